@@ -1,0 +1,1 @@
+"""The four stages of a launch, and what they share in `common`."""

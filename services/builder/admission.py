@@ -1,0 +1,161 @@
+"""Admission: the one builder process that holds the sweep lease gives slots to waiting builds, and cleans up."""
+
+import json
+import time
+
+from arq.connections import ArqRedis
+from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
+from prometheus_client import Gauge
+
+from services.builder.attempts import Attempts, topic_of
+from services.builder.builds import Builds
+from services.builder.executors.base import Attempt, Executor
+from services.builder.settings import BuilderSettings
+from services.common.errors import BinderyError
+from services.common.logging import get_logger
+from services.common.logstore import stream_entries
+from services.common.models import RECORD_VERSION, BuildState
+from services.common.redis import AWAY
+from services.common.stage import Stage
+
+log = get_logger(__name__)
+
+WAITING = Gauge("bindery_builds_waiting", "Builds that wait for a slot")
+RUNNING = Gauge("bindery_builds_running", "Builds that have a slot")
+OLDEST = Gauge("bindery_builds_oldest_waiting_seconds", "How long the oldest waiting build has waited, in seconds")
+
+JOB = "supervise"
+
+
+def job_id(prefix: str, build_id: str, epoch: int) -> str:
+    """arq's id of one supervision. It carries the installation, as arq's keys know no prefix."""
+    return f"{prefix}:{build_id}.{epoch}"
+
+
+class Admission:
+    """Moves builds from the queue to the workers; every step may be repeated, and is, each second."""
+
+    def __init__(
+        self, stage: Stage, settings: BuilderSettings, attempts: Attempts, builds: Builds, executor: Executor
+    ) -> None:
+        self._stage, self._settings, self._executor = stage, settings, executor
+        self._relist_due = 0.0
+        self._attempts, self._builds = attempts, builds
+        self._keys = stage.keys
+        self._arq = ArqRedis(stage.redis.connection_pool, default_queue_name=self._keys("{queue}:jobs"))
+
+    async def sweep(self) -> None:
+        """One round: admit, hand to workers what has no owner, stop what nobody waits for, tidy up."""
+        steps = [self.admit, self._offer, self._stop_abandoned, self._expire, self._store_logs, self._drop_stale_jobs]
+        if time.monotonic() > self._relist_due:
+            self._relist_due = time.monotonic() + self._settings.relist_seconds
+            steps.append(self._relist)
+        for step in steps:
+            try:
+                await step()
+            except AWAY:
+                raise
+            except Exception as error:  # a step that fails must not keep the others from their work
+                log.exception("sweep_step_failed", step=step.__name__, error=str(error))
+
+    async def admit(self) -> None:
+        """Give the free slots to the first in the queue."""
+        names = ("waiting", "running", "repos", "version")
+        keys = [*(self._keys("{queue}:" + name) for name in names), self._keys("slots")]
+        args = [self._settings.build_capacity, self._settings.build_repo_cap, self._keys.prefix]
+        _workers, *admitted = await self._attempts.scripts.run("admit", keys, args)
+        for build_id in admitted:
+            log.info("build_admitted", build_id=build_id.decode())
+        WAITING.set(await self._stage.redis.zcard(self._keys("{queue}:waiting")))
+        RUNNING.set(await self._stage.redis.hlen(self._keys("{queue}:running")))
+
+    async def _offer(self) -> None:
+        """Enqueue a job for every build that has a slot and no owner. arq ignores an id that it knows."""
+        for raw in await self._stage.redis.hkeys(self._keys("{queue}:running")):
+            build_id = raw.decode()
+            owner, epoch, final = await self._stage.redis.hmget(
+                self._keys.record(topic_of(build_id)), "owner", "epoch", "final"
+            )
+            if final == b"1" or epoch is None:
+                await self.done(build_id)
+            elif owner == b"":
+                argument = json.dumps({"v": RECORD_VERSION, "build_id": build_id, "epoch": int(epoch)})
+                await self._arq.enqueue_job(JOB, argument, _job_id=job_id(self._keys.prefix, build_id, int(epoch)))
+
+    async def trouble(self) -> str | None:
+        """For health: a sentence when no worker lives, as then nothing is built."""
+        offered = [raw.decode() for raw in await self._stage.redis.hkeys(self._keys("slots"))]
+        alive = offered and await self._stage.redis.exists(*(self._keys.alive(process) for process in offered))
+        return None if alive else "no worker is alive"
+
+    async def done(self, build_id: str) -> None:
+        """A build has ended: free its slot."""
+        names = ("waiting", "repos", "version", "abandoned")
+        waiting, repos, version, abandoned = (self._keys("{queue}:" + name) for name in names)
+        running, unstored = self._keys("{queue}:running"), self._keys("{queue}:unstored")
+        keys = [running, self._keys.waiters(build_id), unstored, waiting, repos, version, abandoned]
+        await self._attempts.scripts.run("done", keys, [build_id, self._keys.wake("builder")])
+
+    async def _stop_abandoned(self) -> None:
+        due = await self._stage.redis.zrangebyscore(self._keys("{queue}:abandoned"), "-inf", int(time.time() * 1000))
+        for raw in due:
+            await self._builds.cancel_unwanted(raw.decode())
+            await self._stage.redis.zrem(self._keys("{queue}:abandoned"), raw)
+
+    async def _expire(self) -> None:
+        oldest = 0.0
+        for raw in await self._stage.redis.zrange(self._keys("{queue}:waiting"), 0, -1):
+            queued_ms = await self._stage.redis.hget(self._keys.record(topic_of(raw.decode())), "queued_ms")
+            waited = time.time() - int(queued_ms or 0) / 1000
+            oldest = max(oldest, waited)
+            if waited > self._settings.build_queue_max_seconds and (found := await self._attempts.read(raw.decode())):
+                error = BinderyError("build_queue_full", f"No builder had time for this within {waited:.0f} s.")
+                await self._attempts.end_queued(found[0], BuildState.FAILED, error)
+        OLDEST.set(oldest)
+
+    async def _store_logs(self) -> None:
+        for raw in await self._stage.redis.smembers(self._keys("{queue}:unstored")):
+            await self.store_log(raw.decode())
+
+    async def store_log(self, build_id: str) -> None:
+        """Move a finished build's log to the log store; its stream goes soon after."""
+        topic = topic_of(build_id)
+        if entries := await stream_entries(self._stage.redis, self._keys, topic):
+            await self._stage.logs.put(build_id, entries)
+        async with self._stage.redis.pipeline() as pipe:
+            pipe.pexpire(self._keys.events(topic), int(self._settings.finished_stream_seconds * 1000))
+            pipe.srem(self._keys("{queue}:unstored"), build_id)
+            await pipe.execute()
+
+    async def _drop_stale_jobs(self) -> None:
+        """Remove what arq keeps of jobs whose epoch has passed: a killed worker's would stay until their timeout."""
+        for raw in await self._stage.redis.zrange(self._keys("{queue}:jobs"), 0, -1):
+            name = raw.decode()
+            build_id, _, epoch = name.removeprefix(f"{self._keys.prefix}:").rpartition(".")
+            now, final = await self._stage.redis.hmget(self._keys.record(topic_of(build_id)), "epoch", "final")
+            if final == b"1" or now is None or now.decode() != epoch:
+                async with self._stage.redis.pipeline() as pipe:
+                    pipe.zrem(self._keys("{queue}:jobs"), name)
+                    pipe.delete(
+                        *(prefix + name for prefix in (job_key_prefix, in_progress_key_prefix, retry_key_prefix))
+                    )
+                    await pipe.execute()
+
+    async def _relist(self) -> None:
+        """Stop executions whose attempt has ended: a worker that was paused or killed may have left them."""
+        unstored = {raw.decode() for raw in await self._stage.redis.smembers(self._keys("{queue}:unstored"))}
+        for execution in await self._executor.list():
+            found = await self._attempts.read(execution.build_id)
+            if found is None:  # no record is no reason: the execution goes on, and its image may be found
+                if not execution.is_alive and await self._attempts.is_superseded(execution.build_id):
+                    await self._executor.remove(execution.build_id)
+                continue
+            if found[0].is_live or execution.build_id in unstored:
+                continue
+            build = found[0]
+            if execution.is_alive:
+                log.warning("execution_stopped", build_id=execution.build_id, state=build.state)
+                await self._executor.stop(
+                    Attempt(execution.build_id, build.image, build.repo_url, build.ref, execution.epoch)
+                )
+            await self._executor.remove(execution.build_id)

@@ -1,0 +1,30 @@
+"""The builder's API."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+
+from services.builder.parts import open_builder
+from services.builder.routes import router
+from services.builder.settings import BuilderSettings
+from services.common.health import Health
+from services.common.stage import membership
+from services.common.web import create_service
+
+
+def create_app(settings: BuilderSettings) -> FastAPI:
+    """The application; its lifespan opens Redis and the executor, and takes part in admission."""
+    health = Health()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with (
+            open_builder(settings, health) as parts,
+            membership(parts.stage, "builder", on_sweep=parts.admission.sweep),
+        ):
+            health.add("Workers", parts.admission.trouble)
+            app.state.builds = parts.builds
+            yield
+
+    return create_service(settings, name="builder", lifespan=lifespan, routers=[router], health=health)

@@ -1,0 +1,60 @@
+"""What runs builds. An executor is found in our own list or by entry point (`bindery.executors`)."""
+
+import os
+from importlib.metadata import entry_points
+
+from services.builder.executors.base import Executor
+from services.builder.images import FoundImage, Images
+from services.builder.settings import BuilderSettings
+
+
+def make_executor(settings: BuilderSettings) -> tuple[Executor, Images]:
+    """The executor that the settings name, and where its images are looked up.
+
+    Raises `ValueError` naming those that there are. Imports only the one that is asked for.
+    """
+    if settings.executor == "process":
+        return _process(settings)
+    found = {point.name: point for point in entry_points(group="bindery.executors")}
+    if settings.executor not in found:
+        known = ", ".join(sorted({"process", *found}))
+        raise ValueError(f"BINDERY_EXECUTOR is {settings.executor!r}; there are: {known}.")
+    made: tuple[Executor, Images] = found[settings.executor].load()(settings)
+    return made
+
+
+def _process(settings: BuilderSettings) -> tuple[Executor, Images]:
+    from services.builder.executors.process import ProcessExecutor
+    from services.builder.executors.process_images import ProcessImages
+    from services.builder.process.spec import SessionSettings
+
+    networks = tuple(filter(None, (part.strip() for part in settings.allowed_networks.split(","))))
+    session = SessionSettings(
+        fetch_timeout_seconds=settings.fetch_timeout_seconds,
+        install_timeout_seconds=settings.install_timeout_seconds,
+        post_build_timeout_seconds=settings.postbuild_timeout_seconds,
+        max_repository_bytes=settings.fetch_max_bytes,
+        max_images_bytes=settings.images_max_bytes,
+        images_grace_seconds=settings.images_grace_seconds,
+        git_allowed_protocols=tuple(filter(None, settings.git_allowed_protocols.replace(",", " ").split())),
+        allowed_networks=networks,
+        python_downloads="automatic" if settings.python_downloads else "never",
+        default_python=settings.default_python or None,
+        base_packages=tuple(settings.base_packages.split()),
+    )
+    data_dir = settings.data_dir.absolute()
+
+    class Folders:
+        """The images that lie on this machine; a folder has no digest."""
+
+        def __init__(self) -> None:
+            self._images = ProcessImages(data_dir)
+
+        async def find(self, image: str) -> FoundImage | None:
+            return FoundImage() if await self._images.has(image) else None
+
+        async def trouble(self) -> str | None:
+            writable = os.access(data_dir, os.W_OK)
+            return None if writable else f"{data_dir} can't be written to"
+
+    return ProcessExecutor(data_dir, session), Folders()

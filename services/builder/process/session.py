@@ -1,0 +1,81 @@
+"""The process that is a build: `python -m services.builder.process.session <build folder>`.
+
+It is started by a worker and outlives it. While it lives it holds the folder's lock; it leaves a log and, at its end,
+`exit.json`. What it builds counts as an image only when it is finished.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import IO
+
+from services.builder.process.errors import StepError
+from services.builder.process.images import evict
+from services.builder.process.layout import BuildFolder, Exit, ExitError, Layout, write_atomically
+from services.builder.process.log import BuildLog
+from services.builder.process.processes import end_all
+from services.builder.process.spec import BuildSpec
+from services.builder.process.steps import Build, Fetch
+
+
+async def build(folder: BuildFolder, fetch: Fetch | None = None) -> Exit:
+    """Build what the folder's spec says, and record how it ended. `fetch` replaces the checked git, in tests."""
+    spec = BuildSpec.model_validate_json(folder.spec.read_bytes())
+    settings = spec.settings
+    log = BuildLog(folder.log, max_line_bytes=settings.max_line_bytes, max_log_bytes=settings.max_log_bytes)
+    layout = Layout(Path(spec.data_dir))
+    image = layout.image(spec.build_id)
+    try:
+        if fetch is None:
+            from services.builder.process.fetching import fetch as checked_fetch
+
+            fetch = checked_fetch
+        if image.manifest() is None:  # else a session before us was killed after its last step
+            await Build(spec, log, fetch, dict(os.environ)).run()
+        ended = Exit(ok=True)
+    except StepError as error:
+        ended = Exit(ok=False, error=ExitError(code=error.code, message=error.message))
+    except Exception as error:  # noqa: BLE001 -- the worker must learn of it, whatever it is
+        ended = Exit(ok=False, error=ExitError(code="internal", message=f"{type(error).__name__}: {error}"))
+    if ended.error:
+        log.write("failed", ended.error.message)
+        end_all([], image.home)
+        image.remove()
+    else:
+        with contextlib.suppress(OSError):  # the image is built; what could not be removed is tried again
+            evict(layout, max_bytes=settings.max_images_bytes, grace_seconds=settings.images_grace_seconds)
+    log.close()
+    write_atomically(folder.exit_path, ended.model_dump_json())
+    return ended
+
+
+def main(arguments: list[str]) -> int:
+    """Run a session; 0 if it did, whatever became of the build, and 1 if another session has the folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--lock-fd", type=int, help="the folder's lock, taken by whoever starts the session")
+    options = parser.parse_args(arguments)
+    folder = BuildFolder(options.folder.absolute())
+    if options.lock_fd is not None:
+        lock: IO[str] | None = os.fdopen(options.lock_fd, "a")
+        os.set_inheritable(options.lock_fd, False)
+    else:
+        lock = folder.take_lock()
+    if lock is None:
+        sys.stderr.write("another session builds in this folder\n")
+        return 1
+    # The terminal's Ctrl-C and a closed terminal are not for us: whoever wants a build stopped says so by name.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with lock:
+        if folder.exit() is None:
+            asyncio.run(build(folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

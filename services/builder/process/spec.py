@@ -1,0 +1,44 @@
+"""`spec.json`: all that a session is told."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+GIB = 2**30
+MIB = 2**20
+
+
+class SessionSettings(BaseModel):
+    """The knobs of one build. Each step has its own deadline; none is extended by progress."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    fetch_timeout_seconds: float = Field(600, description="For fetching the repository and its submodules.")
+    environment_timeout_seconds: float = Field(300, description="For finding or downloading the interpreter.")
+    install_timeout_seconds: float = Field(1800, description="For resolving and installing the packages.")
+    post_build_timeout_seconds: float = Field(900, description="For the repository's postBuild.")
+    max_repository_bytes: int = Field(2 * GIB, description="Size of a checkout, submodules and .git included.")
+    max_line_bytes: int = Field(64 * 1024, description="Longer lines of a log are cut.")
+    max_log_bytes: int = Field(64 * MIB, description="What a build says after that is left out of its log.")
+    max_images_bytes: int = Field(20 * GIB, description="All images together; past it the least used are removed.")
+    images_grace_seconds: float = Field(600, description="An image that was never launched is safe for that long.")
+    git_allowed_protocols: tuple[str, ...] = Field(("http", "https"), description="Protocols of git URLs.")
+    allowed_networks: tuple[str, ...] = Field((), description="CIDRs that may be reached although not public.")
+    python_downloads: str = Field("automatic", description="`automatic`, or `never` to use what is installed.")
+    default_python: str | None = Field(None, description="Version or path; none: the interpreter that runs us.")
+    base_packages: tuple[str, ...] = Field(
+        ("jupyterlab", "notebook", "ipykernel", "pip"), description="Installed beside the repository's own."
+    )
+    compiles_bytecode: bool = Field(True, description="Compile at install: the first server starts quicker.")
+
+
+class BuildSpec(BaseModel):
+    """What to build, where, and within what bounds."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    v: int = 1
+    build_id: str
+    image: str
+    repo_url: str
+    ref: str
+    data_dir: str
+    settings: SessionSettings = SessionSettings()

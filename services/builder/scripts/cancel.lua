@@ -1,0 +1,7 @@
+-- Ask for a build to be stopped, unless somebody waits for it.
+-- KEYS record, waiters   ARGV 1 reason
+local now = redis.call('HMGET', KEYS[1], 'epoch', 'final')
+if not now[1] or now[2] == '1' then return 0 end
+if redis.call('SCARD', KEYS[2]) > 0 then return 0 end
+redis.call('HSET', KEYS[1], 'cancel', ARGV[1])
+return 1

@@ -1,0 +1,56 @@
+"""The builder's settings: what is built where, how much at once, and how long anything may take."""
+
+from pydantic import Field
+
+from services.common.settings import ServiceSettings
+
+
+class BuilderSettings(ServiceSettings):
+    """Settings of the builder's API and of its workers."""
+
+    executor: str = Field("process", description="What runs the builds; an entry point of the group bindery.executors.")
+    image_prefix: str = Field(
+        "bindery/", description="What every image name begins with; registry and project included."
+    )
+
+    build_slots: int = Field(4, description="Builds that one worker supervises at once.")
+    build_capacity: int = Field(32, description="Builds that run at once in the whole installation.")
+    build_repo_cap: int = Field(4, description="Builds of one repository that run at once.")
+    build_queue_max: int = Field(1000, description="Builds that may wait; one more is refused.")
+    build_queue_max_seconds: float = Field(
+        3600.0, description="How long a build waits for a slot before it is given up."
+    )
+    build_timeout_seconds: float = Field(3600.0, description="Hard maximum of one build.")
+    build_cancel_grace_seconds: float = Field(10.0, description="How long a build that nobody waits for goes on.")
+    build_failure_memory_seconds: float = Field(
+        600.0, description="How long a failure that is the author's move is answered at once."
+    )
+    build_stop_seconds: float = Field(30.0, description="How long stopping an execution may take.")
+    finished_stream_seconds: float = Field(
+        600.0, description="How long a finished build's stream outlives the storing of its log."
+    )
+    attempt_ttl_seconds: float = Field(
+        30 * 86400.0, description="How long the number of an image's attempts is remembered."
+    )
+    relist_seconds: float = Field(30.0, description="How often executions are compared with the builds' records.")
+    job_poll_seconds: float = Field(0.05, description="How often a worker looks for jobs (arq polls).")
+
+    images_max_bytes: int = Field(20 * 2**30, description="Size of all images of the process executor together.")
+    images_grace_seconds: float = Field(
+        600.0, description="How long an image that was never launched is safe from removal."
+    )
+    fetch_timeout_seconds: float = Field(
+        300.0, description="How long fetching a repository may take (process executor)."
+    )
+    fetch_max_bytes: int = Field(2 * 2**30, description="How large a repository may be (process executor).")
+    install_timeout_seconds: float = Field(
+        1800.0, description="How long installing packages may take (process executor)."
+    )
+    postbuild_timeout_seconds: float = Field(900.0, description="How long postBuild may run (process executor).")
+    base_packages: str = Field(
+        "jupyterlab notebook ipykernel pip", description="Installed into every environment (process executor)."
+    )
+    default_python: str = Field(
+        "", description="Version or path of the Python for repositories that ask for none; empty: ours."
+    )
+    python_downloads: bool = Field(True, description="Whether an interpreter that is not there may be downloaded.")

@@ -1,0 +1,210 @@
+"""The builder worker: an arq worker that supervises many builds at once, and a member of the builder stage.
+
+Run as `python -m services.builder.worker`. The compute is in the executor; this process only watches, so it may be
+killed or paused at any moment.
+"""
+
+import asyncio
+import contextlib
+import json
+import signal
+from typing import Any
+
+import uvicorn
+from arq.connections import ArqRedis
+from arq.worker import Worker as ArqWorker
+from arq.worker import func
+
+from services.builder.admission import JOB, Admission
+from services.builder.attempts import topic_of
+from services.builder.parts import BuilderParts, open_builder
+from services.builder.settings import BuilderSettings
+from services.builder.supervise import Supervision
+from services.common.health import Health
+from services.common.leases import Member
+from services.common.logging import bound_contextvars, configure_logging, get_logger
+from services.common.loops import pause
+from services.common.models import Build
+from services.common.redis import AWAY
+from services.common.stage import membership
+from services.common.web import create_service
+
+log = get_logger(__name__)
+
+
+class BuilderWorker:
+    """Takes jobs from arq and supervises the builds that they name."""
+
+    def __init__(self, parts: BuilderParts, settings: BuilderSettings) -> None:
+        self._parts, self._settings = parts, settings
+        self._stage = parts.stage
+        self._running: dict[str, Supervision] = {}
+        self.member: Member | None = None
+
+    async def supervise(self, _ctx: dict[str, Any], argument: str) -> None:
+        """One arq job. Returns at once when its epoch has passed or the build is someone else's."""
+        job = json.loads(argument)
+        build_id, epoch = str(job["build_id"]), int(job["epoch"])
+        member = self.member
+        if member is None:
+            return
+        topic = topic_of(build_id)
+        found = await self._stage.records.adopt("builder", member.process, topic=topic, epoch=epoch, recreate=True)
+        if found is None:
+            return
+        claimed, stored = found
+        cancelled = asyncio.Event()
+        if stored.get("cancel"):
+            cancelled.set()
+        supervision = self._running[build_id] = Supervision(
+            self._stage, self._settings, self._parts.executor, self._parts.images,
+            claimed, stored.model(Build), stored, cancelled,
+        )  # fmt: skip
+        log.info("build_claimed", build_id=build_id, epoch=epoch, position=stored.get("position"))
+        with bound_contextvars(build_id=build_id):
+            # A task of the member: it is cancelled when this process loses its lease.
+            task = asyncio.create_task(supervision.run(), name=f"b:{build_id}")
+            member.work(topic, _wait_for(task))
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                raise
+            finally:
+                if self._running.get(build_id) is supervision:
+                    del self._running[build_id]
+            if not task.cancelled():
+                await self._tidy(build_id, supervision.build)
+
+    async def _tidy(self, build_id: str, build: Build) -> None:
+        """After the end: free the slot, store the log, let the executor forget. Another does it if this fails."""
+        if build.is_live:
+            return
+        await self._parts.admission.done(build_id)
+        await self._parts.admission.store_log(build_id)
+        await self._parts.executor.remove(build_id)
+
+    def heard(self, message: bytes) -> None:
+        """Something on the builder's channel: perhaps a cancel for a build that is supervised here."""
+        word, _, build_id = message.decode().partition(" ")
+        if word == "cancel" and (supervision := self._running.get(build_id)):
+            supervision.cancelled.set()
+        if self.member:
+            self.member.wake()
+
+    async def watch_cancels(self) -> None:
+        """Look for cancels whose message was missed."""
+        while True:
+            await pause(self._settings.reread_seconds)
+            with contextlib.suppress(*AWAY):
+                for build_id, supervision in list(self._running.items()):
+                    if await self._stage.redis.hexists(self._stage.keys.record(topic_of(build_id)), "cancel"):
+                        supervision.cancelled.set()
+
+    async def offer_slots(self) -> None:
+        """Say how many builds this process can supervise; repeated under each name that it gets.
+
+        What an emptied Redis does not know of them is told again: that they have a slot, and are their images' current
+        attempts. So nobody begins another.
+        """
+        if not self.member:
+            return
+        keys, ttl_ms = self._stage.keys, int(self._settings.attempt_ttl_seconds * 1000)
+        async with self._stage.redis.pipeline() as pipe:
+            pipe.hset(keys("slots"), self.member.process, self._settings.build_slots)
+            for build_id, supervision in self._running.items():
+                image, _, number = build_id.rpartition("-")
+                pipe.set(keys.attempt(image), number, px=ttl_ms, nx=True)
+                pipe.hsetnx(keys("{queue}:running"), build_id, supervision.build.repo_url)
+            await pipe.execute()
+
+    async def run_arq(self) -> None:
+        """arq's loop, begun again with back-off whenever Redis goes away."""
+        wait_seconds = 0.1
+        while True:
+            arq = ArqWorker(
+                [func(self.supervise, name=JOB)],
+                queue_name=self._stage.keys("{queue}:jobs"),
+                redis_pool=ArqRedis(self._stage.redis.connection_pool),
+                handle_signals=False,
+                max_jobs=10_000,
+                queue_read_limit=10_000,
+                job_timeout=self._settings.build_timeout_seconds + 3600,
+                keep_result=0,
+                max_tries=1_000_000,
+                poll_delay=self._settings.job_poll_seconds,
+                log_results=False,
+            )
+            try:
+                await arq.async_run()
+            except AWAY as error:
+                log.warning("redis_away", doing="jobs", error=str(error))
+            finally:
+                for task in list(arq.tasks.values()):
+                    task.cancel()
+                await asyncio.gather(*arq.tasks.values(), return_exceptions=True)
+            await pause(wait_seconds)
+            wait_seconds = min(2.0, wait_seconds * 2)
+
+
+async def _wait_for(task: asyncio.Task[None]) -> None:
+    """The member's handle on a supervision: cancelling it cancels the supervision."""
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+
+
+async def run(settings: BuilderSettings) -> None:
+    """Be a worker until SIGTERM or SIGINT; then builds are handed over at once, and go on."""
+    health = Health()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    app = create_service(settings, name="builder worker", lifespan=_nothing, routers=[], health=health)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, host=settings.listen_host, port=settings.listen_port, log_config=None, access_log=False, ws="none"
+        )
+    )
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+    async with open_builder(settings, health) as parts:
+        worker = BuilderWorker(parts, settings)
+        admission: Admission = parts.admission
+        async with membership(parts.stage, "builder", on_sweep=admission.sweep) as member:
+            worker.member = member
+            member.on_begin = worker.offer_slots
+            await worker.offer_slots()
+            await parts.stage.bus.listen(parts.stage.keys.wake("builder"), worker.heard)
+            tasks = [
+                asyncio.create_task(work)
+                for work in (server.serve(), worker.run_arq(), worker.watch_cancels(), stop.wait())
+            ]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            log.info("handing_over", builds=len(worker._running))
+            for task in tasks[1:]:
+                task.cancel()
+            server.should_exit = True
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await parts.stage.redis.hdel(parts.stage.keys("slots"), member.process)
+
+
+@contextlib.asynccontextmanager
+async def _nothing(_app: object) -> Any:
+    yield
+
+
+def main() -> None:
+    """Entry point."""
+    settings = BuilderSettings()
+    configure_logging(service="worker", level=settings.log_level, form=settings.log_format)
+    config = uvicorn.Config(_nothing, loop="uvloop")
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(run(settings))
+
+
+if __name__ == "__main__":
+    main()

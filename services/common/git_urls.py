@@ -1,0 +1,129 @@
+"""Addresses of git repositories as people write them: which are taken, and where they lead."""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+from services.common.errors import BinderyError
+from services.common.logging import redact
+from services.common.outbound import MAX_URL_LENGTH, CheckedClient, checked_url
+
+WEB = frozenset({"http", "https"})
+_INFO_REFS = "/info/refs?service=git-upload-pack"
+_SCP = re.compile(r"([\w-]+)@([\w.-]+):(.+)")
+_FULL_SHA = re.compile(r"[0-9a-fA-F]{40}")
+_HOST = re.compile(r"[A-Za-z0-9._:-]*")
+_PORTS = {"git": 9418, "ssh": 22}
+
+
+@dataclass(frozen=True)
+class Remote:
+    """What git is told: a URL, and the settings that hold it to the address that was checked."""
+
+    url: str
+    config: tuple[tuple[str, str], ...] = ()
+
+
+def is_full_sha(ref: str) -> bool:
+    """Whether `ref` is a commit's whole name: 40 hex digits and nothing after them."""
+    return _FULL_SHA.fullmatch(ref) is not None
+
+
+def git_url(text: str, allowed_protocols: frozenset[str] = WEB) -> str:
+    """The URL that `text` means; `user@host:path` means `ssh://user@host/path`.
+
+    Raises `BinderyError("bad_spec")` for protocols not allowed, passwords, options and what is no URL.
+    """
+    shown = redact(text if len(text) <= 200 else f"{text[:200]}…")
+    if text.startswith("-"):
+        raise BinderyError("bad_spec", f"A git URL can't begin with a dash: {shown!r}.")
+    if len(text) > MAX_URL_LENGTH or not text.isprintable() or " " in text or "\\" in text:
+        raise BinderyError("bad_spec", f"{shown!r} is not a git URL.")
+    if scp := _SCP.fullmatch(text):
+        text = shown = f"ssh://{scp[1]}@{scp[2]}/{scp[3]}"
+    try:
+        parts = urlsplit(text)
+        password, host = parts.password, parts.hostname or ""
+    except ValueError as error:
+        raise BinderyError("bad_spec", f"{shown!r} is not a git URL.") from error
+    if password:
+        raise BinderyError("bad_spec", "A git URL must not hold a password: anyone who sees the link would read it.")
+    if parts.scheme not in allowed_protocols:
+        allowed = ", ".join(sorted(allowed_protocols))
+        raise BinderyError("bad_spec", f"Unsupported git url {shown}, protocol {parts.scheme} not in {allowed}.")
+    if parts.query or parts.fragment or (not host and parts.scheme != "file"):
+        raise BinderyError("bad_spec", f"{shown} is not the URL of a git repository.")
+    if host.startswith("-") or parts.path.startswith(("/-", "-")) or (parts.username or "").startswith("-"):
+        raise BinderyError("bad_spec", f"A host or path of a git URL can't begin with a dash: {shown!r}.")
+    if parts.scheme in WEB:
+        checked_url(text)
+    elif not _HOST.fullmatch(host):
+        raise BinderyError("bad_spec", f"{shown!r} names no host.")
+    return text
+
+
+def submodule_url(parent: str, url: str) -> str:
+    """The URL of a submodule; `./` and `../` at its start are relative to the parent repository's URL.
+
+    Raises `BinderyError("bad_spec")` when it climbs past the parent's host.
+    """
+    if not url.startswith(("./", "../")):
+        return url
+    parts = urlsplit(parent)
+    path = [part for part in parts.path.split("/") if part]
+    steps = url.rstrip("/").split("/")
+    while steps and steps[0] in {".", ".."}:
+        if steps.pop(0) == "..":
+            if not path:
+                raise BinderyError("bad_spec", f"{url!r} leads out of {parts.hostname}.")
+            path.pop()
+    if ".." in steps:
+        raise BinderyError("bad_spec", f"{url!r} is not the URL of a git repository.")
+    return urlunsplit((parts.scheme, parts.netloc, "/" + "/".join([*path, *steps]), "", ""))
+
+
+async def locate(url: str, client: CheckedClient, allowed_protocols: frozenset[str] = WEB) -> Remote:
+    """Find out where `url` leads, all redirects followed and checked, and pin the address.
+
+    Raises `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found` (nothing public there),
+    `rate_limited`, `provider_unavailable`.
+    """
+    url = git_url(url, allowed_protocols)
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return Remote(url)
+    if parts.scheme not in WEB:
+        return await _locate_elsewhere(url, client)
+    found = await client.follow(url.rstrip("/") + _INFO_REFS)
+    if found.status in {401, 403, 404, 410} or not found.url.endswith(_INFO_REFS):
+        tried = f" ({found.host} answered {found.status})" if found.status >= 400 else ""
+        raise BinderyError("ref_not_found", f"There is no public git repository at {url}{tried}.")
+    if found.status == 429:
+        after = found.headers.get("retry-after", "")
+        raise BinderyError(
+            "rate_limited",
+            f"{found.host} asks to be asked less often.",
+            retry_after_seconds=float(after) if after.isdigit() else None,
+        )
+    if found.status != 200:
+        raise BinderyError("provider_unavailable", f"{found.host} answered {found.status} for {url}.")
+    return Remote(found.url.removesuffix(_INFO_REFS), _pinned(found.host, found.port, found.address))
+
+
+def _pinned(host: str, port: int, address: str) -> tuple[tuple[str, str], ...]:
+    if host == address:
+        return ()
+    literal = f"[{address}]" if ":" in address else address
+    return (("http.curloptResolve", f"{host}:{port}:{literal}"),)
+
+
+async def _locate_elsewhere(url: str, client: CheckedClient) -> Remote:
+    """`git://` and `ssh://`, where a setting allows them: git is given the checked address, ssh the name beside it."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
+    address = (await client.policy.addresses(host, port))[0]
+    if parts.scheme == "ssh":
+        command = f"ssh -F /dev/null -o BatchMode=yes -o ProxyCommand=none -o HostName={address} -o HostKeyAlias={host}"
+        return Remote(url, (("core.sshCommand", command),))
+    literal = f"[{address}]" if ":" in address else address
+    return Remote(urlunsplit((parts.scheme, f"{literal}:{port}", parts.path, "", "")))

@@ -1,0 +1,158 @@
+"""Where finished logs lie: every entry with its position, read through the same call as a live stream."""
+
+import asyncio
+import gzip
+import json
+import os
+import secrets
+import time
+import zlib
+from pathlib import Path
+from typing import Protocol
+
+from redis.asyncio import Redis
+
+from services.common.entries import BEGIN, Entry, order
+from services.common.keys import Keys, Topic
+from services.common.settings import ServiceSettings
+
+
+class LogStore(Protocol):
+    """Keeps the logs of finished builds for days."""
+
+    async def put(self, build_id: str, entries: list[Entry]) -> None:
+        """Store a whole log. Storing the same build again replaces it by the same."""
+
+    async def read(self, build_id: str, after: str = BEGIN) -> list[Entry] | None:
+        """The entries beyond a position; None where no log is stored."""
+
+    async def highest_attempt(self, image_key: str) -> int:
+        """The highest attempt of an image that has a log here; 0 where none has."""
+
+
+def _pack(entries: list[Entry]) -> bytes:
+    rows = ([e.id, e.number, e.lines, e.bytes_before, e.payload.decode(errors="replace")] for e in entries)
+    return "\n".join(json.dumps(row, separators=(",", ":")) for row in rows).encode()
+
+
+def _unpack(packed: bytes, after: str) -> list[Entry]:
+    where = order(after)
+    rows = (json.loads(line) for line in packed.splitlines() if line)
+    found = [Entry(row[0], row[1], row[2], row[3], row[4].encode()) for row in rows]
+    return [entry for entry in found if entry.key > where]
+
+
+class RedisLogs:
+    """Logs compressed in Redis, the oldest going first when all together pass a ceiling."""
+
+    def __init__(self, redis: Redis, keys: Keys, settings: ServiceSettings) -> None:
+        self._redis, self._keys = redis, keys
+        self._ttl_ms = int(settings.log_ttl_seconds * 1000)
+        self._ceiling = settings.log_total_max_bytes
+
+    async def put(self, build_id: str, entries: list[Entry]) -> None:
+        packed = await asyncio.to_thread(lambda: zlib.compress(_pack(entries)))
+        async with self._redis.pipeline() as pipe:
+            pipe.set(self._keys.log(build_id), packed, px=self._ttl_ms)
+            pipe.zadd(self._keys("logs"), {build_id: time.time()})
+            pipe.hset(self._keys("logs:sizes"), build_id, str(len(packed)))
+            await pipe.execute()
+        await self._keep_below_ceiling()
+
+    async def _keep_below_ceiling(self) -> None:
+        old = await self._redis.zrangebyscore(self._keys("logs"), "-inf", time.time() - self._ttl_ms / 1000)
+        sizes = {k: int(v) for k, v in (await self._redis.hgetall(self._keys("logs:sizes"))).items()}
+        total = sum(sizes.values())
+        for build_id in [*old, *(await self._redis.zrange(self._keys("logs"), 0, -1))]:
+            if build_id not in old and total <= self._ceiling:
+                return
+            total -= sizes.pop(build_id, 0)
+            async with self._redis.pipeline() as pipe:
+                pipe.delete(self._keys.log(build_id.decode()))
+                pipe.zrem(self._keys("logs"), build_id)
+                pipe.hdel(self._keys("logs:sizes"), build_id)
+                await pipe.execute()
+
+    async def read(self, build_id: str, after: str = BEGIN) -> list[Entry] | None:
+        packed = await self._redis.get(self._keys.log(build_id))
+        return None if packed is None else await asyncio.to_thread(lambda: _unpack(zlib.decompress(packed), after))
+
+    async def highest_attempt(self, image_key: str) -> int:
+        known = [name.decode().rpartition("-") for name in await self._redis.zrange(self._keys("logs"), 0, -1)]
+        return max((int(number) for key, _, number in known if key == image_key), default=0)
+
+
+class FileLogs:
+    """Logs as gzip files in a folder that every reader sees."""
+
+    def __init__(self, folder: Path, settings: ServiceSettings) -> None:
+        self._folder = folder
+        self._ttl_seconds = settings.log_ttl_seconds
+
+    def _path(self, build_id: str) -> Path:
+        return self._folder / build_id[:2] / f"{build_id}.jsonl.gz"
+
+    async def put(self, build_id: str, entries: list[Entry]) -> None:
+        await asyncio.to_thread(self._write, build_id, entries)
+
+    def _write(self, build_id: str, entries: list[Entry]) -> None:
+        path = self._path(build_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}-{secrets.token_hex(4)}.partial")
+        partial.write_bytes(gzip.compress(_pack(entries)))
+        partial.replace(path)
+        for old in self._folder.glob("*/*.jsonl.gz"):
+            if old.stat().st_mtime < time.time() - self._ttl_seconds:
+                old.unlink(missing_ok=True)
+
+    async def read(self, build_id: str, after: str = BEGIN) -> list[Entry] | None:
+        return await asyncio.to_thread(self._read, build_id, after)
+
+    def _read(self, build_id: str, after: str) -> list[Entry] | None:
+        try:
+            return _unpack(gzip.decompress(self._path(build_id).read_bytes()), after)
+        except FileNotFoundError:
+            return None
+
+    async def highest_attempt(self, image_key: str) -> int:
+        paths = await asyncio.to_thread(lambda: list(self._folder.glob(f"*/{image_key}-*.jsonl.gz")))
+        names = (path.name.removesuffix(".jsonl.gz").rpartition("-") for path in paths)
+        return max((int(number) for _, _, number in names), default=0)
+
+
+class SizedLogs:
+    """Small logs in one store, large ones in another."""
+
+    def __init__(self, small: LogStore, large: LogStore, *, threshold_bytes: int) -> None:
+        self._small, self._large, self._threshold = small, large, threshold_bytes
+
+    async def put(self, build_id: str, entries: list[Entry]) -> None:
+        size = sum(len(entry.payload) for entry in entries)
+        await (self._small if size <= self._threshold else self._large).put(build_id, entries)
+
+    async def read(self, build_id: str, after: str = BEGIN) -> list[Entry] | None:
+        if (found := await self._small.read(build_id, after)) is not None:
+            return found
+        return await self._large.read(build_id, after)
+
+    async def highest_attempt(self, image_key: str) -> int:
+        return max(await self._small.highest_attempt(image_key), await self._large.highest_attempt(image_key))
+
+
+def log_store(redis: Redis, keys: Keys, settings: ServiceSettings) -> LogStore:
+    """The store that the settings ask for: Redis alone, or Redis for small logs and `log_dir` for large ones."""
+    small = RedisLogs(redis, keys, settings)
+    if settings.log_dir is None:
+        return small
+    return SizedLogs(small, FileLogs(settings.log_dir, settings), threshold_bytes=settings.log_small_max_bytes)
+
+
+async def stream_entries(redis: Redis, keys: Keys, topic: Topic, after: str = BEGIN) -> list[Entry]:
+    """Everything that a live stream has beyond a position."""
+    found: list[Entry] = []
+    while True:
+        raw = await redis.xrange(keys.events(topic), min=f"({after}", count=500)
+        found += [Entry.stored(item) for item in raw]
+        if len(raw) < 500:
+            return found
+        after = found[-1].id

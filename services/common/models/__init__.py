@@ -1,0 +1,37 @@
+"""The contract: the nouns of the project, one module each. Frozen; readers ignore fields they don't know."""
+
+from services.common.models.base import RECORD_VERSION, Contract, Queue
+from services.common.models.build import Build, BuildId, BuildInput, BuildRequest, BuildState, image_key
+from services.common.models.event import Event, Phase, TopicRef
+from services.common.models.launch import Launch, LaunchId, LaunchOptions, LaunchState
+from services.common.models.problem import Problem
+from services.common.models.repo import ResolvedRepo, Visibility
+from services.common.models.server import Server, ServerId, ServerRequest, ServerState
+from services.common.models.spec import Spec
+
+__all__ = [
+    "RECORD_VERSION",
+    "Build",
+    "BuildId",
+    "BuildInput",
+    "BuildRequest",
+    "BuildState",
+    "Contract",
+    "Event",
+    "Launch",
+    "LaunchId",
+    "LaunchOptions",
+    "LaunchState",
+    "Phase",
+    "Problem",
+    "Queue",
+    "ResolvedRepo",
+    "Server",
+    "ServerId",
+    "ServerRequest",
+    "ServerState",
+    "Spec",
+    "TopicRef",
+    "Visibility",
+    "image_key",
+]

@@ -1,0 +1,38 @@
+"""What every model of the contract has in common."""
+
+from enum import StrEnum
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+RECORD_VERSION = 1
+"""Written as `v` into every stored record, event and job argument."""
+
+
+class Contract(BaseModel):
+    """A frozen model that ignores unknown fields, so that a newer writer does not break an older reader."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    def updated(self, **changes: object) -> Self:
+        """A copy with some fields changed."""
+        return self.model_copy(update=changes)
+
+
+class OpenEnum(StrEnum):
+    """States and codes: a value that this release doesn't know reads as `unknown`."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Any:
+        return cls.__members__.get("UNKNOWN")
+
+
+class Queue(Contract):
+    """Why something waits, and where it stands.
+
+    `position` is 1-based; `eta_seconds` is null where nothing is known.
+    """
+
+    reason: str
+    position: int | None = None
+    eta_seconds: float | None = None

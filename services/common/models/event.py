@@ -1,0 +1,48 @@
+"""`Event`: one thing that happened, in the vocabulary of BinderHub's event stream and a few phases of ours."""
+
+from pydantic import ConfigDict
+
+from services.common.models.base import RECORD_VERSION, Contract, OpenEnum, Queue
+from services.common.models.problem import Problem
+
+
+class Phase(OpenEnum):
+    """BinderHub's phases, plus `resolving`, `cancelled` and `gap` (lines that are missing from a log)."""
+
+    RESOLVING = "resolving"
+    WAITING = "waiting"
+    FETCHING = "fetching"
+    BUILDING = "building"
+    PUSHING = "pushing"
+    BUILT = "built"
+    LAUNCHING = "launching"
+    READY = "ready"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    GAP = "gap"
+    UNKNOWN = "unknown"
+
+
+class TopicRef(Contract):
+    """An event stream that followers of a launch splice in, from a position in it (exclusive)."""
+
+    kind: str
+    """`b` a build attempt, `s` a server start."""
+    id: str
+    after: str = "0"
+
+
+class Event(Contract):
+    """One event. `terminal` ends the topic that it stands in; `opens` splices another topic in before going on."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    v: int = RECORD_VERSION
+    phase: Phase
+    message: str = ""
+    terminal: bool = False
+    opens: TopicRef | None = None
+    state: str | None = None
+    image_name: str | None = None
+    queue: Queue | None = None
+    error: Problem | None = None

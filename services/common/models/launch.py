@@ -1,0 +1,63 @@
+"""`Launch`: one click."""
+
+from typing import NewType
+
+from pydantic import Field
+
+from services.common.models.base import RECORD_VERSION, Contract, OpenEnum, Queue
+from services.common.models.problem import Problem
+from services.common.models.repo import ResolvedRepo
+from services.common.models.spec import Spec
+
+LaunchId = NewType("LaunchId", str)
+"""Time-ordered, 128 random bits; whoever holds the id of an anonymous launch may see it."""
+
+
+class LaunchState(OpenEnum):
+    """resolving → building → waiting → launching → ready | failed | cancelled."""
+
+    RESOLVING = "resolving"
+    BUILDING = "building"
+    WAITING = "waiting"
+    LAUNCHING = "launching"
+    READY = "ready"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_final(self) -> bool:
+        return self in {LaunchState.READY, LaunchState.FAILED, LaunchState.CANCELLED}
+
+
+class LaunchOptions(Contract):
+    """What the user chose. `path` is opened in the server; `detached` launches go on with nobody watching."""
+
+    path: str = Field("", max_length=4096)
+    resource_class: str | None = Field(None, max_length=64)
+    detached: bool = False
+    rebuild: str | None = Field(None, max_length=64, description="The failed attempt to build again")
+
+
+class Launch(Contract):
+    """One click, from link to running server. Times are Unix seconds."""
+
+    v: int = RECORD_VERSION
+    launch_id: LaunchId
+    launch_ref: str
+    spec: Spec
+    principal: str
+    options: LaunchOptions = LaunchOptions()
+    state: LaunchState
+    repo: ResolvedRepo | None = None
+    image: str | None = None
+    digest: str | None = None
+    build_id: str | None = None
+    server_id: str | None = None
+    queue: Queue | None = None
+    error: Problem | None = None
+    created_at: float
+    finished_at: float | None = None
+    client_ip: str = ""
+    launch_host: str = ""
+    rebuilt: bool = Field(False, description="It went back from launching to building: once is all it gets.")

@@ -1,0 +1,70 @@
+"""`Server`: the running Jupyter."""
+
+import hashlib
+from typing import NewType
+
+from services.common.models.base import RECORD_VERSION, Contract, OpenEnum, Queue
+from services.common.models.problem import Problem
+from services.common.models.repo import ResolvedRepo
+
+ServerId = NewType("ServerId", str)
+
+
+class ServerState(OpenEnum):
+    """waiting → starting → ready → stopping → gone | failed."""
+
+    WAITING = "waiting"
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+    GONE = "gone"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_final(self) -> bool:
+        return self in {ServerState.GONE, ServerState.FAILED}
+
+
+class ServerRequest(Contract):
+    """The body of `POST /servers`: which image to start, and for which launch.
+
+    `attempt` tells the second start of one launch (after its image was built again) from the first.
+    """
+
+    launch_ref: str
+    attempt: int = 0
+    repo: ResolvedRepo
+    image: str
+    digest: str | None = None
+    launch_host: str = ""
+    client_ip: str = ""
+
+
+class Server(Contract):
+    """A Jupyter server on a hub. `url` ends with a slash; `token` is the notebook server's own, never a hub token.
+
+    Times are Unix seconds; `expires` is when the hub's limits end it at the latest, null where none is known.
+    """
+
+    v: int = RECORD_VERSION
+    server_id: ServerId
+    hub_id: str
+    user: str
+    server_name: str
+    launch_ref: str
+    state: ServerState
+    image: str
+    repo_url: str
+    url: str | None = None
+    token: str | None = None
+    queue: Queue | None = None
+    error: Problem | None = None
+    created_at: float
+    ready_at: float | None = None
+    expires: float | None = None
+
+    @staticmethod
+    def identity(hub_id: str, user: str, server_name: str) -> ServerId:
+        """24 hex digits of sha256 over hub, user and server name."""
+        return ServerId(hashlib.sha256(f"{hub_id}\0{user}\0{server_name}".encode()).hexdigest()[:24])

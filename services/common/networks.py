@@ -1,0 +1,121 @@
+"""Which addresses may be reached on behalf of a stranger: public ones, and the networks that an operator opens."""
+
+import asyncio
+import socket
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Self
+
+from services.common.errors import BinderyError
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+# IANA's special-purpose registries (RFC 6890 and its updates), and the clouds' metadata services that lie outside.
+_NOT_PUBLIC: list[tuple[str, str]] = [
+    ("0.0.0.0/8", "unspecified"),
+    ("10.0.0.0/8", "private"),
+    ("100.64.0.0/10", "a provider's private network"),
+    ("127.0.0.0/8", "loopback"),
+    ("168.63.129.16/32", "a cloud's metadata service"),
+    ("169.254.0.0/16", "link-local"),
+    ("172.16.0.0/12", "private"),
+    ("192.0.0.0/24", "reserved"),
+    ("192.0.2.0/24", "reserved"),
+    ("192.88.99.0/24", "reserved"),
+    ("192.168.0.0/16", "private"),
+    ("198.18.0.0/15", "reserved"),
+    ("198.51.100.0/24", "reserved"),
+    ("203.0.113.0/24", "reserved"),
+    ("224.0.0.0/4", "multicast"),
+    ("240.0.0.0/4", "reserved"),
+    ("::/128", "unspecified"),
+    ("::1/128", "loopback"),
+    ("fc00::/7", "private"),
+    ("fe80::/10", "link-local"),
+    ("fec0::/10", "private"),
+    ("ff00::/8", "multicast"),
+    ("2001::/23", "reserved"),
+    ("2001:db8::/32", "reserved"),
+    ("3fff::/20", "reserved"),
+]
+_REFUSED = [(ip_network(network), kind) for network, kind in _NOT_PUBLIC]
+_GLOBAL_V6 = IPv6Network("2000::/3")
+_SIX_TO_FOUR = IPv6Network("2002::/16")
+_NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
+
+
+def _unwrapped(address: Address) -> Address:
+    """The IPv4 address that an IPv6 one leads to (mapped, 6to4, NAT64), or the address itself."""
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped:
+            return address.ipv4_mapped
+        if address in _SIX_TO_FOUR:
+            return IPv4Address(int(address) >> 80 & 0xFFFFFFFF)
+        if any(address in network for network in _NAT64):
+            return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
+def kind_of(address: Address) -> str | None:
+    """What makes `address` no public one (`"loopback"`, `"private"`, ...), or None for a public one."""
+    reached = _unwrapped(address)
+    for network, kind in _REFUSED:
+        if reached in network:
+            return kind
+    if isinstance(reached, IPv6Address) and reached not in _GLOBAL_V6:
+        return "reserved"
+    return None
+
+
+@dataclass(frozen=True)
+class NetworkPolicy:
+    """Public addresses are allowed, and those inside `allowed`."""
+
+    allowed: tuple[Network, ...] = ()
+
+    @classmethod
+    def of(cls, cidrs: str) -> Self:
+        """From a comma-separated list of CIDRs, as in `BINDERY_ALLOWED_NETWORKS`. Raises `ValueError`."""
+        return cls(tuple(ip_network(part.strip()) for part in cidrs.split(",") if part.strip()))
+
+    def allows(self, address: Address) -> bool:
+        reached = _unwrapped(address)
+        return kind_of(address) is None or any(reached in network or address in network for network in self.allowed)
+
+    def check(self, address: Address | str, host: str = "") -> None:
+        """Raise `BinderyError("address_not_allowed")`, which names `host`, unless `address` may be reached."""
+        parsed = ip_address(address.partition("%")[0]) if isinstance(address, str) else address
+        if not self.allows(parsed):
+            raise BinderyError(
+                "address_not_allowed",
+                f"{host or parsed} may not be reached from here: its address is not public but {kind_of(parsed)}. "
+                "Whoever runs this Bindery can open a network with BINDERY_ALLOWED_NETWORKS.",
+            )
+
+    async def addresses(self, host: str, port: int) -> list[str]:
+        """The addresses of `host` that may be reached, in the system's order of preference; never empty.
+
+        The caller sets the deadline. Raises `BinderyError`: `address_not_allowed` if every address is refused,
+        `ref_not_found` if there is no such host, `provider_unavailable` if names can't be looked up at all.
+        """
+        found = await look_up(host, port)
+        usable = [address for address in found if self.allows(ip_address(address.partition("%")[0]))]
+        if not usable:
+            self.check(found[0], host)
+        return usable
+
+
+async def look_up(host: str, port: int) -> list[str]:
+    """Every address of `host`, by the system's resolver, without duplicates; never empty."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        code = getattr(error, "errno", socket.EAI_NONAME)
+        if code in {socket.EAI_AGAIN, socket.EAI_SYSTEM, socket.EAI_MEMORY}:
+            raise BinderyError("provider_unavailable", f"The name {host} can't be looked up just now.") from error
+        raise BinderyError("ref_not_found", f"There is no host named {host}.") from error
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    if not addresses:
+        raise BinderyError("ref_not_found", f"There is no host named {host}.")
+    return addresses

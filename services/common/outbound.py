@@ -1,0 +1,247 @@
+"""The checked client: every HTTP request whose address a user chose is made by it, and by nothing else.
+
+The address is looked up once, checked, and connected to, so that no second answer of a name server can lead
+elsewhere. TLS and the Host header still go by the name. Redirects are followed one at a time, each checked again.
+Nothing is taken from the environment but the CA bundle (`SSL_CERT_FILE`, `SSL_CERT_DIR`), and nothing is kept between
+requests but idle connections: no cookies, no credentials.
+"""
+
+import asyncio
+import functools
+import ssl
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import httpcore
+import httpx
+
+from services.common.errors import BinderyError
+from services.common.logging import redact
+from services.common.networks import NetworkPolicy
+
+__all__ = ["CheckedClient", "CheckedUrl", "NetworkPolicy", "Reply", "checked_url"]
+
+SCHEMES = ("http", "https")
+DEFAULT_PORTS = {"http": 80, "https": 443}
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+MAX_REDIRECTS = 10
+MAX_URL_LENGTH = 4096
+_NEVER_FORWARDED = ("authorization", "proxy-authorization", "cookie")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer, read to its end. Header names are in lower case; `url` is the one that answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+
+
+@dataclass(frozen=True)
+class CheckedUrl:
+    """Where a URL leads in the end: the URL that answered with `status`, and the address that it was reached at."""
+
+    url: str
+    host: str
+    port: int
+    address: str
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def checked_url(text: str) -> httpx.URL:
+    """Parse an address that a user typed; the user name in it is dropped.
+
+    Raises `BinderyError("bad_spec")` for another scheme than http and https, a password, a host that could be read in
+    two ways (such as `0x7f.1`), and whatever is not a URL at all.
+    """
+    shown = redact(text if len(text) <= 200 else f"{text[:200]}…")
+    if len(text) > MAX_URL_LENGTH or not text.isprintable() or " " in text or "\\" in text:
+        raise BinderyError("bad_spec", f"{shown!r} is not an address.")
+    try:
+        url = httpx.URL(text)
+        port = url.port
+    except (httpx.InvalidURL, ValueError) as error:
+        raise BinderyError("bad_spec", f"{shown} is not an address.") from error
+    if url.scheme not in SCHEMES:
+        raise BinderyError("bad_spec", f"{shown} is not an http or https address.")
+    if url.password:
+        raise BinderyError("bad_spec", "An address must not hold a password: anyone who sees the link would read it.")
+    host = url.raw_host.decode("ascii").rstrip(".")
+    looks_numeric = ":" not in host and host.rsplit(".", 1)[-1][:1].isdigit()
+    if not host or (looks_numeric and not _is_ipv4(host)):
+        raise BinderyError("bad_spec", f"{shown} names no host.")
+    if port is not None and not 0 < port < 65536:
+        raise BinderyError("bad_spec", f"{shown} names no port.")
+    return url.copy_with(userinfo=b"", host=host, fragment=None)
+
+
+def _is_ipv4(host: str) -> bool:
+    parts = host.split(".")
+    return len(parts) == 4 and all(part.isdigit() and str(int(part)) == part and int(part) < 256 for part in parts)
+
+
+class _CheckedNetwork(httpcore.AsyncNetworkBackend):
+    """Connects to addresses that the policy allows, and to exactly the one that was checked."""
+
+    def __init__(self, policy: NetworkPolicy) -> None:
+        self._policy = policy
+        self._sockets = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            async with asyncio.timeout(timeout):
+                addresses = await self._policy.addresses(host, port)
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout(f"looking up {host}") from error
+        for address in addresses[:-1]:
+            try:
+                return await self._sockets.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                continue
+        return await self._sockets.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class CheckedClient:
+    """Makes GET requests to addresses that strangers chose. Close it, or use it as an async context manager.
+
+    `total_seconds` bounds one call with all its redirects; `connect_seconds` and `read_seconds` bound each step.
+    """
+
+    def __init__(
+        self,
+        policy: NetworkPolicy,
+        *,
+        total_seconds: float = 30.0,
+        connect_seconds: float = 10.0,
+        read_seconds: float = 15.0,
+        max_connections: int = 100,
+        user_agent: str = "Bindery",
+    ) -> None:
+        self.policy = policy
+        self._total_seconds = total_seconds
+        self._timeouts = {
+            "connect": connect_seconds,
+            "read": read_seconds,
+            "write": read_seconds,
+            "pool": connect_seconds,
+        }
+        self._user_agent = user_agent
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=_tls(),
+            max_connections=max_connections,
+            max_keepalive_connections=10,
+            keepalive_expiry=5.0,
+            network_backend=_CheckedNetwork(policy),
+        )
+
+    async def get(self, url: str, *, headers: Mapping[str, str] | None = None, max_bytes: int = 4 * 2**20) -> Reply:
+        """GET `url`, following redirects, and read at most `max_bytes` of the body.
+
+        Answers of any status come back. Raises `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found` (no
+        such host), and `provider_unavailable` for everything that the other end does wrong.
+        """
+        async with self._answer(url, headers or {}) as (final, response):
+            body = bytearray()
+            async for chunk in response.aiter_stream():
+                body += chunk
+                if len(body) > max_bytes:
+                    raise BinderyError("provider_unavailable", f"{final.host} sent more than {max_bytes} bytes.")
+            return Reply(response.status, _headers(response), bytes(body), str(final))
+
+    async def follow(self, url: str, *, headers: Mapping[str, str] | None = None) -> CheckedUrl:
+        """Follow the redirects of `url` to their end, without reading what stands there. Raises as `get` does."""
+        async with self._answer(url, headers or {}) as (final, response):
+            peer = response.extensions["network_stream"].get_extra_info("server_addr")
+            return CheckedUrl(
+                url=str(final),
+                host=final.raw_host.decode("ascii"),
+                port=final.port or DEFAULT_PORTS[final.scheme],
+                address=str(peer[0]),
+                status=response.status,
+                headers=_headers(response),
+            )
+
+    @asynccontextmanager
+    async def _answer(
+        self, text: str, headers: Mapping[str, str]
+    ) -> AsyncIterator[tuple[httpx.URL, httpcore.Response]]:
+        """The first answer that is no redirect, with its body still unread."""
+        url = checked_url(text)
+        sent = {name.lower(): value for name, value in headers.items()}
+        try:
+            async with asyncio.timeout(self._total_seconds):
+                for _ in range(MAX_REDIRECTS + 1):
+                    async with self._request(url, sent) as response:
+                        if (target := _location(url, response)) is None:
+                            yield url, response
+                            return
+                    if (target.scheme, target.host, target.port) != (url.scheme, url.host, url.port):
+                        sent = {name: value for name, value in sent.items() if name not in _NEVER_FORWARDED}
+                    url = target
+                raise BinderyError("provider_unavailable", f"{url.host} redirects more than {MAX_REDIRECTS} times.")
+        except (TimeoutError, httpcore.TimeoutException) as error:
+            raise BinderyError("provider_unavailable", f"{url.host} does not answer in time.") from error
+        except (httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError) as error:
+            reason = "can't be trusted (TLS)" if "CERTIFICATE" in str(error) else "can't be reached"
+            raise BinderyError("provider_unavailable", f"{url.host} {reason}.") from error
+
+    @asynccontextmanager
+    async def _request(self, url: httpx.URL, headers: Mapping[str, str]) -> AsyncIterator[httpcore.Response]:
+        fixed = {"host": url.netloc.decode("ascii"), "user-agent": self._user_agent, "accept-encoding": "identity"}
+        async with self._pool.stream(
+            "GET",
+            httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+            headers=list({"accept": "*/*", **headers, **fixed}.items()),
+            extensions={"timeout": self._timeouts},
+        ) as response:
+            yield response
+
+    async def aclose(self) -> None:
+        await self._pool.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _headers(response: httpcore.Response) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+
+
+def _location(url: httpx.URL, response: httpcore.Response) -> httpx.URL | None:
+    """Where a redirect leads. Raises `BinderyError("address_not_allowed")` if that is not a web address."""
+    location = _headers(response).get("location")
+    if response.status not in REDIRECTS or not location:
+        return None
+    try:
+        return checked_url(str(url.join(location)))
+    except (httpx.InvalidURL, BinderyError) as error:
+        raise BinderyError(
+            "address_not_allowed", f"{url.host} redirects to something that is not followed: {location[:200]!r}."
+        ) from error
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """The usual roots, or those of `SSL_CERT_FILE` or `SSL_CERT_DIR`. Reading them takes longer than a request."""
+    return httpx.create_ssl_context(trust_env=True)

@@ -1,0 +1,293 @@
+"""Stored nouns: creating, reading and writing them. Every write is one script that compares epoch and claim first."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import secrets
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from prometheus_client import Counter
+from redis.asyncio import Redis
+
+from services.common.bus import Bus
+from services.common.entries import Entry, payload_of
+from services.common.keys import Keys, Topic
+from services.common.logging import get_logger
+from services.common.models import Build, Contract, Event, Launch, Server
+from services.common.redis import Scripts, patiently, run_together
+from services.common.settings import ServiceSettings
+
+log = get_logger(__name__)
+
+FENCED = Counter("bindery_fenced_total", "Writes refused because another process owns the noun by now", ["kind"])
+
+M = TypeVar("M", bound=Contract)
+Noun = Build | Launch | Server
+
+
+BOOKKEEPING = frozenset(
+    {"v", "epoch", "claim", "owner", "seq", "last", "lines", "bytes", "live", "head", "final", "seen", "cancel"}
+)
+"""Fields that the scripts keep, or that others than the owner write."""
+
+
+RECENT_BYTES = 256 * 1024
+"""How much of its last entries an owner keeps, to write them again where Redis loses its last second."""
+
+
+class Fenced(Exception):
+    """Another process owns this noun by now: stop, and touch nothing."""
+
+
+class RecordLost(Exception):
+    """Redis does not know this noun any more: it was emptied."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A noun as it lies in Redis: its fields, by name."""
+
+    topic: Topic
+    fields: Mapping[str, str]
+
+    @classmethod
+    def of(cls, topic: Topic, raw: Mapping[bytes, bytes] | Sequence[bytes]) -> "Stored":
+        if not isinstance(raw, Mapping):
+            raw = dict(zip(raw[::2], raw[1::2], strict=True))
+        return cls(topic, {k.decode(): v.decode() for k, v in raw.items()})
+
+    def model(self, kind: type[M]) -> M:
+        """The noun itself. `state` may be ahead of the body: scripts change only that."""
+        body = json.loads(self.fields["body"])
+        if "state" in self.fields:
+            body["state"] = self.fields["state"]
+        return kind.model_validate(body)
+
+    def get(self, name: str, default: str = "") -> str:
+        return self.fields.get(name, default)
+
+    @property
+    def epoch(self) -> int:
+        return int(self.fields.get("epoch", "0"))
+
+
+class Written(NamedTuple):
+    """One entry that was appended: its number, its position, the lines before it and in it."""
+
+    number: int
+    position: str
+    before: int
+    lines: int
+    payload: str
+
+
+@dataclass
+class Claimed:
+    """A noun that this process owns. Writes go through here, one after the other, each safe to repeat."""
+
+    records: "Records"
+    topic: Topic
+    process: str
+    epoch: int
+    claim: str
+    seq: int = 1
+    lines: int = 1
+    """Events written so far, whether or not Redis still has them."""
+    recreate: bool = False
+    """Write the record anew where an emptied Redis lost it, instead of raising `RecordLost`."""
+    acknowledged: int = 1
+    """The number of the last write that Redis confirmed."""
+    kept: dict[str, str | int | float] = field(default_factory=dict)
+    """Every field as it was last written: what a record is written anew from."""
+    recent: deque[Written] = field(default_factory=deque)
+    """The last entries, for a Redis that has lost its last second."""
+    _order: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def write(
+        self,
+        *events: Event | Mapping[str, Any],
+        body: Noun | None = None,
+        fields: Mapping[str, str | int | float] | None = None,
+        final: bool = False,
+        release: bool = False,
+    ) -> None:
+        """Change the noun and append its events in one step; waits for a Redis that is away.
+
+        `final` ends the noun; `release` leaves it without an owner, for who is due next. Where Redis has lost what it
+        had confirmed, that is written again, under the positions that followers know.
+
+        Raises `Fenced` when another process owns the noun, `RecordLost` when Redis was emptied.
+        """
+        values: dict[str, str | int | float] = dict(fields or {})
+        if body is not None:
+            values |= {"body": body.model_dump_json(exclude_none=True), "state": body.state}
+        until = str(self.records.ttl_ms) if final else "release" if release else ""
+        async with self._order:
+            self.seq += 1
+            self.kept |= values
+            payload = payload_of(events) if events else ""
+            entries = [Written(self.seq, "*", self.lines, len(events), payload)] if events else []
+            status, detail, *before = await self._run(values, entries, until)
+            if status == b"behind" or (status == b"missing" and self.recreate):
+                lost = [written for written in self.recent if written.number > int(before[0])]
+                log.warning("written_again", noun=self._noun, entries=len(lost), was=status.decode())
+                status, detail, *before = await self._run(self.kept, lost + entries, until, restore=True)
+            if status != b"ok" or until:
+                self.records.let_go(self)
+            if status == b"ok":
+                self._confirmed(entries, detail, before[1:])
+                return
+        if status == b"missing":
+            raise RecordLost(self._noun)
+        FENCED.labels(self.topic.kind).inc()
+        log.warning("fenced", noun=self._noun, epoch=self.epoch, found=detail.decode())
+        raise Fenced(self._noun)
+
+    def _confirmed(self, entries: list[Written], position: bytes, before: list[Any]) -> None:
+        self.acknowledged = self.seq
+        for entry in entries:
+            self.lines += entry.lines
+            self.recent.append(entry._replace(position=position.decode()))
+            self.records.bus.wrote(self.topic, position, self.seq, entry.payload, *before)
+        while sum(len(entry.payload) for entry in self.recent) > RECENT_BYTES:
+            self.recent.popleft()
+
+    @property
+    def _noun(self) -> str:
+        return f"{self.topic.kind}:{self.topic.id}"
+
+    async def _run(
+        self, values: Mapping[str, str | int | float], entries: list[Written], until: str, *, restore: bool = False
+    ) -> Any:
+        records, keys = self.records, self.records.keys
+        args: list[Any] = [
+            self.epoch, self.claim, self.seq, keys.news(self.topic), self._noun, self.process, int(restore), until,
+            records.max_bytes, self.acknowledged, entries[0].before if entries else self.lines,
+            len(values), *(part for pair in values.items() for part in pair),
+            len(entries), *(part for one in entries for part in (one.number, one.position, one.lines, one.payload)),
+        ]  # fmt: skip
+        names = [keys.record(self.topic), keys.events(self.topic), keys.owned(self.process)]
+        return await patiently(lambda: records.scripts.run("write", names, args), seconds=records.patience_seconds)
+
+
+class Records:
+    """The nouns of one kind of process: reading any, creating and claiming its own."""
+
+    def __init__(self, redis: Redis, keys: Keys, bus: Bus, settings: ServiceSettings) -> None:
+        self.redis = redis
+        self.keys = keys
+        self.bus = bus
+        self.scripts = Scripts(redis, "services.common.scripts")
+        self.ttl_ms = int(settings.record_ttl_seconds * 1000)
+        self.max_bytes = settings.stream_max_bytes
+        self.patience_seconds = settings.redis_patience_seconds
+        self._claims: dict[Topic, Claimed] = {}
+
+    def _hold(self, claimed: Claimed) -> Claimed:
+        self._claims[claimed.topic] = claimed
+        return claimed
+
+    def let_go(self, claimed: Claimed) -> None:
+        """This process does not own a noun any more, by this claim."""
+        if self._claims.get(claimed.topic) is claimed:
+            del self._claims[claimed.topic]
+
+    def forget(self, topic: Topic) -> None:
+        """Nothing is done here any more for a noun, whoever owns it now."""
+        self._claims.pop(topic, None)
+
+    async def try_all(self) -> None:
+        """Write to each noun that was owned here, after the lease was lost: who owns it now has it refused, counted."""
+        for claimed in list(self._claims.values()):
+            with contextlib.suppress(Fenced, RecordLost):
+                await claimed.write()
+
+    async def write_anew(self, *topics: Topic) -> None:
+        """After Redis was emptied: write the records anew that this process owns, where their owners want that."""
+        for claimed in list(self._claims.values()):
+            if claimed.recreate and (not topics or claimed.topic in topics):
+                with contextlib.suppress(Fenced):
+                    await claimed.write()
+
+    async def read(self, topic: Topic) -> Stored | None:
+        """The noun, or None where there is none."""
+        raw = await patiently(lambda: self.redis.hgetall(self.keys.record(topic)), seconds=self.patience_seconds)
+        return Stored.of(topic, raw) if raw else None
+
+    async def create(
+        self,
+        topic: Topic,
+        body: Noun,
+        event: Event,
+        *,
+        process: str,
+        fields: Mapping[str, str] | None = None,
+        idempotency: tuple[str, str, int] = ("", "", 0),
+        recreate: bool = False,
+        also: Sequence[tuple[Scripts, str, list[str], list[Any]]] = (),
+    ) -> "tuple[Claimed | Stored | str, list[Any]]":
+        """Create a noun and own it; an existing one comes back as `Stored`, a known key as the value kept with it.
+
+        `idempotency` is key, value and milliseconds. The scripts in `also` run in the same round trip; their answers
+        come second. Waits for a Redis that is away: the claim makes it safe to repeat, and a noun that was created by
+        a call whose reply was lost would have an owner who knows nothing of it.
+        """
+        values = {"body": body.model_dump_json(exclude_none=True), "state": body.state} | dict(fields or {})
+        claim = secrets.token_hex(8)
+        payload = payload_of([event])
+        key, value, lasting_ms = idempotency
+        args: list[Any] = [
+            f"{topic.kind}:{topic.id}", process, claim, self.keys.news(topic), value, lasting_ms,
+            len(values), *(part for pair in values.items() for part in pair), 1, payload,
+        ]  # fmt: skip
+        keys = [
+            self.keys.record(topic), self.keys.events(topic), self.keys.owned(process), key,
+            self.keys.alive(process), self.keys.processes(process.partition("-")[0]),
+        ]  # fmt: skip
+        (status, detail), *others = await patiently(
+            lambda: run_together(self.redis, [(self.scripts, "create", keys, args), *also]),
+            seconds=self.patience_seconds,
+        )
+        if status == b"known":
+            return str(detail.decode()), others
+        if status == b"exists":
+            return Stored.of(topic, detail), others
+        self.bus.seed(topic, Entry.first(detail.decode(), payload.encode()))
+        first = Written(1, detail.decode(), 0, 1, payload)
+        claimed = Claimed(
+            self, topic, process, 1, claim, recreate=recreate, kept=dict(values), recent=deque([first])
+        )  # fmt: skip
+        return self._hold(claimed), others
+
+    async def adopt(
+        self, stage: str, process: str, *, topic: Topic | None = None, epoch: int | None = None, recreate: bool = False
+    ) -> tuple[Claimed, Stored] | None:
+        """Claim an orphan of a stage, or the noun named (at `epoch`, where one is given); None where there is none.
+
+        Waits for a Redis that is away. A repeated call finds what the one before it claimed: else a lost reply would
+        leave a noun with an owner who knows nothing of it.
+        """
+        claim = secrets.token_hex(8)
+        noun = f"{topic.kind}:{topic.id}" if topic else ""
+        args = [process, claim, self.keys.prefix, noun, "" if epoch is None else epoch]
+        keys = [self.keys.orphans(stage), self.keys.owned(process), self.keys.alive(process)]
+        calls = itertools.count()
+        answer = await patiently(
+            lambda: self.scripts.run("adopt", keys, [*args, int(next(calls) > 0)]), seconds=self.patience_seconds
+        )
+        if answer[0] != b"claimed":
+            return None
+        kind, _, name = answer[1].decode().partition(":")
+        found = Stored.of(Topic(kind, name), answer[3])
+        # Numbers jump, so that they stay above any that Redis lost in a crash and followers have seen.
+        written = int(found.get("seq", "1"))
+        kept = {name: value for name, value in found.fields.items() if name not in BOOKKEEPING}
+        claimed = Claimed(
+            self, found.topic, process, int(answer[2]), claim, seq=written + 1000, acknowledged=written,
+            lines=int(found.get("lines", "0")), recreate=recreate, kept=dict(kept),
+        )  # fmt: skip
+        return self._hold(claimed), found

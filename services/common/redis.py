@@ -1,0 +1,146 @@
+"""The connection to Redis: timeouts on every call, a bounded pool, and a count of round trips."""
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from prometheus_client import Counter
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, Sentinel
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, NoScriptError, ReadOnlyError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from services.common.counting import counted_as, doing
+from services.common.errors import BinderyError
+from services.common.settings import ServiceSettings
+
+T = TypeVar("T")
+
+REDIS_AWAY = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError)
+AWAY = (*REDIS_AWAY, ConnectionError, TimeoutError)
+"""What a Redis that restarts or fails over looks like from here: wait and ask again."""
+
+ROUND_TRIPS = Counter(
+    "bindery_redis_round_trips_total", "Writes to a Redis connection: one a command or pipeline", ["doing"]
+)
+
+
+class CountedConnection(Connection):  # type: ignore[misc]  # redis-py is read as untyped: its stubs mix sync and async
+    """Counts what is sent: a pipeline is one round trip."""
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        ROUND_TRIPS.labels(doing()).inc()
+        await super().send_packed_command(command, check_health)
+
+    async def on_connect(self) -> None:
+        with counted_as("connect"):
+            await super().on_connect()
+
+
+def connect(settings: ServiceSettings, *, read_seconds: float | None = -1.0, connections: int | None = None) -> Redis:
+    """A client for `redis://`, `rediss://` or `redis+sentinel://host:port,host:port/<service>/<db>`.
+
+    `read_seconds=None` is for subscriptions, whose caller keeps time itself.
+    """
+    url = settings.redis_url.get_secret_value()
+    timeout = settings.redis_timeout_seconds
+    options: dict[str, Any] = {
+        "socket_connect_timeout": timeout,
+        "socket_timeout": timeout if read_seconds == -1.0 else read_seconds,
+        "socket_keepalive": True,
+        "retry": Retry(NoBackoff(), 0),
+        "lib_name": None,  # else each new connection tells them in two more round trips
+        "lib_version": None,
+    }
+    if url.startswith("redis+sentinel://"):
+        parts = urlsplit(url.replace("redis+sentinel://", "redis://", 1))
+        hosts = [
+            (h.rpartition(":")[0] or h, int(h.rpartition(":")[2] or 26379))
+            for h in parts.netloc.rpartition("@")[2].split(",")
+        ]
+        service, _, db = parts.path.strip("/").partition("/")
+        sentinel = Sentinel(hosts, socket_timeout=timeout, **({"password": parts.password} if parts.password else {}))
+        return sentinel.master_for(service or "mymaster", db=int(db or 0), **options)
+    pool = BlockingConnectionPool.from_url(
+        url,
+        connection_class=CountedConnection,
+        max_connections=connections or settings.redis_max_connections,
+        timeout=settings.redis_patience_seconds,
+        **options,
+    )
+    return Redis(connection_pool=pool)
+
+
+async def refuse_cluster(redis: Redis) -> None:
+    """Raise `BinderyError` for a Redis Cluster: arq's keys, and scripts over several nouns, can't live there."""
+    info = await redis.info("cluster")
+    if info.get("cluster_enabled"):
+        raise BinderyError(
+            "internal", "Redis Cluster is not supported: use a single Redis or Sentinel (BINDERY_REDIS_URL)."
+        )
+
+
+async def patiently(call: Callable[[], Awaitable[T]], *, seconds: float) -> T:
+    """`await call()`, again and again while Redis is away, for `seconds` at most; then its last error comes out.
+
+    The call must be safe to repeat: after a lost reply nobody knows whether it was carried out.
+    """
+    loop = asyncio.get_running_loop()
+    deadline, pause = loop.time() + seconds, 0.05
+    while True:
+        try:
+            return await call()
+        except AWAY:
+            if loop.time() + pause > deadline:
+                raise
+        await asyncio.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311 - jitter, not a secret
+        pause = min(1.0, pause * 2)
+
+
+class Scripts:
+    """Lua scripts of a package, run by their hash and loaded where Redis doesn't know them."""
+
+    def __init__(self, redis: Redis, package: str) -> None:
+        self._redis = redis
+        self._source = {
+            p.name.removesuffix(".lua"): p.read_text() for p in files(package).iterdir() if p.name.endswith(".lua")
+        }
+        self._sha: dict[str, str] = {}
+
+    async def load(self) -> None:
+        """Load every script; done at start, so that no launch pays for it."""
+        for name, source in self._source.items():
+            self._sha[name] = await self._redis.script_load(source)
+
+    def sha(self, name: str) -> str:
+        """The hash of a script."""
+        return self._sha.get(name) or hashlib.sha1(self._source[name].encode(), usedforsecurity=False).hexdigest()
+
+    async def run(self, name: str, keys: list[str], args: list[Any]) -> Any:
+        """Run a script by name. Raises what Redis raises, but for a missing script, which is loaded."""
+        try:
+            return await self._redis.evalsha(self._sha[name], len(keys), *keys, *args)
+        except (NoScriptError, KeyError):
+            self._sha[name] = await self._redis.script_load(self._source[name])
+            return await self._redis.evalsha(self._sha[name], len(keys), *keys, *args)
+
+
+async def run_together(redis: Redis, calls: list[tuple[Scripts, str, list[str], list[Any]]]) -> list[Any]:
+    """Run several scripts in one round trip, in order. Raises the first error, after trying a missing script alone."""
+    async with redis.pipeline(transaction=False) as pipe:
+        for scripts, name, keys, args in calls:
+            pipe.evalsha(scripts.sha(name), len(keys), *keys, *args)
+        answers = await pipe.execute(raise_on_error=False)
+    for at, answer in enumerate(answers):
+        if isinstance(answer, NoScriptError):
+            scripts, name, keys, args = calls[at]
+            answers[at] = await scripts.run(name, keys, args)
+        elif isinstance(answer, Exception):
+            raise answer
+    return list(answers)

@@ -1,0 +1,1 @@
+"""Lua: what must happen in one step in Redis."""

@@ -1,0 +1,2 @@
+-- Read facts. A script, so that it can share a round trip with others.
+return redis.call('MGET', unpack(KEYS))

@@ -1,0 +1,91 @@
+"""The settings that every service has: from the environment (`BINDERY_<NAME>`) and an optional YAML file."""
+
+import os
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+
+class ServiceSettings(BaseSettings):
+    """Settings of any service. The environment wins over the YAML file named by `BINDERY_CONFIG_FILE`.
+
+    In the file, names are written without the prefix and in lower case.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="BINDERY_", extra="ignore", frozen=True)
+
+    listen_host: str = Field("127.0.0.1", description="Address that this process listens on.")
+    listen_port: int = Field(0, description="Port that this process listens on; 0 chooses a free one.")
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis, or redis+sentinel://host:port,host:port/service/database; no Redis Cluster.",
+    )
+    redis_prefix: str = Field("bindery", description="First part of every key, before the installation id.")
+    redis_timeout_seconds: float = Field(5.0, description="Connect and read timeout of every Redis call.")
+    redis_max_connections: int = Field(200, description="Connections that one process may hold open to Redis.")
+    redis_patience_seconds: float = Field(60.0, description="How long a write waits for a Redis that is away.")
+    service_token: SecretStr = Field(
+        SecretStr(""), description="Shared secret by which services know each other; none starts without."
+    )
+    installation_id: str = Field("default", description="Tells this installation from others on the same hub or Redis.")
+    installation_secret: SecretStr = Field(
+        SecretStr(""),
+        description="Key of every signature that we make; gateway and launcher want 32 characters or more.",
+    )
+    data_dir: Path = Field(Path(".bindery"), description="Where one machine's images, logs and servers lie.")
+    log_level: str = Field("info", description="debug, info, warning or error.")
+    log_format: str = Field("json", description="json, or text for people.")
+    allowed_networks: str = Field(
+        "",
+        description="CIDRs, comma-separated, that links may lead to although they are not public: 10.0.0.0/8.",
+    )
+
+    git_allowed_protocols: str = Field("http,https", description="Protocols of git URLs, comma-separated.")
+
+    lease_seconds: float = Field(6.0, description="How long a silent process is thought alive.")
+    lease_renew_seconds: float = Field(2.0, description="How often a process says that it is alive.")
+    sweep_interval_seconds: float = Field(1.0, description="How often the sweeper looks for dead processes.")
+    reread_seconds: float = Field(5.0, description="How often a followed stream is read again without a wake-up.")
+    record_ttl_seconds: float = Field(
+        7 * 86400.0, description="How long finished builds, launches and servers are remembered."
+    )
+    stream_max_bytes: int = Field(
+        8 * 2**20, description="Ceiling of one live log in Redis; head and tail are kept past it."
+    )
+    log_total_max_bytes: int = Field(256 * 2**20, description="Ceiling of all finished logs in Redis together.")
+    log_dir: Path | None = Field(
+        None, description="Folder for large logs, seen by workers and gateways; none: all in Redis."
+    )
+    log_small_max_bytes: int = Field(256 * 1024, description="Logs up to this size lie in Redis even with a log_dir.")
+    fact_ttl_seconds: float = Field(86400.0, description="How long what cannot change is remembered.")
+    fact_tombstone_seconds: float = Field(60.0, description="How long a withdrawn fact can't come back.")
+    log_ttl_seconds: float = Field(7 * 86400.0, description="How long a finished log can be read.")
+
+    @field_validator("allowed_networks")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for part in filter(None, (p.strip() for p in value.split(","))):
+            ip_network(part)
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        sources: list[Any] = [init_settings, env_settings]
+        if path := os.environ.get("BINDERY_CONFIG_FILE"):
+            sources.append(YamlConfigSettingsSource(settings_cls, yaml_file=Path(path)))
+        return tuple(sources)
+
+    @property
+    def key_prefix(self) -> str:
+        """What every Redis key of this installation begins with."""
+        return f"{self.redis_prefix}:{self.installation_id}"

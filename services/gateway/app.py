@@ -1,0 +1,72 @@
+"""The gateway."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+
+from services.common.health import Health
+from services.common.leases import Member
+from services.common.stage import membership, open_stage, running
+from services.common.version import VERSION
+from services.common.web import create_service
+from services.gateway.badges import PrebuiltReplies
+from services.gateway.clock import Clock
+from services.gateway.edge import Edge
+from services.gateway.error_pages import install_error_pages
+from services.gateway.launches import Launches
+from services.gateway.pages import Pages
+from services.gateway.routes import builds, facade, launches, pages
+from services.gateway.settings import GatewaySettings
+from services.gateway.stages import Providers, Stages
+from services.gateway.streams import Streams
+
+
+def create_app(settings: GatewaySettings) -> FastAPI:
+    """The application; its lifespan opens Redis, adopts orphaned launches and watches the other stages."""
+    health = Health()
+    clock = Clock(settings)
+    exiting = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_stage(settings, health, hears="s") as stage:
+            stages = Stages(settings)
+            try:
+                made = Launches(stage, stages, settings)
+                app.state.launches = made
+                app.state.stages = stages
+                app.state.providers = Providers(stages)
+                app.state.streams = Streams(stage, made, settings, clock)
+                for name in ("resolver", "builder", "launcher"):
+                    health.add(name, lambda name=name: stages.trouble(name))  # type: ignore[misc]
+                async with membership(stage, "gateway", on_adopt=made.adopt) as member:
+                    made.member = member
+                    await stage.bus.listen(stage.keys.wake("gateway"), made.heard)
+                    leaving = _leave(app.state.exiting, clock, member)
+                    async with running(made.watch_cancels(), made.keep_followed_alive(), leaving):
+                        yield
+            finally:
+                await stages.aclose()
+
+    routers = [facade.router, launches.router, builds.router, pages.router]
+    versions = json.dumps({"builder_info": {}, "binderhub": VERSION}).encode()
+    app = create_service(
+        settings, name="gateway", lifespan=lifespan, routers=routers, health=health, public=True,
+        fixed={"/versions": versions},
+    )  # fmt: skip
+    app.state.exiting = exiting
+    app.state.pages = Pages(settings, version=VERSION)
+    install_error_pages(app)
+    app.add_middleware(Edge, settings=settings)
+    app.add_middleware(PrebuiltReplies)
+    return app
+
+
+async def _leave(exiting: asyncio.Event, clock: Clock, member: Member) -> None:
+    """On SIGTERM: v1 streams end, for their clients to resume elsewhere; launches go to another gateway at once."""
+    await exiting.wait()
+    clock.drain()
+    await member.give_up()

@@ -1,0 +1,164 @@
+"""The outer edge of the gateway: which hosts it answers to, which sites may read its answers, what browsers may do."""
+
+from collections.abc import Iterable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.common.errors import BinderyError
+from services.common.problems import problem_response
+from services.gateway.error_pages import refusal
+from services.gateway.origins import SCOPE_KEY, Origins
+from services.gateway.settings import GatewaySettings
+
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_READABLE_FOLDERS = ("/build/", "/api/")
+_READABLE_PATHS = frozenset({"/versions", "/health"})
+
+_ALLOWED_HEADERS = "accept, authorization, cache-control, content-type, idempotency-key, last-event-id"
+_ALLOWED_METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
+_EXPOSED_HEADERS = "location, retry-after, x-request-id, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset"
+_PREFLIGHT_SECONDS = "600"
+
+_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+_HTML_HEADERS = {
+    "content-security-policy": _POLICY,
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    # Launch ids are in our URLs, so no other origin gets one. `no-referrer` would make browsers write
+    # `Origin: null` on our own forms.
+    "referrer-policy": "same-origin",
+}
+
+
+class Edge:
+    """Pure ASGI middleware, the first that a request meets after the prebuilt replies.
+
+    Refuses names that are not ours (on one's own machine) and, before anything of their body is read, what other sites
+    ask for and what is too large; answers CORS preflights, and sets the headers of CORS and of browser security.
+    """
+
+    def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
+        self.app = app
+        self.origins = Origins(settings)
+        self._max_bytes = settings.request_max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not self.origins.knows_host(scope, host):
+            await _unknown_host(host)(scope, receive, send)
+            return
+        scope[SCOPE_KEY] = self.origins
+        cors = self._cors(scope["path"], headers.get("origin", ""))
+        if scope["method"] == "OPTIONS" and "access-control-request-method" in headers and cors:
+            await Response(status_code=204, headers=_preflight(dict(cors)))(scope, receive, send)
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                _guard(MutableHeaders(scope=message), cors)
+            await send(message)
+
+        if scope["method"] in _READING:
+            await self.app(scope, receive, guarded)
+            return
+        try:
+            self._refuse_unread(Request(scope))
+        except BinderyError as error:
+            await (await refusal(Request(scope), error))(scope, receive, guarded)
+            return
+        await self.app(scope, self._bounded(receive), guarded)
+
+    def _refuse_unread(self, request: Request) -> None:
+        """Raise `BinderyError` for a request that changes something and that its headers tell is not to be read."""
+        self.origins.refuse_cross_site(request)
+        announced = request.headers.get("content-length", "")
+        if announced.isdecimal() and int(announced[:20]) > self._max_bytes:
+            raise BinderyError("request_too_large", self._too_large)
+
+    def _bounded(self, receive: Receive) -> Receive:
+        """`receive`, which ends the request once its body is larger than allowed."""
+        taken = 0
+
+        async def bounded() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self._max_bytes:  # the one kind of exception that FastAPI passes on while it reads a body
+                raise HTTPException(413, self._too_large)
+            return message
+
+        return bounded
+
+    @property
+    def _too_large(self) -> str:
+        return f"A request may have {self._max_bytes} bytes at most."
+
+    def _cors(self, path: str, origin: str) -> list[tuple[str, str]]:
+        """The CORS headers of an answer on `path` to `origin`; none where only our own pages may read it."""
+        if not path.startswith(_READABLE_FOLDERS) and path not in _READABLE_PATHS:
+            return []
+        # BinderHub lets every site read `/versions` unless it is configured otherwise.
+        open_to_all = path == "/versions" and not self.origins.allowed and not self.origins.local
+        if self.origins.any_allowed or open_to_all:
+            return [("access-control-allow-origin", "*"), ("access-control-expose-headers", _EXPOSED_HEADERS)]
+        if not self.origins.allowed:
+            return []
+        if not origin or not self.origins.allows(origin):
+            return [("vary", "origin")]
+        return [
+            ("access-control-allow-origin", origin),
+            ("access-control-expose-headers", _EXPOSED_HEADERS),
+            ("vary", "origin"),
+        ]
+
+
+def _unknown_host(host: str) -> Response:
+    error = BinderyError(
+        "unknown_host",
+        f"This Bindery serves one machine and does not answer to the name {host[:100]!r}. "
+        "Open it by the address that it printed when it started.",
+    )
+    return problem_response(error.problem)
+
+
+def _preflight(cors: dict[str, str]) -> dict[str, str]:
+    if "access-control-allow-origin" not in cors:
+        return cors
+    return cors | {
+        "access-control-allow-headers": _ALLOWED_HEADERS,
+        "access-control-allow-methods": _ALLOWED_METHODS,
+        "access-control-max-age": _PREFLIGHT_SECONDS,
+    }
+
+
+def _guard(headers: MutableHeaders, cors: Iterable[tuple[str, str]]) -> None:
+    for name, value in cors:
+        if name == "vary":
+            headers.add_vary_header(value)
+        else:
+            headers[name] = value
+    headers["x-content-type-options"] = "nosniff"
+    if headers.get("content-type", "").startswith("text/html"):
+        for name, value in _HTML_HEADERS.items():
+            headers.setdefault(name, value)

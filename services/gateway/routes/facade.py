@@ -1,0 +1,69 @@
+"""BinderHub's own addresses: what badges, Thebe and its JavaScript client use works unchanged."""
+
+import json
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from services.common.errors import BinderyError
+from services.common.models import Spec
+from services.gateway.build_tokens import check
+from services.gateway.joining import Asker
+from services.gateway.launches import Launches
+from services.gateway.origins import base_url, client_ip, refuse_cross_site
+from services.gateway.sessions import principal
+from services.gateway.splice import Position
+from services.gateway.streams import Streams, facade_refusal
+
+router = APIRouter(include_in_schema=False)
+
+
+def raw_tail(request: Request, prefix: str) -> str:
+    """What follows `prefix` in the raw path, percent-encoding as the client sent it."""
+    raw: bytes = request.scope["raw_path"].partition(b"?")[0]
+    return raw.decode("latin-1").partition(prefix)[2]
+
+
+@router.get("/build/{provider}/{_spec:path}")
+async def build(request: Request, provider: str) -> Response:
+    """Launch a link and follow it, as BinderHub's event stream. Always 200: what is wrong is an event."""
+    try:
+        return await _launch(request, provider)
+    except BinderyError as error:
+        body = facade_refusal(error)
+        # As BinderHub's: without a charset, which Starlette would add to a media type.
+        return Response(body, headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+
+
+async def _launch(request: Request, provider: str) -> Response:
+    launches: Launches = request.app.state.launches
+    streams: Streams = request.app.state.streams
+    if "text/event-stream" not in request.headers.get("accept", ""):
+        raise BinderyError("bad_request", "Missing Accept header: text/event-stream")
+    refuse_cross_site(request)
+    raw = raw_tail(request, f"/build/{provider}/")
+    jti = ""
+    if token := request.query_params.get("build_token"):
+        jti = check(request, request.app.state.settings, provider, raw, token)
+    try:
+        spec = Spec(provider=provider, spec=raw.rstrip("/"))
+    except ValueError as error:
+        raise BinderyError("bad_spec", "The link is too long.") from error
+    known = [item["id"] for item in await request.app.state.providers.all()]
+    if provider not in known:
+        raise BinderyError("unknown_provider", f"No provider found for prefix {provider}")
+    if request.query_params.get("build_only", "").lower() == "true":
+        raise BinderyError(
+            "bad_request", "Building but not launching is not permitted: this gateway launches what it builds."
+        )
+    asker = Asker(launches, principal(request), client_ip(request), base_url(request))
+    position = Position.parse(request.headers.get("last-event-id", ""))
+    if position is None or not await asker.may_follow(position.launch_id):
+        position = Position((await asker.join(spec, jti) if jti else await asker.begin(spec)).launch_id)
+    return streams.facade(position)
+
+
+@router.get("/api/repoproviders")
+async def repoproviders(request: Request) -> Response:
+    """The repository types that there are."""
+    return Response(json.dumps(await request.app.state.providers.all()), media_type="application/json")

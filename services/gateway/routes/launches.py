@@ -1,0 +1,129 @@
+"""The v1 API: launches."""
+
+import hashlib
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Request, Response, status
+from pydantic import Field
+
+from services.common.errors import BinderyError
+from services.common.models import Contract, Launch, LaunchOptions, Problem, Queue, ResolvedRepo, Spec
+from services.common.problems import RESPONSES
+from services.gateway.landing import landing_url
+from services.gateway.launches import Launches
+from services.gateway.origins import base_url, client_ip
+from services.gateway.pages import launches_of
+from services.gateway.sessions import principal
+from services.gateway.splice import Position
+from services.gateway.streams import Streams
+
+router = APIRouter(prefix="/api/v1/launches", tags=["launches"], responses=RESPONSES)
+
+
+class LaunchRequest(Spec):
+    """The body of `POST /api/v1/launches`."""
+
+    path: str = Field("", max_length=4096, description="What to open in the server, below its address.")
+    resource_class: str | None = Field(None, max_length=64)
+    detached: bool = Field(False, description="Goes on with nobody watching.")
+    rebuild: str | None = Field(None, max_length=64, description="The failed build to begin again.")
+
+
+class LaunchView(Contract):
+    """A launch, as who holds its id sees it. While its server is ready, `url` and `token` are there, and `open_url`,
+    which a browser opens: the path that was asked for, with the token."""
+
+    launch_id: str
+    state: str
+    provider: str
+    spec: str
+    path: str
+    repo: ResolvedRepo | None
+    image: str | None
+    build_id: str | None
+    queue: Queue | None
+    error: Problem | None
+    created_at: float
+    finished_at: float | None
+    url: str | None = None
+    token: str | None = None
+    open_url: str | None = None
+    expires: float | None = None
+    server_state: str | None = None
+
+    @classmethod
+    async def of(cls, launch: Launch, launches: Launches) -> "LaunchView":
+        server = await launches.server(launch)
+        is_running = server is not None and server.state == "ready" and launch.state == "ready"
+        return cls(
+            launch_id=launch.launch_id, state=launch.state, provider=launch.spec.provider, spec=launch.spec.spec,
+            path=launch.options.path, repo=launch.repo, image=launch.image, build_id=launch.build_id,
+            queue=launch.queue, error=launch.error, created_at=launch.created_at, finished_at=launch.finished_at,
+            url=server.url if server and is_running else None,
+            token=server.token if server and is_running else None,
+            open_url=landing_url(server.url or "", server.token or "", launch.options.path)
+            if server and is_running
+            else None,
+            expires=server.expires if server and is_running else None,
+            server_state=server.state if server else None,
+        )  # fmt: skip
+
+
+TheLaunches = Annotated[Launches, Depends(launches_of)]
+
+
+@router.post("", status_code=status.HTTP_202_ACCEPTED)
+async def create_launch(
+    asked: LaunchRequest,
+    request: Request,
+    response: Response,
+    launches: TheLaunches,
+    idempotency_key: Annotated[str, Header(max_length=200)] = "",
+) -> LaunchView:
+    """Launch a repository. The same Idempotency-Key with the same body is the same launch, for 24 hours."""
+    known = [item["id"] for item in await request.app.state.providers.all()]
+    if asked.provider not in known:
+        raise BinderyError(
+            "unknown_provider", f"There is no provider {asked.provider!r}; there are: {', '.join(known)}."
+        )
+    options = LaunchOptions(
+        path=asked.path, resource_class=asked.resource_class, detached=asked.detached, rebuild=asked.rebuild
+    )
+    launch, is_new = await launches.start(
+        Spec(provider=asked.provider, spec=asked.spec.rstrip("/")),
+        principal=principal(request),
+        options=options,
+        client_ip=client_ip(request),
+        launch_host=base_url(request),
+        idempotency_key=idempotency_key,
+        body_hash=hashlib.sha256(asked.model_dump_json().encode()).hexdigest(),
+    )
+    response.headers["Location"] = f"/api/v1/launches/{launch.launch_id}"
+    if not is_new:
+        response.status_code = status.HTTP_200_OK
+    return await LaunchView.of(launch, launches)
+
+
+@router.get("/{launch_id}")
+async def get_launch(launch_id: str, request: Request, launches: TheLaunches) -> LaunchView:
+    """One launch."""
+    return await LaunchView.of(await launches.read(launch_id, principal(request)), launches)
+
+
+@router.get("/{launch_id}/events", response_class=Response)
+async def follow_launch(
+    launch_id: str, request: Request, launches: TheLaunches, last_event_id: Annotated[str, Header(max_length=200)] = ""
+) -> Response:
+    """The launch's events as they happen (`text/event-stream`); `Last-Event-ID` resumes where a stream broke off."""
+    await launches.read(launch_id, principal(request))
+    streams: Streams = request.app.state.streams
+    position = Position.parse(last_event_id)
+    if position is None or position.launch_id != launch_id:
+        position = Position(launch_id)
+    return streams.v1(position)
+
+
+@router.delete("/{launch_id}", status_code=status.HTTP_202_ACCEPTED)
+async def cancel_launch(launch_id: str, request: Request, launches: TheLaunches) -> None:
+    """Cancel a launch that is under way. 409 when it has ended."""
+    await launches.cancel(launch_id, principal(request))

@@ -1,0 +1,44 @@
+"""The gateway's settings: where the stages are, who may ask, and how long things may take."""
+
+from pydantic import Field
+
+from services.common.settings import ServiceSettings
+
+
+class GatewaySettings(ServiceSettings):
+    """Settings of the gateway."""
+
+    public_url: str = Field("", description="Address that users reach the gateway at.")
+    hub_url: str = Field(
+        "http://127.0.0.1:8000/", description="The hub's proxy as browsers reach it; redirects go nowhere else."
+    )
+    resolver_url: str = Field("http://127.0.0.1:8611", description="Where the resolver is.")
+    builder_url: str = Field("http://127.0.0.1:8612", description="Where the builder's API is.")
+    launcher_url: str = Field("http://127.0.0.1:8613", description="Where the launcher is.")
+    stage_timeout_seconds: float = Field(60.0, description="Read timeout of one call to a stage.")
+    stage_patience_seconds: float = Field(60.0, description="How long a stage that is away is asked again.")
+
+    local_mode: bool = Field(False, description="On one's own machine: unknown Host headers are refused.")
+    allowed_origins: str = Field(
+        "",
+        description="Web sites, comma-separated, that may start launches: https://example.org; * for all.",
+    )
+    trusted_proxies: str = Field("", description="CIDRs, comma-separated, whose X-Forwarded-For is believed.")
+
+    request_max_bytes: int = Field(2**20, description="Largest body of a request; what is larger is refused unread.")
+
+    launch_timeout_seconds: float = Field(6 * 3600.0, description="Hard maximum of one launch, queues included.")
+    abandoned_seconds: float = Field(120.0, description="After so long without a reader a launch is abandoned.")
+    lost_builds_max: int = Field(3, description="How often one launch begins again a build that vanished.")
+    idempotency_ttl_seconds: float = Field(86400.0, description="How long an Idempotency-Key names its launch.")
+
+    tick_seconds: float = Field(0.02, description="Shortest time between two chunks of one stream.")
+    tick_max_seconds: float = Field(0.2, description="The same with thousands of followers.")
+    keepalive_seconds: float = Field(25.0, description="A silent stream says that it lives this often.")
+    linger_seconds: float = Field(
+        60.0, description="How long a façade stream stays open after its end, for the client to close."
+    )
+    send_timeout_seconds: float = Field(30.0, description="A client that takes nothing for so long is let go.")
+    drain_seconds: int = Field(600, description="On SIGTERM, how long façade streams may go on.")
+
+    build_token_seconds: float = Field(300.0, description="Life of the token that a launch page carries.")

@@ -1,0 +1,114 @@
+"""The other stages, as the gateway asks them. Every command may be repeated."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from services.common.counting import counted_as
+from services.common.errors import BinderyError
+from services.common.http import Peer, PooledClient
+from services.common.logging import get_logger
+from services.common.models import Build, BuildRequest, ResolvedRepo, Server, ServerRequest, Spec
+from services.gateway.settings import GatewaySettings
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+AWAY = frozenset({"resolver_unavailable", "builder_unavailable", "launcher_unavailable", "redis_unavailable"})
+
+
+class Stages:
+    """Clients of resolver, builder and launcher. A stage that is away is asked again, with back-off, for a while."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        token = settings.service_token.get_secret_value()
+
+        def peer(url: str, name: str) -> Peer:
+            client = PooledClient(url, peer=name, token=token, read_seconds=settings.stage_timeout_seconds)
+            return Peer(client, unavailable=f"{name}_unavailable")
+
+        self._patience = settings.stage_patience_seconds
+        self.resolver = peer(settings.resolver_url, "resolver")
+        self.builder = peer(settings.builder_url, "builder")
+        self.launcher = peer(settings.launcher_url, "launcher")
+
+    async def aclose(self) -> None:
+        for peer in (self.resolver, self.builder, self.launcher):
+            await peer.aclose()
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        loop = asyncio.get_running_loop()
+        deadline, pause = loop.time() + self._patience, 0.1
+        while True:
+            try:
+                return await call()
+            except BinderyError as error:
+                if error.code not in AWAY or loop.time() + pause > deadline:
+                    raise
+                log.warning("stage_away", code=error.code, detail=error.detail)
+            await asyncio.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311
+            pause = min(2.0, pause * 2)
+
+    async def resolve(self, spec: Spec) -> ResolvedRepo:
+        """What a link means. Raises `BinderyError`."""
+        reply = await self._patiently(lambda: self.resolver.call("POST", "/resolve", content=spec.model_dump_json()))
+        return ResolvedRepo.model_validate_json(reply.content)
+
+    async def build(self, request: BuildRequest) -> Build:
+        """The build of a repository's image: there, on its way, or begun. Raises `BinderyError`."""
+        body = request.model_dump_json(exclude_none=True)
+        reply = await self._patiently(lambda: self.builder.call("POST", "/builds", content=body))
+        return Build.model_validate_json(reply.content)
+
+    async def leave_build(self, build_id: str, launch_ref: str, *, stop: bool) -> None:
+        """Tell the builder that a launch waits no more."""
+        path = f"/builds/{build_id}/waiters/{launch_ref}"
+        await self._patiently(lambda: self.builder.call("DELETE", path, params={"stop": str(stop).lower()}))
+
+    async def start_server(self, request: ServerRequest) -> Server:
+        """The launch's server: started, or the one that was. Raises `BinderyError`."""
+        body = request.model_dump_json(exclude_none=True)
+        reply = await self._patiently(lambda: self.launcher.call("POST", "/servers", content=body))
+        return Server.model_validate_json(reply.content)
+
+    async def stop_server(self, launch_ref: str, repo_url: str, attempt: int) -> None:
+        """Give up a launch's start that is under way, if there is one."""
+        of = {"launch_ref": launch_ref, "repo_url": repo_url, "attempt": str(attempt)}
+        await self._patiently(lambda: self.launcher.call("DELETE", "/servers", params=of))
+
+    async def providers(self) -> list[dict[str, Any]]:
+        """The providers that there are, in BinderHub's shape of `/api/repoproviders`."""
+        found: list[dict[str, Any]] = (await self.resolver.call("GET", "/providers")).json()
+        return found
+
+    async def trouble(self, name: str) -> str | None:
+        """For health: what a stage itself finds wrong, or None."""
+        peer: Peer = getattr(self, name)
+        reply = await peer.health()
+        wrong = [f"{row['service']}: {row.get('message', 'not ok')}" for row in reply if not row.get("ok")]
+        return "; ".join(wrong) or None
+
+
+class Providers:
+    """The providers that there are, asked of the resolver and kept for a while."""
+
+    def __init__(self, stages: Stages, *, kept_seconds: float = 30.0) -> None:
+        self._stages, self._kept_seconds = stages, kept_seconds
+        self._found: list[dict[str, Any]] = []
+        self._due = 0.0
+
+    async def all(self) -> list[dict[str, Any]]:
+        """Every provider's display configuration; the last known ones while the resolver is away."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._due:
+            try:
+                # Who knows some waits for no resolver that stands still: no launch hangs on this list.
+                async with asyncio.timeout(1.0 if self._found else None):
+                    with counted_as("upkeep"):
+                        self._found, self._due = await self._stages.providers(), now + self._kept_seconds
+            except (BinderyError, TimeoutError):
+                if not self._found:
+                    raise
+                self._due = now + 1.0
+        return self._found

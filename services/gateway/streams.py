@@ -1,0 +1,66 @@
+"""Opening a launch's stream for a client, in either format."""
+
+from typing import Any
+
+from services.common.errors import BinderyError
+from services.common.stage import Stage
+from services.gateway.clock import Clock
+from services.gateway.delivery import LaunchResponse
+from services.gateway.landing import landing_url
+from services.gateway.launches import Launches
+from services.gateway.settings import GatewaySettings
+from services.gateway.splice import LaunchStream, Position
+from services.gateway.wire import facade_failure, launch_facts, render_facade, render_v1, sse
+
+
+class Streams:
+    """Makes the responses that follow launches."""
+
+    def __init__(self, stage: Stage, launches: Launches, settings: GatewaySettings, clock: Clock) -> None:
+        self._stage, self._launches, self._settings, self._clock = stage, launches, settings, clock
+
+    def _stream(self, position: Position, form: str) -> LaunchStream:
+        render = render_v1 if form == "v1" else render_facade
+        return LaunchStream(self._stage.bus, self._stage.logs, position, form, render)
+
+    def v1(self, position: Position) -> LaunchResponse:
+        """The stream of `GET /api/v1/launches/{id}/events`."""
+
+        async def terminal(event: dict[str, Any], event_id: str) -> bytes:
+            launch, server = await self._launches.ended(position.launch_id)
+            shown = {name: value for name, value in event.items() if name not in {"terminal", "v"}}
+            if server:
+                shown |= {
+                    "url": server.url,
+                    "token": server.token,
+                    "path": launch.options.path,
+                    "expires": server.expires,
+                }
+                shown |= {"open_url": landing_url(server.url or "", server.token or "", launch.options.path)}
+                shown |= {"message": f"server running at {server.url}\n"}
+            return sse(shown, event_id)
+
+        return LaunchResponse(self._stream(position, "v1"), terminal, self._clock, self._settings)
+
+    def facade(self, position: Position) -> LaunchResponse:
+        """The stream of `GET /build/...`."""
+
+        async def terminal(_event: dict[str, Any], event_id: str) -> bytes:
+            launch, server = await self._launches.ended(position.launch_id)
+            if server is None:
+                return sse(facade_failure(launch), event_id)
+            return sse({"phase": "ready", **launch_facts(launch, server)}, event_id)
+
+        return LaunchResponse(
+            self._stream(position, "facade"), terminal, self._clock, self._settings,
+            headers={"Cache-Control": "no-cache"}, lingers=True, ends_on_drain=False,
+        )  # fmt: skip
+
+
+def facade_refusal(error: BinderyError) -> bytes:
+    """BinderHub's reply to what it does not begin: 200, and one `failed` event that carries the status."""
+    message = error.extra.get("facade") or error.detail
+    event: dict[str, Any] = {"phase": "failed", "message": f"{message}\n"}
+    if error.code != "unknown_provider":
+        event = {"phase": "failed", "status_code": error.kind.status, "message": f"{message}\n"}
+    return sse(event)

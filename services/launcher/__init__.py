@@ -1,0 +1,1 @@
+"""The launcher: the one place that speaks JupyterHub's REST API."""

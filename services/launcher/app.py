@@ -1,0 +1,45 @@
+"""The launcher's API."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+
+from services.common.health import Health
+from services.common.redis import patiently
+from services.common.stage import membership, open_stage, running
+from services.common.web import create_service
+from services.launcher.hub import Hub
+from services.launcher.reaper import Reaper
+from services.launcher.routes import router
+from services.launcher.seats import Seats
+from services.launcher.servers import Servers
+from services.launcher.settings import LauncherSettings
+
+
+def create_app(settings: LauncherSettings) -> FastAPI:
+    """The application; its lifespan opens Redis and the hub client, adopts orphaned starts and reaps."""
+    health = Health()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_stage(settings, health) as stage:
+            hub = Hub(settings)
+            try:
+                seats = Seats(stage, settings)
+                await patiently(seats.scripts.load, seconds=settings.redis_patience_seconds)
+                servers = Servers(stage, settings, hub, seats)
+                reaper = Reaper(stage, settings, hub, seats, servers)
+                health.add("JupyterHub API", hub.healthy)
+                if settings.hub_checks_proxy:
+                    health.add("JupyterHub proxy", hub.reached_through_proxy)
+                async with membership(stage, "launcher", on_adopt=servers.adopt, on_sweep=reaper.sweep) as member:
+                    servers.member = member
+                    await stage.bus.listen(stage.keys.wake("launcher"), servers.heard)
+                    app.state.servers = servers
+                    async with running(servers.watch_cancels()):
+                        yield
+            finally:
+                await hub.aclose()
+
+    return create_service(settings, name="launcher", lifespan=lifespan, routers=[router], health=health)

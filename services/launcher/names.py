@@ -1,0 +1,26 @@
+"""What users on the hub are called: as BinderHub calls them, with a suffix that only we can make."""
+
+import base64
+import hashlib
+import hmac
+from urllib.parse import urlsplit
+
+
+def repo_part(repo_url: str) -> str:
+    """The readable part of a user name, at most 31 characters. Source: BinderHub's `unique_name_from_repo`."""
+    is_scp_like = "://" not in repo_url and ":" in repo_url
+    path = repo_url.partition(":")[2] if is_scp_like else urlsplit(repo_url).path
+    name = path.strip("/").replace("/", "-").lower().removesuffix(".git")
+    return f"{name[:15]}-{name[-15:]}" if len(name) > 32 else name
+
+
+def suffix(secret: str, launch_ref: str, attempt: int = 0) -> str:
+    """Eight characters of `[a-z0-9]` that prove that this installation made the name."""
+    digest = hmac.new(secret.encode(), f"user:{launch_ref}:{attempt}".encode(), hashlib.sha256).digest()
+    letters = base64.b32encode(digest).decode().lower()
+    return letters[:8]
+
+
+def user_name(secret: str, repo_url: str, launch_ref: str, attempt: int = 0) -> str:
+    """The temporary user of one start: 40 characters at most."""
+    return f"{repo_part(repo_url)}-{suffix(secret, launch_ref, attempt)}"

@@ -1,0 +1,1 @@
+"""Lua of the seats."""

@@ -1,0 +1,181 @@
+"""Servers, as the API sees them: started for a launch, read, stopped."""
+
+import asyncio
+import contextlib
+import secrets
+import time
+
+from services.common.errors import BinderyError
+from services.common.keys import Topic
+from services.common.leases import Member
+from services.common.logging import bound_contextvars, get_logger
+from services.common.loops import pause
+from services.common.models import Event, Phase, Queue, ResolvedRepo, Server, ServerId, ServerRequest, ServerState
+from services.common.records import Claimed, Stored
+from services.common.redis import AWAY
+from services.common.stage import Stage
+from services.launcher.hub import Hub
+from services.launcher.names import user_name
+from services.launcher.seats import Seats
+from services.launcher.settings import LauncherSettings
+from services.launcher.starting import Start
+
+log = get_logger(__name__)
+
+
+def topic_of(server_id: str) -> Topic:
+    """The topic of a server."""
+    return Topic("s", server_id)
+
+
+class Servers:
+    """Starts, reads and stops servers."""
+
+    def __init__(self, stage: Stage, settings: LauncherSettings, hub: Hub, seats: Seats) -> None:
+        self._stage, self._settings, self._hub, self._seats = stage, settings, hub, seats
+        self._secret = settings.installation_secret.get_secret_value()
+        self._asked: dict[str, asyncio.Event] = {}
+        self.member: Member | None = None
+
+    def user_for(self, repo_url: str, launch_ref: str, attempt: int) -> str:
+        """The user name that only this installation can have made for a launch."""
+        return user_name(self._secret, repo_url, launch_ref, attempt)
+
+    def id_for(self, repo_url: str, launch_ref: str, attempt: int) -> ServerId:
+        """The id of the server that a launch's start has, or would have."""
+        return Server.identity(self._hub.hub_id, self.user_for(repo_url, launch_ref, attempt), "")
+
+    async def start(self, request: ServerRequest) -> Server:
+        """Start a launch's server. Asking again for the same launch returns the server that there is.
+
+        Everything by which a repeated start recognises its own server is recorded before the hub is first called.
+        """
+        if self.member is None:
+            raise BinderyError("launcher_unavailable")
+        user = self.user_for(request.repo.repo_url, request.launch_ref, request.attempt)
+        server_id = Server.identity(self._hub.hub_id, user, "")
+        if server_id in self._asked:  # it is starting here; if Redis was emptied, its record must not be another's
+            await self._stage.records.write_anew(topic_of(server_id))
+        server = Server(
+            server_id=server_id,
+            hub_id=self._hub.hub_id,
+            user=user,
+            server_name="",
+            launch_ref=request.launch_ref,
+            state=ServerState.WAITING,
+            image=request.image,
+            repo_url=request.repo.repo_url,
+            url=self._hub.server_url(user, ""),
+            token=secrets.token_urlsafe(16),
+            created_at=time.time(),
+        )
+        event = Event(phase=Phase.LAUNCHING, message="Launching server...\n")
+        created, (reserved,) = await self._stage.records.create(
+            topic_of(server_id), server, event,
+            process=self.member.process, fields={"request": request.model_dump_json(exclude_none=True)}, recreate=True,
+            also=[self._seats.reservation(server)],
+        )  # fmt: skip
+        if isinstance(created, Claimed):
+            place = self._seats.taken(reserved)
+            self._begin(created, server, request, place=place)
+            return server.updated(queue=Queue(reason="All seats are taken.", position=place)) if place else server
+        if isinstance(created, Stored):
+            found = created.model(Server)
+            if found.state.is_final:
+                await self._seats.give_back(server_id)
+            return found
+        raise BinderyError("internal")
+
+    def _begin(
+        self,
+        claimed: Claimed,
+        server: Server,
+        request: ServerRequest,
+        *,
+        place: int | None = None,
+        adopted: bool = False,
+    ) -> None:
+        asked = self._asked[server.server_id] = asyncio.Event()
+        start = Start(
+            self._stage, self._settings, self._hub, self._seats, claimed, server,
+            self._user_options(server, request.repo, request), asked, place=place,
+        )  # fmt: skip
+        if self.member:
+            self.member.work(topic_of(server.server_id), self._see_through(start))
+        log.info("server_start", server_id=server.server_id, launch_ref=server.launch_ref, adopted=adopted)
+
+    async def _see_through(self, start: Start) -> None:
+        with bound_contextvars(launch_ref=start.server.launch_ref):
+            try:
+                await start.run()
+            finally:
+                self._asked.pop(start.server.server_id, None)
+                await self._stage.bus.disown(topic_of(start.server.server_id))
+
+    async def adopt(self, claimed: Claimed, stored: Stored) -> None:
+        """Go on with a start whose process died."""
+        server = stored.model(Server)
+        if server.state not in {ServerState.WAITING, ServerState.STARTING}:
+            await claimed.write(body=server, release=True)
+            return
+        request = ServerRequest.model_validate_json(stored.get("request"))
+        claimed.recreate = True
+        asked = self._asked[server.server_id] = asyncio.Event()
+        if stored.get("cancel"):
+            asked.set()
+        options = self._user_options(server, request.repo, request)
+        start = Start(
+            self._stage, self._settings, self._hub, self._seats, claimed, server, options, asked,
+            begun=float(stored.get("begun", "0")), is_adopted=True,
+        )  # fmt: skip
+        await self._see_through(start)
+
+    def _user_options(self, server: Server, repo: ResolvedRepo, request: ServerRequest) -> dict[str, str]:
+        """What the spawner is told: BinderHub's fields, and ours."""
+        return {
+            "image": f"{request.image.rpartition(':')[0]}@{request.digest}" if request.digest else request.image,
+            "repo_url": repo.repo_url,
+            "token": server.token or "",
+            "binder_ref_url": repo.ref_url,
+            "binder_launch_host": request.launch_host,
+            "binder_request": f"v2/{repo.provider}/{repo.spec}",
+            "binder_persistent_request": f"v2/{repo.provider}/{repo.resolved_spec}",
+            "binder_client_ip": request.client_ip,
+            "bindery_launch_ref": request.launch_ref,
+            "bindery_installation": self._settings.installation_id,
+        }
+
+    async def read(self, server_id: str) -> Server:
+        """A server by its id. Raises `BinderyError("not_found")`."""
+        if (stored := await self._stage.records.read(topic_of(server_id))) is None:
+            raise BinderyError("not_found", "There is no such server, or it was too long ago.")
+        return stored.model(Server)
+
+    async def stop(self, server_id: str) -> None:
+        """Ask for a start to be given up. A server that is ready already is the user's, and stays."""
+        stored = await self._stage.records.read(topic_of(server_id))
+        if stored is None or stored.model(Server).state not in {ServerState.WAITING, ServerState.STARTING}:
+            return
+        async with self._stage.redis.pipeline() as pipe:
+            pipe.hset(self._stage.keys.record(topic_of(server_id)), "cancel", "1")
+            pipe.publish(self._stage.keys.wake("launcher"), f"cancel {server_id}")
+            await pipe.execute()
+
+    def heard(self, message: bytes) -> None:
+        """Something on the launcher's channel: perhaps a cancel for a start that runs here."""
+        word, _, server_id = message.decode().partition(" ")
+        if word == "cancel" and (event := self._asked.get(server_id)):
+            event.set()
+        if word == "seat":
+            self._seats.heard()
+        elif self.member:
+            self.member.wake()
+
+    async def watch_cancels(self) -> None:
+        """Look for cancels whose message was missed."""
+        while True:
+            await pause(self._settings.reread_seconds)
+            with contextlib.suppress(*AWAY):
+                for server_id, event in list(self._asked.items()):
+                    if await self._stage.redis.hexists(self._stage.keys.record(topic_of(server_id)), "cancel"):
+                        event.set()

@@ -1,0 +1,9 @@
+"""`python -m services.resolver`: serve the resolver with the settings of the environment."""
+
+from services.common.serve import serve
+from services.resolver.app import create_app
+from services.resolver.settings import ResolverSettings
+
+if __name__ == "__main__":
+    settings = ResolverSettings()
+    serve(create_app(settings), settings, service="resolver")

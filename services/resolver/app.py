@@ -1,0 +1,44 @@
+"""The resolver as an application."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+
+from services.common.facts import Facts
+from services.common.git import git_version
+from services.common.keys import Keys
+from services.common.redis import AWAY, connect
+from services.common.web import create_service
+from services.resolver.providers import load_providers
+from services.resolver.resolving import Resolving
+from services.resolver.routes import router
+from services.resolver.settings import ResolverSettings
+
+
+def create_app(settings: ResolverSettings) -> FastAPI:
+    """The resolver. Starting it raises `RuntimeError` where git is missing or too old."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await git_version()
+        providers = load_providers(settings)
+        redis = connect(settings)
+        facts = Facts(
+            redis,
+            Keys(settings.key_prefix),
+            ttl_seconds=settings.fact_ttl_seconds,
+            tombstone_seconds=settings.fact_tombstone_seconds,
+        )
+        app.state.providers = providers
+        app.state.resolving = resolving = Resolving(settings, providers, facts)
+        with contextlib.suppress(*AWAY):  # else the first fact that is written says it
+            await facts.judged_by(resolving.policy)
+        try:
+            yield
+        finally:
+            for provider in providers.values():
+                await provider.aclose()
+            await redis.aclose()
+
+    return create_service(settings, name="resolver", lifespan=lifespan, routers=[router])

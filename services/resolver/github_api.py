@@ -1,0 +1,171 @@
+"""GitHub's REST API, as far as resolving needs it: one commit by its name, revalidated by ETag.
+
+Addresses are the operator's, not the user's: only the path is made from what a user typed.
+"""
+
+import math
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+from prometheus_client import Gauge
+
+from services.common.counting import doing
+from services.common.errors import BinderyError
+from services.common.git import is_full_sha
+from services.common.http import CALLS, only_dict
+from services.common.logging import get_logger
+from services.resolver.settings import ResolverSettings
+
+log = get_logger(__name__)
+T = TypeVar("T")
+
+REMAINING = Gauge("binderhub_github_rate_limit_remaining", "Requests that GitHub's API still answers until the reset")
+_SECONDARY_WAIT_SECONDS = 60.0
+_LONGEST_WAIT_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class _Known:
+    etag: str
+    sha: str
+
+
+class GitHubApi:
+    """A pooled client. Answers are kept with their ETag and asked again each time; "not found" is kept for seconds."""
+
+    def __init__(self, settings: ResolverSettings) -> None:
+        self._url = settings.github_api_url
+        self._entries = settings.ref_cache_entries
+        self._not_found_seconds = settings.not_found_cache_seconds
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._missing: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        self._limited_until = 0.0
+        headers = {"User-Agent": "Bindery", "Accept": "application/vnd.github+json"}
+        auth = None
+        if token := settings.github_access_token.get_secret_value():
+            headers["Authorization"] = f"token {token}"
+        elif settings.github_client_id:
+            auth = httpx.BasicAuth(settings.github_client_id, settings.github_client_secret.get_secret_value())
+        seconds = settings.github_timeout_seconds
+        self._client = httpx.AsyncClient(
+            headers=headers,
+            auth=auth,
+            timeout=httpx.Timeout(seconds, connect=min(5.0, seconds)),
+            limits=httpx.Limits(max_connections=50, max_keepalive_connections=20, keepalive_expiry=60),
+            follow_redirects=True,
+            max_redirects=5,
+        )
+
+    async def commit(self, user: str, repo: str, ref: str) -> str:
+        """The full sha of what `ref` names in `user/repo`.
+
+        Raises `BinderyError`: `ref_not_found`, `rate_limited` (with the time until the limit is reset),
+        `provider_unavailable`.
+        """
+        url = f"{self._url}/repos/{quote(user)}/{quote(repo)}/commits/{quote(ref, safe='/')}"
+        self._raise_if_missing(url)
+        if (wait := self._limited_until - time.time()) > 0:
+            raise _rate_limited(wait)
+        known = self._known.get(url)
+        CALLS.labels("github", doing()).inc()
+        try:
+            reply = await self._client.get(url, headers={"If-None-Match": known.etag} if known else {})
+        except httpx.HTTPError as error:
+            log.warning("github_unreachable", error=type(error).__name__)
+            raise BinderyError("provider_unavailable", "GitHub does not answer.") from error
+        self._note_limit(reply)
+        if reply.status_code == 304 and known:
+            self._known.move_to_end(url)
+            return known.sha
+        if reply.status_code != 200:
+            raise self._failure(reply, url, f"{user}/{repo}", ref)
+        sha = str(_json(reply).get("sha", ""))
+        if not is_full_sha(sha):
+            raise self._remember_missing(url, f"{ref} is not the name of a branch, tag or commit in {user}/{repo}.")
+        if etag := reply.headers.get("etag"):
+            _keep(self._known, url, _Known(etag, sha), self._entries)
+        return sha
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    def _failure(self, reply: httpx.Response, url: str, name: str, ref: str) -> BinderyError:
+        status, body = reply.status_code, _json(reply)
+        if status == 451 or "block" in body:
+            return self._remember_missing(url, f"GitHub has closed access to {name}.")
+        if (wait := self._limit(reply, body)) is not None:
+            self._limited_until = time.time() + wait
+            log.warning("github_rate_limited", status=status, seconds=round(wait))
+            return _rate_limited(wait)
+        if status == 404:
+            return self._remember_missing(url, f"There is no public repository {name} on GitHub, or no {ref} in it.")
+        if status == 422:
+            return self._remember_missing(url, f"There is no branch, tag or commit {ref} in {name} on GitHub.")
+        if status == 409:
+            return self._remember_missing(url, f"The repository {name} on GitHub is empty.")
+        log.warning("github_failed", status=status, reason=str(body.get("message", ""))[:200])
+        if status == 401:
+            return BinderyError("provider_unavailable", "GitHub does not accept the credentials of this Bindery.")
+        return BinderyError("provider_unavailable", f"GitHub answered {status}.")
+
+    @staticmethod
+    def _limit(reply: httpx.Response, body: dict[str, Any]) -> float | None:
+        """Seconds to wait if the reply says that a limit (primary or secondary) is reached, else None."""
+        if reply.status_code not in {403, 429}:
+            return None
+        if (after := reply.headers.get("retry-after", "")).isdigit():
+            return min(max(1.0, float(after)), _LONGEST_WAIT_SECONDS)
+        reset = reply.headers.get("x-ratelimit-reset", "")
+        if reply.headers.get("x-ratelimit-remaining") == "0" and reset.isdigit():
+            return min(max(1.0, float(reset) - time.time()), _LONGEST_WAIT_SECONDS)
+        if reply.status_code == 429 or "rate limit" in str(body.get("message", "")).lower():
+            return _SECONDARY_WAIT_SECONDS
+        return None
+
+    @staticmethod
+    def _note_limit(reply: httpx.Response) -> None:
+        remaining, limit = (reply.headers.get(f"x-ratelimit-{part}", "") for part in ("remaining", "limit"))
+        if not remaining.isdigit() or not limit.isdigit():
+            return
+        REMAINING.set(int(remaining))
+        share = int(remaining) / max(1, int(limit))
+        say = log.warning if share < 0.2 else log.info if share < 0.5 else log.debug
+        say("github_rate_limit", remaining=int(remaining), limit=int(limit))
+
+    def _remember_missing(self, url: str, detail: str) -> BinderyError:
+        _keep(self._missing, url, (time.monotonic() + self._not_found_seconds, detail), self._entries)
+        return BinderyError("ref_not_found", detail)
+
+    def _raise_if_missing(self, url: str) -> None:
+        until, detail = self._missing.get(url, (0.0, ""))
+        if until > time.monotonic():
+            raise BinderyError("ref_not_found", detail)
+        self._missing.pop(url, None)
+
+
+def _keep(cache: OrderedDict[str, T], key: str, value: T, entries: int) -> None:
+    cache[key] = value
+    cache.move_to_end(key)
+    while len(cache) > entries:
+        cache.popitem(last=False)
+
+
+def _json(reply: httpx.Response) -> dict[str, Any]:
+    try:
+        return only_dict(reply.json())
+    except ValueError:
+        return {}
+
+
+def _rate_limited(wait_seconds: float) -> BinderyError:
+    minutes = max(1, math.ceil(wait_seconds / 60))
+    plural = "s" if minutes > 1 else ""
+    return BinderyError(
+        "rate_limited",
+        f"GitHub rate limit exceeded. Try again in {minutes} minute{plural}.",
+        retry_after_seconds=wait_seconds,
+    )

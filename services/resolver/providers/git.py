@@ -1,0 +1,101 @@
+"""Any git repository that answers over HTTP. Spec: `<percent-encoded URL>/<ref>`."""
+
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from services.common.errors import BinderyError
+from services.common.git import git_url, is_full_sha, ls_remote
+from services.common.models import ResolvedRepo, Spec
+from services.common.networks import NetworkPolicy
+from services.resolver.providers.base import Provider, checked_ref
+from services.resolver.settings import ResolverSettings
+
+
+class Git(Provider):
+    """Names are matched whole: a branch, else a tag (the commit that it points at), else a full ref name."""
+
+    prefix = "git"
+    name = "Git"
+
+    def __init__(self, settings: ResolverSettings) -> None:
+        super().__init__(settings)
+        self.policy = NetworkPolicy.of(settings.allowed_networks)
+
+    @property
+    def display_config(self) -> dict[str, Any]:
+        return {
+            "displayName": "Git repository",
+            "id": self.prefix,
+            "spec": {"validateRegex": r"[^/]+/.+"},
+            "repo": {
+                "label": "Arbitrary git repository URL",
+                "placeholder": "example: http://git.example.com/repo",
+                "urlEncode": True,
+            },
+            "ref": {"enabled": True, "default": "HEAD"},
+        }
+
+    async def resolve(self, spec: str) -> ResolvedRepo:
+        quoted_url, url, ref = self._parts(spec)
+        if is_full_sha(ref):
+            sha = ref.lower()
+            await self._check_address(url)
+        else:
+            sha = await self._look_up(url, ref)
+        return ResolvedRepo(
+            provider=self.prefix,
+            spec=spec,
+            repo_url=url,
+            ref=sha,
+            resolved_spec=f"{quoted_url}/{sha}",
+            ref_url=url,
+            slug=url,
+            display_name=url,
+            immutable_spec=is_full_sha(ref),
+        )
+
+    def also_known_as(self, spec: str) -> tuple[Spec, ...]:
+        """The same with the URL encoded in full; a repository on GitHub is also `gh/<user>/<repo>/<ref>`."""
+        _, url, ref = self._parts(spec)
+        encoded = Spec(provider=self.prefix, spec=f"{quote(url, safe='')}/{ref}")
+        here, github = urlsplit(url), urlsplit(self.settings.github_url)
+        if here.hostname != github.hostname or here.port != github.port:
+            return (encoded,)
+        path = here.path.removeprefix(github.path).strip("/").removesuffix(".git")
+        return (
+            encoded,
+            Spec(provider="gh", spec=f"{path}/{ref}"),
+        )
+
+    def _parts(self, spec: str) -> tuple[str, str, str]:
+        """The URL as given, the URL that it means, and the ref."""
+        quoted_url, slash, quoted_ref = spec.partition("/")
+        if not slash:
+            raise BinderyError(
+                "bad_spec",
+                f'Spec is not of the form "<percent-encoded URL>/<ref>", provided: "{spec[:200]}". '
+                f"Did you mean {spec[:200]}/HEAD?",
+            )
+        url = git_url(unquote(quoted_url), self.settings.git_protocols)
+        return quoted_url, url, checked_ref(unquote(quoted_ref), spec)
+
+    async def _check_address(self, url: str) -> None:
+        """A full sha needs no question to the repository, but a forbidden address is said at once."""
+        parts = urlsplit(url)
+        if parts.hostname:
+            await self.policy.addresses(parts.hostname, parts.port or 0)
+
+    async def _look_up(self, url: str, ref: str) -> str:
+        refs = await ls_remote(
+            url,
+            ref,
+            f"{ref}^{{}}",
+            policy=self.policy,
+            timeout_seconds=self.settings.git_timeout_seconds,
+            allowed_protocols=self.settings.git_protocols,
+        )
+        names = [ref, *(f"{folder}{ref}" for folder in ("refs/heads/", "refs/tags/", "refs/"))]
+        for name in names if ref == "HEAD" else [*names[1:3], ref, names[3]]:
+            if sha := refs.get(f"{name}^{{}}") or refs.get(name):
+                return sha
+        raise BinderyError("ref_not_found", f"There is no branch, tag or commit {ref} in {url}.")

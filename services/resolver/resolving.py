@@ -1,0 +1,108 @@
+"""Resolving a link: is it allowed, who knows it, and one question upstream for all who ask at once."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from urllib.parse import unquote
+
+from prometheus_client import Counter, Histogram
+from redis.exceptions import RedisError
+
+from services.common.errors import BinderyError
+from services.common.facts import Facts
+from services.common.logging import get_logger
+from services.common.models import ResolvedRepo, Spec
+from services.resolver.providers.base import Provider
+from services.resolver.settings import ResolverSettings
+from services.resolver.single_flight import SingleFlight
+
+log = get_logger(__name__)
+
+RESOLVED = Counter(
+    "bindery_resolved_total", "Links resolved, by provider and outcome (an error code, or ok)", ["provider", "outcome"]
+)
+_FACT_SECONDS = 1.0
+SECONDS = Histogram("bindery_resolve_seconds", "Time that resolving took upstream, in seconds", ["provider"])
+
+
+class Resolving:
+    """Resolves links by `providers`, under the bans and the deadline of `settings`."""
+
+    def __init__(
+        self, settings: ResolverSettings, providers: Mapping[str, Provider], facts: Facts | None = None
+    ) -> None:
+        self._facts = facts
+        self._providers = providers
+        self._timeout_seconds = settings.resolve_timeout_seconds
+        self._banned = _compiled(settings.banned_specs)
+        self._allowed = _compiled(settings.allowed_specs)
+        judged = json.dumps([settings.banned_specs, settings.allowed_specs], sort_keys=True)
+        self.policy = hashlib.sha256(judged.encode()).hexdigest()[:12]
+        """Names the bans and allowances in force."""
+        self._flights: SingleFlight[ResolvedRepo] = SingleFlight()
+
+    async def resolve(self, spec: Spec) -> ResolvedRepo:
+        """What `spec` means now.
+
+        Raises `BinderyError`: `unknown_provider`, `banned`, and what `Provider.resolve` raises;
+        `provider_unavailable` when it takes too long.
+        """
+        spec = spec.updated(spec=spec.spec.rstrip("/"))
+        provider = self._providers.get(spec.provider)
+        if provider is None:
+            raise BinderyError("unknown_provider", f"No provider found for prefix {spec.provider}.")
+        outcome = "error"
+        try:
+            self._check(spec, provider.also_known_as(spec.spec))
+            repo = await self._flights.run(str(spec), lambda: self._ask(provider, spec))
+            outcome = "ok"
+        except BinderyError as error:
+            outcome = error.code
+            log.info("not_resolved", spec=unquote(str(spec)), code=error.code, detail=unquote(error.detail))
+            raise
+        finally:
+            RESOLVED.labels(spec.provider, outcome).inc()
+        return repo
+
+    async def _ask(self, provider: Provider, spec: Spec) -> ResolvedRepo:
+        with SECONDS.labels(provider.prefix).time():
+            try:
+                async with asyncio.timeout(self._timeout_seconds):
+                    repo = await provider.resolve(spec.spec)
+            except TimeoutError as error:
+                raise BinderyError(
+                    "provider_unavailable", f"Resolving {spec} took over {self._timeout_seconds:g} s."
+                ) from error
+        self._check_bans(Spec(provider=spec.provider, spec=repo.resolved_spec), spec)
+        await self._keep(repo)
+        return repo
+
+    async def _keep(self, repo: ResolvedRepo) -> None:
+        """Tell the next launch, if it is true for ever. A Redis that is away costs only that."""
+        if self._facts is not None:
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                async with asyncio.timeout(_FACT_SECONDS):
+                    await self._facts.resolved(repo, self.policy)
+
+    def _check(self, spec: Spec, aliases: tuple[Spec, ...]) -> None:
+        for known_as in (spec, *aliases):
+            self._check_bans(known_as, spec)
+        allowed = _of(self._allowed, spec.provider)
+        if allowed and not any(pattern.match(spec.spec) for pattern in allowed):
+            raise BinderyError("banned", f"Sorry, {spec} is not allowed to launch here.")
+
+    def _check_bans(self, known_as: Spec, typed: Spec) -> None:
+        if any(pattern.match(known_as.spec) for pattern in _of(self._banned, known_as.provider)):
+            raise BinderyError("banned", f"Sorry, {typed} is not allowed to launch here.")
+
+
+def _compiled(patterns: Mapping[str, list[str]]) -> dict[str, list[re.Pattern[str]]]:
+    """As BinderHub does: matched from the start, upper and lower case alike. Raises `re.error` for a bad one."""
+    return {prefix: [re.compile(text, re.IGNORECASE) for text in texts] for prefix, texts in patterns.items()}
+
+
+def _of(patterns: dict[str, list[re.Pattern[str]]], prefix: str) -> list[re.Pattern[str]]:
+    return [*patterns.get(prefix, []), *patterns.get("*", [])]

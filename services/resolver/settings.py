@@ -1,0 +1,42 @@
+"""The resolver's settings."""
+
+from pydantic import Field, SecretStr, field_validator
+
+from services.common.settings import ServiceSettings
+
+
+class ResolverSettings(ServiceSettings):
+    """Settings of the resolver, on top of those of every service."""
+
+    resolve_timeout_seconds: float = Field(60.0, description="Longest time that resolving one link may take.")
+    banned_specs: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="Regular expressions by provider prefix, or `*` for all: what matches from its start is refused.",
+    )
+    allowed_specs: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="Regular expressions by provider prefix, or `*` for all: where there are any, one must match.",
+    )
+    not_found_cache_seconds: float = Field(10.0, description="How long a missing repository or ref is remembered.")
+    ref_cache_entries: int = Field(1024, description="How many answers are kept to be revalidated by their ETag.")
+
+    git_timeout_seconds: float = Field(30.0, description="Longest time that one `git ls-remote` may take.")
+
+    github_url: str = Field("https://github.com", description="GitHub, or a GitHub Enterprise server.")
+    github_api_url: str = Field("https://api.github.com", description="Where its REST API is.")
+    github_access_token: SecretStr = Field(
+        SecretStr(""),
+        description="Token for GitHub's API, which answers 5,000 requests an hour with one and 60 without.",
+    )
+    github_client_id: str = Field("", description="OAuth app whose higher limit is used, with its secret.")
+    github_client_secret: SecretStr = Field(SecretStr(""), description="Secret of that OAuth app.")
+    github_timeout_seconds: float = Field(10.0, description="Longest time that GitHub's API may take to answer.")
+
+    @field_validator("github_url", "github_api_url")
+    @classmethod
+    def _without_slash(cls, value: str) -> str:
+        return value.rstrip("/")
+
+    @property
+    def git_protocols(self) -> frozenset[str]:
+        return frozenset(part.strip() for part in self.git_allowed_protocols.split(",") if part.strip())
