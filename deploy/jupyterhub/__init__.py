@@ -1,0 +1,1 @@
+"""What runs inside JupyterHub: its configuration, the spawner mixin and the spawner of process images."""

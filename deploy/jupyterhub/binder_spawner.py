@@ -1,0 +1,101 @@
+"""The mixin that teaches any spawner what a Binder launch asks for: image, token and `BINDER_*` environment."""
+
+import re
+from typing import Any
+
+from tornado.web import HTTPError
+from traitlets import Bool, Unicode
+from traitlets.config import Configurable
+
+_OPTION_OF_VARIABLE = {
+    "BINDER_REPO_URL": "repo_url",
+    "BINDER_REF_URL": "binder_ref_url",
+    "BINDER_LAUNCH_HOST": "binder_launch_host",
+    "BINDER_REQUEST": "binder_request",
+    "BINDER_PERSISTENT_REQUEST": "binder_persistent_request",
+    "BINDER_CLIENT_IP": "binder_client_ip",
+}
+"""Read by what watches mybinder.org and by the pages of images, so the names are fixed."""
+
+
+def refusal(status_code: int, message: str) -> HTTPError:
+    """Return an error whose message reaches the caller as it is, by the API's answer and by the progress stream."""
+    return _Refusal(status_code, message)
+
+
+class _Refusal(HTTPError):
+    def __init__(self, status_code: int, message: str) -> None:
+        super().__init__(status_code, "%s", message)
+        self.jupyterhub_message = message
+
+
+class BinderSpawnerMixin(Configurable):
+    """Takes the `user_options` of BinderHub and Bindery; to be placed before a spawner in a class's bases.
+
+    The server's token goes by the environment (JUPYTER_TOKEN, which Jupyter Server and Notebook both read), for
+    containers too: an argument vector is readable by everyone on the machine, and shows in pod specs.
+    """
+
+    auth_enabled = Bool(
+        False, config=True, help="Servers ask the hub who may come in, instead of asking for a token of their own."
+    )
+    cors_allow_origin = Unicode(
+        "", config=True, help="Origins whose pages may use the servers: `*`, or a list with commas."
+    )
+    # Images of repo2docker may be years old and hold a Notebook 6, which knows only `NotebookApp`; newer servers
+    # warn at most. A spawner that builds its own images switches it off.
+    has_notebook_app_args = Bool(True, config=True, help="Repeat every `ServerApp` argument for Notebook 6.")
+
+    def apply_binder_options(self) -> None:
+        """Take the image from the launch. Raises a 400 if an anonymous launch lacks its image or its token."""
+        if not self.auth_enabled:
+            for name in ("image", "token"):
+                value = self.user_options.get(name)
+                if not isinstance(value, str) or not value:
+                    raise refusal(400, f"user_options.{name} is missing: a launch without it can't be started")
+        if image := self.user_options.get("image"):
+            self.image = image
+
+    async def start(self) -> Any:
+        """Start the server of a launch. Raises a 400 if the launch lacks its image or its token."""
+        self.apply_binder_options()
+        return await super().start()
+
+    def binder_env(self) -> dict[str, str]:
+        """Return what a launch adds to the environment of its server."""
+        env = {variable: str(self.user_options.get(name, "")) for variable, name in _OPTION_OF_VARIABLE.items()}
+        if not self.auth_enabled:
+            env["JUPYTER_TOKEN"] = self.user_options["token"]
+        return env
+
+    def get_env(self) -> dict[str, str]:
+        return super().get_env() | self.binder_env()
+
+    def get_args(self) -> list[str]:
+        """Return the server's arguments; with `auth_enabled` they are the spawner's own."""
+        if self.auth_enabled:
+            return super().get_args()
+        settings = {
+            "ip": self.ip,
+            "port": self.port,
+            "base_url": self.server.base_url,
+            "trust_xheaders": True,
+            **cors_settings(self.cors_allow_origin),
+        }
+        if self.default_url:
+            settings["default_url"] = self.format_string(self.default_url)
+        applications = ["ServerApp", "NotebookApp"] if self.has_notebook_app_args else ["ServerApp"]
+        ours = [f"--{app}.{name}={value}" for app in applications for name, value in settings.items()]
+        return ours + super().get_args()
+
+
+def cors_settings(origins: str) -> dict[str, str]:
+    """Return the server's settings that allow the pages of `origins` (`*`, or a list with commas) to use it."""
+    allowed = [origin.strip().rstrip("/") for origin in origins.split(",") if origin.strip()]
+    if "*" in allowed:
+        return {"allow_origin": "*", "allow_origin_pat": ".*"}
+    if len(allowed) == 1:
+        return {"allow_origin": allowed[0]}
+    if allowed:
+        return {"allow_origin_pat": f"^({'|'.join(re.escape(origin) for origin in allowed)})$"}
+    return {}

@@ -1,0 +1,21 @@
+"""What a user's server inherits from the hub's environment: what is named here, and nothing else."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+_INHERITED = {"LANG", "TZ", "TMPDIR", "TERM"}
+_INHERITED |= {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"}
+_INHERITED |= {"http_proxy", "https_proxy", "no_proxy", "all_proxy"}
+_INHERITED |= {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"}
+
+
+def server_environment(hub: Mapping[str, str], env: Path, home: Path, *, hub_prefix: str) -> dict[str, str]:
+    """Return the environment of a server that runs from the virtual environment `env`.
+
+    The hub's own virtual environment (`hub_prefix`) is taken out of PATH: its `pip` would install into the hub.
+    """
+    path = [str(env / "bin")]
+    path += [one for one in hub.get("PATH", os.defpath).split(os.pathsep) if one != f"{hub_prefix}/bin"]
+    inherited = {name: value for name, value in hub.items() if name in _INHERITED or name.startswith("LC_")}
+    return inherited | {"PATH": os.pathsep.join(path), "HOME": str(home), "VIRTUAL_ENV": str(env)}

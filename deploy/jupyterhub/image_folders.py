@@ -1,0 +1,148 @@
+"""The folders that stand for images (`<data>/images/`), and the servers that run from them (`<data>/servers/`).
+
+The builder writes the image folders, and removes the least recently launched ones when they grow too large. Both
+sides hold a lock on `images/.lock`, it while it chooses what to remove and we while we choose what to run, so an
+image that a server starts from is never removed under it.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from deploy.jupyterhub.processes import Identity, identify, remove_tree, write_json
+
+
+class CopyCancelledError(Exception):
+    """The copy was told to stop."""
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """One finished image: an environment in `env`, the repository in `repo`, its HOME in `home`."""
+
+    path: Path
+    start: str | None
+
+    @property
+    def build_id(self) -> str:
+        return self.path.name
+
+    @property
+    def jupyter(self) -> Path | None:
+        """The program that serves this image: JupyterLab's if it is there, else Notebook's; None without either."""
+        for program, package in (("jupyter-lab", "jupyterlab"), ("jupyter-notebook", "notebook")):
+            script = self.path / "env" / "bin" / program
+            if script.is_file() and any(self.path.glob(f"env/lib/python*/site-packages/{package}/__init__.py")):
+                return script
+        return None
+
+
+@dataclass(frozen=True)
+class ServerRecord:
+    """What `<data>/servers/<server key>.json` says: who runs from which image. The builder reads `pid`,
+    `start_time` and `build_id`. While a server is prepared, `port` is null and the process is the hub itself.
+    """
+
+    pid: int
+    start_time: str
+    port: int | None
+    build_id: str
+    image: str
+    server: str
+    v: int = 1
+
+    @property
+    def process(self) -> Identity:
+        return Identity(self.pid, self.start_time)
+
+
+class ServerFolder:
+    """A server's own place: a copy of the repository to work in, a HOME and a log."""
+
+    def __init__(self, data_dir: Path, server: str) -> None:
+        self.server = server
+        self.path = data_dir / "servers" / hashlib.sha256(server.encode()).hexdigest()[:24]
+        self.record_path = self.path.with_suffix(".json")
+        self.work = self.path / "work"
+        self.home = self.path / "home"
+        self.log = self.path / "server.log"
+
+    def record(self) -> ServerRecord | None:
+        """Return who runs this server, as last written; None if nobody does or the record is not readable."""
+        try:
+            fields = json.loads(self.record_path.read_text())
+            known = {name: fields[name] for name in ServerRecord.__dataclass_fields__}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return ServerRecord(**known)
+
+    def write_record(self, record: ServerRecord) -> None:
+        write_json(self.record_path, asdict(record))
+
+    def fill_from(self, image: ImageFolder, stopped: threading.Event) -> None:
+        """Copy the image's repository and HOME here. Raises `CopyCancelledError` once `stopped` is set."""
+
+        def copy(source: str, target: str) -> str:
+            if stopped.is_set():
+                raise CopyCancelledError
+            return shutil.copy2(source, target)
+
+        remove_tree(self.path)
+        self.path.mkdir(parents=True, mode=0o700)
+        shutil.copytree(image.path / "repo", self.work, symlinks=True, copy_function=copy)
+        home = image.path / "home"
+        if home.is_dir():
+            without_caches = shutil.ignore_patterns(".cache")
+            shutil.copytree(home, self.home, symlinks=True, copy_function=copy, ignore=without_caches)
+        self.home.mkdir(exist_ok=True)
+
+    def remove(self) -> None:
+        """Remove the folder and its record; fine if they are gone."""
+        remove_tree(self.path)
+        self.record_path.unlink(missing_ok=True)
+
+
+def claim(data_dir: Path, image: str, server: ServerFolder) -> ImageFolder | None:
+    """Find the newest folder of an image and mark it as used by `server`, which is about to start; None if absent.
+
+    Blocks while the builder chooses what to remove.
+    """
+    images = data_dir / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    with _locked(images / ".lock"):
+        found = _find(images, image)
+        if found is None:
+            return None
+        hub = identify(os.getpid())
+        if hub is None:
+            raise OSError("this system does not tell when a process started")
+        server.write_record(ServerRecord(hub.pid, hub.start_time, None, found.build_id, image, server=server.server))
+        (found.path / "last-launched").touch()
+        return found
+
+
+def _find(images: Path, image: str) -> ImageFolder | None:
+    key = hashlib.sha256(image.encode()).hexdigest()[:24]
+    attempts: dict[int, ImageFolder] = {}
+    for manifest_path in images.glob(f"{key}-*/bindery.json"):
+        attempt = manifest_path.parent.name.rpartition("-")[2]
+        try:
+            manifest = json.loads(manifest_path.read_text())
+            attempts[int(attempt)] = ImageFolder(manifest_path.parent, manifest["start"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return attempts[max(attempts)] if attempts else None
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

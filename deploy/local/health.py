@@ -1,0 +1,59 @@
+"""Asking a part whether it is well."""
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import httpx
+
+Health = Callable[[], Coroutine[Any, Any, str | None]]
+"""Answers None when the part is well, else what is wrong, in a few words. Never raises, but may be slow."""
+
+
+async def always_well() -> str | None:
+    """For a part that answers nobody: running is all that can be seen."""
+    return None
+
+
+def http_health(client: httpx.AsyncClient, *urls: str) -> Health:
+    """Well when every address answers 2xx; else the first that doesn't, with the checks that it names."""
+
+    async def ask() -> str | None:
+        for url in urls:
+            try:
+                answer = await client.get(url)
+            except httpx.HTTPError as error:
+                return f"{url} does not answer ({type(error).__name__})"
+            if not answer.is_success:
+                return f"{url} answers {answer.status_code}{_failing_checks(answer)}"
+        return None
+
+    return ask
+
+
+def redis_health(port: int, password: str, timeout_seconds: float) -> Health:
+    """Well when Redis answers PING; while it still loads its data it doesn't."""
+
+    async def ask() -> str | None:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                try:
+                    writer.write(f"AUTH {password}\r\nPING\r\n".encode())
+                    answers = [await reader.readline(), await reader.readline()]
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError) as error:
+            return f"redis does not answer ({type(error).__name__})"
+        return None if answers == [b"+OK\r\n", b"+PONG\r\n"] else f"redis answers {answers[-1].decode().strip()!r}"
+
+    return ask
+
+
+def _failing_checks(answer: httpx.Response) -> str:
+    try:
+        failing = [check for check in answer.json()["checks"] if not check["ok"]]
+        return ": " + ", ".join(f"{check['service']} ({check.get('message', 'not well')})" for check in failing)
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return ""

@@ -1,0 +1,60 @@
+"""Who this installation is: its id and its secrets, made once and kept in the data folder."""
+
+import json
+import secrets
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from deploy.local.processes import write_whole
+from deploy.local.settings import Refused
+
+FILE = "installation.json"
+"""In the data folder, readable by its owner alone. Also the mark by which a folder is known as Bindery's own."""
+
+
+def _secret() -> str:
+    return secrets.token_hex(32)
+
+
+@dataclass(frozen=True)
+class Installation:
+    """The id (12 hex digits) and the secrets (64 hex digits each)."""
+
+    installation_id: str = field(default_factory=lambda: secrets.token_hex(6))
+    installation_secret: str = field(default_factory=_secret, repr=False)
+    redis_password: str = field(default_factory=_secret, repr=False)
+    service_token: str = field(default_factory=_secret, repr=False)
+    hub_api_token: str = field(default_factory=_secret, repr=False)
+    culler_api_token: str = field(default_factory=_secret, repr=False)
+    proxy_api_password: str = field(default_factory=_secret, repr=False)
+    hub_crypt_key: str = field(default_factory=_secret, repr=False)
+
+
+def open_installation(data_dir: Path) -> Installation:
+    """Return the installation that lives in this folder, made now if the folder is new or empty.
+
+    Raises `Refused` for a folder that holds something else: `make clean` deletes a data folder whole.
+    """
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = data_dir / FILE
+    if path.exists():
+        return _read(path)
+    if foreign := sorted(entry.name for entry in data_dir.iterdir() if entry.name not in {"run", "logs"}):
+        raise Refused(
+            f"{data_dir} holds other things already ({foreign[0]}): point BINDERY_DATA_DIR at a new or empty folder."
+        )
+    made = Installation()
+    write_whole(path, json.dumps({"v": 1} | asdict(made), indent=1))
+    return made
+
+
+def _read(path: Path) -> Installation:
+    try:
+        found = json.loads(path.read_text())
+        known = {one.name: str(found[one.name]) for one in fields(Installation) if one.name in found}
+        whole = Installation(**known)
+    except (ValueError, TypeError) as error:
+        raise Refused(f"{path} can't be read ({error}): move the data folder away, or run `make clean`.") from error
+    if len(known) < len(fields(Installation)):  # written by a release that had fewer secrets
+        write_whole(path, json.dumps(found | asdict(whole), indent=1))
+    return whole

@@ -1,0 +1,178 @@
+"""The parts of the stack: what each is started with, what it is told, and how it shows that it is well."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from deploy.local.health import Health, always_well, http_health, redis_health
+from deploy.local.installation import Installation
+from deploy.local.ports import free_ports
+from deploy.local.proxy import proxy_command, rules_file
+from deploy.local.redis import redis_command, redis_url
+from deploy.local.settings import CHECKOUT, Settings
+
+HUB_CONFIG = CHECKOUT / "deploy" / "jupyterhub" / "jupyterhub_config.py"
+PROXY_USER = "bindery"
+DRAIN_SECONDS = 3
+"""How long open streams may go on after Ctrl-C, with time left before the part is killed."""
+
+STOP_ORDER = ("gateway", "launcher", "worker", "builder", "resolver", "culler", "hub", "proxy", "redis")
+"""Who takes new work ends first, who keeps the records ends last. `worker-2` ends with `worker`."""
+
+# What a part sees of the user's own environment. Credentials that lie there for other programs are not for us.
+PASSED = (
+    *("HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER"),
+    *("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"),
+)
+PASSED_PREFIXES = ("GIT_SSL_", "LC_", "PIP_", "SSL_CERT_", "UV_", "XDG_")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One process of the stack. It starts when the parts named in `after` have been healthy once."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    health: Health = always_well
+    after: tuple[str, ...] = ()
+
+
+def stop_stages(parts: Sequence[Part]) -> list[list[str]]:
+    """The parts' names in the order in which they end; those of one stage end together."""
+    names = [part.name for part in parts]
+    known = [[name for name in names if name.rpartition("-")[0] == kind or name == kind] for kind in STOP_ORDER]
+    others = [name for name in names if not any(name in stage for stage in known)]
+    return [others, *known]
+
+
+def base_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What every part gets: the allow-listed part of the user's environment, our own programs first in its PATH."""
+    passed = {
+        name: value
+        for name, value in environ.items()
+        if name.upper() in PASSED or name.startswith(PASSED_PREFIXES)  # the proxies' names are often in lower case
+    }
+    direct = ",".join(filter(None, (environ.get("no_proxy") or environ.get("NO_PROXY"), "127.0.0.1,localhost")))
+    return passed | {
+        "NO_PROXY": direct,
+        "no_proxy": direct,
+        "PATH": f"{Path(sys.executable).parent}:{environ.get('PATH', '/usr/local/bin:/usr/bin:/bin')}",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONNOUSERSITE": "1",
+    }
+
+
+def plan_parts(
+    settings: Settings, installation: Installation, client: httpx.AsyncClient, environ: Mapping[str, str]
+) -> list[Part]:
+    """Choose the ports, write the configurations and list the parts, in the order in which they are shown."""
+    ports = iter(free_ports(8 + settings.workers, avoid=set(settings.ports)))
+    redis_port, proxy_port, proxy_api_port, hub_port = (next(ports) for _ in range(4))
+    base = base_environment(environ)
+    ours = {name: value for name, value in environ.items() if name.startswith("BINDERY_")}
+    python = sys.executable
+
+    hub_api_url = f"http://127.0.0.1:{hub_port}/hub/api/"
+    hub_url = f"http://127.0.0.1:{proxy_port}/"
+    stages = {name: next(ports) for name in ("resolver", "builder", "launcher")}
+    drain = {"BINDERY_DRAIN_SECONDS": str(int(min(DRAIN_SECONDS, settings.stop_timeout_seconds / 2)))}
+    every_service = base | {"BINDERY_LOG_FORMAT": "text"} | drain | ours
+    every_service |= {
+        "BINDERY_LOCAL_MODE": "true",
+        "BINDERY_DATA_DIR": str(settings.data_dir),
+        "BINDERY_INSTALLATION_ID": installation.installation_id,
+        "BINDERY_REDIS_URL": redis_url(redis_port, installation.redis_password),
+        "BINDERY_SERVICE_TOKEN": installation.service_token,
+        "BINDERY_PUBLIC_URL": settings.url,
+        "BINDERY_HUB_URL": hub_url,
+    }
+    signs = {"BINDERY_INSTALLATION_SECRET": installation.installation_secret}
+    told = {
+        "gateway": signs | {f"BINDERY_{name.upper()}_URL": f"http://127.0.0.1:{port}" for name, port in stages.items()},
+        "launcher": signs
+        | {
+            "BINDERY_HUB_API_URL": hub_api_url,
+            "BINDERY_HUB_API_TOKEN": installation.hub_api_token,
+            "BINDERY_HUB_CHECKS_PROXY": "true",
+        },
+    }
+
+    def service(name: str, module: str, port: int, host: str = "127.0.0.1") -> Part:
+        listen = {"BINDERY_LISTEN_HOST": host, "BINDERY_LISTEN_PORT": str(port)}
+        return Part(
+            name,
+            (python, "-m", module),
+            every_service | told.get(name.partition("-")[0], {}) | listen,
+            http_health(client, f"http://{host}:{port}/health"),
+            after=("redis",),
+        )
+
+    hub_environment = (
+        base
+        | ours
+        | {
+            "BINDERY_DATA_DIR": str(settings.data_dir),
+            "BINDERY_INSTALLATION_ID": installation.installation_id,
+            "BINDERY_HUB_API_TOKEN": installation.hub_api_token,
+            "BINDERY_CULLER_API_TOKEN": installation.culler_api_token,
+            "BINDERY_HUB_BIND_URL": hub_url,
+            "BINDERY_HUB_PORT": str(hub_port),
+            "BINDERY_PUBLIC_URL": settings.url,
+            "BINDERY_PROXY_API_URL": f"http://127.0.0.1:{proxy_api_port}",
+            "BINDERY_PROXY_API_USERNAME": PROXY_USER,
+            "BINDERY_PROXY_API_PASSWORD": installation.proxy_api_password,
+            "BINDERY_PROXY_RULES_FILE": str(rules_file(settings.data_dir)),
+            "JUPYTERHUB_CRYPT_KEY": installation.hub_crypt_key,
+        }
+    )
+    cull = (
+        "--config=",  # without it, an idle_culler_config.py in the folder that it runs in would be executed
+        "--cull-users=True",
+        f"--url={hub_api_url.rstrip('/')}",
+        f"--timeout={settings.idle_timeout_seconds}",
+        f"--cull-every={settings.cull_every_seconds}",
+        f"--max-age={settings.max_age_seconds}",
+    )
+    return [
+        Part(
+            "redis",
+            redis_command(settings.data_dir, redis_port, installation.redis_password),
+            base,
+            redis_health(redis_port, installation.redis_password, settings.health_timeout_seconds),
+        ),
+        Part(
+            "proxy",
+            proxy_command(settings.data_dir, proxy_port, proxy_api_port),
+            base,
+            http_health(client, f"http://127.0.0.1:{proxy_api_port}/ping"),
+        ),
+        Part(
+            "hub",
+            (python, "-m", "deploy.local.hub", "-f", str(HUB_CONFIG)),
+            hub_environment,
+            http_health(client, f"{hub_api_url}health", f"{hub_url}hub/api/health"),
+        ),
+        Part(
+            "culler",
+            (python, "-m", "jupyterhub_idle_culler", *cull),
+            base | {"JUPYTERHUB_API_TOKEN": installation.culler_api_token},
+            after=("hub",),
+        ),
+        *(service(name, f"services.{name}", port) for name, port in stages.items()),
+        *(
+            service(_numbered("worker", number), "services.builder.worker", next(ports))
+            for number in range(1, settings.workers + 1)
+        ),
+        *(
+            service(_numbered("gateway", number), "services.gateway", port, settings.host)
+            for number, port in enumerate(settings.ports, start=1)
+        ),
+    ]
+
+
+def _numbered(kind: str, number: int) -> str:
+    return kind if number == 1 else f"{kind}-{number}"

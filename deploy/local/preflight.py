@@ -1,0 +1,58 @@
+"""What must be true of this machine before anything is started."""
+
+import re
+import subprocess
+import sys
+
+from deploy.local.ports import is_free
+from deploy.local.proxy import traefik_binary
+from deploy.local.redis import redis_binary
+from deploy.local.settings import Refused, Settings
+
+PYTHONS = ((3, 11), (3, 13))
+GIT = (2, 37)
+"""The first git that can be told which address to connect to (`http.curloptResolve`)."""
+
+
+def check_machine(settings: Settings) -> None:
+    """Raise `Refused` with one line for the first thing that is missing. Call it with the lock held."""
+    check_python()
+    check_git()
+    redis_binary()
+    traefik_binary()
+    check_ports(settings)
+
+
+def check_python() -> str:
+    """The version of this Python. Raises `Refused` for one that isn't supported."""
+    version = ".".join(str(number) for number in sys.version_info[:3])
+    if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+        raise Refused(
+            f"Bindery needs Python 3.11, 3.12 or 3.13, and this is {version}: run `make up PYTHON=python3.13`."
+        )
+    return version
+
+
+def check_git() -> str:
+    """The version of git. Raises `Refused` when it is missing or too old."""
+    wanted = ".".join(str(number) for number in GIT)
+    try:
+        said = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True, timeout=10).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Refused(f"git is missing or does not run: install git {wanted} or later.") from error
+    found = re.search(r"(\d+)\.(\d+)\S*", said)
+    if not found or (int(found[1]), int(found[2])) < GIT:
+        raise Refused(f"This git is {said.strip().removeprefix('git version ')}: install git {wanted} or later.")
+    return found[0]
+
+
+def check_ports(settings: Settings) -> str:
+    """The gateways' ports. Raises `Refused` for one that somebody else listens on."""
+    for port in settings.ports:
+        if not is_free(settings.host, port):
+            first = port - settings.ports.index(port)
+            raise Refused(
+                f"Port {port} of {settings.host} is in use: end what listens there, or set BINDERY_PORT "
+                f"(now {first}) to another port, as in `BINDERY_PORT={first + 1000} make up`."
+            )
+    return ", ".join(str(port) for port in settings.ports)

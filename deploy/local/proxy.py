@@ -1,0 +1,75 @@
+"""The proxy in front of the hub and of every user's server: traefik, as a part of its own.
+
+The hub tells it the routes by a file (`TraefikFileProviderProxy` with `should_start = False`), so each of the two
+may be restarted alone and the routes stay.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from deploy.local.processes import write_whole
+from deploy.local.settings import Refused
+
+CONFIG = """\
+[global]
+checkNewVersion = false
+sendAnonymousUsage = false
+
+[log]
+level = "ERROR"
+noColor = true
+
+[api]
+dashboard = false
+
+[ping]
+entryPoint = "auth_api"
+
+[entryPoints.http]
+address = "127.0.0.1:{port}"
+
+[entryPoints.http.transport.lifeCycle]
+graceTimeOut = "500ms"
+
+[entryPoints.auth_api]
+address = "127.0.0.1:{api_port}"
+
+[providers]
+providersThrottleDuration = "0s"
+
+[providers.file]
+filename = {rules}
+watch = true
+"""
+
+
+def traefik_binary() -> Path:
+    """The proxy's executable, out of our own environment. Raises `Refused` when it isn't there."""
+    beside = Path(sys.executable).parent / "traefik"
+    if beside.exists():
+        return beside
+    if found := shutil.which("traefik"):
+        return Path(found)
+    raise Refused("No traefik in this environment: run `make up`, which installs it.")
+
+
+def rules_file(data_dir: Path) -> Path:
+    """Where the hub writes the routes."""
+    return data_dir / "proxy" / "rules.toml"
+
+
+def proxy_command(data_dir: Path, port: int, api_port: int) -> tuple[str, ...]:
+    """Write the configuration and say how the proxy is started.
+
+    Routes of an earlier run lead to ports that may be somebody else's today, so they are forgotten here. During a
+    run they stay, and a restarted proxy finds them.
+    """
+    rules = rules_file(data_dir)
+    rules.parent.mkdir(mode=0o700, exist_ok=True)
+    write_whole(rules, "")
+    config = rules.with_name("traefik.toml")
+    quoted = json.dumps(str(rules), ensure_ascii=False)
+    write_whole(config, CONFIG.format(port=port, api_port=api_port, rules=quoted))
+    return (str(traefik_binary()), "--configfile", str(config))

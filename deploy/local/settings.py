@@ -1,0 +1,103 @@
+"""What a user may set about the embedded stack, from the environment (`BINDERY_<NAME>`)."""
+
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+"""The folder that holds `services/` and `deploy/`."""
+
+
+class Refused(Exception):
+    """Bindery can't do what was asked; the message is one line that says what the user can do about it."""
+
+
+class Settings(BaseSettings):
+    """Settings of `bindery up`. Every other `BINDERY_*` variable is handed to the services as it is."""
+
+    model_config = SettingsConfigDict(env_prefix="BINDERY_", extra="ignore", frozen=True)
+
+    port: int = Field(8585, ge=1, le=65535, description="Port of the gateway; a second gateway takes the next one.")
+    host: str = Field("127.0.0.1", description="Loopback address of the gateway.")
+    data_dir: Path = Field(CHECKOUT / ".bindery", description="Where images, logs and launches are kept.")
+    workers: PositiveInt = Field(1, description="How many builder workers run.")
+    gateways: PositiveInt = Field(1, description="How many gateways run.")
+
+    ready_timeout_seconds: PositiveFloat = Field(60.0, description="How long all parts may take to be healthy.")
+    stop_timeout_seconds: PositiveFloat = Field(10.0, description="How long a part may take to end before SIGKILL.")
+    health_poll_seconds: PositiveFloat = Field(0.05, description="How often a starting part is asked.")
+    health_timeout_seconds: PositiveFloat = Field(2.0, description="How long a part may take to answer.")
+
+    restart_delay_seconds: PositiveFloat = Field(0.2, description="Wait before the first restart; doubles each time.")
+    restart_delay_max_seconds: PositiveFloat = Field(10.0, description="The longest wait before a restart.")
+    restart_window_seconds: PositiveFloat = Field(60.0, description="Deaths older than this are forgotten.")
+    restart_limit: PositiveInt = Field(5, description="So many deaths of one part in the window end everything.")
+
+    part_log_max_bytes: PositiveInt = Field(5 * 2**20, description="A part's log file is rotated at this size.")
+    part_log_backups: PositiveInt = Field(2, description="How many rotated log files of a part are kept.")
+
+    idle_timeout_seconds: PositiveInt = Field(600, description="A server idle for so long is culled.")
+    cull_every_seconds: PositiveInt = Field(60, description="How often idle servers are looked for.")
+    max_age_seconds: int = Field(21600, ge=0, description="A server older than this is culled; 0 for no limit.")
+
+    @field_validator("host")
+    @classmethod
+    def _loopback(cls, host: str) -> str:
+        try:
+            is_loopback = host == "localhost" or IPv4Address(host).is_loopback
+        except ValueError:
+            is_loopback = False
+        if not is_loopback:
+            raise ValueError(
+                f"{host} is not an IPv4 loopback address. `make up` runs strangers' code as you, so it listens on "
+                "this machine only: leave BINDERY_HOST at 127.0.0.1"
+            )
+        return host
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        return path.expanduser().resolve()
+
+    @model_validator(mode="after")
+    def _ports_exist(self) -> "Settings":
+        if self.gateways > 1 and self.port + self.gateways - 1 > 65535:
+            raise ValueError(f"BINDERY_GATEWAYS={self.gateways} from BINDERY_PORT={self.port} on passes port 65535")
+        return self
+
+    @property
+    def ports(self) -> list[int]:
+        """The ports of the gateways, the first one first."""
+        return list(range(self.port, self.port + self.gateways))
+
+    @property
+    def url(self) -> str:
+        """Where the user opens Bindery; without a slash at the end."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def run_dir(self) -> Path:
+        """What is running right now."""
+        return self.data_dir / "run"
+
+    @property
+    def processes_dir(self) -> Path:
+        """The records of running builds and user servers (format: `processes.py`)."""
+        return self.run_dir / "processes"
+
+    @property
+    def logs_dir(self) -> Path:
+        """One log file per part."""
+        return self.data_dir / "logs"
+
+
+def read_settings() -> Settings:
+    """Read the environment. Raises `Refused`, naming the variable, when something in it makes no sense."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "".join(f"BINDERY_{str(part).upper()}: " for part in first["loc"][:1])
+        raise Refused(name + first["msg"].removeprefix("Value error, ")) from None

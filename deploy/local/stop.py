@@ -1,0 +1,81 @@
+"""`bindery stop`: ending a stack that runs elsewhere; and `bindery clean`, which deletes its data."""
+
+import contextlib
+import shutil
+import signal
+import sys
+import time
+
+from deploy.local.installation import FILE
+from deploy.local.parts import STOP_ORDER
+from deploy.local.processes import Process
+from deploy.local.running import LOCK, AlreadyRunning, end_leftovers, is_locked, lock, running_up
+from deploy.local.settings import Refused, Settings
+
+
+def stop(settings: Settings) -> str:
+    """End the running stack, or what a dead one left behind, and say in a line what was done.
+
+    Raises `Refused` when it does not end.
+    """
+    if not settings.run_dir.exists():
+        return "Bindery was not running."
+    was_running = _end_up(settings)
+    ended = []
+    with contextlib.suppress(AlreadyRunning), lock(settings.run_dir):  # whoever started it anew meanwhile wants it
+        ended = end_leftovers(settings.run_dir, settings.processes_dir, settings.stop_timeout_seconds)
+    if was_running:
+        return "Bindery has stopped."
+    if ended:
+        return f"Bindery was not running; ended what an earlier run left behind ({len(ended)} processes)."
+    return "Bindery was not running."
+
+
+def clean(settings: Settings, *, force: bool) -> str:
+    """Delete the data folder, after asking on the terminal unless `force`, and say in a line what was done.
+
+    Raises `Refused` while the stack runs, for a folder that isn't Bindery's, and when there is nobody to ask.
+    """
+    if not settings.data_dir.exists():
+        return f"There is nothing to delete: {settings.data_dir} does not exist."
+    if not (settings.data_dir / FILE).exists():
+        raise Refused(f"{settings.data_dir} was not made by Bindery (it has no {FILE}): delete it yourself.")
+    try:
+        with lock(settings.run_dir):
+            if not force and not _agreed(f"Delete {settings.data_dir} with all images, logs and launches? [y/N] "):
+                return "Nothing was deleted."
+            end_leftovers(settings.run_dir, settings.processes_dir, settings.stop_timeout_seconds)
+            shutil.rmtree(settings.data_dir)
+    except AlreadyRunning:
+        raise Refused("Bindery is running: end it first, with `make stop`.") from None
+    except OSError as error:
+        raise Refused(f"{settings.data_dir} could not be deleted whole: {error}") from error
+    return f"Deleted {settings.data_dir}."
+
+
+def _end_up(settings: Settings) -> bool:
+    """End `up`: SIGTERM, and SIGKILL when it takes longer than all its parts may take. False if it didn't run."""
+    if not is_locked(settings.run_dir):
+        return False
+    patience = settings.stop_timeout_seconds * (len(STOP_ORDER) + 1) + 5
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        signalled: Process | None = None
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            found = running_up(settings.run_dir)  # `up` writes its record a moment after it has taken the lock
+            if found and found[0] != signalled:
+                signalled = found[0]
+                signalled.signal(number)
+            if not is_locked(settings.run_dir):
+                return True
+            time.sleep(0.05)
+    raise Refused(f"Bindery does not end: find the process that holds {settings.run_dir / LOCK}, and end it.")
+
+
+def _agreed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise Refused("There is nobody to ask: `make clean FORCE=1` deletes the data without asking.")
+    try:
+        return input(question).strip().lower() in {"y", "yes"}
+    except EOFError:
+        return False

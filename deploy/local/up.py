@@ -1,0 +1,126 @@
+"""`bindery up`: from nothing to a running Bindery, and back to nothing."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import httpx
+
+from deploy.local.console import Console
+from deploy.local.installation import Installation, open_installation
+from deploy.local.parts import Part, plan_parts
+from deploy.local.preflight import check_machine
+from deploy.local.processes import end_processes, recorded
+from deploy.local.running import AlreadyRunning, RunRecord, end_leftovers, lock, running_up
+from deploy.local.settings import Refused, Settings
+from deploy.local.supervisor import GivenUp, Supervisor
+
+PURPOSE = (
+    "This is Bindery for your own machine: it runs what strangers' repositories say, as you, with your files in reach.",
+    "Launch only what you trust. It listens on loopback only, for nobody else.",
+)
+
+Plan = Callable[[Settings, Installation, httpx.AsyncClient, Mapping[str, str]], Sequence[Part]]
+
+
+def up(settings: Settings, plan: Plan = plan_parts) -> int:
+    """Run the stack until Ctrl-C or SIGTERM. Returns the exit status: 1 when it had to give up.
+
+    Raises `Refused` when it can't start: already running, a port in use, something missing.
+    """
+    try:
+        with lock(settings.run_dir):
+            installation = open_installation(settings.data_dir)
+            console = Console(settings.logs_dir, settings.part_log_max_bytes, settings.part_log_backups)
+            try:
+                settings.processes_dir.mkdir(mode=0o700, exist_ok=True)
+                _end_leftovers(settings, console)
+                check_machine(settings)
+                return asyncio.run(_serve(settings, installation, console, plan))
+            finally:
+                console.close()
+    except AlreadyRunning:
+        found = running_up(settings.run_dir)
+        where = found[1] if found and found[0].is_running else settings.url
+        raise Refused(f"Bindery is already running: {where} (`make stop` ends it).") from None
+
+
+async def _serve(settings: Settings, installation: Installation, console: Console, plan: Plan) -> int:
+    timeout = httpx.Timeout(settings.health_timeout_seconds)
+    async with httpx.AsyncClient(trust_env=False, timeout=timeout) as client:
+        parts = plan(settings, installation, client, os.environ)
+        record = RunRecord(settings.run_dir, settings.url)
+        supervisor = Supervisor(settings, console, record, parts)
+        status = 0
+        try:
+            await _until_asked_to_stop(supervisor, settings, console)
+        except GivenUp as reason:
+            status = 1
+            for line in str(reason).splitlines():
+                console.say(line)
+        finally:
+            await supervisor.end()
+            await _end_builds_and_servers(settings, console)
+            record.remove()
+    console.say("everything has ended")
+    return status
+
+
+async def _until_asked_to_stop(supervisor: Supervisor, settings: Settings, console: Console) -> None:
+    """Keep the parts running. Raises `GivenUp` when that can't go on."""
+    stopping = asyncio.Event()
+    _on_signals(stopping, supervisor, console)
+    asked = asyncio.create_task(stopping.wait(), name="asked to stop")
+    keeping = asyncio.create_task(supervisor.keep_all(), name="keep all")
+    announcing = asyncio.create_task(_announce_when_healthy(supervisor, settings, console), name="announce")
+    tasks: set[asyncio.Task[Any]] = {asked, keeping, announcing}
+    try:
+        pending = tasks
+        while not asked.done():
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _announce_when_healthy(supervisor: Supervisor, settings: Settings, console: Console) -> None:
+    began = time.monotonic()
+    await supervisor.until_healthy()
+    console.say(f"all parts are healthy after {time.monotonic() - began:.1f} s")
+    for line in (*PURPOSE, f"Bindery is ready: {settings.url}"):
+        console.announce(line)
+
+
+async def _end_builds_and_servers(settings: Settings, console: Console) -> None:
+    running = recorded(settings.processes_dir)
+    if running:
+        console.say(f"ending {len(running)} running builds and servers")
+    await asyncio.to_thread(end_processes, running, settings.stop_timeout_seconds)
+
+
+def _on_signals(stopping: asyncio.Event, supervisor: Supervisor, console: Console) -> None:
+    asked_at: list[float] = []
+
+    def stop() -> None:
+        if not asked_at:
+            console.say("ending everything (once more to kill it)")
+            stopping.set()
+        elif time.monotonic() - asked_at[0] > 1.0:  # make and the terminal may each pass on the same Ctrl-C
+            supervisor.hasten()
+        asked_at.append(time.monotonic())
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop)
+
+
+def _end_leftovers(settings: Settings, console: Console) -> None:
+    ended = end_leftovers(settings.run_dir, settings.processes_dir, settings.stop_timeout_seconds)
+    if ended:
+        console.say(f"ended what an earlier run left behind: {', '.join(sorted(one.what for one in ended))}")
