@@ -1,0 +1,116 @@
+"""`bindery doctor`: what `bindery up` needs from this machine, checked one by one, with what to do about each."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local.preflight import check_git, check_ports, check_python
+from deploy.local.proxy import traefik_binary
+from deploy.local.redis import redis_binary
+from deploy.local.running import find_leftovers, is_locked, running_up
+from deploy.local.settings import Refused, Settings
+
+SLOW_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row of the table: `found` is what is there, or what is wrong and what to do about it."""
+
+    name: str
+    is_well: bool
+    found: str
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Run every check; none of them changes anything that lasts."""
+    checks: dict[str, Callable[[], str]] = {
+        "python": check_python,
+        "git": check_git,
+        "uv": _uv,
+        "redis": lambda: str(redis_binary()),
+        "proxy": lambda: str(traefik_binary()),
+        "port": lambda: _port(settings),
+        "data folder": lambda: _data_dir(settings),
+        "package index": _package_index,
+        "leftovers": lambda: _leftovers(settings),
+    }
+    return [_finding(name, check) for name, check in checks.items()]
+
+
+def table(findings: list[Finding]) -> str:
+    """The findings as lines for a terminal."""
+    width = max(len(finding.name) for finding in findings)
+    return "\n".join(f"{'ok  ' if one.is_well else 'FAIL'}  {one.name:<{width}}  {one.found}" for one in findings)
+
+
+def _finding(name: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, True, check())
+    except Refused as trouble:
+        return Finding(name, False, str(trouble))
+
+
+def _uv() -> str:
+    return _run([_uv_binary(), "--version"], "uv is missing: run `make up`, which installs it.").strip()
+
+
+def _uv_binary() -> str:
+    beside = Path(sys.executable).parent / "uv"
+    return str(beside) if beside.exists() else "uv"
+
+
+def _package_index() -> str:
+    # Without its cache, uv has to ask the index that it is set up for, whichever that is.
+    command = [_uv_binary(), "pip", "compile", "--no-cache", "--quiet", "--no-header", "-"]
+    advice = (
+        "not reachable: installing and most builds need it. Check the network, the proxy variables "
+        "(HTTPS_PROXY) and uv's own settings (UV_DEFAULT_INDEX)."
+    )
+    with tempfile.TemporaryDirectory() as elsewhere:  # a uv.toml or pyproject.toml of this folder has no say
+        _run(command, advice, said="packaging\n", folder=elsewhere)
+    return "reachable"
+
+
+def _port(settings: Settings) -> str:
+    if is_up(settings):
+        return f"{settings.port}, by the Bindery that runs now"
+    return check_ports(settings)
+
+
+def _data_dir(settings: Settings) -> str:
+    nearest = settings.data_dir
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise Refused(f"{nearest} can't be written to: set BINDERY_DATA_DIR to a folder of yours.")
+    return str(settings.data_dir)
+
+
+def _leftovers(settings: Settings) -> str:
+    if is_up(settings):
+        found = running_up(settings.run_dir)
+        return f"Bindery is running: {found[1]}" if found else "Bindery is starting"
+    if left := find_leftovers(settings.run_dir, settings.processes_dir):
+        names = ", ".join(f"{one.what} ({one.pid})" for one in left)
+        raise Refused(f"of an earlier run: {names}. `make up` or `make stop` ends them.")
+    return "none"
+
+
+def is_up(settings: Settings) -> bool:
+    """Whether a stack runs in this data folder."""
+    return settings.run_dir.is_dir() and os.access(settings.run_dir, os.W_OK) and is_locked(settings.run_dir)
+
+
+def _run(command: list[str], advice: str, said: str = "", folder: str | None = None) -> str:
+    try:
+        done = subprocess.run(
+            command, input=said, capture_output=True, text=True, check=True, timeout=SLOW_SECONDS, cwd=folder
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Refused(advice) from error
+    return done.stdout
