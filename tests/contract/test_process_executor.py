@@ -1,0 +1,217 @@
+"""The process executor keeps the contract: builds outlive their worker, lose no line, and end when told."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from services.builder.executors.base import Attempt, Batch, ExecutionVanishedError, Finished
+from services.builder.executors.process import ProcessExecutor
+from services.builder.executors.process_images import ProcessImages
+from services.builder.process.layout import Layout
+from services.builder.process.processes import identify
+from tests.support.builds import QUICK, attempt_of, collect, processes_mentioning
+from tests.support.forge import Forge
+
+CHECKOUT = Path(__file__).parents[2]
+SETTINGS = QUICK.model_copy(update={"allowed_networks": ("127.0.0.0/8",)})
+NUMBERED = "#!/bin/sh\nfor i in $(seq 40); do echo line-$i; done\n"
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[[dict[str, str]], tuple[str, str]]]:
+    """Serve a git repository over HTTP on loopback; returns its URL and the sha of its commit."""
+    with Forge(tmp_path / "served") as forge:
+        yield lambda files: (f"{forge.url}/org/repo", forge.create_repo("org", "repo", dict(files)))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    cache = Path("/tmp/bindery-test-uv-cache")
+    cache.mkdir(exist_ok=True)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "uv-cache").symlink_to(cache)
+    return tmp_path / "data"
+
+
+async def _until_line(following: AsyncIterator[Batch | Finished], text: str) -> tuple[list[str], str]:
+    messages: list[str] = []
+    async with asyncio.timeout(30):
+        async for news in following:
+            assert isinstance(news, Batch), news
+            messages += [line.message for line in news.lines]
+            if any(text in message for message in messages):
+                return messages, news.position
+    raise AssertionError(f"no line with {text}: {messages}")
+
+
+async def test_a_build_is_followed_to_its_end_and_its_image_is_there(
+    data: Path, serve: Callable[[dict[str, str]], tuple[str, str]]
+) -> None:
+    attempt = attempt_of(*serve({"requirements.txt": "six\n"}))
+    executor = ProcessExecutor(data, SETTINGS)
+    await executor.ensure(attempt)
+    messages, position, ended = await collect(executor.follow(attempt, ""))
+    assert ended == Finished(ok=True), messages
+    assert any("six" in message for message in messages)
+    assert int(position) == Layout(data).build(attempt.build_id).log.stat().st_size
+    images = ProcessImages(data)
+    assert await images.has(attempt.image)
+    assert not await images.has("another")
+    [execution] = await executor.list()
+    assert (execution.build_id, execution.epoch, execution.is_alive) == (attempt.build_id, 1, False)
+    assert list((data / "run" / "processes").iterdir()) == []
+    await executor.remove(attempt.build_id)
+    assert await executor.list() == []
+
+
+async def test_a_build_outlives_its_killed_worker_and_no_line_is_lost_or_comes_twice(
+    data: Path, tmp_path: Path, serve: Callable[[dict[str, str]], tuple[str, str]]
+) -> None:
+    gate = tmp_path / "gate"
+    script = f"#!/bin/sh\nfor i in $(seq 40); do echo line-$i; done\nuntil [ -e {gate} ]; do sleep 0.05; done\n"
+    script += "for i in $(seq 41 80); do echo line-$i; done\n"
+    attempt = attempt_of(*serve({"postBuild": script}))
+    worker = _worker_that_ensures(data, attempt)
+    try:
+        executor = ProcessExecutor(data, SETTINGS)
+        first, position = await _until_line(executor.follow(attempt, ""), "line-40\n")
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+    finally:
+        worker.kill()
+    assert worker.stdout is not None
+    worker.stdout.close()
+    second_worker = ProcessExecutor(data, SETTINGS)
+    await second_worker.ensure(Attempt(**{**attempt.__dict__, "epoch": 2}))
+    [execution] = await second_worker.list()
+    assert (execution.epoch, execution.is_alive) == (2, True)
+    gate.touch()
+    rest, _, ended = await collect(second_worker.follow(attempt, position))
+    assert ended == Finished(ok=True)
+    numbered = [message.strip() for message in first + rest if message.startswith("line-")]
+    assert numbered == [f"line-{number}" for number in range(1, 81)]
+
+
+async def test_ensuring_again_and_again_starts_one_session(
+    data: Path, serve: Callable[[dict[str, str]], tuple[str, str]]
+) -> None:
+    attempt = attempt_of(*serve({"postBuild": NUMBERED}))
+    executors = [ProcessExecutor(data, SETTINGS) for _ in range(8)]
+    await asyncio.gather(*(executor.ensure(attempt) for executor in executors))
+    followed = await asyncio.gather(*(collect(executor.follow(attempt, "")) for executor in executors))
+    await executors[0].ensure(attempt)
+    for messages, _, ended in followed:
+        assert ended == Finished(ok=True)
+        assert [m for m in messages if m.startswith("line-")] == [f"line-{i}\n" for i in range(1, 41)]
+
+
+async def test_stopping_leaves_no_process_and_no_half_built_image(
+    data: Path, serve: Callable[[dict[str, str]], tuple[str, str]]
+) -> None:
+    marks = [f"sleep 91{os.getpid()}", f"sleep 92{os.getpid()}"]
+    attempt = attempt_of(*serve({"postBuild": f"#!/bin/sh\nsetsid {marks[0]} &\necho started\n{marks[1]}\n"}))
+    executor = ProcessExecutor(data, SETTINGS)
+    await executor.ensure(attempt)
+    await _until_line(executor.follow(attempt, ""), "started")
+    await executor.stop(attempt)
+    assert processes_mentioning([*marks, attempt.build_id]) == []
+    assert not Layout(data).image(attempt.build_id).path.exists()
+    assert list((data / "run" / "processes").iterdir()) == []
+    _, _, ended = await collect(executor.follow(attempt, ""))
+    assert ended == Finished(False, "cancelled", "The build was cancelled")
+    await executor.ensure(attempt)
+    assert not (await executor.list())[0].is_alive
+    await executor.stop(attempt)
+
+
+async def test_stopping_what_never_ran_is_fine(data: Path) -> None:
+    await ProcessExecutor(data, SETTINGS).stop(attempt_of("http://127.0.0.1:1/r", "0" * 40))
+
+
+async def test_a_killed_session_has_vanished_and_the_next_ensure_builds_anew(
+    data: Path, tmp_path: Path, serve: Callable[[dict[str, str]], tuple[str, str]]
+) -> None:
+    gate = tmp_path / "gate"
+    attempt = attempt_of(*serve({"postBuild": f"#!/bin/sh\necho started\nuntil [ -e {gate} ]; do sleep 0.05; done\n"}))
+    executor = ProcessExecutor(data, SETTINGS)
+    await executor.ensure(attempt)
+    _, position = await _until_line(executor.follow(attempt, ""), "started")
+    session = Layout(data).build(attempt.build_id).session()
+    assert session is not None
+    os.kill(session.pid, signal.SIGKILL)
+    with pytest.raises(ExecutionVanishedError):
+        await collect(executor.follow(attempt, position))
+    gate.touch()
+    await executor.ensure(attempt)
+    _, _, ended = await collect(executor.follow(attempt, position))
+    assert ended == Finished(ok=True)
+
+
+async def test_a_build_that_was_never_started_has_vanished(data: Path) -> None:
+    attempt = attempt_of("http://127.0.0.1:1/r", "0" * 40)
+    with pytest.raises(ExecutionVanishedError):
+        await collect(ProcessExecutor(data, SETTINGS).follow(attempt, ""))
+
+
+async def test_an_address_that_is_not_allowed_is_refused_by_the_fetch(
+    data: Path, serve: Callable[[dict[str, str]], tuple[str, str]]
+) -> None:
+    attempt = attempt_of(*serve({"a": "b"}))
+    executor = ProcessExecutor(data, QUICK)
+    await executor.ensure(attempt)
+    _, _, ended = await collect(executor.follow(attempt, ""))
+    assert ended is not None
+    assert ended.error_code == "address_not_allowed"
+
+
+async def test_a_failed_build_says_why_by_its_last_line_and_its_end(
+    data: Path, serve: Callable[[dict[str, str]], tuple[str, str]]
+) -> None:
+    attempt = attempt_of(*serve({"requirements.txt": "six==0.0.99\n"}))
+    executor = ProcessExecutor(data, SETTINGS)
+    await executor.ensure(attempt)
+    messages, _, ended = await collect(executor.follow(attempt, ""))
+    assert ended is not None
+    assert (ended.ok, ended.error_code) == (False, "build_failed")
+    assert messages[-1].strip() == ended.error_message
+    assert not await ProcessImages(data).has(attempt.image)
+
+
+async def test_the_session_sees_none_of_the_services_settings(
+    data: Path, serve: Callable[[dict[str, str]], tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BINDERY_SERVICE_TOKEN", "very secret")
+    attempt = attempt_of(*serve({"postBuild": "#!/bin/sh\ntr '\\0' '\\n' < /proc/$PPID/environ; env\n"}))
+    executor = ProcessExecutor(data, SETTINGS)
+    await executor.ensure(attempt)
+    messages, _, ended = await collect(executor.follow(attempt, ""))
+    assert ended == Finished(ok=True)
+    assert "BINDERY" not in "".join(messages)
+
+
+def _worker_that_ensures(data: Path, attempt: Attempt) -> subprocess.Popen[bytes]:
+    code = (
+        "import asyncio, json, sys, signal\n"
+        "from pathlib import Path\n"
+        "from services.builder.executors.base import Attempt\n"
+        "from services.builder.executors.process import ProcessExecutor\n"
+        "from services.builder.process.spec import SessionSettings\n"
+        "data, settings, attempt = sys.argv[1:]\n"
+        "executor = ProcessExecutor(Path(data), SessionSettings.model_validate_json(settings))\n"
+        "asyncio.run(executor.ensure(Attempt(**json.loads(attempt))))\n"
+        "print('ensured', flush=True)\n"
+        "signal.pause()\n"
+    )
+    arguments = [str(data), SETTINGS.model_dump_json(), json.dumps(attempt.__dict__)]
+    worker = subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=CHECKOUT, stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == b"ensured\n"
+    assert identify(worker.pid)
+    return worker

@@ -1,0 +1,185 @@
+"""The resolver as its callers see it: providers, bans, one question upstream for all, errors as problems."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from services.resolver import providers
+from services.resolver.providers.base import Provider
+from services.resolver.providers.git import Git
+from services.resolver.settings import ResolverSettings
+from tests.support.forge import Fault, Forge
+from tests.support.resolver import running_resolver
+
+
+@pytest.fixture
+def forge(tmp_path: Path) -> Iterator[Forge]:
+    with Forge(tmp_path / "forge") as forge:
+        yield forge
+
+
+async def test_providers_are_shown_as_binderhub_shows_them() -> None:
+    async with running_resolver() as resolver:
+        shown = (await resolver.client.get("/providers")).json()
+    assert shown == [
+        {
+            "displayName": "GitHub",
+            "id": "gh",
+            "spec": {"validateRegex": r"[^/]+/[^/]+/.+"},
+            "detect": {"regex": "^(https?://github.com/)?(?<repo>.*[^/])/?"},
+            "repo": {
+                "label": "GitHub repository name or URL",
+                "placeholder": "example: binder-examples/requirements or "
+                "https://github.com/binder-examples/requirements",
+                "urlEncode": False,
+            },
+            "ref": {"enabled": True, "default": "HEAD"},
+        },
+        {
+            "displayName": "Git repository",
+            "id": "git",
+            "spec": {"validateRegex": r"[^/]+/.+"},
+            "repo": {
+                "label": "Arbitrary git repository URL",
+                "placeholder": "example: http://git.example.com/repo",
+                "urlEncode": True,
+            },
+            "ref": {"enabled": True, "default": "HEAD"},
+        },
+    ]
+
+
+async def test_an_unknown_provider_is_said() -> None:
+    async with running_resolver() as resolver:
+        problem = await resolver.problem("nosuch", "a/b/c")
+    assert problem.code == "unknown_provider"
+    assert "No provider found for prefix nosuch" in problem.detail
+
+
+async def test_only_our_own_services_are_answered() -> None:
+    async with running_resolver() as resolver:
+        for token in ("", "Bearer wrong"):
+            reply = await resolver.client.post(
+                "/resolve", json={"provider": "gh", "spec": "a/b/c"}, headers={"Authorization": token}
+            )
+            assert reply.status_code == 401
+            assert reply.json()["code"] == "unauthorized"
+
+
+async def test_a_body_that_is_no_spec_is_a_problem() -> None:
+    async with running_resolver() as resolver:
+        reply = await resolver.client.post("/resolve", json={"provider": "gh"})
+    assert reply.status_code == 422
+    assert reply.json()["code"] == "bad_request"
+
+
+async def test_all_who_ask_at_once_share_one_question(forge: Forge) -> None:
+    sha = forge.create_repo("org", "repo", {"a": "1"})
+    hold = threading.Event()
+    forge.api_fault = Fault(hold=hold)
+    async with running_resolver(forge) as resolver, asyncio.TaskGroup() as group:
+        asked = [group.create_task(resolver.repo("gh", "org/repo/HEAD")) for _ in range(50)]
+        async with asyncio.timeout(10):
+            while not forge.api_requests:
+                await asyncio.sleep(0)
+        hold.set()
+        await asyncio.wait(asked)
+    assert {task.result().ref for task in asked} == {sha}
+    assert len(forge.api_requests) == 1
+
+
+async def test_all_who_ask_at_once_share_the_failure(forge: Forge) -> None:
+    hold = threading.Event()
+    forge.api_fault = Fault(hold=hold, status=502)
+    async with running_resolver(forge) as resolver, asyncio.TaskGroup() as group:
+        asked = [group.create_task(resolver.problem("gh", "org/repo/HEAD")) for _ in range(20)]
+        async with asyncio.timeout(10):
+            while not forge.api_requests:
+                await asyncio.sleep(0)
+        hold.set()
+        await asyncio.wait(asked)
+    assert {task.result().code for task in asked} == {"provider_unavailable"}
+    assert len(forge.api_requests) == 1
+
+
+async def test_resolving_has_a_longest_time(forge: Forge) -> None:
+    forge.api_fault = Fault(hold=threading.Event())
+    async with running_resolver(forge, resolve_timeout_seconds=0.2) as resolver:
+        problem = await resolver.problem("gh", "org/repo/HEAD")
+    assert problem.code == "provider_unavailable"
+    assert problem.detail == "Resolving gh/org/repo/HEAD took over 0.2 s."
+
+
+async def test_bans_hold_for_every_way_to_write_a_repository(forge: Forge) -> None:
+    forge.create_repo("evil", "repo", {"a": "1"})
+    forge.create_repo("good", "repo", {"a": "1"})
+    by_git = quote(f"{forge.url}/evil/repo", safe="")
+    lower_case, partly = by_git.replace("%2F", "%2f"), by_git.replace("repo", "r%65po")
+    async with running_resolver(forge, banned_specs={"gh": [r"^EVIL/repo/.*"]}) as resolver:
+        for provider, spec in [
+            ("gh", "evil/repo/HEAD"),
+            ("gh", "Evil/Repo/HEAD"),
+            ("gh", "evil/repo.git/main"),
+            ("git", f"{by_git}/HEAD"),
+            ("git", f"{by_git}.git/HEAD"),
+            ("git", f"{lower_case}/HEAD"),
+            ("git", f"{partly}/HEAD"),
+        ]:
+            problem = await resolver.problem(provider, spec)
+            assert (problem.code, problem.whose_move) == ("banned", "operator")
+            assert f"Sorry, {provider}/{spec} is not allowed to launch here." in problem.detail
+        assert forge.requests == []
+        await resolver.repo("gh", "good/repo/HEAD")
+
+
+async def test_where_specs_are_allowed_the_others_are_not(forge: Forge) -> None:
+    forge.create_repo("good", "repo", {"a": "1"})
+    allowed = {"gh": ["good/"], "*": ["never/"]}
+    async with running_resolver(forge, allowed_specs=allowed, banned_specs={"*": [".*/secret$"]}) as resolver:
+        await resolver.repo("gh", "good/repo/HEAD")
+        assert (await resolver.problem("gh", "other/repo/HEAD")).code == "banned"
+        assert (await resolver.problem("gh", "good/repo/secret")).code == "banned"
+        assert (await resolver.problem("git", "https%3A%2F%2Fexample.org/HEAD")).code == "banned"
+
+
+class Shelf(Git):
+    """A provider of somebody else's."""
+
+    prefix = "shelf"
+
+
+class EntryPoint:
+    name = "shelf"
+
+    def __init__(self, loaded: object) -> None:
+        self._loaded = loaded
+
+    def load(self) -> object:
+        return self._loaded
+
+
+def test_a_provider_of_another_package_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "entry_points", lambda group: [EntryPoint(Shelf)] if "bindery" in group else [])
+    found = providers.load_providers(ResolverSettings())
+    assert list(found) == ["gh", "git", "shelf"]
+    assert isinstance(found["shelf"], Provider)
+
+
+def test_an_entry_point_that_is_no_provider_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "entry_points", lambda group: [EntryPoint(object)])
+    with pytest.raises(TypeError, match=r"entry point shelf of bindery\.providers is not"):
+        providers.load_providers(ResolverSettings())
+
+
+async def test_a_healthy_resolver_says_so() -> None:
+    async with running_resolver() as resolver:
+        reply = await resolver.client.get("/health")
+        metrics = await resolver.client.get("/metrics")
+    assert isinstance(reply, httpx.Response)
+    assert reply.status_code == 200
+    assert "binderhub_github_rate_limit_remaining" in metrics.text

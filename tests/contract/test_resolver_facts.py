@@ -1,0 +1,83 @@
+"""What the resolver leaves in a real Redis for the next launch: what can't change, and nothing else."""
+
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from deploy.local.ports import free_ports
+from deploy.local.redis import redis_command, redis_url
+from services.common.models import ResolvedRepo
+from tests.support.forge import Forge
+from tests.support.resolver import running_resolver
+
+PASSWORD = "0123456789abcdef"
+
+
+@pytest.fixture
+def forge(tmp_path: Path) -> Iterator[Forge]:
+    with Forge(tmp_path / "forge") as forge:
+        yield forge
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    port = free_ports(1, avoid=set())[0]
+    process = subprocess.Popen(redis_command(tmp_path, port, PASSWORD), stdout=subprocess.DEVNULL)
+    tick = threading.Event()
+    try:
+        with Redis.from_url(redis_url(port, PASSWORD)) as client:
+            while process.poll() is None:
+                try:
+                    client.ping()
+                    break
+                except RedisConnectionError:
+                    tick.wait(0.01)
+            yield client
+    finally:
+        process.kill()
+        process.wait()
+
+
+def url_of(client: Redis) -> str:
+    options = client.connection_pool.connection_kwargs
+    return redis_url(options["port"], PASSWORD)
+
+
+async def test_only_what_a_full_sha_means_is_kept(forge: Forge, redis: Redis) -> None:
+    sha = forge.create_repo("org", "repo", {"a": "1"})
+    async with running_resolver(forge, redis_url=url_of(redis), banned_specs={"gh": ["bad/"]}) as resolver:
+        await resolver.repo("gh", "org/repo/HEAD")
+        await resolver.repo("gh", "org/repo/main")
+        await resolver.problem("gh", f"bad/repo/{sha}")
+        await resolver.problem("gh", f"org/repo/{'0' * 40}")
+        assert redis.keys("*fact*") == []
+        repo = await resolver.repo("gh", f"org/repo/{sha}")
+    (key,) = redis.keys("*fact*")
+    (policy,) = redis.keys("*policy*")
+    judged_by, _, fact = redis.get(key).partition(b" ")
+    assert judged_by == redis.get(policy)
+    assert ResolvedRepo.model_validate_json(fact) == repo
+    assert 0 < redis.pttl(key) <= 86_400_000
+
+
+async def test_other_bans_end_what_was_known_before_them(forge: Forge, redis: Redis) -> None:
+    sha = forge.create_repo("org", "repo", {"a": "1"})
+    async with running_resolver(forge, redis_url=url_of(redis)) as resolver:
+        await resolver.repo("gh", f"org/repo/{sha}")
+    (policy,) = redis.keys("*policy*")
+    before = redis.get(policy)
+    async with running_resolver(forge, redis_url=url_of(redis), banned_specs={"gh": ["org/"]}) as resolver:
+        assert redis.get(policy) != before
+        assert (await resolver.problem("gh", f"org/repo/{sha}")).code == "banned"
+
+
+async def test_a_redis_that_hangs_costs_a_second_and_nothing_else(forge: Forge, redis: Redis) -> None:
+    sha = forge.create_repo("org", "repo", {"a": "1"})
+    async with running_resolver(forge, redis_url=url_of(redis)) as resolver:
+        redis.client_pause(60_000)
+        assert (await resolver.repo("gh", f"org/repo/{sha}")).ref == sha

@@ -1,0 +1,184 @@
+"""Provider `git` of the resolver, against real git servers."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from tests.support.forge import Fault, Forge, Page
+from tests.support.resolver import running_resolver
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def forge(tmp_path: Path) -> Iterator[Forge]:
+    with Forge(tmp_path / "forge") as forge:
+        yield forge
+
+
+def spec(url: str, ref: str) -> str:
+    return f"{quote(url, safe='')}/{quote(ref, safe='')}"
+
+
+async def test_every_field_is_binderhubs(forge: Forge) -> None:
+    sha = forge.create_repo("git", "repo", {"a": "1"})
+    url = f"{forge.url}/git/repo"
+    async with running_resolver() as resolver:
+        repo = await resolver.repo("git", spec(url, "HEAD"))
+    assert repo.model_dump(exclude={"v", "quota", "resource_class", "notice", "visibility"}) == {
+        "provider": "git",
+        "spec": spec(url, "HEAD"),
+        "repo_url": url,
+        "ref": sha,
+        "resolved_spec": f"{quote(url, safe='')}/{sha}",
+        "ref_url": url,
+        "slug": url,
+        "display_name": url,
+        "immutable_spec": False,
+    }
+
+
+async def test_names_are_matched_whole(forge: Forge) -> None:
+    old = forge.create_repo("git", "repo", {"a": "1"}, branch="trunk")
+    other = forge.commit("git", "repo", {"a": "2"}, branch="x/main")
+    tagged = forge.commit("git", "repo", {"a": "3"}, branch="trunk")
+    forge.tag("git", "repo", "light", old)
+    forge.tag("git", "repo", "annotated", tagged, annotated=True)
+    forge.tag("git", "repo", "trunk", old)
+    forge.ref("git", "repo", "refs/pull/7/head", other)
+    url = f"{forge.url}/git/repo"
+    expected = {
+        "HEAD": tagged,
+        "trunk": tagged,
+        "refs/tags/trunk": old,
+        "x/main": other,
+        "light": old,
+        "annotated": tagged,
+        "refs/tags/annotated": tagged,
+        "refs/pull/7/head": other,
+        "pull/7/head": other,
+        "refs/heads/x/main": other,
+    }
+    async with running_resolver() as resolver:
+        found = {ref: (await resolver.repo("git", spec(url, ref))).ref for ref in expected}
+        assert found == expected
+        for missing in ("main", "head", "7/head", "tru*", "tags/nothing"):
+            problem = await resolver.problem("git", spec(url, missing))
+            assert (problem.code, problem.whose_move) == ("ref_not_found", "user")
+            assert problem.detail == f"There is no branch, tag or commit {missing} in {url}."
+
+
+async def test_a_full_sha_is_taken_as_it_is_and_for_ever(forge: Forge) -> None:
+    url = f"{forge.url}/git/repo"
+    async with running_resolver() as resolver:
+        repo = await resolver.repo("git", spec(url, SHA.upper()))
+        assert (repo.ref, repo.immutable_spec) == (SHA, True)
+        assert forge.requests == []
+        longer = await resolver.problem("git", spec(url, SHA + "0"))
+    assert longer.code == "ref_not_found"
+
+
+async def test_a_ref_may_hold_slashes_and_need_not_be_encoded(forge: Forge) -> None:
+    sha = forge.create_repo("git", "repo", {"a": "1"}, branch="feature/of/mine")
+    async with running_resolver() as resolver:
+        repo = await resolver.repo("git", f"{quote(f'{forge.url}/git/repo', safe='')}/feature/of/mine/")
+    assert repo.ref == sha
+
+
+@pytest.mark.parametrize(
+    ("url", "ref", "code", "says"),
+    [
+        ("--upload-pack=touch /tmp/x", "HEAD", "bad_spec", "A git URL can't begin with a dash"),
+        ("https://example.org/x", "--upload-pack=touch /tmp/x", "bad_spec", "A ref can't begin with a dash"),
+        ("https://example.org/x", "-u", "bad_spec", "A ref can't begin with a dash"),
+        ("https://example.org/x", "a..b", "bad_spec", "'a..b' can't be the name of a branch, tag or commit"),
+        ("https://example.org/x", "a\nb", "bad_spec", "can't be the name of a branch, tag or commit"),
+        ("https://example.org/x", "a\x00b", "bad_spec", "can't be the name of a branch, tag or commit"),
+        ("https://example.org/x", "", "bad_spec", "https%3A%2F%2Fexample.org%2Fx/HEAD"),
+        ("ftp://example.org/x", "HEAD", "bad_spec", "Unsupported git url ftp://example.org/x, protocol ftp not in"),
+        ("ssh://example.org/x", "HEAD", "bad_spec", "Unsupported git url ssh://example.org/x, protocol ssh not in"),
+        ("git://example.org/x", "HEAD", "bad_spec", "Unsupported git url git://example.org/x, protocol git not in"),
+        ("git@example.org:a/b", "HEAD", "bad_spec", "Unsupported git url ssh://git@example.org/a/b, protocol ssh"),
+        ("file:///etc", "HEAD", "bad_spec", "Unsupported git url file:///etc, protocol file not in http, https"),
+        ("https://me:secret@example.org/x", "HEAD", "bad_spec", "must not hold a password"),
+        ("http://10.0.0.1/x", "HEAD", "address_not_allowed", "10.0.0.1 may not be reached from here"),
+        ("http://10.0.0.1/x", SHA, "address_not_allowed", "10.0.0.1 may not be reached from here"),
+        ("http://169.254.169.254/x", "HEAD", "address_not_allowed", "not public but link-local"),
+        ("http://[::ffff:10.0.0.1]/x", "HEAD", "address_not_allowed", "not public but private"),
+    ],
+)
+async def test_bad_links_are_refused_with_a_sentence(url: str, ref: str, code: str, says: str) -> None:
+    async with running_resolver() as resolver:
+        problem = await resolver.problem("git", spec(url, ref))
+    assert problem.code == code
+    assert says in problem.detail
+    assert "secret@" not in problem.detail
+    assert problem.phase == "resolving"
+    assert not problem.can_retry
+
+
+async def test_a_link_without_a_ref_says_what_to_add() -> None:
+    async with running_resolver() as resolver:
+        problem = await resolver.problem("git", "https%3A%2F%2Fexample.org%2Fx")
+    assert problem.code == "bad_spec"
+    assert "Spec is not of the form" in problem.detail
+    assert "https%3A%2F%2Fexample.org%2Fx/HEAD" in problem.detail
+
+
+async def test_loopback_is_refused_unless_an_operator_opens_it(forge: Forge) -> None:
+    forge.create_repo("git", "repo", {"a": "1"})
+    async with running_resolver(allowed_networks="") as resolver:
+        for host in ("127.0.0.1", "localhost"):
+            for ref in ("HEAD", SHA):
+                problem = await resolver.problem("git", spec(f"http://{host}:{forge.port}/git/repo", ref))
+                assert problem.code == "address_not_allowed"
+                assert f"{host} may not be reached from here: its address is not public but loopback" in problem.detail
+    assert forge.requests == []
+
+
+async def test_a_repository_that_is_not_there(forge: Forge) -> None:
+    async with running_resolver() as resolver:
+        problem = await resolver.problem("git", spec(f"{forge.url}/git/missing", "HEAD"))
+    assert problem.code == "ref_not_found"
+    assert f"There is no public git repository at {forge.url}/git/missing" in problem.detail
+
+
+async def test_an_empty_repository_has_no_head(forge: Forge) -> None:
+    forge.create_repo("git", "empty", {})
+    async with running_resolver() as resolver:
+        problem = await resolver.problem("git", spec(f"{forge.url}/git/empty", "HEAD"))
+    assert problem.code == "ref_not_found"
+
+
+async def test_a_redirect_into_the_cluster_is_refused(forge: Forge) -> None:
+    forge.pages["/git/moved/info/refs"] = Page(302, {"Location": "http://192.168.0.1/info/refs"})
+    async with running_resolver() as resolver:
+        problem = await resolver.problem("git", spec(f"{forge.url}/git/moved", "HEAD"))
+    assert problem.code == "address_not_allowed"
+    assert "192.168.0.1 may not be reached" in problem.detail
+
+
+async def test_a_server_that_never_answers(forge: Forge) -> None:
+    forge.git_fault = Fault(hold=threading.Event())
+    async with running_resolver(git_timeout_seconds=0.3) as resolver:
+        problem = await resolver.problem("git", spec(f"{forge.url}/git/repo", "HEAD"))
+    assert (problem.code, problem.whose_move, problem.can_retry) == ("provider_unavailable", "upstream", True)
+
+
+async def test_a_server_in_trouble_is_not_a_missing_repository(forge: Forge) -> None:
+    forge.git_fault = Fault(status=500)
+    async with running_resolver() as resolver:
+        problem = await resolver.problem("git", spec(f"{forge.url}/git/repo", "HEAD"))
+    assert problem.code == "provider_unavailable"
+
+
+async def test_a_setting_allows_other_protocols(forge: Forge) -> None:
+    sha = forge.create_repo("git", "repo", {"a": "1"})
+    url = f"file://{forge.folder('git', 'repo')}"
+    async with running_resolver(git_allowed_protocols="https, file") as resolver:
+        assert (await resolver.repo("git", spec(url, "main"))).ref == sha
+        problem = await resolver.problem("git", spec(f"{forge.url}/git/repo", "main"))
+    assert "protocol http not in file, https" in problem.detail

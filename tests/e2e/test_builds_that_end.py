@@ -1,0 +1,145 @@
+"""Builds that fail, each with the words that its reader needs; and builds that many wait for."""
+
+import shutil
+
+import pytest
+
+from tests.e2e.conftest import POST_BUILD_TIMEOUT_SECONDS, SERVER_START_TIMEOUT_SECONDS
+from tests.support.forge import Fault, Forge, Page
+from tests.support.launching import Launched, build_of, builds_ended, git_spec, log_of
+from tests.support.listing import processes_of
+from tests.support.stack import Stack, eventually
+
+ORG = "builds"
+FOREVER = "#!/bin/sh\necho it has begun\nsleep 1000\n"
+
+
+def assert_author_must_act(launched: Launched, code: str, *said: str) -> None:
+    problem = launched.problem()
+    assert (problem["code"], problem["whose_move"], problem["phase"]) == (code, "author", "building")
+    for words in said:
+        assert words in problem["detail"]
+    assert launched.build["state"] == "failed"
+    assert launched.build["error"] == problem
+    assert not launched.stack.hub_users()
+
+
+def test_requirements_that_can_not_be_resolved(stack: Stack, forge: Forge) -> None:
+    forge.create_repo(ORG, "unsolvable", {"requirements.txt": "cowsay==6.0\ncowsay==6.1\n"})
+    launched = Launched.begin(stack, git_spec(f"{forge.url}/{ORG}/unsolvable"))
+    assert_author_must_act(launched, "build_failed", "The installation of packages ended with exit status 1")
+    for log in (launched.stream.text, log_of(stack, launched.view["build_id"])):
+        assert "No solution found when resolving dependencies" in log
+        assert "you require cowsay==6.0 and cowsay==6.1" in " ".join(log.split())
+
+
+@pytest.mark.parametrize("file", ["Dockerfile", "binder/environment.yml"])
+def test_a_repository_that_another_executor_can_build(stack: Stack, forge: Forge, file: str) -> None:
+    name = file.rpartition("/")[2].lower().replace(".", "-")
+    forge.create_repo(ORG, name, {file: "FROM scratch\n"})
+    launched = Launched.begin(stack, git_spec(f"{forge.url}/{ORG}/{name}"))
+    said = f"{file}: the process executor can't build"
+    assert_author_must_act(launched, "unsupported_repository", said, "The kubernetes and docker executors can")
+
+
+def test_a_post_build_that_fails(stack: Stack, forge: Forge) -> None:
+    forge.create_repo(ORG, "fails", {"postBuild": "#!/bin/sh\necho what went wrong >&2\nexit 7\n"})
+    launched = Launched.begin(stack, git_spec(f"{forge.url}/{ORG}/fails"))
+    assert_author_must_act(launched, "build_failed", "postBuild ended with exit status 7")
+    assert "what went wrong\n" in launched.stream.text
+
+
+def test_a_post_build_that_never_ends(stack: Stack, forge: Forge) -> None:
+    forge.create_repo(ORG, "endless", {"postBuild": FOREVER})
+    launched = Launched.begin(stack, git_spec(f"{forge.url}/{ORG}/endless"))
+    said = f"postBuild did not end within {POST_BUILD_TIMEOUT_SECONDS} seconds and was killed"
+    assert_author_must_act(launched, "build_timeout", said)
+    assert "it has begun\n" in launched.stream.text
+    eventually(lambda: not processes_of(stack), "the postBuild is gone")
+
+
+def test_a_server_that_never_answers(stack: Stack, forge: Forge) -> None:
+    forge.create_repo(ORG, "silent", {"start": FOREVER})
+    launched = Launched.begin(stack, git_spec(f"{forge.url}/{ORG}/silent"))
+    problem = launched.problem()
+    assert (problem["code"], problem["whose_move"], problem["phase"]) == ("server_start_timeout", "author", "launching")
+    assert f"did not answer within {SERVER_START_TIMEOUT_SECONDS} seconds" in problem["detail"]
+    assert "it has begun" in problem["detail"]
+    assert launched.build["state"] == "built"
+    eventually(lambda: not (stack.hub_users() or stack.sessions() or processes_of(stack)), "nothing is left of it")
+
+
+def test_a_server_that_ends_at_once(stack: Stack, forge: Forge) -> None:
+    forge.create_repo(ORG, "short", {"start": "#!/bin/sh\necho this is why\nexit 1\n"})
+    problem = Launched.begin(stack, git_spec(f"{forge.url}/{ORG}/short")).problem()
+    assert (problem["code"], problem["whose_move"], problem["phase"]) == ("server_start_failed", "author", "launching")
+    assert "ended with exit status 1" in problem["detail"]
+    assert "this is why" in problem["detail"]
+    eventually(lambda: not (stack.hub_users() or stack.sessions() or processes_of(stack)), "nothing is left of it")
+
+
+def test_two_clients_at_once_share_a_build_and_get_a_server_each(stack: Stack, forge: Forge) -> None:
+    sha = forge.create_repo(ORG, "shared", {"postBuild": "#!/bin/sh\necho once\n"})
+    before = builds_ended(stack)
+    forge.git_fault = gate = Fault.holding()
+    spec = git_spec(f"{forge.url}/{ORG}/shared", sha)
+    pair = [Launched.begin(stack, spec), Launched.begin(stack, spec)]
+    for launched in pair:
+        launched.until("building")
+    assert pair[0].build["waiting"] == 2
+    gate.release()
+    views = [launched.ended() for launched in pair]
+    assert builds_ended(stack) - before == 1
+    assert views[0]["build_id"] == views[1]["build_id"]
+    assert len({view["url"] for view in views}) == len(stack.hub_users()) == 2
+    for launched in pair:
+        assert launched.stream.messages.count("once\n") == 1
+
+
+def test_a_failed_build_after_the_repository_was_mended(stack: Stack, forge: Forge) -> None:
+    forge.create_repo(ORG, "mended", {"postBuild": "#!/bin/sh\nexit 1\n"})
+    spec = git_spec(f"{forge.url}/{ORG}/mended", "main")
+    failed = Launched.begin(stack, spec)
+    failed.ended("failed")
+    sha = forge.commit(ORG, "mended", {"postBuild": "#!/bin/sh\nexit 0\n"})
+    view = Launched.begin(stack, spec).ended()
+    assert view["repo"]["ref"] == sha
+    assert view["build_id"] != failed.view["build_id"]
+
+
+def test_a_failure_is_remembered_with_its_log_until_a_rebuild_is_asked_for(stack: Stack, forge: Forge) -> None:
+    """The commit stays the same; what its postBuild fetches is mended."""
+    fetch = f"import urllib.request; urllib.request.urlopen('{forge.url}/{ORG}/data')"
+    forge.create_repo(ORG, "fetches", {"postBuild": f'#!/bin/sh\necho fetching data\nexec python -c "{fetch}"\n'})
+    spec = git_spec(f"{forge.url}/{ORG}/fetches")
+    first = Launched.begin(stack, spec)
+    first.ended("failed")
+    first_id = first.view["build_id"]
+    assert first_id.endswith("-1")
+    forge.pages[f"/{ORG}/data"] = Page(200, {}, b"there")
+
+    before = builds_ended(stack)
+    again = Launched.begin(stack, spec)
+    assert again.problem() == first.problem()
+    assert again.view["build_id"] == first_id
+    assert builds_ended(stack) == before
+    of_build = [line for line in first.stream.messages if line in log_of(stack, first_id)]
+    assert "fetching data\n" in of_build
+    assert [line for line in again.stream.messages if line in log_of(stack, first_id)] == of_build
+
+    pair = [Launched.begin(stack, spec, rebuild=first_id) for _ in range(2)]
+    for rebuilt in pair:
+        assert rebuilt.ended()["build_id"] == first_id.removesuffix("-1") + "-2"
+    assert builds_ended(stack) - before == 1
+    assert build_of(stack, first_id)["state"] == "failed"  # what has ended never changes
+
+
+def test_an_image_that_is_gone_is_built_again_once_within_the_launch(stack: Stack, forge: Forge) -> None:
+    forge.create_repo(ORG, "gone", {"a": "a"})
+    spec = git_spec(f"{forge.url}/{ORG}/gone")
+    first = Launched.begin(stack, spec).ended()
+    shutil.rmtree(stack.data_dir / "images" / first["build_id"])
+    again = Launched.begin(stack, spec)
+    assert again.ended()["image"] == first["image"]
+    assert again.view["build_id"] == first["build_id"].removesuffix("-1") + "-2"
+    assert again.stream.phases.count("ready") == 1

@@ -1,0 +1,119 @@
+"""Cancelling a launch in each state that it passes through."""
+
+import pytest
+
+from tests.e2e.conftest import SEATS
+from tests.support.forge import Fault, Forge
+from tests.support.launching import Launched, build_of, git_spec
+from tests.support.listing import keys_of, processes_of
+from tests.support.stack import Stack, eventually
+
+ORG = "cancel"
+
+
+@pytest.fixture
+def held_forge(forge: Forge) -> Forge:
+    """A forge that keeps git waiting."""
+    forge.git_fault = Fault.holding()
+    return forge
+
+
+def assert_cancelled(launched: Launched) -> None:
+    """It ended as cancelled, by the user, and cancelling it again is a conflict."""
+    error = launched.ended("cancelled")["error"]
+    assert (error["code"], error["whose_move"], error["can_retry"]) == ("cancelled", "user", True)
+    assert launched.stream.events[-1]["message"] == "The launch was cancelled.\n"
+    again = launched.stack.client.delete(f"{launched.stack.url}/api/v1/launches/{launched.launch_id}")
+    assert (again.status_code, again.json()["code"]) == (409, "conflict")
+    assert again.json()["detail"] == "The launch is cancelled already."
+
+
+def nothing_left(stack: Stack, *, users: int = 0) -> None:
+    eventually(lambda: len(stack.hub_users()) == users, f"{users} users on the hub")
+    eventually(lambda: len(stack.sessions()) == users, f"{users} processes")
+    if not users:
+        eventually(lambda: not processes_of(stack), "no process")
+        left = ("{seats}", "{queue}:waiting", "{queue}:running", "{queue}:abandoned", "arq:", "owned:")
+        eventually(lambda: not [key for key in keys_of(stack) if key.startswith(left)], "no work in Redis")
+
+
+def test_while_resolving(stack: Stack, held_forge: Forge) -> None:
+    held_forge.create_repo(ORG, "resolving", {"a": "a"})
+    launched = Launched.begin(stack, git_spec(f"{held_forge.url}/{ORG}/resolving"))
+    eventually(lambda: any("/resolving/" in request.path for request in held_forge.requests), "the forge is asked")
+    assert launched.until("resolving")["build_id"] is None
+    launched.cancel()
+    assert_cancelled(launched)
+    nothing_left(stack)
+
+
+def test_while_building_stops_the_build_that_nobody_waits_for(stack: Stack, held_forge: Forge) -> None:
+    """And not one that somebody else waits for: that goes on, and ends well."""
+    shas = {name: held_forge.create_repo(ORG, name, {"a": name}) for name in ("wanted", "alone")}
+    leaves, stays, alone = (
+        Launched.begin(stack, git_spec(f"{held_forge.url}/{ORG}/{name}", shas[name]))
+        for name in ("wanted", "wanted", "alone")
+    )
+    for launched in (leaves, stays, alone):
+        launched.until("building")
+        _until_its_build_runs(launched)
+    for launched in (leaves, alone):
+        launched.cancel()
+        assert_cancelled(launched)
+    # Its grace began after the other's, so when it has been stopped the other's has passed too.
+    lonely = eventually(lambda: _ended(stack, alone.view["build_id"]), "the build nobody waits for is stopped")
+    assert (lonely["state"], lonely["error"]["code"]) == ("cancelled", "cancelled")
+    assert lonely["error"]["detail"] == "Nobody waits for this build any more."
+    assert (stays.build["state"], stays.build["waiting"]) == ("running", 1)
+    eventually(lambda: stack.sessions() == {f"build {stays.view['build_id']}"}, "only the wanted build runs")
+    assert held_forge.git_fault
+    held_forge.git_fault.release()
+    held_forge.git_fault = None
+    stays.ended()
+
+
+def _until_its_build_runs(launched: Launched) -> None:
+    eventually(lambda: launched.build["state"] == "running", "the build runs")
+
+
+def _ended(stack: Stack, build_id: str) -> dict[str, object] | None:
+    build = build_of(stack, build_id)
+    return build if build["finished_at"] else None
+
+
+def test_while_waiting_for_a_seat(stack: Stack, forge: Forge) -> None:
+    forge.create_repo(ORG, "seats", {"a": "a"})
+    spec = git_spec(f"{forge.url}/{ORG}/seats")
+    for launched in [Launched.begin(stack, spec) for _ in range(SEATS)]:
+        launched.ended()
+    waiting = [Launched.begin(stack, spec)]
+    assert waiting[0].until("waiting")["queue"]["position"] == 1
+    waiting.append(Launched.begin(stack, spec))
+    assert waiting[1].until("waiting")["queue"]["position"] == 2
+    waiting[0].stream.until_message("All seats are taken; you are number 1 in the queue.")
+    waiting[0].cancel()
+    assert_cancelled(waiting[0])
+    waiting[1].stream.until_message("All seats are taken; you are number 1 in the queue.")
+    waiting[1].cancel()
+    assert_cancelled(waiting[1])
+    nothing_left(stack, users=SEATS)
+
+
+def test_while_launching(stack: Stack, forge: Forge) -> None:
+    forge.create_repo(ORG, "launching", {"start": "#!/bin/sh\nsleep 1000\n"})
+    launched = Launched.begin(stack, git_spec(f"{forge.url}/{ORG}/launching"))
+    launched.until("launching")
+    launched.stream.until_message("Waiting for Jupyter to answer")
+    assert len(stack.hub_users()) == 1
+    launched.cancel()
+    assert_cancelled(launched)
+    nothing_left(stack)
+
+
+def test_after_the_end_it_is_a_conflict_and_the_server_stays(stack: Stack, forge: Forge) -> None:
+    forge.create_repo(ORG, "ready", {"a": "a"})
+    launched = Launched.begin(stack, git_spec(f"{forge.url}/{ORG}/ready"))
+    url = launched.ended()["url"]
+    reply = stack.client.delete(f"{stack.url}/api/v1/launches/{launched.launch_id}")
+    assert (reply.status_code, reply.json()["detail"]) == (409, "The launch is ready already.")
+    assert stack.client.get(f"{url}api").status_code == 200

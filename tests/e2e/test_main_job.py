@@ -1,0 +1,105 @@
+"""The main job: from a link to a kernel that runs the repository's notebook, and back to nothing.
+
+Real parts from end to end: git over HTTP, packages from the index, JupyterLab, the hub and its idle culler.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.conftest import share_packages
+from tests.support.forge import Forge
+from tests.support.kernels import first_cell, kernel
+from tests.support.launching import builds_ended
+from tests.support.listing import Listing, family_of, keys_of, until_back_to
+from tests.support.stack import Stack, eventually
+
+REDIS_ROUND_TRIPS_AT_MOST = 8
+HTTP_CALLS_AT_MOST = 4
+SERVICES = ("gateway", "resolver", "builder", "worker", "launcher")
+NOTEBOOK = {
+    "nbformat": 4,
+    "nbformat_minor": 5,
+    "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+    "cells": [
+        {"cell_type": "markdown", "id": "a", "metadata": {}, "source": "A cow."},
+        {
+            "cell_type": "code", "id": "b", "metadata": {}, "outputs": [], "execution_count": None,
+            "source": "import cowsay\nprint(cowsay.get_output_string('cow', 'Bindery'), open('data.txt').read())",
+        },
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack with the packages that every environment really gets, and a culler that does not wait for long."""
+    with Stack(
+        tmp_path_factory.mktemp("main-job") / "data",
+        idle_timeout_seconds=10,
+        cull_every_seconds=1,
+        server_poll_seconds=1,
+        reap_interval_seconds=1,
+        finished_stream_seconds=1,
+    ) as stack:
+        share_packages(stack)
+        yield stack
+
+
+def calls(stack: Stack) -> Counter[str]:
+    """Every Redis round trip and HTTP call so far that was made for a launch, by process and peer.
+
+    What is counted as made for a launch, and what as upkeep, stands in services/common/counting.py. JupyterHub's own
+    work is the hub's, not ours; each of our calls of its API counts, the progress stream too.
+    """
+    found: Counter[str] = Counter()
+    for part in SERVICES:
+        environ = stack.environment(part)
+        address = f"http://{environ['BINDERY_LISTEN_HOST']}:{environ['BINDERY_LISTEN_PORT']}/metrics"
+        for line in stack.client.get(address).text.splitlines():
+            match = re.fullmatch(r"bindery_(redis_round_trips|http_calls)_total\{(.*)\} (\S+)", line)
+            if match and 'doing="work"' in match[2]:
+                found[f"{match[1]} {part} {match[2]}"] += int(float(match[3]))
+    return found
+
+
+def test_from_a_link_to_a_kernel_and_back_to_nothing(stack: Stack, forge: Forge) -> None:
+    files = {"requirements.txt": "cowsay==6.1\n", "index.ipynb": json.dumps(NOTEBOOK), "data.txt": "and its data"}
+    sha = forge.create_repo("e2e", "main-job", files)
+    before = Listing.of(stack)
+    assert before.hub_users == {}
+
+    ready = stack.facade(f"{forge.url}/e2e/main-job", sha).outcome(300)
+    assert ready["phase"] == "ready", ready
+    url, token = ready["url"], ready["token"]
+    assert stack.client.get(f"{url}api/status").status_code == 403
+    assert stack.client.get(f"{url}api", params={"token": token}).json()["version"]
+    with kernel(url, token, "index.ipynb") as running:
+        printed = running.run(first_cell(url, token, "index.ipynb"))
+        meanwhile = Listing.of(stack)
+    assert "Bindery" in printed
+    assert "(oo)" in printed
+    assert "and its data" in printed
+
+    assert len(meanwhile.hub_users) == len(meanwhile.recorded_processes) == len(meanwhile.folders) == 1
+    assert any("ipykernel_launcher" in process for process in meanwhile.processes)
+
+    built, counted = builds_ended(stack), calls(stack)
+    second = stack.facade(f"{forge.url}/e2e/main-job", sha)
+    assert second.outcome()["phase"] == "ready"
+    made = calls(stack) - counted
+    assert builds_ended(stack) == built == 1
+    assert second.phases == ["built", "launching", "ready"]
+    assert second.events[-1]["url"] != url
+    of_redis = sum(number for name, number in made.items() if name.startswith("redis"))
+    of_http = sum(number for name, number in made.items() if name.startswith("http"))
+    assert of_redis <= REDIS_ROUND_TRIPS_AT_MOST, made
+    assert of_http <= HTTP_CALLS_AT_MOST, made
+
+    assert stack.hub_users()
+    eventually(lambda: not stack.hub_users(), "the idle culler removes both servers", 120)
+    until_back_to(stack, before)
+    assert {family_of(key).nature for key in keys_of(stack)} <= {"work", "cache", "record"}

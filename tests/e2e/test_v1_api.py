@@ -1,0 +1,174 @@
+"""The v1 API on the running stack: idempotency, addresses, problems, builds, OpenAPI."""
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+
+from services.common.errors import KINDS
+from services.common.ids import launch_ref
+from tests.support.forge import Forge
+from tests.support.launching import Launched, builds_ended, git_spec
+from tests.support.stack import Stack, eventually
+
+PROBLEM = "application/problem+json"
+METHODS = {"get", "post", "put", "patch", "delete"}
+
+
+@pytest.fixture(scope="module")
+def demo(forge: Forge) -> str:
+    forge.create_repo("v1", "demo", {"postBuild": "#!/bin/sh\necho 'a line <b>&'\n"})
+    return git_spec(f"{forge.url}/v1/demo")
+
+
+def post(stack: Stack, body: dict[str, Any], **headers: str) -> httpx.Response:
+    return stack.client.post(
+        f"{stack.url}/api/v1/launches",
+        json=body,
+        headers={name.replace("_", "-"): text for name, text in headers.items()},
+    )
+
+
+def assert_problem(reply: httpx.Response, status: int, code: str) -> None:
+    assert (reply.status_code, reply.headers["content-type"]) == (status, PROBLEM)
+    problem = reply.json()
+    assert (problem["status"], problem["code"]) == (status, code)
+    assert problem["title"] == KINDS[code].title
+    assert problem["detail"].endswith(".")
+
+
+def test_the_same_key_and_body_are_the_same_launch(stack: Stack, demo: str) -> None:
+    key, body = str(uuid4()), {"provider": "git", "spec": demo, "path": "lab"}
+    first = post(stack, body, Idempotency_Key=key)
+    assert first.status_code == 202
+    launch_id = first.json()["launch_id"]
+    assert first.headers["location"] == f"/api/v1/launches/{launch_id}"
+    again = post(stack, body, Idempotency_Key=key)
+    assert (again.status_code, again.json()["launch_id"]) == (200, launch_id)
+    assert again.headers["location"] == first.headers["location"]
+    assert_problem(post(stack, body | {"path": "tree"}, Idempotency_Key=key), 422, "idempotency_mismatch")
+    assert_problem(post(stack, body, Idempotency_Key="guessable"), 422, "idempotency_key_too_short")
+    stack.follow(launch_id).outcome()
+    assert len(stack.hub_users()) == 1
+    late = post(stack, body, Idempotency_Key=key)
+    assert (late.status_code, late.json()["state"], late.json()["path"]) == (200, "ready", "lab")
+    assert len(stack.hub_users()) == 1
+
+
+def test_a_launch_tells_url_and_token_while_its_server_runs(stack: Stack, demo: str) -> None:
+    launched = Launched.begin(stack, demo)
+    view = launched.ended()
+    assert stack.client.get(f"{view['url']}api/status", params={"token": view["token"]}).status_code == 200
+    assert launched.stream.events[-1]["url"] == view["url"]
+    assert view["server_state"] == "ready"
+    (user,) = stack.hub_users()
+    assert user in view["url"]
+
+
+def test_who_reads_the_logs_learns_no_launch_id(stack: Stack, demo: str) -> None:
+    launched = Launched.begin(stack, demo)
+    launched.ended()
+    launch_id = launched.launch_id
+    assert stack.client.get(f"{stack.url}/launches/{launch_id}").status_code == 200
+    path = f"/api/v1/launches/{launch_ref(launch_id)}"
+    eventually(lambda: path in stack.part_log("gateway"), "the gateway's log has the request")
+    for part in stack.parts():
+        assert launch_id not in stack.part_log(part), part
+
+
+def test_what_is_not_there(stack: Stack) -> None:
+    for method, path in (
+        ("GET", f"launches/{'0' * 43}"),
+        ("DELETE", f"launches/{'0' * 43}"),
+        ("GET", f"launches/{'0' * 43}/events"),
+        ("GET", f"builds/{'0' * 24}-1"),
+        ("GET", f"builds/{'0' * 24}-1/log"),
+        ("GET", "nothing"),
+    ):
+        assert_problem(stack.client.request(method, f"{stack.url}/api/v1/{path}"), 404, "not_found")
+
+
+@pytest.mark.parametrize("body", [{}, {"provider": "git"}, {"provider": "git", "spec": "a/b", "path": "x" * 5000}, []])
+def test_a_body_that_is_wrong(stack: Stack, body: Any) -> None:
+    assert_problem(post(stack, body), 422, "bad_request")
+    assert_problem(post(stack, {"provider": "nosuch", "spec": "a"}), 404, "unknown_provider")
+
+
+def test_a_get_starts_no_work(stack: Stack, demo: str) -> None:
+    before = len(stack.redis_keys())
+    for path in ("launches", f"launches?provider=git&spec={demo}", "builds"):
+        reply = stack.client.get(f"{stack.url}/api/v1/{path}")
+        assert reply.status_code in {404, 405}
+        assert reply.headers["content-type"] == PROBLEM
+    assert (len(stack.redis_keys()), stack.hub_users()) == (before, {})
+
+
+def test_a_build_and_its_log(stack: Stack, demo: str) -> None:
+    build_id = Launched.begin(stack, demo).ended()["build_id"] or ""
+    address = f"{stack.url}/api/v1/builds/{build_id}"
+    build = stack.client.get(address).json()
+    assert (build["build_id"], build["state"], build["error"]) == (build_id, "built", None)
+    text = stack.client.get(f"{address}/log")
+    assert text.headers["content-type"] == "text/plain; charset=utf-8"
+    assert "\na line <b>&\n" in text.text
+    rows = stack.client.get(f"{address}/log", headers={"Accept": "application/x-ndjson"})
+    assert rows.headers["content-type"] == "application/x-ndjson"
+    events = [json.loads(row) for row in rows.text.splitlines()]
+    assert {"phase": "building", "message": "a line <b>&\n"} in events
+    assert "".join(event["message"] for event in events) == text.text
+
+
+def test_a_launch_that_joins_a_finished_build_builds_nothing(stack: Stack, demo: str) -> None:
+    Launched.begin(stack, demo).ended()
+    before = builds_ended(stack)
+    Launched.begin(stack, demo).ended()
+    assert builds_ended(stack) == before
+
+
+def test_openapi_is_valid_and_names_every_route(stack: Stack) -> None:
+    document = stack.client.get(f"{stack.url}/api/v1/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    paths = {path: METHODS & set(item) for path, item in document["paths"].items()}
+    assert paths == {
+        "/api/v1/launches": {"post"},
+        "/api/v1/launches/{launch_id}": {"get", "delete"},
+        "/api/v1/launches/{launch_id}/events": {"get"},
+        "/api/v1/builds/{build_id}": {"get"},
+        "/api/v1/builds/{build_id}/log": {"get"},
+    }
+    for schema in document["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    ids = [item[method]["operationId"] for item in document["paths"].values() for method in METHODS & set(item)]
+    assert len(ids) == len(set(ids))
+    for reference in _references(document):
+        _look_up(document, reference)
+    for item in document["paths"].values():
+        for method in METHODS & set(item):
+            assert PROBLEM in item[method]["responses"]["default"]["content"], item[method]["operationId"]
+
+
+def _references(node: Any) -> list[str]:
+    if isinstance(node, list):
+        return [found for one in node for found in _references(one)]
+    if isinstance(node, dict):
+        own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+        return own + [found for one in node.values() for found in _references(one)]
+    return []
+
+
+def _look_up(document: dict[str, Any], reference: str) -> None:
+    node: Any = document
+    for step in reference.removeprefix("#/").split("/"):
+        node = node[step]
+
+
+def test_the_log_of_a_build_that_runs(stack: Stack, forge: Forge) -> None:
+    forge.create_repo("v1", "running", {"postBuild": "#!/bin/sh\necho so far\nsleep 1000\n"})
+    launched = Launched.begin(stack, git_spec(f"{forge.url}/v1/running"))
+    launched.until("building")
+    address = f"{stack.url}/api/v1/builds/{launched.view['build_id']}/log"
+    eventually(lambda: "so far" in stack.client.get(address).text, "the line is there")
+    launched.ended("failed")

@@ -1,0 +1,103 @@
+"""`python -m tests.load`: measure, print one table."""
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import uvloop
+
+from tests.load import footprint, launches, resume, target, watchers
+from tests.load.client import Place
+from tests.load.stack import LoadStack
+from tests.load.table import Row, machine, render, write_json
+
+GROUPS = ("start", "idle", "quick", "warm", "storm", "watchers", "resume")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.load", description="Measure Bindery, print one table.")
+    parser.add_argument("--only", default=",".join(GROUPS), help="groups, comma-separated: %(default)s")
+    parser.add_argument("--launches", type=int, default=400, help="of one kind (default: %(default)s)")
+    parser.add_argument("--at-once", type=int, default=200, help="for launches per second (default: %(default)s)")
+    parser.add_argument("--followers", default="1,100,1000", help="of one build (default: %(default)s)")
+    parser.add_argument("--many-followers", action="store_true", help="5,000 followers too (needs `ulimit -n 12000`)")
+    parser.add_argument("--storm", type=int, default=40, help="new links at once (default: %(default)s)")
+    parser.add_argument("--target", metavar="URL", help="a running Bindery or BinderHub; only launches are measured")
+    parser.add_argument("--spec", help="for --target: what to launch, as in git/<quoted url>/<ref>; built before")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON too")
+    options = parser.parse_args()
+    if bool(options.target) != bool(options.spec):
+        parser.error("--target and --spec go together")
+    options.only = [name.strip() for name in options.only.split(",")]
+    if unknown := set(options.only) - set(GROUPS):
+        parser.error(f"no such group: {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
+    return options
+
+
+async def _measure(options: argparse.Namespace, folder: Path) -> list[Row]:
+    wanted = set(options.only)
+    rows: list[Row] = []
+    if wanted - {"resume"}:
+        stack = LoadStack(folder / "one")
+        try:
+            rows += await _one_stack(stack, wanted, options)
+        finally:
+            await stack.stop()
+    if "resume" in wanted:
+        _say("resume after a kill")
+        rows += await resume.measure(folder / "two")
+    return rows
+
+
+async def _one_stack(stack: LoadStack, wanted: set[str], options: argparse.Namespace) -> list[Row]:
+    _say("start")
+    rows = footprint.started(await stack.start())
+    if "start" in wanted:
+        rows += await footprint.restarts(stack)
+    if "idle" in wanted:
+        _say("idle")
+        rows += await footprint.idle(stack)
+    if "quick" in wanted:
+        _say("small questions")
+        rows += await footprint.quick_answers(stack)
+    if "warm" in wanted:
+        _say("warm launches")
+        rows += await launches.warm(stack, options.launches, options.at_once)
+    if "storm" in wanted:
+        _say("storm")
+        rows += await launches.storm(stack, options.storm)
+    if "watchers" in wanted:
+        rows.append(Row("One build at 20 lines/s", ""))
+        for followers in [int(part) for part in options.followers.split(",")] + [5000] * options.many_followers:
+            _say(f"{followers} followers")
+            rows += await watchers.measure(stack, followers)
+    return rows
+
+
+def _say(what: str) -> None:
+    print(f"... {what}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    options = _options()
+    where = machine()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends too
+    if options.target:
+        rows = uvloop.run(target.measure(Place.of(options.target), options.spec, options.launches, options.at_once))
+        where = f"{options.target} from {where}"
+    else:
+        base = os.environ.get("BINDERY_LOAD_DIR")
+        with tempfile.TemporaryDirectory(prefix="bindery-load-", dir=base, ignore_cleanup_errors=True) as folder:
+            rows = uvloop.run(_measure(options, Path(folder)))
+        where += "; JupyterHub and the forges are stubs; clients and stubs share the cores"
+    print(f"\n{where}\n\n{render(rows)}")
+    if options.json:
+        write_json(options.json, rows, where)
+
+
+if __name__ == "__main__":
+    main()

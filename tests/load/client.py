@@ -1,0 +1,162 @@
+"""A client that costs little: sockets and protocols, since it shares the machine with what it measures."""
+
+import asyncio
+import json
+import re
+import ssl
+import time
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+_ENDED = re.compile(rb'"phase":\s*"(ready|failed|cancelled)"')
+_LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a gateway, or the hub's API, listens."""
+
+    host: str
+    port: int
+    prefix: str = ""
+    tls: bool = False
+
+    @classmethod
+    def of(cls, url: str) -> "Place":
+        parts = urlsplit(url)
+        tls = parts.scheme == "https"
+        return cls(parts.hostname or "127.0.0.1", parts.port or (443 if tls else 80), parts.path.rstrip("/"), tls)
+
+    @property
+    def context(self) -> ssl.SSLContext | None:
+        return ssl.create_default_context() if self.tls else None
+
+    def request(self, method: str, path: str, **headers: str) -> bytes:
+        """The bytes of a request without a body."""
+        lines = [f"{method} {self.prefix}{path} HTTP/1.1", f"Host: {self.host}:{self.port}"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one launch went, in seconds from the first byte sent."""
+
+    seconds: float
+    phase: str
+
+
+class _Launch(asyncio.Protocol):
+    def __init__(self, request: bytes) -> None:
+        self.request = request
+        self.done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.begun = 0.0
+        self.tail = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's own class does not say so
+        self.begun = time.perf_counter()
+        self.transport.write(self.request)
+
+    def data_received(self, data: bytes) -> None:
+        window = self.tail + data
+        if found := _ENDED.search(window):
+            self._end(found[1].decode())
+            self.transport.close()
+        self.tail = window[-64:]
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._end("broken")
+
+    def _end(self, phase: str) -> None:
+        if not self.done.done():
+            self.done.set_result(Outcome(time.perf_counter() - self.begun, phase))
+
+
+async def launch(place: Place, path: str, *, seconds: float = 60.0) -> Outcome:
+    """Launch by the façade and leave when the launch has ended. `path` begins with `/build/`."""
+    request = place.request("GET", path, Accept="text/event-stream")
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(seconds):
+            _, protocol = await loop.create_connection(
+                lambda: _Launch(request), place.host, place.port, ssl=place.context
+            )
+            try:
+                return await protocol.done
+            finally:
+                protocol.transport.close()
+    except TimeoutError:
+        return Outcome(seconds, "timeout")
+    except OSError:
+        return Outcome(0.0, "refused")
+
+
+class _Repeating(asyncio.Protocol):
+    """Sends one request again and again over one connection, for as long as it is told to."""
+
+    def __init__(self, request: bytes) -> None:
+        self.request = request
+        self.done = 0
+        self.wrong = 0
+        self.stopping = False
+        self.data = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's own class does not say so
+        self.transport.write(self.request)
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        head = self.data.find(b"\r\n\r\n")
+        if head < 0 or not (length := _LENGTH.search(self.data, 0, head + 2)):
+            return
+        if len(self.data) < head + 4 + int(length[1]):
+            return
+        self.done += 1
+        self.wrong += not self.data.startswith(b"HTTP/1.1 200")
+        self.data = b""
+        if self.stopping:
+            self.transport.close()
+        else:
+            self.transport.write(self.request)
+
+
+async def repeat(place: Place, path: str, *, connections: int, seconds: float, **headers: str) -> tuple[float, int]:
+    """Requests per second of one address over kept connections, and how many answers were not 200."""
+    request = place.request("GET", path, **headers)
+    loop = asyncio.get_running_loop()
+    made = [
+        (await loop.create_connection(lambda: _Repeating(request), place.host, place.port))[1]
+        for _ in range(connections)
+    ]
+    begun, before = time.perf_counter(), sum(one.done for one in made)
+    await asyncio.sleep(seconds)
+    done, took = sum(one.done for one in made) - before, time.perf_counter() - begun
+    for one in made:
+        one.stopping = True
+        one.transport.close()
+    return done / took, sum(one.wrong for one in made)
+
+
+async def ask(place: Place, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
+    """One request over a connection of its own: (status, body). An event stream is read to its end."""
+    content = b"" if body is None else json.dumps(body).encode()
+    reader, writer = await asyncio.open_connection(place.host, place.port, ssl=place.context)
+    try:
+        writer.write(place.request(method, path, Connection="close", Content_Length=str(len(content)), **headers))
+        writer.write(content)
+        raw = await reader.read()
+    finally:
+        writer.close()
+    head, _, rest = raw.partition(b"\r\n\r\n")
+    return int(head.split(b" ", 2)[1]), rest
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value that `share` of all are not above; 0 for none."""
+    if not values:
+        return 0.0
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

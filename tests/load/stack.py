@@ -1,0 +1,215 @@
+"""The services as `make up` runs them, with a stub hub and a stub forge: no JupyterHub, no network."""
+
+import asyncio
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+
+from deploy.local.installation import open_installation
+from deploy.local.parts import Part, plan_parts
+from deploy.local.ports import free_ports, is_free
+from deploy.local.settings import Settings
+from services.builder.names import image_name
+from services.builder.settings import BuilderSettings
+from services.common.models import BuildInput, image_key
+from tests.load.client import Place, ask
+from tests.load.processes import cpu_seconds
+from tests.load.stub_forge import sha_of
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+NOT_OURS = ("proxy", "hub", "culler")
+_COUNTERS = ("bindery_redis_round_trips_total", "bindery_http_calls_total")
+STUBS = ("stub_hub", "stub_forge")
+
+
+class LoadStack:
+    """Redis, the four services and the worker, as processes, in a folder of their own."""
+
+    def __init__(self, folder: Path, *, gateways: int = 1, workers: int = 1, **settings: str) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        (folder / "logs").mkdir(parents=True)
+        hub_port, forge_port = free_ports(2, avoid=set())
+        first = _first_of(gateways, avoid={hub_port, forge_port})
+        self.forge = f"http://127.0.0.1:{forge_port}"
+        self.hub = Place("127.0.0.1", hub_port, "/hub/api")
+        self._stub_ports = {"stub_hub": hub_port, "stub_forge": forge_port}
+        self._settings = Settings(port=first, data_dir=self.data, gateways=gateways, workers=workers)
+        self._given = {f"BINDERY_{name.upper()}": value for name, value in settings.items()}
+        self.gateways = [Place("127.0.0.1", port) for port in self._settings.ports]
+        self.parts: dict[str, Part] = {}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._client = httpx.AsyncClient(trust_env=False, timeout=10)
+
+    @property
+    def gateway(self) -> Place:
+        return self.gateways[0]
+
+    # Life
+
+    async def start(self) -> dict[str, float]:
+        """Start everything; returns the seconds until each part was well, and until all were."""
+        for name, port in self._stub_ports.items():
+            self._spawn(name, (sys.executable, "-m", f"tests.load.{name}", str(port)), dict(os.environ))
+        for port in self._stub_ports.values():
+            await _until_listening(port)
+        installation = open_installation(self.data)
+        passed = {name: value for name, value in os.environ.items() if not name.startswith("BINDERY_")}
+        planned = plan_parts(self._settings, installation, self._client, passed | self._told() | self._given)
+        self.parts = {part.name: part for part in planned if part.name not in NOT_OURS}
+        begun = time.perf_counter()
+        times = dict(await asyncio.gather(*(self._start_part(part, begun) for part in self.parts.values())))
+        return times | {"all": max(times.values())}
+
+    def _told(self) -> dict[str, str]:
+        return {
+            "BINDERY_ALLOWED_NETWORKS": "127.0.0.0/8",
+            "BINDERY_GITHUB_URL": self.forge,
+            "BINDERY_GITHUB_API_URL": f"{self.forge}/api",
+            "BINDERY_BASE_PACKAGES": "",
+            "BINDERY_PYTHON_DOWNLOADS": "false",
+            "BINDERY_BUILD_SLOTS": "16",
+            # The reaper's round over thousands of servers would fall into one measure or another.
+            "BINDERY_REAP_INTERVAL_SECONDS": "3600",
+        }
+
+    async def _start_part(self, part: Part, begun: float) -> tuple[str, float]:
+        while any(name not in self.processes for name in part.after):
+            await asyncio.sleep(0.002)
+        for name in part.after:
+            await self._until_well(self.parts[name])
+        self._spawn(part.name, part.command, self._environment(part))
+        await self._until_well(part)
+        return part.name, time.perf_counter() - begun
+
+    def _environment(self, part: Part) -> dict[str, str]:
+        base = f"http://127.0.0.1:{self.hub.port}/"
+        hub = {"BINDERY_HUB_URL": base, "BINDERY_HUB_API_URL": f"{base}hub/api/"}
+        return {name: hub.get(name, value) for name, value in part.environment.items()}
+
+    def _spawn(self, name: str, command: tuple[str, ...], environment: Mapping[str, str]) -> None:
+        with (self.folder / "logs" / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                command, cwd=CHECKOUT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+
+    async def _until_well(self, part: Part, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while await part.health():
+            process = self.processes[part.name]
+            if process.poll() is not None or time.monotonic() > deadline:
+                said = (self.folder / "logs" / f"{part.name}.log").read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"{part.name} did not start: {said}")
+            await asyncio.sleep(0.02)
+
+    async def restart(self, name: str) -> float:
+        """End one part and start it again; the seconds until it was well."""
+        process = self.processes[name]
+        process.terminate()
+        await asyncio.to_thread(process.wait, 30)
+        begun = time.perf_counter()
+        self._spawn(name, self.parts[name].command, self._environment(self.parts[name]))
+        await self._until_well(self.parts[name])
+        return time.perf_counter() - begun
+
+    def kill(self, name: str) -> None:
+        """Kill -9 a part."""
+        self.processes[name].send_signal(signal.SIGKILL)
+        self.processes[name].wait(10)
+
+    async def stop(self) -> None:
+        """End every part."""
+        await self._client.aclose()
+        order = sorted(self.processes, key=lambda name: (name == "redis", name in STUBS))
+        for name in order:
+            process = self.processes[name]
+            process.terminate() if name in {"redis", *STUBS} else process.kill()
+            process.wait(20)
+
+    # What there is to launch
+
+    def git_spec(self, name: str, ref: str) -> str:
+        """The façade's address of a repository of the stub forge, provider git."""
+        return f"/build/git/{quote(f'{self.forge}/{name}', safe='')}/{ref}"
+
+    def gh_spec(self, name: str, ref: str) -> str:
+        return f"/build/gh/{name}/{ref}"
+
+    def make_image(self, name: str) -> str:
+        """Make the folders that stand for the images of a repository, for both providers; returns its sha."""
+        sha, url = sha_of(name), f"{self.forge}/{name}"
+        for slug in (url, name.replace("/", "-")):
+            made_from = BuildInput(repo_url=url, build_ref=sha, slug=slug)
+            image = image_name(BuilderSettings.model_fields["image_prefix"].default, made_from)
+            build_id = f"{image_key(image)}-1"
+            folder = self.data / "images" / build_id
+            folder.mkdir(parents=True)
+            manifest = {
+                "v": 1, "image": image, "build_id": build_id, "repo_url": url, "ref": sha, "python": "3",
+                "created": "2026-01-01T00:00:00Z", "size_bytes": 1, "start": None,
+            }  # fmt: skip
+            (folder / "bindery.json").write_text(json.dumps(manifest))
+        return sha
+
+    # What it costs
+
+    def ours(self) -> list[str]:
+        """The names of our own parts, Redis among them."""
+        return list(self.parts)
+
+    def cpu(self) -> dict[str, float]:
+        """CPU seconds of each part so far, its ended children included."""
+        return {name: cpu_seconds(self.processes[name].pid) for name in self.ours()}
+
+    async def counts(self) -> dict[str, float]:
+        """The counters of all parts together: Redis round trips and HTTP calls that launches cause."""
+        total: dict[str, float] = {}
+        for name in self.ours():
+            if name == "redis":
+                continue
+            environment = self.parts[name].environment
+            place = Place(environment["BINDERY_LISTEN_HOST"], int(environment["BINDERY_LISTEN_PORT"]))
+            _, body = await ask(place, "GET", "/metrics")
+            for line in body.decode().splitlines():
+                key, _, value = line.rpartition(" ")
+                if key.startswith(_COUNTERS) and 'doing="work"' in key:
+                    total[key] = total.get(key, 0.0) + float(value)
+        return total
+
+
+def _first_of(count: int, avoid: set[int]) -> int:
+    """The first of `count` neighbouring free ports."""
+    for first in free_ports(50, avoid=avoid):
+        wanted = set(range(first, first + count))
+        if not wanted & avoid and all(is_free("127.0.0.1", port) for port in wanted):
+            return first
+    raise RuntimeError("no free ports")
+
+
+async def _until_listening(port: int, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.01)
+            continue
+        writer.close()
+        return
+
+
+def fresh_name(seed: str, number: int) -> str:
+    """The name of a repository that nobody has launched yet."""
+    return f"load/{seed}-{hashlib.sha256(f'{seed}{number}'.encode()).hexdigest()[:10]}"

@@ -1,0 +1,58 @@
+"""The least HTTP server that our services' clients can talk to: kept connections, small requests, fixed answers."""
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from typing import cast
+
+_LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
+
+Answer = tuple[int, str, bytes, Mapping[str, str]]
+"""Status, content type, body, further headers."""
+
+Handle = Callable[[str, str, bytes, bytes], Answer]
+"""From method, target, head and body to an answer."""
+
+_REASONS = {200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 304: "Not Modified", 404: "Not Found"}
+
+
+class StubProtocol(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, handle: Handle) -> None:
+        self.handle = handle
+        self.data = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's own class does not say so
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        while (head_end := self.data.find(b"\r\n\r\n")) >= 0:
+            head = self.data[: head_end + 2]
+            length = _LENGTH.search(head)
+            end = head_end + 4 + (int(length[1]) if length else 0)
+            if len(self.data) < end:
+                return
+            body, self.data = self.data[head_end + 4 : end], self.data[end:]
+            method, target, _ = head.split(b" ", 2)
+            self._answer(self.handle(method.decode(), target.decode("latin-1"), head, body))
+            if b"\r\nconnection: close" in head.lower():
+                self.transport.close()
+
+    def _answer(self, answer: Answer) -> None:
+        status, content_type, body, headers = answer
+        lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Some')}"]
+        if status not in {204, 304}:
+            lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self.transport.write(("\r\n".join(lines) + "\r\n\r\n").encode() + body)
+
+
+async def serve(handle: Handle, port: int) -> None:
+    """Serve on loopback until cancelled."""
+    server = await asyncio.get_running_loop().create_server(
+        lambda: StubProtocol(handle), "127.0.0.1", port, backlog=4096
+    )
+    async with server:
+        await server.serve_forever()

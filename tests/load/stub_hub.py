@@ -1,0 +1,74 @@
+"""A stub of JupyterHub: the REST calls that `services/launcher/hub.py` makes. A server is ready as soon as it is asked.
+
+It takes the long way of a real hub: 202 to the request for a server, then the progress stream that says `ready`.
+
+    python -m tests.load.stub_hub PORT
+"""
+
+import json
+import sys
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import uvloop
+
+from tests.load.stub_http import Answer, serve
+
+_JSON = "application/json"
+
+
+class StubHub:
+    """Users and their servers, in memory."""
+
+    page_max = 200
+
+    def __init__(self) -> None:
+        self.users: dict[str, dict[str, Any]] = {}
+
+    def handle(self, method: str, target: str, head: bytes, body: bytes) -> Answer:
+        """One call of the hub's API."""
+        parts = urlsplit(target)
+        path = [unquote(part) for part in parts.path.split("/")[3:]]  # "", "hub", "api"
+        if path[:1] == ["users"] and len(path) == 1 and method == "GET":
+            return self._listing(parts.query)
+        if path[:1] == ["users"]:
+            return self._user(method, path[1], path[2:], body)
+        return 200, _JSON, b'{"version":"stub"}', {}
+
+    def _listing(self, query: str) -> Answer:
+        asked = parse_qs(query)
+        offset = int(asked.get("offset", ["0"])[0])
+        limit = min(int(asked.get("limit", ["200"])[0]), self.page_max)
+        following = {"offset": offset + limit, "limit": limit} if offset + limit < len(self.users) else None
+        page = {"items": list(self.users.values())[offset : offset + limit], "_pagination": {"next": following}}
+        return 200, _JSON, json.dumps(page).encode(), {}
+
+    def _user(self, method: str, name: str, rest: list[str], body: bytes) -> Answer:
+        user = self.users.get(name)
+        if not rest:
+            if method == "POST":
+                known, self.users[name] = user, user or {"name": name, "servers": {}}
+                return (409 if known else 201), _JSON, b"{}", {}
+            if method == "DELETE":
+                return (204 if self.users.pop(name, None) else 404), _JSON, b"{}", {}
+            return (200, _JSON, json.dumps(user).encode(), {}) if user else (404, _JSON, b"{}", {})
+        if user is None:
+            return 404, _JSON, b"{}", {}
+        if rest[-1] == "progress":
+            ready = {
+                "progress": 100,
+                "ready": True,
+                "message": f"Server ready at /user/{name}/",
+                "url": f"/user/{name}/",
+            }
+            events = [{"progress": 0, "message": "Server requested"}, ready]
+            return 200, "text/event-stream", b"".join(b"data: %s\n\n" % json.dumps(e).encode() for e in events), {}
+        server = rest[1] if len(rest) > 1 else ""
+        if method == "POST":
+            user["servers"][server] = {"ready": True, "pending": None, "user_options": json.loads(body or b"{}")}
+            return 202, _JSON, b"", {}
+        return (204 if user["servers"].pop(server, None) else 404), _JSON, b"{}", {}
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(StubHub().handle, int(sys.argv[1])))

@@ -1,0 +1,297 @@
+"""The one fake forge: a loopback HTTP server with real git repositories and GitHub's API in the recorded shape.
+
+`http://host:port/<org>/<repo>` (with or without `.git`; `git/<name>` too) is served by the real `git http-backend`,
+`/dumb/<org>/<repo>` as plain files, and `/api/repos/<org>/<repo>/commits/<ref>` as api.github.com answers. By hand:
+
+    python -m tests.support.forge --root DIR --port 8000 --add org/name=FOLDER
+"""
+
+import argparse
+import hashlib
+import json
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from tests.support.bare_repos import BareRepos, git_environment
+
+RECORDED = Path(__file__).parent.parent / "contract" / "recorded"
+COMMIT_RECORDING = RECORDED / "api.github.com_repos_jupyterhub_zero_to_jupyterhub_k8s_commits_HEAD.json"
+GIT_PATHS = ("/info/refs", "/git-upload-pack")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request that the forge got."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+
+
+@dataclass
+class Fault:
+    """What goes wrong: an answer with `status`, none before `hold` is set, or (API) a limit reached."""
+
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b"{}"
+    hold: threading.Event | None = None
+    rate_limited: bool = False
+
+    @classmethod
+    def holding(cls) -> "Fault":
+        """No answer until `release`."""
+        return cls(hold=threading.Event())
+
+    def release(self) -> None:
+        if self.hold:
+            self.hold.set()
+
+
+@dataclass(frozen=True)
+class Page:
+    """A fixed answer; the body may be an endless iterator."""
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | Iterable[bytes] = b""
+
+
+class Forge(BareRepos):
+    """The repositories under `root`, served until `stop`. Set `api_fault`, `git_fault`, `pages` to make it misbehave.
+
+    `pages` are looked up by path before anything else. `speaks_v2 = False` makes git answer in protocol 0, as old
+    servers do. `rate_remaining` and `rate_reset` (Unix seconds) go into the API's headers.
+    """
+
+    def __init__(self, root: Path, *, host: str = "127.0.0.1", port: int = 0) -> None:
+        super().__init__(root)
+        self.requests: list[Request] = []
+        self.api_fault: Fault | None = None
+        self.git_fault: Fault | None = None
+        self.pages: dict[str, Page] = {}
+        self.speaks_v2 = True
+        self.rate_limit = 5000
+        self.rate_remaining = 4999
+        self.rate_reset = int(time.time()) + 3600
+        self.stopping = threading.Event()
+        self._recording = json.loads(COMMIT_RECORDING.read_text())["response"]
+        self._server = _Server((host, port), _Handler)
+        self._server.forge = self
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
+
+    @property
+    def url(self) -> str:
+        """Where the repositories are: what BINDERY_GITHUB_URL is set to."""
+        return f"http://{self._server.server_address[0]!s}:{self.port}"
+
+    @property
+    def api_url(self) -> str:
+        """Where the API is: what BINDERY_GITHUB_API_URL is set to."""
+        return f"{self.url}/api"
+
+    @property
+    def api_requests(self) -> list[Request]:
+        return [request for request in self.requests if request.path.startswith("/api/")]
+
+    def start(self) -> "Forge":
+        self._thread.start()
+        return self
+
+    def serve_tls(self, context: ssl.SSLContext) -> None:
+        """Speak TLS from now on."""
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+
+    def stop(self) -> None:
+        self.stopping.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def __enter__(self) -> "Forge":
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def commit_reply(self, org: str, name: str, ref: str, if_none_match: str) -> Page:
+        """What api.github.com answers when asked for a commit."""
+        limits = {
+            "X-Ratelimit-Limit": str(self.rate_limit),
+            "X-Ratelimit-Remaining": str(self.rate_remaining),
+            "X-Ratelimit-Reset": str(self.rate_reset),
+        }
+        if self.api_fault and self.api_fault.rate_limited:
+            return _json_page(403, {"message": "API rate limit exceeded"}, limits | {"X-Ratelimit-Remaining": "0"})
+        self.rate_remaining -= 1
+        if not self.folder(org, name).is_dir():
+            return _json_page(404, {"message": "Not Found"}, limits)
+        if (found := self.find(org, name, ref)) is None:
+            if ref == "HEAD":
+                return _json_page(409, {"message": "Git Repository is empty."}, limits)
+            return _json_page(422, {"message": f"No commit found for SHA: {ref}"}, limits)
+        sha, tree = found
+        etag = f'W/"{hashlib.sha256(f"{org}/{name}/{ref}/{sha}".encode()).hexdigest()}"'
+        if if_none_match == etag:
+            return Page(304, limits | {"Etag": etag})
+        recorded = self._recording["json"]
+        text = json.dumps(recorded).replace(recorded["sha"], sha).replace(recorded["commit"]["tree"]["sha"], tree)
+        text = text.replace("jupyterhub/zero-to-jupyterhub-k8s", f"{org}/{name}")
+        return Page(200, self._recording["headers"] | limits | {"Etag": etag}, text.encode())
+
+
+def _json_page(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) -> Page:
+    return Page(status, {**headers, "Content-Type": "application/json; charset=utf-8"}, json.dumps(body).encode())
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 256
+    forge: Forge
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that left is no news."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        forge, path = self.server.forge, urlsplit(self.path).path
+        forge.requests.append(Request(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
+        if page := forge.pages.get(path):
+            self._send(page)
+            return
+        fault = forge.api_fault if path.startswith("/api/") else forge.git_fault
+        if fault and fault.hold:
+            while not fault.hold.wait(0.05) and not forge.stopping.is_set():
+                pass
+        if fault and fault.status:
+            self._send(Page(fault.status, fault.headers, fault.body))
+            return
+        parts = path.strip("/").split("/")
+        if parts[0] == "api":
+            self._api(parts)
+        elif parts[0] == "dumb" and len(parts) > 3:
+            self._file(parts[1], parts[2].removesuffix(".git"), parts[3:])
+        elif path.endswith(GIT_PATHS):
+            self._git(path)
+        elif len(parts) == 2 and forge.folder(parts[0], parts[1].removesuffix(".git")).is_dir():
+            self._send(Page(200, {"Content-Type": "text/html"}, b"<title>A repository</title>"))
+        else:
+            self._send(Page(404, {"Content-Type": "text/plain"}, b"There is nothing here."))
+
+    do_POST = do_GET  # noqa: N815 - http.server calls it so
+
+    def _api(self, parts: list[str]) -> None:
+        if len(parts) > 5 and parts[1] == "repos" and parts[4] == "commits":
+            ref = unquote("/".join(parts[5:]))
+            match = self.headers.get("If-None-Match", "")
+            self._send(self.server.forge.commit_reply(parts[2], parts[3].removesuffix(".git"), ref, match))
+        else:
+            self._send(_json_page(404, {"message": "Not Found"}, {}))
+
+    def _file(self, org: str, name: str, rest: list[str]) -> None:
+        forge = self.server.forge
+        folder = forge.folder(org, name)
+        if folder.is_dir():
+            forge.git(org, name, "update-server-info")
+        file = folder.joinpath(*rest)
+        if ".." not in rest and file.is_file():
+            self._send(Page(200, {"Content-Type": "application/octet-stream"}, file.read_bytes()))
+        else:
+            self._send(Page(404))
+
+    def _git(self, path: str) -> None:
+        forge = self.server.forge
+        service = next(known for known in GIT_PATHS if path.endswith(known))
+        org, _, name = unquote(path.removesuffix(service)).strip("/").partition("/")
+        folder = forge.folder(org, name.removesuffix(".git"))
+        if not name or ".." in name or not folder.is_dir():
+            self._send(Page(404, {"Content-Type": "text/plain"}, b"Repository not found."))
+            return
+        environment = git_environment(forge.root) | {
+            "GIT_PROJECT_ROOT": str(forge.root),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "PATH_INFO": f"/{folder.relative_to(forge.root)}{service}",
+            "QUERY_STRING": urlsplit(self.path).query,
+            "REQUEST_METHOD": self.command,
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+            "GIT_PROTOCOL": self.headers.get("Git-Protocol", "") if forge.speaks_v2 else "",
+        }
+        body = b"".join(self._body())
+        done = subprocess.run(
+            ["git", "http-backend"], input=body, capture_output=True, check=False,
+            env=environment | {"CONTENT_LENGTH": str(len(body))},
+        )  # fmt: skip
+        head, _, content = done.stdout.partition(b"\r\n\r\n")
+        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if ": " in line)
+        self._send(Page(int(headers.pop("Status", "200").split()[0]), headers, content))
+
+    def _body(self) -> Iterator[bytes]:
+        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                yield self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        else:
+            yield self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+    def _send(self, page: Page) -> None:
+        self.send_response(page.status)
+        for name, value in page.headers.items():
+            if name.lower() not in {"content-length", "transfer-encoding"}:
+                self.send_header(name, value)
+        if isinstance(page.body, bytes):
+            self.send_header("Content-Length", str(len(page.body)))
+        else:
+            self.send_header("Connection", "close")
+            self.close_connection = True
+        self.end_headers()
+        for chunk in [page.body] if isinstance(page.body, bytes) else page.body:
+            try:
+                self.wfile.write(chunk)
+            except OSError:
+                self.close_connection = True
+                return
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--root", type=Path, required=True, help="where the bare repositories lie")
+    parser.add_argument("--port", type=int, default=0, help="0 chooses a free one")
+    parser.add_argument("--add", action="append", default=[], metavar="ORG/NAME=FOLDER", help="make one of a folder")
+    chosen = parser.parse_args()
+    with Forge(chosen.root, port=chosen.port) as forge:
+        for item in chosen.add:
+            full_name, _, folder = item.partition("=")
+            org, _, name = full_name.partition("/")
+            print(f"{forge.url}/{full_name} {forge.add_folder(org, name, Path(folder))}", flush=True)
+        print(f"BINDERY_GITHUB_URL={forge.url} BINDERY_GITHUB_API_URL={forge.api_url}", flush=True)
+        print("BINDERY_ALLOWED_NETWORKS=127.0.0.0/8", flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

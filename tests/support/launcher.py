@@ -1,0 +1,111 @@
+"""A launcher on a real Redis, in the test's process, with a small hub over HTTP that does what the test says."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.common.entries import BEGIN
+from services.common.models import ResolvedRepo, Server, ServerRequest
+from services.common.stage import Stage, membership, open_stage
+from services.launcher.hub import Hub
+from services.launcher.reaper import Reaper
+from services.launcher.seats import Seats
+from services.launcher.servers import Servers, topic_of
+from services.launcher.settings import LauncherSettings
+from tests.load.stub_http import Answer, StubProtocol
+from tests.load.stub_hub import StubHub
+from tests.support.valkey import QUICK, Valkey
+
+REPO = ResolvedRepo(
+    provider="git", spec="org/repo/a", repo_url="https://example.org/org/repo", ref="a", resolved_spec="org/repo/a",
+    ref_url="https://example.org/org/repo", slug="repo", display_name="repo",
+)  # fmt: skip
+
+
+@dataclass
+class FakeHub(StubHub):
+    """A hub whose next answers to a call may be given, by how the call ends: `("POST", "/servers/")`."""
+
+    users: dict[str, dict[str, Any]] = field(default_factory=dict)
+    scripted: dict[tuple[str, str], deque[Answer]] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    port: int = 0
+
+    def answer(self, method: str, ends: str, *answers: Answer) -> None:
+        """Give these answers, one after the other; the last one for good."""
+        self.scripted[method, ends] = deque(answers)
+
+    def handle(self, method: str, target: str, head: bytes, body: bytes) -> Answer:
+        path = target.partition("?")[0]
+        self.calls.append(f"{method} {path}")
+        for (asked, ends), answers in self.scripted.items():
+            if asked == method and path.endswith(ends):
+                answer = answers.popleft() if len(answers) > 1 else answers[0]
+                if answer[0]:  # 0: as always
+                    return answer
+        return super().handle(method, target, head, body)
+
+
+AS_ALWAYS: Answer = (0, "", b"", {})
+
+
+@contextlib.asynccontextmanager
+async def running_hub() -> AsyncIterator[FakeHub]:
+    hub = FakeHub()
+    server = await asyncio.get_running_loop().create_server(lambda: StubProtocol(hub.handle), "127.0.0.1", 0)
+    hub.port = server.sockets[0].getsockname()[1]
+    try:
+        yield hub
+    finally:
+        server.close()
+
+
+@dataclass
+class Launcher:
+    """What one launcher process holds, and what tests ask of it."""
+
+    stage: Stage
+    settings: LauncherSettings
+    hub: FakeHub
+    seats: Seats
+    servers: Servers
+    reaper: Reaper
+
+    async def ask(self, launch_ref: str = "ref") -> Server:
+        """Ask for a launch's server."""
+        return await self.servers.start(ServerRequest(launch_ref=launch_ref, repo=REPO, image="image:a"))
+
+    async def ended(self, server: Server, *, seconds: float = 10) -> Server:
+        """Wait until nobody works on a server any more; what its record says then."""
+        async with asyncio.timeout(seconds):
+            while self.servers.member and self.servers.member.owns(topic_of(server.server_id)):
+                await asyncio.sleep(0.01)
+        return await self.servers.read(server.server_id)
+
+    async def messages(self, server: Server) -> str:
+        """Every message of a server's topic."""
+        async with self.stage.bus.following(topic_of(server.server_id), lambda: None) as reader:
+            entries = await reader.after(BEGIN)
+        return "".join(event.get("message", "") for entry in entries for event in entry.events)
+
+
+@contextlib.asynccontextmanager
+async def open_launcher(valkey: Valkey, hub: FakeHub, **others: object) -> AsyncIterator[Launcher]:
+    """One launcher process, as far as Redis and the hub can tell."""
+    settings = LauncherSettings.model_validate({
+        "redis_url": valkey.url, "data_dir": valkey.data_dir, "installation_id": "test",
+        "hub_api_url": f"http://127.0.0.1:{hub.port}/hub/api/", "retry_pause_seconds": 0.02, **QUICK, **others,
+    })  # fmt: skip
+    async with open_stage(settings) as stage:
+        client = Hub(settings)
+        seats = Seats(stage, settings)
+        servers = Servers(stage, settings, client, seats)
+        try:
+            async with membership(stage, "launcher", on_adopt=servers.adopt) as servers.member:
+                await stage.bus.listen(stage.keys.wake("launcher"), servers.heard)
+                yield Launcher(stage, settings, hub, seats, servers, Reaper(stage, settings, client, seats, servers))
+        finally:
+            await client.aclose()

@@ -1,0 +1,133 @@
+"""Running `up` with small parts of a test's own: real processes, so that what is said of them can be seen."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Self
+
+from deploy.local.processes import Process, process_start_time
+from deploy.local.settings import CHECKOUT
+
+DRIVER = """
+import json, os, sys
+from deploy.local.parts import Part
+from deploy.local.settings import Refused, read_settings
+from deploy.local.up import up
+
+def plan(settings, installation, client, environ):
+    parts = json.loads(environ["TEST_PARTS"])
+    return [Part(name, (sys.executable, "-c", code), dict(environ)) for name, code in parts.items()]
+
+try:
+    sys.exit(up(read_settings(), plan))
+except Refused as refused:
+    print(refused)
+    sys.exit(1)
+"""
+
+STAYS = """
+import contextlib, signal
+with contextlib.suppress(BrokenPipeError):  # who reads this may have been killed
+    print('here', flush=True)
+while True: signal.pause()
+"""
+STAYS_STUBBORNLY = """
+import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('here', flush=True)
+while True: signal.pause()
+"""
+
+
+def eventually(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+    """Wait until `condition` is true; fail, saying `what`, after `seconds`."""
+    deadline = time.monotonic() + seconds
+    tick = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        tick.wait(0.01)
+
+
+def is_running(pid: int) -> bool:
+    return process_start_time(pid) is not None
+
+
+def start_process(code: str, what: str = "test") -> tuple[subprocess.Popen[str], Process]:
+    """Start a Python process that leads a session, and wait for its first line."""
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process, Process(process.pid, process_start_time(process.pid) or "", what)
+
+
+class LocalStack:
+    """One `up`, in a process of its own."""
+
+    def __init__(self, data_dir: Path, port: int, parts: Mapping[str, str], **settings: object) -> None:
+        self.data_dir, self.port = data_dir, port
+        self.lines: list[str] = []
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("BINDERY_")}
+        environ |= {f"BINDERY_{name.upper()}": str(value) for name, value in settings.items()}
+        environ |= {"BINDERY_DATA_DIR": str(data_dir), "BINDERY_PORT": str(port), "TEST_PARTS": json.dumps(dict(parts))}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER],
+            cwd=CHECKOUT,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+        self._reader.join(10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    def until_said(self, text: str, times: int = 1) -> None:
+        """Wait until so many lines hold `text`."""
+        eventually(
+            lambda: sum(text in line for line in self.lines) >= times or self._has_ended(),
+            f"{text!r} in {self.lines}",
+        )
+        assert sum(text in line for line in self.lines) >= times, self.lines
+
+    def _has_ended(self) -> bool:
+        return self.process.poll() is not None and not self._reader.is_alive()
+
+    def until_ready(self) -> Self:
+        self.until_said("Bindery is ready")
+        return self
+
+    def ended(self, seconds: float = 30.0) -> int:
+        """Wait for the end and return the exit status; all lines have been read then."""
+        status = self.process.wait(seconds)
+        self._reader.join(10)
+        return status
+
+    def parts(self) -> dict[str, Process]:
+        """The processes of the parts, as recorded."""
+        found = json.loads((self.data_dir / "run" / "up.json").read_text())
+        return {name: Process(**part) for name, part in found["parts"].items()}
+
+    def part(self, name: str) -> Process:
+        """The process of a part, as recorded."""
+        return self.parts()[name]

@@ -1,0 +1,55 @@
+"""The resolver's application, driven over ASGI against a forge; no Redis is needed."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from services.common.models import Problem, ResolvedRepo
+from services.resolver.app import create_app
+from services.resolver.resolving import Resolving
+from services.resolver.settings import ResolverSettings
+from tests.support.forge import Forge
+
+TOKEN = "token-of-the-tests"
+
+
+class Resolver:
+    """A running resolver: `repo` and `problem` say what they expect."""
+
+    def __init__(self, client: httpx.AsyncClient, resolving: Resolving) -> None:
+        self.client = client
+        self.resolving = resolving
+
+    async def post(self, provider: str, spec: str) -> httpx.Response:
+        return await self.client.post("/resolve", json={"provider": provider, "spec": spec})
+
+    async def repo(self, provider: str, spec: str) -> ResolvedRepo:
+        reply = await self.post(provider, spec)
+        assert reply.status_code == 200, reply.text
+        return ResolvedRepo.model_validate_json(reply.content)
+
+    async def problem(self, provider: str, spec: str) -> Problem:
+        reply = await self.post(provider, spec)
+        assert reply.status_code >= 400, reply.text
+        assert reply.headers["content-type"] == "application/problem+json"
+        problem = Problem.model_validate_json(reply.content)
+        assert reply.status_code == problem.status
+        assert reply.headers.get("retry-after", "").isdigit() is bool(problem.retry_after_seconds)
+        return problem
+
+
+@asynccontextmanager
+async def running_resolver(forge: Forge | None = None, **settings: Any) -> AsyncIterator[Resolver]:
+    """A resolver that may reach loopback, for which `forge` is GitHub."""
+    chosen: dict[str, Any] = {"allowed_networks": "127.0.0.0/8", "service_token": TOKEN}
+    chosen["redis_url"] = "redis://127.0.0.1:1/0"
+    if forge is not None:
+        chosen |= {"github_url": forge.url, "github_api_url": forge.api_url}
+    app = create_app(ResolverSettings(**chosen | settings))
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app)
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://resolver", headers=headers) as client:
+            yield Resolver(client, app.state.resolving)

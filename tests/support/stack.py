@@ -1,0 +1,301 @@
+"""The real thing: `bindery up` in a process of its own, and what tests ask of it."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+import redis
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def eventually(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+    """Wait until `condition` gives something true, and return that; fail, saying `what`, after `seconds`."""
+    deadline = time.monotonic() + seconds
+    tick = threading.Event()
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        tick.wait(0.05)
+    return found
+
+
+def free_ports(count: int = 1) -> int:
+    """The first of `count` neighbouring ports that are free, below the ephemeral range."""
+    for first in range(18_000 + os.getpid() % 1000, 31_000, 7):
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in range(first, first + count):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return first
+    raise AssertionError("no free port")
+
+
+@dataclass
+class Following:
+    """A launch's stream, read in a thread; it may be broken off and resumed."""
+
+    url: str
+    headers: dict[str, str] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    last_id: str = ""
+    status: int = 0
+    reply_headers: dict[str, str] = field(default_factory=dict)
+    broke: bool = False
+    _thread: threading.Thread | None = None
+    _client: httpx.Client | None = None
+
+    def start(self) -> Self:
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+        return self
+
+    def _read(self) -> None:
+        headers = {"Accept": "text/event-stream", **self.headers}
+        if self.last_id:
+            headers["Last-Event-ID"] = self.last_id
+        self.broke = False
+        try:
+            with (
+                httpx.Client(timeout=httpx.Timeout(None, connect=10), trust_env=False) as self._client,
+                self._client.stream("GET", self.url, headers=headers) as reply,
+            ):
+                self.status, self.reply_headers = reply.status_code, dict(reply.headers)
+                for line in reply.iter_lines():
+                    if line.startswith("id:"):
+                        self.last_id = line[3:].strip()
+                    elif line.startswith("data:"):
+                        self.events.append(json.loads(line[5:]))
+                        if self.terminal:
+                            return
+        except (httpx.HTTPError, OSError, RuntimeError):
+            self.broke = True
+
+    def close(self) -> None:
+        """Close the connection, as a browser does that goes elsewhere."""
+        if self._client:
+            self._client.close()
+        if self._thread:
+            self._thread.join(10)
+
+    def resume(self, url: str | None = None) -> Self:
+        """Connect again where the stream broke off, perhaps at another gateway."""
+        self.url = url or self.url
+        return self.start()
+
+    @property
+    def launch_id(self) -> str:
+        return self.last_id.partition("~")[0]
+
+    @property
+    def phases(self) -> list[str]:
+        """The phases in order, each named once in a row."""
+        found = [event["phase"] for event in self.events]
+        return [phase for at, phase in enumerate(found) if at == 0 or found[at - 1] != phase]
+
+    @property
+    def messages(self) -> list[str]:
+        return [event.get("message", "") for event in self.events]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.messages)
+
+    @property
+    def terminal(self) -> dict[str, Any] | None:
+        return next((e for e in self.events if e["phase"] in {"ready", "failed", "cancelled"}), None)
+
+    def until(self, phase: str, seconds: float = 60.0) -> dict[str, Any]:
+        """Wait for an event of a phase."""
+
+        def seen() -> dict[str, Any] | None:
+            return next((event for event in list(self.events) if event["phase"] == phase), None)
+
+        found: dict[str, Any] = eventually(
+            lambda: seen() or self.terminal, f"{phase}; so far: {self.events[-3:]}", seconds
+        )
+        assert found["phase"] == phase, f"waited for {phase}, got {found}; before: {self.text[-2000:]}"
+        return found
+
+    def until_message(self, text: str, seconds: float = 60.0) -> None:
+        """Wait until some message contains `text`."""
+        eventually(lambda: text in self.text, f"a message with {text!r}; so far: {self.text[-500:]}", seconds)
+
+    def outcome(self, seconds: float = 120.0) -> dict[str, Any]:
+        """Wait for the terminal event."""
+        found: dict[str, Any] = eventually(lambda: self.terminal, f"an outcome; so far: {self.events[-3:]}", seconds)
+        return found
+
+
+class Stack:
+    """`bindery up` with a data folder and ports of its own. Settings are `BINDERY_<NAME>`, in lower case here."""
+
+    def __init__(self, data_dir: Path, **settings: object) -> None:
+        self.data_dir = data_dir
+        self.gateways = int(str(settings.get("gateways", 1)))
+        self.port = free_ports(self.gateways)
+        self.settings = {"allowed_networks": "127.0.0.0/8", "log_level": "info"} | settings
+        self.process: subprocess.Popen[bytes] | None = None
+        self.output = data_dir.parent / f"{data_dir.name}.up.log"
+        self.client = httpx.Client(timeout=60, trust_env=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def gateway_url(self, number: int) -> str:
+        return f"http://127.0.0.1:{self.port + number}"
+
+    def start(self) -> Self:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("BINDERY_")}
+        given = {f"BINDERY_{name.upper()}": str(value) for name, value in self.settings.items()}
+        environ |= given | {"BINDERY_DATA_DIR": str(self.data_dir), "BINDERY_PORT": str(self.port)}
+        with self.output.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "bindery", "up"], cwd=CHECKOUT, env=environ, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        eventually(self._is_ready, f"bindery up; {self.log()[-3000:]}", 120)
+        return self
+
+    def _is_ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"bindery up ended: {self.log()[-3000:]}"
+        return f"Bindery is ready: {self.url}" in self.log()
+
+    def log(self) -> str:
+        return self.output.read_text(errors="replace") if self.output.exists() else ""
+
+    def part_log(self, part: str) -> str:
+        """What a part has logged so far."""
+        return "".join(path.read_text(errors="replace") for path in (self.data_dir / "logs").glob(f"{part}.log*"))
+
+    def stop(self) -> None:
+        self.client.close()
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(60)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # Launching
+
+    def facade(self, repo_url: str, ref: str = "HEAD", *, gateway: int = 0, **headers: str) -> Following:
+        """Launch by BinderHub's address, provider git."""
+        address = f"{self.gateway_url(gateway)}/build/git/{quote(repo_url, safe='')}/{ref}"
+        return Following(address, {name.replace("_", "-"): value for name, value in headers.items()}).start()
+
+    def build(self, path: str, **headers: str) -> Following:
+        """Follow any address below /build/."""
+        return Following(f"{self.url}/build/{path}", headers).start()
+
+    def create(self, spec: str, provider: str = "git", **body: object) -> dict[str, Any]:
+        """Create a launch by the v1 API."""
+        reply = self.client.post(f"{self.url}/api/v1/launches", json={"provider": provider, "spec": spec, **body})
+        assert reply.status_code == 202, reply.text
+        found: dict[str, Any] = reply.json()
+        return found
+
+    def follow(self, launch_id: str, gateway: int = 0) -> Following:
+        """Follow a launch by the v1 API."""
+        return Following(f"{self.gateway_url(gateway)}/api/v1/launches/{launch_id}/events").start()
+
+    def launch(self, launch_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.client.get(f"{self.url}/api/v1/launches/{launch_id}").json()
+        return found
+
+    # What runs
+
+    def parts(self) -> dict[str, int]:
+        """Every part's pid, by name."""
+        record = json.loads((self.data_dir / "run" / "up.json").read_text())
+        return {name: int(part["pid"]) for name, part in record["parts"].items()}
+
+    def signal(self, part: str, number: signal.Signals) -> int:
+        """Send a signal to a part's process; returns its pid."""
+        pid = self.parts()[part]
+        os.kill(pid, number)
+        return pid
+
+    def kill(self, part: str) -> int:
+        """Kill -9 a part."""
+        return self.signal(part, signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def paused(self, part: str) -> Iterator[int]:
+        """Stop a part (SIGSTOP) for the length of the block."""
+        pid = self.signal(part, signal.SIGSTOP)
+        try:
+            yield pid
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    def until_replaced(self, part: str, pid: int) -> None:
+        """Wait until another process than `pid` is the part."""
+        eventually(lambda: self.parts().get(part, pid) != pid, f"a new {part}")
+
+    # What there is
+
+    @property
+    def installation(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.data_dir / "installation.json").read_text())
+        return found
+
+    def environment(self, part: str) -> dict[str, str]:
+        """A part's environment, as the kernel has it."""
+        raw = Path(f"/proc/{self.parts()[part]}/environ").read_bytes()
+        return dict(item.split("=", 1) for item in raw.decode().split("\0") if "=" in item)
+
+    def redis(self) -> "redis.Redis":
+        return redis.Redis.from_url(self.environment("builder")["BINDERY_REDIS_URL"])
+
+    def redis_keys(self) -> set[str]:
+        with contextlib.closing(self.redis()) as client:
+            return {key.decode() for key in client.keys("*")}
+
+    def hub(self, path: str) -> Any:
+        """A GET of the hub's API with the launcher's token."""
+        environ = self.environment("launcher")
+        reply = self.client.get(
+            environ["BINDERY_HUB_API_URL"] + path,
+            headers={"Authorization": f"token {environ['BINDERY_HUB_API_TOKEN']}"},
+        )
+        reply.raise_for_status()
+        return reply.json()
+
+    def hub_users(self) -> dict[str, list[str]]:
+        """Every user on the hub, with the names of their servers."""
+        return {user["name"]: sorted(user.get("servers") or {}) for user in self.hub("users")}
+
+    def sessions(self) -> set[str]:
+        """What runs besides the parts: builds and user servers, as they recorded themselves."""
+        found = (self.data_dir / "run" / "processes").glob("*.json")
+        return {json.loads(path.read_text())["what"] for path in found}
+
+    def metric(self, part: str, name: str, label: str = "") -> float:
+        """The sum of a metric's samples at a part, or of those with a label (`kind="b"`); 0 where it has none yet."""
+        environ = self.environment(part)
+        address = f"http://{environ['BINDERY_LISTEN_HOST']}:{environ['BINDERY_LISTEN_PORT']}/metrics"
+        lines = self.client.get(address).text.splitlines()
+        return sum(
+            float(line.rpartition(" ")[2])
+            for line in lines
+            if line.split("{")[0].split(" ")[0] == name and label in line
+        )

@@ -1,0 +1,114 @@
+"""A real Redis for tests of what is stored there: the scripts, leases, streams."""
+
+import asyncio
+import contextlib
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from deploy.local.health import redis_health
+from deploy.local.ports import free_ports
+from deploy.local.redis import redis_command, redis_url
+from services.common.leases import Adopt, Member, Sweep
+from services.common.settings import ServiceSettings
+from services.common.stage import Stage, open_stage
+
+PASSWORD = "0123456789abcdef"
+QUICK = {
+    "lease_seconds": 0.6,
+    "lease_renew_seconds": 0.1,
+    "sweep_interval_seconds": 0.1,
+    "reread_seconds": 0.3,
+    "redis_patience_seconds": 10,
+}
+"""Leases and waits of a tenth of the usual length."""
+
+
+@dataclass
+class Valkey:
+    """One server process; it may be killed and started again on its data."""
+
+    data_dir: Path
+    port: int
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(redis_command(self.data_dir, self.port, PASSWORD), stdout=subprocess.DEVNULL)
+        asyncio.run(self._until_healthy())
+
+    async def _until_healthy(self) -> None:
+        health = redis_health(self.port, PASSWORD, timeout_seconds=1.0)
+        tick = threading.Event()
+        async with asyncio.timeout(20):
+            while await health():
+                await asyncio.to_thread(tick.wait, 0.01)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    @property
+    def url(self) -> str:
+        return redis_url(self.port, PASSWORD)
+
+
+@contextlib.contextmanager
+def running_valkey(data_dir: Path) -> Iterator[Valkey]:
+    valkey = Valkey(data_dir, free_ports(1, avoid=set())[0])
+    valkey.start()
+    try:
+        yield valkey
+    finally:
+        valkey.kill()
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """One server for all tests of a run; each empties it."""
+    with running_valkey(tmp_path_factory.mktemp("valkey")) as valkey:
+        yield valkey
+
+
+@pytest.fixture
+async def redis(valkey: Valkey) -> AsyncIterator[Redis]:
+    """A client of an empty Redis."""
+    async with Redis.from_url(valkey.url) as client:
+        await client.flushall()
+        yield client
+
+
+@pytest.fixture
+async def stage(valkey: Valkey, redis: Redis) -> AsyncIterator[Stage]:
+    """What one process of a stage holds open, on an empty Redis."""
+    async with open_stage(settings_for(valkey)) as stage:
+        yield stage
+
+
+def settings_for(valkey: Valkey, **others: object) -> ServiceSettings:
+    return ServiceSettings.model_validate({"redis_url": valkey.url, "data_dir": valkey.data_dir, **QUICK, **others})
+
+
+@contextlib.asynccontextmanager
+async def another_stage(valkey: Valkey, **others: object) -> AsyncIterator[Stage]:
+    """A second process, as far as Redis can tell."""
+    async with open_stage(settings_for(valkey, **others)) as stage:
+        yield stage
+
+
+def member_of(
+    stage: Stage, name: str = "gateway", *, on_adopt: Adopt | None = None, on_sweep: Sweep | None = None
+) -> Member:
+    """A member of a stage that does nothing by itself."""
+    return Member(
+        name, stage.redis, stage.keys, stage.records, stage.settings, on_adopt=on_adopt, on_sweep=on_sweep
+    )  # fmt: skip
+
+
+async def die(stage: Stage, member: Member) -> None:
+    """What a killed process leaves once its lease has run out, without waiting for that."""
+    await stage.redis.delete(stage.keys.alive(member.process))

@@ -1,0 +1,94 @@
+"""The façade's own decisions: which launch a request follows."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from starlette.responses import PlainTextResponse, Response
+
+from services.common.errors import BinderyError
+from services.common.models import Launch, LaunchState
+from services.gateway.build_tokens import mint
+from services.gateway.edge import Edge
+from services.gateway.routes import facade
+from services.gateway.settings import GatewaySettings
+from services.gateway.splice import Position
+from tests.support.fake_gateway import OWN, FakeLaunches, FakeProviders
+from tests.unit.test_gateway_build_tokens import asked
+
+
+class OfPrincipals(FakeLaunches):
+    """Launches that are shown to whom the real ones are."""
+
+    async def read(self, launch_id: str, principal: str) -> Launch:
+        launch = await super().read(launch_id, principal)
+        if not launch.principal.startswith("anon:") and launch.principal != principal:
+            raise BinderyError("not_found")
+        return launch
+
+
+class Streams:
+    """Tells which launch would be followed from where."""
+
+    def facade(self, position: Position) -> Response:
+        return PlainTextResponse(f"{position.launch_id} {position.events}")
+
+
+@asynccontextmanager
+async def the_facade(launches: FakeLaunches) -> AsyncIterator[httpx.AsyncClient]:
+    app = FastAPI()
+    settings = GatewaySettings.model_validate({"installation_secret": "s" * 32, "public_url": OWN})
+    app.state.settings, app.state.launches, app.state.providers = settings, launches, FakeProviders()
+    app.state.streams = Streams()
+    app.include_router(facade.router)
+    app.add_middleware(Edge, settings=settings)
+    headers = {"accept": "text/event-stream"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=OWN, headers=headers) as client:
+        yield client
+    await launches.aclose()
+
+
+async def get(client: httpx.AsyncClient, last_id: str = "", **query: str) -> list[str]:
+    reply = await client.get("/build/gh/o/r/HEAD", params=query, headers={"last-event-id": last_id})
+    return reply.text.split(" ")
+
+
+async def test_a_launch_is_resumed_by_who_may_see_it() -> None:
+    launches = OfPrincipals("")
+    launch_id = launches.put()
+    async with the_facade(launches) as client:
+        assert await get(client, f"{launch_id}~5-0.2~-") == [launch_id, "2"]
+    assert not launches.started
+
+
+@pytest.mark.parametrize("made_up", ["", "nonsense", "nothing~5-0.2~-"])
+async def test_what_is_no_launch_of_ours_is_begun(made_up: str) -> None:
+    launches = OfPrincipals("")
+    async with the_facade(launches) as client:
+        followed = await get(client, made_up)
+    assert followed == [*launches.launches, "0"]
+
+
+async def test_a_launch_of_somebody_else_is_not_resumed() -> None:
+    launches = OfPrincipals("")
+    launch_id = launches.put(principal="user:somebody")
+    async with the_facade(launches) as client:
+        followed, events = await get(client, f"{launch_id}~5-0.2~-")
+    assert followed != launch_id
+    assert events == "0"
+    assert len(launches.started) == 1
+
+
+async def test_a_pages_token_joins_its_launch_while_that_lasts() -> None:
+    launches = OfPrincipals("")
+    async with the_facade(launches) as client:
+        settings: Any = client._transport.app.state.settings  # type: ignore[attr-defined]
+        token = mint(asked("127.0.0.1:8585"), settings, "gh", "o/r/HEAD")
+        first = await get(client, build_token=token)
+        assert await get(client, build_token=token) == first
+        launches.launches[first[0]] = launches.launches[first[0]].updated(state=LaunchState.FAILED)
+        assert await get(client, build_token=token) != first
+    assert len(launches.started) == 2

@@ -1,0 +1,97 @@
+"""Which git URLs are taken, and what relative ones mean."""
+
+import asyncio
+
+import pytest
+
+from services.common import git_process
+from services.common.errors import BinderyError
+from services.common.git import git_url, git_version, is_full_sha
+from services.common.git_urls import submodule_url
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("--upload-pack=touch /tmp/x", "can't begin with a dash"),
+        ("-u", "can't begin with a dash"),
+        ("https://-oProxyCommand=x/y", "can't begin with a dash"),
+        ("ssh://-oProxyCommand=x/y", "not in http, https"),
+        ("git://example.org/x", "Unsupported git url git://example.org/x, protocol git not in http, https"),
+        ("git@github.com:org/repo", "Unsupported git url ssh://git@github.com/org/repo, protocol ssh not in"),
+        ("file:///etc", "protocol file not in"),
+        ("ext::sh -c x", "is not a git URL"),
+        ("ext::x", "protocol ext not in"),
+        ("/srv/repo", "protocol  not in"),
+        ("https://user:hunter2@example.org/x", "must not hold a password"),
+        ("https://user:hunter2@example.org/x y", "is not a git URL"),
+        ("https://example.org/x?y=z", "is not the URL of a git repository"),
+        ("https:///x", "is not the URL of a git repository"),
+        ("https://exa\tmple.org/x", "is not a git URL"),
+        ("https://[::1/x", "is not a git URL"),
+        ("http://0x7f.1/x", "names no host"),
+    ],
+)
+def test_urls_that_git_must_not_see(text: str, says: str) -> None:
+    with pytest.raises(BinderyError) as refused:
+        git_url(text)
+    assert refused.value.code == "bad_spec"
+    assert says in refused.value.detail
+    assert "hunter2" not in refused.value.detail
+
+
+def test_a_setting_allows_other_protocols() -> None:
+    allowed = frozenset({"git", "ssh"})
+    assert git_url("git@example.org:org/repo", allowed) == "ssh://git@example.org/org/repo"
+    assert git_url("git://example.org/x", allowed) == "git://example.org/x"
+    with pytest.raises(BinderyError, match="begin with a dash"):
+        git_url("ssh://-oProxyCommand=x/y", allowed)
+    with pytest.raises(BinderyError, match="names no host"):
+        git_url("ssh://a$(x)b/y", allowed)
+
+
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [
+        ("../lib", "https://example.org/org/lib"),
+        ("../../other/lib.git", "https://example.org/other/lib.git"),
+        ("./inner", "https://example.org/org/repo/inner"),
+        ("../../../../x", None),
+        ("../a/../../../b", None),
+        ("https://elsewhere.example/x", "https://elsewhere.example/x"),
+    ],
+)
+def test_relative_submodules_stay_on_the_host(url: str, meant: str | None) -> None:
+    if meant is None:
+        with pytest.raises(BinderyError):
+            submodule_url("https://example.org/org/repo", url)
+    else:
+        assert submodule_url("https://example.org/org/repo", url) == meant
+
+
+@pytest.mark.parametrize(
+    ("ref", "full"), [(SHA, True), (SHA.upper(), True), (SHA + "0", False), (SHA[:39], False), (SHA + "\n", False)]
+)
+def test_a_full_sha_is_forty_hex_digits_and_nothing_else(ref: str, full: bool) -> None:
+    assert is_full_sha(ref) is full
+
+
+async def test_git_is_new_enough_here() -> None:
+    assert await git_version() >= git_process.MINIMUM_GIT
+
+
+async def test_a_git_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(git_process, "MINIMUM_GIT", (99, 0))
+    with pytest.raises(RuntimeError, match=r"git version .* is too old"):
+        await git_version()
+
+
+async def test_a_missing_git_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def missing(*_args: object, **_kwargs: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", missing)
+    with pytest.raises(RuntimeError, match="git is not installed"):
+        await git_version()

@@ -1,0 +1,157 @@
+"""However a launch ends without a server, its build is left and its server's start stopped."""
+
+import asyncio
+
+import pytest
+
+from services.common.errors import BinderyError
+from services.common.keys import Topic
+from services.common.models import BuildState, LaunchState
+from services.gateway import begun
+from tests.support.conducting import open_gateway
+from tests.support.valkey import Valkey
+
+BUILD = f"{'0' * 24}-1"
+
+
+async def test_a_build_that_was_cancelled_for_others_is_asked_for_again(valkey: Valkey, redis: object) -> None:
+    async with open_gateway(valkey) as gateway:
+        launch = await gateway.begin()
+        for build in range(2):
+            await gateway.until_build(build + 1)
+            await gateway.reaches(launch, LaunchState.BUILDING)
+            if not build:
+                await gateway.stages.end_build(BuildState.CANCELLED, BinderyError("cancelled"))
+        await gateway.stages.end_build(BuildState.BUILT)
+        await gateway.reaches(launch, LaunchState.LAUNCHING)
+
+
+async def test_a_build_that_is_always_cancelled_is_not_asked_for_forever(valkey: Valkey, redis: object) -> None:
+    async with open_gateway(valkey, lost_builds_max=1) as gateway:
+        launch = await gateway.begin()
+        for build in range(2):
+            await gateway.until_build(build + 1)
+            await gateway.stages.end_build(BuildState.CANCELLED, BinderyError("cancelled"))
+        error = (await gateway.ended(launch, LaunchState.FAILED)).error
+        assert error
+        assert error.code == "build_lost"
+
+
+async def test_cancelled_while_a_build_is_asked_for(valkey: Valkey, redis: object) -> None:
+    async with open_gateway(valkey) as gateway:
+        reply = gateway.stages.hold["build"] = asyncio.Event()
+        launch = await gateway.begin()
+        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
+        await gateway.launches.cancel(launch.launch_id, "anon:x")
+        reply.set()
+        await gateway.ended(launch, LaunchState.CANCELLED)
+        assert gateway.stages.calls == ["resolve", "build", f"leave {BUILD} stop"]
+
+
+@pytest.mark.parametrize("does_reply", [True, False])
+async def test_cancelled_while_a_server_is_asked_for(
+    valkey: Valkey, redis: object, monkeypatch: pytest.MonkeyPatch, does_reply: bool
+) -> None:
+    monkeypatch.setattr(begun, "SETTLE_SECONDS", 10.0 if does_reply else 0.05)
+    async with open_gateway(valkey) as gateway:
+        reply = gateway.stages.hold["start"] = asyncio.Event()
+        launch = await gateway.begin()
+        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
+        await gateway.stages.end_build(BuildState.BUILT)
+        await gateway.until(lambda: "s" in gateway.stages.owned, "the server is there")
+        await gateway.launches.cancel(launch.launch_id, "anon:x")
+        if does_reply:
+            reply.set()
+        await gateway.ended(launch, LaunchState.CANCELLED)
+        assert gateway.stages.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
+
+
+async def test_a_launch_that_takes_too_long_stops_its_server(valkey: Valkey, redis: object) -> None:
+    async with open_gateway(valkey, launch_timeout_seconds=1.0) as gateway:
+        launch = await gateway.begin()
+        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
+        await gateway.stages.end_build(BuildState.BUILT)
+        error = (await gateway.ended(launch, LaunchState.FAILED)).error
+        assert error
+        assert error.code == "launch_timeout"
+        assert gateway.stages.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
+
+
+async def test_a_launcher_that_gave_no_reply_is_told_to_stop(valkey: Valkey, redis: object) -> None:
+    async with open_gateway(valkey) as gateway:
+        gateway.stages.raises["start"] = BinderyError("launcher_unavailable")
+        launch = await gateway.begin()
+        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
+        await gateway.stages.end_build(BuildState.BUILT)
+        await gateway.ended(launch, LaunchState.FAILED)
+        assert gateway.stages.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
+
+
+async def test_a_build_that_failed_is_not_left(valkey: Valkey, redis: object) -> None:
+    async with open_gateway(valkey) as gateway:
+        launch = await gateway.begin()
+        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
+        await gateway.stages.end_build(BuildState.FAILED, BinderyError("build_failed"))
+        await gateway.ended(launch, LaunchState.FAILED)
+        assert gateway.stages.calls == ["resolve", "build"]
+
+
+async def test_an_end_that_was_fenced_is_not_believed(valkey: Valkey, redis: object) -> None:
+    async with open_gateway(valkey) as gateway:
+        launch = await gateway.begin()
+        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
+        await gateway.reaches(launch, LaunchState.BUILDING)
+        key = gateway.stage.keys.record(Topic("l", launch.launch_id))
+        await gateway.stage.redis.hset(key, "claim", "another's")
+        await gateway.stages.end_build(BuildState.FAILED, BinderyError("build_failed"))
+        await gateway.ended(launch, LaunchState.BUILDING)
+        found, _ = await gateway.launches.ended(launch.launch_id)
+        assert found.state is LaunchState.BUILDING
+
+
+@pytest.mark.parametrize("detached", [False, True])
+async def test_a_launch_that_nobody_follows_gives_up_its_place_in_the_queue(
+    valkey: Valkey, redis: object, detached: bool
+) -> None:
+    async with open_gateway(valkey, abandoned_seconds=0.8) as gateway:
+        gateway.stages.place = 3
+        launch = await gateway.begin(detached=detached)
+        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
+        await gateway.stages.end_build(BuildState.BUILT)
+        await gateway.reaches(launch, LaunchState.WAITING)
+        if not detached:
+            error = (await gateway.ended(launch, LaunchState.CANCELLED)).error
+            assert error
+            assert error.code == "abandoned"
+            assert gateway.stages.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
+            return
+        follower = await gateway.begin()  # by the time this one is abandoned, the other one would have been
+        await gateway.ended(follower, LaunchState.CANCELLED)
+        assert (await gateway.stored(launch)).state is LaunchState.WAITING
+
+
+async def test_an_abandoned_launch_lets_its_build_finish(valkey: Valkey, redis: object) -> None:
+    async with open_gateway(valkey, abandoned_seconds=0.4) as gateway:
+        launch = await gateway.begin()
+        await gateway.ended(launch, LaunchState.CANCELLED)
+        assert gateway.stages.calls == ["resolve", "build", f"leave {BUILD} "]
+
+
+async def test_a_cancelled_launch_of_a_dead_gateway_stops_a_server_that_its_record_tells_nothing_of(
+    valkey: Valkey, redis: object
+) -> None:
+    async with open_gateway(valkey) as gateway:
+        gateway.stages.hold["build"] = asyncio.Event()
+        launch = await gateway.begin()
+        await gateway.until_build(1)
+        member = gateway.launches.member
+        assert member
+        await member.give_up()
+        key = gateway.stage.keys.record(Topic("l", launch.launch_id))
+        await gateway.stage.redis.hset(key, "cancel", "1")
+    async with open_gateway(valkey) as gateway:
+        async with asyncio.timeout(10):
+            while not (await gateway.stored(launch)).state.is_final:
+                await asyncio.sleep(0.01)
+        assert gateway.stages.calls[-1] == f"stop {launch.launch_ref} 0"
+        assert "start" not in gateway.stages.calls

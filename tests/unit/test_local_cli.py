@@ -1,0 +1,84 @@
+"""The command line: what it says where something is missing, and `bindery doctor`."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bindery.doctor import examine, table
+from deploy.local.installation import open_installation
+from deploy.local.ports import free_ports
+from deploy.local.preflight import check_git
+from deploy.local.settings import CHECKOUT, Refused, Settings
+from tests.support.local_stack import STAYS, LocalStack, start_process
+
+
+def bindery_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line as if `folder` were what `bindery/` lies in: a wheel brings nothing beside it."""
+    code = "import sys, pathlib, bindery.cli as c; c.CHECKOUT = pathlib.Path(sys.argv.pop(1)); sys.exit(c.main())"
+    command = [sys.executable, "-c", code, str(folder), *arguments]
+    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("command", ["up", "stop", "doctor"])
+def test_a_bare_wheel_says_in_one_line_how_to_get_the_rest(tmp_path: Path, command: str) -> None:
+    done = bindery_in(tmp_path, command)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "clone the repository and run `make up`" in done.stderr
+
+
+def fake_git(folder: Path, version: str) -> None:
+    git = folder / "git"
+    git.write_text(f"#!/bin/sh\necho 'git version {version}'\n")
+    git.chmod(0o755)
+
+
+@pytest.mark.parametrize("version", ["2.36.9", "1.99.0"])
+def test_an_old_git_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    fake_git(tmp_path, version)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Refused, match=f"This git is {version}: install git 2.37 or later"):
+        check_git()
+
+
+@pytest.mark.parametrize("version", ["2.37.0", "2.39.5 (Apple Git-154)", "3.0.1"])
+def test_a_newer_git_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    fake_git(tmp_path, version)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert version.startswith(check_git())
+
+
+def test_a_missing_git_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Refused, match=r"git is missing .*: install git 2\.37"):
+        check_git()
+
+
+def test_doctor_finds_leftovers_and_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    settings = Settings(data_dir=tmp_path / "data", port=free_ports(1, avoid=set())[0])
+    open_installation(settings.data_dir)
+    settings.processes_dir.mkdir(parents=True)
+    process, build = start_process(STAYS, what="build 12")
+    build.write(settings.processes_dir / "build.json")
+    findings = {finding.name: finding for finding in examine(settings)}
+    process.kill()
+    process.communicate()
+    assert not findings["leftovers"].is_well
+    assert f"build 12 ({build.pid}). `make up` or `make stop` ends them." in findings["leftovers"].found
+    assert not findings["package index"].is_well
+    assert all(finding.is_well for name, finding in findings.items() if name not in {"leftovers", "package index"})
+    rows = table(list(findings.values())).splitlines()
+    assert rows[0].startswith("ok    python")
+    assert rows[-1].startswith("FAIL  leftovers")
+
+
+def test_doctor_knows_a_running_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    settings = Settings(data_dir=tmp_path / "data", port=free_ports(1, avoid=set())[0])
+    with LocalStack(settings.data_dir, settings.port, {"gateway": STAYS}).until_ready():
+        findings = {finding.name: finding for finding in examine(settings)}
+    assert findings["leftovers"].found == f"Bindery is running: {settings.url}"
+    assert findings["port"].is_well

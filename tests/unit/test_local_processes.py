@@ -1,0 +1,103 @@
+"""Processes are known by pid and start time, and exactly those are ended."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from deploy.local.processes import (
+    Process,
+    end_processes,
+    family,
+    process_start_time,
+    read_record,
+    recorded,
+    this_process,
+)
+from tests.support.local_stack import STAYS, STAYS_STUBBORNLY, eventually, is_running, start_process
+
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {code!r}], start_new_session={apart}, stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+import signal; signal.pause()
+"""
+
+
+def start_parent(code: str, *, apart: bool) -> tuple[subprocess.Popen[str], Process, int]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PARENT.format(code=code, apart=apart)],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    return process, Process(process.pid, process_start_time(process.pid) or "", "parent"), child
+
+
+def test_start_time_of_a_process_stays_the_same() -> None:
+    assert process_start_time(os.getpid()) == process_start_time(os.getpid())
+    assert this_process("test").is_running
+
+
+def test_start_time_on_linux_is_the_22nd_field_of_stat() -> None:
+    if Path("/proc/self/stat").exists():
+        stat = Path(f"/proc/{os.getpid()}/stat").read_text()
+        assert process_start_time(os.getpid()) == stat[stat.rindex(")") :].split()[20]
+
+
+def test_a_zombie_is_not_running() -> None:
+    process, record = start_process(STAYS)
+    os.kill(process.pid, signal.SIGKILL)
+    eventually(lambda: not record.is_running, "a zombie that nobody has waited for")
+    assert process.returncode is None
+    process.communicate()
+
+
+def test_a_recycled_pid_with_another_start_time_is_not_killed() -> None:
+    process, record = start_process(STAYS)
+    stranger = Process(record.pid, record.start_time + "0", "a build that ended long ago")
+    assert end_processes([stranger], timeout_seconds=0.1) == []
+    assert record.is_running
+    assert end_processes([record], timeout_seconds=5) == [record]
+    process.communicate()
+
+
+def test_a_child_in_a_session_of_its_own_ends_with_its_parent() -> None:
+    process, record, child = start_parent(STAYS, apart=True)
+    assert {one.pid for one in family([record])} == {record.pid, child}
+    end_processes([record], timeout_seconds=5)
+    assert not is_running(child)
+    process.communicate()
+
+
+def test_what_ignores_sigterm_is_killed_after_the_bound() -> None:
+    process, record, child = start_parent(STAYS_STUBBORNLY, apart=True)
+    end_processes([record], timeout_seconds=0.2)
+    assert not is_running(child)
+    process.communicate()
+
+
+def test_a_stopped_process_is_ended_too() -> None:
+    process, record = start_process(STAYS)
+    os.kill(process.pid, signal.SIGSTOP)
+    end_processes([record], timeout_seconds=5)
+    process.communicate()
+    assert process.returncode == -signal.SIGTERM
+
+
+def test_records_of_the_dead_and_files_of_others_are_left_out(tmp_path: Path) -> None:
+    process, record = start_process(STAYS, what="build")
+    record.write(tmp_path / "alive.json")
+    Process(record.pid, "1", "server").write(tmp_path / "recycled.json")
+    (tmp_path / "half.json").write_text('{"pid": 1')
+    (tmp_path / "list.json").write_text("[]")
+    assert recorded(tmp_path) == [record]
+    assert read_record(tmp_path / "alive.json") == record
+    assert (tmp_path / "alive.json").stat().st_mode & 0o777 == 0o600
+    end_processes([record], timeout_seconds=5)
+    eventually(lambda: recorded(tmp_path) == [], "the record of a dead process is not counted")
+    process.communicate()

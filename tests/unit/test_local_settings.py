@@ -1,0 +1,107 @@
+"""Settings of the embedded stack, and the messages for those that make no sense."""
+
+import stat
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deploy.local.installation import open_installation
+from deploy.local.parts import base_environment, plan_parts
+from deploy.local.settings import CHECKOUT, Refused, Settings, read_settings
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BINDERY_DATA_DIR", "BINDERY_PORT", "BINDERY_HOST"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_defaults() -> None:
+    settings = read_settings()
+    assert (settings.url, settings.data_dir) == ("http://127.0.0.1:8585", CHECKOUT / ".bindery")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("BINDERY_HOST", "192.168.1.5", "BINDERY_HOST: 192.168.1.5 is not an IPv4 loopback address"),
+        ("BINDERY_HOST", "example.org", "BINDERY_HOST: example.org is not an IPv4 loopback address"),
+        ("BINDERY_PORT", "http", "BINDERY_PORT: "),
+        ("BINDERY_PORT", "70000", "BINDERY_PORT: "),
+        ("BINDERY_WORKERS", "0", "BINDERY_WORKERS: "),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(Refused) as refused:
+        read_settings()
+    assert str(refused.value).startswith(message)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_installation_is_made_once_and_kept_secret(tmp_path: Path) -> None:
+    made = open_installation(tmp_path / "data")
+    assert len(made.installation_id) == 12
+    assert open_installation(tmp_path / "data") == made
+    assert stat.S_IMODE((tmp_path / "data" / "installation.json").stat().st_mode) == 0o600
+    assert made.installation_secret not in repr(made)
+
+
+def test_a_damaged_installation_is_named(tmp_path: Path) -> None:
+    (tmp_path / "installation.json").write_text("{")
+    with pytest.raises(Refused, match=r"installation\.json can't be read"):
+        open_installation(tmp_path)
+
+
+def test_parts_see_only_what_they_need(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, workers=2, gateways=2)
+    installation = open_installation(tmp_path)
+    environ = {"PATH": "/bin", "AWS_SECRET_ACCESS_KEY": "x", "BINDERY_GITHUB_URL": "http://forge", "https_proxy": "p"}
+    parts = {p.name: p for p in plan_parts(settings, installation, httpx.AsyncClient(), environ)}
+    assert {"redis", "proxy", "hub", "culler", "worker", "worker-2", "gateway", "gateway-2"} < set(parts)
+    assert parts["gateway-2"].environment["BINDERY_LISTEN_PORT"] == "8586"
+    secrets = {
+        name: {who for who, part in parts.items() if secret in str(sorted(part.environment.items()))}
+        for name, secret in vars(installation).items()
+    }
+    services = set(parts) - {"redis", "proxy", "hub", "culler"}
+    assert secrets["redis_password"] == secrets["service_token"] == services
+    assert secrets["installation_secret"] == {"launcher", "gateway", "gateway-2"}
+    assert secrets["hub_api_token"] == {"hub", "launcher"}
+    assert secrets["culler_api_token"] == {"hub", "culler"}
+    assert secrets["proxy_api_password"] == secrets["hub_crypt_key"] == {"hub"}
+    for part in parts.values():
+        assert "AWS_SECRET_ACCESS_KEY" not in part.environment
+        assert part.environment["https_proxy"] == "p"
+        assert not any(secret in " ".join(part.command) for secret in list(vars(installation).values())[1:])
+    assert parts["resolver"].environment["BINDERY_GITHUB_URL"] == "http://forge"
+    assert "BINDERY_GITHUB_URL" not in parts["redis"].environment
+    ports = [part.environment["BINDERY_LISTEN_PORT"] for part in parts.values() if part.name in services]
+    assert len(set(ports)) == len(ports)
+
+
+@pytest.mark.parametrize(
+    ("given", "stop_timeout", "drain"), [({}, 10, "3"), ({}, 4, "2"), ({"BINDERY_DRAIN_SECONDS": "60"}, 10, "60")]
+)
+def test_open_streams_end_before_their_gateway_is_killed(
+    tmp_path: Path, given: dict[str, str], stop_timeout: float, drain: str
+) -> None:
+    settings = Settings(data_dir=tmp_path, stop_timeout_seconds=stop_timeout)
+    parts = plan_parts(settings, open_installation(tmp_path), httpx.AsyncClient(), {"PATH": "/bin"} | given)
+    (gateway,) = (part for part in parts if part.name == "gateway")
+    assert gateway.environment["BINDERY_DRAIN_SECONDS"] == drain
+
+
+def test_our_own_programs_come_first() -> None:
+    first, _, rest = base_environment({"PATH": "/usr/bin"})["PATH"].partition(":")
+    assert (Path(first) / "python").exists()
+    assert rest == "/usr/bin"
+
+
+def test_a_proxy_of_the_user_is_not_asked_for_our_own_parts() -> None:
+    environment = base_environment({"HTTP_PROXY": "http://proxy", "NO_PROXY": "intranet"})
+    assert environment["HTTP_PROXY"] == "http://proxy"
+    assert environment["no_proxy"] == environment["NO_PROXY"] == "intranet,127.0.0.1,localhost"

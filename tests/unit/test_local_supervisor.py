@@ -1,0 +1,176 @@
+"""Parts are started in order, restarted with back-off, given up after too many deaths, and ended whole."""
+
+import asyncio
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.local.console import Console
+from deploy.local.health import Health, always_well
+from deploy.local.parts import Part, stop_stages
+from deploy.local.processes import Process
+from deploy.local.running import RunRecord
+from deploy.local.settings import Settings
+from deploy.local.supervisor import GivenUp, Supervisor
+from tests.support.local_stack import STAYS, STAYS_STUBBORNLY, is_running
+
+DIES = "print('one last word'); raise SystemExit(3)"
+
+
+def part(name: str, code: str, health: Health = always_well, after: tuple[str, ...] = ()) -> Part:
+    return Part(name, (sys.executable, "-c", code), {"PATH": os.environ["PATH"]}, health, after)
+
+
+class Kept:
+    """A supervisor at work, and what it printed."""
+
+    def __init__(self, folder: Path, parts: list[Part], **settings: Any) -> None:
+        self.settings = Settings(data_dir=folder, **settings)
+        self.settings.processes_dir.mkdir(parents=True)
+        self.screen = io.StringIO()
+        self.console = Console(self.settings.logs_dir, 100_000, 1, self.screen, {})
+        self.supervisor = Supervisor(
+            self.settings, self.console, RunRecord(self.settings.run_dir, "http://test"), parts
+        )
+
+    @asynccontextmanager
+    async def keeping(self) -> AsyncIterator[asyncio.Task[None]]:
+        task = asyncio.create_task(self.supervisor.keep_all())
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await self.supervisor.end()
+            self.console.close()
+
+    async def until_said(self, text: str, times: int = 1) -> None:
+        async with asyncio.timeout(20):
+            await until(lambda: self.screen.getvalue().count(text) >= times)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    tick = threading.Event()
+    while not condition():
+        await asyncio.to_thread(tick.wait, 0.01)
+
+
+def said_pids(kept: Kept, name: str) -> list[int]:
+    lines = kept.screen.getvalue().splitlines()
+    return [int(line.rpartition("|")[2]) for line in lines if line.startswith(f"{name:<10} |")]
+
+
+async def test_a_dead_part_is_restarted_with_growing_waits_and_said_so(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, [part("dies", DIES)], restart_delay_seconds=0.01, restart_delay_max_seconds=0.03)
+    async with kept.keeping() as task:
+        with pytest.raises(GivenUp):
+            await asyncio.wait_for(task, 30)
+    said = kept.screen.getvalue()
+    waits = [line.rpartition(" in ")[2] for line in said.splitlines() if "started again" in line]
+    assert waits == ["0.01 s", "0.02 s", "0.03 s", "0.03 s"]
+    assert said.count("dies died (exit status 3)") == 4
+
+
+async def test_five_deaths_end_everything_with_the_last_lines(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, [part("stays", STAYS), part("dies", DIES)], restart_delay_seconds=0.01)
+    async with kept.keeping() as task:
+        with pytest.raises(GivenUp, match=r"dies died \(exit status 3\), 5 times within 60 s: giving up") as given_up:
+            await asyncio.wait_for(task, 30)
+    assert str(given_up.value).splitlines()[1:] == ["  one last word"] * 5
+
+
+async def test_deaths_outside_the_window_are_forgotten(tmp_path: Path) -> None:
+    kept = Kept(
+        tmp_path, [part("dies", DIES)], restart_delay_seconds=0.01, restart_window_seconds=0.001, restart_limit=2
+    )
+    async with kept.keeping() as task:
+        await kept.until_said("it is started again in 0.01 s", times=4)
+        assert not task.done()
+
+
+async def test_ending_leaves_nothing_even_of_a_stubborn_part(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, [part("mild", STAYS), part("stubborn", STAYS_STUBBORNLY)], stop_timeout_seconds=0.3)
+    async with kept.keeping():
+        await kept.until_said("here", times=2)
+        children = {name: child.record for name, child in kept.supervisor._children.items()}
+    assert len(children) == 2
+    assert not any(child.is_running for child in children.values())
+    assert "stubborn did not end within 0.3 s: killed" in kept.screen.getvalue()
+
+
+async def test_what_a_dead_part_started_in_its_group_goes_with_it(tmp_path: Path) -> None:
+    code = (
+        "import os, subprocess, sys, signal\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'])\n"
+        "print(child.pid, flush=True); signal.pause()"
+    )
+    kept = Kept(tmp_path, [part("parent", code)], restart_delay_seconds=0.01)
+    async with kept.keeping():
+        await kept.until_said("parent     |")
+        first = said_pids(kept, "parent")[0]
+        os.kill(kept.supervisor._children["parent"].record.pid, signal.SIGKILL)
+        await kept.until_said("parent died (SIGKILL)")
+        await asyncio.wait_for(until(lambda: not is_running(first)), 10)
+
+
+async def test_a_part_starts_when_what_it_waits_for_is_healthy(tmp_path: Path) -> None:
+    is_well = False
+
+    async def health() -> str | None:
+        return None if is_well else "still loading"
+
+    kept = Kept(tmp_path, [part("late", STAYS, after=("early",)), part("early", STAYS, health)])
+    async with kept.keeping():
+        await kept.until_said("early      | here")
+        assert "late" not in kept.supervisor._children
+        is_well = True
+        await kept.until_said("late       | here")
+        await asyncio.wait_for(kept.supervisor.until_healthy(), 10)
+
+
+async def test_who_is_not_healthy_in_time_is_named_with_its_reason(tmp_path: Path) -> None:
+    async def health() -> str | None:
+        return "no hub"
+
+    kept = Kept(tmp_path, [part("fine", STAYS), part("sick", STAYS, health)], ready_timeout_seconds=1.5)
+    async with kept.keeping():
+        await kept.until_said("sick       | here")
+        with pytest.raises(GivenUp, match=r"Not healthy after 1\.5 s: sick: no hub\n  here"):
+            await kept.supervisor.until_healthy()
+
+
+class KilledWhileRecording(RunRecord):
+    """The record of an `up` that dies between the start of a process and its record."""
+
+    def started(self, part: str, process: Process) -> None:
+        raise KeyboardInterrupt(f"killed before {part} was on record")
+
+
+async def test_a_process_that_is_not_on_record_never_does_anything(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    settings.run_dir.mkdir()
+    console = Console(settings.logs_dir, 100_000, 1, io.StringIO(), {})
+    marks = part("marks", f"open({str(tmp_path / 'mark')!r}, 'w')")
+    supervisor = Supervisor(settings, console, KilledWhileRecording(settings.run_dir, "http://test"), [marks])
+    with pytest.raises(KeyboardInterrupt):
+        await supervisor._start(marks)
+    assert await asyncio.wait_for(supervisor._children["marks"].process.wait(), 10) == 0
+    assert not (tmp_path / "mark").exists()
+    console.close()
+
+
+def test_ends_in_the_order_in_which_work_flows() -> None:
+    names = ["redis", "proxy", "hub", "culler", "resolver", "builder", "launcher", "worker", "worker-2", "gateway"]
+    stages = [stage for stage in stop_stages([part(name, STAYS) for name in names]) if stage]
+    assert stages == [
+        *(["gateway"], ["launcher"], ["worker", "worker-2"], ["builder"], ["resolver"]),
+        *(["culler"], ["hub"], ["proxy"], ["redis"]),
+    ]

@@ -1,0 +1,181 @@
+"""`up` and `stop` as a user meets them: real processes, signals and leftovers."""
+
+import json
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from deploy.local.ports import free_ports
+from deploy.local.processes import end_processes
+from deploy.local.settings import Refused, Settings
+from deploy.local.stop import clean, stop
+from tests.support.local_stack import STAYS, STAYS_STUBBORNLY, LocalStack, eventually, start_process
+
+PARTS = {"redis": STAYS, "gateway": STAYS}
+Start = Callable[..., LocalStack]
+
+
+@pytest.fixture
+def port() -> int:
+    return free_ports(1, avoid=set())[0]
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def test_ready_is_said_once_and_last(data_dir: Path, port: int) -> None:
+    with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+        pass
+    ready = [line for line in stack.lines if "ready" in line]
+    assert ready == [f"Bindery is ready: http://127.0.0.1:{port}"]
+    assert "strangers" in stack.lines[stack.lines.index(ready[0]) - 2]
+    assert not any("\x1b" in line for line in stack.lines)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_parts_builds_and_servers(data_dir: Path, port: int, number: signal.Signals) -> None:
+    with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+        process, build = start_process(STAYS, what="build")
+        build.write(data_dir / "run" / "processes" / "build.json")
+        parts = [stack.part(name) for name in PARTS]
+        stack.process.send_signal(number)
+        assert stack.ended() == 0
+    assert not any(one.is_running for one in (*parts, build))
+    assert stack.lines[-1].endswith("everything has ended")
+    process.communicate()
+
+
+def test_a_second_up_says_that_it_is_already_running(data_dir: Path, port: int) -> None:
+    with LocalStack(data_dir, port, PARTS).until_ready(), LocalStack(data_dir, port, PARTS) as second:
+        assert second.ended() == 1
+    assert second.lines == [f"Bindery is already running: http://127.0.0.1:{port} (`make stop` ends it)."]
+
+
+def test_a_port_in_use_is_named_with_the_setting(data_dir: Path, port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)), LocalStack(data_dir, port, PARTS) as stack:
+        assert stack.ended() == 1
+    assert len(stack.lines) == 1
+    assert f"Port {port} " in stack.lines[0]
+    assert "BINDERY_PORT" in stack.lines[0]
+
+
+def test_the_second_gateways_port_is_checked_too(data_dir: Path, port: int) -> None:
+    with socket.create_server(("127.0.0.1", port + 1)), LocalStack(data_dir, port, PARTS, gateways=2) as stack:
+        assert stack.ended() == 1
+    assert f"Port {port + 1} " in stack.lines[0]
+
+
+def test_after_kill_9_the_next_up_ends_the_leftovers_and_keeps_the_data(data_dir: Path, port: int) -> None:
+    with LocalStack(data_dir, port, PARTS | {"worker": STAYS_STUBBORNLY}).until_ready() as stack:
+        stack.until_said("here", times=3)
+        process, build = start_process(STAYS, what="build 1234")
+        build.write(data_dir / "run" / "processes" / "build.json")
+        stranger, _ = start_process(STAYS)
+        record = {"pid": stranger.pid, "start_time": "1", "what": "server of long ago"}
+        (data_dir / "run" / "processes" / "server.json").write_text(json.dumps(record))
+        (data_dir / "images").mkdir()
+        installation = (data_dir / "installation.json").read_text()
+        parts = [stack.part(name) for name in ("redis", "gateway", "worker")]
+        stack.process.kill()
+        stack.process.wait()
+        assert all(one.is_running for one in parts)
+
+        with LocalStack(data_dir, port, PARTS, stop_timeout_seconds=0.5).until_ready() as following:
+            assert not any(one.is_running for one in (*parts, build))
+    assert any("left behind: build 1234, gateway, redis, worker" in line for line in following.lines)
+    assert stranger.poll() is None
+    assert (data_dir / "images").is_dir()
+    assert (data_dir / "installation.json").read_text() == installation
+    stranger.kill()
+    stranger.communicate()
+    process.communicate()
+
+
+def test_a_killed_part_comes_back(data_dir: Path, port: int) -> None:
+    with LocalStack(data_dir, port, PARTS, restart_delay_seconds=0.05).until_ready() as stack:
+        before = stack.part("redis")
+        before.signal(signal.SIGKILL)
+        stack.until_said("redis died (SIGKILL); it is started again in 0.05 s")
+        eventually(lambda: "redis" in stack.parts() and stack.part("redis").is_running, "a new process on record")
+
+
+def test_a_part_that_keeps_dying_ends_everything_with_status_1(data_dir: Path, port: int) -> None:
+    parts = PARTS | {"hub": "import sys; sys.exit('no such database')"}
+    with LocalStack(data_dir, port, parts, restart_delay_seconds=0.01) as stack:
+        assert stack.ended() == 1
+    at = next(n for n, line in enumerate(stack.lines) if "giving up" in line)
+    assert stack.lines[at + 1].endswith("  no such database")
+    assert "no such database" in (data_dir / "logs" / "hub.log").read_text()
+    assert not (data_dir / "run" / "up.json").exists()
+
+
+def test_stop_ends_it_from_elsewhere(data_dir: Path, port: int) -> None:
+    settings = Settings(data_dir=data_dir)
+    assert stop(settings) == "Bindery was not running."
+    with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+        parts = [stack.part(name) for name in PARTS]
+        assert stop(settings) == "Bindery has stopped."
+        assert stack.ended() == 0
+    assert not any(one.is_running for one in parts)
+    assert stop(settings) == "Bindery was not running."
+
+
+def test_stop_kills_an_up_that_does_not_end(data_dir: Path, port: int) -> None:
+    with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+        parts = [stack.part(name) for name in PARTS]
+        stack.process.send_signal(signal.SIGSTOP)
+        settings = Settings(data_dir=data_dir, stop_timeout_seconds=0.01)
+        assert stop(settings) == "Bindery has stopped."
+        assert stack.ended() in {-signal.SIGKILL, 0}
+    assert not any(one.is_running for one in parts)
+
+
+def test_stop_ends_what_a_killed_up_left_behind(data_dir: Path, port: int) -> None:
+    with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+        parts = [stack.part(name) for name in PARTS]
+        stack.process.kill()
+        stack.process.wait()
+        assert "2 processes" in stop(Settings(data_dir=data_dir))
+    assert not any(one.is_running for one in parts)
+
+
+def test_a_record_of_another_boot_is_not_believed(data_dir: Path, port: int) -> None:
+    with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+        parts = [stack.part(name) for name in PARTS]
+        stack.process.kill()
+        stack.process.wait()
+        path = data_dir / "run" / "up.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"boot": "another"}))
+        assert stop(Settings(data_dir=data_dir)) == "Bindery was not running."
+        assert all(one.is_running for one in parts)
+    end_processes(parts, 5)
+
+
+def test_a_folder_with_other_things_in_it_is_not_taken(data_dir: Path, port: int) -> None:
+    data_dir.mkdir()
+    (data_dir / "thesis.tex").write_text("my only copy")
+    with LocalStack(data_dir, port, PARTS) as stack:
+        assert stack.ended() == 1
+    assert "holds other things already (thesis.tex)" in stack.lines[0]
+    with pytest.raises(Refused, match="was not made by Bindery"):
+        clean(Settings(data_dir=data_dir), force=True)
+
+
+def test_clean_refuses_while_it_runs_and_with_nobody_to_ask(
+    data_dir: Path, port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = Settings(data_dir=data_dir)
+    with LocalStack(data_dir, port, PARTS).until_ready(), pytest.raises(Refused, match="make stop"):
+        clean(settings, force=True)
+    with (tmp_path / "nobody").open("w+") as nobody:
+        monkeypatch.setattr("sys.stdin", nobody)
+        with pytest.raises(Refused, match="FORCE=1"):
+            clean(settings, force=False)
+    assert (data_dir / "installation.json").exists()
+    assert clean(settings, force=True) == f"Deleted {data_dir}."
+    assert not data_dir.exists()

@@ -1,0 +1,42 @@
+"""No service starts without the secrets that it needs."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from services.gateway.app import create_app as gateway
+from services.gateway.settings import GatewaySettings
+from services.launcher.app import create_app as launcher
+from services.launcher.settings import LauncherSettings
+
+TOKEN, SECRET = "a token", "s" * 32
+
+
+@pytest.mark.parametrize("secret", ["", "s" * 31])
+def test_what_signs_wants_a_secret_that_cannot_be_guessed(secret: str) -> None:
+    given = {"service_token": TOKEN, "installation_secret": secret}
+    with pytest.raises(SystemExit, match=r"The gateway can't start: set BINDERY_INSTALLATION_SECRET to .* 32 char"):
+        gateway(GatewaySettings.model_validate(given))
+    with pytest.raises(SystemExit, match=r"The launcher can't start: set BINDERY_INSTALLATION_SECRET to .* 32 char"):
+        launcher(LauncherSettings.model_validate(given))
+
+
+def test_with_both_it_starts() -> None:
+    given = {"service_token": TOKEN, "installation_secret": SECRET}
+    assert gateway(GatewaySettings.model_validate(given))
+    assert launcher(LauncherSettings.model_validate(given))
+
+
+@pytest.mark.parametrize("service", ["gateway", "launcher", "builder", "resolver"])
+def test_no_service_starts_without_a_token(service: str) -> None:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("BINDERY_")}
+    ended = subprocess.run(
+        [sys.executable, "-m", f"services.{service}"], env=environ | {"BINDERY_INSTALLATION_SECRET": SECRET},
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"The {service} can't start: set BINDERY_SERVICE_TOKEN to a secret of your own, the same for every service.\n"
+    )

@@ -1,0 +1,155 @@
+"""Starts at a hub that is busy, forgets, or says at once that a start failed; and their deadlines."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from services.common.models import Server, ServerState
+from services.launcher import starting
+from services.launcher.servers import topic_of
+from tests.support.launcher import AS_ALWAYS, FakeHub, Launcher, open_launcher, running_hub
+from tests.support.valkey import Valkey, another_stage
+
+JSON = "application/json"
+ENDED = "The server ended with exit status 1 before it answered. The last lines of its log:\nthis is why"
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[FakeHub]:
+    async with running_hub() as hub:
+        yield hub
+
+
+def _says(status: int, message: str, **headers: str) -> tuple[int, str, bytes, dict[str, str]]:
+    return status, JSON, json.dumps({"status": status, "message": message}).encode(), headers
+
+
+def _posts(hub: FakeHub) -> int:
+    return sum(call.startswith("POST") and "/servers/" in call for call in hub.calls)
+
+
+async def _code(launcher: Launcher, server: Server) -> str:
+    ended = await launcher.ended(server)
+    assert ended.state is ServerState.FAILED
+    assert ended.error
+    return ended.error.code
+
+
+async def test_a_start_that_fails_at_once_is_the_authors_and_is_not_tried_again(
+    valkey: Valkey, redis: object, hub: FakeHub
+) -> None:
+    hub.answer("POST", "/servers/", _says(500, ENDED))
+    async with open_launcher(valkey, hub) as launcher:
+        server = await launcher.ask()
+        assert await _code(launcher, server) == "server_start_failed"
+        assert "this is why" in await launcher.messages(server)
+        assert _posts(hub) == 1
+
+
+async def test_a_hub_that_is_busy_is_waited_for_longer_than_one_that_is_away(
+    valkey: Valkey, redis: object, hub: FakeHub
+) -> None:
+    busy = _says(429, "Too many users trying to log in right now.", **{"Retry-After": "30"})
+    hub.answer("POST", "/servers/", *[busy] * 8, AS_ALWAYS)
+    async with open_launcher(valkey, hub, hub_patience_seconds=0.1, hub_busy_pause_max_seconds=0.05) as launcher:
+        server = await launcher.ask()
+        assert (await launcher.ended(server)).state is ServerState.READY
+        assert (await launcher.messages(server)).count("Too many users") == 1
+        assert _posts(hub) == 9
+
+
+async def test_a_hub_that_stays_busy_ends_the_start_at_its_deadline(
+    valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "HUB_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(starting, "ADOPTED_SECONDS", 0.0)
+    hub.answer("POST", "/servers/", _says(429, "Too many users"))
+    async with open_launcher(valkey, hub, server_start_timeout_seconds=0.5) as launcher:
+        assert await _code(launcher, await launcher.ask()) == "hub_unavailable"
+
+
+async def test_a_hub_that_forgets_each_start_is_not_asked_without_a_pause(
+    valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "HUB_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(starting, "ADOPTED_SECONDS", 0.0)
+    hub.answer("POST", "/servers/", (202, JSON, b"", {}))
+    hub.answer("GET", "/progress", _says(400, "not starting"))
+    async with open_launcher(valkey, hub, server_start_timeout_seconds=0.9, retry_pause_seconds=0.1) as launcher:
+        assert await _code(launcher, await launcher.ask()) == "server_start_timeout"
+        assert _posts(hub) == 4  # at 0, 0.1, 0.3 and 0.7 s
+
+
+async def test_a_seat_that_is_given_back_is_taken_at_once_and_not_asked_for_meanwhile(
+    valkey: Valkey, redis: object, hub: FakeHub
+) -> None:
+    async with open_launcher(valkey, hub, seats_total=1, reread_seconds=60) as launcher:
+        first = await launcher.ended(await launcher.ask("first"))
+        waiting = [await launcher.ask(name) for name in ("second", "third")]
+        assert [server.queue and server.queue.position for server in waiting] == [1, 2]
+        await launcher.seats.give_back(first.server_id)
+        assert (await launcher.ended(waiting[0])).state is ServerState.READY
+        while "you are number 1 in the queue" not in await launcher.messages(waiting[1]):
+            await asyncio.sleep(0.01)
+        await launcher.seats.give_back(waiting[0].server_id)
+        assert (await launcher.ended(waiting[1])).state is ServerState.READY
+
+
+async def test_the_wait_for_a_seat_is_over_by_itself(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+    async with open_launcher(valkey, hub, seats_total=0, seat_wait_seconds=0.3, reread_seconds=60) as launcher:
+        assert await _code(launcher, await launcher.ask()) == "quota_exceeded"
+
+
+async def _orphan(valkey: Valkey, launcher: Launcher, server: Server, **times: float) -> Server:
+    """Let the start lie in Redis as one does whose process died, begun at other times."""
+    member = launcher.servers.member
+    assert member
+    async with asyncio.timeout(10):
+        while (await launcher.messages(server)).count("\n") < 2:  # "Launching server...", and what it waits for
+            await asyncio.sleep(0.01)
+    await member.give_up()
+    async with another_stage(valkey, installation_id="test") as stage:
+        key = stage.keys.record(topic_of(server.server_id))
+        moved = server.updated(created_at=times["created_at"])
+        await stage.redis.hset(key, mapping={"body": moved.model_dump_json(exclude_none=True)})
+        if "begun" in times:
+            await stage.redis.hset(key, "begun", repr(times["begun"]))
+    return moved
+
+
+async def test_an_adopted_start_waits_for_its_seat_from_when_it_was_asked_for(
+    valkey: Valkey, redis: object, hub: FakeHub
+) -> None:
+    async with open_launcher(valkey, hub, seats_total=0) as launcher:
+        server = await launcher.ask()
+        await _orphan(valkey, launcher, server, created_at=time.time() - 700)
+    async with open_launcher(valkey, hub, seats_total=0) as launcher:
+        await _taken_up(launcher, server)
+        assert await _code(launcher, server) == "quota_exceeded"
+
+
+@pytest.mark.parametrize("has_waited", [False, True])
+async def test_an_adopted_start_has_the_deadline_that_it_had(
+    valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, has_waited: bool
+) -> None:
+    monkeypatch.setattr(starting, "ADOPTED_SECONDS", 0.2)
+    hub.answer("POST", "/servers/", _says(429, "Too many users"))
+    async with open_launcher(valkey, hub) as launcher:
+        server = await launcher.ask()
+        long_ago = time.time() - 400
+        times = {"created_at": long_ago - 300, "begun": long_ago} if has_waited else {"created_at": long_ago}
+        await _orphan(valkey, launcher, server, **times)
+    async with open_launcher(valkey, hub) as launcher:
+        await _taken_up(launcher, server)
+        assert await _code(launcher, server) == "hub_unavailable"
+
+
+async def _taken_up(launcher: Launcher, server: Server) -> None:
+    async with asyncio.timeout(10):
+        while launcher.servers.member and not launcher.servers.member.owns(topic_of(server.server_id)):
+            if (await launcher.servers.read(server.server_id)).state.is_final:
+                return
+            await asyncio.sleep(0.01)
