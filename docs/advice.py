@@ -1,0 +1,56 @@
+"""What a reader can do about each error: the column of docs/errors.md that is not in the code."""
+
+ADVICE = {
+    "bad_request": "Correct the request; the detail names the field.",
+    "request_too_large": "Send less: the detail says how much may be sent (`BINDERY_REQUEST_MAX_BYTES`).",
+    "bad_spec": "Complete the link: the detail says which form it must have.",
+    "unknown_provider": "Use one of the repository types that the detail lists.",
+    "not_found": "Check the address. Launches and builds are forgotten after some days: launch again.",
+    "forbidden": "Reload the page that the request came from, and send it again.",
+    "cross_site": "Open the launch link itself instead of letting another site ask; or have the operator allow that "
+    "site with `BINDERY_ALLOWED_ORIGINS`.",
+    "unknown_host": "Open Bindery by the address that it printed, with 127.0.0.1 or localhost.",
+    "unauthorized": "Give every service the same `BINDERY_SERVICE_TOKEN`.",
+    "idempotency_mismatch": "Take a new key for another launch.",
+    "idempotency_key_too_short": "Send a UUID, or 22 random characters.",
+    "conflict": "Read the launch or build again; it has ended meanwhile.",
+    "cancelled": "Launch again if that was not meant.",
+    "abandoned": "Launch again and keep the page open, or start it as `detached` by the API.",
+    "ref_not_found": "Check owner, name and ref for typing errors, and that the repository is public.",
+    "address_not_allowed": "Use a repository with a public address. For one in a private network the operator opens "
+    "that network with `BINDERY_ALLOWED_NETWORKS`.",
+    "banned": "Ask whoever runs this Bindery; they ban and allow with `BINDERY_BANNED_SPECS` and "
+    "`BINDERY_ALLOWED_SPECS`.",
+    "provider_unavailable": "Wait and try again; look whether the host has an outage.",
+    "rate_limited": "Wait as long as it says. The operator raises GitHub's limit with `BINDERY_GITHUB_ACCESS_TOKEN`.",
+    "build_failed": "Read the end of the log: it holds the installer's or the script's own words. Mend the "
+    "repository, push, and launch again (or press Build again).",
+    "unsupported_repository": "Describe the environment with the files that this builder honours "
+    "([the list](authors.md)), or launch it on a BinderHub.",
+    "python_unavailable": "Ask for one of the versions that the message lists, or have the operator install it or "
+    "allow downloads (`BINDERY_PYTHON_DOWNLOADS`).",
+    "repository_too_large": "Move large files out of the repository. The operator sets `BINDERY_FETCH_MAX_BYTES`.",
+    "fetch_failed": "Try again; if it stays, look whether the host of the repository or of a submodule answers.",
+    "build_timeout": "Make the installation or `postBuild` shorter. The operator sets "
+    "`BINDERY_INSTALL_TIMEOUT_SECONDS`, `BINDERY_POSTBUILD_TIMEOUT_SECONDS` and `BINDERY_BUILD_TIMEOUT_SECONDS`.",
+    "build_out_of_memory": "Install fewer or smaller packages.",
+    "build_lost": "Launch again. Several in a row: look at the worker's log and at the machine's memory.",
+    "build_queue_full": "Wait and try again. The operator adds workers (`BINDERY_WORKERS`, `BINDERY_BUILD_SLOTS`).",
+    "builder_unavailable": "Look at `logs/builder.log` in the data folder.",
+    "registry_unavailable": "Look whether the registry answers; nothing is rebuilt meanwhile.",
+    "redis_unavailable": "Try again in a moment. The operator looks at `logs/redis.log` in the data folder.",
+    "quota_exceeded": "Try again later. The operator sets `BINDERY_SEATS_TOTAL`.",
+    "hub_unavailable": "Look at `logs/hub.log` in the data folder.",
+    "hub_refused": "The detail has the hub's own words; look at `logs/hub.log` and at the launcher's token.",
+    "image_pull_failed": "Launch again: an image that is gone is built anew.",
+    "server_start_failed": "The detail holds the last lines of the server's log; often a `start` script, or a package "
+    "that Jupyter does not agree with.",
+    "server_start_timeout": "Make the `start` script shorter. The operator sets "
+    "`BINDERY_SERVER_START_TIMEOUT_SECONDS`.",
+    "launcher_unavailable": "Look at `logs/launcher.log` in the data folder.",
+    "resolver_unavailable": "Look at `logs/resolver.log` in the data folder.",
+    "launch_timeout": "Launch again. The operator sets `BINDERY_LAUNCH_TIMEOUT_SECONDS`.",
+    "internal": "Try again, and report it with the `X-Request-ID` of the answer and the lines of the log around it.",
+    "unknown": "Try again; the program that shows it is older than the one that said it.",
+}
+"""What to do about each code of the closed list."""

@@ -1,0 +1,35 @@
+"""How `make docs` makes a site of these pages: Sphinx reads them with MyST. They are plain Markdown, links included."""
+
+from typing import Any
+
+project = "Bindery"
+author = "the Bindery project"
+html_title = "Bindery"
+
+extensions = ["myst_parser"]
+exclude_patterns = ["_site"]
+myst_heading_anchors = 3
+suppress_warnings = ["myst.header"]
+
+html_theme = "furo"
+html_static_path = ["style"]
+html_css_files = ["site.css"]
+html_favicon = "../services/gateway/static/mark.svg"
+html_copy_source = False
+html_show_copyright = False
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#0f5c4c", "color-brand-content": "#0f5c4c"},
+    "dark_css_variables": {"color-brand-primary": "#8fd3bf", "color-brand-content": "#8fd3bf"},
+}
+
+PAGES = ("users", "errors", "authors", "api", "operators", "settings", "metrics", "redis-keys", "contributing")
+
+
+def setup(app: Any) -> None:
+    """Give the index its table of contents here, so that the page itself reads well where it is not built."""
+
+    def add_contents(_app: Any, name: str, source: list[str]) -> None:
+        if name == "index":
+            source[0] += "\n```{toctree}\n:hidden:\n\n" + "\n".join(PAGES) + "\n```\n"
+
+    app.connect("source-read", add_contents)
