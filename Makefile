@@ -1,0 +1,68 @@
+# Works with GNU make 3.81 (macOS) and later, and a plain sh.
+
+ifeq ($(OS),Windows_NT)
+$(error Bindery runs on Linux and macOS. On Windows, run it inside WSL2: `wsl --install`, then `make up` in there)
+endif
+
+VENV = .venv/bin
+RUN_TESTS = $(VENV)/python -m pytest
+
+.PHONY: help up stop clean test test-browser test-faults load lint docs lock .venv-up .venv-dev
+
+help:
+	@echo 'make up            start Bindery on this machine (Ctrl-C ends it)'
+	@echo 'make stop          end it from elsewhere'
+	@echo 'make clean         delete its data, after asking (FORCE=1: without)'
+	@echo 'make test          unit, contract and end-to-end tests'
+	@echo 'make test-browser  the pages, in headless Chromium'
+	@echo 'make test-faults   kill the parts and look what happens'
+	@echo 'make load          measure (LOAD="--target URL" measures another one; LOAD=--help)'
+	@echo 'make lint          format, lint, types, import rules'
+	@echo 'make docs          write what is made from the code, and a site of docs/'
+	@echo 'make lock          pin the dependencies (UPGRADE=1: each to its newest version)'
+
+up: .venv-up
+	@exec $(VENV)/python -m bindery up
+
+stop:
+	@if [ -x $(VENV)/python ]; then exec $(VENV)/python -m bindery stop; else echo 'Bindery was not running.'; fi
+
+clean:
+	@if [ -x $(VENV)/python ]; then exec $(VENV)/python -m bindery clean $(if $(filter 1 yes true,$(FORCE)),--force); \
+	else echo 'Bindery is not installed here (no .venv): delete its data folder yourself, if there is one.'; fi
+
+test: .venv-dev
+	@$(RUN_TESTS) tests/unit tests/contract tests/e2e
+
+test-browser: .venv-dev
+	@$(RUN_TESTS) tests/browser
+
+test-faults: .venv-dev
+	@$(RUN_TESTS) tests/faults
+
+load: .venv-dev
+	@$(VENV)/python -m tests.load $(LOAD)
+
+lint: .venv-dev
+	@$(VENV)/ruff format --check .
+	@$(VENV)/ruff check .
+	@$(VENV)/mypy
+	@$(VENV)/lint-imports
+
+docs: .venv-dev
+	@$(VENV)/python -m docs.generate
+	@$(VENV)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_site
+	@echo 'docs/_site/index.html'
+
+LOCK = $(VENV)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links pyproject.toml --extra local $(if $(UPGRADE),--upgrade)
+
+lock: .venv-dev
+	@$(LOCK) --output-file requirements.lock
+	@$(LOCK) --group dev --constraints requirements.lock --output-file requirements-dev.lock
+
+.venv-up:
+	@PYTHON='$(PYTHON)' sh deploy/local/venv.sh requirements.lock
+
+.venv-dev: .venv-up
+	@PYTHON='$(PYTHON)' sh deploy/local/venv.sh requirements-dev.lock
