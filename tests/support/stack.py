@@ -56,7 +56,7 @@ class Following:
     reply_headers: dict[str, str] = field(default_factory=dict)
     broke: bool = False
     _thread: threading.Thread | None = None
-    _client: httpx.Client | None = None
+    _reply: httpx.Response | None = None
 
     def start(self) -> Self:
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -70,9 +70,10 @@ class Following:
         self.broke = False
         try:
             with (
-                httpx.Client(timeout=httpx.Timeout(None, connect=10), trust_env=False) as self._client,
-                self._client.stream("GET", self.url, headers=headers) as reply,
+                httpx.Client(timeout=httpx.Timeout(None, connect=10), trust_env=False) as client,
+                client.stream("GET", self.url, headers=headers) as reply,
             ):
+                self._reply = reply
                 self.status, self.reply_headers = reply.status_code, dict(reply.headers)
                 for line in reply.iter_lines():
                     if line.startswith("id:"):
@@ -86,10 +87,12 @@ class Following:
 
     def close(self) -> None:
         """Close the connection, as a browser does that goes elsewhere."""
-        if self._client:
-            self._client.close()
+        if self._reply:  # a close alone would not wake the thread that reads
+            with suppress(OSError):
+                self._reply.extensions["network_stream"].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
         if self._thread:
             self._thread.join(10)
+            assert not self._thread.is_alive(), "the stream is still being read"
 
     def resume(self, url: str | None = None) -> Self:
         """Connect again where the stream broke off, perhaps at another gateway."""
