@@ -88,7 +88,7 @@ class Following:
     def close(self) -> None:
         """Close the connection, as a browser does that goes elsewhere."""
         if self._reply:  # a close alone would not wake the thread that reads
-            with suppress(OSError):
+            with contextlib.suppress(OSError):
                 self._reply.extensions["network_stream"].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
         if self._thread:
             self._thread.join(10)
