@@ -1,7 +1,11 @@
 """Where finished images are looked up: a registry, a local engine, or a folder."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Protocol
+
+from services.common.models import Build
+from services.common.version import VERSION
 
 
 @dataclass(frozen=True)
@@ -22,3 +26,18 @@ class Images(Protocol):
 
     async def trouble(self) -> str | None:
         """For health: a sentence about what is wrong, or None."""
+
+    async def aclose(self) -> None:
+        """Let go of connections."""
+
+
+def labels_of(build: Build) -> tuple[tuple[str, str], ...]:
+    """What a built image says of itself: OCI's annotation keys where there is one, else ours."""
+    created = datetime.fromtimestamp(build.started_at or build.created_at, UTC).isoformat(timespec="seconds")
+    return (
+        ("org.opencontainers.image.source", build.repo_url),
+        ("org.opencontainers.image.revision", build.ref),
+        ("org.opencontainers.image.created", created),
+        ("bindery.version", VERSION),
+        ("bindery.build-id", build.build_id or ""),
+    )

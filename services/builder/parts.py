@@ -37,6 +37,11 @@ async def open_builder(settings: BuilderSettings, health: Health) -> AsyncIterat
         await patiently(attempts.scripts.load, seconds=settings.redis_patience_seconds)
         builds = Builds(stage, settings, attempts, images)
         health.add("Images", images.trouble)
-        yield BuilderParts(
-            stage, executor, images, attempts, builds, Admission(stage, settings, attempts, builds, executor)
-        )
+        health.add("Executor", executor.trouble)
+        try:
+            yield BuilderParts(
+                stage, executor, images, attempts, builds, Admission(stage, settings, attempts, builds, executor)
+            )
+        finally:
+            await executor.aclose()
+            await images.aclose()

@@ -21,6 +21,13 @@ class BuilderSettings(ServiceSettings):
         3600.0, description="How long a build waits for a slot before it is given up."
     )
     build_timeout_seconds: float = Field(3600.0, description="Hard maximum of one build.")
+    build_stall_seconds: float = Field(1200.0, description="How long a running build may say nothing.")
+    build_runs_max: int = Field(
+        2, description="Executions of one attempt: one that vanished, or could not push, is followed by another."
+    )
+    outage_patience_seconds: float = Field(
+        300.0, description="How long a build waits for a registry, API server or engine that does not answer."
+    )
     build_cancel_grace_seconds: float = Field(10.0, description="How long a build that nobody waits for goes on.")
     build_failure_memory_seconds: float = Field(
         600.0, description="How long a failure that is the author's move is answered at once."

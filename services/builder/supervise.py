@@ -3,23 +3,38 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from prometheus_client import Counter, Histogram
 
 from services.builder.attempts import topic_of
-from services.builder.executors.base import Attempt, Batch, ExecutionVanishedError, Executor, Finished
-from services.builder.images import Images
+from services.builder.executors.base import (
+    Attempt,
+    Batch,
+    ExecutionVanishedError,
+    Executor,
+    ExecutorUnavailableError,
+    Finished,
+    Line,
+)
+from services.builder.images import FoundImage, Images, labels_of
 from services.builder.settings import BuilderSettings
 from services.common.errors import KINDS, BinderyError
 from services.common.facts import ImageFact
 from services.common.logging import get_logger
+from services.common.loops import pause
 from services.common.models import Build, BuildState, Event, Phase, ResolvedRepo
 from services.common.records import Claimed, Fenced, RecordLost, Stored
 from services.common.redis import patiently
 from services.common.stage import Stage
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
+RUN_AGAIN = frozenset({"build_lost", "registry_unavailable"})
+"""Errors of an execution that the next one may not have."""
 
 BUILDS = Counter("bindery_builds_total", "Builds that ended, by outcome", ["outcome"])
 SECONDS = Histogram(
@@ -41,6 +56,10 @@ class Supervision:
     stored: Stored
     cancelled: asyncio.Event
 
+    def __post_init__(self) -> None:
+        self._position = self.stored.get("position")
+        self._run = int(self.stored.get("run") or 1)
+
     async def run(self) -> None:
         """See the build through to its end.
 
@@ -58,46 +77,39 @@ class Supervision:
                 await self._ended(BuildState.FAILED, BinderyError("internal"))
 
     async def _supervise(self) -> None:
-        attempt = self._attempt()
         try:
-            if found := await self.images.find(self.build.image):
+            if found := await self._look_for_image():
                 await self._built(found.digest, "The image is there already.\n")
                 return
             await self._begin()
             async with asyncio.timeout_at(self._deadline()):
-                finished = await self._until_cancelled(attempt)
-            if finished is None:
-                await self._stop(attempt)
+                found = await self._until_cancelled()
+            if found is None:
+                await self._stop()
                 await self._ended(BuildState.CANCELLED, BinderyError("cancelled", await self._reason()))
-            elif finished.ok:
-                await self._ask_for_image()
             else:
-                await self._failed(finished)
+                await self._built(found.digest, "Built image, launching...\n")
         except TimeoutError:
-            await self._stop(attempt)
+            await self._stop()
             seconds = self.settings.build_timeout_seconds
             await self._ended(
                 BuildState.FAILED, BinderyError("build_timeout", f"It was not done after {seconds:.0f} s.")
             )
-        except ExecutionVanishedError as error:
-            if found := await self.images.find(self.build.image):
-                await self._built(found.digest, "")
-            else:
-                await self._stop(attempt)
-                await self._ended(
-                    BuildState.FAILED, BinderyError("build_lost", f"What ran the build has vanished: {error}")
-                )
         except BinderyError as error:
-            await self._stop(attempt)
+            await self._stop()
             await self._ended(BuildState.FAILED, error)
 
     def _attempt(self) -> Attempt:
+        repo = ResolvedRepo.model_validate_json(self.stored.get("repo"))
         return Attempt(
             build_id=self.build.build_id or "",
             image=self.build.image,
             repo_url=self.build.repo_url,
             ref=self.build.ref,
             epoch=self.claimed.epoch,
+            run=self._run,
+            content_provider=repo.content_provider,
+            labels=labels_of(self.build),
         )
 
     def _deadline(self) -> float:
@@ -109,42 +121,104 @@ class Supervision:
             self.build = self.build.updated(state=BuildState.RUNNING, started_at=time.time(), queue=None)
             await self.claimed.write(body=self.build)
 
-    async def _until_cancelled(self, attempt: Attempt) -> Finished | None:
-        """Follow the execution to its end, or to a cancel (None)."""
-        follow = asyncio.create_task(self._follow(attempt), name=f"follow {attempt.build_id}")
-        cancel = asyncio.create_task(self.cancelled.wait(), name=f"cancel {attempt.build_id}")
+    async def _until_cancelled(self) -> FoundImage | None:
+        """Run the build to its end, or to a cancel (None)."""
+        runs = asyncio.create_task(self._runs(), name=f"runs {self.build.build_id}")
+        cancel = asyncio.create_task(self.cancelled.wait(), name=f"cancel {self.build.build_id}")
         try:
-            await asyncio.wait({follow, cancel}, return_when=asyncio.FIRST_COMPLETED)
-            return await follow if follow.done() else None
+            await asyncio.wait({runs, cancel}, return_when=asyncio.FIRST_COMPLETED)
+            return await runs if runs.done() else None
         finally:
-            follow.cancel()
+            runs.cancel()
             cancel.cancel()
-            await asyncio.gather(follow, cancel, return_exceptions=True)
+            await asyncio.gather(runs, cancel, return_exceptions=True)
 
-    async def _follow(self, attempt: Attempt) -> Finished:
+    async def _runs(self) -> FoundImage:
+        """Run the attempt, again where its execution vanished or could not push, until its image is there.
+
+        Raises `BinderyError`.
+        """
+        while True:
+            error = await self._one_run()
+            if (error is None or error.code in RUN_AGAIN) and (found := await self._look_for_image()):
+                return found
+            if error is None:
+                raise BinderyError("internal", "The build ended well, but left no image.")
+            if error.code not in RUN_AGAIN or self._run >= self.settings.build_runs_max:
+                raise error
+            self._run += 1
+            self._position = ""
+            again = Line("gap", f"{error.detail} The build is run again; what it still said may be missing here.\n")
+            await self._publish(Batch((again,), ""), run=self._run)
+
+    async def _one_run(self) -> BinderyError | None:
+        """Follow the current run to its end: None, or why there is no image."""
+        try:
+            finished = await self._patiently(self._follow)
+        except ExecutionVanishedError as error:
+            return BinderyError("build_lost", f"What ran the build has vanished: {error}.")
+        if finished.ok:
+            return None
+        code = finished.error_code if finished.error_code in KINDS else "build_failed"
+        return BinderyError(code or "build_failed", finished.error_message or "")
+
+    async def _follow(self) -> Finished:
+        attempt, quiet = self._attempt(), self.settings.build_stall_seconds
         await self.executor.ensure(attempt)
-        position = self.stored.get("position")
-        async for item in self.executor.follow(attempt, position):
-            if isinstance(item, Finished):
-                return item
-            await self._publish(item)
+        try:
+            async with asyncio.timeout(quiet) as stall:
+                async for item in self.executor.follow(attempt, self._position):
+                    if isinstance(item, Finished):
+                        return item
+                    stall.reschedule(asyncio.get_running_loop().time() + quiet)
+                    await self._publish(item)
+        except TimeoutError:
+            if stall.expired():
+                raise BinderyError("build_stalled", f"It has said nothing for {quiet:.0f} s.") from None
+            raise
         raise ExecutionVanishedError("its output ended without a result")
 
-    async def _publish(self, batch: Batch) -> None:
+    async def _look_for_image(self) -> FoundImage | None:
+        """Ask where the images are. Raises `BinderyError("registry_unavailable")` once that is away for too long."""
+        return await self._patiently(lambda: self.images.find(self.build.image))
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a call again, with back-off, while what it needs is away; whoever follows the build reads why it waits.
+
+        Raises `BinderyError`: `registry_unavailable` or `executor_unavailable` when it stays away.
+        """
+        loop, pause_seconds, said = asyncio.get_running_loop(), 0.2, ""
+        deadline = loop.time() + self.settings.outage_patience_seconds
+        while True:
+            begun, position = loop.time(), self._position
+            try:
+                return await call()
+            except ExecutorUnavailableError as error:
+                away = BinderyError("executor_unavailable", f"What runs the builds does not answer: {error}.")
+            except BinderyError as error:
+                if error.code != "registry_unavailable":
+                    raise
+                away = error
+            if self._position != position:  # it had answered in between
+                deadline, pause_seconds = begun + self.settings.outage_patience_seconds, 0.2
+            if loop.time() + pause_seconds > deadline:
+                raise away
+            if away.code != said:
+                said = away.code
+                await self._publish(Batch((Line("waiting", f"{away.detail} Waiting for it ...\n"),), self._position))
+            await pause(pause_seconds)
+            pause_seconds = min(5.0, pause_seconds * 2)
+
+    async def _publish(self, batch: Batch, *, run: int | None = None) -> None:
         # An engine's own "failed" is a line like any other: the build ends once, by the attempt's final state.
         phases = ["building" if line.phase == "failed" else line.phase for line in batch.lines]
         events = [{"phase": phase, "message": line.message} for phase, line in zip(phases, batch.lines, strict=True)]
-        fields = {"position": batch.position}
+        fields = {"position": batch.position} | ({"run": str(run)} if run else {})
         body = None
         if self.build.state is BuildState.RUNNING and Phase.PUSHING in phases:
             self.build = body = self.build.updated(state=BuildState.PUSHING)
         await self.claimed.write(*events, fields=fields, body=body)
-
-    async def _ask_for_image(self) -> None:
-        if found := await self.images.find(self.build.image):
-            await self._built(found.digest, "Built image, launching...\n")
-        else:
-            await self._ended(BuildState.FAILED, BinderyError("internal", "The build ended well, but left no image."))
+        self._position = batch.position
 
     async def _built(self, digest: str | None, message: str) -> None:
         self.build = self.build.updated(state=BuildState.BUILT, digest=digest, finished_at=time.time(), queue=None)
@@ -157,10 +231,6 @@ class Supervision:
             phase=Phase.BUILT, message=message, state=BuildState.BUILT, image_name=self.build.image, terminal=True
         )
         await self._finish(event)
-
-    async def _failed(self, finished: Finished) -> None:
-        code = finished.error_code if finished.error_code in KINDS else "build_failed"
-        await self._ended(BuildState.FAILED, BinderyError(code or "build_failed", finished.error_message or ""))
 
     async def _ended(self, state: BuildState, error: BinderyError) -> None:
         self.build = self.build.updated(state=state, error=error.problem, finished_at=time.time(), queue=None)
@@ -176,13 +246,13 @@ class Supervision:
         SECONDS.labels(outcome).observe(time.time() - (self.build.started_at or time.time()))
         log.info("build_ended", build_id=self.build.build_id, outcome=outcome)
 
-    async def _stop(self, attempt: Attempt) -> None:
+    async def _stop(self) -> None:
         """End the execution; bounded, as an engine that does not answer must not keep the build from ending."""
         try:
             async with asyncio.timeout(self.settings.build_stop_seconds):
-                await self.executor.stop(attempt)
+                await self.executor.stop(self._attempt())
         except Exception as error:
-            log.exception("stop_failed", build_id=attempt.build_id, error=str(error))
+            log.exception("stop_failed", build_id=self.build.build_id, error=str(error))
 
     async def _reason(self) -> str:
         key = self.stage.keys.record(topic_of(self.build.build_id or ""))

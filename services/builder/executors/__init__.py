@@ -57,4 +57,7 @@ def _process(settings: BuilderSettings) -> tuple[Executor, Images]:
             writable = os.access(data_dir, os.W_OK)
             return None if writable else f"{data_dir} can't be written to"
 
+        async def aclose(self) -> None:
+            pass
+
     return ProcessExecutor(data_dir, session), Folders()

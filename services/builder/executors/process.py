@@ -42,6 +42,7 @@ class ProcessExecutor:
         folder.path.mkdir(parents=True, exist_ok=True)
         with _ensuring(folder):
             _raise_epoch(folder, attempt.epoch)
+            _begin_run(folder, attempt.run)
             if folder.exit() is None and (lock := folder.take_lock()):
                 # The session inherits the lock, already taken: there is no moment at which it lives without it.
                 with lock:
@@ -145,6 +146,13 @@ class ProcessExecutor:
             await asyncio.to_thread(self._forget, build_id, folder)
             await asyncio.to_thread(remove_tree, folder.path)
 
+    async def aclose(self) -> None:
+        """Hold nothing open."""
+
+    async def trouble(self) -> str | None:
+        """Say nothing: what can go wrong here is what the images' folder says."""
+        return None
+
     def _forget(self, build_id: str, folder: BuildFolder) -> None:
         """Reap the session if it was ours, and withdraw its process record."""
         if child := self._children.pop(build_id, None):
@@ -187,6 +195,15 @@ def _epoch(folder: BuildFolder) -> int:
 def _raise_epoch(folder: BuildFolder, epoch: int) -> None:
     if epoch > _epoch(folder):
         write_atomically(folder.epoch, str(epoch))
+
+
+def _begin_run(folder: BuildFolder, run: int) -> None:
+    """Put the log of a run that vanished aside: positions count from the beginning of the current one's."""
+    begun = int(folder.run.read_text()) if folder.run.exists() else 1
+    if run > begun and not folder.is_alive and folder.exit() is None:
+        if folder.log.exists():
+            folder.log.rename(folder.log.with_suffix(f".{begun}"))
+        write_atomically(folder.run, str(run))
 
 
 def _read_lines(path: Path, offset: int) -> list[bytes]:

@@ -95,6 +95,7 @@ class BuildFolder:
         self.exit_path = path / "exit.json"
         self.session_path = path / "session.json"
         self.epoch = path / "epoch"
+        self.run = path / "run"
         self.lock_path = path / "lock"
         self.ensure_lock_path = path / "ensure.lock"
 
