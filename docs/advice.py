@@ -34,7 +34,7 @@ ADVICE = {
     "build_timeout": "Make the installation or `postBuild` shorter. The operator sets "
     "`BINDERY_INSTALL_TIMEOUT_SECONDS`, `BINDERY_POSTBUILD_TIMEOUT_SECONDS` and `BINDERY_BUILD_TIMEOUT_SECONDS`.",
     "build_out_of_memory": "Install fewer or smaller packages.",
-    "build_stalled": "It said nothing for `BINDERY_BUILD_STALL_SECONDS`. Look at the log's last lines for the step that "
+    "build_stalled": "It said nothing for `BINDERY_BUILD_STALL_SECONDS`. See the log's last lines for the step that "
     "hangs: one that waits for an answer, or a download that never ends.",
     "build_unschedulable": "The message says what the scheduler misses: add nodes, or ask for less in the builder's "
     "resources, node selector and tolerations.",
@@ -44,8 +44,8 @@ ADVICE = {
     "registry.",
     "build_evicted": "The node ran out of memory or disk, or was drained: launch again; if it goes on, give builds "
     "requests that say what they need.",
-    "push_denied": "The credentials may not push under `BINDERY_IMAGE_PREFIX`: check the push Secret and the registry's "
-    "rights.",
+    "push_denied": "The credentials may not push under `BINDERY_IMAGE_PREFIX`: check the push Secret and what it "
+    "grants.",
     "executor_unavailable": "The Kubernetes API server or the container engine did not answer for "
     "`BINDERY_OUTAGE_PATIENCE_SECONDS`. Builds that were running go on there.",
     "build_lost": "Launch again. Several in a row: look at the worker's log and at the machine's memory.",
