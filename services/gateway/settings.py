@@ -29,7 +29,7 @@ class GatewaySettings(ServiceSettings):
 
     launch_timeout_seconds: float = Field(6 * 3600.0, description="Hard maximum of one launch, queues included.")
     abandoned_seconds: float = Field(120.0, description="After so long without a reader a launch is abandoned.")
-    lost_builds_max: int = Field(3, description="How often one launch begins again a build that vanished.")
+    lost_builds_max: int = Field(1, description="How often one launch begins again a build that vanished.")
     idempotency_ttl_seconds: float = Field(86400.0, description="How long an Idempotency-Key names its launch.")
 
     tick_seconds: float = Field(0.02, description="Shortest time between two chunks of one stream.")

@@ -1,5 +1,6 @@
 """Each part of `make up` killed with -9 while its stage is in flight."""
 
+import contextlib
 import signal
 import threading
 import time
@@ -48,6 +49,33 @@ def test_worker_killed_in_mid_build_the_build_is_adopted_and_goes_on(one: Faults
     repo.assert_every_line_once(following)
     assert one.build_ids(repo) == [build_id]
     assert repo.fetches == 1
+
+
+def test_build_killed_itself_is_run_again_in_the_same_attempt_and_the_log_says_so(one: Faults) -> None:
+    repo = one.slow_repo()
+    following = one.launch_into_build(repo)
+    (build_id,) = one.build_ids(repo)
+    one.stack.kill_session(f"build {build_id}")
+    following.until_message("is run again")
+    repo.end_build()
+    one.assert_server_answers(following.outcome())
+    assert one.build_ids(repo) == [build_id]
+    assert repo.fetches == 2
+
+
+def test_build_killed_each_time_ends_the_launch_as_lost(one: Faults) -> None:
+    repo = one.slow_repo()
+    following = one.launch_into_build(repo)
+    killed: list[int] = []
+    while following.terminal is None:
+        for what in one.stack.sessions():
+            with contextlib.suppress(ProcessLookupError, ValueError):
+                killed.append(one.stack.kill_session(what))
+        threading.Event().wait(0.1)
+    outcome = following.outcome()
+    assert (outcome["phase"], outcome["code"]) == ("failed", "build_lost")
+    attempts = len(one.build_ids(repo))
+    assert attempts <= len(set(killed)) <= 2 * attempts
 
 
 def test_launcher_killed_in_mid_start_the_server_starts_once(one: Faults) -> None:

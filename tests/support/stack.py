@@ -292,6 +292,13 @@ class Stack:
         found = (self.data_dir / "run" / "processes").glob("*.json")
         return {json.loads(path.read_text())["what"] for path in found}
 
+    def kill_session(self, what: str) -> int:
+        """SIGKILL to a build or server, with all that it runs, by what `sessions` calls it."""
+        records = (self.data_dir / "run" / "processes").glob("*.json")
+        (pid,) = (int(path.stem) for path in records if json.loads(path.read_text())["what"] == what)
+        os.killpg(pid, signal.SIGKILL)
+        return pid
+
     def metric(self, part: str, name: str, label: str = "") -> float:
         """The sum of a metric's samples at a part, or of those with a label (`kind="b"`); 0 where it has none yet."""
         environ = self.environment(part)
