@@ -2,16 +2,13 @@
 
 from pydantic import Field
 
-from services.common.settings import ServiceSettings
+from services.builder.registry.settings import RegistrySettings
 
 
-class BuilderSettings(ServiceSettings):
+class BuilderSettings(RegistrySettings):
     """Settings of the builder's API and of its workers."""
 
     executor: str = Field("process", description="What runs the builds; an entry point of the group bindery.executors.")
-    image_prefix: str = Field(
-        "bindery/", description="What every image name begins with; registry and project included."
-    )
 
     build_slots: int = Field(4, description="Builds that one worker supervises at once.")
     build_capacity: int = Field(32, description="Builds that run at once in the whole installation.")

@@ -1,0 +1,158 @@
+"""HTTP to a registry and to the realms that it names: pooled, with a bound on everything, failures as sentences."""
+
+import os
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from multidict import CIMultiDictProxy
+
+from services.builder.registry.settings import RegistrySettings
+from services.common.counting import doing
+from services.common.http import CALLS
+from services.common.loops import pause
+
+REDIRECTS_MAX = 5
+"""Some registries answer from another region's host; credentials stay behind then."""
+
+
+class Away(Exception):
+    """There was no answer, or none that says anything; the message ends the sentence "it can't be asked: …"."""
+
+    def __init__(self, why: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(why)
+        self.retry_after_seconds = retry_after_seconds
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer, read whole; `body` is empty for HEAD. Header names are looked up in any case."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes = b""
+
+
+class Transport:
+    """Sends requests for the registry. Raises `ValueError` when the CA file can't be used."""
+
+    def __init__(self, settings: RegistrySettings) -> None:
+        self._settings = settings
+        self._tls = _tls(settings)
+        self._timeout = aiohttp.ClientTimeout(
+            total=settings.registry_wait_seconds,
+            sock_connect=settings.registry_connect_seconds,
+            sock_read=settings.registry_read_seconds,
+        )
+        self._session: aiohttp.ClientSession | None = None
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:  # made at the first call: it belongs to the loop that runs then
+            connector = aiohttp.TCPConnector(ssl=self._tls, keepalive_timeout=30, resolver=aiohttp.ThreadedResolver())
+            self._session = aiohttp.ClientSession(
+                connector=connector, timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+            )
+        return self._session
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send a request and return its answer, whatever the status; broken connections are tried again.
+
+        Raises `Away`.
+        """
+        for retry in range(self._settings.registry_retries + 1):
+            try:
+                return await self._once(method, url, headers, params, form)
+            except (aiohttp.ClientError, OSError, TimeoutError, UnicodeError) as error:
+                if retry == self._settings.registry_retries or not _may_pass(error):
+                    raise Away(self._sentence(error)) from error
+                await pause(0.1 * 2**retry)
+        raise AssertionError("unreachable")
+
+    async def _once(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        params: Mapping[str, str] | None,
+        form: Mapping[str, str] | None,
+    ) -> Answer:
+        CALLS.labels("registry", doing()).inc()
+        async with self._open().request(
+            method, url, headers=headers, params=params, data=form, max_redirects=REDIRECTS_MAX
+        ) as reply:
+            body = b""
+            if method != "HEAD":
+                limit = self._settings.registry_answer_max_bytes
+                async for chunk in reply.content.iter_any():
+                    body += chunk
+                    if len(body) > limit:
+                        raise Away(f"its answer is larger than {limit} bytes")
+            return Answer(reply.status, reply.headers, body)
+
+    def _sentence(self, error: Exception) -> str:
+        settings = self._settings
+        match error:
+            case aiohttp.ClientConnectorCertificateError():
+                why = getattr(error.certificate_error, "verify_message", "") or "it does not match"
+                return f"its certificate is not trusted ({why})"
+            case aiohttp.ClientSSLError() | ssl.SSLError():
+                return "it does not speak TLS as we do"
+            case aiohttp.ConnectionTimeoutError():
+                return f"no connection within {settings.registry_connect_seconds:g} s"
+            case TimeoutError():
+                return f"no answer within {settings.registry_read_seconds:g} s"
+            case aiohttp.ClientConnectorDNSError() | socket.gaierror():
+                return "its name is not known"
+            case aiohttp.TooManyRedirects():
+                return "it redirects in circles"
+            case aiohttp.InvalidURL() | UnicodeError():
+                return "its address, or one that it names, is not a URL"
+            case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError() | ConnectionResetError():
+                return "it broke off the connection"
+            case aiohttp.ClientConnectorError(os_error=OSError(errno=int(number))) if number > 0:
+                return os.strerror(number).lower()
+            case aiohttp.ClientResponseError():
+                return "it does not speak HTTP as we do"
+        return type(error).__name__
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+
+
+def retry_after(answer: Answer) -> float | None:
+    """When an answer wants to be asked again, in seconds; None where it does not say, or as a date."""
+    after = answer.headers.get("Retry-After", "").strip()
+    return float(after) if after.isascii() and after.isdecimal() else None
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether a moment later may be better: a broken or refused connection, not a timeout, not TLS."""
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError | TimeoutError):
+        return False
+    return isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | OSError)
+
+
+def _tls(settings: RegistrySettings) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if settings.registry_ca_file:
+        try:
+            context.load_verify_locations(Path(settings.registry_ca_file).expanduser())
+        except (OSError, ssl.SSLError) as error:
+            raise ValueError(f"BINDERY_REGISTRY_CA_FILE {settings.registry_ca_file} can't be used: {error}.") from error
+    if not settings.registry_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
