@@ -1,6 +1,6 @@
 """The builder's settings: what is built where, how much at once, and how long anything may take."""
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from services.builder.registry.settings import RegistrySettings
 
@@ -38,6 +38,28 @@ class BuilderSettings(RegistrySettings):
     )
     relist_seconds: float = Field(30.0, description="How often executions are compared with the builds' records.")
     job_poll_seconds: float = Field(0.05, description="How often a worker looks for jobs (arq polls).")
+
+    builder_image: str = Field(
+        "bindery-builder",
+        description="Image that runs repo2docker, made from deploy/images/builder (docker, kubernetes).",
+    )
+    build_push: bool = Field(True, description="Whether images are pushed; if not, they stay in the engine.")
+    build_user_name: str = Field("jovyan", description="Name of the user in the images (repo2docker).")
+    build_user_id: int = Field(1000, gt=0, description="Number of the user in the images (repo2docker).")
+    build_memory_limit: str = Field(
+        "", description="Memory of repo2docker's own container, as 512Mi or 2G; the engine bounds RUN steps, not this."
+    )
+    build_cpu_limit: float = Field(0.0, description="CPUs of repo2docker's own container; 0: no limit.")
+    build_line_max_bytes: int = Field(16384, description="Longest line of a build's log; what is longer is cut.")
+    repo2docker_appendix: str = Field("", description="Dockerfile text that is added to every image.")
+    repo2docker_extra_args: str = Field("", description="Further arguments of repo2docker, as a shell splits them.")
+    repo2docker_extra_config: str = Field("", description="Python that is added to repo2docker's configuration file.")
+    repo2docker_extra_envs: dict[str, str] = Field({}, description="Environment of repo2docker, as JSON; no secrets.")
+    git_credentials: SecretStr = Field(
+        SecretStr(""),
+        description="JSON: host of a repository to what git's credential helper says for it, "
+        "username=...\\npassword=... (repo2docker).",
+    )
 
     images_max_bytes: int = Field(20 * 2**30, description="Size of all images of the process executor together.")
     images_grace_seconds: float = Field(

@@ -1,0 +1,115 @@
+"""How an execution of repo2docker ended, read from its exit status and from the last lines that it said.
+
+The sentences are those of jupyter-repo2docker 2026.4.0, git, buildx (with Docker Engine 20.10 or a BuildKit of its
+own) and the classic builder.
+"""
+
+import re
+from collections.abc import Sequence
+
+from services.builder.executors.base import Finished
+from services.builder.executors.repo2docker import message_of
+
+TAIL_LINES = 100
+"""How many of the last lines tell all that can be told."""
+
+_KILLED = (137, 143)
+_OUT_OF_MEMORY_STEP = re.compile(r"(exit code|non-zero code): 137\b|cannot allocate memory")
+_NO_ENGINE = re.compile(
+    r"Cannot connect to the Docker daemon|error during connect|rpc error: code = Unavailable"
+    r"|error reading from server: EOF|failed to receive status"
+)
+_PUSH = re.compile(r"^ ?> (pushing |exporting to image)|failed to push|error pushing")
+_AWAY = re.compile(
+    r"connection refused|connection reset|no such host|no route to host|network is unreachable|timed? ?out|timeout"
+    r"|deadline exceeded|\bEOF\b|broken pipe|server misbehaving|HTTP (status: )?(5\d\d|429)|toomanyrequests"
+    r"|too many requests|Bad Gateway|Service Unavailable|Gateway Time|Internal Server Error|unavailable|unknown error",
+    re.IGNORECASE,
+)
+_FETCH = re.compile(
+    r"^Error during build: (Failed to clone|Failed to check out|Command '\['(git|hg)'"
+    r"|.*(HTTP Error|Errno|urlopen|Max retries))"
+    r"|^No matching content provider found"
+)
+_BUILDX = re.compile(r"^(ERROR: |error: failed to solve)")
+_NOISE = re.compile(r"^(-{6}|> |#\d+ |Error during build: Command)")
+_WORDS_MAX = 600
+
+
+def outcome(
+    exit_code: int, tail: Sequence[bytes], *, is_out_of_memory: bool = False, memory_limit: str = ""
+) -> Finished:
+    """How it ended, with a sentence that an author or an operator can act on.
+
+    `tail` are the last `TAIL_LINES` lines of output; `is_out_of_memory` is what the engine or the kubelet says of the
+    container, and `memory_limit` names the limit it had. A failed push is never `build_failed`: an author can do
+    nothing about it. An execution that was killed from outside, or lost its engine, is `build_lost`: it may be run
+    again.
+    """
+    if exit_code == 0:
+        return Finished(ok=True)
+    said = [message_of(raw) for raw in tail]
+    text = "\n".join(said)
+    error = next((message for message in reversed(said) if _BUILDX.match(message)), "")
+    if error and _is_push(said, error):
+        return _push_failed(error)
+    if error and _OUT_OF_MEMORY_STEP.search(error):
+        return _failed(
+            "build_out_of_memory",
+            "A step of the image's build was killed for memory (exit code 137). Its limit is the container engine's "
+            "own, not that of repo2docker's container",
+            _words(error),
+        )
+    if is_out_of_memory and (exit_code in _KILLED or "SIGKILL" in text):
+        limit = f"the limit of repo2docker's container, {memory_limit}" if memory_limit else "the machine's memory"
+        return _failed("build_out_of_memory", f"repo2docker itself was killed for memory: {limit}, was not enough", "")
+    if _NO_ENGINE.search(text):
+        return _failed("build_lost", "The container engine went away", _last_words(said, _NO_ENGINE))
+    if exit_code in _KILLED:
+        return _failed("build_lost", f"What ran the build was killed from outside (exit code {exit_code})", "")
+    return _failed_otherwise(exit_code, said, error)
+
+
+def _failed_otherwise(exit_code: int, said: list[str], error: str) -> Finished:
+    if exit_code in {126, 127}:
+        return _failed("builder_image_unavailable", "The builder image has no repo2docker", _last_words(said))
+    if any("must be installed" in message for message in said[-3:]):
+        return _failed("builder_image_unavailable", "The builder image lacks a program", _last_words(said))
+    if exit_code == 2 and any("error: " in message for message in said[-3:]):
+        return _failed("internal", "repo2docker refused its arguments", _last_words(said))
+    if not error and any(_FETCH.match(message) for message in said):
+        fatal = re.compile(r"^(fatal|error|remote): ")
+        return _failed("fetch_failed", "The repository can't be fetched", _last_words(said, fatal) or _last_words(said))
+    return _failed("build_failed", "repo2docker failed", _words(error) or _last_words(said))
+
+
+def _is_push(said: list[str], error: str) -> bool:
+    """Whether the step that buildx says failed, between its dashes, is that of pushing."""
+    at = len(said) - 1 - said[::-1].index(error)
+    return bool(_PUSH.search(error)) or any(_PUSH.search(message) for message in said[max(0, at - 4) : at])
+
+
+def _push_failed(error: str) -> Finished:
+    if _AWAY.search(error):
+        return _failed(
+            "registry_unavailable", "The image could not be pushed, as the registry does not answer", _words(error)
+        )
+    return _failed("push_denied", "The registry refused the image", _words(error))
+
+
+def _failed(code: str, sentence: str, words: str) -> Finished:
+    return Finished(ok=False, error_code=code, error_message=f"{sentence}: {words}" if words else f"{sentence}.")
+
+
+def _last_words(said: list[str], wanted: re.Pattern[str] | None = None) -> str:
+    """The last message that `wanted` finds; without it the last that is more than buildx's decoration."""
+    for message in reversed(said):
+        if wanted.search(message) if wanted else message and not _NOISE.match(message):
+            return _words(message)
+    return _words(next((message for message in reversed(said) if message), ""))
+
+
+def _words(message: str) -> str:
+    text = message.removeprefix("ERROR: ").removeprefix("Error during build: ").strip()
+    text = "".join(" " if ord(letter) < 32 else letter for letter in text.encode("utf-8", "replace").decode())
+    return text if len(text) <= _WORDS_MAX else f"{text[:_WORDS_MAX]} ..."
