@@ -61,7 +61,7 @@ class Admission:
     async def admit(self) -> None:
         """Give the free slots to the first in the queue."""
         names = ("waiting", "running", "repos", "version")
-        keys = [*(self._keys("{queue}:" + name) for name in names), self._keys("slots")]
+        keys = [*(self._keys("{queue}:" + name) for name in names), self._keys("slots"), self._keys("{queue}:limits")]
         args = [self._settings.build_capacity, self._settings.build_repo_cap, self._keys.prefix]
         _workers, *admitted = await self._attempts.scripts.run("admit", keys, args)
         for build_id in admitted:

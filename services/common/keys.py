@@ -58,6 +58,7 @@ FAMILIES = [
     Family("{queue}:running", "work", "builds that have a slot", "when none runs"),
     Family("{queue}:repos", "work", "the virtual time of each repository in the queue", "when none waits or runs"),
     Family("{queue}:version", "cache", "counts changes of the queue", "none; one key"),
+    Family("{queue}:limits", "cache", "slots, capacity and cap that were last admitted by", "none; one key"),
     Family(
         "{queue}:abandoned", "work", "builds that nobody waits for, with the time to stop them", "when none is left"
     ),

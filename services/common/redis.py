@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import random
+import re
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import Any, TypeVar
@@ -103,13 +104,28 @@ async def patiently(call: Callable[[], Awaitable[T]], *, seconds: float) -> T:
         pause = min(1.0, pause * 2)
 
 
+_SHARED = re.compile(r"\A-- shared (\w+)\n")
+
+
+def _with_shared(source: str) -> str:
+    """A script, behind the functions that it shares with others, if its first line names some: Lua in Redis can't."""
+    if (found := _SHARED.match(source)) is None:
+        return source
+    return (files("services.common.scripts") / "shared" / f"{found[1]}.lua").read_text() + source
+
+
 class Scripts:
-    """Lua scripts of a package, run by their hash and loaded where Redis doesn't know them."""
+    """Lua scripts of a package, run by their hash and loaded where Redis doesn't know them.
+
+    One that begins with `-- shared <name>` may call the functions of `services/common/scripts/shared/<name>.lua`.
+    """
 
     def __init__(self, redis: Redis, package: str) -> None:
         self._redis = redis
         self._source = {
-            p.name.removesuffix(".lua"): p.read_text() for p in files(package).iterdir() if p.name.endswith(".lua")
+            p.name.removesuffix(".lua"): _with_shared(p.read_text())
+            for p in files(package).iterdir()
+            if p.name.endswith(".lua")
         }
         self._sha: dict[str, str] = {}
 

@@ -49,6 +49,9 @@ class ServiceSettings(BaseSettings):
     lease_renew_seconds: float = Field(2.0, description="How often a process says that it is alive.")
     sweep_interval_seconds: float = Field(1.0, description="How often the sweeper looks for dead processes.")
     reread_seconds: float = Field(5.0, description="How often a followed stream is read again without a wake-up.")
+    queue_tick_seconds: float = Field(
+        0.2, description="Shortest time between two looks at the places of waiting builds."
+    )
     record_ttl_seconds: float = Field(
         7 * 86400.0, description="How long finished builds, launches and servers are remembered."
     )

@@ -14,6 +14,7 @@ from services.common.health import Health
 from services.common.keys import Keys
 from services.common.leases import Adopt, Member, Sweep
 from services.common.logstore import LogStore, log_store
+from services.common.places import Places
 from services.common.records import Records
 from services.common.redis import connect, patiently, refuse_cluster
 from services.common.settings import ServiceSettings
@@ -32,6 +33,7 @@ class Stage:
     logs: LogStore
     upkeep: Redis
     """Connections apart from those of the work, so that a rush of that keeps no lease from being renewed."""
+    places: Places
 
     async def redis_answers(self) -> None:
         """A health check: raises when Redis does not answer."""
@@ -57,7 +59,10 @@ async def open_stage(
     )  # fmt: skip
     records = Records(redis, keys, bus, settings)
     facts = Facts(redis, keys, ttl_seconds=settings.fact_ttl_seconds, tombstone_seconds=settings.fact_tombstone_seconds)
-    stage = Stage(settings, redis, keys, bus, records, facts, log_store(redis, keys, settings), upkeep)
+    places = Places(
+        redis, keys, tick_seconds=settings.queue_tick_seconds, reread_seconds=settings.reread_seconds
+    )  # fmt: skip
+    stage = Stage(settings, redis, keys, bus, records, facts, log_store(redis, keys, settings), upkeep, places)
     try:
         await patiently(lambda: refuse_cluster(redis), seconds=settings.redis_patience_seconds)
         await patiently(records.scripts.load, seconds=settings.redis_patience_seconds)
@@ -69,6 +74,14 @@ async def open_stage(
         await subscriber.aclose()
         await upkeep.aclose()
         await redis.aclose()
+
+
+@contextlib.asynccontextmanager
+async def told_places(stage: Stage) -> AsyncIterator[None]:
+    """Keep the places of waiting builds up to date, for who watches them, until the block ends."""
+    await stage.bus.listen(stage.places.channel, stage.places.heard)
+    async with running(stage.places.run()):
+        yield
 
 
 @contextlib.asynccontextmanager

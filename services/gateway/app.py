@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from services.common.health import Health
 from services.common.leases import Member
-from services.common.stage import membership, open_stage, running
+from services.common.stage import membership, open_stage, running, told_places
 from services.common.version import VERSION
 from services.common.web import create_service
 from services.gateway.badges import PrebuiltReplies
@@ -32,7 +32,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_stage(settings, health, hears="s") as stage:
+        async with open_stage(settings, health, hears="s") as stage, told_places(stage):
             stages = Stages(settings)
             try:
                 made = Launches(stage, stages, settings)

@@ -21,7 +21,7 @@ class Streams:
 
     def _stream(self, position: Position, form: str) -> LaunchStream:
         render = render_v1 if form == "v1" else render_facade
-        return LaunchStream(self._stage.bus, self._stage.logs, position, form, render)
+        return LaunchStream(self._stage.bus, self._stage.logs, position, form, render, self._stage.places)
 
     def v1(self, position: Position) -> LaunchResponse:
         """The stream of `GET /api/v1/launches/{id}/events`."""

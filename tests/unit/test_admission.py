@@ -114,7 +114,7 @@ async def test_nothing_is_left_of_a_queue_that_is_empty(redis: Redis, valkey: Va
             await builder.end(build)
             await builder.admission.store_log(build.build_id or "")
         left = {key.decode().removeprefix(builder.stage.keys("")) for key in await redis.keys("*{queue}*")}
-        assert left == {"{queue}:version"}
+        assert left == {"{queue}:version", "{queue}:limits"}
         assert not await redis.keys("*waiters*")
 
 

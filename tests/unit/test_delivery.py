@@ -6,10 +6,11 @@ from typing import Any, cast
 
 from starlette.types import Message
 
+from services.common.topic_stream import Listener
 from services.gateway.clock import Clock
 from services.gateway.delivery import LaunchResponse
 from services.gateway.settings import GatewaySettings
-from services.gateway.splice import LaunchStream, Listener, Piece
+from services.gateway.splice import LaunchStream, Piece
 
 
 class Ended:

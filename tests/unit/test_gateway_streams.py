@@ -11,10 +11,11 @@ from services.common.keys import Topic
 from services.common.models import Event, Phase, Server, ServerId, ServerState, TopicRef
 from services.common.records import Claimed
 from services.common.stage import Stage
+from services.common.topic_stream import Listener
 from services.gateway.clock import BURST, FEW, Client, Clock
 from services.gateway.delivery import LaunchResponse
 from services.gateway.settings import GatewaySettings
-from services.gateway.splice import LaunchStream, Listener, Piece, Position
+from services.gateway.splice import LaunchStream, Piece, Position
 from services.gateway.wire import render_v1
 from tests.unit.test_records import TOPIC, created
 

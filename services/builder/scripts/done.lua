@@ -4,7 +4,7 @@ redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('DEL', KEYS[2])
 redis.call('SADD', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[7], ARGV[1])
-redis.call('INCR', KEYS[6])
+redis.call('PUBLISH', KEYS[6], redis.call('INCR', KEYS[6]))
 if redis.call('ZCARD', KEYS[4]) == 0 and redis.call('HLEN', KEYS[1]) == 0 then redis.call('DEL', KEYS[5]) end
 redis.call('PUBLISH', ARGV[2], 'slot')
 return 1

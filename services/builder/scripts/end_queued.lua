@@ -15,5 +15,5 @@ redis.call('HDEL', KEYS[4], ARGV[1])
 redis.call('DEL', KEYS[6])
 redis.call('SADD', KEYS[7], ARGV[1])
 redis.call('SREM', KEYS[8], 'b:' .. ARGV[1])
-redis.call('INCR', KEYS[5])
+redis.call('PUBLISH', KEYS[5], redis.call('INCR', KEYS[5]))
 return 1

@@ -23,6 +23,6 @@ local virtual = math.max(tonumber(redis.call('HGET', KEYS[3], ':now') or '0'), t
 redis.call('HSET', KEYS[3], ARGV[7], virtual + 1)
 local arrival = redis.call('HINCRBY', KEYS[3], ':arrivals', 1) % 1000000
 redis.call('ZADD', KEYS[2], virtual + arrival / 10000000, ARGV[4] .. '-' .. n)
-redis.call('INCR', KEYS[4])
+redis.call('PUBLISH', KEYS[4], redis.call('INCR', KEYS[4]))
 redis.call('PUBLISH', ARGV[13], 'queued')
 return {'started', tostring(n)}
