@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.common.errors import BinderyError
+from services.common.git_advertisement import refs_advertised
 from services.common.git_process import Finished, Git, OnLine, git_version
 from services.common.git_submodules import MAX_DEPTH, MAX_SUBMODULES, Submodule, place_of, submodules_of
 from services.common.git_urls import WEB, Remote, git_url, is_full_sha, locate, submodule_url
@@ -15,6 +16,8 @@ from services.common.outbound import CheckedClient
 __all__ = ["WEB", "fetch_repository", "git_url", "git_version", "is_full_sha", "ls_remote"]
 
 GIB = 2**30
+ADVERTISEMENT_BYTES = 256 * 1024
+"""How much of a server's first answer is read: a repository with more refs than that holds is asked by git itself."""
 _ABSENT = ("not found", "does not exist", "not appear to be a git repository", "is this a git repository", "Username")
 _REFUSES_SHAS = ("unadvertised object", "not valid", "dumb http transport", "not support shallow")
 _ALL_REFS = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*", "+refs/*:refs/bindery/*")
@@ -35,7 +38,9 @@ async def ls_remote(
     """
     try:
         async with asyncio.timeout(timeout_seconds), CheckedClient(policy, total_seconds=timeout_seconds) as client:
-            remote = await locate(url, client, allowed_protocols)
+            remote = await locate(url, client, allowed_protocols, body_bytes=ADVERTISEMENT_BYTES)
+            if (refs := refs_advertised(remote.said, patterns)) is not None:
+                return refs
             with tempfile.TemporaryDirectory(prefix="bindery-git-") as home:
                 git = Git(Path(home), allowed_protocols, memory_bytes=GIB)
                 done = await git.run("ls-remote", "-q", "--", remote.url, *patterns, config=remote.config)

@@ -18,10 +18,14 @@ _PORTS = {"git": 9418, "ssh": 22}
 
 @dataclass(frozen=True)
 class Remote:
-    """What git is told: a URL, and the settings that hold it to the address that was checked."""
+    """What git is told: a URL, and the settings that hold it to the address that was checked.
+
+    `said` is what the server there answered, where that was asked for and is short.
+    """
 
     url: str
     config: tuple[tuple[str, str], ...] = ()
+    said: bytes = b""
 
 
 def is_full_sha(ref: str) -> bool:
@@ -82,8 +86,12 @@ def submodule_url(parent: str, url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, "/" + "/".join([*path, *steps]), "", ""))
 
 
-async def locate(url: str, client: CheckedClient, allowed_protocols: frozenset[str] = WEB) -> Remote:
+async def locate(
+    url: str, client: CheckedClient, allowed_protocols: frozenset[str] = WEB, *, body_bytes: int = 0
+) -> Remote:
     """Find out where `url` leads, all redirects followed and checked, and pin the address.
+
+    What the server says there is kept if it is no longer than `body_bytes`.
 
     Raises `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found` (nothing public there),
     `rate_limited`, `provider_unavailable`.
@@ -94,7 +102,7 @@ async def locate(url: str, client: CheckedClient, allowed_protocols: frozenset[s
         return Remote(url)
     if parts.scheme not in WEB:
         return await _locate_elsewhere(url, client)
-    found = await client.follow(url.rstrip("/") + _INFO_REFS)
+    found = await client.follow(url.rstrip("/") + _INFO_REFS, body_bytes=body_bytes)
     if found.status in {401, 403, 404, 410} or not found.url.endswith(_INFO_REFS):
         tried = f" ({found.host} answered {found.status})" if found.status >= 400 else ""
         raise BinderyError("ref_not_found", f"There is no public git repository at {url}{tried}.")
@@ -107,7 +115,7 @@ async def locate(url: str, client: CheckedClient, allowed_protocols: frozenset[s
         )
     if found.status != 200:
         raise BinderyError("provider_unavailable", f"{found.host} answered {found.status} for {url}.")
-    return Remote(found.url.removesuffix(_INFO_REFS), _pinned(found.host, found.port, found.address))
+    return Remote(found.url.removesuffix(_INFO_REFS), _pinned(found.host, found.port, found.address), found.body)
 
 
 def _pinned(host: str, port: int, address: str) -> tuple[tuple[str, str], ...]:

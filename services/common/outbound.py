@@ -44,7 +44,10 @@ class Reply:
 
 @dataclass(frozen=True)
 class CheckedUrl:
-    """Where a URL leads in the end: the URL that answered with `status`, and the address that it was reached at."""
+    """Where a URL leads in the end: the URL that answered with `status`, and the address that it was reached at.
+
+    `body` is what it answered, where that was asked for and is short; else empty.
+    """
 
     url: str
     host: str
@@ -52,6 +55,7 @@ class CheckedUrl:
     address: str
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
 
 
 def checked_url(text: str) -> httpx.URL:
@@ -164,9 +168,13 @@ class CheckedClient:
                     raise BinderyError("provider_unavailable", f"{final.host} sent more than {max_bytes} bytes.")
             return Reply(response.status, _headers(response), bytes(body), str(final))
 
-    async def follow(self, url: str, *, headers: Mapping[str, str] | None = None) -> CheckedUrl:
-        """Follow the redirects of `url` to their end, without reading what stands there. Raises as `get` does."""
+    async def follow(self, url: str, *, headers: Mapping[str, str] | None = None, body_bytes: int = 0) -> CheckedUrl:
+        """Follow the redirects of `url` to their end; what stands there is read if it is no longer than `body_bytes`.
+
+        Raises as `get` does.
+        """
         async with self._answer(url, headers or {}) as (final, response):
+            body = await _short(response, body_bytes) if body_bytes else b""
             peer = response.extensions["network_stream"].get_extra_info("server_addr")
             return CheckedUrl(
                 url=str(final),
@@ -175,6 +183,7 @@ class CheckedClient:
                 address=str(peer[0]),
                 status=response.status,
                 headers=_headers(response),
+                body=body,
             )
 
     @asynccontextmanager
@@ -226,6 +235,16 @@ class CheckedClient:
 
 def _headers(response: httpcore.Response) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+
+
+async def _short(response: httpcore.Response, max_bytes: int) -> bytes:
+    """The body, or nothing where it is longer."""
+    body = bytearray()
+    async for chunk in response.aiter_stream():
+        body += chunk
+        if len(body) > max_bytes:
+            return b""
+    return bytes(body)
 
 
 def _location(url: httpx.URL, response: httpcore.Response) -> httpx.URL | None:

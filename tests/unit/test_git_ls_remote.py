@@ -25,6 +25,12 @@ def forge(tmp_path: Path) -> Iterator[Forge]:
         yield forge
 
 
+@pytest.fixture(autouse=True, params=["the first answer is enough", "git asks itself"])
+def _who_asks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "git asks itself":
+        monkeypatch.setattr(git, "ADVERTISEMENT_BYTES", 0)
+
+
 async def failure(url: str, policy: NetworkPolicy = LOOPBACK, timeout_seconds: float = 20.0) -> BinderyError:
     with pytest.raises(BinderyError) as failed:
         await ls_remote(url, policy=policy, timeout_seconds=timeout_seconds)
@@ -69,7 +75,7 @@ async def test_git_itself_follows_no_redirect(forge: Forge, monkeypatch: pytest.
     forge.create_repo("org", "repo", {"a": "1"})
     located = git_urls.locate
 
-    async def then_moved(*arguments: object) -> object:
+    async def then_moved(*arguments: object, **_options: object) -> object:
         remote = await located(*arguments)  # type: ignore[arg-type]
         forge.pages["/org/repo/info/refs"] = Page(302, {"Location": f"{forge.url}/secret/info/refs"})
         return remote
