@@ -1,0 +1,90 @@
+"""The images of the docker and cluster tests: made where nothing can be pulled, kept under a hash of their inputs."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+PREFIX = "bindery-tests"
+CHECKOUT = Path(__file__).resolve().parents[2]
+BUILDER = CHECKOUT / "deploy" / "images" / "builder"
+JUPYTER = Path(__file__).parent / "images" / "jupyter"
+SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+SUITE = "trixie"
+_SECONDS = 600
+
+
+def ensure(host: str, cache: Path) -> tuple[str, str, str]:
+    """Names of the base, the builder and the jupyter image, each made now unless the engine has it."""
+    base = _base(host, cache)
+    return base, _built(host, "builder", BUILDER, base), _built(host, "jupyter", JUPYTER, base)
+
+
+def _base(host: str, cache: Path) -> str:
+    """Debian, from this machine's own sources and trusting what it trusts; where it is no Debian, pulled."""
+    if os.geteuid() != 0 or not shutil.which("mmdebstrap") or not SOURCES.exists():
+        name = f"debian:{SUITE}-slim"
+        if not _has(host, name):
+            _run(host, ["docker", "pull", name])
+        return name
+    text = SOURCES.read_text().replace("bookworm", SUITE)
+    settings = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout.splitlines()
+    checks = "".join(
+        f"{line}\n" for line in settings if line.startswith(("Acquire::Check-Date", "Acquire::Check-Valid"))
+    )
+    name = _name("base", text.encode(), checks.encode(), CERTIFICATES.read_bytes(), b"1")
+    if _has(host, name):
+        return name
+    (cache / "debian.sources").write_text(text)
+    (cache / "apt.conf").write_text(checks)
+    make = [
+        "mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", "--include=ca-certificates",
+        f"--customize-hook=cp {CERTIFICATES} $1{CERTIFICATES}",
+        f"--customize-hook=cp {cache}/apt.conf $1/etc/apt/apt.conf.d/99machine",
+        "--customize-hook=rm -rf $1/usr/share/doc/* $1/usr/share/locale/* $1/usr/share/man/*",
+        SUITE, f"{cache}/base.tar", f"{cache}/debian.sources",
+    ]  # fmt: skip
+    _run(host, make)
+    _forget(host, "base")
+    _run(host, ["docker", "import", "--change", f"ENV PIP_CERT={CERTIFICATES}", f"{cache}/base.tar", name])
+    (cache / "base.tar").unlink()
+    return name
+
+
+def _built(host: str, kind: str, folder: Path, base: str) -> str:
+    parts = [path.read_bytes() for path in sorted(folder.iterdir())]
+    name = _name(kind, base.encode(), *parts)
+    if not _has(host, name):
+        _forget(host, kind)
+        build = ["docker", "build", "--network", "host", "--build-arg", f"BASE={base}", "--tag", name, str(folder)]
+        _run(host, build)
+    return name
+
+
+def _name(kind: str, *parts: bytes) -> str:
+    digest = hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+    return f"{PREFIX}/{kind}:{digest[:12]}"
+
+
+def _has(host: str, name: str) -> bool:
+    found = subprocess.run(
+        ["docker", "image", "inspect", name], env={**os.environ, "DOCKER_HOST": host}, capture_output=True, check=False
+    )
+    return found.returncode == 0
+
+
+def _forget(host: str, kind: str) -> None:
+    """Remove what was made of other inputs before."""
+    environ = {**os.environ, "DOCKER_HOST": host}
+    command = ["docker", "images", "--quiet", f"{PREFIX}/{kind}"]
+    if found := subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout.split():
+        subprocess.run(["docker", "rmi", "--force", *set(found)], env=environ, capture_output=True, check=False)
+
+
+def _run(host: str, command: list[str]) -> None:
+    # The classic builder needs no plug-in, and takes an image that only the engine has for a base.
+    environ = {**os.environ, "DOCKER_HOST": host, "DOCKER_BUILDKIT": "0"}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
