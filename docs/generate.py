@@ -23,6 +23,7 @@ from deploy.local.parts import HUB_CONFIG, plan_parts
 from deploy.local.settings import CHECKOUT
 from deploy.local.settings import Settings as UpSettings
 from docs.advice import ADVICE
+from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.settings import BuilderSettings
 from services.common.errors import KINDS, ErrorKind
 from services.common.keys import FAMILIES
@@ -42,6 +43,7 @@ GROUPS: Sequence[tuple[str, type[BaseSettings], str]] = (
     ("Gateway", GatewaySettings, "Read by each gateway."),
     ("Resolver", ResolverSettings, "Read by the resolver."),
     ("Builder", BuilderSettings, "Read by the builder's API and by its workers."),
+    ("Jobs on Kubernetes", KubernetesSettings, "Read by builder workers and API with the `kubernetes` executor."),
     ("Launcher", LauncherSettings, "Read by the launcher."),
 )
 
@@ -107,7 +109,7 @@ def settings_page() -> str:
         "another way.\n",
     ]
     for title, kind, meaning in GROUPS:
-        inherited = set(ServiceSettings.model_fields) if kind not in {ServiceSettings, UpSettings} else set()
+        inherited = {name for base in kind.__bases__ for name in getattr(base, "model_fields", {})}
         rows = [_setting(name, field, preset) for name, field in kind.model_fields.items() if name not in inherited]
         parts.append(f"## {title}\n\n{meaning}\n\n{_settings_table(rows, forced)}")
     rows = [Named(name, _hub_defaults().get(name, "none"), meaning) for name, meaning in HUB.items()]

@@ -15,12 +15,30 @@ def make_executor(settings: BuilderSettings) -> tuple[Executor, Images]:
     """
     if settings.executor == "process":
         return _process(settings)
+    if settings.executor == "kubernetes":
+        return _kubernetes(settings)
     found = {point.name: point for point in entry_points(group="bindery.executors")}
     if settings.executor not in found:
-        known = ", ".join(sorted({"process", *found}))
+        known = ", ".join(sorted({"kubernetes", "process", *found}))
         raise ValueError(f"BINDERY_EXECUTOR is {settings.executor!r}; there are: {known}.")
     made: tuple[Executor, Images] = found[settings.executor].load()(settings)
     return made
+
+
+def _registry(settings: BuilderSettings) -> Images:
+    """The registry that images are pushed to."""
+    from services.builder.registry import registry_images
+    from services.builder.registry.settings import RegistrySettings
+
+    known = {name: getattr(settings, name) for name in RegistrySettings.model_fields if hasattr(settings, name)}
+    return registry_images(RegistrySettings(**known))
+
+
+def _kubernetes(settings: BuilderSettings) -> tuple[Executor, Images]:
+    from services.builder.executors.kubernetes.executor import KubernetesExecutor
+    from services.builder.executors.kubernetes.settings import KubernetesSettings
+
+    return KubernetesExecutor(KubernetesSettings.of(settings)), _registry(settings)
 
 
 def _process(settings: BuilderSettings) -> tuple[Executor, Images]:

@@ -1,0 +1,194 @@
+"""Following one run: its log as it comes, what is in its way, and how it ended."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from services.builder.executors.base import (
+    Attempt,
+    Batch,
+    ExecutionVanishedError,
+    ExecutorUnavailableError,
+    Finished,
+    Line,
+)
+from services.builder.executors.kubernetes.api import Api, ApiError
+from services.builder.executors.kubernetes.jobs import Jobs
+from services.builder.executors.kubernetes.logs import LogReader, Position, Unfolding
+from services.builder.executors.kubernetes.manifest import job_name
+from services.builder.executors.kubernetes.obstacles import Obstacle, Patience, obstacle_of
+from services.builder.executors.kubernetes.settings import KubernetesSettings
+from services.builder.executors.kubernetes.states import PodState
+from services.builder.executors.kubernetes.view import Seen, View
+from services.builder.executors.outcomes import outcome
+
+BATCH_SECONDS = 0.05
+_TICK_SECONDS = 1.0
+_TIMEOUT = "DeadlineExceeded"
+_LOG_GONE = "The end of the log is missing: the pod is gone.\n"
+
+
+class Following:
+    """One worker's look at one Job, from a position on."""
+
+    def __init__(
+        self, api: Api, jobs: Jobs, view: View, settings: KubernetesSettings, attempt: Attempt, position: str
+    ) -> None:
+        self._api, self._jobs, self._view, self._settings = api, jobs, view, settings
+        self._attempt, self._job = attempt, job_name(attempt.name)
+        self._log = Unfolding(Position.parse(position), line_max_bytes=settings.build_line_max_bytes)
+        self._reader: LogReader | None = None
+        self._read_since_end = self._is_drained = False
+        self._read_again_at = 0.0
+        self._pause_seconds = 0.2
+        self._retry_at = 0.0
+        self._ended_at: float | None = None
+        self._patience = Patience(settings.kubernetes_settle_seconds)
+
+    async def news(self) -> AsyncIterator[Batch | Finished]:
+        """What comes, and the end. Raises `ExecutionVanishedError`, `ExecutorUnavailableError`."""
+        with self._view.following(self._job) as wake:
+            await self._view.ready()
+            try:
+                while True:
+                    wake.clear()
+                    self._view.check()
+                    if lines := self._read_log(wake):
+                        yield self._batch(*lines)
+                    told = await self._look()
+                    if isinstance(told, Line):
+                        yield self._batch(told)
+                    elif told is not None:
+                        if told.ok and not self._is_drained:
+                            yield self._batch(Line("gap", _LOG_GONE))
+                        yield told
+                        return
+                    await self._wait(wake)
+            finally:
+                if self._reader:
+                    await self._reader.aclose()
+
+    def _batch(self, *lines: Line) -> Batch:
+        return Batch(lines, str(self._log.position))
+
+    async def _wait(self, wake: asyncio.Event) -> None:
+        try:
+            async with asyncio.timeout(_TICK_SECONDS):
+                await wake.wait()
+            await asyncio.sleep(BATCH_SECONDS)  # what comes in quick succession goes out as one batch
+        except TimeoutError:
+            pass
+
+    # The log
+
+    def _read_log(self, wake: asyncio.Event) -> list[Line]:
+        pod = self._view.seen(self._job).pod
+        reader = self._reader
+        lines = self._log.feed(reader.take()) if reader else []
+        if lines:
+            self._pause_seconds = 0.2
+        if reader and reader.has_ended:
+            self._reader = None
+            if reader.is_whole and self._read_since_end:
+                lines += self._log.end()
+                self._is_drained = True
+            self._read_again_at = time.monotonic() + self._pause_seconds
+            self._pause_seconds = min(5.0, 2 * self._pause_seconds)
+        has_log = pod is not None and pod.has_started and not pod.is_gone
+        if pod and has_log and self._reader is None and not self._is_drained:
+            if (is_over := pod.exit_code is not None) and not self._read_since_end:
+                self._read_again_at = 0.0  # at once: the pod may be removed any time now
+            if time.monotonic() >= self._read_again_at:
+                self._read_since_end = is_over
+                self._log = self._log.resumed()
+                self._reader = LogReader(self._api, self._settings, pod.name, self._log.position, wake)
+        return lines
+
+    # How it goes
+
+    async def _look(self) -> Line | Finished | None:
+        seen = self._view.seen(self._job)
+        if seen.job is None and seen.pod is None:
+            return self._patience.meet(await self._missing())
+        if seen.pod and (ended := await self._ended(seen, seen.pod)):
+            return ended
+        if seen.job and (seen.pod is None or seen.pod.is_gone) and (ended := self._ended_without_pod(seen)):
+            return ended
+        return self._patience.meet(obstacle_of(seen, self._settings))
+
+    async def _missing(self) -> Obstacle | None:
+        """The watch has no such Job: it is too new, it was refused, or it is gone."""
+        if refused := self._jobs.refused(self._attempt):
+            if time.monotonic() < self._retry_at:
+                return refused
+            self._retry_at = time.monotonic() + self._settings.kubernetes_probe_seconds
+            return None if await self._jobs.retry(self._attempt) else refused
+        if await self._jobs.read(self._job) is None:
+            raise ExecutionVanishedError("its Job is gone")
+        return None
+
+    async def _ended(self, seen: Seen, pod: PodState) -> Finished | None:
+        """How the pod ended, once its log is read as far as it can be; None while it has not."""
+        is_taken_away = pod.is_gone or pod.deleting_since is not None or pod.is_disrupted
+        if pod.exit_code is None and not pod.has_ended:
+            lost = self._settings.kubernetes_lost_seconds + self._settings.kubernetes_grace_seconds
+            if pod.deleting_since and time.time() - pod.deleting_since > lost:
+                raise ExecutionVanishedError("its pod was deleted, and the node does not say that it is gone")
+            return None
+        if pod.exit_code is not None and not self._is_drained and not pod.is_gone and not self._gave_up_reading():
+            return None
+        if pod.exit_code == 0:
+            return Finished(ok=True)
+        if pod.reason == "Evicted":
+            return Finished(False, "build_evicted", f"The build was evicted from its node: {pod.message}")
+        is_out_of_memory = pod.exit_reason == "OOMKilled"
+        if pod.exit_code is None or (is_taken_away and not is_out_of_memory):
+            return self._taken_away(seen, pod)
+        tail = await self._tail(pod)
+        return outcome(pod.exit_code, tail, is_out_of_memory=is_out_of_memory, memory_limit=pod.memory_limit or "")
+
+    def _gave_up_reading(self) -> bool:
+        """Whether the log of a pod that has ended could not be read for so long that it never will."""
+        self._ended_at = self._ended_at or time.monotonic()
+        return time.monotonic() - self._ended_at > self._settings.kubernetes_lost_seconds
+
+    def _taken_away(self, seen: Seen, pod: PodState) -> Finished | None:
+        """The pod was deleted, preempted, or shut down with its node: by its Job's deadline, or by someone else."""
+        job = seen.job
+        if job and job.failure == _TIMEOUT:
+            return self._timeout()
+        self._ended_at = self._ended_at or time.monotonic()
+        is_late = time.monotonic() - self._ended_at > self._settings.kubernetes_lost_seconds
+        if job and not job.is_gone and job.failure is None and not is_late:
+            return None  # the Job says presently why
+        if job and job.is_gone:
+            raise ExecutionVanishedError("its Job was deleted")
+        why = f" ({pod.reason or pod.message})" if pod.reason or pod.message else ""
+        raise ExecutionVanishedError(f"its pod was taken away{why}")
+
+    def _ended_without_pod(self, seen: Seen) -> Finished | None:
+        job = seen.job
+        if job is None:
+            return None
+        if job.is_complete:
+            return Finished(ok=True)
+        if job.failure == _TIMEOUT:
+            return self._timeout()
+        if job.is_gone:
+            raise ExecutionVanishedError("its Job was deleted")
+        if job.failure is not None:
+            raise ExecutionVanishedError(f"its pod is gone ({job.failure})")
+        return None
+
+    def _timeout(self) -> Finished:
+        seconds = self._settings.deadline_seconds
+        return Finished(False, "build_timeout", f"The Job was not done after {seconds} s.")
+
+    async def _tail(self, pod: PodState) -> list[bytes]:
+        """The last lines of the log, those told by another worker included."""
+        if pod.is_gone:
+            return list(self._log.tail)
+        try:
+            return list(await self._jobs.tail(pod.name)) or list(self._log.tail)
+        except (ApiError, ExecutorUnavailableError):
+            return list(self._log.tail)

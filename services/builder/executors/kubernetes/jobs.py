@@ -1,0 +1,200 @@
+"""Jobs and their Secrets: made, claimed, looked for and deleted, always by name or label at the API server itself."""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+
+from services.builder.executors.base import Attempt, ExecutorUnavailableError
+from services.builder.executors.kubernetes.api import Api, ApiError, Json
+from services.builder.executors.kubernetes.manifest import (
+    CONFIG_FILE,
+    Command,
+    installation_label,
+    job_name,
+    job_of,
+    preferred_node,
+    secret_of,
+)
+from services.builder.executors.kubernetes.obstacles import QUOTA, Obstacle, quota_obstacle
+from services.builder.executors.kubernetes.settings import KubernetesSettings
+from services.builder.executors.kubernetes.states import BUILD_ID, CONTAINER, EPOCH, INSTALLATION, JobState, PodState
+from services.builder.executors.kubernetes.view import JOBS, PODS
+from services.builder.executors.outcomes import TAIL_LINES
+from services.builder.executors.repo2docker import PROGRAM, arguments, config_text, environment
+from services.common.errors import BinderyError
+from services.common.logging import get_logger
+
+log = get_logger(__name__)
+
+SECRETS = "/api/v1/namespaces/{namespace}/secrets"
+_PAGE = "500"
+
+
+class Jobs:
+    """The Jobs of one installation. Every call may raise `ExecutorUnavailableError`."""
+
+    def __init__(self, api: Api, settings: KubernetesSettings) -> None:
+        self._api, self._settings = api, settings
+        self._refused: dict[str, Obstacle] = {}
+
+    async def ensure(self, attempt: Attempt) -> None:
+        """Make the Job and its Secret where they are missing. One that a quota refuses is `refused`.
+
+        The Job comes first: whoever dies in between leaves a Job that ends by its deadline and goes by its TTL, and a
+        Secret is never without an owner. Its pod waits for the Secret. Raises `BinderyError`.
+        """
+        name, command = job_name(attempt.name), self._command(attempt)
+        if (found := await self.read(name)) is None:
+            node = await self._sticky_node(attempt)
+            secret = f"{name}-{secrets.token_hex(4)}"
+            body = job_of(attempt, command, self._settings, secret=secret, node=node)
+            try:
+                found = JobState.of(await self._api.call("POST", JOBS, body=body))
+                log.info("job_created", job=name, build_id=attempt.build_id)
+            except ApiError as error:
+                if error.status == 403 and QUOTA in error.message:
+                    self._refused[name] = quota_obstacle(error.message, self._settings)
+                    return
+                if error.status != 409:
+                    raise _refusal(error) from None
+                if (found := await self.read(name)) is None:
+                    raise ExecutorUnavailableError(f"the Job {name} is being replaced") from None
+        self._refused.pop(name, None)
+        if not found.is_ended:
+            await self._give_secret(found, command)
+        await self._raise_epoch(found, attempt.epoch)
+
+    def refused(self, attempt: Attempt) -> Obstacle | None:
+        """Why the attempt's Job could not be made."""
+        return self._refused.get(job_name(attempt.name))
+
+    async def retry(self, attempt: Attempt) -> bool:
+        """Try again to make a Job that was refused; whether it is there now."""
+        await self.ensure(attempt)
+        return self.refused(attempt) is None
+
+    async def read(self, name: str) -> JobState | None:
+        """A Job by its name."""
+        try:
+            return JobState.of(await self._api.call("GET", f"{JOBS}/{name}"))
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise _refusal(error) from None
+
+    async def list(self, build_id: str = "") -> Sequence[JobState]:
+        """This installation's Jobs, or those of one attempt."""
+        return [JobState.of(raw) for raw in await self._list(JOBS, build_id)]
+
+    async def pods(self, build_id: str) -> Sequence[PodState]:
+        """The pods of one attempt."""
+        return [PodState.of(raw) for raw in await self._list(PODS, build_id)]
+
+    async def delete(self, name: str) -> None:
+        """Delete a Job with what it owns; fine if it is gone."""
+        body = {"propagationPolicy": "Background"}
+        try:
+            await self._api.call("DELETE", f"{JOBS}/{name}", body=body)
+        except ApiError as error:
+            if error.status != 404:
+                raise _refusal(error) from None
+
+    async def until_gone(self, build_id: str, seconds: float) -> None:
+        """Wait until no pod of an attempt is left. Raises `ExecutorUnavailableError` when one stays."""
+        wait_seconds = 0.1
+        try:
+            async with asyncio.timeout(seconds):
+                while await self.pods(build_id):
+                    await asyncio.sleep(wait_seconds)
+                    wait_seconds = min(1.0, 2 * wait_seconds)
+        except TimeoutError:
+            raise ExecutorUnavailableError(f"a pod of {build_id} is not gone after {seconds:.0f} s") from None
+
+    async def tail(self, pod: str) -> Sequence[bytes]:
+        """The last lines of a pod's log."""
+        query = {"container": CONTAINER, "tailLines": str(TAIL_LINES)}
+        quiet = self._settings.kubernetes_read_timeout_seconds
+        content = b""
+        async with self._api.stream(f"{PODS}/{pod}/log", query, quiet_seconds=quiet) as chunks:
+            while chunk := await chunks.read():
+                content = (content + chunk)[-16 * 2**20 :]
+        return content.splitlines()
+
+    async def trouble(self) -> str | None:
+        """What is wrong, as far as a cheap question shows it."""
+        try:
+            await self._api.call("GET", JOBS, query={"limit": "1", "resourceVersion": "0"})
+        except (ApiError, ExecutorUnavailableError) as error:
+            return str(error)
+        return None
+
+    def _command(self, attempt: Attempt) -> Command:
+        made = environment(attempt, self._settings)
+        return Command(
+            image=self._settings.builder_image,
+            arguments=[PROGRAM, *arguments(attempt, self._settings, config_path=CONFIG_FILE)],
+            environment=made.plain,
+            secrets=made.secret,
+            config=config_text(attempt, self._settings),
+        )
+
+    async def _give_secret(self, job: JobState, command: Command) -> None:
+        if job.secret is None:
+            return
+        try:
+            await self._api.call("POST", SECRETS, body=secret_of(job, command, self._settings))
+        except ApiError as error:
+            if error.status == 403 and QUOTA in error.message:
+                raise ExecutorUnavailableError(f"its Secret is refused ({error.message})") from None
+            if error.status != 409:
+                raise _refusal(error) from None
+
+    async def _raise_epoch(self, job: JobState, epoch: int) -> None:
+        """See to it that the Job says the highest epoch that asked for it."""
+        while job.epoch < epoch:
+            try:
+                raw = await self._api.call("GET", f"{JOBS}/{job.name}")
+                if (job := JobState.of(raw)).epoch >= epoch:
+                    return
+                change = {"resourceVersion": raw["metadata"]["resourceVersion"], "annotations": {EPOCH: str(epoch)}}
+                job = JobState.of(await self._api.call("PATCH", f"{JOBS}/{job.name}", body={"metadata": change}))
+            except ApiError as error:
+                if error.status == 404:
+                    return
+                if error.status != 409:  # else another has changed it in between
+                    raise _refusal(error) from None
+
+    async def _list(self, path: str, build_id: str) -> Sequence[Json]:
+        selector = f"{INSTALLATION}={installation_label(self._settings.installation_id)}"
+        if build_id:
+            selector += f",{BUILD_ID}={build_id}"
+        found: list[Json] = []
+        token = ""
+        while True:
+            query = {"labelSelector": selector, "limit": _PAGE} | ({"continue": token} if token else {})
+            try:
+                reply = await self._api.call("GET", path, query=query)
+            except ApiError as error:
+                raise _refusal(error) from None
+            found += reply.get("items") or []
+            if not (token := reply["metadata"].get("continue", "")):
+                return found
+
+    async def _sticky_node(self, attempt: Attempt) -> str | None:
+        """The node that this repository's builds prefer, among those with an engine; None where that can't be said."""
+        if not self._settings.kubernetes_sticky_builds:
+            return None
+        query = {"labelSelector": self._settings.kubernetes_engine_selector}
+        try:
+            reply = await self._api.call("GET", PODS, query=query)
+        except ApiError as error:
+            raise _refusal(error) from None
+        nodes = {raw["spec"].get("nodeName") for raw in reply.get("items") or []} - {None}
+        return preferred_node(attempt.repo_url, sorted(nodes))
+
+
+def _refusal(error: ApiError) -> Exception:
+    """What an answer means that no repetition changes, or only an operator."""
+    if error.status in {400, 413, 422}:
+        return BinderyError("internal", f"Kubernetes refuses the build's Job: {error.message}")
+    return ExecutorUnavailableError(f"the API server refuses ({error.message})")

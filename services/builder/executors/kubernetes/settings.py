@@ -1,0 +1,119 @@
+"""What the `kubernetes` executor can be told. BinderHub's name for a setting stands in its description's brackets."""
+
+from typing import Any, Self
+
+from pydantic import Field
+
+from services.builder.settings import BuilderSettings
+
+TOLERATIONS = [
+    {"key": key, "operator": "Equal", "value": "user", "effect": "NoSchedule"}
+    for key in ("hub.jupyter.org/dedicated", "hub.jupyter.org_dedicated")
+]
+"""BinderHub's: builds may run where users' servers do."""
+
+
+class KubernetesSettings(BuilderSettings):
+    """The builder's settings, and those of its Jobs. Names and quantities are Kubernetes' own."""
+
+    kubernetes_config: str = Field(
+        "", description="A kubeconfig file; empty: KUBECONFIG, else the pod's own service account, else ~/.kube/config."
+    )
+    kubernetes_context: str = Field("", description="The kubeconfig's context; empty: its current one.")
+    kubernetes_namespace: str = Field(
+        "", description="Where Jobs run [build_namespace]; empty: the namespace of this pod or of the context."
+    )
+    kubernetes_connect_timeout_seconds: float = Field(3.0, description="Connecting to the API server.")
+    kubernetes_read_timeout_seconds: float = Field(10.0, description="One call of the API server.")
+    kubernetes_connections: int = Field(16, description="Calls that one process makes of the API server at once.")
+    kubernetes_probe_seconds: float = Field(
+        5.0, description="After how long a silence of the API server it is asked whether it is there."
+    )
+    kubernetes_relist_seconds: float = Field(300.0, description="How often what is watched is listed anew.")
+    kubernetes_log_quiet_seconds: float = Field(300.0, description="A log stream silent for so long is opened again.")
+
+    kubernetes_image_pull_secrets: list[str] = Field([], description="Secrets to pull the builder image with.")
+    kubernetes_image_pull_policy: str = Field(
+        "IfNotPresent", description="When the builder image is pulled: IfNotPresent, Always or Never."
+    )
+    kubernetes_command: list[str] = Field(
+        [], description="Runs in the Job before repo2docker's arguments; empty: the image's own entry point."
+    )
+    kubernetes_docker_host: str = Field(
+        "unix:///var/run/docker.sock",
+        description="The engine [docker_host]: a socket on the node (unix://), tcp://host:port, or empty for none.",
+    )
+    kubernetes_docker_tls_secret: str = Field(
+        "", description="Secret with ca.pem, cert.pem and key.pem for an engine at tcp://."
+    )
+    kubernetes_push_secret: str = Field(
+        "", description="Secret whose config.json is Docker's, to push with [push_secret]; empty: none."
+    )
+    kubernetes_home: str = Field(
+        "/root", description="Home of the builder image's user: .docker/config.json goes there."
+    )
+
+    kubernetes_resources: dict[str, dict[str, str]] = Field(
+        {}, description="Requests and limits of the pod; what a RUN step uses is the engine's, and not in it."
+    )
+    kubernetes_node_selector: dict[str, str] = Field({}, description="Labels of the nodes that builds run on.")
+    kubernetes_tolerations: list[dict[str, Any]] = Field(TOLERATIONS, description="Taints that builds tolerate.")
+    kubernetes_affinity: dict[str, Any] | None = Field(
+        None, description="Affinity of the pod; none: builds keep away from each other where they can."
+    )
+    kubernetes_sticky_builds: bool = Field(
+        False,
+        description="Builds of one repository prefer one node, where the engine has their layers [sticky_builds].",
+    )
+    kubernetes_engine_selector: str = Field(
+        "component=image-builder,app=binder", description="Labels of the engine's pods, for sticky builds."
+    )
+    kubernetes_priority_class: str = Field("", description="Priority class of the pod.")
+    kubernetes_service_account: str = Field("", description="Service account of the pod; its token is never mounted.")
+    kubernetes_pod_security_context: dict[str, Any] = Field({}, description="Security context of the pod.")
+    kubernetes_security_context: dict[str, Any] = Field(
+        {"allowPrivilegeEscalation": False}, description="Security context of the builder container."
+    )
+    kubernetes_labels: dict[str, str] = Field(
+        {}, description="More labels for Jobs and pods, for network policies above all."
+    )
+    kubernetes_annotations: dict[str, str] = Field({}, description="More annotations for Jobs and pods.")
+    kubernetes_host_network: bool = Field(False, description="Whether the pod uses its node's network.")
+
+    kubernetes_deadline_seconds: float = Field(
+        0.0, description="The Job's own deadline; 0: BINDERY_BUILD_TIMEOUT_SECONDS. It holds with no worker alive, too."
+    )
+    kubernetes_ttl_seconds: int = Field(
+        7200, ge=3600, description="How long an ended Job stays if nobody removes it: an hour or more."
+    )
+    kubernetes_grace_seconds: int = Field(2, description="How long a pod that is stopped may take to end by itself.")
+    kubernetes_settle_seconds: float = Field(
+        3.0, description="How long something is in a build's way before its log says so."
+    )
+    kubernetes_unschedulable_seconds: float = Field(
+        600.0, description="How long a build waits for a node with room [as long as an autoscaler takes]."
+    )
+    kubernetes_image_pull_seconds: float = Field(
+        300.0, description="How long a builder image that can't be pulled is waited for."
+    )
+    kubernetes_quota_seconds: float = Field(
+        600.0, description="How long a build waits for room in its namespace's quota."
+    )
+    kubernetes_start_seconds: float = Field(
+        300.0, description="How long anything else may keep a pod from starting: a volume, a Secret, its node."
+    )
+    kubernetes_lost_seconds: float = Field(
+        60.0, description="How long a deleted pod may stay before its node is thought dead, and the build vanished."
+    )
+
+    @classmethod
+    def of(cls, settings: BuilderSettings) -> Self:
+        """These settings, where a builder's are given; the rest is read from the environment."""
+        if isinstance(settings, cls):
+            return settings
+        return cls(**{name: getattr(settings, name) for name in type(settings).model_fields})
+
+    @property
+    def deadline_seconds(self) -> int:
+        """The Job's `activeDeadlineSeconds`."""
+        return max(1, round(self.kubernetes_deadline_seconds or self.build_timeout_seconds))

@@ -1,0 +1,153 @@
+"""What the API server tells of Jobs, pods and events, reduced to what a build needs to know."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Self
+
+Json = dict[str, Any]
+
+INSTALLATION = "bindery/installation"
+BUILD_ID = "bindery/build-id"
+RUN = "bindery/run"
+EPOCH = "bindery/epoch"
+CONTAINER = "builder"
+
+
+@dataclass(frozen=True)
+class JobState:
+    """A Job. `failure` is the reason of its failing, known before its pods are gone."""
+
+    name: str
+    uid: str
+    build_id: str
+    epoch: int
+    secret: str | None
+    is_complete: bool = False
+    failure: str | None = None
+    is_ended: bool = False
+    is_gone: bool = False
+
+    @classmethod
+    def of(cls, raw: Json) -> Self:
+        meta, spec = raw["metadata"], raw["spec"]["template"]["spec"]
+        conditions = {
+            one["type"]: one.get("reason", "")
+            for one in raw.get("status", {}).get("conditions") or []
+            if one.get("status") == "True"
+        }
+        secrets = (one["secret"]["secretName"] for one in spec.get("volumes") or [] if one["name"] == "build")
+        epoch = (meta.get("annotations") or {}).get(EPOCH, "0")
+        return cls(
+            name=meta["name"],
+            uid=meta["uid"],
+            build_id=(meta.get("labels") or {}).get(BUILD_ID, ""),
+            epoch=int(epoch) if epoch.isdigit() else 0,
+            secret=next(secrets, None),
+            is_complete="Complete" in conditions or "SuccessCriteriaMet" in conditions,
+            failure=conditions.get("Failed", conditions.get("FailureTarget")),
+            is_ended="Complete" in conditions or "Failed" in conditions,
+        )
+
+    @property
+    def owner(self) -> str:
+        """The name that wakes its followers."""
+        return self.name
+
+    def gone(self) -> Self:
+        return replace(self, is_gone=True)
+
+
+@dataclass(frozen=True)
+class PodState:
+    """A Job's pod. Times are Unix seconds."""
+
+    name: str
+    job: str
+    build_id: str
+    phase: str
+    created: float
+    reason: str = ""
+    message: str = ""
+    deleting_since: float | None = None
+    is_disrupted: bool = False
+    unschedulable: str | None = None
+    waiting: str = ""
+    waiting_message: str = ""
+    has_started: bool = False
+    exit_code: int | None = None
+    exit_reason: str = ""
+    memory_limit: str | None = None
+    is_gone: bool = False
+
+    @classmethod
+    def of(cls, raw: Json) -> Self:
+        meta, status = raw["metadata"], raw.get("status", {})
+        labels = meta.get("labels") or {}
+        conditions = {one["type"]: one for one in status.get("conditions") or []}
+        scheduled = conditions.get("PodScheduled", {})
+        is_stuck = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
+        containers = status.get("containerStatuses") or []
+        state = next((one.get("state") or {} for one in containers if one["name"] == CONTAINER), {})
+        waiting, ended = state.get("waiting") or {}, state.get("terminated")
+        container = next(one for one in raw["spec"]["containers"] if one["name"] == CONTAINER)
+        deleted = meta.get("deletionTimestamp")
+        grace = meta.get("deletionGracePeriodSeconds") or 0  # the stamp lies at the end of the grace
+        return cls(
+            name=meta["name"],
+            job=labels.get("batch.kubernetes.io/job-name") or labels.get("job-name", ""),
+            build_id=labels.get(BUILD_ID, ""),
+            phase=status.get("phase", "Pending"),
+            created=_seconds(meta["creationTimestamp"]),
+            reason=status.get("reason", ""),
+            message=status.get("message", ""),
+            deleting_since=_seconds(deleted) - grace if deleted else None,
+            is_disrupted=conditions.get("DisruptionTarget", {}).get("status") == "True",
+            unschedulable=scheduled.get("message", "") if is_stuck else None,
+            waiting=waiting.get("reason", ""),
+            waiting_message=waiting.get("message", ""),
+            has_started="running" in state or ended is not None,
+            exit_code=ended["exitCode"] if ended else None,
+            exit_reason=ended.get("reason", "") if ended else "",
+            memory_limit=(container.get("resources") or {}).get("limits", {}).get("memory"),
+        )
+
+    @property
+    def owner(self) -> str:
+        """The Job, whose name wakes its followers."""
+        return self.job
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether none of its processes can run any more."""
+        return self.is_gone or self.phase in {"Succeeded", "Failed"}
+
+    def gone(self) -> Self:
+        return replace(self, is_gone=True)
+
+
+@dataclass(frozen=True)
+class Warned:
+    """The newest warning about a Job or one of its pods."""
+
+    name: str
+    about: str
+    reason: str
+    message: str
+
+    @classmethod
+    def of(cls, raw: Json) -> Self:
+        return cls(
+            raw["metadata"]["name"], raw["involvedObject"]["name"], raw.get("reason", ""), raw.get("message", "")
+        )
+
+    @property
+    def owner(self) -> str:
+        """What it is about: a Job, or a pod named for its Job with a suffix of its own."""
+        return self.about
+
+    def gone(self) -> Self:
+        return self
+
+
+def _seconds(stamp: str) -> float:
+    return datetime.fromisoformat(stamp).astimezone(UTC).timestamp()
