@@ -49,6 +49,7 @@ ADVICE = {
     "executor_unavailable": "The Kubernetes API server or the container engine did not answer for "
     "`BINDERY_OUTAGE_PATIENCE_SECONDS`. Builds that were running go on there.",
     "build_lost": "Launch again. Several in a row: look at the worker's log and at the machine's memory.",
+    "build_stopped": "Ask whoever runs this Bindery why; launch again if they say so.",
     "build_queue_full": "Wait and try again. The operator adds workers (`BINDERY_WORKERS`, `BINDERY_BUILD_SLOTS`).",
     "builder_unavailable": "Look at `logs/builder.log` in the data folder.",
     "registry_unavailable": "Look whether the registry answers; nothing is rebuilt meanwhile.",

@@ -9,7 +9,7 @@ from services.builder.parts import open_builder
 from services.builder.routes import router
 from services.builder.settings import BuilderSettings
 from services.common.health import Health
-from services.common.stage import membership
+from services.common.stage import membership, told_places
 from services.common.web import create_service
 
 
@@ -21,6 +21,7 @@ def create_app(settings: BuilderSettings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with (
             open_builder(settings, health) as parts,
+            told_places(parts.stage),
             membership(parts.stage, "builder", on_sweep=parts.admission.sweep),
         ):
             health.add("Workers", parts.admission.trouble)

@@ -56,8 +56,11 @@ class Attempts:
         number = await self._stage.redis.get(self._keys.attempt(key))
         return number is not None and int(number) > int(attempt)
 
-    async def start(self, image: str, request: BuildRequest) -> Build:
+    async def start(self, image: str, request: BuildRequest, *, after: BuildId | None = None) -> Build:
         """Begin the next attempt, or join the one that someone else has just begun.
+
+        `after` is the attempt that is to be followed by another: one that was begun meanwhile is returned even if it
+        has ended already, so that many who ask at once begin one.
 
         Raises `BinderyError("build_queue_full")` when too many wait already.
         """
@@ -68,6 +71,8 @@ class Attempts:
         while True:
             number = await self._stage.redis.get(attempt_key)
             current = int(number) if number is not None else await self._highest(key)
+            if after not in {None, f"{key}-{current}"} and (read := await self.read(f"{key}-{current}")):
+                return read[0]
             now = time.time()
             build = Build(
                 build_id=BuildId(f"{key}-{current + 1}"),
@@ -112,10 +117,13 @@ class Attempts:
         keys = [self._keys.record(topic), self._keys.waiters(build_id), self._keys("{queue}:abandoned")]
         await self.scripts.run("leave", keys, [build_id, launch_ref, due, int(stop)])
 
-    async def ask_to_stop(self, build_id: str, reason: str) -> bool:
-        """Ask for a build to be stopped, in the step that finds that nobody waits for it. False when somebody does."""
+    async def ask_to_stop(self, build_id: str, error: BinderyError, *, although_waited_for: bool = False) -> bool:
+        """Ask for a build to be stopped, in the step that finds that nobody waits for it. False when somebody does.
+
+        `error` is what it is to end with.
+        """
         keys = [self._keys.record(topic_of(build_id)), self._keys.waiters(build_id)]
-        return bool(await self.scripts.run("cancel", keys, [reason]))
+        return bool(await self.scripts.run("cancel", keys, [error.detail, error.code, int(although_waited_for)]))
 
     async def end_queued(self, build: Build, state: BuildState, error: BinderyError) -> bool:
         """End a build that nobody owns. False when somebody does, or it has ended already."""

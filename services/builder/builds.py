@@ -4,15 +4,18 @@ import time
 
 from services.builder.attempts import Attempts, topic_of
 from services.builder.images import Images
+from services.builder.log import LogLine, Part
 from services.builder.names import image_name
 from services.builder.settings import BuilderSettings
-from services.common.entries import BEGIN, Entry
+from services.common.cancels import Cancels
+from services.common.entries import Entry
 from services.common.errors import AUTHOR_CODES, BinderyError
 from services.common.facts import ImageFact
 from services.common.logging import get_logger
 from services.common.logstore import stream_entries
-from services.common.models import Build, BuildInput, BuildRequest, BuildState
+from services.common.models import Build, BuildInput, BuildQueue, BuildRequest, BuildState, WorkerSlots
 from services.common.stage import Stage
+from services.common.topic_stream import TopicStream, render_plain
 
 log = get_logger(__name__)
 
@@ -23,6 +26,7 @@ class Builds:
     def __init__(self, stage: Stage, settings: BuilderSettings, attempts: Attempts, images: Images) -> None:
         self._stage, self._settings = stage, settings
         self._attempts, self._images = attempts, images
+        self._cancels = Cancels(stage, "b", stage.keys.wake("builder"))
 
     async def ensure(self, request: BuildRequest) -> Build:
         """The build of a repository's image: on its way, there already, lately failed, or queued just now.
@@ -45,7 +49,7 @@ class Builds:
             return known.updated(digest=found.digest) if known else self._already_there(image, found.digest, request)
         if current and self._is_remembered(current) and request.replaces != current.build_id:
             return current
-        build = await self._attempts.start(image, request)
+        build = await self._attempts.start(image, request, after=current.build_id if current else None)
         log.info("build_queued", build_id=build.build_id, image=image, launch_ref=request.launch_ref)
         return build
 
@@ -70,10 +74,45 @@ class Builds:
         """A build by its id. Raises `BinderyError("not_found")`."""
         if (found := await self._attempts.read(build_id)) is None:
             raise BinderyError("not_found", f"There is no build {build_id}, or it was too long ago.")
-        return found[0]
+        return await self.placed(found[0])
 
-    async def log(self, build_id: str, after: str = BEGIN) -> list[Entry]:
-        """What a build has said so far, beyond a position: from its stream, or from the log store once it has ended."""
+    async def placed(self, build: Build) -> Build:
+        """A build with its place in the queue, while it waits for a slot."""
+        if build.state is not BuildState.QUEUED or not build.build_id:
+            return build
+        place = (await self._stage.places.of(build.build_id)).get(build.build_id)
+        return build.updated(queue=place.queue if place else None)
+
+    def events(self, build_id: str) -> TopicStream:
+        """What happens to a build, from its beginning or any position on."""
+        stage = self._stage
+        return TopicStream(
+            stage.bus, stage.logs, topic_of(build_id), "build", render_plain, prefix=build_id, places=stage.places
+        )
+
+    async def queue(self, *, with_names: bool) -> BuildQueue:
+        """How the queue stands; `with_names` says which worker is which."""
+        keys = self._stage.keys
+        names = [keys("{queue}:waiting"), keys("{queue}:running"), keys("slots")]
+        depth, oldest_ms, running, *rest = await self._attempts.scripts.run("queue", names, [keys.prefix])
+        workers = [
+            WorkerSlots(name=name.decode() if with_names else None, slots=slots, running=owned)
+            for name, slots, owned in zip(rest[::3], rest[1::3], rest[2::3], strict=True)
+        ]
+        return BuildQueue(
+            depth=depth,
+            oldest_waiting_seconds=max(0.0, time.time() - int(oldest_ms) / 1000) if oldest_ms else None,
+            running=running,
+            capacity=min(self._settings.build_capacity, sum(worker.slots for worker in workers)),
+            workers=workers,
+        )
+
+    async def log(self, build_id: str, part: Part) -> list[LogLine]:
+        """A part of what a build has said so far. Raises `BinderyError("not_found")`, `ValueError` for no position."""
+        return part.of(await self._entries(build_id, part.entry))
+
+    async def _entries(self, build_id: str, after: str) -> list[Entry]:
+        """What is stored of a log, beyond a position: in its stream, or in the log store once it has ended."""
         if await self._stage.redis.exists(self._stage.keys.events(topic_of(build_id))):
             return await stream_entries(self._stage.redis, self._stage.keys, topic_of(build_id), after)
         if (found := await self._stage.logs.read(build_id, after)) is None:
@@ -86,9 +125,34 @@ class Builds:
 
     async def cancel_unwanted(self, build_id: str) -> None:
         """End a build that nobody waits for any more: at once while it is queued, else by asking its worker."""
-        reason = "Nobody waits for this build any more."
+        error = BinderyError("cancelled", "Nobody waits for this build any more.")
         found = await self._attempts.read(build_id)
-        if found is None or not await self._attempts.ask_to_stop(build_id, reason):
-            return
-        if not await self._attempts.end_queued(found[0], BuildState.CANCELLED, BinderyError("cancelled", reason)):
-            await self._stage.redis.publish(self._stage.keys.wake("builder"), f"cancel {build_id}")
+        if found and await self._attempts.ask_to_stop(build_id, error):
+            await self._end(found[0], error)
+
+    async def cancel(self, build_id: str, *, by_operator: bool) -> bool:
+        """Cancel a build; only the operator may while launches wait for it, and these fail then.
+
+        True when it has ended, False when its worker was asked to stop it.
+
+        Raises `BinderyError`: `not_found`, or `conflict` when it has ended or launches wait for it.
+        """
+        build = await self.read(build_id)
+        error = BinderyError("cancelled", "The build was cancelled.")
+        if by_operator:
+            error = BinderyError("build_stopped", "The operator of this Bindery stopped the build.")
+        if not await self._attempts.ask_to_stop(build_id, error, although_waited_for=by_operator):
+            build = await self.read(build_id)
+            if build.is_live:
+                raise BinderyError("conflict", f"{build.waiting} launches wait for this build: cancel those instead.")
+        if not build.is_live:
+            raise BinderyError("conflict", f"The build is {build.state} already.")
+        log.info("build_cancelled", build_id=build_id, code=error.code)
+        return await self._end(build, error)
+
+    async def _end(self, build: Build, error: BinderyError) -> bool:
+        """End a build that is to stop: at once while nobody owns it, else by its worker, who is woken."""
+        ended = await self._attempts.end_queued(build, BuildState.CANCELLED, error)
+        if not ended:
+            await self._cancels.tell(build.build_id or "")
+        return ended

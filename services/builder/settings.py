@@ -17,6 +17,11 @@ class BuilderSettings(RegistrySettings):
     build_queue_max_seconds: float = Field(
         3600.0, description="How long a build waits for a slot before it is given up."
     )
+    operator_token: SecretStr = Field(
+        SecretStr(""),
+        description="Who sends this as Bindery-Operator-Token may cancel builds that launches wait for; empty: nobody.",
+    )
+    keepalive_seconds: float = Field(25.0, description="A silent stream says that it lives this often.")
     build_timeout_seconds: float = Field(3600.0, description="Hard maximum of one build.")
     build_stall_seconds: float = Field(1200.0, description="How long a running build may say nothing.")
     build_runs_max: int = Field(

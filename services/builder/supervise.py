@@ -86,7 +86,7 @@ class Supervision:
                 found = await self._until_cancelled()
             if found is None:
                 await self._stop()
-                await self._ended(BuildState.CANCELLED, BinderyError("cancelled", await self._reason()))
+                await self._ended(BuildState.CANCELLED, await self._why_cancelled())
             else:
                 await self._built(found.digest, "Built image, launching...\n")
         except TimeoutError:
@@ -254,9 +254,10 @@ class Supervision:
         except Exception as error:
             log.exception("stop_failed", build_id=self.build.build_id, error=str(error))
 
-    async def _reason(self) -> str:
+    async def _why_cancelled(self) -> BinderyError:
         key = self.stage.keys.record(topic_of(self.build.build_id or ""))
-        raw = await patiently(
-            lambda: self.stage.redis.hget(key, "cancel"), seconds=self.settings.redis_patience_seconds
+        reason, code = await patiently(
+            lambda: self.stage.redis.hmget(key, "cancel", "cancel_code"), seconds=self.settings.redis_patience_seconds
         )
-        return raw.decode() if raw else "The build was cancelled."
+        known = code.decode() if code and code.decode() in KINDS else "cancelled"
+        return BinderyError(known, reason.decode() if reason else "The build was cancelled.")

@@ -20,6 +20,7 @@ from services.builder.attempts import topic_of
 from services.builder.parts import BuilderParts, open_builder
 from services.builder.settings import BuilderSettings
 from services.builder.supervise import Supervision
+from services.common.cancels import Cancels
 from services.common.health import Health
 from services.common.leases import Member
 from services.common.logging import bound_contextvars, configure_logging, get_logger
@@ -39,6 +40,7 @@ class BuilderWorker:
         self._parts, self._settings = parts, settings
         self._stage = parts.stage
         self._running: dict[str, Supervision] = {}
+        self.cancels = Cancels(parts.stage, "b", parts.stage.keys.wake("builder"))
         self.member: Member | None = None
 
     async def supervise(self, _ctx: dict[str, Any], argument: str) -> None:
@@ -53,9 +55,7 @@ class BuilderWorker:
         if found is None:
             return
         claimed, stored = found
-        cancelled = asyncio.Event()
-        if stored.get("cancel"):
-            cancelled.set()
+        cancelled = self.cancels.expect(build_id, is_asked=bool(stored.get("cancel")))
         supervision = self._running[build_id] = Supervision(
             self._stage, self._settings, self._parts.executor, self._parts.images,
             claimed, stored.model(Build), stored, cancelled,
@@ -72,6 +72,7 @@ class BuilderWorker:
                 await asyncio.gather(task, return_exceptions=True)
                 raise
             finally:
+                self.cancels.forget(build_id, cancelled)
                 if self._running.get(build_id) is supervision:
                     del self._running[build_id]
             if not task.cancelled():
@@ -87,20 +88,9 @@ class BuilderWorker:
 
     def heard(self, message: bytes) -> None:
         """Something on the builder's channel: perhaps a cancel for a build that is supervised here."""
-        word, _, build_id = message.decode().partition(" ")
-        if word == "cancel" and (supervision := self._running.get(build_id)):
-            supervision.cancelled.set()
+        self.cancels.heard(message)
         if self.member:
             self.member.wake()
-
-    async def watch_cancels(self) -> None:
-        """Look for cancels whose message was missed."""
-        while True:
-            await pause(self._settings.reread_seconds)
-            with contextlib.suppress(*AWAY):
-                for build_id, supervision in list(self._running.items()):
-                    if await self._stage.redis.hexists(self._stage.keys.record(topic_of(build_id)), "cancel"):
-                        supervision.cancelled.set()
 
     async def offer_slots(self) -> None:
         """Say how many builds this process can supervise; repeated under each name that it gets.
@@ -181,7 +171,7 @@ async def run(settings: BuilderSettings) -> None:
             await parts.stage.bus.listen(parts.stage.keys.wake("builder"), worker.heard)
             tasks = [
                 asyncio.create_task(work)
-                for work in (server.serve(), worker.run_arq(), worker.watch_cancels(), stop.wait())
+                for work in (server.serve(), worker.run_arq(), worker.cancels.watch(), stop.wait())
             ]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             log.info("handing_over", builds=len(worker._running))

@@ -2,6 +2,7 @@
 
 import hmac
 
+from pydantic import SecretStr
 from starlette.requests import Request
 
 from services.common.errors import BinderyError
@@ -23,6 +24,22 @@ def require_secrets(settings: ServiceSettings, service: str) -> None:
             f"The {service} can't start: set BINDERY_INSTALLATION_SECRET to a secret of {SECRET_MIN_LENGTH} characters "
             "or more, the same for gateway and launcher, as `openssl rand -hex 32` makes one."
         )
+
+
+OPERATOR_HEADER = "Bindery-Operator-Token"
+
+
+def is_operator(expected: SecretStr, given: str) -> bool:
+    """Whether a request is the operator's: `given` is what it has in the header of that name.
+
+    Raises `BinderyError("forbidden")` for a token that is not the operator's, or where the installation has none.
+    """
+    if not given:
+        return False
+    secret = expected.get_secret_value().encode()
+    if not secret or not hmac.compare_digest(given.encode(), secret):
+        raise BinderyError("forbidden", f"What {OPERATOR_HEADER} has is not the token of this Bindery's operator.")
+    return True
 
 
 class ServiceToken:

@@ -120,6 +120,7 @@ _KINDS = [
         retry_after_seconds=60,
     ),
     ErrorKind("build_lost", "The build vanished", 500, "building", Mover.OPERATOR, can_retry=True),
+    ErrorKind("build_stopped", "The operator stopped the build", 409, "building", Mover.OPERATOR, can_retry=True),
     ErrorKind(
         "build_queue_full",
         "Too many builds are waiting",

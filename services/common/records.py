@@ -30,8 +30,11 @@ Noun = Build | Launch | Server
 
 
 BOOKKEEPING = frozenset(
-    {"v", "epoch", "claim", "owner", "seq", "last", "lines", "bytes", "live", "head", "final", "seen", "cancel"}
-)
+    {
+        "v", "epoch", "claim", "owner", "seq", "last", "lines", "bytes", "live", "head", "final",
+        "seen", "cancel", "cancel_code",
+    }
+)  # fmt: skip
 """Fields that the scripts keep, or that others than the owner write."""
 
 
@@ -217,6 +220,10 @@ class Records:
         """The noun, or None where there is none."""
         raw = await patiently(lambda: self.redis.hgetall(self.keys.record(topic)), seconds=self.patience_seconds)
         return Stored.of(topic, raw) if raw else None
+
+    async def note(self, topic: Topic, name: str, value: str) -> bool:
+        """Set a field that others than the owner write. False where there is no such noun: none is begun by this."""
+        return bool(await self.scripts.run("note", [self.keys.record(topic)], [name, value]))
 
     async def create(
         self,

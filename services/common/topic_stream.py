@@ -3,7 +3,9 @@
 A position in a topic is `<entry>.<number of events of it that were delivered>`.
 """
 
+import asyncio
 import contextlib
+import json
 import re
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol
@@ -19,6 +21,15 @@ Render = Callable[[dict[str, Any], bool], bytes | None]
 """The bytes of one event's `data:` in a format, or None where the format leaves it out. The flag: it stands in a
 topic that is spliced into another."""
 
+HIDDEN = frozenset({"terminal", "opens", "v"})
+"""Fields of events that are for us alone."""
+
+
+def render_plain(event: dict[str, Any], _is_spliced: bool) -> bytes:
+    """An event as it is, in the format of v1."""
+    return json.dumps({name: value for name, value in event.items() if name not in HIDDEN}).encode()
+
+
 PIECE_BYTES = 64 * 1024
 """A piece grows no further than by the entry that takes it past this size."""
 
@@ -33,6 +44,24 @@ class Listener(Protocol):
     has_news: bool
 
     def news(self) -> None: ...
+
+
+class Wakened:
+    """A listener that is waited on."""
+
+    def __init__(self) -> None:
+        self.has_news = True
+        self._news = asyncio.Event()
+
+    def news(self) -> None:
+        """There is more."""
+        self.has_news = True
+        self._news.set()
+
+    async def wait(self) -> None:
+        """Wait for news."""
+        await self._news.wait()
+        self._news.clear()
 
 
 def split_position(text: str) -> tuple[str, int]:
@@ -51,6 +80,18 @@ def right_before(entry: str) -> str:
     if not ms and not seq:
         return BEGIN
     return f"{ms}-{seq - 1}" if seq else f"{ms - 1}-{_LAST}"
+
+
+def place_in(name: str, event_id: str) -> tuple[str, int] | None:
+    """Where to go on in the stream of the topic `name` behind an `id:` of it; None for what is no such id."""
+    topic, _, position = event_id.strip().partition("~")
+    try:
+        entry, events = split_position(position)
+    except ValueError:
+        return None
+    if topic != name:
+        return None
+    return (entry, events) if events else (right_before(entry), 0)
 
 
 class TopicStream:

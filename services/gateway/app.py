@@ -46,7 +46,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
                     made.member = member
                     await stage.bus.listen(stage.keys.wake("gateway"), made.heard)
                     leaving = _leave(app.state.exiting, clock, member)
-                    async with running(made.watch_cancels(), made.keep_followed_alive(), leaving):
+                    async with running(made.cancels.watch(), made.keep_followed_alive(), leaving):
                         yield
             finally:
                 await stages.aclose()

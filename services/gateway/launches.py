@@ -9,6 +9,7 @@ import time
 from collections import deque
 from typing import Any
 
+from services.common.cancels import Cancels
 from services.common.errors import BinderyError
 from services.common.facts import Known
 from services.common.ids import launch_ref, new_launch_id
@@ -45,7 +46,7 @@ class Launches:
 
     def __init__(self, stage: Stage, stages: Stages, settings: GatewaySettings) -> None:
         self._stage, self._stages, self._settings = stage, stages, settings
-        self._asked: dict[str, asyncio.Event] = {}
+        self.cancels = Cancels(stage, "l", stage.keys.wake("gateway"))
         self._conductors: dict[str, Conductor] = {}
         self._ended: deque[str] = deque()
         self.member: Member | None = None
@@ -113,9 +114,7 @@ class Launches:
         conductor = Conductor(self._stage, self._stages, self._settings, claimed, launch, known)
         conductor.begun.is_adopted = claimed.epoch > 1
         self._conductors[launch.launch_id] = conductor
-        asked = self._asked[launch.launch_id] = asyncio.Event()
-        if cancelled:
-            asked.set()
+        asked = self.cancels.expect(launch.launch_id, is_asked=cancelled)
         with bound_contextvars(launch_ref=launch.launch_ref):
             work: dict[str, asyncio.Task[Any]] = {
                 "story": asyncio.create_task(_see_through(conductor), name="story"),
@@ -135,7 +134,7 @@ class Launches:
                 for task in work.values():
                     task.cancel()
                 await asyncio.gather(*work.values(), conductor.begun.drop(), return_exceptions=True)
-                self._asked.pop(launch.launch_id, None)
+                self.cancels.forget(launch.launch_id, asked)
                 self._remember(launch.launch_id)
                 await self._stage.bus.disown(topic_of(launch.launch_id))
 
@@ -194,18 +193,22 @@ class Launches:
                         await self._seen(topic)
 
     async def _seen(self, topic: Topic) -> None:
-        key = self._stage.keys.record(topic)
-        if await self._stage.redis.exists(key):
-            await self._stage.redis.hset(key, "seen", repr(time.time()))
+        await self._stage.records.note(topic, "seen", repr(time.time()))
 
     async def read(self, launch_id: str, principal: str) -> Launch:
-        """A launch, for who may see it. Reading counts as watching. Raises `BinderyError("not_found")`."""
+        """A launch, for who may see it, with its place in a queue. Reading counts as watching.
+
+        Raises `BinderyError("not_found")`.
+        """
         stored = await self._stage.records.read(topic_of(launch_id))
         launch = stored.model(Launch) if stored else None
         if launch is None or not (launch.principal.startswith("anon:") or launch.principal == principal):
             raise BinderyError("not_found", "There is no such launch, or it was too long ago.")
         if not launch.state.is_final:
             await self._seen(topic_of(launch_id))
+        if launch.state is LaunchState.BUILDING and launch.build_id:
+            place = (await self._stage.places.of(launch.build_id)).get(launch.build_id)
+            launch = launch.updated(queue=place.queue if place else None)
         return launch
 
     async def ended(self, launch_id: str) -> tuple[Launch, Server | None]:
@@ -227,10 +230,6 @@ class Launches:
         while len(self._ended) > REMEMBERED:
             self._conductors.pop(self._ended.popleft(), None)
 
-    async def exists(self, launch_id: str) -> bool:
-        """Whether there is a launch of this id."""
-        return bool(await self._stage.redis.exists(self._stage.keys.record(topic_of(launch_id))))
-
     async def server(self, launch: Launch) -> Server | None:
         """The server of a launch, as its record says; None where it has none, or the record has gone."""
         stored = await self._stage.records.read(Topic("s", launch.server_id)) if launch.server_id else None
@@ -241,27 +240,13 @@ class Launches:
         launch = await self.read(launch_id, principal)
         if launch.state.is_final:
             raise BinderyError("conflict", f"The launch is {launch.state} already.")
-        async with self._stage.redis.pipeline() as pipe:
-            pipe.hset(self._stage.keys.record(topic_of(launch_id)), "cancel", "1")
-            pipe.publish(self._stage.keys.wake("gateway"), f"cancel {launch_id}")
-            await pipe.execute()
+        await self.cancels.ask(launch_id)
 
     def heard(self, message: bytes) -> None:
         """Something on the gateways' channel: perhaps a cancel for a launch that is conducted here."""
-        word, _, launch_id = message.decode().partition(" ")
-        if word == "cancel" and (event := self._asked.get(launch_id)):
-            event.set()
+        self.cancels.heard(message)
         if self.member:
             self.member.wake()
-
-    async def watch_cancels(self) -> None:
-        """Look for cancels whose message was missed."""
-        while True:
-            await pause(self._settings.reread_seconds)
-            with contextlib.suppress(*AWAY):
-                for launch_id, event in list(self._asked.items()):
-                    if await self._stage.redis.hexists(self._stage.keys.record(topic_of(launch_id)), "cancel"):
-                        event.set()
 
 
 async def _see_through(conductor: Conductor) -> None:

@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 from services.common.models import Launch, Phase, Server
+from services.common.topic_stream import HIDDEN
 
-_HIDDEN = ("terminal", "opens", "v")
 _ENDS = {Phase.BUILT, Phase.FAILED, Phase.CANCELLED, Phase.UNKNOWN}
 
 
@@ -17,7 +17,7 @@ def render_v1(event: dict[str, Any], spliced: bool) -> bytes | None:
     """An event in the v1 format. The end of a spliced topic is not told: the launch tells what it meant."""
     if spliced and event.get("terminal") and event["phase"] in _ENDS:
         return None
-    shown = {name: value for name, value in event.items() if name not in _HIDDEN}
+    shown = {name: value for name, value in event.items() if name not in HIDDEN}
     if opens := event.get("opens"):
         shown["build_id" if opens["kind"] == "b" else "server_id"] = opens["id"]
     return _bytes(shown)

@@ -37,7 +37,7 @@ def create_app(settings: LauncherSettings) -> FastAPI:
                     servers.member = member
                     await stage.bus.listen(stage.keys.wake("launcher"), servers.heard)
                     app.state.servers = servers
-                    async with running(servers.watch_cancels()):
+                    async with running(servers.cancels.watch()):
                         yield
             finally:
                 await hub.aclose()

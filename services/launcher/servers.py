@@ -1,18 +1,15 @@
 """Servers, as the API sees them: started for a launch, read, stopped."""
 
-import asyncio
-import contextlib
 import secrets
 import time
 
+from services.common.cancels import Cancels
 from services.common.errors import BinderyError
 from services.common.keys import Topic
 from services.common.leases import Member
 from services.common.logging import bound_contextvars, get_logger
-from services.common.loops import pause
 from services.common.models import Event, Phase, Queue, ResolvedRepo, Server, ServerId, ServerRequest, ServerState
 from services.common.records import Claimed, Stored
-from services.common.redis import AWAY
 from services.common.stage import Stage
 from services.launcher.hub import Hub
 from services.launcher.names import user_name
@@ -34,7 +31,7 @@ class Servers:
     def __init__(self, stage: Stage, settings: LauncherSettings, hub: Hub, seats: Seats) -> None:
         self._stage, self._settings, self._hub, self._seats = stage, settings, hub, seats
         self._secret = settings.installation_secret.get_secret_value()
-        self._asked: dict[str, asyncio.Event] = {}
+        self.cancels = Cancels(stage, "s", stage.keys.wake("launcher"))
         self.member: Member | None = None
 
     def user_for(self, repo_url: str, launch_ref: str, attempt: int) -> str:
@@ -54,7 +51,7 @@ class Servers:
             raise BinderyError("launcher_unavailable")
         user = self.user_for(request.repo.repo_url, request.launch_ref, request.attempt)
         server_id = Server.identity(self._hub.hub_id, user, "")
-        if server_id in self._asked:  # it is starting here; if Redis was emptied, its record must not be another's
+        if server_id in self.cancels:  # it is starting here; if Redis was emptied, its record must not be another's
             await self._stage.records.write_anew(topic_of(server_id))
         server = Server(
             server_id=server_id,
@@ -95,7 +92,7 @@ class Servers:
         place: int | None = None,
         adopted: bool = False,
     ) -> None:
-        asked = self._asked[server.server_id] = asyncio.Event()
+        asked = self.cancels.expect(server.server_id)
         start = Start(
             self._stage, self._settings, self._hub, self._seats, claimed, server,
             self._user_options(server, request.repo, request), asked, place=place,
@@ -109,7 +106,7 @@ class Servers:
             try:
                 await start.run()
             finally:
-                self._asked.pop(start.server.server_id, None)
+                self.cancels.forget(start.server.server_id, start.asked)
                 await self._stage.bus.disown(topic_of(start.server.server_id))
 
     async def adopt(self, claimed: Claimed, stored: Stored) -> None:
@@ -120,9 +117,7 @@ class Servers:
             return
         request = ServerRequest.model_validate_json(stored.get("request"))
         claimed.recreate = True
-        asked = self._asked[server.server_id] = asyncio.Event()
-        if stored.get("cancel"):
-            asked.set()
+        asked = self.cancels.expect(server.server_id, is_asked=bool(stored.get("cancel")))
         options = self._user_options(server, request.repo, request)
         start = Start(
             self._stage, self._settings, self._hub, self._seats, claimed, server, options, asked,
@@ -156,26 +151,12 @@ class Servers:
         stored = await self._stage.records.read(topic_of(server_id))
         if stored is None or stored.model(Server).state not in {ServerState.WAITING, ServerState.STARTING}:
             return
-        async with self._stage.redis.pipeline() as pipe:
-            pipe.hset(self._stage.keys.record(topic_of(server_id)), "cancel", "1")
-            pipe.publish(self._stage.keys.wake("launcher"), f"cancel {server_id}")
-            await pipe.execute()
+        await self.cancels.ask(server_id)
 
     def heard(self, message: bytes) -> None:
         """Something on the launcher's channel: perhaps a cancel for a start that runs here."""
-        word, _, server_id = message.decode().partition(" ")
-        if word == "cancel" and (event := self._asked.get(server_id)):
-            event.set()
-        if word == "seat":
+        self.cancels.heard(message)
+        if message.partition(b" ")[0] == b"seat":
             self._seats.heard()
         elif self.member:
             self.member.wake()
-
-    async def watch_cancels(self) -> None:
-        """Look for cancels whose message was missed."""
-        while True:
-            await pause(self._settings.reread_seconds)
-            with contextlib.suppress(*AWAY):
-                for server_id, event in list(self._asked.items()):
-                    if await self._stage.redis.hexists(self._stage.keys.record(topic_of(server_id)), "cancel"):
-                        event.set()

@@ -7,9 +7,12 @@ import pytest
 
 from services.builder.attempts import topic_of
 from services.builder.builds import Builds
+from services.common.errors import BinderyError
 from services.common.models import BuildState
 from tests.support.builder import Builder, open_builder
 from tests.support.valkey import Valkey
+
+WHY = BinderyError("cancelled", "Why.")
 
 
 @pytest.fixture
@@ -54,10 +57,10 @@ async def test_a_launch_that_joins_in_time_keeps_the_build(builder: Builder) -> 
 
 async def test_asking_to_stop_and_looking_for_who_waits_are_one_step(builder: Builder) -> None:
     build = await builder.ask("repo", launch_ref="one")
-    assert not await builder.attempts.ask_to_stop(build.build_id or "", "why")
+    assert not await builder.attempts.ask_to_stop(build.build_id or "", WHY)
     assert not await cancel_flag(builder, build.build_id)
     await builder.attempts.leave(build.build_id or "", "one", stop=False)
-    assert await builder.attempts.ask_to_stop(build.build_id or "", "why")
+    assert await builder.attempts.ask_to_stop(build.build_id or "", WHY)
     assert await cancel_flag(builder, build.build_id)
 
 
@@ -76,7 +79,7 @@ async def test_an_orphan_that_was_running_is_not_ended_as_if_it_were_queued(buil
 
 
 async def test_a_build_that_is_gone_gets_no_record_by_being_cancelled(builder: Builder) -> None:
-    assert not await builder.attempts.ask_to_stop("0" * 24 + "-1", "why")
+    assert not await builder.attempts.ask_to_stop("0" * 24 + "-1", WHY)
     assert not await builder.stage.redis.exists(builder.stage.keys.record(topic_of("0" * 24 + "-1")))
 
 

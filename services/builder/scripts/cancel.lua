@@ -1,7 +1,7 @@
 -- Ask for a build to be stopped, unless somebody waits for it.
--- KEYS record, waiters   ARGV 1 reason
+-- KEYS record, waiters   ARGV 1 reason, 2 error code, 3 '1' to do so although somebody waits
 local now = redis.call('HMGET', KEYS[1], 'epoch', 'final')
 if not now[1] or now[2] == '1' then return 0 end
-if redis.call('SCARD', KEYS[2]) > 0 then return 0 end
-redis.call('HSET', KEYS[1], 'cancel', ARGV[1])
+if ARGV[3] ~= '1' and redis.call('SCARD', KEYS[2]) > 0 then return 0 end
+redis.call('HSET', KEYS[1], 'cancel', ARGV[1], 'cancel_code', ARGV[2])
 return 1

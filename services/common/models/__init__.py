@@ -2,6 +2,7 @@
 
 from services.common.models.base import RECORD_VERSION, Contract, Queue
 from services.common.models.build import Build, BuildId, BuildInput, BuildRequest, BuildState, image_key
+from services.common.models.build_queue import BuildQueue, WorkerSlots
 from services.common.models.event import Event, Phase, TopicRef
 from services.common.models.launch import Launch, LaunchId, LaunchOptions, LaunchState
 from services.common.models.problem import Problem
@@ -14,6 +15,7 @@ __all__ = [
     "Build",
     "BuildId",
     "BuildInput",
+    "BuildQueue",
     "BuildRequest",
     "BuildState",
     "Contract",
@@ -33,5 +35,6 @@ __all__ = [
     "Spec",
     "TopicRef",
     "Visibility",
+    "WorkerSlots",
     "image_key",
 ]

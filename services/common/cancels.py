@@ -1,0 +1,60 @@
+"""Requests to give up a noun, from anybody to the process that works on it: a field of its record, and a message."""
+
+import asyncio
+import contextlib
+
+from services.common.keys import Topic
+from services.common.loops import pause
+from services.common.redis import AWAY
+from services.common.stage import Stage
+
+
+class Cancels:
+    """The requests to give up nouns of one kind; `channel` is the one that wakes the nouns' stage."""
+
+    def __init__(self, stage: Stage, kind: str, channel: str) -> None:
+        self._stage, self._kind, self._channel = stage, kind, channel
+        self._expected: dict[str, asyncio.Event] = {}
+
+    def __contains__(self, name: str) -> bool:
+        """Whether this process works on a noun."""
+        return name in self._expected
+
+    def expect(self, name: str, *, is_asked: bool = False) -> asyncio.Event:
+        """This process works on a noun from now on: the event is set when it is to give that up."""
+        event = self._expected[name] = asyncio.Event()
+        if is_asked:
+            event.set()
+        return event
+
+    def forget(self, name: str, event: asyncio.Event) -> None:
+        """This process works no more on a noun, unless it has begun to anew."""
+        if self._expected.get(name) is event:
+            del self._expected[name]
+
+    async def ask(self, name: str) -> bool:
+        """Ask for a noun to be given up, by whoever works on it. False where there is no such noun (any more)."""
+        known = await self._stage.records.note(Topic(self._kind, name), "cancel", "1")
+        if known:
+            await self.tell(name)
+        return known
+
+    async def tell(self, name: str) -> None:
+        """Wake whoever works on a noun whose record says already that it is to be given up."""
+        await self._stage.redis.publish(self._channel, f"cancel {name}")
+
+    def heard(self, message: bytes) -> None:
+        """Something on the channel: perhaps that a noun of this process is to be given up."""
+        word, _, name = message.decode().partition(" ")
+        if word == "cancel" and (event := self._expected.get(name)):
+            event.set()
+
+    async def watch(self) -> None:
+        """Look for requests whose message was missed, until cancelled."""
+        while True:
+            await pause(self._stage.settings.reread_seconds)
+            with contextlib.suppress(*AWAY):
+                for name, event in list(self._expected.items()):
+                    record = self._stage.keys.record(Topic(self._kind, name))
+                    if await self._stage.redis.hexists(record, "cancel"):
+                        event.set()
