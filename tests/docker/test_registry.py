@@ -1,0 +1,220 @@
+"""Images are found in a real registry, whatever it wants to be told; one that is away is never "not found"."""
+
+import asyncio
+import base64
+import contextlib
+import json
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from services.builder.images import FoundImage
+from services.builder.registry import RegistryImages, registry_images
+from services.builder.settings import BuilderSettings
+from services.common.errors import BinderyError
+from tests.support.registry import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Registry
+from tests.support.tls import certificate_for
+from tests.support.token_server import TokenServer
+
+QUICK = {"registry_wait_seconds": 5.0, "registry_connect_seconds": 0.5, "registry_read_seconds": 1.0}
+
+
+@contextlib.asynccontextmanager
+async def images_of(registry: Registry, **others: object) -> AsyncIterator[RegistryImages]:
+    """The images of a registry, as an executor that pushes to it looks them up."""
+    given = {"image_prefix": f"{registry.address}/project/r2d-", "registry_insecure": not registry.tls}
+    images = registry_images(BuilderSettings.model_validate({**QUICK, **given, **others}))
+    try:
+        yield images
+    finally:
+        await images.aclose()
+
+
+def config_json(folder: Path, registry: Registry, **entry: str) -> str:
+    path = folder / "config.json"
+    path.write_text(json.dumps({"auths": {registry.address: entry}}))
+    return str(path)
+
+
+def encoded(user: str, password: str) -> str:
+    return base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+async def refusal(images: RegistryImages, image: str) -> str:
+    """Why nobody can say whether an image exists."""
+    with pytest.raises(BinderyError) as caught:
+        await images.find(image)
+    assert caught.value.code == "registry_unavailable"
+    return caught.value.detail
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """One that lets everybody do everything."""
+    with Registry(tmp_path_factory.mktemp("registry")) as registry:
+        yield registry
+
+
+@pytest.fixture
+def token_server(tmp_path: Path) -> Iterator[TokenServer]:
+    with TokenServer(tmp_path, users={"ann": "secret"}, refresh_tokens={"refresh": "ann"}) as server:
+        yield server
+
+
+@pytest.mark.parametrize("kind", [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST])
+async def test_an_image_of_every_kind_is_found_by_its_digest(registry: Registry, kind: str) -> None:
+    digest = registry.push("project/r2d-kinds:1", kind=kind, salt=kind)
+    async with images_of(registry) as images:
+        assert await images.find(f"{registry.address}/project/r2d-kinds:1") == FoundImage(digest)
+        assert await images.find(f"{registry.address}/project/r2d-kinds@{digest}") == FoundImage(digest)
+
+
+async def test_a_tag_or_a_repository_that_is_not_there_is_not_found(registry: Registry) -> None:
+    registry.push("project/r2d-one:1")
+    async with images_of(registry) as images:
+        assert await images.find(f"{registry.address}/project/r2d-one:2") is None
+        assert await images.find(f"{registry.address}/project/r2d-other:1") is None
+        assert await images.trouble() is None
+
+
+async def test_a_name_without_a_tag_is_the_latest(registry: Registry) -> None:
+    digest = registry.push("project/r2d-two:latest")
+    async with images_of(registry) as images:
+        assert await images.find(f"{registry.address}/project/r2d-two") == FoundImage(digest)
+
+
+async def test_a_password_opens_a_registry_that_wants_one(tmp_path: Path) -> None:
+    with Registry(tmp_path, users={"ann": "se:cret"}) as registry:
+        basic = {"Authorization": f"Basic {encoded('ann', 'se:cret')}"}
+        digest = registry.push("project/r2d-x:1", headers=basic)
+        image = f"{registry.address}/project/r2d-x:1"
+        config = config_json(tmp_path, registry, auth=encoded("ann", "se:cret"))
+        async with images_of(registry, docker_config=config) as images:
+            assert await images.find(image) == FoundImage(digest)
+            assert await images.find(f"{registry.address}/project/r2d-y:1") is None
+
+            config_json(tmp_path, registry, username="ann", password="another")
+            assert "refuses the login 'ann' to project/r2d-x (401)" in await refusal(images, image)
+            assert "another" not in str(await images.trouble())
+
+            config_json(tmp_path, registry, username="ann", password="se:cret")
+            assert await images.find(image) == FoundImage(digest), "the file is read again once it has changed"
+
+
+async def test_a_registry_that_wants_a_password_is_not_empty_for_who_has_none(tmp_path: Path) -> None:
+    with Registry(tmp_path, users={"ann": "secret"}) as registry:
+        async with images_of(registry, docker_config=str(tmp_path / "none.json")) as images:
+            said = await refusal(images, f"{registry.address}/project/r2d-x:1")
+            assert "refuses anonymous access to project/r2d-x (401)" in said
+            assert "none.json can't be read" in said
+            assert (await images.trouble() or "").startswith(f"The image registry {registry.address} lets us see")
+
+
+async def test_a_token_is_fetched_from_where_the_registry_says_and_used_again(
+    tmp_path: Path, token_server: TokenServer
+) -> None:
+    with Registry(tmp_path, tokens=token_server) as registry:
+        image = f"{registry.address}/project/r2d-x:1"
+        pushing = {"Authorization": f"Bearer {token_server.push_token('project/r2d-x')}"}
+        digest = registry.push("project/r2d-x:1", headers=pushing)
+        config = config_json(tmp_path, registry, auth=encoded("ann", "secret"))
+        async with images_of(registry, docker_config=config) as images:
+            found = await asyncio.gather(*(images.find(image) for _ in range(20)))
+            assert set(found) == {FoundImage(digest)}
+            assert [(g.user, g.scope) for g in token_server.grants] == [("ann", "repository:project/r2d-x:pull")]
+            assert await images.find(f"{registry.address}/project/r2d-y:1") is None
+            assert len(token_server.grants) == 2
+
+
+async def test_a_refresh_token_is_exchanged(tmp_path: Path, token_server: TokenServer) -> None:
+    with Registry(tmp_path, tokens=token_server) as registry:
+        config = config_json(tmp_path, registry, identitytoken="refresh")
+        async with images_of(registry, docker_config=config) as images:
+            assert await images.find(f"{registry.address}/project/r2d-x:1") is None
+            assert [(grant.user, grant.client_id) for grant in token_server.grants] == [("ann", "bindery")]
+
+            config_json(tmp_path, registry, identitytoken="stale")
+            said = await refusal(images, f"{registry.address}/project/r2d-x:1")
+            assert "refuses the token that we have for it for repository:project/r2d-x:pull (401)" in said
+
+
+async def test_an_anonymous_token_reads_what_is_public_and_no_more(tmp_path: Path, token_server: TokenServer) -> None:
+    token_server.public.add("project/r2d-x")
+    with Registry(tmp_path, tokens=token_server) as registry:
+        pushing = {"Authorization": f"Bearer {token_server.push_token('project/r2d-x')}"}
+        digest = registry.push("project/r2d-x:1", headers=pushing)
+        nobody = {"docker_config": str(tmp_path / "none.json")}
+        async with images_of(registry, **nobody) as images:
+            assert await images.find(f"{registry.address}/project/r2d-x:1") == FoundImage(digest)
+            said = await refusal(images, f"{registry.address}/project/r2d-private:1")
+            assert "refuses anonymous access to project/r2d-private (401)" in said
+        async with images_of(registry, registry_not_found_401=True, **nobody) as images:
+            assert await images.find(f"{registry.address}/project/r2d-private:1") is None
+
+
+async def test_a_token_that_the_registry_turns_down_is_replaced_once(tmp_path: Path, token_server: TokenServer) -> None:
+    with Registry(tmp_path, tokens=token_server) as registry:
+        config = config_json(tmp_path, registry, auth=encoded("ann", "secret"))
+        async with images_of(registry, docker_config=config) as images:
+            assert await images.find(f"{registry.address}/project/r2d-x:1") is None
+            registry.stop()
+            (tmp_path / "other").mkdir()
+            with TokenServer(tmp_path / "other", users={"ann": "secret"}) as another:
+                registry.tokens = another
+                registry.configure()
+                registry.start()
+                assert await images.find(f"{registry.address}/project/r2d-x:1") is None
+                assert len(another.grants) == 1
+            assert len(token_server.grants) == 1
+
+
+async def test_a_certificate_of_ones_own_is_trusted_by_its_file_or_not_looked_at(tmp_path: Path) -> None:
+    authority, _ = certificate_for("localhost", tmp_path)
+    with Registry(tmp_path, tls=tmp_path) as registry:
+        digest = registry.push("project/r2d-x:1")
+        image = f"{registry.address}/project/r2d-x:1"
+        async with images_of(registry, registry_ca_file=str(authority)) as images:
+            assert await images.find(image) == FoundImage(digest)
+        async with images_of(registry, registry_verify=False) as images:
+            assert await images.find(image) == FoundImage(digest)
+        async with images_of(registry) as images:
+            assert "its certificate is not trusted (self-signed certificate)" in await refusal(images, image)
+        async with images_of(registry, registry_insecure=True) as images:
+            assert f"The image registry {registry.address} can't be asked: it" in await refusal(images, image)
+
+
+async def test_https_to_a_registry_that_speaks_http_says_so(registry: Registry) -> None:
+    async with images_of(registry, registry_insecure=False) as images:
+        said = await refusal(images, f"{registry.address}/project/r2d-one:1")
+        assert said == f"The image registry {registry.address} can't be asked: it does not speak TLS as we do."
+
+
+async def test_a_registry_that_is_stopped_is_away_and_found_again_once_it_is_back(tmp_path: Path) -> None:
+    with Registry(tmp_path) as registry:
+        digest = registry.push("project/r2d-x:1")
+        image = f"{registry.address}/project/r2d-x:1"
+        async with images_of(registry, registry_health_seconds=0) as images:
+            assert await images.find(image) == FoundImage(digest)
+            registry.stop()
+            said = f"The image registry {registry.address} can't be asked: connection refused."
+            assert await refusal(images, image) == said
+            assert await images.trouble() == said
+            registry.start()
+            assert await images.find(image) == FoundImage(digest)
+            assert await images.trouble() is None
+
+
+async def test_a_registry_that_stands_still_is_away_within_the_bound(tmp_path: Path) -> None:
+    with Registry(tmp_path) as registry:
+        registry.push("project/r2d-x:1")
+        image = f"{registry.address}/project/r2d-x:1"
+        async with images_of(registry, registry_read_seconds=0.3) as images:
+            assert registry.process is not None
+            registry.process.send_signal(signal.SIGSTOP)
+            try:
+                assert "no answer within 0.3 s" in await refusal(images, image)
+            finally:
+                registry.process.send_signal(signal.SIGCONT)
+            assert await images.find(image) is not None

@@ -1,0 +1,193 @@
+"""Debian's docker-registry on a free port, and images put into it by its own HTTP API, without an engine."""
+
+import contextlib
+import hashlib
+import json
+import shutil
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+import bcrypt
+import yaml
+
+from deploy.local.ports import free_ports
+from tests.support.stack import eventually
+from tests.support.token_server import TokenServer
+
+PROGRAM = "docker-registry"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+
+
+def registry_program() -> str:
+    """Where docker-registry is. Fails, saying how to get it, where it is missing."""
+    found = shutil.which(PROGRAM)
+    assert found, "these tests need Debian's registry: apt-get install docker-registry"
+    return found
+
+
+@dataclass
+class Registry:
+    """One registry process; it may be stopped and started again on its storage and port.
+
+    `tls` is a folder with `ca.pem` and `key.pem`; `users` are names with passwords (basic), `tokens` signs for it.
+    """
+
+    folder: Path
+    users: Mapping[str, str] = field(default_factory=dict)
+    tokens: TokenServer | None = None
+    tls: Path | None = None
+
+    def __post_init__(self) -> None:
+        self.port = free_ports(1, avoid=set())[0]
+        self.process: subprocess.Popen[bytes] | None = None
+        self._config = self.folder / "registry.yml"
+        self.configure()
+
+    def configure(self) -> None:
+        """Write its configuration; it is read at the next start."""
+        self._config.write_text(yaml.safe_dump(self._configured()))
+
+    def _configured(self) -> dict[str, Any]:
+        http: dict[str, Any] = {"addr": f"127.0.0.1:{self.port}", "secret": "of the tests"}
+        if self.tls:
+            http["tls"] = {"certificate": str(self.tls / "ca.pem"), "key": str(self.tls / "key.pem")}
+        auth: dict[str, Any] = {}
+        if self.users:
+            file = self.folder / "htpasswd"
+            lines = [f"{user}:{_hashed(password)}\n" for user, password in self.users.items()]
+            file.write_text("".join(lines))
+            auth["htpasswd"] = {"realm": "registry of the tests", "path": str(file)}
+        if self.tokens:
+            auth["token"] = self.tokens.as_configured()
+        return {
+            "version": 0.1,
+            "log": {"level": "warn"},
+            "storage": {"filesystem": {"rootdirectory": str(self.folder / "storage")}, "delete": {"enabled": True}},
+            "http": http,
+        } | ({"auth": auth} if auth else {})
+
+    def __enter__(self) -> "Registry":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        with (self.folder / "registry.log").open("ab") as log:
+            command = [registry_program(), "serve", str(self._config)]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        eventually(self._answers, "the registry answers")
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.folder / "registry.log").read_text()
+        with contextlib.suppress(OSError):
+            return self.call("GET", "/v2/").status in {200, 401}
+        return False
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.terminate()
+            self.process.wait(10)
+
+    @property
+    def address(self) -> str:
+        """As it stands in image names; with TLS by a name, as certificates have it."""
+        return f"{'localhost' if self.tls else '127.0.0.1'}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.address}"
+
+    def call(
+        self, method: str, path: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> "Answer":
+        """One request, whatever it answers. Raises `OSError` when there is no answer."""
+        request = urllib.request.Request(
+            urljoin(self.url, path), data=body, method=method,
+            headers={"Content-Type": "application/octet-stream"} | dict(headers or {}),
+        )  # fmt: skip
+        context = ssl.create_default_context(cafile=self.tls / "ca.pem") if self.tls else None
+        try:
+            with urllib.request.urlopen(request, timeout=10, context=context) as reply:
+                return Answer(reply.status, dict(reply.headers), reply.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, dict(error.headers), error.read())
+
+    def push(
+        self, name: str, *, kind: str = OCI_MANIFEST, salt: str = "", headers: Mapping[str, str] | None = None
+    ) -> str:
+        """Put a tiny image, or with an index's `kind` a list of one, under `repository:tag`; returns its digest."""
+        repository, _, tag = name.rpartition(":")
+        if kind in {OCI_INDEX, DOCKER_LIST}:
+            single = OCI_MANIFEST if kind == OCI_INDEX else DOCKER_MANIFEST
+            manifest = self._image(repository, single, salt, headers)
+            digest = self._put_manifest(repository, _digest(manifest), single, manifest, headers)
+            entry = {"mediaType": single, "digest": digest, "size": len(manifest)}
+            entry |= {"platform": {"os": "linux", "architecture": "amd64"}}
+            body = json.dumps({"schemaVersion": 2, "mediaType": kind, "manifests": [entry]}).encode()
+        else:
+            body = self._image(repository, kind, salt, headers)
+        return self._put_manifest(repository, tag, kind, body, headers)
+
+    def _image(self, repository: str, kind: str, salt: str, headers: Mapping[str, str] | None) -> bytes:
+        docker = kind == DOCKER_MANIFEST
+        config = {"architecture": "amd64", "os": "linux", "config": {"Labels": {"salt": salt}}}
+        config |= {"rootfs": {"type": "layers", "diff_ids": []}}
+        types = (
+            ("application/vnd.docker.container.image.v1+json", "application/vnd.docker.image.rootfs.diff.tar.gzip")
+            if docker
+            else ("application/vnd.oci.image.config.v1+json", "application/vnd.oci.image.layer.v1.tar")
+        )
+        blobs = [
+            {"mediaType": kind_of, "size": len(blob), "digest": self._put_blob(repository, blob, headers)}
+            for kind_of, blob in zip(types, (json.dumps(config).encode(), f"layer {salt}".encode()), strict=True)
+        ]
+        manifest = {"schemaVersion": 2, "mediaType": kind, "config": blobs[0], "layers": blobs[1:]}
+        return json.dumps(manifest).encode()
+
+    def _put_blob(self, repository: str, blob: bytes, headers: Mapping[str, str] | None) -> str:
+        begun = self.call("POST", f"/v2/{repository}/blobs/uploads/", body=b"", headers=headers)
+        assert begun.status == 202, begun
+        place = f"{begun.headers['Location']}&digest={_digest(blob)}"
+        put = self.call("PUT", place, body=blob, headers=headers)
+        assert put.status == 201, put
+        return _digest(blob)
+
+    def _put_manifest(
+        self, repository: str, tag: str, kind: str, body: bytes, headers: Mapping[str, str] | None
+    ) -> str:
+        typed = dict(headers or {}) | {"Content-Type": kind}
+        put = self.call("PUT", f"/v2/{repository}/manifests/{tag}", body=body, headers=typed)
+        assert put.status == 201, put
+        return _digest(body)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the registry answered."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def _hashed(password: str) -> str:
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(4, prefix=b"2a")).decode()

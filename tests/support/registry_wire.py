@@ -1,0 +1,83 @@
+"""A registry that answers what a test says: for what docker-registry never does. Speaks HTTP, and nothing else."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from services.builder.registry import RegistryImages, registry_images
+from services.builder.settings import BuilderSettings
+
+QUICK = {"registry_wait_seconds": 5.0, "registry_connect_seconds": 1.0, "registry_read_seconds": 1.0}
+DIGEST = "sha256:" + "a" * 64
+API = {"Docker-Distribution-Api-Version": "registry/2.0"}
+
+Reply = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request that came."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    query: dict[str, str]
+
+
+@dataclass
+class WireRegistry:
+    """`reply` makes every answer; `asked` holds the requests in their order."""
+
+    reply: Reply
+    port: int = 0
+    asked: list[Asked] = field(default_factory=list)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def image(self) -> str:
+        return f"{self.address}/project/r2d-x:1"
+
+    @property
+    def methods(self) -> list[str]:
+        return [asked.method for asked in self.asked]
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.asked.append(Asked(request.method, request.path, dict(request.headers), dict(request.query)))
+        self.arrived.set()
+        return await self.reply(request)
+
+    def images(self, **others: object) -> RegistryImages:
+        """Images that are looked up here."""
+        given = {"image_prefix": f"{self.address}/project/r2d-", "registry_insecure": True, "docker_config": "/none"}
+        return registry_images(BuilderSettings.model_validate({**QUICK, **given, **others}))
+
+
+def always(status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> Reply:
+    """The same answer to everything."""
+
+    async def reply(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=status, headers=headers, body=body)
+
+    return reply
+
+
+@contextlib.asynccontextmanager
+async def wire_registry(reply: Reply, tls: ssl.SSLContext | None = None) -> AsyncIterator[WireRegistry]:
+    registry = WireRegistry(reply)
+    runner = web.ServerRunner(web.Server(registry.handle), shutdown_timeout=0.05)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
+        await site.start()
+        registry.port = runner.addresses[0][1]
+        yield registry
+    finally:
+        await runner.cleanup()
