@@ -28,10 +28,8 @@ def make_executor(settings: BuilderSettings) -> tuple[Executor, Images]:
 def _registry(settings: BuilderSettings) -> Images:
     """The registry that images are pushed to."""
     from services.builder.registry import registry_images
-    from services.builder.registry.settings import RegistrySettings
 
-    known = {name: getattr(settings, name) for name in RegistrySettings.model_fields if hasattr(settings, name)}
-    return registry_images(RegistrySettings(**known))
+    return registry_images(settings)
 
 
 def _kubernetes(settings: BuilderSettings) -> tuple[Executor, Images]:
