@@ -15,11 +15,13 @@ def make_executor(settings: BuilderSettings) -> tuple[Executor, Images]:
     """
     if settings.executor == "process":
         return _process(settings)
+    if settings.executor == "docker":
+        return _docker(settings)
     if settings.executor == "kubernetes":
         return _kubernetes(settings)
     found = {point.name: point for point in entry_points(group="bindery.executors")}
     if settings.executor not in found:
-        known = ", ".join(sorted({"kubernetes", "process", *found}))
+        known = ", ".join(sorted({"docker", "kubernetes", "process", *found}))
         raise ValueError(f"BINDERY_EXECUTOR is {settings.executor!r}; there are: {known}.")
     made: tuple[Executor, Images] = found[settings.executor].load()(settings)
     return made
@@ -37,6 +39,16 @@ def _kubernetes(settings: BuilderSettings) -> tuple[Executor, Images]:
     from services.builder.executors.kubernetes.settings import KubernetesSettings
 
     return KubernetesExecutor(KubernetesSettings.of(settings)), _registry(settings)
+
+
+def _docker(settings: BuilderSettings) -> tuple[Executor, Images]:
+    from services.builder.executors.docker.engine import Engine
+    from services.builder.executors.docker.executor import DockerExecutor
+    from services.builder.executors.docker.images import EngineImages
+    from services.builder.executors.docker.settings import DockerSettings
+
+    known = DockerSettings.of(settings)
+    return DockerExecutor(known), _registry(settings) if settings.build_push else EngineImages(Engine(known))
 
 
 def _process(settings: BuilderSettings) -> tuple[Executor, Images]:

@@ -1,0 +1,35 @@
+"""The images of an engine, where nothing is pushed: BinderHub's `use_registry=False`."""
+
+from services.builder.executors.base import ExecutorUnavailableError
+from services.builder.executors.docker.engine import Engine, EngineError, image_path
+from services.builder.images import FoundImage
+from services.common.errors import BinderyError
+
+
+class EngineImages:
+    """Answers for the engine that builds. Without a registry an image has a digest only in engines that keep one."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def find(self, image: str) -> FoundImage | None:
+        """The image, or None. Raises `BinderyError("registry_unavailable")` when the engine does not answer."""
+        try:
+            found = await self._engine.call("GET", image_path(image))
+        except EngineError as error:
+            if error.status == 404:
+                return None
+            raise BinderyError("registry_unavailable", f"The container engine refuses to say: {error}.") from error
+        except ExecutorUnavailableError as error:
+            raise BinderyError("registry_unavailable", f"The container engine does not answer: {error}.") from error
+        digests = (name.partition("@") for name in found.get("RepoDigests") or [])
+        repository = image.rpartition(":")[0]
+        return FoundImage(next((digest for name, _, digest in digests if name == repository), None))
+
+    async def trouble(self) -> str | None:
+        """What is wrong with the engine is said by the executor."""
+        return None
+
+    async def aclose(self) -> None:
+        """Let go of connections."""
+        await self._engine.aclose()

@@ -1,0 +1,66 @@
+"""What the `docker` executor can be told."""
+
+import re
+from typing import Self
+
+from pydantic import Field, field_validator
+
+from services.builder.settings import BuilderSettings
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", re.IGNORECASE)
+
+
+class DockerSettings(BuilderSettings):
+    """The builder's settings, and those of its containers."""
+
+    docker_host: str = Field(
+        "unix:///var/run/docker.sock",
+        description="The engine, as this process reaches it: a socket (unix://) or tcp://host:port.",
+    )
+    docker_build_host: str = Field(
+        "", description="The engine, as repo2docker's containers reach it, with a socket's path on the engine's own "
+        "machine; empty: as docker_host."
+    )  # fmt: skip
+    docker_network: str = Field(
+        "bridge", description="The network of repo2docker's containers: bridge, host, or one that the engine has."
+    )
+    docker_connect_seconds: float = Field(5.0, description="How long connecting to the engine may take.", gt=0)
+    docker_read_seconds: float = Field(30.0, description="How long the engine may take for one answer.", gt=0)
+    docker_log_quiet_seconds: float = Field(
+        60.0, description="After how long a silence of a followed log the container itself is looked at.", gt=0
+    )
+    docker_pull_seconds: float = Field(
+        600.0, description="How long pulling the builder image may take, where the engine has it not.", gt=0
+    )
+    docker_log_max_bytes: int = Field(
+        64 * 2**20, description="Size of a container's log at which the engine rotates it; it keeps two of them.", gt=0
+    )
+
+    @field_validator("docker_host", "docker_build_host")
+    @classmethod
+    def _known_scheme(cls, value: str) -> str:
+        if value and not value.startswith(("unix:///", "tcp://")):
+            raise ValueError("an engine is unix:///path or tcp://host:port")
+        return value
+
+    @field_validator("build_memory_limit")
+    @classmethod
+    def _quantity(cls, value: str) -> str:
+        if value and not _QUANTITY.fullmatch(value):
+            raise ValueError("memory is a number of bytes, or one with K, M, G, Ki, Mi, Gi")
+        return value
+
+    @classmethod
+    def of(cls, settings: BuilderSettings) -> Self:
+        """These settings, where a builder's are given; the rest is read from the environment."""
+        if isinstance(settings, cls):
+            return settings
+        return cls(**{name: getattr(settings, name) for name in type(settings).model_fields})
+
+    @property
+    def memory_bytes(self) -> int:
+        """`build_memory_limit` in bytes; 0 for none."""
+        if not (found := _QUANTITY.fullmatch(self.build_memory_limit)):
+            return 0
+        return int(float(found[1]) * _UNITS[(found[2] or "").lower()])
