@@ -22,7 +22,9 @@ html_theme_options = {
     "dark_css_variables": {"color-brand-primary": "#8fd3bf", "color-brand-content": "#8fd3bf"},
 }
 
-PAGES = ("users", "errors", "authors", "api", "operators", "settings", "metrics", "redis-keys", "contributing")
+PAGES = (
+    "users", "errors", "authors", "api", "operators", "settings", "registry", "metrics", "redis-keys", "contributing",
+)  # fmt: skip
 
 
 def setup(app: Any) -> None:

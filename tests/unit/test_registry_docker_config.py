@@ -82,7 +82,10 @@ async def test_a_credential_helper_is_not_run_but_named(tmp_path: Path, content:
     [
         ("{", "can't be read"),
         ("[]", "is not a JSON object"),
-        ('{"auths": {"gcr.io": {"auth": "secret!"}}}', r"auths\['gcr.io'\].auth is not base64"),
+        (
+            '{"auths": {"gcr.io": {"auth": "secret!"}}}',
+            r"`auth` in auths\['gcr.io'\] of the builder's config.json is not base64",
+        ),
     ],
 )
 async def test_a_file_that_is_broken_is_no_missing_login_and_its_content_is_not_told(

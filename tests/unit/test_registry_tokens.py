@@ -87,12 +87,12 @@ async def test_many_who_ask_at_once_share_one_request_and_its_error() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])
-async def test_a_refusal_names_the_login_and_not_its_password(status: int) -> None:
+async def test_a_refusal_says_what_was_refused_and_not_to_whom(status: int) -> None:
     async with wire_registry(always(status)) as server:
         tokens = Tokens(wire := transport(), early_seconds=15)
         with pytest.raises(Refused) as caught:
             await tokens.get(wanted(server, Login("ann", "hidden")))
-        said = f"its token server {server.address} refuses the login 'ann' for repository:x:pull ({status})"
+        said = f"its token server {server.address} refuses our login for repository:x:pull ({status})"
         assert str(caught.value) == said
         await wire.aclose()
 
@@ -147,12 +147,12 @@ async def test_a_login_is_not_sent_unencrypted_because_an_encrypted_registry_say
         (tmp_path / "config.json").write_text(json.dumps({"auths": {host: {"username": "ann", "password": "p"}}}))
         given = {"registry_url": f"https://{host}", "registry_ca_file": str(authority), "docker_config": str(tmp_path)}
         images = registry.images(**given, registry_insecure=False)
-        with pytest.raises(BinderyError, match="it wants the login 'ann' sent unencrypted, to http://"):
+        with pytest.raises(BinderyError, match="it wants our login sent unencrypted, to http://"):
             await images.find(registry.image)
         assert tokens.asked == []
         await images.aclose()
         images = registry.images(**given, registry_insecure=True)
-        with pytest.raises(BinderyError, match=r"it refuses the login 'ann' to project/r2d-x \(401\)"):
+        with pytest.raises(BinderyError, match=r"it refuses our login to project/r2d-x \(401\)"):
             await images.find(registry.image)
         assert len(tokens.asked) == 1
         await images.aclose()

@@ -14,7 +14,7 @@ class Address:
 
     url: str
     names: tuple[str, ...]
-    probe: Reference
+    probe_name: str
     """An image that nobody builds, to ask for when it is the registry that is in question."""
 
     @classmethod
@@ -25,7 +25,8 @@ class Address:
         """
         prefix = settings.image_prefix
         try:
-            probe = Reference.parse(f"{prefix}health-check:none".replace("_", "-").lower())
+            name = f"{prefix}health-check:none".replace("_", "-").lower()
+            probe = Reference.parse(name)
         except ValueError as error:
             raise ValueError(f"BINDERY_IMAGE_PREFIX {prefix!r} can't begin an image's name: {error}.") from error
         given = settings.registry_url or (DOCKER_HUB_API if probe.host == DOCKER_HUB else probe.host)
@@ -39,12 +40,12 @@ class Address:
         if not is_url or parts.query or parts.fragment or "@" in parts.netloc:
             raise ValueError("BINDERY_REGISTRY_URL must be like https://registry.example.org:5000, without a login.")
         if is_docker_hub(parts.netloc):  # config.json calls it https://index.docker.io/v1/, which is not where to ask
-            return cls(f"{parts.scheme}://{DOCKER_HUB_API}", (DOCKER_HUB,), probe)
+            return cls(f"{parts.scheme}://{DOCKER_HUB_API}", (DOCKER_HUB,), name)
         path = parts.path.rstrip("/").removesuffix("/v2").removesuffix("/v1")
         names = dict.fromkeys([parts.netloc.lower(), probe.host])
         if probe.host == DOCKER_HUB:  # what Docker Hub knows us by is nobody else's business
             del names[DOCKER_HUB]
-        return cls(f"{parts.scheme}://{parts.netloc}{path}", tuple(names), probe)
+        return cls(f"{parts.scheme}://{parts.netloc}{path}", tuple(names), name)
 
     @property
     def host(self) -> str:

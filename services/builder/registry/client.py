@@ -16,6 +16,9 @@ from services.builder.registry.settings import RegistrySettings
 from services.builder.registry.tokens import Refused, Tokens, Wanted, basic
 from services.builder.registry.transport import Answer, Away, Transport, retry_after
 from services.common.http import only_dict
+from services.common.logging import get_logger
+
+log = get_logger(__name__)
 
 MANIFESTS = ", ".join(
     (
@@ -60,8 +63,11 @@ class RegistryClient:
             return None
         if answer.status in {401, 403}:
             login = await self._login(repository)
-            note = f"; {login.note}" if login.note else ""
-            raise Refused(f"it refuses {login.name} to {repository} ({answer.status}){note}")
+            log.warning(
+                "registry_refused", registry=self._address.host, repository=repository, status=answer.status,
+                login=login.username, note=login.note,
+            )  # fmt: skip
+            raise Refused(f"it refuses {login.name} to {repository} ({answer.status})")
         if answer.status == 429:
             raise Away("it limits how often it may be asked (429)", retry_after(answer))
         raise Away(f"it answered {answer.status}", retry_after(answer))

@@ -16,8 +16,8 @@ class CredentialsError(Exception):
 class Login:
     """What to authenticate with: a name and password, an OAuth2 refresh token, a bearer token, or nothing.
 
-    `note` tells an operator, once the registry has refused, why there is no better login. Secrets are not shown by
-    `repr`.
+    `note` tells an operator, once the registry has refused, why there is no better login; it goes into our log, as does
+    the name. Sentences that users read have neither. Secrets are not shown by `repr`.
     """
 
     username: str = ""
@@ -34,10 +34,8 @@ class Login:
 
     @property
     def name(self) -> str:
-        """What a sentence calls it."""
-        if self.is_anonymous:
-            return "anonymous access"
-        return f"the login {self.username!r}" if self.username else "the token that we have for it"
+        """What a sentence that users read calls it."""
+        return "anonymous access" if self.is_anonymous else "our login"
 
 
 class Credentials(Protocol):

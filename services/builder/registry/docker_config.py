@@ -63,9 +63,10 @@ class DockerConfig:
         try:
             raw = json.loads(self._path.read_bytes())
         except (OSError, ValueError) as error:
-            raise CredentialsError(f"{self._path} can't be read ({type(error).__name__})") from error
+            log.warning("docker_config_unreadable", path=str(self._path), error=type(error).__name__)
+            raise CredentialsError(f"the builder's {self._path.name} can't be read ({type(error).__name__})") from error
         if not isinstance(raw, dict):
-            raise CredentialsError(f"{self._path} is not a JSON object")
+            raise CredentialsError(f"the builder's {self._path.name} is not a JSON object")
         helpers = {key: name for key, name in only_dict(raw.get("credHelpers")).items() if isinstance(name, str)}
         store = raw.get("credsStore")
         read = _Read(mark, only_dict(raw.get("auths")), helpers, store if isinstance(store, str) else "")
@@ -76,7 +77,9 @@ class DockerConfig:
 
     def _login(self, read: _Read, registry: str, repository: str) -> Login:
         found = _best(read.auths, registry, repository)
-        login = _entry(only_dict(found[1]), f"{self._path}, auths[{found[0]!r}]") if found else Login()
+        login = (
+            _entry(only_dict(found[1]), f"auths[{found[0]!r}] of the builder's {self._path.name}") if found else Login()
+        )
         if not login.is_anonymous:
             return login
         helper = _best(read.helpers, registry, repository)
@@ -113,7 +116,7 @@ def _entry(entry: dict[str, Any], where: str) -> Login:
         try:
             decoded = base64.b64decode(encoded.strip(), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError) as error:
-            raise CredentialsError(f"{where}.auth is not base64") from error
+            raise CredentialsError(f"`auth` in {where} is not base64") from error
         username, _, password = decoded.rstrip("\0").partition(":")
     return Login(
         username=username,

@@ -33,13 +33,13 @@ class RegistryImages:
         Raises `BinderyError`: `registry_unavailable` when nobody can say, after `registry_wait_seconds` at the
         latest; `internal` for a name that no registry can hold.
         """
+        return await self._ask(image, self._settings.registry_wait_seconds)
+
+    async def _ask(self, image: str, seconds: float) -> FoundImage | None:
         try:
             reference = Reference.parse(image)
         except ValueError as error:
             raise BinderyError("internal", f"No registry can hold an image called {image!r}: {error}.") from error
-        return await self._ask(reference, self._settings.registry_wait_seconds)
-
-    async def _ask(self, reference: Reference, seconds: float) -> FoundImage | None:
         registry = f"The image registry {self._address.host}"
         try:
             async with asyncio.timeout(seconds):
@@ -67,7 +67,7 @@ class RegistryImages:
         if self._health is None or now >= self._health[0]:
             believed, trouble = self._settings.registry_health_seconds, None
             try:
-                await self._ask(self._address.probe, min(HEALTH_SECONDS, self._settings.registry_wait_seconds))
+                await self._ask(self._address.probe_name, min(HEALTH_SECONDS, self._settings.registry_wait_seconds))
             except BinderyError as error:
                 believed, trouble = believed / 10, error.detail
             self._health = (asyncio.get_running_loop().time() + believed, trouble)

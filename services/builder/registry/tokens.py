@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 from services.builder.registry.credentials import Login
 from services.builder.registry.transport import Answer, Away, Transport, retry_after
 from services.common.http import only_dict
+from services.common.logging import get_logger
+
+log = get_logger(__name__)
 
 CLIENT_ID = "bindery"
 LIFE_SECONDS = 60.0
@@ -76,6 +79,10 @@ class Tokens:
         except Away as error:
             raise Away(f"its token server {host} can't be asked: {error}") from error
         if answer.status in {400, 401, 403}:
+            log.warning(
+                "registry_login_refused", realm=host, scope=wanted.scope, status=answer.status,
+                login=wanted.login.username, note=wanted.login.note,
+            )  # fmt: skip
             what = f"for {wanted.scope} ({answer.status})" if wanted.scope else f"({answer.status})"
             raise Refused(f"its token server {host} refuses {wanted.login.name} {what}")
         if answer.status != 200:
