@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import shutil
 import ssl
 import subprocess
 import urllib.error
@@ -18,6 +17,7 @@ import bcrypt
 import yaml
 
 from deploy.local.ports import free_ports
+from tests.support.engine import install
 from tests.support.stack import eventually
 from tests.support.token_server import TokenServer
 
@@ -28,18 +28,12 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 
 
-def registry_program() -> str:
-    """Where docker-registry is. Fails, saying how to get it, where it is missing."""
-    found = shutil.which(PROGRAM)
-    assert found, "these tests need Debian's registry: apt-get install docker-registry"
-    return found
-
-
 @dataclass
 class Registry:
     """One registry process; it may be stopped and started again on its storage and port.
 
     `tls` is a folder with `ca.pem` and `key.pem`; `users` are names with passwords (basic), `tokens` signs for it.
+    Raises `NoEngineError` where the program is missing and can't be installed.
     """
 
     folder: Path
@@ -48,6 +42,7 @@ class Registry:
     tls: Path | None = None
 
     def __post_init__(self) -> None:
+        install(f"{PROGRAM}={PROGRAM}")
         self.port = free_ports(1, avoid=set())[0]
         self.process: subprocess.Popen[bytes] | None = None
         self._config = self.folder / "registry.yml"
@@ -86,7 +81,7 @@ class Registry:
     def start(self) -> None:
         """Start it and wait until it answers."""
         with (self.folder / "registry.log").open("ab") as log:
-            command = [registry_program(), "serve", str(self._config)]
+            command = ["setpriv", "--pdeathsig", "KILL", PROGRAM, "serve", str(self._config)]  # it ends with its test
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         eventually(self._answers, "the registry answers")
 
