@@ -5,6 +5,7 @@ import base64
 import contextlib
 import json
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -181,6 +182,9 @@ async def test_a_certificate_of_ones_own_is_trusted_by_its_file_or_not_looked_at
             assert await images.find(image) == FoundImage(digest)
         async with images_of(registry) as images:
             assert "its certificate is not trusted (self-signed certificate)" in await refusal(images, image)
+        another = {"registry_url": f"https://127.0.0.1:{registry.port}", "registry_ca_file": str(authority)}
+        async with images_of(registry, **another) as images:
+            assert "its certificate is not trusted (IP address mismatch" in await refusal(images, image)
         async with images_of(registry, registry_insecure=True) as images:
             assert f"The image registry {registry.address} can't be asked: it" in await refusal(images, image)
 
@@ -204,6 +208,20 @@ async def test_a_registry_that_is_stopped_is_away_and_found_again_once_it_is_bac
             registry.start()
             assert await images.find(image) == FoundImage(digest)
             assert await images.trouble() is None
+
+
+async def test_a_host_that_takes_no_connection_is_away_within_the_bound() -> None:
+    with contextlib.ExitStack() as opened:
+        server = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        host, port = server.getsockname()
+        for _ in range(3):  # nobody accepts: once the queue is full, Linux leaves who comes without an answer
+            client = opened.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex((host, port))
+        images = registry_images(BuilderSettings(image_prefix=f"{host}:{port}/p/", registry_connect_seconds=0.3))
+        said = f"The image registry {host}:{port} can't be asked: no connection within 0.3 s."
+        assert await refusal(images, f"{host}:{port}/p/x:1") == said
+        await images.aclose()
 
 
 async def test_a_registry_that_stands_still_is_away_within_the_bound(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ class Transport:
         match error:
             case aiohttp.ClientConnectorCertificateError():
                 why = getattr(error.certificate_error, "verify_message", "") or "it does not match"
-                return f"its certificate is not trusted ({why})"
+                return f"its certificate is not trusted ({why.rstrip('.')})"
             case aiohttp.ClientSSLError() | ssl.SSLError():
                 return "it does not speak TLS as we do"
             case aiohttp.ConnectionTimeoutError():
