@@ -1,4 +1,5 @@
-"""The console script `bindery`: the embedded stack (`up`, `stop`, `clean`, `doctor`) and the client (`launch`)."""
+"""The console script `bindery`: the embedded stack (`up`, `stop`, `clean`, `doctor`) and the client (`launch`, `log`,
+`cancel`, `queue`)."""
 
 import argparse
 import os
@@ -16,6 +17,7 @@ NO_CHECKOUT = (
 )
 WINDOWS = "Bindery runs on Linux and macOS. On Windows, run it inside WSL2: `wsl --install`, then `make up` in there."
 DEFAULT_GATEWAY = "http://127.0.0.1:8585"
+_BUILD_ID = re.compile(r"[0-9a-f]{24}-\d+")
 _UNPRINTABLE = re.compile(r"\x1b\[[0-9;]*m|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -25,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = options.run
     try:
         return command(options)
+    except GatewayError as error:
+        return _complain(f"{error} [{error.code}]" if error.code else str(error))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -50,10 +54,17 @@ def _parser() -> argparse.ArgumentParser:
     launch = command("launch", _launch, "Launch a repository and print the address of its server.")
     launch.add_argument("repository", metavar="provider/spec", help="as in a badge's link: gh/org/repo/HEAD")
     launch.add_argument("--path", default="", help="what to open in the server")
-    launch.add_argument(
-        "--gateway", default=os.environ.get("BINDERY_GATEWAY_URL", DEFAULT_GATEWAY), help="default: %(default)s"
-    )
     launch.add_argument("--detach", action="store_true", help="start it, print its page's address and leave it alone")
+    log = command("log", _log, "Print what a build has said so far.")
+    log.add_argument("build_id", metavar="build")
+    log.add_argument("--lines", type=int, default=0, help="only the first so many, or, negative, the last")
+    cancel = command("cancel", _cancel, "Cancel a launch or a build.")
+    cancel.add_argument("id", metavar="launch-or-build")
+    queue = command("queue", _queue, "Print how many builds wait and run, and what room there is.")
+    for one in (launch, log, cancel, queue):
+        one.add_argument(
+            "--gateway", default=os.environ.get("BINDERY_GATEWAY_URL", DEFAULT_GATEWAY), help="default: %(default)s"
+        )
     return parser
 
 
@@ -100,15 +111,38 @@ def _launch(options: argparse.Namespace) -> int:
         provider, spec = split_spec(options.repository)
     except ValueError as error:
         return _complain(str(error))
-    try:
-        with Client(options.gateway) as bindery:
-            launch = bindery.launch(provider, spec, path=options.path, detached=options.detach)
-            if options.detach:
-                print(launch.address)
-                return 0
-            return _follow(bindery, launch.launch_id)
-    except GatewayError as error:
-        return _complain(f"{error} [{error.code}]" if error.code else str(error))
+    with Client(options.gateway) as bindery:
+        launch = bindery.launch(provider, spec, path=options.path, detached=options.detach)
+        if options.detach:
+            print(launch.address)
+            return 0
+        return _follow(bindery, launch.launch_id)
+
+
+def _log(options: argparse.Namespace) -> int:
+    with Client(options.gateway) as bindery:
+        log = bindery.build_log(options.build_id, lines=options.lines)
+    print(_UNPRINTABLE.sub("", log), end="")
+    return 0
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    with Client(options.gateway) as bindery:
+        if _BUILD_ID.fullmatch(options.id):
+            bindery.cancel_build(options.id, operator_token=os.environ.get("BINDERY_OPERATOR_TOKEN", ""))
+        else:
+            bindery.cancel(options.id)
+    return 0
+
+
+def _queue(options: argparse.Namespace) -> int:
+    with Client(options.gateway) as bindery:
+        queue = bindery.queue(operator_token=os.environ.get("BINDERY_OPERATOR_TOKEN", ""))
+    print(f"waiting  {queue.depth}" + (f", the first for {queue.oldest_waiting_seconds:.0f} s" if queue.depth else ""))
+    print(f"running  {queue.running} of {queue.capacity}")
+    for worker in queue.workers:
+        print(f"worker   {worker.running} of {worker.slots}  {worker.name}".rstrip())
+    return 0
 
 
 def _follow(bindery: Client, launch_id: str) -> int:

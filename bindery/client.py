@@ -59,6 +59,26 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Worker:
+    """A living builder worker: how many builds it can supervise, and does. The name is for the operator."""
+
+    name: str
+    slots: int
+    running: int
+
+
+@dataclass(frozen=True)
+class Queue:
+    """How the queue of builds stands: how many wait, since when the first, how many run, and how many may."""
+
+    depth: int
+    oldest_waiting_seconds: float
+    running: int
+    capacity: int
+    workers: tuple[Worker, ...]
+
+
+@dataclass(frozen=True)
 class _Message:
     """One message of a `text/event-stream`."""
 
@@ -126,6 +146,37 @@ class Client:
             if error.code != "conflict":
                 raise
 
+    def build_log(self, build_id: str, *, lines: int = 0) -> str:
+        """What a build has said so far: all of it, its first `lines`, or, where that is negative, its last ones.
+
+        Raises `GatewayError`.
+        """
+        url = f"{_build_url(build_id)}/log"
+        return self._ask("GET", url, params={"lines": lines, "format": "text"}).text
+
+    def cancel_build(self, build_id: str, *, operator_token: str = "") -> None:
+        """Cancel a build. Raises `GatewayError`: `conflict` when it has ended, or while launches wait for it and
+        `operator_token` is not given."""
+        self._ask("DELETE", _build_url(build_id), headers=_operator(operator_token))
+
+    def queue(self, *, operator_token: str = "") -> Queue:
+        """How the queue of builds stands; only the operator is told the workers' names. Raises `GatewayError`."""
+        answer = self._ask("GET", "/api/v1/queue", headers=_operator(operator_token))
+        try:
+            found = answer.json()
+            return Queue(
+                depth=int(found["depth"]),
+                oldest_waiting_seconds=float(found["oldest_waiting_seconds"] or 0.0),
+                running=int(found["running"]),
+                capacity=int(found["capacity"]),
+                workers=tuple(
+                    Worker(str(one.get("name") or ""), int(one["slots"]), int(one["running"]))
+                    for one in found["workers"]
+                ),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise GatewayError(f"{self.gateway} answered something that is not a queue: is it a Bindery?") from error
+
     def events(self, launch_id: str) -> Iterator[Event]:
         """Yield each event of a launch once, from its beginning to its end, over as many connections as that takes.
 
@@ -173,6 +224,14 @@ class Client:
         if not answer.is_success:
             raise _refusal(answer)
         return answer
+
+
+def _build_url(build_id: str) -> str:
+    return f"/api/v1/builds/{quote(build_id, safe='')}"
+
+
+def _operator(token: str) -> dict[str, str]:
+    return {"Bindery-Operator-Token": token} if token else {}
 
 
 def split_spec(argument: str) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """Admission: the one builder process that holds the sweep lease gives slots to waiting builds, and cleans up."""
 
+import asyncio
 import json
 import time
 
@@ -12,8 +13,10 @@ from services.builder.builds import Builds
 from services.builder.executors.base import Attempt, Executor
 from services.builder.settings import BuilderSettings
 from services.common.errors import BinderyError
+from services.common.leases import Member
 from services.common.logging import get_logger
 from services.common.logstore import stream_entries
+from services.common.loops import pause
 from services.common.models import RECORD_VERSION, BuildState
 from services.common.redis import AWAY
 from services.common.stage import Stage
@@ -40,13 +43,21 @@ class Admission:
     ) -> None:
         self._stage, self._settings, self._executor = stage, settings, executor
         self._relist_due = 0.0
+        self._moved = asyncio.Event()
         self._attempts, self._builds = attempts, builds
         self._keys = stage.keys
         self._arq = ArqRedis(stage.redis.connection_pool, default_queue_name=self._keys("{queue}:jobs"))
 
     async def sweep(self) -> None:
         """One round: admit, hand to workers what has no owner, stop what nobody waits for, tidy up."""
-        steps = [self.admit, self._offer, self._stop_abandoned, self._expire, self._store_logs, self._drop_stale_jobs]
+        steps = [
+            self.admit,
+            self._offer_all,
+            self._stop_abandoned,
+            self._expire,
+            self._store_logs,
+            self._drop_stale_jobs,
+        ]
         if time.monotonic() > self._relist_due:
             self._relist_due = time.monotonic() + self._settings.relist_seconds
             steps.append(self._relist)
@@ -58,29 +69,52 @@ class Admission:
             except Exception as error:  # a step that fails must not keep the others from their work
                 log.exception("sweep_step_failed", step=step.__name__, error=str(error))
 
+    def heard(self, message: bytes) -> None:
+        """Something on the builder's channel: perhaps that a build was queued, or a slot became free."""
+        if message in {b"queued", b"slot"}:
+            self._moved.set()
+
+    async def admit_when_moved(self, member: Member) -> None:
+        """Admit as soon as that is heard, in the process that sweeps, until cancelled; what it misses a sweep does."""
+        while True:
+            await self._moved.wait()
+            self._moved.clear()
+            try:
+                if member.sweeping:
+                    await self.admit()
+            except AWAY as error:
+                log.warning("redis_away", doing="admit", error=str(error))
+            except Exception as error:  # the next sweep tries again
+                log.exception("admission_failed", error=str(error))
+            await pause(self._settings.job_poll_seconds)
+
     async def admit(self) -> None:
-        """Give the free slots to the first in the queue."""
+        """Give the free slots to the first in the queue, and their jobs to the workers."""
         names = ("waiting", "running", "repos", "version")
         keys = [*(self._keys("{queue}:" + name) for name in names), self._keys("slots"), self._keys("{queue}:limits")]
         args = [self._settings.build_capacity, self._settings.build_repo_cap, self._keys.prefix]
-        _workers, *admitted = await self._attempts.scripts.run("admit", keys, args)
+        waiting, running, *admitted = await self._attempts.scripts.run("admit", keys, args)
+        WAITING.set(waiting)
+        RUNNING.set(running)
         for build_id in admitted:
             log.info("build_admitted", build_id=build_id.decode())
-        WAITING.set(await self._stage.redis.zcard(self._keys("{queue}:waiting")))
-        RUNNING.set(await self._stage.redis.hlen(self._keys("{queue}:running")))
+            await self._offer(build_id.decode())
 
-    async def _offer(self) -> None:
-        """Enqueue a job for every build that has a slot and no owner. arq ignores an id that it knows."""
+    async def _offer_all(self) -> None:
+        """Enqueue a job for every build that has a slot and no owner."""
         for raw in await self._stage.redis.hkeys(self._keys("{queue}:running")):
-            build_id = raw.decode()
-            owner, epoch, final = await self._stage.redis.hmget(
-                self._keys.record(topic_of(build_id)), "owner", "epoch", "final"
-            )
-            if final == b"1" or epoch is None:
-                await self.done(build_id)
-            elif owner == b"":
-                argument = json.dumps({"v": RECORD_VERSION, "build_id": build_id, "epoch": int(epoch)})
-                await self._arq.enqueue_job(JOB, argument, _job_id=job_id(self._keys.prefix, build_id, int(epoch)))
+            await self._offer(raw.decode())
+
+    async def _offer(self, build_id: str) -> None:
+        """Enqueue a job for a build that has a slot, if it has no owner. arq ignores an id that it knows."""
+        owner, epoch, final = await self._stage.redis.hmget(
+            self._keys.record(topic_of(build_id)), "owner", "epoch", "final"
+        )
+        if final == b"1" or epoch is None:
+            await self.done(build_id)
+        elif owner == b"":
+            argument = json.dumps({"v": RECORD_VERSION, "build_id": build_id, "epoch": int(epoch)})
+            await self._arq.enqueue_job(JOB, argument, _job_id=job_id(self._keys.prefix, build_id, int(epoch)))
 
     async def trouble(self) -> str | None:
         """For health: a sentence when no worker lives, as then nothing is built."""

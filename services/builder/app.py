@@ -9,7 +9,7 @@ from services.builder.parts import open_builder
 from services.builder.routes import router
 from services.builder.settings import BuilderSettings
 from services.common.health import Health
-from services.common.stage import membership, told_places
+from services.common.stage import membership, running, told_places
 from services.common.web import create_service
 
 
@@ -22,8 +22,15 @@ def create_app(settings: BuilderSettings) -> FastAPI:
         async with (
             open_builder(settings, health) as parts,
             told_places(parts.stage),
-            membership(parts.stage, "builder", on_sweep=parts.admission.sweep),
+            membership(parts.stage, "builder", on_sweep=parts.admission.sweep) as member,
+            running(parts.admission.admit_when_moved(member)),
         ):
+
+            def heard(message: bytes) -> None:
+                parts.admission.heard(message)
+                member.wake()
+
+            await parts.stage.bus.listen(parts.stage.keys.wake("builder"), heard)
             health.add("Workers", parts.admission.trouble)
             app.state.builds = parts.builds
             yield

@@ -144,7 +144,7 @@ class Builds:
         if not await self._attempts.ask_to_stop(build_id, error, although_waited_for=by_operator):
             build = await self.read(build_id)
             if build.is_live:
-                raise BinderyError("conflict", f"{build.waiting} launches wait for this build: cancel those instead.")
+                raise BinderyError("conflict", f"Launches wait for this build ({build.waiting}): cancel those instead.")
         if not build.is_live:
             raise BinderyError("conflict", f"The build is {build.state} already.")
         log.info("build_cancelled", build_id=build_id, code=error.code)

@@ -89,6 +89,7 @@ class BuilderWorker:
     def heard(self, message: bytes) -> None:
         """Something on the builder's channel: perhaps a cancel for a build that is supervised here."""
         self.cancels.heard(message)
+        self._parts.admission.heard(message)
         if self.member:
             self.member.wake()
 
@@ -171,7 +172,13 @@ async def run(settings: BuilderSettings) -> None:
             await parts.stage.bus.listen(parts.stage.keys.wake("builder"), worker.heard)
             tasks = [
                 asyncio.create_task(work)
-                for work in (server.serve(), worker.run_arq(), worker.cancels.watch(), stop.wait())
+                for work in (
+                    server.serve(),
+                    worker.run_arq(),
+                    worker.cancels.watch(),
+                    admission.admit_when_moved(member),
+                    stop.wait(),
+                )
             ]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             log.info("handing_over", builds=len(worker._running))

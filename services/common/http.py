@@ -90,11 +90,18 @@ class PooledClient:
         return URL(absolute, encoded=True)
 
     async def request(
-        self, method: str, path: str, *, json_body: bytes | None = None, params: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        json_body: bytes | None = None,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Reply:
         """Send one request and read its answer, whatever its status. `path` may be a whole URL. Raises `NoAnswer`."""
         CALLS.labels(self._peer, doing()).inc()
-        headers = {"Content-Type": "application/json"} if json_body is not None else None
+        if json_body is not None:
+            headers = {"Content-Type": "application/json", **(headers or {})}
         url = self._url(path)
         try:
             async with self._open().request(
@@ -129,7 +136,13 @@ class Peer:
         self._unavailable = unavailable
 
     async def call(
-        self, method: str, path: str, *, content: str | None = None, params: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        content: str | None = None,
+        params: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
     ) -> Reply:
         """Send one request and return its 2xx reply.
 
@@ -138,7 +151,7 @@ class Peer:
         """
         body = content.encode() if content is not None else None
         try:
-            reply = await self._client.request(method, path, json_body=body, params=params)
+            reply = await self._client.request(method, path, json_body=body, params=params, headers=headers)
         except NoAnswer as error:
             raise BinderyError(self._unavailable, f"No answer ({error}).") from error
         if reply.is_success:

@@ -25,8 +25,7 @@ class Place:
     position: int
     length: int
     reason: str
-    is_usual: bool = True
-    """It waits as everybody does, so that the reason need not be told in each line."""
+    waits_for: str = "slot"
     rendered: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
     """The bytes of `event` by format: made once for all followers."""
 
@@ -38,7 +37,7 @@ class Place:
     def event(self) -> dict[str, Any]:
         """What followers are told. It stands in no stream and has no position: a client never resumes at it."""
         said = f"Waiting for a builder: place {self.position} of {self.length}."
-        message = f"{said}\n" if self.is_usual else f"{said} {self.reason}\n"
+        message = f"{said}\n" if self.waits_for == "slot" else f"{said} {self.reason}\n"
         return {"phase": Phase.WAITING, "message": message, "queue": self.queue.model_dump()}
 
     def is_as(self, other: "Place | None") -> bool:
@@ -73,14 +72,14 @@ class Places:
         """The places of those among some builds that wait for a slot, as they are now."""
         version, length, cap, *found = await self._scripts.run("places", self._keys, [self._prefix, *build_ids])
         self._version = version
-        usual = "All builders are busy."
         reasons = {
-            b"slot": usual,
-            b"repo": f"This repository has as many builds under way as it may have ({cap}).",
-            b"worker": "No builder is running.",
+            "slot": "All builders are busy.",
+            "repo": f"This repository has as many builds under way as it may have ({cap}).",
+            "worker": "No builder is running.",
+            "start": "A builder is about to take it.",
         }
         return {
-            build_id: Place(place, length, reasons[waits_for], is_usual=waits_for == b"slot")
+            build_id: Place(place, length, reasons[waits_for.decode()], waits_for.decode())
             for build_id, place, waits_for in zip(build_ids, found[::2], found[1::2], strict=True)
             if place
         }
@@ -118,6 +117,8 @@ class Places:
                         await self._look()
             except AWAY as error:
                 log.warning("redis_away", doing="places", error=str(error))
+            except Exception as error:  # who waits is told a place later, and nobody's stream ends for it
+                log.exception("places_failed", error=str(error))
             await pause(self._tick_seconds)
 
     async def _look(self) -> None:

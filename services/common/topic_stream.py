@@ -251,7 +251,7 @@ class _ShownPlace:
                 self._places.watching(self._reader.topic.id, self._listener.news)
             )
         place = self._watched.place
-        if place is None or place.is_as(self._told):
+        if place is None or place.waits_for == "start" or place.is_as(self._told):
             return None
         self._told = place
         return place

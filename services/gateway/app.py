@@ -36,6 +36,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             stages = Stages(settings)
             try:
                 made = Launches(stage, stages, settings)
+                app.state.stage = stage
                 app.state.launches = made
                 app.state.stages = stages
                 app.state.providers = Providers(stages)

@@ -2,17 +2,25 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
 
 from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
+from services.common.topic_stream import Listener
 from services.gateway.clock import Client, Clock
 from services.gateway.settings import GatewaySettings
-from services.gateway.splice import LaunchStream
+from services.gateway.splice import Piece
 
 MAX_CHUNK = 256 * 1024
+
+
+class Stream(Protocol):
+    """What is sent: see `LaunchStream`."""
+
+    def pieces(self, listener: Listener) -> AsyncGenerator[Piece | None, None]: ...
+
 
 RenderTerminal = Callable[[dict[str, Any], str], Awaitable[bytes]]
 """The bytes of the launch's terminal event for one client, from the event and its id."""
@@ -28,7 +36,7 @@ class LaunchResponse(EventSourceResponse):
 
     def __init__(
         self,
-        stream: LaunchStream,
+        stream: Stream,
         terminal: RenderTerminal,
         clock: Clock,
         settings: GatewaySettings,

@@ -98,10 +98,12 @@ class Progress:
 
     @property
     def explanation(self) -> str:
-        """What went wrong in a sentence, where something did."""
+        """What went wrong or what it waits for, in a sentence, where there is such a thing."""
         launch = self.launch
         if launch.error:
             return launch.error.detail
+        if launch.queue:
+            return launch.queue.reason
         if launch.state is LaunchState.READY and not self.is_running:
             return "Servers end when nobody uses them for a while. What was not saved elsewhere is gone."
         return ""

@@ -5,9 +5,10 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from services.common.auth import OPERATOR_HEADER
 from services.common.counting import counted_as
 from services.common.errors import BinderyError
-from services.common.http import Peer, PooledClient
+from services.common.http import Peer, PooledClient, Reply
 from services.common.logging import get_logger
 from services.common.models import Build, BuildRequest, ResolvedRepo, Server, ServerRequest, Spec
 from services.gateway.settings import GatewaySettings
@@ -60,6 +61,13 @@ class Stages:
         body = request.model_dump_json(exclude_none=True)
         reply = await self._patiently(lambda: self.builder.call("POST", "/builds", content=body))
         return Build.model_validate_json(reply.content)
+
+    async def ask_builder(
+        self, method: str, path: str, *, params: dict[str, str] | None = None, operator_token: str = ""
+    ) -> Reply:
+        """Ask the builder's API on behalf of a client, who may be the operator. Raises `BinderyError`."""
+        headers = {OPERATOR_HEADER: operator_token} if operator_token else None
+        return await self.builder.call(method, path, params=params, headers=headers)
 
     async def leave_build(self, build_id: str, launch_ref: str, *, stop: bool) -> None:
         """Tell the builder that a launch waits no more."""

@@ -1,15 +1,20 @@
 """Opening a launch's stream for a client, in either format."""
 
+import contextlib
+from collections.abc import AsyncGenerator
 from typing import Any
 
+from services.common.entries import BEGIN
 from services.common.errors import BinderyError
+from services.common.keys import Topic
 from services.common.stage import Stage
+from services.common.topic_stream import Listener, TopicStream, place_in, render_plain
 from services.gateway.clock import Clock
 from services.gateway.delivery import LaunchResponse
 from services.gateway.landing import landing_url
 from services.gateway.launches import Launches
 from services.gateway.settings import GatewaySettings
-from services.gateway.splice import LaunchStream, Position
+from services.gateway.splice import LaunchStream, Piece, Position
 from services.gateway.wire import facade_failure, launch_facts, render_facade, render_v1, sse
 
 
@@ -42,6 +47,14 @@ class Streams:
 
         return LaunchResponse(self._stream(position, "v1"), terminal, self._clock, self._settings)
 
+    def build(self, build_id: str, event_id: str) -> LaunchResponse:
+        """The stream of `GET /api/v1/builds/{id}/events`, behind an `id:` of it."""
+        stage = self._stage
+        topic = TopicStream(
+            stage.bus, stage.logs, Topic("b", build_id), "build", render_plain, prefix=build_id, places=stage.places
+        )
+        return LaunchResponse(BuildStream(topic, place_in(build_id, event_id)), _untold, self._clock, self._settings)
+
     def facade(self, position: Position) -> LaunchResponse:
         """The stream of `GET /build/...`."""
 
@@ -55,6 +68,24 @@ class Streams:
             self._stream(position, "facade"), terminal, self._clock, self._settings,
             headers={"Cache-Control": "no-cache"}, lingers=True, ends_on_drain=False,
         )  # fmt: skip
+
+
+class BuildStream:
+    """A build's own stream, for one client."""
+
+    def __init__(self, topic: TopicStream, place: tuple[str, int] | None) -> None:
+        self._topic, self._place = topic, place or (BEGIN, 0)
+
+    async def pieces(self, listener: Listener) -> AsyncGenerator[Piece | None, None]:
+        """What there is, piece by piece; None when there is nothing more yet."""
+        async with contextlib.aclosing(self._topic.chunks(listener, *self._place)) as chunks:
+            async for chunk in chunks:
+                yield Piece(chunk) if chunk is not None else None
+
+
+async def _untold(_event: dict[str, Any], _event_id: str) -> bytes:
+    """A build's end is an event like the others: nothing in it differs from client to client."""
+    return b""
 
 
 def facade_refusal(error: BinderyError) -> bytes:

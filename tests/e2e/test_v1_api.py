@@ -86,6 +86,8 @@ def test_what_is_not_there(stack: Stack) -> None:
         ("GET", f"launches/{'0' * 43}/events"),
         ("GET", f"builds/{'0' * 24}-1"),
         ("GET", f"builds/{'0' * 24}-1/log"),
+        ("GET", f"builds/{'0' * 24}-1/events"),
+        ("DELETE", f"builds/{'0' * 24}-1"),
         ("GET", "nothing"),
     ):
         assert_problem(stack.client.request(method, f"{stack.url}/api/v1/{path}"), 404, "not_found")
@@ -117,8 +119,32 @@ def test_a_build_and_its_log(stack: Stack, demo: str) -> None:
     rows = stack.client.get(f"{address}/log", headers={"Accept": "application/x-ndjson"})
     assert rows.headers["content-type"] == "application/x-ndjson"
     events = [json.loads(row) for row in rows.text.splitlines()]
-    assert {"phase": "building", "message": "a line <b>&\n"} in events
+    at = next(number for number, event in enumerate(events) if event["message"] == "a line <b>&\n")
+    assert events[at]["phase"] == "building"
     assert "".join(event["message"] for event in events) == text.text
+
+
+def test_a_part_of_a_log(stack: Stack, demo: str) -> None:
+    build_id = Launched.begin(stack, demo).ended()["build_id"] or ""
+    address = f"{stack.url}/api/v1/builds/{build_id}/log"
+
+    def rows(**params: str | int) -> list[dict[str, str]]:
+        reply = stack.client.get(address, params={"format": "jsonl", **params})
+        assert reply.status_code == 200, reply.text
+        return [json.loads(row) for row in reply.text.splitlines()]
+
+    everything = rows()
+    assert rows(lines=3) == everything[:3]
+    assert rows(lines=-2) == everything[-2:]
+    for at, row in enumerate(everything):
+        assert rows(after=row["position"]) == everything[at + 1 :]
+        assert rows(after=row["position"], lines=2) == everything[at + 1 : at + 3]
+    text, position = "", ""
+    while (reply := stack.client.get(address, params={"after": position, "lines": 2})).text:
+        text, position = text + reply.text, reply.headers["bindery-log-position"]
+    assert text == stack.client.get(address).text
+    assert_problem(stack.client.get(address, params={"after": "x"}), 400, "bad_request")
+    assert_problem(stack.client.get(address, params={"format": "x"}), 422, "bad_request")
 
 
 def test_a_launch_that_joins_a_finished_build_builds_nothing(stack: Stack, demo: str) -> None:
@@ -136,8 +162,11 @@ def test_openapi_is_valid_and_names_every_route(stack: Stack) -> None:
         "/api/v1/launches": {"post"},
         "/api/v1/launches/{launch_id}": {"get", "delete"},
         "/api/v1/launches/{launch_id}/events": {"get"},
-        "/api/v1/builds/{build_id}": {"get"},
+        "/api/v1/builds": {"post"},
+        "/api/v1/builds/{build_id}": {"get", "delete"},
         "/api/v1/builds/{build_id}/log": {"get"},
+        "/api/v1/builds/{build_id}/events": {"get"},
+        "/api/v1/queue": {"get"},
     }
     for schema in document["components"]["schemas"].values():
         jsonschema.Draft202012Validator.check_schema(schema)

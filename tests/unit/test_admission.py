@@ -113,6 +113,7 @@ async def test_nothing_is_left_of_a_queue_that_is_empty(redis: Redis, valkey: Va
         for build in builds:
             await builder.end(build)
             await builder.admission.store_log(build.build_id or "")
+        await builder.admission.sweep()
         left = {key.decode().removeprefix(builder.stage.keys("")) for key in await redis.keys("*{queue}*")}
         assert left == {"{queue}:version", "{queue}:limits"}
         assert not await redis.keys("*waiters*")

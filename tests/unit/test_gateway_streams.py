@@ -120,7 +120,7 @@ class Followed:
     def __init__(self, clock: Clock, *, lingers: bool = False, ends_on_drain: bool = True) -> None:
         self.told, self.connection = Told(), Connection()
         response = LaunchResponse(
-            self.told, _no_end, clock, QUICK, lingers=lingers, ends_on_drain=ends_on_drain  # type: ignore[arg-type]
+            self.told, _no_end, clock, QUICK, lingers=lingers, ends_on_drain=ends_on_drain
         )  # fmt: skip
         scope = {"type": "http", "method": "GET", "path": "/"}
         self.task = asyncio.create_task(response(scope, self.connection.receive, self.connection.send))

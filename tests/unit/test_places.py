@@ -111,6 +111,20 @@ async def test_without_a_living_worker_there_are_places_and_the_reason_says_why(
         assert "No builder is running." in found[names[0]].event["message"]
 
 
+async def test_a_build_that_is_about_to_start_is_not_told_that_builders_are_busy(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path, build_repo_cap=1) as builder:
+        await builder.offer_slots("worker", 2)
+        await builder.admitted()
+        builds = [await builder.ask(repo, ref) for repo, ref in (("a", "1"), ("a", "2"), ("b", "1"), ("c", "1"))]
+        found = await builder.stage.places.of(*(build.build_id or "" for build in builds))
+        assert [place.waits_for for place in found.values()] == ["start", "slot", "start", "slot"]
+        assert {place.reason for place in found.values()} == {
+            "A builder is about to take it.", "All builders are busy.",
+        }  # fmt: skip
+
+
 async def test_a_build_that_has_a_slot_has_no_place(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
         build = await builder.ask("repo")

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from services.builder.attempts import topic_of
 from services.builder.executors.base import (
@@ -109,7 +110,7 @@ Opened = Callable[..., AbstractAsyncContextManager[Builder]]
 
 
 @pytest.fixture
-def opened(valkey: Valkey, tmp_path: Path) -> Opened:
+def opened(valkey: Valkey, redis: Redis, tmp_path: Path) -> Opened:
     return lambda **settings: open_builder(valkey, tmp_path, **settings)
 
 

@@ -1,7 +1,8 @@
 -- shared queue
 -- Give free slots to waiting builds, in order, at most so many of one repository.
 -- KEYS waiting, running, repos, version, slots, limits   ARGV 1 capacity, 2 cap per repository, 3 key prefix
-local slots, workers = living(KEYS[5], ARGV[3], function(dead) redis.call('HDEL', KEYS[5], dead) end)
+-- Answers how many builds wait and run now, and those that were given a slot.
+local slots = living(KEYS[5], ARGV[3], function(dead) redis.call('HDEL', KEYS[5], dead) end)
 local changed = false
 for name, value in pairs({capacity = ARGV[1], repo_cap = ARGV[2], slots = tostring(slots)}) do
   if redis.call('HGET', KEYS[6], name) ~= value then
@@ -10,7 +11,7 @@ for name, value in pairs({capacity = ARGV[1], repo_cap = ARGV[2], slots = tostri
   end
 end
 local free = math.min(tonumber(ARGV[1]), slots) - redis.call('HLEN', KEYS[2])
-local out = {tostring(workers)}
+local out = {}
 if free > 0 then
   local of, ids, starts = {}, {}, {}
   for _, repo in ipairs(redis.call('HVALS', KEYS[2])) do of[repo] = (of[repo] or 0) + 1 end
@@ -36,6 +37,7 @@ if free > 0 then
     out[#out + 1] = id
   end
 end
-if changed or #out > 1 then redis.call('PUBLISH', KEYS[4], redis.call('INCR', KEYS[4])) end
-if redis.call('ZCARD', KEYS[1]) == 0 and redis.call('HLEN', KEYS[2]) == 0 then redis.call('DEL', KEYS[3]) end
-return out
+if changed or #out > 0 then redis.call('PUBLISH', KEYS[4], redis.call('INCR', KEYS[4])) end
+local waits, runs = redis.call('ZCARD', KEYS[1]), redis.call('HLEN', KEYS[2])
+if waits == 0 and runs == 0 then redis.call('DEL', KEYS[3]) end
+return {waits, runs, unpack(out)}

@@ -3,8 +3,8 @@
 -- got theirs. With no living worker, or none that may have another, one slot at a time is reckoned with.
 -- KEYS waiting, running, version, slots, limits   ARGV 1 key prefix, build id ...
 -- Answers the queue's version, its length, the cap per repository, and for each build its place (0: it waits for no slot)
--- and what it waits for: 'slot', 'repo' (the cap) or 'worker' (any that lives).
-local ids, of, running, places, repos = redis.call('ZRANGE', KEYS[1], 0, -1), {}, {}, {}, {}
+-- and what it waits for: 'slot', 'repo' (the cap), 'worker' (any that lives), or 'start' where it has a slot in a moment.
+local ids, of, running, places, repos, at_once = redis.call('ZRANGE', KEYS[1], 0, -1), {}, {}, {}, {}, {}
 local function field(id, name) return redis.call('HGET', ARGV[1] .. ':{b:' .. id .. '}:record', name) end
 local slots, workers = living(KEYS[4], ARGV[1])
 local limits = redis.call('HMGET', KEYS[5], 'capacity', 'repo_cap')
@@ -40,6 +40,7 @@ while missing > 0 do
     place, free = place + 1, free - 1
     running[#running + 1] = repo
     places[ids[index]] = place
+    at_once[ids[index]] = first == 1  -- before any that runs has ended
     if looked_for[ids[index]] then missing = missing - 1 end
   elseif first <= #running then
     queue.ended(running[first])
@@ -53,7 +54,13 @@ local out = {redis.call('GET', KEYS[3]) or '0', #ids, cap}
 for i = 2, #ARGV do
   local id = ARGV[i]
   local waits_for = 'slot'
-  if workers == 0 then waits_for = 'worker' elseif repos[id] and (now[repos[id]] or 0) >= cap then waits_for = 'repo' end
+  if workers == 0 then
+    waits_for = 'worker'
+  elseif at_once[id] then
+    waits_for = 'start'
+  elseif repos[id] and (now[repos[id]] or 0) >= cap then
+    waits_for = 'repo'
+  end
   out[#out + 1] = places[id] or 0
   out[#out + 1] = waits_for
 end

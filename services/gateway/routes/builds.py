@@ -1,18 +1,32 @@
-"""The v1 API: builds and their logs."""
+"""The v1 API: builds, their logs and events, and the queue that they wait in."""
 
-import json
-from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response, status
+from pydantic import Field
 
-from services.common.models import Build
+from services.common.auth import OPERATOR_HEADER
+from services.common.errors import BinderyError
+from services.common.keys import Topic
+from services.common.models import Build, BuildId, BuildQueue, BuildRequest, ResolvedRepo, Spec, Visibility
 from services.common.problems import RESPONSES
+from services.common.stage import Stage
+from services.gateway.routes.launches import require_provider
 from services.gateway.stages import Stages
+from services.gateway.streams import Streams
 
-router = APIRouter(prefix="/api/v1/builds", tags=["builds"], responses=RESPONSES)
+router = APIRouter(prefix="/api/v1", tags=["builds"], responses=RESPONSES)
+
+_LOG_HEADER = "bindery-log-position"
 
 BuildName = Annotated[str, Path(pattern=r"^[0-9a-f]{24}-\d{1,9}$", description="`<image>-<attempt>`")]
+OperatorToken = Annotated[str, Header(alias=OPERATOR_HEADER, max_length=1000)]
+
+
+class BuildAsked(Spec):
+    """The body of `POST /api/v1/builds`."""
+
+    rebuild: str | None = Field(None, max_length=64, description="The failed build to begin again.")
 
 
 def _stages(request: Request) -> Stages:
@@ -20,30 +34,83 @@ def _stages(request: Request) -> Stages:
     return found
 
 
-@router.get("/{build_id}")
+async def _require_visible(request: Request, build_id: str) -> None:
+    """Raise `BinderyError("not_found")` for a build that is not everybody's: one of a repository that is not public."""
+    stage: Stage = request.app.state.stage
+    stored = await stage.records.read(Topic("b", build_id))
+    repo = ResolvedRepo.model_validate_json(stored.get("repo")) if stored and stored.get("repo") else None
+    if repo and repo.visibility is not Visibility.PUBLIC:
+        raise BinderyError("not_found", f"There is no build {build_id}, or it was too long ago.")
+
+
+@router.post("/builds", status_code=status.HTTP_202_ACCEPTED)
+async def create_build(asked: BuildAsked, request: Request, response: Response) -> Build:
+    """Build a repository's image, or join the build that is on its way, and launch nothing. Asking again is safe.
+
+    200 where there is nothing to wait for: the image is there (`build_id` may be null), or a failure is remembered.
+    """
+    await require_provider(request, asked.provider)
+    stages = _stages(request)
+    repo = await stages.resolve(Spec(provider=asked.provider, spec=asked.spec.rstrip("/")))
+    build = await stages.build(BuildRequest(repo=repo, replaces=BuildId(asked.rebuild) if asked.rebuild else None))
+    if not build.is_live:
+        response.status_code = status.HTTP_200_OK
+    if build.build_id:
+        response.headers["Location"] = f"/api/v1/builds/{build.build_id}"
+    return build
+
+
+@router.get("/builds/{build_id}")
 async def get_build(build_id: BuildName, request: Request) -> Build:
-    """One build: an attempt at an image."""
-    reply = await _stages(request).builder.call("GET", f"/builds/{build_id}")
+    """One build: an attempt at an image. While it waits for a builder, `queue` has its place."""
+    await _require_visible(request, build_id)
+    reply = await _stages(request).ask_builder("GET", f"/builds/{build_id}")
     return Build.model_validate_json(reply.content)
 
 
-@router.get("/{build_id}/log", response_class=Response)
-async def get_log(build_id: BuildName, request: Request) -> Response:
+@router.get("/builds/{build_id}/log", response_class=Response)
+async def get_log(
+    build_id: BuildName,
+    request: Request,
+    after: Annotated[
+        str, Query(max_length=80, description="A position: of a JSON line, or of the header Bindery-Log-Position.")
+    ] = "",
+    lines: Annotated[int, Query(description="The first so many from there; the last, where it is negative.")] = 0,
+    form: Annotated[str, Query(alias="format", pattern="^(text|jsonl)?$", description="Wins over Accept.")] = "",
+) -> Response:
     """What the build has said so far: as text, or as JSON lines for who accepts `application/x-ndjson`."""
-    reply = await _stages(request).builder.call("GET", f"/builds/{build_id}/log")
-    lines = list(_lines(reply.content))
-    if "application/x-ndjson" in request.headers.get("accept", ""):
-        shown = ({"phase": line["phase"], "message": line["message"]} for line in lines)
-        return Response("".join(json.dumps(line) + "\n" for line in shown), media_type="application/x-ndjson")
-    return Response("".join(line["message"] for line in lines), media_type="text/plain; charset=utf-8")
+    await _require_visible(request, build_id)
+    if not form:
+        form = "jsonl" if "application/x-ndjson" in request.headers.get("accept", "") else "text"
+    params = {"after": after, "lines": str(lines), "format": form}
+    reply = await _stages(request).ask_builder("GET", f"/builds/{build_id}/log", params=params)
+    headers = {name: reply.headers[name] for name in ("content-type", _LOG_HEADER)}
+    return Response(reply.content, headers=headers)
 
 
-def _lines(log: bytes) -> Iterator[dict[str, Any]]:
-    """The events that say something, and a `gap` where lines are missing: a log too long, or lost by Redis."""
-    expected = 0
-    for row in log.splitlines():
-        _position, _number, before, _bytes, events = json.loads(row)
-        if before > expected:
-            yield {"phase": "gap", "message": f"{before - expected} lines are missing here.\n"}
-        yield from (event for event in events[max(0, expected - before) :] if event.get("message"))
-        expected = max(expected, before + len(events))
+@router.get("/builds/{build_id}/events", response_class=Response)
+async def follow_build(
+    build_id: BuildName, request: Request, last_event_id: Annotated[str, Header(max_length=200)] = ""
+) -> Response:
+    """The build's events as they happen (`text/event-stream`), to its end; `Last-Event-ID` resumes."""
+    await get_build(build_id, request)
+    streams: Streams = request.app.state.streams
+    return streams.build(build_id, last_event_id)
+
+
+@router.delete("/builds/{build_id}", status_code=status.HTTP_202_ACCEPTED)
+async def cancel_build(
+    build_id: BuildName, request: Request, response: Response, operator_token: OperatorToken = ""
+) -> None:
+    """Cancel a build: 204 when it has ended, 202 when it was asked to. 409 when it had ended before, or while launches
+    wait for it; the operator, with their token, may cancel it then too."""
+    await _require_visible(request, build_id)
+    reply = await _stages(request).ask_builder("DELETE", f"/builds/{build_id}", operator_token=operator_token)
+    response.status_code = reply.status_code
+
+
+@router.get("/queue")
+async def get_queue(request: Request, operator_token: OperatorToken = "") -> BuildQueue:
+    """How the queue of builds stands: what waits, what runs, and what room there is."""
+    reply = await _stages(request).ask_builder("GET", "/queue", operator_token=operator_token)
+    return BuildQueue.model_validate_json(reply.content)

@@ -72,6 +72,13 @@ class LaunchView(Contract):
 TheLaunches = Annotated[Launches, Depends(launches_of)]
 
 
+async def require_provider(request: Request, provider: str) -> None:
+    """Raise `BinderyError("unknown_provider")` where there is no such provider."""
+    known = [item["id"] for item in await request.app.state.providers.all()]
+    if provider not in known:
+        raise BinderyError("unknown_provider", f"There is no provider {provider!r}; there are: {', '.join(known)}.")
+
+
 @router.post("", status_code=status.HTTP_202_ACCEPTED)
 async def create_launch(
     asked: LaunchRequest,
@@ -81,11 +88,7 @@ async def create_launch(
     idempotency_key: Annotated[str, Header(max_length=200)] = "",
 ) -> LaunchView:
     """Launch a repository. The same Idempotency-Key with the same body is the same launch, for 24 hours."""
-    known = [item["id"] for item in await request.app.state.providers.all()]
-    if asked.provider not in known:
-        raise BinderyError(
-            "unknown_provider", f"There is no provider {asked.provider!r}; there are: {', '.join(known)}."
-        )
+    await require_provider(request, asked.provider)
     options = LaunchOptions(
         path=asked.path, resource_class=asked.resource_class, detached=asked.detached, rebuild=asked.rebuild
     )

@@ -23,8 +23,11 @@ document.documentElement.classList.add("scripted");
 const situation = () => document.getElementById("situation");
 const steps = () => [...situation().querySelectorAll(".steps li")];
 
-function say(headline, announced = headline) {
+function say(headline, announced = headline, explanation = "") {
   document.getElementById("headline").textContent = headline;
+  const detail = document.getElementById("explanation");
+  detail.textContent = explanation;
+  detail.hidden = !explanation;
   document.title = `${headline} · ${name} · Bindery`;
   if (announcement.textContent !== announced) announcement.textContent = announced;
 }
@@ -60,7 +63,7 @@ function queued(queue) {
   const what = current === "launching" ? "Waiting for a free seat" : "Waiting for a builder";
   const where = queue.position ? `: number ${queue.position} in the queue` : "";
   const eta = queue.position && queue.eta_seconds != null ? `, about ${duration(queue.eta_seconds)}` : "";
-  say(what + where + eta, what + where);
+  say(what + where + eta, what + where, queue.reason ?? "");
 }
 
 function startClock() {
@@ -132,7 +135,7 @@ function take(event) {
     end(event);
     return true;
   }
-  if (event.message) view.write(event.message);
+  if (event.message && !event.queue) view.write(event.message); // a place in a queue is the headline's, not the log's
   if (wasFinal) return false;
   const phase = STEP_OF_PHASE[event.phase];
   if (event.phase === "waiting" && event.queue && current === "resolving") goTo("building");
