@@ -17,6 +17,8 @@ from kubernetes_asyncio.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION
 
 from services.builder.executors.base import ExecutorUnavailableError
 from services.builder.executors.kubernetes.settings import KubernetesSettings
+from services.common.counting import doing
+from services.common.http import CALLS
 
 Json = dict[str, Any]
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -103,6 +105,7 @@ class Api:
         body: Any,
         timeout: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
+        CALLS.labels("kubernetes", doing()).inc()
         headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/merge-patch+json" if method == "PATCH" else "application/json"
