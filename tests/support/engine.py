@@ -20,13 +20,15 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from tests.support import engine_images
 from tests.support.stack import eventually
 
-CACHE = Path(os.environ.get("BINDERY_TEST_CACHE") or Path.home() / ".cache" / "bindery-tests")
+CACHE = Path(os.environ.get("BINDERY_TEST_ENGINE_CACHE") or Path.home() / ".cache" / "bindery-tests")
 RUN = Path("/run/bindery-tests")
 SOCKET = RUN / "docker.sock"
+OUR_HOST = f"unix://{SOCKET}"
 USUAL_SOCKET = Path("/var/run/docker.sock")
 REGISTRY = "127.0.0.1:5000"
 CGROUP = "bindery-tests"
@@ -79,26 +81,39 @@ def docker(host: str, *arguments: str, seconds: float = 60, is_checked: bool = T
 def engine() -> Iterator[Engine]:
     """Keep an engine, the registry and the images there for the length of the block. Raises `NoEngineError`."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with (CACHE / "in-use").open("a") as in_use:
+        with _changing():
+            try:
+                host = _find() or _start_dockerd()
+                _start_registry()
+                images = engine_images.ensure(host, CACHE)
+                fcntl.flock(in_use, fcntl.LOCK_SH)
+            except BaseException:
+                _take_down_unless(in_use)
+                raise
+        memory_bytes = MEMORY_BYTES if host == OUR_HOST and _cgroup() else None
         try:
-            host = _find() or _start_dockerd()
-            _start_registry()
-            images = engine_images.ensure(host, CACHE)
-        except BaseException:
-            _take_down()
-            raise
-        is_ours = host == f"unix://{SOCKET}"
-        found = Engine(host, *images, memory_bytes=MEMORY_BYTES if is_ours and _cgroup() else None)
-        fcntl.flock(lock, fcntl.LOCK_SH)  # from now on others may use it too
-        try:
-            yield found
+            yield Engine(host, *images, memory_bytes=memory_bytes)
         finally:
-            with contextlib.suppress(BlockingIOError):  # somebody uses it still, and takes it down later
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if is_ours:
-                    _tidy(host)
-                _take_down()
+            with _changing():
+                _take_down_unless(in_use)
+
+
+@contextlib.contextmanager
+def _changing() -> Iterator[None]:
+    """Be the only one who brings the engine up or takes it down."""
+    with (CACHE / "changing").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _take_down_unless(in_use: IO[str]) -> None:
+    """Take down what the tests started, unless another run uses it still: that one does it later."""
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if SOCKET.exists() and _answers(OUR_HOST):
+            _tidy(OUR_HOST)
+        _take_down()
 
 
 def _find() -> str | None:
@@ -152,10 +167,10 @@ def _start_dockerd() -> str:
 
     def is_up() -> bool:
         assert process.poll() is None, (CACHE / "dockerd.log").read_text()[-2000:]
-        return SOCKET.exists() and _answers(f"unix://{SOCKET}")
+        return SOCKET.exists() and _answers(OUR_HOST)
 
     eventually(is_up, "dockerd answers", 60)
-    return f"unix://{SOCKET}"
+    return OUR_HOST
 
 
 def _make_cgroup() -> bool:

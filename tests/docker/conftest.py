@@ -1,0 +1,81 @@
+"""A real engine, real registries, a real git server, and a Bindery that builds with them."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.building import StackBuilder
+from tests.support.engine import Engine, NoEngineError, engine
+from tests.support.forge import Forge
+from tests.support.registry import Registry
+from tests.support.stack import Stack, eventually
+
+
+@pytest.fixture(scope="session")
+def docker() -> Iterator[Engine]:
+    with contextlib.ExitStack() as stack:
+        try:
+            found = stack.enter_context(engine())
+        except NoEngineError as missing:
+            pytest.skip(f"no container engine: {missing}")
+        yield found
+
+
+@pytest.fixture(scope="session")
+def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
+    with Forge(tmp_path_factory.mktemp("forge")) as forge:
+        yield forge
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry of its own: tests stop it and start it."""
+    with Registry(tmp_path_factory.mktemp("registry")) as registry:
+        yield registry
+
+
+@pytest.fixture
+def repository(forge: Forge, request: pytest.FixtureRequest) -> Callable[[str], tuple[str, str]]:
+    """Serve a repository with this Dockerfile; its URL and the sha of its commit."""
+
+    def serve(dockerfile: str) -> tuple[str, str]:
+        name = request.node.name.replace("_", "-").lower()[:60]
+        return f"{forge.url}/org/{name}", forge.create_repo("org", name, {"Dockerfile": dockerfile})
+
+    return serve
+
+
+def start_stack(folder: Path, docker: Engine, image_prefix: str, **settings: object) -> Stack:
+    """A Bindery whose builds are containers of the engine. They reach the forge on loopback by the host's network."""
+    return Stack(
+        folder / "data", executor="docker", docker_host=docker.host, docker_network="host",
+        builder_image=docker.builder, image_prefix=image_prefix, **settings,
+    ).start()  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def stack(docker: Engine, registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = start_stack(tmp_path_factory.mktemp("stack"), docker, f"{registry.address}/team/")
+    try:
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture
+def builder(stack: Stack) -> Iterator[StackBuilder]:
+    with contextlib.closing(StackBuilder(stack)) as builder:
+        yield builder
+
+
+def containers_of(docker: Engine, build_id: str = "") -> list[str]:
+    """The containers that the engine has of an attempt, or of all."""
+    names = docker.docker("ps", "--all", "--format", "{{.Names}}").split()
+    return [name for name in names if name.startswith(f"bindery-{build_id}")]
+
+
+def until_tidy(docker: Engine, build_id: str) -> None:
+    """Wait until an attempt has left no container."""
+    eventually(lambda: not containers_of(docker, build_id), f"{build_id} leaves no container", 30)

@@ -1,0 +1,177 @@
+"""Builds by a Bindery whose executor is `docker`: repo2docker, an engine and a registry, all real."""
+
+import contextlib
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.docker.conftest import containers_of, start_stack, until_tidy
+from tests.support.building import StackBuilder
+from tests.support.engine import Engine
+from tests.support.registry import Registry
+from tests.support.stack import Stack, eventually
+
+TICKS = 60
+Serve = Callable[[str], tuple[str, str]]
+
+
+def ticking(docker: Engine, count: int = TICKS) -> str:
+    """A Dockerfile whose step says a number each tenth of a second."""
+    return f"FROM {docker.jupyter}\nRUN for i in $(seq {count}); do echo tick-$i-; sleep 0.1; done\n"
+
+
+def ticks(builder: StackBuilder, build_id: str) -> list[int]:
+    said = "".join(line["message"] for line in builder.lines(build_id) if line["message"].startswith("#"))
+    return [int(number) for number in re.findall(r"^#\d+ [\d.]+ tick-(\d+)-", said, re.MULTILINE)]
+
+
+def test_a_dockerfile_is_built_pushed_found_again_and_runs_by_digest(
+    docker: Engine, builder: StackBuilder, registry: Registry, repository: Serve
+) -> None:
+    url, sha = repository(f"FROM {docker.jupyter}\nRUN echo made > /tmp/mark\n")
+    asked = builder.ask(url, sha)
+    build = builder.outcome(asked["build_id"])
+    assert build["state"] == "built", builder.text(asked["build_id"])
+    phases = {line["phase"] for line in builder.lines(asked["build_id"])}
+    assert {"fetching", "building", "pushing"} <= phases
+    again = builder.ask(url, sha)
+    assert (again["state"], again["digest"]) == ("built", build["digest"])
+    name = f"{build['image'].rpartition(':')[0]}@{build['digest']}"
+    docker.docker("rmi", "--force", build["image"])
+    assert docker.docker("run", "--rm", name, "cat", "/tmp/mark").strip() == "made"
+    labels = json.loads(docker.docker("image", "inspect", name))[0]["Config"]["Labels"]
+    assert labels["org.opencontainers.image.source"] == url
+    assert labels["org.opencontainers.image.revision"] == sha
+    assert labels["bindery.build-id"] == asked["build_id"]
+    until_tidy(docker, asked["build_id"])
+
+
+def test_without_a_registry_the_engine_is_asked_whether_an_image_is_there(
+    docker: Engine, repository: Serve, tmp_path: Path
+) -> None:
+    url, sha = repository(f"FROM {docker.jupyter}\nRUN echo made > /tmp/mark\n")
+    stack = start_stack(tmp_path, docker, "local/team-", build_push="false")
+    with contextlib.closing(stack.client), contextlib.closing(StackBuilder(stack)) as builder:
+        try:
+            asked = builder.ask(url, sha)
+            build = builder.outcome(asked["build_id"])
+            assert build["state"] == "built", builder.text(asked["build_id"])
+            assert docker.docker("run", "--rm", build["image"], "cat", "/tmp/mark").strip() == "made"
+            assert builder.ask(url, sha)["state"] == "built"
+            docker.docker("rmi", "--force", build["image"])
+            anew = builder.ask(url, sha)
+            assert anew["build_id"] not in {None, asked["build_id"]}
+            assert builder.outcome(anew["build_id"])["state"] == "built"
+        finally:
+            stack.stop()
+
+
+def test_cancelled_while_it_runs_a_build_ends_in_the_engine_too(
+    docker: Engine, builder: StackBuilder, repository: Serve
+) -> None:
+    asked = builder.ask(*repository(ticking(docker, 3000)))
+    builder.until(asked["build_id"], "tick-3-")
+    assert _steps_of_engine("seq 3000")
+    assert builder.cancel(asked["build_id"]) == 202
+    assert builder.outcome(asked["build_id"], 20)["state"] == "cancelled"
+    until_tidy(docker, asked["build_id"])
+    eventually(lambda: not _steps_of_engine("seq 3000"), "the step ends", 20)
+
+
+def _steps_of_engine(text: str) -> list[str]:
+    """Processes of this machine with a text in their command line: the engine runs its steps here."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            if text in words and words.startswith("/bin/sh -c"):
+                found.append(words)
+    return found
+
+
+def test_cancelled_while_it_pushes_a_build_leaves_no_image_in_the_registry(
+    docker: Engine, builder: StackBuilder, repository: Serve, registry: Registry
+) -> None:
+    url, sha = repository(f"FROM {docker.base}\nRUN head -c 300000000 /dev/urandom > /big\n")
+    asked = builder.ask(url, sha)
+    builder.until_state(asked["build_id"], "pushing")
+    assert builder.cancel(asked["build_id"]) == 202
+    build = builder.outcome(asked["build_id"], 20)
+    assert build["state"] == "cancelled"
+    until_tidy(docker, asked["build_id"])
+    path, _, tag = build["image"].partition("/")[2].rpartition(":")
+    assert registry.call("GET", f"/v2/{path}/manifests/{tag}").status == 404
+
+
+def test_a_killed_worker_s_build_is_adopted_and_its_log_has_every_line_once(
+    docker: Engine, stack: Stack, builder: StackBuilder, repository: Serve
+) -> None:
+    asked = builder.ask(*repository(ticking(docker)))
+    builder.until(asked["build_id"], "tick-5-")
+    pid = stack.kill("worker")
+    stack.until_replaced("worker", pid)
+    build = builder.outcome(asked["build_id"])
+    assert build["state"] == "built", builder.text(asked["build_id"])
+    assert ticks(builder, asked["build_id"]) == list(range(1, TICKS + 1))
+
+
+def test_a_paused_worker_s_build_goes_on_and_its_log_has_every_line_once(
+    docker: Engine, stack: Stack, builder: StackBuilder, repository: Serve
+) -> None:
+    asked = builder.ask(*repository(ticking(docker)))
+    builder.until(asked["build_id"], "tick-5-")
+    with stack.paused("worker") as pid:
+        eventually(lambda: "#" in builder.text(asked["build_id"]), "the log can be read meanwhile")
+    assert pid
+    build = builder.outcome(asked["build_id"])
+    assert build["state"] == "built", builder.text(asked["build_id"])
+    assert ticks(builder, asked["build_id"]) == list(range(1, TICKS + 1))
+
+
+def test_a_container_that_is_removed_once_is_followed_by_another_and_the_log_says_so(
+    docker: Engine, builder: StackBuilder, repository: Serve
+) -> None:
+    asked = builder.ask(*repository(ticking(docker, 30)))
+    builder.until(asked["build_id"], "tick-3-")
+    docker.docker("rm", "--force", f"bindery-{asked['build_id']}")
+    build = builder.outcome(asked["build_id"])
+    assert build["state"] == "built", builder.text(asked["build_id"])
+    gaps = [line["message"] for line in builder.lines(asked["build_id"]) if line["phase"] == "gap"]
+    assert len(gaps) == 1
+    assert "run again" in gaps[0]
+    until_tidy(docker, asked["build_id"])
+
+
+def test_a_container_that_is_removed_twice_is_a_lost_build(
+    docker: Engine, builder: StackBuilder, repository: Serve
+) -> None:
+    asked = builder.ask(*repository(ticking(docker, 1000)))
+    for name in (f"bindery-{asked['build_id']}", f"bindery-{asked['build_id']}-r2"):
+        eventually(lambda name=name: name in containers_of(docker), f"{name} is there")  # type: ignore[misc]
+        eventually(
+            lambda name=name: "Starting repo2docker" in docker.docker("logs", name, is_checked=False),  # type: ignore[misc]
+            f"{name} runs",
+        )
+        docker.docker("rm", "--force", name)
+    build = builder.outcome(asked["build_id"])
+    assert (build["state"], build["error"]["code"]) == ("failed", "build_lost")
+    until_tidy(docker, asked["build_id"])
+
+
+def test_a_registry_that_is_away_at_the_push_is_waited_for(
+    docker: Engine, builder: StackBuilder, repository: Serve, registry: Registry
+) -> None:
+    asked = builder.ask(*repository(ticking(docker, 10)))
+    builder.until(asked["build_id"], "tick-1-")
+    registry.stop()
+    try:
+        eventually(
+            lambda: any(line["phase"] == "waiting" for line in builder.lines(asked["build_id"])),
+            "the log says what is waited for", 60,
+        )  # fmt: skip
+    finally:
+        registry.start()
+    build = builder.outcome(asked["build_id"])
+    assert build["state"] == "built", builder.text(asked["build_id"])
+    assert build["digest"]

@@ -1,0 +1,72 @@
+"""A stack's builder, asked directly: builds of repositories that a forge serves, without servers."""
+
+import json
+from typing import Any
+
+import httpx
+
+from services.common.models import ResolvedRepo
+from tests.support.stack import Stack, eventually
+
+ENDS = {"built", "failed", "cancelled"}
+
+
+class StackBuilder:
+    """The builder of a running stack, by its own API."""
+
+    def __init__(self, stack: Stack) -> None:
+        environ = stack.environment("builder")
+        self._stack = stack
+        self._client = httpx.Client(
+            base_url=f"http://{environ['BINDERY_LISTEN_HOST']}:{environ['BINDERY_LISTEN_PORT']}",
+            headers={"Authorization": f"Bearer {environ['BINDERY_SERVICE_TOKEN']}"},
+            timeout=60,
+            trust_env=False,
+        )
+
+    def ask(self, repo_url: str, ref: str, *, replaces: str | None = None) -> dict[str, Any]:
+        """Ask for the image of a repository: `POST /builds`."""
+        slug = repo_url.rpartition("//")[2]
+        repo = ResolvedRepo(
+            provider="git", spec=f"{repo_url}/{ref}", repo_url=repo_url, ref=ref, resolved_spec=f"{repo_url}/{ref}",
+            ref_url=repo_url, slug=slug, display_name=slug,
+        )  # fmt: skip
+        reply = self._client.post("/builds", json={"repo": repo.model_dump(mode="json"), "replaces": replaces})
+        assert reply.status_code in {200, 202}, reply.text
+        found: dict[str, Any] = reply.json()
+        return found
+
+    def read(self, build_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._client.get(f"/builds/{build_id}").json()
+        return found
+
+    def cancel(self, build_id: str) -> int:
+        return self._client.delete(f"/builds/{build_id}").status_code
+
+    def lines(self, build_id: str) -> list[dict[str, Any]]:
+        """The log so far: `phase` and `message` of each line."""
+        reply = self._client.get(f"/builds/{build_id}/log", params={"format": "jsonl"})
+        return [json.loads(line) for line in reply.text.splitlines()] if reply.status_code == 200 else []
+
+    def text(self, build_id: str) -> str:
+        return "".join(line["message"] for line in self.lines(build_id))
+
+    def until(self, build_id: str, text: str, seconds: float = 60) -> None:
+        """Wait until the log has `text`."""
+        eventually(
+            lambda: text in self.text(build_id) or self.read(build_id)["state"] in ENDS,
+            f"{text!r} in the log, which is {self.text(build_id)[-1000:]}", seconds,
+        )  # fmt: skip
+        assert text in self.text(build_id), f"{self.read(build_id)}: {self.text(build_id)[-2000:]}"
+
+    def until_state(self, build_id: str, state: str, seconds: float = 60) -> None:
+        eventually(lambda: self.read(build_id)["state"] in {state, *ENDS}, f"the build is {state}", seconds)
+        assert self.read(build_id)["state"] == state, self.read(build_id)
+
+    def outcome(self, build_id: str, seconds: float = 120) -> dict[str, Any]:
+        """Wait for the build's end; the build."""
+        eventually(lambda: self.read(build_id)["state"] in ENDS, f"{build_id} ends", seconds)
+        return self.read(build_id)
+
+    def close(self) -> None:
+        self._client.close()
