@@ -105,7 +105,7 @@ class Attempts:
         return max(logged, _highest_of(key, listed))
 
     async def join(self, build_id: str, launch_ref: str) -> None:
-        """Count a launch among those that wait for a build."""
+        """Count a launch among those that wait for a build; without one, the build goes on whoever leaves it."""
         topic = topic_of(build_id)
         keys = [self._keys.record(topic), self._keys.waiters(build_id), self._keys("{queue}:abandoned")]
         await self.scripts.run("join", keys, [build_id, launch_ref])

@@ -51,11 +51,11 @@ class Builds:
             return current
         build = await self._attempts.start(image, request, after=current.build_id if current else None)
         log.info("build_queued", build_id=build.build_id, image=image, launch_ref=request.launch_ref)
-        return build
+        return build if request.launch_ref else await self._join(build, request)
 
     async def _join(self, build: Build, request: BuildRequest) -> Build:
-        if build.build_id and request.launch_ref:
-            await self._attempts.join(build.build_id, request.launch_ref)
+        if build.build_id:
+            await self._attempts.join(build.build_id, request.launch_ref or "")
         return build
 
     def _already_there(self, image: str, digest: str | None, request: BuildRequest) -> Build:

@@ -90,8 +90,8 @@ class Follower:
         for block in filter(None, chunk.split("\n\n")):
             lines = block.split("\n")
             self.ids.append(lines[0].removeprefix("id: "))
-            if len(lines) > 1:
-                self.events.append(json.loads(lines[1].removeprefix("data: ")))
+            if lines[-1].startswith("data: "):
+                self.events.append(json.loads(lines[-1].removeprefix("data: ")))
 
 
 async def followed(stage: Stage, text: str = "", *, until_quiet: bool = False) -> Follower:
