@@ -1,0 +1,102 @@
+"""A real cluster, engine and registry, and builders whose Jobs run there."""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.builders import Builders, running_builders
+from tests.support.cluster import Cluster, Namespace, NoClusterError, cluster
+from tests.support.engine import REGISTRY, Engine, NoEngineError, engine
+from tests.support.forge import Forge
+
+NOOP = Path(__file__).with_name("noop_build.py")
+Start = Callable[..., Builders]
+
+
+@pytest.fixture(scope="session")
+def the_cluster() -> Iterator[Cluster]:
+    try:
+        with cluster() as found:
+            yield found
+    except NoClusterError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def the_engine() -> Iterator[Engine]:
+    try:
+        with engine() as found:
+            yield found
+    except NoEngineError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def builder_image(the_engine: Engine) -> str:
+    """The builder image, where the cluster can pull it."""
+    name = f"{REGISTRY}/{the_engine.builder}"
+    the_engine.docker("tag", the_engine.builder, name)
+    the_engine.docker("push", "--quiet", name, seconds=300)
+    return name
+
+
+@pytest.fixture(scope="module")
+def namespace(the_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Namespace]:
+    """A namespace of the module's own."""
+    module = request.module.__name__.rpartition(".")[2].replace("_", "-")
+    with the_cluster.namespace(f"bindery-{module}-{os.getpid()}") as found:
+        yield found
+
+
+@pytest.fixture
+def forge(tmp_path: Path, the_cluster: Cluster) -> Iterator[Forge]:
+    """A git server that pods reach."""
+    with Forge(tmp_path / "forge", host=the_cluster.host) as found:
+        yield found
+
+
+@pytest.fixture
+def start(
+    tmp_path: Path, namespace: Namespace, the_cluster: Cluster, the_engine: Engine, builder_image: str
+) -> Iterator[Start]:
+    """Start an API and a worker whose Jobs run the real repo2docker; settings may be changed.
+
+    At the end nothing of any build may be left in the namespace.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def begin(**settings: object) -> Builders:
+            given = {
+                "executor": "kubernetes",
+                "kubernetes_config": namespace.builder_kubeconfig(tmp_path),
+                "kubernetes_docker_host": the_engine.host,
+                "builder_image": builder_image,
+                "image_prefix": f"{REGISTRY}/{namespace.name}/",
+                "allowed_networks": f"{the_cluster.host}/32",
+                "registry_insecure": True,
+            } | settings
+            return stack.enter_context(running_builders(tmp_path, **given))
+
+        yield begin
+
+
+@pytest.fixture
+def start_noop(start: Start, the_cluster: Cluster) -> Start:
+    """The same with Jobs that run `noop_build.py` from the builder image: real Jobs and pods, no engine."""
+
+    def begin(**settings: object) -> Builders:
+        registry = json.dumps({"NOOP_REGISTRY": f"http://{the_cluster.host}:5000"})
+        return start(
+            **{
+                "kubernetes_command": json.dumps(["python3", "-c", NOOP.read_text()]),
+                "kubernetes_docker_host": "",
+                "repo2docker_extra_envs": registry,
+            }
+            | settings
+        )
+
+    return begin

@@ -1,0 +1,57 @@
+"""Runs in a Job in place of repo2docker: prints numbered lines, and puts a tiny image into the registry.
+
+What it is told stands in the repository's ref: `<salt>.lines=40.pause=0.1.exit=0`.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import time
+import urllib.request
+
+
+def put(registry: str, name: str, tag: str) -> None:
+    """Put an image of one layer, all by the registry's HTTP API."""
+
+    def send(method: str, url: str, body: bytes = b"", kind: str = "application/octet-stream") -> str:
+        request = urllib.request.Request(url, data=body, method=method, headers={"Content-Type": kind})
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return str(reply.headers.get("Location") or "")
+
+    def blob(content: bytes) -> dict[str, object]:
+        digest = "sha256:" + hashlib.sha256(content).hexdigest()
+        place = send("POST", f"{registry}/v2/{name}/blobs/uploads/")
+        place = place if place.startswith("http") else registry + place
+        place = registry + place[place.index("/v2/") :]
+        send("PUT", f"{place}{'&' if '?' in place else '?'}digest={digest}", content)
+        return {"digest": digest, "size": len(content)}
+
+    config = blob(json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers"}}).encode())
+    kind = "application/vnd.oci.image."
+    layer = blob(f"{name}:{tag}".encode()) | {"mediaType": f"{kind}layer.v1.tar"}
+    manifest = {
+        "schemaVersion": 2, "mediaType": f"{kind}manifest.v1+json",
+        "config": config | {"mediaType": f"{kind}config.v1+json"}, "layers": [layer],
+    }  # fmt: skip
+    send("PUT", f"{registry}/v2/{name}/manifests/{tag}", json.dumps(manifest).encode(), f"{kind}manifest.v1+json")
+
+
+def main() -> None:
+    given = dict(part.removeprefix("--").split("=", 1) for part in sys.argv if part.startswith("--") and "=" in part)
+    told = dict(part.split("=", 1) for part in given["ref"].split(".") if "=" in part)
+    count, pause = int(told.get("lines", "3")), int(told.get("ms", "0")) / 1000
+    for number in range(1, count + 1):
+        print(json.dumps({"phase": "building", "message": f"line {number}\n"}), flush=True)
+        time.sleep(pause)
+    _held = [os.urandom(1 << 20) for _ in range(int(told.get("mib", "0")))]
+    print(f"those were {count} lines", flush=True)
+    if told.get("push", "1") == "1":
+        image = given["image-name"].partition("/")[2]
+        name, _, tag = image.rpartition(":")
+        put(os.environ["NOOP_REGISTRY"], name, tag)
+    time.sleep(int(told.get("sleep", "0")))
+    sys.exit(int(told.get("exit", "0")))
+
+
+main()
