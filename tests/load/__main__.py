@@ -9,12 +9,14 @@ from pathlib import Path
 
 import uvloop
 
-from tests.load import footprint, launches, resume, target, watchers
+from tests.load import builds, footprint, launches, resume, target, watchers
 from tests.load.client import Place
 from tests.load.stack import LoadStack
 from tests.load.table import Row, machine, render, write_json
+from tests.support.cluster import NoClusterError
+from tests.support.engine import NoEngineError
 
-GROUPS = ("start", "idle", "quick", "warm", "storm", "watchers", "resume")
+GROUPS = ("start", "idle", "quick", "warm", "storm", "watchers", "resume", "builds")
 
 
 def _options() -> argparse.Namespace:
@@ -25,6 +27,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--followers", default="1,100,1000", help="of one build (default: %(default)s)")
     parser.add_argument("--many-followers", action="store_true", help="5,000 followers too (needs `ulimit -n 12000`)")
     parser.add_argument("--storm", type=int, default=40, help="new links at once (default: %(default)s)")
+    parser.add_argument("--builds", default="50,500", help="queued at once, on a cluster (default: %(default)s)")
     parser.add_argument("--target", metavar="URL", help="a running Bindery or BinderHub; only launches are measured")
     parser.add_argument("--spec", help="for --target: what to launch, as in git/<quoted url>/<ref>; built before")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON too")
@@ -40,7 +43,7 @@ def _options() -> argparse.Namespace:
 async def _measure(options: argparse.Namespace, folder: Path) -> list[Row]:
     wanted = set(options.only)
     rows: list[Row] = []
-    if wanted - {"resume"}:
+    if wanted - {"resume", "builds"}:
         stack = LoadStack(folder / "one")
         try:
             rows += await _one_stack(stack, wanted, options)
@@ -49,6 +52,14 @@ async def _measure(options: argparse.Namespace, folder: Path) -> list[Row]:
     if "resume" in wanted:
         _say("resume after a kill")
         rows += await resume.measure(folder / "two")
+    if "builds" in wanted:
+        _say(f"{options.builds} builds on a cluster")
+        try:
+            rows += await builds.measure([int(part) for part in options.builds.split(",")])
+        except (NoClusterError, NoEngineError) as error:
+            if os.environ.get("CI"):
+                raise
+            _say(f"not measured: {error}")
     return rows
 
 
