@@ -20,6 +20,7 @@ from services.builder.attempts import topic_of
 from services.builder.parts import BuilderParts, open_builder
 from services.builder.settings import BuilderSettings
 from services.builder.supervise import Supervision
+from services.common.auth import require_secrets
 from services.common.cancels import Cancels
 from services.common.health import Health
 from services.common.leases import Member
@@ -31,6 +32,7 @@ from services.common.stage import membership
 from services.common.web import create_service
 
 log = get_logger(__name__)
+NAME = "builder worker"
 
 
 class BuilderWorker:
@@ -55,6 +57,7 @@ class BuilderWorker:
         if found is None:
             return
         claimed, stored = found
+        await self._parts.admission.take_job(build_id, epoch)
         cancelled = self.cancels.expect(build_id, is_asked=bool(stored.get("cancel")))
         supervision = self._running[build_id] = Supervision(
             self._stage, self._settings, self._parts.executor, self._parts.images,
@@ -155,7 +158,7 @@ async def run(settings: BuilderSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    app = create_service(settings, name="builder worker", lifespan=_nothing, routers=[], health=health)
+    app = create_service(settings, name=NAME, lifespan=_nothing, routers=[], health=health)
     server = uvicorn.Server(
         uvicorn.Config(
             app, host=settings.listen_host, port=settings.listen_port, log_config=None, access_log=False, ws="none"
@@ -197,6 +200,7 @@ async def _nothing(_app: object) -> Any:
 def main() -> None:
     """Entry point."""
     settings = BuilderSettings()
+    require_secrets(settings, NAME)
     configure_logging(service="worker", level=settings.log_level, form=settings.log_format)
     config = uvicorn.Config(_nothing, loop="uvloop")
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:

@@ -70,6 +70,7 @@ def test_phases_are_told_to_who_cant_see_them(told: Told, open_page: OpenPage) -
     assert page.title() == "Waiting for a builder: number 2 in the queue, about 2 min · org/queued/HEAD · Bindery"
     assert page.locator("[aria-current=step]").inner_text().startswith("Build its environment")
     assert page.locator("#log").get_attribute("aria-live") is None
+    expect(page.locator("#explanation")).to_have_text("busy")
 
 
 def test_a_launch_can_be_cancelled(told: Told, open_page: OpenPage, artefacts: Path) -> None:

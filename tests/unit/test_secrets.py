@@ -29,7 +29,7 @@ def test_with_both_it_starts() -> None:
     assert launcher(LauncherSettings.model_validate(given))
 
 
-@pytest.mark.parametrize("service", ["gateway", "launcher", "builder", "resolver"])
+@pytest.mark.parametrize("service", ["gateway", "launcher", "builder", "builder.worker", "resolver"])
 def test_no_service_starts_without_a_token(service: str) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("BINDERY_")}
     ended = subprocess.run(
@@ -37,6 +37,7 @@ def test_no_service_starts_without_a_token(service: str) -> None:
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert ended.returncode == 1
+    name = service.replace(".", " ")
     assert ended.stderr == (
-        f"The {service} can't start: set BINDERY_SERVICE_TOKEN to a secret of your own, the same for every service.\n"
+        f"The {name} can't start: set BINDERY_SERVICE_TOKEN to a secret of your own, the same for every service.\n"
     )
