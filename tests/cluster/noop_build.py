@@ -1,6 +1,6 @@
 """Runs in a Job in place of repo2docker: prints numbered lines, and puts a tiny image into the registry.
 
-What it is told stands in the repository's ref: `<salt>.lines=40.pause=0.1.exit=0`.
+What it is told stands in the repository's ref: `<salt>.lines-40.ms-100.exit-0`.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ def put(registry: str, name: str, tag: str) -> None:
 
 def main() -> None:
     given = dict(part.removeprefix("--").split("=", 1) for part in sys.argv if part.startswith("--") and "=" in part)
-    told = dict(part.split("=", 1) for part in given["ref"].split(".") if "=" in part)
+    told = dict(part.split("-", 1) for part in given["ref"].split(".") if "-" in part)
     count, pause = int(told.get("lines", "3")), int(told.get("ms", "0")) / 1000
     for number in range(1, count + 1):
         print(json.dumps({"phase": "building", "message": f"line {number}\n"}), flush=True)
