@@ -7,7 +7,7 @@ endif
 VENV = .venv/bin
 RUN_TESTS = $(VENV)/python -m pytest
 
-.PHONY: help up stop clean test test-browser test-faults load lint docs lock .venv-up .venv-dev
+.PHONY: help up stop clean test test-browser test-faults test-docker load lint docs lock .venv-up .venv-dev
 
 help:
 	@echo 'make up            start Bindery on this machine (Ctrl-C ends it)'
@@ -16,6 +16,7 @@ help:
 	@echo 'make test          unit, contract and end-to-end tests'
 	@echo 'make test-browser  the pages, in headless Chromium'
 	@echo 'make test-faults   kill the parts and look what happens'
+	@echo 'make test-docker   builds on a real container engine, which it starts where there is none (root)'
 	@echo 'make load          measure (LOAD="--target URL" measures another one; LOAD=--help)'
 	@echo 'make lint          format, lint, types, import rules'
 	@echo 'make docs          write what is made from the code, and a site of docs/'
@@ -40,6 +41,9 @@ test-browser: .venv-dev
 test-faults: .venv-dev
 	@$(RUN_TESTS) tests/faults
 
+test-docker: .venv-dev
+	@$(RUN_TESTS) tests/docker
+
 load: .venv-dev
 	@$(VENV)/python -m tests.load $(LOAD)
 
@@ -60,6 +64,9 @@ LOCK = $(VENV)/uv pip compile --quiet --universal --python-version 3.11 --genera
 lock: .venv-dev
 	@$(LOCK) --output-file requirements.lock
 	@$(LOCK) --group dev --constraints requirements.lock --output-file requirements-dev.lock
+	@$(VENV)/uv pip compile --quiet --python-platform linux --python-version 3.13 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links deploy/images/builder/requirements.in $(if $(UPGRADE),--upgrade) \
+	--output-file deploy/images/builder/requirements.txt
 
 .venv-up:
 	@PYTHON='$(PYTHON)' sh deploy/local/venv.sh requirements.lock

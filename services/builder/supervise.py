@@ -78,7 +78,8 @@ class Supervision:
 
     async def _supervise(self) -> None:
         try:
-            if found := await self._look_for_image():
+            # One that is adopted has said things that nobody has heard yet: it is followed first, even if it is done.
+            if self.build.state is BuildState.QUEUED and (found := await self._look_for_image()):
                 await self._built(found.digest, "The image is there already.\n")
                 return
             await self._begin()

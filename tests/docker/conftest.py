@@ -51,7 +51,7 @@ def start_stack(folder: Path, docker: Engine, image_prefix: str, **settings: obj
     """A Bindery whose builds are containers of the engine. They reach the forge on loopback by the host's network."""
     return Stack(
         folder / "data", executor="docker", docker_host=docker.host, docker_network="host",
-        builder_image=docker.builder, image_prefix=image_prefix, **settings,
+        builder_image=docker.builder, image_prefix=image_prefix, registry_insecure="true", **settings,
     ).start()  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 from tests.docker.conftest import containers_of, start_stack, until_tidy
 from tests.support.building import StackBuilder
@@ -17,8 +18,8 @@ Serve = Callable[[str], tuple[str, str]]
 
 
 def ticking(docker: Engine, count: int = TICKS) -> str:
-    """A Dockerfile whose step says a number each tenth of a second."""
-    return f"FROM {docker.jupyter}\nRUN for i in $(seq {count}); do echo tick-$i-; sleep 0.1; done\n"
+    """A Dockerfile whose step says a number each tenth of a second; no other has the same step, so none is cached."""
+    return f"FROM {docker.base}\nRUN : {uuid4()}; for i in $(seq {count}); do echo tick-$i-; sleep 0.1; done\n"
 
 
 def ticks(builder: StackBuilder, build_id: str) -> list[int]:

@@ -69,8 +69,8 @@ class Engine:
 def docker(host: str, *arguments: str, seconds: float = 60, is_checked: bool = True) -> str:
     """What a docker command prints. Raises `subprocess.CalledProcessError`, `subprocess.TimeoutExpired`."""
     done = subprocess.run(
-        ["docker", *arguments], env={**os.environ, "DOCKER_HOST": host}, capture_output=True, text=True,
-        timeout=seconds, check=False,
+        ["docker", *arguments], env={**os.environ, "DOCKER_HOST": host, "DOCKER_BUILDKIT": "0"}, capture_output=True,
+        text=True, timeout=seconds, check=False,
     )  # fmt: skip
     if is_checked and done.returncode:
         raise subprocess.CalledProcessError(done.returncode, f"docker {' '.join(arguments)}\n{done.stderr}")
