@@ -90,7 +90,7 @@ class Builds:
             stage.bus, stage.logs, topic_of(build_id), "build", render_plain, prefix=build_id, places=stage.places
         )
 
-    async def queue(self, *, with_names: bool) -> BuildQueue:
+    async def queue(self, *, with_names: bool = False) -> BuildQueue:
         """How the queue stands; `with_names` says which worker is which."""
         keys = self._stage.keys
         names = [keys("{queue}:waiting"), keys("{queue}:running"), keys("slots")]

@@ -111,6 +111,31 @@ def test_a_broken_stream_is_resumed_and_every_line_seen_once(
     assert gateway.resumed_from == [None, "l1~2~0"]
 
 
+def test_a_place_in_the_queue_is_told_and_nobody_resumes_at_it(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = {"phase": "waiting", "message": "place 2 of 3\n", "queue": {"position": 2}}
+    told = f"data: {json.dumps(place)}\n\n"
+    gateway.streams = ["retry: 10\n\n" + line(1) + told, line(2) + event(3, READY)]
+    assert main(["launch", "git/x/HEAD", "--gateway", gateway.url]) == 0
+    assert capsys.readouterr().err == "line 1\nplace 2 of 3\nline 2\nserver running\n"
+    assert gateway.resumed_from == [None, "l1~1~0"]
+
+
+def test_escapes_in_a_builds_log_do_not_reach_the_terminal(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway.streams = ["one\n\x1b]0;title\x07\x1b[31mtwo\n"]
+    assert main(["log", f"{'0' * 24}-1", "--gateway", gateway.url]) == 0
+    assert capsys.readouterr().out == "one\n]0;titletwo\n"
+
+
+def test_what_is_no_queue_is_said_so(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    gateway.streams = ["<html>"]
+    assert main(["queue", "--gateway", gateway.url]) == 1
+    assert "is it a Bindery?" in capsys.readouterr().err
+
+
 def test_a_stream_that_never_comes_back_is_given_up(gateway: Gateway) -> None:
     gateway.streams = ["retry: 10\n\n" + line(1)]
     with Client(gateway.url, patience_seconds=0.3) as bindery, pytest.raises(GatewayError, match="is lost"):

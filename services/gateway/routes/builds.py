@@ -10,6 +10,7 @@ from services.common.errors import BinderyError
 from services.common.keys import Topic
 from services.common.models import Build, BuildId, BuildQueue, BuildRequest, ResolvedRepo, Spec, Visibility
 from services.common.problems import RESPONSES
+from services.common.records import Stored
 from services.common.stage import Stage
 from services.gateway.routes.launches import require_provider
 from services.gateway.stages import Stages
@@ -34,13 +35,21 @@ def _stages(request: Request) -> Stages:
     return found
 
 
-async def _require_visible(request: Request, build_id: str) -> None:
-    """Raise `BinderyError("not_found")` for a build that is not everybody's: one of a repository that is not public."""
+async def _require_visible(request: Request, build_id: str) -> Stored | None:
+    """The record of a build, which its log may outlive.
+
+    Raises `BinderyError("not_found")` for a build that is not everybody's: one of a repository that is not public.
+    """
     stage: Stage = request.app.state.stage
     stored = await stage.records.read(Topic("b", build_id))
     repo = ResolvedRepo.model_validate_json(stored.get("repo")) if stored and stored.get("repo") else None
     if repo and repo.visibility is not Visibility.PUBLIC:
-        raise BinderyError("not_found", f"There is no build {build_id}, or it was too long ago.")
+        raise _not_found(build_id)
+    return stored
+
+
+def _not_found(build_id: str) -> BinderyError:
+    return BinderyError("not_found", f"There is no build {build_id}, or it was too long ago.")
 
 
 @router.post("/builds", status_code=status.HTTP_202_ACCEPTED)
@@ -93,7 +102,9 @@ async def follow_build(
     build_id: BuildName, request: Request, last_event_id: Annotated[str, Header(max_length=200)] = ""
 ) -> Response:
     """The build's events as they happen (`text/event-stream`), to its end; `Last-Event-ID` resumes."""
-    await get_build(build_id, request)
+    stage: Stage = request.app.state.stage
+    if await _require_visible(request, build_id) is None and await stage.logs.read(build_id) is None:
+        raise _not_found(build_id)
     streams: Streams = request.app.state.streams
     return streams.build(build_id, last_event_id)
 
