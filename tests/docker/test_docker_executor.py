@@ -284,7 +284,7 @@ printf '{"message": "\\\\ud800 lone\\\\n", "phase": "gap"}\\n'
 printf '['; head -c 200000 /dev/zero | tr '\\0' '['; echo
 printf '{"phase": "building", "message": "'; head -c 1048576 /dev/zero | tr '\\0' y; printf '\\\\n"}\\n'
 head -c 5000000 /dev/zero | tr '\\0' z; echo
-seq --format='{"message": "line-%.0f\\\\n", "phase": "building"}' 120000
+seq --format='{"message": "line-%.0f\\n", "phase": "building"}' 120000
 printf 'without an end'
 """
     executor = make(builder_image=program(script))

@@ -17,6 +17,7 @@ FOLDER = "/bindery"
 EPOCH = f"{FOLDER}/epoch"
 INSTALLATION = "bindery.installation"
 EXECUTION = "bindery.execution"
+IMAGE_KEY = "bindery.image-key"
 RUN = "bindery.run"
 EPOCH_LABEL = "bindery.epoch"
 
@@ -103,6 +104,7 @@ def specification(attempt: Attempt, settings: DockerSettings, environment: Envir
     labels = {
         INSTALLATION: settings.installation_id,
         EXECUTION: attempt.build_id,
+        IMAGE_KEY: attempt.image_key,
         RUN: str(attempt.run),
         EPOCH_LABEL: str(attempt.epoch),
     }

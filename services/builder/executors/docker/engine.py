@@ -27,6 +27,10 @@ class EngineError(Exception):
         self.status = status
 
 
+class EngineFailedError(ExecutorUnavailableError):
+    """The engine failed inside itself, or at something that it needs (5xx)."""
+
+
 class Engine:
     """Calls of one engine. Each raises `ExecutorUnavailableError` when it does not answer, or fails inside itself."""
 
@@ -54,7 +58,7 @@ class Engine:
             yield reply.content
 
     async def pull(self, image: str) -> str | None:
-        """Have the engine pull an image; why that failed, or None. Raises `EngineError`."""
+        """Have the engine pull an image; why that failed, or None. Raises `EngineError`, `EngineFailedError`."""
         query = (
             {"fromImage": image}
             if "@" in image or ":" in image.rpartition("/")[2]
@@ -133,7 +137,7 @@ async def _refuse(reply: aiohttp.ClientResponse) -> None:
     except (ValueError, KeyError, TypeError):
         message = content.decode("utf-8", "replace")
     if reply.status >= 500:
-        raise ExecutorUnavailableError(f"{reply.status}: {message}"[:_DETAIL_MAX])
+        raise EngineFailedError(f"{reply.status}: {message}"[:_DETAIL_MAX])
     raise EngineError(reply.status, message[:_DETAIL_MAX])
 
 

@@ -20,6 +20,7 @@ from services.builder.executors.docker.container import (
     EPOCH,
     EXECUTION,
     FIRST,
+    IMAGE_KEY,
     INSTALLATION,
     State,
     container_name,
@@ -28,7 +29,7 @@ from services.builder.executors.docker.container import (
     files,
     specification,
 )
-from services.builder.executors.docker.engine import Engine, EngineError
+from services.builder.executors.docker.engine import Engine, EngineError, EngineFailedError
 from services.builder.executors.docker.logins import Logins
 from services.builder.executors.docker.logs import Position, Unfolding, texts
 from services.builder.executors.docker.settings import DockerSettings
@@ -74,9 +75,12 @@ class DockerExecutor:
                 raise BinderyError("internal", f"The engine refuses to make the build's container: {error}.") from error
             await self._pull()
             await self._post_create(name, body)
-        if state := await self._look(name):
-            return state
-        raise ExecutorUnavailableError(f"the container {name} is gone as soon as it was made")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.docker_read_seconds):
+                while (state := await self._look(name)) is None:  # its name is taken before it can be seen
+                    await asyncio.sleep(_BATCH_SECONDS)
+                return state
+        raise ExecutorUnavailableError(f"the container {name} is not to be seen")
 
     async def _post_create(self, name: str, body: object) -> None:
         try:
@@ -89,7 +93,7 @@ class DockerExecutor:
         image = self._settings.builder_image
         try:
             failed = await self._engine.pull(image)
-        except (EngineError, aiohttp.SocketTimeoutError) as error:
+        except (EngineError, EngineFailedError, aiohttp.SocketTimeoutError) as error:
             failed = str(error)
         if failed:
             raise BinderyError(
@@ -192,10 +196,10 @@ class DockerExecutor:
                     await self._engine.call("POST", f"/containers/{state.id}/kill")
                     await self._engine.call("POST", f"/containers/{state.id}/wait")
 
-    async def list(self) -> Sequence[Execution]:
-        """Return the attempts that have containers in the engine, by this installation."""
+    async def list(self, image_key: str = "") -> Sequence[Execution]:
+        """Return the attempts that have containers in the engine, by this installation, or those at one image."""
         found: dict[str, Execution] = {}
-        for state in await self._listed():
+        for state in await self._listed(image_key=image_key):
             epoch = max(state.epoch, await self._epoch(state.id) if state.is_alive else 0)
             known = found.get(state.build_id, Execution(state.build_id, 0, is_alive=False))
             found[state.build_id] = Execution(
@@ -230,10 +234,11 @@ class DockerExecutor:
                 return None
             raise ExecutorUnavailableError(str(error)) from error
 
-    async def _listed(self, build_id: str = "") -> Sequence[State]:
+    async def _listed(self, build_id: str = "", *, image_key: str = "") -> Sequence[State]:
         labels = [
             f"{INSTALLATION}={self._settings.installation_id}",
             f"{EXECUTION}={build_id}" if build_id else EXECUTION,
+            *([f"{IMAGE_KEY}={image_key}"] if image_key else []),
         ]
         query = {"all": "1", "filters": json.dumps({"label": labels})}
         try:
