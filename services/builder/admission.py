@@ -28,6 +28,8 @@ RUNNING = Gauge("bindery_builds_running", "Builds that have a slot")
 OLDEST = Gauge("bindery_builds_oldest_waiting_seconds", "How long the oldest waiting build has waited, in seconds")
 
 JOB = "supervise"
+EPOCHS_FORGOTTEN = 50
+"""How far back a build's jobs are looked for: each adoption forgets those before it."""
 
 
 def job_id(prefix: str, build_id: str, epoch: int) -> str:
@@ -129,6 +131,29 @@ class Admission:
         running, unstored = self._keys("{queue}:running"), self._keys("{queue}:unstored")
         keys = [running, self._keys.waiters(build_id), unstored, waiting, repos, version, abandoned]
         await self._attempts.scripts.run("done", keys, [build_id, self._keys.wake("builder")])
+        epoch = await self._stage.redis.hget(self._keys.record(topic_of(build_id)), "epoch")
+        await self.forget_jobs(build_id, int(epoch or 0))
+
+    async def take_job(self, build_id: str, epoch: int) -> None:
+        """Take a job that has its worker out of arq's queue.
+
+        There arq would look at it with each poll of each worker, with four commands, for as long as the build runs.
+        """
+        await self._stage.redis.zrem(self._keys("{queue}:jobs"), job_id(self._keys.prefix, build_id, epoch))
+        await self.forget_jobs(build_id, epoch - 1)
+
+    async def forget_jobs(self, build_id: str, last_epoch: int) -> None:
+        """Remove what arq keeps of a build's jobs up to an epoch: a killed worker's would stay until their timeout."""
+        epochs = range(max(1, last_epoch - EPOCHS_FORGOTTEN), last_epoch + 1)
+        if names := [job_id(self._keys.prefix, build_id, epoch) for epoch in epochs]:
+            await self._drop_jobs(names)
+
+    async def _drop_jobs(self, names: list[str]) -> None:
+        prefixes = (job_key_prefix, in_progress_key_prefix, retry_key_prefix)
+        async with self._stage.redis.pipeline() as pipe:
+            pipe.zrem(self._keys("{queue}:jobs"), *names)
+            pipe.delete(*(prefix + name for name in names for prefix in prefixes))
+            await pipe.execute()
 
     async def _stop_abandoned(self) -> None:
         due = await self._stage.redis.zrangebyscore(self._keys("{queue}:abandoned"), "-inf", int(time.time() * 1000))
@@ -137,15 +162,16 @@ class Admission:
             await self._stage.redis.zrem(self._keys("{queue}:abandoned"), raw)
 
     async def _expire(self) -> None:
-        oldest = 0.0
+        oldest = (await self._builds.queue(with_names=False)).oldest_waiting_seconds or 0.0
+        OLDEST.set(oldest)
+        if oldest <= self._settings.build_queue_max_seconds:
+            return
         for raw in await self._stage.redis.zrange(self._keys("{queue}:waiting"), 0, -1):
             queued_ms = await self._stage.redis.hget(self._keys.record(topic_of(raw.decode())), "queued_ms")
             waited = time.time() - int(queued_ms or 0) / 1000
-            oldest = max(oldest, waited)
             if waited > self._settings.build_queue_max_seconds and (found := await self._attempts.read(raw.decode())):
                 error = BinderyError("build_queue_full", f"No builder had time for this within {waited:.0f} s.")
                 await self._attempts.end_queued(found[0], BuildState.FAILED, error)
-        OLDEST.set(oldest)
 
     async def _store_logs(self) -> None:
         for raw in await self._stage.redis.smembers(self._keys("{queue}:unstored")):
@@ -162,18 +188,13 @@ class Admission:
             await pipe.execute()
 
     async def _drop_stale_jobs(self) -> None:
-        """Remove what arq keeps of jobs whose epoch has passed: a killed worker's would stay until their timeout."""
+        """Remove jobs whose epoch passed before any worker took them."""
         for raw in await self._stage.redis.zrange(self._keys("{queue}:jobs"), 0, -1):
             name = raw.decode()
             build_id, _, epoch = name.removeprefix(f"{self._keys.prefix}:").rpartition(".")
             now, final = await self._stage.redis.hmget(self._keys.record(topic_of(build_id)), "epoch", "final")
             if final == b"1" or now is None or now.decode() != epoch:
-                async with self._stage.redis.pipeline() as pipe:
-                    pipe.zrem(self._keys("{queue}:jobs"), name)
-                    pipe.delete(
-                        *(prefix + name for prefix in (job_key_prefix, in_progress_key_prefix, retry_key_prefix))
-                    )
-                    await pipe.execute()
+                await self._drop_jobs([name])
 
     async def _relist(self) -> None:
         """Stop executions whose attempt has ended: a worker that was paused or killed may have left them."""

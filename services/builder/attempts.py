@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable
 
-from services.builder.executors.base import Executor
+from services.builder.executors.base import Executor, ExecutorUnavailableError
 from services.builder.settings import BuilderSettings
 from services.common.entries import payload_of
 from services.common.errors import BinderyError
@@ -99,9 +99,15 @@ class Attempts:
                 return read[0]
 
     async def _highest(self, key: str) -> int:
-        """The highest attempt that left a trace, where Redis remembers none."""
+        """The highest attempt that left a trace, where Redis remembers none.
+
+        Raises `BinderyError("executor_unavailable")`: a number that was given before would take up an old execution.
+        """
         logged = await self._stage.logs.highest_attempt(key)
-        listed = (execution.build_id for execution in await self._executor.list())
+        try:
+            listed = (execution.build_id for execution in await self._executor.list(key))
+        except ExecutorUnavailableError as error:
+            raise BinderyError("executor_unavailable", f"What runs the builds does not answer: {error}.") from error
         return max(logged, _highest_of(key, listed))
 
     async def join(self, build_id: str, launch_ref: str) -> None:

@@ -57,7 +57,7 @@ class Scripted:
     async def stop(self, attempt: Attempt) -> None:
         self.stopped += 1
 
-    async def list(self) -> Sequence[Execution]:
+    async def list(self, image_key: str = "") -> Sequence[Execution]:
         return []
 
     async def remove(self, build_id: str) -> None:

@@ -23,6 +23,11 @@ class Attempt:
     labels: tuple[tuple[str, str], ...] = ()
 
     @property
+    def image_key(self) -> str:
+        """What all attempts at the image have in common: the build id without its number."""
+        return self.build_id.rpartition("-")[0]
+
+    @property
     def name(self) -> str:
         """What its execution is called, by our prefix: `<build id>`, and from the second run on `<build id>-r<run>`."""
         return self.build_id if self.run == 1 else f"{self.build_id}-r{self.run}"
@@ -92,8 +97,8 @@ class Executor(Protocol):
     async def stop(self, attempt: Attempt) -> None:
         """End the attempt with all its runs and processes and remove what it half built; fine if it has ended."""
 
-    async def list(self) -> Sequence[Execution]:
-        """Return all executions that the executor knows of, ended ones included until they are removed.
+    async def list(self, image_key: str = "") -> Sequence[Execution]:
+        """Return all executions that the executor knows of, or those of one image, ended ones until they are removed.
 
         Those of one attempt are told as one, which lives while one of them does.
         """

@@ -125,14 +125,14 @@ class ProcessExecutor:
                 image.remove()
         self._forget(attempt.build_id, folder)
 
-    async def list(self) -> Sequence[Execution]:
+    async def list(self, image_key: str = "") -> Sequence[Execution]:
         """Return the builds whose folder is there. The process records of sessions that have ended are withdrawn."""
-        return await asyncio.to_thread(self._list)
+        return await asyncio.to_thread(self._list, image_key)
 
-    def _list(self) -> Sequence[Execution]:
+    def _list(self, image_key: str) -> Sequence[Execution]:
         if not self._layout.builds.is_dir():
             return []
-        folders = [BuildFolder(path) for path in self._layout.builds.iterdir() if path.is_dir()]
+        folders = [BuildFolder(path) for path in self._layout.builds.glob(f"{image_key}*") if path.is_dir()]
         found = [Execution(folder.build_id, _epoch(folder), folder.is_alive) for folder in folders]
         for execution, folder in zip(found, folders, strict=True):
             if not execution.is_alive:

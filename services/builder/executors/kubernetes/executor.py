@@ -44,10 +44,10 @@ class KubernetesExecutor:
             await self._jobs.delete(job.name)
         await self._jobs.until_gone(attempt.build_id, self._settings.build_stop_seconds)
 
-    async def list(self) -> Sequence[Execution]:
-        """Return the attempts that have a Job."""
+    async def list(self, image_key: str = "") -> Sequence[Execution]:
+        """Return the attempts that have a Job, or those at one image."""
         found: dict[str, Execution] = {}
-        for job in await self._jobs.list():
+        for job in await self._jobs.list(image_key=image_key):
             known = found.get(job.build_id, Execution(job.build_id, 0, is_alive=False))
             is_alive = known.is_alive or not job.is_ended
             found[job.build_id] = Execution(job.build_id, max(known.epoch, job.epoch), is_alive)

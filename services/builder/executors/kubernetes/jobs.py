@@ -17,7 +17,15 @@ from services.builder.executors.kubernetes.manifest import (
 )
 from services.builder.executors.kubernetes.obstacles import QUOTA, Obstacle, quota_obstacle
 from services.builder.executors.kubernetes.settings import KubernetesSettings
-from services.builder.executors.kubernetes.states import BUILD_ID, CONTAINER, EPOCH, INSTALLATION, JobState, PodState
+from services.builder.executors.kubernetes.states import (
+    BUILD_ID,
+    CONTAINER,
+    EPOCH,
+    IMAGE_KEY,
+    INSTALLATION,
+    JobState,
+    PodState,
+)
 from services.builder.executors.kubernetes.view import JOBS, PODS
 from services.builder.executors.outcomes import TAIL_LINES
 from services.builder.executors.repo2docker import PROGRAM, arguments, config_text, environment
@@ -82,9 +90,9 @@ class Jobs:
                 return None
             raise _refusal(error) from None
 
-    async def list(self, build_id: str = "") -> Sequence[JobState]:
-        """This installation's Jobs, or those of one attempt."""
-        return [JobState.of(raw) for raw in await self._list(JOBS, build_id)]
+    async def list(self, build_id: str = "", *, image_key: str = "") -> Sequence[JobState]:
+        """This installation's Jobs, or those of one attempt, or at one image."""
+        return [JobState.of(raw) for raw in await self._list(JOBS, build_id, image_key)]
 
     async def pods(self, build_id: str) -> Sequence[PodState]:
         """The pods of one attempt."""
@@ -164,10 +172,12 @@ class Jobs:
                 if error.status != 409:  # else another has changed it in between
                     raise _refusal(error) from None
 
-    async def _list(self, path: str, build_id: str) -> Sequence[Json]:
+    async def _list(self, path: str, build_id: str, image_key: str = "") -> Sequence[Json]:
         selector = f"{INSTALLATION}={installation_label(self._settings.installation_id)}"
         if build_id:
             selector += f",{BUILD_ID}={build_id}"
+        if image_key:
+            selector += f",{IMAGE_KEY}={image_key}"
         found: list[Json] = []
         token = ""
         while True:

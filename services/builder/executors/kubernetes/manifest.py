@@ -7,7 +7,16 @@ from urllib.parse import urlsplit
 
 from services.builder.executors.base import Attempt
 from services.builder.executors.kubernetes.settings import KubernetesSettings
-from services.builder.executors.kubernetes.states import BUILD_ID, CONTAINER, EPOCH, INSTALLATION, RUN, JobState, Json
+from services.builder.executors.kubernetes.states import (
+    BUILD_ID,
+    CONTAINER,
+    EPOCH,
+    IMAGE_KEY,
+    INSTALLATION,
+    RUN,
+    JobState,
+    Json,
+)
 
 COMPONENT = "component"
 BUILD_FOLDER = "/etc/bindery-build"
@@ -48,6 +57,7 @@ def job_of(
         COMPONENT: "bindery-build",
         INSTALLATION: installation_label(settings.installation_id),
         BUILD_ID: attempt.build_id,
+        IMAGE_KEY: attempt.image_key,
         RUN: str(attempt.run),
     }
     annotations = settings.kubernetes_annotations | {

@@ -8,6 +8,7 @@ Json = dict[str, Any]
 
 INSTALLATION = "bindery/installation"
 BUILD_ID = "bindery/build-id"
+IMAGE_KEY = "bindery/image-key"
 RUN = "bindery/run"
 EPOCH = "bindery/epoch"
 CONTAINER = "builder"
