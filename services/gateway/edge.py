@@ -21,7 +21,10 @@ _READABLE_PATHS = frozenset({"/versions", "/health"})
 
 _ALLOWED_HEADERS = "accept, authorization, cache-control, content-type, idempotency-key, last-event-id"
 _ALLOWED_METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
-_EXPOSED_HEADERS = "location, retry-after, x-request-id, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset"
+_EXPOSED_HEADERS = (
+    "bindery-log-position, location, retry-after, x-request-id, "
+    "x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset"
+)
 _PREFLIGHT_SECONDS = "600"
 
 _POLICY = "; ".join(
