@@ -23,7 +23,9 @@ from deploy.local.parts import HUB_CONFIG, plan_parts
 from deploy.local.settings import CHECKOUT
 from deploy.local.settings import Settings as UpSettings
 from docs.advice import ADVICE
+from services.builder.executors.docker.settings import DockerSettings
 from services.builder.executors.kubernetes.settings import KubernetesSettings
+from services.builder.registry.settings import RegistrySettings
 from services.builder.settings import BuilderSettings
 from services.common.errors import KINDS, ErrorKind
 from services.common.keys import FAMILIES
@@ -43,6 +45,16 @@ GROUPS: Sequence[tuple[str, type[BaseSettings], str]] = (
     ("Gateway", GatewaySettings, "Read by each gateway."),
     ("Resolver", ResolverSettings, "Read by the resolver."),
     ("Builder", BuilderSettings, "Read by the builder's API and by its workers."),
+    (
+        "The image registry",
+        RegistrySettings,
+        "Read by builder and workers, for executors that push: [more](registry.md).",
+    ),
+    (
+        "Containers of an engine",
+        DockerSettings,
+        "Read by builder workers and API with the `docker` executor.",
+    ),
     ("Jobs on Kubernetes", KubernetesSettings, "Read by builder workers and API with the `kubernetes` executor."),
     ("Launcher", LauncherSettings, "Read by the launcher."),
 )
@@ -70,7 +82,7 @@ OTHERS = {
     ),
 }
 
-FOR_TESTS = {"BINDERY_TEST_CACHE"}
+FOR_TESTS = {"BINDERY_TEST_CACHE", "BINDERY_TEST_ENGINE_CACHE"}
 """Not settings: read by tests alone."""
 
 PHASES = {

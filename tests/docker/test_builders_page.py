@@ -1,0 +1,44 @@
+"""The commands of docs/builders.md about engines do what the page says."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.engine import OUR_HOST, Engine
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "builders.md").read_text()
+COMMANDS = [block for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) if block.startswith("docker ")]
+
+
+def run(commands: str, docker: Engine) -> str:
+    done = subprocess.run(
+        ["sh", "-ec", commands], cwd=ROOT, env={**os.environ, "DOCKER_HOST": docker.host, "DOCKER_BUILDKIT": "0"},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_builder_image_is_built_as_the_page_says(docker: Engine) -> None:
+    if docker.host == OUR_HOST:  # nothing can be pulled: our base stands in for the image that is the default
+        docker.docker("tag", docker.base, "debian:trixie-slim")
+    run(COMMANDS[0], docker)
+    assert "repo2docker" in docker.docker("run", "--rm", "bindery-builder", "jupyter-repo2docker", "--help")
+
+
+def test_the_containers_of_builds_are_listed_as_the_page_says(docker: Engine) -> None:
+    name = docker.docker("create", "--label", "bindery.execution=page", docker.base, "true").strip()
+    try:
+        assert name[:12] in run(COMMANDS[1], docker)
+    finally:
+        docker.docker("rm", name)
+    assert len(COMMANDS) == 2
+
+
+@pytest.mark.parametrize("setting", sorted(set(re.findall(r"`(BINDERY_[A-Z0-9_]*[A-Z0-9])", PAGE))))
+def test_the_page_names_settings_that_there_are(setting: str) -> None:
+    assert f"`{setting}`" in (ROOT / "docs" / "settings.md").read_text()
