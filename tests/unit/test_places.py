@@ -8,9 +8,9 @@ import pytest
 from redis.asyncio import Redis
 
 from services.common.places import Place, Places
-from services.common.stage import told_places
+from services.common.stage import running, told_places
 from tests.support.builder import Builder, open_builder
-from tests.support.valkey import Valkey
+from tests.support.valkey import Valkey, member_of
 
 
 async def places_of(builder: Builder, builds: list[str]) -> dict[str, int]:
@@ -173,6 +173,60 @@ async def test_who_watches_is_told_when_the_place_changes_and_only_then(
                 assert await next_place() is None
 
 
+async def test_who_waits_is_told_when_the_last_worker_dies_and_when_one_comes_back(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path, queue_tick_seconds=0.01, reread_seconds=60) as builder:
+        told = asyncio.Event()
+        await builder.offer_slots("worker", 1)
+        await builder.ask("running")
+        await builder.admitted()
+        waits = await builder.ask("waits")
+        async with told_places(builder.stage), asyncio.timeout(10):
+            with builder.stage.places.watching(waits.build_id or "", told.set) as watched:
+
+                async def until(waits_for: str) -> None:
+                    while not watched.place or watched.place.waits_for != waits_for:
+                        await told.wait()
+                        told.clear()
+
+                await until("slot")
+                await redis.delete(builder.stage.keys.alive("worker"))
+                await builder.admitted()  # which is when a dead worker is noticed
+                await until("worker")
+                await builder.offer_slots("another", 1)
+                await builder.admitted()
+                await until("slot")
+
+
+async def test_a_build_is_given_a_free_slot_as_soon_as_it_is_queued(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    """By the process that sweeps, and by no other."""
+    async with open_builder(valkey, tmp_path) as builder:
+        stage = builder.stage
+        member = member_of(stage, "builder")
+        await builder.offer_slots("worker", 1)
+        heard = asyncio.Queue[bytes]()
+
+        def hear(message: bytes) -> None:
+            builder.admission.heard(message)
+            heard.put_nowait(message)
+
+        await stage.bus.listen(stage.keys.wake("builder"), hear)
+        async with running(builder.admission.admit_when_moved(member)), asyncio.timeout(10):
+            first = await builder.ask("first")
+            assert await heard.get() == b"queued"
+            assert await builder.running() == set()
+            member.sweeping = True
+            second = await builder.ask("second")
+            while await builder.running() != {first.build_id}:
+                await asyncio.sleep(0.01)
+            await builder.end(first)
+            while await builder.running() != {second.build_id}:
+                await asyncio.sleep(0.01)
+
+
 async def test_a_change_that_was_not_heard_is_found_a_little_later(
     redis: Redis, valkey: Valkey, tmp_path: Path
 ) -> None:
@@ -180,8 +234,8 @@ async def test_a_change_that_was_not_heard_is_found_a_little_later(
         deaf = Places(builder.stage.redis, builder.stage.keys, tick_seconds=0.01, reread_seconds=0.1)
         await builder.offer_slots("worker", 1)
         builds = [await builder.ask(f"repo-{number}") for number in range(2)]
-        told, running = asyncio.Event(), asyncio.create_task(deaf.run())
-        async with asyncio.timeout(10):
+        told = asyncio.Event()
+        async with running(deaf.run()), asyncio.timeout(10):
             with deaf.watching(builds[1].build_id or "", told.set) as watched:
                 while not watched.place or watched.place.position != 2:
                     await told.wait()
@@ -189,5 +243,3 @@ async def test_a_change_that_was_not_heard_is_found_a_little_later(
                 await builder.admitted()
                 await told.wait()
                 assert watched.place.position == 1
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
