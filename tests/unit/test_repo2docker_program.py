@@ -149,7 +149,12 @@ def test_a_message_whose_end_is_missing_is_read_up_to_there(kept: int) -> None:
 
 
 def _outcome(*messages: str, exit_code: int = 1, **fields: object) -> tuple[str | None, str]:
-    tail = [json.dumps({"message": f"{message}\n", "phase": "building"}).encode() for message in messages]
+    tail = [
+        json.dumps(
+            {"message": message, "phase": "failed" if message.startswith("Error during") else "building"}
+        ).encode()
+        for message in messages
+    ]
     ended = outcome(exit_code, tail, **fields)  # type: ignore[arg-type]
     return ended.error_code, ended.error_message or ""
 
@@ -198,6 +203,22 @@ def test_a_step_killed_for_memory_names_the_engine_s_limit(error: str) -> None:
     assert "2Gi" not in message
 
 
+@pytest.mark.parametrize(
+    ("before", "error", "code"),
+    [
+        ("before", "The command '/bin/sh -c exit 3' returned a non-zero code: 3", "build_failed"),
+        ("\x1b[91mKilled", "The command '/bin/sh -c x' returned a non-zero code: 137", "build_out_of_memory"),
+        ("Step 1/4 : FROM r.example.org/no:1", "manifest for r.example.org/no:1 not found", "build_failed"),
+        ("Successfully tagged r.example.org/x:1", DIAL.removeprefix("ERROR: "), "registry_unavailable"),
+        ("Successfully tagged r.example.org/x:1", "no basic auth credentials", "push_denied"),
+    ],
+)
+def test_the_classic_builder_of_repo2docker_2024_is_understood(before: str, error: str, code: str) -> None:
+    said = [{"message": f"{before}\n", "phase": "building"}, {"message": error, "phase": "failed"}]
+    ended = outcome(1, [json.dumps(one).encode() for one in said])
+    assert (ended.error_code, error in str(ended.error_message)) == (code, True)
+
+
 def test_repo2docker_killed_for_memory_names_its_own_limit() -> None:
     code, message = _outcome("Cloning", exit_code=137, is_out_of_memory=True, memory_limit="2Gi")
     assert (code, "2Gi" in message) == ("build_out_of_memory", True)
@@ -212,6 +233,7 @@ def test_repo2docker_killed_for_memory_names_its_own_limit() -> None:
         ([f"{SOLVE} 127.0.0.1:5000/no/base:1: not found", CRASH], 1, "build_failed", "no/base:1: not found"),
         (["fatal: repository 'http://x/' not found", NO_CLONE], 1, "fetch_failed", "fatal: repository"),
         (["fatal: Could not parse object '111'.", NO_RESET], 1, "fetch_failed", "Could not parse"),
+        (["Failed to check out ref x", "Error during build: Failed to check out ref x"], 1, "fetch_failed", "ref x"),
         (["No environment specification found."], 1, "build_failed", "No environment"),
         ([NO_DOCKER], 1, "build_lost", "Cannot connect"),
         (["Cloning into '/tmp/x'..."], 137, "build_lost", "137"),

@@ -1,14 +1,14 @@
 """How an execution of repo2docker ended, read from its exit status and from the last lines that it said.
 
-The sentences are those of jupyter-repo2docker 2026.4.0, git, buildx (with Docker Engine 20.10 or a BuildKit of its
-own) and the classic builder.
+The sentences are those of jupyter-repo2docker 2026.4.0 with git and buildx (Docker Engine 20.10, or a BuildKit of its
+own), and of 2024.07, BinderHub's default, with the classic builder.
 """
 
 import re
 from collections.abc import Sequence
 
 from services.builder.executors.base import Finished
-from services.builder.executors.repo2docker import message_of
+from services.builder.executors.repo2docker import said_in
 
 TAIL_LINES = 100
 """How many of the last lines tell all that can be told."""
@@ -31,7 +31,9 @@ _FETCH = re.compile(
     r"|.*(HTTP Error|Errno|urlopen|Max retries))"
     r"|^No matching content provider found"
 )
+_CRASH = "Error during build: "
 _BUILDX = re.compile(r"^(ERROR: |error: failed to solve)")
+_CLASSIC_BUILT = "Successfully tagged "
 _NOISE = re.compile(r"^(-{6}|> |#\d+ |Error during build: Command)")
 _WORDS_MAX = 600
 
@@ -48,9 +50,10 @@ def outcome(
     """
     if exit_code == 0:
         return Finished(ok=True)
-    said = [message_of(raw) for raw in tail]
+    lines = [said_in(raw) for raw in tail]
+    said = [message for message, _ in lines]
     text = "\n".join(said)
-    error = next((message for message in reversed(said) if _BUILDX.match(message)), "")
+    error = _error_of_builder(lines)
     if error and _is_push(said, error):
         return _push_failed(error)
     if error and _OUT_OF_MEMORY_STEP.search(error):
@@ -77,15 +80,25 @@ def _failed_otherwise(exit_code: int, said: list[str], error: str) -> Finished:
         return _failed("builder_image_unavailable", "The builder image lacks a program", _last_words(said))
     if exit_code == 2 and any("error: " in message for message in said[-3:]):
         return _failed("internal", "repo2docker refused its arguments", _last_words(said))
-    if not error and any(_FETCH.match(message) for message in said):
+    if not _BUILDX.match(error) and any(_FETCH.match(message) for message in said):
         fatal = re.compile(r"^(fatal|error|remote): ")
         return _failed("fetch_failed", "The repository can't be fetched", _last_words(said, fatal) or _last_words(said))
     return _failed("build_failed", "repo2docker failed", _words(error) or _last_words(said))
 
 
+def _error_of_builder(lines: list[tuple[str, str]]) -> str:
+    """What buildx, or before it the classic builder, says went wrong; empty when neither says anything."""
+    for message, phase in reversed(lines):
+        if _BUILDX.match(message) or (phase == "failed" and not message.startswith(_CRASH)):
+            return message
+    return ""
+
+
 def _is_push(said: list[str], error: str) -> bool:
-    """Whether the step that buildx says failed, between its dashes, is that of pushing."""
+    """Whether the step that buildx says failed, between its dashes, is that of pushing; or nothing else was left."""
     at = len(said) - 1 - said[::-1].index(error)
+    if any(message.startswith(_CLASSIC_BUILT) for message in said[:at]):
+        return True
     return bool(_PUSH.search(error)) or any(_PUSH.search(message) for message in said[max(0, at - 4) : at])
 
 
@@ -110,6 +123,6 @@ def _last_words(said: list[str], wanted: re.Pattern[str] | None = None) -> str:
 
 
 def _words(message: str) -> str:
-    text = message.removeprefix("ERROR: ").removeprefix("Error during build: ").strip()
+    text = message.removeprefix("ERROR: ").removeprefix(_CRASH).strip()
     text = "".join(" " if ord(letter) < 32 else letter for letter in text.encode("utf-8", "replace").decode())
     return text if len(text) <= _WORDS_MAX else f"{text[:_WORDS_MAX]} ..."

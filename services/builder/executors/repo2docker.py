@@ -132,11 +132,13 @@ def line(raw: bytes, *, max_bytes: int) -> Line:
     return Line(phase, _bounded(text.rstrip("\r\n"), max_bytes) + "\n")
 
 
-def message_of(raw: bytes) -> str:
-    """What a line of output says, without its phase: for whoever looks for the reason of a failure."""
+def said_in(raw: bytes) -> tuple[str, str]:
+    """What a line of output says, and repo2docker's own phase for it: for whoever looks for the reason of a failure."""
     entry = _entry(raw.rstrip(b"\r\n"))
-    said = entry.get("message") if entry is not None else raw.decode("utf-8", "replace")
-    return said.strip() if isinstance(said, str) else ""
+    if entry is None:
+        return raw.decode("utf-8", "replace").strip(), ""
+    said = entry.get("message")
+    return said.strip() if isinstance(said, str) else "", str(entry.get("phase") or "")
 
 
 def _entry(raw: bytes) -> dict[str, object] | None:
