@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from services.common.errors import BinderyError
 from services.common.logging import get_logger
 from services.common.models import Build, BuildRequest, Launch, LaunchState, ResolvedRepo, Server, ServerRequest
-from services.gateway.stages import Stages
+from services.gateway.stages import OnAway, Stages
 
 log = get_logger(__name__)
 
@@ -40,12 +40,12 @@ class Begun:
         if not task.cancelled():
             task.exception()  # it is raised to who waits, if somebody does
 
-    async def build(self, request: BuildRequest) -> Build:
+    async def build(self, request: BuildRequest, on_away: OnAway | None = None) -> Build:
         """Ask for a build, and remember that. Raises `BinderyError`."""
         self._build, self._build_id = request, None
 
         async def ask() -> Build:
-            build = await self._stages.build(request)
+            build = await self._stages.build(request, on_away)
             self._build_id = build.build_id
             if not build.is_live:
                 self._build = None

@@ -89,7 +89,7 @@ class Conductor:
     async def _build(self, repo: ResolvedRepo, request: BuildRequest) -> ImageFact:
         """The image, built if it has to be. A build that vanished is asked for again, a few times."""
         for lost in range(self._settings.lost_builds_max + 1):
-            build = (None if lost else await self._begun()) or await self.begun.build(request)
+            build = (None if lost else await self._begun()) or await self.begun.build(request, self._away)
             if build.build_id and build.state is not BuildState.BUILT:
                 await self._follow_build(build)
                 build = await self._finished(build)
@@ -162,8 +162,6 @@ class Conductor:
         self.launch = self.launch.updated(state=LaunchState.READY, queue=None)
         await self._end(Event(phase=Phase.READY, state=LaunchState.READY, terminal=True))
 
-    # What all of it is made of
-
     async def _until_terminal(self, topic: Topic) -> dict[str, object]:
         """Wait for a topic's terminal event; empty when the topic is lost. A queue of it becomes the launch's."""
         seconds = self._settings.reread_seconds
@@ -177,6 +175,9 @@ class Conductor:
                 if event.get("terminal"):
                     return event
         return {}
+
+    async def _away(self, error: BinderyError) -> None:
+        await self._tell(Event(phase=Phase.WAITING, message=f"{error.detail} Waiting for it ...\n"))
 
     async def _tell(self, event: Event) -> None:
         await self._claimed.write(event, body=self.launch)

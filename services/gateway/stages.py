@@ -16,7 +16,16 @@ from services.gateway.settings import GatewaySettings
 log = get_logger(__name__)
 
 T = TypeVar("T")
-AWAY = frozenset({"resolver_unavailable", "builder_unavailable", "launcher_unavailable", "redis_unavailable"})
+AWAY = frozenset(
+    {
+        "resolver_unavailable", "builder_unavailable", "launcher_unavailable", "redis_unavailable",
+        "registry_unavailable", "executor_unavailable",
+    }
+)  # fmt: skip
+"""Errors of a call that may be made again: a stage, or what it needs, does not answer."""
+
+OnAway = Callable[[BinderyError], Awaitable[None]]
+"""Called once where a call has to be made again, with the reason."""
 
 
 class Stages:
@@ -38,7 +47,7 @@ class Stages:
         for peer in (self.resolver, self.builder, self.launcher):
             await peer.aclose()
 
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _patiently(self, call: Callable[[], Awaitable[T]], on_away: OnAway | None = None) -> T:
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + self._patience, 0.1
         while True:
@@ -48,6 +57,9 @@ class Stages:
                 if error.code not in AWAY or loop.time() + pause > deadline:
                     raise
                 log.warning("stage_away", code=error.code, detail=error.detail)
+                if on_away:
+                    await on_away(error)
+                    on_away = None
             await asyncio.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311
             pause = min(2.0, pause * 2)
 
@@ -56,10 +68,10 @@ class Stages:
         reply = await self._patiently(lambda: self.resolver.call("POST", "/resolve", content=spec.model_dump_json()))
         return ResolvedRepo.model_validate_json(reply.content)
 
-    async def build(self, request: BuildRequest) -> Build:
+    async def build(self, request: BuildRequest, on_away: OnAway | None = None) -> Build:
         """The build of a repository's image: there, on its way, or begun. Raises `BinderyError`."""
         body = request.model_dump_json(exclude_none=True)
-        reply = await self._patiently(lambda: self.builder.call("POST", "/builds", content=body))
+        reply = await self._patiently(lambda: self.builder.call("POST", "/builds", content=body), on_away)
         return Build.model_validate_json(reply.content)
 
     async def ask_builder(

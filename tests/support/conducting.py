@@ -30,7 +30,7 @@ from services.common.records import Claimed
 from services.common.stage import Stage, membership, open_stage
 from services.gateway.launches import Launches
 from services.gateway.settings import GatewaySettings
-from services.gateway.stages import Stages
+from services.gateway.stages import OnAway, Stages
 from tests.support.launcher import REPO
 from tests.support.valkey import QUICK, Valkey
 
@@ -63,7 +63,7 @@ class FakeStages:
         await self._called("resolve")
         return REPO
 
-    async def build(self, request: BuildRequest) -> Build:
+    async def build(self, request: BuildRequest, on_away: OnAway | None = None) -> Build:
         await self._called("build")
         self.builds += 1
         build = Build(
