@@ -149,12 +149,12 @@ def test_a_message_whose_end_is_missing_is_read_up_to_there(kept: int) -> None:
 
 
 def _outcome(*messages: str, exit_code: int = 1, **fields: object) -> tuple[str | None, str]:
-    tail = [
-        json.dumps(
-            {"message": message, "phase": "failed" if message.startswith("Error during") else "building"}
-        ).encode()
-        for message in messages
-    ]
+    """Of what repo2docker says itself, without a phase or as `failed`, and of what the engine or git say."""
+    tail = []
+    for message in messages:
+        phase = "failed" if message.startswith("Error during") else None
+        phase = "building" if message.startswith(("#", "Cloning", "ERROR", "---", " >")) else phase
+        tail.append(json.dumps({"message": f"{message}\n"} | ({"phase": phase} if phase else {})).encode())
     ended = outcome(exit_code, tail, **fields)  # type: ignore[arg-type]
     return ended.error_code, ended.error_message or ""
 
@@ -237,10 +237,12 @@ def test_repo2docker_killed_for_memory_names_its_own_limit() -> None:
         (["No environment specification found."], 1, "build_failed", "No environment"),
         ([NO_DOCKER], 1, "build_lost", "Cannot connect"),
         (["Cloning into '/tmp/x'..."], 137, "build_lost", "137"),
+        (["#5 0.169 in the middle"], 1, "build_lost", "without saying why"),
+        (["Subdirectory x does not exist"], 1, "build_failed", "Subdirectory x"),
         (["sh: exec: line 4: jupyter-repo2docker: not found"], 127, "builder_image_unavailable", "not found"),
         (["Error during build: The buildx plugin must be installed: ..."], 1, "builder_image_unavailable", "buildx"),
         (["jupyter-repo2docker: error: argument --user-id: invalid int value"], 2, "internal", "--user-id"),
-        ([], 1, "build_failed", "repo2docker failed"),
+        ([], 1, "build_lost", "without saying why"),
     ],
 )  # fmt: skip
 def test_the_reason_of_a_failure_is_in_its_last_words(

@@ -14,6 +14,7 @@ TAIL_LINES = 100
 """How many of the last lines tell all that can be told."""
 
 _KILLED = (137, 143)
+_AT_WORK = ("fetching", "building", "pushing")
 _OUT_OF_MEMORY_STEP = re.compile(r"(exit code|non-zero code): 137\b|cannot allocate memory")
 _NO_ENGINE = re.compile(
     r"Cannot connect to the Docker daemon|error during connect|rpc error: code = Unavailable"
@@ -45,8 +46,8 @@ def outcome(
 
     `tail` are the last `TAIL_LINES` lines of output; `is_out_of_memory` is what the engine or the kubelet says of the
     container, and `memory_limit` names the limit it had. A failed push is never `build_failed`: an author can do
-    nothing about it. An execution that was killed from outside, or lost its engine, is `build_lost`: it may be run
-    again.
+    nothing about it. An execution that was killed from outside, lost its engine, or is silent about its end, is
+    `build_lost`: it may be run again.
     """
     if exit_code == 0:
         return Finished(ok=True)
@@ -70,6 +71,8 @@ def outcome(
         return _failed("build_lost", "The container engine went away", _last_words(said, _NO_ENGINE))
     if exit_code in _KILLED:
         return _failed("build_lost", f"What ran the build was killed from outside (exit code {exit_code})", "")
+    if not error and (not lines or lines[-1][1] in _AT_WORK):  # it always says why, with no phase or with its own
+        return _failed("build_lost", f"What ran the build ended without saying why (exit code {exit_code})", "")
     return _failed_otherwise(exit_code, said, error)
 
 
