@@ -185,9 +185,12 @@ async def run(settings: BuilderSettings) -> None:
             ]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             log.info("handing_over", builds=len(worker._running))
-            for task in tasks[1:]:
-                task.cancel()
             server.should_exit = True
+            pending = set(tasks)
+            while pending:  # arq and redis-py swallow a cancel now and then
+                for task in pending - {tasks[0]}:
+                    task.cancel()
+                _done, pending = await asyncio.wait(pending, timeout=0.2)
             await asyncio.gather(*tasks, return_exceptions=True)
             await parts.stage.redis.hdel(parts.stage.keys("slots"), member.process)
 

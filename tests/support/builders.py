@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+import redis
 
 from services.builder.names import image_name
 from services.common.models import BuildInput, ResolvedRepo
@@ -122,6 +123,11 @@ class Builders:
             except subprocess.TimeoutExpired:
                 part.kill()
 
+    def valkey_flush(self) -> None:
+        """FLUSHALL."""
+        with contextlib.closing(redis.Redis.from_url(self.valkey.url)) as client:
+            client.flushall()
+
     # Builds
 
     def repo(self, url: str, ref: str, **others: object) -> ResolvedRepo:
@@ -155,6 +161,14 @@ class Builders:
         reply = self.client.get(f"{self.api.url}/builds/{build_id}/log", params={"format": "text"})
         assert reply.status_code == 200, reply.text
         return reply.text
+
+    def assert_every_line_once(self, build_id: str) -> None:
+        """Check that no line of a build that printed numbered lines is missing, and none was told twice."""
+        text = self.log(build_id)
+        said = next((one for one in text.splitlines() if one.startswith("those were ")), "")
+        assert said, f"the end of the build was not told: {text[-1000:]}"
+        lines = [int(one.split()[1]) for one in text.splitlines() if one.startswith("line ")]
+        assert lines == list(range(1, int(said.split()[2]) + 1)), f"lost or twice: {lines}"
 
     def until_said(self, build_id: str, text: str, seconds: float = 60) -> None:
         """Wait for words in the log."""

@@ -1,0 +1,90 @@
+"""Workers come, go, are killed and paused: each image is built by one Job, and each line of it told once."""
+
+import concurrent.futures
+import contextlib
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.cluster.conftest import Start
+from tests.support.builders import Builders
+from tests.support.cluster import Namespace
+from tests.support.faults import until_gone
+
+KINDS = ("jobs", "pods", "secrets", "configmaps")
+PAUSE_SECONDS = 30.0
+
+
+@contextlib.contextmanager
+def jobs_made(namespace: Namespace, folder: Path) -> Iterator[Path]:
+    """Record every Job that is made in the namespace during the block: a file with a line for each."""
+    program, kubeconfig = namespace.cluster.kubectl_program, str(namespace.cluster.kubeconfig)
+    form = 'jsonpath={.type} {.object.metadata.uid}{"\\n"}'
+    path = folder / "jobs"
+    with path.open("wb") as output:
+        watch = subprocess.Popen(
+            [program, "--kubeconfig", kubeconfig, "-n", namespace.name, "get", "jobs", "--watch",
+             "--output-watch-events", "-o", form], stdout=output, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            yield path
+        finally:
+            watch.terminate()
+            watch.wait(10)
+
+
+def count_of(jobs: Path) -> int:
+    return len({line for line in jobs.read_text().splitlines() if line.startswith("ADDED ")})
+
+
+def assert_built_once(builders: Builders, namespace: Namespace, build_ids: set[str], seconds: float) -> None:
+    for build_id in build_ids:
+        build = builders.outcome(build_id, seconds)
+        assert build["state"] == "built", f"{build}; {builders.log(build_id)[-2000:]}"
+        builders.assert_every_line_once(build_id)
+    until_gone(lambda: namespace.names(*KINDS), "nothing left of the builds", 60)
+
+
+def test_50_requests_for_10_refs_are_10_jobs_though_one_worker_is_killed_and_the_other_paused(
+    start_noop: Start, namespace: Namespace, tmp_path: Path
+) -> None:
+    builders = start_noop(build_slots=10)
+    first, (paused,) = builders.api, builders.workers
+    second, killed = builders.start_api(), builders.start_worker()
+    with jobs_made(namespace, tmp_path) as jobs, concurrent.futures.ThreadPoolExecutor(16) as pool:
+        asked = pool.map(
+            lambda n: builders.ask(
+                f"https://example.org/org/repo{n % 10}", "ref.lines-120.ms-200", api=(first, second)[n % 2]
+            )["build_id"],
+            range(50),
+        )
+        build_ids = set(asked)
+        assert len(build_ids) == 10
+        for build_id in build_ids:
+            builders.until_said(build_id, "line 5\n")
+        killed.kill()
+        with paused.paused():
+            threading.Event().wait(PAUSE_SECONDS)  # the fault itself: longer than any lease
+        assert_built_once(builders, namespace, build_ids, 120)
+    assert count_of(jobs) == 10
+    assert len({builders.read(build_id)["digest"] for build_id in build_ids}) == 10
+
+
+def test_workers_are_scaled_from_one_to_three_and_back_with_builds_running(
+    start_noop: Start, namespace: Namespace, tmp_path: Path
+) -> None:
+    builders = start_noop(build_slots=2)
+    with jobs_made(namespace, tmp_path) as jobs:
+        urls = [f"https://example.org/org/scaled{n}" for n in range(6)]
+        build_ids = {builders.ask(url, "ref.lines-150.ms-150")["build_id"] for url in urls}
+        [old] = builders.workers
+        builders.start_worker()
+        builders.start_worker()
+        for build_id in build_ids:  # three workers have slots for all
+            builders.until_said(build_id, "line 5\n")
+        builders.workers[1].end()
+        old.end()
+        assert len(builders.workers) == 1
+        assert_built_once(builders, namespace, build_ids, 120)
+    assert count_of(jobs) == 6
