@@ -14,19 +14,25 @@ from tests.support.stack import Stack, eventually
 
 
 @pytest.fixture(scope="session")
-def docker() -> Iterator[Engine]:
+def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
+    with Forge(tmp_path_factory.mktemp("forge")) as forge:
+        yield forge
+
+
+@pytest.fixture(scope="session")
+def docker(forge: Forge) -> Iterator[Engine]:
     with contextlib.ExitStack() as stack:
         try:
             found = stack.enter_context(engine())
         except NoEngineError as missing:
             pytest.skip(f"no container engine: {missing}")
+        forge.create_repo("org", "probe", {"README": "a repository"})
+        probe = ["git", "ls-remote", f"{forge.url}/org/probe"]
+        if "refs/heads/main" not in found.docker(
+            "run", "--rm", "--network", "host", found.builder, *probe, is_checked=False
+        ):
+            pytest.skip(f"containers of the engine at {found.host} can't reach this machine's loopback addresses")
         yield found
-
-
-@pytest.fixture(scope="session")
-def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
-    with Forge(tmp_path_factory.mktemp("forge")) as forge:
-        yield forge
 
 
 @pytest.fixture(scope="session")

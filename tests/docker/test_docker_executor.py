@@ -255,6 +255,15 @@ async def test_a_container_made_anew_is_not_taken_for_the_one_that_was_followed(
     assert await executor.list() == []
 
 
+async def test_a_container_that_only_has_our_labels_is_not_taken_for_a_build(docker: Engine, make: Make) -> None:
+    labels = [f"--label=bindery.installation={INSTALLATION}", "--label=bindery.execution=abc-1"]
+    docker.docker("run", "--detach", "--name", "jupyter-of-a-user", *labels, docker.base, "sleep", "1000")
+    executor = make()
+    assert await executor.list() == []
+    await executor.remove("abc-1")
+    assert "jupyter-of-a-user" in docker.docker("ps", "--format", "{{.Names}}").split()
+
+
 # Hostile output: a program in repo2docker's place, as the engine's own builder cuts what a step says
 
 
