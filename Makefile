@@ -7,7 +7,7 @@ endif
 VENV = .venv/bin
 RUN_TESTS = $(VENV)/python -m pytest
 
-.PHONY: help up stop clean test test-browser test-faults test-docker load lint docs lock .venv-up .venv-dev
+.PHONY: help up stop clean test test-browser test-faults test-docker test-cluster load lint docs lock .venv-up .venv-dev
 
 help:
 	@echo 'make up            start Bindery on this machine (Ctrl-C ends it)'
@@ -17,6 +17,7 @@ help:
 	@echo 'make test-browser  the pages, in headless Chromium'
 	@echo 'make test-faults   kill the parts and look what happens'
 	@echo 'make test-docker   builds on a real container engine, which it starts where there is none (root)'
+	@echo 'make test-cluster  builds as Jobs of a real Kubernetes: that of KUBECONFIG, or one of its own (root)'
 	@echo 'make load          measure (LOAD="--target URL" measures another one; LOAD=--help)'
 	@echo 'make lint          format, lint, types, import rules'
 	@echo 'make docs          write what is made from the code, and a site of docs/'
@@ -43,6 +44,9 @@ test-faults: .venv-dev
 
 test-docker: .venv-dev
 	@$(RUN_TESTS) tests/docker
+
+test-cluster: .venv-dev
+	@$(RUN_TESTS) tests/cluster
 
 load: .venv-dev
 	@$(VENV)/python -m tests.load $(LOAD)

@@ -1,6 +1,7 @@
 """Each way in which a build in a Job fails has its own error code within its bound, and leaves nothing behind."""
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -134,9 +135,8 @@ def test_a_build_evicted_from_its_node_says_what_the_node_lacked(start_noop: Sta
 def test_a_build_whose_execution_vanishes_twice_is_lost(start_noop: Start, namespace: Namespace) -> None:
     builders = start_noop()
     build_id = builders.ask(URL, "vanish.push-0.sleep-300")["build_id"]
-    for run in ("", "-r2"):
-        name = f"bindery-{build_id}{run}"
-        eventually(lambda name=name: _runs(namespace, name), f"a running pod of {name}", 60)
+    for name in (f"bindery-{build_id}", f"bindery-{build_id}-r2"):
+        eventually(partial(_runs, namespace, name), f"a running pod of {name}", 60)
         namespace.kubectl("delete", "pods", "-l", f"job-name={name}", "--grace-period=0", "--force", "--wait=false")
     assert failure(builders, namespace, build_id)["code"] == "build_lost"
 

@@ -20,6 +20,8 @@ from tests.support.stack import eventually
 KINDS = ("jobs", "pods", "secrets", "configmaps")
 URL = "https://example.org/org/repo"
 OUTAGE_SECONDS = 30.0
+GARBAGE_SECONDS = 120
+"""Kubernetes' own collector of garbage comes back late from an outage of its API server."""
 
 
 @contextlib.contextmanager
@@ -34,7 +36,7 @@ def assert_built(builders: Builders, namespace: Namespace, build_id: str, second
     build = builders.outcome(build_id, seconds)
     assert build["state"] == "built", f"{build}; {builders.log(build_id)[-2000:]}"
     assert build["digest"]
-    until_gone(lambda: namespace.names(*KINDS, build_id=build_id), "nothing left of the build")
+    until_gone(lambda: namespace.names(*KINDS, build_id=build_id), "nothing left of the build", GARBAGE_SECONDS)
 
 
 @pytest.mark.parametrize("kind", ["pods", "jobs"])

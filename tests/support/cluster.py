@@ -202,6 +202,10 @@ def is_up() -> bool:
 def _bring_up(scripts: Path) -> None:
     if os.geteuid() != 0:
         raise NoClusterError("only root can start the machine's own cluster: set KUBECONFIG to another one")
+    if not (HOME / "bin" / "kubelet").exists() and not shutil.which("go"):
+        raise NoClusterError(
+            "Go 1.25 or later is missing, to build the parts of the cluster with: set KUBECONFIG instead"
+        )
     if PIDS.exists():  # what an earlier run left
         _script(scripts, "down.sh", 120)
     begun = time.monotonic()
