@@ -44,7 +44,12 @@ def main() -> None:
     print(f"this is {os.environ['HOSTNAME']}", flush=True)
     for number in range(1, count + 1):
         print(json.dumps({"phase": "building", "message": f"line {number}\n"}), flush=True)
+        for _ in range(int(told.get("kib", "0"))):
+            print("x" * 1023, flush=True)
         time.sleep(pause)
+    if "hostile" in told:
+        sys.stdout.buffer.write(b"\xff\x00 \x1b[31m not text\n" + b"y" * (3 << 20) + b'\n\n{\n{"message": 7}\n')
+        sys.stdout.flush()
     _held = [os.urandom(1 << 20) for _ in range(int(told.get("mib", "0")))]
     print(f"those were {count} lines", flush=True)
     if told.get("push", "1") == "1":

@@ -1,0 +1,79 @@
+"""A pod's log is told from where it was left: nothing twice, nothing silently missing."""
+
+from services.builder.executors.base import Line
+from services.builder.executors.kubernetes.logs import Position, Unfolding
+
+LOG = (
+    b"2026-11-23T23:00:00.100000000Z one\n"
+    b"2026-11-23T23:00:00.200000000Z two\n"
+    b"2026-11-23T23:00:00.200000000Z three\n"
+    b"2026-11-23T23:00:01.000000001Z four\n"
+)
+
+
+def told(text: bytes, position: str = "", *, line_max_bytes: int = 1000) -> tuple[list[str], str]:
+    log = Unfolding(Position.parse(position), line_max_bytes=line_max_bytes)
+    lines = log.feed(text)
+    return [line.message for line in lines], str(log.position)
+
+
+def test_each_line_is_told_once_and_the_position_counts_those_with_one_stamp() -> None:
+    messages, position = told(LOG.rpartition(b"2026")[0])
+    assert messages == ["one\n", "two\n", "three\n"]
+    stamp, _, count = position.partition("/")
+    assert (int(stamp) % 10**9, count) == (200_000_000, "2")
+
+
+def test_whatever_line_it_was_left_at_the_next_stream_goes_on_after_it() -> None:
+    whole, _ = told(LOG)
+    for count in range(1, 5):
+        begun = b"".join(LOG.splitlines(keepends=True)[:count])
+        before, position = told(begun)
+        after, _ = told(LOG, position)
+        assert before + after == whole
+
+
+def test_a_stream_cut_anywhere_makes_the_same_lines() -> None:
+    whole, _ = told(LOG)
+    for at in range(len(LOG)):
+        log = Unfolding(Position(), line_max_bytes=1000)
+        lines = log.feed(LOG[:at]) + log.feed(LOG[at:])
+        assert [line.message for line in lines] == whole
+
+
+def test_a_log_that_was_rotated_since_is_told_with_a_gap() -> None:
+    _, position = told(LOG.partition(b"\n")[0] + b"\n")
+    rest = LOG.splitlines(keepends=True)[3]
+    messages, _ = told(rest, position)
+    assert "rotated" in messages[0]
+    assert messages[1:] == ["four\n"]
+
+
+def test_what_the_node_says_in_place_of_a_log_is_a_gap() -> None:
+    log = Unfolding(Position(), line_max_bytes=1000)
+    [line] = log.feed(b"unable to retrieve container logs for containerd://0123\n")
+    assert line == Line("gap", "The node says of the log: unable to retrieve container logs for containerd://0123\n")
+
+
+def test_a_line_without_an_end_is_told_at_the_end_only() -> None:
+    log = Unfolding(Position(), line_max_bytes=1000)
+    assert log.feed(b"2026-11-23T23:00:00.100000000Z half") == []
+    assert [line.message for line in log.end()] == ["half\n"]
+
+
+def test_a_line_of_megabytes_is_cut_and_held_in_no_more_memory_than_its_beginning() -> None:
+    log = Unfolding(Position(), line_max_bytes=100)
+    assert log.feed(b"2026-11-23T23:00:00.100000000Z ") == []
+    for _ in range(200):
+        assert log.feed(b"x" * 65536) == []
+        assert len(log._rest) < 1000
+    [line] = log.feed(b"\n")
+    assert line.message.startswith("xxx")
+    assert "cut" in line.message
+
+
+def test_a_node_in_another_time_zone_counts_the_same_instants() -> None:
+    _, there = told(b"2026-11-24T01:00:00.100000000+02:00 one\n")
+    _, here = told(b"2026-11-23T23:00:00.100000000Z one\n")
+    assert there == here
+    assert Position.parse(here).since == "2026-11-23T23:00:00Z"

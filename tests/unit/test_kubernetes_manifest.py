@@ -1,0 +1,86 @@
+"""The Job of a build says what is set, and holds no secret."""
+
+import json
+
+from services.builder.executors.base import Attempt
+from services.builder.executors.kubernetes.manifest import Command, job_of, preferred_node, secret_of
+from services.builder.executors.kubernetes.settings import KubernetesSettings
+from services.builder.executors.kubernetes.states import JobState, Json
+
+ATTEMPT = Attempt(f"{'a' * 24}-1", "registry/image:ref", "https://example.org/repo", "ref", 7, run=2)
+COMMAND = Command("builder:1", ["jupyter-repo2docker", "--", "x"], {"A": "1"}, {"TOKEN": "very secret"}, "c = 1\n")
+
+
+def job(**settings: object) -> Json:
+    return job_of(ATTEMPT, COMMAND, KubernetesSettings.model_validate(settings), secret="the-secret")
+
+
+def pod(**settings: object) -> Json:
+    found: Json = job(**settings)["spec"]["template"]["spec"]
+    return found
+
+
+def test_a_job_is_named_for_its_run_and_runs_once_within_its_deadline() -> None:
+    made = job(build_timeout_seconds=100)
+    assert made["metadata"]["name"] == f"bindery-{'a' * 24}-1-r2"
+    assert made["metadata"]["annotations"]["bindery/epoch"] == "7"
+    spec = made["spec"]
+    assert (spec["backoffLimit"], spec["activeDeadlineSeconds"], spec["ttlSecondsAfterFinished"]) == (0, 100, 7200)
+    assert spec["template"]["spec"]["restartPolicy"] == "Never"
+    assert spec["template"]["spec"]["automountServiceAccountToken"] is False
+
+
+def test_secrets_stand_in_the_secret_alone_which_the_job_owns() -> None:
+    made = job()
+    assert "very secret" not in json.dumps(made)
+    state = JobState("job", "uid", "build", 7, "the-secret")
+    secret = secret_of(state, COMMAND, KubernetesSettings())
+    assert secret["stringData"] == {"repo2docker_config.py": "c = 1\n", "TOKEN": "very secret"}
+    assert secret["metadata"]["name"] == "the-secret"
+    assert secret["metadata"]["ownerReferences"][0]["uid"] == "uid"
+    [container] = made["spec"]["template"]["spec"]["containers"]
+    reference = {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "the-secret", "key": "TOKEN"}}}
+    assert reference in container["env"]
+
+
+def test_the_engine_is_a_socket_of_the_node_an_address_or_none() -> None:
+    socket = pod(kubernetes_docker_host="unix:///run/dind/docker.sock")
+    assert {"path": "/run/dind/docker.sock", "type": "Socket"} in [one.get("hostPath") for one in socket["volumes"]]
+    address = pod(kubernetes_docker_host="tcp://engine:2376", kubernetes_docker_tls_secret="tls")
+    assert {"name": "DOCKER_HOST", "value": "tcp://engine:2376"} in address["containers"][0]["env"]
+    assert {"name": "DOCKER_TLS_VERIFY", "value": "1"} in address["containers"][0]["env"]
+    none = pod(kubernetes_docker_host="")
+    assert [one["name"] for one in none["volumes"]] == ["build"]
+
+
+def test_limits_of_every_executor_hold_where_kubernetes_own_say_nothing() -> None:
+    resources = {"requests": {"memory": "1Gi"}, "limits": {"memory": "3Gi"}}
+    made = pod(build_memory_limit="2Gi", build_cpu_limit=1.5, kubernetes_resources=resources)
+    assert made["containers"][0]["resources"] == {
+        "requests": {"memory": "1Gi"},
+        "limits": {"memory": "3Gi", "cpu": "1.5"},
+    }
+
+
+def test_builds_keep_apart_unless_they_stick_to_a_node_or_an_affinity_is_given() -> None:
+    assert "podAntiAffinity" in pod()["affinity"]
+    sticky = job_of(ATTEMPT, COMMAND, KubernetesSettings(), secret="s", node="n")["spec"]["template"]["spec"]
+    assert "nodeAffinity" in sticky["affinity"]
+    given: Json = {"nodeAffinity": {}}
+    assert pod(kubernetes_affinity=given)["affinity"] == given
+
+
+def test_builderhubs_tolerations_are_the_default() -> None:
+    keys = [one["key"] for one in pod()["tolerations"]]
+    assert keys == ["hub.jupyter.org/dedicated", "hub.jupyter.org_dedicated"]
+
+
+def test_a_repository_prefers_one_node_and_few_move_when_another_comes() -> None:
+    nodes = ["a", "b", "c"]
+    repos = [f"https://example.org/{n}" for n in range(300)]
+    before = {repo: preferred_node(repo, nodes) for repo in repos}
+    after = {repo: preferred_node(repo, [*nodes, "d"]) for repo in repos}
+    moved = [repo for repo in repos if before[repo] != after[repo]]
+    assert all(after[repo] == "d" for repo in moved)
+    assert 30 < len(moved) < 130
+    assert preferred_node(repos[0], []) is None

@@ -1,0 +1,123 @@
+"""A watch goes on where it broke off, begins anew when that is forgotten, and tells when nobody answers."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+from aiohttp import web
+
+from services.builder.executors.kubernetes.api import Api
+from services.builder.executors.kubernetes.settings import KubernetesSettings
+from services.builder.executors.kubernetes.states import Warned
+from services.builder.executors.kubernetes.watch import Watch
+
+PATH = "/api/v1/namespaces/{namespace}/events"
+
+
+def event(name: str, version: int, message: str = "") -> dict[str, object]:
+    about = {"name": "bindery-x"}
+    return {"metadata": {"name": name, "resourceVersion": str(version)}, "involvedObject": about, "message": message}
+
+
+@dataclass
+class ApiServer:
+    """Speaks the wire of list and watch: what each watch says is given, then its connection ends or stays open."""
+
+    items: list[dict[str, object]] = field(default_factory=list)
+    version: int = 1
+    watches: list[list[tuple[str, dict[str, object]]]] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    is_broken: bool = False
+    later: list[dict[str, object]] = field(default_factory=list)
+    """What there is once a watch has been told of an error."""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        if self.is_broken:
+            return web.Response(status=503, text="not now")
+        if "watch" not in request.query:
+            self.asked.append("list")
+            meta = {"resourceVersion": str(self.version)}
+            return web.json_response({"metadata": meta, "items": self.items})
+        self.asked.append(f"watch {request.query['resourceVersion']}")
+        reply = web.StreamResponse()
+        await reply.prepare(request)
+        if not self.watches:
+            await asyncio.Event().wait()
+        for kind, body in self.watches.pop(0):
+            if kind == "ERROR":
+                self.items, self.version = self.later, 7
+            await reply.write(json.dumps({"type": kind, "object": body}).encode() + b"\n")
+        return reply
+
+
+@pytest.fixture
+async def server() -> ApiServer:
+    return ApiServer()
+
+
+@contextlib.asynccontextmanager
+async def watching(server: ApiServer, folder: Path) -> AsyncIterator[tuple[Watch[Warned], list[str | None]]]:
+    app = web.Application()
+    app.router.add_get("/{tail:.*}", server.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    config = {
+        "clusters": [{"name": "c", "cluster": {"server": address}}], "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}], "current-context": "x",
+    }  # fmt: skip
+    (folder / "kubeconfig").write_text(yaml.safe_dump(config))
+    settings = KubernetesSettings(kubernetes_config=str(folder / "kubeconfig"))
+    api = Api(settings)
+    heard: list[str | None] = []
+    watch = Watch(api, settings, PATH, {}, Warned.of, lambda _one: None, heard.append)
+    task = asyncio.create_task(watch.run())
+    try:
+        yield watch, heard
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await api.aclose()
+        await runner.cleanup()
+
+
+async def until(condition: object) -> None:
+    assert callable(condition)
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_watch_that_ends_is_resumed_after_the_last_event_or_bookmark(server: ApiServer, tmp_path: Path) -> None:
+    server.items = [event("a", 1, "old")]
+    server.watches = [[("MODIFIED", event("a", 5, "new"))], [("BOOKMARK", {"metadata": {"resourceVersion": "9"}})]]
+    async with watching(server, tmp_path) as (watch, _):
+        await until(lambda: "watch 9" in server.asked)
+        assert server.asked == ["list", "watch 1", "watch 5", "watch 9"]
+        assert watch.objects["a"].message == "new"
+
+
+async def test_a_watch_whose_place_is_forgotten_lists_anew(server: ApiServer, tmp_path: Path) -> None:
+    server.items, server.later = [event("a", 1), event("b", 1)], [event("b", 7)]
+    server.watches = [[("ERROR", {"code": 410, "message": "too old resource version"})]]
+    async with watching(server, tmp_path) as (watch, _):
+        await until(lambda: "watch 7" in server.asked)
+        assert server.asked == ["list", "watch 1", "list", "watch 7"]
+        assert set(watch.objects) == {"a", "b"}  # what was deleted meanwhile is kept for a while
+
+
+async def test_a_server_that_does_not_answer_is_told_and_so_is_its_return(server: ApiServer, tmp_path: Path) -> None:
+    server.is_broken = True
+    async with watching(server, tmp_path) as (watch, heard):
+        await until(lambda: any(heard))
+        assert "503" in str(heard[-1])
+        server.is_broken = False
+        await asyncio.wait_for(watch.is_listed.wait(), 20)
+        await until(lambda: heard[-1] is None)
