@@ -1,13 +1,18 @@
 """A repository becomes an image: by repo2docker in a Job, through the queue, into the registry."""
 
+import json
 import re
+
+import httpx
 
 from tests.cluster.conftest import Start
 from tests.support.cluster import Namespace
 from tests.support.engine import Engine
 from tests.support.faults import until_gone
 from tests.support.forge import Forge
+from tests.support.stack import eventually
 
+URL = "https://example.org/org/repo"
 KINDS = ("jobs", "pods", "secrets", "configmaps")
 
 
@@ -33,3 +38,42 @@ def test_a_repository_with_a_dockerfile_is_built_in_a_job_pushed_and_found_by_it
     labels = the_engine.docker("inspect", "--format", "{{json .Config.Labels}}", by_digest)
     assert f'"org.opencontainers.image.revision":"{sha}"' in labels
     until_gone(lambda: namespace.names(*KINDS), "nothing left of the build")
+
+
+def test_a_build_costs_the_api_server_few_requests(start_noop: Start, namespace: Namespace) -> None:
+    builders = start_noop()
+    [worker] = builders.workers
+
+    def requests() -> float:
+        lines = httpx.get(f"{worker.url}/metrics", trust_env=False).text.splitlines()
+        mine = [line for line in lines if line.startswith("bindery_kubernetes_requests_total")]
+        return sum(float(line.rpartition(" ")[2]) for line in mine if 'kind="events"' not in line)
+
+    for number in range(3):  # the first opens the watches
+        before = requests()
+        build_id = builders.ask(URL, f"requests{number}")["build_id"]
+        assert builders.outcome(build_id)["state"] == "built"
+        until_gone(lambda: namespace.names("jobs"), "no Job left")
+    assert requests() - before <= 10, "of the watches and probes some may fall into this time"
+
+
+def test_sticky_builds_prefer_a_node_with_an_engine_and_do_without_one(
+    start_noop: Start, namespace: Namespace, builder_image: str
+) -> None:
+    builders = start_noop(kubernetes_sticky_builds=True)
+
+    def affinity(ref: str) -> dict[str, object]:
+        build_id = builders.ask(URL, f"{ref}.sleep-3")["build_id"]
+        builders.until_said(build_id, "those were 3 lines")
+        [job] = namespace.objects("jobs", build_id=build_id)
+        assert builders.outcome(build_id)["state"] == "built"
+        found: dict[str, object] = job["spec"]["template"]["spec"]["affinity"]
+        return found
+
+    assert "podAntiAffinity" in affinity("no-engine")
+    namespace.kubectl("run", "engine", f"--image={builder_image}", "--labels=component=image-builder,app=binder",
+                      "--restart=Never", "--", "sleep", "600")  # fmt: skip
+    node = eventually(
+        lambda: namespace.kubectl("get", "pod", "engine", "-o", "jsonpath={.spec.nodeName}"), "a node for the engine"
+    )
+    assert f'"values": ["{node}"]' in json.dumps(affinity("with-engine")["nodeAffinity"])

@@ -14,6 +14,7 @@ from kubernetes_asyncio.client import ApiClient, Configuration
 from kubernetes_asyncio.client.exceptions import ApiException
 from kubernetes_asyncio.config.config_exception import ConfigException
 from kubernetes_asyncio.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION
+from prometheus_client import Counter
 
 from services.builder.executors.base import ExecutorUnavailableError
 from services.builder.executors.kubernetes.settings import KubernetesSettings
@@ -21,6 +22,9 @@ from services.common.counting import doing
 from services.common.http import CALLS
 
 Json = dict[str, Any]
+REQUESTS = Counter(
+    "bindery_kubernetes_requests_total", "Requests of the Kubernetes API server, by method and kind", ["method", "kind"]
+)
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _AWAY = frozenset({401, 408, 429})
 _STREAM_BYTES = 65536
@@ -106,6 +110,8 @@ class Api:
         timeout: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
         CALLS.labels("kubernetes", doing()).inc()
+        kind = "log" if path.endswith("/log") else path.partition("{namespace}/")[2].partition("/")[0]
+        REQUESTS.labels(method, kind).inc()
         headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/merge-patch+json" if method == "PATCH" else "application/json"

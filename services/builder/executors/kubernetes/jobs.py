@@ -52,21 +52,21 @@ class Jobs:
         Secret is never without an owner. Its pod waits for the Secret. Raises `BinderyError`.
         """
         name, command = job_name(attempt.name), self._command(attempt)
-        if (found := await self.read(name)) is None:
-            node = await self._sticky_node(attempt)
-            secret = f"{name}-{secrets.token_hex(4)}"
+        node = await self._sticky_node(attempt)
+        secret = f"{name}-{secrets.token_hex(4)}"
+        try:
             body = job_of(attempt, command, self._settings, secret=secret, node=node)
-            try:
-                found = JobState.of(await self._api.call("POST", JOBS, body=body))
-                log.info("job_created", job=name, build_id=attempt.build_id)
-            except ApiError as error:
-                if error.status == 403 and QUOTA in error.message:
-                    self._refused[name] = quota_obstacle(error.message, self._settings)
-                    return
-                if error.status != 409:
-                    raise _refusal(error) from None
-                if (found := await self.read(name)) is None:
-                    raise ExecutorUnavailableError(f"the Job {name} is being replaced") from None
+            found = JobState.of(await self._api.call("POST", JOBS, body=body))
+            log.info("job_created", job=name, build_id=attempt.build_id)
+        except ApiError as error:
+            if error.status == 403 and QUOTA in error.message:
+                self._refused[name] = quota_obstacle(error.message, self._settings)
+                return
+            if error.status != 409:
+                raise _refusal(error) from None
+            if (there := await self.read(name)) is None:
+                raise ExecutorUnavailableError(f"the Job {name} is just being removed") from None
+            found = there
         self._refused.pop(name, None)
         if not found.is_ended:
             await self._give_secret(found, command)
