@@ -55,10 +55,11 @@ def repository(forge: Forge, request: pytest.FixtureRequest) -> Callable[[str], 
 
 def start_stack(folder: Path, docker: Engine, image_prefix: str, **settings: object) -> Stack:
     """A Bindery whose builds are containers of the engine. They reach the forge on loopback by the host's network."""
-    return Stack(
-        folder / "data", executor="docker", docker_host=docker.host, docker_network="host",
-        builder_image=docker.builder, image_prefix=image_prefix, registry_insecure="true", **settings,
-    ).start()  # fmt: skip
+    known: dict[str, object] = {
+        "executor": "docker", "docker_host": docker.host, "docker_network": "host", "builder_image": docker.builder,
+        "image_prefix": image_prefix, "registry_insecure": "true",
+    }  # fmt: skip
+    return Stack(folder / "data", **(known | settings)).start()
 
 
 @pytest.fixture(scope="session")

@@ -115,6 +115,7 @@ def specification(attempt: Attempt, settings: DockerSettings, environment: Envir
         "Env": [f"{name}={value}" for name, value in variables.items()],
         "Labels": labels,
         "Tty": False,
+        "StopTimeout": 1,  # repo2docker does not end by SIGTERM: an engine that stops would wait for nothing
         "HostConfig": {
             "Mounts": mounts,
             "NetworkMode": settings.docker_network,

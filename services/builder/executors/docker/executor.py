@@ -40,6 +40,7 @@ from services.common.errors import BinderyError
 _BATCH_BYTES = 64 * 1024
 _BATCH_SECONDS = 0.05
 _LOOK_SECONDS = 0.2
+_NO_SOCKET = "bind source path does not exist"
 
 
 class DockerExecutor:
@@ -71,6 +72,8 @@ class DockerExecutor:
         try:
             await self._post_create(name, body)
         except EngineError as error:
+            if _NO_SOCKET in str(error):  # an engine that ends has removed it already, one that begins makes it soon
+                raise ExecutorUnavailableError(str(error)) from error
             if error.status != 404:  # of a refusal nothing comes but another
                 raise BinderyError("internal", f"The engine refuses to make the build's container: {error}.") from error
             await self._pull()
