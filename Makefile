@@ -46,7 +46,7 @@ test-docker: .venv-dev
 	@$(RUN_TESTS) tests/docker
 
 test-cluster: .venv-dev
-	@$(RUN_TESTS) tests/cluster
+	@$(VENV)/python -m tests.support.cluster run -- $(RUN_TESTS) --timeout=600 tests/cluster
 
 load: .venv-dev
 	@$(VENV)/python -m tests.load $(LOAD)

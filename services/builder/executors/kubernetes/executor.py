@@ -40,6 +40,7 @@ class KubernetesExecutor:
         if any(job.epoch > attempt.epoch for job in jobs):
             log.warning("stop_outdated", build_id=attempt.build_id, epoch=attempt.epoch)
             return
+        self._jobs.forget(attempt.build_id)
         for job in jobs:
             await self._jobs.delete(job.name)
         await self._jobs.until_gone(attempt.build_id, self._settings.build_stop_seconds)

@@ -25,7 +25,7 @@ from services.builder.executors.outcomes import outcome
 BATCH_SECONDS = 0.05
 _TICK_SECONDS = 1.0
 _TIMEOUT = "DeadlineExceeded"
-_LOG_GONE = "The end of the log is missing: the pod is gone.\n"
+_LOG_GONE = "The end of the log may be missing: the pod went before it could be read.\n"
 
 
 class Following:
@@ -59,7 +59,7 @@ class Following:
                     if isinstance(told, Line):
                         yield self._batch(told)
                     elif told is not None:
-                        if told.ok and not self._is_drained:
+                        if self._lacks_lines(told):
                             yield self._batch(Line("gap", _LOG_GONE))
                         yield told
                         return
@@ -103,6 +103,11 @@ class Following:
                 self._log = self._log.resumed()
                 self._reader = LogReader(self._api, self._settings, pod.name, self._log.position, wake)
         return lines
+
+    def _lacks_lines(self, end: Finished) -> bool:
+        """Whether the build said something, perhaps, that could not be read."""
+        pod = self._view.seen(self._job).pod
+        return not self._is_drained and (end.ok or (pod is not None and pod.has_started))
 
     # How it goes
 

@@ -76,6 +76,12 @@ class Jobs:
         """Why the attempt's Job could not be made."""
         return self._refused.get(job_name(attempt.name))
 
+    def forget(self, build_id: str) -> None:
+        """Nobody waits any more for this attempt's Jobs that were refused."""
+        name = job_name(build_id)
+        for refused in [one for one in self._refused if one == name or one.startswith(f"{name}-r")]:
+            del self._refused[refused]
+
     async def retry(self, attempt: Attempt) -> bool:
         """Try again to make a Job that was refused; whether it is there now."""
         await self.ensure(attempt)
