@@ -56,8 +56,31 @@ ADVICE = {
     "redis_unavailable": "Try again in a moment. The operator looks at `logs/redis.log` in the data folder.",
     "quota_exceeded": "Try again later. The operator sets `BINDERY_SEATS_TOTAL`.",
     "hub_unavailable": "Look at `logs/hub.log` in the data folder.",
+    "hub_busy": "Wait and try again. The operator compares `BINDERY_HUB_CONCURRENT_SPAWNS` with the hub's "
+    "`concurrent_spawn_limit`, which should be larger, and looks for starts that hang.",
     "hub_refused": "The detail has the hub's own words; look at `logs/hub.log` and at the launcher's token.",
+    "hub_token_refused": "Give the launcher a token (`BINDERY_HUB_API_TOKEN`) of a hub service with the scopes that "
+    "[the page on hubs](hubs.md) lists; the detail says what the hub misses.",
+    "unknown_resource_class": "Define the class that the detail names in `BINDERY_RESOURCE_CLASSES`, or correct the "
+    "repository's configuration.",
     "image_pull_failed": "Launch again: an image that is gone is built anew.",
+    "image_pull_denied": "Give the servers' namespace or engine credentials for the registry: an `imagePullSecret` of "
+    "the hub's KubeSpawner, or `docker login` on the engine.",
+    "image_pull_unreachable": "The nodes do not reach the registry, or do not trust its certificate: the detail has "
+    "their words. The builder may reach it all the same.",
+    "image_pull_timeout": "Launch again: part of the image is on the node by now. The operator raises "
+    "`BINDERY_IMAGE_PULL_TIMEOUT_SECONDS` and the hub's own `start_timeout`, or pulls large images ahead.",
+    "server_unschedulable": "The detail says what the scheduler misses: add nodes, or ask for less in the resource "
+    "class, node selector and tolerations.",
+    "server_quota_exceeded": "A ResourceQuota of the servers' namespace is full: raise it, or lower "
+    "`BINDERY_SEATS_TOTAL` so that launches queue before they meet it.",
+    "server_not_set_up": "The node could not mount a volume or make the pod's network: look at the node that the "
+    "detail names.",
+    "server_evicted": "Launch again. The node ran short of memory or disk: raise what the resource class guarantees.",
+    "server_out_of_memory": "Load less as the server starts (`start`, extensions), or have the operator give the "
+    "repository a larger resource class.",
+    "server_port_closed": "The server must listen on the port and address that it is told, below its base URL: look "
+    "at the `start` script, which must end with `exec \"$@\"`. The operator sets the hub's `http_timeout`.",
     "server_start_failed": "The detail holds the last lines of the server's log; often a `start` script, or a package "
     "that Jupyter does not agree with.",
     "server_start_timeout": "Make the `start` script shorter. The operator sets "

@@ -23,7 +23,7 @@ html_theme_options = {
 }
 
 PAGES = (
-    "users", "errors", "authors", "api", "operators", "builders", "settings", "registry", "metrics", "redis-keys",
+    "users", "errors", "authors", "api", "operators", "builders", "settings", "registry", "hubs", "metrics", "redis-keys",
     "contributing",
 )  # fmt: skip
 

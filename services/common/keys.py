@@ -66,7 +66,9 @@ FAMILIES = [
     Family("{queue}:jobs", "work", "jobs for builder workers (arq's sorted set)", "when none is left"),
     Family("{queue}:jobs:health-check", "work", "arq's own sign of life", "1 h"),
     Family("{seats}:members", "work", "servers that hold a seat", "when none is held"),
+    Family("{seats}:held", "work", "how many seats are held, in all and by repository", "when none is held"),
     Family("{seats}:waiting", "work", "servers that wait for a seat", "when none waits"),
+    Family("{seats}:asked", "work", "what those who wait for a seat have asked for", "when none waits"),
     Family("installation", "record", "since when this Redis knows the installation", "none; one key"),
 ]
 

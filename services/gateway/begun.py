@@ -41,7 +41,8 @@ class Begun:
             task.exception()  # it is raised to who waits, if somebody does
 
     async def build(self, request: BuildRequest, on_away: OnAway | None = None) -> Build:
-        """Ask for a build, and remember that. Raises `BinderyError`."""
+        """Ask for a build, and remember that; not where no server of it could be started. Raises `BinderyError`."""
+        await self._stages.check_seat(request.repo)
         self._build, self._build_id = request, None
 
         async def ask() -> Build:

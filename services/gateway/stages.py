@@ -92,6 +92,18 @@ class Stages:
         reply = await self._patiently(lambda: self.launcher.call("POST", "/servers", content=body))
         return Server.model_validate_json(reply.content)
 
+    async def check_seat(self, repo: ResolvedRepo) -> None:
+        """Raise `BinderyError` where a server of a repository would get neither a seat nor a place in the queue.
+
+        A launcher that is away is not waited for: it is well, perhaps, by the time that something is built.
+        """
+        try:
+            await self.launcher.call("POST", "/seats/check", content=repo.model_dump_json(exclude_none=True))
+        except BinderyError as error:
+            if error.code not in AWAY:
+                raise
+            log.warning("stage_away", code=error.code, detail=error.detail)
+
     async def stop_server(self, launch_ref: str, repo_url: str, attempt: int) -> None:
         """Give up a launch's start that is under way, if there is one."""
         of = {"launch_ref": launch_ref, "repo_url": repo_url, "attempt": str(attempt)}

@@ -40,6 +40,7 @@ class Streams:
                     "token": server.token,
                     "path": launch.options.path,
                     "expires": server.expires,
+                    "idle_timeout_seconds": server.idle_timeout_seconds,
                 }
                 shown |= {"open_url": landing_url(server.url or "", server.token or "", launch.options.path)}
                 shown |= {"message": f"server running at {server.url}\n"}

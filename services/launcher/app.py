@@ -33,11 +33,11 @@ def create_app(settings: LauncherSettings) -> FastAPI:
                 health.add("JupyterHub API", hub.healthy)
                 if settings.hub_checks_proxy:
                     health.add("JupyterHub proxy", hub.reached_through_proxy)
-                async with membership(stage, "launcher", on_adopt=servers.adopt, on_sweep=reaper.sweep) as member:
+                async with membership(stage, "launcher", on_adopt=servers.adopt) as member:
                     servers.member = member
                     await stage.bus.listen(stage.keys.wake("launcher"), servers.heard)
                     app.state.servers = servers
-                    async with running(servers.cancels.watch()):
+                    async with running(servers.cancels.watch(), seats.run(), servers.spawns.run(), reaper.run(member)):
                         yield
             finally:
                 await hub.aclose()

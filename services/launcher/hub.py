@@ -1,13 +1,17 @@
 """JupyterHub's REST API, as far as a launch needs it."""
 
+import contextlib
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
 from services.common.errors import BinderyError
 from services.common.http import NoAnswer, PooledClient, Reply, only_dict
+from services.launcher.causes import Means, Signs, sign_of
 from services.launcher.settings import LauncherSettings
 
 PAGINATION = "application/jupyterhub-pagination+json"
@@ -16,14 +20,8 @@ PAGINATION = "application/jupyterhub-pagination+json"
 PAGE = 200
 """Users that are asked for at once; the hub may give fewer."""
 
-IMAGE_NOT_FOUND = "image not found: "
-"""Begins what our spawner says of a start whose image is gone."""
-
-FAILED_STARTS = (
-    "The server ended with exit status", "The server did not answer within", "Neither JupyterLab nor Notebook",
-    "Spawner failed to start",
-)  # fmt: skip
-"""Begin what our spawner, and JupyterHub, say of a start that failed: in the first moments, the answer is a 500."""
+BAD_TOKEN = ("Missing or invalid credentials", "not authorized with current scopes")
+"""What JupyterHub 5 and 6 say with a 403 when the token is revoked, or lacks a scope; a hook's refusal says more."""
 
 
 class HubAway(Exception):
@@ -105,9 +103,9 @@ class Hub:
         raise _trouble(reply.status_code, reply.content, reply.headers.get("retry-after"))
 
     async def healthy(self) -> str | None:
-        """None when the hub answers, else a sentence."""
+        """None when the hub answers and knows our token, else a sentence."""
         try:
-            await self._call("GET", "health")
+            await self._call("GET", "user")
         except (HubAway, BinderyError) as error:
             return str(error)
         return None
@@ -124,21 +122,34 @@ class Hub:
         """Create a temporary user; one that exists is fine, as its name is ours alone."""
         await self._call("POST", f"users/{_quoted(user)}", fine=(409,))
 
-    async def start_server(self, user: str, server_name: str, options: dict[str, str]) -> Listed:
+    async def start_server(self, user: str, server_name: str, options: Mapping[str, Any]) -> Listed | None:
         """Ask for a server. What comes back is the hub's own account where the server was there or starting already.
 
-        Raises `BinderyError("hub_refused")` when the hub says no, unless that is because it runs or starts already.
+        None where the hub does not know the user. Raises `BinderyError` when the hub says no, unless that is because
+        the server runs or starts already, and when the start failed at once, which hides behind a 500.
         """
         path = f"users/{_quoted(user)}/servers/{quote(server_name)}"
-        reply = await self._call("POST", path, options, fine=(400, 409))
+        reply = await self._call("POST", path, options, fine=(400, 404, 409, 500))
         if reply.is_success:
             return Listed(user, server_name, dict(options), ready=reply.status_code == 201)
-        listed = await self.server(user, server_name)
-        if listed and (listed.ready or listed.pending == "spawn"):
-            return listed
-        if listed and listed.pending:
-            raise HubAway(f"the server's {listed.pending} is not done yet")
+        if reply.status_code == 404:
+            return None
+        if reply.status_code == 500:
+            await self._failed_at_once(user, server_name)
+        else:
+            listed = await self.server(user, server_name)
+            if listed and (listed.ready or listed.pending == "spawn"):
+                return listed
+            if listed and listed.pending:
+                raise HubAway(f"the server's {listed.pending} is not done yet")
         raise _trouble(reply.status_code, reply.content, None)
+
+    async def _failed_at_once(self, user: str, server_name: str) -> None:
+        """Raise what the hub keeps of a start that failed before it was answered: the 500 itself may say nothing."""
+        async with contextlib.aclosing(self.progress(user, server_name)) as messages:
+            async for progress in messages:
+                if progress.failed:
+                    raise Signs().failure(progress.message)
 
     async def server(self, user: str, server_name: str) -> Listed | None:
         """What the hub knows of a server, or None."""
@@ -147,7 +158,7 @@ class Hub:
             return None
         return next((found for found in _listed(reply.json()) if found.server_name == server_name), None)
 
-    async def progress(self, user: str, server_name: str) -> AsyncIterator[Progress]:
+    async def progress(self, user: str, server_name: str) -> AsyncGenerator[Progress, None]:
         """Follow a server's start until it is ready or has failed, or the stream ends: at once where none is on."""
         path = f"users/{_quoted(user)}/" + (
             f"servers/{quote(server_name)}/progress" if server_name else "server/progress"
@@ -215,22 +226,22 @@ def _trouble(status: int, body: bytes, retry_after: str | None) -> Exception:
     except ValueError:
         message = ""
     said = f"it answered {status}" + (f": {message}" if message else "")
-    if any(words in message.partition("\n")[0] for words in FAILED_STARTS):
-        return start_failure(message)
+    sign = sign_of(message)
+    if sign and sign.means is Means.FATAL:
+        return Signs().failure(message)
     if status == 429 or status >= 500:
-        seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
-        return HubAway(said, seconds, is_busy=status == 429)
-    if status in {401, 403}:
-        return BinderyError("hub_refused", f"JupyterHub does not accept our token: {said}.")
-    if IMAGE_NOT_FOUND in message:
-        return BinderyError("image_pull_failed", f"{message}.")
+        return HubAway(said, _seconds(retry_after), is_busy=status == 429)
+    if status == 401 or (status == 403 and any(words in message for words in BAD_TOKEN)):
+        return BinderyError("hub_token_refused", f"JupyterHub does not accept our token: {said}.")
     return BinderyError("hub_refused", f"JupyterHub refused: {said}.")
 
 
-def start_failure(message: str) -> BinderyError:
-    """What a failed start means, by the words that our spawner begins its message with."""
-    if IMAGE_NOT_FOUND in message:
-        return BinderyError("image_pull_failed", message)
-    if "did not answer within" in message.partition("\n")[0]:
-        return BinderyError("server_start_timeout", message)
-    return BinderyError("server_start_failed", message or "The server could not start.")
+def _seconds(retry_after: str | None) -> float | None:
+    """What a `Retry-After` asks for: seconds, or a date (RFC 9110, 10.2.3). None for what is neither."""
+    if not retry_after:
+        return None
+    with contextlib.suppress(ValueError):
+        return max(0.0, float(retry_after))
+    with contextlib.suppress(ValueError):
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+    return None

@@ -4,13 +4,20 @@ It deletes only what carries this installation's id and has a record that says s
 counted and left to the idle culler. Ready servers belong to the culler.
 """
 
+import asyncio
+import re
 import time
+from collections.abc import Iterable
 
 from prometheus_client import Counter, Gauge
 
+from services.common.errors import BinderyError
+from services.common.leases import Member
 from services.common.logging import get_logger
+from services.common.loops import pause
 from services.common.models import Event, Phase, Server, ServerState
-from services.common.records import Fenced, RecordLost
+from services.common.records import Fenced, RecordLost, Stored
+from services.common.redis import AWAY
 from services.common.stage import Stage
 from services.launcher.hub import Hub, HubAway, Listed
 from services.launcher.seats import Seats
@@ -22,7 +29,15 @@ log = get_logger(__name__)
 
 REAPED = Counter("bindery_reaped_total", "Servers and users removed from the hub because a record says so", ["what"])
 UNKNOWN = Gauge("bindery_servers_without_record", "Servers of ours on the hub that no record speaks of")
-TAKEN = Gauge("bindery_seats_taken", "Servers that hold a seat")
+
+MAYBE_OURS = re.compile(r".*-[a-z2-7]{8}")
+"""What every user name that we make looks like: no record is looked for under any other."""
+
+AT_ONCE = 8
+"""Removals under way at once."""
+
+READ_AT_ONCE = 200
+"""Records that are read in one round trip."""
 
 
 class Reaper:
@@ -31,14 +46,23 @@ class Reaper:
     def __init__(self, stage: Stage, settings: LauncherSettings, hub: Hub, seats: Seats, servers: Servers) -> None:
         self._stage, self._settings = stage, settings
         self._hub, self._seats, self._servers = hub, seats, servers
-        self._due = 0.0
+        self._unknown = 0
 
-    async def sweep(self) -> None:
-        """Called each second; lists the hub each `reap_interval_seconds`."""
-        if time.monotonic() < self._due:
-            return
-        self._due = time.monotonic() + self._settings.reap_interval_seconds
-        await self.reap()
+    async def run(self, member: Member) -> None:
+        """Compare each `reap_interval_seconds`, while this process sweeps, until cancelled.
+
+        Apart from the sweep itself: a hub that is slow must not keep the dead from being found.
+        """
+        while True:
+            await pause(self._settings.reap_interval_seconds)
+            if not member.sweeping:
+                continue
+            try:
+                await self.reap()
+            except AWAY as error:
+                log.warning("redis_away", doing="reap", error=str(error))
+            except Exception as error:  # the next round tries again
+                log.exception("reaping_failed", error=str(error))
 
     async def _is_armed(self) -> bool:
         """False for a while after Redis was found empty: what it would have known is not there."""
@@ -55,68 +79,104 @@ class Reaper:
         began = time.time()
         try:
             listing = await self._hub.listing()
-        except HubAway as error:
-            log.warning("hub_away", doing="list", error=str(error))
-            return
+            await self._compare(listing, began, armed=armed)
+        except (HubAway, BinderyError) as error:
+            log.warning("hub_away", doing="reap", error=str(error))
+        waiting = await self._seats.waiting()
+        records = await self._records(waiting)
+        # Who waits no more must not keep the others waiting.
+        await self._seats.give_back(
+            *(name for name in waiting if name not in records or records[name].state.is_final)
+        )  # fmt: skip
+        await self._seats.mend()
+
+    async def _compare(self, listing: list[Listed], began: float, *, armed: bool) -> None:
+        found = {self._id_of(item): item for item in listing if self._may_be_ours(item)}
+        records = await self._records(found)
         members = await self._seats.members()
-        listed: set[str] = set()
+        removed: list[tuple[Listed, Server]] = []
+        missing = {member for member, reserved_at in members.items() if reserved_at < began} - found.keys()
         unknown = 0
-        for item in listing:
-            server_id = Server.identity(self._hub.hub_id, item.user, item.server_name or "")
-            if item.server_name is not None:
-                listed.add(server_id)
-            stored = await self._stage.records.read(topic_of(server_id))
-            server = stored.model(Server) if stored else None
-            if not self._is_ours(item, server):
+        for server_id, item in found.items():
+            server = records.get(server_id)
+            if item.server_name is None:
+                if server is None or not self._has_our_name(server):
+                    continue
+                if server.state.is_final:
+                    removed.append((item, server))
+                elif server.state is ServerState.READY or server_id in members:
+                    missing.add(server_id)
                 continue
-            if item.server_name is not None and server_id not in members and not (server and server.state.is_final):
-                await self._seats.count(server_id)  # its reservation went with Redis
+            if server_id not in members:  # its reservation went with Redis, or it outlived its end by its record
+                await self._count(server_id, item)
             if server is None:
                 unknown += 1
-            elif armed and server.state.is_final:
-                await self._remove(item, server)
+            elif server.state is ServerState.FAILED:
+                removed.append((item, server))
+        if unknown != self._unknown:
+            self._unknown = unknown
+            log.warning("servers_without_record", count=unknown)
         UNKNOWN.set(unknown)
-        TAKEN.set(len(members))
-        for member, reserved_at in members.items():
-            if member not in listed and reserved_at < began:
-                try:
-                    await self._missing(member, began, armed=armed)
-                except HubAway as error:
-                    log.warning("hub_away", doing="read a server", error=str(error))
-                    return
-        for waiting in await self._seats.waiting():
-            stored = await self._stage.records.read(topic_of(waiting))
-            if stored is None or stored.model(Server).state.is_final:
-                await self._seats.give_back(waiting)  # who waits no more must not keep the others waiting
+        if armed:
+            await self._remove_all(removed)
+        for server_id in missing:
+            await self._missing(server_id, began, members.get(server_id, 0.0), armed=armed)
 
-    def _is_ours(self, item: Listed, server: Server | None) -> bool:
+    def _id_of(self, item: Listed) -> str:
+        return Server.identity(self._hub.hub_id, item.user, item.server_name or "")
+
+    def _may_be_ours(self, item: Listed) -> bool:
         if item.server_name is not None:
             return bool(item.options.get("bindery_installation") == self._settings.installation_id)
-        # A user without a server says nothing of who made it, but its name does, to who knows the launch.
-        if server is None:
-            return False
-        return any(
-            item.user == self._servers.user_for(server.repo_url, server.launch_ref, attempt) for attempt in range(4)
-        )
+        # A user without a server says nothing of who made it; its name does, to who knows the launch.
+        return MAYBE_OURS.fullmatch(item.user) is not None
 
-    async def _remove(self, item: Listed, server: Server) -> None:
-        if await remove_from_hub(self._hub, server, seconds=self._settings.cleanup_timeout_seconds):
-            REAPED.labels("user" if item.server_name is None else "server").inc()
-            log.info("reaped", server_id=server.server_id, state=server.state)
-            await self._seats.give_back(server.server_id)
+    def _has_our_name(self, server: Server) -> bool:
+        names = (self._servers.user_for(server.repo_url, server.launch_ref, attempt) for attempt in range(4))
+        return server.user in names
 
-    async def _missing(self, server_id: str, began: float, *, armed: bool) -> None:
+    async def _count(self, server_id: str, item: Listed) -> None:
+        repo_url, name = item.options.get("repo_url"), item.options.get("bindery_resource_class")
+        await self._seats.count(server_id, str(repo_url or ""), str(name or ""))
+
+    async def _records(self, server_ids: Iterable[str]) -> dict[str, Server]:
+        ids, found = list(server_ids), {}
+        for at in range(0, len(ids), READ_AT_ONCE):
+            some = ids[at : at + READ_AT_ONCE]
+            async with self._stage.redis.pipeline(transaction=False) as pipe:
+                for server_id in some:
+                    pipe.hgetall(self._stage.keys.record(topic_of(server_id)))
+                answers = await pipe.execute()
+            for server_id, raw in zip(some, answers, strict=True):
+                if raw:
+                    found[server_id] = Stored.of(topic_of(server_id), raw).model(Server)
+        return found
+
+    async def _remove_all(self, removed: list[tuple[Listed, Server]]) -> None:
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def remove(item: Listed, server: Server) -> None:
+            async with places:
+                if await remove_from_hub(self._hub, server, seconds=self._settings.cleanup_timeout_seconds):
+                    REAPED.labels("user" if item.server_name is None else "server").inc()
+                    log.info("reaped", server_id=server.server_id, state=server.state)
+                    await self._seats.give_back(server.server_id)
+
+        await asyncio.gather(*(remove(item, server) for item, server in removed))
+
+    async def _missing(self, server_id: str, began: float, reserved_at: float, *, armed: bool) -> None:
         """A seat whose server is not in the listing: free it, unless its start is under way, or it is there by name."""
-        stored = await self._stage.records.read(topic_of(server_id))
-        if stored is None:
-            await self._seats.give_back(server_id)
+        server = (await self._records([server_id])).get(server_id)
+        if server is None:
+            if reserved_at < began - self._settings.lease_seconds:  # else its owner is about to write it anew
+                await self._seats.give_back(server_id)
             return
-        server = stored.model(Server)
         if not server.state.is_final and (
             server.state is not ServerState.READY or (server.ready_at or began) >= began or self._servers.member is None
         ):
             return
-        if await self._hub.server(server.user, server.server_name):
+        listed = await self._hub.server(server.user, server.server_name)
+        if listed:
             return  # the listing skipped it: another user was deleted while it was read
         if server.state is ServerState.READY and not await self._gone(server):
             return

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response, status
 
-from services.common.models import Server, ServerRequest
+from services.common.models import ResolvedRepo, Server, ServerRequest
 from services.common.problems import RESPONSES
 from services.launcher.servers import Servers
 
@@ -26,6 +26,12 @@ async def create_server(asked: ServerRequest, servers: TheServers, response: Res
     server = await servers.start(asked)
     response.headers["Location"] = f"/servers/{server.server_id}"
     return server
+
+
+@router.post("/seats/check", status_code=status.HTTP_204_NO_CONTENT)
+async def check_seat(repo: ResolvedRepo, servers: TheServers) -> None:
+    """Whether a launch of a repository would get a seat, or a place in the queue for one. It takes neither."""
+    await servers.check(repo)
 
 
 @router.get("/servers/{server_id}")

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from typing import Any
 
 from services.common.cancels import Cancels
 from services.common.errors import BinderyError
@@ -15,6 +16,7 @@ from services.launcher.hub import Hub
 from services.launcher.names import user_name
 from services.launcher.seats import Seats
 from services.launcher.settings import LauncherSettings
+from services.launcher.spawns import Spawns
 from services.launcher.starting import Start
 
 log = get_logger(__name__)
@@ -30,6 +32,7 @@ class Servers:
 
     def __init__(self, stage: Stage, settings: LauncherSettings, hub: Hub, seats: Seats) -> None:
         self._stage, self._settings, self._hub, self._seats = stage, settings, hub, seats
+        self._classes, self.spawns = settings.classes, Spawns(stage, settings)
         self._secret = settings.installation_secret.get_secret_value()
         self.cancels = Cancels(stage, "s", stage.keys.wake("launcher"))
         self.member: Member | None = None
@@ -46,9 +49,11 @@ class Servers:
         """Start a launch's server. Asking again for the same launch returns the server that there is.
 
         Everything by which a repeated start recognises its own server is recorded before the hub is first called.
+        Raises `BinderyError`: `launcher_unavailable`, or `unknown_resource_class`.
         """
         if self.member is None:
             raise BinderyError("launcher_unavailable")
+        self._classes.name_for(request.repo)
         user = self.user_for(request.repo.repo_url, request.launch_ref, request.attempt)
         server_id = Server.identity(self._hub.hub_id, user, "")
         if server_id in self.cancels:  # it is starting here; if Redis was emptied, its record must not be another's
@@ -65,17 +70,18 @@ class Servers:
             url=self._hub.server_url(user, ""),
             token=secrets.token_urlsafe(16),
             created_at=time.time(),
+            idle_timeout_seconds=self._settings.idle_timeout_seconds or None,
         )
         event = Event(phase=Phase.LAUNCHING, message="Launching server...\n")
         created, (reserved,) = await self._stage.records.create(
             topic_of(server_id), server, event,
             process=self.member.process, fields={"request": request.model_dump_json(exclude_none=True)}, recreate=True,
-            also=[self._seats.reservation(server)],
+            also=[self._seats.reservation(server, request.repo)],
         )  # fmt: skip
         if isinstance(created, Claimed):
-            place = self._seats.taken(reserved)
-            self._begin(created, server, request, place=place)
-            return server.updated(queue=Queue(reason="All seats are taken.", position=place)) if place else server
+            place = int(reserved)
+            self._begin(created, server, request, place)
+            return server.updated(queue=Queue(reason="All seats are taken.", position=place)) if place > 0 else server
         if isinstance(created, Stored):
             found = created.model(Server)
             if found.state.is_final:
@@ -83,23 +89,15 @@ class Servers:
             return found
         raise BinderyError("internal")
 
-    def _begin(
-        self,
-        claimed: Claimed,
-        server: Server,
-        request: ServerRequest,
-        *,
-        place: int | None = None,
-        adopted: bool = False,
-    ) -> None:
+    def _begin(self, claimed: Claimed, server: Server, request: ServerRequest, place: int) -> None:
         asked = self.cancels.expect(server.server_id)
         start = Start(
-            self._stage, self._settings, self._hub, self._seats, claimed, server,
-            self._user_options(server, request.repo, request), asked, place=place,
+            self._stage, self._settings, self._hub, self._seats, self.spawns, claimed, server, request.repo,
+            self._user_options(server, request), asked, place=place,
         )  # fmt: skip
         if self.member:
             self.member.work(topic_of(server.server_id), self._see_through(start))
-        log.info("server_start", server_id=server.server_id, launch_ref=server.launch_ref, adopted=adopted)
+        log.info("server_start", server_id=server.server_id, launch_ref=server.launch_ref)
 
     async def _see_through(self, start: Start) -> None:
         with bound_contextvars(launch_ref=start.server.launch_ref):
@@ -118,15 +116,20 @@ class Servers:
         request = ServerRequest.model_validate_json(stored.get("request"))
         claimed.recreate = True
         asked = self.cancels.expect(server.server_id, is_asked=bool(stored.get("cancel")))
-        options = self._user_options(server, request.repo, request)
         start = Start(
-            self._stage, self._settings, self._hub, self._seats, claimed, server, options, asked,
-            begun=float(stored.get("begun", "0")), is_adopted=True,
+            self._stage, self._settings, self._hub, self._seats, self.spawns, claimed, server, request.repo,
+            {}, asked, begun=float(stored.get("begun", "0")), is_adopted=True,
         )  # fmt: skip
+        try:
+            start.options = self._user_options(server, request)
+        except BinderyError as error:  # its resource class is gone, since it was asked for
+            await start.failed(error)
+            return
         await self._see_through(start)
 
-    def _user_options(self, server: Server, repo: ResolvedRepo, request: ServerRequest) -> dict[str, str]:
-        """What the spawner is told: BinderHub's fields, and ours."""
+    def _user_options(self, server: Server, request: ServerRequest) -> dict[str, Any]:
+        """What the spawner is told: BinderHub's fields, and ours. Raises `BinderyError("unknown_resource_class")`."""
+        repo = request.repo
         return {
             "image": f"{request.image.rpartition(':')[0]}@{request.digest}" if request.digest else request.image,
             "repo_url": repo.repo_url,
@@ -138,7 +141,12 @@ class Servers:
             "binder_client_ip": request.client_ip,
             "bindery_launch_ref": request.launch_ref,
             "bindery_installation": self._settings.installation_id,
+            **self._classes.for_spawner(repo),
         }
+
+    async def check(self, repo: ResolvedRepo) -> None:
+        """Raise `BinderyError` where a launch of `repo` would have no chance of a seat: before anything is built."""
+        await self._seats.check(repo)
 
     async def read(self, server_id: str) -> Server:
         """A server by its id. Raises `BinderyError("not_found")`."""

@@ -1,8 +1,11 @@
-"""The launcher's settings: which hub, how many seats, and how long a start may take."""
+"""The launcher's settings: which hub, how many seats for what, and how long a start may take."""
 
-from pydantic import Field, SecretStr
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
 
 from services.common.settings import ServiceSettings
+from services.launcher.resources import ResourceClass, ResourceClasses
 
 
 class LauncherSettings(ServiceSettings):
@@ -20,20 +23,76 @@ class LauncherSettings(ServiceSettings):
     hub_timeout_seconds: float = Field(30.0, description="Read timeout of one call to the hub.")
     hub_connections: int = Field(200, description="Connections that are held open to the hub.")
 
-    seats_total: int = Field(-1, description="Servers at once; -1 for no limit, 0 to start none.")
-    seat_wait_seconds: float = Field(600.0, description="How long a launch waits for a seat.")
-    server_start_timeout_seconds: float = Field(
-        120.0, description="From the first call to the hub until the server answers."
+    hub_concurrent_spawns: int = Field(
+        80,
+        ge=0,
+        description="Starts under way at once on the hub, of all launchers together: below its concurrent_spawn_limit. "
+        "0 for no limit.",
     )
-    hub_patience_seconds: float = Field(60.0, description="How long a hub that is away is asked again.")
+
+    seats_total: int = Field(-1, description="Seats that running servers may take together; -1: no limit, 0: none.")
+    seats_per_repo: int = Field(
+        -1, description="Servers of one repository at once, where it has no quota of its own; -1: no limit, 0: none."
+    )
+    seats_waiting_max: int = Field(
+        1000, description="Launches that may wait for a seat; one more fails at once. -1: no limit, 0: none may wait."
+    )
+    seat_wait_seconds: float = Field(600.0, description="How long a launch waits for a seat at most.")
+    seat_tick_seconds: float = Field(0.05, description="Shortest time between two looks at the queue for seats.")
+    seat_told_seconds: float = Field(
+        1.0, description="How often at most a waiting launch is told its place; those far behind, less often."
+    )
+    resource_classes: dict[str, ResourceClass] = Field(
+        {},
+        description="Named classes of servers, as JSON or in the YAML file: each with any of memory_guarantee, "
+        "memory_limit (bytes, 512M, 2G), cpu_guarantee, cpu_limit (cores), gpus, and cost in seats (1).",
+    )
+    resource_class: str = Field(
+        "",
+        description="Class of the repositories that the resolver gives none; empty: they get what the spawner gives.",
+    )
+
+    server_start_timeout_seconds: float = Field(
+        120.0,
+        description="From the first call to the hub until the server answers; a start that progresses has longer.",
+    )
+    image_pull_timeout_seconds: float = Field(
+        600.0, description="How long a pull of the image may take, or a node that is being added."
+    )
+    server_start_max_seconds: float = Field(
+        1800.0, description="Hard maximum of one start, whatever progress it makes; the queue for seats not included."
+    )
+    hub_patience_seconds: float = Field(
+        60.0, description="How long a hub that is away is asked again, during one start altogether."
+    )
+    hub_retries_max: int = Field(30, description="How often the calls of one start may fail because the hub is away.")
     hub_busy_pause_max_seconds: float = Field(
         10.0, description="How long one that the hub is too busy for (429) pauses at most before it asks again."
     )
     retry_pause_seconds: float = Field(0.5, description="First pause before the hub is asked again; doubles up to 5 s.")
     cleanup_timeout_seconds: float = Field(20.0, description="How long removing a failed start from the hub may take.")
+
+    idle_timeout_seconds: float = Field(
+        600.0, ge=0, description="When the culler ends a server that nobody uses; told to users. 0: it does not."
+    )
     max_age_seconds: float = Field(
-        6 * 3600.0, description="When the culler ends a server at the latest; told to users."
+        6 * 3600.0, ge=0, description="When the culler ends a server at the latest; told to users. 0: it does not."
     )
 
     reap_interval_seconds: float = Field(15.0, description="How often the hub is listed and compared with the records.")
-    reap_disarmed_seconds: float = Field(900.0, description="How long nothing is deleted after Redis was found empty.")
+    reap_disarmed_seconds: float = Field(
+        2700.0,
+        description="How long nothing is deleted after Redis was found empty: at least as long as a launch may wait "
+        "for its seat and start.",
+    )
+
+    @model_validator(mode="after")
+    def _has_default_class(self) -> Self:
+        if self.resource_class and self.resource_class not in self.resource_classes:
+            raise ValueError(f"resource_class is {self.resource_class!r}, which resource_classes does not have")
+        return self
+
+    @property
+    def classes(self) -> ResourceClasses:
+        """The resource classes, and which is the default."""
+        return ResourceClasses(classes=self.resource_classes, default=self.resource_class)

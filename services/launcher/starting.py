@@ -2,23 +2,25 @@
 
 import asyncio
 import contextlib
-import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any
 
 from prometheus_client import Counter, Histogram
 
 from services.common.errors import BinderyError
 from services.common.logging import get_logger
-from services.common.models import Event, Phase, Queue, Server, ServerState
+from services.common.models import Event, Phase, Queue, ResolvedRepo, Server, ServerState
 from services.common.records import Claimed, Fenced, RecordLost
 from services.common.redis import patiently
 from services.common.stage import Stage
-from services.launcher.hub import Hub, HubAway, Progress, start_failure
-from services.launcher.seats import Seats
+from services.launcher.causes import Means, Signs
+from services.launcher.hub import Hub, HubAway, Progress
+from services.launcher.patience import PAUSE_MAX_SECONDS, Deadline, Patience
+from services.launcher.seats import SEATED, UNKNOWN, Seats, refuse
 from services.launcher.settings import LauncherSettings
+from services.launcher.spawns import MOMENT_SECONDS, Spawns
 
 log = get_logger(__name__)
 
@@ -28,7 +30,6 @@ SECONDS = Histogram(
     buckets=(0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600),
 )  # fmt: skip
 
-T = TypeVar("T")
 QUIET_SECONDS = 0.25
 """Progress is flushed when the hub has been quiet for this long, so that a quick start is one write."""
 ADOPTED_SECONDS = 10.0
@@ -45,23 +46,26 @@ class Start:
     settings: LauncherSettings
     hub: Hub
     seats: Seats
+    spawns: Spawns
     claimed: Claimed
     server: Server
-    options: dict[str, str]
+    repo: ResolvedRepo
+    options: Mapping[str, Any]
     asked: asyncio.Event
     """Set when someone has asked for this start to be cancelled."""
     place: int | None = None
     """The place in the queue for seats, where it is known already; 0 for a seat."""
-    is_known_to_hub: bool = False
-    pending: list[Event] = field(default_factory=list)
     begun: float = 0.0
-    """When it had its seat; 0 where that is not known."""
-    busy: str = ""
-    """What the hub says that is too busy to start this."""
+    """When it had its seat and its turn at the hub; 0 where that is not known."""
     is_adopted: bool = False
+    pending: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.announced = self.server.token
+        self.patience = Patience(self.settings, self._tell)
+        self.signs = Signs()
+        self.asked_for_user = self.asked_for_server = self.is_adopted
+        """What there may be on the hub; of one that is adopted nobody knows."""
 
     async def run(self) -> None:
         """See the start through. Cancelling this coroutine is a handover: it touches nothing."""
@@ -73,7 +77,7 @@ class Start:
                 if not start.done():
                     start.cancel()
                     await asyncio.gather(start, return_exceptions=True)
-                    await self._failed(BinderyError("cancelled", "The launch was cancelled."))
+                    await self.failed(BinderyError("cancelled", "The launch was cancelled."))
                 else:
                     await start
             finally:
@@ -81,144 +85,162 @@ class Start:
                 cancel.cancel()
                 await asyncio.gather(start, cancel, return_exceptions=True)
         except BinderyError as error:
-            await self._failed(error)
+            await self.failed(error)
         except (Fenced, RecordLost) as error:
             log.warning("start_not_ours", server_id=self.server.server_id, why=type(error).__name__)
         except Exception as error:
             log.exception("start_broke", server_id=self.server.server_id, error=str(error))
-            await self._failed(BinderyError("internal"))
+            await self.failed(BinderyError("internal"))
 
     async def _start(self) -> None:
         has_waited = await self._seat()
+        asked = time.time()
+        async with contextlib.AsyncExitStack() as turn:
+            try:
+                async with asyncio.timeout(self.settings.seat_wait_seconds):
+                    # An adopted one that had its seat may be on the hub already, and is counted there.
+                    is_already = self.is_adopted and not has_waited
+                    await turn.enter_async_context(
+                        self.spawns.under_way(is_already=is_already, on_wait=self._tell_of_turn)
+                    )
+            except TimeoutError as error:
+                raise BinderyError("hub_busy", "JupyterHub had as many starts under way as it may.") from error
+            has_waited = has_waited or time.time() - asked > MOMENT_SECONDS
+            await self._see_up(has_waited=has_waited)
+        await self._ready()
+
+    async def _tell_of_turn(self) -> None:
+        await self._tell("JupyterHub has as many starts under way as it may; this one waits for its turn.")
+
+    # 1: a seat
+
+    async def _seat(self) -> bool:
+        """Wait for a seat, with a place that is told as it changes. True where there was something to wait for."""
+        deadline = self.server.created_at + self.settings.seat_wait_seconds
+        place = self.place if self.place is not None else await self._take_seat()
+        if place == SEATED:
+            return bool(self.server.queue)
+        shown, told = UNKNOWN, 0.0
+        with self.seats.watching(self.server.server_id, place) as watched:
+            while watched.place != SEATED:
+                if watched.place == UNKNOWN:  # Redis was emptied
+                    watched.move(await self._take_seat())
+                    continue
+                refuse(watched.place)
+                now = time.time()
+                # Those far behind are told less often: it is many who move with each seat.
+                due = told + self.settings.seat_told_seconds * min(5.0, max(1.0, watched.place / 20))
+                if watched.place != shown and now >= due:
+                    shown, told = watched.place, now
+                    await self._tell_place(shown)
+                    continue
+                if now >= deadline:
+                    waited = self.settings.seat_wait_seconds
+                    raise BinderyError(
+                        "quota_exceeded", f"Too many servers are running: no seat became free in {waited:.0f} s."
+                    )
+                await watched.wait(min(deadline, due if watched.place != shown else deadline) - now)
+        return True
+
+    async def _tell_place(self, place: int) -> None:
+        queue = Queue(reason="All seats are taken.", position=place)
+        message = f"All seats are taken; you are number {place} in the queue.\n"
+        self.server = self.server.updated(queue=queue)
+        await self.claimed.write(Event(phase=Phase.WAITING, message=message, queue=queue), body=self.server)
+
+    async def _take_seat(self) -> int:
+        return await patiently(
+            lambda: self.seats.take(self.server, self.repo), seconds=self.settings.redis_patience_seconds
+        )
+
+    # 2: user, server, progress
+
+    async def _see_up(self, *, has_waited: bool) -> None:
+        """Have the server started, within the deadline of the whole start."""
         # One that took its seat when it was asked for began then, whoever goes on with it.
         self.begun = self.begun or (time.time() if has_waited else self.server.created_at)
         if self.server.state is ServerState.WAITING:
             self.server = self.server.updated(state=ServerState.STARTING, queue=None)
         if has_waited:
             await self.claimed.write(body=self.server, fields={"begun": self.begun})
-        seconds = self.settings.server_start_timeout_seconds
-        left = self.begun + seconds + HUB_FIRST_SECONDS - time.time()
+        seconds, gone = self.settings.server_start_timeout_seconds, time.time() - self.begun
+        deadline = Deadline(hard_seconds=self.settings.server_start_max_seconds - gone)
         try:
-            async with asyncio.timeout(max(left, ADOPTED_SECONDS)):
-                await self._until_ready()
+            async with deadline.within(max(seconds + HUB_FIRST_SECONDS - gone, ADOPTED_SECONDS)):
+                await self._until_ready(deadline)
         except TimeoutError as error:
-            if self.busy:
-                raise BinderyError(
-                    "hub_unavailable", f"JupyterHub was busy for {seconds:.0f} s: {self.busy}."
-                ) from error
-            raise BinderyError("server_start_timeout", f"The server did not answer within {seconds:.0f} s.") from error
-        await self._ready()
+            took = f"{time.time() - self.begun:.0f} s"
+            if self.patience.busy:
+                raise BinderyError("hub_busy", f"JupyterHub was busy for {took}: {self.patience.busy}.") from error
+            raise self.signs.timed_out(f"The server did not answer within {took}.") from error
 
-    async def _seat(self) -> bool:
-        """Wait for a seat, with a place that is told as it changes. True where there was something to wait for."""
-        deadline = self.server.created_at + self.settings.seat_wait_seconds
-        shown = None
-        freed = self.seats.freed
-        place = self.place if self.place is not None else await self._take_seat()
-        has_waited = bool(place or self.server.queue)
-        while place:
-            if place != shown:
-                shown = place
-                queue = Queue(reason="All seats are taken.", position=place)
-                message = f"All seats are taken; you are number {place} in the queue.\n"
-                self.server = self.server.updated(queue=queue)
-                await self.claimed.write(Event(phase=Phase.WAITING, message=message, queue=queue), body=self.server)
-            left = deadline - time.time()
-            if left <= 0:
-                waited = self.settings.seat_wait_seconds
-                raise BinderyError(
-                    "quota_exceeded", f"Too many servers are running: no seat became free in {waited:.0f} s."
-                )
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left, self.settings.reread_seconds)):
-                    await freed.wait()
-            freed = self.seats.freed
-            place = await self._take_seat()
-        return has_waited
-
-    async def _take_seat(self) -> int:
-        return await patiently(lambda: self.seats.take(self.server), seconds=self.settings.redis_patience_seconds)
-
-    async def _until_ready(self) -> None:
-        user, name = self.server.user, self.server.server_name
-        if not self.is_known_to_hub:
-            await self._patiently("create the user", lambda: self.hub.create_user(user))
+    async def _until_ready(self, deadline: Deadline) -> None:
+        user, name, call = self.server.user, self.server.server_name, self.patience.call
         pause = self.settings.retry_pause_seconds
+        has_user = False
         while True:
-            found = await self._patiently("start the server", lambda: self.hub.start_server(user, name, self.options))
-            # One that was started before, by a record that is lost, has the token that it was started with.
-            self.server = self.server.updated(token=found.options.get("token") or self.server.token)
-            if found.ready or await self._patiently("follow the start", self._follow):
-                return
-            # The stream ended without a word: the hub was restarted, perhaps. Ask it where things stand.
-            listed = await self._patiently("read the server", lambda: self.hub.server(user, name))
-            if listed and listed.ready:
-                return
-            if listed is None:
-                await self._patiently("create the user", lambda: self.hub.create_user(user))
+            if not has_user:
+                self.asked_for_user = True
+                await call("create the user", lambda: self.hub.create_user(user))
+            self.asked_for_server = True
+            found = await call("start the server", lambda: self.hub.start_server(user, name, self.options))
+            if has_user := found is not None:
+                # One that was started before, by a record that is lost, has the token that it was started with.
+                self.server = self.server.updated(token=found.options.get("token") or self.server.token)
+                if found.ready or await call("follow the start", lambda: self._follow(deadline)):
+                    return
+                # The stream ended without a word: the hub was restarted, perhaps. Ask it where things stand.
+                listed = await call("read the server", lambda: self.hub.server(user, name))
+                if listed and listed.ready:
+                    return
+                has_user = listed is not None
             await asyncio.sleep(pause)
-            pause = min(5.0, pause * 2)
+            pause = min(PAUSE_MAX_SECONDS, pause * 2)
 
-    async def _follow(self) -> bool:
+    async def _follow(self, deadline: Deadline) -> bool:
         """Relay the hub's progress. True when the server is ready. Raises `BinderyError` when its start failed."""
-        stream = self.hub.progress(self.server.user, self.server.server_name)
-        following = stream.__aiter__()
-        upcoming: asyncio.Task[Progress] | None = None
-        try:
-            while True:
-                upcoming = upcoming or asyncio.ensure_future(_next(following))
-                done, _ = await asyncio.wait({upcoming}, timeout=QUIET_SECONDS if self.pending else None)
-                if not done:
-                    await self._flush()
-                    continue
-                progress, upcoming = upcoming.result(), None
-                if progress.failed:
-                    raise start_failure(progress.message)
-                if progress.message:
-                    self.pending.append(Event(phase=Phase.LAUNCHING, message=f"{progress.message.rstrip()}\n"))
-                if progress.ready:
-                    return True
-        except StopAsyncIteration:
-            return False
-        finally:
-            if upcoming:
-                upcoming.cancel()
-                await asyncio.gather(upcoming, return_exceptions=True)
-            with contextlib.suppress(Exception):
-                await stream.aclose()  # type: ignore[attr-defined]
+        async with contextlib.aclosing(self.hub.progress(self.server.user, self.server.server_name)) as stream:
+            upcoming: asyncio.Task[Progress] | None = None
+            try:
+                while True:
+                    upcoming = upcoming or asyncio.ensure_future(_next(stream))
+                    done, _ = await asyncio.wait({upcoming}, timeout=QUIET_SECONDS if self.pending else None)
+                    if not done:
+                        await self._flush()
+                        continue
+                    progress, upcoming = upcoming.result(), None
+                    if progress.failed:
+                        raise self.signs.failure(progress.message)
+                    if progress.message:
+                        self.pending.append(Event(phase=Phase.LAUNCHING, message=f"{progress.message.rstrip()}\n"))
+                    if progress.ready:
+                        return True
+                    self._heed(progress.message, deadline)
+            except StopAsyncIteration:
+                return False
+            finally:
+                if upcoming:
+                    upcoming.cancel()
+                    await asyncio.gather(upcoming, return_exceptions=True)
+
+    def _heed(self, message: str, deadline: Deadline) -> None:
+        """What the progress says gives the start more time, or ends it by a `BinderyError`."""
+        sign = self.signs.read(message)
+        if sign and sign.means is Means.MOVES:
+            deadline.extend(self.settings.server_start_timeout_seconds)
+        elif sign and sign.means is Means.PULLS and not self.signs.cause:
+            deadline.extend(self.settings.image_pull_timeout_seconds)
+
+    # What its followers read
+
+    async def _tell(self, sentence: str) -> None:
+        self.pending.append(Event(phase=Phase.LAUNCHING, message=f"{sentence}\n"))
+        await self._flush()
 
     async def _flush(self) -> None:
         events, self.pending = self.pending, []
         if events:
             await self.claimed.write(*events, body=self.server)
-
-    async def _patiently(self, doing: str, call: Callable[[], Awaitable[T]]) -> T:
-        """`await call()`, again while the hub is away; each failure is told once as an event.
-
-        A hub that is busy is well: it is waited for until the start's own deadline.
-        """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.settings.hub_patience_seconds
-        pause, told = self.settings.retry_pause_seconds, ""
-        while True:
-            self.busy = ""
-            try:
-                return await call()
-            except HubAway as error:
-                wait = error.retry_after_seconds or pause * random.uniform(0.7, 1.3)  # noqa: S311
-                if error.is_busy:
-                    wait = min(wait, self.settings.hub_busy_pause_max_seconds) * random.uniform(0.7, 1.0)  # noqa: S311
-                    deadline += wait
-                    self.busy = str(error)
-                elif loop.time() + wait > deadline:
-                    raise BinderyError("hub_unavailable", f"JupyterHub could not {doing}: {error}.") from error
-                if told != (told := "busy" if error.is_busy else str(error)):
-                    log.warning("hub_away", doing=doing, error=str(error), server_id=self.server.server_id)
-                    message = f"JupyterHub could not {doing} yet ({error}); asking again.\n"
-                    self.pending.append(Event(phase=Phase.LAUNCHING, message=message))
-                    await self._flush()
-            await asyncio.sleep(wait)
-            pause = min(5.0, pause * 2)
 
     async def _ready(self) -> None:
         now = time.time()
@@ -238,7 +260,7 @@ class Start:
         STARTS.labels("ready").inc()
         SECONDS.labels("ready").observe(now - self.begun)
 
-    async def _failed(self, error: BinderyError) -> None:
+    async def failed(self, error: BinderyError) -> None:
         """Tell at once, then remove what there is on the hub; the reaper does it where this process can't."""
         self.server = self.server.updated(state=ServerState.FAILED, error=error.problem, queue=None)
         event = Event(
@@ -252,13 +274,16 @@ class Start:
         log.warning("start_failed", server_id=self.server.server_id, code=error.code, detail=error.detail)
         with contextlib.suppress(Fenced, RecordLost):
             await self.claimed.write(*self.pending, event, body=self.server, final=True)
-            await remove_from_hub(self.hub, self.server, seconds=self.settings.cleanup_timeout_seconds)
-            await self.seats.give_back(self.server.server_id)
+            is_removed = not self.asked_for_user or await remove_from_hub(
+                self.hub, self.server, seconds=self.settings.cleanup_timeout_seconds
+            )
+            # What may still run there keeps its seat, until the reaper finds it gone.
+            if is_removed or not self.asked_for_server:
+                await self.seats.give_back(self.server.server_id)
 
 
-async def _next(following: object) -> Progress:
-    found: Progress = await following.__anext__()  # type: ignore[attr-defined]
-    return found
+async def _next(stream: AsyncGenerator[Progress, None]) -> Progress:
+    return await stream.__anext__()
 
 
 async def remove_from_hub(hub: Hub, server: Server, *, seconds: float) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from services.common.errors import BinderyError
 from services.launcher import hub as launcher_hub
+from services.launcher.causes import Signs
 from services.launcher.hub import Hub
 from services.launcher.settings import LauncherSettings
 from tests.support.hub import HubStack, make_image
@@ -32,7 +33,7 @@ async def test_a_start_that_fails_at_once_is_the_authors_and_tells_its_output(
         await client.start_server("abe", "", {"image": "fails-at-once", "token": "x"})
         async for progress in client.progress("abe", ""):
             if progress.failed:
-                raise launcher_hub.start_failure(progress.message)
+                raise Signs().failure(progress.message)
     assert raised.value.code == "server_start_failed"
     assert "ended with exit status 1" in raised.value.detail
     assert "this is why" in raised.value.detail

@@ -43,6 +43,8 @@ class FakeStages:
 
     stage: Stage
     calls: list[str] = field(default_factory=list)
+    no_seat: BinderyError | None = None
+    """What the launcher says to who asks whether there would be a seat."""
     owned: dict[str, Claimed] = field(default_factory=dict)
     hold: dict[str, asyncio.Event] = field(default_factory=dict)
     """By the name of a call: it is carried out, and then its reply waits for this."""
@@ -73,6 +75,10 @@ class FakeStages:
         await self._create("b", build.build_id or "", build)
         await self._replied("build")
         return build
+
+    async def check_seat(self, _repo: ResolvedRepo) -> None:
+        if self.no_seat:
+            raise self.no_seat
 
     async def leave_build(self, build_id: str, _launch_ref: str, *, stop: bool) -> None:
         await self._called("leave", build_id, "stop" if stop else "")

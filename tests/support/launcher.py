@@ -9,7 +9,7 @@ from typing import Any
 
 from services.common.entries import BEGIN
 from services.common.models import ResolvedRepo, Server, ServerRequest
-from services.common.stage import Stage, membership, open_stage
+from services.common.stage import Stage, membership, open_stage, running
 from services.launcher.hub import Hub
 from services.launcher.reaper import Reaper
 from services.launcher.seats import Seats
@@ -104,7 +104,10 @@ async def open_launcher(valkey: Valkey, hub: FakeHub, **others: object) -> Async
         seats = Seats(stage, settings)
         servers = Servers(stage, settings, client, seats)
         try:
-            async with membership(stage, "launcher", on_adopt=servers.adopt) as servers.member:
+            async with (
+                membership(stage, "launcher", on_adopt=servers.adopt) as servers.member,
+                running(seats.run(), servers.spawns.run()),
+            ):
                 await stage.bus.listen(stage.keys.wake("launcher"), servers.heard)
                 yield Launcher(stage, settings, hub, seats, servers, Reaper(stage, settings, client, seats, servers))
         finally:

@@ -68,7 +68,7 @@ async def test_a_hub_that_stays_busy_ends_the_start_at_its_deadline(
     monkeypatch.setattr(starting, "ADOPTED_SECONDS", 0.0)
     hub.answer("POST", "/servers/", _says(429, "Too many users"))
     async with open_launcher(valkey, hub, server_start_timeout_seconds=0.5) as launcher:
-        assert await _code(launcher, await launcher.ask()) == "hub_unavailable"
+        assert await _code(launcher, await launcher.ask()) == "hub_busy"
 
 
 async def test_a_hub_that_forgets_each_start_is_not_asked_without_a_pause(
@@ -99,7 +99,8 @@ async def test_a_seat_that_is_given_back_is_taken_at_once_and_not_asked_for_mean
 
 
 async def test_the_wait_for_a_seat_is_over_by_itself(valkey: Valkey, redis: object, hub: FakeHub) -> None:
-    async with open_launcher(valkey, hub, seats_total=0, seat_wait_seconds=0.3, reread_seconds=60) as launcher:
+    async with open_launcher(valkey, hub, seats_total=1, seat_wait_seconds=0.3, reread_seconds=60) as launcher:
+        await launcher.ended(await launcher.ask("first"))
         assert await _code(launcher, await launcher.ask()) == "quota_exceeded"
 
 
@@ -123,10 +124,11 @@ async def _orphan(valkey: Valkey, launcher: Launcher, server: Server, **times: f
 async def test_an_adopted_start_waits_for_its_seat_from_when_it_was_asked_for(
     valkey: Valkey, redis: object, hub: FakeHub
 ) -> None:
-    async with open_launcher(valkey, hub, seats_total=0) as launcher:
+    async with open_launcher(valkey, hub, seats_total=1) as launcher:
+        await launcher.ended(await launcher.ask("first"))
         server = await launcher.ask()
         await _orphan(valkey, launcher, server, created_at=time.time() - 700)
-    async with open_launcher(valkey, hub, seats_total=0) as launcher:
+    async with open_launcher(valkey, hub, seats_total=1) as launcher:
         await _taken_up(launcher, server)
         assert await _code(launcher, server) == "quota_exceeded"
 
@@ -144,7 +146,7 @@ async def test_an_adopted_start_has_the_deadline_that_it_had(
         await _orphan(valkey, launcher, server, **times)
     async with open_launcher(valkey, hub) as launcher:
         await _taken_up(launcher, server)
-        assert await _code(launcher, server) == "hub_unavailable"
+        assert await _code(launcher, server) == "hub_busy"
 
 
 async def _taken_up(launcher: Launcher, server: Server) -> None:

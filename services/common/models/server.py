@@ -44,7 +44,8 @@ class ServerRequest(Contract):
 class Server(Contract):
     """A Jupyter server on a hub. `url` ends with a slash; `token` is the notebook server's own, never a hub token.
 
-    Times are Unix seconds; `expires` is when the hub's limits end it at the latest, null where none is known.
+    Times are Unix seconds; `expires` is when the hub's limits end it at the latest, and `idle_timeout_seconds` how long
+    it may be unused before they do. Null where none is known.
     """
 
     v: int = RECORD_VERSION
@@ -63,6 +64,7 @@ class Server(Contract):
     created_at: float
     ready_at: float | None = None
     expires: float | None = None
+    idle_timeout_seconds: float | None = None
 
     @staticmethod
     def identity(hub_id: str, user: str, server_name: str) -> ServerId:

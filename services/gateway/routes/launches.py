@@ -49,6 +49,7 @@ class LaunchView(Contract):
     token: str | None = None
     open_url: str | None = None
     expires: float | None = None
+    idle_timeout_seconds: float | None = None
     server_state: str | None = None
 
     @classmethod
@@ -65,6 +66,7 @@ class LaunchView(Contract):
             if server and is_running
             else None,
             expires=server.expires if server and is_running else None,
+            idle_timeout_seconds=server.idle_timeout_seconds if server and is_running else None,
             server_state=server.state if server else None,
         )  # fmt: skip
 

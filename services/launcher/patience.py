@@ -1,0 +1,83 @@
+"""The patience of one start: one budget of retries for all its calls to the hub, and one deadline that moves."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+from services.common.errors import BinderyError
+from services.common.logging import get_logger
+from services.launcher.hub import HubAway
+from services.launcher.settings import LauncherSettings
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+PAUSE_MAX_SECONDS = 5.0
+
+Tell = Callable[[str], Awaitable[None]]
+"""Tells a sentence to whoever follows the start."""
+
+
+class Patience:
+    """How often the hub may fail a start, and how long. A hub that is busy is well: it costs time, and no retry."""
+
+    def __init__(self, settings: LauncherSettings, tell: Tell) -> None:
+        self._settings, self._tell = settings, tell
+        self._retries = settings.hub_retries_max
+        self._seconds = settings.hub_patience_seconds
+        self.busy = ""
+        """What the hub says that has too much to do for this start, while it says so."""
+
+    async def call(self, doing: str, call: Callable[[], Awaitable[T]]) -> T:
+        """`await call()`, again while the hub is away; each new failure is told, with its cause.
+
+        Raises `BinderyError("hub_unavailable")` when the budget is spent.
+        """
+        loop = asyncio.get_running_loop()
+        pause, told = self._settings.retry_pause_seconds, ""
+        while True:
+            self.busy, began = "", loop.time()
+            try:
+                return await call()
+            except HubAway as error:
+                wait = error.retry_after_seconds or pause * random.uniform(0.7, 1.3)  # noqa: S311
+                if error.is_busy:
+                    most = self._settings.hub_busy_pause_max_seconds
+                    wait = min(wait, most) * random.uniform(0.7, 1.0)  # noqa: S311
+                    self.busy = str(error)
+                else:
+                    wait = min(wait, self._settings.hub_patience_seconds)
+                    self._spend(doing, error, loop.time() - began + wait)
+                if told != (told := "busy" if error.is_busy else str(error)):
+                    log.warning("hub_away", doing=doing, error=str(error), is_busy=error.is_busy)
+                    await self._tell(f"JupyterHub could not {doing} yet ({error}); asking again.")
+            await asyncio.sleep(wait)
+            pause = min(PAUSE_MAX_SECONDS, pause * 2)
+
+    def _spend(self, doing: str, error: HubAway, seconds: float) -> None:
+        self._retries -= 1
+        self._seconds -= seconds
+        if self._retries < 0 or self._seconds < 0:
+            raise BinderyError("hub_unavailable", f"JupyterHub could not {doing}: {error}.") from error
+
+
+class Deadline:
+    """When a start must have come up. What it gets by its progress never goes beyond the hard maximum."""
+
+    def __init__(self, *, hard_seconds: float) -> None:
+        self._hard = asyncio.get_running_loop().time() + hard_seconds
+        self._timeout: asyncio.Timeout | None = None
+
+    @contextlib.asynccontextmanager
+    async def within(self, seconds: float) -> AsyncIterator[None]:
+        """Raise `TimeoutError` when the block takes longer than `seconds`, and whatever it was extended by."""
+        async with asyncio.timeout(seconds) as self._timeout:
+            yield
+
+    def extend(self, seconds: float) -> None:
+        """It made progress: it has `seconds` from now, if that is more than it has."""
+        until = min(asyncio.get_running_loop().time() + seconds, self._hard)
+        if self._timeout and (when := self._timeout.when()) is not None and until > when:
+            self._timeout.reschedule(until)
