@@ -7,7 +7,7 @@ from services.builder.executors.kubernetes.states import PodState, Warned
 from services.builder.executors.kubernetes.view import Seen
 
 SETTINGS = KubernetesSettings()
-STARTED = {"running": {}}
+STARTED: dict[str, object] = {"running": {}}
 
 
 def pod(state: dict[str, object] | None = None, **status: object) -> PodState:
