@@ -16,11 +16,14 @@ from tests.support.building import StackBuilder
 from tests.support.engine import OUR_HOST, Engine, docker
 from tests.support.stack import eventually
 
-HOST_NETWORK = 'c.DockerEngine.extra_buildx_build_args = ["--network", "host"]'
+BRIDGE = "bindery-bd0"
 
 
 class Daemon:
-    """A dockerd of the test's own, without a network bridge; it may be ended and started again on its data."""
+    """A dockerd of the test's own; it may be ended and started again on its data.
+
+    Its bridge is its own too: one that is told to have none removes docker0, which is the other engine's.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.host = folder, f"unix://{folder}/docker.sock"
@@ -29,7 +32,7 @@ class Daemon:
     def start(self) -> None:
         command = [
             "dockerd", "--host", self.host, "--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec",
-            "--pidfile", f"{self.folder}/docker.pid", "--bridge", "none", "--iptables=false",
+            "--pidfile", f"{self.folder}/docker.pid", "--bridge", BRIDGE, "--iptables=false",
         ]  # fmt: skip
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -54,8 +57,10 @@ def daemon(docker: Engine) -> Iterator[Daemon]:
         pytest.skip("an engine that is not ours is not restarted")
     folder = Path(tempfile.mkdtemp(prefix="bd-"))  # a socket's path is short
     daemon = Daemon(folder)
-    daemon.start()
+    subprocess.run(["ip", "link", "add", BRIDGE, "type", "bridge"], check=True)
     try:
+        subprocess.run(["ip", "addr", "add", "172.31.255.1/28", "dev", BRIDGE], check=True)
+        daemon.start()
         with subprocess.Popen(
             ["docker", "--host", docker.host, "save", docker.builder, docker.base], stdout=-1
         ) as saved:
@@ -65,6 +70,7 @@ def daemon(docker: Engine) -> Iterator[Daemon]:
         yield daemon
     finally:
         daemon.stop()
+        subprocess.run(["ip", "link", "delete", BRIDGE], check=False)
         subprocess.run(["sh", "-c", f"umount {folder}/exec/netns/* {folder}/data"], capture_output=True, check=False)
         shutil.rmtree(folder)
 
@@ -74,10 +80,7 @@ def test_a_build_whose_engine_is_restarted_waits_for_it_and_is_run_again(
 ) -> None:
     steps = f"RUN : {uuid4()}; for i in $(seq 100); do echo tick-$i-; sleep 0.1; done\n"
     url, sha = repository(f"FROM {docker.base}\n{steps}")
-    stack = start_stack(
-        tmp_path, docker, "local/restart-", build_push="false", docker_host=daemon.host,
-        repo2docker_extra_config=HOST_NETWORK,
-    )  # fmt: skip
+    stack = start_stack(tmp_path, docker, "local/restart-", build_push="false", docker_host=daemon.host)
     try:
         with contextlib.closing(StackBuilder(stack)) as builder:
             asked = builder.ask(url, sha)
