@@ -16,7 +16,7 @@ from services.launcher.hub import Hub
 from services.launcher.names import user_name
 from services.launcher.seats import Seats
 from services.launcher.settings import LauncherSettings
-from services.launcher.spawns import Spawns
+from services.launcher.spawns import JOINED, Spawns
 from services.launcher.starting import Start
 
 log = get_logger(__name__)
@@ -166,5 +166,7 @@ class Servers:
         self.cancels.heard(message)
         if message.partition(b" ")[0] == b"seat":
             self._seats.heard()
+        elif message == JOINED.encode():
+            self.spawns.heard()
         elif self.member:
             self.member.wake()

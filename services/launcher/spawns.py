@@ -9,7 +9,6 @@ from prometheus_client import Gauge
 
 from services.common.counting import counted_as
 from services.common.logging import get_logger
-from services.common.loops import pause
 from services.common.redis import AWAY
 from services.common.stage import Stage
 from services.launcher.settings import LauncherSettings
@@ -21,6 +20,9 @@ PENDING = Gauge("bindery_hub_spawns_pending", "Starts that this launcher has und
 MOMENT_SECONDS = 1.0
 """A wait that is shorter is not worth a word."""
 
+JOINED = "launchers"
+"""What a launcher that begins says on the launchers' channel."""
+
 
 class Spawns:
     """First come, first served. What is beyond the share, the hub answers with 429, which is waited out."""
@@ -31,6 +33,7 @@ class Spawns:
         self._launchers = 1
         self._pending = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._joined = asyncio.Event()
 
     @property
     def _is_full(self) -> bool:
@@ -77,8 +80,14 @@ class Spawns:
                 self._move(+1)
                 turn.set_result(None)
 
+    def heard(self) -> None:
+        """Another launcher has begun: the share is smaller at once."""
+        self._joined.set()
+
     async def run(self) -> None:
         """Keep the share right as launchers come and go, until cancelled."""
+        with contextlib.suppress(*AWAY):
+            await self._stage.upkeep.publish(self._stage.keys.wake("launcher"), JOINED)
         while True:
             try:
                 with counted_as("upkeep"):
@@ -87,4 +96,7 @@ class Spawns:
                 self._let_in()
             except AWAY as error:
                 log.warning("redis_away", doing="spawns", error=str(error))
-            await pause(self._look_seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._look_seconds):
+                    await self._joined.wait()
+            self._joined.clear()

@@ -1,0 +1,128 @@
+"""A real hub that goes away, comes back, is emptied around, or is shared: launches end as they should."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from services.common.models import ServerState
+from tests.support.hubs import BriefHub, clicks, running_brief_hub, running_launcher
+from tests.support.valkey import Valkey
+
+
+async def test_a_hub_that_is_restarted_in_mid_launch_ends_in_a_server_that_is_ready(
+    valkey: Valkey, redis: object, tmp_path: Path
+) -> None:
+    with running_brief_hub(tmp_path / "hub") as hub, running_launcher(tmp_path, valkey, hub) as launcher:
+        async with clicks(valkey, launcher) as here, asyncio.TaskGroup() as group:
+            launching = group.create_task(here.launch("restarted", kind="lasting"))
+            await here.eventually(lambda: any(server for server in hub.users().values()), "the server is starting")
+            hub.kill()
+            await asyncio.to_thread(hub.start)
+            server = await launching
+            assert server.state is ServerState.READY
+            assert list(hub.users()) == [server.user]
+            assert hub.users()[server.user][""]["ready"]
+
+
+async def test_a_hub_that_stays_away_is_unavailable_before_the_deadline(
+    valkey: Valkey, redis: object, tmp_path: Path
+) -> None:
+    with (
+        running_brief_hub(tmp_path / "hub") as hub,
+        running_launcher(tmp_path, valkey, hub, hub_patience_seconds=4, server_start_timeout_seconds=20) as launcher,
+    ):
+        async with clicks(valkey, launcher) as here, asyncio.TaskGroup() as group:
+            launching = group.create_task(here.launch("lost"))
+            await here.eventually(lambda: any(server for server in hub.users().values()), "the server is starting")
+            hub.kill()
+            began = time.monotonic()
+            server = await launching
+            assert server.error
+            assert server.error.code == "hub_unavailable"
+            assert time.monotonic() - began < 20
+            assert await here.members() == 1  # what may still run there keeps its seat
+            await asyncio.to_thread(hub.start)
+
+            async def is_clean() -> bool:
+                return not await here.members() and not hub.users()
+
+            await here.eventually(is_clean, "what was left there is removed when the hub is back")
+
+
+async def test_a_token_that_the_hub_does_not_know_is_said_at_once(
+    valkey: Valkey, redis: object, tmp_path: Path
+) -> None:
+    with (
+        running_brief_hub(tmp_path / "hub") as hub,
+        running_launcher(tmp_path, valkey, hub, hub_api_token="revoked") as launcher,
+    ):
+        async with clicks(valkey, launcher) as here:
+            server = await here.launch("refused")
+            assert server.error
+            assert server.error.code == "hub_token_refused"
+
+
+async def test_what_a_start_fails_with_is_told_by_the_hub_in_its_own_words(
+    valkey: Valkey, redis: object, tmp_path: Path
+) -> None:
+    with running_brief_hub(tmp_path / "hub") as hub, running_launcher(tmp_path, valkey, hub) as launcher:
+        async with clicks(valkey, launcher) as here:
+            server = await here.launch("failing", kind="failing")
+            assert server.error
+            assert server.error.code == "server_out_of_memory"
+            await here.eventually(lambda: not hub.users(), "its user is removed")
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> object:
+    with running_brief_hub(tmp_path / "hub") as hub:
+        yield hub
+
+
+async def test_an_emptied_redis_and_another_installation_cost_nobody_a_server(
+    valkey: Valkey, redis: object, tmp_path: Path, hub: BriefHub
+) -> None:
+    with (
+        running_launcher(tmp_path, valkey, hub, installation_id="one", seats_total=4) as first,
+        running_launcher(
+            tmp_path, valkey, hub, installation_id="two", installation_secret="t" * 32, seats_total=4
+        ) as second,
+    ):
+        async with clicks(valkey, first) as one, clicks(valkey, second) as two:
+            everyone = [
+                await here.launch(f"{name}-{number}", kind="lasting")
+                for name, here in (("one", one), ("two", two))
+                for number in range(3)
+            ]
+            before = hub.users()
+            assert sorted(before) == sorted(server.user for server in everyone)
+            await one.stage.redis.flushall()
+
+            async def have_compared_armed() -> bool:
+                since = [await here.stage.redis.get(here.stage.keys("installation")) for here in (one, two)]
+                return all(at and time.time() - float(at) > 4 for at in since)
+
+            await one.eventually(have_compared_armed, "both reapers may delete again, and have looked since")
+            now = hub.users()
+            assert {user: servers[""]["started"] for user, servers in now.items()} == {
+                user: servers[""]["started"] for user, servers in before.items()
+            }
+            assert [await here.members() for here in (one, two)] == [3, 3]
+            assert (await one.launch("one-more")).state is ServerState.READY
+
+
+async def test_launchers_together_start_no_more_at_once_than_the_hub_takes(
+    valkey: Valkey, redis: object, tmp_path: Path
+) -> None:
+    with (
+        running_brief_hub(tmp_path / "hub", spawn_limit=7) as hub,
+        running_launcher(tmp_path, valkey, hub, hub_concurrent_spawns=6) as first,
+        running_launcher(tmp_path, valkey, hub, hub_concurrent_spawns=6) as second,
+    ):
+        async with clicks(valkey, first, second) as here:
+            servers = await asyncio.gather(*(here.launch(f"spawn-{number}") for number in range(24)))
+            assert {server.error for server in servers} == {None}
+            assert hub.peaks()["starting"] <= 6
+            assert "throttling" not in hub.log.read_text()
