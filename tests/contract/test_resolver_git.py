@@ -28,7 +28,7 @@ async def test_every_field_is_binderhubs(forge: Forge) -> None:
     url = f"{forge.url}/git/repo"
     async with running_resolver() as resolver:
         repo = await resolver.repo("git", spec(url, "HEAD"))
-    assert repo.model_dump(exclude={"v", "quota", "resource_class", "notice", "visibility"}) == {
+    assert repo.model_dump(exclude={"v", "quota", "resource_class", "notice", "visibility", "content_provider"}) == {
         "provider": "git",
         "spec": spec(url, "HEAD"),
         "repo_url": url,
