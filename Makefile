@@ -7,7 +7,7 @@ endif
 VENV = .venv/bin
 RUN_TESTS = $(VENV)/python -m pytest
 
-.PHONY: help up stop clean test test-browser test-faults test-docker test-cluster load lint docs lock .venv-up .venv-dev
+.PHONY: help up stop clean test test-browser test-faults test-hubs test-docker test-cluster load lint docs lock .venv-up .venv-dev
 
 help:
 	@echo 'make up            start Bindery on this machine (Ctrl-C ends it)'
@@ -16,6 +16,7 @@ help:
 	@echo 'make test          unit, contract and end-to-end tests'
 	@echo 'make test-browser  the pages, in headless Chromium'
 	@echo 'make test-faults   kill the parts and look what happens'
+	@echo 'make test-hubs     launches on real hubs, of JupyterHub 6 and of 5'
 	@echo 'make test-docker   builds on a real container engine, which it starts where there is none (root)'
 	@echo 'make test-cluster  builds as Jobs of a real Kubernetes: that of KUBECONFIG, or one of its own (root)'
 	@echo 'make load          measure (LOAD="--target URL" measures another one; LOAD=--help)'
@@ -42,6 +43,10 @@ test-browser: .venv-dev
 test-faults: .venv-dev
 	@$(RUN_TESTS) tests/faults
 
+test-hubs: .venv-dev .venv/hub5/installed
+	@$(RUN_TESTS) tests/hubs
+	@BINDERY_TEST_HUB_PYTHON=.venv/hub5/bin/python $(RUN_TESTS) tests/hubs $(wildcard tests/contract/test_hub_*.py)
+
 test-docker: .venv-dev
 	@$(RUN_TESTS) tests/docker
 
@@ -63,17 +68,26 @@ docs: .venv-dev
 	@echo 'docs/_site/index.html'
 
 LOCK = $(VENV)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	--no-emit-index-url --no-emit-find-links pyproject.toml --extra local $(if $(UPGRADE),--upgrade)
+	--no-emit-index-url --no-emit-find-links pyproject.toml $(if $(UPGRADE),--upgrade)
 
 lock: .venv-dev
-	@$(LOCK) --output-file requirements.lock
-	@$(LOCK) --group dev --constraints requirements.lock --output-file requirements-dev.lock
+	@$(LOCK) --extra local --output-file requirements.lock
+	@$(LOCK) --extra local --group dev --constraints requirements.lock --output-file requirements-dev.lock
+	@$(LOCK) --extra hub --group hub5 --output-file requirements-hub5.lock
+	@$(LOCK) --extra hub --constraints requirements.lock --output-file deploy/images/hub/requirements.txt
+	@$(LOCK) --extra server --constraints requirements.lock --output-file deploy/images/bindery/requirements.txt
 	@$(VENV)/uv pip compile --quiet --python-platform linux --python-version 3.13 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links deploy/images/builder/requirements.in $(if $(UPGRADE),--upgrade) \
 	--output-file deploy/images/builder/requirements.txt
 
 .venv-up:
 	@PYTHON='$(PYTHON)' sh deploy/local/venv.sh requirements.lock
+
+# JupyterHub 5 in an environment of its own, for the tests; made anew when its lock has changed.
+.venv/hub5/installed: requirements-hub5.lock | .venv-dev
+	@$(VENV)/uv venv --quiet --clear --python $(VENV)/python .venv/hub5
+	@$(VENV)/uv pip sync --quiet --require-hashes --python .venv/hub5/bin/python requirements-hub5.lock
+	@touch $@
 
 .venv-dev: .venv-up
 	@PYTHON='$(PYTHON)' sh deploy/local/venv.sh requirements-dev.lock

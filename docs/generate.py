@@ -60,6 +60,12 @@ GROUPS: Sequence[tuple[str, type[BaseSettings], str]] = (
 )
 
 HUB = {
+    "BINDERY_HUB_CONFIG_FILE": "A file of yours that the hub's configuration reads last: it may change everything.",
+    "BINDERY_HUB_LISTEN_HOST": "Address that the hub itself listens on; empty: 127.0.0.1.",
+    "BINDERY_HUB_CONNECT_URL": "Where the proxy reaches the hub, if not where it listens.",
+    "BINDERY_SERVERS_NETWORK": "The engine's network for servers in containers: "
+    "[which](hubs.md#servers-in-containers).",
+    "BINDERY_SERVERS_NAMESPACE": "The namespace for servers in pods, if not the hub's own.",
     "BINDERY_CONCURRENT_SPAWN_LIMIT": "Servers that the hub starts at once; the launcher asks again for more.",
     "BINDERY_SERVER_POLL_SECONDS": "How often the hub looks whether a server still runs, and when it was last used.",
     "BINDERY_SERVER_START_TIMEOUT_SECONDS": "How long a server may take from its start to its first answer. The "
@@ -205,7 +211,8 @@ def _told_by_up() -> tuple[set[str], dict[str, str]]:
 
 
 def _hub_defaults() -> dict[str, str]:
-    given = re.findall(r'environ\.get\("(BINDERY_\w+)", "(\w*)"\)', HUB_CONFIG.read_text())
+    texts = "".join(file.read_text() for file in sorted(HUB_CONFIG.parent.glob("*config*.py")))
+    given = re.findall(r"environ\.get\([\"'](BINDERY_\w+)[\"'], [\"'](\w*)[\"']\)", texts)
     return {name: f"`{value}`" for name, value in given if value}
 
 

@@ -30,6 +30,8 @@ class ServerActivityMixin(Configurable):
     )
     activity_timeout_seconds = Float(3, config=True, help="How long a server may take to tell.")
 
+    _is_silence_told = False
+
     @property
     def activity_url(self) -> str:
         return self.server.url
@@ -46,11 +48,15 @@ class ServerActivityMixin(Configurable):
 
         Times are UTC without a zone, as the hub stores them.
         """
+        if self.auth_enabled:  # such a server tells the hub by itself, and answers only who logs in
+            return
         last: datetime | None
         try:
             last = await self._last_used()
         except Exception as error:  # noqa: BLE001 -- a server is user code: it may answer anything, or nothing
-            self.log.warning("%s does not tell when it was last used: %s", self._log_name, error)
+            tell = self.log.debug if self._is_silence_told else self.log.warning
+            tell("%s does not tell when it was last used: %s", self._log_name, error)
+            self._is_silence_told = True
             last = if_unknown
         if last is None or self.orm_spawner is None or self.server is None:
             return
@@ -71,7 +77,7 @@ class ServerActivityMixin(Configurable):
         return min(told, now)
 
     async def _ask(self, path: str) -> Any:
-        answer = await _client().fetch(
+        answer = await http_client().fetch(
             url_path_join(self.activity_url, path),
             headers={"Authorization": f"token {self.user_options.get('token', '')}"},
             request_timeout=self.activity_timeout_seconds,
@@ -81,7 +87,8 @@ class ServerActivityMixin(Configurable):
 
 
 @cache
-def _client() -> AsyncHTTPClient:
+def http_client() -> AsyncHTTPClient:
+    """Return the client for questions to servers."""
     # Of its own and with a small limit: servers that hang or babble must not hold up the hub's calls to its proxy.
     return AsyncHTTPClient(force_instance=True, max_clients=100, max_body_size=2**20)
 

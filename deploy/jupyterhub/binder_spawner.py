@@ -7,6 +7,8 @@ from tornado.web import HTTPError
 from traitlets import Bool, Unicode
 from traitlets.config import Configurable
 
+from deploy.jupyterhub.resources import read_resources
+
 _OPTION_OF_VARIABLE = {
     "BINDER_REPO_URL": "repo_url",
     "BINDER_REF_URL": "binder_ref_url",
@@ -46,8 +48,13 @@ class BinderSpawnerMixin(Configurable):
     # warn at most. A spawner that builds its own images switches it off.
     has_notebook_app_args = Bool(True, config=True, help="Repeat every `ServerApp` argument for Notebook 6.")
 
+    gpus = 0
+
     def apply_binder_options(self) -> None:
-        """Take the image from the launch. Raises a 400 if an anonymous launch lacks its image or its token."""
+        """Take image and resources from the launch.
+
+        Raises a 400 if an anonymous launch lacks its image or its token, or asks for resources that make no sense.
+        """
         if not self.auth_enabled:
             for name in ("image", "token"):
                 value = self.user_options.get(name)
@@ -55,6 +62,13 @@ class BinderSpawnerMixin(Configurable):
                     raise refusal(400, f"user_options.{name} is missing: a launch without it can't be started")
         if image := self.user_options.get("image"):
             self.image = image
+        try:
+            resources = read_resources(self.user_options)
+        except ValueError as error:
+            raise refusal(400, f"{error}") from None
+        for trait, value in resources.traits.items():
+            setattr(self, trait, value)
+        self.gpus = resources.gpus
 
     async def start(self) -> Any:
         """Start the server of a launch. Raises a 400 if the launch lacks its image or its token."""

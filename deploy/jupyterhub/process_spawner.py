@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,15 +24,19 @@ from deploy.jupyterhub.binder_spawner import BinderSpawnerMixin, refusal
 from deploy.jupyterhub.environment import server_environment
 from deploy.jupyterhub.image_folders import ImageFolder, ServerFolder, ServerRecord, claim
 from deploy.jupyterhub.processes import Identity
+from deploy.jupyterhub.steps import StepsMixin
 
 _PORTS = (20_000, 32_768)
 _reserved_ports: set[int] = set()
+
+_TOLD_BY_HUB = ("JUPYTERHUB_BASE_URL", "JUPYTERHUB_SERVICE_PREFIX", "JUPYTERHUB_USER", "JUPYTERHUB_SERVER_NAME")
+"""Of what a hub tells its servers: where they are, which repositories build addresses from. No token is in it."""
 
 IMAGE_NOT_FOUND = "image not found"
 """Begins the message of a start whose image is gone; the launcher then has it built anew."""
 
 
-class ProcessImageSpawner(ServerActivityMixin, BinderSpawnerMixin, Spawner):
+class ProcessImageSpawner(StepsMixin, ServerActivityMixin, BinderSpawnerMixin, Spawner):
     """Starts a server from `<data>/images/<build id>/`, in a copy of its repository, as a session of its own.
 
     It isolates nothing: the server runs as the hub's own user. It is meant for one's own machine.
@@ -48,11 +52,6 @@ class ProcessImageSpawner(ServerActivityMixin, BinderSpawnerMixin, Spawner):
     _popen: subprocess.Popen[bytes] | None = None
     _process: Identity | None = None
     _is_starting = False
-
-    def __init__(self, **kwargs: object) -> None:
-        super().__init__(**kwargs)
-        self._steps: list[str] = []
-        self._step_taken = asyncio.Event()
 
     @property
     def folder(self) -> ServerFolder:
@@ -99,7 +98,7 @@ class ProcessImageSpawner(ServerActivityMixin, BinderSpawnerMixin, Spawner):
 
         Raises an `HTTPError` whose message holds the last lines of the server's log if it ends or doesn't answer.
         """
-        self._steps.clear()
+        self.begin_steps()
         self._is_starting = True
         try:
             self.apply_binder_options()
@@ -125,13 +124,13 @@ class ProcessImageSpawner(ServerActivityMixin, BinderSpawnerMixin, Spawner):
             raise refusal(400, f"{IMAGE_NOT_FOUND}: there is no image {self.image} here")
         if image.jupyter is None:
             raise refusal(500, "Neither JupyterLab nor Notebook is installed in the image")
-        self._step("Copying the repository")
+        self.step("Copying the repository")
         await _in_thread(folder.fill_from, image)
-        self._step(f"Starting {image.jupyter.name}")
+        self.step(f"Starting {image.jupyter.name}")
         self._popen = self._run(image, image.jupyter, folder)
-        self._step("Waiting for Jupyter to answer")
+        self.step("Waiting for Jupyter to answer")
         await self._until_it_answers(folder)
-        self._step("Jupyter answers")
+        self.step("Jupyter answers")
         return f"http://127.0.0.1:{self.port}"
 
     def _run(self, image: ImageFolder, jupyter: Path, folder: ServerFolder) -> subprocess.Popen[bytes]:
@@ -185,6 +184,8 @@ class ProcessImageSpawner(ServerActivityMixin, BinderSpawnerMixin, Spawner):
         if self._image_folder is None:
             return {}
         env = server_environment(os.environ, self._image_folder.path / "env", self.folder.home, hub_prefix=sys.prefix)
+        of_hub = super().get_env()
+        env |= {name: of_hub[name] for name in _TOLD_BY_HUB if of_hub.get(name)}
         for name, value in self.environment.items():
             env[name] = value(self) if callable(value) else value
         return env | self.binder_env()
@@ -201,21 +202,6 @@ class ProcessImageSpawner(ServerActivityMixin, BinderSpawnerMixin, Spawner):
         if os.geteuid() == 0:
             ours.append("--ServerApp.allow_root=True")
         return super().get_args() + ours
-
-    def _step(self, message: str) -> None:
-        self._steps.append(message)
-        taken, self._step_taken = self._step_taken, asyncio.Event()
-        taken.set()
-
-    async def progress(self) -> AsyncIterator[dict[str, object]]:
-        """Yield each step of the start when it is taken; the hub ends the iteration with the start."""
-        told = 0
-        while True:
-            taken = self._step_taken
-            while told < len(self._steps):
-                told += 1
-                yield {"progress": min(20 * told, 90), "message": self._steps[told - 1]}
-            await taken.wait()
 
     # Life and end
 

@@ -56,7 +56,11 @@ def test_a_server_sees_its_launch_but_neither_secrets_nor_its_token_in_its_argum
     environment = process.joinpath("environ").read_bytes().decode().split("\0")
     assert "BINDER_REPO_URL=https://example.org/r" in environment
     assert "BINDER_REQUEST=v2/git/x" in environment
-    assert [line for line in environment if line.startswith(("BINDERY", "JUPYTERHUB", "JPY"))] == []
+    assert sorted(line for line in environment if line.startswith(("BINDERY", "JUPYTERHUB", "JPY"))) == [
+        "JUPYTERHUB_BASE_URL=/",
+        "JUPYTERHUB_SERVICE_PREFIX=/user/bob/",
+        "JUPYTERHUB_USER=bob",
+    ]
     assert "very-secret" not in str(environment)
     assert "token-of-bob" not in process.joinpath("cmdline").read_text()
     path = next(line for line in environment if line.startswith("PATH="))

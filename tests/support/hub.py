@@ -20,6 +20,8 @@ from services.builder.process.layout import Manifest
 
 T = TypeVar("T")
 CHECKOUT = Path(__file__).parents[2]
+HUB_PYTHON = Path(os.environ.get("BINDERY_TEST_HUB_PYTHON", sys.executable)).absolute()
+"""The Python whose JupyterHub is tested."""
 
 
 def free_port() -> int:
@@ -138,7 +140,7 @@ class HubStack:
         """Start the hub alone and wait until it answers through the proxy."""
         with self.log.open("ab") as log:
             config = CHECKOUT / "deploy" / "jupyterhub" / "jupyterhub_config.py"
-            command = [sys.executable, "-m", "jupyterhub", "-f", str(config)]
+            command = [str(HUB_PYTHON), "-m", "jupyterhub", "-f", str(config)]
             self.hub = subprocess.Popen(command, env=self.env, cwd=self.folder, stdout=log, stderr=log)
         until(self.answers, f"the hub answers, {self.log}", seconds=40)
 

@@ -1,0 +1,79 @@
+"""What a server in a container needs of its spawner, whoever runs the container."""
+
+import asyncio
+from typing import Any
+
+from jupyterhub.utils import url_path_join
+from tornado.httpclient import HTTPClientError
+from traitlets import Float
+
+from deploy.jupyterhub.activity import ServerActivityMixin, http_client
+from deploy.jupyterhub.binder_spawner import BinderSpawnerMixin, refusal
+
+ANY_JUPYTER = [
+    "/bin/sh",
+    "-c",
+    "for one in jupyter-lab jupyter-notebook jupyter-server; do "
+    'command -v "$one" >/dev/null && exec "$one" "$@"; done; '
+    "echo 'The image has no jupyter-lab, jupyter-notebook or jupyter-server on its PATH.' >&2; exit 127",
+    "jupyter",
+]
+"""Starts the first of the Jupyters that an image has, after its entry point."""
+
+_SINGLEUSER = "jupyterhub-singleuser"
+
+
+class ContainerMixin(ServerActivityMixin, BinderSpawnerMixin):
+    """Starts what Jupyter there is in the image and sees it answer; to be placed before a spawner of containers.
+
+    A container that ends before it answers fails at once, with its exit status and its last lines: the hub alone
+    would wait for it until its own deadline, and say only that.
+    """
+
+    cmd: Any
+    answer_timeout_seconds = Float(
+        120, config=True, help="How long a server may take to answer, from when its container runs."
+    )
+
+    def apply_binder_options(self) -> None:
+        super().apply_binder_options()
+        # jupyterhub-singleuser asks the hub who may come in, so it is no command for a server with a token of its own.
+        if not self.auth_enabled and (not self.cmd or list(self.cmd) == [_SINGLEUSER]):
+            self.cmd = ANY_JUPYTER
+
+    async def how_it_ended(self) -> str | None:
+        """Return how the container ended, in a sentence with its last lines; None while it runs or is awaited."""
+        raise NotImplementedError
+
+    async def until_it_answers(self, url: str) -> None:
+        """Wait until the server at `url` answers anything.
+
+        Raises an `HTTPError` that says how it ended, or that it doesn't answer.
+        """
+        address = url_path_join(url, self.server.base_url, "api")
+        pause = 0.1
+        try:
+            async with asyncio.timeout(self.answer_timeout_seconds):
+                while not await _answers(address):
+                    if ended := await self.how_it_ended():
+                        raise refusal(500, ended)
+                    await asyncio.sleep(pause)
+                    pause = min(1.0, pause * 1.3)
+        except TimeoutError:
+            raise refusal(504, f"Server at {url} didn't respond in {self.answer_timeout_seconds:g} seconds.") from None
+
+
+async def _answers(address: str) -> bool:
+    try:
+        await http_client().fetch(address, request_timeout=5, follow_redirects=False)
+    except HTTPClientError as error:
+        return bool(error.code != 599)  # whatever it says, it is up
+    except OSError:
+        return False
+    return True
+
+
+def ended(exit_status: Any, why: str, tail: str) -> str:
+    """Return the sentence for a server that ended before it answered; `why` is the engine's own word for it."""
+    sentence = f"The server ended with exit status {exit_status}{f' ({why})' if why else ''} before it answered."
+    return f"{sentence} The last lines of its log:\n{tail}" if tail.strip() else sentence

@@ -1,0 +1,164 @@
+"""Servers as containers of a Docker engine: DockerSpawner, with what a Binder launch asks for."""
+
+import asyncio
+import inspect
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.types import DeviceRequest
+from dockerspawner import DockerSpawner
+from jupyterhub.utils import maybe_future
+from traitlets import Bool, Float, default
+
+from deploy.jupyterhub import marks
+from deploy.jupyterhub.binder_spawner import refusal
+from deploy.jupyterhub.container_spawner import ContainerMixin, ended
+from deploy.jupyterhub.steps import StepsMixin
+
+
+class BinderDockerSpawner(StepsMixin, ContainerMixin, DockerSpawner):
+    """Starts a launch's server as a container, which is removed when it ends.
+
+    Its defaults are those of containers that run strangers' code; every setting of DockerSpawner changes them as
+    ever.
+    """
+
+    extra_create_kwargs: Any
+    extra_host_config: Any
+    no_new_privileges = Bool(True, config=True, help="Keep setuid programs in a server from giving privileges.")
+    pull_told_seconds = Float(2, config=True, help="How often the progress of a pull is told.")
+
+    # DockerSpawner has one thread for all calls, so that one slow answer would hold up every other server.
+    _executor = ThreadPoolExecutor(8, "docker")
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self._given_create, self._given_host = self.extra_create_kwargs, self.extra_host_config
+
+    @default("remove")
+    def _removes(self) -> bool:
+        return True
+
+    @default("allowed_images")
+    def _any_image(self) -> str:
+        return "*"
+
+    async def start(self) -> Any:
+        """Start the container and wait until the server answers; return its address.
+
+        Raises an `HTTPError` that says why it can't: the image, the engine, or how the server ended.
+        """
+        self.begin_steps()
+        try:
+            ip, port = await super().start()
+        except DockerException as error:
+            raise refusal(500, f"Failed to start the container: {_words(error)}") from error
+        self.step("Container started")
+        await self.until_it_answers(f"http://{ip}:{port}")
+        return ip, port
+
+    async def pull_image(self, image: str) -> None:
+        """Pull the image unless it is there, by tag or by digest. Raises an `HTTPError` that says why it can't."""
+        policy = self.pull_policy.lower()
+        if policy == "skip":
+            return
+        if policy != "always":
+            try:
+                await self.docker("inspect_image", image)
+            except ImageNotFound:
+                if policy == "never":
+                    raise refusal(400, f"image not found: {image} is not in the engine, and is not pulled") from None
+            else:
+                return
+        self.step(f"Pulling image {image}")
+        loop, stopped = asyncio.get_running_loop(), threading.Event()
+        try:
+            await asyncio.to_thread(self._pull, image, lambda told: loop.call_soon_threadsafe(self.step, told), stopped)
+        except DockerException as error:
+            raise refusal(500, f"Failed to pull image {image}: {_words(error)}") from error
+        finally:
+            stopped.set()
+        self.step(f"Successfully pulled image {image}")
+
+    def _pull(self, image: str, tell: Callable[[str], object], stopped: threading.Event) -> None:
+        layers: dict[str, str] = {}
+        told = time.monotonic()
+        for line in self.client.pull(image, stream=True, decode=True):
+            if stopped.is_set():
+                return
+            if error := line.get("error"):
+                raise DockerException(error)
+            if "id" in line and "progressDetail" in line:
+                layers[line["id"]] = line["status"]
+            if layers and time.monotonic() - told > self.pull_told_seconds:
+                told = time.monotonic()
+                done = sum(status == "Pull complete" for status in layers.values())
+                tell(f"Pulling image: {done} of {len(layers)} layers; {line.get('status', '')}")
+
+    async def create_object(self) -> Any:
+        """Create the container, with its labels and its limits."""
+        create, host = self._eval_if_callable(self._given_create), self._eval_if_callable(self._given_host)
+        create = dict(await create if inspect.isawaitable(create) else create)
+        host = dict(await host if inspect.isawaitable(host) else host)
+        told = marks.labels(self.user_options) | marks.annotations(self.user_options)
+        # DockerSpawner expands braces in all of this, and what comes from a launch is not ours to expand.
+        ours = {key: value.replace("{", "{{").replace("}", "}}") for key, value in told.items()}
+        create["labels"] = ours | create.get("labels", {})
+        self.extra_create_kwargs = create
+        self.extra_host_config = self._host_config() | host
+        made = await super().create_object()
+        self.step("Container created")
+        return made
+
+    def _host_config(self) -> dict[str, Any]:
+        host: dict[str, Any] = {"auto_remove": False}  # we remove it: its last words are in it
+        if self.no_new_privileges:
+            host["security_opt"] = ["no-new-privileges"]
+        if self.mem_guarantee:
+            host["mem_reservation"] = self.mem_guarantee
+        if self.cpu_guarantee:
+            host["cpu_shares"] = max(2, int(1024 * self.cpu_guarantee))
+        if self.gpus:
+            host["device_requests"] = [DeviceRequest(count=self.gpus, capabilities=[["gpu"]])]
+        return host
+
+    # Its end
+
+    async def how_it_ended(self) -> str | None:
+        try:
+            found = await self.docker("inspect_container", self.container_name)
+        except NotFound:
+            return "The container was removed before the server answered."
+        state = found["State"]
+        if state["Running"]:
+            return None
+        log = await self.docker("logs", self.container_name, tail=20)
+        why = "OOMKilled" if state["OOMKilled"] else state["Error"]
+        return ended(state["ExitCode"], why, log[-8192:].decode("utf-8", "replace"))
+
+    async def run_post_stop_hook(self) -> None:
+        # The hub calls `stop` only for what still runs: a server that ended by itself leaves its container.
+        await self._remove()
+        await maybe_future(super().run_post_stop_hook())
+
+    async def delete_forever(self) -> None:
+        """Leave nothing of a user that is deleted, also what a hub that was killed has never heard of."""
+        await self._remove()
+        await maybe_future(super().delete_forever())
+
+    async def _remove(self) -> None:
+        if not self.remove:
+            return
+        try:
+            await self.docker("remove_container", self.container_name, v=True, force=True)
+        except APIError as error:
+            if error.status_code not in {404, 409}:  # 409: it is being removed
+                raise
+
+
+def _words(error: DockerException) -> str:
+    return str(getattr(error, "explanation", None) or error)
