@@ -44,6 +44,8 @@ ADVICE = {
     "registry.",
     "build_evicted": "The node ran out of memory or disk, or was drained: launch again; if it goes on, give builds "
     "requests that say what they need.",
+    "engine_failed": "It is told in the engine's words: a full disk (`docker system prune`), a network or a mount "
+    "that it could not set up. The engine's log says more.",
     "push_denied": "The credentials may not push under `BINDERY_IMAGE_PREFIX`: check the push Secret and what it "
     "grants.",
     "executor_unavailable": "The Kubernetes API server or the container engine did not answer for "

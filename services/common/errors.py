@@ -109,6 +109,9 @@ _KINDS = [
     ),
     ErrorKind("builder_image_unavailable", "The builder's own image can't be pulled", 502, "building", Mover.OPERATOR),
     ErrorKind("build_evicted", "The build was evicted from its node", 503, "building", Mover.OPERATOR, can_retry=True),
+    ErrorKind(
+        "engine_failed", "The container engine could not do its part", 502, "building", Mover.OPERATOR, can_retry=True
+    ),
     ErrorKind("push_denied", "The registry refused the image", 502, "building", Mover.OPERATOR),
     ErrorKind(
         "executor_unavailable",

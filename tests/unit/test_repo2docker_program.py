@@ -231,6 +231,18 @@ def test_repo2docker_killed_for_memory_names_its_own_limit() -> None:
     [
         ([f"{SOLVE} executor failed running [/bin/sh -c x]: exit code: 3", CRASH], 1, "build_failed", "exit code: 3"),
         ([f"{SOLVE} 127.0.0.1:5000/no/base:1: not found", CRASH], 1, "build_failed", "no/base:1: not found"),
+        (
+            [f"{SOLVE} write /var/lib/docker/tmp/x: no space left on device", CRASH],
+            1,
+            "engine_failed",
+            "no space left on device",
+        ),
+        (
+            [f"{SOLVE} process x: failed to create endpoint on network bridge: could not find bridge docker0", CRASH],
+            1,
+            "engine_failed",
+            "docker0",
+        ),
         (["fatal: repository 'http://x/' not found", NO_CLONE], 1, "fetch_failed", "fatal: repository"),
         (["fatal: Could not parse object '111'.", NO_RESET], 1, "fetch_failed", "Could not parse"),
         (["Failed to check out ref x", "Error during build: Failed to check out ref x"], 1, "fetch_failed", "ref x"),

@@ -20,6 +20,10 @@ _NO_ENGINE = re.compile(
     r"Cannot connect to the Docker daemon|error during connect|rpc error: code = Unavailable"
     r"|error reading from server: EOF|failed to receive status"
 )
+_ENGINE_FAILED = re.compile(
+    r"no space left on device|failed to create endpoint|could not find bridge|failed to set up container networking"
+    r"|error creating overlay mount|failed to mount|input/output error"
+)
 _PUSH = re.compile(r"^ ?> (pushing |exporting to image)|failed to push|error pushing")
 _AWAY = re.compile(
     r"connection refused|connection reset|no such host|no route to host|network is unreachable|timed? ?out|timeout"
@@ -86,6 +90,8 @@ def _failed_otherwise(exit_code: int, said: list[str], error: str) -> Finished:
     if not _BUILDX.match(error) and any(_FETCH.match(message) for message in said):
         fatal = re.compile(r"^(fatal|error|remote): ")
         return _failed("fetch_failed", "The repository can't be fetched", _last_words(said, fatal) or _last_words(said))
+    if error and _ENGINE_FAILED.search(error):
+        return _failed("engine_failed", "The container engine could not go on", _words(error))
     return _failed("build_failed", "repo2docker failed", _words(error) or _last_words(said))
 
 
