@@ -42,7 +42,8 @@ _DENIED = (
     r"|requested access to the resource is denied|no basic auth|403 Forbidden|401 Unauthorized|docker-credential)"
 )
 _UNREACHABLE = (
-    r"(?:dial tcp|i/o timeout|no such host|connection refused|connection reset|TLS handshake|x509:|deadline exceeded"
+    r"(?:dial (?:tcp|udp)|no route to host|i/o timeout|no such host|connection refused|connection reset|TLS handshake"
+    r"|x509:|deadline exceeded"
     r"|unexpected EOF|toomanyrequests|Too Many Requests|HTTP response to HTTPS|Client\.Timeout|network is unreachable"
     r"|50[0234] (?:Internal Server Error|Bad Gateway|Service Unavailable|Gateway Time-?out)$)"
 )

@@ -45,6 +45,8 @@ class StubProtocol(asyncio.Protocol):
         lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Some')}"]
         if status not in {204, 304}:
             lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
+        else:
+            body = b""
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self.transport.write(("\r\n".join(lines) + "\r\n\r\n").encode() + body)
 

@@ -155,3 +155,12 @@ async def test_a_cancelled_launch_of_a_dead_gateway_stops_a_server_that_its_reco
                 await asyncio.sleep(0.01)
         assert gateway.stages.calls[-1] == f"stop {launch.launch_ref} 0"
         assert "start" not in gateway.stages.calls
+
+
+async def test_nothing_is_built_for_a_launch_that_would_get_no_seat(valkey: Valkey, redis: object) -> None:
+    async with open_gateway(valkey) as gateway:
+        gateway.stages.no_seat = BinderyError("quota_exceeded", "No servers of this kind are started here.")
+        launch = await gateway.ended(await gateway.begin(), LaunchState.FAILED)
+        assert launch.error
+        assert launch.error.code == "quota_exceeded"
+        assert gateway.stages.calls == ["resolve"]

@@ -4,9 +4,10 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
+from redis.asyncio import Redis
 
-from services.common.models import Server, ServerState
-from tests.support.launcher import FakeHub, Launcher, open_launcher, running_hub
+from services.common.models import Server, ServerRequest, ServerState
+from tests.support.launcher import REPO, FakeHub, Launcher, open_launcher, running_hub
 from tests.support.valkey import Valkey
 
 ARMED = {"reap_disarmed_seconds": -1.0}
@@ -71,3 +72,65 @@ async def test_a_hub_that_is_away_while_it_is_asked_by_name_loses_nobody(
         hub.answer("GET", f"/users/{server.user}", (503, "application/json", b"{}", {}))
         await _reap(launcher)
         assert (await launcher.servers.read(server.server_id)).state is ServerState.READY
+
+
+async def test_a_server_that_a_record_calls_gone_and_the_hub_lists_is_left_to_its_user(
+    valkey: Valkey, redis: object, hub: FakeHub
+) -> None:
+    async with open_launcher(valkey, hub, **ARMED) as launcher:
+        server = await _ready(launcher, "back")
+        servers = dict(hub.users[server.user]["servers"])
+        hub.users[server.user]["servers"].clear()
+        hub.answer("DELETE", f"/users/{server.user}", (503, "application/json", b"{}", {}))
+        await _reap(launcher)
+        assert (await launcher.servers.read(server.server_id)).state is ServerState.GONE
+        hub.scripted.clear()
+        hub.users[server.user] = {"name": server.user, "servers": servers}
+        await _reap(launcher)
+        assert server.user in hub.users
+        assert list(await launcher.seats.members()) == [server.server_id]
+
+
+async def test_what_the_hub_lists_as_ours_holds_a_seat_although_no_record_speaks_of_it(
+    valkey: Valkey, redis: Redis, hub: FakeHub
+) -> None:
+    classes = {"large": {"cost": 3}}
+    repo = REPO.updated(resource_class="large")
+    async with open_launcher(valkey, hub, seats_total=4, resource_classes=classes, **ARMED) as launcher:
+        request = ServerRequest(launch_ref="large", repo=repo, image="image:a")
+        server = await launcher.ended(await launcher.servers.start(request))
+        await redis.flushall()
+        await _reap(launcher)
+        assert server.user in hub.users
+        assert await redis.hgetall(launcher.stage.keys("{seats}:held")) == {
+            b"total": b"3", f"u:{REPO.repo_url}".encode(): b"3", f"n:{REPO.repo_url}".encode(): b"1",
+        }  # fmt: skip
+
+
+async def test_users_and_servers_of_others_are_not_touched(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+    async with open_launcher(valkey, hub, **ARMED) as launcher:
+        others = {
+            "ada": {},
+            "some-repo-abcdefgh": {},
+            "some-repo-abcdefg2": {"": {"ready": True, "pending": None, "user_options": {"image": "x"}}},
+            "some-repo-abcdefg3": {
+                "": {"ready": True, "pending": None, "user_options": {"bindery_installation": "another"}}
+            },
+        }
+        hub.users.update({name: {"name": name, "servers": servers} for name, servers in others.items()})
+        await _reap(launcher)
+        assert hub.users.keys() == others.keys()
+        assert await launcher.seats.members() == {}
+
+
+async def test_a_user_that_a_failed_start_left_behind_is_deleted(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+    hub.answer("POST", "/servers/", (400, "application/json", b"{}", {}))
+    hub.answer("DELETE", "", (503, "application/json", b"{}", {}))
+    async with open_launcher(valkey, hub, **ARMED) as launcher:
+        server = await launcher.ended(await launcher.ask("failed"))
+        assert server.state is ServerState.FAILED
+        assert server.user in hub.users
+        hub.scripted.clear()
+        await _reap(launcher)
+        assert hub.users == {}
+        assert await launcher.seats.members() == {}

@@ -27,6 +27,11 @@ def _says(status: int, message: str, **headers: str) -> tuple[int, str, bytes, d
     return status, JSON, json.dumps({"status": status, "message": message}).encode(), headers
 
 
+def _told(*events: dict[str, object]) -> tuple[int, str, bytes, dict[str, str]]:
+    """A progress stream."""
+    return 200, "text/event-stream", b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in events), {}
+
+
 def _posts(hub: FakeHub) -> int:
     return sum(call.startswith("POST") and "/servers/" in call for call in hub.calls)
 
@@ -81,6 +86,158 @@ async def test_a_hub_that_forgets_each_start_is_not_asked_without_a_pause(
     async with open_launcher(valkey, hub, server_start_timeout_seconds=0.9, retry_pause_seconds=0.1) as launcher:
         assert await _code(launcher, await launcher.ask()) == "server_start_timeout"
         assert _posts(hub) == 4  # at 0, 0.1, 0.3 and 0.7 s
+
+
+async def test_all_calls_of_a_start_share_one_budget_of_retries(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+    away = _says(503, "away")
+    hub.answer("POST", "/servers/", away, away, AS_ALWAYS)
+    hub.answer("GET", "/progress", away, away, away, AS_ALWAYS)
+    async with open_launcher(valkey, hub, hub_retries_max=5) as launcher:
+        assert (await launcher.ended(await launcher.ask("enough"))).state is ServerState.READY
+    hub.answer("POST", "/servers/", away, away, AS_ALWAYS)
+    hub.answer("GET", "/progress", away, away, away, AS_ALWAYS)
+    async with open_launcher(valkey, hub, hub_retries_max=4) as launcher:
+        server = await launcher.ask("one too few")
+        assert await _code(launcher, server) == "hub_unavailable"
+        said = await launcher.messages(server)
+        assert said.count("could not start the server yet (it answered 503: away)") == 1
+        assert "could not follow the start: it answered 503: away" in said
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (_says(403, "Missing or invalid credentials."), "hub_token_refused"),
+        (_says(403, "Action is not authorized with current scopes; requires any of [servers]"), "hub_token_refused"),
+        (_says(403, "Nobody starts servers on Sundays."), "hub_refused"),
+        (_says(401, "Unauthorized"), "hub_token_refused"),
+        (_says(400, "Bad Request"), "hub_refused"),
+    ],
+)
+async def test_what_the_hub_refuses_is_not_asked_again(
+    valkey: Valkey, redis: object, hub: FakeHub, answer: tuple[int, str, bytes, dict[str, str]], code: str
+) -> None:
+    hub.answer("POST", "/servers/", answer)
+    async with open_launcher(valkey, hub) as launcher:
+        assert await _code(launcher, await launcher.ask(code)) == code
+        assert _posts(hub) == 1
+
+
+async def test_a_user_that_was_deleted_meanwhile_is_created_again(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+    hub.answer("POST", "/servers/", _says(404, "No such user"), AS_ALWAYS)
+    async with open_launcher(valkey, hub) as launcher:
+        server = await launcher.ended(await launcher.ask())
+        assert server.state is ServerState.READY
+        assert hub.calls.count(f"POST /hub/api/users/{server.user}") == 2
+
+
+async def test_a_500_that_says_nothing_is_explained_by_the_progress(
+    valkey: Valkey, redis: object, hub: FakeHub
+) -> None:
+    hub.answer("POST", "/servers/", _says(500, "Internal Server Error"))
+    hub.answer("GET", "/progress", _told({"failed": True, "message": "Spawn failed: exceeded quota: full"}))
+    async with open_launcher(valkey, hub) as launcher:
+        assert await _code(launcher, await launcher.ask()) == "server_quota_exceeded"
+        assert _posts(hub) == 1
+
+
+async def test_a_pull_that_goes_on_has_time_of_its_own(
+    valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "HUB_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(starting, "ADOPTED_SECONDS", 0.0)
+    hub.answer("POST", "/servers/", (202, JSON, b"", {}))
+    pulling, nothing = _told({"message": 'x [Normal] Pulling image "a:1"'}), _told()
+    brief = {"server_start_timeout_seconds": 0.3, "retry_pause_seconds": 0.2}
+    for first, most, code in (
+        (pulling, 60, None),
+        (nothing, 60, "server_start_timeout"),
+        (pulling, 0.4, "image_pull_timeout"),
+    ):
+        hub.answer("GET", "/progress", first, nothing, nothing, AS_ALWAYS)  # ready after 1.4 s
+        async with open_launcher(valkey, hub, server_start_max_seconds=most, **brief) as launcher:
+            ended = await launcher.ended(await launcher.ask(f"{code} within {most}"))
+            assert (ended.error.code if ended.error else None) == code
+
+
+async def test_an_image_that_is_not_there_ends_the_start_at_once(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+    said = 'x [Warning] Failed to pull image "a:1": rpc error: code = NotFound desc = a:1: not found'
+    hub.answer("GET", "/progress", _told({"message": said}, {"message": "Server ready", "ready": True}))
+    async with open_launcher(valkey, hub) as launcher:
+        server = await launcher.ask()
+        assert await _code(launcher, server) == "image_pull_failed"
+        assert said in await launcher.messages(server)
+        assert hub.users == {}
+
+
+async def test_who_is_told_that_there_is_no_seat_at_all_does_not_wait(
+    valkey: Valkey, redis: object, hub: FakeHub
+) -> None:
+    async with open_launcher(valkey, hub, seats_total=0) as launcher:
+        assert await _code(launcher, await launcher.ask()) == "quota_exceeded"
+        assert hub.calls == []  # nothing was begun, so there is nothing to remove
+        assert await launcher.seats.waiting() == []
+
+
+async def test_a_waiting_launch_whose_redis_is_emptied_asks_for_its_seat_again(
+    valkey: Valkey, redis: object, hub: FakeHub
+) -> None:
+    async with open_launcher(valkey, hub, seats_total=1) as launcher:
+        await launcher.ended(await launcher.ask("first"))
+        waiting = await launcher.ask("second")
+        await launcher.stage.redis.flushall()
+        assert (await launcher.ended(waiting)).state is ServerState.READY
+
+
+async def test_starts_beyond_what_the_hub_takes_at_once_wait_for_their_turn(
+    valkey: Valkey, redis: object, hub: FakeHub
+) -> None:
+    busy = _says(429, "Too many users")
+    hub.answer("POST", "/servers/", *[busy] * 30, AS_ALWAYS)
+    async with open_launcher(valkey, hub, hub_concurrent_spawns=1, hub_busy_pause_max_seconds=0.05) as launcher:
+        first, second = await launcher.ask("first"), await launcher.ask("second")
+        while "waits for its turn" not in await launcher.messages(second):
+            await asyncio.sleep(0.01)
+        assert _posts(hub) < 30
+        assert {call.split("/")[4] for call in hub.calls} == {first.user}
+        for server in (first, second):
+            assert (await launcher.ended(server)).state is ServerState.READY
+
+
+async def test_a_repository_gets_the_resources_of_its_class(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+    classes = {"small": {"memory_limit": "1G"}}
+    async with open_launcher(valkey, hub, resource_classes=classes, resource_class="small") as launcher:
+        server = await launcher.ended(await launcher.ask())
+        options = hub.users[server.user]["servers"][""]["user_options"]
+        assert options["bindery_resource_class"] == "small"
+        assert options["bindery_resources"] == {"memory_limit": 2**30}
+
+
+async def test_a_server_that_may_still_run_keeps_its_seat_until_the_hub_says_that_it_does_not(
+    valkey: Valkey, redis: object, hub: FakeHub
+) -> None:
+    away = _says(503, "away")
+    hub.answer("GET", "/progress", away)
+    hub.answer("DELETE", "", away)
+    async with open_launcher(valkey, hub, hub_retries_max=1, seats_total=1, reap_disarmed_seconds=-1.0) as launcher:
+        server = await launcher.ask()
+        assert await _code(launcher, server) == "hub_unavailable"
+        assert list(await launcher.seats.members()) == [server.server_id]
+        hub.scripted.clear()
+        for _ in range(2):
+            await launcher.reaper.reap()
+        assert await launcher.seats.members() == {}
+        assert hub.users == {}
+
+
+async def test_the_limits_of_a_server_are_told(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+    async with open_launcher(valkey, hub, idle_timeout_seconds=300, max_age_seconds=3600) as launcher:
+        server = await launcher.ended(await launcher.ask("limited"))
+        assert server.idle_timeout_seconds == 300
+        assert server.expires == pytest.approx(time.time() + 3600, abs=60)
+    async with open_launcher(valkey, hub, idle_timeout_seconds=0, max_age_seconds=0) as launcher:
+        server = await launcher.ended(await launcher.ask("unlimited"))
+        assert (server.idle_timeout_seconds, server.expires) == (None, None)
 
 
 async def test_a_seat_that_is_given_back_is_taken_at_once_and_not_asked_for_meanwhile(
