@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import Gauge
 
@@ -17,7 +17,7 @@ from services.common.counting import counted_as
 from services.common.errors import BinderyError
 from services.common.logging import get_logger
 from services.common.loops import pause
-from services.common.models import ResolvedRepo, Server
+from services.common.models import Queue, ResolvedRepo, Server
 from services.common.redis import AWAY, Scripts
 from services.common.stage import Stage
 from services.launcher.settings import LauncherSettings
@@ -34,14 +34,29 @@ FULL = -3
 """What the script answers besides places, which begin at 1."""
 
 
+class Place(NamedTuple):
+    """Where a launch stands: its place, or one of the above; and whether its repository's own quota keeps it out."""
+
+    number: int
+    is_kept_out: bool = False
+
+    @property
+    def queue(self) -> Queue | None:
+        """What its followers are told; None where it has a seat, or can't have one."""
+        if self.number <= 0:
+            return None
+        reason = "This repository has as many servers as it may." if self.is_kept_out else "All seats are taken."
+        return Queue(reason=reason, position=self.number)
+
+
 @dataclass
 class Watched:
-    """A launch that waits here. `place` is 0 once it has a seat, and UNKNOWN where Redis has lost it."""
+    """A launch that waits here. `place` is SEATED once it has a seat, and UNKNOWN where Redis has lost it."""
 
-    place: int
+    place: Place
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def move(self, place: int) -> None:
+    def move(self, place: Place) -> None:
         if place != self.place:
             self.place = place
             self.changed.set()
@@ -82,10 +97,15 @@ class Seats:
         """The script call that takes a seat or a place, to be run together with others. It answers as `take`."""
         return self._call("take", server.server_id, int(server.created_at * 1000), self._member(repo))
 
-    async def take(self, server: Server, repo: ResolvedRepo) -> int:
-        """0 when the server has a seat, else its place in the queue, from 1; NEVER or FULL where it gets neither."""
+    @staticmethod
+    def taken(answer: list[int]) -> Place:
+        """What the answer to a reservation means."""
+        return Place(int(answer[0]), bool(answer[1]))
+
+    async def take(self, server: Server, repo: ResolvedRepo) -> Place:
+        """Take a seat, or a place in the queue; NEVER or FULL where the server gets neither."""
         _, name, keys, args = self.reservation(server, repo)
-        return int(await self.scripts.run(name, keys, args))
+        return self.taken(await self.scripts.run(name, keys, args))
 
     async def check(self, repo: ResolvedRepo) -> None:
         """Raise `BinderyError` where a launch of `repo` would get neither a seat nor a place now, or has no class."""
@@ -99,7 +119,7 @@ class Seats:
     # For who waits
 
     @contextlib.contextmanager
-    def watching(self, server_id: str, place: int) -> Iterator[Watched]:
+    def watching(self, server_id: str, place: Place) -> Iterator[Watched]:
         """Keep the place of a launch up to date until the block ends."""
         watched = self._watched[server_id] = Watched(place)
         self._news.set()
@@ -130,8 +150,9 @@ class Seats:
 
     async def _look(self) -> None:
         shown = dict(self._watched)
-        for watched, place in zip(shown.values(), await self._run("look", *shown), strict=True):
-            watched.move(int(place))
+        answer = await self._run("look", *shown)
+        for watched, number, is_kept_out in zip(shown.values(), answer[::2], answer[1::2], strict=True):
+            watched.move(self.taken([number, is_kept_out]))
 
     # For the reaper
 

@@ -9,12 +9,12 @@ from services.common.errors import BinderyError
 from services.common.keys import Topic
 from services.common.leases import Member
 from services.common.logging import bound_contextvars, get_logger
-from services.common.models import Event, Phase, Queue, ResolvedRepo, Server, ServerId, ServerRequest, ServerState
+from services.common.models import Event, Phase, ResolvedRepo, Server, ServerId, ServerRequest, ServerState
 from services.common.records import Claimed, Stored
 from services.common.stage import Stage
 from services.launcher.hub import Hub
 from services.launcher.names import user_name
-from services.launcher.seats import Seats
+from services.launcher.seats import Place, Seats
 from services.launcher.settings import LauncherSettings
 from services.launcher.spawns import JOINED, Spawns
 from services.launcher.starting import Start
@@ -79,9 +79,9 @@ class Servers:
             also=[self._seats.reservation(server, request.repo)],
         )  # fmt: skip
         if isinstance(created, Claimed):
-            place = int(reserved)
+            place = self._seats.taken(reserved)
             self._begin(created, server, request, place)
-            return server.updated(queue=Queue(reason="All seats are taken.", position=place)) if place > 0 else server
+            return server.updated(queue=place.queue)
         if isinstance(created, Stored):
             found = created.model(Server)
             if found.state.is_final:
@@ -89,7 +89,7 @@ class Servers:
             return found
         raise BinderyError("internal")
 
-    def _begin(self, claimed: Claimed, server: Server, request: ServerRequest, place: int) -> None:
+    def _begin(self, claimed: Claimed, server: Server, request: ServerRequest, place: Place) -> None:
         asked = self.cancels.expect(server.server_id)
         start = Start(
             self._stage, self._settings, self._hub, self._seats, self.spawns, claimed, server, request.repo,

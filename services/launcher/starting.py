@@ -18,7 +18,7 @@ from services.common.stage import Stage
 from services.launcher.causes import Means, Signs
 from services.launcher.hub import Hub, HubAway, Progress
 from services.launcher.patience import PAUSE_MAX_SECONDS, Deadline, Patience
-from services.launcher.seats import SEATED, UNKNOWN, Seats, refuse
+from services.launcher.seats import SEATED, UNKNOWN, Place, Seats, refuse
 from services.launcher.settings import LauncherSettings
 from services.launcher.spawns import MOMENT_SECONDS, Spawns
 
@@ -53,8 +53,8 @@ class Start:
     options: Mapping[str, Any]
     asked: asyncio.Event
     """Set when someone has asked for this start to be cancelled."""
-    place: int | None = None
-    """The place in the queue for seats, where it is known already; 0 for a seat."""
+    place: Place | None = None
+    """Where it stands in the queue for seats, where that is known already."""
     begun: float = 0.0
     """When it had its seat and its turn at the hub; 0 where that is not known."""
     is_adopted: bool = False
@@ -118,18 +118,18 @@ class Start:
         """Wait for a seat, with a place that is told as it changes. True where there was something to wait for."""
         deadline = self.server.created_at + self.settings.seat_wait_seconds
         place = self.place if self.place is not None else await self._take_seat()
-        if place == SEATED:
+        if place.number == SEATED:
             return bool(self.server.queue)
-        shown, told = UNKNOWN, 0.0
+        shown, told = Place(UNKNOWN), 0.0
         with self.seats.watching(self.server.server_id, place) as watched:
-            while watched.place != SEATED:
-                if watched.place == UNKNOWN:  # Redis was emptied
+            while watched.place.number != SEATED:
+                if watched.place.number == UNKNOWN:  # Redis was emptied
                     watched.move(await self._take_seat())
                     continue
-                refuse(watched.place)
+                refuse(watched.place.number)
                 now = time.time()
                 # Those far behind are told less often: it is many who move with each seat.
-                due = told + self.settings.seat_told_seconds * min(5.0, max(1.0, watched.place / 20))
+                due = told + self.settings.seat_told_seconds * min(5.0, max(1.0, watched.place.number / 20))
                 if watched.place != shown and now >= due:
                     shown, told = watched.place, now
                     await self._tell_place(shown)
@@ -142,13 +142,13 @@ class Start:
                 await watched.wait(min(deadline, due if watched.place != shown else deadline) - now)
         return True
 
-    async def _tell_place(self, place: int) -> None:
-        queue = Queue(reason="All seats are taken.", position=place)
-        message = f"All seats are taken; you are number {place} in the queue.\n"
+    async def _tell_place(self, place: Place) -> None:
+        queue = place.queue or Queue(reason="")
+        message = f"{queue.reason.removesuffix('.')}; you are number {place.number} in the queue.\n"
         self.server = self.server.updated(queue=queue)
         await self.claimed.write(Event(phase=Phase.WAITING, message=message, queue=queue), body=self.server)
 
-    async def _take_seat(self) -> int:
+    async def _take_seat(self) -> Place:
         return await patiently(
             lambda: self.seats.take(self.server, self.repo), seconds=self.settings.redis_patience_seconds
         )

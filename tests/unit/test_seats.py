@@ -10,7 +10,7 @@ import pytest
 from services.common.errors import BinderyError
 from services.common.models import ResolvedRepo, Server, ServerId, ServerState
 from services.common.stage import Stage
-from services.launcher.seats import FULL, NEVER, UNKNOWN, Seats
+from services.launcher.seats import FULL, NEVER, UNKNOWN, Place, Seats
 from services.launcher.settings import LauncherSettings
 from tests.support.launcher import REPO
 
@@ -36,16 +36,16 @@ def server(number: int) -> Server:
 
 
 async def ask(seats: Seats, number: int, repo: str = "a", quota: int | None = None, kind: str | None = None) -> int:
-    return await seats.take(server(number), repo_of(repo, quota, kind))
+    return (await seats.take(server(number), repo_of(repo, quota, kind))).number
 
 
 async def look(seats: Seats, *numbers: int) -> list[int]:
     """Where some servers stand now."""
     with_places = []
     for number in numbers:
-        with seats.watching(f"server-{number:03d}", UNKNOWN) as watched:
+        with seats.watching(f"server-{number:03d}", Place(UNKNOWN)) as watched:
             await seats._look()
-            with_places.append(watched.place)
+            with_places.append(watched.place.number)
     return with_places
 
 
@@ -127,6 +127,7 @@ async def test_a_repository_at_its_quota_keeps_no_other_one_waiting(stage: Stage
     assert [await ask(seats, number) for number in range(4)] == [0, 0, 1, 2]
     assert await ask(seats, 4, "b") == 0
     assert await ask(seats, 5, "b", quota=1) == 1  # its repository has fewer seats
+    assert (await seats.take(server(3), repo_of("a"))) == Place(3, is_kept_out=True)
     await seats.give_back("server-004")
     assert await look(seats, 2, 5) == [1, 0]
 

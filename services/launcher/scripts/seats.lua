@@ -8,9 +8,10 @@
 -- KEYS members (server -> member), waiting (servers by time of asking), asked (server -> member-to-be),
 --      held (total; u:<repository>: seats; n:<repository>: servers)
 -- ARGV 1 action, 2 total (-1: no limit), 3 most that may wait (-1: no limit), 4 wake channel; then by action
---   take   server, time of asking in ms, member    0: it has a seat; else its place, or why it gets none
+--   take   server, time of asking in ms, member    0: it has a seat; else its place, or why it gets none; and 1 where its
+--                                                  repository's quota, or the total, keeps it out
 --   check  member                                  0, or why a launch like that would get none
---   look   server ...                              for each as take answers, or UNKNOWN
+--   look   server ...                              for each, one after the other, as take answers, or UNKNOWN
 --   free   server ...                              how many had a seat or a place
 --   count  server, member                          sits without being asked: the hub lists it already
 --   mend                                           reckons `held` anew from the members; 1 where it was wrong
@@ -93,9 +94,9 @@ local function admit()
 end
 
 local function places(entries)
-  local place = {}
-  for at, entry in ipairs(entries) do place[entry.id] = never(entry) and NEVER or at end
-  return place
+  local place, late = {}, {}
+  for at, entry in ipairs(entries) do place[entry.id], late[entry.id] = never(entry) and NEVER or at, entry.late end
+  return place, late
 end
 
 local function answer(out)
@@ -105,27 +106,28 @@ end
 
 if action == 'take' then
   local id, member = ARGV[5], parsed(ARGV[7])
-  if redis.call('HEXISTS', MEMBERS, id) == 1 then return 0 end
+  if redis.call('HEXISTS', MEMBERS, id) == 1 then return {0, 0} end
   local is_new = not redis.call('ZSCORE', WAITING, id)
-  if is_new and never(member) then return NEVER end
+  if is_new and never(member) then return {NEVER, 0} end
   local others = redis.call('ZCARD', WAITING) - (is_new and 0 or 1)
   if others == 0 and member.cost <= free() and (member.quota < 0 or held('n:' .. member.repo) < member.quota) then
     if not is_new then forget(id) end
     sit(id, member)
-    return 0
+    return {0, 0}
   end
   if is_new then
     redis.call('ZADD', WAITING, ARGV[6], id)
     redis.call('HSET', ASKED, id, member.raw)
   end
   local waits = admit()
-  local place = places(waits)[id] or 0
+  local all, late = places(waits)
+  local place = all[id] or 0
   if is_new and place ~= 0 and room >= 0 and #waits > room then
     forget(id)
-    return answer(FULL)
+    return answer({FULL, 0})
   end
   moved = moved or (is_new and place > 0 and place < #waits)  -- those that it stands before have other places now
-  return answer(place)
+  return answer({place, late[id] or 0})
 elseif action == 'check' then
   local member = parsed(ARGV[5])
   if never(member) then return NEVER end
@@ -134,10 +136,11 @@ elseif action == 'check' then
   local is_next = (not first or first.late == 1) and member.cost <= free()
   return is_next and (member.quota < 0 or held('n:' .. member.repo) < member.quota) and 0 or FULL
 elseif action == 'look' then
-  local place, out = places(admit()), {}
+  local out, place, late = {}, places(admit())
   for i = 5, #ARGV do
     local is_seated = not place[ARGV[i]] and redis.call('HEXISTS', MEMBERS, ARGV[i]) == 1
     out[#out + 1] = is_seated and 0 or place[ARGV[i]] or UNKNOWN
+    out[#out + 1] = late[ARGV[i]] or 0
   end
   return answer(out)
 elseif action == 'free' then
