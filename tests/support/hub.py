@@ -86,7 +86,7 @@ class HubStack:
         self.data.mkdir(parents=True)
         self.port, self.hub_port, self.api_port = free_port(), free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.api = f"http://127.0.0.1:{self.hub_port}/hub/api"
+        self.api = f"http://{settings.get('BINDERY_HUB_LISTEN_HOST', '127.0.0.1')}:{self.hub_port}/hub/api"
         self.launcher_token, self.culler_token = secrets.token_hex(16), secrets.token_hex(16)
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("JUPYTERHUB")},
@@ -178,7 +178,7 @@ class HubStack:
         servers: dict[str, dict[str, Any]] = answer.json()["servers"]
         return servers.get("")
 
-    def request_server(self, user: str, **options: str) -> httpx.Response:
+    def request_server(self, user: str, **options: object) -> httpx.Response:
         """Create a user and ask for a server; returns the hub's answer to the second call."""
         assert self.call("POST", f"users/{user}").status_code == 201
         return self.call("POST", f"users/{user}/server", json=options)
@@ -191,14 +191,14 @@ class HubStack:
                 if line.startswith("data:"):
                     yield json.loads(line[5:])
 
-    def launch(self, user: str, image: str, **options: str) -> list[dict[str, Any]]:
+    def launch(self, user: str, image: str, **options: object) -> list[dict[str, Any]]:
         """Start a server and return the events of its start, the last of which says how it ended."""
         token = options.setdefault("token", f"token-of-{user}")
         answer = self.request_server(user, image=image, **options)
         assert answer.status_code in (201, 202), (answer.text, token)
         return list(self.progress(user))
 
-    def serve(self, user: str, image: str, **options: str) -> None:
+    def serve(self, user: str, image: str, **options: object) -> None:
         """Start a server, which must become ready; its token is `token-of-<user>`."""
         events = self.launch(user, image, **options)
         assert events[-1].get("ready"), events

@@ -1,0 +1,264 @@
+"""A real hub starts servers as pods: what a launch says is in them, and what is in their way is told."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from deploy.jupyterhub.marks import installation_label
+from tests.support.cluster import CHECKOUT, Cluster
+from tests.support.engine import REGISTRY, Engine
+from tests.support.hub import HubStack, until
+from tests.support.kernels import kernel
+
+MANIFEST = CHECKOUT / "deploy" / "kubernetes" / "hub.yaml"
+RECORDED = CHECKOUT / "tests" / "support" / "spawner_messages"
+OPTIONS = {
+    "repo_url": "https://example.org/{team}/r",
+    "binder_ref_url": "https://example.org/team/r/tree/abc",
+    "binder_request": "v2/git/x",
+    "bindery_installation": "any id: may be one",
+    "bindery_launch_ref": "0123456789abcdef",
+    "bindery_ref": "abc",
+}
+
+
+class Servers:
+    """A namespace of its own, and the hub that starts pods there with the rights of deploy/kubernetes/hub.yaml."""
+
+    def __init__(self, cluster: Cluster, name: str, folder: Path) -> None:
+        self.cluster, self.name = cluster, name
+        config = folder / "own.py"
+        # A server that runs and serves nobody, for the one test that asks for it.
+        config.write_text(
+            "def hook(spawner):\n"
+            "    if spawner.user_options.get('binder_request') == 'silent':\n"
+            "        spawner.cmd = ['sleep', '1000']\n"
+            "c.BinderKubeSpawner.pre_spawn_hook = hook\n"
+            "c.BinderKubeSpawner.delete_grace_period = 1\n"
+        )
+        self.hub = HubStack(
+            folder / "hub",
+            BINDERY_SPAWNER="kubernetes",
+            BINDERY_SERVERS_NAMESPACE=name,
+            BINDERY_HUB_LISTEN_HOST=cluster.host,
+            BINDERY_HUB_CONFIG_FILE=str(config),
+            KUBECONFIG=str(self._kubeconfig(folder)),
+        )
+
+    def _kubeconfig(self, folder: Path) -> Path:
+        admin = yaml.safe_load(self.cluster.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "yaml"))
+        token = self.kubectl("create", "token", "bindery-hub", "--duration=24h").strip()
+        admin["users"] = [{"name": "hub", "user": {"token": token}}]
+        admin["contexts"][0]["context"] |= {"user": "hub", "namespace": self.name}
+        path = folder / "hub.kubeconfig"
+        path.write_text(yaml.safe_dump(admin))
+        path.chmod(0o600)
+        return path
+
+    def kubectl(self, *arguments: str) -> str:
+        return self.cluster.kubectl("-n", self.name, *arguments)
+
+    def objects(self) -> list[str]:
+        """The names of all pods and Secrets."""
+        return sorted(self.kubectl("get", "pods,secrets", "-o", "name").split())
+
+    def pod(self) -> dict[str, Any]:
+        """The one pod that there is."""
+        [found] = json.loads(self.kubectl("get", "pods", "-o", "json"))["items"]
+        pod: dict[str, Any] = found
+        return pod
+
+    def remove(self, user: str) -> None:
+        """Stop a user's server, if it has one, and delete the user."""
+        until(lambda: self.hub.call("DELETE", f"users/{user}").status_code in {204, 404}, f"{user} is deleted")
+
+    def messages(self, user: str, image: str, enough: str, **options: object) -> list[str]:
+        """What the progress of a start tells, up to the message that has `enough` in it."""
+        options = {"token": "t", **OPTIONS, **options}
+        answer = self.hub.request_server(user, image=image, **options)
+        assert answer.status_code in (201, 202), answer.text
+        told = []
+        for event in self.hub.progress(user):
+            told.append(event["message"])
+            if enough in event["message"]:
+                break
+        assert enough in told[-1], told
+        return told
+
+
+@pytest.fixture(scope="module")
+def servers(the_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    name = f"bindery-servers-{os.getpid()}"
+    the_cluster.kubectl("create", "namespace", name)
+    try:
+        the_cluster.kubectl("apply", "-f", "-", given=MANIFEST.read_text().replace("bindery-servers", name))
+        until(
+            lambda: the_cluster.kubectl("-n", name, "get", "serviceaccount", "default", "-o", "name", is_checked=False),
+            "the namespace has its default service account",
+        )
+        found = Servers(the_cluster, name, tmp_path_factory.mktemp("kubespawner"))
+        try:
+            found.hub.start()
+            yield found
+        finally:
+            found.hub.stop()
+    finally:
+        the_cluster.kubectl("delete", "namespace", name, "--wait=false", is_checked=False)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(servers: Servers) -> Iterator[None]:
+    """After each test there is no user, no pod and no Secret."""
+    yield
+    for user in servers.hub.call("GET", "users").json():
+        servers.remove(user["name"])
+    until(lambda: servers.objects() == [], "no pod and no Secret is left", seconds=60)
+
+
+def pushed(engine: Engine, image: str) -> str:
+    """An image of the engine as the cluster pulls it: by its digest."""
+    name = f"{REGISTRY}/{image}"
+    engine.docker("tag", image, name)
+    engine.docker("push", "--quiet", name, seconds=300)
+    digests = json.loads(engine.docker("inspect", "--format", "{{json .RepoDigests}}", name))
+    return next(str(one) for one in digests if one.startswith(f"{REGISTRY}/"))
+
+
+@pytest.fixture(scope="module")
+def image(the_engine: Engine) -> str:
+    return pushed(the_engine, the_engine.jupyter)
+
+
+def recorded(name: str, told: list[str]) -> None:
+    """Keep what was told, where BINDERY_TEST_RECORD is set: tests of what it means read it."""
+    if os.environ.get("BINDERY_TEST_RECORD"):
+        RECORDED.mkdir(exist_ok=True)
+        (RECORDED / f"{name}.json").write_text(json.dumps(told, indent=1) + "\n")
+
+
+def test_a_pod_is_what_its_launch_says_and_its_kernel_runs_code(servers: Servers, image: str) -> None:
+    asked = {"memory_guarantee": 64 << 20, "memory_limit": 512 << 20, "cpu_guarantee": 0.05, "cpu_limit": 1.0}
+    told = servers.hub.launch("ann", image, **OPTIONS, bindery_resources=asked)
+    assert told[-1].get("ready"), told
+    recorded("kubernetes-ready", [one["message"] for one in told])
+    with kernel(f"{servers.hub.url}/user/ann/", "token-of-ann", "a.ipynb") as here:
+        assert here.run("print(6 * 7)").strip() == "42"
+        environment = json.loads(here.run("import json, os; print(json.dumps(dict(os.environ)))"))
+    assert environment["BINDER_REPO_URL"] == OPTIONS["repo_url"]
+    assert environment["BINDER_REF_URL"] == OPTIONS["binder_ref_url"]
+    assert environment["JUPYTERHUB_SERVICE_PREFIX"] == "/user/ann/"
+    assert environment["JUPYTERHUB_API_TOKEN"]
+    assert environment["JUPYTERHUB_API_URL"].startswith(f"http://{servers.cluster.host}:")
+    assert environment["MEM_LIMIT"] == str(512 << 20)
+
+    pod = servers.pod()
+    labels, annotations, spec = pod["metadata"]["labels"], pod["metadata"]["annotations"], pod["spec"]
+    assert labels["bindery/installation"] == installation_label(OPTIONS["bindery_installation"])
+    assert labels["bindery/launch"] == OPTIONS["bindery_launch_ref"]
+    assert labels["component"] == "singleuser-server"
+    assert annotations["bindery/repo-url"] == OPTIONS["repo_url"]
+    assert annotations["bindery/ref"] == "abc"
+    [container] = spec["containers"]
+    assert container["image"] == image
+    assert "@sha256:" in image
+    assert container["resources"] == {
+        "limits": {"cpu": "1", "memory": str(512 << 20)}, "requests": {"cpu": "50m", "memory": str(64 << 20)},
+    }  # fmt: skip
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert (spec["restartPolicy"], spec["enableServiceLinks"]) == ("Never", False)
+    assert spec["automountServiceAccountToken"] is False
+    text = json.dumps(pod)
+    assert "token-of-ann" not in text
+    assert environment["JUPYTERHUB_API_TOKEN"] not in text
+    assert httpx.get(f"{servers.hub.url}/user/ann/api/status", trust_env=False).status_code == 403
+
+
+def test_stopping_a_server_removes_its_pod_and_its_secret(servers: Servers, image: str) -> None:
+    servers.hub.serve("bob", image, **OPTIONS)
+    assert [name.partition("/")[0] for name in servers.objects()] == ["pod", "secret"]
+    assert servers.hub.call("DELETE", "users/bob/server").status_code in (202, 204)
+    until(lambda: servers.objects() == [], "pod and Secret are gone", seconds=60)
+
+
+def test_a_pod_that_is_deleted_is_noticed_and_leaves_no_secret(servers: Servers, image: str) -> None:
+    servers.hub.serve("cleo", image, **OPTIONS)
+    servers.kubectl("delete", "pod", servers.pod()["metadata"]["name"], "--grace-period=0", "--force")
+    until(lambda: servers.hub.server("cleo") is None, "the hub has noticed")
+    until(lambda: servers.objects() == [], "its Secret is gone")
+
+
+def test_a_killed_hub_finds_its_pod_again(servers: Servers, image: str) -> None:
+    servers.hub.serve("dan", image, **OPTIONS)
+    before = servers.pod()["metadata"]["uid"]
+    servers.hub.kill_hub()
+    servers.hub.start_hub()
+    until(lambda: (servers.hub.server("dan") or {}).get("ready"), "the hub knows its server")
+    assert servers.pod()["metadata"]["uid"] == before
+    answer = httpx.get(f"{servers.hub.url}/user/dan/api/status?token=token-of-dan", trust_env=False)
+    assert answer.status_code == 200
+
+
+def test_what_a_hub_that_died_in_mid_start_made_goes_with_its_user(servers: Servers, image: str) -> None:
+    servers.messages("eve", image, "Started container", binder_request="silent")
+    assert len(servers.objects()) == 2
+    servers.hub.kill_hub()
+    servers.hub.start_hub()
+    servers.remove("eve")
+    until(lambda: servers.objects() == [], "pod and Secret are gone", seconds=60)
+
+
+def test_an_image_that_does_not_exist_is_told(servers: Servers) -> None:
+    told = servers.messages("fay", f"{REGISTRY}/nobody/nothing@sha256:{'0' * 64}", "ErrImagePull")
+    assert any("not found" in message for message in told), told
+    recorded("kubernetes-image-not-found", told)
+
+
+def test_a_pod_that_finds_no_room_is_told(servers: Servers, image: str) -> None:
+    told = servers.messages("gus", image, "nodes are available", bindery_resources={"memory_guarantee": 1 << 50})
+    recorded("kubernetes-unschedulable", told)
+
+
+def test_a_server_that_ends_at_once_fails_at_once_with_its_last_lines(servers: Servers, builder_image: str) -> None:
+    told = servers.messages("hal", builder_image, "exit status")
+    assert "The server ended with exit status 127 before it answered." in told[-1]
+    assert "The image has no jupyter-lab" in told[-1]
+    recorded("kubernetes-ended", told)
+
+
+def test_a_server_that_runs_out_of_memory_as_it_starts_is_said_so(servers: Servers, image: str) -> None:
+    told = servers.messages("ida", image, "exit status", bindery_resources={"memory_limit": 16 << 20})
+    assert "The server ended with exit status 137 (OOMKilled)" in told[-1]
+    recorded("kubernetes-out-of-memory", told)
+
+
+def test_a_quota_that_is_full_is_told_in_the_clusters_words(servers: Servers, image: str) -> None:
+    servers.kubectl("create", "quota", "few", "--hard=pods=0")
+    try:
+        told = servers.messages("jan", image, "exceeded quota")
+        assert told[-1].startswith("Spawn failed: Kubernetes refused the pod: pods ")
+        recorded("kubernetes-quota", told)
+    finally:
+        servers.kubectl("delete", "quota", "few")
+
+
+def test_a_port_that_never_opens_is_told_in_time(the_cluster: Cluster, servers: Servers, image: str) -> None:
+    config = Path(servers.hub.env["BINDERY_HUB_CONFIG_FILE"])
+    before = config.read_text()
+    config.write_text(f"{before}c.BinderKubeSpawner.answer_timeout_seconds = 3\n")
+    with contextlib.ExitStack() as stack:
+        stack.callback(servers.hub.start_hub)
+        stack.callback(servers.hub.kill_hub)
+        stack.callback(config.write_text, before)
+        servers.hub.kill_hub()
+        servers.hub.start_hub()
+        told = servers.messages("kim", image, "didn't respond", binder_request="silent")
+        assert "didn't respond in 3 seconds" in told[-1]
+        recorded("kubernetes-port-closed", told)
+        servers.remove("kim")
