@@ -63,6 +63,7 @@ ADVICE = {
     "hub_refused": "The detail has the hub's own words; look at `logs/hub.log` and at the launcher's token.",
     "hub_token_refused": "Give the launcher a token (`BINDERY_HUB_API_TOKEN`) of a hub service with the scopes that "
     "[the page on hubs](hubs.md) lists; the detail says what the hub misses.",
+    "resource_class_not_offered": "Ask for one of the classes that the detail lists, or for none.",
     "unknown_resource_class": "Define the class that the detail names in `BINDERY_RESOURCE_CLASSES`, or correct the "
     "repository's configuration.",
     "image_pull_failed": "Launch again: an image that is gone is built anew.",

@@ -62,6 +62,8 @@ GROUPS: Sequence[tuple[str, type[BaseSettings], str]] = (
 HUB = {
     "BINDERY_HUB_CONFIG_FILE": "A file of yours that the hub's configuration reads last: it may change everything.",
     "BINDERY_HUB_LISTEN_HOST": "Address that the hub itself listens on; empty: 127.0.0.1.",
+    "BINDERY_HUB_STOPS_SERVERS": "Whether servers end when the hub is told to end; else they go on, and it finds them "
+    "again.",
     "BINDERY_HUB_CONNECT_URL": "Where the proxy reaches the hub, if not where it listens.",
     "BINDERY_SERVERS_NETWORK": "The engine's network for servers in containers: "
     "[which](hubs.md#servers-in-containers).",

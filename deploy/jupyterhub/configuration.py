@@ -27,7 +27,7 @@ def hub(c: Any) -> None:
     c.JupyterHub.db_url = f"sqlite:///{state / 'jupyterhub.sqlite'}"
     c.JupyterHub.cookie_secret_file = str(state / "cookie_secret")
     # Proxy and servers outlive the hub: one that is killed and started again finds both.
-    c.JupyterHub.cleanup_servers = False
+    c.JupyterHub.cleanup_servers = os.environ.get("BINDERY_HUB_STOPS_SERVERS", "false") == "true"
     c.JupyterHub.cleanup_proxy = False
     # Nobody logs in; users are made by the launcher, and removed by it or by the culler.
     c.JupyterHub.authenticator_class = "null"

@@ -111,10 +111,18 @@ def plan_parts(
             after=("redis",),
         )
 
+    in_containers = settings.servers_by != "process"
+    # A kubeconfig is nobody's but the hub's here: the builder has a setting of its own for that.
+    kubeconfig = {}
+    if settings.servers_by == "kubernetes" and "KUBECONFIG" in environ:
+        kubeconfig["KUBECONFIG"] = environ["KUBECONFIG"]
     hub_environment = (
         base
+        | kubeconfig
         | ours
         | {
+            "BINDERY_SPAWNER": settings.servers_by,
+            "BINDERY_HUB_STOPS_SERVERS": str(in_containers).lower(),  # processes are ended by their records
             "BINDERY_DATA_DIR": str(settings.data_dir),
             "BINDERY_INSTALLATION_ID": installation.installation_id,
             "BINDERY_HUB_API_TOKEN": installation.hub_api_token,

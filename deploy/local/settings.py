@@ -6,6 +6,9 @@ from pathlib import Path
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+SPAWNERS = ("process", "docker", "kubernetes")
+"""What BINDERY_SPAWNER may be, as in `deploy/jupyterhub`."""
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 """The folder that holds `services/` and `deploy/`."""
 
@@ -24,6 +27,8 @@ class Settings(BaseSettings):
     data_dir: Path = Field(CHECKOUT / ".bindery", description="Where images, logs and launches are kept.")
     workers: PositiveInt = Field(1, description="How many builder workers run.")
     gateways: PositiveInt = Field(1, description="How many gateways run.")
+    executor: str = Field("process", description="Who runs the builds; the builder's setting, and here what it is for.")
+    spawner: str = Field("", description="Who runs the servers: process, docker or kubernetes; empty: as the executor.")
 
     ready_timeout_seconds: PositiveFloat = Field(60.0, description="How long all parts may take to be healthy.")
     stop_timeout_seconds: PositiveFloat = Field(10.0, description="How long a part may take to end before SIGKILL.")
@@ -66,6 +71,22 @@ class Settings(BaseSettings):
         if self.gateways > 1 and self.port + self.gateways - 1 > 65535:
             raise ValueError(f"BINDERY_GATEWAYS={self.gateways} from BINDERY_PORT={self.port} on passes port 65535")
         return self
+
+    @model_validator(mode="after")
+    def _servers_run_what_is_built(self) -> "Settings":
+        if self.servers_by not in SPAWNERS:
+            raise ValueError(f"BINDERY_SPAWNER is {self.servers_by!r}: set it to one of {', '.join(SPAWNERS)}")
+        if (self.executor == "process") != (self.servers_by == "process"):
+            raise ValueError(
+                f"BINDERY_SPAWNER={self.servers_by} can't start what BINDERY_EXECUTOR={self.executor} builds: "
+                "folders are started as processes, images in containers"
+            )
+        return self
+
+    @property
+    def servers_by(self) -> str:
+        """Who runs the servers: of the builder's own executors each has its spawner."""
+        return self.spawner or self.executor
 
     @property
     def ports(self) -> list[int]:

@@ -18,9 +18,13 @@ from deploy.local.running import AlreadyRunning, RunRecord, end_leftovers, lock,
 from deploy.local.settings import Refused, Settings
 from deploy.local.supervisor import GivenUp, Supervisor
 
-PURPOSE = (
+_AS_YOU = (
     "This is Bindery for your own machine: it runs what strangers' repositories say, as you, with your files in reach.",
     "Launch only what you trust. It listens on loopback only, for nobody else.",
+)
+_IN_CONTAINERS = (
+    "This is Bindery for your own machine: it builds and runs what strangers' repositories say, in containers.",
+    "It listens on loopback only, for nobody else.",
 )
 
 Plan = Callable[[Settings, Installation, httpx.AsyncClient, Mapping[str, str]], Sequence[Part]]
@@ -93,7 +97,8 @@ async def _announce_when_healthy(supervisor: Supervisor, settings: Settings, con
     began = time.monotonic()
     await supervisor.until_healthy()
     console.say(f"all parts are healthy after {time.monotonic() - began:.1f} s")
-    for line in (*PURPOSE, f"Bindery is ready: {settings.url}"):
+    purpose = _AS_YOU if settings.servers_by == "process" else _IN_CONTAINERS
+    for line in (*purpose, f"Bindery is ready: {settings.url}"):
         console.announce(line)
 
 

@@ -181,6 +181,7 @@ _KINDS = [
     ),
     ErrorKind("hub_refused", "JupyterHub refused to start the server", 502, "launching", Mover.OPERATOR),
     ErrorKind("hub_token_refused", "JupyterHub does not accept our token", 502, "launching", Mover.OPERATOR),
+    ErrorKind("resource_class_not_offered", "No launch may ask for that resource class", 422, "launching", Mover.USER),
     ErrorKind("unknown_resource_class", "There is no such resource class", 422, "launching", Mover.OPERATOR),
     ErrorKind("image_pull_failed", "The image can't be pulled", 502, "launching", Mover.OPERATOR, can_retry=True),
     ErrorKind("image_pull_denied", "The cluster may not pull the image", 502, "launching", Mover.OPERATOR),

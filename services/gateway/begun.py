@@ -20,8 +20,8 @@ SETTLE_SECONDS = 10.0
 class Begun:
     """The calls of one launch. One that is under way goes on when the launch's story is cancelled: see `take_back`."""
 
-    def __init__(self, stages: Stages) -> None:
-        self._stages = stages
+    def __init__(self, stages: Stages, resource_class: str | None = None) -> None:
+        self._stages, self._resource_class = stages, resource_class
         self._under_way: set[asyncio.Task[Any]] = set()
         self._build: BuildRequest | None = None
         self._build_id: str | None = None
@@ -42,7 +42,7 @@ class Begun:
 
     async def build(self, request: BuildRequest, on_away: OnAway | None = None) -> Build:
         """Ask for a build, and remember that; not where no server of it could be started. Raises `BinderyError`."""
-        await self._stages.check_seat(request.repo)
+        await self._stages.check_seat(request.repo, self._resource_class)
         self._build, self._build_id = request, None
 
         async def ask() -> Build:

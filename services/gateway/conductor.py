@@ -50,7 +50,7 @@ class Conductor:
     ) -> None:
         self._stage, self._stages, self._settings = stage, stages, settings
         self._claimed, self.launch, self._known = claimed, launch, known
-        self.begun = Begun(stages)
+        self.begun = Begun(stages, launch.options.resource_class)
         self._has_built = False
         self.server: Server | None = None
         """The server when it is ready, as its record has it; None where only the record can tell."""
@@ -131,7 +131,7 @@ class Conductor:
         """Start the server and wait until it is ready. False when its image is gone, the first time."""
         request = ServerRequest(
             launch_ref=self.launch.launch_ref, attempt=int(self.launch.rebuilt), repo=repo,
-            image=image.image, digest=image.digest,
+            image=image.image, digest=image.digest, resource_class=self.launch.options.resource_class,
             launch_host=self.launch.launch_host, client_ip=self.launch.client_ip,
         )  # fmt: skip
         server = await self.begun.start_server(request)

@@ -92,13 +92,14 @@ class Stages:
         reply = await self._patiently(lambda: self.launcher.call("POST", "/servers", content=body))
         return Server.model_validate_json(reply.content)
 
-    async def check_seat(self, repo: ResolvedRepo) -> None:
+    async def check_seat(self, repo: ResolvedRepo, resource_class: str | None = None) -> None:
         """Raise `BinderyError` where a server of a repository would get neither a seat nor a place in the queue.
 
         A launcher that is away is not waited for: it is well, perhaps, by the time that something is built.
         """
         try:
-            await self.launcher.call("POST", "/seats/check", content=repo.model_dump_json(exclude_none=True))
+            content, params = repo.model_dump_json(exclude_none=True), {"resource_class": resource_class or ""}
+            await self.launcher.call("POST", "/seats/check", content=content, params=params)
         except BinderyError as error:
             if error.code not in AWAY:
                 raise

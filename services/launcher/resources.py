@@ -35,11 +35,12 @@ class ResourceClass(BaseModel):
     cpu_limit: float | None = Field(None, gt=0)
     gpus: int | None = Field(None, ge=0)
     cost: int = Field(1, ge=1, description="Seats that a server of this class takes of the total.")
+    is_offered: bool = Field(False, description="Whether a launch may ask for it; else only the operator gives it.")
 
     @property
     def for_spawner(self) -> dict[str, int | float]:
         """What the spawner is told, as `user_options.bindery_resources`: bytes, cores and whole GPUs."""
-        return self.model_dump(exclude_none=True, exclude={"cost"})
+        return self.model_dump(exclude_none=True, exclude={"cost", "is_offered"})
 
 
 class ResourceClasses(BaseModel):
@@ -59,6 +60,21 @@ class ResourceClasses(BaseModel):
                 "unknown_resource_class", f"There is no resource class {name!r}; there are: {there_are}."
             )
         return name
+
+    def chosen(self, repo: ResolvedRepo, asked: str | None) -> ResolvedRepo:
+        """`repo` with the class that its launch asks for, if it does.
+
+        Raises `BinderyError`: `resource_class_not_offered`, or `unknown_resource_class` for the repository's own.
+        """
+        if asked and asked != repo.resource_class:
+            if asked not in (offered := sorted(name for name, found in self.classes.items() if found.is_offered)):
+                raise BinderyError(
+                    "resource_class_not_offered",
+                    f"A launch can't ask for the resource class {asked!r}; on offer: {', '.join(offered) or 'none'}.",
+                )
+            repo = repo.updated(resource_class=asked)
+        self.name_for(repo)
+        return repo
 
     def cost(self, name: str) -> int:
         """How many seats a server of a class takes; 1 where the class is not known any more."""

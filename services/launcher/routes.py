@@ -29,9 +29,9 @@ async def create_server(asked: ServerRequest, servers: TheServers, response: Res
 
 
 @router.post("/seats/check", status_code=status.HTTP_204_NO_CONTENT)
-async def check_seat(repo: ResolvedRepo, servers: TheServers) -> None:
+async def check_seat(repo: ResolvedRepo, servers: TheServers, resource_class: str | None = None) -> None:
     """Whether a launch of a repository would get a seat, or a place in the queue for one. It takes neither."""
-    await servers.check(repo)
+    await servers.check(repo, resource_class)
 
 
 @router.get("/servers/{server_id}")

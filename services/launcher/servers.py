@@ -53,7 +53,7 @@ class Servers:
         """
         if self.member is None:
             raise BinderyError("launcher_unavailable")
-        self._classes.name_for(request.repo)
+        request = request.updated(repo=self._classes.chosen(request.repo, request.resource_class))
         user = self.user_for(request.repo.repo_url, request.launch_ref, request.attempt)
         server_id = Server.identity(self._hub.hub_id, user, "")
         if server_id in self.cancels:  # it is starting here; if Redis was emptied, its record must not be another's
@@ -144,9 +144,9 @@ class Servers:
             **self._classes.for_spawner(repo),
         }
 
-    async def check(self, repo: ResolvedRepo) -> None:
+    async def check(self, repo: ResolvedRepo, resource_class: str | None) -> None:
         """Raise `BinderyError` where a launch of `repo` would have no chance of a seat: before anything is built."""
-        await self._seats.check(repo)
+        await self._seats.check(self._classes.chosen(repo, resource_class))
 
     async def read(self, server_id: str) -> Server:
         """A server by its id. Raises `BinderyError("not_found")`."""

@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import unquote
 
 from prometheus_client import Counter, Histogram
@@ -39,9 +39,13 @@ class Resolving:
         self._timeout_seconds = settings.resolve_timeout_seconds
         self._banned = _compiled(settings.banned_specs)
         self._allowed = _compiled(settings.allowed_specs)
-        judged = json.dumps([settings.banned_specs, settings.allowed_specs], sort_keys=True)
-        self.policy = hashlib.sha256(judged.encode()).hexdigest()[:12]
-        """Names the bans and allowances in force."""
+        self._configs = {
+            prefix: [(re.compile(item.pattern, re.IGNORECASE), item.config) for item in items]
+            for prefix, items in settings.spec_config.items()
+        }
+        judged = settings.model_dump(mode="json", include={"banned_specs", "allowed_specs", "spec_config"})
+        self.policy = hashlib.sha256(json.dumps(judged, sort_keys=True).encode()).hexdigest()[:12]
+        """Names the bans, the allowances and the configuration of repositories that are in force."""
         self._flights: SingleFlight[ResolvedRepo] = SingleFlight()
 
     async def resolve(self, spec: Spec) -> ResolvedRepo:
@@ -76,8 +80,19 @@ class Resolving:
                 raise BinderyError(
                     "provider_unavailable", f"Resolving {spec} took over {self._timeout_seconds:g} s."
                 ) from error
-        self._check_bans(Spec(provider=spec.provider, spec=repo.resolved_spec), spec)
+        resolved = Spec(provider=spec.provider, spec=repo.resolved_spec)
+        self._check_bans(resolved, spec)
+        repo = self._configured(repo, (spec, *provider.also_known_as(spec.spec), resolved))
         await self._keep(repo)
+        return repo
+
+    def _configured(self, repo: ResolvedRepo, names: Iterable[Spec]) -> ResolvedRepo:
+        """`repo` with what is configured for it under any of its names, as BinderHub's `spec_config` is merged."""
+        known = list(dict.fromkeys(names))
+        for prefix in ("*", *dict.fromkeys(name.provider for name in known)):
+            for pattern, config in self._configs.get(prefix, []):
+                if any(pattern.match(name.spec) for name in known if prefix in {"*", name.provider}):
+                    repo = repo.updated(**config.model_dump(exclude_none=True))
         return repo
 
     async def _keep(self, repo: ResolvedRepo) -> None:

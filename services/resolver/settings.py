@@ -1,8 +1,37 @@
 """The resolver's settings."""
 
-from pydantic import Field, SecretStr, field_validator
+import re
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from services.common.settings import ServiceSettings
+
+
+class RepoConfig(BaseModel):
+    """What the launches of some repositories get. What it leaves out, an earlier one or the launcher's settings say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    quota: int | None = Field(None, ge=-1, description="Servers of such a repository at once; -1: no limit, 0: none.")
+    resource_class: str | None = Field(None, min_length=1, max_length=64)
+
+
+class SpecConfig(BaseModel):
+    """Which repositories, by a regular expression that their spec matches from its start, and what they get."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pattern: str
+    config: RepoConfig
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        return pattern
 
 
 class ResolverSettings(ServiceSettings):
@@ -16,6 +45,11 @@ class ResolverSettings(ServiceSettings):
     allowed_specs: dict[str, list[str]] = Field(
         default_factory=dict,
         description="Regular expressions by provider prefix, or `*` for all: where there are any, one must match.",
+    )
+    spec_config: dict[str, list[SpecConfig]] = Field(
+        default_factory=dict,
+        description="By provider prefix, or `*` for all, a list of `pattern` (a regular expression) and `config`: "
+        "`quota` and `resource_class` of what it matches from its start. The last that says something counts.",
     )
     not_found_cache_seconds: float = Field(10.0, description="How long a missing repository or ref is remembered.")
     ref_cache_entries: int = Field(1024, description="How many answers are kept to be revalidated by their ETag.")

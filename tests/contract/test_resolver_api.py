@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
 from services.resolver import providers
 from services.resolver.providers.base import Provider
@@ -145,6 +146,42 @@ async def test_where_specs_are_allowed_the_others_are_not(forge: Forge) -> None:
         assert (await resolver.problem("gh", "other/repo/HEAD")).code == "banned"
         assert (await resolver.problem("gh", "good/repo/secret")).code == "banned"
         assert (await resolver.problem("git", "https%3A%2F%2Fexample.org/HEAD")).code == "banned"
+
+
+async def test_a_repository_gets_what_is_configured_for_it_under_any_of_its_names(forge: Forge) -> None:
+    forge.create_repo("course", "week1", {"a": "1"})
+    forge.create_repo("other", "repo", {"a": "1"})
+    configured = {
+        "*": [{"pattern": ".*", "config": {"quota": 10, "resource_class": "small"}}],
+        "gh": [
+            {"pattern": "course/", "config": {"quota": 300}},
+            {"pattern": "COURSE/week1/", "config": {"resource_class": "large"}},
+        ],
+    }
+    by_git = quote(f"{forge.url}/course/week1", safe="")
+    async with running_resolver(forge, spec_config=configured) as resolver:
+        for provider, spec in [("gh", "course/week1/HEAD"), ("git", f"{by_git}/HEAD")]:
+            repo = await resolver.repo(provider, spec)
+            assert (repo.quota, repo.resource_class) == (300, "large")
+        repo = await resolver.repo("gh", "other/repo/HEAD")
+        assert (repo.quota, repo.resource_class) == (10, "small")
+    async with running_resolver(forge) as resolver:
+        repo = await resolver.repo("gh", "course/week1/HEAD")
+        assert (repo.quota, repo.resource_class) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"pattern": "(", "config": {}},
+        {"pattern": "a", "config": {"quota": -2}},
+        {"pattern": "a", "config": {"qouta": 2}},
+        {"pattern": "a"},
+    ],
+)
+def test_a_configuration_that_makes_no_sense_is_refused_at_start(item: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        ResolverSettings.model_validate({"spec_config": {"gh": [item]}})
 
 
 class Shelf(Git):

@@ -76,7 +76,7 @@ class FakeStages:
         await self._replied("build")
         return build
 
-    async def check_seat(self, _repo: ResolvedRepo) -> None:
+    async def check_seat(self, _repo: ResolvedRepo, _resource_class: str | None = None) -> None:
         if self.no_seat:
             raise self.no_seat
 
@@ -84,7 +84,7 @@ class FakeStages:
         await self._called("leave", build_id, "stop" if stop else "")
 
     async def start_server(self, request: ServerRequest) -> Server:
-        await self._called("start")
+        await self._called("start", *filter(None, [request.resource_class]))
         user = f"user-{request.launch_ref}"
         server = Server(
             server_id=Server.identity("hub", user, ""), hub_id="hub", user=user, server_name="",

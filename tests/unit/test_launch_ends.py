@@ -37,6 +37,15 @@ async def test_a_build_that_is_always_cancelled_is_not_asked_for_forever(valkey:
         assert error.code == "build_lost"
 
 
+async def test_a_launch_asks_for_the_resource_class_that_it_was_begun_with(valkey: Valkey, redis: object) -> None:
+    async with open_gateway(valkey) as gateway:
+        launch = await gateway.begin(resource_class="large")
+        await gateway.until_build(1)
+        await gateway.stages.end_build(BuildState.BUILT)
+        await gateway.reaches(launch, LaunchState.LAUNCHING)
+        assert "start large" in gateway.stages.calls
+
+
 async def test_cancelled_while_a_build_is_asked_for(valkey: Valkey, redis: object) -> None:
     async with open_gateway(valkey) as gateway:
         reply = gateway.stages.hold["build"] = asyncio.Event()

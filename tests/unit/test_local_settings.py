@@ -42,6 +42,49 @@ def test_what_makes_no_sense_is_refused_in_one_line(
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("executor", "spawner", "servers_by"),
+    [
+        ("process", "", "process"),
+        ("docker", "", "docker"),
+        ("kubernetes", "", "kubernetes"),
+        ("docker", "kubernetes", "kubernetes"),
+        ("somebody-elses", "docker", "docker"),
+    ],
+)
+def test_servers_are_run_by_what_can_start_the_images(executor: str, spawner: str, servers_by: str) -> None:
+    assert Settings(executor=executor, spawner=spawner).servers_by == servers_by
+
+
+@pytest.mark.parametrize(
+    ("executor", "spawner", "message"),
+    [
+        ("process", "docker", "BINDERY_SPAWNER=docker can't start what BINDERY_EXECUTOR=process builds"),
+        ("docker", "process", "BINDERY_SPAWNER=process can't start what BINDERY_EXECUTOR=docker builds"),
+        ("docker", "podman", "BINDERY_SPAWNER is 'podman': set it to one of process, docker, kubernetes"),
+        ("somebody-elses", "", "BINDERY_SPAWNER is 'somebody-elses': set it to one of"),
+    ],
+)
+def test_a_spawner_that_could_start_nothing_is_refused(
+    monkeypatch: pytest.MonkeyPatch, executor: str, spawner: str, message: str
+) -> None:
+    monkeypatch.setenv("BINDERY_EXECUTOR", executor)
+    monkeypatch.setenv("BINDERY_SPAWNER", spawner)
+    with pytest.raises(Refused) as refused:
+        read_settings()
+    assert str(refused.value).startswith(message)
+
+
+def test_only_the_hub_gets_a_kubeconfig_and_only_where_it_starts_pods(tmp_path: Path) -> None:
+    environ = {"KUBECONFIG": "/k"}
+    for executor, told in (("kubernetes", {"hub"}), ("process", set())):
+        settings = Settings(data_dir=tmp_path, executor=executor)
+        parts = plan_parts(settings, open_installation(tmp_path), httpx.AsyncClient(), environ)
+        assert {part.name for part in parts if "KUBECONFIG" in part.environment} == told
+        hub = next(part for part in parts if part.name == "hub").environment
+        assert (hub["BINDERY_SPAWNER"], hub["BINDERY_HUB_STOPS_SERVERS"]) == (executor, str(bool(told)).lower())
+
+
 def test_an_installation_is_made_once_and_kept_secret(tmp_path: Path) -> None:
     made = open_installation(tmp_path / "data")
     assert len(made.installation_id) == 12

@@ -29,7 +29,8 @@ class ServerState(OpenEnum):
 class ServerRequest(Contract):
     """The body of `POST /servers`: which image to start, and for which launch.
 
-    `attempt` tells the second start of one launch (after its image was built again) from the first.
+    `attempt` tells the second start of one launch (after its image was built again) from the first; `resource_class`
+    is what the launch itself asks for.
     """
 
     launch_ref: str
@@ -37,6 +38,7 @@ class ServerRequest(Contract):
     repo: ResolvedRepo
     image: str
     digest: str | None = None
+    resource_class: str | None = None
     launch_host: str = ""
     client_ip: str = ""
 

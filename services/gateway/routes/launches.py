@@ -24,7 +24,7 @@ class LaunchRequest(Spec):
     """The body of `POST /api/v1/launches`."""
 
     path: str = Field("", max_length=4096, description="What to open in the server, below its address.")
-    resource_class: str | None = Field(None, max_length=64)
+    resource_class: str | None = Field(None, max_length=64, description="One of the classes that are on offer.")
     detached: bool = Field(False, description="Goes on with nobody watching.")
     rebuild: str | None = Field(None, max_length=64, description="The failed build to begin again.")
 
