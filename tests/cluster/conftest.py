@@ -52,6 +52,21 @@ def namespace(the_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[
         yield found
 
 
+def pushed(engine: Engine, image: str) -> str:
+    """An image of the engine as the cluster pulls it: by its digest."""
+    name = f"{REGISTRY}/{image}"
+    engine.docker("tag", image, name)
+    engine.docker("push", "--quiet", name, seconds=300)
+    digests = json.loads(engine.docker("inspect", "--format", "{{json .RepoDigests}}", name))
+    return next(str(one) for one in digests if one.startswith(f"{REGISTRY}/"))
+
+
+@pytest.fixture(scope="session")
+def image(the_engine: Engine) -> str:
+    """A Jupyter server's image, where the cluster can pull it."""
+    return pushed(the_engine, the_engine.jupyter)
+
+
 @pytest.fixture
 def forge(tmp_path: Path, the_cluster: Cluster) -> Iterator[Forge]:
     """A git server that pods reach."""
@@ -72,7 +87,7 @@ def start(
         def begin(**settings: object) -> Builders:
             given = {
                 "executor": "kubernetes",
-                "kubernetes_config": namespace.builder_kubeconfig(tmp_path),
+                "kubernetes_config": namespace.kubeconfig(tmp_path),
                 "kubernetes_docker_host": the_engine.host,
                 "builder_image": builder_image,
                 "image_prefix": f"{REGISTRY}/{namespace.name}/",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.cluster.conftest import Start
 from tests.support.builders import OPERATOR, TOKEN
-from tests.support.cluster import MANIFEST, Cluster, Namespace
+from tests.support.cluster import BUILDS, Cluster, Namespace
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "builders.md").read_text()
@@ -27,7 +27,7 @@ def test_the_commands_of_the_page_do_what_it_says(
     made = f"{namespace.name}-made"
     folder = tmp_path / "deploy" / "kubernetes"
     folder.mkdir(parents=True)
-    (folder / "builder.yaml").write_text(MANIFEST.read_text().replace("bindery-builds", made))
+    (folder / "builder.yaml").write_text(BUILDS.manifest.read_text().replace("bindery-builds", made))
     (tmp_path / "config.json").write_text("{}")
     environ = {
         **os.environ, "KUBECONFIG": str(the_cluster.kubeconfig), "BUILD": build_id, "BUILDER": builders.api.url,

@@ -9,15 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 
 from deploy.jupyterhub.marks import installation_label
-from tests.support.cluster import CHECKOUT, Cluster
-from tests.support.engine import REGISTRY, Engine
+from tests.support.cluster import CHECKOUT, SERVERS, Cluster, Namespace
+from tests.support.engine import REGISTRY
 from tests.support.hub import HubStack, until
 from tests.support.kernels import kernel
 
-MANIFEST = CHECKOUT / "deploy" / "kubernetes" / "hub.yaml"
 RECORDED = CHECKOUT / "tests" / "support" / "spawner_messages"
 OPTIONS = {
     "repo_url": "https://example.org/{team}/r",
@@ -32,8 +30,8 @@ OPTIONS = {
 class Servers:
     """A namespace of its own, and the hub that starts pods there with the rights of deploy/kubernetes/hub.yaml."""
 
-    def __init__(self, cluster: Cluster, name: str, folder: Path) -> None:
-        self.cluster, self.name = cluster, name
+    def __init__(self, namespace: Namespace, folder: Path) -> None:
+        self.cluster, self.kubectl = namespace.cluster, namespace.kubectl
         config = folder / "own.py"
         # A server that runs and serves nobody, for the one test that asks for it.
         config.write_text(
@@ -46,24 +44,11 @@ class Servers:
         self.hub = HubStack(
             folder / "hub",
             BINDERY_SPAWNER="kubernetes",
-            BINDERY_SERVERS_NAMESPACE=name,
-            BINDERY_HUB_LISTEN_HOST=cluster.host,
+            BINDERY_SERVERS_NAMESPACE=namespace.name,
+            BINDERY_HUB_LISTEN_HOST=self.cluster.host,
             BINDERY_HUB_CONFIG_FILE=str(config),
-            KUBECONFIG=str(self._kubeconfig(folder)),
+            KUBECONFIG=str(namespace.kubeconfig(folder)),
         )
-
-    def _kubeconfig(self, folder: Path) -> Path:
-        admin = yaml.safe_load(self.cluster.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "yaml"))
-        token = self.kubectl("create", "token", "bindery-hub", "--duration=24h").strip()
-        admin["users"] = [{"name": "hub", "user": {"token": token}}]
-        admin["contexts"][0]["context"] |= {"user": "hub", "namespace": self.name}
-        path = folder / "hub.kubeconfig"
-        path.write_text(yaml.safe_dump(admin))
-        path.chmod(0o600)
-        return path
-
-    def kubectl(self, *arguments: str) -> str:
-        return self.cluster.kubectl("-n", self.name, *arguments)
 
     def objects(self) -> list[str]:
         """The names of all pods and Secrets."""
@@ -95,22 +80,13 @@ class Servers:
 
 @pytest.fixture(scope="module")
 def servers(the_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    name = f"bindery-servers-{os.getpid()}"
-    the_cluster.kubectl("create", "namespace", name)
-    try:
-        the_cluster.kubectl("apply", "-f", "-", given=MANIFEST.read_text().replace("bindery-servers", name))
-        until(
-            lambda: the_cluster.kubectl("-n", name, "get", "serviceaccount", "default", "-o", "name", is_checked=False),
-            "the namespace has its default service account",
-        )
-        found = Servers(the_cluster, name, tmp_path_factory.mktemp("kubespawner"))
+    with the_cluster.namespace(f"bindery-servers-{os.getpid()}", SERVERS) as namespace:
+        found = Servers(namespace, tmp_path_factory.mktemp("kubespawner"))
         try:
             found.hub.start()
             yield found
         finally:
             found.hub.stop()
-    finally:
-        the_cluster.kubectl("delete", "namespace", name, "--wait=false", is_checked=False)
 
 
 @pytest.fixture(autouse=True)
@@ -120,20 +96,6 @@ def nothing_is_left(servers: Servers) -> Iterator[None]:
     for user in servers.hub.call("GET", "users").json():
         servers.remove(user["name"])
     until(lambda: servers.objects() == [], "no pod and no Secret is left", seconds=60)
-
-
-def pushed(engine: Engine, image: str) -> str:
-    """An image of the engine as the cluster pulls it: by its digest."""
-    name = f"{REGISTRY}/{image}"
-    engine.docker("tag", image, name)
-    engine.docker("push", "--quiet", name, seconds=300)
-    digests = json.loads(engine.docker("inspect", "--format", "{{json .RepoDigests}}", name))
-    return next(str(one) for one in digests if one.startswith(f"{REGISTRY}/"))
-
-
-@pytest.fixture(scope="module")
-def image(the_engine: Engine) -> str:
-    return pushed(the_engine, the_engine.jupyter)
 
 
 def recorded(name: str, told: list[str]) -> None:
@@ -248,7 +210,7 @@ def test_a_quota_that_is_full_is_told_in_the_clusters_words(servers: Servers, im
         servers.kubectl("delete", "quota", "few")
 
 
-def test_a_port_that_never_opens_is_told_in_time(the_cluster: Cluster, servers: Servers, image: str) -> None:
+def test_a_port_that_never_opens_is_told_in_time(servers: Servers, image: str) -> None:
     config = Path(servers.hub.env["BINDERY_HUB_CONFIG_FILE"])
     before = config.read_text()
     config.write_text(f"{before}c.BinderKubeSpawner.answer_timeout_seconds = 3\n")

@@ -95,7 +95,7 @@ def _start(stack: ExitStack, folder: Path) -> Builders:
         running_builders(
             folder,
             executor="kubernetes",
-            kubernetes_config=namespace.builder_kubeconfig(folder),
+            kubernetes_config=namespace.kubeconfig(folder),
             kubernetes_command=json.dumps(["python3", "-c", NOOP.read_text()]),
             kubernetes_docker_host="",
             builder_image=image,

@@ -33,12 +33,25 @@ RUN = HOME / "run"
 PIDS = RUN / "pid"
 HOST = "10.243.0.254"
 """This machine, as the pods of its own cluster see it."""
-MANIFEST = CHECKOUT / "deploy" / "kubernetes" / "builder.yaml"
+MANIFESTS = CHECKOUT / "deploy" / "kubernetes"
 _BUILD_SECONDS, _UP_SECONDS = 3000, 240
 
 
 class NoClusterError(Exception):
     """There is no cluster and none can be started; the message says in one line what is missing."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a namespace is for: the manifest for it, the name that it has there, and the account that works in it."""
+
+    manifest: Path
+    namespace: str
+    account: str
+
+
+BUILDS = Kind(MANIFESTS / "builder.yaml", "bindery-builds", "bindery-builder")
+SERVERS = Kind(MANIFESTS / "hub.yaml", "bindery-servers", "bindery-hub")
 
 
 @dataclass(frozen=True)
@@ -60,13 +73,13 @@ class Cluster:
         return done.stdout
 
     @contextlib.contextmanager
-    def namespace(self, name: str) -> Iterator["Namespace"]:
-        """A namespace with what builders need of it, as deploy/kubernetes/builder.yaml says; it goes at the end."""
+    def namespace(self, name: str, kind: Kind = BUILDS) -> Iterator["Namespace"]:
+        """A namespace with what its manifest in deploy/kubernetes gives to who works there; it goes at the end."""
         self.kubectl("create", "namespace", name)
         try:
-            self.kubectl("apply", "-f", "-", given=MANIFEST.read_text().replace("bindery-builds", name))
+            self.kubectl("apply", "-f", "-", given=kind.manifest.read_text().replace(kind.namespace, name))
             eventually(lambda: self._has_account(name), f"the namespace {name} has its default service account")
-            yield Namespace(self, name)
+            yield Namespace(self, name, kind.account)
         finally:
             self.kubectl("delete", "namespace", name, "--wait=false", is_checked=False)
 
@@ -115,10 +128,11 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Namespace:
-    """A namespace of a test's own."""
+    """A namespace of a test's own; `account` is who works there."""
 
     cluster: Cluster
     name: str
+    account: str
 
     def kubectl(self, *arguments: str, given: str = "", is_checked: bool = True) -> str:
         """What a kubectl command in this namespace prints."""
@@ -135,12 +149,18 @@ class Namespace:
         """Kind and name of the objects of builds."""
         return sorted(f"{one['kind']}/{one['metadata']['name']}" for one in self.objects(*kinds, build_id=build_id))
 
-    def builder_kubeconfig(self, folder: Path) -> Path:
-        """A kubeconfig with the rights of deploy/kubernetes/builder.yaml, and no others."""
+    def everything(self) -> frozenset[str]:
+        """Kind and name of all that there is, but for events: the cluster's own log, which expires."""
+        kinds = self.cluster.kubectl("api-resources", "--verbs=list", "--namespaced", "-o", "name").split()
+        listed = ",".join(kind for kind in kinds if not kind.startswith("events"))
+        return frozenset(self.kubectl("get", listed, "-o", "name").split())
+
+    def kubeconfig(self, folder: Path) -> Path:
+        """A kubeconfig with the rights that the manifest gives to who works here, and no others."""
         admin = yaml.safe_load(self.cluster.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "yaml"))
-        token = self.kubectl("create", "token", "bindery-builder", "--duration=24h").strip()
-        admin["users"] = [{"name": "builder", "user": {"token": token}}]
-        admin["contexts"][0]["context"] |= {"user": "builder", "namespace": self.name}
+        token = self.kubectl("create", "token", self.account, "--duration=24h").strip()
+        admin["users"] = [{"name": self.account, "user": {"token": token}}]
+        admin["contexts"][0]["context"] |= {"user": self.account, "namespace": self.name}
         path = folder / f"{self.name}.kubeconfig"
         path.write_text(yaml.safe_dump(admin))
         path.chmod(0o600)

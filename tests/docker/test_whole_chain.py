@@ -1,0 +1,158 @@
+"""From a link to a kernel in a container, and back to nothing: executor and spawner are those of one Docker engine."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.jupyterhub.marks import installation_label
+from tests.docker.conftest import start_stack
+from tests.support.chain import FALLEN, GREEDY, SILENT, run_notebook, with_jupyter, with_notebook
+from tests.support.engine import Engine
+from tests.support.faults import until_gone
+from tests.support.forge import Forge
+from tests.support.listing import Listing, delete_hub_user, family_of, keys_of, until_back_to
+from tests.support.registry import Registry
+from tests.support.stack import Stack, eventually
+
+CLASSES = {"tiny": {"memory_limit": "96M", "is_offered": True}}
+QUICK: dict[str, object] = {
+    "resource_classes": json.dumps(CLASSES),
+    "server_start_timeout_seconds": 15,
+    "cull_every_seconds": 1,
+    "idle_timeout_seconds": 10,
+    "server_poll_seconds": 1,
+    "reap_interval_seconds": 1,
+    "finished_stream_seconds": 1,
+}
+
+
+def objects(docker: Engine) -> frozenset[str]:
+    """Every container, volume and network of the engine."""
+    containers = docker.docker("ps", "--all", "--format", "container {{.ID}} {{.Names}}")
+    volumes = docker.docker("volume", "ls", "--format", "volume {{.Name}}")
+    networks = docker.docker("network", "ls", "--format", "network {{.ID}} {{.Name}}")
+    return frozenset(f"{containers}{volumes}{networks}".splitlines())
+
+
+@pytest.fixture(scope="module")
+def stack(docker: Engine, registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("chain")
+    stack = start_stack(folder, docker, f"{registry.address}/chain/", **QUICK)
+    try:
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(docker: Engine, stack: Stack) -> Iterator[None]:
+    """Each test begins and ends with the same containers, volumes, networks, users, seats and queue entries."""
+    before, there = Listing.of(stack), objects(docker)
+    yield
+    for user in stack.hub_users():
+        delete_hub_user(stack, user)
+    until_gone(lambda: objects(docker) ^ there, "the engine is as it was", 60)
+    until_back_to(stack, before)
+
+
+def test_from_a_link_to_a_kernel_in_a_container_and_back_to_nothing(stack: Stack, docker: Engine, forge: Forge) -> None:
+    before, there = Listing.of(stack), objects(docker)
+    repository = with_notebook(forge, "first", docker.jupyter)
+    launched = repository.launch(stack, path="index.ipynb")
+    view = run_notebook(launched, repository)
+    build = launched.build
+
+    installation = installation_label(stack.installation["installation_id"])
+    [name] = docker.docker(
+        "ps", "--filter", f"label=bindery/installation={installation}", "--format", "{{.ID}}"
+    ).split()
+    [container] = json.loads(docker.docker("inspect", name))
+    assert container["Config"]["Image"] == f"{build['image'].rpartition(':')[0]}@{build['digest']}"
+    assert container["Config"]["Labels"]["bindery/repo-url"] == repository.url
+    assert container["Config"]["Labels"]["bindery/ref"] == repository.sha
+    assert container["HostConfig"]["SecurityOpt"] == ["no-new-privileges"]
+    assert view["launch_id"] not in json.dumps(container)
+    assert view["token"] not in json.dumps(container["Args"])
+
+    again = repository.launch(stack)
+    assert again.ended()["build_id"] == view["build_id"]
+    eventually(lambda: not stack.hub_users(), "the culler removes both servers", 120)
+    until_gone(lambda: objects(docker) ^ there, "the engine is as it was", 60)
+    until_back_to(stack, before)
+    assert {family_of(key).nature for key in keys_of(stack)} <= {"work", "cache", "record"}
+
+
+@pytest.mark.parametrize(
+    ("name", "script", "resource_class", "code", "words"),
+    [
+        ("fallen", FALLEN, None, "server_start_failed", "exit status 3 before it answered. The last lines of its log:"),
+        ("greedy", GREEDY, "tiny", "server_out_of_memory", "exit status 137 (OOMKilled)"),
+        ("silent", SILENT, None, "server_port_closed", "didn't respond in 15 seconds"),
+    ],
+)
+def test_a_server_that_does_not_come_up_fails_with_a_code_of_its_own(
+    stack: Stack,
+    docker: Engine,
+    forge: Forge,
+    name: str,
+    script: str,
+    resource_class: str | None,
+    code: str,
+    words: str,
+) -> None:
+    launched = with_jupyter(forge, name, docker.jupyter, script).launch(stack, resource_class=resource_class)
+    launched.stream.outcome(240)
+    problem = launched.problem()
+    assert problem["code"] == code
+    assert words in problem["detail"]
+
+
+def test_an_image_that_has_gone_from_engine_and_registry_is_built_again_within_the_launch(
+    stack: Stack, docker: Engine, forge: Forge, registry: Registry
+) -> None:
+    repository = with_notebook(forge, "gone", docker.jupyter)
+    first = repository.launch(stack)
+    run_notebook(first, repository)
+    for user in stack.hub_users():
+        delete_hub_user(stack, user)
+    eventually(lambda: not stack.hub_users(), "its server has ended")
+    build = first.build
+    path = f"/v2/{build['image'].partition('/')[2].rpartition(':')[0]}/manifests/{build['digest']}"
+    assert registry.call("DELETE", path).status == 202
+    docker.docker("rmi", "--force", *images_of(docker, build["image"].rpartition(":")[0]))
+
+    second = repository.launch(stack)
+    assert run_notebook(second, repository)["build_id"] != build["build_id"]
+
+
+def images_of(docker: Engine, name: str) -> list[str]:
+    """The ids of the images that have a name."""
+    return sorted(set(docker.docker("images", "--quiet", name).split()))
+
+
+def test_a_hub_that_is_killed_finds_its_containers_again(stack: Stack, docker: Engine, forge: Forge) -> None:
+    repository = with_notebook(forge, "killed", docker.jupyter)
+    view = run_notebook(repository.launch(stack), repository)
+    containers = objects(docker)
+    pid = stack.kill("hub")
+    stack.until_replaced("hub", pid)
+    eventually(lambda: stack.client.get(f"{stack.url}/health").status_code == 200, "all is well")
+    assert stack.client.get(f"{view['url']}api", params={"token": view["token"]}).json()["version"]
+    assert objects(docker) == containers
+
+
+def test_without_a_registry_servers_start_from_the_engines_own_images_and_end_with_everything(
+    docker: Engine, forge: Forge, tmp_path: Path
+) -> None:
+    there = objects(docker)
+    repository = with_notebook(forge, "local", docker.jupyter)
+    stack = start_stack(tmp_path, docker, "local/chain-", build_push="false", **QUICK)
+    try:
+        run_notebook(repository.launch(stack), repository)
+        assert objects(docker) != there
+    finally:
+        stack.stop()
+    assert objects(docker) == there
+    assert "in containers" in stack.log()

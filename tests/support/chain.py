@@ -1,0 +1,71 @@
+"""The whole chain: repositories with a Dockerfile, from a launch to what becomes of their server."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from tests.support.forge import Forge
+from tests.support.kernels import first_cell, kernel
+from tests.support.launching import Launched, git_spec
+from tests.support.stack import Stack
+
+NOTEBOOK = {
+    "nbformat": 4,
+    "nbformat_minor": 5,
+    "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+    "cells": [
+        {
+            "cell_type": "code", "id": "a", "metadata": {}, "outputs": [], "execution_count": None,
+            "source": "import os\nprint(open('data.txt').read(), os.environ['BINDER_REPO_URL'])",
+        },
+    ],
+}  # fmt: skip
+SILENT = "#!/bin/sh\nexec sleep 1000\n"
+"""A Jupyter that runs, and opens no port."""
+GREEDY = "#!/bin/sh\nexec python3 -c 'kept = [bytes(1 << 20) for _ in range(1 << 12)]'\n"
+"""A Jupyter that takes more memory than it may."""
+FALLEN = "#!/bin/sh\necho 'no such luck' >&2\nexit 3\n"
+"""A Jupyter that ends at once."""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository that the forge serves."""
+
+    url: str
+    sha: str
+
+    def launch(self, stack: Stack, **body: object) -> Launched:
+        """Launch it by the v1 API."""
+        return Launched.begin(stack, git_spec(self.url, self.sha), **body)
+
+
+def with_notebook(forge: Forge, name: str, image: str) -> Repository:
+    """A repository whose Dockerfile puts its notebook and its data into `image`."""
+    files = {
+        "Dockerfile": f"FROM {image}\nCOPY --chown=1000 index.ipynb data.txt ./\n",
+        "index.ipynb": json.dumps(NOTEBOOK),
+        "data.txt": f"the data of {name}",
+    }
+    return Repository(f"{forge.url}/chain/{name}", forge.create_repo("chain", name, files))
+
+
+def with_jupyter(forge: Forge, name: str, image: str, script: str) -> Repository:
+    """A repository whose Dockerfile puts a script in the place of JupyterLab."""
+    dockerfile = (
+        f"FROM {image}\nUSER root\nCOPY --chmod=755 jupyter-lab /usr/local/sbin/\nENV PATH=/usr/local/sbin:$PATH\n"
+    )
+    files = {"Dockerfile": f"{dockerfile}USER 1000\n", "jupyter-lab": script}
+    return Repository(f"{forge.url}/chain/{name}", forge.create_repo("chain", name, files))
+
+
+def run_notebook(launched: Launched, repository: Repository) -> dict[str, Any]:
+    """Wait until a launch is ready and run its notebook; the launch as it is then."""
+    launched.stream.outcome(240)
+    view = launched.ended()
+    url, token = view["url"], view["token"]
+    with kernel(url, token, "index.ipynb") as here:
+        printed = here.run(first_cell(url, token, "index.ipynb"))
+    assert printed == f"the data of {repository.url.rpartition('/')[2]} {repository.url}\n"
+    assert view["open_url"].startswith(url)
+    return view
