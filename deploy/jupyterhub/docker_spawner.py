@@ -57,6 +57,10 @@ class BinderDockerSpawner(StepsMixin, ContainerMixin, DockerSpawner):
             ip, port = await super().start()
         except DockerException as error:
             raise refusal(500, f"Failed to start the container: {_words(error)}") from error
+        except RuntimeError as error:  # it has no port: one that ended at once has lost it already
+            if how := await self.how_it_ended():
+                raise refusal(500, how) from error
+            raise
         self.step("Container started")
         await self.until_it_answers(f"http://{ip}:{port}")
         return ip, port

@@ -139,6 +139,7 @@ class Servers:
             "binder_request": f"v2/{repo.provider}/{repo.spec}",
             "binder_persistent_request": f"v2/{repo.provider}/{repo.resolved_spec}",
             "binder_client_ip": request.client_ip,
+            "bindery_ref": repo.ref,
             "bindery_launch_ref": request.launch_ref,
             "bindery_installation": self._settings.installation_id,
             **self._classes.for_spawner(repo),

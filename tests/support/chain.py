@@ -22,7 +22,7 @@ NOTEBOOK = {
 }  # fmt: skip
 SILENT = "#!/bin/sh\nexec sleep 1000\n"
 """A Jupyter that runs, and opens no port."""
-GREEDY = "#!/bin/sh\nexec python3 -c 'kept = [bytes(1 << 20) for _ in range(1 << 12)]'\n"
+GREEDY = "#!/bin/sh\nexec python3 -c 'kept = [b\"x\" * (1 << 20) for _ in range(1 << 12)]'\n"
 """A Jupyter that takes more memory than it may."""
 FALLEN = "#!/bin/sh\necho 'no such luck' >&2\nexit 3\n"
 """A Jupyter that ends at once."""
