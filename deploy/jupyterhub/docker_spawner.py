@@ -12,7 +12,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import DeviceRequest
 from dockerspawner import DockerSpawner
 from jupyterhub.utils import maybe_future
-from traitlets import Bool, Float, default
+from traitlets import Bool, Float, Integer, default
 
 from deploy.jupyterhub import marks
 from deploy.jupyterhub.binder_spawner import refusal
@@ -30,6 +30,11 @@ class BinderDockerSpawner(StepsMixin, ContainerMixin, DockerSpawner):
     extra_create_kwargs: Any
     extra_host_config: Any
     no_new_privileges = Bool(True, config=True, help="Keep setuid programs in a server from giving privileges.")
+    stop_grace_seconds = Integer(
+        1,
+        config=True,
+        help="How long a server may take to end by itself; whole seconds, as KubeSpawner's grace period.",
+    )
     pull_told_seconds = Float(2, config=True, help="How often the progress of a pull is told.")
 
     # DockerSpawner has one thread for all calls, so that one slow answer would hold up every other server.
@@ -131,6 +136,13 @@ class BinderDockerSpawner(StepsMixin, ContainerMixin, DockerSpawner):
         return host
 
     # Its end
+
+    async def stop_object(self) -> None:
+        """Stop the container. One whose server heeds no signal would keep the hub for the engine's own ten seconds."""
+        try:
+            await self.docker("stop", self.container_id, timeout=self.stop_grace_seconds)
+        except NotFound:
+            self.log.debug("container %s is gone already", self.container_id)
 
     async def how_it_ended(self) -> str | None:
         try:

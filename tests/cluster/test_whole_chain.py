@@ -232,5 +232,6 @@ def test_a_hub_that_is_killed_while_a_pod_starts_costs_nobody_the_launch(
     eventually(lambda: chain.servers.kubectl("get", "pods", "-o", "name"), "its pod is there")
     pid = chain.stack.kill("hub")
     chain.stack.until_replaced("hub", pid)
+    eventually(chain.stack.hub_answers, "the hub is back")
     run_notebook(launched, repository)
     assert len(chain.servers.kubectl("get", "pods", "-o", "name").split()) == 1

@@ -138,7 +138,9 @@ def test_a_hub_that_is_killed_finds_its_containers_again(stack: Stack, docker: E
     containers = objects(docker)
     pid = stack.kill("hub")
     stack.until_replaced("hub", pid)
-    eventually(lambda: stack.client.get(f"{stack.url}/health").status_code == 200, "all is well")
+    assert stack.client.get(f"{view['url']}api", params={"token": view["token"]}).json()["version"]
+    eventually(stack.hub_answers, "the hub is back")
+    assert stack.hub_users()
     assert stack.client.get(f"{view['url']}api", params={"token": view["token"]}).json()["version"]
     assert objects(docker) == containers
 

@@ -283,6 +283,14 @@ class Stack:
         reply.raise_for_status()
         return reply.json()
 
+    def hub_answers(self) -> bool:
+        """Whether the hub answers us."""
+        try:
+            self.hub_users()
+        except httpx.HTTPError:
+            return False
+        return True
+
     def hub_users(self) -> dict[str, list[str]]:
         """Every user on the hub, with the names of their servers."""
         return {user["name"]: sorted(user.get("servers") or {}) for user in self.hub("users")}
