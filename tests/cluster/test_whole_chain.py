@@ -12,7 +12,7 @@ import pytest
 
 from deploy.jupyterhub.marks import installation_label
 from services.common.models import ServerRequest
-from tests.support.chain import FALLEN, GREEDY, SILENT, run_notebook, with_jupyter, with_notebook
+from tests.support.chain import NEVER_UP, QUICK, NeverUp, run_notebook, with_notebook
 from tests.support.cluster import BUILDS, SERVERS, Cluster, Namespace
 from tests.support.engine import REGISTRY, Engine
 from tests.support.faults import until_gone
@@ -21,11 +21,6 @@ from tests.support.launcher import REPO
 from tests.support.launching import build_of, git_spec
 from tests.support.listing import Listing, delete_hub_user, family_of, keys_of, until_back_to
 from tests.support.stack import Stack, eventually
-
-CLASSES = {
-    "tiny": {"memory_limit": "96M", "is_offered": True},
-    "vast": {"memory_guarantee": "999T", "is_offered": True},
-}
 
 
 @dataclass
@@ -82,13 +77,7 @@ def chain(
             registry_insecure="true",
             allowed_networks=f"{the_cluster.host}/32,127.0.0.0/8",
             servers_namespace=servers.name,
-            resource_classes=json.dumps(CLASSES),
-            server_start_timeout_seconds=15,
-            cull_every_seconds=1,
-            idle_timeout_seconds=10,
-            server_poll_seconds=1,
-            reap_interval_seconds=1,
-            finished_stream_seconds=1,
+            **QUICK,
         )
         yield Chain(opened.enter_context(stack), builds, servers)
 
@@ -148,30 +137,11 @@ def test_an_image_that_has_gone_from_the_registry_is_built_again_within_the_laun
     assert launched.stream.phases.count("ready") == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "script", "resource_class", "code", "words"),
-    [
-        ("fallen", FALLEN, None, "server_start_failed", "exit status 3 before it answered. The last lines of its log:"),
-        ("greedy", GREEDY, "tiny", "server_out_of_memory", "exit status 137 (OOMKilled)"),
-        ("silent", SILENT, None, "server_port_closed", "didn't respond in 15 seconds"),
-    ],
-)
+@pytest.mark.parametrize("case", NEVER_UP, ids=[case.name for case in NEVER_UP])
 def test_a_server_that_does_not_come_up_fails_with_a_code_of_its_own(
-    chain: Chain,
-    forge: Forge,
-    the_engine: Engine,
-    name: str,
-    script: str,
-    resource_class: str | None,
-    code: str,
-    words: str,
+    chain: Chain, forge: Forge, the_engine: Engine, case: NeverUp
 ) -> None:
-    repository = with_jupyter(forge, name, the_engine.jupyter, script)
-    launched = repository.launch(chain.stack, resource_class=resource_class)
-    launched.stream.outcome(240)
-    problem = launched.problem()
-    assert problem["code"] == code
-    assert words in problem["detail"]
+    case.check(chain.stack, forge, the_engine.jupyter)
 
 
 def test_a_pod_that_no_node_has_room_for_fails_in_the_schedulers_words(

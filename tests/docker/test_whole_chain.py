@@ -8,24 +8,13 @@ import pytest
 
 from deploy.jupyterhub.marks import installation_label
 from tests.docker.conftest import start_stack
-from tests.support.chain import FALLEN, GREEDY, SILENT, run_notebook, with_jupyter, with_notebook
+from tests.support.chain import NEVER_UP, QUICK, NeverUp, run_notebook, with_notebook
 from tests.support.engine import Engine
 from tests.support.faults import until_gone
 from tests.support.forge import Forge
 from tests.support.listing import Listing, delete_hub_user, family_of, keys_of, until_back_to
 from tests.support.registry import Registry
 from tests.support.stack import Stack, eventually
-
-CLASSES = {"tiny": {"memory_limit": "96M", "is_offered": True}}
-QUICK: dict[str, object] = {
-    "resource_classes": json.dumps(CLASSES),
-    "server_start_timeout_seconds": 15,
-    "cull_every_seconds": 1,
-    "idle_timeout_seconds": 10,
-    "server_poll_seconds": 1,
-    "reap_interval_seconds": 1,
-    "finished_stream_seconds": 1,
-}
 
 
 def objects(docker: Engine) -> frozenset[str]:
@@ -84,29 +73,11 @@ def test_from_a_link_to_a_kernel_in_a_container_and_back_to_nothing(stack: Stack
     assert {family_of(key).nature for key in keys_of(stack)} <= {"work", "cache", "record"}
 
 
-@pytest.mark.parametrize(
-    ("name", "script", "resource_class", "code", "words"),
-    [
-        ("fallen", FALLEN, None, "server_start_failed", "exit status 3 before it answered. The last lines of its log:"),
-        ("greedy", GREEDY, "tiny", "server_out_of_memory", "exit status 137 (OOMKilled)"),
-        ("silent", SILENT, None, "server_port_closed", "didn't respond in 15 seconds"),
-    ],
-)
+@pytest.mark.parametrize("case", NEVER_UP, ids=[case.name for case in NEVER_UP])
 def test_a_server_that_does_not_come_up_fails_with_a_code_of_its_own(
-    stack: Stack,
-    docker: Engine,
-    forge: Forge,
-    name: str,
-    script: str,
-    resource_class: str | None,
-    code: str,
-    words: str,
+    stack: Stack, docker: Engine, forge: Forge, case: NeverUp
 ) -> None:
-    launched = with_jupyter(forge, name, docker.jupyter, script).launch(stack, resource_class=resource_class)
-    launched.stream.outcome(240)
-    problem = launched.problem()
-    assert problem["code"] == code
-    assert words in problem["detail"]
+    case.check(stack, forge, docker.jupyter)
 
 
 def test_an_image_that_has_gone_from_engine_and_registry_is_built_again_within_the_launch(
