@@ -79,8 +79,11 @@ class BriefHub:
         return {user["name"]: user["servers"] for user in reply.json()}
 
     def peaks(self) -> dict[str, int]:
-        """How many servers there have been at once."""
-        found: dict[str, int] = httpx.get(f"http://127.0.0.1:{self.servers_port}/peaks", trust_env=False).json()
+        """How many servers there have been at once; none before the first, with which they begin to answer."""
+        try:
+            found: dict[str, int] = httpx.get(f"http://127.0.0.1:{self.servers_port}/peaks", trust_env=False).json()
+        except httpx.ConnectError:
+            return {"running": 0, "starting": 0, "starts": 0}
         return found
 
 
