@@ -9,20 +9,12 @@ from services.builder.executors.base import Attempt, Line
 from services.builder.executors.docker.container import FIRST
 from services.builder.executors.docker.logs import GAP, Position, Unfolding
 from services.builder.executors.docker.settings import DockerSettings
-from services.builder.executors.outcomes import outcome
 from services.builder.executors.repo2docker import arguments, config_text, environment, line
 from services.builder.settings import BuilderSettings
 from services.common.errors import BinderyError
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
-PUSH = " > pushing 127.0.0.1:5000/t/ok:1 with docker:"
-CRASH = "Error during build: Command '['docker', 'buildx', 'build', '/tmp/x']' returned non-zero exit status 1."
-SOLVE = "ERROR: failed to solve:"
-DIAL = 'ERROR: Get "http://127.0.0.1:5999/v2/": dial tcp 127.0.0.1:5999: connect: connection refused'
 CUT = " [The line is cut: it is longer than 100 bytes]\n"
-NO_CLONE = "Error during build: Failed to clone repository from http://x."
-NO_RESET = "Error during build: Command '['git', 'reset', '--hard', '111']' returned non-zero exit status 128."
-NO_DOCKER = "ERROR: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
 
 
 def attempt(**fields: object) -> Attempt:
@@ -143,125 +135,6 @@ def test_a_message_whose_end_is_missing_is_read_up_to_there(kept: int) -> None:
     raw = json.dumps({"message": "\N{GRINNING FACE}é\n" * 200, "phase": "building"}).encode()[:kept]
     message = line(raw, max_bytes=97).message
     assert message.startswith("\N{GRINNING FACE}é\n\N{GRINNING FACE}")
-
-
-# How it ended
-
-
-def _outcome(*messages: str, exit_code: int = 1, **fields: object) -> tuple[str | None, str]:
-    """Of what repo2docker says itself, without a phase or as `failed`, and of what the engine or git say."""
-    tail = []
-    for message in messages:
-        phase = "failed" if message.startswith("Error during") else None
-        phase = "building" if message.startswith(("#", "Cloning", "ERROR", "---", " >")) else phase
-        tail.append(json.dumps({"message": f"{message}\n"} | ({"phase": phase} if phase else {})).encode())
-    ended = outcome(exit_code, tail, **fields)  # type: ignore[arg-type]
-    return ended.error_code, ended.error_message or ""
-
-
-def test_an_exit_code_of_zero_is_success() -> None:
-    assert outcome(0, []).ok
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        ("ERROR: no basic auth credentials", "push_denied"),
-        ("ERROR: unauthorized: authentication required", "push_denied"),
-        ("ERROR: denied: requested access to the resource is denied", "push_denied"),
-        ("ERROR: manifest invalid", "push_denied"),
-        (DIAL, "registry_unavailable"),
-        ("ERROR: received unexpected HTTP status: 503 Service Unavailable", "registry_unavailable"),
-        ("ERROR: Get https://x/v2/: net/http: TLS handshake timeout", "registry_unavailable"),
-    ],
-)  # fmt: skip
-def test_a_failed_push_is_never_the_author_s(error: str, code: str) -> None:
-    found, message = _outcome("#9 " + error, "------", PUSH, "------", error, CRASH)
-    assert found == code
-    assert error.removeprefix("ERROR: ") in message
-
-
-def test_a_push_by_a_buildkit_of_its_own_is_known_by_its_words() -> None:
-    error = "ERROR: failed to solve: failed to push r.example.org/x:1: unexpected status: 401 Unauthorized"
-    assert _outcome("------", " > exporting to image:", "------", error, CRASH)[0] == "push_denied"
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        "ERROR: failed to solve: executor failed running [/bin/sh -c x]: exit code: 137",
-        'ERROR: failed to solve: process "/bin/sh -c x" did not complete successfully: exit code: 137',
-        'ERROR: failed to solve: ResourceExhausted: process "/bin/sh -c x" did not complete successfully: '
-        "cannot allocate memory",
-    ],
-)
-def test_a_step_killed_for_memory_names_the_engine_s_limit(error: str) -> None:
-    # In version 1 of cgroups the engine then says so of every container below the same limit.
-    code, message = _outcome(error, CRASH, is_out_of_memory=True, memory_limit="2Gi")
-    assert code == "build_out_of_memory"
-    assert "engine" in message
-    assert "2Gi" not in message
-
-
-@pytest.mark.parametrize(
-    ("before", "error", "code"),
-    [
-        ("before", "The command '/bin/sh -c exit 3' returned a non-zero code: 3", "build_failed"),
-        ("\x1b[91mKilled", "The command '/bin/sh -c x' returned a non-zero code: 137", "build_out_of_memory"),
-        ("Step 1/4 : FROM r.example.org/no:1", "manifest for r.example.org/no:1 not found", "build_failed"),
-        ("Successfully tagged r.example.org/x:1", DIAL.removeprefix("ERROR: "), "registry_unavailable"),
-        ("Successfully tagged r.example.org/x:1", "no basic auth credentials", "push_denied"),
-    ],
-)
-def test_the_classic_builder_of_repo2docker_2024_is_understood(before: str, error: str, code: str) -> None:
-    said = [{"message": f"{before}\n", "phase": "building"}, {"message": error, "phase": "failed"}]
-    ended = outcome(1, [json.dumps(one).encode() for one in said])
-    assert (ended.error_code, error in str(ended.error_message)) == (code, True)
-
-
-def test_repo2docker_killed_for_memory_names_its_own_limit() -> None:
-    code, message = _outcome("Cloning", exit_code=137, is_out_of_memory=True, memory_limit="2Gi")
-    assert (code, "2Gi" in message) == ("build_out_of_memory", True)
-    git = "Error during build: Command '['git', 'clone']' died with <Signals.SIGKILL: 9>."
-    assert _outcome(git, is_out_of_memory=True, memory_limit="2Gi")[0] == "build_out_of_memory"
-
-
-@pytest.mark.parametrize(
-    ("messages", "exit_code", "code", "words"),
-    [
-        ([f"{SOLVE} executor failed running [/bin/sh -c x]: exit code: 3", CRASH], 1, "build_failed", "exit code: 3"),
-        ([f"{SOLVE} 127.0.0.1:5000/no/base:1: not found", CRASH], 1, "build_failed", "no/base:1: not found"),
-        (
-            [f"{SOLVE} write /var/lib/docker/tmp/x: no space left on device", CRASH],
-            1,
-            "engine_failed",
-            "no space left on device",
-        ),
-        (
-            [f"{SOLVE} process x: failed to create endpoint on network bridge: could not find bridge docker0", CRASH],
-            1,
-            "engine_failed",
-            "docker0",
-        ),
-        (["fatal: repository 'http://x/' not found", NO_CLONE], 1, "fetch_failed", "fatal: repository"),
-        (["fatal: Could not parse object '111'.", NO_RESET], 1, "fetch_failed", "Could not parse"),
-        (["Failed to check out ref x", "Error during build: Failed to check out ref x"], 1, "fetch_failed", "ref x"),
-        (["No environment specification found."], 1, "build_failed", "No environment"),
-        ([NO_DOCKER], 1, "build_lost", "Cannot connect"),
-        (["Cloning into '/tmp/x'..."], 137, "build_lost", "137"),
-        (["#5 0.169 in the middle"], 1, "build_lost", "without saying why"),
-        (["Subdirectory x does not exist"], 1, "build_failed", "Subdirectory x"),
-        (["sh: exec: line 4: jupyter-repo2docker: not found"], 127, "builder_image_unavailable", "not found"),
-        (["Error during build: The buildx plugin must be installed: ..."], 1, "builder_image_unavailable", "buildx"),
-        (["jupyter-repo2docker: error: argument --user-id: invalid int value"], 2, "internal", "--user-id"),
-        ([], 1, "build_lost", "without saying why"),
-    ],
-)  # fmt: skip
-def test_the_reason_of_a_failure_is_in_its_last_words(
-    messages: list[str], exit_code: int, code: str, words: str
-) -> None:
-    found, message = _outcome(*messages, exit_code=exit_code)
-    assert (found, words in message) == (code, True), message
 
 
 # An engine's log

@@ -2,6 +2,9 @@
 
 The sentences are those of jupyter-repo2docker 2026.4.0 with git and buildx (Docker Engine 20.10, or a BuildKit of its
 own), and of 2024.07, BinderHub's default, with the classic builder.
+
+Much of that output is an author's: what steps print, and the commands and names that errors quote. It is never searched
+for what an engine or a registry says, or an author could have his own failure taken for the operator's, and run again.
 """
 
 import re
@@ -18,13 +21,16 @@ _AT_WORK = ("fetching", "building", "pushing")
 _OUT_OF_MEMORY_STEP = re.compile(r"(exit code|non-zero code): 137\b|cannot allocate memory")
 _NO_ENGINE = re.compile(
     r"Cannot connect to the Docker daemon|error during connect|rpc error: code = Unavailable"
-    r"|error reading from server: EOF|failed to receive status"
+    r"|error reading from server: EOF|failed to receive status|context canceled"
 )
 _ENGINE_FAILED = re.compile(
     r"no space left on device|failed to create endpoint|could not find bridge|failed to set up container networking"
     r"|error creating overlay mount|failed to mount|input/output error"
 )
-_PUSH = re.compile(r"^ ?> (pushing |exporting to image)|failed to push|error pushing")
+_PUSH_STEP = re.compile(r"> (pushing |exporting to image)")
+_PUSH = re.compile(
+    r"(ERROR|error): (failed to (build|solve): |rpc error: code = \w+ desc = )*(failed to push|error pushing)"
+)
 _AWAY = re.compile(
     r"connection refused|connection reset|no such host|no route to host|network is unreachable|timed? ?out|timeout"
     r"|deadline exceeded|\bEOF\b|broken pipe|server misbehaving|HTTP (status: )?(5\d\d|429)|toomanyrequests"
@@ -37,8 +43,18 @@ _FETCH = re.compile(
     r"|^No matching content provider found"
 )
 _CRASH = "Error during build: "
-_BUILDX = re.compile(r"^(ERROR: |error: failed to solve)")
-_CLASSIC_BUILT = "Successfully tagged "
+_LACKS = re.compile(r"Error during build: The .* must be installed")
+_LOGIN = re.compile(r"Error during build: Command '\['(docker|podman)', 'login'")
+_BUILDX = re.compile(r"^(ERROR: |error: failed to )")
+_STEP = re.compile(
+    r'^(?:ERROR|error): [^"\[\n]*(?:process ".*" did not complete successfully|executor failed running \[.*\]): (.*)',
+    re.DOTALL | re.MULTILINE,
+)
+"""A step that failed, its command, of one line or several, and why. Greedy: a command may quote such a sentence."""
+_CLASSIC_STEP = re.compile(r"The command '.*' returned a non-zero code: (\d+)", re.DOTALL)
+_EXITED = re.compile(r"exit code: (\d+)")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|(?<=failed to push )\S+(?=:)|https?://\S+')
+_CLASSIC_BUILT, _CLASSIC_STEP_BEGINS = "Successfully tagged ", re.compile(r"Step \d+/\d+ :")
 _NOISE = re.compile(r"^(-{6}|> |#\d+ |Error during build: Command)")
 _WORDS_MAX = 600
 
@@ -57,62 +73,84 @@ def outcome(
         return Finished(ok=True)
     lines = [said_in(raw) for raw in tail]
     said = [message for message, _ in lines]
-    text = "\n".join(said)
+    own = [message for message, phase in lines if phase not in _AT_WORK]
     error = _error_of_builder(lines)
-    if error and _is_push(said, error):
+    why = _why_step_failed(lines, error)
+    if why and (exited := _EXITED.match(why)) and exited[1] != "137":
+        return _failed("build_failed", "repo2docker failed", _words(error))
+    if error and not why and _is_push(lines, error):
         return _push_failed(error)
-    if error and _OUT_OF_MEMORY_STEP.search(error):
+    why = why or _QUOTED.sub('"..."', error)
+    if _OUT_OF_MEMORY_STEP.search(why):
         return _failed(
             "build_out_of_memory",
             "A step of the image's build was killed for memory (exit code 137). Its limit is the container engine's "
             "own, not that of repo2docker's container",
             _words(error),
         )
-    if is_out_of_memory and (exit_code in _KILLED or "SIGKILL" in text):
+    if is_out_of_memory and (exit_code in _KILLED or any("SIGKILL" in message for message in own)):
         limit = f"the limit of repo2docker's container, {memory_limit}" if memory_limit else "the machine's memory"
         return _failed("build_out_of_memory", f"repo2docker itself was killed for memory: {limit}, was not enough", "")
-    if _NO_ENGINE.search(text):
-        return _failed("build_lost", "The container engine went away", _last_words(said, _NO_ENGINE))
+    if any(_NO_ENGINE.search(message) for message in ([why] if error else own)):
+        return _failed("build_lost", "The container engine went away", _words(error) or _last_words(own, _NO_ENGINE))
     if exit_code in _KILLED:
         return _failed("build_lost", f"What ran the build was killed from outside (exit code {exit_code})", "")
     if not error and (not lines or lines[-1][1] in _AT_WORK):  # it always says why, with no phase or with its own
         return _failed("build_lost", f"What ran the build ended without saying why (exit code {exit_code})", "")
-    return _failed_otherwise(exit_code, said, error)
+    if error and _ENGINE_FAILED.search(why):
+        return _failed("engine_failed", "The container engine could not go on", _words(error))
+    return _failed_otherwise(exit_code, said, own, error)
 
 
-def _failed_otherwise(exit_code: int, said: list[str], error: str) -> Finished:
+def _failed_otherwise(exit_code: int, said: list[str], own: list[str], error: str) -> Finished:
     if exit_code in {126, 127}:
         return _failed("builder_image_unavailable", "The builder image has no repo2docker", _last_words(said))
-    if any("must be installed" in message for message in said[-3:]):
-        return _failed("builder_image_unavailable", "The builder image lacks a program", _last_words(said))
-    if exit_code == 2 and any("error: " in message for message in said[-3:]):
-        return _failed("internal", "repo2docker refused its arguments", _last_words(said))
-    if not _BUILDX.match(error) and any(_FETCH.match(message) for message in said):
+    if any(_LACKS.match(message) for message in own[-3:]):
+        return _failed("builder_image_unavailable", "The builder image lacks a program", _last_words(own))
+    if exit_code == 2 and any("error: " in message for message in own[-3:]):
+        return _failed("internal", "repo2docker refused its arguments", _last_words(own))
+    if any(_LOGIN.match(message) for message in own):
+        return _push_failed(_last_words(own))
+    if not _BUILDX.match(error) and any(_FETCH.match(message) for message in own):
         fatal = re.compile(r"^(fatal|error|remote): ")
         return _failed("fetch_failed", "The repository can't be fetched", _last_words(said, fatal) or _last_words(said))
-    if error and _ENGINE_FAILED.search(error):
-        return _failed("engine_failed", "The container engine could not go on", _words(error))
     return _failed("build_failed", "repo2docker failed", _words(error) or _last_words(said))
 
 
 def _error_of_builder(lines: list[tuple[str, str]]) -> str:
     """What buildx, or before it the classic builder, says went wrong; empty when neither says anything."""
     for message, phase in reversed(lines):
-        if _BUILDX.match(message) or (phase == "failed" and not message.startswith(_CRASH)):
+        is_buildx = bool(_BUILDX.match(message)) and phase != "fetching"  # else it is git that says so
+        if is_buildx or (phase == "failed" and not message.startswith(_CRASH)):
             return message
     return ""
 
 
-def _is_push(said: list[str], error: str) -> bool:
+def _why_step_failed(lines: list[tuple[str, str]], error: str) -> str:
+    """What the builder says of a step of the Dockerfile that failed, without its command; empty where none has."""
+    if classic := _CLASSIC_STEP.match(error):
+        return f"exit code: {classic[1]}"
+    text = "\n".join(message for message, phase in lines if phase == "building")
+    found = _STEP.search(text) if error else None
+    if found is None or found.start(1) < text.rfind(error):  # what comes before the last error was printed by a step
+        return ""
+    return found[1].partition("\n")[0]
+
+
+def _is_push(lines: list[tuple[str, str]], error: str) -> bool:
     """Whether the step that buildx says failed, between its dashes, is that of pushing; or nothing else was left."""
+    said = [message for message, _ in lines]
     at = len(said) - 1 - said[::-1].index(error)
-    if any(message.startswith(_CLASSIC_BUILT) for message in said[:at]):
-        return True
-    return bool(_PUSH.search(error)) or any(_PUSH.search(message) for message in said[max(0, at - 4) : at])
+    if lines[at][1] == "failed":
+        for message in reversed(said[:at]):
+            if message.startswith(_CLASSIC_BUILT) or _CLASSIC_STEP_BEGINS.match(message):
+                return message.startswith(_CLASSIC_BUILT)
+        return False
+    return bool(_PUSH.match(error)) or any(_PUSH_STEP.match(message) for message in said[max(0, at - 4) : at])
 
 
 def _push_failed(error: str) -> Finished:
-    if _AWAY.search(error):
+    if _AWAY.search(_QUOTED.sub('"..."', error)):
         return _failed(
             "registry_unavailable", "The image could not be pushed, as the registry does not answer", _words(error)
         )
