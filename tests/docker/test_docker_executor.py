@@ -313,6 +313,7 @@ printf 'without an end'
         f"line-{n}\n" for n in range(1, 120_001)
     ]
     assert {line.phase for line in whole} <= {"fetching", "building"}
+    assert messages[-1] == "without an end\n"
     assert whole[-len(rest) :] == rest
 
 

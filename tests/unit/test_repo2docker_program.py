@@ -163,6 +163,16 @@ def test_a_log_is_told_on_from_any_line_wherever_its_bytes_are_split(step: int) 
         assert _told(position, _frames(*frames), step)[0] == whole[-left:], position
 
 
+def test_a_last_line_without_an_end_is_told_at_the_end_once() -> None:
+    first, last = _frames(("0.5", FIRST + b"\n")), _frames(("1.0", b"half "), ("1.0", b"a line"))
+    unfolding = Unfolding(Position("id"), first=FIRST, line_max_bytes=1000)
+    assert [one.message for one in unfolding.feed(first + last)] == ["Starting repo2docker ...\n"]
+    assert [one.message for one in unfolding.end()] == ["half a line\n"]
+    assert unfolding.end() == []
+    again = Unfolding(unfolding.position, first=FIRST, line_max_bytes=1000)
+    assert again.feed(last) + again.end() == []
+
+
 def test_a_log_whose_beginning_is_gone_is_told_with_a_gap() -> None:
     gap = f"gap {GAP}"
     assert _told(Position("id"), _frames(("1.0", b"late\n")), 100)[0] == [gap, "building late\n"]

@@ -168,6 +168,8 @@ class DockerExecutor:
                 while chunk := await chunks.readany():
                     if lines := unfolding.feed(chunk + await _more(chunks)):
                         yield tuple(lines), unfolding.position
+            if not is_followed and (lines := unfolding.end()):  # nothing can come after it
+                yield tuple(lines), unfolding.position
         except (EngineError, aiohttp.SocketTimeoutError):
             return  # the container itself tells what that means
 

@@ -61,6 +61,15 @@ class Unfolding:
                 self.position = Position(self.position.container, self._stamp, self._count)
         return lines
 
+    def end(self) -> list[Line]:
+        """What the log ended with, if its last line has no end."""
+        if not self._line:
+            return []
+        told = line(self._line, max_bytes=self._line_max_bytes)
+        self._line = b""
+        self.position = Position(self.position.container, self._stamp, self._count)
+        return [told]
+
     def _was_told(self, stamp: str, text: bytes, lines: list[Line]) -> bool:
         """Whether a frame at the beginning of the stream was told before. A gap is told where those are missing."""
         if stamp == self.position.stamp and self._skip:
