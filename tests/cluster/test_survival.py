@@ -53,6 +53,24 @@ def test_a_pod_or_job_that_is_deleted_once_costs_a_second_run_and_the_log_says_s
     assert [one for one in again.splitlines() if one.startswith("line ")] == [f"line {n}" for n in range(1, 61)]
 
 
+def test_a_job_that_is_deleted_while_no_worker_follows_it_costs_a_second_run_and_is_not_called_a_rotated_log(
+    start_noop: Start, namespace: Namespace
+) -> None:
+    builders = start_noop()
+    build_id = builders.ask(URL, "alone.lines-60.ms-100")["build_id"]
+    builders.until_said(build_id, "line 10\n")
+    [worker] = builders.workers
+    worker.kill()
+    namespace.kubectl("delete", "jobs", "-l", f"bindery/build-id={build_id}")
+    builders.start_worker()
+    builders.until_said(build_id, "The build is run again")
+    assert_built(builders, namespace, build_id)
+    before, _, again = builders.log(build_id).partition("The build is run again")
+    assert "rotated" not in before + again
+    assert [one for one in again.splitlines() if one.startswith("line ")] == [f"line {n}" for n in range(1, 61)]
+    assert f"this is bindery-{build_id}-r2" in again
+
+
 @pytest.mark.parametrize("fault", ["killed", "paused"])
 def test_an_api_server_that_is_away_for_30_s_costs_no_line(
     start_noop: Start, namespace: Namespace, the_cluster: Cluster, fault: str

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import yaml
 from aiohttp import web
 
 from services.builder.executors.kubernetes.api import Api
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import Warned
 from services.builder.executors.kubernetes.watch import Watch
+from tests.support.kubernetes_api import serving
 
 PATH = "/api/v1/namespaces/{namespace}/events"
 
@@ -62,30 +62,18 @@ async def server() -> ApiServer:
 
 @contextlib.asynccontextmanager
 async def watching(server: ApiServer, folder: Path) -> AsyncIterator[tuple[Watch[Warned], list[str | None]]]:
-    app = web.Application()
-    app.router.add_get("/{tail:.*}", server.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    address = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    config = {
-        "clusters": [{"name": "c", "cluster": {"server": address}}], "users": [{"name": "u", "user": {"token": "t"}}],
-        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}], "current-context": "x",
-    }  # fmt: skip
-    (folder / "kubeconfig").write_text(yaml.safe_dump(config))
-    settings = KubernetesSettings(kubernetes_config=str(folder / "kubeconfig"))
-    api = Api(settings)
-    heard: list[str | None] = []
-    watch = Watch(api, settings, PATH, {}, Warned.of, lambda _one: None, heard.append)
-    task = asyncio.create_task(watch.run())
-    try:
-        yield watch, heard
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await api.aclose()
-        await runner.cleanup()
+    async with serving(server.answer, folder) as config:
+        settings = KubernetesSettings(kubernetes_config=str(config))
+        api = Api(settings)
+        heard: list[str | None] = []
+        watch = Watch(api, settings, PATH, {}, Warned.of, lambda _one: None, heard.append)
+        task = asyncio.create_task(watch.run())
+        try:
+            yield watch, heard
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await api.aclose()
 
 
 async def until(condition: object) -> None:

@@ -127,6 +127,15 @@ async def test_vanished_execution_is_run_again_and_the_log_says_so(opened: Opene
     assert "its pod was deleted" in told[2][1]
 
 
+async def test_a_position_without_lines_is_stored_and_no_follower_hears_of_it(opened: Opened) -> None:
+    scripted = Scripted([Batch((), "0/0/uid"), ExecutorUnavailableError("away"), said("one"), Finished(ok=True)])
+    scripted.looked = [None, FoundImage("sha256:1")]
+    async with opened() as builder:
+        _, told = await supervise(builder, scripted)
+    assert scripted.asked == [(1, ""), (1, "0/0/uid")]
+    assert [phase for phase, _ in told] == ["waiting", "building", "built"]
+
+
 async def test_execution_that_vanishes_each_time_is_lost(opened: Opened) -> None:
     scripted = Scripted([said("one"), ExecutionVanishedError("a")], [said("one"), ExecutionVanishedError("b")])
     async with opened() as builder:

@@ -47,7 +47,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Batch:
-    """Lines, and the position after the last of them, to be stored in the same write."""
+    """Lines, perhaps none, and the position after the last of them, to be stored in the same write."""
 
     lines: tuple[Line, ...]
     position: str

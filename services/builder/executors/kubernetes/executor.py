@@ -15,7 +15,10 @@ log = get_logger(__name__)
 
 
 class KubernetesExecutor:
-    """Keeps the executors' contract with `batch/v1` Jobs. A position is a kubelet's stamp, and a count of lines."""
+    """Keeps the executors' contract with `batch/v1` Jobs; a position is a line of one Job's log.
+
+    A Job is never made twice for one run without that being noticed: the position names the one that it is of.
+    """
 
     def __init__(self, settings: KubernetesSettings) -> None:
         self._settings = settings

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from services.builder.executors.base import (
     Attempt,
@@ -44,16 +45,19 @@ class Following:
         self._retry_at = 0.0
         self._ended_at: float | None = None
         self._patience = Patience(settings.kubernetes_settle_seconds)
+        self._named = self._log.position.job
+        self._name_it_at = time.monotonic() + settings.kubernetes_settle_seconds
 
     async def news(self) -> AsyncIterator[Batch | Finished]:
         """What comes, and the end. Raises `ExecutionVanishedError`, `ExecutorUnavailableError`."""
         with self._view.following(self._job) as wake:
             await self._view.ready()
+            await self._identify()
             try:
                 while True:
                     wake.clear()
                     self._view.check()
-                    if lines := self._read_log(wake):
+                    if (lines := self._read_log(wake)) or self._is_to_be_named():
                         yield self._batch(*lines)
                     told = await self._look()
                     if isinstance(told, Line):
@@ -69,7 +73,31 @@ class Following:
                     await self._reader.aclose()
 
     def _batch(self, *lines: Line) -> Batch:
+        self._named = self._log.position.job
         return Batch(lines, str(self._log.position))
+
+    async def _identify(self) -> None:
+        """Know the Job by its uid, and by that its pod.
+
+        Raises `ExecutionVanishedError` where it is another than the position's: ours was deleted while nobody followed
+        it, and whoever asked for it next made it anew. That one is deleted; another run will be asked for, and counted.
+        """
+        found, known = await self._jobs.identify(self._attempt), self._log.position.job
+        if known and found != known:
+            if found:
+                await self._jobs.delete(self._job, uid=found)
+            raise ExecutionVanishedError("its Job was deleted")
+        if found:
+            self._log.position = replace(self._log.position, job=found)
+        elif not self._jobs.refused(self._attempt):
+            raise ExecutionVanishedError("its Job is gone")
+
+    def _is_to_be_named(self) -> bool:
+        """Whether the Job, which says nothing yet, should stand in the build's record all the same."""
+        return self._log.position.job != self._named and time.monotonic() > self._name_it_at
+
+    def _seen(self) -> Seen:
+        return self._view.seen(self._job, self._log.position.job)
 
     async def _wait(self, wake: asyncio.Event) -> None:
         try:
@@ -82,7 +110,7 @@ class Following:
     # The log
 
     def _read_log(self, wake: asyncio.Event) -> list[Line]:
-        pod = self._view.seen(self._job).pod
+        pod = self._seen().pod
         reader = self._reader
         lines = self._log.feed(reader.take()) if reader else []
         if lines:
@@ -106,13 +134,13 @@ class Following:
 
     def _lacks_lines(self, end: Finished) -> bool:
         """Whether the build said something, perhaps, that could not be read."""
-        pod = self._view.seen(self._job).pod
+        pod = self._seen().pod
         return not self._is_drained and (end.ok or (pod is not None and pod.has_started))
 
     # How it goes
 
     async def _look(self) -> Line | Finished | None:
-        seen = self._view.seen(self._job)
+        seen = self._seen()
         if seen.job is None and seen.pod is None:
             return self._patience.meet(await self._missing())
         if seen.pod and (ended := await self._ended(seen, seen.pod)):
@@ -127,8 +155,12 @@ class Following:
             if time.monotonic() < self._retry_at:
                 return refused
             self._retry_at = time.monotonic() + self._settings.kubernetes_probe_seconds
-            return None if await self._jobs.retry(self._attempt) else refused
-        if await self._jobs.read(self._job) is None:
+            if not await self._jobs.retry(self._attempt):
+                return refused
+            await self._identify()
+            return None
+        there = await self._jobs.read(self._job)
+        if there is None or there.uid != self._log.position.job:
             raise ExecutionVanishedError("its Job is gone")
         return None
 

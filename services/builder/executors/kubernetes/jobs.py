@@ -44,6 +44,7 @@ class Jobs:
     def __init__(self, api: Api, settings: KubernetesSettings) -> None:
         self._api, self._settings = api, settings
         self._refused: dict[str, Obstacle] = {}
+        self._ensured: dict[str, str] = {}
 
     async def ensure(self, attempt: Attempt) -> None:
         """Make the Job and its Secret where they are missing. One that a quota refuses is `refused`.
@@ -59,15 +60,19 @@ class Jobs:
             found = JobState.of(await self._api.call("POST", JOBS, body=body))
             log.info("job_created", job=name, build_id=attempt.build_id)
         except ApiError as error:
-            if error.status == 403 and QUOTA in error.message:
-                self._refused[name] = quota_obstacle(error.message, self._settings)
-                return
-            if error.status != 409:
+            is_full = error.status == 403 and QUOTA in error.message  # said of a Job that is there already, too
+            if error.status != 409 and not is_full:
                 raise _refusal(error) from None
-            if (there := await self.read(name)) is None:
+            there = await self.read(name)
+            if there is None and is_full:
+                self._refused[name] = quota_obstacle(error.message, self._settings)
+                self._ensured.pop(name, None)
+                return
+            if there is None:
                 raise ExecutorUnavailableError(f"the Job {name} is just being removed") from None
             found = there
         self._refused.pop(name, None)
+        self._ensured[name] = found.uid
         if not found.is_ended:
             await self._give_secret(found, command)
         await self._raise_epoch(found, attempt.epoch)
@@ -76,11 +81,20 @@ class Jobs:
         """Why the attempt's Job could not be made."""
         return self._refused.get(job_name(attempt.name))
 
+    async def identify(self, attempt: Attempt) -> str:
+        """The uid of the attempt's Job, that which `ensure` has just made or found; empty for one that is not there."""
+        name = job_name(attempt.name)
+        if ensured := self._ensured.pop(name, ""):
+            return ensured
+        there = None if name in self._refused else await self.read(name)
+        return there.uid if there else ""
+
     def forget(self, build_id: str) -> None:
-        """Nobody waits any more for this attempt's Jobs that were refused."""
+        """Nobody waits any more for this attempt's Jobs that were refused, or begins to follow one."""
         name = job_name(build_id)
-        for refused in [one for one in self._refused if one == name or one.startswith(f"{name}-r")]:
-            del self._refused[refused]
+        for known in (self._refused, self._ensured):
+            for one in [one for one in known if one == name or one.startswith(f"{name}-r")]:
+                del known[one]
 
     async def retry(self, attempt: Attempt) -> bool:
         """Try again to make a Job that was refused; whether it is there now."""
@@ -104,13 +118,13 @@ class Jobs:
         """The pods of one attempt."""
         return [PodState.of(raw) for raw in await self._list(PODS, build_id)]
 
-    async def delete(self, name: str) -> None:
-        """Delete a Job with what it owns; fine if it is gone."""
-        body = {"propagationPolicy": "Background"}
+    async def delete(self, name: str, *, uid: str = "") -> None:
+        """Delete a Job with what it owns, if it has this uid where one is given; fine if it is gone."""
+        body: Json = {"propagationPolicy": "Background"} | ({"preconditions": {"uid": uid}} if uid else {})
         try:
             await self._api.call("DELETE", f"{JOBS}/{name}", body=body)
         except ApiError as error:
-            if error.status != 404:
+            if error.status != 404 and not (uid and error.status == 409):
                 raise _refusal(error) from None
 
     async def until_gone(self, build_id: str, seconds: float) -> None:

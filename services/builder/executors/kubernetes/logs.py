@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from services.builder.executors.base import ExecutorUnavailableError, Line
@@ -22,17 +22,25 @@ _QUEUED_CHUNKS = 4
 
 @dataclass(frozen=True)
 class Position:
-    """The kubelet's stamp of the last line told, in Unix nanoseconds, and how many lines with that stamp were told."""
+    """The kubelet's stamp of the last line told, in Unix nanoseconds, how many lines with it were told, and whose.
+
+    `job` is the Job's uid: another of the same name is another execution, which has told nothing yet.
+    """
 
     stamp: int = 0
     count: int = 0
+    job: str = ""
 
     @classmethod
     def parse(cls, text: str) -> "Position":
-        stamp, _, count = text.partition("/")
-        return cls(int(stamp), int(count)) if text else cls()
+        """Read `stamp/count/uid`, or `stamp/count`, which names no Job."""
+        stamp, _, rest = text.partition("/")
+        count, _, job = rest.partition("/")
+        return cls(int(stamp), int(count), job) if text else cls()
 
     def __str__(self) -> str:
+        if self.job:
+            return f"{self.stamp}/{self.count}/{self.job}"
         return f"{self.stamp}/{self.count}" if self.stamp else ""
 
     @property
@@ -89,7 +97,7 @@ class Unfolding:
             if self._met == 0:  # the last line told should have come again
                 lines.append(Line("gap", GAP))
         same = self.position.count if stamp == self.position.stamp else 0
-        self.position = Position(stamp, same + 1)
+        self.position = replace(self.position, stamp=stamp, count=same + 1)
         content = raw[found.end() :]
         self.tail.append(content)
         lines.append(line(content, max_bytes=self._line_max_bytes))

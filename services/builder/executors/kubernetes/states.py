@@ -1,6 +1,7 @@
 """What the API server tells of Jobs, pods and events, reduced to what a build needs to know."""
 
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -64,6 +65,7 @@ class PodState:
 
     name: str
     job: str
+    job_uid: str
     build_id: str
     phase: str
     created: float
@@ -75,6 +77,8 @@ class PodState:
     waiting: str = ""
     waiting_message: str = ""
     has_started: bool = False
+    is_ready: bool = False
+    """A running pod is, until its node does not answer."""
     exit_code: int | None = None
     exit_reason: str = ""
     memory_limit: str | None = None
@@ -96,6 +100,7 @@ class PodState:
         return cls(
             name=meta["name"],
             job=labels.get("batch.kubernetes.io/job-name") or labels.get("job-name", ""),
+            job_uid=labels.get("batch.kubernetes.io/controller-uid") or labels.get("controller-uid", ""),
             build_id=labels.get(BUILD_ID, ""),
             phase=status.get("phase", "Pending"),
             created=_seconds(meta["creationTimestamp"]),
@@ -107,6 +112,7 @@ class PodState:
             waiting=waiting.get("reason", ""),
             waiting_message=waiting.get("message", ""),
             has_started="running" in state or ended is not None,
+            is_ready=conditions.get("Ready", {}).get("status") == "True",
             exit_code=ended["exitCode"] if ended else None,
             exit_reason=ended.get("reason", "") if ended else "",
             memory_limit=(container.get("resources") or {}).get("limits", {}).get("memory"),
@@ -128,18 +134,37 @@ class PodState:
 
 @dataclass(frozen=True)
 class Warned:
-    """The newest warning about a Job or one of its pods."""
+    """The newest warning about a Job or one of its pods. Nobody takes it back when what it warns of is over.
+
+    `at` is when it came last, in Unix seconds of the clock of who warns; `heard_at` in seconds of our own `monotonic`.
+    """
 
     name: str
     about: str
     reason: str
     message: str
+    at: float = 0.0
+    heard_at: float = field(default=0.0, compare=False)
 
     @classmethod
     def of(cls, raw: Json) -> Self:
+        series, meta = raw.get("series") or {}, raw["metadata"]
+        stamps = (
+            series.get("lastObservedTime"), raw.get("lastTimestamp"), raw.get("eventTime"), raw.get("firstTimestamp"),
+            meta.get("creationTimestamp"),
+        )  # fmt: skip
         return cls(
-            raw["metadata"]["name"], raw["involvedObject"]["name"], raw.get("reason", ""), raw.get("message", "")
+            name=meta["name"],
+            about=raw["involvedObject"]["name"],
+            reason=raw.get("reason", ""),
+            message=raw.get("message", ""),
+            at=next((_seconds(stamp) for stamp in stamps if stamp), 0.0),
+            heard_at=time.monotonic(),
         )
+
+    def heard_late(self) -> Self:
+        """The same for one that we were not there to hear: then only its own stamp tells how old it is."""
+        return replace(self, heard_at=self.heard_at - max(0.0, time.time() - self.at))
 
     @property
     def owner(self) -> str:

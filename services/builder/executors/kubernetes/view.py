@@ -73,13 +73,14 @@ class View:
         if self._away:
             raise ExecutorUnavailableError(self._away)
 
-    def seen(self, job: str) -> Seen:
-        """What is known of a Job and its pod."""
-        pod = self._pods.objects.get(self._pod_of.get(job, ""))
+    def seen(self, job: str, uid: str) -> Seen:
+        """What is known of a Job and its pod; of another that has, or had, the same name: nothing."""
+        found = self._jobs.objects.get(job)
+        pod = self._pods.objects.get(self._pod_of.get(uid, "")) if uid else None
         warnings = list(self._warned.get(job, {}).values())
         if pod:
             warnings += self._warned.get(pod.name, {}).values()
-        return Seen(self._jobs.objects.get(job), pod, tuple(warnings))
+        return Seen(found if found and found.uid == uid else None, pod, tuple(warnings))
 
     async def aclose(self) -> None:
         """Watch no more."""
@@ -122,16 +123,18 @@ class View:
                 wake.set()
 
     def _saw_pod(self, pod: PodState) -> None:
-        known = self._pods.objects.get(self._pod_of.get(pod.job, ""))
+        known = self._pods.objects.get(self._pod_of.get(pod.job_uid, ""))
         if known is None or known.name == pod.name or known.is_gone or pod.created < known.created:
-            self._pod_of[pod.job] = pod.name
+            self._pod_of[pod.job_uid] = pod.name
         if len(self._pod_of) > 2 * len(self._pods.objects) + 100:
-            self._pod_of = {job: name for job, name in self._pod_of.items() if name in self._pods.objects}
+            self._pod_of = {uid: name for uid, name in self._pod_of.items() if name in self._pods.objects}
         self._wake(pod)
 
     def _saw_warning(self, warned: Warned) -> None:
         if not warned.about.startswith("bindery-"):
             return
+        if not self._events.is_listed.is_set():  # what comes with the first list came at any time before
+            warned = warned.heard_late()
         while len(self._warned) >= _WARNINGS_KEPT:
             del self._warned[next(iter(self._warned))]
         self._warned.setdefault(warned.about, {})[warned.reason] = warned
