@@ -1,7 +1,14 @@
 """What is in a build's way is told once it lasts, and becomes an error past its bound."""
 
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
 from services.builder.executors.base import Finished, Line
-from services.builder.executors.kubernetes.obstacles import Obstacle, Patience, obstacle_of
+from services.builder.executors.kubernetes import obstacles
+from services.builder.executors.kubernetes.obstacles import LATELY_SECONDS, Obstacle, Patience, obstacle_of
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import PodState, Warned
 from services.builder.executors.kubernetes.view import Seen
@@ -29,7 +36,7 @@ def code_of(found: PodState | None, *warnings: Warned) -> str | None:
 
 
 def warned(reason: str, message: str) -> Warned:
-    return Warned("w", "bindery-x", reason, message)
+    return Warned("w", "bindery-x", reason, message, heard_at=time.monotonic())
 
 
 def test_each_obstacle_has_the_code_of_who_can_move_it() -> None:
@@ -48,6 +55,63 @@ def test_what_is_over_is_no_obstacle_any_more() -> None:
     assert code_of(pod(STARTED), mount) is None
     assert code_of(pod({"waiting": {"reason": "ContainerCreating"}})) is None
     assert code_of(None) is None
+
+
+def test_a_warning_that_has_not_come_again_lately_is_over() -> None:
+    creating, mount = pod({"waiting": {"reason": "ContainerCreating"}}), warned("FailedMount", "not there yet")
+    old = replace(mount, heard_at=mount.heard_at - LATELY_SECONDS - 1)
+    assert code_of(creating, old) is None
+    assert code_of(creating, mount.gone()) is None
+    other = warned("FailedCreatePodSandBox", "no network")
+    obstacle = obstacle_of(Seen(None, creating, (mount, old, other)), SETTINGS)
+    assert obstacle
+    assert "no network" in obstacle.what, "the newest counts"
+
+
+@pytest.mark.parametrize("stamps", [
+    {"series": {"lastObservedTime": "2026-11-23T23:00:05.000000Z"}, "eventTime": "2026-11-23T23:00:01.000000Z"},
+    {"lastTimestamp": "2026-11-23T23:00:05Z", "firstTimestamp": "2026-11-23T23:00:01Z", "eventTime": None},
+    {"lastTimestamp": None, "eventTime": "2026-11-23T23:00:05.000000Z"},
+])  # fmt: skip
+def test_a_warning_is_as_old_as_its_last_repetition(stamps: dict[str, object]) -> None:
+    made = {"name": "e", "creationTimestamp": "2026-11-23T23:00:00Z"}
+    found = Warned.of({"metadata": made, "involvedObject": {"name": "bindery-x"}} | stamps)
+    assert found.at == pod().created + 5
+    assert found.heard_late().heard_at - found.heard_at == pytest.approx(found.at - time.time(), abs=5)
+
+
+def test_a_node_that_is_back_is_in_nobody_s_way() -> None:
+    away = warned("NodeNotReady", "Node is not ready")
+    ready = [{"type": "Ready", "status": "True"}]
+    assert code_of(pod(STARTED, conditions=[{"type": "Ready", "status": "False"}]), away) == "node"
+    assert code_of(pod(STARTED, conditions=ready), away) is None
+
+
+def test_a_warning_of_the_beginning_does_not_end_a_build_whose_image_is_pulled_and_one_that_comes_again_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(obstacles, "time", SimpleNamespace(monotonic=lambda: now))
+    settings = KubernetesSettings(kubernetes_start_seconds=60)
+    creating = pod({"waiting": {"reason": "ContainerCreating"}})
+
+    def ended(heard: list[float]) -> Finished | None:
+        """What becomes of a build in 500 s during which warnings are heard at these seconds."""
+        nonlocal now
+        patience = Patience(settle_seconds=3)
+        for now in range(1000, 1500):
+            times = [1000 + at for at in heard if 1000 + at <= now]
+            mount = Warned("w", "bindery-x", "FailedMount", "no Secret", heard_at=times[-1])
+            told = patience.meet(obstacle_of(Seen(None, creating, (mount,)), settings))
+            if isinstance(told, Finished):
+                return told
+        return None
+
+    assert ended([0, 0.5, 1.5]) is None
+    lasting = ended([0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 63.5, 127.5, 249.5, 371.5, 493.5])
+    assert lasting
+    assert lasting.error_code == "executor_unavailable"
+    assert "so for 61 s" in str(lasting.error_message)
 
 
 def test_an_obstacle_is_told_once_it_lasts_once_and_ends_the_build_past_its_bound() -> None:

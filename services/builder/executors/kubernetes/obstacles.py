@@ -13,16 +13,25 @@ IMAGE_REASONS = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 )
 PENDING_REASONS = frozenset({"", "ContainerCreating", "PodInitializing"})
+LATELY_SECONDS = 150.0
+"""A warning that has not come again for so long is over: what can't be done is tried again at least every 122 s.
+
+Source: kubelet's and attach/detach controller's back-off, k8s.io/kubernetes/pkg/util/goroutinemap/exponentialbackoff.
+"""
 _REPEAT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Obstacle:
-    """`code` is the error that it becomes after `seconds`; None for one that is only told."""
+    """`code` is the error that it becomes after `seconds`; None for one that is only told.
+
+    `heard_at` (`monotonic`) is when the warning came last by which it is known; None for one that is plainly there.
+    """
 
     code: str
     what: str
     seconds: float | None
+    heard_at: float | None = None
 
 
 def obstacle_of(seen: Seen, settings: KubernetesSettings) -> Obstacle | None:
@@ -31,7 +40,8 @@ def obstacle_of(seen: Seen, settings: KubernetesSettings) -> Obstacle | None:
     if pod is None:
         return _not_made(warnings.get("FailedCreate"), settings)
     if pod.has_started or pod.has_ended:
-        if "NodeNotReady" in warnings and not pod.has_ended:
+        is_left_alone = "NodeNotReady" in warnings and not pod.is_ready  # a node that is back makes it ready again
+        if is_left_alone and not pod.has_ended and pod.exit_code is None:
             return Obstacle("node", "The build's node does not answer", None)
         return None
     return _not_started(pod, warnings, settings)
@@ -63,10 +73,11 @@ def _not_started(pod: PodState, warnings: dict[str, Warned], settings: Kubernete
     if pod.waiting not in PENDING_REASONS:
         what = f"The build's container can't be started: {pod.waiting}: {pod.waiting_message}"
         return Obstacle("executor_unavailable", what, settings.kubernetes_start_seconds)
-    for reason, warned in warnings.items():
-        if reason != "FailedScheduling":
-            what = f"The build's pod can't be started: {reason}: {warned.message}"
-            return Obstacle("executor_unavailable", what, settings.kubernetes_start_seconds)
+    lately = time.monotonic() - LATELY_SECONDS
+    for warned in sorted(warnings.values(), key=lambda one: one.heard_at, reverse=True):
+        if warned.reason != "FailedScheduling" and warned.heard_at >= lately:
+            what = f"The build's pod can't be started: {warned.reason}: {warned.message}"
+            return Obstacle("executor_unavailable", what, settings.kubernetes_start_seconds, warned.heard_at)
     return None
 
 
@@ -88,13 +99,22 @@ class Patience:
         if obstacle.code != self._code:
             self._code, self._since, self._said = obstacle.code, now, ""
         met_seconds = now - self._since
-        if obstacle.seconds is not None and met_seconds > obstacle.seconds:
+        if obstacle.seconds is not None and met_seconds > obstacle.seconds and self._is_still_there(obstacle):
             return Finished(False, obstacle.code, f"{_sentence(obstacle.what)} It was so for {met_seconds:.0f} s.")
         is_new = obstacle.what != self._said and (not self._said or now - self._said_at > _REPEAT_SECONDS)
         if met_seconds >= self._settle_seconds and is_new:
             self._said, self._said_at = obstacle.what, now
             return Line("waiting", f"{_sentence(obstacle.what)} Waiting ...\n")
         return None
+
+    def _is_still_there(self, obstacle: Obstacle) -> bool:
+        """Whether a warning came again in the second half of its time.
+
+        One of the beginning, as of a Secret that came after its Job, may be over: the kubelet says nothing more, and
+        pulls an image for minutes. What lasts is warned of again at intervals that double, so it is heard there.
+        """
+        since = self._since + (obstacle.seconds or 0.0) / 2
+        return obstacle.heard_at is None or obstacle.heard_at >= since
 
 
 def _sentence(text: str) -> str:

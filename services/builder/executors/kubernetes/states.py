@@ -1,5 +1,6 @@
 """What the API server tells of Jobs, pods and events, reduced to what a build needs to know."""
 
+import math
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -172,7 +173,8 @@ class Warned:
         return self.about
 
     def gone(self) -> Self:
-        return self
+        """The same, once the cluster has forgotten it: that it goes is no news of what it was about."""
+        return replace(self, heard_at=-math.inf)
 
 
 def _seconds(stamp: str) -> float:
