@@ -1,7 +1,7 @@
 """The registry that images are pushed to and pulled from: whether it has an image, and under which digest.
 
-An executor that pushes returns `registry_images(settings)` beside itself. What a push authenticates with is the
-executor's own affair: an engine reads its `config.json` itself.
+An executor that pushes returns `registry_images(settings)` beside itself, and gives its builds the login that these
+credentials have for their image's registry (`executors/logins.py`).
 """
 
 from services.builder.registry.images import RegistryImages

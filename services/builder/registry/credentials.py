@@ -39,7 +39,7 @@ class Login:
 
 
 class Credentials(Protocol):
-    """Gives logins for reading. Asked before each authentication, so it keeps what is costly to make."""
+    """Gives logins, to read with and for builds to push with. Asked before each, so it keeps what is costly to make."""
 
     async def for_(self, registry: str, repository: str) -> Login:
         """The login for a repository; `registry` is host and port, `docker.io` for Docker Hub.

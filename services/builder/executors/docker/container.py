@@ -1,7 +1,6 @@
 """The container that a build runs in: its name, its specification, and the files that are put into it."""
 
 import io
-import json
 import re
 import shlex
 import tarfile
@@ -169,8 +168,3 @@ def _tar(contents: dict[str, tuple[str, int]]) -> bytes:
             entry.size, entry.mode = len(text.encode()), mode
             tar.addfile(entry, io.BytesIO(text.encode()))
     return made.getvalue()
-
-
-def config_json(auths: dict[str, dict[str, str]]) -> str:
-    """Docker's client configuration with these logins and nothing else."""
-    return json.dumps({"auths": auths})

@@ -30,9 +30,9 @@ from services.builder.executors.docker.container import (
     specification,
 )
 from services.builder.executors.docker.engine import Engine, EngineError, EngineFailedError
-from services.builder.executors.docker.logins import Logins
 from services.builder.executors.docker.logs import Position, Unfolding, texts
 from services.builder.executors.docker.settings import DockerSettings
+from services.builder.executors.logins import Logins
 from services.builder.executors.outcomes import TAIL_LINES, outcome
 from services.builder.executors.repo2docker import config_text, environment
 from services.common.errors import BinderyError
@@ -108,7 +108,7 @@ class DockerExecutor:
             attempt.epoch,
             config_text(attempt, self._settings),
             environment(attempt, self._settings),
-            await self._logins.for_image(attempt.image),
+            (await self._logins.for_image(attempt.image)).config_json,
         )
         with _gone_is_unavailable(name):
             await self._engine.call("PUT", f"/containers/{name}/archive", query={"path": "/"}, body=content)

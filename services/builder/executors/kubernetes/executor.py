@@ -67,6 +67,7 @@ class KubernetesExecutor:
     async def aclose(self) -> None:
         """Close the watches and connections; Jobs go on."""
         await self._view.aclose()
+        await self._jobs.aclose()
         await self._api.aclose()
 
     async def trouble(self) -> str | None:

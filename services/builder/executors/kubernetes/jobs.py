@@ -27,6 +27,7 @@ from services.builder.executors.kubernetes.states import (
     PodState,
 )
 from services.builder.executors.kubernetes.view import JOBS, PODS
+from services.builder.executors.logins import BuildLogins, Logins
 from services.builder.executors.outcomes import TAIL_LINES
 from services.builder.executors.repo2docker import PROGRAM, arguments, config_text, environment
 from services.common.errors import BinderyError
@@ -34,6 +35,7 @@ from services.common.logging import get_logger
 
 log = get_logger(__name__)
 
+ENGINE_CREDENTIALS = "CONTAINER_ENGINE_REGISTRY_CREDENTIALS"
 SECRETS = "/api/v1/namespaces/{namespace}/secrets"
 _PAGE = "500"
 
@@ -45,6 +47,7 @@ class Jobs:
         self._api, self._settings = api, settings
         self._refused: dict[str, Obstacle] = {}
         self._ensured: dict[str, str] = {}
+        self._logins = Logins(settings)
 
     async def ensure(self, attempt: Attempt) -> None:
         """Make the Job and its Secret where they are missing. One that a quota refuses is `refused`.
@@ -52,7 +55,7 @@ class Jobs:
         The Job comes first: whoever dies in between leaves a Job that ends by its deadline and goes by its TTL, and a
         Secret is never without an owner. Its pod waits for the Secret. Raises `BinderyError`.
         """
-        name, command = job_name(attempt.name), self._command(attempt)
+        name, command = job_name(attempt.name), await self._command(attempt)
         node = await self._sticky_node(attempt)
         secret = f"{name}-{secrets.token_hex(4)}"
         try:
@@ -156,14 +159,24 @@ class Jobs:
             return str(error)
         return None
 
-    def _command(self, attempt: Attempt) -> Command:
-        made = environment(attempt, self._settings)
+    async def aclose(self) -> None:
+        """Let go of what logins are asked for at."""
+        await self._logins.aclose()
+
+    async def _command(self, attempt: Attempt) -> Command:
+        made, settings = environment(attempt, self._settings), self._settings
+        # An operator's Secret holds all that a build may have: what the builder itself asks with stays here.
+        logins = BuildLogins() if settings.kubernetes_push_secret else await self._logins.for_image(attempt.image)
+        secrets = dict(made.secret)
+        if settings.kubernetes_engine_credentials and (credentials := logins.engine_credentials):
+            secrets[ENGINE_CREDENTIALS] = credentials
         return Command(
             image=self._settings.builder_image,
             arguments=[PROGRAM, *arguments(attempt, self._settings, config_path=CONFIG_FILE)],
             environment=made.plain,
-            secrets=made.secret,
+            secrets=secrets,
             config=config_text(attempt, self._settings),
+            logins=logins.config_json if logins.auths else "",
         )
 
     async def _give_secret(self, job: JobState, command: Command) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from services.builder.executors.base import Attempt
@@ -22,6 +22,7 @@ COMPONENT = "component"
 BUILD_FOLDER = "/etc/bindery-build"
 CONFIG_KEY = "repo2docker_config.py"
 CONFIG_FILE = f"{BUILD_FOLDER}/{CONFIG_KEY}"
+LOGINS_KEY = "config.json"
 DOCKER_SOCKET = "/var/run/docker.sock"
 TLS_FOLDER = "/etc/docker-tls"
 STICKY_WEIGHT = 100
@@ -29,13 +30,17 @@ STICKY_WEIGHT = 100
 
 @dataclass(frozen=True)
 class Command:
-    """What runs in the Job. `secrets` are environment variables that stand in no manifest."""
+    """What runs in the Job. `secrets` are environment variables that stand in no manifest, nor does `logins`.
+
+    `logins` is a `config.json` of Docker's client; with an empty one the Job has none of its own.
+    """
 
     image: str
     arguments: Sequence[str]
     environment: Mapping[str, str]
-    secrets: Mapping[str, str]
+    secrets: Mapping[str, str] = field(repr=False)
     config: str
+    logins: str = field(default="", repr=False)
 
 
 def installation_label(installation_id: str) -> str:
@@ -97,8 +102,13 @@ def secret_of(job: JobState, command: Command, settings: KubernetesSettings) -> 
             "labels": {INSTALLATION: installation_label(settings.installation_id), BUILD_ID: job.build_id},
             "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": job.name, "uid": job.uid}],
         },
-        "stringData": {CONFIG_KEY: command.config, **command.secrets},
+        "stringData": {CONFIG_KEY: command.config, **command.secrets, **_logins(job, command)},
     }
+
+
+def _logins(job: JobState, command: Command) -> Json:
+    """The logins, where the Job expects them: what there is now may not be what there was when it was made."""
+    return {LOGINS_KEY: command.logins or '{"auths": {}}'} if job.has_logins else {}
 
 
 def _pod(command: Command, settings: KubernetesSettings, secret: str, node: str | None) -> Json:
@@ -106,10 +116,15 @@ def _pod(command: Command, settings: KubernetesSettings, secret: str, node: str 
     mounts: list[Json] = [{"name": "build", "mountPath": CONFIG_FILE, "subPath": CONFIG_KEY, "readOnly": True}]
     environment = dict(command.environment)
     _add_engine(settings, volumes, mounts, environment)
+    logins = {
+        "mountPath": f"{settings.kubernetes_home.rstrip('/')}/.docker/config.json", "subPath": LOGINS_KEY,
+        "readOnly": True,
+    }  # fmt: skip
     if settings.kubernetes_push_secret:
         volumes.append({"name": "push", "secret": {"secretName": settings.kubernetes_push_secret}})
-        path = f"{settings.kubernetes_home.rstrip('/')}/.docker/config.json"
-        mounts.append({"name": "push", "mountPath": path, "subPath": "config.json", "readOnly": True})
+        mounts.append({"name": "push", **logins})
+    elif command.logins:
+        mounts.append({"name": "build", **logins})
     by_reference = [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}} for name in sorted(command.secrets)
     ]

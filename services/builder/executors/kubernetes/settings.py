@@ -47,7 +47,14 @@ class KubernetesSettings(BuilderSettings):
         "", description="Secret with ca.pem, cert.pem and key.pem for an engine at tcp://."
     )
     kubernetes_push_secret: str = Field(
-        "", description="Secret whose config.json is Docker's, to push with [push_secret]; empty: none."
+        "",
+        description="Secret whose config.json is Docker's, to push with [push_secret]; empty: builds get the builder's "
+        "own login for their image's registry, in a Secret of their own.",
+    )
+    kubernetes_engine_credentials: bool = Field(
+        False,
+        description="Whether that login also stands in CONTAINER_ENGINE_REGISTRY_CREDENTIALS, from that Secret: for "
+        "builder images whose engine reads no config.json.",
     )
     kubernetes_home: str = Field(
         "/root", description="Home of the builder image's user: .docker/config.json goes there."

@@ -25,6 +25,8 @@ class JobState:
     build_id: str
     epoch: int
     secret: str | None
+    has_logins: bool = False
+    """Whether its pod expects a `config.json` of Docker's client in its Secret."""
     is_complete: bool = False
     failure: str | None = None
     is_ended: bool = False
@@ -39,6 +41,7 @@ class JobState:
             if one.get("status") == "True"
         }
         secrets = (one["secret"]["secretName"] for one in spec.get("volumes") or [] if one["name"] == "build")
+        mounts = (mount for one in spec.get("containers") or [] for mount in one.get("volumeMounts") or [])
         epoch = (meta.get("annotations") or {}).get(EPOCH, "0")
         return cls(
             name=meta["name"],
@@ -46,6 +49,9 @@ class JobState:
             build_id=(meta.get("labels") or {}).get(BUILD_ID, ""),
             epoch=int(epoch) if epoch.isdigit() else 0,
             secret=next(secrets, None),
+            has_logins=any(
+                one["name"] == "build" and one["mountPath"].endswith("/.docker/config.json") for one in mounts
+            ),
             is_complete="Complete" in conditions or "SuccessCriteriaMet" in conditions,
             failure=conditions.get("Failed", conditions.get("FailureTarget")),
             is_ended="Complete" in conditions or "Failed" in conditions,

@@ -3,40 +3,66 @@
 import asyncio
 import base64
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from services.builder.executors.base import ExecutorUnavailableError
-from services.builder.executors.docker.container import config_json
-from services.builder.executors.docker.settings import DockerSettings
 from services.builder.registry.credentials import Credentials, CredentialsError, Login, make_credentials
 from services.builder.registry.reference import DOCKER_HUB, Reference
+from services.builder.settings import BuilderSettings
 
 _HUB_KEY = "https://index.docker.io/v1/"
 
 
-class Logins:
-    """Makes the `config.json` of a build. Helper programs that the operator's file names are not in the container."""
+@dataclass(frozen=True)
+class BuildLogins:
+    """What one build is given: entries of `config.json`, and the one for the image's own registry, if there is any."""
 
-    def __init__(self, settings: DockerSettings) -> None:
+    auths: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
+    registry: str = ""
+    own: Login = field(default_factory=Login)
+
+    @property
+    def config_json(self) -> str:
+        """Docker's client configuration with these logins and nothing else."""
+        return json.dumps({"auths": self.auths})
+
+    @property
+    def engine_credentials(self) -> str:
+        """The login as repo2docker itself reads it; empty for one without a password, which it could not use.
+
+        Source: repo2docker's `ContainerEngine.registry_credentials`, CONTAINER_ENGINE_REGISTRY_CREDENTIALS.
+        """
+        if not self.own.password:
+            return ""
+        return json.dumps({"registry": self.registry, "username": self.own.username, "password": self.own.password})
+
+
+class Logins:
+    """Finds a build's logins. Helper programs that the operator's file names are not in the container."""
+
+    def __init__(self, settings: BuilderSettings) -> None:
         self._settings = settings
         self._credentials: Credentials = make_credentials(settings)
 
-    async def for_image(self, image: str) -> str:
+    async def for_image(self, image: str) -> BuildLogins:
         """The operator's `auths`, and the login for the image's own registry in whatever way that is had.
 
         Raises `ExecutorUnavailableError` when nobody can say it now.
         """
+        registry, login = "", Login()
         try:
             auths = await asyncio.to_thread(_auths, self._settings.docker_config)
             if self._settings.build_push:
                 place = Reference.parse(image)
                 login = await self._credentials.for_(place.host, place.repository)
+                registry = _HUB_KEY if place.host == DOCKER_HUB else place.host
                 if not login.is_anonymous:
-                    auths[_HUB_KEY if place.host == DOCKER_HUB else place.host] = _entry(login)
+                    auths[registry] = _entry(login)
         except CredentialsError as error:
             raise ExecutorUnavailableError(str(error)) from error
-        return config_json(auths)
+        return BuildLogins(auths, registry, login)
 
     async def aclose(self) -> None:
         """Let go of connections."""

@@ -1,0 +1,166 @@
+"""The builder's own login reaches the push of a Job: by the Secret that the Job owns, and by nothing else."""
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.builder.executors.base import Attempt, ExecutorUnavailableError
+from services.builder.executors.kubernetes.executor import KubernetesExecutor
+from services.builder.executors.kubernetes.settings import KubernetesSettings
+from services.builder.registry import credentials
+from services.builder.registry.credentials import CredentialsError, Login
+from services.builder.registry.settings import RegistrySettings
+from tests.support.kubernetes_api import KubernetesApi, serving
+
+ATTEMPT = Attempt(f"{'a' * 24}-1", "registry.example.org/team/image:ref", "https://example.org/repo", "ref", 1)
+AUTH = base64.b64encode(b"pusher:s3cret").decode()
+KNOWN = {"registry.example.org": {"auth": AUTH}}
+
+
+@dataclass
+class Cloud:
+    """A token exchange, as an entry point of the group `bindery.registries` gives it."""
+
+    settings: RegistrySettings
+    name = "cloud"
+    is_away = False
+
+    async def for_(self, registry: str, repository: str) -> Login:
+        if self.is_away:
+            raise CredentialsError("the cloud gives no token")
+        return Login("AWS", f"token for {registry}/{repository}")
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+    @classmethod
+    def load(cls) -> "type[Cloud]":
+        return cls
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> type[Cloud]:
+    monkeypatch.setattr(credentials, "entry_points", lambda group: [Cloud] if group == "bindery.registries" else [])
+    monkeypatch.setattr(Cloud, "is_away", False)
+    return Cloud
+
+
+@dataclass
+class Made:
+    """What the API server was given."""
+
+    job: dict[str, Any]
+    secret: dict[str, Any]
+
+    @property
+    def container(self) -> dict[str, Any]:
+        [found] = self.job["spec"]["template"]["spec"]["containers"]
+        assert isinstance(found, dict)
+        return found
+
+    @property
+    def mounts(self) -> dict[str, dict[str, Any]]:
+        return {mount["mountPath"]: mount for mount in self.container["volumeMounts"]}
+
+    @property
+    def auths(self) -> dict[str, dict[str, str]]:
+        """The logins of the `config.json` in the Secret."""
+        found: dict[str, dict[str, str]] = json.loads(self.secret["stringData"]["config.json"])["auths"]
+        return found
+
+
+async def made(folder: Path, *, api: KubernetesApi | None = None, **settings: object) -> Made:
+    """Have a Job made with these settings."""
+    api = api or KubernetesApi()
+    async with serving(api.answer, folder) as config:
+        executor = KubernetesExecutor(KubernetesSettings.model_validate({"kubernetes_config": str(config)} | settings))
+        try:
+            await executor.ensure(ATTEMPT)
+        finally:
+            await executor.aclose()
+    [job], [secret] = api.objects["jobs"].values(), api.objects["secrets"].values()
+    assert secret["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]
+    return Made(job, secret)
+
+
+def docker_config(folder: Path, auths: dict[str, dict[str, str]]) -> str:
+    path = folder / "config.json"
+    path.write_text(json.dumps({"auths": auths}))
+    return str(path)
+
+
+async def test_a_login_of_the_builders_docker_config_is_mounted_from_the_secret_where_dockers_client_looks(
+    tmp_path: Path,
+) -> None:
+    found = await made(tmp_path, docker_config=docker_config(tmp_path, KNOWN), kubernetes_home="/home/builder/")
+    assert found.auths == KNOWN
+    mount = found.mounts["/home/builder/.docker/config.json"]
+    assert mount == {
+        "name": "build", "mountPath": "/home/builder/.docker/config.json", "subPath": "config.json", "readOnly": True,
+    }  # fmt: skip
+    assert AUTH not in json.dumps(found.job)
+    assert "s3cret" not in json.dumps(found.job)
+
+
+async def test_a_token_exchange_that_is_plugged_in_reaches_the_push(tmp_path: Path, cloud: type[Cloud]) -> None:
+    found = await made(tmp_path, registry_credentials="cloud")
+    token = "token for registry.example.org/team/image"
+    assert found.auths == {"registry.example.org": {"auth": base64.b64encode(f"AWS:{token}".encode()).decode()}}
+    assert "/root/.docker/config.json" in found.mounts
+    assert token not in json.dumps(found.job)
+    assert found.auths["registry.example.org"]["auth"] not in json.dumps(found.job)
+
+
+async def test_no_job_is_made_without_the_login_that_it_needs(tmp_path: Path, cloud: type[Cloud]) -> None:
+    cloud.is_away, api = True, KubernetesApi()
+    with pytest.raises(ExecutorUnavailableError, match="the cloud gives no token"):
+        await made(tmp_path, api=api, registry_credentials="cloud")
+    assert api.made == []
+
+
+async def test_the_operator_s_push_secret_wins_and_then_nothing_of_the_builder_s_goes_into_a_job(
+    tmp_path: Path,
+) -> None:
+    config = docker_config(tmp_path, KNOWN)
+    found = await made(
+        tmp_path, docker_config=config, kubernetes_push_secret="push", kubernetes_engine_credentials=True
+    )
+    assert found.mounts["/root/.docker/config.json"]["name"] == "push"
+    assert set(found.secret["stringData"]) == {"repo2docker_config.py"}
+    assert "CONTAINER_ENGINE_REGISTRY_CREDENTIALS" not in json.dumps(found.job)
+
+
+async def test_without_any_login_the_builder_image_s_own_configuration_is_left_alone(tmp_path: Path) -> None:
+    found = await made(tmp_path, docker_config=docker_config(tmp_path, {}))
+    assert set(found.mounts) == {"/etc/bindery-build/repo2docker_config.py", "/var/run/docker.sock"}
+    assert set(found.secret["stringData"]) == {"repo2docker_config.py"}
+
+
+async def test_repo2docker_s_own_variable_has_the_login_by_reference_where_that_is_asked_for(tmp_path: Path) -> None:
+    config = docker_config(tmp_path, KNOWN)
+    found = await made(tmp_path, docker_config=config, kubernetes_engine_credentials=True)
+    name = "CONTAINER_ENGINE_REGISTRY_CREDENTIALS"
+    assert json.loads(found.secret["stringData"][name]) == {
+        "registry": "registry.example.org", "username": "pusher", "password": "s3cret",
+    }  # fmt: skip
+    reference = {"name": found.secret["metadata"]["name"], "key": name}
+    assert {"name": name, "valueFrom": {"secretKeyRef": reference}} in found.container["env"]
+    assert "s3cret" not in json.dumps(found.job)
+    without = await made(tmp_path, docker_config=config)
+    assert name not in json.dumps(without.job) + json.dumps(without.secret)
+
+
+async def test_who_adopts_a_job_without_its_secret_makes_one_that_fits_it(tmp_path: Path) -> None:
+    """Its worker died between the two, and the login has gone since: the Job's mount is there all the same."""
+    api, config = KubernetesApi(), docker_config(tmp_path, KNOWN)
+    await made(tmp_path, api=api, docker_config=config)
+    api.objects["secrets"].clear()
+    docker_config(tmp_path, {})
+    assert (await made(tmp_path, api=api, docker_config=config)).auths == {}
+    api.objects["secrets"].clear()
+    docker_config(tmp_path, KNOWN)
+    assert (await made(tmp_path, api=api, docker_config=config)).auths == KNOWN
