@@ -1,14 +1,17 @@
 """Runs in a Job in place of repo2docker: prints numbered lines, and puts a tiny image into the registry.
 
-What it is told stands in the repository's ref: `<salt>.lines-40.ms-100.exit-0`.
+What it is told stands in the repository's ref: `<salt>.lines-40.ms-100.exit-0`. With `credentials-1` it says which it
+has been given, by their hashes alone.
 """
 
 import hashlib
 import json
 import os
+import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 
 def put(registry: str, name: str, tag: str) -> None:
@@ -37,6 +40,25 @@ def put(registry: str, name: str, tag: str) -> None:
     send("PUT", f"{registry}/v2/{name}/manifests/{tag}", json.dumps(manifest).encode(), f"{kind}manifest.v1+json")
 
 
+def tell_credentials(registry: str) -> None:
+    """Say what git would answer its servers, and what Docker's client would push with."""
+
+    def tell(what: str, secret: str) -> None:
+        print(f"{what}: {hashlib.sha256(secret.encode()).hexdigest() if secret else 'none'}", flush=True)
+
+    for host in ("example.org", "elsewhere.example.org"):
+        asked = subprocess.run(
+            ["git", "credential", "fill"], input=f"protocol=https\nhost={host}\n\n", capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        answers = dict(line.split("=", 1) for line in asked.stdout.splitlines() if "=" in line)
+        tell(f"git at {host}", answers.get("password", ""))
+    file = Path.home() / ".docker" / "config.json"
+    auths = json.loads(file.read_text())["auths"] if file.is_file() else {}
+    tell("docker", auths.get(registry, {}).get("auth", ""))
+    tell("repo2docker", os.environ.get("CONTAINER_ENGINE_REGISTRY_CREDENTIALS", ""))
+
+
 def main() -> None:
     given = dict(part.removeprefix("--").split("=", 1) for part in sys.argv if part.startswith("--") and "=" in part)
     told = dict(part.split("-", 1) for part in given["ref"].split(".") if "-" in part)
@@ -47,6 +69,8 @@ def main() -> None:
         for _ in range(int(told.get("kib", "0"))):
             print("x" * 1023, flush=True)
         time.sleep(pause)
+    if "credentials" in told:
+        tell_credentials(given["image-name"].partition("/")[0])
     if "hostile" in told:
         sys.stdout.buffer.write(b"\xff\x00 \x1b[31m not text\n" + b"y" * (3 << 20) + b'\n\n{\n{"message": 7}\n')
         sys.stdout.flush()
