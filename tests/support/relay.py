@@ -1,0 +1,45 @@
+"""An engine's socket at a TCP address: `tcp://127.0.0.1:port`, for as long as a test needs it."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+_CHUNK_BYTES = 65536
+
+
+@contextlib.contextmanager
+def relay(target: Path) -> Iterator[str]:
+    """Pass on what comes at a port of the loopback to a Unix socket, and back; the address, as DOCKER_HOST has it.
+
+    Each direction goes on until its own end: an engine's streams are upgraded connections: one that writes no more still reads.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as opened:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):  # the server is closed: the end of the block
+                while True:
+                    near, _ = server.accept()
+                    far = socket.socket(socket.AF_UNIX)
+                    opened.callback(near.close)
+                    opened.callback(far.close)
+                    far.connect(str(target))
+                    for source, sink in ((near, far), (far, near)):
+                        threading.Thread(target=_pass_on, args=(source, sink), daemon=True).start()
+
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
+        try:
+            yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            server.shutdown(socket.SHUT_RDWR)  # a close alone would not wake the thread that accepts
+            accepting.join(10)
+
+
+def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # the other side is gone, or the block has ended
+        while content := source.recv(_CHUNK_BYTES):
+            sink.sendall(content)
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
