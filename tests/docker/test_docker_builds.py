@@ -10,6 +10,8 @@ from uuid import uuid4
 from tests.docker.conftest import containers_of, start_stack, until_tidy
 from tests.support.building import StackBuilder
 from tests.support.engine import Engine
+from tests.support.faults import Faults
+from tests.support.forge import Forge
 from tests.support.registry import Registry
 from tests.support.stack import Stack, eventually
 
@@ -117,17 +119,31 @@ def test_a_killed_worker_s_build_is_adopted_and_its_log_has_every_line_once(
     assert ticks(builder, asked["build_id"]) == list(range(1, TICKS + 1))
 
 
-def test_a_paused_worker_s_build_goes_on_and_its_log_has_every_line_once(
-    docker: Engine, stack: Stack, builder: StackBuilder, repository: Serve
+def test_a_paused_worker_s_build_is_adopted_meanwhile_and_its_log_has_every_line_once(
+    docker: Engine, registry: Registry, repository: Serve, forge: Forge, tmp_path: Path
 ) -> None:
-    asked = builder.ask(*repository(ticking(docker)))
-    builder.until(asked["build_id"], "tick-5-")
-    with stack.paused("worker") as pid:
-        eventually(lambda: "#" in builder.text(asked["build_id"]), "the log can be read meanwhile")
-    assert pid
-    build = builder.outcome(asked["build_id"])
-    assert build["state"] == "built", builder.text(asked["build_id"])
-    assert ticks(builder, asked["build_id"]) == list(range(1, TICKS + 1))
+    count = 5 * TICKS  # longer than a lease, and than its adoption may take
+    stack = start_stack(tmp_path, docker, f"{registry.address}/paused/", workers=2)
+    try:
+        with contextlib.closing(StackBuilder(stack)) as builder:
+            faults = Faults(stack, forge, tmp_path)
+            asked = builder.ask(*repository(ticking(docker, count)))
+            builder.until(asked["build_id"], "tick-5-")
+            record = f"b:{asked['build_id']}"
+            owner = faults.owner(record)
+            with stack.paused(faults.part_of(owner)):
+                eventually(lambda: faults.record(record)["owner"] not in {"", owner}, "an adoption", 20)
+                told = len(ticks(builder, asked["build_id"]))
+                eventually(
+                    lambda: len(ticks(builder, asked["build_id"])) >= min(told + 10, count),
+                    "lines from the other worker",
+                )
+            build = builder.outcome(asked["build_id"])
+            assert build["state"] == "built", builder.text(asked["build_id"])
+            assert ticks(builder, asked["build_id"]) == list(range(1, count + 1))
+            until_tidy(docker, asked["build_id"])
+    finally:
+        stack.stop()
 
 
 def test_a_container_that_is_removed_once_is_followed_by_another_and_the_log_says_so(

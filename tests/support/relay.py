@@ -13,7 +13,7 @@ _CHUNK_BYTES = 65536
 def relay(target: Path) -> Iterator[str]:
     """Pass on what comes at a port of the loopback to a Unix socket, and back; the address, as DOCKER_HOST has it.
 
-    Each direction goes on until its own end: an engine's streams are upgraded connections: one that writes no more still reads.
+    Each direction goes on until its own end: on an engine's upgraded connections who writes no more still reads.
     """
     with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as opened:
 
