@@ -48,7 +48,7 @@ test-hubs: .venv-dev .venv/hub5/installed
 	@BINDERY_TEST_HUB_PYTHON=.venv/hub5/bin/python $(RUN_TESTS) tests/hubs $(wildcard tests/contract/test_hub_*.py)
 
 test-docker: .venv-dev
-	@$(RUN_TESTS) tests/docker
+	@$(VENV)/python -m tests.support.engine run -- $(RUN_TESTS) tests/docker
 
 test-cluster: .venv-dev
 	@$(VENV)/python -m tests.support.cluster run -- $(RUN_TESTS) --timeout=600 tests/cluster

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.builders import Builders, running_builders
 from tests.support.cluster import Cluster, Namespace, NoClusterError, cluster
-from tests.support.engine import REGISTRY, Engine, NoEngineError, engine
+from tests.support.engine import REGISTRY, Engine, NoEngineError, engine, registry_url
 from tests.support.forge import Forge
 
 NOOP = Path(__file__).with_name("noop_build.py")
@@ -24,6 +24,14 @@ def the_cluster() -> Iterator[Cluster]:
             yield found
     except NoClusterError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def own_cluster(the_cluster: Cluster) -> Cluster:
+    """A cluster of the tests' own, for those that stop parts of it or look at its node's files."""
+    if not the_cluster.is_own:
+        pytest.skip(f"the cluster of KUBECONFIG={the_cluster.kubeconfig} is not ours: no part of it is stopped")
+    return the_cluster
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +112,7 @@ def start_noop(start: Start, the_cluster: Cluster) -> Start:
     """The same with Jobs that run `noop_build.py` from the builder image: real Jobs and pods, no engine."""
 
     def begin(**settings: object) -> Builders:
-        registry = json.dumps({"NOOP_REGISTRY": f"http://{the_cluster.host}:5000"})
+        registry = json.dumps({"NOOP_REGISTRY": registry_url(the_cluster.host)})
         return start(
             **{
                 "kubernetes_command": json.dumps(["python3", "-c", NOOP.read_text()]),

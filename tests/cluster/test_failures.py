@@ -9,6 +9,7 @@ import pytest
 from tests.cluster.conftest import Start
 from tests.support.builders import Builders
 from tests.support.cluster import Cluster, Namespace
+from tests.support.engine import REGISTRY
 from tests.support.faults import until_gone
 from tests.support.stack import eventually
 
@@ -77,7 +78,7 @@ def test_a_build_for_which_no_node_has_room_waits_visibly_and_then_fails(
 def test_a_builder_image_that_cant_be_pulled_is_waited_for_visibly_and_then_said(
     start_noop: Start, namespace: Namespace
 ) -> None:
-    image = "127.0.0.1:5000/there/is-none:1"
+    image = f"{REGISTRY}/there/is-none:1"
     settings = {"builder_image": image, "kubernetes_image_pull_seconds": 6, "kubernetes_settle_seconds": 1}
     builders = start_noop(**settings)
     build_id = builders.ask(URL, "no-image")["build_id"]
@@ -142,7 +143,7 @@ def test_a_build_whose_execution_vanishes_twice_is_lost(start_noop: Start, names
 
 
 def test_an_api_server_that_is_down_past_the_bound_fails_the_build_and_its_job_goes_when_it_is_back(
-    start_noop: Start, namespace: Namespace, the_cluster: Cluster
+    start_noop: Start, namespace: Namespace, own_cluster: Cluster
 ) -> None:
     settings = {
         "outage_patience_seconds": 12, "kubernetes_read_timeout_seconds": 2, "kubernetes_connect_timeout_seconds": 1,
@@ -151,7 +152,7 @@ def test_an_api_server_that_is_down_past_the_bound_fails_the_build_and_its_job_g
     builders = start_noop(**settings)
     build_id = builders.ask(URL, "api-down.push-0.sleep-300")["build_id"]
     builders.until_said(build_id, "those were 3 lines")
-    with the_cluster.paused("kube-apiserver"):
+    with own_cluster.paused("kube-apiserver"):
         builders.until_said(build_id, "What runs the builds does not answer")
         assert builders.outcome(build_id)["error"]["code"] == "executor_unavailable"
     assert failure(builders, namespace, build_id)["code"] == "executor_unavailable"

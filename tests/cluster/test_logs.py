@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.cluster.conftest import Start
-from tests.support.cluster import Cluster, Namespace
+from tests.support.cluster import Namespace
 from tests.support.stack import eventually
 
 URL = "https://example.org/org/repo"
@@ -21,10 +23,10 @@ def test_hostile_bytes_and_a_line_of_megabytes_are_survived(start_noop: Start) -
     builders.assert_every_line_once(build_id)
 
 
+@pytest.mark.usefixtures("own_cluster")
 def test_lines_that_the_node_has_rotated_away_while_no_worker_read_them_are_told_as_a_gap(
-    start_noop: Start, namespace: Namespace, the_cluster: Cluster
+    start_noop: Start, namespace: Namespace
 ) -> None:
-    assert the_cluster.is_own, "this test looks at the node's files"
     builders = start_noop(stream_max_bytes=256 << 20)
     build_id = builders.ask(URL, "rotated.lines-60.ms-500.kib-700")["build_id"]  # 1.4 MiB a second, rotated at 10 MiB
     builders.until_said(build_id, "line 2\n")

@@ -73,12 +73,12 @@ def test_a_job_that_is_deleted_while_no_worker_follows_it_costs_a_second_run_and
 
 @pytest.mark.parametrize("fault", ["killed", "paused"])
 def test_an_api_server_that_is_away_for_30_s_costs_no_line(
-    start_noop: Start, namespace: Namespace, the_cluster: Cluster, fault: str
+    start_noop: Start, namespace: Namespace, own_cluster: Cluster, fault: str
 ) -> None:
     builders = start_noop()
     build_id = builders.ask(URL, f"api-{fault}.lines-250.ms-200")["build_id"]
     builders.until_said(build_id, "line 10\n")
-    with getattr(the_cluster, fault)("kube-apiserver"), lasting(OUTAGE_SECONDS):
+    with getattr(own_cluster, fault)("kube-apiserver"), lasting(OUTAGE_SECONDS):
         builders.until_said(build_id, "What runs the builds does not answer", OUTAGE_SECONDS)
     assert_built(builders, namespace, build_id)
     builders.assert_every_line_once(build_id)

@@ -23,7 +23,7 @@ from tests.load.processes import cpu_seconds
 from tests.load.table import Row
 from tests.support.builders import Builders, Part, running_builders
 from tests.support.cluster import Cluster, cluster
-from tests.support.engine import REGISTRY, Engine, engine
+from tests.support.engine import REGISTRY, Engine, engine, registry_url
 
 NOOP = Path(__file__).parents[1] / "cluster" / "noop_build.py"
 WORKERS = 2
@@ -100,7 +100,7 @@ def _start(stack: ExitStack, folder: Path) -> Builders:
             kubernetes_docker_host="",
             builder_image=image,
             image_prefix=f"{REGISTRY}/{namespace.name}/",
-            repo2docker_extra_envs=json.dumps({"NOOP_REGISTRY": f"http://{the_cluster.host}:5000"}),
+            repo2docker_extra_envs=json.dumps({"NOOP_REGISTRY": registry_url(the_cluster.host)}),
             registry_insecure=True,
             build_slots=SLOTS,
             build_queue_max_seconds=3600,

@@ -3,7 +3,7 @@
 `cluster()` uses a healthy KUBECONFIG that is given, else the cluster of the scripts in `../shared/cluster` (or in
 `BINDERY_TEST_CLUSTER_DIR`): used when it is up already, else built, started, and taken down at the end. What an earlier
 run left half-dead is ended first, by the pids that it recorded. BINDERY_TEST_HOST is where the pods of a given cluster
-reach this machine. By hand:
+reach this machine, and BINDERY_TEST_REGISTRY the registry that it pulls from (`tests/support/engine.py`). By hand:
 
     python -m tests.support.cluster run -- make test-cluster     # keeps one up for the length of a command
 """
