@@ -5,6 +5,9 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
+from services.builder.attempts import topic_of
+from services.common.errors import AUTHOR_CODES
+from services.common.models import BuildState
 from tests.support.builder import open_builder
 from tests.support.valkey import Valkey
 
@@ -127,3 +130,29 @@ async def test_nobody_joins_the_waiters_of_a_build_that_has_ended(redis: Redis, 
         await builder.end(build)
         await builder.attempts.join(build.build_id or "", "third")
         assert not await redis.exists(builder.stage.keys.waiters(build.build_id or ""))
+
+
+async def test_a_build_waits_for_a_slot_up_to_a_maximum_and_no_longer(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path, build_queue_max_seconds=3600) as builder:
+        late, soon = await builder.ask("late", launch_ref="launch"), await builder.ask("soon")
+        late_id, soon_id = late.build_id or "", soon.build_id or ""
+        await builder.admission.sweep()
+        assert await redis.zcard(builder.stage.keys("{queue}:waiting")) == 2
+        record = builder.stage.keys.record(topic_of(late_id))
+        await redis.hincrby(record, "queued_ms", -3_600_000)
+        await builder.admission.sweep()
+
+        found = await builder.attempts.read(late_id)
+        assert found
+        assert found[0].state is BuildState.FAILED
+        assert found[0].error
+        assert found[0].error.code == "build_queue_full"
+        assert found[0].error.code not in AUTHOR_CODES  # whoever asks again waits again
+        assert await redis.zrange(builder.stage.keys("{queue}:waiting"), 0, -1) == [soon_id.encode()]
+        assert not await redis.exists(builder.stage.keys.waiters(late_id))
+        await builder.admission.sweep()
+        log = await builder.stage.logs.read(late_id)
+        assert log
+        assert log[-1].is_terminal

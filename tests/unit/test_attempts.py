@@ -1,12 +1,14 @@
 """Attempts in a real Redis: one at a time, however many ask, and no number twice."""
 
 import asyncio
+import json
 import time
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
+from services.builder.attempts import topic_of
 from services.builder.executors.base import Attempt
 from services.common.entries import Entry
 from services.common.errors import BinderyError
@@ -118,3 +120,33 @@ async def test_a_build_that_nobody_waits_for_is_noted_until_somebody_does(
         await builder.attempts.start(image_of("repo", "a"), request_for("repo", "a", "three"))
         await builder.attempts.join(build_id, "three")
         assert not await redis.zcard(abandoned)
+
+
+async def test_a_failure_of_the_authors_is_answered_until_it_is_forgotten(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path, build_failure_memory_seconds=600) as builder:
+        builds, request = builder.admission._builds, request_for("repo", "a")
+        first = await builds.ensure(request)
+        await builder.attempts.end_queued(first, BuildState.FAILED, BinderyError("build_failed", "No such package."))
+        remembered = await builds.ensure(request)
+        assert remembered.build_id == first.build_id
+        assert remembered.error
+        assert remembered.error.detail == "No such package."
+
+        record = builder.stage.keys.record(topic_of(first.build_id or ""))
+        body = json.loads(await redis.hget(record, "body"))
+        await redis.hset(record, "body", json.dumps(body | {"finished_at": body["finished_at"] - 600}))
+        again = await builds.ensure(request)
+        assert again.build_id == f"{image_key(first.image)}-2"
+        assert again.is_live
+
+
+async def test_a_failure_that_is_not_the_authors_is_not_remembered(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path, build_failure_memory_seconds=600) as builder:
+        builds, request = builder.admission._builds, request_for("repo", "a")
+        first = await builds.ensure(request)
+        await builder.attempts.end_queued(first, BuildState.FAILED, BinderyError("registry_unavailable"))
+        assert (await builds.ensure(request)).build_id == f"{image_key(first.image)}-2"
