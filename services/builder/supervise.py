@@ -36,6 +36,9 @@ T = TypeVar("T")
 RUN_AGAIN = frozenset({"build_lost", "registry_unavailable"})
 """Errors of an execution that the next one may not have."""
 
+FAILS_WITHIN_SECONDS = 60.0
+"""No call that nothing answers lasts so long: one that did has worked before it failed."""
+
 BUILDS = Counter("bindery_builds_total", "Builds that ended, by outcome", ["outcome"])
 SECONDS = Histogram(
     "bindery_build_seconds", "Time from slot to end, in seconds", ["outcome"],
@@ -58,15 +61,17 @@ class Supervision:
 
     def __post_init__(self) -> None:
         self._position = self.stored.get("position")
+        self._answers = 0
         self._run = int(self.stored.get("run") or 1)
 
-    async def run(self) -> None:
-        """See the build through to its end.
+    async def run(self) -> bool:
+        """See the build through to its end; whether that is recorded, so that what is left of it may be tidied.
 
-        Ends quietly when another worker owns it by now. Cancelling this coroutine is a handover: it touches nothing.
+        False when another worker owns it by now. Cancelling this coroutine is a handover: it touches nothing.
         """
         try:
             await self._supervise()
+            return True
         except Fenced:
             log.warning("build_fenced", build_id=self.build.build_id, epoch=self.claimed.epoch)
         except RecordLost:
@@ -75,19 +80,18 @@ class Supervision:
             log.exception("supervision_failed", build_id=self.build.build_id, error=str(error))
             with contextlib.suppress(Fenced, RecordLost):
                 await self._ended(BuildState.FAILED, BinderyError("internal"))
+                return True
+        return False
 
     async def _supervise(self) -> None:
         try:
-            # One that is adopted has said things that nobody has heard yet: it is followed first, even if it is done.
-            if self.build.state is BuildState.QUEUED and (found := await self._look_for_image()):
-                await self._built(found.digest, "The image is there already.\n")
-                return
-            await self._begin()
             async with asyncio.timeout_at(self._deadline()):
                 found = await self._until_cancelled()
             if found is None:
                 await self._stop()
                 await self._ended(BuildState.CANCELLED, await self._why_cancelled())
+            elif self.build.state is BuildState.QUEUED:
+                await self._built(found.digest, "The image is there already.\n")
             else:
                 await self._built(found.digest, "Built image, launching...\n")
         except TimeoutError:
@@ -118,9 +122,8 @@ class Supervision:
         return asyncio.get_running_loop().time() + begun + self.settings.build_timeout_seconds - time.time()
 
     async def _begin(self) -> None:
-        if self.build.state is BuildState.QUEUED:
-            self.build = self.build.updated(state=BuildState.RUNNING, started_at=time.time(), queue=None)
-            await self.claimed.write(body=self.build)
+        self.build = self.build.updated(state=BuildState.RUNNING, started_at=time.time(), queue=None)
+        await self.claimed.write(body=self.build)
 
     async def _until_cancelled(self) -> FoundImage | None:
         """Run the build to its end, or to a cancel (None)."""
@@ -139,6 +142,11 @@ class Supervision:
 
         Raises `BinderyError`.
         """
+        # One that is adopted has said things that nobody has heard yet: it is followed first, even if it is done.
+        if self.build.state is BuildState.QUEUED:
+            if found := await self._look_for_image():
+                return found
+            await self._begin()
         while True:
             error = await self._one_run()
             if (error is None or error.code in RUN_AGAIN) and (found := await self._look_for_image()):
@@ -171,8 +179,10 @@ class Supervision:
                 async for item in self.executor.follow(attempt, self._position):
                     if isinstance(item, Finished):
                         return item
+                    self._answers += 1
                     stall.reschedule(asyncio.get_running_loop().time() + quiet)
-                    await self._publish(item)
+                    if item.lines or item.position != self._position:
+                        await self._publish(item)
         except TimeoutError:
             if stall.expired():
                 raise BinderyError("build_stalled", f"It has said nothing for {quiet:.0f} s.") from None
@@ -189,9 +199,9 @@ class Supervision:
         Raises `BinderyError`: `registry_unavailable` or `executor_unavailable` when it stays away.
         """
         loop, pause_seconds, said = asyncio.get_running_loop(), 0.2, ""
-        deadline = loop.time() + self.settings.outage_patience_seconds
+        deadline: float | None = None
         while True:
-            begun, position = loop.time(), self._position
+            begun, answers = loop.time(), self._answers
             try:
                 return await call()
             except ExecutorUnavailableError as error:
@@ -200,9 +210,11 @@ class Supervision:
                 if error.code != "registry_unavailable":
                     raise
                 away = error
-            if self._position != position:  # it had answered in between
-                deadline, pause_seconds = begun + self.settings.outage_patience_seconds, 0.2
-            if loop.time() + pause_seconds > deadline:
+            now = loop.time()
+            has_worked = self._answers != answers or now - begun > FAILS_WITHIN_SECONDS
+            if deadline is None or has_worked:
+                deadline, pause_seconds, said = now + self.settings.outage_patience_seconds, 0.2, ""
+            if now + pause_seconds > deadline:
                 raise away
             if away.code != said:
                 said = away.code

@@ -1,4 +1,4 @@
-"""A Job is followed by its identity: one that was deleted and made again is not taken for the one that was followed."""
+"""A Job is followed by its identity, and while its pod can't say anything, each look tells so."""
 
 import asyncio
 import contextlib
@@ -153,7 +153,8 @@ async def test_a_warning_from_before_is_as_old_as_it_says_and_one_that_is_heard_
         async with asyncio.timeout(20):
             assert await anext(news) == Batch((), f"0/0/{api.made[0]}"), "nothing is said of what is long over"
             await api.warn(pod, "FailedMount", "the Secret is not there still", at="2020-01-01T00:01:00Z")
-            told = await anext(news)
+            while not (told := await anext(news)).lines:  # type: ignore[union-attr]
+                assert told == Batch((), f"0/0/{api.made[0]}")
         assert isinstance(told, Batch)
         assert "the Secret is not there still" in told.lines[0].message
 
@@ -177,3 +178,44 @@ async def test_a_job_is_made_once_there_is_room_and_its_end_is_told(api: Kuberne
                     assert item.ok
                     return
     raise AssertionError("the log ended without a result")
+
+
+async def test_a_build_without_a_pod_or_whose_image_is_fetched_says_each_time_that_it_cant_speak(
+    api: KubernetesApi, tmp_path: Path
+) -> None:
+    async with working(api, tmp_path) as begin, asyncio.timeout(20):
+        await (worker := begin()).ensure(ATTEMPT)
+        news, nothing = worker.follow(ATTEMPT, ""), Batch((), f"0/0/{api.made[0]}")
+        assert [await anext(news) for _ in range(3)] == [nothing] * 3
+        await api.pod(JOB, state={"waiting": {"reason": "ContainerCreating"}})
+        assert [await anext(news) for _ in range(3)] == [nothing] * 3
+
+
+async def test_what_is_in_the_way_is_told_once_and_then_that_nothing_can_be_said(
+    api: KubernetesApi, tmp_path: Path
+) -> None:
+    async with working(api, tmp_path) as begin, asyncio.timeout(20):
+        await (worker := begin()).ensure(ATTEMPT)
+        await api.pod(JOB, conditions=STUCK)
+        news, nothing = worker.follow(ATTEMPT, ""), Batch((), f"0/0/{api.made[0]}")
+        while (told := await anext(news)) == nothing:
+            pass
+        assert isinstance(told, Batch)
+        assert [line.phase for line in told.lines] == ["waiting"]
+        assert [await anext(news) for _ in range(2)] == [nothing] * 2
+
+
+async def test_a_build_that_runs_tells_what_it_says_and_nothing_of_its_silence(
+    api: KubernetesApi, tmp_path: Path
+) -> None:
+    async with working(api, tmp_path) as begin, asyncio.timeout(20):
+        await (worker := begin()).ensure(ATTEMPT)
+        await api.pod(JOB, state=RUNNING, log=LINES[0], phase="Running")
+        news = worker.follow(ATTEMPT, "")
+        while (told := await anext(news)) == Batch((), f"0/0/{api.made[0]}"):
+            pass
+        assert isinstance(told, Batch)
+        assert [line.message for line in told.lines] == ["line 0\n"]
+        await api.pod(JOB, state=RUNNING, log=LINES[0], phase="Running", conditions=[])
+        await api.pod(JOB, state={"terminated": {"exitCode": 0}}, log=LINES[0], phase="Succeeded")
+        assert await anext(news) == Finished(ok=True)

@@ -1,104 +1,31 @@
 """Supervision: what a build's owner does when its execution vanishes, stands still, or what it needs is away."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from itertools import chain
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
-from services.builder.attempts import topic_of
+from services.builder import supervise as supervision
 from services.builder.executors.base import (
-    Attempt,
     Batch,
-    Execution,
     ExecutionVanishedError,
     ExecutorUnavailableError,
     Finished,
-    Line,
 )
 from services.builder.images import FoundImage
-from services.builder.supervise import Supervision
 from services.common.errors import BinderyError
-from services.common.logstore import stream_entries
 from services.common.models import Build, BuildState
 from tests.support.builder import Builder, open_builder
+from tests.support.scripted import Scripted, Step, said, supervise
 from tests.support.valkey import Valkey
 
-Step = Batch | Finished | Exception | None
-"""What an execution does next; None: nothing, for ever."""
-
-
-class Scripted:
-    """An executor whose executions do what a test says, run by run, and the place where their images are."""
-
-    def __init__(self, *runs: Iterable[Step]) -> None:
-        self._runs = [list(steps) for steps in runs]
-        self.asked: list[tuple[int, str]] = []
-        self.stopped = 0
-        self.looked: list[FoundImage | BinderyError | None] = [None]
-
-    async def ensure(self, attempt: Attempt) -> None:
-        """Every run is there already."""
-
-    async def follow(self, attempt: Attempt, position: str) -> AsyncIterator[Batch | Finished]:
-        self.asked.append((attempt.run, position))
-        steps = self._runs[attempt.run - 1]
-        while steps:
-            match steps.pop(0):
-                case None:
-                    await asyncio.Event().wait()
-                case Exception() as error:
-                    raise error
-                case item:
-                    yield item
-
-    async def stop(self, attempt: Attempt) -> None:
-        self.stopped += 1
-
-    async def list(self, image_key: str = "") -> Sequence[Execution]:
-        return []
-
-    async def remove(self, build_id: str) -> None:
-        """Nothing is kept."""
-
-    async def aclose(self) -> None:
-        """Nothing is open."""
-
-    async def trouble(self) -> str | None:
-        return None
-
-    async def find(self, image: str) -> FoundImage | None:
-        found = self.looked.pop(0) if len(self.looked) > 1 else self.looked[0]
-        if isinstance(found, BinderyError):
-            raise found
-        return found
-
-
-def said(*messages: str, position: str = "") -> Batch:
-    """A batch of log lines."""
-    return Batch(tuple(Line("building", f"{one}\n") for one in messages), position or messages[-1])
-
-
-async def supervise(builder: Builder, scripted: Scripted) -> tuple[Build, list[tuple[str, str]]]:
-    """See one build through; how it ended, and what its followers were told."""
-    await builder.offer_slots("w1", 1)
-    asked = await builder.ask("repo")
-    await builder.admitted()
-    topic = topic_of(asked.build_id or "")
-    found = await builder.stage.records.adopt("builder", "w1", topic=topic, epoch=1, recreate=True)
-    assert found
-    claimed, stored = found
-    watch = Supervision(
-        builder.stage, builder.settings, scripted, scripted, claimed, stored.model(Build), stored, asyncio.Event()
-    )
-    async with asyncio.timeout(20):
-        await watch.run()
-    entries = await stream_entries(builder.stage.redis, builder.stage.keys, topic)
-    told = [(str(event["phase"]), str(event.get("message", ""))) for entry in entries for event in entry.events]
-    await builder.admission.done(asked.build_id or "")
-    return watch.build, told[1:]
+AWAY = ExecutorUnavailableError("connection refused")
+NO_REGISTRY = BinderyError("registry_unavailable", "The registry does not answer.")
 
 
 def code_of(build: Build) -> str | None:
@@ -155,8 +82,7 @@ async def test_vanished_execution_whose_image_is_there_was_built(opened: Opened)
 
 
 async def test_engine_that_is_away_is_waited_for_from_the_last_position(opened: Opened) -> None:
-    away = ExecutorUnavailableError("connection refused")
-    scripted = Scripted([said("one"), away, away, away, said("two"), Finished(ok=True)])
+    scripted = Scripted([said("one"), AWAY, AWAY, AWAY, said("two"), Finished(ok=True)])
     scripted.looked = [None, FoundImage()]
     async with opened() as builder:
         build, told = await supervise(builder, scripted)
@@ -167,29 +93,85 @@ async def test_engine_that_is_away_is_waited_for_from_the_last_position(opened: 
 
 
 async def test_engine_that_stays_away_ends_the_build_within_the_bound(opened: Opened) -> None:
-    scripted = Scripted([said("one"), *[ExecutorUnavailableError("refused")] * 50])
-    async with opened(outage_patience_seconds=0.5) as builder:
+    scripted = Scripted([said("one"), *[AWAY] * 50])
+    async with opened(outage_patience_seconds=2) as builder:
         build, _ = await supervise(builder, scripted)
     assert code_of(build) == "executor_unavailable"
+    # It is asked again after 0.2, 0.4, 0.8 s: within 2 s three times at most, however slow this machine is.
+    assert 2 <= len(scripted.asked) <= 4
+
+
+async def test_patience_begins_with_the_outage_and_not_with_the_build(opened: Opened) -> None:
+    scripted = Scripted([said("one"), 1.0, AWAY, Finished(ok=True)])
+    scripted.looked = [None, FoundImage()]
+    async with opened(outage_patience_seconds=0.5) as builder:
+        build, told = await supervise(builder, scripted)
+    assert build.state is BuildState.BUILT
+    assert [phase for phase, _ in told] == ["building", "waiting", "built"]
+
+
+async def test_each_outage_is_told(opened: Opened) -> None:
+    scripted = Scripted([said("one"), AWAY, AWAY, said("two"), AWAY, Finished(ok=True)])
+    scripted.looked = [None, FoundImage()]
+    async with opened() as builder:
+        _, told = await supervise(builder, scripted)
+    assert [phase for phase, _ in told] == ["building", "waiting", "building", "waiting", "built"]
+
+
+async def test_a_build_that_was_silent_for_long_before_an_outage_was_not_away(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "FAILS_WITHIN_SECONDS", 0.5)
+    scripted = Scripted([said("one"), AWAY, 1.0, AWAY, 1.0, AWAY, Finished(ok=True)])
+    scripted.looked = [None, FoundImage()]
+    async with opened(outage_patience_seconds=0.5) as builder:
+        build, told = await supervise(builder, scripted)
+    assert build.state is BuildState.BUILT
+    assert [phase for phase, _ in told] == ["building", *["waiting"] * 3, "built"]
 
 
 async def test_registry_that_is_away_is_never_taken_for_no_image(opened: Opened) -> None:
-    away = BinderyError("registry_unavailable", "The registry does not answer.")
     scripted = Scripted([said("one"), Finished(ok=True)])
-    scripted.looked = [away, away, None, away, away, FoundImage("sha256:3")]
+    scripted.looked = [NO_REGISTRY, NO_REGISTRY, None, NO_REGISTRY, NO_REGISTRY, FoundImage("sha256:3")]
     async with opened() as builder:
         build, told = await supervise(builder, scripted)
     assert (build.state, build.digest) == (BuildState.BUILT, "sha256:3")
     assert [phase for phase, _ in told] == ["waiting", "building", "waiting", "built"]
 
 
+async def test_a_build_is_cancelled_while_it_waits_for_the_registry_before_it_starts(opened: Opened) -> None:
+    scripted, cancelled = Scripted(), asyncio.Event()
+    scripted.looked = [NO_REGISTRY]
+    cancelled.set()
+    async with opened() as builder:
+        build, _ = await supervise(builder, scripted, cancelled=cancelled)
+    assert build.state is BuildState.CANCELLED
+    assert scripted.asked == []
+
+
+async def test_a_build_that_waits_for_the_registry_before_it_starts_has_its_hard_maximum(opened: Opened) -> None:
+    scripted = Scripted()
+    scripted.looked = [NO_REGISTRY]
+    async with opened(build_timeout_seconds=0.5) as builder:
+        build, _ = await supervise(builder, scripted)
+    assert code_of(build) == "build_timeout"
+
+
+async def test_an_image_that_came_while_the_build_was_queued_is_not_built_again(opened: Opened) -> None:
+    scripted = Scripted()
+    scripted.looked = [FoundImage("sha256:4")]
+    async with opened() as builder:
+        build, told = await supervise(builder, scripted)
+    assert (build.state, build.digest) == (BuildState.BUILT, "sha256:4")
+    assert told == [("built", "The image is there already.\n")]
+
+
 async def test_execution_that_could_not_push_is_run_again_once_the_registry_answers(opened: Opened) -> None:
-    away = BinderyError("registry_unavailable", "The registry does not answer.")
     scripted = Scripted(
         [said("one"), Finished(False, "registry_unavailable", "connection refused.")],
         [said("one"), Finished(ok=True)],
     )
-    scripted.looked = [None, away, None, FoundImage()]
+    scripted.looked = [None, NO_REGISTRY, None, FoundImage()]
     async with opened() as builder:
         build, told = await supervise(builder, scripted)
     assert build.state is BuildState.BUILT
@@ -202,6 +184,24 @@ async def test_build_that_says_nothing_for_too_long_has_stalled(opened: Opened) 
         build, _ = await supervise(builder, scripted)
     assert code_of(build) == "build_stalled"
     assert scripted.stopped == 1
+
+
+async def test_a_build_that_can_say_nothing_yet_stands_not_still_and_writes_nothing(opened: Opened) -> None:
+    def waits(seconds: float) -> Iterator[Step]:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            yield Batch((), "")
+            yield 0.0
+
+    scripted = Scripted(chain(waits(1.0), [said("one"), Finished(ok=True)]))
+    scripted.looked = [None, FoundImage()]
+    async with opened(build_stall_seconds=0.3) as builder:
+        build, told = await supervise(builder, scripted)
+        found = await builder.attempts.read(build.build_id or "")
+    assert build.state is BuildState.BUILT
+    assert [phase for phase, _ in told] == ["building", "built"]
+    assert found
+    assert int(found[1].get("seq")) < 1100  # from 1001 on: each write has a number
 
 
 async def test_build_that_goes_on_and_on_is_stopped_at_its_hard_maximum(opened: Opened) -> None:

@@ -47,7 +47,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Batch:
-    """Lines, perhaps none, and the position after the last of them, to be stored in the same write."""
+    """Lines, perhaps none, and the position after the last of them, to be stored in the same write.
+
+    One without lines, repeated, says that the execution can't say anything yet: what runs it has no room, or fetches
+    an image. So its silence is not taken for a standstill.
+    """
 
     lines: tuple[Line, ...]
     position: str

@@ -46,7 +46,7 @@ class Following:
         self._ended_at: float | None = None
         self._patience = Patience(settings.kubernetes_settle_seconds)
         self._named = self._log.position.job
-        self._name_it_at = time.monotonic() + settings.kubernetes_settle_seconds
+        self._settled_at = time.monotonic() + settings.kubernetes_settle_seconds
 
     async def news(self) -> AsyncIterator[Batch | Finished]:
         """What comes, and the end. Raises `ExecutionVanishedError`, `ExecutorUnavailableError`."""
@@ -67,6 +67,8 @@ class Following:
                             yield self._batch(Line("gap", _LOG_GONE))
                         yield told
                         return
+                    elif self._can_say_nothing():
+                        yield self._batch()
                     await self._wait(wake)
             finally:
                 if self._reader:
@@ -94,7 +96,7 @@ class Following:
 
     def _is_to_be_named(self) -> bool:
         """Whether the Job, which says nothing yet, should stand in the build's record all the same."""
-        return self._log.position.job != self._named and time.monotonic() > self._name_it_at
+        return self._log.position.job != self._named and time.monotonic() > self._settled_at
 
     def _seen(self) -> Seen:
         return self._view.seen(self._job, self._log.position.job)
@@ -148,6 +150,13 @@ class Following:
         if seen.job and (seen.pod is None or seen.pod.is_gone) and (ended := self._ended_without_pod(seen)):
             return ended
         return self._patience.meet(obstacle_of(seen, self._settings))
+
+    def _can_say_nothing(self) -> bool:
+        """Whether something is in the build's way, or its container is not made yet: its silence is no standstill."""
+        if time.monotonic() <= self._settled_at:
+            return False
+        pod = self._seen().pod
+        return self._patience.is_met or pod is None or not (pod.has_started or pod.has_ended)
 
     async def _missing(self) -> Obstacle | None:
         """The watch has no such Job: it is too new, it was refused, or it is gone."""

@@ -90,6 +90,11 @@ class Patience:
         self._since = 0.0
         self._said, self._said_at = "", 0.0
 
+    @property
+    def is_met(self) -> bool:
+        """Whether there was one when it was last looked for."""
+        return bool(self._code)
+
     def meet(self, obstacle: Obstacle | None) -> Line | Finished | None:
         """What is to be said of it now, if anything; or the end, when it was met for too long."""
         now = time.monotonic()
