@@ -12,6 +12,7 @@ from services.builder.attempts import Attempts, topic_of
 from services.builder.builds import Builds
 from services.builder.executors.base import Attempt, Executor
 from services.builder.settings import BuilderSettings
+from services.builder.slots import is_fresh
 from services.common.errors import BinderyError
 from services.common.leases import Member
 from services.common.logging import get_logger
@@ -30,6 +31,8 @@ OLDEST = Gauge("bindery_builds_oldest_waiting_seconds", "How long the oldest wai
 JOB = "supervise"
 EPOCHS_FORGOTTEN = 50
 """How far back a build's jobs are looked for: each adoption forgets those before it."""
+LEFT_SECONDS = 5.0
+"""How long a job is left to whom it was offered: workers with a free slot (a fresh one), or who began it."""
 
 
 def job_id(prefix: str, build_id: str, epoch: int) -> str:
@@ -109,14 +112,27 @@ class Admission:
 
     async def _offer(self, build_id: str) -> None:
         """Enqueue a job for a build that has a slot, if it has no owner. arq ignores an id that it knows."""
-        owner, epoch, final = await self._stage.redis.hmget(
-            self._keys.record(topic_of(build_id)), "owner", "epoch", "final"
-        )
+        record = self._keys.record(topic_of(build_id))
+        owner, epoch, final = await self._stage.redis.hmget(record, "owner", "epoch", "final")
         if final == b"1" or epoch is None:
             await self.done(build_id)
-        elif owner == b"":
-            argument = json.dumps({"v": RECORD_VERSION, "build_id": build_id, "epoch": int(epoch)})
-            await self._arq.enqueue_job(JOB, argument, _job_id=job_id(self._keys.prefix, build_id, int(epoch)))
+        elif owner == b"" and not await self._enqueue(build_id, int(epoch)) and await self._is_left(build_id, epoch):
+            log.warning("job_left", build_id=build_id, epoch=int(epoch))
+            if raised := await self._attempts.scripts.run("reoffer", [record], [int(epoch)]):
+                await self._enqueue(build_id, raised)
+
+    async def _enqueue(self, build_id: str, epoch: int) -> bool:
+        argument = json.dumps({"v": RECORD_VERSION, "build_id": build_id, "epoch": epoch})
+        job = await self._arq.enqueue_job(JOB, argument, _job_id=job_id(self._keys.prefix, build_id, epoch))
+        return job is not None
+
+    async def _is_left(self, build_id: str, epoch: bytes) -> bool:
+        """Whether nobody takes a job by itself: all workers are full, or the one that began it has not gone on."""
+        name = job_id(self._keys.prefix, build_id, int(epoch))
+        offered_ms = await self._stage.redis.zscore(self._keys("{queue}:jobs"), name)
+        if offered_ms is not None and time.time() - offered_ms / 1000 < LEFT_SECONDS:
+            return False
+        return is_fresh(name) or bool(await self._stage.redis.exists(in_progress_key_prefix + name))
 
     async def trouble(self) -> str | None:
         """For health: a sentence when no worker lives, as then nothing is built."""

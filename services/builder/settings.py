@@ -10,7 +10,9 @@ class BuilderSettings(RegistrySettings):
 
     executor: str = Field("process", description="What runs the builds; an entry point of the group bindery.executors.")
 
-    build_slots: int = Field(4, description="Builds that one worker supervises at once.")
+    build_slots: int = Field(
+        4, description="Builds that one worker begins to supervise; those that it takes over from others come on top."
+    )
     build_capacity: int = Field(32, description="Builds that run at once in the whole installation.")
     build_repo_cap: int = Field(4, description="Builds of one repository that run at once.")
     build_queue_max: int = Field(1000, description="Builds that may wait; one more is refused.")
@@ -23,7 +25,10 @@ class BuilderSettings(RegistrySettings):
     )
     keepalive_seconds: float = Field(25.0, description="A silent stream says that it lives this often.")
     build_timeout_seconds: float = Field(3600.0, description="Hard maximum of one build.")
-    build_stall_seconds: float = Field(1200.0, description="How long a running build may say nothing.")
+    build_stall_seconds: float = Field(
+        1200.0,
+        description="How long a running build may say nothing; while it waits for a node or an image it does not run.",
+    )
     build_runs_max: int = Field(
         2, description="Executions of one attempt: one that vanished, or could not push, is followed by another."
     )

@@ -8,17 +8,19 @@ import asyncio
 import contextlib
 import json
 import signal
+import sys
 from typing import Any
 
 import uvicorn
 from arq.connections import ArqRedis
-from arq.worker import Worker as ArqWorker
 from arq.worker import func
+from redis.exceptions import ResponseError
 
 from services.builder.admission import JOB, Admission
 from services.builder.attempts import topic_of
 from services.builder.parts import BuilderParts, open_builder
 from services.builder.settings import BuilderSettings
+from services.builder.slots import SlotWorker
 from services.builder.supervise import Supervision
 from services.common.auth import require_secrets
 from services.common.cancels import Cancels
@@ -42,10 +44,12 @@ class BuilderWorker:
         self._parts, self._settings = parts, settings
         self._stage = parts.stage
         self._running: dict[str, Supervision] = {}
+        self._ended: set[str] = set()
+        """Jobs whose build has ended; what is left of it is tidied."""
         self.cancels = Cancels(parts.stage, "b", parts.stage.keys.wake("builder"))
         self.member: Member | None = None
 
-    async def supervise(self, _ctx: dict[str, Any], argument: str) -> None:
+    async def supervise(self, context: dict[str, Any], argument: str) -> None:
         """One arq job. Returns at once when its epoch has passed or the build is someone else's."""
         job = json.loads(argument)
         build_id, epoch = str(job["build_id"]), int(job["epoch"])
@@ -78,13 +82,12 @@ class BuilderWorker:
                 self.cancels.forget(build_id, cancelled)
                 if self._running.get(build_id) is supervision:
                     del self._running[build_id]
-            if not task.cancelled():
-                await self._tidy(build_id, supervision.build)
+            if not task.cancelled() and task.result():
+                self._ended.add(context["job_id"])
+                await self._tidy(build_id)
 
-    async def _tidy(self, build_id: str, build: Build) -> None:
+    async def _tidy(self, build_id: str) -> None:
         """After the end: free the slot, store the log, let the executor forget. Another does it if this fails."""
-        if build.is_live:
-            return
         await self._parts.admission.done(build_id)
         await self._parts.admission.store_log(build_id)
         await self._parts.executor.remove(build_id)
@@ -117,11 +120,13 @@ class BuilderWorker:
         """arq's loop, begun again with back-off whenever Redis goes away."""
         wait_seconds = 0.1
         while True:
-            arq = ArqWorker(
+            arq = SlotWorker(
                 [func(self.supervise, name=JOB)],
                 queue_name=self._stage.keys("{queue}:jobs"),
                 redis_pool=ArqRedis(self._stage.redis.connection_pool),
                 handle_signals=False,
+                slots=self._settings.build_slots,
+                ended=self._ended,
                 max_jobs=10_000,
                 queue_read_limit=10_000,
                 job_timeout=self._settings.build_timeout_seconds + 3600,
@@ -132,7 +137,7 @@ class BuilderWorker:
             )
             try:
                 await arq.async_run()
-            except AWAY as error:
+            except (*AWAY, ResponseError) as error:  # an answer too: out of memory, a full disk, a read-only replica
                 log.warning("redis_away", doing="jobs", error=str(error))
             finally:
                 for task in list(arq.tasks.values()):
@@ -142,7 +147,7 @@ class BuilderWorker:
             wait_seconds = min(2.0, wait_seconds * 2)
 
 
-async def _wait_for(task: asyncio.Task[None]) -> None:
+async def _wait_for(task: asyncio.Task[bool]) -> None:
     """The member's handle on a supervision: cancelling it cancels the supervision."""
     try:
         await asyncio.shield(task)
@@ -151,8 +156,11 @@ async def _wait_for(task: asyncio.Task[None]) -> None:
         raise
 
 
-async def run(settings: BuilderSettings) -> None:
-    """Be a worker until SIGTERM or SIGINT; then builds are handed over at once, and go on."""
+async def run(settings: BuilderSettings) -> int:
+    """Be a worker until SIGTERM or SIGINT; then builds are handed over at once, and go on.
+
+    Returns the exit status: 0 when it was asked to end, 1 when a part of it ended by itself.
+    """
     health = Health()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -173,17 +181,19 @@ async def run(settings: BuilderSettings) -> None:
             member.on_begin = worker.offer_slots
             await worker.offer_slots()
             await parts.stage.bus.listen(parts.stage.keys.wake("builder"), worker.heard)
-            tasks = [
-                asyncio.create_task(work)
-                for work in (
-                    server.serve(),
-                    worker.run_arq(),
-                    worker.cancels.watch(),
-                    admission.admit_when_moved(member),
-                    stop.wait(),
-                )
-            ]
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            parts_of = {
+                "server": server.serve(),
+                "jobs": worker.run_arq(),
+                "cancels": worker.cancels.watch(),
+                "admission": admission.admit_when_moved(member),
+                "stop": stop.wait(),
+            }
+            tasks = [asyncio.create_task(work, name=name) for name, work in parts_of.items()]
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            status = 0 if stop.is_set() else 1
+            for task in ended if status else ():
+                why = None if task.cancelled() else task.exception()
+                log.error("part_ended", part=task.get_name(), error=str(why), exc_info=why)
             log.info("handing_over", builds=len(worker._running))
             server.should_exit = True
             pending = set(tasks)
@@ -193,6 +203,7 @@ async def run(settings: BuilderSettings) -> None:
                 _done, pending = await asyncio.wait(pending, timeout=0.2)
             await asyncio.gather(*tasks, return_exceptions=True)
             await parts.stage.redis.hdel(parts.stage.keys("slots"), member.process)
+    return status
 
 
 @contextlib.asynccontextmanager
@@ -207,7 +218,8 @@ def main() -> None:
     configure_logging(service="worker", level=settings.log_level, form=settings.log_format)
     config = uvicorn.Config(_nothing, loop="uvloop")
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(run(settings))
+        status = runner.run(run(settings))
+    sys.exit(status)
 
 
 if __name__ == "__main__":

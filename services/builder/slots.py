@@ -1,0 +1,35 @@
+"""arq's part of a builder worker: which of the jobs that have a slot somewhere are taken by this process."""
+
+from typing import Any
+
+from arq.worker import Worker
+
+
+class SlotWorker(Worker):  # type: ignore[misc]  # arq is read as untyped
+    """Takes a fresh job only while one of its `slots` is free; one that was offered before, always.
+
+    Admission gives no more slots than the living workers have, so a fresh job that is left here is left to a worker
+    with room; where that one has just died, the job is soon offered again (`Admission`), and is fresh no more. At its
+    own `max_jobs` arq reads nothing, so nothing could be adopted.
+    """
+
+    def __init__(self, *args: Any, slots: int, ended: set[str], **options: Any) -> None:
+        """`ended` has the ids of jobs whose build has given its slot back; those that are over are taken out."""
+        super().__init__(*args, **options)
+        self._slots, self._ended = slots, ended
+
+    async def start_jobs(self, job_ids: list[bytes]) -> None:
+        """Start those of the queue's jobs that are for this worker."""
+        self._ended.intersection_update(self.tasks)
+        for job_id in job_ids:
+            if not is_fresh(job_id.decode()) or self._has_room():
+                await super().start_jobs([job_id])
+
+    def _has_room(self) -> bool:
+        taken = sum(not task.done() and name not in self._ended for name, task in self.tasks.items())
+        return taken < self._slots
+
+
+def is_fresh(job_id: str) -> bool:
+    """Whether a job, by its id, is the first of its build: nobody had, or left, one before."""
+    return job_id.endswith(".1")

@@ -1,0 +1,258 @@
+"""A builder worker on a real Redis: what it takes, what it tidies, and how it ends."""
+
+import asyncio
+import contextlib
+import json
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from services.builder import admission
+from services.builder.attempts import topic_of
+from services.builder.builds import Builds
+from services.builder.executors.base import Finished
+from services.builder.parts import BuilderParts
+from services.builder.settings import BuilderSettings
+from services.builder.worker import BuilderWorker, run
+from services.common.leases import Member
+from services.common.stage import membership
+from tests.support.builder import Builder, open_builder
+from tests.support.scripted import Scripted, Step, said
+from tests.support.valkey import QUICK, Valkey
+
+
+class Running:
+    """One worker process, as far as Redis can tell; its executions do what `scripted` says."""
+
+    def __init__(self, builder: Builder, member: Member, scripted: Scripted) -> None:
+        self.builder, self.scripted, self.process = builder, scripted, member.process
+        builds = Builds(builder.stage, builder.settings, builder.attempts, scripted)
+        parts = BuilderParts(builder.stage, scripted, scripted, builder.attempts, builds, builder.admission)
+        self.worker = BuilderWorker(parts, builder.settings)
+        self.worker.member = member
+        self._jobs: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Look for jobs from now on."""
+        self._jobs = asyncio.create_task(self.worker.run_arq())
+
+    async def end(self) -> None:
+        while self._jobs and not self._jobs.done():  # arq and redis-py swallow a cancel now and then
+            self._jobs.cancel()
+            await asyncio.wait({self._jobs}, timeout=0.2)
+
+    async def has(self, count: int) -> bool:
+        """Whether it supervises so many builds."""
+        owned = await self.builder.stage.redis.scard(self.builder.stage.keys.owned(self.process))
+        return bool(owned == count)
+
+
+Started = Callable[..., AbstractAsyncContextManager[Running]]
+
+
+@pytest.fixture
+def started(valkey: Valkey, redis: Redis, tmp_path: Path) -> Started:
+    """Workers, each with connections and a lease of its own; a long one, as nothing here is about leases."""
+
+    @contextlib.asynccontextmanager
+    async def started(*steps: Step, **settings: object) -> AsyncIterator[Running]:
+        async with (
+            open_builder(valkey, tmp_path, lease_seconds=60, **settings) as builder,
+            membership(builder.stage, "builder", sweeps=False) as member,
+        ):
+            running = Running(builder, member, Scripted(steps))
+            await running.worker.offer_slots()
+            try:
+                yield running
+            finally:
+                await running.end()
+
+    return started
+
+
+async def until(condition: Callable[[], Awaitable[object]]) -> None:
+    async with asyncio.timeout(60):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+async def admitted(builder: Builder, count: int) -> list[str]:
+    """Builds of as many repositories, all with a slot."""
+    for number in range(count):
+        await builder.ask(f"repo-{number}", launch_ref="launch")
+    build_ids = await builder.admitted()
+    assert len(build_ids) == count
+    return build_ids
+
+
+async def field(builder: Builder, build_id: str, name: str) -> str:
+    found = await builder.attempts.read(build_id)
+    assert found
+    return found[1].get(name)
+
+
+# What it takes
+
+
+async def test_a_worker_takes_as_many_fresh_builds_as_it_has_slots(started: Started) -> None:
+    async with started(None, build_slots=2) as one, started(None, build_slots=2) as two:
+        one.begin()
+        await admitted(one.builder, 4)
+        await until(lambda: one.has(2))
+        two.begin()
+        await until(lambda: two.has(2))
+        assert await one.has(2)
+
+
+async def test_a_full_worker_takes_what_another_had_and_what_everybody_leaves(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "LEFT_SECONDS", 3600.0)
+    async with started(None, build_slots=1) as full:
+        builder, redis = full.builder, full.builder.stage.redis
+        await builder.offer_slots("builder-that-does-not-look", 2)
+        build_ids = await admitted(builder, 3)
+        full.begin()
+        await until(lambda: full.has(1))
+        adopted, fresh = [one for one in build_ids if not await field(builder, one, "owner")]
+        await redis.hincrby(builder.stage.keys.record(topic_of(adopted)), "epoch", 1)  # as the sweep does for the dead
+        await builder.admission.sweep()
+        await until(lambda: full.has(2))
+        assert await field(builder, fresh, "owner") == ""
+        monkeypatch.setattr(admission, "LEFT_SECONDS", 0.0)
+        await builder.admission.sweep()
+        await until(lambda: full.has(3))
+        assert await field(builder, fresh, "epoch") == "2"
+
+
+async def test_a_job_that_was_begun_and_not_gone_on_with_is_offered_anew(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with started(None) as running:
+        builder, redis = running.builder, running.builder.stage.redis
+        (build_id,) = await admitted(builder, 1)
+        begun = admission.job_id(builder.stage.keys.prefix, build_id, 1)
+        await redis.set(f"arq:in-progress:{begun}", "1")  # its worker was killed before it had claimed the build
+        running.begin()
+        monkeypatch.setattr(admission, "LEFT_SECONDS", 0.0)
+        await builder.admission.sweep()
+        await until(lambda: running.has(1))
+        await builder.admission.sweep()
+        assert not await redis.exists(f"arq:in-progress:{begun}")
+
+
+async def test_a_slot_is_free_again_while_what_is_left_of_its_build_is_tidied(started: Started) -> None:
+    async with started(said("one"), Finished(False, "build_failed", "It failed."), build_slots=1) as running:
+        builder, scripted = running.builder, running.scripted
+        scripted.may_remove.clear()
+        await admitted(builder, 1)
+        running.begin()
+        await until(lambda: none_runs(builder))
+        await builder.ask("another")
+        assert len(await builder.admitted()) == 1
+        await until(lambda: none_runs(builder))
+        assert scripted.removed == []
+        scripted.may_remove.set()
+
+
+async def none_runs(builder: Builder) -> bool:
+    return not await builder.running()
+
+
+# What it tidies
+
+
+async def supervised(running: Running, build_id: str) -> None:
+    """One job, from its beginning to its end."""
+    await running.worker.supervise({"job_id": "a"}, json.dumps({"build_id": build_id, "epoch": 1}))
+
+
+async def test_a_build_that_has_ended_is_tidied(started: Started) -> None:
+    async with started(said("one"), Finished(False, "build_failed", "It failed.")) as running:
+        builder = running.builder
+        (build_id,) = await admitted(builder, 1)
+        await supervised(running, build_id)
+        assert not await builder.running()
+        assert running.scripted.removed == [build_id]
+        log = await builder.stage.logs.read(build_id)
+        assert log
+        assert log[-1].is_terminal
+        assert not await builder.stage.redis.exists(builder.stage.keys.waiters(build_id))
+
+
+async def test_a_build_that_another_worker_owns_by_now_is_not_tidied(started: Started) -> None:
+    async def adopted() -> None:
+        """As when this process was paused, and found dead."""
+        keys, records = builder.stage.keys, builder.stage.records
+        names = [keys.owned(running.process), keys.orphans("builder"), keys.record(topic_of(build_id))]
+        await records.scripts.run("disown", names, [running.process, f"b:{build_id}", keys.wake("builder")])
+        await builder.offer_slots("another", 1)
+        assert await records.adopt("builder", "another", topic=topic_of(build_id))
+
+    async with started(said("one"), adopted, Finished(False, "build_failed", "It failed.")) as running:
+        builder, redis = running.builder, running.builder.stage.redis
+        (build_id,) = await admitted(builder, 1)
+        await supervised(running, build_id)
+        assert await field(builder, build_id, "owner") == "another"
+        assert await builder.running() == {build_id}
+        assert running.scripted.removed == []
+        assert await builder.stage.logs.read(build_id) is None
+        assert await redis.ttl(builder.stage.keys.events(topic_of(build_id))) == -1
+        assert await redis.scard(builder.stage.keys.waiters(build_id)) == 1
+
+
+# How it ends, and what it survives
+
+
+def settings_for(valkey: Valkey, folder: Path) -> BuilderSettings:
+    own = {"redis_url": valkey.url, "data_dir": folder, "service_token": "a token of the tests'"}
+    return BuilderSettings.model_validate(own | QUICK | {"lease_seconds": 60})
+
+
+async def test_a_worker_whose_part_breaks_hands_over_says_so_and_ends_with_an_error(
+    redis: Redis, valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def broken(_: BuilderWorker) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(BuilderWorker, "run_arq", broken)
+    async with asyncio.timeout(60):
+        assert await run(settings_for(valkey, tmp_path)) == 1
+    said = capsys.readouterr().out
+    assert "part_ended" in said
+    assert "a bug" in said
+    assert not await redis.keys("*alive*")
+    assert not await redis.keys("*slots*")
+
+
+async def test_a_worker_that_is_asked_to_end_ends_well(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
+    ends = asyncio.create_task(run(settings_for(valkey, tmp_path)))
+    await until(lambda: redis.keys("*slots*"))
+    signal.raise_signal(signal.SIGTERM)
+    async with asyncio.timeout(60):
+        assert await ends == 0
+
+
+async def test_a_worker_goes_on_when_redis_has_memory_again(started: Started, redis: Redis) -> None:
+    async def refused() -> int:
+        errors = await redis.info("errorstats")
+        return int(errors.get("errorstat_OOM", {}).get("count", 0))
+
+    async with started(None) as running:
+        before = await refused()
+        await redis.config_set("maxmemory", 1)
+        try:
+            running.begin()
+            await until(lambda: more_than(refused, before + 1))
+        finally:
+            await redis.config_set("maxmemory", 0)
+        await admitted(running.builder, 1)
+        await until(lambda: running.has(1))
+
+
+async def more_than(count: Callable[[], Awaitable[int]], least: int) -> bool:
+    return await count() > least
