@@ -1,4 +1,4 @@
-"""`python -m tests.load`: measure, print one table."""
+"""`python -m tests.load`: measure, print one table. The exit status is 1 when a build or a launch failed."""
 
 import argparse
 import os
@@ -108,6 +108,8 @@ def main() -> None:
     print(f"\n{where}\n\n{render(rows)}")
     if options.json:
         write_json(options.json, rows, where)
+    if failed := sum(row.failed for row in rows):
+        sys.exit(f"{failed} builds or launches failed: the figures are not those of a Bindery that works.")
 
 
 if __name__ == "__main__":

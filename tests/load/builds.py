@@ -60,6 +60,7 @@ class Cost:
             Row(
                 f"{n} builds: in all", f"{self.seconds:.1f} s, {n / self.seconds:.1f} builds/s", "all built",
                 f"{self.not_built} not built; {WORKERS} workers, {WORKERS * SLOTS} slots", numbers,
+                failed=self.not_built,
             ),
             Row(f"{n} builds: from request to start", _spread(self.queued), "", "most of it waits for a slot"),
             Row(f"{n} builds: from a free slot to the next start", _spread(self.handed), "", "our own part of it"),

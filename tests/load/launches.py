@@ -27,6 +27,10 @@ class Run:
         return len(self.seconds) / self.took
 
     @property
+    def failed(self) -> int:
+        return len(self.outcomes) - len(self.seconds)
+
+    @property
     def not_ready(self) -> str:
         wrong = [one.phase for one in self.outcomes if one.phase != "ready"]
         return f"{len(wrong)} not ready: {', '.join(sorted(set(wrong)))}" if wrong else ""
@@ -34,7 +38,8 @@ class Run:
     def latency(self, measure: str, *, minus: float = 0.0, goal: str = "", note: str = "") -> Row:
         p50, p99 = (max(0.0, percentile(self.seconds, share) - minus) * 1000 for share in (0.5, 0.99))
         said = "; ".join(filter(None, (note, self.not_ready)))
-        return Row(measure, f"p50 {p50:.1f} ms, p99 {p99:.1f} ms", goal, said, {"p50_ms": p50, "p99_ms": p99})
+        text = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms"
+        return Row(measure, text, goal, said, {"p50_ms": p50, "p99_ms": p99}, failed=self.failed)
 
 
 async def run(place: Place, path: Callable[[], str], launches: int, at_once: int) -> Run:
@@ -150,4 +155,4 @@ async def storm(stack: LoadStack, specs: int) -> list[Row]:
     text = f"{made.took:.2f} s, {each:.1f} ms of CPU each"
     note = made.not_ready or "images are there, facts are not"
     numbers = {"seconds": made.took, "cpu_ms": each}
-    return [Row("Storm", ""), Row(f"{specs} new links (git, HEAD) at once", text, goal, note, numbers)]
+    return [Row("Storm", ""), Row(f"{specs} new links (git, HEAD) at once", text, goal, note, numbers, made.failed)]

@@ -82,7 +82,7 @@ class Following:
         text = f"dark {self.dark_seconds():.1f} s, {lost} of {_LINES} lost, {twice} twice"
         note = f"the launch ended {self.phase}"
         found = {"dark_seconds": self.dark_seconds(), "lost": float(lost), "twice": float(twice)}
-        return Row(measure, text, goal, note, found)
+        return Row(measure, text, goal, note, found, failed=int(self.phase != "ready"))
 
 
 async def measure(folder: Path) -> list[Row]:

@@ -11,13 +11,17 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Row:
-    """One measure. `numbers` are what the text says, by name, for the JSON."""
+    """One measure. `numbers` are what the text says, by name, for the JSON.
+
+    `failed` counts the builds or launches behind it that did not end well: the others' figures say little then.
+    """
 
     measure: str
     text: str
     goal: str = ""
     note: str = ""
     numbers: dict[str, float] = field(default_factory=dict)
+    failed: int = 0
 
 
 def render(rows: Sequence[Row]) -> str:
