@@ -11,7 +11,7 @@ class BuilderSettings(RegistrySettings):
     executor: str = Field("process", description="What runs the builds; an entry point of the group bindery.executors.")
 
     build_slots: int = Field(
-        4, description="Builds that one worker begins to supervise; those that it takes over from others come on top."
+        4, description="Builds that one worker supervises at once; those that it takes over from another come on top."
     )
     build_capacity: int = Field(32, description="Builds that run at once in the whole installation.")
     build_repo_cap: int = Field(4, description="Builds of one repository that run at once.")
