@@ -37,7 +37,7 @@ class Servers:
         config.write_text(
             "def hook(spawner):\n"
             "    if spawner.user_options.get('binder_request') == 'silent':\n"
-            "        spawner.cmd = ['sleep', '1000']\n"
+            "        spawner.cmd = ['sh', '-c', 'exec sleep 1000']\n"
             "c.BinderKubeSpawner.pre_spawn_hook = hook\n"
             "c.BinderKubeSpawner.delete_grace_period = 1\n"
         )
@@ -62,7 +62,9 @@ class Servers:
 
     def remove(self, user: str) -> None:
         """Stop a user's server, if it has one, and delete the user."""
-        until(lambda: self.hub.call("DELETE", f"users/{user}").status_code in {204, 404}, f"{user} is deleted")
+        gone = {204, 404}  # a start that is under way is ended by its own address alone
+        until(lambda: self.hub.call("DELETE", f"users/{user}/server").status_code in gone, f"{user} has no server")
+        until(lambda: self.hub.call("DELETE", f"users/{user}").status_code in gone, f"{user} is deleted")
 
     def messages(self, user: str, image: str, enough: str, **options: object) -> list[str]:
         """What the progress of a start tells, up to the message that has `enough` in it."""

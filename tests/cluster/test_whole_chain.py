@@ -45,7 +45,8 @@ class Chain:
         """Ask the launcher for a server of any image, and wait for its end; the error's code and its detail."""
         environ = self.stack.environment("launcher")
         address = f"http://{environ['BINDERY_LISTEN_HOST']}:{environ['BINDERY_LISTEN_PORT']}/servers"
-        headers = {"Authorization": f"Bearer {environ['BINDERY_SERVICE_TOKEN']}"}
+        token = environ["BINDERY_SERVICE_TOKEN"]
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         asked = ServerRequest(launch_ref=launch_ref, repo=REPO, image=image, digest=digest)
         with httpx.Client(headers=headers, timeout=30, trust_env=False) as client:
             reply = client.post(address, content=asked.model_dump_json())
