@@ -8,6 +8,7 @@ from services.builder.settings import BuilderSettings
 from services.common.entries import payload_of
 from services.common.errors import BinderyError
 from services.common.keys import Topic
+from services.common.loops import pause
 from services.common.models import (
     Build,
     BuildId,
@@ -105,10 +106,25 @@ class Attempts:
         """
         logged = await self._stage.logs.highest_attempt(key)
         try:
-            listed = (execution.build_id for execution in await self._executor.list(key))
+            listed = await self._executor.list(key)
         except ExecutorUnavailableError as error:
             raise BinderyError("executor_unavailable", f"What runs the builds does not answer: {error}.") from error
-        return max(logged, _highest_of(key, listed))
+        highest = _highest_of(key, (execution.build_id for execution in listed))
+        if any(execution.is_alive and execution.build_id == f"{key}-{highest}" for execution in listed):
+            await self._until_told_again(f"{key}-{highest}")
+        return max(logged, highest)
+
+    async def _until_told_again(self, build_id: str) -> None:
+        """Wait for the record of an attempt that runs, which an emptied Redis lost, for as long as a lease lasts.
+
+        A worker that lives writes it anew by then, and the attempt is joined, rather than another begun beside it.
+        Nobody else may write it: only its worker knows how far the log was told and under which positions, so that
+        followers miss nothing and see nothing twice, and a claim from elsewhere would fence it off. Where no worker
+        tells of it, none lives that could follow it, and the next attempt begins.
+        """
+        deadline = time.monotonic() + self._settings.lease_seconds
+        while await self.read(build_id) is None and time.monotonic() < deadline:
+            await pause(self._settings.lease_renew_seconds / 10)
 
     async def join(self, build_id: str, launch_ref: str) -> None:
         """Count a launch among those that wait for a build; without one, the build goes on whoever leaves it."""

@@ -37,9 +37,12 @@ class Bus:
         *,
         reread_seconds: float = 5.0,
         patience_seconds: float = 60,
+        renew_seconds: float = 2.0,
         hears: str = "",
     ) -> None:
         self.redis, self.keys = redis, keys
+        self._look_again_seconds = max(0.9 * reread_seconds, 2 * renew_seconds)
+        """Between two looks for a record an owner who lives has renewed its lease, and so written it anew."""
         self._patience_seconds = patience_seconds
         self._subscriber = subscriber
         self._reread_seconds = reread_seconds
@@ -106,19 +109,24 @@ class Bus:
                     async with asyncio.timeout(self._reread_seconds):
                         await reader.end.wait()
                 except TimeoutError:
-                    if await self._is_lost(reader):
+                    if await self.is_lost(reader):
                         return False
             return True
 
-    async def _is_lost(self, reader: Reader) -> bool:
-        """Whether a topic's record has gone; asked once in a while, however many wait."""
+    async def is_lost(self, reader: Reader) -> bool:
+        """Whether a topic's record has gone for good; asked once in a while, however many wait.
+
+        It is missed twice in a row before that is said: after Redis was emptied, an owner who lives writes it anew when
+        it next renews its lease.
+        """
         now = asyncio.get_running_loop().time()
-        if now - reader.looked_at >= self._reread_seconds:
+        if now - reader.looked_at >= self._look_again_seconds:
             reader.looked_at = now
             key = self.keys.record(reader.topic)
             with counted_as("upkeep"):
-                reader.is_lost = not await self.patiently(lambda: self.redis.exists(key))
-        return reader.is_lost
+                is_there = await self.patiently(lambda: self.redis.exists(key))
+            reader.missed = 0 if is_there else reader.missed + 1
+        return reader.missed > 1
 
     def seed(self, topic: Topic, entry: Entry) -> None:
         """Begin a reader of a topic that this process writes itself: it needs no subscription and no first read."""

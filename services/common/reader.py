@@ -31,7 +31,8 @@ class Reader:
         self.followers = 0
         self.end = asyncio.Event()
         """Set when the topic's terminal entry is known."""
-        self.is_lost = False
+        self.missed = 0
+        """How often in a row its record was not there when it was looked for."""
         self.looked_at = 0.0
         self.subscribed = False
         self.local = False
@@ -65,7 +66,7 @@ class Reader:
             self.kept -= len(gone.payload)
             self.start = gone.key
         if fresh:
-            self.is_lost = False
+            self.missed = 0
             for listener in list(self.listeners):
                 listener()
 

@@ -55,7 +55,8 @@ async def open_stage(
     keys = Keys(settings.key_prefix)
     bus = Bus(
         redis, subscriber, keys,
-        reread_seconds=settings.reread_seconds, patience_seconds=settings.redis_patience_seconds, hears=hears,
+        reread_seconds=settings.reread_seconds, patience_seconds=settings.redis_patience_seconds,
+        renew_seconds=settings.lease_renew_seconds, hears=hears,
     )  # fmt: skip
     records = Records(redis, keys, bus, settings)
     facts = Facts(redis, keys, ttl_seconds=settings.fact_ttl_seconds, tombstone_seconds=settings.fact_tombstone_seconds)

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from services.common.counting import counted_as
 from services.common.entries import BEGIN, Entry
 from services.common.keys import Topic
 from services.common.stage import Stage
@@ -13,11 +12,8 @@ from services.common.stage import Stage
 async def events_until_end(
     stage: Stage, topic: Topic, *, look_again_seconds: float
 ) -> AsyncGenerator[tuple[Entry, dict[str, Any]], None]:
-    """Every event of a topic, until its terminal one, or until its record is found to have gone with Redis.
-
-    That is looked for twice: an owner who lives writes it anew meanwhile.
-    """
-    changed, at, missing = asyncio.Event(), BEGIN, 0
+    """Every event of a topic, until its terminal one, or until its record is found to have gone with Redis."""
+    changed, at = asyncio.Event(), BEGIN
     async with stage.bus.following(topic, changed.set) as reader:
         while True:
             changed.clear()
@@ -31,7 +27,5 @@ async def events_until_end(
                 async with asyncio.timeout(look_again_seconds):
                     await changed.wait()
             except TimeoutError:
-                with counted_as("upkeep"):
-                    missing = 0 if await stage.records.read(topic) else missing + 1
-                if missing > 1:
+                if await stage.bus.is_lost(reader):
                     return

@@ -83,6 +83,25 @@ def test_redis_emptied_in_mid_build_the_build_goes_on_and_every_line_is_told_onc
     assert repo.fetches == 1
 
 
+def test_redis_emptied_while_a_build_is_silent_nothing_is_built_beside_it(one: Faults) -> None:
+    repo = one.slow_repo(is_silent=True)
+    before = set(one.stack.hub_users())
+    following = one.launch_into_build(repo)
+    build_ids = one.build_ids(repo)
+    one.empty_redis()
+    another = one.stack.facade(repo.url, repo.sha)  # most likely before the worker has told of its build again
+    another.until_message("line 20\n")
+    eventually(lambda: one.is_current(build_ids[0]), "the worker telling of its build again")
+    repo.end_build()
+    another.outcome()
+    one.assert_server_answers(following.outcome())
+    repo.assert_every_line_once(following)
+    repo.assert_every_line_once(another)
+    assert len(set(one.stack.hub_users()) - before) == 2
+    assert one.build_ids(repo) == build_ids
+    assert repo.fetches == 1
+
+
 def test_redis_emptied_while_a_build_is_silent_and_its_worker_dead_the_launch_ends_right(one: Faults) -> None:
     repo = one.slow_repo()
     before = set(one.stack.hub_users())

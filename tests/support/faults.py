@@ -22,6 +22,11 @@ n=0
 until [ -e '{gate}' ]; do n=$((n + 1)); echo "line $n"; sleep 0.05; done
 echo "those were $n lines"
 """
+SILENT_POST_BUILD = """#!/bin/sh
+for n in $(seq 20); do echo "line $n"; done
+until [ -e '{gate}' ]; do sleep 0.05; done
+echo "those were 20 lines"
+"""
 START = """#!/bin/sh
 touch '{begun}'
 until [ -e '{gate}' ]; do sleep 0.05; done
@@ -44,15 +49,27 @@ def until_gone(condition: Any, what: str, seconds: float = 30.0) -> None:
 
 
 class SlowRepo:
-    """A repository whose build prints numbered lines until it is let go, and whose server starts when it is let go."""
+    """A repository whose build prints numbered lines until it is let go, and whose server starts when it is let go.
 
-    def __init__(self, forge: Forge, folder: Path, name: str, *, holds_build: bool = True, holds_server: bool = False):
+    One that `is_silent` prints the first lines and then nothing until it is let go.
+    """
+
+    def __init__(
+        self,
+        forge: Forge,
+        folder: Path,
+        name: str,
+        *,
+        holds_build: bool = True,
+        holds_server: bool = False,
+        is_silent: bool = False,
+    ):
         self._forge, self._name = forge, name
         self._build_gate, self._server_gate = folder / f"{name}.build", folder / f"{name}.server"
         self._server_begun = folder / f"{name}.begun"
         files = {"README.md": name}
         if holds_build:
-            files["binder/postBuild"] = POST_BUILD.format(gate=self._build_gate)
+            files["binder/postBuild"] = (SILENT_POST_BUILD if is_silent else POST_BUILD).format(gate=self._build_gate)
         if holds_server:
             files["binder/start"] = START.format(gate=self._server_gate, begun=self._server_begun)
         self.sha = forge.create_repo("slow", name, files)
@@ -107,9 +124,11 @@ class Faults:
         self.stack, self.forge, self.folder = stack, forge, folder
         self.repos: list[SlowRepo] = []
 
-    def slow_repo(self, *, holds_build: bool = True, holds_server: bool = False) -> SlowRepo:
+    def slow_repo(self, *, holds_build: bool = True, holds_server: bool = False, is_silent: bool = False) -> SlowRepo:
         name = f"{self.folder.name}-{len(self.repos) + 1}".lower()
-        repo = SlowRepo(self.forge, self.folder, name, holds_build=holds_build, holds_server=holds_server)
+        repo = SlowRepo(
+            self.forge, self.folder, name, holds_build=holds_build, holds_server=holds_server, is_silent=is_silent
+        )
         self.repos.append(repo)
         return repo
 

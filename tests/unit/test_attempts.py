@@ -9,11 +9,12 @@ import pytest
 from redis.asyncio import Redis
 
 from services.builder.attempts import topic_of
-from services.builder.executors.base import Attempt
+from services.builder.executors.base import Attempt, Execution
 from services.common.entries import Entry
 from services.common.errors import BinderyError
-from services.common.models import BuildState, image_key
-from tests.support.builder import image_of, open_builder, request_for
+from services.common.models import Build, BuildState, image_key
+from services.common.records import Stored
+from tests.support.builder import Builder, image_of, open_builder, request_for
 from tests.support.valkey import Valkey
 
 
@@ -76,6 +77,59 @@ async def test_after_redis_was_emptied_the_next_number_is_above_every_execution(
             assert await builder.attempts.is_superseded(attempt.build_id)
         finally:
             await builder.executor.stop(attempt)
+
+
+async def test_an_attempt_that_runs_is_joined_once_its_worker_tells_a_redis_that_was_emptied_of_it(
+    redis: Redis, valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_builder(valkey, tmp_path, lease_seconds=10) as builder:
+        asked = await builder.ask("repo")
+        await builder.offer_slots("w1", 1)
+        await builder.admitted()
+        build_id = asked.build_id or ""
+        adopted = await builder.stage.records.adopt("builder", "w1", topic=topic_of(build_id), epoch=1, recreate=True)
+        assert adopted
+        _say_that_one_runs(monkeypatch, builder, build_id)
+        looked = _looks_in_vain(monkeypatch, builder)
+        await redis.flushall()
+        late = asyncio.create_task(builder.ask("repo", launch_ref="late"))
+        await asyncio.wait({late, asyncio.create_task(looked.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        await adopted[0].write(body=asked.updated(state=BuildState.RUNNING))
+        assert (await late).build_id == build_id
+        assert await redis.smembers(builder.stage.keys.waiters(build_id)) == {b"late"}
+        assert not await redis.zcard(builder.stage.keys("{queue}:waiting"))
+
+
+async def test_an_attempt_that_runs_without_a_worker_is_followed_by_another_once_a_lease_has_passed(
+    redis: Redis, valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        key = image_key(image_of("repo", "a"))
+        _say_that_one_runs(monkeypatch, builder, f"{key}-3")
+        looked = _looks_in_vain(monkeypatch, builder)
+        assert (await builder.ask("repo")).build_id == f"{key}-4"
+        assert looked.is_set()
+
+
+def _say_that_one_runs(monkeypatch: pytest.MonkeyPatch, builder: Builder, build_id: str) -> None:
+    async def listed(_image_key: str = "") -> list[Execution]:
+        return [Execution(build_id, 1, is_alive=True)]
+
+    monkeypatch.setattr(builder.executor, "list", listed)
+
+
+def _looks_in_vain(monkeypatch: pytest.MonkeyPatch, builder: Builder) -> asyncio.Event:
+    """Set when an attempt's record has been looked for and not found."""
+    looked, read = asyncio.Event(), builder.attempts.read
+
+    async def reading(build_id: str) -> tuple[Build, Stored] | None:
+        found = await read(build_id)
+        if found is None:
+            looked.set()
+        return found
+
+    monkeypatch.setattr(builder.attempts, "read", reading)
+    return looked
 
 
 async def test_a_full_queue_refuses_one_more_but_not_one_who_joins(

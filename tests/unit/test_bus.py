@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from services.common.entries import BEGIN
+from services.common.models import Event, Phase
 from services.common.records import Claimed
 from services.common.stage import Stage, open_stage
 from tests.support.valkey import Valkey, another_stage, running_valkey, settings_for
@@ -106,6 +107,29 @@ async def test_a_wake_up_in_its_turn_is_taken_without_reading(stage: Stage, othe
         assert reader.heard(message)
         assert [entry.number for entry in reader.entries] == [1, 2]
         assert not reader.heard(b"9-9 99999999999999-0 9 9 0 []")
+
+
+async def test_a_record_that_is_missed_once_comes_back_with_its_owner(stage: Stage, other: Stage) -> None:
+    claimed = await created(stage, recreate=True)
+    waiting = asyncio.create_task(other.bus.until_ended(TOPIC))
+    await until(lambda: TOPIC in other.bus._readers and other.bus._readers[TOPIC].last is not None)
+    reader = other.bus._readers[TOPIC]
+    await stage.redis.flushall()
+    await until(lambda: reader.missed == 1 or waiting.done())
+    await stage.records.write_anew()
+    await until(lambda: reader.missed == 0 or waiting.done())
+    assert not waiting.done()
+    await claimed.write(Event(phase=Phase.FAILED, terminal=True), final=True)
+    assert await waiting
+
+
+async def test_a_record_that_nobody_writes_anew_is_lost(stage: Stage, other: Stage) -> None:
+    await created(stage)
+    waiting = asyncio.create_task(other.bus.until_ended(TOPIC))
+    await until(lambda: TOPIC in other.bus._readers and other.bus._readers[TOPIC].last is not None)
+    await stage.redis.flushall()
+    async with asyncio.timeout(10):
+        assert not await waiting
 
 
 async def test_many_followers_share_one_reader_and_one_subscription(stage: Stage, other: Stage) -> None:
