@@ -1,5 +1,6 @@
 """The façade's own decisions: which launch a request follows."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from redis.exceptions import ConnectionError as RedisConnectionError
 from starlette.responses import PlainTextResponse, Response
 
 from services.common.errors import BinderyError
@@ -92,3 +94,28 @@ async def test_a_pages_token_joins_its_launch_while_that_lasts() -> None:
         launches.launches[first[0]] = launches.launches[first[0]].updated(state=LaunchState.FAILED)
         assert await get(client, build_token=token) != first
     assert len(launches.started) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (RedisConnectionError("Connection refused."), 503, "redis_unavailable"),
+        (BinderyError("resolver_unavailable"), 503, "resolver_unavailable"),
+        (RuntimeError("nobody foresaw this"), 500, "internal"),
+    ],
+)
+async def test_what_nobody_foresaw_is_one_failed_event_that_says_no_more_than_it_may(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, said: str
+) -> None:
+    async def fails(*_: object, **__: object) -> Any:
+        raise error
+
+    launches = OfPrincipals("")
+    monkeypatch.setattr(launches, "start", fails)
+    async with the_facade(launches) as client:
+        reply = await client.get("/build/gh/o/r/HEAD")
+    assert (reply.status_code, reply.headers["content-type"]) == (200, "text/event-stream")
+    (event,) = [json.loads(line.removeprefix("data: ")) for line in reply.text.splitlines() if line]
+    assert (event["phase"], event["status_code"]) == ("failed", status)
+    assert event["message"] == f"{BinderyError(said).detail}\n"
+    assert "foresaw" not in reply.text

@@ -6,7 +6,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.common.errors import BinderyError
+from services.common.logging import get_logger
 from services.common.models import Spec
+from services.common.redis import REDIS_AWAY
 from services.gateway.build_tokens import check
 from services.gateway.joining import Asker
 from services.gateway.launches import Launches
@@ -15,6 +17,7 @@ from services.gateway.sessions import principal
 from services.gateway.splice import Position
 from services.gateway.streams import Streams, facade_refusal
 
+log = get_logger(__name__)
 router = APIRouter(include_in_schema=False)
 
 
@@ -26,13 +29,23 @@ def raw_tail(request: Request, prefix: str) -> str:
 
 @router.get("/build/{provider}/{_spec:path}")
 async def build(request: Request, provider: str) -> Response:
-    """Launch a link and follow it, as BinderHub's event stream. Always 200: what is wrong is an event."""
+    """Launch a link and follow it, as BinderHub's event stream. Always 200: what is wrong is an event.
+
+    Stock clients take any other status for the end, and show no message.
+    """
     try:
         return await _launch(request, provider)
     except BinderyError as error:
-        body = facade_refusal(error)
-        # As BinderHub's: without a charset, which Starlette would add to a media type.
-        return Response(body, headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        refused = error
+    except REDIS_AWAY as error:
+        log.warning("redis_away", doing="launch", error=str(error))
+        refused = BinderyError("redis_unavailable")
+    except Exception as error:
+        log.exception("launch_refused", error=str(error))
+        refused = BinderyError("internal")
+    # As BinderHub's: without a charset, which Starlette would add to a media type.
+    headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+    return Response(facade_refusal(refused), headers=headers)
 
 
 async def _launch(request: Request, provider: str) -> Response:
