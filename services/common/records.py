@@ -32,7 +32,7 @@ Noun = Build | Launch | Server
 BOOKKEEPING = frozenset(
     {
         "v", "epoch", "claim", "owner", "seq", "last", "lines", "bytes", "live", "head", "final",
-        "seen", "cancel", "cancel_code",
+        "seen", "cancel", "cancel_code", "given_up",
     }
 )  # fmt: skip
 """Fields that the scripts keep, or that others than the owner write."""

@@ -64,11 +64,11 @@ class Begun:
         return await self._through(self._stages.start_server(request))
 
     def server_ended(self) -> None:
-        """The server is ready, or has failed: there is nothing to stop."""
+        """The server has failed: there is nothing to stop."""
         self._has_server = False
 
     async def take_back(self, launch: Launch, *, stop_build: bool) -> None:
-        """Leave the build, and stop the server's start; with `stop_build`, a build that nobody waits for too."""
+        """Leave the build, and stop the server, ready or not; with `stop_build`, a build that nobody waits for too."""
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=SETTLE_SECONDS)
             await self.drop()

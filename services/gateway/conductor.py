@@ -146,11 +146,11 @@ class Conductor:
             await self._tell(Event(phase=Phase.BUILT, message=said, image_name=image.image, state=state, opens=opens))
         while not (ended := await self._until_terminal(Topic("s", server.server_id))):
             server = await self.begun.start_server(request)  # its record went with Redis; who starts it says so again
-        self.begun.server_ended()
-        if ended.get("state") != ServerState.FAILED:
+        if ended.get("state") != ServerState.FAILED:  # it is the launch's, to be stopped, until that is ready too
             ready = server.updated(state=ServerState.READY, expires=ended.get("expires"))
             self.server = None if ended.get("changed") else ready
             return True
+        self.begun.server_ended()
         error = BinderyError.of(Problem.model_validate(ended["error"])) if "error" in ended else BinderyError("unknown")
         if error.code != "image_pull_failed" or self.launch.rebuilt:
             raise error

@@ -124,12 +124,12 @@ class Launches:
             try:
                 await self._until_over(conductor, work, asked)
             except BinderyError as error:
-                await self._ended_badly(conductor, error)
+                await self._ended_badly(claimed, conductor, error)
             except (Fenced, RecordLost) as error:
                 log.warning("launch_not_ours", why=type(error).__name__)
             except Exception as error:
                 log.exception("launch_broke", error=str(error))
-                await self._ended_badly(conductor, BinderyError("internal"))
+                await self._ended_badly(claimed, conductor, BinderyError("internal"))
             finally:
                 for task in work.values():
                     task.cancel()
@@ -157,13 +157,16 @@ class Launches:
             raise BinderyError("cancelled", "The launch was cancelled.")
         raise BinderyError("abandoned", "Nobody followed this launch, so no server was started.")
 
-    async def _ended_badly(self, conductor: Conductor, error: BinderyError) -> None:
+    async def _ended_badly(self, claimed: Claimed, conductor: Conductor, error: BinderyError) -> None:
         """Leave the build, give up the server, and say so."""
         is_unwanted = error.code in {"cancelled", "abandoned"}
-        # The launch ends last: whoever adopts it before that does this again.
-        # An abandoned launch lets its build finish; a cancelled one stops it, if nobody else waits.
-        await conductor.begun.take_back(conductor.launch, stop_build=error.code == "cancelled")
         try:
+            # Refused where the launch has ended, or is another's by now: its server is somebody's then. After this one
+            # no end of ours takes effect that was broken off on its way.
+            await claimed.write()
+            # The launch ends last: whoever adopts it before that does this again.
+            # An abandoned launch lets its build finish; a cancelled one stops it, if nobody else waits.
+            await conductor.begun.take_back(conductor.launch, stop_build=error.code == "cancelled")
             await conductor.failed(error, LaunchState.CANCELLED if is_unwanted else LaunchState.FAILED)
         except (Fenced, RecordLost) as gone:
             log.warning("launch_not_ours", why=type(gone).__name__)

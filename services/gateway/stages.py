@@ -106,8 +106,8 @@ class Stages:
             log.warning("stage_away", code=error.code, detail=error.detail)
 
     async def stop_server(self, launch_ref: str, repo_url: str, attempt: int) -> None:
-        """Give up a launch's start that is under way, if there is one."""
-        of = {"launch_ref": launch_ref, "repo_url": repo_url, "attempt": str(attempt)}
+        """Give up the server of a launch that ended without becoming ready: its start, or what is ready already."""
+        of = {"launch_ref": launch_ref, "repo_url": repo_url, "attempt": str(attempt), "even_ready": "true"}
         await self._patiently(lambda: self.launcher.call("DELETE", "/servers", params=of))
 
     async def providers(self) -> list[dict[str, Any]]:

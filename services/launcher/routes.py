@@ -41,9 +41,14 @@ async def get_server(server_id: str, servers: TheServers) -> Server:
 
 
 @router.delete("/servers", status_code=status.HTTP_202_ACCEPTED)
-async def delete_server_of(launch_ref: str, repo_url: str, servers: TheServers, attempt: int = 0) -> None:
-    """Give up a launch's start that is under way, for who never learned the server's id."""
-    await servers.stop(servers.id_for(repo_url, launch_ref, attempt))
+async def delete_server_of(
+    launch_ref: str, repo_url: str, servers: TheServers, attempt: int = 0, even_ready: bool = False
+) -> None:
+    """Give up a launch's start that is under way, for who never learned the server's id.
+
+    With `even_ready`, for a launch that did not become ready: a server of it that did goes too.
+    """
+    await servers.stop(servers.id_for(repo_url, launch_ref, attempt), even_ready=even_ready)
 
 
 @router.delete("/servers/{server_id}", status_code=status.HTTP_202_ACCEPTED)

@@ -1,5 +1,7 @@
 """Servers, as the API sees them: started for a launch, read, stopped."""
 
+import asyncio
+import contextlib
 import secrets
 import time
 from typing import Any
@@ -10,16 +12,21 @@ from services.common.keys import Topic
 from services.common.leases import Member
 from services.common.logging import bound_contextvars, get_logger
 from services.common.models import Event, Phase, ResolvedRepo, Server, ServerId, ServerRequest, ServerState
-from services.common.records import Claimed, Stored
+from services.common.records import Claimed, Fenced, RecordLost, Stored
 from services.common.stage import Stage
 from services.launcher.hub import Hub
 from services.launcher.names import user_name
 from services.launcher.seats import Place, Seats
 from services.launcher.settings import LauncherSettings
 from services.launcher.spawns import JOINED, Spawns
-from services.launcher.starting import Start
+from services.launcher.starting import Start, remove_from_hub
 
 log = get_logger(__name__)
+
+GIVEN_UP = "given_up"
+"""Field of a server's record: its launch ended without it, so it goes even if it is ready."""
+HEED_SECONDS = 10.0
+"""How long a start that is given up is waited for: it may be past the point where it heeds that."""
 
 
 def topic_of(server_id: str) -> Topic:
@@ -110,6 +117,9 @@ class Servers:
     async def adopt(self, claimed: Claimed, stored: Stored) -> None:
         """Go on with a start whose process died."""
         server = stored.model(Server)
+        if server.state is ServerState.READY and stored.get(GIVEN_UP):
+            await self._remove(claimed, server)
+            return
         if server.state not in {ServerState.WAITING, ServerState.STARTING}:
             await claimed.write(body=server, release=True)
             return
@@ -155,12 +165,36 @@ class Servers:
             raise BinderyError("not_found", "There is no such server, or it was too long ago.")
         return stored.model(Server)
 
-    async def stop(self, server_id: str) -> None:
-        """Ask for a start to be given up. A server that is ready already is the user's, and stays."""
-        stored = await self._stage.records.read(topic_of(server_id))
-        if stored is None or stored.model(Server).state not in {ServerState.WAITING, ServerState.STARTING}:
-            return
-        await self.cancels.ask(server_id)
+    async def stop(self, server_id: str, *, even_ready: bool = False) -> None:
+        """Ask for a start to be given up. A server that is ready already is the user's, and stays.
+
+        With `even_ready` it goes too: its launch ended without it, so no user knows of it.
+        """
+        topic = topic_of(server_id)
+        stored = await self._stage.records.read(topic)
+        if stored and stored.model(Server).state in {ServerState.WAITING, ServerState.STARTING}:
+            await self.cancels.ask(server_id)
+            if even_ready:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(HEED_SECONDS):
+                        await self._stage.bus.until_ended(topic)
+        if stored and even_ready and self.member:
+            await self._stage.records.note(topic, GIVEN_UP, "1")  # for whoever goes on with this, should we die
+            if found := await self._stage.records.adopt("launcher", self.member.process, topic=topic):
+                self.member.work(topic, self.adopt(*found))
+
+    async def _remove(self, claimed: Claimed, server: Server) -> None:
+        """End a server that became ready for nobody: by its record first, so that the reaper does what we can't."""
+        error = BinderyError("cancelled", "Its launch ended without it.")
+        ended = server.updated(state=ServerState.FAILED, error=error.problem)
+        event = Event(
+            phase=Phase.FAILED, message=f"{error.detail}\n", state=ended.state, error=error.problem, terminal=True
+        )
+        with contextlib.suppress(Fenced, RecordLost):
+            await claimed.write(event, body=ended, final=True)
+            log.info("server_given_up", server_id=server.server_id, launch_ref=server.launch_ref)
+            if await remove_from_hub(self._hub, ended, seconds=self._settings.cleanup_timeout_seconds):
+                await self._seats.give_back(server.server_id)
 
     def heard(self, message: bytes) -> None:
         """Something on the launcher's channel: perhaps a cancel for a start that runs here."""

@@ -104,6 +104,14 @@ class FakeStages:
         if isinstance(created, Claimed):
             self.owned[kind] = created
 
+    async def become_ready(self) -> None:
+        """Let the last server become ready, as its launcher tells of it."""
+        claimed = self.owned["s"]
+        stored = await self.stage.records.read(claimed.topic)
+        assert stored
+        event = Event(phase=Phase.LAUNCHING, message="Ready.\n", state=ServerState.READY, terminal=True)
+        await claimed.write(event, body=stored.model(Server).updated(state=ServerState.READY), release=True)
+
     async def end_build(self, state: BuildState, error: BinderyError | None = None) -> None:
         """Let the last build end."""
         claimed = self.owned["b"]

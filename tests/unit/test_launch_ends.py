@@ -1,12 +1,14 @@
 """However a launch ends without a server, its build is left and its server's start stopped."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from services.common.errors import BinderyError
 from services.common.keys import Topic
 from services.common.models import BuildState, LaunchState
+from services.common.records import Claimed
 from services.gateway import begun
 from tests.support.conducting import open_gateway
 from tests.support.valkey import Valkey
@@ -84,6 +86,38 @@ async def test_a_launch_that_takes_too_long_stops_its_server(valkey: Valkey, red
         assert error
         assert error.code == "launch_timeout"
         assert gateway.stages.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
+
+
+@pytest.mark.parametrize("is_carried_out", [False, True])
+async def test_cancelled_while_it_is_told_that_it_is_ready(
+    valkey: Valkey, redis: object, monkeypatch: pytest.MonkeyPatch, is_carried_out: bool
+) -> None:
+    """The server is stopped, unless the launch had ended already: then it is the user's."""
+    async with open_gateway(valkey) as gateway:
+        launch = await gateway.begin()
+        await gateway.until_build(1)
+        await gateway.stages.end_build(BuildState.BUILT)
+        await gateway.reaches(launch, LaunchState.LAUNCHING)
+        told, write = asyncio.Event(), Claimed.write
+
+        async def without_a_reply(self: Claimed, *events: Any, final: bool = False, **rest: Any) -> None:
+            is_held = final and not told.is_set()
+            if is_held:
+                told.set()
+            if is_carried_out or not is_held:
+                await write(self, *events, final=final, **rest)
+            if is_held:
+                await asyncio.Event().wait()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Claimed, "write", without_a_reply)
+            await gateway.stages.become_ready()
+            async with asyncio.timeout(10):
+                await told.wait()
+            await gateway.launches.cancels.ask(launch.launch_id)
+            await gateway.ended(launch, LaunchState.READY if is_carried_out else LaunchState.CANCELLED)
+        stopped = [] if is_carried_out else [f"stop {launch.launch_ref} 0"]
+        assert gateway.stages.calls == ["resolve", "build", "start", *stopped]
 
 
 async def test_a_launcher_that_gave_no_reply_is_told_to_stop(valkey: Valkey, redis: object) -> None:

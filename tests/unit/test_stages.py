@@ -52,7 +52,8 @@ async def ask(builder: Builder, *, seconds: float = 10.0) -> tuple[str, list[str
 async def opened(app: web.Application, seconds: float) -> AsyncIterator[Stages]:
     async with TestServer(app) as server:
         settings = GatewaySettings.model_validate(
-            {"builder_url": str(server.make_url("/")), "stage_patience_seconds": seconds}
+            {name: str(server.make_url("/")) for name in ("builder_url", "launcher_url")}
+            | {"stage_patience_seconds": seconds}
         )
         stages = Stages(settings)
         try:
@@ -76,3 +77,16 @@ async def test_any_other_error_is_not_asked_about_again() -> None:
     builder = Builder(BinderyError("build_queue_full", "1000 builds wait already."), BinderyError("internal"))
     assert await ask(builder) == ("build_queue_full", [])
     assert len(builder.errors) == 1
+
+
+async def test_a_launch_that_ended_without_its_server_has_it_stopped_even_if_it_is_ready() -> None:
+    app, asked = web.Application(), []
+
+    async def stop(request: web.Request) -> web.Response:
+        asked.append(dict(request.query))
+        return web.Response(status=202)
+
+    app.router.add_delete("/servers", stop)
+    async with opened(app, 10.0) as stages:
+        await stages.stop_server("ref", "https://example.org/r", 0)
+    assert asked == [{"launch_ref": "ref", "repo_url": "https://example.org/r", "attempt": "0", "even_ready": "true"}]
