@@ -18,6 +18,7 @@ from services.gateway.edge import Edge
 from services.gateway.error_pages import install_error_pages
 from services.gateway.launches import Launches
 from services.gateway.pages import Pages
+from services.gateway.pre_launch import load_hooks
 from services.gateway.routes import builds, facade, launches, pages
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages import Providers, Stages
@@ -26,6 +27,7 @@ from services.gateway.streams import Streams
 
 def create_app(settings: GatewaySettings) -> FastAPI:
     """The application; its lifespan opens Redis, adopts orphaned launches and watches the other stages."""
+    load_hooks()  # one that can't be loaded ends the start, not the first launch
     health = Health()
     clock = Clock(settings)
     exiting = asyncio.Event()
@@ -59,7 +61,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         fixed={"/versions": versions},
     )  # fmt: skip
     app.state.exiting = exiting
-    app.state.pages = Pages(settings, version=VERSION)
+    app.state.pages = Pages(settings, settings.template_paths, version=VERSION)
     install_error_pages(app)
     app.add_middleware(Edge, settings=settings)
     app.add_middleware(PrebuiltReplies)

@@ -29,6 +29,7 @@ from services.common.models import (
 from services.common.records import Claimed
 from services.common.stage import Stage
 from services.gateway.begun import Begun
+from services.gateway.pre_launch import ask_hooks
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages import Stages
 from services.gateway.waiting import events_until_end
@@ -64,13 +65,15 @@ class Conductor:
         while not await self._serve(repo, image):
             # The image is gone from where it was: forget that it was there, and build it again, once.
             image = await self._build(repo, BuildRequest(repo=repo, launch_ref=self.launch.launch_ref, past_cache=True))
-        await self._ready()
+        self.launch = self.launch.updated(state=LaunchState.READY, queue=None)
+        await self._end(Event(phase=Phase.READY, state=LaunchState.READY, terminal=True))
 
     # 1: what the link means
 
     async def _resolve(self) -> ResolvedRepo:
         repo = self.launch.repo or self._known.repo or await self._stages.resolve(self.launch.spec)
         if self.launch.repo is None:
+            await ask_hooks(self.launch, repo, seconds=self._settings.pre_launch_timeout_seconds)
             self.launch = self.launch.updated(repo=repo)
             if repo.notice:
                 await self._tell(Event(phase=Phase.WAITING, message=f"{repo.notice}\n"))
@@ -157,10 +160,6 @@ class Conductor:
         await self._stage.facts.forget_image(repo)
         self.launch = self.launch.updated(rebuilt=True)
         return False
-
-    async def _ready(self) -> None:
-        self.launch = self.launch.updated(state=LaunchState.READY, queue=None)
-        await self._end(Event(phase=Phase.READY, state=LaunchState.READY, terminal=True))
 
     async def _until_terminal(self, topic: Topic) -> dict[str, object]:
         """Wait for a topic's terminal event; empty when the topic is lost. A queue of it becomes the launch's."""

@@ -1,6 +1,8 @@
 """The gateway's settings: where the stages are, who may ask, and how long things may take."""
 
-from pydantic import Field
+from pathlib import Path
+
+from pydantic import Field, field_validator
 
 from services.common.settings import ServiceSettings
 
@@ -41,4 +43,29 @@ class GatewaySettings(ServiceSettings):
     send_timeout_seconds: float = Field(30.0, description="A client that takes nothing for so long is let go.")
     drain_seconds: int = Field(600, description="On SIGTERM, how long façade streams may go on.")
 
+    pre_launch_timeout_seconds: float = Field(
+        30.0, description="How long all pre-launch hooks of one launch may take (entry points: bindery.pre_launch)."
+    )
+    template_folders: str = Field(
+        "",
+        description="Folders, comma-separated, whose page templates come before ours: "
+        "[how](operators.md#pages-of-your-own).",
+    )
+
     build_token_seconds: float = Field(300.0, description="Life of the token that a launch page carries.")
+
+    @field_validator("template_folders")
+    @classmethod
+    def _are_folders(cls, value: str) -> str:
+        if missing := [str(folder) for folder in _folders(value) if not folder.is_dir()]:
+            raise ValueError(f"no such folder: {', '.join(missing)}")
+        return value
+
+    @property
+    def template_paths(self) -> list[Path]:
+        """The folders of `template_folders`, in order."""
+        return _folders(self.template_folders)
+
+
+def _folders(value: str) -> list[Path]:
+    return [Path(part.strip()) for part in value.split(",") if part.strip()]

@@ -3,11 +3,14 @@
 import html
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from services.common.models import LaunchOptions
+from services.gateway.app import create_app
+from services.gateway.settings import GatewaySettings
 from tests.support.fake_gateway import OWN, PROVIDERS, FakeLaunches, pages_client, token_of
 
 
@@ -158,3 +161,33 @@ async def test_a_repository_that_is_none_brings_the_form_back_as_it_was(
     assert (await sends(client, provider="gh", spec="nonsense")).status_code == 400
     assert (await sends(client, provider="nope", spec="o/r/HEAD")).status_code == 404
     assert launches.started == []
+
+
+# An operator's own templates
+
+
+async def test_folders_of_the_settings_come_before_our_templates(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder, banner in ((first, "Down on Friday."), (second, "Never shown.")):
+        folder.mkdir()
+        (folder / "base.html").write_text(
+            f'{{% extends "templates/base.html" %}}{{% block banner %}}<p>{banner}</p>{{% endblock %}}'
+        )
+    settings = GatewaySettings.model_validate(
+        {
+            "service_token": "t" * 32,
+            "installation_secret": "s" * 32,
+            "public_url": OWN,
+            "template_folders": f"{first}, {second}",
+        }
+    )
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(settings)), base_url=OWN) as client:
+        page = (await client.get("/about")).text
+    assert "Down on Friday." in page
+    assert "Never shown." not in page
+    assert 'class="masthead"' in page
+
+
+def test_a_template_folder_that_is_not_there_ends_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such folder"):
+        GatewaySettings.model_validate({"template_folders": f"{tmp_path}/none"})
