@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,7 +136,7 @@ async def test_stopping_what_never_ran_is_fine(data: Path) -> None:
     await ProcessExecutor(data, SETTINGS).stop(attempt_of("http://127.0.0.1:1/r", "0" * 40))
 
 
-async def test_a_killed_session_has_vanished_and_the_next_ensure_builds_anew(
+async def test_a_killed_session_has_vanished_for_its_run_and_the_next_run_builds_anew(
     data: Path, tmp_path: Path, serve: Callable[[dict[str, str]], tuple[str, str]]
 ) -> None:
     gate = tmp_path / "gate"
@@ -146,12 +147,16 @@ async def test_a_killed_session_has_vanished_and_the_next_ensure_builds_anew(
     session = Layout(data).build(attempt.build_id).session()
     assert session is not None
     os.kill(session.pid, signal.SIGKILL)
-    with pytest.raises(ExecutionVanishedError):
-        await collect(executor.follow(attempt, position))
+    for another in (executor, ProcessExecutor(data, SETTINGS)):
+        with pytest.raises(ExecutionVanishedError):
+            await collect(another.follow(attempt, position))
+        await another.ensure(attempt)  # as a worker does that goes on with it: its log is not told twice
     gate.touch()
-    await executor.ensure(attempt)
-    _, _, ended = await collect(executor.follow(attempt, position))
+    following = replace(attempt, run=2)
+    await executor.ensure(following)
+    messages, _, ended = await collect(executor.follow(following, ""))
     assert ended == Finished(ok=True)
+    assert messages.count("started\n") == 1
 
 
 async def test_a_build_that_was_never_started_has_vanished(data: Path) -> None:

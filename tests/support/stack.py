@@ -153,6 +153,7 @@ class Stack:
         self.settings = {"allowed_networks": "127.0.0.0/8", "log_level": "info"} | settings
         self.process: subprocess.Popen[bytes] | None = None
         self.output = data_dir.parent / f"{data_dir.name}.up.log"
+        self._log_start = 0
         self.client = httpx.Client(timeout=60, trust_env=False)
 
     @property
@@ -167,6 +168,7 @@ class Stack:
         given = {f"BINDERY_{name.upper()}": str(value) for name, value in self.settings.items()}
         environ |= given | {"BINDERY_DATA_DIR": str(self.data_dir), "BINDERY_PORT": str(self.port)}
         with self.output.open("ab") as output:
+            self._log_start = output.tell()
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "bindery", "up"], cwd=CHECKOUT, env=environ, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
@@ -180,17 +182,22 @@ class Stack:
         return f"Bindery is ready: {self.url}" in self.log()
 
     def log(self) -> str:
-        return self.output.read_text(errors="replace") if self.output.exists() else ""
+        """What `up` has said since it was last started."""
+        return self.output.read_bytes()[self._log_start :].decode(errors="replace") if self.output.exists() else ""
 
     def part_log(self, part: str) -> str:
         """What a part has logged so far."""
         return "".join(path.read_text(errors="replace") for path in (self.data_dir / "logs").glob(f"{part}.log*"))
 
+    def end(self, number: signal.Signals) -> None:
+        """End `up` by a signal, and wait for that; it may be started again."""
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(number)
+            self.process.wait(60)
+
     def stop(self) -> None:
         self.client.close()
-        if self.process and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            self.process.wait(60)
+        self.end(signal.SIGTERM)
 
     def __enter__(self) -> Self:
         return self.start()

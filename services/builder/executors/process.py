@@ -34,7 +34,7 @@ class ProcessExecutor:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     async def ensure(self, attempt: Attempt) -> None:
-        """Start the attempt's session, unless one lives or has ended."""
+        """Start the session of the attempt's run, unless one was started: one that was killed has vanished."""
         await asyncio.to_thread(self._ensure, attempt)
 
     def _ensure(self, attempt: Attempt) -> None:
@@ -42,12 +42,25 @@ class ProcessExecutor:
         folder.path.mkdir(parents=True, exist_ok=True)
         with _ensuring(folder):
             _raise_epoch(folder, attempt.epoch)
-            _begin_run(folder, attempt.run)
-            if folder.exit() is None and (lock := folder.take_lock()):
+            self._begin_run(folder, attempt.run)
+            # Started again, a run would tell its log twice, and nobody would read why: the next run says so.
+            was_started = folder.session() is not None
+            if not was_started and folder.exit() is None and (lock := folder.take_lock()):
                 # The session inherits the lock, already taken: there is no moment at which it lives without it.
                 with lock:
                     if folder.exit() is None:  # else the session ended while its lock was waited for
                         self._start(attempt, folder, lock.fileno())
+
+    def _begin_run(self, folder: BuildFolder, run: int) -> None:
+        """Put the log of a run that vanished aside: positions count from the beginning of the current one's."""
+        begun = int(folder.run.read_text()) if folder.run.exists() else 1
+        if run > begun and not folder.is_alive and folder.exit() is None:
+            if folder.log.exists():
+                folder.log.rename(folder.log.with_suffix(f".{begun}"))
+            if dead := folder.session():
+                _withdraw_record(self._layout.process_records / f"{dead.pid}.json", dead)
+                folder.session_path.unlink()
+            write_atomically(folder.run, str(run))
 
     def _start(self, attempt: Attempt, folder: BuildFolder, lock_fd: int) -> None:
         spec = BuildSpec(
@@ -59,8 +72,6 @@ class ProcessExecutor:
             settings=self._settings,
         )
         write_atomically(folder.spec, spec.model_dump_json())
-        if dead := folder.session():
-            _withdraw_record(self._layout.process_records / f"{dead.pid}.json", dead)
         command = [sys.executable, "-m", _SESSION, str(folder.path), "--lock-fd", str(lock_fd)]
         with (folder.path / "session.log").open("ab") as output:
             child = subprocess.Popen(
@@ -195,15 +206,6 @@ def _epoch(folder: BuildFolder) -> int:
 def _raise_epoch(folder: BuildFolder, epoch: int) -> None:
     if epoch > _epoch(folder):
         write_atomically(folder.epoch, str(epoch))
-
-
-def _begin_run(folder: BuildFolder, run: int) -> None:
-    """Put the log of a run that vanished aside: positions count from the beginning of the current one's."""
-    begun = int(folder.run.read_text()) if folder.run.exists() else 1
-    if run > begun and not folder.is_alive and folder.exit() is None:
-        if folder.log.exists():
-            folder.log.rename(folder.log.with_suffix(f".{begun}"))
-        write_atomically(folder.run, str(run))
 
 
 def _read_lines(path: Path, offset: int) -> list[bytes]:

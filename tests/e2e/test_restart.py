@@ -1,0 +1,93 @@
+"""A second `up` on the same data folder: after a stop, with a build under way, and after a kill -9 of `up` itself."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import share_packages
+from tests.support.faults import SlowRepo
+from tests.support.forge import Forge
+from tests.support.launching import Launched, build_of, builds_ended, git_spec, log_of
+from tests.support.local_stack import is_running
+from tests.support.quick_jupyter import quick_jupyter_wheel
+from tests.support.stack import Following, Stack, eventually
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    """A stack of the test's own, which it stops and starts again."""
+    with Stack(tmp_path / "data", base_packages=quick_jupyter_wheel(tmp_path), restart_delay_seconds=0.1) as stack:
+        share_packages(stack)
+        yield stack
+
+
+class Kept:
+    """A launch that is ready, and what must be left of it after each restart."""
+
+    def __init__(self, stack: Stack, forge: Forge, name: str) -> None:
+        self._sha = forge.create_repo("restart", name, {"postBuild": "#!/bin/sh\necho one line of many\n"})
+        self._url, self._forge = f"{forge.url}/restart/{name}", forge
+        self._launched = Launched.begin(stack, git_spec(self._url, self._sha))
+        self._view = self._launched.ended()
+        self._log = log_of(stack, self._view["build_id"])
+        assert "one line of many\n" in self._log
+
+    def assert_kept(self, stack: Stack) -> None:
+        """The launch reads as it did, but for its server, which ended with the stack; so do its build and the log."""
+        view: dict[str, Any] = stack.launch(self._launched.launch_id)
+        assert (view["state"], view["build_id"], view["finished_at"]) == (
+            "ready", self._view["build_id"], self._view["finished_at"],
+        )  # fmt: skip
+        assert stack.follow(self._launched.launch_id).outcome()["phase"] == "ready"
+        build = build_of(stack, view["build_id"])
+        assert (build["state"], build["image"]) == ("built", self._view["image"])
+        assert log_of(stack, view["build_id"]) == self._log
+
+    def assert_starts_without_a_build(self, stack: Stack) -> None:
+        """The image is still there: a launch of it builds nothing."""
+        before = builds_ended(stack)
+        again = stack.facade(self._url, self._sha)
+        ready = again.outcome()
+        assert ready["phase"] == "ready", ready
+        assert again.phases == ["built", "launching", "ready"]
+        assert builds_ended(stack) == before
+        reply = stack.client.get(f"{ready['url']}api/status", params={"token": ready["token"]})
+        assert reply.status_code == 200
+
+
+def test_data_and_an_interrupted_build_outlive_a_stop_and_a_kill(stack: Stack, forge: Forge, tmp_path: Path) -> None:
+    kept = Kept(stack, forge, tmp_path.name.lower())
+    slow = SlowRepo(forge, tmp_path, f"{tmp_path.name}-slow".lower())
+    interrupted = stack.facade(slow.url, slow.sha)
+    interrupted.until_message("line 20\n")
+    (build_id,) = [what.removeprefix("build ") for what in stack.sessions() if what.startswith("build ")]
+
+    stack.end(signal.SIGTERM)
+    assert not stack.sessions()
+    stack.start()
+    kept.assert_kept(stack)
+    _until_run_again(stack, interrupted, build_id, slow)
+    kept.assert_starts_without_a_build(stack)
+
+    parts = stack.parts()
+    stack.end(signal.SIGKILL)
+    assert all(is_running(pid) for pid in parts.values())
+    stack.start()
+    assert not [name for name, pid in parts.items() if is_running(pid)]
+    assert "left behind" in stack.log()
+    kept.assert_kept(stack)
+    kept.assert_starts_without_a_build(stack)
+
+
+def _until_run_again(stack: Stack, following: Following, build_id: str, slow: SlowRepo) -> None:
+    """The build that ended with the stack is run again as the same attempt, and its launch goes on to its end."""
+    resumed = stack.follow(following.launch_id)
+    resumed.until_message("The build is run again")
+    assert build_of(stack, build_id)["state"] == "running"
+    slow.end_build()
+    assert resumed.outcome()["phase"] == "ready"
+    assert (slow.fetches, build_of(stack, build_id)["state"]) == (2, "built")
+    eventually(lambda: not [what for what in stack.sessions() if what.startswith("build ")], "no build goes on")
