@@ -65,18 +65,19 @@ def test_data_and_an_interrupted_build_outlive_a_stop_and_a_kill(stack: Stack, f
     interrupted.until_message("line 20\n")
     (build_id,) = [what.removeprefix("build ") for what in stack.sessions() if what.startswith("build ")]
 
+    running = {**stack.parts(), **stack.session_pids()}
     stack.end(signal.SIGTERM)
-    assert not stack.sessions()
+    assert not [what for what, pid in running.items() if is_running(pid)]
     stack.start()
     kept.assert_kept(stack)
     _until_run_again(stack, interrupted, build_id, slow)
     kept.assert_starts_without_a_build(stack)
 
-    parts = stack.parts()
+    running = {**stack.parts(), **stack.session_pids()}
     stack.end(signal.SIGKILL)
-    assert all(is_running(pid) for pid in parts.values())
+    assert [what for what, pid in running.items() if is_running(pid)] == list(running)
     stack.start()
-    assert not [name for name, pid in parts.items() if is_running(pid)]
+    assert not [what for what, pid in running.items() if is_running(pid)]
     assert "left behind" in stack.log()
     kept.assert_kept(stack)
     kept.assert_starts_without_a_build(stack)

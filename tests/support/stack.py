@@ -304,13 +304,16 @@ class Stack:
 
     def sessions(self) -> set[str]:
         """What runs besides the parts: builds and user servers, as they recorded themselves."""
+        return set(self.session_pids())
+
+    def session_pids(self) -> dict[str, int]:
+        """The same with the pids of their first processes."""
         found = (self.data_dir / "run" / "processes").glob("*.json")
-        return {json.loads(path.read_text())["what"] for path in found}
+        return {json.loads(path.read_text())["what"]: int(path.stem) for path in found}
 
     def kill_session(self, what: str) -> int:
         """SIGKILL to a build or server, with all that it runs, by what `sessions` calls it."""
-        records = (self.data_dir / "run" / "processes").glob("*.json")
-        (pid,) = (int(path.stem) for path in records if json.loads(path.read_text())["what"] == what)
+        (pid,) = (pid for known, pid in self.session_pids().items() if known == what)
         os.killpg(pid, signal.SIGKILL)
         return pid
 
