@@ -82,10 +82,10 @@ def redis_commands(stack: Stack) -> tuple[int, int]:
 def writes_of_launch(stack: Stack, launch_id: str) -> int:
     """How often the launch's record and its server's were written, as their scripts have numbered it."""
     prefix = f"bindery:{stack.installation['installation_id']}"
-    server_id = stack.launch(launch_id)["server_id"]
     with contextlib.closing(stack.redis()) as redis:
-        records = [f"{prefix}:{{l:{launch_id}}}:record", f"{prefix}:{{s:{server_id}}}:record"]
-        return sum(int(redis.hget(record, "seq")) for record in records)
+        launch = redis.hgetall(f"{prefix}:{{l:{launch_id}}}:record")
+        server_id = json.loads(launch[b"body"])["server_id"]
+        return int(launch[b"seq"]) + int(redis.hget(f"{prefix}:{{s:{server_id}}}:record", "seq"))
 
 
 def test_from_a_link_to_a_kernel_and_back_to_nothing(stack: Stack, forge: Forge) -> None:
