@@ -29,6 +29,7 @@ QUICK: dict[str, object] = {
         }
     ),
     "server_start_timeout_seconds": START_SECONDS,
+    "image_pull_timeout_seconds": 40,
     "cull_every_seconds": 1,
     "idle_timeout_seconds": 10,
     "server_poll_seconds": 1,
