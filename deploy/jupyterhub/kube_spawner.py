@@ -5,7 +5,8 @@ import json
 import secrets
 from typing import Any
 
-from jupyterhub.utils import maybe_future
+from aiohttp import ClientError
+from jupyterhub.utils import exponential_backoff, maybe_future
 from kubernetes_asyncio.client import ApiException, V1EnvFromSource, V1ObjectMeta, V1Secret, V1SecretEnvSource
 from kubespawner import KubeSpawner
 from traitlets import Bool, List, Unicode, default
@@ -36,6 +37,8 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
     )
 
     _start_mark = ""
+    _secret: V1Secret | None = None
+    _is_pod_made = False
 
     @default("automount_service_account_token")
     def _no_account(self) -> bool:
@@ -46,7 +49,7 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
 
         Raises an `HTTPError` that says why, as soon as the pod has ended or can't be made.
         """
-        self._start_mark = secrets.token_hex(8)
+        self._start_mark, self._is_pod_made = secrets.token_hex(8), False
         starting = asyncio.ensure_future(super().start())
         ending = asyncio.ensure_future(self._until_it_ends())
         try:
@@ -57,6 +60,10 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
             await self.until_it_answers(url)
         except ApiException as error:
             raise refusal(500, f"Kubernetes refused the pod: {_words(error)}") from error
+        except (ClientError, TimeoutError) as error:
+            if self._is_pod_made:
+                raise
+            raise refusal(500, f"Failed to start the pod: Kubernetes does not answer ({error}).") from error
         finally:
             for task in (starting, ending):
                 task.cancel()
@@ -64,7 +71,7 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
         return url
 
     async def get_pod_manifest(self) -> Any:
-        """Return the pod, and make the Secret that it names."""
+        """Return the pod; the Secret that it names is made just before it."""
         pod = await super().get_pod_manifest()
         pod.metadata.labels = (pod.metadata.labels or {}) | marks.labels(self.user_options)
         told = marks.annotations(self.user_options) | {_START: self._start_mark}
@@ -83,11 +90,12 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
                     kind,
                     {self.gpu_resource: self.gpus} | (getattr(container.resources, kind) or {}),
                 )
-        await self._hide_secrets(container)
+        self._hide_secrets(container)
         return pod
 
-    async def _hide_secrets(self, container: Any) -> None:
+    def _hide_secrets(self, container: Any) -> None:
         hidden = {one.name: one.value for one in container.env or [] if one.name in self.secret_variables and one.value}
+        self._secret = None
         if not hidden:
             return
         container.env = [one for one in container.env if one.name not in hidden]
@@ -100,27 +108,56 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
             labels=self._build_common_labels({}) | marks.labels(self.user_options),
             annotations=marks.annotations(self.user_options),
         )
-        # Of an earlier start that failed: it is deleted and not replaced, for which the hub would need one right more.
-        await self._delete_secret()
-        await self._call_api(
-            self.api.create_namespaced_secret, self.namespace, V1Secret(metadata=metadata, string_data=hidden)
-        )
+        self._secret = V1Secret(metadata=metadata, string_data=hidden)
+
+    async def _make_create_pod_request(self, pod: Any, request_timeout: float) -> bool:
+        """Make the Secret, then the pod; False where KubeSpawner is to try again.
+
+        Each try makes both: where a pod of that name is there already, KubeSpawner calls our `stop`, which takes both
+        away. Such a pod is of an earlier start, or of a try that succeeded after its time.
+        """
+        is_secret_made = self._secret is None or await self._make_secret(request_timeout)
+        self._is_pod_made = is_secret_made and await super()._make_create_pod_request(pod, request_timeout)
+        return self._is_pod_made
+
+    async def _make_secret(self, request_timeout: float) -> bool:
+        try:
+            async with asyncio.timeout(request_timeout):
+                await self.api.create_namespaced_secret(self.namespace, self._secret)
+        except TimeoutError:
+            return False
+        except ApiException as error:
+            if error.status != 409:
+                raise
+            # Of an earlier try: it is deleted and not replaced, for which the hub would need one right more.
+            await self._delete_secret()
+            return False
+        return True
 
     async def _delete_secret(self) -> None:
         if self.secret_variables:
-            await self._delete(self.api.delete_namespaced_secret)
+            await self._delete("secret")
 
-    async def _delete(self, call: Any, **options: Any) -> None:
-        """Delete what has the pod's name; fine if it is gone."""
-        try:
-            await self._call_api(call, self.pod_name, self.namespace, **options)
-        except ApiException as error:
-            if error.status != 404:
-                raise
+    async def _delete(self, kind: str) -> None:
+        """Delete what has the pod's name, with the patience of KubeSpawner; fine if it is gone."""
+        delete = getattr(self.api, f"delete_namespaced_{kind}")
 
-    async def _call_api(self, call: Any, *arguments: Any, **options: Any) -> Any:
-        async with asyncio.timeout(self.k8s_api_request_timeout):
-            return await call(*arguments, **options)
+        async def is_deleted() -> bool:
+            try:
+                async with asyncio.timeout(self.k8s_api_request_timeout):
+                    await delete(self.pod_name, self.namespace)
+            except TimeoutError:
+                return False
+            except ApiException as error:
+                if error.status != 404:
+                    raise
+            return True
+
+        await exponential_backoff(
+            is_deleted,
+            f"Could not delete {kind} {self.namespace}/{self.pod_name}",
+            timeout=self.k8s_api_request_retry_timeout,
+        )
 
     # Its end
 
@@ -154,7 +191,7 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
     async def delete_forever(self) -> None:
         """Leave nothing of a user that is deleted, also what a hub that was killed has never heard of."""
         await self._delete_secret()
-        await self._delete(self.api.delete_namespaced_pod)
+        await self._delete("pod")
         await maybe_future(super().delete_forever())
 
 

@@ -178,6 +178,21 @@ def test_what_a_hub_that_died_in_mid_start_made_goes_with_its_user(servers: Serv
     until(lambda: servers.objects() == [], "pod and Secret are gone", seconds=60)
 
 
+def test_a_pod_and_a_secret_that_have_the_servers_name_already_give_way_to_its_own(
+    servers: Servers, image: str
+) -> None:
+    # What a start leaves whose hub was killed, or whose request came through after its time.
+    name, label = "jupyter-lou", "--labels=component=singleuser-server"
+    servers.kubectl("create", "secret", "generic", name, "--from-literal=JUPYTER_TOKEN=of-an-earlier-start")
+    servers.kubectl("run", name, f"--image={image}", label, "--restart=Never", "--command", "--", "sleep", "1000")
+    before = servers.pod()["metadata"]["uid"]
+    servers.hub.serve("lou", image, **OPTIONS)
+    assert servers.objects() == [f"pod/{name}", f"secret/{name}"]
+    assert servers.pod()["metadata"]["uid"] != before
+    answer = httpx.get(f"{servers.hub.url}/user/lou/api/status?token=token-of-lou", trust_env=False)
+    assert answer.status_code == 200
+
+
 def test_an_image_that_does_not_exist_is_told(servers: Servers) -> None:
     told = servers.messages("fay", f"{REGISTRY}/nobody/nothing@sha256:{'0' * 64}", "ErrImagePull")
     assert any("not found" in message for message in told), told

@@ -1,0 +1,72 @@
+"""The few calls of Kubernetes' API that start and end a server's pod, in memory; calls may get no answer."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from kubernetes_asyncio.client import ApiException
+
+
+class PodsAndSecrets:
+    """A namespace. `hangs` and `late` count the calls of each kind still to come that get no answer.
+
+    One that hangs does nothing; one that is late does what it was asked, and the answer is lost.
+    """
+
+    def __init__(self) -> None:
+        self.pods: dict[str, dict[str, Any]] = {}
+        self.secrets: dict[str, dict[str, str]] = {}
+        self.hangs: dict[str, int] = {}
+        self.late: dict[str, int] = {}
+        self.calls: list[str] = []
+
+    @property
+    def reflector(self) -> Any:
+        """What KubeSpawner sees of the pods."""
+        loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loaded.set_result(None)
+        return SimpleNamespace(pods=self.pods, first_load_future=loaded)
+
+    async def create_namespaced_pod(self, namespace: str, pod: Any) -> None:
+        key = f"{namespace}/{pod.metadata.name}"
+        [port] = pod.spec.containers[0].ports
+        running = {
+            "spec": {"containers": [{"ports": [{"name": port.name, "containerPort": port.container_port}]}]},
+            "metadata": {"name": pod.metadata.name, "uid": "1", "annotations": pod.metadata.annotations},
+            "status": {
+                "phase": "Running", "podIP": "127.0.0.1",
+                "containerStatuses": [{"ready": True, "state": {"running": {}}}],
+            },
+        }  # fmt: skip
+        await self._call("create pod", lambda: _take(self.pods, key, running))
+
+    async def create_namespaced_secret(self, namespace: str, secret: Any) -> None:
+        key = f"{namespace}/{secret.metadata.name}"
+        await self._call("create secret", lambda: _take(self.secrets, key, secret.string_data))
+
+    async def delete_namespaced_pod(self, name: str, namespace: str, **_: object) -> None:
+        await self._call("delete pod", lambda: _drop(self.pods, f"{namespace}/{name}"))
+
+    async def delete_namespaced_secret(self, name: str, namespace: str) -> None:
+        await self._call("delete secret", lambda: _drop(self.secrets, f"{namespace}/{name}"))
+
+    async def _call(self, kind: str, change: Any) -> None:
+        self.calls.append(kind)
+        if self.hangs.get(kind):
+            self.hangs[kind] -= 1
+            await asyncio.Event().wait()
+        change()
+        if self.late.get(kind):
+            self.late[kind] -= 1
+            await asyncio.Event().wait()
+
+
+def _take(kept: dict[str, Any], key: str, value: Any) -> None:
+    if key in kept:
+        raise ApiException(status=409, reason="Conflict")
+    kept[key] = value
+
+
+def _drop(kept: dict[str, Any], key: str) -> None:
+    if kept.pop(key, None) is None:
+        raise ApiException(status=404, reason="Not Found")

@@ -1,0 +1,137 @@
+"""Servers as pods: what is in the pod of a launch, and that its Secret is there however often the pod is asked for."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from tornado.web import HTTPError
+
+from deploy.jupyterhub.kube_spawner import BinderKubeSpawner
+from tests.support.pods_api import PodsAndSecrets
+from tests.support.spawners import spawner_of, told_by
+
+NAME = "servers/jupyter-ann"
+TOKENS = {"JUPYTER_TOKEN": "the-token", "JUPYTERHUB_API_TOKEN": "of-the-hub", "JPY_API_TOKEN": "of-the-hub"}
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+async def server_port() -> AsyncIterator[int]:
+    """Where something answers, as a server that has come up does."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.fixture
+def api() -> PodsAndSecrets:
+    return PodsAndSecrets()
+
+
+@pytest.fixture
+def make(api: PodsAndSecrets, server_port: int, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Make a spawner that talks to `api`, whose calls may take a second."""
+    monkeypatch.setattr("kubespawner.spawner.load_config", lambda **_: None)
+    monkeypatch.setattr("kubespawner.spawner.shared_client", lambda _: api)
+
+    def spawner(**settings: object) -> Any:
+        known = {"namespace": "servers", "port": server_port, "events_enabled": False, "k8s_api_request_timeout": 1}
+        found = spawner_of(BinderKubeSpawner, **(known | settings))
+        type(found).reflectors = {found._get_reflector_key("pods"): api.reflector}
+        return found
+
+    return spawner
+
+
+async def test_the_secret_is_there_after_a_pod_that_came_after_its_time_was_made_anew(
+    make: Make, api: PodsAndSecrets
+) -> None:
+    api.late = {"create pod": 1}
+    await make().start()
+    assert list(api.pods) == [NAME]
+    assert api.secrets == {NAME: TOKENS}
+    assert api.calls.count("create pod") == 3  # the one that was late, the one that found it, the one that counts
+
+
+async def test_the_secret_is_there_after_a_leftover_pod_of_that_name_was_removed(
+    make: Make, api: PodsAndSecrets
+) -> None:
+    api.pods[NAME] = {"metadata": {"name": "jupyter-ann", "annotations": {}}, "status": {"phase": "Running"}}
+    api.secrets[NAME] = {"JUPYTER_TOKEN": "of an earlier start"}
+    spawner = make()
+    await spawner.start()
+    assert api.pods[NAME]["metadata"]["annotations"]["bindery/start"] == spawner._start_mark
+    assert api.secrets == {NAME: TOKENS}
+
+
+@pytest.mark.parametrize("how", ["hangs", "late"])
+async def test_a_secret_whose_making_gets_no_answer_is_tried_again(make: Make, api: PodsAndSecrets, how: str) -> None:
+    setattr(api, how, {"create secret": 1})
+    await make().start()
+    assert (list(api.pods), api.secrets) == ([NAME], {NAME: TOKENS})
+
+
+@pytest.mark.parametrize("kind", ["create secret", "create pod"])
+async def test_an_api_that_never_answers_is_said_so(make: Make, api: PodsAndSecrets, kind: str) -> None:
+    api.hangs = {kind: 1000}
+    with pytest.raises(HTTPError) as raised:
+        await make(k8s_api_request_retry_timeout=1).start()
+    said = told_by(raised.value)
+    assert said == "Failed to start the pod: Kubernetes does not answer (Could not create pod servers/jupyter-ann)."
+
+
+async def test_ending_a_server_removes_its_secret_though_one_call_gets_no_answer(
+    make: Make, api: PodsAndSecrets
+) -> None:
+    spawner = make()
+    await spawner.start()
+    api.hangs = {"delete secret": 1}
+    await spawner.stop()
+    assert (api.pods, api.secrets) == ({}, {})
+
+
+async def test_a_pod_without_secrets_has_its_tokens_in_the_pod(make: Make, api: PodsAndSecrets) -> None:
+    spawner = make(secret_variables=[])
+    [container] = (await spawner.get_pod_manifest()).spec.containers
+    assert TOKENS.items() <= {one.name: one.value for one in container.env}.items()
+    await spawner.start()
+    assert "create secret" not in api.calls
+
+
+async def test_a_pod_has_what_its_launch_says_and_no_token(make: Make) -> None:
+    asked = {"memory_guarantee": 1 << 28, "memory_limit": 1 << 29, "cpu_guarantee": 0.5, "cpu_limit": 1.5, "gpus": 2}
+    pod = await make(resources=asked, cors_allow_origin="*").get_pod_manifest()
+    [container] = pod.spec.containers
+    assert container.resources.limits == {"cpu": 1.5, "memory": 1 << 29, "nvidia.com/gpu": 2}
+    assert container.resources.requests == {"cpu": 0.5, "memory": 1 << 28, "nvidia.com/gpu": 2}
+    environment = {one.name: one.value for one in container.env}
+    assert environment["BINDER_REPO_URL"] == "https://example.org/{team}/r"
+    assert environment["JUPYTERHUB_SERVICE_PREFIX"] == "/user/ann/"
+    assert "--ServerApp.allow_origin=*" in container.args
+    assert [one.secret_ref.name for one in container.env_from] == ["jupyter-ann"]
+    assert "the-token" not in pod.to_str()
+    assert "of-the-hub" not in pod.to_str()
+    assert (pod.spec.restart_policy, pod.spec.enable_service_links) == ("Never", False)
+    assert pod.spec.automount_service_account_token is False
+    assert pod.metadata.labels["bindery/launch"] == "0123456789abcdef"
+    assert pod.metadata.annotations["bindery/ref"] == "abc"
+
+
+async def test_gpus_are_called_what_the_cluster_calls_them_and_what_is_configured_stays(make: Make) -> None:
+    given = {"gpu_resource": "amd.com/gpu", "extra_resource_limits": {"example.org/dongle": "1"}}
+    pod = await make(resources={"gpus": 1}, **given).get_pod_manifest()
+    limits = pod.spec.containers[0].resources.limits
+    assert limits == {"amd.com/gpu": 1, "example.org/dongle": "1"}
+
+
+async def test_settings_of_kubespawner_change_the_pod_as_ever(make: Make) -> None:
+    given = {"restartPolicy": "OnFailure", "enableServiceLinks": True}
+    pod = await make(extra_pod_config=given, automount_service_account_token=True).get_pod_manifest()
+    assert (pod.spec.restart_policy, pod.spec.enable_service_links) == ("OnFailure", True)
+    assert pod.spec.automount_service_account_token is True
