@@ -12,12 +12,18 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import DeviceRequest
 from dockerspawner import DockerSpawner
 from jupyterhub.utils import maybe_future
+from requests.exceptions import ConnectionError as NoConnectionError
+from requests.exceptions import Timeout
 from traitlets import Bool, Float, Integer, default
+from urllib3.exceptions import HTTPError as BrokenAnswer
 
 from deploy.jupyterhub import marks
 from deploy.jupyterhub.binder_spawner import refusal
 from deploy.jupyterhub.container_spawner import ContainerMixin, ended
 from deploy.jupyterhub.steps import StepsMixin
+
+_SILENT = (NoConnectionError, Timeout, BrokenAnswer)
+"""What the engine's client raises where it gets no answer, or half of one."""
 
 
 class BinderDockerSpawner(StepsMixin, ContainerMixin, DockerSpawner):
@@ -59,9 +65,13 @@ class BinderDockerSpawner(StepsMixin, ContainerMixin, DockerSpawner):
         """
         self.begin_steps()
         try:
-            ip, port = await super().start()
-        except DockerException as error:
+            return await self._start()
+        except (DockerException, *_SILENT) as error:
             raise refusal(500, f"Failed to start the container: {_words(error)}") from error
+
+    async def _start(self) -> Any:
+        try:
+            ip, port = await super().start()
         except RuntimeError as error:  # it has no port: one that ended at once has lost it already
             if how := await self.how_it_ended():
                 raise refusal(500, how) from error
@@ -88,6 +98,8 @@ class BinderDockerSpawner(StepsMixin, ContainerMixin, DockerSpawner):
         try:
             await asyncio.to_thread(self._pull, image, lambda told: loop.call_soon_threadsafe(self.step, told), stopped)
         except DockerException as error:
+            if _silence(error):
+                raise
             raise refusal(500, f"Failed to pull image {image}: {_words(error)}") from error
         finally:
             stopped.set()
@@ -176,5 +188,18 @@ class BinderDockerSpawner(StepsMixin, ContainerMixin, DockerSpawner):
                 raise
 
 
-def _words(error: DockerException) -> str:
+def _words(error: BaseException) -> str:
+    if silence := _silence(error):
+        return f"the engine does not answer ({silence})."
     return str(getattr(error, "explanation", None) or error)
+
+
+def _silence(error: BaseException) -> str | None:
+    """Return why the engine could not be asked, in the system's words; None where it has answered."""
+    root, is_silent = error, False
+    while True:
+        is_silent = is_silent or isinstance(root, _SILENT)
+        if (cause := root.__cause__ or root.__context__) is None:
+            break
+        root = cause
+    return str(getattr(root, "strerror", None) or root) if is_silent else None

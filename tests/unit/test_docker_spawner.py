@@ -1,0 +1,99 @@
+"""Servers as containers: what the engine is asked for, and what is said where it does not answer."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from tornado.web import HTTPError
+
+from deploy.jupyterhub.docker_spawner import BinderDockerSpawner
+from tests.support.spawners import spawner_of, told_by
+
+
+class Recording(docker.APIClient):  # type: ignore[misc]  # docker has no types
+    """A client of no engine that keeps what it is asked to create."""
+
+    def __init__(self) -> None:
+        super().__init__(base_url="unix:///nowhere", version="1.44")
+        self.created: dict[str, Any] = {}
+
+    def create_container(self, **asked: Any) -> dict[str, str]:
+        self.created = asked
+        return {"Id": "1"}
+
+
+async def created(**settings: Any) -> dict[str, Any]:
+    """What the engine is asked to create for a launch."""
+    spawner = spawner_of(BinderDockerSpawner, **settings)
+    type(spawner)._client = client = Recording()
+    await spawner.create_object()
+    return client.created
+
+
+async def test_a_container_has_what_its_launch_says() -> None:
+    asked = {"memory_guarantee": 1 << 28, "memory_limit": 1 << 29, "cpu_guarantee": 0.5, "cpu_limit": 1.5, "gpus": 2}
+    container = await created(resources=asked, cors_allow_origin="*")
+    host = container["host_config"]
+    assert (host["Memory"], host["MemoryReservation"]) == (1 << 29, 1 << 28)
+    assert (host["CpuQuota"] / host["CpuPeriod"], host["CpuShares"]) == (1.5, 512)
+    [devices] = host["DeviceRequests"]
+    assert (devices["Count"], devices["Capabilities"]) == (2, [["gpu"]])
+    assert host["SecurityOpt"] == ["no-new-privileges"]
+    assert not host.get("AutoRemove")
+    assert container["labels"]["bindery/launch"] == "0123456789abcdef"
+    assert container["labels"]["bindery/repo-url"] == "https://example.org/{team}/r"
+    assert container["environment"]["JUPYTER_TOKEN"] == "the-token"
+    assert "--ServerApp.allow_origin=*" in container["command"]
+    assert "the-token" not in str(container["command"])
+
+
+async def test_a_launch_that_asks_for_no_gpu_gets_none_and_what_is_configured_stays() -> None:
+    container = await created(extra_host_config={"shm_size": 1 << 20}, no_new_privileges=False)
+    assert "DeviceRequests" not in container["host_config"]
+    assert container["host_config"]["ShmSize"] == 1 << 20
+    assert "SecurityOpt" not in container["host_config"]
+
+
+async def said_by_a_start(base_url: str) -> str:
+    """What a start says that finds this engine."""
+    spawner = spawner_of(BinderDockerSpawner, client_kwargs={"base_url": base_url, "timeout": 1})
+    with pytest.raises(HTTPError) as raised:
+        await spawner.start()
+    assert raised.value.status_code == 500
+    return told_by(raised.value)
+
+
+async def test_an_engine_whose_socket_is_missing_is_said_so(tmp_path: Path) -> None:
+    said = await said_by_a_start(f"unix://{tmp_path}/docker.sock")
+    assert said == "Failed to start the container: the engine does not answer (No such file or directory)."
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port that is taken, and where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+async def test_an_engine_that_refuses_the_connection_is_said_so(port: int) -> None:
+    said = await said_by_a_start(f"tcp://127.0.0.1:{port}")
+    assert said == "Failed to start the container: the engine does not answer (Connection refused)."
+
+
+async def test_an_engine_that_goes_away_while_an_image_is_pulled_is_said_so(port: int) -> None:
+    spawner = spawner_of(BinderDockerSpawner, pull_policy="always")
+    type(spawner)._client = docker.APIClient(base_url=f"tcp://127.0.0.1:{port}", version="1.44")
+    with pytest.raises(HTTPError) as raised:
+        await spawner.start()
+    said = told_by(raised.value)
+    assert said == "Failed to start the container: the engine does not answer (Connection refused)."
+
+
+async def test_an_engine_that_is_silent_is_said_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        said = await said_by_a_start(f"tcp://127.0.0.1:{silent.getsockname()[1]}")
+    assert said == "Failed to start the container: the engine does not answer (timed out)."
