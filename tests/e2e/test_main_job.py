@@ -8,13 +8,15 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from urllib.parse import quote
 
+import httpx
 import pytest
 
 from tests.e2e.conftest import share_packages
 from tests.support.forge import Forge
 from tests.support.kernels import first_cell, kernel
-from tests.support.launching import builds_ended
+from tests.support.launching import builds_ended, git_spec
 from tests.support.listing import Listing, family_of, keys_of, until_back_to
 from tests.support.stack import Stack, eventually
 
@@ -38,6 +40,29 @@ NOTEBOOK = {
         },
     ],
 }  # fmt: skip
+WEB_APP = """
+from jupyter_server.base.handlers import JupyterHandler
+from jupyter_server.utils import url_path_join
+from tornado.web import authenticated
+
+class Map(JupyterHandler):
+    @authenticated
+    def get(self, place):
+        self.finish(f"a map of {place or 'everything'}, layer {self.get_query_argument('layer', 'none')}")
+
+def _jupyter_server_extension_points():
+    return [{"module": "a_map"}]
+
+def _load_jupyter_server_extension(app):
+    app.web_app.add_handlers(".*$", [(url_path_join(app.base_url, "map/(.*)"), Map)])
+"""
+ENABLE_WEB_APP = """#!/bin/sh
+set -e
+config=$(python -c 'import sys; print(sys.prefix)')/etc/jupyter/jupyter_server_config.d
+mkdir -p "$config"
+echo '{"ServerApp": {"jpserver_extensions": {"a_map": true}}}' > "$config/a_map.json"
+cp a_map.py "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +155,20 @@ def test_from_a_link_to_a_kernel_and_back_to_nothing(stack: Stack, forge: Forge)
     until_back_to(stack, before)
     families = [family_of(key) for key in keys_of(stack)]  # fails for a key that no family speaks of
     assert {family.pattern for family in families if family.nature == "work"} <= PROCESSES_OWN
+
+
+def test_a_link_may_open_a_web_app_of_the_repository_in_place_of_lab(stack: Stack, forge: Forge) -> None:
+    files = {"a_map.py": WEB_APP, "postBuild": ENABLE_WEB_APP}
+    forge.create_repo("e2e", "web-app", files)
+    link = f"{stack.url}/v2/git/{git_spec(f'{forge.url}/e2e/web-app')}?urlpath={quote('map/oslo?layer=roads', safe='')}"
+    with httpx.Client(trust_env=False, timeout=60, follow_redirects=True) as browser:
+        form = dict(re.findall(r'name="(\w+)" value="([^"]*)"', browser.get(link).text))
+        launch = browser.post(f"{stack.url}/launches", data=form).url
+        assert stack.follow(launch.path.rpartition("/")[2]).outcome(300)["phase"] == "ready"
+        opened = browser.get(f"{launch}/open")
+        assert opened.text == "a map of oslo, layer roads"
+        app = opened.url.copy_with(query=None)
+        assert browser.get(app).text == "a map of oslo, layer none"  # by the cookie that it was given
+    stranger = stack.client.get(app)
+    assert stranger.status_code == 302
+    assert "/login" in stranger.headers["location"]
