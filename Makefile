@@ -6,6 +6,7 @@ endif
 
 VENV = .venv/bin
 RUN_TESTS = $(VENV)/python -m pytest
+ON_HUB5 = BINDERY_TEST_HUB_PYTHON=.venv/hub5/bin/python
 
 .PHONY: help up stop clean test test-browser test-faults test-hubs test-docker test-cluster load lint docs lock .venv-up .venv-dev
 
@@ -18,7 +19,7 @@ help:
 	@echo 'make test-faults   kill the parts and look what happens'
 	@echo 'make test-hubs     launches on real hubs, of JupyterHub 6 and of 5'
 	@echo 'make test-docker   builds on a real container engine, which it starts where there is none (root)'
-	@echo 'make test-cluster  builds as Jobs of a real Kubernetes: that of KUBECONFIG, or one of its own (root)'
+	@echo 'make test-cluster  builds as Jobs and servers as pods of a real Kubernetes: that of KUBECONFIG, or one of its own (root)'
 	@echo 'make load          measure (LOAD="--target URL" measures another one; LOAD=--help)'
 	@echo 'make lint          format, lint, types, import rules'
 	@echo 'make docs          write what is made from the code, and a site of docs/'
@@ -45,13 +46,15 @@ test-faults: .venv-dev
 
 test-hubs: .venv-dev .venv/hub5/installed
 	@$(RUN_TESTS) tests/hubs
-	@BINDERY_TEST_HUB_PYTHON=.venv/hub5/bin/python $(RUN_TESTS) tests/hubs $(wildcard tests/contract/test_hub_*.py)
+	@$(ON_HUB5) $(RUN_TESTS) tests/hubs $(wildcard tests/contract/test_hub_*.py)
 
-test-docker: .venv-dev
-	@$(VENV)/python -m tests.support.engine run -- $(RUN_TESTS) tests/docker
+test-docker: .venv-dev .venv/hub5/installed
+	@$(VENV)/python -m tests.support.engine run -- sh -ec '$(RUN_TESTS) tests/docker; \
+	$(ON_HUB5) $(RUN_TESTS) tests/docker/test_docker_spawner.py'
 
-test-cluster: .venv-dev
-	@$(VENV)/python -m tests.support.cluster run -- $(RUN_TESTS) --timeout=600 tests/cluster
+test-cluster: .venv-dev .venv/hub5/installed
+	@$(VENV)/python -m tests.support.cluster run -- sh -ec '$(RUN_TESTS) --timeout=600 tests/cluster; \
+	$(ON_HUB5) $(RUN_TESTS) --timeout=600 tests/cluster/test_kubespawner.py'
 
 load: .venv-dev
 	@$(VENV)/python -m tests.load $(LOAD)

@@ -39,6 +39,7 @@ class Servers:
             "    if spawner.user_options.get('binder_request') == 'silent':\n"
             "        spawner.cmd = ['sh', '-c', 'exec sleep 1000']\n"
             "c.BinderKubeSpawner.pre_spawn_hook = hook\n"
+            "c.BinderKubeSpawner.http_timeout = 5\n"  # for which a hub that starts waits for such a server
             "c.BinderKubeSpawner.delete_grace_period = 1\n"
         )
         self.hub = HubStack(
