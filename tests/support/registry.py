@@ -1,10 +1,13 @@
 """Debian's docker-registry on a free port, and images put into it by its own HTTP API, without an engine."""
 
 import contextlib
+import gzip
 import hashlib
+import io
 import json
 import ssl
 import subprocess
+import tarfile
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -137,6 +140,27 @@ class Registry:
         else:
             body = self._image(repository, kind, salt, headers)
         return self._put_manifest(repository, tag, kind, body, headers)
+
+    def add_layer(self, name: str, file: str, content: bytes) -> str:
+        """Put one more layer, with one file, on the image under `repository:tag`; returns its new digest."""
+        repository, _, tag = name.rpartition(":")
+        accepted = {"Accept": f"{DOCKER_MANIFEST}, {OCI_MANIFEST}"}
+        found = self.call("GET", f"/v2/{repository}/manifests/{tag}", headers=accepted)
+        manifest = json.loads(found.body)
+        config = json.loads(self.call("GET", f"/v2/{repository}/blobs/{manifest['config']['digest']}").body)
+        layer = io.BytesIO()
+        with tarfile.open(fileobj=layer, mode="w") as archive:
+            member = tarfile.TarInfo(file)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+        config["rootfs"]["diff_ids"].append(_digest(layer.getvalue()))
+        config.get("history", []).append({"created_by": "the tests"})
+        packed, described = gzip.compress(layer.getvalue(), 1), json.dumps(config).encode()
+        manifest["config"] |= {"size": len(described), "digest": self._put_blob(repository, described, None)}
+        kind = manifest["layers"][0]["mediaType"]
+        digest = self._put_blob(repository, packed, None)
+        manifest["layers"].append({"mediaType": kind, "size": len(packed), "digest": digest})
+        return self._put_manifest(repository, tag, manifest["mediaType"], json.dumps(manifest).encode(), None)
 
     def _image(self, repository: str, kind: str, salt: str, headers: Mapping[str, str] | None) -> bytes:
         docker = kind == DOCKER_MANIFEST
