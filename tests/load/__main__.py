@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.load import builds, footprint, launches, resume, target, watchers
+from tests.load import builds, footprint, launches, resume, target, target_watch, warm, watchers
 from tests.load.client import Place
 from tests.load.stack import LoadStack
 from tests.load.table import Row, machine, render, write_json
@@ -20,24 +20,46 @@ GROUPS = ("start", "idle", "quick", "warm", "storm", "watchers", "resume", "buil
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.load", description="Measure Bindery, print one table.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.load",
+        description="Measure Bindery, print one table.",
+        epilog=target.HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--only", default=",".join(GROUPS), help="groups, comma-separated: %(default)s")
     parser.add_argument("--launches", type=int, default=400, help="of one kind (default: %(default)s)")
-    parser.add_argument("--at-once", type=int, default=200, help="for launches per second (default: %(default)s)")
-    parser.add_argument("--followers", default="1,100,1000", help="of one build (default: %(default)s)")
+    parser.add_argument("--at-once", default="1,10,50,200", help="launches at a time, each (default: %(default)s)")
+    parser.add_argument("--followers", help="of one build (default: 1,100,1000; of a target's: 20)")
     parser.add_argument("--many-followers", action="store_true", help="5,000 followers too (needs `ulimit -n 12000`)")
     parser.add_argument("--storm", type=int, default=40, help="new links at once (default: %(default)s)")
     parser.add_argument("--builds", default="50,500", help="queued at once, on a cluster (default: %(default)s)")
-    parser.add_argument("--target", metavar="URL", help="a running Bindery or BinderHub; only launches are measured")
-    parser.add_argument("--spec", help="for --target: what to launch, as in git/<quoted url>/<ref>; built before")
+    parser.add_argument("--target", metavar="URL", help="measure a running Bindery or BinderHub: see below")
+    parser.add_argument("--spec", help="for --target: launch this, as in git/<quoted url>/<ref>; built before")
+    parser.add_argument("--watch", metavar="SPEC", help="for --target: watch the build of this; not built before")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON too")
     options = parser.parse_args()
-    if bool(options.target) != bool(options.spec):
-        parser.error("--target and --spec go together")
+    if bool(options.target) != bool(options.spec or options.watch):
+        parser.error("--target goes with --spec, with --watch, or with both")
+    options.at_once = _numbers(options.at_once)
+    options.followers = _numbers(options.followers or ("20" if options.target else "1,100,1000"))
     options.only = [name.strip() for name in options.only.split(",")]
     if unknown := set(options.only) - set(GROUPS):
         parser.error(f"no such group: {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
     return options
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+async def _measure_target(options: argparse.Namespace) -> list[Row]:
+    place = Place.of(options.target)
+    rows: list[Row] = []
+    if options.watch:
+        rows += await target_watch.measure(place, options.watch, options.followers[-1])
+    if options.spec:
+        rows += await target.measure(place, options.spec, options.launches, options.at_once)
+    return rows
 
 
 async def _measure(options: argparse.Namespace, folder: Path) -> list[Row]:
@@ -55,7 +77,7 @@ async def _measure(options: argparse.Namespace, folder: Path) -> list[Row]:
     if "builds" in wanted:
         _say(f"{options.builds} builds on a cluster")
         try:
-            rows += await builds.measure([int(part) for part in options.builds.split(",")])
+            rows += await builds.measure(_numbers(options.builds))
         except (NoClusterError, NoEngineError) as error:
             if os.environ.get("CI"):
                 raise
@@ -76,13 +98,13 @@ async def _one_stack(stack: LoadStack, wanted: set[str], options: argparse.Names
         rows += await footprint.quick_answers(stack)
     if "warm" in wanted:
         _say("warm launches")
-        rows += await launches.warm(stack, options.launches, options.at_once)
+        rows += await warm.measure(stack, options.launches, options.at_once)
     if "storm" in wanted:
         _say("storm")
         rows += await launches.storm(stack, options.storm)
     if "watchers" in wanted:
         rows.append(Row("One build at 20 lines/s", ""))
-        for followers in [int(part) for part in options.followers.split(",")] + [5000] * options.many_followers:
+        for followers in options.followers + [5000] * options.many_followers:
             _say(f"{followers} followers")
             rows += await watchers.measure(stack, followers)
     return rows
@@ -98,7 +120,7 @@ def main() -> None:
     where = machine()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends too
     if options.target:
-        rows = uvloop.run(target.measure(Place.of(options.target), options.spec, options.launches, options.at_once))
+        rows = uvloop.run(_measure_target(options))
         where = f"{options.target} from {where}"
     else:
         base = os.environ.get("BINDERY_LOAD_DIR")

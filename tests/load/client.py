@@ -10,6 +10,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 _ENDED = re.compile(rb'"phase":\s*"(ready|failed|cancelled)"')
+_USER = re.compile(rb'"url":\s*"[^"]*/user/([^/"]+)/')
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 
 
@@ -41,10 +42,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one launch went, in seconds from the first byte sent."""
+    """How one launch went, in seconds from the first byte sent; `user` is the hub's, of a launch that is ready."""
 
     seconds: float
     phase: str
+    user: str = ""
 
 
 class _Launch(asyncio.Protocol):
@@ -61,17 +63,22 @@ class _Launch(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         window = self.tail + data
-        if found := _ENDED.search(window):
-            self._end(found[1].decode())
-            self.transport.close()
-        self.tail = window[-64:]
+        if not (found := _ENDED.search(window)):
+            self.tail = window[-64:]
+            return
+        if (end := window.find(b"\n\n", found.end())) < 0:  # the rest of the event is still to come
+            self.tail = window[found.start() :]
+            return
+        user = _USER.search(window, found.start(), end)
+        self._end(found[1].decode(), user[1].decode() if user else "")
+        self.transport.close()
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._end("broken")
 
-    def _end(self, phase: str) -> None:
+    def _end(self, phase: str, user: str = "") -> None:
         if not self.done.done():
-            self.done.set_result(Outcome(time.perf_counter() - self.begun, phase))
+            self.done.set_result(Outcome(time.perf_counter() - self.begun, phase, user))
 
 
 async def launch(place: Place, path: str, *, seconds: float = 60.0) -> Outcome:

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import httpx
+import redis.asyncio as redis
 
 from deploy.local.installation import open_installation
 from deploy.local.parts import Part, plan_parts
@@ -185,6 +186,17 @@ class LoadStack:
                 if key.startswith(_COUNTERS) and 'doing="work"' in key:
                     total[key] = total.get(key, 0.0) + float(value)
         return total
+
+    async def redis_commands(self) -> float:
+        """How many commands Redis has carried out so far, those within scripts among them."""
+        async with redis.Redis.from_url(self.parts["builder"].environment["BINDERY_REDIS_URL"]) as client:
+            return float((await client.info("stats"))["total_commands_processed"])
+
+    async def hub_seconds(self) -> dict[str, float]:
+        """How long the stub hub has itself worked on each user since this was asked last."""
+        _, body = await ask(self.hub, "GET", "/own-seconds")
+        found: dict[str, float] = json.loads(body)
+        return found
 
 
 def _first_of(count: int, avoid: set[int]) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Mapping
 from typing import cast
 
@@ -13,20 +14,42 @@ Answer = tuple[int, str, bytes, Mapping[str, str]]
 Handle = Callable[[str, str, bytes, bytes], Answer]
 """From method, target, head and body to an answer."""
 
+Answered = Callable[[str, float], None]
+"""Told the target of each request and the seconds from when the stub got it until it had answered."""
+
 _REASONS = {200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 304: "Not Modified", 404: "Not Found"}
+
+
+class Turn:
+    """When the turn of the event loop began: requests that are read in one turn wait for one another."""
+
+    def __init__(self) -> None:
+        self._begun = 0.0
+
+    def begun(self) -> float:
+        """The time at which the first request of this turn was read."""
+        if not self._begun:
+            self._begun = time.perf_counter()
+            asyncio.get_running_loop().call_soon(self._end)
+        return self._begun
+
+    def _end(self) -> None:
+        self._begun = 0.0
 
 
 class StubProtocol(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(self, handle: Handle, answered: Answered | None = None, turn: Turn | None = None) -> None:
         self.handle = handle
+        self.answered, self.turn = answered, turn or Turn()
         self.data = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's own class does not say so
 
     def data_received(self, data: bytes) -> None:
+        got = self.turn.begun()
         self.data += data
         while (head_end := self.data.find(b"\r\n\r\n")) >= 0:
             head = self.data[: head_end + 2]
@@ -37,6 +60,8 @@ class StubProtocol(asyncio.Protocol):
             body, self.data = self.data[head_end + 4 : end], self.data[end:]
             method, target, _ = head.split(b" ", 2)
             self._answer(self.handle(method.decode(), target.decode("latin-1"), head, body))
+            if self.answered:
+                self.answered(target.decode("latin-1"), time.perf_counter() - got)
             if b"\r\nconnection: close" in head.lower():
                 self.transport.close()
 
@@ -51,10 +76,11 @@ class StubProtocol(asyncio.Protocol):
         self.transport.write(("\r\n".join(lines) + "\r\n\r\n").encode() + body)
 
 
-async def serve(handle: Handle, port: int) -> None:
+async def serve(handle: Handle, port: int, answered: Answered | None = None) -> None:
     """Serve on loopback until cancelled."""
+    turn = Turn()
     server = await asyncio.get_running_loop().create_server(
-        lambda: StubProtocol(handle), "127.0.0.1", port, backlog=4096
+        lambda: StubProtocol(handle, answered, turn), "127.0.0.1", port, backlog=4096
     )
     async with server:
         await server.serve_forever()

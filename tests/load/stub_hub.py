@@ -1,6 +1,8 @@
 """A stub of JupyterHub: the REST calls that `services/launcher/hub.py` makes. A server is ready as soon as it is asked.
 
 It takes the long way of a real hub: 202 to the request for a server, then the progress stream that says `ready`.
+`GET /hub/api/own-seconds` tells how long it has itself worked on each user since it was asked last: from when it got
+each call until it had answered.
 
     python -m tests.load.stub_hub PORT
 """
@@ -24,6 +26,14 @@ class StubHub:
 
     def __init__(self) -> None:
         self.users: dict[str, dict[str, Any]] = {}
+        self._own: dict[str, float] = {}
+
+    def answered(self, target: str, seconds: float) -> None:
+        """Take note of how long a call of a user's took."""
+        parts = urlsplit(target).path.split("/")
+        if len(parts) > 4:
+            user = unquote(parts[4])
+            self._own[user] = self._own.get(user, 0.0) + seconds
 
     def handle(self, method: str, target: str, head: bytes, body: bytes) -> Answer:
         """One call of the hub's API."""
@@ -33,6 +43,9 @@ class StubHub:
             return self._listing(parts.query)
         if path[:1] == ["users"]:
             return self._user(method, path[1], path[2:], body)
+        if path == ["own-seconds"]:
+            own, self._own = self._own, {}
+            return 200, _JSON, json.dumps(own).encode(), {}
         return 200, _JSON, b'{"version":"stub"}', {}
 
     def _listing(self, query: str) -> Answer:
@@ -71,4 +84,5 @@ class StubHub:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(StubHub().handle, int(sys.argv[1])))
+    hub = StubHub()
+    uvloop.run(serve(hub.handle, int(sys.argv[1]), hub.answered))

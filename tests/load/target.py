@@ -4,23 +4,29 @@ from tests.load.client import Place
 from tests.load.launches import run
 from tests.load.table import Row
 
+HELP = """\
+A target run goes through the façade of a running Bindery or BinderHub alone. It measures, with --spec, launches of a
+link whose image is there, at each level of --at-once; and with --watch, one build of a link whose image is not there:
+who of --followers gets every line, how far behind the first of them, and what one misses who joins later. It can't
+measure what is seen only from inside: the hub's own time (a target's launches are told with it), CPU, memory and Redis,
+the age of a line (the target's clock is another), nor what a kill does. Each launch starts a server there, each
+follower of a build too in the end: keep the numbers to what the target has room for.
+"""
 
-async def measure(place: Place, spec: str, launches: int, at_once: int) -> list[Row]:
-    """Launches of one link whose image is there: alone, ten at a time, and as many as `at_once`."""
+
+async def measure(place: Place, spec: str, launches: int, levels: list[int]) -> list[Row]:
+    """Launches of one link whose image is there: alone, and as many at a time as each of `levels` says."""
     path = f"/build/{spec}"
     first = await run(place, lambda: path, 1, 1)
-    rows = [
-        Row(f"Launches of {spec}", ""),
-        first.latency("the first", note="not warm yet, perhaps"),
-    ]
+    rows = [Row(f"Launches of {spec}", ""), first.latency("the first", note="not warm yet, perhaps")]
     if not first.seconds:
         return rows
-    rows.append((await run(place, lambda: path, min(launches, 50), 1)).latency("alone"))
-    rows.append((await run(place, lambda: path, launches, min(10, at_once))).latency("10 at once"))
-    many = await run(place, lambda: path, max(launches, at_once), at_once)
-    text = f"{many.per_second:.1f} launches/s"
-    return [
-        *rows,
-        many.latency(f"{at_once} at once"),
-        Row(f"{at_once} at once", text, "", many.not_ready, {"per_second": many.per_second}),
-    ]
+    for level in levels:
+        made = await run(place, lambda: path, min(launches, 50) if level == 1 else max(launches, level), level)
+        name = "alone" if level == 1 else f"{level} at once"
+        text = f"{made.per_second:.1f} launches/s"
+        rows += [
+            made.latency(f"{name}: launch", note="the hub's own time included"),
+            Row(f"{name}: rate", text, "", made.not_ready, {"per_second": made.per_second}),
+        ]
+    return rows

@@ -1,0 +1,106 @@
+"""One build of a running Bindery or BinderHub, many who watch it through the façade: who gets which lines, and when.
+
+The target's clock and what the build prints are not ours, so that lateness is measured against the first of all
+followers that got a line, and what is missing against the one that got most.
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.load.client import Place, percentile
+from tests.load.launches import spread_ms
+from tests.load.table import Row
+
+BUILDING = {"fetching", "building", "pushing"}
+ENDED = {"built", "launching", "ready", "failed", "cancelled"}
+LATE_AFTER = 100
+_SECONDS = 3600.0
+
+
+@dataclass
+class Follower:
+    """One client of the build: the lines that it got and when, up to the end of the build."""
+
+    lines: list[str] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    has_enough: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: str = ""
+
+    async def follow(self, place: Place, path: str) -> None:
+        """Launch by the façade and leave when the build has ended."""
+        rest = ""
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            async for event in _events(place, path):
+                phase = event.get("phase")
+                if phase in BUILDING:
+                    *whole, rest = (rest + event.get("message", "")).split("\n")
+                    self.lines += whole
+                    self.times += [time.perf_counter()] * len(whole)
+                    if len(self.lines) >= LATE_AFTER:
+                        self.has_enough.set()
+                if phase in ENDED:
+                    self.ended = phase
+                    break
+        self.has_enough.set()
+
+
+async def _events(place: Place, path: str) -> AsyncIterator[dict[str, Any]]:
+    reader, writer = await asyncio.open_connection(place.host, place.port, ssl=place.context, limit=1 << 22)
+    try:
+        writer.write(place.request("GET", path, Accept="text/event-stream"))
+        while line := await reader.readline():
+            if line.startswith(b"data:"):
+                yield json.loads(line[5:])
+    finally:
+        writer.close()
+
+
+async def measure(place: Place, spec: str, followers: int) -> list[Row]:
+    """Follow the build of `spec` with so many clients, and with one more that comes after a hundred lines."""
+    path = f"/build/{spec}"
+    watching = [Follower() for _ in range(followers)]
+    late = Follower()
+
+    async def come_late() -> None:
+        await watching[0].has_enough.wait()
+        if not watching[0].ended:
+            await late.follow(place, path)
+
+    async with asyncio.timeout(_SECONDS), asyncio.TaskGroup() as tasks:
+        for one in watching:
+            tasks.create_task(one.follow(place, path))
+        tasks.create_task(come_late())
+    return rows(spec, watching, late)
+
+
+def rows(spec: str, watching: list[Follower], late: Follower) -> list[Row]:
+    """What the followers of one build saw."""
+    most = max(watching, key=lambda one: len(one.lines))
+    whole = [one for one in watching if one.lines == most.lines]
+    ended = sorted({one.ended or "broken" for one in watching})
+    first = [min(times) for times in zip(*(one.times for one in whole), strict=True)]
+    behind = [at - begun for one in whole for at, begun in zip(one.times, first, strict=True)]
+    lag, numbers = spread_ms(behind)
+    name = f"{len(watching)} followers"
+    heading = Row(f"The build of {spec}", "")
+    if not most.lines:
+        return [heading, Row(f"{name}: lines", "none", "", f"it was built before, or ended: {', '.join(ended)}")]
+    text = f"{len(whole)} of {len(watching)} got all {len(most.lines)} lines"
+    found: list[Row] = [
+        heading,
+        Row(f"{name}: lines", text, "all", f"the build ended: {', '.join(ended)}", {"whole": float(len(whole))}),
+        Row(
+            f"{name}: behind the first who got a line", lag, "", f"worst {percentile(behind, 1) * 1000:.0f} ms", numbers
+        ),
+    ]
+    if late.lines:
+        missing = len(most.lines) - len(late.lines)
+        found.append(Row(f"one more after {LATE_AFTER} lines", f"misses {missing}", "0", numbers={"missing": missing}))
+    else:
+        found.append(Row(f"one more after {LATE_AFTER} lines", "not measured", "0", "the build printed too few lines"))
+    return found
