@@ -95,7 +95,7 @@ def _leftovers(settings: Settings) -> str:
     if is_up(settings):
         found = running_up(settings.run_dir)
         return f"Bindery is running: {found[1]}" if found else "Bindery is starting"
-    if left := find_leftovers(settings.run_dir, settings.processes_dir):
+    if left := find_leftovers(settings):
         names = ", ".join(f"{one.what} ({one.pid})" for one in left)
         raise Refused(f"of an earlier run: {names}. `make up` or `make stop` ends them.")
     return "none"

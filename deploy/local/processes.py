@@ -10,6 +10,10 @@ start time. A build and a user server each lead a session of their own and have 
 `ps -o lstart= -p <pid>` prints, stripped. The builder and the spawner write this format with code of their own,
 since neither may import from here. Who wrote a record removes it when its process has ended; records of the dead
 are harmless.
+
+What a build or a server started may be nobody's child by now, in a session of its own: `nohup` in a terminal whose
+shell has ended, `setsid` in a start script. Such a process is known by its HOME, a folder of its own for each build and
+server.
 """
 
 import contextlib
@@ -18,7 +22,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -116,21 +120,45 @@ def family(roots: Iterable[Process]) -> list[Process]:
     return list(found.values())
 
 
-def end_processes(roots: Iterable[Process], timeout_seconds: float) -> list[Process]:
-    """End processes and all that belongs to them: SIGTERM, then SIGKILL after `timeout_seconds`.
+def at_home(folders: Sequence[Path]) -> list[Process]:
+    """Processes whose HOME lies below one of `folders`, also those whose parents have ended (Linux; elsewhere none)."""
+    if not HAS_PROC:
+        return []
+    return [
+        Process(row.pid, row.start_time, f"background job of {folder.name}/{home.relative_to(folder).parts[0]}")
+        for row in process_table()
+        if (home := _home(row.pid))
+        for folder in folders
+        if folder in home.parents
+    ]
 
-    Returns those of `roots` that were running. Blocks until all have ended.
+
+def astray(roots: Iterable[Process], homes: Sequence[Path]) -> list[Process]:
+    """Processes at home below `homes` that belong to none of `roots`: whoever started them has ended."""
+    known = {one.pid for one in family(roots)} | {os.getpid()}
+    return [one for one in at_home(homes) if one.pid not in known]
+
+
+def end_processes(roots: Iterable[Process], timeout_seconds: float, homes: Sequence[Path] = ()) -> list[Process]:
+    """End processes, all that belongs to them and all at home below `homes`: SIGTERM, then SIGKILL after a while.
+
+    Returns those of `roots` that were running, and those at home that belong to none of them. Blocks until all have
+    ended, bounded in each step by `timeout_seconds`.
     """
     roots = [root for root in roots if root.is_running]
+    roots += astray(roots, homes)
     everyone = family(roots)
     for process in everyone:
         process.signal(signal.SIGTERM)
         process.signal(signal.SIGCONT)
-    if not _wait_until_gone(everyone, timeout_seconds):
-        everyone += family(everyone)
-        for process in everyone:
+    _wait_until_gone(everyone, timeout_seconds)
+    deadline = time.monotonic() + timeout_seconds
+    while remaining := family([*everyone, *at_home(homes)]):  # some may have been started meanwhile
+        for process in remaining:
             process.signal(signal.SIGKILL)
-        _wait_until_gone(everyone, timeout_seconds)
+        everyone = remaining
+        if not _wait_until_gone(remaining, timeout_seconds) or time.monotonic() > deadline:
+            break
     return roots
 
 
@@ -162,6 +190,15 @@ def _linux_row(pid: int) -> Row | None:
     # The command's name, field 2, is in parentheses and may hold anything: fields are counted from its end.
     state, parent, group, session, *others = stat.rpartition(")")[2].split()
     return None if state in "ZX" else Row(pid, int(parent), int(group), int(session), others[15])
+
+
+def _home(pid: int) -> Path | None:
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # it has ended, or is another user's
+        return None
+    found = next((one for one in variables if one.startswith(b"HOME=")), None)
+    return Path(os.fsdecode(found.removeprefix(b"HOME="))) if found else None
 
 
 def _ps(*arguments: str) -> str:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from deploy.local.processes import Process, boot_id, end_processes, recorded, this_process, write_whole
+from deploy.local.processes import Process, astray, boot_id, end_processes, recorded, this_process, write_whole
+from deploy.local.settings import Settings
 
 LOCK = "lock"
 RECORD = "up.json"
@@ -66,10 +67,6 @@ class RunRecord:
         self._parts.pop(part, None)
         self._write()
 
-    def remove(self) -> None:
-        """Nothing runs any more."""
-        self._path.unlink(missing_ok=True)
-
     def _write(self) -> None:
         found = {
             "v": 1,
@@ -90,22 +87,23 @@ def running_up(run_dir: Path) -> tuple[Process, str] | None:
         return None
 
 
-def end_leftovers(run_dir: Path, processes_dir: Path, timeout_seconds: float) -> list[Process]:
-    """End what a dead `up` left behind: its parts, builds and user servers, by pid and start time.
+def end_leftovers(settings: Settings) -> list[Process]:
+    """End what a dead `up` left behind: its parts, and builds and servers with their background jobs. Data stays.
 
-    Call it with the lock held. Blocks until they are gone; returns those that were running. Data stays.
+    Call it with the lock held. Blocks until they are gone; returns those that were running.
     """
-    leftovers = [*_recorded_parts(run_dir), *recorded(processes_dir)]
-    ended = end_processes(leftovers, timeout_seconds)
-    (run_dir / RECORD).unlink(missing_ok=True)
-    for path in processes_dir.glob("*.json"):
+    leftovers = [*_recorded_parts(settings.run_dir), *recorded(settings.processes_dir)]
+    ended = end_processes(leftovers, settings.stop_timeout_seconds, settings.home_dirs)
+    (settings.run_dir / RECORD).unlink(missing_ok=True)
+    for path in settings.processes_dir.glob("*.json"):
         path.unlink(missing_ok=True)
     return ended
 
 
-def find_leftovers(run_dir: Path, processes_dir: Path) -> list[Process]:
+def find_leftovers(settings: Settings) -> list[Process]:
     """What a dead `up` left behind and is still running."""
-    return [one for one in _recorded_parts(run_dir) if one.is_running] + recorded(processes_dir)
+    found = [one for one in _recorded_parts(settings.run_dir) if one.is_running] + recorded(settings.processes_dir)
+    return found + astray(found, settings.home_dirs)
 
 
 def _recorded_parts(run_dir: Path) -> list[Process]:

@@ -109,6 +109,11 @@ class Settings(BaseSettings):
         return self.run_dir / "processes"
 
     @property
+    def home_dirs(self) -> list[Path]:
+        """Below these lie the HOMEs of builds and user servers, and of nobody else."""
+        return [self.data_dir / name for name in ("servers", "images", "builds")]
+
+    @property
     def logs_dir(self) -> Path:
         """One log file per part."""
         return self.data_dir / "logs"

@@ -23,7 +23,7 @@ def stop(settings: Settings) -> str:
     was_running = _end_up(settings)
     ended = []
     with contextlib.suppress(AlreadyRunning), lock(settings.run_dir):  # whoever started it anew meanwhile wants it
-        ended = end_leftovers(settings.run_dir, settings.processes_dir, settings.stop_timeout_seconds)
+        ended = end_leftovers(settings)
     if was_running:
         return "Bindery has stopped."
     if ended:
@@ -44,7 +44,7 @@ def clean(settings: Settings, *, force: bool) -> str:
         with lock(settings.run_dir):
             if not force and not _agreed(f"Delete {settings.data_dir} with all images, logs and launches? [y/N] "):
                 return "Nothing was deleted."
-            end_leftovers(settings.run_dir, settings.processes_dir, settings.stop_timeout_seconds)
+            end_leftovers(settings)
             shutil.rmtree(settings.data_dir)
     except AlreadyRunning:
         raise Refused("Bindery is running: end it first, with `make stop`.") from None

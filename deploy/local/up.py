@@ -13,8 +13,8 @@ from deploy.local.console import Console
 from deploy.local.installation import Installation, open_installation
 from deploy.local.parts import Part, plan_parts
 from deploy.local.preflight import check_machine
-from deploy.local.processes import end_processes, recorded
-from deploy.local.running import AlreadyRunning, RunRecord, end_leftovers, lock, running_up
+from deploy.local.processes import Process
+from deploy.local.running import AlreadyRunning, RunRecord, end_leftovers, find_leftovers, lock, running_up
 from deploy.local.settings import Refused, Settings
 from deploy.local.supervisor import GivenUp, Supervisor
 
@@ -68,7 +68,6 @@ async def _serve(settings: Settings, installation: Installation, console: Consol
         finally:
             await supervisor.end()
             await _end_builds_and_servers(settings, console)
-            record.remove()
     console.say("everything has ended")
     return status
 
@@ -103,10 +102,10 @@ async def _announce_when_healthy(supervisor: Supervisor, settings: Settings, con
 
 
 async def _end_builds_and_servers(settings: Settings, console: Console) -> None:
-    running = recorded(settings.processes_dir)
+    running = await asyncio.to_thread(find_leftovers, settings)
     if running:
-        console.say(f"ending {len(running)} running builds and servers")
-    await asyncio.to_thread(end_processes, running, settings.stop_timeout_seconds)
+        console.say(f"ending running builds and servers: {_named(running)}")
+    await asyncio.to_thread(end_leftovers, settings)
 
 
 def _on_signals(stopping: asyncio.Event, supervisor: Supervisor, console: Console) -> None:
@@ -126,6 +125,9 @@ def _on_signals(stopping: asyncio.Event, supervisor: Supervisor, console: Consol
 
 
 def _end_leftovers(settings: Settings, console: Console) -> None:
-    ended = end_leftovers(settings.run_dir, settings.processes_dir, settings.stop_timeout_seconds)
-    if ended:
-        console.say(f"ended what an earlier run left behind: {', '.join(sorted(one.what for one in ended))}")
+    if ended := end_leftovers(settings):
+        console.say(f"ended what an earlier run left behind: {_named(ended)}")
+
+
+def _named(processes: Sequence[Process]) -> str:
+    return ", ".join(sorted({one.what for one in processes}))

@@ -64,6 +64,23 @@ def start_process(code: str, what: str = "test") -> tuple[subprocess.Popen[str],
     return process, Process(process.pid, process_start_time(process.pid) or "", what)
 
 
+DETACHES = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {code!r}], start_new_session=True, stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid)
+"""
+
+
+def start_detached(home: Path, code: str = STAYS) -> Process:
+    """Start a process whose parent has ended, in a session of its own, as `nohup` in a terminal leaves one behind."""
+    environ = os.environ | {"HOME": str(home)}
+    command = [sys.executable, "-c", DETACHES.format(code=code)]
+    done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=True)
+    pid = int(done.stdout)
+    return Process(pid, process_start_time(pid) or "", "detached")
+
+
 class LocalStack:
     """One `up`, in a process of its own."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deploy.local.processes import (
     Process,
+    astray,
     end_processes,
     family,
     process_start_time,
@@ -15,7 +16,14 @@ from deploy.local.processes import (
     recorded,
     this_process,
 )
-from tests.support.local_stack import STAYS, STAYS_STUBBORNLY, eventually, is_running, start_process
+from tests.support.local_stack import (
+    STAYS,
+    STAYS_STUBBORNLY,
+    eventually,
+    is_running,
+    start_detached,
+    start_process,
+)
 
 PARENT = """
 import subprocess, sys
@@ -101,3 +109,22 @@ def test_records_of_the_dead_and_files_of_others_are_left_out(tmp_path: Path) ->
     end_processes([record], timeout_seconds=5)
     eventually(lambda: recorded(tmp_path) == [], "the record of a dead process is not counted")
     process.communicate()
+
+
+def test_a_detached_process_at_home_is_ended_and_one_of_another_home_is_not(tmp_path: Path) -> None:
+    servers = tmp_path / "data" / "servers"
+    job, stubborn = start_detached(servers / "0123" / "home"), start_detached(servers / "4567", STAYS_STUBBORNLY)
+    others = [start_detached(home) for home in (tmp_path, tmp_path / "data" / "servers-of-mine" / "x", servers)]
+    assert {one.pid: one.what for one in astray([], [servers])} == {
+        job.pid: "background job of servers/0123",
+        stubborn.pid: "background job of servers/4567",
+    }
+    assert {one.pid for one in end_processes([], 0.5, [servers])} == {job.pid, stubborn.pid}
+    assert [one.is_running for one in (job, stubborn, *others)] == [False, False, True, True, True]
+    end_processes(others, timeout_seconds=5)
+
+
+def test_what_belongs_to_a_known_process_is_not_astray(tmp_path: Path) -> None:
+    server = start_detached(tmp_path / "servers" / "0123" / "home")
+    assert astray([server], [tmp_path / "servers"]) == []
+    end_processes([server], timeout_seconds=5)

@@ -12,7 +12,14 @@ from deploy.local.ports import free_ports
 from deploy.local.processes import end_processes
 from deploy.local.settings import Refused, Settings
 from deploy.local.stop import clean, stop
-from tests.support.local_stack import STAYS, STAYS_STUBBORNLY, LocalStack, eventually, start_process
+from tests.support.local_stack import (
+    STAYS,
+    STAYS_STUBBORNLY,
+    LocalStack,
+    eventually,
+    start_detached,
+    start_process,
+)
 
 PARTS = {"redis": STAYS, "gateway": STAYS}
 Start = Callable[..., LocalStack]
@@ -48,6 +55,33 @@ def test_a_signal_ends_parts_builds_and_servers(data_dir: Path, port: int, numbe
     assert not any(one.is_running for one in (*parts, build))
     assert stack.lines[-1].endswith("everything has ended")
     process.communicate()
+
+
+@pytest.mark.parametrize("home", ["servers/0123/home", "images/0123-1/home", "builds/0123-1/home"])
+def test_ctrl_c_ends_a_background_job_that_a_build_or_server_left_behind(data_dir: Path, port: int, home: str) -> None:
+    with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+        job = start_detached(data_dir / home)
+        stack.process.send_signal(signal.SIGINT)
+        assert stack.ended() == 0
+    assert not job.is_running
+    assert any(f"background job of {home.rpartition('/')[0]}" in line for line in stack.lines)
+
+
+def test_stop_clean_and_the_next_up_end_background_jobs_too(data_dir: Path, port: int) -> None:
+    settings, home = Settings(data_dir=data_dir), data_dir / "servers" / "0123" / "home"
+    with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+        job = start_detached(home)
+        stack.process.kill()
+        stack.process.wait()
+    with LocalStack(data_dir, port, PARTS).until_ready() as following:
+        assert not job.is_running
+    assert any("left behind: background job of servers/0123, gateway" in line for line in following.lines)
+    job = start_detached(home)
+    assert "(1 processes)" in stop(settings)
+    assert not job.is_running
+    job = start_detached(home)
+    clean(settings, force=True)
+    assert not job.is_running
 
 
 def test_a_second_up_says_that_it_is_already_running(data_dir: Path, port: int) -> None:
