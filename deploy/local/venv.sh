@@ -41,6 +41,14 @@ make_venv() {
     problem=$("$python" -m venv $venv 2>&1) || { rm -rf $venv; give_up "$python could not make $venv: $problem"; }
 }
 
+# Only pip's own errors count: its log names packages too, and each retry, also one that went well. An index that can't be
+# reached offers no versions; where a folder offers others than the lock's, the retries tell.
+is_network_trouble() {
+    grep -q -E "^(ERROR: |error: |pip\._vendor\.(urllib3|requests)\.exceptions\.).*($trouble)" $log && return
+    grep -q '^ERROR: No matching distribution' $log && grep -q '^WARNING: Retrying .* after connection broken' $log
+}
+trouble='Max retries exceeded|[Cc]onnection (broken|aborted|refused|reset)|incomplete-download|timed out|name resolution|unreachable|ProxyError|from versions: none'
+
 [ -r "$lock" ] || give_up "There is no $lock here: run make in the checkout of Bindery."
 if [ -x $venv/bin/python ] && is_supported $venv/bin/python && cmp -s "$lock" "$mark"; then
     [ -z "${PYTHON:-}" ] || [ "$(version_of "$PYTHON")" = "$(version_of $venv/bin/python)" ] && exit 0
@@ -54,7 +62,7 @@ if ! $venv/bin/python -m pip install --no-input --disable-pip-version-check --re
     if grep -q -e 'THESE PACKAGES DO NOT MATCH THE HASHES' $log; then
         give_up "A package that was downloaded is not the one that $lock names, so nothing was installed; the details are in $log."
     fi
-    if grep -q -i -e 'connection' -e 'name resolution' -e 'timed out' -e 'unreachable' -e 'No matching distribution' -e 'proxy' $log; then
+    if is_network_trouble; then
         give_up "The packages of $lock could not be downloaded: no package index was reached. Check the network and the proxy settings (HTTPS_PROXY, pip's configuration), then run make again; the details are in $log."
     fi
     give_up "Installing $lock failed: $(grep -i '^error' $log | tail -n 1) The details are in $log."

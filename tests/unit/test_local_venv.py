@@ -104,6 +104,82 @@ def python_that(folder: Path, script: str) -> str:
     return str(fake)
 
 
+INSTALLING = "Collecting jupyterhub-traefik-proxy==2.1.0 (from -r requirements.lock (line 7))\n"
+RETRIED = (
+    "WARNING: Retrying (Retry(total=4, connect=None, read=None, redirect=None, status=None)) after connection broken "
+    "by 'NewConnectionError('<pip._vendor.urllib3.connection.HTTPSConnection object at 0x7fd8>: Failed to establish a "
+    "new connection: [Errno -2] Name or service not known')': /simple/arq/\n"
+)
+NOT_FOUND = """\
+ERROR: Could not find a version that satisfies the requirement arq==0.28.0 (from versions: {offered})
+ERROR: No matching distribution found for arq==0.28.0
+"""
+POOL = "HTTPSConnectionPool(host='files.example.org', port=443)"
+PIP = """
+case "$*" in
+    *version_info*) echo 3.12 ;;
+    "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+    "-m pip install"*) cat pip.log; exit 1 ;;
+esac
+"""
+
+
+def pip_that_says(checkout: Checkout, log: str) -> str:
+    """The last line of an install in which pip fails with this log."""
+    (checkout.folder / "pip.log").write_text(log)
+    done = checkout.run(PYTHON=python_that(checkout.folder, PIP))
+    assert done.returncode == 1
+    return done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        NOT_FOUND.format(offered="none"),
+        RETRIED + NOT_FOUND.format(offered="0.1"),
+        f"ERROR: Could not install packages due to an OSError: {POOL}: Max retries exceeded with url: /x (Caused by "
+        "ProxyError('Cannot connect to proxy.', OSError('Tunnel connection failed: 403 Forbidden')))\n",
+        "ERROR: Could not install packages due to an OSError: ('Connection aborted.', OSError(104, 'x'))\n",
+        "ERROR: Exception:\nTraceback (most recent call last):\n"
+        f"pip._vendor.urllib3.exceptions.ReadTimeoutError: {POOL}: Read timed out.\n",
+        "WARNING: Connection timed out while downloading.\nerror: incomplete-download\n",
+    ],
+)
+def test_connection_trouble_is_told_as_that(checkout: Checkout, log: str) -> None:
+    assert "no package index was reached. Check the network" in pip_that_says(checkout, INSTALLING + log)
+
+
+@pytest.mark.parametrize(
+    ("log", "told"),
+    [
+        (
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n",
+            "No space left on device",
+        ),
+        ("ERROR: Failed building wheel for jupyterhub-traefik-proxy\n", "Failed building wheel"),
+        (NOT_FOUND.format(offered="0.1"), "No matching distribution found"),
+    ],
+)
+def test_any_other_failure_is_told_in_pips_own_words_also_after_a_retry_that_went_well(
+    checkout: Checkout, log: str, told: str
+) -> None:
+    before = "" if "No matching" in told else RETRIED
+    said = pip_that_says(checkout, before + INSTALLING + log)
+    assert said.startswith("Installing requirements.lock failed: ERROR: ")
+    assert told in said
+    assert "network" not in said
+
+
+def test_a_broken_wheel_of_a_package_named_proxy_is_not_called_a_network_failure(checkout: Checkout) -> None:
+    wheel = checkout.wheels / "jupyterhub_traefik_proxy-2.1-py3-none-any.whl"
+    wheel.write_bytes(b"half a wheel")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    checkout.lock.write_text(f"jupyterhub-traefik-proxy==2.1 --hash=sha256:{digest}\n")
+    said = checkout.run().stderr.splitlines()[-1]
+    assert said.startswith("Installing requirements.lock failed: ERROR: ")
+    assert "jupyterhub" in said
+
+
 def test_an_unsupported_python_is_named(checkout: Checkout) -> None:
     done = checkout.run(PYTHON=python_that(checkout.folder, "echo 3.10"))
     assert done.returncode == 1
