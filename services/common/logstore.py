@@ -1,6 +1,7 @@
 """Where finished logs lie: every entry with its position, read through the same call as a live stream."""
 
 import asyncio
+import contextlib
 import gzip
 import json
 import os
@@ -102,8 +103,9 @@ class FileLogs:
         partial.write_bytes(gzip.compress(_pack(entries)))
         partial.replace(path)
         for old in self._folder.glob("*/*.jsonl.gz"):
-            if old.stat().st_mtime < time.time() - self._ttl_seconds:
-                old.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another process removes the old ones too
+                if old.stat().st_mtime < time.time() - self._ttl_seconds:
+                    old.unlink()
 
     async def read(self, build_id: str, after: str = BEGIN) -> list[Entry] | None:
         return await asyncio.to_thread(self._read, build_id, after)
