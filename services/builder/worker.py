@@ -27,7 +27,7 @@ from services.common.cancels import Cancels
 from services.common.health import Health
 from services.common.leases import Member
 from services.common.logging import bound_contextvars, configure_logging, get_logger
-from services.common.loops import pause
+from services.common.loops import Backoff, pause
 from services.common.models import Build
 from services.common.redis import AWAY
 from services.common.stage import membership
@@ -118,8 +118,9 @@ class BuilderWorker:
 
     async def run_arq(self) -> None:
         """arq's loop, begun again with back-off whenever Redis goes away."""
-        wait_seconds = 0.1
+        backoff = Backoff(0.1, 2.0)
         while True:
+            backoff.begin()
             arq = SlotWorker(
                 [func(self.supervise, name=JOB)],
                 queue_name=self._stage.keys("{queue}:jobs"),
@@ -143,8 +144,7 @@ class BuilderWorker:
                 for task in list(arq.tasks.values()):
                     task.cancel()
                 await asyncio.gather(*arq.tasks.values(), return_exceptions=True)
-            await pause(wait_seconds)
-            wait_seconds = min(2.0, wait_seconds * 2)
+            await pause(backoff.wait_seconds())
 
 
 async def _wait_for(task: asyncio.Task[bool]) -> None:
