@@ -57,7 +57,7 @@ def lines_of(entries: Iterable[Entry], after: str = "") -> Iterator[LogLine]:
             yield LogLine(before, "gap", "Some lines are missing here.\n")
         elif expected is not None and entry.lines > expected:
             yield LogLine(before, "gap", f"{entry.lines - expected} lines are missing here.\n")
-        known = max(0, (entry.lines if expected is None else expected) - entry.lines)
+        known = entry.told_before(expected) if expected is not None else 0
         known = max(known, skip if entry.id == at else 0)
         for number, event in enumerate(entry.events, start=1):
             if number > known:

@@ -47,6 +47,10 @@ class Entry:
     def is_terminal(self) -> bool:
         return b'"terminal":true' in self.payload and any(e.get("terminal") for e in self.events)
 
+    def told_before(self, lines: int) -> int:
+        """How many of the events who has heard so many lines has heard already; never the end: nobody reads on then."""
+        return max(0, min(len(self.events) - self.is_terminal, lines - self.lines))
+
     @cached_property
     def key(self) -> tuple[int, int]:
         return order(self.id)

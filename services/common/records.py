@@ -18,7 +18,7 @@ from services.common.entries import Entry, payload_of
 from services.common.keys import Keys, Topic
 from services.common.logging import get_logger
 from services.common.models import Build, Contract, Event, Launch, Server
-from services.common.redis import Scripts, patiently, run_together
+from services.common.redis import AWAY, Scripts, patiently, run_together
 from services.common.settings import ServiceSettings
 
 log = get_logger(__name__)
@@ -88,6 +88,15 @@ class Written(NamedTuple):
     payload: str
 
 
+class Write(NamedTuple):
+    """One write under its number: fields, entries, and how long the noun is kept if it ends it ('' while it lives)."""
+
+    number: int
+    values: Mapping[str, str | int | float]
+    entries: list[Written]
+    until: str
+
+
 @dataclass
 class Claimed:
     """A noun that this process owns. Writes go through here, one after the other, each safe to repeat."""
@@ -109,6 +118,8 @@ class Claimed:
     recent: deque[Written] = field(default_factory=deque)
     """The last entries, for a Redis that has lost its last second."""
     _order: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _doubtful: Write | None = None
+    """The write that is under way, or whose answer never came: Redis may have carried it out."""
 
     async def write(
         self,
@@ -123,6 +134,9 @@ class Claimed:
         `final` ends the noun; `release` leaves it without an owner, for who is due next. Where Redis has lost what it
         had confirmed, that is written again, under the positions that followers know.
 
+        A cancel takes effect when Redis has answered, or has not for half the time that a call may take. A write that
+        got no answer is repeated before the next one, whose lines would be counted from the wrong number else.
+
         Raises `Fenced` when another process owns the noun, `RecordLost` when Redis was emptied.
         """
         values: dict[str, str | int | float] = dict(fields or {})
@@ -130,32 +144,67 @@ class Claimed:
             values |= {"body": body.model_dump_json(exclude_none=True), "state": body.state}
         until = str(self.records.ttl_ms) if final else "release" if release else ""
         async with self._order:
+            if self._doubtful:
+                await self._see_through(self._doubtful)
             self.seq += 1
             self.kept |= values
             payload = payload_of(events) if events else ""
             entries = [Written(self.seq, "*", self.lines, len(events), payload)] if events else []
-            status, detail, *before = await self._run(values, entries, until)
-            if status == b"behind" or (status == b"missing" and self.recreate):
-                lost = [written for written in self.recent if written.number > int(before[0])]
-                log.warning("written_again", noun=self._noun, entries=len(lost), was=status.decode())
-                status, detail, *before = await self._run(self.kept, lost + entries, until, restore=True)
-            if status != b"ok" or until:
-                self.records.let_go(self)
-            if status == b"ok":
-                self._confirmed(entries, detail, before[1:])
-                return
+            self._doubtful = Write(self.seq, values, entries, until)
+            await self._see_through(self._doubtful)
+
+    async def _see_through(self, write: Write) -> None:
+        """Carry a write out, and hear what became of it even if the caller is cancelled meanwhile."""
+        task = asyncio.create_task(self._carry_out(write), name=f"write {self._noun}")
+        task.add_done_callback(_ignore_error)  # it is raised to who waits, if somebody does
+        try:
+            answer = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            try:
+                await asyncio.wait({task}, timeout=self.records.settle_seconds)
+            finally:
+                if not task.cancel() and not task.cancelled() and not task.exception():
+                    with contextlib.suppress(Fenced, RecordLost):
+                        self._answered(write, *task.result())
+            raise
+        except Exception as error:
+            if not isinstance(error, AWAY):
+                self._doubtful = None  # refused: there is no doubt
+            raise
+        self._answered(write, *answer)
+
+    async def _carry_out(self, write: Write) -> list[Any]:
+        status, detail, *before = await self._run(write)
+        if status == b"behind" or (status == b"missing" and self.recreate):
+            lost = [written for written in self.recent if written.number > int(before[0])]
+            log.warning("written_again", noun=self._noun, entries=len(lost), was=status.decode())
+            again = write._replace(values=self.kept, entries=lost + write.entries)
+            status, detail, *before = await self._run(again, restore=True)
+        return [status, detail, *before]
+
+    def _answered(self, write: Write, status: bytes, detail: bytes, *before: Any) -> None:
+        """Redis has answered to a write. Raises `Fenced` and `RecordLost`.
+
+        This runs in the caller's own turn: who hears of the write finds what the caller made of it.
+        """
+        self._doubtful = None
+        if status != b"ok" or write.until:
+            self.records.let_go(self)
+        if status == b"ok":
+            self._confirmed(write, detail, *before[1:])
+            return
         if status == b"missing":
             raise RecordLost(self._noun)
         FENCED.labels(self.topic.kind).inc()
         log.warning("fenced", noun=self._noun, epoch=self.epoch, found=detail.decode())
         raise Fenced(self._noun)
 
-    def _confirmed(self, entries: list[Written], position: bytes, before: list[Any]) -> None:
-        self.acknowledged = self.seq
-        for entry in entries:
+    def _confirmed(self, write: Write, position: bytes, *before: bytes) -> None:
+        self.acknowledged = write.number
+        for entry in write.entries:
             self.lines += entry.lines
             self.recent.append(entry._replace(position=position.decode()))
-            self.records.bus.wrote(self.topic, position, self.seq, entry.payload, *before)
+            self.records.bus.wrote(self.topic, position, write.number, entry.payload, *before)
         while sum(len(entry.payload) for entry in self.recent) > RECENT_BYTES:
             self.recent.popleft()
 
@@ -163,18 +212,21 @@ class Claimed:
     def _noun(self) -> str:
         return f"{self.topic.kind}:{self.topic.id}"
 
-    async def _run(
-        self, values: Mapping[str, str | int | float], entries: list[Written], until: str, *, restore: bool = False
-    ) -> Any:
-        records, keys = self.records, self.records.keys
+    async def _run(self, write: Write, *, restore: bool = False) -> Any:
+        records, keys, entries = self.records, self.records.keys, write.entries
         args: list[Any] = [
-            self.epoch, self.claim, self.seq, keys.news(self.topic), self._noun, self.process, int(restore), until,
-            records.max_bytes, self.acknowledged, entries[0].before if entries else self.lines,
-            len(values), *(part for pair in values.items() for part in pair),
+            self.epoch, self.claim, write.number, keys.news(self.topic), self._noun, self.process, int(restore),
+            write.until, records.max_bytes, self.acknowledged, entries[0].before if entries else self.lines,
+            len(write.values), *(part for pair in write.values.items() for part in pair),
             len(entries), *(part for one in entries for part in (one.number, one.position, one.lines, one.payload)),
         ]  # fmt: skip
         names = [keys.record(self.topic), keys.events(self.topic), keys.owned(self.process)]
         return await patiently(lambda: records.scripts.run("write", names, args), seconds=records.patience_seconds)
+
+
+def _ignore_error(task: asyncio.Task[list[Any]]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 class Records:
@@ -188,6 +240,7 @@ class Records:
         self.ttl_ms = int(settings.record_ttl_seconds * 1000)
         self.max_bytes = settings.stream_max_bytes
         self.patience_seconds = settings.redis_patience_seconds
+        self.settle_seconds = settings.redis_timeout_seconds / 2  # who hands over has time left for that
         self._claims: dict[Topic, Claimed] = {}
 
     def _hold(self, claimed: Claimed) -> Claimed:

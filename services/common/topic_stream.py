@@ -148,7 +148,7 @@ class TopicStream:
                             yield self._gap(entry, entry.lines - expected)
                         elif expected is not None and topic.kind == "b":
                             # Redis had lost its last second, and who adopted the build has told those lines again.
-                            done = max(done, min(len(entry.events), expected - entry.lines))
+                            done = max(done, entry.told_before(expected))
                         expected = max(expected or 0, entry.lines + len(entry.events))
                         together += self._rendered(entry)[done:] if done else self._rendered(entry)
                         size += len(entry.payload)
