@@ -3,7 +3,7 @@
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -13,46 +13,56 @@ from services.common.ids import launch_ref
 
 __all__ = ["bind_contextvars", "bound_contextvars", "clear_contextvars", "configure_logging", "get_logger"]
 
-_SECRET_NAMES = re.compile(r"token|secret|password|authorization|cookie|credential|api_key", re.IGNORECASE)
+_SECRET_NAMES = re.compile(
+    r"token|secret|passw|passphrase|authorization|cookie|credential|(api|private)_?key", re.IGNORECASE
+)
 _SECRET_TEXT = re.compile(
-    r"(?i)((?:token|secret|password|api_key|code|state)=)[^&\s\"']+|((?:bearer|token)\s+)[\w.~+/=-]{8,}|(://[^/:@\s]+:)[^@\s]+(?=@)"
+    r"""
+      (?P<kept>
+        (?:token|secret|passw(?:or)?d|api_?key)=            # of a query, a form, a command
+      | [?&](?:code|state)=                                 # what an OAuth provider answers with
+      | \bauthorization["']?\s*[:=]\s*["']?(?:\w+\s+)?       # a header
+      ) [^&\s"']+
+    | (?P<scheme>\b(?:bearer|token)\s+) [\w.~+/=-]{8,}
+    | (?P<user>://[^/:@\s]*:) [^@\s]+ (?=@)                 # a password in a URL, with a user or without
+    | (?P<bare>://) [^/:@\s]{20,} (?=@)                     # a token in the place of the user
+    """,
+    re.IGNORECASE | re.VERBOSE,
 )
 _LAUNCH_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{43}(?![0-9a-f])")
 
 
 def redact(text: str) -> str:
-    """`text` without the secrets that URLs and headers carry."""
-    return _SECRET_TEXT.sub(lambda m: f"{m[1] or m[2] or m[3]}[secret]", text)
+    """`text` without the secrets that URLs, headers and commands carry."""
+    return _SECRET_TEXT.sub(lambda m: f"{m['kept'] or m['scheme'] or m['user'] or m['bare']}[secret]", text)
 
 
-def _drop_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for key, value in event.items():
-        if _SECRET_NAMES.search(key):
-            event[key] = "[secret]"
-        elif isinstance(value, str):
-            event[key] = redact(value)
-    return event
+def _clean(text: str) -> str:
+    """`text` without secrets, every launch id in it replaced by its `launch_ref`."""
+    return _LAUNCH_ID.sub(lambda m: launch_ref(m[0]), redact(text))
 
 
-def _named_by_ref(value: Any) -> Any:
-    """`value` with every launch id in it replaced by its `launch_ref`."""
+def _shown(name: object, value: Any) -> Any:
+    """What a log line may show of a value: nothing of one that is named for a secret, else what `_clean` leaves."""
+    if isinstance(name, str) and _SECRET_NAMES.search(name):
+        return "[secret]"
     if isinstance(value, str):
-        return _LAUNCH_ID.sub(lambda m: launch_ref(m[0]), value)
-    if isinstance(value, dict):
-        return {_named_by_ref(name): _named_by_ref(item) for name, item in value.items()}
+        return _clean(value)
+    if isinstance(value, Mapping):
+        return {_shown(None, key): _shown(key, item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_named_by_ref(item) for item in value]
+        return [_shown(name, item) for item in value]
     if value is None or isinstance(value, int | float):
         return value
     shown = repr(value)  # as the renderer would write it
-    return _named_by_ref(shown) if _LAUNCH_ID.search(shown) else value
+    return cleaned if (cleaned := _clean(shown)) != shown else value
 
 
-def _hide_launch_ids(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Who holds a launch's id may see its server's token, so no log line has one."""
+def _hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """No log line has a secret. A launch's id is one too: who holds it may see the token of the launch's server."""
     for key, value in event.items():
         if not key.startswith("_"):  # structlog's own
-            event[key] = _named_by_ref(value)
+            event[key] = _shown(key, value)
     return event
 
 
@@ -63,8 +73,7 @@ def configure_logging(*, service: str, level: str = "info", form: str = "json") 
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        _drop_secrets,
-        _hide_launch_ids,
+        _hide_secrets,
     ]
     renderer: Any = (
         structlog.processors.JSONRenderer()
