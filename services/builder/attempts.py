@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from services.builder.executors.base import Executor, ExecutorUnavailableError
 from services.builder.settings import BuilderSettings
+from services.common.correlation import to_record
 from services.common.entries import payload_of
 from services.common.errors import BinderyError
 from services.common.keys import Topic
@@ -92,6 +93,7 @@ class Attempts:
                     payload_of([event]), build.repo_url, request.launch_ref or "", self._settings.build_queue_max,
                     int(self._settings.attempt_ttl_seconds * 1000), int(now * 1000),
                     request.repo.model_dump_json(exclude_none=True), self._keys.wake("builder"),
+                    to_record().get("request_id", ""),
                 ],
             )  # fmt: skip
             if status == b"full":

@@ -21,9 +21,10 @@ from services.builder.executors.base import (
 )
 from services.builder.images import FoundImage, Images, labels_of
 from services.builder.settings import BuilderSettings
+from services.common.correlation import of_record
 from services.common.errors import KINDS, BinderyError
 from services.common.facts import ImageFact
-from services.common.logging import get_logger
+from services.common.logging import bound_contextvars, get_logger
 from services.common.loops import pause
 from services.common.models import Build, BuildState, Event, Phase, ResolvedRepo
 from services.common.records import Claimed, Fenced, RecordLost, Stored
@@ -69,6 +70,10 @@ class Supervision:
 
         False when another worker owns it by now. Cancelling this coroutine is a handover: it touches nothing.
         """
+        with bound_contextvars(**of_record(self.stored.fields)):
+            return await self._see_through()
+
+    async def _see_through(self) -> bool:
         try:
             await self._supervise()
             return True

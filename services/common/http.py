@@ -14,6 +14,7 @@ import aiohttp
 from prometheus_client import Counter
 from yarl import URL
 
+from services.common.correlation import sent_along
 from services.common.counting import doing
 from services.common.errors import BinderyError
 from services.common.models import Problem
@@ -144,12 +145,13 @@ class Peer:
         params: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
     ) -> Reply:
-        """Send one request and return its 2xx reply.
+        """Send one request and return its 2xx reply. What its log lines are to be tied to goes along.
 
         Raises `BinderyError`: the problem that the peer answered, or the peer's "unavailable" code when it can't be
         reached or answers 5xx without a problem.
         """
         body = content.encode() if content is not None else None
+        headers = sent_along() | (headers or {})
         try:
             reply = await self._client.request(method, path, json_body=body, params=params, headers=headers)
         except NoAnswer as error:

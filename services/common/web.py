@@ -1,7 +1,6 @@
 """The web scaffolding of every service: problems, request ids, health and metrics in plain routes, our token."""
 
 import contextlib
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -12,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.common.auth import ServiceToken, require_secrets
+from services.common.correlation import REQUEST_HEADER, taken_from
 from services.common.counting import counted_as
 from services.common.health import Health
 from services.common.logging import bound_contextvars, get_logger
@@ -59,30 +59,30 @@ class PlainRoutes:
 
 
 class RequestContext:
-    """Gives each request an id, in the answer (`X-Request-ID`) and in every log line, and counts it."""
+    """Gives each request an id, in the answer (`X-Request-ID`) and in every log line, and counts it.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    Unless `public`, its lines have the `launch_ref` too that the request comes with.
+    """
+
+    def __init__(self, app: ASGIApp, *, public: bool) -> None:
+        self.app, self._public = app, public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = (
-            given if 8 <= len(given) <= 64 and given.isascii() and given.isprintable() else secrets.token_hex(8)
-        )
+        ties = taken_from(Headers(scope=scope), of_service=not self._public)
         method, begun = scope["method"], time.perf_counter()
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                MutableHeaders(scope=message)[REQUEST_HEADER] = ties["request_id"]
                 REQUESTS.labels(method, message["status"]).inc()
                 SECONDS.labels(method).observe(time.perf_counter() - begun)
                 log.debug("request", method=method, path=scope["path"], status=message["status"])
             await send(message)
 
-        with bound_contextvars(request_id=request_id), counted_as("work"):
+        with bound_contextvars(**ties), counted_as("work"):
             await self.app(scope, receive, counted)
 
 
@@ -127,6 +127,6 @@ def create_service(
     for router in routers:
         app.include_router(router)
     install_problem_handlers(app)
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, public=public)
     app.add_middleware(PlainRoutes, health=health, fixed=fixed or {})
     return app

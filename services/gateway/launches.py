@@ -10,6 +10,7 @@ from collections import deque
 from typing import Any
 
 from services.common.cancels import Cancels
+from services.common.correlation import of_record, to_record
 from services.common.errors import BinderyError
 from services.common.facts import Known
 from services.common.ids import launch_ref, new_launch_id
@@ -82,7 +83,7 @@ class Launches:
         )
         created, (answer,) = await self._stage.records.create(
             topic_of(launch_id), launch, Event(phase=Phase.RESOLVING, state=LaunchState.RESOLVING),
-            process=self.member.process,
+            process=self.member.process, fields=to_record(),
             idempotency=self._idempotency(principal, idempotency_key, body_hash, launch_id),
             recreate=True, also=[self._stage.facts.question(spec)],
         )  # fmt: skip
@@ -107,7 +108,8 @@ class Launches:
         """Go on with a launch whose gateway died."""
         launch = stored.model(Launch)
         claimed.recreate = True
-        await self._conduct(claimed, launch, Known(None, None), cancelled=bool(stored.get("cancel")))
+        with bound_contextvars(**of_record(stored.fields)):
+            await self._conduct(claimed, launch, Known(None, None), cancelled=bool(stored.get("cancel")))
 
     async def _conduct(self, claimed: Claimed, launch: Launch, known: Known, *, cancelled: bool = False) -> None:
         """Run the conductor until the launch ends, is cancelled, or nobody watches any more."""

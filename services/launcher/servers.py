@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from services.common.cancels import Cancels
+from services.common.correlation import of_record, to_record
 from services.common.errors import BinderyError
 from services.common.keys import Topic
 from services.common.leases import Member
@@ -82,7 +83,8 @@ class Servers:
         event = Event(phase=Phase.LAUNCHING, message="Launching server...\n")
         created, (reserved,) = await self._stage.records.create(
             topic_of(server_id), server, event,
-            process=self.member.process, fields={"request": request.model_dump_json(exclude_none=True)}, recreate=True,
+            process=self.member.process,
+            fields={"request": request.model_dump_json(exclude_none=True)} | to_record(), recreate=True,
             also=[self._seats.reservation(server, request.repo)],
         )  # fmt: skip
         if isinstance(created, Claimed):
@@ -116,6 +118,10 @@ class Servers:
 
     async def adopt(self, claimed: Claimed, stored: Stored) -> None:
         """Go on with a start whose process died."""
+        with bound_contextvars(**of_record(stored.fields)):
+            await self._adopt(claimed, stored)
+
+    async def _adopt(self, claimed: Claimed, stored: Stored) -> None:
         server = stored.model(Server)
         if server.state is ServerState.READY and stored.get(GIVEN_UP):
             await self._remove(claimed, server)

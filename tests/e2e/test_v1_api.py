@@ -40,6 +40,24 @@ def assert_problem(reply: httpx.Response, status: int, code: str) -> None:
     assert problem["detail"].endswith(".")
 
 
+def test_every_service_logs_a_launch_by_its_request_id_and_its_ref(stack: Stack, forge: Forge) -> None:
+    forge.create_repo("v1", "logged", {"README.md": "logged"})
+    begun = post(stack, {"provider": "git", "spec": git_spec(f"{forge.url}/v1/logged")})
+    request_id, launch_id = begun.headers["x-request-id"], begun.json()["launch_id"]
+    assert stack.follow(launch_id).outcome()["phase"] == "ready"
+    for part, event in {
+        "gateway": "launch_ended",
+        "resolver": "request",
+        "builder": "build_queued",
+        "worker": "build_ended",
+        "launcher": "server_start",
+    }.items():
+        lines = [line for line in stack.part_log(part).splitlines() if f" {event} " in line]
+        told = [line for line in lines if f"launch_ref={launch_ref(launch_id)}" in line]
+        assert told, (part, lines[-3:])
+        assert all(f"request_id={request_id}" in line for line in told), (part, told)
+
+
 def test_the_same_key_and_body_are_the_same_launch(stack: Stack, demo: str) -> None:
     key, body = str(uuid4()), {"provider": "git", "spec": demo, "path": "lab"}
     first = post(stack, body, Idempotency_Key=key)

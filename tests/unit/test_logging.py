@@ -3,11 +3,8 @@
 import io
 import json
 import logging
-import sys
-from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from services.common.ids import launch_ref
 from services.common.keys import Topic
@@ -15,20 +12,6 @@ from services.common.logging import configure_logging, get_logger, redact
 
 LAUNCH_ID = "1a2091d5c51" + "0f" * 16
 REF = launch_ref(LAUNCH_ID)
-
-
-@pytest.fixture
-def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """What is written to standard error."""
-    written = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", written)
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    configure_logging(service="tests", level="debug")
-    yield written
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
-    root.handlers[:], root.level = before
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,34 @@
+"""What a process writes to its log, as a test reads it."""
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from services.common.logging import configure_logging
+
+
+@pytest.fixture
+def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What is written to standard error, through the log as services configure it."""
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    configure_logging(service="tests", level="debug")
+    yield written
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    root.handlers[:], root.level = before
+
+
+def line_of(logs: io.StringIO, event: str) -> dict[str, Any]:
+    """The last line with an event."""
+    found = [json.loads(line) for line in logs.getvalue().splitlines() if line.startswith("{")]
+    line: dict[str, Any] = [one for one in found if one["event"] == event][-1]
+    return line
