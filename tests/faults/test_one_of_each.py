@@ -143,11 +143,6 @@ def test_proxy_killed_a_running_server_is_reached_again(one: Faults) -> None:
     eventually(answers, "the server through the new proxy")
 
 
-def test_culler_killed_it_comes_back(one: Faults) -> None:
-    pid = one.stack.kill("culler")
-    one.stack.until_replaced("culler", pid)
-
-
 def test_worker_ended_by_sigterm_hands_its_builds_over_at_once(one: Faults) -> None:
     repo = one.slow_repo()
     following = one.launch_into_build(repo)
