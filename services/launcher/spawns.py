@@ -9,6 +9,7 @@ from prometheus_client import Gauge
 
 from services.common.counting import counted_as
 from services.common.logging import get_logger
+from services.common.loops import pause
 from services.common.redis import AWAY
 from services.common.stage import Stage
 from services.launcher.settings import LauncherSettings
@@ -96,6 +97,7 @@ class Spawns:
                 self._let_in()
             except AWAY as error:
                 log.warning("redis_away", doing="spawns", error=str(error))
+            await pause(0)  # redis-py swallows a cancel now and then
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._look_seconds):
                     await self._joined.wait()
