@@ -19,7 +19,7 @@ from tests.support.faults import until_gone
 from tests.support.forge import Forge
 from tests.support.launcher import REPO
 from tests.support.launching import build_of, git_spec
-from tests.support.listing import Listing, delete_hub_user, family_of, keys_of, until_back_to
+from tests.support.listing import Listing, assert_no_work_is_left, delete_hub_user, until_back_to
 from tests.support.stack import Stack, eventually
 
 
@@ -119,7 +119,7 @@ def test_from_a_link_to_a_kernel_in_a_pod_and_back_to_nothing(chain: Chain, forg
     eventually(lambda: not stack.hub_users(), "the culler removes both servers", 120)
     until_gone(lambda: chain.objects() ^ objects, "the namespaces are as they were", 60)
     until_back_to(stack, before)
-    assert {family_of(key).nature for key in keys_of(stack)} <= {"work", "cache", "record"}
+    assert_no_work_is_left(stack)
 
 
 def test_an_image_that_has_gone_from_the_registry_is_built_again_within_the_launch(

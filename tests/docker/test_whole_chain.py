@@ -12,7 +12,7 @@ from tests.support.chain import NEVER_UP, QUICK, NeverUp, run_notebook, with_not
 from tests.support.engine import Engine
 from tests.support.faults import until_gone
 from tests.support.forge import Forge
-from tests.support.listing import Listing, delete_hub_user, family_of, keys_of, until_back_to
+from tests.support.listing import Listing, assert_no_work_is_left, delete_hub_user, until_back_to
 from tests.support.registry import Registry
 from tests.support.stack import Stack, eventually
 
@@ -70,7 +70,7 @@ def test_from_a_link_to_a_kernel_in_a_container_and_back_to_nothing(stack: Stack
     eventually(lambda: not stack.hub_users(), "the culler removes both servers", 120)
     until_gone(lambda: objects(docker) ^ there, "the engine is as it was", 60)
     until_back_to(stack, before)
-    assert {family_of(key).nature for key in keys_of(stack)} <= {"work", "cache", "record"}
+    assert_no_work_is_left(stack)
 
 
 @pytest.mark.parametrize("case", NEVER_UP, ids=[case.name for case in NEVER_UP])

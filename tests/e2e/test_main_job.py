@@ -17,7 +17,7 @@ from tests.e2e.conftest import share_packages
 from tests.support.forge import Forge
 from tests.support.kernels import first_cell, kernel
 from tests.support.launching import builds_ended, git_spec
-from tests.support.listing import Listing, family_of, keys_of, until_back_to
+from tests.support.listing import Listing, assert_no_work_is_left, until_back_to
 from tests.support.stack import Stack, eventually
 
 REDIS_ROUND_TRIPS_AT_MOST = 8
@@ -25,8 +25,6 @@ HTTP_CALLS = 4
 """Of a warm launch: one to the launcher, and three to the hub (user, server, progress); nobody else is asked."""
 SCRIPTS_OF_A_TRIP = 2
 """How many scripts we send together, at most: see `run_together`."""
-PROCESSES_OWN = {"alive:*", "processes:*", "sweep:*", "slots", "{queue}:jobs:health-check"}
-"""Keys of work in progress that are there as long as processes live."""
 SERVICES = ("gateway", "resolver", "builder", "worker", "launcher")
 NOTEBOOK = {
     "nbformat": 4,
@@ -153,8 +151,7 @@ def test_from_a_link_to_a_kernel_and_back_to_nothing(stack: Stack, forge: Forge)
     assert stack.hub_users()
     eventually(lambda: not stack.hub_users(), "the idle culler removes both servers", 120)
     until_back_to(stack, before)
-    families = [family_of(key) for key in keys_of(stack)]  # fails for a key that no family speaks of
-    assert {family.pattern for family in families if family.nature == "work"} <= PROCESSES_OWN
+    assert_no_work_is_left(stack)
 
 
 def test_a_link_may_open_a_web_app_of_the_repository_in_place_of_lab(stack: Stack, forge: Forge) -> None:

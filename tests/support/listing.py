@@ -105,6 +105,16 @@ def family_of(key: str) -> Family:
     raise AssertionError(f"no family in services/common/keys.py speaks of {key!r}")
 
 
+PROCESSES_OWN = {"alive:*", "processes:*", "sweep:*", "slots", "{queue}:jobs:health-check"}
+"""Keys of work in progress that are there as long as processes live."""
+
+
+def assert_no_work_is_left(stack: Stack) -> None:
+    """Check that every key is documented, and that of work in progress there are the processes' own alone."""
+    families = [family_of(key) for key in keys_of(stack)]  # fails for a key that no family speaks of
+    assert {family.pattern for family in families if family.nature == "work"} <= PROCESSES_OWN
+
+
 def delete_hub_user(stack: Stack, name: str) -> None:
     """Delete a user of the hub with its servers, as the culler does; to be called again while one stops."""
     environ = stack.environment("launcher")
