@@ -30,7 +30,11 @@ def test_a_build_is_cancelled_while_queued(start_noop: Start, namespace: Namespa
     assert builders.read(build_id)["state"] == "queued"
     assert_cancelled(builders, namespace, build_id)
     builders.start_worker()
+    later = builders.ask(URL, "queued-later")["build_id"]
+    assert builders.outcome(later)["state"] == "built"
     assert namespace.names("jobs", build_id=build_id) == []
+    assert builders.read(build_id)["state"] == "cancelled"
+    assert not any("build_claimed" in line and build_id in line for line in builders.workers[0].log().splitlines())
 
 
 def test_a_build_is_cancelled_while_running(start_noop: Start, namespace: Namespace) -> None:

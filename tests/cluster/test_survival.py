@@ -111,6 +111,10 @@ def test_a_registry_that_is_away_for_30_s_is_waited_for_and_the_image_is_pushed_
         assert builders.read(build_id)["state"] in {"running", "pushing"}
         registry.start()
         assert_built(builders, namespace, build_id)
+        before, waiting, after = builders.log(build_id).partition("Waiting for it")
+        assert f"{tmp_path} and on" in before
+        assert waiting
+        assert "push" in after.lower()
 
 
 def test_after_an_emptied_redis_the_old_job_is_not_taken_for_the_new_attempt(

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.cluster.conftest import Start
-from tests.support.builders import Builders
+from tests.support.builders import Builders, Part
 from tests.support.cluster import Namespace
 from tests.support.faults import until_gone
+from tests.support.stack import eventually
 
 KINDS = ("jobs", "pods", "secrets", "configmaps")
 PAUSE_SECONDS = 30.0
@@ -63,12 +64,33 @@ def test_50_requests_for_10_refs_are_10_jobs_though_one_worker_is_killed_and_the
         assert len(build_ids) == 10
         for build_id in build_ids:
             builders.until_said(build_id, "line 5\n")
+        owners = [worker.log().count("build_claimed") for worker in (killed, paused)]
+        assert min(owners) > 0, f"both have builds: {owners}"
         killed.kill()
         with paused.paused():
             threading.Event().wait(PAUSE_SECONDS)  # the fault itself: longer than any lease
         assert_built_once(builders, namespace, build_ids, 120)
     assert count_of(jobs) == 10
     assert len({builders.read(build_id)["digest"] for build_id in build_ids}) == 10
+
+
+def test_the_builds_of_a_killed_worker_are_adopted_within_15_s_and_their_jobs_are_found_again(
+    start_noop: Start, namespace: Namespace, tmp_path: Path
+) -> None:
+    builders = start_noop()
+    with jobs_made(namespace, tmp_path) as jobs:
+        build_id = builders.ask("https://example.org/org/adopted", "ref.lines-150.ms-150")["build_id"]
+        builders.until_said(build_id, "line 5\n")
+        [killed] = builders.workers
+        survivor = builders.start_worker()
+        killed.kill()
+        eventually(lambda: _has_claimed(survivor, build_id), "the survivor has it", 15)
+        assert_built_once(builders, namespace, {build_id}, 120)
+    assert count_of(jobs) == 1
+
+
+def _has_claimed(worker: Part, build_id: str) -> bool:
+    return any("build_claimed" in line and build_id in line for line in worker.log().splitlines())
 
 
 def test_workers_are_scaled_from_one_to_three_and_back_with_builds_running(
