@@ -77,8 +77,10 @@ ADVICE = {
     "class, node selector and tolerations.",
     "server_quota_exceeded": "A ResourceQuota of the servers' namespace is full: raise it, or lower "
     "`BINDERY_SEATS_TOTAL` so that launches queue before they meet it.",
-    "server_not_set_up": "The node could not mount a volume or make the pod's network: look at the node that the "
-    "detail names.",
+    "spawner_unavailable": "The engine (`BINDERY_DOCKER_HOST`) or the cluster's API does not answer the hub: see whether "
+    "it runs, and whether the hub may reach it.",
+    "server_not_set_up": "The node could not mount a volume, make the pod's network, or find a Secret that the pod "
+    "names: the detail says which.",
     "server_evicted": "Launch again. The node ran short of memory or disk: raise what the resource class guarantees.",
     "server_out_of_memory": "Load less as the server starts (`start`, extensions), or have the operator give the "
     "repository a larger resource class.",

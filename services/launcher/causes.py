@@ -42,16 +42,24 @@ _DENIED = (
     r"|requested access to the resource is denied|no basic auth|403 Forbidden|401 Unauthorized|docker-credential)"
 )
 _UNREACHABLE = (
-    r"(?:dial (?:tcp|udp)|no route to host|i/o timeout|no such host|connection refused|connection reset|TLS handshake"
+    r"(?:\bdial (?:tcp|udp)|no route to host|i/o timeout|no such host|connection refused|connection reset|TLS handshake"
     r"|x509:|deadline exceeded"
     r"|unexpected EOF|toomanyrequests|Too Many Requests|HTTP response to HTTPS|Client\.Timeout|network is unreachable"
     r"|50[0234] (?:Internal Server Error|Bad Gateway|Service Unavailable|Gateway Time-?out)$)"
 )
 
+_AWAY = "spawner_unavailable"
+
 SIGNS = (
+    # The spawner does not reach what it starts servers with: the engine, by docker-py's words, or the cluster's API
+    Sign(r"Error while fetching server API version|Cannot connect to the Docker daemon", Means.FATAL, _AWAY),
+    Sign(r"\('Connection aborted\.', |^\w*HTTPS?ConnectionPool\(.*\): ", Means.FATAL, _AWAY),
+    Sign(r"^Cannot connect to host \S+", Means.FATAL, _AWAY),
     # The image
     Sign(rf"{_PULL}.*{_DENIED}", Means.FATAL, "image_pull_denied"),
-    Sign(rf"{_PULL}.*(?:not found|manifest unknown|name unknown|NotFound)", Means.FATAL, "image_pull_failed"),
+    Sign(
+        rf"{_PULL}.*(?:\bnot found\b|manifest unknown|name unknown|code = NotFound)", Means.FATAL, "image_pull_failed"
+    ),
     Sign(r"404 Client Error.*No such image|image not found: ", Means.FATAL, "image_pull_failed"),
     Sign(r"InvalidImageName|couldn't parse image|invalid reference format", Means.FATAL, "image_pull_failed"),
     Sign(rf"{_PULL}.*{_UNREACHABLE}", Means.CAUSE, "image_pull_unreachable"),
@@ -61,23 +69,30 @@ SIGNS = (
     Sign(r"exceeded quota", Means.FATAL, "server_quota_exceeded"),
     Sign(r"triggered scale-?up: ", Means.PULLS, "server_unschedulable"),
     Sign(r"nodes are available|no nodes available|didn't trigger scale-?up", Means.CAUSE, "server_unschedulable"),
-    Sign(r"\bEvicted\b|was low on resource|Preempted", Means.FATAL, "server_evicted"),
+    Sign(r"^The pod was ended: (?:Evicted|Preempting)|^The node was low on resource", Means.FATAL, "server_evicted"),
+    Sign(r"^Preempted (?:by|in order to)\b", Means.FATAL, "server_evicted"),
     Sign(r"MountVolume|AttachVolume|Unable to attach or mount", Means.CAUSE, "server_not_set_up"),
     Sign(r"Failed to create pod sandbox|network is not ready", Means.CAUSE, "server_not_set_up"),
+    Sign(r"^Error: (?:secret|configmap) … not found|^Error: couldn't find key", Means.CAUSE, "server_not_set_up"),
+    Sign(r"\bCreateContainerConfigError\b", Means.CAUSE, "server_not_set_up", is_vague=True),
     # Its end before it answered
-    Sign(r"OOMKilled|ran out of memory|out of memory", Means.FATAL, "server_out_of_memory"),
-    Sign(r"exit(?:ed)?[ -]?(?:with )?(?:code|status)[ =:]*137\b|\[status=137\]", Means.FATAL, "server_out_of_memory"),
+    Sign(
+        r"(?:^|[ :(])OOMKilled(?:$|[ .,:)])|\bran out of memory\b|\bout of memory\b",
+        Means.FATAL,
+        "server_out_of_memory",
+    ),
+    Sign(r"\bexit(?:ed)?[ -]?(?:with )?(?:code|status)[ =:]*137\b|\[status=137\]", Means.FATAL, "server_out_of_memory"),
     Sign(r"Back-off restarting failed", Means.FATAL, "server_start_failed", is_vague=True),
     Sign(r"The server ended with exit status|Neither JupyterLab nor Notebook", Means.FATAL, "server_start_failed"),
     Sign(r"executable file not found|failed to start container|RunContainerError", Means.CAUSE, "server_start_failed"),
-    Sign(r"Spawner failed to start \[status=|ExitCode=\d+", Means.FATAL, "server_start_failed"),
+    Sign(r"^Spawner failed to start \[status=|\bExitCode=\d+", Means.FATAL, "server_start_failed"),
     # It runs, and does not answer
     Sign(r"Server at \S+ didn't respond in", Means.FATAL, "server_port_closed"),
     Sign(r"The server did not answer within", Means.FATAL, "server_start_timeout"),
     # It goes on
-    Sign(r"Pulling (?:the )?image|Pulling from|Downloading|Extracting", Means.PULLS, "image_pull_timeout"),
-    Sign(r"Successfully pulled image|already present on machine", Means.MOVES),
-    Sign(r"Successfully assigned|Created container|Started container|Container (?:created|started)", Means.MOVES),
+    Sign(r"^Pulling (?:the )?image|Pulling from|\bDownloading\b|\bExtracting\b", Means.PULLS, "image_pull_timeout"),
+    Sign(r"^Successfully pulled image|already present on machine", Means.MOVES),
+    Sign(r"^Successfully assigned|^Created container|^Started container|^Container (?:created|started)", Means.MOVES),
 )
 
 _COMPILED = tuple((re.compile(sign.words, re.IGNORECASE | re.MULTILINE), sign) for sign in SIGNS)
@@ -85,10 +100,41 @@ _HUB_TIMED_OUT = re.compile(r"^$|did not start in \d+ seconds|^Timeout", re.IGNO
 """What remains of the hub's message when its own deadline, or KubeSpawner's, was the first."""
 
 
+_BEGINS = re.compile(r"^\S+ \[(?:Warning|Normal)\] ")
+_QUOTED = re.compile(r'\\?"([^"\s\\]+)\\?"')
+_NAMED = (
+    (re.compile(r"\b((?:pull|Pulling|pulled) (?:the )?image) [^\s\"]+(?<!:)"), r"\1 …"),
+    (re.compile(r"\b(manifest for|No such image:) \S+"), r"\1 …"),
+    (re.compile(r"(/images/create)\?\S+"), r"\1"),
+    (re.compile(r"(/containers/)(?!create\b)[^/\s:]+"), r"\1…"),
+    (re.compile(r"\bhttps?://[^\s\")]+(?<![:.,])"), "…"),
+    (re.compile(r"\b(lookup) \S+(?= on |: )"), r"\1 …"),
+    (re.compile(r"\b(assigned) \S+ to \S+"), r"\1 … to …"),
+    (re.compile(r"\b(in pod) [\w./-]+(?:\([\w-]+\))?"), r"\1 …"),
+    (re.compile(r"\b(pod|The logs for) \S+ (did|may) "), r"\1 … \2 "),
+)
+
+
+def words_of(message: str) -> str:
+    """A message without what is of a user's choosing: names of images, repositories, pods and hosts, and any log.
+
+    Each name leaves a `…`. They are read as words nowhere: a repository may be called `out-of-memory`.
+    """
+    words = message.partition(" The last lines of its log:")[0]
+    words = _BEGINS.sub("", words.removeprefix("Spawn failed: "))
+    for name in sorted(set(_QUOTED.findall(words)), key=len, reverse=True):
+        if any(mark in name for mark in "/:@"):  # an image, which is told again without quotes
+            words = words.replace(name, "…")
+    words = _QUOTED.sub("…", words)
+    for named, left in _NAMED:
+        words = named.sub(left, words)
+    return words
+
+
 def sign_of(message: str) -> Sign | None:
-    """The first row whose words are in a message; a log that our spawner appended is not looked at."""
-    head = message.partition(" The last lines of its log:")[0]
-    return next((sign for words, sign in _COMPILED if words.search(head)), None)
+    """The first row whose words are in a message, names apart."""
+    said = words_of(message)
+    return next((sign for words, sign in _COMPILED if words.search(said)), None)
 
 
 @dataclass
@@ -139,12 +185,11 @@ class Signs:
         return BinderyError(sign.code, _plain(message))
 
 
-_EVENT = re.compile(r"^\S+ \[(?:Warning|Normal)\] ")
 _API_ERROR = re.compile(r'HTTP response body: .*?"message":"((?:[^"\\]|\\.)*)"', re.DOTALL)
 
 
 def _plain(message: str) -> str:
     """A message without the time and the kind that KubeSpawner puts before it, or the headers of an API's answer."""
     answered = _API_ERROR.search(message)
-    text = answered[1].replace('\\"', '"') if answered else _EVENT.sub("", message).strip()
+    text = answered[1].replace('\\"', '"') if answered else _BEGINS.sub("", message).strip()
     return text if text.endswith((".", "!", "?")) or "\n" in text else f"{text}."
