@@ -77,8 +77,8 @@ ADVICE = {
     "class, node selector and tolerations.",
     "server_quota_exceeded": "A ResourceQuota of the servers' namespace is full: raise it, or lower "
     "`BINDERY_SEATS_TOTAL` so that launches queue before they meet it.",
-    "spawner_unavailable": "The engine (`BINDERY_DOCKER_HOST`) or the cluster's API does not answer the hub: see whether "
-    "it runs, and whether the hub may reach it.",
+    "spawner_unavailable": "The engine (`BINDERY_DOCKER_HOST`) or the cluster's API does not answer the hub: see "
+    "whether it runs, and whether the hub may reach it.",
     "server_not_set_up": "The node could not mount a volume, make the pod's network, or find a Secret that the pod "
     "names: the detail says which.",
     "server_evicted": "Launch again. The node ran short of memory or disk: raise what the resource class guarantees.",

@@ -1,10 +1,11 @@
 """The mixin that teaches any spawner what a Binder launch asks for: image, token and `BINDER_*` environment."""
 
+import asyncio
 import re
 from typing import Any
 
 from tornado.web import HTTPError
-from traitlets import Bool, Unicode
+from traitlets import Bool, Unicode, default
 from traitlets.config import Configurable
 
 from deploy.jupyterhub.resources import read_resources
@@ -49,6 +50,10 @@ class BinderSpawnerMixin(Configurable):
     has_notebook_app_args = Bool(True, config=True, help="Repeat every `ServerApp` argument for Notebook 6.")
 
     gpus = 0
+
+    @default("progress_ready_hook")
+    def _only_the_ready_are_ready(self) -> Any:
+        return confirmed
 
     def apply_binder_options(self) -> None:
         """Take image and resources from the launch.
@@ -101,6 +106,19 @@ class BinderSpawnerMixin(Configurable):
         applications = ["ServerApp", "NotebookApp"] if self.has_notebook_app_args else ["ServerApp"]
         ours = [f"--{app}.{name}={value}" for app in applications for name, value in settings.items()]
         return ours + super().get_args()
+
+
+def confirmed(spawner: Any, ready: dict[str, Any]) -> dict[str, Any]:
+    """Mark the event that says that a server is ready; for one whose start was cancelled, say what happened instead.
+
+    A hub that gets a SIGTERM cancels all that it does, this request and the start too, and then takes every server
+    that has not failed for ready. One that really is has been given to the hub's watch (`add_poll_callback`).
+    """
+    task = asyncio.current_task()
+    is_cancelled = task is not None and task.cancelling() > 0
+    if is_cancelled or not getattr(spawner, "_callbacks", True):
+        return {"progress": 100, "message": "JupyterHub is being stopped; the start goes on when it is back."}
+    return {**ready, "is_sure": True}
 
 
 def cors_settings(origins: str) -> dict[str, str]:

@@ -17,6 +17,12 @@ from services.launcher.settings import LauncherSettings
 PAGINATION = "application/jupyterhub-pagination+json"
 """What makes the hub say where the next page begins, whatever size it makes a page."""
 
+WORDLESS = ("Spawn failed", "Spawn cancelled")
+"""Failures of the hub itself: its proxy did not take a server that is up, or it is being stopped.
+
+A start that failed by itself, or took too long for the hub, is `Spawn failed: <why>`, the why of which may be empty.
+"""
+
 PAGE = 200
 """Users that are asked for at once; the hub may give fewer."""
 
@@ -27,13 +33,22 @@ BAD_TOKEN = ("Missing or invalid credentials", "not authorized with current scop
 class HubAway(Exception):
     """The hub did not answer as it should, and asking again can help. `retry_after_seconds` is what it asked for.
 
-    With `is_busy`, it is well, and has as many starts under way as it may.
+    With `is_busy`, it is well, and has as many starts under way as it may. `silent_seconds` is for how long nothing had
+    come from it, where that is not since it was asked.
     """
 
-    def __init__(self, what: str, retry_after_seconds: float | None = None, *, is_busy: bool = False) -> None:
+    def __init__(
+        self,
+        what: str,
+        retry_after_seconds: float | None = None,
+        *,
+        is_busy: bool = False,
+        silent_seconds: float | None = None,
+    ) -> None:
         super().__init__(what)
         self.retry_after_seconds = retry_after_seconds
         self.is_busy = is_busy
+        self.silent_seconds = silent_seconds
 
 
 @dataclass(frozen=True)
@@ -49,11 +64,16 @@ class Listed:
 
 @dataclass(frozen=True)
 class Progress:
-    """One message of a server's start."""
+    """One message of a server's start. `is_sure` says of `ready` that it is no mistake of a hub that is being stopped.
+
+    JupyterHub calls each server ready that it has not seen fail, also one whose start it has just cancelled for its
+    own end. The hub configuration of ours looks twice, and says so.
+    """
 
     message: str
     ready: bool = False
     failed: bool = False
+    is_sure: bool = False
 
 
 def _quoted(user: str) -> str:
@@ -82,7 +102,9 @@ class Hub:
         self._client = _Client(
             base, token=token, read_seconds=settings.hub_timeout_seconds, connections=connections
         )  # fmt: skip
-        self._streams = _Client(base, token=token, read_seconds=None, connections=connections)
+        self._streams = _Client(
+            base, token=token, read_seconds=settings.hub_silence_seconds, connections=connections
+        )  # fmt: skip
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -131,7 +153,8 @@ class Hub:
         path = f"users/{_quoted(user)}/servers/{quote(server_name)}"
         reply = await self._call("POST", path, options, fine=(400, 404, 409, 500))
         if reply.is_success:
-            return Listed(user, server_name, dict(options), ready=reply.status_code == 201)
+            # 201 would say that it runs already; the hub says so also of one that its proxy did not take.
+            return Listed(user, server_name, dict(options))
         if reply.status_code == 404:
             return None
         if reply.status_code == 500:
@@ -159,10 +182,14 @@ class Hub:
         return next((found for found in _listed(reply.json()) if found.server_name == server_name), None)
 
     async def progress(self, user: str, server_name: str) -> AsyncGenerator[Progress, None]:
-        """Follow a server's start until it is ready or has failed, or the stream ends: at once where none is on."""
+        """Follow a server's start until it is ready or has failed, or the stream ends: at once where none is on.
+
+        Raises `HubAway` also where the hub says nothing for too long, and where it is the hub that failed.
+        """
         path = f"users/{_quoted(user)}/" + (
             f"servers/{quote(server_name)}/progress" if server_name else "server/progress"
         )
+        heard = time.monotonic()
         try:
             async with self._streams.stream(path) as reply:
                 if reply.status in {400, 404}:  # not starting: a hub that was restarted knows of no start
@@ -170,15 +197,13 @@ class Hub:
                 if not reply.ok:
                     raise _trouble(reply.status, await reply.read(), reply.headers.get("retry-after"))
                 async for line in reply.content:
+                    heard = time.monotonic()
                     if line.startswith(b"data:"):
-                        event = only_dict(json.loads(line[5:]))
-                        yield Progress(
-                            str(event.get("message") or ""), bool(event.get("ready")), bool(event.get("failed"))
-                        )
-        except NoAnswer as error:
-            raise HubAway(f"the progress stream broke ({error})") from error
-        except ValueError as error:
-            raise HubAway(f"the progress stream broke ({type(error).__name__})") from error
+                        yield _progress(only_dict(json.loads(line[5:])))
+        except (NoAnswer, ValueError) as error:
+            why = error if isinstance(error, NoAnswer) else type(error).__name__
+            silent = time.monotonic() - heard
+            raise HubAway(f"the progress stream broke ({why})", silent_seconds=silent) from error
 
     async def delete_server(self, user: str, server_name: str) -> bool:
         """Stop a server. True when it is gone, False while it stops."""
@@ -206,6 +231,13 @@ class Hub:
             if not following:
                 return found
             offset, limit = int(following["offset"]), int(following["limit"])
+
+
+def _progress(event: dict[str, Any]) -> Progress:
+    message = str(event.get("message") or "")
+    if event.get("failed") and message in WORDLESS:
+        raise HubAway("the start ended, and it does not say why: its proxy is away, or it is being stopped")
+    return Progress(message, bool(event.get("ready")), bool(event.get("failed")), bool(event.get("is_sure")))
 
 
 def _listed(user: dict[str, Any]) -> list[Listed]:

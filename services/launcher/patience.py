@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
@@ -27,8 +28,11 @@ class Patience:
         self._settings, self._tell = settings, tell
         self._retries = settings.hub_retries_max
         self._seconds = settings.hub_patience_seconds
+        self._told = ""
         self.busy = ""
         """What the hub says that has too much to do for this start, while it says so."""
+        self.away: BinderyError | None = None
+        """What a start fails with whose time is up before it has gone on."""
 
     async def call(self, doing: str, call: Callable[[], Awaitable[T]]) -> T:
         """`await call()`, again while the hub is away; each new failure is told, with its cause.
@@ -36,7 +40,7 @@ class Patience:
         Raises `BinderyError("hub_unavailable")` when the budget is spent.
         """
         loop = asyncio.get_running_loop()
-        pause, told = self._settings.retry_pause_seconds, ""
+        pause = self._settings.retry_pause_seconds
         while True:
             self.busy, began = "", loop.time()
             try:
@@ -49,18 +53,36 @@ class Patience:
                     self.busy = str(error)
                 else:
                     wait = min(wait, self._settings.hub_patience_seconds)
-                    self._spend(doing, error, loop.time() - began + wait)
-                if told != (told := "busy" if error.is_busy else str(error)):
-                    log.warning("hub_away", doing=doing, error=str(error), is_busy=error.is_busy)
-                    await self._tell(f"JupyterHub could not {doing} yet ({error}); asking again.")
+                    silent = loop.time() - began if error.silent_seconds is None else error.silent_seconds
+                    self._spend(doing, error, silent + wait)
+                await self._tell_once(doing, error)
             await asyncio.sleep(wait)
             pause = min(PAUSE_MAX_SECONDS, pause * 2)
+
+    async def failed(self, doing: str, error: HubAway) -> None:
+        """The hub has failed the start although it answered; `doing` is what is done again.
+
+        Raises `BinderyError("hub_unavailable")` when the budget is spent.
+        """
+        self._spend(doing, error, 0.0)
+        await self._tell_once(doing, error)
+
+    def heard(self) -> None:
+        """The start goes on: the hub is there."""
+        self._told, self.away = "", None
+
+    async def _tell_once(self, doing: str, error: HubAway) -> None:
+        if self._told != (told := f"{doing}: {'' if error.is_busy else error}"):
+            self._told = told
+            log.warning("hub_away", doing=doing, error=str(error), is_busy=error.is_busy)
+            await self._tell(f"JupyterHub could not {doing} yet ({error}); asking again.")
 
     def _spend(self, doing: str, error: HubAway, seconds: float) -> None:
         self._retries -= 1
         self._seconds -= seconds
+        self.away = BinderyError("hub_unavailable", f"JupyterHub could not {doing}: {error}.")
         if self._retries < 0 or self._seconds < 0:
-            raise BinderyError("hub_unavailable", f"JupyterHub could not {doing}: {error}.") from error
+            raise self.away from error
 
 
 class Deadline:
@@ -76,8 +98,8 @@ class Deadline:
         async with asyncio.timeout(seconds) as self._timeout:
             yield
 
-    def extend(self, seconds: float) -> None:
-        """It made progress: it has `seconds` from now, if that is more than it has."""
-        until = min(asyncio.get_running_loop().time() + seconds, self._hard)
+    def extend(self, seconds: float, since: float) -> None:
+        """It made progress at the time `since`: it has `seconds` from then, if that is more than it has."""
+        until = min(asyncio.get_running_loop().time() + seconds - (time.time() - since), self._hard)
         if self._timeout and (when := self._timeout.when()) is not None and until > when:
             self._timeout.reschedule(until)

@@ -21,6 +21,11 @@ class LauncherSettings(ServiceSettings):
         False, description="Whether health includes the hub's proxy; the launcher must reach BINDERY_HUB_URL for that."
     )
     hub_timeout_seconds: float = Field(30.0, description="Read timeout of one call to the hub.")
+    hub_silence_seconds: float = Field(
+        25.0,
+        description="How long the hub may say nothing on a progress stream, where it says something every 8 s; then it "
+        "counts as away.",
+    )
     hub_connections: int = Field(200, description="Connections that are held open to the hub.")
 
     hub_concurrent_spawns: int = Field(

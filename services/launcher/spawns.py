@@ -21,6 +21,8 @@ PENDING = Gauge("bindery_hub_spawns_pending", "Starts that this launcher has und
 MOMENT_SECONDS = 1.0
 """A wait that is shorter is not worth a word."""
 
+Told = Callable[[], Awaitable[None]]
+
 JOINED = "launchers"
 """What a launcher that begins says on the launchers' channel."""
 
@@ -41,13 +43,13 @@ class Spawns:
         return bool(self._most) and self._pending >= max(1, self._most // self._launchers)
 
     @contextlib.asynccontextmanager
-    async def under_way(self, *, is_already: bool, on_wait: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    async def under_way(self, *, is_already: bool, on_wait: Told, on_long_wait: Told) -> AsyncIterator[None]:
         """For the length of one start: waits until it may begin, unless the hub may have begun with it already.
 
-        `on_wait` is called when that takes longer than a moment.
+        `on_wait` is called first where it has to wait, and `on_long_wait` when that takes longer than a moment.
         """
         if not is_already and (self._is_full or self._waiting):
-            await self._turn(on_wait)
+            await self._turn(on_wait, on_long_wait)
         self._move(+1)
         try:
             yield
@@ -55,12 +57,13 @@ class Spawns:
             self._move(-1)
             self._let_in()
 
-    async def _turn(self, on_wait: Callable[[], Awaitable[None]]) -> None:
+    async def _turn(self, on_wait: Told, on_long_wait: Told) -> None:
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
+            await on_wait()
             if not (await asyncio.wait({turn}, timeout=MOMENT_SECONDS))[0]:
-                await on_wait()
+                await on_long_wait()
             await turn
         except BaseException:
             if turn.done() and not turn.cancelled():  # it was let in at the same moment

@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client import Counter, Histogram
@@ -15,12 +15,12 @@ from services.common.models import Event, Phase, Queue, ResolvedRepo, Server, Se
 from services.common.records import Claimed, Fenced, RecordLost
 from services.common.redis import patiently
 from services.common.stage import Stage
-from services.launcher.causes import Means, Signs
-from services.launcher.hub import Hub, HubAway, Progress
+from services.launcher.hub import Hub, HubAway
 from services.launcher.patience import PAUSE_MAX_SECONDS, Deadline, Patience
+from services.launcher.relay import HUB_FIRST_SECONDS, Ended, Relay
 from services.launcher.seats import SEATED, UNKNOWN, Place, Seats, refuse
 from services.launcher.settings import LauncherSettings
-from services.launcher.spawns import MOMENT_SECONDS, Spawns
+from services.launcher.spawns import Spawns
 
 log = get_logger(__name__)
 
@@ -30,12 +30,8 @@ SECONDS = Histogram(
     buckets=(0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600),
 )  # fmt: skip
 
-QUIET_SECONDS = 0.25
-"""Progress is flushed when the hub has been quiet for this long, so that a quick start is one write."""
 ADOPTED_SECONDS = 10.0
 """How long one that is adopted after its deadline has, at least: it may have become ready meanwhile."""
-HUB_FIRST_SECONDS = 10.0
-"""How much longer than the spawner's deadline ours is: the spawner can say why."""
 
 
 @dataclass
@@ -58,12 +54,11 @@ class Start:
     begun: float = 0.0
     """When it had its seat and its turn at the hub; 0 where that is not known."""
     is_adopted: bool = False
-    pending: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.announced = self.server.token
-        self.patience = Patience(self.settings, self._tell)
-        self.signs = Signs()
+        self.relay = Relay(self.settings, self.hub, self.claimed, lambda: self.server)
+        self.patience = Patience(self.settings, self.relay.tell)
         self.asked_for_user = self.asked_for_server = self.is_adopted
         """What there may be on the hub; of one that is adopted nobody knows."""
 
@@ -94,23 +89,27 @@ class Start:
 
     async def _start(self) -> None:
         has_waited = await self._seat()
-        asked = time.time()
         async with contextlib.AsyncExitStack() as turn:
             try:
                 async with asyncio.timeout(self.settings.seat_wait_seconds):
-                    # An adopted one that had its seat may be on the hub already, and is counted there.
+                    # An adopted one that waited for nothing may be on the hub already, and is counted there.
                     is_already = self.is_adopted and not has_waited
-                    await turn.enter_async_context(
-                        self.spawns.under_way(is_already=is_already, on_wait=self._tell_of_turn)
+                    under_way = self.spawns.under_way(
+                        is_already=is_already, on_wait=self._wait_for_turn, on_long_wait=self._tell_of_turn
                     )
+                    await turn.enter_async_context(under_way)
             except TimeoutError as error:
                 raise BinderyError("hub_busy", "JupyterHub had as many starts under way as it may.") from error
-            has_waited = has_waited or time.time() - asked > MOMENT_SECONDS
-            await self._see_up(has_waited=has_waited)
+            await self._see_up(has_waited=has_waited or self.server.queue is not None)
         await self._ready()
 
+    async def _wait_for_turn(self) -> None:
+        """Who adopts this start now is to know that the hub has not been asked yet."""
+        self.server = self.server.updated(queue=Queue(reason="JupyterHub has as many starts under way as it may."))
+        await self.claimed.write(body=self.server)
+
     async def _tell_of_turn(self) -> None:
-        await self._tell("JupyterHub has as many starts under way as it may; this one waits for its turn.")
+        await self.relay.tell("JupyterHub has as many starts under way as it may; this one waits for its turn.")
 
     # 1: a seat
 
@@ -163,6 +162,8 @@ class Start:
             self.server = self.server.updated(state=ServerState.STARTING, queue=None)
         if has_waited:
             await self.claimed.write(body=self.server, fields={"begun": self.begun})
+        if self.is_adopted:
+            await self.relay.recall()
         seconds, gone = self.settings.server_start_timeout_seconds, time.time() - self.begun
         deadline = Deadline(hard_seconds=self.settings.server_start_max_seconds - gone)
         try:
@@ -172,7 +173,9 @@ class Start:
             took = f"{time.time() - self.begun:.0f} s"
             if self.patience.busy:
                 raise BinderyError("hub_busy", f"JupyterHub was busy for {took}: {self.patience.busy}.") from error
-            raise self.signs.timed_out(f"The server did not answer within {took}.") from error
+            if self.patience.away:
+                raise self.patience.away from error
+            raise self.relay.signs.timed_out(f"The server did not answer within {took}.") from error
 
     async def _until_ready(self, deadline: Deadline) -> None:
         user, name, call = self.server.user, self.server.server_name, self.patience.call
@@ -187,60 +190,19 @@ class Start:
             if has_user := found is not None:
                 # One that was started before, by a record that is lost, has the token that it was started with.
                 self.server = self.server.updated(token=found.options.get("token") or self.server.token)
-                if found.ready or await call("follow the start", lambda: self._follow(deadline)):
+                ended = await call("follow the start", lambda: self.relay.follow(deadline, self.patience))
+                if ended is Ended.READY:
                     return
-                # The stream ended without a word: the hub was restarted, perhaps. Ask it where things stand.
+                # The stream ended without a word, or is not sure: the hub was restarted, or is just being stopped.
                 listed = await call("read the server", lambda: self.hub.server(user, name))
-                if listed and listed.ready:
+                if ended is Ended.UNSURE and listed and listed.ready:
                     return
                 has_user = listed is not None
+                if not listed or not (listed.ready or listed.pending == "spawn"):
+                    self.relay.begin_anew()
+                    await self.patience.failed("start the server", HubAway("it knows nothing of this start any more"))
             await asyncio.sleep(pause)
             pause = min(PAUSE_MAX_SECONDS, pause * 2)
-
-    async def _follow(self, deadline: Deadline) -> bool:
-        """Relay the hub's progress. True when the server is ready. Raises `BinderyError` when its start failed."""
-        async with contextlib.aclosing(self.hub.progress(self.server.user, self.server.server_name)) as stream:
-            upcoming: asyncio.Task[Progress] | None = None
-            try:
-                while True:
-                    upcoming = upcoming or asyncio.ensure_future(_next(stream))
-                    done, _ = await asyncio.wait({upcoming}, timeout=QUIET_SECONDS if self.pending else None)
-                    if not done:
-                        await self._flush()
-                        continue
-                    progress, upcoming = upcoming.result(), None
-                    if progress.failed:
-                        raise self.signs.failure(progress.message)
-                    if progress.message:
-                        self.pending.append(Event(phase=Phase.LAUNCHING, message=f"{progress.message.rstrip()}\n"))
-                    if progress.ready:
-                        return True
-                    self._heed(progress.message, deadline)
-            except StopAsyncIteration:
-                return False
-            finally:
-                if upcoming:
-                    upcoming.cancel()
-                    await asyncio.gather(upcoming, return_exceptions=True)
-
-    def _heed(self, message: str, deadline: Deadline) -> None:
-        """What the progress says gives the start more time, or ends it by a `BinderyError`."""
-        sign = self.signs.read(message)
-        if sign and sign.means is Means.MOVES:
-            deadline.extend(self.settings.server_start_timeout_seconds)
-        elif sign and sign.means is Means.PULLS and not self.signs.cause:
-            deadline.extend(self.settings.image_pull_timeout_seconds)
-
-    # What its followers read
-
-    async def _tell(self, sentence: str) -> None:
-        self.pending.append(Event(phase=Phase.LAUNCHING, message=f"{sentence}\n"))
-        await self._flush()
-
-    async def _flush(self) -> None:
-        events, self.pending = self.pending, []
-        if events:
-            await self.claimed.write(*events, body=self.server)
 
     async def _ready(self) -> None:
         now = time.time()
@@ -250,13 +212,12 @@ class Start:
             expires=now + self.settings.max_age_seconds if self.settings.max_age_seconds else None,
             queue=None,
         )
-        if not self.pending:
-            self.pending = [Event(phase=Phase.LAUNCHING, message=f"Server ready at {self.server.url}\n")]
+        events = self.relay.pending or [Event(phase=Phase.LAUNCHING, message=f"Server ready at {self.server.url}\n")]
         # What who asked for the server does not know yet; with `changed`, only the record has it.
         is_changed = self.is_adopted or self.server.token != self.announced
         news = {"expires": self.server.expires} | ({"changed": True} if is_changed else {})
-        self.pending[-1] = self.pending[-1].updated(terminal=True, state=ServerState.READY, **news)
-        await self.claimed.write(*self.pending, body=self.server, release=True)
+        events[-1] = events[-1].updated(terminal=True, state=ServerState.READY, **news)
+        await self.claimed.write(*events, body=self.server, release=True)
         STARTS.labels("ready").inc()
         SECONDS.labels("ready").observe(now - self.begun)
 
@@ -273,17 +234,13 @@ class Start:
         STARTS.labels(error.code).inc()
         log.warning("start_failed", server_id=self.server.server_id, code=error.code, detail=error.detail)
         with contextlib.suppress(Fenced, RecordLost):
-            await self.claimed.write(*self.pending, event, body=self.server, final=True)
+            await self.claimed.write(*self.relay.pending, event, body=self.server, final=True)
             is_removed = not self.asked_for_user or await remove_from_hub(
                 self.hub, self.server, seconds=self.settings.cleanup_timeout_seconds
             )
             # What may still run there keeps its seat, until the reaper finds it gone.
             if is_removed or not self.asked_for_server:
                 await self.seats.give_back(self.server.server_id)
-
-
-async def _next(stream: AsyncGenerator[Progress, None]) -> Progress:
-    return await stream.__anext__()
 
 
 async def remove_from_hub(hub: Hub, server: Server, *, seconds: float) -> bool:

@@ -1,6 +1,7 @@
 """A real hub that goes away, comes back, is emptied around, or is shared: launches end as they should."""
 
 import asyncio
+import signal
 import time
 from pathlib import Path
 
@@ -11,18 +12,53 @@ from tests.support.hubs import BriefHub, clicks, running_brief_hub, running_laun
 from tests.support.valkey import Valkey
 
 
+@pytest.mark.parametrize("has_mixin", [True, False])
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_hub_that_is_restarted_in_mid_launch_ends_in_a_server_that_is_ready(
-    valkey: Valkey, redis: object, tmp_path: Path
+    valkey: Valkey, redis: object, tmp_path: Path, by: signal.Signals, has_mixin: bool
 ) -> None:
-    with running_brief_hub(tmp_path / "hub") as hub, running_launcher(tmp_path, valkey, hub) as launcher:
+    with (
+        running_brief_hub(tmp_path / "hub", has_mixin=has_mixin) as hub,
+        running_launcher(tmp_path, valkey, hub) as launcher,
+    ):
         async with clicks(valkey, launcher) as here, asyncio.TaskGroup() as group:
-            launching = group.create_task(here.launch("restarted", kind="lasting"))
-            await here.eventually(lambda: any(server for server in hub.users().values()), "the server is starting")
-            hub.kill()
+            launching = group.create_task(here.launch("restarted", kind="slow"))
+            await here.eventually(hub.has_followed_start, "the server is starting")
+            hub.kill(by)
             await asyncio.to_thread(hub.start)
             server = await launching
             assert server.state is ServerState.READY
             assert list(hub.users()) == [server.user]
+            assert hub.users()[server.user][""]["ready"]
+
+
+async def test_a_hub_that_stands_still_in_mid_launch_is_noticed(valkey: Valkey, redis: object, tmp_path: Path) -> None:
+    with (
+        running_brief_hub(tmp_path / "hub") as hub,
+        running_launcher(
+            tmp_path, valkey, hub, hub_silence_seconds=2, hub_timeout_seconds=1, hub_patience_seconds=6
+        ) as launcher,
+    ):
+        async with clicks(valkey, launcher) as here, asyncio.TaskGroup() as group:
+            launching = group.create_task(here.launch("hangs", kind="slow"))
+            await here.eventually(hub.has_followed_start, "the server is starting")
+            with hub.stopped():
+                server = await launching
+            assert server.error
+            assert server.error.code == "hub_unavailable"
+
+
+async def test_a_proxy_that_takes_no_server_is_the_hubs_and_is_waited_for(
+    valkey: Valkey, redis: object, tmp_path: Path
+) -> None:
+    with running_brief_hub(tmp_path / "hub") as hub, running_launcher(tmp_path, valkey, hub) as launcher:
+        async with clicks(valkey, launcher) as here, asyncio.TaskGroup() as group:
+            (hub.folder / "proxy-away").touch()
+            launching = group.create_task(here.launch("unrouted", kind="lasting"))
+            await here.eventually(lambda: "Failed to add" in hub.log.read_text(), "the proxy did not take it")
+            (hub.folder / "proxy-away").unlink()
+            server = await launching
+            assert server.state is ServerState.READY
             assert hub.users()[server.user][""]["ready"]
 
 

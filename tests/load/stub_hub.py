@@ -71,6 +71,7 @@ class StubHub:
             ready = {
                 "progress": 100,
                 "ready": True,
+                "is_sure": True,  # as a hub with our mixin says
                 "message": f"Server ready at /user/{name}/",
                 "url": f"/user/{name}/",
             }

@@ -1,13 +1,16 @@
 """A spawner whose servers cost no process, and a proxy that routes nowhere: for a real hub under many launches.
 
 Runs inside the hub, so it imports nothing but that. The image says what becomes of a server: `brief:a` is up after a
-second and ends two seconds after that, `lasting:a` stays, `failing:a` fails with the words that its log would have.
+second and ends two seconds after that, `lasting:a` stays, `slow:a` is up after five, `failing:a` fails with the words
+that its log would have.
 """
 
 import asyncio
 import json
 import os
 import time
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 from jupyterhub.proxy import Proxy
@@ -15,8 +18,10 @@ from jupyterhub.spawner import Spawner
 from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
 
-UP_AFTER_SECONDS = 1.0
-ENDS_AFTER_SECONDS = {"brief": 2.0, "lasting": 1e9}
+UP_AFTER_SECONDS = {"slow": 5.0}
+ENDS_AFTER_SECONDS = {"brief": 2.0, "lasting": 1e9, "slow": 1e9}
+PROXY_AWAY = Path("proxy-away")
+"""While there is such a file in the hub's folder, the proxy takes no routes."""
 PORT = int(os.environ.get("BRIEF_SERVERS_PORT", "0"))
 """Where all servers answer, in the hub's own process."""
 
@@ -33,7 +38,7 @@ class BriefSpawner(Spawner):  # type: ignore[misc]  # JupyterHub is read as unty
 
     running: ClassVar[set[str]] = set()
     starting: ClassVar[set[str]] = set()
-    peaks: ClassVar[dict[str, int]] = {"running": 0, "starting": 0, "starts": 0}
+    peaks: ClassVar[dict[str, int]] = {"running": 0, "starting": 0, "starts": 0, "followed": 0}
     answering: ClassVar[HTTPServer | None] = None
 
     ends = 0.0
@@ -60,7 +65,7 @@ class BriefSpawner(Spawner):  # type: ignore[misc]  # JupyterHub is read as unty
         self.starting.add(self._log_name)
         self._count()
         try:
-            await asyncio.sleep(UP_AFTER_SECONDS)
+            await asyncio.sleep(UP_AFTER_SECONDS.get(kind, 1.0))
         finally:
             self.starting.discard(self._log_name)
         if kind == "failing":
@@ -68,6 +73,12 @@ class BriefSpawner(Spawner):  # type: ignore[misc]  # JupyterHub is read as unty
             raise RuntimeError("Back-off restarting failed container notebook in pod x: OOMKilled")
         self.ends = time.time() + ENDS_AFTER_SECONDS[kind]
         return f"http://127.0.0.1:{PORT}"
+
+    async def progress(self) -> AsyncIterator[dict[str, Any]]:
+        """Tells of the start for as long as it takes, as KubeSpawner and ours do."""
+        self.peaks["followed"] += 1
+        yield {"progress": 10, "message": "Starting"}
+        await asyncio.Event().wait()
 
     async def stop(self, now: bool = False) -> None:
         self._end()
@@ -105,6 +116,8 @@ class NoProxy(Proxy):  # type: ignore[misc]
         self.routes: dict[str, dict[str, Any]] = {}
 
     async def add_route(self, routespec: str, target: str, data: dict[str, Any]) -> None:
+        if PROXY_AWAY.exists():
+            raise ConnectionRefusedError("the proxy is away")
         self.routes[routespec] = {"routespec": routespec, "target": target, "data": data}
 
     async def delete_route(self, routespec: str) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -33,7 +34,7 @@ TOKEN = secrets.token_hex(16)
 class BriefHub:
     """JupyterHub as a process; it may be killed and started again on its data."""
 
-    def __init__(self, folder: Path, *, spawn_limit: int = 100) -> None:
+    def __init__(self, folder: Path, *, spawn_limit: int = 100, has_mixin: bool = True) -> None:
         self.folder, self.token = folder, secrets.token_hex(16)
         folder.mkdir(parents=True)
         self.port, self.servers_port = free_port(), free_port()
@@ -45,6 +46,7 @@ class BriefHub:
             "BRIEF_SERVERS_PORT": str(self.servers_port),
             "BRIEF_SPAWN_LIMIT": str(spawn_limit),
             "BRIEF_TOKEN": self.token,
+            "BRIEF_MIXIN": "1" if has_mixin else "",
         }
         self.log = folder / "hub.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -66,10 +68,20 @@ class BriefHub:
             return httpx.get(self.api, trust_env=False).status_code == 200
         return False
 
-    def kill(self) -> None:
+    def kill(self, by: signal.Signals = signal.SIGKILL) -> None:
         assert self.process is not None
-        self.process.kill()
+        self.process.send_signal(by)
         self.process.wait()
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Stands still for as long as the block, with all its connections open."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def users(self) -> dict[str, dict[str, Any]]:
         """Every user, with the models of their servers."""
@@ -78,12 +90,19 @@ class BriefHub:
         reply.raise_for_status()
         return {user["name"]: user["servers"] for user in reply.json()}
 
+    def has_followed_start(self) -> bool:
+        """Whether somebody has followed a start of a server, which is the first one."""
+        return self.peaks()["followed"] > 0
+
     def peaks(self) -> dict[str, int]:
-        """How many servers there have been at once; none before the first, with which they begin to answer."""
+        """How many servers there have been at once, how many starts, and how many of their progresses were followed.
+
+        None before the first, with which they begin to answer.
+        """
         try:
             found: dict[str, int] = httpx.get(f"http://127.0.0.1:{self.servers_port}/peaks", trust_env=False).json()
         except httpx.ConnectError:
-            return {"running": 0, "starting": 0, "starts": 0}
+            return {"running": 0, "starting": 0, "starts": 0, "followed": 0}
         return found
 
 

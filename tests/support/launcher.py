@@ -27,7 +27,10 @@ REPO = ResolvedRepo(
 
 @dataclass
 class FakeHub(StubHub):
-    """A hub whose next answers to a call may be given, by how the call ends: `("POST", "/servers/")`."""
+    """A hub whose next answers to a call may be given, by how the call ends: `("POST", "/servers/")`.
+
+    Of several that fit, the one that was given first decides.
+    """
 
     users: dict[str, dict[str, Any]] = field(default_factory=dict)
     scripted: dict[tuple[str, str], deque[Answer]] = field(default_factory=dict)
@@ -44,18 +47,36 @@ class FakeHub(StubHub):
         for (asked, ends), answers in self.scripted.items():
             if asked == method and path.endswith(ends):
                 answer = answers.popleft() if len(answers) > 1 else answers[0]
-                if answer[0]:  # 0: as always
+                if answer[0]:
                     return answer
+                break  # as always
         return super().handle(method, target, head, body)
 
 
 AS_ALWAYS: Answer = (0, "", b"", {})
+NOTHING: Answer = (-1, "", b"", {})
+"""No answer at all; the connection stays open."""
+
+
+def begins(body: bytes) -> Answer:
+    """An event stream that begins so, and then says nothing more; the connection stays open."""
+    return -2, "text/event-stream", body, {}
+
+
+class _Protocol(StubProtocol):
+    """A connection on which the hub may fall silent."""
+
+    def _answer(self, answer: Answer) -> None:
+        if answer[0] == -2:
+            self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n\r\n%b" % (answer[1].encode(), answer[2]))
+        elif answer[0] != -1:
+            super()._answer(answer)
 
 
 @contextlib.asynccontextmanager
 async def running_hub() -> AsyncIterator[FakeHub]:
     hub = FakeHub()
-    server = await asyncio.get_running_loop().create_server(lambda: StubProtocol(hub.handle), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(lambda: _Protocol(hub.handle), "127.0.0.1", 0)
     hub.port = server.sockets[0].getsockname()[1]
     try:
         yield hub

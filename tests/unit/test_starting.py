@@ -66,6 +66,15 @@ async def test_a_hub_that_is_busy_is_waited_for_longer_than_one_that_is_away(
         assert _posts(hub) == 9
 
 
+async def test_a_hub_that_is_busy_is_asked_again_when_it_says(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+    busy = _says(429, "Too many users trying to log in right now.", **{"Retry-After": "1"})
+    hub.answer("POST", "/servers/", busy, AS_ALWAYS)
+    async with open_launcher(valkey, hub, hub_busy_pause_max_seconds=30) as launcher:
+        began = time.monotonic()
+        assert (await launcher.ended(await launcher.ask())).state is ServerState.READY
+        assert time.monotonic() - began >= 0.7  # less a part by chance, so that not all come back at once
+
+
 async def test_a_hub_that_stays_busy_ends_the_start_at_its_deadline(
     valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,7 +93,7 @@ async def test_a_hub_that_forgets_each_start_is_not_asked_without_a_pause(
     hub.answer("POST", "/servers/", (202, JSON, b"", {}))
     hub.answer("GET", "/progress", _says(400, "not starting"))
     async with open_launcher(valkey, hub, server_start_timeout_seconds=0.9, retry_pause_seconds=0.1) as launcher:
-        assert await _code(launcher, await launcher.ask()) == "server_start_timeout"
+        assert await _code(launcher, await launcher.ask()) == "hub_unavailable"
         assert _posts(hub) == 4  # at 0, 0.1, 0.3 and 0.7 s
 
 
@@ -147,6 +156,7 @@ async def test_a_pull_that_goes_on_has_time_of_its_own(
     monkeypatch.setattr(starting, "HUB_FIRST_SECONDS", 0.0)
     monkeypatch.setattr(starting, "ADOPTED_SECONDS", 0.0)
     hub.answer("POST", "/servers/", (202, JSON, b"", {}))
+    starting_still = {"name": "x", "servers": {"": {"ready": False, "pending": "spawn"}}}
     pulling, nothing = _told({"message": 'x [Normal] Pulling image "a:1"'}), _told()
     brief = {"server_start_timeout_seconds": 0.3, "retry_pause_seconds": 0.2}
     for first, most, code in (
@@ -155,6 +165,7 @@ async def test_a_pull_that_goes_on_has_time_of_its_own(
         (pulling, 0.4, "image_pull_timeout"),
     ):
         hub.answer("GET", "/progress", first, nothing, nothing, AS_ALWAYS)  # ready after 1.4 s
+        hub.answer("GET", "", (200, JSON, json.dumps(starting_still).encode(), {}))
         async with open_launcher(valkey, hub, server_start_max_seconds=most, **brief) as launcher:
             ended = await launcher.ended(await launcher.ask(f"{code} within {most}"))
             assert (ended.error.code if ended.error else None) == code
