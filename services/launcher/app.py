@@ -11,6 +11,7 @@ from services.common.stage import membership, open_stage, running
 from services.common.web import create_service
 from services.launcher.hub import Hub
 from services.launcher.reaper import Reaper
+from services.launcher.recount import Recount
 from services.launcher.routes import router
 from services.launcher.seats import Seats
 from services.launcher.servers import Servers
@@ -37,7 +38,10 @@ def create_app(settings: LauncherSettings) -> FastAPI:
                     servers.member = member
                     await stage.bus.listen(stage.keys.wake("launcher"), servers.heard)
                     app.state.servers = servers
-                    async with running(servers.cancels.watch(), seats.run(), servers.spawns.run(), reaper.run(member)):
+                    recount = Recount(stage, settings, hub, seats)
+                    async with running(
+                        servers.cancels.watch(), seats.run(), servers.spawns.run(), recount.run(), reaper.run(member)
+                    ):  # fmt: skip
                         yield
             finally:
                 await hub.aclose()

@@ -1,9 +1,11 @@
-"""What users on the hub are called: as BinderHub calls them, with a suffix that only we can make."""
+"""What users on the hub are called, as BinderHub calls them, with a suffix that only we can make; and repositories."""
 
 import base64
 import hashlib
 import hmac
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
+
+from services.common.models import ResolvedRepo
 
 
 def repo_part(repo_url: str) -> str:
@@ -24,3 +26,17 @@ def suffix(secret: str, launch_ref: str, attempt: int = 0) -> str:
 def user_name(secret: str, repo_url: str, launch_ref: str, attempt: int = 0) -> str:
     """The temporary user of one start: 40 characters at most."""
     return f"{repo_part(repo_url)}-{suffix(secret, launch_ref, attempt)}"
+
+
+def repo_key(repo: ResolvedRepo) -> str:
+    """What a repository is counted as: the same for each spelling of its URL that leads to it."""
+    return normal_url(repo.repo_url, ignores_case=repo.ignores_case)
+
+
+def normal_url(url: str, *, ignores_case: bool = False) -> str:
+    """A repository's URL without what makes no difference: case of scheme and host, `.git`, a slash at the end."""
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/").removesuffix(".git").rstrip("/")
+    host = parts.netloc.rpartition("@")
+    netloc = f"{host[0]}{host[1]}{host[2].lower()}"
+    return urlunsplit((parts.scheme.lower(), netloc, path.lower() if ignores_case else path, parts.query, ""))

@@ -42,20 +42,23 @@ class Patience:
         loop = asyncio.get_running_loop()
         pause = self._settings.retry_pause_seconds
         while True:
-            self.busy, began = "", loop.time()
+            began = loop.time()
             try:
-                return await call()
+                found = await call()
             except HubAway as error:
+                self.busy = str(error) if error.is_busy else ""
                 wait = error.retry_after_seconds or pause * random.uniform(0.7, 1.3)  # noqa: S311
                 if error.is_busy:
                     most = self._settings.hub_busy_pause_max_seconds
                     wait = min(wait, most) * random.uniform(0.7, 1.0)  # noqa: S311
-                    self.busy = str(error)
                 else:
                     wait = min(wait, self._settings.hub_patience_seconds)
                     silent = loop.time() - began if error.silent_seconds is None else error.silent_seconds
                     self._spend(doing, error, silent + wait)
                 await self._tell_once(doing, error)
+            else:
+                self.busy = ""
+                return found
             await asyncio.sleep(wait)
             pause = min(PAUSE_MAX_SECONDS, pause * 2)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from prometheus_client import Counter, Gauge
 
 from services.common.errors import BinderyError
-from services.common.leases import Member
+from services.common.leases import Member as Process
 from services.common.logging import get_logger
 from services.common.loops import pause
 from services.common.models import Event, Phase, Server, ServerState
@@ -20,7 +20,8 @@ from services.common.records import Fenced, RecordLost, Stored
 from services.common.redis import AWAY
 from services.common.stage import Stage
 from services.launcher.hub import Hub, HubAway, Listed
-from services.launcher.seats import Seats
+from services.launcher.recount import counted, is_ours
+from services.launcher.seats import Member, Seats
 from services.launcher.servers import Servers, topic_of
 from services.launcher.settings import LauncherSettings
 from services.launcher.starting import remove_from_hub
@@ -48,7 +49,7 @@ class Reaper:
         self._hub, self._seats, self._servers = hub, seats, servers
         self._unknown = 0
 
-    async def run(self, member: Member) -> None:
+    async def run(self, member: Process) -> None:
         """Compare each `reap_interval_seconds`, while this process sweeps, until cancelled.
 
         Apart from the sweep itself: a hub that is slow must not keep the dead from being found.
@@ -95,7 +96,7 @@ class Reaper:
         records = await self._records(found)
         members = await self._seats.members()
         removed: list[tuple[Listed, Server]] = []
-        missing = {member for member, reserved_at in members.items() if reserved_at < began} - found.keys()
+        missing = {name for name, member in members.items() if member.reserved_at < began} - found.keys()
         unknown = 0
         for server_id, item in found.items():
             server = records.get(server_id)
@@ -108,7 +109,7 @@ class Reaper:
                     missing.add(server_id)
                 continue
             if server_id not in members:  # its reservation went with Redis, or it outlived its end by its record
-                await self._count(server_id, item)
+                await self._seats.count(counted(item, self._hub.hub_id))
             if server is None:
                 unknown += 1
             elif server.state is ServerState.FAILED:
@@ -120,24 +121,20 @@ class Reaper:
         if armed:
             await self._remove_all(removed)
         for server_id in missing:
-            await self._missing(server_id, began, members.get(server_id, 0.0), armed=armed)
+            await self._missing(server_id, began, members.get(server_id), armed=armed)
 
     def _id_of(self, item: Listed) -> str:
         return Server.identity(self._hub.hub_id, item.user, item.server_name or "")
 
     def _may_be_ours(self, item: Listed) -> bool:
         if item.server_name is not None:
-            return bool(item.options.get("bindery_installation") == self._settings.installation_id)
+            return is_ours(item, self._settings.installation_id)
         # A user without a server says nothing of who made it; its name does, to who knows the launch.
         return MAYBE_OURS.fullmatch(item.user) is not None
 
     def _has_our_name(self, server: Server) -> bool:
         names = (self._servers.user_for(server.repo_url, server.launch_ref, attempt) for attempt in range(4))
         return server.user in names
-
-    async def _count(self, server_id: str, item: Listed) -> None:
-        repo_url, name = item.options.get("repo_url"), item.options.get("bindery_resource_class")
-        await self._seats.count(server_id, str(repo_url or ""), str(name or ""))
 
     async def _records(self, server_ids: Iterable[str]) -> dict[str, Server]:
         ids, found = list(server_ids), {}
@@ -164,11 +161,14 @@ class Reaper:
 
         await asyncio.gather(*(remove(item, server) for item, server in removed))
 
-    async def _missing(self, server_id: str, began: float, reserved_at: float, *, armed: bool) -> None:
+    async def _missing(self, server_id: str, began: float, member: Member | None, *, armed: bool) -> None:
         """A seat whose server is not in the listing: free it, unless its start is under way, or it is there by name."""
         server = (await self._records([server_id])).get(server_id)
         if server is None:
-            if reserved_at < began - self._settings.lease_seconds:  # else its owner is about to write it anew
+            # Its owner may be about to write it anew; and it may run all the same, where it has a name.
+            is_old = member is None or member.reserved_at < began - self._settings.lease_seconds
+            is_there = member is not None and member.user and await self._hub.server(member.user, "")
+            if is_old and not is_there:
                 await self._seats.give_back(server_id)
             return
         if not server.state.is_final and (

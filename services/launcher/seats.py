@@ -6,6 +6,7 @@ The order of the queue, and everything that is done to it, is one script: `scrip
 import asyncio
 import contextlib
 import json
+import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from services.common.loops import pause
 from services.common.models import Queue, ResolvedRepo, Server
 from services.common.redis import AWAY, Scripts
 from services.common.stage import Stage
+from services.launcher.names import repo_key
 from services.launcher.settings import LauncherSettings
 
 log = get_logger(__name__)
@@ -33,20 +35,41 @@ NEVER = -2
 FULL = -3
 """What the script answers besides places, which begin at 1."""
 
+COUNTED_AT_ONCE = 200
+"""Servers that are counted by one call of the script."""
+
+
+TAKEN_ALL = "All seats are taken."
+KEPT_OUT = "This repository has as many servers as it may."
+UNCOUNTED = "It is not known yet how many servers run."
+
 
 class Place(NamedTuple):
-    """Where a launch stands: its place, or one of the above; and whether its repository's own quota keeps it out."""
+    """Where a launch stands: its place, or one of the above; and why it has no seat, where it has none."""
 
     number: int
-    is_kept_out: bool = False
+    reason: str = ""
 
     @property
     def queue(self) -> Queue | None:
         """What its followers are told; None where it has a seat, or can't have one."""
-        if self.number <= 0:
-            return None
-        reason = "This repository has as many servers as it may." if self.is_kept_out else "All seats are taken."
-        return Queue(reason=reason, position=self.number)
+        return Queue(reason=self.reason, position=self.number) if self.number > 0 else None
+
+
+class Counted(NamedTuple):
+    """A server that the hub lists as ours; what it counts for."""
+
+    server_id: str
+    repo: str = ""
+    resource_class: str = ""
+    user: str = ""
+
+
+class Member(NamedTuple):
+    """A server that holds a seat: since when, and by what name the hub would know it, where that is known."""
+
+    reserved_at: float
+    user: str
 
 
 @dataclass
@@ -75,10 +98,17 @@ class Seats:
     def __init__(self, stage: Stage, settings: LauncherSettings) -> None:
         self._stage, self._settings, self._classes = stage, settings, settings.classes
         self.scripts = Scripts(stage.redis, "services.launcher.scripts")
-        self._keys = [stage.keys("{seats}:" + name) for name in ("members", "waiting", "asked", "held")]
+        self._keys = [stage.keys("{seats}:" + name) for name in ("members", "waiting", "asked", "held", "counted")]
         self._common = [settings.seats_total, settings.seats_waiting_max, stage.keys.wake("launcher")]
         self._watched: dict[str, Watched] = {}
+        self._under_way: dict[str, str] = {}
+        self._adds = False
         self._news = asyncio.Event()
+        self.uncounted = asyncio.Event()
+        """Set when Redis has perhaps lost which seats are taken, as it has for a launcher that begins."""
+        self.uncounted.set()
+        self.trouble = ""
+        """Why the servers that run could not be counted, while that is so."""
 
     def _call(self, action: str, *args: Any) -> tuple[Scripts, str, list[str], list[Any]]:
         return self.scripts, "seats", self._keys, [action, *self._common, *args]
@@ -87,20 +117,28 @@ class Seats:
         _, name, keys, every = self._call(action, *args)
         return await self.scripts.run(name, keys, every)
 
-    def _member(self, repo: ResolvedRepo) -> str:
+    def _member(self, repo: ResolvedRepo, user: str = "") -> str:
         quota = self._settings.seats_per_repo if repo.quota is None else repo.quota
-        return _member(repo.repo_url, quota, self._classes.cost(self._classes.name_for(repo)))
+        return _member(repo_key(repo), quota, self._classes.cost(self._classes.name_for(repo)), user)
 
     # For a start
 
     def reservation(self, server: Server, repo: ResolvedRepo) -> tuple[Scripts, str, list[str], list[Any]]:
         """The script call that takes a seat or a place, to be run together with others. It answers as `take`."""
-        return self._call("take", server.server_id, int(server.created_at * 1000), self._member(repo))
+        return self._call("take", server.server_id, int(server.created_at * 1000), self._member(repo, server.user))
+
+    def taken(self, answer: list[int]) -> Place:
+        """What the answer to a reservation means."""
+        number, why = int(answer[0]), int(answer[1])
+        if why == 2:
+            self.uncounted.set()
+        reason = (TAKEN_ALL, KEPT_OUT, f"{UNCOUNTED} {self.trouble}".strip())[why]
+        return Place(number, reason if number > 0 else "")
 
     @staticmethod
-    def taken(answer: list[int]) -> Place:
-        """What the answer to a reservation means."""
-        return Place(int(answer[0]), bool(answer[1]))
+    def had_before(answer: list[int]) -> bool:
+        """Whether the server had its seat, or its place, before it was reserved."""
+        return bool(answer[2])
 
     async def take(self, server: Server, repo: ResolvedRepo) -> Place:
         """Take a seat, or a place in the queue; NEVER or FULL where the server gets neither."""
@@ -116,6 +154,15 @@ class Seats:
         if server_ids:
             await self._run("free", *server_ids)
 
+    @contextlib.contextmanager
+    def under_way(self, server: Server, repo: ResolvedRepo) -> Iterator[None]:
+        """For as long as the block, this start is counted also where Redis has lost that it has its seat."""
+        self._under_way[server.server_id] = self._member(repo, server.user)
+        try:
+            yield
+        finally:
+            self._under_way.pop(server.server_id, None)
+
     # For who waits
 
     @contextlib.contextmanager
@@ -129,8 +176,9 @@ class Seats:
             if self._watched.get(server_id) is watched:
                 del self._watched[server_id]
 
-    def heard(self) -> None:
-        """A seat has become free, or the queue has moved."""
+    def heard(self, *, is_recount: bool = False) -> None:
+        """A seat has become free, or the queue has moved; or another launcher counts what runs."""
+        self._adds = self._adds or is_recount
         self._news.set()
 
     async def run(self) -> None:
@@ -141,8 +189,11 @@ class Seats:
                     await self._news.wait()
             self._news.clear()
             try:
-                if self._watched:
-                    with counted_as("upkeep"):
+                with counted_as("upkeep"):
+                    if self._adds:
+                        await self.count_under_way()
+                        self._adds = False
+                    if self._watched:
                         await self._look()
             except AWAY as error:
                 log.warning("redis_away", doing="seats", error=str(error))
@@ -151,23 +202,46 @@ class Seats:
     async def _look(self) -> None:
         shown = dict(self._watched)
         answer = await self._run("look", *shown)
-        for watched, number, is_kept_out in zip(shown.values(), answer[::2], answer[1::2], strict=True):
-            watched.move(self.taken([number, is_kept_out]))
+        for watched, number, why in zip(shown.values(), answer[::2], answer[1::2], strict=True):
+            watched.move(self.taken([number, why]))
 
-    # For the reaper
+    # For who counts, and for the reaper
 
-    async def members(self) -> dict[str, float]:
-        """Every server that holds a seat, with the time at which it was reserved."""
+    async def begin_count(self) -> str:
+        """Begin to count what runs: a token for `end_count`, empty where that is known."""
+        token = (await self._run("begin", secrets.token_hex(8))).decode()
+        return "" if token == "yes" else token  # noqa: S105 - what the script answers
+
+    async def count_under_way(self) -> None:
+        """Count the starts of this process."""
+        await self._count(list(self._under_way.items()))
+
+    async def end_count(self, token: str) -> bool:
+        """Everything that runs is counted: seats are given again. False where Redis was emptied meanwhile."""
+        return bool(await self._run("end", token))
+
+    async def members(self) -> dict[str, Member]:
+        """Every server that holds a seat."""
         raw = await self._stage.redis.hgetall(self._keys[0])
-        return {name.decode(): float(json.loads(kept).get("reserved_at", 0)) for name, kept in raw.items()}
+        found = {name.decode(): json.loads(kept) for name, kept in raw.items()}
+        return {
+            name: Member(float(kept.get("reserved_at", 0)), str(kept.get("user", ""))) for name, kept in found.items()
+        }
 
     async def waiting(self) -> list[str]:
         """Every server that waits for a seat, by the time at which it asked."""
         return [name.decode() for name in await self._stage.redis.zrange(self._keys[1], 0, -1)]
 
-    async def count(self, server_id: str, repo_url: str = "", resource_class: str = "") -> None:
-        """Count a server that the hub lists as ours, although no reservation of it is known."""
-        await self._run("count", server_id, _member(repo_url, -1, self._classes.cost(resource_class)))
+    async def count(self, *found: Counted) -> None:
+        """Count servers that the hub lists as ours, although no reservation of them is known."""
+        costs = self._classes.cost
+        await self._count(
+            [(one.server_id, _member(one.repo, -1, costs(one.resource_class), one.user)) for one in found]
+        )
+
+    async def _count(self, members: list[tuple[str, str]]) -> None:
+        for at in range(0, len(members), COUNTED_AT_ONCE):
+            await self._run("count", *(part for pair in members[at : at + COUNTED_AT_ONCE] for part in pair))
 
     async def mend(self) -> None:
         """Reckon anew how many seats are taken, and tell the metrics."""
@@ -177,8 +251,9 @@ class Seats:
         WAITING.set(await self._stage.redis.zcard(self._keys[1]))
 
 
-def _member(repo_url: str, quota: int, cost: int) -> str:
-    return json.dumps({"v": 1, "repo": repo_url, "cost": cost, "quota": quota, "reserved_at": time.time()})
+def _member(repo: str, quota: int, cost: int, user: str) -> str:
+    kept = {"v": 1, "repo": repo, "cost": cost, "quota": quota, "reserved_at": time.time(), "user": user}
+    return json.dumps(kept)
 
 
 def refuse(place: int) -> None:

@@ -16,7 +16,8 @@ from services.common.models import Event, Phase, ResolvedRepo, Server, ServerId,
 from services.common.records import Claimed, Fenced, RecordLost, Stored
 from services.common.stage import Stage
 from services.launcher.hub import Hub
-from services.launcher.names import user_name
+from services.launcher.names import repo_key, user_name
+from services.launcher.recount import RECOUNT
 from services.launcher.seats import Place, Seats
 from services.launcher.settings import LauncherSettings
 from services.launcher.spawns import JOINED, Spawns
@@ -93,7 +94,8 @@ class Servers:
             return server.updated(queue=place.queue)
         if isinstance(created, Stored):
             found = created.model(Server)
-            if found.state.is_final:
+            # One that failed may have kept its seat, for what may still run.
+            if found.state.is_final and not self._seats.had_before(reserved):
                 await self._seats.give_back(server_id)
             return found
         raise BinderyError("internal")
@@ -158,6 +160,7 @@ class Servers:
             "bindery_ref": repo.ref,
             "bindery_launch_ref": request.launch_ref,
             "bindery_installation": self._settings.installation_id,
+            "bindery_repo_key": repo_key(repo),
             **self._classes.for_spawner(repo),
         }
 
@@ -209,5 +212,7 @@ class Servers:
             self._seats.heard()
         elif message == JOINED.encode():
             self.spawns.heard()
+        elif message == RECOUNT.encode():
+            self._seats.heard(is_recount=True)
         elif self.member:
             self.member.wake()

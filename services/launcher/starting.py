@@ -90,6 +90,7 @@ class Start:
     async def _start(self) -> None:
         has_waited = await self._seat()
         async with contextlib.AsyncExitStack() as turn:
+            turn.enter_context(self.seats.under_way(self.server, self.repo))
             try:
                 async with asyncio.timeout(self.settings.seat_wait_seconds):
                     # An adopted one that waited for nothing may be on the hub already, and is counted there.

@@ -51,6 +51,7 @@ async def test_what_github_answered_is_understood(forge: Forge, ref: str, sha: s
         "slug": "jupyterhub-zero-to-jupyterhub-k8s",
         "display_name": name,
         "immutable_spec": False,
+        "ignores_case": True,
     }
     remaining = json.loads(json.dumps(dict(page.headers)))["X-Ratelimit-Remaining"]
     assert REGISTRY.get_sample_value("binderhub_github_rate_limit_remaining") == float(remaining)

@@ -107,8 +107,8 @@ class BriefHub:
 
 
 @contextlib.contextmanager
-def running_brief_hub(folder: Path, **settings: int) -> Iterator[BriefHub]:
-    hub = BriefHub(folder, **settings).start()
+def running_brief_hub(folder: Path, *, spawn_limit: int = 100, has_mixin: bool = True) -> Iterator[BriefHub]:
+    hub = BriefHub(folder, spawn_limit=spawn_limit, has_mixin=has_mixin).start()
     try:
         yield hub
     finally:

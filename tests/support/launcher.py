@@ -12,6 +12,7 @@ from services.common.models import ResolvedRepo, Server, ServerRequest
 from services.common.stage import Stage, membership, open_stage, running
 from services.launcher.hub import Hub
 from services.launcher.reaper import Reaper
+from services.launcher.recount import Recount
 from services.launcher.seats import Seats
 from services.launcher.servers import Servers, topic_of
 from services.launcher.settings import LauncherSettings
@@ -115,7 +116,11 @@ class Launcher:
 
 @contextlib.asynccontextmanager
 async def open_launcher(valkey: Valkey, hub: FakeHub, **others: object) -> AsyncIterator[Launcher]:
-    """One launcher process, as far as Redis and the hub can tell."""
+    """One launcher process, as far as Redis and the hub can tell; it has counted what runs, unless with `counts=False`.
+
+    `others` are settings.
+    """
+    counts = others.pop("counts", True)
     settings = LauncherSettings.model_validate({
         "redis_url": valkey.url, "data_dir": valkey.data_dir, "installation_id": "test",
         "hub_api_url": f"http://127.0.0.1:{hub.port}/hub/api/", "retry_pause_seconds": 0.02, **QUICK, **others,
@@ -127,9 +132,14 @@ async def open_launcher(valkey: Valkey, hub: FakeHub, **others: object) -> Async
         try:
             async with (
                 membership(stage, "launcher", on_adopt=servers.adopt) as servers.member,
-                running(seats.run(), servers.spawns.run()),
+                running(seats.run(), servers.spawns.run(), Recount(stage, settings, client, seats).run()),
             ):
                 await stage.bus.listen(stage.keys.wake("launcher"), servers.heard)
+                if counts:
+                    async with asyncio.timeout(10):
+                        while await stage.redis.get(stage.keys("{seats}:counted")) != b"yes":
+                            await asyncio.sleep(0.01)
+                    hub.calls.clear()
                 yield Launcher(stage, settings, hub, seats, servers, Reaper(stage, settings, client, seats, servers))
         finally:
             await client.aclose()

@@ -1,12 +1,15 @@
 """The reaper deletes by name: a server that a listing skipped is not gone."""
 
+import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
 
 from services.common.models import Server, ServerRequest, ServerState
+from services.launcher.servers import topic_of
 from tests.support.launcher import REPO, FakeHub, Launcher, open_launcher, running_hub
 from tests.support.valkey import Valkey
 
@@ -133,4 +136,39 @@ async def test_a_user_that_a_failed_start_left_behind_is_deleted(valkey: Valkey,
         hub.scripted.clear()
         await _reap(launcher)
         assert hub.users == {}
+        assert await launcher.seats.members() == {}
+
+
+async def test_a_failed_start_that_is_asked_for_again_keeps_the_seat_of_what_may_still_run(
+    valkey: Valkey, redis: object, hub: FakeHub
+) -> None:
+    hub.answer("POST", "/servers/", (400, "application/json", b"{}", {}))
+    hub.answer("DELETE", "", (503, "application/json", b"{}", {}))
+    async with open_launcher(valkey, hub, seats_total=1, **ARMED) as launcher:
+        server = await launcher.ended(await launcher.ask("failed"))
+        assert server.state is ServerState.FAILED
+        assert (await launcher.ask("failed")).state is ServerState.FAILED
+        assert list(await launcher.seats.members()) == [server.server_id]
+        waiting = await launcher.ask("waiting")
+        assert waiting.queue
+        hub.scripted.clear()
+        await _reap(launcher)
+        assert (await launcher.ended(waiting)).state is ServerState.READY
+        assert (await launcher.ask("failed")).state is ServerState.FAILED
+        assert list(await launcher.seats.members()) == [waiting.server_id]
+
+
+async def test_a_seat_without_a_record_is_kept_where_the_hub_has_its_server(
+    valkey: Valkey, redis: Redis, hub: FakeHub
+) -> None:
+    async with open_launcher(valkey, hub, lease_seconds=0.2, **ARMED) as launcher:
+        server = await _ready(launcher, "unrecorded")
+        await redis.delete(launcher.stage.keys.record(topic_of(server.server_id)))
+        hub.answer("GET", "/users", (200, "application/json", json.dumps({"items": []}).encode(), {}))
+        while (await launcher.seats.members())[server.server_id].reserved_at > time.time() - 0.2:
+            await asyncio.sleep(0.01)  # its owner may still write it anew
+        await _reap(launcher)
+        assert list(await launcher.seats.members()) == [server.server_id]
+        hub.users.clear()
+        await _reap(launcher)
         assert await launcher.seats.members() == {}

@@ -10,11 +10,17 @@ import pytest
 from services.common.errors import BinderyError
 from services.common.models import ResolvedRepo, Server, ServerId, ServerState
 from services.common.stage import Stage
-from services.launcher.seats import FULL, NEVER, UNKNOWN, Place, Seats
+from services.launcher.seats import FULL, KEPT_OUT, NEVER, UNCOUNTED, UNKNOWN, Counted, Place, Seats
 from services.launcher.settings import LauncherSettings
 from tests.support.launcher import REPO
 
 CLASSES = {"default": {}, "large": {"cost": 3}, "huge": {"cost": 9}}
+
+
+@pytest.fixture(autouse=True)
+async def _are_counted(stage: Stage) -> None:
+    """It is known what runs: nothing."""
+    await stage.redis.set(stage.keys("{seats}:counted"), "yes")
 
 
 def seats_of(stage: Stage, total: int, **others: object) -> Seats:
@@ -127,7 +133,7 @@ async def test_a_repository_at_its_quota_keeps_no_other_one_waiting(stage: Stage
     assert [await ask(seats, number) for number in range(4)] == [0, 0, 1, 2]
     assert await ask(seats, 4, "b") == 0
     assert await ask(seats, 5, "b", quota=1) == 1  # its repository has fewer seats
-    assert (await seats.take(server(3), repo_of("a"))) == Place(3, is_kept_out=True)
+    assert (await seats.take(server(3), repo_of("a"))) == Place(3, KEPT_OUT)
     await seats.give_back("server-004")
     assert await look(seats, 2, 5) == [1, 0]
 
@@ -145,8 +151,7 @@ async def test_a_server_that_the_hub_lists_holds_a_seat_which_it_may_have_had_be
     seats = seats_of(stage, 5)
     await ask(seats, 1)
     reserved = await seats.members()
-    await seats.count("server-001")
-    await seats.count("server-002", "https://example.org/a", "large")
+    await seats.count(Counted("server-001"), Counted("server-002", "https://example.org/a", "large"))
     members = await seats.members()
     assert members["server-001"] == reserved["server-001"]
     assert [await ask(seats, number) for number in (3, 4)] == [0, 1]
@@ -170,7 +175,70 @@ async def test_nothing_is_left_of_seats_that_were_given_back(stage: Stage) -> No
     for number in range(6):
         await ask(seats, number, "ab"[number % 2])
     await seats.give_back(*(f"server-{number:03d}" for number in range(6)))
-    assert await stage.redis.keys(stage.keys("{seats}*")) == []
+    assert await stage.redis.keys(stage.keys("{seats}*")) == [stage.keys("{seats}:counted").encode()]
+
+
+async def test_until_it_is_known_how_many_servers_run_nobody_gets_a_seat(stage: Stage) -> None:
+    await stage.redis.delete(stage.keys("{seats}:counted"))
+    seats = seats_of(stage, 2, seats_per_repo=5)
+    seats.uncounted.clear()
+    assert [await ask(seats, 1), await ask(seats, 2)] == [1, 2]
+    assert seats.uncounted.is_set()
+    await seats.mend()
+    place = await seats.take(server(2), repo_of("a"))
+    assert place.queue
+    assert place.queue.reason == UNCOUNTED
+    token = await seats.begin_count()
+    assert await seats.begin_count() == token  # another launcher counts, too
+    await seats.count(Counted("server-009", "https://example.org/b"))
+    assert await look(seats, 1, 2) == [1, 2]
+    assert await seats.end_count(token)
+    assert await look(seats, 1, 2) == [0, 1]
+    assert not await seats.begin_count()
+
+
+async def test_what_was_counted_for_a_redis_that_was_emptied_meanwhile_does_not_count(stage: Stage) -> None:
+    await stage.redis.flushall()
+    seats = seats_of(stage, 2)
+    token = await seats.begin_count()
+    await stage.redis.flushall()
+    assert not await seats.end_count(token)
+    assert await ask(seats, 1) == 1
+
+
+async def test_a_seat_that_nothing_limits_is_given_uncounted(stage: Stage) -> None:
+    await stage.redis.flushall()
+    seats = seats_of(stage, -1)
+    assert [await ask(seats, 1), await ask(seats, 2, quota=3)] == [0, 1]
+
+
+async def test_without_a_waiting_room_one_waits_for_the_count_all_the_same(stage: Stage) -> None:
+    await stage.redis.flushall()
+    seats = seats_of(stage, 2, seats_waiting_max=0)
+    await seats.check(repo_of("a"))
+    assert await ask(seats, 1) == 1
+
+
+async def test_a_start_that_is_under_way_is_counted_where_redis_has_lost_it(stage: Stage) -> None:
+    seats = seats_of(stage, 2)
+    await ask(seats, 1)
+    with seats.under_way(server(1), repo_of("a", quota=1)):
+        await stage.redis.flushall()
+        token = await seats.begin_count()
+        await seats.count_under_way()
+        await seats.end_count(token)
+    assert [await ask(seats, 2, quota=1), await ask(seats, 3, "b")] == [1, 0]
+    assert (await seats.members())["server-001"].user == "user-1"
+
+
+async def test_a_repository_has_one_quota_however_its_url_is_written(stage: Stage) -> None:
+    seats = seats_of(stage, 10, seats_per_repo=1)
+    urls = ["https://github.com/Org/Repo", "https://GitHub.com/org/repo.git", "https://github.com/org/REPO/"]
+    repos = [REPO.updated(repo_url=url, ignores_case=True) for url in urls]
+    places = [(await seats.take(server(number), repo)).number for number, repo in enumerate(repos)]
+    assert places == [0, 1, 2]
+    other = [REPO.updated(repo_url=url) for url in ("https://example.org/A", "https://example.org/a")]
+    assert [(await seats.take(server(10 + n), repo)).number for n, repo in enumerate(other)] == [0, 0]
 
 
 @dataclass

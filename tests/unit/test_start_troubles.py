@@ -88,9 +88,9 @@ async def test_a_token_that_is_revoked_in_mid_launch_is_said_at_once(
 async def test_a_server_of_that_name_that_still_stops_is_waited_for(
     valkey: Valkey, redis: object, hub: FakeHub, status: int
 ) -> None:
-    hub.answer("POST", "/servers/", _says(status, "x is pending stop"), AS_ALWAYS)
-    hub.answer("GET", "", _server(ready=False, pending="stop"), AS_ALWAYS)
     async with open_launcher(valkey, hub) as launcher:
+        hub.answer("POST", "/servers/", _says(status, "x is pending stop"), AS_ALWAYS)
+        hub.answer("GET", "", _server(ready=False, pending="stop"), AS_ALWAYS)
         server = await launcher.ask()
         assert (await launcher.ended(server)).state is ServerState.READY
         assert "the server's stop is not done yet" in await launcher.messages(server)

@@ -164,9 +164,10 @@ async def test_a_pull_that_goes_on_has_time_of_its_own(
         (nothing, 60, "server_start_timeout"),
         (pulling, 0.4, "image_pull_timeout"),
     ):
-        hub.answer("GET", "/progress", first, nothing, nothing, AS_ALWAYS)  # ready after 1.4 s
-        hub.answer("GET", "", (200, JSON, json.dumps(starting_still).encode(), {}))
         async with open_launcher(valkey, hub, server_start_max_seconds=most, **brief) as launcher:
+            hub.scripted.pop(("GET", ""), None)
+            hub.answer("GET", "/progress", first, nothing, nothing, AS_ALWAYS)  # ready after 1.4 s
+            hub.answer("GET", "", (200, JSON, json.dumps(starting_still).encode(), {}))
             ended = await launcher.ended(await launcher.ask(f"{code} within {most}"))
             assert (ended.error.code if ended.error else None) == code
 
@@ -194,8 +195,9 @@ async def test_a_waiting_launch_whose_redis_is_emptied_asks_for_its_seat_again(
     valkey: Valkey, redis: object, hub: FakeHub
 ) -> None:
     async with open_launcher(valkey, hub, seats_total=1) as launcher:
-        await launcher.ended(await launcher.ask("first"))
+        first = await launcher.ended(await launcher.ask("first"))
         waiting = await launcher.ask("second")
+        hub.users.pop(first.user)
         await launcher.stage.redis.flushall()
         assert (await launcher.ended(waiting)).state is ServerState.READY
 

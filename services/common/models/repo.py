@@ -17,7 +17,8 @@ class ResolvedRepo(Contract):
     `slug` names the image (BinderHub's `get_build_slug`); `resolved_spec` is the spec with the ref made
     permanent; `notice` is a sentence for the user about what resolving changed; `immutable_spec` says that
     the spec asked for names this ref for ever, so that the answer may be kept as a fact. `content_provider` is
-    the class of repo2docker that fetches it.
+    the class of repo2docker that fetches it. `ignores_case` says that the path of `repo_url` means the same repository
+    whatever its case.
     """
 
     v: int = RECORD_VERSION
@@ -35,3 +36,4 @@ class ResolvedRepo(Contract):
     immutable_spec: bool = False
     quota: int | None = None
     content_provider: str = "Git"
+    ignores_case: bool = False

@@ -5,21 +5,28 @@
 -- Launches that their repository's own quota, or the total, keeps out come after all others, and keep nobody waiting;
 -- any other that does not fit yet is waited for, so that no smaller ones overtake it for ever.
 --
+-- Where Redis was emptied, nobody knows how many servers run: until they are counted, no limited seat is given to anyone.
+--
 -- KEYS members (server -> member), waiting (servers by time of asking), asked (server -> member-to-be),
---      held (total; u:<repository>: seats; n:<repository>: servers)
+--      held (total; u:<repository>: seats; n:<repository>: servers),
+--      counted (`yes`; or the token of a count that is under way, which goes if Redis is emptied meanwhile)
 -- ARGV 1 action, 2 total (-1: no limit), 3 most that may wait (-1: no limit), 4 wake channel; then by action
---   take   server, time of asking in ms, member    0: it has a seat; else its place, or why it gets none; and 1 where its
---                                                  repository's quota, or the total, keeps it out
+--   take   server, time of asking in ms, member    0: it has a seat; else its place, or why it gets none; then 1 where its
+--                                                  repository's quota, or the total, keeps it out, 2 where that is not
+--                                                  known yet; then 1 where it had a seat or a place before
 --   check  member                                  0, or why a launch like that would get none
 --   look   server ...                              for each, one after the other, as take answers, or UNKNOWN
 --   free   server ...                              how many had a seat or a place
---   count  server, member                          sits without being asked: the hub lists it already
+--   count  server, member ...                      sit without being asked: the hub lists them already
+--   begin  token                                   what `counted` is now, which is `token` where there was nothing
+--   end    token                                   everything is counted: 1, or 0 where that was for an emptied Redis
 --   mend                                           reckons `held` anew from the members; 1 where it was wrong
--- A member is JSON: repo, cost (seats that it takes), quota (servers of its repository; -1: no limit), reserved_at.
-local MEMBERS, WAITING, ASKED, HELD = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+-- A member is JSON: repo, cost (seats that it takes), quota (servers of its repository; -1: no limit), reserved_at, user.
+local MEMBERS, WAITING, ASKED, HELD, COUNTED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local action, total, room, channel = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local UNKNOWN, NEVER, FULL = -1, -2, -3
 local moved = false
+local is_counted = redis.call('GET', COUNTED) == 'yes'
 
 local function parsed(raw)
   local member = cjson.decode(raw)
@@ -50,6 +57,9 @@ local function free() return total < 0 and math.huge or total - held('total') en
 
 local function never(member) return member.quota == 0 or (total >= 0 and member.cost > total) end
 
+-- Whether it is known how many seats are free for a member, or does not matter.
+local function is_known(member) return is_counted or (total < 0 and member.quota < 0) end
+
 -- Who waits, in order.
 local function queue()
   local ids, entries, raw, repos = redis.call('ZRANGE', WAITING, 0, -1), {}, {}, {}
@@ -63,7 +73,7 @@ local function queue()
       repos[entry.repo] = repo
       repo.is_full = repo.is_full or (entry.quota >= 0 and repo.servers >= entry.quota)
       entry.id, entry.at, entry.before = id, at, repo.seats
-      entry.late = (repo.is_full or never(entry)) and 1 or 0
+      entry.late = (repo.is_full or never(entry)) and 1 or is_known(entry) and 0 or 2
       if not never(entry) then repo.seats, repo.servers = repo.seats + entry.cost, repo.servers + 1 end
       entries[#entries + 1] = entry
     else
@@ -106,14 +116,16 @@ end
 
 if action == 'take' then
   local id, member = ARGV[5], parsed(ARGV[7])
-  if redis.call('HEXISTS', MEMBERS, id) == 1 then return {0, 0} end
+  if redis.call('HEXISTS', MEMBERS, id) == 1 then return {0, 0, 1} end
   local is_new = not redis.call('ZSCORE', WAITING, id)
-  if is_new and never(member) then return {NEVER, 0} end
-  local others = redis.call('ZCARD', WAITING) - (is_new and 0 or 1)
-  if others == 0 and member.cost <= free() and (member.quota < 0 or held('n:' .. member.repo) < member.quota) then
+  local before = is_new and 0 or 1
+  if is_new and never(member) then return {NEVER, 0, 0} end
+  local others = redis.call('ZCARD', WAITING) - before
+  local is_in = member.quota < 0 or held('n:' .. member.repo) < member.quota
+  if others == 0 and is_known(member) and is_in and member.cost <= free() then
     if not is_new then forget(id) end
     sit(id, member)
-    return {0, 0}
+    return {0, 0, before}
   end
   if is_new then
     redis.call('ZADD', WAITING, ARGV[6], id)
@@ -122,18 +134,19 @@ if action == 'take' then
   local waits = admit()
   local all, late = places(waits)
   local place = all[id] or 0
-  if is_new and place ~= 0 and room >= 0 and #waits > room then
+  -- Without a room to wait in, one waits all the same for what will be known in a moment.
+  if is_new and place ~= 0 and room >= 0 and #waits > room and (is_counted or room > 0) then
     forget(id)
-    return answer({FULL, 0})
+    return answer({FULL, 0, 0})
   end
   moved = moved or (is_new and place > 0 and place < #waits)  -- those that it stands before have other places now
-  return answer({place, late[id] or 0})
+  return answer({place, late[id] or 0, before})
 elseif action == 'check' then
   local member = parsed(ARGV[5])
   if never(member) then return NEVER end
-  if room < 0 or redis.call('ZCARD', WAITING) < room then return 0 end
+  if room < 0 or redis.call('ZCARD', WAITING) < room or (room == 0 and not is_counted) then return 0 end
   local first = queue()[1]
-  local is_next = (not first or first.late == 1) and member.cost <= free()
+  local is_next = (not first or first.late > 0) and is_known(member) and member.cost <= free()
   return is_next and (member.quota < 0 or held('n:' .. member.repo) < member.quota) and 0 or FULL
 elseif action == 'look' then
   local out, place, late = {}, places(admit())
@@ -159,9 +172,20 @@ elseif action == 'free' then
   end
   return answer(gone)
 elseif action == 'count' then
-  forget(ARGV[5])
-  sit(ARGV[5], parsed(ARGV[6]))
+  for i = 5, #ARGV, 2 do
+    forget(ARGV[i])
+    sit(ARGV[i], parsed(ARGV[i + 1]))
+  end
   return 0
+elseif action == 'begin' then
+  redis.call('SET', COUNTED, ARGV[5], 'NX')
+  return redis.call('GET', COUNTED)
+elseif action == 'end' then
+  if redis.call('GET', COUNTED) ~= ARGV[5] then return 0 end
+  redis.call('SET', COUNTED, 'yes')
+  is_counted, moved = true, true
+  admit()
+  return answer(1)
 elseif action == 'mend' then
   local was, is = {}, {}
   local all = redis.call('HGETALL', HELD)

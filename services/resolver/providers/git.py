@@ -52,20 +52,24 @@ class Git(Provider):
             slug=url,
             display_name=url,
             immutable_spec=is_full_sha(ref),
+            ignores_case=self._is_on_github(url),
         )
 
     def also_known_as(self, spec: str) -> tuple[Spec, ...]:
         """The same with the URL encoded in full; a repository on GitHub is also `gh/<user>/<repo>/<ref>`."""
         _, url, ref = self._parts(spec)
         encoded = Spec(provider=self.prefix, spec=f"{quote(url, safe='')}/{ref}")
-        here, github = urlsplit(url), urlsplit(self.settings.github_url)
-        if here.hostname != github.hostname or here.port != github.port:
+        if not self._is_on_github(url):
             return (encoded,)
-        path = here.path.removeprefix(github.path).strip("/").removesuffix(".git")
+        path = urlsplit(url).path.removeprefix(urlsplit(self.settings.github_url).path).strip("/").removesuffix(".git")
         return (
             encoded,
             Spec(provider="gh", spec=f"{path}/{ref}"),
         )
+
+    def _is_on_github(self, url: str) -> bool:
+        here, github = urlsplit(url), urlsplit(self.settings.github_url)
+        return here.hostname == github.hostname and here.port == github.port
 
     def _parts(self, spec: str) -> tuple[str, str, str]:
         """The URL as given, the URL that it means, and the ref."""

@@ -69,6 +69,7 @@ class GitHub(Provider):
             display_name=f"{user}/{repo}",
             notice=notice,
             immutable_spec=is_full_sha(ref) and ref.lower() == sha,
+            ignores_case=True,
         )
 
     def also_known_as(self, spec: str) -> tuple[Spec, ...]:
