@@ -38,6 +38,7 @@ async def test_every_field_is_binderhubs(forge: Forge) -> None:
         "slug": url,
         "display_name": url,
         "immutable_spec": False,
+        "ignores_case": False,
     }
 
 
