@@ -8,6 +8,9 @@ from services.common.loops import pause
 from services.common.redis import AWAY
 from services.common.stage import Stage
 
+GIVEN_UP = "given_up"
+"""Field of a server's record: its launch ended without it, so it goes even if it is ready."""
+
 
 class Cancels:
     """The requests to give up nouns of one kind; `channel` is the one that wakes the nouns' stage."""
@@ -38,6 +41,11 @@ class Cancels:
         if known:
             await self.tell(name)
         return known
+
+    async def give_up(self, name: str) -> bool:
+        """As `ask`, for a server that nobody is to get: it goes also where it is ready already, or becomes so."""
+        await self._stage.records.note(Topic(self._kind, name), GIVEN_UP, "1")
+        return await self.ask(name)
 
     async def tell(self, name: str) -> None:
         """Wake whoever works on a noun whose record says already that it is to be given up."""

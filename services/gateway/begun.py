@@ -5,9 +5,11 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from services.common.cancels import Cancels
 from services.common.errors import BinderyError
 from services.common.logging import get_logger
 from services.common.models import Build, BuildRequest, Launch, LaunchState, ResolvedRepo, Server, ServerRequest
+from services.common.redis import AWAY
 from services.gateway.stages import OnAway, Stages
 
 log = get_logger(__name__)
@@ -20,8 +22,8 @@ SETTLE_SECONDS = 10.0
 class Begun:
     """The calls of one launch. One that is under way goes on when the launch's story is cancelled: see `take_back`."""
 
-    def __init__(self, stages: Stages, resource_class: str | None = None) -> None:
-        self._stages, self._resource_class = stages, resource_class
+    def __init__(self, stages: Stages, starts: Cancels, resource_class: str | None = None) -> None:
+        self._stages, self._starts, self._resource_class = stages, starts, resource_class
         self._under_way: set[asyncio.Task[Any]] = set()
         self._build: BuildRequest | None = None
         self._build_id: str | None = None
@@ -102,8 +104,16 @@ class Begun:
     async def _stop_server(self, launch: Launch) -> None:
         if not self._has_server and not self.is_adopted:
             return
-        if repo := launch.repo or await self._repo(launch):
-            await self._stages.stop_server(launch.launch_ref, repo.repo_url, int(launch.rebuilt))
+        try:
+            if repo := launch.repo or await self._repo(launch):
+                await self._stages.stop_server(launch.launch_ref, repo.repo_url, int(launch.rebuilt))
+        except BinderyError:
+            # No launcher is there to be told: the one that goes on with the start finds it in the server's record. Of a
+            # server whose id is not known here, the launch's own record tells.
+            if launch.server_id:
+                with contextlib.suppress(*AWAY):
+                    await self._starts.give_up(launch.server_id)
+            raise
 
     async def _repo(self, launch: Launch) -> ResolvedRepo | None:
         with contextlib.suppress(TimeoutError, BinderyError):

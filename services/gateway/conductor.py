@@ -5,6 +5,7 @@ import time
 
 from prometheus_client import Counter, Histogram
 
+from services.common.cancels import Cancels
 from services.common.entries import BEGIN
 from services.common.errors import BinderyError
 from services.common.facts import ImageFact, Known
@@ -51,7 +52,8 @@ class Conductor:
     ) -> None:
         self._stage, self._stages, self._settings = stage, stages, settings
         self._claimed, self.launch, self._known = claimed, launch, known
-        self.begun = Begun(stages, launch.options.resource_class)
+        starts = Cancels(stage, "s", stage.keys.wake("launcher"))
+        self.begun = Begun(stages, starts, launch.options.resource_class)
         self._has_built = False
         self.server: Server | None = None
         """The server when it is ready, as its record has it; None where only the record can tell."""
@@ -133,7 +135,8 @@ class Conductor:
     async def _serve(self, repo: ResolvedRepo, image: ImageFact) -> bool:
         """Start the server and wait until it is ready. False when its image is gone, the first time."""
         request = ServerRequest(
-            launch_ref=self.launch.launch_ref, attempt=int(self.launch.rebuilt), repo=repo,
+            launch_ref=self.launch.launch_ref, launch_id=self.launch.launch_id,
+            attempt=int(self.launch.rebuilt), repo=repo,
             image=image.image, digest=image.digest, resource_class=self.launch.options.resource_class,
             launch_host=self.launch.launch_host, client_ip=self.launch.client_ip,
         )  # fmt: skip

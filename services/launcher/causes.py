@@ -54,6 +54,7 @@ SIGNS = (
     # The spawner does not reach what it starts servers with: the engine, by docker-py's words, or the cluster's API
     Sign(r"Error while fetching server API version|Cannot connect to the Docker daemon", Means.FATAL, _AWAY),
     Sign(r"\('Connection aborted\.', |^\w*HTTPS?ConnectionPool\(.*\): ", Means.FATAL, _AWAY),
+    Sign(r"^Failed to start the (?:container|pod): (?:the engine|Kubernetes) does not answer", Means.FATAL, _AWAY),
     Sign(r"^Cannot connect to host \S+", Means.FATAL, _AWAY),
     # The image
     Sign(rf"{_PULL}.*{_DENIED}", Means.FATAL, "image_pull_denied"),

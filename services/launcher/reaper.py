@@ -25,6 +25,7 @@ from services.launcher.seats import Member, Seats
 from services.launcher.servers import Servers, topic_of
 from services.launcher.settings import LauncherSettings
 from services.launcher.starting import remove_from_hub
+from services.launcher.unwanted import unwanted
 
 log = get_logger(__name__)
 
@@ -84,6 +85,7 @@ class Reaper:
         except (HubAway, BinderyError) as error:
             log.warning("hub_away", doing="reap", error=str(error))
         waiting = await self._seats.waiting()
+        await self._stop_unwanted({*await self._seats.members(), *waiting}, armed=armed)
         records = await self._records(waiting)
         # Who waits no more must not keep the others waiting.
         await self._seats.give_back(
@@ -137,6 +139,9 @@ class Reaper:
         return server.user in names
 
     async def _records(self, server_ids: Iterable[str]) -> dict[str, Server]:
+        return {name: stored.model(Server) for name, stored in (await self._stored(server_ids)).items()}
+
+    async def _stored(self, server_ids: Iterable[str]) -> dict[str, Stored]:
         ids, found = list(server_ids), {}
         for at in range(0, len(ids), READ_AT_ONCE):
             some = ids[at : at + READ_AT_ONCE]
@@ -146,8 +151,20 @@ class Reaper:
                 answers = await pipe.execute()
             for server_id, raw in zip(some, answers, strict=True):
                 if raw:
-                    found[server_id] = Stored.of(topic_of(server_id), raw).model(Server)
+                    found[server_id] = Stored.of(topic_of(server_id), raw)
         return found
+
+    async def _stop_unwanted(self, server_ids: Iterable[str], *, armed: bool) -> None:
+        """Have those given up whose launch ended without them: a cancel has reached nobody."""
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def stop(server: Server) -> None:
+            async with places:
+                log.info("unwanted", server_id=server.server_id, state=server.state, launch_ref=server.launch_ref)
+                await self._servers.stop(server.server_id, even_ready=armed)
+
+        found = await unwanted(self._stage, await self._stored(server_ids))
+        await asyncio.gather(*(stop(one) for one in found.values() if armed or one.state is not ServerState.READY))
 
     async def _remove_all(self, removed: list[tuple[Listed, Server]]) -> None:
         places = asyncio.Semaphore(AT_ONCE)

@@ -6,7 +6,7 @@ import secrets
 import time
 from typing import Any
 
-from services.common.cancels import Cancels
+from services.common.cancels import GIVEN_UP, Cancels
 from services.common.correlation import of_record, to_record
 from services.common.errors import BinderyError
 from services.common.keys import Topic
@@ -22,11 +22,10 @@ from services.launcher.seats import Place, Seats
 from services.launcher.settings import LauncherSettings
 from services.launcher.spawns import JOINED, Spawns
 from services.launcher.starting import Start, remove_from_hub
+from services.launcher.unwanted import unwanted
 
 log = get_logger(__name__)
 
-GIVEN_UP = "given_up"
-"""Field of a server's record: its launch ended without it, so it goes even if it is ready."""
 HEED_SECONDS = 10.0
 """How long a start that is given up is waited for: it may be past the point where it heeds that."""
 
@@ -125,7 +124,8 @@ class Servers:
 
     async def _adopt(self, claimed: Claimed, stored: Stored) -> None:
         server = stored.model(Server)
-        if server.state is ServerState.READY and stored.get(GIVEN_UP):
+        is_unwanted = bool(await unwanted(self._stage, {server.server_id: stored}))
+        if server.state is ServerState.READY and is_unwanted:
             await self._remove(claimed, server)
             return
         if server.state not in {ServerState.WAITING, ServerState.STARTING}:
@@ -133,7 +133,7 @@ class Servers:
             return
         request = ServerRequest.model_validate_json(stored.get("request"))
         claimed.recreate = True
-        asked = self.cancels.expect(server.server_id, is_asked=bool(stored.get("cancel")))
+        asked = self.cancels.expect(server.server_id, is_asked=is_unwanted or bool(stored.get("cancel")))
         start = Start(
             self._stage, self._settings, self._hub, self._seats, self.spawns, claimed, server, request.repo,
             {}, asked, begun=float(stored.get("begun", "0")), is_adopted=True,

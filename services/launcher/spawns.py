@@ -93,7 +93,6 @@ class Spawns:
         with contextlib.suppress(*AWAY):
             await self._stage.upkeep.publish(self._stage.keys.wake("launcher"), JOINED)
         while True:
-            await pause(0)
             try:
                 with counted_as("upkeep"):
                     alive = await self._stage.upkeep.scard(self._stage.keys.processes("launcher"))

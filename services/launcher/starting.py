@@ -69,16 +69,14 @@ class Start:
             cancel = asyncio.create_task(self.asked.wait(), name=f"cancel {self.server.server_id}")
             try:
                 await asyncio.wait({start, cancel}, return_when=asyncio.FIRST_COMPLETED)
-                if not start.done():
-                    start.cancel()
-                    await asyncio.gather(start, return_exceptions=True)
+                await _ended(start)
+                if start.cancelled():
                     await self.failed(BinderyError("cancelled", "The launch was cancelled."))
                 else:
                     await start
             finally:
-                start.cancel()
-                cancel.cancel()
-                await asyncio.gather(start, cancel, return_exceptions=True)
+                await _ended(start)
+                await _ended(cancel)
         except BinderyError as error:
             await self.failed(error)
         except (Fenced, RecordLost) as error:
@@ -242,6 +240,15 @@ class Start:
             # What may still run there keeps its seat, until the reaper finds it gone.
             if is_removed or not self.asked_for_server:
                 await self.seats.give_back(self.server.server_id)
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    """Cancel a task, unless it is done: again and again, as a client below may swallow a cancel while it connects."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=1.0)
+    if not task.cancelled():
+        task.exception()  # it is raised to who awaits it, if somebody does
 
 
 async def remove_from_hub(hub: Hub, server: Server, *, seconds: float) -> bool:

@@ -96,9 +96,10 @@ class Launcher:
     servers: Servers
     reaper: Reaper
 
-    async def ask(self, launch_ref: str = "ref") -> Server:
+    async def ask(self, launch_ref: str = "ref", launch_id: str = "") -> Server:
         """Ask for a launch's server."""
-        return await self.servers.start(ServerRequest(launch_ref=launch_ref, repo=REPO, image="image:a"))
+        request = ServerRequest(launch_ref=launch_ref, launch_id=launch_id, repo=REPO, image="image:a")
+        return await self.servers.start(request)
 
     async def ended(self, server: Server, *, seconds: float = 10) -> Server:
         """Wait until nobody works on a server any more; what its record says then."""

@@ -8,11 +8,13 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from services.common.cancels import Cancels
 from services.common.keys import Topic
-from services.common.models import Server, ServerState
+from services.common.models import LaunchState, Server, ServerState
+from services.common.stage import Stage
 from services.launcher.routes import router
-from tests.support.launcher import REPO, FakeHub, Launcher, open_launcher, running_hub
-from tests.support.valkey import Valkey
+from tests.support.launcher import REPO, FakeHub, Launcher, begins, open_launcher, running_hub
+from tests.support.valkey import Valkey, another_stage
 
 
 @pytest.fixture
@@ -104,3 +106,76 @@ async def test_a_launch_without_a_server_has_nothing_to_remove(valkey: Valkey, r
     async with open_launcher(valkey, hub) as launcher:
         await _delete(launcher, "/servers", launch_ref="none", repo_url=REPO.repo_url, even_ready="true")
         assert not hub.calls
+
+
+# A cancel that reached no launcher
+
+ARMED = {"reap_disarmed_seconds": -1.0}
+
+
+async def _launch_is(stage: Stage, launch_id: str, state: LaunchState) -> None:
+    """What a gateway has written of a launch."""
+    await stage.redis.hset(stage.keys.record(Topic("l", launch_id)), "state", state)
+
+
+async def _reap(launcher: Launcher) -> None:
+    await launcher.reaper.reap()  # the first one finds Redis empty, and says since when it is known
+    await launcher.reaper.reap()
+
+
+@pytest.mark.parametrize("state", [LaunchState.FAILED, LaunchState.CANCELLED])
+async def test_a_ready_server_whose_launch_ended_badly_by_its_record_is_removed(
+    valkey: Valkey, redis: object, hub: FakeHub, state: LaunchState
+) -> None:
+    async with open_launcher(valkey, hub, **ARMED) as launcher:
+        server = await launcher.ended(await launcher.ask("bad", launch_id="bad"))
+        await _launch_is(launcher.stage, "bad", state)
+        await _reap(launcher)
+        await _until_removed(launcher, server)
+
+
+async def test_servers_of_other_launches_stay(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+    async with open_launcher(valkey, hub, **ARMED) as launcher:
+        for name, state in (("good", LaunchState.READY), ("still", LaunchState.LAUNCHING), ("lost", None)):
+            await launcher.ended(await launcher.ask(name, launch_id=name))
+            if state:
+                await _launch_is(launcher.stage, name, state)
+        await launcher.ended(await launcher.ask("unnamed"))
+        await _reap(launcher)
+        assert len(hub.users) == len(await launcher.seats.members()) == 4
+
+
+async def test_a_disarmed_reaper_leaves_what_is_ready(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+    async with open_launcher(valkey, hub) as launcher:
+        server = await launcher.ended(await launcher.ask("bad", launch_id="bad"))
+        await _launch_is(launcher.stage, "bad", LaunchState.FAILED)
+        await _reap(launcher)
+        assert (await launcher.ended(server)).state is ServerState.READY
+
+
+async def test_a_start_whose_launch_ended_badly_is_given_up(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+    hub.answer("GET", "/progress", begins(b""))
+    async with open_launcher(valkey, hub, **ARMED) as launcher:
+        server = await launcher.ask("bad", launch_id="bad")
+        await _launch_is(launcher.stage, "bad", LaunchState.CANCELLED)
+        await _reap(launcher)
+        await _until_removed(launcher, server)
+
+
+@pytest.mark.parametrize("by_record", [True, False])
+async def test_a_start_that_was_given_up_while_no_launcher_was_there_is_ended_by_the_next_one(
+    valkey: Valkey, redis: object, hub: FakeHub, by_record: bool
+) -> None:
+    hub.answer("GET", "/progress", begins(b""))
+    async with open_launcher(valkey, hub) as launcher:
+        server = await launcher.ask("bad", launch_id="bad")
+        async with asyncio.timeout(10):
+            while not hub.users:
+                await asyncio.sleep(0.01)
+    async with another_stage(valkey, installation_id="test") as stage:
+        if by_record:
+            await _launch_is(stage, "bad", LaunchState.CANCELLED)
+        else:
+            assert await Cancels(stage, "s", stage.keys.wake("launcher")).give_up(server.server_id)
+    async with open_launcher(valkey, hub) as launcher:
+        await _until_removed(launcher, server)

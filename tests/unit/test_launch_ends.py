@@ -207,3 +207,17 @@ async def test_nothing_is_built_for_a_launch_that_would_get_no_seat(valkey: Valk
         assert launch.error
         assert launch.error.code == "quota_exceeded"
         assert gateway.stages.calls == ["resolve"]
+
+
+async def test_a_cancel_that_reaches_no_launcher_stands_in_the_servers_record(valkey: Valkey, redis: object) -> None:
+    async with open_gateway(valkey) as gateway:
+        gateway.stages.raises["stop"] = BinderyError("launcher_unavailable")
+        launch = await gateway.begin()
+        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
+        await gateway.stages.end_build(BuildState.BUILT)
+        await gateway.reaches(launch, LaunchState.LAUNCHING)
+        await gateway.launches.cancel(launch.launch_id, "anon:x")
+        await gateway.ended(launch, LaunchState.CANCELLED)
+        stored = await gateway.stage.records.read(gateway.stages.owned["s"].topic)
+        assert stored
+        assert (stored.get("cancel"), stored.get("given_up")) == ("1", "1")

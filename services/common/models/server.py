@@ -30,10 +30,12 @@ class ServerRequest(Contract):
     """The body of `POST /servers`: which image to start, and for which launch.
 
     `attempt` tells the second start of one launch (after its image was built again) from the first; `resource_class`
-    is what the launch itself asks for.
+    is what the launch itself asks for. By `launch_id` the launcher finds the launch's record, should that end without
+    the server; it tells nobody.
     """
 
     launch_ref: str
+    launch_id: str = ""
     attempt: int = 0
     repo: ResolvedRepo
     image: str
