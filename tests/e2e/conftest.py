@@ -60,4 +60,5 @@ def stack(running_stack: Stack, forge: Forge) -> Iterator[Stack]:
         if fault:
             fault.release()
     forge.git_fault = forge.api_fault = None
+    running_stack.client.cookies.clear()  # the next test is another visitor
     leave_nothing(running_stack)
