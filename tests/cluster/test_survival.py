@@ -57,7 +57,7 @@ def test_a_job_that_is_deleted_while_no_worker_follows_it_costs_a_second_run_and
     start_noop: Start, namespace: Namespace
 ) -> None:
     builders = start_noop()
-    build_id = builders.ask(URL, "alone.lines-60.ms-100")["build_id"]
+    build_id = builders.ask(URL, "alone.lines-150.ms-100")["build_id"]
     builders.until_said(build_id, "line 10\n")
     [worker] = builders.workers
     worker.kill()
@@ -67,7 +67,7 @@ def test_a_job_that_is_deleted_while_no_worker_follows_it_costs_a_second_run_and
     assert_built(builders, namespace, build_id)
     before, _, again = builders.log(build_id).partition("The build is run again")
     assert "rotated" not in before + again
-    assert [one for one in again.splitlines() if one.startswith("line ")] == [f"line {n}" for n in range(1, 61)]
+    assert [one for one in again.splitlines() if one.startswith("line ")] == [f"line {n}" for n in range(1, 151)]
     assert f"this is bindery-{build_id}-r2" in again
 
 

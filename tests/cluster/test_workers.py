@@ -50,7 +50,7 @@ def assert_built_once(builders: Builders, namespace: Namespace, build_ids: set[s
 def test_50_requests_for_10_refs_are_10_jobs_though_one_worker_is_killed_and_the_other_paused(
     start_noop: Start, namespace: Namespace, tmp_path: Path
 ) -> None:
-    builders = start_noop(build_slots=10)
+    builders = start_noop(build_slots=5)
     first, (paused,) = builders.api, builders.workers
     second, killed = builders.start_api(), builders.start_worker()
     with jobs_made(namespace, tmp_path) as jobs, concurrent.futures.ThreadPoolExecutor(16) as pool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from tests.docker.conftest import containers_of, start_stack, until_tidy
+from tests.support.bare_repos import Link
 from tests.support.building import StackBuilder
 from tests.support.engine import Engine
 from tests.support.faults import Faults
@@ -68,6 +69,17 @@ def test_without_a_registry_the_engine_is_asked_whether_an_image_is_there(
             assert builder.outcome(anew["build_id"])["state"] == "built"
         finally:
             stack.stop()
+
+
+def test_a_link_to_a_file_of_the_builders_own_is_refused_and_nothing_of_it_is_told(
+    builder: StackBuilder, forge: Forge
+) -> None:
+    sha = forge.create_repo("org", "linked", {"apt.txt": Link("/etc/os-release"), "README": "hello"})
+    asked = builder.ask(f"{forge.url}/org/linked", sha)
+    error = builder.outcome(asked["build_id"])["error"]
+    assert error["code"] == "build_failed"
+    assert "apt.txt is a link that leads out of the repository: put the file itself there" in error["detail"]
+    assert "PRETTY_NAME" not in builder.text(asked["build_id"]) + error["detail"]
 
 
 def test_cancelled_while_it_runs_a_build_ends_in_the_engine_too(

@@ -164,3 +164,14 @@ async def test_who_adopts_a_job_without_its_secret_makes_one_that_fits_it(tmp_pa
     api.objects["secrets"].clear()
     docker_config(tmp_path, KNOWN)
     assert (await made(tmp_path, api=api, docker_config=config)).auths == KNOWN
+
+
+async def test_a_job_that_is_there_is_adopted_without_the_login_that_it_was_made_with(
+    tmp_path: Path, cloud: type[Cloud]
+) -> None:
+    api = KubernetesApi()
+    await made(tmp_path, api=api, registry_credentials="cloud")
+    before = list(api.made)
+    cloud.is_away = True
+    await made(tmp_path, api=api, registry_credentials="cloud")
+    assert api.made == before

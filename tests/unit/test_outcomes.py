@@ -220,3 +220,11 @@ def test_the_reason_of_a_failure_is_in_its_last_words(
 ) -> None:
     found, message = _outcome(*messages, exit_code=exit_code)
     assert (found, words in message) == (code, True), message
+
+
+def test_a_flood_that_looks_like_many_errors_is_soon_read() -> None:
+    """Were all of it searched, this would take minutes, and the worker would lose its builds meanwhile."""
+    flood = 'ERROR: process "\n' * 2000
+    tail = [json.dumps({"message": flood, "phase": "building"}).encode()] * 98
+    tail.append(json.dumps({"message": "COPY failed: no such file", "phase": "failed"}).encode())
+    assert outcome(1, tail).error_code == "build_failed"

@@ -1,7 +1,13 @@
 """repo2docker as a program: what it is told, and what is made of what it says (the words are its own, of 2026.4.0)."""
 
 import json
+import re
 import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +15,7 @@ from services.builder.executors.base import Attempt, Line
 from services.builder.executors.docker.container import FIRST
 from services.builder.executors.docker.logs import GAP, Position, Unfolding
 from services.builder.executors.docker.settings import DockerSettings
+from services.builder.executors.links import refuse_links_outside
 from services.builder.executors.repo2docker import arguments, config_text, environment, line
 from services.builder.settings import BuilderSettings
 from services.common.errors import BinderyError
@@ -63,6 +70,56 @@ def test_only_the_named_content_provider_may_fetch() -> None:
     for name in ("Local", "Git]; import os; [Git"):
         with pytest.raises(BinderyError):
             config_text(attempt(content_provider=name), settings())
+
+
+def test_what_is_fetched_is_looked_at_before_repo2docker_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+
+    class Provider:
+        def fetch(self, _spec: object, output_dir: str, yield_output: bool = False) -> Iterator[str]:
+            fetched.append(output_dir)
+            yield "fetched\n"
+
+    packages = types.ModuleType("repo2docker"), types.ModuleType("repo2docker.contentproviders")
+    packages[1].Git = Provider  # type: ignore[attr-defined]
+    for package in packages:
+        monkeypatch.setitem(sys.modules, package.__name__, package)
+    config: Any = types.SimpleNamespace(Repo2Docker=types.SimpleNamespace(), DockerEngine=types.SimpleNamespace())
+    exec(config_text(attempt(), settings()), {"c": config})  # noqa: S102 - as repo2docker reads it
+    [checked] = config.Repo2Docker.content_providers
+    (tmp_path / "apt.txt").symlink_to("/etc/passwd")
+    with pytest.raises(ValueError, match=r"^apt.txt is a link that leads out of the repository"):
+        list(checked().fetch({}, str(tmp_path)))
+    assert fetched == [str(tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "is_refused"),
+    [
+        ("apt.txt", "/root/.docker/config.json", True),
+        ("binder/runtime.txt", "../../outside", True),
+        (".binder", "/root/.docker", True),
+        ("binder", "..", True),
+        ("environment.yml", "/proc/self/environ", True),
+        ("requirements.txt", "binder/all.txt", False),
+        ("binder/apt.txt", "../packages.txt", False),
+        ("binder", "environments/one", False),
+        ("data.csv", "not-there.csv", False),
+    ],
+)
+def test_only_links_that_lead_out_of_a_repository_are_refused(
+    tmp_path: Path, name: str, target: str, is_refused: bool
+) -> None:
+    checkout = tmp_path / "checkout"
+    (checkout / name).parent.mkdir(parents=True)
+    (checkout / name).symlink_to(target)
+    if is_refused:
+        with pytest.raises(ValueError, match=f"^{re.escape(name)} is a link"):
+            refuse_links_outside(str(checkout))
+    else:
+        refuse_links_outside(str(checkout))
 
 
 def test_git_credentials_are_secret_and_asked_for_by_git_for_their_host_alone() -> None:

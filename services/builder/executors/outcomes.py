@@ -57,6 +57,8 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|(?<=failed to push )\S+(?=:)|https?://\
 _CLASSIC_BUILT, _CLASSIC_STEP_BEGINS = "Successfully tagged ", re.compile(r"Step \d+/\d+ :")
 _NOISE = re.compile(r"^(-{6}|> |#\d+ |Error during build: Command)")
 _WORDS_MAX = 600
+_SEARCHED_CHARS = 32 * 1024
+"""Authors write most of what is searched, and may make a search slow: of this much none is."""
 
 
 def outcome(
@@ -130,7 +132,7 @@ def _why_step_failed(lines: list[tuple[str, str]], error: str) -> str:
     """What the builder says of a step of the Dockerfile that failed, without its command; empty where none has."""
     if classic := _CLASSIC_STEP.match(error):
         return f"exit code: {classic[1]}"
-    text = "\n".join(message for message, phase in lines if phase == "building")
+    text = "\n".join(message for message, phase in lines if phase == "building")[-_SEARCHED_CHARS:]
     found = _STEP.search(text) if error else None
     if found is None or found.start(1) < text.rfind(error):  # what comes before the last error was printed by a step
         return ""

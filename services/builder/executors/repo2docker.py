@@ -4,11 +4,13 @@ Shared by the executors that run it in a container. What it says was read off ju
 and pushes with `docker buildx`; how an execution ended is read in `outcomes`.
 """
 
+import inspect
 import json
 import shlex
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from services.builder.executors import links
 from services.builder.executors.base import Attempt, Line
 from services.builder.settings import BuilderSettings
 from services.common.errors import BinderyError
@@ -63,16 +65,27 @@ def arguments(attempt: Attempt, settings: BuilderSettings, *, config_path: str) 
 
 
 def config_text(attempt: Attempt, settings: BuilderSettings) -> str:
-    """The configuration file: only the content provider that the resolver named may fetch.
+    """The configuration file: only the content provider that the resolver named may fetch, and what it fetches is
+    looked at (`links.py`) before it is read.
 
     Its others would ask hosts of their own while they look whether the repository is theirs (Dataverse a list, since
     2025.12). Raises `BinderyError("internal")` for a provider that repo2docker has not.
     """
     if attempt.content_provider not in CONTENT_PROVIDERS:
         raise BinderyError("internal", f"repo2docker has no content provider {attempt.content_provider!r}.")
+    name = attempt.content_provider
     lines = [
-        f"from repo2docker.contentproviders import {attempt.content_provider}",
-        f"c.Repo2Docker.content_providers = [{attempt.content_provider}]",
+        inspect.getsource(links),
+        f"from repo2docker.contentproviders import {name} as _Provider",
+        "",
+        "",
+        f"class {name}(_Provider):",
+        "    def fetch(self, spec, output_dir, yield_output=False):",
+        "        yield from super().fetch(spec, output_dir, yield_output=yield_output)",
+        "        refuse_links_outside(output_dir)",
+        "",
+        "",
+        f"c.Repo2Docker.content_providers = [{name}]",
     ]
     if not settings.build_push:  # else a builder of buildx's own would keep the image to itself
         lines.append('c.DockerEngine.extra_buildx_build_args = ["--load"]')

@@ -55,7 +55,14 @@ class Jobs:
         The Job comes first: whoever dies in between leaves a Job that ends by its deadline and goes by its TTL, and a
         Secret is never without an owner. Its pod waits for the Secret. Raises `BinderyError`.
         """
-        name, command = job_name(attempt.name), await self._command(attempt)
+        name = job_name(attempt.name)
+        try:
+            command = await self._command(attempt)
+        except ExecutorUnavailableError:
+            if (there := await self.read(name)) is None:
+                raise
+            await self._found(there, attempt)  # it has had its logins when it was made
+            return
         node = await self._sticky_node(attempt)
         secret = f"{name}-{secrets.token_hex(4)}"
         try:
@@ -74,11 +81,14 @@ class Jobs:
             if there is None:
                 raise ExecutorUnavailableError(f"the Job {name} is just being removed") from None
             found = there
-        self._refused.pop(name, None)
-        self._ensured[name] = found.uid
         if not found.is_ended:
             await self._give_secret(found, command)
-        await self._raise_epoch(found, attempt.epoch)
+        await self._found(found, attempt)
+
+    async def _found(self, job: JobState, attempt: Attempt) -> None:
+        self._refused.pop(job.name, None)
+        self._ensured[job.name] = job.uid
+        await self._raise_epoch(job, attempt.epoch)
 
     def refused(self, attempt: Attempt) -> Obstacle | None:
         """Why the attempt's Job could not be made."""
