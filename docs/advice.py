@@ -85,7 +85,8 @@ ADVICE = {
     "server_out_of_memory": "Load less as the server starts (`start`, extensions), or have the operator give the "
     "repository a larger resource class.",
     "server_port_closed": "The server must listen on the port and address that it is told, below its base URL: look "
-    'at the `start` script, which must end with `exec "$@"`. The operator sets the hub\'s `http_timeout`.',
+    'at the `start` script, which must end with `exec "$@"`. The operator sets '
+    "`BINDERY_SERVER_START_TIMEOUT_SECONDS`, or `answer_timeout_seconds` of the spawner.",
     "server_start_failed": "The detail holds the last lines of the server's log; often a `start` script, or a package "
     "that Jupyter does not agree with.",
     "server_start_timeout": "Make the `start` script shorter. The operator sets "

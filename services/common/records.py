@@ -117,6 +117,8 @@ class Claimed:
     """Every field as it was last written: what a record is written anew from."""
     recent: deque[Written] = field(default_factory=deque)
     """The last entries, for a Redis that has lost its last second."""
+    has_ended: bool = False
+    """Whether Redis has confirmed a final write, also where its writer was cancelled meanwhile."""
     _order: asyncio.Lock = field(default_factory=asyncio.Lock)
     _doubtful: Write | None = None
     """The write that is under way, or whose answer never came: Redis may have carried it out."""
@@ -134,8 +136,8 @@ class Claimed:
         `final` ends the noun; `release` leaves it without an owner, for who is due next. Where Redis has lost what it
         had confirmed, that is written again, under the positions that followers know.
 
-        A cancel takes effect when Redis has answered, or has not for half the time that a call may take. A write that
-        got no answer is repeated before the next one, whose lines would be counted from the wrong number else.
+        A cancel takes effect when Redis has answered, or has not for `settle_seconds`; a second one at once. A write
+        without an answer is repeated before the next one, whose lines would be counted from the wrong number else.
 
         Raises `Fenced` when another process owns the noun, `RecordLost` when Redis was emptied.
         """
@@ -191,6 +193,7 @@ class Claimed:
         if status != b"ok" or write.until:
             self.records.let_go(self)
         if status == b"ok":
+            self.has_ended = self.has_ended or write.until not in {"", "release"}
             self._confirmed(write, detail, *before[1:])
             return
         if status == b"missing":

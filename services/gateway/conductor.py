@@ -51,14 +51,12 @@ class Conductor:
         self, stage: Stage, stages: Stages, settings: GatewaySettings, claimed: Claimed, launch: Launch, known: Known
     ) -> None:
         self._stage, self._stages, self._settings = stage, stages, settings
-        self._claimed, self.launch, self._known = claimed, launch, known
+        self.claimed, self.launch, self._known = claimed, launch, known
         starts = Cancels(stage, "s", stage.keys.wake("launcher"))
         self.begun = Begun(stages, starts, launch.options.resource_class)
         self._has_built = False
         self.server: Server | None = None
         """The server when it is ready, as its record has it; None where only the record can tell."""
-        self.has_ended = False
-        """Whether Redis has confirmed the end that `launch` has."""
 
     async def conduct(self) -> None:
         """See the launch through. Raises `BinderyError` where it fails; cancelling leaves it to another gateway."""
@@ -173,7 +171,7 @@ class Conductor:
                     queue = Queue.model_validate(event["queue"]) if "queue" in event else None
                     state = LaunchState.WAITING if queue else LaunchState.LAUNCHING
                     self.launch = self.launch.updated(state=state, queue=queue)
-                    await self._claimed.write(body=self.launch)
+                    await self.claimed.write(body=self.launch)
                 if event.get("terminal"):
                     return event
         return {}
@@ -182,12 +180,11 @@ class Conductor:
         await self._tell(Event(phase=Phase.WAITING, message=f"{error.detail} Waiting for it ...\n"))
 
     async def _tell(self, event: Event) -> None:
-        await self._claimed.write(event, body=self.launch)
+        await self.claimed.write(event, body=self.launch)
 
     async def _end(self, event: Event) -> None:
         self.launch = self.launch.updated(finished_at=time.time())
-        await self._claimed.write(event, body=self.launch, final=True)
-        self.has_ended = True
+        await self.claimed.write(event, body=self.launch, final=True)
         outcome = self.launch.error.code if self.launch.error else str(self.launch.state)
         LAUNCHES.labels(outcome).inc()
         SECONDS.labels(outcome).observe(time.time() - self.launch.created_at)

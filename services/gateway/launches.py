@@ -151,7 +151,7 @@ class Launches:
         while not work["story"].done():  # a client below may swallow a cancel that comes while it connects
             work["story"].cancel()
             await asyncio.wait([work["story"]], timeout=1.0)
-        if conductor.has_ended:
+        if conductor.claimed.has_ended:
             return
         if is_late:
             raise BinderyError("launch_timeout")
@@ -222,7 +222,7 @@ class Launches:
         Redis is asked only where another gateway conducted it, or long ago. Raises `BinderyError("not_found")`.
         """
         here = self._conductors.get(launch_id)
-        if here and here.has_ended and (here.server or here.launch.state is not LaunchState.READY):
+        if here and here.claimed.has_ended and (here.server or here.launch.state is not LaunchState.READY):
             return here.launch, here.server
         if (stored := await self._stage.records.read(topic_of(launch_id))) is None:
             raise BinderyError("not_found", "There is no such launch, or it was too long ago.")

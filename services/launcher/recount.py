@@ -1,4 +1,6 @@
-"""Counting anew what runs, where Redis has lost it: until that is done, nobody gets a seat."""
+"""Counting anew what runs, where Redis has lost it: until that is done, nobody gets a seat that is limited."""
+
+import time
 
 from services.common.counting import counted_as
 from services.common.errors import BinderyError
@@ -40,6 +42,7 @@ class Recount:
 
     def __init__(self, stage: Stage, settings: LauncherSettings, hub: Hub, seats: Seats) -> None:
         self._stage, self._settings, self._hub, self._seats = stage, settings, hub, seats
+        self._begun = time.monotonic()
 
     async def run(self) -> None:
         """Count when that is needed, until cancelled."""
@@ -65,12 +68,20 @@ class Recount:
             await pause(wait)
             wait = min(PAUSE_MAX_SECONDS, wait * 2)
 
+    def _settle_seconds(self) -> float:
+        """How long the other launchers have for adding what they have under way: one that misses the word of it does so
+        each `reread_seconds`. Where a launcher has just begun it is most often the first, and nothing runs.
+        """
+        ticks, reread = 2 * self._settings.seat_tick_seconds, self._settings.reread_seconds
+        return ticks + (reread if time.monotonic() - self._begun > reread else 0.0)
+
     async def _count(self) -> None:
         if not (token := await self._seats.begin_count()):
             return
         log.warning("counting_servers")
         await self._stage.upkeep.publish(self._stage.keys.wake("launcher"), RECOUNT)
         await self._seats.count_under_way()
+        await pause(self._settle_seconds())
         ours = [item for item in await self._hub.listing() if is_ours(item, self._settings.installation_id)]
         await self._seats.count(*(counted(item, self._hub.hub_id) for item in ours))
         if not await self._seats.end_count(token):

@@ -183,6 +183,7 @@ class Seats:
 
     async def run(self) -> None:
         """Look where those stand that wait here, when that may have changed, by one call for all; until cancelled."""
+        due = time.monotonic() + self._settings.reread_seconds
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.reread_seconds):
@@ -190,12 +191,13 @@ class Seats:
             self._news.clear()
             try:
                 with counted_as("upkeep"):
-                    if self._adds:
+                    if self._adds or time.monotonic() > due:  # what Redis may have lost, and nobody said so
+                        self._adds, due = False, time.monotonic() + self._settings.reread_seconds
                         await self.count_under_way()
-                        self._adds = False
                     if self._watched:
                         await self._look()
             except AWAY as error:
+                self._adds = True
                 log.warning("redis_away", doing="seats", error=str(error))
             await pause(self._settings.seat_tick_seconds)
 

@@ -86,7 +86,7 @@ class LauncherSettings(ServiceSettings):
 
     reap_interval_seconds: float = Field(15.0, description="How often the hub is listed and compared with the records.")
     reap_disarmed_seconds: float = Field(
-        2700.0,
+        3600.0,
         description="How long nothing is deleted after Redis was found empty: at least as long as a launch may wait "
         "for its seat and start.",
     )

@@ -18,7 +18,7 @@ from services.common.stage import Stage
 from services.launcher.hub import Hub, HubAway
 from services.launcher.patience import PAUSE_MAX_SECONDS, Deadline, Patience
 from services.launcher.relay import HUB_FIRST_SECONDS, Ended, Relay
-from services.launcher.seats import SEATED, UNKNOWN, Place, Seats, refuse
+from services.launcher.seats import SEATED, UNCOUNTED, UNKNOWN, Place, Seats, refuse
 from services.launcher.settings import LauncherSettings
 from services.launcher.spawns import Spawns
 
@@ -132,6 +132,8 @@ class Start:
                     shown, told = watched.place, now
                     await self._tell_place(shown)
                     continue
+                if now >= deadline and watched.place.reason.startswith(UNCOUNTED):
+                    raise BinderyError("hub_unavailable", watched.place.reason)
                 if now >= deadline:
                     waited = self.settings.seat_wait_seconds
                     raise BinderyError(
@@ -211,7 +213,8 @@ class Start:
             expires=now + self.settings.max_age_seconds if self.settings.max_age_seconds else None,
             queue=None,
         )
-        events = self.relay.pending or [Event(phase=Phase.LAUNCHING, message=f"Server ready at {self.server.url}\n")]
+        said = Event(phase=Phase.LAUNCHING, message=f"Server ready at {self.server.url}\n")
+        events, self.relay.pending = self.relay.pending or [said], []
         # What who asked for the server does not know yet; with `changed`, only the record has it.
         is_changed = self.is_adopted or self.server.token != self.announced
         news = {"expires": self.server.expires} | ({"changed": True} if is_changed else {})
@@ -221,7 +224,14 @@ class Start:
         SECONDS.labels("ready").observe(now - self.begun)
 
     async def failed(self, error: BinderyError) -> None:
-        """Tell at once, then remove what there is on the hub; the reaper does it where this process can't."""
+        """Tell at once, then remove what there is on the hub; the reaper does it where this process can't.
+
+        A start whose `ready` is on its way, or was told, stays ready: of two ends each follower would take another.
+        """
+        if self.server.state is ServerState.READY:
+            with contextlib.suppress(Fenced, RecordLost):
+                await self.claimed.write(release=True)  # behind it, whatever became of it so far
+            return
         self.server = self.server.updated(state=ServerState.FAILED, error=error.problem, queue=None)
         event = Event(
             phase=Phase.FAILED,

@@ -33,7 +33,8 @@ def nothing_left(stack: Stack, *, users: int = 0) -> None:
     eventually(lambda: len(stack.sessions()) == users, f"{users} processes")
     if not users:
         eventually(lambda: not processes_of(stack), "no process")
-        left = ("{seats}", "{queue}:waiting", "{queue}:running", "{queue}:abandoned", "arq:", "owned:")
+        seats = tuple("{seats}:" + name for name in ("members", "held", "waiting", "asked"))
+        left = ("{queue}:waiting", "{queue}:running", "{queue}:abandoned", "arq:", "owned:", *seats)
         eventually(lambda: not [key for key in keys_of(stack) if key.startswith(left)], "no work in Redis")
 
 

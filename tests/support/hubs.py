@@ -71,7 +71,7 @@ class BriefHub:
     def kill(self, by: signal.Signals = signal.SIGKILL) -> None:
         assert self.process is not None
         self.process.send_signal(by)
-        self.process.wait()
+        self.process.wait(30)
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
@@ -101,7 +101,7 @@ class BriefHub:
         """
         try:
             found: dict[str, int] = httpx.get(f"http://127.0.0.1:{self.servers_port}/peaks", trust_env=False).json()
-        except httpx.ConnectError:
+        except httpx.TransportError:
             return {"running": 0, "starting": 0, "starts": 0, "followed": 0}
         return found
 

@@ -59,9 +59,9 @@ NOTHING: Answer = (-1, "", b"", {})
 """No answer at all; the connection stays open."""
 
 
-def begins(body: bytes) -> Answer:
-    """An event stream that begins so, and then says nothing more; the connection stays open."""
-    return -2, "text/event-stream", body, {}
+def begins(body: bytes, *, every_seconds: float = 0.0) -> Answer:
+    """An event stream that begins so, an event each so often, and then says nothing more; the connection stays open."""
+    return -2, "text/event-stream", body, {"every": str(every_seconds)}
 
 
 class _Protocol(StubProtocol):
@@ -69,7 +69,10 @@ class _Protocol(StubProtocol):
 
     def _answer(self, answer: Answer) -> None:
         if answer[0] == -2:
-            self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n\r\n%b" % (answer[1].encode(), answer[2]))
+            self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n\r\n" % answer[1].encode())
+            for number, event in enumerate(answer[2].split(b"\n\n")[:-1]):
+                due = number * float(answer[3]["every"])
+                asyncio.get_running_loop().call_later(due, self.transport.write, event + b"\n\n")
         elif answer[0] != -1:
             super()._answer(answer)
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from deploy.local.processes import (
     Process,
     astray,
@@ -128,3 +130,16 @@ def test_what_belongs_to_a_known_process_is_not_astray(tmp_path: Path) -> None:
     server = start_detached(tmp_path / "servers" / "0123" / "home")
     assert astray([server], [tmp_path / "servers"]) == []
     end_processes([server], timeout_seconds=5)
+
+
+def test_a_process_that_sees_other_files_by_the_same_names_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = start_detached(tmp_path / "servers" / "0123" / "home")
+    try:
+        with monkeypatch.context() as seen:
+            seen.setattr(os.path, "samestat", lambda *_stats: False)  # as for one in a container
+            assert astray([], [tmp_path / "servers"]) == []
+        assert [one.pid for one in astray([], [tmp_path / "servers"])] == [job.pid]
+    finally:
+        end_processes([job], timeout_seconds=5)

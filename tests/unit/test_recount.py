@@ -1,7 +1,6 @@
 """An emptied Redis: nobody gets a seat before it is known how many servers run."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -79,8 +78,20 @@ async def test_starts_of_another_launcher_are_counted_although_the_hub_does_not_
             while not hub.users:
                 await asyncio.sleep(0.01)
         await redis.flushall()
-        other.seats.uncounted.set()
+        late = await other.ask("late")
         async with asyncio.timeout(10):
-            while under_way.server_id not in await other.seats.members():
+            while "All seats are taken" not in await other.messages(late):
+                assert late.server_id not in await other.seats.members()
                 await asyncio.sleep(0.01)
-        assert json.loads(await redis.hget(one.stage.keys("{seats}:members"), under_way.server_id))["quota"] == -1
+        assert list(await other.seats.members()) == [under_way.server_id]
+
+
+async def test_who_waited_in_vain_for_the_hub_to_be_counted_is_not_told_of_a_quota(
+    valkey: Valkey, redis: Redis, hub: FakeHub
+) -> None:
+    hub.answer("GET", "/hub/api/users", (503, JSON, b"{}", {}))
+    async with open_launcher(valkey, hub, counts=False, seats_total=2, seat_wait_seconds=0.5) as launcher:
+        ended = await launcher.ended(await launcher.ask())
+    assert ended.error
+    assert ended.error.code == "hub_unavailable"
+    assert "JupyterHub can't say: it answered 503" in ended.error.detail

@@ -2,11 +2,16 @@
 
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
-from services.common.models import ServerState
+from services.common.entries import BEGIN
+from services.common.models import Event, ServerState
+from services.common.records import Claimed
 from services.launcher import starting
+from services.launcher.servers import topic_of
 from tests.load.stub_http import Answer
 from tests.support.launcher import AS_ALWAYS, NOTHING, FakeHub, begins, open_launcher, running_hub
 from tests.support.valkey import Valkey
@@ -59,9 +64,12 @@ async def test_a_hub_that_stays_silent_is_unavailable(valkey: Valkey, redis: obj
 async def test_a_stream_that_told_much_before_it_broke_costs_no_more_patience_than_its_silence(
     valkey: Valkey, redis: object, hub: FakeHub
 ) -> None:
-    hub.answer("GET", "/progress", begins(_events(REQUESTED)), AS_ALWAYS)
-    async with open_launcher(valkey, hub, hub_silence_seconds=0.5, hub_patience_seconds=0.9) as launcher:
-        assert (await launcher.ended(await launcher.ask())).state is ServerState.READY
+    told = _events(*({"progress": number, "message": f"step {number}"} for number in range(6)))
+    hub.answer("GET", "/progress", begins(told, every_seconds=0.3), AS_ALWAYS)
+    async with open_launcher(valkey, hub, hub_silence_seconds=0.8, hub_patience_seconds=1.4) as launcher:
+        server = await launcher.ask()
+        assert (await launcher.ended(server)).state is ServerState.READY
+        assert "step 5" in await launcher.messages(server)
 
 
 async def test_a_call_that_gets_no_answer_is_made_again(valkey: Valkey, redis: object, hub: FakeHub) -> None:
@@ -156,3 +164,25 @@ async def test_a_start_whose_time_is_up_while_the_hub_is_away_is_not_the_authors
         ended = await launcher.ended(await launcher.ask())
         assert ended.error
         assert ended.error.code == "hub_unavailable"
+
+
+async def test_a_start_whose_ready_got_no_answer_stays_ready_and_has_one_end(
+    valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, lost = Claimed.write, []
+
+    async def loses_the_answer(self: Claimed, *events: Event, **others: Any) -> None:
+        await write(self, *events, **others)
+        if others.get("release") and events:
+            lost.append(self.topic.id)
+            raise RedisConnectionError("no answer")
+
+    monkeypatch.setattr(Claimed, "write", loses_the_answer)
+    async with open_launcher(valkey, hub) as launcher:
+        server = await launcher.ask()
+        assert (await launcher.ended(server)).state is ServerState.READY
+        async with launcher.stage.bus.following(topic_of(server.server_id), lambda: None) as reader:
+            events = [event for entry in await reader.after(BEGIN) for event in entry.events]
+    assert lost == [server.server_id]
+    assert [event["state"] for event in events if event.get("terminal")] == ["ready"]
+    assert hub.users
