@@ -127,10 +127,18 @@ def at_home(folders: Sequence[Path]) -> list[Process]:
     return [
         Process(row.pid, row.start_time, f"background job of {folder.name}/{home.relative_to(folder).parts[0]}")
         for row in process_table()
-        if (home := _home(row.pid))
+        if _sees_our_files(row.pid) and (home := _home(row.pid))
         for folder in folders
         if folder in home.parents
     ]
+
+
+def _sees_our_files(pid: int) -> bool:
+    """Whether a process has the same root folder: in a container's a path of the same name is another's."""
+    try:
+        return os.path.samestat(os.stat(f"/proc/{pid}/root"), os.stat("/"))  # noqa: PTH116
+    except OSError:
+        return False
 
 
 def astray(roots: Iterable[Process], homes: Sequence[Path]) -> list[Process]:

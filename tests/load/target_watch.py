@@ -87,7 +87,7 @@ def rows(spec: str, watching: list[Follower], late: Follower) -> list[Row]:
     behind = [at - begun for one in whole for at, begun in zip(one.times, first, strict=True)]
     lag, numbers = spread_ms(behind)
     name = f"{len(watching)} followers"
-    heading = Row(f"The build of {spec}", "")
+    heading = Row(f"The build of {spec}", "", failed=sum(one.ended != "ready" for one in watching))
     if not most.lines:
         return [heading, Row(f"{name}: lines", "none", "", f"it was built before, or ended: {', '.join(ended)}")]
     text = f"{len(whole)} of {len(watching)} got all {len(most.lines)} lines"
