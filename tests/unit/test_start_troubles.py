@@ -186,3 +186,18 @@ async def test_a_start_whose_ready_got_no_answer_stays_ready_and_has_one_end(
     assert lost == [server.server_id]
     assert [event["state"] for event in events if event.get("terminal")] == ["ready"]
     assert hub.users
+
+
+async def test_a_spawner_that_waited_for_an_answer_as_long_as_we_do_says_why_first(
+    valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "HUB_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(starting, "ADOPTED_SECONDS", 0.0)
+    started = {"progress": 50, "message": "Container started"}
+    closed = {"failed": True, "message": "Spawn failed: Server at http://10.1.2.3:8888/ didn't respond in 1 seconds."}
+    async with open_launcher(valkey, hub, server_start_timeout_seconds=1, retry_pause_seconds=1.5) as launcher:
+        hub.answer("GET", "/progress", _told(started), _told(started, closed))
+        hub.answer("GET", "", _server(ready=False, pending="spawn"))
+        ended = await launcher.ended(await launcher.ask())
+        assert ended.error
+        assert ended.error.code == "server_port_closed"
