@@ -69,7 +69,7 @@ FAMILIES = [
     Family("{seats}:held", "work", "how many seats are held, in all and by repository", "when none is held"),
     Family("{seats}:waiting", "work", "servers that wait for a seat", "when none waits"),
     Family("{seats}:asked", "work", "what those who wait for a seat have asked for", "when none waits"),
-    Family("{seats}:counted", "record", "that the hub's servers have been counted", "none; one key"),
+    Family("seats:counted", "record", "that the hub's servers have been counted", "none; one key"),
     Family("installation", "record", "since when this Redis knows the installation", "none; one key"),
 ]
 

@@ -98,7 +98,8 @@ class Seats:
     def __init__(self, stage: Stage, settings: LauncherSettings) -> None:
         self._stage, self._settings, self._classes = stage, settings, settings.classes
         self.scripts = Scripts(stage.redis, "services.launcher.scripts")
-        self._keys = [stage.keys("{seats}:" + name) for name in ("members", "waiting", "asked", "held", "counted")]
+        self._keys = [stage.keys("{seats}:" + name) for name in ("members", "waiting", "asked", "held")]
+        self._keys.append(stage.keys("seats:counted"))
         self._common = [settings.seats_total, settings.seats_waiting_max, stage.keys.wake("launcher")]
         self._watched: dict[str, Watched] = {}
         self._under_way: dict[str, str] = {}

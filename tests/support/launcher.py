@@ -141,7 +141,7 @@ async def open_launcher(valkey: Valkey, hub: FakeHub, **others: object) -> Async
                 await stage.bus.listen(stage.keys.wake("launcher"), servers.heard)
                 if counts:
                     async with asyncio.timeout(10):
-                        while await stage.redis.get(stage.keys("{seats}:counted")) != b"yes":
+                        while await stage.redis.get(stage.keys("seats:counted")) != b"yes":
                             await asyncio.sleep(0.01)
                     hub.calls.clear()
                 yield Launcher(stage, settings, hub, seats, servers, Reaper(stage, settings, client, seats, servers))
