@@ -5,7 +5,6 @@
 import asyncio
 import os
 import signal
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from services.builder.process.layout import Layout
 from services.builder.process.spec import SessionSettings
 from tests.support.builds import attempt_of, collect
 from tests.support.forge import Forge
-from tests.support.hub import HubStack, make_image, until
+from tests.support.hub import HUB_PYTHON, HubStack, make_image, until
 from tests.support.hub_servers import (
     environment,  # noqa: F401
     execute,
@@ -64,7 +63,7 @@ def test_a_server_sees_its_launch_but_neither_secrets_nor_its_token_in_its_argum
     assert "very-secret" not in str(environment)
     assert "token-of-bob" not in process.joinpath("cmdline").read_text()
     path = next(line for line in environment if line.startswith("PATH="))
-    assert f"{Path(sys.executable).parent}" not in path.split("=")[1].split(":")
+    assert f"{HUB_PYTHON.parent}" not in path.split("=")[1].split(":")
 
 
 def test_only_allowed_origins_may_use_a_server(hub: HubStack) -> None:

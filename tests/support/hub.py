@@ -90,7 +90,7 @@ class HubStack:
         self.launcher_token, self.culler_token = secrets.token_hex(16), secrets.token_hex(16)
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("JUPYTERHUB")},
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": f"{HUB_PYTHON.parent}{os.pathsep}{os.environ['PATH']}",
             "BINDERY_HUB_API_TOKEN": self.launcher_token,
             "BINDERY_CULLER_API_TOKEN": self.culler_token,
             "BINDERY_HUB_BIND_URL": f"{self.url}/",
@@ -132,7 +132,7 @@ class HubStack:
         )
         Path(self.env["BINDERY_PROXY_RULES_FILE"]).touch()
         with (self.folder / "traefik.log").open("ab") as log:
-            command = ["traefik", "--configfile", str(static)]
+            command = [str(Path(sys.executable).with_name("traefik")), "--configfile", str(static)]
             self.traefik = subprocess.Popen(command, env=self.env, stdout=log, stderr=log)
         self.start_hub()
 
