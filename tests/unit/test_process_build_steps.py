@@ -2,10 +2,16 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import uv
 
+from services.builder.process import interpreter
+from services.builder.process.environment import installer_environment
+from services.builder.process.errors import StepError
+from services.builder.process.log import BuildLog
 from services.builder.process.processes import identify
 from tests.support.builds import QUICK, Built, build_files, processes_mentioning
 
@@ -103,6 +109,26 @@ async def test_the_default_python_is_used_where_it_fits(tmp_path: Path) -> None:
     manifest = built.image.manifest()
     assert manifest is not None, built.text
     assert manifest.python == ".".join(str(part) for part in __import__("sys").version_info[:3])
+
+
+async def test_a_requires_python_that_is_an_option_of_uv_is_the_authors_to_mend(tmp_path: Path) -> None:
+    project = '[project]\nname = "a"\nversion = "1"\nrequires-python = "--show-version"\n'
+    built = await build_files(tmp_path, {"pyproject.toml": project})
+    assert built.code == "build_failed"
+    assert built.message.startswith("pyproject.toml says requires-python = '--show-version'; it must be")
+
+
+async def test_a_wish_is_never_an_option_of_the_installer(tmp_path: Path) -> None:
+    """Whoever asks: `--show-version` makes uv answer with a version, a path, or nothing that is an interpreter."""
+    log = BuildLog(tmp_path / "log", max_line_bytes=1000, max_log_bytes=10_000)
+    env = installer_environment(os.environ, tmp_path, tmp_path, downloads="never")
+    with pytest.raises(StepError, match="asks for Python --show-version") as error:
+        await interpreter.find(
+            "--show-version", default=sys.executable, uv=uv.find_uv_bin(), env=env, log=log, folder=tmp_path,
+            timeout_seconds=60, max_line_bytes=1000,
+        )  # fmt: skip
+    log.close()
+    assert error.value.code == "python_unavailable"
 
 
 async def test_a_repository_for_another_executor_is_refused(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ async def find(
         return found
     if env.get("UV_PYTHON_DOWNLOADS") == "automatic":
         log.write("building", f"Python {wish} is not installed: looking for one to download")
-        command = [uv, "python", "install", wish]
+        command = [uv, "python", "install", "--", wish]
         await run(
             command,
             name="The download of Python",
@@ -70,7 +70,7 @@ async def _require(wish: str, *, uv: str, env: Mapping[str, str]) -> str:
 
 async def _find(wish: str, *, uv: str, env: Mapping[str, str]) -> str | None:
     # In the root folder, since a .python-version or a virtual environment on the way up would be looked at.
-    command = [uv, "python", "find", "--no-project", "--no-python-downloads", "--directory", "/", wish]
+    command = [uv, "python", "find", "--no-project", "--no-python-downloads", "--directory", "/", "--", wish]
     found = await output_of(command, env=env, timeout_seconds=_FIND_TIMEOUT_SECONDS)
     return found.strip() or None if found else None
 

@@ -6,6 +6,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
 from services.builder.process.errors import StepError, build_failed
 
 _NEEDS_ANOTHER = {
@@ -21,15 +23,17 @@ _NEEDS_ANOTHER = {
     "Pipfile": "a Pipfile",
     "Pipfile.lock": "a Pipfile",
 }
-_RUNTIME = re.compile(r"python-3\.(\d+)(\.\d+)?")
+_READ = ("runtime.txt", "pyproject.toml", "requirements.txt", "setup.py", "postBuild", "start")
+_RUNTIME = re.compile(r"python-3\.([0-9]{1,3})(\.[0-9]{1,3})?")
 _MAX_FILE_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What to build. `python` is a version or a specifier, as uv takes it; None: the repository doesn't care.
+    """What to build. `python` is a version or version specifiers (PEP 440); None: the repository doesn't care.
 
-    `packages` are arguments of the installer; paths are relative to the repository.
+    `packages` are arguments of the installer; paths are relative to the repository. They are names of files that we
+    look for, never text of the repository: an author's own words reach a command line as `python` alone.
     """
 
     python: str | None
@@ -42,6 +46,7 @@ def read(repo: Path) -> Wishes:
     """Read a checkout. Raises `StepError`: `unsupported_repository` or `build_failed`, naming the file."""
     folder = _configuration_folder(repo)
     _refuse_what_needs_another(folder, is_top=folder == repo)
+    _refuse_what_leads_out(repo, folder)
     project = _project(folder / "pyproject.toml")
     packages: list[str] = []
     if (requirements := folder / "requirements.txt").is_file():
@@ -78,6 +83,14 @@ def _refuse_what_needs_another(folder: Path, *, is_top: bool) -> None:
             raise _unsupported(name if is_top else f"{folder.name}/{name}", what)
 
 
+def _refuse_what_leads_out(repo: Path, folder: Path) -> None:
+    # Else the machine's own files were quoted in the log, or made executable.
+    for path in (folder / name for name in _READ):
+        if path.is_file() and not path.resolve().is_relative_to(repo.resolve()):
+            name = path.relative_to(repo)
+            raise build_failed(f"{name} is a link that leads out of the repository: put the file itself there")
+
+
 def _unsupported(file: str, what: str) -> StepError:
     return StepError(
         "unsupported_repository",
@@ -108,12 +121,27 @@ def _project(path: Path) -> _Project:
         raise build_failed(f"pyproject.toml is not valid TOML: {error}") from None
     project = content.get("project")
     table = project if isinstance(project, dict) else {}
-    wish = table.get("requires-python")
     return _Project(
         has_dependencies=bool(table.get("dependencies")),
         is_package="build-system" in content,
-        requires_python=wish if isinstance(wish, str) and wish.strip() else None,
+        requires_python=_specifiers(table["requires-python"]) if "requires-python" in table else None,
     )
+
+
+def _specifiers(wish: object) -> str | None:
+    """Return `requires-python` in the normal form of PEP 440; None if it holds nothing.
+
+    Raises `StepError` for all else: uv would take a word for an option, a path or the name of a program. `===`, which
+    compares any text, names no version of Python either.
+    """
+    try:
+        specifiers = SpecifierSet(wish) if isinstance(wish, str) else None
+    except InvalidSpecifier:
+        specifiers = None
+    if specifiers is None or any(one.operator == "===" for one in specifiers):
+        shown = repr(wish) if len(repr(wish)) <= 100 else f"{repr(wish)[:100]}…"
+        raise build_failed(f'pyproject.toml says requires-python = {shown}; it must be text like ">=3.10" (PEP 440)')
+    return str(specifiers) or None
 
 
 def _package_arguments(repo: Path, folder: Path, project: _Project) -> list[str]:

@@ -66,7 +66,7 @@ class Build:
             timeout_seconds=settings.environment_timeout_seconds,
             max_line_bytes=settings.max_line_bytes,
         )
-        command = [uv.find_uv_bin(), "venv", "--no-project", "--python", python, str(self.image.env)]
+        command = [uv.find_uv_bin(), "venv", "--no-project", "--python", python, "--", str(self.image.env)]
         await self._run("uv venv", command, self._installer_env, settings.environment_timeout_seconds)
         version = await output_of(
             [str(self.image.python), "-c", "import platform; print(platform.python_version())"],
