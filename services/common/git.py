@@ -7,9 +7,10 @@ from pathlib import Path
 
 from services.common.errors import BinderyError
 from services.common.git_advertisement import refs_advertised
-from services.common.git_process import Finished, Git, OnLine, git_version
+from services.common.git_process import Finished, Git, OnLine
 from services.common.git_submodules import MAX_DEPTH, MAX_SUBMODULES, Submodule, place_of, submodules_of
 from services.common.git_urls import WEB, Remote, git_url, is_full_sha, locate, submodule_url
+from services.common.git_versions import git_version
 from services.common.networks import NetworkPolicy
 from services.common.outbound import CheckedClient
 

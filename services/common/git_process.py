@@ -13,9 +13,6 @@ from pathlib import Path
 
 from services.common.errors import BinderyError
 
-MINIMUM_GIT = (2, 37)
-"""The first git whose `http.curloptResolve` pins the address that was checked."""
-
 OnLine = Callable[[str], None]
 
 _PASSED_ON = ("PATH", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_EXEC_PATH", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH")
@@ -208,16 +205,3 @@ def size_of(folder: Path, enough: int) -> int:
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
     return total
-
-
-async def git_version() -> tuple[int, int]:
-    """The version of the git that we run. Raises `RuntimeError`, saying what to do, if it is missing or too old."""
-    try:
-        process = await asyncio.create_subprocess_exec("git", "version", stdout=asyncio.subprocess.PIPE)
-    except FileNotFoundError as error:
-        raise RuntimeError("git is not installed: install git 2.37 or later.") from error
-    output, _ = await process.communicate()
-    found = re.search(r"(\d+)\.(\d+)", output.decode("utf-8", "replace"))
-    if found is None or (version := (int(found[1]), int(found[2]))) < MINIMUM_GIT:
-        raise RuntimeError(f"{output.decode(errors='replace').strip()!r} is too old: install git 2.37 or later.")
-    return version

@@ -1,10 +1,12 @@
 """Addresses of git repositories as people write them: which are taken, and where they lead."""
 
+import asyncio
 import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
 from services.common.errors import BinderyError
+from services.common.git_versions import user_agent
 from services.common.logging import redact
 from services.common.outbound import MAX_URL_LENGTH, CheckedClient, checked_url
 
@@ -102,7 +104,9 @@ async def locate(
         return Remote(url)
     if parts.scheme not in WEB:
         return await _locate_elsewhere(url, client)
-    found = await client.follow(url.rstrip("/") + _INFO_REFS, body_bytes=body_bytes)
+    # As git asks in protocol 0, whose answer holds the refs: a `Git-Protocol` header would have them asked for again.
+    asks = {"User-Agent": await asyncio.to_thread(user_agent), "Pragma": "no-cache"}
+    found = await client.follow(url.rstrip("/") + _INFO_REFS, headers=asks, body_bytes=body_bytes)
     if found.status in {401, 403, 404, 410} or not found.url.endswith(_INFO_REFS):
         tried = f" ({found.host} answered {found.status})" if found.status >= 400 else ""
         raise BinderyError("ref_not_found", f"There is no public git repository at {url}{tried}.")

@@ -29,6 +29,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 10
 MAX_URL_LENGTH = 4096
+USER_AGENT = "Bindery"
 _NEVER_FORWARDED = ("authorization", "proxy-authorization", "cookie")
 
 
@@ -135,7 +136,6 @@ class CheckedClient:
         connect_seconds: float = 10.0,
         read_seconds: float = 15.0,
         max_connections: int = 100,
-        user_agent: str = "Bindery",
     ) -> None:
         self.policy = policy
         self._total_seconds = total_seconds
@@ -145,7 +145,6 @@ class CheckedClient:
             "write": read_seconds,
             "pool": connect_seconds,
         }
-        self._user_agent = user_agent
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=_tls(),
             max_connections=max_connections,
@@ -212,11 +211,12 @@ class CheckedClient:
 
     @asynccontextmanager
     async def _request(self, url: httpx.URL, headers: Mapping[str, str]) -> AsyncIterator[httpcore.Response]:
-        fixed = {"host": url.netloc.decode("ascii"), "user-agent": self._user_agent, "accept-encoding": "identity"}
+        usual = {"accept": "*/*", "user-agent": USER_AGENT}
+        fixed = {"host": url.netloc.decode("ascii"), "accept-encoding": "identity"}
         async with self._pool.stream(
             "GET",
             httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-            headers=list({"accept": "*/*", **headers, **fixed}.items()),
+            headers=list({**usual, **headers, **fixed}.items()),
             extensions={"timeout": self._timeouts},
         ) as response:
             yield response

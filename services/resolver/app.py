@@ -1,5 +1,6 @@
 """The resolver as an application."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -21,7 +22,7 @@ def create_app(settings: ResolverSettings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await git_version()
+        await asyncio.to_thread(git_version)
         providers = load_providers(settings)
         redis = connect(settings)
         facts = Facts(

@@ -69,8 +69,9 @@ class Page:
 class Forge(BareRepos):
     """The repositories under `root`, served until `stop`. Set `api_fault`, `git_fault`, `pages` to make it misbehave.
 
-    `pages` are looked up by path before anything else. `speaks_v2 = False` makes git answer in protocol 0, as old
-    servers do. `rate_remaining` and `rate_reset` (Unix seconds) go into the API's headers.
+    Its git answers 404 to whoever is not called `git/…`, as many hosts do. `pages` are looked up by path before
+    anything else. `speaks_v2 = False` makes git answer in protocol 0, as old servers do. `rate_remaining` and
+    `rate_reset` (Unix seconds) go into the API's headers.
     """
 
     def __init__(self, root: Path, *, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -192,7 +193,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif parts[0] == "dumb" and len(parts) > 3:
             self._file(parts[1], parts[2].removesuffix(".git"), parts[3:])
         elif path.endswith(GIT_PATHS):
-            self._git(path)
+            if self.headers.get("User-Agent", "").startswith("git/"):
+                self._git(path)
+            else:
+                self._send(Page(404, {"Content-Type": "text/html"}, b"This is no page."))
         elif len(parts) == 2 and forge.folder(parts[0], parts[1].removesuffix(".git")).is_dir():
             self._send(Page(200, {"Content-Type": "text/html"}, b"<title>A repository</title>"))
         else:

@@ -14,6 +14,7 @@ from services.common.errors import BinderyError
 from services.common.git import ls_remote
 from services.common.git_process import Git
 from services.common.networks import NetworkPolicy
+from services.common.outbound import CheckedClient
 from tests.support.forge import Fault, Forge, Page
 
 LOOPBACK = NetworkPolicy.of("127.0.0.0/8")
@@ -46,6 +47,16 @@ async def test_refs_come_with_their_full_names(forge: Forge) -> None:
         "refs/tags/v1": tag,
         "refs/tags/v1^{}": sha,
     }
+
+
+async def test_a_server_that_answers_git_alone_is_asked_as_git_asks(forge: Forge) -> None:
+    sha = forge.create_repo("org", "repo", {"a": "1"})
+    async with CheckedClient(LOOPBACK) as client:
+        assert (await client.get(f"{forge.url}/org/repo/info/refs?service=git-upload-pack")).status == 404
+    assert (await ls_remote(f"{forge.url}/org/repo", "HEAD", policy=LOOPBACK))["HEAD"] == sha
+    said = [request.headers["user-agent"] for request in forge.requests[1:]]
+    assert said
+    assert all(name.startswith("git/") for name in said)
 
 
 async def test_dumb_servers_work_too(forge: Forge) -> None:

@@ -1,12 +1,9 @@
 """Which git URLs are taken, and what relative ones mean."""
 
-import asyncio
-
 import pytest
 
-from services.common import git_process
 from services.common.errors import BinderyError
-from services.common.git import git_url, git_version, is_full_sha
+from services.common.git import git_url, is_full_sha
 from services.common.git_urls import submodule_url
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -76,22 +73,3 @@ def test_relative_submodules_stay_on_the_host(url: str, meant: str | None) -> No
 )
 def test_a_full_sha_is_forty_hex_digits_and_nothing_else(ref: str, full: bool) -> None:
     assert is_full_sha(ref) is full
-
-
-async def test_git_is_new_enough_here() -> None:
-    assert await git_version() >= git_process.MINIMUM_GIT
-
-
-async def test_a_git_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(git_process, "MINIMUM_GIT", (99, 0))
-    with pytest.raises(RuntimeError, match=r"git version .* is too old"):
-        await git_version()
-
-
-async def test_a_missing_git_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def missing(*_args: object, **_kwargs: object) -> None:
-        raise FileNotFoundError
-
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", missing)
-    with pytest.raises(RuntimeError, match="git is not installed"):
-        await git_version()

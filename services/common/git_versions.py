@@ -1,0 +1,45 @@
+"""The git that is installed here: its version, and what we call ourselves where git servers ask who is there."""
+
+import functools
+import re
+import subprocess
+
+MINIMUM_GIT = (2, 37)
+"""The first git whose `http.curloptResolve` pins the address that was checked."""
+
+_ASKED_SECONDS = 10.0
+
+
+@functools.cache
+def installed_git() -> str:
+    """What git says of its version, asked once in a process: `git version 2.39.5`.
+
+    Raises `RuntimeError`, saying what to do, where git is missing or does not run.
+    """
+    try:
+        asked = ["git", "version"]
+        done = subprocess.run(asked, capture_output=True, check=True, timeout=_ASKED_SECONDS)
+    except FileNotFoundError as error:
+        raise RuntimeError("git is not installed: install git 2.37 or later.") from error
+    except (OSError, subprocess.SubprocessError) as error:
+        raise RuntimeError(f"git does not run ({error}): install git 2.37 or later.") from error
+    return done.stdout.decode("utf-8", "replace").strip()
+
+
+def git_version() -> tuple[int, int]:
+    """The version of the git that we run. Raises `RuntimeError`, saying what to do, if it is missing or too old."""
+    said = installed_git()
+    found = re.search(r"(\d+)\.(\d+)", said)
+    if found is None or (version := (int(found[1]), int(found[2]))) < MINIMUM_GIT:
+        raise RuntimeError(f"{said!r} is too old: install git 2.37 or later.")
+    return version
+
+
+def user_agent() -> str:
+    """What we call ourselves where git would ask: `git/2.39.5 (Bindery)`.
+
+    Hosts tell git from browsers by its first four characters, and answer 404 to others: many always, GitHub by public
+    reports where the URL has no `.git`.
+    """
+    found = re.search(r"\d+(\.\d+)+", installed_git())
+    return f"git/{found[0] if found else '.'.join(map(str, MINIMUM_GIT))} (Bindery)"
