@@ -135,8 +135,7 @@ class Reaper:
         return MAYBE_OURS.fullmatch(item.user) is not None
 
     def _has_our_name(self, server: Server) -> bool:
-        names = (self._servers.user_for(server.repo_url, server.launch_ref, attempt) for attempt in range(4))
-        return server.user in names
+        return self._servers.is_user_of(server.user, server.launch_ref)
 
     async def _records(self, server_ids: Iterable[str]) -> dict[str, Server]:
         return {name: stored.model(Server) for name, stored in (await self._stored(server_ids)).items()}

@@ -16,7 +16,7 @@ from services.common.models import Event, Phase, ResolvedRepo, Server, ServerId,
 from services.common.records import Claimed, Fenced, RecordLost, Stored
 from services.common.stage import Stage
 from services.launcher.hub import Hub
-from services.launcher.names import repo_key, user_name
+from services.launcher.names import is_user_of, repo_key, user_name
 from services.launcher.recount import RECOUNT
 from services.launcher.seats import Place, Seats
 from services.launcher.settings import LauncherSettings
@@ -25,6 +25,9 @@ from services.launcher.starting import Start, remove_from_hub
 from services.launcher.unwanted import unwanted
 
 log = get_logger(__name__)
+
+ATTEMPTS_MAX = 4
+"""Starts that one launch has at most, for what the reaper tries; a launch has its image built anew once."""
 
 HEED_SECONDS = 10.0
 """How long a start that is given up is waited for: it may be past the point where it heeds that."""
@@ -48,6 +51,10 @@ class Servers:
     def user_for(self, repo_url: str, launch_ref: str, attempt: int) -> str:
         """The user name that only this installation can have made for a launch."""
         return user_name(self._secret, repo_url, launch_ref, attempt)
+
+    def is_user_of(self, user: str, launch_ref: str) -> bool:
+        """Whether a user's name is of this installation and of any attempt of a launch, also from before an upgrade."""
+        return any(is_user_of(user, self._secret, launch_ref, attempt) for attempt in range(ATTEMPTS_MAX))
 
     def id_for(self, repo_url: str, launch_ref: str, attempt: int) -> ServerId:
         """The id of the server that a launch's start has, or would have."""

@@ -2,23 +2,35 @@
 
 # ruff: noqa: F811 -- pytest finds fixtures by the names of arguments
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from services.common.errors import BinderyError
 from services.launcher import hub as launcher_hub
 from services.launcher.causes import Signs
 from services.launcher.hub import Hub
+from services.launcher.names import user_name
 from services.launcher.settings import LauncherSettings
-from tests.support.hub import HubStack, make_image
+from tests.support.hub import HubStack, make_environment, make_image
 from tests.support.hub_servers import environment, hub, nothing_is_left  # noqa: F401
+from tests.support.quick_jupyter import quick_jupyter_wheel
+
+PATHS = (
+    "my repo/with spaces", "quoted%20twice/%2520", "100%/sure", "it's/\"quoted\"", "round(brackets)/[square]{curly}",
+    "Übungen/日本語", "a_b.c~d/-e-", "semi;colon/at@me+more=!*,&$", "%/.git",
+)  # fmt: skip
+"""Paths of repositories whose characters hubs, proxies and servers each quote in their own way."""
 
 
 @pytest.fixture
 async def client(hub: HubStack) -> AsyncIterator[Hub]:
-    settings = LauncherSettings.model_validate({"hub_api_url": f"{hub.api}/", "hub_api_token": hub.launcher_token})
+    settings = LauncherSettings.model_validate(
+        {"hub_api_url": f"{hub.api}/", "hub_api_token": hub.launcher_token, "hub_url": hub.url}
+    )
     client = Hub(settings)
     yield client
     await client.aclose()
@@ -45,3 +57,21 @@ async def test_its_listing_is_followed_from_page_to_page(client: Hub, monkeypatc
     for name in names:
         await client.create_user(name)
     assert {listed.user for listed in await client.listing()} == names
+
+
+async def test_a_server_of_any_repositorys_path_is_reached_through_the_proxy(
+    hub: HubStack, client: Hub, tmp_path: Path
+) -> None:
+    quick = make_environment(tmp_path / "quick", str(quick_jupyter_wheel(tmp_path)))
+    make_image(hub.data, "quick", quick)
+
+    async def answer_of_server(path: str) -> httpx.Response:
+        user = user_name("the secret of this installation", f"https://example.org/{path}", path)
+        await client.create_user(user)
+        await client.start_server(user, "", {"image": "quick", "token": "its-token"})
+        assert [one.ready async for one in client.progress(user, "")][-1]
+        async with httpx.AsyncClient(trust_env=False) as browser:
+            return await browser.get(f"{client.server_url(user, '')}api/status?token=its-token")
+
+    answers = await asyncio.gather(*map(answer_of_server, PATHS))
+    assert {path: one.status_code for path, one in zip(PATHS, answers, strict=True)} == dict.fromkeys(PATHS, 200)

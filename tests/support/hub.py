@@ -40,12 +40,12 @@ def until(condition: Callable[[], T], what: str, *, seconds: float = 30) -> T:
     return value
 
 
-def make_environment(target: Path) -> Path:
-    """Make an environment with JupyterLab and a kernel, as the builder would."""
+def make_environment(target: Path, *packages: str) -> Path:
+    """Make an environment with JupyterLab and a kernel, as the builder would, or with other packages."""
     python = target / "bin" / "python"
     subprocess.run([uv.find_uv_bin(), "venv", "--quiet", "--python", sys.executable, target], check=True)
     install = [uv.find_uv_bin(), "pip", "install", "--quiet", "--python", python, "--compile-bytecode"]
-    subprocess.run([*install, "jupyterlab", "ipykernel"], check=True)
+    subprocess.run([*install, *(packages or ("jupyterlab", "ipykernel"))], check=True)
     return target
 
 

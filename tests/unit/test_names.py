@@ -1,10 +1,12 @@
 """What images and users are called: BinderHub's names, so that what it built and counted stays valid."""
 
+import re
+
 import pytest
 
 from services.builder.names import image_name, safe_slug
 from services.common.models import BuildInput
-from services.launcher.names import repo_part, suffix, user_name
+from services.launcher.names import is_user_of, repo_part, suffix, user_name
 
 PREFIX = "gcr.io/p/r2d-"
 SHA = "596b52f10efb0c9befc0c4ae850cc5175297d71c"
@@ -62,7 +64,8 @@ def test_bytes_beyond_ascii_are_escaped_one_by_one() -> None:
         ("https://github.com/minrk/binder-example.git", "minrk-binder-example"),
         ("https://github.com/Org/Repo", "org-repo"),
         ("git@example.org:team/notes.git", "team-notes"),
-        ("10.5281/zenodo.3242074", "10.5281-zenodo.3242074"),
+        ("https://example.org/2026/-/notes--1", "2026---notes--1"),
+        ("https://example.org/exactly-thirty/two-characters-12", "exactly-thirty-two-characters-12"),
         ("https://example.org/a-very-long-organisation/and-a-very-long-repository", "a-very-long-org-long-repository"),
     ],
 )
@@ -70,7 +73,41 @@ def test_users_are_named_as_binderhub_names_them(repo_url: str, part: str) -> No
     name = user_name(SECRET, repo_url, "launch")
     assert name.startswith(f"{part}-")
     assert repo_part(repo_url) == part
-    assert len(name) <= 40
+    assert len(name) <= 41
+
+
+@pytest.mark.parametrize(
+    ("repo_url", "part"),
+    [
+        ("https://example.org/my repo/a%20b.git", "my-repo-a-b"),
+        ("https://example.org/Team_A/data.set~1", "team-a-data-set-1"),
+        ("https://example.org/100%/%zz", "100-zz"),
+        ('https://example.org/it\'s/"so"/(or)/[that]', "it-s-so-or-that"),
+        ("https://example.org/Übungen/日本語/K\u212a", "bungen-kk"),
+        ("https://example.org/%C3%9Cbung", "bung"),
+        ("https://example.org/日本語", "repo"),
+        ("https://example.org/", "repo"),
+        ("https://example.org/-/-", "repo"),
+        ("https://example.org/-leading/and.trailing-/", "leading-and-trailing"),
+        ("git@example.org:~team/notes$(HOME)", "team-notes-home"),
+        ("10.5281/zenodo.3242074", "10-5281-zenodo-3242074"),
+        ("https://example.org/a.very.long.organisation/and_a_very_long_repository", "a-very-long-org-long-repository"),
+    ],
+)
+def test_other_characters_than_small_letters_digits_and_dashes_are_in_no_users_name(repo_url: str, part: str) -> None:
+    assert repo_part(repo_url) == part
+    name = user_name(SECRET, repo_url, "launch")
+    assert re.fullmatch(r"[a-z0-9][a-z0-9-]*-[a-z2-7]{8}", name)
+    assert len(name) <= 41
+
+
+def test_a_users_name_is_known_by_its_suffix_however_its_first_part_was_made() -> None:
+    proof = suffix(SECRET, "launch")
+    assert is_user_of(f"team_a-data.set-{proof}", SECRET, "launch")
+    assert is_user_of(user_name(SECRET, "https://example.org/team_a/data.set", "launch"), SECRET, "launch")
+    assert not is_user_of(f"team_a-data.set-{proof}", SECRET, "launch", 1)
+    assert not is_user_of(f"team_a-data.set-{proof}", SECRET + "!", "launch")
+    assert not is_user_of(proof[::-1], SECRET, "launch")
 
 
 def test_a_suffix_can_be_made_by_the_installation_alone_and_tells_launches_apart() -> None:

@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.common.models import Server, ServerRequest, ServerState
+from services.launcher.names import suffix
 from services.launcher.servers import topic_of
 from tests.support.launcher import REPO, FakeHub, Launcher, open_launcher, running_hub
 from tests.support.valkey import Valkey
@@ -137,6 +138,23 @@ async def test_a_user_that_a_failed_start_left_behind_is_deleted(valkey: Valkey,
         await _reap(launcher)
         assert hub.users == {}
         assert await launcher.seats.members() == {}
+
+
+async def test_a_user_whose_name_was_made_otherwise_before_an_upgrade_is_deleted_all_the_same(
+    valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.answer("POST", "/servers/", (400, "application/json", b"{}", {}))
+    hub.answer("DELETE", "", (503, "application/json", b"{}", {}))
+    async with open_launcher(valkey, hub, **ARMED) as launcher:
+        secret = launcher.settings.installation_secret.get_secret_value()
+        former = f"my_org-data.set-{suffix(secret, 'failed')}"
+        with monkeypatch.context() as before:
+            before.setattr(launcher.servers, "user_for", lambda *_: former)
+            await launcher.ended(await launcher.ask("failed"))
+        assert list(hub.users) == [former]
+        hub.scripted.clear()
+        await _reap(launcher)
+        assert hub.users == {}
 
 
 async def test_a_failed_start_that_is_asked_for_again_keeps_the_seat_of_what_may_still_run(
