@@ -4,13 +4,13 @@ import asyncio
 import json
 import time
 
-from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from prometheus_client import Gauge
 
 from services.builder.attempts import Attempts, topic_of
 from services.builder.builds import Builds
 from services.builder.executors.base import Attempt, Executor
+from services.builder.jobs import SUPERVISE, build_of, job_id, open_queue
 from services.builder.settings import BuilderSettings
 from services.builder.slots import is_fresh
 from services.common.errors import BinderyError
@@ -28,16 +28,10 @@ WAITING = Gauge("bindery_builds_waiting", "Builds that wait for a slot")
 RUNNING = Gauge("bindery_builds_running", "Builds that have a slot")
 OLDEST = Gauge("bindery_builds_oldest_waiting_seconds", "How long the oldest waiting build has waited, in seconds")
 
-JOB = "supervise"
 EPOCHS_FORGOTTEN = 50
 """How far back a build's jobs are looked for: each adoption forgets those before it."""
 LEFT_SECONDS = 5.0
 """How long a job is left to whom it was offered: workers with a free slot (a fresh one), or who began it."""
-
-
-def job_id(prefix: str, build_id: str, epoch: int) -> str:
-    """arq's id of one supervision. It carries the installation, as arq's keys know no prefix."""
-    return f"{prefix}:{build_id}.{epoch}"
 
 
 class Admission:
@@ -51,7 +45,7 @@ class Admission:
         self._moved = asyncio.Event()
         self._attempts, self._builds = attempts, builds
         self._keys = stage.keys
-        self._arq = ArqRedis(stage.redis.connection_pool, default_queue_name=self._keys("{queue}:jobs"))
+        self._arq = open_queue(stage)
 
     async def sweep(self) -> None:
         """One round: admit, hand to workers what has no owner, stop what nobody waits for, tidy up."""
@@ -123,7 +117,7 @@ class Admission:
 
     async def _enqueue(self, build_id: str, epoch: int) -> bool:
         argument = json.dumps({"v": RECORD_VERSION, "build_id": build_id, "epoch": epoch})
-        job = await self._arq.enqueue_job(JOB, argument, _job_id=job_id(self._keys.prefix, build_id, epoch))
+        job = await self._arq.enqueue_job(SUPERVISE, argument, _job_id=job_id(self._keys.prefix, build_id, epoch))
         return job is not None
 
     async def _is_left(self, build_id: str, epoch: bytes) -> bool:
@@ -204,13 +198,16 @@ class Admission:
             await pipe.execute()
 
     async def _drop_stale_jobs(self) -> None:
-        """Remove jobs whose epoch passed before any worker took them."""
+        """Remove jobs whose epoch passed before any worker took them, and what is no job of ours."""
         for raw in await self._stage.redis.zrange(self._keys("{queue}:jobs"), 0, -1):
-            name = raw.decode()
-            build_id, _, epoch = name.removeprefix(f"{self._keys.prefix}:").rpartition(".")
+            if (found := build_of(self._keys.prefix, raw)) is None:
+                log.warning("job_unknown", name=raw.decode(errors="replace")[:200])
+                await self._stage.redis.zrem(self._keys("{queue}:jobs"), raw)
+                continue
+            build_id, epoch = found
             now, final = await self._stage.redis.hmget(self._keys.record(topic_of(build_id)), "epoch", "final")
-            if final == b"1" or now is None or now.decode() != epoch:
-                await self._drop_jobs([name])
+            if final == b"1" or now is None or int(now) != epoch:
+                await self._drop_jobs([raw.decode()])
 
     async def _relist(self) -> None:
         """Stop executions whose attempt has ended: a worker that was paused or killed may have left them."""

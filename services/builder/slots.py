@@ -4,6 +4,9 @@ from typing import Any
 
 from arq.worker import Worker
 
+from services.builder.jobs import build_of, deserialize, open_queue, serialize
+from services.common.stage import Stage
+
 
 class SlotWorker(Worker):  # type: ignore[misc]  # arq is read as untyped
     """Takes a fresh job only while one of its `slots` is free; one that was offered before, always.
@@ -13,15 +16,25 @@ class SlotWorker(Worker):  # type: ignore[misc]  # arq is read as untyped
     own `max_jobs` arq reads nothing, so nothing could be adopted.
     """
 
-    def __init__(self, *args: Any, slots: int, ended: set[str], **options: Any) -> None:
+    def __init__(self, functions: Any, stage: Stage, *, slots: int, ended: set[str], **options: Any) -> None:
         """`ended` has the ids of jobs whose build has given its slot back; those that are over are taken out."""
-        super().__init__(*args, **options)
-        self._slots, self._ended = slots, ended
+        queue = open_queue(stage)
+        super().__init__(
+            functions,
+            queue_name=queue.default_queue_name,
+            redis_pool=queue,
+            job_serializer=serialize,
+            job_deserializer=deserialize,
+            **options,
+        )
+        self._prefix, self._slots, self._ended = stage.keys.prefix, slots, ended
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
         """Start those of the queue's jobs that are for this worker."""
         self._ended.intersection_update(self.tasks)
         for job_id in job_ids:
+            if build_of(self._prefix, job_id) is None:
+                continue  # no job of this installation's: the sweep takes it out
             if not is_fresh(job_id.decode()) or self._has_room():
                 await super().start_jobs([job_id])
 

@@ -12,12 +12,12 @@ import sys
 from typing import Any
 
 import uvicorn
-from arq.connections import ArqRedis
 from arq.worker import func
 from redis.exceptions import ResponseError
 
-from services.builder.admission import JOB, Admission
+from services.builder.admission import Admission
 from services.builder.attempts import topic_of
+from services.builder.jobs import SUPERVISE
 from services.builder.parts import BuilderParts, open_builder
 from services.builder.settings import BuilderSettings
 from services.builder.slots import SlotWorker
@@ -122,9 +122,8 @@ class BuilderWorker:
         while True:
             backoff.begin()
             arq = SlotWorker(
-                [func(self.supervise, name=JOB)],
-                queue_name=self._stage.keys("{queue}:jobs"),
-                redis_pool=ArqRedis(self._stage.redis.connection_pool),
+                [func(self.supervise, name=SUPERVISE)],
+                self._stage,
                 handle_signals=False,
                 slots=self._settings.build_slots,
                 ended=self._ended,

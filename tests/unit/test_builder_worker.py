@@ -3,15 +3,18 @@
 import asyncio
 import contextlib
 import json
+import pickle
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
-from services.builder import admission
+from services.builder import admission, jobs
 from services.builder.attempts import topic_of
 from services.builder.builds import Builds
 from services.builder.executors.base import Finished
@@ -39,6 +42,9 @@ class Running:
     def begin(self) -> None:
         """Look for jobs from now on."""
         self._jobs = asyncio.create_task(self.worker.run_arq())
+
+    def is_looking(self) -> bool:
+        return self._jobs is not None and not self._jobs.done()
 
     async def end(self) -> None:
         while self._jobs and not self._jobs.done():  # arq and redis-py swallow a cancel now and then
@@ -135,7 +141,7 @@ async def test_a_job_that_was_begun_and_not_gone_on_with_is_offered_anew(
     async with started(None) as running:
         builder, redis = running.builder, running.builder.stage.redis
         (build_id,) = await admitted(builder, 1)
-        begun = admission.job_id(builder.stage.keys.prefix, build_id, 1)
+        begun = jobs.job_id(builder.stage.keys.prefix, build_id, 1)
         await redis.set(f"arq:in-progress:{begun}", "1")  # its worker was killed before it had claimed the build
         running.begin()
         monkeypatch.setattr(admission, "LEFT_SECONDS", 0.0)
@@ -161,6 +167,133 @@ async def test_a_slot_is_free_again_while_what_is_left_of_its_build_is_tidied(st
 
 async def none_runs(builder: Builder) -> bool:
     return not await builder.running()
+
+
+# What it refuses
+
+
+@dataclass
+class Mark:
+    """Whoever unpickles this leaves a file behind."""
+
+    path: Path
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (self.path,)
+
+
+JOB: dict[str, object] = {"t": None, "f": "supervise", "a": ["{}"], "k": {}, "et": 1}
+NO_JOBS: dict[str, bytes] = {
+    "no JSON": b"supervise",
+    "a list": b"[]",
+    "nothing but depth": b"[" * 100_000,
+    "a function that is no name": json.dumps(JOB | {"f": {}}).encode(),
+    "another function": json.dumps(JOB | {"f": "os.system"}).encode(),
+    "no arguments": json.dumps(JOB | {"a": []}).encode(),
+    "an argument that is no text": json.dumps(JOB | {"a": [{}]}).encode(),
+    "a try": json.dumps(JOB | {"t": "1"}).encode(),
+    "a time that no calendar has": json.dumps(JOB | {"et": 10**30}).encode(),
+    "something more": json.dumps(JOB | {"x": 1}).encode(),
+}
+
+
+async def taken_after_refusing(running: Running, build_id: str, raw: bytes) -> None:
+    """Put something in the place of a build's job: the worker refuses it, and takes the build all the same."""
+    builder, before = running.builder, jobs.REFUSED._value.get()
+    await builder.stage.redis.set(f"arq:job:{jobs.job_id(builder.stage.keys.prefix, build_id, 1)}", raw)
+    running.begin()
+    await until(lambda: more_than(refused_jobs, before))
+    await until(lambda: swept(running, 1))
+    assert running.is_looking()
+    assert await field(builder, build_id, "epoch") == "1"
+
+
+async def refused_jobs() -> int:
+    return int(jobs.REFUSED._value.get())
+
+
+async def swept(running: Running, count: int) -> bool:
+    """One sweep; whether the worker supervises so many builds after it."""
+    await running.builder.admission.sweep()
+    return await running.has(count)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+async def test_a_pickled_job_is_never_unpickled_and_its_build_is_taken_all_the_same(
+    protocol: int, started: Started, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mark = tmp_path / "unpickled"
+    async with started(None) as running:
+        (build_id,) = await admitted(running.builder, 1)
+        await taken_after_refusing(running, build_id, pickle.dumps(JOB | {"k": Mark(mark)}, protocol))
+    assert not mark.exists()
+    said = capsys.readouterr().out
+    assert "job_refused" in said
+    assert protocol < 2 or "it is a pickle" in said
+    pickle.loads(pickle.dumps(Mark(mark), protocol))  # noqa: S301 -- our own, to see that it leaves one
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("raw", NO_JOBS.values(), ids=NO_JOBS)
+async def test_what_is_no_job_is_refused_and_ends_nothing(raw: bytes, started: Started) -> None:
+    async with started(None) as running:
+        (build_id,) = await admitted(running.builder, 1)
+        await taken_after_refusing(running, build_id, raw)
+
+
+async def test_no_build_is_lost_whose_job_the_release_before_has_pickled(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "LEFT_SECONDS", 0.5)
+    async with started(None, build_slots=4) as running:
+        builder, prefix = running.builder, running.builder.stage.keys.prefix
+        build_ids = await admitted(builder, 3)
+        adopted, begun, _ = build_ids
+        await builder.stage.redis.hincrby(builder.stage.keys.record(topic_of(adopted)), "epoch", 1)
+        await builder.stage.redis.delete(*[f"arq:job:{jobs.job_id(prefix, one, 1)}" for one in build_ids])
+        before = ArqRedis(builder.stage.redis.connection_pool, default_queue_name=builder.stage.keys("{queue}:jobs"))
+        for build_id in build_ids:
+            epoch = int(await field(builder, build_id, "epoch"))
+            argument = json.dumps({"v": 1, "build_id": build_id, "epoch": epoch})
+            assert await before.enqueue_job("supervise", argument, _job_id=jobs.job_id(prefix, build_id, epoch))
+        await builder.stage.redis.set(f"arq:in-progress:{jobs.job_id(prefix, begun, 1)}", "1")
+        running.begin()
+        await until(lambda: swept(running, 3))
+        assert {await field(builder, one, "owner") for one in build_ids} == {running.process}
+
+
+async def test_names_that_are_no_jobs_of_ours_go_with_the_next_sweep(started: Started) -> None:
+    async with started(None) as running:
+        builder, queue = running.builder, running.builder.stage.keys("{queue}:jobs")
+        names = [
+            b"evil.1",
+            b"\xff\xfe",
+            b"",
+            b"another:installation:a-1.1",
+            f"{builder.stage.keys.prefix}:a-1".encode(),
+        ]
+        await builder.stage.redis.zadd(queue, dict.fromkeys(names, 1))
+        running.begin()
+        await admitted(builder, 1)
+        await until(lambda: running.has(1))
+        assert await builder.stage.redis.zcard(queue) == len(names)
+        await builder.admission.sweep()
+        assert await builder.stage.redis.zcard(queue) == 0
+
+
+async def test_a_job_lies_in_the_queue_as_json(started: Started) -> None:
+    async with started(None) as running:
+        builder = running.builder
+        (build_id,) = await admitted(builder, 1)
+        raw = await builder.stage.redis.get(f"arq:job:{jobs.job_id(builder.stage.keys.prefix, build_id, 1)}")
+        job = json.loads(raw)
+        assert job["f"] == "supervise"
+        assert json.loads(*job["a"])["build_id"] == build_id
+
+
+def test_a_result_is_json_too_whatever_it_is() -> None:
+    found = json.loads(jobs.serialize(JOB | {"r": ValueError("It failed."), "s": False}))
+    assert found["r"] == "It failed."
 
 
 # What it tidies
