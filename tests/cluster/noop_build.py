@@ -1,9 +1,10 @@
 """Runs in a Job in place of repo2docker: prints numbered lines, and puts a tiny image into the registry.
 
 What it is told stands in the repository's ref: `<salt>.lines-40.ms-100.exit-0`. With `credentials-1` it says which it
-has been given, by their hashes alone.
+has been given, by their hashes alone; with `told-1` its arguments; with `leak-1` git's credentials themselves.
 """
 
+import ast
 import hashlib
 import json
 import os
@@ -56,7 +57,9 @@ def tell_credentials(registry: str) -> None:
     file = Path.home() / ".docker" / "config.json"
     auths = json.loads(file.read_text())["auths"] if file.is_file() else {}
     tell("docker", auths.get(registry, {}).get("auth", ""))
-    tell("repo2docker", os.environ.get("CONTAINER_ENGINE_REGISTRY_CREDENTIALS", ""))
+    config = Path("/etc/bindery-build/repo2docker_config.py").read_text()
+    own = [line for line in config.splitlines() if line.startswith("c.ContainerEngine.registry_credentials = ")]
+    tell("repo2docker", json.dumps(ast.literal_eval(own[0].partition(" = ")[2])) if own else "")
 
 
 def main() -> None:
@@ -69,8 +72,12 @@ def main() -> None:
         for _ in range(int(told.get("kib", "0"))):
             print("x" * 1023, flush=True)
         time.sleep(pause)
+    if "told" in told:
+        print(f"this was told: {json.dumps(sys.argv[1:])}", flush=True)
     if "credentials" in told:
         tell_credentials(given["image-name"].partition("/")[0])
+    if "leak" in told:
+        print(f"this leaks: {os.environ['GIT_CREDENTIAL_ENV']}", flush=True)
     if "hostile" in told:
         sys.stdout.buffer.write(b"\xff\x00 \x1b[31m not text\n" + b"y" * (3 << 20) + b'\n\n{\n{"message": 7}\n')
         sys.stdout.flush()

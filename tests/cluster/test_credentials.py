@@ -58,6 +58,27 @@ def test_credentials_of_git_and_of_the_push_reach_the_job_by_its_own_secret_and_
     until_gone(lambda: namespace.names(*KINDS, build_id=build_id), "nothing left of the build")
 
 
+def test_a_repository_that_names_variables_is_told_as_it_is_and_learns_no_secret(start_noop: Start) -> None:
+    """The kubelet puts variables' values in the place of `$(NAME)`, those from Secrets included."""
+    builders = start_noop(git_credentials=json.dumps({"example.org": f"username=reader\\npassword={GIT}"}))
+    url = "https://example.org/$(GIT_TERMINAL_PROMPT)/$(GIT_CREDENTIAL_ENV)/$$(HOME)"
+    build_id = builders.ask(url, "variables.told-1")["build_id"]
+    assert builders.outcome(build_id)["state"] == "built", builders.log(build_id)
+    [told] = [line for line in builders.log(build_id).splitlines() if line.startswith("this was told: ")]
+    arguments = json.loads(told.partition(": ")[2])
+    assert arguments[-2:] == ["--", url]
+    assert f"--label=org.opencontainers.image.source={url}" in arguments
+    assert GIT not in builders.log(build_id)
+
+
+def test_a_secret_that_a_build_says_all_the_same_is_blanked_in_its_log(start_noop: Start) -> None:
+    builders = start_noop(git_credentials=json.dumps({"example.org": f"username=reader\\npassword={GIT}"}))
+    build_id = builders.ask(URL, "leaks.leak-1")["build_id"]
+    assert builders.outcome(build_id)["state"] == "built", builders.log(build_id)
+    assert "this leaks: [secret]" in builders.log(build_id)
+    assert GIT not in builders.log(build_id)
+
+
 def test_the_builders_own_login_pushes_from_a_job_without_a_secret_of_the_operators(
     start: Start, namespace: Namespace, forge: Forge, the_engine: Engine, tmp_path: Path
 ) -> None:

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import re
+import types
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,13 +75,15 @@ class Made:
         return found
 
 
-async def made(folder: Path, *, api: KubernetesApi | None = None, **settings: object) -> Made:
+async def made(
+    folder: Path, *, api: KubernetesApi | None = None, attempt: Attempt = ATTEMPT, **settings: object
+) -> Made:
     """Have a Job made with these settings."""
     api = api or KubernetesApi()
     async with serving(api.answer, folder) as config:
         executor = KubernetesExecutor(KubernetesSettings.model_validate({"kubernetes_config": str(config)} | settings))
         try:
-            await executor.ensure(ATTEMPT)
+            await executor.ensure(attempt)
         finally:
             await executor.aclose()
     [job], [secret] = api.objects["jobs"].values(), api.objects["secrets"].values()
@@ -131,7 +135,7 @@ async def test_the_operator_s_push_secret_wins_and_then_nothing_of_the_builder_s
     )
     assert found.mounts["/root/.docker/config.json"]["name"] == "push"
     assert set(found.secret["stringData"]) == {"repo2docker_config.py"}
-    assert "CONTAINER_ENGINE_REGISTRY_CREDENTIALS" not in json.dumps(found.job)
+    assert "registry_credentials" not in found.secret["stringData"]["repo2docker_config.py"]
 
 
 async def test_without_any_login_the_builder_image_s_own_configuration_is_left_alone(tmp_path: Path) -> None:
@@ -140,18 +144,19 @@ async def test_without_any_login_the_builder_image_s_own_configuration_is_left_a
     assert set(found.secret["stringData"]) == {"repo2docker_config.py"}
 
 
-async def test_repo2docker_s_own_variable_has_the_login_by_reference_where_that_is_asked_for(tmp_path: Path) -> None:
+async def test_repo2docker_s_own_login_stands_in_its_configuration_file_where_that_is_asked_for(tmp_path: Path) -> None:
     config = docker_config(tmp_path, KNOWN)
     found = await made(tmp_path, docker_config=config, kubernetes_engine_credentials=True)
-    name = "CONTAINER_ENGINE_REGISTRY_CREDENTIALS"
-    assert json.loads(found.secret["stringData"][name]) == {
+    given: Any = types.SimpleNamespace(ContainerEngine=types.SimpleNamespace())
+    [line] = [line for line in found.secret["stringData"]["repo2docker_config.py"].splitlines() if "ContainerE" in line]
+    exec(line, {"c": given})  # noqa: S102 - as repo2docker reads it
+    assert given.ContainerEngine.registry_credentials == {
         "registry": "registry.example.org", "username": "pusher", "password": "s3cret",
     }  # fmt: skip
-    reference = {"name": found.secret["metadata"]["name"], "key": name}
-    assert {"name": name, "valueFrom": {"secretKeyRef": reference}} in found.container["env"]
     assert "s3cret" not in json.dumps(found.job)
+    assert "valueFrom" not in json.dumps(found.container["env"]), "of an environment more is told than of a file"
     without = await made(tmp_path, docker_config=config)
-    assert name not in json.dumps(without.job) + json.dumps(without.secret)
+    assert "registry_credentials" not in json.dumps(without.job) + json.dumps(without.secret)
 
 
 async def test_who_adopts_a_job_without_its_secret_makes_one_that_fits_it(tmp_path: Path) -> None:
@@ -175,3 +180,39 @@ async def test_a_job_that_is_there_is_adopted_without_the_login_that_it_was_made
     cloud.is_away = True
     await made(tmp_path, api=api, registry_credentials="cloud")
     assert api.made == before
+
+
+EXPANDED = re.compile(r"\$(?:\$|\(([^)]*)\))")
+
+
+def expanded(text: str, variables: dict[str, str]) -> str:
+    """What the kubelet hands over. Source: Kubernetes' third_party/forked/golang/expansion."""
+    return EXPANDED.sub(lambda found: "$" if found[1] is None else variables.get(found[1], found[0]), text)
+
+
+async def test_what_an_author_chose_reaches_repo2docker_as_it_is_whatever_variables_it_names(tmp_path: Path) -> None:
+    url = "https://$(GIT_CREDENTIAL_ENV).example.org/$(GIT_CREDENTIAL_ENV)/$$(PATH)$(/x$"
+    attempt = Attempt(
+        f"{'a' * 24}-1", "registry.example.org/team/image:ref", url, "$(GIT_CREDENTIAL_ENV)", 1,
+        labels=(("source", url),),
+    )  # fmt: skip
+    found = await made(
+        tmp_path,
+        attempt=attempt,
+        git_credentials=json.dumps({"$(git_credential_env).example.org": "username=bot\\npassword=hunter2"}),
+        repo2docker_appendix="RUN echo $$ $(GIT_CREDENTIAL_ENV)",
+        repo2docker_extra_args="--env FROM=$(GIT_TERMINAL_PROMPT)",
+        repo2docker_extra_envs={"MINE": "$(GIT_TERMINAL_PROMPT)"},
+    )
+    variables = {"GIT_CREDENTIAL_ENV": "username=bot\npassword=hunter2", "PATH": "/bin", "GIT_TERMINAL_PROMPT": "0"}
+    told = [expanded(argument, variables) for argument in found.container["args"]]
+    assert told[-2:] == ["--", url]
+    assert "--ref=$(GIT_CREDENTIAL_ENV)" in told
+    assert f"--label=source={url}" in told
+    assert "--appendix=RUN echo $$ $(GIT_CREDENTIAL_ENV)" in told, "it is the same with every executor"
+    assert told[told.index("--env") + 1] == "FROM=0", "an operator's own arguments may name variables"
+    environment = {one["name"]: expanded(one.get("value", ""), variables) for one in found.container["env"]}
+    assert environment["GIT_CONFIG_KEY_1"] == "credential.https://$(GIT_CREDENTIAL_ENV).example.org.helper"
+    assert environment["GIT_CONFIG_VALUE_1"].endswith('"$GIT_CREDENTIAL_ENV"; }; f')
+    assert environment["MINE"] == "0"
+    assert "hunter2" not in json.dumps(told) + json.dumps(environment)

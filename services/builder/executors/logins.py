@@ -2,16 +2,22 @@
 
 import asyncio
 import base64
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from services.builder.executors.base import ExecutorUnavailableError
+from services.builder.executors.redaction import Redaction
+from services.builder.executors.repo2docker import git_secrets
 from services.builder.registry.credentials import Credentials, CredentialsError, Login, make_credentials
 from services.builder.registry.reference import DOCKER_HUB, Reference
 from services.builder.settings import BuilderSettings
+from services.common.errors import BinderyError
 
+_SECRET_ENTRIES = frozenset({"auth", "password", "identitytoken", "registrytoken"})
 _HUB_KEY = "https://index.docker.io/v1/"
 
 
@@ -29,14 +35,24 @@ class BuildLogins:
         return json.dumps({"auths": self.auths})
 
     @property
-    def engine_credentials(self) -> str:
-        """The login as repo2docker itself reads it; empty for one without a password, which it could not use.
+    def engine_config(self) -> str:
+        """The login as a line of repo2docker's configuration; empty for one without a password, which it can't use.
 
-        Source: repo2docker's `ContainerEngine.registry_credentials`, CONTAINER_ENGINE_REGISTRY_CREDENTIALS.
+        Source: the trait `registry_credentials` of repo2docker's `ContainerEngine`. It reads the same from
+        CONTAINER_ENGINE_REGISTRY_CREDENTIALS, as BinderHub gives it; but of an environment more is told than of a file.
         """
         if not self.own.password:
             return ""
-        return json.dumps({"registry": self.registry, "username": self.own.username, "password": self.own.password})
+        login = {"registry": self.registry, "username": self.own.username, "password": self.own.password}
+        return f"c.ContainerEngine.registry_credentials = {login!r}\n"
+
+    @property
+    def secrets(self) -> Iterator[str]:
+        """What must not be said of these logins."""
+        for entry in self.auths.values():
+            yield from (value for name, value in entry.items() if name in _SECRET_ENTRIES and isinstance(value, str))
+            with contextlib.suppress(ValueError):
+                yield base64.b64decode(entry.get("auth", "")).decode().partition(":")[2]
 
 
 class Logins:
@@ -45,6 +61,10 @@ class Logins:
     def __init__(self, settings: BuilderSettings) -> None:
         self._settings = settings
         self._credentials: Credentials = make_credentials(settings)
+        self.redaction = Redaction()
+        """Of what any build was given by this process, for all logs that it reads."""
+        with contextlib.suppress(BinderyError):  # said of each build that would get them
+            self.redaction.learn(git_secrets(settings))
 
     async def for_image(self, image: str) -> BuildLogins:
         """The operator's `auths`, and the login for the image's own registry in whatever way that is had.
@@ -62,7 +82,9 @@ class Logins:
                     auths[registry] = _entry(login)
         except CredentialsError as error:
             raise ExecutorUnavailableError(str(error)) from error
-        return BuildLogins(auths, registry, login)
+        found = BuildLogins(auths, registry, login)
+        self.redaction.learn(found.secrets)
+        return found
 
     async def aclose(self) -> None:
         """Let go of connections."""

@@ -7,6 +7,7 @@ and pushes with `docker buildx`; how an execution ended is read in `outcomes`.
 import inspect
 import json
 import shlex
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -27,6 +28,16 @@ _EXPORTS = (
     "exporting ", "writing image ", "naming to ", "unpacking to ", "pushing ", "sending tarball", "preparing layers",
 )  # fmt: skip
 _CREDENTIAL = "GIT_CREDENTIAL_ENV"
+_SECRET_FIELDS = frozenset({"password", "credential", "oauth_refresh_token"})
+"""Of the fields of a git credential helper (git-credential(1))."""
+
+Literal = Callable[[str], str]
+"""Writes a text so that what runs repo2docker hands it over as it is; Kubernetes would expand `$(NAME)` in it."""
+
+
+def as_is(text: str) -> str:
+    """The `Literal` of what expands nothing, and a redaction that knows no secret."""
+    return text
 
 
 @dataclass(frozen=True)
@@ -37,11 +48,12 @@ class Environment:
     secret: dict[str, str] = field(default_factory=dict, repr=False)
 
 
-def arguments(attempt: Attempt, settings: BuilderSettings, *, config_path: str) -> list[str]:
+def arguments(attempt: Attempt, settings: BuilderSettings, *, config_path: str, literal: Literal = as_is) -> list[str]:
     """The arguments of `PROGRAM`, as BinderHub gives them; `config_path` is where `config_text` lies.
 
-    The repository stands behind `--`, so it can't be an option. Raises `BinderyError("bad_spec")` for one that git
-    would take for an option.
+    The repository stands behind `--`, so it can't be an option. All but the operator's `repo2docker_extra_args` is
+    written by `literal`: authors choose it. Raises `BinderyError("bad_spec")` for a repository that git would take for
+    an option.
     """
     for given in (attempt.repo_url, attempt.ref):
         if given.startswith("-") or "\0" in given:
@@ -61,7 +73,8 @@ def arguments(attempt: Attempt, settings: BuilderSettings, *, config_path: str) 
     if settings.build_push:
         made.append("--push")
     made += [f"--label={name}={value}" for name, value in attempt.labels]
-    return [*made, *shlex.split(settings.repo2docker_extra_args), "--", attempt.repo_url]
+    extra = shlex.split(settings.repo2docker_extra_args)
+    return [*map(literal, made), *extra, "--", literal(attempt.repo_url)]
 
 
 def config_text(attempt: Attempt, settings: BuilderSettings) -> str:
@@ -92,11 +105,12 @@ def config_text(attempt: Attempt, settings: BuilderSettings) -> str:
     return "\n".join([*lines, settings.repo2docker_extra_config]).rstrip() + "\n"
 
 
-def environment(attempt: Attempt, settings: BuilderSettings) -> Environment:
+def environment(attempt: Attempt, settings: BuilderSettings, *, literal: Literal = as_is) -> Environment:
     """repo2docker's environment: the operator's, and the credentials for the host of the repository.
 
     Git is told to ask for them for that host alone, whatever helper the image has set up: a submodule elsewhere gets
-    none. Raises `BinderyError("internal")` when the setting is no JSON object.
+    none. All but the operator's is written by `literal`. Raises `BinderyError("internal")` when the setting is no JSON
+    object.
     """
     plain = {"GIT_TERMINAL_PROMPT": "0", "PYTHONUNBUFFERED": "1"} | settings.repo2docker_extra_envs
     text = _credentials(settings).get(urlsplit(attempt.repo_url).netloc.rpartition("@")[2].lower())
@@ -110,7 +124,7 @@ def environment(attempt: Attempt, settings: BuilderSettings) -> Environment:
     ]
     plain["GIT_CONFIG_COUNT"] = str(len(helpers))
     for number, (key, value) in enumerate(helpers):
-        plain |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+        plain |= {f"GIT_CONFIG_KEY_{number}": literal(key), f"GIT_CONFIG_VALUE_{number}": literal(value)}
     return Environment(plain, {_CREDENTIAL: text})
 
 
@@ -123,16 +137,29 @@ def _credentials(settings: BuilderSettings) -> dict[str, str]:
         raise BinderyError("internal", "BINDERY_GIT_CREDENTIALS is not a JSON object.") from None
 
 
+def git_secrets(settings: BuilderSettings) -> Iterator[str]:
+    """What must not be said of `git_credentials`: each as it is, and the values of those of its fields that are secret.
+
+    Raises `BinderyError("internal")` when the setting is no JSON object.
+    """
+    for text in _credentials(settings).values():
+        yield text
+        for entry in text.replace("\\n", "\n").splitlines():
+            name, _, value = entry.partition("=")
+            if name in _SECRET_FIELDS:
+                yield value
+
+
 def raw_max_bytes(settings: BuilderSettings) -> int:
     """How many bytes of one line of output an executor keeps; `line` sees that the rest is missing."""
     return RAW_FACTOR * settings.build_line_max_bytes
 
 
-def line(raw: bytes, *, max_bytes: int) -> Line:
+def line(raw: bytes, *, max_bytes: int, redact: Callable[[str], str] = as_is) -> Line:
     """A line of output as a line of the log: JSON as repo2docker writes it, or anything.
 
     Every byte is survived: what is not UTF-8 and NUL become U+FFFD, and a text of more than `max_bytes` bytes is cut,
-    with a note. What buildx says while it exports and pushes is in phase `pushing`.
+    with a note. `redact` blanks secrets in it. What buildx says while it exports and pushes is in phase `pushing`.
     """
     raw = raw.rstrip(b"\r\n")
     phase, text = "building", ""
@@ -142,7 +169,7 @@ def line(raw: bytes, *, max_bytes: int) -> Line:
         phase = _phase(entry.get("phase"), text)
     else:
         text = _beginning(raw) if len(raw) >= RAW_FACTOR * max_bytes else raw.decode("utf-8", "replace")
-    return Line(phase, _bounded(text.rstrip("\r\n"), max_bytes) + "\n")
+    return Line(phase, _bounded(redact(text.rstrip("\r\n")), max_bytes) + "\n")
 
 
 def said_in(raw: bytes) -> tuple[str, str]:

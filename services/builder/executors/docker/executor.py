@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 
 import aiohttp
 
@@ -65,6 +66,8 @@ class DockerExecutor:
             await self._fill(name, attempt)
             await self._start(name)
         elif attempt.epoch > state.epoch:
+            with contextlib.suppress(ExecutorUnavailableError):  # another worker gave it its logins: know them, too
+                await self._logins.for_image(attempt.image)
             await self._raise_epoch(name, attempt.epoch)
 
     async def _create(self, name: str, attempt: Attempt) -> State:
@@ -158,7 +161,9 @@ class DockerExecutor:
 
     async def _log(self, told: Position, *, is_followed: bool) -> AsyncIterator[tuple[tuple[Line, ...], Position]]:
         """What comes after a position, until the engine ends the stream or is silent for long."""
-        unfolding = Unfolding(told, first=FIRST, line_max_bytes=self._settings.build_line_max_bytes)
+        unfolding = Unfolding(
+            told, first=FIRST, line_max_bytes=self._settings.build_line_max_bytes, redact=self._logins.redaction
+        )
         query = {"stdout": "1", "timestamps": "1", "follow": str(int(is_followed))}
         if told.stamp:
             query["since"] = told.stamp
@@ -179,12 +184,13 @@ class DockerExecutor:
             tail = texts(await self._engine.read(f"/containers/{state.id}/logs", query=query))
         except EngineError:
             raise ExecutionVanishedError("its container is gone") from None
-        return outcome(
+        found = outcome(
             state.exit_code,
             [*tail, state.error.encode()] if state.error else tail,
             is_out_of_memory=state.is_out_of_memory,
             memory_limit=self._settings.build_memory_limit,
         )
+        return replace(found, error_message=found.error_message and self._logins.redaction(found.error_message))
 
     async def stop(self, attempt: Attempt) -> None:
         """Kill the attempt's containers: with its client, a build in the engine ends too. They stay until removed.

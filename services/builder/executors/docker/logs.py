@@ -4,12 +4,12 @@ The engine sends frames, each with a timestamp in nanoseconds: a line, or 16 KiB
 Source: https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Container/operation/ContainerAttach
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from services.builder.executors.base import Line
-from services.builder.executors.repo2docker import RAW_FACTOR, line
+from services.builder.executors.repo2docker import RAW_FACTOR, as_is, line
 
 GAP = "Lines of the build are missing here: the engine has rotated the log.\n"
 _HEADER_BYTES = 8
@@ -36,9 +36,11 @@ class Position:
 class Unfolding:
     """Turns the frames of one log stream, opened at `position`, into the lines that come after it."""
 
-    def __init__(self, position: Position, *, first: bytes, line_max_bytes: int) -> None:
+    def __init__(
+        self, position: Position, *, first: bytes, line_max_bytes: int, redact: Callable[[str], str] = as_is
+    ) -> None:
         self.position = position
-        self._first, self._line_max_bytes = first, line_max_bytes
+        self._first, self._line_max_bytes, self._redact = first, line_max_bytes, redact
         self._skip, self._is_begun = position.count, False
         self._stamp, self._count = position.stamp, position.count
         self._rest = b""
@@ -56,7 +58,7 @@ class Unfolding:
             room = RAW_FACTOR * self._line_max_bytes - len(self._line)
             self._line += text[: max(0, room)]
             if text.endswith(b"\n"):
-                lines.append(line(self._line, max_bytes=self._line_max_bytes))
+                lines.append(line(self._line, max_bytes=self._line_max_bytes, redact=self._redact))
                 self._line = b""
                 self.position = Position(self.position.container, self._stamp, self._count)
         return lines
@@ -65,7 +67,7 @@ class Unfolding:
         """What the log ended with, if its last line has no end."""
         if not self._line:
             return []
-        told = line(self._line, max_bytes=self._line_max_bytes)
+        told = line(self._line, max_bytes=self._line_max_bytes, redact=self._redact)
         self._line = b""
         self.position = Position(self.position.container, self._stamp, self._count)
         return [told]

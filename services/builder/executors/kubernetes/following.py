@@ -37,7 +37,8 @@ class Following:
     ) -> None:
         self._api, self._jobs, self._view, self._settings = api, jobs, view, settings
         self._attempt, self._job = attempt, job_name(attempt.name)
-        self._log = Unfolding(Position.parse(position), line_max_bytes=settings.build_line_max_bytes)
+        place = Position.parse(position)
+        self._log = Unfolding(place, line_max_bytes=settings.build_line_max_bytes, redact=jobs.redact)
         self._reader: LogReader | None = None
         self._read_since_end = self._is_drained = False
         self._read_again_at = 0.0
@@ -191,7 +192,8 @@ class Following:
         if pod.exit_code is None or (is_taken_away and not is_out_of_memory):
             return self._taken_away(seen, pod)
         tail = await self._tail(pod)
-        return outcome(pod.exit_code, tail, is_out_of_memory=is_out_of_memory, memory_limit=pod.memory_limit or "")
+        found = outcome(pod.exit_code, tail, is_out_of_memory=is_out_of_memory, memory_limit=pod.memory_limit or "")
+        return replace(found, error_message=found.error_message and self._jobs.redact(found.error_message))
 
     def _gave_up_reading(self) -> bool:
         """Whether the log of a pod that has ended could not be read for so long that it never will."""

@@ -12,6 +12,7 @@ from services.builder.executors.kubernetes.manifest import (
     installation_label,
     job_name,
     job_of,
+    literal,
     preferred_node,
     secret_of,
 )
@@ -35,7 +36,6 @@ from services.common.logging import get_logger
 
 log = get_logger(__name__)
 
-ENGINE_CREDENTIALS = "CONTAINER_ENGINE_REGISTRY_CREDENTIALS"
 SECRETS = "/api/v1/namespaces/{namespace}/secrets"
 _PAGE = "500"
 
@@ -169,23 +169,26 @@ class Jobs:
             return str(error)
         return None
 
+    def redact(self, text: str) -> str:
+        """Blank in what a build says the secrets that builds are given."""
+        return self._logins.redaction(text)
+
     async def aclose(self) -> None:
         """Let go of what logins are asked for at."""
         await self._logins.aclose()
 
     async def _command(self, attempt: Attempt) -> Command:
-        made, settings = environment(attempt, self._settings), self._settings
+        settings = self._settings
+        made = environment(attempt, settings, literal=literal)
         # An operator's Secret holds all that a build may have: what the builder itself asks with stays here.
         logins = BuildLogins() if settings.kubernetes_push_secret else await self._logins.for_image(attempt.image)
-        secrets = dict(made.secret)
-        if settings.kubernetes_engine_credentials and (credentials := logins.engine_credentials):
-            secrets[ENGINE_CREDENTIALS] = credentials
+        own = logins.engine_config if settings.kubernetes_engine_credentials else ""
         return Command(
-            image=self._settings.builder_image,
-            arguments=[PROGRAM, *arguments(attempt, self._settings, config_path=CONFIG_FILE)],
+            image=settings.builder_image,
+            arguments=[PROGRAM, *arguments(attempt, settings, config_path=CONFIG_FILE, literal=literal)],
             environment=made.plain,
-            secrets=secrets,
-            config=config_text(attempt, self._settings),
+            secrets=made.secret,
+            config=config_text(attempt, settings) + own,
             logins=logins.config_json if logins.auths else "",
         )
 

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -12,7 +13,7 @@ from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import CONTAINER
 from services.builder.executors.kubernetes.view import PODS
 from services.builder.executors.outcomes import TAIL_LINES
-from services.builder.executors.repo2docker import RAW_FACTOR, line
+from services.builder.executors.repo2docker import RAW_FACTOR, as_is, line
 
 GAP = "Lines of the build are missing here: its node has rotated the log.\n"
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ?")
@@ -52,10 +53,10 @@ class Position:
 class Unfolding:
     """Turns the bytes of one log stream, opened at `position`, into the lines that come after it."""
 
-    def __init__(self, position: Position, *, line_max_bytes: int) -> None:
+    def __init__(self, position: Position, *, line_max_bytes: int, redact: Callable[[str], str] = as_is) -> None:
         self.position = position
         self.tail: deque[bytes] = deque(maxlen=TAIL_LINES)
-        self._line_max_bytes = line_max_bytes
+        self._line_max_bytes, self._redact = line_max_bytes, redact
         self._resuming, self._met = bool(position.stamp), 0
         self._rest = b""
 
@@ -78,7 +79,7 @@ class Unfolding:
 
     def resumed(self) -> "Unfolding":
         """The same for another stream, opened where this one has been told to."""
-        again = Unfolding(self.position, line_max_bytes=self._line_max_bytes)
+        again = Unfolding(self.position, line_max_bytes=self._line_max_bytes, redact=self._redact)
         again.tail = self.tail
         return again
 
@@ -100,7 +101,7 @@ class Unfolding:
         self.position = replace(self.position, stamp=stamp, count=same + 1)
         content = raw[found.end() :]
         self.tail.append(content)
-        lines.append(line(content, max_bytes=self._line_max_bytes))
+        lines.append(line(content, max_bytes=self._line_max_bytes, redact=self._redact))
 
     def _is_new(self, stamp: int) -> bool:
         if stamp == self.position.stamp:

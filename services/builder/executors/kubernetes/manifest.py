@@ -32,6 +32,7 @@ STICKY_WEIGHT = 100
 class Command:
     """What runs in the Job. `secrets` are environment variables that stand in no manifest, nor does `logins`.
 
+    In `arguments` and in the values of `environment` the kubelet expands `$(NAME)`: what an author chose is `literal`.
     `logins` is a `config.json` of Docker's client; with an empty one the Job has none of its own.
     """
 
@@ -41,6 +42,15 @@ class Command:
     secrets: Mapping[str, str] = field(repr=False)
     config: str
     logins: str = field(default="", repr=False)
+
+
+def literal(text: str) -> str:
+    """A text as an argument or environment value that the kubelet hands over as it is.
+
+    It puts variables' values, those from Secrets included, in the place of `$(NAME)`, and `$` in that of `$$`. Source:
+    Kubernetes' `Container.args` and `EnvVar.value`.
+    """
+    return text.replace("$", "$$")
 
 
 def installation_label(installation_id: str) -> str:

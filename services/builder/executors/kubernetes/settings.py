@@ -53,8 +53,8 @@ class KubernetesSettings(BuilderSettings):
     )
     kubernetes_engine_credentials: bool = Field(
         False,
-        description="Whether that login also stands in CONTAINER_ENGINE_REGISTRY_CREDENTIALS, from that Secret: for "
-        "builder images whose engine reads no config.json.",
+        description="Whether that login also stands in repo2docker's configuration file, in that Secret: for builder "
+        "images whose engine reads no config.json.",
     )
     kubernetes_home: str = Field(
         "/root", description="Home of the builder image's user: .docker/config.json goes there."
