@@ -10,6 +10,7 @@ from services.common.errors import BinderyError
 from services.common.logging import get_logger
 from services.common.models import Build, BuildRequest, Launch, LaunchState, ResolvedRepo, Server, ServerRequest
 from services.common.redis import AWAY
+from services.gateway.entry import may_build
 from services.gateway.stages import OnAway, Stages
 
 log = get_logger(__name__)
@@ -44,7 +45,7 @@ class Begun:
 
     async def build(self, request: BuildRequest, on_away: OnAway | None = None) -> Build:
         """Ask for a build, and remember that; not where no server of it could be started. Raises `BinderyError`."""
-        await self._stages.check_seat(request.repo, self._resource_class)
+        await may_build(self._stages, request.repo, self._resource_class)
         self._build, self._build_id = request, None
 
         async def ask() -> Build:

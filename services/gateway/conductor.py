@@ -30,7 +30,7 @@ from services.common.models import (
 from services.common.records import Claimed
 from services.common.stage import Stage
 from services.gateway.begun import Begun
-from services.gateway.pre_launch import ask_hooks
+from services.gateway.entry import admitted
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages import Stages
 from services.gateway.waiting import events_until_end
@@ -71,12 +71,12 @@ class Conductor:
     # 1: what the link means
 
     async def _resolve(self) -> ResolvedRepo:
-        repo = self.launch.repo or self._known.repo or await self._stages.resolve(self.launch.spec)
-        if self.launch.repo is None:
-            await ask_hooks(self.launch, repo, seconds=self._settings.pre_launch_timeout_seconds)
-            self.launch = self.launch.updated(repo=repo)
-            if repo.notice:
-                await self._tell(Event(phase=Phase.WAITING, message=f"{repo.notice}\n"))
+        if self.launch.repo:  # another gateway had it admitted
+            return self.launch.repo
+        repo = await admitted(self.launch, self._stages, self._settings, known=self._known.repo)
+        self.launch = self.launch.updated(repo=repo)
+        if repo.notice:
+            await self._tell(Event(phase=Phase.WAITING, message=f"{repo.notice}\n"))
         return repo
 
     # 2: its image

@@ -1,7 +1,8 @@
 """Pre-launch hooks: an operator's own say in which launches go on, found by entry point.
 
 A hook is an async callable of the group `bindery.pre_launch`. It is given the launch and what its link means, before
-anything is built or started. To refuse the launch it raises `BinderyError`, whose detail the user reads.
+anything is built or started; a build that is asked for by itself is a launch with `options.build_only`. To refuse the
+launch it raises `BinderyError`, whose detail the user reads.
 (BinderHub's `pre_launch_hook` is called after the build; there a refused user has waited for it.)
 """
 

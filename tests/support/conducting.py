@@ -50,6 +50,7 @@ class FakeStages:
     """By the name of a call: it is carried out, and then its reply waits for this."""
     place: int = 0
     builds: int = 0
+    asked: list[BuildRequest] = field(default_factory=list)
     raises: dict[str, BinderyError] = field(default_factory=dict)
 
     async def _called(self, name: str, *what: object) -> None:
@@ -67,6 +68,7 @@ class FakeStages:
 
     async def build(self, request: BuildRequest, on_away: OnAway | None = None) -> Build:
         await self._called("build")
+        self.asked.append(request)
         self.builds += 1
         build = Build(
             build_id=BuildId(f"{'0' * 24}-{self.builds}"), image=IMAGE, state=BuildState.RUNNING,

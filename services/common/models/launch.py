@@ -31,12 +31,16 @@ class LaunchState(OpenEnum):
 
 
 class LaunchOptions(Contract):
-    """What the user chose. `path` is opened in the server; `detached` launches go on with nobody watching."""
+    """What the user chose. `path` is opened in the server; `detached` launches go on with nobody watching.
+
+    `build_only` says that no server is wanted. Such a launch is seen by pre-launch hooks, and has no record.
+    """
 
     path: str = Field("", max_length=4096)
     resource_class: str | None = Field(None, max_length=64)
     detached: bool = False
     rebuild: str | None = Field(None, max_length=64, description="The failed attempt to build again")
+    build_only: bool = False
 
 
 class Launch(Contract):

@@ -1,5 +1,6 @@
 """The v1 API: builds, their logs and events, and the queue that they wait in."""
 
+import time
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response, status
@@ -7,12 +8,25 @@ from pydantic import Field
 
 from services.common.auth import OPERATOR_HEADER
 from services.common.errors import BinderyError
+from services.common.ids import launch_ref, new_launch_id
 from services.common.keys import Topic
-from services.common.models import Build, BuildId, BuildQueue, BuildRequest, ResolvedRepo, Spec, Visibility
+from services.common.models import (
+    Build,
+    BuildQueue,
+    Launch,
+    LaunchOptions,
+    LaunchState,
+    ResolvedRepo,
+    Spec,
+    Visibility,
+)
 from services.common.problems import RESPONSES
 from services.common.records import Stored
 from services.common.stage import Stage
+from services.gateway.entry import build_alone
+from services.gateway.origins import base_url, client_ip
 from services.gateway.routes.launches import require_provider
+from services.gateway.sessions import principal
 from services.gateway.stages import Stages
 from services.gateway.streams import Streams
 
@@ -56,12 +70,24 @@ def _not_found(build_id: str) -> BinderyError:
 async def create_build(asked: BuildAsked, request: Request, response: Response) -> Build:
     """Build a repository's image, or join the build that is on its way, and launch nothing. Asking again is safe.
 
-    200 where there is nothing to wait for: the image is there (`build_id` may be null), or a failure is remembered.
+    It is refused where a launch would be: for what is banned, by a hook of the operator's, and while no server could
+    be started of it. 200 where there is nothing to wait for: the image is there (`build_id` may be null), or a failure
+    is remembered.
     """
     await require_provider(request, asked.provider)
-    stages = _stages(request)
-    repo = await stages.resolve(Spec(provider=asked.provider, spec=asked.spec.rstrip("/")))
-    build = await stages.build(BuildRequest(repo=repo, replaces=BuildId(asked.rebuild) if asked.rebuild else None))
+    launch_id = new_launch_id()
+    launch = Launch(
+        launch_id=launch_id,
+        launch_ref=launch_ref(launch_id),
+        spec=Spec(provider=asked.provider, spec=asked.spec.rstrip("/")),
+        principal=principal(request),
+        options=LaunchOptions(rebuild=asked.rebuild, detached=True, build_only=True),
+        state=LaunchState.RESOLVING,
+        created_at=time.time(),
+        client_ip=client_ip(request),
+        launch_host=base_url(request),
+    )
+    build = await build_alone(launch, _stages(request), request.app.state.settings)
     if not build.is_live:
         response.status_code = status.HTTP_200_OK
     if build.build_id:
