@@ -11,6 +11,7 @@ from services.common.git_process import Finished, Git, OnLine
 from services.common.git_submodules import MAX_DEPTH, MAX_SUBMODULES, Submodule, place_of, submodules_of
 from services.common.git_urls import WEB, Remote, git_url, is_full_sha, locate, submodule_url
 from services.common.git_versions import git_version
+from services.common.logging import redact
 from services.common.networks import NetworkPolicy
 from services.common.outbound import CheckedClient
 
@@ -114,7 +115,7 @@ class _Fetch:
 
     async def _submodule(self, parent: str, submodule: Submodule, folder: Path, depth: int) -> None:
         if self.git.on_line:
-            self.git.on_line(f"Fetching submodule {submodule.path} from {submodule.url}")
+            self.git.on_line(f"Fetching submodule {submodule.path} from {redact(submodule.url)}")
         try:
             place = place_of(submodule, folder)
             url = git_url(submodule_url(parent, submodule.url), self.git.allowed_protocols)

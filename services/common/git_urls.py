@@ -7,14 +7,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 from services.common.errors import BinderyError
 from services.common.git_versions import user_agent
+from services.common.hosts import is_literal, plain_host
 from services.common.logging import redact
-from services.common.outbound import MAX_URL_LENGTH, CheckedClient, checked_url
+from services.common.outbound import MAX_URL_LENGTH, NO_HOST, NO_USER, CheckedClient, checked_url
 
 WEB = frozenset({"http", "https"})
 _INFO_REFS = "/info/refs?service=git-upload-pack"
 _SCP = re.compile(r"([\w-]+)@([\w.-]+):(.+)")
+_WEB_USER = re.compile(r"(?i)^(https?://)[^/?#:@]+@")
 _FULL_SHA = re.compile(r"[0-9a-fA-F]{40}")
-_HOST = re.compile(r"[A-Za-z0-9._:-]*")
 _PORTS = {"git": 9418, "ssh": 22}
 
 
@@ -38,7 +39,8 @@ def is_full_sha(ref: str) -> bool:
 def git_url(text: str, allowed_protocols: frozenset[str] = WEB) -> str:
     """The URL that `text` means; `user@host:path` means `ssh://user@host/path`.
 
-    Raises `BinderyError("bad_spec")` for protocols not allowed, passwords, options and what is no URL.
+    Raises `BinderyError("bad_spec")` for protocols not allowed, passwords, options and what is no URL, and for users of
+    http and https, in whose place tokens stand.
     """
     shown = redact(text if len(text) <= 200 else f"{text[:200]}…")
     if text.startswith("-"):
@@ -49,11 +51,11 @@ def git_url(text: str, allowed_protocols: frozenset[str] = WEB) -> str:
         text = shown = f"ssh://{scp[1]}@{scp[2]}/{scp[3]}"
     try:
         parts = urlsplit(text)
-        password, host = parts.password, parts.hostname or ""
+        host, _port = parts.hostname or "", parts.port
     except ValueError as error:
         raise BinderyError("bad_spec", f"{shown!r} is not a git URL.") from error
-    if password:
-        raise BinderyError("bad_spec", "A git URL must not hold a password: anyone who sees the link would read it.")
+    if parts.password or ("@" in parts.netloc and parts.scheme in WEB):
+        raise BinderyError("bad_spec", NO_USER)
     if parts.scheme not in allowed_protocols:
         allowed = ", ".join(sorted(allowed_protocols))
         raise BinderyError("bad_spec", f"Unsupported git url {shown}, protocol {parts.scheme} not in {allowed}.")
@@ -63,18 +65,19 @@ def git_url(text: str, allowed_protocols: frozenset[str] = WEB) -> str:
         raise BinderyError("bad_spec", f"A host or path of a git URL can't begin with a dash: {shown!r}.")
     if parts.scheme in WEB:
         checked_url(text)
-    elif not _HOST.fullmatch(host):
-        raise BinderyError("bad_spec", f"{shown!r} names no host.")
+    elif host and plain_host(host) is None:
+        raise BinderyError("bad_spec", f"{shown!r} {NO_HOST}")
     return text
 
 
 def submodule_url(parent: str, url: str) -> str:
     """The URL of a submodule; `./` and `../` at its start are relative to the parent repository's URL.
 
-    Raises `BinderyError("bad_spec")` when it climbs past the parent's host.
+    A user name in an http or https URL is left out: forges put that of whoever copied it there, and all is fetched as
+    nobody. Raises `BinderyError("bad_spec")` when it climbs past the parent's host.
     """
     if not url.startswith(("./", "../")):
-        return url
+        return _WEB_USER.sub(r"\1", url)
     parts = urlsplit(parent)
     path = [part for part in parts.path.split("/") if part]
     steps = url.rstrip("/").split("/")
@@ -123,7 +126,7 @@ async def locate(
 
 
 def _pinned(host: str, port: int, address: str) -> tuple[tuple[str, str], ...]:
-    if host == address:
+    if is_literal(host):
         return ()
     literal = f"[{address}]" if ":" in address else address
     return (("http.curloptResolve", f"{host}:{port}:{literal}"),)

@@ -19,6 +19,7 @@ import httpcore
 import httpx
 
 from services.common.errors import BinderyError
+from services.common.hosts import plain_host
 from services.common.logging import redact
 from services.common.networks import NetworkPolicy
 
@@ -30,6 +31,11 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 10
 MAX_URL_LENGTH = 4096
 USER_AGENT = "Bindery"
+NO_HOST = "names no host: that is an address, or a name of letters, digits, dashes and underscores between its dots."
+NO_USER = (
+    "An address must not hold a password or a user name: anyone who sees the link reads it, and can use it if it is a "
+    "token. Leave out what stands before the @, and revoke a token that was there."
+)
 _NEVER_FORWARDED = ("authorization", "proxy-authorization", "cookie")
 
 
@@ -60,10 +66,10 @@ class CheckedUrl:
 
 
 def checked_url(text: str) -> httpx.URL:
-    """Parse an address that a user typed; the user name in it is dropped.
+    """Parse an address that a user typed.
 
-    Raises `BinderyError("bad_spec")` for another scheme than http and https, a password, a host that could be read in
-    two ways (such as `0x7f.1`), and whatever is not a URL at all.
+    Raises `BinderyError("bad_spec")` for another scheme than http and https, a user name or password, a host that could
+    be read in two ways (such as `0x7f.1` or `%61.example`), and whatever is not a URL at all.
     """
     shown = redact(text if len(text) <= 200 else f"{text[:200]}…")
     if len(text) > MAX_URL_LENGTH or not text.isprintable() or " " in text or "\\" in text:
@@ -75,20 +81,13 @@ def checked_url(text: str) -> httpx.URL:
         raise BinderyError("bad_spec", f"{shown} is not an address.") from error
     if url.scheme not in SCHEMES:
         raise BinderyError("bad_spec", f"{shown} is not an http or https address.")
-    if url.password:
-        raise BinderyError("bad_spec", "An address must not hold a password: anyone who sees the link would read it.")
-    host = url.raw_host.decode("ascii").rstrip(".")
-    looks_numeric = ":" not in host and host.rsplit(".", 1)[-1][:1].isdigit()
-    if not host or (looks_numeric and not _is_ipv4(host)):
-        raise BinderyError("bad_spec", f"{shown} names no host.")
+    if url.userinfo:
+        raise BinderyError("bad_spec", NO_USER)
+    if (host := plain_host(url.raw_host.decode("ascii"))) is None:
+        raise BinderyError("bad_spec", f"{shown} {NO_HOST}")
     if port is not None and not 0 < port < 65536:
         raise BinderyError("bad_spec", f"{shown} names no port.")
     return url.copy_with(userinfo=b"", host=host, fragment=None)
-
-
-def _is_ipv4(host: str) -> bool:
-    parts = host.split(".")
-    return len(parts) == 4 and all(part.isdigit() and str(int(part)) == part and int(part) < 256 for part in parts)
 
 
 class _CheckedNetwork(httpcore.AsyncNetworkBackend):
@@ -248,16 +247,24 @@ async def _short(response: httpcore.Response, max_bytes: int) -> bytes:
 
 
 def _location(url: httpx.URL, response: httpcore.Response) -> httpx.URL | None:
-    """Where a redirect leads. Raises `BinderyError("address_not_allowed")` if that is not a web address."""
+    """Where a redirect leads.
+
+    Raises `BinderyError("address_not_allowed")` if that is not a web address, or http where the first was https: who is
+    on the way could then answer instead.
+    """
     location = _headers(response).get("location")
     if response.status not in REDIRECTS or not location:
         return None
     try:
-        return checked_url(str(url.join(location)))
+        target = checked_url(str(url.join(location)))
     except (httpx.InvalidURL, BinderyError) as error:
+        shown = redact(location[:200])
         raise BinderyError(
-            "address_not_allowed", f"{url.host} redirects to something that is not followed: {location[:200]!r}."
+            "address_not_allowed", f"{url.host} redirects to something that is not followed: {shown!r}."
         ) from error
+    if url.scheme == "https" and target.scheme != "https":
+        raise BinderyError("address_not_allowed", f"{url.host} redirects from https to http, which is not followed.")
+    return target
 
 
 @functools.cache

@@ -6,6 +6,12 @@ from services.common.errors import BinderyError
 from services.common.git import git_url, is_full_sha
 from services.common.git_urls import submodule_url
 
+NO_HOSTS = (
+    "%61.example.org", "example%2eorg", "example.org%00", "exa%6dple.org:8080", "[fe80::1%eth0]", "[fe80::1%25eth0]",
+    "a-.example", "a.-b.example", "a..example", ".example", "example..", "a+b.example", "a*b.example", "a,b.example",
+    "a$(b).example", "a'b", "a;b", "a&b", "a=b", "a!b", "a~b", "a" * 64, ".".join(["a" * 60] * 5), "1.2.3", "127.1",
+    "1.2.3.4.5", "10.example.0",
+)  # fmt: skip
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -24,11 +30,20 @@ SHA = "0123456789abcdef0123456789abcdef01234567"
         ("/srv/repo", "protocol  not in"),
         ("https://user:hunter2@example.org/x", "must not hold a password"),
         ("https://user:hunter2@example.org/x y", "is not a git URL"),
+        (
+            "https://ghp_hunter2@example.org/x",
+            "a user name: anyone who sees the link reads it, and can use it if it is a token",
+        ),
+        ("https://someone@bitbucket.org/x/y", "Leave out what stands before the @"),
+        ("https://a@b@example.org/x", "must not hold a password or a user name"),
+        ("https://@example.org/x", "must not hold a password or a user name"),
+        ("https://example.org:99999/x", "is not a git URL"),
         ("https://example.org/x?y=z", "is not the URL of a git repository"),
         ("https:///x", "is not the URL of a git repository"),
         ("https://exa\tmple.org/x", "is not a git URL"),
         ("https://[::1/x", "is not a git URL"),
         ("http://0x7f.1/x", "names no host"),
+        *((f"http://{host}/x", "names no host: that is an address, or a name of letters, digits") for host in NO_HOSTS),
     ],
 )
 def test_urls_that_git_must_not_see(text: str, says: str) -> None:
@@ -45,8 +60,10 @@ def test_a_setting_allows_other_protocols() -> None:
     assert git_url("git://example.org/x", allowed) == "git://example.org/x"
     with pytest.raises(BinderyError, match="begin with a dash"):
         git_url("ssh://-oProxyCommand=x/y", allowed)
-    with pytest.raises(BinderyError, match="names no host"):
-        git_url("ssh://a$(x)b/y", allowed)
+    for host in ("a$(x)b", "-a", "[fe80::1%eth0]", "a%62", "a-"):
+        with pytest.raises(BinderyError, match=r"names no host|can't begin with a dash"):
+            git_url(f"ssh://{host}/y", allowed)
+    assert git_url("ssh://git@[::1]:22/y", allowed) == "ssh://git@[::1]:22/y"
 
 
 @pytest.mark.parametrize(
@@ -58,6 +75,9 @@ def test_a_setting_allows_other_protocols() -> None:
         ("../../../../x", None),
         ("../a/../../../b", None),
         ("https://elsewhere.example/x", "https://elsewhere.example/x"),
+        ("https://someone@elsewhere.example/x", "https://elsewhere.example/x"),
+        ("https://someone:pass@elsewhere.example/x", "https://someone:pass@elsewhere.example/x"),
+        ("ssh://git@elsewhere.example/x", "ssh://git@elsewhere.example/x"),
     ],
 )
 def test_relative_submodules_stay_on_the_host(url: str, meant: str | None) -> None:

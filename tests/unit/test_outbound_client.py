@@ -116,6 +116,10 @@ async def test_redirects_are_followed_to_the_end(forge: Forge, status: int) -> N
         ("file:///etc/passwd", "redirects to something that is not followed"),
         ("gopher://127.0.0.1/", "redirects to something that is not followed"),
         ("http://0x7f.1/", "redirects to something that is not followed"),
+        ("http://%31%30.example/", "redirects to something that is not followed"),
+        ("http://-foo.example/", "redirects to something that is not followed"),
+        ("http://[fe80::1%25eth0]/", "redirects to something that is not followed"),
+        ("http://hunter2hunter2hunter2@127.0.0.1/", "redirects to something that is not followed: 'http://[secret]@"),
     ],
 )
 async def test_a_redirect_is_checked_as_the_first_address_was(forge: Forge, target: str, says: str) -> None:
@@ -123,6 +127,28 @@ async def test_a_redirect_is_checked_as_the_first_address_was(forge: Forge, targ
     error = await failure(f"{forge.url}/away")
     assert error.code == "address_not_allowed"
     assert says in error.detail
+
+
+async def test_a_redirect_leaves_https_for_nothing(
+    forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted, context = certificate_for("localhost", tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    outbound._tls.cache_clear()
+    with Forge(tmp_path / "safe") as safe:
+        safe.serve_tls(context)
+        safe.pages["/away"] = Page(302, {"Location": f"{forge.url}/here"})
+        safe.pages["/there"] = Page(200, {}, b"safe")
+        forge.pages["/up"] = Page(302, {"Location": f"https://localhost:{safe.port}/there"})
+        try:
+            error = await failure(f"https://localhost:{safe.port}/away")
+            async with CheckedClient(LOOPBACK) as client:
+                assert (await client.get(f"{forge.url}/up")).body == b"safe"
+        finally:
+            outbound._tls.cache_clear()
+    assert error.code == "address_not_allowed"
+    assert error.detail == "localhost redirects from https to http, which is not followed."
+    assert [request.path for request in forge.requests] == ["/up"]
 
 
 async def test_redirects_without_end_are_given_up(forge: Forge) -> None:
@@ -186,7 +212,8 @@ async def test_proxies_of_the_environment_are_not_used(forge: Forge, monkeypatch
         "ftp://example.org/x", "file:///etc/passwd", "//example.org", "example.org", "http://", "http:///x",
         "http://user:hunter2@example.org/", "http://exa mple.org/", "http://example.org/\r\nX: y", "http://0x7f.1/",
         "http://2130706433/", "http://127.1/", "http://0177.0.0.1/", "http://a\\@127.0.0.1/", "http://example.org:0/",
-        "http://example.org:99999/", "http://" + "a" * 5000,
+        "http://example.org:99999/", "http://" + "a" * 5000, "http://%31%30.example/", "http://[fe80::1%25eth0]/",
+        "http://-a.example/", "https://ghp_hunter2@example.org/",
     ],
 )  # fmt: skip
 def test_what_is_no_plain_web_address_is_refused(text: str) -> None:
@@ -201,7 +228,7 @@ def test_what_is_no_plain_web_address_is_refused(text: str) -> None:
     [
         ("https://Example.ORG/x", "https://example.org/x"),
         ("https://example.org./x#part", "https://example.org/x"),
-        ("https://someone@bitbucket.org/x", "https://bitbucket.org/x"),
+        ("https://[2606:50C0:0::153]/x", "https://[2606:50c0::153]/x"),
         ("http://[::1]:8000/x", "http://[::1]:8000/x"),
         ("https://bücher.example/", "https://xn--bcher-kva.example/"),
     ],
