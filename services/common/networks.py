@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Self
@@ -34,6 +35,7 @@ _NOT_PUBLIC: list[tuple[str, str]] = [
     ("fc00::/7", "private"),
     ("fe80::/10", "link-local"),
     ("fec0::/10", "private"),
+    ("64:ff9b:1::/48", "a local translator's (NAT64)"),
     ("ff00::/8", "multicast"),
     ("2001::/23", "reserved"),
     ("2001:db8::/32", "reserved"),
@@ -42,17 +44,20 @@ _NOT_PUBLIC: list[tuple[str, str]] = [
 _REFUSED = [(ip_network(network), kind) for network, kind in _NOT_PUBLIC]
 _GLOBAL_V6 = IPv6Network("2000::/3")
 _SIX_TO_FOUR = IPv6Network("2002::/16")
-_NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
+_NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def _unwrapped(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one leads to (mapped, 6to4, NAT64), or the address itself."""
+    """The IPv4 address that an IPv6 one leads to (mapped, 6to4, NAT64), or the address itself.
+
+    Where `64:ff9b:1::/48` leads only its network knows: it may be cut into prefixes of any length (RFC 8215).
+    """
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped:
             return address.ipv4_mapped
         if address in _SIX_TO_FOUR:
             return IPv4Address(int(address) >> 80 & 0xFFFFFFFF)
-        if any(address in network for network in _NAT64):
+        if address in _NAT64:
             return IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 
@@ -68,29 +73,62 @@ def kind_of(address: Address) -> str | None:
     return None
 
 
+def is_our_own(address: Address) -> bool:
+    """Whether `address` is one of this machine's own, whichever its interfaces have at this moment.
+
+    Asked of the system's routing, as nothing is sent for it: who talks to an own address does so from that same one.
+    """
+    family = socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.setblocking(False)
+            probe.connect((str(address), 9))
+            return ip_address(str(probe.getsockname()[0]).partition("%")[0]) == address
+    except OSError:  # there is no way there
+        return False
+
+
 @dataclass(frozen=True)
 class NetworkPolicy:
-    """Public addresses are allowed, and those inside `allowed`."""
+    """Public addresses but this machine's own are allowed, and those inside `allowed`; never one in `refused`."""
 
     allowed: tuple[Network, ...] = ()
+    refused: tuple[Network, ...] = ()
 
     @classmethod
-    def of(cls, cidrs: str) -> Self:
-        """From a comma-separated list of CIDRs, as in `BINDERY_ALLOWED_NETWORKS`. Raises `ValueError`."""
-        return cls(tuple(ip_network(part.strip()) for part in cidrs.split(",") if part.strip()))
+    def of(cls, allowed: str, refused: str = "") -> Self:
+        """From comma-separated lists of CIDRs: `BINDERY_ALLOWED_NETWORKS`, `BINDERY_REFUSED_NETWORKS`.
+
+        Raises `ValueError`.
+        """
+        return cls(networks_of(allowed), networks_of(refused))
 
     def allows(self, address: Address) -> bool:
+        return self._objection(address) is None
+
+    def _objection(self, address: Address) -> str | None:
+        """What is wrong with the address, and what to do about that; None for one that may be reached."""
         reached = _unwrapped(address)
-        return kind_of(address) is None or any(reached in network or address in network for network in self.allowed)
+        if _is_in(self.refused, address, reached):
+            return (
+                "is in a network that BINDERY_REFUSED_NETWORKS names. Only whoever runs this Bindery can change that."
+            )
+        if _is_in(self.allowed, address, reached):
+            return None
+        if kind := kind_of(address):
+            wrong = f"is not public but {kind}"
+        elif is_our_own(reached):
+            wrong = "is that of the machine that Bindery runs on"
+        else:
+            return None
+        return f"{wrong}. Whoever runs this Bindery can open a network with BINDERY_ALLOWED_NETWORKS."
 
     def check(self, address: Address | str, host: str = "") -> None:
         """Raise `BinderyError("address_not_allowed")`, which names `host`, unless `address` may be reached."""
         parsed = ip_address(address.partition("%")[0]) if isinstance(address, str) else address
-        if not self.allows(parsed):
+        if objection := self._objection(parsed):
             raise BinderyError(
-                "address_not_allowed",
-                f"{host or parsed} may not be reached from here: its address is not public but {kind_of(parsed)}. "
-                "Whoever runs this Bindery can open a network with BINDERY_ALLOWED_NETWORKS.",
+                "address_not_allowed", f"{host or parsed} may not be reached from here: its address {objection}"
             )
 
     async def addresses(self, host: str, port: int) -> list[str]:
@@ -104,6 +142,15 @@ class NetworkPolicy:
         if not usable:
             self.check(found[0], host)
         return usable
+
+
+def networks_of(cidrs: str) -> tuple[Network, ...]:
+    """The networks of a comma-separated list. Raises `ValueError`."""
+    return tuple(ip_network(part.strip()) for part in cidrs.split(",") if part.strip())
+
+
+def _is_in(networks: Iterable[Network], *addresses: Address) -> bool:
+    return any(address in network for network in networks for address in addresses)
 
 
 async def look_up(host: str, port: int) -> list[str]:

@@ -1,12 +1,13 @@
 """The settings that every service has: from the environment (`BINDERY_<NAME>`) and an optional YAML file."""
 
 import os
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+from services.common.networks import networks_of
 
 
 class ServiceSettings(BaseSettings):
@@ -42,6 +43,11 @@ class ServiceSettings(BaseSettings):
         "",
         description="CIDRs, comma-separated, that links may lead to although they are not public: 10.0.0.0/8.",
     )
+    refused_networks: str = Field(
+        "",
+        description="CIDRs, comma-separated, that links may not lead to although they are public, whatever "
+        "`allowed_networks` says: a cluster's own ranges. This machine's own addresses are refused unless allowed.",
+    )
 
     git_allowed_protocols: str = Field("http,https", description="Protocols of git URLs, comma-separated.")
 
@@ -67,11 +73,10 @@ class ServiceSettings(BaseSettings):
     fact_tombstone_seconds: float = Field(60.0, description="How long a withdrawn fact can't come back.")
     log_ttl_seconds: float = Field(7 * 86400.0, description="How long a finished log can be read.")
 
-    @field_validator("allowed_networks")
+    @field_validator("allowed_networks", "refused_networks")
     @classmethod
     def _networks(cls, value: str) -> str:
-        for part in filter(None, (p.strip() for p in value.split(","))):
-            ip_network(part)
+        networks_of(value)
         return value
 
     @classmethod

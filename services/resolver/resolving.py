@@ -24,6 +24,10 @@ log = get_logger(__name__)
 RESOLVED = Counter(
     "bindery_resolved_total", "Links resolved, by provider and outcome (an error code, or ok)", ["provider", "outcome"]
 )
+RULES = 2
+"""The version of our own rules for links: raised with them, so that what earlier ones let through is judged again."""
+_JUDGED = {"banned_specs", "allowed_specs", "spec_config"}
+_JUDGED |= {"allowed_networks", "refused_networks", "git_allowed_protocols"}
 _FACT_SECONDS = 1.0
 SECONDS = Histogram("bindery_resolve_seconds", "Time that resolving took upstream, in seconds", ["provider"])
 
@@ -43,9 +47,9 @@ class Resolving:
             prefix: [(re.compile(item.pattern, re.IGNORECASE), item.config) for item in items]
             for prefix, items in settings.spec_config.items()
         }
-        judged = settings.model_dump(mode="json", include={"banned_specs", "allowed_specs", "spec_config"})
+        judged = settings.model_dump(mode="json", include=_JUDGED) | {"rules": RULES}
         self.policy = hashlib.sha256(json.dumps(judged, sort_keys=True).encode()).hexdigest()[:12]
-        """Names the bans, the allowances and the configuration of repositories that are in force."""
+        """Names all that links are judged by: rules and settings that are in force."""
         self._flights: SingleFlight[ResolvedRepo] = SingleFlight()
 
     async def resolve(self, spec: Spec) -> ResolvedRepo:

@@ -56,7 +56,6 @@ def _process(settings: BuilderSettings) -> tuple[Executor, Images]:
     from services.builder.executors.process_images import ProcessImages
     from services.builder.process.spec import SessionSettings
 
-    networks = tuple(filter(None, (part.strip() for part in settings.allowed_networks.split(","))))
     session = SessionSettings(
         fetch_timeout_seconds=settings.fetch_timeout_seconds,
         install_timeout_seconds=settings.install_timeout_seconds,
@@ -65,7 +64,8 @@ def _process(settings: BuilderSettings) -> tuple[Executor, Images]:
         max_images_bytes=settings.images_max_bytes,
         images_grace_seconds=settings.images_grace_seconds,
         git_allowed_protocols=tuple(filter(None, settings.git_allowed_protocols.replace(",", " ").split())),
-        allowed_networks=networks,
+        allowed_networks=tuple(filter(None, settings.allowed_networks.replace(",", " ").split())),
+        refused_networks=tuple(filter(None, settings.refused_networks.replace(",", " ").split())),
         python_downloads="automatic" if settings.python_downloads else "never",
         default_python=settings.default_python or None,
         base_packages=tuple(settings.base_packages.split()),

@@ -18,7 +18,7 @@ async def fetch(spec: BuildSpec, target: Path, on_line: Callable[[str], None]) -
             spec.repo_url,
             spec.ref,
             target,
-            policy=NetworkPolicy.of(",".join(settings.allowed_networks)),
+            policy=NetworkPolicy.of(",".join(settings.allowed_networks), ",".join(settings.refused_networks)),
             timeout_seconds=settings.fetch_timeout_seconds,
             max_bytes=settings.max_repository_bytes,
             allowed_protocols=frozenset(settings.git_allowed_protocols),

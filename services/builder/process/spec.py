@@ -22,6 +22,7 @@ class SessionSettings(BaseModel):
     images_grace_seconds: float = Field(600, description="An image that was never launched is safe for that long.")
     git_allowed_protocols: tuple[str, ...] = Field(("http", "https"), description="Protocols of git URLs.")
     allowed_networks: tuple[str, ...] = Field((), description="CIDRs that may be reached although not public.")
+    refused_networks: tuple[str, ...] = Field((), description="CIDRs that may not be reached although public.")
     python_downloads: str = Field("automatic", description="`automatic`, or `never` to use what is installed.")
     default_python: str | None = Field(None, description="Version or path; none: the interpreter that runs us.")
     base_packages: tuple[str, ...] = Field(

@@ -19,7 +19,7 @@ class Git(Provider):
 
     def __init__(self, settings: ResolverSettings) -> None:
         super().__init__(settings)
-        self.policy = NetworkPolicy.of(settings.allowed_networks)
+        self.policy = NetworkPolicy.of(settings.allowed_networks, settings.refused_networks)
 
     @property
     def display_config(self) -> dict[str, Any]:
