@@ -16,7 +16,12 @@ class ServiceSettings(BaseSettings):
     In the file, names are written without the prefix and in lower case.
     """
 
-    model_config = SettingsConfigDict(env_prefix="BINDERY_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="BINDERY_",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,  # a setting that makes no sense may be a secret
+    )
 
     listen_host: str = Field("127.0.0.1", description="Address that this process listens on.")
     listen_port: int = Field(0, description="Port that this process listens on; 0 chooses a free one.")

@@ -1,10 +1,13 @@
 """The gateway's settings: where the stages are, who may ask, and how long things may take."""
 
+import re
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from services.common.settings import ServiceSettings
+
+_ORIGIN = re.compile(r"https?://[^\s/@*?#]+/?", re.IGNORECASE)
 
 
 class GatewaySettings(ServiceSettings):
@@ -23,7 +26,8 @@ class GatewaySettings(ServiceSettings):
     local_mode: bool = Field(False, description="On one's own machine: unknown Host headers are refused.")
     allowed_origins: str = Field(
         "",
-        description="Web sites, comma-separated, that may start launches: https://example.org; * for all.",
+        description="Web sites, comma-separated, that may start launches: https://example.org; * for all, which "
+        "`make up` refuses.",
     )
     trusted_proxies: str = Field("", description="CIDRs, comma-separated, whose X-Forwarded-For is believed.")
 
@@ -53,6 +57,22 @@ class GatewaySettings(ServiceSettings):
     )
 
     build_token_seconds: float = Field(300.0, description="Life of the token that a launch page carries.")
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        for site in filter(None, (part.strip() for part in value.split(","))):
+            if site != "*" and not _ORIGIN.fullmatch(site):
+                raise ValueError(f"{site!r} is no origin: write scheme and host, as in https://example.org")
+        return value
+
+    @model_validator(mode="after")
+    def _no_web_site_runs_code_here(self) -> "GatewaySettings":
+        if self.local_mode and "*" in [part.strip() for part in self.allowed_origins.split(",")]:
+            raise ValueError(
+                "BINDERY_ALLOWED_ORIGINS=* would let every web site run code on one's own machine: name the sites"
+            )
+        return self
 
     @field_validator("template_folders")
     @classmethod

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import ValidationError
 from starlette.requests import Request
 
 from services.common.errors import BinderyError
@@ -100,9 +101,21 @@ async def test_other_sites_may_not_launch(headers: dict[str, str], method: str) 
 
 
 async def test_a_setting_lets_every_site_launch() -> None:
-    async with gateway(allowed_origins="*") as client:
+    async with gateway(allowed_origins="*", local_mode=False) as client:
         for headers in ({"origin": "https://any.example"}, {"sec-fetch-site": "cross-site"}, {"origin": "null"}):
             assert (await client.get("/build/gh/o/r/HEAD", headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("sites", ["*", "https://thebe.example, *"])
+def test_on_ones_own_machine_every_site_is_too_many(sites: str) -> None:
+    with pytest.raises(ValidationError, match=r"let every web site run code on one's own machine: name the sites"):
+        GatewaySettings(local_mode=True, allowed_origins=sites)
+
+
+@pytest.mark.parametrize("site", ["thebe.example", "https://*.example", "null", "file:///", "https://u@thebe.example"])
+def test_a_site_that_is_no_origin_is_refused_and_named(site: str) -> None:
+    with pytest.raises(ValidationError, match=r"is no origin: write scheme and host, as in https://example\.org"):
+        GatewaySettings(allowed_origins=f"https://thebe.example, {site}")
 
 
 async def test_a_gateway_without_a_public_address_knows_itself_by_the_host_header() -> None:
@@ -190,7 +203,7 @@ async def test_an_allowed_site_reads_answers_of_the_api_and_nobody_else_does() -
 
 
 async def test_pages_are_readable_by_nobody_else() -> None:
-    async with gateway(allowed_origins="*") as client:
+    async with gateway(allowed_origins="*", local_mode=False) as client:
         reply = await client.get("/", headers={"origin": "https://thebe.example"})
         assert "access-control-allow-origin" not in reply.headers
 
@@ -205,7 +218,7 @@ async def test_versions_are_open_as_binderhubs_are_but_not_on_ones_own_machine()
 
 async def test_a_preflight_names_what_is_allowed() -> None:
     asks = {"access-control-request-method": "POST", "access-control-request-headers": "idempotency-key"}
-    async with gateway(allowed_origins="*") as client:
+    async with gateway(allowed_origins="*", local_mode=False) as client:
         reply = await client.options("/api/v1/launches", headers={"origin": "https://thebe.example"} | asks)
         assert reply.status_code == 204
         assert "DELETE" in reply.headers["access-control-allow-methods"]
