@@ -9,7 +9,9 @@ ADVICE = {
     "forbidden": "Reload the page that the request came from, and send it again.",
     "cross_site": "Open the launch link itself instead of letting another site ask; or have the operator allow that "
     "site with `BINDERY_ALLOWED_ORIGINS`.",
-    "unknown_host": "Open Bindery by the address that it printed, with 127.0.0.1 or localhost.",
+    "unknown_host": "Open Bindery by the address that it printed.",
+    "start_token_required": "Open the address that `make up` printed, with its `?token=…`; `make url` prints it again. "
+    "Programs [send the token](api.md#the-start-token).",
     "unauthorized": "Give every service the same `BINDERY_SERVICE_TOKEN`.",
     "idempotency_mismatch": "Take a new key for another launch.",
     "idempotency_key_too_short": "Send a UUID, or 22 random characters.",

@@ -40,6 +40,7 @@ _KINDS = [
     ErrorKind("forbidden", "This is not allowed", 403, None, Mover.USER),
     ErrorKind("cross_site", "Another web site asked for this launch", 403, None, Mover.USER),
     ErrorKind("unknown_host", "The server is not known under this name", 421, None, Mover.USER),
+    ErrorKind("start_token_required", "The start token is needed", 401, None, Mover.USER),
     ErrorKind("unauthorized", "A valid service token is needed", 401, None, Mover.OPERATOR),
     ErrorKind("idempotency_mismatch", "The Idempotency-Key was used with another request", 422, None, Mover.USER),
     ErrorKind("idempotency_key_too_short", "The Idempotency-Key is too easy to guess", 422, None, Mover.USER),

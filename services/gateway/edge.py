@@ -1,18 +1,22 @@
 """The outer edge of the gateway: which hosts it answers to, which sites may read its answers, what browsers may do."""
 
 from collections.abc import Iterable
+from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.common.errors import BinderyError
 from services.common.problems import problem_response
-from services.gateway.error_pages import refusal
+from services.gateway.error_pages import refusal, wants_page
 from services.gateway.origins import SCOPE_KEY, Origins
+from services.gateway.pages import pages_of
 from services.gateway.settings import GatewaySettings
+from services.gateway.start_token import StartToken, is_for_programs, own_path, query_without
+from services.gateway.streams import refused_stream
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -53,13 +57,15 @@ _HTML_HEADERS = {
 class Edge:
     """Pure ASGI middleware, the first that a request meets after the prebuilt replies.
 
-    Refuses names that are not ours (on one's own machine) and, before anything of their body is read, what other sites
-    ask for and what is too large; answers CORS preflights, and sets the headers of CORS and of browser security.
+    Refuses names that are not ours (on one's own machine), and who does not show the start token where there is one;
+    then, before anything of their body is read, what other sites ask for and what is too large. Answers CORS
+    preflights, and sets the headers of CORS and of browser security.
     """
 
     def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
         self.app = app
         self.origins = Origins(settings)
+        self.start_token = StartToken(settings)
         self._max_bytes = settings.request_max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,6 +76,10 @@ class Edge:
         host = headers.get("host", "")
         if not self.origins.knows_host(scope, host):
             await _unknown_host(host)(scope, receive, send)
+            return
+        origin_of_pages = self.origins.page_origin(host)
+        if origin_of_pages and not is_for_programs(scope["path"]):
+            await _open_elsewhere(Request(scope), origin_of_pages)(scope, receive, send)
             return
         scope[SCOPE_KEY] = self.origins
         cors = self._cors(scope["path"], headers.get("origin", ""))
@@ -82,6 +92,13 @@ class Edge:
                 _guard(MutableHeaders(scope=message), cors)
             await send(message)
 
+        try:
+            opened = self.start_token.admit(Request(scope), with_cookies=not origin_of_pages)
+        except BinderyError as error:
+            opened = await _shut(Request(scope), error)
+        if opened:
+            await opened(scope, receive, guarded)
+            return
         if scope["method"] in _READING:
             await self.app(scope, receive, guarded)
             return
@@ -143,6 +160,27 @@ def _unknown_host(host: str) -> Response:
         "Open it by the address that it printed when it started.",
     )
     return problem_response(error.problem)
+
+
+def _open_elsewhere(request: Request, origin: str) -> Response:
+    """A page asked for under another name of this machine: its cookies are set under one name only."""
+    if request.method not in {"GET", "HEAD"}:
+        return _unknown_host(request.headers["host"])
+    query = request.scope["query_string"].decode("latin-1")
+    target = origin + own_path(request) + (f"?{query}" if query else "")
+    return RedirectResponse(target, headers={"cache-control": "no-store", "referrer-policy": "no-referrer"})
+
+
+async def _shut(request: Request, error: BinderyError) -> Response:
+    """The answer to who does not show the start token."""
+    if request.scope["path"].startswith("/build/") and request.method in {"GET", "HEAD"}:
+        return refused_stream(error)
+    if wants_page(request):
+        query, _ = query_without(request.scope["query_string"].decode("latin-1"), "token")
+        path = own_path(request)
+        fields = parse_qsl(query, keep_blank_values=True) if path != "/" or request.scope["path"] == "/" else []
+        return (await pages_of(request)).ask_for_start_token(error.problem, path, fields)
+    return problem_response(error.problem, {"www-authenticate": 'Bearer realm="Bindery"'})
 
 
 def _preflight(cors: dict[str, str]) -> dict[str, str]:

@@ -22,6 +22,12 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{host}"
 
 
+def _name_and_port(host: str) -> tuple[str, str]:
+    """The parts of a `Host` header; the port begins with its colon, or is empty."""
+    name, colon, port = host.lower().rpartition(":")
+    return (name, colon + port) if name and not host.endswith("]") else (host.lower(), "")
+
+
 class Origins:
     """The hosts and origins of one gateway, from its settings."""
 
@@ -32,6 +38,8 @@ class Origins:
         self.allowed = frozenset(filter(None, map(_origin, given)))
         self.public = _origin(settings.public_url)
         self._public_url = settings.public_url
+        name = urlsplit(settings.public_url).hostname or ""
+        self._name = name if self.local and (name == "localhost" or name.startswith("127.")) else ""
         self._ports = {str(settings.listen_port)} - {"0"}
         self._hosts: dict[int, frozenset[str]] = {}
         self._proxies = [ip_network(part.strip()) for part in settings.trusted_proxies.split(",") if part.strip()]
@@ -51,13 +59,22 @@ class Origins:
             return True
         return host.lower() in self._loopback_hosts(scope) or host.lower() == self.public.partition("://")[2]
 
+    def page_origin(self, host: str) -> str:
+        """Where our pages are, if `host` is another name of this machine; else empty.
+
+        Servers of users are opened under those other names, and cookies know no ports: ours are set under one name.
+        """
+        name, port = _name_and_port(host)
+        return f"http://{self._name}{port}" if self._name and name != self._name and name in LOOPBACK_NAMES else ""
+
     def is_own(self, connection: HTTPConnection, origin: str) -> bool:
-        """Whether `origin` is ours: the public address, or, on one's own machine, any of its names."""
+        """Whether `origin` is ours: the public address, or, on one's own machine, that of another gateway there."""
         if origin == self.public:
             return True
         scheme, _, host = origin.partition("://")
         if self.local:
-            return scheme == "http" and host in self._loopback_hosts(connection.scope)
+            is_here = scheme == "http" and host in self._loopback_hosts(connection.scope)
+            return is_here and not self.page_origin(host)
         return not self.public and host == connection.headers.get("host", "").lower()
 
     def allows(self, origin: str) -> bool:

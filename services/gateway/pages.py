@@ -75,6 +75,11 @@ class Pages:
         response.headers.update(headers or {})
         return response
 
+    def ask_for_start_token(self, problem: Problem, path: str, fields: list[tuple[str, str]]) -> Response:
+        """How to get in, with a form that goes on to `path` (of ours) with `fields` in its query. Sets no cookie."""
+        html = self._environment.get_template("start_token.html").render(problem=problem, path=path, fields=fields)
+        return HTMLResponse(html, problem.status, {"cache-control": "no-store"})
+
 
 async def pages_of(request: Request) -> Pages:
     """The gateway's pages."""

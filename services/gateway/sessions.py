@@ -37,13 +37,14 @@ def _settings(connection: HTTPConnection) -> GatewaySettings:
     return settings
 
 
-def _is_secure(connection: HTTPConnection) -> bool:
+def is_secure(connection: HTTPConnection) -> bool:
+    """Whether the client's connection is under TLS, here or at the proxy in front of us."""
     return _settings(connection).public_url.lower().startswith("https://") or connection.scope.get("scheme") == "https"
 
 
 def _cookie_name(connection: HTTPConnection) -> str:
     """Under TLS the browser itself guards the name: no other host, path or plain connection can set it."""
-    return f"__Host-{COOKIE}" if _is_secure(connection) else COOKIE
+    return f"__Host-{COOKIE}" if is_secure(connection) else COOKIE
 
 
 def session_of(connection: HTTPConnection) -> Session:
@@ -62,7 +63,7 @@ def keep_session(connection: HTTPConnection, response: Response) -> None:
     session = session_of(connection)
     if session.is_new:
         response.set_cookie(
-            _cookie_name(connection), session.name, httponly=True, samesite="lax", secure=_is_secure(connection)
+            _cookie_name(connection), session.name, httponly=True, samesite="lax", secure=is_secure(connection)
         )
 
 

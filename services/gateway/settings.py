@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveFloat, SecretStr, field_validator, model_validator
 
 from services.common.settings import ServiceSettings
 
 _ORIGIN = re.compile(r"https?://[^\s/@*?#]+/?", re.IGNORECASE)
+_START_TOKEN = re.compile(r"([A-Za-z0-9._~-]{16,256})?")
 
 
 class GatewaySettings(ServiceSettings):
@@ -28,6 +29,13 @@ class GatewaySettings(ServiceSettings):
         "",
         description="Web sites, comma-separated, that may start launches: https://example.org; * for all, which "
         "`make up` refuses.",
+    )
+    start_token: SecretStr = Field(
+        SecretStr(""),
+        description="What requests must show to be let in: [how](operators.md#the-start-token). Empty: nothing.",
+    )
+    start_session_seconds: PositiveFloat = Field(
+        30 * 86400.0, description="How long a browser is let in that has shown the start token."
     )
     trusted_proxies: str = Field("", description="CIDRs, comma-separated, whose X-Forwarded-For is believed.")
 
@@ -64,6 +72,13 @@ class GatewaySettings(ServiceSettings):
         for site in filter(None, (part.strip() for part in value.split(","))):
             if site != "*" and not _ORIGIN.fullmatch(site):
                 raise ValueError(f"{site!r} is no origin: write scheme and host, as in https://example.org")
+        return value
+
+    @field_validator("start_token")
+    @classmethod
+    def _goes_into_an_address(cls, value: SecretStr) -> SecretStr:
+        if not _START_TOKEN.fullmatch(value.get_secret_value()):
+            raise ValueError("give it 16 to 256 letters, digits, dots, dashes, underscores or tildes, or nothing")
         return value
 
     @model_validator(mode="after")

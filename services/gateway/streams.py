@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from starlette.responses import Response
+
 from services.common.entries import BEGIN
 from services.common.errors import BinderyError
 from services.common.keys import Topic
@@ -89,10 +91,12 @@ async def _untold(_event: dict[str, Any], _event_id: str) -> bytes:
     return b""
 
 
-def facade_refusal(error: BinderyError) -> bytes:
+def refused_stream(error: BinderyError) -> Response:
     """BinderHub's reply to what it does not begin: 200, and one `failed` event that carries the status."""
     message = error.extra.get("facade") or error.detail
     event: dict[str, Any] = {"phase": "failed", "message": f"{message}\n"}
     if error.code != "unknown_provider":
         event = {"phase": "failed", "status_code": error.kind.status, "message": f"{message}\n"}
-    return sse(event)
+    # As BinderHub's: without a charset, which Starlette would add to a media type.
+    headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+    return Response(sse(event), headers=headers)

@@ -34,7 +34,33 @@ async def gateway(base_url: str = OWN, **settings: Any) -> AsyncIterator[httpx.A
 @pytest.mark.parametrize("host", ["127.0.0.1:8585", "localhost:8585", "LOCALHOST:8585", "[::1]:8585"])
 async def test_our_own_names_are_answered(host: str) -> None:
     async with gateway() as client:
-        assert (await client.get("/about", headers={"host": host})).status_code == 200
+        assert (await client.get("/versions", headers={"host": host})).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["localhost:8585", "LOCALHOST:8585", "[::1]:8585"])
+async def test_pages_and_their_cookies_are_at_one_name(host: str) -> None:
+    async with gateway() as client:
+        reply = await client.get("/v2/gh/o/r/HEAD?urlpath=a%20b&x=1", headers={"host": host})
+        assert (reply.status_code, reply.headers["location"]) == (307, f"{OWN}/v2/gh/o/r/HEAD?urlpath=a%20b&x=1")
+        sent = await client.post("/launches", headers={"host": host, "accept": "text/html"})
+        assert (sent.status_code, sent.json()["code"]) == (421, "unknown_host")
+        for answer in (reply, sent):
+            assert "set-cookie" not in answer.headers
+
+
+async def test_the_one_name_is_that_of_the_printed_address() -> None:
+    async with gateway("http://localhost:8585", public_url="http://localhost:8585") as client:
+        assert (await client.get("/about")).status_code == 200
+        reply = await client.get("/about", headers={"host": "127.0.0.1:8585"})
+        assert reply.headers["location"] == "http://localhost:8585/about"
+
+
+async def test_no_path_leads_to_another_host() -> None:
+    async with gateway() as client:
+        for path in ("//evil.example/x", "/\\evil.example"):
+            request = client.build_request("GET", OWN, headers={"host": "localhost:8585"})
+            request.url = request.url.copy_with(raw_path=path.encode())
+            assert (await client.send(request)).headers["location"] == f"{OWN}/"
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8585", "127.0.0.1:9", "127.0.0.1.evil.example", ""])
@@ -47,7 +73,7 @@ async def test_other_names_are_refused_on_ones_own_machine(host: str) -> None:
 
 async def test_a_second_gateway_answers_on_its_own_port_and_the_public_one() -> None:
     async with gateway(listen_port=8586) as client:
-        for host in ("127.0.0.1:8585", "localhost:8586"):
+        for host in ("127.0.0.1:8585", "127.0.0.1:8586"):
             assert (await client.get("/about", headers={"host": host})).status_code == 200
 
 
@@ -67,7 +93,6 @@ async def test_a_public_service_leaves_names_to_its_proxy() -> None:
         {"sec-fetch-site": "same-origin"},
         {"sec-fetch-site": "same-origin", "origin": "null"},
         {"origin": OWN},
-        {"origin": "http://localhost:8585"},
         {"origin": "https://thebe.example", "sec-fetch-site": "cross-site"},
         {"origin": "https://THEBE.example"},
     ],
@@ -87,6 +112,7 @@ async def test_our_pages_allowed_sites_and_programs_may_launch(headers: dict[str
         {"origin": "https://evil.example"},
         {"origin": "null"},
         {"origin": "http://127.0.0.1:9999"},
+        {"origin": "http://localhost:8585"},  # no page of ours: perhaps of who listens at [::1]
         {"origin": "https://127.0.0.1:8585"},
         {"origin": "https://thebe.example.evil"},
     ],

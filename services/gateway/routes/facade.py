@@ -15,7 +15,7 @@ from services.gateway.launches import Launches
 from services.gateway.origins import base_url, client_ip, refuse_cross_site
 from services.gateway.sessions import principal
 from services.gateway.splice import Position
-from services.gateway.streams import Streams, facade_refusal
+from services.gateway.streams import Streams, refused_stream
 
 log = get_logger(__name__)
 router = APIRouter(include_in_schema=False)
@@ -43,9 +43,7 @@ async def build(request: Request, provider: str) -> Response:
     except Exception as error:
         log.exception("launch_refused", error=str(error))
         refused = BinderyError("internal")
-    # As BinderHub's: without a charset, which Starlette would add to a media type.
-    headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
-    return Response(facade_refusal(refused), headers=headers)
+    return refused_stream(refused)
 
 
 async def _launch(request: Request, provider: str) -> Response:
