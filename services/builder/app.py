@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
+from services.builder.image_place import place_of_images
 from services.builder.parts import open_builder
 from services.builder.routes import router
 from services.builder.settings import BuilderSettings
 from services.common.health import Health
+from services.common.redis import patiently
 from services.common.stage import membership, running, told_places
 from services.common.web import create_service
 
@@ -30,6 +32,8 @@ def create_app(settings: BuilderSettings) -> FastAPI:
                 parts.admission.heard(message)
                 member.wake()
 
+            facts, place = parts.stage.facts, place_of_images(settings)
+            await patiently(lambda: facts.images_are_in(place), seconds=settings.redis_patience_seconds)
             await parts.stage.bus.listen(parts.stage.keys.wake("builder"), heard)
             health.add("Workers", parts.admission.trouble)
             app.state.builds = parts.builds

@@ -3,6 +3,7 @@
 import time
 
 from services.builder.attempts import Attempts, topic_of
+from services.builder.image_place import place_of_images
 from services.builder.images import Images
 from services.builder.log import LogLine, Part
 from services.builder.names import image_name
@@ -45,7 +46,7 @@ class Builds:
         if found := await self._images.find(image):
             known = current if current and current.state is BuildState.BUILT else None
             fact = ImageFact(image=image, digest=found.digest, build_id=known and known.build_id, asked_at=asked_at)
-            await self._stage.facts.has_image(repo, fact)
+            await self._stage.facts.has_image(repo, fact, place_of_images(self._settings))
             return known.updated(digest=found.digest) if known else self._already_there(image, found.digest, request)
         if current and self._is_remembered(current) and request.replaces != current.build_id:
             return current

@@ -19,6 +19,7 @@ from services.builder.executors.base import (
     Finished,
     Line,
 )
+from services.builder.image_place import place_of_images
 from services.builder.images import FoundImage, Images, labels_of
 from services.builder.settings import BuilderSettings
 from services.common.correlation import of_record
@@ -244,7 +245,7 @@ class Supervision:
         fact = ImageFact(
             image=self.build.image, digest=digest, build_id=self.build.build_id, asked_at=self.build.finished_at or 0
         )
-        await self.stage.facts.has_image(repo, fact)
+        await self.stage.facts.has_image(repo, fact, place_of_images(self.settings))
         event = Event(
             phase=Phase.BUILT, message=message, state=BuildState.BUILT, image_name=self.build.image, terminal=True
         )

@@ -1,7 +1,8 @@
 """Facts: what cannot change, kept where the next launch finds it in one round trip. A cache: losing one costs time.
 
 A fact carries the time at which its source was asked. A deleted fact leaves a short tombstone, so that a writer
-who asked before the deletion can't bring it back.
+who asked before the deletion can't bring it back. Each is kept with the policy that it holds under, and counts while
+that is the one in force: the resolver's bans, and the place where the builder has its images.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ TOMBSTONE = b"-"
 
 
 class ImageFact(Contract):
-    """This input's image is in the registry, under this name and digest."""
+    """This input's image is where the builder has its images, under this name and digest."""
 
     v: int = 1
     image: str
@@ -50,13 +51,19 @@ class Facts:
     ) -> None:
         self._redis, self._keys = redis, keys
         self._scripts = Scripts(redis, "services.common.scripts")
+        self._policies = [keys("policy:resolver"), keys("policy:images")]
         self._ttl_ms, self._tombstone_ms = int(ttl_seconds * 1000), int(tombstone_seconds * 1000)
 
     def _repo_key(self, spec: Spec) -> str:
         return self._keys(f"fact:repo:{hashlib.sha256(str(spec).encode()).hexdigest()[:32]}")
 
-    def _image_key(self, made_from: BuildInput) -> str:
-        return self._keys(f"fact:image:{made_from.fingerprint}")
+    def _image_keys(self, repo: ResolvedRepo) -> list[str]:
+        """Where the fact of a repository's image is kept: under what it is made from, and beside the link's own.
+
+        (Not `fact:image:`, where facts were kept under no policy: a gateway of that version still looks there.)
+        """
+        link = self._repo_key(Spec(provider=repo.provider, spec=repo.spec))
+        return [self._keys(f"fact:built:{BuildInput.of(repo).fingerprint}"), f"{link}:built"]
 
     def question(self, spec: Spec) -> tuple[Scripts, str, list[str], list[Any]]:
         """The script call that asks what is known of a link, to be run together with others; see `known`.
@@ -64,23 +71,23 @@ class Facts:
         The image's fact is kept twice, under its input and beside the link's repository, for that one trip.
         """
         key = self._repo_key(spec)
-        return self._scripts, "facts", [key, f"{key}:image", self._keys("policy:resolver")], []
+        return self._scripts, "facts", [key, f"{key}:built", *self._policies], []
 
     @staticmethod
     def known(answer: list[bytes | None]) -> Known:
         """What the answer to `question` means."""
-        repo_raw, image_raw, policy = answer
-        if not repo_raw or not policy or not repo_raw.startswith(policy + b" "):
-            return Known(None, None)  # unknown, or judged by another policy than the resolver has now
-        repo = ResolvedRepo.model_validate_json(repo_raw.partition(b" ")[2])
-        image = ImageFact.model_validate_json(image_raw) if image_raw and image_raw != TOMBSTONE else None
-        return Known(repo, image)
+        repo_raw, image_raw, judged_by, kept_in = answer
+        if (repo := _under(judged_by, repo_raw)) is None:
+            return Known(None, None)
+        image = _under(kept_in, image_raw)
+        return Known(ResolvedRepo.model_validate_json(repo), ImageFact.model_validate_json(image) if image else None)
 
     async def image_of(self, repo: ResolvedRepo) -> ImageFact | None:
         """The image of a repository that was resolved just now."""
         with contextlib.suppress(*AWAY):
-            raw = await self._redis.get(self._image_key(BuildInput.of(repo)))
-            return ImageFact.model_validate_json(raw) if raw and raw != TOMBSTONE else None
+            raw, kept_in = await self._redis.mget(self._image_keys(repo)[0], self._policies[1])
+            image = _under(kept_in, raw)
+            return ImageFact.model_validate_json(image) if image else None
         return None
 
     async def resolved(self, repo: ResolvedRepo, policy: str) -> None:
@@ -99,23 +106,32 @@ class Facts:
         """Say which policy the resolver has now; facts judged by another don't count any more."""
         await self._redis.set(self._keys("policy:resolver"), policy)
 
-    async def has_image(self, repo: ResolvedRepo, fact: ImageFact) -> None:
-        """Keep that an image exists; a tombstone younger than the question stays."""
+    async def images_are_in(self, place: str) -> None:
+        """Say where the builder has its images now; facts about those of another place don't count any more."""
+        await self._redis.set(self._policies[1], place)
+
+    async def has_image(self, repo: ResolvedRepo, fact: ImageFact, place: str) -> None:
+        """Keep that an image exists in a place; a tombstone younger than the question stays."""
         if repo.visibility is not Visibility.PUBLIC or fact.asked_at < time.time() - self._tombstone_ms / 1000:
             return
-        raw = fact.model_dump_json(exclude_none=True)
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.set(self._image_key(BuildInput.of(repo)), raw, px=self._ttl_ms, nx=True)
-            if repo.immutable_spec:
-                key = self._repo_key(Spec(provider=repo.provider, spec=repo.spec))
-                pipe.set(f"{key}:image", raw, px=self._ttl_ms, nx=True)
-            with contextlib.suppress(*AWAY):
-                await pipe.execute()
+        keys = self._image_keys(repo)
+        raw = f"{place} {fact.model_dump_json(exclude_none=True)}"
+        with contextlib.suppress(*AWAY):
+            await self._scripts.run(
+                "keep_fact", [self._policies[1], *(keys if repo.immutable_spec else keys[:1])],
+                [raw, self._ttl_ms, TOMBSTONE, place],
+            )  # fmt: skip
 
     async def forget_image(self, repo: ResolvedRepo) -> None:
         """The image is gone after all: no fact says otherwise for a while."""
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.set(self._image_key(BuildInput.of(repo)), TOMBSTONE, px=self._tombstone_ms)
-            key = self._repo_key(Spec(provider=repo.provider, spec=repo.spec))
-            pipe.set(f"{key}:image", TOMBSTONE, px=self._tombstone_ms)
+            for key in self._image_keys(repo):
+                pipe.set(key, TOMBSTONE, px=self._tombstone_ms)
             await pipe.execute()
+
+
+def _under(policy: bytes | None, raw: bytes | None) -> bytes | None:
+    """A fact without its policy; None where it is unknown, deleted, or was kept under another than that in force."""
+    if not policy or not raw or not raw.startswith(policy + b" "):
+        return None
+    return raw.partition(b" ")[2]

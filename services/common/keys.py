@@ -48,6 +48,7 @@ FAMILIES = [
         "fact:*", "cache", "what cannot change: a ref of a repository, an image in the registry", "fact_ttl_seconds"
     ),
     Family("policy:resolver", "cache", "which bans and allowances the resolver judges links by", "none; one key"),
+    Family("policy:images", "cache", "where the builder has its images: prefix, registry, executor", "none; one key"),
     Family("alive:*", "work", "that a process lives", "lease_seconds"),
     Family("owned:*", "work", "what a process owns", "when it owns nothing"),
     Family("processes:*", "work", "the processes of a stage", "when none is left"),
