@@ -2,7 +2,10 @@
 
 ADVICE = {
     "bad_request": "Correct the request; the detail names the field.",
-    "request_too_large": "Send less: the detail says how much may be sent (`BINDERY_REQUEST_MAX_BYTES`).",
+    "request_too_large": "Send less: the detail says how much may be sent, as body (`BINDERY_REQUEST_MAX_BYTES`) or as "
+    "line and headers (`BINDERY_HTTP_HEAD_MAX_BYTES`).",
+    "request_timeout": "Send it again, faster. The operator sets `BINDERY_HTTP_HEAD_TIMEOUT_SECONDS` and "
+    "`BINDERY_HTTP_BODY_TIMEOUT_SECONDS`.",
     "bad_spec": "Complete the link: the detail says which form it must have.",
     "unknown_provider": "Use one of the repository types that the detail lists.",
     "not_found": "Check the address. Launches and builds are forgotten after some days: launch again.",
@@ -95,6 +98,8 @@ ADVICE = {
     "`BINDERY_SERVER_START_TIMEOUT_SECONDS`.",
     "launcher_unavailable": "Look at `logs/launcher.log` in the data folder.",
     "resolver_unavailable": "Look at `logs/resolver.log` in the data folder.",
+    "overloaded": "Wait and try again. The operator adds gateways (`BINDERY_GATEWAYS`), or raises "
+    "`BINDERY_HTTP_CONNECTIONS_MAX` where memory and open files (`ulimit -n`) allow it.",
     "launch_timeout": "Launch again. The operator sets `BINDERY_LAUNCH_TIMEOUT_SECONDS`.",
     "internal": "Try again, and report it with the `X-Request-ID` of the answer and the lines of the log around it.",
     "unknown": "Try again; the program that shows it is older than the one that said it.",

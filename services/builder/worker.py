@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 import uvicorn
+import uvloop
 from arq.worker import func
 from redis.exceptions import ResponseError
 
@@ -30,6 +31,7 @@ from services.common.logging import bound_contextvars, configure_logging, get_lo
 from services.common.loops import Backoff, pause
 from services.common.models import Build
 from services.common.redis import AWAY
+from services.common.serve import http_config
 from services.common.stage import membership
 from services.common.web import create_service
 
@@ -166,11 +168,7 @@ async def run(settings: BuilderSettings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     app = create_service(settings, name=NAME, lifespan=_nothing, routers=[], health=health)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app, host=settings.listen_host, port=settings.listen_port, log_config=None, access_log=False, ws="none"
-        )
-    )
+    server = uvicorn.Server(http_config(app, settings))
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
     async with open_builder(settings, health) as parts:
         worker = BuilderWorker(parts, settings)
@@ -215,8 +213,7 @@ def main() -> None:
     settings = BuilderSettings()
     require_secrets(settings, NAME)
     configure_logging(service="worker", level=settings.log_level, form=settings.log_format)
-    config = uvicorn.Config(_nothing, loop="uvloop")
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         status = runner.run(run(settings))
     sys.exit(status)
 

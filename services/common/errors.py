@@ -34,6 +34,7 @@ _KINDS = [
     # The request itself
     ErrorKind("bad_request", "The request can't be understood", 400, None, Mover.USER),
     ErrorKind("request_too_large", "The request is too large", 413, None, Mover.USER),
+    ErrorKind("request_timeout", "The request took too long to arrive", 408, None, Mover.USER, can_retry=True),
     ErrorKind("bad_spec", "The link is not complete", 400, "resolving", Mover.USER),
     ErrorKind("unknown_provider", "There is no such repository type", 404, "resolving", Mover.USER),
     ErrorKind("not_found", "There is nothing under this address", 404, None, Mover.USER),
@@ -271,6 +272,15 @@ _KINDS = [
         Mover.OPERATOR,
         can_retry=True,
         retry_after_seconds=5,
+    ),
+    ErrorKind(
+        "overloaded",
+        "There are too many connections at the moment",
+        503,
+        None,
+        Mover.OPERATOR,
+        can_retry=True,
+        retry_after_seconds=10,
     ),
     ErrorKind("launch_timeout", "The launch took too long", 504, None, Mover.OPERATOR, can_retry=True),
     ErrorKind("internal", "Something went wrong on our side", 500, None, Mover.OPERATOR, can_retry=True),

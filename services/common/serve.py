@@ -1,11 +1,13 @@
-"""Running a service: uvicorn with uvloop and httptools, and an end that is never waited for without bound."""
+"""Running a service: uvicorn with uvloop and our HTTP protocol, and an end that is never waited for without bound."""
 
 import asyncio
 from types import FrameType
 
 import uvicorn
+import uvloop
 from fastapi import FastAPI
 
+from services.common.http_protocol import HttpBounds, HttpConfig
 from services.common.logging import configure_logging
 from services.common.settings import ServiceSettings
 
@@ -21,15 +23,13 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(app: FastAPI, settings: ServiceSettings, *, service: str, drain_seconds: int = 5) -> None:
-    """Serve `app` until SIGTERM or SIGINT; open requests get `drain_seconds` to end."""
-    configure_logging(service=service, level=settings.log_level, form=settings.log_format)
-    config = uvicorn.Config(
+def http_config(app: FastAPI, settings: ServiceSettings, *, drain_seconds: int = 5) -> HttpConfig:
+    """How every process of ours listens: bounded by its settings; open requests get `drain_seconds` to end."""
+    return HttpConfig(
         app,
+        HttpBounds.of(settings),
         host=settings.listen_host,
         port=settings.listen_port,
-        loop="uvloop",
-        http="httptools",
         ws="none",
         log_config=None,
         access_log=False,
@@ -39,5 +39,11 @@ def serve(app: FastAPI, settings: ServiceSettings, *, service: str, drain_second
         timeout_graceful_shutdown=drain_seconds,
         backlog=2048,
     )
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+
+
+def serve(app: FastAPI, settings: ServiceSettings, *, service: str, drain_seconds: int = 5) -> None:
+    """Serve `app` until SIGTERM or SIGINT; open requests get `drain_seconds` to end."""
+    configure_logging(service=service, level=settings.log_level, form=settings.log_format)
+    config = http_config(app, settings, drain_seconds=drain_seconds)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(Server(config).serve())

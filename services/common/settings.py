@@ -25,6 +25,23 @@ class ServiceSettings(BaseSettings):
 
     listen_host: str = Field("127.0.0.1", description="Address that this process listens on.")
     listen_port: int = Field(0, description="Port that this process listens on; 0 chooses a free one.")
+    http_head_max_bytes: int = Field(65536, gt=0, description="Largest head of a request: its line and headers.")
+    http_head_timeout_seconds: float = Field(
+        10.0, gt=0, description="How long a request's head may take, and a new connection to begin one."
+    )
+    http_body_timeout_seconds: float = Field(
+        30.0, gt=0, description="A request whose body brings less than 1 KiB in so long is ended."
+    )
+    send_timeout_seconds: float = Field(
+        30.0, gt=0, description="A client that takes less than 1 KiB of an answer in so long is let go."
+    )
+    http_connections_max: int = Field(
+        10_000,
+        ge=0,
+        description="Connections that one process serves at once, followers of streams among them; more are refused "
+        "(`overloaded`). 0: no limit.",
+    )
+    http_pipelined_max: int = Field(16, ge=0, description="Requests that a connection may send ahead of their answers.")
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
         description="Redis, or redis+sentinel://host:port,host:port/service/database; no Redis Cluster.",

@@ -52,7 +52,6 @@ class GatewaySettings(ServiceSettings):
     linger_seconds: float = Field(
         60.0, description="How long a façade stream stays open after its end, for the client to close."
     )
-    send_timeout_seconds: float = Field(30.0, description="A client that takes nothing for so long is let go.")
     drain_seconds: int = Field(600, description="On SIGTERM, how long façade streams may go on.")
 
     pre_launch_timeout_seconds: float = Field(
