@@ -27,6 +27,7 @@ from services.common.auth import require_secrets
 from services.common.cancels import Cancels
 from services.common.health import Health
 from services.common.leases import Member
+from services.common.listening import open_listeners
 from services.common.logging import bound_contextvars, configure_logging, get_logger
 from services.common.loops import Backoff, pause
 from services.common.models import Build
@@ -169,6 +170,7 @@ async def run(settings: BuilderSettings) -> int:
         loop.add_signal_handler(number, stop.set)
     app = create_service(settings, name=NAME, lifespan=_nothing, routers=[], health=health)
     server = uvicorn.Server(http_config(app, settings))
+    listeners = open_listeners(settings)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
     async with open_builder(settings, health) as parts:
         worker = BuilderWorker(parts, settings)
@@ -179,7 +181,7 @@ async def run(settings: BuilderSettings) -> int:
             await worker.offer_slots()
             await parts.stage.bus.listen(parts.stage.keys.wake("builder"), worker.heard)
             parts_of = {
-                "server": server.serve(),
+                "server": server.serve(sockets=listeners),
                 "jobs": worker.run_arq(),
                 "cancels": worker.cancels.watch(),
                 "admission": admission.admit_when_moved(member),

@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import aiohttp
 from prometheus_client import Counter
@@ -44,8 +45,20 @@ class Reply:
         return json.loads(self.content)
 
 
+def unix_socket(url: str) -> str:
+    """The path that a `unix://` URL names, decoded; empty for another URL. Raises `ValueError` where it has none."""
+    scheme, _, rest = url.partition("://")
+    if scheme != "unix":
+        return ""
+    if not rest.startswith("/"):
+        raise ValueError(f"{url} names no absolute path: write it as unix:///run/bindery/its.socket")
+    return unquote(rest)
+
+
 class PooledClient:
-    """A client for one peer. `read_seconds=None` is for streams, whose caller owns the deadline.
+    """A client for one peer, at `http://host:port` or `unix:///path/of/its.socket` (percent-encoded).
+
+    `read_seconds=None` is for streams, whose caller owns the deadline.
 
     Requests are counted by peer in `bindery_http_calls_total`. Redirects are not followed, no proxy is used, and
     cookies are not kept. Paths are sent as they are given: percent-encoding is the caller's.
@@ -62,7 +75,8 @@ class PooledClient:
         read_seconds: float | None = 30.0,
         connections: int = 200,
     ) -> None:
-        self._base = base_url.rstrip("/") + "/"
+        self._socket = unix_socket(base_url)
+        self._base = "http://localhost/" if self._socket else base_url.rstrip("/") + "/"
         self._peer = peer
         self._headers = {"Authorization": f"{scheme} {token}"} if token else {}
         # `connect` is the wait for a free connection of the pool, its making included.
@@ -74,9 +88,13 @@ class PooledClient:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:  # made at the first call: it belongs to the loop that runs then
-            connector = aiohttp.TCPConnector(
-                limit=self._connections, keepalive_timeout=60, resolver=aiohttp.ThreadedResolver()
-            )
+            connector: aiohttp.BaseConnector
+            if self._socket:
+                connector = aiohttp.UnixConnector(self._socket, limit=self._connections, keepalive_timeout=60)
+            else:
+                connector = aiohttp.TCPConnector(
+                    limit=self._connections, keepalive_timeout=60, resolver=aiohttp.ThreadedResolver()
+                )
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 headers=self._headers,

@@ -10,7 +10,14 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from prometheus_client import Counter
-from redis.asyncio import BlockingConnectionPool, Connection, Redis, Sentinel
+from redis.asyncio import (
+    BlockingConnectionPool,
+    Connection,
+    Redis,
+    Sentinel,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, NoScriptError, ReadOnlyError
@@ -32,20 +39,37 @@ ROUND_TRIPS = Counter(
 )
 
 
-class CountedConnection(Connection):  # type: ignore[misc]  # redis-py is read as untyped: its stubs mix sync and async
-    """Counts what is sent: a pipeline is one round trip."""
+class Counted:
+    """What every kind of connection has: it counts what is sent. A pipeline is one round trip."""
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         ROUND_TRIPS.labels(doing()).inc()
-        await super().send_packed_command(command, check_health)
+        await super().send_packed_command(command, check_health)  # type: ignore[misc]
 
     async def on_connect(self) -> None:
         with counted_as("connect"):
-            await super().on_connect()
+            await super().on_connect()  # type: ignore[misc]
+
+
+# redis-py is read as untyped: its stubs mix sync and async.
+class CountedTcp(Counted, Connection):  # type: ignore[misc]
+    """`redis://`."""
+
+
+class CountedTls(Counted, SSLConnection):  # type: ignore[misc]
+    """`rediss://`."""
+
+
+class CountedUnix(Counted, UnixDomainSocketConnection):  # type: ignore[misc]
+    """`unix://`."""
+
+
+_CONNECTIONS = {"rediss": CountedTls, "unix": CountedUnix}
+"""By the scheme of the URL; any other is TCP's."""
 
 
 def connect(settings: ServiceSettings, *, read_seconds: float | None = -1.0, connections: int | None = None) -> Redis:
-    """A client for `redis://`, `rediss://` or `redis+sentinel://host:port,host:port/<service>/<db>`.
+    """A client for `redis://`, `rediss://`, `unix://` or `redis+sentinel://host:port,host:port/<service>/<db>`.
 
     `read_seconds=None` is for subscriptions, whose caller keeps time itself.
     """
@@ -54,7 +78,6 @@ def connect(settings: ServiceSettings, *, read_seconds: float | None = -1.0, con
     options: dict[str, Any] = {
         "socket_connect_timeout": timeout,
         "socket_timeout": timeout if read_seconds == -1.0 else read_seconds,
-        "socket_keepalive": True,
         "retry": Retry(NoBackoff(), 0),
         "lib_name": None,  # else each new connection tells them in two more round trips
         "lib_version": None,
@@ -67,14 +90,17 @@ def connect(settings: ServiceSettings, *, read_seconds: float | None = -1.0, con
         ]
         service, _, db = parts.path.strip("/").partition("/")
         sentinel = Sentinel(hosts, socket_timeout=timeout, **({"password": parts.password} if parts.password else {}))
-        return sentinel.master_for(service or "mymaster", db=int(db or 0), **options)
+        return sentinel.master_for(service or "mymaster", db=int(db or 0), socket_keepalive=True, **options)
+    if not url.startswith("unix://"):
+        options["socket_keepalive"] = True
     pool = BlockingConnectionPool.from_url(
         url,
-        connection_class=CountedConnection,
         max_connections=connections or settings.redis_max_connections,
         timeout=settings.redis_patience_seconds,
         **options,
     )
+    # Not by an argument: what the URL says, and with it the scheme's own class, would win.
+    pool.connection_class = _CONNECTIONS.get(url.partition("://")[0], CountedTcp)
     return Redis(connection_pool=pool)
 
 

@@ -8,6 +8,7 @@ import uvloop
 from fastapi import FastAPI
 
 from services.common.http_protocol import HttpBounds, HttpConfig
+from services.common.listening import BACKLOG, open_listeners
 from services.common.logging import configure_logging
 from services.common.settings import ServiceSettings
 
@@ -37,7 +38,7 @@ def http_config(app: FastAPI, settings: ServiceSettings, *, drain_seconds: int =
         proxy_headers=False,  # whom to believe is a setting of the gateway
         timeout_keep_alive=75,
         timeout_graceful_shutdown=drain_seconds,
-        backlog=2048,
+        backlog=BACKLOG,
     )
 
 
@@ -45,5 +46,6 @@ def serve(app: FastAPI, settings: ServiceSettings, *, service: str, drain_second
     """Serve `app` until SIGTERM or SIGINT; open requests get `drain_seconds` to end."""
     configure_logging(service=service, level=settings.log_level, form=settings.log_format)
     config = http_config(app, settings, drain_seconds=drain_seconds)
+    listeners = open_listeners(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(Server(config).serve())
+        runner.run(Server(config).serve(sockets=listeners))

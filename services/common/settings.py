@@ -25,6 +25,11 @@ class ServiceSettings(BaseSettings):
 
     listen_host: str = Field("127.0.0.1", description="Address that this process listens on.")
     listen_port: int = Field(0, description="Port that this process listens on; 0 chooses a free one.")
+    listen_socket: Path | None = Field(
+        None,
+        description="Unix socket that this process listens at instead, for its own user alone: "
+        "[how](operators.md#unix-sockets).",
+    )
     http_head_max_bytes: int = Field(65536, gt=0, description="Largest head of a request: its line and headers.")
     http_head_timeout_seconds: float = Field(
         10.0, gt=0, description="How long a request's head may take, and a new connection to begin one."
@@ -44,7 +49,8 @@ class ServiceSettings(BaseSettings):
     http_pipelined_max: int = Field(16, ge=0, description="Requests that a connection may send ahead of their answers.")
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="Redis, or redis+sentinel://host:port,host:port/service/database; no Redis Cluster.",
+        description="Redis: redis://, rediss://, unix:///path?db=0 or "
+        "redis+sentinel://host:port,host:port/service/database; no Redis Cluster.",
     )
     redis_prefix: str = Field("bindery", description="First part of every key, before the installation id.")
     redis_timeout_seconds: float = Field(5.0, description="Connect and read timeout of every Redis call.")
@@ -94,6 +100,11 @@ class ServiceSettings(BaseSettings):
     fact_ttl_seconds: float = Field(86400.0, description="How long what cannot change is remembered.")
     fact_tombstone_seconds: float = Field(60.0, description="How long a withdrawn fact can't come back.")
     log_ttl_seconds: float = Field(7 * 86400.0, description="How long a finished log can be read.")
+
+    @field_validator("listen_socket", mode="before")
+    @classmethod
+    def _none_if_empty(cls, value: object) -> object:
+        return value or None
 
     @field_validator("allowed_networks", "refused_networks")
     @classmethod

@@ -110,7 +110,7 @@ def create_service(
     @contextlib.asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
         async with lifespan(app), health.running():
-            log.info("started", port=settings.listen_port)
+            log.info("started", at=str(settings.listen_socket or settings.listen_port))
             yield
         log.info("stopped")
 

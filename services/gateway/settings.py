@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import Field, PositiveFloat, SecretStr, field_validator, model_validator
 
+from services.common.http import unix_socket
 from services.common.settings import ServiceSettings
 
 _ORIGIN = re.compile(r"https?://[^\s/@*?#]+/?", re.IGNORECASE)
@@ -18,9 +19,9 @@ class GatewaySettings(ServiceSettings):
     hub_url: str = Field(
         "http://127.0.0.1:8000/", description="The hub's proxy as browsers reach it; redirects go nowhere else."
     )
-    resolver_url: str = Field("http://127.0.0.1:8611", description="Where the resolver is.")
-    builder_url: str = Field("http://127.0.0.1:8612", description="Where the builder's API is.")
-    launcher_url: str = Field("http://127.0.0.1:8613", description="Where the launcher is.")
+    resolver_url: str = Field("http://127.0.0.1:8611", description="Where the resolver is: http:// or unix:///path.")
+    builder_url: str = Field("http://127.0.0.1:8612", description="Where the builder's API is, alike.")
+    launcher_url: str = Field("http://127.0.0.1:8613", description="Where the launcher is, alike.")
     stage_timeout_seconds: float = Field(60.0, description="Read timeout of one call to a stage.")
     stage_patience_seconds: float = Field(60.0, description="How long a stage that is away is asked again.")
 
@@ -87,6 +88,13 @@ class GatewaySettings(ServiceSettings):
                 "BINDERY_ALLOWED_ORIGINS=* would let every web site run code on one's own machine: name the sites"
             )
         return self
+
+    @field_validator("resolver_url", "builder_url", "launcher_url")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")) and not unix_socket(value):
+            raise ValueError(f"{value!r} is no address: write http://host:port, or unix:///path/of/its.socket")
+        return value
 
     @field_validator("template_folders")
     @classmethod
