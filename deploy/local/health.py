@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -32,13 +33,25 @@ def http_health(client: httpx.AsyncClient, *urls: str) -> Health:
     return ask
 
 
-def redis_health(port: int, password: str, timeout_seconds: float) -> Health:
+def socket_health(socket: Path, timeout_seconds: float) -> Health:
+    """The same for a part that listens at a Unix socket: its `/health`."""
+
+    async def ask() -> str | None:
+        transport = httpx.AsyncHTTPTransport(uds=str(socket), verify=False)  # no TLS there
+        async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=timeout_seconds) as client:
+            trouble = await http_health(client, f"http://{socket.stem}/health")()
+        return trouble and trouble.replace(f"http://{socket.stem}/health", str(socket))
+
+    return ask
+
+
+def redis_health(socket: Path, password: str, timeout_seconds: float) -> Health:
     """Well when Redis answers PING; while it still loads its data it doesn't."""
 
     async def ask() -> str | None:
         try:
             async with asyncio.timeout(timeout_seconds):
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                reader, writer = await asyncio.open_unix_connection(socket)
                 try:
                     writer.write(f"AUTH {password}\r\nPING\r\n".encode())
                     answers = [await reader.readline(), await reader.readline()]

@@ -4,15 +4,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 
-from deploy.local.health import Health, always_well, http_health, redis_health
+from deploy.local.health import Health, always_well, http_health, redis_health, socket_health
 from deploy.local.installation import Installation
 from deploy.local.ports import free_ports
 from deploy.local.proxy import proxy_command, rules_file
 from deploy.local.redis import redis_command, redis_url
 from deploy.local.settings import CHECKOUT, Settings
+from deploy.local.sockets import socket_folder
 
 HUB_CONFIG = CHECKOUT / "deploy" / "jupyterhub" / "jupyterhub_config.py"
 PROXY_USER = "bindery"
@@ -70,29 +72,31 @@ def plan_parts(
     settings: Settings, installation: Installation, client: httpx.AsyncClient, environ: Mapping[str, str]
 ) -> list[Part]:
     """Choose the ports, write the configurations and list the parts, in the order in which they are shown."""
-    ports = iter(free_ports(8 + settings.workers, avoid=set(settings.ports)))
-    redis_port, proxy_port, proxy_api_port, hub_port = (next(ports) for _ in range(4))
+    proxy_port, proxy_api_port, hub_port = free_ports(3, avoid=set(settings.ports))
+    sockets = socket_folder(settings.data_dir, environ)
+    redis_socket = sockets / "redis.sock"
     base = base_environment(environ)
     ours = {name: value for name, value in environ.items() if name.startswith("BINDERY_")}
     python = sys.executable
 
     hub_api_url = f"http://127.0.0.1:{hub_port}/hub/api/"
     hub_url = f"http://127.0.0.1:{proxy_port}/"
-    stages = {name: next(ports) for name in ("resolver", "builder", "launcher")}
+    stages = ("resolver", "builder", "launcher")
     drain = {"BINDERY_DRAIN_SECONDS": str(int(min(DRAIN_SECONDS, settings.stop_timeout_seconds / 2)))}
     every_service = base | {"BINDERY_LOG_FORMAT": "text"} | drain | ours
     every_service |= {
         "BINDERY_LOCAL_MODE": "true",
         "BINDERY_DATA_DIR": str(settings.data_dir),
         "BINDERY_INSTALLATION_ID": installation.installation_id,
-        "BINDERY_REDIS_URL": redis_url(redis_port, installation.redis_password),
+        "BINDERY_REDIS_URL": redis_url(redis_socket, installation.redis_password),
         "BINDERY_SERVICE_TOKEN": installation.service_token,
         "BINDERY_PUBLIC_URL": settings.url,
         "BINDERY_HUB_URL": hub_url,
     }
     signs = {"BINDERY_INSTALLATION_SECRET": installation.installation_secret}
     told = {
-        "gateway": signs | {f"BINDERY_{name.upper()}_URL": f"http://127.0.0.1:{port}" for name, port in stages.items()},
+        "gateway": signs
+        | {f"BINDERY_{name.upper()}_URL": f"unix://{quote(str(sockets / f'{name}.sock'))}" for name in stages},
         "launcher": signs
         | {
             "BINDERY_HUB_API_URL": hub_api_url,
@@ -101,15 +105,18 @@ def plan_parts(
         },
     }
 
-    def service(name: str, module: str, port: int, host: str = "127.0.0.1") -> Part:
-        listen = {"BINDERY_LISTEN_HOST": host, "BINDERY_LISTEN_PORT": str(port)}
-        return Part(
-            name,
-            (python, "-m", module),
-            every_service | told.get(name.partition("-")[0], {}) | listen,
-            http_health(client, f"http://{host}:{port}/health"),
-            after=("redis",),
-        )
+    def service(name: str, module: str, listen: dict[str, str], health: Health) -> Part:
+        own = told.get(name.partition("-")[0], {})
+        return Part(name, (python, "-m", module), every_service | own | listen, health, after=("redis",))
+
+    def inner(name: str, module: str) -> Part:
+        socket = sockets / f"{name}.sock"
+        health = socket_health(socket, settings.health_timeout_seconds)
+        return service(name, module, {"BINDERY_LISTEN_SOCKET": str(socket)}, health)
+
+    def gateway(name: str, port: int) -> Part:
+        listen = {"BINDERY_LISTEN_SOCKET": "", "BINDERY_LISTEN_HOST": settings.host, "BINDERY_LISTEN_PORT": str(port)}
+        return service(name, "services.gateway", listen, http_health(client, f"http://{settings.host}:{port}/health"))
 
     in_containers = settings.servers_by != "process"
     # A kubeconfig is nobody's but the hub's here: the builder has a setting of its own for that.
@@ -148,9 +155,9 @@ def plan_parts(
     return [
         Part(
             "redis",
-            redis_command(settings.data_dir, redis_port, installation.redis_password),
+            redis_command(settings.data_dir, redis_socket, installation.redis_password),
             base,
-            redis_health(redis_port, installation.redis_password, settings.health_timeout_seconds),
+            redis_health(redis_socket, installation.redis_password, settings.health_timeout_seconds),
         ),
         Part(
             "proxy",
@@ -170,15 +177,9 @@ def plan_parts(
             base | {"JUPYTERHUB_API_TOKEN": installation.culler_api_token},
             after=("hub",),
         ),
-        *(service(name, f"services.{name}", port) for name, port in stages.items()),
-        *(
-            service(_numbered("worker", number), "services.builder.worker", next(ports))
-            for number in range(1, settings.workers + 1)
-        ),
-        *(
-            service(_numbered("gateway", number), "services.gateway", port, settings.host)
-            for number, port in enumerate(settings.ports, start=1)
-        ),
+        *(inner(name, f"services.{name}") for name in stages),
+        *(inner(_numbered("worker", number), "services.builder.worker") for number in range(1, settings.workers + 1)),
+        *(gateway(_numbered("gateway", number), port) for number, port in enumerate(settings.ports, start=1)),
     ]
 
 

@@ -5,14 +5,15 @@ The wheel's own defaults save nothing and ask for no password.
 
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 from deploy.local.processes import write_whole
 from deploy.local.settings import Refused
 
 CONFIG = """\
-bind 127.0.0.1
-port {port}
-protected-mode yes
+port 0
+unixsocket {socket}
+unixsocketperm 600
 requirepass {password}
 daemonize no
 loglevel notice
@@ -35,17 +36,20 @@ def redis_binary() -> Path:
         raise Refused(f"No Redis for this machine ({error}): run `make up`, which installs it.") from error
 
 
-def redis_command(data_dir: Path, port: int, password: str) -> tuple[str, ...]:
-    """Write the configuration and say how the server is started; its data lies in `<data>/redis`."""
+def redis_command(data_dir: Path, socket: Path, password: str) -> tuple[str, ...]:
+    """Write the configuration and say how the server is started; its data lies in `<data>/redis`.
+
+    It listens at `socket` alone, and replaces what an earlier one has left there.
+    """
     folder = data_dir / "redis"
     folder.mkdir(mode=0o700, exist_ok=True)
     config = folder / "valkey.conf"
     # Redis reads double quotes as JSON does, except for \u: kept out by leaving non-ASCII letters as they are.
-    quoted = json.dumps(str(folder), ensure_ascii=False)
-    write_whole(config, CONFIG.format(port=port, password=password, folder=quoted))
+    quoted, at = (json.dumps(str(path), ensure_ascii=False) for path in (folder, socket))
+    write_whole(config, CONFIG.format(socket=at, password=password, folder=quoted))
     return (str(redis_binary()), str(config))
 
 
-def redis_url(port: int, password: str) -> str:
+def redis_url(socket: Path, password: str) -> str:
     """The address that the services use, password included."""
-    return f"redis://:{password}@127.0.0.1:{port}/0"
+    return f"unix://:{password}@{quote(str(socket))}?db=0"

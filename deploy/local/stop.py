@@ -1,6 +1,7 @@
 """`bindery stop`: ending a stack that runs elsewhere; and `bindery clean`, which deletes its data."""
 
 import contextlib
+import os
 import shutil
 import signal
 import sys
@@ -11,6 +12,7 @@ from deploy.local.parts import STOP_ORDER
 from deploy.local.processes import Process
 from deploy.local.running import LOCK, AlreadyRunning, end_leftovers, is_locked, lock, running_up
 from deploy.local.settings import Refused, Settings
+from deploy.local.sockets import remove_socket_folders
 
 
 def stop(settings: Settings) -> str:
@@ -24,6 +26,7 @@ def stop(settings: Settings) -> str:
     ended = []
     with contextlib.suppress(AlreadyRunning), lock(settings.run_dir):  # whoever started it anew meanwhile wants it
         ended = end_leftovers(settings)
+        remove_socket_folders(settings.data_dir, os.environ)
     if was_running:
         return "Bindery has stopped."
     if ended:
@@ -45,6 +48,7 @@ def clean(settings: Settings, *, force: bool) -> str:
             if not force and not _agreed(f"Delete {settings.data_dir} with all images, logs and launches? [y/N] "):
                 return "Nothing was deleted."
             end_leftovers(settings)
+            remove_socket_folders(settings.data_dir, os.environ)
             shutil.rmtree(settings.data_dir)
     except AlreadyRunning:
         raise Refused("Bindery is running: end it first, with `make stop`.") from None

@@ -16,6 +16,7 @@ from deploy.local.preflight import check_machine
 from deploy.local.processes import Process
 from deploy.local.running import AlreadyRunning, RunRecord, end_leftovers, find_leftovers, lock, running_up
 from deploy.local.settings import Refused, Settings
+from deploy.local.sockets import open_socket_folder, remove_socket_folders, socket_folder
 from deploy.local.supervisor import GivenUp, Supervisor
 
 _AS_YOU = (
@@ -43,8 +44,10 @@ def up(settings: Settings, plan: Plan = plan_parts) -> int:
                 settings.processes_dir.mkdir(mode=0o700, exist_ok=True)
                 _end_leftovers(settings, console)
                 check_machine(settings)
+                open_socket_folder(socket_folder(settings.data_dir, os.environ))
                 return asyncio.run(_serve(settings, installation, console, plan))
             finally:
+                remove_socket_folders(settings.data_dir, os.environ)
                 console.close()
     except AlreadyRunning:
         found = running_up(settings.run_dir)

@@ -1,21 +1,16 @@
 """What the resolver leaves in a real Redis for the next launch: what can't change, and nothing else."""
 
-import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from redis import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
 
-from deploy.local.ports import free_ports
-from deploy.local.redis import redis_command, redis_url
+from deploy.local.redis import redis_url
 from services.common.models import ResolvedRepo
 from tests.support.forge import Forge
 from tests.support.resolver import running_resolver
-
-PASSWORD = "0123456789abcdef"
+from tests.support.valkey import PASSWORD, running_valkey
 
 
 @pytest.fixture
@@ -26,26 +21,13 @@ def forge(tmp_path: Path) -> Iterator[Forge]:
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[Redis]:
-    port = free_ports(1, avoid=set())[0]
-    process = subprocess.Popen(redis_command(tmp_path, port, PASSWORD), stdout=subprocess.DEVNULL)
-    tick = threading.Event()
-    try:
-        with Redis.from_url(redis_url(port, PASSWORD)) as client:
-            while process.poll() is None:
-                try:
-                    client.ping()
-                    break
-                except RedisConnectionError:
-                    tick.wait(0.01)
-            yield client
-    finally:
-        process.kill()
-        process.wait()
+    with running_valkey(tmp_path) as valkey, Redis.from_url(valkey.url) as client:
+        yield client
 
 
 def url_of(client: Redis) -> str:
     options = client.connection_pool.connection_kwargs
-    return redis_url(options["port"], PASSWORD)
+    return redis_url(Path(options["path"]), PASSWORD)
 
 
 async def test_only_what_a_full_sha_means_is_kept(forge: Forge, redis: Redis) -> None:

@@ -33,7 +33,7 @@ def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
 def running_stack(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
     with Stack(
-        folder / "data",
+        folder / "data".ljust(160 - len(str(folder)) - 1, "-"),  # of 160 characters: its sockets must not lie in there
         base_packages=quick_jupyter_wheel(folder),
         github_url=forge.url,
         github_api_url=forge.api_url,

@@ -86,9 +86,7 @@ def calls(stack: Stack) -> Counter[tuple[str, str]]:
     """
     found: Counter[tuple[str, str]] = Counter()
     for part in SERVICES:
-        environ = stack.environment(part)
-        address = f"http://{environ['BINDERY_LISTEN_HOST']}:{environ['BINDERY_LISTEN_PORT']}/metrics"
-        for line in stack.client.get(address).text.splitlines():
+        for line in stack.metrics(part):
             match = re.fullmatch(r"bindery_(redis|http)_\w+_total\{(.*)\} (\S+)", line)
             if match and (doing := re.search(r'doing="(\w+)"', match[2])):
                 found[match[1], doing[1]] += int(float(match[3]))

@@ -19,6 +19,7 @@ from deploy.local.installation import open_installation
 from deploy.local.parts import Part, plan_parts
 from deploy.local.ports import free_ports, is_free
 from deploy.local.settings import Settings
+from deploy.local.sockets import open_socket_folder, remove_socket_folders, socket_folder
 from services.builder.names import image_name
 from services.builder.settings import BuilderSettings
 from services.common.models import BuildInput, image_key
@@ -64,6 +65,7 @@ class LoadStack:
         for port in self._stub_ports.values():
             await _until_listening(port)
         installation = open_installation(self.data)
+        open_socket_folder(socket_folder(self.data, os.environ))
         passed = {name: value for name, value in os.environ.items() if not name.startswith("BINDERY_")}
         planned = plan_parts(self._settings, installation, self._client, passed | self._told() | self._given)
         self.parts = {part.name: part for part in planned if part.name not in NOT_OURS}
@@ -136,6 +138,7 @@ class LoadStack:
             process = self.processes[name]
             process.terminate() if name in {"redis", *STUBS} else process.kill()
             process.wait(20)
+        remove_socket_folders(self.data, os.environ)
 
     # What there is to launch
 
@@ -178,14 +181,20 @@ class LoadStack:
         for name in self.ours():
             if name == "redis":
                 continue
-            environment = self.parts[name].environment
-            place = Place(environment["BINDERY_LISTEN_HOST"], int(environment["BINDERY_LISTEN_PORT"]))
-            _, body = await ask(place, "GET", "/metrics")
-            for line in body.decode().splitlines():
+            for line in (await self._metrics(name)).splitlines():
                 key, _, value = line.rpartition(" ")
                 if key.startswith(_COUNTERS) and 'doing="work"' in key:
                     total[key] = total.get(key, 0.0) + float(value)
         return total
+
+    async def _metrics(self, name: str) -> str:
+        environment = self.parts[name].environment
+        if socket := environment.get("BINDERY_LISTEN_SOCKET"):
+            transport = httpx.AsyncHTTPTransport(uds=socket)
+            async with httpx.AsyncClient(transport=transport) as client:
+                return (await client.get(f"http://{name}/metrics")).text
+        place = Place(environment["BINDERY_LISTEN_HOST"], int(environment["BINDERY_LISTEN_PORT"]))
+        return (await ask(place, "GET", "/metrics"))[1].decode()
 
     async def redis_commands(self) -> float:
         """How many commands Redis has carried out so far, those within scripts among them."""

@@ -3,8 +3,6 @@
 import json
 from typing import Any
 
-import httpx
-
 from services.common.models import ResolvedRepo
 from tests.support.stack import Stack, eventually
 
@@ -15,14 +13,8 @@ class StackBuilder:
     """The builder of a running stack, by its own API."""
 
     def __init__(self, stack: Stack) -> None:
-        environ = stack.environment("builder")
         self._stack = stack
-        self._client = httpx.Client(
-            base_url=f"http://{environ['BINDERY_LISTEN_HOST']}:{environ['BINDERY_LISTEN_PORT']}",
-            headers={"Authorization": f"Bearer {environ['BINDERY_SERVICE_TOKEN']}"},
-            timeout=60,
-            trust_env=False,
-        )
+        self._client = stack.part_client("builder")
 
     def ask(self, repo_url: str, ref: str, *, replaces: str | None = None) -> dict[str, Any]:
         """Ask for the image of a repository: `POST /builds`."""

@@ -317,13 +317,25 @@ class Stack:
         os.killpg(pid, signal.SIGKILL)
         return pid
 
+    def part_client(self, part: str) -> httpx.Client:
+        """A client for the requests that a part of ours gets from the others, with their token."""
+        environ = self.environment(part)
+        headers = {"Authorization": f"Bearer {environ['BINDERY_SERVICE_TOKEN']}"}
+        if socket := environ.get("BINDERY_LISTEN_SOCKET"):
+            transport = httpx.HTTPTransport(uds=socket)
+            return httpx.Client(transport=transport, base_url=f"http://{part}", headers=headers, timeout=60)
+        address = f"http://{environ['BINDERY_LISTEN_HOST']}:{environ['BINDERY_LISTEN_PORT']}"
+        return httpx.Client(base_url=address, headers=headers, timeout=60, trust_env=False)
+
+    def metrics(self, part: str) -> list[str]:
+        """The lines of a part's metrics."""
+        with self.part_client(part) as client:
+            return client.get("/metrics").text.splitlines()
+
     def metric(self, part: str, name: str, label: str = "") -> float:
         """The sum of a metric's samples at a part, or of those with a label (`kind="b"`); 0 where it has none yet."""
-        environ = self.environment(part)
-        address = f"http://{environ['BINDERY_LISTEN_HOST']}:{environ['BINDERY_LISTEN_PORT']}/metrics"
-        lines = self.client.get(address).text.splitlines()
         return sum(
             float(line.rpartition(" ")[2])
-            for line in lines
+            for line in self.metrics(part)
             if line.split("{")[0].split(" ")[0] == name and label in line
         )

@@ -12,8 +12,8 @@ import pytest
 from redis.asyncio import Redis
 
 from deploy.local.health import redis_health
-from deploy.local.ports import free_ports
 from deploy.local.redis import redis_command, redis_url
+from deploy.local.sockets import open_socket_folder, remove_socket_folders, socket_folder
 from services.common.leases import Adopt, Member, Sweep
 from services.common.settings import ServiceSettings
 from services.common.stage import Stage, open_stage
@@ -34,15 +34,15 @@ class Valkey:
     """One server process; it may be killed and started again on its data."""
 
     data_dir: Path
-    port: int
+    socket: Path
     process: subprocess.Popen[bytes] = field(init=False)
 
     def start(self) -> None:
-        self.process = subprocess.Popen(redis_command(self.data_dir, self.port, PASSWORD), stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(redis_command(self.data_dir, self.socket, PASSWORD), stdout=subprocess.DEVNULL)
         asyncio.run(self._until_healthy())
 
     async def _until_healthy(self) -> None:
-        health = redis_health(self.port, PASSWORD, timeout_seconds=1.0)
+        health = redis_health(self.socket, PASSWORD, timeout_seconds=1.0)
         tick = threading.Event()
         async with asyncio.timeout(20):
             while await health():
@@ -54,17 +54,20 @@ class Valkey:
 
     @property
     def url(self) -> str:
-        return redis_url(self.port, PASSWORD)
+        return redis_url(self.socket, PASSWORD)
 
 
 @contextlib.contextmanager
 def running_valkey(data_dir: Path) -> Iterator[Valkey]:
-    valkey = Valkey(data_dir, free_ports(1, avoid=set())[0])
+    folder = socket_folder(data_dir, {})
+    open_socket_folder(folder)
+    valkey = Valkey(data_dir, folder / "redis.sock")
     valkey.start()
     try:
         yield valkey
     finally:
         valkey.kill()
+        remove_socket_folders(data_dir, {})
 
 
 @pytest.fixture(scope="session")

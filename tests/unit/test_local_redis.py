@@ -12,25 +12,25 @@ from redis import Redis
 from redis.exceptions import AuthenticationError
 
 from deploy.local.health import redis_health
-from deploy.local.ports import free_ports
 from deploy.local.redis import redis_command, redis_url
+from deploy.local.sockets import open_socket_folder, remove_socket_folders, socket_folder
 
 PASSWORD = "0123456789abcdef"
 
 
 @contextmanager
-def redis(data_dir: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(redis_command(data_dir, port, PASSWORD), stdout=subprocess.DEVNULL)
+def redis(data_dir: Path, socket: Path) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(redis_command(data_dir, socket, PASSWORD), stdout=subprocess.DEVNULL)
     try:
-        asyncio.run(until_healthy(port))
+        asyncio.run(until_healthy(socket))
         yield process
     finally:
         process.kill()
         process.wait()
 
 
-async def until_healthy(port: int) -> None:
-    health = redis_health(port, PASSWORD, timeout_seconds=1.0)
+async def until_healthy(socket: Path) -> None:
+    health = redis_health(socket, PASSWORD, timeout_seconds=1.0)
     tick = threading.Event()
     async with asyncio.timeout(20):
         while await health():
@@ -38,31 +38,47 @@ async def until_healthy(port: int) -> None:
 
 
 @pytest.fixture
-def port() -> int:
-    return free_ports(1, avoid=set())[0]
+def socket(tmp_path: Path) -> Iterator[Path]:
+    folder = socket_folder(tmp_path, {})
+    open_socket_folder(folder)
+    yield folder / "redis.sock"
+    remove_socket_folders(tmp_path, {})
 
 
-def test_asks_for_the_password_and_keeps_it_out_of_the_command(tmp_path: Path, port: int) -> None:
-    assert PASSWORD not in " ".join(redis_command(tmp_path, port, PASSWORD))
+def test_asks_for_the_password_and_keeps_it_out_of_the_command(tmp_path: Path, socket: Path) -> None:
+    assert PASSWORD not in " ".join(redis_command(tmp_path, socket, PASSWORD))
     assert (tmp_path / "redis" / "valkey.conf").stat().st_mode & 0o777 == 0o600
-    with redis(tmp_path, port):
-        with Redis.from_url(redis_url(port, "another")) as stranger, pytest.raises(AuthenticationError):
+    with redis(tmp_path, socket):
+        with Redis.from_url(redis_url(socket, "another")) as stranger, pytest.raises(AuthenticationError):
             stranger.ping()
-        assert asyncio.run(redis_health(port, "another", 1.0)()) is not None
-        with Redis.from_url(redis_url(port, PASSWORD)) as client:
+        assert asyncio.run(redis_health(socket, "another", 1.0)()) is not None
+        with Redis.from_url(redis_url(socket, PASSWORD)) as client:
             assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
             assert client.config_get("appendfsync") == {"appendfsync": "everysec"}
 
 
-def test_keeps_its_data_over_a_kill_and_in_a_folder_with_an_odd_name(tmp_path: Path, port: int) -> None:
+def test_listens_at_no_port_and_at_a_socket_for_its_own_user_alone(tmp_path: Path, socket: Path) -> None:
+    with redis(tmp_path, socket), Redis.from_url(redis_url(socket, PASSWORD)) as client:
+        assert client.config_get("port") == {"port": "0"}
+        assert socket.stat().st_mode & 0o777 == 0o600
+
+
+def test_replaces_the_socket_of_one_that_was_killed(tmp_path: Path, socket: Path) -> None:
+    for _ in range(2):
+        with redis(tmp_path, socket), Redis.from_url(redis_url(socket, PASSWORD)) as client:
+            assert client.ping()
+        assert socket.is_socket()
+
+
+def test_keeps_its_data_over_a_kill_and_in_a_folder_with_an_odd_name(tmp_path: Path, socket: Path) -> None:
     folder = tmp_path / 'a "quoted" földer'
     folder.mkdir()
-    with redis(folder, port) as process, Redis.from_url(redis_url(port, PASSWORD)) as client:
+    with redis(folder, socket) as process, Redis.from_url(redis_url(socket, PASSWORD)) as client:
         client.set("launch", "kept")
         process.kill()
-    with redis(folder, port), Redis.from_url(redis_url(port, PASSWORD)) as client:
+    with redis(folder, socket), Redis.from_url(redis_url(socket, PASSWORD)) as client:
         assert client.get("launch") == b"kept"
 
 
-def test_one_that_does_not_listen_is_not_healthy(port: int) -> None:
-    assert "ConnectionRefusedError" in str(asyncio.run(redis_health(port, PASSWORD, 1.0)()))
+def test_one_that_does_not_listen_is_not_healthy(socket: Path) -> None:
+    assert "FileNotFoundError" in str(asyncio.run(redis_health(socket, PASSWORD, 1.0)()))

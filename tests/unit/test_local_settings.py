@@ -122,8 +122,9 @@ def test_parts_see_only_what_they_need(tmp_path: Path) -> None:
         assert not any(secret in " ".join(part.command) for secret in list(vars(installation).values())[1:])
     assert parts["resolver"].environment["BINDERY_GITHUB_URL"] == "http://forge"
     assert "BINDERY_GITHUB_URL" not in parts["redis"].environment
-    ports = [part.environment["BINDERY_LISTEN_PORT"] for part in parts.values() if part.name in services]
-    assert len(set(ports)) == len(ports)
+    sockets = {name: part.environment.get("BINDERY_LISTEN_SOCKET", "") for name, part in parts.items()}
+    assert {name for name, socket in sockets.items() if socket} == services - {"gateway", "gateway-2"}
+    assert {Path(socket).stem for socket in sockets.values() if socket} == services - {"gateway", "gateway-2"}
 
 
 @pytest.mark.parametrize(
