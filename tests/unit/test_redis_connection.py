@@ -22,10 +22,9 @@ async def test_each_transport_has_the_same_bounds_and_is_counted(url: str, trans
     settings = ServiceSettings(redis_url=url, redis_timeout_seconds=7)
     async with connect(settings) as client:
         made: Any = client.connection_pool.make_connection()
-        assert isinstance(made, transport)
         assert (made.socket_timeout, made.socket_connect_timeout) == (7, 7)
         assert (made.username, made.password, int(made.db)) == ("user", "word", 0)
-        assert isinstance(made, Counted)
+        assert {transport, Counted} <= set(type(made).__mro__)
 
 
 async def test_a_command_over_a_unix_socket_is_one_round_trip(valkey: Valkey, redis: Redis) -> None:
