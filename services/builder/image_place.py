@@ -16,5 +16,5 @@ def place_of_images(settings: BuilderSettings) -> str:
     if settings.executor == "process":
         place.append(str(settings.data_dir.absolute()))
     elif not settings.build_push:
-        place.append(DockerSettings.of(settings).docker_host)
+        place.append(DockerSettings.engine_of(settings).docker_host)
     return hashlib.sha256(json.dumps(place).encode()).hexdigest()[:16]

@@ -53,7 +53,11 @@ class BuilderSettings(RegistrySettings):
         "bindery-builder",
         description="Image that runs repo2docker, made from deploy/images/builder (docker, kubernetes).",
     )
-    build_push: bool = Field(True, description="Whether images are pushed; if not, they stay in the engine.")
+    build_push: bool = Field(
+        True,
+        description="Whether images are pushed; if not, they stay in the engine, "
+        "and whether one exists is asked at `BINDERY_DOCKER_HOST`.",
+    )
     build_user_name: str = Field("jovyan", description="Name of the user in the images (repo2docker).")
     build_user_id: int = Field(1000, gt=0, description="Number of the user in the images (repo2docker).")
     build_memory_limit: str = Field(

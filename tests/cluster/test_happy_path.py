@@ -40,6 +40,26 @@ def test_a_repository_with_a_dockerfile_is_built_in_a_job_pushed_and_found_by_it
     until_gone(lambda: namespace.names(*KINDS), "nothing left of the build")
 
 
+def test_without_a_registry_the_engine_of_the_node_keeps_an_image_which_is_built_once(
+    start: Start, forge: Forge, the_engine: Engine
+) -> None:
+    builders = start(build_push=False, docker_host=the_engine.host, image_prefix="bindery-not-pushed/")
+    sha = forge.create_repo("org", "not-pushed", {"Dockerfile": f"FROM {the_engine.base}\nLABEL a=not-pushed\n"})
+    asked = builders.ask(f"{forge.url}/org/not-pushed", sha)
+    built = builders.outcome(asked["build_id"], 240)
+    assert built["state"] == "built", builders.log(asked["build_id"])
+    try:
+        assert the_engine.docker("image", "inspect", built["image"])
+        again = builders.ask(f"{forge.url}/org/not-pushed", sha)
+        assert (again["state"], again["build_id"]) == ("built", asked["build_id"])
+    finally:
+        the_engine.docker("image", "rm", built["image"])
+    anew = builders.ask(f"{forge.url}/org/not-pushed", sha)
+    assert anew["build_id"] != asked["build_id"]
+    assert builders.outcome(anew["build_id"], 240)["state"] == "built"
+    the_engine.docker("image", "rm", built["image"])
+
+
 def test_a_build_costs_the_api_server_few_requests(start_noop: Start, namespace: Namespace) -> None:
     builders = start_noop()
     [worker] = builders.workers

@@ -34,21 +34,38 @@ def _registry(settings: BuilderSettings) -> Images:
     return registry_images(settings)
 
 
+def _engine_images(settings: BuilderSettings) -> Images:
+    """The engine that images stay in where they are not pushed, as this process reaches it."""
+    from services.builder.executors.docker.engine import Engine
+    from services.builder.executors.docker.images import EngineImages
+    from services.builder.executors.docker.settings import DockerSettings
+
+    known = DockerSettings.engine_of(settings)
+    return EngineImages(Engine(known), known.docker_host)
+
+
 def _kubernetes(settings: BuilderSettings) -> tuple[Executor, Images]:
     from services.builder.executors.kubernetes.executor import KubernetesExecutor
     from services.builder.executors.kubernetes.settings import KubernetesSettings
 
-    return KubernetesExecutor(KubernetesSettings.of(settings)), _registry(settings)
+    known = KubernetesSettings.of(settings)
+    if settings.build_push:
+        return KubernetesExecutor(known), _registry(settings)
+    if not known.kubernetes_docker_host:
+        raise ValueError(
+            "BINDERY_BUILD_PUSH=false leaves each image in the engine that has built it, but "
+            "BINDERY_KUBERNETES_DOCKER_HOST is empty: the image would go with its pod. "
+            "Name the node's engine there and in BINDERY_DOCKER_HOST, or push."
+        )
+    return KubernetesExecutor(known), _engine_images(settings)
 
 
 def _docker(settings: BuilderSettings) -> tuple[Executor, Images]:
-    from services.builder.executors.docker.engine import Engine
     from services.builder.executors.docker.executor import DockerExecutor
-    from services.builder.executors.docker.images import EngineImages
     from services.builder.executors.docker.settings import DockerSettings
 
-    known = DockerSettings.of(settings)
-    return DockerExecutor(known), _registry(settings) if settings.build_push else EngineImages(Engine(known))
+    images = _registry(settings) if settings.build_push else _engine_images(settings)
+    return DockerExecutor(DockerSettings.of(settings)), images
 
 
 def _process(settings: BuilderSettings) -> tuple[Executor, Images]:

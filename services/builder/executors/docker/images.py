@@ -9,8 +9,8 @@ from services.common.errors import BinderyError
 class EngineImages:
     """Answers for the engine that builds. Without a registry an image has a digest only in engines that keep one."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, address: str) -> None:
+        self._engine, self._address = engine, address
 
     async def find(self, image: str) -> FoundImage | None:
         """The image, or None. Raises `BinderyError("registry_unavailable")` when the engine does not answer."""
@@ -19,15 +19,22 @@ class EngineImages:
         except EngineError as error:
             if error.status == 404:
                 return None
-            raise BinderyError("registry_unavailable", f"The container engine refuses to say: {error}.") from error
+            raise BinderyError(
+                "registry_unavailable", f"The container engine at {self._address} refuses to say: {error}."
+            ) from error
         except ExecutorUnavailableError as error:
-            raise BinderyError("registry_unavailable", f"The container engine does not answer: {error}.") from error
+            detail = f"The container engine at {self._address} does not answer: {error}."
+            raise BinderyError("registry_unavailable", detail) from error
         digests = (name.partition("@") for name in found.get("RepoDigests") or [])
         repository = image.rpartition(":")[0]
         return FoundImage(next((digest for name, _, digest in digests if name == repository), None))
 
     async def trouble(self) -> str | None:
-        """What is wrong with the engine is said by the executor."""
+        """Say when the engine does not answer."""
+        try:
+            await self._engine.call("GET", "/_ping")
+        except (EngineError, ExecutorUnavailableError) as error:
+            return f"the container engine at {self._address}, which has the images, does not answer: {error}"
         return None
 
     async def aclose(self) -> None:

@@ -58,6 +58,11 @@ class DockerSettings(BuilderSettings):
             return settings
         return cls(**{name: getattr(settings, name) for name in type(settings).model_fields})
 
+    @classmethod
+    def engine_of(cls, settings: BuilderSettings) -> Self:
+        """The engine's address and deadlines, where something else runs the builds and has limits of its own."""
+        return cls.of(settings.model_copy(update={"build_memory_limit": ""}))
+
     @property
     def memory_bytes(self) -> int:
         """`build_memory_limit` in bytes; 0 for none."""
