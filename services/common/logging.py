@@ -24,17 +24,36 @@ _SECRET_TEXT = re.compile(
       | \bauthorization["']?\s*[:=]\s*["']?(?:\w+\s+)?       # a header
       ) [^&\s"']+
     | (?P<scheme>\b(?:bearer|token)\s+) [\w.~+/=-]{8,}
-    | (?P<user>://[^/:@\s]*:) [^@\s]+ (?=@)                 # a password in a URL, with a user or without
-    | (?P<bare>://) [^/:@\s]{20,} (?=@)                     # a token in the place of the user
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+_UP_TO_AT = re.compile(r"://[^@\s]*+@?")
+"""From the first `://` of a word to its `@`, or to its end where it has none: whatever is there is read once."""
+_USER = re.compile(r"://[^/:@\s]*:(?=[^@])")
+_BARE_TOKEN_MIN_LENGTH = 20
 _LAUNCH_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{43}(?![0-9a-f])")
+_VALUE_MAX_CHARS = 32 * 1024
 
 
 def redact(text: str) -> str:
-    """`text` without the secrets that URLs, headers and commands carry."""
-    return _SECRET_TEXT.sub(lambda m: f"{m['kept'] or m['scheme'] or m['user'] or m['bare']}[secret]", text)
+    """`text` without the secrets that URLs, headers and commands carry; the time it takes grows with its length.
+
+    A text is cut after it went through here: of a secret that is cut, the rest would not be known for one.
+    """
+    text = _UP_TO_AT.sub(_without_userinfo, text)
+    return _SECRET_TEXT.sub(lambda m: f"{m['kept'] or m['scheme']}[secret]", text)
+
+
+def _without_userinfo(match: re.Match[str]) -> str:
+    """Blank a password in a URL, with a user or without, or a token in the place of the user."""
+    text = match[0]
+    if not text.endswith("@"):
+        return text
+    if user := _USER.search(text):
+        return f"{text[: user.end()]}[secret]@"
+    before, mark, name = text[:-1].rpartition("://")
+    is_token = len(name) >= _BARE_TOKEN_MIN_LENGTH and "/" not in name and ":" not in name
+    return f"{before}{mark}[secret]@" if is_token else text
 
 
 def _clean(text: str) -> str:
@@ -42,12 +61,21 @@ def _clean(text: str) -> str:
     return _LAUNCH_ID.sub(lambda m: launch_ref(m[0]), redact(text))
 
 
+def _cut(text: str) -> str:
+    """`text`, or the beginning and the end of a long one: a traceback says in its last line what went wrong."""
+    left_out = len(text) - _VALUE_MAX_CHARS
+    if left_out <= 0:
+        return text
+    half = _VALUE_MAX_CHARS // 2
+    return f"{text[:half]} [{left_out} characters left out] {text[-half:]}"
+
+
 def _shown(name: object, value: Any) -> Any:
     """What a log line may show of a value: nothing of one that is named for a secret, else what `_clean` leaves."""
     if isinstance(name, str) and _SECRET_NAMES.search(name):
         return "[secret]"
     if isinstance(value, str):
-        return _clean(value)
+        return _cut(_clean(value))
     if isinstance(value, Mapping):
         return {_shown(None, key): _shown(key, item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -55,7 +83,7 @@ def _shown(name: object, value: Any) -> Any:
     if value is None or isinstance(value, int | float):
         return value
     shown = repr(value)  # as the renderer would write it
-    return cleaned if (cleaned := _clean(shown)) != shown else value
+    return cleaned if (cleaned := _cut(_clean(shown))) != shown else value
 
 
 def _hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -50,6 +50,12 @@ _UNREACHABLE = (
 
 _AWAY = "spawner_unavailable"
 
+
+def _then(first: str, second: str) -> str:
+    """`second` after `first` in one line. Whoever writes `first` a thousand times has it looked at once."""
+    return rf"^(?>.*?{first}).*{second}"
+
+
 SIGNS = (
     # The spawner does not reach what it starts servers with: the engine, by docker-py's words, or the cluster's API
     Sign(r"Error while fetching server API version|Cannot connect to the Docker daemon", Means.FATAL, _AWAY),
@@ -57,14 +63,16 @@ SIGNS = (
     Sign(r"^Failed to start the (?:container|pod): (?:the engine|Kubernetes) does not answer", Means.FATAL, _AWAY),
     Sign(r"^Cannot connect to host \S+", Means.FATAL, _AWAY),
     # The image
-    Sign(rf"{_PULL}.*{_DENIED}", Means.FATAL, "image_pull_denied"),
+    Sign(_then(_PULL, _DENIED), Means.FATAL, "image_pull_denied"),
     Sign(
-        rf"{_PULL}.*(?:\bnot found\b|manifest unknown|name unknown|code = NotFound)", Means.FATAL, "image_pull_failed"
+        _then(_PULL, r"(?:\bnot found\b|manifest unknown|name unknown|code = NotFound)"),
+        Means.FATAL,
+        "image_pull_failed",
     ),
-    Sign(r"404 Client Error.*No such image|image not found: ", Means.FATAL, "image_pull_failed"),
+    Sign(_then("404 Client Error", "No such image") + "|image not found: ", Means.FATAL, "image_pull_failed"),
     Sign(r"InvalidImageName|couldn't parse image|invalid reference format", Means.FATAL, "image_pull_failed"),
-    Sign(rf"{_PULL}.*{_UNREACHABLE}", Means.CAUSE, "image_pull_unreachable"),
-    Sign(rf"pull access denied|Error response.*{_DENIED}", Means.FATAL, "image_pull_denied"),
+    Sign(_then(_PULL, _UNREACHABLE), Means.CAUSE, "image_pull_unreachable"),
+    Sign("pull access denied|" + _then("Error response", _DENIED), Means.FATAL, "image_pull_denied"),
     Sign(_PULL, Means.CAUSE, "image_pull_failed", is_vague=True),
     # A place to run
     Sign(r"exceeded quota", Means.FATAL, "server_quota_exceeded"),
@@ -103,6 +111,8 @@ _HUB_TIMED_OUT = re.compile(r"^$|did not start in \d+ seconds|^Timeout", re.IGNO
 
 _BEGINS = re.compile(r"^\S+ \[(?:Warning|Normal)\] ")
 _QUOTED = re.compile(r'\\?"([^"\s\\]+)\\?"')
+_READ_CHARS = 8 * 1024
+"""What is longer quotes a stranger: the words of hubs, engines and clusters come first."""
 _NAMED = (
     (re.compile(r"\b((?:pull|Pulling|pulled) (?:the )?image) [^\s\"]+(?<!:)"), r"\1 …"),
     (re.compile(r"\b(manifest for|No such image:) \S+"), r"\1 …"),
@@ -121,7 +131,7 @@ def words_of(message: str) -> str:
 
     Each name leaves a `…`. They are read as words nowhere: a repository may be called `out-of-memory`.
     """
-    words = message.partition(" The last lines of its log:")[0]
+    words = message.partition(" The last lines of its log:")[0][:_READ_CHARS]
     words = _BEGINS.sub("", words.removeprefix("Spawn failed: "))
     for name in sorted(set(_QUOTED.findall(words)), key=len, reverse=True):
         if any(mark in name for mark in "/:@"):  # an image, which is told again without quotes
@@ -186,7 +196,7 @@ class Signs:
         return BinderyError(sign.code, _plain(message))
 
 
-_API_ERROR = re.compile(r'HTTP response body: .*?"message":"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_API_ERROR = re.compile(r'\A(?>.*?HTTP response body: )(?>.*?"message":")((?:[^"\\]|\\.)*+)"', re.DOTALL)
 
 
 def _plain(message: str) -> str:

@@ -53,7 +53,8 @@ _STEP = re.compile(
 """A step that failed, its command, of one line or several, and why. Greedy: a command may quote such a sentence."""
 _CLASSIC_STEP = re.compile(r"The command '.*' returned a non-zero code: (\d+)", re.DOTALL)
 _EXITED = re.compile(r"exit code: (\d+)")
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|(?<=failed to push )\S+(?=:)|https?://\S+')
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?|(?<=failed to push )\S+(?=:)|https?://\S+')
+"""What an error quotes; a quotation without end goes to the line's: an author's text is searched for nothing."""
 _CLASSIC_BUILT, _CLASSIC_STEP_BEGINS = "Successfully tagged ", re.compile(r"Step \d+/\d+ :")
 _NOISE = re.compile(r"^(-{6}|> |#\d+ |Error during build: Command)")
 _WORDS_MAX = 600

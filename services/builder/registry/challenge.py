@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a grammar's word for a word
 _PARAMETER = re.compile(rf'\s*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))\s*')
+_UNREADABLE = re.compile(rf"\s+|{_TOKEN}|.", re.DOTALL)
 _SCHEME = re.compile(rf"\s*({_TOKEN})(?=\s|,|$)")
 
 
@@ -33,7 +34,9 @@ def parse_challenges(headers: Iterable[str]) -> list[Challenge]:
             elif match := _SCHEME.match(header, at):
                 parameters = {}
                 found.append((match[1].lower(), parameters))
-            at = match.end() if match else at + 1
+            # A word that can't be read is passed whole: from its second letter on it can't be read either.
+            passed = match or _UNREADABLE.match(header, at)
+            at = passed.end() if passed else len(header)
     return [Challenge(scheme, parameters) for scheme, parameters in found]
 
 

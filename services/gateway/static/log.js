@@ -6,8 +6,9 @@ const CHUNK_LINES = 200;
 const LINE_MAX = 4000;
 const OPEN_LINE_MAX = 65_536;
 
-// Terminal sequences: CSI, then OSC and its kin up to their end, then any other escape.
-const SEQUENCES = /(?:\x1b\[|\x9b)[0-?]*[ -/]*(?:[@-~]|$)|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|$)|\x1b[ -/]*[0-~]?/g;
+// Terminal sequences: CSI, then OSC and its kin up to their end, then any other escape. Each takes all that it looks
+// at, ended or not, as a terminal does: however a line repeats their beginnings, none of it is read twice.
+const SEQUENCES = /(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b[ -/]*[0-~]?/g;
 // Control characters but for the tab, and marks that would reorder the text around them.
 const UNSEEN = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 
