@@ -35,9 +35,14 @@ class LauncherSettings(ServiceSettings):
         "0 for no limit.",
     )
 
-    seats_total: int = Field(-1, description="Seats that running servers may take together; -1: no limit, 0: none.")
+    seats_total: int = Field(
+        -1, description="Seats that running servers may take together; -1: no limit, 0: no server is started."
+    )
     seats_per_repo: int = Field(
-        -1, description="Servers of one repository at once, where it has no quota of its own; -1: no limit, 0: none."
+        0,
+        ge=-1,
+        description="Servers of one repository at once, where it has no quota of its own; 0 (or -1): no limit, as "
+        "BinderHub's per_repo_quota.",
     )
     seats_waiting_max: int = Field(
         1000, description="Launches that may wait for a seat; one more fails at once. -1: no limit, 0: none may wait."

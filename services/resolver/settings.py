@@ -12,7 +12,7 @@ class RepoConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    quota: int | None = Field(None, ge=-1, description="Servers of such a repository at once; -1: no limit, 0: none.")
+    quota: int | None = Field(None, ge=-1, description="Servers of such a repository at once; 0 (or -1): no limit.")
     resource_class: str | None = Field(None, min_length=1, max_length=64)
 
 

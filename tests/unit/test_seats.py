@@ -96,7 +96,7 @@ async def test_without_a_limit_everyone_sits(stage: Stage) -> None:
     assert [await ask(seats_of(stage, -1), number) for number in range(50)] == [0] * 50
 
 
-@pytest.mark.parametrize(("total", "quota", "kind"), [(0, None, None), (-1, 0, None), (5, None, "huge")])
+@pytest.mark.parametrize(("total", "quota", "kind"), [(0, None, None), (0, 0, None), (5, None, "huge")])
 async def test_where_there_can_be_no_seat_nobody_waits_for_one(
     stage: Stage, total: int, quota: int | None, kind: str | None
 ) -> None:
@@ -106,6 +106,15 @@ async def test_where_there_can_be_no_seat_nobody_waits_for_one(
         await seats.check(repo_of("a", quota, kind))
     assert raised.value.code == "quota_exceeded"
     assert await seats.waiting() == []
+
+
+@pytest.mark.parametrize("unlimited", [0, -1])
+async def test_a_quota_of_0_is_no_limit_as_in_binderhub(stage: Stage, unlimited: int) -> None:
+    seats = seats_of(stage, 4, seats_per_repo=1)
+    await seats.check(repo_of("a", unlimited))
+    assert [await ask(seats, number, "a", quota=unlimited) for number in range(5)] == [0, 0, 0, 0, 1]
+    seats = seats_of(stage, -1, seats_per_repo=unlimited)
+    assert [await ask(seats, number, "b") for number in range(10, 13)] == [0, 0, 0]
 
 
 async def test_who_finds_the_waiting_room_full_is_sent_away(stage: Stage) -> None:
@@ -261,7 +270,7 @@ class Model:
             while left:
                 first = {}  # of each repository, who came first
                 for number, (repo, _, quota) in left.items():
-                    if may_start and quota >= 0 and servers.get(repo, 0) >= quota:
+                    if may_start and 0 < quota <= servers.get(repo, 0):
                         shut.add(repo)
                     if repo not in first and (not may_start or repo not in shut):
                         first[repo] = number
@@ -282,7 +291,7 @@ class Model:
             self.seated[number] = self.waiting.pop(number)
 
     def ask(self, number: int, repo: str, cost: int, quota: int) -> int:
-        if quota == 0 or cost > self.total:
+        if cost > self.total:
             return NEVER
         self.waiting[number] = (repo, cost, quota)
         self.admit()

@@ -21,7 +21,8 @@
 --   begin  token                                   what `counted` is now, which is `token` where there was nothing
 --   end    token                                   everything is counted: 1, or 0 where that was for an emptied Redis
 --   mend                                           reckons `held` anew from the members; 1 where it was wrong
--- A member is JSON: repo, cost (seats that it takes), quota (servers of its repository; -1: no limit), reserved_at, user.
+-- A member is JSON: repo, cost (seats that it takes), quota (servers of its repository; 0 or less: no
+-- limit), reserved_at, user.
 local MEMBERS, WAITING, ASKED, HELD, COUNTED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local action, total, room, channel = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local UNKNOWN, NEVER, FULL = -1, -2, -3
@@ -32,6 +33,7 @@ local function parsed(raw)
   local member = cjson.decode(raw)
   member.raw, member.repo = raw, member.repo or ''
   member.cost, member.quota = tonumber(member.cost) or 1, tonumber(member.quota) or -1
+  if member.quota <= 0 then member.quota = -1 end
   return member
 end
 
@@ -55,7 +57,7 @@ local function forget(id) return redis.call('ZREM', WAITING, id) + redis.call('H
 
 local function free() return total < 0 and math.huge or total - held('total') end
 
-local function never(member) return member.quota == 0 or (total >= 0 and member.cost > total) end
+local function never(member) return total >= 0 and member.cost > total end
 
 -- Whether it is known how many seats are free for a member, or does not matter.
 local function is_known(member) return is_counted or (total < 0 and member.quota < 0) end
