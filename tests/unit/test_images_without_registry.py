@@ -28,9 +28,12 @@ async def engine(socket: Path, images: set[str]) -> AsyncIterator[None]:
             return web.json_response({"RepoDigests": []})
         return web.json_response({"message": "no such image"}, status=404)
 
+    async def pong(_request: web.Request) -> web.Response:
+        return web.Response(text="OK")
+
     app = web.Application()
     app.router.add_get("/images/{name:.+}/json", inspect)
-    app.router.add_get("/_ping", lambda _request: _pong())
+    app.router.add_get("/_ping", pong)
     runner = web.AppRunner(app)
     await runner.setup()
     try:
@@ -38,10 +41,6 @@ async def engine(socket: Path, images: set[str]) -> AsyncIterator[None]:
         yield
     finally:
         await runner.cleanup()
-
-
-async def _pong() -> web.Response:
-    return web.Response(text="OK")
 
 
 @contextlib.asynccontextmanager

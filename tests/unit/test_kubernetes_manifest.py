@@ -3,7 +3,13 @@
 import json
 
 from services.builder.executors.base import Attempt
-from services.builder.executors.kubernetes.manifest import Command, job_of, preferred_node, secret_of
+from services.builder.executors.kubernetes.manifest import (
+    Command,
+    installation_label,
+    job_of,
+    preferred_node,
+    secret_of,
+)
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import JobState, Json
 
@@ -68,6 +74,30 @@ def test_builds_keep_apart_unless_they_stick_to_a_node_or_an_affinity_is_given()
     assert "nodeAffinity" in sticky["affinity"]
     given: Json = {"nodeAffinity": {}}
     assert pod(kubernetes_affinity=given)["affinity"] == given
+
+
+def test_policies_and_dashboards_made_for_binderhub_select_builds_and_an_operator_may_say_otherwise() -> None:
+    for meta in (job()["metadata"], job()["spec"]["template"]["metadata"]):
+        assert meta["labels"]["component"] == "binderhub-build"
+        assert meta["labels"]["name"] == f"bindery-{'a' * 24}-1-r2"
+        assert meta["annotations"]["binder-repo"] == "https://example.org/repo"
+    theirs = {"component": "image-builder", "app": "binder", "name": "build"}
+    given = job(kubernetes_labels=theirs, kubernetes_annotations={"binder-repo": "elsewhere"})
+    for meta in (given["metadata"], given["spec"]["template"]["metadata"]):
+        assert {name: meta["labels"][name] for name in theirs} == theirs
+        assert meta["annotations"]["binder-repo"] == "elsewhere"
+
+
+def test_what_we_select_by_is_ours_alone_whatever_labels_are_set() -> None:
+    settings = {"kubernetes_labels": {"bindery/installation": "x", "bindery/build-id": "y", "component": "z"}}
+    for made in (job(), job(**settings)):
+        labels = made["spec"]["template"]["metadata"]["labels"]
+        assert labels["bindery/installation"] == installation_label("default")
+        assert labels["bindery/build-id"] == ATTEMPT.build_id
+        [apart] = pod()["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+        wanted = apart["podAffinityTerm"]["labelSelector"]["matchLabels"]
+        assert wanted == {"bindery/installation": installation_label("default")}, "a build of any age and label has it"
+        assert wanted.items() <= labels.items()
 
 
 def test_builderhubs_tolerations_are_the_default() -> None:

@@ -18,7 +18,8 @@ from services.builder.executors.kubernetes.states import (
     Json,
 )
 
-COMPONENT = "component"
+COMPONENT, REPO = "binderhub-build", "binder-repo"
+"""The label `component`, and an annotation, of BinderHub's build pods: policies and dashboards select by them."""
 BUILD_FOLDER = "/etc/bindery-build"
 CONFIG_KEY = "repo2docker_config.py"
 CONFIG_FILE = f"{BUILD_FOLDER}/{CONFIG_KEY}"
@@ -67,15 +68,16 @@ def job_of(
     attempt: Attempt, command: Command, settings: KubernetesSettings, *, secret: str, node: str | None = None
 ) -> Json:
     """The Job of one run of an attempt; `secret` is what its Secret will be called, `node` a node to prefer."""
-    labels = settings.kubernetes_labels | {
-        "app": "bindery",
-        COMPONENT: "bindery-build",
+    name = job_name(attempt.name)
+    theirs = {"app": "bindery", "component": COMPONENT, "name": name} | settings.kubernetes_labels
+    labels = theirs | {  # ours last: we select by these, and by no other
         INSTALLATION: installation_label(settings.installation_id),
         BUILD_ID: attempt.build_id,
         IMAGE_KEY: attempt.image_key,
         RUN: str(attempt.run),
     }
-    annotations = settings.kubernetes_annotations | {
+    annotations = {REPO: attempt.repo_url} | settings.kubernetes_annotations
+    annotations |= {
         "bindery/repo-url": attempt.repo_url,
         "bindery/ref": attempt.ref,
         "bindery/image": attempt.image,
@@ -84,7 +86,7 @@ def job_of(
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": job_name(attempt.name),
+            "name": name,
             "labels": labels,
             "annotations": annotations | {EPOCH: str(attempt.epoch)},
         },
@@ -159,7 +161,9 @@ def _pod(command: Command, settings: KubernetesSettings, secret: str, node: str 
         "volumes": volumes,
         "nodeSelector": settings.kubernetes_node_selector,
         "tolerations": settings.kubernetes_tolerations,
-        "affinity": settings.kubernetes_affinity if settings.kubernetes_affinity is not None else _affinity(node),
+        "affinity": settings.kubernetes_affinity
+        if settings.kubernetes_affinity is not None
+        else _affinity(settings, node),
         "securityContext": settings.kubernetes_pod_security_context,
         "imagePullSecrets": [{"name": name} for name in settings.kubernetes_image_pull_secrets],
     }
@@ -196,14 +200,14 @@ def _add_engine(
             mounts.append({"name": "docker-tls", "mountPath": TLS_FOLDER, "readOnly": True})
 
 
-def _affinity(node: str | None) -> Json:
+def _affinity(settings: KubernetesSettings, node: str | None) -> Json:
     """One node if it has room, for sticky builds; else away from other builds, as BinderHub's default."""
     if node:
         terms = [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]
         preferred = {"weight": STICKY_WEIGHT, "preference": {"matchExpressions": terms}}
         return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preferred]}}
     apart = {
-        "labelSelector": {"matchLabels": {COMPONENT: "bindery-build"}},
+        "labelSelector": {"matchLabels": {INSTALLATION: installation_label(settings.installation_id)}},
         "topologyKey": "kubernetes.io/hostname",
     }
     preferred = {"weight": STICKY_WEIGHT, "podAffinityTerm": apart}

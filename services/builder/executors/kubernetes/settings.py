@@ -82,9 +82,13 @@ class KubernetesSettings(BuilderSettings):
         {"allowPrivilegeEscalation": False}, description="Security context of the builder container."
     )
     kubernetes_labels: dict[str, str] = Field(
-        {}, description="More labels for Jobs and pods, for network policies above all."
+        {},
+        description="Labels of Jobs and pods beside our own `bindery/…`, for network policies above all; unless they "
+        "stand here, `component` is `binderhub-build`, `app` is `bindery`, and `name` the Job's name.",
     )
-    kubernetes_annotations: dict[str, str] = Field({}, description="More annotations for Jobs and pods.")
+    kubernetes_annotations: dict[str, str] = Field(
+        {}, description="More annotations for Jobs and pods, which have BinderHub's `binder-repo`."
+    )
     kubernetes_host_network: bool = Field(False, description="Whether the pod uses its node's network.")
 
     kubernetes_deadline_seconds: float = Field(
