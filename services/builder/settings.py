@@ -24,10 +24,17 @@ class BuilderSettings(RegistrySettings):
         description="Who sends this as Bindery-Operator-Token may cancel builds that launches wait for; empty: nobody.",
     )
     keepalive_seconds: float = Field(25.0, description="A silent stream says that it lives this often.")
-    build_timeout_seconds: float = Field(3600.0, description="Hard maximum of one build.")
+    build_timeout_seconds: float = Field(
+        4 * 3600.0,
+        gt=0,
+        description="Hard maximum of one build [BinderHub's build_max_age]. A launch has "
+        "`BINDERY_LAUNCH_TIMEOUT_SECONDS` for it and all else.",
+    )
     build_stall_seconds: float = Field(
-        1200.0,
-        description="How long a running build may say nothing; while it waits for a node or an image it does not run.",
+        0.0,
+        ge=0,
+        description="How long a running build may say nothing; while it waits for a node or an image it does not run. "
+        "0: for ever, as at BinderHub; R and conda have steps that are silent for half an hour.",
     )
     build_runs_max: int = Field(
         2, description="Executions of one attempt: one that vanished, or could not push, is followed by another."

@@ -44,7 +44,7 @@ FAILS_WITHIN_SECONDS = 60.0
 BUILDS = Counter("bindery_builds_total", "Builds that ended, by outcome", ["outcome"])
 SECONDS = Histogram(
     "bindery_build_seconds", "Time from slot to end, in seconds", ["outcome"],
-    buckets=(5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200),
+    buckets=(5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400),
 )  # fmt: skip
 
 
@@ -178,7 +178,7 @@ class Supervision:
         return BinderyError(code or "build_failed", finished.error_message or "")
 
     async def _follow(self) -> Finished:
-        attempt, quiet = self._attempt(), self.settings.build_stall_seconds
+        attempt, quiet = self._attempt(), self.settings.build_stall_seconds or None
         await self.executor.ensure(attempt)
         try:
             async with asyncio.timeout(quiet) as stall:
@@ -186,11 +186,12 @@ class Supervision:
                     if isinstance(item, Finished):
                         return item
                     self._answers += 1
-                    stall.reschedule(asyncio.get_running_loop().time() + quiet)
+                    if quiet:
+                        stall.reschedule(asyncio.get_running_loop().time() + quiet)
                     if item.lines or item.position != self._position:
                         await self._publish(item)
         except TimeoutError:
-            if stall.expired():
+            if quiet and stall.expired():
                 raise BinderyError("build_stalled", f"It has said nothing for {quiet:.0f} s.") from None
             raise
         raise ExecutionVanishedError("its output ended without a result")

@@ -17,9 +17,12 @@ from services.builder.executors.base import (
     ExecutorUnavailableError,
     Finished,
 )
+from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.images import FoundImage
+from services.builder.settings import BuilderSettings
 from services.common.errors import BinderyError
 from services.common.models import Build, BuildState
+from services.gateway.settings import GatewaySettings
 from tests.support.builder import Builder, open_builder
 from tests.support.scripted import Scripted, Step, said, supervise
 from tests.support.valkey import Valkey
@@ -176,6 +179,27 @@ async def test_execution_that_could_not_push_is_run_again_once_the_registry_answ
         build, told = await supervise(builder, scripted)
     assert build.state is BuildState.BUILT
     assert [phase for phase, _ in told] == ["building", "waiting", "gap", "building", "built"]
+
+
+async def test_a_build_may_be_silent_for_as_long_as_it_may_run_where_no_limit_is_set(opened: Opened) -> None:
+    scripted = Scripted([said("one"), 0.3, Finished(ok=True)])
+    scripted.looked = [None, FoundImage()]
+    async with opened() as builder:
+        assert builder.settings.build_stall_seconds == 0
+        build, _ = await supervise(builder, scripted)
+    assert build.state is BuildState.BUILT
+
+
+def test_a_build_has_the_four_hours_that_it_has_at_binderhub_and_a_launch_has_room_for_them() -> None:
+    builds, launches = BuilderSettings(), GatewaySettings()
+    assert (builds.build_timeout_seconds, KubernetesSettings().deadline_seconds) == (14_400, 14_400)
+    assert launches.launch_timeout_seconds >= builds.build_queue_max_seconds + builds.build_timeout_seconds + 1800
+
+
+def test_a_bound_that_is_none_is_refused_with_its_name() -> None:
+    for name, value in (("build_timeout_seconds", 0), ("build_stall_seconds", -1)):
+        with pytest.raises(ValueError, match=name):
+            BuilderSettings.model_validate({name: value})
 
 
 async def test_build_that_says_nothing_for_too_long_has_stalled(opened: Opened) -> None:
