@@ -21,6 +21,7 @@ from services.common.models import (
 )
 from services.common.records import Stored
 from services.common.redis import Scripts
+from services.common.repository_url import repository_of
 from services.common.stage import Stage
 
 
@@ -76,6 +77,7 @@ class Attempts:
             if after not in {None, f"{key}-{current}"} and (read := await self.read(f"{key}-{current}")):
                 return read[0]
             now = time.time()
+            repository = repository_of(request.repo)
             build = Build(
                 build_id=BuildId(f"{key}-{current + 1}"),
                 image=image,
@@ -90,7 +92,7 @@ class Attempts:
                 [attempt_key, *queue_keys],
                 [
                     current, current, self._keys.prefix, key, build.model_dump_json(exclude_none=True),
-                    payload_of([event]), build.repo_url, request.launch_ref or "", self._settings.build_queue_max,
+                    payload_of([event]), repository, request.launch_ref or "", self._settings.build_queue_max,
                     int(self._settings.attempt_ttl_seconds * 1000), int(now * 1000),
                     request.repo.model_dump_json(exclude_none=True), self._keys.wake("builder"),
                     to_record().get("request_id", ""),

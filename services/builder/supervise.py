@@ -66,6 +66,11 @@ class Supervision:
         self._answers = 0
         self._run = int(self.stored.get("run") or 1)
 
+    @property
+    def repository(self) -> str:
+        """What queue and cap count it for: its canonical URL; in a record of an earlier release, the URL as given."""
+        return self.stored.get("repo_url") or self.build.repo_url
+
     async def run(self) -> bool:
         """See the build through to its end; whether that is recorded, so that what is left of it may be tidied.
 

@@ -116,7 +116,7 @@ class BuilderWorker:
             for build_id, supervision in self._running.items():
                 image, _, number = build_id.rpartition("-")
                 pipe.set(keys.attempt(image), number, px=ttl_ms, nx=True)
-                pipe.hsetnx(keys("{queue}:running"), build_id, supervision.build.repo_url)
+                pipe.hsetnx(keys("{queue}:running"), build_id, supervision.repository)
             await pipe.execute()
 
     async def run_arq(self) -> None:

@@ -15,7 +15,7 @@ from services.common.logging import redact
 from services.common.networks import NetworkPolicy
 from services.common.outbound import CheckedClient
 
-__all__ = ["WEB", "fetch_repository", "git_url", "git_version", "is_full_sha", "ls_remote"]
+__all__ = ["WEB", "fetch_repository", "git_url", "git_version", "is_full_sha", "list_refs"]
 
 GIB = 2**30
 ADVERTISEMENT_BYTES = 256 * 1024
@@ -25,13 +25,21 @@ _REFUSES_SHAS = ("unadvertised object", "not valid", "dumb http transport", "not
 _ALL_REFS = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*", "+refs/*:refs/bindery/*")
 
 
-async def ls_remote(
+@dataclass(frozen=True)
+class Listing:
+    """The refs of a repository, by name, and the URL that the redirects of an http or https one led to."""
+
+    refs: dict[str, str]
+    url: str
+
+
+async def list_refs(
     url: str,
     *patterns: str,
     policy: NetworkPolicy,
     timeout_seconds: float = 30.0,
     allowed_protocols: frozenset[str] = WEB,
-) -> dict[str, str]:
+) -> Listing:
     """Names and shas of the refs of `url` that match (as git matches: by the end of the name), all without patterns.
 
     Annotated tags come twice, as git lists them: `<name>` is the tag object, `<name>^{}` what it points at.
@@ -41,8 +49,9 @@ async def ls_remote(
     try:
         async with asyncio.timeout(timeout_seconds), CheckedClient(policy, total_seconds=timeout_seconds) as client:
             remote = await locate(url, client, allowed_protocols, body_bytes=ADVERTISEMENT_BYTES)
+            found_at = remote.url if remote.url.startswith(("http://", "https://")) else url
             if (refs := refs_advertised(remote.said, patterns)) is not None:
-                return refs
+                return Listing(refs, found_at)
             with tempfile.TemporaryDirectory(prefix="bindery-git-") as home:
                 git = Git(Path(home), allowed_protocols, memory_bytes=GIB)
                 done = await git.run("ls-remote", "-q", "--", remote.url, *patterns, config=remote.config)
@@ -51,7 +60,7 @@ async def ls_remote(
     if not done.ok:
         raise _failure(done, url, "provider_unavailable")
     rows = (line.partition("\t") for line in done.output.decode("utf-8", "replace").splitlines())
-    return {name: sha for sha, _, name in rows if is_full_sha(sha)}
+    return Listing({name: sha for sha, _, name in rows if is_full_sha(sha)}, found_at)
 
 
 async def fetch_repository(

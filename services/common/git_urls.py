@@ -15,6 +15,7 @@ WEB = frozenset({"http", "https"})
 _INFO_REFS = "/info/refs?service=git-upload-pack"
 _SCP = re.compile(r"([\w-]+)@([\w.-]+):(.+)")
 _WEB_USER = re.compile(r"(?i)^(https?://)[^/?#:@]+@")
+_AMBIGUOUS = re.compile(r"(?i)%(?:2f|5c|[01][0-9a-f]|7f)|(?:^|/)(?:\.|%2e){2}(?:/|$)")
 _FULL_SHA = re.compile(r"[0-9a-fA-F]{40}")
 _PORTS = {"git": 9418, "ssh": 22}
 
@@ -39,8 +40,9 @@ def is_full_sha(ref: str) -> bool:
 def git_url(text: str, allowed_protocols: frozenset[str] = WEB) -> str:
     """The URL that `text` means; `user@host:path` means `ssh://user@host/path`.
 
-    Raises `BinderyError("bad_spec")` for protocols not allowed, passwords, options and what is no URL, and for users of
-    http and https, in whose place tokens stand.
+    Raises `BinderyError("bad_spec")` for protocols not allowed, passwords, options and what is no URL, for users of
+    http and https, in whose place tokens stand, and for paths that not everybody takes for the same one: with `..`, or
+    a slash, backslash or control character that is percent-encoded.
     """
     shown = redact(text if len(text) <= 200 else f"{text[:200]}…")
     if text.startswith("-"):
@@ -61,6 +63,8 @@ def git_url(text: str, allowed_protocols: frozenset[str] = WEB) -> str:
         raise BinderyError("bad_spec", f"Unsupported git url {shown}, protocol {parts.scheme} not in {allowed}.")
     if parts.query or parts.fragment or (not host and parts.scheme != "file"):
         raise BinderyError("bad_spec", f"{shown} is not the URL of a git repository.")
+    if _AMBIGUOUS.search(parts.path):
+        raise BinderyError("bad_spec", f"{shown!r} can be read in several ways: write its path without .. and %2F.")
     if host.startswith("-") or parts.path.startswith(("/-", "-")) or (parts.username or "").startswith("-"):
         raise BinderyError("bad_spec", f"A host or path of a git URL can't begin with a dash: {shown!r}.")
     if parts.scheme in WEB:

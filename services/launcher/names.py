@@ -1,12 +1,10 @@
-"""What users on the hub are called, as BinderHub calls them, with a suffix that only we can make; and repositories."""
+"""What users on the hub are called, as BinderHub calls them, with a suffix that only we can make."""
 
 import base64
 import hashlib
 import hmac
 import re
-from urllib.parse import unquote, urlsplit, urlunsplit
-
-from services.common.models import ResolvedRepo
+from urllib.parse import unquote, urlsplit
 
 _SAFE = re.compile(r"[a-z0-9][a-z0-9-]*")
 _UNSAFE = re.compile(r"[^a-z0-9]+")
@@ -43,17 +41,3 @@ def user_name(secret: str, repo_url: str, launch_ref: str, attempt: int = 0) -> 
 def is_user_of(user: str, secret: str, launch_ref: str, attempt: int = 0) -> bool:
     """Whether this installation made a user's name for a launch: its suffix says so, however the rest was made."""
     return hmac.compare_digest(user.rpartition("-")[2], suffix(secret, launch_ref, attempt))
-
-
-def repo_key(repo: ResolvedRepo) -> str:
-    """What a repository is counted as: the same for each spelling of its URL that leads to it."""
-    return normal_url(repo.repo_url, ignores_case=repo.ignores_case)
-
-
-def normal_url(url: str, *, ignores_case: bool = False) -> str:
-    """A repository's URL without what makes no difference: case of scheme and host, `.git`, a slash at the end."""
-    parts = urlsplit(url)
-    path = parts.path.rstrip("/").removesuffix(".git").rstrip("/")
-    host = parts.netloc.rpartition("@")
-    netloc = f"{host[0]}{host[1]}{host[2].lower()}"
-    return urlunsplit((parts.scheme.lower(), netloc, path.lower() if ignores_case else path, parts.query, ""))

@@ -8,9 +8,9 @@ from services.common.logging import get_logger
 from services.common.loops import pause
 from services.common.models import Server
 from services.common.redis import AWAY
+from services.common.repository_url import canonical_url
 from services.common.stage import Stage
 from services.launcher.hub import Hub, HubAway, Listed
-from services.launcher.names import normal_url
 from services.launcher.patience import PAUSE_MAX_SECONDS
 from services.launcher.seats import Counted, Seats
 from services.launcher.settings import LauncherSettings
@@ -29,9 +29,9 @@ def is_ours(item: Listed, installation_id: str) -> bool:
 def counted(item: Listed, hub_id: str) -> Counted:
     """What a server of ours that the hub lists counts for."""
     told = {name: str(item.options.get(f"bindery_{name}") or "") for name in ("repo_key", "resource_class")}
-    repo = told["repo_key"] or normal_url(str(item.options.get("repo_url") or ""))
+    repo = told["repo_key"] or str(item.options.get("repo_url") or "")
     server_id = Server.identity(hub_id, item.user, item.server_name or "")
-    return Counted(server_id, repo, told["resource_class"], item.user)
+    return Counted(server_id, canonical_url(repo), told["resource_class"], item.user)
 
 
 class Recount:

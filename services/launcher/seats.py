@@ -20,8 +20,8 @@ from services.common.logging import get_logger
 from services.common.loops import pause
 from services.common.models import Queue, ResolvedRepo, Server
 from services.common.redis import AWAY, Scripts
+from services.common.repository_url import repository_of
 from services.common.stage import Stage
-from services.launcher.names import repo_key
 from services.launcher.settings import LauncherSettings
 
 log = get_logger(__name__)
@@ -120,7 +120,7 @@ class Seats:
 
     def _member(self, repo: ResolvedRepo, user: str = "") -> str:
         quota = self._settings.seats_per_repo if repo.quota is None else repo.quota
-        return _member(repo_key(repo), quota, self._classes.cost(self._classes.name_for(repo)), user)
+        return _member(repository_of(repo), quota, self._classes.cost(self._classes.name_for(repo)), user)
 
     # For a start
 

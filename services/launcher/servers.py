@@ -14,9 +14,10 @@ from services.common.leases import Member
 from services.common.logging import bound_contextvars, get_logger
 from services.common.models import Event, Phase, ResolvedRepo, Server, ServerId, ServerRequest, ServerState
 from services.common.records import Claimed, Fenced, RecordLost, Stored
+from services.common.repository_url import repository_of
 from services.common.stage import Stage
 from services.launcher.hub import Hub
-from services.launcher.names import is_user_of, repo_key, user_name
+from services.launcher.names import is_user_of, user_name
 from services.launcher.recount import RECOUNT
 from services.launcher.seats import Place, Seats
 from services.launcher.settings import LauncherSettings
@@ -167,7 +168,7 @@ class Servers:
             "bindery_ref": repo.ref,
             "bindery_launch_ref": request.launch_ref,
             "bindery_installation": self._settings.installation_id,
-            "bindery_repo_key": repo_key(repo),
+            "bindery_repo_key": repository_of(repo),
             **self._classes.for_spawner(repo),
         }
 

@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import unquote
 
 from prometheus_client import Counter, Histogram
@@ -15,6 +15,7 @@ from services.common.errors import BinderyError
 from services.common.facts import Facts
 from services.common.logging import get_logger
 from services.common.models import ResolvedRepo, Spec
+from services.resolver.names import names_of
 from services.resolver.providers.base import Provider
 from services.resolver.settings import ResolverSettings
 from services.resolver.single_flight import SingleFlight
@@ -41,6 +42,7 @@ class Resolving:
         self._facts = facts
         self._providers = providers
         self._timeout_seconds = settings.resolve_timeout_seconds
+        self._github_url = settings.github_url
         self._banned = _compiled(settings.banned_specs)
         self._allowed = _compiled(settings.allowed_specs)
         self._configs = {
@@ -64,7 +66,9 @@ class Resolving:
             raise BinderyError("unknown_provider", f"No provider found for prefix {spec.provider}.")
         outcome = "error"
         try:
-            self._check(spec, provider.also_known_as(spec.spec))
+            for name in (spec, *provider.also_known_as(spec.spec)):
+                self._check_bans(name, spec)
+            self._check_allowed(provider.allowed_as(spec.spec), spec)
             repo = await self._flights.run(str(spec), lambda: self._ask(provider, spec))
             outcome = "ok"
         except BinderyError as error:
@@ -85,7 +89,13 @@ class Resolving:
                     "provider_unavailable", f"Resolving {spec} took over {self._timeout_seconds:g} s."
                 ) from error
         resolved = Spec(provider=spec.provider, spec=repo.resolved_spec)
-        self._check_bans(resolved, spec)
+        names = [resolved, *provider.also_known_as(repo.resolved_spec)]
+        if repo.reached_url:
+            reached = names_of(repo.reached_url, repo.ref, self._github_url)
+            names += reached
+            self._check_allowed(reached, spec)
+        for name in names:
+            self._check_bans(name, spec)
         repo = self._configured(repo, (spec, *provider.also_known_as(spec.spec), resolved))
         await self._keep(repo)
         return repo
@@ -106,12 +116,11 @@ class Resolving:
                 async with asyncio.timeout(_FACT_SECONDS):
                     await self._facts.resolved(repo, self.policy)
 
-    def _check(self, spec: Spec, aliases: tuple[Spec, ...]) -> None:
-        for known_as in (spec, *aliases):
-            self._check_bans(known_as, spec)
-        allowed = _of(self._allowed, spec.provider)
-        if allowed and not any(pattern.match(spec.spec) for pattern in allowed):
-            raise BinderyError("banned", f"Sorry, {spec} is not allowed to launch here.")
+    def _check_allowed(self, names: Sequence[Spec], typed: Spec) -> None:
+        """Where there are allowances for the provider of any of the names, one of the names must be allowed."""
+        judged = [(pattern, name.spec) for name in names for pattern in _of(self._allowed, name.provider)]
+        if judged and not any(pattern.match(text) for pattern, text in judged):
+            raise BinderyError("banned", f"Sorry, {typed} is not allowed to launch here.")
 
     def _check_bans(self, known_as: Spec, typed: Spec) -> None:
         if any(pattern.match(known_as.spec) for pattern in _of(self._banned, known_as.provider)):

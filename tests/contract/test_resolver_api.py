@@ -14,7 +14,7 @@ from services.resolver import providers
 from services.resolver.providers.base import Provider
 from services.resolver.providers.git import Git
 from services.resolver.settings import ResolverSettings
-from tests.support.forge import Fault, Forge
+from tests.support.forge import Fault, Forge, Page
 from tests.support.resolver import running_resolver
 
 
@@ -136,6 +136,72 @@ async def test_bans_hold_for_every_way_to_write_a_repository(forge: Forge) -> No
             assert f"Sorry, {provider}/{spec} is not allowed to launch here." in problem.detail
         assert forge.requests == []
         await resolver.repo("gh", "good/repo/HEAD")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://github.com/evil/repo", "https://github.com:443/evil/repo", "http://github.com/evil/repo",
+        "http://github.com:80/Evil/repo.git", "https://www.github.com/evil/repo", "https://github.com./evil/repo",
+        "https://GitHub.com/evil/repo.git/", "https://github.com/%65vil/repo", "https://github.com/./evil/repo",
+        "https://github.com//evil/repo", "https://github.com/evil/%2e/repo.git.git", "ssh://git@github.com/evil/repo",
+        "git@github.com:evil/repo", "git://github.com/evil/repo",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "banned",
+    [{"gh": ["evil/.*"]}, {"gh": ["evil/repo/"]}, {"git": [quote("https://github.com/evil/repo", safe="") + "/"]},
+     {"git": [quote("https://github.com/evil/repo.git", safe="") + "/"]}, {"*": ["evil/repo"]}],
+)  # fmt: skip
+async def test_no_spelling_gets_around_a_ban(url: str, banned: dict[str, list[str]]) -> None:
+    """Nothing is asked: the bans come first."""
+    async with running_resolver(banned_specs=banned, git_allowed_protocols="http,https,ssh,git") as resolver:
+        for ref in ("HEAD", "0" * 40):
+            problem = await resolver.problem("git", f"{quote(url, safe='')}/{ref}")
+            assert (problem.code, problem.whose_move) == ("banned", "operator")
+        assert (await resolver.problem("gh", "evil/repo/HEAD")).code == "banned"
+
+
+async def test_a_user_in_a_url_gets_around_no_ban() -> None:
+    async with running_resolver(banned_specs={"gh": ["evil/.*"]}) as resolver:
+        problem = await resolver.problem("git", f"{quote('https://user@github.com/evil/repo', safe='')}/HEAD")
+    assert problem.code == "bad_spec"
+    assert "must not hold a password or a user name" in problem.detail
+
+
+async def test_a_ban_holds_where_a_redirect_leads_to(forge: Forge) -> None:
+    forge.create_repo("evil", "repo", {"a": "1"})
+    forge.create_repo("good", "repo", {"a": "1"})
+    for name, to in (("a", "evil/repo"), ("b", "good/repo")):
+        target = f"{forge.url}/{to}/info/refs?service=git-upload-pack"
+        forge.pages[f"/short/{name}/info/refs"] = Page(302, {"Location": target})
+    shortened = {name: f"{quote(f'{forge.url}/short/{name}', safe='')}/HEAD" for name in "ab"}
+    async with running_resolver(forge, banned_specs={"gh": ["evil/"]}) as resolver:
+        problem = await resolver.problem("git", shortened["a"])
+        assert problem.code == "banned"
+        assert f"Sorry, git/{shortened['a']} is not allowed to launch here." in problem.detail
+        assert (await resolver.repo("git", shortened["b"])).reached_url == f"{forge.url}/good/repo"
+    allowed = {"git": [quote(f"{forge.url}/short", safe="")], "gh": ["good/"]}
+    async with running_resolver(forge, allowed_specs=allowed) as resolver:
+        assert (await resolver.problem("git", shortened["a"])).code == "banned"
+        await resolver.repo("git", shortened["b"])
+
+
+async def test_a_link_by_git_to_github_needs_what_a_link_by_gh_needs(forge: Forge) -> None:
+    forge.create_repo("our", "repo", {"a": "1"})
+    forge.create_repo("evil", "repo", {"a": "1"})
+    forge.create_repo("git", "repo", {"a": "1"})
+
+    def by_git(path: str) -> str:
+        return f"{quote(f'{forge.url}/{path}', safe='')}/HEAD"
+
+    async with running_resolver(forge, allowed_specs={"gh": ["our/"]}) as resolver:
+        for path in ("our/repo", "our/./repo.git", "%6Fur/repo"):
+            await resolver.repo("git", by_git(path))
+        for path in ("evil/repo", "./evil/repo", "our.evil/repo"):
+            assert (await resolver.problem("git", by_git(path))).code == "banned"
+    async with running_resolver(allowed_specs={"gh": ["our/"]}) as resolver:
+        await resolver.repo("git", by_git("git/repo"))  # elsewhere, where nothing is said of `git`
 
 
 async def test_where_specs_are_allowed_the_others_are_not(forge: Forge) -> None:

@@ -28,7 +28,9 @@ async def test_every_field_is_binderhubs(forge: Forge) -> None:
     url = f"{forge.url}/git/repo"
     async with running_resolver() as resolver:
         repo = await resolver.repo("git", spec(url, "HEAD"))
-    assert repo.model_dump(exclude={"v", "quota", "resource_class", "notice", "visibility", "content_provider"}) == {
+    assert repo.model_dump(
+        exclude={"v", "quota", "resource_class", "notice", "visibility", "content_provider", "reached_url"}
+    ) == {
         "provider": "git",
         "spec": spec(url, "HEAD"),
         "repo_url": url,
@@ -105,6 +107,13 @@ async def test_a_ref_may_hold_slashes_and_need_not_be_encoded(forge: Forge) -> N
         ("git@example.org:a/b", "HEAD", "bad_spec", "Unsupported git url ssh://git@example.org/a/b, protocol ssh"),
         ("file:///etc", "HEAD", "bad_spec", "Unsupported git url file:///etc, protocol file not in http, https"),
         ("https://me:secret@example.org/x", "HEAD", "bad_spec", "must not hold a password"),
+        ("https://ghp_secret@example.org/x", "HEAD", "bad_spec", "must not hold a password or a user name"),
+        ("https://%61.example.org/x", "HEAD", "bad_spec", "names no host: that is an address, or a name of letters"),
+        ("https://-a.example.org/x", "HEAD", "bad_spec", "A host or path of a git URL can't begin with a dash"),
+        ("https://[fe80::1%25eth0]/x", SHA, "bad_spec", "names no host: that is an address, or a name of letters"),
+        ("https://example.org/our/../x", SHA, "bad_spec", "read in several ways: write its path without .. and %2F"),
+        ("https://example.org/our%2F..%2fx", SHA, "bad_spec", "read in several ways: write its path without .. and"),
+        ("https://example.org/our/%2e./x", SHA, "bad_spec", "read in several ways: write its path without .. and"),
         ("http://10.0.0.1/x", "HEAD", "address_not_allowed", "10.0.0.1 may not be reached from here"),
         ("http://10.0.0.1/x", SHA, "address_not_allowed", "10.0.0.1 may not be reached from here"),
         ("http://169.254.169.254/x", "HEAD", "address_not_allowed", "not public but link-local"),
@@ -152,6 +161,26 @@ async def test_an_empty_repository_has_no_head(forge: Forge) -> None:
     async with running_resolver() as resolver:
         problem = await resolver.problem("git", spec(f"{forge.url}/git/empty", "HEAD"))
     assert problem.code == "ref_not_found"
+
+
+async def test_a_full_sha_is_not_taken_from_an_address_that_the_operator_refuses() -> None:
+    async with running_resolver(refused_networks="127.0.0.0/9") as resolver:
+        problem = await resolver.problem("git", spec("http://127.0.0.1:1/x", SHA))
+    assert problem.code == "address_not_allowed"
+    assert "127.0.0.1 may not be reached from here: its address is in a network that BINDERY_REFUSED" in problem.detail
+
+
+async def test_where_a_repository_was_found_is_told(forge: Forge) -> None:
+    sha = forge.create_repo("git", "new", {"a": "1"})
+    target = f"{forge.url}/git/new.git/info/refs?service=git-upload-pack"
+    forge.pages["/git/old/info/refs"] = Page(301, {"Location": target})
+    forge.pages["/git/./new/info/refs"] = Page(301, {"Location": target})
+    async with running_resolver() as resolver:
+        moved = await resolver.repo("git", spec(f"{forge.url}/git/old", "HEAD"))
+        assert (moved.ref, moved.repo_url) == (sha, f"{forge.url}/git/old")
+        assert moved.reached_url == f"{forge.url}/git/new.git"
+        same = await resolver.repo("git", spec(f"{forge.url}/git/new", "HEAD"))
+        assert same.reached_url is None
 
 
 async def test_a_redirect_into_the_cluster_is_refused(forge: Forge) -> None:

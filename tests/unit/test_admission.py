@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from services.builder.attempts import topic_of
 from services.common.errors import AUTHOR_CODES
 from services.common.models import BuildState
-from tests.support.builder import open_builder
+from tests.support.builder import image_of, open_builder, request_for
 from tests.support.valkey import Valkey
 
 
@@ -50,6 +50,47 @@ async def test_one_repository_takes_no_more_than_its_share(redis: Redis, valkey:
         assert first == sorted(str(build.build_id) for build in (*popular[:2], other))
         await builder.end(popular[0])
         assert await builder.admitted() == [popular[2].build_id]
+
+
+async def test_one_repository_has_one_share_however_its_url_is_written(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    urls = [
+        "https://example.org/popular", "https://example.org:443/popular", "https://www.example.org/popular",
+        "https://Example.org./popular.git", "https://example.org/%70opular/", "https://example.org/./popular",
+        "https://user@example.org/popular", "http://example.org//popular",
+    ]  # fmt: skip
+    async with open_builder(valkey, tmp_path, build_repo_cap=2) as builder:
+        asked = []
+        for number, url in enumerate(urls):
+            request = request_for("popular", str(number))
+            request = request.updated(repo=request.repo.updated(repo_url=url))
+            asked.append(await builder.attempts.start(image_of("popular", str(number)), request))
+        other = await builder.ask("other")
+        assert [build.repo_url for build in asked] == urls  # what is fetched, and what images are labelled with
+        await builder.offer_slots("worker", 10)
+        assert await builder.admitted() == sorted(str(build.build_id) for build in (*asked[:2], other))
+        await builder.end(asked[0])
+        assert await builder.admitted() == [asked[2].build_id]
+        held = await redis.hvals(builder.stage.keys("{queue}:running"))
+        assert sorted(held) == [b"https://example.org/other"] + [b"https://example.org/popular"] * 2
+
+
+async def test_spellings_of_one_repository_wait_in_one_turn(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        popular = []
+        for number, host in enumerate(("example.org", "EXAMPLE.org", "example.org.")):
+            request = request_for("popular", str(number))
+            request = request.updated(repo=request.repo.updated(repo_url=f"https://{host}/popular"))
+            popular.append(await builder.attempts.start(image_of("popular", str(number)), request))
+        other = await builder.ask("other")
+        await builder.offer_slots("worker", 1)
+        order = []
+        for _ in range(4):
+            (build_id,) = await builder.admitted()
+            order.append(build_id)
+            await builder.end(next(build for build in (*popular, other) if build.build_id == build_id))
+        assert order == [build.build_id for build in (popular[0], other, *popular[1:])]
 
 
 async def test_repositories_take_turns_and_within_one_the_first_comes_first(

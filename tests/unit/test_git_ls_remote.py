@@ -11,7 +11,7 @@ import pytest
 
 from services.common import git, git_urls, networks
 from services.common.errors import BinderyError
-from services.common.git import ls_remote
+from services.common.git import list_refs
 from services.common.git_process import Git
 from services.common.networks import NetworkPolicy
 from services.common.outbound import CheckedClient
@@ -30,6 +30,10 @@ def forge(tmp_path: Path) -> Iterator[Forge]:
 def _who_asks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "git asks itself":
         monkeypatch.setattr(git, "ADVERTISEMENT_BYTES", 0)
+
+
+async def ls_remote(url: str, *patterns: str, policy: NetworkPolicy, timeout_seconds: float = 20.0) -> dict[str, str]:
+    return (await list_refs(url, *patterns, policy=policy, timeout_seconds=timeout_seconds)).refs
 
 
 async def failure(url: str, policy: NetworkPolicy = LOOPBACK, timeout_seconds: float = 20.0) -> BinderyError:
@@ -79,7 +83,8 @@ async def test_redirects_are_followed_for_git(forge: Forge) -> None:
     forge.pages["/org/old/info/refs"] = Page(
         301, {"Location": f"{forge.url}/org/new/info/refs?service=git-upload-pack"}
     )
-    assert (await ls_remote(f"{forge.url}/org/old", "HEAD", policy=LOOPBACK))["HEAD"] == sha
+    listed = await list_refs(f"{forge.url}/org/old", "HEAD", policy=LOOPBACK)
+    assert (listed.refs["HEAD"], listed.url) == (sha, f"{forge.url}/org/new")
 
 
 async def test_git_itself_follows_no_redirect(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:

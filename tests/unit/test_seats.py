@@ -241,13 +241,19 @@ async def test_a_start_that_is_under_way_is_counted_where_redis_has_lost_it(stag
 
 
 async def test_a_repository_has_one_quota_however_its_url_is_written(stage: Stage) -> None:
-    seats = seats_of(stage, 10, seats_per_repo=1)
-    urls = ["https://github.com/Org/Repo", "https://GitHub.com/org/repo.git", "https://github.com/org/REPO/"]
+    seats = seats_of(stage, 100, seats_per_repo=1)
+    urls = [
+        "https://github.com/Org/Repo", "https://GitHub.com/org/repo.git", "https://github.com/org/REPO/",
+        "https://github.com:443/org/repo", "https://www.github.com/org/repo", "https://github.com./org/repo",
+        "https://github.com/%6Frg/repo", "https://github.com/./org/repo", "https://user@github.com/org/repo",
+        "http://github.com/org//repo",
+    ]  # fmt: skip
     repos = [REPO.updated(repo_url=url, ignores_case=True) for url in urls]
     places = [(await seats.take(server(number), repo)).number for number, repo in enumerate(repos)]
-    assert places == [0, 1, 2]
+    assert places == list(range(10))
+    assert (await seats.take(server(15), REPO.updated(repo_url="https://github.com/org/other"))).number == 0
     other = [REPO.updated(repo_url=url) for url in ("https://example.org/A", "https://example.org/a")]
-    assert [(await seats.take(server(10 + n), repo)).number for n, repo in enumerate(other)] == [0, 0]
+    assert [(await seats.take(server(20 + n), repo)).number for n, repo in enumerate(other)] == [0, 0]
 
 
 @dataclass

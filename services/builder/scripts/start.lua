@@ -1,6 +1,6 @@
 -- Begin attempt n+1 at an image, only while n is current and final. Joins a live attempt instead.
 -- KEYS attempt, waiting, repos, version
--- ARGV 1 n expected, 2 floor of n where none is recorded, 3 key prefix, 4 image key, 5 body, 6 payload, 7 repo,
+-- ARGV 1 n expected, 2 floor of n where none is recorded, 3 key prefix, 4 image key, 5 body, 6 payload, 7 canonical URL,
 --      8 launch ref, 9 longest queue, 10 ttl of the attempt in ms, 11 now in ms, 12 resolved repository, 13 wake channel,
 --      14 id of the request that asked
 local n = tonumber(redis.call('GET', KEYS[1]) or ARGV[2])

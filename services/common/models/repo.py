@@ -18,7 +18,7 @@ class ResolvedRepo(Contract):
     permanent; `notice` is a sentence for the user about what resolving changed; `immutable_spec` says that
     the spec asked for names this ref for ever, so that the answer may be kept as a fact. `content_provider` is
     the class of repo2docker that fetches it. `ignores_case` says that the path of `repo_url` means the same repository
-    whatever its case.
+    whatever its case. `reached_url` is where `repo_url` redirects to, if it was asked and that is elsewhere.
     """
 
     v: int = RECORD_VERSION
@@ -37,3 +37,4 @@ class ResolvedRepo(Contract):
     quota: int | None = None
     content_provider: str = "Git"
     ignores_case: bool = False
+    reached_url: str | None = None

@@ -39,6 +39,10 @@ class Provider(ABC):
         """Other links to the same repository and ref, so that a ban of one is a ban of all."""
         return ()
 
+    def allowed_as(self, spec: str) -> tuple[Spec, ...]:
+        """The links of which one must be allowed, where their providers have allowances."""
+        return (Spec(provider=self.prefix, spec=spec),)
+
     async def aclose(self) -> None:  # noqa: B027 - most providers hold nothing open
         """Close what the provider holds open."""
 

@@ -4,9 +4,11 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from services.common.errors import BinderyError
-from services.common.git import git_url, is_full_sha, ls_remote
+from services.common.git import git_url, is_full_sha, list_refs
 from services.common.models import ResolvedRepo, Spec
 from services.common.networks import NetworkPolicy
+from services.common.repository_url import canonical_url, plain_url
+from services.resolver.names import names_of, path_on
 from services.resolver.providers.base import Provider, checked_ref
 from services.resolver.settings import ResolverSettings
 
@@ -37,11 +39,12 @@ class Git(Provider):
 
     async def resolve(self, spec: str) -> ResolvedRepo:
         quoted_url, url, ref = self._parts(spec)
+        reached = url
         if is_full_sha(ref):
             sha = ref.lower()
             await self._check_address(url)
         else:
-            sha = await self._look_up(url, ref)
+            sha, reached = await self._look_up(url, ref)
         return ResolvedRepo(
             provider=self.prefix,
             spec=spec,
@@ -52,24 +55,21 @@ class Git(Provider):
             slug=url,
             display_name=url,
             immutable_spec=is_full_sha(ref),
-            ignores_case=self._is_on_github(url),
+            ignores_case=path_on(self.settings.github_url, reached) is not None,
+            reached_url=reached if canonical_url(reached) != canonical_url(url) else None,
         )
 
     def also_known_as(self, spec: str) -> tuple[Spec, ...]:
-        """The same with the URL encoded in full; a repository on GitHub is also `gh/<user>/<repo>/<ref>`."""
+        """The same with the URL in its other spellings; a repository on GitHub is also `gh/<user>/<repo>/<ref>`."""
         _, url, ref = self._parts(spec)
-        encoded = Spec(provider=self.prefix, spec=f"{quote(url, safe='')}/{ref}")
-        if not self._is_on_github(url):
-            return (encoded,)
-        path = urlsplit(url).path.removeprefix(urlsplit(self.settings.github_url).path).strip("/").removesuffix(".git")
-        return (
-            encoded,
-            Spec(provider="gh", spec=f"{path}/{ref}"),
-        )
+        return names_of(url, ref, self.settings.github_url)
 
-    def _is_on_github(self, url: str) -> bool:
-        here, github = urlsplit(url), urlsplit(self.settings.github_url)
-        return here.hostname == github.hostname and here.port == github.port
+    def allowed_as(self, spec: str) -> tuple[Spec, ...]:
+        """The link itself, and the same with the URL spelled plainly; on GitHub, also what it is by `gh`."""
+        _, url, ref = self._parts(spec)
+        plain = Spec(provider=self.prefix, spec=f"{quote(plain_url(url), safe='')}/{ref}")
+        by_gh = [name for name in self.also_known_as(spec) if name.provider == "gh"]
+        return (*super().allowed_as(spec), plain, *by_gh)
 
     def _parts(self, spec: str) -> tuple[str, str, str]:
         """The URL as given, the URL that it means, and the ref."""
@@ -85,12 +85,13 @@ class Git(Provider):
 
     async def _check_address(self, url: str) -> None:
         """A full sha needs no question to the repository, but a forbidden address is said at once."""
-        parts = urlsplit(url)
+        parts = urlsplit(plain_url(url))
         if parts.hostname:
             await self.policy.addresses(parts.hostname, parts.port or 0)
 
-    async def _look_up(self, url: str, ref: str) -> str:
-        refs = await ls_remote(
+    async def _look_up(self, url: str, ref: str) -> tuple[str, str]:
+        """The commit that `ref` names, and where the repository was found."""
+        listing = await list_refs(
             url,
             ref,
             f"{ref}^{{}}",
@@ -100,6 +101,6 @@ class Git(Provider):
         )
         names = [ref, *(f"{folder}{ref}" for folder in ("refs/heads/", "refs/tags/", "refs/"))]
         for name in names if ref == "HEAD" else [*names[1:3], ref, names[3]]:
-            if sha := refs.get(f"{name}^{{}}") or refs.get(name):
-                return sha
+            if sha := listing.refs.get(f"{name}^{{}}") or listing.refs.get(name):
+                return sha, listing.url
         raise BinderyError("ref_not_found", f"There is no branch, tag or commit {ref} in {url}.")

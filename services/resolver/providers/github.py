@@ -8,6 +8,7 @@ from services.common.errors import BinderyError
 from services.common.git import is_full_sha
 from services.common.models import ResolvedRepo, Spec
 from services.resolver.github_api import GitHubApi
+from services.resolver.names import names_of
 from services.resolver.providers.base import Provider, checked_ref
 from services.resolver.settings import ResolverSettings
 
@@ -73,8 +74,9 @@ class GitHub(Provider):
         )
 
     def also_known_as(self, spec: str) -> tuple[Spec, ...]:
-        """The same without `.git`, which GitHub takes too."""
-        return (Spec(provider=self.prefix, spec="/".join(self._parts(spec))),)
+        """The same without `.git`, which GitHub takes too, and by `git`."""
+        user, repo, ref = self._parts(spec)
+        return names_of(f"{self.settings.github_url}/{user}/{repo}", ref, self.settings.github_url)
 
     async def aclose(self) -> None:
         await self.api.aclose()
