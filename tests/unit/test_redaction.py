@@ -12,8 +12,8 @@ from services.builder.executors.docker.logs import Position as DockerPosition
 from services.builder.executors.docker.logs import Unfolding as DockerUnfolding
 from services.builder.executors.kubernetes.logs import Position, Unfolding
 from services.builder.executors.logins import Logins
-from services.builder.executors.redaction import BLANK, SECRETS_KEPT, Redaction
 from services.builder.executors.repo2docker import line
+from services.builder.redaction import BLANK, SECRETS_KEPT, Redaction
 from services.builder.settings import BuilderSettings
 
 PUSH, GIT, TOKEN = 'push "pass/9d27', "git-pass-5c1e", "identity-token-77aa"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from services.builder.executors.base import ExecutorUnavailableError
-from services.builder.executors.redaction import Redaction
 from services.builder.executors.repo2docker import git_secrets
+from services.builder.redaction import Redaction
 from services.builder.registry.credentials import Credentials, CredentialsError, Login, make_credentials
 from services.builder.registry.reference import DOCKER_HUB, Reference
 from services.builder.settings import BuilderSettings

@@ -5,12 +5,13 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from services.builder.process.indexes import is_of_indexes, read_indexes
+
 _INHERITED = {"LANG", "TZ", "TMPDIR", "TERM"}
 _INHERITED |= {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO"}
 _INHERITED |= {"http_proxy", "https_proxy", "no_proxy", "all_proxy"}
 _INHERITED |= {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"}
-_FOR_THE_INSTALLER = {"UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS", "UV_OFFLINE"}
-"""Where an operator's packages come from. They may hold credentials, so the repository's own scripts don't get them."""
+_FOR_THE_INSTALLER = {"UV_NATIVE_TLS", "UV_SYSTEM_CERTS", "UV_OFFLINE"}
 
 
 def base_environment(worker: Mapping[str, str]) -> dict[str, str]:
@@ -26,16 +27,20 @@ def base_environment(worker: Mapping[str, str]) -> dict[str, str]:
 
 def session_environment(worker: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a session: what its steps may need, and none of the services' settings."""
-    passed = {name: value for name, value in worker.items() if name in _FOR_THE_INSTALLER}
+    passed = {name: value for name, value in worker.items() if name in _FOR_THE_INSTALLER or is_of_indexes(name)}
     return base_environment(worker) | passed
 
 
 def installer_environment(session: Mapping[str, str], data: Path, home: Path, *, downloads: str) -> dict[str, str]:
-    """Return the environment of uv. Its cache is shared by all builds, so that a package is fetched once."""
+    """Return the environment of uv. Its cache is shared by all builds, so that a package is fetched once.
+
+    Packages' build backends get it too: it says where packages come from, with no credentials for that.
+    """
     passed = {name: value for name, value in session.items() if name in _FOR_THE_INSTALLER}
     return (
         base_environment(session)
         | passed
+        | read_indexes(session).environment
         | {
             "HOME": str(home),
             "UV_CACHE_DIR": str(data / "uv-cache"),

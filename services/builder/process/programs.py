@@ -1,9 +1,11 @@
 """Running one program of a build: in a session of its own, within a deadline, its output going to the log."""
 
 import asyncio
+import errno
 import os
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -11,6 +13,7 @@ from services.builder.process.errors import StepError
 from services.builder.process.log import BuildLog
 from services.builder.process.processes import end_all, identify
 
+TOLD = "<told>"
 _CHUNK_BYTES = 2**16
 _DRAIN_SECONDS = 5
 
@@ -24,20 +27,46 @@ async def run(
     cwd: Path,
     timeout_seconds: float,
     max_line_bytes: int,
+    told: str = "",
 ) -> int:
     """Run a program to its end and return its exit status; a negative one is the signal that ended it.
 
-    `name` is what the log calls it. What it leaves running is killed. Raises `StepError` `build_timeout` after
-    `timeout_seconds`, and `OSError` if it can't be started.
+    `name` is what the log calls it. What it leaves running is killed. `told` is for the program alone: a `TOLD` in its
+    arguments names a file that can be read once, so what it starts finds that empty. Raises `StepError`
+    `build_timeout` after `timeout_seconds`, and `OSError` if it can't be started.
     """
     # A pipe of our own: asyncio's `wait` would otherwise wait for everyone who holds the pipe, daemons too.
     readable, writable = os.pipe()
     with open(readable, "rb", buffering=0) as output, open(writable, "wb", buffering=0) as theirs:  # noqa: ASYNC230, PTH123
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=DEVNULL, stdout=theirs, stderr=STDOUT, env=dict(env), cwd=cwd, start_new_session=True
-        )
+        with _read_once(told) as source:
+            process = await asyncio.create_subprocess_exec(
+                *(f"/dev/fd/{source}" if argument == TOLD else argument for argument in command),
+                stdin=DEVNULL,
+                stdout=theirs,
+                stderr=STDOUT,
+                env=dict(env),
+                cwd=cwd,
+                pass_fds=[source] if told else [],
+                start_new_session=True,
+            )
         theirs.close()
         return await _supervise(process, output, name, log, Path(env["HOME"]), timeout_seconds, max_line_bytes)
+
+
+@contextmanager
+def _read_once(text: str) -> Iterator[int]:
+    """Return a file descriptor that gives `text` to the first who reads it, and nothing to the next.
+
+    Raises `OSError` for more than a pipe takes: 64 KiB, or 16 on macOS.
+    """
+    source, sink = os.pipe()
+    with open(source, "rb", buffering=0), open(sink, "wb", buffering=0) as writing:  # noqa: PTH123
+        os.set_blocking(sink, False)
+        content = text.encode()
+        if writing.write(content) != len(content):
+            raise OSError(errno.EMSGSIZE, "The configuration of a program is too long to be handed over")
+        writing.close()
+        yield source
 
 
 async def _supervise(

@@ -15,18 +15,23 @@ from typing import IO
 
 from services.builder.process.errors import StepError
 from services.builder.process.images import evict
+from services.builder.process.indexes import read_indexes
 from services.builder.process.layout import BuildFolder, Exit, ExitError, Layout, write_atomically
 from services.builder.process.log import BuildLog
 from services.builder.process.processes import end_all
 from services.builder.process.spec import BuildSpec
 from services.builder.process.steps import Build, Fetch
+from services.builder.redaction import Redaction
 
 
 async def build(folder: BuildFolder, fetch: Fetch | None = None) -> Exit:
     """Build what the folder's spec says, and record how it ended. `fetch` replaces the checked git, in tests."""
     spec = BuildSpec.model_validate_json(folder.spec.read_bytes())
     settings = spec.settings
-    log = BuildLog(folder.log, max_line_bytes=settings.max_line_bytes, max_log_bytes=settings.max_log_bytes)
+    redact = Redaction(read_indexes(os.environ).secrets)
+    log = BuildLog(
+        folder.log, max_line_bytes=settings.max_line_bytes, max_log_bytes=settings.max_log_bytes, redact=redact
+    )
     layout = Layout(Path(spec.data_dir))
     image = layout.image(spec.build_id)
     try:
@@ -38,9 +43,10 @@ async def build(folder: BuildFolder, fetch: Fetch | None = None) -> Exit:
             await Build(spec, log, fetch, dict(os.environ)).run()
         ended = Exit(ok=True)
     except StepError as error:
-        ended = Exit(ok=False, error=ExitError(code=error.code, message=error.message))
+        ended = Exit(ok=False, error=ExitError(code=error.code, message=redact(error.message)))
     except Exception as error:  # noqa: BLE001 -- the worker must learn of it, whatever it is
-        ended = Exit(ok=False, error=ExitError(code="internal", message=f"{type(error).__name__}: {error}"))
+        message = redact(f"{type(error).__name__}: {error}")
+        ended = Exit(ok=False, error=ExitError(code="internal", message=message))
     if ended.error:
         log.write("failed", ended.error.message)
         end_all([], image.home)

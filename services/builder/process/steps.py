@@ -11,9 +11,10 @@ import uv
 from services.builder.process import interpreter, repository
 from services.builder.process.environment import installer_environment, repository_environment
 from services.builder.process.errors import StepError, build_failed
+from services.builder.process.indexes import read_indexes
 from services.builder.process.layout import ImageFolder, Layout, Manifest, write_atomically
 from services.builder.process.log import BuildLog
-from services.builder.process.programs import output_of, run
+from services.builder.process.programs import TOLD, output_of, run
 from services.builder.process.spec import BuildSpec
 
 Fetch = Callable[[BuildSpec, Path, Callable[[str], None]], Awaitable[None]]
@@ -84,11 +85,15 @@ class Build:
         command = [uv.find_uv_bin(), "pip", "install", "--python", str(self.image.python)]
         if settings.compiles_bytecode:
             command.append("--compile-bytecode")
+        told = read_indexes(self.environ).configuration
+        if told:
+            command += ["--config-file", TOLD]
         # One resolution for all, so that what Jupyter needs and what the repository pins agree or fail together.
         command += [*packages, *settings.base_packages]
         shown = " ".join(["uv pip install", *packages, *settings.base_packages])
         self.log.write("building", shown)
-        await self._run("The installation of packages", command, self._installer_env, settings.install_timeout_seconds)
+        deadline = settings.install_timeout_seconds
+        await self._run("The installation of packages", command, self._installer_env, deadline, told=told)
         self._quieten_lab()
 
     def _quieten_lab(self) -> None:
@@ -107,7 +112,9 @@ class Build:
         except OSError as error:
             raise build_failed(f"postBuild can't be run: {error.strerror}") from None
 
-    async def _run(self, name: str, command: list[str], env: Mapping[str, str], timeout_seconds: float) -> None:
+    async def _run(
+        self, name: str, command: list[str], env: Mapping[str, str], timeout_seconds: float, *, told: str = ""
+    ) -> None:
         status = await run(
             command,
             name=name,
@@ -116,6 +123,7 @@ class Build:
             cwd=self.image.repo,
             timeout_seconds=timeout_seconds,
             max_line_bytes=self.spec.settings.max_line_bytes,
+            told=told,
         )
         if status != 0:
             ended = f"ended with exit status {status}" if status > 0 else f"was ended by signal {-status}"
