@@ -28,7 +28,8 @@ from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.registry.settings import RegistrySettings
 from services.builder.settings import BuilderSettings
 from services.common.errors import KINDS, ErrorKind
-from services.common.keys import FAMILIES
+from services.common.families import ARQ_FAMILIES, CHANNELS, FAMILIES, Family, Service
+from services.common.redis_users import USERS_FILE, users_file
 from services.common.settings import ServiceSettings
 from services.gateway.badges import static_replies
 from services.gateway.settings import GatewaySettings
@@ -260,17 +261,34 @@ def redis_page() -> str:
     parts = [
         f"# Keys in Redis\n\n{NOTE}\n",
         "Every key begins with `<BINDERY_REDIS_PREFIX>:<BINDERY_INSTALLATION_ID>:`. What follows stands below, with "
-        "`*` for what differs: `b:` is a build, `l:` a launch, `s:` a server, `i:` an image. arq keeps keys of its own "
-        "beside these (`arq:job:*`, `arq:in-progress:*`, `arq:retry:*`) while a job is queued or runs.\n",
+        "`*` for what differs: `b:` is a build, `l:` a launch, `s:` a server, `i:` an image. Each service has "
+        "[a user of its own](redis.md), which may write and read what the last two columns say, and nothing beside it; "
+        "of the keys of processes (`alive:*` to `sweep:*`), those of its own stage.\n",
     ]
+    head = ("Keys", "What they hold", "When they go", "Written by", "Read by")
     for nature, title in natures.items():
-        rows = [
-            (f"`{family.pattern}`", family.meaning, _with_variables(family.expiry))
-            for family in FAMILIES
-            if family.nature == nature
-        ]
-        parts.append(f"## {title}\n\n{_table(('Keys', 'What they hold', 'When they go'), rows)}")
+        rows = [_family_row(family) for family in FAMILIES if family.nature == nature]
+        parts.append(f"## {title}\n\n{_table(head, rows)}")
+    parts.append(
+        "## Keys of arq\n\narq names these itself: `{prefix}` is what all other keys begin with.\n\n"
+        + _table(head, map(_family_row, ARQ_FAMILIES))
+    )
+    channels = [(f"`{one.pattern}`", one.meaning, _names(one.services)) for one in CHANNELS]
+    parts.append(
+        "## Channels\n\nThey begin like keys. Redis does not tell who may publish from who may listen.\n\n"
+        + _table(("Channels", "What is said there", "Who publishes or listens"), channels)
+    )
     return "\n".join(parts)
+
+
+def _family_row(family: Family) -> tuple[str, ...]:
+    who = (_names(family.access.writes), _names(family.access.reads))
+    return f"`{family.pattern}`", family.meaning, _with_variables(family.expiry), *who
+
+
+def _names(services: Iterable[Service]) -> str:
+    found = set(services)
+    return ", ".join(service for service in Service if service in found) or "nobody"
 
 
 def _with_variables(text: str) -> str:
@@ -342,6 +360,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "redis-keys.md": redis_page,
     "metrics.md": metrics_page,
+    f"../{USERS_FILE}": users_file,
 }
 
 

@@ -55,23 +55,26 @@ class Facts:
         self._ttl_ms, self._tombstone_ms = int(ttl_seconds * 1000), int(tombstone_seconds * 1000)
 
     def _repo_key(self, spec: Spec) -> str:
-        return self._keys(f"fact:repo:{hashlib.sha256(str(spec).encode()).hexdigest()[:32]}")
+        return self._keys(f"fact:repo:{_digest(spec)}")
+
+    def _link_image_key(self, spec: Spec) -> str:
+        # Not below the link's own key: who may say what a link means is not to say which image it has.
+        return self._keys(f"fact:built:link:{_digest(spec)}")
 
     def _image_keys(self, repo: ResolvedRepo) -> list[str]:
-        """Where the fact of a repository's image is kept: under what it is made from, and beside the link's own.
+        """Where the fact of a repository's image is kept: under what it is made from, and under the link.
 
         (Not `fact:image:`, where facts were kept under no policy: a gateway of that version still looks there.)
         """
-        link = self._repo_key(Spec(provider=repo.provider, spec=repo.spec))
-        return [self._keys(f"fact:built:{BuildInput.of(repo).fingerprint}"), f"{link}:built"]
+        link = Spec(provider=repo.provider, spec=repo.spec)
+        return [self._keys(f"fact:built:{BuildInput.of(repo).fingerprint}"), self._link_image_key(link)]
 
     def question(self, spec: Spec) -> tuple[Scripts, str, list[str], list[Any]]:
         """The script call that asks what is known of a link, to be run together with others; see `known`.
 
-        The image's fact is kept twice, under its input and beside the link's repository, for that one trip.
+        The image's fact is kept twice, under its input and under the link, for that one trip.
         """
-        key = self._repo_key(spec)
-        return self._scripts, "facts", [key, f"{key}:built", *self._policies], []
+        return self._scripts, "facts", [self._repo_key(spec), self._link_image_key(spec), *self._policies], []
 
     @staticmethod
     def known(answer: list[bytes | None]) -> Known:
@@ -128,6 +131,10 @@ class Facts:
             for key in self._image_keys(repo):
                 pipe.set(key, TOMBSTONE, px=self._tombstone_ms)
             await pipe.execute()
+
+
+def _digest(spec: Spec) -> str:
+    return hashlib.sha256(str(spec).encode()).hexdigest()[:32]
 
 
 def _under(policy: bytes | None, raw: bytes | None) -> bytes | None:

@@ -308,8 +308,8 @@ class Records:
             len(values), *(part for pair in values.items() for part in pair), 1, payload,
         ]  # fmt: skip
         keys = [
-            self.keys.record(topic), self.keys.events(topic), self.keys.owned(process), key,
-            self.keys.alive(process), self.keys.processes(process.partition("-")[0]),
+            self.keys.record(topic), self.keys.events(topic), self.keys.owned(process),
+            self.keys.alive(process), self.keys.processes(process.partition("-")[0]), *([key] if key else []),
         ]  # fmt: skip
         (status, detail), *others = await patiently(
             lambda: run_together(self.redis, [(self.scripts, "create", keys, args), *also]),

@@ -7,7 +7,7 @@ import re
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from prometheus_client import Counter
 from redis.asyncio import (
@@ -19,13 +19,14 @@ from redis.asyncio import (
     UnixDomainSocketConnection,
 )
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelManagedConnection
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, NoScriptError, ReadOnlyError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from services.common.counting import counted_as, doing
-from services.common.errors import BinderyError
+from services.common.redis_rights import Refusals, Telling
 from services.common.settings import ServiceSettings
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ ROUND_TRIPS = Counter(
 )
 
 
-class Counted:
+class Counted(Telling):
     """What every kind of connection has: it counts what is sent. A pipeline is one round trip."""
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
@@ -64,14 +65,24 @@ class CountedUnix(Counted, UnixDomainSocketConnection):  # type: ignore[misc]
     """`unix://`."""
 
 
+class CountedSentinel(Counted, SentinelManagedConnection):  # type: ignore[misc]
+    """`redis+sentinel://`: to the server that Sentinel names."""
+
+
 _CONNECTIONS = {"rediss": CountedTls, "unix": CountedUnix}
 """By the scheme of the URL; any other is TCP's."""
 
 
-def connect(settings: ServiceSettings, *, read_seconds: float | None = -1.0, connections: int | None = None) -> Redis:
+def connect(
+    settings: ServiceSettings,
+    *,
+    read_seconds: float | None = -1.0,
+    connections: int | None = None,
+    refusals: Refusals | None = None,
+) -> Redis:
     """A client for `redis://`, `rediss://`, `unix://` or `redis+sentinel://host:port,host:port/<service>/<db>`.
 
-    `read_seconds=None` is for subscriptions, whose caller keeps time itself.
+    `read_seconds=None` is for subscriptions, whose caller keeps time itself. What Redis refuses is kept in `refusals`.
     """
     url = settings.redis_url.get_secret_value()
     timeout = settings.redis_timeout_seconds
@@ -81,6 +92,7 @@ def connect(settings: ServiceSettings, *, read_seconds: float | None = -1.0, con
         "retry": Retry(NoBackoff(), 0),
         "lib_name": None,  # else each new connection tells them in two more round trips
         "lib_version": None,
+        "refusals": refusals or Refusals(),
     }
     if url.startswith("redis+sentinel://"):
         parts = urlsplit(url.replace("redis+sentinel://", "redis://", 1))
@@ -89,8 +101,11 @@ def connect(settings: ServiceSettings, *, read_seconds: float | None = -1.0, con
             for h in parts.netloc.rpartition("@")[2].split(",")
         ]
         service, _, db = parts.path.strip("/").partition("/")
-        sentinel = Sentinel(hosts, socket_timeout=timeout, **({"password": parts.password} if parts.password else {}))
-        return sentinel.master_for(service or "mymaster", db=int(db or 0), socket_keepalive=True, **options)
+        login = {"username": parts.username, "password": parts.password}
+        login = {name: unquote(value) for name, value in login.items() if value}
+        sentinel = Sentinel(hosts, socket_timeout=timeout, **login)
+        options |= {"socket_keepalive": True, "connection_class": CountedSentinel}
+        return sentinel.master_for(service or "mymaster", db=int(db or 0), **options)
     if not url.startswith("unix://"):
         options["socket_keepalive"] = True
     pool = BlockingConnectionPool.from_url(
@@ -102,15 +117,6 @@ def connect(settings: ServiceSettings, *, read_seconds: float | None = -1.0, con
     # Not by an argument: what the URL says, and with it the scheme's own class, would win.
     pool.connection_class = _CONNECTIONS.get(url.partition("://")[0], CountedTcp)
     return Redis(connection_pool=pool)
-
-
-async def refuse_cluster(redis: Redis) -> None:
-    """Raise `BinderyError` for a Redis Cluster: arq's keys, and scripts over several nouns, can't live there."""
-    info = await redis.info("cluster")
-    if info.get("cluster_enabled"):
-        raise BinderyError(
-            "internal", "Redis Cluster is not supported: use a single Redis or Sentinel (BINDERY_REDIS_URL)."
-        )
 
 
 async def patiently(call: Callable[[], Awaitable[T]], *, seconds: float) -> T:

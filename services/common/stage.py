@@ -16,7 +16,8 @@ from services.common.leases import Adopt, Member, Sweep
 from services.common.logstore import LogStore, log_store
 from services.common.places import Places
 from services.common.records import Records
-from services.common.redis import connect, patiently, refuse_cluster
+from services.common.redis import connect, patiently
+from services.common.redis_rights import Refusals, refuse_unfit, warn_if_shared
 from services.common.settings import ServiceSettings
 
 
@@ -35,9 +36,12 @@ class Stage:
     """Connections apart from those of the work, so that a rush of that keeps no lease from being renewed."""
     places: Places
 
-    async def redis_answers(self) -> None:
-        """A health check: raises when Redis does not answer."""
+    refusals: Refusals
+
+    async def redis_answers(self) -> str | None:
+        """A health check: raises when Redis does not answer, and tells of a right that was lacking lately."""
         await self.upkeep.ping()
+        return self.refusals.trouble()
 
 
 @contextlib.asynccontextmanager
@@ -47,11 +51,12 @@ async def open_stage(
     """Connect, load the scripts, and keep the bus running until the block ends.
 
     `hears` are kinds of topics that the bus hears all of, so that following one costs no subscription.
-    Waits for a Redis that is not up yet. Raises `BinderyError` for a Redis Cluster.
+    Waits for a Redis that is not up yet. Raises `BinderyError` for a Redis Cluster, or one that is too old.
     """
-    redis = connect(settings)
-    upkeep = connect(settings, connections=4)
-    subscriber = connect(settings, read_seconds=None, connections=4)
+    refusals = Refusals()
+    redis = connect(settings, refusals=refusals)
+    upkeep = connect(settings, connections=4, refusals=refusals)
+    subscriber = connect(settings, read_seconds=None, connections=4, refusals=refusals)
     keys = Keys(settings.key_prefix)
     bus = Bus(
         redis, subscriber, keys,
@@ -63,9 +68,12 @@ async def open_stage(
     places = Places(
         redis, keys, tick_seconds=settings.queue_tick_seconds, reread_seconds=settings.reread_seconds
     )  # fmt: skip
-    stage = Stage(settings, redis, keys, bus, records, facts, log_store(redis, keys, settings), upkeep, places)
+    stage = Stage(
+        settings, redis, keys, bus, records, facts, log_store(redis, keys, settings), upkeep, places, refusals
+    )
     try:
-        await patiently(lambda: refuse_cluster(redis), seconds=settings.redis_patience_seconds)
+        warn_if_shared(redis)
+        await patiently(lambda: refuse_unfit(redis), seconds=settings.redis_patience_seconds)
         await patiently(records.scripts.load, seconds=settings.redis_patience_seconds)
         if health:
             health.add("Redis", stage.redis_answers)

@@ -10,6 +10,7 @@ from services.common.facts import Facts
 from services.common.git import git_version
 from services.common.keys import Keys
 from services.common.redis import AWAY, connect
+from services.common.redis_rights import warn_if_shared
 from services.common.web import create_service
 from services.resolver.providers import load_providers
 from services.resolver.resolving import Resolving
@@ -25,6 +26,7 @@ def create_app(settings: ResolverSettings) -> FastAPI:
         await asyncio.to_thread(git_version)
         providers = load_providers(settings)
         redis = connect(settings)
+        warn_if_shared(redis)
         facts = Facts(
             redis,
             Keys(settings.key_prefix),

@@ -11,7 +11,8 @@ from typing import Any
 
 import httpx
 
-from services.common.keys import FAMILIES, Keys
+from services.common.families import FAMILIES
+from services.common.keys import Keys
 from tests.support.forge import Forge
 from tests.support.stack import Following, Stack, eventually
 

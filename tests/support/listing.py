@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from services.common.keys import FAMILIES, Family
+from services.common.families import FAMILIES, Family
 from tests.support.builds import processes_mentioning
 from tests.support.stack import Stack, eventually
 

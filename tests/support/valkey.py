@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from deploy.local.health import redis_health
 from deploy.local.redis import redis_command, redis_url
 from deploy.local.sockets import open_socket_folder, remove_socket_folders, socket_folder
+from deploy.redis.users import USERS, user_name, users_file
 from services.common.leases import Adopt, Member, Sweep
 from services.common.settings import ServiceSettings
 from services.common.stage import Stage, open_stage
@@ -90,6 +91,19 @@ async def stage(valkey: Valkey, redis: Redis) -> AsyncIterator[Stage]:
     """What one process of a stage holds open, on an empty Redis."""
     async with open_stage(settings_for(valkey)) as stage:
         yield stage
+
+
+def url_of(valkey: Valkey, user: str) -> str:
+    """The address for one of the users that `make_users` makes."""
+    return valkey.url.replace(f":{PASSWORD}@", f"{user_name(user)}:{user}@")
+
+
+async def make_users(redis: Redis, prefix: str = "bindery:default") -> None:
+    """Have an installation's users in a running server; the password of each is what it is for."""
+    for line in users_file(prefix, {user: user for user in USERS}).splitlines():
+        _, name, *rules = line.split()
+        if name != "default":  # the tests' own
+            await redis.execute_command("ACL", "SETUSER", name, "reset", *rules)
 
 
 def settings_for(valkey: Valkey, **others: object) -> ServiceSettings:

@@ -10,7 +10,7 @@ from docs import generate
 from docs.advice import ADVICE
 from services.builder.process import repository
 from services.common.errors import KINDS
-from services.common.keys import FAMILIES
+from services.common.families import FAMILIES
 from services.gateway.links import RepositoryType
 from services.resolver.providers.base import Provider
 from services.resolver.settings import ResolverSettings

@@ -1,4 +1,5 @@
 -- shared queue
+-- reads only
 -- How the queue stands: builds that wait, when the first of them was asked for, builds that have a slot, and each living
 -- worker with its slots and the builds that it supervises.
 -- KEYS waiting, running, slots   ARGV 1 key prefix

@@ -1,2 +1,3 @@
+-- reads only
 -- Read facts. A script, so that it can share a round trip with others.
 return redis.call('MGET', unpack(KEYS))

@@ -1,4 +1,5 @@
 -- shared queue
+-- reads only
 -- The places of waiting builds: 1 + the builds that get a slot before, if those that run end in the order in which they
 -- got theirs. With no living worker, or none that may have another, one slot at a time is reckoned with.
 -- KEYS waiting, running, version, slots, limits   ARGV 1 key prefix, build id ...

@@ -1,0 +1,237 @@
+"""What lies in Redis: every family of keys and channels, what it is, when it goes, and which service has it.
+
+Who adds a family says here who reads and who writes it: the users of Redis are made from this (`redis_users.py`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Service(StrEnum):
+    """A kind of process. In Redis each has a user of its own."""
+
+    GATEWAY = "gateway"
+    RESOLVER = "resolver"
+    BUILDER = "builder"
+    WORKER = "worker"
+    LAUNCHER = "launcher"
+
+
+class Access(NamedTuple):
+    """Who reads keys, and who writes them. Who writes them and needs no answer does not read them."""
+
+    reads: frozenset[Service]
+    writes: frozenset[Service]
+
+
+GATEWAY, RESOLVER, LAUNCHER = (frozenset({one}) for one in (Service.GATEWAY, Service.RESOLVER, Service.LAUNCHER))
+BUILDERS = frozenset({Service.BUILDER, Service.WORKER})
+"""Both admit builds, hand them to arq and store their logs: whichever of them sweeps."""
+
+STAGES = {"gateway": GATEWAY, "builder": BUILDERS, "launcher": LAUNCHER}
+"""The members of each stage, by the name that their processes begin with."""
+MEMBERS = GATEWAY | BUILDERS | LAUNCHER
+
+NOBODY: frozenset[Service] = frozenset()
+OF_STAGES = Access(MEMBERS, MEMBERS)
+OF_GATEWAYS = Access(GATEWAY, GATEWAY)
+OF_LAUNCHERS = Access(LAUNCHER, LAUNCHER)
+OF_BUILDERS = Access(BUILDERS, BUILDERS)
+OF_WORKERS = Access(NOBODY, frozenset({Service.WORKER}))
+LINKS = Access(GATEWAY, RESOLVER)
+IMAGES = Access(GATEWAY | BUILDERS, GATEWAY | BUILDERS)
+"""A gateway forgets an image that was not where a fact said."""
+LAUNCHES = Access(GATEWAY | LAUNCHER, GATEWAY)
+"""A launcher looks whether the launch of a server has ended."""
+SHOWN_BUILDS = Access(GATEWAY | BUILDERS, BUILDERS)
+"""A gateway shows a build to whoever follows it, with its place in the queue."""
+SHOWN_SERVERS = Access(GATEWAY | LAUNCHER, LAUNCHER)
+SERVERS = Access(GATEWAY | LAUNCHER, GATEWAY | LAUNCHER)
+"""A gateway gives a server up in its record, where no launcher is there to be asked."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Keys of one shape. `pattern` is a Redis glob without the prefix; `nature` is cache, work or record."""
+
+    pattern: str
+    nature: str
+    access: Access
+    meaning: str
+    expiry: str
+
+    def granted(self, prefix: str, service: Service) -> Iterator[tuple[str, str]]:
+        """What a service may do to these keys: `R`, `W` or `RW`, and a whole pattern."""
+        rights = "R" * (service in self.access.reads) + "W" * (service in self.access.writes)
+        if rights:
+            yield rights, f"{prefix}:{self.pattern}"
+
+
+@dataclass(frozen=True)
+class StageFamily(Family):
+    """Keys that each stage has its own of, and that are its members' alone."""
+
+    own: str
+    """The pattern of one stage's keys, `{}` for its name."""
+    watched: tuple[tuple[Service, str], ...] = ()
+    """Who else reads the keys of which stage."""
+
+    def granted(self, prefix: str, service: Service) -> Iterator[tuple[str, str]]:
+        for stage, members in STAGES.items():
+            if service in members:
+                yield "RW", f"{prefix}:{self.own.format(stage)}"
+            elif (service, stage) in self.watched:
+                yield "R", f"{prefix}:{self.own.format(stage)}"
+
+
+@dataclass(frozen=True)
+class ArqFamily(Family):
+    """Keys that begin as arq chooses; `{prefix}` stands where ours is, in the name of a job."""
+
+    def granted(self, prefix: str, service: Service) -> Iterator[tuple[str, str]]:
+        for rights, _ in super().granted(prefix, service):
+            yield rights, self.pattern.format(prefix=prefix)
+
+
+FAMILIES = [
+    Family(
+        "{b:*}:record",
+        "record",
+        SHOWN_BUILDS,
+        "a build: state, owner, epoch, position in the engine's output",
+        "record_ttl_seconds after its end",
+    ),
+    Family(
+        "{b:*}:events",
+        "work",
+        SHOWN_BUILDS,
+        "a build's lines and events",
+        "10 min after its end, once the log is stored",
+    ),
+    Family("{b:*}:waiters", "work", OF_BUILDERS, "the launches that wait for a build", "with the build's end"),
+    Family(
+        "{b:*}:log",
+        "record",
+        SHOWN_BUILDS,
+        "a finished build's log, compressed",
+        "log_ttl_seconds, or when log_total_max_bytes are full",
+    ),
+    Family("{l:*}:record", "record", LAUNCHES, "a launch", "record_ttl_seconds after its end"),
+    Family("{l:*}:events", "record", OF_GATEWAYS, "a launch's events", "record_ttl_seconds after its end"),
+    Family("{s:*}:record", "record", SERVERS, "a server", "record_ttl_seconds after its end"),
+    Family("{s:*}:events", "record", SHOWN_SERVERS, "a server's progress", "record_ttl_seconds after its end"),
+    Family(
+        "{i:*}:attempt",
+        "record",
+        OF_BUILDERS,
+        "the number of an image's current attempt",
+        "30 days after the last attempt",
+    ),
+    Family("logs", "record", OF_BUILDERS, "which logs lie in Redis, by age and size", "none; shrinks as logs go"),
+    Family("logs:sizes", "record", OF_BUILDERS, "how large each log in Redis is", "none; shrinks as logs go"),
+    Family("idempotency:*", "record", OF_GATEWAYS, "which launch an Idempotency-Key started", "24 h"),
+    Family("fact:repo:*", "cache", LINKS, "the commit that a link means, where that cannot change", "fact_ttl_seconds"),
+    Family(
+        "fact:built:*",
+        "cache",
+        IMAGES,
+        "an image in the registry, by what it is made from, and by its link",
+        "fact_ttl_seconds",
+    ),
+    Family(
+        "policy:resolver", "cache", LINKS, "which bans and allowances the resolver judges links by", "none; one key"
+    ),
+    Family(
+        "policy:images",
+        "cache",
+        SHOWN_BUILDS,
+        "where the builder has its images: prefix, registry, executor",
+        "none; one key",
+    ),
+    StageFamily(
+        "alive:*",
+        "work",
+        OF_STAGES,
+        "that a process lives",
+        "lease_seconds",
+        own="alive:{}-*",
+        watched=((Service.GATEWAY, "builder"),),  # places in the queue depend on which workers live
+    ),
+    StageFamily("owned:*", "work", OF_STAGES, "what a process owns", "when it owns nothing", own="owned:{}-*"),
+    StageFamily("processes:*", "work", OF_STAGES, "the processes of a stage", "when none is left", own="processes:{}"),
+    StageFamily(
+        "orphans:*",
+        "work",
+        OF_STAGES,
+        "nouns whose owner died, waiting for another",
+        "when none is left",
+        own="orphans:{}",
+    ),
+    StageFamily(
+        "sweep:*", "work", OF_STAGES, "which process of a stage looks for the dead", "lease_seconds", own="sweep:{}"
+    ),
+    Family("slots", "work", SHOWN_BUILDS, "how many builds each living worker can supervise", "when no worker lives"),
+    Family("{queue}:waiting", "work", SHOWN_BUILDS, "builds that wait for a slot", "when none waits"),
+    Family("{queue}:running", "work", SHOWN_BUILDS, "builds that have a slot", "when none runs"),
+    Family(
+        "{queue}:repos",
+        "work",
+        OF_BUILDERS,
+        "the virtual time of each repository in the queue",
+        "when none waits or runs",
+    ),
+    Family("{queue}:version", "cache", SHOWN_BUILDS, "counts changes of the queue", "none; one key"),
+    Family(
+        "{queue}:limits", "cache", SHOWN_BUILDS, "slots, capacity and cap that were last admitted by", "none; one key"
+    ),
+    Family(
+        "{queue}:abandoned",
+        "work",
+        OF_BUILDERS,
+        "builds that nobody waits for, with the time to stop them",
+        "when none is left",
+    ),
+    Family("{queue}:unstored", "work", OF_BUILDERS, "finished builds whose log is not stored yet", "when none is left"),
+    Family("{queue}:jobs", "work", OF_BUILDERS, "jobs for builder workers (arq's sorted set)", "when none is left"),
+    Family("{queue}:jobs:health-check", "work", OF_WORKERS, "arq's own sign of life", "1 h"),
+    Family("{seats}:members", "work", OF_LAUNCHERS, "servers that hold a seat", "when none is held"),
+    Family(
+        "{seats}:held", "work", OF_LAUNCHERS, "how many seats are held, in all and by repository", "when none is held"
+    ),
+    Family("{seats}:waiting", "work", OF_LAUNCHERS, "servers that wait for a seat", "when none waits"),
+    Family("{seats}:asked", "work", OF_LAUNCHERS, "what those who wait for a seat have asked for", "when none waits"),
+    Family("seats:counted", "record", OF_LAUNCHERS, "that the hub's servers have been counted", "none; one key"),
+    Family("installation", "record", OF_LAUNCHERS, "since when this Redis knows the installation", "none; one key"),
+]
+
+ARQ_FAMILIES = [
+    ArqFamily("arq:job:{prefix}:*", "work", OF_BUILDERS, "a job, as JSON", "with the job's end, or after a day"),
+    ArqFamily("arq:in-progress:{prefix}:*", "work", OF_BUILDERS, "that a worker has a job", "with the job's end"),
+    ArqFamily("arq:retry:{prefix}:*", "work", OF_BUILDERS, "how often a job was begun", "with the job's end"),
+    ArqFamily("arq:result:{prefix}:*", "work", OF_BUILDERS, "the result of a job: none is kept", "at once"),
+    ArqFamily("arq:abort", "work", OF_WORKERS, "jobs to break off: there are none", "at once"),
+]
+
+
+class Channel(NamedTuple):
+    """Channels of one shape. Redis does not tell who may publish on one from who may listen."""
+
+    pattern: str
+    services: frozenset[Service]
+    meaning: str
+
+
+CHANNELS = [
+    Channel("{b:*}:news", GATEWAY | BUILDERS, "entries of a build's stream"),
+    Channel("{l:*}:news", GATEWAY, "entries of a launch's stream"),
+    Channel("{s:*}:news", GATEWAY | LAUNCHER, "entries of a server's stream"),
+    Channel("{bus:*}:news", MEMBERS, "nothing: what a process listens to that follows nothing"),
+    Channel("{queue}:version", GATEWAY | BUILDERS, "that the build queue has changed"),
+    Channel("wake:gateway", GATEWAY, "orphans, and launches to cancel"),
+    Channel("wake:builder", BUILDERS, "orphans, builds to admit or to cancel, and slots that are free"),
+    Channel(
+        "wake:launcher", GATEWAY | LAUNCHER, "orphans, starts to cancel, seats that are free, and launchers that begin"
+    ),
+]
