@@ -19,6 +19,7 @@ from services.common.logging import get_logger
 from services.common.logstore import stream_entries
 from services.common.loops import pause
 from services.common.models import RECORD_VERSION, BuildState
+from services.common.records import is_public
 from services.common.redis import AWAY
 from services.common.stage import Stage
 
@@ -191,7 +192,8 @@ class Admission:
         """Move a finished build's log to the log store; its stream goes soon after."""
         topic = topic_of(build_id)
         if entries := await stream_entries(self._stage.redis, self._keys, topic):
-            await self._stage.logs.put(build_id, entries)
+            found = await self._attempts.read(build_id)
+            await self._stage.logs.put(build_id, entries, is_public=bool(found and is_public(found[1])))
         async with self._stage.redis.pipeline() as pipe:
             pipe.pexpire(self._keys.events(topic), int(self._settings.finished_stream_seconds * 1000))
             pipe.srem(self._keys("{queue}:unstored"), build_id)

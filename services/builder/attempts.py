@@ -95,7 +95,7 @@ class Attempts:
                     payload_of([event]), repository, request.launch_ref or "", self._settings.build_queue_max,
                     int(self._settings.attempt_ttl_seconds * 1000), int(now * 1000),
                     request.repo.model_dump_json(exclude_none=True), self._keys.wake("builder"),
-                    to_record().get("request_id", ""),
+                    to_record().get("request_id", ""), request.asker or "",
                 ],
             )  # fmt: skip
             if status == b"full":
@@ -130,11 +130,14 @@ class Attempts:
         while await self.read(build_id) is None and time.monotonic() < deadline:
             await pause(self._settings.lease_renew_seconds / 10)
 
-    async def join(self, build_id: str, launch_ref: str) -> None:
-        """Count a launch among those that wait for a build; without one, the build goes on whoever leaves it."""
+    async def join(self, build_id: str, launch_ref: str, asker: str = "") -> None:
+        """Count a launch among those that wait for a build; without one, the build goes on whoever leaves it.
+
+        It is the `asker`'s then, who may cancel it, unless others want it, too.
+        """
         topic = topic_of(build_id)
         keys = [self._keys.record(topic), self._keys.waiters(build_id), self._keys("{queue}:abandoned")]
-        await self.scripts.run("join", keys, [build_id, launch_ref])
+        await self.scripts.run("join", keys, [build_id, launch_ref, asker])
 
     async def leave(self, build_id: str, launch_ref: str, *, stop: bool) -> None:
         """A launch waits no more. With `stop`, a build that nobody waits for ends after a grace."""
@@ -143,13 +146,15 @@ class Attempts:
         keys = [self._keys.record(topic), self._keys.waiters(build_id), self._keys("{queue}:abandoned")]
         await self.scripts.run("leave", keys, [build_id, launch_ref, due, int(stop)])
 
-    async def ask_to_stop(self, build_id: str, error: BinderyError, *, although_waited_for: bool = False) -> bool:
+    async def ask_to_stop(
+        self, build_id: str, error: BinderyError, *, asker: str = "", although_waited_for: bool = False
+    ) -> bool:
         """Ask for a build to be stopped, in the step that finds that nobody waits for it. False when somebody does.
 
-        `error` is what it is to end with.
+        Who wants it for itself waits for it, too, unless that is the `asker`. `error` is what it is to end with.
         """
         keys = [self._keys.record(topic_of(build_id)), self._keys.waiters(build_id)]
-        return bool(await self.scripts.run("cancel", keys, [error.detail, error.code, int(although_waited_for)]))
+        return bool(await self.scripts.run("cancel", keys, [error.detail, error.code, int(although_waited_for), asker]))
 
     async def end_queued(self, build: Build, state: BuildState, error: BinderyError) -> bool:
         """End a build that nobody owns. False when somebody does, or it has ended already."""

@@ -20,6 +20,11 @@ from services.common.topic_stream import TopicStream, render_plain
 
 log = get_logger(__name__)
 
+ASKED_BY_ANOTHER = (
+    "This build was asked for by itself: only who asked for it may cancel it, with the same session or "
+    "Idempotency-Key, while nobody else wants it; or the operator."
+)
+
 
 class Builds:
     """Finds, begins, reads and cancels builds."""
@@ -56,7 +61,7 @@ class Builds:
 
     async def _join(self, build: Build, request: BuildRequest) -> Build:
         if build.build_id:
-            await self._attempts.join(build.build_id, request.launch_ref or "")
+            await self._attempts.join(build.build_id, request.launch_ref or "", request.asker or "")
         return build
 
     def _already_there(self, image: str, digest: str | None, request: BuildRequest) -> Build:
@@ -131,21 +136,24 @@ class Builds:
         if found and await self._attempts.ask_to_stop(build_id, error):
             await self._end(found[0], error)
 
-    async def cancel(self, build_id: str, *, by_operator: bool) -> bool:
+    async def cancel(self, build_id: str, *, by_operator: bool, asker: str = "") -> bool:
         """Cancel a build; only the operator may while launches wait for it, and these fail then.
 
-        True when it has ended, False when its worker was asked to stop it.
+        One that was asked for by itself is cancelled by who asked for it, or by the operator. True when it has ended,
+        False when its worker was asked to stop it.
 
-        Raises `BinderyError`: `not_found`, or `conflict` when it has ended or launches wait for it.
+        Raises `BinderyError`: `not_found`, or `conflict` when it has ended or somebody else waits for it.
         """
         build = await self.read(build_id)
         error = BinderyError("cancelled", "The build was cancelled.")
         if by_operator:
             error = BinderyError("build_stopped", "The operator of this Bindery stopped the build.")
-        if not await self._attempts.ask_to_stop(build_id, error, although_waited_for=by_operator):
+        if not await self._attempts.ask_to_stop(build_id, error, asker=asker, although_waited_for=by_operator):
             build = await self.read(build_id)
-            if build.is_live:
+            if build.is_live and build.waiting:
                 raise BinderyError("conflict", f"Launches wait for this build ({build.waiting}): cancel those instead.")
+            if build.is_live:
+                raise BinderyError("conflict", ASKED_BY_ANOTHER)
         if not build.is_live:
             raise BinderyError("conflict", f"The build is {build.state} already.")
         log.info("build_cancelled", build_id=build_id, code=error.code)

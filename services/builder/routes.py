@@ -111,12 +111,19 @@ async def follow_build(
 
 
 @router.delete("/builds/{build_id}", status_code=status.HTTP_202_ACCEPTED)
-async def cancel_build(build_id: str, builds: TheBuilds, operator: ByOperator, response: Response) -> None:
+async def cancel_build(
+    build_id: str,
+    builds: TheBuilds,
+    operator: ByOperator,
+    response: Response,
+    asker: Annotated[str, Query(max_length=64)] = "",
+) -> None:
     """Cancel a build: 204 when it has ended, 202 when its worker is asked to stop it.
 
-    409 when it had ended before, or while launches wait for it; the operator may cancel it then too, and they fail.
+    409 when it had ended before, or while launches wait for it, or others than the `asker` want it for itself; the
+    operator may cancel it then too, and launches fail.
     """
-    if await builds.cancel(build_id, by_operator=operator):
+    if await builds.cancel(build_id, by_operator=operator, asker=asker):
         response.status_code = status.HTTP_204_NO_CONTENT
 
 

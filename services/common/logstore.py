@@ -1,8 +1,13 @@
-"""Where finished logs lie: every entry with its position, read through the same call as a live stream."""
+"""Where finished logs lie: every entry with its position, read through the same call as a live stream.
+
+A log outlives its build's record, so it says itself whether everybody may read it: one that does not is nobody's. It
+is lines of JSON, one an entry; the first has a sixth part, `public`, where the repository was that.
+"""
 
 import asyncio
 import contextlib
 import gzip
+import itertools
 import json
 import os
 import secrets
@@ -17,12 +22,19 @@ from services.common.entries import BEGIN, Entry, order
 from services.common.keys import Keys, Topic
 from services.common.settings import ServiceSettings
 
+_PUBLIC = "public"
+_CHUNK_BYTES = 16 * 1024
+"""As much of a packed log is read at once where only its beginning is looked for."""
+
 
 class LogStore(Protocol):
     """Keeps the logs of finished builds for days."""
 
-    async def put(self, build_id: str, entries: list[Entry]) -> None:
+    async def put(self, build_id: str, entries: list[Entry], *, is_public: bool) -> None:
         """Store a whole log. Storing the same build again replaces it by the same."""
+
+    async def is_public(self, build_id: str) -> bool:
+        """Whether a log is stored that everybody may read. False for one that was stored before logs said so."""
 
     async def read(self, build_id: str, after: str = BEGIN) -> list[Entry] | None:
         """The entries beyond a position; None where no log is stored."""
@@ -31,9 +43,15 @@ class LogStore(Protocol):
         """The highest attempt of an image that has a log here; 0 where none has."""
 
 
-def _pack(entries: list[Entry]) -> bytes:
-    rows = ([e.id, e.number, e.lines, e.bytes_before, e.payload.decode(errors="replace")] for e in entries)
+def _pack(entries: list[Entry], *, is_public: bool) -> bytes:
+    rows = [[e.id, e.number, e.lines, e.bytes_before, e.payload.decode(errors="replace")] for e in entries]
+    if is_public and rows:
+        rows[0].append(_PUBLIC)
     return "\n".join(json.dumps(row, separators=(",", ":")) for row in rows).encode()
+
+
+def _says_public(first_line: bytes) -> bool:
+    return bool(first_line) and json.loads(first_line)[5:] == [_PUBLIC]
 
 
 def _unpack(packed: bytes, after: str) -> list[Entry]:
@@ -51,8 +69,8 @@ class RedisLogs:
         self._ttl_ms = int(settings.log_ttl_seconds * 1000)
         self._ceiling = settings.log_total_max_bytes
 
-    async def put(self, build_id: str, entries: list[Entry]) -> None:
-        packed = await asyncio.to_thread(lambda: zlib.compress(_pack(entries)))
+    async def put(self, build_id: str, entries: list[Entry], *, is_public: bool) -> None:
+        packed = await asyncio.to_thread(lambda: zlib.compress(_pack(entries, is_public=is_public)))
         async with self._redis.pipeline() as pipe:
             pipe.set(self._keys.log(build_id), packed, px=self._ttl_ms)
             pipe.zadd(self._keys("logs"), {build_id: time.time()})
@@ -78,6 +96,15 @@ class RedisLogs:
         packed = await self._redis.get(self._keys.log(build_id))
         return None if packed is None else await asyncio.to_thread(lambda: _unpack(zlib.decompress(packed), after))
 
+    async def is_public(self, build_id: str) -> bool:
+        unpacking, line = zlib.decompressobj(), b""
+        for start in itertools.count(0, _CHUNK_BYTES):
+            packed = await self._redis.getrange(self._keys.log(build_id), start, start + _CHUNK_BYTES - 1)
+            line += unpacking.decompress(packed)
+            if b"\n" in line or len(packed) < _CHUNK_BYTES:
+                break
+        return _says_public(line.partition(b"\n")[0])
+
     async def highest_attempt(self, image_key: str) -> int:
         known = [name.decode().rpartition("-") for name in await self._redis.zrange(self._keys("logs"), 0, -1)]
         return max((int(number) for key, _, number in known if key == image_key), default=0)
@@ -93,14 +120,14 @@ class FileLogs:
     def _path(self, build_id: str) -> Path:
         return self._folder / build_id[:2] / f"{build_id}.jsonl.gz"
 
-    async def put(self, build_id: str, entries: list[Entry]) -> None:
-        await asyncio.to_thread(self._write, build_id, entries)
+    async def put(self, build_id: str, entries: list[Entry], *, is_public: bool) -> None:
+        await asyncio.to_thread(self._write, build_id, _pack(entries, is_public=is_public))
 
-    def _write(self, build_id: str, entries: list[Entry]) -> None:
+    def _write(self, build_id: str, packed: bytes) -> None:
         path = self._path(build_id)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}-{secrets.token_hex(4)}.partial")
-        partial.write_bytes(gzip.compress(_pack(entries)))
+        partial.write_bytes(gzip.compress(packed))
         partial.replace(path)
         for old in self._folder.glob("*/*.jsonl.gz"):
             with contextlib.suppress(FileNotFoundError):  # another process removes the old ones too
@@ -109,6 +136,16 @@ class FileLogs:
 
     async def read(self, build_id: str, after: str = BEGIN) -> list[Entry] | None:
         return await asyncio.to_thread(self._read, build_id, after)
+
+    async def is_public(self, build_id: str) -> bool:
+        return _says_public(await asyncio.to_thread(self._first_line, build_id))
+
+    def _first_line(self, build_id: str) -> bytes:
+        try:
+            with gzip.open(self._path(build_id)) as log:
+                return log.readline().rstrip(b"\n")
+        except FileNotFoundError:
+            return b""
 
     def _read(self, build_id: str, after: str) -> list[Entry] | None:
         try:
@@ -128,9 +165,12 @@ class SizedLogs:
     def __init__(self, small: LogStore, large: LogStore, *, threshold_bytes: int) -> None:
         self._small, self._large, self._threshold = small, large, threshold_bytes
 
-    async def put(self, build_id: str, entries: list[Entry]) -> None:
+    async def put(self, build_id: str, entries: list[Entry], *, is_public: bool) -> None:
         size = sum(len(entry.payload) for entry in entries)
-        await (self._small if size <= self._threshold else self._large).put(build_id, entries)
+        await (self._small if size <= self._threshold else self._large).put(build_id, entries, is_public=is_public)
+
+    async def is_public(self, build_id: str) -> bool:
+        return await self._small.is_public(build_id) or await self._large.is_public(build_id)
 
     async def read(self, build_id: str, after: str = BEGIN) -> list[Entry] | None:
         if (found := await self._small.read(build_id, after)) is not None:

@@ -17,7 +17,7 @@ from services.common.bus import Bus
 from services.common.entries import Entry, payload_of
 from services.common.keys import Keys, Topic
 from services.common.logging import get_logger
-from services.common.models import Build, Contract, Event, Launch, Server
+from services.common.models import Build, Contract, Event, Launch, ResolvedRepo, Server, Visibility
 from services.common.redis import AWAY, Scripts, patiently, run_together
 from services.common.settings import ServiceSettings
 
@@ -76,6 +76,12 @@ class Stored:
     @property
     def epoch(self) -> int:
         return int(self.fields.get("epoch", "0"))
+
+
+def is_public(build: Stored) -> bool:
+    """Whether a build's record says that its repository is everybody's to read. One that does not say so is not."""
+    repo = build.get("repo")
+    return bool(repo) and ResolvedRepo.model_validate_json(repo).visibility is Visibility.PUBLIC
 
 
 class Written(NamedTuple):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from services.common.errors import BinderyError
+from services.common.http import Reply
 from services.common.keys import Topic
 from services.common.models import (
     Build,
@@ -51,6 +52,7 @@ class FakeStages:
     place: int = 0
     builds: int = 0
     asked: list[BuildRequest] = field(default_factory=list)
+    cancelled: list[tuple[str, str]] = field(default_factory=list)
     raises: dict[str, BinderyError] = field(default_factory=dict)
 
     async def _called(self, name: str, *what: object) -> None:
@@ -74,9 +76,16 @@ class FakeStages:
             build_id=BuildId(f"{'0' * 24}-{self.builds}"), image=IMAGE, state=BuildState.RUNNING,
             repo_url=request.repo.repo_url, ref=request.repo.ref, created_at=time.time(),
         )  # fmt: skip
-        await self._create("b", build.build_id or "", build)
+        await self._create("b", build.build_id or "", build, repo=request.repo.model_dump_json())
         await self._replied("build")
         return build
+
+    async def ask_builder(
+        self, method: str, path: str, *, params: dict[str, str] | None = None, operator_token: str = ""
+    ) -> Reply:
+        assert method == "DELETE"
+        self.cancelled.append((path.removeprefix("/builds/"), (params or {}).get("asker", "")))
+        return Reply(204, {}, b"")
 
     async def check_seat(self, _repo: ResolvedRepo, _resource_class: str | None = None) -> None:
         if self.no_seat:
@@ -100,9 +109,9 @@ class FakeStages:
     async def stop_server(self, launch_ref: str, _repo_url: str, attempt: int) -> None:
         await self._called("stop", launch_ref, attempt)
 
-    async def _create(self, kind: str, name: str, noun: Build | Server) -> None:
+    async def _create(self, kind: str, name: str, noun: Build | Server, **fields: str) -> None:
         event = Event(phase=Phase.WAITING, message="Begun.\n")
-        created, _ = await self.stage.records.create(Topic(kind, name), noun, event, process="other-1")
+        created, _ = await self.stage.records.create(Topic(kind, name), noun, event, process="other-1", fields=fields)
         if isinstance(created, Claimed):
             self.owned[kind] = created
 

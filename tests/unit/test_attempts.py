@@ -60,7 +60,9 @@ async def test_after_redis_was_emptied_the_next_number_is_above_every_log(
     folder = tmp_path / "logs"
     async with open_builder(valkey, tmp_path, log_dir=folder, log_small_max_bytes=0) as builder:
         key = image_key(image_of("repo", "a"))
-        await builder.stage.logs.put(f"{key}-7", [Entry("1-0", 1, 0, 0, b'[{"phase":"building","message":"x"}]')])
+        await builder.stage.logs.put(
+            f"{key}-7", [Entry("1-0", 1, 0, 0, b'[{"phase":"building","message":"x"}]')], is_public=True
+        )
         await redis.flushall()
         assert (await builder.ask("repo")).build_id == f"{key}-8"
 

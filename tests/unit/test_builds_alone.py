@@ -119,3 +119,24 @@ async def test_nothing_is_built_that_no_server_could_be_started_of(
     assert (reply.status_code, reply.json()["code"]) == (503, "quota_exceeded")
     assert reply.json()["detail"] == "No new servers are started here at the moment."
     assert stages.calls == ["resolve"]
+
+
+async def test_who_asks_is_known_again_by_session_or_key_and_stands_in_no_record_as_that(
+    client: httpx.AsyncClient, stages: FakeStages
+) -> None:
+    mine, other = {"Idempotency-Key": "a" * 22}, {"Cookie": f"bindery_session={'b' * 32}"}
+    stored: list[str] = []
+    for headers in (mine, other, mine, other, {}, {}):
+        assert (await client.post("/api/v1/builds", json=ASKED, headers=headers)).status_code == 202
+        stored.append(stages.asked[-1].asker or "")
+    assert stored[:2] == stored[2:4]
+    assert len({*stored}) == 4, "who sends neither is nobody who could come back"
+    assert not any(secret in asker for asker in stored for secret in ("a" * 22, "b" * 32, "anon:"))
+
+
+async def test_a_cancel_says_who_asks(client: httpx.AsyncClient, stages: FakeStages) -> None:
+    mine = {"Idempotency-Key": "a" * 22}
+    await client.post("/api/v1/builds", json=ASKED, headers=mine)
+    build_id = f"{'0' * 24}-1"
+    assert (await client.delete(f"/api/v1/builds/{build_id}", headers=mine)).status_code == 204
+    assert stages.cancelled == [(build_id, stages.asked[0].asker)]

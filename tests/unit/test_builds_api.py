@@ -159,14 +159,46 @@ async def test_without_a_token_of_the_operator_nobody_is_the_operator(
 
 
 async def test_a_running_build_is_cancelled_by_its_worker(builder: Builder, client: httpx.AsyncClient) -> None:
-    reply = await post(client)
+    reply = await post(client, asker="me")
     heard = asyncio.Queue[bytes]()
     await builder.stage.bus.listen(builder.stage.keys.wake("builder"), heard.put_nowait)
     await claim(builder, Build.model_validate(reply.json()))
-    assert (await client.delete(reply.headers["location"])).status_code == 202
+    assert (await client.delete(reply.headers["location"], params={"asker": "me"})).status_code == 202
     async with asyncio.timeout(10):
         while await heard.get() != f"cancel {reply.json()['build_id']}".encode():
             pass
+
+
+async def test_a_build_that_was_asked_for_by_itself_is_cancelled_by_who_asked_for_it_alone(
+    builder: Builder, client: httpx.AsyncClient
+) -> None:
+    address = (await post(client, asker="me")).headers["location"]
+    for params in ({}, {"asker": "you"}):
+        refused = await client.delete(address, params=params)
+        assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+        assert "only who asked for it may cancel it, with the same session or Idempotency-Key" in refused.text
+    assert (await client.get(address)).json()["state"] == "queued"
+    assert (await post(client, asker="me")).json()["state"] == "queued", "asking again is safe"
+    assert (await client.delete(address, params={"asker": "me"})).status_code == 204
+
+
+async def test_what_several_want_for_itself_is_the_operators_to_cancel(client: httpx.AsyncClient) -> None:
+    address = (await post(client, asker="me")).headers["location"]
+    assert (await post(client, asker="you")).headers["location"] == address
+    for asker in ("me", "you", "1", ""):
+        assert (await client.delete(address, params={"asker": asker})).status_code == 409, asker
+    assert (await client.delete(address, headers={OPERATOR_HEADER: TOKEN})).status_code == 204
+
+
+async def test_a_launch_that_waits_too_keeps_a_build_from_who_asked_for_it_alone(
+    builder: Builder, builds: Builds, client: httpx.AsyncClient
+) -> None:
+    reply = await post(client, asker="me")
+    await post(client, launch_ref="one")
+    refused = await client.delete(reply.headers["location"], params={"asker": "me"})
+    assert refused.json()["detail"] == "Launches wait for this build (1): cancel those instead."
+    await builds.leave(reply.json()["build_id"], "one", stop=True)
+    assert (await client.delete(reply.headers["location"], params={"asker": "me"})).status_code == 204
 
 
 async def test_a_build_that_was_asked_for_by_itself_goes_on_when_launches_leave_it(

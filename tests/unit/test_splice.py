@@ -236,7 +236,7 @@ async def test_a_topic_that_is_gone_is_read_from_the_log_store(stage: Stage) -> 
     await a_whole_launch(stage)
     topic = Topic("b", BUILD_ID)
     ids = (await followed(stage)).ids
-    await stage.logs.put(BUILD_ID, await stream_entries(stage.redis, stage.keys, topic))
+    await stage.logs.put(BUILD_ID, await stream_entries(stage.redis, stage.keys, topic), is_public=True)
     await stage.redis.delete(stage.keys.events(topic))
     stage.bus._readers.clear()
     assert (await followed(stage)).told == WHOLE

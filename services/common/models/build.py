@@ -52,10 +52,14 @@ class BuildInput(Contract):
 
 
 class BuildRequest(Contract):
-    """The body of `POST /builds`: what to build, who waits for it, and which failed attempt it replaces."""
+    """The body of `POST /builds`: what to build, who waits for it, and which failed attempt it replaces.
+
+    Without a launch the build is wanted for itself: `asker` names who wants it, and may cancel it.
+    """
 
     repo: ResolvedRepo
     launch_ref: str | None = None
+    asker: str | None = Field(None, max_length=64)
     replaces: BuildId | None = None
     past_cache: bool = Field(False, description="Ask the registry itself: the launcher could not pull the image.")
 

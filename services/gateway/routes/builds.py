@@ -16,14 +16,12 @@ from services.common.models import (
     Launch,
     LaunchOptions,
     LaunchState,
-    ResolvedRepo,
     Spec,
-    Visibility,
 )
 from services.common.problems import RESPONSES
-from services.common.records import Stored
+from services.common.records import is_public
 from services.common.stage import Stage
-from services.gateway.entry import build_alone
+from services.gateway.entry import asker_of, build_alone
 from services.gateway.origins import base_url, client_ip
 from services.gateway.routes.launches import require_provider
 from services.gateway.sessions import principal
@@ -49,21 +47,15 @@ def _stages(request: Request) -> Stages:
     return found
 
 
-async def _require_visible(request: Request, build_id: str) -> Stored | None:
-    """The record of a build, which its log may outlive.
+async def _require_visible(request: Request, build_id: str) -> None:
+    """Raise `BinderyError("not_found")` for a build that is not known to be everybody's: of a public repository.
 
-    Raises `BinderyError("not_found")` for a build that is not everybody's: one of a repository that is not public.
+    Its record says so, and once that is gone its log, which may outlive it.
     """
     stage: Stage = request.app.state.stage
     stored = await stage.records.read(Topic("b", build_id))
-    repo = ResolvedRepo.model_validate_json(stored.get("repo")) if stored and stored.get("repo") else None
-    if repo and repo.visibility is not Visibility.PUBLIC:
-        raise _not_found(build_id)
-    return stored
-
-
-def _not_found(build_id: str) -> BinderyError:
-    return BinderyError("not_found", f"There is no build {build_id}, or it was too long ago.")
+    if not (is_public(stored) if stored else await stage.logs.is_public(build_id)):
+        raise BinderyError("not_found", f"There is no build {build_id}, or it was too long ago.")
 
 
 @router.post("/builds", status_code=status.HTTP_202_ACCEPTED)
@@ -128,9 +120,7 @@ async def follow_build(
     build_id: BuildName, request: Request, last_event_id: Annotated[str, Header(max_length=200)] = ""
 ) -> Response:
     """The build's events as they happen (`text/event-stream`), to its end; `Last-Event-ID` resumes."""
-    stage: Stage = request.app.state.stage
-    if await _require_visible(request, build_id) is None and await stage.logs.read(build_id) is None:
-        raise _not_found(build_id)
+    await _require_visible(request, build_id)
     streams: Streams = request.app.state.streams
     return streams.build(build_id, last_event_id)
 
@@ -140,9 +130,14 @@ async def cancel_build(
     build_id: BuildName, request: Request, response: Response, operator_token: OperatorToken = ""
 ) -> None:
     """Cancel a build: 204 when it has ended, 202 when it was asked to. 409 when it had ended before, or while launches
-    wait for it; the operator, with their token, may cancel it then too."""
+    or others wait for it; the operator, with their token, may cancel it then too."""
     await _require_visible(request, build_id)
-    reply = await _stages(request).ask_builder("DELETE", f"/builds/{build_id}", operator_token=operator_token)
+    reply = await _stages(request).ask_builder(
+        "DELETE",
+        f"/builds/{build_id}",
+        params={"asker": asker_of(principal(request))},
+        operator_token=operator_token,
+    )
     response.status_code = reply.status_code
 
 
