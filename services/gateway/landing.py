@@ -16,7 +16,7 @@ def asked_path(query: Mapping[str, str]) -> str:
     """The path that a launch link asks for, relative to the server: `labpath`, else `filepath`, else `urlpath`.
 
     The first two name a file, to be opened in JupyterLab or the classic tree; the third is used as it is.
-    BinderHub's links work unchanged, except that `?` and `#` in a file's name are encoded.
+    The paths of BinderHub's links are read as there, except that `?` and `#` in a file's name are encoded.
     """
     for name, folder in (("labpath", "doc/tree/"), ("filepath", "tree/")):
         if (file := query.get(name)) is not None:

@@ -53,7 +53,11 @@ class Pages:
         self._types: list[RepositoryType] = []
         self._environment.filters.update(plain=_plain, web_link=_web_link, duration=duration)
         self._environment.globals.update(
-            static=static_url, version=version, local=settings.local_mode, whose_move=whose_move
+            static=static_url,
+            version=version,
+            local=settings.local_mode,
+            containers=settings.executor != "process",
+            whose_move=whose_move,
         )
 
     def types(self, configs: list[dict[str, Any]]) -> list[RepositoryType]:

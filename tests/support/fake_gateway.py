@@ -287,9 +287,10 @@ def fake_gateway(launches: FakeLaunches, **settings: Any) -> FastAPI:
 
 
 @contextlib.asynccontextmanager
-async def pages_client(launches: FakeLaunches) -> AsyncIterator[httpx.AsyncClient]:
-    """A browser without scripts, at the pages of a gateway on one's own machine."""
-    app = fake_gateway(launches, listen_port=8585, public_url=OWN, hub_url="http://127.0.0.1:9000/")
+async def pages_client(launches: FakeLaunches, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A browser without scripts, at the pages of a gateway on one's own machine, unless `settings` say otherwise."""
+    given = {"listen_port": 8585, "public_url": OWN, "hub_url": "http://127.0.0.1:9000/"} | settings
+    app = fake_gateway(launches, **given)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=OWN, headers={"accept": "text/html,*/*"}) as client:
         yield client

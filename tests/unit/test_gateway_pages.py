@@ -94,6 +94,21 @@ async def test_an_unknown_repository_type_is_a_page_that_names_those_that_there_
     assert "<h1" in reply.text
 
 
+@pytest.mark.parametrize(
+    ("settings", "warning"),
+    [
+        ({}, "code on this computer, as you"),
+        ({"executor": "docker"}, "code in containers that this computer starts"),
+        ({"local_mode": False, "public_url": OWN}, "in a server of its own"),
+    ],
+)
+async def test_a_launch_link_warns_of_what_its_code_will_have_in_reach(
+    settings: dict[str, object], warning: str, launches: FakeLaunches
+) -> None:
+    async with pages_client(launches, **settings) as client:
+        assert warning in (await client.get("/v2/gh/o/r/HEAD")).text
+
+
 @pytest.mark.parametrize("path", ["/v2/gh/o/r", "/v2/gh/o", "/v2/gh/", "/v2/gh", "/v2/git/HEAD", "/v2/zenodo/x"])
 async def test_an_incomplete_link_is_a_page_that_shows_a_complete_one(client: httpx.AsyncClient, path: str) -> None:
     reply = await client.get(path)

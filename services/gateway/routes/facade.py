@@ -1,4 +1,4 @@
-"""BinderHub's own addresses: what badges, Thebe and its JavaScript client use works unchanged."""
+"""BinderHub's own addresses, for programs that know them: Thebe, and the JavaScript client of BinderHub's pages."""
 
 import json
 
