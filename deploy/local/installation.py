@@ -33,19 +33,32 @@ class Installation:
 def open_installation(data_dir: Path) -> Installation:
     """Return the installation that lives in this folder, made now if the folder is new or empty.
 
-    Raises `Refused` for a folder that holds something else: `make clean` deletes a data folder whole.
+    From then on nobody else may enter the folder. Raises `Refused` for one that holds something else, since
+    `make clean` deletes a data folder whole, and for one that is another user's.
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = data_dir / FILE
     if path.exists():
+        _close(data_dir)
         return _read(path)
     if foreign := sorted(entry.name for entry in data_dir.iterdir() if entry.name not in {"run", "logs"}):
         raise Refused(
             f"{data_dir} holds other things already ({foreign[0]}): point BINDERY_DATA_DIR at a new or empty folder."
         )
+    _close(data_dir)
     made = Installation()
     write_whole(path, json.dumps({"v": 1} | asdict(made), indent=1))
     return made
+
+
+def _close(data_dir: Path) -> None:
+    """Make the folder its owner's alone: it may have been there before, or been made on the way to one inside it."""
+    try:
+        data_dir.chmod(0o700)
+    except PermissionError:
+        raise Refused(
+            f"{data_dir} belongs to another user: point BINDERY_DATA_DIR at a folder of your own, new or empty."
+        ) from None
 
 
 def _read(path: Path) -> Installation:

@@ -8,6 +8,7 @@ import pytest
 
 from deploy.local.installation import open_installation
 from deploy.local.parts import base_environment, plan_parts
+from deploy.local.running import lock
 from deploy.local.settings import CHECKOUT, Refused, Settings, read_settings
 
 
@@ -83,6 +84,27 @@ def test_only_the_hub_gets_a_kubeconfig_and_only_where_it_starts_pods(tmp_path: 
         assert {part.name for part in parts if "KUBECONFIG" in part.environment} == told
         hub = next(part for part in parts if part.name == "hub").environment
         assert (hub["BINDERY_SPAWNER"], hub["BINDERY_HUB_STOPS_SERVERS"]) == (executor, str(bool(told)).lower())
+
+
+def test_nobody_else_may_enter_the_data_folder_whoever_made_it_and_how(tmp_path: Path) -> None:
+    """The lock's folder is made first, and its parents with it; a folder of the user's may stand open."""
+    (tmp_path / "open").mkdir(mode=0o755)
+    for data_dir in (tmp_path / "open", tmp_path / "made" / "new"):
+        with lock(data_dir / "run"):
+            open_installation(data_dir)
+        assert data_dir.stat().st_mode & 0o777 == 0o700
+        data_dir.chmod(0o755)
+        open_installation(data_dir)
+        assert data_dir.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_data_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def chmod(path: Path, mode: int) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(Path, "chmod", chmod)
+    with pytest.raises(Refused, match="belongs to another user: point BINDERY_DATA_DIR at a folder of your own"):
+        open_installation(tmp_path)
 
 
 def test_an_installation_is_made_once_and_kept_secret(tmp_path: Path) -> None:
