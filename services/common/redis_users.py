@@ -17,7 +17,7 @@ MEMBERS_COMMANDS = frozenset(
     {
         *("info", "multi", "exec", "discard", "watch", "unwatch", "script|load", "evalsha", "evalsha_ro"),
         *("publish", "subscribe", "psubscribe", "unsubscribe", "punsubscribe"),
-        *("del", "exists", "expire", "pexpire", "get", "mget", "set", "psetex", "incr"),
+        *("del", "exists", "expire", "pexpire", "get", "getrange", "mget", "set", "psetex", "incr"),
         *("hdel", "hexists", "hget", "hgetall", "hincrby", "hkeys", "hlen", "hmget", "hset", "hsetnx", "hvals"),
         *("sadd", "scard", "smembers", "srandmember", "srem"),
         *("xadd", "xdel", "xrange", "xrevrange"),
