@@ -30,7 +30,7 @@ from services.builder.settings import BuilderSettings
 from services.common.errors import KINDS, ErrorKind
 from services.common.families import ARQ_FAMILIES, CHANNELS, FAMILIES, Family, Service
 from services.common.redis_users import USERS_FILE, users_file
-from services.common.settings import ServiceSettings
+from services.common.settings import OutboundSettings, ServiceSettings
 from services.gateway.badges import static_replies
 from services.gateway.settings import GatewaySettings
 from services.launcher.settings import LauncherSettings
@@ -43,6 +43,7 @@ NOTE = "<!-- Made by docs/generate.py from the code: `make docs` writes it anew.
 GROUPS: Sequence[tuple[str, type[BaseSettings], str]] = (
     ("`make up`", UpSettings, "Read by `make up` itself, from the environment only."),
     ("Every service", ServiceSettings, "Read by the gateway, the resolver, the builder, its workers and the launcher."),
+    ("Asking outside", OutboundSettings, "Read by the resolver, the builder and its workers."),
     ("Gateway", GatewaySettings, "Read by each gateway."),
     ("Resolver", ResolverSettings, "Read by the resolver."),
     ("Builder", BuilderSettings, "Read by the builder's API and by its workers."),

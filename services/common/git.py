@@ -14,6 +14,7 @@ from services.common.git_versions import git_version
 from services.common.logging import redact
 from services.common.networks import NetworkPolicy
 from services.common.outbound import CheckedClient
+from services.common.proxy import OutboundProxy
 
 __all__ = ["WEB", "fetch_repository", "git_url", "git_version", "is_full_sha", "list_refs"]
 
@@ -37,6 +38,7 @@ async def list_refs(
     url: str,
     *patterns: str,
     policy: NetworkPolicy,
+    proxy: OutboundProxy | None = None,
     timeout_seconds: float = 30.0,
     allowed_protocols: frozenset[str] = WEB,
 ) -> Listing:
@@ -47,7 +49,8 @@ async def list_refs(
     `provider_unavailable`.
     """
     try:
-        async with asyncio.timeout(timeout_seconds), CheckedClient(policy, total_seconds=timeout_seconds) as client:
+        client = CheckedClient(policy, proxy=proxy, total_seconds=timeout_seconds)
+        async with asyncio.timeout(timeout_seconds), client:
             remote = await locate(url, client, allowed_protocols, body_bytes=ADVERTISEMENT_BYTES)
             found_at = remote.url if remote.url.startswith(("http://", "https://")) else url
             if (refs := refs_advertised(remote.said, patterns)) is not None:
@@ -69,6 +72,7 @@ async def fetch_repository(
     target: Path,
     *,
     policy: NetworkPolicy,
+    proxy: OutboundProxy | None = None,
     timeout_seconds: float,
     on_line: OnLine | None = None,
     max_bytes: int = 10 * GIB,
@@ -87,7 +91,7 @@ async def fetch_repository(
     target.mkdir(parents=True, exist_ok=True)
     root = target.resolve()
     try:
-        async with asyncio.timeout(timeout_seconds), CheckedClient(policy) as client:
+        async with asyncio.timeout(timeout_seconds), CheckedClient(policy, proxy=proxy) as client:
             with tempfile.TemporaryDirectory(prefix="bindery-git-") as home:
                 git = Git(Path(home), allowed_protocols, root, max_bytes, on_line=on_line)
                 await _Fetch(git, client, root).repository(git_url(repo_url, allowed_protocols), ref.lower(), root)

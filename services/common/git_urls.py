@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
 from services.common.errors import BinderyError
@@ -22,13 +22,13 @@ _PORTS = {"git": 9418, "ssh": 22}
 
 @dataclass(frozen=True)
 class Remote:
-    """What git is told: a URL, and the settings that hold it to the address that was checked.
+    """What git is told: a URL, and the settings that hold it to the address that was checked, or to the proxy.
 
     `said` is what the server there answered, where that was asked for and is short.
     """
 
     url: str
-    config: tuple[tuple[str, str], ...] = ()
+    config: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     said: bytes = b""
 
 
@@ -98,7 +98,9 @@ def submodule_url(parent: str, url: str) -> str:
 async def locate(
     url: str, client: CheckedClient, allowed_protocols: frozenset[str] = WEB, *, body_bytes: int = 0
 ) -> Remote:
-    """Find out where `url` leads, all redirects followed and checked, and pin the address.
+    """Find out where `url` leads, all redirects followed and checked, and pin the address or name the proxy.
+
+    `git://` and `ssh://` never go through the proxy.
 
     What the server says there is kept if it is no longer than `body_bytes`.
 
@@ -126,7 +128,10 @@ async def locate(
         )
     if found.status != 200:
         raise BinderyError("provider_unavailable", f"{found.host} answered {found.status} for {url}.")
-    return Remote(found.url.removesuffix(_INFO_REFS), _pinned(found.host, found.port, found.address), found.body)
+    config = _pinned(found.host, found.port, found.address)
+    if client.proxy and not found.address:
+        config = (("http.proxy", client.proxy.url_with_login), ("http.proxyAuthMethod", "basic"))
+    return Remote(found.url.removesuffix(_INFO_REFS), config, found.body)
 
 
 def _pinned(host: str, port: int, address: str) -> tuple[tuple[str, str], ...]:

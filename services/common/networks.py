@@ -106,6 +106,11 @@ class NetworkPolicy:
     def allows(self, address: Address) -> bool:
         return self._objection(address) is None
 
+    def opens(self, address: Address | str) -> bool:
+        """Whether `address` lies in a network that an operator opened."""
+        parsed = ip_address(address) if isinstance(address, str) else address
+        return _is_in(self.allowed, parsed, _unwrapped(parsed)) and self.allows(parsed)
+
     def _objection(self, address: Address) -> str | None:
         """What is wrong with the address, and what to do about that; None for one that may be reached."""
         reached = _unwrapped(address)

@@ -2,8 +2,9 @@
 
 The address is looked up once, checked, and connected to, so that no second answer of a name server can lead
 elsewhere. TLS and the Host header still go by the name. Redirects are followed one at a time, each checked again.
-Nothing is taken from the environment but the CA bundle (`SSL_CERT_FILE`, `SSL_CERT_DIR`), and nothing is kept between
-requests but idle connections: no cookies, no credentials.
+What goes through an outbound proxy is looked up by it, which then is the one to refuse private addresses; those that
+stand in the URL itself are refused here. Nothing is taken from the environment but the CA bundle (`SSL_CERT_FILE`,
+`SSL_CERT_DIR`), and nothing is kept between requests but idle connections: no cookies, no credentials.
 """
 
 import asyncio
@@ -13,15 +14,16 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpcore
 import httpx
 
 from services.common.errors import BinderyError
-from services.common.hosts import plain_host
+from services.common.hosts import is_literal, plain_host
 from services.common.logging import redact
 from services.common.networks import NetworkPolicy
+from services.common.proxy import OutboundProxy
 
 __all__ = ["CheckedClient", "CheckedUrl", "NetworkPolicy", "Reply", "checked_url"]
 
@@ -53,6 +55,7 @@ class Reply:
 class CheckedUrl:
     """Where a URL leads in the end: the URL that answered with `status`, and the address that it was reached at.
 
+    The address is empty where a proxy was asked, which alone knows it.
     `body` is what it answered, where that was asked for and is short; else empty.
     """
 
@@ -131,12 +134,14 @@ class CheckedClient:
         self,
         policy: NetworkPolicy,
         *,
+        proxy: OutboundProxy | None = None,
         total_seconds: float = 30.0,
         connect_seconds: float = 10.0,
         read_seconds: float = 15.0,
         max_connections: int = 100,
     ) -> None:
         self.policy = policy
+        self.proxy = proxy
         self._total_seconds = total_seconds
         self._timeouts = {
             "connect": connect_seconds,
@@ -144,13 +149,14 @@ class CheckedClient:
             "write": read_seconds,
             "pool": connect_seconds,
         }
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=_tls(),
-            max_connections=max_connections,
-            max_keepalive_connections=10,
-            keepalive_expiry=5.0,
-            network_backend=_CheckedNetwork(policy),
-        )
+        bounds: dict[str, Any] = {
+            "ssl_context": tls_context(),
+            "max_connections": max_connections,
+            "max_keepalive_connections": 10,
+            "keepalive_expiry": 5.0,
+        }
+        self._pool = httpcore.AsyncConnectionPool(network_backend=_CheckedNetwork(policy), **bounds)
+        self._proxied = proxy and httpcore.AsyncHTTPProxy(proxy.url, proxy_auth=_ascii(proxy.login), **bounds)
 
     async def get(self, url: str, *, headers: Mapping[str, str] | None = None, max_bytes: int = 4 * 2**20) -> Reply:
         """GET `url`, following redirects, and read at most `max_bytes` of the body.
@@ -173,12 +179,13 @@ class CheckedClient:
         """
         async with self._answer(url, headers or {}) as (final, response):
             body = await _short(response, body_bytes) if body_bytes else b""
+            by_proxy = goes_by_proxy(final.raw_host.decode("ascii"), self.policy, self.proxy)
             peer = response.extensions["network_stream"].get_extra_info("server_addr")
             return CheckedUrl(
                 url=str(final),
                 host=final.raw_host.decode("ascii"),
                 port=final.port or DEFAULT_PORTS[final.scheme],
-                address=str(peer[0]),
+                address="" if by_proxy else str(peer[0]),
                 status=response.status,
                 headers=_headers(response),
                 body=body,
@@ -195,6 +202,7 @@ class CheckedClient:
             async with asyncio.timeout(self._total_seconds):
                 for _ in range(MAX_REDIRECTS + 1):
                     async with self._request(url, sent) as response:
+                        self._note_refusal(url, response)
                         if (target := _location(url, response)) is None:
                             yield url, response
                             return
@@ -204,15 +212,18 @@ class CheckedClient:
                 raise BinderyError("provider_unavailable", f"{url.host} redirects more than {MAX_REDIRECTS} times.")
         except (TimeoutError, httpcore.TimeoutException) as error:
             raise BinderyError("provider_unavailable", f"{url.host} does not answer in time.") from error
+        except httpcore.ProxyError as error:
+            raise _proxy_says(url.host, str(error).partition(" ")[0]) from error
         except (httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError) as error:
             reason = "can't be trusted (TLS)" if "CERTIFICATE" in str(error) else "can't be reached"
-            raise BinderyError("provider_unavailable", f"{url.host} {reason}.") from error
+            way = " through the outbound proxy" if self._pool_for(url) is self._proxied else ""
+            raise BinderyError("provider_unavailable", f"{url.host} {reason}{way}.") from error
 
     @asynccontextmanager
     async def _request(self, url: httpx.URL, headers: Mapping[str, str]) -> AsyncIterator[httpcore.Response]:
         usual = {"accept": "*/*", "user-agent": USER_AGENT}
         fixed = {"host": url.netloc.decode("ascii"), "accept-encoding": "identity"}
-        async with self._pool.stream(
+        async with self._pool_for(url).stream(
             "GET",
             httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
             headers=list({**usual, **headers, **fixed}.items()),
@@ -220,8 +231,20 @@ class CheckedClient:
         ) as response:
             yield response
 
+    def _pool_for(self, url: httpx.URL) -> httpcore.AsyncConnectionPool:
+        """Raises `BinderyError("address_not_allowed")` for an address that no proxy is asked for."""
+        by_proxy = goes_by_proxy(url.raw_host.decode("ascii"), self.policy, self.proxy)
+        return self._proxied if self._proxied and by_proxy else self._pool
+
+    def _note_refusal(self, url: httpx.URL, response: httpcore.Response) -> None:
+        """The answer to an http URL that is the proxy's own: it wants to know who asks."""
+        if response.status == 407 and self._pool_for(url) is self._proxied:
+            raise _proxy_says(url.host, "407")
+
     async def aclose(self) -> None:
         await self._pool.aclose()
+        if self._proxied:
+            await self._proxied.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -230,6 +253,32 @@ class CheckedClient:
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def goes_by_proxy(host: str, policy: NetworkPolicy, proxy: OutboundProxy | None) -> bool:
+    """Whether a plain host is asked through `proxy`. An address in a network that was opened is reached without it.
+
+    Raises `BinderyError("address_not_allowed")` for an address that may not be reached: no proxy is asked for those.
+    """
+    if proxy is None or not proxy.serves(host):
+        return False
+    if not is_literal(host):
+        return True
+    policy.check(host)
+    return not policy.opens(host)
+
+
+def _proxy_says(host: str, status: str) -> BinderyError:
+    if status == "403":
+        message = f"The outbound proxy of this Bindery does not let it reach {host} (it answered 403)."
+        return BinderyError("address_not_allowed", message)
+    if status == "407":
+        return BinderyError("provider_unavailable", "The outbound proxy does not accept the login of this Bindery.")
+    return BinderyError("provider_unavailable", f"{host} can't be reached: the outbound proxy answered {status}.")
+
+
+def _ascii(login: tuple[str, str] | None) -> tuple[bytes, bytes] | None:
+    return login and (login[0].encode(), login[1].encode())
 
 
 def _headers(response: httpcore.Response) -> dict[str, str]:
@@ -268,6 +317,6 @@ def _location(url: httpx.URL, response: httpcore.Response) -> httpx.URL | None:
 
 
 @functools.cache
-def _tls() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
     """The usual roots, or those of `SSL_CERT_FILE` or `SSL_CERT_DIR`. Reading them takes longer than a request."""
     return httpx.create_ssl_context(trust_env=True)

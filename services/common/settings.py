@@ -2,12 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
-from services.common.networks import networks_of
+from services.common.networks import NetworkPolicy, networks_of
+from services.common.proxy import OutboundProxy
 
 
 class ServiceSettings(BaseSettings):
@@ -130,3 +131,33 @@ class ServiceSettings(BaseSettings):
     def key_prefix(self) -> str:
         """What every Redis key of this installation begins with."""
         return f"{self.redis_prefix}:{self.installation_id}"
+
+
+class OutboundSettings(ServiceSettings):
+    """Settings of services that ask hosts outside: the resolver, the builder and its workers."""
+
+    outbound_proxy: SecretStr = Field(
+        SecretStr(""),
+        description="HTTP proxy, as `http://user:password@host:3128`, by which git repositories, GitHub's API and the "
+        "image registry are asked; then it has to refuse private addresses: [more](operators.md#an-outbound-proxy).",
+    )
+    outbound_proxy_except: str = Field(
+        "",
+        description="Host names (those below them included) and CIDRs, comma-separated, that are asked without the "
+        "proxy: forges and registries inside.",
+    )
+
+    @model_validator(mode="after")
+    def _is_proxy(self) -> Self:
+        OutboundProxy.of(self.outbound_proxy.get_secret_value(), self.outbound_proxy_except)
+        return self
+
+    @property
+    def proxy(self) -> OutboundProxy | None:
+        """The outbound proxy, where one is named."""
+        return OutboundProxy.of(self.outbound_proxy.get_secret_value(), self.outbound_proxy_except)
+
+    @property
+    def networks(self) -> NetworkPolicy:
+        """Which addresses a link may lead to."""
+        return NetworkPolicy.of(self.allowed_networks, self.refused_networks)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
@@ -9,6 +10,8 @@ from fastapi import FastAPI
 from services.common.facts import Facts
 from services.common.git import git_version
 from services.common.keys import Keys
+from services.common.logging import get_logger
+from services.common.proxy import PROXY, environment_proxy
 from services.common.redis import AWAY, connect
 from services.common.redis_rights import warn_if_shared
 from services.common.web import create_service
@@ -17,6 +20,8 @@ from services.resolver.resolving import Resolving
 from services.resolver.routes import router
 from services.resolver.settings import ResolverSettings
 
+log = get_logger(__name__)
+
 
 def create_app(settings: ResolverSettings) -> FastAPI:
     """The resolver. Starting it raises `RuntimeError` where git is missing or too old."""
@@ -24,6 +29,8 @@ def create_app(settings: ResolverSettings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(git_version)
+        if settings.proxy is None and (variable := environment_proxy(os.environ)):
+            log.warning("proxy_of_environment_not_used", variable=variable, setting=PROXY)
         providers = load_providers(settings)
         redis = connect(settings)
         warn_if_shared(redis)

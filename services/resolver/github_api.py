@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 from prometheus_client import Gauge
@@ -16,8 +16,10 @@ from prometheus_client import Gauge
 from services.common.counting import doing
 from services.common.errors import BinderyError
 from services.common.git import is_full_sha
+from services.common.hosts import plain_host
 from services.common.http import CALLS, only_dict
 from services.common.logging import get_logger
+from services.common.outbound import tls_context
 from services.resolver.settings import ResolverSettings
 
 log = get_logger(__name__)
@@ -51,6 +53,8 @@ class GitHubApi:
         elif settings.github_client_id:
             auth = httpx.BasicAuth(settings.github_client_id, settings.github_client_secret.get_secret_value())
         seconds = settings.github_timeout_seconds
+        host = plain_host(urlsplit(self._url).hostname or "") or ""
+        proxy = settings.proxy if settings.proxy and settings.proxy.serves(host) else None
         self._client = httpx.AsyncClient(
             headers=headers,
             auth=auth,
@@ -58,6 +62,9 @@ class GitHubApi:
             limits=httpx.Limits(max_connections=50, max_keepalive_connections=20, keepalive_expiry=60),
             follow_redirects=True,
             max_redirects=5,
+            verify=tls_context(),
+            trust_env=False,
+            proxy=httpx.Proxy(proxy.url, auth=proxy.login) if proxy else None,
         )
 
     async def commit(self, user: str, repo: str, ref: str) -> str:

@@ -4,7 +4,7 @@ import re
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from services.common.settings import ServiceSettings
+from services.common.settings import OutboundSettings
 
 
 class RepoConfig(BaseModel):
@@ -34,7 +34,7 @@ class SpecConfig(BaseModel):
         return pattern
 
 
-class ResolverSettings(ServiceSettings):
+class ResolverSettings(OutboundSettings):
     """Settings of the resolver, on top of those of every service."""
 
     resolve_timeout_seconds: float = Field(60.0, description="Longest time that resolving one link may take.")

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.forge import Fault, Forge, Page
+from tests.support.forward_proxy import ForwardProxy
 from tests.support.resolver import running_resolver
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -212,3 +213,16 @@ async def test_a_setting_allows_other_protocols(forge: Forge) -> None:
         assert (await resolver.repo("git", spec(url, "main"))).ref == sha
         problem = await resolver.problem("git", spec(f"{forge.url}/git/repo", "main"))
     assert "protocol http not in file, https" in problem.detail
+
+
+async def test_a_repository_is_found_through_the_outbound_proxy_and_full_shas_need_no_look_up(forge: Forge) -> None:
+    sha = forge.create_repo("git", "repo", {"a": "1"})
+    with ForwardProxy({"forge.test": ("127.0.0.1", forge.port)}) as proxy:
+        async with running_resolver(outbound_proxy=proxy.url, allowed_networks="") as resolver:
+            assert (await resolver.repo("git", spec("http://forge.test/git/repo", "main"))).ref == sha
+            assert (await resolver.repo("git", spec("http://no.such.host.test/git/repo", SHA))).ref == SHA
+            private = await resolver.problem("git", spec("http://10.0.0.1/x", SHA))
+            refused = await resolver.problem("git", spec("https://inside.test/x", "main"))
+    assert private.code == refused.code == "address_not_allowed"
+    assert "The outbound proxy of this Bindery does not let it reach inside.test" in refused.detail
+    assert proxy.turned_away == ["CONNECT inside.test:443"]

@@ -5,11 +5,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 
 from tests.support.forge import RECORDED, Fault, Forge, Page
+from tests.support.forward_proxy import ForwardProxy
 from tests.support.resolver import running_resolver
 
 
@@ -246,3 +248,34 @@ async def test_the_ref_can_not_leave_the_path_that_it_belongs_to(forge: Forge) -
         await resolver.problem("gh", "org/repo/a?b=c")
         await resolver.problem("gh", "org/repo/a%3Fb%23c%25")
     assert [request.path.rpartition("/")[2] for request in forge.api_requests] == ["a%3Fb%3Dc", "a%3Fb%23c%25"]
+
+
+async def test_github_is_asked_through_the_outbound_proxy(forge: Forge) -> None:
+    sha = forge.create_repo("org", "repo", {"a": "1"})
+    with ForwardProxy({"api.github.test": ("127.0.0.1", forge.port)}, ("bindery", "hunter2")) as proxy:
+        settings: dict[str, Any] = {"github_url": "https://github.test", "github_api_url": "http://api.github.test/api"}
+        async with running_resolver(outbound_proxy=proxy.url, **settings) as resolver:
+            assert (await resolver.repo("gh", "org/repo/HEAD")).ref == sha
+        assert proxy.asked == ["GET http://api.github.test/api/repos/org/repo/commits/HEAD"]
+        assert "proxy-authorization" not in forge.requests[0].headers
+        async with running_resolver(
+            outbound_proxy=proxy.url, outbound_proxy_except="github.test", **settings
+        ) as resolver:
+            assert (await resolver.problem("gh", "org/repo/HEAD")).code == "provider_unavailable"  # no such host here
+        assert len(proxy.asked) == 1
+
+
+async def test_a_proxy_of_the_environment_is_not_taken_silently(
+    forge: Forge, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forge.create_repo("org", "repo", {"a": "1"})
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://user:hunter2@127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with running_resolver(forge) as resolver:
+        await resolver.repo("gh", "org/repo/HEAD")
+    said = "".join(capsys.readouterr())
+    assert "proxy_of_environment_not_used" in said
+    assert "BINDERY_OUTBOUND_PROXY" in said
+    assert "hunter2" not in said

@@ -11,8 +11,11 @@ from aiohttp import web
 from services.builder.images import FoundImage
 from services.builder.registry import RegistryImages, registry_images
 from services.builder.registry.client import MANIFESTS
+from services.builder.registry.credentials import CredentialsError
+from services.builder.registry.google import GoogleMetadata
 from services.builder.settings import BuilderSettings
 from services.common.errors import BinderyError
+from tests.support.forward_proxy import ForwardProxy
 from tests.support.registry_wire import API, DIGEST, QUICK, always, wire_registry
 
 
@@ -194,6 +197,49 @@ async def test_health_asks_once_in_a_while_and_more_often_when_something_is_wron
         assert [await images.trouble(), await images.trouble()] == [None, None]
         assert len(registry.asked) == 3
         await images.aclose()
+
+
+async def test_a_registry_outside_is_asked_through_the_outbound_proxy_and_one_inside_is_not() -> None:
+    async with wire_registry(always(200, {"Docker-Content-Digest": DIGEST})) as registry:
+        with ForwardProxy(
+            {"registry.test": ("127.0.0.1", registry.port)}, ("bindery", "hunter2-of-the-proxy")
+        ) as proxy:
+            outside = {"image_prefix": "registry.test/project/r2d-", "outbound_proxy": proxy.url}
+            images = registry.images(**outside)
+            assert await images.find("registry.test/project/r2d-x:1") == FoundImage(DIGEST)
+            assert proxy.asked == ["HEAD http://registry.test/v2/project/r2d-x/manifests/1"]
+            assert "Proxy-Authorization" not in registry.asked[0].headers
+            await images.aclose()
+
+            error = await away(
+                registry.images(**outside, registry_url="https://other.test"), "registry.test/project/x:1"
+            )
+            assert "can't be asked: the outbound proxy answered 403 (BINDERY_OUTBOUND_PROXY_EXCEPT:" in error.detail
+            gone = outside | {"outbound_proxy": "http://bindery:hunter2@127.0.0.1:1"}
+            error = await away(registry.images(**gone), "registry.test/project/r2d-x:1")
+            assert (
+                error.detail == "The image registry registry.test can't be asked: the outbound proxy can't be reached."
+            )
+
+            images = registry.images(outbound_proxy=proxy.url)  # on this machine
+            assert await images.find(registry.image) == FoundImage(DIGEST)
+            error = await away(
+                registry.images(**outside, outbound_proxy_except="registry.test"), "registry.test/project/r2d-x:1"
+            )
+            assert "its name is not known" in error.detail
+            await images.aclose()
+            assert len(proxy.asked) == 1
+
+
+async def test_a_clouds_metadata_server_is_asked_without_the_outbound_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ForwardProxy() as proxy:
+        monkeypatch.setenv("GCE_METADATA_HOST", "metadata.test")
+        settings = BuilderSettings.model_validate({**QUICK, "outbound_proxy": proxy.url})
+        google = GoogleMetadata(settings)
+        with pytest.raises(CredentialsError, match="its name is not known"):
+            await google.for_("registry.test", "x")
+        await google.aclose()
+        assert proxy.turned_away == []
 
 
 async def test_an_image_that_no_registry_can_hold_is_asked_of_none() -> None:

@@ -105,4 +105,4 @@ def _process(settings: BuilderSettings) -> tuple[Executor, Images]:
         async def aclose(self) -> None:
             pass
 
-    return ProcessExecutor(data_dir, session), Folders()
+    return ProcessExecutor(data_dir, session, settings.proxy), Folders()

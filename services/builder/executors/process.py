@@ -17,6 +17,7 @@ from services.builder.process.environment import session_environment
 from services.builder.process.layout import BuildFolder, Exit, ExitError, Layout, remove_tree, write_atomically
 from services.builder.process.processes import Identity, end_all, identify
 from services.builder.process.spec import BuildSpec, SessionSettings
+from services.common.proxy import OutboundProxy
 
 _BATCH_BYTES = 64 * 1024
 _BATCH_SECONDS = 0.05
@@ -28,8 +29,9 @@ _SESSION = "services.builder.process.session"
 class ProcessExecutor:
     """Keeps the executors' contract with files under the data folder; a position is an offset in a log, in bytes."""
 
-    def __init__(self, data_dir: Path, settings: SessionSettings) -> None:
+    def __init__(self, data_dir: Path, settings: SessionSettings, proxy: OutboundProxy | None = None) -> None:
         self._layout = Layout(data_dir)
+        self._proxy = proxy.environment if proxy else {}
         self._settings = settings
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -77,7 +79,7 @@ class ProcessExecutor:
             child = subprocess.Popen(
                 command,
                 cwd=_CHECKOUT,
-                env=session_environment(os.environ),
+                env=session_environment(os.environ) | self._proxy,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -1,5 +1,6 @@
 """How a session gets its repository: by the checked git of `services.common`."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from services.builder.process.spec import BuildSpec
 from services.common.errors import BinderyError
 from services.common.git import fetch_repository
 from services.common.networks import NetworkPolicy
+from services.common.proxy import OutboundProxy
 
 
 async def fetch(spec: BuildSpec, target: Path, on_line: Callable[[str], None]) -> None:
@@ -19,6 +21,7 @@ async def fetch(spec: BuildSpec, target: Path, on_line: Callable[[str], None]) -
             spec.ref,
             target,
             policy=NetworkPolicy.of(",".join(settings.allowed_networks), ",".join(settings.refused_networks)),
+            proxy=OutboundProxy.of_environment(os.environ),
             timeout_seconds=settings.fetch_timeout_seconds,
             max_bytes=settings.max_repository_bytes,
             allowed_protocols=frozenset(settings.git_allowed_protocols),

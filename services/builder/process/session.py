@@ -22,13 +22,15 @@ from services.builder.process.processes import end_all
 from services.builder.process.spec import BuildSpec
 from services.builder.process.steps import Build, Fetch
 from services.builder.redaction import Redaction
+from services.common.proxy import OutboundProxy
 
 
 async def build(folder: BuildFolder, fetch: Fetch | None = None) -> Exit:
     """Build what the folder's spec says, and record how it ended. `fetch` replaces the checked git, in tests."""
     spec = BuildSpec.model_validate_json(folder.spec.read_bytes())
     settings = spec.settings
-    redact = Redaction(read_indexes(os.environ).secrets)
+    proxy = OutboundProxy.of_environment(os.environ)
+    redact = Redaction([*read_indexes(os.environ).secrets, proxy.password if proxy else ""])
     log = BuildLog(
         folder.log, max_line_bytes=settings.max_line_bytes, max_log_bytes=settings.max_log_bytes, redact=redact
     )

@@ -22,7 +22,7 @@ class GoogleMetadata:
     def __init__(self, settings: RegistrySettings) -> None:
         self._url = f"http://{os.environ.get('GCE_METADATA_HOST') or 'metadata.google.internal'}{_PATH}"
         self._early_seconds = settings.registry_token_early_seconds
-        self._transport = Transport(settings)
+        self._transport = Transport(settings, goes_outside=False)
         self._lock = asyncio.Lock()
         self._login = Login()
         self._expires = 0.0

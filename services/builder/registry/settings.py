@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from services.common.settings import ServiceSettings
+from services.common.settings import OutboundSettings
 
 
-class RegistrySettings(ServiceSettings):
+class RegistrySettings(OutboundSettings):
     """Read by executors that push their images to a registry. `image_prefix` names the registry that they push to."""
 
     image_prefix: str = Field(

@@ -6,12 +6,15 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from multidict import CIMultiDictProxy
 
 from services.builder.registry.settings import RegistrySettings
 from services.common.counting import doing
+from services.common.hosts import plain_host
 from services.common.http import CALLS
 from services.common.loops import pause
 
@@ -37,10 +40,14 @@ class Answer:
 
 
 class Transport:
-    """Sends requests for the registry. Raises `ValueError` when the CA file can't be used."""
+    """Sends requests for the registry, through the outbound proxy unless `goes_outside` is false.
 
-    def __init__(self, settings: RegistrySettings) -> None:
+    Raises `ValueError` when the CA file can't be used.
+    """
+
+    def __init__(self, settings: RegistrySettings, *, goes_outside: bool = True) -> None:
         self._settings = settings
+        self._proxy = settings.proxy if goes_outside else None
         self._tls = _tls(settings)
         self._timeout = aiohttp.ClientTimeout(
             total=settings.registry_wait_seconds,
@@ -89,7 +96,7 @@ class Transport:
     ) -> Answer:
         CALLS.labels("registry", doing()).inc()
         async with self._open().request(
-            method, url, headers=headers, params=params, data=form, max_redirects=REDIRECTS_MAX
+            method, url, headers=headers, params=params, data=form, max_redirects=REDIRECTS_MAX, **self._way(url)
         ) as reply:
             body = b""
             if method != "HEAD":
@@ -100,9 +107,24 @@ class Transport:
                         raise Away(f"its answer is larger than {limit} bytes")
             return Answer(reply.status, reply.headers, body)
 
+    def _way(self, url: str) -> dict[str, Any]:
+        """How aiohttp is told of the proxy. A redirect goes the way of the first URL."""
+        host = plain_host(urlsplit(url).hostname or "")
+        if self._proxy is None or host is None or not self._proxy.serves(host):
+            return {}
+        if self._proxy.login is None:
+            return {"proxy": self._proxy.url}
+        # aiohttp says this as Proxy-Authorization: to the proxy alone, in a CONNECT and in a plain request.
+        shown = aiohttp.encode_basic_auth(*self._proxy.login)
+        return {"proxy": self._proxy.url, "proxy_headers": {"Authorization": shown}}
+
     def _sentence(self, error: Exception) -> str:
         settings = self._settings
         match error:
+            case aiohttp.ClientHttpProxyError():
+                return f"the outbound proxy answered {error.status} (BINDERY_OUTBOUND_PROXY_EXCEPT: hosts inside)"
+            case aiohttp.ClientProxyConnectionError():
+                return "the outbound proxy can't be reached"
             case aiohttp.ClientConnectorCertificateError():
                 why = getattr(error.certificate_error, "verify_message", "") or "it does not match"
                 return f"its certificate is not trusted ({why.rstrip('.')})"

@@ -4,9 +4,9 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from services.common.errors import BinderyError
-from services.common.git import git_url, is_full_sha, list_refs
+from services.common.git import WEB, git_url, is_full_sha, list_refs
 from services.common.models import ResolvedRepo, Spec
-from services.common.networks import NetworkPolicy
+from services.common.outbound import goes_by_proxy
 from services.common.repository_url import canonical_url, plain_url
 from services.resolver.names import names_of, path_on
 from services.resolver.providers.base import Provider, checked_ref
@@ -21,7 +21,7 @@ class Git(Provider):
 
     def __init__(self, settings: ResolverSettings) -> None:
         super().__init__(settings)
-        self.policy = NetworkPolicy.of(settings.allowed_networks, settings.refused_networks)
+        self.policy, self.proxy = settings.networks, settings.proxy
 
     @property
     def display_config(self) -> dict[str, Any]:
@@ -86,7 +86,8 @@ class Git(Provider):
     async def _check_address(self, url: str) -> None:
         """A full sha needs no question to the repository, but a forbidden address is said at once."""
         parts = urlsplit(plain_url(url))
-        if parts.hostname:
+        by_proxy = parts.scheme in WEB and goes_by_proxy(parts.hostname or "", self.policy, self.proxy)
+        if parts.hostname and not by_proxy:
             await self.policy.addresses(parts.hostname, parts.port or 0)
 
     async def _look_up(self, url: str, ref: str) -> tuple[str, str]:
@@ -96,6 +97,7 @@ class Git(Provider):
             ref,
             f"{ref}^{{}}",
             policy=self.policy,
+            proxy=self.proxy,
             timeout_seconds=self.settings.git_timeout_seconds,
             allowed_protocols=self.settings.git_protocols,
         )
