@@ -23,8 +23,8 @@ html_theme_options = {
 }
 
 PAGES = (
-    "users", "errors", "authors", "api", "operators", "builders", "settings", "registry", "hubs", "metrics",
-    "redis-keys", "contributing",
+    "users", "errors", "authors", "api", "operators", "security", "builders", "settings", "registry", "hubs", "metrics",
+    "redis", "redis-keys", "contributing",
 )  # fmt: skip
 
 

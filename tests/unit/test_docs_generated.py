@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from docs import generate
+from docs import conf, generate
 from docs.advice import ADVICE
 from services.builder.process import repository
 from services.common.errors import KINDS
@@ -58,6 +58,10 @@ def test_every_page_can_be_reached_from_the_index() -> None:
             links = (unquote(link).partition("#")[0] for link in LINK.findall(prose(page)))
             todo += [page.parent / link for link in links if link.endswith(".md") and ":" not in link]
     assert {page.name for page in reached} == {page.name for page in (ROOT / "docs").glob("*.md")}
+
+
+def test_every_page_is_in_the_contents_of_the_site() -> None:
+    assert sorted([*conf.PAGES, "index"]) == sorted(page.stem for page in (ROOT / "docs").glob("*.md"))
 
 
 def test_every_setting_named_in_a_page_exists() -> None:
