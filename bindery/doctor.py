@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local.preflight import check_git, check_ports, check_python
+from deploy.local.ports import check_ports
+from deploy.local.preflight import check_git, check_python
 from deploy.local.proxy import traefik_binary
 from deploy.local.redis import redis_binary
 from deploy.local.running import find_leftovers, is_locked, running_up

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings
 
 from deploy.local.installation import Installation
 from deploy.local.parts import HUB_CONFIG, plan_parts
+from deploy.local.ports import HeldPort, Ports
 from deploy.local.settings import CHECKOUT
 from deploy.local.settings import Settings as UpSettings
 from docs.advice import ADVICE
@@ -200,11 +201,12 @@ def _told_by_up() -> tuple[set[str], dict[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
         defaults = {name: field.get_default() for name, field in UpSettings.model_fields.items()}
         settings = UpSettings.model_construct(**defaults | {"data_dir": Path(folder)})
+        ports = Ports((HeldPort(settings.port, ()),), *(HeldPort(0, ()) for _ in range(3)))
         said = dict.fromkeys((f"BINDERY_{name.upper()}" for _, kind, _ in GROUPS for name in kind.model_fields), "said")
         forced, preset = (
             {
                 name: value
-                for part in plan_parts(settings, Installation(), httpx.AsyncClient(), environ)
+                for part in plan_parts(settings, Installation(), httpx.AsyncClient(), environ, ports)
                 for name, value in part.environment.items()
                 if name.startswith("BINDERY_") and value != environ.get(name)
             }

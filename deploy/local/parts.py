@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,7 +10,7 @@ import httpx
 
 from deploy.local.health import Health, always_well, http_health, redis_health, socket_health
 from deploy.local.installation import Installation
-from deploy.local.ports import free_ports
+from deploy.local.ports import HeldPort, Ports
 from deploy.local.proxy import proxy_command, rules_file
 from deploy.local.redis import redis_command, redis_url
 from deploy.local.settings import CHECKOUT, Settings
@@ -41,6 +41,8 @@ class Part:
     environment: Mapping[str, str]
     health: Health = always_well
     after: tuple[str, ...] = ()
+    descriptors: tuple[int, ...] = ()
+    """Open sockets that it inherits."""
 
 
 def stop_stages(parts: Sequence[Part]) -> list[list[str]]:
@@ -69,10 +71,14 @@ def base_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def plan_parts(
-    settings: Settings, installation: Installation, client: httpx.AsyncClient, environ: Mapping[str, str]
+    settings: Settings,
+    installation: Installation,
+    client: httpx.AsyncClient,
+    environ: Mapping[str, str],
+    ports: Ports,
 ) -> list[Part]:
-    """Choose the ports, write the configurations and list the parts, in the order in which they are shown."""
-    proxy_port, proxy_api_port, hub_port = free_ports(3, avoid=set(settings.ports))
+    """Write the configurations and list the parts, in the order in which they are shown."""
+    proxy_port, proxy_api_port, hub_port = ports.proxy.number, ports.proxy_api.number, ports.hub.number
     sockets = socket_folder(settings.data_dir, environ)
     redis_socket = sockets / "redis.sock"
     base = base_environment(environ)
@@ -105,18 +111,20 @@ def plan_parts(
         },
     }
 
-    def service(name: str, module: str, listen: dict[str, str], health: Health) -> Part:
-        own = told.get(name.partition("-")[0], {})
-        return Part(name, (python, "-m", module), every_service | own | listen, health, after=("redis",))
+    def environment(name: str, **listen: str) -> dict[str, str]:
+        here = {f"BINDERY_LISTEN_{where}": value for where, value in listen.items()}
+        return every_service | told.get(name.partition("-")[0], {}) | here
 
     def inner(name: str, module: str) -> Part:
         socket = sockets / f"{name}.sock"
         health = socket_health(socket, settings.health_timeout_seconds)
-        return service(name, module, {"BINDERY_LISTEN_SOCKET": str(socket)}, health)
+        return Part(name, (python, "-m", module), environment(name, SOCKET=str(socket)), health, after=("redis",))
 
-    def gateway(name: str, port: int) -> Part:
-        listen = {"BINDERY_LISTEN_SOCKET": "", "BINDERY_LISTEN_HOST": settings.host, "BINDERY_LISTEN_PORT": str(port)}
-        return service(name, "services.gateway", listen, http_health(client, f"http://{settings.host}:{port}/health"))
+    def gateway(name: str, port: HeldPort) -> Part:
+        told = environment(name, SOCKET="", HOST=settings.host, PORT=str(port.number))
+        health = http_health(client, f"http://{settings.host}:{port.number}/health")
+        command = port.handed_over("http", (python, "-m", "services.gateway"))
+        return Part(name, command, told, health, after=("redis",))
 
     in_containers = settings.servers_by != "process"
     # A kubeconfig is nobody's but the hub's here: the builder has a setting of its own for that.
@@ -152,7 +160,7 @@ def plan_parts(
         f"--cull-every={settings.cull_every_seconds}",
         f"--max-age={settings.max_age_seconds}",
     )
-    return [
+    parts = [
         Part(
             "redis",
             redis_command(settings.data_dir, redis_socket, installation.redis_password),
@@ -161,13 +169,15 @@ def plan_parts(
         ),
         Part(
             "proxy",
-            proxy_command(settings.data_dir, proxy_port, proxy_api_port),
+            ports.proxy.handed_over(
+                "http", proxy_command(settings.data_dir, proxy_port, proxy_api_port), ("auth_api", ports.proxy_api)
+            ),
             base,
             http_health(client, f"http://127.0.0.1:{proxy_api_port}/ping"),
         ),
         Part(
             "hub",
-            (python, "-m", "deploy.local.hub", "-f", str(HUB_CONFIG)),
+            ports.hub.handed_over("hub", (python, "-m", "deploy.local.hub", "-f", str(HUB_CONFIG))),
             hub_environment,
             http_health(client, f"{hub_api_url}health", f"{hub_url}hub/api/health"),
         ),
@@ -179,8 +189,9 @@ def plan_parts(
         ),
         *(inner(name, f"services.{name}") for name in stages),
         *(inner(_numbered("worker", number), "services.builder.worker") for number in range(1, settings.workers + 1)),
-        *(gateway(_numbered("gateway", number), port) for number, port in enumerate(settings.ports, start=1)),
+        *(gateway(_numbered("gateway", number), port) for number, port in enumerate(ports.gateways, start=1)),
     ]
+    return [replace(part, descriptors=ports.descriptors) for part in parts]
 
 
 def _numbered(kind: str, number: int) -> str:

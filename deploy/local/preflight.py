@@ -4,23 +4,21 @@ import re
 import subprocess
 import sys
 
-from deploy.local.ports import is_free
 from deploy.local.proxy import traefik_binary
 from deploy.local.redis import redis_binary
-from deploy.local.settings import Refused, Settings
+from deploy.local.settings import Refused
 
 PYTHONS = ((3, 11), (3, 13))
 GIT = (2, 37)
 """The first git that can be told which address to connect to (`http.curloptResolve`)."""
 
 
-def check_machine(settings: Settings) -> None:
-    """Raise `Refused` with one line for the first thing that is missing. Call it with the lock held."""
+def check_machine() -> None:
+    """Raise `Refused` with one line for the first thing that is missing."""
     check_python()
     check_git()
     redis_binary()
     traefik_binary()
-    check_ports(settings)
 
 
 def check_python() -> str:
@@ -44,15 +42,3 @@ def check_git() -> str:
     if not found or (int(found[1]), int(found[2])) < GIT:
         raise Refused(f"This git is {said.strip().removeprefix('git version ')}: install git {wanted} or later.")
     return found[0]
-
-
-def check_ports(settings: Settings) -> str:
-    """The gateways' ports. Raises `Refused` for one that somebody else listens on."""
-    for port in settings.ports:
-        if not is_free(settings.host, port):
-            first = port - settings.ports.index(port)
-            raise Refused(
-                f"Port {port} of {settings.host} is in use: end what listens there, or set BINDERY_PORT "
-                f"(now {first}) to another port, as in `BINDERY_PORT={first + 1000} make up`."
-            )
-    return ", ".join(str(port) for port in settings.ports)

@@ -109,6 +109,7 @@ class Supervisor:
                 env=dict(part.environment),
                 cwd=CHECKOUT,
                 start_new_session=True,
+                pass_fds=part.descriptors,
             )
             # Our own pipe and not asyncio's: its `wait` would also wait for whoever inherited the pipe.
             relay = asyncio.create_task(self._relay(part.name, output), name=f"relay {part.name}")

@@ -12,6 +12,7 @@ import httpx
 from deploy.local.console import Console
 from deploy.local.installation import Installation, open_installation
 from deploy.local.parts import Part, plan_parts
+from deploy.local.ports import Ports, hold_ports
 from deploy.local.preflight import check_machine
 from deploy.local.processes import Process
 from deploy.local.running import AlreadyRunning, RunRecord, end_leftovers, find_leftovers, lock, running_up
@@ -28,7 +29,7 @@ _IN_CONTAINERS = (
     "It listens on loopback only, for nobody else.",
 )
 
-Plan = Callable[[Settings, Installation, httpx.AsyncClient, Mapping[str, str]], Sequence[Part]]
+Plan = Callable[[Settings, Installation, httpx.AsyncClient, Mapping[str, str], Ports], Sequence[Part]]
 
 
 def up(settings: Settings, plan: Plan = plan_parts) -> int:
@@ -43,9 +44,10 @@ def up(settings: Settings, plan: Plan = plan_parts) -> int:
             try:
                 settings.processes_dir.mkdir(mode=0o700, exist_ok=True)
                 _end_leftovers(settings, console)
-                check_machine(settings)
+                check_machine()
                 open_socket_folder(socket_folder(settings.data_dir, os.environ))
-                return asyncio.run(_serve(settings, installation, console, plan))
+                with hold_ports(settings) as ports:
+                    return asyncio.run(_serve(settings, installation, console, plan, ports))
             finally:
                 remove_socket_folders(settings.data_dir, os.environ)
                 console.close()
@@ -55,10 +57,10 @@ def up(settings: Settings, plan: Plan = plan_parts) -> int:
         raise Refused(f"Bindery is already running: {where} (`make stop` ends it).") from None
 
 
-async def _serve(settings: Settings, installation: Installation, console: Console, plan: Plan) -> int:
+async def _serve(settings: Settings, installation: Installation, console: Console, plan: Plan, ports: Ports) -> int:
     timeout = httpx.Timeout(settings.health_timeout_seconds)
     async with httpx.AsyncClient(trust_env=False, timeout=timeout) as client:
-        parts = plan(settings, installation, client, os.environ)
+        parts = plan(settings, installation, client, os.environ, ports)
         record = RunRecord(settings.run_dir, settings.url)
         supervisor = Supervisor(settings, console, record, parts)
         status = 0

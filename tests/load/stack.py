@@ -1,6 +1,7 @@
 """The services as `make up` runs them, with a stub hub and a stub forge: no JupyterHub, no network."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ import redis.asyncio as redis
 
 from deploy.local.installation import open_installation
 from deploy.local.parts import Part, plan_parts
-from deploy.local.ports import free_ports, is_free
+from deploy.local.ports import hold_ports, is_free
 from deploy.local.settings import Settings
 from deploy.local.sockets import open_socket_folder, remove_socket_folders, socket_folder
 from services.builder.names import image_name
@@ -26,6 +27,7 @@ from services.common.models import BuildInput, image_key
 from tests.load.client import Place, ask
 from tests.load.processes import cpu_seconds
 from tests.load.stub_forge import sha_of
+from tests.support.ports import free_ports
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NOT_OURS = ("proxy", "hub", "culler")
@@ -51,6 +53,7 @@ class LoadStack:
         self.parts: dict[str, Part] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._client = httpx.AsyncClient(trust_env=False, timeout=10)
+        self._held = contextlib.ExitStack()
 
     @property
     def gateway(self) -> Place:
@@ -67,7 +70,8 @@ class LoadStack:
         installation = open_installation(self.data)
         open_socket_folder(socket_folder(self.data, os.environ))
         passed = {name: value for name, value in os.environ.items() if not name.startswith("BINDERY_")}
-        planned = plan_parts(self._settings, installation, self._client, passed | self._told() | self._given)
+        ports = self._held.enter_context(hold_ports(self._settings))
+        planned = plan_parts(self._settings, installation, self._client, passed | self._told() | self._given, ports)
         self.parts = {part.name: part for part in planned if part.name not in NOT_OURS}
         begun = time.perf_counter()
         times = dict(await asyncio.gather(*(self._start_part(part, begun) for part in self.parts.values())))
@@ -90,7 +94,7 @@ class LoadStack:
             await asyncio.sleep(0.002)
         for name in part.after:
             await self._until_well(self.parts[name])
-        self._spawn(part.name, part.command, self._environment(part))
+        self._spawn_part(part)
         await self._until_well(part)
         return part.name, time.perf_counter() - begun
 
@@ -99,11 +103,16 @@ class LoadStack:
         hub = {"BINDERY_HUB_URL": base, "BINDERY_HUB_API_URL": f"{base}hub/api/"}
         return {name: hub.get(name, value) for name, value in part.environment.items()}
 
-    def _spawn(self, name: str, command: tuple[str, ...], environment: Mapping[str, str]) -> None:
+    def _spawn_part(self, part: Part) -> None:
+        self._spawn(part.name, part.command, self._environment(part), part.descriptors)
+
+    def _spawn(
+        self, name: str, command: tuple[str, ...], environment: Mapping[str, str], descriptors: tuple[int, ...] = ()
+    ) -> None:
         with (self.folder / "logs" / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 command, cwd=CHECKOUT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,
+                start_new_session=True, pass_fds=descriptors,
             )  # fmt: skip
 
     async def _until_well(self, part: Part, seconds: float = 60) -> None:
@@ -121,7 +130,7 @@ class LoadStack:
         process.terminate()
         await asyncio.to_thread(process.wait, 30)
         begun = time.perf_counter()
-        self._spawn(name, self.parts[name].command, self._environment(self.parts[name]))
+        self._spawn_part(self.parts[name])
         await self._until_well(self.parts[name])
         return time.perf_counter() - begun
 
@@ -138,6 +147,7 @@ class LoadStack:
             process = self.processes[name]
             process.terminate() if name in {"redis", *STUBS} else process.kill()
             process.wait(20)
+        self._held.close()
         remove_socket_folders(self.data, os.environ)
 
     # What there is to launch

@@ -20,7 +20,7 @@ from deploy.local.parts import Part
 from deploy.local.settings import Refused, read_settings
 from deploy.local.up import up
 
-def plan(settings, installation, client, environ):
+def plan(settings, installation, client, environ, ports):
     parts = json.loads(environ["TEST_PARTS"])
     return [Part(name, (sys.executable, "-c", code), dict(environ)) for name, code in parts.items()]
 

@@ -19,8 +19,8 @@ from urllib.parse import urljoin
 import bcrypt
 import yaml
 
-from deploy.local.ports import free_ports
 from tests.support.engine import install
+from tests.support.ports import free_ports
 from tests.support.stack import eventually
 from tests.support.token_server import TokenServer
 

@@ -8,10 +8,10 @@ import pytest
 
 from bindery.doctor import examine, table
 from deploy.local.installation import open_installation
-from deploy.local.ports import free_ports
 from deploy.local.preflight import check_git
 from deploy.local.settings import CHECKOUT, Refused, Settings
 from tests.support.local_stack import STAYS, LocalStack, start_process
+from tests.support.ports import free_ports
 
 
 def bindery_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

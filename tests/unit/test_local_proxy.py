@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy.local.ports import free_ports
 from deploy.local.proxy import proxy_command, rules_file
 from tests.support.local_stack import eventually
+from tests.support.ports import free_ports
 
 RULES = """
 [http.routers.hub]

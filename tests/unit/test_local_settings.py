@@ -10,6 +10,7 @@ from deploy.local.installation import open_installation
 from deploy.local.parts import base_environment, plan_parts
 from deploy.local.running import lock
 from deploy.local.settings import CHECKOUT, Refused, Settings, read_settings
+from tests.support.ports import planned_ports
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +81,7 @@ def test_only_the_hub_gets_a_kubeconfig_and_only_where_it_starts_pods(tmp_path: 
     environ = {"KUBECONFIG": "/k"}
     for executor, told in (("kubernetes", {"hub"}), ("process", set())):
         settings = Settings(data_dir=tmp_path, executor=executor)
-        parts = plan_parts(settings, open_installation(tmp_path), httpx.AsyncClient(), environ)
+        parts = plan_parts(settings, open_installation(tmp_path), httpx.AsyncClient(), environ, planned_ports(settings))
         assert {part.name for part in parts if "KUBECONFIG" in part.environment} == told
         hub = next(part for part in parts if part.name == "hub").environment
         assert (hub["BINDERY_SPAWNER"], hub["BINDERY_HUB_STOPS_SERVERS"]) == (executor, str(bool(told)).lower())
@@ -125,7 +126,9 @@ def test_parts_see_only_what_they_need(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, workers=2, gateways=2)
     installation = open_installation(tmp_path)
     environ = {"PATH": "/bin", "AWS_SECRET_ACCESS_KEY": "x", "BINDERY_GITHUB_URL": "http://forge", "https_proxy": "p"}
-    parts = {p.name: p for p in plan_parts(settings, installation, httpx.AsyncClient(), environ)}
+    parts = {
+        p.name: p for p in plan_parts(settings, installation, httpx.AsyncClient(), environ, planned_ports(settings))
+    }
     assert {"redis", "proxy", "hub", "culler", "worker", "worker-2", "gateway", "gateway-2"} < set(parts)
     assert parts["gateway-2"].environment["BINDERY_LISTEN_PORT"] == "8586"
     secrets = {
@@ -156,7 +159,9 @@ def test_open_streams_end_before_their_gateway_is_killed(
     tmp_path: Path, given: dict[str, str], stop_timeout: float, drain: str
 ) -> None:
     settings = Settings(data_dir=tmp_path, stop_timeout_seconds=stop_timeout)
-    parts = plan_parts(settings, open_installation(tmp_path), httpx.AsyncClient(), {"PATH": "/bin"} | given)
+    parts = plan_parts(
+        settings, open_installation(tmp_path), httpx.AsyncClient(), {"PATH": "/bin"} | given, planned_ports(settings)
+    )
     (gateway,) = (part for part in parts if part.name == "gateway")
     assert gateway.environment["BINDERY_DRAIN_SECONDS"] == drain
 

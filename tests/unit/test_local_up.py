@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.ports import free_ports
 from deploy.local.processes import end_processes
 from deploy.local.settings import Refused, Settings
 from deploy.local.stop import clean, stop
@@ -20,6 +19,7 @@ from tests.support.local_stack import (
     start_detached,
     start_process,
 )
+from tests.support.ports import free_ports
 
 PARTS = {"redis": STAYS, "gateway": STAYS}
 Start = Callable[..., LocalStack]
