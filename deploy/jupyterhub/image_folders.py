@@ -47,7 +47,8 @@ class ImageFolder:
 @dataclass(frozen=True)
 class ServerRecord:
     """What `<data>/servers/<server key>.json` says: who runs from which image. The builder reads `pid`,
-    `start_time` and `build_id`. While a server is prepared, `port` is null and the process is the hub itself.
+    `start_time` and `build_id`. While a server is prepared, `port` is null and the process is the hub itself; until the
+    server has said where it listens, `port` is 0.
     """
 
     pid: int
@@ -72,6 +73,7 @@ class ServerFolder:
         self.record_path = self.path.with_suffix(".json")
         self.work = self.path / "work"
         self.home = self.path / "home"
+        self.runtime = self.path / "runtime"
         self.log = self.path / "server.log"
 
     def record(self) -> ServerRecord | None:
@@ -102,6 +104,7 @@ class ServerFolder:
             without_caches = shutil.ignore_patterns(".cache")
             shutil.copytree(home, self.home, symlinks=True, copy_function=copy, ignore=without_caches)
         self.home.mkdir(exist_ok=True)
+        self.runtime.mkdir(mode=0o700)
 
     def remove(self) -> None:
         """Remove the folder and its record; fine if they are gone."""

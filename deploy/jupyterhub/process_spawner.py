@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import os
-import random
-import socket
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +17,7 @@ from urllib.parse import quote
 from jupyterhub.spawner import Spawner
 from jupyterhub.utils import maybe_future
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError
-from traitlets import Float, Unicode
+from traitlets import Float, Integer, Unicode
 
 from deploy.jupyterhub import processes
 from deploy.jupyterhub.activity import ServerActivityMixin, naive_now
@@ -24,16 +25,17 @@ from deploy.jupyterhub.binder_spawner import BinderSpawnerMixin, refusal
 from deploy.jupyterhub.environment import server_environment
 from deploy.jupyterhub.image_folders import ImageFolder, ServerFolder, ServerRecord, claim
 from deploy.jupyterhub.processes import Identity
+from deploy.jupyterhub.server_ports import server_ports
 from deploy.jupyterhub.steps import StepsMixin
-
-_PORTS = (20_000, 32_768)
-_reserved_ports: set[int] = set()
 
 _TOLD_BY_HUB = ("JUPYTERHUB_BASE_URL", "JUPYTERHUB_SERVICE_PREFIX", "JUPYTERHUB_USER", "JUPYTERHUB_SERVER_NAME")
 """Of what a hub tells its servers: where they are, which repositories build addresses from. No token is in it."""
 
 IMAGE_NOT_FOUND = "image not found"
 """Begins the message of a start whose image is gone; the launcher then has it built anew."""
+
+_PORT_TAKEN = re.compile(r"port \d+ is (already in use|not available)", re.IGNORECASE)
+"""What a Jupyter Server says that lost its port between choosing and taking it."""
 
 
 class ProcessImageSpawner(StepsMixin, ServerActivityMixin, BinderSpawnerMixin, Spawner):
@@ -46,6 +48,7 @@ class ProcessImageSpawner(StepsMixin, ServerActivityMixin, BinderSpawnerMixin, S
     image = Unicode(help="The image of the launch.")
     data_dir = Unicode(config=True, help="The installation's data folder.")
     answer_timeout_seconds = Float(60, config=True, help="How long a server may take from its start to its answer.")
+    port_tries = Integer(3, config=True, help="How often a server is started whose port another process took first.")
     term_timeout_seconds = Float(8, config=True, help="How long a server may take to stop before it is killed.")
 
     _image_folder: ImageFolder | None = None
@@ -83,7 +86,8 @@ class ProcessImageSpawner(StepsMixin, ServerActivityMixin, BinderSpawnerMixin, S
         if state.get("pid"):
             self._process = Identity(int(state["pid"]), str(state["start_time"]))
             self.port = int(state["port"])
-        elif (record := self.folder.record()) and record.port and record.process.is_alive:
+        record = self.folder.record()
+        if not self.port and record and record.port is not None and record.process.is_alive:
             self._process, self.port = record.process, record.port
 
     def clear_state(self) -> None:
@@ -129,12 +133,21 @@ class ProcessImageSpawner(StepsMixin, ServerActivityMixin, BinderSpawnerMixin, S
         self.step(f"Starting {image.jupyter.name}")
         self._popen = self._run(image, image.jupyter, folder)
         self.step("Waiting for Jupyter to answer")
-        await self._until_it_answers(folder)
+        for tries_left in reversed(range(self.port_tries)):
+            if await self._answers_at_last(folder):
+                break
+            message = f"The server ended with exit status {self._popen.poll()} before it answered"
+            tail = processes.log_tail(folder.log)
+            if not tries_left or not _PORT_TAKEN.search(tail):
+                raise refusal(500, _with_log(message, tail))
+            await self._end_processes()
+            folder.log.write_bytes(b"")
+            self._popen = self._run(image, image.jupyter, folder)
         self.step("Jupyter answers")
         return f"http://127.0.0.1:{self.port}"
 
     def _run(self, image: ImageFolder, jupyter: Path, folder: ServerFolder) -> subprocess.Popen[bytes]:
-        self.port = _free_port()
+        self.port = 0  # the system chooses it, so that nobody can take it first
         self._image_folder = image
         command = [str(jupyter), *self.get_args()]
         if image.start:
@@ -151,33 +164,49 @@ class ProcessImageSpawner(StepsMixin, ServerActivityMixin, BinderSpawnerMixin, S
             )
         self._process = processes.identify(popen.pid)
         if self._process:
-            folder.write_record(
-                ServerRecord(
-                    self._process.pid, self._process.start_time, self.port, image.build_id, self.image, folder.server
-                )
-            )
+            pid, started = self._process.pid, self._process.start_time
+            folder.write_record(ServerRecord(pid, started, self.port, image.build_id, self.image, folder.server))
             processes.write_json(
                 self._records / f"{popen.pid}.json",
-                {"pid": popen.pid, "start_time": self._process.start_time, "what": f"server {folder.server}"},
+                {"pid": pid, "start_time": started, "what": f"server {folder.server}"},
             )
         return popen
 
-    async def _until_it_answers(self, folder: ServerFolder) -> None:
-        url = f"{self.activity_url}api"
-        while True:
-            if self._popen is None or (status := self._popen.poll()) is not None:
-                message = f"The server ended with exit status {status} before it answered"
-                raise refusal(500, _with_log(message, processes.log_tail(folder.log)))
+    async def _answers_at_last(self, folder: ServerFolder) -> bool:
+        """Wait until the server answers; False when it has ended before."""
+        while not await self._is_found(folder):
+            if self._popen is None or self._popen.poll() is not None:
+                return False
+            await asyncio.sleep(0.05)
+        return True
+
+    async def _is_found(self, folder: ServerFolder) -> bool:
+        """Whether the server answers at a port of its own, which `self.port` is from then on."""
+        for port in await self._own_ports(folder):
+            url = f"http://127.0.0.1:{port}{quote(self.server.base_url, safe='/@~%')}api"
             try:
                 await AsyncHTTPClient().fetch(url, request_timeout=5, follow_redirects=False)
             except HTTPClientError as error:
-                if error.code != 599:
-                    return  # whatever it says, it is up; a start script may serve what it likes
+                if error.code == 599:
+                    continue  # whatever else it says, it is up; a start script may serve what it likes
             except OSError:
-                pass
-            else:
-                return
-            await asyncio.sleep(0.05)
+                continue
+            self.port = port
+            if record := folder.record():
+                folder.write_record(replace(record, port=port))
+            return True
+        return False
+
+    async def _own_ports(self, folder: ServerFolder) -> list[int]:
+        if self._process is None:
+            return []
+        return await asyncio.to_thread(server_ports, self._process, folder.home, folder.runtime)
+
+    async def _last_used(self) -> datetime:
+        # To ask it is to show it its token.
+        if self.port not in await self._own_ports(self.folder):
+            raise ConnectionError("it no longer listens at its port")
+        return await super()._last_used()
 
     def get_env(self) -> dict[str, str]:
         """Return the whole environment of the server: an allow list, so that nothing of the hub's leaks into it."""
@@ -188,7 +217,7 @@ class ProcessImageSpawner(StepsMixin, ServerActivityMixin, BinderSpawnerMixin, S
         env |= {name: of_hub[name] for name in _TOLD_BY_HUB if of_hub.get(name)}
         for name, value in self.environment.items():
             env[name] = value(self) if callable(value) else value
-        return env | self.binder_env()
+        return env | self.binder_env() | {"JUPYTER_RUNTIME_DIR": str(self.folder.runtime)}
 
     def get_args(self) -> list[str]:
         ours = [
@@ -213,10 +242,24 @@ class ProcessImageSpawner(StepsMixin, ServerActivityMixin, BinderSpawnerMixin, S
             return self._popen.poll()
         if self._process is None or not self._process.is_alive:
             return 0
+        if not self.port and not await self._found_again():
+            return 0
         if self._check_pending:
             # The hub was away: what it last knew of the server's use is old, and the culler would believe it.
             await self.record_activity(if_unknown=naive_now())
         return None
+
+    async def _found_again(self) -> bool:
+        """Wait for a server whose hub was killed before it answered; one that does not in time is ended."""
+        process, folder = self._process, self.folder
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.answer_timeout_seconds):
+                while process and process.is_alive:
+                    if await self._is_found(folder):
+                        return True
+                    await asyncio.sleep(0.05)
+        await self._end()
+        return False
 
     async def stop(self, now: bool = False) -> None:
         """End the server with all it started, and remove its folder."""
@@ -230,9 +273,13 @@ class ProcessImageSpawner(StepsMixin, ServerActivityMixin, BinderSpawnerMixin, S
         await maybe_future(super().run_post_stop_hook())
 
     async def _end(self) -> None:
+        await self._end_processes()
+        await asyncio.to_thread(self.folder.remove)
+
+    async def _end_processes(self) -> None:
         folder = self.folder
         process = self._process
-        if (record := folder.record()) and record.port:
+        if (record := folder.record()) and record.port is not None:
             process = process or record.process
         try:
             await processes.end(process, folder.home, term_seconds=self.term_timeout_seconds)
@@ -240,8 +287,6 @@ class ProcessImageSpawner(StepsMixin, ServerActivityMixin, BinderSpawnerMixin, S
             self.log.error("Some processes of %s could not be killed", self._log_name)
         if self._popen is not None:
             self._popen.poll()  # reaps it
-        await asyncio.to_thread(folder.remove)
-        _reserved_ports.discard(self.port)
         if process:
             (self._records / f"{process.pid}.json").unlink(missing_ok=True)
 
@@ -259,15 +304,3 @@ async def _in_thread(copy: Callable[[ImageFolder, threading.Event], None], image
 
 def _with_log(message: str, tail: str) -> str:
     return f"{message}. The last lines of its log:\n{tail}" if tail else f"{message}. Its log is empty."
-
-
-def _free_port() -> int:
-    """Reserve a free port below those that the system hands out by itself, as it does to each kernel by the dozen."""
-    for _ in range(1000):
-        port = random.randrange(*_PORTS)  # noqa: S311 -- not a secret
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            if port not in _reserved_ports:
-                probe.bind(("127.0.0.1", port))
-                _reserved_ports.add(port)
-                return port
-    raise refusal(503, "There is no free port for the server")

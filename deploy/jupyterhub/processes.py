@@ -66,8 +66,15 @@ def at_home(home: Path) -> set[int]:
     """Return the processes whose HOME is `home`: also those whose parent has died (Linux; elsewhere none)."""
     if not _ON_LINUX:
         return set()
-    mark = b"HOME=" + os.fsencode(home)
+    mark = _home_mark(home)
     return {pid for pid in _pids() if mark in _environment(pid) and start_time(pid) is not None}
+
+
+def belongs(pid: int, leader: Identity, home: Path) -> bool:
+    """Whether a process is `leader`, has `home` as HOME (Linux), or was started by `leader`."""
+    if _ON_LINUX and _home_mark(home) in _environment(pid):
+        return True
+    return leader.is_alive and (pid == leader.pid or pid in descendants([leader.pid]))
 
 
 async def end(leader: Identity | None, home: Path, *, term_seconds: float, kill_seconds: float = 5) -> None:
@@ -177,6 +184,10 @@ def _stat_fields(pid: int) -> list[str]:
         return (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return []
+
+
+def _home_mark(home: Path) -> bytes:
+    return b"HOME=" + os.fsencode(home)
 
 
 def _environment(pid: int) -> list[bytes]:

@@ -5,8 +5,12 @@
 import asyncio
 import os
 import signal
+import threading
+from dataclasses import replace
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Self
 
 import httpx
 import pytest
@@ -31,6 +35,7 @@ from tests.support.hub_servers import (
     record_of,
     status_of,
 )
+from tests.support.ports import free_ports
 
 OPTIONS = {"repo_url": "https://example.org/r", "binder_request": "v2/git/x", "bindery_installation": "test"}
 
@@ -111,7 +116,8 @@ def test_a_hub_killed_in_mid_start_adopts_the_server(hub: HubStack, environment:
     gate.touch()
     hub.start_hub()
     until(lambda: (hub.server("gus") or {}).get("ready"), "the hub has adopted the server")
-    assert record_of(hub, "gus") == before
+    assert record_of(hub, "gus") == replace(before, port=record_of(hub, "gus").port)
+    assert (before.port, record_of(hub, "gus").port) != (0, 0)
     until(lambda: httpx.get(f"{hub.url}/user/gus/api?token=token-of-gus").status_code == 200, "it is routed")
 
 
@@ -207,6 +213,91 @@ def test_an_image_that_the_builder_built_is_served_with_its_requirements(hub: Hu
     assert in_use(Layout(hub.data)) == {attempt.build_id}
     assert Layout(hub.data).image(attempt.build_id).launched_at() is not None
     asyncio.run(executor.remove(attempt.build_id))
+
+
+class Squatter(ThreadingHTTPServer):
+    """Another user's program, which answers whoever asks."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answers)
+        self.paths: list[str] = []
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class Answers(BaseHTTPRequestHandler):
+    server: Squatter
+
+    def do_GET(self) -> None:
+        self.server.paths.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+
+
+SQUATTED = """#!/bin/sh
+# What a Jupyter Server does that lost its port after it had written it down.
+echo '{"pid": '$$', "port": PORT}' > "$JUPYTER_RUNTIME_DIR/jpserver-$$.json"
+sleep 1000
+"""
+
+
+def test_a_port_that_another_process_listens_at_is_never_taken_for_the_server_s(
+    tmp_path: Path, environment: Path
+) -> None:
+    with Squatter() as squatter:
+        hub = HubStack(tmp_path / "hub", BINDERY_SERVER_START_TIMEOUT_SECONDS="2")
+        hub.start()
+        make_image(hub.data, "squatted", environment, start=SQUATTED.replace("PORT", str(squatter.server_port)))
+        events = hub.launch("tim", "squatted")
+        hub.stop()
+    assert events[-1]["failed"] is True
+    assert "did not answer within 2 seconds" in events[-1]["message"]
+    assert squatter.paths == []
+
+
+def test_a_server_whose_port_was_taken_first_is_started_again(hub: HubStack, environment: Path, tmp_path: Path) -> None:
+    gate = tmp_path / "tried"
+    start = f'#!/bin/sh\n[ -e {gate} ] && exec "$@"\ntouch {gate}\necho "The port 4711 is already in use."\nexit 1\n'
+    make_image(hub.data, "unlucky", environment, start=start)
+    hub.serve("uma", "unlucky")
+    status_of(hub, "uma")
+
+
+def test_a_server_whose_port_is_always_taken_fails_with_its_last_lines(hub: HubStack, environment: Path) -> None:
+    start = '#!/bin/sh\necho "The port 4711 is already in use."\nexit 1\n'
+    make_image(hub.data, "unluckiest", environment, start=start)
+    answer = hub.request_server("una", image="unluckiest", token="x")
+    message = answer.json()["message"] if answer.status_code >= 400 else list(hub.progress("una"))[-1]["message"]
+    assert "ended with exit status 1 before it answered" in message
+    assert "The port 4711 is already in use." in message
+
+
+OF_ANOTHER_KIND = {
+    "become": "exec python3 -m http.server --bind 127.0.0.1 0",
+    "start-and-write-down": (
+        "python3 -m http.server --bind 127.0.0.1 PORT &\n"
+        'echo \'{"pid": \'$!\', "port": PORT}\' > "$JUPYTER_RUNTIME_DIR/jpserver-$!.json"\nwait'
+    ),
+    "not-say-its-port": (  # as Jupyter Server 1 and Notebook 6 do
+        "python3 -m http.server --bind 127.0.0.1 0 &\n"
+        'echo \'{"pid": \'$!\', "port": 0}\' > "$JUPYTER_RUNTIME_DIR/nbserver-$!.json"\nwait'
+    ),
+}
+
+
+@pytest.mark.parametrize("way", OF_ANOTHER_KIND)
+def test_a_start_script_may_serve_something_else(hub: HubStack, environment: Path, way: str) -> None:
+    page = "mkdir -p user/ugo && printf 'of another kind' > user/ugo/page"
+    start = f"#!/bin/sh\n{page}\n{OF_ANOTHER_KIND[way]}\n".replace("PORT", str(free_ports(1, avoid=set())[0]))
+    make_image(hub.data, way, environment, start=start)
+    hub.serve("ugo", way)
+    assert httpx.get(f"{hub.url}/user/ugo/page").text == "of another kind"
 
 
 def test_a_server_that_never_answers_fails_in_time(tmp_path: Path, environment: Path) -> None:

@@ -46,7 +46,11 @@ class Handler(BaseHTTPRequestHandler):
 
 def main():
     address = (ARGUMENTS.get("ServerApp.ip") or "127.0.0.1", int(ARGUMENTS["ServerApp.port"]))
-    ThreadingHTTPServer(address, Handler).serve_forever()
+    server = ThreadingHTTPServer(address, Handler)
+    if folder := os.environ.get("JUPYTER_RUNTIME_DIR"):
+        with open(f"{folder}/jpserver-{os.getpid()}.json", "w") as info:
+            json.dump({"pid": os.getpid(), "port": server.server_port}, info)
+    server.serve_forever()
 """
 
 
