@@ -4,6 +4,7 @@ import json
 import re
 
 import httpx
+import pytest
 
 from tests.cluster.conftest import Start
 from tests.support.cluster import Namespace
@@ -58,6 +59,30 @@ def test_without_a_registry_the_engine_of_the_node_keeps_an_image_which_is_built
     assert anew["build_id"] != asked["build_id"]
     assert builders.outcome(anew["build_id"], 240)["state"] == "built"
     the_engine.docker("image", "rm", built["image"])
+
+
+@pytest.mark.parametrize(
+    ("given", "selector"),
+    [
+        ({}, "component=binderhub-build"),
+        ({"component": "image-builder", "app": "binder"}, "component=image-builder,app=binder"),
+        (
+            {"component": "bindery-build", "app": "bindery"},
+            "component=bindery-build",
+        ),  # as an older version labelled them
+    ],
+)
+def test_policies_select_builds_by_labels_that_bindery_itself_does_without(
+    start_noop: Start, namespace: Namespace, given: dict[str, str], selector: str
+) -> None:
+    builders = start_noop(kubernetes_labels=json.dumps(given))
+    build_id = builders.ask(URL, f"labels{len(selector)}.sleep-3")["build_id"]
+    builders.until_said(build_id, "those were 3 lines")
+    selected = namespace.kubectl("get", "jobs,pods", "-l", selector, "-o", "name").split()
+    assert f"job.batch/bindery-{build_id}" in selected
+    assert len(selected) == 2
+    assert builders.outcome(build_id)["state"] == "built"
+    until_gone(lambda: namespace.names(*KINDS), "nothing left of the build")
 
 
 def test_a_build_costs_the_api_server_few_requests(start_noop: Start, namespace: Namespace) -> None:

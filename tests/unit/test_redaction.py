@@ -25,7 +25,16 @@ async def redaction(tmp_path: Path) -> Redaction:
     """What an executor knows of once it has given a build its logins."""
     config = tmp_path / "config.json"
     config.write_text(
-        json.dumps({"auths": {"registry.example.org": {"auth": AUTH}, "other.example": {"identitytoken": TOKEN}}})
+        json.dumps(
+            {
+                "auths": {
+                    "registry.example.org": {"auth": AUTH},
+                    "other.example": {"identitytoken": TOKEN},
+                    "odd.example": {"auth": None, "password": 7},
+                    "odder.example": {"auth": "%"},
+                }
+            }
+        )
     )
     git = json.dumps({"git.example.org": f"username=reader\\npassword={GIT}"})
     logins = Logins(BuilderSettings.model_validate({"docker_config": str(config), "git_credentials": git}))

@@ -50,9 +50,10 @@ class BuildLogins:
     def secrets(self) -> Iterator[str]:
         """What must not be said of these logins."""
         for entry in self.auths.values():
-            yield from (value for name, value in entry.items() if name in _SECRET_ENTRIES and isinstance(value, str))
+            said = {name: value for name, value in entry.items() if name in _SECRET_ENTRIES and isinstance(value, str)}
+            yield from said.values()
             with contextlib.suppress(ValueError):
-                yield base64.b64decode(entry.get("auth", "")).decode().partition(":")[2]
+                yield base64.b64decode(said.get("auth", "")).decode().partition(":")[2]
 
 
 class Logins:
