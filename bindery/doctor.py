@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local.ports import check_ports
-from deploy.local.preflight import check_git, check_python
+from deploy.local.preflight import check_git, check_python, git_warning
 from deploy.local.proxy import traefik_binary
 from deploy.local.redis import redis_binary
 from deploy.local.running import find_leftovers, is_locked, running_up
@@ -25,13 +25,18 @@ class Finding:
     name: str
     is_well: bool
     found: str
+    is_doubtful: bool = False
+
+
+class Doubt(Exception):
+    """What works and should still be changed; the message says how."""
 
 
 def examine(settings: Settings) -> list[Finding]:
     """Run every check; none of them changes anything that lasts."""
     checks: dict[str, Callable[[], str]] = {
         "python": check_python,
-        "git": check_git,
+        "git": _git,
         "uv": _uv,
         "redis": lambda: str(redis_binary()),
         "proxy": lambda: str(traefik_binary()),
@@ -46,14 +51,24 @@ def examine(settings: Settings) -> list[Finding]:
 def table(findings: list[Finding]) -> str:
     """The findings as lines for a terminal."""
     width = max(len(finding.name) for finding in findings)
-    return "\n".join(f"{'ok  ' if one.is_well else 'FAIL'}  {one.name:<{width}}  {one.found}" for one in findings)
+    marks = {one.name: "warn" if one.is_doubtful else "ok  " if one.is_well else "FAIL" for one in findings}
+    return "\n".join(f"{marks[one.name]}  {one.name:<{width}}  {one.found}" for one in findings)
 
 
 def _finding(name: str, check: Callable[[], str]) -> Finding:
     try:
         return Finding(name, True, check())
+    except Doubt as doubt:
+        return Finding(name, True, str(doubt), is_doubtful=True)
     except Refused as trouble:
         return Finding(name, False, str(trouble))
+
+
+def _git() -> str:
+    version = check_git()
+    if warning := git_warning(version):
+        raise Doubt(warning)
+    return version
 
 
 def _uv() -> str:

@@ -13,6 +13,10 @@ GIT = (2, 37)
 """The first git that can be told which address to connect to (`http.curloptResolve`)."""
 
 
+GIT_PATCHED = {(2, 37): 5, (2, 38): 3, (2, 39): 1}
+"""The releases that mend CVE-2022-23521; the services warn by the same ones (services/common/git_versions.py)."""
+
+
 def check_machine() -> None:
     """Raise `Refused` with one line for the first thing that is missing."""
     check_python()
@@ -29,6 +33,21 @@ def check_python() -> str:
             f"Bindery needs Python 3.11, 3.12 or 3.13, and this is {version}: run `make up PYTHON=python3.13`."
         )
     return version
+
+
+def git_warning(version: str) -> str | None:
+    """A sentence for a git that a repository's files may harm; None for any other."""
+    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
+    if not found:
+        return None
+    line = int(found[1]), int(found[2])
+    wanted = GIT_PATCHED.get(line, 0)
+    if int(found[3] or 0) >= wanted:
+        return None
+    return (
+        f"git {found[0]} has memory errors that a repository's .gitattributes can use (CVE-2022-23521): update it to "
+        f"{line[0]}.{line[1]}.{wanted} or later, unless your distribution has mended it under the old number."
+    )
 
 
 def check_git() -> str:

@@ -10,13 +10,12 @@ from services.common.git_advertisement import refs_advertised
 from services.common.git_process import Finished, Git, OnLine
 from services.common.git_submodules import MAX_DEPTH, MAX_SUBMODULES, Submodule, place_of, submodules_of
 from services.common.git_urls import WEB, Remote, git_url, is_full_sha, locate, submodule_url
-from services.common.git_versions import git_version
 from services.common.logging import redact
 from services.common.networks import NetworkPolicy
 from services.common.outbound import CheckedClient
 from services.common.proxy import OutboundProxy
 
-__all__ = ["WEB", "fetch_repository", "git_url", "git_version", "is_full_sha", "list_refs"]
+__all__ = ["WEB", "fetch_repository", "git_url", "is_full_sha", "list_refs"]
 
 GIB = 2**30
 ADVERTISEMENT_BYTES = 256 * 1024

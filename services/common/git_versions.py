@@ -7,6 +7,12 @@ import subprocess
 MINIMUM_GIT = (2, 37)
 """The first git whose `http.curloptResolve` pins the address that was checked."""
 
+PATCHED = {(2, 37): 5, (2, 38): 3, (2, 39): 1}
+"""The releases of each line that mend CVE-2022-23521: writing past memory for a repository's .gitattributes, which a
+checkout reads. Later advisories for who clones (CVE-2024-32002, CVE-2025-48384) are about submodules and local clones
+by git itself, which it does neither of here, and distributions mend those under older numbers.
+"""
+
 _ASKED_SECONDS = 10.0
 
 
@@ -33,6 +39,21 @@ def git_version() -> tuple[int, int]:
     if found is None or (version := (int(found[1]), int(found[2]))) < MINIMUM_GIT:
         raise RuntimeError(f"{said!r} is too old: install git 2.37 or later.")
     return version
+
+
+def git_warning() -> str | None:
+    """A sentence for a git that a repository's files may harm; None for any other. Raises as `installed_git` does."""
+    found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", installed_git())
+    if found is None:
+        return None
+    line = int(found[1]), int(found[2])
+    wanted = PATCHED.get(line, 0)
+    if int(found[3] or 0) >= wanted:
+        return None
+    return (
+        f"git {found[0]} has memory errors that a repository's .gitattributes can use (CVE-2022-23521): update it to "
+        f"{line[0]}.{line[1]}.{wanted} or later, unless your distribution has mended it under the old number."
+    )
 
 
 def user_agent() -> str:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 from services.common.facts import Facts
-from services.common.git import git_version
+from services.common.git_versions import git_version, git_warning
 from services.common.keys import Keys
 from services.common.logging import get_logger
 from services.common.proxy import PROXY, environment_proxy
@@ -29,6 +29,8 @@ def create_app(settings: ResolverSettings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(git_version)
+        if warning := git_warning():
+            log.warning("git_is_old", detail=warning)
         if settings.proxy is None and (variable := environment_proxy(os.environ)):
             log.warning("proxy_of_environment_not_used", variable=variable, setting=PROXY)
         providers = load_providers(settings)

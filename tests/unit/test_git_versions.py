@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local import preflight
 from services.common import git_versions
-from services.common.git import git_version
-from services.common.git_versions import installed_git, user_agent
+from services.common.git_versions import git_version, git_warning, installed_git, user_agent
+from tests.support.resolver import running_resolver
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +71,43 @@ def test_servers_are_told_that_git_asks(bin_folder: Path, said: str, called: str
 def test_what_we_say_begins_as_what_git_says() -> None:
     said = subprocess.run(["git", "version"], capture_output=True, text=True, check=True).stdout
     assert user_agent().startswith(f"git/{said.split()[2]}")
+
+
+@pytest.mark.parametrize(
+    ("said", "mended"),
+    [
+        ("2.37.4", "2.37.5"), ("2.37.1 (Apple Git-137.1)", "2.37.5"), ("2.38", "2.38.3"), ("2.38.2", "2.38.3"),
+        ("2.39.0", "2.39.1"), ("2.39.0.windows.2", "2.39.1"),
+    ],
+)  # fmt: skip
+def test_a_git_that_a_repository_may_harm_is_warned_of_in_both_places(bin_folder: Path, said: str, mended: str) -> None:
+    put_git(bin_folder, f"echo 'git version {said}'")
+    warning = git_warning() or ""
+    assert "memory errors that a repository's .gitattributes can use (CVE-2022-23521)" in warning
+    assert f"update it to {mended} or later, unless your distribution has mended it" in warning
+    assert preflight.git_warning(preflight.check_git()) == warning
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["2.37.5", "2.37.7", "2.38.3", "2.39.1", "2.39.5", "2.39.5 (Apple Git-154)", "2.40.0", "2.43.0", "2.51.0", "3.0.0",
+     "2.45.GIT"],
+)  # fmt: skip
+def test_nobody_is_warned_of_another(bin_folder: Path, said: str) -> None:
+    put_git(bin_folder, f"echo 'git version {said}'")
+    assert git_warning() is None
+    assert preflight.git_warning(preflight.check_git()) is None
+
+
+def test_the_services_and_make_up_know_the_same_releases() -> None:
+    assert preflight.GIT_PATCHED == git_versions.PATCHED
+    assert preflight.GIT == git_versions.MINIMUM_GIT
+
+
+async def test_a_resolver_with_such_a_git_says_so_and_starts(
+    bin_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_git(bin_folder, "echo git version 2.38.1")
+    async with running_resolver():
+        pass
+    assert "update it to 2.38.3 or later" in "".join(capsys.readouterr())

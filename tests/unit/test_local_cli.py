@@ -1,5 +1,6 @@
 """The command line: what it says where something is missing, and `bindery doctor`."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,19 @@ def test_a_missing_git_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Refused, match=r"git is missing .*: install git 2\.37"):
         check_git()
+
+
+def test_doctor_warns_of_a_git_that_a_repository_may_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_git(tmp_path, "2.38.1")
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    findings = examine(Settings(data_dir=tmp_path / "data", port=free_ports(1, avoid=set())[0]))
+    git = next(finding for finding in findings if finding.name == "git")
+    assert (git.is_well, git.is_doubtful) == (True, True)
+    assert "git 2.38.1 has memory errors" in git.found
+    row = next(row for row in table(findings).splitlines() if row.split()[1] == "git")
+    assert row.startswith("warn  git ")
+    assert "update it to 2.38.3 or later" in row
 
 
 def test_doctor_finds_leftovers_and_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

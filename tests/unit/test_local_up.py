@@ -1,6 +1,7 @@
 """`up` and `stop` as a user meets them: real processes, signals and leftovers."""
 
 import json
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -42,6 +43,18 @@ def test_ready_is_said_once_and_last(data_dir: Path, port: int) -> None:
     assert ready == [f"Bindery is ready: http://127.0.0.1:{port}"]
     assert "strangers" in stack.lines[stack.lines.index(ready[0]) - 2]
     assert not any("\x1b" in line for line in stack.lines)
+
+
+def test_a_git_that_a_repository_may_harm_is_said_and_starts(
+    data_dir: Path, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git = tmp_path / "git"
+    git.write_text("#!/bin/sh\necho git version 2.38.1\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+        pass
+    assert any("git 2.38.1 has memory errors" in line and "update it to 2.38.3" in line for line in stack.lines)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
