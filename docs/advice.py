@@ -92,6 +92,9 @@ ADVICE = {
     "server_port_closed": "The server must listen on the port and address that it is told, below its base URL: look "
     'at the `start` script, which must end with `exec "$@"`. The operator sets '
     "`BINDERY_SERVER_START_TIMEOUT_SECONDS`, or `answer_timeout_seconds` of the spawner.",
+    "server_not_protected": "The launch's token must open the server, and nothing else: take `token` and `password`, "
+    "`identity_provider_class` and `login_handler_class` out of the `start` script, the Dockerfile and Jupyter's "
+    "configuration. A configuration file alone can't do this: Bindery's own has the last word.",
     "server_start_failed": "The detail holds the last lines of the server's log; often a `start` script, or a package "
     "that Jupyter does not agree with.",
     "server_start_timeout": "Make the `start` script shorter. The operator sets "

@@ -36,7 +36,8 @@ class BinderSpawnerMixin(Configurable):
     """Takes the `user_options` of BinderHub and Bindery; to be placed before a spawner in a class's bases.
 
     The server's token goes by the environment (JUPYTER_TOKEN, which Jupyter Server and Notebook both read), for
-    containers too: an argument vector is readable by everyone on the machine, and shows in pod specs.
+    containers too: an argument vector is readable by everyone on the machine, and shows in pod specs. That a
+    repository's configuration does not get the better of it is for each spawner to see to: see `kept_token`.
     """
 
     auth_enabled = Bool(
@@ -54,6 +55,11 @@ class BinderSpawnerMixin(Configurable):
     @default("progress_ready_hook")
     def _only_the_ready_are_ready(self) -> Any:
         return confirmed
+
+    @property
+    def own_token(self) -> str:
+        """The token that the server is to keep; empty where it asks the hub who may come in."""
+        return "" if self.auth_enabled else str(self.user_options["token"])
 
     def apply_binder_options(self) -> None:
         """Take image and resources from the launch.
@@ -84,7 +90,7 @@ class BinderSpawnerMixin(Configurable):
         """Return what a launch adds to the environment of its server."""
         env = {variable: str(self.user_options.get(name, "")) for variable, name in _OPTION_OF_VARIABLE.items()}
         if not self.auth_enabled:
-            env["JUPYTER_TOKEN"] = self.user_options["token"]
+            env["JUPYTER_TOKEN"] = self.own_token
         return env
 
     def get_env(self) -> dict[str, str]:

@@ -4,20 +4,17 @@ import asyncio
 from typing import Any
 
 from jupyterhub.utils import url_path_join
-from tornado.httpclient import HTTPClientError
 from traitlets import Float
 
-from deploy.jupyterhub.activity import ServerActivityMixin, http_client
+from deploy.jupyterhub.activity import ServerActivityMixin
 from deploy.jupyterhub.binder_spawner import BinderSpawnerMixin, refusal
+from deploy.jupyterhub.kept_token import answers, is_kept, kept
 
-ANY_JUPYTER = [
-    "/bin/sh",
-    "-c",
+ANY_JUPYTER = kept(
     "for one in jupyter-lab jupyter-notebook jupyter-server; do "
     'command -v "$one" >/dev/null && exec "$one" "$@"; done; '
-    "echo 'The image has no jupyter-lab, jupyter-notebook or jupyter-server on its PATH.' >&2; exit 127",
-    "jupyter",
-]
+    "echo 'The image has no jupyter-lab, jupyter-notebook or jupyter-server on its PATH.' >&2; exit 127"
+)
 """Starts the first of the Jupyters that an image has, after its entry point."""
 
 _SINGLEUSER = "jupyterhub-singleuser"
@@ -37,9 +34,14 @@ class ContainerMixin(ServerActivityMixin, BinderSpawnerMixin):
 
     def apply_binder_options(self) -> None:
         super().apply_binder_options()
+        if self.auth_enabled:
+            return
+        command = list(self.cmd or [])
         # jupyterhub-singleuser asks the hub who may come in, so it is no command for a server with a token of its own.
-        if not self.auth_enabled and (not self.cmd or list(self.cmd) == [_SINGLEUSER]):
+        if not command or command == [_SINGLEUSER]:
             self.cmd = ANY_JUPYTER
+        elif not is_kept(command):
+            self.cmd = kept('exec "$@"', *command)
 
     async def how_it_ended(self) -> str | None:
         """Return how the container ended, in a sentence with its last lines; None while it runs or is awaited."""
@@ -48,29 +50,19 @@ class ContainerMixin(ServerActivityMixin, BinderSpawnerMixin):
     async def until_it_answers(self, url: str) -> None:
         """Wait until the server at `url` answers anything.
 
-        Raises an `HTTPError` that says how it ended, or that it doesn't answer.
+        Raises an `HTTPError` that says how it ended, that it doesn't answer, or that it doesn't keep its token.
         """
-        address = url_path_join(url, self.server.base_url, "api")
+        address = url_path_join(url, self.server.base_url)
         pause = 0.1
         try:
             async with asyncio.timeout(self.answer_timeout_seconds):
-                while not await _answers(address):
+                while not await answers(address, self.own_token):
                     if ended := await self.how_it_ended():
                         raise refusal(500, ended)
                     await asyncio.sleep(pause)
                     pause = min(1.0, pause * 1.3)
         except TimeoutError:
             raise refusal(504, f"Server at {url} didn't respond in {self.answer_timeout_seconds:g} seconds.") from None
-
-
-async def _answers(address: str) -> bool:
-    try:
-        await http_client().fetch(address, request_timeout=5, follow_redirects=False)
-    except HTTPClientError as error:
-        return bool(error.code != 599)  # whatever it says, it is up
-    except OSError:
-        return False
-    return True
 
 
 def ended(exit_status: Any, why: str, tail: str) -> str:

@@ -74,6 +74,7 @@ class ServerFolder:
         self.work = self.path / "work"
         self.home = self.path / "home"
         self.runtime = self.path / "runtime"
+        self.configuration = self.path / "jupyter"
         self.log = self.path / "server.log"
 
     def record(self) -> ServerRecord | None:

@@ -1,7 +1,6 @@
 """Servers without containers: a process of the user's own session, started from an image folder."""
 
 import asyncio
-import contextlib
 import os
 import re
 import subprocess
@@ -16,7 +15,7 @@ from urllib.parse import quote
 
 from jupyterhub.spawner import Spawner
 from jupyterhub.utils import maybe_future
-from tornado.httpclient import AsyncHTTPClient, HTTPClientError
+from tornado.web import HTTPError
 from traitlets import Float, Integer, Unicode
 
 from deploy.jupyterhub import processes
@@ -24,6 +23,7 @@ from deploy.jupyterhub.activity import ServerActivityMixin, naive_now
 from deploy.jupyterhub.binder_spawner import BinderSpawnerMixin, refusal
 from deploy.jupyterhub.environment import server_environment
 from deploy.jupyterhub.image_folders import ImageFolder, ServerFolder, ServerRecord, claim
+from deploy.jupyterhub.kept_token import answers, write_configuration
 from deploy.jupyterhub.processes import Identity
 from deploy.jupyterhub.server_ports import server_ports
 from deploy.jupyterhub.steps import StepsMixin
@@ -130,6 +130,7 @@ class ProcessImageSpawner(StepsMixin, ServerActivityMixin, BinderSpawnerMixin, S
             raise refusal(500, "Neither JupyterLab nor Notebook is installed in the image")
         self.step("Copying the repository")
         await _in_thread(folder.fill_from, image)
+        write_configuration(folder.configuration)
         self.step(f"Starting {image.jupyter.name}")
         self._popen = self._run(image, image.jupyter, folder)
         self.step("Waiting for Jupyter to answer")
@@ -181,15 +182,13 @@ class ProcessImageSpawner(StepsMixin, ServerActivityMixin, BinderSpawnerMixin, S
         return True
 
     async def _is_found(self, folder: ServerFolder) -> bool:
-        """Whether the server answers at a port of its own, which `self.port` is from then on."""
+        """Whether the server answers at a port of its own, which `self.port` is from then on.
+
+        Raises an `HTTPError` where it does not keep its token.
+        """
         for port in await self._own_ports(folder):
-            url = f"http://127.0.0.1:{port}{quote(self.server.base_url, safe='/@~%')}api"
-            try:
-                await AsyncHTTPClient().fetch(url, request_timeout=5, follow_redirects=False)
-            except HTTPClientError as error:
-                if error.code == 599:
-                    continue  # whatever else it says, it is up; a start script may serve what it likes
-            except OSError:
+            url = f"http://127.0.0.1:{port}{quote(self.server.base_url, safe='/@~%')}"
+            if not await answers(url, self.own_token):
                 continue
             self.port = port
             if record := folder.record():
@@ -217,6 +216,8 @@ class ProcessImageSpawner(StepsMixin, ServerActivityMixin, BinderSpawnerMixin, S
         env |= {name: of_hub[name] for name in _TOLD_BY_HUB if of_hub.get(name)}
         for name, value in self.environment.items():
             env[name] = value(self) if callable(value) else value
+        if not self.auth_enabled:
+            env["JUPYTER_CONFIG_PATH"] = str(self.folder.configuration)
         return env | self.binder_env() | {"JUPYTER_RUNTIME_DIR": str(self.folder.runtime)}
 
     def get_args(self) -> list[str]:
@@ -252,12 +253,14 @@ class ProcessImageSpawner(StepsMixin, ServerActivityMixin, BinderSpawnerMixin, S
     async def _found_again(self) -> bool:
         """Wait for a server whose hub was killed before it answered; one that does not in time is ended."""
         process, folder = self._process, self.folder
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(self.answer_timeout_seconds):
                 while process and process.is_alive:
                     if await self._is_found(folder):
                         return True
                     await asyncio.sleep(0.05)
+        except (TimeoutError, HTTPError) as error:
+            self.log.warning("%s is ended: %s", self._log_name, getattr(error, "jupyterhub_message", "no answer"))
         await self._end()
         return False
 

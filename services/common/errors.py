@@ -236,6 +236,7 @@ _KINDS = [
     ErrorKind("server_evicted", "The server was evicted from its node", 503, "launching", Mover.OPERATOR, True),
     ErrorKind("server_out_of_memory", "The server ran out of memory as it started", 502, "launching", Mover.AUTHOR),
     ErrorKind("server_port_closed", "The server runs and does not answer", 504, "launching", Mover.AUTHOR),
+    ErrorKind("server_not_protected", "The server does not keep its token", 502, "launching", Mover.AUTHOR),
     ErrorKind("server_start_failed", "The server could not start", 502, "launching", Mover.AUTHOR),
     ErrorKind(
         "server_start_timeout",

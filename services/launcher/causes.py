@@ -92,6 +92,11 @@ SIGNS = (
     ),
     Sign(r"\bexit(?:ed)?[ -]?(?:with )?(?:code|status)[ =:]*137\b|\[status=137\]", Means.FATAL, "server_out_of_memory"),
     Sign(r"Back-off restarting failed", Means.FATAL, "server_start_failed", is_vague=True),
+    Sign(
+        r"^The server (?:lets everybody in without its|does not accept the launch's) token: ",
+        Means.FATAL,
+        "server_not_protected",
+    ),
     Sign(r"The server ended with exit status|Neither JupyterLab nor Notebook", Means.FATAL, "server_start_failed"),
     Sign(r"executable file not found|failed to start container|RunContainerError", Means.CAUSE, "server_start_failed"),
     Sign(r"^Spawner failed to start \[status=|\bExitCode=\d+", Means.FATAL, "server_start_failed"),

@@ -16,11 +16,13 @@ import httpx
 import pytest
 
 from deploy.jupyterhub.image_folders import ServerFolder
+from deploy.jupyterhub.kept_token import OPEN, OTHER_TOKEN
 from services.builder.executors.base import Finished
 from services.builder.executors.process import ProcessExecutor
 from services.builder.process.images import in_use
 from services.builder.process.layout import Layout
 from services.builder.process.spec import SessionSettings
+from services.launcher.causes import Signs
 from tests.support.builds import attempt_of, collect
 from tests.support.forge import Forge
 from tests.support.hub import HUB_PYTHON, HubStack, make_image, until
@@ -86,6 +88,27 @@ def test_a_launch_without_token_or_image_is_a_400_that_says_so(hub: HubStack, mi
     answer = hub.request_server("dan", **options)
     assert answer.status_code == 400
     assert f"user_options.{missing} is missing" in answer.json()["message"]
+
+
+def test_a_repositorys_configuration_does_not_open_its_server(hub: HubStack, environment: Path) -> None:
+    opened = "c.ServerApp.token = c.IdentityProvider.token = ''"
+    script = f"""#!/bin/sh\nmkdir ~/.jupyter\necho "{opened}" >~/.jupyter/jupyter_server_config.py\nexec "$@"\n"""
+    make_image(hub.data, "configured", environment, start=script)
+    hub.serve("abe", "configured")
+    url = f"{hub.url}/user/abe/api/contents"
+    assert httpx.get(url).status_code == 403
+    assert httpx.get(url, params={"token": "token-of-abe"}).status_code == 200
+
+
+@pytest.mark.parametrize(("token", "says"), [("", OPEN), ("another", OTHER_TOKEN)])
+def test_a_start_script_that_takes_the_token_away_ends_the_launch_and_says_whose_move_it_is(
+    hub: HubStack, environment: Path, token: str, says: str
+) -> None:
+    make_image(hub.data, f"token-{token}", environment, start=f'#!/bin/sh\nJUPYTER_TOKEN={token} exec "$@"\n')
+    end = hub.launch("ada", f"token-{token}")[-1]
+    assert end["failed"]
+    error = Signs().failure(end["message"])
+    assert (error.code, error.detail) == ("server_not_protected", says)
 
 
 def test_an_image_that_is_gone_is_said_so(hub: HubStack) -> None:
