@@ -24,7 +24,7 @@ from services.builder.settings import BuilderSettings
 from services.builder.worker import BuilderWorker, run
 from services.common.leases import Member
 from services.common.stage import membership
-from tests.support.builder import Builder, open_builder
+from tests.support.builder import Builder, image_of, open_builder, request_for
 from tests.support.logs import line_of
 from tests.support.scripted import Scripted, Step, said
 from tests.support.valkey import QUICK, Valkey
@@ -114,6 +114,22 @@ async def test_a_worker_takes_as_many_fresh_builds_as_it_has_slots(started: Star
         two.begin()
         await until(lambda: two.has(2))
         assert await one.has(2)
+
+
+async def test_an_emptied_redis_is_told_which_repository_a_running_build_is_counted_for(
+    started: Started, redis: Redis
+) -> None:
+    async with started(None) as one:
+        request = request_for("repo", "a")
+        spelled = request.repo.updated(repo_url="https://www.Example.org:443/%72epo.git")
+        build = await one.builder.attempts.start(image_of("repo", "a"), request.updated(repo=spelled))
+        one.begin()
+        await one.builder.admission.admit()
+        await until(lambda: one.has(1))
+        running = one.builder.stage.keys("{queue}:running")
+        await redis.delete(running)
+        await one.worker.offer_slots()
+        assert await redis.hgetall(running) == {str(build.build_id).encode(): b"https://example.org/repo"}
 
 
 async def test_a_full_worker_takes_what_another_had_and_what_everybody_leaves(
