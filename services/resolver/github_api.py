@@ -4,6 +4,7 @@ Addresses are the operator's, not the user's: only the path is made from what a 
 """
 
 import math
+import re
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -26,14 +27,23 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 REMAINING = Gauge("binderhub_github_rate_limit_remaining", "Requests that GitHub's API still answers until the reset")
+_PAGE = re.compile(r"/([A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+)/commit/[0-9a-f]{40}$")
 _SECONDARY_WAIT_SECONDS = 60.0
 _LONGEST_WAIT_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
+class Commit:
+    """A commit, and the repository that GitHub says it is in, as `user/repo`: another one where that was renamed."""
+
+    sha: str
+    repository: str
+
+
+@dataclass(frozen=True)
 class _Known:
     etag: str
-    sha: str
+    commit: Commit
 
 
 class GitHubApi:
@@ -67,8 +77,8 @@ class GitHubApi:
             proxy=httpx.Proxy(proxy.url, auth=proxy.login) if proxy else None,
         )
 
-    async def commit(self, user: str, repo: str, ref: str) -> str:
-        """The full sha of what `ref` names in `user/repo`.
+    async def commit(self, user: str, repo: str, ref: str) -> Commit:
+        """What `ref` names in `user/repo`.
 
         Raises `BinderyError`: `ref_not_found`, `rate_limited` (with the time until the limit is reset),
         `provider_unavailable`.
@@ -87,15 +97,17 @@ class GitHubApi:
         self._note_limit(reply)
         if reply.status_code == 304 and known:
             self._known.move_to_end(url)
-            return known.sha
+            return known.commit
         if reply.status_code != 200:
             raise self._failure(reply, url, f"{user}/{repo}", ref)
-        sha = str(_json(reply).get("sha", ""))
+        answer = _json(reply)
+        sha, page = str(answer.get("sha", "")), _PAGE.search(str(answer.get("html_url", "")))
         if not is_full_sha(sha):
             raise self._remember_missing(url, f"{ref} is not the name of a branch, tag or commit in {user}/{repo}.")
+        commit = Commit(sha, page[1] if page else f"{user}/{repo}")
         if etag := reply.headers.get("etag"):
-            _keep(self._known, url, _Known(etag, sha), self._entries)
-        return sha
+            _keep(self._known, url, _Known(etag, commit), self._entries)
+        return commit
 
     async def aclose(self) -> None:
         await self._client.aclose()

@@ -93,7 +93,7 @@ class Resolving:
         if repo.reached_url:
             reached = names_of(repo.reached_url, repo.ref, self._github_url)
             names += reached
-            self._check_allowed(reached, spec)
+            self._check_allowed([name for name in reached if name.provider in {spec.provider, "gh"}], spec)
         for name in names:
             self._check_bans(name, spec)
         repo = self._configured(repo, (spec, *provider.also_known_as(spec.spec), resolved))

@@ -250,6 +250,24 @@ async def test_the_ref_can_not_leave_the_path_that_it_belongs_to(forge: Forge) -
     assert [request.path.rpartition("/")[2] for request in forge.api_requests] == ["a%3Fb%3Dc", "a%3Fb%23c%25"]
 
 
+async def test_a_renamed_repository_is_known_by_its_new_name_too(forge: Forge) -> None:
+    sha = forge.create_repo("evil", "repo", {"a": "1"})
+    moved = Page(301, {"Location": f"{forge.api_url}/repos/evil/repo/commits/HEAD"})
+    forge.pages["/api/repos/Old/name/commits/HEAD"] = moved
+    async with running_resolver(forge) as resolver:
+        for _ in range(2):  # the second time, GitHub says that nothing has changed
+            repo = await resolver.repo("gh", "Old/name/HEAD")
+            assert (repo.ref, repo.repo_url) == (sha, f"{forge.url}/Old/name")
+            assert repo.reached_url == f"{forge.url}/evil/repo"
+        assert (await resolver.repo("gh", "evil/repo.git/HEAD")).reached_url is None
+    for settings in ({"banned_specs": {"gh": ["evil/"]}}, {"allowed_specs": {"gh": ["old/"]}}):
+        async with running_resolver(forge, **settings) as resolver:
+            assert (await resolver.problem("gh", "Old/name/HEAD")).code == "banned"
+    allowed = {"gh": ["old/", "evil/"], "git": ["nothing"]}
+    async with running_resolver(forge, allowed_specs=allowed) as resolver:
+        await resolver.repo("gh", "Old/name/HEAD")
+
+
 async def test_github_is_asked_through_the_outbound_proxy(forge: Forge) -> None:
     sha = forge.create_repo("org", "repo", {"a": "1"})
     with ForwardProxy({"api.github.test": ("127.0.0.1", forge.port)}, ("bindery", "hunter2")) as proxy:

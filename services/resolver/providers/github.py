@@ -47,18 +47,19 @@ class GitHub(Provider):
         user, repo, ref = self._parts(spec)
         notice = None
         try:
-            sha = await self.api.commit(user, repo, ref)
+            commit = await self.api.commit(user, repo, ref)
         except BinderyError as error:
             if error.code != "ref_not_found" or ref not in _OLD_DEFAULTS:
                 raise
             try:
-                sha = await self.api.commit(user, repo, "HEAD")
+                commit = await self.api.commit(user, repo, "HEAD")
             except BinderyError as of_head:
                 raise (error if of_head.code == "ref_not_found" else of_head) from of_head
             notice = (
                 f"{user}/{repo} has no branch {ref}: its default branch (HEAD) is used instead. Please update the link."
             )
-        url = f"{self.settings.github_url}/{user}/{repo}"
+        sha, url = commit.sha, f"{self.settings.github_url}/{user}/{repo}"
+        was_renamed = commit.repository.lower() != f"{user}/{repo}".lower()
         return ResolvedRepo(
             provider=self.prefix,
             spec=spec,
@@ -71,6 +72,7 @@ class GitHub(Provider):
             notice=notice,
             immutable_spec=is_full_sha(ref) and ref.lower() == sha,
             ignores_case=True,
+            reached_url=f"{self.settings.github_url}/{commit.repository}" if was_renamed else None,
         )
 
     def also_known_as(self, spec: str) -> tuple[Spec, ...]:
