@@ -336,8 +336,9 @@ def metrics_page() -> str:
     }
     parts = [
         f"# Metrics\n\n{NOTE}\n",
-        "Every service answers `GET /metrics` in Prometheus's text format, and `GET /health` with what it has found of "
-        "its own dependencies. A histogram counts seconds. Repositories and users are in no label.\n",
+        "Every service answers `GET /metrics` in Prometheus's text format, to anybody or to who has "
+        "`BINDERY_METRICS_TOKEN`, and `GET /health` with what it has found of its own dependencies. A histogram counts "
+        "seconds. Repositories and users are in no label.\n",
     ]
     for service, title in titles.items():
         rows = [

@@ -17,13 +17,17 @@ async def always_well() -> str | None:
     return None
 
 
-def http_health(client: httpx.AsyncClient, *urls: str) -> Health:
-    """Well when every address answers 2xx; else the first that doesn't, with the checks that it names."""
+def http_health(client: httpx.AsyncClient, *urls: str, token: str = "") -> Health:
+    """Well when every address answers 2xx; else the first that doesn't, with the checks that it names.
+
+    To who has the services' `token` a service says what is wrong in detail.
+    """
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     async def ask() -> str | None:
         for url in urls:
             try:
-                answer = await client.get(url)
+                answer = await client.get(url, headers=headers)
             except httpx.HTTPError as error:
                 return f"{url} does not answer ({type(error).__name__})"
             if not answer.is_success:
@@ -33,13 +37,13 @@ def http_health(client: httpx.AsyncClient, *urls: str) -> Health:
     return ask
 
 
-def socket_health(socket: Path, timeout_seconds: float) -> Health:
+def socket_health(socket: Path, timeout_seconds: float, token: str) -> Health:
     """The same for a part that listens at a Unix socket: its `/health`."""
 
     async def ask() -> str | None:
         transport = httpx.AsyncHTTPTransport(uds=str(socket), verify=False)  # no TLS there
         async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=timeout_seconds) as client:
-            trouble = await http_health(client, f"http://{socket.stem}/health")()
+            trouble = await http_health(client, f"http://{socket.stem}/health", token=token)()
         return trouble and trouble.replace(f"http://{socket.stem}/health", str(socket))
 
     return ask

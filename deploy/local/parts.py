@@ -117,7 +117,7 @@ def plan_parts(
 
     def inner(name: str, module: str) -> Part:
         socket = sockets / f"{name}.sock"
-        health = socket_health(socket, settings.health_timeout_seconds)
+        health = socket_health(socket, settings.health_timeout_seconds, installation.service_token)
         return Part(name, (python, "-m", module), environment(name, SOCKET=str(socket)), health, after=("redis",))
 
     def gateway(name: str, port: HeldPort) -> Part:

@@ -3,9 +3,11 @@
 import hmac
 
 from pydantic import SecretStr
-from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.common.errors import BinderyError
+from services.common.problems import problem_response
 from services.common.settings import ServiceSettings
 
 SECRET_MIN_LENGTH = 32
@@ -42,19 +44,28 @@ def is_operator(expected: SecretStr, given: str) -> bool:
     return True
 
 
+def has_token(scope: Scope, expected: SecretStr) -> bool:
+    """Whether a request's bearer token is `expected`; never where that is empty. All others take the same time."""
+    header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+    scheme, _, given = header.partition(b" ")
+    secret = expected.get_secret_value().encode()
+    return bool(secret) and scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), secret)
+
+
 class ServiceToken:
-    """A FastAPI dependency that lets only our own services in.
+    """Pure ASGI middleware that lets only our own services in: before the route is looked for, or any body read."""
 
-    Raises `BinderyError("unauthorized")` where the bearer token is missing or another; the comparison takes the
-    same time for every wrong token.
-    """
+    def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
+        self.app, self._expected = app, settings.service_token
 
-    def __init__(self, settings: ServiceSettings) -> None:
-        self._expected = settings.service_token.get_secret_value().encode()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or has_token(scope, self._expected):
+            await self.app(scope, receive, send)
+            return
+        said = "Send the services' shared token (BINDERY_SERVICE_TOKEN) as a bearer token."
+        await unauthorized(said)(scope, receive, send)
 
-    async def __call__(self, request: Request) -> None:
-        given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
-        if not self._expected or not hmac.compare_digest(given, self._expected):
-            raise BinderyError(
-                "unauthorized", "Send the services' shared token (BINDERY_SERVICE_TOKEN) as a bearer token."
-            )
+
+def unauthorized(said: str) -> Response:
+    """The answer to who has not the token that `said` asks for."""
+    return problem_response(BinderyError("unauthorized", said).problem, {"WWW-Authenticate": "Bearer"})

@@ -14,42 +14,58 @@ log = get_logger(__name__)
 
 _RENDERED_SECONDS = 1.0
 
-Check = Callable[[], Awaitable[str | None]]
-"""Returns None when all is well, else one sentence about what is wrong. An exception counts as wrong too."""
+
+@dataclass(frozen=True)
+class Trouble:
+    """What a check found: `detail` is for operators (their log, and who has the service token), `shown` for anybody."""
+
+    detail: str
+    shown: str = "It does not work as it should; the log of this service says more."
+
+
+Check = Callable[[], Awaitable[Trouble | str | None]]
+"""Returns None when all is well, else what is wrong: a `Trouble`, or only its detail. An exception is one too."""
+
+_NOT_CHECKED = Trouble("not checked yet", "not checked yet")
 
 
 @dataclass
 class Health:
-    """The last result of each named check; unhealthy until every check has passed once."""
+    """The last result of each named check; unhealthy until every check has passed once.
+
+    Addresses, names and what other programs say stand in the details alone.
+    """
 
     interval_seconds: float = 2.0
     timeout_seconds: float = 3.0
     stale_seconds: float = 15.0
     _checks: dict[str, Check] = field(default_factory=dict)
-    _found: dict[str, tuple[float, str | None]] = field(default_factory=dict)
-    _rendered: tuple[float, bool, bytes] = (0.0, False, b"")
+    _found: dict[str, tuple[float, Trouble | None]] = field(default_factory=dict)
+    _rendered: dict[bool, tuple[float, bool, bytes]] = field(default_factory=dict)
 
     def add(self, name: str, check: Check) -> None:
         self._checks[name] = check
 
-    def report(self) -> tuple[bool, list[dict[str, object]]]:
+    def report(self, *, in_detail: bool = False) -> tuple[bool, list[dict[str, object]]]:
         """(all well, [{"service", "ok", "message"?}]) in the shape of BinderHub's `/health`."""
         rows: list[dict[str, object]] = []
         for name in self._checks:
-            at, trouble = self._found.get(name, (0.0, "not checked yet"))
+            at, trouble = self._found.get(name, (0.0, _NOT_CHECKED))
             if trouble is None and time.monotonic() - at > self.stale_seconds:
-                trouble = f"not checked for {self.stale_seconds:.0f} s"
-            rows.append({"service": name, "ok": trouble is None} | ({"message": trouble} if trouble else {}))
+                stale = f"not checked for {self.stale_seconds:.0f} s"
+                trouble = Trouble(stale, stale)
+            row: dict[str, object] = {"service": name, "ok": trouble is None}
+            rows.append(row | ({"message": trouble.detail if in_detail else trouble.shown} if trouble else {}))
         return all(bool(row["ok"]) for row in rows), rows
 
-    def rendered(self) -> tuple[bool, bytes]:
+    def rendered(self, *, in_detail: bool = False) -> tuple[bool, bytes]:
         """The report as JSON, made once a second at most, and whenever a check has found something else."""
-        made, ok, body = self._rendered
+        made, ok, body = self._rendered.get(in_detail, (0.0, False, b""))
         now = time.monotonic()
         if now - made > _RENDERED_SECONDS:
-            ok, checks = self.report()
+            ok, checks = self.report(in_detail=in_detail)
             body = json.dumps({"ok": ok, "checks": checks}).encode()
-            self._rendered = now, ok, body
+            self._rendered[in_detail] = now, ok, body
         return ok, body
 
     async def check_now(self) -> None:
@@ -57,16 +73,18 @@ class Health:
         await asyncio.gather(*(self._one(name, check) for name, check in self._checks.items()))
 
     async def _one(self, name: str, check: Check) -> None:
-        before = self._found.get(name, (0.0, "not checked yet"))[1]
+        before = self._found.get(name, (0.0, _NOT_CHECKED))[1]
         try:
             async with asyncio.timeout(self.timeout_seconds):
-                trouble = await check()
+                found = await check()
+            trouble = Trouble(found) if isinstance(found, str) else found
         except Exception as error:  # noqa: BLE001 - a check that fails in any way is a finding
-            trouble = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            trouble = Trouble(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
         self._found[name] = (time.monotonic(), trouble)
         if trouble != before:
-            self._rendered = (0.0, False, b"")
-            log.info("health_changed", check=name, trouble=trouble)
+            self._rendered.clear()
+            tell = log.warning if trouble else log.info
+            tell("health_changed", check=name, trouble=trouble.detail if trouble else None)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

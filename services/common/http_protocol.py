@@ -106,10 +106,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_dismissed:
             return
-        at = 0
-        while at < len(data):
+        at, size = 0, len(data)
+        while at < size:
             room = self._bounds.head_bytes - self._unspent_bytes
-            piece = data if len(data) <= room else data[at : at + room]
+            piece = data if size <= room else data[at : at + room]
             at += len(piece)
             self._came_on = False
             super().data_received(piece)
@@ -131,14 +131,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._has_begun = True
         super().on_message_begin()
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # else a trailer, which is never to be taken for a header (RFC 9110, 6.5.1)
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         self._in_head, self._came_on = False, True
-        self._no_deadline("head")
+        if self._deadlines:
+            self._no_deadline("head")
         super().on_headers_complete()
+        self.headers = []  # what comes now are trailers, which nobody is to take for headers (RFC 9110, 6.5.1)
         if len(self.pipeline) > self._bounds.pipelined:
             raise ValueError("too many requests ahead of their answers")  # the parser stops, and says so
 
@@ -149,7 +147,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._in_head, self._has_begun, self._came_on = True, False, True
-        self._no_deadline("body")
+        if self._deadlines:
+            self._no_deadline("body")
         super().on_message_complete()
         if self.cycle.response_complete:  # all of a request has come that was answered before
             self._no_deadline("head")
@@ -164,15 +163,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     # Answers
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        if self._is_full and cycle.scope["path"] not in PROBED:
+        limit = self._bounds.connections
+        if limit and len(self.connections) > limit and cycle.scope["path"] not in PROBED:
             REFUSED.labels("connections").inc()
             app = _overloaded
         self._running = cycle
         super()._start_asgi_task(cycle, app)
-
-    @property
-    def _is_full(self) -> bool:
-        return bool(self._bounds.connections) and len(self.connections) > self._bounds.connections
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -70,7 +70,10 @@ def install_problem_handlers(app: FastAPI) -> None:
         said = str(error.detail)
         detail = "" if said == HTTPStatus(error.status_code).phrase else said  # the framework's own words say nothing
         problem = BinderyError(kind.code, detail).problem.updated(status=error.status_code)
-        return problem_response(problem, dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if "GET" in (allowed := headers.get("Allow", "").split(", ")) and "HEAD" not in allowed:
+            headers["Allow"] = ", ".join([*allowed, "HEAD"])  # FastAPI's routes don't know
+        return problem_response(problem, headers)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_request: Request, error: RequestValidationError) -> Response:

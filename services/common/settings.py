@@ -48,6 +48,9 @@ class ServiceSettings(BaseSettings):
         "(`overloaded`). 0: no limit.",
     )
     http_pipelined_max: int = Field(16, ge=0, description="Requests that a connection may send ahead of their answers.")
+    service_request_max_bytes: int = Field(
+        2**20, gt=0, description="Largest body of a request between services; what is larger is refused unread."
+    )
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
         description="Redis: redis://, rediss://, unix:///path?db=0 or "
@@ -59,6 +62,9 @@ class ServiceSettings(BaseSettings):
     redis_patience_seconds: float = Field(60.0, description="How long a write waits for a Redis that is away.")
     service_token: SecretStr = Field(
         SecretStr(""), description="Shared secret by which services know each other; none starts without."
+    )
+    metrics_token: SecretStr = Field(
+        SecretStr(""), description="Bearer token that `/metrics` of each service asks for; empty: none."
     )
     installation_id: str = Field("default", description="Tells this installation from others on the same hub or Redis.")
     installation_secret: SecretStr = Field(

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from services.common.health import Health
 from services.common.leases import Member
+from services.common.logging import get_logger
 from services.common.stage import membership, open_stage, running, told_places
 from services.common.version import VERSION
 from services.common.web import create_service
@@ -24,10 +25,14 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.stages import Providers, Stages
 from services.gateway.streams import Streams
 
+log = get_logger(__name__)
+
 
 def create_app(settings: GatewaySettings) -> FastAPI:
     """The application; its lifespan opens Redis, adopts orphaned launches and watches the other stages."""
     load_hooks()  # one that can't be loaded ends the start, not the first launch
+    if not settings.local_mode and settings.public_url.lower().startswith("http://"):
+        log.warning("no_https", public_url=settings.public_url, so="browsers don't say which site asks for a launch")
     health = Health()
     clock = Clock(settings)
     exiting = asyncio.Event()
@@ -58,7 +63,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     versions = json.dumps({"builder_info": {}, "binderhub": VERSION}).encode()
     app = create_service(
         settings, name="gateway", lifespan=lifespan, routers=routers, health=health, public=True,
-        fixed={"/versions": versions},
+        fixed={"/versions": versions}, body_max_bytes=settings.request_max_bytes,
     )  # fmt: skip
     app.state.exiting = exiting
     app.state.pages = Pages(settings, settings.template_paths, version=VERSION)

@@ -6,8 +6,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 from sse_starlette import EventSourceResponse
+from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
+from services.common.incoming import is_head
 from services.common.topic_stream import Listener
 from services.gateway.clock import Client, Clock
 from services.gateway.settings import GatewaySettings
@@ -51,7 +53,11 @@ class LaunchResponse(EventSourceResponse):
         self._lingers, self._ends_on_drain = lingers, ends_on_drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the launch has ended or the client has gone."""
+        """Send until the launch has ended or the client has gone. For HEAD nothing is followed."""
+        if is_head(HTTPConnection(scope)):
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": b""})
+            return
         task = asyncio.current_task()
         client = self._clock.enter(task)
         gone = asyncio.create_task(_until_gone(receive, client))
@@ -130,6 +136,8 @@ class LaunchResponse(EventSourceResponse):
 
 
 async def _until_gone(receive: Receive, client: Client) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    client.leave()
+    try:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    finally:  # one that sends a body without end is as gone
+        client.leave()

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -58,15 +57,14 @@ class Edge:
     """Pure ASGI middleware, the first that a request meets after the prebuilt replies.
 
     Refuses names that are not ours (on one's own machine), and who does not show the start token where there is one;
-    then, before anything of their body is read, what other sites ask for and what is too large. Answers CORS
-    preflights, and sets the headers of CORS and of browser security.
+    then, before anything of their body is read, what other sites ask for. Answers CORS preflights, and sets the headers
+    of CORS and of browser security.
     """
 
     def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
         self.app = app
         self.origins = Origins(settings)
         self.start_token = StartToken(settings)
-        self._max_bytes = settings.request_max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -89,7 +87,7 @@ class Edge:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _guard(MutableHeaders(scope=message), cors)
+                _guard(scope["path"], MutableHeaders(scope=message), cors)
             await send(message)
 
         try:
@@ -103,36 +101,11 @@ class Edge:
             await self.app(scope, receive, guarded)
             return
         try:
-            self._refuse_unread(Request(scope))
+            self.origins.refuse_cross_site(Request(scope))
         except BinderyError as error:
             await (await refusal(Request(scope), error))(scope, receive, guarded)
             return
-        await self.app(scope, self._bounded(receive), guarded)
-
-    def _refuse_unread(self, request: Request) -> None:
-        """Raise `BinderyError` for a request that changes something and that its headers tell is not to be read."""
-        self.origins.refuse_cross_site(request)
-        announced = request.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced[:20]) > self._max_bytes:
-            raise BinderyError("request_too_large", self._too_large)
-
-    def _bounded(self, receive: Receive) -> Receive:
-        """`receive`, which ends the request once its body is larger than allowed."""
-        taken = 0
-
-        async def bounded() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._max_bytes:  # the one kind of exception that FastAPI passes on while it reads a body
-                raise HTTPException(413, self._too_large)
-            return message
-
-        return bounded
-
-    @property
-    def _too_large(self) -> str:
-        return f"A request may have {self._max_bytes} bytes at most."
+        await self.app(scope, receive, guarded)
 
     def _cors(self, path: str, origin: str) -> list[tuple[str, str]]:
         """The CORS headers of an answer on `path` to `origin`; none where only our own pages may read it."""
@@ -193,13 +166,15 @@ def _preflight(cors: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _guard(headers: MutableHeaders, cors: Iterable[tuple[str, str]]) -> None:
+def _guard(path: str, headers: MutableHeaders, cors: Iterable[tuple[str, str]]) -> None:
     for name, value in cors:
         if name == "vary":
             headers.add_vary_header(value)
         else:
             headers[name] = value
     headers["x-content-type-options"] = "nosniff"
+    if path.startswith("/api/v1/"):  # launches carry the tokens of their servers
+        headers.setdefault("cache-control", "no-store")
     if headers.get("content-type", "").startswith("text/html"):
         for name, value in _HTML_HEADERS.items():
             headers.setdefault(name, value)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from services.common.auth import OPERATOR_HEADER
 from services.common.counting import counted_as
 from services.common.errors import BinderyError
+from services.common.health import Trouble
 from services.common.http import Peer, PooledClient, Reply
 from services.common.logging import get_logger
 from services.common.models import Build, BuildRequest, ResolvedRepo, Server, ServerRequest, Spec
@@ -115,12 +116,14 @@ class Stages:
         found: list[dict[str, Any]] = (await self.resolver.call("GET", "/providers")).json()
         return found
 
-    async def trouble(self, name: str) -> str | None:
-        """For health: what a stage itself finds wrong, or None."""
+    async def trouble(self, name: str) -> Trouble | None:
+        """For health: what a stage itself finds wrong, or None. Anybody may read which of its checks it is."""
         peer: Peer = getattr(self, name)
-        reply = await peer.health()
-        wrong = [f"{row['service']}: {row.get('message', 'not ok')}" for row in reply if not row.get("ok")]
-        return "; ".join(wrong) or None
+        wrong = [row for row in await peer.health() if not row.get("ok")]
+        if not wrong:
+            return None
+        detail = "; ".join(f"{row['service']}: {row.get('message', 'not ok')}" for row in wrong)
+        return Trouble(detail, f"not well: {', '.join(str(row['service']) for row in wrong)}")
 
 
 class Providers:

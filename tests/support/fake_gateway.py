@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from services.common.errors import BinderyError
 from services.common.ids import launch_ref, new_launch_id
+from services.common.incoming import BoundedBodies, HeadRequests
 from services.common.models import Launch, LaunchId, LaunchOptions, LaunchState, Queue, ResolvedRepo, Server, Spec
 from services.common.models.server import ServerState
 from services.common.problems import install_problem_handlers
@@ -281,6 +282,8 @@ def fake_gateway(launches: FakeLaunches, **settings: Any) -> FastAPI:
 
     install_problem_handlers(app)
     install_error_pages(app)
+    app.add_middleware(HeadRequests)
+    app.add_middleware(BoundedBodies, max_bytes=given.request_max_bytes)
     app.add_middleware(Edge, settings=given)
     app.add_middleware(PrebuiltReplies)
     return app

@@ -69,11 +69,16 @@ class Wire:
 
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
         """The next answer: status, headers in lower case, body by its length."""
+        status, headers = await self.head()
+        async with asyncio.timeout(SECONDS):
+            return status, headers, await self._reader.readexactly(int(headers.get("content-length", "0")))
+
+    async def head(self) -> tuple[int, dict[str, str]]:
+        """The head of the next answer: status, headers in lower case."""
         async with asyncio.timeout(SECONDS):
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
-            body = await self._reader.readexactly(int(headers.get("content-length", "0")))
-        return int(head[0].split(" ")[1]), headers, body
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
+        return int(head[0].split(" ")[1]), headers
 
     async def rest(self) -> bytes:
         """All that comes until the server closes."""

@@ -5,8 +5,10 @@ import time
 from collections.abc import AsyncGenerator, MutableMapping
 from typing import Any
 
+import httpx
 import pytest
 
+from services.common.incoming import BoundedBodies, HeadRequests
 from services.common.keys import Topic
 from services.common.models import Event, Phase, Server, ServerId, ServerState, TopicRef
 from services.common.records import Claimed
@@ -133,6 +135,32 @@ async def _no_end(_event: dict[str, Any], _event_id: str) -> bytes:
 @pytest.fixture
 def clock() -> Clock:
     return Clock(QUICK)
+
+
+async def test_head_gets_the_headers_of_a_stream_and_nothing_is_followed(clock: Clock) -> None:
+    class Untouched(Told):
+        def pieces(self, listener: Listener) -> AsyncGenerator[Piece | None, None]:
+            raise AssertionError("followed")
+
+    stream = LaunchResponse(Untouched(), _no_end, clock, QUICK, headers={"Cache-Control": "no-cache"})
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(HeadRequests(stream)), base_url="http://x") as client:
+        reply = await client.head("/")
+    assert (reply.status_code, reply.content) == (200, b"")
+    assert reply.headers["content-type"] == "text/event-stream"
+    assert reply.headers["cache-control"] == "no-cache"
+
+
+async def test_a_follower_with_a_body_without_end_is_let_go(clock: Clock) -> None:
+    async def endless() -> MutableMapping[str, Any]:
+        return {"type": "http.request", "body": b"x" * 60, "more_body": True}
+
+    async def send(_message: MutableMapping[str, Any]) -> None:
+        return None
+
+    bounded = BoundedBodies(LaunchResponse(Told(), _no_end, clock, QUICK), max_bytes=100)
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"transfer-encoding", b"chunked")]}
+    async with asyncio.timeout(5):
+        await bounded(scope, endless, send)
 
 
 async def test_a_quick_launch_is_not_held_up_by_the_tick(clock: Clock) -> None:
