@@ -6,7 +6,9 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from deploy.local.ports import check_ports
 from deploy.local.preflight import check_git, check_python, git_warning
@@ -41,6 +43,7 @@ def examine(settings: Settings) -> list[Finding]:
         "redis": lambda: str(redis_binary()),
         "proxy": lambda: str(traefik_binary()),
         "port": lambda: _port(settings),
+        "public address": _public_address,
         "data folder": lambda: _data_dir(settings),
         "package index": _package_index,
         "leftovers": lambda: _leftovers(settings),
@@ -96,6 +99,27 @@ def _port(settings: Settings) -> str:
     if is_up(settings):
         return f"{settings.port}, by the Bindery that runs now"
     return check_ports(settings)
+
+
+def _public_address() -> str:
+    """For a gateway that others reach: `make up` itself is at a loopback address, whatever the variable says."""
+    url = os.environ.get("BINDERY_PUBLIC_URL", "")
+    parts = urlsplit(url)
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise Refused(
+            f"BINDERY_PUBLIC_URL={url} is plain http: browsers then don't say which web site a request comes from, so "
+            "/build has no protection against other sites but the browser's name, and tokens are sent in clear. "
+            "Serve it by https."
+        )
+    return url or "this machine alone"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, as browsers know it: what they show as secure without https."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _data_dir(settings: Settings) -> str:

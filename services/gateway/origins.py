@@ -11,6 +11,8 @@ from services.gateway.settings import GatewaySettings
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
+_BROWSERS = ("mozilla/", "opera/")
+"""How every browser's `User-Agent` begins, in lower case."""
 
 
 def _origin(url: str) -> str:
@@ -102,6 +104,32 @@ class Origins:
                 "may. Open the link yourself, or add the site to BINDERY_ALLOWED_ORIGINS.",
             )
 
+    def refuse_unnamed_page(self, connection: HTTPConnection) -> None:
+        """Let a GET through that begins something only if it is known not to come from another site's page.
+
+        A request without `Origin` and `Sec-Fetch-Site` is a program's, or a browser's that says nothing for a GET: an
+        old one (Safari before 16.4), and any towards plain http off loopback. No page can make its browser name another
+        program as `User-Agent` without an `Origin` (a request with headers of its own is a CORS request), nor a page of
+        ours as `Referer`.
+
+        Raises `BinderyError("cross_site")`.
+        """
+        headers = connection.headers
+        if self.any_allowed or "origin" in headers or "sec-fetch-site" in headers:
+            return
+        try:
+            page = _origin(headers.get("referer", ""))
+        except ValueError:
+            page = ""
+        if page and (self.is_own(connection, page) or self.allows(page)):
+            return
+        if headers.get("user-agent", "").lower().startswith(_BROWSERS):
+            raise BinderyError(
+                "cross_site",
+                "Your browser does not say which web site asked for this launch: it is old, or this Bindery has no "
+                "https. Open the link itself. A program must not call itself a browser in its User-Agent.",
+            )
+
     def base_url(self, connection: HTTPConnection) -> str:
         """Our address as users reach it; it ends with a slash."""
         return (self._public_url or str(connection.base_url)).rstrip("/") + "/"
@@ -145,6 +173,11 @@ def origins(connection: HTTPConnection) -> Origins:
 def refuse_cross_site(connection: HTTPConnection) -> None:
     """Raise `BinderyError("cross_site")` where another web site asks for a launch."""
     origins(connection).refuse_cross_site(connection)
+
+
+def refuse_unnamed_page(connection: HTTPConnection) -> None:
+    """Raise `BinderyError("cross_site")` where a browser asks, and nobody knows for which site's page."""
+    origins(connection).refuse_unnamed_page(connection)
 
 
 def base_url(connection: HTTPConnection) -> str:

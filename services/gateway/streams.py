@@ -19,6 +19,9 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.splice import LaunchStream, Piece, Position
 from services.gateway.wire import facade_failure, launch_facts, render_facade, render_v1, sse
 
+FACADE_CACHE = "no-cache, no-store"
+"""BinderHub says `no-cache`, which lets an answer be kept; a `ready` event has its server's token."""
+
 
 class Streams:
     """Makes the responses that follow launches."""
@@ -69,7 +72,7 @@ class Streams:
 
         return LaunchResponse(
             self._stream(position, "facade"), terminal, self._clock, self._settings,
-            headers={"Cache-Control": "no-cache"}, lingers=True, ends_on_drain=False,
+            headers={"Cache-Control": FACADE_CACHE}, lingers=True, ends_on_drain=False,
         )  # fmt: skip
 
 
@@ -98,5 +101,5 @@ def refused_stream(error: BinderyError) -> Response:
     if error.code != "unknown_provider":
         event = {"phase": "failed", "status_code": error.kind.status, "message": f"{message}\n"}
     # As BinderHub's: without a charset, which Starlette would add to a media type.
-    headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+    headers = {"Content-Type": "text/event-stream", "Cache-Control": FACADE_CACHE}
     return Response(sse(event), headers=headers)

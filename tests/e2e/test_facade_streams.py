@@ -50,7 +50,7 @@ def ended(following: Following, recording: Recording) -> list[dict[str, Any]]:
     following.outcome()
     assert following.status == recording.status == 200
     assert following.reply_headers["content-type"] == recording.content_type
-    assert following.reply_headers["cache-control"] == "no-cache"
+    assert following.reply_headers["cache-control"] == "no-cache, no-store"
     terminal = [event for event in following.events if event["phase"] in {"ready", "failed", "cancelled"}]
     assert terminal == following.events[-1:]
     for event in following.events:

@@ -1,5 +1,6 @@
 """The edge: hosts, origins, CORS, security headers, sessions, form tokens, client addresses."""
 
+import io
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 
 from services.common.errors import BinderyError
+from services.gateway.app import create_app
 from services.gateway.origins import Origins
 from services.gateway.sessions import check_form_token, form_token, principal
 from services.gateway.settings import GatewaySettings
@@ -212,6 +214,15 @@ async def test_a_body_of_the_allowed_size_is_read() -> None:
         assert (await client.post("/api/v1/echo", json=sent)).json() == sent
 
 
+# What may be kept
+
+
+async def test_what_the_api_says_is_kept_by_nobody() -> None:
+    async with gateway() as client:
+        for reply in (await client.post("/api/v1/echo", json={"a": "b"}), await client.get("/api/v1/nothing")):
+            assert reply.headers["cache-control"] == "no-store"
+
+
 # CORS
 
 
@@ -390,3 +401,17 @@ def test_only_trusted_proxies_say_where_a_client_is(peer: str, forwarded: str, e
     headers = [(b"x-forwarded-for", forwarded.encode())] if forwarded else []
     request = Request({"type": "http", "headers": headers, "client": (peer, 1) if peer else None})
     assert Origins(settings).client_ip(request) == expected
+
+
+# Without https
+
+
+@pytest.mark.parametrize(
+    ("url", "is_told"), [("http://bindery.example", True), ("https://bindery.example", False), ("", False)]
+)
+def test_a_gateway_that_others_reach_by_plain_http_says_what_that_lacks(
+    logs: io.StringIO, url: str, is_told: bool
+) -> None:
+    secrets = {"service_token": "a token", "installation_secret": "s" * 32}
+    create_app(GatewaySettings.model_validate(secrets | {"public_url": url}))
+    assert ("no_https" in logs.getvalue()) == is_told

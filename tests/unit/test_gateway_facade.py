@@ -12,6 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from starlette.responses import PlainTextResponse, Response
 
 from services.common.errors import BinderyError
+from services.common.incoming import HeadRequests
 from services.common.models import Launch, LaunchState
 from services.gateway.build_tokens import mint
 from services.gateway.edge import Edge
@@ -40,12 +41,13 @@ class Streams:
 
 
 @asynccontextmanager
-async def the_facade(launches: FakeLaunches) -> AsyncIterator[httpx.AsyncClient]:
+async def the_facade(launches: FakeLaunches, **given: Any) -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI()
-    settings = GatewaySettings.model_validate({"installation_secret": "s" * 32, "public_url": OWN})
+    settings = GatewaySettings.model_validate({"installation_secret": "s" * 32, "public_url": OWN} | given)
     app.state.settings, app.state.launches, app.state.providers = settings, launches, FakeProviders()
     app.state.streams = Streams()
     app.include_router(facade.router)
+    app.add_middleware(HeadRequests)
     app.add_middleware(Edge, settings=settings)
     headers = {"accept": "text/event-stream"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=OWN, headers=headers) as client:
@@ -119,3 +121,57 @@ async def test_what_nobody_foresaw_is_one_failed_event_that_says_no_more_than_it
     assert (event["phase"], event["status_code"]) == ("failed", status)
     assert event["message"] == f"{BinderyError(said).detail}\n"
     assert "foresaw" not in reply.text
+
+
+async def test_head_begins_nothing() -> None:
+    launches = OfPrincipals("")
+    async with the_facade(launches) as client:
+        for path in ("/build/gh/o/r/HEAD", "/build/nope/x"):
+            assert (await client.head(path)).status_code == 200
+    assert not launches.started
+
+
+SAFARI = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/15.6 Safari/605.1.15"
+
+
+@pytest.mark.parametrize("agent", [SAFARI, "mozilla/5.0", "Opera/9.80 (X11; Linux) Presto/2.12.388"])
+@pytest.mark.parametrize(
+    "page",
+    ["", "https://evil.example/", f"{OWN}.evil.example/", "about:blank", f"https://evil.example/?{OWN}/", "http://["],
+)
+async def test_a_browser_that_does_not_say_which_page_asks_begins_nothing(agent: str, page: str) -> None:
+    launches = OfPrincipals("")
+    async with the_facade(launches) as client:
+        headers = {"user-agent": agent} | ({"referer": page} if page else {})
+        reply = await client.get("/build/gh/o/r/HEAD", headers=headers)
+    (event,) = [json.loads(line.removeprefix("data: ")) for line in reply.text.splitlines() if line]
+    assert (event["phase"], event["status_code"]) == ("failed", 403)
+    assert "does not say which web site asked" in event["message"]
+    assert "User-Agent" in event["message"], "a program that calls itself a browser reads what to do"
+    assert not launches.started
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"user-agent": "curl/8.5.0"},
+        {"user-agent": ""},
+        {"user-agent": SAFARI, "referer": f"{OWN}/v2/gh/o/r/HEAD"},
+        {"user-agent": SAFARI, "referer": "https://thebe.example/page"},
+        {"user-agent": SAFARI, "sec-fetch-site": "same-origin"},
+        {"user-agent": SAFARI, "origin": "https://thebe.example"},
+    ],
+)
+async def test_programs_and_pages_that_are_known_begin_a_launch(headers: dict[str, str]) -> None:
+    launches = OfPrincipals("")
+    async with the_facade(launches, allowed_origins="https://thebe.example") as client:
+        assert (await client.get("/build/gh/o/r/HEAD", headers=headers)).text.split(" ") == [*launches.launches, "0"]
+
+
+async def test_an_old_browser_begins_a_launch_by_a_pages_token() -> None:
+    launches = OfPrincipals("")
+    async with the_facade(launches) as client:
+        settings: Any = client._transport.app.state.settings  # type: ignore[attr-defined]
+        token = mint(asked("127.0.0.1:8585"), settings, "gh", "o/r/HEAD")
+        client.headers["user-agent"] = SAFARI
+        assert await get(client, build_token=token) == [*launches.launches, "0"]

@@ -96,3 +96,27 @@ def test_doctor_knows_a_running_stack(tmp_path: Path, monkeypatch: pytest.Monkey
         findings = {finding.name: finding for finding in examine(settings)}
     assert findings["leftovers"].found == f"Bindery is running: {settings.url}"
     assert findings["port"].is_well
+
+
+@pytest.mark.parametrize("url", ["http://bindery.example", "http://10.0.0.3:8585/", "http://localhost.evil.example"])
+def test_doctor_says_what_plain_http_off_this_machine_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    monkeypatch.setenv("BINDERY_PUBLIC_URL", url)
+    findings = {finding.name: finding for finding in examine(Settings(data_dir=tmp_path))}
+    assert not findings["public address"].is_well
+    assert findings["public address"].found.startswith(f"BINDERY_PUBLIC_URL={url} is plain http")
+    assert "/build has no protection against other sites" in findings["public address"].found
+    assert "Serve it by https." in findings["public address"].found
+
+
+@pytest.mark.parametrize(
+    "url", ["", "https://bindery.example", "http://127.0.0.1:8585", "http://[::1]:80", "http://localhost"]
+)
+def test_doctor_takes_an_address_that_browsers_hold_secure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    monkeypatch.setenv("BINDERY_PUBLIC_URL", url)
+    assert next(one for one in examine(Settings(data_dir=tmp_path)) if one.name == "public address").is_well

@@ -6,13 +6,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.common.errors import BinderyError
+from services.common.incoming import is_head
 from services.common.logging import get_logger
 from services.common.models import Spec
 from services.common.redis import REDIS_AWAY
 from services.gateway.build_tokens import check
 from services.gateway.joining import Asker
 from services.gateway.launches import Launches
-from services.gateway.origins import base_url, client_ip, refuse_cross_site
+from services.gateway.origins import base_url, client_ip, refuse_cross_site, refuse_unnamed_page
 from services.gateway.sessions import principal
 from services.gateway.splice import Position
 from services.gateway.streams import Streams, refused_stream
@@ -31,8 +32,11 @@ def raw_tail(request: Request, prefix: str) -> str:
 async def build(request: Request, provider: str) -> Response:
     """Launch a link and follow it, as BinderHub's event stream. Always 200: what is wrong is an event.
 
-    Stock clients take any other status for the end, and show no message.
+    Stock clients take any other status for the end, and show no message. HEAD gets its headers, and begins nothing.
     """
+    if is_head(request):
+        streams: Streams = request.app.state.streams
+        return streams.facade(Position(""))
     try:
         return await _launch(request, provider)
     except BinderyError as error:
@@ -56,6 +60,8 @@ async def _launch(request: Request, provider: str) -> Response:
     jti = ""
     if token := request.query_params.get("build_token"):
         jti = check(request, request.app.state.settings, provider, raw, token)
+    else:
+        refuse_unnamed_page(request)
     try:
         spec = Spec(provider=provider, spec=raw.rstrip("/"))
     except ValueError as error:
