@@ -17,7 +17,7 @@ NO_CHECKOUT = (
 )
 WINDOWS = "Bindery runs on Linux and macOS. On Windows, run it inside WSL2: `wsl --install`, then `make up` in there."
 DEFAULT_GATEWAY = "http://127.0.0.1:8585"
-_BUILD_ID = re.compile(r"[0-9a-f]{24}-\d+")
+_BUILD_ID = re.compile(r"[0-9a-f]{24}-[0-9]+")
 _UNPRINTABLE = re.compile(r"\x1b\[[0-9;]*m|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 

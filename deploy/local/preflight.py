@@ -57,7 +57,7 @@ def check_git() -> str:
         said = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True, timeout=10).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise Refused(f"git is missing or does not run: install git {wanted} or later.") from error
-    found = re.search(r"(\d+)\.(\d+)\S*", said)
+    found = re.search(r"([0-9]+)\.([0-9]+)\S*", said)
     if not found or (int(found[1]), int(found[2])) < GIT:
         raise Refused(f"This git is {said.strip().removeprefix('git version ')}: install git {wanted} or later.")
     return found[0]

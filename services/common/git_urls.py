@@ -124,7 +124,7 @@ async def locate(
         raise BinderyError(
             "rate_limited",
             f"{found.host} asks to be asked less often.",
-            retry_after_seconds=float(after) if after.isdigit() else None,
+            retry_after_seconds=float(after[:9]) if after.isascii() and after.isdigit() else None,
         )
     if found.status != 200:
         raise BinderyError("provider_unavailable", f"{found.host} answered {found.status} for {url}.")

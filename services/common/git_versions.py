@@ -35,7 +35,7 @@ def installed_git() -> str:
 def git_version() -> tuple[int, int]:
     """The version of the git that we run. Raises `RuntimeError`, saying what to do, if it is missing or too old."""
     said = installed_git()
-    found = re.search(r"(\d+)\.(\d+)", said)
+    found = re.search(r"([0-9]+)\.([0-9]+)", said)
     if found is None or (version := (int(found[1]), int(found[2]))) < MINIMUM_GIT:
         raise RuntimeError(f"{said!r} is too old: install git 2.37 or later.")
     return version
@@ -62,5 +62,5 @@ def user_agent() -> str:
     Hosts tell git from browsers by its first four characters, and answer 404 to others: many always, GitHub by public
     reports where the URL has no `.git`.
     """
-    found = re.search(r"\d+(\.\d+)+", installed_git())
+    found = re.search(r"[0-9]+(\.[0-9]+)+", installed_git())
     return f"git/{found[0] if found else '.'.join(map(str, MINIMUM_GIT))} (Bindery)"

@@ -18,7 +18,7 @@ _PROGRAM_FOLDERS = ("/api/", "/build/")
 _PROGRAM_PATHS = frozenset({"/health", "/metrics", "/versions"})
 _OPEN_PATHS = frozenset({"/health", "/versions"})
 _READING = frozenset({"GET", "HEAD"})
-_SESSION = re.compile(r"(?P<signed>(?P<issued>\d{1,12})\.[A-Za-z0-9_-]{22})\.(?P<signature>[0-9a-f]{64})")
+_SESSION = re.compile(r"(?P<signed>(?P<issued>[0-9]{1,12})\.[A-Za-z0-9_-]{22})\.(?P<signature>[0-9a-f]{64})")
 
 _HOW = (
     "Open the address that `make up` printed when it started; `make url` in Bindery's folder prints it again. "

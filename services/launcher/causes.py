@@ -99,7 +99,7 @@ SIGNS = (
     ),
     Sign(r"The server ended with exit status|Neither JupyterLab nor Notebook", Means.FATAL, "server_start_failed"),
     Sign(r"executable file not found|failed to start container|RunContainerError", Means.CAUSE, "server_start_failed"),
-    Sign(r"^Spawner failed to start \[status=|\bExitCode=\d+", Means.FATAL, "server_start_failed"),
+    Sign(r"^Spawner failed to start \[status=|\bExitCode=[0-9]+", Means.FATAL, "server_start_failed"),
     # It runs, and does not answer
     Sign(r"Server at \S+ didn't respond in", Means.FATAL, "server_port_closed"),
     Sign(r"The server did not answer within", Means.FATAL, "server_start_timeout"),
@@ -110,7 +110,7 @@ SIGNS = (
 )
 
 _COMPILED = tuple((re.compile(sign.words, re.IGNORECASE | re.MULTILINE), sign) for sign in SIGNS)
-_HUB_TIMED_OUT = re.compile(r"^$|did not start in \d+ seconds|^Timeout", re.IGNORECASE)
+_HUB_TIMED_OUT = re.compile(r"^$|did not start in [0-9]+ seconds|^Timeout", re.IGNORECASE)
 """What remains of the hub's message when its own deadline, or KubeSpawner's, was the first."""
 
 

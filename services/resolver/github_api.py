@@ -136,10 +136,10 @@ class GitHubApi:
         """Seconds to wait if the reply says that a limit (primary or secondary) is reached, else None."""
         if reply.status_code not in {403, 429}:
             return None
-        if (after := reply.headers.get("retry-after", "")).isdigit():
+        if _is_number(after := reply.headers.get("retry-after", "")):
             return min(max(1.0, float(after)), _LONGEST_WAIT_SECONDS)
         reset = reply.headers.get("x-ratelimit-reset", "")
-        if reply.headers.get("x-ratelimit-remaining") == "0" and reset.isdigit():
+        if reply.headers.get("x-ratelimit-remaining") == "0" and _is_number(reset):
             return min(max(1.0, float(reset) - time.time()), _LONGEST_WAIT_SECONDS)
         if reply.status_code == 429 or "rate limit" in str(body.get("message", "")).lower():
             return _SECONDARY_WAIT_SECONDS
@@ -148,7 +148,7 @@ class GitHubApi:
     @staticmethod
     def _note_limit(reply: httpx.Response) -> None:
         remaining, limit = (reply.headers.get(f"x-ratelimit-{part}", "") for part in ("remaining", "limit"))
-        if not remaining.isdigit() or not limit.isdigit():
+        if not _is_number(remaining) or not _is_number(limit):
             return
         REMAINING.set(int(remaining))
         share = int(remaining) / max(1, int(limit))
@@ -171,6 +171,10 @@ def _keep(cache: OrderedDict[str, T], key: str, value: T, entries: int) -> None:
     cache.move_to_end(key)
     while len(cache) > entries:
         cache.popitem(last=False)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()  # `isdigit` alone takes `²`, which `int` does not
 
 
 def _json(reply: httpx.Response) -> dict[str, Any]:

@@ -139,6 +139,7 @@ async def test_not_found_is_remembered_for_a_moment_only(forge: Forge) -> None:
         (Fault(status=429, headers={"Retry-After": "45"}), 45),
         (Fault(status=403, headers={"Retry-After": "45"}), 45),
         (Fault(status=429), 60),
+        (Fault(status=429, headers={"Retry-After": "\u00b2", "X-RateLimit-Remaining": "\u00b9"}), 60),
         (Fault(status=403, body=b'{"message": "You have exceeded a secondary rate limit."}'), 60),
     ],
 )

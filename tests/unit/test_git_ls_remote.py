@@ -15,6 +15,7 @@ from services.common.git import list_refs
 from services.common.git_process import Git
 from services.common.networks import NetworkPolicy
 from services.common.outbound import CheckedClient
+from services.common.problems import problem_response
 from tests.support.forge import Fault, Forge, Page
 
 LOOPBACK = NetworkPolicy.of("127.0.0.0/8")
@@ -140,10 +141,12 @@ async def test_a_server_in_trouble_is_not_called_a_missing_repository(forge: For
     assert "answered 502" in error.detail
 
 
-async def test_a_server_that_asks_for_patience_is_given_it(forge: Forge) -> None:
-    forge.git_fault = Fault(status=429, headers={"Retry-After": "90"})
+@pytest.mark.parametrize(("after", "seconds"), [("90", 90), ("\u00b2", 300), ("9" * 400, 999_999_999)])
+async def test_a_server_that_asks_for_patience_is_given_it(forge: Forge, after: str, seconds: float) -> None:
+    forge.git_fault = Fault(status=429, headers={"Retry-After": after})
     error = await failure(f"{forge.url}/org/repo")
-    assert (error.code, error.retry_after_seconds) == ("rate_limited", 90)
+    assert (error.code, error.retry_after_seconds) == ("rate_limited", seconds)
+    assert problem_response(error.problem).status_code == 503
 
 
 async def test_a_server_that_never_answers_ends_at_the_deadline(forge: Forge) -> None:

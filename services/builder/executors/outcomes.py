@@ -33,7 +33,7 @@ _PUSH = re.compile(
 )
 _AWAY = re.compile(
     r"connection refused|connection reset|no such host|no route to host|network is unreachable|timed? ?out|timeout"
-    r"|deadline exceeded|\bEOF\b|broken pipe|server misbehaving|HTTP (status: )?(5\d\d|429)|toomanyrequests"
+    r"|deadline exceeded|\bEOF\b|broken pipe|server misbehaving|HTTP (status: )?(5[0-9][0-9]|429)|toomanyrequests"
     r"|too many requests|Bad Gateway|Service Unavailable|Gateway Time|Internal Server Error|unavailable|unknown error",
     re.IGNORECASE,
 )
@@ -51,12 +51,12 @@ _STEP = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 """A step that failed, its command, of one line or several, and why. Greedy: a command may quote such a sentence."""
-_CLASSIC_STEP = re.compile(r"The command '.*' returned a non-zero code: (\d+)", re.DOTALL)
-_EXITED = re.compile(r"exit code: (\d+)")
+_CLASSIC_STEP = re.compile(r"The command '.*' returned a non-zero code: ([0-9]+)", re.DOTALL)
+_EXITED = re.compile(r"exit code: ([0-9]+)")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?|(?<=failed to push )\S+(?=:)|https?://\S+')
 """What an error quotes; a quotation without end goes to the line's: an author's text is searched for nothing."""
-_CLASSIC_BUILT, _CLASSIC_STEP_BEGINS = "Successfully tagged ", re.compile(r"Step \d+/\d+ :")
-_NOISE = re.compile(r"^(-{6}|> |#\d+ |Error during build: Command)")
+_CLASSIC_BUILT, _CLASSIC_STEP_BEGINS = "Successfully tagged ", re.compile(r"Step [0-9]+/[0-9]+ :")
+_NOISE = re.compile(r"^(-{6}|> |#[0-9]+ |Error during build: Command)")
 _WORDS_MAX = 600
 _SEARCHED_CHARS = 32 * 1024
 """Authors write most of what is searched, and may make a search slow: of this much none is."""

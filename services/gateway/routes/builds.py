@@ -32,7 +32,7 @@ router = APIRouter(prefix="/api/v1", tags=["builds"], responses=RESPONSES)
 
 _LOG_HEADER = "bindery-log-position"
 
-BuildName = Annotated[str, Path(pattern=r"^[0-9a-f]{24}-\d{1,9}$", description="`<image>-<attempt>`")]
+BuildName = Annotated[str, Path(pattern=r"^[0-9a-f]{24}-[0-9]{1,9}$", description="`<image>-<attempt>`")]
 OperatorToken = Annotated[str, Header(alias=OPERATOR_HEADER, max_length=1000)]
 
 

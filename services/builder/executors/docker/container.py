@@ -31,7 +31,7 @@ _SCRIPT = f"""exec 2>&1
 printf '%s\\n' '{FIRST.decode()}'
 exec {PROGRAM} "$@"
 """
-_NAME = re.compile(r"bindery-(.+-\d+?)(?:-r\d+)?")
+_NAME = re.compile(r"bindery-(.+-[0-9]+?)(?:-r[0-9]+)?")
 
 
 def container_name(attempt: Attempt) -> str:
@@ -90,7 +90,7 @@ class State:
 
 
 def _number(text: str | None) -> int:
-    return int(text) if text and text.isdigit() else 0
+    return int(text) if text and text.isascii() and text.isdigit() else 0
 
 
 def specification(attempt: Attempt, settings: DockerSettings, environment: Environment) -> dict[str, Any]:

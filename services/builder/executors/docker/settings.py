@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from services.builder.settings import BuilderSettings
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", re.IGNORECASE)
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]i?)?b?", re.IGNORECASE | re.ASCII)
 
 
 class DockerSettings(BuilderSettings):

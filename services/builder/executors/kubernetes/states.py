@@ -47,7 +47,7 @@ class JobState:
             name=meta["name"],
             uid=meta["uid"],
             build_id=(meta.get("labels") or {}).get(BUILD_ID, ""),
-            epoch=int(epoch) if epoch.isdigit() else 0,
+            epoch=int(epoch) if epoch.isascii() and epoch.isdigit() else 0,
             secret=next(secrets, None),
             has_logins=any(
                 one["name"] == "build" and one["mountPath"].endswith("/.docker/config.json") for one in mounts
