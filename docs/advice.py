@@ -46,7 +46,7 @@ ADVICE = {
     "build_quota_exceeded": "A ResourceQuota of the builds' namespace is used up: raise it, or lower "
     "`BINDERY_BUILD_CAPACITY`.",
     "builder_image_unavailable": "Check the name of the builder image, the pull secrets, and that nodes reach its "
-    "registry.",
+    "registry; the worker's log has the engine's words.",
     "build_evicted": "The node ran out of memory or disk, or was drained: launch again; if it goes on, give builds "
     "requests that say what they need.",
     "engine_failed": "It is told in the engine's words: a full disk (`docker system prune`), a network or a mount "
@@ -54,7 +54,7 @@ ADVICE = {
     "push_denied": "The credentials may not push under `BINDERY_IMAGE_PREFIX`: check the push Secret and what it "
     "grants.",
     "executor_unavailable": "The Kubernetes API server or the container engine did not answer for "
-    "`BINDERY_OUTAGE_PATIENCE_SECONDS`. Builds that were running go on there.",
+    "`BINDERY_OUTAGE_PATIENCE_SECONDS`; the worker's log has its words. Builds that were running go on there.",
     "build_lost": "Launch again. Several in a row: look at the worker's log and at the machine's memory.",
     "build_stopped": "Ask whoever runs this Bindery why; launch again if they say so.",
     "build_queue_full": "Wait and try again. The operator adds workers (`BINDERY_WORKERS`, `BINDERY_BUILD_SLOTS`).",

@@ -9,6 +9,7 @@ from services.common.correlation import to_record
 from services.common.entries import payload_of
 from services.common.errors import BinderyError
 from services.common.keys import Topic
+from services.common.logging import get_logger
 from services.common.loops import pause
 from services.common.models import (
     Build,
@@ -23,6 +24,8 @@ from services.common.records import Stored
 from services.common.redis import Scripts
 from services.common.repository_url import repository_of
 from services.common.stage import Stage
+
+log = get_logger(__name__)
 
 
 def topic_of(build_id: str) -> Topic:
@@ -112,7 +115,8 @@ class Attempts:
         try:
             listed = await self._executor.list(key)
         except ExecutorUnavailableError as error:
-            raise BinderyError("executor_unavailable", f"What runs the builds does not answer: {error}.") from error
+            log.warning("executor_unavailable", doing="list", error=str(error))
+            raise BinderyError("executor_unavailable") from error
         highest = _highest_of(key, (execution.build_id for execution in listed))
         if any(execution.is_alive and execution.build_id == f"{key}-{highest}" for execution in listed):
             await self._until_told_again(f"{key}-{highest}")
@@ -178,4 +182,6 @@ class Attempts:
 
 def _highest_of(key: str, build_ids: Iterable[str]) -> int:
     split = (build_id.rpartition("-") for build_id in build_ids)
-    return max((int(number) for name, _, number in split if name == key and number.isdigit()), default=0)
+    return max(
+        (int(number) for name, _, number in split if name == key and number.isascii() and number.isdigit()), default=0
+    )

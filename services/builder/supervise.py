@@ -217,19 +217,21 @@ class Supervision:
             try:
                 return await call()
             except ExecutorUnavailableError as error:
-                away = BinderyError("executor_unavailable", f"What runs the builds does not answer: {error}.")
+                away, why = BinderyError("executor_unavailable"), str(error)
             except BinderyError as error:
                 if error.code != "registry_unavailable":
                     raise
-                away = error
+                away, why = error, error.detail
             now = loop.time()
             has_worked = self._answers != answers or now - begun > FAILS_WITHIN_SECONDS
             if deadline is None or has_worked:
                 deadline, pause_seconds, said = now + self.settings.outage_patience_seconds, 0.2, ""
             if now + pause_seconds > deadline:
+                log.warning("gave_up_waiting", code=away.code, why=why)
                 raise away
             if away.code != said:
                 said = away.code
+                log.warning("waiting", code=away.code, why=why)  # whoever follows the build reads the sentence alone
                 await self._publish(Batch((Line("waiting", f"{away.detail} Waiting for it ...\n"),), self._position))
             await pause(pause_seconds)
             pause_seconds = min(5.0, pause_seconds * 2)

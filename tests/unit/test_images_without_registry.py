@@ -1,6 +1,7 @@
 """Where nothing is pushed the engine says which images there are, for Jobs of a one-node cluster as for containers."""
 
 import contextlib
+import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from services.builder.settings import BuilderSettings
 from services.common.errors import BinderyError
 from services.common.models import BuildState
 from tests.support.builder import open_builder
+from tests.support.logs import line_of
 from tests.support.scripted import Scripted, said, supervise
 from tests.support.valkey import Valkey
 
@@ -56,7 +58,7 @@ async def images_of(executor: str) -> AsyncIterator[Images]:
 
 @pytest.mark.parametrize("executor", ["docker", "kubernetes"])
 async def test_an_image_that_was_not_pushed_is_found_in_the_engine_and_missed_when_it_is_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logs: io.StringIO, executor: str
 ) -> None:
     socket, there = tmp_path / "engine.sock", {"bindery/repo:a"}
     monkeypatch.setenv("BINDERY_DOCKER_HOST", f"unix://{socket}")
@@ -66,8 +68,10 @@ async def test_an_image_that_was_not_pushed_is_found_in_the_engine_and_missed_wh
             assert await images.trouble() is None
             there.clear()
             assert await images.find("bindery/repo:a") is None
-        with pytest.raises(BinderyError, match=f"The container engine at unix://{socket} does not answer") as raised:
+        with pytest.raises(BinderyError) as raised:
             await images.find("bindery/repo:a")
+        assert raised.value.detail == "The container engine, which has the images, does not answer."
+        assert str(socket) in line_of(logs, "engine_away")["engine"], "the operator reads which"
         assert raised.value.code == "registry_unavailable", "to guess that there is none would build everything"
         assert f"at unix://{socket}, which has the images, does not answer" in (await images.trouble() or "")
 

@@ -1,6 +1,7 @@
 """Supervision: what a build's owner does when its execution vanishes, stands still, or what it needs is away."""
 
 import asyncio
+import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -24,6 +25,7 @@ from services.common.errors import BinderyError
 from services.common.models import Build, BuildState
 from services.gateway.settings import GatewaySettings
 from tests.support.builder import Builder, open_builder
+from tests.support.logs import line_of
 from tests.support.scripted import Scripted, Step, said, supervise
 from tests.support.valkey import Valkey
 
@@ -92,7 +94,21 @@ async def test_engine_that_is_away_is_waited_for_from_the_last_position(opened: 
     assert build.state is BuildState.BUILT
     assert [position for _, position in scripted.asked] == ["", "one", "one", "one"]
     assert [phase for phase, _ in told] == ["building", "waiting", "building", "built"]
-    assert "connection refused" in told[1][1]
+    assert told[1][1] == "What runs the builds does not answer. Waiting for it ...\n"
+
+
+async def test_who_follows_reads_no_address_of_an_engine_that_is_away_and_the_log_has_it(
+    opened: Opened, logs: io.StringIO
+) -> None:
+    away = ExecutorUnavailableError("Cannot connect to host 10.3.0.1:6443")
+    scripted = Scripted([said("one"), *[away] * 50])
+    async with opened(outage_patience_seconds=1) as builder:
+        build, told = await supervise(builder, scripted)
+    shown = " ".join(line for _, line in told) + (build.error.model_dump_json() if build.error else "")
+    assert "What runs the builds does not answer." in shown
+    assert "10.3.0.1" not in shown
+    assert "10.3.0.1:6443" in line_of(logs, "waiting")["why"]
+    assert "10.3.0.1:6443" in line_of(logs, "gave_up_waiting")["why"]
 
 
 async def test_engine_that_stays_away_ends_the_build_within_the_bound(opened: Opened) -> None:

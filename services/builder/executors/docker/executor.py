@@ -37,6 +37,9 @@ from services.builder.executors.logins import Logins
 from services.builder.executors.outcomes import TAIL_LINES, outcome
 from services.builder.executors.repo2docker import config_text, environment
 from services.common.errors import BinderyError
+from services.common.logging import get_logger
+
+log = get_logger(__name__)
 
 _BATCH_BYTES = 64 * 1024
 _BATCH_SECONDS = 0.05
@@ -78,7 +81,8 @@ class DockerExecutor:
             if _NO_SOCKET in str(error):  # an engine that ends has removed it already, one that begins makes it soon
                 raise ExecutorUnavailableError(str(error)) from error
             if error.status != 404:  # of a refusal nothing comes but another
-                raise BinderyError("internal", f"The engine refuses to make the build's container: {error}.") from error
+                log.error("engine_refuses", doing="create", container=name, error=str(error))
+                raise BinderyError("internal", "The engine refuses to make the build's container.") from error
             await self._pull()
             await self._post_create(name, body)
         with contextlib.suppress(TimeoutError):
@@ -102,9 +106,8 @@ class DockerExecutor:
         except (EngineError, EngineFailedError, aiohttp.SocketTimeoutError) as error:
             failed = str(error)
         if failed:
-            raise BinderyError(
-                "builder_image_unavailable", f"The engine has no image {image}, and can't pull it: {failed}."
-            )
+            log.error("builder_image_unavailable", image=image, error=failed)
+            raise BinderyError("builder_image_unavailable", "The engine has no builder image, and can't pull it.")
 
     async def _fill(self, name: str, attempt: Attempt) -> None:
         content = files(
@@ -280,4 +283,5 @@ def _gone_is_unavailable(name: str) -> Iterator[None]:
     except EngineError as error:
         if error.status == 404:
             raise ExecutorUnavailableError(f"the container {name} is gone: it is made again") from error
-        raise BinderyError("internal", f"The engine refuses to run the build's container: {error}.") from error
+        log.error("engine_refuses", doing="run", container=name, error=str(error))
+        raise BinderyError("internal", "The engine refuses to run the build's container.") from error

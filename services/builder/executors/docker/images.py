@@ -4,6 +4,9 @@ from services.builder.executors.base import ExecutorUnavailableError
 from services.builder.executors.docker.engine import Engine, EngineError, image_path
 from services.builder.images import FoundImage
 from services.common.errors import BinderyError
+from services.common.logging import get_logger
+
+log = get_logger(__name__)
 
 
 class EngineImages:
@@ -19,12 +22,13 @@ class EngineImages:
         except EngineError as error:
             if error.status == 404:
                 return None
-            raise BinderyError(
-                "registry_unavailable", f"The container engine at {self._address} refuses to say: {error}."
-            ) from error
+            log.warning("engine_refuses", doing="find", engine=self._address, error=str(error))
+            said = "The container engine, which has the images, refuses to say which."
+            raise BinderyError("registry_unavailable", said) from error
         except ExecutorUnavailableError as error:
-            detail = f"The container engine at {self._address} does not answer: {error}."
-            raise BinderyError("registry_unavailable", detail) from error
+            log.warning("engine_away", doing="find", engine=self._address, error=str(error))
+            said = "The container engine, which has the images, does not answer."
+            raise BinderyError("registry_unavailable", said) from error
         digests = (name.partition("@") for name in found.get("RepoDigests") or [])
         repository = image.rpartition(":")[0]
         return FoundImage(next((digest for name, _, digest in digests if name == repository), None))

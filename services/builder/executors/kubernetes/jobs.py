@@ -252,5 +252,6 @@ class Jobs:
 def _refusal(error: ApiError) -> Exception:
     """What an answer means that no repetition changes, or only an operator."""
     if error.status in {400, 413, 422}:
-        return BinderyError("internal", f"Kubernetes refuses the build's Job: {error.message}")
+        log.error("kubernetes_refuses", status=error.status, error=error.message)
+        return BinderyError("internal", "Kubernetes refuses the build's Job.")
     return ExecutorUnavailableError(f"the API server refuses ({error.message})")
