@@ -71,6 +71,8 @@ class StartToken:
     def __init__(self, settings: GatewaySettings) -> None:
         self._token = settings.start_token.get_secret_value()
         self._key = settings.installation_secret.get_secret_value().encode()
+        # Metrics with a token of their own ask for that one alone: a program sends no two.
+        self._open = _OPEN_PATHS | ({"/metrics"} if settings.metrics_token.get_secret_value() else set())
         self._session_seconds = settings.start_session_seconds
         # Cookies know no ports: two gateways of one machine must not take each other's for their own.
         self._cookie = "bindery_start_" + hashlib.sha256(settings.installation_id.encode()).hexdigest()[:12]
@@ -81,7 +83,7 @@ class StartToken:
         `with_cookies`: whether a cookie counts. Raises `BinderyError("start_token_required")` for everybody else.
         """
         path, query = request.scope["path"], request.scope["query_string"].decode("latin-1")
-        if not self._token or (request.method in _READING and path in _OPEN_PATHS):
+        if not self._token or (request.method in _READING and path in self._open):
             return None
         if path.startswith("/build/"):
             rest, given = query_without(query, "build_token", self._token)

@@ -415,3 +415,12 @@ def test_a_gateway_that_others_reach_by_plain_http_says_what_that_lacks(
     secrets = {"service_token": "a token", "installation_secret": "s" * 32}
     create_app(GatewaySettings.model_validate(secrets | {"public_url": url}))
     assert ("no_https" in logs.getvalue()) == is_told
+
+
+async def test_metrics_with_a_token_of_their_own_ask_for_that_one_and_not_for_the_start_token() -> None:
+    told = {"service_token": "a token", "installation_secret": "s" * 32, "local_mode": True, "listen_port": 8585}
+    app = create_app(GatewaySettings.model_validate(told | {"start_token": "s" * 16, "metrics_token": "scraped"}))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=OWN) as client:
+        for token, status in (("scraped", 200), ("s" * 16, 401), ("", 401)):
+            reply = await client.get("/metrics", headers={"authorization": f"Bearer {token}"})
+            assert reply.status_code == status
