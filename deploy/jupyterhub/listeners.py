@@ -69,5 +69,5 @@ def _lsof(pid: int) -> str:
 
 def ports_in_lsof(text: str) -> list[int]:
     """The ports in what `lsof -Fn` prints of listening sockets: lines such as `n127.0.0.1:8888`, `n*:8888`."""
-    found = re.findall(r"^n(\S+):(\d+)$", text, re.MULTILINE)
+    found = re.findall(r"^n(\S+):([0-9]+)$", text, re.MULTILINE)
     return [int(port) for address, port in found if address.strip("[]") in _REACHED]

@@ -34,7 +34,7 @@ _TOLD_BY_HUB = ("JUPYTERHUB_BASE_URL", "JUPYTERHUB_SERVICE_PREFIX", "JUPYTERHUB_
 IMAGE_NOT_FOUND = "image not found"
 """Begins the message of a start whose image is gone; the launcher then has it built anew."""
 
-_PORT_TAKEN = re.compile(r"port \d+ is (already in use|not available)", re.IGNORECASE)
+_PORT_TAKEN = re.compile(r"port [0-9]+ is (already in use|not available)", re.IGNORECASE)
 """What a Jupyter Server says that lost its port between choosing and taking it."""
 
 

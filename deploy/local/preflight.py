@@ -37,7 +37,7 @@ def check_python() -> str:
 
 def git_warning(version: str) -> str | None:
     """A sentence for a git that a repository's files may harm; None for any other."""
-    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
+    found = re.match(r"([0-9]+)\.([0-9]+)(?:\.([0-9]+))?", version)
     if not found:
         return None
     line = int(found[1]), int(found[2])

@@ -43,7 +43,7 @@ def git_version() -> tuple[int, int]:
 
 def git_warning() -> str | None:
     """A sentence for a git that a repository's files may harm; None for any other. Raises as `installed_git` does."""
-    found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", installed_git())
+    found = re.search(r"([0-9]+)\.([0-9]+)(?:\.([0-9]+))?", installed_git())
     if found is None:
         return None
     line = int(found[1]), int(found[2])
