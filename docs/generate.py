@@ -5,10 +5,11 @@ of the hub's configuration is for) stands here. `tests/unit/test_docs_generated.
 """
 
 import ast
+import json
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from deploy.local.parts import HUB_CONFIG, plan_parts
 from deploy.local.ports import HeldPort, Ports
 from deploy.local.settings import CHECKOUT
 from deploy.local.settings import Settings as UpSettings
+from deploy.local.variables import VARIABLES_FILE
 from docs.advice import ADVICE
 from services.builder.executors.docker.settings import DockerSettings
 from services.builder.executors.kubernetes.settings import KubernetesSettings
@@ -61,6 +63,22 @@ GROUPS: Sequence[tuple[str, type[BaseSettings], str]] = (
     ("Jobs on Kubernetes", KubernetesSettings, "Read by builder workers and API with the `kubernetes` executor."),
     ("Launcher", LauncherSettings, "Read by the launcher."),
 )
+
+READERS: Mapping[str, tuple[type[BaseSettings], ...]] = {
+    "gateway": (GatewaySettings,),
+    "resolver": (ResolverSettings,),
+    "builder": (BuilderSettings, DockerSettings, KubernetesSettings),
+    "worker": (BuilderSettings, DockerSettings, KubernetesSettings),
+    "launcher": (LauncherSettings,),
+}
+"""Whose settings a part of `make up` has."""
+
+UNUSED = {
+    "resolver": {"BINDERY_INSTALLATION_SECRET"},
+    "builder": {"BINDERY_INSTALLATION_SECRET", "BINDERY_GIT_CREDENTIALS"},
+    "worker": {"BINDERY_INSTALLATION_SECRET", "BINDERY_OPERATOR_TOKEN"},
+}
+"""Secrets that a part's settings have and the part does not use."""
 
 HUB = {
     "BINDERY_HUB_CONFIG_FILE": "A file of yours that the hub's configuration reads last: it may change everything.",
@@ -156,6 +174,18 @@ def names_in_code() -> set[str]:
             if path.suffix in {".py", ".sh", ".html", ".js"}:
                 found |= set(re.findall(r"\bBINDERY_[A-Z_]*[A-Z]\b", path.read_text()))
     return found - FOR_TESTS
+
+
+def variables_of_parts() -> str:
+    """What of the user's settings each part of `make up` gets (`deploy/local/variables.py` reads it)."""
+    found = {
+        part: {f"BINDERY_{name.upper()}" for kind in kinds for name in kind.model_fields} | {"BINDERY_CONFIG_FILE"}
+        for part, kinds in READERS.items()
+    }
+    texts = "".join(file.read_text() for file in sorted(HUB_CONFIG.parent.glob("*.py")))
+    found["hub"] = set(re.findall(r"\bBINDERY_[A-Z_]*[A-Z]\b", texts))
+    lists = {part: sorted(names - UNUSED.get(part, set())) for part, names in found.items()}
+    return json.dumps(lists, indent=1, sort_keys=True) + "\n"
 
 
 def _setting(name: str, field: FieldInfo, preset: dict[str, str]) -> Named:
@@ -365,6 +395,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "redis-keys.md": redis_page,
     "metrics.md": metrics_page,
     f"../{USERS_FILE}": users_file,
+    f"../{VARIABLES_FILE}": variables_of_parts,
 }
 
 

@@ -15,6 +15,7 @@ from deploy.local.proxy import proxy_command, rules_file
 from deploy.local.redis import redis_command, redis_url
 from deploy.local.settings import CHECKOUT, Settings
 from deploy.local.sockets import socket_folder
+from deploy.local.variables import read_by, variables_of
 
 HUB_CONFIG = CHECKOUT / "deploy" / "jupyterhub" / "jupyterhub_config.py"
 PROXY_USER = "bindery"
@@ -29,7 +30,7 @@ PASSED = (
     *("HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER"),
     *("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"),
 )
-PASSED_PREFIXES = ("GIT_SSL_", "LC_", "PIP_", "SSL_CERT_", "UV_", "XDG_")
+PASSED_PREFIXES = ("LC_", "SSL_CERT_", "XDG_")
 
 
 @dataclass(frozen=True)
@@ -82,15 +83,14 @@ def plan_parts(
     sockets = socket_folder(settings.data_dir, environ)
     redis_socket = sockets / "redis.sock"
     base = base_environment(environ)
-    ours = {name: value for name, value in environ.items() if name.startswith("BINDERY_")}
     python = sys.executable
 
     hub_api_url = f"http://127.0.0.1:{hub_port}/hub/api/"
     hub_url = f"http://127.0.0.1:{proxy_port}/"
     stages = ("resolver", "builder", "launcher")
     drain = {"BINDERY_DRAIN_SECONDS": str(int(min(DRAIN_SECONDS, settings.stop_timeout_seconds / 2)))}
-    every_service = base | {"BINDERY_LOG_FORMAT": "text"} | drain | ours
-    every_service |= {
+    unless_said = {"BINDERY_LOG_FORMAT": "text"} | drain
+    every_service = {
         "BINDERY_LOCAL_MODE": "true",
         "BINDERY_DATA_DIR": str(settings.data_dir),
         "BINDERY_INSTALLATION_ID": installation.installation_id,
@@ -112,8 +112,16 @@ def plan_parts(
     }
 
     def environment(name: str, **listen: str) -> dict[str, str]:
+        kind = name.partition("-")[0]
         here = {f"BINDERY_LISTEN_{where}": value for where, value in listen.items()}
-        return every_service | told.get(name.partition("-")[0], {}) | here
+        known = read_by(kind)
+        ours = every_service | told.get(kind, {}) | here
+        return (
+            base
+            | {name: value for name, value in unless_said.items() if name in known}
+            | variables_of(kind, settings, environ)
+            | {name: value for name, value in ours.items() if name in known}
+        )
 
     def inner(name: str, module: str) -> Part:
         socket = sockets / f"{name}.sock"
@@ -134,17 +142,15 @@ def plan_parts(
     hub_environment = (
         base
         | kubeconfig
-        | ours
+        | variables_of("hub", settings, environ)
         | {
             "BINDERY_SPAWNER": settings.servers_by,
             "BINDERY_HUB_STOPS_SERVERS": str(in_containers).lower(),  # processes are ended by their records
             "BINDERY_DATA_DIR": str(settings.data_dir),
-            "BINDERY_INSTALLATION_ID": installation.installation_id,
             "BINDERY_HUB_API_TOKEN": installation.hub_api_token,
             "BINDERY_CULLER_API_TOKEN": installation.culler_api_token,
             "BINDERY_HUB_BIND_URL": hub_url,
             "BINDERY_HUB_PORT": str(hub_port),
-            "BINDERY_PUBLIC_URL": settings.url,
             "BINDERY_PROXY_API_URL": f"http://127.0.0.1:{proxy_api_port}",
             "BINDERY_PROXY_API_USERNAME": PROXY_USER,
             "BINDERY_PROXY_API_PASSWORD": installation.proxy_api_password,
@@ -164,7 +170,7 @@ def plan_parts(
         Part(
             "redis",
             redis_command(settings.data_dir, redis_socket, installation.redis_password),
-            base,
+            base | variables_of("redis", settings, environ),
             redis_health(redis_socket, installation.redis_password, settings.health_timeout_seconds),
         ),
         Part(
@@ -172,7 +178,7 @@ def plan_parts(
             ports.proxy.handed_over(
                 "http", proxy_command(settings.data_dir, proxy_port, proxy_api_port), ("auth_api", ports.proxy_api)
             ),
-            base,
+            base | variables_of("proxy", settings, environ),
             http_health(client, f"http://127.0.0.1:{proxy_api_port}/ping"),
         ),
         Part(
@@ -184,7 +190,7 @@ def plan_parts(
         Part(
             "culler",
             (python, "-m", "jupyterhub_idle_culler", *cull),
-            base | {"JUPYTERHUB_API_TOKEN": installation.culler_api_token},
+            base | variables_of("culler", settings, environ) | {"JUPYTERHUB_API_TOKEN": installation.culler_api_token},
             after=("hub",),
         ),
         *(inner(name, f"services.{name}") for name in stages),

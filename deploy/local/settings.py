@@ -9,6 +9,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 SPAWNERS = ("process", "docker", "kubernetes")
 """What BINDERY_SPAWNER may be, as in `deploy/jupyterhub`."""
 
+PARTS = ("redis", "proxy", "hub", "culler", "resolver", "builder", "worker", "launcher", "gateway")
+"""Of each kind of part there may be several, numbered: `worker`, `worker-2`."""
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 """The folder that holds `services/` and `deploy/`."""
 
@@ -29,6 +32,12 @@ class Settings(BaseSettings):
     gateways: PositiveInt = Field(1, description="How many gateways run.")
     executor: str = Field("process", description="Who runs the builds; the builder's setting, and here what it is for.")
     spawner: str = Field("", description="Who runs the servers: process, docker or kubernetes; empty: as the executor.")
+
+    part_environment: dict[str, list[str]] = Field(
+        {},
+        description="JSON: further variables of yours that a part gets, by part: "
+        '`{"hub": ["LDAP_PASSWORD"]}`. [What for](operators.md#what-a-part-is-told).',
+    )
 
     ready_timeout_seconds: PositiveFloat = Field(60.0, description="How long all parts may take to be healthy.")
     stop_timeout_seconds: PositiveFloat = Field(10.0, description="How long a part may take to end before SIGKILL.")
@@ -60,6 +69,13 @@ class Settings(BaseSettings):
                 "this machine only: leave BINDERY_HOST at 127.0.0.1"
             )
         return host
+
+    @field_validator("part_environment")
+    @classmethod
+    def _names_parts(cls, given: dict[str, list[str]]) -> dict[str, list[str]]:
+        if unknown := sorted(set(given) - set(PARTS)):
+            raise ValueError(f"there is no part {unknown[0]!r}: it is one of {', '.join(PARTS)}")
+        return given
 
     @field_validator("data_dir")
     @classmethod

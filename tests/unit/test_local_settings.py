@@ -10,6 +10,7 @@ from deploy.local.installation import open_installation
 from deploy.local.parts import base_environment, plan_parts
 from deploy.local.running import lock
 from deploy.local.settings import CHECKOUT, Refused, Settings, read_settings
+from deploy.local.variables import read_by
 from tests.support.ports import planned_ports
 
 
@@ -150,6 +151,62 @@ def test_parts_see_only_what_they_need(tmp_path: Path) -> None:
     sockets = {name: part.environment.get("BINDERY_LISTEN_SOCKET", "") for name, part in parts.items()}
     assert {name for name, socket in sockets.items() if socket} == services - {"gateway", "gateway-2"}
     assert {Path(socket).stem for socket in sockets.values() if socket} == services - {"gateway", "gateway-2"}
+
+
+WHO_READS = {
+    "BINDERY_GITHUB_ACCESS_TOKEN": {"resolver"},
+    "BINDERY_GITHUB_CLIENT_SECRET": {"resolver"},
+    "BINDERY_GIT_CREDENTIALS": {"worker", "worker-2"},
+    "BINDERY_REGISTRY_CREDENTIALS": {"builder", "worker", "worker-2"},
+    "BINDERY_OUTBOUND_PROXY": {"resolver", "builder", "worker", "worker-2"},
+    "BINDERY_OPERATOR_TOKEN": {"builder"},
+    "BINDERY_START_TOKEN": {"gateway"},
+    "BINDERY_HUB_CONFIG_FILE": {"hub"},
+    "BINDERY_CONFIG_FILE": {"resolver", "builder", "launcher", "worker", "worker-2", "gateway"},
+    "BINDERY_OF_NOBODY": set(),
+    "UV_INDEX_HOUSE_PASSWORD": {"worker", "worker-2"},
+    "PIP_INDEX_URL": {"worker", "worker-2"},
+    "GIT_SSL_CAINFO": {"resolver", "builder", "worker", "worker-2"},
+}
+
+
+@pytest.mark.parametrize("name", WHO_READS)
+def test_a_variable_reaches_the_parts_that_read_it_alone(tmp_path: Path, name: str) -> None:
+    settings = Settings(data_dir=tmp_path, workers=2)
+    environ = dict.fromkeys(WHO_READS, "said by the user")
+    parts = plan_parts(settings, open_installation(tmp_path), httpx.AsyncClient(), environ, planned_ports(settings))
+    assert {part.name for part in parts if part.environment.get(name) == "said by the user"} == WHO_READS[name]
+
+
+def test_a_part_gets_what_the_user_names_for_it_and_no_other_part_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = '{"hub": ["LDAP_PASSWORD"], "worker": ["BINDERY_OF_A_PLUGIN"], "proxy": ["GODEBUG"]}'
+    monkeypatch.setenv("BINDERY_PART_ENVIRONMENT", named)
+    settings = Settings(data_dir=tmp_path, workers=2)
+    environ = {"LDAP_PASSWORD": "l", "BINDERY_OF_A_PLUGIN": "b", "GODEBUG": "g", "OTHER": "o"}
+    parts = plan_parts(settings, open_installation(tmp_path), httpx.AsyncClient(), environ, planned_ports(settings))
+    told = {name: {part.name for part in parts if name in part.environment} for name in environ}
+    assert told == {
+        "LDAP_PASSWORD": {"hub"}, "BINDERY_OF_A_PLUGIN": {"worker", "worker-2"}, "GODEBUG": {"proxy"}, "OTHER": set(),
+    }  # fmt: skip
+
+
+def test_a_part_that_there_is_not_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BINDERY_PART_ENVIRONMENT", '{"worker-2": ["X"]}')
+    with pytest.raises(Refused) as refused:
+        read_settings()
+    assert str(refused.value) == (
+        "BINDERY_PART_ENVIRONMENT: there is no part 'worker-2': it is one of redis, proxy, hub, culler, resolver, "
+        "builder, worker, launcher, gateway"
+    )
+
+
+def test_nobody_is_told_what_it_does_not_read(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    parts = plan_parts(settings, open_installation(tmp_path), httpx.AsyncClient(), {}, planned_ports(settings))
+    for part in parts:
+        assert {name for name in part.environment if name.startswith("BINDERY_")} <= read_by(part.name)
 
 
 @pytest.mark.parametrize(
