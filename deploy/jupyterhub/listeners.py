@@ -5,6 +5,7 @@ That a port answers proves nothing, since any user of the machine may listen the
 
 import os
 import re
+import shutil
 import socket
 import struct
 import subprocess
@@ -63,7 +64,8 @@ def _address(text: str) -> str:
 
 
 def _lsof(pid: int) -> str:
-    command = ["lsof", "-nP", "-a", "-p", str(pid), "-iTCP", "-sTCP:LISTEN", "-Fn"]
+    lsof = shutil.which("lsof") or "/usr/sbin/lsof"  # which is not in everybody's PATH
+    command = [lsof, "-nP", "-a", "-p", str(pid), "-iTCP", "-sTCP:LISTEN", "-Fn"]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=10).stdout
 
 

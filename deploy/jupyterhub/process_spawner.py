@@ -48,7 +48,9 @@ class ProcessImageSpawner(StepsMixin, ServerActivityMixin, BinderSpawnerMixin, S
     image = Unicode(help="The image of the launch.")
     data_dir = Unicode(config=True, help="The installation's data folder.")
     answer_timeout_seconds = Float(60, config=True, help="How long a server may take from its start to its answer.")
-    port_tries = Integer(3, config=True, help="How often a server is started whose port another process took first.")
+    port_tries = Integer(
+        3, min=1, config=True, help="How often a server is started at most whose port another process took first."
+    )
     term_timeout_seconds = Float(8, config=True, help="How long a server may take to stop before it is killed.")
 
     _image_folder: ImageFolder | None = None

@@ -43,17 +43,13 @@ class Chain:
 
     def start(self, launch_ref: str, image: str, digest: str | None = None) -> dict[str, Any]:
         """Ask the launcher for a server of any image, and wait for its end; the error's code and its detail."""
-        environ = self.stack.environment("launcher")
-        address = f"http://{environ['BINDERY_LISTEN_HOST']}:{environ['BINDERY_LISTEN_PORT']}/servers"
-        token = environ["BINDERY_SERVICE_TOKEN"]
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         asked = ServerRequest(launch_ref=launch_ref, repo=REPO, image=image, digest=digest)
-        with httpx.Client(headers=headers, timeout=30, trust_env=False) as client:
-            reply = client.post(address, content=asked.model_dump_json())
+        with self.stack.part_client("launcher") as client:
+            reply = client.post("/servers", json=asked.model_dump(mode="json"))
             assert reply.status_code == 202, reply.text
             server_id = reply.json()["server_id"]
             server: dict[str, Any] = eventually(
-                lambda: (now := client.get(f"{address}/{server_id}").json())["state"] == "failed" and now, "an end", 90
+                lambda: (now := client.get(f"/servers/{server_id}").json())["state"] == "failed" and now, "an end", 90
             )
         problem: dict[str, Any] = server["error"]
         return problem

@@ -68,7 +68,10 @@ def test_a_server_sees_its_launch_but_neither_secrets_nor_its_token_in_its_argum
         "JUPYTERHUB_USER=bob",
     ]
     assert "very-secret" not in str(environment)
-    assert "token-of-bob" not in process.joinpath("cmdline").read_text()
+    arguments = process.joinpath("cmdline").read_text().split("\0")
+    assert "token-of-bob" not in str(arguments)
+    assert "--ServerApp.port=0" in arguments
+    assert f"JUPYTER_RUNTIME_DIR={ServerFolder(hub.data, 'bob/').runtime}" in environment
     path = next(line for line in environment if line.startswith("PATH="))
     assert f"{HUB_PYTHON.parent}" not in path.split("=")[1].split(":")
 
