@@ -143,3 +143,21 @@ def numbers_of(ports: Ports) -> list[int]:
 
 def test_descriptors_leave_room_for_those_that_a_part_gets(port: HeldPort) -> None:
     assert all(one.fileno() >= 64 and not os.get_inheritable(one.fileno()) for one in port.sockets)
+
+
+@pytest.mark.parametrize("lacks", ["the protocol", "the address"])
+def test_a_machine_without_ipv6_holds_what_it_has(monkeypatch: pytest.MonkeyPatch, lacks: str) -> None:
+    def without(family: socket.AddressFamily) -> socket.socket:
+        if family == socket.AF_INET6 and lacks == "the protocol":
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return NoSuchAddress(family) if family == socket.AF_INET6 else socket.socket(family)
+
+    monkeypatch.setattr("deploy.local.ports._socket", without)
+    held = hold_any()
+    assert len(held.sockets) == 1
+    held.close()
+
+
+class NoSuchAddress(socket.socket):
+    def bind(self, address: object) -> None:
+        raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
