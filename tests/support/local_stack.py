@@ -22,7 +22,10 @@ from deploy.local.up import up
 
 def plan(settings, installation, client, environ, ports):
     parts = json.loads(environ["TEST_PARTS"])
-    return [Part(name, (sys.executable, "-c", code), dict(environ)) for name, code in parts.items()]
+    return [
+        Part(name, (sys.executable, "-c", code), dict(environ), descriptors=ports.descriptors)
+        for name, code in parts.items()
+    ]
 
 try:
     sys.exit(up(read_settings(), plan))

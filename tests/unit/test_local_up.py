@@ -1,16 +1,20 @@
 """`up` and `stop` as a user meets them: real processes, signals and leftovers."""
 
+import errno
 import json
 import os
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from deploy.local.ports import is_free
 from deploy.local.processes import end_processes
 from deploy.local.settings import Refused, Settings
+from deploy.local.sockets import socket_folder
 from deploy.local.stop import clean, stop
 from tests.support.local_stack import (
     STAYS,
@@ -20,7 +24,7 @@ from tests.support.local_stack import (
     start_detached,
     start_process,
 )
-from tests.support.ports import free_ports
+from tests.support.ports import ADDRESSES, free_ports, steal
 
 PARTS = {"redis": STAYS, "gateway": STAYS}
 Start = Callable[..., LocalStack]
@@ -189,6 +193,46 @@ def test_stop_ends_what_a_killed_up_left_behind(data_dir: Path, port: int) -> No
         stack.process.wait()
         assert "2 processes" in stop(Settings(data_dir=data_dir))
     assert not any(one.is_running for one in parts)
+
+
+def test_the_folder_of_the_sockets_goes_with_the_stack_or_with_who_ends_its_leftovers(
+    data_dir: Path, port: int
+) -> None:
+    folder, settings = socket_folder(data_dir, os.environ), Settings(data_dir=data_dir)
+    with LocalStack(data_dir, port, PARTS).until_ready():
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert not folder.exists()
+    ends: list[Callable[[], str]] = [partial(stop, settings), partial(clean, settings, force=True)]
+    for end in ends:
+        with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+            stack.process.kill()
+            stack.process.wait()
+        assert folder.exists()
+        end()
+        assert not folder.exists()
+
+
+def test_a_folder_for_the_sockets_that_others_may_enter_is_said_and_kept(data_dir: Path, port: int) -> None:
+    folder = socket_folder(data_dir, os.environ)
+    folder.mkdir(mode=0o755)
+    try:
+        with LocalStack(data_dir, port, PARTS) as stack:
+            assert stack.ended() == 1
+        (line,) = stack.lines
+        assert line.startswith(f"{folder}, for the sockets of the parts, is open to others (mode 755): remove it, or")
+        assert folder.exists()
+    finally:
+        folder.rmdir()
+
+
+def test_the_ports_of_a_killed_up_stay_with_its_parts(data_dir: Path, port: int) -> None:
+    with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+        stack.process.kill()
+        stack.process.wait()
+        for family, address in ADDRESSES:
+            assert steal(family, address, port, reuse=True) == errno.EADDRINUSE
+    assert "(2 processes)" in stop(Settings(data_dir=data_dir))
+    assert is_free("127.0.0.1", port)
 
 
 def test_a_record_of_another_boot_is_not_believed(data_dir: Path, port: int) -> None:
