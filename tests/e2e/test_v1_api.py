@@ -1,5 +1,6 @@
 """The v1 API on the running stack: idempotency, addresses, problems, builds, OpenAPI."""
 
+import contextlib
 import json
 from typing import Any
 from uuid import uuid4
@@ -95,6 +96,19 @@ def test_who_reads_the_logs_learns_no_launch_id(stack: Stack, demo: str) -> None
     eventually(lambda: path in stack.part_log("gateway"), "the gateway's log has the request")
     for part in stack.parts():
         assert launch_id not in stack.part_log(part), part
+
+
+def test_a_servers_token_is_in_no_log_and_in_no_stored_event(stack: Stack, demo: str) -> None:
+    launched = Launched.begin(stack, demo)
+    token = launched.ended()["token"]
+    assert launched.stream.events[-1]["token"] == token, "whoever holds the launch's id is told"
+    for part in stack.parts():
+        assert token not in stack.part_log(part), part
+    with contextlib.closing(stack.redis()) as client:
+        stored = {key: str(client.xrange(key)) for key in client.keys("*:events")}
+    assert launched.launch_id in str(stored), "the launch's own events are among them"
+    assert any(b"{s:" in key for key in stored)
+    assert [key for key, entries in stored.items() if token in entries] == []
 
 
 def test_what_is_not_there(stack: Stack) -> None:
