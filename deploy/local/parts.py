@@ -86,7 +86,7 @@ def plan_parts(
     python = sys.executable
 
     hub_api_url = f"http://127.0.0.1:{hub_port}/hub/api/"
-    hub_url = f"http://127.0.0.1:{proxy_port}/"
+    proxy_url = f"http://127.0.0.1:{proxy_port}/"
     stages = ("resolver", "builder", "launcher")
     drain = {"BINDERY_DRAIN_SECONDS": str(int(min(DRAIN_SECONDS, settings.stop_timeout_seconds / 2)))}
     unless_said = {"BINDERY_LOG_FORMAT": "text"} | drain
@@ -97,7 +97,7 @@ def plan_parts(
         "BINDERY_REDIS_URL": redis_url(redis_socket, installation.redis_password),
         "BINDERY_SERVICE_TOKEN": installation.service_token,
         "BINDERY_PUBLIC_URL": settings.url,
-        "BINDERY_HUB_URL": hub_url,
+        "BINDERY_HUB_URL": f"http://{settings.servers_host}:{proxy_port}/",
     }
     signs = {"BINDERY_INSTALLATION_SECRET": installation.installation_secret}
     told = {
@@ -149,7 +149,7 @@ def plan_parts(
             "BINDERY_DATA_DIR": str(settings.data_dir),
             "BINDERY_HUB_API_TOKEN": installation.hub_api_token,
             "BINDERY_CULLER_API_TOKEN": installation.culler_api_token,
-            "BINDERY_HUB_BIND_URL": hub_url,
+            "BINDERY_HUB_BIND_URL": proxy_url,
             "BINDERY_HUB_PORT": str(hub_port),
             "BINDERY_PROXY_API_URL": f"http://127.0.0.1:{proxy_api_port}",
             "BINDERY_PROXY_API_USERNAME": PROXY_USER,
@@ -185,7 +185,7 @@ def plan_parts(
             "hub",
             ports.hub.handed_over("hub", (python, "-m", "deploy.local.hub", "-f", str(HUB_CONFIG))),
             hub_environment,
-            http_health(client, f"{hub_api_url}health", f"{hub_url}hub/api/health"),
+            http_health(client, f"{hub_api_url}health", f"{proxy_url}hub/api/health"),
         ),
         Part(
             "culler",

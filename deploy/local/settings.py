@@ -115,6 +115,14 @@ class Settings(BaseSettings):
         return f"http://{self.host}:{self.port}"
 
     @property
+    def servers_host(self) -> str:
+        """Another name of this machine, under which users' servers are opened.
+
+        Cookies know no ports: under the gateway's own name its session would be sent to each server.
+        """
+        return "127.0.0.1" if self.host == "localhost" else "localhost"
+
+    @property
     def run_dir(self) -> Path:
         """What is running right now."""
         return self.data_dir / "run"

@@ -30,7 +30,8 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "api/status":
             self.answer(200, {"connections": 0, "kernels": 0, "last_activity": BEGUN})
         else:
-            self.answer(200, {"path": path, "files": sorted(os.listdir("."))})
+            cookie = self.headers.get("Cookie", "")
+            self.answer(200, {"path": path, "files": sorted(os.listdir(".")), "cookie": cookie})
 
     def answer(self, status, content):
         body = json.dumps(content).encode()

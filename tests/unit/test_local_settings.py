@@ -2,6 +2,7 @@
 
 import stat
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -43,6 +44,16 @@ def test_what_makes_no_sense_is_refused_in_one_line(
         read_settings()
     assert str(refused.value).startswith(message)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("host", "servers"), [("127.0.0.1", "localhost"), ("localhost", "127.0.0.1")])
+def test_servers_are_opened_under_another_name_than_the_gateway(tmp_path: Path, host: str, servers: str) -> None:
+    settings = Settings(data_dir=tmp_path, host=host)
+    parts = {p.name: p for p in plan_parts(settings, open_installation(tmp_path), httpx.AsyncClient(), {})}
+    environment = parts["gateway"].environment
+    assert urlsplit(environment["BINDERY_PUBLIC_URL"]).hostname == host
+    assert urlsplit(environment["BINDERY_HUB_URL"]).hostname == servers
+    assert environment["BINDERY_HUB_URL"] == parts["launcher"].environment["BINDERY_HUB_URL"]
 
 
 @pytest.mark.parametrize(
