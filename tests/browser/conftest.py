@@ -4,8 +4,10 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 import uvicorn
@@ -13,7 +15,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from tests.support.fake_gateway import FakeLaunches, fake_gateway
 from tests.support.forge import Forge
-from tests.support.stack import Stack, eventually, free_ports
+from tests.support.stack import Stack, eventually, free_ports, start_token_at
 
 ARTEFACTS = Path(__file__).parents[1] / "artefacts"
 NOTEBOOK = """{"cells": [{"cell_type": "code", "id": "a1", "metadata": {}, "execution_count": null, "outputs": [],
@@ -60,6 +62,8 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
             java_script_enabled=scripts,
         )
         contexts.append(context)
+        if token := start_token_at(address) or os.environ.get("BINDERY_START_TOKEN", ""):
+            context.request.get(urljoin(address, f"/?token={token}"))  # the printed address has been opened before
         page = context.new_page()
         page.on("pageerror", lambda error: failures.append(str(error)))
         page.on("console", lambda said: failures.append(said.text) if "Content Security Policy" in said.text else None)
@@ -80,12 +84,14 @@ class Told:
     launches: FakeLaunches
 
 
-@pytest.fixture
-def told() -> Iterator[Told]:
+@contextmanager
+def telling(server_url: str = "", **settings: object) -> Iterator[Told]:
+    """Serve the pages. A launch that is ready leads to `server_url`, or to a server that the gateway plays itself."""
     port = free_ports()
     url = f"http://127.0.0.1:{port}"
-    launches = FakeLaunches(f"{url}/user/u/")
-    app = fake_gateway(launches, public_url=url, hub_url=f"{url}/", listen_port=port)
+    launches = FakeLaunches(server_url or f"{url}/user/u/")
+    hub_url = launches.server_url.partition("user/")[0]
+    app = fake_gateway(launches, **{"public_url": url, "hub_url": hub_url, "listen_port": port} | settings)
     server = uvicorn.Server(
         uvicorn.Config(app, port=port, log_config=None, proxy_headers=False, timeout_graceful_shutdown=1)
     )
@@ -95,6 +101,12 @@ def told() -> Iterator[Told]:
     yield Told(url, launches)
     server.should_exit = True
     thread.join(10)
+
+
+@pytest.fixture
+def told() -> Iterator[Told]:
+    with telling() as told:
+        yield told
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 import redis
@@ -44,6 +44,30 @@ def free_ports(count: int = 1) -> int:
     raise AssertionError("no free port")
 
 
+_STARTED: dict[int, Path] = {}
+"""The data folder of each stack that a test has started, by the ports of its gateways."""
+
+
+def start_token_at(url: str) -> str:
+    """The start token of the stack whose gateway is at `url`; empty where there is none."""
+    folder = _STARTED.get(urlsplit(url).port or 0)
+    token = folder / "run" / "start-token" if folder else None
+    return token.read_text() if token and token.exists() else ""
+
+
+def bearer(url: str) -> dict[str, str]:
+    """The header that lets a program in at `url`."""
+    token = start_token_at(url)
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def show_start_token(request: httpx.Request) -> httpx.Request:
+    """Give a request the start token, unless it says itself who asks."""
+    for name, value in bearer(str(request.url)).items():
+        request.headers.setdefault(name, value)
+    return request
+
+
 @dataclass
 class Following:
     """A launch's stream, read in a thread; it may be broken off and resumed."""
@@ -64,7 +88,7 @@ class Following:
         return self
 
     def _read(self) -> None:
-        headers = {"Accept": "text/event-stream", **self.headers}
+        headers = {"Accept": "text/event-stream", **bearer(self.url), **self.headers}
         if self.last_id:
             headers["Last-Event-ID"] = self.last_id
         self.broke = False
@@ -154,7 +178,8 @@ class Stack:
         self.process: subprocess.Popen[bytes] | None = None
         self.output = data_dir.parent / f"{data_dir.name}.up.log"
         self._log_start = 0
-        self.client = httpx.Client(timeout=60, trust_env=False)
+        self.client = httpx.Client(timeout=60, trust_env=False, auth=show_start_token)
+        _STARTED.update(dict.fromkeys(range(self.port, self.port + self.gateways), data_dir))
 
     @property
     def url(self) -> str:
@@ -162,6 +187,11 @@ class Stack:
 
     def gateway_url(self, number: int) -> str:
         return f"http://127.0.0.1:{self.port + number}"
+
+    @property
+    def start_token(self) -> str:
+        """What the running `up` has printed with its address."""
+        return (self.data_dir / "run" / "start-token").read_text()
 
     def start(self) -> Self:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("BINDERY_")}
@@ -320,7 +350,8 @@ class Stack:
     def part_client(self, part: str) -> httpx.Client:
         """A client for the requests that a part of ours gets from the others, with their token."""
         environ = self.environment(part)
-        headers = {"Authorization": f"Bearer {environ['BINDERY_SERVICE_TOKEN']}"}
+        token = environ.get("BINDERY_START_TOKEN") or environ["BINDERY_SERVICE_TOKEN"]
+        headers = {"Authorization": f"Bearer {token}"}
         if socket := environ.get("BINDERY_LISTEN_SOCKET"):
             transport = httpx.HTTPTransport(uds=socket)
             return httpx.Client(transport=transport, base_url=f"http://{part}", headers=headers, timeout=60)

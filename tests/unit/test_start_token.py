@@ -284,7 +284,8 @@ async def test_a_link_without_a_session_says_how_to_get_in_and_goes_on_from_ther
     async with gateway() as client:
         page = await client.get(f"{LINK}&q=%22%3E%3Cscript%3E", headers=PAGE)
         assert (page.status_code, page.headers["content-type"]) == (401, "text/html; charset=utf-8")
-        assert "Open the address that `make up` printed when it started; `make url`" in page.text
+        how = "Open the address that <code>make up</code> printed when it started; <code>make url</code> in"
+        assert how in page.text
         assert "set-cookie" not in page.headers
         assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
         assert '<form method="get" action="/v2/gh/o/r/HEAD">' in page.text

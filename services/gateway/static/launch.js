@@ -80,6 +80,10 @@ async function renew() {
   for (let tries = 0; tries < RENEWALS; tries++) {
     try {
       const reply = await fetch(location.pathname, { headers: { accept: "text/html" }, cache: "no-store" });
+      if (reply.status === 401) { // the session has ended: the page itself says how to get in again
+        location.reload();
+        return;
+      }
       const fresh = new DOMParser().parseFromString(await reply.text(), "text/html");
       const section = fresh.getElementById("situation");
       if (section?.dataset.final === "yes") {
