@@ -8,10 +8,11 @@ VENV = .venv/bin
 RUN_TESTS = $(VENV)/python -m pytest
 ON_HUB5 = BINDERY_TEST_HUB_PYTHON=.venv/hub5/bin/python
 
-.PHONY: help up stop clean test test-browser test-faults test-hubs test-docker test-cluster load lint docs lock .venv-up .venv-dev
+.PHONY: help up url stop clean test test-browser test-faults test-hubs test-docker test-cluster load lint docs lock .venv-up .venv-dev
 
 help:
 	@echo 'make up            start Bindery on this machine (Ctrl-C ends it)'
+	@echo 'make url           print the address to open, with the start token, of the one that runs'
 	@echo 'make stop          end it from elsewhere'
 	@echo 'make clean         delete its data, after asking (FORCE=1: without)'
 	@echo 'make test          unit, contract and end-to-end tests'
@@ -27,6 +28,9 @@ help:
 
 up: .venv-up
 	@exec $(VENV)/python -m bindery up
+
+url:
+	@if [ -x $(VENV)/python ]; then exec $(VENV)/python -m bindery url; else echo 'Bindery is not running.'; exit 1; fi
 
 stop:
 	@if [ -x $(VENV)/python ]; then exec $(VENV)/python -m bindery stop; else echo 'Bindery was not running.'; fi

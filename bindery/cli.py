@@ -1,5 +1,5 @@
-"""The console script `bindery`: the embedded stack (`up`, `stop`, `clean`, `doctor`) and the client (`launch`, `log`,
-`cancel`, `queue`)."""
+"""The console script `bindery`: the embedded stack (`up`, `url`, `stop`, `clean`, `doctor`) and the client
+(`launch`, `log`, `cancel`, `queue`)."""
 
 import argparse
 import os
@@ -16,6 +16,10 @@ NO_CHECKOUT = (
     "run `make up` in it."
 )
 WINDOWS = "Bindery runs on Linux and macOS. On Windows, run it inside WSL2: `wsl --install`, then `make up` in there."
+HOW_TO_GET_IN = (
+    " The command line finds the token where BINDERY_DATA_DIR names the data folder of the Bindery that runs at "
+    "{gateway}, or BINDERY_START_TOKEN the token."
+)
 DEFAULT_GATEWAY = "http://127.0.0.1:8585"
 _BUILD_ID = re.compile(r"[0-9a-f]{24}-[0-9]+")
 _UNPRINTABLE = re.compile(r"\x1b\[[0-9;]*m|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -28,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(options)
     except GatewayError as error:
-        return _complain(f"{error} [{error.code}]" if error.code else str(error))
+        advice = HOW_TO_GET_IN.format(gateway=options.gateway) if error.code == "start_token_required" else ""
+        return _complain(f"{error}{advice} [{error.code}]" if error.code else str(error))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -46,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         return one
 
     command("up", _local, "Start everything on this machine, and keep it running until Ctrl-C.")
+    command("url", _local, "Print the address of the Bindery that runs on this machine, with its start token.")
     command("stop", _local, "End the Bindery that runs on this machine.")
     clean = command("clean", _local, "Delete the data folder, after asking.")
     clean.add_argument("--force", action="store_true", help="don't ask")
@@ -97,6 +103,12 @@ def _in_checkout(options: argparse.Namespace) -> int:
             findings = examine(settings)
             print(table(findings))
             return 0 if all(finding.is_well for finding in findings) else 1
+
+        if options.command == "url":
+            from deploy.local.start_token import running_address
+
+            print(running_address(settings.run_dir))
+            return 0
 
         from deploy.local.stop import clean, stop
 

@@ -17,6 +17,8 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
+from bindery.start_token import is_loopback, start_token
+
 FINAL = frozenset({"ready", "failed", "cancelled"})
 
 
@@ -94,19 +96,30 @@ class Client:
         self,
         gateway: str = "http://127.0.0.1:8585",
         *,
+        token: str | None = None,
         timeout_seconds: float = 30.0,
         silence_seconds: float = 90.0,
         patience_seconds: float = 60.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """`silence_seconds`: an event stream silent for so long (keepalives count) is taken for dead.
+        """`token`: the gateway's start token. Without one it is looked up where the gateway is on this machine: in
+        `BINDERY_START_TOKEN`, then in the data folder of the `make up` that runs there.
+
+        `silence_seconds`: an event stream silent for so long (keepalives count) is taken for dead.
 
         `patience_seconds`: for so long a broken stream is opened again without anything new coming.
         """
         self.gateway = gateway.rstrip("/")
         self._timeout_seconds, self._silence_seconds = timeout_seconds, silence_seconds
         self._patience_seconds = patience_seconds
-        self._http = httpx.Client(base_url=self.gateway, timeout=timeout_seconds, transport=transport)
+        token = start_token(self.gateway) if token is None else token
+        self._http = httpx.Client(
+            base_url=self.gateway,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=timeout_seconds,
+            transport=transport,
+            trust_env=not is_loopback(self.gateway),  # no proxy reaches this machine for us, nor needs our token
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -44,6 +44,7 @@ def examine(settings: Settings) -> list[Finding]:
         "proxy": lambda: str(traefik_binary()),
         "port": lambda: _port(settings),
         "public address": _public_address,
+        "start token": lambda: _start_token(settings),
         "data folder": lambda: _data_dir(settings),
         "package index": _package_index,
         "leftovers": lambda: _leftovers(settings),
@@ -122,6 +123,12 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+def _start_token(settings: Settings) -> str:
+    if not settings.start_token.get_secret_value():
+        return "none (BINDERY_START_TOKEN is empty): every user and program of this machine may launch"
+    return "asked for"
+
+
 def _data_dir(settings: Settings) -> str:
     nearest = settings.data_dir
     while not nearest.exists():
@@ -134,7 +141,11 @@ def _data_dir(settings: Settings) -> str:
 def _leftovers(settings: Settings) -> str:
     if is_up(settings):
         found = running_up(settings.run_dir)
-        return f"Bindery is running: {found[1]}" if found else "Bindery is starting"
+        return (
+            f"Bindery is running: {found[1]} (`make url` prints it with the start token)"
+            if found
+            else "Bindery is starting"
+        )
     if left := find_leftovers(settings):
         names = ", ".join(f"{one.what} ({one.pid})" for one in left)
         raise Refused(f"of an earlier run: {names}. `make up` or `make stop` ends them.")

@@ -198,6 +198,8 @@ def _setting(name: str, field: FieldInfo, preset: dict[str, str]) -> Named:
 
 def _default(name: str, field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
+    if isinstance(value, SecretStr) and field.default_factory:
+        return "a new one at each start"
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if isinstance(value, Path):
@@ -229,7 +231,9 @@ def _settings_table(rows: Iterable[Named], forced: set[str]) -> str:
 def _told_by_up() -> tuple[set[str], dict[str, str]]:
     """What the embedded stack sets: whatever the user says, and where the user says nothing."""
     with tempfile.TemporaryDirectory() as folder:
-        defaults = {name: field.get_default() for name, field in UpSettings.model_fields.items()}
+        defaults = {
+            name: field.get_default(call_default_factory=True) for name, field in UpSettings.model_fields.items()
+        }
         settings = UpSettings.model_construct(**defaults | {"data_dir": Path(folder)})
         ports = Ports((HeldPort(settings.port, ()),), *(HeldPort(0, ()) for _ in range(3)))
         said = dict.fromkeys((f"BINDERY_{name.upper()}" for _, kind, _ in GROUPS for name in kind.model_fields), "said")

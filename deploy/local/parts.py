@@ -102,6 +102,7 @@ def plan_parts(
     signs = {"BINDERY_INSTALLATION_SECRET": installation.installation_secret}
     told = {
         "gateway": signs
+        | {"BINDERY_START_TOKEN": settings.start_token.get_secret_value()}
         | {f"BINDERY_{name.upper()}_URL": f"unix://{quote(str(sockets / f'{name}.sock'))}" for name in stages},
         "launcher": signs
         | {

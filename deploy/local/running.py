@@ -8,7 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from deploy.local.settings import Settings
 
 LOCK = "lock"
 RECORD = "up.json"
+START_TOKEN = "start-token"  # noqa: S105 - a file's name
 
 
 class AlreadyRunning(Exception):
@@ -50,9 +51,10 @@ def is_locked(run_dir: Path) -> bool:
 class RunRecord:
     """`<data>/run/up.json`, rewritten whole at each start and end of a part, so that it is never behind."""
 
-    def __init__(self, run_dir: Path, url: str) -> None:
+    def __init__(self, run_dir: Path, urls: Sequence[str]) -> None:
+        """`urls`: the gateways' addresses, the first one first."""
         self._path = run_dir / RECORD
-        self._url = url
+        self._urls = list(urls)
         self._up = this_process("up")
         self._parts: dict[str, Process] = {}
         self._write()
@@ -70,7 +72,8 @@ class RunRecord:
     def _write(self) -> None:
         found = {
             "v": 1,
-            "url": self._url,
+            "url": self._urls[0],
+            "gateways": self._urls,
             "boot": boot_id(),
             "up": asdict(self._up),
             "parts": {name: asdict(process) for name, process in self._parts.items()},
@@ -94,7 +97,8 @@ def end_leftovers(settings: Settings) -> list[Process]:
     """
     leftovers = [*_recorded_parts(settings.run_dir), *recorded(settings.processes_dir)]
     ended = end_processes(leftovers, settings.stop_timeout_seconds, settings.home_dirs)
-    (settings.run_dir / RECORD).unlink(missing_ok=True)
+    for name in (RECORD, START_TOKEN):
+        (settings.run_dir / name).unlink(missing_ok=True)
     for path in settings.processes_dir.glob("*.json"):
         path.unlink(missing_ok=True)
     return ended

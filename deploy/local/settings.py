@@ -1,9 +1,11 @@
 """What a user may set about the embedded stack, from the environment (`BINDERY_<NAME>`)."""
 
+import re
+import secrets
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 SPAWNERS = ("process", "docker", "kubernetes")
@@ -14,6 +16,10 @@ PARTS = ("redis", "proxy", "hub", "culler", "resolver", "builder", "worker", "la
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 """The folder that holds `services/` and `deploy/`."""
+
+
+_ORIGIN = re.compile(r"https?://[^\s/@*?#]+/?", re.IGNORECASE)
+_START_TOKEN = re.compile(r"([A-Za-z0-9._~-]{16,256})?")  # goes into an address as it is
 
 
 class Refused(Exception):
@@ -27,6 +33,14 @@ class Settings(BaseSettings):
 
     port: int = Field(8585, ge=1, le=65535, description="Port of the gateway; a second gateway takes the next one.")
     host: str = Field("127.0.0.1", description="Loopback address of the gateway.")
+    start_token: SecretStr = Field(
+        default_factory=lambda: SecretStr(secrets.token_urlsafe(24)),
+        description="What the printed address carries, and requests must show: [how](operators.md#the-start-token). "
+        "Set to nothing, no token is asked for.",
+    )
+    allowed_origins: str = Field(
+        "", description="The gateway's setting of that name; here each site must be named, and `*` is refused."
+    )
     data_dir: Path = Field(CHECKOUT / ".bindery", description="Where images, logs and launches are kept.")
     workers: PositiveInt = Field(1, description="How many builder workers run.")
     gateways: PositiveInt = Field(1, description="How many gateways run.")
@@ -77,6 +91,29 @@ class Settings(BaseSettings):
             raise ValueError(f"there is no part {unknown[0]!r}: it is one of {', '.join(PARTS)}")
         return given
 
+    @field_validator("start_token")
+    @classmethod
+    def _is_hard_to_guess(cls, token: SecretStr) -> SecretStr:
+        if not _START_TOKEN.fullmatch(token.get_secret_value()):
+            raise ValueError(
+                "a start token has 16 to 256 letters, digits, dots, dashes, underscores or tildes, as "
+                "`openssl rand -hex 16` makes one; leave it out for a new one at each start"
+            )
+        return token
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _names_each_site(cls, sites: str) -> str:
+        for site in filter(None, (part.strip() for part in sites.split(","))):
+            if site == "*":
+                raise ValueError(
+                    "`*` would let every web site that you visit run code as you: name those that may, as in "
+                    "BINDERY_ALLOWED_ORIGINS=https://example.org"
+                )
+            if not _ORIGIN.fullmatch(site):
+                raise ValueError(f"{site!r} is no origin: write scheme and host, as in https://example.org")
+        return sites
+
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, path: Path) -> Path:
@@ -112,7 +149,12 @@ class Settings(BaseSettings):
     @property
     def url(self) -> str:
         """Where the user opens Bindery; without a slash at the end."""
-        return f"http://{self.host}:{self.port}"
+        return self.urls[0]
+
+    @property
+    def urls(self) -> list[str]:
+        """The same for each gateway."""
+        return [f"http://{self.host}:{port}" for port in self.ports]
 
     @property
     def servers_host(self) -> str:

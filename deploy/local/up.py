@@ -15,18 +15,18 @@ from deploy.local.parts import Part, plan_parts
 from deploy.local.ports import Ports, hold_ports
 from deploy.local.preflight import check_git, check_machine, git_warning
 from deploy.local.processes import Process
-from deploy.local.running import AlreadyRunning, RunRecord, end_leftovers, find_leftovers, lock, running_up
+from deploy.local.running import AlreadyRunning, RunRecord, end_leftovers, find_leftovers, lock
 from deploy.local.settings import Refused, Settings
 from deploy.local.sockets import open_socket_folder, remove_socket_folders, socket_folder
+from deploy.local.start_token import address, keep, running_address
 from deploy.local.supervisor import GivenUp, Supervisor
 
-_AS_YOU = (
-    "This is Bindery for your own machine: it runs what strangers' repositories say, as you, with your files in reach.",
-    "Launch only what you trust. It listens on loopback only, for nobody else.",
-)
-_IN_CONTAINERS = (
-    "This is Bindery for your own machine: it builds and runs what strangers' repositories say, in containers.",
-    "It listens on loopback only, for nobody else.",
+_AS_YOU = "it runs what strangers' repositories say, as you, with your files in reach"
+_IN_CONTAINERS = "it builds and runs what strangers' repositories say, in containers"
+_LETS_IN = "It listens on loopback only, and lets in who opens this address, or has what it ends in."
+_OPEN_TO_ALL = (
+    "It listens on loopback only, but BINDERY_START_TOKEN is empty: it asks for no token, so every user and program of "
+    "this machine may launch what they like."
 )
 
 Plan = Callable[[Settings, Installation, httpx.AsyncClient, Mapping[str, str], Ports], Sequence[Part]]
@@ -54,16 +54,22 @@ def up(settings: Settings, plan: Plan = plan_parts) -> int:
                 remove_socket_folders(settings.data_dir, os.environ)
                 console.close()
     except AlreadyRunning:
-        found = running_up(settings.run_dir)
-        where = found[1] if found and found[0].is_running else settings.url
-        raise Refused(f"Bindery is already running: {where} (`make stop` ends it).") from None
+        raise Refused(f"Bindery is already running: {_where(settings)} (`make stop` ends it).") from None
+
+
+def _where(settings: Settings) -> str:
+    try:
+        return running_address(settings.run_dir)
+    except Refused:  # it is just starting, or ending
+        return settings.url
 
 
 async def _serve(settings: Settings, installation: Installation, console: Console, plan: Plan, ports: Ports) -> int:
     timeout = httpx.Timeout(settings.health_timeout_seconds)
     async with httpx.AsyncClient(trust_env=False, timeout=timeout) as client:
         parts = plan(settings, installation, client, os.environ, ports)
-        record = RunRecord(settings.run_dir, settings.url)
+        keep(settings)
+        record = RunRecord(settings.run_dir, settings.urls)
         supervisor = Supervisor(settings, console, record, parts)
         status = 0
         try:
@@ -103,9 +109,17 @@ async def _announce_when_healthy(supervisor: Supervisor, settings: Settings, con
     began = time.monotonic()
     await supervisor.until_healthy()
     console.say(f"all parts are healthy after {time.monotonic() - began:.1f} s")
-    purpose = _AS_YOU if settings.servers_by == "process" else _IN_CONTAINERS
-    for line in (*purpose, f"Bindery is ready: {settings.url}"):
-        console.announce(line)
+    for line in _start_message(settings):
+        console.announce(line)  # on the terminal alone: no log file gets the token
+
+
+def _start_message(settings: Settings) -> list[str]:
+    as_you, token = settings.servers_by == "process", settings.start_token.get_secret_value()
+    return [
+        f"This is Bindery for your own machine: {_AS_YOU if as_you else _IN_CONTAINERS}.",
+        ("Launch only what you trust. " if as_you else "") + (_LETS_IN if token else _OPEN_TO_ALL),
+        f"Bindery is ready: {address(settings.url, token)}",
+    ]
 
 
 async def _end_builds_and_servers(settings: Settings, console: Console) -> None:

@@ -181,6 +181,7 @@ def test_the_queue_is_shown_and_the_workers_names_to_the_operator(
     assert busy["workers"] == [{"name": None, "slots": 1, "running": 1}]
     (worker,) = queue_of(narrow, **OPERATOR)["workers"]
     assert worker["name"].startswith("builder-")
+    monkeypatch.setenv("BINDERY_DATA_DIR", str(narrow.data_dir))
     monkeypatch.setenv("BINDERY_OPERATOR_TOKEN", TOKEN)
     assert main(["queue", "--gateway", narrow.url]) == 0
     shown = capsys.readouterr().out

@@ -14,7 +14,8 @@ ORG = "command-line"
 
 def bindery(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user of this gateway does."""
-    environ = os.environ | {"BINDERY_GATEWAY_URL": stack.url, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    environ = os.environ | {"BINDERY_GATEWAY_URL": stack.url, "BINDERY_DATA_DIR": str(stack.data_dir)}
+    environ |= {"HTTP_PROXY": "http://127.0.0.1:1", "http_proxy": "http://127.0.0.1:1"}  # not asked for this machine
     command = [sys.executable, "-m", "bindery", *arguments]
     return subprocess.run(
         command, cwd=CHECKOUT, env=environ, capture_output=True, text=True, check=False, timeout=120

@@ -157,6 +157,7 @@ def test_a_link_may_open_a_web_app_of_the_repository_in_place_of_lab(stack: Stac
     forge.create_repo("e2e", "web-app", files)
     link = f"{stack.url}/v2/git/{git_spec(f'{forge.url}/e2e/web-app')}?urlpath={quote('map/oslo?layer=roads', safe='')}"
     with httpx.Client(trust_env=False, timeout=60, follow_redirects=True) as browser:
+        browser.get(stack.url, params={"token": stack.start_token})  # the address that `up` has printed
         form = dict(re.findall(r'name="(\w+)" value="([^"]*)"', browser.get(link).text))
         launch = browser.post(f"{stack.url}/launches", data=form).url
         assert stack.follow(launch.path.rpartition("/")[2]).outcome(300)["phase"] == "ready"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.e2e.conftest import share_packages
@@ -58,17 +59,29 @@ class Kept:
         assert reply.status_code == 200
 
 
-def test_data_and_an_interrupted_build_outlive_a_stop_and_a_kill(stack: Stack, forge: Forge, tmp_path: Path) -> None:
+@pytest.fixture
+def browser() -> Iterator[httpx.Client]:
+    with httpx.Client(trust_env=False, timeout=60) as browser:
+        yield browser
+
+
+def test_data_and_an_interrupted_build_outlive_a_stop_and_a_kill(
+    stack: Stack, forge: Forge, browser: httpx.Client, tmp_path: Path
+) -> None:
     kept = Kept(stack, forge, tmp_path.name.lower())
     slow = SlowRepo(forge, tmp_path, f"{tmp_path.name}-slow".lower())
     interrupted = stack.facade(slow.url, slow.sha)
     interrupted.until_message("line 20\n")
     (build_id,) = [what.removeprefix("build ") for what in stack.sessions() if what.startswith("build ")]
 
+    token = stack.start_token
+    assert browser.get(f"{stack.url}/?token={token}").status_code == 303
     running = {**stack.parts(), **stack.session_pids()}
     stack.end(signal.SIGTERM)
     assert not [what for what, pid in running.items() if is_running(pid)]
     stack.start()
+    assert browser.get(f"{stack.url}/about").status_code == 200  # the session outlives the restart
+    assert httpx.get(f"{stack.url}/about?token={token}", trust_env=False).status_code == 401  # and the token does not
     kept.assert_kept(stack)
     _until_run_again(stack, interrupted, build_id, slow)
     kept.assert_starts_without_a_build(stack)

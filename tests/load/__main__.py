@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -33,7 +34,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--many-followers", action="store_true", help="5,000 followers too (needs `ulimit -n 12000`)")
     parser.add_argument("--storm", type=int, default=40, help="new links at once (default: %(default)s)")
     parser.add_argument("--builds", default="50,500", help="queued at once, on a cluster (default: %(default)s)")
-    parser.add_argument("--target", metavar="URL", help="measure a running Bindery or BinderHub: see below")
+    parser.add_argument(
+        "--target",
+        metavar="URL",
+        help="measure a running Bindery (its start token in BINDERY_START_TOKEN) or BinderHub",
+    )
     parser.add_argument("--spec", help="for --target: launch this, as in git/<quoted url>/<ref>; built before")
     parser.add_argument("--watch", metavar="SPEC", help="for --target: watch the build of this; not built before")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON too")
@@ -123,6 +128,7 @@ def main() -> None:
         rows = uvloop.run(_measure_target(options))
         where = f"{options.target} from {where}"
     else:
+        os.environ["BINDERY_START_TOKEN"] = secrets.token_urlsafe(24)  # read by the stacks and by their clients
         base = os.environ.get("BINDERY_LOAD_DIR")
         with tempfile.TemporaryDirectory(prefix="bindery-load-", dir=base, ignore_cleanup_errors=True) as folder:
             rows = uvloop.run(_measure(options, Path(folder)))

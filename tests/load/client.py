@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+import os
 import re
 import ssl
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -16,12 +17,13 @@ _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Place:
-    """Where a gateway, or the hub's API, listens."""
+    """Where a gateway, or the hub's API, listens. Requests show the start token that the environment names."""
 
     host: str
     port: int
     prefix: str = ""
     tls: bool = False
+    start_token: str = field(default_factory=lambda: os.environ.get("BINDERY_START_TOKEN", ""), repr=False)
 
     @classmethod
     def of(cls, url: str) -> "Place":
@@ -36,6 +38,8 @@ class Place:
     def request(self, method: str, path: str, **headers: str) -> bytes:
         """The bytes of a request without a body."""
         lines = [f"{method} {self.prefix}{path} HTTP/1.1", f"Host: {self.host}:{self.port}"]
+        if self.start_token:
+            headers = {"Authorization": f"Bearer {self.start_token}"} | headers
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
 

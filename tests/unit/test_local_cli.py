@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from bindery.cli import main
 from bindery.doctor import examine, table
 from deploy.local.installation import open_installation
 from deploy.local.preflight import check_git
@@ -22,7 +24,7 @@ def bindery_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("command", ["up", "stop", "doctor"])
+@pytest.mark.parametrize("command", ["up", "url", "stop", "doctor"])
 def test_a_bare_wheel_says_in_one_line_how_to_get_the_rest(tmp_path: Path, command: str) -> None:
     done = bindery_in(tmp_path, command)
     assert done.returncode == 1
@@ -94,8 +96,31 @@ def test_doctor_knows_a_running_stack(tmp_path: Path, monkeypatch: pytest.Monkey
     settings = Settings(data_dir=tmp_path / "data", port=free_ports(1, avoid=set())[0])
     with LocalStack(settings.data_dir, settings.port, {"gateway": STAYS}).until_ready():
         findings = {finding.name: finding for finding in examine(settings)}
-    assert findings["leftovers"].found == f"Bindery is running: {settings.url}"
+        token = (settings.run_dir / "start-token").read_text()
+    said = f"Bindery is running: {settings.url} (`make url` prints it with the start token)"
+    assert findings["leftovers"].found == said
     assert findings["port"].is_well
+    assert findings["start token"].found == "asked for"
+    assert token not in table(list(findings.values()))  # it may be pasted into a report
+
+
+def test_doctor_says_what_it_means_that_no_token_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    findings = {finding.name: finding for finding in examine(Settings(data_dir=tmp_path, start_token=SecretStr("")))}
+    assert "BINDERY_START_TOKEN is empty" in findings["start token"].found
+
+
+def test_url_prints_the_address_with_the_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings(data_dir=tmp_path / "data", port=free_ports(1, avoid=set())[0])
+    monkeypatch.setenv("BINDERY_DATA_DIR", str(settings.data_dir))
+    assert main(["url"]) == 1
+    assert capsys.readouterr().err == "bindery: Bindery is not running: `make up` starts it.\n"
+    with LocalStack(settings.data_dir, settings.port, {"gateway": STAYS}).until_ready():
+        token = (settings.run_dir / "start-token").read_text()
+        assert main(["url"]) == 0
+    assert capsys.readouterr().out == f"{settings.url}/?token={token}\n"
 
 
 @pytest.mark.parametrize("url", ["http://bindery.example", "http://10.0.0.3:8585/", "http://localhost.evil.example"])

@@ -4,12 +4,14 @@ import json
 import threading
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bindery.cli import main
 from bindery.client import Client, GatewayError, split_spec
+from bindery.start_token import start_token
 
 READY = {
     "phase": "ready",
@@ -29,6 +31,7 @@ class Gateway(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answers)
         self.posted: list[tuple[dict[str, Any], str | None]] = []
         self.resumed_from: list[str | None] = []
+        self.shown: list[str | None] = []
         self.streams: list[str] = []
         self.refusal: tuple[int, dict[str, object]] | None = None
 
@@ -42,6 +45,7 @@ class Answers(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.shown.append(self.headers["Authorization"])
         self.server.posted.append((body, self.headers["Idempotency-Key"]))
         if self.server.refusal:
             self.answer(self.server.refusal[0], self.server.refusal[1], "application/problem+json")
@@ -49,6 +53,7 @@ class Answers(BaseHTTPRequestHandler):
             self.answer(202, {"v": 1, "launch_id": "l1", "state": "resolving"}, "application/json")
 
     def do_GET(self) -> None:
+        self.server.shown.append(self.headers["Authorization"])
         self.server.resumed_from.append(self.headers["Last-Event-ID"])
         if not self.server.streams:
             self.answer(503, {}, "application/json")
@@ -202,3 +207,78 @@ def test_a_spec_is_kept_as_it_is_written(argument: str, expected: tuple[str, str
 def test_what_is_no_spec(argument: str) -> None:
     with pytest.raises(ValueError, match="is not <provider>/<spec>"):
         split_spec(argument)
+
+
+# The start token
+
+
+def running_at(folder: Path, *addresses: str) -> None:
+    """Write what `make up` keeps of itself in its data folder."""
+    run = folder / "run"
+    run.mkdir()
+    (run / "up.json").write_text(json.dumps({"v": 1, "gateways": addresses}))
+    (run / "start-token").write_text("of-the-data-folder")
+
+
+def test_every_request_shows_the_token_of_the_data_folder(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    running_at(tmp_path, "http://127.0.0.1:8585", gateway.url)
+    monkeypatch.setenv("BINDERY_DATA_DIR", str(tmp_path))
+    gateway.streams = [line(1), event(2, READY)]
+    assert main(["launch", "git/x/HEAD", "--gateway", f"{gateway.url}/"]) == 0
+    assert gateway.shown == ["Bearer of-the-data-folder"] * 3
+    monkeypatch.setenv("BINDERY_START_TOKEN", "of-the-environment")
+    main(["queue", "--gateway", gateway.url])
+    with Client(gateway.url, token="of-the-program") as bindery:
+        bindery.launch("git", "x/HEAD")
+    assert gateway.shown[3:] == ["Bearer of-the-environment", "Bearer of-the-program"]
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    ["http://localhost:8585", "http://127.0.0.1:8586", "https://127.0.0.1:8585", "http://127.0.0.1.evil.example:8585"],
+)
+def test_the_data_folders_token_is_for_its_own_addresses_alone(tmp_path: Path, elsewhere: str) -> None:
+    running_at(tmp_path, "http://127.0.0.1:8585")
+    assert start_token("http://127.0.0.1:8585", {"BINDERY_DATA_DIR": str(tmp_path)}) == "of-the-data-folder"
+    assert start_token(elsewhere, {"BINDERY_DATA_DIR": str(tmp_path)}) == ""
+
+
+@pytest.mark.parametrize(
+    "gateway", ["https://bindery.example", "http://10.0.0.1:8585", "http://localhost.example", "x"]
+)
+def test_the_environments_token_stays_on_this_machine(gateway: str) -> None:
+    named = {"BINDERY_START_TOKEN": "of-the-environment"}
+    assert start_token(gateway, named) == ""
+    for here in ("http://127.0.0.1:8585", "http://localhost:8585", "http://[::1]:8585", "http://127.0.0.2:1"):
+        assert start_token(here, named) == "of-the-environment"
+
+
+@pytest.mark.parametrize("record", [None, "{", "[]", '{"v": 1}', '{"gateways": 1}'])
+def test_where_nothing_runs_there_is_no_token(tmp_path: Path, record: str | None) -> None:
+    if record is not None:
+        running_at(tmp_path)
+        (tmp_path / "run" / "up.json").write_text(record)
+    assert start_token("http://127.0.0.1:8585", {"BINDERY_DATA_DIR": str(tmp_path)}) == ""
+
+
+def test_no_proxy_gets_the_token(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BINDERY_START_TOKEN", "of-the-environment")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with Gateway() as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        main(["launch", "gh/a/b/HEAD", "--detach", "--gateway", gateway.url])
+    assert gateway.shown == ["Bearer of-the-environment"]
+
+
+def test_who_has_no_token_is_told_where_it_is(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    detail = "Open the address that `make up` printed."
+    problem: dict[str, object] = {"title": "The start token is needed", "detail": detail}
+    gateway.refusal = (401, problem | {"code": "start_token_required"})
+    assert main(["launch", "gh/a/b/HEAD", "--gateway", gateway.url]) == 1
+    err = capsys.readouterr().err
+    assert detail in err
+    assert f"BINDERY_DATA_DIR names the data folder of the Bindery that runs at {gateway.url}" in err

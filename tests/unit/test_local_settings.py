@@ -6,9 +6,10 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from deploy.local.installation import open_installation
-from deploy.local.parts import base_environment, plan_parts
+from deploy.local.parts import Part, base_environment, plan_parts
 from deploy.local.running import lock
 from deploy.local.settings import CHECKOUT, Refused, Settings, read_settings
 from deploy.local.variables import read_by
@@ -17,7 +18,7 @@ from tests.support.ports import planned_ports
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("BINDERY_DATA_DIR", "BINDERY_PORT", "BINDERY_HOST"):
+    for name in ("BINDERY_DATA_DIR", "BINDERY_PORT", "BINDERY_HOST", "BINDERY_START_TOKEN", "BINDERY_ALLOWED_ORIGINS"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -34,6 +35,12 @@ def test_defaults() -> None:
         ("BINDERY_PORT", "http", "BINDERY_PORT: "),
         ("BINDERY_PORT", "70000", "BINDERY_PORT: "),
         ("BINDERY_WORKERS", "0", "BINDERY_WORKERS: "),
+        ("BINDERY_START_TOKEN", "short", "BINDERY_START_TOKEN: a start token has 16 to 256 letters, digits, dots,"),
+        ("BINDERY_START_TOKEN", "sixteen or more & spaces", "BINDERY_START_TOKEN: a start token has 16 to 256 letters"),
+        ("BINDERY_ALLOWED_ORIGINS", "*", "BINDERY_ALLOWED_ORIGINS: `*` would let every web site that you visit run"),
+        ("BINDERY_ALLOWED_ORIGINS", "https://a.org, *", "BINDERY_ALLOWED_ORIGINS: `*` would let every web site that"),
+        ("BINDERY_ALLOWED_ORIGINS", "a.org", "BINDERY_ALLOWED_ORIGINS: 'a.org' is no origin: write scheme and host"),
+        ("BINDERY_ALLOWED_ORIGINS", "https://*.org", "BINDERY_ALLOWED_ORIGINS: 'https://*.org' is no origin"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(
@@ -44,16 +51,41 @@ def test_what_makes_no_sense_is_refused_in_one_line(
         read_settings()
     assert str(refused.value).startswith(message)
     assert "\n" not in str(refused.value)
+    assert name != "BINDERY_START_TOKEN" or value not in str(refused.value)
+
+
+def test_named_sites_and_a_token_of_ones_own_or_none_will_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BINDERY_ALLOWED_ORIGINS", "https://a.org/, http://localhost:3000,")
+    assert read_settings().start_token != read_settings().start_token
+    assert len(read_settings().start_token.get_secret_value()) == 32
+    for token in ("", "sixteen-or-more.", "0123456789abcdef"):
+        monkeypatch.setenv("BINDERY_START_TOKEN", token)
+        assert read_settings().start_token.get_secret_value() == token
+
+
+def _planned(settings: Settings, environ: dict[str, str]) -> list[Part]:
+    installation = open_installation(settings.data_dir)
+    return plan_parts(settings, installation, httpx.AsyncClient(), environ, planned_ports(settings))
 
 
 @pytest.mark.parametrize(("host", "servers"), [("127.0.0.1", "localhost"), ("localhost", "127.0.0.1")])
 def test_servers_are_opened_under_another_name_than_the_gateway(tmp_path: Path, host: str, servers: str) -> None:
     settings = Settings(data_dir=tmp_path, host=host)
-    parts = {p.name: p for p in plan_parts(settings, open_installation(tmp_path), httpx.AsyncClient(), {})}
+    parts = {p.name: p for p in _planned(settings, {})}
     environment = parts["gateway"].environment
     assert urlsplit(environment["BINDERY_PUBLIC_URL"]).hostname == host
     assert urlsplit(environment["BINDERY_HUB_URL"]).hostname == servers
     assert environment["BINDERY_HUB_URL"] == parts["launcher"].environment["BINDERY_HUB_URL"]
+
+
+@pytest.mark.parametrize("given", [{}, {"BINDERY_START_TOKEN": "of-the-environment"}])
+def test_gateways_alone_know_the_start_token(tmp_path: Path, given: dict[str, str]) -> None:
+    settings = Settings(data_dir=tmp_path, gateways=2, start_token=SecretStr("of-the-environment"))
+    parts = _planned(settings, given)
+    told = {part.name for part in parts if "of-the-environment" in str([*part.environment.values(), *part.command])}
+    assert told == {"gateway", "gateway-2"}
 
 
 @pytest.mark.parametrize(
@@ -171,7 +203,6 @@ WHO_READS = {
     "BINDERY_REGISTRY_CREDENTIALS": {"builder", "worker", "worker-2"},
     "BINDERY_OUTBOUND_PROXY": {"resolver", "builder", "worker", "worker-2"},
     "BINDERY_OPERATOR_TOKEN": {"builder"},
-    "BINDERY_START_TOKEN": {"gateway"},
     "BINDERY_HUB_CONFIG_FILE": {"hub"},
     "BINDERY_CONFIG_FILE": {"resolver", "builder", "launcher", "worker", "worker-2", "gateway"},
     "BINDERY_OF_NOBODY": set(),

@@ -3,8 +3,10 @@
 import errno
 import json
 import os
+import re
 import signal
 import socket
+import stat
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,7 @@ from deploy.local.ports import is_free
 from deploy.local.processes import end_processes
 from deploy.local.settings import Refused, Settings
 from deploy.local.sockets import socket_folder
+from deploy.local.start_token import running_address
 from deploy.local.stop import clean, stop
 from tests.support.local_stack import (
     STAYS,
@@ -40,11 +43,17 @@ def data_dir(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+def ready_line(stack: LocalStack) -> str:
+    """What is said when all parts are healthy: parts may have said more since."""
+    return next(line for line in stack.lines if line.startswith("Bindery is ready: "))
+
+
 def test_ready_is_said_once_and_last(data_dir: Path, port: int) -> None:
     with LocalStack(data_dir, port, PARTS).until_ready() as stack:
         pass
     ready = [line for line in stack.lines if "ready" in line]
-    assert ready == [f"Bindery is ready: http://127.0.0.1:{port}"]
+    assert len(ready) == 1
+    assert re.fullmatch(rf"Bindery is ready: http://127\.0\.0\.1:{port}/\?token=[\w-]{{32}}", ready[0])
     assert "strangers" in stack.lines[stack.lines.index(ready[0]) - 2]
     assert not any("\x1b" in line for line in stack.lines)
 
@@ -59,6 +68,48 @@ def test_a_git_that_a_repository_may_harm_is_said_and_starts(
     with LocalStack(data_dir, port, PARTS).until_ready() as stack:
         pass
     assert any("git 2.38.1 has memory errors" in line and "update it to 2.38.3" in line for line in stack.lines)
+
+
+def test_the_token_in_the_address_is_the_owners_alone_and_of_this_run(data_dir: Path, port: int) -> None:
+    kept, tokens = data_dir / "run" / "start-token", set()
+    for _ in range(2):
+        with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+            tokens.add(kept.read_text())
+            assert ready_line(stack).endswith(f"/?token={kept.read_text()}")
+            assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+            assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
+            assert running_address(data_dir / "run") == f"http://127.0.0.1:{port}/?token={kept.read_text()}"
+        assert not kept.exists()
+    assert len(tokens) == 2
+    for log in (data_dir / "logs").iterdir():
+        assert not any(token in log.read_text() for token in tokens)
+    with pytest.raises(Refused, match="Bindery is not running: `make up` starts it"):
+        running_address(data_dir / "run")
+
+
+def test_a_token_may_be_named(data_dir: Path, port: int) -> None:
+    with LocalStack(data_dir, port, PARTS, start_token="one-of-ones-own.").until_ready() as stack:
+        assert ready_line(stack) == f"Bindery is ready: http://127.0.0.1:{port}/?token=one-of-ones-own."
+        assert (data_dir / "run" / "start-token").read_text() == "one-of-ones-own."
+
+
+def test_who_switches_the_token_off_is_told_what_that_means(data_dir: Path, port: int) -> None:
+    with LocalStack(data_dir, port, PARTS, start_token="").until_ready() as stack:
+        assert ready_line(stack) == f"Bindery is ready: http://127.0.0.1:{port}"
+        said = "BINDERY_START_TOKEN is empty: it asks for no token, so every user and program"
+        assert any(said in line for line in stack.lines)
+        assert not (data_dir / "run" / "start-token").exists()
+        assert running_address(data_dir / "run") == f"http://127.0.0.1:{port}"
+
+
+def test_the_token_of_a_killed_run_is_forgotten(data_dir: Path, port: int) -> None:
+    with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+        stack.process.kill()
+        stack.process.wait()
+    with pytest.raises(Refused, match="not running"):
+        running_address(data_dir / "run")
+    stop(Settings(data_dir=data_dir))
+    assert not (data_dir / "run" / "start-token").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -102,9 +153,11 @@ def test_stop_clean_and_the_next_up_end_background_jobs_too(data_dir: Path, port
 
 
 def test_a_second_up_says_that_it_is_already_running(data_dir: Path, port: int) -> None:
-    with LocalStack(data_dir, port, PARTS).until_ready(), LocalStack(data_dir, port, PARTS) as second:
+    with LocalStack(data_dir, port, PARTS).until_ready() as first, LocalStack(data_dir, port, PARTS) as second:
         assert second.ended() == 1
-    assert second.lines == [f"Bindery is already running: http://127.0.0.1:{port} (`make stop` ends it)."]
+    address = ready_line(first).removeprefix("Bindery is ready: ")
+    assert "?token=" in address
+    assert second.lines == [f"Bindery is already running: {address} (`make stop` ends it)."]
 
 
 def test_a_port_in_use_is_named_with_the_setting(data_dir: Path, port: int) -> None:
