@@ -66,10 +66,6 @@ def test_without_a_registry_the_engine_of_the_node_keeps_an_image_which_is_built
     [
         ({}, "component=binderhub-build"),
         ({"component": "image-builder", "app": "binder"}, "component=image-builder,app=binder"),
-        (
-            {"component": "bindery-build", "app": "bindery"},
-            "component=bindery-build",
-        ),  # as an older version labelled them
     ],
 )
 def test_policies_select_builds_by_labels_that_bindery_itself_does_without(
