@@ -30,7 +30,7 @@ up: .venv-up
 	@exec $(VENV)/python -m bindery up
 
 url:
-	@if [ -x $(VENV)/python ]; then exec $(VENV)/python -m bindery url; else echo 'Bindery is not running.'; exit 1; fi
+	@if [ -x $(VENV)/python ]; then exec $(VENV)/python -m bindery url; else echo 'Bindery is not installed here (no .venv): `make up` starts it.'; exit 1; fi
 
 stop:
 	@if [ -x $(VENV)/python ]; then exec $(VENV)/python -m bindery stop; else echo 'Bindery was not running.'; fi

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bindery.client import Client, GatewayError, split_spec
+from bindery.start_token import is_loopback
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 NO_CHECKOUT = (
@@ -32,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(options)
     except GatewayError as error:
-        advice = HOW_TO_GET_IN.format(gateway=options.gateway) if error.code == "start_token_required" else ""
+        is_locked_out = error.code == "start_token_required" and is_loopback(options.gateway)
+        advice = HOW_TO_GET_IN.format(gateway=options.gateway) if is_locked_out else ""
         return _complain(f"{error}{advice} [{error.code}]" if error.code else str(error))
     except KeyboardInterrupt:
         return 130

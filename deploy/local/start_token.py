@@ -22,7 +22,10 @@ def running_address(run_dir: Path) -> str:
     """What a browser opens of the Bindery that runs now. Raises `Refused` where none does."""
     found = running_up(run_dir)
     if not found or not found[0].is_running:
-        raise Refused("Bindery is not running: `make up` starts it.")
+        raise Refused(
+            f"No Bindery runs with the data folder {run_dir.parent}: `make up` starts it, or BINDERY_DATA_DIR names "
+            "another's."
+        )
     return address(found[1], _kept(run_dir))
 
 

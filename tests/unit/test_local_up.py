@@ -83,7 +83,7 @@ def test_the_token_in_the_address_is_the_owners_alone_and_of_this_run(data_dir: 
     assert len(tokens) == 2
     for log in (data_dir / "logs").iterdir():
         assert not any(token in log.read_text() for token in tokens)
-    with pytest.raises(Refused, match="Bindery is not running: `make up` starts it"):
+    with pytest.raises(Refused, match=f"No Bindery runs with the data folder {data_dir}: `make up` starts it"):
         running_address(data_dir / "run")
 
 
@@ -106,7 +106,7 @@ def test_the_token_of_a_killed_run_is_forgotten(data_dir: Path, port: int) -> No
     with LocalStack(data_dir, port, PARTS).until_ready() as stack:
         stack.process.kill()
         stack.process.wait()
-    with pytest.raises(Refused, match="not running"):
+    with pytest.raises(Refused, match="No Bindery runs with"):
         running_address(data_dir / "run")
     stop(Settings(data_dir=data_dir))
     assert not (data_dir / "run" / "start-token").exists()
