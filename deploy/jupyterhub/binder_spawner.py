@@ -20,6 +20,9 @@ _OPTION_OF_VARIABLE = {
 }
 """Read by what watches mybinder.org and by the pages of images, so the names are fixed."""
 
+_TOKENS_OF_HUB = ("JUPYTERHUB_API_TOKEN", "JPY_API_TOKEN")
+"""Of use only to a server that asks the hub who may come in."""
+
 
 def refusal(status_code: int, message: str) -> HTTPError:
     """Return an error whose message reaches the caller as it is, by the API's answer and by the progress stream."""
@@ -94,7 +97,11 @@ class BinderSpawnerMixin(Configurable):
         return env
 
     def get_env(self) -> dict[str, str]:
-        return super().get_env() | self.binder_env()
+        """Return the server's environment; without tokens of the hub, where it asks the hub nothing."""
+        env: dict[str, str] = super().get_env() | self.binder_env()
+        if self.auth_enabled:
+            return env
+        return {name: env[name] for name in env if name not in _TOKENS_OF_HUB or name in self.environment}
 
     def get_args(self) -> list[str]:
         """Return the server's arguments; with `auth_enabled` they are the spawner's own."""

@@ -3,8 +3,9 @@
 import asyncio
 from typing import Any
 
+from jupyterhub.traitlets import ByteSpecification
 from jupyterhub.utils import url_path_join
-from traitlets import Float
+from traitlets import Float, List, Unicode
 
 from deploy.jupyterhub.activity import ServerActivityMixin
 from deploy.jupyterhub.binder_spawner import BinderSpawnerMixin, refusal
@@ -28,12 +29,15 @@ class ContainerMixin(ServerActivityMixin, BinderSpawnerMixin):
     """
 
     cmd: Any
+    mem_limit: Any
+    mem_guarantee: Any
     answer_timeout_seconds = Float(
         120, config=True, help="How long a server may take to answer, from when its container runs."
     )
 
     def apply_binder_options(self) -> None:
         super().apply_binder_options()
+        self.limit_memory()
         if self.auth_enabled:
             return
         command = list(self.cmd or [])
@@ -42,6 +46,24 @@ class ContainerMixin(ServerActivityMixin, BinderSpawnerMixin):
             self.cmd = ANY_JUPYTER
         elif not is_kept(command):
             self.cmd = kept('exec "$@"', *command)
+
+    dropped_capabilities = List(
+        Unicode(),
+        ["ALL"],
+        config=True,
+        help="Linux capabilities that a server does without, also one whose image makes it root; empty: as the engine "
+        "likes.",
+    )
+    default_mem_limit = ByteSpecification(
+        "2G",
+        config=True,
+        help="Memory of a server for which neither `mem_limit` nor its class says how much; 0: no limit.",
+    )
+
+    def limit_memory(self) -> None:
+        """Give a limit to a server that has none; what it is guaranteed, it may use."""
+        if not self.mem_limit and self.default_mem_limit:
+            self.mem_limit = max(self.default_mem_limit, self.mem_guarantee or 0)
 
     async def how_it_ended(self) -> str | None:
         """Return how the container ended, in a sentence with its last lines; None while it runs or is awaited."""

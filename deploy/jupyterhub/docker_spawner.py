@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
-from docker.types import DeviceRequest
+from docker.types import DeviceRequest, LogConfig
 from dockerspawner import DockerSpawner
 from jupyterhub.utils import maybe_future
 from requests.exceptions import ConnectionError as NoConnectionError
 from requests.exceptions import Timeout
-from traitlets import Bool, Float, Integer, default
+from traitlets import Bool, Dict, Float, Integer, default
 from urllib3.exceptions import HTTPError as BrokenAnswer
 
 from deploy.jupyterhub import marks
@@ -36,6 +36,12 @@ class BinderDockerSpawner(StepsMixin, ContainerMixin, DockerSpawner):
     extra_create_kwargs: Any
     extra_host_config: Any
     no_new_privileges = Bool(True, config=True, help="Keep setuid programs in a server from giving privileges.")
+    pids_limit = Integer(4096, config=True, help="Processes and threads of a server at most; 0: as many as it likes.")
+    log_config = Dict(
+        {"type": "json-file", "config": {"max-size": "10m", "max-file": "2"}},
+        config=True,
+        help="How the engine keeps what a server prints; empty for the engine's own way, which may have no bound.",
+    )
     stop_grace_seconds = Integer(
         1,
         config=True,
@@ -137,6 +143,12 @@ class BinderDockerSpawner(StepsMixin, ContainerMixin, DockerSpawner):
 
     def _host_config(self) -> dict[str, Any]:
         host: dict[str, Any] = {"auto_remove": False}  # we remove it: its last words are in it
+        if self.dropped_capabilities:
+            host["cap_drop"] = list(self.dropped_capabilities)
+        if self.pids_limit:
+            host["pids_limit"] = self.pids_limit
+        if self.log_config:
+            host["log_config"] = LogConfig(**self.log_config)
         if self.no_new_privileges:
             host["security_opt"] = ["no-new-privileges"]
         if self.mem_guarantee:

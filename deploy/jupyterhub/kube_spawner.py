@@ -6,6 +6,7 @@ import secrets
 from typing import Any
 
 from aiohttp import ClientError
+from jupyterhub.traitlets import ByteSpecification
 from jupyterhub.utils import exponential_backoff, maybe_future
 from kubernetes_asyncio.client import ApiException, V1EnvFromSource, V1ObjectMeta, V1Secret, V1SecretEnvSource
 from kubespawner import KubeSpawner
@@ -29,6 +30,12 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
         False, config=True, help="Whether the addresses of all services are in a server's environment."
     )
     gpu_resource = Unicode("nvidia.com/gpu", config=True, help="What a resource class's GPUs are called here.")
+    default_mem_guarantee = ByteSpecification(
+        "512M",
+        config=True,
+        help="What the scheduler reserves of the memory of a server that has only `default_mem_limit`: without it, "
+        "Kubernetes would reserve all of that.",
+    )
     secret_variables = List(
         Unicode(),
         ["JUPYTER_TOKEN", "JUPYTERHUB_API_TOKEN", "JPY_API_TOKEN"],
@@ -43,6 +50,12 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
     @default("automount_service_account_token")
     def _no_account(self) -> bool:
         return False
+
+    def limit_memory(self) -> None:
+        """Give a limit to a server that has none, and then a smaller guarantee."""
+        if not self.mem_limit and not self.mem_guarantee and self.default_mem_limit:
+            self.mem_guarantee = min(self.default_mem_guarantee, self.default_mem_limit) or None
+        super().limit_memory()
 
     async def start(self) -> str:
         """Start the pod and wait until the server answers; return its URL.
@@ -90,8 +103,23 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
                     kind,
                     {self.gpu_resource: self.gpus} | (getattr(container.resources, kind) or {}),
                 )
+        context = container.security_context or {}
+        if self.dropped_capabilities and not context.get("privileged"):
+            container.security_context = {"capabilities": {"drop": list(self.dropped_capabilities)}} | context
+        self._keep_dollars(container)
         self._hide_secrets(container)
         return pod
+
+    def _keep_dollars(self, container: Any) -> None:
+        """Have what a launch says reach the server as it is: the kubelet replaces `$(NAME)` in an environment's values.
+
+        `$$` is one `$`. What the operator configures may refer to other variables, as ever; Secrets are not expanded.
+        Source: https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/
+        """
+        said = self.binder_env()
+        for one in container.env or []:
+            if one.value and one.value == said.get(one.name) and one.name not in self.secret_variables:
+                one.value = one.value.replace("$", "$$")
 
     def _hide_secrets(self, container: Any) -> None:
         hidden = {one.name: one.value for one in container.env or [] if one.name in self.secret_variables and one.value}

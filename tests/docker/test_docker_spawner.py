@@ -77,12 +77,13 @@ def test_a_container_is_what_its_launch_says_and_its_kernel_runs_code(hub: HubSt
     with kernel(f"{hub.url}/user/ann/", "token-of-ann", "a.ipynb") as here:
         assert here.run("print(6 * 7)").strip() == "42"
         environment = json.loads(here.run("import json, os; print(json.dumps(dict(os.environ)))"))
+        assert here.run("print(open('/proc/self/status').read())").split("CapBnd:")[1].split()[0].strip("0") == ""
     assert environment["BINDER_REPO_URL"] == OPTIONS["repo_url"]
     assert environment["BINDER_REF_URL"] == OPTIONS["binder_ref_url"]
     assert environment["BINDER_REQUEST"] == OPTIONS["binder_request"]
     assert environment["JUPYTERHUB_SERVICE_PREFIX"] == "/user/ann/"
     assert environment["JUPYTERHUB_USER"] == "ann"
-    assert environment["JUPYTERHUB_API_TOKEN"]
+    assert not {"JUPYTERHUB_API_TOKEN", "JPY_API_TOKEN"} & environment.keys()
     assert environment["MEM_LIMIT"] == str(512 << 20)
 
     [container] = containers(docker)
@@ -95,6 +96,8 @@ def test_a_container_is_what_its_launch_says_and_its_kernel_runs_code(hub: HubSt
     assert (host["CpuQuota"] / host["CpuPeriod"], host["CpuShares"]) == (1.0, 512)
     assert host["SecurityOpt"] == ["no-new-privileges"]
     assert host["Privileged"] is False
+    assert (host["CapDrop"], host["PidsLimit"]) == (["ALL"], 4096)
+    assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}}
     assert "token-of-ann" not in json.dumps([container["Path"], container["Args"], labels])
     assert httpx.get(f"{hub.url}/user/ann/api/status", trust_env=False).status_code == 403
     for origin, is_allowed in (("https://a.example", True), ("https://evil.example", False)):

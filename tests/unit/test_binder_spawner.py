@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from tornado.web import HTTPError
 
+from deploy.jupyterhub.container_spawner import ANY_JUPYTER
 from deploy.jupyterhub.docker_spawner import BinderDockerSpawner
+from deploy.jupyterhub.kept_token import CONFIGURATION
 from tests.support.spawners import OPTIONS, spawner_of, told_by
 
 
@@ -84,6 +86,26 @@ def test_resources_that_make_no_sense_are_refused_by_name(asked: Any, says: str)
         spawner_of(BinderDockerSpawner, resources=asked)
     assert raised.value.status_code == 400
     assert says in told_by(raised.value)
+
+
+def test_a_server_with_a_token_of_its_own_gets_none_of_the_hubs() -> None:
+    names = {"JUPYTERHUB_API_TOKEN", "JPY_API_TOKEN"}
+    assert not names & spawner_of(BinderDockerSpawner).get_env().keys()
+    assert names <= spawner_of(BinderDockerSpawner, auth_enabled=True).get_env().keys()
+    given = {"environment": {"JPY_API_TOKEN": "the-operators"}}
+    assert spawner_of(BinderDockerSpawner, **given).get_env()["JPY_API_TOKEN"] == "the-operators"
+
+
+@pytest.mark.parametrize("command", [["jupyter-server"], ["/opt/start.sh", "--x={y}"]])
+def test_a_command_that_is_configured_keeps_the_token_as_well(command: list[str]) -> None:
+    spawner = spawner_of(BinderDockerSpawner, cmd=command)
+    spawner.apply_binder_options()  # the hub does so before a start, and the start again
+    assert spawner.cmd[:2] == ["/bin/sh", "-c"]
+    assert spawner.cmd[-len(command) :] == command
+    assert spawner.cmd.count(CONFIGURATION) == 1
+    ours = "".join(ANY_JUPYTER)
+    assert "the-token" not in ours
+    assert not any(mark in ours for mark in ("{", "$(", "$$"))  # a spawner or the kubelet would replace them
 
 
 def test_with_hub_authentication_a_server_needs_no_token_and_runs_jupyterhubs_own_command() -> None:

@@ -57,6 +57,25 @@ async def test_a_launch_that_asks_for_no_gpu_gets_none_and_what_is_configured_st
     assert "SecurityOpt" not in container["host_config"]
 
 
+async def test_a_container_has_no_capabilities_and_bounds_for_processes_log_and_memory() -> None:
+    host = (await created())["host_config"]
+    assert host["CapDrop"] == ["ALL"]
+    assert (host["PidsLimit"], host["Memory"]) == (4096, 2 << 30)
+    assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}}
+
+
+async def test_what_is_configured_for_a_containers_bounds_holds() -> None:
+    none = {"dropped_capabilities": [], "pids_limit": 0, "log_config": {}, "default_mem_limit": 0}
+    host = (await created(**none))["host_config"]
+    assert not {"CapDrop", "PidsLimit", "LogConfig", "Memory"} & {name for name, value in host.items() if value}
+    given = {"cap_drop": ["NET_RAW"], "pids_limit": 10, "log_config": {"type": "journald", "config": {}}}
+    host = (await created(extra_host_config=given, mem_limit="1G"))["host_config"]
+    assert (host["CapDrop"], host["PidsLimit"], host["Memory"]) == (["NET_RAW"], 10, 1 << 30)
+    assert host["LogConfig"]["Type"] == "journald"
+    host = (await created(resources={"memory_guarantee": 3 << 30}))["host_config"]
+    assert (host["Memory"], host["MemoryReservation"]) == (3 << 30, 3 << 30)
+
+
 async def said_by_a_start(base_url: str) -> str:
     """What a start says that finds this engine."""
     spawner = spawner_of(BinderDockerSpawner, client_kwargs={"base_url": base_url, "timeout": 1})

@@ -12,7 +12,7 @@ from tests.support.pods_api import PodsAndSecrets
 from tests.support.spawners import spawner_of, told_by
 
 NAME = "servers/jupyter-ann"
-TOKENS = {"JUPYTER_TOKEN": "the-token", "JUPYTERHUB_API_TOKEN": "of-the-hub", "JPY_API_TOKEN": "of-the-hub"}
+TOKENS = {"JUPYTER_TOKEN": "the-token"}
 Make = Callable[..., Any]
 
 
@@ -127,7 +127,7 @@ async def test_gpus_are_called_what_the_cluster_calls_them_and_what_is_configure
     given = {"gpu_resource": "amd.com/gpu", "extra_resource_limits": {"example.org/dongle": "1"}}
     pod = await make(resources={"gpus": 1}, **given).get_pod_manifest()
     limits = pod.spec.containers[0].resources.limits
-    assert limits == {"amd.com/gpu": 1, "example.org/dongle": "1"}
+    assert limits == {"amd.com/gpu": 1, "example.org/dongle": "1", "memory": 2 << 30}
 
 
 async def test_settings_of_kubespawner_change_the_pod_as_ever(make: Make) -> None:
@@ -135,3 +135,49 @@ async def test_settings_of_kubespawner_change_the_pod_as_ever(make: Make) -> Non
     pod = await make(extra_pod_config=given, automount_service_account_token=True).get_pod_manifest()
     assert (pod.spec.restart_policy, pod.spec.enable_service_links) == ("OnFailure", True)
     assert pod.spec.automount_service_account_token is True
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "limit", "guarantee"),
+    [
+        ({}, {}, 2 << 30, 512 << 20),
+        ({"default_mem_limit": "256M"}, {}, 256 << 20, 256 << 20),
+        ({"default_mem_limit": 0}, {}, None, None),
+        ({"mem_limit": "1G"}, {}, 1 << 30, None),
+        ({"mem_guarantee": "1G"}, {}, 2 << 30, 1 << 30),
+        ({"mem_guarantee": "3G"}, {}, 3 << 30, 3 << 30),
+        ({}, {"memory_guarantee": 8 << 30}, 8 << 30, 8 << 30),
+        ({}, {"memory_limit": 128 << 20}, 128 << 20, None),
+    ],
+)
+async def test_a_pod_has_a_limit_of_memory_whoever_says_it(
+    make: Make, given: dict[str, object], asked: dict[str, int], limit: int | None, guarantee: int | None
+) -> None:
+    resources = (await make(resources=asked, **given).get_pod_manifest()).spec.containers[0].resources
+    assert (resources.limits or {}).get("memory") == limit
+    assert (resources.requests or {}).get("memory") == guarantee
+
+
+async def test_a_pod_has_no_capabilities_unless_the_operator_says_so(make: Make) -> None:
+    async def context(**given: object) -> Any:
+        return (await make(**given).get_pod_manifest()).spec.containers[0].security_context
+
+    none = {"capabilities": {"drop": ["ALL"]}}
+    assert await context() == {"allowPrivilegeEscalation": False} | none
+    seccomp = {"seccompProfile": {"type": "RuntimeDefault"}}
+    assert await context(container_security_context=seccomp) == {"allowPrivilegeEscalation": False} | seccomp | none
+    given = {"capabilities": {"drop": ["NET_RAW"]}}
+    assert (await context(container_security_context=given))["capabilities"] == {"drop": ["NET_RAW"]}
+    assert "capabilities" not in await context(dropped_capabilities=[])
+    assert "capabilities" not in await context(privileged=True)
+
+
+async def test_what_a_launch_says_reaches_a_pod_with_its_dollars(make: Make) -> None:
+    given = {"environment": {"WHERE": "$(BINDER_REPO_URL)"}, "secret_variables": ["JUPYTER_TOKEN"]}
+    spawner = make(**given)
+    spawner.user_options["repo_url"] = "https://example.org/$(JUPYTER_TOKEN)/$$(A)/$5"
+    [container] = (await spawner.get_pod_manifest()).spec.containers
+    environment = {one.name: one.value for one in container.env}
+    assert environment["BINDER_REPO_URL"] == "https://example.org/$$(JUPYTER_TOKEN)/$$$$(A)/$$5"
+    assert environment["WHERE"] == "$(BINDER_REPO_URL)"  # the operator's own
+    assert not [one for one in container.args if "$(" in one or "$$" in one]
