@@ -89,20 +89,44 @@ class Patience:
 
 
 class Deadline:
-    """When a start must have come up. What it gets by its progress never goes beyond the hard maximum."""
+    """When a start must have come up. What it gets by its progress never goes beyond the hard maximum.
+
+    A start that tells nothing which is understood may be well: it is lent time, until it tells something.
+    """
 
     def __init__(self, *, hard_seconds: float) -> None:
         self._hard = asyncio.get_running_loop().time() + hard_seconds
         self._timeout: asyncio.Timeout | None = None
+        self._earned = self._lent = 0.0
 
     @contextlib.asynccontextmanager
     async def within(self, seconds: float) -> AsyncIterator[None]:
         """Raise `TimeoutError` when the block takes longer than `seconds`, and whatever it was extended by."""
+        self._earned = asyncio.get_running_loop().time() + seconds
         async with asyncio.timeout(seconds) as self._timeout:
             yield
 
     def extend(self, seconds: float, since: float) -> None:
         """It made progress at the time `since`: it has `seconds` from then, if that is more than it has."""
-        until = min(asyncio.get_running_loop().time() + seconds - (time.time() - since), self._hard)
-        if self._timeout and (when := self._timeout.when()) is not None and until > when:
-            self._timeout.reschedule(until)
+        self._earned = max(self._earned, min(_until(seconds, since), self._hard))
+        self._reschedule()
+
+    def lend(self, seconds: float, since: float) -> None:
+        """It has `seconds` from the time `since`, unless that is taken back."""
+        self._lent = max(self._lent, _until(seconds, since))
+        self._reschedule()
+
+    def take_back(self, seconds: float, since: float) -> None:
+        """Leave it what it has earned; where that is over, `seconds` from the time `since`."""
+        self._lent = 0.0
+        if self._earned <= asyncio.get_running_loop().time():
+            self._earned = min(_until(seconds, since), self._hard)
+        self._reschedule()
+
+    def _reschedule(self) -> None:
+        if self._timeout:
+            self._timeout.reschedule(max(self._earned, min(self._lent, self._hard)))
+
+
+def _until(seconds: float, since: float) -> float:
+    return asyncio.get_running_loop().time() + seconds - (time.time() - since)

@@ -42,6 +42,8 @@ class Relay:
         self._settings, self._hub, self._claimed, self._body = settings, hub, claimed, body
         self._told: dict[str, list[float]] = defaultdict(list)
         self.signs = Signs()
+        self._is_understood = False
+        """Whether the spawner has said anything by which it can be told how the start goes."""
         self.pending: list[Event] = []
 
     async def recall(self) -> None:
@@ -100,10 +102,17 @@ class Relay:
     def _heed(self, message: str, deadline: Deadline, since: float) -> None:
         """What the progress says gives the start more time, or ends it by a `BinderyError`."""
         sign = self.signs.read(message)
-        if sign and sign.means is Means.MOVES:
+        if sign is None:
+            if not self._is_understood:
+                deadline.lend(self._settings.server_start_untold_seconds, since)
+            return
+        if not self._is_understood:
+            self._is_understood = True
+            deadline.take_back(self._settings.server_start_timeout_seconds + HUB_FIRST_SECONDS, since)
+        if sign.means is Means.MOVES:
             # The spawner begins to wait for an answer after the container runs, and is to end it first.
             deadline.extend(self._settings.server_start_timeout_seconds + HUB_FIRST_SECONDS, since)
-        elif sign and sign.means is Means.PULLS and not self.signs.cause:
+        elif sign.means is Means.PULLS and not self.signs.cause:
             deadline.extend(self._settings.image_pull_timeout_seconds, since)
 
     async def tell(self, sentence: str) -> None:

@@ -66,6 +66,11 @@ class LauncherSettings(ServiceSettings):
         120.0,
         description="From the first call to the hub until the server answers; a start that progresses has longer.",
     )
+    server_start_untold_seconds: float = Field(
+        600.0,
+        description="How long a start may take whose spawner tells nothing of its steps that Bindery understands, as "
+        "those of other deployments may not; BinderHub's launch_timeout.",
+    )
     image_pull_timeout_seconds: float = Field(
         600.0, description="How long a pull of the image may take, or a node that is being added."
     )

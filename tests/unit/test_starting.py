@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.common.models import Server, ServerState
-from services.launcher import starting
+from services.launcher import relay, starting
 from services.launcher.servers import topic_of
 from tests.support.launcher import AS_ALWAYS, FakeHub, Launcher, open_launcher, running_hub
 from tests.support.valkey import Valkey, another_stage
@@ -170,6 +170,41 @@ async def test_a_pull_that_goes_on_has_time_of_its_own(
             hub.answer("GET", "", (200, JSON, json.dumps(starting_still).encode(), {}))
             ended = await launcher.ended(await launcher.ask(f"{code} within {most}"))
             assert (ended.error.code if ended.error else None) == code
+
+
+@pytest.mark.parametrize(
+    ("told", "untold_seconds", "code"),
+    [
+        (["Server requested", "Spawning server..."], 60, None),
+        (["Server requested", "Spawning server..."], 0.4, "server_start_timeout"),
+        (
+            ["Server requested", "x [Warning] 0/3 nodes are available: 3 Insufficient memory."],
+            60,
+            "server_unschedulable",
+        ),
+    ],
+)
+async def test_a_spawner_that_tells_nothing_of_its_steps_has_as_long_as_binderhub_gives_it(
+    valkey: Valkey,
+    redis: object,
+    hub: FakeHub,
+    monkeypatch: pytest.MonkeyPatch,
+    told: list[str],
+    untold_seconds: float,
+    code: str | None,
+) -> None:
+    monkeypatch.setattr(starting, "HUB_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(starting, "ADOPTED_SECONDS", 0.0)
+    monkeypatch.setattr(relay, "HUB_FIRST_SECONDS", 0.0)
+    hub.answer("POST", "/servers/", (202, JSON, b"", {}))
+    starting_still = {"name": "x", "servers": {"": {"ready": False, "pending": "spawn"}}}
+    events: list[dict[str, object]] = [{"message": one} for one in told]
+    brief = {"server_start_timeout_seconds": 0.3, "retry_pause_seconds": 0.2}
+    async with open_launcher(valkey, hub, server_start_untold_seconds=untold_seconds, **brief) as launcher:
+        hub.answer("GET", "/progress", *[_told(*events)] * 3, AS_ALWAYS)  # ready after 1.4 s
+        hub.answer("GET", "", (200, JSON, json.dumps(starting_still).encode(), {}))
+        ended = await launcher.ended(await launcher.ask())
+        assert (ended.error.code if ended.error else None) == code
 
 
 async def test_an_image_that_is_not_there_ends_the_start_at_once(valkey: Valkey, redis: object, hub: FakeHub) -> None:
