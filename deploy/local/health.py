@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 
+from deploy.redis.users import user_name
+
 Health = Callable[[], Coroutine[Any, Any, str | None]]
 """Answers None when the part is well, else what is wrong, in a few words. Never raises, but may be slow."""
 
@@ -50,14 +52,14 @@ def socket_health(socket: Path, timeout_seconds: float, token: str) -> Health:
 
 
 def redis_health(socket: Path, password: str, timeout_seconds: float) -> Health:
-    """Well when Redis answers PING; while it still loads its data it doesn't."""
+    """Well when Redis answers PING to the user who may ask that; while it still loads its data it doesn't."""
 
     async def ask() -> str | None:
         try:
             async with asyncio.timeout(timeout_seconds):
                 reader, writer = await asyncio.open_unix_connection(socket)
                 try:
-                    writer.write(f"AUTH {password}\r\nPING\r\n".encode())
+                    writer.write(f"AUTH {user_name('health')} {password}\r\nPING\r\n".encode())
                     answers = [await reader.readline(), await reader.readline()]
                 finally:
                     writer.close()

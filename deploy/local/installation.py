@@ -22,12 +22,22 @@ class Installation:
 
     installation_id: str = field(default_factory=lambda: secrets.token_hex(6))
     installation_secret: str = field(default_factory=_secret, repr=False)
-    redis_password: str = field(default_factory=_secret, repr=False)
+    redis_gateway_password: str = field(default_factory=_secret, repr=False)
+    redis_resolver_password: str = field(default_factory=_secret, repr=False)
+    redis_builder_password: str = field(default_factory=_secret, repr=False)
+    redis_worker_password: str = field(default_factory=_secret, repr=False)
+    redis_launcher_password: str = field(default_factory=_secret, repr=False)
+    redis_health_password: str = field(default_factory=_secret, repr=False)
+    redis_admin_password: str = field(default_factory=_secret, repr=False)
     service_token: str = field(default_factory=_secret, repr=False)
     hub_api_token: str = field(default_factory=_secret, repr=False)
     culler_api_token: str = field(default_factory=_secret, repr=False)
     proxy_api_password: str = field(default_factory=_secret, repr=False)
     hub_crypt_key: str = field(default_factory=_secret, repr=False)
+
+    def redis_password(self, user: str) -> str:
+        """The password of one of Redis's users."""
+        return str(getattr(self, f"redis_{user}_password"))
 
 
 def open_installation(data_dir: Path) -> Installation:

@@ -13,9 +13,10 @@ from deploy.local.installation import Installation
 from deploy.local.ports import HeldPort, Ports
 from deploy.local.proxy import proxy_command, rules_file
 from deploy.local.redis import redis_command, redis_url
-from deploy.local.settings import CHECKOUT, Settings
+from deploy.local.settings import CHECKOUT, Refused, Settings
 from deploy.local.sockets import socket_folder
 from deploy.local.variables import read_by, variables_of
+from deploy.redis.users import USERS, users_file
 
 HUB_CONFIG = CHECKOUT / "deploy" / "jupyterhub" / "jupyterhub_config.py"
 PROXY_USER = "bindery"
@@ -83,6 +84,7 @@ def plan_parts(
     sockets = socket_folder(settings.data_dir, environ)
     redis_socket = sockets / "redis.sock"
     base = base_environment(environ)
+    redis_prefix = environ.get("BINDERY_REDIS_PREFIX", "bindery")
     python = sys.executable
 
     hub_api_url = f"http://127.0.0.1:{hub_port}/hub/api/"
@@ -94,7 +96,7 @@ def plan_parts(
         "BINDERY_LOCAL_MODE": "true",
         "BINDERY_DATA_DIR": str(settings.data_dir),
         "BINDERY_INSTALLATION_ID": installation.installation_id,
-        "BINDERY_REDIS_URL": redis_url(redis_socket, installation.redis_password),
+        "BINDERY_REDIS_PREFIX": redis_prefix,
         "BINDERY_SERVICE_TOKEN": installation.service_token,
         "BINDERY_PUBLIC_URL": settings.url,
         "BINDERY_HUB_URL": f"http://{settings.servers_host}:{proxy_port}/",
@@ -116,7 +118,8 @@ def plan_parts(
         kind = name.partition("-")[0]
         here = {f"BINDERY_LISTEN_{where}": value for where, value in listen.items()}
         known = read_by(kind)
-        ours = every_service | told.get(kind, {}) | here
+        redis = {"BINDERY_REDIS_URL": redis_url(redis_socket, kind, installation.redis_password(kind))}
+        ours = every_service | told.get(kind, {}) | redis | here
         return (
             base
             | {name: value for name, value in unless_said.items() if name in known}
@@ -170,9 +173,9 @@ def plan_parts(
     parts = [
         Part(
             "redis",
-            redis_command(settings.data_dir, redis_socket, installation.redis_password),
+            redis_command(settings.data_dir, redis_socket, _redis_users(redis_prefix, installation)),
             base | variables_of("redis", settings, environ),
-            redis_health(redis_socket, installation.redis_password, settings.health_timeout_seconds),
+            redis_health(redis_socket, installation.redis_password("health"), settings.health_timeout_seconds),
         ),
         Part(
             "proxy",
@@ -199,6 +202,14 @@ def plan_parts(
         *(gateway(_numbered("gateway", number), port) for number, port in enumerate(ports.gateways, start=1)),
     ]
     return [replace(part, descriptors=ports.descriptors) for part in parts]
+
+
+def _redis_users(prefix: str, installation: Installation) -> str:
+    passwords = {user: installation.redis_password(user) for user in USERS}
+    try:
+        return users_file(f"{prefix}:{installation.installation_id}", passwords)
+    except ValueError as error:
+        raise Refused(f"BINDERY_REDIS_PREFIX: {error}") from error
 
 
 def _numbered(kind: str, number: int) -> str:

@@ -9,12 +9,13 @@ from urllib.parse import quote
 
 from deploy.local.processes import write_whole
 from deploy.local.settings import Refused
+from deploy.redis.users import user_name
 
 CONFIG = """\
 port 0
 unixsocket {socket}
 unixsocketperm 600
-requirepass {password}
+aclfile {users}
 daemonize no
 loglevel notice
 dir {folder}
@@ -36,20 +37,23 @@ def redis_binary() -> Path:
         raise Refused(f"No Redis for this machine ({error}): run `make up`, which installs it.") from error
 
 
-def redis_command(data_dir: Path, socket: Path, password: str) -> tuple[str, ...]:
+def redis_command(data_dir: Path, socket: Path, users: str) -> tuple[str, ...]:
     """Write the configuration and say how the server is started; its data lies in `<data>/redis`.
 
-    It listens at `socket` alone, and replaces what an earlier one has left there.
+    It listens at `socket` alone, and replaces what an earlier one has left there. `users` is the file of its users.
     """
     folder = data_dir / "redis"
     folder.mkdir(mode=0o700, exist_ok=True)
-    config = folder / "valkey.conf"
+    config, acl = folder / "valkey.conf", folder / "users.acl"
     # Redis reads double quotes as JSON does, except for \u: kept out by leaving non-ASCII letters as they are.
-    quoted, at = (json.dumps(str(path), ensure_ascii=False) for path in (folder, socket))
-    write_whole(config, CONFIG.format(socket=at, password=password, folder=quoted))
+    quoted = {"folder": folder, "socket": socket, "users": acl}
+    write_whole(acl, users)
+    write_whole(
+        config, CONFIG.format(**{name: json.dumps(str(path), ensure_ascii=False) for name, path in quoted.items()})
+    )
     return (str(redis_binary()), str(config))
 
 
-def redis_url(socket: Path, password: str) -> str:
-    """The address that the services use, password included."""
-    return f"unix://:{password}@{quote(str(socket))}?db=0"
+def redis_url(socket: Path, user: str, password: str) -> str:
+    """The address for one user, password included."""
+    return f"unix://{user_name(user)}:{password}@{quote(str(socket))}?db=0"

@@ -137,6 +137,7 @@ async def patiently(call: Callable[[], Awaitable[T]], *, seconds: float) -> T:
 
 
 _SHARED = re.compile(r"\A-- shared (\w+)\n")
+_READS = re.compile(r"^-- reads only$", re.MULTILINE)
 
 
 def _with_shared(source: str) -> str:
@@ -149,7 +150,8 @@ def _with_shared(source: str) -> str:
 class Scripts:
     """Lua scripts of a package, run by their hash and loaded where Redis doesn't know them.
 
-    One that begins with `-- shared <name>` may call the functions of `services/common/scripts/shared/<name>.lua`.
+    One that begins with `-- shared <name>` may call the functions of `services/common/scripts/shared/<name>.lua`. One
+    that says `-- reads only` is run as such, so that who may only read its keys may run it.
     """
 
     def __init__(self, redis: Redis, package: str) -> None:
@@ -160,6 +162,7 @@ class Scripts:
             if p.name.endswith(".lua")
         }
         self._sha: dict[str, str] = {}
+        self._reading = {name for name, source in self._source.items() if _READS.search(source)}
 
     async def load(self) -> None:
         """Load every script; done at start, so that no launch pays for it."""
@@ -173,17 +176,22 @@ class Scripts:
     async def run(self, name: str, keys: list[str], args: list[Any]) -> Any:
         """Run a script by name. Raises what Redis raises, but for a missing script, which is loaded."""
         try:
-            return await self._redis.evalsha(self._sha[name], len(keys), *keys, *args)
-        except (NoScriptError, KeyError):
+            return await self.call(self._redis, name, keys, args)
+        except NoScriptError:
             self._sha[name] = await self._redis.script_load(self._source[name])
-            return await self._redis.evalsha(self._sha[name], len(keys), *keys, *args)
+            return await self.call(self._redis, name, keys, args)
+
+    def call(self, client: Redis, name: str, keys: list[str], args: list[Any]) -> Any:
+        """Ask a client, or a pipeline, to run a script that Redis knows already."""
+        ask = client.evalsha_ro if name in self._reading else client.evalsha
+        return ask(self.sha(name), len(keys), *keys, *args)
 
 
 async def run_together(redis: Redis, calls: list[tuple[Scripts, str, list[str], list[Any]]]) -> list[Any]:
     """Run several scripts in one round trip, in order. Raises the first error, after trying a missing script alone."""
     async with redis.pipeline(transaction=False) as pipe:
         for scripts, name, keys, args in calls:
-            pipe.evalsha(scripts.sha(name), len(keys), *keys, *args)
+            scripts.call(pipe, name, keys, args)
         answers = await pipe.execute(raise_on_error=False)
     for at, answer in enumerate(answers):
         if isinstance(answer, NoScriptError):

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from services.common.errors import BinderyError
+from services.common.health import Trouble
 from services.common.logging import get_logger
 from services.common.redis_users import USERS_FILE
 
@@ -41,9 +42,11 @@ class Refusals:
         self.said, self.at = said, time.monotonic()
         return Refused(said)
 
-    def trouble(self) -> str | None:
-        """For health: a sentence while something was refused lately."""
-        return self.said if self.said and time.monotonic() - self.at < REMEMBERED_SECONDS else None
+    def trouble(self) -> Trouble | None:
+        """For health: what was refused lately."""
+        if not self.said or time.monotonic() - self.at > REMEMBERED_SECONDS:
+            return None
+        return Trouble(self.said, "Redis does not let this service do all that it has to; its log says more.")
 
 
 class Telling:

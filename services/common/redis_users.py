@@ -28,7 +28,7 @@ MEMBERS_COMMANDS = frozenset(
 
 COMMANDS: dict[Service, frozenset[str]] = {
     **dict.fromkeys(MEMBERS, MEMBERS_COMMANDS),
-    Service.WORKER: MEMBERS_COMMANDS | {"dbsize", "setex", "zincrby"},  # arq's
+    Service.WORKER: MEMBERS_COMMANDS | {"dbsize", "incrby", "setex", "zincrby"},  # arq's
     Service.RESOLVER: frozenset({"set"}),
 }
 

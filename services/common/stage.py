@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from services.common.bus import Bus
 from services.common.facts import Facts
-from services.common.health import Health
+from services.common.health import Health, Trouble
 from services.common.keys import Keys
 from services.common.leases import Adopt, Member, Sweep
 from services.common.logstore import LogStore, log_store
@@ -38,7 +38,7 @@ class Stage:
 
     refusals: Refusals
 
-    async def redis_answers(self) -> str | None:
+    async def redis_answers(self) -> Trouble | None:
         """A health check: raises when Redis does not answer, and tells of a right that was lacking lately."""
         await self.upkeep.ping()
         return self.refusals.trouble()

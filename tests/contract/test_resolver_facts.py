@@ -27,7 +27,7 @@ def redis(tmp_path: Path) -> Iterator[Redis]:
 
 def url_of(client: Redis) -> str:
     options = client.connection_pool.connection_kwargs
-    return redis_url(Path(options["path"]), PASSWORD)
+    return redis_url(Path(options["path"]), "resolver", PASSWORD)
 
 
 async def test_only_what_a_full_sha_means_is_kept(forge: Forge, redis: Redis) -> None:

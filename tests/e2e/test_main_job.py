@@ -97,7 +97,7 @@ def redis_commands(stack: Stack) -> tuple[int, int]:
     """How many commands Redis itself has carried out, those of scripts included; and how many scripts."""
     with contextlib.closing(stack.redis()) as redis:
         calls = {name: int(one["calls"]) for name, one in redis.info("commandstats").items()}
-    return sum(calls.values()), calls["cmdstat_evalsha"]
+    return sum(calls.values()), calls["cmdstat_evalsha"] + calls["cmdstat_evalsha_ro"]
 
 
 def writes_of_launch(stack: Stack, launch_id: str) -> int:

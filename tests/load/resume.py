@@ -124,8 +124,7 @@ async def _killed(
 
 async def _supervising(stack: LoadStack) -> str:
     """The name of the worker that supervises the build that runs."""
-    url = stack.parts["worker"].environment["BINDERY_REDIS_URL"]
-    async with redis.Redis.from_url(url) as client:
+    async with redis.Redis.from_url(stack.redis_url) as client:
         keys = [key async for key in client.scan_iter("*{b:*}:record")]
         owners = [(await client.hget(key, "owner") or b"").decode() for key in keys]
     pids = {int(found[1]) for owner in owners if (found := _OWNER_PID.search(owner))}

@@ -19,6 +19,7 @@ import redis.asyncio as redis
 from deploy.local.installation import open_installation
 from deploy.local.parts import Part, plan_parts
 from deploy.local.ports import hold_ports, is_free
+from deploy.local.redis import redis_url
 from deploy.local.settings import Settings
 from deploy.local.sockets import open_socket_folder, remove_socket_folders, socket_folder
 from services.builder.names import image_name
@@ -206,9 +207,15 @@ class LoadStack:
         place = Place(environment["BINDERY_LISTEN_HOST"], int(environment["BINDERY_LISTEN_PORT"]))
         return (await ask(place, "GET", "/metrics"))[1].decode()
 
+    @property
+    def redis_url(self) -> str:
+        """The address of Redis, for who may do everything."""
+        password = open_installation(self.data).redis_password("admin")
+        return redis_url(socket_folder(self.data, os.environ) / "redis.sock", "admin", password)
+
     async def redis_commands(self) -> float:
         """How many commands Redis has carried out so far, those within scripts among them."""
-        async with redis.Redis.from_url(self.parts["builder"].environment["BINDERY_REDIS_URL"]) as client:
+        async with redis.Redis.from_url(self.redis_url) as client:
             return float((await client.info("stats"))["total_commands_processed"])
 
     async def hub_seconds(self) -> dict[str, float]:

@@ -68,7 +68,7 @@ class Builders:
     def __init__(self, folder: Path, valkey: Valkey, **settings: object) -> None:
         self._folder, self.valkey = folder, valkey
         self.settings = {
-            "redis_url": valkey.url, "service_token": TOKEN, "operator_token": OPERATOR, "installation_id": folder.name,
+            "service_token": TOKEN, "operator_token": OPERATOR, "installation_id": folder.name,
             "data_dir": folder / "data", "build_cancel_grace_seconds": 0, "log_level": "info",
         } | settings  # fmt: skip
         self.parts: list[Part] = []
@@ -86,7 +86,9 @@ class Builders:
 
     def _start(self, module: str, kind: str) -> Part:
         name, port = f"{kind}-{len(self.parts) + 1}", free_ports()
-        given = {f"BINDERY_{key.upper()}": str(value) for key, value in self.settings.items()}
+        user = "worker" if kind == "worker" else "builder"
+        url = self.valkey.url_in(str(self.settings["installation_id"]), user)
+        given = {f"BINDERY_{key.upper()}": str(value) for key, value in {"redis_url": url, **self.settings}.items()}
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("BINDERY_", "KUBECONFIG"))}
         environ |= given | {"BINDERY_LISTEN_PORT": str(port), "NO_PROXY": "*"}
         output = self._folder / f"{name}.log"

@@ -123,13 +123,14 @@ class LauncherProcess:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"launcher-{self.port}.log"
         self.settings = {
-            "redis_url": valkey.url, "data_dir": folder, "service_token": TOKEN, "installation_secret": "s" * 32,
+            "data_dir": folder, "service_token": TOKEN, "installation_secret": "s" * 32,
             "installation_id": "test", "listen_port": self.port, "log_format": "text",
             "hub_api_url": hub.api, "hub_api_token": hub.token,
             "reap_interval_seconds": 0.5, "reap_disarmed_seconds": 1.0,
             "lease_seconds": 3, "lease_renew_seconds": 1, "sweep_interval_seconds": 0.5, "reread_seconds": 2,
             **settings,
         }  # fmt: skip
+        self.settings["redis_url"] = valkey.url_in(str(self.settings["installation_id"]), "launcher")
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:

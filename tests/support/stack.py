@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 import redis
@@ -232,8 +232,12 @@ class Stack:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None and self.process and self.process.poll() is None:
+                assert self.refused_by_redis() == []
+        finally:
+            self.stop()
 
     # Launching
 
@@ -304,7 +308,15 @@ class Stack:
         return dict(item.split("=", 1) for item in raw.decode().split("\0") if "=" in item)
 
     def redis(self) -> "redis.Redis":
-        return redis.Redis.from_url(self.environment("builder")["BINDERY_REDIS_URL"])
+        """A client that may do everything."""
+        socket = unquote(urlsplit(self.environment("builder")["BINDERY_REDIS_URL"]).path)
+        password = self.installation["redis_admin_password"]
+        return redis.Redis(unix_socket_path=socket, username="bindery-admin", password=password)
+
+    def refused_by_redis(self) -> list[dict[str, str]]:
+        """What Redis has refused to which user, since it was started; a service that lacks a right is a fault."""
+        with contextlib.closing(self.redis()) as client:
+            return [{name: str(one[name]) for name in ("username", "context", "object")} for one in client.acl_log()]
 
     def redis_keys(self) -> set[str]:
         with contextlib.closing(self.redis()) as client:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from deploy.local.health import redis_health
@@ -39,7 +40,8 @@ class Valkey:
     process: subprocess.Popen[bytes] = field(init=False)
 
     def start(self) -> None:
-        self.process = subprocess.Popen(redis_command(self.data_dir, self.socket, PASSWORD), stdout=subprocess.DEVNULL)
+        users = users_file("bindery:default", dict.fromkeys(USERS, PASSWORD))
+        self.process = subprocess.Popen(redis_command(self.data_dir, self.socket, users), stdout=subprocess.DEVNULL)
         asyncio.run(self._until_healthy())
 
     async def _until_healthy(self) -> None:
@@ -55,7 +57,20 @@ class Valkey:
 
     @property
     def url(self) -> str:
-        return redis_url(self.socket, PASSWORD)
+        """The address for the tests themselves, who may do everything."""
+        return self.url_of("admin")
+
+    def url_of(self, user: str) -> str:
+        """The address for a service's user."""
+        return redis_url(self.socket, user, PASSWORD)
+
+    def url_in(self, installation_id: str, user: str) -> str:
+        """The address for a service's user in another installation, which has users of its own from now on."""
+        users = users_file(f"bindery:{installation_id}", dict.fromkeys(USERS, PASSWORD), installation_id)
+        with contextlib.closing(SyncRedis.from_url(self.url)) as client:
+            for line in users.splitlines()[1:]:
+                client.execute_command("ACL", "SETUSER", *line.split()[1:])
+        return self.url.replace(user_name("admin"), user_name(user, installation_id))
 
 
 @contextlib.contextmanager
@@ -91,19 +106,6 @@ async def stage(valkey: Valkey, redis: Redis) -> AsyncIterator[Stage]:
     """What one process of a stage holds open, on an empty Redis."""
     async with open_stage(settings_for(valkey)) as stage:
         yield stage
-
-
-def url_of(valkey: Valkey, user: str) -> str:
-    """The address for one of the users that `make_users` makes."""
-    return valkey.url.replace(f":{PASSWORD}@", f"{user_name(user)}:{user}@")
-
-
-async def make_users(redis: Redis, prefix: str = "bindery:default") -> None:
-    """Have an installation's users in a running server; the password of each is what it is for."""
-    for line in users_file(prefix, {user: user for user in USERS}).splitlines():
-        _, name, *rules = line.split()
-        if name != "default":  # the tests' own
-            await redis.execute_command("ACL", "SETUSER", name, "reset", *rules)
 
 
 def settings_for(valkey: Valkey, **others: object) -> ServiceSettings:

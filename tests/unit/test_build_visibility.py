@@ -11,7 +11,6 @@ import pytest
 from fastapi import FastAPI
 from redis.asyncio import Redis
 
-from deploy.redis.users import USERS
 from services.builder.attempts import topic_of
 from services.common.entries import Entry
 from services.common.errors import BinderyError
@@ -25,7 +24,7 @@ from services.gateway.edge import Edge
 from services.gateway.routes import builds
 from services.gateway.settings import GatewaySettings
 from tests.support.builder import Builder, image_of, open_builder, request_for
-from tests.support.valkey import Valkey, make_users, url_of
+from tests.support.valkey import Valkey
 
 ID = f"{'0' * 24}-1"
 LONG = "x" * 100_000
@@ -121,13 +120,8 @@ async def test_every_store_keeps_whether_a_log_is_public_beside_what_is_in_it(lo
 async def test_a_gateway_s_own_user_of_redis_may_ask_whether_a_log_is_public(valkey: Valkey, redis: Redis) -> None:
     keys, settings = Keys("bindery:default"), ServiceSettings()
     await RedisLogs(redis, keys, settings).put(ID, entries(), is_public=True)
-    await make_users(redis)
-    try:
-        async with Redis.from_url(url_of(valkey, "gateway")) as gateway:
-            assert await RedisLogs(gateway, keys, settings).is_public(ID)
-    finally:
-        for user in USERS:
-            await redis.execute_command("ACL", "DELUSER", f"bindery-{user}")
+    async with Redis.from_url(valkey.url_of("gateway")) as gateway:
+        assert await RedisLogs(gateway, keys, settings).is_public(ID)
 
 
 async def test_a_log_of_an_older_version_is_read_and_is_not_known_to_be_public(redis: Redis, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Settings of the embedded stack, and the messages for those that make no sense."""
 
+import json
 import stat
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from deploy.local.parts import Part, base_environment, plan_parts
 from deploy.local.running import lock
 from deploy.local.settings import CHECKOUT, Refused, Settings, read_settings
 from deploy.local.variables import read_by
+from deploy.redis.users import USERS
 from tests.support.ports import planned_ports
 
 
@@ -160,6 +162,36 @@ def test_an_installation_is_made_once_and_kept_secret(tmp_path: Path) -> None:
     assert made.installation_secret not in repr(made)
 
 
+def test_an_installation_of_an_earlier_release_gets_a_password_for_each_user_of_redis(tmp_path: Path) -> None:
+    made = open_installation(tmp_path)
+    path = tmp_path / "installation.json"
+    before = {name: value for name, value in json.loads(path.read_text()).items() if not name.startswith("redis_")}
+    path.write_text(json.dumps(before | {"redis_password": "a" * 64}))
+    whole = open_installation(tmp_path)
+    assert whole.installation_id == made.installation_id
+    passwords = {whole.redis_password(user) for user in USERS}
+    assert len(passwords) == len(USERS)
+    assert passwords.isdisjoint({"a" * 64, *before.values()})
+    assert open_installation(tmp_path) == whole
+    assert json.loads(path.read_text())["redis_password"] == "a" * 64  # so that the release before can be gone back to
+
+
+def test_a_prefix_that_redis_would_read_as_a_pattern_is_refused(tmp_path: Path) -> None:
+    settings, environ = Settings(data_dir=tmp_path), {"PATH": "/bin", "BINDERY_REDIS_PREFIX": "bind*"}
+    with pytest.raises(Refused, match=r"BINDERY_REDIS_PREFIX: 'bind\*:[0-9a-f]{12}' can't be the prefix"):
+        plan_parts(settings, open_installation(tmp_path), httpx.AsyncClient(), environ, planned_ports(settings))
+
+
+def test_the_users_of_redis_have_the_prefix_that_the_services_have(tmp_path: Path) -> None:
+    environ = {"PATH": "/bin", "BINDERY_REDIS_PREFIX": "lab"}
+    settings, installation = Settings(data_dir=tmp_path), open_installation(tmp_path)
+    parts = plan_parts(settings, installation, httpx.AsyncClient(), environ, planned_ports(settings))
+    assert {part.environment.get("BINDERY_REDIS_PREFIX") for part in parts if part.after == ("redis",)} == {"lab"}
+    users = (tmp_path / "redis" / "users.acl").read_text()
+    assert f"~lab:{installation.installation_id}:{{queue}}:jobs " in users
+    assert "bindery:" not in users
+
+
 def test_a_damaged_installation_is_named(tmp_path: Path) -> None:
     (tmp_path / "installation.json").write_text("{")
     with pytest.raises(Refused, match=r"installation\.json can't be read"):
@@ -180,7 +212,10 @@ def test_parts_see_only_what_they_need(tmp_path: Path) -> None:
         for name, secret in vars(installation).items()
     }
     services = set(parts) - {"redis", "proxy", "hub", "culler"}
-    assert secrets["redis_password"] == secrets["service_token"] == services
+    assert secrets["service_token"] == services
+    for user in ("gateway", "resolver", "builder", "worker", "launcher"):
+        assert secrets[f"redis_{user}_password"] == {name for name in services if name.partition("-")[0] == user}
+    assert secrets["redis_health_password"] == secrets["redis_admin_password"] == set()
     assert secrets["installation_secret"] == {"launcher", "gateway", "gateway-2"}
     assert secrets["hub_api_token"] == {"hub", "launcher"}
     assert secrets["culler_api_token"] == {"hub", "culler"}

@@ -12,18 +12,20 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
+from deploy.local.redis import redis_url
 from deploy.redis.__main__ import main
 from deploy.redis.users import USERS, users_file
 from services.common.errors import BinderyError
 from services.common.families import ARQ_FAMILIES, BUILDERS, CHANNELS, FAMILIES, LAUNCHER, MEMBERS, Service
 from services.common.health import Health
 from services.common.keys import Keys, Topic
-from services.common.redis import connect
+from services.common.models import Spec
+from services.common.redis import connect, run_together
 from services.common.redis_rights import Refused, refuse_unfit
 from services.common.redis_users import COMMANDS
 from services.common.stage import open_stage
 from tests.support.logs import line_of
-from tests.support.valkey import Valkey, make_users, settings_for, url_of
+from tests.support.valkey import Valkey, settings_for
 
 SERVICES = Path(__file__).resolve().parents[2] / "services"
 KEYS = Keys("bindery:default")
@@ -39,15 +41,14 @@ DANGEROUS = (
 
 @pytest.fixture
 async def admin(redis: Redis) -> AsyncIterator[Redis]:
-    """Who may do everything, in a server that has the users."""
-    await make_users(redis)
+    """Who may do everything, and may change what the others may for the length of a test."""
+    await redis.acl_log_reset()
     yield redis
-    for user in USERS:
-        await redis.execute_command("ACL", "DELUSER", f"bindery-{user}")
+    await redis.acl_load()
 
 
 def client_of(valkey: Valkey, user: str) -> Redis:
-    return Redis.from_url(url_of(valkey, user))
+    return Redis.from_url(valkey.url_of(user))
 
 
 # What the code does
@@ -147,6 +148,17 @@ async def test_a_gateway_that_was_taken_over_writes_no_job(admin: Redis, valkey:
     assert await admin.keys("*") == [KEYS.alive("gateway-x").encode()]
 
 
+async def test_a_gateway_runs_the_scripts_that_read_what_others_write(admin: Redis, valkey: Valkey) -> None:
+    await admin.zadd(KEYS("{queue}:waiting"), {"a-1": 1})
+    await admin.hset(KEYS.record(Topic("b", "a-1")), "repo_url", "https://example.org/a")
+    spec = Spec(provider="git", spec="a/HEAD")
+    async with open_stage(settings_for(valkey, redis_url=valkey.url_of("gateway"))) as stage:
+        assert (await stage.places.of("a-1"))["a-1"].position == 1
+        (answer,) = await run_together(stage.redis, [stage.facts.question(spec)])
+        assert stage.facts.known(answer).repo is None
+    assert await admin.acl_log() == []
+
+
 async def test_the_resolver_reads_nothing_and_writes_what_links_mean(admin: Redis, valkey: Valkey) -> None:
     for kind in "lsb":
         await admin.hset(KEYS.record(Topic(kind, "a")), "body", "a secret")
@@ -203,7 +215,7 @@ async def test_a_right_that_is_lacking_is_told_with_the_user_and_the_file(
 ) -> None:
     await admin.execute_command("ACL", "SETUSER", "bindery-launcher", "-hgetall")
     health = Health()
-    async with open_stage(settings_for(valkey, redis_url=url_of(valkey, "launcher")), health) as stage:
+    async with open_stage(settings_for(valkey, redis_url=valkey.url_of("launcher")), health) as stage:
         await health.check_now()
         assert health.report()[0]
         with pytest.raises(Refused, match=r"user 'bindery-launcher'.*hgetall.*deploy/redis/users\.acl"):
@@ -211,6 +223,8 @@ async def test_a_right_that_is_lacking_is_told_with_the_user_and_the_file(
         await health.check_now()
         is_well, (row,) = health.report()
         assert not is_well
+        assert row["message"] == "Redis does not let this service do all that it has to; its log says more."
+        _, (row,) = health.report(in_detail=True)
         assert "'hgetall'" in str(row["message"])
         assert "docs/redis.md" in str(row["message"])
     assert line_of(logs, "redis_refused")["user"] == "bindery-launcher"
@@ -219,17 +233,22 @@ async def test_a_right_that_is_lacking_is_told_with_the_user_and_the_file(
 async def test_a_script_that_lacks_a_right_tells_the_same(admin: Redis, valkey: Valkey) -> None:
     await admin.execute_command("ACL", "SETUSER", "bindery-launcher", "-hset")
     await admin.hset(KEYS.record(Topic("s", "a")), "v", "1")
-    async with open_stage(settings_for(valkey, redis_url=url_of(valkey, "launcher"))) as stage:
+    async with open_stage(settings_for(valkey, redis_url=valkey.url_of("launcher"))) as stage:
         with pytest.raises(Refused, match=r"user 'bindery-launcher'.*hset"):
             await stage.records.note(Topic("s", "a"), "cancel", "1")
-        assert "hset" in (await stage.redis_answers() or "")
+        trouble = await stage.redis_answers()
+        assert trouble
+        assert "hset" in trouble.detail
 
 
 async def test_who_shares_one_password_is_told_what_to_do(admin: Redis, valkey: Valkey, logs: io.StringIO) -> None:
-    async with open_stage(settings_for(valkey)):
+    await admin.execute_command("ACL", "SETUSER", "default", "on", ">shared", "~*", "&*", "+@all")
+    shared = redis_url(valkey.socket, "admin", "shared").replace("bindery-admin:", ":")
+    async with open_stage(settings_for(valkey, redis_url=shared)) as stage:
+        assert await stage.redis_answers() is None
         assert logs.getvalue().count("redis_user_shared") == 1
         assert "deploy/redis/users.acl" in line_of(logs, "redis_user_shared")["advice"]
-    async with open_stage(settings_for(valkey, redis_url=url_of(valkey, "gateway"))):
+    async with open_stage(settings_for(valkey, redis_url=valkey.url_of("gateway"))):
         assert logs.getvalue().count("redis_user_shared") == 1
 
 
