@@ -220,7 +220,7 @@ class Client:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": position} if position else {})
         timeout = httpx.Timeout(self._timeout_seconds, read=self._silence_seconds)
         with self._http.stream("GET", url, headers=headers, timeout=timeout) as answer:
-            if answer.status_code in {429, 502, 503, 504}:
+            if answer.status_code in {408, 429, 502, 503, 504}:
                 answer.raise_for_status()  # a gateway that restarts: try again
             if not answer.is_success:
                 answer.read()

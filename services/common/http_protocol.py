@@ -4,6 +4,7 @@ uvicorn by itself takes a head of any size, waits for its end without a limit, a
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from services.common.settings import ServiceSettings
 
 PROGRESS_BYTES = 1024
 """What a body or an answer that moves brings at least, in each of its deadlines: a byte now and then is no progress."""
+STOOD_STILL_SECONDS = 1.0
+"""A deadline that is over for so long is one of a process that was paused, or very busy: nobody is held to it."""
 PROBED = frozenset({"/health", "/metrics"})
 """Answered beyond the limit of connections too: a gateway that is merely full is not to be taken for a dead one."""
 
@@ -160,6 +163,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse("no_http", BinderyError("bad_request", f"{msg} This port speaks HTTP/1.1."), 400)
 
+    def _unsupported_upgrade_warning(self) -> None:
+        self.cycle.keep_alive = False  # the request is answered, but the parser reads no other behind an `Upgrade`
+
     # Answers
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -188,17 +194,28 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     # Deadlines
 
+    def _deadline(self, name: str, seconds: float, call: Callable[[], None]) -> None:
+        """Call after so many seconds, unless `name` is waited for already."""
+        if name not in self._deadlines:
+            due = self.loop.time() + seconds
+            self._deadlines[name] = self.loop.call_at(due, self._is_over, name, seconds, due, call)
+
+    def _is_over(self, name: str, seconds: float, due: float, call: Callable[[], None]) -> None:
+        del self._deadlines[name]
+        if self.loop.time() - due > STOOD_STILL_SECONDS:  # not the client did: what it sent may still have to be read
+            self._deadline(name, seconds, call)
+        else:
+            call()
+
     def _no_deadline(self, *names: str) -> None:
         for name in names:
             if (timer := self._deadlines.pop(name, None)) is not None:
                 timer.cancel()
 
     def _expect_head(self) -> None:
-        if "head" not in self._deadlines:
-            self._deadlines["head"] = self.loop.call_later(self._bounds.head_seconds, self._head_is_late)
+        self._deadline("head", self._bounds.head_seconds, self._head_is_late)
 
     def _head_is_late(self) -> None:
-        del self._deadlines["head"]
         if not self._in_head and self.cycle.response_complete:
             self.transport.close()
         elif self._has_begun:
@@ -210,10 +227,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _expect_body(self) -> None:
         if "body" not in self._deadlines and not self.cycle.response_complete:
             self._body_bytes = 0
-            self._deadlines["body"] = self.loop.call_later(self._bounds.body_seconds, self._look_at_body)
+            self._deadline("body", self._bounds.body_seconds, self._look_at_body)
 
     def _look_at_body(self) -> None:
-        del self._deadlines["body"]
         it_waits_for_us = self.flow.read_paused or self.cycle.waiting_for_100_continue
         if it_waits_for_us or self._body_bytes >= PROGRESS_BYTES:
             self._expect_body()
@@ -224,10 +240,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _expect_reading(self) -> None:
         if "send" not in self._deadlines:
             self._unsent_bytes = self.transport.get_write_buffer_size()
-            self._deadlines["send"] = self.loop.call_later(self._bounds.send_seconds, self._look_at_sending)
+            self._deadline("send", self._bounds.send_seconds, self._look_at_sending)
 
     def _look_at_sending(self) -> None:
-        del self._deadlines["send"]
         left = self.transport.get_write_buffer_size()
         # What is still written meanwhile, to who is not held up, hides what was taken.
         is_written_to = self._is_answering and not self.flow.write_paused
@@ -267,7 +282,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._no_deadline("head", "body")
         self.flow.resume_reading()
         self.transport.write_eof()
-        self._deadlines["head"] = self.loop.call_later(self._bounds.head_seconds, self.transport.abort)
+        self._deadline("head", self._bounds.head_seconds, self.transport.abort)
 
 
 def _lines(answer: Response) -> bytes:

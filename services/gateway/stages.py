@@ -20,7 +20,7 @@ T = TypeVar("T")
 AWAY = frozenset(
     {
         "resolver_unavailable", "builder_unavailable", "launcher_unavailable", "redis_unavailable",
-        "registry_unavailable", "executor_unavailable",
+        "registry_unavailable", "executor_unavailable", "overloaded", "request_timeout",
     }
 )  # fmt: skip
 """Errors of a call that may be made again: a stage, or what it needs, does not answer."""

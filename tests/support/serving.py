@@ -24,6 +24,7 @@ class Serving(Server):
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
+        self.loop = asyncio.get_running_loop()
         self.listens.set()
 
     @contextlib.contextmanager

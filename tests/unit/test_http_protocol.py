@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import time
 import tracemalloc
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 from starlette.types import Receive, Scope, Send
 
+from services.common.http_protocol import STOOD_STILL_SECONDS
 from services.common.web import send_bytes
 from tests.support.serving import SECONDS, connected, serving
 
@@ -151,6 +153,34 @@ async def test_a_connection_kept_alive_may_be_silent_for_longer_than_a_head_may_
             assert await silent.rest() == b""  # by now the deadline of a head has passed
             await wire.send(GET)
             assert (await wire.answer())[0] == 200
+
+
+async def test_a_client_is_not_held_to_the_time_that_the_process_stood_still() -> None:
+    with serving(Echo(), http_head_timeout_seconds=0.5, http_body_timeout_seconds=0.5) as server:
+        async with connected(server) as head, connected(server) as body:
+            await head.send(b"GET /head HTTP/1.1\r\n")
+            await body.send(b"POST /body HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n")
+            stands_still = threading.Event()
+
+            def stand_still() -> None:
+                stands_still.set()
+                time.sleep(STOOD_STILL_SECONDS + 1)
+
+            server.loop.call_soon_threadsafe(stand_still)
+            await asyncio.to_thread(stands_still.wait, SECONDS)
+            await head.send(b"host: a\r\n\r\n")
+            await body.send(b"abc")
+            assert (await head.answer())[2] == b"/head "
+            assert (await body.answer())[2] == b"/body abc"
+
+
+async def test_a_request_for_another_protocol_is_answered_in_this_one() -> None:
+    with serving(Echo()) as server:
+        async with connected(server) as wire:
+            await wire.send(b"GET /x HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n")
+            status, headers, _ = await wire.answer()
+            assert (status, headers["connection"]) == (200, "close")
+            assert await wire.rest() == b""
 
 
 async def test_what_is_no_http_is_told_so() -> None:

@@ -60,7 +60,7 @@ export async function follow(url, { onEvent, onConnection, signal }) {
     try {
       const headers = { accept: "text/event-stream", ...(lastId && { "last-event-id": lastId }) };
       const reply = await fetch(url, { headers, cache: "no-store", signal: attempt.signal });
-      if (reply.status >= 400 && reply.status < 500 && reply.status !== 429) throw new Refused(reply.status);
+      if (reply.status >= 400 && reply.status < 500 && ![408, 429].includes(reply.status)) throw new Refused(reply.status);
       if (!reply.ok || !reply.body) throw new Error(`status ${reply.status}`);
       onConnection(true);
       let ended = false;
