@@ -8,6 +8,7 @@ from redis import Redis
 
 from deploy.local.redis import redis_url
 from services.common.models import ResolvedRepo
+from services.resolver import resolving
 from tests.support.forge import Forge
 from tests.support.resolver import running_resolver
 from tests.support.valkey import PASSWORD, running_valkey
@@ -56,6 +57,17 @@ async def test_other_bans_end_what_was_known_before_them(forge: Forge, redis: Re
     async with running_resolver(forge, redis_url=url_of(redis), banned_specs={"gh": ["org/"]}) as resolver:
         assert redis.get(policy) != before
         assert (await resolver.problem("gh", f"org/repo/{sha}")).code == "banned"
+
+
+async def test_other_networks_and_rules_end_it_too(forge: Forge, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = set()
+    for settings in ({}, {"refused_networks": "140.82.0.0/16"}, {"allowed_networks": "10.0.0.0/8"}):
+        async with running_resolver(forge, redis_url=url_of(redis), **settings):
+            seen.add(redis.get(redis.keys("*policy*")[0]))
+    monkeypatch.setattr(resolving, "RULES", resolving.RULES + 1)
+    async with running_resolver(forge, redis_url=url_of(redis)):
+        seen.add(redis.get(redis.keys("*policy*")[0]))
+    assert len(seen) == 4
 
 
 async def test_a_redis_that_hangs_costs_a_second_and_nothing_else(forge: Forge, redis: Redis) -> None:

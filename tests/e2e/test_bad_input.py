@@ -77,6 +77,25 @@ def test_an_address_that_is_not_public(stack: Stack, host: str) -> None:
         assert_refused(stack, git_spec(url, ref), "address_not_allowed", *said)
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("https://%61.example.org/a/b", "names no host: that is an address, or a name of letters, digits, dashes"),
+        ("https://[fe80::1%25eth0]/a/b", "names no host: that is an address, or a name of letters, digits, dashes"),
+        ("https://a-.example.org/a/b", "names no host: that is an address, or a name of letters, digits, dashes"),
+        ("https://-a.example.org/a/b", "A host or path of a git URL can't begin with a dash"),
+        (
+            "https://someone@example.org/a/b",
+            "must not hold a password or a user name: anyone who sees the link reads it",
+        ),
+        ("https://example.org/a/../b", "can be read in several ways: write its path without .. and %2F."),
+    ],
+)
+def test_a_url_that_not_everybody_reads_alike(stack: Stack, url: str, said: str) -> None:
+    for ref in ("HEAD", "a" * 40):
+        assert_refused(stack, git_spec(url, ref), "bad_spec", said)
+
+
 def test_a_redirect_to_an_address_that_is_not_public(stack: Stack, forge: Forge) -> None:
     forge.pages["/bad-input/moved/info/refs"] = Page(301, {"Location": "http://169.254.169.254/info/refs"})
     url = f"{forge.url}/bad-input/moved"
