@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from deploy.local.ports import check_ports
-from deploy.local.preflight import check_git, check_python, git_warning
+from deploy.local.preflight import check_git, check_python, git_warning, proxy_warning
 from deploy.local.proxy import traefik_binary
 from deploy.local.redis import redis_binary
 from deploy.local.running import find_leftovers, is_locked, running_up
@@ -47,6 +47,7 @@ def examine(settings: Settings) -> list[Finding]:
         "start token": lambda: _start_token(settings),
         "data folder": lambda: _data_dir(settings),
         "package index": _package_index,
+        "outbound proxy": _outbound_proxy,
         "leftovers": lambda: _leftovers(settings),
     }
     return [_finding(name, check) for name, check in checks.items()]
@@ -73,6 +74,13 @@ def _git() -> str:
     if warning := git_warning(version):
         raise Doubt(warning)
     return version
+
+
+def _outbound_proxy() -> str:
+    if warning := proxy_warning(os.environ):
+        raise Doubt(warning)
+    named = os.environ.get("BINDERY_OUTBOUND_PROXY", "")
+    return named.rpartition("@")[2].removeprefix("http://") or "none"  # a login is nobody's business
 
 
 def _uv() -> str:

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 
 from deploy.local.proxy import traefik_binary
 from deploy.local.redis import redis_binary
@@ -48,6 +49,23 @@ def git_warning(version: str) -> str | None:
         f"git {found[0]} has memory errors that a repository's .gitattributes can use (CVE-2022-23521): update it to "
         f"{line[0]}.{line[1]}.{wanted} or later, unless your distribution has mended it under the old number."
     )
+
+
+def proxy_warning(environ: Mapping[str, str]) -> str | None:
+    """A sentence where other programs are told of a proxy, and Bindery's own questions are not; None elsewhere."""
+    names = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
+    named = next((name for name in names if environ.get(name)), None)
+    if named is None or environ.get("BINDERY_OUTBOUND_PROXY"):
+        return None
+    return (
+        f"{named} is set, by which packages are fetched, but neither GitHub nor repositories are asked: if that proxy "
+        "is the only way out, name it in BINDERY_OUTBOUND_PROXY, too."
+    )
+
+
+def warnings(environ: Mapping[str, str]) -> list[str]:
+    """What is in nobody's way and should still be changed. Raises `Refused` as `check_git` does."""
+    return [warning for warning in (git_warning(check_git()), proxy_warning(environ)) if warning]
 
 
 def check_git() -> str:

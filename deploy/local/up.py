@@ -13,7 +13,7 @@ from deploy.local.console import Console
 from deploy.local.installation import Installation, open_installation
 from deploy.local.parts import Part, plan_parts
 from deploy.local.ports import Ports, hold_ports
-from deploy.local.preflight import check_git, check_machine, git_warning
+from deploy.local.preflight import check_machine, warnings
 from deploy.local.processes import Process
 from deploy.local.running import AlreadyRunning, RunRecord, end_leftovers, find_leftovers, lock
 from deploy.local.settings import Refused, Settings
@@ -45,7 +45,7 @@ def up(settings: Settings, plan: Plan = plan_parts) -> int:
                 settings.processes_dir.mkdir(mode=0o700, exist_ok=True)
                 _end_leftovers(settings, console)
                 check_machine()
-                if warning := git_warning(check_git()):
+                for warning in warnings(os.environ):
                     console.say(warning)
                 open_socket_folder(socket_folder(settings.data_dir, os.environ))
                 with hold_ports(settings) as ports:

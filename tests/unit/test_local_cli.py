@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from bindery.cli import main
 from bindery.doctor import examine, table
 from deploy.local.installation import open_installation
-from deploy.local.preflight import check_git
+from deploy.local.preflight import check_git, warnings
 from deploy.local.settings import CHECKOUT, Refused, Settings
 from tests.support.local_stack import STAYS, LocalStack, start_process
 from tests.support.ports import free_ports
@@ -70,6 +70,29 @@ def test_doctor_warns_of_a_git_that_a_repository_may_harm(tmp_path: Path, monkey
     row = next(row for row in table(findings).splitlines() if row.split()[1] == "git")
     assert row.startswith("warn  git ")
     assert "update it to 2.38.3 or later" in row
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "http_proxy"])
+def test_a_proxy_of_the_environment_is_said_not_to_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for other in ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    settings = Settings(data_dir=tmp_path / "data", port=free_ports(1, avoid=set())[0])
+
+    def row() -> str:
+        return next(" ".join(row.split()) for row in table(examine(settings)).splitlines() if " outbound proxy " in row)
+
+    assert row() == "ok outbound proxy none"
+    monkeypatch.setenv(name, "http://someone:hunter2@proxy.test:3128")
+    assert row().startswith(f"warn outbound proxy {name} is set, by which packages are fetched, but neither GitHub")
+    assert warnings(os.environ) == [row().partition("proxy ")[2]]
+    assert "name it in BINDERY_OUTBOUND_PROXY" in row()
+    assert "hunter2" not in row()
+    monkeypatch.setenv("BINDERY_OUTBOUND_PROXY", "http://someone:hunter2@proxy.test:3128")
+    assert row() == "ok outbound proxy proxy.test:3128"
+    assert warnings(os.environ) == []
 
 
 def test_doctor_finds_leftovers_and_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
