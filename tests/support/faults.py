@@ -13,6 +13,7 @@ import httpx
 
 from services.common.families import FAMILIES
 from services.common.keys import Keys
+from services.common.repository_url import canonical_url
 from tests.support.forge import Forge
 from tests.support.stack import Following, Stack, eventually
 
@@ -168,9 +169,10 @@ class Faults:
 
     def build_ids(self, repo: SlowRepo) -> list[str]:
         """Every attempt that Redis knows of at the repository's image."""
+        url = canonical_url(repo.url).encode()
         with closing(self.stack.redis()) as redis:
             keys = redis.keys(f"{self._keys.prefix}:{{b:*}}:record")
-            found = [key.decode() for key in keys if redis.hget(key, "repo_url") == repo.url.encode()]
+            found = [key.decode() for key in keys if redis.hget(key, "repo_url") == url]
         return sorted(key.partition("{b:")[2].partition("}")[0] for key in found)
 
     def is_current(self, build_id: str) -> bool:
