@@ -233,3 +233,23 @@ def test_the_log_of_a_build_that_runs(stack: Stack, forge: Forge) -> None:
     address = f"{stack.url}/api/v1/builds/{launched.view['build_id']}/log"
     eventually(lambda: "so far" in stack.client.get(address).text, "the line is there")
     launched.ended("failed")
+
+
+def test_head_is_answered_at_once_and_begins_and_follows_nothing(stack: Stack, forge: Forge, demo: str) -> None:
+    launched = stack.create(demo)["launch_id"]
+    assert stack.follow(launched).outcome()["phase"] == "ready"
+    build_id = stack.launch(launched)["build_id"] or ""
+    followers, launches = stack.metric("gateway", "bindery_stream_followers"), stack.redis_keys()
+    for path in (f"/build/git/{demo}", f"/api/v1/launches/{launched}/events", f"/api/v1/builds/{build_id}/events"):
+        reply = stack.client.head(f"{stack.url}{path}", headers={"accept": "text/event-stream"}, timeout=10)
+        assert (reply.status_code, reply.content) == (200, b"")
+        assert reply.headers["content-type"] == "text/event-stream"
+        assert "no-store" in reply.headers["cache-control"]
+    for path in (f"/api/v1/launches/{launched}", f"/api/v1/builds/{build_id}/log", f"/v2/git/{demo}", "/about"):
+        got, head = stack.client.get(f"{stack.url}{path}"), stack.client.head(f"{stack.url}{path}")
+        assert (head.status_code, head.headers["content-type"]) == (200, got.headers["content-type"])
+        assert head.content == b""
+    assert stack.client.head(f"{stack.url}/api/v1/launches").status_code == 405
+    begun = {key for key in stack.redis_keys() - launches if "{l:" in key}
+    assert not begun
+    assert stack.metric("gateway", "bindery_stream_followers") <= followers
