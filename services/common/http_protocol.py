@@ -112,7 +112,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         at, size = 0, len(data)
         while at < size:
             room = self._bounds.head_bytes - self._unspent_bytes
-            piece = data if size <= room else data[at : at + room]
+            piece = data if not at and size <= room else data[at : at + room]
             at += len(piece)
             self._came_on = False
             super().data_received(piece)

@@ -117,6 +117,22 @@ async def test_a_large_body_is_no_large_head_and_a_request_behind_it_is_answered
             assert (await wire.answer())[2] == b"/x "
 
 
+async def test_each_byte_is_read_once_however_a_request_is_cut() -> None:
+    body = b"0123456789" * 99
+    request = b"POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: 990\r\n\r\n" + body
+    with serving(Echo(), http_head_max_bytes=1000) as server:
+        connections: set[Any] = server.server_state.connections
+        for cut in (1, 20, 41, 45, 49):  # from 41 on the rest alone is no larger than a head may be, with the cut it is
+            async with connected(server) as wire:
+                await wire.send(request[:cut])
+                await until(lambda at=cut: [one._unspent_bytes for one in connections] == [at])
+                await wire.send(request[cut:])
+                assert (await wire.answer())[2] == b"/x " + body
+                await wire.send(GET)
+                assert (await wire.answer())[2] == b"/x "
+            await until(lambda: not connections)
+
+
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nhost: a\r\n", b"\r\n"])
 async def test_a_head_that_does_not_come_is_waited_for_only_so_long(sent: bytes) -> None:
     with serving(Echo(), http_head_timeout_seconds=0.2) as server:
@@ -272,7 +288,7 @@ async def test_trailers_without_end_are_refused_as_a_head_is() -> None:
     with serving(Echo(), http_head_max_bytes=4000) as server:
         async with connected(server) as wire:
             await wire.send(b"POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n")
-            for _ in range(1000):
+            for _ in range(3000):  # more than a piece, whatever the head came with
                 await wire.send(b"a: b\r\n")
             assert (await wire.answer())[0] == 431
 
