@@ -1,9 +1,10 @@
 """That a server keeps the token of its launch: nobody comes in without it, whatever the repository configures.
 
 Jupyter takes JUPYTER_TOKEN for a default only, so a `c.ServerApp.token = ''` that a repository writes somewhere below
-`~/.jupyter` would win over it, and leave the server open. An argument of the command line would win over that, but is
-read by everyone on the machine (`ps`) and stands in pods. So the last word is a configuration file of ours: those in
-the first folder of JUPYTER_CONFIG_PATH win over all others, and the repository's stay in force in all else.
+`~/.jupyter` would win over it, and leave the server open. So would a `cookie_secret` that stands in a repository: who
+reads it there signs logins with it. An argument of the command line would win over that, but is read by everyone on the
+machine (`ps`) and stands in pods. So the last word is a configuration file of ours: those in the first folder of
+JUPYTER_CONFIG_PATH win over all others, and the repository's stay in force in all else.
 Source: https://docs.jupyter.org/en/latest/use/jupyter-directories.html, "Configuration files".
 
 A repository's own code runs as the server's user and may serve what it likes: this is about what it configures, or its
@@ -32,6 +33,10 @@ for _section in _password_sections:
     c[_section].password_required = False
 c.ServerApp.password = ""
 c.ServerApp.password_required = False
+# Who knows what logins are signed with signs one for himself. notebook_shim reads the last three names as ServerApp's.
+_secret = os.urandom(32)
+for _section in ["ServerApp", "NotebookApp", "LabApp", "JupyterNotebookApp"]:
+    c[_section].cookie_secret = _secret
 try:
     from jupyter_server.auth.login import LoginHandler
     c.ServerApp.login_handler_class = LoginHandler

@@ -5,13 +5,14 @@
 import asyncio
 import json
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-from tornado.web import HTTPError
+from tornado.web import HTTPError, create_signed_value
 
 from deploy.jupyterhub.kept_token import FILES, OPEN, answers, kept
 from tests.support.hub import free_port, make_environment
@@ -108,9 +109,12 @@ async def code_for(url: str, token: str) -> int:
         return (await client.get(f"{url}api/contents?token={token}")).status_code
 
 
-@pytest.mark.parametrize(
+programs = pytest.mark.parametrize(
     "program", ["environment/jupyter-lab", "old_environment/jupyter-notebook", "old_environment/jupyter-server"]
 )
+
+
+@programs
 async def test_a_repositorys_configuration_neither_opens_its_server_nor_gives_it_another_token(
     program: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -126,6 +130,30 @@ async def test_a_repositorys_configuration_neither_opens_its_server_nor_gives_it
 
     found = await asyncio.gather(*map(codes, CONFIGURED))
     assert dict(zip(CONFIGURED, found, strict=True)) == {case: [200, 403, 403] for case in CONFIGURED}
+
+
+@programs
+async def test_nobody_signs_a_login_with_a_secret_that_stands_in_a_repository(
+    program: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    fixture, _, name = program.partition("/")
+    command = kept('exec "$@"', str(request.getfixturevalue(fixture) / "bin" / name))
+    apps = ("ServerApp", "NotebookApp", "LabApp")
+    committed = "".join(f"c.{app}.cookie_secret = b'in public'\n" for app in apps)
+    async with jupyter(command, tmp_path, dict.fromkeys(FILES, committed)) as url:
+        await until_answers(url)
+        cookie = re.sub("[^A-Za-z0-9]", "-", f"username-{httpx.URL(url).netloc.decode()}")
+        user = dict.fromkeys(("username", "name", "display_name", "initials"), "a") | {
+            "color": None,
+            "avatar_url": None,
+        }
+        users = ("anybody", json.dumps(user))
+        async with httpx.AsyncClient(trust_env=False) as client:
+            codes = [
+                (await client.get(f"{url}api/contents", headers={"Cookie": f"{cookie}={signed.decode()}"})).status_code
+                for signed in (create_signed_value("in public", cookie, user) for user in users)
+            ]
+    assert codes == [403, 403]
 
 
 async def test_what_a_repository_configures_besides_stays_in_force(environment: Path, tmp_path: Path) -> None:
