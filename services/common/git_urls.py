@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 from services.common.errors import BinderyError
 from services.common.git_versions import user_agent
 from services.common.hosts import is_literal, plain_host
-from services.common.logging import redact
+from services.common.logging import shown
 from services.common.outbound import MAX_URL_LENGTH, NO_HOST, NO_USER, CheckedClient, checked_url
 
 WEB = frozenset({"http", "https"})
@@ -44,33 +44,34 @@ def git_url(text: str, allowed_protocols: frozenset[str] = WEB) -> str:
     http and https, in whose place tokens stand, and for paths that not everybody takes for the same one: with `..`, or
     a slash, backslash or control character that is percent-encoded.
     """
-    shown = redact(text if len(text) <= 200 else f"{text[:200]}…")
+    quoted = shown(text)
     if text.startswith("-"):
-        raise BinderyError("bad_spec", f"A git URL can't begin with a dash: {shown!r}.")
+        raise BinderyError("bad_spec", f"A git URL can't begin with a dash: {quoted!r}.")
     if len(text) > MAX_URL_LENGTH or not text.isprintable() or " " in text or "\\" in text:
-        raise BinderyError("bad_spec", f"{shown!r} is not a git URL.")
+        raise BinderyError("bad_spec", f"{quoted!r} is not a git URL.")
     if scp := _SCP.fullmatch(text):
-        text = shown = f"ssh://{scp[1]}@{scp[2]}/{scp[3]}"
+        text = f"ssh://{scp[1]}@{scp[2]}/{scp[3]}"
+        quoted = shown(text)
     try:
         parts = urlsplit(text)
         host, _port = parts.hostname or "", parts.port
     except ValueError as error:
-        raise BinderyError("bad_spec", f"{shown!r} is not a git URL.") from error
+        raise BinderyError("bad_spec", f"{quoted!r} is not a git URL.") from error
     if parts.password or ("@" in parts.netloc and parts.scheme in WEB):
         raise BinderyError("bad_spec", NO_USER)
     if parts.scheme not in allowed_protocols:
         allowed = ", ".join(sorted(allowed_protocols))
-        raise BinderyError("bad_spec", f"Unsupported git url {shown}, protocol {parts.scheme} not in {allowed}.")
+        raise BinderyError("bad_spec", f"Unsupported git url {quoted}, protocol {parts.scheme} not in {allowed}.")
     if parts.query or parts.fragment or (not host and parts.scheme != "file"):
-        raise BinderyError("bad_spec", f"{shown} is not the URL of a git repository.")
+        raise BinderyError("bad_spec", f"{quoted} is not the URL of a git repository.")
     if _AMBIGUOUS.search(parts.path):
-        raise BinderyError("bad_spec", f"{shown!r} can be read in several ways: write its path without .. and %2F.")
+        raise BinderyError("bad_spec", f"{quoted!r} can be read in several ways: write its path without .. and %2F.")
     if host.startswith("-") or parts.path.startswith(("/-", "-")) or (parts.username or "").startswith("-"):
-        raise BinderyError("bad_spec", f"A host or path of a git URL can't begin with a dash: {shown!r}.")
+        raise BinderyError("bad_spec", f"A host or path of a git URL can't begin with a dash: {quoted!r}.")
     if parts.scheme in WEB:
         checked_url(text)
     elif host and plain_host(host) is None:
-        raise BinderyError("bad_spec", f"{shown!r} {NO_HOST}")
+        raise BinderyError("bad_spec", f"{quoted!r} {NO_HOST}")
     return text
 
 

@@ -44,6 +44,12 @@ def redact(text: str) -> str:
     return _SECRET_TEXT.sub(lambda m: f"{m['kept'] or m['scheme']}[secret]", text)
 
 
+def shown(text: str, max_chars: int = 200) -> str:
+    """`text` as a sentence quotes it: without secrets, and then no longer than `max_chars`."""
+    text = redact(text)
+    return text if len(text) <= max_chars else f"{text[:max_chars]}…"
+
+
 def _without_userinfo(match: re.Match[str]) -> str:
     """Blank a password in a URL, with a user or without, or a token in the place of the user."""
     text = match[0]

@@ -21,7 +21,7 @@ import httpx
 
 from services.common.errors import BinderyError
 from services.common.hosts import is_literal, plain_host
-from services.common.logging import redact
+from services.common.logging import shown
 from services.common.networks import NetworkPolicy
 from services.common.proxy import OutboundProxy
 
@@ -74,22 +74,22 @@ def checked_url(text: str) -> httpx.URL:
     Raises `BinderyError("bad_spec")` for another scheme than http and https, a user name or password, a host that could
     be read in two ways (such as `0x7f.1` or `%61.example`), and whatever is not a URL at all.
     """
-    shown = redact(text if len(text) <= 200 else f"{text[:200]}…")
+    quoted = shown(text)
     if len(text) > MAX_URL_LENGTH or not text.isprintable() or " " in text or "\\" in text:
-        raise BinderyError("bad_spec", f"{shown!r} is not an address.")
+        raise BinderyError("bad_spec", f"{quoted!r} is not an address.")
     try:
         url = httpx.URL(text)
         port = url.port
     except (httpx.InvalidURL, ValueError) as error:
-        raise BinderyError("bad_spec", f"{shown} is not an address.") from error
+        raise BinderyError("bad_spec", f"{quoted} is not an address.") from error
     if url.scheme not in SCHEMES:
-        raise BinderyError("bad_spec", f"{shown} is not an http or https address.")
+        raise BinderyError("bad_spec", f"{quoted} is not an http or https address.")
     if url.userinfo:
         raise BinderyError("bad_spec", NO_USER)
     if (host := plain_host(url.raw_host.decode("ascii"))) is None:
-        raise BinderyError("bad_spec", f"{shown} {NO_HOST}")
+        raise BinderyError("bad_spec", f"{quoted} {NO_HOST}")
     if port is not None and not 0 < port < 65536:
-        raise BinderyError("bad_spec", f"{shown} names no port.")
+        raise BinderyError("bad_spec", f"{quoted} names no port.")
     return url.copy_with(userinfo=b"", host=host, fragment=None)
 
 
@@ -307,9 +307,9 @@ def _location(url: httpx.URL, response: httpcore.Response) -> httpx.URL | None:
     try:
         target = checked_url(str(url.join(location)))
     except (httpx.InvalidURL, BinderyError) as error:
-        shown = redact(location[:200])
+        quoted = shown(location)
         raise BinderyError(
-            "address_not_allowed", f"{url.host} redirects to something that is not followed: {shown!r}."
+            "address_not_allowed", f"{url.host} redirects to something that is not followed: {quoted!r}."
         ) from error
     if url.scheme == "https" and target.scheme != "https":
         raise BinderyError("address_not_allowed", f"{url.host} redirects from https to http, which is not followed.")

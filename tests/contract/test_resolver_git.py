@@ -131,6 +131,14 @@ async def test_bad_links_are_refused_with_a_sentence(url: str, ref: str, code: s
     assert not problem.can_retry
 
 
+async def test_a_link_without_a_ref_tells_nobody_the_password_in_it() -> None:
+    async with running_resolver() as resolver:
+        problem = await resolver.problem("git", f"https%3A%2F%2Fme%3A{'hunter2' * 40}%40example.org%2Fx")
+    assert problem.detail.startswith("Spec is not of the form")
+    assert 'provided: "https://me:[secret]@example.org/x"' in problem.detail
+    assert "hunter2" not in problem.detail
+
+
 async def test_a_link_without_a_ref_says_what_to_add() -> None:
     async with running_resolver() as resolver:
         problem = await resolver.problem("git", "https%3A%2F%2Fexample.org%2Fx")

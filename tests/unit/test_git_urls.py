@@ -42,6 +42,8 @@ SHA = "0123456789abcdef0123456789abcdef01234567"
         ("https:///x", "is not the URL of a git repository"),
         ("https://exa\tmple.org/x", "is not a git URL"),
         ("https://[::1/x", "is not a git URL"),
+        (f"https://user:{'hunter2' * 40}@example.org:99999/x", "'https://user:[secret]@example.org:99999/x' is not"),
+        (f"{'x' * 180}://user:{'hunter2' * 10}@example.org:99999/x", "…' is not a git URL"),
         ("http://0x7f.1/x", "names no host"),
         *((f"http://{host}/x", "names no host: that is an address, or a name of letters, digits") for host in NO_HOSTS),
     ],

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import RedirectResponse, Response
 
 from services.common.errors import BinderyError
+from services.common.logging import shown
 from services.common.models import LaunchOptions, LaunchState, Spec
 from services.gateway.build_tokens import mint
 from services.gateway.landing import asked_path, landing_url, require_hub
@@ -90,7 +91,7 @@ async def confirm(request: Request, provider: str, pages: FromPages, types: Type
         form = kind.example or kind.label
         raise BinderyError(
             "bad_spec",
-            f"{unquote(spec)[:200] or 'An empty link'!r} is not the link of a {kind.name} repository. Such a link "
+            f"{shown(unquote(spec)) or 'An empty link'!r} is not the link of a {kind.name} repository. Such a link "
             f"looks like /v2/{kind.id}/{_shape(kind)}, with a repository like {form}.",
         )
     repository, ref = kind.split(spec)
@@ -129,7 +130,7 @@ async def launch(request: Request, form: SentForm, pages: FromPages, types: Type
     if "spec" in form:
         link = Link(Spec(provider=form.get("provider", "")[:64], spec=form["spec"][:4096]), form.get("path", "")[:4096])
         if not repository_type(types, link.spec.provider).accepts(link.spec.spec):
-            raise BinderyError("bad_spec", f"{link.spec.spec[:200]!r} is not the link of such a repository.")
+            raise BinderyError("bad_spec", f"{shown(unquote(link.spec.spec))!r} is not the link of such a repository.")
     else:
         wish = Wish.of(form, types)
         try:

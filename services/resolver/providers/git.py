@@ -5,6 +5,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from services.common.errors import BinderyError
 from services.common.git import WEB, git_url, is_full_sha, list_refs
+from services.common.logging import shown
 from services.common.models import ResolvedRepo, Spec
 from services.common.outbound import goes_by_proxy
 from services.common.repository_url import canonical_url, plain_url
@@ -75,10 +76,12 @@ class Git(Provider):
         """The URL as given, the URL that it means, and the ref."""
         quoted_url, slash, quoted_ref = spec.partition("/")
         if not slash:
+            given = shown(unquote(spec))
+            given = shown(spec) if given == unquote(spec) else given  # a secret would be read through the encoding
             raise BinderyError(
                 "bad_spec",
-                f'Spec is not of the form "<percent-encoded URL>/<ref>", provided: "{spec[:200]}". '
-                f"Did you mean {spec[:200]}/HEAD?",
+                f'Spec is not of the form "<percent-encoded URL>/<ref>", provided: "{given}". '
+                f"Did you mean {given}/HEAD?",
             )
         url = git_url(unquote(quoted_url), self.settings.git_protocols)
         return quoted_url, url, checked_ref(unquote(quoted_ref), spec)
