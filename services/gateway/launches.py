@@ -23,6 +23,7 @@ from services.common.records import Claimed, Fenced, RecordLost, Stored
 from services.common.redis import AWAY
 from services.common.stage import Stage
 from services.gateway.conductor import Conductor
+from services.gateway.links import without_login
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages import Stages
 
@@ -73,7 +74,7 @@ class Launches:
         launch = Launch(
             launch_id=launch_id,
             launch_ref=launch_ref(launch_id),
-            spec=spec,
+            spec=without_login(spec),
             principal=principal,
             options=options,
             state=LaunchState.RESOLVING,
@@ -85,7 +86,7 @@ class Launches:
             topic_of(launch_id), launch, Event(phase=Phase.RESOLVING, state=LaunchState.RESOLVING),
             process=self.member.process, fields=to_record(),
             idempotency=self._idempotency(principal, idempotency_key, body_hash, launch_id),
-            recreate=True, also=[self._stage.facts.question(spec)],
+            recreate=True, also=[self._stage.facts.question(launch.spec)],
         )  # fmt: skip
         if isinstance(created, str):
             known = json.loads(created)

@@ -7,6 +7,7 @@ from typing import Any, Self
 from urllib.parse import quote, unquote, urlencode
 
 from services.common.errors import BinderyError
+from services.common.logging import shown
 from services.common.models import Spec
 
 _PAGE_OF_REPOSITORY = re.compile(
@@ -103,10 +104,13 @@ class Wish:
         if kind.has_ref:
             spec += "/" + quote(ref or kind.default_ref, safe="/")
         if not kind.accepts(spec):
-            raise BinderyError("bad_spec", f"{repository[:200]} does not look like this: {kind.example or kind.label}")
+            raise BinderyError("bad_spec", f"{shown(repository)} does not look like this: {kind.example or kind.label}")
         if path and is_file:
             path = "/doc/tree/" + quote(path.strip("/"), safe=_KEPT)
         return Link(Spec(provider=kind.id, spec=spec), path)
+
+
+_LOGIN = re.compile(r"(?i)^(https?(?::|%3A)(?:/|%2F){2})(?:(?!%2F|%3F|%23)[^/?#])*(@|%40)")
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,14 @@ class Link:
 
     def rest(self, base: str) -> str:
         return f".. image:: {base}badge_logo.svg\n   :target: {self.url(base)}\n   :alt: Launch on Bindery"
+
+
+def without_login(spec: Spec) -> Spec:
+    """`spec` as a record may keep it: what stands before the `@` of a web URL, a token perhaps, is `***`.
+
+    It is refused all the same, and in the same words.
+    """
+    return spec.model_copy(update={"spec": _LOGIN.sub(r"\1***\2", spec.spec)})
 
 
 def raw_spec(raw_path: bytes) -> str:

@@ -141,9 +141,9 @@ class Gateway:
     stages: FakeStages
     launches: Launches
 
-    async def begin(self, **options: Any) -> Launch:
+    async def begin(self, spec: str = "x/a", **options: Any) -> Launch:
         launch, _ = await self.launches.start(
-            Spec(provider="git", spec="x/a"), principal="anon:x", options=LaunchOptions(**options)
+            Spec(provider="git", spec=spec), principal="anon:x", options=LaunchOptions(**options)
         )
         return launch
 

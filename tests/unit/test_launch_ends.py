@@ -16,6 +16,26 @@ from tests.support.valkey import Valkey
 BUILD = f"{'0' * 24}-1"
 
 
+@pytest.mark.parametrize(
+    ("spec", "kept"),
+    [
+        ("https%3A%2F%2Fghp_hunter2%40example.org%2Fo%2Fr/HEAD", "https%3A%2F%2F***%40example.org%2Fo%2Fr/HEAD"),
+        ("HTTP%3a%2f%2Fu%3Ahunter2@p@example.org/HEAD", "HTTP%3a%2f%2F***@example.org/HEAD"),
+        ("https://u:hunter2@example.org/o/r/HEAD", "https://***@example.org/o/r/HEAD"),
+        ("https%3A%2F%2Fexample.org%2Fo%2Fr%40v1/HEAD", "https%3A%2F%2Fexample.org%2Fo%2Fr%40v1/HEAD"),
+        ("git%40example.org%3Ao%2Fr/HEAD", "git%40example.org%3Ao%2Fr/HEAD"),
+    ],
+)
+async def test_the_login_of_a_link_is_kept_nowhere(valkey: Valkey, redis: object, spec: str, kept: str) -> None:
+    async with open_gateway(valkey) as gateway:
+        gateway.stages.raises["resolve"] = BinderyError("bad_spec")
+        launch = await gateway.ended(await gateway.begin(spec), LaunchState.FAILED)
+        assert launch.spec.spec == kept
+        stored = [await gateway.stage.redis.dump(key) async for key in gateway.stage.redis.scan_iter()]
+        assert stored
+        assert not any(b"hunter2" in one for one in stored if one)
+
+
 async def test_a_build_that_was_cancelled_for_others_is_asked_for_again(valkey: Valkey, redis: object) -> None:
     async with open_gateway(valkey) as gateway:
         launch = await gateway.begin()
