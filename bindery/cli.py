@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bindery.client import Client, GatewayError, split_spec
-from bindery.start_token import is_loopback
+from bindery.start_token import is_loopback, running_gateway
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 NO_CHECKOUT = (
@@ -71,7 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     queue = command("queue", _queue, "Print how many builds wait and run, and what room there is.")
     for one in (launch, log, cancel, queue):
         one.add_argument(
-            "--gateway", default=os.environ.get("BINDERY_GATEWAY_URL", DEFAULT_GATEWAY), help="default: %(default)s"
+            "--gateway",
+            default=os.environ.get("BINDERY_GATEWAY_URL") or running_gateway() or DEFAULT_GATEWAY,
+            help="default: %(default)s",
         )
     return parser
 

@@ -1,4 +1,4 @@
-"""The start token of a Bindery on this machine, for its clients: from the environment, or from its data folder."""
+"""A Bindery on this machine, for its clients: its address and its start token, as its data folder has them."""
 
 import json
 import os
@@ -29,9 +29,25 @@ def start_token(gateway: str, environ: Mapping[str, str] = os.environ) -> str:
         return ""
     if named := environ.get("BINDERY_START_TOKEN"):
         return named
-    run = Path(environ.get("BINDERY_DATA_DIR") or _DATA_FOLDER).expanduser() / "run"
     try:
-        is_its_own = gateway in json.loads((run / "up.json").read_text())["gateways"]
-        return (run / "start-token").read_text().strip() if is_its_own else ""
-    except (OSError, ValueError, KeyError, TypeError):  # nothing runs there, or it is somebody else's
+        return (_run(environ) / "start-token").read_text().strip() if gateway in _gateways(environ) else ""
+    except (OSError, ValueError):  # it was started without one
         return ""
+
+
+def running_gateway(environ: Mapping[str, str] = os.environ) -> str:
+    """The address of the `make up` that runs in the data folder, its first where it has several; empty where none."""
+    return next(iter(_gateways(environ)), "")
+
+
+def _run(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("BINDERY_DATA_DIR") or _DATA_FOLDER).expanduser() / "run"
+
+
+def _gateways(environ: Mapping[str, str]) -> list[str]:
+    """The addresses of the `make up` that runs in the data folder: on this machine, whatever else stands there."""
+    try:
+        found = json.loads((_run(environ) / "up.json").read_text())["gateways"]
+        return [one for one in found if isinstance(one, str) and is_loopback(one)]
+    except (OSError, ValueError, KeyError, TypeError):  # nothing runs there, or it is somebody else's
+        return []

@@ -11,7 +11,7 @@ import pytest
 
 from bindery.cli import main
 from bindery.client import Client, GatewayError, split_spec
-from bindery.start_token import start_token
+from bindery.start_token import running_gateway, start_token
 
 READY = {
     "phase": "ready",
@@ -235,6 +235,19 @@ def test_every_request_shows_the_token_of_the_data_folder(
     assert gateway.shown[3:] == ["Bearer of-the-environment", "Bearer of-the-program"]
 
 
+def test_without_an_address_the_gateway_of_the_data_folder_is_asked(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    running_at(tmp_path, gateway.url, "http://127.0.0.1:1")
+    monkeypatch.setenv("BINDERY_DATA_DIR", str(tmp_path))
+    monkeypatch.delenv("BINDERY_GATEWAY_URL", raising=False)
+    assert main(["launch", "gh/a/b/HEAD", "--detach"]) == 0
+    assert gateway.shown == ["Bearer of-the-data-folder"]
+    monkeypatch.setenv("BINDERY_GATEWAY_URL", "http://127.0.0.1:1")
+    assert main(["launch", "gh/a/b/HEAD", "--detach"]) == 1
+    assert len(gateway.shown) == 1
+
+
 @pytest.mark.parametrize(
     "elsewhere",
     ["http://localhost:8585", "http://127.0.0.1:8586", "https://127.0.0.1:8585", "http://127.0.0.1.evil.example:8585"],
@@ -255,12 +268,15 @@ def test_the_environments_token_stays_on_this_machine(gateway: str) -> None:
         assert start_token(here, named) == "of-the-environment"
 
 
-@pytest.mark.parametrize("record", [None, "{", "[]", '{"v": 1}', '{"gateways": 1}'])
+@pytest.mark.parametrize(
+    "record", [None, "{", "[]", '{"v": 1}', '{"gateways": 1}', '{"gateways": ["https://evil.example", 1]}']
+)
 def test_where_nothing_runs_there_is_no_token(tmp_path: Path, record: str | None) -> None:
     if record is not None:
         running_at(tmp_path)
         (tmp_path / "run" / "up.json").write_text(record)
     assert start_token("http://127.0.0.1:8585", {"BINDERY_DATA_DIR": str(tmp_path)}) == ""
+    assert running_gateway({"BINDERY_DATA_DIR": str(tmp_path)}) == ""
 
 
 def test_no_proxy_gets_the_token(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
