@@ -17,6 +17,7 @@ from uvicorn.server import ServerState
 
 from services.common.errors import BinderyError
 from services.common.problems import problem_response
+from services.common.request_head import fault_of
 from services.common.settings import ServiceSettings
 
 PROGRESS_BYTES = 1024
@@ -83,6 +84,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Bytes since the head began, or since the body last had one: what the parser holds on to, at most."""
         self._body_bytes = 0
         self._unsent_bytes = 0
+        self._fault = ""
         self._is_dismissed = False
         self._running: RequestResponseCycle | None = None
         """What is being answered, while `cycle` may be a request further down the line."""
@@ -135,6 +137,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        version, upgrades = self.parser.get_http_version(), self.parser.should_upgrade()
+        if fault := fault_of(self.headers, version, upgrades=upgrades):
+            self._fault = fault
+            raise ValueError(fault)  # the parser stops, and `send_400_response` is called
         self._in_head, self._came_on = False, True
         if self._deadlines:
             self._no_deadline("head")
@@ -161,7 +167,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             )
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse("no_http", BinderyError("bad_request", f"{msg} This port speaks HTTP/1.1."), 400)
+        said = self._fault or f"{msg} This port speaks HTTP/1.1."
+        self._refuse("no_http", BinderyError("bad_request", said), 400)
 
     def _unsupported_upgrade_warning(self) -> None:
         self.cycle.keep_alive = False  # the request is answered, but the parser reads no other behind an `Upgrade`

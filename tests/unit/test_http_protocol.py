@@ -102,8 +102,8 @@ async def test_a_head_may_have_all_that_it_is_allowed_and_not_a_byte_more() -> N
     with serving(app, http_head_max_bytes=1000) as server:
         for length, status in ((1000, 200), (1001, 431)):
             async with connected(server) as wire:
-                await wire.send(b"GET /x HTTP/1.1\r\nx: ")
-                await wire.send(b"a" * (length - 24) + b"\r\n\r\n")
+                await wire.send(b"GET /x HTTP/1.1\r\nhost: a\r\nx: ")
+                await wire.send(b"a" * (length - 33) + b"\r\n\r\n")
                 assert (await wire.answer())[0] == status
     assert app.asked == ["/x"]
 
@@ -206,6 +206,52 @@ async def test_what_is_no_http_is_told_so() -> None:
             status, _, body = await wire.answer()
     assert (status, said(body)[0]) == (400, "bad_request")
     assert "HTTP/1.1" in said(body)[1]
+
+
+@pytest.mark.parametrize(
+    ("head", "detail"),
+    [
+        (b"POST /x HTTP/1.1\r\n", "It has no Host header: send one."),
+        (b"POST /x HTTP/1.1\r\nhost: a\r\nHOST: b\r\n", "It has several Host headers: send one."),
+        (b"POST /x HTTP/1.0\r\nhost: a\r\nhost: a\r\n", "It has several Host headers: send one."),
+        *(
+            (
+                b"POST /x HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n" + body,
+                "It has a body and asks for another protocol: send it without `Upgrade`, as HTTP/1.1.",
+            )
+            for body in (b"content-length: 5\r\n", b"transfer-encoding: chunked\r\n")
+        ),
+    ],
+)
+@pytest.mark.parametrize("before", [b"", b"POST /unread HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n"])
+async def test_a_head_that_can_be_read_in_two_ways_is_answered_by_no_application(
+    before: bytes, head: bytes, detail: str
+) -> None:
+    app = Echo()
+    with serving(app) as server:
+        async with connected(server) as wire:
+            if before:
+                await wire.send(before)
+                assert (await wire.answer())[0] == 401
+            await wire.send(head + b"\r\nhello")
+            status, headers, body = await wire.answer()
+            assert (status, headers["connection"], said(body)) == (400, "close", ("bad_request", detail))
+            assert await wire.rest() == b""
+    assert "/x" not in app.asked
+
+
+async def test_such_a_head_is_no_answer_to_the_request_before_it() -> None:
+    with serving(Echo()) as server:
+        async with connected(server) as wire:
+            await wire.send(b"POST /first HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\nGET /x HTTP/1.1\r\n\r\n")
+            assert await wire.rest() == b""
+
+
+async def test_a_request_of_http_1_0_needs_no_host() -> None:
+    with serving(Echo()) as server:
+        async with connected(server) as wire:
+            await wire.send(b"GET /x HTTP/1.0\r\n\r\n")
+            assert (await wire.answer())[2] == b"/x "
 
 
 # Bodies
