@@ -40,7 +40,8 @@ def canonical_url(url: str, *, ignores_case: bool = False) -> str:
     path = _path(parts.path, ignores_case=ignores_case)
     if scheme == "file":
         return f"file://{host}{path}"
-    netloc = _host(host) + (f":{port}" if port not in {None, _PORTS[scheme]} else "")
+    # The port of https too, as it is https that is written.
+    netloc = _host(host) + (f":{port}" if port not in {None, _PORTS[scheme], _PORTS["https"]} else "")
     return urlunsplit(("https", netloc, path, parts.query, ""))
 
 
@@ -75,7 +76,7 @@ def _path(text: str, *, ignores_case: bool = False, keeps_end: bool = False) -> 
         elif segment not in {b"", b"."}:
             kept.append(segment.lower() if ignores_case else segment)
     end = "/" if keeps_end and text.endswith("/") and kept else ""
-    while not keeps_end and kept and kept[-1].endswith(b".git"):
+    while not keeps_end and kept and kept[-1].endswith(b".git") and kept[-1] not in {b"..git", b"...git"}:
         kept[-1] = kept[-1].removesuffix(b".git")
         kept = kept if kept[-1] else kept[:-1]
     return "".join(f"/{quote(segment, safe=_IN_PATHS)}" for segment in kept) + end

@@ -28,7 +28,7 @@ def test_spellings_of_one_repository_are_one(spelled: str) -> None:
     ("url", "canonical"),
     [
         ("https://example.org:8443/a/b", "https://example.org:8443/a/b"),
-        ("http://example.org:443/a", "https://example.org:443/a"),
+        ("http://example.org:443/a", "https://example.org/a"),
         ("https://example.org:80/a", "https://example.org:80/a"),
         ("https://b\u00fccher.example/a", "https://xn--bcher-kva.example/a"),
         ("https://XN--Bcher-KVA.example/a", "https://xn--bcher-kva.example/a"),
@@ -57,7 +57,13 @@ def test_what_differs_stays_apart_and_what_is_no_url_stays_as_it_is(url: str, ca
     assert canonical_url(url) == canonical
 
 
-@pytest.mark.parametrize("url", [*SPELLINGS, "https://example.org/a%2Fb/%2565", "https://www.www.a.example/x"])
+OTHERS = (
+    "https://example.org/a%2Fb/%2565", "https://www.www.a.example/x", "ssh://example.org:443/a",
+    "http://example.org:443/a", "https://example.org/a/..git", "https://example.org/a/...git.git",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("url", [*SPELLINGS, *OTHERS])
 def test_a_canonical_url_stays_as_it_is(url: str) -> None:
     for ignores_case in (False, True):
         once = canonical_url(url, ignores_case=ignores_case)
