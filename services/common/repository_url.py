@@ -4,6 +4,7 @@ Images keep the link's own spelling in their names, as BinderHub names them.
 """
 
 import re
+from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import quote, unquote_to_bytes, urlsplit, urlunsplit
 
 import httpx
@@ -26,8 +27,9 @@ def canonical_url(url: str, *, ignores_case: bool = False) -> str:
     """The one form of a git repository's URL; what is none comes back as it is.
 
     Protocols, users, default ports, `www.` and `.git` make no other repository: what is fetched by http, ssh or git is
-    written as https. Hosts are in lower case, in ASCII and without a last dot; paths are normal after RFC 3986, section
-    6.2.2, without empty segments, and in lower case where the forge `ignores_case`. A canonical URL stays as it is.
+    written as https, at port 443 without it. Hosts are in lower case, in ASCII and without a last dot; an IPv4 address
+    in IPv6 (`::ffff:192.0.2.1`) is the IPv4 address. Paths are normal after RFC 3986, section 6.2.2, without empty
+    segments, and in lower case where the forge `ignores_case`. A canonical URL stays as it is.
     """
     scp = None if "://" in url else _SCP.fullmatch(url)
     try:
@@ -61,7 +63,17 @@ def _host(text: str, *, keeps_www: bool = False) -> str:
     host = plain_host(ascii_host) or ascii_host
     while not keeps_www and host.startswith("www.") and "." in (bare := host.removeprefix("www.")):
         host = bare
-    return f"[{host}]" if ":" in host else host
+    if ":" not in host:
+        return host
+    mapped = None if keeps_www else _mapped(host)
+    return str(mapped) if mapped else f"[{host}]"
+
+
+def _mapped(host: str) -> IPv4Address | None:
+    try:
+        return IPv6Address(host).ipv4_mapped
+    except ValueError:
+        return None
 
 
 def _path(text: str, *, ignores_case: bool = False, keeps_end: bool = False) -> str:

@@ -29,6 +29,9 @@ def test_spellings_of_one_repository_are_one(spelled: str) -> None:
     [
         ("https://example.org:8443/a/b", "https://example.org:8443/a/b"),
         ("http://example.org:443/a", "https://example.org/a"),
+        ("ssh://git@ssh.example.org:443/a", "https://ssh.example.org/a"),
+        ("https://[::FFFF:140.82.121.3]/a", "https://140.82.121.3/a"),
+        ("https://[::ffff:8c52:7903]:8443/a", "https://140.82.121.3:8443/a"),
         ("https://example.org:80/a", "https://example.org:80/a"),
         ("https://b\u00fccher.example/a", "https://xn--bcher-kva.example/a"),
         ("https://XN--Bcher-KVA.example/a", "https://xn--bcher-kva.example/a"),
@@ -55,6 +58,7 @@ def test_spellings_of_one_repository_are_one(spelled: str) -> None:
 )  # fmt: skip
 def test_what_differs_stays_apart_and_what_is_no_url_stays_as_it_is(url: str, canonical: str) -> None:
     assert canonical_url(url) == canonical
+    assert canonical_url(canonical) == canonical  # it is read back from the hub, and counted by
 
 
 OTHERS = (
