@@ -38,10 +38,11 @@ class Valkey:
     data_dir: Path
     socket: Path
     process: subprocess.Popen[bytes] = field(init=False)
+    _users: str = field(default_factory=lambda: users_file("bindery:default", dict.fromkeys(USERS, PASSWORD)))
 
     def start(self) -> None:
-        users = users_file("bindery:default", dict.fromkeys(USERS, PASSWORD))
-        self.process = subprocess.Popen(redis_command(self.data_dir, self.socket, users), stdout=subprocess.DEVNULL)
+        command = redis_command(self.data_dir, self.socket, self._users)
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         asyncio.run(self._until_healthy())
 
     async def _until_healthy(self) -> None:
@@ -65,10 +66,15 @@ class Valkey:
         return redis_url(self.socket, user, PASSWORD)
 
     def url_in(self, installation_id: str, user: str) -> str:
-        """The address for a service's user in another installation, which has users of its own from now on."""
+        """The address for a service's user in another installation, which has users of its own from now on.
+
+        A server that is started again still knows them.
+        """
         users = users_file(f"bindery:{installation_id}", dict.fromkeys(USERS, PASSWORD), installation_id)
+        added = [line for line in users.splitlines()[1:] if line not in self._users]
+        self._users += "".join(f"{line}\n" for line in added)
         with contextlib.closing(SyncRedis.from_url(self.url)) as client:
-            for line in users.splitlines()[1:]:
+            for line in added:
                 client.execute_command("ACL", "SETUSER", *line.split()[1:])
         return self.url.replace(user_name("admin"), user_name(user, installation_id))
 
