@@ -106,7 +106,8 @@ def _package_index() -> str:
 
 def _port(settings: Settings) -> str:
     if is_up(settings):
-        return f"{settings.port}, by the Bindery that runs now"
+        found = running_up(settings.run_dir)  # it may have been started with another BINDERY_PORT than this
+        return f"{urlsplit(found[1]).port if found else settings.port}, by the Bindery that runs now"
     return check_ports(settings)
 
 
