@@ -3,6 +3,12 @@
 import os
 
 import pytest
+import structlog
+
+# A traceback drawn with every local variable takes the loop half a second and more: leases of tests are as short.
+_renderer = structlog.get_config()["processors"][-1]
+assert isinstance(_renderer, structlog.dev.ConsoleRenderer)
+_renderer.exception_formatter = structlog.dev.plain_traceback
 
 
 @pytest.hookimpl(trylast=True)
