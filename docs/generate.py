@@ -1,7 +1,7 @@
 """Writes the pages that are made from the code: `python -m docs.generate`, or `make docs`.
 
 What stands in the code is said once, there; what a reader needs beyond it (what to do about an error, what a variable
-of the hub's configuration is for) stands here. `tests/unit/test_docs_generated.py` holds the pages to both.
+of the hub's configuration is for) stands here. `tests/unit/docs/test_generate.py` holds the pages to both.
 """
 
 import ast
@@ -30,11 +30,12 @@ from services.builder.executors.docker.settings import DockerSettings
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.registry.settings import RegistrySettings
 from services.builder.settings import BuilderSettings
-from services.common.errors import KINDS, ErrorKind
-from services.common.families import ARQ_FAMILIES, CHANNELS, FAMILIES, Family, Service
-from services.common.redis_users import USERS_FILE, users_file
-from services.common.settings import OutboundSettings, ServiceSettings
-from services.gateway.badges import static_replies
+from services.common.models.errors import KINDS, ErrorKind
+from services.common.net.settings import OutboundSettings
+from services.common.redis.families import ARQ_FAMILIES, CHANNELS, FAMILIES, Family, Service
+from services.common.redis.users import USERS_FILE, users_file
+from services.common.service.settings import ServiceSettings
+from services.gateway.pages.static_assets import static_replies
 from services.gateway.settings import GatewaySettings
 from services.launcher.settings import LauncherSettings
 from services.resolver.settings import ResolverSettings

@@ -15,7 +15,7 @@ GIT = (2, 37)
 
 
 GIT_PATCHED = {(2, 37): 5, (2, 38): 3, (2, 39): 1}
-"""The releases that mend CVE-2022-23521; the services warn by the same ones (services/common/git_versions.py)."""
+"""The releases that mend CVE-2022-23521; the services warn by the same ones (services/common/git/versions.py)."""
 
 
 def check_machine() -> None:

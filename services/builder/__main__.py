@@ -2,7 +2,7 @@
 
 from services.builder.app import create_app
 from services.builder.settings import BuilderSettings
-from services.common.serve import serve
+from services.common.web.serve import serve
 
 if __name__ == "__main__":
     settings = BuilderSettings()

@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
-from services.builder.image_place import place_of_images
-from services.builder.parts import open_builder
+from services.builder.context import open_builder
+from services.builder.executors.image_place import place_of_images
 from services.builder.routes import router
 from services.builder.settings import BuilderSettings
-from services.common.health import Health
-from services.common.redis import patiently
-from services.common.stage import membership, running, told_places
-from services.common.web import create_service
+from services.common.context import membership, running, told_places
+from services.common.redis.client import patiently
+from services.common.service.health import Health
+from services.common.web.app import create_service
 
 
 def create_app(settings: BuilderSettings) -> FastAPI:

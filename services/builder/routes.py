@@ -8,15 +8,15 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
 from starlette.responses import StreamingResponse
 
-from services.builder.builds import Builds
-from services.builder.log import POSITION_HEADER, Part
+from services.builder.queue.builds import Builds
+from services.builder.queue.log_excerpt import POSITION_HEADER, Part
 from services.builder.settings import BuilderSettings
-from services.common.auth import OPERATOR_HEADER, is_operator
-from services.common.entries import BEGIN
-from services.common.errors import BinderyError
 from services.common.models import Build, BuildQueue, BuildRequest
-from services.common.problems import RESPONSES
-from services.common.topic_stream import Wakened, place_in
+from services.common.models.errors import BinderyError
+from services.common.streams.entries import BEGIN
+from services.common.streams.topic_stream import Wakened, place_in
+from services.common.web.auth import OPERATOR_HEADER, is_operator
+from services.common.web.problems import RESPONSES
 
 router = APIRouter(responses=RESPONSES)
 

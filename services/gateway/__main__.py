@@ -1,6 +1,6 @@
 """Run the gateway: `python -m services.gateway`."""
 
-from services.common.serve import serve
+from services.common.web.serve import serve
 from services.gateway.app import create_app
 from services.gateway.settings import GatewaySettings
 

@@ -7,23 +7,23 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
-from services.common.health import Health
-from services.common.leases import Member
-from services.common.logging import get_logger
-from services.common.stage import membership, open_stage, running, told_places
+from services.common.context import membership, open_stage, running, told_places
+from services.common.records.leases import Member
+from services.common.service.health import Health
+from services.common.service.logging import get_logger
 from services.common.version import VERSION
-from services.common.web import create_service
-from services.gateway.badges import PrebuiltReplies
-from services.gateway.clock import Clock
-from services.gateway.edge import Edge
-from services.gateway.error_pages import install_error_pages
-from services.gateway.launches import Launches
-from services.gateway.pages import Pages
-from services.gateway.pre_launch import load_hooks
+from services.common.web.app import create_service
+from services.gateway.backends import Providers, Stages
+from services.gateway.edge.middleware import Edge
+from services.gateway.launches.launches import Launches
+from services.gateway.launches.pre_launch import load_hooks
+from services.gateway.pages.error_pages import install_error_pages
+from services.gateway.pages.renderer import Pages
+from services.gateway.pages.static_assets import PrebuiltReplies
 from services.gateway.routes import builds, facade, launches, pages
 from services.gateway.settings import GatewaySettings
-from services.gateway.stages import Providers, Stages
-from services.gateway.streams import Streams
+from services.gateway.streaming.send_scheduler import Clock
+from services.gateway.streaming.stream_responses import Streams
 
 log = get_logger(__name__)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pydantic import Field, PositiveFloat, SecretStr, field_validator, model_validator
 
-from services.common.http import unix_socket
-from services.common.settings import ServiceSettings
+from services.common.net.http import unix_socket
+from services.common.service.settings import ServiceSettings
 
 _ORIGIN = re.compile(r"https?://[^\s/@*?#]+/?", re.IGNORECASE)
 _START_TOKEN = re.compile(r"([A-Za-z0-9._~-]{16,256})?")

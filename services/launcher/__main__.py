@@ -1,6 +1,6 @@
 """Run the launcher: `python -m services.launcher`."""
 
-from services.common.serve import serve
+from services.common.web.serve import serve
 from services.launcher.app import create_app
 from services.launcher.settings import LauncherSettings
 

@@ -5,15 +5,15 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
-from services.common.health import Health
-from services.common.redis import patiently
-from services.common.stage import membership, open_stage, running
-from services.common.web import create_service
-from services.launcher.hub import Hub
-from services.launcher.reaper import Reaper
-from services.launcher.recount import Recount
+from services.common.context import membership, open_stage, running
+from services.common.redis.client import patiently
+from services.common.service.health import Health
+from services.common.web.app import create_service
+from services.launcher.cleanup.reaper import Reaper
+from services.launcher.hub.client import Hub
 from services.launcher.routes import router
-from services.launcher.seats import Seats
+from services.launcher.seats.recount import Recount
+from services.launcher.seats.seats import Seats
 from services.launcher.servers import Servers
 from services.launcher.settings import LauncherSettings
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response, status
 
 from services.common.models import ResolvedRepo, Server, ServerRequest
-from services.common.problems import RESPONSES
+from services.common.web.problems import RESPONSES
 from services.launcher.servers import Servers
 
 router = APIRouter(responses=RESPONSES)

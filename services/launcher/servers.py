@@ -6,24 +6,24 @@ import secrets
 import time
 from typing import Any
 
-from services.common.cancels import GIVEN_UP, Cancels
-from services.common.correlation import of_record, to_record
-from services.common.errors import BinderyError
-from services.common.keys import Topic
-from services.common.leases import Member
-from services.common.logging import bound_contextvars, get_logger
+from services.common.context import Stage
+from services.common.git.repository_url import repository_of
 from services.common.models import Event, Phase, ResolvedRepo, Server, ServerId, ServerRequest, ServerState
-from services.common.records import Claimed, Fenced, RecordLost, Stored
-from services.common.repository_url import repository_of
-from services.common.stage import Stage
-from services.launcher.hub import Hub
+from services.common.models.errors import BinderyError
+from services.common.records.cancel_requests import GIVEN_UP, Cancels
+from services.common.records.leases import Member
+from services.common.records.records import Claimed, Fenced, RecordLost, Stored
+from services.common.redis.keys import Topic
+from services.common.service.correlation import of_record, to_record
+from services.common.service.logging import bound_contextvars, get_logger
+from services.launcher.abandoned_servers import unwanted
+from services.launcher.hub.client import Hub
 from services.launcher.names import is_user_of, user_name
-from services.launcher.recount import RECOUNT
-from services.launcher.seats import Place, Seats
+from services.launcher.seats.recount import RECOUNT
+from services.launcher.seats.seats import Place, Seats
 from services.launcher.settings import LauncherSettings
-from services.launcher.spawns import JOINED, Spawns
-from services.launcher.starting import Start, remove_from_hub
-from services.launcher.unwanted import unwanted
+from services.launcher.start.spawn_limiter import JOINED, Spawns
+from services.launcher.start.start import Start, remove_from_hub
 
 log = get_logger(__name__)
 
@@ -46,7 +46,7 @@ class Servers:
         self._stage, self._settings, self._hub, self._seats = stage, settings, hub, seats
         self._classes, self.spawns = settings.classes, Spawns(stage, settings)
         self._secret = settings.installation_secret.get_secret_value()
-        self.cancels = Cancels(stage, "s", stage.keys.wake("launcher"))
+        self.cancels = Cancels(stage.records, "s", stage.keys.wake("launcher"))
         self.member: Member | None = None
 
     def user_for(self, repo_url: str, launch_ref: str, attempt: int) -> str:

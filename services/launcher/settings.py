@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from services.common.settings import ServiceSettings
+from services.common.service.settings import ServiceSettings
 from services.launcher.resources import ResourceClass, ResourceClasses
 
 

@@ -1,6 +1,6 @@
 """`python -m services.resolver`: serve the resolver with the settings of the environment."""
 
-from services.common.serve import serve
+from services.common.web.serve import serve
 from services.resolver.app import create_app
 from services.resolver.settings import ResolverSettings
 

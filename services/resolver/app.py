@@ -7,16 +7,16 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
-from services.common.facts import Facts
-from services.common.git_versions import git_version, git_warning
-from services.common.keys import Keys
-from services.common.logging import get_logger
-from services.common.proxy import PROXY, environment_proxy
-from services.common.redis import AWAY, connect
-from services.common.redis_rights import warn_if_shared
-from services.common.web import create_service
+from services.common.git.versions import git_version, git_warning
+from services.common.net.proxy import PROXY, environment_proxy
+from services.common.records.launch_cache import Facts
+from services.common.redis.client import AWAY, connect
+from services.common.redis.keys import Keys
+from services.common.redis.rights import warn_if_shared
+from services.common.service.logging import get_logger
+from services.common.web.app import create_service
 from services.resolver.providers import load_providers
-from services.resolver.resolving import Resolving
+from services.resolver.resolver import Resolving
 from services.resolver.routes import router
 from services.resolver.settings import ResolverSettings
 

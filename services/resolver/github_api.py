@@ -14,13 +14,13 @@ from urllib.parse import quote, urlsplit
 import httpx
 from prometheus_client import Gauge
 
-from services.common.counting import doing
-from services.common.errors import BinderyError
-from services.common.git import is_full_sha
-from services.common.hosts import plain_host
-from services.common.http import CALLS, only_dict
-from services.common.logging import get_logger
-from services.common.outbound import tls_context
+from services.common.git.remote import is_full_sha
+from services.common.models.errors import BinderyError
+from services.common.net.hosts import plain_host
+from services.common.net.http import CALLS, only_dict
+from services.common.net.outbound import tls_context
+from services.common.service.call_accounting import doing
+from services.common.service.logging import get_logger
 from services.resolver.settings import ResolverSettings
 
 log = get_logger(__name__)

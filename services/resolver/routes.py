@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 
 from services.common.models import ResolvedRepo, Spec
-from services.common.problems import RESPONSES
-from services.resolver.resolving import Resolving
+from services.common.web.problems import RESPONSES
+from services.resolver.resolver import Resolving
 
 router = APIRouter(responses=RESPONSES)
 

@@ -4,7 +4,7 @@ import re
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from services.common.settings import OutboundSettings
+from services.common.net.settings import OutboundSettings
 
 
 class RepoConfig(BaseModel):

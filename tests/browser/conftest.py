@@ -15,9 +15,10 @@ from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from tests.support.fake_gateway import FakeLaunches, fake_gateway
 from tests.support.forge import Forge
+from tests.support.paths import TESTS
 from tests.support.stack import Stack, eventually, free_ports, start_token_at
 
-ARTEFACTS = Path(__file__).parents[1] / "artefacts"
+ARTEFACTS = TESTS / "artefacts"
 NOTEBOOK = """{"cells": [{"cell_type": "code", "id": "a1", "metadata": {}, "execution_count": null, "outputs": [],
 "source": ["import colorama\\n", "print(6 * 7)"]}], "metadata": {"kernelspec": {"name": "python3",
 "display_name": "Python 3", "language": "python"}}, "nbformat": 4, "nbformat_minor": 5}"""

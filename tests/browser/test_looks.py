@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from services.common.errors import BinderyError
 from services.common.models import LaunchState, Queue
+from services.common.models.errors import BinderyError
 from services.common.models.server import ServerState
 from tests.browser.accessibility import sideways, violations
 from tests.browser.conftest import OpenPage, Told

@@ -9,8 +9,8 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.accessibility import violations
 from tests.browser.conftest import OpenPage
+from tests.support.api_launches import Launched, git_spec
 from tests.support.forge import Forge
-from tests.support.launching import Launched, git_spec
 from tests.support.quick_jupyter import quick_jupyter_wheel
 from tests.support.stack import Stack
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.builders import Builders, running_builders
+from tests.support.builder_processes import Builders, running_builders
 from tests.support.cluster import Cluster, Namespace, NoClusterError, cluster
 from tests.support.engine import REGISTRY, Engine, NoEngineError, engine, registry_url
 from tests.support.forge import Forge

@@ -7,11 +7,11 @@ import subprocess
 from pathlib import Path
 
 from tests.cluster.conftest import Start
-from tests.support.builders import OPERATOR, TOKEN
+from tests.support.builder_processes import OPERATOR, TOKEN
 from tests.support.cluster import BUILDS, Cluster, Namespace
+from tests.support.paths import CHECKOUT
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "builders.md").read_text()
+PAGE = (CHECKOUT / "docs" / "builders.md").read_text()
 COMMANDS = [
     block for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) if block.startswith(("kubectl ", "curl "))
 ]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.conftest import Start
-from tests.support.builders import Builders
+from tests.support.builder_processes import Builders
 from tests.support.cluster import Cluster, Namespace
 from tests.support.engine import REGISTRY
 from tests.support.faults import until_gone

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.conftest import Start
-from tests.support.builders import Builders
+from tests.support.builder_processes import Builders
 from tests.support.cluster import Namespace
 from tests.support.engine import Engine
 from tests.support.faults import until_gone

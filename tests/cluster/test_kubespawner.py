@@ -11,10 +11,11 @@ import httpx
 import pytest
 
 from deploy.jupyterhub.marks import installation_label
-from tests.support.cluster import CHECKOUT, SERVERS, Cluster, Namespace
+from tests.support.cluster import SERVERS, Cluster, Namespace
 from tests.support.engine import REGISTRY
-from tests.support.hub import HubStack, until
 from tests.support.kernels import kernel
+from tests.support.paths import CHECKOUT
+from tests.support.real_hub import HubStack, until
 
 RECORDED = CHECKOUT / "tests" / "support" / "spawner_messages"
 OPTIONS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.conftest import Start
-from tests.support.builders import Builders
+from tests.support.builder_processes import Builders
 from tests.support.cluster import Cluster, Namespace
 from tests.support.engine import Engine
 from tests.support.faults import until_gone

@@ -12,14 +12,14 @@ import pytest
 
 from deploy.jupyterhub.marks import installation_label
 from services.common.models import ServerRequest
-from tests.support.chain import NEVER_UP, QUICK, NeverUp, run_notebook, with_notebook
+from tests.support.api_launches import build_of, git_spec
 from tests.support.cluster import BUILDS, SERVERS, Cluster, Namespace
 from tests.support.engine import REGISTRY, Engine
 from tests.support.faults import until_gone
 from tests.support.forge import Forge
-from tests.support.launcher import REPO
-from tests.support.launching import build_of, git_spec
-from tests.support.listing import Listing, assert_no_work_is_left, delete_hub_user, until_back_to
+from tests.support.full_chain import NEVER_UP, QUICK, NeverUp, run_notebook, with_notebook
+from tests.support.in_process_launcher import REPO
+from tests.support.leftovers import Listing, assert_no_work_is_left, delete_hub_user, until_back_to
 from tests.support.stack import Stack, eventually
 
 

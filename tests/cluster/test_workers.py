@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.cluster.conftest import Start
-from tests.support.builders import Builders, Part
+from tests.support.builder_processes import Builders, Part
 from tests.support.cluster import Namespace
 from tests.support.faults import until_gone
 from tests.support.stack import eventually

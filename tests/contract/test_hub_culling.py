@@ -8,8 +8,7 @@ from pathlib import Path
 import httpx
 from websockets.sync.client import connect
 
-from tests.support.hub import HubStack, until
-from tests.support.hub_servers import (
+from tests.support.hub_fixtures import (
     cull,
     environment,  # noqa: F401
     execute,
@@ -20,6 +19,7 @@ from tests.support.hub_servers import (
     nothing_is_left,  # noqa: F401
     status_of,
 )
+from tests.support.real_hub import HubStack, until
 
 
 def test_an_idle_server_is_culled_with_its_user(hub: HubStack) -> None:

@@ -9,15 +9,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.common.errors import BinderyError
-from services.launcher import hub as launcher_hub
-from services.launcher.causes import Signs
-from services.launcher.hub import Hub
+from services.common.models.errors import BinderyError
+from services.launcher.hub import client as launcher_hub
+from services.launcher.hub.client import Hub
+from services.launcher.hub.failure_patterns import Signs
 from services.launcher.names import user_name
 from services.launcher.settings import LauncherSettings
-from tests.support.hub import HubStack, make_environment, make_image
-from tests.support.hub_servers import environment, hub, nothing_is_left  # noqa: F401
+from tests.support.hub_fixtures import environment, hub, nothing_is_left  # noqa: F401
 from tests.support.quick_jupyter import quick_jupyter_wheel
+from tests.support.real_hub import HubStack, make_environment, make_image
 
 PATHS = (
     "my repo/with spaces", "quoted%20twice/%2520", "100%/sure", "it's/\"quoted\"", "round(brackets)/[square]{curly}",

@@ -18,15 +18,13 @@ import pytest
 from deploy.jupyterhub.image_folders import ServerFolder
 from deploy.jupyterhub.kept_token import OPEN, OTHER_TOKEN
 from services.builder.executors.base import Finished
-from services.builder.executors.process import ProcessExecutor
-from services.builder.process.images import in_use
-from services.builder.process.layout import Layout
-from services.builder.process.spec import SessionSettings
-from services.launcher.causes import Signs
-from tests.support.builds import attempt_of, collect
+from services.builder.executors.process.executor import ProcessExecutor
+from services.builder.executors.process.session.image_folders import in_use
+from services.builder.executors.process.session.layout import Layout
+from services.builder.executors.process.session.spec import SessionSettings
+from services.launcher.hub.failure_patterns import Signs
 from tests.support.forge import Forge
-from tests.support.hub import HUB_PYTHON, HubStack, make_image, until
-from tests.support.hub_servers import (
+from tests.support.hub_fixtures import (
     environment,  # noqa: F401
     execute,
     hub,  # noqa: F401
@@ -38,6 +36,8 @@ from tests.support.hub_servers import (
     status_of,
 )
 from tests.support.ports import free_ports
+from tests.support.real_hub import HUB_PYTHON, HubStack, make_image, until
+from tests.support.sample_builds import attempt_of, collect
 
 OPTIONS = {"repo_url": "https://example.org/r", "binder_request": "v2/git/x", "bindery_installation": "test"}
 

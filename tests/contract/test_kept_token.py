@@ -15,8 +15,8 @@ import pytest
 from tornado.web import HTTPError, create_signed_value
 
 from deploy.jupyterhub.kept_token import FILES, OPEN, answers, kept
-from tests.support.hub import free_port, make_environment
-from tests.support.hub_servers import environment  # noqa: F401
+from tests.support.hub_fixtures import environment  # noqa: F401
+from tests.support.real_hub import free_port, make_environment
 from tests.support.spawners import told_by
 
 TOKEN = "the-launchs-token"

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from services.builder.executors.base import Attempt, Batch, ExecutionVanishedError, Finished
-from services.builder.executors.process import ProcessExecutor
-from services.builder.executors.process_images import ProcessImages
-from services.builder.process.layout import Layout
-from services.builder.process.processes import identify
-from tests.support.builds import QUICK, attempt_of, collect, processes_mentioning
+from services.builder.executors.process.executor import ProcessExecutor
+from services.builder.executors.process.images import ProcessImages
+from services.builder.executors.process.session.layout import Layout
+from services.builder.executors.process.session.processes import identify
 from tests.support.forge import Forge
+from tests.support.paths import CHECKOUT
+from tests.support.sample_builds import QUICK, attempt_of, collect, processes_mentioning
 
-CHECKOUT = Path(__file__).parents[2]
 SETTINGS = QUICK.model_copy(update={"allowed_networks": ("127.0.0.0/8",)})
 NUMBERED = "#!/bin/sh\nfor i in $(seq 40); do echo line-$i; done\n"
 
@@ -206,8 +206,8 @@ def _worker_that_ensures(data: Path, attempt: Attempt) -> subprocess.Popen[bytes
         "import asyncio, json, sys, signal\n"
         "from pathlib import Path\n"
         "from services.builder.executors.base import Attempt\n"
-        "from services.builder.executors.process import ProcessExecutor\n"
-        "from services.builder.process.spec import SessionSettings\n"
+        "from services.builder.executors.process.executor import ProcessExecutor\n"
+        "from services.builder.executors.process.session.spec import SessionSettings\n"
         "data, settings, attempt = sys.argv[1:]\n"
         "executor = ProcessExecutor(Path(data), SessionSettings.model_validate_json(settings))\n"
         "asyncio.run(executor.ensure(Attempt(**json.loads(attempt))))\n"

@@ -8,7 +8,7 @@ from redis import Redis
 
 from deploy.local.redis import redis_url
 from services.common.models import ResolvedRepo
-from services.resolver import resolving
+from services.resolver import resolver as resolving
 from tests.support.forge import Forge
 from tests.support.resolver import running_resolver
 from tests.support.valkey import PASSWORD, running_valkey

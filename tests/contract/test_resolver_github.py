@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from tests.support.forge import RECORDED, Fault, Forge, Page
+from tests.support.forge import Fault, Forge, Page
 from tests.support.forward_proxy import ForwardProxy
+from tests.support.paths import RECORDED
 from tests.support.resolver import running_resolver
 
 

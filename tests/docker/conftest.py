@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.building import StackBuilder
 from tests.support.engine import Engine, NoEngineError, engine
 from tests.support.forge import Forge
 from tests.support.registry import Registry
 from tests.support.stack import Stack, eventually
+from tests.support.stack_builds import StackBuilder
 
 
 @pytest.fixture(scope="session")

@@ -3,20 +3,19 @@
 import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from tests.support.engine import OUR_HOST, Engine
+from tests.support.paths import CHECKOUT
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "builders.md").read_text()
+PAGE = (CHECKOUT / "docs" / "builders.md").read_text()
 COMMANDS = [block for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) if block.startswith("docker ")]
 
 
 def run(commands: str, docker: Engine) -> str:
     done = subprocess.run(
-        ["sh", "-ec", commands], cwd=ROOT, env={**os.environ, "DOCKER_HOST": docker.host, "DOCKER_BUILDKIT": "0"},
+        ["sh", "-ec", commands], cwd=CHECKOUT, env={**os.environ, "DOCKER_HOST": docker.host, "DOCKER_BUILDKIT": "0"},
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -41,4 +40,4 @@ def test_the_containers_of_builds_are_listed_as_the_page_says(docker: Engine) ->
 
 @pytest.mark.parametrize("setting", sorted(set(re.findall(r"`(BINDERY_[A-Z0-9_]*[A-Z0-9])", PAGE))))
 def test_the_page_names_settings_that_there_are(setting: str) -> None:
-    assert f"`{setting}`" in (ROOT / "docs" / "settings.md").read_text()
+    assert f"`{setting}`" in (CHECKOUT / "docs" / "settings.md").read_text()

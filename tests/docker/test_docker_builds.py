@@ -9,12 +9,12 @@ from uuid import uuid4
 
 from tests.docker.conftest import containers_of, start_stack, until_tidy
 from tests.support.bare_repos import Link
-from tests.support.building import StackBuilder
 from tests.support.engine import Engine
 from tests.support.faults import Faults
 from tests.support.forge import Forge
 from tests.support.registry import Registry
 from tests.support.stack import Stack, eventually
+from tests.support.stack_builds import StackBuilder
 
 TICKS = 60
 Serve = Callable[[str], tuple[str, str]]

@@ -19,8 +19,8 @@ from services.builder.executors.base import (
 )
 from services.builder.executors.docker.executor import DockerExecutor
 from services.builder.executors.docker.settings import DockerSettings
-from services.common.errors import BinderyError
 from services.common.models.build import image_key
+from services.common.models.errors import BinderyError
 from tests.support.engine import Engine
 from tests.support.registry import Registry
 from tests.support.stack import free_ports

@@ -12,9 +12,9 @@ from uuid import uuid4
 import pytest
 
 from tests.docker.conftest import start_stack
-from tests.support.building import StackBuilder
 from tests.support.engine import OUR_HOST, Engine, docker
 from tests.support.stack import eventually
+from tests.support.stack_builds import StackBuilder
 
 BRIDGE = "bindery-bd0"
 

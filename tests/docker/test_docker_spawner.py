@@ -9,8 +9,8 @@ import pytest
 
 from deploy.jupyterhub.marks import installation_label
 from tests.support.engine import REGISTRY, Engine
-from tests.support.hub import HubStack, until
 from tests.support.kernels import kernel
+from tests.support.real_hub import HubStack, until
 
 OPTIONS = {
     "repo_url": "https://example.org/{team}/r",

@@ -7,10 +7,10 @@ from pathlib import Path
 from uuid import uuid4
 
 from tests.docker.conftest import start_stack, until_tidy
-from tests.support.building import StackBuilder
 from tests.support.engine import Engine
 from tests.support.registry import Registry
-from tests.support.relay import relay
+from tests.support.stack_builds import StackBuilder
+from tests.support.tcp_proxy import relay
 
 
 def test_a_build_by_an_engine_at_a_tcp_address_is_pushed_and_no_socket_is_in_its_container(

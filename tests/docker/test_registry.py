@@ -14,7 +14,7 @@ import pytest
 from services.builder.images import FoundImage
 from services.builder.registry import RegistryImages, registry_images
 from services.builder.settings import BuilderSettings
-from services.common.errors import BinderyError
+from services.common.models.errors import BinderyError
 from tests.support.registry import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Registry
 from tests.support.tls import certificate_for
 from tests.support.token_server import TokenServer

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.paths import CHECKOUT
 from tests.support.registry import Registry
 from tests.support.tls import certificate_for
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "registry.md").read_text()
+PAGE = (CHECKOUT / "docs" / "registry.md").read_text()
 COMMANDS = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
 OUTPUTS = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
 
 
 def run(commands: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["sh", "-c", commands], cwd=ROOT, env={"PATH": "/usr/bin:/bin"} | environ,
+        ["sh", "-c", commands], cwd=CHECKOUT, env={"PATH": "/usr/bin:/bin"} | environ,
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 

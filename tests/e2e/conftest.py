@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.forge import Forge
-from tests.support.listing import leave_nothing
+from tests.support.leftovers import leave_nothing
 from tests.support.quick_jupyter import quick_jupyter_wheel
 from tests.support.stack import Stack
 

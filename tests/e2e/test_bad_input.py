@@ -5,8 +5,8 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.support.api_launches import Launched, builds_ended, git_spec
 from tests.support.forge import Forge, Page
-from tests.support.launching import Launched, builds_ended, git_spec
 from tests.support.stack import Following, Stack
 
 

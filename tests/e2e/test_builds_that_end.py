@@ -5,9 +5,9 @@ import shutil
 import pytest
 
 from tests.e2e.conftest import POST_BUILD_TIMEOUT_SECONDS, SERVER_START_TIMEOUT_SECONDS
+from tests.support.api_launches import Launched, build_of, builds_ended, git_spec, log_of
 from tests.support.forge import Fault, Forge, Page
-from tests.support.launching import Launched, build_of, builds_ended, git_spec, log_of
-from tests.support.listing import processes_of
+from tests.support.leftovers import processes_of
 from tests.support.stack import Stack, eventually
 
 ORG = "builds"

@@ -3,9 +3,9 @@
 import pytest
 
 from tests.e2e.conftest import SEATS
+from tests.support.api_launches import Launched, build_of, git_spec
 from tests.support.forge import Fault, Forge
-from tests.support.launching import Launched, build_of, git_spec
-from tests.support.listing import keys_of, processes_of
+from tests.support.leftovers import keys_of, processes_of
 from tests.support.stack import Stack, eventually
 
 ORG = "cancel"

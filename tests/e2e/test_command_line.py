@@ -5,9 +5,10 @@ import subprocess
 import sys
 from urllib.parse import urlsplit
 
+from tests.support.api_launches import git_spec
 from tests.support.forge import Forge
-from tests.support.launching import git_spec
-from tests.support.stack import CHECKOUT, Stack
+from tests.support.paths import CHECKOUT
+from tests.support.stack import Stack
 
 ORG = "command-line"
 

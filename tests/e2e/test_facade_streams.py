@@ -2,16 +2,16 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from tests.support.forge import Forge
+from tests.support.paths import RECORDED
 from tests.support.stack import Following, Stack
 
-RECORDED = Path(__file__).parent.parent / "contract" / "recorded" / "streams"
+STREAMS = RECORDED / "streams"
 ENGINE_PHASES = {"fetching", "building", "pushing", "unknown"}
 """Phases whose lines are the build engine's own: how many there are, and which, is not ours to promise."""
 
@@ -20,7 +20,7 @@ class Recording:
     """One recorded answer of BinderHub."""
 
     def __init__(self, name: str) -> None:
-        head, _, body = (RECORDED / f"{name}.txt").read_text().replace("\r\n", "\n").partition("\n\n")
+        head, _, body = (STREAMS / f"{name}.txt").read_text().replace("\r\n", "\n").partition("\n\n")
         self.status = int(head.split()[1])
         self.content_type = next(line.split(": ")[1] for line in head.splitlines() if line.startswith("Content-Type"))
         self.events: list[dict[str, Any]] = [

@@ -14,10 +14,10 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import share_packages
+from tests.support.api_launches import builds_ended, git_spec
 from tests.support.forge import Forge
 from tests.support.kernels import first_cell, kernel
-from tests.support.launching import builds_ended, git_spec
-from tests.support.listing import Listing, assert_no_work_is_left, until_back_to
+from tests.support.leftovers import Listing, assert_no_work_is_left, until_back_to
 from tests.support.stack import Stack, eventually
 
 REDIS_ROUND_TRIPS_AT_MOST = 8
@@ -81,8 +81,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def calls(stack: Stack) -> Counter[tuple[str, str]]:
     """Every Redis round trip and HTTP call so far, by what is called and on whose behalf: `("redis", "work")`.
 
-    What is counted as made for a launch, and what as upkeep, stands in services/common/counting.py. JupyterHub's own
-    work is the hub's, not ours; each of our calls of its API counts, the progress stream too.
+    What is counted as made for a launch, and what as upkeep, stands in services/common/service/call_accounting.py.
+    JupyterHub's own work is the hub's, not ours; each of our calls of its API counts, the progress stream too.
     """
     found: Counter[tuple[str, str]] = Counter()
     for part in SERVICES:

@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from tests.support.api_launches import git_spec
 from tests.support.forge import Forge
-from tests.support.launching import git_spec
-from tests.support.stack import CHECKOUT, Stack, eventually
+from tests.support.paths import CHECKOUT
+from tests.support.stack import Stack, eventually
 
 ORG = "start-token"
 STREAM = {"Accept": "text/event-stream"}

@@ -9,10 +9,10 @@ import httpx
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from services.common.errors import KINDS
-from services.common.ids import launch_ref
+from services.common.models.errors import KINDS
+from services.common.models.ids import launch_ref
+from tests.support.api_launches import Launched, builds_ended, git_spec
 from tests.support.forge import Forge
-from tests.support.launching import Launched, builds_ended, git_spec
 from tests.support.stack import Stack, eventually
 
 PROBLEM = "application/problem+json"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.common.models import ServerState
-from tests.support.hubs import BriefHub, clicks, running_brief_hub, running_launcher
+from tests.support.hub_load import BriefHub, clicks, running_brief_hub, running_launcher
 from tests.support.valkey import Valkey
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.common.models import Server, ServerState
-from tests.support.hubs import BriefHub, Clicks, LauncherProcess, clicks, running_brief_hub, running_launcher
+from tests.support.hub_load import BriefHub, Clicks, LauncherProcess, clicks, running_brief_hub, running_launcher
 from tests.support.valkey import Valkey
 
 LAUNCHES, SEATS, POPULAR = 200, 20, 160

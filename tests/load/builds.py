@@ -21,11 +21,12 @@ import redis
 
 from tests.load.processes import cpu_seconds
 from tests.load.table import Row
-from tests.support.builders import Builders, Part, running_builders
+from tests.support.builder_processes import Builders, Part, running_builders
 from tests.support.cluster import Cluster, cluster
 from tests.support.engine import REGISTRY, Engine, engine, registry_url
+from tests.support.paths import TESTS
 
-NOOP = Path(__file__).parents[1] / "cluster" / "noop_build.py"
+NOOP = TESTS / "cluster" / "noop_build.py"
 WORKERS = 2
 SLOTS = 8
 """Builds that one worker supervises at once: what a single node of two cores can start Jobs for."""

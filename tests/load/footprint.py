@@ -8,8 +8,9 @@ import time
 
 from tests.load.client import Place, repeat
 from tests.load.processes import pss_bytes, rss_bytes
-from tests.load.stack import CHECKOUT, LoadStack
+from tests.load.stack import LoadStack
 from tests.load.table import Row
+from tests.support.paths import CHECKOUT
 
 QUICK = {
     "/badge_logo.svg": ("badge", ">= 4,836 /s"),

@@ -22,15 +22,15 @@ from deploy.local.ports import hold_ports, is_free
 from deploy.local.redis import redis_url
 from deploy.local.settings import Settings
 from deploy.local.sockets import open_socket_folder, remove_socket_folders, socket_folder
-from services.builder.names import image_name
+from services.builder.image_names import image_name
 from services.builder.settings import BuilderSettings
 from services.common.models import BuildInput, image_key
 from tests.load.client import Place, ask
 from tests.load.processes import cpu_seconds
 from tests.load.stub_forge import sha_of
+from tests.support.paths import CHECKOUT
 from tests.support.ports import free_ports
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 NOT_OURS = ("proxy", "hub", "culler")
 _COUNTERS = ("bindery_redis_round_trips_total", "bindery_http_calls_total")
 STUBS = ("stub_hub", "stub_forge")

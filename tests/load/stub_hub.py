@@ -1,4 +1,6 @@
-"""A stub of JupyterHub: the REST calls that `services/launcher/hub.py` makes. A server is ready as soon as it is asked.
+"""A stub of JupyterHub: the REST calls that `services/launcher/hub/client.py` makes.
+
+A server is ready as soon as it is asked.
 
 It takes the long way of a real hub: 202 to the request for a server, then the progress stream that says `ready`.
 `GET /hub/api/own-seconds` tells how long it has itself worked on each user since it was asked last: from when it got

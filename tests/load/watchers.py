@@ -4,10 +4,11 @@ import asyncio
 import json
 import sys
 
-from tests.load.stack import CHECKOUT, LoadStack
+from tests.load.stack import LoadStack
 from tests.load.table import Row
 from tests.load.watched_build import PER_SECOND, WatchedBuild
 from tests.support.forge import Forge
+from tests.support.paths import CHECKOUT
 
 _LINES = 200
 _LATE_AFTER = 160

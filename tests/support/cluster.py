@@ -25,9 +25,9 @@ from typing import Any
 
 import yaml
 
+from tests.support.paths import CHECKOUT
 from tests.support.stack import eventually
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 HOME = Path(os.environ.get("K8S_HOME") or Path.home() / ".cache" / "dev-cluster")
 RUN = HOME / "run"
 PIDS = RUN / "pid"

@@ -6,8 +6,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from tests.support.paths import CHECKOUT
+
 PREFIX = "bindery-tests"
-CHECKOUT = Path(__file__).resolve().parents[2]
 BUILDER = CHECKOUT / "deploy" / "images" / "builder"
 JUPYTER = Path(__file__).parent / "images" / "jupyter"
 SOURCES = Path("/etc/apt/sources.list.d/debian.sources")

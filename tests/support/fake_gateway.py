@@ -12,19 +12,19 @@ import httpx
 from fastapi import FastAPI, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from services.common.errors import BinderyError
-from services.common.ids import launch_ref, new_launch_id
-from services.common.incoming import BoundedBodies, HeadRequests
 from services.common.models import Launch, LaunchId, LaunchOptions, LaunchState, Queue, ResolvedRepo, Server, Spec
+from services.common.models.errors import BinderyError
+from services.common.models.ids import launch_ref, new_launch_id
 from services.common.models.server import ServerState
-from services.common.problems import install_problem_handlers
-from services.gateway.badges import PrebuiltReplies
-from services.gateway.edge import Edge
-from services.gateway.error_pages import install_error_pages
-from services.gateway.origins import refuse_cross_site
-from services.gateway.pages import Pages
+from services.common.web.incoming import BoundedBodies, HeadRequests
+from services.common.web.problems import install_problem_handlers
+from services.gateway.edge.middleware import Edge
+from services.gateway.edge.origins import refuse_cross_site
+from services.gateway.edge.sessions import principal
+from services.gateway.pages.error_pages import install_error_pages
+from services.gateway.pages.renderer import Pages
+from services.gateway.pages.static_assets import PrebuiltReplies
 from services.gateway.routes.pages import router
-from services.gateway.sessions import principal
 from services.gateway.settings import GatewaySettings
 
 OWN = "http://127.0.0.1:8585"

@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 
-from services.common.families import FAMILIES
-from services.common.keys import Keys
-from services.common.repository_url import canonical_url
+from services.common.git.repository_url import canonical_url
+from services.common.redis.families import FAMILIES
+from services.common.redis.keys import Keys
 from tests.support.forge import Forge
 from tests.support.stack import Following, Stack, eventually
 

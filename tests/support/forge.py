@@ -22,8 +22,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tests.support.bare_repos import BareRepos, git_environment
+from tests.support.paths import RECORDED
 
-RECORDED = Path(__file__).parent.parent / "contract" / "recorded"
 COMMIT_RECORDING = RECORDED / "api.github.com_repos_jupyterhub_zero_to_jupyterhub_k8s_commits_HEAD.json"
 GIT_PATHS = ("/info/refs", "/git-upload-pack")
 

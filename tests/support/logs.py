@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from services.common.logging import configure_logging
+from services.common.service.logging import configure_logging
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import httpx
 
 from services.common.models import Problem, ResolvedRepo
 from services.resolver.app import create_app
-from services.resolver.resolving import Resolving
+from services.resolver.resolver import Resolving
 from services.resolver.settings import ResolverSettings
 from tests.support.forge import Forge
 

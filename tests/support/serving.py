@@ -8,9 +8,9 @@ from typing import Any
 
 import uvloop
 
-from services.common.http_protocol import HttpConfig
-from services.common.serve import Server, http_config
-from services.common.settings import ServiceSettings
+from services.common.service.settings import ServiceSettings
+from services.common.web.http_protocol import HttpConfig
+from services.common.web.serve import Server, http_config
 
 SECONDS = 20
 

@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote, urlsplit
 import httpx
 import redis
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from tests.support.paths import CHECKOUT
 
 
 def eventually(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:

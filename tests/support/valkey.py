@@ -16,9 +16,9 @@ from deploy.local.health import redis_health
 from deploy.local.redis import redis_command, redis_url
 from deploy.local.sockets import open_socket_folder, remove_socket_folders, socket_folder
 from deploy.redis.users import USERS, user_name, users_file
-from services.common.leases import Adopt, Member, Sweep
-from services.common.settings import ServiceSettings
-from services.common.stage import Stage, open_stage
+from services.common.context import Stage, open_stage
+from services.common.records.leases import Adopt, Member, Sweep
+from services.common.service.settings import ServiceSettings
 
 PASSWORD = "0123456789abcdef"
 QUICK = {

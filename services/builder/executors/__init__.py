@@ -69,9 +69,9 @@ def _docker(settings: BuilderSettings) -> tuple[Executor, Images]:
 
 
 def _process(settings: BuilderSettings) -> tuple[Executor, Images]:
-    from services.builder.executors.process import ProcessExecutor
-    from services.builder.executors.process_images import ProcessImages
-    from services.builder.process.spec import SessionSettings
+    from services.builder.executors.process.executor import ProcessExecutor
+    from services.builder.executors.process.images import ProcessImages
+    from services.builder.executors.process.session.spec import SessionSettings
 
     session = SessionSettings(
         fetch_timeout_seconds=settings.fetch_timeout_seconds,

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from services.builder.executors import links
+from services.builder.executors import repo2docker_guard as links
 from services.builder.executors.base import Attempt, Line
 from services.builder.settings import BuilderSettings
-from services.common.errors import BinderyError
+from services.common.models.errors import BinderyError
 
 PROGRAM = "jupyter-repo2docker"
 CONTENT_PROVIDERS = frozenset({"CKAN", "Dataverse", "Figshare", "Git", "Hydroshare", "Mercurial", "Swhid", "Zenodo"})

@@ -7,8 +7,8 @@ import sys
 from services.builder.registry import registry_images
 from services.builder.registry.address import Address
 from services.builder.registry.settings import RegistrySettings
-from services.common.errors import BinderyError
-from services.common.logging import configure_logging
+from services.common.models.errors import BinderyError
+from services.common.service.logging import configure_logging
 
 
 def main() -> int:

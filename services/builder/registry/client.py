@@ -15,8 +15,8 @@ from services.builder.registry.credentials import Credentials, Login
 from services.builder.registry.settings import RegistrySettings
 from services.builder.registry.tokens import Refused, Tokens, Wanted, basic
 from services.builder.registry.transport import Answer, Away, Transport, retry_after
-from services.common.http import only_dict
-from services.common.logging import get_logger
+from services.common.net.http import only_dict
+from services.common.service.logging import get_logger
 
 log = get_logger(__name__)
 

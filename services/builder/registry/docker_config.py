@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from services.builder.registry.credentials import CredentialsError, Login
 from services.builder.registry.reference import DOCKER_HUB, is_docker_hub
 from services.builder.registry.settings import RegistrySettings
-from services.common.http import only_dict
-from services.common.logging import get_logger
+from services.common.net.http import only_dict
+from services.common.service.logging import get_logger
 
 log = get_logger(__name__)
 

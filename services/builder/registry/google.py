@@ -11,7 +11,7 @@ import os
 from services.builder.registry.credentials import CredentialsError, Login
 from services.builder.registry.settings import RegistrySettings
 from services.builder.registry.transport import Away, Transport
-from services.common.http import only_dict
+from services.common.net.http import only_dict
 
 _PATH = "/computeMetadata/v1/instance/service-accounts/default/token"
 

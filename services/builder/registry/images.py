@@ -10,7 +10,7 @@ from services.builder.registry.reference import Reference
 from services.builder.registry.settings import RegistrySettings
 from services.builder.registry.tokens import Refused
 from services.builder.registry.transport import Away, Transport
-from services.common.errors import BinderyError
+from services.common.models.errors import BinderyError
 
 HEALTH_SECONDS = 2.5
 """Health gives each of its checks 3 s, and has nothing to say about one that takes longer."""

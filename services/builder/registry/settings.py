@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from services.common.settings import OutboundSettings
+from services.common.net.settings import OutboundSettings
 
 
 class RegistrySettings(OutboundSettings):

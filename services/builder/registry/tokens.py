@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from services.builder.registry.credentials import Login
 from services.builder.registry.transport import Answer, Away, Transport, retry_after
-from services.common.http import only_dict
-from services.common.logging import get_logger
+from services.common.net.http import only_dict
+from services.common.service.logging import get_logger
 
 log = get_logger(__name__)
 

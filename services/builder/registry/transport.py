@@ -13,10 +13,10 @@ import aiohttp
 from multidict import CIMultiDictProxy
 
 from services.builder.registry.settings import RegistrySettings
-from services.common.counting import doing
-from services.common.hosts import plain_host
-from services.common.http import CALLS
-from services.common.loops import pause
+from services.common.net.hosts import plain_host
+from services.common.net.http import CALLS
+from services.common.service.call_accounting import doing
+from services.common.service.tasks import pause
 
 REDIRECTS_MAX = 5
 """Some registries answer from another region's host; credentials stay behind then."""

@@ -6,10 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Request, Response, status
 from pydantic import Field
 
-from services.common.auth import OPERATOR_HEADER
-from services.common.errors import BinderyError
-from services.common.ids import launch_ref, new_launch_id
-from services.common.keys import Topic
+from services.common.context import Stage
 from services.common.models import (
     Build,
     BuildQueue,
@@ -18,15 +15,18 @@ from services.common.models import (
     LaunchState,
     Spec,
 )
-from services.common.problems import RESPONSES
-from services.common.records import is_public
-from services.common.stage import Stage
-from services.gateway.entry import asker_of, build_alone
-from services.gateway.origins import base_url, client_ip
+from services.common.models.errors import BinderyError
+from services.common.models.ids import launch_ref, new_launch_id
+from services.common.records.records import is_public
+from services.common.redis.keys import Topic
+from services.common.web.auth import OPERATOR_HEADER
+from services.common.web.problems import RESPONSES
+from services.gateway.backends import Stages
+from services.gateway.edge.origins import base_url, client_ip
+from services.gateway.edge.sessions import principal
+from services.gateway.launches.admission import asker_of, build_alone
 from services.gateway.routes.launches import require_provider
-from services.gateway.sessions import principal
-from services.gateway.stages import Stages
-from services.gateway.streams import Streams
+from services.gateway.streaming.stream_responses import Streams
 
 router = APIRouter(prefix="/api/v1", tags=["builds"], responses=RESPONSES)
 

@@ -5,18 +5,18 @@ import json
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from services.common.errors import BinderyError
-from services.common.incoming import is_head
-from services.common.logging import get_logger
 from services.common.models import Spec
-from services.common.redis import REDIS_AWAY
-from services.gateway.build_tokens import check
-from services.gateway.joining import Asker
-from services.gateway.launches import Launches
-from services.gateway.origins import base_url, client_ip, refuse_cross_site, refuse_unnamed_page
-from services.gateway.sessions import principal
-from services.gateway.splice import Position
-from services.gateway.streams import Streams, refused_stream
+from services.common.models.errors import BinderyError
+from services.common.redis.client import REDIS_AWAY
+from services.common.service.logging import get_logger
+from services.common.web.incoming import is_head
+from services.gateway.edge.build_tokens import check
+from services.gateway.edge.origins import base_url, client_ip, refuse_cross_site, refuse_unnamed_page
+from services.gateway.edge.sessions import principal
+from services.gateway.launches.facade_client import Asker
+from services.gateway.launches.launches import Launches
+from services.gateway.streaming.launch_stream import Position
+from services.gateway.streaming.stream_responses import Streams, refused_stream
 
 log = get_logger(__name__)
 router = APIRouter(include_in_schema=False)

@@ -6,16 +6,16 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Request, Response, status
 from pydantic import Field
 
-from services.common.errors import BinderyError
 from services.common.models import Contract, Launch, LaunchOptions, Problem, Queue, ResolvedRepo, Spec
-from services.common.problems import RESPONSES
-from services.gateway.landing import landing_url
-from services.gateway.launches import Launches
-from services.gateway.origins import base_url, client_ip
-from services.gateway.pages import launches_of
-from services.gateway.sessions import principal
-from services.gateway.splice import Position
-from services.gateway.streams import Streams
+from services.common.models.errors import BinderyError
+from services.common.web.problems import RESPONSES
+from services.gateway.edge.origins import base_url, client_ip
+from services.gateway.edge.sessions import principal
+from services.gateway.launches.landing import landing_url
+from services.gateway.launches.launches import Launches
+from services.gateway.pages.renderer import launches_of
+from services.gateway.streaming.launch_stream import Position
+from services.gateway.streaming.stream_responses import Streams
 
 router = APIRouter(prefix="/api/v1/launches", tags=["launches"], responses=RESPONSES)
 

@@ -8,17 +8,17 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import RedirectResponse, Response
 
-from services.common.errors import BinderyError
-from services.common.logging import shown
 from services.common.models import LaunchOptions, LaunchState, Spec
-from services.gateway.build_tokens import mint
-from services.gateway.landing import asked_path, landing_url, require_hub
-from services.gateway.launches import Launches
-from services.gateway.links import Link, RepositoryType, Wish, raw_spec, repository_type
-from services.gateway.origins import base_url, client_ip
-from services.gateway.pages import Pages, launches_of, pages_of, repository_types
-from services.gateway.progress import Progress
-from services.gateway.sessions import check_form_token, form_token, principal
+from services.common.models.errors import BinderyError
+from services.common.service.logging import shown
+from services.gateway.edge.build_tokens import mint
+from services.gateway.edge.origins import base_url, client_ip
+from services.gateway.edge.sessions import check_form_token, form_token, principal
+from services.gateway.launches.landing import asked_path, landing_url, require_hub
+from services.gateway.launches.launches import Launches
+from services.gateway.launches.links import Link, RepositoryType, Wish, raw_spec, repository_type
+from services.gateway.pages.launch_view import Progress
+from services.gateway.pages.renderer import Pages, launches_of, pages_of, repository_types
 
 _FORM_MAX_BYTES = 64 * 1024
 

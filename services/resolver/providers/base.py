@@ -3,8 +3,8 @@
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
-from services.common.errors import BinderyError
 from services.common.models import ResolvedRepo, Spec
+from services.common.models.errors import BinderyError
 from services.resolver.settings import ResolverSettings
 
 MAX_REF_LENGTH = 1024

@@ -3,14 +3,14 @@
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from services.common.errors import BinderyError
-from services.common.git import WEB, git_url, is_full_sha, list_refs
-from services.common.logging import shown
+from services.common.git.remote import WEB, git_url, is_full_sha, list_refs
+from services.common.git.repository_url import canonical_url, plain_url
 from services.common.models import ResolvedRepo, Spec
-from services.common.outbound import goes_by_proxy
-from services.common.repository_url import canonical_url, plain_url
-from services.resolver.names import names_of, path_on
+from services.common.models.errors import BinderyError
+from services.common.net.outbound import goes_by_proxy
+from services.common.service.logging import shown
 from services.resolver.providers.base import Provider, checked_ref
+from services.resolver.repository_names import names_of, path_on
 from services.resolver.settings import ResolverSettings
 
 

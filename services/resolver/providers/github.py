@@ -4,12 +4,12 @@ import re
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from services.common.errors import BinderyError
-from services.common.git import is_full_sha
+from services.common.git.remote import is_full_sha
 from services.common.models import ResolvedRepo, Spec
+from services.common.models.errors import BinderyError
 from services.resolver.github_api import GitHubApi
-from services.resolver.names import names_of
 from services.resolver.providers.base import Provider, checked_ref
+from services.resolver.repository_names import names_of
 from services.resolver.settings import ResolverSettings
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")

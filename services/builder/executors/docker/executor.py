@@ -17,6 +17,7 @@ from services.builder.executors.base import (
     Finished,
     Line,
 )
+from services.builder.executors.build_credentials import Logins
 from services.builder.executors.docker.container import (
     EPOCH,
     EXECUTION,
@@ -33,11 +34,10 @@ from services.builder.executors.docker.container import (
 from services.builder.executors.docker.engine import Engine, EngineError, EngineFailedError
 from services.builder.executors.docker.logs import Position, Unfolding, texts
 from services.builder.executors.docker.settings import DockerSettings
-from services.builder.executors.logins import Logins
-from services.builder.executors.outcomes import TAIL_LINES, outcome
+from services.builder.executors.failure_classifier import TAIL_LINES, outcome
 from services.builder.executors.repo2docker import config_text, environment
-from services.common.errors import BinderyError
-from services.common.logging import get_logger
+from services.common.models.errors import BinderyError
+from services.common.service.logging import get_logger
 
 log = get_logger(__name__)
 

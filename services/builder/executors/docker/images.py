@@ -3,8 +3,8 @@
 from services.builder.executors.base import ExecutorUnavailableError
 from services.builder.executors.docker.engine import Engine, EngineError, image_path
 from services.builder.images import FoundImage
-from services.common.errors import BinderyError
-from services.common.logging import get_logger
+from services.common.models.errors import BinderyError
+from services.common.service.logging import get_logger
 
 log = get_logger(__name__)
 

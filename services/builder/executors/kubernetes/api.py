@@ -18,8 +18,8 @@ from prometheus_client import Counter
 
 from services.builder.executors.base import ExecutorUnavailableError
 from services.builder.executors.kubernetes.settings import KubernetesSettings
-from services.common.counting import doing
-from services.common.http import CALLS
+from services.common.net.http import CALLS
+from services.common.service.call_accounting import doing
 
 Json = dict[str, Any]
 REQUESTS = Counter(

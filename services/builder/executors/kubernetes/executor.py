@@ -9,7 +9,7 @@ from services.builder.executors.kubernetes.jobs import Jobs
 from services.builder.executors.kubernetes.manifest import installation_label
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.view import View
-from services.common.logging import get_logger
+from services.common.service.logging import get_logger
 
 log = get_logger(__name__)
 

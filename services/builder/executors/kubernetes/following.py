@@ -13,6 +13,7 @@ from services.builder.executors.base import (
     Finished,
     Line,
 )
+from services.builder.executors.failure_classifier import outcome
 from services.builder.executors.kubernetes.api import Api, ApiError
 from services.builder.executors.kubernetes.jobs import Jobs
 from services.builder.executors.kubernetes.logs import LogReader, Position, Unfolding
@@ -21,7 +22,6 @@ from services.builder.executors.kubernetes.obstacles import Obstacle, Patience, 
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import PodState
 from services.builder.executors.kubernetes.view import Seen, View
-from services.builder.executors.outcomes import outcome
 
 BATCH_SECONDS = 0.05
 _TICK_SECONDS = 1.0

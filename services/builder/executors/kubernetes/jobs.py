@@ -5,6 +5,8 @@ import secrets
 from collections.abc import Sequence
 
 from services.builder.executors.base import Attempt, ExecutorUnavailableError
+from services.builder.executors.build_credentials import BuildLogins, Logins
+from services.builder.executors.failure_classifier import TAIL_LINES
 from services.builder.executors.kubernetes.api import Api, ApiError, Json
 from services.builder.executors.kubernetes.manifest import (
     CONFIG_FILE,
@@ -28,11 +30,9 @@ from services.builder.executors.kubernetes.states import (
     PodState,
 )
 from services.builder.executors.kubernetes.view import JOBS, PODS
-from services.builder.executors.logins import BuildLogins, Logins
-from services.builder.executors.outcomes import TAIL_LINES
 from services.builder.executors.repo2docker import PROGRAM, arguments, config_text, environment
-from services.common.errors import BinderyError
-from services.common.logging import get_logger
+from services.common.models.errors import BinderyError
+from services.common.service.logging import get_logger
 
 log = get_logger(__name__)
 

@@ -11,7 +11,7 @@ from services.builder.executors.kubernetes.api import Api, ApiError
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import INSTALLATION, JobState, PodState, Warned
 from services.builder.executors.kubernetes.watch import Watch, Watched
-from services.common.loops import pause
+from services.common.service.tasks import pause
 
 JOBS = "/apis/batch/v1/namespaces/{namespace}/jobs"
 PODS = "/api/v1/namespaces/{namespace}/pods"

@@ -11,8 +11,8 @@ from prometheus_client import Counter
 from services.builder.executors.base import ExecutorUnavailableError
 from services.builder.executors.kubernetes.api import Api, ApiError, Json
 from services.builder.executors.kubernetes.settings import KubernetesSettings
-from services.common.logging import get_logger
-from services.common.loops import pause
+from services.common.service.logging import get_logger
+from services.common.service.tasks import pause
 
 log = get_logger(__name__)
 

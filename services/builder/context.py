@@ -1,0 +1,47 @@
+"""What a process of the builder stage holds: the executor, the images, the attempts, admission."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from services.builder.executors import make_executor
+from services.builder.executors.base import Executor
+from services.builder.images import Images
+from services.builder.queue.admission import Admission
+from services.builder.queue.attempts import Attempts
+from services.builder.queue.builds import Builds
+from services.builder.settings import BuilderSettings
+from services.common.context import Stage, open_stage
+from services.common.redis.client import patiently
+from services.common.service.health import Health
+
+
+@dataclass
+class BuilderParts:
+    """Everything open in one builder process."""
+
+    stage: Stage
+    executor: Executor
+    images: Images
+    attempts: Attempts
+    builds: Builds
+    admission: Admission
+
+
+@contextlib.asynccontextmanager
+async def open_builder(settings: BuilderSettings, health: Health) -> AsyncIterator[BuilderParts]:
+    """Open a builder process's parts until the block ends."""
+    async with open_stage(settings, health) as stage:
+        executor, images = make_executor(settings)
+        attempts = Attempts(stage, settings, executor)
+        await patiently(attempts.scripts.load, seconds=settings.redis_patience_seconds)
+        builds = Builds(stage, settings, attempts, images)
+        health.add("Images", images.trouble)
+        health.add("Executor", executor.trouble)
+        try:
+            yield BuilderParts(
+                stage, executor, images, attempts, builds, Admission(stage, settings, attempts, builds, executor)
+            )
+        finally:
+            await executor.aclose()
+            await images.aclose()

@@ -1,0 +1,246 @@
+"""Builds as sessions of this machine: each writes its log and its end to files, and outlives its worker."""
+
+import asyncio
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import services
+from services.builder.executors.base import Attempt, Batch, Execution, ExecutionVanishedError, Finished, Line
+from services.builder.executors.process.session.environment import session_environment
+from services.builder.executors.process.session.layout import (
+    BuildFolder,
+    Exit,
+    ExitError,
+    Layout,
+    remove_tree,
+    write_atomically,
+)
+from services.builder.executors.process.session.processes import Identity, end_all, identify
+from services.builder.executors.process.session.spec import BuildSpec, SessionSettings
+from services.common.net.proxy import OutboundProxy
+
+_BATCH_BYTES = 64 * 1024
+_BATCH_SECONDS = 0.05
+_END_SECONDS = 10.0
+_CHECKOUT = Path(services.__path__[0]).parent
+_SESSION = "services.builder.executors.process.session"
+
+
+class ProcessExecutor:
+    """Keeps the executors' contract with files under the data folder; a position is an offset in a log, in bytes."""
+
+    def __init__(self, data_dir: Path, settings: SessionSettings, proxy: OutboundProxy | None = None) -> None:
+        self._layout = Layout(data_dir)
+        self._proxy = proxy.environment if proxy else {}
+        self._settings = settings
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    async def ensure(self, attempt: Attempt) -> None:
+        """Start the session of the attempt's run, unless one was started: one that was killed has vanished."""
+        await asyncio.to_thread(self._ensure, attempt)
+
+    def _ensure(self, attempt: Attempt) -> None:
+        folder = self._layout.build(attempt.build_id)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        with _ensuring(folder):
+            _raise_epoch(folder, attempt.epoch)
+            self._begin_run(folder, attempt.run)
+            # Started again, a run would tell its log twice, and nobody would read why: the next run says so.
+            was_started = folder.session() is not None
+            if not was_started and folder.exit() is None and (lock := folder.take_lock()):
+                # The session inherits the lock, already taken: there is no moment at which it lives without it.
+                with lock:
+                    if folder.exit() is None:  # else the session ended while its lock was waited for
+                        self._start(attempt, folder, lock.fileno())
+
+    def _begin_run(self, folder: BuildFolder, run: int) -> None:
+        """Put the log of a run that vanished aside: positions count from the beginning of the current one's."""
+        begun = int(folder.run.read_text()) if folder.run.exists() else 1
+        if run > begun and not folder.is_alive and folder.exit() is None:
+            if folder.log.exists():
+                folder.log.rename(folder.log.with_suffix(f".{begun}"))
+            if dead := folder.session():
+                _withdraw_record(self._layout.process_records / f"{dead.pid}.json", dead)
+                folder.session_path.unlink()
+            write_atomically(folder.run, str(run))
+
+    def _start(self, attempt: Attempt, folder: BuildFolder, lock_fd: int) -> None:
+        spec = BuildSpec(
+            build_id=attempt.build_id,
+            image=attempt.image,
+            repo_url=attempt.repo_url,
+            ref=attempt.ref,
+            data_dir=str(self._layout.data),
+            settings=self._settings,
+        )
+        write_atomically(folder.spec, spec.model_dump_json())
+        command = [sys.executable, "-m", _SESSION, str(folder.path), "--lock-fd", str(lock_fd)]
+        with (folder.path / "session.log").open("ab") as output:
+            child = subprocess.Popen(
+                command,
+                cwd=_CHECKOUT,
+                env=session_environment(os.environ) | self._proxy,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[lock_fd],
+                start_new_session=True,
+            )
+        self._children[attempt.build_id] = child
+        if session := identify(child.pid):
+            fields = {"pid": session.pid, "start_time": session.start_time}
+            write_atomically(folder.session_path, json.dumps(fields))
+            record = self._layout.process_records / f"{session.pid}.json"
+            write_atomically(record, json.dumps(fields | {"what": f"build {attempt.build_id}"}))
+
+    async def follow(self, attempt: Attempt, position: str) -> AsyncIterator[Batch | Finished]:
+        """Yield the log from a byte offset on, in batches of 50 ms or 64 KiB, and how the build ended.
+
+        Raises `ExecutionVanishedError` if no session lives and none said how it ended.
+        """
+        folder = self._layout.build(attempt.build_id)
+        offset = int(position or 0)
+        while True:
+            # Asked before the log is read: what was written by then is read below.
+            ended, is_alive = folder.exit(), folder.is_alive
+            while lines := await asyncio.to_thread(_read_lines, folder.log, offset):
+                offset += sum(len(line) for line in lines)
+                yield Batch(tuple(_line(line) for line in lines), str(offset))
+            if ended:
+                await asyncio.to_thread(self._forget, attempt.build_id, folder)
+                error = ended.error
+                yield Finished(ended.ok, error.code if error else None, error.message if error else None)
+                return
+            if not is_alive and folder.exit() is None:
+                await asyncio.to_thread(self._forget, attempt.build_id, folder)
+                raise ExecutionVanishedError(attempt.build_id)
+            await asyncio.sleep(_BATCH_SECONDS)
+
+    async def stop(self, attempt: Attempt) -> None:
+        """Kill the attempt's session with all it started; it ends as `cancelled` unless it had ended before."""
+        await asyncio.to_thread(self._stop, attempt)
+
+    def _stop(self, attempt: Attempt) -> None:
+        folder = self._layout.build(attempt.build_id)
+        if not folder.path.is_dir():
+            return
+        image = self._layout.image(attempt.build_id)
+        with _ensuring(folder):
+            if attempt.epoch < _epoch(folder):
+                return  # another worker's build by now
+            session = folder.session()
+            if folder.exit() is None:
+                end_all([session] if session else [], image.home)
+            if folder.exit() is None:
+                error = ExitError(code="cancelled", message="The build was cancelled")
+                write_atomically(folder.exit_path, Exit(ok=False, error=error).model_dump_json())
+            if image.manifest() is None:
+                image.remove()
+        self._forget(attempt.build_id, folder)
+
+    async def list(self, image_key: str = "") -> Sequence[Execution]:
+        """Return the builds whose folder is there. The process records of sessions that have ended are withdrawn."""
+        return await asyncio.to_thread(self._list, image_key)
+
+    def _list(self, image_key: str) -> Sequence[Execution]:
+        if not self._layout.builds.is_dir():
+            return []
+        folders = [BuildFolder(path) for path in self._layout.builds.glob(f"{image_key}*") if path.is_dir()]
+        found = [Execution(folder.build_id, _epoch(folder), folder.is_alive) for folder in folders]
+        for execution, folder in zip(found, folders, strict=True):
+            if not execution.is_alive:
+                self._forget(execution.build_id, folder)
+        return found
+
+    async def remove(self, build_id: str) -> None:
+        """Remove what is left of a build that has ended, once its log is stored elsewhere. A living one stays."""
+        folder = self._layout.build(build_id)
+        if folder.path.is_dir() and not folder.is_alive:
+            await asyncio.to_thread(self._forget, build_id, folder)
+            await asyncio.to_thread(remove_tree, folder.path)
+
+    async def aclose(self) -> None:
+        """Hold nothing open."""
+
+    async def trouble(self) -> str | None:
+        """Say nothing: what can go wrong here is what the images' folder says."""
+        return None
+
+    def _forget(self, build_id: str, folder: BuildFolder) -> None:
+        """Reap the session if it was ours, and withdraw its process record."""
+        if child := self._children.pop(build_id, None):
+            child.wait(timeout=_END_SECONDS)
+        if (session := folder.session()) is None:
+            return
+        deadline = time.monotonic() + _END_SECONDS
+        while session.is_alive and time.monotonic() < deadline:  # another worker's child: it ends after its exit.json
+            time.sleep(_BATCH_SECONDS)
+        if not session.is_alive:
+            _withdraw_record(self._layout.process_records / f"{session.pid}.json", session)
+
+
+@contextmanager
+def _ensuring(folder: BuildFolder) -> Iterator[None]:
+    """Be the only one who starts or stops this build, among all workers of the machine.
+
+    Raises `ExecutionVanishedError` when another holds it for long: it was stopped in the middle, with the build.
+    """
+    deadline = time.monotonic() + _END_SECONDS
+    with folder.ensure_lock_path.open("a") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise ExecutionVanishedError(f"{folder.path.name} is held by another worker") from None
+                time.sleep(_BATCH_SECONDS)
+        yield
+
+
+def _epoch(folder: BuildFolder) -> int:
+    try:
+        return int(folder.epoch.read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _raise_epoch(folder: BuildFolder, epoch: int) -> None:
+    if epoch > _epoch(folder):
+        write_atomically(folder.epoch, str(epoch))
+
+
+def _read_lines(path: Path, offset: int) -> list[bytes]:
+    """Return the whole lines from `offset` on, about a batch of them; one longer than a batch comes alone."""
+    try:
+        with path.open("rb") as log:
+            log.seek(offset)
+            content = log.read(_BATCH_BYTES)
+            if b"\n" not in content:
+                content += log.readline()
+    except FileNotFoundError:
+        return []
+    return [line + b"\n" for line in content.split(b"\n")[:-1]]
+
+
+def _line(raw: bytes) -> Line:
+    try:
+        entry = json.loads(raw)
+        return Line(str(entry["phase"]), str(entry["message"]))
+    except (ValueError, KeyError, TypeError):
+        return Line("building", raw.decode("utf-8", "replace"))
+
+
+def _withdraw_record(path: Path, session: Identity) -> None:
+    try:
+        if json.loads(path.read_text())["start_time"] == session.start_time:
+            path.unlink()
+    except (OSError, ValueError, KeyError, TypeError):
+        pass

@@ -1,0 +1,63 @@
+"""What a build inherits from the worker's environment: what is named here, and nothing else."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from services.builder.executors.process.session.indexes import is_of_indexes, read_indexes
+
+_INHERITED = {"LANG", "TZ", "TMPDIR", "TERM"}
+_INHERITED |= {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO"}
+_INHERITED |= {"http_proxy", "https_proxy", "no_proxy", "all_proxy"}
+_INHERITED |= {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"}
+_FOR_THE_INSTALLER = {"UV_NATIVE_TLS", "UV_SYSTEM_CERTS", "UV_OFFLINE"}
+
+
+def base_environment(worker: Mapping[str, str]) -> dict[str, str]:
+    """Return what every program of a build may see of the worker's environment.
+
+    The virtual environment that we run in is taken out of PATH: it is not the repository's.
+    """
+    ours = str(Path(sys.prefix) / "bin")
+    path = [part for part in worker.get("PATH", os.defpath).split(os.pathsep) if part != ours]
+    inherited = {name: value for name, value in worker.items() if name in _INHERITED or name.startswith("LC_")}
+    return inherited | {"PATH": os.pathsep.join(path)}
+
+
+def session_environment(worker: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a session: what its steps may need, and none of the services' settings."""
+    passed = {name: value for name, value in worker.items() if name in _FOR_THE_INSTALLER or is_of_indexes(name)}
+    return base_environment(worker) | passed
+
+
+def installer_environment(session: Mapping[str, str], data: Path, home: Path, *, downloads: str) -> dict[str, str]:
+    """Return the environment of uv. Its cache is shared by all builds, so that a package is fetched once.
+
+    Packages' build backends get it too: it says where packages come from, with no credentials for that.
+    """
+    passed = {name: value for name, value in session.items() if name in _FOR_THE_INSTALLER}
+    return (
+        base_environment(session)
+        | passed
+        | read_indexes(session).environment
+        | {
+            "HOME": str(home),
+            "UV_CACHE_DIR": str(data / "uv-cache"),
+            "UV_PYTHON_INSTALL_DIR": str(data / "uv-python"),
+            "UV_PYTHON_DOWNLOADS": downloads,
+            "UV_NO_PROGRESS": "1",
+            "NO_COLOR": "1",
+        }
+    )
+
+
+def repository_environment(session: Mapping[str, str], env: Path, home: Path, repo: Path) -> dict[str, str]:
+    """Return the environment of the repository's own scripts, which run inside the environment just built."""
+    base = base_environment(session)
+    return base | {
+        "PATH": f"{env / 'bin'}{os.pathsep}{base['PATH']}",
+        "HOME": str(home),
+        "VIRTUAL_ENV": str(env),
+        "REPO_DIR": str(repo),
+    }

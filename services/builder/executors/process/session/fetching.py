@@ -1,0 +1,34 @@
+"""How a session gets its repository: by the checked git of `services.common`."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from services.builder.executors.process.session.errors import StepError
+from services.builder.executors.process.session.spec import BuildSpec
+from services.common.git.remote import fetch_repository
+from services.common.models.errors import BinderyError
+from services.common.net.networks import NetworkPolicy
+from services.common.net.proxy import OutboundProxy
+
+
+async def fetch(spec: BuildSpec, target: Path, on_line: Callable[[str], None]) -> None:
+    """Put a checkout of the spec's repository into `target`. Raises `StepError`."""
+    settings = spec.settings
+    try:
+        await fetch_repository(
+            spec.repo_url,
+            spec.ref,
+            target,
+            policy=NetworkPolicy.of(",".join(settings.allowed_networks), ",".join(settings.refused_networks)),
+            proxy=OutboundProxy.of_environment(os.environ),
+            timeout_seconds=settings.fetch_timeout_seconds,
+            max_bytes=settings.max_repository_bytes,
+            allowed_protocols=frozenset(settings.git_allowed_protocols),
+            on_line=on_line,
+        )
+    except BinderyError as error:
+        raise StepError(error.code, error.detail) from error
+    except TimeoutError as error:
+        message = f"The repository was not fetched within {settings.fetch_timeout_seconds:g} seconds"
+        raise StepError("fetch_failed", message) from error

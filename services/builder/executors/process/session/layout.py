@@ -1,0 +1,205 @@
+"""Where builds and images lie under the data folder, and how liveness is told from a lock."""
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from services.builder.executors.process.session.processes import Identity
+from services.common.models.build import image_key
+
+_LOCK_TRIES = 50
+_LOCK_TRY_SECONDS = 0.01
+
+
+class Manifest(BaseModel):
+    """`bindery.json`, written last: an image folder without it is half built. `size_bytes` counts a file as often
+    as it is linked; `start` is the start script's path in the repository.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    v: int = 1
+    image: str
+    build_id: str
+    repo_url: str
+    ref: str
+    python: str
+    created: str
+    size_bytes: int
+    start: str | None
+
+
+class Exit(BaseModel):
+    """`exit.json`: how a build ended."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    v: int = 1
+    ok: bool
+    error: "ExitError | None" = None
+
+
+class ExitError(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    code: str
+    message: str
+
+
+class Layout:
+    """The data folder of an installation, as builds see it."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data = data_dir.absolute()
+        self.images = self.data / "images"
+        self.builds = self.data / "builds"
+        self.servers = self.data / "servers"
+        self.process_records = self.data / "run" / "processes"
+
+    def build(self, build_id: str) -> "BuildFolder":
+        return BuildFolder(self.builds / build_id)
+
+    def image(self, build_id: str) -> "ImageFolder":
+        return ImageFolder(self.images / build_id)
+
+    def images_of(self, image: str) -> list["ImageFolder"]:
+        """Return the finished folders of an image, the newest attempt first."""
+        found = [ImageFolder(path.parent) for path in self.images.glob(f"{image_key(image)}-*/bindery.json")]
+        return sorted((one for one in found if one.manifest()), key=lambda one: one.attempt, reverse=True)
+
+    @contextmanager
+    def images_locked(self) -> Iterator[None]:
+        """Hold the lock under which images are removed, and claimed by servers that start."""
+        self.images.mkdir(parents=True, exist_ok=True)
+        with (self.images / ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+class BuildFolder:
+    """`<data>/builds/<build id>/`: what a session is told, what it says, and how it ended."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.build_id = path.name
+        self.spec = path / "spec.json"
+        self.log = path / "log"
+        self.exit_path = path / "exit.json"
+        self.session_path = path / "session.json"
+        self.epoch = path / "epoch"
+        self.run = path / "run"
+        self.lock_path = path / "lock"
+        self.ensure_lock_path = path / "ensure.lock"
+
+    def exit(self) -> Exit | None:
+        """Return how the build ended; None while it has not."""
+        try:
+            return Exit.model_validate_json(self.exit_path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def session(self) -> Identity | None:
+        """Return the process that was started for this build, whether or not it still lives."""
+        try:
+            fields = json.loads(self.session_path.read_text())
+            return Identity(int(fields["pid"]), str(fields["start_time"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def take_lock(self) -> IO[str] | None:
+        """Take the session's lock, for as long as the returned file stays open; None if a session has it.
+
+        It tries for half a second, since whoever asks `is_alive` holds the lock for an instant.
+        """
+        lock = self.lock_path.open("a")
+        for _ in range(_LOCK_TRIES):
+            if _try_lock(lock, fcntl.LOCK_EX):
+                return lock
+            time.sleep(_LOCK_TRY_SECONDS)
+        lock.close()
+        return None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether a session works on this build."""
+        try:
+            with self.lock_path.open("a") as lock:
+                return not _try_lock(lock, fcntl.LOCK_SH)
+        except FileNotFoundError:
+            return False
+
+
+class ImageFolder:
+    """`<data>/images/<build id>/`: the environment in `env`, the repository in `repo`, HOME in `home`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.build_id = path.name
+        self.env = path / "env"
+        self.repo = path / "repo"
+        self.home = path / "home"
+        self.manifest_path = path / "bindery.json"
+        self.last_launched_path = path / "last-launched"
+
+    @property
+    def attempt(self) -> int:
+        number = self.build_id.rpartition("-")[2]
+        return int(number) if number.isdecimal() else -1
+
+    @property
+    def python(self) -> Path:
+        return self.env / "bin" / "python"
+
+    def manifest(self) -> Manifest | None:
+        """Return the manifest; None for an image that is half built, or gone."""
+        try:
+            return Manifest.model_validate_json(self.manifest_path.read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def launched_at(self) -> float | None:
+        """Return when a server was last started from this image, in Unix seconds; None if none ever was."""
+        try:
+            return self.last_launched_path.stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def remove(self) -> None:
+        """Remove the folder, half built or not; fine if it is gone."""
+        remove_tree(self.path)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a small file in one step, so that a reader sees the old or the new content, never half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder, even if what ran there took the write permission away; fine if it is gone."""
+    if not folder.exists():
+        return
+    try:
+        shutil.rmtree(folder)
+    except OSError:
+        for parent, _, _ in os.walk(folder):
+            Path(parent).chmod(0o700)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _try_lock(lock: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

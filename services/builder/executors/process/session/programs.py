@@ -1,0 +1,141 @@
+"""Running one program of a build: in a session of its own, within a deadline, its output going to the log."""
+
+import asyncio
+import errno
+import os
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from services.builder.executors.process.session.errors import StepError
+from services.builder.executors.process.session.log import BuildLog
+from services.builder.executors.process.session.processes import end_all, identify
+
+TOLD = "<told>"
+_CHUNK_BYTES = 2**16
+_DRAIN_SECONDS = 5
+
+
+async def run(
+    command: Sequence[str],
+    *,
+    name: str,
+    log: BuildLog,
+    env: Mapping[str, str],
+    cwd: Path,
+    timeout_seconds: float,
+    max_line_bytes: int,
+    told: str = "",
+) -> int:
+    """Run a program to its end and return its exit status; a negative one is the signal that ended it.
+
+    `name` is what the log calls it. What it leaves running is killed. `told` is for the program alone: a `TOLD` in its
+    arguments names a file that can be read once, so what it starts finds that empty. Raises `StepError`
+    `build_timeout` after `timeout_seconds`, and `OSError` if it can't be started.
+    """
+    # A pipe of our own: asyncio's `wait` would otherwise wait for everyone who holds the pipe, daemons too.
+    readable, writable = os.pipe()
+    with open(readable, "rb", buffering=0) as output, open(writable, "wb", buffering=0) as theirs:  # noqa: ASYNC230, PTH123
+        with _read_once(told) as source:
+            process = await asyncio.create_subprocess_exec(
+                *(f"/dev/fd/{source}" if argument == TOLD else argument for argument in command),
+                stdin=DEVNULL,
+                stdout=theirs,
+                stderr=STDOUT,
+                env=dict(env),
+                cwd=cwd,
+                pass_fds=[source] if told else [],
+                start_new_session=True,
+            )
+        theirs.close()
+        return await _supervise(process, output, name, log, Path(env["HOME"]), timeout_seconds, max_line_bytes)
+
+
+@contextmanager
+def _read_once(text: str) -> Iterator[int]:
+    """Return a file descriptor that gives `text` to the first who reads it, and nothing to the next.
+
+    Raises `OSError` for more than a pipe takes: 64 KiB, or 16 on macOS.
+    """
+    source, sink = os.pipe()
+    with open(source, "rb", buffering=0), open(sink, "wb", buffering=0) as writing:  # noqa: PTH123
+        os.set_blocking(sink, False)
+        content = text.encode()
+        if writing.write(content) != len(content):
+            raise OSError(errno.EMSGSIZE, "The configuration of a program is too long to be handed over")
+        writing.close()
+        yield source
+
+
+async def _supervise(
+    process: Process,
+    output: IO[bytes],
+    name: str,
+    log: BuildLog,
+    home: Path,
+    timeout_seconds: float,
+    max_line_bytes: int,
+) -> int:
+    relaying = asyncio.create_task(_relay(output, log, max_line_bytes))
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            status = await process.wait()
+    except TimeoutError:
+        message = f"{name} did not end within {timeout_seconds:g} seconds and was killed"
+        raise StepError("build_timeout", message) from None
+    finally:
+        leader = identify(process.pid) if process.returncode is None else None
+        await asyncio.to_thread(end_all, [leader] if leader else [], home)
+        await asyncio.wait([relaying], timeout=_DRAIN_SECONDS)
+        relaying.cancel()
+    return status
+
+
+async def _relay(output: IO[bytes], log: BuildLog, max_line_bytes: int) -> None:
+    """Hand each line to the log; of a line longer than the log takes, only the beginning is kept in memory."""
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), output
+    )
+    line, is_overlong = bytearray(), False
+    try:
+        while chunk := await reader.read(_CHUNK_BYTES):
+            line, is_overlong = _take(chunk, line, is_overlong, log, max_line_bytes)
+        if line:
+            log.relay("building", bytes(line))
+    finally:
+        transport.close()
+
+
+def _take(
+    chunk: bytes, line: bytearray, is_overlong: bool, log: BuildLog, max_line_bytes: int
+) -> tuple[bytearray, bool]:
+    *ended, rest = chunk.split(b"\n")
+    for part in ended:
+        if not is_overlong:
+            line += part
+        log.relay("building", bytes(line).rstrip(b"\r"))
+        line, is_overlong = bytearray(), False
+    if not is_overlong:
+        line += rest
+        is_overlong = len(line) > max_line_bytes
+    return line, is_overlong
+
+
+async def output_of(command: Sequence[str], *, env: Mapping[str, str], timeout_seconds: float) -> str | None:
+    """Return what a program prints, its messages left out; None if it fails or takes too long."""
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, env=dict(env), start_new_session=True
+    )
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            printed, _ = await process.communicate()
+    except TimeoutError:
+        return None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return printed.decode("utf-8", "replace") if process.returncode == 0 else None

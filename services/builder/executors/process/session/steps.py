@@ -1,0 +1,164 @@
+"""The story of a build: fetch, read, find an interpreter, install, postBuild, and the manifest last."""
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import uv
+
+from services.builder.executors.process.session import interpreter, repository
+from services.builder.executors.process.session.environment import installer_environment, repository_environment
+from services.builder.executors.process.session.errors import StepError, build_failed
+from services.builder.executors.process.session.indexes import read_indexes
+from services.builder.executors.process.session.layout import ImageFolder, Layout, Manifest, write_atomically
+from services.builder.executors.process.session.log import BuildLog
+from services.builder.executors.process.session.programs import TOLD, output_of, run
+from services.builder.executors.process.session.spec import BuildSpec
+
+Fetch = Callable[[BuildSpec, Path, Callable[[str], None]], Awaitable[None]]
+"""Put a checkout of the spec's repository, at its ref, into a folder; lines of progress go to the callback."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """One build on its way to an image folder. Every step raises `StepError`."""
+
+    spec: BuildSpec
+    log: BuildLog
+    fetch: Fetch
+    environ: Mapping[str, str]
+
+    @property
+    def image(self) -> ImageFolder:
+        return Layout(Path(self.spec.data_dir)).image(self.spec.build_id)
+
+    async def run(self) -> None:
+        """Build the image folder; nothing is there that counts as an image until the last line."""
+        self.image.remove()  # of an attempt that was killed
+        self.image.home.mkdir(parents=True)
+        await self._fetch()
+        wishes = repository.read(self.image.repo)
+        python = await self._make_environment(wishes.python)
+        await self._install(wishes.packages)
+        if wishes.post_build:
+            await self._post_build(wishes.post_build)
+        self._finish(python, wishes.start)
+
+    async def _fetch(self) -> None:
+        spec, repo = self.spec, self.image.repo
+        self.log.write("fetching", f"Fetching {spec.repo_url} at {spec.ref}")
+        await self.fetch(spec, repo, lambda line: self.log.relay("fetching", line))
+        limit = spec.settings.max_repository_bytes
+        if size_bytes(repo, enough=limit) > limit:
+            message = f"The repository is larger than the {limit // 2**20} MiB allowed here"
+            raise StepError("repository_too_large", message)
+
+    async def _make_environment(self, wish: str | None) -> str:
+        settings = self.spec.settings
+        python = await interpreter.find(
+            wish,
+            default=settings.default_python,
+            uv=uv.find_uv_bin(),
+            env=self._installer_env,
+            log=self.log,
+            folder=self.image.path,
+            timeout_seconds=settings.environment_timeout_seconds,
+            max_line_bytes=settings.max_line_bytes,
+        )
+        command = [uv.find_uv_bin(), "venv", "--no-project", "--python", python, "--", str(self.image.env)]
+        await self._run("uv venv", command, self._installer_env, settings.environment_timeout_seconds)
+        version = await output_of(
+            [str(self.image.python), "-c", "import platform; print(platform.python_version())"],
+            env=self._installer_env,
+            timeout_seconds=60,
+        )
+        if not version:
+            raise StepError("python_unavailable", f"The interpreter {python} does not run")
+        return version.strip()
+
+    async def _install(self, packages: tuple[str, ...]) -> None:
+        settings = self.spec.settings
+        if not packages and not settings.base_packages:
+            return
+        command = [uv.find_uv_bin(), "pip", "install", "--python", str(self.image.python)]
+        if settings.compiles_bytecode:
+            command.append("--compile-bytecode")
+        told = read_indexes(self.environ).configuration
+        if told:
+            command += ["--config-file", TOLD]
+        # One resolution for all, so that what Jupyter needs and what the repository pins agree or fail together.
+        command += [*packages, *settings.base_packages]
+        shown = " ".join(["uv pip install", *packages, *settings.base_packages])
+        self.log.write("building", shown)
+        deadline = settings.install_timeout_seconds
+        await self._run("The installation of packages", command, self._installer_env, deadline, told=told)
+        self._quieten_lab()
+
+    def _quieten_lab(self) -> None:
+        """JupyterLab asks each new user whether to fetch news; a temporary user is new each time."""
+        overrides = self.image.env / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+        if not overrides.exists() and overrides.parent.parent.is_dir():
+            overrides.parent.mkdir(exist_ok=True)
+            overrides.write_text('{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}')
+
+    async def _post_build(self, script: Path) -> None:
+        self.log.write("building", "Running postBuild")
+        image = self.image
+        env = repository_environment(self.environ, image.env, image.home, image.repo)
+        try:
+            await self._run("postBuild", [str(script)], env, self.spec.settings.post_build_timeout_seconds)
+        except OSError as error:
+            raise build_failed(f"postBuild can't be run: {error.strerror}") from None
+
+    async def _run(
+        self, name: str, command: list[str], env: Mapping[str, str], timeout_seconds: float, *, told: str = ""
+    ) -> None:
+        status = await run(
+            command,
+            name=name,
+            log=self.log,
+            env=env,
+            cwd=self.image.repo,
+            timeout_seconds=timeout_seconds,
+            max_line_bytes=self.spec.settings.max_line_bytes,
+            told=told,
+        )
+        if status != 0:
+            ended = f"ended with exit status {status}" if status > 0 else f"was ended by signal {-status}"
+            raise build_failed(f"{name} {ended}")
+
+    def _finish(self, python: str, start: Path | None) -> None:
+        image, spec = self.image, self.spec
+        manifest = Manifest(
+            image=spec.image,
+            build_id=spec.build_id,
+            repo_url=spec.repo_url,
+            ref=spec.ref,
+            python=python,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            size_bytes=size_bytes(image.path),
+            start=str(start.relative_to(image.repo)) if start else None,
+        )
+        write_atomically(image.manifest_path, manifest.model_dump_json())
+        self.log.write("building", f"Built {spec.image} ({manifest.size_bytes // 2**20} MiB)")
+
+    @property
+    def _installer_env(self) -> dict[str, str]:
+        data, downloads = Path(self.spec.data_dir), self.spec.settings.python_downloads
+        return installer_environment(self.environ, data, self.image.home, downloads=downloads)
+
+
+def size_bytes(folder: Path, *, enough: int | None = None) -> int:
+    """Return the size of all files below `folder`, links not followed; counting may stop past `enough`."""
+    total = 0
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            try:
+                total += os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118 -- twice as fast, and it counts
+            except FileNotFoundError:
+                continue
+        if enough is not None and total > enough:
+            break
+    return total

@@ -1,0 +1,81 @@
+"""Jobs in arq's queue: their ids, and the JSON that they are written in. Nothing from the queue is ever unpickled."""
+
+import json
+import re
+from typing import Any, Literal
+
+from arq.connections import ArqRedis
+from prometheus_client import Counter
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.common.context import Stage
+from services.common.service.logging import get_logger
+
+log = get_logger(__name__)
+
+REFUSED = Counter("bindery_jobs_refused_total", "Jobs in the queue that were refused: not written by this release")
+
+SUPERVISE = "supervise"
+"""The name of the only job there is."""
+
+_YEAR_10000_MS = 253_402_300_800_000
+_NUMBER = re.compile(r"[1-9]\d{0,9}", re.ASCII)
+
+
+class _Job(BaseModel):
+    """A job as arq hands it to a serializer: its try, function, arguments and time. arq's loop trusts the types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    t: None
+    f: Literal["supervise"]
+    a: list[str] = Field(min_length=1, max_length=1)
+    k: dict[str, str] = Field(max_length=0)
+    et: int = Field(ge=0, lt=_YEAR_10000_MS)
+
+
+def serialize(data: dict[str, Any]) -> bytes:
+    """A job, or the result of one, as JSON; an exception in a result becomes what it says."""
+    return json.dumps(data, default=str).encode()
+
+
+def deserialize(raw: bytes) -> dict[str, Any]:
+    """A job from its JSON. Raises `ValueError` for anything else: arq then removes the job, and admission offers its
+    build again. That is how an upgrade from a release that pickled its jobs goes on.
+    """
+    try:
+        return _Job.model_validate_json(raw).model_dump()
+    except ValueError as error:
+        REFUSED.inc()
+        why = "it is a pickle" if raw.startswith(b"\x80") else "it is no job of this release"
+        log.warning("job_refused", why=why)
+        raise ValueError(f"A job in the queue was not run: {why}.") from error
+
+
+def open_queue(stage: Stage) -> ArqRedis:
+    """arq's client for the queue of jobs, on the connections of a stage."""
+    return ArqRedis(
+        stage.redis.connection_pool,
+        job_serializer=serialize,
+        job_deserializer=deserialize,
+        default_queue_name=stage.keys("{queue}:jobs"),
+    )
+
+
+def job_id(prefix: str, build_id: str, epoch: int) -> str:
+    """arq's id of one supervision. It carries the installation, as arq's keys know no prefix."""
+    return f"{prefix}:{build_id}.{epoch}"
+
+
+def build_of(prefix: str, raw: bytes) -> tuple[str, int] | None:
+    """The build and epoch that a job is for, by its id; None for what is no id of this installation's jobs."""
+    name = raw.decode(errors="replace")
+    build_id, _, epoch = name.removeprefix(f"{prefix}:").rpartition(".")
+    if not name.isascii() or not name.startswith(f"{prefix}:") or not _NUMBER.fullmatch(epoch):
+        return None
+    return build_id, int(epoch)
+
+
+def is_fresh(job_id: str) -> bool:
+    """Whether a job, by its id, is the first of its build: nobody had, or left, one before."""
+    return job_id.endswith(".1")

@@ -1,0 +1,131 @@
+"""What a process of any stage holds open: Redis, the bus, its records and its lease."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from services.common.records.launch_cache import Facts
+from services.common.records.leases import Adopt, Member, Sweep
+from services.common.records.records import Records
+from services.common.redis.client import connect, patiently
+from services.common.redis.keys import Keys
+from services.common.redis.rights import Refusals, refuse_unfit, warn_if_shared
+from services.common.service.health import Health, Trouble
+from services.common.service.settings import ServiceSettings
+from services.common.streams.bus import Bus
+from services.common.streams.log_store import LogStore, log_store
+from services.common.streams.queue_positions import Places
+
+
+@dataclass
+class Stage:
+    """The open connections of one process."""
+
+    settings: ServiceSettings
+    redis: Redis
+    keys: Keys
+    bus: Bus
+    records: Records
+    facts: Facts
+    logs: LogStore
+    upkeep: Redis
+    """Connections apart from those of the work, so that a rush of that keeps no lease from being renewed."""
+    places: Places
+
+    refusals: Refusals
+
+    async def redis_answers(self) -> Trouble | None:
+        """A health check: raises when Redis does not answer, and tells of a right that was lacking lately."""
+        await self.upkeep.ping()
+        return self.refusals.trouble()
+
+
+@contextlib.asynccontextmanager
+async def open_stage(
+    settings: ServiceSettings, health: Health | None = None, *, hears: str = ""
+) -> AsyncIterator[Stage]:
+    """Connect, load the scripts, and keep the bus running until the block ends.
+
+    `hears` are kinds of topics that the bus hears all of, so that following one costs no subscription.
+    Waits for a Redis that is not up yet. Raises `BinderyError` for a Redis Cluster, or one that is too old.
+    """
+    refusals = Refusals()
+    redis = connect(settings, refusals=refusals)
+    upkeep = connect(settings, connections=4, refusals=refusals)
+    subscriber = connect(settings, read_seconds=None, connections=4, refusals=refusals)
+    keys = Keys(settings.key_prefix)
+    bus = Bus(
+        redis, subscriber, keys,
+        reread_seconds=settings.reread_seconds, patience_seconds=settings.redis_patience_seconds,
+        renew_seconds=settings.lease_renew_seconds, hears=hears,
+    )  # fmt: skip
+    records = Records(redis, keys, bus, settings)
+    facts = Facts(redis, keys, ttl_seconds=settings.fact_ttl_seconds, tombstone_seconds=settings.fact_tombstone_seconds)
+    places = Places(
+        redis, keys, tick_seconds=settings.queue_tick_seconds, reread_seconds=settings.reread_seconds
+    )  # fmt: skip
+    stage = Stage(
+        settings, redis, keys, bus, records, facts, log_store(redis, keys, settings), upkeep, places, refusals
+    )
+    try:
+        warn_if_shared(redis)
+        await patiently(lambda: refuse_unfit(redis), seconds=settings.redis_patience_seconds)
+        await patiently(records.scripts.load, seconds=settings.redis_patience_seconds)
+        if health:
+            health.add("Redis", stage.redis_answers)
+        async with running(bus.run()):
+            yield stage
+    finally:
+        await subscriber.aclose()
+        await upkeep.aclose()
+        await redis.aclose()
+
+
+@contextlib.asynccontextmanager
+async def told_places(stage: Stage) -> AsyncIterator[None]:
+    """Keep the places of waiting builds up to date, for who watches them, until the block ends."""
+    await stage.bus.listen(stage.places.channel, stage.places.heard)
+    async with running(stage.places.run()):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run some coroutines for as long as the block; one that fails ends the block."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(w) for w in work]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+@contextlib.asynccontextmanager
+async def membership(
+    stage: Stage,
+    name: str,
+    *,
+    on_adopt: Adopt | None = None,
+    on_sweep: Sweep | None = None,
+    on_begin: Sweep | None = None,
+    sweeps: bool = True,
+) -> AsyncIterator[Member]:
+    """Be a member of a stage until the block ends; then everything owned is handed over at once."""
+    member = Member(
+        name, stage.upkeep, stage.keys, stage.records, stage.settings,
+        on_adopt=on_adopt, on_sweep=on_sweep, on_begin=on_begin, sweeps=sweeps,
+    )  # fmt: skip
+    await patiently(member.begin, seconds=stage.settings.redis_patience_seconds)
+    await stage.bus.listen(stage.keys.wake(name), lambda _message: member.wake())
+    async with running(member.run()):
+        try:
+            yield member
+        finally:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(stage.settings.redis_timeout_seconds):
+                    await member.give_up()

@@ -1,0 +1,1 @@
+"""Git on the network: URLs, refs and fetches, with every address checked."""

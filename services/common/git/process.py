@@ -1,0 +1,207 @@
+"""Running git on hostile input: no configuration or hooks of the host, no prompts, no secrets, bounded in all ways."""
+
+import asyncio
+import contextlib
+import os
+import re
+import resource
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.common.models.errors import BinderyError
+
+OnLine = Callable[[str], None]
+
+_PASSED_ON = ("PATH", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_EXEC_PATH", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH")
+_CONFIG = {
+    "advice.detachedHead": "false",
+    "core.askPass": "",
+    "core.attributesFile": "/dev/null",
+    "core.autocrlf": "false",
+    "core.fsmonitor": "false",
+    "core.hooksPath": "/dev/null",
+    "core.packedGitLimit": "1g",
+    "core.protectHFS": "true",
+    "core.protectNTFS": "true",
+    "credential.helper": "",
+    "fetch.recurseSubmodules": "false",
+    "gc.auto": "0",
+    "http.followRedirects": "false",
+    "http.lowSpeedLimit": "1000",
+    "http.lowSpeedTime": "30",
+    "http.proxy": "",
+    "init.defaultBranch": "main",
+    "maintenance.auto": "false",
+    "submodule.recurse": "false",
+    "transfer.bundleURI": "false",
+}
+_PROGRESS_SECONDS = 2.0
+_LINE_BYTES = 4096
+_WATCH_SECONDS = 0.5
+_ENTRY_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a git command ended. `messages` is the end of what it wrote to standard error."""
+
+    status: int
+    output: bytes
+    messages: str
+
+    @property
+    def ok(self) -> bool:
+        return self.status == 0
+
+    @property
+    def reason(self) -> str:
+        """git's own last complaint, in one line."""
+        lines = [line.strip() for line in self.messages.splitlines() if line.strip()]
+        fatal = [line for line in lines if line.startswith(("fatal:", "error:"))]
+        return (fatal or lines or [f"git ended with status {self.status}"])[-1].removeprefix("fatal: ")[:500]
+
+
+@dataclass(frozen=True)
+class Git:
+    """How git is run: with an empty home, for these protocols, under these limits.
+
+    `max_bytes` bounds what lies under `watched` (files and folders count a KiB more than their size); `memory_bytes`
+    bounds git's address space where the system can do that (Linux).
+    """
+
+    home: Path
+    allowed_protocols: frozenset[str] = frozenset({"http", "https"})
+    watched: Path | None = None
+    max_bytes: int = 0
+    memory_bytes: int = 4 * 2**30
+    max_output_bytes: int = 64 * 2**20
+    on_line: OnLine | None = None
+
+    def environment(self, config: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
+        """What git sees of our environment (where programs and CA certificates are), and its whole configuration."""
+        passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        if "SSL_CERT_FILE" in passed:
+            passed.setdefault("GIT_SSL_CAINFO", passed["SSL_CERT_FILE"])
+        settings = [*_CONFIG.items(), *config]
+        for number, (name, value) in enumerate(settings):
+            passed |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+        return passed | {
+            "GIT_CONFIG_COUNT": str(len(settings)),
+            "HOME": str(self.home),
+            "XDG_CONFIG_HOME": str(self.home),
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": "/dev/null",
+            "GIT_CONFIG_SYSTEM": "/dev/null",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_ASKPASS": "",
+            "GIT_ALLOW_PROTOCOL": ":".join(sorted(self.allowed_protocols)),
+            "LC_ALL": "C",
+        }
+
+    async def run(self, *arguments: str, cwd: Path | None = None, config: Sequence[tuple[str, str]] = ()) -> Finished:
+        """Run one git command to its end; cancelled, it ends with every process that it started.
+
+        Raises `BinderyError("repository_too_large")` when `watched` outgrows `max_bytes`, and
+        `BinderyError("provider_unavailable")` when the output does.
+        """
+        async with self._process(arguments, cwd, self.environment(config)) as process:
+            assert process.stdout is not None  # noqa: S101 - both are pipes
+            assert process.stderr is not None  # noqa: S101
+            try:
+                async with asyncio.TaskGroup() as group:
+                    watcher = group.create_task(self._watch())
+                    output, messages = await asyncio.gather(self._read(process.stdout), self._relay(process.stderr))
+                    status = await process.wait()
+                    watcher.cancel()
+            except ExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+        self._check_size()
+        return Finished(status, output, messages)
+
+    @contextlib.asynccontextmanager
+    async def _process(
+        self, arguments: Sequence[str], cwd: Path | None, environment: dict[str, str]
+    ) -> AsyncIterator[asyncio.subprocess.Process]:
+        process = await asyncio.create_subprocess_exec(
+            "git",
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=cwd or self.home,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            if hasattr(resource, "prlimit"):
+                with contextlib.suppress(ProcessLookupError, PermissionError, ValueError):
+                    resource.prlimit(process.pid, resource.RLIMIT_AS, (self.memory_bytes, self.memory_bytes))
+            yield process
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+
+    async def _read(self, stream: asyncio.StreamReader) -> bytes:
+        output = bytearray()
+        while chunk := await stream.read(65536):
+            output += chunk
+            if len(output) > self.max_output_bytes:
+                raise BinderyError("provider_unavailable", "The repository answers with more than can be read.")
+        return bytes(output)
+
+    async def _relay(self, stream: asyncio.StreamReader) -> str:
+        """Hand lines on as they come; of a progress line, rewritten in place, one state in 2 s and the last."""
+        kept, rest, shown_at = "", b"", 0.0
+        while chunk := await stream.read(65536):
+            *lines, rest = re.split(rb"(?<=[\r\n])", rest + chunk)
+            if len(rest) > _LINE_BYTES:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                text = _plain(line)
+                now = time.monotonic()
+                if not text or (line.endswith(b"\r") and now - shown_at < _PROGRESS_SECONDS):
+                    continue
+                if line.endswith(b"\r"):
+                    shown_at = now
+                kept = f"{kept}{text}\n"[-8192:]
+                if self.on_line:
+                    self.on_line(text)
+        if text := _plain(rest):
+            kept += f"{text}\n"
+            if self.on_line:
+                self.on_line(text)
+        return kept
+
+    async def _watch(self) -> None:
+        while self.watched is not None:
+            await asyncio.sleep(_WATCH_SECONDS)
+            await asyncio.to_thread(self._check_size)
+
+    def _check_size(self) -> None:
+        if self.watched is not None and size_of(self.watched, self.max_bytes) > self.max_bytes:
+            limit = self.max_bytes // 2**20
+            raise BinderyError("repository_too_large", f"The repository is larger than the {limit} MiB allowed here.")
+
+
+def _plain(line: bytes) -> str:
+    """A line as plain text: what is not printable (terminal escapes among it) becomes a question mark."""
+    text = line[:_LINE_BYTES].decode("utf-8", "replace").strip("\r\n").rstrip().expandtabs(4)
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def size_of(folder: Path, enough: int) -> int:
+    """Bytes under `folder`, a KiB more for each entry, links not followed; counting stops once past `enough`."""
+    total, folders = 0, [str(folder)]
+    while folders and total <= enough:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    total += entry.stat(follow_symlinks=False).st_size + _ENTRY_BYTES
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+    return total

@@ -1,0 +1,173 @@
+"""Asking git repositories for their refs, and fetching one commit of one, with every address checked on the way."""
+
+import asyncio
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.common.git.advertisement import refs_advertised
+from services.common.git.process import Finished, Git, OnLine
+from services.common.git.submodules import MAX_DEPTH, MAX_SUBMODULES, Submodule, place_of, submodules_of
+from services.common.git.urls import WEB, Remote, git_url, is_full_sha, locate, submodule_url
+from services.common.models.errors import BinderyError
+from services.common.net.networks import NetworkPolicy
+from services.common.net.outbound import CheckedClient
+from services.common.net.proxy import OutboundProxy
+from services.common.service.logging import redact
+
+__all__ = ["WEB", "fetch_repository", "git_url", "is_full_sha", "list_refs"]
+
+GIB = 2**30
+ADVERTISEMENT_BYTES = 256 * 1024
+"""How much of a server's first answer is read: a repository with more refs than that holds is asked by git itself."""
+_ABSENT = ("not found", "does not exist", "not appear to be a git repository", "is this a git repository", "Username")
+_REFUSES_SHAS = ("unadvertised object", "not valid", "dumb http transport", "not support shallow")
+_ALL_REFS = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*", "+refs/*:refs/bindery/*")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The refs of a repository, by name, and the URL that the redirects of an http or https one led to."""
+
+    refs: dict[str, str]
+    url: str
+
+
+async def list_refs(
+    url: str,
+    *patterns: str,
+    policy: NetworkPolicy,
+    proxy: OutboundProxy | None = None,
+    timeout_seconds: float = 30.0,
+    allowed_protocols: frozenset[str] = WEB,
+) -> Listing:
+    """Names and shas of the refs of `url` that match (as git matches: by the end of the name), all without patterns.
+
+    Annotated tags come twice, as git lists them: `<name>` is the tag object, `<name>^{}` what it points at.
+    Raises `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found` (no such repository), `rate_limited`,
+    `provider_unavailable`.
+    """
+    try:
+        client = CheckedClient(policy, proxy=proxy, total_seconds=timeout_seconds)
+        async with asyncio.timeout(timeout_seconds), client:
+            remote = await locate(url, client, allowed_protocols, body_bytes=ADVERTISEMENT_BYTES)
+            found_at = remote.url if remote.url.startswith(("http://", "https://")) else url
+            if (refs := refs_advertised(remote.said, patterns)) is not None:
+                return Listing(refs, found_at)
+            with tempfile.TemporaryDirectory(prefix="bindery-git-") as home:
+                git = Git(Path(home), allowed_protocols, memory_bytes=GIB)
+                done = await git.run("ls-remote", "-q", "--", remote.url, *patterns, config=remote.config)
+    except TimeoutError as error:
+        raise BinderyError("provider_unavailable", f"{url} did not answer within {timeout_seconds:g} s.") from error
+    if not done.ok:
+        raise _failure(done, url, "provider_unavailable")
+    rows = (line.partition("\t") for line in done.output.decode("utf-8", "replace").splitlines())
+    return Listing({name: sha for sha, _, name in rows if is_full_sha(sha)}, found_at)
+
+
+async def fetch_repository(
+    repo_url: str,
+    ref: str,
+    target: Path,
+    *,
+    policy: NetworkPolicy,
+    proxy: OutboundProxy | None = None,
+    timeout_seconds: float,
+    on_line: OnLine | None = None,
+    max_bytes: int = 10 * GIB,
+    allowed_protocols: frozenset[str] = WEB,
+) -> None:
+    """Check out commit `ref` (40 hex digits) of `repo_url` in `target`, with its submodules.
+
+    `target` is made, or is an empty folder. git's own messages go to `on_line`, a line at a time. Submodules are
+    fetched one level at a time, each URL checked as the first was. Raises `BinderyError`: `bad_spec`,
+    `address_not_allowed`, `ref_not_found`, `repository_too_large` (over `max_bytes`, with git's own files),
+    `fetch_failed`, and `build_failed` for submodules that only the author can mend. What was fetched until
+    then is left for the caller to delete.
+    """
+    if not is_full_sha(ref):
+        raise BinderyError("bad_spec", f"{ref!r} is not the full name of a commit (40 hex digits).")
+    target.mkdir(parents=True, exist_ok=True)
+    root = target.resolve()
+    try:
+        async with asyncio.timeout(timeout_seconds), CheckedClient(policy, proxy=proxy) as client:
+            with tempfile.TemporaryDirectory(prefix="bindery-git-") as home:
+                git = Git(Path(home), allowed_protocols, root, max_bytes, on_line=on_line)
+                await _Fetch(git, client, root).repository(git_url(repo_url, allowed_protocols), ref.lower(), root)
+    except TimeoutError as error:
+        raise BinderyError("fetch_failed", f"Fetching {repo_url} took over {timeout_seconds:g} s.") from error
+
+
+@dataclass
+class _Fetch:
+    """One fetch with all its submodules."""
+
+    git: Git
+    client: CheckedClient
+    root: Path
+    submodules: int = 0
+
+    async def repository(self, url: str, sha: str, folder: Path, depth: int = 0) -> None:
+        remote = await self._locate(url)
+        await self._must("init", "--quiet", "--template=", ".", cwd=folder)
+        await self._must("remote", "add", "origin", url, cwd=folder)
+        await self._commit(remote, url, sha, folder)
+        done = await self.git.run("checkout", "--quiet", "--force", "--detach", sha, cwd=folder)
+        if not done.ok:
+            code = "build_failed" if "invalid path" in done.messages else "fetch_failed"
+            raise BinderyError(code, f"Commit {sha} of {url} can't be checked out: {done.reason}.")
+        for submodule in await submodules_of(self.git, sha, folder):
+            self.submodules += 1
+            if depth >= MAX_DEPTH or self.submodules > MAX_SUBMODULES:
+                raise BinderyError(
+                    "build_failed",
+                    f"The repository has more submodules than are fetched ({MAX_SUBMODULES}, {MAX_DEPTH} levels).",
+                )
+            await self._submodule(url, submodule, folder, depth)
+
+    async def _submodule(self, parent: str, submodule: Submodule, folder: Path, depth: int) -> None:
+        if self.git.on_line:
+            self.git.on_line(f"Fetching submodule {submodule.path} from {redact(submodule.url)}")
+        try:
+            place = place_of(submodule, folder)
+            url = git_url(submodule_url(parent, submodule.url), self.git.allowed_protocols)
+            await self.repository(url, submodule.sha, place, depth + 1)
+        except BinderyError as error:
+            code = "build_failed" if error.code in {"bad_spec", "ref_not_found"} else error.code
+            raise BinderyError(code, f"Submodule {submodule.path}: {error.detail}") from error
+
+    async def _locate(self, url: str) -> Remote:
+        try:
+            return await locate(url, self.client, self.git.allowed_protocols)
+        except BinderyError as error:
+            if error.code not in {"provider_unavailable", "rate_limited"}:
+                raise
+            after = error.retry_after_seconds
+            raise BinderyError("fetch_failed", error.detail, retry_after_seconds=after) from error
+
+    async def _commit(self, remote: Remote, url: str, sha: str, folder: Path) -> None:
+        """Bring one commit here: by itself where the server gives it so, else with the history of every ref."""
+        fetch = ("fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
+        done = await self.git.run(*fetch, "--depth=1", "--", remote.url, sha, cwd=folder, config=remote.config)
+        if not done.ok and any(sign in done.messages for sign in _REFUSES_SHAS):
+            done = await self.git.run(*fetch, "--", remote.url, *_ALL_REFS, cwd=folder, config=remote.config)
+        there = done.ok and (await self.git.run("cat-file", "-e", f"{sha}^{{commit}}", cwd=folder)).ok
+        if done.ok and not there:
+            raise BinderyError("ref_not_found", f"There is no commit {sha} in {url}.")
+        if "not our ref" in done.messages:
+            raise BinderyError("ref_not_found", f"There is no commit {sha} in {url}.")
+        if not done.ok:
+            raise _failure(done, url, "fetch_failed")
+
+    async def _must(self, *arguments: str, cwd: Path) -> Finished:
+        done = await self.git.run(*arguments, cwd=cwd)
+        if not done.ok:
+            raise BinderyError("fetch_failed", f"git {arguments[0]} failed: {done.reason}.")
+        return done
+
+
+def _failure(done: Finished, url: str, otherwise: str) -> BinderyError:
+    """What git's complaint means: nothing public there, or a server that does not work (`otherwise`)."""
+    if any(sign in done.messages for sign in _ABSENT):
+        return BinderyError("ref_not_found", f"There is no public git repository at {url}.")
+    return BinderyError(otherwise, f"git can't read {url}: {done.reason}.")

@@ -1,0 +1,65 @@
+"""The submodules of a commit: what `.gitmodules` says of each path at which the commit's tree holds a gitlink."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.common.git.process import Git
+from services.common.models.errors import BinderyError
+
+MAX_DEPTH = 10
+MAX_SUBMODULES = 100
+_GITLINK = "160000"
+_FILES = ("100644", "100755")
+
+
+@dataclass(frozen=True)
+class Submodule:
+    """A repository inside a repository: where it goes, where it comes from (maybe relative), at which commit."""
+
+    path: str
+    url: str
+    sha: str
+
+
+async def submodules_of(git: Git, sha: str, folder: Path) -> list[Submodule]:
+    """The submodules of commit `sha` in the repository at `folder`, as the commit has them, not the working tree.
+
+    A gitlink that `.gitmodules` says nothing of, or that it marks `update = none`, is left out, as its folder then
+    stays empty. Raises `BinderyError("build_failed")` for a `.gitmodules` that can't be read.
+    """
+    listed = (await git.run("ls-tree", "-z", sha, "--", ".gitmodules", cwd=folder)).output.decode("utf-8", "replace")
+    if not listed.startswith(_FILES):
+        return []
+    done = await git.run("config", "-z", f"--blob={sha}:.gitmodules", "--get-regexp", r"^submodule\.", cwd=folder)
+    if not done.ok and done.messages:  # silent: the file has no such line
+        raise BinderyError("build_failed", f".gitmodules can't be read: {done.reason}.")
+    sections: dict[str, dict[str, str]] = {}
+    for line in done.output.decode("utf-8", "replace").split("\0"):
+        key, _, value = line.partition("\n")
+        name, _, variable = key.removeprefix("submodule.").rpartition(".")
+        sections.setdefault(name, {})[variable] = value
+    by_path = {section.get("path", ""): section for section in sections.values()}
+    found = []
+    for entry in (await git.run("ls-tree", "-r", "-z", "--full-tree", sha, cwd=folder)).output.split(b"\0"):
+        head, _, name = entry.decode("utf-8", "replace").partition("\t")
+        section = by_path.get(name, {})
+        if head.startswith(_GITLINK) and section.get("url") and section.get("update") != "none":
+            found.append(Submodule(name, section["url"], head.split()[2]))
+    return found
+
+
+def place_of(submodule: Submodule, folder: Path) -> Path:
+    """The empty folder, inside the repository at `folder`, that `submodule` goes to.
+
+    Raises `BinderyError("build_failed")` for a path that leads elsewhere, through a link or out of the repository.
+    """
+    parts = submodule.path.split("/")
+    place = folder.joinpath(*parts)
+    odd = any(part in {"", ".", ".."} or part.lower().rstrip(". ") == ".git" or part.startswith("-") for part in parts)
+    above = [folder.joinpath(*parts[:count]) for count in range(1, len(parts) + 1)]
+    if odd or any(step.is_symlink() for step in above) or not place.resolve().is_relative_to(folder.resolve()):
+        raise BinderyError("build_failed", f"A submodule can't be put at {submodule.path!r}.")
+    place.mkdir(parents=True, exist_ok=True)
+    if any(place.iterdir()):
+        raise BinderyError("build_failed", f"A submodule can't be put at {submodule.path!r}: something is there.")
+    return place

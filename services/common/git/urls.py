@@ -1,0 +1,154 @@
+"""Addresses of git repositories as people write them: which are taken, and where they lead."""
+
+import asyncio
+import re
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit, urlunsplit
+
+from services.common.git.versions import user_agent
+from services.common.models.errors import BinderyError
+from services.common.net.hosts import is_literal, plain_host
+from services.common.net.outbound import MAX_URL_LENGTH, NO_HOST, NO_USER, CheckedClient, checked_url
+from services.common.service.logging import shown
+
+WEB = frozenset({"http", "https"})
+_INFO_REFS = "/info/refs?service=git-upload-pack"
+_SCP = re.compile(r"([\w-]+)@([\w.-]+):(.+)")
+_WEB_USER = re.compile(r"(?i)^(https?://)[^/?#:@]+@")
+_AMBIGUOUS = re.compile(r"(?i)%(?:2f|5c|[01][0-9a-f]|7f)|(?:^|/)(?:\.|%2e){2}(?:/|$)")
+_FULL_SHA = re.compile(r"[0-9a-fA-F]{40}")
+_PORTS = {"git": 9418, "ssh": 22}
+
+
+@dataclass(frozen=True)
+class Remote:
+    """What git is told: a URL, and the settings that hold it to the address that was checked, or to the proxy.
+
+    `said` is what the server there answered, where that was asked for and is short.
+    """
+
+    url: str
+    config: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    said: bytes = b""
+
+
+def is_full_sha(ref: str) -> bool:
+    """Whether `ref` is a commit's whole name: 40 hex digits and nothing after them."""
+    return _FULL_SHA.fullmatch(ref) is not None
+
+
+def git_url(text: str, allowed_protocols: frozenset[str] = WEB) -> str:
+    """The URL that `text` means; `user@host:path` means `ssh://user@host/path`.
+
+    Raises `BinderyError("bad_spec")` for protocols not allowed, passwords, options and what is no URL, for users of
+    http and https, in whose place tokens stand, and for paths that not everybody takes for the same one: with `..`, or
+    a slash, backslash or control character that is percent-encoded.
+    """
+    quoted = shown(text)
+    if text.startswith("-"):
+        raise BinderyError("bad_spec", f"A git URL can't begin with a dash: {quoted!r}.")
+    if len(text) > MAX_URL_LENGTH or not text.isprintable() or " " in text or "\\" in text:
+        raise BinderyError("bad_spec", f"{quoted!r} is not a git URL.")
+    if scp := _SCP.fullmatch(text):
+        text = f"ssh://{scp[1]}@{scp[2]}/{scp[3]}"
+        quoted = shown(text)
+    try:
+        parts = urlsplit(text)
+        host, _port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise BinderyError("bad_spec", f"{quoted!r} is not a git URL.") from error
+    if parts.password or ("@" in parts.netloc and parts.scheme in WEB):
+        raise BinderyError("bad_spec", NO_USER)
+    if parts.scheme not in allowed_protocols:
+        allowed = ", ".join(sorted(allowed_protocols))
+        raise BinderyError("bad_spec", f"Unsupported git url {quoted}, protocol {parts.scheme} not in {allowed}.")
+    if parts.query or parts.fragment or (not host and parts.scheme != "file"):
+        raise BinderyError("bad_spec", f"{quoted} is not the URL of a git repository.")
+    if _AMBIGUOUS.search(parts.path):
+        raise BinderyError("bad_spec", f"{quoted!r} can be read in several ways: write its path without .. and %2F.")
+    if host.startswith("-") or parts.path.startswith(("/-", "-")) or (parts.username or "").startswith("-"):
+        raise BinderyError("bad_spec", f"A host or path of a git URL can't begin with a dash: {quoted!r}.")
+    if parts.scheme in WEB:
+        checked_url(text)
+    elif host and plain_host(host) is None:
+        raise BinderyError("bad_spec", f"{quoted!r} {NO_HOST}")
+    return text
+
+
+def submodule_url(parent: str, url: str) -> str:
+    """The URL of a submodule; `./` and `../` at its start are relative to the parent repository's URL.
+
+    A user name in an http or https URL is left out: forges put that of whoever copied it there, and all is fetched as
+    nobody. Raises `BinderyError("bad_spec")` when it climbs past the parent's host.
+    """
+    if not url.startswith(("./", "../")):
+        return _WEB_USER.sub(r"\1", url)
+    parts = urlsplit(parent)
+    path = [part for part in parts.path.split("/") if part]
+    steps = url.rstrip("/").split("/")
+    while steps and steps[0] in {".", ".."}:
+        if steps.pop(0) == "..":
+            if not path:
+                raise BinderyError("bad_spec", f"{url!r} leads out of {parts.hostname}.")
+            path.pop()
+    if ".." in steps:
+        raise BinderyError("bad_spec", f"{url!r} is not the URL of a git repository.")
+    return urlunsplit((parts.scheme, parts.netloc, "/" + "/".join([*path, *steps]), "", ""))
+
+
+async def locate(
+    url: str, client: CheckedClient, allowed_protocols: frozenset[str] = WEB, *, body_bytes: int = 0
+) -> Remote:
+    """Find out where `url` leads, all redirects followed and checked, and pin the address or name the proxy.
+
+    `git://` and `ssh://` never go through the proxy.
+
+    What the server says there is kept if it is no longer than `body_bytes`.
+
+    Raises `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found` (nothing public there),
+    `rate_limited`, `provider_unavailable`.
+    """
+    url = git_url(url, allowed_protocols)
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return Remote(url)
+    if parts.scheme not in WEB:
+        return await _locate_elsewhere(url, client)
+    # As git asks in protocol 0, whose answer holds the refs: a `Git-Protocol` header would have them asked for again.
+    asks = {"User-Agent": await asyncio.to_thread(user_agent), "Pragma": "no-cache"}
+    found = await client.follow(url.rstrip("/") + _INFO_REFS, headers=asks, body_bytes=body_bytes)
+    if found.status in {401, 403, 404, 410} or not found.url.endswith(_INFO_REFS):
+        tried = f" ({found.host} answered {found.status})" if found.status >= 400 else ""
+        raise BinderyError("ref_not_found", f"There is no public git repository at {url}{tried}.")
+    if found.status == 429:
+        after = found.headers.get("retry-after", "")
+        raise BinderyError(
+            "rate_limited",
+            f"{found.host} asks to be asked less often.",
+            retry_after_seconds=float(after[:9]) if after.isascii() and after.isdigit() else None,
+        )
+    if found.status != 200:
+        raise BinderyError("provider_unavailable", f"{found.host} answered {found.status} for {url}.")
+    config = _pinned(found.host, found.port, found.address)
+    if client.proxy and not found.address:
+        config = (("http.proxy", client.proxy.url_with_login), ("http.proxyAuthMethod", "basic"))
+    return Remote(found.url.removesuffix(_INFO_REFS), config, found.body)
+
+
+def _pinned(host: str, port: int, address: str) -> tuple[tuple[str, str], ...]:
+    if is_literal(host):
+        return ()
+    literal = f"[{address}]" if ":" in address else address
+    return (("http.curloptResolve", f"{host}:{port}:{literal}"),)
+
+
+async def _locate_elsewhere(url: str, client: CheckedClient) -> Remote:
+    """`git://` and `ssh://`, where a setting allows them: git is given the checked address, ssh the name beside it."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
+    address = (await client.policy.addresses(host, port))[0]
+    if parts.scheme == "ssh":
+        command = f"ssh -F /dev/null -o BatchMode=yes -o ProxyCommand=none -o HostName={address} -o HostKeyAlias={host}"
+        return Remote(url, (("core.sshCommand", command),))
+    literal = f"[{address}]" if ":" in address else address
+    return Remote(urlunsplit((parts.scheme, f"{literal}:{port}", parts.path, "", "")))

@@ -1,0 +1,1 @@
+"""Outgoing connections: address policies, the checked client, and calls between services."""

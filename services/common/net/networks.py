@@ -1,0 +1,173 @@
+"""Which addresses may be reached on behalf of a stranger: public ones, and the networks that an operator opens."""
+
+import asyncio
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Self
+
+from services.common.models.errors import BinderyError
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+# IANA's special-purpose registries (RFC 6890 and its updates), and the clouds' metadata services that lie outside.
+_NOT_PUBLIC: list[tuple[str, str]] = [
+    ("0.0.0.0/8", "unspecified"),
+    ("10.0.0.0/8", "private"),
+    ("100.64.0.0/10", "a provider's private network"),
+    ("127.0.0.0/8", "loopback"),
+    ("168.63.129.16/32", "a cloud's metadata service"),
+    ("169.254.0.0/16", "link-local"),
+    ("172.16.0.0/12", "private"),
+    ("192.0.0.0/24", "reserved"),
+    ("192.0.2.0/24", "reserved"),
+    ("192.88.99.0/24", "reserved"),
+    ("192.168.0.0/16", "private"),
+    ("198.18.0.0/15", "reserved"),
+    ("198.51.100.0/24", "reserved"),
+    ("203.0.113.0/24", "reserved"),
+    ("224.0.0.0/4", "multicast"),
+    ("240.0.0.0/4", "reserved"),
+    ("::/128", "unspecified"),
+    ("::1/128", "loopback"),
+    ("fc00::/7", "private"),
+    ("fe80::/10", "link-local"),
+    ("fec0::/10", "private"),
+    ("64:ff9b:1::/48", "a local translator's (NAT64)"),
+    ("ff00::/8", "multicast"),
+    ("2001::/23", "reserved"),
+    ("2001:db8::/32", "reserved"),
+    ("3fff::/20", "reserved"),
+]
+_REFUSED = [(ip_network(network), kind) for network, kind in _NOT_PUBLIC]
+_GLOBAL_V6 = IPv6Network("2000::/3")
+_SIX_TO_FOUR = IPv6Network("2002::/16")
+_NAT64 = IPv6Network("64:ff9b::/96")
+
+
+def _unwrapped(address: Address) -> Address:
+    """The IPv4 address that an IPv6 one leads to (mapped, 6to4, NAT64), or the address itself.
+
+    Where `64:ff9b:1::/48` leads only its network knows: it may be cut into prefixes of any length (RFC 8215).
+    """
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped:
+            return address.ipv4_mapped
+        if address in _SIX_TO_FOUR:
+            return IPv4Address(int(address) >> 80 & 0xFFFFFFFF)
+        if address in _NAT64:
+            return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
+def kind_of(address: Address) -> str | None:
+    """What makes `address` no public one (`"loopback"`, `"private"`, ...), or None for a public one."""
+    reached = _unwrapped(address)
+    for network, kind in _REFUSED:
+        if reached in network:
+            return kind
+    if isinstance(reached, IPv6Address) and reached not in _GLOBAL_V6:
+        return "reserved"
+    return None
+
+
+def is_our_own(address: Address) -> bool:
+    """Whether `address` is one of this machine's own, whichever its interfaces have at this moment.
+
+    Asked of the system's routing, as nothing is sent for it: who talks to an own address does so from that same one.
+    """
+    family = socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.setblocking(False)
+            probe.connect((str(address), 9))
+            return ip_address(str(probe.getsockname()[0]).partition("%")[0]) == address
+    except OSError:  # there is no way there
+        return False
+
+
+@dataclass(frozen=True)
+class NetworkPolicy:
+    """Public addresses but this machine's own are allowed, and those inside `allowed`; never one in `refused`."""
+
+    allowed: tuple[Network, ...] = ()
+    refused: tuple[Network, ...] = ()
+
+    @classmethod
+    def of(cls, allowed: str, refused: str = "") -> Self:
+        """From comma-separated lists of CIDRs: `BINDERY_ALLOWED_NETWORKS`, `BINDERY_REFUSED_NETWORKS`.
+
+        Raises `ValueError`.
+        """
+        return cls(networks_of(allowed), networks_of(refused))
+
+    def allows(self, address: Address) -> bool:
+        return self._objection(address) is None
+
+    def opens(self, address: Address | str) -> bool:
+        """Whether `address` lies in a network that an operator opened."""
+        parsed = ip_address(address) if isinstance(address, str) else address
+        return _is_in(self.allowed, parsed, _unwrapped(parsed)) and self.allows(parsed)
+
+    def _objection(self, address: Address) -> str | None:
+        """What is wrong with the address, and what to do about that; None for one that may be reached."""
+        reached = _unwrapped(address)
+        if _is_in(self.refused, address, reached):
+            return (
+                "is in a network that BINDERY_REFUSED_NETWORKS names. Only whoever runs this Bindery can change that."
+            )
+        if _is_in(self.allowed, address, reached):
+            return None
+        if kind := kind_of(address):
+            wrong = f"is not public but {kind}"
+        elif is_our_own(reached):
+            wrong = "is that of the machine that Bindery runs on"
+        else:
+            return None
+        return f"{wrong}. Whoever runs this Bindery can open a network with BINDERY_ALLOWED_NETWORKS."
+
+    def check(self, address: Address | str, host: str = "") -> None:
+        """Raise `BinderyError("address_not_allowed")`, which names `host`, unless `address` may be reached."""
+        parsed = ip_address(address.partition("%")[0]) if isinstance(address, str) else address
+        if objection := self._objection(parsed):
+            raise BinderyError(
+                "address_not_allowed", f"{host or parsed} may not be reached from here: its address {objection}"
+            )
+
+    async def addresses(self, host: str, port: int) -> list[str]:
+        """The addresses of `host` that may be reached, in the system's order of preference; never empty.
+
+        The caller sets the deadline. Raises `BinderyError`: `address_not_allowed` if every address is refused,
+        `ref_not_found` if there is no such host, `provider_unavailable` if names can't be looked up at all.
+        """
+        found = await look_up(host, port)
+        usable = [address for address in found if self.allows(ip_address(address.partition("%")[0]))]
+        if not usable:
+            self.check(found[0], host)
+        return usable
+
+
+def networks_of(cidrs: str) -> tuple[Network, ...]:
+    """The networks of a comma-separated list. Raises `ValueError`."""
+    return tuple(ip_network(part.strip()) for part in cidrs.split(",") if part.strip())
+
+
+def _is_in(networks: Iterable[Network], *addresses: Address) -> bool:
+    return any(address in network for network in networks for address in addresses)
+
+
+async def look_up(host: str, port: int) -> list[str]:
+    """Every address of `host`, by the system's resolver, without duplicates; never empty."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        code = getattr(error, "errno", socket.EAI_NONAME)
+        if code in {socket.EAI_AGAIN, socket.EAI_SYSTEM, socket.EAI_MEMORY}:
+            raise BinderyError("provider_unavailable", f"The name {host} can't be looked up just now.") from error
+        raise BinderyError("ref_not_found", f"There is no host named {host}.") from error
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    if not addresses:
+        raise BinderyError("ref_not_found", f"There is no host named {host}.")
+    return addresses

@@ -1,0 +1,322 @@
+"""The checked client: every HTTP request whose address a user chose is made by it, and by nothing else.
+
+The address is looked up once, checked, and connected to, so that no second answer of a name server can lead
+elsewhere. TLS and the Host header still go by the name. Redirects are followed one at a time, each checked again.
+What goes through an outbound proxy is looked up by it, which then is the one to refuse private addresses; those that
+stand in the URL itself are refused here. Nothing is taken from the environment but the CA bundle (`SSL_CERT_FILE`,
+`SSL_CERT_DIR`), and nothing is kept between requests but idle connections: no cookies, no credentials.
+"""
+
+import asyncio
+import functools
+import ssl
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import httpcore
+import httpx
+
+from services.common.models.errors import BinderyError
+from services.common.net.hosts import is_literal, plain_host
+from services.common.net.networks import NetworkPolicy
+from services.common.net.proxy import OutboundProxy
+from services.common.service.logging import shown
+
+__all__ = ["CheckedClient", "CheckedUrl", "NetworkPolicy", "Reply", "checked_url"]
+
+SCHEMES = ("http", "https")
+DEFAULT_PORTS = {"http": 80, "https": 443}
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+MAX_REDIRECTS = 10
+MAX_URL_LENGTH = 4096
+USER_AGENT = "Bindery"
+NO_HOST = "names no host: that is an address, or a name of letters, digits, dashes and underscores between its dots."
+NO_USER = (
+    "An address must not hold a password or a user name: anyone who sees the link reads it, and can use it if it is a "
+    "token. Leave out what stands before the @, and revoke a token that was there."
+)
+_NEVER_FORWARDED = ("authorization", "proxy-authorization", "cookie")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer, read to its end. Header names are in lower case; `url` is the one that answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+
+
+@dataclass(frozen=True)
+class CheckedUrl:
+    """Where a URL leads in the end: the URL that answered with `status`, and the address that it was reached at.
+
+    The address is empty where a proxy was asked, which alone knows it.
+    `body` is what it answered, where that was asked for and is short; else empty.
+    """
+
+    url: str
+    host: str
+    port: int
+    address: str
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+def checked_url(text: str) -> httpx.URL:
+    """Parse an address that a user typed.
+
+    Raises `BinderyError("bad_spec")` for another scheme than http and https, a user name or password, a host that could
+    be read in two ways (such as `0x7f.1` or `%61.example`), and whatever is not a URL at all.
+    """
+    quoted = shown(text)
+    if len(text) > MAX_URL_LENGTH or not text.isprintable() or " " in text or "\\" in text:
+        raise BinderyError("bad_spec", f"{quoted!r} is not an address.")
+    try:
+        url = httpx.URL(text)
+        port = url.port
+    except (httpx.InvalidURL, ValueError) as error:
+        raise BinderyError("bad_spec", f"{quoted} is not an address.") from error
+    if url.scheme not in SCHEMES:
+        raise BinderyError("bad_spec", f"{quoted} is not an http or https address.")
+    if url.userinfo:
+        raise BinderyError("bad_spec", NO_USER)
+    if (host := plain_host(url.raw_host.decode("ascii"))) is None:
+        raise BinderyError("bad_spec", f"{quoted} {NO_HOST}")
+    if port is not None and not 0 < port < 65536:
+        raise BinderyError("bad_spec", f"{quoted} names no port.")
+    return url.copy_with(userinfo=b"", host=host, fragment=None)
+
+
+class _CheckedNetwork(httpcore.AsyncNetworkBackend):
+    """Connects to addresses that the policy allows, and to exactly the one that was checked."""
+
+    def __init__(self, policy: NetworkPolicy) -> None:
+        self._policy = policy
+        self._sockets = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            async with asyncio.timeout(timeout):
+                addresses = await self._policy.addresses(host, port)
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout(f"looking up {host}") from error
+        for address in addresses[:-1]:
+            try:
+                return await self._sockets.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                continue
+        return await self._sockets.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class CheckedClient:
+    """Makes GET requests to addresses that strangers chose. Close it, or use it as an async context manager.
+
+    `total_seconds` bounds one call with all its redirects; `connect_seconds` and `read_seconds` bound each step.
+    """
+
+    def __init__(
+        self,
+        policy: NetworkPolicy,
+        *,
+        proxy: OutboundProxy | None = None,
+        total_seconds: float = 30.0,
+        connect_seconds: float = 10.0,
+        read_seconds: float = 15.0,
+        max_connections: int = 100,
+    ) -> None:
+        self.policy = policy
+        self.proxy = proxy
+        self._total_seconds = total_seconds
+        self._timeouts = {
+            "connect": connect_seconds,
+            "read": read_seconds,
+            "write": read_seconds,
+            "pool": connect_seconds,
+        }
+        bounds: dict[str, Any] = {
+            "ssl_context": tls_context(),
+            "max_connections": max_connections,
+            "max_keepalive_connections": 10,
+            "keepalive_expiry": 5.0,
+        }
+        self._pool = httpcore.AsyncConnectionPool(network_backend=_CheckedNetwork(policy), **bounds)
+        self._proxied = proxy and httpcore.AsyncHTTPProxy(proxy.url, proxy_auth=_ascii(proxy.login), **bounds)
+
+    async def get(self, url: str, *, headers: Mapping[str, str] | None = None, max_bytes: int = 4 * 2**20) -> Reply:
+        """GET `url`, following redirects, and read at most `max_bytes` of the body.
+
+        Answers of any status come back. Raises `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found` (no
+        such host), and `provider_unavailable` for everything that the other end does wrong.
+        """
+        async with self._answer(url, headers or {}) as (final, response):
+            body = bytearray()
+            async for chunk in response.aiter_stream():
+                body += chunk
+                if len(body) > max_bytes:
+                    raise BinderyError("provider_unavailable", f"{final.host} sent more than {max_bytes} bytes.")
+            return Reply(response.status, _headers(response), bytes(body), str(final))
+
+    async def follow(self, url: str, *, headers: Mapping[str, str] | None = None, body_bytes: int = 0) -> CheckedUrl:
+        """Follow the redirects of `url` to their end; what stands there is read if it is no longer than `body_bytes`.
+
+        Raises as `get` does.
+        """
+        async with self._answer(url, headers or {}) as (final, response):
+            body = await _short(response, body_bytes) if body_bytes else b""
+            by_proxy = goes_by_proxy(final.raw_host.decode("ascii"), self.policy, self.proxy)
+            peer = response.extensions["network_stream"].get_extra_info("server_addr")
+            return CheckedUrl(
+                url=str(final),
+                host=final.raw_host.decode("ascii"),
+                port=final.port or DEFAULT_PORTS[final.scheme],
+                address="" if by_proxy else str(peer[0]),
+                status=response.status,
+                headers=_headers(response),
+                body=body,
+            )
+
+    @asynccontextmanager
+    async def _answer(
+        self, text: str, headers: Mapping[str, str]
+    ) -> AsyncIterator[tuple[httpx.URL, httpcore.Response]]:
+        """The first answer that is no redirect, with its body still unread."""
+        url = checked_url(text)
+        sent = {name.lower(): value for name, value in headers.items()}
+        try:
+            async with asyncio.timeout(self._total_seconds):
+                for _ in range(MAX_REDIRECTS + 1):
+                    async with self._request(url, sent) as response:
+                        self._note_refusal(url, response)
+                        if (target := _location(url, response)) is None:
+                            yield url, response
+                            return
+                    if (target.scheme, target.host, target.port) != (url.scheme, url.host, url.port):
+                        sent = {name: value for name, value in sent.items() if name not in _NEVER_FORWARDED}
+                    url = target
+                raise BinderyError("provider_unavailable", f"{url.host} redirects more than {MAX_REDIRECTS} times.")
+        except (TimeoutError, httpcore.TimeoutException) as error:
+            raise BinderyError("provider_unavailable", f"{url.host} does not answer in time.") from error
+        except httpcore.ProxyError as error:
+            raise _proxy_says(url.host, str(error).partition(" ")[0]) from error
+        except (httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError) as error:
+            reason = "can't be trusted (TLS)" if "CERTIFICATE" in str(error) else "can't be reached"
+            way = " through the outbound proxy" if self._pool_for(url) is self._proxied else ""
+            raise BinderyError("provider_unavailable", f"{url.host} {reason}{way}.") from error
+
+    @asynccontextmanager
+    async def _request(self, url: httpx.URL, headers: Mapping[str, str]) -> AsyncIterator[httpcore.Response]:
+        usual = {"accept": "*/*", "user-agent": USER_AGENT}
+        fixed = {"host": url.netloc.decode("ascii"), "accept-encoding": "identity"}
+        async with self._pool_for(url).stream(
+            "GET",
+            httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+            headers=list({**usual, **headers, **fixed}.items()),
+            extensions={"timeout": self._timeouts},
+        ) as response:
+            yield response
+
+    def _pool_for(self, url: httpx.URL) -> httpcore.AsyncConnectionPool:
+        """Raises `BinderyError("address_not_allowed")` for an address that no proxy is asked for."""
+        by_proxy = goes_by_proxy(url.raw_host.decode("ascii"), self.policy, self.proxy)
+        return self._proxied if self._proxied and by_proxy else self._pool
+
+    def _note_refusal(self, url: httpx.URL, response: httpcore.Response) -> None:
+        """The answer to an http URL that is the proxy's own: it wants to know who asks."""
+        if response.status == 407 and self._pool_for(url) is self._proxied:
+            raise _proxy_says(url.host, "407")
+
+    async def aclose(self) -> None:
+        await self._pool.aclose()
+        if self._proxied:
+            await self._proxied.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def goes_by_proxy(host: str, policy: NetworkPolicy, proxy: OutboundProxy | None) -> bool:
+    """Whether a plain host is asked through `proxy`. An address in a network that was opened is reached without it.
+
+    Raises `BinderyError("address_not_allowed")` for an address that may not be reached: no proxy is asked for those.
+    """
+    if proxy is None or not proxy.serves(host):
+        return False
+    if not is_literal(host):
+        return True
+    policy.check(host)
+    return not policy.opens(host)
+
+
+def _proxy_says(host: str, status: str) -> BinderyError:
+    if status == "403":
+        message = f"The outbound proxy of this Bindery does not let it reach {host} (it answered 403)."
+        return BinderyError("address_not_allowed", message)
+    if status == "407":
+        return BinderyError("provider_unavailable", "The outbound proxy does not accept the login of this Bindery.")
+    return BinderyError("provider_unavailable", f"{host} can't be reached: the outbound proxy answered {status}.")
+
+
+def _ascii(login: tuple[str, str] | None) -> tuple[bytes, bytes] | None:
+    return login and (login[0].encode(), login[1].encode())
+
+
+def _headers(response: httpcore.Response) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+
+
+async def _short(response: httpcore.Response, max_bytes: int) -> bytes:
+    """The body, or nothing where it is longer."""
+    body = bytearray()
+    async for chunk in response.aiter_stream():
+        body += chunk
+        if len(body) > max_bytes:
+            return b""
+    return bytes(body)
+
+
+def _location(url: httpx.URL, response: httpcore.Response) -> httpx.URL | None:
+    """Where a redirect leads.
+
+    Raises `BinderyError("address_not_allowed")` if that is not a web address, or http where the first was https: who is
+    on the way could then answer instead.
+    """
+    location = _headers(response).get("location")
+    if response.status not in REDIRECTS or not location:
+        return None
+    try:
+        target = checked_url(str(url.join(location)))
+    except (httpx.InvalidURL, BinderyError) as error:
+        quoted = shown(location)
+        raise BinderyError(
+            "address_not_allowed", f"{url.host} redirects to something that is not followed: {quoted!r}."
+        ) from error
+    if url.scheme == "https" and target.scheme != "https":
+        raise BinderyError("address_not_allowed", f"{url.host} redirects from https to http, which is not followed.")
+    return target
+
+
+@functools.cache
+def tls_context() -> ssl.SSLContext:
+    """The usual roots, or those of `SSL_CERT_FILE` or `SSL_CERT_DIR`. Reading them takes longer than a request."""
+    return httpx.create_ssl_context(trust_env=True)

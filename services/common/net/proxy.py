@@ -1,0 +1,110 @@
+"""The outbound proxy that an operator names: what goes through it, and how each client is told.
+
+It is never taken from `HTTP_PROXY` and its like: who asks through a proxy leaves the check of addresses to it.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Self
+from urllib.parse import quote, unquote, urlsplit
+
+from services.common.net.hosts import is_literal, plain_host
+from services.common.net.networks import Network, networks_of
+
+PROXY = "BINDERY_OUTBOUND_PROXY"
+EXCEPT = "BINDERY_OUTBOUND_PROXY_EXCEPT"
+_PORT = 3128
+
+
+@dataclass(frozen=True)
+class OutboundProxy:
+    """An HTTP proxy: `CONNECT` for https, whole URLs for http (RFC 9110, sections 7.6 and 9.3.6).
+
+    `url` has no login in it. Hosts in `direct_names`, and below them, and addresses in `direct_networks` are asked
+    without the proxy.
+    """
+
+    url: str
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    direct_names: tuple[str, ...] = ()
+    direct_networks: tuple[Network, ...] = ()
+
+    @classmethod
+    def of(cls, url: str, exceptions: str = "") -> Self | None:
+        """From `http://user:password@host:port` and a comma-separated list; None where there is none.
+
+        Raises `ValueError`, whose sentence holds no login.
+        """
+        if not url:
+            return None
+        try:
+            parts = urlsplit(url)
+            host, port = plain_host(parts.hostname or ""), parts.port or _PORT
+        except ValueError:
+            host, port = None, 0
+        if host is None or parts.scheme != "http" or parts.path.strip("/") or parts.query or parts.fragment:
+            raise ValueError(f"{PROXY} must be like http://user:password@proxy.example.org:3128.")
+        names, networks = _exceptions(exceptions)
+        return cls(
+            f"http://{f'[{host}]' if ':' in host else host}:{port}",
+            unquote(parts.username or ""),
+            unquote(parts.password or ""),
+            names,
+            networks,
+        )
+
+    @classmethod
+    def of_environment(cls, environ: Mapping[str, str]) -> Self | None:
+        """What `environment` made."""
+        return cls.of(environ.get(PROXY, ""), environ.get(EXCEPT, ""))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Itself as environment variables, for a process of ours."""
+        exceptions = [*self.direct_names, *map(str, self.direct_networks)]
+        return {PROXY: self.url_with_login, EXCEPT: ",".join(exceptions)}
+
+    @property
+    def url_with_login(self) -> str:
+        """For programs that take the login no other way. Never for an argument, a log or a message."""
+        if not self.user and not self.password:
+            return self.url
+        login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
+        return self.url.replace("://", f"://{login}@", 1)
+
+    @property
+    def login(self) -> tuple[str, str] | None:
+        return (self.user, self.password) if self.user or self.password else None
+
+    def serves(self, host: str) -> bool:
+        """Whether a plain host is asked through it. This machine never is."""
+        if host == "localhost" or host.endswith(".localhost"):
+            return False
+        if is_literal(host):
+            address = ip_address(host)
+            return not (address.is_loopback or any(address in network for network in self.direct_networks))
+        return not any(host == name or host.endswith(f".{name}") for name in self.direct_names)
+
+
+def environment_proxy(environ: Mapping[str, str]) -> str | None:
+    """The variable that names a proxy to other programs, which ours leave alone; None where there is none."""
+    names = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
+    return next((name for name in names if environ.get(name)), None)
+
+
+def _exceptions(text: str) -> tuple[tuple[str, ...], tuple[Network, ...]]:
+    """Names and networks of a list. Raises `ValueError` for what is neither."""
+    names: list[str] = []
+    networks: list[Network] = []
+    for part in filter(None, re.split(r"[\s,]+", text)):
+        try:
+            networks += networks_of(part)
+        except ValueError:
+            name = plain_host(part.removeprefix("*").removeprefix("."))
+            if name is None:
+                raise ValueError(f"{EXCEPT} is a list of host names and networks, and {part!r} is neither.") from None
+            names.append(name)
+    return tuple(names), tuple(networks)

@@ -1,0 +1,1 @@
+"""Durable state in Redis: records with owners, leases, cancel requests and the launch cache."""

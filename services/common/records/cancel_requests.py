@@ -1,0 +1,70 @@
+"""Requests to give up a noun, from anybody to the process that works on it: a field of its record, and a message."""
+
+import asyncio
+import contextlib
+
+from services.common.records.records import Records
+from services.common.redis.client import AWAY
+from services.common.redis.keys import Topic
+from services.common.service.tasks import pause
+
+GIVEN_UP = "given_up"
+"""Field of a server's record: its launch ended without it, so it goes even if it is ready."""
+
+
+class Cancels:
+    """The requests to give up nouns of one kind; `channel` is the one that wakes the nouns' stage."""
+
+    def __init__(self, records: Records, kind: str, channel: str) -> None:
+        self._records = records
+        self._kind = kind
+        self._channel = channel
+        self._expected: dict[str, asyncio.Event] = {}
+
+    def __contains__(self, name: str) -> bool:
+        """Whether this process works on a noun."""
+        return name in self._expected
+
+    def expect(self, name: str, *, is_asked: bool = False) -> asyncio.Event:
+        """This process works on a noun from now on: the event is set when it is to give that up."""
+        event = self._expected[name] = asyncio.Event()
+        if is_asked:
+            event.set()
+        return event
+
+    def forget(self, name: str, event: asyncio.Event) -> None:
+        """This process works no more on a noun, unless it has begun to anew."""
+        if self._expected.get(name) is event:
+            del self._expected[name]
+
+    async def ask(self, name: str) -> bool:
+        """Ask for a noun to be given up, by whoever works on it. False where there is no such noun (any more)."""
+        known = await self._records.note(Topic(self._kind, name), "cancel", "1")
+        if known:
+            await self.tell(name)
+        return known
+
+    async def give_up(self, name: str) -> bool:
+        """As `ask`, for a server that nobody is to get: it goes also where it is ready already, or becomes so."""
+        await self._records.note(Topic(self._kind, name), GIVEN_UP, "1")
+        return await self.ask(name)
+
+    async def tell(self, name: str) -> None:
+        """Wake whoever works on a noun whose record says already that it is to be given up."""
+        await self._records.redis.publish(self._channel, f"cancel {name}")
+
+    def heard(self, message: bytes) -> None:
+        """Something on the channel: perhaps that a noun of this process is to be given up."""
+        word, _, name = message.decode().partition(" ")
+        if word == "cancel" and (event := self._expected.get(name)):
+            event.set()
+
+    async def watch(self) -> None:
+        """Look for requests whose message was missed, until cancelled."""
+        while True:
+            await pause(self._records.reread_seconds)
+            with contextlib.suppress(*AWAY):
+                for name, event in list(self._expected.items()):
+                    record = self._records.keys.record(Topic(self._kind, name))
+                    if await self._records.redis.hexists(record, "cancel"):
+                        event.set()

@@ -1,0 +1,228 @@
+"""Who lives, and who owns what: the lease of this process, and the sweep that takes from the dead."""
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable
+
+from redis.asyncio import Redis
+
+from services.common.records.records import FENCED, Claimed, Records, Stored
+from services.common.redis.client import AWAY
+from services.common.redis.keys import Keys, Topic
+from services.common.redis.scripts import Scripts
+from services.common.service.call_accounting import counted_as
+from services.common.service.logging import get_logger
+from services.common.service.settings import ServiceSettings
+from services.common.service.tasks import pause
+
+log = get_logger(__name__)
+
+Adopt = Callable[[Claimed, Stored], Awaitable[None]]
+Sweep = Callable[[], Awaitable[None]]
+
+
+class Member:
+    """This process as a member of its stage: renews its lease, and does the stage's sweeping if it holds that lease.
+
+    `work` runs one task a noun that this process owns; they are cancelled when the lease is lost. `on_sweep` is
+    called on each sweep by the one process that holds the sweep lease.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        redis: Redis,
+        keys: Keys,
+        records: Records,
+        settings: ServiceSettings,
+        *,
+        on_adopt: Adopt | None = None,
+        on_sweep: Sweep | None = None,
+        on_begin: Sweep | None = None,
+        sweeps: bool = True,
+    ) -> None:
+        self.stage = stage
+        self._redis, self._keys, self._records = redis, keys, records
+        self._scripts = Scripts(redis, "services.common.records.scripts")
+        self._lease_ms = int(settings.lease_seconds * 1000)
+        self._renew_seconds = settings.lease_renew_seconds
+        self._sweep_seconds = settings.sweep_interval_seconds
+        self._on_adopt, self._on_sweep, self.on_begin, self._sweeps = on_adopt, on_sweep, on_begin, sweeps
+        self._tasks: dict[Topic, asyncio.Task[None]] = {}
+        self._wake = asyncio.Event()
+        self.sweeping = False
+        self.leaving = False
+        self._lease_ends = 0.0
+        self._forgotten: set[str] = set()
+        self.process = self._new_name()
+
+    def _new_name(self) -> str:
+        return f"{self.stage}-{socket.gethostname()[:20]}-{os.getpid()}-{secrets.token_hex(3)}"
+
+    # Life
+
+    async def begin(self) -> None:
+        """Say for the first time that this process lives."""
+        await self._renew(first=True)
+        if self.on_begin:
+            await self.on_begin()
+
+    async def run(self) -> None:
+        """Renew, adopt and sweep until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._renewing(), name="lease")
+            group.create_task(self._adopting(), name="adopting")
+            if self._sweeps:
+                group.create_task(self._sweeping(), name="sweep")
+
+    async def give_up(self) -> None:
+        """Hand everything over at once, so that nobody waits for the lease to end; nothing is taken any more."""
+        self.leaving = True
+        for task in list(self._tasks.values()):
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._release(self.process, by_itself=True)
+
+    async def _renew(self, *, first: bool = False) -> bool:
+        keys = [self._keys.alive(self.process), self._keys.processes(self.stage), self._keys.owned(self.process)]
+        ends = time.monotonic() + self._lease_ms / 1000
+        answer = int(await self._scripts.run("renew", keys, [self.process, self._lease_ms, int(first)]))
+        if not answer:
+            return False
+        self._lease_ends = ends
+        if answer - 1 > len(self._tasks) or self._forgotten:
+            await self._disown_forgotten()
+        return True
+
+    async def _disown_forgotten(self) -> None:
+        """Let go of what Redis says is ours, twice in a row, and nobody works on here: its end was lost with Redis."""
+        owned = {raw.decode() for raw in await self._redis.smembers(self._keys.owned(self.process))}
+        forgotten = owned - {f"{topic.kind}:{topic.id}" for topic in self._tasks}
+        for noun in forgotten & self._forgotten:
+            log.warning("forgotten", noun=noun)
+            record = self._keys.record(Topic(*noun.split(":", 1)))
+            keys = [self._keys.owned(self.process), self._keys.orphans(self.stage), record]
+            await self._scripts.run("disown", keys, [self.process, noun, self._keys.wake(self.stage)])
+        self._forgotten = forgotten
+
+    async def _renewing(self) -> None:
+        while True:
+            await pause(self._renew_seconds)
+            try:
+                asked = time.monotonic()
+                if self.leaving or await self._renew():
+                    continue
+                if asked < self._lease_ends:
+                    # It can't have run out yet, so Redis was emptied: what is owned here, nobody else knows of.
+                    log.warning("redis_was_emptied", process=self.process, owned=len(self._tasks))
+                    await self._records.write_anew()
+                    await self.begin()
+                    continue
+                # This process was paused, or Redis was away for too long: what it owned belongs to others by now.
+                FENCED.labels("lease").inc()
+                log.warning("lease_lost", process=self.process, owned=len(self._tasks))
+                await self._release(self.process, by_itself=True)
+                await self._records.try_all()
+                for task in list(self._tasks.values()):
+                    task.cancel()
+                await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+                self.process = self._new_name()
+                await self.begin()
+            except AWAY as error:
+                log.warning("redis_away", doing="renew", error=str(error))
+
+    # Work
+
+    def work(self, topic: Topic, work: Awaitable[None]) -> None:
+        """Run `work` for a noun that this process owns."""
+
+        async def guarded() -> None:
+            try:
+                await work
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                log.exception("work_ended", noun=f"{topic.kind}:{topic.id}", error=str(error))
+
+        with counted_as("work"):
+            task = asyncio.create_task(guarded(), name=f"{topic.kind}:{topic.id}")
+        self._tasks[topic] = task
+        task.add_done_callback(lambda done: self._done(topic, done))
+
+    def _done(self, topic: Topic, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(topic) is task:
+            del self._tasks[topic]
+            self._records.forget(topic)
+
+    def owns(self, topic: Topic) -> bool:
+        return topic in self._tasks
+
+    def wake(self) -> None:
+        """Look for orphans, and sweep, now: something was heard on the stage's channel."""
+        self._wake.set()
+
+    async def _adopting(self) -> None:
+        while True:
+            try:
+                while (
+                    self._on_adopt
+                    and not self.leaving
+                    and (found := await self._records.adopt(self.stage, self.process))
+                ):
+                    claimed, stored = found
+                    log.info("adopted", noun=f"{stored.topic.kind}:{stored.topic.id}", epoch=claimed.epoch)
+                    self.work(stored.topic, self._on_adopt(claimed, stored))
+            except AWAY as error:
+                log.warning("redis_away", doing="adopt", error=str(error))
+            await pause(0)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(self._sweep_seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    # Sweeping
+
+    async def _sweeping(self) -> None:
+        while not self.leaving:
+            try:
+                await self.sweep_once()
+            except AWAY as error:
+                log.warning("redis_away", doing="sweep", error=str(error))
+            except Exception as error:
+                log.exception("sweep_failed", error=str(error))
+            await pause(self._sweep_seconds)
+
+    async def sweep_once(self) -> None:
+        """If this process holds the sweep lease: take from the dead, and do the stage's own sweeping."""
+        keys = [self._keys.sweep(self.stage), self._keys.processes(self.stage)]
+        held, *dead = await self._scripts.run("sweep", keys, [self.process, self._lease_ms, self._keys.alive("")])
+        self.sweeping = bool(held)
+        if not held:
+            return
+        for process in dead:
+            freed = await self._release(process.decode())
+            log.warning("process_died", process=process.decode(), orphans=freed)
+        if self._on_sweep:
+            await self._on_sweep()
+
+    async def _release(self, process: str, *, by_itself: bool = False) -> int:
+        keys = [
+            self._keys.alive(process),
+            self._keys.processes(self.stage),
+            self._keys.owned(process),
+            self._keys.orphans(self.stage),
+            self._keys.sweep(self.stage),
+        ]
+        return int(
+            await self._scripts.run(
+                "release", keys, [process, int(by_itself), self._keys.wake(self.stage), self._keys.prefix]
+            )
+        )

@@ -1,0 +1,1 @@
+"""The connection to Redis: client, keys, key families, users and scripts."""

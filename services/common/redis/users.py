@@ -1,0 +1,58 @@
+"""The users of Redis: what each service may do there, and nothing beside it. `docs.generate` writes the file of them.
+
+It wants what Redis 7 and Valkey have: reading and writing as rights of their own, and scripts that only read.
+"""
+
+from collections.abc import Iterator
+
+from services.common.redis.families import ARQ_FAMILIES, CHANNELS, FAMILIES, MEMBERS, Service
+
+USERS_FILE = "deploy/redis/users.acl"
+"""The file as operators get it: `${NAME}`, `${PREFIX}` and `${<USER>_SHA256}` stand for what is theirs."""
+
+CONNECTION = frozenset({"ping", "select"})
+"""What every user may. AUTH, HELLO and QUIT need no right."""
+
+MEMBERS_COMMANDS = frozenset(
+    {
+        *("info", "multi", "exec", "discard", "watch", "unwatch", "script|load", "evalsha", "evalsha_ro"),
+        *("publish", "subscribe", "psubscribe", "unsubscribe", "punsubscribe"),
+        *("del", "exists", "expire", "pexpire", "get", "getrange", "mget", "set", "psetex", "incr"),
+        *("hdel", "hexists", "hget", "hgetall", "hincrby", "hkeys", "hlen", "hmget", "hset", "hsetnx", "hvals"),
+        *("sadd", "scard", "smembers", "srandmember", "srem"),
+        *("xadd", "xdel", "xrange", "xrevrange"),
+        *("zadd", "zcard", "zrange", "zrangebyscore", "zrem", "zscore"),
+    }
+)
+"""What the members of a stage use. None of them tells or touches keys that are not named in it, or is Redis's own."""
+
+COMMANDS: dict[Service, frozenset[str]] = {
+    **dict.fromkeys(MEMBERS, MEMBERS_COMMANDS),
+    Service.WORKER: MEMBERS_COMMANDS | {"dbsize", "incrby", "setex", "zincrby"},  # arq's
+    Service.RESOLVER: frozenset({"set"}),
+}
+
+
+def rules(service: Service, prefix: str) -> str:
+    """A service's rights, in the words of Redis's ACL. `prefix` is what every key of the installation begins with."""
+    commands = sorted(CONNECTION | COMMANDS[service])
+    channels = [f"&{prefix}:{one.pattern}" for one in CHANNELS if service in one.services]
+    keys = [
+        f"~{pattern}" if rights == "RW" else f"%{rights}~{pattern}"
+        for family in (*FAMILIES, *ARQ_FAMILIES)
+        for rights, pattern in family.granted(prefix, service)
+    ]
+    return " ".join(["resetkeys", *keys, "resetchannels", *channels, "-@all", *(f"+{one}" for one in commands)])
+
+
+def users_file() -> str:
+    """The file of users, for any installation: the services, whoever looks whether Redis lives, and its operator."""
+    return "".join(f"{line}\n" for line in _lines("${PREFIX}"))
+
+
+def _lines(prefix: str) -> Iterator[str]:
+    yield "user default off sanitize-payload resetkeys resetchannels -@all"
+    for service in Service:
+        yield f"user ${{NAME}}-{service} on #${{{service.upper()}_SHA256}} {rules(service, prefix)}"
+    yield "user ${NAME}-health on #${HEALTH_SHA256} resetkeys resetchannels -@all +ping"
+    yield "user ${NAME}-admin on #${ADMIN_SHA256} ~* &* +@all"

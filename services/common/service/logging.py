@@ -1,0 +1,140 @@
+"""Structured logs: one line an event, with the request id and `launch_ref` it belongs to, and never a secret."""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+import structlog
+from structlog.contextvars import bind_contextvars, bound_contextvars, clear_contextvars
+
+from services.common.models.ids import launch_ref
+
+__all__ = ["bind_contextvars", "bound_contextvars", "clear_contextvars", "configure_logging", "get_logger"]
+
+_SECRET_NAMES = re.compile(
+    r"token|secret|passw|passphrase|authorization|cookie|credential|(api|private)_?key", re.IGNORECASE
+)
+_SECRET_TEXT = re.compile(
+    r"""
+      (?P<kept>
+        (?:token|secret|passw(?:or)?d|api_?key)=            # of a query, a form, a command
+      | [?&](?:code|state)=                                 # what an OAuth provider answers with
+      | \bauthorization["']?\s*[:=]\s*["']?(?:\w+\s+)?       # a header
+      ) [^&\s"']+
+    | (?P<scheme>\b(?:bearer|token)\s+) [\w.~+/=-]{8,}
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_UP_TO_AT = re.compile(r"://[^@\s]*+@?")
+"""From the first `://` of a word to its `@`, or to its end where it has none: whatever is there is read once."""
+_USER = re.compile(r"://[^/:@\s]*:(?=[^@])")
+_BARE_TOKEN_MIN_LENGTH = 20
+_LAUNCH_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{43}(?![0-9a-f])")
+_VALUE_MAX_CHARS = 32 * 1024
+
+
+def redact(text: str) -> str:
+    """`text` without the secrets that URLs, headers and commands carry; the time it takes grows with its length.
+
+    A text is cut after it went through here: of a secret that is cut, the rest would not be known for one.
+    """
+    text = _UP_TO_AT.sub(_without_userinfo, text)
+    return _SECRET_TEXT.sub(lambda m: f"{m['kept'] or m['scheme']}[secret]", text)
+
+
+def shown(text: str, max_chars: int = 200) -> str:
+    """`text` as a sentence quotes it: without secrets, and then no longer than `max_chars`."""
+    text = redact(text)
+    return text if len(text) <= max_chars else f"{text[:max_chars]}…"
+
+
+def _without_userinfo(match: re.Match[str]) -> str:
+    """Blank a password in a URL, with a user or without, or a token in the place of the user."""
+    text = match[0]
+    if not text.endswith("@"):
+        return text
+    if user := _USER.search(text):
+        return f"{text[: user.end()]}[secret]@"
+    before, mark, name = text[:-1].rpartition("://")
+    is_token = len(name) >= _BARE_TOKEN_MIN_LENGTH and "/" not in name and ":" not in name
+    return f"{before}{mark}[secret]@" if is_token else text
+
+
+def _clean(text: str) -> str:
+    """`text` without secrets, every launch id in it replaced by its `launch_ref`."""
+    return _LAUNCH_ID.sub(lambda m: launch_ref(m[0]), redact(text))
+
+
+def _cut(text: str) -> str:
+    """`text`, or the beginning and the end of a long one: a traceback says in its last line what went wrong."""
+    left_out = len(text) - _VALUE_MAX_CHARS
+    if left_out <= 0:
+        return text
+    half = _VALUE_MAX_CHARS // 2
+    return f"{text[:half]} [{left_out} characters left out] {text[-half:]}"
+
+
+def _shown(name: object, value: Any) -> Any:
+    """What a log line may show of a value: nothing of one that is named for a secret, else what `_clean` leaves."""
+    if isinstance(name, str) and _SECRET_NAMES.search(name):
+        return "[secret]"
+    if isinstance(value, str):
+        return _cut(_clean(value))
+    if isinstance(value, Mapping):
+        return {_shown(None, key): _shown(key, item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(name, item) for item in value]
+    if value is None or isinstance(value, int | float):
+        return value
+    shown = repr(value)  # as the renderer would write it
+    return cleaned if (cleaned := _cut(_clean(shown))) != shown else value
+
+
+def _hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """No log line has a secret. A launch's id is one too: who holds it may see the token of the launch's server."""
+    for key, value in event.items():
+        if not key.startswith("_"):  # structlog's own
+            event[key] = _shown(key, value)
+    return event
+
+
+def configure_logging(*, service: str, level: str = "info", form: str = "json") -> None:
+    """Send our own and every library's log lines to standard error, through one set of processors."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _hide_secrets,
+    ]
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, sort_keys=False)
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, lambda _l, _m, e: {"service": service, **e}],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for noisy in ("httpx", "httpcore", "arq", "arq.worker", "uvicorn.access", "asyncio"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    bind_contextvars(service=service)
+
+
+def get_logger(name: str) -> Any:
+    """A structlog logger: events are names, what happened goes into key=value."""
+    return structlog.stdlib.get_logger(name)

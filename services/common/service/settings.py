@@ -1,0 +1,120 @@
+"""The settings that every service has: from the environment (`BINDERY_<NAME>`) and an optional YAML file."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+
+class ServiceSettings(BaseSettings):
+    """Settings of any service. The environment wins over the YAML file named by `BINDERY_CONFIG_FILE`.
+
+    In the file, names are written without the prefix and in lower case.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="BINDERY_",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,  # a setting that makes no sense may be a secret
+    )
+
+    listen_host: str = Field("127.0.0.1", description="Address that this process listens on.")
+    listen_port: int = Field(0, description="Port that this process listens on; 0 chooses a free one.")
+    listen_socket: Path | None = Field(
+        None,
+        description="Unix socket that this process listens at instead, for its own user alone: "
+        "[how](operators.md#unix-sockets).",
+    )
+    http_head_max_bytes: int = Field(65536, gt=0, description="Largest head of a request: its line and headers.")
+    http_head_timeout_seconds: float = Field(
+        10.0, gt=0, description="How long a request's head may take, and a new connection to begin one."
+    )
+    http_body_timeout_seconds: float = Field(
+        30.0, gt=0, description="A request whose body brings less than 1 KiB in so long is ended."
+    )
+    send_timeout_seconds: float = Field(
+        30.0, gt=0, description="A client that takes less than 1 KiB of an answer in so long is let go."
+    )
+    http_connections_max: int = Field(
+        10_000,
+        ge=0,
+        description="Connections that one process serves at once, followers of streams among them; more are refused "
+        "(`overloaded`). 0: no limit.",
+    )
+    http_pipelined_max: int = Field(16, ge=0, description="Requests that a connection may send ahead of their answers.")
+    service_request_max_bytes: int = Field(
+        2**20, gt=0, description="Largest body of a request between services; what is larger is refused unread."
+    )
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis: redis://, rediss://, unix:///path?db=0 or "
+        "redis+sentinel://host:port,host:port/service/database; no Redis Cluster.",
+    )
+    redis_prefix: str = Field("bindery", description="First part of every key, before the installation id.")
+    redis_timeout_seconds: float = Field(5.0, description="Connect and read timeout of every Redis call.")
+    redis_max_connections: int = Field(200, description="Connections that one process may hold open to Redis.")
+    redis_patience_seconds: float = Field(60.0, description="How long a write waits for a Redis that is away.")
+    service_token: SecretStr = Field(
+        SecretStr(""), description="Shared secret by which services know each other; none starts without."
+    )
+    metrics_token: SecretStr = Field(
+        SecretStr(""), description="Bearer token that `/metrics` of each service asks for; empty: none."
+    )
+    installation_id: str = Field("default", description="Tells this installation from others on the same hub or Redis.")
+    installation_secret: SecretStr = Field(
+        SecretStr(""),
+        description="Key of every signature that we make; gateway and launcher want 32 characters or more.",
+    )
+    data_dir: Path = Field(Path(".bindery"), description="Where one machine's images, logs and servers lie.")
+    log_level: str = Field("info", description="debug, info, warning or error.")
+    log_format: str = Field("json", description="json, or text for people.")
+    git_allowed_protocols: str = Field("http,https", description="Protocols of git URLs, comma-separated.")
+
+    lease_seconds: float = Field(6.0, description="How long a silent process is thought alive.")
+    lease_renew_seconds: float = Field(2.0, description="How often a process says that it is alive.")
+    sweep_interval_seconds: float = Field(1.0, description="How often the sweeper looks for dead processes.")
+    reread_seconds: float = Field(5.0, description="How often a followed stream is read again without a wake-up.")
+    queue_tick_seconds: float = Field(
+        0.2, description="Shortest time between two looks at the places of waiting builds."
+    )
+    record_ttl_seconds: float = Field(
+        7 * 86400.0, description="How long finished builds, launches and servers are remembered."
+    )
+    stream_max_bytes: int = Field(
+        8 * 2**20, description="Ceiling of one live log in Redis; head and tail are kept past it."
+    )
+    log_total_max_bytes: int = Field(256 * 2**20, description="Ceiling of all finished logs in Redis together.")
+    log_dir: Path | None = Field(
+        None, description="Folder for large logs, seen by workers and gateways; none: all in Redis."
+    )
+    log_small_max_bytes: int = Field(256 * 1024, description="Logs up to this size lie in Redis even with a log_dir.")
+    fact_ttl_seconds: float = Field(86400.0, description="How long what cannot change is remembered.")
+    fact_tombstone_seconds: float = Field(60.0, description="How long a withdrawn fact can't come back.")
+    log_ttl_seconds: float = Field(7 * 86400.0, description="How long a finished log can be read.")
+
+    @field_validator("listen_socket", mode="before")
+    @classmethod
+    def _none_if_empty(cls, value: object) -> object:
+        return value or None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        sources: list[Any] = [init_settings, env_settings]
+        if path := os.environ.get("BINDERY_CONFIG_FILE"):
+            sources.append(YamlConfigSettingsSource(settings_cls, yaml_file=Path(path)))
+        return tuple(sources)
+
+    @property
+    def key_prefix(self) -> str:
+        """What every Redis key of this installation begins with."""
+        return f"{self.redis_prefix}:{self.installation_id}"

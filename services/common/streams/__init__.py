@@ -1,0 +1,1 @@
+"""Event streams in Redis: the bus, readers, topic streams, stored logs and queue positions."""

@@ -1,0 +1,1 @@
+"""The HTTP server of every service: application, protocol, authentication and problems."""

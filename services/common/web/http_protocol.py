@@ -1,0 +1,306 @@
+"""HTTP/1.1 on a connection of anybody's: uvicorn's protocol on httptools, with bounds and deadlines on all of it.
+
+uvicorn by itself takes a head of any size, waits for its end without a limit, and keeps what a client does not read.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from prometheus_client import Counter
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from services.common.models.errors import BinderyError
+from services.common.service.settings import ServiceSettings
+from services.common.web.problems import problem_response
+from services.common.web.request_head import fault_of
+
+PROGRESS_BYTES = 1024
+"""What a body or an answer that moves brings at least, in each of its deadlines: a byte now and then is no progress."""
+STOOD_STILL_SECONDS = 1.0
+"""A deadline that is over for so long is one of a process that was paused, or very busy: nobody is held to it."""
+PROBED = frozenset({"/health", "/metrics"})
+"""Answered beyond the limit of connections too: a gateway that is merely full is not to be taken for a dead one."""
+
+REFUSED = Counter("bindery_http_refused_total", "HTTP connections ended before an answer was taken, by why", ["why"])
+
+
+@dataclass(frozen=True, slots=True)
+class HttpBounds:
+    """What one connection may cost, and how many there may be; `connections` 0 is no limit."""
+
+    head_bytes: int
+    head_seconds: float
+    body_seconds: float
+    send_seconds: float
+    pipelined: int
+    connections: int
+
+    @classmethod
+    def of(cls, settings: ServiceSettings) -> "HttpBounds":
+        """The bounds of a service."""
+        return cls(
+            settings.http_head_max_bytes, settings.http_head_timeout_seconds, settings.http_body_timeout_seconds,
+            settings.send_timeout_seconds, settings.http_pipelined_max, settings.http_connections_max,
+        )  # fmt: skip
+
+    @property
+    def connections_with_spare(self) -> int:
+        """Up to so many are told why they are refused; what comes then is closed unread."""
+        return self.connections + max(16, self.connections // 10)
+
+
+class HttpConfig(uvicorn.Config):
+    """uvicorn's configuration, with the bounds that `BoundedHttpProtocol` keeps."""
+
+    def __init__(self, app: ASGIApp, bounds: HttpBounds, **options: Any) -> None:
+        super().__init__(app, http=BoundedHttpProtocol, **options)
+        self.bounds = bounds
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """One connection. What breaks a bound is told so (431, 408, 503) where nothing is being answered, and closed."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        assert isinstance(config, HttpConfig)  # noqa: S101
+        self._bounds = config.bounds
+        self._in_head = True
+        self._has_begun = False
+        """The request of the head that is being read: at least one byte of it has come."""
+        self._came_on = False
+        self._unspent_bytes = 0
+        """Bytes since the head began, or since the body last had one: what the parser holds on to, at most."""
+        self._body_bytes = 0
+        self._unsent_bytes = 0
+        self._fault = ""
+        self._is_dismissed = False
+        self._running: RequestResponseCycle | None = None
+        """What is being answered, while `cycle` may be a request further down the line."""
+        self._deadlines: dict[str, asyncio.TimerHandle] = {}
+        """Of the head, the body and the answer, while one of them is waited for."""
+
+    # The connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if self._bounds.connections and len(self.connections) > self._bounds.connections_with_spare:
+            REFUSED.labels("connections").inc()
+            transport.abort()
+            return
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._no_deadline("head", "body", "send")
+        if self._running is not None and self._running is not self.cycle:  # uvicorn tells the last one only
+            self._running.disconnected = True
+            self._running.message_event.set()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_dismissed:
+            return
+        at, size = 0, len(data)
+        while at < size:
+            room = self._bounds.head_bytes - self._unspent_bytes
+            piece = data if not at and size <= room else data[at : at + room]
+            at += len(piece)
+            self._came_on = False
+            super().data_received(piece)
+            if self._is_dismissed or self.transport.is_closing():
+                return
+            # A head that begins within a piece (a pipelined one) is counted from the next piece on.
+            self._unspent_bytes = 0 if self._came_on else self._unspent_bytes + len(piece)
+            if self._unspent_bytes >= self._bounds.head_bytes:
+                self._refuse("head_size", _too_large(self._bounds), 431)
+                return
+        if not self._in_head:
+            self._expect_body()
+        elif self._unspent_bytes:
+            self._expect_head()
+
+    # What the parser finds
+
+    def on_message_begin(self) -> None:
+        self._has_begun = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        version, upgrades = self.parser.get_http_version(), self.parser.should_upgrade()
+        if fault := fault_of(self.headers, version, upgrades=upgrades):
+            self._fault = fault
+            raise ValueError(fault)  # the parser stops, and `send_400_response` is called
+        self._in_head, self._came_on = False, True
+        if self._deadlines:
+            self._no_deadline("head")
+        super().on_headers_complete()
+        self.headers = []  # what comes now are trailers, which nobody is to take for headers (RFC 9110, 6.5.1)
+        if len(self.pipeline) > self._bounds.pipelined:
+            raise ValueError("too many requests ahead of their answers")  # the parser stops, and says so
+
+    def on_body(self, body: bytes) -> None:
+        self._came_on = True
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_head, self._has_begun, self._came_on = True, False, True
+        if self._deadlines:
+            self._no_deadline("body")
+        super().on_message_complete()
+        if self.cycle.response_complete:  # all of a request has come that was answered before
+            self._no_deadline("head")
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def send_400_response(self, msg: str) -> None:
+        said = self._fault or f"{msg} This port speaks HTTP/1.1."
+        self._refuse("no_http", BinderyError("bad_request", said), 400)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        self.cycle.keep_alive = False  # the request is answered, but the parser reads no other behind an `Upgrade`
+
+    # Answers
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        limit = self._bounds.connections
+        if limit and len(self.connections) > limit and cycle.scope["path"] not in PROBED:
+            REFUSED.labels("connections").inc()
+            app = _overloaded
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self._in_head and self.cycle.response_complete and not self.transport.is_closing():
+            # Answered before all of it came. Closed at once, the client might not see the answer (RFC 9112, 9.6): what
+            # still comes is let go by, for as long as another head would be waited for.
+            self._unset_keepalive_if_required()
+            self._no_deadline("body")
+            self._expect_head()
+        if self.transport.get_write_buffer_size():
+            self._no_deadline("send")
+            self._expect_reading()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_reading()
+
+    # Deadlines
+
+    def _deadline(self, name: str, seconds: float, call: Callable[[], None]) -> None:
+        """Call after so many seconds, unless `name` is waited for already."""
+        if name not in self._deadlines:
+            due = self.loop.time() + seconds
+            self._deadlines[name] = self.loop.call_at(due, self._is_over, name, seconds, due, call)
+
+    def _is_over(self, name: str, seconds: float, due: float, call: Callable[[], None]) -> None:
+        del self._deadlines[name]
+        if self.loop.time() - due > STOOD_STILL_SECONDS:  # not the client did: what it sent may still have to be read
+            self._deadline(name, seconds, call)
+        else:
+            call()
+
+    def _no_deadline(self, *names: str) -> None:
+        for name in names:
+            if (timer := self._deadlines.pop(name, None)) is not None:
+                timer.cancel()
+
+    def _expect_head(self) -> None:
+        self._deadline("head", self._bounds.head_seconds, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        if not self._in_head and self.cycle.response_complete:
+            self.transport.close()
+        elif self._has_begun:
+            seconds = self._bounds.head_seconds
+            self._refuse("head_time", BinderyError("request_timeout", f"Its head took longer than {seconds:g} s."), 408)
+        elif not self._is_answering:  # else some old client ended its request's body with a line of its own
+            self.transport.close()
+
+    def _expect_body(self) -> None:
+        if "body" not in self._deadlines and not self.cycle.response_complete:
+            self._body_bytes = 0
+            self._deadline("body", self._bounds.body_seconds, self._look_at_body)
+
+    def _look_at_body(self) -> None:
+        it_waits_for_us = self.flow.read_paused or self.cycle.waiting_for_100_continue
+        if it_waits_for_us or self._body_bytes >= PROGRESS_BYTES:
+            self._expect_body()
+            return
+        seconds = self._bounds.body_seconds
+        self._refuse("body_time", BinderyError("request_timeout", f"Its body stood still for {seconds:g} s."), 408)
+
+    def _expect_reading(self) -> None:
+        if "send" not in self._deadlines:
+            self._unsent_bytes = self.transport.get_write_buffer_size()
+            self._deadline("send", self._bounds.send_seconds, self._look_at_sending)
+
+    def _look_at_sending(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        # What is still written meanwhile, to who is not held up, hides what was taken.
+        is_written_to = self._is_answering and not self.flow.write_paused
+        if left and (is_written_to or self._unsent_bytes - left >= PROGRESS_BYTES):
+            self._expect_reading()
+        elif left:
+            REFUSED.labels("send_time").inc()
+            self.transport.abort()
+
+    # The end
+
+    @property
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _refuse(self, why: str, error: BinderyError, status: int) -> None:
+        """End the connection; say why, where that would not be taken for a part of another answer."""
+        if self._is_dismissed or self.transport.is_closing():
+            return
+        REFUSED.labels(why).inc()
+        if self._is_answering:
+            if self.cycle.response_started or self.pipeline or self._in_head:
+                self.transport.close()
+                if self.transport.get_write_buffer_size():
+                    self._expect_reading()
+                return
+            self.cycle.disconnected = True  # its application answers nobody from now on
+            self.cycle.message_event.set()
+        answer = problem_response(error.problem.updated(status=status), {"connection": "close"})
+        self.transport.write(STATUS_LINE[status] + _lines(answer) + b"\r\n" + bytes(answer.body))
+        self._dismiss()
+
+    def _dismiss(self) -> None:
+        """Close our half, and let what still comes go by for a while: closed at once, nobody would see the answer."""
+        self._is_dismissed = True
+        self._unset_keepalive_if_required()
+        self._no_deadline("head", "body")
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self._deadline("head", self._bounds.head_seconds, self.transport.abort)
+
+
+def _lines(answer: Response) -> bytes:
+    return b"".join(name + b": " + value + b"\r\n" for name, value in answer.raw_headers)
+
+
+def _too_large(bounds: HttpBounds) -> BinderyError:
+    said = f"The head of a request, its line and headers, may have {bounds.head_bytes} bytes at most."
+    return BinderyError("request_too_large", said)
+
+
+async def _overloaded(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer in place of the application while there are more connections than may be."""
+    await problem_response(BinderyError("overloaded").problem, {"connection": "close"})(scope, receive, send)

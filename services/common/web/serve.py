@@ -1,0 +1,51 @@
+"""Running a service: uvicorn with uvloop and our HTTP protocol, and an end that is never waited for without bound."""
+
+import asyncio
+from types import FrameType
+
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+
+from services.common.service.logging import configure_logging
+from services.common.service.settings import ServiceSettings
+from services.common.web.http_protocol import HttpBounds, HttpConfig
+from services.common.web.listening import BACKLOG, open_listeners
+
+
+class Server(uvicorn.Server):
+    """Tells the application at once when it is asked to end, while open requests still run."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal came: set `app.state.exiting`, if the application has that, and begin to shut down."""
+        exiting = getattr(getattr(self.config.app, "state", None), "exiting", None)
+        if isinstance(exiting, asyncio.Event):
+            exiting.set()
+        super().handle_exit(sig, frame)
+
+
+def http_config(app: FastAPI, settings: ServiceSettings, *, drain_seconds: int = 5) -> HttpConfig:
+    """How every process of ours listens: bounded by its settings; open requests get `drain_seconds` to end."""
+    return HttpConfig(
+        app,
+        HttpBounds.of(settings),
+        host=settings.listen_host,
+        port=settings.listen_port,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # whom to believe is a setting of the gateway
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=drain_seconds,
+        backlog=BACKLOG,
+    )
+
+
+def serve(app: FastAPI, settings: ServiceSettings, *, service: str, drain_seconds: int = 5) -> None:
+    """Serve `app` until SIGTERM or SIGINT; open requests get `drain_seconds` to end."""
+    configure_logging(service=service, level=settings.log_level, form=settings.log_format)
+    config = http_config(app, settings, drain_seconds=drain_seconds)
+    listeners = open_listeners(settings)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(Server(config).serve(sockets=listeners))

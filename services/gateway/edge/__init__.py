@@ -1,0 +1,1 @@
+"""The outer edge: hosts, origins, sessions and tokens, checked before a route runs."""

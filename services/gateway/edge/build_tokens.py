@@ -1,0 +1,49 @@
+"""Build tokens: what a page carries to prove that its launch was asked for there. BinderHub's claims, and `jti`."""
+
+import hashlib
+import secrets
+import time
+
+import jwt
+from starlette.requests import HTTPConnection
+
+from services.common.models.errors import BinderyError
+from services.gateway.settings import GatewaySettings
+
+
+def _origin_of(connection: HTTPConnection) -> str:
+    origin = connection.headers.get("origin", "")
+    return origin.partition("://")[2] or connection.headers.get("host", "")
+
+
+def mint(connection: HTTPConnection, settings: GatewaySettings, provider: str, raw_spec: str) -> str:
+    """A token for one link, valid for `build_token_seconds`."""
+    claims = {
+        "exp": int(time.time() + settings.build_token_seconds),
+        "aud": f"{provider}/{raw_spec}",
+        "origin": _origin_of(connection),
+        "jti": secrets.token_urlsafe(16),
+    }
+    return jwt.encode(claims, _key(settings), algorithm="HS256")
+
+
+def check(connection: HTTPConnection, settings: GatewaySettings, provider: str, raw_spec: str, token: str) -> str:
+    """The token's `jti`, empty where it has none. Raises `BinderyError("forbidden")` for a token of something else."""
+    refusal = BinderyError("forbidden", "Invalid build token: reload the page that launches this.")
+    try:
+        claims = jwt.decode(
+            token,
+            _key(settings),
+            algorithms=["HS256"],
+            audience=f"{provider}/{raw_spec}",
+            options={"require": ["exp", "aud"]},
+        )
+    except jwt.InvalidTokenError as error:
+        raise refusal from error
+    if claims.get("origin") != _origin_of(connection):
+        raise refusal
+    return str(claims.get("jti", ""))
+
+
+def _key(settings: GatewaySettings) -> bytes:
+    return hashlib.sha256(b"build-token\0" + settings.installation_secret.get_secret_value().encode()).digest()

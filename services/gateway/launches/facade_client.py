@@ -1,0 +1,48 @@
+"""Who asks at BinderHub's address: for a launch of their own, the one that their page began, or one to go on with."""
+
+from dataclasses import dataclass
+
+from services.common.models import Launch, LaunchOptions, Spec
+from services.common.models.errors import BinderyError
+from services.gateway.launches.launches import Launches
+
+
+@dataclass(frozen=True)
+class Asker:
+    """A client of the façade."""
+
+    launches: Launches
+    principal: str
+    client_ip: str
+    launch_host: str
+
+    async def may_follow(self, launch_id: str) -> bool:
+        """Whether there is such a launch, and this client may see it."""
+        try:
+            await self.launches.read(launch_id, self.principal)
+        except BinderyError as error:
+            if error.code != "not_found":
+                raise
+            return False
+        return True
+
+    async def begin(self, spec: Spec) -> Launch:
+        """A launch of one's own."""
+        launch, _is_new = await self._start(spec, self.principal)
+        return launch
+
+    async def join(self, spec: Spec, jti: str) -> Launch:
+        """The launch that a page's token has begun, while that lasts; else a new one."""
+        launch, is_new = await self._start(spec, f"anon:{jti}", key=f"jti-{jti}", body_hash=jti)
+        return launch if is_new or not launch.state.is_final else await self.begin(spec)
+
+    async def _start(self, spec: Spec, principal: str, *, key: str = "", body_hash: str = "") -> tuple[Launch, bool]:
+        return await self.launches.start(
+            spec,
+            principal=principal,
+            options=LaunchOptions(),
+            client_ip=self.client_ip,
+            launch_host=self.launch_host,
+            idempotency_key=key,
+            body_hash=body_hash,
+        )

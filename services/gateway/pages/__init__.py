@@ -1,0 +1,1 @@
+"""The pages: templates, static files, and what they show of a launch."""

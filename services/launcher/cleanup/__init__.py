@@ -1,0 +1,1 @@
+"""Removal of servers that nobody uses."""

@@ -1,0 +1,1 @@
+"""JupyterHub: the client, patterns of failure, and the budget of retries."""

@@ -1,0 +1,211 @@
+"""Why a start failed, or goes on: what the words of hub, spawners and cluster mean. One table, read from the top.
+
+Words of: kubelet and kube-scheduler, as events that KubeSpawner 7 relays (`<time> [Warning] <message>`); the Docker
+engine, as errors that DockerSpawner 13 lets through; JupyterHub 5 and 6 themselves; and our own spawners.
+`tests/contract/recorded/progress.json` has recorded ones.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from services.common.models.errors import BinderyError
+
+
+class Means(StrEnum):
+    """What a message means for the start that it is told of."""
+
+    FATAL = "fatal"
+    """It will not come up: trying on would only take time."""
+    CAUSE = "cause"
+    """It does not come up for this, so far; the cluster tries on, until the deadline."""
+    PULLS = "pulls"
+    """It waits for its image, or for a node: that has a time of its own."""
+    MOVES = "moves"
+    """It has come one step farther."""
+
+
+@dataclass(frozen=True)
+class Sign:
+    """One row: words (a regular expression, whatever their case), what they mean, and the code of the failure."""
+
+    words: str
+    means: Means
+    code: str = ""
+    is_vague: bool = False
+    """It says that there is trouble, and not which: it does not hide what was said before."""
+
+
+_PULL = r"(?:failed to pull|ErrImagePull|ImagePullBackOff|Back-off pulling|/images/create|manifest for)"
+_DENIED = (
+    r"(?:unauthorized|authentication required|authorization failed|insufficient_scope|access denied|access forbidden"
+    r"|requested access to the resource is denied|no basic auth|403 Forbidden|401 Unauthorized|docker-credential)"
+)
+_UNREACHABLE = (
+    r"(?:\bdial (?:tcp|udp)|no route to host|i/o timeout|no such host|connection refused|connection reset|TLS handshake"
+    r"|x509:|deadline exceeded"
+    r"|unexpected EOF|toomanyrequests|Too Many Requests|HTTP response to HTTPS|Client\.Timeout|network is unreachable"
+    r"|50[0234] (?:Internal Server Error|Bad Gateway|Service Unavailable|Gateway Time-?out)$)"
+)
+
+_AWAY = "spawner_unavailable"
+
+
+def _then(first: str, second: str) -> str:
+    """`second` after `first` in one line. Whoever writes `first` a thousand times has it looked at once."""
+    return rf"^(?>.*?{first}).*{second}"
+
+
+SIGNS = (
+    # The spawner does not reach what it starts servers with: the engine, by docker-py's words, or the cluster's API
+    Sign(r"Error while fetching server API version|Cannot connect to the Docker daemon", Means.FATAL, _AWAY),
+    Sign(r"\('Connection aborted\.', |^\w*HTTPS?ConnectionPool\(.*\): ", Means.FATAL, _AWAY),
+    Sign(r"^Failed to start the (?:container|pod): (?:the engine|Kubernetes) does not answer", Means.FATAL, _AWAY),
+    Sign(r"^Cannot connect to host \S+", Means.FATAL, _AWAY),
+    # The image
+    Sign(_then(_PULL, _DENIED), Means.FATAL, "image_pull_denied"),
+    Sign(
+        _then(_PULL, r"(?:\bnot found\b|manifest unknown|name unknown|code = NotFound)"),
+        Means.FATAL,
+        "image_pull_failed",
+    ),
+    Sign(_then("404 Client Error", "No such image") + "|image not found: ", Means.FATAL, "image_pull_failed"),
+    Sign(r"InvalidImageName|couldn't parse image|invalid reference format", Means.FATAL, "image_pull_failed"),
+    Sign(_then(_PULL, _UNREACHABLE), Means.CAUSE, "image_pull_unreachable"),
+    Sign("pull access denied|" + _then("Error response", _DENIED), Means.FATAL, "image_pull_denied"),
+    Sign(_PULL, Means.CAUSE, "image_pull_failed", is_vague=True),
+    # A place to run
+    Sign(r"exceeded quota", Means.FATAL, "server_quota_exceeded"),
+    Sign(r"triggered scale-?up: ", Means.PULLS, "server_unschedulable"),
+    Sign(r"nodes are available|no nodes available|didn't trigger scale-?up", Means.CAUSE, "server_unschedulable"),
+    Sign(r"^The pod was ended: (?:Evicted|Preempting)|^The node was low on resource", Means.FATAL, "server_evicted"),
+    Sign(r"^Preempted (?:by|in order to)\b", Means.FATAL, "server_evicted"),
+    Sign(r"MountVolume|AttachVolume|Unable to attach or mount", Means.CAUSE, "server_not_set_up"),
+    Sign(r"Failed to create pod sandbox|network is not ready", Means.CAUSE, "server_not_set_up"),
+    Sign(r"^Error: (?:secret|configmap) … not found|^Error: couldn't find key", Means.CAUSE, "server_not_set_up"),
+    Sign(r"\bCreateContainerConfigError\b", Means.CAUSE, "server_not_set_up", is_vague=True),
+    # Its end before it answered
+    Sign(
+        r"(?:^|[ :(])OOMKilled(?:$|[ .,:)])|\bran out of memory\b|\bout of memory\b",
+        Means.FATAL,
+        "server_out_of_memory",
+    ),
+    Sign(r"\bexit(?:ed)?[ -]?(?:with )?(?:code|status)[ =:]*137\b|\[status=137\]", Means.FATAL, "server_out_of_memory"),
+    Sign(r"Back-off restarting failed", Means.FATAL, "server_start_failed", is_vague=True),
+    Sign(
+        r"^The server (?:lets everybody in without its|does not accept the launch's) token: ",
+        Means.FATAL,
+        "server_not_protected",
+    ),
+    Sign(r"The server ended with exit status|Neither JupyterLab nor Notebook", Means.FATAL, "server_start_failed"),
+    Sign(r"executable file not found|failed to start container|RunContainerError", Means.CAUSE, "server_start_failed"),
+    Sign(r"^Spawner failed to start \[status=|\bExitCode=[0-9]+", Means.FATAL, "server_start_failed"),
+    # It runs, and does not answer
+    Sign(r"Server at \S+ didn't respond in", Means.FATAL, "server_port_closed"),
+    Sign(r"The server did not answer within", Means.FATAL, "server_start_timeout"),
+    # It goes on
+    Sign(r"^Pulling (?:the )?image|Pulling from|\bDownloading\b|\bExtracting\b", Means.PULLS, "image_pull_timeout"),
+    Sign(r"^Successfully pulled image|already present on machine", Means.MOVES),
+    Sign(r"^Successfully assigned|^Created container|^Started container|^Container (?:created|started)", Means.MOVES),
+)
+
+_COMPILED = tuple((re.compile(sign.words, re.IGNORECASE | re.MULTILINE), sign) for sign in SIGNS)
+_HUB_TIMED_OUT = re.compile(r"^$|did not start in [0-9]+ seconds|^Timeout", re.IGNORECASE)
+"""What remains of the hub's message when its own deadline, or KubeSpawner's, was the first."""
+
+
+_BEGINS = re.compile(r"^\S+ \[(?:Warning|Normal)\] ")
+_QUOTED = re.compile(r'\\?"([^"\s\\]+)\\?"')
+_READ_CHARS = 8 * 1024
+"""What is longer quotes a stranger: the words of hubs, engines and clusters come first."""
+_NAMED = (
+    (re.compile(r"\b((?:pull|Pulling|pulled) (?:the )?image) [^\s\"]+(?<!:)"), r"\1 …"),
+    (re.compile(r"\b(manifest for|No such image:) \S+"), r"\1 …"),
+    (re.compile(r"(/images/create)\?\S+"), r"\1"),
+    (re.compile(r"(/containers/)(?!create\b)[^/\s:]+"), r"\1…"),
+    (re.compile(r"\bhttps?://[^\s\")]+(?<![:.,])"), "…"),
+    (re.compile(r"\b(lookup) \S+(?= on |: )"), r"\1 …"),
+    (re.compile(r"\b(assigned) \S+ to \S+"), r"\1 … to …"),
+    (re.compile(r"\b(in pod) [\w./-]+(?:\([\w-]+\))?"), r"\1 …"),
+    (re.compile(r"\b(pod|The logs for) \S+ (did|may) "), r"\1 … \2 "),
+)
+
+
+def words_of(message: str) -> str:
+    """A message without what is of a user's choosing: names of images, repositories, pods and hosts, and any log.
+
+    Each name leaves a `…`. They are read as words nowhere: a repository may be called `out-of-memory`.
+    """
+    words = message.partition(" The last lines of its log:")[0][:_READ_CHARS]
+    words = _BEGINS.sub("", words.removeprefix("Spawn failed: "))
+    for name in sorted(set(_QUOTED.findall(words)), key=len, reverse=True):
+        if any(mark in name for mark in "/:@"):  # an image, which is told again without quotes
+            words = words.replace(name, "…")
+    words = _QUOTED.sub("…", words)
+    for named, left in _NAMED:
+        words = named.sub(left, words)
+    return words
+
+
+def sign_of(message: str) -> Sign | None:
+    """The first row whose words are in a message, names apart."""
+    said = words_of(message)
+    return next((sign for words, sign in _COMPILED if words.search(said)), None)
+
+
+@dataclass
+class Signs:
+    """What has been read of one start so far."""
+
+    cause: Sign | None = None
+    said: str = ""
+    """The message that the cause was read from."""
+    waits_for: Sign | None = None
+    """What it waits for with a time of its own: a pull, or a node."""
+
+    def read(self, message: str) -> Sign | None:
+        """Take notice of one message of the progress. Raises `BinderyError` where the start is lost."""
+        if (sign := sign_of(message)) is None:
+            return None
+        if sign.means is Means.FATAL:
+            raise self._error(sign, message)
+        if sign.means is Means.CAUSE and not (sign.is_vague and self.cause):
+            self.cause, self.said = sign, message
+        elif sign.means is Means.PULLS:
+            self.waits_for = sign
+        elif sign.means is Means.MOVES:
+            self.cause, self.said, self.waits_for = None, "", None
+        return sign
+
+    def failure(self, message: str) -> BinderyError:
+        """What it means that the hub says that the start failed."""
+        message = message.removeprefix("Spawn failed: ").removeprefix("Spawn failed").strip()
+        sign = sign_of(message)
+        if sign and sign.code and sign.means in {Means.FATAL, Means.CAUSE}:
+            return self._error(sign, message)
+        if _HUB_TIMED_OUT.search(message):
+            return self.timed_out(f"{message}." if message else "JupyterHub waited no longer.")
+        return BinderyError("server_start_failed", message or "The server could not start.")
+
+    def timed_out(self, sentence: str) -> BinderyError:
+        """What it means that time is up: the cause that was told last, or what it was waiting for."""
+        if self.cause:
+            return BinderyError(self.cause.code, f"{_plain(self.said)} {sentence}".strip())
+        if self.waits_for:
+            return BinderyError(self.waits_for.code, sentence)
+        return BinderyError("server_start_timeout", sentence)
+
+    def _error(self, sign: Sign, message: str) -> BinderyError:
+        if sign.is_vague and self.cause:
+            return BinderyError(self.cause.code, f"{_plain(self.said)} {_plain(message)}")
+        return BinderyError(sign.code, _plain(message))
+
+
+_API_ERROR = re.compile(r'\A(?>.*?HTTP response body: )(?>.*?"message":")((?:[^"\\]|\\.)*+)"', re.DOTALL)
+
+
+def _plain(message: str) -> str:
+    """A message without the time and the kind that KubeSpawner puts before it, or the headers of an API's answer."""
+    answered = _API_ERROR.search(message)
+    text = answered[1].replace('\\"', '"') if answered else _BEGINS.sub("", message).strip()
+    return text if text.endswith((".", "!", "?")) or "\n" in text else f"{text}."

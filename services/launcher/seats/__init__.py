@@ -1,0 +1,1 @@
+"""Seats: the limit on running servers, and the count that keeps it true."""

@@ -1,0 +1,1 @@
+"""One start of a server, from its seat to its ready event."""

@@ -1,0 +1,77 @@
+"""A builder without workers: attempts and admission on a real Redis and a folder of the test's own."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.builder.executors import make_executor
+from services.builder.executors.base import Executor
+from services.builder.queue.admission import Admission
+from services.builder.queue.attempts import Attempts, topic_of
+from services.builder.queue.builds import Builds
+from services.builder.settings import BuilderSettings
+from services.common.context import Stage, open_stage
+from services.common.models import Build, BuildRequest, ResolvedRepo
+from tests.support.valkey import QUICK, Valkey
+
+
+@dataclass
+class Builder:
+    """What one builder process holds, and what tests ask of it."""
+
+    stage: Stage
+    settings: BuilderSettings
+    attempts: Attempts
+    admission: Admission
+    executor: Executor
+
+    async def ask(self, repo: str, ref: str = "a", launch_ref: str = "") -> Build:
+        """Begin an attempt at a repository's image, or join the one that lives."""
+        return await self.attempts.start(image_of(repo, ref), request_for(repo, ref, launch_ref))
+
+    async def offer_slots(self, worker: str, slots: int) -> None:
+        """A living worker."""
+        await self.stage.redis.set(self.stage.keys.alive(worker), "1")
+        await self.stage.redis.hset(self.stage.keys("slots"), worker, slots)
+
+    async def running(self) -> set[str]:
+        """The builds that have a slot."""
+        return {raw.decode() for raw in await self.stage.redis.hkeys(self.stage.keys("{queue}:running"))}
+
+    async def admitted(self) -> list[str]:
+        """One round of admission; the builds that were given a slot."""
+        before = await self.running()
+        await self.admission.admit()
+        return sorted(await self.running() - before)
+
+    async def end(self, build: Build) -> None:
+        """Let a build end, as its worker would."""
+        build_id = build.build_id or ""
+        await self.stage.redis.hset(self.stage.keys.record(topic_of(build_id)), mapping={"final": "1"})
+        await self.admission.done(build_id)
+
+
+def image_of(repo: str, ref: str) -> str:
+    return f"bindery/{repo}:{ref}"
+
+
+def request_for(repo: str, ref: str, launch_ref: str = "") -> BuildRequest:
+    url = f"https://example.org/{repo}"
+    resolved = ResolvedRepo(
+        provider="git", spec=f"{repo}/{ref}", repo_url=url, ref=ref, resolved_spec=f"{repo}/{ref}", ref_url=url,
+        slug=repo, display_name=repo,
+    )  # fmt: skip
+    return BuildRequest(repo=resolved, launch_ref=launch_ref or None)
+
+
+@contextlib.asynccontextmanager
+async def open_builder(valkey: Valkey, folder: Path, **others: object) -> AsyncIterator[Builder]:
+    """One builder process, as far as Redis can tell."""
+    given = {"redis_url": valkey.url, "data_dir": folder, **QUICK, **others}
+    settings = BuilderSettings.model_validate(given)
+    async with open_stage(settings) as stage:
+        executor, images = make_executor(settings)
+        attempts = Attempts(stage, settings, executor)
+        builds = Builds(stage, settings, attempts, images)
+        yield Builder(stage, settings, attempts, Admission(stage, settings, attempts, builds, executor), executor)

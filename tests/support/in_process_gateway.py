@@ -1,0 +1,194 @@
+"""A gateway's launches on a real Redis, in the test's process; the other stages do what the test says."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from services.common.context import Stage, membership, open_stage
+from services.common.models import (
+    Build,
+    BuildId,
+    BuildRequest,
+    BuildState,
+    Event,
+    Launch,
+    LaunchOptions,
+    LaunchState,
+    Phase,
+    Queue,
+    ResolvedRepo,
+    Server,
+    ServerRequest,
+    ServerState,
+    Spec,
+)
+from services.common.models.errors import BinderyError
+from services.common.net.http import Reply
+from services.common.records.records import Claimed
+from services.common.redis.keys import Topic
+from services.gateway.backends import OnAway, Stages
+from services.gateway.launches.launches import Launches
+from services.gateway.settings import GatewaySettings
+from tests.support.in_process_launcher import REPO
+from tests.support.valkey import QUICK, Valkey
+
+IMAGE = "bindery/repo:a"
+
+
+@dataclass
+class FakeStages:
+    """Keeps builds and servers as records in Redis, as builder and launcher do; a test ends them."""
+
+    stage: Stage
+    calls: list[str] = field(default_factory=list)
+    no_seat: BinderyError | None = None
+    """What the launcher says to who asks whether there would be a seat."""
+    owned: dict[str, Claimed] = field(default_factory=dict)
+    hold: dict[str, asyncio.Event] = field(default_factory=dict)
+    """By the name of a call: it is carried out, and then its reply waits for this."""
+    place: int = 0
+    builds: int = 0
+    asked: list[BuildRequest] = field(default_factory=list)
+    cancelled: list[tuple[str, str]] = field(default_factory=list)
+    raises: dict[str, BinderyError] = field(default_factory=dict)
+
+    async def _called(self, name: str, *what: object) -> None:
+        self.calls.append(" ".join(map(str, (name, *what))))
+        if name in self.raises:
+            raise self.raises[name]
+
+    async def _replied(self, name: str) -> None:
+        if name in self.hold:
+            await self.hold[name].wait()
+
+    async def resolve(self, _spec: Spec) -> ResolvedRepo:
+        await self._called("resolve")
+        return REPO
+
+    async def build(self, request: BuildRequest, on_away: OnAway | None = None) -> Build:
+        await self._called("build")
+        self.asked.append(request)
+        self.builds += 1
+        build = Build(
+            build_id=BuildId(f"{'0' * 24}-{self.builds}"), image=IMAGE, state=BuildState.RUNNING,
+            repo_url=request.repo.repo_url, ref=request.repo.ref, created_at=time.time(),
+        )  # fmt: skip
+        await self._create("b", build.build_id or "", build, repo=request.repo.model_dump_json())
+        await self._replied("build")
+        return build
+
+    async def ask_builder(
+        self, method: str, path: str, *, params: dict[str, str] | None = None, operator_token: str = ""
+    ) -> Reply:
+        assert method == "DELETE"
+        self.cancelled.append((path.removeprefix("/builds/"), (params or {}).get("asker", "")))
+        return Reply(204, {}, b"")
+
+    async def check_seat(self, _repo: ResolvedRepo, _resource_class: str | None = None) -> None:
+        if self.no_seat:
+            raise self.no_seat
+
+    async def leave_build(self, build_id: str, _launch_ref: str, *, stop: bool) -> None:
+        await self._called("leave", build_id, "stop" if stop else "")
+
+    async def start_server(self, request: ServerRequest) -> Server:
+        await self._called("start", *filter(None, [request.resource_class]))
+        user = f"user-{request.launch_ref}"
+        server = Server(
+            server_id=Server.identity("hub", user, ""), hub_id="hub", user=user, server_name="",
+            launch_ref=request.launch_ref, state=ServerState.WAITING, image=request.image,
+            repo_url=request.repo.repo_url, created_at=time.time(),
+        )  # fmt: skip
+        await self._create("s", server.server_id, server)
+        await self._replied("start")
+        return server.updated(queue=Queue(reason="Full.", position=self.place)) if self.place else server
+
+    async def stop_server(self, launch_ref: str, _repo_url: str, attempt: int) -> None:
+        await self._called("stop", launch_ref, attempt)
+
+    async def _create(self, kind: str, name: str, noun: Build | Server, **fields: str) -> None:
+        event = Event(phase=Phase.WAITING, message="Begun.\n")
+        created, _ = await self.stage.records.create(Topic(kind, name), noun, event, process="other-1", fields=fields)
+        if isinstance(created, Claimed):
+            self.owned[kind] = created
+
+    async def become_ready(self) -> None:
+        """Let the last server become ready, as its launcher tells of it."""
+        claimed = self.owned["s"]
+        stored = await self.stage.records.read(claimed.topic)
+        assert stored
+        event = Event(phase=Phase.LAUNCHING, message="Ready.\n", state=ServerState.READY, terminal=True)
+        await claimed.write(event, body=stored.model(Server).updated(state=ServerState.READY), release=True)
+
+    async def end_build(self, state: BuildState, error: BinderyError | None = None) -> None:
+        """Let the last build end."""
+        claimed = self.owned["b"]
+        stored = await self.stage.records.read(claimed.topic)
+        assert stored
+        body = stored.model(Build).updated(state=state, error=error.problem if error else None)
+        event = Event(phase=Phase.BUILT if state is BuildState.BUILT else Phase.FAILED, state=state, terminal=True)
+        await claimed.write(event, body=body, final=True)
+
+
+@dataclass
+class Gateway:
+    """One gateway process without its HTTP."""
+
+    stage: Stage
+    stages: FakeStages
+    launches: Launches
+
+    async def begin(self, spec: str = "x/a", **options: Any) -> Launch:
+        launch, _ = await self.launches.start(
+            Spec(provider="git", spec=spec), principal="anon:x", options=LaunchOptions(**options)
+        )
+        return launch
+
+    async def until(self, condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
+        """Wait for something that a test can see."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not condition():
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise AssertionError(f"not within {seconds} s: {what}; calls: {self.stages.calls}") from None
+
+    async def until_build(self, number: int) -> None:
+        """Wait until a build is there."""
+        await self.until(lambda: bool(self.stages.owned) and self.stages.owned["b"].topic.id.endswith(f"-{number}"), "")
+
+    async def stored(self, launch: Launch) -> Launch:
+        """The launch as its record says, without being one who reads it."""
+        found = await self.stage.records.read(Topic("l", launch.launch_id))
+        assert found
+        return found.model(Launch)
+
+    async def ended(self, launch: Launch, state: LaunchState) -> Launch:
+        """Wait until nobody works on a launch any more, which must have ended as `state`."""
+        member = self.launches.member
+        topic = Topic("l", launch.launch_id)
+        await self.until(lambda: not (member and member.owns(topic)), "the launch ends")
+        found = await self.stored(launch)
+        assert found.state is state, found
+        return found
+
+    async def reaches(self, launch: Launch, state: LaunchState) -> None:
+        async with asyncio.timeout(10):
+            while (await self.stored(launch)).state is not state:
+                await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def open_gateway(valkey: Valkey, **others: object) -> AsyncIterator[Gateway]:
+    """One gateway process, as far as Redis can tell."""
+    given = {"redis_url": valkey.url, "data_dir": valkey.data_dir, **QUICK, **others}
+    settings = GatewaySettings.model_validate(given)
+    async with open_stage(settings, hears="s") as stage, open_stage(settings) as others_stage:
+        stages = FakeStages(others_stage)
+        launches = Launches(stage, cast("Stages", stages), settings)
+        async with membership(stage, "gateway", on_adopt=launches.adopt) as launches.member:
+            await stage.bus.listen(stage.keys.wake("gateway"), launches.heard)
+            yield Gateway(stage, stages, launches)

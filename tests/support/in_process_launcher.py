@@ -1,0 +1,149 @@
+"""A launcher on a real Redis, in the test's process, with a small hub over HTTP that does what the test says."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.common.context import Stage, membership, open_stage, running
+from services.common.models import ResolvedRepo, Server, ServerRequest
+from services.common.streams.entries import BEGIN
+from services.launcher.cleanup.reaper import Reaper
+from services.launcher.hub.client import Hub
+from services.launcher.seats.recount import Recount
+from services.launcher.seats.seats import Seats
+from services.launcher.servers import Servers, topic_of
+from services.launcher.settings import LauncherSettings
+from tests.load.stub_http import Answer, StubProtocol
+from tests.load.stub_hub import StubHub
+from tests.support.valkey import QUICK, Valkey
+
+REPO = ResolvedRepo(
+    provider="git", spec="org/repo/a", repo_url="https://example.org/org/repo", ref="a", resolved_spec="org/repo/a",
+    ref_url="https://example.org/org/repo", slug="repo", display_name="repo",
+)  # fmt: skip
+
+
+@dataclass
+class FakeHub(StubHub):
+    """A hub whose next answers to a call may be given, by how the call ends: `("POST", "/servers/")`.
+
+    Of several that fit, the one that was given first decides.
+    """
+
+    users: dict[str, dict[str, Any]] = field(default_factory=dict)
+    scripted: dict[tuple[str, str], deque[Answer]] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    port: int = 0
+
+    def answer(self, method: str, ends: str, *answers: Answer) -> None:
+        """Give these answers, one after the other; the last one for good."""
+        self.scripted[method, ends] = deque(answers)
+
+    def handle(self, method: str, target: str, head: bytes, body: bytes) -> Answer:
+        path = target.partition("?")[0]
+        self.calls.append(f"{method} {path}")
+        for (asked, ends), answers in self.scripted.items():
+            if asked == method and path.endswith(ends):
+                answer = answers.popleft() if len(answers) > 1 else answers[0]
+                if answer[0]:
+                    return answer
+                break  # as always
+        return super().handle(method, target, head, body)
+
+
+AS_ALWAYS: Answer = (0, "", b"", {})
+NOTHING: Answer = (-1, "", b"", {})
+"""No answer at all; the connection stays open."""
+
+
+def begins(body: bytes, *, every_seconds: float = 0.0) -> Answer:
+    """An event stream that begins so, an event each so often, and then says nothing more; the connection stays open."""
+    return -2, "text/event-stream", body, {"every": str(every_seconds)}
+
+
+class _Protocol(StubProtocol):
+    """A connection on which the hub may fall silent."""
+
+    def _answer(self, answer: Answer) -> None:
+        if answer[0] == -2:
+            self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n\r\n" % answer[1].encode())
+            for number, event in enumerate(answer[2].split(b"\n\n")[:-1]):
+                due = number * float(answer[3]["every"])
+                asyncio.get_running_loop().call_later(due, self.transport.write, event + b"\n\n")
+        elif answer[0] != -1:
+            super()._answer(answer)
+
+
+@contextlib.asynccontextmanager
+async def running_hub() -> AsyncIterator[FakeHub]:
+    hub = FakeHub()
+    server = await asyncio.get_running_loop().create_server(lambda: _Protocol(hub.handle), "127.0.0.1", 0)
+    hub.port = server.sockets[0].getsockname()[1]
+    try:
+        yield hub
+    finally:
+        server.close()
+
+
+@dataclass
+class Launcher:
+    """What one launcher process holds, and what tests ask of it."""
+
+    stage: Stage
+    settings: LauncherSettings
+    hub: FakeHub
+    seats: Seats
+    servers: Servers
+    reaper: Reaper
+
+    async def ask(self, launch_ref: str = "ref", launch_id: str = "") -> Server:
+        """Ask for a launch's server."""
+        request = ServerRequest(launch_ref=launch_ref, launch_id=launch_id, repo=REPO, image="image:a")
+        return await self.servers.start(request)
+
+    async def ended(self, server: Server, *, seconds: float = 10) -> Server:
+        """Wait until nobody works on a server any more; what its record says then."""
+        async with asyncio.timeout(seconds):
+            while self.servers.member and self.servers.member.owns(topic_of(server.server_id)):
+                await asyncio.sleep(0.01)
+        return await self.servers.read(server.server_id)
+
+    async def messages(self, server: Server) -> str:
+        """Every message of a server's topic."""
+        async with self.stage.bus.following(topic_of(server.server_id), lambda: None) as reader:
+            entries = await reader.after(BEGIN)
+        return "".join(event.get("message", "") for entry in entries for event in entry.events)
+
+
+@contextlib.asynccontextmanager
+async def open_launcher(valkey: Valkey, hub: FakeHub, **others: object) -> AsyncIterator[Launcher]:
+    """One launcher process, as far as Redis and the hub can tell; it has counted what runs, unless with `counts=False`.
+
+    `others` are settings.
+    """
+    counts = others.pop("counts", True)
+    settings = LauncherSettings.model_validate({
+        "redis_url": valkey.url, "data_dir": valkey.data_dir, "installation_id": "test",
+        "hub_api_url": f"http://127.0.0.1:{hub.port}/hub/api/", "retry_pause_seconds": 0.02, **QUICK, **others,
+    })  # fmt: skip
+    async with open_stage(settings) as stage:
+        client = Hub(settings)
+        seats = Seats(stage, settings)
+        servers = Servers(stage, settings, client, seats)
+        try:
+            async with (
+                membership(stage, "launcher", on_adopt=servers.adopt) as servers.member,
+                running(seats.run(), servers.spawns.run(), Recount(stage, settings, client, seats).run()),
+            ):
+                await stage.bus.listen(stage.keys.wake("launcher"), servers.heard)
+                if counts:
+                    async with asyncio.timeout(10):
+                        while await stage.redis.get(stage.keys("seats:counted")) != b"yes":
+                            await asyncio.sleep(0.01)
+                    hub.calls.clear()
+                yield Launcher(stage, settings, hub, seats, servers, Reaper(stage, settings, client, seats, servers))
+        finally:
+            await client.aclose()

@@ -1,0 +1,7 @@
+"""Where the tests find the checkout, themselves and recorded replies."""
+
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+TESTS = CHECKOUT / "tests"
+RECORDED = TESTS / "contract" / "recorded"

@@ -1,0 +1,122 @@
+"""Small real repositories, and builds of them in a folder of the test."""
+
+import asyncio
+import json
+import os
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
+
+from services.builder.executors.base import Attempt, Batch, Finished
+from services.builder.executors.process.session.layout import BuildFolder, Exit, Layout
+from services.builder.executors.process.session.session import build
+from services.builder.executors.process.session.spec import BuildSpec, SessionSettings
+from services.common.models.build import image_key
+
+QUICK = SessionSettings(base_packages=(), compiles_bytecode=False, python_downloads="never")
+"""An environment without Jupyter: a build of it takes half a second."""
+
+
+def make_repository(folder: Path, files: dict[str, str]) -> str:
+    """Make a git repository with one commit of `files` and return the commit's sha."""
+    folder.mkdir(parents=True)
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    who = {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t"}
+    env = {**os.environ, **who, "GIT_CONFIG_GLOBAL": "/dev/null"}
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "--allow-empty", "-m", "one"]):
+        subprocess.run(["git", *command], cwd=folder, env=env, check=True)
+    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True)
+    return found.stdout.strip()
+
+
+async def clone(spec: BuildSpec, target: Path, on_line: Callable[[str], None]) -> None:
+    """Fetch as a session does, but from a folder: the checked git takes no such address."""
+    on_line("Cloning")
+    for command in (
+        ["clone", "-q", "--no-hardlinks", spec.repo_url, str(target)],
+        ["-C", str(target), "checkout", "-q", spec.ref],
+    ):
+        process = await asyncio.create_subprocess_exec("git", *command)
+        assert await process.wait() == 0
+
+
+class Built:
+    """A build that has ended: how, what it said, and what it left."""
+
+    def __init__(self, layout: Layout, folder: BuildFolder, ended: Exit, lines: list[tuple[str, str]]) -> None:
+        self.layout, self.folder, self.ended, self.lines = layout, folder, ended, lines
+        self.image = layout.image(folder.build_id)
+
+    @property
+    def code(self) -> str | None:
+        return self.ended.error.code if self.ended.error else None
+
+    @property
+    def message(self) -> str:
+        return self.ended.error.message if self.ended.error else ""
+
+    @property
+    def text(self) -> str:
+        return "".join(message for _, message in self.lines)
+
+
+async def build_files(tmp: Path, files: dict[str, str], settings: SessionSettings = QUICK) -> Built:
+    """Build a repository of `files` in this process, with everything real but the address it is fetched from."""
+    repo = tmp / "origin"
+    sha = make_repository(repo, files)
+    layout = Layout(tmp / "data")
+    (tmp / "data").mkdir(exist_ok=True)
+    cache = Path(os.environ.get("BINDERY_TEST_CACHE", "/tmp/bindery-test-uv-cache"))
+    cache.mkdir(parents=True, exist_ok=True)
+    (tmp / "data" / "uv-cache").symlink_to(cache)
+    image = f"image:{sha}"
+    folder = layout.build(f"{image_key(image)}-1")
+    folder.path.mkdir(parents=True)
+    spec = BuildSpec(
+        build_id=folder.build_id,
+        image=image,
+        repo_url=str(repo),
+        ref=sha,
+        data_dir=str(layout.data),
+        settings=settings,
+    )
+    folder.spec.write_text(spec.model_dump_json())
+    ended = await build(folder, clone)
+    return Built(layout, folder, ended, lines_of(folder))
+
+
+def lines_of(folder: BuildFolder) -> list[tuple[str, str]]:
+    """Return the whole log as (phase, message)."""
+
+    return [(one["phase"], one["message"]) for one in map(json.loads, folder.log.read_text().splitlines())]
+
+
+def attempt_of(repo_url: str, ref: str, *, epoch: int = 1) -> Attempt:
+    """Return the first attempt at a repository's image."""
+    image = f"image:{ref}"
+    return Attempt(f"{image_key(image)}-1", image, repo_url, ref, epoch)
+
+
+async def collect(following: AsyncIterator[Batch | Finished]) -> tuple[list[str], str, Finished | None]:
+    """Follow to the end; return the messages, the last position and how it ended."""
+    messages: list[str] = []
+    position, ended = "", None
+    async for news in following:
+        if isinstance(news, Batch):
+            messages += [line.message for line in news.lines]
+            position = news.position
+        else:
+            ended = news
+    return messages, position, ended
+
+
+def processes_mentioning(marks: Iterable[str]) -> list[str]:
+    """Return the command lines of living processes that hold one of `marks`."""
+    wanted = list(marks)
+    lines = subprocess.run(
+        ["ps", "-axo", "stat=,args="], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    return [line for line in lines if any(mark in line for mark in wanted) and not line.startswith("Z")]

@@ -1,0 +1,103 @@
+"""An executor that does what a test says, and builds seen through by it on a real Redis."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+
+from services.builder.executors.base import Attempt, Batch, Execution, Finished, Line
+from services.builder.images import FoundImage
+from services.builder.queue.attempts import topic_of
+from services.builder.worker.supervision import Supervision
+from services.common.models import Build
+from services.common.models.errors import BinderyError
+from services.common.streams.log_store import stream_entries
+from tests.support.in_process_builder import Builder
+
+Step = Batch | Finished | Exception | Callable[[], object] | float | None
+"""What an execution does next: tell, fail, call something of the test's, take so many seconds; None: nothing, ever."""
+
+
+class Scripted:
+    """An executor whose executions do what a test says, run by run, and the place where their images are.
+
+    Each build does the same. One that is followed again goes on with what is left of its run.
+    """
+
+    def __init__(self, *runs: Iterable[Step]) -> None:
+        self._runs = runs
+        self._left: dict[str, Iterator[Step]] = {}
+        self.asked: list[tuple[int, str]] = []
+        self.stopped = 0
+        self.removed: list[str] = []
+        self.may_remove = asyncio.Event()
+        self.may_remove.set()
+        self.looked: list[FoundImage | BinderyError | None] = [None]
+
+    async def ensure(self, attempt: Attempt) -> None:
+        """Every run is there already."""
+
+    async def follow(self, attempt: Attempt, position: str) -> AsyncIterator[Batch | Finished]:
+        self.asked.append((attempt.run, position))
+        for step in self._left.setdefault(attempt.name, iter(self._runs[attempt.run - 1])):
+            match step:
+                case None:
+                    await asyncio.Event().wait()
+                case Exception() as error:
+                    raise error
+                case Batch() | Finished():
+                    yield step
+                case float() as seconds:
+                    await asyncio.sleep(seconds)
+                case call:
+                    found = call()
+                    if isinstance(found, Awaitable):
+                        await found
+
+    async def stop(self, attempt: Attempt) -> None:
+        self.stopped += 1
+
+    async def list(self, image_key: str = "") -> Sequence[Execution]:
+        return []
+
+    async def remove(self, build_id: str) -> None:
+        await self.may_remove.wait()
+        self.removed.append(build_id)
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+    async def trouble(self) -> str | None:
+        return None
+
+    async def find(self, image: str) -> FoundImage | None:
+        found = self.looked.pop(0) if len(self.looked) > 1 else self.looked[0]
+        if isinstance(found, BinderyError):
+            raise found
+        return found
+
+
+def said(*messages: str, position: str = "") -> Batch:
+    """A batch of log lines."""
+    return Batch(tuple(Line("building", f"{one}\n") for one in messages), position or messages[-1])
+
+
+async def supervise(
+    builder: Builder, scripted: Scripted, *, cancelled: asyncio.Event | None = None, seconds: float = 20
+) -> tuple[Build, list[tuple[str, str]]]:
+    """See one build through; how it ended, and what its followers were told."""
+    await builder.offer_slots("w1", 1)
+    asked = await builder.ask("repo")
+    await builder.admitted()
+    topic = topic_of(asked.build_id or "")
+    found = await builder.stage.records.adopt("builder", "w1", topic=topic, epoch=1, recreate=True)
+    assert found
+    claimed, stored = found
+    watch = Supervision(
+        builder.stage, builder.settings, scripted, scripted, claimed, stored.model(Build), stored,
+        cancelled or asyncio.Event(),
+    )  # fmt: skip
+    async with asyncio.timeout(seconds):
+        assert await watch.run()
+    entries = await stream_entries(builder.stage.redis, builder.stage.keys, topic)
+    told = [(str(event["phase"]), str(event.get("message", ""))) for entry in entries for event in entry.events]
+    await builder.admission.done(asked.build_id or "")
+    return watch.build, told[1:]

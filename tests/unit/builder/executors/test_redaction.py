@@ -1,0 +1,76 @@
+"""A secret that a build was given, and says all the same, is blanked in its log and in the reason of its failure."""
+
+import base64
+import json
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from services.builder.executors.base import Line
+from services.builder.executors.build_credentials import Logins
+from services.builder.executors.docker.logs import Position as DockerPosition
+from services.builder.executors.docker.logs import Unfolding as DockerUnfolding
+from services.builder.executors.kubernetes.logs import Position, Unfolding
+from services.builder.executors.redaction import BLANK, SECRETS_KEPT, Redaction
+from services.builder.executors.repo2docker import line
+from services.builder.settings import BuilderSettings
+
+PUSH, GIT, TOKEN = 'push "pass/9d27', "git-pass-5c1e", "identity-token-77aa"
+AUTH = base64.b64encode(f"pusher:{PUSH}".encode()).decode()
+
+
+@pytest.fixture
+async def redaction(tmp_path: Path) -> Redaction:
+    """What an executor knows of once it has given a build its logins."""
+    config = tmp_path / "config.json"
+    config.write_text(
+        json.dumps(
+            {
+                "auths": {
+                    "registry.example.org": {"auth": AUTH},
+                    "other.example": {"identitytoken": TOKEN},
+                    "odd.example": {"auth": None, "password": 7},
+                    "odder.example": {"auth": "%"},
+                }
+            }
+        )
+    )
+    git = json.dumps({"git.example.org": f"username=reader\\npassword={GIT}"})
+    logins = Logins(BuilderSettings.model_validate({"docker_config": str(config), "git_credentials": git}))
+    try:
+        await logins.for_image("registry.example.org/team/image:ref")
+    finally:
+        await logins.aclose()
+    return logins.redaction
+
+
+@pytest.mark.parametrize("secret", [PUSH, GIT, TOKEN, AUTH, quote(PUSH, safe=""), json.dumps(PUSH)])
+async def test_no_login_of_a_build_is_said_in_its_log_in_any_spelling(redaction: Redaction, secret: str) -> None:
+    said = json.dumps({"phase": "fetching", "message": f"fatal: unable to access 'http://x/{secret}/x.git/'\n"})
+    told = line(said.encode(), max_bytes=1000, redact=redaction)
+    assert told.message.replace(f'"{BLANK}"', BLANK) == f"fatal: unable to access 'http://x/{BLANK}/x.git/'\n"
+    plain = line(f"as it is: {secret}".encode(), max_bytes=1000, redact=redaction)
+    assert plain.message.replace(f'"{BLANK}"', BLANK) == f"as it is: {BLANK}\n"
+
+
+async def test_a_secret_is_blanked_before_a_line_is_cut(redaction: Redaction) -> None:
+    told = line(b"x" * 90 + GIT.encode() + b"y" * 100, max_bytes=97, redact=redaction)
+    assert GIT[:4] not in told.message
+
+
+async def test_both_engines_logs_are_read_with_it(redaction: Redaction) -> None:
+    stamped = f"2026-01-01T00:00:00.1Z {GIT}\n".encode()
+    kubernetes = Unfolding(Position(), line_max_bytes=1000, redact=redaction)
+    assert kubernetes.feed(stamped) == [Line("building", f"{BLANK}\n")]
+    assert kubernetes.resumed().feed(stamped.replace(b"00.1Z", b"00.2Z"))[-1] == Line("building", f"{BLANK}\n")
+    frame = b"\x01\0\0\0" + len(stamped).to_bytes(4) + stamped
+    docker = DockerUnfolding(DockerPosition(), first=GIT.encode(), line_max_bytes=1000, redact=redaction)
+    assert docker.feed(frame) == [Line("building", f"{BLANK}\n")]
+
+
+def test_a_word_is_no_secret_and_only_the_last_learnt_are_looked_for() -> None:
+    redaction = Redaction(["build"])
+    assert redaction("a build of its own") == "a build of its own"
+    redaction.learn(f"secret-number-{number}" for number in range(SECRETS_KEPT + 1))
+    assert redaction("secret-number-0, secret-number-1.") == f"secret-number-0, {BLANK}."

@@ -1,0 +1,199 @@
+"""Admission in a real Redis: who gets a slot, in which order, however many processes give them."""
+
+import asyncio
+from pathlib import Path
+
+from redis.asyncio import Redis
+
+from services.builder.queue.attempts import topic_of
+from services.common.models import BuildState
+from services.common.models.errors import AUTHOR_CODES
+from tests.support.in_process_builder import image_of, open_builder, request_for
+from tests.support.valkey import Valkey
+
+
+async def test_as_many_builds_run_as_there_are_slots(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        asked = [await builder.ask(f"repo-{number}") for number in range(5)]
+        await builder.offer_slots("worker-a", 2)
+        await builder.offer_slots("worker-b", 1)
+        assert len(await builder.admitted()) == 3
+        assert await builder.admitted() == []
+        await builder.end(asked[0])
+        assert await builder.admitted() == [asked[3].build_id]
+
+
+async def test_the_installation_has_a_capacity_below_its_workers(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
+    async with open_builder(valkey, tmp_path, build_capacity=2) as builder:
+        for number in range(4):
+            await builder.ask(f"repo-{number}")
+        await builder.offer_slots("worker", 10)
+        assert len(await builder.admitted()) == 2
+
+
+async def test_without_a_living_worker_nothing_is_admitted(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        build = await builder.ask("repo")
+        await builder.offer_slots("worker", 4)
+        await redis.delete(builder.stage.keys.alive("worker"))
+        assert await builder.admitted() == []
+        await builder.offer_slots("another", 1)
+        assert await builder.admitted() == [build.build_id]
+
+
+async def test_one_repository_takes_no_more_than_its_share(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
+    async with open_builder(valkey, tmp_path, build_repo_cap=2) as builder:
+        popular = [await builder.ask("popular", ref) for ref in "abcd"]
+        other = await builder.ask("other")
+        await builder.offer_slots("worker", 10)
+        first = await builder.admitted()
+        assert first == sorted(str(build.build_id) for build in (*popular[:2], other))
+        await builder.end(popular[0])
+        assert await builder.admitted() == [popular[2].build_id]
+
+
+async def test_one_repository_has_one_share_however_its_url_is_written(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    urls = [
+        "https://example.org/popular", "https://example.org:443/popular", "https://www.example.org/popular",
+        "https://Example.org./popular.git", "https://example.org/%70opular/", "https://example.org/./popular",
+        "https://user@example.org/popular", "http://example.org//popular",
+    ]  # fmt: skip
+    async with open_builder(valkey, tmp_path, build_repo_cap=2) as builder:
+        asked = []
+        for number, url in enumerate(urls):
+            request = request_for("popular", str(number))
+            request = request.updated(repo=request.repo.updated(repo_url=url))
+            asked.append(await builder.attempts.start(image_of("popular", str(number)), request))
+        other = await builder.ask("other")
+        assert [build.repo_url for build in asked] == urls  # what is fetched, and what images are labelled with
+        await builder.offer_slots("worker", 10)
+        assert await builder.admitted() == sorted(str(build.build_id) for build in (*asked[:2], other))
+        await builder.end(asked[0])
+        assert await builder.admitted() == [asked[2].build_id]
+        held = await redis.hvals(builder.stage.keys("{queue}:running"))
+        assert sorted(held) == [b"https://example.org/other"] + [b"https://example.org/popular"] * 2
+
+
+async def test_spellings_of_one_repository_wait_in_one_turn(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        popular = []
+        for number, host in enumerate(("example.org", "EXAMPLE.org", "example.org.")):
+            request = request_for("popular", str(number))
+            request = request.updated(repo=request.repo.updated(repo_url=f"https://{host}/popular"))
+            popular.append(await builder.attempts.start(image_of("popular", str(number)), request))
+        other = await builder.ask("other")
+        await builder.offer_slots("worker", 1)
+        order = []
+        for _ in range(4):
+            (build_id,) = await builder.admitted()
+            order.append(build_id)
+            await builder.end(next(build for build in (*popular, other) if build.build_id == build_id))
+        assert order == [build.build_id for build in (popular[0], other, *popular[1:])]
+
+
+async def test_repositories_take_turns_and_within_one_the_first_comes_first(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        popular = [await builder.ask("popular", ref) for ref in "abc"]
+        others = [await builder.ask(repo) for repo in ("x", "y")]
+        await builder.offer_slots("worker", 1)
+        order = []
+        for _ in range(5):
+            (build_id,) = await builder.admitted()
+            order.append(build_id)
+            await builder.end(next(build for build in (*popular, *others) if build.build_id == build_id))
+        wanted = [popular[0], others[0], others[1], popular[1], popular[2]]
+        assert order == [build.build_id for build in wanted]
+
+
+async def test_who_comes_late_is_not_ahead_of_those_who_waited(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        await builder.offer_slots("worker", 1)
+        for ref in "abcde":
+            await builder.ask("popular", ref)
+        (first,) = await builder.admitted()
+        await builder.admission.done(first)
+        (second,) = await builder.admitted()
+        late = await builder.ask("late")
+        await builder.admission.done(second)
+        assert await builder.admitted() != [first]
+        third = (await builder.running()).pop()
+        await builder.admission.done(third)
+        assert late.build_id in {third, *(await builder.admitted())}
+
+
+async def test_two_processes_that_admit_at_once_give_no_slot_twice(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path) as one, open_builder(valkey, tmp_path) as two:
+        for number in range(20):
+            await one.ask(f"repo-{number}")
+        await one.offer_slots("worker", 7)
+        await asyncio.gather(*(builder.admission.admit() for builder in (one, two) * 5))
+        assert len(await one.running()) == 7
+        assert await redis.zcard(one.stage.keys("{queue}:waiting")) == 13
+
+
+async def test_each_admission_raises_the_epoch_under_which_the_build_is_claimed(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        build = await builder.ask("repo")
+        await builder.offer_slots("worker", 1)
+        await builder.admitted()
+        found = await builder.attempts.read(build.build_id or "")
+        assert found
+        assert found[1].epoch == 1
+
+
+async def test_nothing_is_left_of_a_queue_that_is_empty(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        await builder.offer_slots("worker", 4)
+        builds = [await builder.ask(f"repo-{number}", launch_ref="launch") for number in range(3)]
+        await builder.admitted()
+        for build in builds:
+            await builder.end(build)
+            await builder.admission.store_log(build.build_id or "")
+        await builder.admission.sweep()
+        left = {key.decode().removeprefix(builder.stage.keys("")) for key in await redis.keys("*{queue}*")}
+        assert left == {"{queue}:version", "{queue}:limits"}
+        assert not await redis.keys("*waiters*")
+
+
+async def test_nobody_joins_the_waiters_of_a_build_that_has_ended(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        build = await builder.ask("repo", launch_ref="first")
+        await builder.attempts.join(build.build_id or "", "second")
+        assert await redis.scard(builder.stage.keys.waiters(build.build_id or "")) == 2
+        await builder.end(build)
+        await builder.attempts.join(build.build_id or "", "third")
+        assert not await redis.exists(builder.stage.keys.waiters(build.build_id or ""))
+
+
+async def test_a_build_waits_for_a_slot_up_to_a_maximum_and_no_longer(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path, build_queue_max_seconds=3600) as builder:
+        late, soon = await builder.ask("late", launch_ref="launch"), await builder.ask("soon")
+        late_id, soon_id = late.build_id or "", soon.build_id or ""
+        await builder.admission.sweep()
+        assert await redis.zcard(builder.stage.keys("{queue}:waiting")) == 2
+        record = builder.stage.keys.record(topic_of(late_id))
+        await redis.hincrby(record, "queued_ms", -3_600_000)
+        await builder.admission.sweep()
+
+        found = await builder.attempts.read(late_id)
+        assert found
+        assert found[0].state is BuildState.FAILED
+        assert found[0].error
+        assert found[0].error.code == "build_queue_full"
+        assert found[0].error.code not in AUTHOR_CODES  # whoever asks again waits again
+        assert await redis.zrange(builder.stage.keys("{queue}:waiting"), 0, -1) == [soon_id.encode()]
+        assert not await redis.exists(builder.stage.keys.waiters(late_id))
+        await builder.admission.sweep()
+        log = await builder.stage.logs.read(late_id)
+        assert log
+        assert log[-1].is_terminal

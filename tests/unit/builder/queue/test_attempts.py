@@ -1,0 +1,208 @@
+"""Attempts in a real Redis: one at a time, however many ask, and no number twice."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from services.builder.executors.base import Attempt, Execution
+from services.builder.queue.attempts import topic_of
+from services.common.models import Build, BuildState, image_key
+from services.common.models.errors import BinderyError
+from services.common.records.records import Stored
+from services.common.streams.entries import Entry
+from tests.support.in_process_builder import Builder, image_of, open_builder, request_for
+from tests.support.valkey import Valkey
+
+
+async def test_however_many_ask_there_is_one_attempt_and_all_wait_for_it(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path) as one, open_builder(valkey, tmp_path) as two:
+        asked = [(one, two)[number % 2].ask("repo", launch_ref=f"launch-{number}") for number in range(30)]
+        builds = await asyncio.gather(*asked)
+        assert {build.build_id for build in builds} == {f"{image_key(image_of('repo', 'a'))}-1"}
+        assert await redis.zcard(one.stage.keys("{queue}:waiting")) == 1
+        assert await redis.scard(one.stage.keys.waiters(builds[0].build_id or "")) == 30
+        assert await redis.xlen(f"{one.stage.keys.prefix}:{{b:{builds[0].build_id}}}:events") == 1
+
+
+async def test_the_next_attempt_begins_when_the_current_one_has_ended_and_once(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        first = await builder.ask("repo")
+        assert (await builder.ask("repo")).build_id == first.build_id
+        await builder.attempts.end_queued(first, BuildState.CANCELLED, BinderyError("cancelled"))
+        again = await asyncio.gather(*(builder.ask("repo") for _ in range(20)))
+        assert {build.build_id for build in again} == {f"{image_key(first.image)}-2"}
+
+
+async def test_a_late_request_for_an_attempt_that_was_followed_by_another_begins_none(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        for _ in range(2):
+            build = await builder.ask("repo")
+            await builder.attempts.end_queued(build, BuildState.FAILED, BinderyError("build_failed"))
+        keys, image = builder.stage.keys, image_of("repo", "a")
+        names = [keys.attempt(image_key(image)), *(keys("{queue}:" + name) for name in ("waiting", "repos", "version"))]
+        args = [1, 1, keys.prefix, image_key(image), "{}", "[]", "url", "", 10, 1000, 0, "{}", keys.wake("builder")]
+        assert await builder.attempts.scripts.run("start", names, args) == [b"moved", b"2"]
+
+
+async def test_after_redis_was_emptied_the_next_number_is_above_every_log(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    folder = tmp_path / "logs"
+    async with open_builder(valkey, tmp_path, log_dir=folder, log_small_max_bytes=0) as builder:
+        key = image_key(image_of("repo", "a"))
+        await builder.stage.logs.put(
+            f"{key}-7", [Entry("1-0", 1, 0, 0, b'[{"phase":"building","message":"x"}]')], is_public=True
+        )
+        await redis.flushall()
+        assert (await builder.ask("repo")).build_id == f"{key}-8"
+
+
+async def test_after_redis_was_emptied_the_next_number_is_above_every_execution(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        image = image_of("repo", "a")
+        attempt = Attempt(f"{image_key(image)}-4", image, "https://127.0.0.1/x", "f" * 40, 1)
+        await builder.executor.ensure(attempt)
+        try:
+            assert (await builder.ask("repo")).build_id == f"{image_key(image)}-5"
+            assert await builder.attempts.is_superseded(attempt.build_id)
+        finally:
+            await builder.executor.stop(attempt)
+
+
+async def test_an_attempt_that_runs_is_joined_once_its_worker_tells_a_redis_that_was_emptied_of_it(
+    redis: Redis, valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_builder(valkey, tmp_path, lease_seconds=10) as builder:
+        asked = await builder.ask("repo")
+        await builder.offer_slots("w1", 1)
+        await builder.admitted()
+        build_id = asked.build_id or ""
+        adopted = await builder.stage.records.adopt("builder", "w1", topic=topic_of(build_id), epoch=1, recreate=True)
+        assert adopted
+        _say_that_one_runs(monkeypatch, builder, build_id)
+        looked = _looks_in_vain(monkeypatch, builder)
+        await redis.flushall()
+        late = asyncio.create_task(builder.ask("repo", launch_ref="late"))
+        await asyncio.wait({late, asyncio.create_task(looked.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        await adopted[0].write(body=asked.updated(state=BuildState.RUNNING))
+        assert (await late).build_id == build_id
+        assert await redis.smembers(builder.stage.keys.waiters(build_id)) == {b"late"}
+        assert not await redis.zcard(builder.stage.keys("{queue}:waiting"))
+
+
+async def test_an_attempt_that_runs_without_a_worker_is_followed_by_another_once_a_lease_has_passed(
+    redis: Redis, valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        key = image_key(image_of("repo", "a"))
+        _say_that_one_runs(monkeypatch, builder, f"{key}-3")
+        looked = _looks_in_vain(monkeypatch, builder)
+        assert (await builder.ask("repo")).build_id == f"{key}-4"
+        assert looked.is_set()
+
+
+def _say_that_one_runs(monkeypatch: pytest.MonkeyPatch, builder: Builder, build_id: str) -> None:
+    async def listed(_image_key: str = "") -> list[Execution]:
+        return [Execution(build_id, 1, is_alive=True)]
+
+    monkeypatch.setattr(builder.executor, "list", listed)
+
+
+def _looks_in_vain(monkeypatch: pytest.MonkeyPatch, builder: Builder) -> asyncio.Event:
+    """Set when an attempt's record has been looked for and not found."""
+    looked, read = asyncio.Event(), builder.attempts.read
+
+    async def reading(build_id: str) -> tuple[Build, Stored] | None:
+        found = await read(build_id)
+        if found is None:
+            looked.set()
+        return found
+
+    monkeypatch.setattr(builder.attempts, "read", reading)
+    return looked
+
+
+async def test_a_full_queue_refuses_one_more_but_not_one_who_joins(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path, build_queue_max=2) as builder:
+        first = await builder.ask("one")
+        await builder.ask("two")
+        with pytest.raises(BinderyError) as refused:
+            await builder.ask("three")
+        assert refused.value.code == "build_queue_full"
+        assert (await builder.ask("one")).build_id == first.build_id
+
+
+async def test_a_queued_build_ends_once_and_leaves_the_queue(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        build = await builder.ask("repo", launch_ref="launch")
+        error = BinderyError("cancelled", "Not wanted.")
+        ended = await asyncio.gather(
+            *(builder.attempts.end_queued(build, BuildState.CANCELLED, error) for _ in range(5))
+        )
+        assert sorted(ended) == [False, False, False, False, True]
+        assert not await redis.zcard(builder.stage.keys("{queue}:waiting"))
+        found = await builder.attempts.read(build.build_id or "")
+        assert found
+        assert found[0].state is BuildState.CANCELLED
+
+
+async def test_a_build_that_nobody_waits_for_is_noted_until_somebody_does(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        build = await builder.ask("repo", launch_ref="one")
+        build_id, abandoned = build.build_id or "", builder.stage.keys("{queue}:abandoned")
+        await builder.attempts.join(build_id, "two")
+        await builder.attempts.leave(build_id, "one", stop=True)
+        assert not await redis.zcard(abandoned)
+        await builder.attempts.leave(build_id, "two", stop=True)
+        due = await redis.zscore(abandoned, build_id)
+        assert due
+        assert due / 1000 > time.time() + builder.settings.build_cancel_grace_seconds - 5
+        await builder.attempts.start(image_of("repo", "a"), request_for("repo", "a", "three"))
+        await builder.attempts.join(build_id, "three")
+        assert not await redis.zcard(abandoned)
+
+
+async def test_a_failure_of_the_authors_is_answered_until_it_is_forgotten(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path, build_failure_memory_seconds=600) as builder:
+        builds, request = builder.admission._builds, request_for("repo", "a")
+        first = await builds.ensure(request)
+        await builder.attempts.end_queued(first, BuildState.FAILED, BinderyError("build_failed", "No such package."))
+        remembered = await builds.ensure(request)
+        assert remembered.build_id == first.build_id
+        assert remembered.error
+        assert remembered.error.detail == "No such package."
+
+        record = builder.stage.keys.record(topic_of(first.build_id or ""))
+        body = json.loads(await redis.hget(record, "body"))
+        await redis.hset(record, "body", json.dumps(body | {"finished_at": body["finished_at"] - 600}))
+        again = await builds.ensure(request)
+        assert again.build_id == f"{image_key(first.image)}-2"
+        assert again.is_live
+
+
+async def test_a_failure_that_is_not_the_authors_is_not_remembered(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path, build_failure_memory_seconds=600) as builder:
+        builds, request = builder.admission._builds, request_for("repo", "a")
+        first = await builds.ensure(request)
+        await builder.attempts.end_queued(first, BuildState.FAILED, BinderyError("registry_unavailable"))
+        assert (await builds.ensure(request)).build_id == f"{image_key(first.image)}-2"

@@ -1,0 +1,158 @@
+"""What is known of images holds for one place of images: a new prefix, registry or executor takes effect at once."""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from services.builder.app import create_app
+from services.builder.executors.image_place import place_of_images
+from services.builder.images import FoundImage
+from services.builder.queue.builds import Builds
+from services.builder.settings import BuilderSettings
+from services.common.context import Stage, open_stage
+from services.common.models import BuildInput, BuildRequest, BuildState, LaunchState, ResolvedRepo, Spec
+from services.common.records.launch_cache import ImageFact, Known
+from tests.support.in_process_builder import Builder, open_builder, request_for
+from tests.support.in_process_gateway import open_gateway
+from tests.support.in_process_launcher import REPO
+from tests.support.valkey import QUICK, Valkey
+
+SPEC = Spec(provider="git", spec="repo/a")
+LINK = request_for("repo", "a").repo.updated(immutable_spec=True)
+
+
+class EveryImage:
+    """A registry that has every image that it is asked for."""
+
+    async def find(self, image: str) -> FoundImage | None:
+        return FoundImage(f"sha256:{image}")
+
+    async def trouble(self) -> str | None:
+        return None
+
+    async def aclose(self) -> None:
+        return None
+
+
+@contextlib.asynccontextmanager
+async def running_builder(valkey: Valkey, folder: Path, **settings: object) -> AsyncIterator[Builder]:
+    """The builder's API, begun with these settings."""
+    secrets = {"service_token": "a" * 32, "installation_secret": "b" * 32}
+    given: dict[str, Any] = {"redis_url": valkey.url, "data_dir": folder, **secrets, **QUICK, **settings}
+    app = create_app(BuilderSettings.model_validate(given))
+    async with app.router.lifespan_context(app), open_builder(valkey, folder, **settings) as builder:
+        yield builder
+
+
+async def ensured(builder: Builder, repo: ResolvedRepo = LINK) -> str:
+    """The image that a launch is told of, which the registry has."""
+    builds = Builds(builder.stage, builder.settings, builder.attempts, EveryImage())
+    build = await builds.ensure(BuildRequest(repo=repo))
+    assert build.state is BuildState.BUILT
+    return build.image
+
+
+async def known(stage: Stage) -> Known:
+    """What a warm launch finds in its one round trip."""
+    scripts, name, keys, args = stage.facts.question(SPEC)
+    return stage.facts.known(await scripts.run(name, keys, args))
+
+
+@pytest.fixture
+async def gateway(valkey: Valkey, redis: Redis, tmp_path: Path) -> AsyncIterator[Stage]:
+    """A gateway's view of Redis, in which the link is resolved."""
+    async with open_stage(BuilderSettings.model_validate({"redis_url": valkey.url, "data_dir": tmp_path})) as stage:
+        await stage.facts.resolved(LINK, "policy")
+        yield stage
+
+
+async def test_a_new_image_prefix_takes_effect_with_the_builder_s_start(
+    valkey: Valkey, gateway: Stage, tmp_path: Path
+) -> None:
+    async with running_builder(valkey, tmp_path, image_prefix="one/") as builder:
+        first = await ensured(builder)
+        assert first.startswith("one/")
+        for found in ((await known(gateway)).image, await gateway.facts.image_of(LINK)):
+            assert found
+            assert (found.image, found.digest) == (first, f"sha256:{first}")
+    async with running_builder(valkey, tmp_path, image_prefix="two/") as builder:
+        assert await known(gateway) == Known(LINK, None)
+        assert await gateway.facts.image_of(LINK) is None
+        second = await ensured(builder)
+        assert second == first.replace("one/", "two/")
+        for found in ((await known(gateway)).image, await gateway.facts.image_of(LINK)):
+            assert found
+            assert found.image == second
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"image_prefix": "two/"},
+        {"registry_url": "https://elsewhere.example"},
+        {"executor": "docker"},
+        {"build_push": False},
+    ],
+)
+def test_another_prefix_registry_or_executor_is_another_place_and_another_bound_is_not(
+    changed: dict[str, object],
+) -> None:
+    def place(**settings: object) -> str:
+        given = {"image_prefix": "one/", "executor": "kubernetes"} | settings
+        return place_of_images(BuilderSettings.model_validate(given))
+
+    assert place(**changed) != place()
+    assert place(build_slots=7) == place()
+
+
+def test_images_that_are_not_pushed_are_in_one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = BuilderSettings.model_validate({"executor": "docker", "build_push": False})
+    here = place_of_images(settings)
+    monkeypatch.setenv("BINDERY_DOCKER_HOST", "tcp://another.example:2375")
+    assert place_of_images(settings) != here
+
+
+async def test_what_an_older_version_left_is_not_believed(valkey: Valkey, gateway: Stage, tmp_path: Path) -> None:
+    async with running_builder(valkey, tmp_path, image_prefix="two/") as builder:
+        old = ImageFact(image="one/repo:a", asked_at=time.time()).model_dump_json()
+        _, _, keys, _ = gateway.facts.question(SPEC)
+        fingerprint = BuildInput.of(LINK).fingerprint
+        for key in (
+            keys[1],
+            f"{keys[0]}:image",
+            *(gateway.keys(f"fact:{name}:{fingerprint}") for name in ("image", "built")),
+        ):
+            await gateway.redis.set(key, old)
+        assert await known(gateway) == Known(LINK, None)
+        assert await gateway.facts.image_of(LINK) is None
+        assert (await ensured(builder)).startswith("two/")
+        assert (await known(gateway)).image
+
+
+async def test_an_image_that_is_gone_stays_unknown_for_a_while_to_who_asked_before(gateway: Stage) -> None:
+    facts = gateway.facts
+    await facts.images_are_in("here")
+    await facts.forget_image(LINK)
+    await facts.has_image(LINK, ImageFact(image="one/repo:a", asked_at=time.time()), "here")
+    assert await known(gateway) == Known(LINK, None)
+
+
+async def test_a_launch_after_a_change_of_the_place_asks_the_builder_again(valkey: Valkey, redis: Redis) -> None:
+    repo = REPO.updated(immutable_spec=True)
+    async with open_gateway(valkey) as gateway:
+        facts = gateway.stage.facts
+        await facts.images_are_in("here")
+        await facts.has_image(repo, ImageFact(image="here/repo:a", asked_at=time.time()), "here")
+        launch = await gateway.begin()
+        await gateway.reaches(launch, LaunchState.LAUNCHING)
+        assert gateway.stages.calls == ["resolve", "start"]
+        await facts.images_are_in("there")
+        again = await gateway.begin()
+        await gateway.until(lambda: gateway.stages.builds == 1, "the builder is asked")
+        assert gateway.stages.calls == ["resolve", "start", "resolve", "build"]
+        assert (await gateway.stored(again)).image != "here/repo:a"

@@ -1,0 +1,189 @@
+"""Tokens are fetched as the registry wants, once for all who ask, in time, and never told."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from aiohttp import BasicAuth, web
+
+from services.builder.images import FoundImage
+from services.builder.registry.credentials import Login
+from services.builder.registry.settings import RegistrySettings
+from services.builder.registry.tokens import Refused, Tokens, Wanted
+from services.builder.registry.transport import Away, Transport
+from services.common.models.errors import BinderyError
+from tests.support.fake_registry import DIGEST, WireRegistry, always, wire_registry
+from tests.support.tls import certificate_for
+
+
+def transport(**given: object) -> Transport:
+    return Transport(RegistrySettings.model_validate({"registry_read_seconds": 1.0} | given))
+
+
+def counting(life: float | None) -> Callable[[web.BaseRequest], Awaitable[web.Response]]:
+    """Tokens `t1`, `t2` and so on, that live for `life` seconds."""
+    given = iter(range(1, 100))
+
+    async def reply(_: web.BaseRequest) -> web.Response:
+        return web.json_response({"token": f"t{next(given)}"} | ({"expires_in": life} if life is not None else {}))
+
+    return reply
+
+
+def wanted(server: WireRegistry, login: Login | None = None) -> Wanted:
+    return Wanted(f"http://{server.address}/token", "a service", "repository:x:pull", login or Login())
+
+
+async def test_a_token_is_kept_until_shortly_before_it_expires() -> None:
+    async with wire_registry(counting(300)) as server:
+        tokens = Tokens(wire := transport(), early_seconds=15)
+        assert [await tokens.get(wanted(server)) for _ in range(3)] == ["t1"] * 3
+        assert server.asked[0].query == {"service": "a service", "scope": "repository:x:pull"}
+        assert await tokens.get(wanted(server), refused="t1") == "t2"
+        assert await tokens.get(wanted(server), refused="t1") == "t2"
+        await wire.aclose()
+
+
+async def test_a_token_that_has_lived_its_time_is_replaced() -> None:
+    async with wire_registry(counting(0.002)) as server:
+        tokens = Tokens(wire := transport(), early_seconds=15)
+        first = await tokens.get(wanted(server))
+        async with asyncio.timeout(10):
+            while await tokens.get(wanted(server)) == first:
+                await asyncio.sleep(0)
+        await wire.aclose()
+
+
+async def test_a_token_of_one_login_is_not_used_for_another() -> None:
+    async with wire_registry(counting(None)) as server:
+        tokens = Tokens(wire := transport(), early_seconds=15)
+        ann, bob = wanted(server, Login("ann", "ä:1")), wanted(server, Login("bob", "2"))
+        assert [await tokens.get(who) for who in (ann, bob, ann)] == ["t1", "t2", "t1"]
+        sent = [BasicAuth.decode(asked.headers["Authorization"], "utf-8") for asked in server.asked]
+        assert sent == [("ann", "ä:1", "utf-8"), ("bob", "2", "utf-8")]
+        await wire.aclose()
+
+
+async def test_many_who_ask_at_once_share_one_request_and_its_error() -> None:
+    go_on = asyncio.Event()
+
+    async def reply(_: web.BaseRequest) -> web.Response:
+        await go_on.wait()
+        return web.Response(status=503)
+
+    async with wire_registry(reply) as server:
+        tokens = Tokens(wire := transport(), early_seconds=15)
+        asking = [asyncio.create_task(tokens.get(wanted(server))) for _ in range(10)]
+        await server.arrived.wait()
+        asking[0].cancel()  # who asked first gives up: the others wait on
+        go_on.set()
+        ends = await asyncio.gather(*asking, return_exceptions=True)
+        assert isinstance(ends[0], asyncio.CancelledError)
+        assert {str(end) for end in ends[1:]} == {f"its token server {server.address} answered 503"}
+        assert len(server.asked) == 1
+        await wire.aclose()
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+async def test_a_refusal_says_what_was_refused_and_not_to_whom(status: int) -> None:
+    async with wire_registry(always(status)) as server:
+        tokens = Tokens(wire := transport(), early_seconds=15)
+        with pytest.raises(Refused) as caught:
+            await tokens.get(wanted(server, Login("ann", "hidden")))
+        said = f"its token server {server.address} refuses our login for repository:x:pull ({status})"
+        assert str(caught.value) == said
+        await wire.aclose()
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"[]", b'{"token": ""}', b'{"token": 1}', b'{"token": "a\\r\\nb"}', b"<html>"]
+)
+async def test_an_answer_without_a_token_is_no_token(body: bytes) -> None:
+    async with wire_registry(always(200, body=body)) as server:
+        tokens = Tokens(wire := transport(), early_seconds=15)
+        with pytest.raises(Away, match="answered without a token"):
+            await tokens.get(wanted(server))
+        await wire.aclose()
+
+
+async def test_docker_hub_answers_401_for_what_is_not_there_yet_and_a_wrong_password_is_something_else() -> None:
+    async def registry_reply(_: web.BaseRequest) -> web.Response:
+        challenge = f'Bearer realm="http://{tokens.address}/token",service="hub",scope="repository:project/r2d-x:pull"'
+        return web.Response(status=401, headers={"WWW-Authenticate": challenge})
+
+    async with wire_registry(registry_reply) as registry:
+        async with wire_registry(counting(300)) as tokens:
+            images = registry.images(registry_not_found_401=True)
+            assert await images.find(registry.image) is None
+            assert await images.find(registry.image) is None
+            await images.aclose()
+        async with wire_registry(always(401)) as tokens:
+            images = registry.images(registry_not_found_401=True)
+            with pytest.raises(
+                BinderyError, match=r"refuses anonymous access for repository:project/r2d-x:pull \(401\)"
+            ):
+                await images.find(registry.image)
+            await images.aclose()
+
+
+async def test_a_token_from_the_configuration_is_sent_as_it_is(tmp_path: Path) -> None:
+    async with wire_registry(always(200, {"Docker-Content-Digest": DIGEST})) as registry:
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.address: {"registrytoken": "r"}}}))
+        images = registry.images(docker_config=str(tmp_path))
+        assert await images.find(registry.image) == FoundImage(DIGEST)
+        assert registry.asked[0].headers["Authorization"] == "Bearer r"
+        await images.aclose()
+
+
+async def test_a_login_is_not_sent_unencrypted_because_an_encrypted_registry_says_so(tmp_path: Path) -> None:
+    async def registry_reply(_: web.BaseRequest) -> web.Response:
+        return web.Response(status=401, headers={"WWW-Authenticate": f'Bearer realm="http://{tokens.address}/token"'})
+
+    authority, tls = certificate_for("localhost", tmp_path)
+    async with wire_registry(registry_reply, tls) as registry, wire_registry(counting(300)) as tokens:
+        host = f"localhost:{registry.port}"
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {host: {"username": "ann", "password": "p"}}}))
+        given = {"registry_url": f"https://{host}", "registry_ca_file": str(authority), "docker_config": str(tmp_path)}
+        images = registry.images(**given, registry_insecure=False)
+        with pytest.raises(BinderyError, match="it wants our login sent unencrypted, to http://"):
+            await images.find(registry.image)
+        assert tokens.asked == []
+        await images.aclose()
+        images = registry.images(**given, registry_insecure=True)
+        with pytest.raises(BinderyError, match=r"it refuses our login to project/r2d-x \(401\)"):
+            await images.find(registry.image)
+        assert len(tokens.asked) == 1
+        await images.aclose()
+
+
+async def test_googles_metadata_server_is_asked_for_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def registry_reply(request: web.BaseRequest) -> web.Response:
+        if "Authorization" not in request.headers:
+            return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+        return web.Response(headers={"Docker-Content-Digest": DIGEST})
+
+    body = b'{"access_token": "ya29.x", "expires_in": 3599, "token_type": "Bearer"}'
+    async with wire_registry(always(200, body=body)) as google, wire_registry(registry_reply) as registry:
+        monkeypatch.setenv("GCE_METADATA_HOST", google.address)
+        images = registry.images(registry_credentials="google-metadata")
+        assert await images.find(registry.image) == FoundImage(DIGEST)
+        assert await images.find(registry.image) == FoundImage(DIGEST)
+        sent = BasicAuth.decode(registry.asked[-1].headers["Authorization"])
+        assert (sent.login, sent.password) == ("oauth2accesstoken", "ya29.x")
+        assert [(asked.path, asked.headers["Metadata-Flavor"]) for asked in google.asked] == [
+            ("/computeMetadata/v1/instance/service-accounts/default/token", "Google")
+        ]
+        await images.aclose()
+
+
+async def test_without_googles_metadata_server_nobody_can_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with wire_registry(always(404)) as google, wire_registry(always(200)) as registry:
+        monkeypatch.setenv("GCE_METADATA_HOST", google.address)
+        images = registry.images(registry_credentials="google-metadata")
+        with pytest.raises(BinderyError, match=r"without a login: Google's metadata server answered 404\.") as caught:
+            await images.find(registry.image)
+        assert caught.value.code == "registry_unavailable"
+        assert registry.asked == []
+        await images.aclose()

@@ -1,0 +1,267 @@
+"""Supervision: what a build's owner does when its execution vanishes, stands still, or what it needs is away."""
+
+import asyncio
+import io
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from services.builder.executors.base import (
+    Batch,
+    ExecutionVanishedError,
+    ExecutorUnavailableError,
+    Finished,
+)
+from services.builder.executors.kubernetes.settings import KubernetesSettings
+from services.builder.images import FoundImage
+from services.builder.settings import BuilderSettings
+from services.builder.worker import supervision
+from services.common.models import Build, BuildState
+from services.common.models.errors import BinderyError
+from services.gateway.settings import GatewaySettings
+from tests.support.in_process_builder import Builder, open_builder
+from tests.support.logs import line_of
+from tests.support.scripted_executor import Scripted, Step, said, supervise
+from tests.support.valkey import Valkey
+
+AWAY = ExecutorUnavailableError("connection refused")
+NO_REGISTRY = BinderyError("registry_unavailable", "The registry does not answer.")
+
+
+def code_of(build: Build) -> str | None:
+    """Why a build failed."""
+    return build.error.code if build.error else None
+
+
+Opened = Callable[..., AbstractAsyncContextManager[Builder]]
+
+
+@pytest.fixture
+def opened(valkey: Valkey, redis: Redis, tmp_path: Path) -> Opened:
+    return lambda **settings: open_builder(valkey, tmp_path, **settings)
+
+
+async def test_vanished_execution_is_run_again_and_the_log_says_so(opened: Opened) -> None:
+    scripted = Scripted(
+        [said("one"), said("two"), ExecutionVanishedError("its pod was deleted")], [said("one"), Finished(ok=True)]
+    )
+    scripted.looked = [None, None, FoundImage("sha256:1")]
+    async with opened() as builder:
+        build, told = await supervise(builder, scripted)
+    assert (build.state, build.digest) == (BuildState.BUILT, "sha256:1")
+    assert scripted.asked == [(1, ""), (2, "")]
+    assert [phase for phase, _ in told] == ["building", "building", "gap", "building", "built"]
+    assert "its pod was deleted" in told[2][1]
+
+
+async def test_a_position_without_lines_is_stored_and_no_follower_hears_of_it(opened: Opened) -> None:
+    scripted = Scripted([Batch((), "0/0/uid"), ExecutorUnavailableError("away"), said("one"), Finished(ok=True)])
+    scripted.looked = [None, FoundImage("sha256:1")]
+    async with opened() as builder:
+        _, told = await supervise(builder, scripted)
+    assert scripted.asked == [(1, ""), (1, "0/0/uid")]
+    assert [phase for phase, _ in told] == ["waiting", "building", "built"]
+
+
+async def test_execution_that_vanishes_each_time_is_lost(opened: Opened) -> None:
+    scripted = Scripted([said("one"), ExecutionVanishedError("a")], [said("one"), ExecutionVanishedError("b")])
+    async with opened() as builder:
+        build, told = await supervise(builder, scripted)
+    assert build.state is BuildState.FAILED
+    assert code_of(build) == "build_lost"
+    assert [phase for phase, _ in told].count("gap") == 1
+    assert scripted.stopped == 1
+
+
+async def test_vanished_execution_whose_image_is_there_was_built(opened: Opened) -> None:
+    scripted = Scripted([said("one"), ExecutionVanishedError("a")])
+    scripted.looked = [None, FoundImage("sha256:2")]
+    async with opened() as builder:
+        build, _ = await supervise(builder, scripted)
+    assert (build.state, build.digest) == (BuildState.BUILT, "sha256:2")
+
+
+async def test_engine_that_is_away_is_waited_for_from_the_last_position(opened: Opened) -> None:
+    scripted = Scripted([said("one"), AWAY, AWAY, AWAY, said("two"), Finished(ok=True)])
+    scripted.looked = [None, FoundImage()]
+    async with opened() as builder:
+        build, told = await supervise(builder, scripted)
+    assert build.state is BuildState.BUILT
+    assert [position for _, position in scripted.asked] == ["", "one", "one", "one"]
+    assert [phase for phase, _ in told] == ["building", "waiting", "building", "built"]
+    assert told[1][1] == "What runs the builds does not answer. Waiting for it ...\n"
+
+
+async def test_who_follows_reads_no_address_of_an_engine_that_is_away_and_the_log_has_it(
+    opened: Opened, logs: io.StringIO
+) -> None:
+    away = ExecutorUnavailableError("Cannot connect to host 10.3.0.1:6443")
+    scripted = Scripted([said("one"), *[away] * 50])
+    async with opened(outage_patience_seconds=1) as builder:
+        build, told = await supervise(builder, scripted)
+    shown = " ".join(line for _, line in told) + (build.error.model_dump_json() if build.error else "")
+    assert "What runs the builds does not answer." in shown
+    assert "10.3.0.1" not in shown
+    assert "10.3.0.1:6443" in line_of(logs, "waiting")["why"]
+    assert "10.3.0.1:6443" in line_of(logs, "gave_up_waiting")["why"]
+
+
+async def test_engine_that_stays_away_ends_the_build_within_the_bound(opened: Opened) -> None:
+    scripted = Scripted([said("one"), *[AWAY] * 50])
+    async with opened(outage_patience_seconds=2) as builder:
+        build, _ = await supervise(builder, scripted)
+    assert code_of(build) == "executor_unavailable"
+    # It is asked again after 0.2, 0.4, 0.8 s: within 2 s three times at most, however slow this machine is.
+    assert 2 <= len(scripted.asked) <= 4
+
+
+async def test_patience_begins_with_the_outage_and_not_with_the_build(opened: Opened) -> None:
+    scripted = Scripted([said("one"), 1.0, AWAY, Finished(ok=True)])
+    scripted.looked = [None, FoundImage()]
+    async with opened(outage_patience_seconds=0.5) as builder:
+        build, told = await supervise(builder, scripted)
+    assert build.state is BuildState.BUILT
+    assert [phase for phase, _ in told] == ["building", "waiting", "built"]
+
+
+async def test_each_outage_is_told(opened: Opened) -> None:
+    scripted = Scripted([said("one"), AWAY, AWAY, said("two"), AWAY, Finished(ok=True)])
+    scripted.looked = [None, FoundImage()]
+    async with opened() as builder:
+        _, told = await supervise(builder, scripted)
+    assert [phase for phase, _ in told] == ["building", "waiting", "building", "waiting", "built"]
+
+
+async def test_a_build_that_was_silent_for_long_before_an_outage_was_not_away(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "FAILS_WITHIN_SECONDS", 0.5)
+    scripted = Scripted([said("one"), AWAY, 1.0, AWAY, 1.0, AWAY, Finished(ok=True)])
+    scripted.looked = [None, FoundImage()]
+    async with opened(outage_patience_seconds=0.5) as builder:
+        build, told = await supervise(builder, scripted)
+    assert build.state is BuildState.BUILT
+    assert [phase for phase, _ in told] == ["building", *["waiting"] * 3, "built"]
+
+
+async def test_registry_that_is_away_is_never_taken_for_no_image(opened: Opened) -> None:
+    scripted = Scripted([said("one"), Finished(ok=True)])
+    scripted.looked = [NO_REGISTRY, NO_REGISTRY, None, NO_REGISTRY, NO_REGISTRY, FoundImage("sha256:3")]
+    async with opened() as builder:
+        build, told = await supervise(builder, scripted)
+    assert (build.state, build.digest) == (BuildState.BUILT, "sha256:3")
+    assert [phase for phase, _ in told] == ["waiting", "building", "waiting", "built"]
+
+
+async def test_a_build_is_cancelled_while_it_waits_for_the_registry_before_it_starts(opened: Opened) -> None:
+    scripted, cancelled = Scripted(), asyncio.Event()
+    scripted.looked = [NO_REGISTRY]
+    cancelled.set()
+    async with opened() as builder:
+        build, _ = await supervise(builder, scripted, cancelled=cancelled)
+    assert build.state is BuildState.CANCELLED
+    assert scripted.asked == []
+
+
+async def test_a_build_that_waits_for_the_registry_before_it_starts_has_its_hard_maximum(opened: Opened) -> None:
+    scripted = Scripted()
+    scripted.looked = [NO_REGISTRY]
+    async with opened(build_timeout_seconds=0.5) as builder:
+        build, _ = await supervise(builder, scripted)
+    assert code_of(build) == "build_timeout"
+
+
+async def test_an_image_that_came_while_the_build_was_queued_is_not_built_again(opened: Opened) -> None:
+    scripted = Scripted()
+    scripted.looked = [FoundImage("sha256:4")]
+    async with opened() as builder:
+        build, told = await supervise(builder, scripted)
+    assert (build.state, build.digest) == (BuildState.BUILT, "sha256:4")
+    assert told == [("built", "The image is there already.\n")]
+
+
+async def test_execution_that_could_not_push_is_run_again_once_the_registry_answers(opened: Opened) -> None:
+    scripted = Scripted(
+        [said("one"), Finished(False, "registry_unavailable", "connection refused.")],
+        [said("one"), Finished(ok=True)],
+    )
+    scripted.looked = [None, NO_REGISTRY, None, FoundImage()]
+    async with opened() as builder:
+        build, told = await supervise(builder, scripted)
+    assert build.state is BuildState.BUILT
+    assert [phase for phase, _ in told] == ["building", "waiting", "gap", "building", "built"]
+
+
+async def test_a_build_may_be_silent_for_as_long_as_it_may_run_where_no_limit_is_set(opened: Opened) -> None:
+    scripted = Scripted([said("one"), 0.3, Finished(ok=True)])
+    scripted.looked = [None, FoundImage()]
+    async with opened() as builder:
+        assert builder.settings.build_stall_seconds == 0
+        build, _ = await supervise(builder, scripted)
+    assert build.state is BuildState.BUILT
+
+
+def test_a_build_has_the_four_hours_that_it_has_at_binderhub_and_a_launch_has_room_for_them() -> None:
+    builds, launches = BuilderSettings(), GatewaySettings()
+    assert (builds.build_timeout_seconds, KubernetesSettings().deadline_seconds) == (14_400, 14_400)
+    assert launches.launch_timeout_seconds >= builds.build_queue_max_seconds + builds.build_timeout_seconds + 1800
+
+
+def test_a_bound_that_is_none_is_refused_with_its_name() -> None:
+    for name, value in (("build_timeout_seconds", 0), ("build_stall_seconds", -1)):
+        with pytest.raises(ValueError, match=name):
+            BuilderSettings.model_validate({name: value})
+
+
+async def test_build_that_says_nothing_for_too_long_has_stalled(opened: Opened) -> None:
+    scripted = Scripted([said("one"), None])
+    async with opened(build_stall_seconds=0.3) as builder:
+        build, _ = await supervise(builder, scripted)
+    assert code_of(build) == "build_stalled"
+    assert scripted.stopped == 1
+
+
+async def test_a_build_that_can_say_nothing_yet_stands_not_still_and_writes_nothing(opened: Opened) -> None:
+    def waits(seconds: float) -> Iterator[Step]:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            yield Batch((), "")
+            yield 0.0
+
+    scripted = Scripted(chain(waits(1.0), [said("one"), Finished(ok=True)]))
+    scripted.looked = [None, FoundImage()]
+    async with opened(build_stall_seconds=0.3) as builder:
+        build, told = await supervise(builder, scripted)
+        found = await builder.attempts.read(build.build_id or "")
+    assert build.state is BuildState.BUILT
+    assert [phase for phase, _ in told] == ["building", "built"]
+    assert found
+    assert int(found[1].get("seq")) < 1100  # from 1001 on: each write has a number
+
+
+async def test_build_that_goes_on_and_on_is_stopped_at_its_hard_maximum(opened: Opened) -> None:
+    scripted = Scripted([said("one"), None])
+    async with opened(build_timeout_seconds=0.3) as builder:
+        build, _ = await supervise(builder, scripted)
+    assert code_of(build) == "build_timeout"
+
+
+async def test_failure_of_the_repository_is_not_run_again(opened: Opened) -> None:
+    scripted = Scripted([said("one"), Finished(False, "build_failed", "pip could not find it.")], [Finished(ok=True)])
+    async with opened() as builder:
+        build, _ = await supervise(builder, scripted)
+    assert build.error
+    assert (build.error.code, build.error.detail) == ("build_failed", "pip could not find it.")
+    assert [run for run, _ in scripted.asked] == [1]
+
+
+async def test_engine_that_ended_well_but_left_no_image_is_our_fault(opened: Opened) -> None:
+    scripted = Scripted([Finished(ok=True)])
+    async with opened() as builder:
+        build, _ = await supervise(builder, scripted)
+    assert code_of(build) == "internal"

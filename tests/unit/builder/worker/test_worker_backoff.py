@@ -1,0 +1,54 @@
+"""arq's loop in the worker ends with each connection to Redis that breaks, and is begun again."""
+
+import asyncio
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from services.builder.settings import BuilderSettings
+from services.builder.worker import worker as module
+from services.builder.worker.worker import BuilderWorker
+from services.common.context import Stage
+
+
+class Ended(Exception):
+    """The test has seen enough."""
+
+
+async def waits_behind(runs_seconds: Sequence[float], stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Sequence[float]:
+    """How long the worker waits behind runs of arq's loop that take so long, and end because Redis is away."""
+    now, waits, runs = 1000.0, [], iter(runs_seconds)
+
+    class Arq:
+        tasks: dict[str, asyncio.Task[Any]] = {}  # noqa: RUF012 - there never is one
+
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        async def async_run(self) -> None:
+            nonlocal now
+            if (seconds := next(runs, None)) is None:
+                raise Ended
+            now += seconds
+            raise ConnectionError
+
+    async def pause(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(module, "SlotWorker", Arq)
+    monkeypatch.setattr(module, "pause", pause)
+    monkeypatch.setattr("services.common.service.tasks.time", SimpleNamespace(monotonic=lambda: now))
+    parts: Any = SimpleNamespace(stage=stage)
+    with pytest.raises(Ended):
+        await BuilderWorker(parts, BuilderSettings()).run_arq()
+    return waits
+
+
+async def test_it_is_begun_again_ever_later(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = await waits_behind([0.0] * 7, stage, monkeypatch)
+    assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
+
+
+async def test_behind_a_long_run_it_is_begun_again_at_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await waits_behind([0.0, 0.0, 0.0, 3600.0, 0.0], stage, monkeypatch) == [0.1, 0.2, 0.4, 0.1, 0.2]

@@ -1,0 +1,220 @@
+"""Fetching one commit from real git servers, with its submodules."""
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.common.git import remote as git
+from services.common.git.remote import fetch_repository
+from services.common.models.errors import BinderyError
+from services.common.net.networks import NetworkPolicy
+from tests.support.bare_repos import Content, Gitlink, Link
+from tests.support.forge import Fault, Forge, Page
+
+LOOPBACK = NetworkPolicy.of("127.0.0.0/8")
+ABSENT = "0" * 39 + "1"
+
+
+@pytest.fixture
+def forge(tmp_path: Path) -> Iterator[Forge]:
+    with Forge(tmp_path / "forge") as forge:
+        yield forge
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "checkout"
+
+
+async def fetch(url: str, ref: str, target: Path, max_bytes: int = 2**30, seconds: float = 60.0) -> list[str]:
+    lines: list[str] = []
+    await fetch_repository(
+        url, ref, target, policy=LOOPBACK, timeout_seconds=seconds, on_line=lines.append, max_bytes=max_bytes
+    )
+    return lines
+
+
+async def failure(url: str, ref: str, target: Path, max_bytes: int = 2**30, seconds: float = 60.0) -> BinderyError:
+    with pytest.raises(BinderyError) as failed:
+        await fetch(url, ref, target, max_bytes, seconds)
+    return failed.value
+
+
+def gitmodules(*modules: tuple[str, str]) -> str:
+    return "".join(f'[submodule "{path}"]\n\tpath = {path}\n\turl = {url}\n' for path, url in modules)
+
+
+async def test_one_commit_is_checked_out_without_its_history(forge: Forge, target: Path) -> None:
+    old = forge.create_repo("org", "repo", {"a.txt": "one", "bin/run": "#!/bin/sh\n"})
+    forge.commit("org", "repo", {"a.txt": "two"})
+    lines = await fetch(f"{forge.url}/org/repo", old, target)
+    assert (target / "a.txt").read_text() == "one"
+    assert os.access(target / "bin/run", os.X_OK)
+    assert any("Receiving objects" in line or "Counting objects" in line for line in lines)
+    assert (target / ".git/shallow").read_text().split() == [old]
+
+
+@pytest.mark.parametrize("way", ["dumb", "v0"])
+async def test_servers_that_give_no_single_commit_are_fetched_whole(forge: Forge, target: Path, way: str) -> None:
+    old = forge.create_repo("org", "repo", {"a.txt": "one"})
+    forge.commit("org", "repo", {"a.txt": "two"})
+    forge.speaks_v2 = False
+    await fetch(f"{forge.url}/dumb/org/repo" if way == "dumb" else f"{forge.url}/org/repo", old, target)
+    assert (target / "a.txt").read_text() == "one"
+
+
+@pytest.mark.parametrize("way", ["v2", "v0", "dumb"])
+async def test_a_missing_commit_is_said(forge: Forge, target: Path, way: str) -> None:
+    forge.create_repo("org", "repo", {"a.txt": "one"})
+    forge.speaks_v2 = way == "v2"
+    error = await failure(f"{forge.url}/dumb/org/repo" if way == "dumb" else f"{forge.url}/org/repo", ABSENT, target)
+    assert error.code == "ref_not_found"
+    assert f"There is no commit {ABSENT}" in error.detail
+
+
+async def test_a_missing_repository_is_said(forge: Forge, target: Path) -> None:
+    error = await failure(f"{forge.url}/org/missing", ABSENT, target)
+    assert error.code == "ref_not_found"
+    assert "no public git repository" in error.detail
+
+
+@pytest.mark.parametrize("ref", ["main", "--upload-pack=touch x", ABSENT[:12], ABSENT + "0"])
+async def test_only_whole_shas_are_fetched(forge: Forge, target: Path, ref: str) -> None:
+    error = await failure(f"{forge.url}/org/repo", ref, target)
+    assert error.code == "bad_spec"
+    assert forge.requests == []
+
+
+async def test_a_server_in_trouble_is_a_failed_fetch(forge: Forge, target: Path) -> None:
+    forge.git_fault = Fault(status=503)
+    error = await failure(f"{forge.url}/org/repo", ABSENT, target)
+    assert error.code == "fetch_failed"
+    assert "answered 503" in error.detail
+
+
+async def test_a_fetch_ends_at_its_deadline(forge: Forge, target: Path) -> None:
+    forge.git_fault = Fault(hold=threading.Event())
+    error = await failure(f"{forge.url}/org/repo", ABSENT, target, seconds=0.3)
+    assert error.code == "fetch_failed"
+    assert "took over" in error.detail
+
+
+async def test_a_repository_over_the_limit_is_refused(forge: Forge, target: Path) -> None:
+    sha = forge.create_repo("org", "repo", {"big.bin": os.urandom(3 * 2**20)})
+    error = await failure(f"{forge.url}/org/repo", sha, target, max_bytes=2**20)
+    assert error.code == "repository_too_large"
+    assert "larger than the 1 MiB" in error.detail
+
+
+async def test_terminal_escapes_of_the_server_do_not_reach_the_log(forge: Forge, target: Path) -> None:
+    sha = forge.create_repo("org", "repo", {"a\x1b[31m.txt": "x"})
+    lines = await fetch(f"{forge.url}/org/repo", sha, target)
+    assert not any(re.search(r"[\x00-\x1f\x7f]", line) for line in lines)
+
+
+async def test_submodules_are_fetched_level_by_level(forge: Forge, target: Path) -> None:
+    leaf = forge.create_repo("org", "leaf", {"leaf.txt": "leaf"})
+    middle = forge.create_repo(
+        "org", "middle", {".gitmodules": gitmodules(("deep/leaf", "../leaf")), "deep/leaf": Gitlink(leaf)}
+    )
+    forge.commit("org", "middle", {"later.txt": "not this one"})
+    top = forge.create_repo(
+        "org",
+        "top",
+        {".gitmodules": gitmodules(("lib/middle", f"{forge.url}/org/middle.git")), "lib/middle": Gitlink(middle)},
+    )
+    lines = await fetch(f"{forge.url}/org/top", top, target)
+    assert (target / "lib/middle/deep/leaf/leaf.txt").read_text() == "leaf"
+    assert not (target / "lib/middle/later.txt").exists()
+    assert f"Fetching submodule lib/middle from {forge.url}/org/middle.git" in lines
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "says"),
+    [
+        ("http://10.0.0.8/x", "address_not_allowed", "Submodule lib: 10.0.0.8 may not be reached"),
+        ("http://[::1]:1/x", "address_not_allowed", "Submodule lib: ::1 may not be reached"),
+        ("file:///etc", "build_failed", "Submodule lib: Unsupported git url file:///etc"),
+        ("git@github.com:a/b", "build_failed", "Submodule lib: Unsupported git url ssh://git@github.com/a/b"),
+        ("--upload-pack=touch${IFS}x", "build_failed", "Submodule lib: A git URL can't begin with a dash"),
+        ("ext::sh", "build_failed", "Submodule lib: Unsupported git url"),
+        ("../../../../etc", "build_failed", "Submodule lib: '../../../../etc' leads out of"),
+        ("../missing", "build_failed", "Submodule lib: There is no public git repository at"),
+    ],
+)
+async def test_a_submodule_is_checked_as_the_repository_was(
+    forge: Forge, target: Path, url: str, code: str, says: str
+) -> None:
+    sha = forge.create_repo("org", "repo", {".gitmodules": gitmodules(("lib", url)), "lib": Gitlink(ABSENT)})
+    error = await failure(f"{forge.url}/org/repo", sha, target)
+    assert error.code == code
+    assert says in error.detail
+
+
+async def test_a_submodule_that_redirects_to_a_forbidden_address_is_refused(forge: Forge, target: Path) -> None:
+    forge.pages["/org/lib/info/refs"] = Page(307, {"Location": "http://169.254.169.254/info/refs"})
+    sha = forge.create_repo("org", "repo", {".gitmodules": gitmodules(("lib", "../lib")), "lib": Gitlink(ABSENT)})
+    error = await failure(f"{forge.url}/org/repo", sha, target)
+    assert error.code == "address_not_allowed"
+    assert "Submodule lib: 169.254.169.254 may not be reached" in error.detail
+
+
+async def test_a_link_in_the_way_of_a_submodule_is_not_followed(forge: Forge, target: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    lib = forge.create_repo("org", "lib", {"planted.txt": "x"})
+    sha = forge.create_repo(
+        "org", "repo", {".gitmodules": gitmodules(("out", "../lib")), "out": Link(str(outside)), "x": Gitlink(lib)}
+    )
+    await fetch(f"{forge.url}/org/repo", sha, target)
+    assert list(outside.iterdir()) == []
+    assert list((target / "x").iterdir()) == []
+
+
+async def test_gitmodules_that_is_a_link_is_refused(forge: Forge, target: Path) -> None:
+    sha = forge.create_repo("org", "repo", {".gitmodules": Link("/etc/passwd"), "lib": Gitlink(ABSENT), "a": "1"})
+    error = await failure(f"{forge.url}/org/repo", sha, target)
+    assert error.code == "build_failed"
+    assert "invalid path '.gitmodules'" in error.detail
+
+
+async def test_gitmodules_that_is_nonsense_is_the_authors_move(forge: Forge, target: Path) -> None:
+    sha = forge.create_repo("org", "repo", {".gitmodules": "[submodule \n", "lib": Gitlink(ABSENT)})
+    error = await failure(f"{forge.url}/org/repo", sha, target)
+    assert error.code == "build_failed"
+    assert ".gitmodules can't be read" in error.detail
+
+
+@pytest.mark.parametrize("limit", ["MAX_SUBMODULES", "MAX_DEPTH"])
+async def test_submodules_without_end_are_refused(
+    forge: Forge, target: Path, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(git, limit, 2)
+    sha = forge.create_repo("org", "s0", {"a": "1"})
+    for number in range(1, 4):
+        files: dict[str, Content] = {".gitmodules": gitmodules(("s", f"../s{number - 1}")), "s": Gitlink(sha)}
+        sha = forge.create_repo("org", f"s{number}", files)
+    error = await failure(f"{forge.url}/org/s3", sha, target)
+    assert error.code == "build_failed"
+    assert "more submodules than are fetched" in error.detail
+
+
+async def test_hooks_and_filters_of_the_repository_do_not_run(forge: Forge, target: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    sha = forge.create_repo(
+        "org",
+        "repo",
+        {
+            ".gitattributes": "* filter=evil\n",
+            ".gitconfig": f'[filter "evil"]\n\tsmudge = touch {mark}\n',
+            "hooks/post-checkout": f"#!/bin/sh\ntouch {mark}\n",
+            "a": "1",
+        },
+    )
+    await fetch(f"{forge.url}/org/repo", sha, target)
+    assert (target / "a").exists()
+    assert not mark.exists()

@@ -1,0 +1,271 @@
+"""A write that is cancelled, or gets no answer, at any moment: nothing is lost, told twice, or counted wrong."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from services.builder.queue.log_excerpt import lines_of
+from services.common.context import Stage
+from services.common.models import Event, LaunchState, Phase
+from services.common.records.records import FENCED, Claimed, Fenced, RecordLost
+from services.common.redis.client import AWAY
+from services.common.redis.keys import Topic
+from services.common.streams.entries import Entry, payload_of
+from services.common.streams.log_store import stream_entries
+from services.common.streams.topic_stream import TopicStream, Wakened, render_plain
+from tests.support.valkey import Valkey, another_stage
+from tests.unit.common.records.test_records import launch, said
+
+END = Event(phase=Phase.FAILED, message="end", terminal=True)
+
+
+async def begun(stage: Stage, topic: Topic) -> Claimed:
+    claimed, _ = await stage.records.create(topic, launch(), said("0"), process="worker-a")
+    assert isinstance(claimed, Claimed)
+    return claimed
+
+
+async def told(stage: Stage, topic: Topic) -> list[str]:
+    """What a reader of the log is told, from beginning to end."""
+    return [line.message for line in lines_of(await stream_entries(stage.redis, stage.keys, topic))]
+
+
+async def followed(stage: Stage, topic: Topic) -> str:
+    """What a follower of the topic is told, from beginning to end."""
+    stream, listener, found = TopicStream(stage.bus, stage.logs, topic, "t", render_plain, prefix="t"), Wakened(), b""
+    async with asyncio.timeout(10), contextlib.aclosing(stream.chunks(listener)) as chunks:
+        async for chunk in chunks:
+            if chunk is None:
+                await listener.wait()
+            else:
+                found += chunk
+    return found.decode()
+
+
+class HeldAnswers:
+    """Redis carries each script out; its answer comes when it is let go, or not at all."""
+
+    def __init__(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.carried_out, self.let_go = asyncio.Event(), asyncio.Event()
+        self._patch = monkeypatch
+        run = stage.records.scripts.run
+
+        async def held(name: str, keys: list[str], args: list[Any]) -> Any:
+            answer = await run(name, keys, args)
+            self.carried_out.set()
+            await self.let_go.wait()
+            return answer
+
+        monkeypatch.setattr(stage.records.scripts, "run", held)
+
+    def are_as_before(self) -> None:
+        self._patch.undo()
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("round_", range(4))
+async def test_cancelled_at_any_moment_the_lines_and_the_end_are_told_once(stage: Stage, round_: int) -> None:
+    """The cancel comes after so many turns of the loop: before, in and after the call, its connection, its answer."""
+    for turns in range(round_ * 15, round_ * 15 + 15):
+        topic = Topic("b", f"{turns}-1")
+        claimed = await begun(stage, topic)
+        confirmed = 0
+
+        async def chatter(claimed: Claimed = claimed) -> None:
+            nonlocal confirmed
+            for number in range(1, 1000):
+                await claimed.write(said(str(number)), fields={"position": str(number)})
+                confirmed = number
+
+        task = asyncio.create_task(chatter())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await claimed.write(END, body=launch(LaunchState.FAILED), final=True)
+        messages = await told(stage, topic)
+        lines = [str(number) for number in range(len(messages) - 1)]
+        assert messages == [*lines, "end"]
+        assert len(lines) - 1 in {confirmed, confirmed + 1}
+        assert claimed.lines == len(messages)
+        assert '"message": "end"' in await followed(stage, topic)
+        assert "missing here" not in await followed(stage, topic)
+
+
+async def test_a_cancel_waits_for_the_answer_that_is_on_its_way(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    topic = Topic("b", "a-1")
+    claimed = await begun(stage, topic)
+    held = HeldAnswers(stage, monkeypatch)
+    task = asyncio.create_task(claimed.write(said("1")))
+    await held.carried_out.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    held.let_go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (claimed.lines, claimed.acknowledged, len(claimed.recent)) == (2, 2, 2)
+    held.are_as_before()
+    await claimed.write(END, final=True)
+    assert await told(stage, topic) == ["0", "1", "end"]
+
+
+@pytest.fixture
+async def brief(valkey: Valkey, redis: Redis) -> AsyncIterator[Stage]:
+    """A process that gives up quickly on a Redis that does not answer."""
+    async with another_stage(valkey, redis_timeout_seconds=0.2, redis_patience_seconds=0.3) as stage:
+        yield stage
+
+
+@pytest.mark.parametrize("cancels", [1, 2])
+async def test_an_answer_that_never_comes_holds_no_cancel_up_and_the_next_write_makes_up_for_it(
+    brief: Stage, monkeypatch: pytest.MonkeyPatch, cancels: int
+) -> None:
+    topic = Topic("b", "a-1")
+    claimed = await begun(brief, topic)
+    held = HeldAnswers(brief, monkeypatch)
+    task = asyncio.create_task(claimed.write(said("1"), said("2"), fields={"position": "2"}))
+    await held.carried_out.wait()
+    for _ in range(cancels):
+        task.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+    assert claimed.lines == 1
+    held.are_as_before()
+    await claimed.write(END, final=True)
+    assert await told(brief, topic) == ["0", "1", "2", "end"]
+    assert claimed.lines == 4
+    held.let_go.set()  # the answer of old changes nothing any more
+    await asyncio.sleep(0)
+    assert claimed.lines == 4
+
+
+async def test_a_write_whose_answer_was_lost_with_redis_is_made_up_for_by_the_next(
+    brief: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = Topic("b", "a-1")
+    claimed = await begun(brief, topic)
+    run = brief.records.scripts.run
+
+    async def loses_answers(*arguments: Any) -> Any:
+        await run(*arguments)
+        raise ConnectionError
+
+    monkeypatch.setattr(brief.records.scripts, "run", loses_answers)
+    with pytest.raises(AWAY):
+        await claimed.write(said("1"))
+    monkeypatch.undo()
+    await claimed.write(END, final=True)
+    assert await told(brief, topic) == ["0", "1", "end"]
+
+
+async def test_a_write_that_redis_refuses_is_not_tried_again(stage: Stage) -> None:
+    topic = Topic("b", "a-1")
+    claimed = await begun(stage, topic)
+    with pytest.raises(Exception, match="Invalid input of type"):
+        await claimed.write(said("1"), fields={"position": None})  # type: ignore[dict-item]
+    await claimed.write(END, final=True)
+    assert await told(stage, topic) == ["0", "end"]
+
+
+async def test_whose_noun_is_anothers_meanwhile_is_cancelled_all_the_same_and_then_fenced(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = Topic("b", "a-1")
+    claimed = await begun(stage, topic)
+    await stage.redis.hset(stage.keys.record(topic), "epoch", 2)
+    before = FENCED.labels("b")._value.get()
+    held = HeldAnswers(stage, monkeypatch)
+    task = asyncio.create_task(claimed.write(said("1")))
+    await held.carried_out.wait()
+    task.cancel()
+    held.let_go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert FENCED.labels("b")._value.get() == before + 1
+    with pytest.raises(Fenced):
+        await claimed.write(said("2"))
+    assert await told(stage, topic) == ["0"]
+
+
+async def test_a_lost_record_is_told_by_the_write_that_follows_a_cancelled_one(
+    brief: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed = await begun(brief, Topic("b", "a-1"))
+    held = HeldAnswers(brief, monkeypatch)
+    task = asyncio.create_task(claimed.write(said("1")))
+    await held.carried_out.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    held.are_as_before()
+    await brief.redis.flushall()
+    with pytest.raises(RecordLost):
+        await claimed.write(said("2"))
+
+
+async def test_a_local_follower_hears_of_a_cancelled_write(stage: Stage) -> None:
+    topic = Topic("l", "one")
+    claimed = await begun(stage, topic)
+    heard: list[str] = []
+
+    async def follow() -> None:
+        async for _, event in stage.bus.events(topic):
+            heard.append(event["message"])
+
+    following = asyncio.create_task(follow())
+    await until(lambda: heard == ["0"])
+    task = asyncio.create_task(claimed.write(said("1")))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await claimed.write(END, final=True)
+    await asyncio.wait_for(following, 10)
+    assert heard in (["0", "1", "end"], ["0", "end"])
+    assert heard == await told(stage, topic)
+
+
+async def test_who_hears_of_a_write_finds_what_its_writer_made_of_it(stage: Stage) -> None:
+    topic = Topic("l", "one")
+    claimed = await begun(stage, topic)
+    has_ended, found = False, None
+
+    async def follow() -> None:
+        nonlocal found
+        await stage.bus.until_ended(topic)
+        found = has_ended
+
+    following = asyncio.create_task(follow())
+    await until(lambda: stage.bus.is_followed(topic))
+    await claimed.write(END, final=True)
+    has_ended = True
+    await asyncio.wait_for(following, 10)
+    assert found
+
+
+def test_a_reader_is_told_the_end_whatever_it_counts() -> None:
+    lines = [{"phase": "building", "message": str(number)} for number in range(3)]
+    stale = Entry("2-0", 2, 1, 0, payload_of([END]).encode())
+    entries = [Entry("1-0", 1, 0, 0, payload_of(lines).encode()), stale]
+    assert [line.message for line in lines_of(entries)] == ["0", "1", "2", "end"]
+
+
+async def test_a_follower_is_told_the_end_whatever_it_counts(stage: Stage) -> None:
+    topic = Topic("b", "a-1")
+    claimed = await begun(stage, topic)
+    await claimed.write(said("1"), said("2"))
+    claimed.lines -= 2  # as an owner who never heard of these lines
+    await claimed.write(END, final=True)
+    assert '"message": "end"' in await followed(stage, topic)

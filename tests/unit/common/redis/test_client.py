@@ -1,0 +1,36 @@
+"""The connection to Redis: over each transport with the same bounds, and counted."""
+
+from typing import Any
+
+import pytest
+from redis.asyncio import Connection, Redis, SSLConnection, UnixDomainSocketConnection
+
+from services.common.redis.client import ROUND_TRIPS, Counted, connect
+from services.common.service.settings import ServiceSettings
+from tests.support.valkey import Valkey, settings_for
+
+
+@pytest.mark.parametrize(
+    ("url", "transport"),
+    [
+        ("redis://user:word@127.0.0.1:6379/0", Connection),
+        ("rediss://user:word@127.0.0.1:6379/0", SSLConnection),
+        ("unix://user:word@/run/redis.sock?db=0", UnixDomainSocketConnection),
+    ],
+)
+async def test_each_transport_has_the_same_bounds_and_is_counted(url: str, transport: type) -> None:
+    settings = ServiceSettings(redis_url=url, redis_timeout_seconds=7)
+    async with connect(settings) as client:
+        made: Any = client.connection_pool.make_connection()
+        assert (made.socket_timeout, made.socket_connect_timeout) == (7, 7)
+        assert (made.username, made.password, int(made.db)) == ("user", "word", 0)
+        assert {transport, Counted} <= set(type(made).__mro__)
+
+
+async def test_a_command_over_a_unix_socket_is_one_round_trip(valkey: Valkey, redis: Redis) -> None:
+    async with connect(settings_for(valkey)) as client:
+        await client.ping()
+        before = ROUND_TRIPS.labels("upkeep")._value.get() + ROUND_TRIPS.labels("work")._value.get()
+        await client.ping()
+        after = ROUND_TRIPS.labels("upkeep")._value.get() + ROUND_TRIPS.labels("work")._value.get()
+        assert after - before == 1

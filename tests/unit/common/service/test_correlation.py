@@ -1,0 +1,160 @@
+"""All lines of a launch carry its request id and `launch_ref`, in every service, also when another goes on with it."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from fastapi import APIRouter
+
+from services.builder.executors.base import Finished
+from services.builder.queue.attempts import topic_of
+from services.common.context import running
+from services.common.models import LaunchState
+from services.common.net.http import Peer, PooledClient
+from services.common.service.correlation import LAUNCH_HEADER, REQUEST_HEADER, of_record
+from services.common.service.logging import bound_contextvars, get_logger
+from services.common.service.settings import ServiceSettings
+from services.common.web.app import create_service
+from services.launcher.servers import topic_of as topic_of_server
+from tests.support.in_process_builder import open_builder
+from tests.support.in_process_gateway import open_gateway
+from tests.support.in_process_launcher import open_launcher, running_hub
+from tests.support.logs import line_of
+from tests.support.scripted_executor import Scripted, supervise
+from tests.support.valkey import Valkey
+
+ID, REF = "f00dcafe12345678", "0123456789abcdef0123"
+TOKEN = "t" * 32
+
+
+async def line_of_request(logs: io.StringIO, *, public: bool, **headers: str) -> tuple[dict[str, str], str]:
+    """The line that a service writes in a request with these headers, and the id in its answer."""
+    router = APIRouter()
+
+    @router.get("/work")
+    async def work() -> None:
+        get_logger("service").info("worked")
+
+    settings = ServiceSettings.model_validate({"service_token": TOKEN})
+    app = create_service(settings, name="test", lifespan=lambda _: running(), routers=[router], public=public)
+    sent = {name.replace("_", "-").encode(): value.encode("latin-1") for name, value in headers.items()}
+    sent[b"Authorization"] = f"Bearer {TOKEN}".encode()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        reply = await client.get("/work", headers=sent)
+    assert reply.status_code == 200
+    return line_of(logs, "worked"), reply.headers[REQUEST_HEADER]
+
+
+async def test_a_service_takes_over_the_ids_of_the_service_that_asks(logs: io.StringIO) -> None:
+    line, answered = await line_of_request(logs, public=False, X_Request_ID=ID, Bindery_Launch_Ref=REF)
+    assert (line["request_id"], line["launch_ref"], answered) == (ID, REF, ID)
+
+
+async def test_a_public_service_lets_nobody_say_whose_launch_it_is(logs: io.StringIO) -> None:
+    line, answered = await line_of_request(logs, public=True, X_Request_ID=ID, Bindery_Launch_Ref=REF)
+    assert (line["request_id"], answered) == (ID, ID)
+    assert "launch_ref" not in line
+
+
+@pytest.mark.parametrize(
+    "given", ["", "short", "x" * 65, "a b c d e f g", 'id" level="error', "täglich-neu", "id\x0b12345"]
+)
+async def test_an_id_that_is_not_well_formed_is_replaced(logs: io.StringIO, given: str) -> None:
+    line, answered = await line_of_request(logs, public=False, X_Request_ID=given, Bindery_Launch_Ref=given)
+    assert line["request_id"] == answered != given
+    assert len(answered) == 16
+    assert "launch_ref" not in line
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[tuple[str, list[dict[str, str | None]]]]:
+    """A server's address, and the ids that it was sent, request by request."""
+    sent: list[dict[str, str | None]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        sent.append({name: request.headers.get(name) for name in (REQUEST_HEADER, LAUNCH_HEADER)})
+        return web.json_response({})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(app) as server:
+        yield str(server.make_url("/")), sent
+
+
+async def test_a_call_of_another_service_carries_the_ids(peer: tuple[str, list[dict[str, str | None]]]) -> None:
+    url, sent = peer
+    client = Peer(PooledClient(url, peer="test"), unavailable="builder_unavailable")
+    try:
+        await client.call("GET", "/")
+        with bound_contextvars(request_id=ID, launch_ref=REF):
+            await client.call("POST", "/", content="{}", headers={"Accept": "*/*"})
+    finally:
+        await client.aclose()
+    nothing = {REQUEST_HEADER: None, LAUNCH_HEADER: None}
+    assert sent == [nothing, {REQUEST_HEADER: ID, LAUNCH_HEADER: REF}]
+
+
+async def test_a_call_of_a_hub_registry_or_forge_does_not(peer: tuple[str, list[dict[str, str | None]]]) -> None:
+    url, sent = peer
+    client = PooledClient(url, peer="hub")
+    try:
+        with bound_contextvars(request_id=ID, launch_ref=REF):
+            await client.request("GET", "/")
+            async with client.stream("/"):
+                pass
+    finally:
+        await client.aclose()
+    assert sent == [{REQUEST_HEADER: None, LAUNCH_HEADER: None}] * 2
+
+
+async def test_a_launch_keeps_its_ids_when_another_gateway_goes_on_with_it(
+    valkey: Valkey, redis: object, logs: io.StringIO
+) -> None:
+    async with open_gateway(valkey) as gateway:
+        with bound_contextvars(request_id=ID):
+            launch = await gateway.begin()
+        await gateway.until_build(1)
+        await gateway.reaches(launch, LaunchState.BUILDING)
+    async with open_gateway(valkey) as other:
+        await other.until(lambda: '"event": "adopted"' in logs.getvalue(), "the launch is adopted")
+        await other.launches.cancel(launch.launch_id, "anon:x")
+        await other.ended(launch, LaunchState.CANCELLED)
+    line = line_of(logs, "launch_ended")
+    assert (line["request_id"], line["launch_ref"]) == (ID, launch.launch_ref)
+
+
+async def test_a_start_keeps_its_ids_when_another_launcher_goes_on_with_it(
+    valkey: Valkey, redis: object, logs: io.StringIO
+) -> None:
+    async with running_hub() as hub:
+        hub.answer("POST", "/servers/", (429, "application/json", b"{}", {}))
+        async with open_launcher(valkey, hub) as launcher:
+            with bound_contextvars(request_id=ID):
+                server = await launcher.ask(REF)
+            key = launcher.stage.keys.record(topic_of_server(server.server_id))
+        hub.answer("POST", "/servers/", (400, "application/json", b"{}", {}))
+        async with open_launcher(valkey, hub) as other:
+            async with asyncio.timeout(10):
+                while await other.stage.redis.hget(key, "final") != b"1":
+                    await asyncio.sleep(0.01)
+    line = line_of(logs, "start_failed")
+    assert (line["request_id"], line["launch_ref"]) == (ID, REF)
+
+
+async def test_the_worker_tells_for_which_launch_it_builds(
+    valkey: Valkey, redis: object, tmp_path: Path, logs: io.StringIO
+) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        with bound_contextvars(request_id=ID):
+            asked = await builder.ask("repo", launch_ref=REF)
+        stored = await builder.stage.records.read(topic_of(asked.build_id or ""))
+        assert stored
+        assert of_record(stored.fields) == {"request_id": ID, "launch_ref": REF}
+        await supervise(builder, Scripted([Finished(ok=False)]))
+    line = line_of(logs, "build_ended")
+    assert (line["request_id"], line["launch_ref"]) == (ID, REF)

@@ -1,0 +1,113 @@
+"""Log lines: no secret and no launch id stands in one, whoever wrote it."""
+
+import io
+import json
+import logging
+
+import pytest
+
+from services.common.models.ids import launch_ref
+from services.common.redis.keys import Topic
+from services.common.service.logging import configure_logging, get_logger, redact
+
+LAUNCH_ID = "1a2091d5c51" + "0f" * 16
+REF = launch_ref(LAUNCH_ID)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (f"/launches/{LAUNCH_ID}/open", f"/launches/{REF}/open"),
+        (f"l:{LAUNCH_ID} and {LAUNCH_ID}", f"l:{REF} and {REF}"),
+        ([{"path": f"/api/v1/launches/{LAUNCH_ID}"}], [{"path": f"/api/v1/launches/{REF}"}]),
+        (Topic("l", LAUNCH_ID), ["l", REF]),
+        (LAUNCH_ID.encode(), repr(REF.encode())),
+        (ValueError(LAUNCH_ID), f"ValueError('{REF}')"),
+        ("a" * 40, "a" * 40),
+        ("a" * 64, "a" * 64),
+        (7, 7),
+        (None, None),
+    ],
+)
+def test_a_line_of_ours_names_launches_by_their_ref(value: object, shown: object, logs: io.StringIO) -> None:
+    get_logger("ours").debug("request", path=value)
+    assert json.loads(logs.getvalue())["path"] == shown
+
+
+def test_a_line_of_a_library_does_too_and_its_traceback(logs: io.StringIO) -> None:
+    try:
+        raise ValueError(f"no l:{LAUNCH_ID}")
+    except ValueError:
+        logging.getLogger("library").exception("failed at %s", LAUNCH_ID)
+    written = logs.getvalue()
+    assert json.loads(written)["event"] == f"failed at {REF}"
+    assert f"ValueError: no l:{REF}" in written
+    assert LAUNCH_ID not in written
+
+
+SECRET = "hunter2hunter2hunter2"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"redis://:{SECRET}@10.0.0.1:6379/0", "redis://:[secret]@10.0.0.1:6379/0"),
+        (f"redis://user:{SECRET}@host/0 is away", "redis://user:[secret]@host/0 is away"),
+        (f"redis+sentinel://:{SECRET}@a:1,b:2/main/0", "redis+sentinel://:[secret]@a:1,b:2/main/0"),
+        (f"https://x-access-token:{SECRET}@host/r.git", "https://x-access-token:[secret]@host/r.git"),
+        (f"https://{SECRET}@host/r.git", "https://[secret]@host/r.git"),
+        (f"/user/ada/lab?token={SECRET}&x=1", "/user/ada/lab?token=[secret]&x=1"),
+        (f"client_secret={SECRET}", "client_secret=[secret]"),
+        (f"password={SECRET} api_key={SECRET}", "password=[secret] api_key=[secret]"),
+        (f"/oauth_callback?code={SECRET}&state={SECRET}", "/oauth_callback?code=[secret]&state=[secret]"),
+        (f"/oauth_callback?state={SECRET}&code={SECRET}", "/oauth_callback?state=[secret]&code=[secret]"),
+        (f"Authorization: Bearer {SECRET}", "Authorization: Bearer [secret]"),
+        (f"{{'authorization': 'Basic {SECRET}'}}", "{'authorization': 'Basic [secret]'}"),
+        (f"sent token {SECRET}", "sent token [secret]"),
+    ],
+)
+def test_secrets_of_urls_headers_and_commands_are_blanked(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "state=running code=build_failed",
+        "exit code=137, state=ended",
+        "ssh://git@example.org/a.git",
+        "http://127.0.0.1:8585/v2/gh/a/b/HEAD",
+        "redis://10.0.0.1:6379/0",
+        "a token is missing",
+    ],
+)
+def test_what_is_no_secret_is_left_as_it_is(text: str) -> None:
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["token", "hub_api_token", "Authorization", "service_secret", "redis_password", "cookie", "credentials", "api_key"],
+)
+def test_a_value_that_is_named_for_a_secret_is_left_out_however_deep(name: str, logs: io.StringIO) -> None:
+    get_logger("ours").info("asked", **{name: SECRET}, sent={"headers": [{name: SECRET, "accept": "*/*"}]})
+    line = json.loads(logs.getvalue())
+    assert line[name] == "[secret]"
+    assert line["sent"] == {"headers": [{name: "[secret]", "accept": "*/*"}]}
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+@pytest.mark.usefixtures("logs")
+def test_no_line_of_ours_or_of_a_library_has_a_secret(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(service="tests", level="debug", form=form)
+    url = f"redis://:{SECRET}@10.0.0.1:6379/0"
+    try:
+        raise ConnectionError(f"no {url}")
+    except ConnectionError as error:
+        get_logger("ours").exception("redis_away", error=error, tried=[url, url.encode()], token=SECRET)
+        logging.getLogger("library").exception("no answer of %s with %s", url, {"Authorization": f"Bearer {SECRET}"})
+    logging.getLogger("library").warning("GET /hub/oauth_callback?code=%s&state=%s", SECRET, SECRET)
+    written = capsys.readouterr().err
+    assert SECRET not in written
+    assert written.count("ConnectionError: no redis://:[secret]@10.0.0.1:6379/0") == 2
+    assert "state=[secret]" in written

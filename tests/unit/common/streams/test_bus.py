@@ -1,0 +1,210 @@
+"""The bus against a real Redis: nothing is missed, nothing is told twice, whatever becomes of wake-ups and of Redis."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import asynccontextmanager, contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.common.context import Stage, open_stage
+from services.common.models import Event, Phase
+from services.common.records.records import Claimed
+from services.common.streams.entries import BEGIN
+from tests.support.valkey import Valkey, another_stage, running_valkey, settings_for
+from tests.unit.common.records.test_records import TOPIC, created, said, until
+
+
+@contextmanager
+def following(stage: Stage, after: str = BEGIN) -> Iterator[list[str]]:
+    """What a follower of the topic hears, as it happens."""
+    heard: list[str] = []
+
+    async def follow() -> None:
+        async for _, event in stage.bus.events(TOPIC, after):
+            heard.append(event["message"])
+
+    task = asyncio.create_task(follow())
+    try:
+        yield heard
+    finally:
+        task.cancel()
+
+
+async def append_unheard(stage: Stage, claimed: Claimed, message: str) -> None:
+    """Write as the owner does, with a wake-up that goes astray."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage.keys, "news", lambda _topic: "astray")
+        await claimed.write(said(message))
+
+
+@pytest.fixture
+async def other(valkey: Valkey, stage: Stage) -> Any:
+    """Another process, which follows what `stage` writes."""
+    async with another_stage(valkey) as other:
+        yield other
+
+
+async def test_a_follower_hears_what_was_before_it_and_what_comes_after(stage: Stage, other: Stage) -> None:
+    claimed = await created(stage)
+    await claimed.write(said("second"))
+    with following(other) as heard:
+        await until(lambda: heard == ["first", "second"])
+        await claimed.write(said("third"), said("fourth"))
+        await until(lambda: heard == ["first", "second", "third", "fourth"])
+
+
+async def test_a_follower_goes_on_from_a_position(stage: Stage, other: Stage) -> None:
+    claimed = await created(stage)
+    await claimed.write(said("second"))
+    with following(other, claimed.recent[-1].position) as heard:
+        await claimed.write(said("third"))
+        await until(lambda: heard == ["third"])
+
+
+async def test_a_lost_wake_up_is_made_good_by_the_next_one(stage: Stage, other: Stage) -> None:
+    claimed = await created(stage)
+    with following(other) as heard:
+        await until(lambda: heard == ["first"])
+        await append_unheard(stage, claimed, "second")
+        await claimed.write(said("third"))
+        await until(lambda: heard == ["first", "second", "third"])
+
+
+async def test_a_lost_wake_up_without_a_next_one_is_made_good_by_reading_again(stage: Stage, other: Stage) -> None:
+    claimed = await created(stage)
+    with following(other) as heard:
+        await until(lambda: heard == ["first"])
+        await append_unheard(stage, claimed, "second")
+        await until(lambda: heard == ["first", "second"])
+
+
+async def test_what_is_read_again_is_not_told_again(stage: Stage, other: Stage) -> None:
+    claimed = await created(stage)
+    with following(other) as heard:
+        await until(lambda: heard == ["first"])
+        reader = other.bus._readers[TOPIC]
+        for number in range(20):
+            await asyncio.gather(claimed.write(said(str(number))), reader.read(), reader.read())
+        await until(lambda: len(heard) == 21)
+        await reader.read()
+        assert heard == ["first", *(str(number) for number in range(20))]
+
+
+async def test_a_wake_up_in_its_turn_is_taken_without_reading(stage: Stage, other: Stage) -> None:
+    claimed = await created(stage)
+    with following(other) as heard:
+        await until(lambda: heard == ["first"])
+        reader = other.bus._readers[TOPIC]
+        before = reader.last
+        assert before
+        await append_unheard(stage, claimed, "second")
+        second = claimed.recent[-1]
+        message = f"{before.id} {second.position} {second.number} 1 0 {second.payload}".encode()
+        assert reader.heard(message)
+        assert reader.heard(message)
+        assert [entry.number for entry in reader.entries] == [1, 2]
+        assert not reader.heard(b"9-9 99999999999999-0 9 9 0 []")
+
+
+async def test_a_record_that_is_missed_once_comes_back_with_its_owner(stage: Stage, other: Stage) -> None:
+    claimed = await created(stage, recreate=True)
+    waiting = asyncio.create_task(other.bus.until_ended(TOPIC))
+    await until(lambda: TOPIC in other.bus._readers and other.bus._readers[TOPIC].last is not None)
+    reader = other.bus._readers[TOPIC]
+    await stage.redis.flushall()
+    await until(lambda: reader.missed == 1 or waiting.done())
+    await stage.records.write_anew()
+    await until(lambda: reader.missed == 0 or waiting.done())
+    assert not waiting.done()
+    await claimed.write(Event(phase=Phase.FAILED, terminal=True), final=True)
+    assert await waiting
+
+
+async def test_a_record_that_nobody_writes_anew_is_lost(stage: Stage, other: Stage) -> None:
+    await created(stage)
+    waiting = asyncio.create_task(other.bus.until_ended(TOPIC))
+    await until(lambda: TOPIC in other.bus._readers and other.bus._readers[TOPIC].last is not None)
+    await stage.redis.flushall()
+    async with asyncio.timeout(10):
+        assert not await waiting
+
+
+async def test_many_followers_share_one_reader_and_one_subscription(stage: Stage, other: Stage) -> None:
+    claimed = await created(stage)
+    with following(other) as one, following(other) as two:
+        await until(lambda: one == two == ["first"])
+        assert other.bus._readers[TOPIC].followers == 2
+        channels = await stage.redis.pubsub_numsub(stage.keys.news(TOPIC))
+        assert channels == [(stage.keys.news(TOPIC).encode(), 1)]
+        await claimed.write(said("second"))
+        await until(lambda: one == two == ["first", "second"])
+    await until(lambda: TOPIC not in other.bus._readers)
+
+
+async def test_a_stream_past_its_ceiling_keeps_head_and_tail_and_shows_how_much_is_missing(valkey: Valkey) -> None:
+    async with another_stage(valkey, stream_max_bytes=4000) as stage:
+        await stage.redis.flushall()
+        claimed = await created(stage)
+        for number in range(100):
+            await claimed.write(said(f"{number:100d}"))
+        assert await stage.redis.xlen(stage.keys.events(TOPIC)) < 40
+        async with another_stage(valkey) as other:
+            reader = other.bus._readers.setdefault(TOPIC, _reader(other))
+            await reader.read()
+            lines = [entry.lines for entry in reader.entries]
+            jumps = [after - before for before, after in pairwise(lines) if after != before + 1]
+            assert lines[:5] == [0, 1, 2, 3, 4]
+            assert lines[-1] == 100
+            assert len(jumps) == 1
+            assert len(lines) + jumps[0] - 1 == 101
+
+
+def _reader(stage: Stage) -> Any:
+    from services.common.streams.reader import Reader
+
+    return Reader(stage.bus, TOPIC)
+
+
+@asynccontextmanager
+async def two_stages(valkey: Valkey) -> Any:
+    async with open_stage(settings_for(valkey)) as one, open_stage(settings_for(valkey)) as two:
+        yield one, two
+
+
+async def test_a_follower_and_a_writer_outlive_a_killed_redis(tmp_path: Path) -> None:
+    with running_valkey_in_thread(tmp_path) as valkey:
+        async with two_stages(valkey) as (one, two):
+            claimed = await created(one, recreate=True)
+            with following(two) as heard:
+                await until(lambda: heard == ["first"])
+                valkey.kill()
+                writing = asyncio.create_task(claimed.write(said("second")))
+                await asyncio.to_thread(valkey.start)
+                await writing
+                await until(lambda: heard == ["first", "second"])
+                await claimed.write(said("third"))
+                await until(lambda: heard == ["first", "second", "third"])
+
+
+@contextmanager
+def running_valkey_in_thread(folder: Path) -> Iterator[Valkey]:
+    """A server of the test's own, started outside of its event loop."""
+    import threading
+
+    made: list[Any] = []
+    thread = threading.Thread(target=lambda: made.append(_enter(folder)))
+    thread.start()
+    thread.join()
+    context, valkey = made[0]
+    try:
+        yield valkey
+    finally:
+        context.__exit__(None, None, None)
+
+
+def _enter(folder: Path) -> tuple[Any, Valkey]:
+    context = running_valkey(folder)
+    return context, context.__enter__()

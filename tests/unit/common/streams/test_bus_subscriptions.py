@@ -1,0 +1,89 @@
+"""What following costs: round trips, for one follower and for many, of topics heard one by one and by their kind."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from services.common.context import Stage, open_stage
+from services.common.redis.client import ROUND_TRIPS
+from services.common.redis.keys import Topic
+from services.common.service.call_accounting import counted_as
+from tests.support.valkey import Valkey, another_stage, settings_for
+from tests.unit.common.records.test_records import TOPIC, created, said, until
+
+
+def made(doing: str = "work") -> float:
+    value: float = ROUND_TRIPS.labels(doing)._value.get()
+    return value
+
+
+async def connected(stage: Stage) -> Stage:
+    """The stage, once its bus hears: before that, the bus reads by itself what is followed."""
+    async with stage.bus.following(Topic("b", "another"), lambda: None):
+        return stage
+
+
+@pytest.fixture
+async def other(valkey: Valkey, stage: Stage) -> AsyncIterator[Stage]:
+    """Another process, which subscribes to each topic that it follows."""
+    async with another_stage(valkey) as other:
+        yield await connected(other)
+
+
+@pytest.fixture
+async def gateway(valkey: Valkey, stage: Stage) -> AsyncIterator[Stage]:
+    """Another process, which hears all topics of the kind."""
+    async with open_stage(settings_for(valkey), hears=TOPIC.kind) as gateway:
+        yield await connected(gateway)
+
+
+async def test_followers_who_come_at_once_share_a_subscription_and_a_read(stage: Stage, other: Stage) -> None:
+    await created(stage)
+    before = made()
+    async with AsyncExitStack() as followers:
+        with counted_as("work"):
+            readers = await asyncio.gather(
+                *(followers.enter_async_context(other.bus.following(TOPIC, lambda: None)) for _ in range(10))
+            )
+        assert all(reader.last for reader in readers)  # each finds what there is, without another look
+        assert made() - before == 2
+
+
+async def test_a_topic_of_a_kind_that_is_heard_costs_a_read_alone(stage: Stage, gateway: Stage) -> None:
+    claimed = await created(stage)
+    before = made()
+    with counted_as("work"):
+        async with gateway.bus.following(TOPIC, lambda: None) as reader:
+            await claimed.write(said("second"))
+            await until(lambda: [entry.number for entry in reader.entries] == [1, 2])
+    assert made() - before == 2  # the read, and the write
+
+
+async def test_a_kind_is_heard_again_after_the_connection_broke(stage: Stage, gateway: Stage) -> None:
+    claimed = await created(stage)
+    async with gateway.bus.following(TOPIC, lambda: None) as reader:
+        await stage.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await claimed.write(said("second"))
+        await until(lambda: len(reader.entries) == 2)
+        await claimed.write(said("third"))
+        await until(lambda: len(reader.entries) == 3)
+
+
+async def test_what_nobody_follows_is_passed_over(stage: Stage, gateway: Stage) -> None:
+    claimed = await created(stage)
+    async with gateway.bus.following(TOPIC, lambda: None):
+        pass
+    await claimed.write(said("second"))
+    assert gateway.bus.followed(TOPIC.kind) == []
+    async with gateway.bus.following(TOPIC, lambda: None) as reader:
+        assert [entry.number for entry in reader.entries] == [1, 2]
+
+
+async def test_the_greeting_of_a_connection_is_not_counted_as_work(stage: Stage) -> None:
+    before = made()
+    with counted_as("work"):
+        await stage.redis.connection_pool.disconnect()
+        await stage.redis.ping()
+    assert made() - before == 1

@@ -1,0 +1,245 @@
+"""Places in the queue: exactly the order in which admission gives slots, told to who watches when they change."""
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from services.common.context import running, told_places
+from services.common.streams.queue_positions import Place, Places
+from tests.support.in_process_builder import Builder, open_builder
+from tests.support.valkey import Valkey, member_of
+
+
+async def places_of(builder: Builder, builds: list[str]) -> dict[str, int]:
+    return {name: place.position for name, place in (await builder.stage.places.of(*builds)).items()}
+
+
+async def free_a_slot(builder: Builder, running: list[str]) -> None:
+    await builder.admission.done(running.pop(0))
+
+
+async def admitted_in_order(builder: Builder) -> list[str]:
+    """One round of admission; the builds that were given a slot, first come first."""
+    admitted = await builder.admitted()
+    keys = builder.stage.keys
+    numbers = {}
+    for build_id in admitted:
+        numbers[build_id] = int(await builder.stage.redis.hget(keys.prefix + f":{{b:{build_id}}}:record", "admitted"))
+    return sorted(admitted, key=lambda build_id: numbers[build_id])
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_places_are_the_order_in_which_slots_are_given(
+    redis: Redis, valkey: Valkey, tmp_path: Path, seed: int
+) -> None:
+    """Capacity, slots, cap, repositories, arrivals and what runs already are drawn by lot."""
+    lot = random.Random(seed)
+    capacity, cap = lot.randint(1, 6), lot.randint(1, 4)
+    async with open_builder(valkey, tmp_path, build_capacity=capacity, build_repo_cap=cap) as builder:
+        await builder.offer_slots("worker-a", lot.randint(1, 4))
+        await builder.offer_slots("worker-b", lot.randint(1, 4))
+        repos = [f"repo-{number}" for number in range(lot.randint(1, 5))]
+        running: list[str] = []
+        waiting: list[str] = []
+        for number in range(lot.randint(5, 25)):  # a queue with a past
+            build = await builder.ask(lot.choice([*repos, repos[0]]), f"ref-{number}")
+            waiting.append(build.build_id or "")
+            if lot.random() < 0.3:
+                running += await admitted_in_order(builder)
+            if running and lot.random() < 0.3:
+                await free_a_slot(builder, running)
+        running += await admitted_in_order(builder)
+        waiting = [build_id for build_id in waiting if build_id in await places_of(builder, waiting)]
+        told = await places_of(builder, waiting)
+        assert sorted(told.values()) == list(range(1, len(waiting) + 1))
+        expected = sorted(waiting, key=lambda build_id: told[build_id])
+        given: list[str] = []
+        while len(given) < len(waiting):
+            assert await places_of(builder, expected[len(given) :]) == {
+                build_id: place for place, build_id in enumerate(expected[len(given) :], start=1)
+            }
+            await free_a_slot(builder, running)
+            new = await admitted_in_order(builder)
+            running += new
+            given += new
+        assert given == expected
+
+
+async def test_slots_that_are_added_are_given_in_the_order_of_the_places(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path, build_repo_cap=100) as builder:
+        builds = [await builder.ask(repo, str(number)) for number, repo in enumerate("aababcabcdd")]
+        told = await places_of(builder, [build.build_id or "" for build in builds])
+        given = []
+        for slots in range(1, len(builds) + 1):
+            await builder.offer_slots("worker", slots)
+            given += await builder.admitted()
+        assert given == sorted(told, key=lambda build_id: told[build_id])
+
+
+async def test_a_build_that_its_repositorys_cap_holds_lets_others_pass_and_says_so(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path, build_repo_cap=1) as builder:
+        await builder.offer_slots("worker", 2)
+        await builder.ask("other")
+        popular = [await builder.ask("popular", ref) for ref in "abc"]
+        assert len(await builder.admitted()) == 2
+        late = await builder.ask("late")
+        names = [build.build_id or "" for build in (popular[1], popular[2], late)]
+        found = await builder.stage.places.of(*names)
+        assert [found[name].position for name in names] == [2, 3, 1]
+        assert found[names[0]].reason == "This repository has as many builds under way as it may have (1)."
+        assert "as it may have (1)" in found[names[0]].event["message"]
+        assert found[names[2]].event["message"] == "Waiting for a builder: place 1 of 3.\n"
+
+
+async def test_without_a_living_worker_there_are_places_and_the_reason_says_why(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        builds = [await builder.ask(f"repo-{number}") for number in range(3)]
+        names = [build.build_id or "" for build in builds]
+        assert await builder.admitted() == []
+        found = await builder.stage.places.of(*names, "0" * 24 + "-1")
+        assert [found[name].position for name in names] == [1, 2, 3]
+        assert {place.reason for place in found.values()} == {"No builder is running."}
+        assert "No builder is running." in found[names[0]].event["message"]
+
+
+async def test_a_build_that_is_about_to_start_is_not_told_that_builders_are_busy(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path, build_repo_cap=1) as builder:
+        await builder.offer_slots("worker", 2)
+        await builder.admitted()
+        builds = [await builder.ask(repo, ref) for repo, ref in (("a", "1"), ("a", "2"), ("b", "1"), ("c", "1"))]
+        found = await builder.stage.places.of(*(build.build_id or "" for build in builds))
+        assert [place.waits_for for place in found.values()] == ["start", "slot", "start", "slot"]
+        assert {place.reason for place in found.values()} == {
+            "A builder is about to take it.", "All builders are busy.",
+        }  # fmt: skip
+
+
+async def test_a_build_that_has_a_slot_has_no_place(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        build = await builder.ask("repo")
+        await builder.offer_slots("worker", 1)
+        await builder.admitted()
+        assert await builder.stage.places.of(build.build_id or "") == {}
+
+
+async def test_a_build_whose_record_is_gone_stands_in_nobodys_way(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        gone, there = [await builder.ask(repo) for repo in ("gone", "there")]
+        await redis.delete(builder.stage.keys.prefix + f":{{b:{gone.build_id}}}:record")
+        assert await places_of(builder, [gone.build_id or "", there.build_id or ""]) == {there.build_id: 1}
+
+
+async def test_who_watches_is_told_when_the_place_changes_and_only_then(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path, queue_tick_seconds=0.01, reread_seconds=60) as builder:
+        places, told = builder.stage.places, asyncio.Event()
+        await builder.offer_slots("worker", 1)
+        asked = [await builder.ask(f"repo-{number}") for number in range(3)]
+        async with told_places(builder.stage), asyncio.timeout(10):
+            with places.watching(asked[2].build_id or "", told.set) as watched:
+
+                async def next_place() -> Place | None:
+                    await told.wait()
+                    told.clear()
+                    return watched.place
+
+                first = await next_place()
+                assert first
+                assert first.position == 3
+                await builder.ask("behind")  # makes the queue longer, and changes nothing for who is before it
+                await builder.admitted()
+                second = await next_place()
+                assert second
+                assert (second.position, second.length) == (2, 3)
+                await builder.end(asked[0])
+                await builder.admitted()
+                third = await next_place()
+                assert third
+                assert third.position == 1
+                await builder.end(asked[1])
+                await builder.admitted()
+                assert await next_place() is None
+
+
+async def test_who_waits_is_told_when_the_last_worker_dies_and_when_one_comes_back(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path, queue_tick_seconds=0.01, reread_seconds=60) as builder:
+        told = asyncio.Event()
+        await builder.offer_slots("worker", 1)
+        await builder.ask("running")
+        await builder.admitted()
+        waits = await builder.ask("waits")
+        async with told_places(builder.stage), asyncio.timeout(10):
+            with builder.stage.places.watching(waits.build_id or "", told.set) as watched:
+
+                async def until(waits_for: str) -> None:
+                    while not watched.place or watched.place.waits_for != waits_for:
+                        await told.wait()
+                        told.clear()
+
+                await until("slot")
+                await redis.delete(builder.stage.keys.alive("worker"))
+                await builder.admitted()  # which is when a dead worker is noticed
+                await until("worker")
+                await builder.offer_slots("another", 1)
+                await builder.admitted()
+                await until("slot")
+
+
+async def test_a_build_is_given_a_free_slot_as_soon_as_it_is_queued(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    """By the process that sweeps, and by no other."""
+    async with open_builder(valkey, tmp_path) as builder:
+        stage = builder.stage
+        member = member_of(stage, "builder")
+        await builder.offer_slots("worker", 1)
+        heard = asyncio.Queue[bytes]()
+
+        def hear(message: bytes) -> None:
+            builder.admission.heard(message)
+            heard.put_nowait(message)
+
+        await stage.bus.listen(stage.keys.wake("builder"), hear)
+        async with running(builder.admission.admit_when_moved(member)), asyncio.timeout(10):
+            first = await builder.ask("first")
+            assert await heard.get() == b"queued"
+            assert await builder.running() == set()
+            member.sweeping = True
+            second = await builder.ask("second")
+            while await builder.running() != {first.build_id}:
+                await asyncio.sleep(0.01)
+            await builder.end(first)
+            while await builder.running() != {second.build_id}:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_change_that_was_not_heard_is_found_a_little_later(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path, queue_tick_seconds=0.01, reread_seconds=0.1) as builder:
+        deaf = Places(builder.stage.redis, builder.stage.keys, tick_seconds=0.01, reread_seconds=0.1)
+        await builder.offer_slots("worker", 1)
+        builds = [await builder.ask(f"repo-{number}") for number in range(2)]
+        told = asyncio.Event()
+        async with running(deaf.run()), asyncio.timeout(10):
+            with deaf.watching(builds[1].build_id or "", told.set) as watched:
+                while not watched.place or watched.place.position != 2:
+                    await told.wait()
+                    told.clear()
+                await builder.admitted()
+                await told.wait()
+                assert watched.place.position == 1

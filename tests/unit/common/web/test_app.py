@@ -1,0 +1,211 @@
+"""What all services have in common for a request: the token ahead of all, bounds of bodies, HEAD, what health says."""
+
+import io
+import json
+import tracemalloc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, FastAPI
+from redis.exceptions import ConnectionError as RedisConnectionError
+from starlette.responses import StreamingResponse
+
+from services.common.service.health import Health, Trouble
+from services.common.service.settings import ServiceSettings
+from services.common.web.app import create_service
+from tests.support.serving import connected, serving
+
+TOKEN = "t" * 32
+OWN = {"authorization": f"Bearer {TOKEN}"}
+MIB = 2**20
+
+
+@asynccontextmanager
+async def _nothing(_app: FastAPI) -> AsyncIterator[None]:
+    yield
+
+
+def service(*, public: bool = False, health: Health | None = None, **settings: Any) -> FastAPI:
+    """A service with a few routes."""
+    router = APIRouter()
+
+    @router.post("/echo")
+    async def echo(sent: dict[str, str]) -> dict[str, str]:
+        return sent
+
+    @router.get("/thing")
+    async def thing() -> dict[str, str]:
+        return {"token": "of a server"}
+
+    @router.get("/stream")
+    async def stream() -> StreamingResponse:
+        async def lines() -> AsyncIterator[bytes]:
+            while True:
+                yield b"data: 1\n\n"
+
+        return StreamingResponse(lines(), media_type="text/event-stream")
+
+    given = ServiceSettings.model_validate({"service_token": TOKEN} | settings)
+    return create_service(given, name="test", lifespan=_nothing, routers=[router], health=health, public=public)
+
+
+@asynccontextmanager
+async def asking(app: FastAPI, **headers: str) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service", headers=headers) as client:
+        yield client
+
+
+# The token
+
+
+@pytest.mark.parametrize("given", ["", TOKEN, f"Basic {TOKEN}", "Bearer ", "Bearer wrong", f"Bearer {TOKEN}x"])
+@pytest.mark.parametrize("path", ["/thing", "/openapi.json", "/nothing", "/echo"])
+async def test_without_the_token_an_inner_service_shows_nothing_of_itself(path: str, given: str) -> None:
+    async with asking(service(), authorization=given) as client:
+        for method in ("GET", "HEAD", "POST", "OPTIONS"):
+            reply = await client.request(method, path)
+            assert (reply.status_code, reply.headers["www-authenticate"]) == (401, "Bearer")
+            if method != "HEAD":
+                assert reply.json()["detail"] == (
+                    "Send the services' shared token (BINDERY_SERVICE_TOKEN) as a bearer token."
+                )
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
+async def test_with_the_token_everything_is_answered(scheme: str) -> None:
+    async with asking(service(), authorization=f"{scheme} {TOKEN}") as client:
+        assert (await client.post("/echo", json={"a": "b"})).json() == {"a": "b"}
+        assert (await client.get("/openapi.json")).status_code == 200
+
+
+async def test_a_body_of_64_mb_without_the_token_is_refused_unread() -> None:
+    with serving(service()) as server:
+        async with connected(server) as wire:
+            head = b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+            await wire.send(head % (64 * MIB))
+            status, _, body = await wire.answer()  # before a byte of the body is sent
+            tracemalloc.start()
+            for _ in range(256):
+                await wire.send(b"1" * (MIB // 4))
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+    assert (status, json.loads(body)["code"]) == (401, "unauthorized")
+    assert peak < 4 * MIB
+
+
+async def test_what_services_tell_each_other_is_kept_by_nobody() -> None:
+    async with asking(service(), **OWN) as client:
+        for path in ("/thing", "/nothing"):
+            assert (await client.get(path)).headers["cache-control"] == "no-store"
+
+
+# Bodies
+
+
+async def test_a_body_between_services_is_bounded_too() -> None:
+    async with asking(service(service_request_max_bytes=100), **OWN) as client:
+        for sent in ({"content": b'"' + b"x" * 99 + b'"'}, {"content": _chunks(b'"', *[b"x" * 40] * 5)}):
+            reply = await client.post("/echo", headers={"content-type": "application/json"}, **sent)
+            assert (reply.status_code, reply.json()["code"]) == (413, "request_too_large")
+            assert reply.json()["detail"] == "A request may have 100 bytes at most."
+        assert (await client.post("/echo", json={"a": "x" * 80})).status_code == 200
+
+
+async def _chunks(*chunks: bytes) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
+# HEAD
+
+
+@pytest.mark.parametrize("path", ["/thing", "/nothing", "/openapi.json", "/health", "/metrics"])
+async def test_head_is_answered_as_get_is_without_a_body(path: str) -> None:
+    async with asking(service(), **OWN) as client:
+        got, only_head = await client.get(path), await client.head(path)
+    assert (only_head.status_code, only_head.content) == (got.status_code, b"")
+    kept = {name: value for name, value in got.headers.items() if name not in {"x-request-id", "content-length"}}
+    assert {name: only_head.headers[name] for name in kept} == kept
+    if path != "/metrics":  # whose numbers have changed meanwhile
+        assert only_head.headers["content-length"] == got.headers["content-length"]
+
+
+async def test_head_of_a_stream_is_answered_at_once() -> None:
+    async with asking(service(), **OWN) as client:
+        reply = await client.head("/stream")
+    assert (reply.status_code, reply.content) == (200, b"")
+    assert reply.headers["content-type"].startswith("text/event-stream")
+
+
+async def test_over_a_connection_another_request_follows_head() -> None:
+    with serving(service()) as server:
+        async with connected(server) as wire:
+            for path in (b"/stream", b"/thing"):
+                await wire.send(
+                    b"HEAD %s HTTP/1.1\r\nhost: a\r\nauthorization: Bearer %s\r\n\r\n" % (path, TOKEN.encode())
+                )
+                found = await wire.head()
+                assert found[0] == 200
+            await wire.send(b"GET /thing HTTP/1.1\r\nhost: a\r\nauthorization: Bearer %s\r\n\r\n" % TOKEN.encode())
+            assert (await wire.answer())[2] == b'{"token":"of a server"}'
+
+
+async def test_only_get_is_asked_with_head() -> None:
+    async with asking(service(), **OWN) as client:
+        assert (await client.head("/echo")).status_code == 405
+        refused = await client.post("/thing")
+    assert set(refused.headers["allow"].split(", ")) == {"GET", "HEAD"}
+
+
+# Health and metrics
+
+
+async def health_of(health: Health, **headers: str) -> tuple[dict[str, Any], str]:
+    await health.check_now()
+    async with asking(service(health=health), **headers) as client:
+        reply = await client.get("/health")
+    assert reply.status_code == 503
+    return {row["service"]: row for row in reply.json()["checks"]}, reply.text
+
+
+async def test_health_tells_anybody_what_is_wrong_and_only_the_operator_where(logs: io.StringIO) -> None:
+    async def redis() -> str | None:
+        raise RedisConnectionError("Error 111 connecting to 10.3.0.7:6379.")
+
+    async def launcher() -> Trouble:
+        return Trouble("JupyterHub API: no answer of hub.internal", "not well: JupyterHub API")
+
+    async def well() -> None:
+        return None
+
+    health = Health()
+    for check in (redis, launcher, well):
+        health.add(check.__name__, check)
+    rows, text = await health_of(health)
+    assert (rows["redis"]["ok"], rows["launcher"]["message"]) == (False, "not well: JupyterHub API")
+    assert rows["redis"]["message"] == "It does not work as it should; the log of this service says more."
+    assert rows["well"] == {"service": "well", "ok": True}
+    assert "10.3.0.7" not in text
+    assert "hub.internal" not in text
+    rows, _ = await health_of(health, **OWN)
+    assert rows["redis"]["message"] == "ConnectionError: Error 111 connecting to 10.3.0.7:6379."
+    assert rows["launcher"]["message"] == "JupyterHub API: no answer of hub.internal"
+    told = [line for line in logs.getvalue().splitlines() if "health_changed" in line]
+    assert sum("10.3.0.7:6379" in line for line in told) == sum("hub.internal" in line for line in told) == 1
+    assert {json.loads(line)["level"] for line in told if "well" not in json.loads(line)["check"]} == {"warning"}
+
+
+async def test_metrics_ask_for_their_token_where_there_is_one() -> None:
+    async with asking(service(metrics_token="for prometheus", public=True)) as client:
+        refused = await client.get("/metrics")
+        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+        assert "BINDERY_METRICS_TOKEN" in refused.json()["detail"]
+        given = await client.get("/metrics", headers={"authorization": "Bearer for prometheus"})
+        assert "bindery_http_requests_total" in given.text
+        assert (await client.get("/health")).status_code in {200, 503}
+    async with asking(service()) as client:
+        assert (await client.get("/metrics")).status_code == 200

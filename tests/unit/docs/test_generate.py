@@ -1,0 +1,118 @@
+"""The pages of docs/ and the code say the same, and every link in them leads somewhere."""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from docs import conf, generate
+from docs.advice import ADVICE
+from services.builder.executors.process.session import repository
+from services.common.models.errors import KINDS
+from services.common.redis.families import FAMILIES
+from services.gateway.launches.links import RepositoryType
+from services.resolver.providers.base import Provider
+from services.resolver.settings import ResolverSettings
+from tests.support.paths import CHECKOUT
+
+PAGES = sorted([*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").glob("*.md")])
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
+
+
+def prose(page: Path) -> str:
+    """A page without its code."""
+    return CODE.sub("", page.read_text())
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as forges make them: lower case, dashes, no punctuation."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_generated_pages_are_what_the_code_says() -> None:
+    assert list(generate.stale()) == [], "run `make docs` and commit what it writes"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
+    broken = []
+    for link in LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = unquote(link).partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+def test_every_page_can_be_reached_from_the_index() -> None:
+    reached, todo = set(), [CHECKOUT / "docs" / "index.md"]
+    while todo:
+        page = todo.pop()
+        if page not in reached:
+            reached.add(page)
+            links = (unquote(link).partition("#")[0] for link in LINK.findall(prose(page)))
+            todo += [page.parent / link for link in links if link.endswith(".md") and ":" not in link]
+    assert {page.name for page in reached} == {page.name for page in (CHECKOUT / "docs").glob("*.md")}
+
+
+def test_every_page_is_in_the_contents_of_the_site() -> None:
+    assert sorted([*conf.PAGES, "index"]) == sorted(page.stem for page in (CHECKOUT / "docs").glob("*.md"))
+
+
+def test_every_setting_named_in_a_page_exists() -> None:
+    named = {name for page in PAGES for name in re.findall(r"\bBINDERY_[A-Z_]*[A-Z]\b", page.read_text())}
+    assert named - generate.setting_names() - {"BINDERY_REDIS_PREFIX"} == set()
+
+
+def test_every_setting_that_the_code_reads_is_documented() -> None:
+    assert generate.names_in_code() - generate.setting_names() == set()
+
+
+def test_every_setting_is_described() -> None:
+    bare = [
+        f"{kind.__name__}.{name}"
+        for _, kind, _ in generate.GROUPS
+        for name, field in kind.model_fields.items()
+        if not field.description
+    ]
+    assert bare == []
+
+
+def test_every_error_has_advice_and_no_advice_is_left_over() -> None:
+    assert set(ADVICE) == set(KINDS)
+    assert {kind.phase for kind in KINDS.values()} == set(generate.PHASES)
+
+
+def test_every_expiry_of_a_redis_key_names_a_setting_that_exists() -> None:
+    named = {
+        f"BINDERY_{name.upper()}" for one in FAMILIES for name in re.findall(r"\b\w+_(?:seconds|bytes)\b", one.expiry)
+    }
+    assert named <= generate.setting_names()
+    assert {one.nature for one in FAMILIES} == {"record", "work", "cache"}
+
+
+def test_authors_are_told_every_file_that_is_refused() -> None:
+    page = (CHECKOUT / "docs" / "authors.md").read_text()
+    assert [name for name in (*repository._NEEDS_ANOTHER, "DESCRIPTION") if f"`{name}`" not in page] == []
+
+
+def test_the_example_of_a_provider_is_one() -> None:
+    page = (CHECKOUT / "docs" / "contributing.md").read_text()
+    source = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    assert source
+    names: dict[str, object] = {}
+    exec(compile(source[1], "docs/contributing.md", "exec"), names)  # noqa: S102 -- our own page
+    made = names["Codeberg"]
+    assert isinstance(made, type)
+    assert issubclass(made, Provider)
+    kind = RepositoryType.of(made(ResolverSettings()).display_config)
+    assert kind.accepts("owner/name/HEAD")
+
+
+def test_every_picture_is_small() -> None:
+    assert [path.name for path in (CHECKOUT / "docs" / "images").iterdir() if path.stat().st_size > 300_000] == []

@@ -1,0 +1,58 @@
+"""Build tokens: for one link, for a while, for where they were made."""
+
+import jwt
+import pytest
+from starlette.requests import Request
+
+from services.common.models.errors import BinderyError
+from services.gateway.edge.build_tokens import check, mint
+from services.gateway.settings import GatewaySettings
+
+SPEC = "https%3A%2F%2Fexample.org%2Frepo/HEAD"
+
+
+def asked(host: str = "bindery.example", origin: str = "") -> Request:
+    headers = [(b"host", host.encode())] + ([(b"origin", origin.encode())] if origin else [])
+    return Request({"type": "http", "method": "GET", "path": "/", "headers": headers, "query_string": b""})
+
+
+def settings(**changes: object) -> GatewaySettings:
+    return GatewaySettings.model_validate({"installation_secret": "one secret of an installation"} | changes)
+
+
+def test_a_token_is_good_for_its_link() -> None:
+    token = mint(asked(), settings(), "git", SPEC)
+    assert check(asked(), settings(), "git", SPEC, token)
+
+
+def test_each_token_has_a_name_of_its_own() -> None:
+    names = {check(asked(), settings(), "git", SPEC, mint(asked(), settings(), "git", SPEC)) for _ in range(3)}
+    assert len(names) == 3
+
+
+@pytest.mark.parametrize(
+    ("provider", "spec", "request_"),
+    [
+        ("gh", SPEC, asked()),
+        ("git", SPEC.replace("repo", "other"), asked()),
+        ("git", SPEC + "/", asked()),
+        ("git", SPEC, asked(host="elsewhere.example")),
+        ("git", SPEC, asked(origin="https://elsewhere.example")),
+    ],
+)
+def test_a_token_of_something_else_is_refused(provider: str, spec: str, request_: Request) -> None:
+    token = mint(asked(), settings(), "git", SPEC)
+    with pytest.raises(BinderyError, match="Invalid build token"):
+        check(request_, settings(), provider, spec, token)
+
+
+def test_a_token_ends() -> None:
+    token = mint(asked(), settings(build_token_seconds=-1), "git", SPEC)
+    with pytest.raises(BinderyError, match="Invalid build token"):
+        check(asked(), settings(), "git", SPEC, token)
+
+
+def test_a_token_signed_by_another_is_refused() -> None:
+    token = jwt.encode({"aud": f"git/{SPEC}", "exp": 4e9, "origin": "bindery.example"}, b"x" * 32, algorithm="HS256")
+    with pytest.raises(BinderyError, match="Invalid build token"):
+        check(asked(), settings(), "git", SPEC, token)

@@ -1,0 +1,96 @@
+"""What strangers write is read once: no text of theirs keeps a service from all others.
+
+Each text here begins something a hundred thousand times and never ends it. Read once it takes a second at most; read
+again from each beginning, it takes hours, and pytest ends the test.
+"""
+
+import contextlib
+import io
+import json
+
+import pytest
+
+from services.builder.executors.base import Finished
+from services.builder.executors.failure_classifier import outcome
+from services.builder.registry.challenge import Challenge, parse_challenges
+from services.common.models.errors import BinderyError
+from services.common.service.logging import get_logger, redact
+from services.gateway.launches.links import RepositoryType, Wish, repository_type
+from services.launcher.hub.failure_patterns import Signs, sign_of
+from tests.support.fake_gateway import PROVIDERS
+
+pytestmark = pytest.mark.timeout(20)
+TIMES = 100_000
+
+
+@pytest.mark.parametrize(
+    "begun",
+    ["://", "://:", "://a:", "://aaaaaaaaaaaaaaaaaaaaaaaa", "://a@", "authorization ", "authorization: ", "bearer ",
+     "token", "&state", "code=", "secret= ", " ", "a"],
+)  # fmt: skip
+def test_a_text_is_redacted_in_one_pass(begun: str) -> None:
+    assert "[secret]" in redact(f"{begun * TIMES} password=hunter2")
+
+
+def test_a_log_line_is_written_in_one_pass_and_cut_in_its_middle_after_it_was_redacted(logs: io.StringIO) -> None:
+    secret = "hunter2" * 20
+    get_logger("ours").info("asked", url="x" * 16_300 + f"://user:{secret}@host " + "://:" * TIMES + " end")
+    written = json.loads(logs.getvalue())["url"]
+    assert len(written) < 33_000
+    assert "://user:[secret]@host" in written
+    assert "hunter2" not in written
+    assert written.endswith("://: end")
+    assert "characters left out]" in written
+
+
+@pytest.mark.parametrize(
+    "begun",
+    ["failed to pull ", "manifest for", "404 Client Error", "Error response", "HTTPConnectionPool(", "pull image :",
+     "http://.", "lookup a", "exit code ", '"/a" "', '\\"a/', "Server at a", "in pod a", "pod a", "assigned a to", "a",
+     "HTTP response body: ", 'HTTP response body: "message":"\\\\'],
+)  # fmt: skip
+def test_what_a_hub_says_of_a_start_is_read_in_one_pass(begun: str) -> None:
+    message = begun * TIMES
+    sign_of(message)
+    assert Signs().failure(message).code
+
+
+def test_a_thousand_names_in_what_a_hub_says_are_taken_out_in_time() -> None:
+    assert sign_of(" ".join(f'"/{number}"' for number in range(TIMES))) is None
+
+
+def _outcome(*messages: str) -> Finished:
+    return outcome(1, [json.dumps({"message": message, "phase": "building"}).encode() for message in messages])
+
+
+@pytest.mark.parametrize(
+    "begun", ['"', '\\"', '"\\"', "failed to push a", "https://a", "exit code: ", "(exit code", "timed ", "HTTP "]
+)
+def test_what_a_builder_says_of_a_build_is_read_in_one_pass(begun: str) -> None:
+    assert _outcome('ERROR: failed to solve: "' + begun * TIMES).error_code
+
+
+@pytest.mark.parametrize(
+    "begun", ['ERROR: process "', 'error: process " did not complete successfully', "error: executor failed running ["]
+)
+def test_of_what_steps_print_a_bounded_part_is_searched(begun: str) -> None:
+    printed = [f"{begun}\n" * 1000] * 99
+    assert _outcome(*printed, "ERROR: failed to solve: x").error_code == "build_failed"
+
+
+@pytest.mark.parametrize("begun", ["a", " ", "=", 'a="\\"', 'a= "', "\\", ",", "a=a "])
+def test_what_a_registry_wants_to_be_told_is_read_in_one_pass(begun: str) -> None:
+    text = f'{begun * TIMES}\x80, Bearer realm="https://auth.example.org"'
+    assert parse_challenges([text])[-1] == Challenge("bearer", {"realm": "https://auth.example.org"})
+
+
+@pytest.mark.parametrize("begun", ["/", "a/", "https://github.com/", "a/a/tree/", "a/a/blob/a/", "%2F", "\\"])
+@pytest.mark.parametrize("provider", ["gh", "git"])
+def test_what_is_typed_into_the_form_is_cut_and_read_in_one_pass(provider: str, begun: str) -> None:
+    kinds = [RepositoryType.of(config) for config in PROVIDERS]
+    text = begun * TIMES
+    wish = Wish.of({"provider": provider, "repository": text, "ref": text, "path": text}, kinds)
+    kind = repository_type(kinds, provider)
+    with contextlib.suppress(BinderyError):
+        assert len(wish.link(kind).url("/")) < 50_000
+    assert not kind.accepts(text)

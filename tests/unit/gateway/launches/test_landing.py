@@ -1,0 +1,101 @@
+"""Where a launch link leads, and where it never does."""
+
+import pytest
+
+from services.common.models.errors import BinderyError
+from services.gateway.launches.landing import asked_path, landing_url, require_hub
+
+SERVER = "https://hub.x/user/u/"
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({}, f"{SERVER}?token=T"),
+        ({"urlpath": "/lab/tree/a.ipynb"}, f"{SERVER}lab/tree/a.ipynb?token=T"),
+        ({"labpath": "a b/c.ipynb"}, f"{SERVER}doc/tree/a%20b/c.ipynb?token=T"),
+        ({"filepath": "index.ipynb/"}, f"{SERVER}tree/index.ipynb?token=T"),
+        ({"urlpath": "tree?x=1#frag"}, f"{SERVER}tree?x=1&token=T#frag"),
+        ({"urlpath": "//evil.example/x"}, f"{SERVER}evil.example/x?token=T"),
+    ],
+)
+def test_links_lead_where_binderhubs_lead(query: dict[str, str], expected: str) -> None:
+    assert landing_url(SERVER, "T", asked_path(query)) == expected
+
+
+def test_labpath_wins_over_filepath_and_that_over_urlpath() -> None:
+    assert asked_path({"urlpath": "u", "filepath": "f", "labpath": "l"}) == "doc/tree/l"
+    assert asked_path({"urlpath": "u", "filepath": "f"}) == "tree/f"
+
+
+def test_names_of_files_may_hold_what_means_something_in_a_url() -> None:
+    assert asked_path({"labpath": "why?#100%.ipynb"}) == "doc/tree/why%3F%23100%25.ipynb"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "https://evil.example/x",
+        "HTTPS://evil.example/x",
+        " https://evil.example/x",
+        "ht\ntps://evil.example/x",
+        "\x00https://evil.example",
+        "https:/evil.example",
+        "https:\\\\evil.example",
+        "javascript://%0aalert(1)",
+        "../../hub/token",
+        "lab/../../v/",
+        "lab/%2e%2e/%2E./../v/",
+        "lab/..%2f..%2f..%2fuser%2fv",
+        "lab/%252e%252e/v",
+        "lab\\..\\..\\v",
+        "%25252525252e%25252525252e/",
+        "https://hub.x/user/u.evil/",
+        "https://hub.x/user/u/../v/",
+    ],
+)
+def test_what_leads_out_of_the_server_opens_its_first_page(path: str) -> None:
+    assert landing_url(SERVER, "T", path) == f"{SERVER}?token=T"
+
+
+@pytest.mark.parametrize("path", ["//evil.example", "\\\\evil.example", "/\\evil.example", "///evil.example", "@evil"])
+def test_tricks_with_slashes_stay_below_the_server(path: str) -> None:
+    assert landing_url(SERVER, "T", path).startswith(SERVER)
+
+
+def test_an_absolute_address_of_the_server_itself_is_its_path() -> None:
+    assert landing_url(SERVER, "T", f"{SERVER}lab?reset") == f"{SERVER}lab?reset&token=T"
+
+
+def test_only_our_token_is_sent() -> None:
+    assert landing_url(SERVER, "a/b+", "lab?token=X&%74oken=Y&z") == f"{SERVER}lab?z&token=a%2Fb%2B"
+
+
+def test_what_is_encoded_stays_and_what_must_be_is() -> None:
+    path = 'git-pull?repo=https%3A%2F%2Fx.y%2Fz&q="<ü>#a b'
+    assert landing_url(SERVER, "", path) == f"{SERVER}git-pull?repo=https%3A%2F%2Fx.y%2Fz&q=%22%3C%C3%BC%3E#a%20b"
+    assert landing_url(SERVER, "", "100%/a%zz") == f"{SERVER}100%25/a%25zz"
+
+
+@pytest.mark.parametrize("hub", ["https://hub.x", "https://hub.x/", "https://hub.x:443/user", "https://HUB.x"])
+def test_servers_of_the_configured_hub_are_opened(hub: str) -> None:
+    assert require_hub(SERVER, hub) == SERVER
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://hub.x/user/u/",
+        "https://hub.x:8443/user/u/",
+        "https://hub.x.evil/user/u/",
+        "https://hub.x@evil/user/u/",
+        "https://hub.x/jupyterx/user/u/",
+        "https://hub.x/jupyter/../user/u/",
+        "//hub.x/jupyter/",
+        "javascript:alert(1)",
+        "https://hub.x:port/jupyter/",
+    ],
+)
+def test_servers_elsewhere_are_not_opened(url: str) -> None:
+    with pytest.raises(BinderyError, match="BINDERY_HUB_URL"):
+        require_hub(url, "https://hub.x/jupyter")

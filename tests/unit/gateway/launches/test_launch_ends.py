@@ -1,0 +1,243 @@
+"""However a launch ends without a server, its build is left and its server's start stopped."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from services.common.models import BuildState, LaunchState
+from services.common.models.errors import BinderyError
+from services.common.records.records import Claimed
+from services.common.redis.keys import Topic
+from services.gateway.launches import side_effects as begun
+from tests.support.in_process_gateway import open_gateway
+from tests.support.valkey import Valkey
+
+BUILD = f"{'0' * 24}-1"
+
+
+@pytest.mark.parametrize(
+    ("spec", "kept"),
+    [
+        ("https%3A%2F%2Fghp_hunter2%40example.org%2Fo%2Fr/HEAD", "https%3A%2F%2F***%40example.org%2Fo%2Fr/HEAD"),
+        ("HTTP%3a%2f%2Fu%3Ahunter2@p@example.org/HEAD", "HTTP%3a%2f%2F***@example.org/HEAD"),
+        ("https://u:hunter2@example.org/o/r/HEAD", "https://***@example.org/o/r/HEAD"),
+        ("https%3A%2F%2Fexample.org%2Fo%2Fr%40v1/HEAD", "https%3A%2F%2Fexample.org%2Fo%2Fr%40v1/HEAD"),
+        ("git%40example.org%3Ao%2Fr/HEAD", "git%40example.org%3Ao%2Fr/HEAD"),
+    ],
+)
+async def test_the_login_of_a_link_is_kept_nowhere(valkey: Valkey, redis: object, spec: str, kept: str) -> None:
+    async with open_gateway(valkey) as gateway:
+        gateway.stages.raises["resolve"] = BinderyError("bad_spec")
+        launch = await gateway.ended(await gateway.begin(spec), LaunchState.FAILED)
+        assert launch.spec.spec == kept
+        stored = [await gateway.stage.redis.dump(key) async for key in gateway.stage.redis.scan_iter()]
+        assert stored
+        assert not any(b"hunter2" in one for one in stored if one)
+
+
+async def test_a_build_that_was_cancelled_for_others_is_asked_for_again(valkey: Valkey, redis: object) -> None:
+    async with open_gateway(valkey) as gateway:
+        launch = await gateway.begin()
+        for build in range(2):
+            await gateway.until_build(build + 1)
+            await gateway.reaches(launch, LaunchState.BUILDING)
+            if not build:
+                await gateway.stages.end_build(BuildState.CANCELLED, BinderyError("cancelled"))
+        await gateway.stages.end_build(BuildState.BUILT)
+        await gateway.reaches(launch, LaunchState.LAUNCHING)
+
+
+async def test_a_build_that_is_always_cancelled_is_not_asked_for_forever(valkey: Valkey, redis: object) -> None:
+    async with open_gateway(valkey, lost_builds_max=1) as gateway:
+        launch = await gateway.begin()
+        for build in range(2):
+            await gateway.until_build(build + 1)
+            await gateway.stages.end_build(BuildState.CANCELLED, BinderyError("cancelled"))
+        error = (await gateway.ended(launch, LaunchState.FAILED)).error
+        assert error
+        assert error.code == "build_lost"
+
+
+async def test_a_launch_asks_for_the_resource_class_that_it_was_begun_with(valkey: Valkey, redis: object) -> None:
+    async with open_gateway(valkey) as gateway:
+        launch = await gateway.begin(resource_class="large")
+        await gateway.until_build(1)
+        await gateway.stages.end_build(BuildState.BUILT)
+        await gateway.reaches(launch, LaunchState.LAUNCHING)
+        assert "start large" in gateway.stages.calls
+
+
+async def test_cancelled_while_a_build_is_asked_for(valkey: Valkey, redis: object) -> None:
+    async with open_gateway(valkey) as gateway:
+        reply = gateway.stages.hold["build"] = asyncio.Event()
+        launch = await gateway.begin()
+        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
+        await gateway.launches.cancel(launch.launch_id, "anon:x")
+        reply.set()
+        await gateway.ended(launch, LaunchState.CANCELLED)
+        assert gateway.stages.calls == ["resolve", "build", f"leave {BUILD} stop"]
+
+
+@pytest.mark.parametrize("does_reply", [True, False])
+async def test_cancelled_while_a_server_is_asked_for(
+    valkey: Valkey, redis: object, monkeypatch: pytest.MonkeyPatch, does_reply: bool
+) -> None:
+    monkeypatch.setattr(begun, "SETTLE_SECONDS", 10.0 if does_reply else 0.05)
+    async with open_gateway(valkey) as gateway:
+        reply = gateway.stages.hold["start"] = asyncio.Event()
+        launch = await gateway.begin()
+        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
+        await gateway.stages.end_build(BuildState.BUILT)
+        await gateway.until(lambda: "s" in gateway.stages.owned, "the server is there")
+        await gateway.launches.cancel(launch.launch_id, "anon:x")
+        if does_reply:
+            reply.set()
+        await gateway.ended(launch, LaunchState.CANCELLED)
+        assert gateway.stages.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
+
+
+async def test_a_launch_that_takes_too_long_stops_its_server(valkey: Valkey, redis: object) -> None:
+    async with open_gateway(valkey, launch_timeout_seconds=1.0) as gateway:
+        launch = await gateway.begin()
+        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
+        await gateway.stages.end_build(BuildState.BUILT)
+        error = (await gateway.ended(launch, LaunchState.FAILED)).error
+        assert error
+        assert error.code == "launch_timeout"
+        assert gateway.stages.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
+
+
+@pytest.mark.parametrize("is_carried_out", [False, True])
+async def test_cancelled_while_it_is_told_that_it_is_ready(
+    valkey: Valkey, redis: object, monkeypatch: pytest.MonkeyPatch, is_carried_out: bool
+) -> None:
+    """The server is stopped, unless the launch had ended already: then it is the user's."""
+    async with open_gateway(valkey) as gateway:
+        launch = await gateway.begin()
+        await gateway.until_build(1)
+        await gateway.stages.end_build(BuildState.BUILT)
+        await gateway.reaches(launch, LaunchState.LAUNCHING)
+        told, write = asyncio.Event(), Claimed.write
+
+        async def without_a_reply(self: Claimed, *events: Any, final: bool = False, **rest: Any) -> None:
+            is_held = final and not told.is_set()
+            if is_held:
+                told.set()
+            if is_carried_out or not is_held:
+                await write(self, *events, final=final, **rest)
+            if is_held:
+                await asyncio.Event().wait()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Claimed, "write", without_a_reply)
+            await gateway.stages.become_ready()
+            async with asyncio.timeout(10):
+                await told.wait()
+            await gateway.launches.cancels.ask(launch.launch_id)
+            await gateway.ended(launch, LaunchState.READY if is_carried_out else LaunchState.CANCELLED)
+        stopped = [] if is_carried_out else [f"stop {launch.launch_ref} 0"]
+        assert gateway.stages.calls == ["resolve", "build", "start", *stopped]
+
+
+async def test_a_launcher_that_gave_no_reply_is_told_to_stop(valkey: Valkey, redis: object) -> None:
+    async with open_gateway(valkey) as gateway:
+        gateway.stages.raises["start"] = BinderyError("launcher_unavailable")
+        launch = await gateway.begin()
+        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
+        await gateway.stages.end_build(BuildState.BUILT)
+        await gateway.ended(launch, LaunchState.FAILED)
+        assert gateway.stages.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
+
+
+async def test_a_build_that_failed_is_not_left(valkey: Valkey, redis: object) -> None:
+    async with open_gateway(valkey) as gateway:
+        launch = await gateway.begin()
+        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
+        await gateway.stages.end_build(BuildState.FAILED, BinderyError("build_failed"))
+        await gateway.ended(launch, LaunchState.FAILED)
+        assert gateway.stages.calls == ["resolve", "build"]
+
+
+async def test_an_end_that_was_fenced_is_not_believed(valkey: Valkey, redis: object) -> None:
+    async with open_gateway(valkey) as gateway:
+        launch = await gateway.begin()
+        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
+        await gateway.reaches(launch, LaunchState.BUILDING)
+        key = gateway.stage.keys.record(Topic("l", launch.launch_id))
+        await gateway.stage.redis.hset(key, "claim", "another's")
+        await gateway.stages.end_build(BuildState.FAILED, BinderyError("build_failed"))
+        await gateway.ended(launch, LaunchState.BUILDING)
+        found, _ = await gateway.launches.ended(launch.launch_id)
+        assert found.state is LaunchState.BUILDING
+
+
+@pytest.mark.parametrize("detached", [False, True])
+async def test_a_launch_that_nobody_follows_gives_up_its_place_in_the_queue(
+    valkey: Valkey, redis: object, detached: bool
+) -> None:
+    async with open_gateway(valkey, abandoned_seconds=0.8) as gateway:
+        gateway.stages.place = 3
+        launch = await gateway.begin(detached=detached)
+        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
+        await gateway.stages.end_build(BuildState.BUILT)
+        await gateway.reaches(launch, LaunchState.WAITING)
+        if not detached:
+            error = (await gateway.ended(launch, LaunchState.CANCELLED)).error
+            assert error
+            assert error.code == "abandoned"
+            assert gateway.stages.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
+            return
+        follower = await gateway.begin()  # by the time this one is abandoned, the other one would have been
+        await gateway.ended(follower, LaunchState.CANCELLED)
+        assert (await gateway.stored(launch)).state is LaunchState.WAITING
+
+
+async def test_an_abandoned_launch_lets_its_build_finish(valkey: Valkey, redis: object) -> None:
+    async with open_gateway(valkey, abandoned_seconds=0.4) as gateway:
+        launch = await gateway.begin()
+        await gateway.ended(launch, LaunchState.CANCELLED)
+        assert gateway.stages.calls == ["resolve", "build", f"leave {BUILD} "]
+
+
+async def test_a_cancelled_launch_of_a_dead_gateway_stops_a_server_that_its_record_tells_nothing_of(
+    valkey: Valkey, redis: object
+) -> None:
+    async with open_gateway(valkey) as gateway:
+        gateway.stages.hold["build"] = asyncio.Event()
+        launch = await gateway.begin()
+        await gateway.until_build(1)
+        member = gateway.launches.member
+        assert member
+        await member.give_up()
+        key = gateway.stage.keys.record(Topic("l", launch.launch_id))
+        await gateway.stage.redis.hset(key, "cancel", "1")
+    async with open_gateway(valkey) as gateway:
+        async with asyncio.timeout(10):
+            while not (await gateway.stored(launch)).state.is_final:
+                await asyncio.sleep(0.01)
+        assert gateway.stages.calls[-1] == f"stop {launch.launch_ref} 0"
+        assert "start" not in gateway.stages.calls
+
+
+async def test_nothing_is_built_for_a_launch_that_would_get_no_seat(valkey: Valkey, redis: object) -> None:
+    async with open_gateway(valkey) as gateway:
+        gateway.stages.no_seat = BinderyError("quota_exceeded", "No servers of this kind are started here.")
+        launch = await gateway.ended(await gateway.begin(), LaunchState.FAILED)
+        assert launch.error
+        assert launch.error.code == "quota_exceeded"
+        assert gateway.stages.calls == ["resolve"]
+
+
+async def test_a_cancel_that_reaches_no_launcher_stands_in_the_servers_record(valkey: Valkey, redis: object) -> None:
+    async with open_gateway(valkey) as gateway:
+        gateway.stages.raises["stop"] = BinderyError("launcher_unavailable")
+        launch = await gateway.begin()
+        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
+        await gateway.stages.end_build(BuildState.BUILT)
+        await gateway.reaches(launch, LaunchState.LAUNCHING)
+        await gateway.launches.cancel(launch.launch_id, "anon:x")
+        await gateway.ended(launch, LaunchState.CANCELLED)
+        stored = await gateway.stage.records.read(gateway.stages.owned["s"].topic)
+        assert stored
+        assert (stored.get("cancel"), stored.get("given_up")) == ("1", "1")

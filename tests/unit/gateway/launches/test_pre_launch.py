@@ -1,0 +1,95 @@
+"""Pre-launch hooks: each launch is shown to them before anything is built, and one that is refused says why."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from services.common.models import Launch, LaunchState, ResolvedRepo
+from services.common.models.errors import BinderyError
+from services.gateway.launches import pre_launch
+from tests.support.in_process_gateway import open_gateway
+from tests.support.in_process_launcher import REPO
+from tests.support.valkey import Valkey
+
+Register = Callable[..., None]
+
+
+class Point:
+    """An installed entry point."""
+
+    def __init__(self, name: str, hook: object) -> None:
+        self.name, self._hook = name, hook
+
+    def load(self) -> object:
+        return self._hook
+
+
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[Register]:
+    """Have hooks installed, by name."""
+
+    def these(**hooks: object) -> None:
+        points = [Point(name, hook) for name, hook in hooks.items()]
+        monkeypatch.setattr(pre_launch, "entry_points", lambda group: points if group == "bindery.pre_launch" else [])
+        pre_launch.load_hooks.cache_clear()
+
+    yield these
+    pre_launch.load_hooks.cache_clear()
+
+
+async def test_each_hook_sees_a_launch_once_before_anything_is_built(
+    valkey: Valkey, redis: object, register: Register
+) -> None:
+    seen: list[tuple[str, str, str]] = []
+
+    class Hook:
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        async def __call__(self, launch: Launch, repo: ResolvedRepo) -> None:
+            seen.append((self._name, launch.launch_id, repo.repo_url))
+
+    register(second=Hook("second"), first=Hook("first"))
+    async with open_gateway(valkey) as gateway:
+        launch = await gateway.begin()
+        await gateway.until_build(1)
+        assert seen == [(name, launch.launch_id, REPO.repo_url) for name in ("first", "second")]
+        await gateway.launches.cancel(launch.launch_id, "anon:x")
+        await gateway.ended(launch, LaunchState.CANCELLED)
+
+
+async def _refuses(_launch: Launch, repo: ResolvedRepo) -> None:
+    raise BinderyError("banned", f"Not today: {repo.display_name}.")
+
+
+async def _breaks(_launch: Launch, _repo: ResolvedRepo) -> None:
+    raise ConnectionError("the operator's own database is away")
+
+
+async def _waits(_launch: Launch, _repo: ResolvedRepo) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("hook", "code", "detail"),
+    [(_refuses, "banned", "Not today: repo."), (_breaks, "internal", ""), (_waits, "internal", "")],
+)
+async def test_a_launch_that_a_hook_refuses_or_breaks_on_fails_and_builds_nothing(
+    valkey: Valkey, redis: object, register: Register, hook: Any, code: str, detail: str
+) -> None:
+    register(only=hook)
+    async with open_gateway(valkey, pre_launch_timeout_seconds=0.2) as gateway:
+        error = (await gateway.ended(await gateway.begin(), LaunchState.FAILED)).error
+        assert error
+        assert error.code == code
+        assert "database" not in error.detail
+        assert not detail or error.detail == detail
+        assert gateway.stages.calls == ["resolve"]
+
+
+def test_what_is_not_async_is_refused_at_the_start(register: Register) -> None:
+    register(plain=lambda launch, repo: None)
+    with pytest.raises(TypeError, match=r"plain of bindery\.pre_launch is not an async callable"):
+        pre_launch.load_hooks()

@@ -1,0 +1,181 @@
+"""A server whose launch ended without it is removed even if it is ready; one that a user was given stays."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from services.common.context import Stage
+from services.common.models import LaunchState, Server, ServerState
+from services.common.records.cancel_requests import Cancels
+from services.common.redis.keys import Topic
+from services.launcher.routes import router
+from tests.support.in_process_launcher import REPO, FakeHub, Launcher, begins, open_launcher, running_hub
+from tests.support.valkey import Valkey, another_stage
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[FakeHub]:
+    async with running_hub() as hub:
+        yield hub
+
+
+async def _delete(launcher: Launcher, path: str, **params: str) -> None:
+    app = FastAPI()
+    app.state.servers = launcher.servers
+    app.include_router(router)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://launcher") as client:
+        assert (await client.delete(path, params=params)).status_code == 202
+
+
+async def _delete_of_launch(launcher: Launcher, server: Server, **params: str) -> None:
+    await _delete(launcher, "/servers", launch_ref=server.launch_ref, repo_url=REPO.repo_url, **params)
+
+
+async def _until_removed(launcher: Launcher, server: Server) -> None:
+    """Wait until a server is gone from everywhere."""
+    async with asyncio.timeout(10):
+        while server.user in launcher.hub.users or server.server_id in await launcher.seats.members():
+            await asyncio.sleep(0.01)
+    found = await launcher.ended(server)
+    assert found.state is ServerState.FAILED
+    assert found.error
+    assert found.error.code == "cancelled"
+
+
+async def test_a_ready_server_of_a_launch_that_ended_without_it_is_removed(
+    valkey: Valkey, redis: object, hub: FakeHub
+) -> None:
+    async with open_launcher(valkey, hub) as launcher:
+        server = await launcher.ended(await launcher.ask())
+        assert server.state is ServerState.READY
+        await _delete_of_launch(launcher, server, even_ready="true")
+        await _until_removed(launcher, server)
+        await _delete_of_launch(launcher, server, even_ready="true")  # once more, as after a lost reply
+        assert (await launcher.ended(server)).state is ServerState.FAILED
+
+
+async def test_a_ready_server_is_its_users_and_stays(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+    async with open_launcher(valkey, hub) as launcher:
+        server = await launcher.ended(await launcher.ask())
+        await _delete_of_launch(launcher, server)
+        await _delete(launcher, f"/servers/{server.server_id}")
+        assert (await launcher.ended(server)).state is ServerState.READY
+        assert server.user in hub.users
+        assert server.server_id in await launcher.seats.members()
+
+
+async def test_a_start_that_does_not_heed_in_time_is_removed_once_it_is_ready(
+    valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_launcher(valkey, hub) as launcher:
+
+        async def unheard(_name: str) -> bool:
+            return True
+
+        monkeypatch.setattr(launcher.servers.cancels, "ask", unheard)
+        server = await launcher.ask()
+        await _delete_of_launch(launcher, server, even_ready="true")
+        await _until_removed(launcher, server)
+
+
+async def test_another_launcher_removes_what_one_that_died_had_begun_to(
+    valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_launcher(valkey, hub) as launcher:
+        server = await launcher.ended(await launcher.ask())
+        member = launcher.servers.member
+        assert member
+
+        def dies(_topic: Topic, work: Awaitable[None]) -> None:
+            coroutine: Any = work
+            coroutine.close()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(member, "work", dies)
+            await _delete_of_launch(launcher, server, even_ready="true")
+        assert (await launcher.servers.read(server.server_id)).state is ServerState.READY
+    async with open_launcher(valkey, hub) as launcher:
+        await _until_removed(launcher, server)
+
+
+async def test_a_launch_without_a_server_has_nothing_to_remove(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+    async with open_launcher(valkey, hub) as launcher:
+        await _delete(launcher, "/servers", launch_ref="none", repo_url=REPO.repo_url, even_ready="true")
+        assert not hub.calls
+
+
+# A cancel that reached no launcher
+
+ARMED = {"reap_disarmed_seconds": -1.0}
+
+
+async def _launch_is(stage: Stage, launch_id: str, state: LaunchState) -> None:
+    """What a gateway has written of a launch."""
+    await stage.redis.hset(stage.keys.record(Topic("l", launch_id)), "state", state)
+
+
+async def _reap(launcher: Launcher) -> None:
+    await launcher.reaper.reap()  # the first one finds Redis empty, and says since when it is known
+    await launcher.reaper.reap()
+
+
+@pytest.mark.parametrize("state", [LaunchState.FAILED, LaunchState.CANCELLED])
+async def test_a_ready_server_whose_launch_ended_badly_by_its_record_is_removed(
+    valkey: Valkey, redis: object, hub: FakeHub, state: LaunchState
+) -> None:
+    async with open_launcher(valkey, hub, **ARMED) as launcher:
+        server = await launcher.ended(await launcher.ask("bad", launch_id="bad"))
+        await _launch_is(launcher.stage, "bad", state)
+        await _reap(launcher)
+        await _until_removed(launcher, server)
+
+
+async def test_servers_of_other_launches_stay(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+    async with open_launcher(valkey, hub, **ARMED) as launcher:
+        for name, state in (("good", LaunchState.READY), ("still", LaunchState.LAUNCHING), ("lost", None)):
+            await launcher.ended(await launcher.ask(name, launch_id=name))
+            if state:
+                await _launch_is(launcher.stage, name, state)
+        await launcher.ended(await launcher.ask("unnamed"))
+        await _reap(launcher)
+        assert len(hub.users) == len(await launcher.seats.members()) == 4
+
+
+async def test_a_disarmed_reaper_leaves_what_is_ready(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+    async with open_launcher(valkey, hub) as launcher:
+        server = await launcher.ended(await launcher.ask("bad", launch_id="bad"))
+        await _launch_is(launcher.stage, "bad", LaunchState.FAILED)
+        await _reap(launcher)
+        assert (await launcher.ended(server)).state is ServerState.READY
+
+
+async def test_a_start_whose_launch_ended_badly_is_given_up(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+    hub.answer("GET", "/progress", begins(b""))
+    async with open_launcher(valkey, hub, **ARMED) as launcher:
+        server = await launcher.ask("bad", launch_id="bad")
+        await _launch_is(launcher.stage, "bad", LaunchState.CANCELLED)
+        await _reap(launcher)
+        await _until_removed(launcher, server)
+
+
+@pytest.mark.parametrize("by_record", [True, False])
+async def test_a_start_that_was_given_up_while_no_launcher_was_there_is_ended_by_the_next_one(
+    valkey: Valkey, redis: object, hub: FakeHub, by_record: bool
+) -> None:
+    hub.answer("GET", "/progress", begins(b""))
+    async with open_launcher(valkey, hub) as launcher:
+        server = await launcher.ask("bad", launch_id="bad")
+        async with asyncio.timeout(10):
+            while not hub.users:
+                await asyncio.sleep(0.01)
+    async with another_stage(valkey, installation_id="test") as stage:
+        if by_record:
+            await _launch_is(stage, "bad", LaunchState.CANCELLED)
+        else:
+            assert await Cancels(stage.records, "s", stage.keys.wake("launcher")).give_up(server.server_id)
+    async with open_launcher(valkey, hub) as launcher:
+        await _until_removed(launcher, server)

@@ -1,0 +1,100 @@
+"""Builds that nobody waits for any more: stopped once, never under a launch that has just joined."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.builder.queue.attempts import topic_of
+from services.builder.queue.builds import Builds
+from services.common.models import BuildState
+from services.common.models.errors import BinderyError
+from tests.support.in_process_builder import Builder, open_builder
+from tests.support.valkey import Valkey
+
+WHY = BinderyError("cancelled", "Why.")
+
+
+@pytest.fixture
+async def builder(valkey: Valkey, tmp_path: Path) -> AsyncIterator[Builder]:
+    async with open_builder(valkey, tmp_path, build_cancel_grace_seconds=0.0, build_repo_cap=1) as builder:
+        await builder.stage.redis.flushall()
+        yield builder
+
+
+def builds_of(builder: Builder) -> Builds:
+    return builder.admission._builds
+
+
+async def cancel_flag(builder: Builder, build_id: str | None) -> bool:
+    return bool(await builder.stage.redis.hexists(builder.stage.keys.record(topic_of(build_id or "")), "cancel"))
+
+
+async def test_a_queued_build_that_the_last_launch_leaves_ends_and_its_log_is_kept(builder: Builder) -> None:
+    build = await builder.ask("repo", launch_ref="one")
+    build_id = build.build_id or ""
+    await builder.attempts.leave(build_id, "one", stop=True)
+    await builder.admission.sweep()
+    ended = await builds_of(builder).read(build_id)
+    assert ended.state is BuildState.CANCELLED
+    assert ended.error
+    assert "Nobody waits" in ended.error.detail
+    await builder.admission.sweep()
+    kept = await builder.stage.logs.read(build_id)
+    assert kept
+    assert kept[-1].is_terminal
+    assert await builder.stage.redis.smembers(builder.stage.keys("{queue}:unstored")) == set()
+
+
+async def test_a_launch_that_joins_in_time_keeps_the_build(builder: Builder) -> None:
+    build = await builder.ask("repo", launch_ref="one")
+    await builder.attempts.leave(build.build_id or "", "one", stop=True)
+    await builder.attempts.join(build.build_id or "", "two")
+    await builder.admission.sweep()
+    assert (await builds_of(builder).read(build.build_id or "")).is_live
+    assert not await cancel_flag(builder, build.build_id)
+
+
+async def test_asking_to_stop_and_looking_for_who_waits_are_one_step(builder: Builder) -> None:
+    build = await builder.ask("repo", launch_ref="one")
+    assert not await builder.attempts.ask_to_stop(build.build_id or "", WHY)
+    assert not await cancel_flag(builder, build.build_id)
+    await builder.attempts.leave(build.build_id or "", "one", stop=False)
+    assert await builder.attempts.ask_to_stop(build.build_id or "", WHY)
+    assert await cancel_flag(builder, build.build_id)
+
+
+async def test_an_orphan_that_was_running_is_not_ended_as_if_it_were_queued(builder: Builder) -> None:
+    build = await builder.ask("repo", launch_ref="one")
+    build_id = build.build_id or ""
+    await builder.offer_slots("builder-host-1-a", 1)
+    assert await builder.admitted() == [build_id]
+    record = builder.stage.keys.record(topic_of(build_id))
+    await builder.stage.redis.hset(record, "state", "running")  # its worker claimed it, and died
+    await builder.attempts.leave(build_id, "one", stop=True)
+    await builder.admission.sweep()
+    assert (await builds_of(builder).read(build_id)).state is BuildState.RUNNING
+    assert await cancel_flag(builder, build_id)  # whoever adopts it stops it
+    assert build_id in await builder.running()
+
+
+async def test_a_build_that_is_gone_gets_no_record_by_being_cancelled(builder: Builder) -> None:
+    assert not await builder.attempts.ask_to_stop("0" * 24 + "-1", WHY)
+    assert not await builder.stage.redis.exists(builder.stage.keys.record(topic_of("0" * 24 + "-1")))
+
+
+async def test_a_step_that_fails_does_not_keep_the_others_from_their_work(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(builder.stage.logs, "put", full_disk)
+    build = await builder.ask("repo", launch_ref="one")
+    await builder.attempts.leave(build.build_id or "", "one", stop=True)
+    await builder.admission.sweep()
+    await builder.stage.redis.zadd(
+        builder.stage.keys("{queue}:jobs"), {f"{builder.stage.keys.prefix}:{build.build_id}.7": 1}
+    )
+    await builder.admission.sweep()
+    assert await builder.stage.redis.zcard(builder.stage.keys("{queue}:jobs")) == 0

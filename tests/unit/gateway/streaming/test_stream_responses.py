@@ -1,0 +1,243 @@
+"""Streams of launches: nothing is missed between topics, and the clock sends neither too often nor too late."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, MutableMapping
+from typing import Any
+
+import httpx
+import pytest
+
+from services.common.context import Stage
+from services.common.models import Event, Phase, Server, ServerId, ServerState, TopicRef
+from services.common.records.records import Claimed
+from services.common.redis.keys import Topic
+from services.common.streams.topic_stream import Listener
+from services.common.web.incoming import BoundedBodies, HeadRequests
+from services.gateway.settings import GatewaySettings
+from services.gateway.streaming.event_formats import render_v1
+from services.gateway.streaming.event_stream_response import LaunchResponse
+from services.gateway.streaming.launch_stream import LaunchStream, Piece, Position
+from services.gateway.streaming.send_scheduler import BURST, FEW, Client, Clock
+from tests.unit.common.records.test_records import TOPIC, created
+
+SERVER = Topic("s", "one")
+QUICK = GatewaySettings(tick_seconds=0.05, tick_max_seconds=0.05, keepalive_seconds=0.6, send_timeout_seconds=0.4)
+
+
+async def started(stage: Stage) -> Claimed:
+    server = Server(
+        server_id=ServerId("one"), hub_id="hub", user="u", server_name="", launch_ref="ref",
+        state=ServerState.STARTING, image="image", repo_url="url", created_at=time.time(),
+    )  # fmt: skip
+    claimed, _ = await stage.records.create(
+        SERVER, server, Event(phase=Phase.LAUNCHING, message="starting\n"), process="launcher-a"
+    )
+    assert isinstance(claimed, Claimed)
+    return claimed
+
+
+class Woken(asyncio.Event):
+    """A follower that only waits."""
+
+    has_news = True
+
+    def news(self) -> None:
+        self.has_news = True
+        self.set()
+
+
+async def test_a_launch_that_goes_on_while_a_topic_of_it_is_delivered_wakes_its_follower(stage: Stage) -> None:
+    launch, server = await created(stage), await started(stage)
+    await launch.write(Event(phase=Phase.BUILT, message="found\n", opens=TopicRef(kind="s", id="one")))
+    await server.write(Event(phase=Phase.LAUNCHING, message="up\n", terminal=True), release=True)
+    listener, seen, ended = Woken(), b"", False
+    stream = LaunchStream(stage.bus, stage.logs, Position(TOPIC.id), "v1", render_v1)
+    async with asyncio.timeout(5):
+        async for piece in stream.pieces(listener):
+            if piece is None:
+                listener.clear()
+                if not listener.has_news:
+                    await listener.wait()
+                continue
+            ended = piece.terminal is not None
+            seen += piece.chunk
+            if b"up" in piece.chunk:  # the topic's last entry is on its way out, and the launch ends meanwhile
+                await launch.write(Event(phase=Phase.READY, terminal=True), final=True)
+    assert ended
+    assert seen.index(b"found") < seen.index(b"starting") < seen.index(b"up")
+
+
+class Told:
+    """A stream that says what a test puts into it."""
+
+    def __init__(self) -> None:
+        self.said: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.listener: Listener | None = None
+
+    def say(self, chunk: bytes | None) -> None:
+        self.said.put_nowait(chunk)
+        if self.listener:
+            self.listener.news()
+
+    async def pieces(self, listener: Listener) -> AsyncGenerator[Piece | None, None]:
+        self.listener = listener
+        while True:
+            listener.has_news = False
+            while not self.said.empty():
+                if (chunk := self.said.get_nowait()) is None:
+                    return
+                yield Piece(chunk)
+            yield None
+
+
+class Connection:
+    """The client's end: what came and when; it may stop reading, or leave."""
+
+    def __init__(self) -> None:
+        self.bodies: list[tuple[float, bytes]] = []
+        self.left = asyncio.Event()
+        self.reads = asyncio.Event()
+        self.reads.set()
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        await self.reads.wait()
+        if message.get("body"):
+            self.bodies.append((time.monotonic(), message["body"]))
+
+    async def until(self, count: int) -> list[bytes]:
+        async with asyncio.timeout(5):
+            while len(self.bodies) < count:
+                await asyncio.sleep(0.005)
+        return [body for _, body in self.bodies]
+
+
+class Followed:
+    """A response that is being sent."""
+
+    def __init__(self, clock: Clock, *, lingers: bool = False, ends_on_drain: bool = True) -> None:
+        self.told, self.connection = Told(), Connection()
+        response = LaunchResponse(
+            self.told, _no_end, clock, QUICK, lingers=lingers, ends_on_drain=ends_on_drain
+        )  # fmt: skip
+        scope = {"type": "http", "method": "GET", "path": "/"}
+        self.task = asyncio.create_task(response(scope, self.connection.receive, self.connection.send))
+
+
+async def _no_end(_event: dict[str, Any], _event_id: str) -> bytes:
+    return b""
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(QUICK)
+
+
+async def test_head_gets_the_headers_of_a_stream_and_nothing_is_followed(clock: Clock) -> None:
+    class Untouched(Told):
+        def pieces(self, listener: Listener) -> AsyncGenerator[Piece | None, None]:
+            raise AssertionError("followed")
+
+    stream = LaunchResponse(Untouched(), _no_end, clock, QUICK, headers={"Cache-Control": "no-cache"})
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(HeadRequests(stream)), base_url="http://x") as client:
+        reply = await client.head("/")
+    assert (reply.status_code, reply.content) == (200, b"")
+    assert reply.headers["content-type"] == "text/event-stream"
+    assert reply.headers["cache-control"] == "no-cache"
+
+
+async def test_a_follower_with_a_body_without_end_is_let_go(clock: Clock) -> None:
+    async def endless() -> MutableMapping[str, Any]:
+        return {"type": "http.request", "body": b"x" * 60, "more_body": True}
+
+    async def send(_message: MutableMapping[str, Any]) -> None:
+        return None
+
+    bounded = BoundedBodies(LaunchResponse(Told(), _no_end, clock, QUICK), max_bytes=100)
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"transfer-encoding", b"chunked")]}
+    async with asyncio.timeout(5):
+        await bounded(scope, endless, send)
+
+
+async def test_a_quick_launch_is_not_held_up_by_the_tick(clock: Clock) -> None:
+    followed = Followed(clock)
+    for number in range(BURST - 1):
+        followed.told.say(b"%d" % number)
+        await followed.connection.until(number + 1)
+    times = [at for at, _ in followed.connection.bodies]
+    assert times[-1] - times[0] < QUICK.tick_seconds * (BURST - 2)
+    followed.told.say(None)
+    await followed.task
+
+
+async def test_a_talkative_topic_goes_out_once_a_tick(clock: Clock) -> None:
+    followed = Followed(clock)
+    begun = time.monotonic()
+    while time.monotonic() - begun < 1.0:
+        followed.told.say(b".")
+        await asyncio.sleep(0.002)
+    followed.told.say(None)
+    await followed.task
+    assert len(followed.connection.bodies) <= BURST + 1.1 / QUICK.tick_seconds + 2
+
+
+async def test_many_share_one_tick_and_get_everything(clock: Clock) -> None:
+    crowd = [Followed(clock) for _ in range(FEW + 150)]
+    await asyncio.sleep(0.05)
+    for number in range(20):
+        for one in crowd:
+            one.told.say(b"%d " % number)
+        await asyncio.sleep(0.01)
+    for one in crowd:
+        one.told.say(None)
+    await asyncio.gather(*(one.task for one in crowd))
+    expected = b"".join(b"%d " % number for number in range(20))
+    assert {b"".join(body for _, body in one.connection.bodies) for one in crowd} == {expected}
+
+
+async def test_a_silent_stream_says_that_it_lives(clock: Clock) -> None:
+    followed = Followed(clock)
+    assert await followed.connection.until(2) == [b":keepalive\n\n"] * 2
+    followed.connection.left.set()
+    await followed.task
+
+
+async def test_a_client_that_takes_nothing_is_let_go(clock: Clock) -> None:
+    followed = Followed(clock)
+    await asyncio.sleep(0.02)
+    followed.connection.reads.clear()
+    followed.told.say(b"x")
+    async with asyncio.timeout(5):
+        await followed.task
+
+
+async def test_on_a_drain_only_streams_that_can_be_resumed_elsewhere_end(clock: Clock) -> None:
+    ends, stays = Followed(clock), Followed(clock, ends_on_drain=False)
+    await asyncio.sleep(0.02)
+    clock.drain()
+    await ends.task
+    assert await ends.connection.until(1) == [b"retry: 500\n\n"]
+    stays.told.say(b"still here")
+    assert (await stays.connection.until(1))[0] == b"still here"
+    stays.connection.left.set()
+    await stays.task
+
+
+async def test_cancelling_a_request_is_not_mistaken_for_a_slow_client(clock: Clock) -> None:
+    followed = Followed(clock)
+    await asyncio.sleep(0.02)
+    followed.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await followed.task
+
+
+async def test_a_client_that_left_waits_for_nothing(clock: Clock) -> None:
+    client = Client(clock, None)
+    client.has_news = False
+    client.leave()
+    async with asyncio.timeout(1):
+        await client.wait()

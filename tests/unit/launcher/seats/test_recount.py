@@ -1,0 +1,97 @@
+"""An emptied Redis: nobody gets a seat before it is known how many servers run."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from services.common.models import ServerState
+from tests.support.in_process_launcher import FakeHub, Launcher, open_launcher, running_hub
+from tests.support.valkey import Valkey
+
+JSON = "application/json"
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[FakeHub]:
+    async with running_hub() as hub:
+        yield hub
+
+
+async def _full(launcher: Launcher) -> None:
+    for name in ("first", "second"):
+        assert (await launcher.ended(await launcher.ask(name))).state is ServerState.READY
+
+
+async def test_launches_right_after_an_emptied_redis_wait_while_all_seats_are_taken(
+    valkey: Valkey, redis: Redis, hub: FakeHub
+) -> None:
+    async with open_launcher(valkey, hub, seats_total=2) as launcher:
+        await _full(launcher)
+        await redis.flushall()
+        waiting = [await launcher.ask(f"after-{number}") for number in range(3)]
+        async with asyncio.timeout(10):
+            while (await redis.get(launcher.stage.keys("seats:counted"))) != b"yes":
+                await asyncio.sleep(0.01)
+            for server in waiting:
+                while "All seats are taken" not in await launcher.messages(server):
+                    await asyncio.sleep(0.01)
+        assert len(hub.users) == 2
+        assert len(await launcher.seats.members()) == 2
+
+
+async def test_who_waits_while_the_hub_can_not_be_asked_is_told_so(valkey: Valkey, redis: Redis, hub: FakeHub) -> None:
+    async with open_launcher(valkey, hub, seats_total=2) as launcher:
+        await _full(launcher)
+        hub.answer("GET", "/hub/api/users", (503, JSON, b"{}", {}))
+        await redis.flushall()
+        server = await launcher.ask("after")
+        assert server.queue
+        assert server.queue.reason.startswith("It is not known yet how many servers run.")
+        async with asyncio.timeout(10):
+            while "JupyterHub can't say: it answered 503" not in await launcher.messages(server):
+                await asyncio.sleep(0.01)
+        hub.scripted.clear()
+        hub.users.popitem()
+        assert (await launcher.ended(server)).state is ServerState.READY
+
+
+async def test_a_launch_of_a_fresh_installation_has_its_seat_as_soon_as_the_hub_was_listed(
+    valkey: Valkey, redis: Redis, hub: FakeHub
+) -> None:
+    async with open_launcher(valkey, hub, counts=False, seats_total=2, reap_interval_seconds=3600) as launcher:
+        assert (await launcher.ended(await launcher.ask())).state is ServerState.READY
+        assert hub.calls.count("GET /hub/api/users") == 1
+
+
+async def test_starts_of_another_launcher_are_counted_although_the_hub_does_not_list_them_yet(
+    valkey: Valkey, redis: Redis, hub: FakeHub
+) -> None:
+    hub.answer("POST", "/servers/", (429, JSON, b"{}", {}))
+    async with (
+        open_launcher(valkey, hub, seats_total=1) as one,
+        open_launcher(valkey, hub, seats_total=1) as other,
+    ):
+        under_way = await one.ask("under way")
+        async with asyncio.timeout(10):
+            while not hub.users:
+                await asyncio.sleep(0.01)
+        await redis.flushall()
+        late = await other.ask("late")
+        async with asyncio.timeout(10):
+            while "All seats are taken" not in await other.messages(late):
+                assert late.server_id not in await other.seats.members()
+                await asyncio.sleep(0.01)
+        assert list(await other.seats.members()) == [under_way.server_id]
+
+
+async def test_who_waited_in_vain_for_the_hub_to_be_counted_is_not_told_of_a_quota(
+    valkey: Valkey, redis: Redis, hub: FakeHub
+) -> None:
+    hub.answer("GET", "/hub/api/users", (503, JSON, b"{}", {}))
+    async with open_launcher(valkey, hub, counts=False, seats_total=2, seat_wait_seconds=0.5) as launcher:
+        ended = await launcher.ended(await launcher.ask())
+    assert ended.error
+    assert ended.error.code == "hub_unavailable"
+    assert "JupyterHub can't say: it answered 503" in ended.error.detail

@@ -1,0 +1,30 @@
+"""The launcher's share of starts: who keeps it ends when it is told to."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from services.common.context import Stage
+from services.launcher.settings import LauncherSettings
+from services.launcher.start.spawn_limiter import Spawns
+
+
+async def test_a_cancel_that_redis_py_swallows_ends_it_all_the_same(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asyncio.Event()
+
+    async def scard(_key: str) -> int:
+        with contextlib.suppress(asyncio.CancelledError):
+            asked.set()
+            await asyncio.Event().wait()
+        return 1
+
+    monkeypatch.setattr(stage.upkeep, "scard", scard)
+    task = asyncio.create_task(Spawns(stage, LauncherSettings()).run())
+    await asked.wait()
+    task.cancel()
+    _, pending = await asyncio.wait({task}, timeout=10)
+    task.cancel()
+    assert not pending
