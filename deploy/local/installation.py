@@ -5,7 +5,7 @@ import secrets
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from deploy.local.processes import write_whole
+from deploy.local.processes import write_atomically
 from deploy.local.settings import Refused
 
 FILE = "installation.json"
@@ -57,7 +57,7 @@ def open_installation(data_dir: Path) -> Installation:
         )
     _close(data_dir)
     made = Installation()
-    write_whole(path, json.dumps({"v": 1} | asdict(made), indent=1))
+    write_atomically(path, json.dumps({"v": 1} | asdict(made), indent=1))
     return made
 
 
@@ -79,5 +79,5 @@ def _read(path: Path) -> Installation:
     except (ValueError, TypeError) as error:
         raise Refused(f"{path} can't be read ({error}): move the data folder away, or run `make clean`.") from error
     if len(known) < len(fields(Installation)):  # written by a release that had fewer secrets
-        write_whole(path, json.dumps(found | asdict(whole), indent=1))
+        write_atomically(path, json.dumps(found | asdict(whole), indent=1))
     return whole

@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from deploy.local.processes import write_whole
+from deploy.local.processes import write_atomically
 from deploy.local.settings import Refused
 
 CONFIG = """\
@@ -68,8 +68,8 @@ def proxy_command(data_dir: Path, port: int, api_port: int) -> tuple[str, ...]:
     """
     rules = rules_file(data_dir)
     rules.parent.mkdir(mode=0o700, exist_ok=True)
-    write_whole(rules, "")
+    write_atomically(rules, "")
     config = rules.with_name("traefik.toml")
     quoted = json.dumps(str(rules), ensure_ascii=False)
-    write_whole(config, CONFIG.format(port=port, api_port=api_port, rules=quoted))
+    write_atomically(config, CONFIG.format(port=port, api_port=api_port, rules=quoted))
     return (str(traefik_binary()), "--configfile", str(config))

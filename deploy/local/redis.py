@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from urllib.parse import quote
 
-from deploy.local.processes import write_whole
+from deploy.local.processes import write_atomically
 from deploy.local.settings import Refused
 from deploy.redis.users import user_name
 
@@ -47,8 +47,8 @@ def redis_command(data_dir: Path, socket: Path, users: str) -> tuple[str, ...]:
     config, acl = folder / "valkey.conf", folder / "users.acl"
     # Redis reads double quotes as JSON does, except for \u: kept out by leaving non-ASCII letters as they are.
     quoted = {"folder": folder, "socket": socket, "users": acl}
-    write_whole(acl, users)
-    write_whole(
+    write_atomically(acl, users)
+    write_atomically(
         config, CONFIG.format(**{name: json.dumps(str(path), ensure_ascii=False) for name, path in quoted.items()})
     )
     return (str(redis_binary()), str(config))

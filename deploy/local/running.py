@@ -12,7 +12,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from deploy.local.processes import Process, astray, boot_id, end_processes, recorded, this_process, write_whole
+from deploy.local.process_table import boot_id
+from deploy.local.processes import (
+    Process,
+    end_processes,
+    orphans,
+    running_processes,
+    this_process,
+    write_atomically,
+)
 from deploy.local.settings import Settings
 
 LOCK = "lock"
@@ -78,7 +86,7 @@ class RunRecord:
             "up": asdict(self._up),
             "parts": {name: asdict(process) for name, process in self._parts.items()},
         }
-        write_whole(self._path, json.dumps(found, indent=1))
+        write_atomically(self._path, json.dumps(found, indent=1))
 
 
 def running_up(run_dir: Path) -> tuple[Process, str] | None:
@@ -95,7 +103,7 @@ def end_leftovers(settings: Settings) -> list[Process]:
 
     Call it with the lock held. Blocks until they are gone; returns those that were running.
     """
-    leftovers = [*_recorded_parts(settings.run_dir), *recorded(settings.processes_dir)]
+    leftovers = [*_recorded_parts(settings.run_dir), *running_processes(settings.processes_dir)]
     ended = end_processes(leftovers, settings.stop_timeout_seconds, settings.home_dirs)
     for name in (RECORD, START_TOKEN):
         (settings.run_dir / name).unlink(missing_ok=True)
@@ -106,8 +114,10 @@ def end_leftovers(settings: Settings) -> list[Process]:
 
 def find_leftovers(settings: Settings) -> list[Process]:
     """What a dead `up` left behind and is still running."""
-    found = [one for one in _recorded_parts(settings.run_dir) if one.is_running] + recorded(settings.processes_dir)
-    return found + astray(found, settings.home_dirs)
+    found = [one for one in _recorded_parts(settings.run_dir) if one.is_running] + running_processes(
+        settings.processes_dir
+    )
+    return found + orphans(found, settings.home_dirs)
 
 
 def _recorded_parts(run_dir: Path) -> list[Process]:

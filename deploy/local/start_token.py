@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deploy.local.processes import write_whole
+from deploy.local.processes import write_atomically
 from deploy.local.running import START_TOKEN, running_up
 from deploy.local.settings import Refused, Settings
 
@@ -10,7 +10,7 @@ from deploy.local.settings import Refused, Settings
 def keep(settings: Settings) -> None:
     """Write the token to `<data>/run/start-token`, which its owner alone may read. It goes when `up` has ended."""
     if token := settings.start_token.get_secret_value():
-        write_whole(settings.run_dir / START_TOKEN, token)
+        write_atomically(settings.run_dir / START_TOKEN, token)
 
 
 def address(url: str, token: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from deploy.local.console import Console
 from deploy.local.parts import Part, stop_stages
-from deploy.local.processes import Process, process_start_time
+from deploy.local.processes import Process, process_of
 from deploy.local.running import RunRecord
 from deploy.local.settings import CHECKOUT, Settings
 
@@ -113,7 +113,7 @@ class Supervisor:
             )
             # Our own pipe and not asyncio's: its `wait` would also wait for whoever inherited the pipe.
             relay = asyncio.create_task(self._relay(part.name, output), name=f"relay {part.name}")
-            record = Process(process.pid, process_start_time(process.pid) or "", part.name)
+            record = process_of(process.pid, part.name)
             self._children[part.name] = child = Child(process, record, relay)
             self._record.started(part.name, record)
             with contextlib.suppress(BrokenPipeError):

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
-from deploy.local.processes import Process, process_start_time
+from deploy.local.process_table import process_start_time
+from deploy.local.processes import Process, process_of
 from deploy.local.settings import CHECKOUT
 
 DRIVER = """
@@ -64,7 +65,7 @@ def start_process(code: str, what: str = "test") -> tuple[subprocess.Popen[str],
     process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
-    return process, Process(process.pid, process_start_time(process.pid) or "", what)
+    return process, process_of(process.pid, what)
 
 
 DETACHES = """
@@ -80,8 +81,7 @@ def start_detached(home: Path, code: str = STAYS) -> Process:
     environ = os.environ | {"HOME": str(home)}
     command = [sys.executable, "-c", DETACHES.format(code=code)]
     done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=True)
-    pid = int(done.stdout)
-    return Process(pid, process_start_time(pid) or "", "detached")
+    return process_of(int(done.stdout), "detached")
 
 
 class LocalStack:

@@ -1,21 +1,24 @@
 """Processes are known by pid and start time, and exactly those are ended."""
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
+from deploy.local.process_table import process_start_time
 from deploy.local.processes import (
     Process,
-    astray,
     end_processes,
     family,
-    process_start_time,
+    orphans,
+    process_of,
     read_record,
-    recorded,
+    running_processes,
     this_process,
 )
 from tests.support.local_stack import (
@@ -45,7 +48,7 @@ def start_parent(code: str, *, apart: bool) -> tuple[subprocess.Popen[str], Proc
     )
     assert process.stdout is not None
     child = int(process.stdout.readline())
-    return process, Process(process.pid, process_start_time(process.pid) or "", "parent"), child
+    return process, process_of(process.pid, "parent"), child
 
 
 def test_start_time_of_a_process_stays_the_same() -> None:
@@ -57,6 +60,15 @@ def test_start_time_on_linux_is_the_22nd_field_of_stat() -> None:
     if Path("/proc/self/stat").exists():
         stat = Path(f"/proc/{os.getpid()}/stat").read_text()
         assert process_start_time(os.getpid()) == stat[stat.rindex(")") :].split()[20]
+
+
+@pytest.mark.skipif(not psutil.LINUX, reason="elsewhere the time of the boot is no part of it")
+def test_start_time_stays_the_same_while_the_clock_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = process_start_time(os.getpid())
+    boots = itertools.chain([1_000_000.0], itertools.repeat(1_003_600.0))
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: next(boots))
+    assert process_start_time(os.getpid()) == started
+    assert next(boots) == 1_003_600.0
 
 
 def test_a_zombie_is_not_running() -> None:
@@ -105,11 +117,11 @@ def test_records_of_the_dead_and_files_of_others_are_left_out(tmp_path: Path) ->
     Process(record.pid, "1", "server").write(tmp_path / "recycled.json")
     (tmp_path / "half.json").write_text('{"pid": 1')
     (tmp_path / "list.json").write_text("[]")
-    assert recorded(tmp_path) == [record]
+    assert running_processes(tmp_path) == [record]
     assert read_record(tmp_path / "alive.json") == record
     assert (tmp_path / "alive.json").stat().st_mode & 0o777 == 0o600
     end_processes([record], timeout_seconds=5)
-    eventually(lambda: recorded(tmp_path) == [], "the record of a dead process is not counted")
+    eventually(lambda: running_processes(tmp_path) == [], "the record of a dead process is not counted")
     process.communicate()
 
 
@@ -117,7 +129,7 @@ def test_a_detached_process_at_home_is_ended_and_one_of_another_home_is_not(tmp_
     servers = tmp_path / "data" / "servers"
     job, stubborn = start_detached(servers / "0123" / "home"), start_detached(servers / "4567", STAYS_STUBBORNLY)
     others = [start_detached(home) for home in (tmp_path, tmp_path / "data" / "servers-of-mine" / "x", servers)]
-    assert {one.pid: one.what for one in astray([], [servers])} == {
+    assert {one.pid: one.what for one in orphans([], [servers])} == {
         job.pid: "background job of servers/0123",
         stubborn.pid: "background job of servers/4567",
     }
@@ -128,7 +140,7 @@ def test_a_detached_process_at_home_is_ended_and_one_of_another_home_is_not(tmp_
 
 def test_what_belongs_to_a_known_process_is_not_astray(tmp_path: Path) -> None:
     server = start_detached(tmp_path / "servers" / "0123" / "home")
-    assert astray([server], [tmp_path / "servers"]) == []
+    assert orphans([server], [tmp_path / "servers"]) == []
     end_processes([server], timeout_seconds=5)
 
 
@@ -139,7 +151,7 @@ def test_a_process_that_sees_other_files_by_the_same_names_is_left_alone(
     try:
         with monkeypatch.context() as seen:
             seen.setattr(os.path, "samestat", lambda *_stats: False)  # as for one in a container
-            assert astray([], [tmp_path / "servers"]) == []
-        assert [one.pid for one in astray([], [tmp_path / "servers"])] == [job.pid]
+            assert orphans([], [tmp_path / "servers"]) == []
+        assert [one.pid for one in orphans([], [tmp_path / "servers"])] == [job.pid]
     finally:
         end_processes([job], timeout_seconds=5)
