@@ -93,7 +93,7 @@ def _local(options: argparse.Namespace) -> int:
 
 
 def _in_checkout(options: argparse.Namespace) -> int:
-    from deploy.local.settings import Refused, read_settings
+    from deploy.local.settings import StartupError, read_settings
 
     try:
         settings = read_settings()
@@ -118,7 +118,7 @@ def _in_checkout(options: argparse.Namespace) -> int:
 
         print(stop(settings) if options.command == "stop" else clean(settings, force=options.force))
         return 0
-    except Refused as refused:
+    except StartupError as refused:
         return _complain(str(refused))
 
 

@@ -14,8 +14,8 @@ from deploy.local.ports import check_ports
 from deploy.local.preflight import check_git, check_python, git_warning, proxy_warning
 from deploy.local.proxy import traefik_binary
 from deploy.local.redis import redis_binary
-from deploy.local.running import find_leftovers, is_locked, running_up
-from deploy.local.settings import Refused, Settings
+from deploy.local.run_record import find_leftovers, is_locked, running_up
+from deploy.local.settings import Settings, StartupError
 
 SLOW_SECONDS = 30
 
@@ -65,7 +65,7 @@ def _finding(name: str, check: Callable[[], str]) -> Finding:
         return Finding(name, True, check())
     except Doubt as doubt:
         return Finding(name, True, str(doubt), is_doubtful=True)
-    except Refused as trouble:
+    except StartupError as trouble:
         return Finding(name, False, str(trouble))
 
 
@@ -116,7 +116,7 @@ def _public_address() -> str:
     url = os.environ.get("BINDERY_PUBLIC_URL", "")
     parts = urlsplit(url)
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-        raise Refused(
+        raise StartupError(
             f"BINDERY_PUBLIC_URL={url} is plain http: browsers then don't say which web site a request comes from, so "
             "/build has no protection against other sites but the browser's name, and tokens are sent in clear. "
             "Serve it by https."
@@ -143,7 +143,7 @@ def _data_dir(settings: Settings) -> str:
     while not nearest.exists():
         nearest = nearest.parent
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise Refused(f"{nearest} can't be written to: set BINDERY_DATA_DIR to a folder of yours.")
+        raise StartupError(f"{nearest} can't be written to: set BINDERY_DATA_DIR to a folder of yours.")
     return str(settings.data_dir)
 
 
@@ -157,7 +157,7 @@ def _leftovers(settings: Settings) -> str:
         )
     if left := find_leftovers(settings):
         names = ", ".join(f"{one.what} ({one.pid})" for one in left)
-        raise Refused(f"of an earlier run: {names}. `make up` or `make stop` ends them.")
+        raise StartupError(f"of an earlier run: {names}. `make up` or `make stop` ends them.")
     return "none"
 
 
@@ -172,5 +172,5 @@ def _run(command: list[str], advice: str, said: str = "", folder: str | None = N
             command, input=said, capture_output=True, text=True, check=True, timeout=SLOW_SECONDS, cwd=folder
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise Refused(advice) from error
+        raise StartupError(advice) from error
     return done.stdout

@@ -19,8 +19,8 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
+from deploy.local.components import HUB_CONFIG, plan_components
 from deploy.local.installation import Installation
-from deploy.local.parts import HUB_CONFIG, plan_parts
 from deploy.local.ports import HeldPort, Ports
 from deploy.local.settings import CHECKOUT
 from deploy.local.settings import Settings as UpSettings
@@ -241,7 +241,7 @@ def _told_by_up() -> tuple[set[str], dict[str, str]]:
         forced, preset = (
             {
                 name: value
-                for part in plan_parts(settings, Installation(), httpx.AsyncClient(), environ, ports)
+                for part in plan_components(settings, Installation(), httpx.AsyncClient(), environ, ports)
                 for name, value in part.environment.items()
                 if name.startswith("BINDERY_") and value != environ.get(name)
             }

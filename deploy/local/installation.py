@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from deploy.local.processes import write_atomically
-from deploy.local.settings import Refused
+from deploy.local.settings import StartupError
 
 FILE = "installation.json"
 """In the data folder, readable by its owner alone. Also the mark by which a folder is known as Bindery's own."""
@@ -43,7 +43,7 @@ class Installation:
 def open_installation(data_dir: Path) -> Installation:
     """Return the installation that lives in this folder, made now if the folder is new or empty.
 
-    From then on nobody else may enter the folder. Raises `Refused` for one that holds something else, since
+    From then on nobody else may enter the folder. Raises `StartupError` for one that holds something else, since
     `make clean` deletes a data folder whole, and for one that is another user's.
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def open_installation(data_dir: Path) -> Installation:
         _close(data_dir)
         return _read(path)
     if foreign := sorted(entry.name for entry in data_dir.iterdir() if entry.name not in {"run", "logs"}):
-        raise Refused(
+        raise StartupError(
             f"{data_dir} holds other things already ({foreign[0]}): point BINDERY_DATA_DIR at a new or empty folder."
         )
     _close(data_dir)
@@ -66,7 +66,7 @@ def _close(data_dir: Path) -> None:
     try:
         data_dir.chmod(0o700)
     except PermissionError:
-        raise Refused(
+        raise StartupError(
             f"{data_dir} belongs to another user: point BINDERY_DATA_DIR at a folder of your own, new or empty."
         ) from None
 
@@ -77,7 +77,9 @@ def _read(path: Path) -> Installation:
         known = {one.name: str(found[one.name]) for one in fields(Installation) if one.name in found}
         whole = Installation(**known)
     except (ValueError, TypeError) as error:
-        raise Refused(f"{path} can't be read ({error}): move the data folder away, or run `make clean`.") from error
+        raise StartupError(
+            f"{path} can't be read ({error}): move the data folder away, or run `make clean`."
+        ) from error
     if len(known) < len(fields(Installation)):  # written by a release that had fewer secrets
         write_atomically(path, json.dumps(found | asdict(whole), indent=1))
     return whole

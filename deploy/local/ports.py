@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local.settings import Refused, Settings
+from deploy.local.settings import Settings, StartupError
 
 # Below the ranges from which Linux (32768 up) and macOS (49152 up) take the ports of outgoing connections: there, a
 # client that retries a dead part could be given the part's own port, talk to itself and keep the part from it.
@@ -67,7 +67,7 @@ class Ports:
 
 @contextlib.contextmanager
 def hold_ports(settings: Settings) -> Iterator[Ports]:
-    """Hold the gateways' ports and three free ones. Raises `Refused` where a gateway's is somebody else's."""
+    """Hold the gateways' ports and three free ones. Raises `StartupError` where a gateway's is somebody else's."""
     with contextlib.ExitStack() as held:
 
         def kept(port: HeldPort) -> HeldPort:
@@ -79,7 +79,7 @@ def hold_ports(settings: Settings) -> Iterator[Ports]:
 
 
 def check_ports(settings: Settings) -> str:
-    """The gateways' ports. Raises `Refused` for one that somebody else has."""
+    """The gateways' ports. Raises `StartupError` for one that somebody else has."""
     for port in settings.ports:
         _of_gateway(settings, port).close()
     return ", ".join(str(port) for port in settings.ports)
@@ -127,7 +127,7 @@ def _of_gateway(settings: Settings, number: int) -> HeldPort:
         if error.errno not in {errno.EADDRINUSE, errno.EACCES}:
             raise
         first = settings.port
-        raise Refused(
+        raise StartupError(
             f"Port {number} of {error.filename} is in use: end what listens there, or set BINDERY_PORT "
             f"(now {first}) to another port, as in `BINDERY_PORT={first + 1000} make up`."
         ) from None

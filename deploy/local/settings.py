@@ -22,7 +22,7 @@ _ORIGIN = re.compile(r"https?://[^\s/@*?#]+/?", re.IGNORECASE)
 _START_TOKEN = re.compile(r"([A-Za-z0-9._~-]{16,256})?")  # goes into an address as it is
 
 
-class Refused(Exception):
+class StartupError(Exception):
     """Bindery can't do what was asked; the message is one line that says what the user can do about it."""
 
 
@@ -186,10 +186,10 @@ class Settings(BaseSettings):
 
 
 def read_settings() -> Settings:
-    """Read the environment. Raises `Refused`, naming the variable, when something in it makes no sense."""
+    """Read the environment. Raises `StartupError`, naming the variable, when something in it makes no sense."""
     try:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
         name = "".join(f"BINDERY_{str(part).upper()}: " for part in first["loc"][:1])
-        raise Refused(name + first["msg"].removeprefix("Value error, ")) from None
+        raise StartupError(name + first["msg"].removeprefix("Value error, ")) from None

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.local.settings import Refused
+from deploy.local.settings import StartupError
 
 LONGEST_PATH_BYTES = 103
 LONGEST_NAME_BYTES = len("/worker-1000.sock")
@@ -25,23 +25,23 @@ def socket_folder(data_dir: Path, environ: Mapping[str, str]) -> Path:
 
 
 def open_socket_folder(folder: Path) -> None:
-    """Make the folder, if it isn't there. Raises `Refused` for one that others could have a hand in."""
+    """Make the folder, if it isn't there. Raises `StartupError` for one that others could have a hand in."""
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
         pass
     except OSError as error:
-        raise Refused(f"{folder}, for the sockets of the parts, can't be made: {error.strerror}.") from None
+        raise StartupError(f"{folder}, for the sockets of the parts, can't be made: {error.strerror}.") from None
     found = folder.lstat()
     if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) == 0o700:
         return
     if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
-        raise Refused(
+        raise StartupError(
             f"{folder}, for the sockets of the parts, is open to others (mode {stat.S_IMODE(found.st_mode):o}): "
             f"remove it, or `chmod 700 {folder}` if nobody else has put anything there."
         )
     what = "is a link or a file" if not stat.S_ISDIR(found.st_mode) else f"belongs to another user ({found.st_uid})"
-    raise Refused(
+    raise StartupError(
         f"{folder}, for the sockets of the parts, {what}: somebody has made it before Bindery did. Remove it, or have "
         "the administrator do so; until then, set XDG_RUNTIME_DIR to a folder of yours with mode 700, or "
         "BINDERY_DATA_DIR to another folder."

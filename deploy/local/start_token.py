@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from deploy.local.processes import write_atomically
-from deploy.local.running import START_TOKEN, running_up
-from deploy.local.settings import Refused, Settings
+from deploy.local.run_record import START_TOKEN, running_up
+from deploy.local.settings import Settings, StartupError
 
 
 def keep(settings: Settings) -> None:
@@ -19,10 +19,10 @@ def address(url: str, token: str) -> str:
 
 
 def running_address(run_dir: Path) -> str:
-    """What a browser opens of the Bindery that runs now. Raises `Refused` where none does."""
+    """What a browser opens of the Bindery that runs now. Raises `StartupError` where none does."""
     found = running_up(run_dir)
     if not found or not found[0].is_running:
-        raise Refused(
+        raise StartupError(
             f"No Bindery runs with the data folder {run_dir.parent}: `make up` starts it, or BINDERY_DATA_DIR names "
             "another's."
         )

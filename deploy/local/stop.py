@@ -7,18 +7,18 @@ import signal
 import sys
 import time
 
+from deploy.local.components import STOP_ORDER
 from deploy.local.installation import FILE
-from deploy.local.parts import STOP_ORDER
 from deploy.local.processes import Process
-from deploy.local.running import LOCK, AlreadyRunning, end_leftovers, is_locked, lock, running_up
-from deploy.local.settings import Refused, Settings
+from deploy.local.run_record import LOCK, AlreadyRunning, end_leftovers, is_locked, lock, running_up
+from deploy.local.settings import Settings, StartupError
 from deploy.local.sockets import remove_socket_folders
 
 
 def stop(settings: Settings) -> str:
     """End the running stack, or what a dead one left behind, and say in a line what was done.
 
-    Raises `Refused` when it does not end.
+    Raises `StartupError` when it does not end.
     """
     if not settings.run_dir.exists():
         return "Bindery was not running."
@@ -37,12 +37,12 @@ def stop(settings: Settings) -> str:
 def clean(settings: Settings, *, force: bool) -> str:
     """Delete the data folder, after asking on the terminal unless `force`, and say in a line what was done.
 
-    Raises `Refused` while the stack runs, for a folder that isn't Bindery's, and when there is nobody to ask.
+    Raises `StartupError` while the stack runs, for a folder that isn't Bindery's, and when there is nobody to ask.
     """
     if not settings.data_dir.exists():
         return f"There is nothing to delete: {settings.data_dir} does not exist."
     if not (settings.data_dir / FILE).exists():
-        raise Refused(f"{settings.data_dir} was not made by Bindery (it has no {FILE}): delete it yourself.")
+        raise StartupError(f"{settings.data_dir} was not made by Bindery (it has no {FILE}): delete it yourself.")
     try:
         with lock(settings.run_dir):
             if not force and not _agreed(f"Delete {settings.data_dir} with all images, logs and launches? [y/N] "):
@@ -51,9 +51,9 @@ def clean(settings: Settings, *, force: bool) -> str:
             remove_socket_folders(settings.data_dir, os.environ)
             shutil.rmtree(settings.data_dir)
     except AlreadyRunning:
-        raise Refused("Bindery is running: end it first, with `make stop`.") from None
+        raise StartupError("Bindery is running: end it first, with `make stop`.") from None
     except OSError as error:
-        raise Refused(f"{settings.data_dir} could not be deleted whole: {error}") from error
+        raise StartupError(f"{settings.data_dir} could not be deleted whole: {error}") from error
     return f"Deleted {settings.data_dir}."
 
 
@@ -73,12 +73,12 @@ def _end_up(settings: Settings) -> bool:
             if not is_locked(settings.run_dir):
                 return True
             time.sleep(0.05)
-    raise Refused(f"Bindery does not end: find the process that holds {settings.run_dir / LOCK}, and end it.")
+    raise StartupError(f"Bindery does not end: find the process that holds {settings.run_dir / LOCK}, and end it.")
 
 
 def _agreed(question: str) -> bool:
     if not sys.stdin.isatty():
-        raise Refused("There is nobody to ask: `make clean FORCE=1` deletes the data without asking.")
+        raise StartupError("There is nobody to ask: `make clean FORCE=1` deletes the data without asking.")
     try:
         return input(question).strip().lower() in {"y", "yes"}
     except EOFError:

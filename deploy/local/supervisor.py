@@ -8,10 +8,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from deploy.local.components import Component, stop_stages
 from deploy.local.console import Console
-from deploy.local.parts import Part, stop_stages
 from deploy.local.processes import Process, process_of
-from deploy.local.running import RunRecord
+from deploy.local.run_record import RunRecord
 from deploy.local.settings import CHECKOUT, Settings
 
 # A new process waits for a line until its record is written, and ends when that line can never come: no process of
@@ -36,7 +36,7 @@ class Child:
 class Supervisor:
     """Runs parts until told to stop."""
 
-    def __init__(self, settings: Settings, console: Console, record: RunRecord, parts: Sequence[Part]) -> None:
+    def __init__(self, settings: Settings, console: Console, record: RunRecord, parts: Sequence[Component]) -> None:
         self._settings, self._console, self._record, self._parts = settings, console, record, parts
         self._children: dict[str, Child] = {}
         self._healthy = {part.name: asyncio.Event() for part in parts}
@@ -76,7 +76,7 @@ class Supervisor:
         for child in self._children.values():
             child.record.signal(signal.SIGKILL)
 
-    async def _keep(self, part: Part) -> None:
+    async def _keep(self, part: Component) -> None:
         for name in part.after:
             await self._healthy[name].wait()
         deaths: list[float] = []
@@ -96,7 +96,7 @@ class Supervisor:
             self._console.say(f"{how}; it is started again in {delay:g} s")
             await asyncio.sleep(delay)
 
-    async def _start(self, part: Part) -> Child:
+    async def _start(self, part: Component) -> Child:
         output, their_output = os.pipe()
         their_gate, gate = os.pipe()
         try:
@@ -143,7 +143,7 @@ class Supervisor:
         finally:
             transport.close()
 
-    async def _watch_until_healthy(self, part: Part) -> None:
+    async def _watch_until_healthy(self, part: Component) -> None:
         while not self._healthy[part.name].is_set():
             if part.name in self._children:
                 trouble = await part.health()

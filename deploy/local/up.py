@@ -9,14 +9,14 @@ from typing import Any
 
 import httpx
 
+from deploy.local.components import Component, plan_components
 from deploy.local.console import Console
 from deploy.local.installation import Installation, open_installation
-from deploy.local.parts import Part, plan_parts
 from deploy.local.ports import Ports, hold_ports
 from deploy.local.preflight import check_machine, warnings
 from deploy.local.processes import Process
-from deploy.local.running import AlreadyRunning, RunRecord, end_leftovers, find_leftovers, lock
-from deploy.local.settings import Refused, Settings
+from deploy.local.run_record import AlreadyRunning, RunRecord, end_leftovers, find_leftovers, lock
+from deploy.local.settings import Settings, StartupError
 from deploy.local.sockets import open_socket_folder, remove_socket_folders, socket_folder
 from deploy.local.start_token import address, keep, running_address
 from deploy.local.supervisor import GivenUp, Supervisor
@@ -29,13 +29,13 @@ _OPEN_TO_ALL = (
     "this machine may launch what they like."
 )
 
-Plan = Callable[[Settings, Installation, httpx.AsyncClient, Mapping[str, str], Ports], Sequence[Part]]
+Plan = Callable[[Settings, Installation, httpx.AsyncClient, Mapping[str, str], Ports], Sequence[Component]]
 
 
-def up(settings: Settings, plan: Plan = plan_parts) -> int:
+def up(settings: Settings, plan: Plan = plan_components) -> int:
     """Run the stack until Ctrl-C or SIGTERM. Returns the exit status: 1 when it had to give up.
 
-    Raises `Refused` when it can't start: already running, a port in use, something missing.
+    Raises `StartupError` when it can't start: already running, a port in use, something missing.
     """
     try:
         with lock(settings.run_dir):
@@ -54,13 +54,13 @@ def up(settings: Settings, plan: Plan = plan_parts) -> int:
                 remove_socket_folders(settings.data_dir, os.environ)
                 console.close()
     except AlreadyRunning:
-        raise Refused(f"Bindery is already running: {_where(settings)} (`make stop` ends it).") from None
+        raise StartupError(f"Bindery is already running: {_where(settings)} (`make stop` ends it).") from None
 
 
 def _where(settings: Settings) -> str:
     try:
         return running_address(settings.run_dir)
-    except Refused:  # it is just starting, or ending
+    except StartupError:  # it is just starting, or ending
         return settings.url
 
 

@@ -16,8 +16,8 @@ from urllib.parse import quote
 import httpx
 import redis.asyncio as redis
 
+from deploy.local.components import Component, plan_components
 from deploy.local.installation import open_installation
-from deploy.local.parts import Part, plan_parts
 from deploy.local.ports import hold_ports, is_free
 from deploy.local.redis import redis_url
 from deploy.local.settings import Settings
@@ -51,7 +51,7 @@ class LoadStack:
         self._settings = Settings(port=first, data_dir=self.data, gateways=gateways, workers=workers)
         self._given = {f"BINDERY_{name.upper()}": value for name, value in settings.items()}
         self.gateways = [Place("127.0.0.1", port) for port in self._settings.ports]
-        self.parts: dict[str, Part] = {}
+        self.parts: dict[str, Component] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._client = httpx.AsyncClient(trust_env=False, timeout=10)
         self._held = contextlib.ExitStack()
@@ -72,7 +72,9 @@ class LoadStack:
         open_socket_folder(socket_folder(self.data, os.environ))
         passed = {name: value for name, value in os.environ.items() if not name.startswith("BINDERY_")}
         ports = self._held.enter_context(hold_ports(self._settings))
-        planned = plan_parts(self._settings, installation, self._client, passed | self._told() | self._given, ports)
+        planned = plan_components(
+            self._settings, installation, self._client, passed | self._told() | self._given, ports
+        )
         self.parts = {part.name: part for part in planned if part.name not in NOT_OURS}
         begun = time.perf_counter()
         times = dict(await asyncio.gather(*(self._start_part(part, begun) for part in self.parts.values())))
@@ -90,7 +92,7 @@ class LoadStack:
             "BINDERY_REAP_INTERVAL_SECONDS": "3600",
         }
 
-    async def _start_part(self, part: Part, begun: float) -> tuple[str, float]:
+    async def _start_part(self, part: Component, begun: float) -> tuple[str, float]:
         while any(name not in self.processes for name in part.after):
             await asyncio.sleep(0.002)
         for name in part.after:
@@ -99,12 +101,12 @@ class LoadStack:
         await self._until_well(part)
         return part.name, time.perf_counter() - begun
 
-    def _environment(self, part: Part) -> dict[str, str]:
+    def _environment(self, part: Component) -> dict[str, str]:
         base = f"http://127.0.0.1:{self.hub.port}/"
         hub = {"BINDERY_HUB_URL": base, "BINDERY_HUB_API_URL": f"{base}hub/api/"}
         return {name: hub.get(name, value) for name, value in part.environment.items()}
 
-    def _spawn_part(self, part: Part) -> None:
+    def _spawn_part(self, part: Component) -> None:
         self._spawn(part.name, part.command, self._environment(part), part.descriptors)
 
     def _spawn(
@@ -116,7 +118,7 @@ class LoadStack:
                 start_new_session=True, pass_fds=descriptors,
             )  # fmt: skip
 
-    async def _until_well(self, part: Part, seconds: float = 60) -> None:
+    async def _until_well(self, part: Component, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while await part.health():
             process = self.processes[part.name]

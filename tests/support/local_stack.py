@@ -17,21 +17,21 @@ from deploy.local.settings import CHECKOUT
 
 DRIVER = """
 import json, os, sys
-from deploy.local.parts import Part
-from deploy.local.settings import Refused, read_settings
+from deploy.local.components import Component
+from deploy.local.settings import StartupError, read_settings
 from deploy.local.up import up
 
 def plan(settings, installation, client, environ, ports):
     parts = json.loads(environ["TEST_PARTS"])
     return [
-        Part(name, (sys.executable, "-c", code), dict(environ), descriptors=ports.descriptors)
+        Component(name, (sys.executable, "-c", code), dict(environ), descriptors=ports.descriptors)
         for name, code in parts.items()
     ]
 
 try:
     sys.exit(up(read_settings(), plan))
-except Refused as refused:
-    print(refused)
+except StartupError as error:
+    print(error)
     sys.exit(1)
 """
 

@@ -12,7 +12,7 @@ from bindery.cli import main
 from bindery.doctor import examine, table
 from deploy.local.installation import open_installation
 from deploy.local.preflight import check_git, warnings
-from deploy.local.settings import CHECKOUT, Refused, Settings
+from deploy.local.settings import CHECKOUT, Settings, StartupError
 from tests.support.local_stack import STAYS, LocalStack, start_process
 from tests.support.ports import free_ports
 
@@ -42,7 +42,7 @@ def fake_git(folder: Path, version: str) -> None:
 def test_an_old_git_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     fake_git(tmp_path, version)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Refused, match=f"This git is {version}: install git 2.37 or later"):
+    with pytest.raises(StartupError, match=f"This git is {version}: install git 2.37 or later"):
         check_git()
 
 
@@ -55,7 +55,7 @@ def test_a_newer_git_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ve
 
 def test_a_missing_git_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Refused, match=r"git is missing .*: install git 2\.37"):
+    with pytest.raises(StartupError, match=r"git is missing .*: install git 2\.37"):
         check_git()
 
 

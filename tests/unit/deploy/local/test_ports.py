@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from deploy.local.ports import HeldPort, Ports, check_ports, hold, hold_any, hold_ports, is_free
-from deploy.local.settings import CHECKOUT, Refused, Settings
+from deploy.local.settings import CHECKOUT, Settings, StartupError
 from tests.support.ports import ADDRESSES, free_ports, steal
 
 ANSWERS = """
@@ -96,7 +96,7 @@ def test_a_port_that_somebody_has_at_one_address_only_is_not_free() -> None:
     for address in ("127.0.0.1", "::1"):
         with socket.create_server((address, number), family=socket.AF_INET6 if ":" in address else socket.AF_INET):
             assert not is_free("127.0.0.1", number)
-            with pytest.raises(Refused) as refused:
+            with pytest.raises(StartupError) as refused:
                 check_ports(Settings(port=number))
         assert str(refused.value) == (
             f"Port {number} of {address} is in use: end what listens there, or set BINDERY_PORT (now {number}) to "
@@ -124,7 +124,10 @@ def test_a_stack_holds_all_its_ports_and_lets_go_of_them_together() -> None:
 
 def test_a_stack_that_can_not_have_its_second_gateway_s_port_keeps_none() -> None:
     first = next(n for n in free_ports(50, avoid=set()) if is_free("127.0.0.1", n + 1))
-    with socket.create_server(("127.0.0.1", first + 1)), pytest.raises(Refused, match=f"Port {first + 1} of 127.0.0.1"):
+    with (
+        socket.create_server(("127.0.0.1", first + 1)),
+        pytest.raises(StartupError, match=f"Port {first + 1} of 127.0.0.1"),
+    ):
         hold_ports(Settings(port=first, gateways=2)).__enter__()
     assert is_free("127.0.0.1", first)
 

@@ -9,10 +9,10 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from deploy.local.components import Component, base_environment, plan_components
 from deploy.local.installation import open_installation
-from deploy.local.parts import Part, base_environment, plan_parts
-from deploy.local.running import lock
-from deploy.local.settings import CHECKOUT, Refused, Settings, read_settings
+from deploy.local.run_record import lock
+from deploy.local.settings import CHECKOUT, Settings, StartupError, read_settings
 from deploy.local.variables import read_by
 from deploy.redis.users import USERS
 from tests.support.ports import planned_ports
@@ -49,7 +49,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(StartupError) as refused:
         read_settings()
     assert str(refused.value).startswith(message)
     assert "\n" not in str(refused.value)
@@ -67,9 +67,9 @@ def test_named_sites_and_a_token_of_ones_own_or_none_will_do(
         assert read_settings().start_token.get_secret_value() == token
 
 
-def _planned(settings: Settings, environ: dict[str, str]) -> list[Part]:
+def _planned(settings: Settings, environ: dict[str, str]) -> list[Component]:
     installation = open_installation(settings.data_dir)
-    return plan_parts(settings, installation, httpx.AsyncClient(), environ, planned_ports(settings))
+    return plan_components(settings, installation, httpx.AsyncClient(), environ, planned_ports(settings))
 
 
 @pytest.mark.parametrize(("host", "servers"), [("127.0.0.1", "localhost"), ("localhost", "127.0.0.1")])
@@ -118,7 +118,7 @@ def test_a_spawner_that_could_start_nothing_is_refused(
 ) -> None:
     monkeypatch.setenv("BINDERY_EXECUTOR", executor)
     monkeypatch.setenv("BINDERY_SPAWNER", spawner)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(StartupError) as refused:
         read_settings()
     assert str(refused.value).startswith(message)
 
@@ -127,7 +127,9 @@ def test_only_the_hub_gets_a_kubeconfig_and_only_where_it_starts_pods(tmp_path: 
     environ = {"KUBECONFIG": "/k"}
     for executor, told in (("kubernetes", {"hub"}), ("process", set())):
         settings = Settings(data_dir=tmp_path, executor=executor)
-        parts = plan_parts(settings, open_installation(tmp_path), httpx.AsyncClient(), environ, planned_ports(settings))
+        parts = plan_components(
+            settings, open_installation(tmp_path), httpx.AsyncClient(), environ, planned_ports(settings)
+        )
         assert {part.name for part in parts if "KUBECONFIG" in part.environment} == told
         hub = next(part for part in parts if part.name == "hub").environment
         assert (hub["BINDERY_SPAWNER"], hub["BINDERY_HUB_STOPS_SERVERS"]) == (executor, str(bool(told)).lower())
@@ -150,7 +152,7 @@ def test_a_data_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: p
         raise PermissionError(1, "Operation not permitted", str(path))
 
     monkeypatch.setattr(Path, "chmod", chmod)
-    with pytest.raises(Refused, match="belongs to another user: point BINDERY_DATA_DIR at a folder of your own"):
+    with pytest.raises(StartupError, match="belongs to another user: point BINDERY_DATA_DIR at a folder of your own"):
         open_installation(tmp_path)
 
 
@@ -178,14 +180,14 @@ def test_an_installation_of_an_earlier_release_gets_a_password_for_each_user_of_
 
 def test_a_prefix_that_redis_would_read_as_a_pattern_is_refused(tmp_path: Path) -> None:
     settings, environ = Settings(data_dir=tmp_path), {"PATH": "/bin", "BINDERY_REDIS_PREFIX": "bind*"}
-    with pytest.raises(Refused, match=r"BINDERY_REDIS_PREFIX: 'bind\*:[0-9a-f]{12}' can't be the prefix"):
-        plan_parts(settings, open_installation(tmp_path), httpx.AsyncClient(), environ, planned_ports(settings))
+    with pytest.raises(StartupError, match=r"BINDERY_REDIS_PREFIX: 'bind\*:[0-9a-f]{12}' can't be the prefix"):
+        plan_components(settings, open_installation(tmp_path), httpx.AsyncClient(), environ, planned_ports(settings))
 
 
 def test_the_users_of_redis_have_the_prefix_that_the_services_have(tmp_path: Path) -> None:
     environ = {"PATH": "/bin", "BINDERY_REDIS_PREFIX": "lab"}
     settings, installation = Settings(data_dir=tmp_path), open_installation(tmp_path)
-    parts = plan_parts(settings, installation, httpx.AsyncClient(), environ, planned_ports(settings))
+    parts = plan_components(settings, installation, httpx.AsyncClient(), environ, planned_ports(settings))
     assert {part.environment.get("BINDERY_REDIS_PREFIX") for part in parts if part.after == ("redis",)} == {"lab"}
     users = (tmp_path / "redis" / "users.acl").read_text()
     assert f"~lab:{installation.installation_id}:{{queue}}:jobs " in users
@@ -194,7 +196,7 @@ def test_the_users_of_redis_have_the_prefix_that_the_services_have(tmp_path: Pat
 
 def test_a_damaged_installation_is_named(tmp_path: Path) -> None:
     (tmp_path / "installation.json").write_text("{")
-    with pytest.raises(Refused, match=r"installation\.json can't be read"):
+    with pytest.raises(StartupError, match=r"installation\.json can't be read"):
         open_installation(tmp_path)
 
 
@@ -203,7 +205,8 @@ def test_parts_see_only_what_they_need(tmp_path: Path) -> None:
     installation = open_installation(tmp_path)
     environ = {"PATH": "/bin", "AWS_SECRET_ACCESS_KEY": "x", "BINDERY_GITHUB_URL": "http://forge", "https_proxy": "p"}
     parts = {
-        p.name: p for p in plan_parts(settings, installation, httpx.AsyncClient(), environ, planned_ports(settings))
+        p.name: p
+        for p in plan_components(settings, installation, httpx.AsyncClient(), environ, planned_ports(settings))
     }
     assert {"redis", "proxy", "hub", "culler", "worker", "worker-2", "gateway", "gateway-2"} < set(parts)
     assert parts["gateway-2"].environment["BINDERY_LISTEN_PORT"] == "8586"
@@ -251,7 +254,9 @@ WHO_READS = {
 def test_a_variable_reaches_the_parts_that_read_it_alone(tmp_path: Path, name: str) -> None:
     settings = Settings(data_dir=tmp_path, workers=2)
     environ = dict.fromkeys(WHO_READS, "said by the user")
-    parts = plan_parts(settings, open_installation(tmp_path), httpx.AsyncClient(), environ, planned_ports(settings))
+    parts = plan_components(
+        settings, open_installation(tmp_path), httpx.AsyncClient(), environ, planned_ports(settings)
+    )
     assert {part.name for part in parts if part.environment.get(name) == "said by the user"} == WHO_READS[name]
 
 
@@ -262,7 +267,9 @@ def test_a_part_gets_what_the_user_names_for_it_and_no_other_part_does(
     monkeypatch.setenv("BINDERY_PART_ENVIRONMENT", named)
     settings = Settings(data_dir=tmp_path, workers=2)
     environ = {"LDAP_PASSWORD": "l", "BINDERY_OF_A_PLUGIN": "b", "GODEBUG": "g", "OTHER": "o"}
-    parts = plan_parts(settings, open_installation(tmp_path), httpx.AsyncClient(), environ, planned_ports(settings))
+    parts = plan_components(
+        settings, open_installation(tmp_path), httpx.AsyncClient(), environ, planned_ports(settings)
+    )
     told = {name: {part.name for part in parts if name in part.environment} for name in environ}
     assert told == {
         "LDAP_PASSWORD": {"hub"}, "BINDERY_OF_A_PLUGIN": {"worker", "worker-2"}, "GODEBUG": {"proxy"}, "OTHER": set(),
@@ -271,7 +278,7 @@ def test_a_part_gets_what_the_user_names_for_it_and_no_other_part_does(
 
 def test_a_part_that_there_is_not_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BINDERY_PART_ENVIRONMENT", '{"worker-2": ["X"]}')
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(StartupError) as refused:
         read_settings()
     assert str(refused.value) == (
         "BINDERY_PART_ENVIRONMENT: there is no part 'worker-2': it is one of redis, proxy, hub, culler, resolver, "
@@ -281,7 +288,7 @@ def test_a_part_that_there_is_not_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_nobody_is_told_what_it_does_not_read(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
-    parts = plan_parts(settings, open_installation(tmp_path), httpx.AsyncClient(), {}, planned_ports(settings))
+    parts = plan_components(settings, open_installation(tmp_path), httpx.AsyncClient(), {}, planned_ports(settings))
     for part in parts:
         assert {name for name in part.environment if name.startswith("BINDERY_")} <= read_by(part.name)
 
@@ -293,7 +300,7 @@ def test_open_streams_end_before_their_gateway_is_killed(
     tmp_path: Path, given: dict[str, str], stop_timeout: float, drain: str
 ) -> None:
     settings = Settings(data_dir=tmp_path, stop_timeout_seconds=stop_timeout)
-    parts = plan_parts(
+    parts = plan_components(
         settings, open_installation(tmp_path), httpx.AsyncClient(), {"PATH": "/bin"} | given, planned_ports(settings)
     )
     (gateway,) = (part for part in parts if part.name == "gateway")

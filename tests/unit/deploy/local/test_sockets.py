@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.settings import Refused
+from deploy.local.settings import StartupError
 from deploy.local.sockets import (
     LONGEST_NAME_BYTES,
     LONGEST_PATH_BYTES,
@@ -90,7 +90,7 @@ def test_one_that_others_have_a_hand_in_is_refused_and_stays(tmp_path: Path, mad
         folder.touch()
     else:
         folder.mkdir(mode=0o755)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(StartupError) as refused:
         open_socket_folder(folder)
     assert message in str(refused.value)
     assert str(folder) in str(refused.value)
@@ -101,7 +101,7 @@ def test_one_of_another_user_is_refused_with_what_to_do(tmp_path: Path, monkeypa
     folder = tmp_path / "sockets"
     folder.mkdir(mode=0o700)
     monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(StartupError) as refused:
         open_socket_folder(folder)
     assert "belongs to another user" in str(refused.value)
     assert "set XDG_RUNTIME_DIR to a folder of yours with mode 700" in str(refused.value)

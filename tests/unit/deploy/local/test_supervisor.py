@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from deploy.local.components import Component, stop_stages
 from deploy.local.console import Console
 from deploy.local.health import Health, always_well
-from deploy.local.parts import Part, stop_stages
 from deploy.local.processes import Process
-from deploy.local.running import RunRecord
+from deploy.local.run_record import RunRecord
 from deploy.local.settings import Settings
 from deploy.local.supervisor import GivenUp, Supervisor
 from tests.support.local_stack import STAYS, STAYS_STUBBORNLY, is_running
@@ -25,14 +25,14 @@ from tests.support.local_stack import STAYS, STAYS_STUBBORNLY, is_running
 DIES = "print('one last word'); raise SystemExit(3)"
 
 
-def part(name: str, code: str, health: Health = always_well, after: tuple[str, ...] = ()) -> Part:
-    return Part(name, (sys.executable, "-c", code), {"PATH": os.environ["PATH"]}, health, after)
+def part(name: str, code: str, health: Health = always_well, after: tuple[str, ...] = ()) -> Component:
+    return Component(name, (sys.executable, "-c", code), {"PATH": os.environ["PATH"]}, health, after)
 
 
 class Kept:
     """A supervisor at work, and what it printed."""
 
-    def __init__(self, folder: Path, parts: list[Part], **settings: Any) -> None:
+    def __init__(self, folder: Path, parts: list[Component], **settings: Any) -> None:
         self.settings = Settings(data_dir=folder, **settings)
         self.settings.processes_dir.mkdir(parents=True)
         self.screen = io.StringIO()

@@ -15,7 +15,7 @@ import pytest
 
 from deploy.local.ports import is_free
 from deploy.local.processes import end_processes
-from deploy.local.settings import Refused, Settings
+from deploy.local.settings import Settings, StartupError
 from deploy.local.sockets import socket_folder
 from deploy.local.start_token import running_address
 from deploy.local.stop import clean, stop
@@ -83,7 +83,7 @@ def test_the_token_in_the_address_is_the_owners_alone_and_of_this_run(data_dir: 
     assert len(tokens) == 2
     for log in (data_dir / "logs").iterdir():
         assert not any(token in log.read_text() for token in tokens)
-    with pytest.raises(Refused, match=f"No Bindery runs with the data folder {data_dir}: `make up` starts it"):
+    with pytest.raises(StartupError, match=f"No Bindery runs with the data folder {data_dir}: `make up` starts it"):
         running_address(data_dir / "run")
 
 
@@ -106,7 +106,7 @@ def test_the_token_of_a_killed_run_is_forgotten(data_dir: Path, port: int) -> No
     with LocalStack(data_dir, port, PARTS).until_ready() as stack:
         stack.process.kill()
         stack.process.wait()
-    with pytest.raises(Refused, match="No Bindery runs with"):
+    with pytest.raises(StartupError, match="No Bindery runs with"):
         running_address(data_dir / "run")
     stop(Settings(data_dir=data_dir))
     assert not (data_dir / "run" / "start-token").exists()
@@ -306,7 +306,7 @@ def test_a_folder_with_other_things_in_it_is_not_taken(data_dir: Path, port: int
     with LocalStack(data_dir, port, PARTS) as stack:
         assert stack.ended() == 1
     assert "holds other things already (thesis.tex)" in stack.lines[0]
-    with pytest.raises(Refused, match="was not made by Bindery"):
+    with pytest.raises(StartupError, match="was not made by Bindery"):
         clean(Settings(data_dir=data_dir), force=True)
 
 
@@ -314,11 +314,11 @@ def test_clean_refuses_while_it_runs_and_with_nobody_to_ask(
     data_dir: Path, port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     settings = Settings(data_dir=data_dir)
-    with LocalStack(data_dir, port, PARTS).until_ready(), pytest.raises(Refused, match="make stop"):
+    with LocalStack(data_dir, port, PARTS).until_ready(), pytest.raises(StartupError, match="make stop"):
         clean(settings, force=True)
     with (tmp_path / "nobody").open("w+") as nobody:
         monkeypatch.setattr("sys.stdin", nobody)
-        with pytest.raises(Refused, match="FORCE=1"):
+        with pytest.raises(StartupError, match="FORCE=1"):
             clean(settings, force=False)
     assert (data_dir / "installation.json").exists()
     assert clean(settings, force=True) == f"Deleted {data_dir}."

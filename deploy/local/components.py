@@ -13,7 +13,7 @@ from deploy.local.installation import Installation
 from deploy.local.ports import HeldPort, Ports
 from deploy.local.proxy import proxy_command, rules_file
 from deploy.local.redis import redis_command, redis_url
-from deploy.local.settings import CHECKOUT, Refused, Settings
+from deploy.local.settings import CHECKOUT, Settings, StartupError
 from deploy.local.sockets import socket_folder
 from deploy.local.variables import read_by, variables_of
 from deploy.redis.users import USERS, users_file
@@ -35,7 +35,7 @@ PASSED_PREFIXES = ("LC_", "SSL_CERT_", "XDG_")
 
 
 @dataclass(frozen=True)
-class Part:
+class Component:
     """One process of the stack. It starts when the parts named in `after` have been healthy once."""
 
     name: str
@@ -47,7 +47,7 @@ class Part:
     """Open sockets that it inherits."""
 
 
-def stop_stages(parts: Sequence[Part]) -> list[list[str]]:
+def stop_stages(parts: Sequence[Component]) -> list[list[str]]:
     """The parts' names in the order in which they end; those of one stage end together."""
     names = [part.name for part in parts]
     known = [[name for name in names if name.rpartition("-")[0] == kind or name == kind] for kind in STOP_ORDER]
@@ -72,13 +72,13 @@ def base_environment(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def plan_parts(
+def plan_components(
     settings: Settings,
     installation: Installation,
     client: httpx.AsyncClient,
     environ: Mapping[str, str],
     ports: Ports,
-) -> list[Part]:
+) -> list[Component]:
     """Write the configurations and list the parts, in the order in which they are shown."""
     proxy_port, proxy_api_port, hub_port = ports.proxy.number, ports.proxy_api.number, ports.hub.number
     sockets = socket_folder(settings.data_dir, environ)
@@ -127,16 +127,16 @@ def plan_parts(
             | {name: value for name, value in ours.items() if name in known}
         )
 
-    def inner(name: str, module: str) -> Part:
+    def inner(name: str, module: str) -> Component:
         socket = sockets / f"{name}.sock"
         health = socket_health(socket, settings.health_timeout_seconds, installation.service_token)
-        return Part(name, (python, "-m", module), environment(name, SOCKET=str(socket)), health, after=("redis",))
+        return Component(name, (python, "-m", module), environment(name, SOCKET=str(socket)), health, after=("redis",))
 
-    def gateway(name: str, port: HeldPort) -> Part:
+    def gateway(name: str, port: HeldPort) -> Component:
         told = environment(name, SOCKET="", HOST=settings.host, PORT=str(port.number))
         health = http_health(client, f"http://{settings.host}:{port.number}/health")
         command = port.handed_over("http", (python, "-m", "services.gateway"))
-        return Part(name, command, told, health, after=("redis",))
+        return Component(name, command, told, health, after=("redis",))
 
     in_containers = settings.servers_by != "process"
     # A kubeconfig is nobody's but the hub's here: the builder has a setting of its own for that.
@@ -171,13 +171,13 @@ def plan_parts(
         f"--max-age={settings.max_age_seconds}",
     )
     parts = [
-        Part(
+        Component(
             "redis",
             redis_command(settings.data_dir, redis_socket, _redis_users(redis_prefix, installation)),
             base | variables_of("redis", settings, environ),
             redis_health(redis_socket, installation.redis_password("health"), settings.health_timeout_seconds),
         ),
-        Part(
+        Component(
             "proxy",
             ports.proxy.handed_over(
                 "http", proxy_command(settings.data_dir, proxy_port, proxy_api_port), ("auth_api", ports.proxy_api)
@@ -185,13 +185,13 @@ def plan_parts(
             base | variables_of("proxy", settings, environ),
             http_health(client, f"http://127.0.0.1:{proxy_api_port}/ping"),
         ),
-        Part(
+        Component(
             "hub",
             ports.hub.handed_over("hub", (python, "-m", "deploy.local.hub", "-f", str(HUB_CONFIG))),
             hub_environment,
             http_health(client, f"{hub_api_url}health", f"{proxy_url}hub/api/health"),
         ),
-        Part(
+        Component(
             "culler",
             (python, "-m", "jupyterhub_idle_culler", *cull),
             base | variables_of("culler", settings, environ) | {"JUPYTERHUB_API_TOKEN": installation.culler_api_token},
@@ -209,7 +209,7 @@ def _redis_users(prefix: str, installation: Installation) -> str:
     try:
         return users_file(f"{prefix}:{installation.installation_id}", passwords)
     except ValueError as error:
-        raise Refused(f"BINDERY_REDIS_PREFIX: {error}") from error
+        raise StartupError(f"BINDERY_REDIS_PREFIX: {error}") from error
 
 
 def _numbered(kind: str, number: int) -> str:
