@@ -9,8 +9,8 @@ from services.builder.context import open_builder
 from services.builder.executors.image_place import place_of_images
 from services.builder.routes import router
 from services.builder.settings import BuilderSettings
-from services.common.context import membership, running, told_places
-from services.common.redis.client import patiently
+from services.common.context import background_tasks, queue_positions_updated, stage_membership
+from services.common.redis.client import retry_while_unavailable
 from services.common.service.health import Health
 from services.common.web.app import create_service
 
@@ -23,18 +23,18 @@ def create_app(settings: BuilderSettings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with (
             open_builder(settings, health) as parts,
-            told_places(parts.stage),
-            membership(parts.stage, "builder", on_sweep=parts.admission.sweep) as member,
-            running(parts.admission.admit_when_moved(member)),
+            queue_positions_updated(parts.context),
+            stage_membership(parts.context, "builder", on_sweep=parts.admission.sweep) as member,
+            background_tasks(parts.admission.admit_when_moved(member)),
         ):
 
             def heard(message: bytes) -> None:
                 parts.admission.heard(message)
                 member.wake()
 
-            facts, place = parts.stage.facts, place_of_images(settings)
-            await patiently(lambda: facts.images_are_in(place), seconds=settings.redis_patience_seconds)
-            await parts.stage.bus.listen(parts.stage.keys.wake("builder"), heard)
+            facts, place = parts.context.facts, place_of_images(settings)
+            await retry_while_unavailable(lambda: facts.images_are_in(place), seconds=settings.redis_patience_seconds)
+            await parts.context.bus.listen(parts.context.keys.wake("builder"), heard)
             health.add("Workers", parts.admission.trouble)
             app.state.builds = parts.builds
             yield

@@ -11,8 +11,8 @@ from services.builder.queue.admission import Admission
 from services.builder.queue.attempts import Attempts
 from services.builder.queue.builds import Builds
 from services.builder.settings import BuilderSettings
-from services.common.context import Stage, open_stage
-from services.common.redis.client import patiently
+from services.common.context import ProcessContext, open_context
+from services.common.redis.client import retry_while_unavailable
 from services.common.service.health import Health
 
 
@@ -20,7 +20,7 @@ from services.common.service.health import Health
 class BuilderParts:
     """Everything open in one builder process."""
 
-    stage: Stage
+    context: ProcessContext
     executor: Executor
     images: Images
     attempts: Attempts
@@ -31,16 +31,16 @@ class BuilderParts:
 @contextlib.asynccontextmanager
 async def open_builder(settings: BuilderSettings, health: Health) -> AsyncIterator[BuilderParts]:
     """Open a builder process's parts until the block ends."""
-    async with open_stage(settings, health) as stage:
+    async with open_context(settings, health) as context:
         executor, images = make_executor(settings)
-        attempts = Attempts(stage, settings, executor)
-        await patiently(attempts.scripts.load, seconds=settings.redis_patience_seconds)
-        builds = Builds(stage, settings, attempts, images)
+        attempts = Attempts(context, settings, executor)
+        await retry_while_unavailable(attempts.scripts.load, seconds=settings.redis_patience_seconds)
+        builds = Builds(context, settings, attempts, images)
         health.add("Images", images.trouble)
         health.add("Executor", executor.trouble)
         try:
             yield BuilderParts(
-                stage, executor, images, attempts, builds, Admission(stage, settings, attempts, builds, executor)
+                context, executor, images, attempts, builds, Admission(context, settings, attempts, builds, executor)
             )
         finally:
             await executor.aclose()

@@ -2,27 +2,27 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Collection, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
 
-from services.common.records.launch_cache import Facts
-from services.common.records.leases import Adopt, Member, Sweep
+from services.common.records.launch_cache import LaunchCache
+from services.common.records.leases import Adopt, StageMember, Sweep
 from services.common.records.records import Records
-from services.common.redis.client import connect, patiently
-from services.common.redis.keys import Keys
+from services.common.redis.client import connect, retry_while_unavailable
+from services.common.redis.keys import Keys, Kind
 from services.common.redis.rights import Refusals, refuse_unfit, warn_if_shared
 from services.common.service.health import Health, Trouble
 from services.common.service.settings import ServiceSettings
 from services.common.streams.bus import Bus
 from services.common.streams.log_store import LogStore, log_store
-from services.common.streams.queue_positions import Places
+from services.common.streams.queue_positions import QueuePositions
 
 
 @dataclass
-class Stage:
+class ProcessContext:
     """The open connections of one process."""
 
     settings: ServiceSettings
@@ -30,11 +30,11 @@ class Stage:
     keys: Keys
     bus: Bus
     records: Records
-    facts: Facts
+    facts: LaunchCache
     logs: LogStore
     upkeep: Redis
     """Connections apart from those of the work, so that a rush of that keeps no lease from being renewed."""
-    places: Places
+    places: QueuePositions
 
     refusals: Refusals
 
@@ -45,12 +45,12 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def open_stage(
-    settings: ServiceSettings, health: Health | None = None, *, hears: str = ""
-) -> AsyncIterator[Stage]:
+async def open_context(
+    settings: ServiceSettings, health: Health | None = None, *, subscribe_all: Collection[Kind] = ()
+) -> AsyncIterator[ProcessContext]:
     """Connect, load the scripts, and keep the bus running until the block ends.
 
-    `hears` are kinds of topics that the bus hears all of, so that following one costs no subscription.
+    `subscribe_all` names kinds of topics that the bus hears all of, so that following one costs no subscription.
     Waits for a Redis that is not up yet. Raises `BinderyError` for a Redis Cluster, or one that is too old.
     """
     refusals = Refusals()
@@ -61,24 +61,26 @@ async def open_stage(
     bus = Bus(
         redis, subscriber, keys,
         reread_seconds=settings.reread_seconds, patience_seconds=settings.redis_patience_seconds,
-        renew_seconds=settings.lease_renew_seconds, hears=hears,
+        renew_seconds=settings.lease_renew_seconds, subscribe_all=subscribe_all,
     )  # fmt: skip
     records = Records(redis, keys, bus, settings)
-    facts = Facts(redis, keys, ttl_seconds=settings.fact_ttl_seconds, tombstone_seconds=settings.fact_tombstone_seconds)
-    places = Places(
+    facts = LaunchCache(
+        redis, keys, ttl_seconds=settings.fact_ttl_seconds, tombstone_seconds=settings.fact_tombstone_seconds
+    )
+    places = QueuePositions(
         redis, keys, tick_seconds=settings.queue_tick_seconds, reread_seconds=settings.reread_seconds
     )  # fmt: skip
-    stage = Stage(
+    context = ProcessContext(
         settings, redis, keys, bus, records, facts, log_store(redis, keys, settings), upkeep, places, refusals
     )
     try:
         warn_if_shared(redis)
-        await patiently(lambda: refuse_unfit(redis), seconds=settings.redis_patience_seconds)
-        await patiently(records.scripts.load, seconds=settings.redis_patience_seconds)
+        await retry_while_unavailable(lambda: refuse_unfit(redis), seconds=settings.redis_patience_seconds)
+        await retry_while_unavailable(records.scripts.load, seconds=settings.redis_patience_seconds)
         if health:
-            health.add("Redis", stage.redis_answers)
-        async with running(bus.run()):
-            yield stage
+            health.add("Redis", context.redis_answers)
+        async with background_tasks(bus.run()):
+            yield context
     finally:
         await subscriber.aclose()
         await upkeep.aclose()
@@ -86,15 +88,15 @@ async def open_stage(
 
 
 @contextlib.asynccontextmanager
-async def told_places(stage: Stage) -> AsyncIterator[None]:
+async def queue_positions_updated(context: ProcessContext) -> AsyncIterator[None]:
     """Keep the places of waiting builds up to date, for who watches them, until the block ends."""
-    await stage.bus.listen(stage.places.channel, stage.places.heard)
-    async with running(stage.places.run()):
+    await context.bus.listen(context.places.channel, context.places.heard)
+    async with background_tasks(context.places.run()):
         yield
 
 
 @contextlib.asynccontextmanager
-async def running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def background_tasks(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run some coroutines for as long as the block; one that fails ends the block."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(w) for w in work]
@@ -106,26 +108,26 @@ async def running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def membership(
-    stage: Stage,
+async def stage_membership(
+    context: ProcessContext,
     name: str,
     *,
     on_adopt: Adopt | None = None,
     on_sweep: Sweep | None = None,
     on_begin: Sweep | None = None,
     sweeps: bool = True,
-) -> AsyncIterator[Member]:
+) -> AsyncIterator[StageMember]:
     """Be a member of a stage until the block ends; then everything owned is handed over at once."""
-    member = Member(
-        name, stage.upkeep, stage.keys, stage.records, stage.settings,
+    member = StageMember(
+        name, context.upkeep, context.keys, context.records, context.settings,
         on_adopt=on_adopt, on_sweep=on_sweep, on_begin=on_begin, sweeps=sweeps,
     )  # fmt: skip
-    await patiently(member.begin, seconds=stage.settings.redis_patience_seconds)
-    await stage.bus.listen(stage.keys.wake(name), lambda _message: member.wake())
-    async with running(member.run()):
+    await retry_while_unavailable(member.begin, seconds=context.settings.redis_patience_seconds)
+    await context.bus.listen(context.keys.wake(name), lambda _message: member.wake())
+    async with background_tasks(member.run()):
         try:
             yield member
         finally:
             with contextlib.suppress(Exception):
-                async with asyncio.timeout(stage.settings.redis_timeout_seconds):
+                async with asyncio.timeout(context.settings.redis_timeout_seconds):
                     await member.give_up()

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
-from services.common.context import membership, open_stage, running, told_places
-from services.common.records.leases import Member
+from services.common.context import background_tasks, open_context, queue_positions_updated, stage_membership
+from services.common.records.leases import StageMember
+from services.common.redis.keys import Kind
 from services.common.service.health import Health
 from services.common.service.logging import get_logger
 from services.common.version import VERSION
@@ -39,22 +40,25 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_stage(settings, health, hears="s") as stage, told_places(stage):
+        async with (
+            open_context(settings, health, subscribe_all={Kind.SERVER}) as context,
+            queue_positions_updated(context),
+        ):
             stages = Stages(settings)
             try:
-                made = Launches(stage, stages, settings)
-                app.state.stage = stage
+                made = Launches(context, stages, settings)
+                app.state.context = context
                 app.state.launches = made
                 app.state.stages = stages
                 app.state.providers = Providers(stages)
-                app.state.streams = Streams(stage, made, settings, clock)
+                app.state.streams = Streams(context, made, settings, clock)
                 for name in ("resolver", "builder", "launcher"):
                     health.add(name, lambda name=name: stages.trouble(name))  # type: ignore[misc]
-                async with membership(stage, "gateway", on_adopt=made.adopt) as member:
+                async with stage_membership(context, "gateway", on_adopt=made.adopt) as member:
                     made.member = member
-                    await stage.bus.listen(stage.keys.wake("gateway"), made.heard)
+                    await context.bus.listen(context.keys.wake("gateway"), made.heard)
                     leaving = _leave(app.state.exiting, clock, member)
-                    async with running(made.cancels.watch(), made.keep_followed_alive(), leaving):
+                    async with background_tasks(made.cancels.watch(), made.keep_followed_alive(), leaving):
                         yield
             finally:
                 await stages.aclose()
@@ -73,7 +77,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     return app
 
 
-async def _leave(exiting: asyncio.Event, clock: Clock, member: Member) -> None:
+async def _leave(exiting: asyncio.Event, clock: Clock, member: StageMember) -> None:
     """On SIGTERM: v1 streams end, for their clients to resume elsewhere; launches go to another gateway at once."""
     await exiting.wait()
     clock.drain()

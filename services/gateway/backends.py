@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from services.common.models import Build, BuildRequest, ResolvedRepo, Server, ServerRequest, Spec
 from services.common.models.errors import BinderyError
 from services.common.net.http import Peer, PooledClient, Reply
-from services.common.service.call_accounting import counted_as
+from services.common.service.call_accounting import attributed_to
 from services.common.service.health import Trouble
 from services.common.service.logging import get_logger
 from services.common.web.auth import OPERATOR_HEADER
@@ -141,7 +141,7 @@ class Providers:
             try:
                 # Who knows some waits for no resolver that stands still: no launch hangs on this list.
                 async with asyncio.timeout(1.0 if self._found else None):
-                    with counted_as("upkeep"):
+                    with attributed_to("upkeep"):
                         self._found, self._due = await self._stages.providers(), now + self._kept_seconds
             except (BinderyError, TimeoutError):
                 if not self._found:

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
-from services.common.context import membership, open_stage, running
-from services.common.redis.client import patiently
+from services.common.context import background_tasks, open_context, stage_membership
+from services.common.redis.client import retry_while_unavailable
 from services.common.service.health import Health
 from services.common.web.app import create_service
 from services.launcher.cleanup.reaper import Reaper
@@ -24,22 +24,22 @@ def create_app(settings: LauncherSettings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_stage(settings, health) as stage:
+        async with open_context(settings, health) as context:
             hub = Hub(settings)
             try:
-                seats = Seats(stage, settings)
-                await patiently(seats.scripts.load, seconds=settings.redis_patience_seconds)
-                servers = Servers(stage, settings, hub, seats)
-                reaper = Reaper(stage, settings, hub, seats, servers)
+                seats = Seats(context, settings)
+                await retry_while_unavailable(seats.scripts.load, seconds=settings.redis_patience_seconds)
+                servers = Servers(context, settings, hub, seats)
+                reaper = Reaper(context, settings, hub, seats, servers)
                 health.add("JupyterHub API", hub.healthy)
                 if settings.hub_checks_proxy:
                     health.add("JupyterHub proxy", hub.reached_through_proxy)
-                async with membership(stage, "launcher", on_adopt=servers.adopt) as member:
+                async with stage_membership(context, "launcher", on_adopt=servers.adopt) as member:
                     servers.member = member
-                    await stage.bus.listen(stage.keys.wake("launcher"), servers.heard)
+                    await context.bus.listen(context.keys.wake("launcher"), servers.heard)
                     app.state.servers = servers
-                    recount = Recount(stage, settings, hub, seats)
-                    async with running(
+                    recount = Recount(context, settings, hub, seats)
+                    async with background_tasks(
                         servers.cancels.watch(), seats.run(), servers.spawns.run(), recount.run(), reaper.run(member)
                     ):  # fmt: skip
                         yield

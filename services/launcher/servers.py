@@ -6,14 +6,14 @@ import secrets
 import time
 from typing import Any
 
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.common.git.repository_url import repository_of
 from services.common.models import Event, Phase, ResolvedRepo, Server, ServerId, ServerRequest, ServerState
 from services.common.models.errors import BinderyError
-from services.common.records.cancel_requests import GIVEN_UP, Cancels
-from services.common.records.leases import Member
-from services.common.records.records import Claimed, Fenced, RecordLost, Stored
-from services.common.redis.keys import Topic
+from services.common.records.cancel_requests import GIVEN_UP, CancelRequests
+from services.common.records.leases import StageMember
+from services.common.records.records import Fenced, OwnedRecord, RecordLost, StoredRecord
+from services.common.redis.keys import Kind, Topic
 from services.common.service.correlation import of_record, to_record
 from services.common.service.logging import bound_contextvars, get_logger
 from services.launcher.abandoned_servers import unwanted
@@ -36,18 +36,18 @@ HEED_SECONDS = 10.0
 
 def topic_of(server_id: str) -> Topic:
     """The topic of a server."""
-    return Topic("s", server_id)
+    return Topic(Kind.SERVER, server_id)
 
 
 class Servers:
     """Starts, reads and stops servers."""
 
-    def __init__(self, stage: Stage, settings: LauncherSettings, hub: Hub, seats: Seats) -> None:
-        self._stage, self._settings, self._hub, self._seats = stage, settings, hub, seats
-        self._classes, self.spawns = settings.classes, Spawns(stage, settings)
+    def __init__(self, context: ProcessContext, settings: LauncherSettings, hub: Hub, seats: Seats) -> None:
+        self._context, self._settings, self._hub, self._seats = context, settings, hub, seats
+        self._classes, self.spawns = settings.classes, Spawns(context, settings)
         self._secret = settings.installation_secret.get_secret_value()
-        self.cancels = Cancels(stage.records, "s", stage.keys.wake("launcher"))
-        self.member: Member | None = None
+        self.cancels = CancelRequests(context.records, Kind.SERVER, context.keys.wake("launcher"))
+        self.member: StageMember | None = None
 
     def user_for(self, repo_url: str, launch_ref: str, attempt: int) -> str:
         """The user name that only this installation can have made for a launch."""
@@ -73,7 +73,7 @@ class Servers:
         user = self.user_for(request.repo.repo_url, request.launch_ref, request.attempt)
         server_id = Server.identity(self._hub.hub_id, user, "")
         if server_id in self.cancels:  # it is starting here; if Redis was emptied, its record must not be another's
-            await self._stage.records.write_anew(topic_of(server_id))
+            await self._context.records.write_anew(topic_of(server_id))
         server = Server(
             server_id=server_id,
             hub_id=self._hub.hub_id,
@@ -89,17 +89,17 @@ class Servers:
             idle_timeout_seconds=self._settings.idle_timeout_seconds or None,
         )
         event = Event(phase=Phase.LAUNCHING, message="Launching server...\n")
-        created, (reserved,) = await self._stage.records.create(
+        created, (reserved,) = await self._context.records.create(
             topic_of(server_id), server, event,
             process=self.member.process,
             fields={"request": request.model_dump_json(exclude_none=True)} | to_record(), recreate=True,
             also=[self._seats.reservation(server, request.repo)],
         )  # fmt: skip
-        if isinstance(created, Claimed):
+        if isinstance(created, OwnedRecord):
             place = self._seats.taken(reserved)
             self._begin(created, server, request, place)
             return server.updated(queue=place.queue)
-        if isinstance(created, Stored):
+        if isinstance(created, StoredRecord):
             found = created.model(Server)
             # One that failed may have kept its seat, for what may still run.
             if found.state.is_final and not self._seats.had_before(reserved):
@@ -107,10 +107,10 @@ class Servers:
             return found
         raise BinderyError("internal")
 
-    def _begin(self, claimed: Claimed, server: Server, request: ServerRequest, place: Place) -> None:
+    def _begin(self, claimed: OwnedRecord, server: Server, request: ServerRequest, place: Place) -> None:
         asked = self.cancels.expect(server.server_id)
         start = Start(
-            self._stage, self._settings, self._hub, self._seats, self.spawns, claimed, server, request.repo,
+            self._context, self._settings, self._hub, self._seats, self.spawns, claimed, server, request.repo,
             self._user_options(server, request), asked, place=place,
         )  # fmt: skip
         if self.member:
@@ -123,16 +123,16 @@ class Servers:
                 await start.run()
             finally:
                 self.cancels.forget(start.server.server_id, start.asked)
-                await self._stage.bus.disown(topic_of(start.server.server_id))
+                await self._context.bus.disown(topic_of(start.server.server_id))
 
-    async def adopt(self, claimed: Claimed, stored: Stored) -> None:
+    async def adopt(self, claimed: OwnedRecord, stored: StoredRecord) -> None:
         """Go on with a start whose process died."""
         with bound_contextvars(**of_record(stored.fields)):
             await self._adopt(claimed, stored)
 
-    async def _adopt(self, claimed: Claimed, stored: Stored) -> None:
+    async def _adopt(self, claimed: OwnedRecord, stored: StoredRecord) -> None:
         server = stored.model(Server)
-        is_unwanted = bool(await unwanted(self._stage, {server.server_id: stored}))
+        is_unwanted = bool(await unwanted(self._context, {server.server_id: stored}))
         if server.state is ServerState.READY and is_unwanted:
             await self._remove(claimed, server)
             return
@@ -143,7 +143,7 @@ class Servers:
         claimed.recreate = True
         asked = self.cancels.expect(server.server_id, is_asked=is_unwanted or bool(stored.get("cancel")))
         start = Start(
-            self._stage, self._settings, self._hub, self._seats, self.spawns, claimed, server, request.repo,
+            self._context, self._settings, self._hub, self._seats, self.spawns, claimed, server, request.repo,
             {}, asked, begun=float(stored.get("begun", "0")), is_adopted=True,
         )  # fmt: skip
         try:
@@ -178,7 +178,7 @@ class Servers:
 
     async def read(self, server_id: str) -> Server:
         """A server by its id. Raises `BinderyError("not_found")`."""
-        if (stored := await self._stage.records.read(topic_of(server_id))) is None:
+        if (stored := await self._context.records.read(topic_of(server_id))) is None:
             raise BinderyError("not_found", "There is no such server, or it was too long ago.")
         return stored.model(Server)
 
@@ -188,19 +188,19 @@ class Servers:
         With `even_ready` it goes too: its launch ended without it, so no user knows of it.
         """
         topic = topic_of(server_id)
-        stored = await self._stage.records.read(topic)
+        stored = await self._context.records.read(topic)
         if stored and stored.model(Server).state in {ServerState.WAITING, ServerState.STARTING}:
             await self.cancels.ask(server_id)
             if even_ready:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(HEED_SECONDS):
-                        await self._stage.bus.until_ended(topic)
+                        await self._context.bus.until_ended(topic)
         if stored and even_ready and self.member:
-            await self._stage.records.note(topic, GIVEN_UP, "1")  # for whoever goes on with this, should we die
-            if found := await self._stage.records.adopt("launcher", self.member.process, topic=topic):
+            await self._context.records.note(topic, GIVEN_UP, "1")  # for whoever goes on with this, should we die
+            if found := await self._context.records.adopt("launcher", self.member.process, topic=topic):
                 self.member.work(topic, self.adopt(*found))
 
-    async def _remove(self, claimed: Claimed, server: Server) -> None:
+    async def _remove(self, claimed: OwnedRecord, server: Server) -> None:
         """End a server that became ready for nobody: by its record first, so that the reaper does what we can't."""
         error = BinderyError("cancelled", "Its launch ended without it.")
         ended = server.updated(state=ServerState.FAILED, error=error.problem)

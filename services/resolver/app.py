@@ -9,8 +9,8 @@ from fastapi import FastAPI
 
 from services.common.git.versions import git_version, git_warning
 from services.common.net.proxy import PROXY, environment_proxy
-from services.common.records.launch_cache import Facts
-from services.common.redis.client import AWAY, connect
+from services.common.records.launch_cache import LaunchCache
+from services.common.redis.client import REDIS_UNAVAILABLE, connect
 from services.common.redis.keys import Keys
 from services.common.redis.rights import warn_if_shared
 from services.common.service.logging import get_logger
@@ -36,7 +36,7 @@ def create_app(settings: ResolverSettings) -> FastAPI:
         providers = load_providers(settings)
         redis = connect(settings)
         warn_if_shared(redis)
-        facts = Facts(
+        facts = LaunchCache(
             redis,
             Keys(settings.key_prefix),
             ttl_seconds=settings.fact_ttl_seconds,
@@ -44,7 +44,7 @@ def create_app(settings: ResolverSettings) -> FastAPI:
         )
         app.state.providers = providers
         app.state.resolving = resolving = Resolving(settings, providers, facts)
-        with contextlib.suppress(*AWAY):  # else the first fact that is written says it
+        with contextlib.suppress(*REDIS_UNAVAILABLE):  # else the first fact that is written says it
             await facts.judged_by(resolving.policy)
         try:
             yield

@@ -19,7 +19,7 @@ from services.common.models.errors import BinderyError
 from services.common.net.hosts import plain_host
 from services.common.net.http import CALLS, only_dict
 from services.common.net.outbound import tls_context
-from services.common.service.call_accounting import doing
+from services.common.service.call_accounting import call_reason
 from services.common.service.logging import get_logger
 from services.resolver.settings import ResolverSettings
 
@@ -88,7 +88,7 @@ class GitHubApi:
         if (wait := self._limited_until - time.time()) > 0:
             raise _rate_limited(wait)
         known = self._known.get(url)
-        CALLS.labels("github", doing()).inc()
+        CALLS.labels("github", call_reason()).inc()
         try:
             reply = await self._client.get(url, headers={"If-None-Match": known.etag} if known else {})
         except httpx.HTTPError as error:

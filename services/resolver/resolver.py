@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from services.common.models import ResolvedRepo, Spec
 from services.common.models.errors import BinderyError
-from services.common.records.launch_cache import Facts
+from services.common.records.launch_cache import LaunchCache
 from services.common.service.logging import get_logger
 from services.common.service.single_flight import SingleFlight
 from services.resolver.providers.base import Provider
@@ -37,7 +37,7 @@ class Resolving:
     """Resolves links by `providers`, under the bans and the deadline of `settings`."""
 
     def __init__(
-        self, settings: ResolverSettings, providers: Mapping[str, Provider], facts: Facts | None = None
+        self, settings: ResolverSettings, providers: Mapping[str, Provider], facts: LaunchCache | None = None
     ) -> None:
         self._facts = facts
         self._providers = providers

@@ -134,10 +134,10 @@ async def test_an_emptied_redis_and_another_installation_cost_nobody_a_server(
             ]
             before = hub.users()
             assert sorted(before) == sorted(server.user for server in everyone)
-            await one.stage.redis.flushall()
+            await one.context.redis.flushall()
 
             async def have_compared_armed() -> bool:
-                since = [await here.stage.redis.get(here.stage.keys("installation")) for here in (one, two)]
+                since = [await here.context.redis.get(here.context.keys("installation")) for here in (one, two)]
                 return all(at and time.time() - float(at) > 4 for at in since)
 
             await one.eventually(have_compared_armed, "both reapers may delete again, and have looked since")

@@ -17,10 +17,10 @@ async def _all(here: Clicks, during: object = None) -> list[Server]:
     """160 launches of one repository, and 40 of another one as soon as those are in the queue."""
     async with asyncio.TaskGroup() as group:
         popular = [group.create_task(here.launch(f"popular-{n}", "popular")) for n in range(POPULAR)]
-        waiting = here.stage.keys("{seats}:waiting")
+        waiting = here.context.keys("{seats}:waiting")
 
         async def are_in() -> bool:
-            return int(await here.stage.redis.zcard(waiting)) >= POPULAR - 2 * SEATS
+            return int(await here.context.redis.zcard(waiting)) >= POPULAR - 2 * SEATS
 
         await here.eventually(are_in, "the first are in the queue")
         others = [group.create_task(here.launch(f"other-{n}", "other")) for n in range(LAUNCHES - POPULAR)]

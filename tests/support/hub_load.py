@@ -15,8 +15,9 @@ from typing import Any, Self
 
 import httpx
 
-from services.common.context import Stage, open_stage
+from services.common.context import ProcessContext, open_context
 from services.common.models import Server, ServerRequest
+from services.common.redis.keys import Kind
 from services.common.service.settings import ServiceSettings
 from services.gateway.backends import Stages
 from services.gateway.settings import GatewaySettings
@@ -170,7 +171,7 @@ def running_launcher(folder: Path, valkey: Valkey, hub: BriefHub, **settings: ob
 class Clicks:
     """Asks for servers as gateways do, and follows them in Redis."""
 
-    stage: Stage
+    context: ProcessContext
     stages: list[Stages]
     asked: list[str] = field(default_factory=list)
 
@@ -181,18 +182,18 @@ class Clicks:
         stages = self.stages[len(self.asked) % len(self.stages)]
         self.asked.append(launch_ref)
         server = await stages.start_server(request)
-        while not await self.stage.bus.until_ended(topic_of(server.server_id)):
+        while not await self.context.bus.until_ended(topic_of(server.server_id)):
             server = await stages.start_server(request)
         return await self.read(server.server_id)
 
     async def read(self, server_id: str) -> Server:
-        stored = await self.stage.records.read(topic_of(server_id))
+        stored = await self.context.records.read(topic_of(server_id))
         assert stored
         return stored.model(Server)
 
     async def members(self) -> int:
         """How many seats are taken."""
-        return int(await self.stage.redis.hlen(self.stage.keys("{seats}:members")))
+        return int(await self.context.redis.hlen(self.context.keys("{seats}:members")))
 
     async def eventually(self, condition: Any, what: str, seconds: float = 30) -> None:
         deadline = time.monotonic() + seconds
@@ -210,9 +211,9 @@ async def clicks(valkey: Valkey, *launchers: LauncherProcess) -> AsyncIterator[C
     ]
     installation = {"installation_id": launchers[0].settings["installation_id"]}
     settings = ServiceSettings.model_validate({"redis_url": valkey.url, "data_dir": valkey.data_dir, **installation})
-    async with open_stage(settings, hears="s") as stage:
+    async with open_context(settings, subscribe_all={Kind.SERVER}) as context:
         try:
-            yield Clicks(stage, stages)
+            yield Clicks(context, stages)
         finally:
             for one in stages:
                 await one.aclose()

@@ -11,7 +11,7 @@ from services.builder.queue.admission import Admission
 from services.builder.queue.attempts import Attempts, topic_of
 from services.builder.queue.builds import Builds
 from services.builder.settings import BuilderSettings
-from services.common.context import Stage, open_stage
+from services.common.context import ProcessContext, open_context
 from services.common.models import Build, BuildRequest, ResolvedRepo
 from tests.support.valkey import QUICK, Valkey
 
@@ -20,7 +20,7 @@ from tests.support.valkey import QUICK, Valkey
 class Builder:
     """What one builder process holds, and what tests ask of it."""
 
-    stage: Stage
+    context: ProcessContext
     settings: BuilderSettings
     attempts: Attempts
     admission: Admission
@@ -32,12 +32,12 @@ class Builder:
 
     async def offer_slots(self, worker: str, slots: int) -> None:
         """A living worker."""
-        await self.stage.redis.set(self.stage.keys.alive(worker), "1")
-        await self.stage.redis.hset(self.stage.keys("slots"), worker, slots)
+        await self.context.redis.set(self.context.keys.alive(worker), "1")
+        await self.context.redis.hset(self.context.keys("slots"), worker, slots)
 
     async def running(self) -> set[str]:
         """The builds that have a slot."""
-        return {raw.decode() for raw in await self.stage.redis.hkeys(self.stage.keys("{queue}:running"))}
+        return {raw.decode() for raw in await self.context.redis.hkeys(self.context.keys("{queue}:running"))}
 
     async def admitted(self) -> list[str]:
         """One round of admission; the builds that were given a slot."""
@@ -48,7 +48,7 @@ class Builder:
     async def end(self, build: Build) -> None:
         """Let a build end, as its worker would."""
         build_id = build.build_id or ""
-        await self.stage.redis.hset(self.stage.keys.record(topic_of(build_id)), mapping={"final": "1"})
+        await self.context.redis.hset(self.context.keys.record(topic_of(build_id)), mapping={"final": "1"})
         await self.admission.done(build_id)
 
 
@@ -70,8 +70,8 @@ async def open_builder(valkey: Valkey, folder: Path, **others: object) -> AsyncI
     """One builder process, as far as Redis can tell."""
     given = {"redis_url": valkey.url, "data_dir": folder, **QUICK, **others}
     settings = BuilderSettings.model_validate(given)
-    async with open_stage(settings) as stage:
+    async with open_context(settings) as context:
         executor, images = make_executor(settings)
-        attempts = Attempts(stage, settings, executor)
-        builds = Builds(stage, settings, attempts, images)
-        yield Builder(stage, settings, attempts, Admission(stage, settings, attempts, builds, executor), executor)
+        attempts = Attempts(context, settings, executor)
+        builds = Builds(context, settings, attempts, images)
+        yield Builder(context, settings, attempts, Admission(context, settings, attempts, builds, executor), executor)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from services.common.context import Stage, membership, open_stage
+from services.common.context import ProcessContext, open_context, stage_membership
 from services.common.models import (
     Build,
     BuildId,
@@ -27,8 +27,8 @@ from services.common.models import (
 )
 from services.common.models.errors import BinderyError
 from services.common.net.http import Reply
-from services.common.records.records import Claimed
-from services.common.redis.keys import Topic
+from services.common.records.records import OwnedRecord
+from services.common.redis.keys import Kind, Topic
 from services.gateway.backends import OnAway, Stages
 from services.gateway.launches.launches import Launches
 from services.gateway.settings import GatewaySettings
@@ -42,11 +42,11 @@ IMAGE = "bindery/repo:a"
 class FakeStages:
     """Keeps builds and servers as records in Redis, as builder and launcher do; a test ends them."""
 
-    stage: Stage
+    context: ProcessContext
     calls: list[str] = field(default_factory=list)
     no_seat: BinderyError | None = None
     """What the launcher says to who asks whether there would be a seat."""
-    owned: dict[str, Claimed] = field(default_factory=dict)
+    owned: dict[str, OwnedRecord] = field(default_factory=dict)
     hold: dict[str, asyncio.Event] = field(default_factory=dict)
     """By the name of a call: it is carried out, and then its reply waits for this."""
     place: int = 0
@@ -76,7 +76,7 @@ class FakeStages:
             build_id=BuildId(f"{'0' * 24}-{self.builds}"), image=IMAGE, state=BuildState.RUNNING,
             repo_url=request.repo.repo_url, ref=request.repo.ref, created_at=time.time(),
         )  # fmt: skip
-        await self._create("b", build.build_id or "", build, repo=request.repo.model_dump_json())
+        await self._create(Kind.BUILD, build.build_id or "", build, repo=request.repo.model_dump_json())
         await self._replied("build")
         return build
 
@@ -102,23 +102,23 @@ class FakeStages:
             launch_ref=request.launch_ref, state=ServerState.WAITING, image=request.image,
             repo_url=request.repo.repo_url, created_at=time.time(),
         )  # fmt: skip
-        await self._create("s", server.server_id, server)
+        await self._create(Kind.SERVER, server.server_id, server)
         await self._replied("start")
         return server.updated(queue=Queue(reason="Full.", position=self.place)) if self.place else server
 
     async def stop_server(self, launch_ref: str, _repo_url: str, attempt: int) -> None:
         await self._called("stop", launch_ref, attempt)
 
-    async def _create(self, kind: str, name: str, noun: Build | Server, **fields: str) -> None:
+    async def _create(self, kind: Kind, name: str, noun: Build | Server, **fields: str) -> None:
         event = Event(phase=Phase.WAITING, message="Begun.\n")
-        created, _ = await self.stage.records.create(Topic(kind, name), noun, event, process="other-1", fields=fields)
-        if isinstance(created, Claimed):
+        created, _ = await self.context.records.create(Topic(kind, name), noun, event, process="other-1", fields=fields)
+        if isinstance(created, OwnedRecord):
             self.owned[kind] = created
 
     async def become_ready(self) -> None:
         """Let the last server become ready, as its launcher tells of it."""
-        claimed = self.owned["s"]
-        stored = await self.stage.records.read(claimed.topic)
+        claimed = self.owned[Kind.SERVER]
+        stored = await self.context.records.read(claimed.topic)
         assert stored
         event = Event(phase=Phase.LAUNCHING, message="Ready.\n", state=ServerState.READY, terminal=True)
         await claimed.write(event, body=stored.model(Server).updated(state=ServerState.READY), release=True)
@@ -126,7 +126,7 @@ class FakeStages:
     async def end_build(self, state: BuildState, error: BinderyError | None = None) -> None:
         """Let the last build end."""
         claimed = self.owned["b"]
-        stored = await self.stage.records.read(claimed.topic)
+        stored = await self.context.records.read(claimed.topic)
         assert stored
         body = stored.model(Build).updated(state=state, error=error.problem if error else None)
         event = Event(phase=Phase.BUILT if state is BuildState.BUILT else Phase.FAILED, state=state, terminal=True)
@@ -137,7 +137,7 @@ class FakeStages:
 class Gateway:
     """One gateway process without its HTTP."""
 
-    stage: Stage
+    context: ProcessContext
     stages: FakeStages
     launches: Launches
 
@@ -162,14 +162,14 @@ class Gateway:
 
     async def stored(self, launch: Launch) -> Launch:
         """The launch as its record says, without being one who reads it."""
-        found = await self.stage.records.read(Topic("l", launch.launch_id))
+        found = await self.context.records.read(Topic(Kind.LAUNCH, launch.launch_id))
         assert found
         return found.model(Launch)
 
     async def ended(self, launch: Launch, state: LaunchState) -> Launch:
         """Wait until nobody works on a launch any more, which must have ended as `state`."""
         member = self.launches.member
-        topic = Topic("l", launch.launch_id)
+        topic = Topic(Kind.LAUNCH, launch.launch_id)
         await self.until(lambda: not (member and member.owns(topic)), "the launch ends")
         found = await self.stored(launch)
         assert found.state is state, found
@@ -186,9 +186,9 @@ async def open_gateway(valkey: Valkey, **others: object) -> AsyncIterator[Gatewa
     """One gateway process, as far as Redis can tell."""
     given = {"redis_url": valkey.url, "data_dir": valkey.data_dir, **QUICK, **others}
     settings = GatewaySettings.model_validate(given)
-    async with open_stage(settings, hears="s") as stage, open_stage(settings) as others_stage:
+    async with open_context(settings, subscribe_all={Kind.SERVER}) as context, open_context(settings) as others_stage:
         stages = FakeStages(others_stage)
-        launches = Launches(stage, cast("Stages", stages), settings)
-        async with membership(stage, "gateway", on_adopt=launches.adopt) as launches.member:
-            await stage.bus.listen(stage.keys.wake("gateway"), launches.heard)
-            yield Gateway(stage, stages, launches)
+        launches = Launches(context, cast("Stages", stages), settings)
+        async with stage_membership(context, "gateway", on_adopt=launches.adopt) as launches.member:
+            await context.bus.listen(context.keys.wake("gateway"), launches.heard)
+            yield Gateway(context, stages, launches)

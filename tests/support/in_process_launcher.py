@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.common.context import Stage, membership, open_stage, running
+from services.common.context import ProcessContext, background_tasks, open_context, stage_membership
 from services.common.models import ResolvedRepo, Server, ServerRequest
 from services.common.streams.entries import BEGIN
 from services.launcher.cleanup.reaper import Reaper
@@ -92,7 +92,7 @@ async def running_hub() -> AsyncIterator[FakeHub]:
 class Launcher:
     """What one launcher process holds, and what tests ask of it."""
 
-    stage: Stage
+    context: ProcessContext
     settings: LauncherSettings
     hub: FakeHub
     seats: Seats
@@ -113,7 +113,7 @@ class Launcher:
 
     async def messages(self, server: Server) -> str:
         """Every message of a server's topic."""
-        async with self.stage.bus.following(topic_of(server.server_id), lambda: None) as reader:
+        async with self.context.bus.following(topic_of(server.server_id), lambda: None) as reader:
             entries = await reader.after(BEGIN)
         return "".join(event.get("message", "") for entry in entries for event in entry.events)
 
@@ -129,21 +129,23 @@ async def open_launcher(valkey: Valkey, hub: FakeHub, **others: object) -> Async
         "redis_url": valkey.url, "data_dir": valkey.data_dir, "installation_id": "test",
         "hub_api_url": f"http://127.0.0.1:{hub.port}/hub/api/", "retry_pause_seconds": 0.02, **QUICK, **others,
     })  # fmt: skip
-    async with open_stage(settings) as stage:
+    async with open_context(settings) as context:
         client = Hub(settings)
-        seats = Seats(stage, settings)
-        servers = Servers(stage, settings, client, seats)
+        seats = Seats(context, settings)
+        servers = Servers(context, settings, client, seats)
         try:
             async with (
-                membership(stage, "launcher", on_adopt=servers.adopt) as servers.member,
-                running(seats.run(), servers.spawns.run(), Recount(stage, settings, client, seats).run()),
+                stage_membership(context, "launcher", on_adopt=servers.adopt) as servers.member,
+                background_tasks(seats.run(), servers.spawns.run(), Recount(context, settings, client, seats).run()),
             ):
-                await stage.bus.listen(stage.keys.wake("launcher"), servers.heard)
+                await context.bus.listen(context.keys.wake("launcher"), servers.heard)
                 if counts:
                     async with asyncio.timeout(10):
-                        while await stage.redis.get(stage.keys("seats:counted")) != b"yes":
+                        while await context.redis.get(context.keys("seats:counted")) != b"yes":
                             await asyncio.sleep(0.01)
                     hub.calls.clear()
-                yield Launcher(stage, settings, hub, seats, servers, Reaper(stage, settings, client, seats, servers))
+                yield Launcher(
+                    context, settings, hub, seats, servers, Reaper(context, settings, client, seats, servers)
+                )
         finally:
             await client.aclose()

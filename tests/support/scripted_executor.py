@@ -88,16 +88,16 @@ async def supervise(
     asked = await builder.ask("repo")
     await builder.admitted()
     topic = topic_of(asked.build_id or "")
-    found = await builder.stage.records.adopt("builder", "w1", topic=topic, epoch=1, recreate=True)
+    found = await builder.context.records.adopt("builder", "w1", topic=topic, epoch=1, recreate=True)
     assert found
     claimed, stored = found
     watch = Supervision(
-        builder.stage, builder.settings, scripted, scripted, claimed, stored.model(Build), stored,
+        builder.context, builder.settings, scripted, scripted, claimed, stored.model(Build), stored,
         cancelled or asyncio.Event(),
     )  # fmt: skip
     async with asyncio.timeout(seconds):
         assert await watch.run()
-    entries = await stream_entries(builder.stage.redis, builder.stage.keys, topic)
+    entries = await stream_entries(builder.context.redis, builder.context.keys, topic)
     told = [(str(event["phase"]), str(event.get("message", ""))) for entry in entries for event in entry.events]
     await builder.admission.done(asked.build_id or "")
     return watch.build, told[1:]

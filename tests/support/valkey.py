@@ -16,8 +16,8 @@ from deploy.local.health import redis_health
 from deploy.local.redis import redis_command, redis_url
 from deploy.local.sockets import open_socket_folder, remove_socket_folders, socket_folder
 from deploy.redis.users import USERS, user_name, users_file
-from services.common.context import Stage, open_stage
-from services.common.records.leases import Adopt, Member, Sweep
+from services.common.context import ProcessContext, open_context
+from services.common.records.leases import Adopt, StageMember, Sweep
 from services.common.service.settings import ServiceSettings
 
 PASSWORD = "0123456789abcdef"
@@ -108,10 +108,10 @@ async def redis(valkey: Valkey) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def stage(valkey: Valkey, redis: Redis) -> AsyncIterator[Stage]:
+async def context(valkey: Valkey, redis: Redis) -> AsyncIterator[ProcessContext]:
     """What one process of a stage holds open, on an empty Redis."""
-    async with open_stage(settings_for(valkey)) as stage:
-        yield stage
+    async with open_context(settings_for(valkey)) as context:
+        yield context
 
 
 def settings_for(valkey: Valkey, **others: object) -> ServiceSettings:
@@ -119,21 +119,21 @@ def settings_for(valkey: Valkey, **others: object) -> ServiceSettings:
 
 
 @contextlib.asynccontextmanager
-async def another_stage(valkey: Valkey, **others: object) -> AsyncIterator[Stage]:
+async def another_stage(valkey: Valkey, **others: object) -> AsyncIterator[ProcessContext]:
     """A second process, as far as Redis can tell."""
-    async with open_stage(settings_for(valkey, **others)) as stage:
-        yield stage
+    async with open_context(settings_for(valkey, **others)) as context:
+        yield context
 
 
 def member_of(
-    stage: Stage, name: str = "gateway", *, on_adopt: Adopt | None = None, on_sweep: Sweep | None = None
-) -> Member:
+    context: ProcessContext, name: str = "gateway", *, on_adopt: Adopt | None = None, on_sweep: Sweep | None = None
+) -> StageMember:
     """A member of a stage that does nothing by itself."""
-    return Member(
-        name, stage.redis, stage.keys, stage.records, stage.settings, on_adopt=on_adopt, on_sweep=on_sweep
+    return StageMember(
+        name, context.redis, context.keys, context.records, context.settings, on_adopt=on_adopt, on_sweep=on_sweep
     )  # fmt: skip
 
 
-async def die(stage: Stage, member: Member) -> None:
+async def die(context: ProcessContext, member: StageMember) -> None:
     """What a killed process leaves once its lease has run out, without waiting for that."""
-    await stage.redis.delete(stage.keys.alive(member.process))
+    await context.redis.delete(context.keys.alive(member.process))

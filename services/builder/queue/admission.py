@@ -12,14 +12,14 @@ from services.builder.queue.attempts import Attempts, topic_of
 from services.builder.queue.builds import Builds
 from services.builder.queue.jobs import SUPERVISE, build_of, is_fresh, job_id, open_queue
 from services.builder.settings import BuilderSettings
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.common.models import RECORD_VERSION, BuildState
 from services.common.models.errors import BinderyError
-from services.common.records.leases import Member
+from services.common.records.leases import StageMember
 from services.common.records.records import is_public
-from services.common.redis.client import AWAY
+from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.service.logging import get_logger
-from services.common.service.tasks import pause
+from services.common.service.tasks import sleep_unless_cancelled
 from services.common.streams.log_store import stream_entries
 
 log = get_logger(__name__)
@@ -38,14 +38,14 @@ class Admission:
     """Moves builds from the queue to the workers; every step may be repeated, and is, each second."""
 
     def __init__(
-        self, stage: Stage, settings: BuilderSettings, attempts: Attempts, builds: Builds, executor: Executor
+        self, context: ProcessContext, settings: BuilderSettings, attempts: Attempts, builds: Builds, executor: Executor
     ) -> None:
-        self._stage, self._settings, self._executor = stage, settings, executor
+        self._context, self._settings, self._executor = context, settings, executor
         self._relist_due = 0.0
         self._moved = asyncio.Event()
         self._attempts, self._builds = attempts, builds
-        self._keys = stage.keys
-        self._arq = open_queue(stage)
+        self._keys = context.keys
+        self._arq = open_queue(context)
 
     async def sweep(self) -> None:
         """One round: admit, hand to workers what has no owner, stop what nobody waits for, tidy up."""
@@ -63,7 +63,7 @@ class Admission:
         for step in steps:
             try:
                 await step()
-            except AWAY:
+            except REDIS_UNAVAILABLE:
                 raise
             except Exception as error:  # a step that fails must not keep the others from their work
                 log.exception("sweep_step_failed", step=step.__name__, error=str(error))
@@ -73,7 +73,7 @@ class Admission:
         if message in {b"queued", b"slot"}:
             self._moved.set()
 
-    async def admit_when_moved(self, member: Member) -> None:
+    async def admit_when_moved(self, member: StageMember) -> None:
         """Admit as soon as that is heard, in the process that sweeps, until cancelled; what it misses a sweep does."""
         while True:
             await self._moved.wait()
@@ -81,11 +81,11 @@ class Admission:
             try:
                 if member.sweeping:
                     await self.admit()
-            except AWAY as error:
+            except REDIS_UNAVAILABLE as error:
                 log.warning("redis_away", doing="admit", error=str(error))
             except Exception as error:  # the next sweep tries again
                 log.exception("admission_failed", error=str(error))
-            await pause(self._settings.job_poll_seconds)
+            await sleep_unless_cancelled(self._settings.job_poll_seconds)
 
     async def admit(self) -> None:
         """Give the free slots to the first in the queue, and their jobs to the workers."""
@@ -101,13 +101,13 @@ class Admission:
 
     async def _offer_all(self) -> None:
         """Enqueue a job for every build that has a slot and no owner."""
-        for raw in await self._stage.redis.hkeys(self._keys("{queue}:running")):
+        for raw in await self._context.redis.hkeys(self._keys("{queue}:running")):
             await self._offer(raw.decode())
 
     async def _offer(self, build_id: str) -> None:
         """Enqueue a job for a build that has a slot, if it has no owner. arq ignores an id that it knows."""
         record = self._keys.record(topic_of(build_id))
-        owner, epoch, final = await self._stage.redis.hmget(record, "owner", "epoch", "final")
+        owner, epoch, final = await self._context.redis.hmget(record, "owner", "epoch", "final")
         if final == b"1" or epoch is None:
             await self.done(build_id)
         elif owner == b"" and not await self._enqueue(build_id, int(epoch)) and await self._is_left(build_id, epoch):
@@ -123,15 +123,15 @@ class Admission:
     async def _is_left(self, build_id: str, epoch: bytes) -> bool:
         """Whether nobody takes a job by itself: all workers are full, or the one that began it has not gone on."""
         name = job_id(self._keys.prefix, build_id, int(epoch))
-        offered_ms = await self._stage.redis.zscore(self._keys("{queue}:jobs"), name)
+        offered_ms = await self._context.redis.zscore(self._keys("{queue}:jobs"), name)
         if offered_ms is not None and time.time() - offered_ms / 1000 < LEFT_SECONDS:
             return False
-        return is_fresh(name) or bool(await self._stage.redis.exists(in_progress_key_prefix + name))
+        return is_fresh(name) or bool(await self._context.redis.exists(in_progress_key_prefix + name))
 
     async def trouble(self) -> str | None:
         """For health: a sentence when no worker lives, as then nothing is built."""
-        offered = [raw.decode() for raw in await self._stage.redis.hkeys(self._keys("slots"))]
-        alive = offered and await self._stage.redis.exists(*(self._keys.alive(process) for process in offered))
+        offered = [raw.decode() for raw in await self._context.redis.hkeys(self._keys("slots"))]
+        alive = offered and await self._context.redis.exists(*(self._keys.alive(process) for process in offered))
         return None if alive else "no worker is alive"
 
     async def done(self, build_id: str) -> None:
@@ -141,7 +141,7 @@ class Admission:
         running, unstored = self._keys("{queue}:running"), self._keys("{queue}:unstored")
         keys = [running, self._keys.waiters(build_id), unstored, waiting, repos, version, abandoned]
         await self._attempts.scripts.run("done", keys, [build_id, self._keys.wake("builder")])
-        epoch = await self._stage.redis.hget(self._keys.record(topic_of(build_id)), "epoch")
+        epoch = await self._context.redis.hget(self._keys.record(topic_of(build_id)), "epoch")
         await self.forget_jobs(build_id, int(epoch or 0))
 
     async def take_job(self, build_id: str, epoch: int) -> None:
@@ -149,7 +149,7 @@ class Admission:
 
         There arq would look at it with each poll of each worker, with four commands, for as long as the build runs.
         """
-        await self._stage.redis.zrem(self._keys("{queue}:jobs"), job_id(self._keys.prefix, build_id, epoch))
+        await self._context.redis.zrem(self._keys("{queue}:jobs"), job_id(self._keys.prefix, build_id, epoch))
         await self.forget_jobs(build_id, epoch - 1)
 
     async def forget_jobs(self, build_id: str, last_epoch: int) -> None:
@@ -160,59 +160,59 @@ class Admission:
 
     async def _drop_jobs(self, names: list[str]) -> None:
         prefixes = (job_key_prefix, in_progress_key_prefix, retry_key_prefix)
-        async with self._stage.redis.pipeline() as pipe:
+        async with self._context.redis.pipeline() as pipe:
             pipe.zrem(self._keys("{queue}:jobs"), *names)
             pipe.delete(*(prefix + name for name in names for prefix in prefixes))
             await pipe.execute()
 
     async def _stop_abandoned(self) -> None:
-        due = await self._stage.redis.zrangebyscore(self._keys("{queue}:abandoned"), "-inf", int(time.time() * 1000))
+        due = await self._context.redis.zrangebyscore(self._keys("{queue}:abandoned"), "-inf", int(time.time() * 1000))
         for raw in due:
             await self._builds.cancel_unwanted(raw.decode())
-            await self._stage.redis.zrem(self._keys("{queue}:abandoned"), raw)
+            await self._context.redis.zrem(self._keys("{queue}:abandoned"), raw)
 
     async def _expire(self) -> None:
         oldest = (await self._builds.queue(with_names=False)).oldest_waiting_seconds or 0.0
         OLDEST.set(oldest)
         if oldest <= self._settings.build_queue_max_seconds:
             return
-        for raw in await self._stage.redis.zrange(self._keys("{queue}:waiting"), 0, -1):
-            queued_ms = await self._stage.redis.hget(self._keys.record(topic_of(raw.decode())), "queued_ms")
+        for raw in await self._context.redis.zrange(self._keys("{queue}:waiting"), 0, -1):
+            queued_ms = await self._context.redis.hget(self._keys.record(topic_of(raw.decode())), "queued_ms")
             waited = time.time() - int(queued_ms or 0) / 1000
             if waited > self._settings.build_queue_max_seconds and (found := await self._attempts.read(raw.decode())):
                 error = BinderyError("build_queue_full", f"No builder had time for this within {waited:.0f} s.")
                 await self._attempts.end_queued(found[0], BuildState.FAILED, error)
 
     async def _store_logs(self) -> None:
-        for raw in await self._stage.redis.smembers(self._keys("{queue}:unstored")):
+        for raw in await self._context.redis.smembers(self._keys("{queue}:unstored")):
             await self.store_log(raw.decode())
 
     async def store_log(self, build_id: str) -> None:
         """Move a finished build's log to the log store; its stream goes soon after."""
         topic = topic_of(build_id)
-        if entries := await stream_entries(self._stage.redis, self._keys, topic):
+        if entries := await stream_entries(self._context.redis, self._keys, topic):
             found = await self._attempts.read(build_id)
-            await self._stage.logs.put(build_id, entries, is_public=bool(found and is_public(found[1])))
-        async with self._stage.redis.pipeline() as pipe:
+            await self._context.logs.put(build_id, entries, is_public=bool(found and is_public(found[1])))
+        async with self._context.redis.pipeline() as pipe:
             pipe.pexpire(self._keys.events(topic), int(self._settings.finished_stream_seconds * 1000))
             pipe.srem(self._keys("{queue}:unstored"), build_id)
             await pipe.execute()
 
     async def _drop_stale_jobs(self) -> None:
         """Remove jobs whose epoch passed before any worker took them, and what is no job of ours."""
-        for raw in await self._stage.redis.zrange(self._keys("{queue}:jobs"), 0, -1):
+        for raw in await self._context.redis.zrange(self._keys("{queue}:jobs"), 0, -1):
             if (found := build_of(self._keys.prefix, raw)) is None:
                 log.warning("job_unknown", name=raw.decode(errors="replace")[:200])
-                await self._stage.redis.zrem(self._keys("{queue}:jobs"), raw)
+                await self._context.redis.zrem(self._keys("{queue}:jobs"), raw)
                 continue
             build_id, epoch = found
-            now, final = await self._stage.redis.hmget(self._keys.record(topic_of(build_id)), "epoch", "final")
+            now, final = await self._context.redis.hmget(self._keys.record(topic_of(build_id)), "epoch", "final")
             if final == b"1" or now is None or int(now) != epoch:
                 await self._drop_jobs([raw.decode()])
 
     async def _relist(self) -> None:
         """Stop executions whose attempt has ended: a worker that was paused or killed may have left them."""
-        unstored = {raw.decode() for raw in await self._stage.redis.smembers(self._keys("{queue}:unstored"))}
+        unstored = {raw.decode() for raw in await self._context.redis.smembers(self._keys("{queue}:unstored"))}
         for execution in await self._executor.list():
             found = await self._attempts.read(execution.build_id)
             if found is None:  # no record is no reason: the execution goes on, and its image may be found

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from services.builder.executors.base import Executor, ExecutorUnavailableError
 from services.builder.settings import BuilderSettings
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.common.git.repository_url import repository_of
 from services.common.models import (
     Build,
@@ -17,12 +17,12 @@ from services.common.models import (
     image_key,
 )
 from services.common.models.errors import BinderyError
-from services.common.records.records import Stored
-from services.common.redis.keys import Topic
+from services.common.records.records import StoredRecord
+from services.common.redis.keys import Kind, Topic
 from services.common.redis.scripts import Scripts
 from services.common.service.correlation import to_record
 from services.common.service.logging import get_logger
-from services.common.service.tasks import pause
+from services.common.service.tasks import sleep_unless_cancelled
 from services.common.streams.entries import payload_of
 
 log = get_logger(__name__)
@@ -30,27 +30,27 @@ log = get_logger(__name__)
 
 def topic_of(build_id: str) -> Topic:
     """The topic of a build."""
-    return Topic("b", build_id)
+    return Topic(Kind.BUILD, build_id)
 
 
 class Attempts:
     """Reads and begins attempts."""
 
-    def __init__(self, stage: Stage, settings: BuilderSettings, executor: Executor) -> None:
-        self._stage, self._settings, self._executor = stage, settings, executor
-        self._keys = stage.keys
-        self.scripts = Scripts(stage.redis, "services.builder.queue.scripts")
+    def __init__(self, context: ProcessContext, settings: BuilderSettings, executor: Executor) -> None:
+        self._context, self._settings, self._executor = context, settings, executor
+        self._keys = context.keys
+        self.scripts = Scripts(context.redis, "services.builder.queue.scripts")
 
-    async def read(self, build_id: str) -> tuple[Build, Stored] | None:
+    async def read(self, build_id: str) -> tuple[Build, StoredRecord] | None:
         """A build by its id, with the number of launches that wait for it."""
-        if (stored := await self._stage.records.read(topic_of(build_id))) is None:
+        if (stored := await self._context.records.read(topic_of(build_id))) is None:
             return None
-        waiting = await self._stage.redis.scard(self._keys.waiters(build_id))
+        waiting = await self._context.redis.scard(self._keys.waiters(build_id))
         return stored.model(Build).updated(waiting=int(waiting)), stored
 
     async def current(self, image: str) -> Build | None:
         """The current attempt at an image, or None where none is remembered."""
-        number = await self._stage.redis.get(self._keys.attempt(image_key(image)))
+        number = await self._context.redis.get(self._keys.attempt(image_key(image)))
         if number is None:
             return None
         found = await self.read(f"{image_key(image)}-{int(number)}")
@@ -59,7 +59,7 @@ class Attempts:
     async def is_superseded(self, build_id: str) -> bool:
         """Whether an attempt after this one is remembered, so that its number will not be given again."""
         key, _, attempt = build_id.rpartition("-")
-        number = await self._stage.redis.get(self._keys.attempt(key))
+        number = await self._context.redis.get(self._keys.attempt(key))
         return number is not None and int(number) > int(attempt)
 
     async def start(self, image: str, request: BuildRequest, *, after: BuildId | None = None) -> Build:
@@ -75,7 +75,7 @@ class Attempts:
         queue_keys = [self._keys("{queue}:" + name) for name in names]
         attempt_key = self._keys.attempt(key)
         while True:
-            number = await self._stage.redis.get(attempt_key)
+            number = await self._context.redis.get(attempt_key)
             current = int(number) if number is not None else await self._highest(key)
             if after not in {None, f"{key}-{current}"} and (read := await self.read(f"{key}-{current}")):
                 return read[0]
@@ -111,7 +111,7 @@ class Attempts:
 
         Raises `BinderyError("executor_unavailable")`: a number that was given before would take up an old execution.
         """
-        logged = await self._stage.logs.highest_attempt(key)
+        logged = await self._context.logs.highest_attempt(key)
         try:
             listed = await self._executor.list(key)
         except ExecutorUnavailableError as error:
@@ -132,7 +132,7 @@ class Attempts:
         """
         deadline = time.monotonic() + self._settings.lease_seconds
         while await self.read(build_id) is None and time.monotonic() < deadline:
-            await pause(self._settings.lease_renew_seconds / 10)
+            await sleep_unless_cancelled(self._settings.lease_renew_seconds / 10)
 
     async def join(self, build_id: str, launch_ref: str, asker: str = "") -> None:
         """Count a launch among those that wait for a build; without one, the build goes on whoever leaves it.

@@ -8,11 +8,12 @@ from services.builder.images import Images
 from services.builder.queue.attempts import Attempts, topic_of
 from services.builder.queue.log_excerpt import LogLine, Part
 from services.builder.settings import BuilderSettings
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.common.models import Build, BuildInput, BuildQueue, BuildRequest, BuildState, WorkerSlots
 from services.common.models.errors import AUTHOR_CODES, BinderyError
-from services.common.records.cancel_requests import Cancels
-from services.common.records.launch_cache import ImageFact
+from services.common.records.cancel_requests import CancelRequests
+from services.common.records.launch_cache import CachedImage
+from services.common.redis.keys import Kind
 from services.common.service.logging import get_logger
 from services.common.streams.entries import Entry
 from services.common.streams.log_store import stream_entries
@@ -29,10 +30,10 @@ ASKED_BY_ANOTHER = (
 class Builds:
     """Finds, begins, reads and cancels builds."""
 
-    def __init__(self, stage: Stage, settings: BuilderSettings, attempts: Attempts, images: Images) -> None:
-        self._stage, self._settings = stage, settings
+    def __init__(self, context: ProcessContext, settings: BuilderSettings, attempts: Attempts, images: Images) -> None:
+        self._context, self._settings = context, settings
         self._attempts, self._images = attempts, images
-        self._cancels = Cancels(stage.records, "b", stage.keys.wake("builder"))
+        self._cancels = CancelRequests(context.records, Kind.BUILD, context.keys.wake("builder"))
 
     async def ensure(self, request: BuildRequest) -> Build:
         """The build of a repository's image: on its way, there already, lately failed, or queued just now.
@@ -47,11 +48,11 @@ class Builds:
             return await self._join(current, request)
         asked_at = time.time()
         if request.past_cache:
-            await self._stage.facts.forget_image(repo)
+            await self._context.facts.forget_image(repo)
         if found := await self._images.find(image):
             known = current if current and current.state is BuildState.BUILT else None
-            fact = ImageFact(image=image, digest=found.digest, build_id=known and known.build_id, asked_at=asked_at)
-            await self._stage.facts.has_image(repo, fact, place_of_images(self._settings))
+            fact = CachedImage(image=image, digest=found.digest, build_id=known and known.build_id, asked_at=asked_at)
+            await self._context.facts.has_image(repo, fact, place_of_images(self._settings))
             return known.updated(digest=found.digest) if known else self._already_there(image, found.digest, request)
         if current and self._is_remembered(current) and request.replaces != current.build_id:
             return current
@@ -86,19 +87,19 @@ class Builds:
         """A build with its place in the queue, while it waits for a slot."""
         if build.state is not BuildState.QUEUED or not build.build_id:
             return build
-        place = (await self._stage.places.of(build.build_id)).get(build.build_id)
+        place = (await self._context.places.of(build.build_id)).get(build.build_id)
         return build.updated(queue=place.queue if place else None)
 
     def events(self, build_id: str) -> TopicStream:
         """What happens to a build, from its beginning or any position on."""
-        stage = self._stage
+        context = self._context
         return TopicStream(
-            stage.bus, stage.logs, topic_of(build_id), "build", render_plain, prefix=build_id, places=stage.places
+            context.bus, context.logs, topic_of(build_id), "build", render_plain, prefix=build_id, places=context.places
         )
 
     async def queue(self, *, with_names: bool = False) -> BuildQueue:
         """How the queue stands; `with_names` says which worker is which."""
-        keys = self._stage.keys
+        keys = self._context.keys
         names = [keys("{queue}:waiting"), keys("{queue}:running"), keys("slots")]
         depth, oldest_ms, running, *rest = await self._attempts.scripts.run("queue", names, [keys.prefix])
         workers = [
@@ -119,9 +120,9 @@ class Builds:
 
     async def _entries(self, build_id: str, after: str) -> list[Entry]:
         """What is stored of a log, beyond a position: in its stream, or in the log store once it has ended."""
-        if await self._stage.redis.exists(self._stage.keys.events(topic_of(build_id))):
-            return await stream_entries(self._stage.redis, self._stage.keys, topic_of(build_id), after)
-        if (found := await self._stage.logs.read(build_id, after)) is None:
+        if await self._context.redis.exists(self._context.keys.events(topic_of(build_id))):
+            return await stream_entries(self._context.redis, self._context.keys, topic_of(build_id), after)
+        if (found := await self._context.logs.read(build_id, after)) is None:
             raise BinderyError("not_found", f"No log of build {build_id} is kept here.")
         return found
 

@@ -8,7 +8,7 @@ from arq.connections import ArqRedis
 from prometheus_client import Counter
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.common.service.logging import get_logger
 
 log = get_logger(__name__)
@@ -52,13 +52,13 @@ def deserialize(raw: bytes) -> dict[str, Any]:
         raise ValueError(f"A job in the queue was not run: {why}.") from error
 
 
-def open_queue(stage: Stage) -> ArqRedis:
+def open_queue(context: ProcessContext) -> ArqRedis:
     """arq's client for the queue of jobs, on the connections of a stage."""
     return ArqRedis(
-        stage.redis.connection_pool,
+        context.redis.connection_pool,
         job_serializer=serialize,
         job_deserializer=deserialize,
-        default_queue_name=stage.keys("{queue}:jobs"),
+        default_queue_name=context.keys("{queue}:jobs"),
     )
 
 

@@ -15,8 +15,8 @@ from multidict import CIMultiDictProxy
 from services.builder.registry.settings import RegistrySettings
 from services.common.net.hosts import plain_host
 from services.common.net.http import CALLS
-from services.common.service.call_accounting import doing
-from services.common.service.tasks import pause
+from services.common.service.call_accounting import call_reason
+from services.common.service.tasks import sleep_unless_cancelled
 
 REDIRECTS_MAX = 5
 """Some registries answer from another region's host; credentials stay behind then."""
@@ -83,7 +83,7 @@ class Transport:
             except (aiohttp.ClientError, OSError, TimeoutError, UnicodeError) as error:
                 if retry == self._settings.registry_retries or not _may_pass(error):
                     raise Away(self._sentence(error)) from error
-                await pause(0.1 * 2**retry)
+                await sleep_unless_cancelled(0.1 * 2**retry)
         raise AssertionError("unreachable")
 
     async def _once(
@@ -94,7 +94,7 @@ class Transport:
         params: Mapping[str, str] | None,
         form: Mapping[str, str] | None,
     ) -> Answer:
-        CALLS.labels("registry", doing()).inc()
+        CALLS.labels("registry", call_reason()).inc()
         async with self._open().request(
             method, url, headers=headers, params=params, data=form, max_redirects=REDIRECTS_MAX, **self._way(url)
         ) as reply:

@@ -5,7 +5,7 @@ from typing import Any
 from arq.worker import Worker
 
 from services.builder.queue.jobs import build_of, deserialize, is_fresh, open_queue, serialize
-from services.common.context import Stage
+from services.common.context import ProcessContext
 
 
 class SlotWorker(Worker):  # type: ignore[misc]  # arq is read as untyped
@@ -16,9 +16,9 @@ class SlotWorker(Worker):  # type: ignore[misc]  # arq is read as untyped
     own `max_jobs` arq reads nothing, so nothing could be adopted.
     """
 
-    def __init__(self, functions: Any, stage: Stage, *, slots: int, ended: set[str], **options: Any) -> None:
+    def __init__(self, functions: Any, context: ProcessContext, *, slots: int, ended: set[str], **options: Any) -> None:
         """`ended` has the ids of jobs whose build has given its slot back; those that are over are taken out."""
-        queue = open_queue(stage)
+        queue = open_queue(context)
         super().__init__(
             functions,
             queue_name=queue.default_queue_name,
@@ -27,7 +27,7 @@ class SlotWorker(Worker):  # type: ignore[misc]  # arq is read as untyped
             job_deserializer=deserialize,
             **options,
         )
-        self._prefix, self._slots, self._ended = stage.keys.prefix, slots, ended
+        self._prefix, self._slots, self._ended = context.keys.prefix, slots, ended
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
         """Start those of the queue's jobs that are for this worker."""

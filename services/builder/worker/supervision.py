@@ -22,15 +22,15 @@ from services.builder.executors.image_place import place_of_images
 from services.builder.images import FoundImage, Images, labels_of
 from services.builder.queue.attempts import topic_of
 from services.builder.settings import BuilderSettings
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.common.models import Build, BuildState, Event, Phase, ResolvedRepo
 from services.common.models.errors import KINDS, BinderyError
-from services.common.records.launch_cache import ImageFact
-from services.common.records.records import Claimed, Fenced, RecordLost, Stored
-from services.common.redis.client import patiently
+from services.common.records.launch_cache import CachedImage
+from services.common.records.records import Fenced, OwnedRecord, RecordLost, StoredRecord
+from services.common.redis.client import retry_while_unavailable
 from services.common.service.correlation import of_record
 from services.common.service.logging import bound_contextvars, get_logger
-from services.common.service.tasks import pause
+from services.common.service.tasks import sleep_unless_cancelled
 
 log = get_logger(__name__)
 
@@ -52,13 +52,13 @@ SECONDS = Histogram(
 class Supervision:
     """One worker's watch over one build that it owns."""
 
-    stage: Stage
+    context: ProcessContext
     settings: BuilderSettings
     executor: Executor
     images: Images
-    claimed: Claimed
+    claimed: OwnedRecord
     build: Build
-    stored: Stored
+    stored: StoredRecord
     cancelled: asyncio.Event
 
     def __post_init__(self) -> None:
@@ -233,7 +233,7 @@ class Supervision:
                 said = away.code
                 log.warning("waiting", code=away.code, why=why)  # whoever follows the build reads the sentence alone
                 await self._publish(Batch((Line("waiting", f"{away.detail} Waiting for it ...\n"),), self._position))
-            await pause(pause_seconds)
+            await sleep_unless_cancelled(pause_seconds)
             pause_seconds = min(5.0, pause_seconds * 2)
 
     async def _publish(self, batch: Batch, *, run: int | None = None) -> None:
@@ -250,10 +250,10 @@ class Supervision:
     async def _built(self, digest: str | None, message: str) -> None:
         self.build = self.build.updated(state=BuildState.BUILT, digest=digest, finished_at=time.time(), queue=None)
         repo = ResolvedRepo.model_validate_json(self.stored.get("repo"))
-        fact = ImageFact(
+        fact = CachedImage(
             image=self.build.image, digest=digest, build_id=self.build.build_id, asked_at=self.build.finished_at or 0
         )
-        await self.stage.facts.has_image(repo, fact, place_of_images(self.settings))
+        await self.context.facts.has_image(repo, fact, place_of_images(self.settings))
         event = Event(
             phase=Phase.BUILT, message=message, state=BuildState.BUILT, image_name=self.build.image, terminal=True
         )
@@ -282,9 +282,9 @@ class Supervision:
             log.exception("stop_failed", build_id=self.build.build_id, error=str(error))
 
     async def _why_cancelled(self) -> BinderyError:
-        key = self.stage.keys.record(topic_of(self.build.build_id or ""))
-        reason, code = await patiently(
-            lambda: self.stage.redis.hmget(key, "cancel", "cancel_code"), seconds=self.settings.redis_patience_seconds
+        key = self.context.keys.record(topic_of(self.build.build_id or ""))
+        reason, code = await retry_while_unavailable(
+            lambda: self.context.redis.hmget(key, "cancel", "cancel_code"), seconds=self.settings.redis_patience_seconds
         )
         known = code.decode() if code and code.decode() in KINDS else "cancelled"
         return BinderyError(known, reason.decode() if reason else "The build was cancelled.")

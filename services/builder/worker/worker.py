@@ -23,14 +23,15 @@ from services.builder.queue.jobs import SUPERVISE
 from services.builder.settings import BuilderSettings
 from services.builder.worker.slots import SlotWorker
 from services.builder.worker.supervision import Supervision
-from services.common.context import membership
+from services.common.context import stage_membership
 from services.common.models import Build
-from services.common.records.cancel_requests import Cancels
-from services.common.records.leases import Member
-from services.common.redis.client import AWAY
+from services.common.records.cancel_requests import CancelRequests
+from services.common.records.leases import StageMember
+from services.common.redis.client import REDIS_UNAVAILABLE
+from services.common.redis.keys import Kind
 from services.common.service.health import Health
 from services.common.service.logging import bound_contextvars, configure_logging, get_logger
-from services.common.service.tasks import Backoff, pause
+from services.common.service.tasks import Backoff, sleep_unless_cancelled
 from services.common.web.app import create_service
 from services.common.web.auth import require_secrets
 from services.common.web.listening import open_listeners
@@ -45,12 +46,12 @@ class BuilderWorker:
 
     def __init__(self, parts: BuilderParts, settings: BuilderSettings) -> None:
         self._parts, self._settings = parts, settings
-        self._stage = parts.stage
+        self._context = parts.context
         self._running: dict[str, Supervision] = {}
         self._ended: set[str] = set()
         """Jobs whose build has ended; what is left of it is tidied."""
-        self.cancels = Cancels(parts.stage.records, "b", parts.stage.keys.wake("builder"))
-        self.member: Member | None = None
+        self.cancels = CancelRequests(parts.context.records, Kind.BUILD, parts.context.keys.wake("builder"))
+        self.member: StageMember | None = None
 
     async def supervise(self, context: dict[str, Any], argument: str) -> None:
         """One arq job. Returns at once when its epoch has passed or the build is someone else's."""
@@ -60,14 +61,14 @@ class BuilderWorker:
         if member is None:
             return
         topic = topic_of(build_id)
-        found = await self._stage.records.adopt("builder", member.process, topic=topic, epoch=epoch, recreate=True)
+        found = await self._context.records.adopt("builder", member.process, topic=topic, epoch=epoch, recreate=True)
         if found is None:
             return
         claimed, stored = found
         await self._parts.admission.take_job(build_id, epoch)
         cancelled = self.cancels.expect(build_id, is_asked=bool(stored.get("cancel")))
         supervision = self._running[build_id] = Supervision(
-            self._stage, self._settings, self._parts.executor, self._parts.images,
+            self._context, self._settings, self._parts.executor, self._parts.images,
             claimed, stored.model(Build), stored, cancelled,
         )  # fmt: skip
         log.info("build_claimed", build_id=build_id, epoch=epoch, position=stored.get("position"))
@@ -110,8 +111,8 @@ class BuilderWorker:
         """
         if not self.member:
             return
-        keys, ttl_ms = self._stage.keys, int(self._settings.attempt_ttl_seconds * 1000)
-        async with self._stage.redis.pipeline() as pipe:
+        keys, ttl_ms = self._context.keys, int(self._settings.attempt_ttl_seconds * 1000)
+        async with self._context.redis.pipeline() as pipe:
             pipe.hset(keys("slots"), self.member.process, self._settings.build_slots)
             for build_id, supervision in self._running.items():
                 image, _, number = build_id.rpartition("-")
@@ -126,7 +127,7 @@ class BuilderWorker:
             backoff.begin()
             arq = SlotWorker(
                 [func(self.supervise, name=SUPERVISE)],
-                self._stage,
+                self._context,
                 handle_signals=False,
                 slots=self._settings.build_slots,
                 ended=self._ended,
@@ -140,13 +141,16 @@ class BuilderWorker:
             )
             try:
                 await arq.async_run()
-            except (*AWAY, ResponseError) as error:  # an answer too: out of memory, a full disk, a read-only replica
+            except (
+                *REDIS_UNAVAILABLE,
+                ResponseError,
+            ) as error:  # an answer too: out of memory, a full disk, a read-only replica
                 log.warning("redis_away", doing="jobs", error=str(error))
             finally:
                 for task in list(arq.tasks.values()):
                     task.cancel()
                 await asyncio.gather(*arq.tasks.values(), return_exceptions=True)
-            await pause(backoff.wait_seconds())
+            await sleep_unless_cancelled(backoff.wait_seconds())
 
 
 async def _wait_for(task: asyncio.Task[bool]) -> None:
@@ -175,11 +179,11 @@ async def run(settings: BuilderSettings) -> int:
     async with open_builder(settings, health) as parts:
         worker = BuilderWorker(parts, settings)
         admission: Admission = parts.admission
-        async with membership(parts.stage, "builder", on_sweep=admission.sweep) as member:
+        async with stage_membership(parts.context, "builder", on_sweep=admission.sweep) as member:
             worker.member = member
             member.on_begin = worker.offer_slots
             await worker.offer_slots()
-            await parts.stage.bus.listen(parts.stage.keys.wake("builder"), worker.heard)
+            await parts.context.bus.listen(parts.context.keys.wake("builder"), worker.heard)
             parts_of = {
                 "server": server.serve(sockets=listeners),
                 "jobs": worker.run_arq(),
@@ -201,7 +205,7 @@ async def run(settings: BuilderSettings) -> int:
                     task.cancel()
                 _done, pending = await asyncio.wait(pending, timeout=0.2)
             await asyncio.gather(*tasks, return_exceptions=True)
-            await parts.stage.redis.hdel(parts.stage.keys("slots"), member.process)
+            await parts.context.redis.hdel(parts.context.keys("slots"), member.process)
     return status
 
 

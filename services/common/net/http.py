@@ -18,13 +18,13 @@ from yarl import URL
 from services.common.models import Problem
 from services.common.models.errors import BinderyError
 from services.common.models.problem import PROBLEM_MEDIA_TYPE
-from services.common.service.call_accounting import doing
+from services.common.service.call_accounting import call_reason
 from services.common.service.correlation import sent_along
 
 CALLS = Counter("bindery_http_calls_total", "HTTP calls made, by the peer that was called", ["peer", "doing"])
 
 
-class NoAnswer(Exception):
+class PeerUnreachable(Exception):
     """The peer can't be reached, did not answer in time, or broke off. The message is the kind of failure."""
 
 
@@ -118,7 +118,7 @@ class PooledClient:
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
         """Send one request and read its answer, whatever its status. `path` may be a whole URL. Raises `NoAnswer`."""
-        CALLS.labels(self._peer, doing()).inc()
+        CALLS.labels(self._peer, call_reason()).inc()
         if json_body is not None:
             headers = {"Content-Type": "application/json", **(headers or {})}
         url = self._url(path)
@@ -129,17 +129,17 @@ class PooledClient:
             ) as reply:  # fmt: skip
                 return Reply(reply.status, reply.headers, await reply.read())
         except (aiohttp.ClientError, OSError) as error:
-            raise NoAnswer(type(error).__name__) from error
+            raise PeerUnreachable(type(error).__name__) from error
 
     @contextlib.asynccontextmanager
     async def stream(self, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a GET whose answer is read bit by bit. Raises `NoAnswer`, also where the stream breaks off."""
-        CALLS.labels(self._peer, doing()).inc()
+        CALLS.labels(self._peer, call_reason()).inc()
         try:
             async with self._open().get(self._url(path), allow_redirects=False) as reply:
                 yield reply
         except (aiohttp.ClientError, OSError) as error:
-            raise NoAnswer(type(error).__name__) from error
+            raise PeerUnreachable(type(error).__name__) from error
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -172,7 +172,7 @@ class Peer:
         headers = sent_along() | (headers or {})
         try:
             reply = await self._client.request(method, path, json_body=body, params=params, headers=headers)
-        except NoAnswer as error:
+        except PeerUnreachable as error:
             raise BinderyError(self._unavailable, f"No answer ({error}).") from error
         if reply.is_success:
             return reply
@@ -185,7 +185,7 @@ class Peer:
         try:
             reply = await self._client.request("GET", "/health")
             rows: list[dict[str, Any]] = reply.json()["checks"]
-        except NoAnswer as error:
+        except PeerUnreachable as error:
             raise BinderyError(self._unavailable, f"No answer ({error}).") from error
         except (ValueError, KeyError, TypeError) as error:
             raise BinderyError(self._unavailable, f"No answer ({type(error).__name__}).") from error

@@ -4,18 +4,18 @@ import asyncio
 import contextlib
 
 from services.common.records.records import Records
-from services.common.redis.client import AWAY
-from services.common.redis.keys import Topic
-from services.common.service.tasks import pause
+from services.common.redis.client import REDIS_UNAVAILABLE
+from services.common.redis.keys import Kind, Topic
+from services.common.service.tasks import sleep_unless_cancelled
 
 GIVEN_UP = "given_up"
 """Field of a server's record: its launch ended without it, so it goes even if it is ready."""
 
 
-class Cancels:
+class CancelRequests:
     """The requests to give up nouns of one kind; `channel` is the one that wakes the nouns' stage."""
 
-    def __init__(self, records: Records, kind: str, channel: str) -> None:
+    def __init__(self, records: Records, kind: Kind, channel: str) -> None:
         self._records = records
         self._kind = kind
         self._channel = channel
@@ -62,8 +62,8 @@ class Cancels:
     async def watch(self) -> None:
         """Look for requests whose message was missed, until cancelled."""
         while True:
-            await pause(self._records.reread_seconds)
-            with contextlib.suppress(*AWAY):
+            await sleep_unless_cancelled(self._records.reread_seconds)
+            with contextlib.suppress(*REDIS_UNAVAILABLE):
                 for name, event in list(self._expected.items()):
                     record = self._records.keys.record(Topic(self._kind, name))
                     if await self._records.redis.hexists(record, "cancel"):

@@ -14,14 +14,14 @@ from typing import Any
 from redis.asyncio import Redis
 
 from services.common.models import BuildInput, Contract, ResolvedRepo, Spec, Visibility
-from services.common.redis.client import AWAY
+from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Keys
 from services.common.redis.scripts import Scripts
 
 TOMBSTONE = b"-"
 
 
-class ImageFact(Contract):
+class CachedImage(Contract):
     """This input's image is where the builder has its images, under this name and digest."""
 
     v: int = 1
@@ -32,14 +32,14 @@ class ImageFact(Contract):
 
 
 @dataclass(frozen=True)
-class Known:
+class CachedAnswers:
     """What is known ahead of a launch."""
 
     repo: ResolvedRepo | None
-    image: ImageFact | None
+    image: CachedImage | None
 
 
-class Facts:
+class LaunchCache:
     """Reads and writes facts about public repositories."""
 
     def __init__(
@@ -78,20 +78,22 @@ class Facts:
         return self._scripts, "facts", [self._repo_key(spec), self._link_image_key(spec), *self._policies], []
 
     @staticmethod
-    def known(answer: list[bytes | None]) -> Known:
+    def known(answer: list[bytes | None]) -> CachedAnswers:
         """What the answer to `question` means."""
         repo_raw, image_raw, judged_by, kept_in = answer
         if (repo := _under(judged_by, repo_raw)) is None:
-            return Known(None, None)
+            return CachedAnswers(None, None)
         image = _under(kept_in, image_raw)
-        return Known(ResolvedRepo.model_validate_json(repo), ImageFact.model_validate_json(image) if image else None)
+        return CachedAnswers(
+            ResolvedRepo.model_validate_json(repo), CachedImage.model_validate_json(image) if image else None
+        )
 
-    async def image_of(self, repo: ResolvedRepo) -> ImageFact | None:
+    async def image_of(self, repo: ResolvedRepo) -> CachedImage | None:
         """The image of a repository that was resolved just now."""
-        with contextlib.suppress(*AWAY):
+        with contextlib.suppress(*REDIS_UNAVAILABLE):
             raw, kept_in = await self._redis.mget(self._image_keys(repo)[0], self._policies[1])
             image = _under(kept_in, raw)
-            return ImageFact.model_validate_json(image) if image else None
+            return CachedImage.model_validate_json(image) if image else None
         return None
 
     async def resolved(self, repo: ResolvedRepo, policy: str) -> None:
@@ -114,13 +116,13 @@ class Facts:
         """Say where the builder has its images now; facts about those of another place don't count any more."""
         await self._redis.set(self._policies[1], place)
 
-    async def has_image(self, repo: ResolvedRepo, fact: ImageFact, place: str) -> None:
+    async def has_image(self, repo: ResolvedRepo, fact: CachedImage, place: str) -> None:
         """Keep that an image exists in a place; a tombstone younger than the question stays."""
         if repo.visibility is not Visibility.PUBLIC or fact.asked_at < time.time() - self._tombstone_ms / 1000:
             return
         keys = self._image_keys(repo)
         raw = f"{place} {fact.model_dump_json(exclude_none=True)}"
-        with contextlib.suppress(*AWAY):
+        with contextlib.suppress(*REDIS_UNAVAILABLE):
             await self._scripts.run(
                 "keep_fact", [self._policies[1], *(keys if repo.immutable_spec else keys[:1])],
                 [raw, self._ttl_ms, TOMBSTONE, place],

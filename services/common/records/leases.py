@@ -9,22 +9,22 @@ from collections.abc import Awaitable, Callable
 
 from redis.asyncio import Redis
 
-from services.common.records.records import FENCED, Claimed, Records, Stored
-from services.common.redis.client import AWAY
+from services.common.records.records import FENCED, OwnedRecord, Records, StoredRecord
+from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Keys, Topic
 from services.common.redis.scripts import Scripts
-from services.common.service.call_accounting import counted_as
+from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
 from services.common.service.settings import ServiceSettings
-from services.common.service.tasks import pause
+from services.common.service.tasks import sleep_unless_cancelled
 
 log = get_logger(__name__)
 
-Adopt = Callable[[Claimed, Stored], Awaitable[None]]
+Adopt = Callable[[OwnedRecord, StoredRecord], Awaitable[None]]
 Sweep = Callable[[], Awaitable[None]]
 
 
-class Member:
+class StageMember:
     """This process as a member of its stage: renews its lease, and does the stage's sweeping if it holds that lease.
 
     `work` runs one task a noun that this process owns; they are cancelled when the lease is lost. `on_sweep` is
@@ -33,7 +33,7 @@ class Member:
 
     def __init__(
         self,
-        stage: str,
+        service: str,
         redis: Redis,
         keys: Keys,
         records: Records,
@@ -44,7 +44,7 @@ class Member:
         on_begin: Sweep | None = None,
         sweeps: bool = True,
     ) -> None:
-        self.stage = stage
+        self.service = service
         self._redis, self._keys, self._records = redis, keys, records
         self._scripts = Scripts(redis, "services.common.records.scripts")
         self._lease_ms = int(settings.lease_seconds * 1000)
@@ -60,7 +60,7 @@ class Member:
         self.process = self._new_name()
 
     def _new_name(self) -> str:
-        return f"{self.stage}-{socket.gethostname()[:20]}-{os.getpid()}-{secrets.token_hex(3)}"
+        return f"{self.service}-{socket.gethostname()[:20]}-{os.getpid()}-{secrets.token_hex(3)}"
 
     # Life
 
@@ -87,7 +87,7 @@ class Member:
         await self._release(self.process, by_itself=True)
 
     async def _renew(self, *, first: bool = False) -> bool:
-        keys = [self._keys.alive(self.process), self._keys.processes(self.stage), self._keys.owned(self.process)]
+        keys = [self._keys.alive(self.process), self._keys.processes(self.service), self._keys.owned(self.process)]
         ends = time.monotonic() + self._lease_ms / 1000
         answer = int(await self._scripts.run("renew", keys, [self.process, self._lease_ms, int(first)]))
         if not answer:
@@ -104,13 +104,13 @@ class Member:
         for noun in forgotten & self._forgotten:
             log.warning("forgotten", noun=noun)
             record = self._keys.record(Topic(*noun.split(":", 1)))
-            keys = [self._keys.owned(self.process), self._keys.orphans(self.stage), record]
-            await self._scripts.run("disown", keys, [self.process, noun, self._keys.wake(self.stage)])
+            keys = [self._keys.owned(self.process), self._keys.orphans(self.service), record]
+            await self._scripts.run("disown", keys, [self.process, noun, self._keys.wake(self.service)])
         self._forgotten = forgotten
 
     async def _renewing(self) -> None:
         while True:
-            await pause(self._renew_seconds)
+            await sleep_unless_cancelled(self._renew_seconds)
             try:
                 asked = time.monotonic()
                 if self.leaving or await self._renew():
@@ -131,7 +131,7 @@ class Member:
                 await asyncio.gather(*self._tasks.values(), return_exceptions=True)
                 self.process = self._new_name()
                 await self.begin()
-            except AWAY as error:
+            except REDIS_UNAVAILABLE as error:
                 log.warning("redis_away", doing="renew", error=str(error))
 
     # Work
@@ -147,7 +147,7 @@ class Member:
             except Exception as error:
                 log.exception("work_ended", noun=f"{topic.kind}:{topic.id}", error=str(error))
 
-        with counted_as("work"):
+        with attributed_to("work"):
             task = asyncio.create_task(guarded(), name=f"{topic.kind}:{topic.id}")
         self._tasks[topic] = task
         task.add_done_callback(lambda done: self._done(topic, done))
@@ -170,14 +170,14 @@ class Member:
                 while (
                     self._on_adopt
                     and not self.leaving
-                    and (found := await self._records.adopt(self.stage, self.process))
+                    and (found := await self._records.adopt(self.service, self.process))
                 ):
                     claimed, stored = found
                     log.info("adopted", noun=f"{stored.topic.kind}:{stored.topic.id}", epoch=claimed.epoch)
                     self.work(stored.topic, self._on_adopt(claimed, stored))
-            except AWAY as error:
+            except REDIS_UNAVAILABLE as error:
                 log.warning("redis_away", doing="adopt", error=str(error))
-            await pause(0)
+            await sleep_unless_cancelled(0)
             await self._pause()
 
     async def _pause(self) -> None:
@@ -194,15 +194,15 @@ class Member:
         while not self.leaving:
             try:
                 await self.sweep_once()
-            except AWAY as error:
+            except REDIS_UNAVAILABLE as error:
                 log.warning("redis_away", doing="sweep", error=str(error))
             except Exception as error:
                 log.exception("sweep_failed", error=str(error))
-            await pause(self._sweep_seconds)
+            await sleep_unless_cancelled(self._sweep_seconds)
 
     async def sweep_once(self) -> None:
         """If this process holds the sweep lease: take from the dead, and do the stage's own sweeping."""
-        keys = [self._keys.sweep(self.stage), self._keys.processes(self.stage)]
+        keys = [self._keys.sweep(self.service), self._keys.processes(self.service)]
         held, *dead = await self._scripts.run("sweep", keys, [self.process, self._lease_ms, self._keys.alive("")])
         self.sweeping = bool(held)
         if not held:
@@ -216,13 +216,13 @@ class Member:
     async def _release(self, process: str, *, by_itself: bool = False) -> int:
         keys = [
             self._keys.alive(process),
-            self._keys.processes(self.stage),
+            self._keys.processes(self.service),
             self._keys.owned(process),
-            self._keys.orphans(self.stage),
-            self._keys.sweep(self.stage),
+            self._keys.orphans(self.service),
+            self._keys.sweep(self.service),
         ]
         return int(
             await self._scripts.run(
-                "release", keys, [process, int(by_itself), self._keys.wake(self.stage), self._keys.prefix]
+                "release", keys, [process, int(by_itself), self._keys.wake(self.service), self._keys.prefix]
             )
         )

@@ -14,7 +14,7 @@ from prometheus_client import Counter
 from redis.asyncio import Redis
 
 from services.common.models import Build, Contract, Event, Launch, ResolvedRepo, Server, Visibility
-from services.common.redis.client import AWAY, patiently
+from services.common.redis.client import REDIS_UNAVAILABLE, retry_while_unavailable
 from services.common.redis.keys import Keys, Topic
 from services.common.redis.scripts import Scripts, run_together
 from services.common.service.logging import get_logger
@@ -27,7 +27,7 @@ log = get_logger(__name__)
 FENCED = Counter("bindery_fenced_total", "Writes refused because another process owns the noun by now", ["kind"])
 
 M = TypeVar("M", bound=Contract)
-Noun = Build | Launch | Server
+Entity = Build | Launch | Server
 
 
 BOOKKEEPING = frozenset(
@@ -52,14 +52,14 @@ class RecordLost(Exception):
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredRecord:
     """A noun as it lies in Redis: its fields, by name."""
 
     topic: Topic
     fields: Mapping[str, str]
 
     @classmethod
-    def of(cls, topic: Topic, raw: Mapping[bytes, bytes] | Sequence[bytes]) -> "Stored":
+    def of(cls, topic: Topic, raw: Mapping[bytes, bytes] | Sequence[bytes]) -> "StoredRecord":
         if not isinstance(raw, Mapping):
             raw = dict(zip(raw[::2], raw[1::2], strict=True))
         return cls(topic, {k.decode(): v.decode() for k, v in raw.items()})
@@ -79,13 +79,13 @@ class Stored:
         return int(self.fields.get("epoch", "0"))
 
 
-def is_public(build: Stored) -> bool:
+def is_public(build: StoredRecord) -> bool:
     """Whether a build's record says that its repository is everybody's to read. One that does not say so is not."""
     repo = build.get("repo")
     return bool(repo) and ResolvedRepo.model_validate_json(repo).visibility is Visibility.PUBLIC
 
 
-class Written(NamedTuple):
+class AppendedEntry(NamedTuple):
     """One entry that was appended: its number, its position, the lines before it and in it."""
 
     number: int
@@ -95,17 +95,17 @@ class Written(NamedTuple):
     payload: str
 
 
-class Write(NamedTuple):
+class PendingWrite(NamedTuple):
     """One write under its number: fields, entries, and how long the noun is kept if it ends it ('' while it lives)."""
 
     number: int
     values: Mapping[str, str | int | float]
-    entries: list[Written]
+    entries: list[AppendedEntry]
     until: str
 
 
 @dataclass
-class Claimed:
+class OwnedRecord:
     """A noun that this process owns. Writes go through here, one after the other, each safe to repeat."""
 
     records: "Records"
@@ -122,18 +122,18 @@ class Claimed:
     """The number of the last write that Redis confirmed."""
     kept: dict[str, str | int | float] = field(default_factory=dict)
     """Every field as it was last written: what a record is written anew from."""
-    recent: deque[Written] = field(default_factory=deque)
+    recent: deque[AppendedEntry] = field(default_factory=deque)
     """The last entries, for a Redis that has lost its last second."""
     has_ended: bool = False
     """Whether Redis has confirmed a final write, also where its writer was cancelled meanwhile."""
     _order: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _doubtful: Write | None = None
+    _doubtful: PendingWrite | None = None
     """The write that is under way, or whose answer never came: Redis may have carried it out."""
 
     async def write(
         self,
         *events: Event | Mapping[str, Any],
-        body: Noun | None = None,
+        body: Entity | None = None,
         fields: Mapping[str, str | int | float] | None = None,
         final: bool = False,
         release: bool = False,
@@ -158,11 +158,11 @@ class Claimed:
             self.seq += 1
             self.kept |= values
             payload = payload_of(events) if events else ""
-            entries = [Written(self.seq, "*", self.lines, len(events), payload)] if events else []
-            self._doubtful = Write(self.seq, values, entries, until)
+            entries = [AppendedEntry(self.seq, "*", self.lines, len(events), payload)] if events else []
+            self._doubtful = PendingWrite(self.seq, values, entries, until)
             await self._see_through(self._doubtful)
 
-    async def _see_through(self, write: Write) -> None:
+    async def _see_through(self, write: PendingWrite) -> None:
         """Carry a write out, and hear what became of it even if the caller is cancelled meanwhile."""
         task = asyncio.create_task(self._carry_out(write), name=f"write {self._noun}")
         task.add_done_callback(_ignore_error)  # it is raised to who waits, if somebody does
@@ -177,12 +177,12 @@ class Claimed:
                         self._answered(write, *task.result())
             raise
         except Exception as error:
-            if not isinstance(error, AWAY):
+            if not isinstance(error, REDIS_UNAVAILABLE):
                 self._doubtful = None  # refused: there is no doubt
             raise
         self._answered(write, *answer)
 
-    async def _carry_out(self, write: Write) -> list[Any]:
+    async def _carry_out(self, write: PendingWrite) -> list[Any]:
         status, detail, *before = await self._run(write)
         if status == b"behind" or (status == b"missing" and self.recreate):
             lost = [written for written in self.recent if written.number > int(before[0])]
@@ -191,7 +191,7 @@ class Claimed:
             status, detail, *before = await self._run(again, restore=True)
         return [status, detail, *before]
 
-    def _answered(self, write: Write, status: bytes, detail: bytes, *before: Any) -> None:
+    def _answered(self, write: PendingWrite, status: bytes, detail: bytes, *before: Any) -> None:
         """Redis has answered to a write. Raises `Fenced` and `RecordLost`.
 
         This runs in the caller's own turn: who hears of the write finds what the caller made of it.
@@ -209,7 +209,7 @@ class Claimed:
         log.warning("fenced", noun=self._noun, epoch=self.epoch, found=detail.decode())
         raise Fenced(self._noun)
 
-    def _confirmed(self, write: Write, position: bytes, *before: bytes) -> None:
+    def _confirmed(self, write: PendingWrite, position: bytes, *before: bytes) -> None:
         self.acknowledged = write.number
         for entry in write.entries:
             self.lines += entry.lines
@@ -222,7 +222,7 @@ class Claimed:
     def _noun(self) -> str:
         return f"{self.topic.kind}:{self.topic.id}"
 
-    async def _run(self, write: Write, *, restore: bool = False) -> Any:
+    async def _run(self, write: PendingWrite, *, restore: bool = False) -> Any:
         records, keys, entries = self.records, self.records.keys, write.entries
         args: list[Any] = [
             self.epoch, self.claim, write.number, keys.news(self.topic), self._noun, self.process, int(restore),
@@ -231,7 +231,9 @@ class Claimed:
             len(entries), *(part for one in entries for part in (one.number, one.position, one.lines, one.payload)),
         ]  # fmt: skip
         names = [keys.record(self.topic), keys.events(self.topic), keys.owned(self.process)]
-        return await patiently(lambda: records.scripts.run("write", names, args), seconds=records.patience_seconds)
+        return await retry_while_unavailable(
+            lambda: records.scripts.run("write", names, args), seconds=records.patience_seconds
+        )
 
 
 def _ignore_error(task: asyncio.Task[list[Any]]) -> None:
@@ -252,13 +254,13 @@ class Records:
         self.patience_seconds = settings.redis_patience_seconds
         self.reread_seconds = settings.reread_seconds
         self.settle_seconds = settings.redis_timeout_seconds / 2  # who hands over has time left for that
-        self._claims: dict[Topic, Claimed] = {}
+        self._claims: dict[Topic, OwnedRecord] = {}
 
-    def _hold(self, claimed: Claimed) -> Claimed:
+    def _hold(self, claimed: OwnedRecord) -> OwnedRecord:
         self._claims[claimed.topic] = claimed
         return claimed
 
-    def let_go(self, claimed: Claimed) -> None:
+    def let_go(self, claimed: OwnedRecord) -> None:
         """This process does not own a noun any more, by this claim."""
         if self._claims.get(claimed.topic) is claimed:
             del self._claims[claimed.topic]
@@ -280,10 +282,12 @@ class Records:
                 with contextlib.suppress(Fenced):
                     await claimed.write()
 
-    async def read(self, topic: Topic) -> Stored | None:
+    async def read(self, topic: Topic) -> StoredRecord | None:
         """The noun, or None where there is none."""
-        raw = await patiently(lambda: self.redis.hgetall(self.keys.record(topic)), seconds=self.patience_seconds)
-        return Stored.of(topic, raw) if raw else None
+        raw = await retry_while_unavailable(
+            lambda: self.redis.hgetall(self.keys.record(topic)), seconds=self.patience_seconds
+        )
+        return StoredRecord.of(topic, raw) if raw else None
 
     async def note(self, topic: Topic, name: str, value: str) -> bool:
         """Set a field that others than the owner write. False where there is no such noun: none is begun by this."""
@@ -292,7 +296,7 @@ class Records:
     async def create(
         self,
         topic: Topic,
-        body: Noun,
+        body: Entity,
         event: Event,
         *,
         process: str,
@@ -300,7 +304,7 @@ class Records:
         idempotency: tuple[str, str, int] = ("", "", 0),
         recreate: bool = False,
         also: Sequence[tuple[Scripts, str, list[str], list[Any]]] = (),
-    ) -> "tuple[Claimed | Stored | str, list[Any]]":
+    ) -> "tuple[OwnedRecord | StoredRecord | str, list[Any]]":
         """Create a noun and own it; an existing one comes back as `Stored`, a known key as the value kept with it.
 
         `idempotency` is key, value and milliseconds. The scripts in `also` run in the same round trip; their answers
@@ -319,24 +323,30 @@ class Records:
             self.keys.record(topic), self.keys.events(topic), self.keys.owned(process),
             self.keys.alive(process), self.keys.processes(process.partition("-")[0]), *([key] if key else []),
         ]  # fmt: skip
-        (status, detail), *others = await patiently(
+        (status, detail), *others = await retry_while_unavailable(
             lambda: run_together(self.redis, [(self.scripts, "create", keys, args), *also]),
             seconds=self.patience_seconds,
         )
         if status == b"known":
             return str(detail.decode()), others
         if status == b"exists":
-            return Stored.of(topic, detail), others
+            return StoredRecord.of(topic, detail), others
         self.bus.seed(topic, Entry.first(detail.decode(), payload.encode()))
-        first = Written(1, detail.decode(), 0, 1, payload)
-        claimed = Claimed(
+        first = AppendedEntry(1, detail.decode(), 0, 1, payload)
+        claimed = OwnedRecord(
             self, topic, process, 1, claim, recreate=recreate, kept=dict(values), recent=deque([first])
         )  # fmt: skip
         return self._hold(claimed), others
 
     async def adopt(
-        self, stage: str, process: str, *, topic: Topic | None = None, epoch: int | None = None, recreate: bool = False
-    ) -> tuple[Claimed, Stored] | None:
+        self,
+        context: str,
+        process: str,
+        *,
+        topic: Topic | None = None,
+        epoch: int | None = None,
+        recreate: bool = False,
+    ) -> tuple[OwnedRecord, StoredRecord] | None:
         """Claim an orphan of a stage, or the noun named (at `epoch`, where one is given); None where there is none.
 
         Waits for a Redis that is away. A repeated call finds what the one before it claimed: else a lost reply would
@@ -345,19 +355,19 @@ class Records:
         claim = secrets.token_hex(8)
         noun = f"{topic.kind}:{topic.id}" if topic else ""
         args = [process, claim, self.keys.prefix, noun, "" if epoch is None else epoch]
-        keys = [self.keys.orphans(stage), self.keys.owned(process), self.keys.alive(process)]
+        keys = [self.keys.orphans(context), self.keys.owned(process), self.keys.alive(process)]
         calls = itertools.count()
-        answer = await patiently(
+        answer = await retry_while_unavailable(
             lambda: self.scripts.run("adopt", keys, [*args, int(next(calls) > 0)]), seconds=self.patience_seconds
         )
         if answer[0] != b"claimed":
             return None
         kind, _, name = answer[1].decode().partition(":")
-        found = Stored.of(Topic(kind, name), answer[3])
+        found = StoredRecord.of(Topic(kind, name), answer[3])
         # Numbers jump, so that they stay above any that Redis lost in a crash and followers have seen.
         written = int(found.get("seq", "1"))
         kept = {name: value for name, value in found.fields.items() if name not in BOOKKEEPING}
-        claimed = Claimed(
+        claimed = OwnedRecord(
             self, found.topic, process, int(answer[2]), claim, seq=written + 1000, acknowledged=written,
             lines=int(found.get("lines", "0")), recreate=recreate, kept=dict(kept),
         )  # fmt: skip

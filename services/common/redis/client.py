@@ -23,13 +23,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from services.common.redis.rights import Refusals, Telling
-from services.common.service.call_accounting import counted_as, doing
+from services.common.service.call_accounting import attributed_to, call_reason
 from services.common.service.settings import ServiceSettings
 
 T = TypeVar("T")
 
-REDIS_AWAY = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError)
-AWAY = (*REDIS_AWAY, ConnectionError, TimeoutError)
+REDIS_UNREACHABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError)
+REDIS_UNAVAILABLE = (*REDIS_UNREACHABLE, ConnectionError, TimeoutError)
 """What a Redis that restarts or fails over looks like from here: wait and ask again."""
 
 ROUND_TRIPS = Counter(
@@ -41,11 +41,11 @@ class Counted(Telling):
     """What every kind of connection has: it counts what is sent. A pipeline is one round trip."""
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        ROUND_TRIPS.labels(doing()).inc()
+        ROUND_TRIPS.labels(call_reason()).inc()
         await super().send_packed_command(command, check_health)  # type: ignore[misc]
 
     async def on_connect(self) -> None:
-        with counted_as("connect"):
+        with attributed_to("connect"):
             await super().on_connect()  # type: ignore[misc]
 
 
@@ -116,7 +116,7 @@ def connect(
     return Redis(connection_pool=pool)
 
 
-async def patiently(call: Callable[[], Awaitable[T]], *, seconds: float) -> T:
+async def retry_while_unavailable(call: Callable[[], Awaitable[T]], *, seconds: float) -> T:
     """`await call()`, again and again while Redis is away, for `seconds` at most; then its last error comes out.
 
     The call must be safe to repeat: after a lost reply nobody knows whether it was carried out.
@@ -126,7 +126,7 @@ async def patiently(call: Callable[[], Awaitable[T]], *, seconds: float) -> T:
     while True:
         try:
             return await call()
-        except AWAY:
+        except REDIS_UNAVAILABLE:
             if loop.time() + pause > deadline:
                 raise
         await asyncio.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311 - jitter, not a secret

@@ -1,12 +1,21 @@
 """Every key and channel in Redis is built here. What each is, and who has it: `families.py`."""
 
+from enum import StrEnum
 from typing import NamedTuple
 
 
-class Topic(NamedTuple):
-    """An event stream: `b` of a build, `l` of a launch, `s` of a server."""
+class Kind(StrEnum):
+    """The kinds of entities; a value is part of each key and of the metrics' label `kind`."""
 
-    kind: str
+    BUILD = "b"
+    LAUNCH = "l"
+    SERVER = "s"
+
+
+class Topic(NamedTuple):
+    """The event stream of one entity, and the name of its record."""
+
+    kind: Kind
     id: str
 
 
@@ -30,6 +39,11 @@ class Keys:
         """The channel that says there is something new in a topic."""
         return self._key(f"{{{topic.kind}:{topic.id}}}:news")
 
+    @property
+    def idle_channel(self) -> str:
+        """The channel that a process is subscribed to even if it follows nothing."""
+        return self._key("{bus:self}:news")
+
     def waiters(self, build_id: str) -> str:
         return self._key(f"{{b:{build_id}}}:waiters")
 
@@ -46,18 +60,18 @@ class Keys:
     def owned(self, process: str) -> str:
         return self._key(f"owned:{process}")
 
-    def processes(self, stage: str) -> str:
-        return self._key(f"processes:{stage}")
+    def processes(self, service: str) -> str:
+        return self._key(f"processes:{service}")
 
-    def orphans(self, stage: str) -> str:
-        return self._key(f"orphans:{stage}")
+    def orphans(self, service: str) -> str:
+        return self._key(f"orphans:{service}")
 
-    def sweep(self, stage: str) -> str:
-        return self._key(f"sweep:{stage}")
+    def sweep(self, service: str) -> str:
+        return self._key(f"sweep:{service}")
 
-    def wake(self, stage: str) -> str:
+    def wake(self, service: str) -> str:
         """The channel that wakes a stage: an orphan, a request for a noun, a slot or seat that became free."""
-        return self._key(f"wake:{stage}")
+        return self._key(f"wake:{service}")
 
     def __call__(self, name: str) -> str:
         """A key that there is one of: `logs`, `slots`, `{queue}:waiting`, `{seats}:members`, `installation` …"""

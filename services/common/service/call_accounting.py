@@ -14,13 +14,13 @@ Doing = Literal["work", "upkeep", "connect"]
 _doing: ContextVar[Doing] = ContextVar("doing", default="upkeep")
 
 
-def doing() -> Doing:
+def call_reason() -> Doing:
     """What calls made here and now are counted as."""
     return _doing.get()
 
 
 @contextlib.contextmanager
-def counted_as(what: Doing) -> Iterator[None]:
+def attributed_to(what: Doing) -> Iterator[None]:
     """Calls made in the block, and by tasks begun in it, are counted as `what`."""
     token = _doing.set(what)
     try:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from services.common.service.logging import get_logger
-from services.common.service.tasks import pause
+from services.common.service.tasks import sleep_unless_cancelled
 
 log = get_logger(__name__)
 
@@ -93,7 +93,9 @@ class Health:
         async def loop() -> None:
             while True:
                 await self.check_now()
-                await pause(self.interval_seconds if self.report()[0] else min(0.1, self.interval_seconds))
+                await sleep_unless_cancelled(
+                    self.interval_seconds if self.report()[0] else min(0.1, self.interval_seconds)
+                )
 
         async with asyncio.TaskGroup() as group:
             task = group.create_task(loop(), name="health")

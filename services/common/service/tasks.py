@@ -4,7 +4,7 @@ import asyncio
 import time
 
 
-async def pause(seconds: float) -> None:
+async def sleep_unless_cancelled(seconds: float) -> None:
     """Sleep, unless this task has been cancelled already: a cancel that a library below swallowed takes effect here.
 
     redis-py does that now and then, when the cancel meets the end of a timeout of its own.

@@ -7,17 +7,17 @@ wake-up is, and nothing is seen twice: entries are numbered by their writer.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
-from services.common.redis.client import AWAY, patiently
-from services.common.redis.keys import Keys, Topic
-from services.common.service.call_accounting import counted_as
+from services.common.redis.client import REDIS_UNAVAILABLE, retry_while_unavailable
+from services.common.redis.keys import Keys, Kind, Topic
+from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
-from services.common.service.tasks import pause
+from services.common.service.tasks import sleep_unless_cancelled
 from services.common.streams.entries import BEGIN, Entry, order
 from services.common.streams.reader import Reader
 
@@ -38,7 +38,7 @@ class Bus:
         reread_seconds: float = 5.0,
         patience_seconds: float = 60,
         renew_seconds: float = 2.0,
-        hears: str = "",
+        subscribe_all: Collection[Kind] = (),
     ) -> None:
         self.redis, self.keys = redis, keys
         self._look_again_seconds = max(0.9 * reread_seconds, 2 * renew_seconds)
@@ -46,7 +46,7 @@ class Bus:
         self._patience_seconds = patience_seconds
         self._subscriber = subscriber
         self._reread_seconds = reread_seconds
-        self._patterns = {kind: keys.news(Topic(kind, "*")).encode() for kind in hears}
+        self._patterns = {kind: keys.news(Topic(kind, "*")).encode() for kind in subscribe_all}
         """Kinds of topics of which everything is heard: those are few and short, and following one costs nothing."""
         self._readers: dict[Topic, Reader] = {}
         self._by_channel: dict[bytes, Topic] = {}
@@ -58,9 +58,9 @@ class Bus:
         self._connected = asyncio.Event()
         self._reads: set[asyncio.Task[None]] = set()
 
-    async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def retry_while_unavailable(self, call: Callable[[], Awaitable[T]]) -> T:
         """`await call()`, again while Redis is away: a stream waits for it, and does not break."""
-        return await patiently(call, seconds=self._patience_seconds)
+        return await retry_while_unavailable(call, seconds=self._patience_seconds)
 
     # Following
 
@@ -123,8 +123,8 @@ class Bus:
         if now - reader.looked_at >= self._look_again_seconds:
             reader.looked_at = now
             key = self.keys.record(reader.topic)
-            with counted_as("upkeep"):
-                is_there = await self.patiently(lambda: self.redis.exists(key))
+            with attributed_to("upkeep"):
+                is_there = await self.retry_while_unavailable(lambda: self.redis.exists(key))
             reader.missed = 0 if is_there else reader.missed + 1
         return reader.missed > 1
 
@@ -186,7 +186,7 @@ class Bus:
             self._by_channel[channel] = topic
         pattern = self._patterns.get(topic.kind) if topic else None
         confirmed = self._confirmed.setdefault(pattern or channel, asyncio.Event())
-        with contextlib.suppress(*AWAY):  # on every new connection all channels are subscribed to again
+        with contextlib.suppress(*REDIS_UNAVAILABLE):  # on every new connection all channels are subscribed to again
             async with asyncio.timeout(self._reread_seconds):
                 await self._connected.wait()
                 if self._pubsub is not None and pattern is None:
@@ -198,7 +198,7 @@ class Bus:
         self._confirmed.pop(channel, None)
         is_subscribed = topic is None or topic.kind not in self._patterns
         if self._pubsub is not None and self._connected.is_set() and is_subscribed:
-            with contextlib.suppress(*AWAY):
+            with contextlib.suppress(*REDIS_UNAVAILABLE):
                 await self._pubsub.unsubscribe(channel)
 
     async def run(self) -> None:
@@ -215,7 +215,7 @@ class Bus:
                     channels = [
                         channel for channel, topic in self._by_channel.items() if topic.kind not in self._patterns
                     ]
-                    await pubsub.subscribe(self.keys.news(Topic("bus", "self")), *channels, *self._listeners)
+                    await pubsub.subscribe(self.keys.idle_channel, *channels, *self._listeners)
                     if self._patterns:
                         await pubsub.psubscribe(*self._patterns.values())
                     self._connected.set()
@@ -223,14 +223,14 @@ class Bus:
                     while True:
                         if message := await pubsub.get_message(timeout=self._reread_seconds):
                             self._heard(message)
-            except AWAY as error:
+            except REDIS_UNAVAILABLE as error:
                 log.warning("redis_away", doing="subscribe", error=str(error))
             finally:
                 self._connected.clear()
                 self._pubsub = None
                 for pattern in self._patterns.values():
                     self._confirmed.setdefault(pattern, asyncio.Event()).clear()
-            await pause(0.2)
+            await sleep_unless_cancelled(0.2)
 
     def _heard(self, message: dict[str, Any]) -> None:
         channel = message["channel"]
@@ -276,7 +276,7 @@ class Bus:
     async def _read(self, reader: Reader) -> None:
         try:
             await reader.read()
-        except AWAY as error:
+        except REDIS_UNAVAILABLE as error:
             log.warning("redis_away", doing="read", topic=reader.topic.kind, error=str(error))
 
 

@@ -9,18 +9,18 @@ from typing import Any
 from redis.asyncio import Redis
 
 from services.common.models import Phase, Queue
-from services.common.redis.client import AWAY
+from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Keys
 from services.common.redis.scripts import Scripts
-from services.common.service.call_accounting import counted_as
+from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
-from services.common.service.tasks import pause
+from services.common.service.tasks import sleep_unless_cancelled
 
 log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Place:
+class QueuePosition:
     """Where a build stands that waits for a slot: it is number `position` of `length`."""
 
     position: int
@@ -41,20 +41,20 @@ class Place:
         message = f"{said}\n" if self.waits_for == "slot" else f"{said} {self.reason}\n"
         return {"phase": Phase.WAITING, "message": message, "queue": self.queue.model_dump()}
 
-    def is_as(self, other: "Place | None") -> bool:
+    def is_as(self, other: "QueuePosition | None") -> bool:
         """Whether there is nothing new to tell: a queue that grows behind a build changes nothing for it."""
         return other is not None and (self.position, self.reason) == (other.position, other.reason)
 
 
 @dataclass
-class Watched:
+class WatchedBuild:
     """A build whose place somebody is shown; `place` is None before it is known, and once the build has a slot."""
 
-    place: Place | None = None
+    place: QueuePosition | None = None
     listeners: set[Callable[[], None]] = field(default_factory=set)
 
 
-class Places:
+class QueuePositions:
     """Reads places; keeps those that are watched up to date while `run` runs."""
 
     def __init__(self, redis: Redis, keys: Keys, *, tick_seconds: float, reread_seconds: float) -> None:
@@ -65,11 +65,11 @@ class Places:
         self._keys = [keys(name) for name in names]
         self._scripts = Scripts(redis, "services.common.streams.scripts")
         self._tick_seconds, self._reread_seconds = tick_seconds, reread_seconds
-        self._watched: dict[str, Watched] = {}
+        self._watched: dict[str, WatchedBuild] = {}
         self._version = b""
         self._news = asyncio.Event()
 
-    async def of(self, *build_ids: str) -> dict[str, Place]:
+    async def of(self, *build_ids: str) -> dict[str, QueuePosition]:
         """The places of those among some builds that wait for a slot, as they are now."""
         version, length, cap, *found = await self._scripts.run(
             "queue_positions", self._keys, [self._prefix, *build_ids]
@@ -82,17 +82,17 @@ class Places:
             "start": "A builder is about to take it.",
         }
         return {
-            build_id: Place(place, length, reasons[waits_for.decode()], waits_for.decode())
+            build_id: QueuePosition(place, length, reasons[waits_for.decode()], waits_for.decode())
             for build_id, place, waits_for in zip(build_ids, found[::2], found[1::2], strict=True)
             if place
         }
 
     @contextlib.contextmanager
-    def watching(self, build_id: str, changed: Callable[[], None]) -> Iterator[Watched]:
+    def watching(self, build_id: str, changed: Callable[[], None]) -> Iterator[WatchedBuild]:
         """Keep a build's place up to date until the block ends; `changed` is called when it has changed."""
         watched = self._watched.get(build_id)
         if watched is None:
-            watched = self._watched[build_id] = Watched()
+            watched = self._watched[build_id] = WatchedBuild()
             self._news.set()
         watched.listeners.add(changed)
         try:
@@ -116,13 +116,13 @@ class Places:
             self._news.clear()
             try:
                 if self._watched:
-                    with counted_as("upkeep"):
+                    with attributed_to("upkeep"):
                         await self._look()
-            except AWAY as error:
+            except REDIS_UNAVAILABLE as error:
                 log.warning("redis_away", doing="places", error=str(error))
             except Exception as error:  # who waits is told a place later, and nobody's stream ends for it
                 log.exception("places_failed", error=str(error))
-            await pause(self._tick_seconds)
+            await sleep_unless_cancelled(self._tick_seconds)
 
     async def _look(self) -> None:
         shown = dict(self._watched)

@@ -112,5 +112,7 @@ class Reader:
 
     async def _beyond(self, position: str, count: int) -> list[Entry]:
         key = self.bus.keys.events(self.topic)
-        raw = await self.bus.patiently(lambda: self.bus.redis.xrange(key, min=f"({position}", count=count))
+        raw = await self.bus.retry_while_unavailable(
+            lambda: self.bus.redis.xrange(key, min=f"({position}", count=count)
+        )
         return [Entry.stored(item) for item in raw]

@@ -10,11 +10,11 @@ import re
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol
 
-from services.common.redis.keys import Topic
+from services.common.redis.keys import Kind, Topic
 from services.common.streams.bus import Bus
 from services.common.streams.entries import BEGIN, Entry, order
 from services.common.streams.log_store import LogStore
-from services.common.streams.queue_positions import Place, Places, Watched
+from services.common.streams.queue_positions import QueuePosition, QueuePositions, WatchedBuild
 from services.common.streams.reader import Reader
 
 Render = Callable[[dict[str, Any], bool], bytes | None]
@@ -111,13 +111,13 @@ class TopicStream:
         render: Render,
         *,
         prefix: str,
-        places: Places | None = None,
+        places: QueuePositions | None = None,
         owner: Reader | None = None,
         opened_by: str = "",
     ) -> None:
         self._bus, self._logs, self._topic = bus, logs, topic
         self._form, self._render, self._prefix = form, render, f"id: {prefix}".encode()
-        self._places = places if topic.kind == "b" else None
+        self._places = places if topic.kind is Kind.BUILD else None
         self._owner, self._opened_by = owner, opened_by
 
     async def chunks(self, listener: Listener, after: str = BEGIN, skip: int = 0) -> AsyncGenerator[bytes | None, None]:
@@ -146,7 +146,7 @@ class TopicStream:
                                 yield prefix + prefix.join(together)
                                 together, size = [], 0
                             yield self._gap(entry, entry.lines - expected)
-                        elif expected is not None and topic.kind == "b":
+                        elif expected is not None and topic.kind is Kind.BUILD:
                             # Redis had lost its last second, and who adopted the build has told those lines again.
                             done = max(done, entry.told_before(expected))
                         expected = max(expected or 0, entry.lines + len(entry.events))
@@ -173,7 +173,7 @@ class TopicStream:
         if skip:
             at = right_before(at)
         found = await reader.after(at)
-        if not found and self._topic.kind == "b" and not reader.entries:
+        if not found and self._topic.kind is Kind.BUILD and not reader.entries:
             return await self._logs.read(self._topic.id, at) or []
         if not found and self._owner is None and reader.ended and reader.last:
             return [reader.last]  # the position stands behind the end
@@ -182,7 +182,7 @@ class TopicStream:
     async def _misses(self, at: str, entry: Entry) -> bool:
         """Whether lines before `entry` are gone, for who stands at `at`, an entry that is gone itself."""
         redis, key = self._bus.redis, self._bus.keys.events(self._topic)
-        found = await self._bus.patiently(lambda: redis.xrevrange(key, max=f"({at}", count=1))
+        found = await self._bus.retry_while_unavailable(lambda: redis.xrevrange(key, max=f"({at}", count=1))
         before = Entry.stored(found[0]) if found else None
         return entry.lines > (before.lines + len(before.events) if before else 0)
 
@@ -197,9 +197,11 @@ class TopicStream:
     async def _is_over(self) -> bool:
         """The topic's stream is gone, and nobody will write to it: it ended, or went with an emptied Redis."""
         redis, keys = self._bus.redis, self._bus.keys
-        if await self._bus.patiently(lambda: redis.exists(keys.events(self._topic))):
+        if await self._bus.retry_while_unavailable(lambda: redis.exists(keys.events(self._topic))):
             return False
-        known, final = await self._bus.patiently(lambda: redis.hmget(keys.record(self._topic), "v", "final"))
+        known, final = await self._bus.retry_while_unavailable(
+            lambda: redis.hmget(keys.record(self._topic), "v", "final")
+        )
         return known is None or final == b"1"
 
     def _rendered(self, entry: Entry) -> list[bytes]:
@@ -223,7 +225,7 @@ class TopicStream:
         data = self._render(event, True)
         return b"%s~%s.0\ndata: %s\n\n" % (self._prefix, entry.id.encode(), data) if data else b""
 
-    def _placed(self, place: Place) -> bytes:
+    def _placed(self, place: QueuePosition) -> bytes:
         """A place in the queue, without an id: who resumes does so at the last event that is stored."""
         if (made := place.rendered.get(self._form)) is None:
             made = place.rendered[self._form] = b"data: %s\n\n" % (self._render(place.event, True) or b"{}")
@@ -234,13 +236,13 @@ class _ShownPlace:
     """The place that one follower was told last. The queue is watched only while the build has said but one thing:
     that it waits."""
 
-    def __init__(self, places: Places | None, reader: Reader, listener: Listener) -> None:
+    def __init__(self, places: QueuePositions | None, reader: Reader, listener: Listener) -> None:
         self._places, self._reader, self._listener = places, reader, listener
         self._watching = contextlib.ExitStack()
-        self._watched: Watched | None = None
-        self._told: Place | None = None
+        self._watched: WatchedBuild | None = None
+        self._told: QueuePosition | None = None
 
-    def new(self) -> Place | None:
+    def new(self) -> QueuePosition | None:
         """The build's place, where it is another than the follower was told."""
         last = self._reader.last
         if self._places is None or last is None or last.number > 1 or last.is_terminal:

@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.common.service.call_accounting import counted_as
+from services.common.service.call_accounting import attributed_to
 from services.common.service.correlation import REQUEST_HEADER, taken_from
 from services.common.service.health import Health
 from services.common.service.logging import bound_contextvars, get_logger
@@ -97,7 +97,7 @@ class RequestContext:
                 log.debug("request", method=method, path=scope["path"], status=message["status"])
             await send(message)
 
-        with bound_contextvars(**ties), counted_as("work"):
+        with bound_contextvars(**ties), attributed_to("work"):
             await self.app(scope, receive, counted)
 
 

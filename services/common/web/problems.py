@@ -11,7 +11,7 @@ from starlette.responses import Response
 from services.common.models import Problem
 from services.common.models.errors import KINDS, BinderyError
 from services.common.models.problem import PROBLEM_MEDIA_TYPE
-from services.common.redis.client import REDIS_AWAY
+from services.common.redis.client import REDIS_UNREACHABLE
 from services.common.service.logging import get_logger
 
 log = get_logger(__name__)
@@ -84,7 +84,7 @@ def install_problem_handlers(app: FastAPI) -> None:
         log.warning("redis_away", doing="answer", error=str(error))
         return problem_response(BinderyError("redis_unavailable").problem)
 
-    for away in REDIS_AWAY:
+    for away in REDIS_UNREACHABLE:
         app.add_exception_handler(away, _no_redis)
 
     @app.exception_handler(Exception)

@@ -5,7 +5,7 @@ import time
 
 from prometheus_client import Counter, Histogram
 
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.common.models import (
     Build,
     BuildRequest,
@@ -23,10 +23,10 @@ from services.common.models import (
     TopicRef,
 )
 from services.common.models.errors import BinderyError
-from services.common.records.cancel_requests import Cancels
-from services.common.records.launch_cache import ImageFact, Known
-from services.common.records.records import Claimed
-from services.common.redis.keys import Topic
+from services.common.records.cancel_requests import CancelRequests
+from services.common.records.launch_cache import CachedAnswers, CachedImage
+from services.common.records.records import OwnedRecord
+from services.common.redis.keys import Kind, Topic
 from services.common.service.logging import get_logger
 from services.common.streams.entries import BEGIN
 from services.gateway.backends import Stages
@@ -48,11 +48,17 @@ class Conductor:
     """Takes one launch, which this process owns, through the stages."""
 
     def __init__(
-        self, stage: Stage, stages: Stages, settings: GatewaySettings, claimed: Claimed, launch: Launch, known: Known
+        self,
+        context: ProcessContext,
+        stages: Stages,
+        settings: GatewaySettings,
+        claimed: OwnedRecord,
+        launch: Launch,
+        known: CachedAnswers,
     ) -> None:
-        self._stage, self._stages, self._settings = stage, stages, settings
+        self._context, self._stages, self._settings = context, stages, settings
         self.claimed, self.launch, self._known = claimed, launch, known
-        starts = Cancels(stage.records, "s", stage.keys.wake("launcher"))
+        starts = CancelRequests(context.records, Kind.SERVER, context.keys.wake("launcher"))
         self.begun = Begun(stages, starts, launch.options.resource_class)
         self._has_built = False
         self.server: Server | None = None
@@ -81,15 +87,15 @@ class Conductor:
 
     # 2: its image
 
-    async def _image(self, repo: ResolvedRepo) -> ImageFact:
+    async def _image(self, repo: ResolvedRepo) -> CachedImage:
         if self.launch.image and self.launch.state in {LaunchState.WAITING, LaunchState.LAUNCHING}:
-            return ImageFact(image=self.launch.image, digest=self.launch.digest, asked_at=0.0)
+            return CachedImage(image=self.launch.image, digest=self.launch.digest, asked_at=0.0)
         replaces = self.launch.options.rebuild
-        if not replaces and (fact := self._known.image or await self._stage.facts.image_of(repo)):
+        if not replaces and (fact := self._known.image or await self._context.facts.image_of(repo)):
             return fact
         return await self._build(repo, BuildRequest(repo=repo, launch_ref=self.launch.launch_ref, replaces=replaces))
 
-    async def _build(self, repo: ResolvedRepo, request: BuildRequest) -> ImageFact:
+    async def _build(self, repo: ResolvedRepo, request: BuildRequest) -> CachedImage:
         """The image, built if it has to be. A build that vanished is asked for again, a few times."""
         for lost in range(self._settings.lost_builds_max + 1):
             build = (None if lost else await self._begun()) or await self.begun.build(request, self._away)
@@ -99,7 +105,7 @@ class Conductor:
                 self.begun.build_ended()
             if build.state is BuildState.BUILT:
                 self.launch = self.launch.updated(build_id=build.build_id)
-                return ImageFact(image=build.image, digest=build.digest, asked_at=time.time())
+                return CachedImage(image=build.image, digest=build.digest, asked_at=time.time())
             error = BinderyError.of(build.error) if build.error else BinderyError("build_lost")
             if error.code not in {"build_lost", "cancelled"}:  # cancelled for others, before this one joined it
                 raise error
@@ -110,7 +116,7 @@ class Conductor:
         """The build that this launch was following when another gateway conducted it, whatever became of it."""
         if self.launch.state is not LaunchState.BUILDING or not self.launch.build_id:
             return None
-        stored = await self._stage.records.read(Topic("b", self.launch.build_id))
+        stored = await self._context.records.read(Topic(Kind.BUILD, self.launch.build_id))
         return stored.model(Build) if stored else None
 
     async def _follow_build(self, build: Build) -> None:
@@ -121,16 +127,16 @@ class Conductor:
             await self._tell(Event(phase=Phase.BUILDING, state=LaunchState.BUILDING, opens=opens))
         if build.is_live:
             self._has_built = True
-            await self._stage.bus.until_ended(Topic("b", build.build_id or ""))
+            await self._context.bus.until_ended(Topic(Kind.BUILD, build.build_id or ""))
 
     async def _finished(self, build: Build) -> Build:
         """The build after its end; one whose record was lost with Redis counts as vanished."""
-        stored = await self._stage.records.read(Topic("b", build.build_id or ""))
+        stored = await self._context.records.read(Topic(Kind.BUILD, build.build_id or ""))
         return stored.model(Build) if stored else build.updated(state=BuildState.FAILED, error=None)
 
     # 3: its server
 
-    async def _serve(self, repo: ResolvedRepo, image: ImageFact) -> bool:
+    async def _serve(self, repo: ResolvedRepo, image: CachedImage) -> bool:
         """Start the server and wait until it is ready. False when its image is gone, the first time."""
         request = ServerRequest(
             launch_ref=self.launch.launch_ref, launch_id=self.launch.launch_id,
@@ -148,7 +154,7 @@ class Conductor:
             said = "Built image, launching...\n" if self._has_built else "Found built image, launching...\n"
             opens = TopicRef(kind="s", id=server.server_id, after=BEGIN)
             await self._tell(Event(phase=Phase.BUILT, message=said, image_name=image.image, state=state, opens=opens))
-        while not (ended := await self._until_terminal(Topic("s", server.server_id))):
+        while not (ended := await self._until_terminal(Topic(Kind.SERVER, server.server_id))):
             server = await self.begun.start_server(request)  # its record went with Redis; who starts it says so again
         if ended.get("state") != ServerState.FAILED:  # it is the launch's, to be stopped, until that is ready too
             ready = server.updated(state=ServerState.READY, expires=ended.get("expires"))
@@ -158,14 +164,14 @@ class Conductor:
         error = BinderyError.of(Problem.model_validate(ended["error"])) if "error" in ended else BinderyError("unknown")
         if error.code != "image_pull_failed" or self.launch.rebuilt:
             raise error
-        await self._stage.facts.forget_image(repo)
+        await self._context.facts.forget_image(repo)
         self.launch = self.launch.updated(rebuilt=True)
         return False
 
     async def _until_terminal(self, topic: Topic) -> dict[str, object]:
         """Wait for a topic's terminal event; empty when the topic is lost. A queue of it becomes the launch's."""
         seconds = self._settings.reread_seconds
-        async with contextlib.aclosing(events_until_end(self._stage, topic, look_again_seconds=seconds)) as events:
+        async with contextlib.aclosing(events_until_end(self._context, topic, look_again_seconds=seconds)) as events:
             async for entry, event in events:
                 if self.launch.state is LaunchState.WAITING and entry.number > 1:  # the first is the server's creation
                     queue = Queue.model_validate(event["queue"]) if "queue" in event else None

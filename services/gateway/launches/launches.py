@@ -9,19 +9,19 @@ import time
 from collections import deque
 from typing import Any
 
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.common.models import Event, Launch, LaunchOptions, LaunchState, Phase, Server, Spec
 from services.common.models.errors import BinderyError
 from services.common.models.ids import launch_ref, new_launch_id
-from services.common.records.cancel_requests import Cancels
-from services.common.records.launch_cache import Known
-from services.common.records.leases import Member
-from services.common.records.records import Claimed, Fenced, RecordLost, Stored
-from services.common.redis.client import AWAY
-from services.common.redis.keys import Topic
+from services.common.records.cancel_requests import CancelRequests
+from services.common.records.launch_cache import CachedAnswers
+from services.common.records.leases import StageMember
+from services.common.records.records import Fenced, OwnedRecord, RecordLost, StoredRecord
+from services.common.redis.client import REDIS_UNAVAILABLE
+from services.common.redis.keys import Kind, Topic
 from services.common.service.correlation import of_record, to_record
 from services.common.service.logging import bound_contextvars, get_logger
-from services.common.service.tasks import pause
+from services.common.service.tasks import sleep_unless_cancelled
 from services.gateway.backends import Stages
 from services.gateway.launches.conductor import Conductor
 from services.gateway.launches.links import without_login
@@ -40,18 +40,18 @@ UNSEATED = {LaunchState.RESOLVING, LaunchState.BUILDING, LaunchState.WAITING}
 
 def topic_of(launch_id: str) -> Topic:
     """The topic of a launch."""
-    return Topic("l", launch_id)
+    return Topic(Kind.LAUNCH, launch_id)
 
 
 class Launches:
     """What the routes and pages do with launches."""
 
-    def __init__(self, stage: Stage, stages: Stages, settings: GatewaySettings) -> None:
-        self._stage, self._stages, self._settings = stage, stages, settings
-        self.cancels = Cancels(stage.records, "l", stage.keys.wake("gateway"))
+    def __init__(self, context: ProcessContext, stages: Stages, settings: GatewaySettings) -> None:
+        self._context, self._stages, self._settings = context, stages, settings
+        self.cancels = CancelRequests(context.records, Kind.LAUNCH, context.keys.wake("gateway"))
         self._conductors: dict[str, Conductor] = {}
         self._ended: deque[str] = deque()
-        self.member: Member | None = None
+        self.member: StageMember | None = None
 
     async def start(
         self,
@@ -82,20 +82,20 @@ class Launches:
             client_ip=client_ip,
             launch_host=launch_host,
         )
-        created, (answer,) = await self._stage.records.create(
+        created, (answer,) = await self._context.records.create(
             topic_of(launch_id), launch, Event(phase=Phase.RESOLVING, state=LaunchState.RESOLVING),
             process=self.member.process, fields=to_record(),
             idempotency=self._idempotency(principal, idempotency_key, body_hash, launch_id),
-            recreate=True, also=[self._stage.facts.question(launch.spec)],
+            recreate=True, also=[self._context.facts.question(launch.spec)],
         )  # fmt: skip
         if isinstance(created, str):
             known = json.loads(created)
             if known["body"] != body_hash:
                 raise BinderyError("idempotency_mismatch", "This Idempotency-Key was sent with another launch before.")
             return await self.read(known["launch_id"], principal), False
-        if not isinstance(created, Claimed):
+        if not isinstance(created, OwnedRecord):
             raise BinderyError("internal")
-        self.member.work(topic_of(launch_id), self._conduct(created, launch, self._stage.facts.known(answer)))
+        self.member.work(topic_of(launch_id), self._conduct(created, launch, self._context.facts.known(answer)))
         return launch, True
 
     def _idempotency(self, principal: str, key: str, body_hash: str, launch_id: str) -> tuple[str, str, int]:
@@ -103,18 +103,20 @@ class Launches:
             return "", "", 0
         digest = hashlib.sha256(f"{principal}\0{key}".encode()).hexdigest()[:40]
         value = json.dumps({"v": 1, "launch_id": launch_id, "body": body_hash})
-        return self._stage.keys(f"idempotency:{digest}"), value, int(self._settings.idempotency_ttl_seconds * 1000)
+        return self._context.keys(f"idempotency:{digest}"), value, int(self._settings.idempotency_ttl_seconds * 1000)
 
-    async def adopt(self, claimed: Claimed, stored: Stored) -> None:
+    async def adopt(self, claimed: OwnedRecord, stored: StoredRecord) -> None:
         """Go on with a launch whose gateway died."""
         launch = stored.model(Launch)
         claimed.recreate = True
         with bound_contextvars(**of_record(stored.fields)):
-            await self._conduct(claimed, launch, Known(None, None), cancelled=bool(stored.get("cancel")))
+            await self._conduct(claimed, launch, CachedAnswers(None, None), cancelled=bool(stored.get("cancel")))
 
-    async def _conduct(self, claimed: Claimed, launch: Launch, known: Known, *, cancelled: bool = False) -> None:
+    async def _conduct(
+        self, claimed: OwnedRecord, launch: Launch, known: CachedAnswers, *, cancelled: bool = False
+    ) -> None:
         """Run the conductor until the launch ends, is cancelled, or nobody watches any more."""
-        conductor = Conductor(self._stage, self._stages, self._settings, claimed, launch, known)
+        conductor = Conductor(self._context, self._stages, self._settings, claimed, launch, known)
         conductor.begun.is_adopted = claimed.epoch > 1
         self._conductors[launch.launch_id] = conductor
         asked = self.cancels.expect(launch.launch_id, is_asked=cancelled)
@@ -139,7 +141,7 @@ class Launches:
                 await asyncio.gather(*work.values(), conductor.begun.drop(), return_exceptions=True)
                 self.cancels.forget(launch.launch_id, asked)
                 self._remember(launch.launch_id)
-                await self._stage.bus.disown(topic_of(launch.launch_id))
+                await self._context.bus.disown(topic_of(launch.launch_id))
 
     async def _until_over(self, conductor: Conductor, work: dict[str, asyncio.Task[Any]], asked: asyncio.Event) -> None:
         """Wait for the story's end. Raises `BinderyError` where it fails, takes too long, or nobody wants it."""
@@ -160,7 +162,7 @@ class Launches:
             raise BinderyError("cancelled", "The launch was cancelled.")
         raise BinderyError("abandoned", "Nobody followed this launch, so no server was started.")
 
-    async def _ended_badly(self, claimed: Claimed, conductor: Conductor, error: BinderyError) -> None:
+    async def _ended_badly(self, claimed: OwnedRecord, conductor: Conductor, error: BinderyError) -> None:
         """Leave the build, give up the server, and say so."""
         is_unwanted = error.code in {"cancelled", "abandoned"}
         try:
@@ -179,11 +181,11 @@ class Launches:
         topic, limit = topic_of(conductor.launch.launch_id), self._settings.abandoned_seconds
         last = time.time()
         while not conductor.launch.options.detached:
-            await pause(limit / 8)
-            with contextlib.suppress(*AWAY):
-                if self._stage.bus.is_followed(topic):
+            await sleep_unless_cancelled(limit / 8)
+            with contextlib.suppress(*REDIS_UNAVAILABLE):
+                if self._context.bus.is_followed(topic):
                     last = time.time()
-                elif seen := await self._stage.redis.hget(self._stage.keys.record(topic), "seen"):
+                elif seen := await self._context.redis.hget(self._context.keys.record(topic), "seen"):
                     last = max(last, float(seen))
                 if time.time() - last > limit and conductor.launch.state in UNSEATED:
                     return
@@ -192,28 +194,28 @@ class Launches:
     async def keep_followed_alive(self) -> None:
         """Tell other gateways' conductors that their launches are followed here."""
         while True:
-            await pause(self._settings.abandoned_seconds / 8)
-            with contextlib.suppress(*AWAY):
-                for topic in self._stage.bus.followed("l"):
+            await sleep_unless_cancelled(self._settings.abandoned_seconds / 8)
+            with contextlib.suppress(*REDIS_UNAVAILABLE):
+                for topic in self._context.bus.followed("l"):
                     if not (self.member and self.member.owns(topic)):
                         await self._seen(topic)
 
     async def _seen(self, topic: Topic) -> None:
-        await self._stage.records.note(topic, "seen", repr(time.time()))
+        await self._context.records.note(topic, "seen", repr(time.time()))
 
     async def read(self, launch_id: str, principal: str) -> Launch:
         """A launch, for who may see it, with its place in a queue. Reading counts as watching.
 
         Raises `BinderyError("not_found")`.
         """
-        stored = await self._stage.records.read(topic_of(launch_id))
+        stored = await self._context.records.read(topic_of(launch_id))
         launch = stored.model(Launch) if stored else None
         if launch is None or not (launch.principal.startswith("anon:") or launch.principal == principal):
             raise BinderyError("not_found", "There is no such launch, or it was too long ago.")
         if not launch.state.is_final:
             await self._seen(topic_of(launch_id))
         if launch.state is LaunchState.BUILDING and launch.build_id:
-            place = (await self._stage.places.of(launch.build_id)).get(launch.build_id)
+            place = (await self._context.places.of(launch.build_id)).get(launch.build_id)
             launch = launch.updated(queue=place.queue if place else None)
         return launch
 
@@ -225,7 +227,7 @@ class Launches:
         here = self._conductors.get(launch_id)
         if here and here.claimed.has_ended and (here.server or here.launch.state is not LaunchState.READY):
             return here.launch, here.server
-        if (stored := await self._stage.records.read(topic_of(launch_id))) is None:
+        if (stored := await self._context.records.read(topic_of(launch_id))) is None:
             raise BinderyError("not_found", "There is no such launch, or it was too long ago.")
         launch = stored.model(Launch)
         return launch, await self.server(launch) if launch.state is LaunchState.READY else None
@@ -238,7 +240,7 @@ class Launches:
 
     async def server(self, launch: Launch) -> Server | None:
         """The server of a launch, as its record says; None where it has none, or the record has gone."""
-        stored = await self._stage.records.read(Topic("s", launch.server_id)) if launch.server_id else None
+        stored = await self._context.records.read(Topic(Kind.SERVER, launch.server_id)) if launch.server_id else None
         return stored.model(Server) if stored else None
 
     async def cancel(self, launch_id: str, principal: str) -> None:
@@ -260,6 +262,6 @@ async def _see_through(conductor: Conductor) -> None:
     while True:
         try:
             return await conductor.conduct()
-        except AWAY as error:
+        except REDIS_UNAVAILABLE as error:
             log.warning("redis_away", doing="conduct", error=str(error))
-        await pause(random.uniform(0.2, 0.5))  # noqa: S311
+        await sleep_unless_cancelled(random.uniform(0.2, 0.5))  # noqa: S311

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from services.common.models import Build, BuildRequest, Launch, LaunchState, ResolvedRepo, Server, ServerRequest
 from services.common.models.errors import BinderyError
-from services.common.records.cancel_requests import Cancels
-from services.common.redis.client import AWAY
+from services.common.records.cancel_requests import CancelRequests
+from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.service.logging import get_logger
 from services.gateway.backends import OnAway, Stages
 from services.gateway.launches.admission import may_build
@@ -23,7 +23,7 @@ SETTLE_SECONDS = 10.0
 class Begun:
     """The calls of one launch. One that is under way goes on when the launch's story is cancelled: see `take_back`."""
 
-    def __init__(self, stages: Stages, starts: Cancels, resource_class: str | None = None) -> None:
+    def __init__(self, stages: Stages, starts: CancelRequests, resource_class: str | None = None) -> None:
         self._stages, self._starts, self._resource_class = stages, starts, resource_class
         self._under_way: set[asyncio.Task[Any]] = set()
         self._build: BuildRequest | None = None
@@ -112,7 +112,7 @@ class Begun:
             # No launcher is there to be told: the one that goes on with the start finds it in the server's record. Of a
             # server whose id is not known here, the launch's own record tells.
             if launch.server_id:
-                with contextlib.suppress(*AWAY):
+                with contextlib.suppress(*REDIS_UNAVAILABLE):
                     await self._starts.give_up(launch.server_id)
             raise
 

@@ -4,17 +4,17 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.common.redis.keys import Topic
 from services.common.streams.entries import BEGIN, Entry
 
 
 async def events_until_end(
-    stage: Stage, topic: Topic, *, look_again_seconds: float
+    context: ProcessContext, topic: Topic, *, look_again_seconds: float
 ) -> AsyncGenerator[tuple[Entry, dict[str, Any]], None]:
     """Every event of a topic, until its terminal one, or until its record is found to have gone with Redis."""
     changed, at = asyncio.Event(), BEGIN
-    async with stage.bus.following(topic, changed.set) as reader:
+    async with context.bus.following(topic, changed.set) as reader:
         while True:
             changed.clear()
             for entry in await reader.after(at):
@@ -27,5 +27,5 @@ async def events_until_end(
                 async with asyncio.timeout(look_again_seconds):
                     await changed.wait()
             except TimeoutError:
-                if await stage.bus.is_lost(reader):
+                if await context.bus.is_lost(reader):
                     return

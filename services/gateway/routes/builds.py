@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Request, Response, status
 from pydantic import Field
 
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.common.models import (
     Build,
     BuildQueue,
@@ -18,7 +18,7 @@ from services.common.models import (
 from services.common.models.errors import BinderyError
 from services.common.models.ids import launch_ref, new_launch_id
 from services.common.records.records import is_public
-from services.common.redis.keys import Topic
+from services.common.redis.keys import Kind, Topic
 from services.common.web.auth import OPERATOR_HEADER
 from services.common.web.problems import RESPONSES
 from services.gateway.backends import Stages
@@ -52,9 +52,9 @@ async def _require_visible(request: Request, build_id: str) -> None:
 
     Its record says so, and once that is gone its log, which may outlive it.
     """
-    stage: Stage = request.app.state.stage
-    stored = await stage.records.read(Topic("b", build_id))
-    if not (is_public(stored) if stored else await stage.logs.is_public(build_id)):
+    context: ProcessContext = request.app.state.context
+    stored = await context.records.read(Topic(Kind.BUILD, build_id))
+    if not (is_public(stored) if stored else await context.logs.is_public(build_id)):
         raise BinderyError("not_found", f"There is no build {build_id}, or it was too long ago.")
 
 

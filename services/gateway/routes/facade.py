@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from services.common.models import Spec
 from services.common.models.errors import BinderyError
-from services.common.redis.client import REDIS_AWAY
+from services.common.redis.client import REDIS_UNREACHABLE
 from services.common.service.logging import get_logger
 from services.common.web.incoming import is_head
 from services.gateway.edge.build_tokens import check
@@ -41,7 +41,7 @@ async def build(request: Request, provider: str) -> Response:
         return await _launch(request, provider)
     except BinderyError as error:
         refused = error
-    except REDIS_AWAY as error:
+    except REDIS_UNREACHABLE as error:
         log.warning("redis_away", doing="launch", error=str(error))
         refused = BinderyError("redis_unavailable")
     except Exception as error:

@@ -10,11 +10,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from services.common.redis.keys import Topic
+from services.common.redis.keys import Kind, Topic
 from services.common.streams.bus import Bus
 from services.common.streams.entries import BEGIN, Entry, order
 from services.common.streams.log_store import LogStore
-from services.common.streams.queue_positions import Places
+from services.common.streams.queue_positions import QueuePositions
 from services.common.streams.reader import Reader
 from services.common.streams.topic_stream import Listener, Render, TopicStream, right_before, split_position
 
@@ -56,7 +56,13 @@ class LaunchStream:
     """Follows one launch for one client."""
 
     def __init__(
-        self, bus: Bus, logs: LogStore, position: Position, form: str, render: Render, places: Places | None = None
+        self,
+        bus: Bus,
+        logs: LogStore,
+        position: Position,
+        form: str,
+        render: Render,
+        places: QueuePositions | None = None,
     ) -> None:
         self._bus, self._logs, self._places = bus, logs, places
         self._at = position
@@ -64,7 +70,7 @@ class LaunchStream:
 
     async def pieces(self, listener: Listener) -> AsyncGenerator[Piece | None, None]:
         """What there is, piece by piece; None when there is nothing more yet: wait for news, and go on."""
-        topic = Topic("l", self._at.launch_id)
+        topic = Topic(Kind.LAUNCH, self._at.launch_id)
         self._listener = listener
         async with self._bus.following(topic, listener.news) as reader:
             if self._at.events:
@@ -104,7 +110,7 @@ class LaunchStream:
             elif (data := self._render(event, False)) is not None:
                 yield Piece(b"id: %s\ndata: %s\n\n" % (event_id.encode(), data))
             if opens := event.get("opens"):
-                opened = Topic(str(opens["kind"]), str(opens["id"]))
+                opened = Topic(Kind(opens["kind"]), str(opens["id"]))
                 async for piece in self._splice(reader, opened, str(opens.get("after", BEGIN)), 0):
                     yield piece
         if not entry.is_terminal:
@@ -116,7 +122,7 @@ class LaunchStream:
         for entry in await reader.after(right_before(self._at.entry)):
             if entry.id == self._at.entry and 1 <= self._at.events <= len(entry.events):
                 if opens := entry.events[self._at.events - 1].get("opens"):
-                    opened = Topic(str(opens["kind"]), str(opens["id"]))
+                    opened = Topic(Kind(opens["kind"]), str(opens["id"]))
                     if at is None:
                         at = str(opens.get("after", BEGIN))
                     elif not skip:  # right after a gap, nothing was delivered yet of the entry behind it

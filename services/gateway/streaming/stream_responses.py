@@ -6,9 +6,9 @@ from typing import Any
 
 from starlette.responses import Response
 
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.common.models.errors import BinderyError
-from services.common.redis.keys import Topic
+from services.common.redis.keys import Kind, Topic
 from services.common.streams.entries import BEGIN
 from services.common.streams.topic_stream import Listener, TopicStream, place_in, render_plain
 from services.gateway.launches.landing import landing_url
@@ -26,12 +26,12 @@ FACADE_CACHE = "no-cache, no-store"
 class Streams:
     """Makes the responses that follow launches."""
 
-    def __init__(self, stage: Stage, launches: Launches, settings: GatewaySettings, clock: Clock) -> None:
-        self._stage, self._launches, self._settings, self._clock = stage, launches, settings, clock
+    def __init__(self, context: ProcessContext, launches: Launches, settings: GatewaySettings, clock: Clock) -> None:
+        self._context, self._launches, self._settings, self._clock = context, launches, settings, clock
 
     def _stream(self, position: Position, form: str) -> LaunchStream:
         render = render_v1 if form == "v1" else render_facade
-        return LaunchStream(self._stage.bus, self._stage.logs, position, form, render, self._stage.places)
+        return LaunchStream(self._context.bus, self._context.logs, position, form, render, self._context.places)
 
     def v1(self, position: Position) -> LaunchResponse:
         """The stream of `GET /api/v1/launches/{id}/events`."""
@@ -55,9 +55,15 @@ class Streams:
 
     def build(self, build_id: str, event_id: str) -> LaunchResponse:
         """The stream of `GET /api/v1/builds/{id}/events`, behind an `id:` of it."""
-        stage = self._stage
+        context = self._context
         topic = TopicStream(
-            stage.bus, stage.logs, Topic("b", build_id), "build", render_plain, prefix=build_id, places=stage.places
+            context.bus,
+            context.logs,
+            Topic(Kind.BUILD, build_id),
+            "build",
+            render_plain,
+            prefix=build_id,
+            places=context.places,
         )
         return LaunchResponse(BuildStream(topic, place_in(build_id, event_id)), _untold, self._clock, self._settings)
 

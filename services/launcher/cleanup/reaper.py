@@ -11,14 +11,14 @@ from collections.abc import Iterable
 
 from prometheus_client import Counter, Gauge
 
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.common.models import Event, Phase, Server, ServerState
 from services.common.models.errors import BinderyError
-from services.common.records.leases import Member as Process
-from services.common.records.records import Fenced, RecordLost, Stored
-from services.common.redis.client import AWAY
+from services.common.records.leases import StageMember
+from services.common.records.records import Fenced, RecordLost, StoredRecord
+from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.service.logging import get_logger
-from services.common.service.tasks import pause
+from services.common.service.tasks import sleep_unless_cancelled
 from services.launcher.abandoned_servers import unwanted
 from services.launcher.hub.client import Hub, HubAway, Listed
 from services.launcher.seats.recount import counted, is_ours
@@ -45,34 +45,36 @@ READ_AT_ONCE = 200
 class Reaper:
     """One round at a time, by the launcher process that holds the sweep lease."""
 
-    def __init__(self, stage: Stage, settings: LauncherSettings, hub: Hub, seats: Seats, servers: Servers) -> None:
-        self._stage, self._settings = stage, settings
+    def __init__(
+        self, context: ProcessContext, settings: LauncherSettings, hub: Hub, seats: Seats, servers: Servers
+    ) -> None:
+        self._context, self._settings = context, settings
         self._hub, self._seats, self._servers = hub, seats, servers
         self._unknown = 0
 
-    async def run(self, member: Process) -> None:
+    async def run(self, member: StageMember) -> None:
         """Compare each `reap_interval_seconds`, while this process sweeps, until cancelled.
 
         Apart from the sweep itself: a hub that is slow must not keep the dead from being found.
         """
         while True:
-            await pause(self._settings.reap_interval_seconds)
+            await sleep_unless_cancelled(self._settings.reap_interval_seconds)
             if not member.sweeping:
                 continue
             try:
                 await self.reap()
-            except AWAY as error:
+            except REDIS_UNAVAILABLE as error:
                 log.warning("redis_away", doing="reap", error=str(error))
             except Exception as error:  # the next round tries again
                 log.exception("reaping_failed", error=str(error))
 
     async def _is_armed(self) -> bool:
         """False for a while after Redis was found empty: what it would have known is not there."""
-        key = self._stage.keys("installation")
-        if await self._stage.redis.set(key, repr(time.time()), nx=True):
+        key = self._context.keys("installation")
+        if await self._context.redis.set(key, repr(time.time()), nx=True):
             log.warning("redis_was_empty", disarmed_seconds=self._settings.reap_disarmed_seconds)
             return False
-        since = float(await self._stage.redis.get(key) or time.time())
+        since = float(await self._context.redis.get(key) or time.time())
         return time.time() - since > self._settings.reap_disarmed_seconds
 
     async def reap(self) -> None:
@@ -140,17 +142,17 @@ class Reaper:
     async def _records(self, server_ids: Iterable[str]) -> dict[str, Server]:
         return {name: stored.model(Server) for name, stored in (await self._stored(server_ids)).items()}
 
-    async def _stored(self, server_ids: Iterable[str]) -> dict[str, Stored]:
+    async def _stored(self, server_ids: Iterable[str]) -> dict[str, StoredRecord]:
         ids, found = list(server_ids), {}
         for at in range(0, len(ids), READ_AT_ONCE):
             some = ids[at : at + READ_AT_ONCE]
-            async with self._stage.redis.pipeline(transaction=False) as pipe:
+            async with self._context.redis.pipeline(transaction=False) as pipe:
                 for server_id in some:
-                    pipe.hgetall(self._stage.keys.record(topic_of(server_id)))
+                    pipe.hgetall(self._context.keys.record(topic_of(server_id)))
                 answers = await pipe.execute()
             for server_id, raw in zip(some, answers, strict=True):
                 if raw:
-                    found[server_id] = Stored.of(topic_of(server_id), raw)
+                    found[server_id] = StoredRecord.of(topic_of(server_id), raw)
         return found
 
     async def _stop_unwanted(self, server_ids: Iterable[str], *, armed: bool) -> None:
@@ -162,7 +164,7 @@ class Reaper:
                 log.info("unwanted", server_id=server.server_id, state=server.state, launch_ref=server.launch_ref)
                 await self._servers.stop(server.server_id, even_ready=armed)
 
-        found = await unwanted(self._stage, await self._stored(server_ids))
+        found = await unwanted(self._context, await self._stored(server_ids))
         await asyncio.gather(*(stop(one) for one in found.values() if armed or one.state is not ServerState.READY))
 
     async def _remove_all(self, removed: list[tuple[Listed, Server]]) -> None:
@@ -204,7 +206,7 @@ class Reaper:
         """Say that a server has ended. False where another process works on it."""
         topic = topic_of(server.server_id)
         process = self._servers.member.process if self._servers.member else ""
-        if (found := await self._stage.records.adopt("launcher", process, topic=topic)) is None:
+        if (found := await self._context.records.adopt("launcher", process, topic=topic)) is None:
             return False
         gone = server.updated(state=ServerState.GONE)
         event = Event(phase=Phase.UNKNOWN, message="The server has ended.\n", state=ServerState.GONE, terminal=True)

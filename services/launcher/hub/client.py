@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from services.common.models.errors import BinderyError
-from services.common.net.http import NoAnswer, PooledClient, Reply, only_dict
+from services.common.net.http import PeerUnreachable, PooledClient, Reply, only_dict
 from services.launcher.hub.failure_patterns import Means, Signs, sign_of
 from services.launcher.settings import LauncherSettings
 
@@ -118,7 +118,7 @@ class Hub:
         try:
             content = None if body is None else json.dumps(body).encode()
             reply = await self._client.request(method, path, json_body=content)
-        except NoAnswer as error:
+        except PeerUnreachable as error:
             raise HubAway(f"no answer ({error})") from error
         if reply.is_success or reply.status_code in fine:
             return reply
@@ -136,7 +136,7 @@ class Hub:
         """None when browsers' way to the hub works, through its proxy; else a sentence."""
         try:
             reply = await self._client.request("GET", f"{self.public_url}hub/api/health")
-        except NoAnswer as error:
+        except PeerUnreachable as error:
             return f"no answer ({error})"
         return None if reply.is_success else f"it answered {reply.status_code}"
 
@@ -200,8 +200,8 @@ class Hub:
                     heard = time.monotonic()
                     if line.startswith(b"data:"):
                         yield _progress(only_dict(json.loads(line[5:])))
-        except (NoAnswer, ValueError) as error:
-            why = error if isinstance(error, NoAnswer) else type(error).__name__
+        except (PeerUnreachable, ValueError) as error:
+            why = error if isinstance(error, PeerUnreachable) else type(error).__name__
             silent = time.monotonic() - heard
             raise HubAway(f"the progress stream broke ({why})", silent_seconds=silent) from error
 

@@ -2,14 +2,14 @@
 
 import time
 
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.common.git.repository_url import canonical_url
 from services.common.models import Server
 from services.common.models.errors import BinderyError
-from services.common.redis.client import AWAY
-from services.common.service.call_accounting import counted_as
+from services.common.redis.client import REDIS_UNAVAILABLE
+from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
-from services.common.service.tasks import pause
+from services.common.service.tasks import sleep_unless_cancelled
 from services.launcher.hub.client import Hub, HubAway, Listed
 from services.launcher.hub.retry_budget import PAUSE_MAX_SECONDS
 from services.launcher.seats.seats import Counted, Seats
@@ -40,23 +40,23 @@ class Recount:
     What the hub lists as ours is counted, and what the launchers have under way, which the hub may not list yet.
     """
 
-    def __init__(self, stage: Stage, settings: LauncherSettings, hub: Hub, seats: Seats) -> None:
-        self._stage, self._settings, self._hub, self._seats = stage, settings, hub, seats
+    def __init__(self, context: ProcessContext, settings: LauncherSettings, hub: Hub, seats: Seats) -> None:
+        self._context, self._settings, self._hub, self._seats = context, settings, hub, seats
         self._begun = time.monotonic()
 
     async def run(self) -> None:
         """Count when that is needed, until cancelled."""
         wait = self._settings.retry_pause_seconds
         while True:
-            await pause(0)
+            await sleep_unless_cancelled(0)
             await self._seats.uncounted.wait()
             self._seats.uncounted.clear()
             try:
-                with counted_as("upkeep"):
+                with attributed_to("upkeep"):
                     await self._count()
                 self._seats.trouble, wait = "", self._settings.retry_pause_seconds
                 continue
-            except AWAY as error:
+            except REDIS_UNAVAILABLE as error:
                 log.warning("redis_away", doing="recount", error=str(error))
             except (HubAway, BinderyError) as error:
                 log.warning("hub_away", doing="recount", error=str(error))
@@ -65,7 +65,7 @@ class Recount:
             except Exception as error:
                 log.exception("recount_failed", error=str(error))
             self._seats.uncounted.set()
-            await pause(wait)
+            await sleep_unless_cancelled(wait)
             wait = min(PAUSE_MAX_SECONDS, wait * 2)
 
     def _settle_seconds(self) -> float:
@@ -79,9 +79,9 @@ class Recount:
         if not (token := await self._seats.begin_count()):
             return
         log.warning("counting_servers")
-        await self._stage.upkeep.publish(self._stage.keys.wake("launcher"), RECOUNT)
+        await self._context.upkeep.publish(self._context.keys.wake("launcher"), RECOUNT)
         await self._seats.count_under_way()
-        await pause(self._settle_seconds())
+        await sleep_unless_cancelled(self._settle_seconds())
         ours = [item for item in await self._hub.listing() if is_ours(item, self._settings.installation_id)]
         await self._seats.count(*(counted(item, self._hub.hub_id) for item in ours))
         if not await self._seats.end_count(token):

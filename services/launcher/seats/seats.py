@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 
 from prometheus_client import Gauge
 
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.common.git.repository_url import repository_of
 from services.common.models import Queue, ResolvedRepo, Server
 from services.common.models.errors import BinderyError
-from services.common.redis.client import AWAY
+from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.scripts import Scripts
-from services.common.service.call_accounting import counted_as
+from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
-from services.common.service.tasks import pause
+from services.common.service.tasks import sleep_unless_cancelled
 from services.launcher.settings import LauncherSettings
 
 log = get_logger(__name__)
@@ -96,12 +96,12 @@ class Watched:
 class Seats:
     """Takes and gives back seats. Taking one twice is taking it once."""
 
-    def __init__(self, stage: Stage, settings: LauncherSettings) -> None:
-        self._stage, self._settings, self._classes = stage, settings, settings.classes
-        self.scripts = Scripts(stage.redis, "services.launcher.seats.scripts")
-        self._keys = [stage.keys("{seats}:" + name) for name in ("members", "waiting", "asked", "held")]
-        self._keys.append(stage.keys("seats:counted"))
-        self._common = [settings.seats_total, settings.seats_waiting_max, stage.keys.wake("launcher")]
+    def __init__(self, context: ProcessContext, settings: LauncherSettings) -> None:
+        self._context, self._settings, self._classes = context, settings, settings.classes
+        self.scripts = Scripts(context.redis, "services.launcher.seats.scripts")
+        self._keys = [context.keys("{seats}:" + name) for name in ("members", "waiting", "asked", "held")]
+        self._keys.append(context.keys("seats:counted"))
+        self._common = [settings.seats_total, settings.seats_waiting_max, context.keys.wake("launcher")]
         self._watched: dict[str, Watched] = {}
         self._under_way: dict[str, str] = {}
         self._adds = False
@@ -192,16 +192,16 @@ class Seats:
                     await self._news.wait()
             self._news.clear()
             try:
-                with counted_as("upkeep"):
+                with attributed_to("upkeep"):
                     if self._adds or time.monotonic() > due:  # what Redis may have lost, and nobody said so
                         self._adds, due = False, time.monotonic() + self._settings.reread_seconds
                         await self.count_under_way()
                     if self._watched:
                         await self._look()
-            except AWAY as error:
+            except REDIS_UNAVAILABLE as error:
                 self._adds = True
                 log.warning("redis_away", doing="seats", error=str(error))
-            await pause(self._settings.seat_tick_seconds)
+            await sleep_unless_cancelled(self._settings.seat_tick_seconds)
 
     async def _look(self) -> None:
         shown = dict(self._watched)
@@ -226,7 +226,7 @@ class Seats:
 
     async def members(self) -> dict[str, Member]:
         """Every server that holds a seat."""
-        raw = await self._stage.redis.hgetall(self._keys[0])
+        raw = await self._context.redis.hgetall(self._keys[0])
         found = {name.decode(): json.loads(kept) for name, kept in raw.items()}
         return {
             name: Member(float(kept.get("reserved_at", 0)), str(kept.get("user", ""))) for name, kept in found.items()
@@ -234,7 +234,7 @@ class Seats:
 
     async def waiting(self) -> list[str]:
         """Every server that waits for a seat, by the time at which it asked."""
-        return [name.decode() for name in await self._stage.redis.zrange(self._keys[1], 0, -1)]
+        return [name.decode() for name in await self._context.redis.zrange(self._keys[1], 0, -1)]
 
     async def count(self, *found: Counted) -> None:
         """Count servers that the hub lists as ours, although no reservation of them is known."""
@@ -251,8 +251,8 @@ class Seats:
         """Reckon anew how many seats are taken, and tell the metrics."""
         if int(await self._run("mend")):
             log.warning("seats_were_miscounted")
-        TAKEN.set(int(await self._stage.redis.hget(self._keys[3], "total") or 0))
-        WAITING.set(await self._stage.redis.zcard(self._keys[1]))
+        TAKEN.set(int(await self._context.redis.hget(self._keys[3], "total") or 0))
+        WAITING.set(await self._context.redis.zcard(self._keys[1]))
 
 
 def _member(repo: str, quota: int, cost: int, user: str) -> str:

@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator, Callable
 from enum import Enum, auto
 
 from services.common.models import Event, Phase, Server
-from services.common.records.records import Claimed
-from services.common.redis.client import patiently
+from services.common.records.records import OwnedRecord
+from services.common.redis.client import retry_while_unavailable
 from services.common.streams.entries import Entry
 from services.launcher.hub.client import Hub, Progress
 from services.launcher.hub.failure_patterns import Means, Signs
@@ -38,7 +38,7 @@ class Relay:
     the start no more time than it did at first.
     """
 
-    def __init__(self, settings: LauncherSettings, hub: Hub, claimed: Claimed, body: Callable[[], Server]) -> None:
+    def __init__(self, settings: LauncherSettings, hub: Hub, claimed: OwnedRecord, body: Callable[[], Server]) -> None:
         self._settings, self._hub, self._claimed, self._body = settings, hub, claimed, body
         self._told: dict[str, list[float]] = defaultdict(list)
         self.signs = Signs()
@@ -50,7 +50,7 @@ class Relay:
         """Of a start that another process began: what its followers have read, and when."""
         records = self._claimed.records
         key = records.keys.events(self._claimed.topic)
-        for raw in await patiently(lambda: records.redis.xrange(key), seconds=records.patience_seconds):
+        for raw in await retry_while_unavailable(lambda: records.redis.xrange(key), seconds=records.patience_seconds):
             entry = Entry.stored(raw)
             for event in entry.events:
                 self._told[str(event.get("message") or "")].append(entry.key[0] / 1000)

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from prometheus_client import Gauge
 
-from services.common.context import Stage
-from services.common.redis.client import AWAY
-from services.common.service.call_accounting import counted_as
+from services.common.context import ProcessContext
+from services.common.redis.client import REDIS_UNAVAILABLE
+from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
-from services.common.service.tasks import pause
+from services.common.service.tasks import sleep_unless_cancelled
 from services.launcher.settings import LauncherSettings
 
 log = get_logger(__name__)
@@ -30,8 +30,8 @@ JOINED = "launchers"
 class Spawns:
     """First come, first served. What is beyond the share, the hub answers with 429, which is waited out."""
 
-    def __init__(self, stage: Stage, settings: LauncherSettings) -> None:
-        self._stage, self._most = stage, settings.hub_concurrent_spawns
+    def __init__(self, context: ProcessContext, settings: LauncherSettings) -> None:
+        self._context, self._most = context, settings.hub_concurrent_spawns
         self._look_seconds = settings.lease_renew_seconds
         self._launchers = 1
         self._pending = 0
@@ -90,17 +90,17 @@ class Spawns:
 
     async def run(self) -> None:
         """Keep the share right as launchers come and go, until cancelled."""
-        with contextlib.suppress(*AWAY):
-            await self._stage.upkeep.publish(self._stage.keys.wake("launcher"), JOINED)
+        with contextlib.suppress(*REDIS_UNAVAILABLE):
+            await self._context.upkeep.publish(self._context.keys.wake("launcher"), JOINED)
         while True:
             try:
-                with counted_as("upkeep"):
-                    alive = await self._stage.upkeep.scard(self._stage.keys.processes("launcher"))
+                with attributed_to("upkeep"):
+                    alive = await self._context.upkeep.scard(self._context.keys.processes("launcher"))
                 self._launchers = max(1, int(alive))
                 self._let_in()
-            except AWAY as error:
+            except REDIS_UNAVAILABLE as error:
                 log.warning("redis_away", doing="spawns", error=str(error))
-            await pause(0)  # redis-py swallows a cancel now and then
+            await sleep_unless_cancelled(0)  # redis-py swallows a cancel now and then
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._look_seconds):
                     await self._joined.wait()

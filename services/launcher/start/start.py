@@ -9,11 +9,11 @@ from typing import Any
 
 from prometheus_client import Counter, Histogram
 
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.common.models import Event, Phase, Queue, ResolvedRepo, Server, ServerState
 from services.common.models.errors import BinderyError
-from services.common.records.records import Claimed, Fenced, RecordLost
-from services.common.redis.client import patiently
+from services.common.records.records import Fenced, OwnedRecord, RecordLost
+from services.common.redis.client import retry_while_unavailable
 from services.common.service.logging import get_logger
 from services.launcher.hub.client import Hub, HubAway
 from services.launcher.hub.retry_budget import PAUSE_MAX_SECONDS, Deadline, Patience
@@ -38,12 +38,12 @@ ADOPTED_SECONDS = 10.0
 class Start:
     """One start of one server, by the process that owns it."""
 
-    stage: Stage
+    context: ProcessContext
     settings: LauncherSettings
     hub: Hub
     seats: Seats
     spawns: Spawns
-    claimed: Claimed
+    claimed: OwnedRecord
     server: Server
     repo: ResolvedRepo
     options: Mapping[str, Any]
@@ -149,7 +149,7 @@ class Start:
         await self.claimed.write(Event(phase=Phase.WAITING, message=message, queue=queue), body=self.server)
 
     async def _take_seat(self) -> Place:
-        return await patiently(
+        return await retry_while_unavailable(
             lambda: self.seats.take(self.server, self.repo), seconds=self.settings.redis_patience_seconds
         )
 

@@ -19,7 +19,7 @@ from prometheus_client import Counter
 from services.builder.executors.base import ExecutorUnavailableError
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.common.net.http import CALLS
-from services.common.service.call_accounting import doing
+from services.common.service.call_accounting import call_reason
 
 Json = dict[str, Any]
 REQUESTS = Counter(
@@ -109,7 +109,7 @@ class Api:
         body: Any,
         timeout: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
-        CALLS.labels("kubernetes", doing()).inc()
+        CALLS.labels("kubernetes", call_reason()).inc()
         kind = "log" if path.endswith("/log") else path.partition("{namespace}/")[2].partition("/")[0]
         REQUESTS.labels(method, kind).inc()
         headers = {"Accept": "application/json"}

@@ -10,8 +10,8 @@ from services.builder.executors.base import ExecutorUnavailableError
 from services.builder.executors.kubernetes.api import Api, ApiError
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import INSTALLATION, JobState, PodState, Warned
-from services.builder.executors.kubernetes.watch import Watch, Watched
-from services.common.service.tasks import pause
+from services.builder.executors.kubernetes.watch import Watch, WatchedBuild
+from services.common.service.tasks import sleep_unless_cancelled
 
 JOBS = "/apis/batch/v1/namespaces/{namespace}/jobs"
 PODS = "/api/v1/namespaces/{namespace}/pods"
@@ -97,7 +97,7 @@ class View:
     async def _probe(self) -> None:
         """A watch says nothing for minutes while nothing changes: a silence is broken by asking."""
         while True:
-            await pause(self._settings.kubernetes_probe_seconds)
+            await sleep_unless_cancelled(self._settings.kubernetes_probe_seconds)
             if time.monotonic() - self._heard_at < self._settings.kubernetes_probe_seconds and not self._away:
                 continue
             try:
@@ -117,7 +117,7 @@ class View:
                 for wake in wakes:
                     wake.set()
 
-    def _wake(self, one: Watched) -> None:
+    def _wake(self, one: WatchedBuild) -> None:
         for owner in (one.owner, one.owner.rpartition("-")[0]):  # a warning about a pod names the pod
             for wake in self._wakes.get(owner, ()):
                 wake.set()

@@ -12,7 +12,7 @@ from services.builder.executors.base import ExecutorUnavailableError
 from services.builder.executors.kubernetes.api import Api, ApiError, Json
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.common.service.logging import get_logger
-from services.common.service.tasks import pause
+from services.common.service.tasks import sleep_unless_cancelled
 
 log = get_logger(__name__)
 
@@ -21,7 +21,7 @@ _GONE_KEPT_SECONDS = 600.0
 _PAGE = "500"
 
 
-class Watched(Protocol):
+class WatchedBuild(Protocol):
     """An object as this process knows it."""
 
     @property
@@ -31,7 +31,7 @@ class Watched(Protocol):
     def gone(self) -> Self: ...
 
 
-T = TypeVar("T", bound=Watched)
+T = TypeVar("T", bound=WatchedBuild)
 
 
 class Watch(Generic[T]):
@@ -81,7 +81,7 @@ class Watch(Generic[T]):
                 failures += 1
                 if failures > 1:  # the first may be a connection that has ended as they do
                     self._on_heard(str(error))
-            await pause(min(5.0, 0.1 * 2 ** min(failures, 6)) if failures else 0.0)
+            await sleep_unless_cancelled(min(5.0, 0.1 * 2 ** min(failures, 6)) if failures else 0.0)
 
     async def _list(self, why: str) -> None:
         """Replace what is known. One page after the other, as of one moment."""

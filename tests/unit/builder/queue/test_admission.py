@@ -35,7 +35,7 @@ async def test_without_a_living_worker_nothing_is_admitted(redis: Redis, valkey:
     async with open_builder(valkey, tmp_path) as builder:
         build = await builder.ask("repo")
         await builder.offer_slots("worker", 4)
-        await redis.delete(builder.stage.keys.alive("worker"))
+        await redis.delete(builder.context.keys.alive("worker"))
         assert await builder.admitted() == []
         await builder.offer_slots("another", 1)
         assert await builder.admitted() == [build.build_id]
@@ -72,7 +72,7 @@ async def test_one_repository_has_one_share_however_its_url_is_written(
         assert await builder.admitted() == sorted(str(build.build_id) for build in (*asked[:2], other))
         await builder.end(asked[0])
         assert await builder.admitted() == [asked[2].build_id]
-        held = await redis.hvals(builder.stage.keys("{queue}:running"))
+        held = await redis.hvals(builder.context.keys("{queue}:running"))
         assert sorted(held) == [b"https://example.org/other"] + [b"https://example.org/popular"] * 2
 
 
@@ -134,7 +134,7 @@ async def test_two_processes_that_admit_at_once_give_no_slot_twice(
         await one.offer_slots("worker", 7)
         await asyncio.gather(*(builder.admission.admit() for builder in (one, two) * 5))
         assert len(await one.running()) == 7
-        assert await redis.zcard(one.stage.keys("{queue}:waiting")) == 13
+        assert await redis.zcard(one.context.keys("{queue}:waiting")) == 13
 
 
 async def test_each_admission_raises_the_epoch_under_which_the_build_is_claimed(
@@ -158,7 +158,7 @@ async def test_nothing_is_left_of_a_queue_that_is_empty(redis: Redis, valkey: Va
             await builder.end(build)
             await builder.admission.store_log(build.build_id or "")
         await builder.admission.sweep()
-        left = {key.decode().removeprefix(builder.stage.keys("")) for key in await redis.keys("*{queue}*")}
+        left = {key.decode().removeprefix(builder.context.keys("")) for key in await redis.keys("*{queue}*")}
         assert left == {"{queue}:version", "{queue}:limits"}
         assert not await redis.keys("*waiters*")
 
@@ -167,10 +167,10 @@ async def test_nobody_joins_the_waiters_of_a_build_that_has_ended(redis: Redis, 
     async with open_builder(valkey, tmp_path) as builder:
         build = await builder.ask("repo", launch_ref="first")
         await builder.attempts.join(build.build_id or "", "second")
-        assert await redis.scard(builder.stage.keys.waiters(build.build_id or "")) == 2
+        assert await redis.scard(builder.context.keys.waiters(build.build_id or "")) == 2
         await builder.end(build)
         await builder.attempts.join(build.build_id or "", "third")
-        assert not await redis.exists(builder.stage.keys.waiters(build.build_id or ""))
+        assert not await redis.exists(builder.context.keys.waiters(build.build_id or ""))
 
 
 async def test_a_build_waits_for_a_slot_up_to_a_maximum_and_no_longer(
@@ -180,8 +180,8 @@ async def test_a_build_waits_for_a_slot_up_to_a_maximum_and_no_longer(
         late, soon = await builder.ask("late", launch_ref="launch"), await builder.ask("soon")
         late_id, soon_id = late.build_id or "", soon.build_id or ""
         await builder.admission.sweep()
-        assert await redis.zcard(builder.stage.keys("{queue}:waiting")) == 2
-        record = builder.stage.keys.record(topic_of(late_id))
+        assert await redis.zcard(builder.context.keys("{queue}:waiting")) == 2
+        record = builder.context.keys.record(topic_of(late_id))
         await redis.hincrby(record, "queued_ms", -3_600_000)
         await builder.admission.sweep()
 
@@ -191,9 +191,9 @@ async def test_a_build_waits_for_a_slot_up_to_a_maximum_and_no_longer(
         assert found[0].error
         assert found[0].error.code == "build_queue_full"
         assert found[0].error.code not in AUTHOR_CODES  # whoever asks again waits again
-        assert await redis.zrange(builder.stage.keys("{queue}:waiting"), 0, -1) == [soon_id.encode()]
-        assert not await redis.exists(builder.stage.keys.waiters(late_id))
+        assert await redis.zrange(builder.context.keys("{queue}:waiting"), 0, -1) == [soon_id.encode()]
+        assert not await redis.exists(builder.context.keys.waiters(late_id))
         await builder.admission.sweep()
-        log = await builder.stage.logs.read(late_id)
+        log = await builder.context.logs.read(late_id)
         assert log
         assert log[-1].is_terminal

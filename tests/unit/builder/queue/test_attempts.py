@@ -12,7 +12,7 @@ from services.builder.executors.base import Attempt, Execution
 from services.builder.queue.attempts import topic_of
 from services.common.models import Build, BuildState, image_key
 from services.common.models.errors import BinderyError
-from services.common.records.records import Stored
+from services.common.records.records import StoredRecord
 from services.common.streams.entries import Entry
 from tests.support.in_process_builder import Builder, image_of, open_builder, request_for
 from tests.support.valkey import Valkey
@@ -25,9 +25,9 @@ async def test_however_many_ask_there_is_one_attempt_and_all_wait_for_it(
         asked = [(one, two)[number % 2].ask("repo", launch_ref=f"launch-{number}") for number in range(30)]
         builds = await asyncio.gather(*asked)
         assert {build.build_id for build in builds} == {f"{image_key(image_of('repo', 'a'))}-1"}
-        assert await redis.zcard(one.stage.keys("{queue}:waiting")) == 1
-        assert await redis.scard(one.stage.keys.waiters(builds[0].build_id or "")) == 30
-        assert await redis.xlen(f"{one.stage.keys.prefix}:{{b:{builds[0].build_id}}}:events") == 1
+        assert await redis.zcard(one.context.keys("{queue}:waiting")) == 1
+        assert await redis.scard(one.context.keys.waiters(builds[0].build_id or "")) == 30
+        assert await redis.xlen(f"{one.context.keys.prefix}:{{b:{builds[0].build_id}}}:events") == 1
 
 
 async def test_the_next_attempt_begins_when_the_current_one_has_ended_and_once(
@@ -48,7 +48,7 @@ async def test_a_late_request_for_an_attempt_that_was_followed_by_another_begins
         for _ in range(2):
             build = await builder.ask("repo")
             await builder.attempts.end_queued(build, BuildState.FAILED, BinderyError("build_failed"))
-        keys, image = builder.stage.keys, image_of("repo", "a")
+        keys, image = builder.context.keys, image_of("repo", "a")
         names = [keys.attempt(image_key(image)), *(keys("{queue}:" + name) for name in ("waiting", "repos", "version"))]
         args = [1, 1, keys.prefix, image_key(image), "{}", "[]", "url", "", 10, 1000, 0, "{}", keys.wake("builder")]
         assert await builder.attempts.scripts.run("start", names, args) == [b"moved", b"2"]
@@ -60,7 +60,7 @@ async def test_after_redis_was_emptied_the_next_number_is_above_every_log(
     folder = tmp_path / "logs"
     async with open_builder(valkey, tmp_path, log_dir=folder, log_small_max_bytes=0) as builder:
         key = image_key(image_of("repo", "a"))
-        await builder.stage.logs.put(
+        await builder.context.logs.put(
             f"{key}-7", [Entry("1-0", 1, 0, 0, b'[{"phase":"building","message":"x"}]')], is_public=True
         )
         await redis.flushall()
@@ -89,7 +89,7 @@ async def test_an_attempt_that_runs_is_joined_once_its_worker_tells_a_redis_that
         await builder.offer_slots("w1", 1)
         await builder.admitted()
         build_id = asked.build_id or ""
-        adopted = await builder.stage.records.adopt("builder", "w1", topic=topic_of(build_id), epoch=1, recreate=True)
+        adopted = await builder.context.records.adopt("builder", "w1", topic=topic_of(build_id), epoch=1, recreate=True)
         assert adopted
         _say_that_one_runs(monkeypatch, builder, build_id)
         looked = _looks_in_vain(monkeypatch, builder)
@@ -98,8 +98,8 @@ async def test_an_attempt_that_runs_is_joined_once_its_worker_tells_a_redis_that
         await asyncio.wait({late, asyncio.create_task(looked.wait())}, return_when=asyncio.FIRST_COMPLETED)
         await adopted[0].write(body=asked.updated(state=BuildState.RUNNING))
         assert (await late).build_id == build_id
-        assert await redis.smembers(builder.stage.keys.waiters(build_id)) == {b"late"}
-        assert not await redis.zcard(builder.stage.keys("{queue}:waiting"))
+        assert await redis.smembers(builder.context.keys.waiters(build_id)) == {b"late"}
+        assert not await redis.zcard(builder.context.keys("{queue}:waiting"))
 
 
 async def test_an_attempt_that_runs_without_a_worker_is_followed_by_another_once_a_lease_has_passed(
@@ -124,7 +124,7 @@ def _looks_in_vain(monkeypatch: pytest.MonkeyPatch, builder: Builder) -> asyncio
     """Set when an attempt's record has been looked for and not found."""
     looked, read = asyncio.Event(), builder.attempts.read
 
-    async def reading(build_id: str) -> tuple[Build, Stored] | None:
+    async def reading(build_id: str) -> tuple[Build, StoredRecord] | None:
         found = await read(build_id)
         if found is None:
             looked.set()
@@ -154,7 +154,7 @@ async def test_a_queued_build_ends_once_and_leaves_the_queue(redis: Redis, valke
             *(builder.attempts.end_queued(build, BuildState.CANCELLED, error) for _ in range(5))
         )
         assert sorted(ended) == [False, False, False, False, True]
-        assert not await redis.zcard(builder.stage.keys("{queue}:waiting"))
+        assert not await redis.zcard(builder.context.keys("{queue}:waiting"))
         found = await builder.attempts.read(build.build_id or "")
         assert found
         assert found[0].state is BuildState.CANCELLED
@@ -165,7 +165,7 @@ async def test_a_build_that_nobody_waits_for_is_noted_until_somebody_does(
 ) -> None:
     async with open_builder(valkey, tmp_path) as builder:
         build = await builder.ask("repo", launch_ref="one")
-        build_id, abandoned = build.build_id or "", builder.stage.keys("{queue}:abandoned")
+        build_id, abandoned = build.build_id or "", builder.context.keys("{queue}:abandoned")
         await builder.attempts.join(build_id, "two")
         await builder.attempts.leave(build_id, "one", stop=True)
         assert not await redis.zcard(abandoned)
@@ -190,7 +190,7 @@ async def test_a_failure_of_the_authors_is_answered_until_it_is_forgotten(
         assert remembered.error
         assert remembered.error.detail == "No such package."
 
-        record = builder.stage.keys.record(topic_of(first.build_id or ""))
+        record = builder.context.keys.record(topic_of(first.build_id or ""))
         body = json.loads(await redis.hget(record, "body"))
         await redis.hset(record, "body", json.dumps(body | {"finished_at": body["finished_at"] - 600}))
         again = await builds.ensure(request)

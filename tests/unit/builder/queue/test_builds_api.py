@@ -18,7 +18,7 @@ from services.builder.queue.log_excerpt import Part
 from services.builder.routes import router
 from services.common.models import Build, BuildState, Event, Phase
 from services.common.models.errors import BinderyError
-from services.common.records.records import Claimed
+from services.common.records.records import OwnedRecord
 from services.common.streams.entries import Entry
 from services.common.web.auth import OPERATOR_HEADER
 from services.common.web.problems import install_problem_handlers
@@ -49,7 +49,7 @@ async def builder(valkey: Valkey, redis: Redis, tmp_path: Path) -> AsyncIterator
 
 @pytest.fixture
 def builds(builder: Builder) -> Builds:
-    return Builds(builder.stage, builder.settings, builder.attempts, NoImages())
+    return Builds(builder.context, builder.settings, builder.attempts, NoImages())
 
 
 @pytest.fixture
@@ -62,11 +62,11 @@ async def client(builder: Builder, builds: Builds) -> AsyncIterator[httpx.AsyncC
         yield client
 
 
-async def claim(builder: Builder, build: Build) -> Claimed:
+async def claim(builder: Builder, build: Build) -> OwnedRecord:
     """Be the worker that supervises a build."""
     await builder.offer_slots("worker", 10)
     await builder.admitted()
-    found = await builder.stage.records.adopt("builder", "worker", topic=topic_of(build.build_id or ""))
+    found = await builder.context.records.adopt("builder", "worker", topic=topic_of(build.build_id or ""))
     assert found
     return found[0]
 
@@ -161,7 +161,7 @@ async def test_without_a_token_of_the_operator_nobody_is_the_operator(
 async def test_a_running_build_is_cancelled_by_its_worker(builder: Builder, client: httpx.AsyncClient) -> None:
     reply = await post(client, asker="me")
     heard = asyncio.Queue[bytes]()
-    await builder.stage.bus.listen(builder.stage.keys.wake("builder"), heard.put_nowait)
+    await builder.context.bus.listen(builder.context.keys.wake("builder"), heard.put_nowait)
     await claim(builder, Build.model_validate(reply.json()))
     assert (await client.delete(reply.headers["location"], params={"asker": "me"})).status_code == 202
     async with asyncio.timeout(10):
@@ -204,16 +204,16 @@ async def test_a_launch_that_waits_too_keeps_a_build_from_who_asked_for_it_alone
 async def test_a_build_that_was_asked_for_by_itself_goes_on_when_launches_leave_it(
     builder: Builder, builds: Builds, client: httpx.AsyncClient
 ) -> None:
-    abandoned = builder.stage.keys("{queue}:abandoned")
+    abandoned = builder.context.keys("{queue}:abandoned")
     wanted = Build.model_validate((await post(client)).json()).build_id or ""
     await post(client, launch_ref="one")
     await builds.leave(wanted, "one", stop=True)
-    assert not await builder.stage.redis.zcard(abandoned)
+    assert not await builder.context.redis.zcard(abandoned)
     launched = (await post(client, "other", launch_ref="two")).json()["build_id"]
     await builds.leave(launched, "two", stop=True)
-    assert await builder.stage.redis.zcard(abandoned) == 1
+    assert await builder.context.redis.zcard(abandoned) == 1
     await post(client, "other")
-    assert not await builder.stage.redis.zcard(abandoned)
+    assert not await builder.context.redis.zcard(abandoned)
 
 
 # Logs

@@ -14,9 +14,9 @@ from services.builder.executors.image_place import place_of_images
 from services.builder.images import FoundImage
 from services.builder.queue.builds import Builds
 from services.builder.settings import BuilderSettings
-from services.common.context import Stage, open_stage
+from services.common.context import ProcessContext, open_context
 from services.common.models import BuildInput, BuildRequest, BuildState, LaunchState, ResolvedRepo, Spec
-from services.common.records.launch_cache import ImageFact, Known
+from services.common.records.launch_cache import CachedAnswers, CachedImage
 from tests.support.in_process_builder import Builder, open_builder, request_for
 from tests.support.in_process_gateway import open_gateway
 from tests.support.in_process_launcher import REPO
@@ -51,28 +51,28 @@ async def running_builder(valkey: Valkey, folder: Path, **settings: object) -> A
 
 async def ensured(builder: Builder, repo: ResolvedRepo = LINK) -> str:
     """The image that a launch is told of, which the registry has."""
-    builds = Builds(builder.stage, builder.settings, builder.attempts, EveryImage())
+    builds = Builds(builder.context, builder.settings, builder.attempts, EveryImage())
     build = await builds.ensure(BuildRequest(repo=repo))
     assert build.state is BuildState.BUILT
     return build.image
 
 
-async def known(stage: Stage) -> Known:
+async def known(context: ProcessContext) -> CachedAnswers:
     """What a warm launch finds in its one round trip."""
-    scripts, name, keys, args = stage.facts.question(SPEC)
-    return stage.facts.known(await scripts.run(name, keys, args))
+    scripts, name, keys, args = context.facts.question(SPEC)
+    return context.facts.known(await scripts.run(name, keys, args))
 
 
 @pytest.fixture
-async def gateway(valkey: Valkey, redis: Redis, tmp_path: Path) -> AsyncIterator[Stage]:
+async def gateway(valkey: Valkey, redis: Redis, tmp_path: Path) -> AsyncIterator[ProcessContext]:
     """A gateway's view of Redis, in which the link is resolved."""
-    async with open_stage(BuilderSettings.model_validate({"redis_url": valkey.url, "data_dir": tmp_path})) as stage:
-        await stage.facts.resolved(LINK, "policy")
-        yield stage
+    async with open_context(BuilderSettings.model_validate({"redis_url": valkey.url, "data_dir": tmp_path})) as context:
+        await context.facts.resolved(LINK, "policy")
+        yield context
 
 
 async def test_a_new_image_prefix_takes_effect_with_the_builder_s_start(
-    valkey: Valkey, gateway: Stage, tmp_path: Path
+    valkey: Valkey, gateway: ProcessContext, tmp_path: Path
 ) -> None:
     async with running_builder(valkey, tmp_path, image_prefix="one/") as builder:
         first = await ensured(builder)
@@ -81,7 +81,7 @@ async def test_a_new_image_prefix_takes_effect_with_the_builder_s_start(
             assert found
             assert (found.image, found.digest) == (first, f"sha256:{first}")
     async with running_builder(valkey, tmp_path, image_prefix="two/") as builder:
-        assert await known(gateway) == Known(LINK, None)
+        assert await known(gateway) == CachedAnswers(LINK, None)
         assert await gateway.facts.image_of(LINK) is None
         second = await ensured(builder)
         assert second == first.replace("one/", "two/")
@@ -117,9 +117,11 @@ def test_images_that_are_not_pushed_are_in_one_engine(monkeypatch: pytest.Monkey
     assert place_of_images(settings) != here
 
 
-async def test_what_an_older_version_left_is_not_believed(valkey: Valkey, gateway: Stage, tmp_path: Path) -> None:
+async def test_what_an_older_version_left_is_not_believed(
+    valkey: Valkey, gateway: ProcessContext, tmp_path: Path
+) -> None:
     async with running_builder(valkey, tmp_path, image_prefix="two/") as builder:
-        old = ImageFact(image="one/repo:a", asked_at=time.time()).model_dump_json()
+        old = CachedImage(image="one/repo:a", asked_at=time.time()).model_dump_json()
         _, _, keys, _ = gateway.facts.question(SPEC)
         fingerprint = BuildInput.of(LINK).fingerprint
         for key in (
@@ -128,26 +130,26 @@ async def test_what_an_older_version_left_is_not_believed(valkey: Valkey, gatewa
             *(gateway.keys(f"fact:{name}:{fingerprint}") for name in ("image", "built")),
         ):
             await gateway.redis.set(key, old)
-        assert await known(gateway) == Known(LINK, None)
+        assert await known(gateway) == CachedAnswers(LINK, None)
         assert await gateway.facts.image_of(LINK) is None
         assert (await ensured(builder)).startswith("two/")
         assert (await known(gateway)).image
 
 
-async def test_an_image_that_is_gone_stays_unknown_for_a_while_to_who_asked_before(gateway: Stage) -> None:
+async def test_an_image_that_is_gone_stays_unknown_for_a_while_to_who_asked_before(gateway: ProcessContext) -> None:
     facts = gateway.facts
     await facts.images_are_in("here")
     await facts.forget_image(LINK)
-    await facts.has_image(LINK, ImageFact(image="one/repo:a", asked_at=time.time()), "here")
-    assert await known(gateway) == Known(LINK, None)
+    await facts.has_image(LINK, CachedImage(image="one/repo:a", asked_at=time.time()), "here")
+    assert await known(gateway) == CachedAnswers(LINK, None)
 
 
 async def test_a_launch_after_a_change_of_the_place_asks_the_builder_again(valkey: Valkey, redis: Redis) -> None:
     repo = REPO.updated(immutable_spec=True)
     async with open_gateway(valkey) as gateway:
-        facts = gateway.stage.facts
+        facts = gateway.context.facts
         await facts.images_are_in("here")
-        await facts.has_image(repo, ImageFact(image="here/repo:a", asked_at=time.time()), "here")
+        await facts.has_image(repo, CachedImage(image="here/repo:a", asked_at=time.time()), "here")
         launch = await gateway.begin()
         await gateway.reaches(launch, LaunchState.LAUNCHING)
         assert gateway.stages.calls == ["resolve", "start"]

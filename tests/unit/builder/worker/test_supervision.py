@@ -29,7 +29,7 @@ from tests.support.logs import line_of
 from tests.support.scripted_executor import Scripted, Step, said, supervise
 from tests.support.valkey import Valkey
 
-AWAY = ExecutorUnavailableError("connection refused")
+REDIS_UNAVAILABLE = ExecutorUnavailableError("connection refused")
 NO_REGISTRY = BinderyError("registry_unavailable", "The registry does not answer.")
 
 
@@ -87,7 +87,9 @@ async def test_vanished_execution_whose_image_is_there_was_built(opened: Opened)
 
 
 async def test_engine_that_is_away_is_waited_for_from_the_last_position(opened: Opened) -> None:
-    scripted = Scripted([said("one"), AWAY, AWAY, AWAY, said("two"), Finished(ok=True)])
+    scripted = Scripted(
+        [said("one"), REDIS_UNAVAILABLE, REDIS_UNAVAILABLE, REDIS_UNAVAILABLE, said("two"), Finished(ok=True)]
+    )
     scripted.looked = [None, FoundImage()]
     async with opened() as builder:
         build, told = await supervise(builder, scripted)
@@ -112,7 +114,7 @@ async def test_who_follows_reads_no_address_of_an_engine_that_is_away_and_the_lo
 
 
 async def test_engine_that_stays_away_ends_the_build_within_the_bound(opened: Opened) -> None:
-    scripted = Scripted([said("one"), *[AWAY] * 50])
+    scripted = Scripted([said("one"), *[REDIS_UNAVAILABLE] * 50])
     async with opened(outage_patience_seconds=2) as builder:
         build, _ = await supervise(builder, scripted)
     assert code_of(build) == "executor_unavailable"
@@ -121,7 +123,7 @@ async def test_engine_that_stays_away_ends_the_build_within_the_bound(opened: Op
 
 
 async def test_patience_begins_with_the_outage_and_not_with_the_build(opened: Opened) -> None:
-    scripted = Scripted([said("one"), 1.0, AWAY, Finished(ok=True)])
+    scripted = Scripted([said("one"), 1.0, REDIS_UNAVAILABLE, Finished(ok=True)])
     scripted.looked = [None, FoundImage()]
     async with opened(outage_patience_seconds=0.5) as builder:
         build, told = await supervise(builder, scripted)
@@ -130,7 +132,9 @@ async def test_patience_begins_with_the_outage_and_not_with_the_build(opened: Op
 
 
 async def test_each_outage_is_told(opened: Opened) -> None:
-    scripted = Scripted([said("one"), AWAY, AWAY, said("two"), AWAY, Finished(ok=True)])
+    scripted = Scripted(
+        [said("one"), REDIS_UNAVAILABLE, REDIS_UNAVAILABLE, said("two"), REDIS_UNAVAILABLE, Finished(ok=True)]
+    )
     scripted.looked = [None, FoundImage()]
     async with opened() as builder:
         _, told = await supervise(builder, scripted)
@@ -141,7 +145,9 @@ async def test_a_build_that_was_silent_for_long_before_an_outage_was_not_away(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervision, "FAILS_WITHIN_SECONDS", 0.5)
-    scripted = Scripted([said("one"), AWAY, 1.0, AWAY, 1.0, AWAY, Finished(ok=True)])
+    scripted = Scripted(
+        [said("one"), REDIS_UNAVAILABLE, 1.0, REDIS_UNAVAILABLE, 1.0, REDIS_UNAVAILABLE, Finished(ok=True)]
+    )
     scripted.looked = [None, FoundImage()]
     async with opened(outage_patience_seconds=0.5) as builder:
         build, told = await supervise(builder, scripted)

@@ -22,8 +22,8 @@ from services.builder.queue.attempts import topic_of
 from services.builder.queue.builds import Builds
 from services.builder.settings import BuilderSettings
 from services.builder.worker.worker import BuilderWorker, run
-from services.common.context import membership
-from services.common.records.leases import Member
+from services.common.context import stage_membership
+from services.common.records.leases import StageMember
 from tests.support.in_process_builder import Builder, image_of, open_builder, request_for
 from tests.support.logs import line_of
 from tests.support.scripted_executor import Scripted, Step, said
@@ -33,10 +33,10 @@ from tests.support.valkey import QUICK, Valkey
 class Running:
     """One worker process, as far as Redis can tell; its executions do what `scripted` says."""
 
-    def __init__(self, builder: Builder, member: Member, scripted: Scripted) -> None:
+    def __init__(self, builder: Builder, member: StageMember, scripted: Scripted) -> None:
         self.builder, self.scripted, self.process = builder, scripted, member.process
-        builds = Builds(builder.stage, builder.settings, builder.attempts, scripted)
-        parts = BuilderParts(builder.stage, scripted, scripted, builder.attempts, builds, builder.admission)
+        builds = Builds(builder.context, builder.settings, builder.attempts, scripted)
+        parts = BuilderParts(builder.context, scripted, scripted, builder.attempts, builds, builder.admission)
         self.worker = BuilderWorker(parts, builder.settings)
         self.worker.member = member
         self._jobs: asyncio.Task[None] | None = None
@@ -55,7 +55,7 @@ class Running:
 
     async def has(self, count: int) -> bool:
         """Whether it supervises so many builds."""
-        owned = await self.builder.stage.redis.scard(self.builder.stage.keys.owned(self.process))
+        owned = await self.builder.context.redis.scard(self.builder.context.keys.owned(self.process))
         return bool(owned == count)
 
 
@@ -70,7 +70,7 @@ def started(valkey: Valkey, redis: Redis, tmp_path: Path) -> Started:
     async def started(*steps: Step, **settings: object) -> AsyncIterator[Running]:
         async with (
             open_builder(valkey, tmp_path, lease_seconds=60, **settings) as builder,
-            membership(builder.stage, "builder", sweeps=False) as member,
+            stage_membership(builder.context, "builder", sweeps=False) as member,
         ):
             running = Running(builder, member, Scripted(steps))
             await running.worker.offer_slots()
@@ -126,7 +126,7 @@ async def test_an_emptied_redis_is_told_which_repository_a_running_build_is_coun
         one.begin()
         await one.builder.admission.admit()
         await until(lambda: one.has(1))
-        running = one.builder.stage.keys("{queue}:running")
+        running = one.builder.context.keys("{queue}:running")
         await redis.delete(running)
         await one.worker.offer_slots()
         assert await redis.hgetall(running) == {str(build.build_id).encode(): b"https://example.org/repo"}
@@ -137,13 +137,15 @@ async def test_a_full_worker_takes_what_another_had_and_what_everybody_leaves(
 ) -> None:
     monkeypatch.setattr(admission, "LEFT_SECONDS", 3600.0)
     async with started(None, build_slots=1) as full:
-        builder, redis = full.builder, full.builder.stage.redis
+        builder, redis = full.builder, full.builder.context.redis
         await builder.offer_slots("builder-that-does-not-look", 2)
         build_ids = await admitted(builder, 3)
         full.begin()
         await until(lambda: full.has(1))
         adopted, fresh = [one for one in build_ids if not await field(builder, one, "owner")]
-        await redis.hincrby(builder.stage.keys.record(topic_of(adopted)), "epoch", 1)  # as the sweep does for the dead
+        await redis.hincrby(
+            builder.context.keys.record(topic_of(adopted)), "epoch", 1
+        )  # as the sweep does for the dead
         await builder.admission.sweep()
         await until(lambda: full.has(2))
         assert await field(builder, fresh, "owner") == ""
@@ -157,9 +159,9 @@ async def test_a_job_that_was_begun_and_not_gone_on_with_is_offered_anew(
     started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with started(None) as running:
-        builder, redis = running.builder, running.builder.stage.redis
+        builder, redis = running.builder, running.builder.context.redis
         (build_id,) = await admitted(builder, 1)
-        begun = jobs.job_id(builder.stage.keys.prefix, build_id, 1)
+        begun = jobs.job_id(builder.context.keys.prefix, build_id, 1)
         await redis.set(f"arq:in-progress:{begun}", "1")  # its worker was killed before it had claimed the build
         running.begin()
         monkeypatch.setattr(admission, "LEFT_SECONDS", 0.0)
@@ -218,7 +220,7 @@ NO_JOBS: dict[str, bytes] = {
 async def taken_after_refusing(running: Running, build_id: str, raw: bytes) -> None:
     """Put something in the place of a build's job: the worker refuses it, and takes the build all the same."""
     builder, before = running.builder, jobs.REFUSED._value.get()
-    await builder.stage.redis.set(f"arq:job:{jobs.job_id(builder.stage.keys.prefix, build_id, 1)}", raw)
+    await builder.context.redis.set(f"arq:job:{jobs.job_id(builder.context.keys.prefix, build_id, 1)}", raw)
     running.begin()
     await until(lambda: more_than(refused_jobs, before))
     await until(lambda: swept(running, 1))
@@ -263,17 +265,19 @@ async def test_no_build_is_lost_whose_job_the_release_before_has_pickled(
 ) -> None:
     monkeypatch.setattr(admission, "LEFT_SECONDS", 0.5)
     async with started(None, build_slots=4) as running:
-        builder, prefix = running.builder, running.builder.stage.keys.prefix
+        builder, prefix = running.builder, running.builder.context.keys.prefix
         build_ids = await admitted(builder, 3)
         adopted, begun, _ = build_ids
-        await builder.stage.redis.hincrby(builder.stage.keys.record(topic_of(adopted)), "epoch", 1)
-        await builder.stage.redis.delete(*[f"arq:job:{jobs.job_id(prefix, one, 1)}" for one in build_ids])
-        before = ArqRedis(builder.stage.redis.connection_pool, default_queue_name=builder.stage.keys("{queue}:jobs"))
+        await builder.context.redis.hincrby(builder.context.keys.record(topic_of(adopted)), "epoch", 1)
+        await builder.context.redis.delete(*[f"arq:job:{jobs.job_id(prefix, one, 1)}" for one in build_ids])
+        before = ArqRedis(
+            builder.context.redis.connection_pool, default_queue_name=builder.context.keys("{queue}:jobs")
+        )
         for build_id in build_ids:
             epoch = int(await field(builder, build_id, "epoch"))
             argument = json.dumps({"v": 1, "build_id": build_id, "epoch": epoch})
             assert await before.enqueue_job("supervise", argument, _job_id=jobs.job_id(prefix, build_id, epoch))
-        await builder.stage.redis.set(f"arq:in-progress:{jobs.job_id(prefix, begun, 1)}", "1")
+        await builder.context.redis.set(f"arq:in-progress:{jobs.job_id(prefix, begun, 1)}", "1")
         running.begin()
         await until(lambda: swept(running, 3))
         assert {await field(builder, one, "owner") for one in build_ids} == {running.process}
@@ -281,28 +285,28 @@ async def test_no_build_is_lost_whose_job_the_release_before_has_pickled(
 
 async def test_names_that_are_no_jobs_of_ours_go_with_the_next_sweep(started: Started) -> None:
     async with started(None) as running:
-        builder, queue = running.builder, running.builder.stage.keys("{queue}:jobs")
+        builder, queue = running.builder, running.builder.context.keys("{queue}:jobs")
         names = [
             b"evil.1",
             b"\xff\xfe",
             b"",
             b"another:installation:a-1.1",
-            f"{builder.stage.keys.prefix}:a-1".encode(),
+            f"{builder.context.keys.prefix}:a-1".encode(),
         ]
-        await builder.stage.redis.zadd(queue, dict.fromkeys(names, 1))
+        await builder.context.redis.zadd(queue, dict.fromkeys(names, 1))
         running.begin()
         await admitted(builder, 1)
         await until(lambda: running.has(1))
-        assert await builder.stage.redis.zcard(queue) == len(names)
+        assert await builder.context.redis.zcard(queue) == len(names)
         await builder.admission.sweep()
-        assert await builder.stage.redis.zcard(queue) == 0
+        assert await builder.context.redis.zcard(queue) == 0
 
 
 async def test_a_job_lies_in_the_queue_as_json(started: Started) -> None:
     async with started(None) as running:
         builder = running.builder
         (build_id,) = await admitted(builder, 1)
-        raw = await builder.stage.redis.get(f"arq:job:{jobs.job_id(builder.stage.keys.prefix, build_id, 1)}")
+        raw = await builder.context.redis.get(f"arq:job:{jobs.job_id(builder.context.keys.prefix, build_id, 1)}")
         job = json.loads(raw)
         assert job["f"] == "supervise"
         assert json.loads(*job["a"])["build_id"] == build_id
@@ -328,31 +332,31 @@ async def test_a_build_that_has_ended_is_tidied(started: Started) -> None:
         await supervised(running, build_id)
         assert not await builder.running()
         assert running.scripted.removed == [build_id]
-        log = await builder.stage.logs.read(build_id)
+        log = await builder.context.logs.read(build_id)
         assert log
         assert log[-1].is_terminal
-        assert not await builder.stage.redis.exists(builder.stage.keys.waiters(build_id))
+        assert not await builder.context.redis.exists(builder.context.keys.waiters(build_id))
 
 
 async def test_a_build_that_another_worker_owns_by_now_is_not_tidied(started: Started) -> None:
     async def adopted() -> None:
         """As when this process was paused, and found dead."""
-        keys, records = builder.stage.keys, builder.stage.records
+        keys, records = builder.context.keys, builder.context.records
         names = [keys.owned(running.process), keys.orphans("builder"), keys.record(topic_of(build_id))]
         await records.scripts.run("disown", names, [running.process, f"b:{build_id}", keys.wake("builder")])
         await builder.offer_slots("another", 1)
         assert await records.adopt("builder", "another", topic=topic_of(build_id))
 
     async with started(said("one"), adopted, Finished(False, "build_failed", "It failed.")) as running:
-        builder, redis = running.builder, running.builder.stage.redis
+        builder, redis = running.builder, running.builder.context.redis
         (build_id,) = await admitted(builder, 1)
         await supervised(running, build_id)
         assert await field(builder, build_id, "owner") == "another"
         assert await builder.running() == {build_id}
         assert running.scripted.removed == []
-        assert await builder.stage.logs.read(build_id) is None
-        assert await redis.ttl(builder.stage.keys.events(topic_of(build_id))) == -1
-        assert await redis.scard(builder.stage.keys.waiters(build_id)) == 1
+        assert await builder.context.logs.read(build_id) is None
+        assert await redis.ttl(builder.context.keys.events(topic_of(build_id))) == -1
+        assert await redis.scard(builder.context.keys.waiters(build_id)) == 1
 
 
 # How it ends, and what it survives

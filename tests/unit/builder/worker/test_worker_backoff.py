@@ -10,14 +10,16 @@ import pytest
 from services.builder.settings import BuilderSettings
 from services.builder.worker import worker as module
 from services.builder.worker.worker import BuilderWorker
-from services.common.context import Stage
+from services.common.context import ProcessContext
 
 
 class Ended(Exception):
     """The test has seen enough."""
 
 
-async def waits_behind(runs_seconds: Sequence[float], stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Sequence[float]:
+async def waits_behind(
+    runs_seconds: Sequence[float], context: ProcessContext, monkeypatch: pytest.MonkeyPatch
+) -> Sequence[float]:
     """How long the worker waits behind runs of arq's loop that take so long, and end because Redis is away."""
     now, waits, runs = 1000.0, [], iter(runs_seconds)
 
@@ -33,22 +35,24 @@ async def waits_behind(runs_seconds: Sequence[float], stage: Stage, monkeypatch:
             now += seconds
             raise ConnectionError
 
-    async def pause(seconds: float) -> None:
+    async def sleep_unless_cancelled(seconds: float) -> None:
         waits.append(seconds)
 
     monkeypatch.setattr(module, "SlotWorker", Arq)
-    monkeypatch.setattr(module, "pause", pause)
+    monkeypatch.setattr(module, "sleep_unless_cancelled", sleep_unless_cancelled)
     monkeypatch.setattr("services.common.service.tasks.time", SimpleNamespace(monotonic=lambda: now))
-    parts: Any = SimpleNamespace(stage=stage)
+    parts: Any = SimpleNamespace(context=context)
     with pytest.raises(Ended):
         await BuilderWorker(parts, BuilderSettings()).run_arq()
     return waits
 
 
-async def test_it_is_begun_again_ever_later(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    waits = await waits_behind([0.0] * 7, stage, monkeypatch)
+async def test_it_is_begun_again_ever_later(context: ProcessContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = await waits_behind([0.0] * 7, context, monkeypatch)
     assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
 
 
-async def test_behind_a_long_run_it_is_begun_again_at_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert await waits_behind([0.0, 0.0, 0.0, 3600.0, 0.0], stage, monkeypatch) == [0.1, 0.2, 0.4, 0.1, 0.2]
+async def test_behind_a_long_run_it_is_begun_again_at_once(
+    context: ProcessContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await waits_behind([0.0, 0.0, 0.0, 3600.0, 0.0], context, monkeypatch) == [0.1, 0.2, 0.4, 0.1, 0.2]

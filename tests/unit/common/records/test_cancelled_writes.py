@@ -9,11 +9,11 @@ import pytest
 from redis.asyncio import Redis
 
 from services.builder.queue.log_excerpt import lines_of
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.common.models import Event, LaunchState, Phase
-from services.common.records.records import FENCED, Claimed, Fenced, RecordLost
-from services.common.redis.client import AWAY
-from services.common.redis.keys import Topic
+from services.common.records.records import FENCED, Fenced, OwnedRecord, RecordLost
+from services.common.redis.client import REDIS_UNAVAILABLE
+from services.common.redis.keys import Kind, Topic
 from services.common.streams.entries import Entry, payload_of
 from services.common.streams.log_store import stream_entries
 from services.common.streams.topic_stream import TopicStream, Wakened, render_plain
@@ -23,20 +23,24 @@ from tests.unit.common.records.test_records import launch, said
 END = Event(phase=Phase.FAILED, message="end", terminal=True)
 
 
-async def begun(stage: Stage, topic: Topic) -> Claimed:
-    claimed, _ = await stage.records.create(topic, launch(), said("0"), process="worker-a")
-    assert isinstance(claimed, Claimed)
+async def begun(context: ProcessContext, topic: Topic) -> OwnedRecord:
+    claimed, _ = await context.records.create(topic, launch(), said("0"), process="worker-a")
+    assert isinstance(claimed, OwnedRecord)
     return claimed
 
 
-async def told(stage: Stage, topic: Topic) -> list[str]:
+async def told(context: ProcessContext, topic: Topic) -> list[str]:
     """What a reader of the log is told, from beginning to end."""
-    return [line.message for line in lines_of(await stream_entries(stage.redis, stage.keys, topic))]
+    return [line.message for line in lines_of(await stream_entries(context.redis, context.keys, topic))]
 
 
-async def followed(stage: Stage, topic: Topic) -> str:
+async def followed(context: ProcessContext, topic: Topic) -> str:
     """What a follower of the topic is told, from beginning to end."""
-    stream, listener, found = TopicStream(stage.bus, stage.logs, topic, "t", render_plain, prefix="t"), Wakened(), b""
+    stream, listener, found = (
+        TopicStream(context.bus, context.logs, topic, "t", render_plain, prefix="t"),
+        Wakened(),
+        b"",
+    )
     async with asyncio.timeout(10), contextlib.aclosing(stream.chunks(listener)) as chunks:
         async for chunk in chunks:
             if chunk is None:
@@ -49,10 +53,10 @@ async def followed(stage: Stage, topic: Topic) -> str:
 class HeldAnswers:
     """Redis carries each script out; its answer comes when it is let go, or not at all."""
 
-    def __init__(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, context: ProcessContext, monkeypatch: pytest.MonkeyPatch) -> None:
         self.carried_out, self.let_go = asyncio.Event(), asyncio.Event()
         self._patch = monkeypatch
-        run = stage.records.scripts.run
+        run = context.records.scripts.run
 
         async def held(name: str, keys: list[str], args: list[Any]) -> Any:
             answer = await run(name, keys, args)
@@ -60,7 +64,7 @@ class HeldAnswers:
             await self.let_go.wait()
             return answer
 
-        monkeypatch.setattr(stage.records.scripts, "run", held)
+        monkeypatch.setattr(context.records.scripts, "run", held)
 
     def are_as_before(self) -> None:
         self._patch.undo()
@@ -73,14 +77,16 @@ async def until(condition: Any) -> None:
 
 
 @pytest.mark.parametrize("round_", range(4))
-async def test_cancelled_at_any_moment_the_lines_and_the_end_are_told_once(stage: Stage, round_: int) -> None:
+async def test_cancelled_at_any_moment_the_lines_and_the_end_are_told_once(
+    context: ProcessContext, round_: int
+) -> None:
     """The cancel comes after so many turns of the loop: before, in and after the call, its connection, its answer."""
     for turns in range(round_ * 15, round_ * 15 + 15):
-        topic = Topic("b", f"{turns}-1")
-        claimed = await begun(stage, topic)
+        topic = Topic(Kind.BUILD, f"{turns}-1")
+        claimed = await begun(context, topic)
         confirmed = 0
 
-        async def chatter(claimed: Claimed = claimed) -> None:
+        async def chatter(claimed: OwnedRecord = claimed) -> None:
             nonlocal confirmed
             for number in range(1, 1000):
                 await claimed.write(said(str(number)), fields={"position": str(number)})
@@ -93,19 +99,21 @@ async def test_cancelled_at_any_moment_the_lines_and_the_end_are_told_once(stage
         with pytest.raises(asyncio.CancelledError):
             await task
         await claimed.write(END, body=launch(LaunchState.FAILED), final=True)
-        messages = await told(stage, topic)
+        messages = await told(context, topic)
         lines = [str(number) for number in range(len(messages) - 1)]
         assert messages == [*lines, "end"]
         assert len(lines) - 1 in {confirmed, confirmed + 1}
         assert claimed.lines == len(messages)
-        assert '"message": "end"' in await followed(stage, topic)
-        assert "missing here" not in await followed(stage, topic)
+        assert '"message": "end"' in await followed(context, topic)
+        assert "missing here" not in await followed(context, topic)
 
 
-async def test_a_cancel_waits_for_the_answer_that_is_on_its_way(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    topic = Topic("b", "a-1")
-    claimed = await begun(stage, topic)
-    held = HeldAnswers(stage, monkeypatch)
+async def test_a_cancel_waits_for_the_answer_that_is_on_its_way(
+    context: ProcessContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = Topic(Kind.BUILD, "a-1")
+    claimed = await begun(context, topic)
+    held = HeldAnswers(context, monkeypatch)
     task = asyncio.create_task(claimed.write(said("1")))
     await held.carried_out.wait()
     task.cancel()
@@ -117,21 +125,21 @@ async def test_a_cancel_waits_for_the_answer_that_is_on_its_way(stage: Stage, mo
     assert (claimed.lines, claimed.acknowledged, len(claimed.recent)) == (2, 2, 2)
     held.are_as_before()
     await claimed.write(END, final=True)
-    assert await told(stage, topic) == ["0", "1", "end"]
+    assert await told(context, topic) == ["0", "1", "end"]
 
 
 @pytest.fixture
-async def brief(valkey: Valkey, redis: Redis) -> AsyncIterator[Stage]:
+async def brief(valkey: Valkey, redis: Redis) -> AsyncIterator[ProcessContext]:
     """A process that gives up quickly on a Redis that does not answer."""
-    async with another_stage(valkey, redis_timeout_seconds=0.2, redis_patience_seconds=0.3) as stage:
-        yield stage
+    async with another_stage(valkey, redis_timeout_seconds=0.2, redis_patience_seconds=0.3) as context:
+        yield context
 
 
 @pytest.mark.parametrize("cancels", [1, 2])
 async def test_an_answer_that_never_comes_holds_no_cancel_up_and_the_next_write_makes_up_for_it(
-    brief: Stage, monkeypatch: pytest.MonkeyPatch, cancels: int
+    brief: ProcessContext, monkeypatch: pytest.MonkeyPatch, cancels: int
 ) -> None:
-    topic = Topic("b", "a-1")
+    topic = Topic(Kind.BUILD, "a-1")
     claimed = await begun(brief, topic)
     held = HeldAnswers(brief, monkeypatch)
     task = asyncio.create_task(claimed.write(said("1"), said("2"), fields={"position": "2"}))
@@ -152,9 +160,9 @@ async def test_an_answer_that_never_comes_holds_no_cancel_up_and_the_next_write_
 
 
 async def test_a_write_whose_answer_was_lost_with_redis_is_made_up_for_by_the_next(
-    brief: Stage, monkeypatch: pytest.MonkeyPatch
+    brief: ProcessContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    topic = Topic("b", "a-1")
+    topic = Topic(Kind.BUILD, "a-1")
     claimed = await begun(brief, topic)
     run = brief.records.scripts.run
 
@@ -163,30 +171,30 @@ async def test_a_write_whose_answer_was_lost_with_redis_is_made_up_for_by_the_ne
         raise ConnectionError
 
     monkeypatch.setattr(brief.records.scripts, "run", loses_answers)
-    with pytest.raises(AWAY):
+    with pytest.raises(REDIS_UNAVAILABLE):
         await claimed.write(said("1"))
     monkeypatch.undo()
     await claimed.write(END, final=True)
     assert await told(brief, topic) == ["0", "1", "end"]
 
 
-async def test_a_write_that_redis_refuses_is_not_tried_again(stage: Stage) -> None:
-    topic = Topic("b", "a-1")
-    claimed = await begun(stage, topic)
+async def test_a_write_that_redis_refuses_is_not_tried_again(context: ProcessContext) -> None:
+    topic = Topic(Kind.BUILD, "a-1")
+    claimed = await begun(context, topic)
     with pytest.raises(Exception, match="Invalid input of type"):
         await claimed.write(said("1"), fields={"position": None})  # type: ignore[dict-item]
     await claimed.write(END, final=True)
-    assert await told(stage, topic) == ["0", "end"]
+    assert await told(context, topic) == ["0", "end"]
 
 
 async def test_whose_noun_is_anothers_meanwhile_is_cancelled_all_the_same_and_then_fenced(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    context: ProcessContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    topic = Topic("b", "a-1")
-    claimed = await begun(stage, topic)
-    await stage.redis.hset(stage.keys.record(topic), "epoch", 2)
+    topic = Topic(Kind.BUILD, "a-1")
+    claimed = await begun(context, topic)
+    await context.redis.hset(context.keys.record(topic), "epoch", 2)
     before = FENCED.labels("b")._value.get()
-    held = HeldAnswers(stage, monkeypatch)
+    held = HeldAnswers(context, monkeypatch)
     task = asyncio.create_task(claimed.write(said("1")))
     await held.carried_out.wait()
     task.cancel()
@@ -196,13 +204,13 @@ async def test_whose_noun_is_anothers_meanwhile_is_cancelled_all_the_same_and_th
     assert FENCED.labels("b")._value.get() == before + 1
     with pytest.raises(Fenced):
         await claimed.write(said("2"))
-    assert await told(stage, topic) == ["0"]
+    assert await told(context, topic) == ["0"]
 
 
 async def test_a_lost_record_is_told_by_the_write_that_follows_a_cancelled_one(
-    brief: Stage, monkeypatch: pytest.MonkeyPatch
+    brief: ProcessContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claimed = await begun(brief, Topic("b", "a-1"))
+    claimed = await begun(brief, Topic(Kind.BUILD, "a-1"))
     held = HeldAnswers(brief, monkeypatch)
     task = asyncio.create_task(claimed.write(said("1")))
     await held.carried_out.wait()
@@ -215,13 +223,13 @@ async def test_a_lost_record_is_told_by_the_write_that_follows_a_cancelled_one(
         await claimed.write(said("2"))
 
 
-async def test_a_local_follower_hears_of_a_cancelled_write(stage: Stage) -> None:
-    topic = Topic("l", "one")
-    claimed = await begun(stage, topic)
+async def test_a_local_follower_hears_of_a_cancelled_write(context: ProcessContext) -> None:
+    topic = Topic(Kind.LAUNCH, "one")
+    claimed = await begun(context, topic)
     heard: list[str] = []
 
     async def follow() -> None:
-        async for _, event in stage.bus.events(topic):
+        async for _, event in context.bus.events(topic):
             heard.append(event["message"])
 
     following = asyncio.create_task(follow())
@@ -234,21 +242,21 @@ async def test_a_local_follower_hears_of_a_cancelled_write(stage: Stage) -> None
     await claimed.write(END, final=True)
     await asyncio.wait_for(following, 10)
     assert heard in (["0", "1", "end"], ["0", "end"])
-    assert heard == await told(stage, topic)
+    assert heard == await told(context, topic)
 
 
-async def test_who_hears_of_a_write_finds_what_its_writer_made_of_it(stage: Stage) -> None:
-    topic = Topic("l", "one")
-    claimed = await begun(stage, topic)
+async def test_who_hears_of_a_write_finds_what_its_writer_made_of_it(context: ProcessContext) -> None:
+    topic = Topic(Kind.LAUNCH, "one")
+    claimed = await begun(context, topic)
     has_ended, found = False, None
 
     async def follow() -> None:
         nonlocal found
-        await stage.bus.until_ended(topic)
+        await context.bus.until_ended(topic)
         found = has_ended
 
     following = asyncio.create_task(follow())
-    await until(lambda: stage.bus.is_followed(topic))
+    await until(lambda: context.bus.is_followed(topic))
     await claimed.write(END, final=True)
     has_ended = True
     await asyncio.wait_for(following, 10)
@@ -262,10 +270,10 @@ def test_a_reader_is_told_the_end_whatever_it_counts() -> None:
     assert [line.message for line in lines_of(entries)] == ["0", "1", "2", "end"]
 
 
-async def test_a_follower_is_told_the_end_whatever_it_counts(stage: Stage) -> None:
-    topic = Topic("b", "a-1")
-    claimed = await begun(stage, topic)
+async def test_a_follower_is_told_the_end_whatever_it_counts(context: ProcessContext) -> None:
+    topic = Topic(Kind.BUILD, "a-1")
+    claimed = await begun(context, topic)
     await claimed.write(said("1"), said("2"))
     claimed.lines -= 2  # as an owner who never heard of these lines
     await claimed.write(END, final=True)
-    assert '"message": "end"' in await followed(stage, topic)
+    assert '"message": "end"' in await followed(context, topic)

@@ -6,40 +6,40 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from services.common.context import Stage, running
+from services.common.context import ProcessContext, background_tasks
 from services.common.models import Event, Launch, LaunchState, Phase
-from services.common.records.leases import Member
-from services.common.records.records import Claimed, Fenced, Stored
-from services.common.redis.keys import Topic
+from services.common.records.leases import StageMember
+from services.common.records.records import Fenced, OwnedRecord, StoredRecord
+from services.common.redis.keys import Kind, Topic
 from tests.support.valkey import Valkey, another_stage, die, member_of, settings_for
 from tests.unit.common.records.test_records import created, launch, said, until
 
-TOPIC = Topic("l", "one")
+TOPIC = Topic(Kind.LAUNCH, "one")
 
 
 @asynccontextmanager
-async def living(stage: Stage, **options: object) -> AsyncIterator[Member]:
+async def living(context: ProcessContext, **options: object) -> AsyncIterator[StageMember]:
     """A process that renews, adopts and sweeps."""
-    member = member_of(stage, **options)  # type: ignore[arg-type]
+    member = member_of(context, **options)  # type: ignore[arg-type]
     await member.begin()
-    async with running(member.run()):
+    async with background_tasks(member.run()):
         yield member
 
 
 async def test_what_a_dead_process_owned_is_adopted_once_and_the_dead_one_is_fenced(
-    stage: Stage, valkey: Valkey
+    context: ProcessContext, valkey: Valkey
 ) -> None:
-    adopted: list[Claimed] = []
+    adopted: list[OwnedRecord] = []
 
-    async def adopt(claimed: Claimed, _stored: Stored) -> None:
+    async def adopt(claimed: OwnedRecord, _stored: StoredRecord) -> None:
         adopted.append(claimed)
         await asyncio.Event().wait()
 
-    dead = member_of(stage)
+    dead = member_of(context)
     await dead.begin()
-    old = await created(stage, dead.process)
-    async with another_stage(valkey) as other, living(stage, on_adopt=adopt), living(other, on_adopt=adopt):
-        await die(stage, dead)
+    old = await created(context, dead.process)
+    async with another_stage(valkey) as other, living(context, on_adopt=adopt), living(other, on_adopt=adopt):
+        await die(context, dead)
         await until(lambda: adopted)
         with pytest.raises(Fenced):
             await old.write(said("too late"))
@@ -48,18 +48,18 @@ async def test_what_a_dead_process_owned_is_adopted_once_and_the_dead_one_is_fen
         assert adopted[0].epoch > old.epoch
 
 
-async def test_nobody_takes_from_the_living(stage: Stage) -> None:
-    async with living(stage) as owner:
-        claimed = await created(stage, owner.process)
+async def test_nobody_takes_from_the_living(context: ProcessContext) -> None:
+    async with living(context) as owner:
+        claimed = await created(context, owner.process)
         owner.work(TOPIC, asyncio.Event().wait())  # type: ignore[arg-type]
-        sweeper = member_of(stage)
+        sweeper = member_of(context)
         await sweeper.begin()
         await sweeper.sweep_once()
         await claimed.write(said("second"))
 
 
-async def test_one_process_sweeps_and_another_when_it_dies(stage: Stage, valkey: Valkey) -> None:
-    first, second = member_of(stage), member_of(stage)
+async def test_one_process_sweeps_and_another_when_it_dies(context: ProcessContext, valkey: Valkey) -> None:
+    first, second = member_of(context), member_of(context)
     for member in (first, second):
         await member.begin()
         await member.sweep_once()
@@ -74,75 +74,75 @@ async def test_one_process_sweeps_and_another_when_it_dies(stage: Stage, valkey:
             await asyncio.sleep(0.05)
 
 
-async def test_giving_up_hands_over_at_once(stage: Stage) -> None:
-    leaving = member_of(stage)
+async def test_giving_up_hands_over_at_once(context: ProcessContext) -> None:
+    leaving = member_of(context)
     await leaving.begin()
-    await created(stage, leaving.process)
+    await created(context, leaving.process)
     await leaving.give_up()
-    other = member_of(stage)
+    other = member_of(context)
     await other.begin()
-    assert await stage.records.adopt("gateway", other.process)
+    assert await context.records.adopt("gateway", other.process)
 
 
-async def test_a_process_without_a_lease_adopts_nothing(stage: Stage) -> None:
-    dead = member_of(stage)
+async def test_a_process_without_a_lease_adopts_nothing(context: ProcessContext) -> None:
+    dead = member_of(context)
     await dead.begin()
-    await created(stage, dead.process)
+    await created(context, dead.process)
     await dead.give_up()
-    assert await stage.records.adopt("gateway", dead.process) is None
-    assert await stage.redis.scard(stage.keys.orphans("gateway")) == 1
+    assert await context.records.adopt("gateway", dead.process) is None
+    assert await context.redis.scard(context.keys.orphans("gateway")) == 1
 
 
-async def test_adopting_again_after_a_lost_reply_finds_what_was_claimed(stage: Stage) -> None:
-    member = member_of(stage)
+async def test_adopting_again_after_a_lost_reply_finds_what_was_claimed(context: ProcessContext) -> None:
+    member = member_of(context)
     await member.begin()
-    await created(stage, "gateway-dead")
-    await stage.redis.hset(stage.keys.record(TOPIC), mapping={"owner": "", "claim": ""})
-    await stage.redis.sadd(stage.keys.orphans("gateway"), "l:one")
-    process, keys = member.process, stage.keys
+    await created(context, "gateway-dead")
+    await context.redis.hset(context.keys.record(TOPIC), mapping={"owner": "", "claim": ""})
+    await context.redis.sadd(context.keys.orphans("gateway"), "l:one")
+    process, keys = member.process, context.keys
     names = [keys.orphans("gateway"), keys.owned(process), keys.alive(process)]
-    first = await stage.records.scripts.run("adopt", names, [process, "claim", keys.prefix, "", "", 0])
-    again = await stage.records.scripts.run("adopt", names, [process, "claim", keys.prefix, "", "", 1])
+    first = await context.records.scripts.run("adopt", names, [process, "claim", keys.prefix, "", "", 0])
+    again = await context.records.scripts.run("adopt", names, [process, "claim", keys.prefix, "", "", 1])
     assert first[:3] == again[:3] == [b"claimed", b"l:one", b"2"]
 
 
-async def test_what_a_process_creates_after_its_lease_ran_out_is_found_by_the_sweep(stage: Stage) -> None:
-    late = member_of(stage)
+async def test_what_a_process_creates_after_its_lease_ran_out_is_found_by_the_sweep(context: ProcessContext) -> None:
+    late = member_of(context)
     await late.begin()
     await late.give_up()
-    await created(stage, late.process)
-    other = member_of(stage)
+    await created(context, late.process)
+    other = member_of(context)
     await other.begin()
     await other.sweep_once()
-    assert await stage.records.adopt("gateway", other.process)
+    assert await context.records.adopt("gateway", other.process)
 
 
 async def test_a_process_whose_lease_ran_out_stops_its_work_and_goes_on_under_another_name(valkey: Valkey) -> None:
     settings = settings_for(valkey, lease_seconds=0.2, lease_renew_seconds=0.5)
-    async with another_stage(valkey) as stage:
-        await stage.redis.flushall()
-        member = Member("gateway", stage.redis, stage.keys, stage.records, settings, sweeps=False)
+    async with another_stage(valkey) as context:
+        await context.redis.flushall()
+        member = StageMember("gateway", context.redis, context.keys, context.records, settings, sweeps=False)
         await member.begin()
         name = member.process
-        claimed = await created(stage, name)
+        claimed = await created(context, name)
         member.work(TOPIC, asyncio.Event().wait())  # type: ignore[arg-type]
-        async with running(member.run()):
+        async with background_tasks(member.run()):
             await until(lambda: member.process != name)
             assert not member.owns(TOPIC)
             with pytest.raises(Fenced):
                 await claimed.write(said("too late"))
 
 
-async def test_an_emptied_redis_costs_a_living_process_nothing(stage: Stage) -> None:
-    async with living(stage) as member:
+async def test_an_emptied_redis_costs_a_living_process_nothing(context: ProcessContext) -> None:
+    async with living(context) as member:
         name = member.process
-        claimed = await created(stage, name, recreate=True)
+        claimed = await created(context, name, recreate=True)
         member.work(TOPIC, asyncio.Event().wait())  # type: ignore[arg-type]
-        await stage.redis.flushall()
+        await context.redis.flushall()
 
         async def is_back() -> bool:
-            alive = await stage.redis.exists(stage.keys.alive(name))
-            return bool(alive and await stage.records.read(TOPIC))
+            alive = await context.redis.exists(context.keys.alive(name))
+            return bool(alive and await context.records.read(TOPIC))
 
         async with asyncio.timeout(10):
             while not await is_back():
@@ -150,18 +150,18 @@ async def test_an_emptied_redis_costs_a_living_process_nothing(stage: Stage) -> 
         assert member.process == name
         assert member.owns(TOPIC)
         await claimed.write(Event(phase=Phase.READY), body=launch(LaunchState.READY), final=True)
-        found = await stage.records.read(TOPIC)
+        found = await context.records.read(TOPIC)
         assert found
         assert found.model(Launch).state is LaunchState.READY
 
 
-async def test_a_noun_whose_owner_lives_but_knows_nothing_of_it_is_offered_to_all(stage: Stage) -> None:
-    adopted: list[Stored] = []
+async def test_a_noun_whose_owner_lives_but_knows_nothing_of_it_is_offered_to_all(context: ProcessContext) -> None:
+    adopted: list[StoredRecord] = []
 
-    async def adopt(_claimed: Claimed, stored: Stored) -> None:
+    async def adopt(_claimed: OwnedRecord, stored: StoredRecord) -> None:
         adopted.append(stored)
         await asyncio.Event().wait()
 
-    async with living(stage, on_adopt=adopt) as member:
-        await created(stage, member.process)
+    async with living(context, on_adopt=adopt) as member:
+        await created(context, member.process)
         await until(lambda: adopted)

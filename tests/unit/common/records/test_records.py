@@ -6,15 +6,15 @@ import time
 import pytest
 from redis.asyncio import Redis
 
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.common.models import Event, Launch, LaunchId, LaunchState, Phase, Spec
-from services.common.records.records import FENCED, Claimed, Fenced, RecordLost, Stored
-from services.common.redis.keys import Topic
+from services.common.records.records import FENCED, Fenced, OwnedRecord, RecordLost, StoredRecord
+from services.common.redis.keys import Kind, Topic
 from services.common.streams.entries import Entry
 from services.common.streams.log_store import stream_entries
 from tests.support.valkey import another_stage, member_of
 
-TOPIC = Topic("l", "one")
+TOPIC = Topic(Kind.LAUNCH, "one")
 
 
 def launch(state: LaunchState = LaunchState.RESOLVING) -> Launch:
@@ -28,66 +28,68 @@ def said(message: str) -> Event:
     return Event(phase=Phase.BUILDING, message=message)
 
 
-async def created(stage: Stage, process: str = "gateway-a", *, recreate: bool = False) -> Claimed:
-    claimed, _ = await stage.records.create(
+async def created(context: ProcessContext, process: str = "gateway-a", *, recreate: bool = False) -> OwnedRecord:
+    claimed, _ = await context.records.create(
         TOPIC, launch(), said("first"), process=process, fields={"request": "kept"}, recreate=recreate
     )
-    assert isinstance(claimed, Claimed)
+    assert isinstance(claimed, OwnedRecord)
     return claimed
 
 
-async def entries_of(stage: Stage) -> list[Entry]:
-    return await stream_entries(stage.redis, stage.keys, TOPIC)
+async def entries_of(context: ProcessContext) -> list[Entry]:
+    return await stream_entries(context.redis, context.keys, TOPIC)
 
 
-async def messages_of(stage: Stage) -> list[str]:
-    return [event["message"] for entry in await entries_of(stage) for event in entry.events]
+async def messages_of(context: ProcessContext) -> list[str]:
+    return [event["message"] for entry in await entries_of(context) for event in entry.events]
 
 
 class LosesItsLastSecond:
     """What a Redis has after a kill: the noun as it was when this was made."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self._keys = [stage.keys.record(TOPIC), stage.keys.events(TOPIC)]
+    def __init__(self, context: ProcessContext) -> None:
+        self._context = context
+        self._keys = [context.keys.record(TOPIC), context.keys.events(TOPIC)]
         self._kept: list[bytes] = []
 
     async def keep(self) -> None:
-        self._kept = [await self._stage.redis.dump(key) for key in self._keys]
+        self._kept = [await self._context.redis.dump(key) for key in self._keys]
 
     async def come_back(self) -> None:
         for key, kept in zip(self._keys, self._kept, strict=True):
-            await self._stage.redis.restore(key, 0, kept, replace=True)
+            await self._context.redis.restore(key, 0, kept, replace=True)
 
 
-async def test_what_is_created_is_read_back_and_another_claim_finds_it_there(stage: Stage) -> None:
-    await created(stage)
-    found = await stage.records.read(TOPIC)
+async def test_what_is_created_is_read_back_and_another_claim_finds_it_there(context: ProcessContext) -> None:
+    await created(context)
+    found = await context.records.read(TOPIC)
     assert found
     assert found.model(Launch).launch_ref == "ref"
     assert found.get("request") == "kept"
-    again, _ = await stage.records.create(TOPIC, launch(), said("second"), process="gateway-b")
-    assert isinstance(again, Stored)
-    assert await messages_of(stage) == ["first"]
+    again, _ = await context.records.create(TOPIC, launch(), said("second"), process="gateway-b")
+    assert isinstance(again, StoredRecord)
+    assert await messages_of(context) == ["first"]
 
 
-async def test_creating_again_after_a_lost_reply_answers_as_the_first_time(stage: Stage, redis: Redis) -> None:
-    keys = stage.keys
+async def test_creating_again_after_a_lost_reply_answers_as_the_first_time(
+    context: ProcessContext, redis: Redis
+) -> None:
+    keys = context.keys
     names = [keys.record(TOPIC), keys.events(TOPIC), keys.owned("p"), keys("idempotency:k"), keys.alive("p"), "ps"]
     args = ["l:one", "p", "claim", keys.news(TOPIC), "value", 60_000, 1, "state", "resolving", 1, "[]"]
-    first = await stage.records.scripts.run("create", names, args)
+    first = await context.records.scripts.run("create", names, args)
     assert first[0] == b"created"
-    assert await stage.records.scripts.run("create", names, args) == first
+    assert await context.records.scripts.run("create", names, args) == first
     assert await redis.xlen(keys.events(TOPIC)) == 1
     args[2] = "another"
-    assert await stage.records.scripts.run("create", names, args) == [b"known", b"value"]
+    assert await context.records.scripts.run("create", names, args) == [b"known", b"value"]
 
 
-async def test_a_write_of_an_owner_of_old_is_fenced_and_counted(stage: Stage) -> None:
-    async with member(stage, "gateway") as new:
-        old = await created(stage, new)
-        await stage.redis.hset(stage.keys.record(TOPIC), mapping={"owner": "", "claim": "", "epoch": 2})
-        found = await stage.records.adopt("gateway", new, topic=TOPIC)
+async def test_a_write_of_an_owner_of_old_is_fenced_and_counted(context: ProcessContext) -> None:
+    async with member(context, "gateway") as new:
+        old = await created(context, new)
+        await context.redis.hset(context.keys.record(TOPIC), mapping={"owner": "", "claim": "", "epoch": 2})
+        found = await context.records.adopt("gateway", new, topic=TOPIC)
         assert found
         assert found[0].epoch == 3
         before = FENCED.labels("l")._value.get()
@@ -95,14 +97,14 @@ async def test_a_write_of_an_owner_of_old_is_fenced_and_counted(stage: Stage) ->
             await old.write(said("too late"))
         assert FENCED.labels("l")._value.get() == before + 1
         await found[0].write(said("second"))
-        assert await messages_of(stage) == ["first", "second"]
+        assert await messages_of(context) == ["first", "second"]
 
 
 class member:  # noqa: N801 - reads as a function
     """A living process of a stage; its name."""
 
-    def __init__(self, stage: Stage, name: str) -> None:
-        self._member = member_of(stage, name)
+    def __init__(self, context: ProcessContext, name: str) -> None:
+        self._member = member_of(context, name)
 
     async def __aenter__(self) -> str:
         await self._member.begin()
@@ -112,56 +114,58 @@ class member:  # noqa: N801 - reads as a function
         await self._member.give_up()
 
 
-async def test_a_write_repeated_under_its_number_is_one_write(stage: Stage) -> None:
-    claimed = await created(stage)
+async def test_a_write_repeated_under_its_number_is_one_write(context: ProcessContext) -> None:
+    claimed = await created(context)
     await claimed.write(said("second"))
     claimed.seq -= 1
     await claimed.write(said("second"))
-    assert await messages_of(stage) == ["first", "second"]
+    assert await messages_of(context) == ["first", "second"]
 
 
-async def test_a_final_state_never_changes(stage: Stage) -> None:
-    claimed = await created(stage)
+async def test_a_final_state_never_changes(context: ProcessContext) -> None:
+    claimed = await created(context)
     await claimed.write(said("end"), body=launch(LaunchState.READY), final=True)
     with pytest.raises(Fenced):
         await claimed.write(said("more"), body=launch(LaunchState.FAILED))
-    found = await stage.records.read(TOPIC)
+    found = await context.records.read(TOPIC)
     assert found
     assert found.model(Launch).state is LaunchState.READY
-    assert await stage.redis.pttl(stage.keys.record(TOPIC)) > 0
-    assert not await stage.redis.exists(stage.keys.owned("gateway-a"))
+    assert await context.redis.pttl(context.keys.record(TOPIC)) > 0
+    assert not await context.redis.exists(context.keys.owned("gateway-a"))
 
 
-async def test_concurrent_writes_of_one_owner_are_all_kept(stage: Stage) -> None:
-    claimed = await created(stage)
+async def test_concurrent_writes_of_one_owner_are_all_kept(context: ProcessContext) -> None:
+    claimed = await created(context)
     await asyncio.gather(*(claimed.write(said(str(number))) for number in range(50)))
-    assert await messages_of(stage) == ["first", *(str(number) for number in range(50))]
+    assert await messages_of(context) == ["first", *(str(number) for number in range(50))]
 
 
-async def test_a_lost_last_second_comes_back_under_the_positions_it_had(stage: Stage) -> None:
-    claimed = await created(stage)
-    lost = LosesItsLastSecond(stage)
+async def test_a_lost_last_second_comes_back_under_the_positions_it_had(context: ProcessContext) -> None:
+    claimed = await created(context)
+    lost = LosesItsLastSecond(context)
     await claimed.write(said("second"))
     await lost.keep()
     await claimed.write(said("third"), body=launch(LaunchState.BUILDING), fields={"position": "7"})
     await claimed.write(fields={"position": "8"})
-    before = await entries_of(stage)
+    before = await entries_of(context)
     await lost.come_back()
-    assert await messages_of(stage) == ["first", "second"]
+    assert await messages_of(context) == ["first", "second"]
     await claimed.write(said("fourth"))
-    after = await entries_of(stage)
+    after = await entries_of(context)
     assert [entry.id for entry in after][:-1] == [entry.id for entry in before]
-    assert await messages_of(stage) == ["first", "second", "third", "fourth"]
+    assert await messages_of(context) == ["first", "second", "third", "fourth"]
     assert [entry.lines for entry in after] == [0, 1, 2, 3]
-    found = await stage.records.read(TOPIC)
+    found = await context.records.read(TOPIC)
     assert found
     assert (found.get("position"), found.model(Launch).state) == ("8", LaunchState.BUILDING)
 
 
-async def test_followers_elsewhere_hear_nothing_twice_when_it_comes_back(stage: Stage, valkey: object) -> None:
+async def test_followers_elsewhere_hear_nothing_twice_when_it_comes_back(
+    context: ProcessContext, valkey: object
+) -> None:
     async with another_stage(valkey) as other:  # type: ignore[arg-type]
-        claimed = await created(stage)
-        lost = LosesItsLastSecond(stage)
+        claimed = await created(context)
+        lost = LosesItsLastSecond(context)
         await lost.keep()
         heard: list[str] = []
 
@@ -184,21 +188,21 @@ async def until(condition: object, seconds: float = 10) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_record_that_an_emptied_redis_lost_ends_its_owner(stage: Stage) -> None:
-    claimed = await created(stage)
-    await stage.redis.flushall()
+async def test_a_record_that_an_emptied_redis_lost_ends_its_owner(context: ProcessContext) -> None:
+    claimed = await created(context)
+    await context.redis.flushall()
     with pytest.raises(RecordLost):
         await claimed.write(said("second"))
 
 
-async def test_a_record_is_written_anew_whole_where_its_owner_wants_that(stage: Stage) -> None:
-    claimed = await created(stage, recreate=True)
+async def test_a_record_is_written_anew_whole_where_its_owner_wants_that(context: ProcessContext) -> None:
+    claimed = await created(context, recreate=True)
     await claimed.write(said("second"), body=launch(LaunchState.BUILDING))
-    before = [entry.id for entry in await entries_of(stage)]
-    await stage.redis.flushall()
-    await stage.records.write_anew()
-    found = await stage.records.read(TOPIC)
+    before = [entry.id for entry in await entries_of(context)]
+    await context.redis.flushall()
+    await context.records.write_anew()
+    found = await context.records.read(TOPIC)
     assert found
     assert (found.get("request"), found.model(Launch).state) == ("kept", LaunchState.BUILDING)
-    assert [entry.id for entry in await entries_of(stage)] == before
-    assert await stage.redis.smembers(stage.keys.owned("gateway-a")) == {b"l:one"}
+    assert [entry.id for entry in await entries_of(context)] == before
+    assert await context.redis.smembers(context.keys.owned("gateway-a")) == {b"l:one"}

@@ -15,12 +15,12 @@ from redis.exceptions import NoPermissionError, ResponseError
 from deploy.local.redis import redis_url
 from deploy.redis.__main__ import main
 from deploy.redis.users import USERS, users_file
-from services.common.context import open_stage
+from services.common.context import open_context
 from services.common.models import Spec
 from services.common.models.errors import BinderyError
 from services.common.redis.client import connect
 from services.common.redis.families import ARQ_FAMILIES, BUILDERS, CHANNELS, FAMILIES, LAUNCHER, MEMBERS, Service
-from services.common.redis.keys import Keys, Topic
+from services.common.redis.keys import Keys, Kind, Topic
 from services.common.redis.rights import Refused, refuse_unfit
 from services.common.redis.scripts import run_together
 from services.common.redis.users import COMMANDS
@@ -128,8 +128,8 @@ async def test_a_gateway_that_was_taken_over_writes_no_job(admin: Redis, valkey:
             ("SET", f"arq:in-progress:{KEYS.prefix}:a-1.1", "1"),
             ("SADD", KEYS.orphans("builder"), "b:a-1"),
             ("SET", KEYS.alive("builder-x"), "1"),
-            ("HSET", KEYS.record(Topic("b", "a-1")), "epoch", "1"),
-            ("XADD", KEYS.events(Topic("b", "a-1")), "*", "d", "a"),
+            ("HSET", KEYS.record(Topic(Kind.BUILD, "a-1")), "epoch", "1"),
+            ("XADD", KEYS.events(Topic(Kind.BUILD, "a-1")), "*", "d", "a"),
             ("SET", KEYS("fact:repo:a"), "1"),
             ("SET", KEYS("policy:resolver"), "1"),
             ("HSET", KEYS("{seats}:members"), "a", "1"),
@@ -152,9 +152,9 @@ async def test_a_gateway_that_was_taken_over_writes_no_job(admin: Redis, valkey:
 
 async def test_a_gateway_runs_the_scripts_that_read_what_others_write(admin: Redis, valkey: Valkey) -> None:
     await admin.zadd(KEYS("{queue}:waiting"), {"a-1": 1})
-    await admin.hset(KEYS.record(Topic("b", "a-1")), "repo_url", "https://example.org/a")
+    await admin.hset(KEYS.record(Topic(Kind.BUILD, "a-1")), "repo_url", "https://example.org/a")
     spec = Spec(provider="git", spec="a/HEAD")
-    async with open_stage(settings_for(valkey, redis_url=valkey.url_of("gateway"))) as stage:
+    async with open_context(settings_for(valkey, redis_url=valkey.url_of("gateway"))) as stage:
         assert (await stage.places.of("a-1"))["a-1"].position == 1
         (answer,) = await run_together(stage.redis, [stage.facts.question(spec)])
         assert stage.facts.known(answer).repo is None
@@ -162,17 +162,17 @@ async def test_a_gateway_runs_the_scripts_that_read_what_others_write(admin: Red
 
 
 async def test_the_resolver_reads_nothing_and_writes_what_links_mean(admin: Redis, valkey: Valkey) -> None:
-    for kind in "lsb":
+    for kind in Kind:
         await admin.hset(KEYS.record(Topic(kind, "a")), "body", "a secret")
     async with client_of(valkey, "resolver") as resolver:
         for attempt in (
-            ("HGETALL", KEYS.record(Topic("l", "a"))),
-            ("HGETALL", KEYS.record(Topic("s", "a"))),
-            ("XRANGE", KEYS.events(Topic("s", "a")), "-", "+"),
+            ("HGETALL", KEYS.record(Topic(Kind.LAUNCH, "a"))),
+            ("HGETALL", KEYS.record(Topic(Kind.SERVER, "a"))),
+            ("XRANGE", KEYS.events(Topic(Kind.SERVER, "a")), "-", "+"),
             ("GET", KEYS("fact:repo:a")),
             ("SET", KEYS("fact:repo:a"), "1", "GET"),
             ("SET", KEYS("fact:image:a"), "1"),
-            ("SUBSCRIBE", KEYS.news(Topic("l", "a"))),
+            ("SUBSCRIBE", KEYS.news(Topic(Kind.LAUNCH, "a"))),
             ("PUBLISH", KEYS.wake("gateway"), "cancel a"),
         ):
             with pytest.raises(NoPermissionError):
@@ -188,10 +188,10 @@ async def test_a_stage_writes_no_launches_and_nothing_of_another_stage(
     others = {Service.LAUNCHER: ("b", "builder")}.get(service, ("s", "launcher"))
     async with client_of(valkey, service) as client:
         for attempt in (
-            ("HSET", KEYS.record(Topic("l", "a")), "state", "ready"),
-            ("XADD", KEYS.events(Topic("l", "a")), "*", "d", "a"),
-            ("HSET", KEYS.record(Topic(others[0], "a")), "state", "ready"),
-            ("HGETALL", KEYS.record(Topic(others[0], "a"))),
+            ("HSET", KEYS.record(Topic(Kind.LAUNCH, "a")), "state", "ready"),
+            ("XADD", KEYS.events(Topic(Kind.LAUNCH, "a")), "*", "d", "a"),
+            ("HSET", KEYS.record(Topic(Kind(others[0]), "a")), "state", "ready"),
+            ("HGETALL", KEYS.record(Topic(Kind(others[0]), "a"))),
             ("SADD", KEYS.owned(f"{others[1]}-x"), "a"),
             ("SADD", KEYS.orphans("gateway"), "a"),
             ("SET", KEYS("fact:repo:a"), "1"),
@@ -217,11 +217,11 @@ async def test_a_right_that_is_lacking_is_told_with_the_user_and_the_file(
 ) -> None:
     await admin.execute_command("ACL", "SETUSER", "bindery-launcher", "-hgetall")
     health = Health()
-    async with open_stage(settings_for(valkey, redis_url=valkey.url_of("launcher")), health) as stage:
+    async with open_context(settings_for(valkey, redis_url=valkey.url_of("launcher")), health) as stage:
         await health.check_now()
         assert health.report()[0]
         with pytest.raises(Refused, match=r"user 'bindery-launcher'.*hgetall.*deploy/redis/users\.acl"):
-            await stage.records.read(Topic("s", "a"))
+            await stage.records.read(Topic(Kind.SERVER, "a"))
         await health.check_now()
         is_well, (row,) = health.report()
         assert not is_well
@@ -234,10 +234,10 @@ async def test_a_right_that_is_lacking_is_told_with_the_user_and_the_file(
 
 async def test_a_script_that_lacks_a_right_tells_the_same(admin: Redis, valkey: Valkey) -> None:
     await admin.execute_command("ACL", "SETUSER", "bindery-launcher", "-hset")
-    await admin.hset(KEYS.record(Topic("s", "a")), "v", "1")
-    async with open_stage(settings_for(valkey, redis_url=valkey.url_of("launcher"))) as stage:
+    await admin.hset(KEYS.record(Topic(Kind.SERVER, "a")), "v", "1")
+    async with open_context(settings_for(valkey, redis_url=valkey.url_of("launcher"))) as stage:
         with pytest.raises(Refused, match=r"user 'bindery-launcher'.*hset"):
-            await stage.records.note(Topic("s", "a"), "cancel", "1")
+            await stage.records.note(Topic(Kind.SERVER, "a"), "cancel", "1")
         trouble = await stage.redis_answers()
         assert trouble
         assert "hset" in trouble.detail
@@ -246,11 +246,11 @@ async def test_a_script_that_lacks_a_right_tells_the_same(admin: Redis, valkey: 
 async def test_who_shares_one_password_is_told_what_to_do(admin: Redis, valkey: Valkey, logs: io.StringIO) -> None:
     await admin.execute_command("ACL", "SETUSER", "default", "on", ">shared", "~*", "&*", "+@all")
     shared = redis_url(valkey.socket, "admin", "shared").replace("bindery-admin:", ":")
-    async with open_stage(settings_for(valkey, redis_url=shared)) as stage:
+    async with open_context(settings_for(valkey, redis_url=shared)) as stage:
         assert await stage.redis_answers() is None
         assert logs.getvalue().count("redis_user_shared") == 1
         assert "deploy/redis/users.acl" in line_of(logs, "redis_user_shared")["advice"]
-    async with open_stage(settings_for(valkey, redis_url=valkey.url_of("gateway"))):
+    async with open_context(settings_for(valkey, redis_url=valkey.url_of("gateway"))):
         assert logs.getvalue().count("redis_user_shared") == 1
 
 

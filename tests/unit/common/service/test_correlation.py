@@ -13,7 +13,7 @@ from fastapi import APIRouter
 
 from services.builder.executors.base import Finished
 from services.builder.queue.attempts import topic_of
-from services.common.context import running
+from services.common.context import background_tasks
 from services.common.models import LaunchState
 from services.common.net.http import Peer, PooledClient
 from services.common.service.correlation import LAUNCH_HEADER, REQUEST_HEADER, of_record
@@ -41,7 +41,7 @@ async def line_of_request(logs: io.StringIO, *, public: bool, **headers: str) ->
         get_logger("service").info("worked")
 
     settings = ServiceSettings.model_validate({"service_token": TOKEN})
-    app = create_service(settings, name="test", lifespan=lambda _: running(), routers=[router], public=public)
+    app = create_service(settings, name="test", lifespan=lambda _: background_tasks(), routers=[router], public=public)
     sent = {name.replace("_", "-").encode(): value.encode("latin-1") for name, value in headers.items()}
     sent[b"Authorization"] = f"Bearer {TOKEN}".encode()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
@@ -136,11 +136,11 @@ async def test_a_start_keeps_its_ids_when_another_launcher_goes_on_with_it(
         async with open_launcher(valkey, hub) as launcher:
             with bound_contextvars(request_id=ID):
                 server = await launcher.ask(REF)
-            key = launcher.stage.keys.record(topic_of_server(server.server_id))
+            key = launcher.context.keys.record(topic_of_server(server.server_id))
         hub.answer("POST", "/servers/", (400, "application/json", b"{}", {}))
         async with open_launcher(valkey, hub) as other:
             async with asyncio.timeout(10):
-                while await other.stage.redis.hget(key, "final") != b"1":
+                while await other.context.redis.hget(key, "final") != b"1":
                     await asyncio.sleep(0.01)
     line = line_of(logs, "start_failed")
     assert (line["request_id"], line["launch_ref"]) == (ID, REF)
@@ -152,7 +152,7 @@ async def test_the_worker_tells_for_which_launch_it_builds(
     async with open_builder(valkey, tmp_path) as builder:
         with bound_contextvars(request_id=ID):
             asked = await builder.ask("repo", launch_ref=REF)
-        stored = await builder.stage.records.read(topic_of(asked.build_id or ""))
+        stored = await builder.context.records.read(topic_of(asked.build_id or ""))
         assert stored
         assert of_record(stored.fields) == {"request_id": ID, "launch_ref": REF}
         await supervise(builder, Scripted([Finished(ok=False)]))

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from services.common.models.ids import launch_ref
-from services.common.redis.keys import Topic
+from services.common.redis.keys import Kind, Topic
 from services.common.service.logging import configure_logging, get_logger, redact
 
 LAUNCH_ID = "1a2091d5c51" + "0f" * 16
@@ -20,7 +20,7 @@ REF = launch_ref(LAUNCH_ID)
         (f"/launches/{LAUNCH_ID}/open", f"/launches/{REF}/open"),
         (f"l:{LAUNCH_ID} and {LAUNCH_ID}", f"l:{REF} and {REF}"),
         ([{"path": f"/api/v1/launches/{LAUNCH_ID}"}], [{"path": f"/api/v1/launches/{REF}"}]),
-        (Topic("l", LAUNCH_ID), ["l", REF]),
+        (Topic(Kind.LAUNCH, LAUNCH_ID), ["l", REF]),
         (LAUNCH_ID.encode(), repr(REF.encode())),
         (ValueError(LAUNCH_ID), f"ValueError('{REF}')"),
         ("a" * 40, "a" * 40),

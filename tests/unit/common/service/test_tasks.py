@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from services.common.service.tasks import Backoff, pause
+from services.common.service.tasks import Backoff, sleep_unless_cancelled
 
 
 async def test_a_swallowed_cancel_takes_effect_at_the_next_pause() -> None:
@@ -19,7 +19,7 @@ async def test_a_swallowed_cancel_takes_effect_at_the_next_pause() -> None:
             with contextlib.suppress(asyncio.CancelledError):  # what a library does that mistakes it for its own
                 begun.set()
                 await asyncio.Event().wait()
-            await pause(0)
+            await sleep_unless_cancelled(0)
 
     task = asyncio.create_task(loop())
     await begun.wait()

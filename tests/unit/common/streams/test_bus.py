@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 
-from services.common.context import Stage, open_stage
+from services.common.context import ProcessContext, open_context
 from services.common.models import Event, Phase
-from services.common.records.records import Claimed
+from services.common.records.records import OwnedRecord
 from services.common.streams.entries import BEGIN
 from tests.support.valkey import Valkey, another_stage, running_valkey, settings_for
 from tests.unit.common.records.test_records import TOPIC, created, said, until
 
 
 @contextmanager
-def following(stage: Stage, after: str = BEGIN) -> Iterator[list[str]]:
+def following(context: ProcessContext, after: str = BEGIN) -> Iterator[list[str]]:
     """What a follower of the topic hears, as it happens."""
     heard: list[str] = []
 
     async def follow() -> None:
-        async for _, event in stage.bus.events(TOPIC, after):
+        async for _, event in context.bus.events(TOPIC, after):
             heard.append(event["message"])
 
     task = asyncio.create_task(follow())
@@ -33,22 +33,24 @@ def following(stage: Stage, after: str = BEGIN) -> Iterator[list[str]]:
         task.cancel()
 
 
-async def append_unheard(stage: Stage, claimed: Claimed, message: str) -> None:
+async def append_unheard(context: ProcessContext, claimed: OwnedRecord, message: str) -> None:
     """Write as the owner does, with a wake-up that goes astray."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage.keys, "news", lambda _topic: "astray")
+        patch.setattr(context.keys, "news", lambda _topic: "astray")
         await claimed.write(said(message))
 
 
 @pytest.fixture
-async def other(valkey: Valkey, stage: Stage) -> Any:
+async def other(valkey: Valkey, context: ProcessContext) -> Any:
     """Another process, which follows what `stage` writes."""
     async with another_stage(valkey) as other:
         yield other
 
 
-async def test_a_follower_hears_what_was_before_it_and_what_comes_after(stage: Stage, other: Stage) -> None:
-    claimed = await created(stage)
+async def test_a_follower_hears_what_was_before_it_and_what_comes_after(
+    context: ProcessContext, other: ProcessContext
+) -> None:
+    claimed = await created(context)
     await claimed.write(said("second"))
     with following(other) as heard:
         await until(lambda: heard == ["first", "second"])
@@ -56,33 +58,35 @@ async def test_a_follower_hears_what_was_before_it_and_what_comes_after(stage: S
         await until(lambda: heard == ["first", "second", "third", "fourth"])
 
 
-async def test_a_follower_goes_on_from_a_position(stage: Stage, other: Stage) -> None:
-    claimed = await created(stage)
+async def test_a_follower_goes_on_from_a_position(context: ProcessContext, other: ProcessContext) -> None:
+    claimed = await created(context)
     await claimed.write(said("second"))
     with following(other, claimed.recent[-1].position) as heard:
         await claimed.write(said("third"))
         await until(lambda: heard == ["third"])
 
 
-async def test_a_lost_wake_up_is_made_good_by_the_next_one(stage: Stage, other: Stage) -> None:
-    claimed = await created(stage)
+async def test_a_lost_wake_up_is_made_good_by_the_next_one(context: ProcessContext, other: ProcessContext) -> None:
+    claimed = await created(context)
     with following(other) as heard:
         await until(lambda: heard == ["first"])
-        await append_unheard(stage, claimed, "second")
+        await append_unheard(context, claimed, "second")
         await claimed.write(said("third"))
         await until(lambda: heard == ["first", "second", "third"])
 
 
-async def test_a_lost_wake_up_without_a_next_one_is_made_good_by_reading_again(stage: Stage, other: Stage) -> None:
-    claimed = await created(stage)
+async def test_a_lost_wake_up_without_a_next_one_is_made_good_by_reading_again(
+    context: ProcessContext, other: ProcessContext
+) -> None:
+    claimed = await created(context)
     with following(other) as heard:
         await until(lambda: heard == ["first"])
-        await append_unheard(stage, claimed, "second")
+        await append_unheard(context, claimed, "second")
         await until(lambda: heard == ["first", "second"])
 
 
-async def test_what_is_read_again_is_not_told_again(stage: Stage, other: Stage) -> None:
-    claimed = await created(stage)
+async def test_what_is_read_again_is_not_told_again(context: ProcessContext, other: ProcessContext) -> None:
+    claimed = await created(context)
     with following(other) as heard:
         await until(lambda: heard == ["first"])
         reader = other.bus._readers[TOPIC]
@@ -93,14 +97,14 @@ async def test_what_is_read_again_is_not_told_again(stage: Stage, other: Stage) 
         assert heard == ["first", *(str(number) for number in range(20))]
 
 
-async def test_a_wake_up_in_its_turn_is_taken_without_reading(stage: Stage, other: Stage) -> None:
-    claimed = await created(stage)
+async def test_a_wake_up_in_its_turn_is_taken_without_reading(context: ProcessContext, other: ProcessContext) -> None:
+    claimed = await created(context)
     with following(other) as heard:
         await until(lambda: heard == ["first"])
         reader = other.bus._readers[TOPIC]
         before = reader.last
         assert before
-        await append_unheard(stage, claimed, "second")
+        await append_unheard(context, claimed, "second")
         second = claimed.recent[-1]
         message = f"{before.id} {second.position} {second.number} 1 0 {second.payload}".encode()
         assert reader.heard(message)
@@ -109,48 +113,52 @@ async def test_a_wake_up_in_its_turn_is_taken_without_reading(stage: Stage, othe
         assert not reader.heard(b"9-9 99999999999999-0 9 9 0 []")
 
 
-async def test_a_record_that_is_missed_once_comes_back_with_its_owner(stage: Stage, other: Stage) -> None:
-    claimed = await created(stage, recreate=True)
+async def test_a_record_that_is_missed_once_comes_back_with_its_owner(
+    context: ProcessContext, other: ProcessContext
+) -> None:
+    claimed = await created(context, recreate=True)
     waiting = asyncio.create_task(other.bus.until_ended(TOPIC))
     await until(lambda: TOPIC in other.bus._readers and other.bus._readers[TOPIC].last is not None)
     reader = other.bus._readers[TOPIC]
-    await stage.redis.flushall()
+    await context.redis.flushall()
     await until(lambda: reader.missed == 1 or waiting.done())
-    await stage.records.write_anew()
+    await context.records.write_anew()
     await until(lambda: reader.missed == 0 or waiting.done())
     assert not waiting.done()
     await claimed.write(Event(phase=Phase.FAILED, terminal=True), final=True)
     assert await waiting
 
 
-async def test_a_record_that_nobody_writes_anew_is_lost(stage: Stage, other: Stage) -> None:
-    await created(stage)
+async def test_a_record_that_nobody_writes_anew_is_lost(context: ProcessContext, other: ProcessContext) -> None:
+    await created(context)
     waiting = asyncio.create_task(other.bus.until_ended(TOPIC))
     await until(lambda: TOPIC in other.bus._readers and other.bus._readers[TOPIC].last is not None)
-    await stage.redis.flushall()
+    await context.redis.flushall()
     async with asyncio.timeout(10):
         assert not await waiting
 
 
-async def test_many_followers_share_one_reader_and_one_subscription(stage: Stage, other: Stage) -> None:
-    claimed = await created(stage)
+async def test_many_followers_share_one_reader_and_one_subscription(
+    context: ProcessContext, other: ProcessContext
+) -> None:
+    claimed = await created(context)
     with following(other) as one, following(other) as two:
         await until(lambda: one == two == ["first"])
         assert other.bus._readers[TOPIC].followers == 2
-        channels = await stage.redis.pubsub_numsub(stage.keys.news(TOPIC))
-        assert channels == [(stage.keys.news(TOPIC).encode(), 1)]
+        channels = await context.redis.pubsub_numsub(context.keys.news(TOPIC))
+        assert channels == [(context.keys.news(TOPIC).encode(), 1)]
         await claimed.write(said("second"))
         await until(lambda: one == two == ["first", "second"])
     await until(lambda: TOPIC not in other.bus._readers)
 
 
 async def test_a_stream_past_its_ceiling_keeps_head_and_tail_and_shows_how_much_is_missing(valkey: Valkey) -> None:
-    async with another_stage(valkey, stream_max_bytes=4000) as stage:
-        await stage.redis.flushall()
-        claimed = await created(stage)
+    async with another_stage(valkey, stream_max_bytes=4000) as context:
+        await context.redis.flushall()
+        claimed = await created(context)
         for number in range(100):
             await claimed.write(said(f"{number:100d}"))
-        assert await stage.redis.xlen(stage.keys.events(TOPIC)) < 40
+        assert await context.redis.xlen(context.keys.events(TOPIC)) < 40
         async with another_stage(valkey) as other:
             reader = other.bus._readers.setdefault(TOPIC, _reader(other))
             await reader.read()
@@ -162,15 +170,15 @@ async def test_a_stream_past_its_ceiling_keeps_head_and_tail_and_shows_how_much_
             assert len(lines) + jumps[0] - 1 == 101
 
 
-def _reader(stage: Stage) -> Any:
+def _reader(context: ProcessContext) -> Any:
     from services.common.streams.reader import Reader
 
-    return Reader(stage.bus, TOPIC)
+    return Reader(context.bus, TOPIC)
 
 
 @asynccontextmanager
 async def two_stages(valkey: Valkey) -> Any:
-    async with open_stage(settings_for(valkey)) as one, open_stage(settings_for(valkey)) as two:
+    async with open_context(settings_for(valkey)) as one, open_context(settings_for(valkey)) as two:
         yield one, two
 
 

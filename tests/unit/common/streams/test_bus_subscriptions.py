@@ -6,10 +6,10 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from services.common.context import Stage, open_stage
+from services.common.context import ProcessContext, open_context
 from services.common.redis.client import ROUND_TRIPS
-from services.common.redis.keys import Topic
-from services.common.service.call_accounting import counted_as
+from services.common.redis.keys import Kind, Topic
+from services.common.service.call_accounting import attributed_to
 from tests.support.valkey import Valkey, another_stage, settings_for
 from tests.unit.common.records.test_records import TOPIC, created, said, until
 
@@ -19,31 +19,33 @@ def made(doing: str = "work") -> float:
     return value
 
 
-async def connected(stage: Stage) -> Stage:
+async def connected(context: ProcessContext) -> ProcessContext:
     """The stage, once its bus hears: before that, the bus reads by itself what is followed."""
-    async with stage.bus.following(Topic("b", "another"), lambda: None):
-        return stage
+    async with context.bus.following(Topic(Kind.BUILD, "another"), lambda: None):
+        return context
 
 
 @pytest.fixture
-async def other(valkey: Valkey, stage: Stage) -> AsyncIterator[Stage]:
+async def other(valkey: Valkey, context: ProcessContext) -> AsyncIterator[ProcessContext]:
     """Another process, which subscribes to each topic that it follows."""
     async with another_stage(valkey) as other:
         yield await connected(other)
 
 
 @pytest.fixture
-async def gateway(valkey: Valkey, stage: Stage) -> AsyncIterator[Stage]:
+async def gateway(valkey: Valkey, context: ProcessContext) -> AsyncIterator[ProcessContext]:
     """Another process, which hears all topics of the kind."""
-    async with open_stage(settings_for(valkey), hears=TOPIC.kind) as gateway:
+    async with open_context(settings_for(valkey), subscribe_all={TOPIC.kind}) as gateway:
         yield await connected(gateway)
 
 
-async def test_followers_who_come_at_once_share_a_subscription_and_a_read(stage: Stage, other: Stage) -> None:
-    await created(stage)
+async def test_followers_who_come_at_once_share_a_subscription_and_a_read(
+    context: ProcessContext, other: ProcessContext
+) -> None:
+    await created(context)
     before = made()
     async with AsyncExitStack() as followers:
-        with counted_as("work"):
+        with attributed_to("work"):
             readers = await asyncio.gather(
                 *(followers.enter_async_context(other.bus.following(TOPIC, lambda: None)) for _ in range(10))
             )
@@ -51,28 +53,32 @@ async def test_followers_who_come_at_once_share_a_subscription_and_a_read(stage:
         assert made() - before == 2
 
 
-async def test_a_topic_of_a_kind_that_is_heard_costs_a_read_alone(stage: Stage, gateway: Stage) -> None:
-    claimed = await created(stage)
+async def test_a_topic_of_a_kind_that_is_heard_costs_a_read_alone(
+    context: ProcessContext, gateway: ProcessContext
+) -> None:
+    claimed = await created(context)
     before = made()
-    with counted_as("work"):
+    with attributed_to("work"):
         async with gateway.bus.following(TOPIC, lambda: None) as reader:
             await claimed.write(said("second"))
             await until(lambda: [entry.number for entry in reader.entries] == [1, 2])
     assert made() - before == 2  # the read, and the write
 
 
-async def test_a_kind_is_heard_again_after_the_connection_broke(stage: Stage, gateway: Stage) -> None:
-    claimed = await created(stage)
+async def test_a_kind_is_heard_again_after_the_connection_broke(
+    context: ProcessContext, gateway: ProcessContext
+) -> None:
+    claimed = await created(context)
     async with gateway.bus.following(TOPIC, lambda: None) as reader:
-        await stage.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await context.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
         await claimed.write(said("second"))
         await until(lambda: len(reader.entries) == 2)
         await claimed.write(said("third"))
         await until(lambda: len(reader.entries) == 3)
 
 
-async def test_what_nobody_follows_is_passed_over(stage: Stage, gateway: Stage) -> None:
-    claimed = await created(stage)
+async def test_what_nobody_follows_is_passed_over(context: ProcessContext, gateway: ProcessContext) -> None:
+    claimed = await created(context)
     async with gateway.bus.following(TOPIC, lambda: None):
         pass
     await claimed.write(said("second"))
@@ -81,9 +87,9 @@ async def test_what_nobody_follows_is_passed_over(stage: Stage, gateway: Stage) 
         assert [entry.number for entry in reader.entries] == [1, 2]
 
 
-async def test_the_greeting_of_a_connection_is_not_counted_as_work(stage: Stage) -> None:
+async def test_the_greeting_of_a_connection_is_not_counted_as_work(context: ProcessContext) -> None:
     before = made()
-    with counted_as("work"):
-        await stage.redis.connection_pool.disconnect()
-        await stage.redis.ping()
+    with attributed_to("work"):
+        await context.redis.connection_pool.disconnect()
+        await context.redis.ping()
     assert made() - before == 1

@@ -51,10 +51,10 @@ async def test_of_a_million_lines_head_and_tail_are_kept_and_what_is_missing_is_
         build, _ = await supervise(builder, scripted, seconds=250)
         assert build.state is BuildState.BUILT
         build_id = build.build_id or ""
-        live = list(lines_of(await stream_entries(redis, builder.stage.keys, topic_of(build_id))))
+        live = list(lines_of(await stream_entries(redis, builder.context.keys, topic_of(build_id))))
 
         await builder.admission.store_log(build_id)
-        await redis.delete(builder.stage.keys.events(topic_of(build_id)))
+        await redis.delete(builder.context.keys.events(topic_of(build_id)))
         stored = await builder.admission._builds.log(build_id, Part())
         resumed = await builder.admission._builds.log(build_id, Part(after=stored[1000].position))
 

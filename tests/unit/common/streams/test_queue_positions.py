@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from services.common.context import running, told_places
-from services.common.streams.queue_positions import Place, Places
+from services.common.context import background_tasks, queue_positions_updated
+from services.common.streams.queue_positions import QueuePosition, QueuePositions
 from tests.support.in_process_builder import Builder, open_builder
 from tests.support.valkey import Valkey, member_of
 
 
 async def places_of(builder: Builder, builds: list[str]) -> dict[str, int]:
-    return {name: place.position for name, place in (await builder.stage.places.of(*builds)).items()}
+    return {name: place.position for name, place in (await builder.context.places.of(*builds)).items()}
 
 
 async def free_a_slot(builder: Builder, running: list[str]) -> None:
@@ -24,10 +24,10 @@ async def free_a_slot(builder: Builder, running: list[str]) -> None:
 async def admitted_in_order(builder: Builder) -> list[str]:
     """One round of admission; the builds that were given a slot, first come first."""
     admitted = await builder.admitted()
-    keys = builder.stage.keys
+    keys = builder.context.keys
     numbers = {}
     for build_id in admitted:
-        numbers[build_id] = int(await builder.stage.redis.hget(keys.prefix + f":{{b:{build_id}}}:record", "admitted"))
+        numbers[build_id] = int(await builder.context.redis.hget(keys.prefix + f":{{b:{build_id}}}:record", "admitted"))
     return sorted(admitted, key=lambda build_id: numbers[build_id])
 
 
@@ -91,7 +91,7 @@ async def test_a_build_that_its_repositorys_cap_holds_lets_others_pass_and_says_
         assert len(await builder.admitted()) == 2
         late = await builder.ask("late")
         names = [build.build_id or "" for build in (popular[1], popular[2], late)]
-        found = await builder.stage.places.of(*names)
+        found = await builder.context.places.of(*names)
         assert [found[name].position for name in names] == [2, 3, 1]
         assert found[names[0]].reason == "This repository has as many builds under way as it may have (1)."
         assert "as it may have (1)" in found[names[0]].event["message"]
@@ -105,7 +105,7 @@ async def test_without_a_living_worker_there_are_places_and_the_reason_says_why(
         builds = [await builder.ask(f"repo-{number}") for number in range(3)]
         names = [build.build_id or "" for build in builds]
         assert await builder.admitted() == []
-        found = await builder.stage.places.of(*names, "0" * 24 + "-1")
+        found = await builder.context.places.of(*names, "0" * 24 + "-1")
         assert [found[name].position for name in names] == [1, 2, 3]
         assert {place.reason for place in found.values()} == {"No builder is running."}
         assert "No builder is running." in found[names[0]].event["message"]
@@ -118,7 +118,7 @@ async def test_a_build_that_is_about_to_start_is_not_told_that_builders_are_busy
         await builder.offer_slots("worker", 2)
         await builder.admitted()
         builds = [await builder.ask(repo, ref) for repo, ref in (("a", "1"), ("a", "2"), ("b", "1"), ("c", "1"))]
-        found = await builder.stage.places.of(*(build.build_id or "" for build in builds))
+        found = await builder.context.places.of(*(build.build_id or "" for build in builds))
         assert [place.waits_for for place in found.values()] == ["start", "slot", "start", "slot"]
         assert {place.reason for place in found.values()} == {
             "A builder is about to take it.", "All builders are busy.",
@@ -130,13 +130,13 @@ async def test_a_build_that_has_a_slot_has_no_place(redis: Redis, valkey: Valkey
         build = await builder.ask("repo")
         await builder.offer_slots("worker", 1)
         await builder.admitted()
-        assert await builder.stage.places.of(build.build_id or "") == {}
+        assert await builder.context.places.of(build.build_id or "") == {}
 
 
 async def test_a_build_whose_record_is_gone_stands_in_nobodys_way(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
         gone, there = [await builder.ask(repo) for repo in ("gone", "there")]
-        await redis.delete(builder.stage.keys.prefix + f":{{b:{gone.build_id}}}:record")
+        await redis.delete(builder.context.keys.prefix + f":{{b:{gone.build_id}}}:record")
         assert await places_of(builder, [gone.build_id or "", there.build_id or ""]) == {there.build_id: 1}
 
 
@@ -144,13 +144,13 @@ async def test_who_watches_is_told_when_the_place_changes_and_only_then(
     redis: Redis, valkey: Valkey, tmp_path: Path
 ) -> None:
     async with open_builder(valkey, tmp_path, queue_tick_seconds=0.01, reread_seconds=60) as builder:
-        places, told = builder.stage.places, asyncio.Event()
+        places, told = builder.context.places, asyncio.Event()
         await builder.offer_slots("worker", 1)
         asked = [await builder.ask(f"repo-{number}") for number in range(3)]
-        async with told_places(builder.stage), asyncio.timeout(10):
+        async with queue_positions_updated(builder.context), asyncio.timeout(10):
             with places.watching(asked[2].build_id or "", told.set) as watched:
 
-                async def next_place() -> Place | None:
+                async def next_place() -> QueuePosition | None:
                     await told.wait()
                     told.clear()
                     return watched.place
@@ -182,8 +182,8 @@ async def test_who_waits_is_told_when_the_last_worker_dies_and_when_one_comes_ba
         await builder.ask("running")
         await builder.admitted()
         waits = await builder.ask("waits")
-        async with told_places(builder.stage), asyncio.timeout(10):
-            with builder.stage.places.watching(waits.build_id or "", told.set) as watched:
+        async with queue_positions_updated(builder.context), asyncio.timeout(10):
+            with builder.context.places.watching(waits.build_id or "", told.set) as watched:
 
                 async def until(waits_for: str) -> None:
                     while not watched.place or watched.place.waits_for != waits_for:
@@ -191,7 +191,7 @@ async def test_who_waits_is_told_when_the_last_worker_dies_and_when_one_comes_ba
                         told.clear()
 
                 await until("slot")
-                await redis.delete(builder.stage.keys.alive("worker"))
+                await redis.delete(builder.context.keys.alive("worker"))
                 await builder.admitted()  # which is when a dead worker is noticed
                 await until("worker")
                 await builder.offer_slots("another", 1)
@@ -204,8 +204,8 @@ async def test_a_build_is_given_a_free_slot_as_soon_as_it_is_queued(
 ) -> None:
     """By the process that sweeps, and by no other."""
     async with open_builder(valkey, tmp_path) as builder:
-        stage = builder.stage
-        member = member_of(stage, "builder")
+        context = builder.context
+        member = member_of(context, "builder")
         await builder.offer_slots("worker", 1)
         heard = asyncio.Queue[bytes]()
 
@@ -213,8 +213,8 @@ async def test_a_build_is_given_a_free_slot_as_soon_as_it_is_queued(
             builder.admission.heard(message)
             heard.put_nowait(message)
 
-        await stage.bus.listen(stage.keys.wake("builder"), hear)
-        async with running(builder.admission.admit_when_moved(member)), asyncio.timeout(10):
+        await context.bus.listen(context.keys.wake("builder"), hear)
+        async with background_tasks(builder.admission.admit_when_moved(member)), asyncio.timeout(10):
             first = await builder.ask("first")
             assert await heard.get() == b"queued"
             assert await builder.running() == set()
@@ -231,11 +231,11 @@ async def test_a_change_that_was_not_heard_is_found_a_little_later(
     redis: Redis, valkey: Valkey, tmp_path: Path
 ) -> None:
     async with open_builder(valkey, tmp_path, queue_tick_seconds=0.01, reread_seconds=0.1) as builder:
-        deaf = Places(builder.stage.redis, builder.stage.keys, tick_seconds=0.01, reread_seconds=0.1)
+        deaf = QueuePositions(builder.context.redis, builder.context.keys, tick_seconds=0.01, reread_seconds=0.1)
         await builder.offer_slots("worker", 1)
         builds = [await builder.ask(f"repo-{number}") for number in range(2)]
         told = asyncio.Event()
-        async with running(deaf.run()), asyncio.timeout(10):
+        async with background_tasks(deaf.run()), asyncio.timeout(10):
             with deaf.watching(builds[1].build_id or "", told.set) as watched:
                 while not watched.place or watched.place.position != 2:
                     await told.wait()

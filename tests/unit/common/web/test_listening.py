@@ -14,7 +14,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from services.common.net.http import NoAnswer, PooledClient, unix_socket
+from services.common.net.http import PeerUnreachable, PooledClient, unix_socket
 from services.common.web.listening import bind_unix
 from services.gateway.settings import GatewaySettings
 
@@ -85,7 +85,7 @@ async def test_a_service_listens_at_its_socket_for_its_own_user_alone(short: Pat
 
 async def test_a_service_that_is_away_is_no_answer(short: Path) -> None:
     client = PooledClient(f"unix://{short}/away.sock", peer="test")
-    with pytest.raises(NoAnswer, match="UnixClientConnectorError"):
+    with pytest.raises(PeerUnreachable, match="UnixClientConnectorError"):
         await client.request("GET", "/who")
     await client.aclose()
 

@@ -54,7 +54,7 @@ async def client(builder: Builder) -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI()
     app.include_router(builds.router)
     install_problem_handlers(app)
-    app.state.stage, app.state.stages = builder.stage, Asked()
+    app.state.context, app.state.stages = builder.context, Asked()
     app.state.settings = settings = GatewaySettings()
     app.add_middleware(Edge, settings=settings)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bindery.example") as opened:
@@ -82,7 +82,7 @@ async def test_a_log_that_outlives_its_record_is_as_public_as_the_repository_was
 ) -> None:
     build_id = await ended(builder, visibility)
     assert await statuses(client, build_id) == {status}
-    await builder.stage.redis.delete(builder.stage.keys.record(topic_of(build_id)))
+    await builder.context.redis.delete(builder.context.keys.record(topic_of(build_id)))
     assert await statuses(client, build_id) == {status}
     refused = await client.get(f"/api/v1/builds/{ID}/log")
     assert (refused.status_code, refused.json()["code"]) == (404, "not_found")
@@ -91,7 +91,7 @@ async def test_a_log_that_outlives_its_record_is_as_public_as_the_repository_was
 
 async def test_a_record_that_does_not_say_whose_it_is_is_nobodys(builder: Builder, client: httpx.AsyncClient) -> None:
     build_id = await ended(builder, OPEN)
-    await builder.stage.redis.hdel(builder.stage.keys.record(topic_of(build_id)), "repo")
+    await builder.context.redis.hdel(builder.context.keys.record(topic_of(build_id)), "repo")
     assert await statuses(client, build_id) == {404}
 
 

@@ -72,7 +72,7 @@ async def client(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI()
     app.include_router(builds.router)
     install_problem_handlers(app)
-    app.state.stage, app.state.stages, app.state.providers = gateway.stage, gateway.stages, Providers()
+    app.state.context, app.state.stages, app.state.providers = gateway.context, gateway.stages, Providers()
     app.state.settings = settings = GatewaySettings()
     app.add_middleware(Edge, settings=settings)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bindery.example") as opened:

@@ -7,8 +7,8 @@ import pytest
 
 from services.common.models import BuildState, LaunchState
 from services.common.models.errors import BinderyError
-from services.common.records.records import Claimed
-from services.common.redis.keys import Topic
+from services.common.records.records import OwnedRecord
+from services.common.redis.keys import Kind, Topic
 from services.gateway.launches import side_effects as begun
 from tests.support.in_process_gateway import open_gateway
 from tests.support.valkey import Valkey
@@ -31,7 +31,7 @@ async def test_the_login_of_a_link_is_kept_nowhere(valkey: Valkey, redis: object
         gateway.stages.raises["resolve"] = BinderyError("bad_spec")
         launch = await gateway.ended(await gateway.begin(spec), LaunchState.FAILED)
         assert launch.spec.spec == kept
-        stored = [await gateway.stage.redis.dump(key) async for key in gateway.stage.redis.scan_iter()]
+        stored = [await gateway.context.redis.dump(key) async for key in gateway.context.redis.scan_iter()]
         assert stored
         assert not any(b"hunter2" in one for one in stored if one)
 
@@ -118,9 +118,9 @@ async def test_cancelled_while_it_is_told_that_it_is_ready(
         await gateway.until_build(1)
         await gateway.stages.end_build(BuildState.BUILT)
         await gateway.reaches(launch, LaunchState.LAUNCHING)
-        told, write = asyncio.Event(), Claimed.write
+        told, write = asyncio.Event(), OwnedRecord.write
 
-        async def without_a_reply(self: Claimed, *events: Any, final: bool = False, **rest: Any) -> None:
+        async def without_a_reply(self: OwnedRecord, *events: Any, final: bool = False, **rest: Any) -> None:
             is_held = final and not told.is_set()
             if is_held:
                 told.set()
@@ -130,7 +130,7 @@ async def test_cancelled_while_it_is_told_that_it_is_ready(
                 await asyncio.Event().wait()
 
         with monkeypatch.context() as patch:
-            patch.setattr(Claimed, "write", without_a_reply)
+            patch.setattr(OwnedRecord, "write", without_a_reply)
             await gateway.stages.become_ready()
             async with asyncio.timeout(10):
                 await told.wait()
@@ -164,8 +164,8 @@ async def test_an_end_that_was_fenced_is_not_believed(valkey: Valkey, redis: obj
         launch = await gateway.begin()
         await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
         await gateway.reaches(launch, LaunchState.BUILDING)
-        key = gateway.stage.keys.record(Topic("l", launch.launch_id))
-        await gateway.stage.redis.hset(key, "claim", "another's")
+        key = gateway.context.keys.record(Topic(Kind.LAUNCH, launch.launch_id))
+        await gateway.context.redis.hset(key, "claim", "another's")
         await gateway.stages.end_build(BuildState.FAILED, BinderyError("build_failed"))
         await gateway.ended(launch, LaunchState.BUILDING)
         found, _ = await gateway.launches.ended(launch.launch_id)
@@ -210,8 +210,8 @@ async def test_a_cancelled_launch_of_a_dead_gateway_stops_a_server_that_its_reco
         member = gateway.launches.member
         assert member
         await member.give_up()
-        key = gateway.stage.keys.record(Topic("l", launch.launch_id))
-        await gateway.stage.redis.hset(key, "cancel", "1")
+        key = gateway.context.keys.record(Topic(Kind.LAUNCH, launch.launch_id))
+        await gateway.context.redis.hset(key, "cancel", "1")
     async with open_gateway(valkey) as gateway:
         async with asyncio.timeout(10):
             while not (await gateway.stored(launch)).state.is_final:
@@ -238,6 +238,6 @@ async def test_a_cancel_that_reaches_no_launcher_stands_in_the_servers_record(va
         await gateway.reaches(launch, LaunchState.LAUNCHING)
         await gateway.launches.cancel(launch.launch_id, "anon:x")
         await gateway.ended(launch, LaunchState.CANCELLED)
-        stored = await gateway.stage.records.read(gateway.stages.owned["s"].topic)
+        stored = await gateway.context.records.read(gateway.stages.owned["s"].topic)
         assert stored
         assert (stored.get("cancel"), stored.get("given_up")) == ("1", "1")

@@ -8,10 +8,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.common.models import LaunchState, Server, ServerState
-from services.common.records.cancel_requests import Cancels
-from services.common.redis.keys import Topic
+from services.common.records.cancel_requests import CancelRequests
+from services.common.redis.keys import Kind, Topic
 from services.launcher.routes import router
 from tests.support.in_process_launcher import REPO, FakeHub, Launcher, begins, open_launcher, running_hub
 from tests.support.valkey import Valkey, another_stage
@@ -113,9 +113,9 @@ async def test_a_launch_without_a_server_has_nothing_to_remove(valkey: Valkey, r
 ARMED = {"reap_disarmed_seconds": -1.0}
 
 
-async def _launch_is(stage: Stage, launch_id: str, state: LaunchState) -> None:
+async def _launch_is(context: ProcessContext, launch_id: str, state: LaunchState) -> None:
     """What a gateway has written of a launch."""
-    await stage.redis.hset(stage.keys.record(Topic("l", launch_id)), "state", state)
+    await context.redis.hset(context.keys.record(Topic(Kind.LAUNCH, launch_id)), "state", state)
 
 
 async def _reap(launcher: Launcher) -> None:
@@ -129,7 +129,7 @@ async def test_a_ready_server_whose_launch_ended_badly_by_its_record_is_removed(
 ) -> None:
     async with open_launcher(valkey, hub, **ARMED) as launcher:
         server = await launcher.ended(await launcher.ask("bad", launch_id="bad"))
-        await _launch_is(launcher.stage, "bad", state)
+        await _launch_is(launcher.context, "bad", state)
         await _reap(launcher)
         await _until_removed(launcher, server)
 
@@ -139,7 +139,7 @@ async def test_servers_of_other_launches_stay(valkey: Valkey, redis: object, hub
         for name, state in (("good", LaunchState.READY), ("still", LaunchState.LAUNCHING), ("lost", None)):
             await launcher.ended(await launcher.ask(name, launch_id=name))
             if state:
-                await _launch_is(launcher.stage, name, state)
+                await _launch_is(launcher.context, name, state)
         await launcher.ended(await launcher.ask("unnamed"))
         await _reap(launcher)
         assert len(hub.users) == len(await launcher.seats.members()) == 4
@@ -148,7 +148,7 @@ async def test_servers_of_other_launches_stay(valkey: Valkey, redis: object, hub
 async def test_a_disarmed_reaper_leaves_what_is_ready(valkey: Valkey, redis: object, hub: FakeHub) -> None:
     async with open_launcher(valkey, hub) as launcher:
         server = await launcher.ended(await launcher.ask("bad", launch_id="bad"))
-        await _launch_is(launcher.stage, "bad", LaunchState.FAILED)
+        await _launch_is(launcher.context, "bad", LaunchState.FAILED)
         await _reap(launcher)
         assert (await launcher.ended(server)).state is ServerState.READY
 
@@ -157,7 +157,7 @@ async def test_a_start_whose_launch_ended_badly_is_given_up(valkey: Valkey, redi
     hub.answer("GET", "/progress", begins(b""))
     async with open_launcher(valkey, hub, **ARMED) as launcher:
         server = await launcher.ask("bad", launch_id="bad")
-        await _launch_is(launcher.stage, "bad", LaunchState.CANCELLED)
+        await _launch_is(launcher.context, "bad", LaunchState.CANCELLED)
         await _reap(launcher)
         await _until_removed(launcher, server)
 
@@ -172,10 +172,12 @@ async def test_a_start_that_was_given_up_while_no_launcher_was_there_is_ended_by
         async with asyncio.timeout(10):
             while not hub.users:
                 await asyncio.sleep(0.01)
-    async with another_stage(valkey, installation_id="test") as stage:
+    async with another_stage(valkey, installation_id="test") as context:
         if by_record:
-            await _launch_is(stage, "bad", LaunchState.CANCELLED)
+            await _launch_is(context, "bad", LaunchState.CANCELLED)
         else:
-            assert await Cancels(stage.records, "s", stage.keys.wake("launcher")).give_up(server.server_id)
+            assert await CancelRequests(context.records, Kind.SERVER, context.keys.wake("launcher")).give_up(
+                server.server_id
+            )
     async with open_launcher(valkey, hub) as launcher:
         await _until_removed(launcher, server)

@@ -18,7 +18,7 @@ WHY = BinderyError("cancelled", "Why.")
 @pytest.fixture
 async def builder(valkey: Valkey, tmp_path: Path) -> AsyncIterator[Builder]:
     async with open_builder(valkey, tmp_path, build_cancel_grace_seconds=0.0, build_repo_cap=1) as builder:
-        await builder.stage.redis.flushall()
+        await builder.context.redis.flushall()
         yield builder
 
 
@@ -27,7 +27,7 @@ def builds_of(builder: Builder) -> Builds:
 
 
 async def cancel_flag(builder: Builder, build_id: str | None) -> bool:
-    return bool(await builder.stage.redis.hexists(builder.stage.keys.record(topic_of(build_id or "")), "cancel"))
+    return bool(await builder.context.redis.hexists(builder.context.keys.record(topic_of(build_id or "")), "cancel"))
 
 
 async def test_a_queued_build_that_the_last_launch_leaves_ends_and_its_log_is_kept(builder: Builder) -> None:
@@ -40,10 +40,10 @@ async def test_a_queued_build_that_the_last_launch_leaves_ends_and_its_log_is_ke
     assert ended.error
     assert "Nobody waits" in ended.error.detail
     await builder.admission.sweep()
-    kept = await builder.stage.logs.read(build_id)
+    kept = await builder.context.logs.read(build_id)
     assert kept
     assert kept[-1].is_terminal
-    assert await builder.stage.redis.smembers(builder.stage.keys("{queue}:unstored")) == set()
+    assert await builder.context.redis.smembers(builder.context.keys("{queue}:unstored")) == set()
 
 
 async def test_a_launch_that_joins_in_time_keeps_the_build(builder: Builder) -> None:
@@ -69,8 +69,8 @@ async def test_an_orphan_that_was_running_is_not_ended_as_if_it_were_queued(buil
     build_id = build.build_id or ""
     await builder.offer_slots("builder-host-1-a", 1)
     assert await builder.admitted() == [build_id]
-    record = builder.stage.keys.record(topic_of(build_id))
-    await builder.stage.redis.hset(record, "state", "running")  # its worker claimed it, and died
+    record = builder.context.keys.record(topic_of(build_id))
+    await builder.context.redis.hset(record, "state", "running")  # its worker claimed it, and died
     await builder.attempts.leave(build_id, "one", stop=True)
     await builder.admission.sweep()
     assert (await builds_of(builder).read(build_id)).state is BuildState.RUNNING
@@ -80,7 +80,7 @@ async def test_an_orphan_that_was_running_is_not_ended_as_if_it_were_queued(buil
 
 async def test_a_build_that_is_gone_gets_no_record_by_being_cancelled(builder: Builder) -> None:
     assert not await builder.attempts.ask_to_stop("0" * 24 + "-1", WHY)
-    assert not await builder.stage.redis.exists(builder.stage.keys.record(topic_of("0" * 24 + "-1")))
+    assert not await builder.context.redis.exists(builder.context.keys.record(topic_of("0" * 24 + "-1")))
 
 
 async def test_a_step_that_fails_does_not_keep_the_others_from_their_work(
@@ -89,12 +89,12 @@ async def test_a_step_that_fails_does_not_keep_the_others_from_their_work(
     async def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(builder.stage.logs, "put", full_disk)
+    monkeypatch.setattr(builder.context.logs, "put", full_disk)
     build = await builder.ask("repo", launch_ref="one")
     await builder.attempts.leave(build.build_id or "", "one", stop=True)
     await builder.admission.sweep()
-    await builder.stage.redis.zadd(
-        builder.stage.keys("{queue}:jobs"), {f"{builder.stage.keys.prefix}:{build.build_id}.7": 1}
+    await builder.context.redis.zadd(
+        builder.context.keys("{queue}:jobs"), {f"{builder.context.keys.prefix}:{build.build_id}.7": 1}
     )
     await builder.admission.sweep()
-    assert await builder.stage.redis.zcard(builder.stage.keys("{queue}:jobs")) == 0
+    assert await builder.context.redis.zcard(builder.context.keys("{queue}:jobs")) == 0

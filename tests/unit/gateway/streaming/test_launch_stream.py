@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.common.models import Build, BuildId, BuildState, Event, Launch, LaunchId, LaunchState, Phase, Spec
 from services.common.models.event import TopicRef
-from services.common.records.records import Claimed
-from services.common.redis.keys import Topic
+from services.common.records.records import OwnedRecord
+from services.common.redis.keys import Kind, Topic
 from services.common.streams.entries import BEGIN
 from services.common.streams.log_store import stream_entries
 from services.gateway.streaming.event_formats import render_v1
 from services.gateway.streaming.launch_stream import LaunchStream, Position
 
-LAUNCH = Topic("l", "one")
+LAUNCH = Topic(Kind.LAUNCH, "one")
 BUILD_ID = "a" * 24 + "-1"
 
 
@@ -68,9 +68,9 @@ class Follower:
     def told(self) -> list[str]:
         return [event.get("message", "").strip() for event in self.events]
 
-    async def follow(self, stage: Stage, position: Position, *, until_quiet: bool = False) -> "Follower":
+    async def follow(self, context: ProcessContext, position: Position, *, until_quiet: bool = False) -> "Follower":
         """Read to the end, or until there is nothing more for now."""
-        stream = LaunchStream(stage.bus, stage.logs, position, "v1", render_v1)
+        stream = LaunchStream(context.bus, context.logs, position, "v1", render_v1)
         async with asyncio.timeout(10):
             async for piece in stream.pieces(self):
                 if piece is None:
@@ -94,10 +94,10 @@ class Follower:
                 self.events.append(json.loads(lines[-1].removeprefix("data: ")))
 
 
-async def followed(stage: Stage, text: str = "", *, until_quiet: bool = False) -> Follower:
+async def followed(context: ProcessContext, text: str = "", *, until_quiet: bool = False) -> Follower:
     position = Position.parse(text) if text else Position("one")
     assert position
-    return await Follower().follow(stage, position, until_quiet=until_quiet)
+    return await Follower().follow(context, position, until_quiet=until_quiet)
 
 
 def said(message: str, phase: Phase = Phase.BUILDING, **more: Any) -> Event:
@@ -108,23 +108,23 @@ def opens(build_id: str = BUILD_ID) -> Event:
     return said("opens", Phase.WAITING, opens=TopicRef(kind="b", id=build_id, after=BEGIN))
 
 
-async def a_launch(stage: Stage) -> Claimed:
+async def a_launch(context: ProcessContext) -> OwnedRecord:
     launch = Launch(
         launch_id=LaunchId("one"), launch_ref="ref", spec=Spec(provider="git", spec="x"), principal="anon:x",
         state=LaunchState.RESOLVING, created_at=time.time(),
     )  # fmt: skip
-    claimed, _ = await stage.records.create(LAUNCH, launch, said("begin", Phase.RESOLVING), process="gateway-a")
-    assert isinstance(claimed, Claimed)
+    claimed, _ = await context.records.create(LAUNCH, launch, said("begin", Phase.RESOLVING), process="gateway-a")
+    assert isinstance(claimed, OwnedRecord)
     return claimed
 
 
-async def a_build(stage: Stage, build_id: str = BUILD_ID) -> Claimed:
+async def a_build(context: ProcessContext, build_id: str = BUILD_ID) -> OwnedRecord:
     build = Build(
         build_id=BuildId(build_id), image="i:a", repo_url="https://example.org/r", ref="a", state=BuildState.RUNNING,
         created_at=time.time(),
     )  # fmt: skip
-    claimed, _ = await stage.records.create(Topic("b", build_id), build, said("b0"), process="builder-a")
-    assert isinstance(claimed, Claimed)
+    claimed, _ = await context.records.create(Topic(Kind.BUILD, build_id), build, said("b0"), process="builder-a")
+    assert isinstance(claimed, OwnedRecord)
     return claimed
 
 
@@ -132,9 +132,9 @@ def the_end(message: str = "end", phase: Phase = Phase.READY) -> Event:
     return said(message, phase, terminal=True)
 
 
-async def a_whole_launch(stage: Stage) -> None:
+async def a_whole_launch(context: ProcessContext) -> None:
     """A launch with a build, each in entries of one event and of several."""
-    launch, build = await a_launch(stage), await a_build(stage)
+    launch, build = await a_launch(context), await a_build(context)
     await launch.write(said("l1"), said("l2"), opens(), said("l3"))
     await build.write(said("b1"), said("b2"), said("b3"))
     await build.write(said("built", Phase.BUILT, terminal=True), final=True)
@@ -145,76 +145,76 @@ async def a_whole_launch(stage: Stage) -> None:
 WHOLE = ["begin", "l1", "l2", "opens", "b0", "b1", "b2", "b3", "l3", "l4", "l5", "end"]
 
 
-async def test_from_the_beginning_everything_is_told_in_order(stage: Stage) -> None:
-    await a_whole_launch(stage)
-    assert (await followed(stage)).told == WHOLE
+async def test_from_the_beginning_everything_is_told_in_order(context: ProcessContext) -> None:
+    await a_whole_launch(context)
+    assert (await followed(context)).told == WHOLE
 
 
-async def test_from_every_position_the_rest_is_told(stage: Stage) -> None:
+async def test_from_every_position_the_rest_is_told(context: ProcessContext) -> None:
     """In the middle of a launch's entry, in the middle of a topic's, after the end of the topic."""
-    await a_whole_launch(stage)
-    ids = (await followed(stage)).ids
-    rests = [(await followed(stage, at)).told for at in ids]
+    await a_whole_launch(context)
+    ids = (await followed(context)).ids
+    rests = [(await followed(context, at)).told for at in ids]
     # The end of the build has an id, but is not told: the launch tells what it meant.
     expected = [WHOLE[number + 1 :] for number in range(8)] + [WHOLE[number:] for number in range(8, 12)]
     assert rests == [*expected, ["end"]]  # who has the end is told the end again
 
 
 @pytest.mark.parametrize("events", [5, 99, 2**63])
-async def test_more_events_than_the_entry_has_are_all_of_it(stage: Stage, events: int) -> None:
-    await a_whole_launch(stage)
-    first, second, *_ = await stream_entries(stage.redis, stage.keys, LAUNCH)
-    topic = (await stream_entries(stage.redis, stage.keys, Topic("b", BUILD_ID)))[1]
-    assert (await followed(stage, f"one~{first.id}.{events}~-")).told == WHOLE[1:]
-    assert (await followed(stage, f"one~{second.id}.{events}~-")).told == ["l4", "l5", "end"]
-    assert (await followed(stage, f"one~{second.id}.{events}~{topic.id}.1")).told == ["l4", "l5", "end"]
-    assert (await followed(stage, f"one~{second.id}.3~{topic.id}.{events}")).told == ["l3", "l4", "l5", "end"]
+async def test_more_events_than_the_entry_has_are_all_of_it(context: ProcessContext, events: int) -> None:
+    await a_whole_launch(context)
+    first, second, *_ = await stream_entries(context.redis, context.keys, LAUNCH)
+    topic = (await stream_entries(context.redis, context.keys, Topic(Kind.BUILD, BUILD_ID)))[1]
+    assert (await followed(context, f"one~{first.id}.{events}~-")).told == WHOLE[1:]
+    assert (await followed(context, f"one~{second.id}.{events}~-")).told == ["l4", "l5", "end"]
+    assert (await followed(context, f"one~{second.id}.{events}~{topic.id}.1")).told == ["l4", "l5", "end"]
+    assert (await followed(context, f"one~{second.id}.3~{topic.id}.{events}")).told == ["l3", "l4", "l5", "end"]
 
 
 @pytest.mark.parametrize("at", ["0-0.7~-", "0-0.0~0-0.7", "9999999999999-0.0~-", "9999999999999-0.3~5-5.1"])
-async def test_a_made_up_position_breaks_nothing(stage: Stage, at: str) -> None:
-    await a_whole_launch(stage)
-    assert (await followed(stage, f"one~{at}")).told[-1] == "end"
+async def test_a_made_up_position_breaks_nothing(context: ProcessContext, at: str) -> None:
+    await a_whole_launch(context)
+    assert (await followed(context, f"one~{at}")).told[-1] == "end"
 
 
-async def test_a_launch_without_an_opened_topic_at_the_position_goes_on_with_itself(stage: Stage) -> None:
-    await a_whole_launch(stage)
-    first = (await stream_entries(stage.redis, stage.keys, LAUNCH))[0]
-    assert (await followed(stage, f"one~{first.id}.1~5-5.1")).told == WHOLE[1:]
-    assert (await followed(stage, f"one~{first.id}.0~5-5.1")).told[-1] == "end"
+async def test_a_launch_without_an_opened_topic_at_the_position_goes_on_with_itself(context: ProcessContext) -> None:
+    await a_whole_launch(context)
+    first = (await stream_entries(context.redis, context.keys, LAUNCH))[0]
+    assert (await followed(context, f"one~{first.id}.1~5-5.1")).told == WHOLE[1:]
+    assert (await followed(context, f"one~{first.id}.0~5-5.1")).told[-1] == "end"
 
 
 # Gaps
 
 
-async def _trimmed(stage: Stage) -> tuple[Claimed, list[str]]:
+async def _trimmed(context: ProcessContext) -> tuple[OwnedRecord, list[str]]:
     """A build under way whose entries after the second and before the last but one are gone; all ids before that."""
-    launch, build = await a_launch(stage), await a_build(stage)
+    launch, build = await a_launch(context), await a_build(context)
     await launch.write(opens())
     for number in range(1, 8):
         await build.write(said(f"b{number}"), said(f"b{number}+"))
-    ids = (await followed(stage, until_quiet=True)).ids
-    topic = Topic("b", BUILD_ID)
-    entries = await stream_entries(stage.redis, stage.keys, topic)
-    await stage.redis.xdel(stage.keys.events(topic), *(entry.id for entry in entries[2:6]))
-    stage.bus._readers.clear()  # as in another process
+    ids = (await followed(context, until_quiet=True)).ids
+    topic = Topic(Kind.BUILD, BUILD_ID)
+    entries = await stream_entries(context.redis, context.keys, topic)
+    await context.redis.xdel(context.keys.events(topic), *(entry.id for entry in entries[2:6]))
+    context.bus._readers.clear()  # as in another process
     return launch, ids
 
 
 TAIL = ["b6", "b6+", "b7", "b7+"]
 
 
-async def test_who_begins_after_trimming_is_told_how_much_is_missing(stage: Stage) -> None:
-    await _trimmed(stage)
-    follower = await followed(stage, until_quiet=True)
+async def test_who_begins_after_trimming_is_told_how_much_is_missing(context: ProcessContext) -> None:
+    await _trimmed(context)
+    follower = await followed(context, until_quiet=True)
     assert follower.told == ["begin", "opens", "b0", "b1", "b1+", "8 lines are missing here.", *TAIL]
     gap = follower.events[5]
     assert (gap["phase"], gap["lines"]) == ("gap", 8)
 
 
-async def test_who_resumes_before_at_or_behind_what_was_trimmed(stage: Stage) -> None:
-    _launch, ids = await _trimmed(stage)
-    told = {at: (await followed(stage, at, until_quiet=True)).told for at in ids[2:]}
+async def test_who_resumes_before_at_or_behind_what_was_trimmed(context: ProcessContext) -> None:
+    _launch, ids = await _trimmed(context)
+    told = {at: (await followed(context, at, until_quiet=True)).told for at in ids[2:]}
     rests = list(told.values())
     assert rests[1] == ["b1+", "8 lines are missing here.", *TAIL]
     for rest in rests[3:10]:  # what was missed of that nobody can tell any more
@@ -222,41 +222,41 @@ async def test_who_resumes_before_at_or_behind_what_was_trimmed(stage: Stage) ->
     assert rests[11:] == [TAIL[1:], TAIL[2:], TAIL[3:], []]
 
 
-async def test_who_breaks_off_right_after_a_gap_misses_nothing_behind_it(stage: Stage) -> None:
-    await _trimmed(stage)
-    follower = await followed(stage, until_quiet=True)
+async def test_who_breaks_off_right_after_a_gap_misses_nothing_behind_it(context: ProcessContext) -> None:
+    await _trimmed(context)
+    follower = await followed(context, until_quiet=True)
     gap = follower.told.index("8 lines are missing here.")
-    assert (await followed(stage, follower.ids[gap], until_quiet=True)).told == TAIL
+    assert (await followed(context, follower.ids[gap], until_quiet=True)).told == TAIL
 
 
 # Ends of topics
 
 
-async def test_a_topic_that_is_gone_is_read_from_the_log_store(stage: Stage) -> None:
-    await a_whole_launch(stage)
-    topic = Topic("b", BUILD_ID)
-    ids = (await followed(stage)).ids
-    await stage.logs.put(BUILD_ID, await stream_entries(stage.redis, stage.keys, topic), is_public=True)
-    await stage.redis.delete(stage.keys.events(topic))
-    stage.bus._readers.clear()
-    assert (await followed(stage)).told == WHOLE
-    assert (await followed(stage, ids[5])).told == WHOLE[6:]
+async def test_a_topic_that_is_gone_is_read_from_the_log_store(context: ProcessContext) -> None:
+    await a_whole_launch(context)
+    topic = Topic(Kind.BUILD, BUILD_ID)
+    ids = (await followed(context)).ids
+    await context.logs.put(BUILD_ID, await stream_entries(context.redis, context.keys, topic), is_public=True)
+    await context.redis.delete(context.keys.events(topic))
+    context.bus._readers.clear()
+    assert (await followed(context)).told == WHOLE
+    assert (await followed(context, ids[5])).told == WHOLE[6:]
 
 
-async def test_a_topic_that_is_gone_with_its_log_is_passed_over(stage: Stage) -> None:
-    await a_whole_launch(stage)
-    topic = Topic("b", BUILD_ID)
-    await stage.redis.delete(stage.keys.events(topic), stage.keys.record(topic))
-    stage.bus._readers.clear()
-    assert (await followed(stage)).told == [*WHOLE[:4], *WHOLE[8:]]
+async def test_a_topic_that_is_gone_with_its_log_is_passed_over(context: ProcessContext) -> None:
+    await a_whole_launch(context)
+    topic = Topic(Kind.BUILD, BUILD_ID)
+    await context.redis.delete(context.keys.events(topic), context.keys.record(topic))
+    context.bus._readers.clear()
+    assert (await followed(context)).told == [*WHOLE[:4], *WHOLE[8:]]
 
 
-async def test_a_launch_that_is_cancelled_does_not_wait_for_its_topic(stage: Stage) -> None:
-    launch, build = await a_launch(stage), await a_build(stage)
+async def test_a_launch_that_is_cancelled_does_not_wait_for_its_topic(context: ProcessContext) -> None:
+    launch, build = await a_launch(context), await a_build(context)
     await launch.write(opens())
     await build.write(said("b1"))
     follower = Follower()
-    following = asyncio.create_task(follower.follow(stage, Position("one")))
+    following = asyncio.create_task(follower.follow(context, Position("one")))
     async with asyncio.timeout(10):
         while "b1" not in follower.told:
             await asyncio.sleep(0)
@@ -265,21 +265,21 @@ async def test_a_launch_that_is_cancelled_does_not_wait_for_its_topic(stage: Sta
     expected = ["begin", "opens", "b0", "b1", "cancelled"]
     assert follower.told == expected
     for number, at in enumerate(follower.ids[:-1]):
-        assert (await followed(stage, at)).told == expected[number + 1 :]
+        assert (await followed(context, at)).told == expected[number + 1 :]
 
 
-async def test_a_failed_attempt_is_followed_by_the_next(stage: Stage) -> None:
+async def test_a_failed_attempt_is_followed_by_the_next(context: ProcessContext) -> None:
     other = BUILD_ID[:-1] + "2"
-    launch = await a_launch(stage)
+    launch = await a_launch(context)
     for build_id in (BUILD_ID, other):
-        build = await a_build(stage, build_id)
+        build = await a_build(context, build_id)
         await launch.write(opens(build_id))
         failed = build_id == BUILD_ID
         await build.write(said(f"in {build_id[-1]}"))
         phase = Phase.FAILED if failed else Phase.BUILT
         await build.write(said("over", phase, terminal=True), final=True)
     await launch.write(the_end(), final=True)
-    follower = await followed(stage)
+    follower = await followed(context)
     assert follower.told == ["begin", "opens", "b0", "in 1", "opens", "b0", "in 2", "end"]
     assert [event.get("build_id") for event in follower.events if "build_id" in event] == [BUILD_ID, other]
-    assert (await followed(stage, follower.ids[3])).told == ["opens", "b0", "in 2", "end"]
+    assert (await followed(context, follower.ids[3])).told == ["opens", "b0", "in 2", "end"]

@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.common.models import Phase
-from services.common.streams.queue_positions import Place, Places, Watched
+from services.common.streams.queue_positions import QueuePosition, QueuePositions, WatchedBuild
 from services.gateway.streaming.event_formats import render_v1
 from services.gateway.streaming.launch_stream import LaunchStream, Position
 from tests.unit.gateway.streaming.test_launch_stream import Follower, a_build, a_launch, followed, opens, said, the_end
@@ -18,28 +18,30 @@ class Queueing:
     """The places of a queue that a test tells."""
 
     def __init__(self) -> None:
-        self.watched = Watched()
+        self.watched = WatchedBuild()
         self.watchers = 0
 
     @contextlib.contextmanager
-    def watching(self, _build_id: str, changed: Callable[[], None]) -> Iterator[Watched]:
+    def watching(self, _build_id: str, changed: Callable[[], None]) -> Iterator[WatchedBuild]:
         self.watched.listeners.add(changed)
         self.watchers += 1
         yield self.watched
         self.watched.listeners.discard(changed)
         self.watchers -= 1
 
-    def moves(self, place: Place | None) -> None:
+    def moves(self, place: QueuePosition | None) -> None:
         self.watched.place = place
         for listener in list(self.watched.listeners):
             listener()
 
 
-def place(position: int, length: int = 9, reason: str = "Busy.") -> Place:
-    return Place(position, length, reason)
+def place(position: int, length: int = 9, reason: str = "Busy.") -> QueuePosition:
+    return QueuePosition(position, length, reason)
 
 
-async def waiting(stage: Stage, queue: Queueing) -> tuple[list[Follower], list[asyncio.Task[Follower]], list[bytes]]:
+async def waiting(
+    context: ProcessContext, queue: Queueing
+) -> tuple[list[Follower], list[asyncio.Task[Follower]], list[bytes]]:
     """Three followers of a launch whose build is queued, and every chunk about places that they get."""
     followers, chunks = [Follower() for _ in range(3)], list[bytes]()
 
@@ -49,7 +51,7 @@ async def waiting(stage: Stage, queue: Queueing) -> tuple[list[Follower], list[a
         return render_v1(event, spliced)
 
     async def follow(follower: Follower) -> Follower:
-        stream = LaunchStream(stage.bus, stage.logs, Position("one"), "v1", render, cast("Places", queue))
+        stream = LaunchStream(context.bus, context.logs, Position("one"), "v1", render, cast("QueuePositions", queue))
         async with asyncio.timeout(10):
             async for piece in stream.pieces(follower):
                 if piece is None:
@@ -71,24 +73,24 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-def told_places(follower: Follower) -> list[int]:
+def queue_positions_updated(follower: Follower) -> list[int]:
     return [event["queue"]["position"] for event in follower.events if event.get("queue")]
 
 
 async def test_a_queued_builds_place_is_told_when_it_changes_in_bytes_made_once_and_without_an_id(
-    stage: Stage,
+    context: ProcessContext,
 ) -> None:
-    launch, queue = await a_launch(stage), Queueing()
+    launch, queue = await a_launch(context), Queueing()
     await launch.write(opens())
-    build = await a_build(stage)
+    build = await a_build(context)
     queue.moves(place(3))
-    followers, following, rendered = await waiting(stage, queue)
-    await until(lambda: all(told_places(one) == [3] for one in followers))
+    followers, following, rendered = await waiting(context, queue)
+    await until(lambda: all(queue_positions_updated(one) == [3] for one in followers))
     queue.moves(place(3, length=20))  # others have come behind it
     queue.moves(place(2))
-    await until(lambda: all(told_places(one) == [3, 2] for one in followers))
+    await until(lambda: all(queue_positions_updated(one) == [3, 2] for one in followers))
     queue.moves(place(2, reason="No builder is running."))
-    await until(lambda: all(told_places(one) == [3, 2, 2] for one in followers))
+    await until(lambda: all(queue_positions_updated(one) == [3, 2, 2] for one in followers))
     assert len(rendered) == 3
     assert queue.watchers == 3
     await build.write(said("b1"))
@@ -102,17 +104,17 @@ async def test_a_queued_builds_place_is_told_when_it_changes_in_bytes_made_once_
         ]  # fmt: skip
         with_id = [at for at in one.ids if at.startswith("one~")]
         assert len(one.ids) - len(with_id) == 3  # the blocks about places begin with their data
-        rests = [(await followed(stage, at)).told for at in with_id]
+        rests = [(await followed(context, at)).told for at in with_id]
         assert [len(rest) for rest in rests] == [4, 3, 2, 1, 1]
 
 
-async def test_a_launch_that_leaves_the_queue_by_being_cancelled_watches_it_no_more(stage: Stage) -> None:
-    launch, queue = await a_launch(stage), Queueing()
+async def test_a_launch_that_leaves_the_queue_by_being_cancelled_watches_it_no_more(context: ProcessContext) -> None:
+    launch, queue = await a_launch(context), Queueing()
     await launch.write(opens())
-    await a_build(stage)
+    await a_build(context)
     queue.moves(place(1))
-    followers, following, _ = await waiting(stage, queue)
-    await until(lambda: all(told_places(one) == [1] for one in followers))
+    followers, following, _ = await waiting(context, queue)
+    await until(lambda: all(queue_positions_updated(one) == [1] for one in followers))
     await launch.write(the_end("cancelled", Phase.CANCELLED), final=True)
     await asyncio.gather(*following)
     await until(lambda: queue.watchers == 0)

@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.common.models import Event, Phase, Server, ServerId, ServerState, TopicRef
-from services.common.records.records import Claimed
-from services.common.redis.keys import Topic
+from services.common.records.records import OwnedRecord
+from services.common.redis.keys import Kind, Topic
 from services.common.streams.topic_stream import Listener
 from services.common.web.incoming import BoundedBodies, HeadRequests
 from services.gateway.settings import GatewaySettings
@@ -21,19 +21,19 @@ from services.gateway.streaming.launch_stream import LaunchStream, Piece, Positi
 from services.gateway.streaming.send_scheduler import BURST, FEW, Client, Clock
 from tests.unit.common.records.test_records import TOPIC, created
 
-SERVER = Topic("s", "one")
+SERVER = Topic(Kind.SERVER, "one")
 QUICK = GatewaySettings(tick_seconds=0.05, tick_max_seconds=0.05, keepalive_seconds=0.6, send_timeout_seconds=0.4)
 
 
-async def started(stage: Stage) -> Claimed:
+async def started(context: ProcessContext) -> OwnedRecord:
     server = Server(
         server_id=ServerId("one"), hub_id="hub", user="u", server_name="", launch_ref="ref",
         state=ServerState.STARTING, image="image", repo_url="url", created_at=time.time(),
     )  # fmt: skip
-    claimed, _ = await stage.records.create(
+    claimed, _ = await context.records.create(
         SERVER, server, Event(phase=Phase.LAUNCHING, message="starting\n"), process="launcher-a"
     )
-    assert isinstance(claimed, Claimed)
+    assert isinstance(claimed, OwnedRecord)
     return claimed
 
 
@@ -47,12 +47,14 @@ class Woken(asyncio.Event):
         self.set()
 
 
-async def test_a_launch_that_goes_on_while_a_topic_of_it_is_delivered_wakes_its_follower(stage: Stage) -> None:
-    launch, server = await created(stage), await started(stage)
+async def test_a_launch_that_goes_on_while_a_topic_of_it_is_delivered_wakes_its_follower(
+    context: ProcessContext,
+) -> None:
+    launch, server = await created(context), await started(context)
     await launch.write(Event(phase=Phase.BUILT, message="found\n", opens=TopicRef(kind="s", id="one")))
     await server.write(Event(phase=Phase.LAUNCHING, message="up\n", terminal=True), release=True)
     listener, seen, ended = Woken(), b"", False
-    stream = LaunchStream(stage.bus, stage.logs, Position(TOPIC.id), "v1", render_v1)
+    stream = LaunchStream(context.bus, context.logs, Position(TOPIC.id), "v1", render_v1)
     async with asyncio.timeout(5):
         async for piece in stream.pieces(listener):
             if piece is None:

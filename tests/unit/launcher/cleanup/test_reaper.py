@@ -106,7 +106,7 @@ async def test_what_the_hub_lists_as_ours_holds_a_seat_although_no_record_speaks
         await redis.flushall()
         await _reap(launcher)
         assert server.user in hub.users
-        assert await redis.hgetall(launcher.stage.keys("{seats}:held")) == {
+        assert await redis.hgetall(launcher.context.keys("{seats}:held")) == {
             b"total": b"3", f"u:{REPO.repo_url}".encode(): b"3", f"n:{REPO.repo_url}".encode(): b"1",
         }  # fmt: skip
 
@@ -181,7 +181,7 @@ async def test_a_seat_without_a_record_is_kept_where_the_hub_has_its_server(
 ) -> None:
     async with open_launcher(valkey, hub, lease_seconds=0.2, **ARMED) as launcher:
         server = await _ready(launcher, "unrecorded")
-        await redis.delete(launcher.stage.keys.record(topic_of(server.server_id)))
+        await redis.delete(launcher.context.keys.record(topic_of(server.server_id)))
         hub.answer("GET", "/users", (200, "application/json", json.dumps({"items": []}).encode(), {}))
         while (await launcher.seats.members())[server.server_id].reserved_at > time.time() - 0.2:
             await asyncio.sleep(0.01)  # its owner may still write it anew

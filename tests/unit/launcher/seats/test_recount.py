@@ -32,7 +32,7 @@ async def test_launches_right_after_an_emptied_redis_wait_while_all_seats_are_ta
         await redis.flushall()
         waiting = [await launcher.ask(f"after-{number}") for number in range(3)]
         async with asyncio.timeout(10):
-            while (await redis.get(launcher.stage.keys("seats:counted"))) != b"yes":
+            while (await redis.get(launcher.context.keys("seats:counted"))) != b"yes":
                 await asyncio.sleep(0.01)
             for server in waiting:
                 while "All seats are taken" not in await launcher.messages(server):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.common.models import ResolvedRepo, Server, ServerId, ServerState
 from services.common.models.errors import BinderyError
 from services.launcher.seats.seats import FULL, KEPT_OUT, NEVER, UNCOUNTED, UNKNOWN, Counted, Place, Seats
@@ -18,14 +18,14 @@ CLASSES = {"default": {}, "large": {"cost": 3}, "huge": {"cost": 9}}
 
 
 @pytest.fixture(autouse=True)
-async def _are_counted(stage: Stage) -> None:
+async def _are_counted(context: ProcessContext) -> None:
     """It is known what runs: nothing."""
-    await stage.redis.set(stage.keys("seats:counted"), "yes")
+    await context.redis.set(context.keys("seats:counted"), "yes")
 
 
-def seats_of(stage: Stage, total: int, **others: object) -> Seats:
+def seats_of(context: ProcessContext, total: int, **others: object) -> Seats:
     settings = {"seats_total": total, "resource_classes": CLASSES, "resource_class": "default", **others}
-    return Seats(stage, LauncherSettings.model_validate(settings))
+    return Seats(context, LauncherSettings.model_validate(settings))
 
 
 def repo_of(name: str, quota: int | None = None, resource_class: str | None = None) -> ResolvedRepo:
@@ -55,52 +55,52 @@ async def look(seats: Seats, *numbers: int) -> list[int]:
     return with_places
 
 
-async def test_seats_are_taken_until_there_are_none_and_then_there_is_a_queue(stage: Stage) -> None:
-    seats = seats_of(stage, 2)
+async def test_seats_are_taken_until_there_are_none_and_then_there_is_a_queue(context: ProcessContext) -> None:
+    seats = seats_of(context, 2)
     assert [await ask(seats, number) for number in range(5)] == [0, 0, 1, 2, 3]
     assert sorted(await seats.members()) == ["server-000", "server-001"]
     assert await seats.waiting() == ["server-002", "server-003", "server-004"]
 
 
-async def test_taking_twice_is_taking_once(stage: Stage) -> None:
-    seats = seats_of(stage, 1)
+async def test_taking_twice_is_taking_once(context: ProcessContext) -> None:
+    seats = seats_of(context, 1)
     assert [await ask(seats, 1) for _ in range(3)] == [0, 0, 0]
     assert [await ask(seats, 2) for _ in range(3)] == [1, 1, 1]
     assert len(await seats.members()) == 1
 
 
-async def test_a_seat_given_back_goes_to_the_first_in_the_queue_whoever_looks(stage: Stage) -> None:
-    seats = seats_of(stage, 1)
+async def test_a_seat_given_back_goes_to_the_first_in_the_queue_whoever_looks(context: ProcessContext) -> None:
+    seats = seats_of(context, 1)
     for number in range(3):
         await ask(seats, number)
     await seats.give_back("server-000")
     assert await look(seats, 2, 1, 0) == [1, 0, UNKNOWN]
 
 
-async def test_who_leaves_the_queue_moves_the_others_up(stage: Stage) -> None:
-    seats = seats_of(stage, 1)
+async def test_who_leaves_the_queue_moves_the_others_up(context: ProcessContext) -> None:
+    seats = seats_of(context, 1)
     for number in range(4):
         await ask(seats, number)
     await seats.give_back("server-001")
     assert await look(seats, 3) == [2]
 
 
-async def test_however_many_ask_at_once_no_more_seats_are_taken_than_there_are(stage: Stage) -> None:
-    seats = seats_of(stage, 5)
+async def test_however_many_ask_at_once_no_more_seats_are_taken_than_there_are(context: ProcessContext) -> None:
+    seats = seats_of(context, 5)
     places = await asyncio.gather(*(ask(seats, number) for number in range(40)))
     assert sorted(places)[:5] == [0] * 5
     assert sorted(await look(seats, *range(40))) == [0] * 5 + list(range(1, 36))
 
 
-async def test_without_a_limit_everyone_sits(stage: Stage) -> None:
-    assert [await ask(seats_of(stage, -1), number) for number in range(50)] == [0] * 50
+async def test_without_a_limit_everyone_sits(context: ProcessContext) -> None:
+    assert [await ask(seats_of(context, -1), number) for number in range(50)] == [0] * 50
 
 
 @pytest.mark.parametrize(("total", "quota", "kind"), [(0, None, None), (0, 0, None), (5, None, "huge")])
 async def test_where_there_can_be_no_seat_nobody_waits_for_one(
-    stage: Stage, total: int, quota: int | None, kind: str | None
+    context: ProcessContext, total: int, quota: int | None, kind: str | None
 ) -> None:
-    seats = seats_of(stage, total)
+    seats = seats_of(context, total)
     assert await ask(seats, 1, quota=quota, kind=kind) == NEVER
     with pytest.raises(BinderyError) as raised:
         await seats.check(repo_of("a", quota, kind))
@@ -109,16 +109,16 @@ async def test_where_there_can_be_no_seat_nobody_waits_for_one(
 
 
 @pytest.mark.parametrize("unlimited", [0, -1])
-async def test_a_quota_of_0_is_no_limit_as_in_binderhub(stage: Stage, unlimited: int) -> None:
-    seats = seats_of(stage, 4, seats_per_repo=1)
+async def test_a_quota_of_0_is_no_limit_as_in_binderhub(context: ProcessContext, unlimited: int) -> None:
+    seats = seats_of(context, 4, seats_per_repo=1)
     await seats.check(repo_of("a", unlimited))
     assert [await ask(seats, number, "a", quota=unlimited) for number in range(5)] == [0, 0, 0, 0, 1]
-    seats = seats_of(stage, -1, seats_per_repo=unlimited)
+    seats = seats_of(context, -1, seats_per_repo=unlimited)
     assert [await ask(seats, number, "b") for number in range(10, 13)] == [0, 0, 0]
 
 
-async def test_who_finds_the_waiting_room_full_is_sent_away(stage: Stage) -> None:
-    seats = seats_of(stage, 1, seats_waiting_max=2)
+async def test_who_finds_the_waiting_room_full_is_sent_away(context: ProcessContext) -> None:
+    seats = seats_of(context, 1, seats_waiting_max=2)
     await seats.check(repo_of("a"))
     assert [await ask(seats, number) for number in range(4)] == [0, 1, 2, FULL]
     with pytest.raises(BinderyError, match="too many launches wait"):
@@ -129,16 +129,16 @@ async def test_who_finds_the_waiting_room_full_is_sent_away(stage: Stage) -> Non
     assert await ask(seats, 4) == 2
 
 
-async def test_without_a_waiting_room_a_free_seat_is_taken_and_nobody_waits(stage: Stage) -> None:
-    seats = seats_of(stage, 1, seats_waiting_max=0)
+async def test_without_a_waiting_room_a_free_seat_is_taken_and_nobody_waits(context: ProcessContext) -> None:
+    seats = seats_of(context, 1, seats_waiting_max=0)
     await seats.check(repo_of("a"))
     assert [await ask(seats, number) for number in range(2)] == [0, FULL]
     with pytest.raises(BinderyError):
         await seats.check(repo_of("a"))
 
 
-async def test_a_repository_at_its_quota_keeps_no_other_one_waiting(stage: Stage) -> None:
-    seats = seats_of(stage, 10, seats_per_repo=2)
+async def test_a_repository_at_its_quota_keeps_no_other_one_waiting(context: ProcessContext) -> None:
+    seats = seats_of(context, 10, seats_per_repo=2)
     assert [await ask(seats, number) for number in range(4)] == [0, 0, 1, 2]
     assert await ask(seats, 4, "b") == 0
     assert await ask(seats, 5, "b", quota=1) == 1  # its repository has fewer seats
@@ -147,8 +147,8 @@ async def test_a_repository_at_its_quota_keeps_no_other_one_waiting(stage: Stage
     assert await look(seats, 2, 5) == [1, 0]
 
 
-async def test_a_large_server_is_waited_for_and_not_overtaken_for_ever(stage: Stage) -> None:
-    seats = seats_of(stage, 4)
+async def test_a_large_server_is_waited_for_and_not_overtaken_for_ever(context: ProcessContext) -> None:
+    seats = seats_of(context, 4)
     assert [await ask(seats, 0), await ask(seats, 1)] == [0, 0]
     assert await ask(seats, 2, "b", kind="large") == 1
     assert await ask(seats, 3, "c") == 2
@@ -156,8 +156,8 @@ async def test_a_large_server_is_waited_for_and_not_overtaken_for_ever(stage: St
     assert await look(seats, 2, 3) == [0, 1]
 
 
-async def test_a_server_that_the_hub_lists_holds_a_seat_which_it_may_have_had_before(stage: Stage) -> None:
-    seats = seats_of(stage, 5)
+async def test_a_server_that_the_hub_lists_holds_a_seat_which_it_may_have_had_before(context: ProcessContext) -> None:
+    seats = seats_of(context, 5)
     await ask(seats, 1)
     reserved = await seats.members()
     await seats.count(Counted("server-001"), Counted("server-002", "https://example.org/a", "large"))
@@ -166,30 +166,30 @@ async def test_a_server_that_the_hub_lists_holds_a_seat_which_it_may_have_had_be
     assert [await ask(seats, number) for number in (3, 4)] == [0, 1]
 
 
-async def test_what_is_held_is_reckoned_anew(stage: Stage) -> None:
-    seats = seats_of(stage, 3)
+async def test_what_is_held_is_reckoned_anew(context: ProcessContext) -> None:
+    seats = seats_of(context, 3)
     await ask(seats, 1)
-    held = stage.keys("{seats}:held")
-    right = await stage.redis.hgetall(held)
-    await stage.redis.hset(held, mapping={"total": 3, "u:gone": 2})
+    held = context.keys("{seats}:held")
+    right = await context.redis.hgetall(held)
+    await context.redis.hset(held, mapping={"total": 3, "u:gone": 2})
     assert await ask(seats, 2) == 1
     await seats.mend()
     assert await look(seats, 2) == [0]
     await seats.give_back("server-002")
-    assert await stage.redis.hgetall(held) == right
+    assert await context.redis.hgetall(held) == right
 
 
-async def test_nothing_is_left_of_seats_that_were_given_back(stage: Stage) -> None:
-    seats = seats_of(stage, 2)
+async def test_nothing_is_left_of_seats_that_were_given_back(context: ProcessContext) -> None:
+    seats = seats_of(context, 2)
     for number in range(6):
         await ask(seats, number, "ab"[number % 2])
     await seats.give_back(*(f"server-{number:03d}" for number in range(6)))
-    assert await stage.redis.keys(stage.keys("{seats}*")) == []
+    assert await context.redis.keys(context.keys("{seats}*")) == []
 
 
-async def test_until_it_is_known_how_many_servers_run_nobody_gets_a_seat(stage: Stage) -> None:
-    await stage.redis.delete(stage.keys("seats:counted"))
-    seats = seats_of(stage, 2, seats_per_repo=5)
+async def test_until_it_is_known_how_many_servers_run_nobody_gets_a_seat(context: ProcessContext) -> None:
+    await context.redis.delete(context.keys("seats:counted"))
+    seats = seats_of(context, 2, seats_per_repo=5)
     seats.uncounted.clear()
     assert [await ask(seats, 1), await ask(seats, 2)] == [1, 2]
     assert seats.uncounted.is_set()
@@ -206,33 +206,33 @@ async def test_until_it_is_known_how_many_servers_run_nobody_gets_a_seat(stage: 
     assert not await seats.begin_count()
 
 
-async def test_what_was_counted_for_a_redis_that_was_emptied_meanwhile_does_not_count(stage: Stage) -> None:
-    await stage.redis.flushall()
-    seats = seats_of(stage, 2)
+async def test_what_was_counted_for_a_redis_that_was_emptied_meanwhile_does_not_count(context: ProcessContext) -> None:
+    await context.redis.flushall()
+    seats = seats_of(context, 2)
     token = await seats.begin_count()
-    await stage.redis.flushall()
+    await context.redis.flushall()
     assert not await seats.end_count(token)
     assert await ask(seats, 1) == 1
 
 
-async def test_a_seat_that_nothing_limits_is_given_uncounted(stage: Stage) -> None:
-    await stage.redis.flushall()
-    seats = seats_of(stage, -1)
+async def test_a_seat_that_nothing_limits_is_given_uncounted(context: ProcessContext) -> None:
+    await context.redis.flushall()
+    seats = seats_of(context, -1)
     assert [await ask(seats, 1), await ask(seats, 2, quota=3)] == [0, 1]
 
 
-async def test_without_a_waiting_room_one_waits_for_the_count_all_the_same(stage: Stage) -> None:
-    await stage.redis.flushall()
-    seats = seats_of(stage, 2, seats_waiting_max=0)
+async def test_without_a_waiting_room_one_waits_for_the_count_all_the_same(context: ProcessContext) -> None:
+    await context.redis.flushall()
+    seats = seats_of(context, 2, seats_waiting_max=0)
     await seats.check(repo_of("a"))
     assert await ask(seats, 1) == 1
 
 
-async def test_a_start_that_is_under_way_is_counted_where_redis_has_lost_it(stage: Stage) -> None:
-    seats = seats_of(stage, 2)
+async def test_a_start_that_is_under_way_is_counted_where_redis_has_lost_it(context: ProcessContext) -> None:
+    seats = seats_of(context, 2)
     await ask(seats, 1)
     with seats.under_way(server(1), repo_of("a", quota=1)):
-        await stage.redis.flushall()
+        await context.redis.flushall()
         token = await seats.begin_count()
         await seats.count_under_way()
         await seats.end_count(token)
@@ -240,8 +240,8 @@ async def test_a_start_that_is_under_way_is_counted_where_redis_has_lost_it(stag
     assert (await seats.members())["server-001"].user == "user-1"
 
 
-async def test_a_repository_has_one_quota_however_its_url_is_written(stage: Stage) -> None:
-    seats = seats_of(stage, 100, seats_per_repo=1)
+async def test_a_repository_has_one_quota_however_its_url_is_written(context: ProcessContext) -> None:
+    seats = seats_of(context, 100, seats_per_repo=1)
     urls = [
         "https://github.com/Org/Repo", "https://GitHub.com/org/repo.git", "https://github.com/org/REPO/",
         "https://github.com:443/org/repo", "https://www.github.com/org/repo", "https://github.com./org/repo",
@@ -318,11 +318,11 @@ class Model:
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_whatever_comes_and_goes_the_seats_are_as_the_model_says(stage: Stage, seed: int) -> None:
+async def test_whatever_comes_and_goes_the_seats_are_as_the_model_says(context: ProcessContext, seed: int) -> None:
     chance = random.Random(seed)
     model = Model(total=chance.randint(4, 9), room=chance.randint(4, 25))
     quotas = {repo: chance.choice([-1, -1, 0, 1, 2, 3]) for repo in "abcd"}
-    seats = seats_of(stage, model.total, seats_waiting_max=model.room)
+    seats = seats_of(context, model.total, seats_waiting_max=model.room)
     numbers = itertools.count()
     for _ in range(120):
         here = sorted(model.seated | model.waiting)
@@ -340,8 +340,10 @@ async def test_whatever_comes_and_goes_the_seats_are_as_the_model_says(stage: St
 
 
 @pytest.mark.parametrize("many", [20, 200])
-async def test_a_repository_with_many_waiting_and_one_with_few_get_the_seats_in_turn(stage: Stage, many: int) -> None:
-    seats = seats_of(stage, 4)
+async def test_a_repository_with_many_waiting_and_one_with_few_get_the_seats_in_turn(
+    context: ProcessContext, many: int
+) -> None:
+    seats = seats_of(context, 4)
     for number in range(many):
         await ask(seats, number, "popular")
     for number in range(many, many + 4):

@@ -5,13 +5,13 @@ import contextlib
 
 import pytest
 
-from services.common.context import Stage
+from services.common.context import ProcessContext
 from services.launcher.settings import LauncherSettings
 from services.launcher.start.spawn_limiter import Spawns
 
 
 async def test_a_cancel_that_redis_py_swallows_ends_it_all_the_same(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    context: ProcessContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = asyncio.Event()
 
@@ -21,8 +21,8 @@ async def test_a_cancel_that_redis_py_swallows_ends_it_all_the_same(
             await asyncio.Event().wait()
         return 1
 
-    monkeypatch.setattr(stage.upkeep, "scard", scard)
-    task = asyncio.create_task(Spawns(stage, LauncherSettings()).run())
+    monkeypatch.setattr(context.upkeep, "scard", scard)
+    task = asyncio.create_task(Spawns(context, LauncherSettings()).run())
     await asked.wait()
     task.cancel()
     _, pending = await asyncio.wait({task}, timeout=10)

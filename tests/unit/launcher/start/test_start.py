@@ -234,7 +234,7 @@ async def test_a_waiting_launch_whose_redis_is_emptied_asks_for_its_seat_again(
         first = await launcher.ended(await launcher.ask("first"))
         waiting = await launcher.ask("second")
         hub.users.pop(first.user)
-        await launcher.stage.redis.flushall()
+        await launcher.context.redis.flushall()
         assert (await launcher.ended(waiting)).state is ServerState.READY
 
 
@@ -318,12 +318,12 @@ async def _orphan(valkey: Valkey, launcher: Launcher, server: Server, **times: f
         while (await launcher.messages(server)).count("\n") < 2:  # "Launching server...", and what it waits for
             await asyncio.sleep(0.01)
     await member.give_up()
-    async with another_stage(valkey, installation_id="test") as stage:
-        key = stage.keys.record(topic_of(server.server_id))
+    async with another_stage(valkey, installation_id="test") as context:
+        key = context.keys.record(topic_of(server.server_id))
         moved = server.updated(created_at=times["created_at"])
-        await stage.redis.hset(key, mapping={"body": moved.model_dump_json(exclude_none=True)})
+        await context.redis.hset(key, mapping={"body": moved.model_dump_json(exclude_none=True)})
         if "begun" in times:
-            await stage.redis.hset(key, "begun", repr(times["begun"]))
+            await context.redis.hset(key, "begun", repr(times["begun"]))
     return moved
 
 

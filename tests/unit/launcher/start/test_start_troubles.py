@@ -8,7 +8,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.common.models import Event, ServerState
-from services.common.records.records import Claimed
+from services.common.records.records import OwnedRecord
 from services.common.streams.entries import BEGIN
 from services.launcher.servers import topic_of
 from services.launcher.start import start as starting
@@ -169,19 +169,19 @@ async def test_a_start_whose_time_is_up_while_the_hub_is_away_is_not_the_authors
 async def test_a_start_whose_ready_got_no_answer_stays_ready_and_has_one_end(
     valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, lost = Claimed.write, []
+    write, lost = OwnedRecord.write, []
 
-    async def loses_the_answer(self: Claimed, *events: Event, **others: Any) -> None:
+    async def loses_the_answer(self: OwnedRecord, *events: Event, **others: Any) -> None:
         await write(self, *events, **others)
         if others.get("release") and events:
             lost.append(self.topic.id)
             raise RedisConnectionError("no answer")
 
-    monkeypatch.setattr(Claimed, "write", loses_the_answer)
+    monkeypatch.setattr(OwnedRecord, "write", loses_the_answer)
     async with open_launcher(valkey, hub) as launcher:
         server = await launcher.ask()
         assert (await launcher.ended(server)).state is ServerState.READY
-        async with launcher.stage.bus.following(topic_of(server.server_id), lambda: None) as reader:
+        async with launcher.context.bus.following(topic_of(server.server_id), lambda: None) as reader:
             events = [event for entry in await reader.after(BEGIN) for event in entry.events]
     assert lost == [server.server_id]
     assert [event["state"] for event in events if event.get("terminal")] == ["ready"]
