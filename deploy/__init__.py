@@ -1,0 +1,1 @@
+"""How Bindery is deployed: the embedded stack, the hub and its spawners, images, Kubernetes."""

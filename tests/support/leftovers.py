@@ -42,8 +42,10 @@ class Listing:
 
 
 def _work_in_progress(stack: Stack) -> frozenset[str]:
-    """The keys of families that are work. Of living processes only how many a stage has: one that was paused for
-    longer than its lease, as on a busy machine, goes on under another name.
+    """The keys of families that are work.
+
+    Living processes are only counted by service: a process that was paused for longer than its lease, as on a busy
+    machine, goes on under another name.
     """
     names = Counter(
         re.sub(r"^(alive:[a-z]+)-.*", r"\1", key) for key in keys_of(stack) if family_of(key).nature == "work"

@@ -90,7 +90,6 @@ async def build_files(tmp: Path, files: dict[str, str], settings: SessionSetting
 
 def lines_of(folder: BuildFolder) -> list[tuple[str, str]]:
     """Return the whole log as (phase, message)."""
-
     return [(one["phase"], one["message"]) for one in map(json.loads, folder.log.read_text().splitlines())]
 
 

@@ -1,4 +1,4 @@
-"""Digits are 0 to 9: `\\d` and `isdigit` take those of other scripts too, which what reads them then does not."""
+r"""Digits are 0 to 9: `\d` and `isdigit` take those of other scripts too, which what reads them then does not."""
 
 import ast
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.support.paths import CHECKOUT
 
 
 def lax_patterns(tree: ast.AST) -> Iterator[ast.Constant]:
-    """The texts with a `\\d` in them that no `re.ASCII` beside them holds to ASCII; bytes know no other digits."""
+    r"""The texts with a `\d` in them that no `re.ASCII` beside them holds to ASCII; bytes know no other digits."""
     held = {
         id(inner)
         for call in ast.walk(tree)
