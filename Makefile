@@ -4,25 +4,44 @@ ifeq ($(OS),Windows_NT)
 $(error Bindery runs on Linux and macOS. On Windows, run it inside WSL2: `wsl --install`, then `make up` in there)
 endif
 
+# Compiled modules are kept: without them every start of a service, and every worker of the tests, compiles all of them.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV = .venv/bin
 RUN_TESTS = $(VENV)/python -m pytest
+# As many workers as fit the machine (tests/conftest.py); JOBS=0 runs the tests one after another.
+JOBS = auto
+IN_PARALLEL = -n $(JOBS)
 ON_HUB5 = BINDERY_TEST_HUB_PYTHON=.venv/hub5/bin/python
 
-.PHONY: help up url stop clean test test-browser test-faults test-hubs test-docker test-cluster load lint docs lock .venv-up .venv-dev
+.PHONY: help up url stop clean unit test watch coverage test-browser test-faults test-hubs test-docker test-cluster load \
+	format lint docs lock .venv-up .venv-dev
 
 help:
-	@echo 'make up            start Bindery on this machine (Ctrl-C ends it)'
+	@echo 'While you work:'
+	@echo 'make unit          the tests of single modules, in parallel'
+	@echo 'make test T=...    one test or folder: make test T=tests/unit/docs::test_name ARGS="-x --pdb"'
+	@echo 'make watch         run the tests of what you change, each time you save'
+	@echo 'make format        format, and repair what the linter can'
+	@echo 'make lint          format, lint, types, import rules'
+	@echo
+	@echo 'Bindery on this machine:'
+	@echo 'make up            start it (Ctrl-C ends it)'
 	@echo 'make url           print the address to open, with the start token, of the one that runs'
 	@echo 'make stop          end it from elsewhere'
 	@echo 'make clean         delete its data, after asking (FORCE=1: without)'
-	@echo 'make test          unit, contract and end-to-end tests'
+	@echo
+	@echo 'All tests:'
+	@echo 'make test          unit, contract and end-to-end tests (JOBS=1: with one worker)'
+	@echo 'make coverage      which lines the unit tests reach (T=tests/e2e: other tests)'
 	@echo 'make test-browser  the pages, in headless Chromium'
 	@echo 'make test-faults   kill the parts and look what happens'
 	@echo 'make test-hubs     launches on real hubs, of JupyterHub 6 and of 5'
-	@echo 'make test-docker   builds and servers on a real container engine, which it starts where there is none (root)'
-	@echo 'make test-cluster  builds and servers on a real Kubernetes: that of KUBECONFIG, or one of its own (root)'
+	@echo 'make test-docker   builds and servers on a container engine, which it starts if there is none (root)'
+	@echo 'make test-cluster  builds and servers on Kubernetes: KUBECONFIG, else kind, k3d, or one of its own (root)'
 	@echo 'make load          measure (LOAD="--target URL" measures another one; LOAD=--help)'
-	@echo 'make lint          format, lint, types, import rules'
+	@echo
+	@echo 'What is written by machine:'
 	@echo 'make docs          write what is made from the code, and a site of docs/'
 	@echo 'make lock          pin the dependencies (UPGRADE=1: each to its newest version)'
 
@@ -39,8 +58,18 @@ clean:
 	@if [ -x $(VENV)/python ]; then exec $(VENV)/python -m bindery clean $(if $(filter 1 yes true,$(FORCE)),--force); \
 	else echo 'Bindery is not installed here (no .venv): delete its data folder yourself, if there is one.'; fi
 
+unit: .venv-dev
+	@$(RUN_TESTS) $(IN_PARALLEL) $(ARGS) tests/unit
+
 test: .venv-dev
-	@$(RUN_TESTS) tests/unit tests/contract tests/e2e
+	@$(RUN_TESTS) $(if $(T),$(ARGS) $(T),$(IN_PARALLEL) $(ARGS) tests/unit tests/contract tests/e2e)
+
+watch: .venv-dev
+	@$(VENV)/python -m tools.watch $(ARGS)
+
+coverage: .venv-dev
+	@$(RUN_TESTS) $(IN_PARALLEL) --cov --cov-report=term:skip-covered --cov-report=html $(ARGS) $(or $(T),tests/unit)
+	@echo 'htmlcov/index.html'
 
 test-browser: .venv-dev
 	@$(RUN_TESTS) tests/browser
@@ -62,6 +91,10 @@ test-cluster: .venv-dev .venv/hub5/installed
 
 load: .venv-dev
 	@$(VENV)/python -m tests.load $(LOAD)
+
+format: .venv-dev
+	@$(VENV)/ruff check --fix-only --quiet .
+	@$(VENV)/ruff format .
 
 lint: .venv-dev
 	@$(VENV)/ruff format --check .

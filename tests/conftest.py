@@ -1,14 +1,29 @@
 """What holds for every test: in CI a skipped test is a failed one."""
 
 import os
+from typing import Any
 
 import pytest
 import structlog
+
+from tests.support.parallel import FilesAndUnitTests
 
 # A traceback drawn with every local variable takes the loop half a second and more: leases of tests are as short.
 _renderer = structlog.get_config()["processors"][-1]
 assert isinstance(_renderer, structlog.dev.ConsoleRenderer)
 _renderer.exception_formatter = structlog.dev.plain_traceback
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many workers `-n auto` starts: two more than cores, because tests wait for half of their time."""
+    return (os.cpu_count() or 1) + 2
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesAndUnitTests:
+    """Return what spreads the tests over the workers."""
+    return FilesAndUnitTests(config, log)
 
 
 @pytest.hookimpl(trylast=True)

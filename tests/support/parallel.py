@@ -1,0 +1,32 @@
+"""How tests are spread over the workers of pytest-xdist (`-n`).
+
+A unit test may run on any worker. Beyond those, tests share what costs seconds to start (a hub, a whole stack), so a
+file stays together on one worker; and only half of the workers begin with such files, because starting one on every
+worker at once would leave none of them the time that it needs.
+"""
+
+from typing import Any
+
+from xdist.scheduler import LoadScopeScheduling
+
+UNIT = "tests/unit/"
+
+
+class FilesAndUnitTests(LoadScopeScheduling):  # type: ignore[misc]
+    """Give out whole files, and unit tests one by one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        """Return what a test must stay together with."""
+        if nodeid.startswith(UNIT):
+            return nodeid
+        file, _, _ = nodeid.partition("::")
+        return file
+
+    def _assign_work_unit(self, node: Any) -> None:
+        """Give a worker its next scope: of its own kind, as long as there is one."""
+        begins_with_files = int(node.gateway.id.removeprefix("gw")) % 2 == 0
+        for scope in self.workqueue:
+            if scope.startswith(UNIT) != begins_with_files:
+                self.workqueue.move_to_end(scope, last=False)
+                break
+        super()._assign_work_unit(node)
