@@ -73,7 +73,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.state.pages = Pages(settings, settings.template_paths, version=VERSION)
     install_error_pages(app)
     app.add_middleware(Edge, settings=settings)
-    app.add_middleware(PrebuiltReplies)
+    app.add_middleware(PrebuiltReplies, reload=settings.dev_mode)
     return app
 
 

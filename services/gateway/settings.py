@@ -26,6 +26,9 @@ class GatewaySettings(ServiceSettings):
     stage_patience_seconds: float = Field(60.0, description="How long a stage that is away is asked again.")
 
     local_mode: bool = Field(False, description="On one's own machine: unknown Host headers are refused.")
+    dev_mode: bool = Field(
+        False, description="For work on the pages: templates and static files are read again at each request."
+    )
     executor: str = Field(
         "process", description="Who runs the builds; the builder's setting, and here what a link's page warns of."
     )

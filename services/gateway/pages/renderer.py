@@ -47,7 +47,7 @@ class Pages:
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
-            auto_reload=False,
+            auto_reload=settings.dev_mode,
         )
         self._configs: list[dict[str, Any]] = []
         self._types: list[RepositoryType] = []

@@ -91,10 +91,16 @@ class PrebuiltReplies:
 
     During a rolling upgrade a page of one release may ask another for its files: an address with another version
     gets the file of the same name, which is then not kept.
+
+    With `reload` (development), the files are read again at each request.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, reload: bool = False) -> None:
         self.app = app
+        self._reload = reload
+        self._load()
+
+    def _load(self) -> None:
         pinned = f"/static/{static_version()}/"
         self._replies: dict[str, tuple[bytes, list[tuple[bytes, bytes]], bytes]] = {}
         for path, (content_type, body, etag) in static_replies().items():
@@ -121,6 +127,12 @@ class PrebuiltReplies:
         if scope["type"] != "http" or scope["method"] not in {"GET", "HEAD"}:
             await self.app(scope, receive, send)
             return
+
+        if self._reload:  # also for a page: the addresses in it name the state of the files
+            _static_files.cache_clear()
+            static_version.cache_clear()
+            self._load()
+
         path = scope["path"]
         reply = self._replies.get(path)
         if reply is None and path.startswith("/static/"):

@@ -1,6 +1,7 @@
 """The pages as a browser without scripts sees them."""
 
 import html
+import os
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -206,3 +207,26 @@ async def test_folders_of_the_settings_come_before_our_templates(tmp_path: Path)
 def test_a_template_folder_that_is_not_there_ends_the_start(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such folder"):
         GatewaySettings.model_validate({"template_folders": f"{tmp_path}/none"})
+
+
+@pytest.mark.parametrize("dev_mode", [False, True])
+async def test_a_changed_template_is_rendered_without_a_restart_in_development_alone(
+    tmp_path: Path, dev_mode: bool
+) -> None:
+    template = tmp_path / "base.html"
+    text = '{{% extends "templates/base.html" %}}{{% block banner %}}<p>{banner}</p>{{% endblock %}}'
+    template.write_text(text.format(banner="Before."))
+    settings = GatewaySettings.model_validate(
+        {
+            "service_token": "t" * 32,
+            "installation_secret": "s" * 32,
+            "public_url": OWN,
+            "template_folders": str(tmp_path),
+            "dev_mode": dev_mode,
+        }
+    )
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(settings)), base_url=OWN) as client:
+        assert "Before." in (await client.get("/about")).text
+        template.write_text(text.format(banner="After."))
+        os.utime(template, (0, 0))  # another time of change, also on a disk that counts whole seconds
+        assert ("After." in (await client.get("/about")).text) is dev_mode

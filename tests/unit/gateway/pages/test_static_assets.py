@@ -1,13 +1,16 @@
 """Badges, icons and static files: prebuilt bytes ahead of everything else."""
 
 import re
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from xml.etree import ElementTree
 
 import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from services.gateway.pages import static_assets
 from services.gateway.pages.static_assets import PrebuiltReplies, static_replies, static_url
 
 
@@ -83,3 +86,31 @@ def test_the_favicon_is_an_icon_file() -> None:
     content_type, body, _ = static_replies()["/favicon.ico"]
     assert content_type == "image/vnd.microsoft.icon"
     assert body[:4] == b"\x00\x00\x01\x00"
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """One static file, in a copy of their folder."""
+    folder = shutil.copytree(static_assets.STATIC, tmp_path / "static")
+    monkeypatch.setattr(static_assets, "STATIC", folder)
+    _forget()
+    yield folder / "launch.js"
+    _forget()
+
+
+def _forget() -> None:
+    static_assets._static_files.cache_clear()
+    static_assets.static_version.cache_clear()
+
+
+@pytest.mark.parametrize("reload", [False, True])
+async def test_a_changed_file_is_served_without_a_restart_in_development_alone(script: Path, reload: bool) -> None:
+    before = script.read_bytes()
+    transport = httpx.ASGITransport(PrebuiltReplies(_elsewhere, reload=reload))
+    async with httpx.AsyncClient(transport=transport, base_url="http://bindery") as client:
+        address = static_url(script.name)
+        assert (await client.get(address)).content == before
+        script.write_bytes(b"// changed")
+        await client.get("/")  # a page
+        assert (static_url(script.name) != address) is reload
+        assert (await client.get(static_url(script.name))).content == (b"// changed" if reload else before)
