@@ -19,8 +19,8 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
-from deploy.local.components import HUB_CONFIG, plan_components
 from deploy.local.installation import Installation
+from deploy.local.plan import HUB_CONFIG, plan_components
 from deploy.local.ports import HeldPort, Ports
 from deploy.local.settings import CHECKOUT
 from deploy.local.settings import Settings as UpSettings

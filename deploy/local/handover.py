@@ -1,7 +1,7 @@
-"""`python -I -S handover.py NAME=DESCRIPTOR… -- COMMAND…`: become a command that finds its sockets open.
+"""`python -I -S handover.py NAME=DESCRIPTOR… -- COMMAND…`: start a command that inherits open sockets.
 
-They are descriptors 3 and up, told by LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID as sd_listen_fds(3) says. It is run by
-its path and imports nothing of ours, since it stands in front of parts at each of their starts.
+They become the descriptors from 3 on, which LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID describe as in sd_listen_fds(3).
+The file is run by its path and imports nothing of ours, since it runs at each start of a component.
 """
 
 import os
@@ -11,14 +11,16 @@ FIRST_DESCRIPTOR = 3
 
 
 def main(arguments: list[str]) -> None:
-    """Never returns."""
+    """Replace this process by the command; never return."""
     end = arguments.index("--")
-    named = [one.rpartition("=") for one in arguments[:end]]
-    for number, (_, _, descriptor) in enumerate(named, start=FIRST_DESCRIPTOR):
+    sockets = [argument.rpartition("=") for argument in arguments[:end]]
+    for number, (_, _, descriptor) in enumerate(sockets, start=FIRST_DESCRIPTOR):
         os.dup2(int(descriptor), number)  # inheritable
+
     os.environ["LISTEN_PID"] = str(os.getpid())
-    os.environ["LISTEN_FDS"] = str(len(named))
-    os.environ["LISTEN_FDNAMES"] = ":".join(name for name, _, _ in named)
+    os.environ["LISTEN_FDS"] = str(len(sockets))
+    os.environ["LISTEN_FDNAMES"] = ":".join(name for name, _, _ in sockets)
+
     command = arguments[end + 1 :]
     os.execvp(command[0], command)  # noqa: S606 -- the plan's own command
 

@@ -1,4 +1,4 @@
-"""Asking a part whether it is well."""
+"""Health checks of the components."""
 
 import asyncio
 import json
@@ -11,68 +11,73 @@ import httpx
 from deploy.redis.users import user_name
 
 Health = Callable[[], Coroutine[Any, Any, str | None]]
-"""Answers None when the part is well, else what is wrong, in a few words. Never raises, but may be slow."""
+"""Returns None if the component is healthy, else what is wrong, in a few words. Never raises, but may be slow."""
 
 
-async def always_well() -> str | None:
-    """For a part that answers nobody: running is all that can be seen."""
+async def always_healthy() -> str | None:
+    """Return None: for a component that answers no requests, it is enough that it runs."""
     return None
 
 
 def http_health(client: httpx.AsyncClient, *urls: str, token: str = "") -> Health:
-    """Well when every address answers 2xx; else the first that doesn't, with the checks that it names.
+    """Return a check that each address answers 2xx; the first that does not is named, with its failing checks.
 
-    To who has the services' `token` a service says what is wrong in detail.
+    A service that is shown the services' `token` answers in detail.
     """
     headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    async def ask() -> str | None:
+    async def check() -> str | None:
         for url in urls:
             try:
-                answer = await client.get(url, headers=headers)
+                response = await client.get(url, headers=headers)
             except httpx.HTTPError as error:
                 return f"{url} does not answer ({type(error).__name__})"
-            if not answer.is_success:
-                return f"{url} answers {answer.status_code}{_failing_checks(answer)}"
+            if not response.is_success:
+                return f"{url} answers {response.status_code}{_failing_checks(response)}"
+
         return None
 
-    return ask
+    return check
 
 
 def socket_health(socket: Path, timeout_seconds: float, token: str) -> Health:
-    """The same for a part that listens at a Unix socket: its `/health`."""
+    """Return the same check for `/health` of a component that listens at a Unix socket."""
+    url = f"http://{socket.stem}/health"
 
-    async def ask() -> str | None:
+    async def check() -> str | None:
         transport = httpx.AsyncHTTPTransport(uds=str(socket), verify=False)  # no TLS there
         async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=timeout_seconds) as client:
-            trouble = await http_health(client, f"http://{socket.stem}/health", token=token)()
-        return trouble and trouble.replace(f"http://{socket.stem}/health", str(socket))
+            trouble = await http_health(client, url, token=token)()
+        return trouble and trouble.replace(url, str(socket))
 
-    return ask
+    return check
 
 
 def redis_health(socket: Path, password: str, timeout_seconds: float) -> Health:
-    """Well when Redis answers PING to the user who may ask that; while it still loads its data it doesn't."""
+    """Return a check that Redis answers PING to the user for that; it does not while it still loads its data."""
 
-    async def ask() -> str | None:
+    async def check() -> str | None:
         try:
             async with asyncio.timeout(timeout_seconds):
                 reader, writer = await asyncio.open_unix_connection(socket)
                 try:
                     writer.write(f"AUTH {user_name('health')} {password}\r\nPING\r\n".encode())
-                    answers = [await reader.readline(), await reader.readline()]
+                    replies = [await reader.readline(), await reader.readline()]
                 finally:
                     writer.close()
         except (OSError, TimeoutError) as error:
             return f"redis does not answer ({type(error).__name__})"
-        return None if answers == [b"+OK\r\n", b"+PONG\r\n"] else f"redis answers {answers[-1].decode().strip()!r}"
 
-    return ask
+        if replies == [b"+OK\r\n", b"+PONG\r\n"]:
+            return None
+        return f"redis answers {replies[-1].decode().strip()!r}"
+
+    return check
 
 
-def _failing_checks(answer: httpx.Response) -> str:
+def _failing_checks(response: httpx.Response) -> str:
     try:
-        failing = [check for check in answer.json()["checks"] if not check["ok"]]
+        failing = [check for check in response.json()["checks"] if not check["ok"]]
         return ": " + ", ".join(f"{check['service']} ({check.get('message', 'not well')})" for check in failing)
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
         return ""

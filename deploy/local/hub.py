@@ -1,11 +1,11 @@
 """`python -m deploy.local.hub`: JupyterHub, started twice as fast, on a socket that is open already.
 
-JupyterHub imports jupyter_events, that jsonschema, and that, where it is installed, rfc3987_syntax, which compiles a
-grammar for 1.4 s at each import. It checks the formats `iri` and `iri-reference`, which no event of the hub has;
-jsonschema does without it when it can't be imported.
+JupyterHub imports jupyter_events, which imports jsonschema, which imports rfc3987_syntax if it is installed; that
+compiles a grammar for 1.4 s at each import. It checks the formats `iri` and `iri-reference`, which no event of the hub
+has; jsonschema does without it if it can't be imported.
 
-JupyterHub knows no way to be given a socket. It has Tornado open the port of `hub_bind_url`, and gets the one that was
-handed over for that port (`ports.py`).
+JupyterHub can't be given a socket. It lets Tornado open the port of `hub_bind_url`, and here Tornado takes the socket
+that was handed over for that port (`ports.py`).
 """
 
 import os
@@ -23,12 +23,14 @@ _bind_sockets = servers.bind_sockets
 
 
 def serve_on_handed_over() -> None:
-    """Have Tornado take the sockets that this process was started with, each for its own port."""
+    """Make Tornado use the sockets that this process was started with, each for its own port."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return
+
     count = int(os.environ["LISTEN_FDS"])
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         del os.environ[name]
+
     held = {}
     for number in range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + count):
         one = socket.socket(fileno=number)

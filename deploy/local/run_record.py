@@ -1,7 +1,7 @@
-"""What is running now, on disk: the lock that `up` holds, and the processes that it started.
+"""The record of a run on disk: the lock that `up` holds, and the processes that it has started.
 
-The lock says whether `up` runs (the system drops it when its holder dies, however it dies); the record
-`<data>/run/up.json` says where, and which processes a dead `up` has left behind.
+The lock says whether `up` runs: the system drops it when its holder ends, in whatever way. The record
+`<data>/run/up.json` says at which addresses, and which processes an `up` that was killed has left behind.
 """
 
 import contextlib
@@ -26,6 +26,8 @@ from deploy.local.settings import Settings
 LOCK = "lock"
 RECORD = "up.json"
 START_TOKEN = "start-token"  # noqa: S105 - a file's name
+ENVIRONMENT_SUFFIX = ".env"
+"""Ending of the files with the environments of components that are run by hand."""
 
 
 class AlreadyRunning(Exception):
@@ -34,7 +36,10 @@ class AlreadyRunning(Exception):
 
 @contextlib.contextmanager
 def lock(run_dir: Path) -> Iterator[None]:
-    """Be the only one who runs, or ends, the stack of this data folder. Raises `AlreadyRunning` without waiting."""
+    """Be the only process that runs, or ends, the stack of this data folder.
+
+    Raises `AlreadyRunning` at once if another one does.
+    """
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(run_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -48,7 +53,7 @@ def lock(run_dir: Path) -> Iterator[None]:
 
 
 def is_locked(run_dir: Path) -> bool:
-    """Tell whether somebody holds the lock."""
+    """Return whether a process holds the lock."""
     try:
         with lock(run_dir):
             return False
@@ -57,74 +62,76 @@ def is_locked(run_dir: Path) -> bool:
 
 
 class RunRecord:
-    """`<data>/run/up.json`, rewritten whole at each start and end of a part, so that it is never behind."""
+    """`<data>/run/up.json`, rewritten whole at each start and end of a component, so that it is always up to date."""
 
     def __init__(self, run_dir: Path, urls: Sequence[str]) -> None:
-        """`urls`: the gateways' addresses, the first one first."""
+        """Write the first record; `urls` are the gateways' addresses, in order."""
         self._path = run_dir / RECORD
         self._urls = list(urls)
         self._up = this_process("up")
-        self._parts: dict[str, Process] = {}
+        self._processes: dict[str, Process] = {}
         self._write()
 
-    def started(self, part: str, process: Process) -> None:
-        """A part has a process, which may do nothing yet."""
-        self._parts[part] = process
+    def add(self, name: str, process: Process) -> None:
+        """Record the process of a component, which may do nothing before that."""
+        self._processes[name] = process
         self._write()
 
-    def ended(self, part: str) -> None:
-        """A part's process is gone."""
-        self._parts.pop(part, None)
+    def remove(self, name: str) -> None:
+        """Remove the process of a component, which has ended."""
+        self._processes.pop(name, None)
         self._write()
 
     def _write(self) -> None:
-        found = {
+        record = {
             "v": 1,
             "url": self._urls[0],
             "gateways": self._urls,
             "boot": boot_id(),
             "up": asdict(self._up),
-            "parts": {name: asdict(process) for name, process in self._parts.items()},
+            "parts": {name: asdict(process) for name, process in self._processes.items()},
         }
-        write_atomically(self._path, json.dumps(found, indent=1))
+        write_atomically(self._path, json.dumps(record, indent=1))
 
 
 def running_up(run_dir: Path) -> tuple[Process, str] | None:
-    """The process of `up` and its address, as recorded; None when there is no readable record of this boot."""
+    """Return the process of `up` and its address, as recorded; None if there is no readable record of this boot."""
     try:
-        found = json.loads((run_dir / RECORD).read_text())
-        return (Process(**found["up"]), str(found["url"])) if found["boot"] == boot_id() else None
+        record = json.loads((run_dir / RECORD).read_text())
+        return (Process(**record["up"]), str(record["url"])) if record["boot"] == boot_id() else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def end_leftovers(settings: Settings) -> list[Process]:
-    """End what a dead `up` left behind: its parts, and builds and servers with their background jobs. Data stays.
+    """End what an `up` that was killed has left behind, and return what was running. The data stays.
 
-    Call it with the lock held. Blocks until they are gone; returns those that were running.
+    These are its components, and builds and servers with their background jobs. The lock must be held. Blocks until
+    all have ended.
     """
-    leftovers = [*_recorded_parts(settings.run_dir), *running_processes(settings.processes_dir)]
+    leftovers = [*_recorded_components(settings.run_dir), *running_processes(settings.processes_dir)]
     ended = end_processes(leftovers, settings.stop_timeout_seconds, settings.home_dirs)
-    for name in (RECORD, START_TOKEN):
-        (settings.run_dir / name).unlink(missing_ok=True)
-    for path in settings.processes_dir.glob("*.json"):
+
+    of_the_run = [settings.run_dir / RECORD, settings.run_dir / START_TOKEN]
+    environments = settings.run_dir.glob(f"*{ENVIRONMENT_SUFFIX}")
+    for path in (*of_the_run, *environments, *settings.processes_dir.glob("*.json")):
         path.unlink(missing_ok=True)
+
     return ended
 
 
 def find_leftovers(settings: Settings) -> list[Process]:
-    """What a dead `up` left behind and is still running."""
-    found = [one for one in _recorded_parts(settings.run_dir) if one.is_running] + running_processes(
-        settings.processes_dir
-    )
-    return found + orphans(found, settings.home_dirs)
+    """Return what an `up` that was killed has left behind and still runs."""
+    components = [process for process in _recorded_components(settings.run_dir) if process.is_running]
+    leftovers = components + running_processes(settings.processes_dir)
+    return leftovers + orphans(leftovers, settings.home_dirs)
 
 
-def _recorded_parts(run_dir: Path) -> list[Process]:
+def _recorded_components(run_dir: Path) -> list[Process]:
     try:
-        found = json.loads((run_dir / RECORD).read_text())
-        if found["boot"] != boot_id():  # ticks since another boot say nothing
+        record = json.loads((run_dir / RECORD).read_text())
+        if record["boot"] != boot_id():  # start times count from the boot: those of another one mean nothing
             return []
-        return [Process(**part) for part in found["parts"].values()]
+        return [Process(**process) for process in record["parts"].values()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []

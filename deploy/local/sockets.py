@@ -1,7 +1,7 @@
-"""The folder of the stack's Unix sockets: ours alone, and its name short enough for the system.
+"""The folder of the stack's Unix sockets: only we may enter it, and its name is short enough for the system.
 
-It is not the data folder, whose name may be as long as its owner likes: macOS gives the path of a socket 104 bytes with
-the zero at their end, Linux 108.
+It is not the data folder, whose name may have any length: macOS has 104 bytes for the path of a socket and the zero
+at its end, Linux 108.
 """
 
 import hashlib
@@ -19,40 +19,48 @@ SHARED = Path("/tmp")  # noqa: S108 -- the folder below it is checked; TMPDIR is
 
 
 def socket_folder(data_dir: Path, environ: Mapping[str, str]) -> Path:
-    """Where the sockets of this data folder's stack lie: below XDG_RUNTIME_DIR if that will do, else below /tmp."""
-    ours = _candidates(data_dir, environ)
-    return next((folder for folder in ours[:-1] if _will_do(folder)), ours[-1])
+    """Return the folder for the sockets of a stack: below XDG_RUNTIME_DIR if possible, else below /tmp."""
+    *preferred, last = _candidates(data_dir, environ)
+    return next((folder for folder in preferred if _is_usable(folder)), last)
 
 
 def open_socket_folder(folder: Path) -> None:
-    """Make the folder, if it isn't there. Raises `StartupError` for one that others could have a hand in."""
+    """Create the folder if it is missing. Raises `StartupError` for one that other users could change."""
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
         pass
     except OSError as error:
-        raise StartupError(f"{folder}, for the sockets of the parts, can't be made: {error.strerror}.") from None
-    found = folder.lstat()
-    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) == 0o700:
-        return
-    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
         raise StartupError(
-            f"{folder}, for the sockets of the parts, is open to others (mode {stat.S_IMODE(found.st_mode):o}): "
+            f"{folder}, for the sockets of the components, can't be created: {error.strerror}."
+        ) from None
+
+    status = folder.lstat()
+    mode = stat.S_IMODE(status.st_mode)
+    if not stat.S_ISDIR(status.st_mode):
+        raise _not_ours(folder, "is a link or a file")
+    if status.st_uid != os.geteuid():
+        raise _not_ours(folder, f"belongs to another user ({status.st_uid})")
+    if mode != 0o700:
+        raise StartupError(
+            f"{folder}, for the sockets of the components, is open to others (mode {mode:o}): "
             f"remove it, or `chmod 700 {folder}` if nobody else has put anything there."
         )
-    what = "is a link or a file" if not stat.S_ISDIR(found.st_mode) else f"belongs to another user ({found.st_uid})"
-    raise StartupError(
-        f"{folder}, for the sockets of the parts, {what}: somebody has made it before Bindery did. Remove it, or have "
-        "the administrator do so; until then, set XDG_RUNTIME_DIR to a folder of yours with mode 700, or "
-        "BINDERY_DATA_DIR to another folder."
-    )
 
 
 def remove_socket_folders(data_dir: Path, environ: Mapping[str, str]) -> None:
-    """Remove what a stack of this data folder has left, wherever it had its sockets."""
+    """Remove the folders of a data folder's stack, wherever its sockets were."""
     for folder in _candidates(data_dir, environ):
         if _is_ours(folder):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _not_ours(folder: Path, what: str) -> StartupError:
+    return StartupError(
+        f"{folder}, for the sockets of the components, {what}: somebody created it before Bindery did. Remove it, or "
+        "ask the administrator to remove it; until then, set XDG_RUNTIME_DIR to a folder of yours with mode 700, or "
+        "BINDERY_DATA_DIR to another folder."
+    )
 
 
 def _candidates(data_dir: Path, environ: Mapping[str, str]) -> list[Path]:
@@ -62,14 +70,15 @@ def _candidates(data_dir: Path, environ: Mapping[str, str]) -> list[Path]:
     return [Path(runtime) / f"bindery-{name}", shared] if runtime.startswith("/") else [shared]
 
 
-def _will_do(folder: Path) -> bool:
+def _is_usable(folder: Path) -> bool:
     return _is_ours(folder.parent) and len(os.fsencode(folder)) + LONGEST_NAME_BYTES <= LONGEST_PATH_BYTES
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether it is a folder, no link, of this user, that nobody else may enter."""
+    """Return whether it is a folder, not a link, of this user that no other user may enter."""
     try:
-        found = folder.lstat()
+        status = folder.lstat()
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077

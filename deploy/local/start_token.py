@@ -1,4 +1,4 @@
-"""The start token of a running `up`: kept for the command line, and a part of the address that is opened."""
+"""The start token of a running `up`: kept for the command line, and part of the address that is opened."""
 
 from pathlib import Path
 
@@ -8,28 +8,30 @@ from deploy.local.settings import Settings, StartupError
 
 
 def keep(settings: Settings) -> None:
-    """Write the token to `<data>/run/start-token`, which its owner alone may read. It goes when `up` has ended."""
+    """Write the token to `<data>/run/start-token`, for its owner alone. It is removed when `up` has ended."""
     if token := settings.start_token.get_secret_value():
         write_atomically(settings.run_dir / START_TOKEN, token)
 
 
 def address(url: str, token: str) -> str:
-    """What a browser opens to be let in."""
+    """Return the address that a browser opens to be let in."""
     return f"{url}/?token={token}" if token else url
 
 
 def running_address(run_dir: Path) -> str:
-    """What a browser opens of the Bindery that runs now. Raises `StartupError` where none does."""
-    found = running_up(run_dir)
-    if not found or not found[0].is_running:
+    """Return the address that a browser opens of the Bindery that runs. Raises `StartupError` if none does."""
+    running = running_up(run_dir)
+    if running is None or not running[0].is_running:
         raise StartupError(
             f"No Bindery runs with the data folder {run_dir.parent}: `make up` starts it, or BINDERY_DATA_DIR names "
-            "another's."
+            "the data folder of another one."
         )
-    return address(found[1], _kept(run_dir))
+
+    _, url = running
+    return address(url, _read_token(run_dir))
 
 
-def _kept(run_dir: Path) -> str:
+def _read_token(run_dir: Path) -> str:
     try:
         return (run_dir / START_TOKEN).read_text().strip()
     except FileNotFoundError:  # it was started without one

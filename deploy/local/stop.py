@@ -1,4 +1,4 @@
-"""`bindery stop`: ending a stack that runs elsewhere; and `bindery clean`, which deletes its data."""
+"""`bindery stop`, which ends a stack from another terminal, and `bindery clean`, which deletes its data."""
 
 import contextlib
 import os
@@ -14,19 +14,24 @@ from deploy.local.run_record import LOCK, AlreadyRunning, end_leftovers, is_lock
 from deploy.local.settings import Settings, StartupError
 from deploy.local.sockets import remove_socket_folders
 
+POLL_SECONDS = 0.05
+"""Time between two looks at whether `up` has ended."""
+
 
 def stop(settings: Settings) -> str:
-    """End the running stack, or what a dead one left behind, and say in a line what was done.
+    """End the running stack, or what one that was killed has left behind, and return a line that says what was done.
 
-    Raises `StartupError` when it does not end.
+    Raises `StartupError` if it does not end.
     """
     if not settings.run_dir.exists():
         return "Bindery was not running."
+
     was_running = _end_up(settings)
     ended = []
-    with contextlib.suppress(AlreadyRunning), lock(settings.run_dir):  # whoever started it anew meanwhile wants it
+    with contextlib.suppress(AlreadyRunning), lock(settings.run_dir):  # one that was started meanwhile goes on
         ended = end_leftovers(settings)
         remove_socket_folders(settings.data_dir, os.environ)
+
     if was_running:
         return "Bindery has stopped."
     if ended:
@@ -35,17 +40,20 @@ def stop(settings: Settings) -> str:
 
 
 def clean(settings: Settings, *, force: bool) -> str:
-    """Delete the data folder, after asking on the terminal unless `force`, and say in a line what was done.
+    """Delete the data folder, after asking unless `force`, and return a line that says what was done.
 
-    Raises `StartupError` while the stack runs, for a folder that isn't Bindery's, and when there is nobody to ask.
+    Raises `StartupError` while the stack runs, for a folder that isn't Bindery's, and without a terminal to ask at.
     """
     if not settings.data_dir.exists():
         return f"There is nothing to delete: {settings.data_dir} does not exist."
     if not (settings.data_dir / FILE).exists():
         raise StartupError(f"{settings.data_dir} was not made by Bindery (it has no {FILE}): delete it yourself.")
+
     try:
         with lock(settings.run_dir):
-            if not force and not _agreed(f"Delete {settings.data_dir} with all images, logs and launches? [y/N] "):
+            if not force and not _is_confirmed(
+                f"Delete {settings.data_dir} with all images, logs and launches? [y/N] "
+            ):
                 return "Nothing was deleted."
             end_leftovers(settings)
             remove_socket_folders(settings.data_dir, os.environ)
@@ -53,32 +61,44 @@ def clean(settings: Settings, *, force: bool) -> str:
     except AlreadyRunning:
         raise StartupError("Bindery is running: end it first, with `make stop`.") from None
     except OSError as error:
-        raise StartupError(f"{settings.data_dir} could not be deleted whole: {error}") from error
+        raise StartupError(f"{settings.data_dir} could not be deleted completely: {error}") from error
+
     return f"Deleted {settings.data_dir}."
 
 
 def _end_up(settings: Settings) -> bool:
-    """End `up`: SIGTERM, and SIGKILL when it takes longer than all its parts may take. False if it didn't run."""
+    """End `up` by SIGTERM, or by SIGKILL if it takes longer than all its components may. Return whether it ran."""
     if not is_locked(settings.run_dir):
         return False
-    patience = settings.stop_timeout_seconds * (len(STOP_ORDER) + 1) + 5
+
+    timeout_seconds = settings.stop_timeout_seconds * (len(STOP_ORDER) + 1) + 5
     for number in (signal.SIGTERM, signal.SIGKILL):
-        signalled: Process | None = None
-        deadline = time.monotonic() + patience
-        while time.monotonic() < deadline:
-            found = running_up(settings.run_dir)  # `up` writes its record a moment after it has taken the lock
-            if found and found[0] != signalled:
-                signalled = found[0]
-                signalled.signal(number)
-            if not is_locked(settings.run_dir):
-                return True
-            time.sleep(0.05)
+        if _signal_until_unlocked(settings, number, timeout_seconds):
+            return True
+
     raise StartupError(f"Bindery does not end: find the process that holds {settings.run_dir / LOCK}, and end it.")
 
 
-def _agreed(question: str) -> bool:
+def _signal_until_unlocked(settings: Settings, number: signal.Signals, timeout_seconds: float) -> bool:
+    """Send a signal to `up` once its process is recorded, a moment after it has the lock, and wait for its end."""
+    signalled: Process | None = None
+    deadline = time.monotonic() + timeout_seconds
+
+    while time.monotonic() < deadline:
+        running = running_up(settings.run_dir)
+        if running and running[0] != signalled:
+            signalled = running[0]
+            signalled.signal(number)
+        if not is_locked(settings.run_dir):
+            return True
+        time.sleep(POLL_SECONDS)
+
+    return False
+
+
+def _is_confirmed(question: str) -> bool:
     if not sys.stdin.isatty():
-        raise StartupError("There is nobody to ask: `make clean FORCE=1` deletes the data without asking.")
+        raise StartupError("There is no terminal to ask at: `make clean FORCE=1` deletes the data without asking.")
     try:
         return input(question).strip().lower() in {"y", "yes"}
     except EOFError:

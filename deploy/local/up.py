@@ -4,14 +4,16 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
 import httpx
 
-from deploy.local.components import Component, plan_components
+from deploy.local.by_hand import Division, check_kinds, divide, independent_of, write_instructions
+from deploy.local.components import Component
 from deploy.local.console import Console
 from deploy.local.installation import Installation, open_installation
+from deploy.local.plan import plan_components
 from deploy.local.ports import Ports, hold_ports
 from deploy.local.preflight import check_machine, warnings
 from deploy.local.processes import Process
@@ -21,59 +23,79 @@ from deploy.local.sockets import open_socket_folder, remove_socket_folders, sock
 from deploy.local.start_token import address, keep, running_address
 from deploy.local.supervisor import GivenUp, Supervisor
 
-_AS_YOU = "it runs what strangers' repositories say, as you, with your files in reach"
-_IN_CONTAINERS = "it builds and runs what strangers' repositories say, in containers"
-_LETS_IN = "It listens on loopback only, and lets in who opens this address, or has what it ends in."
-_OPEN_TO_ALL = (
+_AS_YOU = "it runs the code of strangers' repositories as you, with your files in reach"
+_IN_CONTAINERS = "it builds and runs the code of strangers' repositories in containers"
+_ACCESS = "It listens on loopback only, and only for those who open this address or have the token at its end."
+_OPEN_ACCESS = (
     "It listens on loopback only, but BINDERY_START_TOKEN is empty: it asks for no token, so every user and program of "
     "this machine may launch what they like."
 )
 
-Plan = Callable[[Settings, Installation, httpx.AsyncClient, Mapping[str, str], Ports], Sequence[Component]]
+Planner = Callable[[Settings, Installation, httpx.AsyncClient, Mapping[str, str], Ports], Sequence[Component]]
 
 
-def up(settings: Settings, plan: Plan = plan_components) -> int:
-    """Run the stack until Ctrl-C or SIGTERM. Returns the exit status: 1 when it had to give up.
+def up(settings: Settings, *, without: Sequence[str] = (), planner: Planner = plan_components) -> int:
+    """Run the stack until Ctrl-C or SIGTERM, and return the exit status: 1 if it was given up.
 
-    Raises `StartupError` when it can't start: already running, a port in use, something missing.
+    `without` are kinds of components that the developer runs by hand: how is printed. Raises `StartupError` if it
+    can't start: it already runs, a port is in use, something is missing.
     """
+    kinds = check_kinds(without)
     try:
         with lock(settings.run_dir):
-            installation = open_installation(settings.data_dir)
-            console = Console(settings.logs_dir, settings.part_log_max_bytes, settings.part_log_backups)
-            try:
-                settings.processes_dir.mkdir(mode=0o700, exist_ok=True)
-                _end_leftovers(settings, console)
-                check_machine()
-                for warning in warnings(os.environ):
-                    console.say(warning)
-                open_socket_folder(socket_folder(settings.data_dir, os.environ))
-                with hold_ports(settings) as ports:
-                    return asyncio.run(_serve(settings, installation, console, plan, ports))
-            finally:
-                remove_socket_folders(settings.data_dir, os.environ)
-                console.close()
+            return _up_locked(settings, kinds, planner)
     except AlreadyRunning:
-        raise StartupError(f"Bindery is already running: {_where(settings)} (`make stop` ends it).") from None
+        raise StartupError(f"Bindery is already running: {_address_of(settings)} (`make stop` ends it).") from None
 
 
-def _where(settings: Settings) -> str:
+def _up_locked(settings: Settings, without: Collection[str], planner: Planner) -> int:
+    installation = open_installation(settings.data_dir)
+    console = Console(settings.logs_dir, settings.part_log_max_bytes, settings.part_log_backups)
+    try:
+        settings.processes_dir.mkdir(mode=0o700, exist_ok=True)
+        if ended := end_leftovers(settings):
+            console.say(f"ended what an earlier run left behind: {_names_of(ended)}")
+
+        check_machine()
+        for warning in warnings(os.environ):
+            console.say(warning)
+
+        open_socket_folder(socket_folder(settings.data_dir, os.environ))
+        with hold_ports(settings, without) as ports:
+
+            def plan(client: httpx.AsyncClient) -> Division:
+                return divide(planner(settings, installation, client, os.environ, ports), without)
+
+            return asyncio.run(_serve(settings, console, plan))
+    finally:
+        remove_socket_folders(settings.data_dir, os.environ)
+        console.close()
+
+
+def _address_of(settings: Settings) -> str:
     try:
         return running_address(settings.run_dir)
     except StartupError:  # it is just starting, or ending
         return settings.url
 
 
-async def _serve(settings: Settings, installation: Installation, console: Console, plan: Plan, ports: Ports) -> int:
+async def _serve(settings: Settings, console: Console, plan: Callable[[httpx.AsyncClient], Division]) -> int:
     timeout = httpx.Timeout(settings.health_timeout_seconds)
     async with httpx.AsyncClient(trust_env=False, timeout=timeout) as client:
-        parts = plan(settings, installation, client, os.environ, ports)
+        division = plan(client)
         keep(settings)
-        record = RunRecord(settings.run_dir, settings.urls)
-        supervisor = Supervisor(settings, console, record, parts)
+        supervisor = Supervisor(
+            settings=settings,
+            console=console,
+            record=RunRecord(settings.run_dir, settings.urls),
+            components=division.by_up,
+            by_hand=division.by_hand,
+        )
+
         status = 0
         try:
-            await _until_asked_to_stop(supervisor, settings, console)
+            announcement = _announce_when_healthy(supervisor, settings, console, division)
+            await _run_until_signal(supervisor, console, announcement)
         except GivenUp as reason:
             status = 1
             for line in str(reason).splitlines():
@@ -81,21 +103,24 @@ async def _serve(settings: Settings, installation: Installation, console: Consol
         finally:
             await supervisor.end()
             await _end_builds_and_servers(settings, console)
+
     console.say("everything has ended")
     return status
 
 
-async def _until_asked_to_stop(supervisor: Supervisor, settings: Settings, console: Console) -> None:
-    """Keep the parts running. Raises `GivenUp` when that can't go on."""
+async def _run_until_signal(supervisor: Supervisor, console: Console, announcement: Coroutine[Any, Any, None]) -> None:
+    """Keep the components running until a signal asks to stop. Raises `GivenUp` if that can't go on."""
     stopping = asyncio.Event()
     _on_signals(stopping, supervisor, console)
-    asked = asyncio.create_task(stopping.wait(), name="asked to stop")
+
+    stop_asked = asyncio.create_task(stopping.wait(), name="wait for a signal")
     keeping = asyncio.create_task(supervisor.keep_all(), name="keep all")
-    announcing = asyncio.create_task(_announce_when_healthy(supervisor, settings, console), name="announce")
-    tasks: set[asyncio.Task[Any]] = {asked, keeping, announcing}
+    announcing = asyncio.create_task(announcement, name="announce")
+    tasks: set[asyncio.Task[Any]] = {stop_asked, keeping, announcing}
+
     try:
         pending = tasks
-        while not asked.done():
+        while not stop_asked.done():
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
@@ -105,19 +130,38 @@ async def _until_asked_to_stop(supervisor: Supervisor, settings: Settings, conso
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _announce_when_healthy(supervisor: Supervisor, settings: Settings, console: Console) -> None:
-    began = time.monotonic()
-    await supervisor.until_healthy()
-    console.say(f"all parts are healthy after {time.monotonic() - began:.1f} s")
+async def _announce_when_healthy(
+    supervisor: Supervisor, settings: Settings, console: Console, division: Division
+) -> None:
+    started_at = time.monotonic()
+
+    if division.by_hand:
+        instructions = write_instructions(division.by_hand, settings.run_dir)
+        await supervisor.until_healthy(independent_of(division.by_hand, division.by_up))
+        for line in instructions:
+            console.announce(line)
+        await supervisor.until_all_healthy()
+    else:
+        await supervisor.until_healthy()
+
+    console.say(f"all components are healthy after {time.monotonic() - started_at:.1f} s")
     for line in _start_message(settings):
-        console.announce(line)  # on the terminal alone: no log file gets the token
+        console.announce(line)  # on the terminal alone: the token gets into no log file
 
 
 def _start_message(settings: Settings) -> list[str]:
-    as_you, token = settings.servers_by == "process", settings.start_token.get_secret_value()
+    token = settings.start_token.get_secret_value()
+    access = _ACCESS if token else _OPEN_ACCESS
+
+    if settings.servers_by == "process":
+        what = _AS_YOU
+        access = f"Launch only what you trust. {access}"
+    else:
+        what = _IN_CONTAINERS
+
     return [
-        f"This is Bindery for your own machine: {_AS_YOU if as_you else _IN_CONTAINERS}.",
-        ("Launch only what you trust. " if as_you else "") + (_LETS_IN if token else _OPEN_TO_ALL),
+        f"This is Bindery for your own machine: {what}.",
+        access,
         f"Bindery is ready: {address(settings.url, token)}",
     ]
 
@@ -125,30 +169,26 @@ def _start_message(settings: Settings) -> list[str]:
 async def _end_builds_and_servers(settings: Settings, console: Console) -> None:
     running = await asyncio.to_thread(find_leftovers, settings)
     if running:
-        console.say(f"ending running builds and servers: {_named(running)}")
+        console.say(f"ending running builds and servers: {_names_of(running)}")
+
     await asyncio.to_thread(end_leftovers, settings)
 
 
 def _on_signals(stopping: asyncio.Event, supervisor: Supervisor, console: Console) -> None:
-    asked_at: list[float] = []
+    signalled_at: list[float] = []
 
     def stop() -> None:
-        if not asked_at:
+        if not signalled_at:
             console.say("ending everything (once more to kill it)")
             stopping.set()
-        elif time.monotonic() - asked_at[0] > 1.0:  # make and the terminal may each pass on the same Ctrl-C
-            supervisor.hasten()
-        asked_at.append(time.monotonic())
+        elif time.monotonic() - signalled_at[0] > 1.0:  # make and the terminal may each pass on the same Ctrl-C
+            supervisor.kill_all()
+        signalled_at.append(time.monotonic())
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop)
 
 
-def _end_leftovers(settings: Settings, console: Console) -> None:
-    if ended := end_leftovers(settings):
-        console.say(f"ended what an earlier run left behind: {_named(ended)}")
-
-
-def _named(processes: Sequence[Process]) -> str:
-    return ", ".join(sorted({one.what for one in processes}))
+def _names_of(processes: Sequence[Process]) -> str:
+    return ", ".join(sorted({process.what for process in processes}))

@@ -1,11 +1,12 @@
-"""What of the user's environment each part gets: what it reads, and nothing else.
+"""The environment of each component: what every one gets, and which of the user's variables it gets beside that.
 
-A secret that is set for one part, as a token of GitHub is for the resolver, is then in the reach of that part alone.
-`variables.json` lists whose settings are whose; it is made from the services' settings and the hub's configuration,
-since nothing of `deploy/local` imports those.
+A component gets the variables that it reads and no others. So a secret set for one, as a token of GitHub is for the
+resolver, is in the reach of that one alone. `variables.json` lists the settings of each kind of component; it is
+generated from the services' settings and the hub's configuration, which `deploy/local` does not import.
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -13,28 +14,54 @@ from pathlib import Path
 from deploy.local.settings import Settings
 
 VARIABLES_FILE = "deploy/local/variables.json"
-"""Made by `make docs`."""
+"""Written by `make docs`."""
 
-OF_GIT = ("GIT_SSL_",)
-OF_PACKAGES = ("PIP_", "UV_")
-"""Indexes, with their credentials: for who installs packages."""
+# What every component gets of the user's environment. Credentials in it that are for other programs stay out.
+PASSED = (
+    *("HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER"),
+    *("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"),
+)
+PASSED_PREFIXES = ("LC_", "SSL_CERT_", "XDG_")
 
-_PREFIXES = {"resolver": OF_GIT, "builder": OF_GIT, "worker": OF_GIT + OF_PACKAGES}
+GIT_PREFIXES = ("GIT_SSL_",)
+PACKAGE_PREFIXES = ("PIP_", "UV_")
+"""Package indexes with their credentials: for the component that installs packages."""
+
+_PREFIXES = {"resolver": GIT_PREFIXES, "builder": GIT_PREFIXES, "worker": GIT_PREFIXES + PACKAGE_PREFIXES}
 
 
-def variables_of(part: str, settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """What a part, named without its number, gets of the user's variables beside what every part gets."""
-    names = read_by(part) | set(settings.part_environment.get(part, ()))
-    prefixes = _PREFIXES.get(part, ())
+def base_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what every component gets: the allowed variables of the user's, our programs first in PATH."""
+    passed = {
+        name: value
+        for name, value in environ.items()
+        if name.upper() in PASSED or name.startswith(PASSED_PREFIXES)  # proxies are often named in lower case
+    }
+    without_proxy = filter(None, (environ.get("no_proxy") or environ.get("NO_PROXY"), "127.0.0.1,localhost"))
+    no_proxy = ",".join(without_proxy)
+
+    return passed | {
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,
+        "PATH": f"{Path(sys.executable).parent}:{environ.get('PATH', '/usr/local/bin:/usr/bin:/bin')}",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONNOUSERSITE": "1",
+    }
+
+
+def variables_of(kind: str, settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the user's variables that a kind of component gets beside what every component gets."""
+    names = read_by(kind) | set(settings.part_environment.get(kind, ()))
+    prefixes = _PREFIXES.get(kind, ())
     return {name: value for name, value in environ.items() if name in names or name.startswith(prefixes)}
 
 
-def read_by(part: str) -> set[str]:
-    """The settings that a part, named without its number, reads."""
-    return set(_table().get(part, ()))
+def read_by(kind: str) -> set[str]:
+    """Return the names of the settings that a kind of component reads."""
+    return set(_table().get(kind, ()))
 
 
 @cache
 def _table() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = json.loads(Path(__file__).with_name("variables.json").read_text())
-    return found
+    table: dict[str, list[str]] = json.loads(Path(__file__).with_name("variables.json").read_text())
+    return table

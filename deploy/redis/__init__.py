@@ -1,1 +1,1 @@
-"""Users of Redis, one a service: `users.acl` says what each may do, and `python -m deploy.redis` fills it in."""
+"""The users of Redis, one per service: `users.acl` says what each may do, `python -m deploy.redis` fills it in."""

@@ -16,8 +16,9 @@ from urllib.parse import quote
 import httpx
 import redis.asyncio as redis
 
-from deploy.local.components import Component, plan_components
+from deploy.local.components import Component
 from deploy.local.installation import open_installation
+from deploy.local.plan import plan_components
 from deploy.local.ports import hold_ports, is_free
 from deploy.local.redis import redis_url
 from deploy.local.settings import Settings

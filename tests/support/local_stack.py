@@ -24,12 +24,14 @@ from deploy.local.up import up
 def plan(settings, installation, client, environ, ports):
     parts = json.loads(environ["TEST_PARTS"])
     return [
-        Component(name, (sys.executable, "-c", code), dict(environ), descriptors=ports.descriptors)
+        Component(
+            name=name, command=(sys.executable, "-c", code), environment=dict(environ), descriptors=ports.descriptors
+        )
         for name, code in parts.items()
     ]
 
 try:
-    sys.exit(up(read_settings(), plan))
+    sys.exit(up(read_settings(), without=sys.argv[1:], planner=plan))
 except StartupError as error:
     print(error)
     sys.exit(1)

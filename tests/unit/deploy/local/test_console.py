@@ -15,7 +15,7 @@ class FakeTerminal(io.StringIO):
 
 def printed(folder: Path, stream: io.StringIO, environ: dict[str, str], max_bytes: int = 10_000) -> str:
     console = Console(folder, max_bytes, 2, stream, environ)
-    console.part_says("hub", b"hello")
+    console.relay("hub", b"hello")
     console.say("something happened")
     console.announce("Bindery is ready: http://127.0.0.1:8585")
     console.close()
@@ -52,7 +52,7 @@ def test_a_line_cannot_command_the_terminal(line: str, shown: str) -> None:
 def test_log_files_are_rotated_and_bounded(tmp_path: Path) -> None:
     console = Console(tmp_path, 100, 2, io.StringIO(), {})
     for number in range(100):
-        console.part_says("hub", b"line %d" % number)
+        console.relay("hub", b"line %d" % number)
     console.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hub.log", "hub.log.1", "hub.log.2"]
     kept = "".join((tmp_path / name).read_text() for name in ("hub.log.2", "hub.log.1", "hub.log")).split("\n")

@@ -155,7 +155,7 @@ def test_a_machine_without_ipv6_holds_what_it_has(monkeypatch: pytest.MonkeyPatc
             raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
         return NoSuchAddress(family) if family == socket.AF_INET6 else socket.socket(family)
 
-    monkeypatch.setattr("deploy.local.ports._socket", without)
+    monkeypatch.setattr("deploy.local.ports._open_socket", without)
     held = hold_any()
     assert len(held.sockets) == 1
     held.close()

@@ -9,11 +9,12 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from deploy.local.components import Component, base_environment, plan_components
+from deploy.local.components import Component
 from deploy.local.installation import open_installation
+from deploy.local.plan import plan_components
 from deploy.local.run_record import lock
 from deploy.local.settings import CHECKOUT, Settings, StartupError, read_settings
-from deploy.local.variables import read_by
+from deploy.local.variables import base_environment, read_by
 from deploy.redis.users import USERS
 from tests.support.ports import planned_ports
 
@@ -41,8 +42,12 @@ def test_defaults() -> None:
         ("BINDERY_START_TOKEN", "sixteen or more & spaces", "BINDERY_START_TOKEN: a start token has 16 to 256 letters"),
         ("BINDERY_ALLOWED_ORIGINS", "*", "BINDERY_ALLOWED_ORIGINS: `*` would let every web site that you visit run"),
         ("BINDERY_ALLOWED_ORIGINS", "https://a.org, *", "BINDERY_ALLOWED_ORIGINS: `*` would let every web site that"),
-        ("BINDERY_ALLOWED_ORIGINS", "a.org", "BINDERY_ALLOWED_ORIGINS: 'a.org' is no origin: write scheme and host"),
-        ("BINDERY_ALLOWED_ORIGINS", "https://*.org", "BINDERY_ALLOWED_ORIGINS: 'https://*.org' is no origin"),
+        (
+            "BINDERY_ALLOWED_ORIGINS",
+            "a.org",
+            "BINDERY_ALLOWED_ORIGINS: 'a.org' is not an origin: write scheme and host",
+        ),
+        ("BINDERY_ALLOWED_ORIGINS", "https://*.org", "BINDERY_ALLOWED_ORIGINS: 'https://*.org' is not an origin"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(
@@ -281,7 +286,7 @@ def test_a_part_that_there_is_not_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(StartupError) as refused:
         read_settings()
     assert str(refused.value) == (
-        "BINDERY_PART_ENVIRONMENT: there is no part 'worker-2': it is one of redis, proxy, hub, culler, resolver, "
+        "BINDERY_PART_ENVIRONMENT: there is no component 'worker-2': use one of redis, proxy, hub, culler, resolver, "
         "builder, worker, launcher, gateway"
     )
 

@@ -76,8 +76,8 @@ def test_a_socket_fits_whatever_the_data_folder_is_called(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("made_before", "message"),
     [
-        ("link", "is a link or a file: somebody has made it before Bindery did. Remove it, or have"),
-        ("file", "is a link or a file: somebody has made it before Bindery did. Remove it, or have"),
+        ("link", "is a link or a file: somebody created it before Bindery did. Remove it, or ask"),
+        ("file", "is a link or a file: somebody created it before Bindery did. Remove it, or ask"),
         ("open", "is open to others (mode 755): remove it, or `chmod 700"),
     ],
 )

@@ -15,7 +15,7 @@ import pytest
 
 from deploy.local.components import Component, stop_stages
 from deploy.local.console import Console
-from deploy.local.health import Health, always_well
+from deploy.local.health import Health, always_healthy
 from deploy.local.processes import Process
 from deploy.local.run_record import RunRecord
 from deploy.local.settings import Settings
@@ -25,8 +25,9 @@ from tests.support.local_stack import STAYS, STAYS_STUBBORNLY, is_running
 DIES = "print('one last word'); raise SystemExit(3)"
 
 
-def part(name: str, code: str, health: Health = always_well, after: tuple[str, ...] = ()) -> Component:
-    return Component(name, (sys.executable, "-c", code), {"PATH": os.environ["PATH"]}, health, after)
+def part(name: str, code: str, health: Health = always_healthy, after: tuple[str, ...] = ()) -> Component:
+    command = (sys.executable, "-c", code)
+    return Component(name=name, command=command, environment={"PATH": os.environ["PATH"]}, health=health, after=after)
 
 
 class Kept:
@@ -37,9 +38,8 @@ class Kept:
         self.settings.processes_dir.mkdir(parents=True)
         self.screen = io.StringIO()
         self.console = Console(self.settings.logs_dir, 100_000, 1, self.screen, {})
-        self.supervisor = Supervisor(
-            self.settings, self.console, RunRecord(self.settings.run_dir, "http://test"), parts
-        )
+        record = RunRecord(self.settings.run_dir, "http://test")
+        self.supervisor = Supervisor(settings=self.settings, console=self.console, record=record, components=parts)
 
     @asynccontextmanager
     async def keeping(self) -> AsyncIterator[asyncio.Task[None]]:
@@ -150,8 +150,8 @@ async def test_who_is_not_healthy_in_time_is_named_with_its_reason(tmp_path: Pat
 class KilledWhileRecording(RunRecord):
     """The record of an `up` that dies between the start of a process and its record."""
 
-    def started(self, part: str, process: Process) -> None:
-        raise KeyboardInterrupt(f"killed before {part} was on record")
+    def add(self, name: str, process: Process) -> None:
+        raise KeyboardInterrupt(f"killed before {name} was on record")
 
 
 async def test_a_process_that_is_not_on_record_never_does_anything(tmp_path: Path) -> None:
@@ -159,7 +159,8 @@ async def test_a_process_that_is_not_on_record_never_does_anything(tmp_path: Pat
     settings.run_dir.mkdir()
     console = Console(settings.logs_dir, 100_000, 1, io.StringIO(), {})
     marks = part("marks", f"open({str(tmp_path / 'mark')!r}, 'w')")
-    supervisor = Supervisor(settings, console, KilledWhileRecording(settings.run_dir, "http://test"), [marks])
+    record = KilledWhileRecording(settings.run_dir, "http://test")
+    supervisor = Supervisor(settings=settings, console=console, record=record, components=[marks])
     with pytest.raises(KeyboardInterrupt):
         await supervisor._start(marks)
     assert await asyncio.wait_for(supervisor._children["marks"].process.wait(), 10) == 0

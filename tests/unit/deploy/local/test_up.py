@@ -272,7 +272,9 @@ def test_a_folder_for_the_sockets_that_others_may_enter_is_said_and_kept(data_di
         with LocalStack(data_dir, port, PARTS) as stack:
             assert stack.ended() == 1
         (line,) = stack.lines
-        assert line.startswith(f"{folder}, for the sockets of the parts, is open to others (mode 755): remove it, or")
+        assert line.startswith(
+            f"{folder}, for the sockets of the components, is open to others (mode 755): remove it, or"
+        )
         assert folder.exists()
     finally:
         folder.rmdir()
