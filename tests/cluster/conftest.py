@@ -9,12 +9,24 @@ from pathlib import Path
 import pytest
 
 from tests.support.builder_processes import Builders, running_builders
-from tests.support.cluster import Cluster, Namespace, NoClusterError, cluster
+from tests.support.cluster import RUN, Cluster, Namespace
+from tests.support.cluster_probe import probe
+from tests.support.cluster_start import NoClusterError, cluster
 from tests.support.engine import REGISTRY, Engine, NoEngineError, engine, registry_url
 from tests.support.forge import Forge
 
 NOOP = Path(__file__).with_name("noop_build.py")
 Start = Callable[..., Builders]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, where KUBECONFIG names a cluster elsewhere, the tests that stop parts of a cluster."""
+    given = os.environ.get("KUBECONFIG")
+    if not given or Path(given) == RUN / "admin.kubeconfig":
+        return
+    left_out = [item for item in items if "own_cluster" in getattr(item, "fixturenames", ())]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +62,13 @@ def builder_image(the_engine: Engine) -> str:
     the_engine.docker("tag", the_engine.builder, name)
     the_engine.docker("push", "--quiet", name, seconds=300)
     return name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ways(the_cluster: Cluster, builder_image: str) -> None:
+    """A cluster elsewhere can pull our images, and its pods and this machine reach each other."""
+    if not the_cluster.is_own:
+        probe(the_cluster, builder_image)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from tests.load import builds, footprint, launches, resume, target, target_watch
 from tests.load.client import Place
 from tests.load.stack import LoadStack
 from tests.load.table import Row, machine, render, write_json
-from tests.support.cluster import NoClusterError
+from tests.support.cluster_start import NoClusterError
 from tests.support.engine import NoEngineError
 
 GROUPS = ("start", "idle", "quick", "warm", "storm", "watchers", "resume", "builds")

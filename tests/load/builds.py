@@ -1,7 +1,7 @@
 """What the builder costs: many builds queued at once, whose Jobs print a line and put a tiny image into the registry.
 
-The Jobs are real ones, on the cluster of the tests (tests/support/cluster.py); repo2docker does not run in them, so
-what is measured is the queue, the supervision, and the API server's part.
+The Jobs are real ones, on the cluster of the tests (tests/support/cluster_start.py); repo2docker does not run in them,
+so what is measured is the queue, the supervision, and the API server's part.
 """
 
 import asyncio
@@ -22,7 +22,8 @@ import redis
 from tests.load.processes import cpu_seconds
 from tests.load.table import Row
 from tests.support.builder_processes import Builders, Part, running_builders
-from tests.support.cluster import Cluster, cluster
+from tests.support.cluster import Cluster
+from tests.support.cluster_start import cluster
 from tests.support.engine import REGISTRY, Engine, engine, registry_url
 from tests.support.paths import TESTS
 

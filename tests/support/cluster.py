@@ -1,23 +1,11 @@
-"""A real Kubernetes for tests: the one that KUBECONFIG names, or one of this machine's own.
+"""A Kubernetes that answers, and the namespaces that tests make there. `cluster_start.py` finds or starts one."""
 
-`cluster()` uses a healthy KUBECONFIG that is given, else the cluster of the scripts in `../shared/cluster` (or in
-`BINDERY_TEST_CLUSTER_DIR`): used when it is up already, else built, started, and taken down at the end. What an earlier
-run left half-dead is ended first, by the pids that it recorded. BINDERY_TEST_HOST is where the pods of a given cluster
-reach this machine, and BINDERY_TEST_REGISTRY the registry that it pulls from (`tests/support/engine.py`). By hand:
-
-    python -m tests.support.cluster run -- make test-cluster     # keeps one up for the length of a command
-"""
-
-import argparse
 import base64
 import contextlib
-import fcntl
 import json
 import os
-import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +22,6 @@ PIDS = RUN / "pid"
 HOST = "10.243.0.254"
 """This machine, as the pods of its own cluster see it."""
 MANIFESTS = CHECKOUT / "deploy" / "kubernetes"
-_BUILD_SECONDS, _UP_SECONDS = 3000, 240
-
-
-class NoClusterError(Exception):
-    """There is no cluster and none can be started; the message says in one line what is missing."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +106,7 @@ class Cluster:
 
     def is_ready(self) -> bool:
         """Whether the API server answers."""
-        return _is_healthy(self.kubectl_program, self.kubeconfig)
+        return is_healthy(self.kubectl_program, self.kubeconfig)
 
 
 @dataclass(frozen=True)
@@ -173,90 +156,7 @@ class Namespace:
         self.kubectl("apply", "-f", "-", given=json.dumps(body))
 
 
-@contextlib.contextmanager
-def cluster() -> Iterator[Cluster]:
-    """Keep a cluster there for the length of the block. Raises `NoClusterError`."""
-    if given := os.environ.get("KUBECONFIG"):
-        program = _kubectl()
-        if not _is_healthy(program, Path(given)):
-            raise NoClusterError(f"the cluster of KUBECONFIG={given} does not answer")
-        yield Cluster(
-            Path(given),
-            program,
-            os.environ.get("BINDERY_TEST_HOST", HOST),
-            is_own=Path(given) == RUN / "admin.kubeconfig",
-        )
-        return
-    scripts = Path(os.environ.get("BINDERY_TEST_CLUSTER_DIR") or CHECKOUT.parent / "shared" / "cluster")
-    if not (scripts / "up.sh").exists():
-        raise NoClusterError(f"no cluster: set KUBECONFIG to one, or BINDERY_TEST_CLUSTER_DIR (none in {scripts})")
-    HOME.mkdir(parents=True, exist_ok=True)
-    with (HOME / "tests.lock").open("a") as lock:
-        while True:
-            fcntl.flock(lock, fcntl.LOCK_SH)  # waits only while somebody brings it up or takes it down
-            if is_up():
-                break
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # another is about to bring it up
-                fcntl.flock(lock, fcntl.LOCK_UN)
-                time.sleep(0.2)
-                continue
-            _bring_up(scripts)
-            (RUN / "of-the-tests").touch()
-        try:
-            yield Cluster(RUN / "admin.kubeconfig", str(HOME / "bin" / "kubectl"), HOST, is_own=True)
-        finally:
-            if (RUN / "of-the-tests").exists():  # else it was up before
-                with contextlib.suppress(BlockingIOError):  # somebody uses it still, and takes it down later
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    _script(scripts, "down.sh", 120)
-
-
-def is_up() -> bool:
-    """Whether the machine's own cluster answers."""
-    program = HOME / "bin" / "kubectl"
-    return PIDS.exists() and program.exists() and _is_healthy(str(program), RUN / "admin.kubeconfig")
-
-
-def _bring_up(scripts: Path) -> None:
-    if os.geteuid() != 0:
-        raise NoClusterError("only root can start the machine's own cluster: set KUBECONFIG to another one")
-    if not (HOME / "bin" / "kubelet").exists() and not shutil.which("go"):
-        raise NoClusterError(
-            "Go 1.25 or later is missing, to build the parts of the cluster with: set KUBECONFIG instead"
-        )
-    if PIDS.exists():  # what an earlier run left
-        _script(scripts, "down.sh", 120)
-    begun = time.monotonic()
-    _script(scripts, "build.sh", _BUILD_SECONDS)
-    _script(scripts, "images.sh", 600)
-    _script(scripts, "up.sh", _UP_SECONDS)
-    print(f"cluster up after {time.monotonic() - begun:.0f} s", flush=True)
-
-
-def _script(scripts: Path, name: str, seconds: float) -> None:
-    with (HOME / f"{name}.log").open("wb") as log:
-        done = subprocess.run(
-            ["bash", str(scripts / name)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            timeout=seconds,
-            check=False,
-        )
-    if done.returncode:
-        raise NoClusterError(f"{name} failed: {(HOME / f'{name}.log').read_text(errors='replace')[-500:].strip()}")
-
-
-def _kubectl() -> str:
-    found = shutil.which("kubectl") or shutil.which(str(HOME / "bin" / "kubectl"))
-    if not found:
-        raise NoClusterError("kubectl is missing: install it to use the cluster of KUBECONFIG")
-    return found
-
-
-def _is_healthy(kubectl: str, kubeconfig: Path) -> bool:
+def is_healthy(kubectl: str, kubeconfig: Path) -> bool:
     command = [kubectl, "--kubeconfig", str(kubeconfig), "--request-timeout=10s", "get", "--raw", "/readyz"]
     return subprocess.run(command, capture_output=True, timeout=20, check=False).returncode == 0
 
@@ -267,23 +167,3 @@ def _lives(pid: int) -> bool:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Keep the cluster of the tests up for the length of a command.")
-    parser.add_argument("verb", choices=["run"])
-    parser.add_argument("command", nargs=argparse.REMAINDER)
-    chosen = parser.parse_args()
-    try:
-        with cluster() as found:
-            print(f"KUBECONFIG={found.kubeconfig}", flush=True)
-            command = chosen.command[1:] if chosen.command[:1] == ["--"] else chosen.command
-            code = subprocess.run(command, check=False).returncode if command else 0
-    except NoClusterError as error:
-        print(f"no test on a cluster was run: {error}", flush=True)
-        code = 1 if os.environ.get("CI") else 0
-    raise SystemExit(code)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""An engine's socket at a TCP address: `tcp://127.0.0.1:port`, for as long as a test needs it."""
+"""A server at another address for as long as a test needs it: an engine's socket by TCP, a registry beyond loopback."""
 
 import contextlib
 import socket
@@ -10,28 +10,30 @@ _CHUNK_BYTES = 65536
 
 
 @contextlib.contextmanager
-def relay(target: Path) -> Iterator[str]:
-    """Pass on what comes at a port of the loopback to a Unix socket, and back; the address, as DOCKER_HOST has it.
+def relay(target: Path | tuple[str, int], *, listen: tuple[str, int] = ("127.0.0.1", 0)) -> Iterator[str]:
+    """Pass on what comes at a TCP address to a Unix socket or another address, and back; as DOCKER_HOST has it.
 
     Each direction goes on until its own end: on an engine's upgraded connections who writes no more still reads.
     """
-    with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as opened:
+    family = socket.AF_UNIX if isinstance(target, Path) else socket.AF_INET
+    address = str(target) if isinstance(target, Path) else target
+    with socket.create_server(listen) as server, contextlib.ExitStack() as opened:
 
         def accept() -> None:
             with contextlib.suppress(OSError):  # the server is closed: the end of the block
                 while True:
                     near, _ = server.accept()
-                    far = socket.socket(socket.AF_UNIX)
+                    far = socket.socket(family)
                     opened.callback(near.close)
                     opened.callback(far.close)
-                    far.connect(str(target))
+                    far.connect(address)
                     for source, sink in ((near, far), (far, near)):
                         threading.Thread(target=_pass_on, args=(source, sink), daemon=True).start()
 
         accepting = threading.Thread(target=accept, daemon=True)
         accepting.start()
         try:
-            yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
+            yield f"tcp://{listen[0]}:{server.getsockname()[1]}"
         finally:
             server.shutdown(socket.SHUT_RDWR)  # a close alone would not wake the thread that accepts
             accepting.join(10)
