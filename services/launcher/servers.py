@@ -22,7 +22,7 @@ from services.launcher.names import is_user_of, user_name
 from services.launcher.seats.recount import RECOUNT
 from services.launcher.seats.seats import Place, Seats
 from services.launcher.settings import LauncherSettings
-from services.launcher.start.spawn_limiter import JOINED, Spawns
+from services.launcher.start.spawn_limiter import LAUNCHER_JOINED, SpawnLimiter
 from services.launcher.start.start import Start, remove_from_hub
 
 log = get_logger(__name__)
@@ -44,7 +44,7 @@ class Servers:
 
     def __init__(self, context: ProcessContext, settings: LauncherSettings, hub: Hub, seats: Seats) -> None:
         self._context, self._settings, self._hub, self._seats = context, settings, hub, seats
-        self._classes, self.spawns = settings.classes, Spawns(context, settings)
+        self._classes, self.spawns = settings.classes, SpawnLimiter(context, settings)
         self._secret = settings.installation_secret.get_secret_value()
         self.cancels = CancelRequests(context.records, Kind.SERVER, context.keys.wake("launcher"))
         self.member: StageMember | None = None
@@ -218,7 +218,7 @@ class Servers:
         self.cancels.heard(message)
         if message.partition(b" ")[0] == b"seat":
             self._seats.heard()
-        elif message == JOINED.encode():
+        elif message == LAUNCHER_JOINED.encode():
             self.spawns.heard()
         elif message == RECOUNT.encode():
             self._seats.heard(is_recount=True)

@@ -12,7 +12,7 @@ import pytest
 from services.common.models.errors import BinderyError
 from services.launcher.hub import client as launcher_hub
 from services.launcher.hub.client import Hub
-from services.launcher.hub.failure_patterns import Signs
+from services.launcher.hub.failure_patterns import Diagnosis
 from services.launcher.names import user_name
 from services.launcher.settings import LauncherSettings
 from tests.support.hub_fixtures import environment, hub, nothing_is_left  # noqa: F401
@@ -45,7 +45,7 @@ async def test_a_start_that_fails_at_once_is_the_authors_and_tells_its_output(
         await client.start_server("abe", "", {"image": "fails-at-once", "token": "x"})
         async for progress in client.progress("abe", ""):
             if progress.failed:
-                raise Signs().failure(progress.message)
+                raise Diagnosis().failure(progress.message)
     assert raised.value.code == "server_start_failed"
     assert "ended with exit status 1" in raised.value.detail
     assert "this is why" in raised.value.detail

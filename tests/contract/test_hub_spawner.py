@@ -22,7 +22,7 @@ from services.builder.executors.process.executor import ProcessExecutor
 from services.builder.executors.process.session.image_folders import in_use
 from services.builder.executors.process.session.layout import Layout
 from services.builder.executors.process.session.spec import SessionSettings
-from services.launcher.hub.failure_patterns import Signs
+from services.launcher.hub.failure_patterns import Diagnosis
 from tests.support.forge import Forge
 from tests.support.hub_fixtures import (
     environment,  # noqa: F401
@@ -110,7 +110,7 @@ def test_a_start_script_that_takes_the_token_away_ends_the_launch_and_says_whose
     make_image(hub.data, f"token-{token}", environment, start=f'#!/bin/sh\nJUPYTER_TOKEN={token} exec "$@"\n')
     end = hub.launch("ada", f"token-{token}")[-1]
     assert end["failed"]
-    error = Signs().failure(end["message"])
+    error = Diagnosis().failure(end["message"])
     assert (error.code, error.detail) == ("server_not_protected", says)
 
 

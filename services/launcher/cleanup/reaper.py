@@ -20,7 +20,7 @@ from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled
 from services.launcher.abandoned_servers import unwanted
-from services.launcher.hub.client import Hub, HubAway, Listed
+from services.launcher.hub.client import Hub, HubServer, HubUnavailable
 from services.launcher.seats.recount import counted, is_ours
 from services.launcher.seats.seats import Member, Seats
 from services.launcher.servers import Servers, topic_of
@@ -84,7 +84,7 @@ class Reaper:
         try:
             listing = await self._hub.listing()
             await self._compare(listing, began, armed=armed)
-        except (HubAway, BinderyError) as error:
+        except (HubUnavailable, BinderyError) as error:
             log.warning("hub_away", doing="reap", error=str(error))
         waiting = await self._seats.waiting()
         await self._stop_unwanted({*await self._seats.members(), *waiting}, armed=armed)
@@ -95,11 +95,11 @@ class Reaper:
         )  # fmt: skip
         await self._seats.mend()
 
-    async def _compare(self, listing: list[Listed], began: float, *, armed: bool) -> None:
+    async def _compare(self, listing: list[HubServer], began: float, *, armed: bool) -> None:
         found = {self._id_of(item): item for item in listing if self._may_be_ours(item)}
         records = await self._records(found)
         members = await self._seats.members()
-        removed: list[tuple[Listed, Server]] = []
+        removed: list[tuple[HubServer, Server]] = []
         missing = {name for name, member in members.items() if member.reserved_at < began} - found.keys()
         unknown = 0
         for server_id, item in found.items():
@@ -127,10 +127,10 @@ class Reaper:
         for server_id in missing:
             await self._missing(server_id, began, members.get(server_id), armed=armed)
 
-    def _id_of(self, item: Listed) -> str:
+    def _id_of(self, item: HubServer) -> str:
         return Server.identity(self._hub.hub_id, item.user, item.server_name or "")
 
-    def _may_be_ours(self, item: Listed) -> bool:
+    def _may_be_ours(self, item: HubServer) -> bool:
         if item.server_name is not None:
             return is_ours(item, self._settings.installation_id)
         # A user without a server says nothing of who made it; its name does, to who knows the launch.
@@ -167,10 +167,10 @@ class Reaper:
         found = await unwanted(self._context, await self._stored(server_ids))
         await asyncio.gather(*(stop(one) for one in found.values() if armed or one.state is not ServerState.READY))
 
-    async def _remove_all(self, removed: list[tuple[Listed, Server]]) -> None:
+    async def _remove_all(self, removed: list[tuple[HubServer, Server]]) -> None:
         places = asyncio.Semaphore(AT_ONCE)
 
-        async def remove(item: Listed, server: Server) -> None:
+        async def remove(item: HubServer, server: Server) -> None:
             async with places:
                 if await remove_from_hub(self._hub, server, seconds=self._settings.cleanup_timeout_seconds):
                     REAPED.labels("user" if item.server_name is None else "server").inc()

@@ -11,13 +11,13 @@ from urllib.parse import quote
 
 from services.common.models.errors import BinderyError
 from services.common.net.http import PeerUnreachable, PooledClient, Reply, only_dict
-from services.launcher.hub.failure_patterns import Means, Signs, sign_of
+from services.launcher.hub.failure_patterns import Diagnosis, Verdict, match_pattern
 from services.launcher.settings import LauncherSettings
 
 PAGINATION = "application/jupyterhub-pagination+json"
 """What makes the hub say where the next page begins, whatever size it makes a page."""
 
-WORDLESS = ("Spawn failed", "Spawn cancelled")
+UNEXPLAINED_FAILURES = ("Spawn failed", "Spawn cancelled")
 """Failures of the hub itself: its proxy did not take a server that is up, or it is being stopped.
 
 A start that failed by itself, or took too long for the hub, is `Spawn failed: <why>`, the why of which may be empty.
@@ -30,7 +30,7 @@ BAD_TOKEN = ("Missing or invalid credentials", "not authorized with current scop
 """What JupyterHub 5 and 6 say with a 403 when the token is revoked, or lacks a scope; a hook's refusal says more."""
 
 
-class HubAway(Exception):
+class HubUnavailable(Exception):
     """The hub did not answer as it should, and asking again can help. `retry_after_seconds` is what it asked for.
 
     With `is_busy`, it is well, and has as many starts under way as it may. `silent_seconds` is for how long nothing had
@@ -52,7 +52,7 @@ class HubAway(Exception):
 
 
 @dataclass(frozen=True)
-class Listed:
+class HubServer:
     """A server in the hub's listing; `server_name` None stands for a user without servers."""
 
     user: str
@@ -119,7 +119,7 @@ class Hub:
             content = None if body is None else json.dumps(body).encode()
             reply = await self._client.request(method, path, json_body=content)
         except PeerUnreachable as error:
-            raise HubAway(f"no answer ({error})") from error
+            raise HubUnavailable(f"no answer ({error})") from error
         if reply.is_success or reply.status_code in fine:
             return reply
         raise _trouble(reply.status_code, reply.content, reply.headers.get("retry-after"))
@@ -128,7 +128,7 @@ class Hub:
         """None when the hub answers and knows our token, else a sentence."""
         try:
             await self._call("GET", "user")
-        except (HubAway, BinderyError) as error:
+        except (HubUnavailable, BinderyError) as error:
             return str(error)
         return None
 
@@ -144,7 +144,7 @@ class Hub:
         """Create a temporary user; one that exists is fine, as its name is ours alone."""
         await self._call("POST", f"users/{_quoted(user)}", fine=(409,))
 
-    async def start_server(self, user: str, server_name: str, options: Mapping[str, Any]) -> Listed | None:
+    async def start_server(self, user: str, server_name: str, options: Mapping[str, Any]) -> HubServer | None:
         """Ask for a server. What comes back is the hub's own account where the server was there or starting already.
 
         None where the hub does not know the user. Raises `BinderyError` when the hub says no, unless that is because
@@ -154,7 +154,7 @@ class Hub:
         reply = await self._call("POST", path, options, fine=(400, 404, 409, 500))
         if reply.is_success:
             # 201 would say that it runs already; the hub says so also of one that its proxy did not take.
-            return Listed(user, server_name, dict(options))
+            return HubServer(user, server_name, dict(options))
         if reply.status_code == 404:
             return None
         if reply.status_code == 500:
@@ -164,7 +164,7 @@ class Hub:
             if listed and (listed.ready or listed.pending == "spawn"):
                 return listed
             if listed and listed.pending:
-                raise HubAway(f"the server's {listed.pending} is not done yet")
+                raise HubUnavailable(f"the server's {listed.pending} is not done yet")
         raise _trouble(reply.status_code, reply.content, None)
 
     async def _failed_at_once(self, user: str, server_name: str) -> None:
@@ -172,9 +172,9 @@ class Hub:
         async with contextlib.aclosing(self.progress(user, server_name)) as messages:
             async for progress in messages:
                 if progress.failed:
-                    raise Signs().failure(progress.message)
+                    raise Diagnosis().failure(progress.message)
 
-    async def server(self, user: str, server_name: str) -> Listed | None:
+    async def server(self, user: str, server_name: str) -> HubServer | None:
         """What the hub knows of a server, or None."""
         reply = await self._call("GET", f"users/{_quoted(user)}", fine=(404,))
         if reply.status_code == 404:
@@ -203,7 +203,7 @@ class Hub:
         except (PeerUnreachable, ValueError) as error:
             why = error if isinstance(error, PeerUnreachable) else type(error).__name__
             silent = time.monotonic() - heard
-            raise HubAway(f"the progress stream broke ({why})", silent_seconds=silent) from error
+            raise HubUnavailable(f"the progress stream broke ({why})", silent_seconds=silent) from error
 
     async def delete_server(self, user: str, server_name: str) -> bool:
         """Stop a server. True when it is gone, False while it stops."""
@@ -216,15 +216,15 @@ class Hub:
         reply = await self._call("DELETE", f"users/{_quoted(user)}", fine=(400, 404, 424))
         return reply.status_code in {204, 404}
 
-    async def listing(self) -> list[Listed]:
+    async def listing(self) -> list[HubServer]:
         """Every user and server on the hub, page by page. One may be skipped when another is deleted meanwhile."""
-        found: list[Listed] = []
+        found: list[HubServer] = []
         offset, limit = 0, PAGE
         while True:
             reply = await self._call("GET", f"users?offset={offset}&limit={limit}")
             page = only_dict(reply.json())
             if "items" not in page:
-                raise HubAway("its listing has no pages")
+                raise HubUnavailable("its listing has no pages")
             for user in page["items"]:
                 found += _listed(user)
             following = only_dict(only_dict(page.get("_pagination")).get("next"))
@@ -235,18 +235,18 @@ class Hub:
 
 def _progress(event: dict[str, Any]) -> Progress:
     message = str(event.get("message") or "")
-    if event.get("failed") and message in WORDLESS:
-        raise HubAway("the start ended, and it does not say why: its proxy is away, or it is being stopped")
+    if event.get("failed") and message in UNEXPLAINED_FAILURES:
+        raise HubUnavailable("the start ended, and it does not say why: its proxy is away, or it is being stopped")
     return Progress(message, bool(event.get("ready")), bool(event.get("failed")), bool(event.get("is_sure")))
 
 
-def _listed(user: dict[str, Any]) -> list[Listed]:
+def _listed(user: dict[str, Any]) -> list[HubServer]:
     servers = only_dict(user.get("servers"))
     name = str(user.get("name"))
     if not servers:
-        return [Listed(name, None, {})]
+        return [HubServer(name, None, {})]
     return [
-        Listed(name, key, only_dict(server.get("user_options")), bool(server.get("ready")), server.get("pending"))
+        HubServer(name, key, only_dict(server.get("user_options")), bool(server.get("ready")), server.get("pending"))
         for key, server in servers.items()
     ]
 
@@ -258,11 +258,11 @@ def _trouble(status: int, body: bytes, retry_after: str | None) -> Exception:
     except ValueError:
         message = ""
     said = f"it answered {status}" + (f": {message}" if message else "")
-    sign = sign_of(message)
-    if sign and sign.means is Means.FATAL:
-        return Signs().failure(message)
+    sign = match_pattern(message)
+    if sign and sign.means is Verdict.FATAL:
+        return Diagnosis().failure(message)
     if status == 429 or status >= 500:
-        return HubAway(said, _seconds(retry_after), is_busy=status == 429)
+        return HubUnavailable(said, _seconds(retry_after), is_busy=status == 429)
     if status == 401 or (status == 403 and any(words in message for words in BAD_TOKEN)):
         return BinderyError("hub_token_refused", f"JupyterHub does not accept our token: {said}.")
     return BinderyError("hub_refused", f"JupyterHub refused: {said}.")

@@ -12,7 +12,7 @@ from enum import StrEnum
 from services.common.models.errors import BinderyError
 
 
-class Means(StrEnum):
+class Verdict(StrEnum):
     """What a message means for the start that it is told of."""
 
     FATAL = "fatal"
@@ -26,11 +26,11 @@ class Means(StrEnum):
 
 
 @dataclass(frozen=True)
-class Sign:
+class Pattern:
     """One row: words (a regular expression, whatever their case), what they mean, and the code of the failure."""
 
     words: str
-    means: Means
+    means: Verdict
     code: str = ""
     is_vague: bool = False
     """It says that there is trouble, and not which: it does not hide what was said before."""
@@ -56,60 +56,70 @@ def _then(first: str, second: str) -> str:
     return rf"^(?>.*?{first}).*{second}"
 
 
-SIGNS = (
+PATTERNS = (
     # The spawner does not reach what it starts servers with: the engine, by docker-py's words, or the cluster's API
-    Sign(r"Error while fetching server API version|Cannot connect to the Docker daemon", Means.FATAL, _AWAY),
-    Sign(r"\('Connection aborted\.', |^\w*HTTPS?ConnectionPool\(.*\): ", Means.FATAL, _AWAY),
-    Sign(r"^Failed to start the (?:container|pod): (?:the engine|Kubernetes) does not answer", Means.FATAL, _AWAY),
-    Sign(r"^Cannot connect to host \S+", Means.FATAL, _AWAY),
+    Pattern(r"Error while fetching server API version|Cannot connect to the Docker daemon", Verdict.FATAL, _AWAY),
+    Pattern(r"\('Connection aborted\.', |^\w*HTTPS?ConnectionPool\(.*\): ", Verdict.FATAL, _AWAY),
+    Pattern(r"^Failed to start the (?:container|pod): (?:the engine|Kubernetes) does not answer", Verdict.FATAL, _AWAY),
+    Pattern(r"^Cannot connect to host \S+", Verdict.FATAL, _AWAY),
     # The image
-    Sign(_then(_PULL, _DENIED), Means.FATAL, "image_pull_denied"),
-    Sign(
+    Pattern(_then(_PULL, _DENIED), Verdict.FATAL, "image_pull_denied"),
+    Pattern(
         _then(_PULL, r"(?:\bnot found\b|manifest unknown|name unknown|code = NotFound)"),
-        Means.FATAL,
+        Verdict.FATAL,
         "image_pull_failed",
     ),
-    Sign(_then("404 Client Error", "No such image") + "|image not found: ", Means.FATAL, "image_pull_failed"),
-    Sign(r"InvalidImageName|couldn't parse image|invalid reference format", Means.FATAL, "image_pull_failed"),
-    Sign(_then(_PULL, _UNREACHABLE), Means.CAUSE, "image_pull_unreachable"),
-    Sign("pull access denied|" + _then("Error response", _DENIED), Means.FATAL, "image_pull_denied"),
-    Sign(_PULL, Means.CAUSE, "image_pull_failed", is_vague=True),
+    Pattern(_then("404 Client Error", "No such image") + "|image not found: ", Verdict.FATAL, "image_pull_failed"),
+    Pattern(r"InvalidImageName|couldn't parse image|invalid reference format", Verdict.FATAL, "image_pull_failed"),
+    Pattern(_then(_PULL, _UNREACHABLE), Verdict.CAUSE, "image_pull_unreachable"),
+    Pattern("pull access denied|" + _then("Error response", _DENIED), Verdict.FATAL, "image_pull_denied"),
+    Pattern(_PULL, Verdict.CAUSE, "image_pull_failed", is_vague=True),
     # A place to run
-    Sign(r"exceeded quota", Means.FATAL, "server_quota_exceeded"),
-    Sign(r"triggered scale-?up: ", Means.PULLS, "server_unschedulable"),
-    Sign(r"nodes are available|no nodes available|didn't trigger scale-?up", Means.CAUSE, "server_unschedulable"),
-    Sign(r"^The pod was ended: (?:Evicted|Preempting)|^The node was low on resource", Means.FATAL, "server_evicted"),
-    Sign(r"^Preempted (?:by|in order to)\b", Means.FATAL, "server_evicted"),
-    Sign(r"MountVolume|AttachVolume|Unable to attach or mount", Means.CAUSE, "server_not_set_up"),
-    Sign(r"Failed to create pod sandbox|network is not ready", Means.CAUSE, "server_not_set_up"),
-    Sign(r"^Error: (?:secret|configmap) … not found|^Error: couldn't find key", Means.CAUSE, "server_not_set_up"),
-    Sign(r"\bCreateContainerConfigError\b", Means.CAUSE, "server_not_set_up", is_vague=True),
+    Pattern(r"exceeded quota", Verdict.FATAL, "server_quota_exceeded"),
+    Pattern(r"triggered scale-?up: ", Verdict.PULLS, "server_unschedulable"),
+    Pattern(r"nodes are available|no nodes available|didn't trigger scale-?up", Verdict.CAUSE, "server_unschedulable"),
+    Pattern(
+        r"^The pod was ended: (?:Evicted|Preempting)|^The node was low on resource", Verdict.FATAL, "server_evicted"
+    ),
+    Pattern(r"^Preempted (?:by|in order to)\b", Verdict.FATAL, "server_evicted"),
+    Pattern(r"MountVolume|AttachVolume|Unable to attach or mount", Verdict.CAUSE, "server_not_set_up"),
+    Pattern(r"Failed to create pod sandbox|network is not ready", Verdict.CAUSE, "server_not_set_up"),
+    Pattern(r"^Error: (?:secret|configmap) … not found|^Error: couldn't find key", Verdict.CAUSE, "server_not_set_up"),
+    Pattern(r"\bCreateContainerConfigError\b", Verdict.CAUSE, "server_not_set_up", is_vague=True),
     # Its end before it answered
-    Sign(
+    Pattern(
         r"(?:^|[ :(])OOMKilled(?:$|[ .,:)])|\bran out of memory\b|\bout of memory\b",
-        Means.FATAL,
+        Verdict.FATAL,
         "server_out_of_memory",
     ),
-    Sign(r"\bexit(?:ed)?[ -]?(?:with )?(?:code|status)[ =:]*137\b|\[status=137\]", Means.FATAL, "server_out_of_memory"),
-    Sign(r"Back-off restarting failed", Means.FATAL, "server_start_failed", is_vague=True),
-    Sign(
+    Pattern(
+        r"\bexit(?:ed)?[ -]?(?:with )?(?:code|status)[ =:]*137\b|\[status=137\]", Verdict.FATAL, "server_out_of_memory"
+    ),
+    Pattern(r"Back-off restarting failed", Verdict.FATAL, "server_start_failed", is_vague=True),
+    Pattern(
         r"^The server (?:lets everybody in without its|does not accept the launch's) token: ",
-        Means.FATAL,
+        Verdict.FATAL,
         "server_not_protected",
     ),
-    Sign(r"The server ended with exit status|Neither JupyterLab nor Notebook", Means.FATAL, "server_start_failed"),
-    Sign(r"executable file not found|failed to start container|RunContainerError", Means.CAUSE, "server_start_failed"),
-    Sign(r"^Spawner failed to start \[status=|\bExitCode=[0-9]+", Means.FATAL, "server_start_failed"),
+    Pattern(r"The server ended with exit status|Neither JupyterLab nor Notebook", Verdict.FATAL, "server_start_failed"),
+    Pattern(
+        r"executable file not found|failed to start container|RunContainerError", Verdict.CAUSE, "server_start_failed"
+    ),
+    Pattern(r"^Spawner failed to start \[status=|\bExitCode=[0-9]+", Verdict.FATAL, "server_start_failed"),
     # It runs, and does not answer
-    Sign(r"Server at \S+ didn't respond in", Means.FATAL, "server_port_closed"),
-    Sign(r"The server did not answer within", Means.FATAL, "server_start_timeout"),
+    Pattern(r"Server at \S+ didn't respond in", Verdict.FATAL, "server_port_closed"),
+    Pattern(r"The server did not answer within", Verdict.FATAL, "server_start_timeout"),
     # It goes on
-    Sign(r"^Pulling (?:the )?image|Pulling from|\bDownloading\b|\bExtracting\b", Means.PULLS, "image_pull_timeout"),
-    Sign(r"^Successfully pulled image|already present on machine", Means.MOVES),
-    Sign(r"^Successfully assigned|^Created container|^Started container|^Container (?:created|started)", Means.MOVES),
+    Pattern(
+        r"^Pulling (?:the )?image|Pulling from|\bDownloading\b|\bExtracting\b", Verdict.PULLS, "image_pull_timeout"
+    ),
+    Pattern(r"^Successfully pulled image|already present on machine", Verdict.MOVES),
+    Pattern(
+        r"^Successfully assigned|^Created container|^Started container|^Container (?:created|started)", Verdict.MOVES
+    ),
 )
 
-_COMPILED = tuple((re.compile(sign.words, re.IGNORECASE | re.MULTILINE), sign) for sign in SIGNS)
+_COMPILED = tuple((re.compile(sign.words, re.IGNORECASE | re.MULTILINE), sign) for sign in PATTERNS)
 _HUB_TIMED_OUT = re.compile(r"^$|did not start in [0-9]+ seconds|^Timeout", re.IGNORECASE)
 """What remains of the hub's message when its own deadline, or KubeSpawner's, was the first."""
 
@@ -131,7 +141,7 @@ _NAMED = (
 )
 
 
-def words_of(message: str) -> str:
+def without_names(message: str) -> str:
     """A message without what is of a user's choosing: names of images, repositories, pods and hosts, and any log.
 
     Each name leaves a `…`. They are read as words nowhere: a repository may be called `out-of-memory`.
@@ -147,41 +157,41 @@ def words_of(message: str) -> str:
     return words
 
 
-def sign_of(message: str) -> Sign | None:
+def match_pattern(message: str) -> Pattern | None:
     """The first row whose words are in a message, names apart."""
-    said = words_of(message)
+    said = without_names(message)
     return next((sign for words, sign in _COMPILED if words.search(said)), None)
 
 
 @dataclass
-class Signs:
+class Diagnosis:
     """What has been read of one start so far."""
 
-    cause: Sign | None = None
+    cause: Pattern | None = None
     said: str = ""
     """The message that the cause was read from."""
-    waits_for: Sign | None = None
+    waits_for: Pattern | None = None
     """What it waits for with a time of its own: a pull, or a node."""
 
-    def read(self, message: str) -> Sign | None:
+    def read(self, message: str) -> Pattern | None:
         """Take notice of one message of the progress. Raises `BinderyError` where the start is lost."""
-        if (sign := sign_of(message)) is None:
+        if (sign := match_pattern(message)) is None:
             return None
-        if sign.means is Means.FATAL:
+        if sign.means is Verdict.FATAL:
             raise self._error(sign, message)
-        if sign.means is Means.CAUSE and not (sign.is_vague and self.cause):
+        if sign.means is Verdict.CAUSE and not (sign.is_vague and self.cause):
             self.cause, self.said = sign, message
-        elif sign.means is Means.PULLS:
+        elif sign.means is Verdict.PULLS:
             self.waits_for = sign
-        elif sign.means is Means.MOVES:
+        elif sign.means is Verdict.MOVES:
             self.cause, self.said, self.waits_for = None, "", None
         return sign
 
     def failure(self, message: str) -> BinderyError:
         """What it means that the hub says that the start failed."""
         message = message.removeprefix("Spawn failed: ").removeprefix("Spawn failed").strip()
-        sign = sign_of(message)
-        if sign and sign.code and sign.means in {Means.FATAL, Means.CAUSE}:
+        sign = match_pattern(message)
+        if sign and sign.code and sign.means in {Verdict.FATAL, Verdict.CAUSE}:
             return self._error(sign, message)
         if _HUB_TIMED_OUT.search(message):
             return self.timed_out(f"{message}." if message else "JupyterHub waited no longer.")
@@ -195,7 +205,7 @@ class Signs:
             return BinderyError(self.waits_for.code, sentence)
         return BinderyError("server_start_timeout", sentence)
 
-    def _error(self, sign: Sign, message: str) -> BinderyError:
+    def _error(self, sign: Pattern, message: str) -> BinderyError:
         if sign.is_vague and self.cause:
             return BinderyError(self.cause.code, f"{_plain(self.said)} {_plain(message)}")
         return BinderyError(sign.code, _plain(message))

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from services.common.models.errors import BinderyError
 from services.common.service.logging import get_logger
-from services.launcher.hub.client import HubAway
+from services.launcher.hub.client import HubUnavailable
 from services.launcher.settings import LauncherSettings
 
 log = get_logger(__name__)
@@ -21,7 +21,7 @@ Tell = Callable[[str], Awaitable[None]]
 """Tells a sentence to whoever follows the start."""
 
 
-class Patience:
+class RetryBudget:
     """How often the hub may fail a start, and how long. A hub that is busy is well: it costs time, and no retry."""
 
     def __init__(self, settings: LauncherSettings, tell: Tell) -> None:
@@ -45,7 +45,7 @@ class Patience:
             began = loop.time()
             try:
                 found = await call()
-            except HubAway as error:
+            except HubUnavailable as error:
                 self.busy = str(error) if error.is_busy else ""
                 wait = error.retry_after_seconds or pause * random.uniform(0.7, 1.3)  # noqa: S311
                 if error.is_busy:
@@ -62,7 +62,7 @@ class Patience:
             await asyncio.sleep(wait)
             pause = min(PAUSE_MAX_SECONDS, pause * 2)
 
-    async def failed(self, doing: str, error: HubAway) -> None:
+    async def failed(self, doing: str, error: HubUnavailable) -> None:
         """The hub has failed the start although it answered; `doing` is what is done again.
 
         Raises `BinderyError("hub_unavailable")` when the budget is spent.
@@ -74,13 +74,13 @@ class Patience:
         """The start goes on: the hub is there."""
         self._told, self.away = "", None
 
-    async def _tell_once(self, doing: str, error: HubAway) -> None:
+    async def _tell_once(self, doing: str, error: HubUnavailable) -> None:
         if self._told != (told := f"{doing}: {'' if error.is_busy else error}"):
             self._told = told
             log.warning("hub_away", doing=doing, error=str(error), is_busy=error.is_busy)
             await self._tell(f"JupyterHub could not {doing} yet ({error}); asking again.")
 
-    def _spend(self, doing: str, error: HubAway, seconds: float) -> None:
+    def _spend(self, doing: str, error: HubUnavailable, seconds: float) -> None:
         self._retries -= 1
         self._seconds -= seconds
         self.away = BinderyError("hub_unavailable", f"JupyterHub could not {doing}: {error}.")

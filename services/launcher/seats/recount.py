@@ -10,7 +10,7 @@ from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled
-from services.launcher.hub.client import Hub, HubAway, Listed
+from services.launcher.hub.client import Hub, HubServer, HubUnavailable
 from services.launcher.hub.retry_budget import PAUSE_MAX_SECONDS
 from services.launcher.seats.seats import Counted, Seats
 from services.launcher.settings import LauncherSettings
@@ -21,12 +21,12 @@ RECOUNT = "recount"
 """What a launcher that counts says on the launchers' channel: the others add what they have under way."""
 
 
-def is_ours(item: Listed, installation_id: str) -> bool:
+def is_ours(item: HubServer, installation_id: str) -> bool:
     """Whether a server that the hub lists was started by this installation."""
     return item.server_name is not None and bool(item.options.get("bindery_installation") == installation_id)
 
 
-def counted(item: Listed, hub_id: str) -> Counted:
+def counted(item: HubServer, hub_id: str) -> Counted:
     """What a server of ours that the hub lists counts for."""
     told = {name: str(item.options.get(f"bindery_{name}") or "") for name in ("repo_key", "resource_class")}
     repo = told["repo_key"] or str(item.options.get("repo_url") or "")
@@ -58,7 +58,7 @@ class Recount:
                 continue
             except REDIS_UNAVAILABLE as error:
                 log.warning("redis_away", doing="recount", error=str(error))
-            except (HubAway, BinderyError) as error:
+            except (HubUnavailable, BinderyError) as error:
                 log.warning("hub_away", doing="recount", error=str(error))
                 self._seats.trouble = f"JupyterHub can't say: {error}."
                 self._seats.heard()  # who waits is told so

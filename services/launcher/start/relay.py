@@ -12,8 +12,8 @@ from services.common.records.records import OwnedRecord
 from services.common.redis.client import retry_while_unavailable
 from services.common.streams.entries import Entry
 from services.launcher.hub.client import Hub, Progress
-from services.launcher.hub.failure_patterns import Means, Signs
-from services.launcher.hub.retry_budget import Deadline, Patience
+from services.launcher.hub.failure_patterns import Diagnosis, Verdict
+from services.launcher.hub.retry_budget import Deadline, RetryBudget
 from services.launcher.settings import LauncherSettings
 
 QUIET_SECONDS = 0.25
@@ -41,7 +41,7 @@ class Relay:
     def __init__(self, settings: LauncherSettings, hub: Hub, claimed: OwnedRecord, body: Callable[[], Server]) -> None:
         self._settings, self._hub, self._claimed, self._body = settings, hub, claimed, body
         self._told: dict[str, list[float]] = defaultdict(list)
-        self.signs = Signs()
+        self.signs = Diagnosis()
         self._is_understood = False
         """Whether the spawner has said anything by which it can be told how the start goes."""
         self.pending: list[Event] = []
@@ -59,7 +59,7 @@ class Relay:
         """The hub knows nothing of what was told: each step that it tells from now on is a new one."""
         self._told.clear()
 
-    async def follow(self, deadline: Deadline, patience: Patience) -> Ended:
+    async def follow(self, deadline: Deadline, patience: RetryBudget) -> Ended:
         """Relay the hub's progress until the stream ends. Raises `BinderyError` when the start has failed."""
         server = self._body()
         again = {message: deque(times) for message, times in self._told.items()}
@@ -109,10 +109,10 @@ class Relay:
         if not self._is_understood:
             self._is_understood = True
             deadline.take_back(self._settings.server_start_timeout_seconds + HUB_FIRST_SECONDS, since)
-        if sign.means is Means.MOVES:
+        if sign.means is Verdict.MOVES:
             # The spawner begins to wait for an answer after the container runs, and is to end it first.
             deadline.extend(self._settings.server_start_timeout_seconds + HUB_FIRST_SECONDS, since)
-        elif sign.means is Means.PULLS and not self.signs.cause:
+        elif sign.means is Verdict.PULLS and not self.signs.cause:
             deadline.extend(self._settings.image_pull_timeout_seconds, since)
 
     async def tell(self, sentence: str) -> None:

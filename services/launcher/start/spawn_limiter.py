@@ -23,11 +23,11 @@ MOMENT_SECONDS = 1.0
 
 Told = Callable[[], Awaitable[None]]
 
-JOINED = "launchers"
+LAUNCHER_JOINED = "launchers"
 """What a launcher that begins says on the launchers' channel."""
 
 
-class Spawns:
+class SpawnLimiter:
     """First come, first served. What is beyond the share, the hub answers with 429, which is waited out."""
 
     def __init__(self, context: ProcessContext, settings: LauncherSettings) -> None:
@@ -91,7 +91,7 @@ class Spawns:
     async def run(self) -> None:
         """Keep the share right as launchers come and go, until cancelled."""
         with contextlib.suppress(*REDIS_UNAVAILABLE):
-            await self._context.upkeep.publish(self._context.keys.wake("launcher"), JOINED)
+            await self._context.upkeep.publish(self._context.keys.wake("launcher"), LAUNCHER_JOINED)
         while True:
             try:
                 with attributed_to("upkeep"):

@@ -15,12 +15,12 @@ from services.common.models.errors import BinderyError
 from services.common.records.records import Fenced, OwnedRecord, RecordLost
 from services.common.redis.client import retry_while_unavailable
 from services.common.service.logging import get_logger
-from services.launcher.hub.client import Hub, HubAway
-from services.launcher.hub.retry_budget import PAUSE_MAX_SECONDS, Deadline, Patience
+from services.launcher.hub.client import Hub, HubUnavailable
+from services.launcher.hub.retry_budget import PAUSE_MAX_SECONDS, Deadline, RetryBudget
 from services.launcher.seats.seats import SEATED, UNCOUNTED, UNKNOWN, Place, Seats, refuse
 from services.launcher.settings import LauncherSettings
 from services.launcher.start.relay import HUB_FIRST_SECONDS, Ended, Relay
-from services.launcher.start.spawn_limiter import Spawns
+from services.launcher.start.spawn_limiter import SpawnLimiter
 
 log = get_logger(__name__)
 
@@ -42,7 +42,7 @@ class Start:
     settings: LauncherSettings
     hub: Hub
     seats: Seats
-    spawns: Spawns
+    spawns: SpawnLimiter
     claimed: OwnedRecord
     server: Server
     repo: ResolvedRepo
@@ -58,7 +58,7 @@ class Start:
     def __post_init__(self) -> None:
         self.announced = self.server.token
         self.relay = Relay(self.settings, self.hub, self.claimed, lambda: self.server)
-        self.patience = Patience(self.settings, self.relay.tell)
+        self.patience = RetryBudget(self.settings, self.relay.tell)
         self.asked_for_user = self.asked_for_server = self.is_adopted
         """What there may be on the hub; of one that is adopted nobody knows."""
 
@@ -201,7 +201,9 @@ class Start:
                 has_user = listed is not None
                 if not listed or not (listed.ready or listed.pending == "spawn"):
                     self.relay.begin_anew()
-                    await self.patience.failed("start the server", HubAway("it knows nothing of this start any more"))
+                    await self.patience.failed(
+                        "start the server", HubUnavailable("it knows nothing of this start any more")
+                    )
             await asyncio.sleep(pause)
             pause = min(PAUSE_MAX_SECONDS, pause * 2)
 
@@ -269,7 +271,7 @@ async def remove_from_hub(hub: Hub, server: Server, *, seconds: float) -> bool:
                 await asyncio.sleep(0.2)
             while not await hub.delete_user(server.user):
                 await asyncio.sleep(0.2)
-    except (TimeoutError, HubAway, BinderyError) as error:
+    except (TimeoutError, HubUnavailable, BinderyError) as error:
         log.warning("removal_left_to_reaper", server_id=server.server_id, error=str(error) or type(error).__name__)
         return False
     return True

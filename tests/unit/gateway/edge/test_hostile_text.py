@@ -16,7 +16,7 @@ from services.builder.registry.challenge import Challenge, parse_challenges
 from services.common.models.errors import BinderyError
 from services.common.service.logging import get_logger, redact
 from services.gateway.launches.links import RepositoryType, Wish, repository_type
-from services.launcher.hub.failure_patterns import Signs, sign_of
+from services.launcher.hub.failure_patterns import Diagnosis, match_pattern
 from tests.support.fake_gateway import PROVIDERS
 
 pytestmark = pytest.mark.timeout(20)
@@ -51,12 +51,12 @@ def test_a_log_line_is_written_in_one_pass_and_cut_in_its_middle_after_it_was_re
 )  # fmt: skip
 def test_what_a_hub_says_of_a_start_is_read_in_one_pass(begun: str) -> None:
     message = begun * TIMES
-    sign_of(message)
-    assert Signs().failure(message).code
+    match_pattern(message)
+    assert Diagnosis().failure(message).code
 
 
 def test_a_thousand_names_in_what_a_hub_says_are_taken_out_in_time() -> None:
-    assert sign_of(" ".join(f'"/{number}"' for number in range(TIMES))) is None
+    assert match_pattern(" ".join(f'"/{number}"' for number in range(TIMES))) is None
 
 
 def _outcome(*messages: str) -> Finished:

@@ -6,7 +6,7 @@ from email.utils import formatdate
 import pytest
 
 from services.common.models.errors import BinderyError
-from services.launcher.hub.client import HubAway, _trouble
+from services.launcher.hub.client import HubUnavailable, _trouble
 
 
 @pytest.mark.parametrize(
@@ -15,13 +15,13 @@ from services.launcher.hub.client import HubAway, _trouble
 )
 def test_a_busy_hub_says_when_to_come_again(retry_after: str | None, seconds: float | None) -> None:
     error = _trouble(429, b'{"message": "Too many users"}', retry_after)
-    assert isinstance(error, HubAway)
+    assert isinstance(error, HubUnavailable)
     assert (error.is_busy, error.retry_after_seconds) == (True, seconds)
 
 
 def test_a_busy_hub_may_name_a_date() -> None:
     error = _trouble(503, b"", formatdate(time.time() + 60, usegmt=True))
-    assert isinstance(error, HubAway)
+    assert isinstance(error, HubUnavailable)
     assert not error.is_busy
     assert error.retry_after_seconds == pytest.approx(60, abs=5)
 

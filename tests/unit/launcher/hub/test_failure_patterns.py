@@ -5,7 +5,7 @@ import json
 import pytest
 
 from services.common.models.errors import KINDS, BinderyError
-from services.launcher.hub.failure_patterns import SIGNS, Means, Signs, sign_of
+from services.launcher.hub.failure_patterns import PATTERNS, Diagnosis, Verdict, match_pattern
 from tests.support.paths import RECORDED as RECORDED_REPLIES
 from tests.support.paths import TESTS
 
@@ -31,26 +31,26 @@ CRASHES = "2026-11-24T00:20:03Z [Warning] Back-off restarting failed container n
 
 @pytest.mark.parametrize(("message", "means", "code"), [row for row in SAID if row[1] != "failed"])
 def test_a_message_of_the_progress_means_what_it_was_recorded_for(message: str, means: str, code: str) -> None:
-    sign = sign_of(message)
+    sign = match_pattern(message)
     assert (sign.means if sign else "", sign.code if sign else "") == (means, code)
 
 
 @pytest.mark.parametrize(("message", "code"), [(row[0], row[2]) for row in SAID if row[1] == "failed"])
 def test_a_failed_start_has_the_code_of_its_cause(message: str, code: str) -> None:
-    error = Signs().failure(message)
+    error = Diagnosis().failure(message)
     assert error.code == code
     assert "HTTP response" not in error.detail
     assert error.detail.strip()
 
 
 def test_every_code_of_the_table_is_one_of_the_list_and_is_recorded() -> None:
-    codes = {sign.code for sign in SIGNS if sign.code}
+    codes = {sign.code for sign in PATTERNS if sign.code}
     assert codes <= KINDS.keys()
     assert codes == {code for _, _, code in SAID if code}
 
 
 def test_a_pull_that_is_refused_is_the_cause_although_vaguer_words_follow() -> None:
-    signs = Signs()
+    signs = Diagnosis()
     for message in (ASSIGNED, PULLING, REFUSED, ERR_IMAGE_PULL):
         signs.read(message)
     error = signs.timed_out("The server did not answer within 120 s.")
@@ -61,7 +61,7 @@ def test_a_pull_that_is_refused_is_the_cause_although_vaguer_words_follow() -> N
 
 
 def test_a_step_that_is_taken_makes_what_was_in_its_way_forgotten() -> None:
-    signs = Signs()
+    signs = Diagnosis()
     signs.read(NO_ROOM)
     assert signs.timed_out("").code == "server_unschedulable"
     signs.read(ASSIGNED)
@@ -69,13 +69,13 @@ def test_a_step_that_is_taken_makes_what_was_in_its_way_forgotten() -> None:
 
 
 def test_a_pull_that_never_ends_is_told_as_that() -> None:
-    signs = Signs()
+    signs = Diagnosis()
     signs.read(PULLING)
     assert signs.failure("Spawn failed: pod jhub/a did not start in 300 seconds!").code == "image_pull_timeout"
 
 
 def test_a_container_that_can_not_be_made_is_told_with_what_it_lacks() -> None:
-    signs = Signs()
+    signs = Diagnosis()
     signs.read('2026-11-24T00:20:03Z [Warning] Error: exec: "jupyter": executable file not found in $PATH')
     with pytest.raises(BinderyError) as raised:
         signs.read(CRASHES)
@@ -84,15 +84,15 @@ def test_a_container_that_can_not_be_made_is_told_with_what_it_lacks() -> None:
 
 
 def test_what_is_fatal_ends_the_start() -> None:
-    assert {sign.means for sign in SIGNS} == set(Means)
+    assert {sign.means for sign in PATTERNS} == set(Verdict)
     with pytest.raises(BinderyError) as raised:
-        Signs().read(CRASHES)
+        Diagnosis().read(CRASHES)
     assert raised.value.code == "server_start_failed"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in REPLAYS.glob("*.json")))
 def test_a_recorded_start_ends_with_the_code_of_its_cause(name: str) -> None:
-    signs = Signs()
+    signs = Diagnosis()
 
     def ends() -> str:
         for message in json.loads((REPLAYS / f"{name}.json").read_text()):
@@ -138,7 +138,7 @@ def test_a_recorded_start_ends_with_the_code_of_its_cause(name: str) -> None:
     ],
 )
 def test_the_name_of_a_repository_is_no_cause(message: str, means: str, code: str) -> None:
-    sign = sign_of(f"2026-11-24T00:20:03Z {message}")
+    sign = match_pattern(f"2026-11-24T00:20:03Z {message}")
     assert sign
     assert (sign.means, sign.code) == (means, code)
 
@@ -163,4 +163,4 @@ def test_the_name_of_a_repository_is_no_cause(message: str, means: str, code: st
     ],
 )
 def test_a_start_that_failed_is_not_explained_by_a_name(message: str, code: str) -> None:
-    assert Signs().failure(f"Spawn failed: {message}").code == code
+    assert Diagnosis().failure(f"Spawn failed: {message}").code == code

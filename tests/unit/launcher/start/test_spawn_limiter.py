@@ -7,7 +7,7 @@ import pytest
 
 from services.common.context import ProcessContext
 from services.launcher.settings import LauncherSettings
-from services.launcher.start.spawn_limiter import Spawns
+from services.launcher.start.spawn_limiter import SpawnLimiter
 
 
 async def test_a_cancel_that_redis_py_swallows_ends_it_all_the_same(
@@ -22,7 +22,7 @@ async def test_a_cancel_that_redis_py_swallows_ends_it_all_the_same(
         return 1
 
     monkeypatch.setattr(context.upkeep, "scard", scard)
-    task = asyncio.create_task(Spawns(context, LauncherSettings()).run())
+    task = asyncio.create_task(SpawnLimiter(context, LauncherSettings()).run())
     await asked.wait()
     task.cancel()
     _, pending = await asyncio.wait({task}, timeout=10)
