@@ -17,16 +17,16 @@ from requests.exceptions import Timeout
 from traitlets import Bool, Dict, Float, Integer, default
 from urllib3.exceptions import HTTPError as BrokenAnswer
 
-from deploy.jupyterhub import marks
+from deploy.jupyterhub import labels
 from deploy.jupyterhub.binder_spawner import refusal
 from deploy.jupyterhub.container_spawner import ContainerMixin, ended
-from deploy.jupyterhub.steps import StepsMixin
+from deploy.jupyterhub.progress import ProgressMixin
 
 _SILENT = (NoConnectionError, Timeout, BrokenAnswer)
 """What the engine's client raises where it gets no answer, or half of one."""
 
 
-class BinderDockerSpawner(StepsMixin, ContainerMixin, DockerSpawner):
+class BinderDockerSpawner(ProgressMixin, ContainerMixin, DockerSpawner):
     """Starts a launch's server as a container, which is removed when it ends.
 
     Its defaults are those of containers that run strangers' code; every setting of DockerSpawner changes them as
@@ -69,7 +69,7 @@ class BinderDockerSpawner(StepsMixin, ContainerMixin, DockerSpawner):
 
         Raises an `HTTPError` that says why it can't: the image, the engine, or how the server ended.
         """
-        self.begin_steps()
+        self.clear_progress()
         try:
             return await self._start()
         except (DockerException, *_SILENT) as error:
@@ -82,7 +82,7 @@ class BinderDockerSpawner(StepsMixin, ContainerMixin, DockerSpawner):
             if how := await self.how_it_ended():
                 raise refusal(500, how) from error
             raise
-        self.step("Container started")
+        self.report_progress("Container started")
         await self.until_it_answers(f"http://{ip}:{port}")
         return ip, port
 
@@ -99,17 +99,22 @@ class BinderDockerSpawner(StepsMixin, ContainerMixin, DockerSpawner):
                     raise refusal(400, f"image not found: {image} is not in the engine, and is not pulled") from None
             else:
                 return
-        self.step(f"Pulling image {image}")
-        loop, stopped = asyncio.get_running_loop(), threading.Event()
+        self.report_progress(f"Pulling image {image}")
+        loop = asyncio.get_running_loop()
+        stopped = threading.Event()
+
+        def report(message: str) -> None:
+            loop.call_soon_threadsafe(self.report_progress, message)
+
         try:
-            await asyncio.to_thread(self._pull, image, lambda told: loop.call_soon_threadsafe(self.step, told), stopped)
+            await asyncio.to_thread(self._pull, image, report, stopped)
         except DockerException as error:
             if _silence(error):
                 raise
             raise refusal(500, f"Failed to pull image {image}: {_words(error)}") from error
         finally:
             stopped.set()
-        self.step(f"Successfully pulled image {image}")
+        self.report_progress(f"Successfully pulled image {image}")
 
     def _pull(self, image: str, tell: Callable[[str], object], stopped: threading.Event) -> None:
         layers: dict[str, str] = {}
@@ -131,14 +136,14 @@ class BinderDockerSpawner(StepsMixin, ContainerMixin, DockerSpawner):
         create, host = self._eval_if_callable(self._given_create), self._eval_if_callable(self._given_host)
         create = dict(await create if inspect.isawaitable(create) else create)
         host = dict(await host if inspect.isawaitable(host) else host)
-        told = marks.labels(self.user_options) | marks.annotations(self.user_options)
+        told = labels.labels_of(self.user_options) | labels.annotations_of(self.user_options)
         # DockerSpawner expands braces in all of this, and what comes from a launch is not ours to expand.
         ours = {key: value.replace("{", "{{").replace("}", "}}") for key, value in told.items()}
         create["labels"] = ours | create.get("labels", {})
         self.extra_create_kwargs = create
         self.extra_host_config = self._host_config() | host
         made = await super().create_object()
-        self.step("Container created")
+        self.report_progress("Container created")
         return made
 
     def _host_config(self) -> dict[str, Any]:

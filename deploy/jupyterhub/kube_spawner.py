@@ -12,7 +12,7 @@ from kubernetes_asyncio.client import ApiException, V1EnvFromSource, V1ObjectMet
 from kubespawner import KubeSpawner
 from traitlets import Bool, List, Unicode, default
 
-from deploy.jupyterhub import marks
+from deploy.jupyterhub import labels
 from deploy.jupyterhub.binder_spawner import refusal
 from deploy.jupyterhub.container_spawner import ContainerMixin, ended
 
@@ -86,8 +86,8 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
     async def get_pod_manifest(self) -> Any:
         """Return the pod; the Secret that it names is made just before it."""
         pod = await super().get_pod_manifest()
-        pod.metadata.labels = (pod.metadata.labels or {}) | marks.labels(self.user_options)
-        told = marks.annotations(self.user_options) | {_START: self._start_mark}
+        pod.metadata.labels = (pod.metadata.labels or {}) | labels.labels_of(self.user_options)
+        told = labels.annotations_of(self.user_options) | {_START: self._start_mark}
         pod.metadata.annotations = (pod.metadata.annotations or {}) | told
         given = self.extra_pod_config or {}
         if "restartPolicy" not in given and "restart_policy" not in given:
@@ -133,8 +133,8 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
         ]
         metadata = V1ObjectMeta(
             name=self.pod_name,
-            labels=self._build_common_labels({}) | marks.labels(self.user_options),
-            annotations=marks.annotations(self.user_options),
+            labels=self._build_common_labels({}) | labels.labels_of(self.user_options),
+            annotations=labels.annotations_of(self.user_options),
         )
         self._secret = V1Secret(metadata=metadata, string_data=hidden)
 

@@ -25,8 +25,8 @@ from deploy.jupyterhub.environment import server_environment
 from deploy.jupyterhub.image_folders import ImageFolder, ServerFolder, ServerRecord, claim
 from deploy.jupyterhub.kept_token import answers, write_configuration
 from deploy.jupyterhub.processes import Identity
+from deploy.jupyterhub.progress import ProgressMixin
 from deploy.jupyterhub.server_ports import server_ports
-from deploy.jupyterhub.steps import StepsMixin
 
 _TOLD_BY_HUB = ("JUPYTERHUB_BASE_URL", "JUPYTERHUB_SERVICE_PREFIX", "JUPYTERHUB_USER", "JUPYTERHUB_SERVER_NAME")
 """Of what a hub tells its servers: where they are, which repositories build addresses from. No token is in it."""
@@ -38,7 +38,7 @@ _PORT_TAKEN = re.compile(r"port [0-9]+ is (already in use|not available)", re.IG
 """What a Jupyter Server says that lost its port between choosing and taking it."""
 
 
-class ProcessImageSpawner(StepsMixin, ServerActivityMixin, BinderSpawnerMixin, Spawner):
+class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin, Spawner):
     """Starts a server from `<data>/images/<build id>/`, in a copy of its repository, as a session of its own.
 
     It isolates nothing: the server runs as the hub's own user. It is meant for one's own machine.
@@ -104,7 +104,7 @@ class ProcessImageSpawner(StepsMixin, ServerActivityMixin, BinderSpawnerMixin, S
 
         Raises an `HTTPError` whose message holds the last lines of the server's log if it ends or doesn't answer.
         """
-        self.begin_steps()
+        self.clear_progress()
         self._is_starting = True
         try:
             self.apply_binder_options()
@@ -130,12 +130,12 @@ class ProcessImageSpawner(StepsMixin, ServerActivityMixin, BinderSpawnerMixin, S
             raise refusal(400, f"{IMAGE_NOT_FOUND}: there is no image {self.image} here")
         if image.jupyter is None:
             raise refusal(500, "Neither JupyterLab nor Notebook is installed in the image")
-        self.step("Copying the repository")
+        self.report_progress("Copying the repository")
         await _in_thread(folder.fill_from, image)
         write_configuration(folder.configuration)
-        self.step(f"Starting {image.jupyter.name}")
+        self.report_progress(f"Starting {image.jupyter.name}")
         self._popen = self._run(image, image.jupyter, folder)
-        self.step("Waiting for Jupyter to answer")
+        self.report_progress("Waiting for Jupyter to answer")
         for tries_left in reversed(range(self.port_tries)):
             if await self._answers_at_last(folder):
                 break
@@ -146,7 +146,7 @@ class ProcessImageSpawner(StepsMixin, ServerActivityMixin, BinderSpawnerMixin, S
             await self._end_processes()
             folder.log.write_bytes(b"")
             self._popen = self._run(image, image.jupyter, folder)
-        self.step("Jupyter answers")
+        self.report_progress("Jupyter answers")
         return f"http://127.0.0.1:{self.port}"
 
     def _run(self, image: ImageFolder, jupyter: Path, folder: ServerFolder) -> subprocess.Popen[bytes]:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from deploy.jupyterhub.marks import installation_label
+from deploy.jupyterhub.labels import installation_label
 from tests.support.cluster import SERVERS, Cluster, Namespace
 from tests.support.engine import REGISTRY
 from tests.support.kernels import kernel

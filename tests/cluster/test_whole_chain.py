@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from deploy.jupyterhub.marks import installation_label
+from deploy.jupyterhub.labels import installation_label
 from services.common.models import ServerRequest
 from tests.support.api_launches import build_of, git_spec
 from tests.support.cluster import BUILDS, SERVERS, Cluster, Namespace

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from deploy.jupyterhub.marks import installation_label
+from deploy.jupyterhub.labels import installation_label
 from tests.support.engine import REGISTRY, Engine
 from tests.support.kernels import kernel
 from tests.support.real_hub import HubStack, until

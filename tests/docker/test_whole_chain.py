@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.jupyterhub.marks import installation_label
+from deploy.jupyterhub.labels import installation_label
 from tests.docker.conftest import start_stack
 from tests.support.engine import Engine
 from tests.support.faults import until_gone

@@ -21,7 +21,7 @@ def installation_label(installation_id: str) -> str:
     return hashlib.sha256(installation_id.encode()).hexdigest()[:24]
 
 
-def labels(options: Mapping[str, Any]) -> dict[str, str]:
+def labels_of(options: Mapping[str, Any]) -> dict[str, str]:
     """Return what a server is found by; values of a label's form, whatever the launch says."""
     found = {}
     if installation := _text(options, "bindery_installation"):
@@ -31,7 +31,7 @@ def labels(options: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def annotations(options: Mapping[str, Any]) -> dict[str, str]:
+def annotations_of(options: Mapping[str, Any]) -> dict[str, str]:
     """Return what is told of a server's repository; cut where it is very long."""
     return {key: text[:_LONGEST] for key, name in _ANNOTATIONS.items() if (text := _text(options, name))}
 
