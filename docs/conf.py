@@ -24,7 +24,7 @@ html_theme_options = {
 
 PAGES = (
     "users", "errors", "authors", "api", "operators", "security", "builders", "settings", "registry", "hubs", "metrics",
-    "redis", "redis-keys", "contributing",
+    "redis", "redis-keys", "contributing", "design",
 )  # fmt: skip
 
 
