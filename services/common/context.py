@@ -34,7 +34,7 @@ class ProcessContext:
     logs: LogStore
     upkeep: Redis
     """Connections apart from those of the work, so that a rush of that keeps no lease from being renewed."""
-    places: QueuePositions
+    queue_positions: QueuePositions
 
     refusals: Refusals
 
@@ -67,11 +67,11 @@ async def open_context(
     facts = LaunchCache(
         redis, keys, ttl_seconds=settings.fact_ttl_seconds, tombstone_seconds=settings.fact_tombstone_seconds
     )
-    places = QueuePositions(
+    queue_positions = QueuePositions(
         redis, keys, tick_seconds=settings.queue_tick_seconds, reread_seconds=settings.reread_seconds
     )  # fmt: skip
     context = ProcessContext(
-        settings, redis, keys, bus, records, facts, log_store(redis, keys, settings), upkeep, places, refusals
+        settings, redis, keys, bus, records, facts, log_store(redis, keys, settings), upkeep, queue_positions, refusals
     )
     try:
         warn_if_shared(redis)
@@ -90,8 +90,8 @@ async def open_context(
 @contextlib.asynccontextmanager
 async def queue_positions_updated(context: ProcessContext) -> AsyncIterator[None]:
     """Keep the places of waiting builds up to date, for who watches them, until the block ends."""
-    await context.bus.listen(context.places.channel, context.places.heard)
-    async with background_tasks(context.places.run()):
+    await context.bus.listen(context.queue_positions.channel, context.queue_positions.on_message)
+    async with background_tasks(context.queue_positions.run()):
         yield
 
 

@@ -23,8 +23,8 @@ from services.gateway.pages.renderer import Pages
 from services.gateway.pages.static_assets import PrebuiltReplies
 from services.gateway.routes import builds, facade, launches, pages
 from services.gateway.settings import GatewaySettings
-from services.gateway.streaming.send_scheduler import Clock
-from services.gateway.streaming.stream_responses import Streams
+from services.gateway.streaming.send_scheduler import SendScheduler
+from services.gateway.streaming.stream_responses import StreamResponses
 
 log = get_logger(__name__)
 
@@ -35,7 +35,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     if not settings.local_mode and settings.public_url.lower().startswith("http://"):
         log.warning("no_https", public_url=settings.public_url, so="browsers don't say which site asks for a launch")
     health = Health()
-    clock = Clock(settings)
+    scheduler = SendScheduler(settings)
     exiting = asyncio.Event()
 
     @contextlib.asynccontextmanager
@@ -51,13 +51,13 @@ def create_app(settings: GatewaySettings) -> FastAPI:
                 app.state.launches = made
                 app.state.stages = stages
                 app.state.providers = Providers(stages)
-                app.state.streams = Streams(context, made, settings, clock)
+                app.state.streams = StreamResponses(context, made, settings, scheduler)
                 for name in ("resolver", "builder", "launcher"):
                     health.add(name, lambda name=name: stages.trouble(name))  # type: ignore[misc]
                 async with stage_membership(context, "gateway", on_adopt=made.adopt) as member:
                     made.member = member
                     await context.bus.listen(context.keys.wake("gateway"), made.heard)
-                    leaving = _leave(app.state.exiting, clock, member)
+                    leaving = _leave(app.state.exiting, scheduler, member)
                     async with background_tasks(made.cancels.watch(), made.keep_followed_alive(), leaving):
                         yield
             finally:
@@ -77,8 +77,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     return app
 
 
-async def _leave(exiting: asyncio.Event, clock: Clock, member: StageMember) -> None:
+async def _leave(exiting: asyncio.Event, scheduler: SendScheduler, member: StageMember) -> None:
     """On SIGTERM: v1 streams end, for their clients to resume elsewhere; launches go to another gateway at once."""
     await exiting.wait()
-    clock.drain()
+    scheduler.drain()
     await member.give_up()

@@ -123,7 +123,7 @@ class Servers:
                 await start.run()
             finally:
                 self.cancels.forget(start.server.server_id, start.asked)
-                await self._context.bus.disown(topic_of(start.server.server_id))
+                await self._context.bus.close_local(topic_of(start.server.server_id))
 
     async def adopt(self, claimed: OwnedRecord, stored: StoredRecord) -> None:
         """Go on with a start whose process died."""
@@ -194,7 +194,7 @@ class Servers:
             if even_ready:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(HEED_SECONDS):
-                        await self._context.bus.until_ended(topic)
+                        await self._context.bus.wait_for_end(topic)
         if stored and even_ready and self.member:
             await self._context.records.note(topic, GIVEN_UP, "1")  # for whoever goes on with this, should we die
             if found := await self._context.records.adopt("launcher", self.member.process, topic=topic):

@@ -182,7 +182,7 @@ class Clicks:
         stages = self.stages[len(self.asked) % len(self.stages)]
         self.asked.append(launch_ref)
         server = await stages.start_server(request)
-        while not await self.context.bus.until_ended(topic_of(server.server_id)):
+        while not await self.context.bus.wait_for_end(topic_of(server.server_id)):
             server = await stages.start_server(request)
         return await self.read(server.server_id)
 

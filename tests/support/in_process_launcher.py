@@ -9,7 +9,7 @@ from typing import Any
 
 from services.common.context import ProcessContext, background_tasks, open_context, stage_membership
 from services.common.models import ResolvedRepo, Server, ServerRequest
-from services.common.streams.entries import BEGIN
+from services.common.streams.entries import STREAM_START
 from services.launcher.cleanup.reaper import Reaper
 from services.launcher.hub.client import Hub
 from services.launcher.seats.recount import Recount
@@ -113,8 +113,8 @@ class Launcher:
 
     async def messages(self, server: Server) -> str:
         """Every message of a server's topic."""
-        async with self.context.bus.following(topic_of(server.server_id), lambda: None) as reader:
-            entries = await reader.after(BEGIN)
+        async with self.context.bus.follow(topic_of(server.server_id), lambda: None) as reader:
+            entries = await reader.after(STREAM_START)
         return "".join(event.get("message", "") for entry in entries for event in entry.events)
 
 

@@ -23,7 +23,7 @@ from services.common.redis.scripts import Scripts
 from services.common.service.correlation import to_record
 from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled
-from services.common.streams.entries import payload_of
+from services.common.streams.entries import encode_events
 
 log = get_logger(__name__)
 
@@ -95,7 +95,7 @@ class Attempts:
                 [attempt_key, *queue_keys],
                 [
                     current, current, self._keys.prefix, key, build.model_dump_json(exclude_none=True),
-                    payload_of([event]), repository, request.launch_ref or "", self._settings.build_queue_max,
+                    encode_events([event]), repository, request.launch_ref or "", self._settings.build_queue_max,
                     int(self._settings.attempt_ttl_seconds * 1000), int(now * 1000),
                     request.repo.model_dump_json(exclude_none=True), self._keys.wake("builder"),
                     to_record().get("request_id", ""), request.asker or "",
@@ -173,7 +173,7 @@ class Attempts:
             self._keys("{queue}:unstored"), self._keys.orphans("builder"),
         ]  # fmt: skip
         args = [
-            build_id, state, ended.model_dump_json(exclude_none=True), payload_of([event]),
+            build_id, state, ended.model_dump_json(exclude_none=True), encode_events([event]),
             self._keys.news(topic), int(self._settings.record_ttl_seconds * 1000),
             int(self._settings.finished_stream_seconds * 1000),
         ]  # fmt: skip

@@ -87,14 +87,20 @@ class Builds:
         """A build with its place in the queue, while it waits for a slot."""
         if build.state is not BuildState.QUEUED or not build.build_id:
             return build
-        place = (await self._context.places.of(build.build_id)).get(build.build_id)
+        place = (await self._context.queue_positions.of(build.build_id)).get(build.build_id)
         return build.updated(queue=place.queue if place else None)
 
     def events(self, build_id: str) -> TopicStream:
         """What happens to a build, from its beginning or any position on."""
         context = self._context
         return TopicStream(
-            context.bus, context.logs, topic_of(build_id), "build", render_plain, prefix=build_id, places=context.places
+            context.bus,
+            context.logs,
+            topic_of(build_id),
+            "build",
+            render_plain,
+            prefix=build_id,
+            places=context.queue_positions,
         )
 
     async def queue(self, *, with_names: bool = False) -> BuildQueue:

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from services.common.streams.entries import BEGIN, Entry
-from services.common.streams.topic_stream import right_before, split_position
+from services.common.streams.entries import STREAM_START, Entry
+from services.common.streams.topic_stream import position_before, split_position
 
 POSITION_HEADER = "Bindery-Log-Position"
 """In the answer: behind the last line that is in it. Given as `after`, the log goes on from there."""
@@ -36,8 +36,8 @@ class Part:
     def entry(self) -> str:
         """What to read stored entries behind. Raises `ValueError` for what is no position."""
         if not self.after:
-            return BEGIN
-        return right_before(split_position(self.after)[0])
+            return STREAM_START
+        return position_before(split_position(self.after)[0])
 
     def of(self, entries: Iterable[Entry]) -> list[LogLine]:
         """The part, of the entries behind `entry`."""
@@ -49,15 +49,15 @@ class Part:
 
 def lines_of(entries: Iterable[Entry], after: str = "") -> Iterator[LogLine]:
     """Every event behind a position, and a `gap` where some are missing: a log too long, or lost by Redis."""
-    at, skip = split_position(after) if after else (BEGIN, 0)
-    expected = 0 if at == BEGIN else None
+    at, skip = split_position(after) if after else (STREAM_START, 0)
+    expected = 0 if at == STREAM_START else None
     for entry in entries:
         before = f"{entry.id}.0"
         if expected is None and skip and entry.id != at:
             yield LogLine(before, "gap", "Some lines are missing here.\n")
         elif expected is not None and entry.lines > expected:
             yield LogLine(before, "gap", f"{entry.lines - expected} lines are missing here.\n")
-        known = entry.told_before(expected) if expected is not None else 0
+        known = entry.already_delivered(expected) if expected is not None else 0
         known = max(known, skip if entry.id == at else 0)
         for number, event in enumerate(entry.events, start=1):
             if number > known:

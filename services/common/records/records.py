@@ -20,7 +20,7 @@ from services.common.redis.scripts import Scripts, run_together
 from services.common.service.logging import get_logger
 from services.common.service.settings import ServiceSettings
 from services.common.streams.bus import Bus
-from services.common.streams.entries import Entry, payload_of
+from services.common.streams.entries import Entry, encode_events
 
 log = get_logger(__name__)
 
@@ -157,7 +157,7 @@ class OwnedRecord:
                 await self._see_through(self._doubtful)
             self.seq += 1
             self.kept |= values
-            payload = payload_of(events) if events else ""
+            payload = encode_events(events) if events else ""
             entries = [AppendedEntry(self.seq, "*", self.lines, len(events), payload)] if events else []
             self._doubtful = PendingWrite(self.seq, values, entries, until)
             await self._see_through(self._doubtful)
@@ -214,7 +214,7 @@ class OwnedRecord:
         for entry in write.entries:
             self.lines += entry.lines
             self.recent.append(entry._replace(position=position.decode()))
-            self.records.bus.wrote(self.topic, position, write.number, entry.payload, *before)
+            self.records.bus.publish_local(self.topic, position, write.number, entry.payload, *before)
         while sum(len(entry.payload) for entry in self.recent) > RECENT_BYTES:
             self.recent.popleft()
 
@@ -313,7 +313,7 @@ class Records:
         """
         values = {"body": body.model_dump_json(exclude_none=True), "state": body.state} | dict(fields or {})
         claim = secrets.token_hex(8)
-        payload = payload_of([event])
+        payload = encode_events([event])
         key, value, lasting_ms = idempotency
         args: list[Any] = [
             f"{topic.kind}:{topic.id}", process, claim, self.keys.news(topic), value, lasting_ms,
@@ -331,7 +331,7 @@ class Records:
             return str(detail.decode()), others
         if status == b"exists":
             return StoredRecord.of(topic, detail), others
-        self.bus.seed(topic, Entry.first(detail.decode(), payload.encode()))
+        self.bus.open_local(topic, Entry.first(detail.decode(), payload.encode()))
         first = AppendedEntry(1, detail.decode(), 0, 1, payload)
         claimed = OwnedRecord(
             self, topic, process, 1, claim, recreate=recreate, kept=dict(values), recent=deque([first])

@@ -18,7 +18,7 @@ from services.common.redis.keys import Keys, Kind, Topic
 from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled
-from services.common.streams.entries import BEGIN, Entry, order
+from services.common.streams.entries import STREAM_START, Entry, position_key
 from services.common.streams.reader import Reader
 
 log = get_logger(__name__)
@@ -65,7 +65,7 @@ class Bus:
     # Following
 
     @contextlib.asynccontextmanager
-    async def following(self, topic: Topic, changed: Callable[[], None]) -> AsyncIterator[Reader]:
+    async def follow(self, topic: Topic, changed: Callable[[], None]) -> AsyncIterator[Reader]:
         """A reader of `topic`, subscribed before its first read, so that nothing falls between the two.
 
         `changed` is called whenever there is more.
@@ -87,10 +87,12 @@ class Bus:
             if not reader.followers and not reader.local:
                 await self._forget(topic, reader)
 
-    async def events(self, topic: Topic, after: str = BEGIN) -> AsyncGenerator[tuple[Entry, dict[str, Any]], None]:
+    async def events(
+        self, topic: Topic, after: str = STREAM_START
+    ) -> AsyncGenerator[tuple[Entry, dict[str, Any]], None]:
         """Every event beyond `after`, as it happens, until the topic's terminal entry."""
         changed = asyncio.Event()
-        async with self.following(topic, changed.set) as reader:
+        async with self.follow(topic, changed.set) as reader:
             while True:
                 changed.clear()
                 for entry in await reader.after(after):
@@ -101,9 +103,9 @@ class Bus:
                         return
                 await changed.wait()
 
-    async def until_ended(self, topic: Topic) -> bool:
+    async def wait_for_end(self, topic: Topic) -> bool:
         """Wait for a topic's terminal entry; what comes before it costs nothing. False when the topic was lost."""
-        async with self.following(topic, _ignore) as reader:
+        async with self.follow(topic, _ignore) as reader:
             while not reader.ended:
                 try:
                     async with asyncio.timeout(self._reread_seconds):
@@ -128,24 +130,24 @@ class Bus:
             reader.missed = 0 if is_there else reader.missed + 1
         return reader.missed > 1
 
-    def seed(self, topic: Topic, entry: Entry) -> None:
+    def open_local(self, topic: Topic, entry: Entry) -> None:
         """Begin a reader of a topic that this process writes itself: it needs no subscription and no first read."""
         reader = self._readers.setdefault(topic, Reader(self, topic))
         reader.local = True
-        reader.start = order(BEGIN)
+        reader.start = position_key(STREAM_START)
         reader.append([entry])
 
-    def wrote(self, topic: Topic, position: bytes, number: int, payload: str, *before: bytes) -> None:
+    def publish_local(self, topic: Topic, position: bytes, number: int, payload: str, *before: bytes) -> None:
         """This process appended an entry: hand it to the topic's local reader. `before`: last id, lines, bytes."""
         if not (reader := self._readers.get(topic)) or not reader.local:
             return
         message = (
             b" ".join([before[0], position, b"%d" % number, before[1], before[2], payload.encode()]) if before else b""
         )
-        if not before or not reader.heard(message):
+        if not before or not reader.on_message(message):
             self._mark(topic)
 
-    async def disown(self, topic: Topic) -> None:
+    async def close_local(self, topic: Topic) -> None:
         """This process does not write `topic` any more: whoever follows it here needs the subscription."""
         if not (reader := self._readers.get(topic)) or not reader.local:
             return
@@ -168,7 +170,7 @@ class Bus:
         reader = self._readers.get(topic)
         return reader is not None and reader.followers > 0
 
-    def followed(self, kind: str) -> list[Topic]:
+    def followed_topics(self, kind: str) -> list[Topic]:
         """The topics of a kind that somebody follows through this process."""
         return [topic for topic, reader in self._readers.items() if topic.kind == kind and reader.followers]
 
@@ -247,7 +249,7 @@ class Bus:
         elif (
             (topic := self._by_channel.get(channel))
             and (reader := self._readers.get(topic))
-            and not reader.heard(message["data"])
+            and not reader.on_message(message["data"])
         ):
             self._mark(topic)
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from services.common.models import RECORD_VERSION, Event
 
-BEGIN = "0-0"
+STREAM_START = "0-0"
 
 
-def order(position: str) -> tuple[int, int]:
+def position_key(position: str) -> tuple[int, int]:
     """A stream position as something that compares."""
     ms, _, seq = position.partition("-")
     return int(ms or 0), int(seq or 0)
@@ -47,16 +47,16 @@ class Entry:
     def is_terminal(self) -> bool:
         return b'"terminal":true' in self.payload and any(e.get("terminal") for e in self.events)
 
-    def told_before(self, lines: int) -> int:
+    def already_delivered(self, lines: int) -> int:
         """How many of the events who has heard so many lines has heard already; never the end: nobody reads on then."""
         return max(0, min(len(self.events) - self.is_terminal, lines - self.lines))
 
     @cached_property
     def key(self) -> tuple[int, int]:
-        return order(self.id)
+        return position_key(self.id)
 
 
-def payload_of(events: Sequence[Event | Mapping[str, Any]]) -> str:
+def encode_events(events: Sequence[Event | Mapping[str, Any]]) -> str:
     """The bytes of one stream entry: a JSON list of events, made once."""
     dumped = [
         e.model_dump(mode="json", exclude_none=True, exclude_defaults=True) | {"phase": e.phase}

@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 
 from services.common.redis.keys import Keys, Topic
 from services.common.service.settings import ServiceSettings
-from services.common.streams.entries import BEGIN, Entry, order
+from services.common.streams.entries import STREAM_START, Entry, position_key
 
 _PUBLIC = "public"
 _CHUNK_BYTES = 16 * 1024
@@ -36,7 +36,7 @@ class LogStore(Protocol):
     async def is_public(self, build_id: str) -> bool:
         """Whether a log is stored that everybody may read. False for one that was stored before logs said so."""
 
-    async def read(self, build_id: str, after: str = BEGIN) -> list[Entry] | None:
+    async def read(self, build_id: str, after: str = STREAM_START) -> list[Entry] | None:
         """The entries beyond a position; None where no log is stored."""
 
     async def highest_attempt(self, image_key: str) -> int:
@@ -55,7 +55,7 @@ def _says_public(first_line: bytes) -> bool:
 
 
 def _unpack(packed: bytes, after: str) -> list[Entry]:
-    where = order(after)
+    where = position_key(after)
     rows = (json.loads(line) for line in packed.splitlines() if line)
     found = [Entry(row[0], row[1], row[2], row[3], row[4].encode()) for row in rows]
     return [entry for entry in found if entry.key > where]
@@ -92,7 +92,7 @@ class RedisLogs:
                 pipe.hdel(self._keys("logs:sizes"), build_id)
                 await pipe.execute()
 
-    async def read(self, build_id: str, after: str = BEGIN) -> list[Entry] | None:
+    async def read(self, build_id: str, after: str = STREAM_START) -> list[Entry] | None:
         packed = await self._redis.get(self._keys.log(build_id))
         return None if packed is None else await asyncio.to_thread(lambda: _unpack(zlib.decompress(packed), after))
 
@@ -134,7 +134,7 @@ class FileLogs:
                 if old.stat().st_mtime < time.time() - self._ttl_seconds:
                     old.unlink()
 
-    async def read(self, build_id: str, after: str = BEGIN) -> list[Entry] | None:
+    async def read(self, build_id: str, after: str = STREAM_START) -> list[Entry] | None:
         return await asyncio.to_thread(self._read, build_id, after)
 
     async def is_public(self, build_id: str) -> bool:
@@ -172,7 +172,7 @@ class SizedLogs:
     async def is_public(self, build_id: str) -> bool:
         return await self._small.is_public(build_id) or await self._large.is_public(build_id)
 
-    async def read(self, build_id: str, after: str = BEGIN) -> list[Entry] | None:
+    async def read(self, build_id: str, after: str = STREAM_START) -> list[Entry] | None:
         if (found := await self._small.read(build_id, after)) is not None:
             return found
         return await self._large.read(build_id, after)
@@ -189,7 +189,7 @@ def log_store(redis: Redis, keys: Keys, settings: ServiceSettings) -> LogStore:
     return SizedLogs(small, FileLogs(settings.log_dir, settings), threshold_bytes=settings.log_small_max_bytes)
 
 
-async def stream_entries(redis: Redis, keys: Keys, topic: Topic, after: str = BEGIN) -> list[Entry]:
+async def stream_entries(redis: Redis, keys: Keys, topic: Topic, after: str = STREAM_START) -> list[Entry]:
     """Everything that a live stream has beyond a position."""
     found: list[Entry] = []
     while True:

@@ -26,7 +26,7 @@ class QueuePosition:
     position: int
     length: int
     reason: str
-    waits_for: str = "slot"
+    waiting_for: str = "slot"
     rendered: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
     """The bytes of `event` by format: made once for all followers."""
 
@@ -38,10 +38,10 @@ class QueuePosition:
     def event(self) -> dict[str, Any]:
         """What followers are told. It stands in no stream and has no position: a client never resumes at it."""
         said = f"Waiting for a builder: place {self.position} of {self.length}."
-        message = f"{said}\n" if self.waits_for == "slot" else f"{said} {self.reason}\n"
+        message = f"{said}\n" if self.waiting_for == "slot" else f"{said} {self.reason}\n"
         return {"phase": Phase.WAITING, "message": message, "queue": self.queue.model_dump()}
 
-    def is_as(self, other: "QueuePosition | None") -> bool:
+    def same_as(self, other: "QueuePosition | None") -> bool:
         """Whether there is nothing new to tell: a queue that grows behind a build changes nothing for it."""
         return other is not None and (self.position, self.reason) == (other.position, other.reason)
 
@@ -82,8 +82,8 @@ class QueuePositions:
             "start": "A builder is about to take it.",
         }
         return {
-            build_id: QueuePosition(place, length, reasons[waits_for.decode()], waits_for.decode())
-            for build_id, place, waits_for in zip(build_ids, found[::2], found[1::2], strict=True)
+            build_id: QueuePosition(place, length, reasons[waiting_for.decode()], waiting_for.decode())
+            for build_id, place, waiting_for in zip(build_ids, found[::2], found[1::2], strict=True)
             if place
         }
 
@@ -102,7 +102,7 @@ class QueuePositions:
             if not watched.listeners and self._watched.get(build_id) is watched:
                 del self._watched[build_id]
 
-    def heard(self, version: bytes) -> None:
+    def on_message(self, version: bytes) -> None:
         """The queue has changed."""
         if version != self._version:
             self._news.set()
@@ -129,7 +129,7 @@ class QueuePositions:
         found = await self.of(*shown)
         for build_id, watched in shown.items():
             place = found.get(build_id)
-            if place is None or not place.is_as(watched.place):
+            if place is None or not place.same_as(watched.place):
                 is_news = watched.place is not place
                 watched.place = place
                 for listener in list(watched.listeners) if is_news else ():

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from services.common.redis.keys import Topic
-from services.common.streams.entries import BEGIN, Entry, order
+from services.common.streams.entries import STREAM_START, Entry, position_key
 
 if TYPE_CHECKING:
     from services.common.streams.bus import Bus
@@ -70,14 +70,14 @@ class Reader:
             for listener in list(self.listeners):
                 listener()
 
-    def heard(self, message: bytes) -> bool:
+    def on_message(self, message: bytes) -> bool:
         """Take an entry from a wake-up. False when something before it is not known here."""
         previous, position, number, lines, size, payload = message.split(b" ", 5)
         entry = Entry(position.decode(), int(number), int(lines), int(size), payload)
         if self.start is None:
             return False
-        at = self.last.id if self.last else BEGIN
-        if order(at) >= entry.key:
+        at = self.last.id if self.last else STREAM_START
+        if position_key(at) >= entry.key:
             return True
         if previous.decode() != at and not (self.last is None and previous == b"0-0"):
             return False
@@ -88,8 +88,8 @@ class Reader:
         """Read what the stream has beyond the end of what is known."""
         async with self._lock:
             if self.start is None:
-                self.start = order(after or BEGIN)
-                at = after or BEGIN
+                self.start = position_key(after or STREAM_START)
+                at = after or STREAM_START
             else:
                 at = self.last.id if self.last else "{}-{}".format(*self.start)
             while True:
@@ -101,7 +101,7 @@ class Reader:
 
     async def after(self, position: str) -> list[Entry]:
         """What is known beyond `position`: from memory, or from the stream for who is far behind. May be empty."""
-        where = order(position)
+        where = position_key(position)
         if self.start is None:
             await self.read()
         if self.start is not None and where >= self.start:

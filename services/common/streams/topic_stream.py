@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from services.common.redis.keys import Kind, Topic
 from services.common.streams.bus import Bus
-from services.common.streams.entries import BEGIN, Entry, order
+from services.common.streams.entries import STREAM_START, Entry, position_key
 from services.common.streams.log_store import LogStore
 from services.common.streams.queue_positions import QueuePosition, QueuePositions, WatchedBuild
 from services.common.streams.reader import Reader
@@ -46,7 +46,7 @@ class Listener(Protocol):
     def news(self) -> None: ...
 
 
-class Wakened:
+class AwaitableListener:
     """A listener that is waited on."""
 
     def __init__(self) -> None:
@@ -74,15 +74,15 @@ def split_position(text: str) -> tuple[str, int]:
     return f"{ms}-{seq}", events
 
 
-def right_before(entry: str) -> str:
+def position_before(entry: str) -> str:
     """The position right before an entry's."""
-    ms, seq = order(entry)
+    ms, seq = position_key(entry)
     if not ms and not seq:
-        return BEGIN
+        return STREAM_START
     return f"{ms}-{seq - 1}" if seq else f"{ms - 1}-{_LAST}"
 
 
-def place_in(name: str, event_id: str) -> tuple[str, int] | None:
+def resume_point(name: str, event_id: str) -> tuple[str, int] | None:
     """Where to go on in the stream of the topic `name` behind an `id:` of it; None for what is no such id."""
     topic, _, position = event_id.strip().partition("~")
     try:
@@ -91,7 +91,7 @@ def place_in(name: str, event_id: str) -> tuple[str, int] | None:
         return None
     if topic != name:
         return None
-    return (entry, events) if events else (right_before(entry), 0)
+    return (entry, events) if events else (position_before(entry), 0)
 
 
 class TopicStream:
@@ -120,16 +120,18 @@ class TopicStream:
         self._places = places if topic.kind is Kind.BUILD else None
         self._owner, self._opened_by = owner, opened_by
 
-    async def chunks(self, listener: Listener, after: str = BEGIN, skip: int = 0) -> AsyncGenerator[bytes | None, None]:
+    async def chunks(
+        self, listener: Listener, after: str = STREAM_START, skip: int = 0
+    ) -> AsyncGenerator[bytes | None, None]:
         """What there is, chunk by chunk; None when there is nothing more yet: wait for news, and go on.
 
         Begins behind entry `after`, or, with `skip`, behind so many events of it.
         """
         topic, prefix = self._topic, self._prefix
-        async with self._bus.following(topic, listener.news) as reader:
+        async with self._bus.follow(topic, listener.news) as reader:
             with contextlib.closing(_ShownPlace(self._places, reader, listener)) as place:
                 at, first, last_look = after, True, False
-                expected: int | None = 0 if after == BEGIN else None
+                expected: int | None = 0 if after == STREAM_START else None
                 while True:
                     listener.has_news = False
                     entries = await self._entries(reader, at, skip if first else 0)
@@ -148,7 +150,7 @@ class TopicStream:
                             yield self._gap(entry, entry.lines - expected)
                         elif expected is not None and topic.kind is Kind.BUILD:
                             # Redis had lost its last second, and who adopted the build has told those lines again.
-                            done = max(done, entry.told_before(expected))
+                            done = max(done, entry.already_delivered(expected))
                         expected = max(expected or 0, entry.lines + len(entry.events))
                         together += self._rendered(entry)[done:] if done else self._rendered(entry)
                         size += len(entry.payload)
@@ -171,7 +173,7 @@ class TopicStream:
 
     async def _entries(self, reader: Reader, at: str, skip: int) -> list[Entry]:
         if skip:
-            at = right_before(at)
+            at = position_before(at)
         found = await reader.after(at)
         if not found and self._topic.kind is Kind.BUILD and not reader.entries:
             return await self._logs.read(self._topic.id, at) or []
@@ -253,7 +255,7 @@ class _ShownPlace:
                 self._places.watching(self._reader.topic.id, self._listener.news)
             )
         place = self._watched.place
-        if place is None or place.waits_for == "start" or place.is_as(self._told):
+        if place is None or place.waiting_for == "start" or place.same_as(self._told):
             return None
         self._told = place
         return place

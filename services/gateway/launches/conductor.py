@@ -28,7 +28,7 @@ from services.common.records.launch_cache import CachedAnswers, CachedImage
 from services.common.records.records import OwnedRecord
 from services.common.redis.keys import Kind, Topic
 from services.common.service.logging import get_logger
-from services.common.streams.entries import BEGIN
+from services.common.streams.entries import STREAM_START
 from services.gateway.backends import Stages
 from services.gateway.launches.admission import admitted
 from services.gateway.launches.side_effects import Begun
@@ -123,11 +123,11 @@ class Conductor:
         """Show the build's own stream to whoever follows the launch, and wait for its end."""
         if self.launch.build_id != build.build_id or self.launch.state is not LaunchState.BUILDING:
             self.launch = self.launch.updated(state=LaunchState.BUILDING, build_id=build.build_id, image=build.image)
-            opens = TopicRef(kind="b", id=build.build_id or "", after=BEGIN)
+            opens = TopicRef(kind="b", id=build.build_id or "", after=STREAM_START)
             await self._tell(Event(phase=Phase.BUILDING, state=LaunchState.BUILDING, opens=opens))
         if build.is_live:
             self._has_built = True
-            await self._context.bus.until_ended(Topic(Kind.BUILD, build.build_id or ""))
+            await self._context.bus.wait_for_end(Topic(Kind.BUILD, build.build_id or ""))
 
     async def _finished(self, build: Build) -> Build:
         """The build after its end; one whose record was lost with Redis counts as vanished."""
@@ -152,7 +152,7 @@ class Conductor:
                 image=image.image, digest=image.digest, build_id=image.build_id or self.launch.build_id,
             )  # fmt: skip
             said = "Built image, launching...\n" if self._has_built else "Found built image, launching...\n"
-            opens = TopicRef(kind="s", id=server.server_id, after=BEGIN)
+            opens = TopicRef(kind="s", id=server.server_id, after=STREAM_START)
             await self._tell(Event(phase=Phase.BUILT, message=said, image_name=image.image, state=state, opens=opens))
         while not (ended := await self._until_terminal(Topic(Kind.SERVER, server.server_id))):
             server = await self.begun.start_server(request)  # its record went with Redis; who starts it says so again

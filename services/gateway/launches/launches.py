@@ -141,7 +141,7 @@ class Launches:
                 await asyncio.gather(*work.values(), conductor.begun.drop(), return_exceptions=True)
                 self.cancels.forget(launch.launch_id, asked)
                 self._remember(launch.launch_id)
-                await self._context.bus.disown(topic_of(launch.launch_id))
+                await self._context.bus.close_local(topic_of(launch.launch_id))
 
     async def _until_over(self, conductor: Conductor, work: dict[str, asyncio.Task[Any]], asked: asyncio.Event) -> None:
         """Wait for the story's end. Raises `BinderyError` where it fails, takes too long, or nobody wants it."""
@@ -196,7 +196,7 @@ class Launches:
         while True:
             await sleep_unless_cancelled(self._settings.abandoned_seconds / 8)
             with contextlib.suppress(*REDIS_UNAVAILABLE):
-                for topic in self._context.bus.followed("l"):
+                for topic in self._context.bus.followed_topics("l"):
                     if not (self.member and self.member.owns(topic)):
                         await self._seen(topic)
 
@@ -215,7 +215,7 @@ class Launches:
         if not launch.state.is_final:
             await self._seen(topic_of(launch_id))
         if launch.state is LaunchState.BUILDING and launch.build_id:
-            place = (await self._context.places.of(launch.build_id)).get(launch.build_id)
+            place = (await self._context.queue_positions.of(launch.build_id)).get(launch.build_id)
             launch = launch.updated(queue=place.queue if place else None)
         return launch
 

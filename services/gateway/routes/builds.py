@@ -26,7 +26,7 @@ from services.gateway.edge.origins import base_url, client_ip
 from services.gateway.edge.sessions import principal
 from services.gateway.launches.admission import asker_of, build_alone
 from services.gateway.routes.launches import require_provider
-from services.gateway.streaming.stream_responses import Streams
+from services.gateway.streaming.stream_responses import StreamResponses
 
 router = APIRouter(prefix="/api/v1", tags=["builds"], responses=RESPONSES)
 
@@ -121,7 +121,7 @@ async def follow_build(
 ) -> Response:
     """The build's events as they happen (`text/event-stream`), to its end; `Last-Event-ID` resumes."""
     await _require_visible(request, build_id)
-    streams: Streams = request.app.state.streams
+    streams: StreamResponses = request.app.state.streams
     return streams.build(build_id, last_event_id)
 
 

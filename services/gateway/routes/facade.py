@@ -16,7 +16,7 @@ from services.gateway.edge.sessions import principal
 from services.gateway.launches.facade_client import Asker
 from services.gateway.launches.launches import Launches
 from services.gateway.streaming.launch_stream import Position
-from services.gateway.streaming.stream_responses import Streams, refused_stream
+from services.gateway.streaming.stream_responses import StreamResponses, refused_stream
 
 log = get_logger(__name__)
 router = APIRouter(include_in_schema=False)
@@ -35,7 +35,7 @@ async def build(request: Request, provider: str) -> Response:
     Stock clients take any other status for the end, and show no message. HEAD gets its headers, and begins nothing.
     """
     if is_head(request):
-        streams: Streams = request.app.state.streams
+        streams: StreamResponses = request.app.state.streams
         return streams.facade(Position(""))
     try:
         return await _launch(request, provider)
@@ -52,7 +52,7 @@ async def build(request: Request, provider: str) -> Response:
 
 async def _launch(request: Request, provider: str) -> Response:
     launches: Launches = request.app.state.launches
-    streams: Streams = request.app.state.streams
+    streams: StreamResponses = request.app.state.streams
     if "text/event-stream" not in request.headers.get("accept", ""):
         raise BinderyError("bad_request", "Missing Accept header: text/event-stream")
     refuse_cross_site(request)

@@ -15,7 +15,7 @@ from services.gateway.launches.landing import landing_url
 from services.gateway.launches.launches import Launches
 from services.gateway.pages.renderer import launches_of
 from services.gateway.streaming.launch_stream import Position
-from services.gateway.streaming.stream_responses import Streams
+from services.gateway.streaming.stream_responses import StreamResponses
 
 router = APIRouter(prefix="/api/v1/launches", tags=["launches"], responses=RESPONSES)
 
@@ -121,7 +121,7 @@ async def follow_launch(
 ) -> Response:
     """The launch's events as they happen (`text/event-stream`); `Last-Event-ID` resumes where a stream broke off."""
     await launches.read(launch_id, principal(request))
-    streams: Streams = request.app.state.streams
+    streams: StreamResponses = request.app.state.streams
     position = Position.parse(last_event_id)
     if position is None or position.launch_id != launch_id:
         position = Position(launch_id)

@@ -12,8 +12,8 @@ from starlette.types import Receive, Scope, Send
 from services.common.streams.topic_stream import Listener
 from services.common.web.incoming import is_head
 from services.gateway.settings import GatewaySettings
-from services.gateway.streaming.launch_stream import Piece
-from services.gateway.streaming.send_scheduler import Client, Clock
+from services.gateway.streaming.launch_stream import Chunk
+from services.gateway.streaming.send_scheduler import SendScheduler, Subscriber
 
 MAX_CHUNK = 256 * 1024
 
@@ -21,7 +21,7 @@ MAX_CHUNK = 256 * 1024
 class Stream(Protocol):
     """What is sent: see `LaunchStream`."""
 
-    def pieces(self, listener: Listener) -> AsyncGenerator[Piece | None, None]: ...
+    def chunks(self, listener: Listener) -> AsyncGenerator[Chunk | None, None]: ...
 
 
 RenderTerminal = Callable[[dict[str, Any], str], Awaitable[bytes]]
@@ -33,14 +33,14 @@ async def _nothing() -> AsyncIterator[bytes]:
         yield chunk
 
 
-class LaunchResponse(EventSourceResponse):
+class EventStreamResponse(EventSourceResponse):
     """A launch's stream as an HTTP response: sse-starlette's type and headers, our own delivery."""
 
     def __init__(
         self,
         stream: Stream,
         terminal: RenderTerminal,
-        clock: Clock,
+        scheduler: SendScheduler,
         settings: GatewaySettings,
         *,
         headers: dict[str, str] | None = None,
@@ -49,7 +49,7 @@ class LaunchResponse(EventSourceResponse):
     ) -> None:
         # As BinderHub's: without a charset, which Starlette would add to a media type.
         super().__init__(_nothing(), headers={"Content-Type": "text/event-stream", **(headers or {})})
-        self._stream, self._terminal, self._clock, self._settings = stream, terminal, clock, settings
+        self._stream, self._terminal, self._scheduler, self._settings = stream, terminal, scheduler, settings
         self._lingers, self._ends_on_drain = lingers, ends_on_drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,7 +59,7 @@ class LaunchResponse(EventSourceResponse):
             await send({"type": "http.response.body", "body": b""})
             return
         task = asyncio.current_task()
-        client = self._clock.enter(task)
+        client = self._scheduler.add(task)
         gone = asyncio.create_task(_until_gone(receive, client))
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -70,42 +70,42 @@ class LaunchResponse(EventSourceResponse):
             if not client.is_too_slow or task is None or task.uncancel():
                 raise
         finally:
-            self._clock.exit(client)
+            self._scheduler.remove(client)
             gone.cancel()
             await asyncio.gather(gone, return_exceptions=True)
 
-    async def _send(self, send: Send, client: Client, body: bytes) -> None:
+    async def _send(self, send: Send, client: Subscriber, body: bytes) -> None:
         client.sending()
         await send({"type": "http.response.body", "body": body, "more_body": True})
         client.sent()
 
-    async def _deliver(self, send: Send, client: Client, gone: asyncio.Task[None]) -> None:
-        chunks: list[bytes] = []
+    async def _deliver(self, send: Send, client: Subscriber, gone: asyncio.Task[None]) -> None:
+        unsent: list[bytes] = []
         size = 0
-        async with contextlib.aclosing(self._stream.pieces(client)) as pieces:
-            async for piece in pieces:
+        async with contextlib.aclosing(self._stream.chunks(client)) as chunks:
+            async for piece in chunks:
                 if client.is_gone:
                     return
                 if piece is not None:
                     body = await self._terminal(piece.terminal, piece.id) if piece.terminal else piece.chunk
-                    chunks.append(body)
+                    unsent.append(body)
                     size += len(body)
                     if size < MAX_CHUNK:
                         continue
-                if chunks:
-                    await self._send(send, client, b"".join(chunks))
-                    chunks, size = [], 0
+                if unsent:
+                    await self._send(send, client, b"".join(unsent))
+                    unsent, size = [], 0
                 if piece is None and not await self._wait(send, client):
                     return
-        if chunks:
-            await self._send(send, client, b"".join(chunks))
+        if unsent:
+            await self._send(send, client, b"".join(unsent))
         if self._lingers:
             await self._linger(send, client, gone)
 
-    async def _wait(self, send: Send, client: Client) -> bool:
+    async def _wait(self, send: Send, client: Subscriber) -> bool:
         """Wait for more, saying now and then that the stream lives. False when this stream is to end here."""
         while not client.is_gone:
-            if self._clock.is_draining and self._ends_on_drain:
+            if self._scheduler.is_draining and self._ends_on_drain:
                 await self._send(send, client, b"retry: 500\n\n")
                 return False
             await client.wait()
@@ -115,13 +115,13 @@ class LaunchResponse(EventSourceResponse):
                 await self._send(send, client, b":keepalive\n\n")
         return False
 
-    async def _linger(self, send: Send, client: Client, gone: asyncio.Task[None]) -> None:
+    async def _linger(self, send: Send, client: Subscriber, gone: asyncio.Task[None]) -> None:
         """Stay open for the client to close, while this process does: stock clients take an early end for a failure."""
         end = asyncio.get_running_loop().time() + self._settings.linger_seconds
         while (left := end - asyncio.get_running_loop().time()) > 0:
-            if self._clock.is_draining:
+            if self._scheduler.is_draining:
                 return
-            ends = asyncio.create_task(self._clock.draining.wait())
+            ends = asyncio.create_task(self._scheduler.draining.wait())
             try:
                 done, _ = await asyncio.wait(
                     {gone, ends}, timeout=min(left, self._settings.keepalive_seconds),
@@ -135,7 +135,7 @@ class LaunchResponse(EventSourceResponse):
                 await self._send(send, client, b":keepalive\n\n")
 
 
-async def _until_gone(receive: Receive, client: Client) -> None:
+async def _until_gone(receive: Receive, client: Subscriber) -> None:
     try:
         while (await receive())["type"] != "http.disconnect":
             pass

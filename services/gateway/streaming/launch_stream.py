@@ -12,11 +12,11 @@ from typing import Any
 
 from services.common.redis.keys import Kind, Topic
 from services.common.streams.bus import Bus
-from services.common.streams.entries import BEGIN, Entry, order
+from services.common.streams.entries import STREAM_START, Entry, position_key
 from services.common.streams.log_store import LogStore
 from services.common.streams.queue_positions import QueuePositions
 from services.common.streams.reader import Reader
-from services.common.streams.topic_stream import Listener, Render, TopicStream, right_before, split_position
+from services.common.streams.topic_stream import Listener, Render, TopicStream, position_before, split_position
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Position:
     """Where a follower stands: entries and the number of their events that it has."""
 
     launch_id: str
-    entry: str = BEGIN
+    entry: str = STREAM_START
     events: int = 0
     topic_entry: str | None = None
     topic_events: int = 0
@@ -44,7 +44,7 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Chunk:
     """Bytes for a follower. `terminal` is the launch's terminal event, which is rendered for each follower."""
 
     chunk: bytes = b""
@@ -68,11 +68,11 @@ class LaunchStream:
         self._at = position
         self._form, self._render = form, render
 
-    async def pieces(self, listener: Listener) -> AsyncGenerator[Piece | None, None]:
+    async def chunks(self, listener: Listener) -> AsyncGenerator[Chunk | None, None]:
         """What there is, piece by piece; None when there is nothing more yet: wait for news, and go on."""
         topic = Topic(Kind.LAUNCH, self._at.launch_id)
         self._listener = listener
-        async with self._bus.following(topic, listener.news) as reader:
+        async with self._bus.follow(topic, listener.news) as reader:
             if self._at.events:
                 async for piece in self._resume_topic(reader):
                     yield piece
@@ -84,7 +84,7 @@ class LaunchStream:
                 for entry in entries:
                     skip = self._at.events if entry.id == self._at.entry else 0
                     if entry.is_terminal:  # who resumes after the end is told the end again
-                        behind = order(self._at.entry) > entry.key
+                        behind = position_key(self._at.entry) > entry.key
                         skip = len(entry.events) - 1 if behind else min(skip, len(entry.events) - 1)
                     async for piece in self._deliver(reader, entry, skip):
                         yield piece
@@ -97,41 +97,41 @@ class LaunchStream:
         """Entries beyond the position, the one that was only partly delivered included."""
         if not self._at.events:
             return await reader.after(self._at.entry)
-        found = await reader.after(right_before(self._at.entry))
+        found = await reader.after(position_before(self._at.entry))
         return [e for e in found if e.id != self._at.entry or e.is_terminal or len(e.events) > self._at.events]
 
-    async def _deliver(self, reader: Reader, entry: Entry, skip: int) -> AsyncIterator[Piece | None]:
+    async def _deliver(self, reader: Reader, entry: Entry, skip: int) -> AsyncIterator[Chunk | None]:
         launch_id = self._at.launch_id
         for number, event in enumerate(entry.events[skip:], start=skip + 1):
             self._at = Position(launch_id, entry.id, number)
             event_id = f"{launch_id}~{entry.id}.{number}~-"
             if event.get("terminal"):
-                yield Piece(terminal=event, id=event_id)
+                yield Chunk(terminal=event, id=event_id)
             elif (data := self._render(event, False)) is not None:
-                yield Piece(b"id: %s\ndata: %s\n\n" % (event_id.encode(), data))
+                yield Chunk(b"id: %s\ndata: %s\n\n" % (event_id.encode(), data))
             if opens := event.get("opens"):
                 opened = Topic(Kind(opens["kind"]), str(opens["id"]))
-                async for piece in self._splice(reader, opened, str(opens.get("after", BEGIN)), 0):
+                async for piece in self._splice(reader, opened, str(opens.get("after", STREAM_START)), 0):
                     yield piece
         if not entry.is_terminal:
             self._at = Position(launch_id, entry.id, len(entry.events))
 
-    async def _resume_topic(self, reader: Reader) -> AsyncIterator[Piece | None]:
+    async def _resume_topic(self, reader: Reader) -> AsyncIterator[Chunk | None]:
         """Go on inside the topic that was open at the position, or that the event there has opened."""
         at, skip = self._at.topic_entry, self._at.topic_events
-        for entry in await reader.after(right_before(self._at.entry)):
+        for entry in await reader.after(position_before(self._at.entry)):
             if entry.id == self._at.entry and 1 <= self._at.events <= len(entry.events):
                 if opens := entry.events[self._at.events - 1].get("opens"):
                     opened = Topic(Kind(opens["kind"]), str(opens["id"]))
                     if at is None:
-                        at = str(opens.get("after", BEGIN))
+                        at = str(opens.get("after", STREAM_START))
                     elif not skip:  # right after a gap, nothing was delivered yet of the entry behind it
-                        at = right_before(at)
+                        at = position_before(at)
                     async for piece in self._splice(reader, opened, at, skip):
                         yield piece
                 return
 
-    async def _splice(self, launch: Reader, topic: Topic, after: str, skip: int) -> AsyncIterator[Piece | None]:
+    async def _splice(self, launch: Reader, topic: Topic, after: str, skip: int) -> AsyncIterator[Chunk | None]:
         """Everything of an opened topic, until its end, or until the launch itself ends without it."""
         stream = TopicStream(
             self._bus, self._logs, topic, self._form, self._render, places=self._places, owner=launch,
@@ -139,4 +139,4 @@ class LaunchStream:
         )  # fmt: skip
         async with contextlib.aclosing(stream.chunks(self._listener, after, skip)) as chunks:
             async for chunk in chunks:
-                yield Piece(chunk) if chunk is not None else None
+                yield Chunk(chunk) if chunk is not None else None

@@ -8,9 +8,9 @@ from services.gateway.settings import GatewaySettings
 
 FOLLOWERS = Gauge("bindery_stream_followers", "Clients that follow a stream")
 
-FEW = 100
+PER_CLIENT_TICK_MAX = 100
 """Up to so many clients each has a tick of its own; more than that share one."""
-MANY = 2000
+LONGEST_TICK_FROM = 2000
 """From so many clients on the tick is at its longest."""
 BURST = 8
 """So many chunks go to a client without a tick between them, where there are few: a quick launch is not held up."""
@@ -19,11 +19,11 @@ _TICK_BUSY_SECONDS = 1.0
 _LOOK_SECONDS = 0.5
 
 
-class Client:
+class Subscriber:
     """One connection: whether there is more for it, and when it last got something."""
 
-    def __init__(self, clock: "Clock", task: "asyncio.Task[object] | None") -> None:
-        self._clock, self._task = clock, task
+    def __init__(self, scheduler: "SendScheduler", task: "asyncio.Task[object] | None") -> None:
+        self._scheduler, self._task = scheduler, task
         self._loop = asyncio.get_running_loop()
         self._waiting: asyncio.Future[None] | None = None
         self._is_due = False
@@ -32,7 +32,7 @@ class Client:
         self.is_too_slow = False
         self.sent_at = self._loop.time()
         self.sending_since = 0.0
-        self.credit = float(BURST)
+        self.burst_credit = float(BURST)
 
     def news(self) -> None:
         """There is more: it goes out at the client's next tick."""
@@ -61,7 +61,7 @@ class Client:
     def _plan(self) -> None:
         if not self._is_due:
             self._is_due = True
-            self._clock.plan(self)
+            self._scheduler.schedule(self)
 
     def resume(self) -> None:
         """End the wait."""
@@ -80,7 +80,7 @@ class Client:
     def sent(self) -> None:
         """It went out: the time until the next one begins."""
         now = self._loop.time()
-        self.credit = min(float(BURST), self.credit + (now - self.sent_at) / self._clock.tick) - 1
+        self.burst_credit = min(float(BURST), self.burst_credit + (now - self.sent_at) / self._scheduler.tick) - 1
         self.sent_at, self.sending_since = now, 0.0
 
     def give_up(self) -> None:
@@ -90,15 +90,15 @@ class Client:
             self._task.cancel()
 
 
-class Clock:
+class SendScheduler:
     """The tick of one process: short with few clients, longer with thousands."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._least, self._most = settings.tick_seconds, settings.tick_max_seconds
         self._keepalive_seconds, self._send_seconds = settings.keepalive_seconds, settings.send_timeout_seconds
         self.draining = asyncio.Event()
-        self._clients: set[Client] = set()
-        self._due: list[Client] = []
+        self._clients: set[Subscriber] = set()
+        self._due: list[Subscriber] = []
         self._ticked_at = 0.0
         self._round_seconds = 0.0
         """How long it took to serve all who were due at the last shared tick."""
@@ -110,7 +110,9 @@ class Clock:
 
         Longer on a machine that can't keep up: a third of the time is left for everything but sending.
         """
-        share = min(1.0, max(0.0, (len(self._clients) - FEW) / (MANY - FEW)))
+        share = min(
+            1.0, max(0.0, (len(self._clients) - PER_CLIENT_TICK_MAX) / (LONGEST_TICK_FROM - PER_CLIENT_TICK_MAX))
+        )
         return max(self._least + (self._most - self._least) * share, min(_TICK_BUSY_SECONDS, 1.5 * self._round_seconds))
 
     @property
@@ -118,9 +120,9 @@ class Clock:
         """This process ends."""
         return self.draining.is_set()
 
-    def enter(self, task: "asyncio.Task[object] | None") -> Client:
+    def add(self, task: "asyncio.Task[object] | None") -> Subscriber:
         """A client that follows from now on; `task` is what serves it."""
-        client = Client(self, task)
+        client = Subscriber(self, task)
         self._clients.add(client)
         FOLLOWERS.inc()
         if not self._looking:
@@ -128,7 +130,7 @@ class Clock:
             asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look, asyncio.get_running_loop())
         return client
 
-    def exit(self, client: Client) -> None:
+    def remove(self, client: Subscriber) -> None:
         """The client is served no more."""
         self._clients.discard(client)
         FOLLOWERS.dec()
@@ -139,11 +141,11 @@ class Clock:
         for client in self._clients:
             client.resume()
 
-    def plan(self, client: Client) -> None:
+    def schedule(self, client: Subscriber) -> None:
         """Resume a client at its next tick."""
-        if len(self._clients) <= FEW:
+        if len(self._clients) <= PER_CLIENT_TICK_MAX:
             early = self.tick - client.silent_seconds
-            if client.credit >= 1 or early <= 0:
+            if client.burst_credit >= 1 or early <= 0:
                 client.resume()
             else:
                 asyncio.get_running_loop().call_later(early, client.resume)
@@ -158,7 +160,7 @@ class Clock:
         self._ticked_at = loop.time()
         self._wake(due, 0, loop)
 
-    def _wake(self, due: list[Client], start: int, loop: asyncio.AbstractEventLoop) -> None:
+    def _wake(self, due: list[Subscriber], start: int, loop: asyncio.AbstractEventLoop) -> None:
         """Resume some and come back for the others: in between, the loop sees to everything else."""
         for client in due[start : start + _WAKE_AT_ONCE]:
             client.resume()

@@ -9,31 +9,35 @@ from starlette.responses import Response
 from services.common.context import ProcessContext
 from services.common.models.errors import BinderyError
 from services.common.redis.keys import Kind, Topic
-from services.common.streams.entries import BEGIN
-from services.common.streams.topic_stream import Listener, TopicStream, place_in, render_plain
+from services.common.streams.entries import STREAM_START
+from services.common.streams.topic_stream import Listener, TopicStream, render_plain, resume_point
 from services.gateway.launches.landing import landing_url
 from services.gateway.launches.launches import Launches
 from services.gateway.settings import GatewaySettings
 from services.gateway.streaming.event_formats import facade_failure, launch_facts, render_facade, render_v1, sse
-from services.gateway.streaming.event_stream_response import LaunchResponse
-from services.gateway.streaming.launch_stream import LaunchStream, Piece, Position
-from services.gateway.streaming.send_scheduler import Clock
+from services.gateway.streaming.event_stream_response import EventStreamResponse
+from services.gateway.streaming.launch_stream import Chunk, LaunchStream, Position
+from services.gateway.streaming.send_scheduler import SendScheduler
 
 FACADE_CACHE = "no-cache, no-store"
 """BinderHub says `no-cache`, which lets an answer be kept; a `ready` event has its server's token."""
 
 
-class Streams:
+class StreamResponses:
     """Makes the responses that follow launches."""
 
-    def __init__(self, context: ProcessContext, launches: Launches, settings: GatewaySettings, clock: Clock) -> None:
-        self._context, self._launches, self._settings, self._clock = context, launches, settings, clock
+    def __init__(
+        self, context: ProcessContext, launches: Launches, settings: GatewaySettings, scheduler: SendScheduler
+    ) -> None:
+        self._context, self._launches, self._settings, self._scheduler = context, launches, settings, scheduler
 
     def _stream(self, position: Position, form: str) -> LaunchStream:
         render = render_v1 if form == "v1" else render_facade
-        return LaunchStream(self._context.bus, self._context.logs, position, form, render, self._context.places)
+        return LaunchStream(
+            self._context.bus, self._context.logs, position, form, render, self._context.queue_positions
+        )
 
-    def v1(self, position: Position) -> LaunchResponse:
+    def v1(self, position: Position) -> EventStreamResponse:
         """The stream of `GET /api/v1/launches/{id}/events`."""
 
         async def terminal(event: dict[str, Any], event_id: str) -> bytes:
@@ -51,9 +55,9 @@ class Streams:
                 shown |= {"message": f"server running at {server.url}\n"}
             return sse(shown, event_id)
 
-        return LaunchResponse(self._stream(position, "v1"), terminal, self._clock, self._settings)
+        return EventStreamResponse(self._stream(position, "v1"), terminal, self._scheduler, self._settings)
 
-    def build(self, build_id: str, event_id: str) -> LaunchResponse:
+    def build(self, build_id: str, event_id: str) -> EventStreamResponse:
         """The stream of `GET /api/v1/builds/{id}/events`, behind an `id:` of it."""
         context = self._context
         topic = TopicStream(
@@ -63,11 +67,13 @@ class Streams:
             "build",
             render_plain,
             prefix=build_id,
-            places=context.places,
+            places=context.queue_positions,
         )
-        return LaunchResponse(BuildStream(topic, place_in(build_id, event_id)), _untold, self._clock, self._settings)
+        return EventStreamResponse(
+            BuildStream(topic, resume_point(build_id, event_id)), _untold, self._scheduler, self._settings
+        )
 
-    def facade(self, position: Position) -> LaunchResponse:
+    def facade(self, position: Position) -> EventStreamResponse:
         """The stream of `GET /build/...`."""
 
         async def terminal(_event: dict[str, Any], event_id: str) -> bytes:
@@ -76,8 +82,8 @@ class Streams:
                 return sse(facade_failure(launch), event_id)
             return sse({"phase": "ready", **launch_facts(launch, server)}, event_id)
 
-        return LaunchResponse(
-            self._stream(position, "facade"), terminal, self._clock, self._settings,
+        return EventStreamResponse(
+            self._stream(position, "facade"), terminal, self._scheduler, self._settings,
             headers={"Cache-Control": FACADE_CACHE}, lingers=True, ends_on_drain=False,
         )  # fmt: skip
 
@@ -86,13 +92,13 @@ class BuildStream:
     """A build's own stream, for one client."""
 
     def __init__(self, topic: TopicStream, place: tuple[str, int] | None) -> None:
-        self._topic, self._place = topic, place or (BEGIN, 0)
+        self._topic, self._place = topic, place or (STREAM_START, 0)
 
-    async def pieces(self, listener: Listener) -> AsyncGenerator[Piece | None, None]:
+    async def chunks(self, listener: Listener) -> AsyncGenerator[Chunk | None, None]:
         """What there is, piece by piece; None when there is nothing more yet."""
         async with contextlib.aclosing(self._topic.chunks(listener, *self._place)) as chunks:
             async for chunk in chunks:
-                yield Piece(chunk) if chunk is not None else None
+                yield Chunk(chunk) if chunk is not None else None
 
 
 async def _untold(_event: dict[str, Any], _event_id: str) -> bytes:

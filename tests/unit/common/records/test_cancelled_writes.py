@@ -14,9 +14,9 @@ from services.common.models import Event, LaunchState, Phase
 from services.common.records.records import FENCED, Fenced, OwnedRecord, RecordLost
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Kind, Topic
-from services.common.streams.entries import Entry, payload_of
+from services.common.streams.entries import Entry, encode_events
 from services.common.streams.log_store import stream_entries
-from services.common.streams.topic_stream import TopicStream, Wakened, render_plain
+from services.common.streams.topic_stream import AwaitableListener, TopicStream, render_plain
 from tests.support.valkey import Valkey, another_stage
 from tests.unit.common.records.test_records import launch, said
 
@@ -38,7 +38,7 @@ async def followed(context: ProcessContext, topic: Topic) -> str:
     """What a follower of the topic is told, from beginning to end."""
     stream, listener, found = (
         TopicStream(context.bus, context.logs, topic, "t", render_plain, prefix="t"),
-        Wakened(),
+        AwaitableListener(),
         b"",
     )
     async with asyncio.timeout(10), contextlib.aclosing(stream.chunks(listener)) as chunks:
@@ -252,7 +252,7 @@ async def test_who_hears_of_a_write_finds_what_its_writer_made_of_it(context: Pr
 
     async def follow() -> None:
         nonlocal found
-        await context.bus.until_ended(topic)
+        await context.bus.wait_for_end(topic)
         found = has_ended
 
     following = asyncio.create_task(follow())
@@ -265,8 +265,8 @@ async def test_who_hears_of_a_write_finds_what_its_writer_made_of_it(context: Pr
 
 def test_a_reader_is_told_the_end_whatever_it_counts() -> None:
     lines = [{"phase": "building", "message": str(number)} for number in range(3)]
-    stale = Entry("2-0", 2, 1, 0, payload_of([END]).encode())
-    entries = [Entry("1-0", 1, 0, 0, payload_of(lines).encode()), stale]
+    stale = Entry("2-0", 2, 1, 0, encode_events([END]).encode())
+    entries = [Entry("1-0", 1, 0, 0, encode_events(lines).encode()), stale]
     assert [line.message for line in lines_of(entries)] == ["0", "1", "2", "end"]
 
 

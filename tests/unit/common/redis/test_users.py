@@ -155,7 +155,7 @@ async def test_a_gateway_runs_the_scripts_that_read_what_others_write(admin: Red
     await admin.hset(KEYS.record(Topic(Kind.BUILD, "a-1")), "repo_url", "https://example.org/a")
     spec = Spec(provider="git", spec="a/HEAD")
     async with open_context(settings_for(valkey, redis_url=valkey.url_of("gateway"))) as stage:
-        assert (await stage.places.of("a-1"))["a-1"].position == 1
+        assert (await stage.queue_positions.of("a-1"))["a-1"].position == 1
         (answer,) = await run_together(stage.redis, [stage.facts.question(spec)])
         assert stage.facts.known(answer).repo is None
     assert await admin.acl_log() == []

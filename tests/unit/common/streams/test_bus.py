@@ -12,13 +12,13 @@ import pytest
 from services.common.context import ProcessContext, open_context
 from services.common.models import Event, Phase
 from services.common.records.records import OwnedRecord
-from services.common.streams.entries import BEGIN
+from services.common.streams.entries import STREAM_START
 from tests.support.valkey import Valkey, another_stage, running_valkey, settings_for
 from tests.unit.common.records.test_records import TOPIC, created, said, until
 
 
 @contextmanager
-def following(context: ProcessContext, after: str = BEGIN) -> Iterator[list[str]]:
+def following(context: ProcessContext, after: str = STREAM_START) -> Iterator[list[str]]:
     """What a follower of the topic hears, as it happens."""
     heard: list[str] = []
 
@@ -107,17 +107,17 @@ async def test_a_wake_up_in_its_turn_is_taken_without_reading(context: ProcessCo
         await append_unheard(context, claimed, "second")
         second = claimed.recent[-1]
         message = f"{before.id} {second.position} {second.number} 1 0 {second.payload}".encode()
-        assert reader.heard(message)
-        assert reader.heard(message)
+        assert reader.on_message(message)
+        assert reader.on_message(message)
         assert [entry.number for entry in reader.entries] == [1, 2]
-        assert not reader.heard(b"9-9 99999999999999-0 9 9 0 []")
+        assert not reader.on_message(b"9-9 99999999999999-0 9 9 0 []")
 
 
 async def test_a_record_that_is_missed_once_comes_back_with_its_owner(
     context: ProcessContext, other: ProcessContext
 ) -> None:
     claimed = await created(context, recreate=True)
-    waiting = asyncio.create_task(other.bus.until_ended(TOPIC))
+    waiting = asyncio.create_task(other.bus.wait_for_end(TOPIC))
     await until(lambda: TOPIC in other.bus._readers and other.bus._readers[TOPIC].last is not None)
     reader = other.bus._readers[TOPIC]
     await context.redis.flushall()
@@ -131,7 +131,7 @@ async def test_a_record_that_is_missed_once_comes_back_with_its_owner(
 
 async def test_a_record_that_nobody_writes_anew_is_lost(context: ProcessContext, other: ProcessContext) -> None:
     await created(context)
-    waiting = asyncio.create_task(other.bus.until_ended(TOPIC))
+    waiting = asyncio.create_task(other.bus.wait_for_end(TOPIC))
     await until(lambda: TOPIC in other.bus._readers and other.bus._readers[TOPIC].last is not None)
     await context.redis.flushall()
     async with asyncio.timeout(10):

@@ -21,7 +21,7 @@ def made(doing: str = "work") -> float:
 
 async def connected(context: ProcessContext) -> ProcessContext:
     """The stage, once its bus hears: before that, the bus reads by itself what is followed."""
-    async with context.bus.following(Topic(Kind.BUILD, "another"), lambda: None):
+    async with context.bus.follow(Topic(Kind.BUILD, "another"), lambda: None):
         return context
 
 
@@ -47,7 +47,7 @@ async def test_followers_who_come_at_once_share_a_subscription_and_a_read(
     async with AsyncExitStack() as followers:
         with attributed_to("work"):
             readers = await asyncio.gather(
-                *(followers.enter_async_context(other.bus.following(TOPIC, lambda: None)) for _ in range(10))
+                *(followers.enter_async_context(other.bus.follow(TOPIC, lambda: None)) for _ in range(10))
             )
         assert all(reader.last for reader in readers)  # each finds what there is, without another look
         assert made() - before == 2
@@ -59,7 +59,7 @@ async def test_a_topic_of_a_kind_that_is_heard_costs_a_read_alone(
     claimed = await created(context)
     before = made()
     with attributed_to("work"):
-        async with gateway.bus.following(TOPIC, lambda: None) as reader:
+        async with gateway.bus.follow(TOPIC, lambda: None) as reader:
             await claimed.write(said("second"))
             await until(lambda: [entry.number for entry in reader.entries] == [1, 2])
     assert made() - before == 2  # the read, and the write
@@ -69,7 +69,7 @@ async def test_a_kind_is_heard_again_after_the_connection_broke(
     context: ProcessContext, gateway: ProcessContext
 ) -> None:
     claimed = await created(context)
-    async with gateway.bus.following(TOPIC, lambda: None) as reader:
+    async with gateway.bus.follow(TOPIC, lambda: None) as reader:
         await context.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
         await claimed.write(said("second"))
         await until(lambda: len(reader.entries) == 2)
@@ -79,11 +79,11 @@ async def test_a_kind_is_heard_again_after_the_connection_broke(
 
 async def test_what_nobody_follows_is_passed_over(context: ProcessContext, gateway: ProcessContext) -> None:
     claimed = await created(context)
-    async with gateway.bus.following(TOPIC, lambda: None):
+    async with gateway.bus.follow(TOPIC, lambda: None):
         pass
     await claimed.write(said("second"))
-    assert gateway.bus.followed(TOPIC.kind) == []
-    async with gateway.bus.following(TOPIC, lambda: None) as reader:
+    assert gateway.bus.followed_topics(TOPIC.kind) == []
+    async with gateway.bus.follow(TOPIC, lambda: None) as reader:
         assert [entry.number for entry in reader.entries] == [1, 2]
 
 

@@ -14,7 +14,7 @@ from tests.support.valkey import Valkey, member_of
 
 
 async def places_of(builder: Builder, builds: list[str]) -> dict[str, int]:
-    return {name: place.position for name, place in (await builder.context.places.of(*builds)).items()}
+    return {name: place.position for name, place in (await builder.context.queue_positions.of(*builds)).items()}
 
 
 async def free_a_slot(builder: Builder, running: list[str]) -> None:
@@ -91,7 +91,7 @@ async def test_a_build_that_its_repositorys_cap_holds_lets_others_pass_and_says_
         assert len(await builder.admitted()) == 2
         late = await builder.ask("late")
         names = [build.build_id or "" for build in (popular[1], popular[2], late)]
-        found = await builder.context.places.of(*names)
+        found = await builder.context.queue_positions.of(*names)
         assert [found[name].position for name in names] == [2, 3, 1]
         assert found[names[0]].reason == "This repository has as many builds under way as it may have (1)."
         assert "as it may have (1)" in found[names[0]].event["message"]
@@ -105,7 +105,7 @@ async def test_without_a_living_worker_there_are_places_and_the_reason_says_why(
         builds = [await builder.ask(f"repo-{number}") for number in range(3)]
         names = [build.build_id or "" for build in builds]
         assert await builder.admitted() == []
-        found = await builder.context.places.of(*names, "0" * 24 + "-1")
+        found = await builder.context.queue_positions.of(*names, "0" * 24 + "-1")
         assert [found[name].position for name in names] == [1, 2, 3]
         assert {place.reason for place in found.values()} == {"No builder is running."}
         assert "No builder is running." in found[names[0]].event["message"]
@@ -118,8 +118,8 @@ async def test_a_build_that_is_about_to_start_is_not_told_that_builders_are_busy
         await builder.offer_slots("worker", 2)
         await builder.admitted()
         builds = [await builder.ask(repo, ref) for repo, ref in (("a", "1"), ("a", "2"), ("b", "1"), ("c", "1"))]
-        found = await builder.context.places.of(*(build.build_id or "" for build in builds))
-        assert [place.waits_for for place in found.values()] == ["start", "slot", "start", "slot"]
+        found = await builder.context.queue_positions.of(*(build.build_id or "" for build in builds))
+        assert [place.waiting_for for place in found.values()] == ["start", "slot", "start", "slot"]
         assert {place.reason for place in found.values()} == {
             "A builder is about to take it.", "All builders are busy.",
         }  # fmt: skip
@@ -130,7 +130,7 @@ async def test_a_build_that_has_a_slot_has_no_place(redis: Redis, valkey: Valkey
         build = await builder.ask("repo")
         await builder.offer_slots("worker", 1)
         await builder.admitted()
-        assert await builder.context.places.of(build.build_id or "") == {}
+        assert await builder.context.queue_positions.of(build.build_id or "") == {}
 
 
 async def test_a_build_whose_record_is_gone_stands_in_nobodys_way(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ async def test_who_watches_is_told_when_the_place_changes_and_only_then(
     redis: Redis, valkey: Valkey, tmp_path: Path
 ) -> None:
     async with open_builder(valkey, tmp_path, queue_tick_seconds=0.01, reread_seconds=60) as builder:
-        places, told = builder.context.places, asyncio.Event()
+        places, told = builder.context.queue_positions, asyncio.Event()
         await builder.offer_slots("worker", 1)
         asked = [await builder.ask(f"repo-{number}") for number in range(3)]
         async with queue_positions_updated(builder.context), asyncio.timeout(10):
@@ -183,10 +183,10 @@ async def test_who_waits_is_told_when_the_last_worker_dies_and_when_one_comes_ba
         await builder.admitted()
         waits = await builder.ask("waits")
         async with queue_positions_updated(builder.context), asyncio.timeout(10):
-            with builder.context.places.watching(waits.build_id or "", told.set) as watched:
+            with builder.context.queue_positions.watching(waits.build_id or "", told.set) as watched:
 
-                async def until(waits_for: str) -> None:
-                    while not watched.place or watched.place.waits_for != waits_for:
+                async def until(waiting_for: str) -> None:
+                    while not watched.place or watched.place.waiting_for != waiting_for:
                         await told.wait()
                         told.clear()
 

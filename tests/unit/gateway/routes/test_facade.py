@@ -33,7 +33,7 @@ class OfPrincipals(FakeLaunches):
         return launch
 
 
-class Streams:
+class StreamResponses:
     """Tells which launch would be followed from where."""
 
     def facade(self, position: Position) -> Response:
@@ -45,7 +45,7 @@ async def the_facade(launches: FakeLaunches, **given: Any) -> AsyncIterator[http
     app = FastAPI()
     settings = GatewaySettings.model_validate({"installation_secret": "s" * 32, "public_url": OWN} | given)
     app.state.settings, app.state.launches, app.state.providers = settings, launches, FakeProviders()
-    app.state.streams = Streams()
+    app.state.streams = StreamResponses()
     app.include_router(facade.router)
     app.add_middleware(HeadRequests)
     app.add_middleware(Edge, settings=settings)

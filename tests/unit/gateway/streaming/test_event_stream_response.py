@@ -8,21 +8,21 @@ from starlette.types import Message
 
 from services.common.streams.topic_stream import Listener
 from services.gateway.settings import GatewaySettings
-from services.gateway.streaming.event_stream_response import LaunchResponse
-from services.gateway.streaming.launch_stream import LaunchStream, Piece
-from services.gateway.streaming.send_scheduler import Clock
+from services.gateway.streaming.event_stream_response import EventStreamResponse
+from services.gateway.streaming.launch_stream import Chunk, LaunchStream
+from services.gateway.streaming.send_scheduler import SendScheduler
 
 
 class Ended:
     """A stream that has nothing to tell but its end."""
 
-    async def pieces(self, _listener: Listener) -> AsyncGenerator[Piece | None, None]:
-        yield Piece(terminal={"phase": "ready"}, id="x")
+    async def chunks(self, _listener: Listener) -> AsyncGenerator[Chunk | None, None]:
+        yield Chunk(terminal={"phase": "ready"}, id="x")
 
 
 async def test_a_stream_that_lingers_ends_when_the_process_does() -> None:
     settings = GatewaySettings(linger_seconds=3600, keepalive_seconds=3600)
-    clock, sent, told = Clock(settings), [], asyncio.Event()
+    scheduler, sent, told = SendScheduler(settings), [], asyncio.Event()
 
     async def terminal(_event: dict[str, Any], _id: str) -> bytes:
         return b"data: the end\n\n"
@@ -36,14 +36,14 @@ async def test_a_stream_that_lingers_ends_when_the_process_does() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    response = LaunchResponse(
-        cast("LaunchStream", Ended()), terminal, clock, settings, lingers=True, ends_on_drain=False
+    response = EventStreamResponse(
+        cast("LaunchStream", Ended()), terminal, scheduler, settings, lingers=True, ends_on_drain=False
     )  # fmt: skip
     async with asyncio.timeout(5):
         serving = asyncio.create_task(response({"type": "http"}, receive, send))
         await told.wait()
         done, _ = await asyncio.wait({serving}, timeout=0.05)
         assert not done
-        clock.drain()
+        scheduler.drain()
         await serving
     assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}

@@ -13,7 +13,7 @@ from services.common.models import Build, BuildId, BuildState, Event, Launch, La
 from services.common.models.event import TopicRef
 from services.common.records.records import OwnedRecord
 from services.common.redis.keys import Kind, Topic
-from services.common.streams.entries import BEGIN
+from services.common.streams.entries import STREAM_START
 from services.common.streams.log_store import stream_entries
 from services.gateway.streaming.event_formats import render_v1
 from services.gateway.streaming.launch_stream import LaunchStream, Position
@@ -72,7 +72,7 @@ class Follower:
         """Read to the end, or until there is nothing more for now."""
         stream = LaunchStream(context.bus, context.logs, position, "v1", render_v1)
         async with asyncio.timeout(10):
-            async for piece in stream.pieces(self):
+            async for piece in stream.chunks(self):
                 if piece is None:
                     if until_quiet:
                         break
@@ -105,7 +105,7 @@ def said(message: str, phase: Phase = Phase.BUILDING, **more: Any) -> Event:
 
 
 def opens(build_id: str = BUILD_ID) -> Event:
-    return said("opens", Phase.WAITING, opens=TopicRef(kind="b", id=build_id, after=BEGIN))
+    return said("opens", Phase.WAITING, opens=TopicRef(kind="b", id=build_id, after=STREAM_START))
 
 
 async def a_launch(context: ProcessContext) -> OwnedRecord:

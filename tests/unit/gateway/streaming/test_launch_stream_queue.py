@@ -53,7 +53,7 @@ async def waiting(
     async def follow(follower: Follower) -> Follower:
         stream = LaunchStream(context.bus, context.logs, Position("one"), "v1", render, cast("QueuePositions", queue))
         async with asyncio.timeout(10):
-            async for piece in stream.pieces(follower):
+            async for piece in stream.chunks(follower):
                 if piece is None:
                     if not follower.has_news:
                         follower.more.clear()

@@ -16,9 +16,9 @@ from services.common.streams.topic_stream import Listener
 from services.common.web.incoming import BoundedBodies, HeadRequests
 from services.gateway.settings import GatewaySettings
 from services.gateway.streaming.event_formats import render_v1
-from services.gateway.streaming.event_stream_response import LaunchResponse
-from services.gateway.streaming.launch_stream import LaunchStream, Piece, Position
-from services.gateway.streaming.send_scheduler import BURST, FEW, Client, Clock
+from services.gateway.streaming.event_stream_response import EventStreamResponse
+from services.gateway.streaming.launch_stream import Chunk, LaunchStream, Position
+from services.gateway.streaming.send_scheduler import BURST, PER_CLIENT_TICK_MAX, SendScheduler, Subscriber
 from tests.unit.common.records.test_records import TOPIC, created
 
 SERVER = Topic(Kind.SERVER, "one")
@@ -56,7 +56,7 @@ async def test_a_launch_that_goes_on_while_a_topic_of_it_is_delivered_wakes_its_
     listener, seen, ended = Woken(), b"", False
     stream = LaunchStream(context.bus, context.logs, Position(TOPIC.id), "v1", render_v1)
     async with asyncio.timeout(5):
-        async for piece in stream.pieces(listener):
+        async for piece in stream.chunks(listener):
             if piece is None:
                 listener.clear()
                 if not listener.has_news:
@@ -82,14 +82,14 @@ class Told:
         if self.listener:
             self.listener.news()
 
-    async def pieces(self, listener: Listener) -> AsyncGenerator[Piece | None, None]:
+    async def chunks(self, listener: Listener) -> AsyncGenerator[Chunk | None, None]:
         self.listener = listener
         while True:
             listener.has_news = False
             while not self.said.empty():
                 if (chunk := self.said.get_nowait()) is None:
                     return
-                yield Piece(chunk)
+                yield Chunk(chunk)
             yield None
 
 
@@ -121,10 +121,10 @@ class Connection:
 class Followed:
     """A response that is being sent."""
 
-    def __init__(self, clock: Clock, *, lingers: bool = False, ends_on_drain: bool = True) -> None:
+    def __init__(self, scheduler: SendScheduler, *, lingers: bool = False, ends_on_drain: bool = True) -> None:
         self.told, self.connection = Told(), Connection()
-        response = LaunchResponse(
-            self.told, _no_end, clock, QUICK, lingers=lingers, ends_on_drain=ends_on_drain
+        response = EventStreamResponse(
+            self.told, _no_end, scheduler, QUICK, lingers=lingers, ends_on_drain=ends_on_drain
         )  # fmt: skip
         scope = {"type": "http", "method": "GET", "path": "/"}
         self.task = asyncio.create_task(response(scope, self.connection.receive, self.connection.send))
@@ -135,16 +135,16 @@ async def _no_end(_event: dict[str, Any], _event_id: str) -> bytes:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock(QUICK)
+def scheduler() -> SendScheduler:
+    return SendScheduler(QUICK)
 
 
-async def test_head_gets_the_headers_of_a_stream_and_nothing_is_followed(clock: Clock) -> None:
+async def test_head_gets_the_headers_of_a_stream_and_nothing_is_followed(scheduler: SendScheduler) -> None:
     class Untouched(Told):
-        def pieces(self, listener: Listener) -> AsyncGenerator[Piece | None, None]:
+        def chunks(self, listener: Listener) -> AsyncGenerator[Chunk | None, None]:
             raise AssertionError("followed")
 
-    stream = LaunchResponse(Untouched(), _no_end, clock, QUICK, headers={"Cache-Control": "no-cache"})
+    stream = EventStreamResponse(Untouched(), _no_end, scheduler, QUICK, headers={"Cache-Control": "no-cache"})
     async with httpx.AsyncClient(transport=httpx.ASGITransport(HeadRequests(stream)), base_url="http://x") as client:
         reply = await client.head("/")
     assert (reply.status_code, reply.content) == (200, b"")
@@ -152,21 +152,21 @@ async def test_head_gets_the_headers_of_a_stream_and_nothing_is_followed(clock: 
     assert reply.headers["cache-control"] == "no-cache"
 
 
-async def test_a_follower_with_a_body_without_end_is_let_go(clock: Clock) -> None:
+async def test_a_follower_with_a_body_without_end_is_let_go(scheduler: SendScheduler) -> None:
     async def endless() -> MutableMapping[str, Any]:
         return {"type": "http.request", "body": b"x" * 60, "more_body": True}
 
     async def send(_message: MutableMapping[str, Any]) -> None:
         return None
 
-    bounded = BoundedBodies(LaunchResponse(Told(), _no_end, clock, QUICK), max_bytes=100)
+    bounded = BoundedBodies(EventStreamResponse(Told(), _no_end, scheduler, QUICK), max_bytes=100)
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"transfer-encoding", b"chunked")]}
     async with asyncio.timeout(5):
         await bounded(scope, endless, send)
 
 
-async def test_a_quick_launch_is_not_held_up_by_the_tick(clock: Clock) -> None:
-    followed = Followed(clock)
+async def test_a_quick_launch_is_not_held_up_by_the_tick(scheduler: SendScheduler) -> None:
+    followed = Followed(scheduler)
     for number in range(BURST - 1):
         followed.told.say(b"%d" % number)
         await followed.connection.until(number + 1)
@@ -176,8 +176,8 @@ async def test_a_quick_launch_is_not_held_up_by_the_tick(clock: Clock) -> None:
     await followed.task
 
 
-async def test_a_talkative_topic_goes_out_once_a_tick(clock: Clock) -> None:
-    followed = Followed(clock)
+async def test_a_talkative_topic_goes_out_once_a_tick(scheduler: SendScheduler) -> None:
+    followed = Followed(scheduler)
     begun = time.monotonic()
     while time.monotonic() - begun < 1.0:
         followed.told.say(b".")
@@ -187,8 +187,8 @@ async def test_a_talkative_topic_goes_out_once_a_tick(clock: Clock) -> None:
     assert len(followed.connection.bodies) <= BURST + 1.1 / QUICK.tick_seconds + 2
 
 
-async def test_many_share_one_tick_and_get_everything(clock: Clock) -> None:
-    crowd = [Followed(clock) for _ in range(FEW + 150)]
+async def test_many_share_one_tick_and_get_everything(scheduler: SendScheduler) -> None:
+    crowd = [Followed(scheduler) for _ in range(PER_CLIENT_TICK_MAX + 150)]
     await asyncio.sleep(0.05)
     for number in range(20):
         for one in crowd:
@@ -201,15 +201,15 @@ async def test_many_share_one_tick_and_get_everything(clock: Clock) -> None:
     assert {b"".join(body for _, body in one.connection.bodies) for one in crowd} == {expected}
 
 
-async def test_a_silent_stream_says_that_it_lives(clock: Clock) -> None:
-    followed = Followed(clock)
+async def test_a_silent_stream_says_that_it_lives(scheduler: SendScheduler) -> None:
+    followed = Followed(scheduler)
     assert await followed.connection.until(2) == [b":keepalive\n\n"] * 2
     followed.connection.left.set()
     await followed.task
 
 
-async def test_a_client_that_takes_nothing_is_let_go(clock: Clock) -> None:
-    followed = Followed(clock)
+async def test_a_client_that_takes_nothing_is_let_go(scheduler: SendScheduler) -> None:
+    followed = Followed(scheduler)
     await asyncio.sleep(0.02)
     followed.connection.reads.clear()
     followed.told.say(b"x")
@@ -217,10 +217,10 @@ async def test_a_client_that_takes_nothing_is_let_go(clock: Clock) -> None:
         await followed.task
 
 
-async def test_on_a_drain_only_streams_that_can_be_resumed_elsewhere_end(clock: Clock) -> None:
-    ends, stays = Followed(clock), Followed(clock, ends_on_drain=False)
+async def test_on_a_drain_only_streams_that_can_be_resumed_elsewhere_end(scheduler: SendScheduler) -> None:
+    ends, stays = Followed(scheduler), Followed(scheduler, ends_on_drain=False)
     await asyncio.sleep(0.02)
-    clock.drain()
+    scheduler.drain()
     await ends.task
     assert await ends.connection.until(1) == [b"retry: 500\n\n"]
     stays.told.say(b"still here")
@@ -229,16 +229,16 @@ async def test_on_a_drain_only_streams_that_can_be_resumed_elsewhere_end(clock: 
     await stays.task
 
 
-async def test_cancelling_a_request_is_not_mistaken_for_a_slow_client(clock: Clock) -> None:
-    followed = Followed(clock)
+async def test_cancelling_a_request_is_not_mistaken_for_a_slow_client(scheduler: SendScheduler) -> None:
+    followed = Followed(scheduler)
     await asyncio.sleep(0.02)
     followed.task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await followed.task
 
 
-async def test_a_client_that_left_waits_for_nothing(clock: Clock) -> None:
-    client = Client(clock, None)
+async def test_a_client_that_left_waits_for_nothing(scheduler: SendScheduler) -> None:
+    client = Subscriber(scheduler, None)
     client.has_news = False
     client.leave()
     async with asyncio.timeout(1):

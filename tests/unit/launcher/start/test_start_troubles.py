@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.common.models import Event, ServerState
 from services.common.records.records import OwnedRecord
-from services.common.streams.entries import BEGIN
+from services.common.streams.entries import STREAM_START
 from services.launcher.servers import topic_of
 from services.launcher.start import start as starting
 from tests.load.stub_http import Answer
@@ -181,8 +181,8 @@ async def test_a_start_whose_ready_got_no_answer_stays_ready_and_has_one_end(
     async with open_launcher(valkey, hub) as launcher:
         server = await launcher.ask()
         assert (await launcher.ended(server)).state is ServerState.READY
-        async with launcher.context.bus.following(topic_of(server.server_id), lambda: None) as reader:
-            events = [event for entry in await reader.after(BEGIN) for event in entry.events]
+        async with launcher.context.bus.follow(topic_of(server.server_id), lambda: None) as reader:
+            events = [event for entry in await reader.after(STREAM_START) for event in entry.events]
     assert lost == [server.server_id]
     assert [event["state"] for event in events if event.get("terminal")] == ["ready"]
     assert hub.users
