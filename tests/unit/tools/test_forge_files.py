@@ -1,5 +1,6 @@
 """What the forge and the hooks read: it parses, and it names only what exists."""
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.local.run_record import ENVIRONMENT_SUFFIX
 from tests.support.paths import CHECKOUT
 
 WORKFLOWS = sorted((CHECKOUT / ".github" / "workflows").glob("*.yml"))
@@ -90,3 +92,20 @@ def test_every_hook_is_installed_by_one_command() -> None:
     hooks = config["repos"][0]["hooks"]
     stages = {stage for hook in hooks for stage in hook.get("stages", config["default_stages"])}
     assert stages == set(config["default_install_hook_types"]) == {"pre-commit", "commit-msg", "pre-push"}
+
+
+@pytest.mark.parametrize("file", sorted((CHECKOUT / ".vscode").glob("*.json")), ids=lambda path: path.name)
+def test_a_file_of_the_editor_parses(file: Path) -> None:
+    assert json.loads(file.read_text())
+
+
+def test_the_debugger_starts_every_service_with_the_environment_that_up_writes() -> None:
+    configurations = json.loads((CHECKOUT / ".vscode" / "launch.json").read_text())["configurations"]
+    services = {one["module"]: one["envFile"] for one in configurations if "envFile" in one}
+    modules = [path.parent for path in (CHECKOUT / "services").rglob("__main__.py")]
+    programs = {".".join(path.relative_to(CHECKOUT).parts) for path in modules} & set(services)
+    assert programs == set(services)
+    assert all(
+        environment == f"${{workspaceFolder}}/.bindery/run/{module.rpartition('.')[2]}{ENVIRONMENT_SUFFIX}"
+        for module, environment in services.items()
+    )
