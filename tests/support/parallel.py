@@ -10,6 +10,8 @@ from typing import Any
 from xdist.scheduler import LoadScopeScheduling
 
 UNIT = "tests/unit/"
+LONGEST = ("tests/contract/test_hub_spawner.py", "tests/e2e/test_main_job.py", "tests/contract/test_hub_culling.py")
+"""The files that take most time: they begin first, so that none of them is alone at the end."""
 
 
 class FilesAndUnitTests(LoadScopeScheduling):  # type: ignore[misc]
@@ -25,8 +27,9 @@ class FilesAndUnitTests(LoadScopeScheduling):  # type: ignore[misc]
     def _assign_work_unit(self, node: Any) -> None:
         """Give a worker its next scope: of its own kind, as long as there is one."""
         begins_with_files = int(node.gateway.id.removeprefix("gw")) % 2 == 0
-        for scope in self.workqueue:
-            if scope.startswith(UNIT) != begins_with_files:
-                self.workqueue.move_to_end(scope, last=False)
-                break
+        own_kind = (scope for scope in self.workqueue if scope.startswith(UNIT) != begins_with_files)
+        longest = (scope for scope in LONGEST if begins_with_files and scope in self.workqueue)
+        scope = next(longest, None) or next(own_kind, None)
+        if scope:
+            self.workqueue.move_to_end(scope, last=False)
         super()._assign_work_unit(node)
