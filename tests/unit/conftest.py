@@ -1,6 +1,22 @@
-"""What unit tests share: a real Redis for what is stored there, and the log as services write it."""
+"""What unit tests share: a real Redis for what is stored there, the log as services write it, and little time."""
+
+from pathlib import Path
+
+import pytest
 
 from tests.support.logs import logs
 from tests.support.valkey import context, redis, valkey
 
 __all__ = ["context", "logs", "redis", "valkey"]
+
+HERE = Path(__file__).parent
+SECONDS = 10
+SLOW_SECONDS = 60
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bound each unit test, so that one that hangs is ended soon and says where it hung."""
+    for item in items:
+        if item.path.is_relative_to(HERE) and not item.get_closest_marker("timeout"):
+            seconds = SLOW_SECONDS if item.get_closest_marker("slow") else SECONDS
+            item.add_marker(pytest.mark.timeout(seconds))

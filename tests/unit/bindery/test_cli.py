@@ -73,6 +73,7 @@ def test_doctor_warns_of_a_git_that_a_repository_may_harm(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "http_proxy"])
+@pytest.mark.slow
 def test_a_proxy_of_the_environment_is_said_not_to_be_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

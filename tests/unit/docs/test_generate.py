@@ -32,6 +32,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
+@pytest.mark.slow
 def test_generated_pages_are_what_the_code_says() -> None:
     assert list(generate.stale()) == [], "run `make docs` and commit what it writes"
 

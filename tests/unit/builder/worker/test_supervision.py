@@ -86,6 +86,7 @@ async def test_vanished_execution_whose_image_is_there_was_built(opened: Opened)
     assert (build.state, build.digest) == (BuildState.BUILT, "sha256:2")
 
 
+@pytest.mark.slow
 async def test_engine_that_is_away_is_waited_for_from_the_last_position(opened: Opened) -> None:
     scripted = Scripted(
         [said("one"), REDIS_UNAVAILABLE, REDIS_UNAVAILABLE, REDIS_UNAVAILABLE, said("two"), Finished(ok=True)]
@@ -113,6 +114,7 @@ async def test_who_follows_reads_no_address_of_an_engine_that_is_away_and_the_lo
     assert "10.3.0.1:6443" in line_of(logs, "gave_up_waiting")["why"]
 
 
+@pytest.mark.slow
 async def test_engine_that_stays_away_ends_the_build_within_the_bound(opened: Opened) -> None:
     scripted = Scripted([said("one"), *[REDIS_UNAVAILABLE] * 50])
     async with opened(outage_patience_seconds=2) as builder:
@@ -122,6 +124,7 @@ async def test_engine_that_stays_away_ends_the_build_within_the_bound(opened: Op
     assert 2 <= len(scripted.asked) <= 4
 
 
+@pytest.mark.slow
 async def test_patience_begins_with_the_outage_and_not_with_the_build(opened: Opened) -> None:
     scripted = Scripted([said("one"), 1.0, REDIS_UNAVAILABLE, Finished(ok=True)])
     scripted.looked = [None, FoundImage()]
@@ -141,6 +144,7 @@ async def test_each_outage_is_told(opened: Opened) -> None:
     assert [phase for phase, _ in told] == ["building", "waiting", "building", "waiting", "built"]
 
 
+@pytest.mark.slow
 async def test_a_build_that_was_silent_for_long_before_an_outage_was_not_away(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +159,7 @@ async def test_a_build_that_was_silent_for_long_before_an_outage_was_not_away(
     assert [phase for phase, _ in told] == ["building", *["waiting"] * 3, "built"]
 
 
+@pytest.mark.slow
 async def test_registry_that_is_away_is_never_taken_for_no_image(opened: Opened) -> None:
     scripted = Scripted([said("one"), Finished(ok=True)])
     scripted.looked = [NO_REGISTRY, NO_REGISTRY, None, NO_REGISTRY, NO_REGISTRY, FoundImage("sha256:3")]
@@ -232,6 +237,7 @@ async def test_build_that_says_nothing_for_too_long_has_stalled(opened: Opened) 
     assert scripted.stopped == 1
 
 
+@pytest.mark.slow
 async def test_a_build_that_can_say_nothing_yet_stands_not_still_and_writes_nothing(opened: Opened) -> None:
     def waits(seconds: float) -> Iterator[Step]:
         end = time.monotonic() + seconds

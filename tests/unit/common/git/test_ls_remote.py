@@ -157,6 +157,7 @@ async def test_a_server_that_never_answers_ends_at_the_deadline(forge: Forge) ->
     assert error.code == "provider_unavailable"
 
 
+@pytest.mark.slow
 async def test_git_is_killed_at_the_deadline(forge: Forge) -> None:
     head = b"001e# service=git-upload-pack\n0000"
     calls = itertools.count()

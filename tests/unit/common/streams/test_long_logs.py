@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from redis.asyncio import Redis
 
 from services.builder.executors.base import Batch, Finished, Line
@@ -27,6 +28,7 @@ def batch(first: int) -> Batch:
     return Batch(tuple(Line("building", f"line {number}\n") for number in range(first, first + BATCH)), str(first))
 
 
+@pytest.mark.slow
 async def test_of_a_million_lines_head_and_tail_are_kept_and_what_is_missing_is_counted(
     redis: Redis, valkey: Valkey, tmp_path: Path
 ) -> None:

@@ -171,6 +171,7 @@ async def test_a_connection_kept_alive_may_be_silent_for_longer_than_a_head_may_
             assert (await wire.answer())[0] == 200
 
 
+@pytest.mark.slow
 async def test_a_client_is_not_held_to_the_time_that_the_process_stood_still() -> None:
     with serving(Echo(), http_head_timeout_seconds=0.5, http_body_timeout_seconds=0.5) as server:
         async with connected(server) as head, connected(server) as body:
@@ -278,6 +279,7 @@ async def test_a_body_that_stands_still_ends_its_request(drips: bool) -> None:
     assert app.gone.is_set()
 
 
+@pytest.mark.slow
 async def test_a_slow_body_that_moves_is_taken_to_its_end() -> None:
     with serving(Echo(), http_body_timeout_seconds=0.3) as server:
         async with connected(server) as wire:

@@ -71,6 +71,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("s")
 
 
+@pytest.mark.slow
 async def test_a_service_listens_at_its_socket_for_its_own_user_alone(short: Path) -> None:
     path = short / "a b%3F.sock"
     with service(BINDERY_LISTEN_SOCKET=str(path), BINDERY_LISTEN_PORT="1"):
@@ -90,6 +91,7 @@ async def test_a_service_that_is_away_is_no_answer(short: Path) -> None:
     await client.aclose()
 
 
+@pytest.mark.slow
 def test_the_socket_of_one_that_was_killed_is_replaced(short: Path) -> None:
     path = short / "one.sock"
     with service(BINDERY_LISTEN_SOCKET=str(path)) as first:

@@ -112,6 +112,7 @@ async def test_an_engine_that_goes_away_while_an_image_is_pulled_is_said_so(port
     assert said == "Failed to start the container: the engine does not answer (Connection refused)."
 
 
+@pytest.mark.slow
 async def test_an_engine_that_is_silent_is_said_so() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         said = await said_by_a_start(f"tcp://127.0.0.1:{silent.getsockname()[1]}")

@@ -49,6 +49,7 @@ def make(api: PodsAndSecrets, server_port: int, monkeypatch: pytest.MonkeyPatch)
     return spawner
 
 
+@pytest.mark.slow
 async def test_the_secret_is_there_after_a_pod_that_came_after_its_time_was_made_anew(
     make: Make, api: PodsAndSecrets
 ) -> None:
@@ -71,6 +72,7 @@ async def test_the_secret_is_there_after_a_leftover_pod_of_that_name_was_removed
 
 
 @pytest.mark.parametrize("how", ["hangs", "late"])
+@pytest.mark.slow
 async def test_a_secret_whose_making_gets_no_answer_is_tried_again(make: Make, api: PodsAndSecrets, how: str) -> None:
     setattr(api, how, {"create secret": 1})
     await make().start()
@@ -78,6 +80,7 @@ async def test_a_secret_whose_making_gets_no_answer_is_tried_again(make: Make, a
 
 
 @pytest.mark.parametrize("kind", ["create secret", "create pod"])
+@pytest.mark.slow
 async def test_an_api_that_never_answers_is_said_so(make: Make, api: PodsAndSecrets, kind: str) -> None:
     api.hangs = {kind: 1000}
     with pytest.raises(HTTPError) as raised:
@@ -86,6 +89,7 @@ async def test_an_api_that_never_answers_is_said_so(make: Make, api: PodsAndSecr
     assert said == "Failed to start the pod: Kubernetes does not answer (Could not create pod servers/jupyter-ann)."
 
 
+@pytest.mark.slow
 async def test_ending_a_server_removes_its_secret_though_one_call_gets_no_answer(
     make: Make, api: PodsAndSecrets
 ) -> None:

@@ -55,6 +55,7 @@ async def _leave(valkey: Valkey, launcher: Launcher, **moved: float) -> None:
             await stage.redis.hset(key, "body", json.dumps(body | moved))
 
 
+@pytest.mark.slow
 async def test_starts_that_wait_for_their_turn_still_wait_for_it_when_they_are_handed_over(
     valkey: Valkey, redis: object, hub: FakeHub
 ) -> None:
@@ -81,6 +82,7 @@ async def test_starts_that_wait_for_their_turn_still_wait_for_it_when_they_are_h
                     await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 async def test_a_start_that_waited_for_its_turn_has_all_of_its_time_when_it_is_handed_over(
     valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +139,7 @@ async def test_who_adopts_a_start_does_not_tell_again_what_was_told(
 
 
 @pytest.mark.parametrize(("image_pull_timeout_seconds", "code"), [(600, None), (0.1, "image_pull_timeout")])
+@pytest.mark.slow
 async def test_a_pull_that_is_told_again_has_the_time_that_it_had(
     valkey: Valkey,
     redis: object,

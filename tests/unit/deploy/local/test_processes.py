@@ -126,6 +126,7 @@ def test_records_of_the_dead_and_files_of_others_are_left_out(tmp_path: Path) ->
     process.communicate()
 
 
+@pytest.mark.slow
 def test_a_detached_process_at_home_is_ended_and_one_of_another_home_is_not(tmp_path: Path) -> None:
     servers = tmp_path / "data" / "servers"
     job, stubborn = start_detached(servers / "0123" / "home"), start_detached(servers / "4567", STAYS_STUBBORNLY)

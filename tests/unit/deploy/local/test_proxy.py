@@ -62,6 +62,7 @@ def answer(url: str) -> str | None:
         return None
 
 
+@pytest.mark.slow
 def test_a_restarted_proxy_has_its_routes_and_a_new_run_has_none_of_the_old(tmp_path: Path, hub_port: int) -> None:
     port, api_port = free_ports(2, avoid=set())
     folder = tmp_path / 'a "quoted" földer'

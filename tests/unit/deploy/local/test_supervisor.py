@@ -136,6 +136,7 @@ async def test_a_part_starts_when_what_it_waits_for_is_healthy(tmp_path: Path) -
         await asyncio.wait_for(kept.supervisor.until_healthy(), 10)
 
 
+@pytest.mark.slow
 async def test_who_is_not_healthy_in_time_is_named_with_its_reason(tmp_path: Path) -> None:
     async def health() -> str | None:
         return "no hub"

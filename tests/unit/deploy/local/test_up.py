@@ -48,6 +48,7 @@ def ready_line(stack: LocalStack) -> str:
     return next(line for line in stack.lines if line.startswith("Bindery is ready: "))
 
 
+@pytest.mark.slow
 def test_ready_is_said_once_and_last(data_dir: Path, port: int) -> None:
     with LocalStack(data_dir, port, PARTS).until_ready() as stack:
         pass
@@ -58,6 +59,7 @@ def test_ready_is_said_once_and_last(data_dir: Path, port: int) -> None:
     assert not any("\x1b" in line for line in stack.lines)
 
 
+@pytest.mark.slow
 def test_a_git_that_a_repository_may_harm_is_said_and_starts(
     data_dir: Path, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,6 +72,7 @@ def test_a_git_that_a_repository_may_harm_is_said_and_starts(
     assert any("git 2.38.1 has memory errors" in line and "update it to 2.38.3" in line for line in stack.lines)
 
 
+@pytest.mark.slow
 def test_the_token_in_the_address_is_the_owners_alone_and_of_this_run(data_dir: Path, port: int) -> None:
     kept, tokens = data_dir / "run" / "start-token", set()
     for _ in range(2):
@@ -135,6 +138,7 @@ def test_ctrl_c_ends_a_background_job_that_a_build_or_server_left_behind(data_di
     assert any(f"background job of {home.rpartition('/')[0]}" in line for line in stack.lines)
 
 
+@pytest.mark.slow
 def test_stop_clean_and_the_next_up_end_background_jobs_too(data_dir: Path, port: int) -> None:
     settings, home = Settings(data_dir=data_dir), data_dir / "servers" / "0123" / "home"
     with LocalStack(data_dir, port, PARTS).until_ready() as stack:
@@ -152,6 +156,7 @@ def test_stop_clean_and_the_next_up_end_background_jobs_too(data_dir: Path, port
     assert not job.is_running
 
 
+@pytest.mark.slow
 def test_a_second_up_says_that_it_is_already_running(data_dir: Path, port: int) -> None:
     with LocalStack(data_dir, port, PARTS).until_ready() as first, LocalStack(data_dir, port, PARTS) as second:
         assert second.ended() == 1
@@ -174,6 +179,7 @@ def test_the_second_gateways_port_is_checked_too(data_dir: Path, port: int) -> N
     assert f"Port {port + 1} " in stack.lines[0]
 
 
+@pytest.mark.slow
 def test_after_kill_9_the_next_up_ends_the_leftovers_and_keeps_the_data(data_dir: Path, port: int) -> None:
     with LocalStack(data_dir, port, PARTS | {"worker": STAYS_STUBBORNLY}).until_ready() as stack:
         stack.until_said("here", times=3)
@@ -208,6 +214,7 @@ def test_a_killed_part_comes_back(data_dir: Path, port: int) -> None:
         eventually(lambda: "redis" in stack.parts() and stack.part("redis").is_running, "a new process on record")
 
 
+@pytest.mark.slow
 def test_a_part_that_keeps_dying_ends_everything_with_status_1(data_dir: Path, port: int) -> None:
     parts = PARTS | {"hub": "import sys; sys.exit('no such database')"}
     with LocalStack(data_dir, port, parts, restart_delay_seconds=0.01) as stack:
@@ -229,6 +236,7 @@ def test_stop_ends_it_from_elsewhere(data_dir: Path, port: int) -> None:
     assert stop(settings) == "Bindery was not running."
 
 
+@pytest.mark.slow
 def test_stop_kills_an_up_that_does_not_end(data_dir: Path, port: int) -> None:
     with LocalStack(data_dir, port, PARTS).until_ready() as stack:
         parts = [stack.part(name) for name in PARTS]
@@ -248,6 +256,7 @@ def test_stop_ends_what_a_killed_up_left_behind(data_dir: Path, port: int) -> No
     assert not any(one.is_running for one in parts)
 
 
+@pytest.mark.slow
 def test_the_folder_of_the_sockets_goes_with_the_stack_or_with_who_ends_its_leftovers(
     data_dir: Path, port: int
 ) -> None:

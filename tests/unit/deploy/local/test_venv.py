@@ -67,6 +67,7 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path)
 
 
+@pytest.mark.slow
 def test_is_installed_once_per_lock_and_again_when_interrupted(checkout: Checkout) -> None:
     done = checkout.run()
     assert (done.returncode, checkout.installed()) == (0, "1.0"), done.stderr
@@ -170,6 +171,7 @@ def test_any_other_failure_is_told_in_pips_own_words_also_after_a_retry_that_wen
     assert "network" not in said
 
 
+@pytest.mark.slow
 def test_a_broken_wheel_of_a_package_named_proxy_is_not_called_a_network_failure(checkout: Checkout) -> None:
     wheel = checkout.wheels / "jupyterhub_traefik_proxy-2.1-py3-none-any.whl"
     wheel.write_bytes(b"half a wheel")

@@ -97,6 +97,7 @@ async def test_cancelled_while_a_server_is_asked_for(
         assert gateway.stages.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
 
 
+@pytest.mark.slow
 async def test_a_launch_that_takes_too_long_stops_its_server(valkey: Valkey, redis: object) -> None:
     async with open_gateway(valkey, launch_timeout_seconds=1.0) as gateway:
         launch = await gateway.begin()
@@ -200,6 +201,7 @@ async def test_an_abandoned_launch_lets_its_build_finish(valkey: Valkey, redis: 
         assert gateway.stages.calls == ["resolve", "build", f"leave {BUILD} "]
 
 
+@pytest.mark.slow
 async def test_a_cancelled_launch_of_a_dead_gateway_stops_a_server_that_its_record_tells_nothing_of(
     valkey: Valkey, redis: object
 ) -> None:

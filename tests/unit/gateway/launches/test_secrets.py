@@ -30,6 +30,7 @@ def test_with_both_it_starts() -> None:
 
 
 @pytest.mark.parametrize("service", ["gateway", "launcher", "builder", "builder.worker", "resolver"])
+@pytest.mark.slow
 def test_no_service_starts_without_a_token(service: str) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("BINDERY_")}
     ended = subprocess.run(

@@ -163,6 +163,7 @@ async def test_a_start_whose_launch_ended_badly_is_given_up(valkey: Valkey, redi
 
 
 @pytest.mark.parametrize("by_record", [True, False])
+@pytest.mark.slow
 async def test_a_start_that_was_given_up_while_no_launcher_was_there_is_ended_by_the_next_one(
     valkey: Valkey, redis: object, hub: FakeHub, by_record: bool
 ) -> None:

@@ -176,6 +176,7 @@ async def test_a_quick_launch_is_not_held_up_by_the_tick(scheduler: SendSchedule
     await followed.task
 
 
+@pytest.mark.slow
 async def test_a_talkative_topic_goes_out_once_a_tick(scheduler: SendScheduler) -> None:
     followed = Followed(scheduler)
     begun = time.monotonic()
@@ -201,6 +202,7 @@ async def test_many_share_one_tick_and_get_everything(scheduler: SendScheduler) 
     assert {b"".join(body for _, body in one.connection.bodies) for one in crowd} == {expected}
 
 
+@pytest.mark.slow
 async def test_a_silent_stream_says_that_it_lives(scheduler: SendScheduler) -> None:
     followed = Followed(scheduler)
     assert await followed.connection.until(2) == [b":keepalive\n\n"] * 2

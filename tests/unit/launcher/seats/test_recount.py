@@ -24,6 +24,7 @@ async def _full(launcher: Launcher) -> None:
         assert (await launcher.ended(await launcher.ask(name))).state is ServerState.READY
 
 
+@pytest.mark.slow
 async def test_launches_right_after_an_emptied_redis_wait_while_all_seats_are_taken(
     valkey: Valkey, redis: Redis, hub: FakeHub
 ) -> None:
@@ -41,6 +42,7 @@ async def test_launches_right_after_an_emptied_redis_wait_while_all_seats_are_ta
         assert len(await launcher.seats.members()) == 2
 
 
+@pytest.mark.slow
 async def test_who_waits_while_the_hub_can_not_be_asked_is_told_so(valkey: Valkey, redis: Redis, hub: FakeHub) -> None:
     async with open_launcher(valkey, hub, seats_total=2) as launcher:
         await _full(launcher)
@@ -65,6 +67,7 @@ async def test_a_launch_of_a_fresh_installation_has_its_seat_as_soon_as_the_hub_
         assert hub.calls.count("GET /hub/api/users") == 1
 
 
+@pytest.mark.slow
 async def test_starts_of_another_launcher_are_counted_although_the_hub_does_not_list_them_yet(
     valkey: Valkey, redis: Redis, hub: FakeHub
 ) -> None:

@@ -318,6 +318,7 @@ class Model:
 
 
 @pytest.mark.parametrize("seed", range(8))
+@pytest.mark.slow
 async def test_whatever_comes_and_goes_the_seats_are_as_the_model_says(context: ProcessContext, seed: int) -> None:
     chance = random.Random(seed)
     model = Model(total=chance.randint(4, 9), room=chance.randint(4, 25))

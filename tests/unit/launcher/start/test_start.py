@@ -67,6 +67,7 @@ async def test_a_hub_that_is_busy_is_waited_for_longer_than_one_that_is_away(
         assert _posts(hub) == 9
 
 
+@pytest.mark.slow
 async def test_a_hub_that_is_busy_is_asked_again_when_it_says(valkey: Valkey, redis: object, hub: FakeHub) -> None:
     busy = _says(429, "Too many users trying to log in right now.", **{"Retry-After": "1"})
     hub.answer("POST", "/servers/", busy, AS_ALWAYS)
@@ -86,6 +87,7 @@ async def test_a_hub_that_stays_busy_ends_the_start_at_its_deadline(
         assert await _code(launcher, await launcher.ask()) == "hub_busy"
 
 
+@pytest.mark.slow
 async def test_a_hub_that_forgets_each_start_is_not_asked_without_a_pause(
     valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +153,7 @@ async def test_a_500_that_says_nothing_is_explained_by_the_progress(
         assert _posts(hub) == 1
 
 
+@pytest.mark.slow
 async def test_a_pull_that_goes_on_has_time_of_its_own(
     valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +188,7 @@ async def test_a_pull_that_goes_on_has_time_of_its_own(
         ),
     ],
 )
+@pytest.mark.slow
 async def test_a_spawner_that_tells_nothing_of_its_steps_has_as_long_as_binderhub_gives_it(
     valkey: Valkey,
     redis: object,
@@ -238,6 +242,7 @@ async def test_a_waiting_launch_whose_redis_is_emptied_asks_for_its_seat_again(
         assert (await launcher.ended(waiting)).state is ServerState.READY
 
 
+@pytest.mark.slow
 async def test_starts_beyond_what_the_hub_takes_at_once_wait_for_their_turn(
     valkey: Valkey, redis: object, hub: FakeHub
 ) -> None:
@@ -289,6 +294,7 @@ async def test_the_limits_of_a_server_are_told(valkey: Valkey, redis: object, hu
         assert (server.idle_timeout_seconds, server.expires) == (None, None)
 
 
+@pytest.mark.slow
 async def test_a_seat_that_is_given_back_is_taken_at_once_and_not_asked_for_meanwhile(
     valkey: Valkey, redis: object, hub: FakeHub
 ) -> None:

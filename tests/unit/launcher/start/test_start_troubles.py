@@ -61,6 +61,7 @@ async def test_a_hub_that_stays_silent_is_unavailable(valkey: Valkey, redis: obj
         assert ended.error.code == "hub_unavailable"
 
 
+@pytest.mark.slow
 async def test_a_stream_that_told_much_before_it_broke_costs_no_more_patience_than_its_silence(
     valkey: Valkey, redis: object, hub: FakeHub
 ) -> None:
@@ -188,6 +189,7 @@ async def test_a_start_whose_ready_got_no_answer_stays_ready_and_has_one_end(
     assert hub.users
 
 
+@pytest.mark.slow
 async def test_a_spawner_that_waited_for_an_answer_as_long_as_we_do_says_why_first(
     valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

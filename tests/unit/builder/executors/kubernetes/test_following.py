@@ -159,6 +159,7 @@ async def test_a_warning_from_before_is_as_old_as_it_says_and_one_that_is_heard_
         assert "the Secret is not there still" in told.lines[0].message
 
 
+@pytest.mark.slow
 async def test_a_job_is_made_once_there_is_room_and_its_end_is_told(api: KubernetesApi, tmp_path: Path) -> None:
     api.is_full = True
     async with working(api, tmp_path, kubernetes_probe_seconds=0.1) as begin:
@@ -180,6 +181,7 @@ async def test_a_job_is_made_once_there_is_room_and_its_end_is_told(api: Kuberne
     raise AssertionError("the log ended without a result")
 
 
+@pytest.mark.slow
 async def test_a_build_without_a_pod_or_whose_image_is_fetched_says_each_time_that_it_cant_speak(
     api: KubernetesApi, tmp_path: Path
 ) -> None:
@@ -191,6 +193,7 @@ async def test_a_build_without_a_pod_or_whose_image_is_fetched_says_each_time_th
         assert [await anext(news) for _ in range(3)] == [nothing] * 3
 
 
+@pytest.mark.slow
 async def test_what_is_in_the_way_is_told_once_and_then_that_nothing_can_be_said(
     api: KubernetesApi, tmp_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ async def test_unresolvable_requirements_show_the_installers_own_lines(tmp_path:
     assert not built.image.path.exists()
 
 
+@pytest.mark.slow
 async def test_a_package_at_the_top_is_installed(tmp_path: Path) -> None:
     project = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
     project += '[project]\nname = "oneoff"\nversion = "1"\n[tool.setuptools]\npy-modules = ["oneoff"]\n'
@@ -94,6 +95,7 @@ async def test_a_post_build_for_an_interpreter_that_is_not_there_is_said_so(tmp_
     assert "postBuild can't be run" in built.message
 
 
+@pytest.mark.slow
 async def test_an_unavailable_python_names_those_that_are_there(tmp_path: Path) -> None:
     built = await build_files(tmp_path, {"runtime.txt": "python-3.2\n"})
     assert built.code == "python_unavailable"
@@ -118,6 +120,7 @@ async def test_a_requires_python_that_is_an_option_of_uv_is_the_authors_to_mend(
     assert built.message.startswith("pyproject.toml says requires-python = '--show-version'; it must be")
 
 
+@pytest.mark.slow
 async def test_a_wish_is_never_an_option_of_the_installer(tmp_path: Path) -> None:
     """Whoever asks: `--show-version` makes uv answer with a version, a path, or nothing that is an interpreter."""
     log = BuildLog(tmp_path / "log", max_line_bytes=1000, max_log_bytes=10_000)
