@@ -26,7 +26,7 @@ help:
 	@echo 'make lint          format, lint, types, import rules'
 	@echo
 	@echo 'Bindery on this machine:'
-	@echo 'make up            start it (Ctrl-C ends it)'
+	@echo 'make up            start it (Ctrl-C ends it; WITHOUT=gateway: you run that part by hand)'
 	@echo 'make url           print the address to open, with the start token, of the one that runs'
 	@echo 'make stop          end it from elsewhere'
 	@echo 'make clean         delete its data, after asking (FORCE=1: without)'
@@ -46,7 +46,7 @@ help:
 	@echo 'make lock          pin the dependencies (UPGRADE=1: each to its newest version)'
 
 up: .venv-up
-	@exec $(VENV)/python -m bindery up
+	@exec $(VENV)/python -m bindery up $(addprefix --without ,$(WITHOUT))
 
 url:
 	@if [ -x $(VENV)/python ]; then exec $(VENV)/python -m bindery url; else echo 'Bindery is not installed here (no .venv): `make up` starts it.'; exit 1; fi

@@ -2,7 +2,7 @@
 
 import sys
 
-from bindery.cli import main
+from bindery.cli.app import main
 
 if __name__ == "__main__":
     sys.exit(main())

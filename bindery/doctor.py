@@ -1,4 +1,4 @@
-"""`bindery doctor`: what `bindery up` needs from this machine, checked one by one, with what to do about each."""
+"""The checks of `bindery doctor`: what `bindery up` needs from this machine, and what to do about each problem."""
 
 import os
 import subprocess
@@ -6,10 +6,10 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from bindery.local_gateway import is_loopback
 from deploy.local.ports import check_ports
 from deploy.local.preflight import check_git, check_python, git_warning, proxy_warning
 from deploy.local.proxy import traefik_binary
@@ -22,7 +22,7 @@ SLOW_SECONDS = 30
 
 @dataclass(frozen=True)
 class Finding:
-    """One row of the table: `found` is what is there, or what is wrong and what to do about it."""
+    """One row of the table: `found` says what is there, or what is wrong and what to do about it."""
 
     name: str
     is_well: bool
@@ -31,11 +31,11 @@ class Finding:
 
 
 class Doubt(Exception):
-    """What works and should still be changed; the message says how."""
+    """A check passes, but something should be changed; the message says how."""
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Run every check; none of them changes anything that lasts."""
+    """Run every check. None of them changes anything for longer than it runs."""
     checks: dict[str, Callable[[], str]] = {
         "python": check_python,
         "git": _git,
@@ -54,10 +54,15 @@ def examine(settings: Settings) -> list[Finding]:
 
 
 def table(findings: list[Finding]) -> str:
-    """The findings as lines for a terminal."""
+    """Return the findings as lines for a terminal."""
     width = max(len(finding.name) for finding in findings)
-    marks = {one.name: "warn" if one.is_doubtful else "ok  " if one.is_well else "FAIL" for one in findings}
-    return "\n".join(f"{marks[one.name]}  {one.name:<{width}}  {one.found}" for one in findings)
+    return "\n".join(f"{_mark(one)}  {one.name:<{width}}  {one.found}" for one in findings)
+
+
+def _mark(finding: Finding) -> str:
+    if not finding.is_well:
+        return "FAIL"
+    return "warn" if finding.is_doubtful else "ok  "
 
 
 def _finding(name: str, check: Callable[[], str]) -> Finding:
@@ -65,8 +70,8 @@ def _finding(name: str, check: Callable[[], str]) -> Finding:
         return Finding(name, True, check())
     except Doubt as doubt:
         return Finding(name, True, str(doubt), is_doubtful=True)
-    except StartupError as trouble:
-        return Finding(name, False, str(trouble))
+    except StartupError as error:
+        return Finding(name, False, str(error))
 
 
 def _git() -> str:
@@ -79,8 +84,9 @@ def _git() -> str:
 def _outbound_proxy() -> str:
     if warning := proxy_warning(os.environ):
         raise Doubt(warning)
-    named = os.environ.get("BINDERY_OUTBOUND_PROXY", "")
-    return named.rpartition("@")[2].removeprefix("http://") or "none"  # a login is nobody's business
+
+    proxy = os.environ.get("BINDERY_OUTBOUND_PROXY", "")
+    return proxy.rpartition("@")[2].removeprefix("http://") or "none"  # without its login
 
 
 def _uv() -> str:
@@ -93,48 +99,51 @@ def _uv_binary() -> str:
 
 
 def _package_index() -> str:
-    # Without its cache, uv has to ask the index that it is set up for, whichever that is.
+    # Without its cache, uv has to ask the index that it is configured for, whichever that is.
     command = [_uv_binary(), "pip", "compile", "--no-cache", "--quiet", "--no-header", "-"]
     advice = (
         "not reachable: installing and most builds need it. Check the network, the proxy variables "
         "(HTTPS_PROXY) and uv's own settings (UV_DEFAULT_INDEX)."
     )
-    with tempfile.TemporaryDirectory() as elsewhere:  # a uv.toml or pyproject.toml of this folder has no say
-        _run(command, advice, said="packaging\n", folder=elsewhere)
+    with tempfile.TemporaryDirectory() as elsewhere:  # a uv.toml or pyproject.toml of this folder must not count
+        _run(command, advice, text="packaging\n", folder=elsewhere)
+
     return "reachable"
 
 
 def _port(settings: Settings) -> str:
-    if is_up(settings):
-        found = running_up(settings.run_dir)  # it may have been started with another BINDERY_PORT than this
-        return f"{urlsplit(found[1]).port if found else settings.port}, by the Bindery that runs now"
-    return check_ports(settings)
+    if not is_up(settings):
+        return check_ports(settings)
+
+    running = running_up(settings.run_dir)
+    port = urlsplit(running[1]).port if running else settings.port  # it may run with another BINDERY_PORT
+    return f"{port}, by the Bindery that runs now"
 
 
 def _public_address() -> str:
-    """For a gateway that others reach: `make up` itself is at a loopback address, whatever the variable says."""
+    """Check the address of a gateway for others; `make up` listens at loopback, whatever the variable says."""
     url = os.environ.get("BINDERY_PUBLIC_URL", "")
     parts = urlsplit(url)
-    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+    if parts.scheme == "http" and not _is_secure_host(url):
         raise StartupError(
             f"BINDERY_PUBLIC_URL={url} is plain http: browsers then don't say which web site a request comes from, so "
-            "/build has no protection against other sites but the browser's name, and tokens are sent in clear. "
+            "/build has no protection against other sites but the browser's name, and tokens are sent unencrypted. "
             "Serve it by https."
         )
+
     return url or "this machine alone"
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, as browsers know it: what they show as secure without https."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+def _is_secure_host(url: str) -> bool:
+    """Return whether browsers take the host of `url` for this machine, which is secure without https."""
+    host = urlsplit(url).hostname or ""
+    return is_loopback(url) or host.endswith(".localhost")
 
 
 def _start_token(settings: Settings) -> str:
     if not settings.start_token.get_secret_value():
         return "none (BINDERY_START_TOKEN is empty): every user and program of this machine may launch"
+
     return "asked for"
 
 
@@ -142,35 +151,39 @@ def _data_dir(settings: Settings) -> str:
     nearest = settings.data_dir
     while not nearest.exists():
         nearest = nearest.parent
+
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise StartupError(f"{nearest} can't be written to: set BINDERY_DATA_DIR to a folder of yours.")
+
     return str(settings.data_dir)
 
 
 def _leftovers(settings: Settings) -> str:
     if is_up(settings):
-        found = running_up(settings.run_dir)
-        return (
-            f"Bindery is running: {found[1]} (`make url` prints it with the start token)"
-            if found
-            else "Bindery is starting"
-        )
-    if left := find_leftovers(settings):
-        names = ", ".join(f"{one.what} ({one.pid})" for one in left)
+        running = running_up(settings.run_dir)
+        if running is None:
+            return "Bindery is starting"
+        return f"Bindery is running: {running[1]} (`make url` prints it with the start token)"
+
+    if leftovers := find_leftovers(settings):
+        names = ", ".join(f"{process.what} ({process.pid})" for process in leftovers)
         raise StartupError(f"of an earlier run: {names}. `make up` or `make stop` ends them.")
+
     return "none"
 
 
 def is_up(settings: Settings) -> bool:
-    """Whether a stack runs in this data folder."""
+    """Return whether a stack runs in the data folder."""
     return settings.run_dir.is_dir() and os.access(settings.run_dir, os.W_OK) and is_locked(settings.run_dir)
 
 
-def _run(command: list[str], advice: str, said: str = "", folder: str | None = None) -> str:
+def _run(command: list[str], advice: str, text: str = "", folder: str | None = None) -> str:
+    """Run a command with `text` as its input, and return its output. Raises `StartupError(advice)` if it fails."""
     try:
         done = subprocess.run(
-            command, input=said, capture_output=True, text=True, check=True, timeout=SLOW_SECONDS, cwd=folder
+            command, input=text, capture_output=True, text=True, check=True, timeout=SLOW_SECONDS, cwd=folder
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise StartupError(advice) from error
+
     return done.stdout

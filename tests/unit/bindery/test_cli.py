@@ -19,7 +19,10 @@ from tests.support.ports import free_ports
 
 def bindery_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command line as if `folder` were what `bindery/` lies in: a wheel brings nothing beside it."""
-    code = "import sys, pathlib, bindery.cli as c; c.CHECKOUT = pathlib.Path(sys.argv.pop(1)); sys.exit(c.main())"
+    code = (
+        "import sys, pathlib; from bindery.cli import checkout, main; "
+        "checkout.CHECKOUT = pathlib.Path(sys.argv.pop(1)); sys.exit(main())"
+    )
     command = [sys.executable, "-c", code, str(folder), *arguments]
     return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
 

@@ -11,7 +11,7 @@ import pytest
 
 from bindery.cli import main
 from bindery.client import Client, GatewayError, split_spec
-from bindery.start_token import running_gateway, start_token
+from bindery.local_gateway import running_gateway, start_token
 
 READY = {
     "phase": "ready",

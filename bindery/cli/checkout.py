@@ -1,0 +1,45 @@
+"""What the commands need that run from a checkout of Bindery: the embedded stack, which the wheel does not hold."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bindery.cli.terminal import CommandError
+
+if TYPE_CHECKING:
+    from deploy.local.settings import Settings
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+NO_CHECKOUT = (
+    "`bindery {command}` runs from a checkout of Bindery, and this is only the client: clone the repository and "
+    "run `make up` in it."
+)
+WINDOWS = "Bindery runs on Linux and macOS. On Windows, run it inside WSL2: `wsl --install`, then `make up` in there."
+
+
+@contextlib.contextmanager
+def embedded_stack(command: str) -> Iterator["Settings"]:
+    """Yield the settings of the embedded stack, and import `deploy` only in the block.
+
+    Raises `CommandError` if this is not a checkout, if a package is missing, and for a `StartupError` of the block.
+    """
+    if sys.platform == "win32":
+        raise CommandError(WINDOWS)
+    if not (CHECKOUT / "deploy" / "local").is_dir():
+        raise CommandError(NO_CHECKOUT.format(command=command))
+    if str(CHECKOUT) not in sys.path:
+        sys.path.insert(0, str(CHECKOUT))
+
+    try:
+        from deploy.local.settings import StartupError, read_settings
+
+        try:
+            yield read_settings()
+        except StartupError as error:
+            raise CommandError(str(error)) from error
+    except ModuleNotFoundError as missing:
+        raise CommandError(
+            f"The Python package {missing.name} is missing here: run `make up` in {CHECKOUT}."
+        ) from missing

@@ -1,0 +1,54 @@
+"""What the commands share that ask a gateway: the option `--gateway`, and a client whose errors end the command."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from bindery.cli.terminal import CommandError
+from bindery.client import Client, GatewayError
+from bindery.local_gateway import is_loopback, running_gateway
+
+DEFAULT_GATEWAY = "http://127.0.0.1:8585"
+HOW_TO_GET_IN = (
+    " The command line finds the token if BINDERY_DATA_DIR names the data folder of the Bindery that runs at "
+    "{gateway}, or if BINDERY_START_TOKEN is the token."
+)
+
+
+def default_gateway() -> str:
+    """Return the gateway of BINDERY_GATEWAY_URL, else the one that runs in the data folder, else the usual address."""
+    return os.environ.get("BINDERY_GATEWAY_URL") or running_gateway() or DEFAULT_GATEWAY
+
+
+Gateway = Annotated[
+    str | None,
+    Parameter(help="Address of the gateway.", show_default=lambda _: default_gateway()),
+]
+
+
+@contextlib.contextmanager
+def connect(gateway: str | None) -> Iterator[Client]:
+    """Yield a client of `gateway` (the default one if None). Raises `CommandError` for a `GatewayError`."""
+    address = default_gateway() if gateway is None else gateway
+    try:
+        with Client(address) as client:
+            yield client
+    except GatewayError as error:
+        raise CommandError(_explain(error, address)) from error
+
+
+def operator_token() -> str:
+    """Return the operator's token, if the environment has it."""
+    return os.environ.get("BINDERY_OPERATOR_TOKEN", "")
+
+
+def _explain(error: GatewayError, gateway: str) -> str:
+    if not error.code:
+        return str(error)
+
+    is_locked_out = error.code == "start_token_required" and is_loopback(gateway)
+    advice = HOW_TO_GET_IN.format(gateway=gateway) if is_locked_out else ""
+    return f"{error}{advice} [{error.code}]"

@@ -1,0 +1,63 @@
+"""`bindery launch`."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from bindery.cli.gateway import Gateway, connect
+from bindery.cli.terminal import CommandError, print_error
+from bindery.client import Client, split_spec
+from bindery.models import Event
+
+Repository = Annotated[
+    str,
+    Parameter(help="Provider and spec, as in the link of a badge: `gh/org/repo/HEAD`.", name="PROVIDER/SPEC"),
+]
+Path = Annotated[str, Parameter(help="What to open in the server.", show_default=False)]
+Detach = Annotated[
+    bool,
+    Parameter(help="Start it, print the address of its page and leave it alone.", negative="", show_default=False),
+]
+
+
+def launch(repository: Repository, /, *, path: Path = "", detach: Detach = False, gateway: Gateway = None) -> int:
+    """Launch a repository and print the address of its server, or of its page with `detach`.
+
+    The address alone goes to standard output, for `open $(bindery launch ...)`, the progress to standard error.
+    """
+    try:
+        provider, spec = split_spec(repository)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+    with connect(gateway) as client:
+        started = client.launch(provider, spec, path=path, detached=detach)
+        if detach:
+            print(started.address)
+            return 0
+
+        return _follow(client, started.launch_id)
+
+
+def _follow(client: Client, launch_id: str) -> int:
+    for event in client.events(launch_id):
+        if event.message:
+            print_error(event.message.removesuffix("\n"))
+
+        if event.phase == "ready":
+            print(event.address)
+            return 0
+        if event.is_final:
+            _print_failure(event)
+            return 1
+
+    return 1
+
+
+def _print_failure(event: Event) -> None:
+    """Print why a launch did not succeed, unless its last message has said so."""
+    if event.problem:
+        problem = "The launch failed." if event.problem in event.message else event.problem
+        print_error(f"{problem} [{event.code}]" if event.code else problem)
+    elif event.phase == "cancelled":
+        print_error("The launch was cancelled.")

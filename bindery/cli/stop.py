@@ -1,0 +1,11 @@
+"""`bindery stop`."""
+
+from bindery.cli.checkout import embedded_stack
+
+
+def stop() -> None:
+    """End the Bindery that runs on this machine, and say what was done."""
+    with embedded_stack("stop") as settings:
+        from deploy.local.stop import stop as end
+
+        print(end(settings))

@@ -1,0 +1,56 @@
+"""What a gateway answers, as the client returns it."""
+
+from dataclasses import dataclass
+
+FINAL = frozenset({"ready", "failed", "cancelled"})
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A launch, when it was started."""
+
+    launch_id: str
+    state: str
+    address: str
+    """Address of the page that shows it."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event of a launch; `ready`, `failed` and `cancelled` are phases of its last one only."""
+
+    phase: str
+    message: str
+    url: str = ""
+    token: str = ""
+    address: str = ""
+    """Address for a browser: the running server at the requested path, with the token, which admits anybody."""
+    problem: str = ""
+    """Why the launch failed, in a sentence or two; empty if it did not."""
+    code: str = ""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it is the last event."""
+        return self.phase in FINAL
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A running builder worker: how many builds it can supervise, and how many it does."""
+
+    name: str
+    """Empty unless the operator asks."""
+    slots: int
+    running: int
+
+
+@dataclass(frozen=True)
+class Queue:
+    """The queue of builds: how many wait and run, since when the first waits, and how many may run."""
+
+    depth: int
+    oldest_waiting_seconds: float
+    running: int
+    capacity: int
+    workers: tuple[Worker, ...]
