@@ -14,7 +14,7 @@ from services.common.service.health import Health
 from services.common.service.logging import get_logger
 from services.common.version import VERSION
 from services.common.web.app import create_service
-from services.gateway.backends import Providers, Stages
+from services.gateway.backends import Backends, Providers
 from services.gateway.edge.middleware import Edge
 from services.gateway.launches.launches import Launches
 from services.gateway.launches.pre_launch import load_hooks
@@ -44,16 +44,16 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             open_context(settings, health, subscribe_all={Kind.SERVER}) as context,
             queue_positions_updated(context),
         ):
-            stages = Stages(settings)
+            backends = Backends(settings)
             try:
-                made = Launches(context, stages, settings)
+                made = Launches(context, backends, settings)
                 app.state.context = context
                 app.state.launches = made
-                app.state.stages = stages
-                app.state.providers = Providers(stages)
+                app.state.backends = backends
+                app.state.providers = Providers(backends)
                 app.state.streams = StreamResponses(context, made, settings, scheduler)
                 for name in ("resolver", "builder", "launcher"):
-                    health.add(name, lambda name=name: stages.trouble(name))  # type: ignore[misc]
+                    health.add(name, lambda name=name: backends.trouble(name))  # type: ignore[misc]
                 async with stage_membership(context, "gateway", on_adopt=made.adopt) as member:
                     made.member = member
                     await context.bus.listen(context.keys.wake("gateway"), made.heard)
@@ -61,7 +61,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
                     async with background_tasks(made.cancels.watch(), made.keep_followed_alive(), leaving):
                         yield
             finally:
-                await stages.aclose()
+                await backends.aclose()
 
     routers = [facade.router, launches.router, builds.router, pages.router]
     versions = json.dumps({"builder_info": {}, "binderhub": VERSION}).encode()

@@ -17,7 +17,7 @@ from services.gateway.settings import GatewaySettings
 log = get_logger(__name__)
 
 T = TypeVar("T")
-AWAY = frozenset(
+RETRYABLE_CODES = frozenset(
     {
         "resolver_unavailable", "builder_unavailable", "launcher_unavailable", "redis_unavailable",
         "registry_unavailable", "executor_unavailable", "overloaded", "request_timeout",
@@ -25,11 +25,11 @@ AWAY = frozenset(
 )  # fmt: skip
 """Errors of a call that may be made again: a stage, or what it needs, does not answer."""
 
-OnAway = Callable[[BinderyError], Awaitable[None]]
+OnUnavailable = Callable[[BinderyError], Awaitable[None]]
 """Called once where a call has to be made again, with the reason."""
 
 
-class Stages:
+class Backends:
     """Clients of resolver, builder and launcher. A stage that is away is asked again, with back-off, for a while."""
 
     def __init__(self, settings: GatewaySettings) -> None:
@@ -48,31 +48,31 @@ class Stages:
         for peer in (self.resolver, self.builder, self.launcher):
             await peer.aclose()
 
-    async def _patiently(self, call: Callable[[], Awaitable[T]], on_away: OnAway | None = None) -> T:
+    async def _retry(self, call: Callable[[], Awaitable[T]], on_unavailable: OnUnavailable | None = None) -> T:
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + self._patience, 0.1
         while True:
             try:
                 return await call()
             except BinderyError as error:
-                if error.code not in AWAY or loop.time() + pause > deadline:
+                if error.code not in RETRYABLE_CODES or loop.time() + pause > deadline:
                     raise
                 log.warning("stage_away", code=error.code, detail=error.detail)
-                if on_away:
-                    await on_away(error)
-                    on_away = None
+                if on_unavailable:
+                    await on_unavailable(error)
+                    on_unavailable = None
             await asyncio.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311
             pause = min(2.0, pause * 2)
 
     async def resolve(self, spec: Spec) -> ResolvedRepo:
         """What a link means. Raises `BinderyError`."""
-        reply = await self._patiently(lambda: self.resolver.call("POST", "/resolve", content=spec.model_dump_json()))
+        reply = await self._retry(lambda: self.resolver.call("POST", "/resolve", content=spec.model_dump_json()))
         return ResolvedRepo.model_validate_json(reply.content)
 
-    async def build(self, request: BuildRequest, on_away: OnAway | None = None) -> Build:
+    async def build(self, request: BuildRequest, on_unavailable: OnUnavailable | None = None) -> Build:
         """The build of a repository's image: there, on its way, or begun. Raises `BinderyError`."""
         body = request.model_dump_json(exclude_none=True)
-        reply = await self._patiently(lambda: self.builder.call("POST", "/builds", content=body), on_away)
+        reply = await self._retry(lambda: self.builder.call("POST", "/builds", content=body), on_unavailable)
         return Build.model_validate_json(reply.content)
 
     async def ask_builder(
@@ -85,12 +85,12 @@ class Stages:
     async def leave_build(self, build_id: str, launch_ref: str, *, stop: bool) -> None:
         """Tell the builder that a launch waits no more."""
         path = f"/builds/{build_id}/waiters/{launch_ref}"
-        await self._patiently(lambda: self.builder.call("DELETE", path, params={"stop": str(stop).lower()}))
+        await self._retry(lambda: self.builder.call("DELETE", path, params={"stop": str(stop).lower()}))
 
     async def start_server(self, request: ServerRequest) -> Server:
         """The launch's server: started, or the one that was. Raises `BinderyError`."""
         body = request.model_dump_json(exclude_none=True)
-        reply = await self._patiently(lambda: self.launcher.call("POST", "/servers", content=body))
+        reply = await self._retry(lambda: self.launcher.call("POST", "/servers", content=body))
         return Server.model_validate_json(reply.content)
 
     async def check_seat(self, repo: ResolvedRepo, resource_class: str | None = None) -> None:
@@ -102,14 +102,14 @@ class Stages:
             content, params = repo.model_dump_json(exclude_none=True), {"resource_class": resource_class or ""}
             await self.launcher.call("POST", "/seats/check", content=content, params=params)
         except BinderyError as error:
-            if error.code not in AWAY:
+            if error.code not in RETRYABLE_CODES:
                 raise
             log.warning("stage_away", code=error.code, detail=error.detail)
 
     async def stop_server(self, launch_ref: str, repo_url: str, attempt: int) -> None:
         """Give up the server of a launch that ended without becoming ready: its start, or what is ready already."""
         of = {"launch_ref": launch_ref, "repo_url": repo_url, "attempt": str(attempt), "even_ready": "true"}
-        await self._patiently(lambda: self.launcher.call("DELETE", "/servers", params=of))
+        await self._retry(lambda: self.launcher.call("DELETE", "/servers", params=of))
 
     async def providers(self) -> list[dict[str, Any]]:
         """The providers that there are, in BinderHub's shape of `/api/repoproviders`."""
@@ -129,8 +129,8 @@ class Stages:
 class Providers:
     """The providers that there are, asked of the resolver and kept for a while."""
 
-    def __init__(self, stages: Stages, *, kept_seconds: float = 30.0) -> None:
-        self._stages, self._kept_seconds = stages, kept_seconds
+    def __init__(self, backends: Backends, *, kept_seconds: float = 30.0) -> None:
+        self._backends, self._kept_seconds = backends, kept_seconds
         self._found: list[dict[str, Any]] = []
         self._due = 0.0
 
@@ -142,7 +142,7 @@ class Providers:
                 # Who knows some waits for no resolver that stands still: no launch hangs on this list.
                 async with asyncio.timeout(1.0 if self._found else None):
                     with attributed_to("upkeep"):
-                        self._found, self._due = await self._stages.providers(), now + self._kept_seconds
+                        self._found, self._due = await self._backends.providers(), now + self._kept_seconds
             except (BinderyError, TimeoutError):
                 if not self._found:
                     raise

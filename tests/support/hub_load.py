@@ -19,7 +19,7 @@ from services.common.context import ProcessContext, open_context
 from services.common.models import Server, ServerRequest
 from services.common.redis.keys import Kind
 from services.common.service.settings import ServiceSettings
-from services.gateway.backends import Stages
+from services.gateway.backends import Backends
 from services.gateway.settings import GatewaySettings
 from services.launcher.servers import topic_of
 from tests.support.in_process_launcher import REPO
@@ -172,18 +172,18 @@ class Clicks:
     """Asks for servers as gateways do, and follows them in Redis."""
 
     context: ProcessContext
-    stages: list[Stages]
+    backends: list[Backends]
     asked: list[str] = field(default_factory=list)
 
     async def launch(self, launch_ref: str, repo: str = "a", kind: str = "brief") -> Server:
         """One launch to its end; the server as its record says then."""
         of = REPO.updated(repo_url=f"https://example.org/org/{repo}")
         request = ServerRequest(launch_ref=launch_ref, repo=of, image=f"{kind}:{repo}")
-        stages = self.stages[len(self.asked) % len(self.stages)]
+        backends = self.backends[len(self.asked) % len(self.backends)]
         self.asked.append(launch_ref)
-        server = await stages.start_server(request)
+        server = await backends.start_server(request)
         while not await self.context.bus.wait_for_end(topic_of(server.server_id)):
-            server = await stages.start_server(request)
+            server = await backends.start_server(request)
         return await self.read(server.server_id)
 
     async def read(self, server_id: str) -> Server:
@@ -205,15 +205,15 @@ class Clicks:
 @contextlib.asynccontextmanager
 async def clicks(valkey: Valkey, *launchers: LauncherProcess) -> AsyncIterator[Clicks]:
     """Launches through some launchers, in turn."""
-    stages = [
-        Stages(GatewaySettings.model_validate({"launcher_url": launcher.url, "service_token": TOKEN}))
+    backends = [
+        Backends(GatewaySettings.model_validate({"launcher_url": launcher.url, "service_token": TOKEN}))
         for launcher in launchers
     ]
     installation = {"installation_id": launchers[0].settings["installation_id"]}
     settings = ServiceSettings.model_validate({"redis_url": valkey.url, "data_dir": valkey.data_dir, **installation})
     async with open_context(settings, subscribe_all={Kind.SERVER}) as context:
         try:
-            yield Clicks(context, stages)
+            yield Clicks(context, backends)
         finally:
-            for one in stages:
+            for one in backends:
                 await one.aclose()

@@ -29,7 +29,7 @@ from services.common.models.errors import BinderyError
 from services.common.net.http import Reply
 from services.common.records.records import OwnedRecord
 from services.common.redis.keys import Kind, Topic
-from services.gateway.backends import OnAway, Stages
+from services.gateway.backends import Backends, OnUnavailable
 from services.gateway.launches.launches import Launches
 from services.gateway.settings import GatewaySettings
 from tests.support.in_process_launcher import REPO
@@ -39,7 +39,7 @@ IMAGE = "bindery/repo:a"
 
 
 @dataclass
-class FakeStages:
+class FakeBackends:
     """Keeps builds and servers as records in Redis, as builder and launcher do; a test ends them."""
 
     context: ProcessContext
@@ -68,7 +68,7 @@ class FakeStages:
         await self._called("resolve")
         return REPO
 
-    async def build(self, request: BuildRequest, on_away: OnAway | None = None) -> Build:
+    async def build(self, request: BuildRequest, on_unavailable: OnUnavailable | None = None) -> Build:
         await self._called("build")
         self.asked.append(request)
         self.builds += 1
@@ -138,7 +138,7 @@ class Gateway:
     """One gateway process without its HTTP."""
 
     context: ProcessContext
-    stages: FakeStages
+    backends: FakeBackends
     launches: Launches
 
     async def begin(self, spec: str = "x/a", **options: Any) -> Launch:
@@ -154,11 +154,13 @@ class Gateway:
                 while not condition():
                     await asyncio.sleep(0.01)
         except TimeoutError:
-            raise AssertionError(f"not within {seconds} s: {what}; calls: {self.stages.calls}") from None
+            raise AssertionError(f"not within {seconds} s: {what}; calls: {self.backends.calls}") from None
 
     async def until_build(self, number: int) -> None:
         """Wait until a build is there."""
-        await self.until(lambda: bool(self.stages.owned) and self.stages.owned["b"].topic.id.endswith(f"-{number}"), "")
+        await self.until(
+            lambda: bool(self.backends.owned) and self.backends.owned["b"].topic.id.endswith(f"-{number}"), ""
+        )
 
     async def stored(self, launch: Launch) -> Launch:
         """The launch as its record says, without being one who reads it."""
@@ -187,8 +189,8 @@ async def open_gateway(valkey: Valkey, **others: object) -> AsyncIterator[Gatewa
     given = {"redis_url": valkey.url, "data_dir": valkey.data_dir, **QUICK, **others}
     settings = GatewaySettings.model_validate(given)
     async with open_context(settings, subscribe_all={Kind.SERVER}) as context, open_context(settings) as others_stage:
-        stages = FakeStages(others_stage)
-        launches = Launches(context, cast("Stages", stages), settings)
+        backends = FakeBackends(others_stage)
+        launches = Launches(context, cast("Backends", backends), settings)
         async with stage_membership(context, "gateway", on_adopt=launches.adopt) as launches.member:
             await context.bus.listen(context.keys.wake("gateway"), launches.heard)
-            yield Gateway(context, stages, launches)
+            yield Gateway(context, backends, launches)

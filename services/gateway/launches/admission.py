@@ -7,34 +7,34 @@ started of. The limits of the queue are the builder's own.
 import hashlib
 
 from services.common.models import Build, BuildId, BuildRequest, Launch, ResolvedRepo
-from services.gateway.backends import Stages
+from services.gateway.backends import Backends
 from services.gateway.launches.pre_launch import ask_hooks
 from services.gateway.settings import GatewaySettings
 
 
 async def admitted(
-    launch: Launch, stages: Stages, settings: GatewaySettings, *, known: ResolvedRepo | None = None
+    launch: Launch, backends: Backends, settings: GatewaySettings, *, known: ResolvedRepo | None = None
 ) -> ResolvedRepo:
     """What a launch's link means, where it may go on. Raises `BinderyError`.
 
     `known` is what the resolver has said of it before, under the bans that it has now.
     """
-    repo = known or await stages.resolve(launch.spec)
+    repo = known or await backends.resolve(launch.spec)
     await ask_hooks(launch, repo, seconds=settings.pre_launch_timeout_seconds)
     return repo
 
 
-async def may_build(stages: Stages, repo: ResolvedRepo, resource_class: str | None) -> None:
+async def may_build(backends: Backends, repo: ResolvedRepo, resource_class: str | None) -> None:
     """Raise `BinderyError` where no server of what is built would get a seat, or a place in the queue for one."""
-    await stages.check_seat(repo, resource_class)
+    await backends.check_seat(repo, resource_class)
 
 
-async def build_alone(launch: Launch, stages: Stages, settings: GatewaySettings) -> Build:
+async def build_alone(launch: Launch, backends: Backends, settings: GatewaySettings) -> Build:
     """The build of a launch that wants no more: there, on its way, or begun. Raises `BinderyError`."""
-    repo = await admitted(launch, stages, settings)
-    await may_build(stages, repo, launch.options.resource_class)
+    repo = await admitted(launch, backends, settings)
+    await may_build(backends, repo, launch.options.resource_class)
     replaces = BuildId(launch.options.rebuild) if launch.options.rebuild else None
-    return await stages.build(BuildRequest(repo=repo, replaces=replaces, asker=asker_of(launch.principal)))
+    return await backends.build(BuildRequest(repo=repo, replaces=replaces, asker=asker_of(launch.principal)))
 
 
 def asker_of(principal: str) -> str:

@@ -29,7 +29,7 @@ from services.common.records.records import OwnedRecord
 from services.common.redis.keys import Kind, Topic
 from services.common.service.logging import get_logger
 from services.common.streams.entries import STREAM_START
-from services.gateway.backends import Stages
+from services.gateway.backends import Backends
 from services.gateway.launches.admission import admitted
 from services.gateway.launches.side_effects import Begun
 from services.gateway.launches.waiting import events_until_end
@@ -50,16 +50,16 @@ class Conductor:
     def __init__(
         self,
         context: ProcessContext,
-        stages: Stages,
+        backends: Backends,
         settings: GatewaySettings,
         claimed: OwnedRecord,
         launch: Launch,
         known: CachedAnswers,
     ) -> None:
-        self._context, self._stages, self._settings = context, stages, settings
+        self._context, self._backends, self._settings = context, backends, settings
         self.claimed, self.launch, self._known = claimed, launch, known
         starts = CancelRequests(context.records, Kind.SERVER, context.keys.wake("launcher"))
-        self.begun = Begun(stages, starts, launch.options.resource_class)
+        self.begun = Begun(backends, starts, launch.options.resource_class)
         self._has_built = False
         self.server: Server | None = None
         """The server when it is ready, as its record has it; None where only the record can tell."""
@@ -79,7 +79,7 @@ class Conductor:
     async def _resolve(self) -> ResolvedRepo:
         if self.launch.repo:  # another gateway had it admitted
             return self.launch.repo
-        repo = await admitted(self.launch, self._stages, self._settings, known=self._known.repo)
+        repo = await admitted(self.launch, self._backends, self._settings, known=self._known.repo)
         self.launch = self.launch.updated(repo=repo)
         if repo.notice:
             await self._tell(Event(phase=Phase.WAITING, message=f"{repo.notice}\n"))

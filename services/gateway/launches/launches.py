@@ -22,7 +22,7 @@ from services.common.redis.keys import Kind, Topic
 from services.common.service.correlation import of_record, to_record
 from services.common.service.logging import bound_contextvars, get_logger
 from services.common.service.tasks import sleep_unless_cancelled
-from services.gateway.backends import Stages
+from services.gateway.backends import Backends
 from services.gateway.launches.conductor import Conductor
 from services.gateway.launches.links import without_login
 from services.gateway.settings import GatewaySettings
@@ -46,8 +46,8 @@ def topic_of(launch_id: str) -> Topic:
 class Launches:
     """What the routes and pages do with launches."""
 
-    def __init__(self, context: ProcessContext, stages: Stages, settings: GatewaySettings) -> None:
-        self._context, self._stages, self._settings = context, stages, settings
+    def __init__(self, context: ProcessContext, backends: Backends, settings: GatewaySettings) -> None:
+        self._context, self._backends, self._settings = context, backends, settings
         self.cancels = CancelRequests(context.records, Kind.LAUNCH, context.keys.wake("gateway"))
         self._conductors: dict[str, Conductor] = {}
         self._ended: deque[str] = deque()
@@ -116,7 +116,7 @@ class Launches:
         self, claimed: OwnedRecord, launch: Launch, known: CachedAnswers, *, cancelled: bool = False
     ) -> None:
         """Run the conductor until the launch ends, is cancelled, or nobody watches any more."""
-        conductor = Conductor(self._context, self._stages, self._settings, claimed, launch, known)
+        conductor = Conductor(self._context, self._backends, self._settings, claimed, launch, known)
         conductor.begun.is_adopted = claimed.epoch > 1
         self._conductors[launch.launch_id] = conductor
         asked = self.cancels.expect(launch.launch_id, is_asked=cancelled)

@@ -10,7 +10,7 @@ from services.common.models.errors import BinderyError
 from services.common.records.cancel_requests import CancelRequests
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.service.logging import get_logger
-from services.gateway.backends import OnAway, Stages
+from services.gateway.backends import Backends, OnUnavailable
 from services.gateway.launches.admission import may_build
 
 log = get_logger(__name__)
@@ -23,8 +23,8 @@ SETTLE_SECONDS = 10.0
 class Begun:
     """The calls of one launch. One that is under way goes on when the launch's story is cancelled: see `take_back`."""
 
-    def __init__(self, stages: Stages, starts: CancelRequests, resource_class: str | None = None) -> None:
-        self._stages, self._starts, self._resource_class = stages, starts, resource_class
+    def __init__(self, backends: Backends, starts: CancelRequests, resource_class: str | None = None) -> None:
+        self._backends, self._starts, self._resource_class = backends, starts, resource_class
         self._under_way: set[asyncio.Task[Any]] = set()
         self._build: BuildRequest | None = None
         self._build_id: str | None = None
@@ -43,13 +43,13 @@ class Begun:
         if not task.cancelled():
             task.exception()  # it is raised to who waits, if somebody does
 
-    async def build(self, request: BuildRequest, on_away: OnAway | None = None) -> Build:
+    async def build(self, request: BuildRequest, on_unavailable: OnUnavailable | None = None) -> Build:
         """Ask for a build, and remember that; not where no server of it could be started. Raises `BinderyError`."""
-        await may_build(self._stages, request.repo, self._resource_class)
+        await may_build(self._backends, request.repo, self._resource_class)
         self._build, self._build_id = request, None
 
         async def ask() -> Build:
-            build = await self._stages.build(request, on_away)
+            build = await self._backends.build(request, on_unavailable)
             self._build_id = build.build_id
             if not build.is_live:
                 self._build = None
@@ -64,7 +64,7 @@ class Begun:
     async def start_server(self, request: ServerRequest) -> Server:
         """Ask for a server, and remember that. Raises `BinderyError`."""
         self._has_server = True
-        return await self._through(self._stages.start_server(request))
+        return await self._through(self._backends.start_server(request))
 
     def server_ended(self) -> None:
         """The server has failed: there is nothing to stop."""
@@ -96,18 +96,18 @@ class Begun:
         if self._build and not build_id:  # its reply never came: asking again tells which build it is
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SETTLE_SECONDS):
-                    build_id = (await self._stages.build(self._build)).build_id
+                    build_id = (await self._backends.build(self._build)).build_id
         if not self._build and self.is_adopted and launch.state is LaunchState.BUILDING:
             build_id = launch.build_id
         if build_id:
-            await self._stages.leave_build(build_id, launch.launch_ref, stop=stop)
+            await self._backends.leave_build(build_id, launch.launch_ref, stop=stop)
 
     async def _stop_server(self, launch: Launch) -> None:
         if not self._has_server and not self.is_adopted:
             return
         try:
             if repo := launch.repo or await self._repo(launch):
-                await self._stages.stop_server(launch.launch_ref, repo.repo_url, int(launch.rebuilt))
+                await self._backends.stop_server(launch.launch_ref, repo.repo_url, int(launch.rebuilt))
         except BinderyError:
             # No launcher is there to be told: the one that goes on with the start finds it in the server's record. Of a
             # server whose id is not known here, the launch's own record tells.
@@ -119,5 +119,5 @@ class Begun:
     async def _repo(self, launch: Launch) -> ResolvedRepo | None:
         with contextlib.suppress(TimeoutError, BinderyError):
             async with asyncio.timeout(SETTLE_SECONDS):
-                return await self._stages.resolve(launch.spec)
+                return await self._backends.resolve(launch.spec)
         return None

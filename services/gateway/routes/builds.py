@@ -21,7 +21,7 @@ from services.common.records.records import is_public
 from services.common.redis.keys import Kind, Topic
 from services.common.web.auth import OPERATOR_HEADER
 from services.common.web.problems import RESPONSES
-from services.gateway.backends import Stages
+from services.gateway.backends import Backends
 from services.gateway.edge.origins import base_url, client_ip
 from services.gateway.edge.sessions import principal
 from services.gateway.launches.admission import asker_of, build_alone
@@ -42,8 +42,8 @@ class BuildAsked(Spec):
     rebuild: str | None = Field(None, max_length=64, description="The failed build to begin again.")
 
 
-def _stages(request: Request) -> Stages:
-    found: Stages = request.app.state.stages
+def _backends(request: Request) -> Backends:
+    found: Backends = request.app.state.backends
     return found
 
 
@@ -79,7 +79,7 @@ async def create_build(asked: BuildAsked, request: Request, response: Response) 
         client_ip=client_ip(request),
         launch_host=base_url(request),
     )
-    build = await build_alone(launch, _stages(request), request.app.state.settings)
+    build = await build_alone(launch, _backends(request), request.app.state.settings)
     if not build.is_live:
         response.status_code = status.HTTP_200_OK
     if build.build_id:
@@ -91,7 +91,7 @@ async def create_build(asked: BuildAsked, request: Request, response: Response) 
 async def get_build(build_id: BuildName, request: Request) -> Build:
     """One build: an attempt at an image. While it waits for a builder, `queue` has its place."""
     await _require_visible(request, build_id)
-    reply = await _stages(request).ask_builder("GET", f"/builds/{build_id}")
+    reply = await _backends(request).ask_builder("GET", f"/builds/{build_id}")
     return Build.model_validate_json(reply.content)
 
 
@@ -110,7 +110,7 @@ async def get_log(
     if not form:
         form = "jsonl" if "application/x-ndjson" in request.headers.get("accept", "") else "text"
     params = {"after": after, "lines": str(lines), "format": form}
-    reply = await _stages(request).ask_builder("GET", f"/builds/{build_id}/log", params=params)
+    reply = await _backends(request).ask_builder("GET", f"/builds/{build_id}/log", params=params)
     headers = {name: reply.headers[name] for name in ("content-type", _LOG_HEADER)}
     return Response(reply.content, headers=headers)
 
@@ -132,7 +132,7 @@ async def cancel_build(
     """Cancel a build: 204 when it has ended, 202 when it was asked to. 409 when it had ended before, or while launches
     or others wait for it; the operator, with their token, may cancel it then too."""
     await _require_visible(request, build_id)
-    reply = await _stages(request).ask_builder(
+    reply = await _backends(request).ask_builder(
         "DELETE",
         f"/builds/{build_id}",
         params={"asker": asker_of(principal(request))},
@@ -144,5 +144,5 @@ async def cancel_build(
 @router.get("/queue")
 async def get_queue(request: Request, operator_token: OperatorToken = "") -> BuildQueue:
     """How the queue of builds stands: what waits, what runs, and what room there is."""
-    reply = await _stages(request).ask_builder("GET", "/queue", operator_token=operator_token)
+    reply = await _backends(request).ask_builder("GET", "/queue", operator_token=operator_token)
     return BuildQueue.model_validate_json(reply.content)

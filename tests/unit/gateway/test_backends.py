@@ -9,7 +9,7 @@ from aiohttp.test_utils import TestServer
 
 from services.common.models.errors import BinderyError
 from services.common.models.problem import PROBLEM_MEDIA_TYPE
-from services.gateway.backends import Stages
+from services.gateway.backends import Backends
 from services.gateway.settings import GatewaySettings
 from tests.support.in_process_builder import request_for
 
@@ -38,28 +38,28 @@ async def ask(builder: Builder, *, seconds: float = 10.0) -> tuple[str, list[str
     app.router.add_post("/builds", builder.answer)
     said: list[str] = []
 
-    async def on_away(error: BinderyError) -> None:
+    async def on_unavailable(error: BinderyError) -> None:
         said.append(error.detail)
 
-    async with opened(app, seconds) as stages:
+    async with opened(app, seconds) as backends:
         try:
-            return (await stages.build(request_for("repo", "a"), on_away)).state, said
+            return (await backends.build(request_for("repo", "a"), on_unavailable)).state, said
         except BinderyError as error:
             return error.code, said
 
 
 @contextlib.asynccontextmanager
-async def opened(app: web.Application, seconds: float) -> AsyncIterator[Stages]:
+async def opened(app: web.Application, seconds: float) -> AsyncIterator[Backends]:
     async with TestServer(app) as server:
         settings = GatewaySettings.model_validate(
             {name: str(server.make_url("/")) for name in ("builder_url", "launcher_url")}
             | {"stage_patience_seconds": seconds}
         )
-        stages = Stages(settings)
+        backends = Backends(settings)
         try:
-            yield stages
+            yield backends
         finally:
-            await stages.aclose()
+            await backends.aclose()
 
 
 @pytest.mark.parametrize("code", ["registry_unavailable", "executor_unavailable", "redis_unavailable"])
@@ -87,6 +87,6 @@ async def test_a_launch_that_ended_without_its_server_has_it_stopped_even_if_it_
         return web.Response(status=202)
 
     app.router.add_delete("/servers", stop)
-    async with opened(app, 10.0) as stages:
-        await stages.stop_server("ref", "https://example.org/r", 0)
+    async with opened(app, 10.0) as backends:
+        await backends.stop_server("ref", "https://example.org/r", 0)
     assert asked == [{"launch_ref": "ref", "repo_url": "https://example.org/r", "attempt": "0", "even_ready": "true"}]

@@ -152,9 +152,9 @@ async def test_a_launch_after_a_change_of_the_place_asks_the_builder_again(valke
         await facts.has_image(repo, CachedImage(image="here/repo:a", asked_at=time.time()), "here")
         launch = await gateway.begin()
         await gateway.reaches(launch, LaunchState.LAUNCHING)
-        assert gateway.stages.calls == ["resolve", "start"]
+        assert gateway.backends.calls == ["resolve", "start"]
         await facts.images_are_in("there")
         again = await gateway.begin()
-        await gateway.until(lambda: gateway.stages.builds == 1, "the builder is asked")
-        assert gateway.stages.calls == ["resolve", "start", "resolve", "build"]
+        await gateway.until(lambda: gateway.backends.builds == 1, "the builder is asked")
+        assert gateway.backends.calls == ["resolve", "start", "resolve", "build"]
         assert (await gateway.stored(again)).image != "here/repo:a"

@@ -54,7 +54,7 @@ async def client(builder: Builder) -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI()
     app.include_router(builds.router)
     install_problem_handlers(app)
-    app.state.context, app.state.stages = builder.context, Asked()
+    app.state.context, app.state.backends = builder.context, Asked()
     app.state.settings = settings = GatewaySettings()
     app.add_middleware(Edge, settings=settings)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bindery.example") as opened:

@@ -16,7 +16,7 @@ from services.gateway.edge.middleware import Edge
 from services.gateway.launches import pre_launch
 from services.gateway.routes import builds
 from services.gateway.settings import GatewaySettings
-from tests.support.in_process_gateway import FakeStages, Gateway, open_gateway
+from tests.support.in_process_gateway import FakeBackends, Gateway, open_gateway
 from tests.support.in_process_launcher import REPO
 from tests.support.valkey import Valkey
 
@@ -63,8 +63,8 @@ async def gateway(valkey: Valkey, redis: Redis) -> AsyncIterator[Gateway]:
 
 
 @pytest.fixture
-def stages(gateway: Gateway) -> FakeStages:
-    return gateway.stages
+def backends(gateway: Gateway) -> FakeBackends:
+    return gateway.backends
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ async def client(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI()
     app.include_router(builds.router)
     install_problem_handlers(app)
-    app.state.context, app.state.stages, app.state.providers = gateway.context, gateway.stages, Providers()
+    app.state.context, app.state.backends, app.state.providers = gateway.context, gateway.backends, Providers()
     app.state.settings = settings = GatewaySettings()
     app.add_middleware(Edge, settings=settings)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bindery.example") as opened:
@@ -80,7 +80,7 @@ async def client(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_a_hook_sees_it_as_a_launch_of_a_build_only_before_anything_is_built(
-    client: httpx.AsyncClient, stages: FakeStages, hook: Hook
+    client: httpx.AsyncClient, backends: FakeBackends, hook: Hook
 ) -> None:
     reply = await client.post("/api/v1/builds", json=ASKED | {"rebuild": f"{'0' * 24}-7"})
     assert reply.status_code == 202
@@ -89,54 +89,54 @@ async def test_a_hook_sees_it_as_a_launch_of_a_build_only_before_anything_is_bui
     assert str(launch.spec) == "git/x/a"
     assert (launch.client_ip, launch.launch_host) == ("127.0.0.1", "http://bindery.example/")
     assert launch.principal.startswith("anon:")
-    assert stages.asked[0].replaces == launch.options.rebuild == f"{'0' * 24}-7"
+    assert backends.asked[0].replaces == launch.options.rebuild == f"{'0' * 24}-7"
 
 
 async def test_what_a_hook_refuses_is_not_built_and_its_sentence_is_read(
-    client: httpx.AsyncClient, stages: FakeStages, hook: Hook
+    client: httpx.AsyncClient, backends: FakeBackends, hook: Hook
 ) -> None:
     hook.refuses = True
     reply = await client.post("/api/v1/builds", json=ASKED)
     assert (reply.status_code, reply.json()["code"]) == (403, "banned")
     assert reply.json()["detail"] == f"Not today: {REPO.display_name}."
-    assert stages.calls == ["resolve"]
+    assert backends.calls == ["resolve"]
 
 
 async def test_what_is_banned_is_shown_to_no_hook_and_not_built(
-    client: httpx.AsyncClient, stages: FakeStages, hook: Hook
+    client: httpx.AsyncClient, backends: FakeBackends, hook: Hook
 ) -> None:
-    stages.raises["resolve"] = BinderyError("banned", "Sorry, git/x/a is not allowed to launch here.")
+    backends.raises["resolve"] = BinderyError("banned", "Sorry, git/x/a is not allowed to launch here.")
     reply = await client.post("/api/v1/builds", json=ASKED)
     assert reply.json()["detail"] == "Sorry, git/x/a is not allowed to launch here."
-    assert (hook.seen, stages.calls) == ([], ["resolve"])
+    assert (hook.seen, backends.calls) == ([], ["resolve"])
 
 
 async def test_nothing_is_built_that_no_server_could_be_started_of(
-    client: httpx.AsyncClient, stages: FakeStages
+    client: httpx.AsyncClient, backends: FakeBackends
 ) -> None:
-    stages.no_seat = BinderyError("quota_exceeded", "No new servers are started here at the moment.")
+    backends.no_seat = BinderyError("quota_exceeded", "No new servers are started here at the moment.")
     reply = await client.post("/api/v1/builds", json=ASKED)
     assert (reply.status_code, reply.json()["code"]) == (503, "quota_exceeded")
     assert reply.json()["detail"] == "No new servers are started here at the moment."
-    assert stages.calls == ["resolve"]
+    assert backends.calls == ["resolve"]
 
 
 async def test_who_asks_is_known_again_by_session_or_key_and_stands_in_no_record_as_that(
-    client: httpx.AsyncClient, stages: FakeStages
+    client: httpx.AsyncClient, backends: FakeBackends
 ) -> None:
     mine, other = {"Idempotency-Key": "a" * 22}, {"Cookie": f"bindery_session={'b' * 32}"}
     stored: list[str] = []
     for headers in (mine, other, mine, other, {}, {}):
         assert (await client.post("/api/v1/builds", json=ASKED, headers=headers)).status_code == 202
-        stored.append(stages.asked[-1].asker or "")
+        stored.append(backends.asked[-1].asker or "")
     assert stored[:2] == stored[2:4]
     assert len({*stored}) == 4, "who sends neither is nobody who could come back"
     assert not any(secret in asker for asker in stored for secret in ("a" * 22, "b" * 32, "anon:"))
 
 
-async def test_a_cancel_says_who_asks(client: httpx.AsyncClient, stages: FakeStages) -> None:
+async def test_a_cancel_says_who_asks(client: httpx.AsyncClient, backends: FakeBackends) -> None:
     mine = {"Idempotency-Key": "a" * 22}
     await client.post("/api/v1/builds", json=ASKED, headers=mine)
     build_id = f"{'0' * 24}-1"
     assert (await client.delete(f"/api/v1/builds/{build_id}", headers=mine)).status_code == 204
-    assert stages.cancelled == [(build_id, stages.asked[0].asker)]
+    assert backends.cancelled == [(build_id, backends.asked[0].asker)]

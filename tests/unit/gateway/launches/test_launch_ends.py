@@ -28,7 +28,7 @@ BUILD = f"{'0' * 24}-1"
 )
 async def test_the_login_of_a_link_is_kept_nowhere(valkey: Valkey, redis: object, spec: str, kept: str) -> None:
     async with open_gateway(valkey) as gateway:
-        gateway.stages.raises["resolve"] = BinderyError("bad_spec")
+        gateway.backends.raises["resolve"] = BinderyError("bad_spec")
         launch = await gateway.ended(await gateway.begin(spec), LaunchState.FAILED)
         assert launch.spec.spec == kept
         stored = [await gateway.context.redis.dump(key) async for key in gateway.context.redis.scan_iter()]
@@ -43,8 +43,8 @@ async def test_a_build_that_was_cancelled_for_others_is_asked_for_again(valkey: 
             await gateway.until_build(build + 1)
             await gateway.reaches(launch, LaunchState.BUILDING)
             if not build:
-                await gateway.stages.end_build(BuildState.CANCELLED, BinderyError("cancelled"))
-        await gateway.stages.end_build(BuildState.BUILT)
+                await gateway.backends.end_build(BuildState.CANCELLED, BinderyError("cancelled"))
+        await gateway.backends.end_build(BuildState.BUILT)
         await gateway.reaches(launch, LaunchState.LAUNCHING)
 
 
@@ -53,7 +53,7 @@ async def test_a_build_that_is_always_cancelled_is_not_asked_for_forever(valkey:
         launch = await gateway.begin()
         for build in range(2):
             await gateway.until_build(build + 1)
-            await gateway.stages.end_build(BuildState.CANCELLED, BinderyError("cancelled"))
+            await gateway.backends.end_build(BuildState.CANCELLED, BinderyError("cancelled"))
         error = (await gateway.ended(launch, LaunchState.FAILED)).error
         assert error
         assert error.code == "build_lost"
@@ -63,20 +63,20 @@ async def test_a_launch_asks_for_the_resource_class_that_it_was_begun_with(valke
     async with open_gateway(valkey) as gateway:
         launch = await gateway.begin(resource_class="large")
         await gateway.until_build(1)
-        await gateway.stages.end_build(BuildState.BUILT)
+        await gateway.backends.end_build(BuildState.BUILT)
         await gateway.reaches(launch, LaunchState.LAUNCHING)
-        assert "start large" in gateway.stages.calls
+        assert "start large" in gateway.backends.calls
 
 
 async def test_cancelled_while_a_build_is_asked_for(valkey: Valkey, redis: object) -> None:
     async with open_gateway(valkey) as gateway:
-        reply = gateway.stages.hold["build"] = asyncio.Event()
+        reply = gateway.backends.hold["build"] = asyncio.Event()
         launch = await gateway.begin()
-        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
+        await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
         await gateway.launches.cancel(launch.launch_id, "anon:x")
         reply.set()
         await gateway.ended(launch, LaunchState.CANCELLED)
-        assert gateway.stages.calls == ["resolve", "build", f"leave {BUILD} stop"]
+        assert gateway.backends.calls == ["resolve", "build", f"leave {BUILD} stop"]
 
 
 @pytest.mark.parametrize("does_reply", [True, False])
@@ -85,28 +85,28 @@ async def test_cancelled_while_a_server_is_asked_for(
 ) -> None:
     monkeypatch.setattr(begun, "SETTLE_SECONDS", 10.0 if does_reply else 0.05)
     async with open_gateway(valkey) as gateway:
-        reply = gateway.stages.hold["start"] = asyncio.Event()
+        reply = gateway.backends.hold["start"] = asyncio.Event()
         launch = await gateway.begin()
-        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
-        await gateway.stages.end_build(BuildState.BUILT)
-        await gateway.until(lambda: "s" in gateway.stages.owned, "the server is there")
+        await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
+        await gateway.backends.end_build(BuildState.BUILT)
+        await gateway.until(lambda: "s" in gateway.backends.owned, "the server is there")
         await gateway.launches.cancel(launch.launch_id, "anon:x")
         if does_reply:
             reply.set()
         await gateway.ended(launch, LaunchState.CANCELLED)
-        assert gateway.stages.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
+        assert gateway.backends.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
 
 
 @pytest.mark.slow
 async def test_a_launch_that_takes_too_long_stops_its_server(valkey: Valkey, redis: object) -> None:
     async with open_gateway(valkey, launch_timeout_seconds=1.0) as gateway:
         launch = await gateway.begin()
-        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
-        await gateway.stages.end_build(BuildState.BUILT)
+        await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
+        await gateway.backends.end_build(BuildState.BUILT)
         error = (await gateway.ended(launch, LaunchState.FAILED)).error
         assert error
         assert error.code == "launch_timeout"
-        assert gateway.stages.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
+        assert gateway.backends.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
 
 
 @pytest.mark.parametrize("is_carried_out", [False, True])
@@ -117,7 +117,7 @@ async def test_cancelled_while_it_is_told_that_it_is_ready(
     async with open_gateway(valkey) as gateway:
         launch = await gateway.begin()
         await gateway.until_build(1)
-        await gateway.stages.end_build(BuildState.BUILT)
+        await gateway.backends.end_build(BuildState.BUILT)
         await gateway.reaches(launch, LaunchState.LAUNCHING)
         told, write = asyncio.Event(), OwnedRecord.write
 
@@ -132,42 +132,42 @@ async def test_cancelled_while_it_is_told_that_it_is_ready(
 
         with monkeypatch.context() as patch:
             patch.setattr(OwnedRecord, "write", without_a_reply)
-            await gateway.stages.become_ready()
+            await gateway.backends.become_ready()
             async with asyncio.timeout(10):
                 await told.wait()
             await gateway.launches.cancels.ask(launch.launch_id)
             await gateway.ended(launch, LaunchState.READY if is_carried_out else LaunchState.CANCELLED)
         stopped = [] if is_carried_out else [f"stop {launch.launch_ref} 0"]
-        assert gateway.stages.calls == ["resolve", "build", "start", *stopped]
+        assert gateway.backends.calls == ["resolve", "build", "start", *stopped]
 
 
 async def test_a_launcher_that_gave_no_reply_is_told_to_stop(valkey: Valkey, redis: object) -> None:
     async with open_gateway(valkey) as gateway:
-        gateway.stages.raises["start"] = BinderyError("launcher_unavailable")
+        gateway.backends.raises["start"] = BinderyError("launcher_unavailable")
         launch = await gateway.begin()
-        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
-        await gateway.stages.end_build(BuildState.BUILT)
+        await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
+        await gateway.backends.end_build(BuildState.BUILT)
         await gateway.ended(launch, LaunchState.FAILED)
-        assert gateway.stages.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
+        assert gateway.backends.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
 
 
 async def test_a_build_that_failed_is_not_left(valkey: Valkey, redis: object) -> None:
     async with open_gateway(valkey) as gateway:
         launch = await gateway.begin()
-        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
-        await gateway.stages.end_build(BuildState.FAILED, BinderyError("build_failed"))
+        await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
+        await gateway.backends.end_build(BuildState.FAILED, BinderyError("build_failed"))
         await gateway.ended(launch, LaunchState.FAILED)
-        assert gateway.stages.calls == ["resolve", "build"]
+        assert gateway.backends.calls == ["resolve", "build"]
 
 
 async def test_an_end_that_was_fenced_is_not_believed(valkey: Valkey, redis: object) -> None:
     async with open_gateway(valkey) as gateway:
         launch = await gateway.begin()
-        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
+        await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
         await gateway.reaches(launch, LaunchState.BUILDING)
         key = gateway.context.keys.record(Topic(Kind.LAUNCH, launch.launch_id))
         await gateway.context.redis.hset(key, "claim", "another's")
-        await gateway.stages.end_build(BuildState.FAILED, BinderyError("build_failed"))
+        await gateway.backends.end_build(BuildState.FAILED, BinderyError("build_failed"))
         await gateway.ended(launch, LaunchState.BUILDING)
         found, _ = await gateway.launches.ended(launch.launch_id)
         assert found.state is LaunchState.BUILDING
@@ -178,16 +178,16 @@ async def test_a_launch_that_nobody_follows_gives_up_its_place_in_the_queue(
     valkey: Valkey, redis: object, detached: bool
 ) -> None:
     async with open_gateway(valkey, abandoned_seconds=0.8) as gateway:
-        gateway.stages.place = 3
+        gateway.backends.place = 3
         launch = await gateway.begin(detached=detached)
-        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
-        await gateway.stages.end_build(BuildState.BUILT)
+        await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
+        await gateway.backends.end_build(BuildState.BUILT)
         await gateway.reaches(launch, LaunchState.WAITING)
         if not detached:
             error = (await gateway.ended(launch, LaunchState.CANCELLED)).error
             assert error
             assert error.code == "abandoned"
-            assert gateway.stages.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
+            assert gateway.backends.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
             return
         follower = await gateway.begin()  # by the time this one is abandoned, the other one would have been
         await gateway.ended(follower, LaunchState.CANCELLED)
@@ -198,7 +198,7 @@ async def test_an_abandoned_launch_lets_its_build_finish(valkey: Valkey, redis: 
     async with open_gateway(valkey, abandoned_seconds=0.4) as gateway:
         launch = await gateway.begin()
         await gateway.ended(launch, LaunchState.CANCELLED)
-        assert gateway.stages.calls == ["resolve", "build", f"leave {BUILD} "]
+        assert gateway.backends.calls == ["resolve", "build", f"leave {BUILD} "]
 
 
 @pytest.mark.slow
@@ -206,7 +206,7 @@ async def test_a_cancelled_launch_of_a_dead_gateway_stops_a_server_that_its_reco
     valkey: Valkey, redis: object
 ) -> None:
     async with open_gateway(valkey) as gateway:
-        gateway.stages.hold["build"] = asyncio.Event()
+        gateway.backends.hold["build"] = asyncio.Event()
         launch = await gateway.begin()
         await gateway.until_build(1)
         member = gateway.launches.member
@@ -218,28 +218,28 @@ async def test_a_cancelled_launch_of_a_dead_gateway_stops_a_server_that_its_reco
         async with asyncio.timeout(10):
             while not (await gateway.stored(launch)).state.is_final:
                 await asyncio.sleep(0.01)
-        assert gateway.stages.calls[-1] == f"stop {launch.launch_ref} 0"
-        assert "start" not in gateway.stages.calls
+        assert gateway.backends.calls[-1] == f"stop {launch.launch_ref} 0"
+        assert "start" not in gateway.backends.calls
 
 
 async def test_nothing_is_built_for_a_launch_that_would_get_no_seat(valkey: Valkey, redis: object) -> None:
     async with open_gateway(valkey) as gateway:
-        gateway.stages.no_seat = BinderyError("quota_exceeded", "No servers of this kind are started here.")
+        gateway.backends.no_seat = BinderyError("quota_exceeded", "No servers of this kind are started here.")
         launch = await gateway.ended(await gateway.begin(), LaunchState.FAILED)
         assert launch.error
         assert launch.error.code == "quota_exceeded"
-        assert gateway.stages.calls == ["resolve"]
+        assert gateway.backends.calls == ["resolve"]
 
 
 async def test_a_cancel_that_reaches_no_launcher_stands_in_the_servers_record(valkey: Valkey, redis: object) -> None:
     async with open_gateway(valkey) as gateway:
-        gateway.stages.raises["stop"] = BinderyError("launcher_unavailable")
+        gateway.backends.raises["stop"] = BinderyError("launcher_unavailable")
         launch = await gateway.begin()
-        await gateway.until(lambda: bool(gateway.stages.owned), "the build is there")
-        await gateway.stages.end_build(BuildState.BUILT)
+        await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
+        await gateway.backends.end_build(BuildState.BUILT)
         await gateway.reaches(launch, LaunchState.LAUNCHING)
         await gateway.launches.cancel(launch.launch_id, "anon:x")
         await gateway.ended(launch, LaunchState.CANCELLED)
-        stored = await gateway.context.records.read(gateway.stages.owned["s"].topic)
+        stored = await gateway.context.records.read(gateway.backends.owned["s"].topic)
         assert stored
         assert (stored.get("cancel"), stored.get("given_up")) == ("1", "1")

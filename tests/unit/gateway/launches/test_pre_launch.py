@@ -86,7 +86,7 @@ async def test_a_launch_that_a_hook_refuses_or_breaks_on_fails_and_builds_nothin
         assert error.code == code
         assert "database" not in error.detail
         assert not detail or error.detail == detail
-        assert gateway.stages.calls == ["resolve"]
+        assert gateway.backends.calls == ["resolve"]
 
 
 def test_what_is_not_async_is_refused_at_the_start(register: Register) -> None:
