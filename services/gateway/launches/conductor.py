@@ -31,7 +31,7 @@ from services.common.service.logging import get_logger
 from services.common.streams.entries import STREAM_START
 from services.gateway.backends import Backends
 from services.gateway.launches.admission import admitted
-from services.gateway.launches.side_effects import Begun
+from services.gateway.launches.side_effects import LaunchSideEffects
 from services.gateway.launches.waiting import events_until_end
 from services.gateway.settings import GatewaySettings
 
@@ -59,7 +59,7 @@ class Conductor:
         self._context, self._backends, self._settings = context, backends, settings
         self.claimed, self.launch, self._known = claimed, launch, known
         starts = CancelRequests(context.records, Kind.SERVER, context.keys.wake("launcher"))
-        self.begun = Begun(backends, starts, launch.options.resource_class)
+        self.side_effects = LaunchSideEffects(backends, starts, launch.options.resource_class)
         self._has_built = False
         self.server: Server | None = None
         """The server when it is ready, as its record has it; None where only the record can tell."""
@@ -98,11 +98,13 @@ class Conductor:
     async def _build(self, repo: ResolvedRepo, request: BuildRequest) -> CachedImage:
         """The image, built if it has to be. A build that vanished is asked for again, a few times."""
         for lost in range(self._settings.lost_builds_max + 1):
-            build = (None if lost else await self._begun()) or await self.begun.build(request, self._away)
+            build = (None if lost else await self._followed_build()) or await self.side_effects.build(
+                request, self._away
+            )
             if build.build_id and build.state is not BuildState.BUILT:
                 await self._follow_build(build)
                 build = await self._finished(build)
-                self.begun.build_ended()
+                self.side_effects.build_ended()
             if build.state is BuildState.BUILT:
                 self.launch = self.launch.updated(build_id=build.build_id)
                 return CachedImage(image=build.image, digest=build.digest, asked_at=time.time())
@@ -112,7 +114,7 @@ class Conductor:
             log.warning("build_lost", build_id=build.build_id, times=lost + 1, code=error.code)
         raise BinderyError("build_lost") if error.code == "cancelled" else error
 
-    async def _begun(self) -> Build | None:
+    async def _followed_build(self) -> Build | None:
         """The build that this launch was following when another gateway conducted it, whatever became of it."""
         if self.launch.state is not LaunchState.BUILDING or not self.launch.build_id:
             return None
@@ -144,7 +146,7 @@ class Conductor:
             image=image.image, digest=image.digest, resource_class=self.launch.options.resource_class,
             launch_host=self.launch.launch_host, client_ip=self.launch.client_ip,
         )  # fmt: skip
-        server = await self.begun.start_server(request)
+        server = await self.side_effects.start_server(request)
         if self.launch.server_id != server.server_id:
             state = LaunchState.WAITING if server.queue else LaunchState.LAUNCHING
             self.launch = self.launch.updated(
@@ -155,12 +157,12 @@ class Conductor:
             opens = TopicRef(kind="s", id=server.server_id, after=STREAM_START)
             await self._tell(Event(phase=Phase.BUILT, message=said, image_name=image.image, state=state, opens=opens))
         while not (ended := await self._until_terminal(Topic(Kind.SERVER, server.server_id))):
-            server = await self.begun.start_server(request)  # its record went with Redis; who starts it says so again
+            server = await self.side_effects.start_server(request)  # its record went with Redis
         if ended.get("state") != ServerState.FAILED:  # it is the launch's, to be stopped, until that is ready too
             ready = server.updated(state=ServerState.READY, expires=ended.get("expires"))
             self.server = None if ended.get("changed") else ready
             return True
-        self.begun.server_ended()
+        self.side_effects.server_ended()
         error = BinderyError.of(Problem.model_validate(ended["error"])) if "error" in ended else BinderyError("unknown")
         if error.code != "image_pull_failed" or self.launch.rebuilt:
             raise error

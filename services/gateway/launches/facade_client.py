@@ -8,7 +8,7 @@ from services.gateway.launches.launches import Launches
 
 
 @dataclass(frozen=True)
-class Asker:
+class FacadeClient:
     """A client of the façade."""
 
     launches: Launches

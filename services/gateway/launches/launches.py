@@ -34,7 +34,7 @@ REMEMBERED = 1000
 """How many ended launches stay in memory, for followers who are about to be told their end."""
 
 
-UNSEATED = {LaunchState.RESOLVING, LaunchState.BUILDING, LaunchState.WAITING}
+ABANDONABLE_STATES = {LaunchState.RESOLVING, LaunchState.BUILDING, LaunchState.WAITING}
 """Where a launch stands that has nothing that others wait for: it may be abandoned."""
 
 
@@ -117,33 +117,35 @@ class Launches:
     ) -> None:
         """Run the conductor until the launch ends, is cancelled, or nobody watches any more."""
         conductor = Conductor(self._context, self._backends, self._settings, claimed, launch, known)
-        conductor.begun.is_adopted = claimed.epoch > 1
+        conductor.side_effects.is_adopted = claimed.epoch > 1
         self._conductors[launch.launch_id] = conductor
         asked = self.cancels.expect(launch.launch_id, is_asked=cancelled)
         with bound_contextvars(launch_ref=launch.launch_ref):
             work: dict[str, asyncio.Task[Any]] = {
-                "story": asyncio.create_task(_see_through(conductor), name="story"),
+                "story": asyncio.create_task(_conduct_through_outages(conductor), name="story"),
                 "cancel": asyncio.create_task(asked.wait(), name="cancel"),
                 "abandon": asyncio.create_task(self._until_abandoned(conductor), name="abandon"),
             }
             try:
-                await self._until_over(conductor, work, asked)
+                await self._wait_for_outcome(conductor, work, asked)
             except BinderyError as error:
-                await self._ended_badly(claimed, conductor, error)
+                await self._fail(claimed, conductor, error)
             except (Fenced, RecordLost) as error:
                 log.warning("launch_not_ours", why=type(error).__name__)
             except Exception as error:
                 log.exception("launch_broke", error=str(error))
-                await self._ended_badly(claimed, conductor, BinderyError("internal"))
+                await self._fail(claimed, conductor, BinderyError("internal"))
             finally:
                 for task in work.values():
                     task.cancel()
-                await asyncio.gather(*work.values(), conductor.begun.drop(), return_exceptions=True)
+                await asyncio.gather(*work.values(), conductor.side_effects.cancel_calls(), return_exceptions=True)
                 self.cancels.forget(launch.launch_id, asked)
                 self._remember(launch.launch_id)
                 await self._context.bus.close_local(topic_of(launch.launch_id))
 
-    async def _until_over(self, conductor: Conductor, work: dict[str, asyncio.Task[Any]], asked: asyncio.Event) -> None:
+    async def _wait_for_outcome(
+        self, conductor: Conductor, work: dict[str, asyncio.Task[Any]], asked: asyncio.Event
+    ) -> None:
         """Wait for the story's end. Raises `BinderyError` where it fails, takes too long, or nobody wants it."""
         seconds = self._settings.launch_timeout_seconds - (time.time() - conductor.launch.created_at)
         await asyncio.wait(work.values(), return_when=asyncio.FIRST_COMPLETED, timeout=max(0.0, seconds))
@@ -162,7 +164,7 @@ class Launches:
             raise BinderyError("cancelled", "The launch was cancelled.")
         raise BinderyError("abandoned", "Nobody followed this launch, so no server was started.")
 
-    async def _ended_badly(self, claimed: OwnedRecord, conductor: Conductor, error: BinderyError) -> None:
+    async def _fail(self, claimed: OwnedRecord, conductor: Conductor, error: BinderyError) -> None:
         """Leave the build, give up the server, and say so."""
         is_unwanted = error.code in {"cancelled", "abandoned"}
         try:
@@ -171,7 +173,7 @@ class Launches:
             await claimed.write()
             # The launch ends last: whoever adopts it before that does this again.
             # An abandoned launch lets its build finish; a cancelled one stops it, if nobody else waits.
-            await conductor.begun.take_back(conductor.launch, stop_build=error.code == "cancelled")
+            await conductor.side_effects.compensate(conductor.launch, stop_build=error.code == "cancelled")
             await conductor.failed(error, LaunchState.CANCELLED if is_unwanted else LaunchState.FAILED)
         except (Fenced, RecordLost) as gone:
             log.warning("launch_not_ours", why=type(gone).__name__)
@@ -187,7 +189,7 @@ class Launches:
                     last = time.time()
                 elif seen := await self._context.redis.hget(self._context.keys.record(topic), "seen"):
                     last = max(last, float(seen))
-                if time.time() - last > limit and conductor.launch.state in UNSEATED:
+                if time.time() - last > limit and conductor.launch.state in ABANDONABLE_STATES:
                     return
         await asyncio.Event().wait()
 
@@ -219,7 +221,7 @@ class Launches:
             launch = launch.updated(queue=place.queue if place else None)
         return launch
 
-    async def ended(self, launch_id: str) -> tuple[Launch, Server | None]:
+    async def outcome_of(self, launch_id: str) -> tuple[Launch, Server | None]:
         """A launch whose terminal event has been seen, with its server where it is ready.
 
         Redis is asked only where another gateway conducted it, or long ago. Raises `BinderyError("not_found")`.
@@ -257,7 +259,7 @@ class Launches:
             self.member.wake()
 
 
-async def _see_through(conductor: Conductor) -> None:
+async def _conduct_through_outages(conductor: Conductor) -> None:
     """The conductor's story, taken up again where Redis went away in the middle of it."""
     while True:
         try:

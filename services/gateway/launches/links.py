@@ -65,7 +65,7 @@ class RepositoryType:
 
 
 @dataclass(frozen=True)
-class Wish:
+class LaunchForm:
     """What the form holds. `kind` says how `path` is meant: a `file` of the repository or a `url` below the server."""
 
     provider: str = "gh"

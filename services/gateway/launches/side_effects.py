@@ -20,7 +20,7 @@ SETTLE_SECONDS = 10.0
 """How long a launch that ends badly waits for its calls that are under way, and for what it does not know."""
 
 
-class Begun:
+class LaunchSideEffects:
     """The calls of one launch. One that is under way goes on when the launch's story is cancelled: see `take_back`."""
 
     def __init__(self, backends: Backends, starts: CancelRequests, resource_class: str | None = None) -> None:
@@ -32,7 +32,7 @@ class Begun:
         self.is_adopted = False
         """Another gateway may have asked for things that the record does not tell of."""
 
-    async def _through(self, call: Coroutine[Any, Any, T]) -> T:
+    async def _shielded(self, call: Coroutine[Any, Any, T]) -> T:
         task = asyncio.create_task(call, name="asked")
         self._under_way.add(task)
         task.add_done_callback(self._settled)
@@ -55,7 +55,7 @@ class Begun:
                 self._build = None
             return build
 
-        return await self._through(ask())
+        return await self._shielded(ask())
 
     def build_ended(self) -> None:
         """The build has an end: there is nothing to leave."""
@@ -64,27 +64,27 @@ class Begun:
     async def start_server(self, request: ServerRequest) -> Server:
         """Ask for a server, and remember that. Raises `BinderyError`."""
         self._has_server = True
-        return await self._through(self._backends.start_server(request))
+        return await self._shielded(self._backends.start_server(request))
 
     def server_ended(self) -> None:
         """The server has failed: there is nothing to stop."""
         self._has_server = False
 
-    async def take_back(self, launch: Launch, *, stop_build: bool) -> None:
+    async def compensate(self, launch: Launch, *, stop_build: bool) -> None:
         """Leave the build, and stop the server, ready or not; with `stop_build`, a build that nobody waits for too."""
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=SETTLE_SECONDS)
-            await self.drop()
-        await self._told(self._leave_build(launch, stop=stop_build))
-        await self._told(self._stop_server(launch))
+            await self.cancel_calls()
+        await self._best_effort(self._leave_build(launch, stop=stop_build))
+        await self._best_effort(self._stop_server(launch))
 
-    async def _told(self, undo: Coroutine[Any, Any, None]) -> None:
+    async def _best_effort(self, undo: Coroutine[Any, Any, None]) -> None:
         try:
             await undo
         except BinderyError as failure:
             log.warning("not_told_of_end", code=failure.code, detail=failure.detail)
 
-    async def drop(self) -> None:
+    async def cancel_calls(self) -> None:
         """Let go of the calls that are under way."""
         calls = list(self._under_way)
         for call in calls:

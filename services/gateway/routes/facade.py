@@ -13,7 +13,7 @@ from services.common.web.incoming import is_head
 from services.gateway.edge.build_tokens import check
 from services.gateway.edge.origins import base_url, client_ip, refuse_cross_site, refuse_unnamed_page
 from services.gateway.edge.sessions import principal
-from services.gateway.launches.facade_client import Asker
+from services.gateway.launches.facade_client import FacadeClient
 from services.gateway.launches.launches import Launches
 from services.gateway.streaming.launch_stream import Position
 from services.gateway.streaming.stream_responses import StreamResponses, refused_stream
@@ -73,10 +73,10 @@ async def _launch(request: Request, provider: str) -> Response:
         raise BinderyError(
             "bad_request", "Building but not launching is not permitted: this gateway launches what it builds."
         )
-    asker = Asker(launches, principal(request), client_ip(request), base_url(request))
+    client = FacadeClient(launches, principal(request), client_ip(request), base_url(request))
     position = Position.parse(request.headers.get("last-event-id", ""))
-    if position is None or not await asker.may_follow(position.launch_id):
-        position = Position((await asker.join(spec, jti) if jti else await asker.begin(spec)).launch_id)
+    if position is None or not await client.may_follow(position.launch_id):
+        position = Position((await client.join(spec, jti) if jti else await client.begin(spec)).launch_id)
     return streams.facade(position)
 
 

@@ -16,7 +16,7 @@ from services.gateway.edge.origins import base_url, client_ip
 from services.gateway.edge.sessions import check_form_token, form_token, principal
 from services.gateway.launches.landing import asked_path, landing_url, require_hub
 from services.gateway.launches.launches import Launches
-from services.gateway.launches.links import Link, RepositoryType, Wish, raw_spec, repository_type
+from services.gateway.launches.links import LaunchForm, Link, RepositoryType, raw_spec, repository_type
 from services.gateway.pages.launch_view import Progress
 from services.gateway.pages.renderer import Pages, launches_of, pages_of, repository_types
 
@@ -55,15 +55,17 @@ SentForm = Annotated[dict[str, str], Depends(sent_form)]
 @router.get("/")
 async def home(request: Request, pages: FromPages, types: Types) -> Response:
     """The form. With its fields in the query, also their link and badge: the form's second button asks for that."""
-    return _home(request, pages, types, Wish.of(request.query_params, types))
+    return _home(request, pages, types, LaunchForm.of(request.query_params, types))
 
 
-def _home(request: Request, pages: Pages, types: list[RepositoryType], wish: Wish, status: int = 200) -> Response:
-    chosen = next((kind for kind in types if kind.id == wish.provider), None)
+def _home(
+    request: Request, pages: Pages, types: list[RepositoryType], form_values: LaunchForm, status: int = 200
+) -> Response:
+    chosen = next((kind for kind in types if kind.id == form_values.provider), None)
     link, problem = None, None
-    if chosen and (wish.repository or status != 200):
+    if chosen and (form_values.repository or status != 200):
         try:
-            link = wish.link(chosen)
+            link = form_values.link(chosen)
         except BinderyError as error:
             problem = error.problem
     return pages.show(
@@ -72,7 +74,7 @@ def _home(request: Request, pages: Pages, types: list[RepositoryType], wish: Wis
         status,
         types=types,
         chosen=chosen,
-        wish=wish,
+        form_values=form_values,
         link=link,
         problem=problem,
         refused=status != 200,
@@ -132,11 +134,11 @@ async def launch(request: Request, form: SentForm, pages: FromPages, types: Type
         if not repository_type(types, link.spec.provider).accepts(link.spec.spec):
             raise BinderyError("bad_spec", f"{shown(unquote(link.spec.spec))!r} is not the link of such a repository.")
     else:
-        wish = Wish.of(form, types)
+        form_values = LaunchForm.of(form, types)
         try:
-            link = wish.link(repository_type(types, wish.provider))
+            link = form_values.link(repository_type(types, form_values.provider))
         except BinderyError as error:
-            return _home(request, pages, types, wish, error.kind.status)
+            return _home(request, pages, types, form_values, error.kind.status)
     options = LaunchOptions(path=asked_path({"urlpath": link.path}), rebuild=form.get("rebuild", "")[:64] or None)
     body_hash = hashlib.sha256(f"{link.spec}\0{options.model_dump_json()}".encode()).hexdigest()
     started, _created = await launches.start(

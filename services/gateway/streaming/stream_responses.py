@@ -41,7 +41,7 @@ class StreamResponses:
         """The stream of `GET /api/v1/launches/{id}/events`."""
 
         async def terminal(event: dict[str, Any], event_id: str) -> bytes:
-            launch, server = await self._launches.ended(position.launch_id)
+            launch, server = await self._launches.outcome_of(position.launch_id)
             shown = {name: value for name, value in event.items() if name not in {"terminal", "v"}}
             if server:
                 shown |= {
@@ -77,7 +77,7 @@ class StreamResponses:
         """The stream of `GET /build/...`."""
 
         async def terminal(_event: dict[str, Any], event_id: str) -> bytes:
-            launch, server = await self._launches.ended(position.launch_id)
+            launch, server = await self._launches.outcome_of(position.launch_id)
             if server is None:
                 return sse(facade_failure(launch), event_id)
             return sse({"phase": "ready", **launch_facts(launch, server)}, event_id)

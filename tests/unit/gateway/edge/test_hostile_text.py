@@ -15,7 +15,7 @@ from services.builder.executors.failure_classifier import outcome
 from services.builder.registry.challenge import Challenge, parse_challenges
 from services.common.models.errors import BinderyError
 from services.common.service.logging import get_logger, redact
-from services.gateway.launches.links import RepositoryType, Wish, repository_type
+from services.gateway.launches.links import LaunchForm, RepositoryType, repository_type
 from services.launcher.hub.failure_patterns import Diagnosis, match_pattern
 from tests.support.fake_gateway import PROVIDERS
 
@@ -89,7 +89,7 @@ def test_what_a_registry_wants_to_be_told_is_read_in_one_pass(begun: str) -> Non
 def test_what_is_typed_into_the_form_is_cut_and_read_in_one_pass(provider: str, begun: str) -> None:
     kinds = [RepositoryType.of(config) for config in PROVIDERS]
     text = begun * TIMES
-    wish = Wish.of({"provider": provider, "repository": text, "ref": text, "path": text}, kinds)
+    wish = LaunchForm.of({"provider": provider, "repository": text, "ref": text, "path": text}, kinds)
     kind = repository_type(kinds, provider)
     with contextlib.suppress(BinderyError):
         assert len(wish.link(kind).url("/")) < 50_000

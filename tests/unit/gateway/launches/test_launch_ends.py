@@ -9,7 +9,7 @@ from services.common.models import BuildState, LaunchState
 from services.common.models.errors import BinderyError
 from services.common.records.records import OwnedRecord
 from services.common.redis.keys import Kind, Topic
-from services.gateway.launches import side_effects as begun
+from services.gateway.launches import side_effects
 from tests.support.in_process_gateway import open_gateway
 from tests.support.valkey import Valkey
 
@@ -83,7 +83,7 @@ async def test_cancelled_while_a_build_is_asked_for(valkey: Valkey, redis: objec
 async def test_cancelled_while_a_server_is_asked_for(
     valkey: Valkey, redis: object, monkeypatch: pytest.MonkeyPatch, does_reply: bool
 ) -> None:
-    monkeypatch.setattr(begun, "SETTLE_SECONDS", 10.0 if does_reply else 0.05)
+    monkeypatch.setattr(side_effects, "SETTLE_SECONDS", 10.0 if does_reply else 0.05)
     async with open_gateway(valkey) as gateway:
         reply = gateway.backends.hold["start"] = asyncio.Event()
         launch = await gateway.begin()
@@ -169,7 +169,7 @@ async def test_an_end_that_was_fenced_is_not_believed(valkey: Valkey, redis: obj
         await gateway.context.redis.hset(key, "claim", "another's")
         await gateway.backends.end_build(BuildState.FAILED, BinderyError("build_failed"))
         await gateway.ended(launch, LaunchState.BUILDING)
-        found, _ = await gateway.launches.ended(launch.launch_id)
+        found, _ = await gateway.launches.outcome_of(launch.launch_id)
         assert found.state is LaunchState.BUILDING
 
 

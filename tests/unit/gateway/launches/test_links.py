@@ -4,7 +4,7 @@ import pytest
 
 from services.common.models import Spec
 from services.common.models.errors import BinderyError
-from services.gateway.launches.links import Link, RepositoryType, Wish, raw_spec
+from services.gateway.launches.links import LaunchForm, Link, RepositoryType, raw_spec
 from tests.support.fake_gateway import PROVIDERS
 
 OWN = "http://127.0.0.1:8585"
@@ -32,14 +32,14 @@ BY_ID = {kind.id: kind for kind in TYPES}
     ],
 )
 def test_the_form_makes_the_links_of_binderhub(fields: dict[str, str], url: str) -> None:
-    wish = Wish.of(fields, TYPES)
+    wish = LaunchForm.of(fields, TYPES)
     assert wish.link(BY_ID[wish.provider]).url("") == url
 
 
 @pytest.mark.parametrize("repository", ["", "   ", "repo", "/"])
 def test_what_is_no_repository_makes_no_link(repository: str) -> None:
     with pytest.raises(BinderyError) as raised:
-        Wish.of({"repository": repository}, TYPES).link(BY_ID["gh"])
+        LaunchForm.of({"repository": repository}, TYPES).link(BY_ID["gh"])
     assert raised.value.code == "bad_spec"
 
 
