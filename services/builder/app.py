@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 from services.builder.context import open_builder
-from services.builder.executors.image_place import place_of_images
+from services.builder.executors.image_place import image_place
 from services.builder.routes import router
 from services.builder.settings import BuilderSettings
 from services.common.context import background_tasks, queue_positions_updated, stage_membership
@@ -32,7 +32,7 @@ def create_app(settings: BuilderSettings) -> FastAPI:
                 parts.admission.heard(message)
                 member.wake()
 
-            facts, place = parts.context.facts, place_of_images(settings)
+            facts, place = parts.context.facts, image_place(settings)
             await retry_while_unavailable(lambda: facts.images_are_in(place), seconds=settings.redis_patience_seconds)
             await parts.context.bus.listen(parts.context.keys.wake("builder"), heard)
             health.add("Workers", parts.admission.trouble)

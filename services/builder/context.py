@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from services.builder.executors import make_executor
 from services.builder.executors.base import Executor
-from services.builder.images import Images
+from services.builder.executors.factory import make_executor
+from services.builder.images import ImageLookup
 from services.builder.queue.admission import Admission
 from services.builder.queue.attempts import Attempts
 from services.builder.queue.builds import Builds
@@ -17,19 +17,19 @@ from services.common.service.health import Health
 
 
 @dataclass
-class BuilderParts:
+class BuilderContext:
     """Everything open in one builder process."""
 
     context: ProcessContext
     executor: Executor
-    images: Images
+    images: ImageLookup
     attempts: Attempts
     builds: Builds
     admission: Admission
 
 
 @contextlib.asynccontextmanager
-async def open_builder(settings: BuilderSettings, health: Health) -> AsyncIterator[BuilderParts]:
+async def open_builder(settings: BuilderSettings, health: Health) -> AsyncIterator[BuilderContext]:
     """Open a builder process's parts until the block ends."""
     async with open_context(settings, health) as context:
         executor, images = make_executor(settings)
@@ -39,7 +39,7 @@ async def open_builder(settings: BuilderSettings, health: Health) -> AsyncIterat
         health.add("Images", images.trouble)
         health.add("Executor", executor.trouble)
         try:
-            yield BuilderParts(
+            yield BuilderContext(
                 context, executor, images, attempts, builds, Admission(context, settings, attempts, builds, executor)
             )
         finally:

@@ -1,4 +1,4 @@
-"""What images are called: exactly as BinderHub calls them, so that an existing deployment's images stay valid."""
+"""The names of images: exactly those that BinderHub gives, so that an existing deployment's images stay valid."""
 
 import hashlib
 
@@ -6,17 +6,17 @@ from services.common.models import BuildInput
 
 
 def safe_slug(slug: str, limit: int, hash_length: int = 6) -> str:
-    """`slug` as a part of an image name, at most `limit` characters, with a hash that keeps different slugs apart.
+    """Return `slug` as part of an image name, at most `limit` characters, with a hash that keeps slugs apart.
 
-    Source: BinderHub's `_safe_build_slug`. Every byte but letters and digits becomes `-` and two hex digits; cutting
-    may split such a group.
+    Every byte that is not an ASCII letter or digit becomes `-` and two hex digits; the cut may split such a group.
+    Source: BinderHub's `_safe_build_slug`.
     """
     digest = hashlib.sha256(slug.encode()).hexdigest()
     escaped = "".join(chr(b) if chr(b).isascii() and chr(b).isalnum() else f"-{b:02x}" for b in slug.encode())
     return f"{escaped[: limit - hash_length - 1]}-{digest[:hash_length]}".lower()
 
 
-def image_name(prefix: str, made_from: BuildInput) -> str:
-    """The full name and tag of the image made from `made_from`. Underscores become dashes, in the prefix too."""
-    name = f"{prefix}{safe_slug(made_from.slug, limit=255 - len(prefix))}:{made_from.build_ref}"
+def image_name(prefix: str, build_input: BuildInput) -> str:
+    """Return the full name and tag of the image of a build input. Underscores become dashes, in the prefix too."""
+    name = f"{prefix}{safe_slug(build_input.slug, limit=255 - len(prefix))}:{build_input.build_ref}"
     return name.replace("_", "-").lower()

@@ -1,4 +1,4 @@
-"""Where finished images are looked up: a registry, a local engine, or a folder."""
+"""Images: the lookup that every place of images offers (a registry, an engine, a folder), and their labels."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,30 +9,32 @@ from services.common.version import VERSION
 
 
 @dataclass(frozen=True)
-class FoundImage:
-    """An image that exists. `digest` is null where the place knows none."""
+class ExistingImage:
+    """An image that exists."""
 
     digest: str | None = None
+    """None in a place that has no digests."""
 
 
-class Images(Protocol):
-    """Answers whether an image exists."""
+class ImageLookup(Protocol):
+    """The place where an executor's images end up."""
 
-    async def find(self, image: str) -> FoundImage | None:
-        """The image, or None where there is none.
+    async def find(self, image: str) -> ExistingImage | None:
+        """Return the image, or None if it does not exist.
 
-        Raises `BinderyError("registry_unavailable")` when nobody can say: guessing "no" would rebuild everything.
+        Raises `BinderyError("registry_unavailable")` if that can't be determined: guessing "no" would rebuild
+        everything.
         """
 
     async def trouble(self) -> str | None:
-        """For health: a sentence about what is wrong, or None."""
+        """Return a sentence for health about what is wrong, or None."""
 
     async def aclose(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
 
 
 def labels_of(build: Build) -> tuple[tuple[str, str], ...]:
-    """What a built image says of itself: OCI's annotation keys where there is one, else ours."""
+    """Return the labels of a build's image: OCI's annotation keys if there is one for the fact, else our own."""
     created = datetime.fromtimestamp(build.started_at or build.created_at, UTC).isoformat(timespec="seconds")
     return (
         ("org.opencontainers.image.source", build.repo_url),

@@ -63,8 +63,8 @@ async def test_a_build_is_followed_to_its_end_and_its_image_is_there(
     assert any("six" in message for message in messages)
     assert int(position) == Layout(data).build(attempt.build_id).log.stat().st_size
     images = ProcessImages(data)
-    assert await images.has(attempt.image)
-    assert not await images.has("another")
+    assert await images.find(attempt.image)
+    assert not await images.find("another")
     [execution] = await executor.list()
     assert (execution.build_id, execution.epoch, execution.is_alive) == (attempt.build_id, 1, False)
     assert list((data / "run" / "processes").iterdir()) == []
@@ -186,7 +186,7 @@ async def test_a_failed_build_says_why_by_its_last_line_and_its_end(
     assert ended is not None
     assert (ended.ok, ended.error_code) == (False, "build_failed")
     assert messages[-1].strip() == ended.error_message
-    assert not await ProcessImages(data).has(attempt.image)
+    assert not await ProcessImages(data).find(attempt.image)
 
 
 async def test_the_session_sees_none_of_the_services_settings(

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from services.builder.images import FoundImage
-from services.builder.registry import RegistryImages, registry_images
+from services.builder.images import ExistingImage
+from services.builder.registry import RegistryImages
 from services.builder.settings import BuilderSettings
 from services.common.models.errors import BinderyError
 from tests.support.registry import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Registry
@@ -26,7 +26,7 @@ QUICK = {"registry_wait_seconds": 5.0, "registry_connect_seconds": 0.5, "registr
 async def images_of(registry: Registry, **others: object) -> AsyncIterator[RegistryImages]:
     """The images of a registry, as an executor that pushes to it looks them up."""
     given = {"image_prefix": f"{registry.address}/project/r2d-", "registry_insecure": not registry.tls}
-    images = registry_images(BuilderSettings.model_validate({**QUICK, **given, **others}))
+    images = RegistryImages(BuilderSettings.model_validate({**QUICK, **given, **others}))
     try:
         yield images
     finally:
@@ -68,8 +68,8 @@ def token_server(tmp_path: Path) -> Iterator[TokenServer]:
 async def test_an_image_of_every_kind_is_found_by_its_digest(registry: Registry, kind: str) -> None:
     digest = registry.push("project/r2d-kinds:1", kind=kind, salt=kind)
     async with images_of(registry) as images:
-        assert await images.find(f"{registry.address}/project/r2d-kinds:1") == FoundImage(digest)
-        assert await images.find(f"{registry.address}/project/r2d-kinds@{digest}") == FoundImage(digest)
+        assert await images.find(f"{registry.address}/project/r2d-kinds:1") == ExistingImage(digest)
+        assert await images.find(f"{registry.address}/project/r2d-kinds@{digest}") == ExistingImage(digest)
 
 
 async def test_a_tag_or_a_repository_that_is_not_there_is_not_found(registry: Registry) -> None:
@@ -83,7 +83,7 @@ async def test_a_tag_or_a_repository_that_is_not_there_is_not_found(registry: Re
 async def test_a_name_without_a_tag_is_the_latest(registry: Registry) -> None:
     digest = registry.push("project/r2d-two:latest")
     async with images_of(registry) as images:
-        assert await images.find(f"{registry.address}/project/r2d-two") == FoundImage(digest)
+        assert await images.find(f"{registry.address}/project/r2d-two") == ExistingImage(digest)
 
 
 async def test_a_password_opens_a_registry_that_wants_one(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ async def test_a_password_opens_a_registry_that_wants_one(tmp_path: Path) -> Non
         image = f"{registry.address}/project/r2d-x:1"
         config = config_json(tmp_path, registry, auth=encoded("ann", "se:cret"))
         async with images_of(registry, docker_config=config) as images:
-            assert await images.find(image) == FoundImage(digest)
+            assert await images.find(image) == ExistingImage(digest)
             assert await images.find(f"{registry.address}/project/r2d-y:1") is None
 
             config_json(tmp_path, registry, username="ann", password="another")
@@ -101,7 +101,7 @@ async def test_a_password_opens_a_registry_that_wants_one(tmp_path: Path) -> Non
             assert "another" not in str(await images.trouble())
 
             config_json(tmp_path, registry, username="ann", password="se:cret")
-            assert await images.find(image) == FoundImage(digest), "the file is read again once it has changed"
+            assert await images.find(image) == ExistingImage(digest), "the file is read again once it has changed"
 
 
 async def test_a_registry_that_wants_a_password_is_not_empty_for_who_has_none(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ async def test_a_token_is_fetched_from_where_the_registry_says_and_used_again(
         config = config_json(tmp_path, registry, auth=encoded("ann", "secret"))
         async with images_of(registry, docker_config=config) as images:
             found = await asyncio.gather(*(images.find(image) for _ in range(20)))
-            assert set(found) == {FoundImage(digest)}
+            assert set(found) == {ExistingImage(digest)}
             assert [(g.user, g.scope) for g in token_server.grants] == [("ann", "repository:project/r2d-x:pull")]
             assert await images.find(f"{registry.address}/project/r2d-y:1") is None
             assert len(token_server.grants) == 2
@@ -148,7 +148,7 @@ async def test_an_anonymous_token_reads_what_is_public_and_no_more(tmp_path: Pat
         digest = registry.push("project/r2d-x:1", headers=pushing)
         nobody = {"docker_config": str(tmp_path / "none.json")}
         async with images_of(registry, **nobody) as images:
-            assert await images.find(f"{registry.address}/project/r2d-x:1") == FoundImage(digest)
+            assert await images.find(f"{registry.address}/project/r2d-x:1") == ExistingImage(digest)
             said = await refusal(images, f"{registry.address}/project/r2d-private:1")
             assert "refuses anonymous access to project/r2d-private (401)" in said
         async with images_of(registry, registry_not_found_401=True, **nobody) as images:
@@ -177,9 +177,9 @@ async def test_a_certificate_of_ones_own_is_trusted_by_its_file_or_not_looked_at
         digest = registry.push("project/r2d-x:1")
         image = f"{registry.address}/project/r2d-x:1"
         async with images_of(registry, registry_ca_file=str(authority)) as images:
-            assert await images.find(image) == FoundImage(digest)
+            assert await images.find(image) == ExistingImage(digest)
         async with images_of(registry, registry_verify=False) as images:
-            assert await images.find(image) == FoundImage(digest)
+            assert await images.find(image) == ExistingImage(digest)
         async with images_of(registry) as images:
             assert "its certificate is not trusted (self-signed certificate)" in await refusal(images, image)
         another = {"registry_url": f"https://127.0.0.1:{registry.port}", "registry_ca_file": str(authority)}
@@ -200,13 +200,13 @@ async def test_a_registry_that_is_stopped_is_away_and_found_again_once_it_is_bac
         digest = registry.push("project/r2d-x:1")
         image = f"{registry.address}/project/r2d-x:1"
         async with images_of(registry, registry_health_seconds=0) as images:
-            assert await images.find(image) == FoundImage(digest)
+            assert await images.find(image) == ExistingImage(digest)
             registry.stop()
             said = f"The image registry {registry.address} can't be asked: connection refused."
             assert await refusal(images, image) == said
             assert await images.trouble() == said
             registry.start()
-            assert await images.find(image) == FoundImage(digest)
+            assert await images.find(image) == ExistingImage(digest)
             assert await images.trouble() is None
 
 
@@ -218,7 +218,7 @@ async def test_a_host_that_takes_no_connection_is_away_within_the_bound() -> Non
             client = opened.enter_context(socket.socket())
             client.setblocking(False)
             client.connect_ex((host, port))
-        images = registry_images(BuilderSettings(image_prefix=f"{host}:{port}/p/", registry_connect_seconds=0.3))
+        images = RegistryImages(BuilderSettings(image_prefix=f"{host}:{port}/p/", registry_connect_seconds=0.3))
         said = f"The image registry {host}:{port} can't be asked: no connection within 0.3 s."
         assert await refusal(images, f"{host}:{port}/p/x:1") == said
         await images.aclose()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from services.builder.registry import RegistryImages, registry_images
+from services.builder.registry import RegistryImages
 from services.builder.settings import BuilderSettings
 
 QUICK = {"registry_wait_seconds": 5.0, "registry_connect_seconds": 1.0, "registry_read_seconds": 1.0}
@@ -57,7 +57,7 @@ class WireRegistry:
     def images(self, **others: object) -> RegistryImages:
         """Images that are looked up here."""
         given = {"image_prefix": f"{self.address}/project/r2d-", "registry_insecure": True, "docker_config": "/none"}
-        return registry_images(BuilderSettings.model_validate({**QUICK, **given, **others}))
+        return RegistryImages(BuilderSettings.model_validate({**QUICK, **given, **others}))
 
 
 def always(status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> Reply:

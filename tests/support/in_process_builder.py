@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.builder.executors import make_executor
 from services.builder.executors.base import Executor
+from services.builder.executors.factory import make_executor
 from services.builder.queue.admission import Admission
 from services.builder.queue.attempts import Attempts, topic_of
 from services.builder.queue.builds import Builds

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 
 from services.builder.executors.base import Attempt, Batch, Execution, Finished, Line
-from services.builder.images import FoundImage
+from services.builder.images import ExistingImage
 from services.builder.queue.attempts import topic_of
 from services.builder.worker.supervision import Supervision
 from services.common.models import Build
@@ -30,7 +30,7 @@ class Scripted:
         self.removed: list[str] = []
         self.may_remove = asyncio.Event()
         self.may_remove.set()
-        self.looked: list[FoundImage | BinderyError | None] = [None]
+        self.looked: list[ExistingImage | BinderyError | None] = [None]
 
     async def ensure(self, attempt: Attempt) -> None:
         """Every run is there already."""
@@ -68,7 +68,7 @@ class Scripted:
     async def trouble(self) -> str | None:
         return None
 
-    async def find(self, image: str) -> FoundImage | None:
+    async def find(self, image: str) -> ExistingImage | None:
         found = self.looked.pop(0) if len(self.looked) > 1 else self.looked[0]
         if isinstance(found, BinderyError):
             raise found

@@ -1,4 +1,4 @@
-"""What repo2docker's container authenticates with at registries: to push its image, and to pull its base."""
+"""Registry credentials for repo2docker's container: to push its image, and to pull its base."""
 
 import asyncio
 import base64
@@ -12,18 +12,20 @@ from typing import Any
 from services.builder.executors.base import ExecutorUnavailableError
 from services.builder.executors.redaction import Redaction
 from services.builder.executors.repo2docker import git_secrets
-from services.builder.registry.credentials import Credentials, CredentialsError, Login, make_credentials
+from services.builder.registry.credential_sources import make_credentials
+from services.builder.registry.credentials import Credentials, CredentialsError, Login
 from services.builder.registry.reference import DOCKER_HUB, Reference
 from services.builder.settings import BuilderSettings
 from services.common.models.errors import BinderyError
+from services.common.net.http import only_dict
 
 _SECRET_ENTRIES = frozenset({"auth", "password", "identitytoken", "registrytoken"})
 _HUB_KEY = "https://index.docker.io/v1/"
 
 
 @dataclass(frozen=True)
-class BuildLogins:
-    """What one build is given: entries of `config.json`, and the one for the image's own registry, if there is any."""
+class BuildCredentials:
+    """The credentials of one build: entries of `config.json`, and the login for the image's own registry, if any."""
 
     auths: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
     registry: str = ""
@@ -36,10 +38,10 @@ class BuildLogins:
 
     @property
     def engine_config(self) -> str:
-        """The login as a line of repo2docker's configuration; empty for one without a password, which it can't use.
+        """The login as a line of repo2docker's configuration; empty without a password, the only kind that it can use.
 
         Source: the trait `registry_credentials` of repo2docker's `ContainerEngine`. It reads the same from
-        CONTAINER_ENGINE_REGISTRY_CREDENTIALS, as BinderHub gives it; but of an environment more is told than of a file.
+        CONTAINER_ENGINE_REGISTRY_CREDENTIALS, which BinderHub sets; but an environment leaks more easily than a file.
         """
         if not self.own.password:
             return ""
@@ -48,67 +50,73 @@ class BuildLogins:
 
     @property
     def secrets(self) -> Iterator[str]:
-        """What must not be said of these logins."""
+        """The secrets in these credentials, to be blanked in logs."""
         for entry in self.auths.values():
-            said = {name: value for name, value in entry.items() if name in _SECRET_ENTRIES and isinstance(value, str)}
-            yield from said.values()
+            fields = {name: value for name, value in entry.items() if isinstance(value, str)}
+            secrets = {name: value for name, value in fields.items() if name in _SECRET_ENTRIES}
+            yield from secrets.values()
             with contextlib.suppress(ValueError):
-                yield base64.b64decode(said.get("auth", "")).decode().partition(":")[2]
+                yield base64.b64decode(secrets.get("auth", "")).decode().partition(":")[2]
 
 
-class Logins:
-    """Finds a build's logins. Helper programs that the operator's file names are not in the container."""
+class CredentialsForBuilds:
+    """The source of builds' credentials. Helper programs that the operator's file names are not in the container."""
 
     def __init__(self, settings: BuilderSettings) -> None:
         self._settings = settings
         self._credentials: Credentials = make_credentials(settings)
         self.redaction = Redaction()
-        """Of what any build was given by this process, for all logs that it reads."""
-        with contextlib.suppress(BinderyError):  # said of each build that would get them
+        """Blanks all credentials that this process has given to builds, in every log that it reads."""
+        with contextlib.suppress(BinderyError):  # raised again for each build that would get them
             self.redaction.learn(git_secrets(settings))
 
-    async def for_image(self, image: str) -> BuildLogins:
-        """The operator's `auths`, and the login for the image's own registry in whatever way that is had.
+    async def for_image(self, image: str) -> BuildCredentials:
+        """Return the operator's `auths`, and the login for the image's own registry from its source.
 
-        Raises `ExecutorUnavailableError` when nobody can say it now.
+        Raises `ExecutorUnavailableError` if they can't be determined at the moment.
         """
-        registry, login = "", Login()
+        registry = ""
+        login = Login()
         try:
-            auths = await asyncio.to_thread(_auths, self._settings.docker_config)
+            auths = await asyncio.to_thread(_read_auths, self._settings.docker_config)
             if self._settings.build_push:
-                place = Reference.parse(image)
-                login = await self._credentials.for_(place.host, place.repository)
-                registry = _HUB_KEY if place.host == DOCKER_HUB else place.host
+                reference = Reference.parse(image)
+                login = await self._credentials.login_for(reference.host, reference.repository)
+                registry = _HUB_KEY if reference.host == DOCKER_HUB else reference.host
                 if not login.is_anonymous:
-                    auths[registry] = _entry(login)
+                    auths[registry] = _auths_entry(login)
         except CredentialsError as error:
             raise ExecutorUnavailableError(str(error)) from error
-        found = BuildLogins(auths, registry, login)
-        self.redaction.learn(found.secrets)
-        return found
+
+        credentials = BuildCredentials(auths, registry, login)
+        self.redaction.learn(credentials.secrets)
+        return credentials
 
     async def aclose(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         await self._credentials.aclose()
 
 
-def _auths(named: str) -> dict[str, dict[str, str]]:
-    if not named:
+def _read_auths(docker_config: str) -> dict[str, dict[str, str]]:
+    """Return the `auths` of the operator's `config.json`. Raises `CredentialsError` if the file can't be read."""
+    if not docker_config:
         return {}
-    path = Path(named).expanduser()
-    path = path / "config.json" if path.is_dir() else path
+
+    path = Path(docker_config).expanduser()
+    if path.is_dir():
+        path = path / "config.json"
     try:
         raw: Any = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise CredentialsError(f"{path} can't be read ({type(error).__name__})") from error
-    found = raw.get("auths") if isinstance(raw, dict) else None
-    entries = found.items() if isinstance(found, dict) else ()
-    return {str(host): entry for host, entry in entries if isinstance(entry, dict) and entry}
+
+    auths = only_dict(only_dict(raw).get("auths"))
+    return {str(host): entry for host, entry in auths.items() if isinstance(entry, dict) and entry}
 
 
-def _entry(login: Login) -> dict[str, str]:
-    given = {"identitytoken": login.identity_token, "registrytoken": login.registry_token}
-    entry = {name: value for name, value in given.items() if value}
+def _auths_entry(login: Login) -> dict[str, str]:
+    tokens = {"identitytoken": login.identity_token, "registrytoken": login.registry_token}
+    entry = {name: token for name, token in tokens.items() if token}
     if login.username or login.password:
         entry["auth"] = base64.b64encode(f"{login.username}:{login.password}".encode()).decode()
     return entry

@@ -1,20 +1,21 @@
-"""How an execution of repo2docker ended, read from its exit status and from the last lines that it said.
+"""The classification of a failed execution of repo2docker, by its exit status and the last lines of its output.
 
-The sentences are those of jupyter-repo2docker 2026.4.0 with git and buildx (Docker Engine 20.10, or a BuildKit of its
-own), and of 2024.07, BinderHub's default, with the classic builder.
+The patterns match the sentences of jupyter-repo2docker 2026.4.0 with git and buildx (Docker Engine 20.10, or a BuildKit
+of its own), and of 2024.07, BinderHub's default, with the classic builder.
 
 Much of that output is an author's: what steps print, and the commands and names that errors quote. It is never searched
-for what an engine or a registry says, or an author could have his own failure taken for the operator's, and run again.
+for sentences of an engine or a registry; otherwise authors could make their own failure look like the operator's, and
+have it run again.
 """
 
 import re
 from collections.abc import Sequence
 
 from services.builder.executors.base import Finished
-from services.builder.executors.repo2docker import said_in
+from services.builder.executors.repo2docker import read_message
 
 TAIL_LINES = 100
-"""How many of the last lines tell all that can be told."""
+"""How many of the last lines are enough for the classification."""
 
 _KILLED = (137, 143)
 _AT_WORK = ("fetching", "building", "pushing")
@@ -50,129 +51,146 @@ _STEP = re.compile(
     r'^(?:ERROR|error): [^"\[\n]*(?:process ".*" did not complete successfully|executor failed running \[.*\]): (.*)',
     re.DOTALL | re.MULTILINE,
 )
-"""A step that failed, its command, of one line or several, and why. Greedy: a command may quote such a sentence."""
+"""A step that failed, its command, of one or more lines, and why. Greedy: a command may quote such a sentence."""
 _CLASSIC_STEP = re.compile(r"The command '.*' returned a non-zero code: ([0-9]+)", re.DOTALL)
 _EXITED = re.compile(r"exit code: ([0-9]+)")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?|(?<=failed to push )\S+(?=:)|https?://\S+')
-"""What an error quotes; a quotation without end goes to the line's: an author's text is searched for nothing."""
-_CLASSIC_BUILT, _CLASSIC_STEP_BEGINS = "Successfully tagged ", re.compile(r"Step [0-9]+/[0-9]+ :")
+"""What an error quotes. A quotation without an end extends to that of the line: an author's text is never searched."""
+_CLASSIC_BUILT = "Successfully tagged "
+_CLASSIC_STEP_BEGINS = re.compile(r"Step [0-9]+/[0-9]+ :")
 _NOISE = re.compile(r"^(-{6}|> |#[0-9]+ |Error during build: Command)")
-_WORDS_MAX = 600
+_MAX_EXCERPT_CHARS = 600
 _SEARCHED_CHARS = 32 * 1024
-"""Authors write most of what is searched, and may make a search slow: of this much none is."""
+"""Authors write most of what is searched, and could make a search slow: within this much text none is."""
 
 
-def outcome(
+def classify_exit(
     exit_code: int, tail: Sequence[bytes], *, is_out_of_memory: bool = False, memory_limit: str = ""
 ) -> Finished:
-    """How it ended, with a sentence that an author or an operator can act on.
+    """Return how an execution ended, with a sentence that an author or an operator can act on.
 
-    `tail` are the last `TAIL_LINES` lines of output; `is_out_of_memory` is what the engine or the kubelet says of the
-    container, and `memory_limit` names the limit it had. A failed push is never `build_failed`: an author can do
-    nothing about it. An execution that was killed from outside, lost its engine, or is silent about its end, is
+    `tail` contains the last `TAIL_LINES` lines of output. `is_out_of_memory` is what the engine or the kubelet reports
+    for the container, and `memory_limit` names its limit. A failed push is never `build_failed`: an author can do
+    nothing about it. An execution that was killed from outside, lost its engine, or ended without saying why, is
     `build_lost`: it may be run again.
     """
     if exit_code == 0:
         return Finished(ok=True)
-    lines = [said_in(raw) for raw in tail]
-    said = [message for message, _ in lines]
+
+    lines = [read_message(raw) for raw in tail]
+    messages = [message for message, _ in lines]
     own = [message for message, phase in lines if phase not in _AT_WORK]
-    error = _error_of_builder(lines)
-    why = _why_step_failed(lines, error)
+    error = _builder_error(lines)
+    why = _step_failure(lines, error)
+
+    # A step that exits by itself is for the author to fix; a failed push never is.
     if why and (exited := _EXITED.match(why)) and exited[1] != "137":
-        return _failed("build_failed", "repo2docker failed", _words(error))
+        return _failed("build_failed", "repo2docker failed", _excerpt(error))
     if error and not why and _is_push(lines, error):
         return _push_failed(error)
+
+    # Killed for memory: a step, or repo2docker itself.
     why = why or _QUOTED.sub('"..."', error)
     if _OUT_OF_MEMORY_STEP.search(why):
         return _failed(
             "build_out_of_memory",
             "A step of the image's build was killed for memory (exit code 137). Its limit is the container engine's "
             "own, not that of repo2docker's container",
-            _words(error),
+            _excerpt(error),
         )
     if is_out_of_memory and (exit_code in _KILLED or any("SIGKILL" in message for message in own)):
         limit = f"the limit of repo2docker's container, {memory_limit}" if memory_limit else "the machine's memory"
         return _failed("build_out_of_memory", f"repo2docker itself was killed for memory: {limit}, was not enough", "")
+
+    # Lost: with its engine, by a kill from outside, or without a word. repo2docker always says why it ends.
     if any(_NO_ENGINE.search(message) for message in ([why] if error else own)):
-        return _failed("build_lost", "The container engine went away", _words(error) or _last_words(own, _NO_ENGINE))
+        return _failed("build_lost", "The container engine went away", _excerpt(error) or _last(own, _NO_ENGINE))
     if exit_code in _KILLED:
         return _failed("build_lost", f"What ran the build was killed from outside (exit code {exit_code})", "")
-    if not error and (not lines or lines[-1][1] in _AT_WORK):  # it always says why, with no phase or with its own
+    if not error and (not lines or lines[-1][1] in _AT_WORK):
         return _failed("build_lost", f"What ran the build ended without saying why (exit code {exit_code})", "")
+
     if error and _ENGINE_FAILED.search(why):
-        return _failed("engine_failed", "The container engine could not go on", _words(error))
-    return _failed_otherwise(exit_code, said, own, error)
+        return _failed("engine_failed", "The container engine could not go on", _excerpt(error))
+    return _other_failure(exit_code, messages=messages, own=own, error=error)
 
 
-def _failed_otherwise(exit_code: int, said: list[str], own: list[str], error: str) -> Finished:
+def _other_failure(exit_code: int, *, messages: list[str], own: list[str], error: str) -> Finished:
+    """Classify a failure of repo2docker itself, of fetching, or of a step."""
     if exit_code in {126, 127}:
-        return _failed("builder_image_unavailable", "The builder image has no repo2docker", _last_words(said))
+        return _failed("builder_image_unavailable", "The builder image has no repo2docker", _last(messages))
     if any(_LACKS.match(message) for message in own[-3:]):
-        return _failed("builder_image_unavailable", "The builder image lacks a program", _last_words(own))
+        return _failed("builder_image_unavailable", "The builder image lacks a program", _last(own))
     if exit_code == 2 and any("error: " in message for message in own[-3:]):
-        return _failed("internal", "repo2docker refused its arguments", _last_words(own))
+        return _failed("internal", "repo2docker refused its arguments", _last(own))
     if any(_LOGIN.match(message) for message in own):
-        return _push_failed(_last_words(own))
+        return _push_failed(_last(own))
+
     if not _BUILDX.match(error) and any(_FETCH.match(message) for message in own):
         fatal = re.compile(r"^(fatal|error|remote): ")
-        return _failed("fetch_failed", "The repository can't be fetched", _last_words(said, fatal) or _last_words(said))
-    return _failed("build_failed", "repo2docker failed", _words(error) or _last_words(said))
+        reason = _last(messages, fatal) or _last(messages)
+        return _failed("fetch_failed", "The repository can't be fetched", reason)
+    return _failed("build_failed", "repo2docker failed", _excerpt(error) or _last(messages))
 
 
-def _error_of_builder(lines: list[tuple[str, str]]) -> str:
-    """What buildx, or before it the classic builder, says went wrong; empty when neither says anything."""
+def _builder_error(lines: list[tuple[str, str]]) -> str:
+    """Return the error of buildx, or of the classic builder that preceded it; empty if neither reports one."""
     for message, phase in reversed(lines):
-        is_buildx = bool(_BUILDX.match(message)) and phase != "fetching"  # else it is git that says so
+        is_buildx = bool(_BUILDX.match(message)) and phase != "fetching"  # in that phase it is git's
         if is_buildx or (phase == "failed" and not message.startswith(_CRASH)):
             return message
     return ""
 
 
-def _why_step_failed(lines: list[tuple[str, str]], error: str) -> str:
-    """What the builder says of a step of the Dockerfile that failed, without its command; empty where none has."""
+def _step_failure(lines: list[tuple[str, str]], error: str) -> str:
+    """Return why a step of the Dockerfile failed, without its command; empty if no step did."""
     if classic := _CLASSIC_STEP.match(error):
         return f"exit code: {classic[1]}"
+
     text = "\n".join(message for message, phase in lines if phase == "building")[-_SEARCHED_CHARS:]
-    found = _STEP.search(text) if error else None
-    if found is None or found.start(1) < text.rfind(error):  # what comes before the last error was printed by a step
+    match = _STEP.search(text) if error else None
+    if match is None or match.start(1) < text.rfind(error):  # what comes before the last error was printed by a step
         return ""
-    return found[1].partition("\n")[0]
+    return match[1].partition("\n")[0]
 
 
 def _is_push(lines: list[tuple[str, str]], error: str) -> bool:
-    """Whether the step that buildx says failed, between its dashes, is that of pushing; or nothing else was left."""
-    said = [message for message, _ in lines]
-    at = len(said) - 1 - said[::-1].index(error)
+    """Whether the failed step that buildx shows between dashes is the push, or only the push was left to do."""
+    messages = [message for message, _ in lines]
+    at = len(messages) - 1 - messages[::-1].index(error)
+
     if lines[at][1] == "failed":
-        for message in reversed(said[:at]):
+        for message in reversed(messages[:at]):
             if message.startswith(_CLASSIC_BUILT) or _CLASSIC_STEP_BEGINS.match(message):
                 return message.startswith(_CLASSIC_BUILT)
         return False
-    return bool(_PUSH.match(error)) or any(_PUSH_STEP.match(message) for message in said[max(0, at - 4) : at])
+    return bool(_PUSH.match(error)) or any(_PUSH_STEP.match(message) for message in messages[max(0, at - 4) : at])
 
 
 def _push_failed(error: str) -> Finished:
     if _AWAY.search(_QUOTED.sub('"..."', error)):
         return _failed(
-            "registry_unavailable", "The image could not be pushed, as the registry does not answer", _words(error)
+            "registry_unavailable", "The image could not be pushed, as the registry does not answer", _excerpt(error)
         )
-    return _failed("push_denied", "The registry refused the image", _words(error))
+    return _failed("push_denied", "The registry refused the image", _excerpt(error))
 
 
-def _failed(code: str, sentence: str, words: str) -> Finished:
-    return Finished(ok=False, error_code=code, error_message=f"{sentence}: {words}" if words else f"{sentence}.")
+def _failed(code: str, sentence: str, excerpt: str) -> Finished:
+    message = f"{sentence}: {excerpt}" if excerpt else f"{sentence}."
+    return Finished(ok=False, error_code=code, error_message=message)
 
 
-def _last_words(said: list[str], wanted: re.Pattern[str] | None = None) -> str:
-    """The last message that `wanted` finds; without it the last that is more than buildx's decoration."""
-    for message in reversed(said):
-        if wanted.search(message) if wanted else message and not _NOISE.match(message):
-            return _words(message)
-    return _words(next((message for message in reversed(said) if message), ""))
+def _last(messages: list[str], pattern: re.Pattern[str] | None = None) -> str:
+    """Return an excerpt of the last message that matches; without a pattern, the last that is not decoration."""
+    for message in reversed(messages):
+        is_match = bool(pattern.search(message)) if pattern else bool(message) and not _NOISE.match(message)
+        if is_match:
+            return _excerpt(message)
+    return _excerpt(next((message for message in reversed(messages) if message), ""))
 
 
-def _words(message: str) -> str:
+def _excerpt(message: str) -> str:
+    """Return a message without prefixes and control characters, cut at `_MAX_EXCERPT_CHARS`."""
     text = message.removeprefix("ERROR: ").removeprefix(_CRASH).strip()
     text = "".join(" " if ord(letter) < 32 else letter for letter in text.encode("utf-8", "replace").decode())
-    return text if len(text) <= _WORDS_MAX else f"{text[:_WORDS_MAX]} ..."
+    return text if len(text) <= _MAX_EXCERPT_CHARS else f"{text[:_MAX_EXCERPT_CHARS]} ..."

@@ -1,4 +1,4 @@
-"""Which place of images the settings mean, as what is known of images is kept with it."""
+"""The identity of the place that holds images: what is cached about images is valid for one place."""
 
 import hashlib
 import json
@@ -7,10 +7,10 @@ from services.builder.executors.docker.settings import DockerSettings
 from services.builder.settings import BuilderSettings
 
 
-def place_of_images(settings: BuilderSettings) -> str:
-    """A name for where these settings have images, and for what they call them there.
+def image_place(settings: BuilderSettings) -> str:
+    """Return an id for the place where these settings keep images, and for their names there.
 
-    What is known of images holds in one place: under another prefix, registry, engine or executor nothing is known.
+    Another prefix, registry, engine or executor makes another place, about which nothing is cached yet.
     """
     place = [settings.executor, settings.image_prefix, settings.registry_url, settings.build_push]
     if settings.executor == "process":

@@ -1,27 +1,30 @@
 """repo2docker as a program: its command line, its configuration, its environment, its output.
 
-Shared by the executors that run it in a container. What it says was read off jupyter-repo2docker 2026.4.0, which builds
-and pushes with `docker buildx`; how an execution ended is read in `outcomes`.
+Shared by the executors that run it in a container. The forms of its output are those of jupyter-repo2docker 2026.4.0,
+which builds and pushes with `docker buildx`; `failure_classifier` determines how an execution ended.
 """
 
-import inspect
 import json
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.resources import files
 from urllib.parse import urlsplit
 
-from services.builder.executors import repo2docker_guard as links
 from services.builder.executors.base import Attempt, Line
 from services.builder.settings import BuilderSettings
 from services.common.models.errors import BinderyError
 
 PROGRAM = "jupyter-repo2docker"
 CONTENT_PROVIDERS = frozenset({"CKAN", "Dataverse", "Figshare", "Git", "Hydroshare", "Mercurial", "Swhid", "Zenodo"})
-"""Classes of `repo2docker.contentproviders` that may fetch. Never `Local`: it would build folders of its container."""
+"""The classes of `repo2docker.contentproviders` that may fetch. `Local` must not: it would build folders of its own
+container."""
 
 RAW_FACTOR = 8
-"""Of a line of output only RAW_FACTOR x `build_line_max_bytes` bytes are looked at: JSON escapes make text longer."""
+"""Of a line of output only RAW_FACTOR x `build_line_max_bytes` bytes are read: JSON escapes make text longer."""
+
+GUARD = files("services.builder.executors").joinpath("repo2docker_guard.py").read_text()
+"""Source of the check that repo2docker runs on a checkout: a module of its own, so it is linted and tested."""
 
 _PHASES = frozenset({"fetching", "building", "pushing", "failed"})
 _EXPORTS = (
@@ -29,36 +32,39 @@ _EXPORTS = (
 )  # fmt: skip
 _CREDENTIAL = "GIT_CREDENTIAL_ENV"
 _SECRET_FIELDS = frozenset({"password", "credential", "oauth_refresh_token"})
-"""Of the fields of a git credential helper (git-credential(1))."""
+"""The secret ones among the fields of a git credential helper (git-credential(1))."""
 
 Literal = Callable[[str], str]
-"""Writes a text so that what runs repo2docker hands it over as it is; Kubernetes would expand `$(NAME)` in it."""
+"""Escapes a text so that repo2docker receives it unchanged; Kubernetes would expand `$(NAME)` in it."""
 
 
-def as_is(text: str) -> str:
-    """The `Literal` of what expands nothing, and a redaction that knows no secret."""
+def unchanged(text: str) -> str:
+    """Return the text as it is: the `Literal` of a platform without expansion, and a redaction without secrets."""
     return text
 
 
 @dataclass(frozen=True)
 class Environment:
-    """Environment variables of repo2docker; the secret ones stand in no command line and no specification in clear."""
+    """Environment variables of repo2docker. The secret ones appear in no command line and no specification in clear."""
 
     plain: dict[str, str] = field(default_factory=dict)
     secret: dict[str, str] = field(default_factory=dict, repr=False)
 
 
-def arguments(attempt: Attempt, settings: BuilderSettings, *, config_path: str, literal: Literal = as_is) -> list[str]:
-    """The arguments of `PROGRAM`, as BinderHub gives them; `config_path` is where `config_text` lies.
+def arguments(
+    attempt: Attempt, settings: BuilderSettings, *, config_path: str, literal: Literal = unchanged
+) -> list[str]:
+    """Return the arguments of `PROGRAM`, as BinderHub gives them; `config_path` is the file with `config_text`.
 
-    The repository stands behind `--`, so it can't be an option. All but the operator's `repo2docker_extra_args` is
-    written by `literal`: authors choose it. Raises `BinderyError("bad_spec")` for a repository that git would take for
-    an option.
+    The repository comes after `--`, so it can't be an option. Everything but the operator's `repo2docker_extra_args`
+    is escaped by `literal`, because authors choose it. Raises `BinderyError("bad_spec")` for a repository or ref that
+    git would take for an option.
     """
-    for given in (attempt.repo_url, attempt.ref):
-        if given.startswith("-") or "\0" in given:
+    for text in (attempt.repo_url, attempt.ref):
+        if text.startswith("-") or "\0" in text:
             raise BinderyError("bad_spec", "Neither the repository nor the ref may begin with a dash.")
-    made = [
+
+    options = [
         f"--ref={attempt.ref}",
         f"--image-name={attempt.image}",
         "--no-clean",
@@ -69,26 +75,29 @@ def arguments(attempt: Attempt, settings: BuilderSettings, *, config_path: str, 
         f"--config={config_path}",
     ]
     if settings.repo2docker_appendix:
-        made.append(f"--appendix={settings.repo2docker_appendix}")
+        options.append(f"--appendix={settings.repo2docker_appendix}")
     if settings.build_push:
-        made.append("--push")
-    made += [f"--label={name}={value}" for name, value in attempt.labels]
-    extra = shlex.split(settings.repo2docker_extra_args)
-    return [*map(literal, made), *extra, "--", literal(attempt.repo_url)]
+        options.append("--push")
+    options += [f"--label={name}={value}" for name, value in attempt.labels]
+
+    extra_options = shlex.split(settings.repo2docker_extra_args)
+    return [*map(literal, options), *extra_options, "--", literal(attempt.repo_url)]
 
 
 def config_text(attempt: Attempt, settings: BuilderSettings) -> str:
-    """The configuration file: only the content provider that the resolver named may fetch, and what it fetches is
-    looked at (`links.py`) before it is read.
+    """Return the configuration file.
 
-    Its others would ask hosts of their own while they look whether the repository is theirs (Dataverse a list, since
-    2025.12). Raises `BinderyError("internal")` for a provider that repo2docker has not.
+    Only the content provider that the resolver named may fetch, and `repo2docker_guard` checks what it fetches before
+    it is read. The other providers would contact hosts of their own to find out whether the repository is theirs
+    (Dataverse downloads a list, since 2025.12). Raises `BinderyError("internal")` for a provider that repo2docker does
+    not have.
     """
     if attempt.content_provider not in CONTENT_PROVIDERS:
         raise BinderyError("internal", f"repo2docker has no content provider {attempt.content_provider!r}.")
+
     name = attempt.content_provider
     lines = [
-        inspect.getsource(links),
+        GUARD,
         f"from repo2docker.contentproviders import {name} as _Provider",
         "",
         "",
@@ -100,88 +109,96 @@ def config_text(attempt: Attempt, settings: BuilderSettings) -> str:
         "",
         f"c.Repo2Docker.content_providers = [{name}]",
     ]
-    if not settings.build_push:  # else a builder of buildx's own would keep the image to itself
+    if not settings.build_push:  # without it, a builder of buildx's own would keep the image to itself
         lines.append('c.DockerEngine.extra_buildx_build_args = ["--load"]')
     return "\n".join([*lines, settings.repo2docker_extra_config]).rstrip() + "\n"
 
 
-def environment(attempt: Attempt, settings: BuilderSettings, *, literal: Literal = as_is) -> Environment:
-    """repo2docker's environment: the operator's, and the credentials for the host of the repository.
+def environment(attempt: Attempt, settings: BuilderSettings, *, literal: Literal = unchanged) -> Environment:
+    """Return repo2docker's environment: the operator's, and the credentials for the repository's host.
 
-    Git is told to ask for them for that host alone, whatever helper the image has set up: a submodule elsewhere gets
-    none. All but the operator's is written by `literal`. Raises `BinderyError("internal")` when the setting is no JSON
-    object.
+    Git is configured to use them for that host alone, whatever helper the image has set up: a submodule elsewhere gets
+    none. Everything but the operator's variables is escaped by `literal`. Raises `BinderyError("internal")` if the
+    setting is not a JSON object.
     """
     plain = {"GIT_TERMINAL_PROMPT": "0", "PYTHONUNBUFFERED": "1"} | settings.repo2docker_extra_envs
-    text = _credentials(settings).get(urlsplit(attempt.repo_url).netloc.rpartition("@")[2].lower())
-    if not text:
-        return Environment(plain)
     parts = urlsplit(attempt.repo_url)
-    asked = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    host = parts.netloc.rpartition("@")[2]
+    credential = _credentials(settings).get(host.lower())
+    if not credential:
+        return Environment(plain)
+
     helpers = [
         ("credential.helper", ""),
-        (f"credential.{asked}.helper", f'!f() {{ test "$1" != get || printf \'%b\\n\' "${_CREDENTIAL}"; }}; f'),
+        (
+            f"credential.{parts.scheme}://{host}.helper",
+            f'!f() {{ test "$1" != get || printf \'%b\\n\' "${_CREDENTIAL}"; }}; f',
+        ),
     ]
     plain["GIT_CONFIG_COUNT"] = str(len(helpers))
     for number, (key, value) in enumerate(helpers):
         plain |= {f"GIT_CONFIG_KEY_{number}": literal(key), f"GIT_CONFIG_VALUE_{number}": literal(value)}
-    return Environment(plain, {_CREDENTIAL: text})
+    return Environment(plain, {_CREDENTIAL: credential})
 
 
 def _credentials(settings: BuilderSettings) -> dict[str, str]:
-    given = settings.git_credentials.get_secret_value()
+    """Return `git_credentials` by host, in lower case."""
+    text = settings.git_credentials.get_secret_value()
     try:
-        found = json.loads(given or "{}")
-        return {str(host).lower(): str(text) for host, text in found.items()}
+        credentials = json.loads(text or "{}")
+        return {str(host).lower(): str(credential) for host, credential in credentials.items()}
     except (ValueError, AttributeError):
         raise BinderyError("internal", "BINDERY_GIT_CREDENTIALS is not a JSON object.") from None
 
 
 def git_secrets(settings: BuilderSettings) -> Iterator[str]:
-    """What must not be said of `git_credentials`: each as it is, and the values of those of its fields that are secret.
+    """Yield the secrets of `git_credentials`: each credential as a whole, and the values of its secret fields.
 
-    Raises `BinderyError("internal")` when the setting is no JSON object.
+    Raises `BinderyError("internal")` if the setting is not a JSON object.
     """
-    for text in _credentials(settings).values():
-        yield text
-        for entry in text.replace("\\n", "\n").splitlines():
+    for credential in _credentials(settings).values():
+        yield credential
+        for entry in credential.replace("\\n", "\n").splitlines():
             name, _, value = entry.partition("=")
             if name in _SECRET_FIELDS:
                 yield value
 
 
 def raw_max_bytes(settings: BuilderSettings) -> int:
-    """How many bytes of one line of output an executor keeps; `line` sees that the rest is missing."""
+    """Return how many bytes of one line of output an executor keeps; `log_line` notices that the rest is missing."""
     return RAW_FACTOR * settings.build_line_max_bytes
 
 
-def line(raw: bytes, *, max_bytes: int, redact: Callable[[str], str] = as_is) -> Line:
-    """A line of output as a line of the log: JSON as repo2docker writes it, or anything.
+def log_line(raw: bytes, *, max_bytes: int, redact: Callable[[str], str] = unchanged) -> Line:
+    """Return a line of output as a line of the log. It may be JSON, as repo2docker writes it, or anything else.
 
-    Every byte is survived: what is not UTF-8 and NUL become U+FFFD, and a text of more than `max_bytes` bytes is cut,
-    with a note. `redact` blanks secrets in it. What buildx says while it exports and pushes is in phase `pushing`.
+    Any bytes are accepted: what is not UTF-8, and NUL, becomes U+FFFD, and a text of more than `max_bytes` bytes is
+    cut, with a note. `redact` blanks secrets in it. What buildx prints while it exports and pushes gets the phase
+    `pushing`.
     """
     raw = raw.rstrip(b"\r\n")
-    phase, text = "building", ""
-    if (entry := _entry(raw)) is not None:
-        said = entry.get("message")
-        text = said if isinstance(said, str) else ""
+    entry = _parse_json(raw)
+    if entry is not None:
+        message = entry.get("message")
+        text = message if isinstance(message, str) else ""
         phase = _phase(entry.get("phase"), text)
     else:
-        text = _beginning(raw) if len(raw) >= RAW_FACTOR * max_bytes else raw.decode("utf-8", "replace")
+        is_cut = len(raw) >= RAW_FACTOR * max_bytes
+        text = _cut_text(raw) if is_cut else raw.decode("utf-8", "replace")
+        phase = "building"
     return Line(phase, _bounded(redact(text.rstrip("\r\n")), max_bytes) + "\n")
 
 
-def said_in(raw: bytes) -> tuple[str, str]:
-    """What a line of output says, and repo2docker's own phase for it: for whoever looks for the reason of a failure."""
-    entry = _entry(raw.rstrip(b"\r\n"))
+def read_message(raw: bytes) -> tuple[str, str]:
+    """Return the message of a line of output, and repo2docker's own phase for it, which may be empty."""
+    entry = _parse_json(raw.rstrip(b"\r\n"))
     if entry is None:
         return raw.decode("utf-8", "replace").strip(), ""
-    said = entry.get("message")
-    return said.strip() if isinstance(said, str) else "", str(entry.get("phase") or "")
+    message = entry.get("message")
+    return message.strip() if isinstance(message, str) else "", str(entry.get("phase") or "")
 
 
-def _entry(raw: bytes) -> dict[str, object] | None:
+def _parse_json(raw: bytes) -> dict[str, object] | None:
     if not raw.startswith(b"{"):
         return None
     try:
@@ -194,17 +211,18 @@ def _entry(raw: bytes) -> dict[str, object] | None:
 def _phase(phase: object, text: str) -> str:
     number, _, rest = text.partition(" ")
     if number.startswith("#") and number[1:].isdigit() and rest.startswith(_EXPORTS):
-        return "pushing"  # what a step prints has the seconds in this place, so no step can say this
+        return "pushing"  # what a step prints has the seconds in this place, so no step can print this
     if phase is None and text.startswith("Picked "):
         return "fetching"
     return phase if isinstance(phase, str) and phase in _PHASES else "building"
 
 
-def _beginning(raw: bytes) -> str:
-    """The text at the beginning of a line whose end is missing: of repo2docker's JSON, or as it is."""
-    _, found, text = raw.partition(b'"message": "')
-    if not (raw.startswith(b"{") and found):
+def _cut_text(raw: bytes) -> str:
+    """Return the text of a line whose end is missing: the beginning of the message of repo2docker's JSON, or all."""
+    _, key, text = raw.partition(b'"message": "')
+    if not (raw.startswith(b"{") and key):
         return raw.decode("utf-8", "replace")
+
     for left_out in range(13):  # the last escape may be half there, "\\ud83d\\ude00" the longest
         try:
             return str(json.loads(b'"' + text[: len(text) - left_out] + b'"'))

@@ -2,9 +2,9 @@
 
 import time
 
-from services.builder.executors.image_place import place_of_images
+from services.builder.executors.image_place import image_place
 from services.builder.image_names import image_name
-from services.builder.images import Images
+from services.builder.images import ImageLookup
 from services.builder.queue.attempts import Attempts, topic_of
 from services.builder.queue.log_excerpt import LogLine, Part
 from services.builder.settings import BuilderSettings
@@ -30,7 +30,9 @@ ASKED_BY_ANOTHER = (
 class Builds:
     """Finds, begins, reads and cancels builds."""
 
-    def __init__(self, context: ProcessContext, settings: BuilderSettings, attempts: Attempts, images: Images) -> None:
+    def __init__(
+        self, context: ProcessContext, settings: BuilderSettings, attempts: Attempts, images: ImageLookup
+    ) -> None:
         self._context, self._settings = context, settings
         self._attempts, self._images = attempts, images
         self._cancels = CancelRequests(context.records, Kind.BUILD, context.keys.wake("builder"))
@@ -52,7 +54,7 @@ class Builds:
         if found := await self._images.find(image):
             known = current if current and current.state is BuildState.BUILT else None
             fact = CachedImage(image=image, digest=found.digest, build_id=known and known.build_id, asked_at=asked_at)
-            await self._context.facts.has_image(repo, fact, place_of_images(self._settings))
+            await self._context.facts.has_image(repo, fact, image_place(self._settings))
             return known.updated(digest=found.digest) if known else self._already_there(image, found.digest, request)
         if current and self._is_remembered(current) and request.replaces != current.build_id:
             return current

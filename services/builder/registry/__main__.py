@@ -1,10 +1,13 @@
-"""Ask the registry as the builder does: `python -m services.builder.registry [IMAGE]`, with the builder's settings."""
+"""A check of the registry from the command line, with the builder's settings.
+
+Run as `python -m services.builder.registry [IMAGE]`.
+"""
 
 import argparse
 import asyncio
 import sys
 
-from services.builder.registry import registry_images
+from services.builder.registry import RegistryImages
 from services.builder.registry.address import Address
 from services.builder.registry.settings import RegistrySettings
 from services.common.models.errors import BinderyError
@@ -12,32 +15,34 @@ from services.common.service.logging import configure_logging
 
 
 def main() -> int:
-    """Say what the registry answers. The exit status is 0 for an image, 1 for none, 2 when nobody can say."""
+    """Print what the registry answers. The exit status is 0 for an image, 1 for none, 2 if it can't be determined."""
     parser = argparse.ArgumentParser(prog="python -m services.builder.registry", description=main.__doc__)
     parser.add_argument("image", nargs="?", help="a whole image name; without one, an image that nobody builds")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
+
     settings = RegistrySettings()
     configure_logging(service="registry", level="warning", form="text")
     try:
         address = Address.of(settings)
-        said, status = asyncio.run(_ask(settings, asked.image or address.probe_name))
+        answer, status = asyncio.run(_look_up(settings, arguments.image or address.probe_name))
+        sentence = f"{address.url}: {answer}"
     except ValueError as error:
-        said, status = str(error), 2
-    else:
-        said = f"{address.url}: {said}"
-    sys.stdout.write(f"{said}\n")
+        sentence = str(error)
+        status = 2
+
+    sys.stdout.write(f"{sentence}\n")
     return status
 
 
-async def _ask(settings: RegistrySettings, image: str) -> tuple[str, int]:
-    images = registry_images(settings)
+async def _look_up(settings: RegistrySettings, name: str) -> tuple[str, int]:
+    images = RegistryImages(settings)
     try:
-        found = await images.find(image)
+        image = await images.find(name)
     except BinderyError as error:
         return error.detail, 2
     finally:
         await images.aclose()
-    return (f"{image} is {found.digest}", 0) if found else (f"there is no {image}", 1)
+    return (f"{name} is {image.digest}", 0) if image else (f"there is no {name}", 1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Asking a registry whether it has a manifest, as whom it wants us to ask.
+"""Lookups of manifests in a registry, authenticated in the way that the registry asks for.
 
 Source: github.com/opencontainers/distribution-spec, "Checking if content exists in the registry".
 """
@@ -6,15 +6,17 @@ Source: github.com/opencontainers/distribution-spec, "Checking if content exists
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 
-from services.builder.images import FoundImage
+from cachetools import FIFOCache
+
+from services.builder.images import ExistingImage
 from services.builder.registry.address import Address
 from services.builder.registry.challenge import Challenge, best_challenge
 from services.builder.registry.credentials import Credentials, Login
 from services.builder.registry.settings import RegistrySettings
-from services.builder.registry.tokens import Refused, Tokens, Wanted, basic
-from services.builder.registry.transport import Answer, Away, Transport, retry_after
+from services.builder.registry.tokens import RegistryDenied, TokenRequest, Tokens, basic_authorization
+from services.builder.registry.transport import RegistryUnavailable, Reply, Transport, retry_after_seconds
 from services.common.net.http import only_dict
 from services.common.service.logging import get_logger
 
@@ -31,112 +33,130 @@ MANIFESTS = ", ".join(
 """Every type of manifest that an engine may push: a registry answers 404 for a type that is not asked for."""
 
 _DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-zA-Z=_-]{32,}")
-_REPOSITORIES_KEPT = 1000
+_MAX_CHALLENGES = 1000
 
 
 class RegistryClient:
-    """One registry. Every question raises `Away`, `Refused` or `CredentialsError` where it stays unanswered."""
+    """A client of one registry. Lookups raise `RegistryUnavailable`, `RegistryDenied` or `CredentialsError`."""
 
     def __init__(
-        self, settings: RegistrySettings, address: Address, transport: Transport, credentials: Credentials
+        self, *, settings: RegistrySettings, address: Address, transport: Transport, credentials: Credentials
     ) -> None:
-        self._address, self._transport, self._credentials = address, transport, credentials
+        self._address = address
+        self._transport = transport
+        self._credentials = credentials
         self._is_insecure = settings.registry_insecure
-        wanted = settings.registry_not_found_401
-        self._is_401_not_found = address.is_docker_hub if wanted is None else wanted
+        if settings.registry_not_found_401 is None:
+            self._is_401_not_found = address.is_docker_hub
+        else:
+            self._is_401_not_found = settings.registry_not_found_401
         self._tokens = Tokens(transport, early_seconds=settings.registry_token_early_seconds)
-        self._challenges: dict[str, Challenge] = {}
-        """What each repository lately wanted to be told, so that it need not refuse first."""
+        self._challenges: MutableMapping[str, Challenge] = FIFOCache(_MAX_CHALLENGES)
+        """The last challenge of each repository, so that the next lookup need not be refused first."""
 
-    async def find(self, repository: str, tag: str) -> FoundImage | None:
-        """The manifest's digest; None when the registry says that there is no such manifest, or no such repository."""
+    async def find(self, repository: str, tag: str) -> ExistingImage | None:
+        """Return the image's digest, or None if the registry says that it has no such manifest or repository."""
         path = f"/v2/{repository}/manifests/{tag}"
-        answer = await self._ask("HEAD", repository, path)
-        if answer.status in {405, 501} or (answer.status == 200 and _digest(answer) is None):
-            answer = await self._ask("GET", repository, path)
-        if answer.status == 200:
-            return FoundImage(_digest(answer) or f"sha256:{hashlib.sha256(answer.body).hexdigest()}")
-        if answer.status == 404:
-            await self._believe(answer)
+        reply = await self._request("HEAD", repository, path)
+        if reply.status in {405, 501} or (reply.status == 200 and _digest(reply) is None):
+            reply = await self._request("GET", repository, path)
+
+        if reply.status == 200:
+            return ExistingImage(_digest(reply) or f"sha256:{hashlib.sha256(reply.body).hexdigest()}")
+        if reply.status == 404:
+            await self._verify_not_found(reply)
             return None
-        if answer.status == 401 and self._is_401_not_found and self._wants_token(repository):
+        if reply.status == 401 and self._is_401_not_found and self._asked_for_token(repository):
             return None
-        if answer.status in {401, 403}:
+
+        if reply.status in {401, 403}:
             login = await self._login(repository)
             log.warning(
-                "registry_refused", registry=self._address.host, repository=repository, status=answer.status,
+                "registry_refused", registry=self._address.host, repository=repository, status=reply.status,
                 login=login.username, note=login.note,
             )  # fmt: skip
-            raise Refused(f"it refuses {login.name} to {repository} ({answer.status})")
-        if answer.status == 429:
-            raise Away("it limits how often it may be asked (429)", retry_after(answer))
-        raise Away(f"it answered {answer.status}", retry_after(answer))
+            raise RegistryDenied(f"it refuses {login.name} to {repository} ({reply.status})")
+        if reply.status == 429:
+            raise RegistryUnavailable("it limits how often it may be asked (429)", retry_after_seconds(reply))
+        raise RegistryUnavailable(f"it answered {reply.status}", retry_after_seconds(reply))
 
-    async def _believe(self, answer: Answer) -> None:
-        """Believe a 404 of a registry only: one of a proxy in front of it would have everything built anew.
+    async def _verify_not_found(self, reply: Reply) -> None:
+        """Verify that a 404 comes from a registry. One from a proxy in front of it would have everything rebuilt.
 
-        Raises `Away`.
+        Raises `RegistryUnavailable`.
         """
-        if "Docker-Distribution-Api-Version" in answer.headers or _has_errors(answer.body):
+        if "Docker-Distribution-Api-Version" in reply.headers or _has_errors(reply.body):
             return
         base = await self._transport.request("GET", f"{self._address.url}/v2/")
         if base.status not in {200, 401}:
-            raise Away(f"what answers there is no registry (404, and {base.status} for /v2/)")
+            raise RegistryUnavailable(f"what answers there is no registry (404, and {base.status} for /v2/)")
 
-    def _wants_token(self, repository: str) -> bool:
+    def _asked_for_token(self, repository: str) -> bool:
         challenge = self._challenges.get(repository)
         return challenge is not None and challenge.scheme == "bearer"
 
-    async def _ask(self, method: str, repository: str, path: str) -> Answer:
-        """Ask as whom the registry wants us; once more with a new token where it turned the old one down."""
+    async def _request(self, method: str, repository: str, path: str) -> Reply:
+        """Send a request with the authorization that the registry wants, once more if it refuses the first one."""
         login = await self._login(repository)
-        sent = await self._authorization(repository, login)
-        answer = await self._send(method, path, sent)
-        if answer.status != 401:
-            return answer
-        challenge = best_challenge(answer.headers.getall("WWW-Authenticate", []))
-        if challenge is None:
-            raise Refused("it wants a login (401), but names no way to log in that we know")
-        while len(self._challenges) >= _REPOSITORIES_KEPT:
-            self._challenges.pop(next(iter(self._challenges)))
-        self._challenges[repository] = challenge
-        again = await self._authorization(repository, login, refused=sent)
-        return answer if again == sent else await self._send(method, path, again)
+        authorization = await self._authorization(repository, login)
+        reply = await self._send(method, path, authorization)
+        if reply.status != 401:
+            return reply
 
-    async def _send(self, method: str, path: str, authorization: str) -> Answer:
-        headers: Mapping[str, str] = {"Accept": MANIFESTS} | ({"Authorization": authorization} if authorization else {})
+        challenge = best_challenge(reply.headers.getall("WWW-Authenticate", []))
+        if challenge is None:
+            raise RegistryDenied("it wants a login (401), but names no way to log in that we know")
+        self._challenges[repository] = challenge
+
+        retry = await self._authorization(repository, login, refused=authorization)
+        return reply if retry == authorization else await self._send(method, path, retry)
+
+    async def _send(self, method: str, path: str, authorization: str) -> Reply:
+        headers = {"Accept": MANIFESTS}
+        if authorization:
+            headers["Authorization"] = authorization
         return await self._transport.request(method, self._address.url + path, headers=headers)
 
     async def _login(self, repository: str) -> Login:
         login = Login()
         for name in self._address.names:
-            login = await self._credentials.for_(name, repository)
+            login = await self._credentials.login_for(name, repository)
             if not login.is_anonymous:
                 break
         return login
 
     async def _authorization(self, repository: str, login: Login, *, refused: str = "") -> str:
-        """The `Authorization` header that the repository last wanted; empty where it has not refused anything yet."""
+        """Return the `Authorization` header that the repository last asked for; empty if it has not asked for one.
+
+        `refused` is a header that the registry has just turned down: its token is not used again.
+        """
         if login.registry_token:
             return f"Bearer {login.registry_token}"
-        if (challenge := self._challenges.get(repository)) is None:
+
+        challenge = self._challenges.get(repository)
+        if challenge is None:
             return ""
         if challenge.scheme == "basic":
-            return basic(login) if login.username or login.password else ""
+            return basic_authorization(login) if login.username or login.password else ""
+
         realm = challenge.parameters["realm"]
         if self._address.is_encrypted and not (realm.startswith("https:") or login.is_anonymous or self._is_insecure):
-            raise Refused(f"it wants {login.name} sent unencrypted, to {realm}")
-        scope = challenge.parameters.get("scope") or f"repository:{repository}:pull"
-        wanted = Wanted(realm, challenge.parameters.get("service", ""), scope, login)
-        return "Bearer " + await self._tokens.get(wanted, refused=refused.removeprefix("Bearer "))
+            raise RegistryDenied(f"it wants {login.name} sent unencrypted, to {realm}")
+        request = TokenRequest(
+            realm=realm,
+            service=challenge.parameters.get("service", ""),
+            scope=challenge.parameters.get("scope") or f"repository:{repository}:pull",
+            login=login,
+        )
+        return "Bearer " + await self._tokens.get(request, refused=refused.removeprefix("Bearer "))
 
     async def aclose(self) -> None:
-        """End what is under way; the transport and the credentials are closed by who made them."""
+        """Cancel requests for tokens. The caller closes the transport and the credentials."""
         await self._tokens.aclose()
 
 
-def _digest(answer: Answer) -> str | None:
-    digest = answer.headers.get("Docker-Content-Digest", "")
+def _digest(reply: Reply) -> str | None:
+    digest = reply.headers.get("Docker-Content-Digest", "")
     return digest if _DIGEST.fullmatch(digest) else None
 
 

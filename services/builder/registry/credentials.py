@@ -1,23 +1,21 @@
-"""Who we are to a registry. A cloud's token exchange plugs in here, by the entry point group `bindery.registries`."""
+"""Logins for a registry: the types that every source of logins shares.
 
-from collections.abc import Callable
+`credential_sources` chooses the source. A cloud's own exchange of tokens plugs in there.
+"""
+
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import Protocol
-
-from services.builder.registry.settings import RegistrySettings
 
 
 class CredentialsError(Exception):
-    """Nobody can say now who we are to the registry; the message is a part of a sentence that says why."""
+    """No login can be determined at the moment. The message is part of a sentence and says why."""
 
 
 @dataclass(frozen=True)
 class Login:
     """What to authenticate with: a name and password, an OAuth2 refresh token, a bearer token, or nothing.
 
-    `note` tells an operator, once the registry has refused, why there is no better login; it goes into our log, as does
-    the name. Sentences that users read have neither. Secrets are not shown by `repr`.
+    Secrets are not shown by `repr`.
     """
 
     username: str = ""
@@ -27,48 +25,32 @@ class Login:
     registry_token: str = field(default="", repr=False)
     """Sent to the registry as it is (`registrytoken` in `config.json`)."""
     note: str = ""
+    """Why there is no better login. Written to our log once the registry has refused, as is `username`; sentences that
+    users read contain neither."""
 
     @property
     def is_anonymous(self) -> bool:
+        """Whether there is nothing to authenticate with."""
         return not (self.username or self.password or self.identity_token or self.registry_token)
 
     @property
     def name(self) -> str:
-        """What a sentence that users read calls it."""
+        """What a sentence for users calls this login."""
         return "anonymous access" if self.is_anonymous else "our login"
 
 
 class Credentials(Protocol):
-    """Gives logins, to read with and for builds to push with. Asked before each, so it keeps what is costly to make."""
+    """A source of logins, to read with and for builds to push with.
 
-    async def for_(self, registry: str, repository: str) -> Login:
-        """The login for a repository; `registry` is host and port, `docker.io` for Docker Hub.
+    It is asked before each authentication, so it caches what is expensive to obtain.
+    """
 
-        An empty `Login` is anonymous. Raises `CredentialsError` where a login should be had but can't be now.
+    async def login_for(self, registry: str, repository: str) -> Login:
+        """Return the login for a repository; an empty `Login` is anonymous.
+
+        `registry` is host and port, `docker.io` for Docker Hub. Raises `CredentialsError` if there should be a login
+        but it can't be obtained at the moment.
         """
 
     async def aclose(self) -> None:
-        """Let go of connections."""
-
-
-def make_credentials(settings: RegistrySettings) -> Credentials:
-    """What `registry_credentials` names: ours, or by entry point a callable that takes the settings.
-
-    Raises `ValueError` naming those that there are.
-    """
-    from services.builder.registry.docker_config import DockerConfig
-    from services.builder.registry.google import GoogleMetadata
-
-    ours: dict[str, Callable[[RegistrySettings], Credentials]] = {
-        "docker-config": DockerConfig.of,
-        "google-metadata": GoogleMetadata,
-    }
-    found = {point.name: point for point in entry_points(group="bindery.registries")}
-    name = settings.registry_credentials
-    if name in ours:
-        return ours[name](settings)
-    if name not in found:
-        known = ", ".join(sorted({*ours, *found}))
-        raise ValueError(f"BINDERY_REGISTRY_CREDENTIALS is {name!r}; there are: {known}.")
-    made: Credentials = found[name].load()(settings)
-    return made
+        """Close connections."""

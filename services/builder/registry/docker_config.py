@@ -19,47 +19,51 @@ log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class _Read:
-    """The file as it was when it had this mark."""
+class _Contents:
+    """The file's contents, and the version of the file that they were read from."""
 
-    mark: tuple[int, int, int]
+    version: tuple[int, int, int]
     auths: dict[str, Any]
     helpers: dict[str, str]
     store: str
 
 
 class DockerConfig:
-    """The logins in one `config.json`. A missing file is no login; the file is read again whenever it has changed."""
+    """The logins in one `config.json`. A missing file means no login; a changed file is read again."""
 
-    def __init__(self, path: Path, *, is_wanted: bool = False) -> None:
+    def __init__(self, path: Path, *, is_configured: bool = False) -> None:
         self._path = path
-        self._is_wanted = is_wanted
-        self._read: _Read | None = None
+        self._is_configured = is_configured
+        self._contents: _Contents | None = None
 
     @classmethod
     def of(cls, settings: RegistrySettings) -> Self:
-        """That of the settings, else of `$DOCKER_CONFIG`, else of `~/.docker`; a folder means its `config.json`."""
-        named = settings.docker_config or os.environ.get("DOCKER_CONFIG", "")
-        path = Path(named or "~/.docker").expanduser()
-        is_file = path.is_file() or (bool(settings.docker_config) and path.suffix == ".json")
-        return cls(path if is_file else path / "config.json", is_wanted=bool(named))
+        """Return the file of the settings, else of `$DOCKER_CONFIG`, else of `~/.docker`.
 
-    async def for_(self, registry: str, repository: str) -> Login:
-        """Raises `CredentialsError` when the file is there but can't be read."""
+        A folder stands for its `config.json`.
+        """
+        configured = settings.docker_config or os.environ.get("DOCKER_CONFIG", "")
+        path = Path(configured or "~/.docker").expanduser()
+        is_file = path.is_file() or (bool(settings.docker_config) and path.suffix == ".json")
+        return cls(path if is_file else path / "config.json", is_configured=bool(configured))
+
+    async def login_for(self, registry: str, repository: str) -> Login:
+        """Return the file's login for a repository. Raises `CredentialsError` if the file exists but can't be read."""
         try:
             status = self._path.stat()
         except OSError as error:
-            why = f"{self._path} can't be read: {error.strerror}"
-            return Login(note=why if self._is_wanted or not isinstance(error, FileNotFoundError) else "")
-        mark = (status.st_mtime_ns, status.st_size, status.st_ino)
-        if self._read is None or self._read.mark != mark:
-            self._read = self._load(mark)
-        return self._login(self._read, registry, repository)
+            is_expected = not self._is_configured and isinstance(error, FileNotFoundError)
+            return Login(note="" if is_expected else f"{self._path} can't be read: {error.strerror}")
+
+        version = (status.st_mtime_ns, status.st_size, status.st_ino)
+        if self._contents is None or self._contents.version != version:
+            self._contents = self._load(version)
+        return self._login(self._contents, registry, repository)
 
     async def aclose(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
-    def _load(self, mark: tuple[int, int, int]) -> _Read:
+    def _load(self, version: tuple[int, int, int]) -> _Contents:
         try:
             raw = json.loads(self._path.read_bytes())
         except (OSError, ValueError) as error:
@@ -67,57 +71,63 @@ class DockerConfig:
             raise CredentialsError(f"the builder's {self._path.name} can't be read ({type(error).__name__})") from error
         if not isinstance(raw, dict):
             raise CredentialsError(f"the builder's {self._path.name} is not a JSON object")
+
         helpers = {key: name for key, name in only_dict(raw.get("credHelpers")).items() if isinstance(name, str)}
         store = raw.get("credsStore")
-        read = _Read(mark, only_dict(raw.get("auths")), helpers, store if isinstance(store, str) else "")
-        if helpers or read.store:
-            names = sorted({*helpers.values(), *filter(None, [read.store])})
+        contents = _Contents(version, only_dict(raw.get("auths")), helpers, store if isinstance(store, str) else "")
+        if helpers or contents.store:
+            names = sorted({*helpers.values(), *filter(None, [contents.store])})
             log.warning("credential_helpers_not_run", path=str(self._path), helpers=names)
-        return read
+        return contents
 
-    def _login(self, read: _Read, registry: str, repository: str) -> Login:
-        found = _best(read.auths, registry, repository)
-        login = (
-            _entry(only_dict(found[1]), f"auths[{found[0]!r}] of the builder's {self._path.name}") if found else Login()
-        )
-        if not login.is_anonymous:
-            return login
-        helper = _best(read.helpers, registry, repository)
-        if name := helper[1] if helper else read.store:
+    def _login(self, contents: _Contents, registry: str, repository: str) -> Login:
+        match = _best_match(contents.auths, registry, repository)
+        if match:
+            key, entry = match
+            login = _parse_entry(only_dict(entry), f"auths[{key!r}] of the builder's {self._path.name}")
+            if not login.is_anonymous:
+                return login
+
+        helper = _best_match(contents.helpers, registry, repository)
+        if name := helper[1] if helper else contents.store:
             note = f"{self._path} leaves its login to the credential helper docker-credential-{name}, which is not run"
             return Login(note=note)
         return Login(note=f"{self._path} has no login for it")
 
 
-def _best(entries: dict[str, Any], registry: str, repository: str) -> tuple[str, Any] | None:
-    """The entry for a repository, that with the longest path first (`quay.io/team` before `quay.io`)."""
+def _best_match(entries: dict[str, Any], registry: str, repository: str) -> tuple[str, Any] | None:
+    """Return the key and entry for a repository: those with the longest path (`quay.io/team` before `quay.io`)."""
     best: tuple[int, str, Any] | None = None
     for key, value in entries.items():
         host, path = _host_and_path(key)
-        fits = host == registry.lower() and (not path or f"{repository}/".startswith(f"{path}/"))
-        if fits and (best is None or len(path) > best[0]):
+        is_match = host == registry.lower() and (not path or f"{repository}/".startswith(f"{path}/"))
+        if is_match and (best is None or len(path) > best[0]):
             best = (len(path), key, value)
     return best and best[1:]
 
 
 def _host_and_path(key: str) -> tuple[str, str]:
-    """A key of `auths` in one form: `https://index.docker.io/v1/`, `quay.io/team`, `registry.example.org:5000`."""
+    """Split a key of `auths`: `https://index.docker.io/v1/`, `quay.io/team` or `registry.example.org:5000`."""
     parts = urlsplit(key if "://" in key else f"//{key}")
-    host, path = parts.netloc.lower().rpartition("@")[2], parts.path.strip("/")
+    host = parts.netloc.lower().rpartition("@")[2]
+    path = parts.path.strip("/")
     if path in {"v1", "v2"}:
         path = ""
     return DOCKER_HUB if is_docker_hub(host) else host, path
 
 
-def _entry(entry: dict[str, Any], where: str) -> Login:
+def _parse_entry(entry: dict[str, Any], where: str) -> Login:
+    """Return an entry of `auths` as a login. Raises `CredentialsError`; `where` names the entry in its message."""
     fields = {name: value for name, value in entry.items() if isinstance(value, str)}
-    username, password = fields.get("username", ""), fields.get("password", "")
+    username = fields.get("username", "")
+    password = fields.get("password", "")
     if encoded := fields.get("auth"):
         try:
             decoded = base64.b64decode(encoded.strip(), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError) as error:
             raise CredentialsError(f"`auth` in {where} is not base64") from error
         username, _, password = decoded.rstrip("\0").partition(":")
+
     return Login(
         username=username,
         password=password,

@@ -1,8 +1,8 @@
-"""Image names: which registry an image is in, under which repository, with which tag.
+"""Image names: the registry that holds an image, its repository there, and its tag.
 
-A name is read as the engine reads it that pushes the image (github.com/distribution/reference), so that both speak of
-the same place. BinderHub guesses the host by length and characters and so mistakes short user names for hosts; on the
-names that engines can push and BinderHub reads right, both agree.
+A name is parsed as the engine that pushes the image parses it (github.com/distribution/reference), so that both mean
+the same place. BinderHub guesses the host by length and characters, and so mistakes short user names for hosts; for
+names that engines can push and BinderHub parses correctly, the results are the same.
 """
 
 import re
@@ -21,31 +21,34 @@ _REPOSITORY_LENGTH = 255
 
 @dataclass(frozen=True)
 class Reference:
-    """An image by its full name. `tag` is a digest (`sha256:…`) where the name has one."""
+    """An image by its full name. `tag` is a digest (`sha256:…`) if the name has one."""
 
     host: str
-    """With its port; `docker.io` where the name has none."""
+    """With its port; `docker.io` if the name has no host."""
     repository: str
     tag: str
 
     @classmethod
     def parse(cls, image: str) -> Self:
-        """Read `host:port/path/name:tag`, `name@digest` and what is shorter; the tag is `latest` where there is none.
+        """Parse `host:port/path/name:tag`, `name@digest` and shorter forms; a missing tag is `latest`.
 
-        Raises `ValueError`, a sentence, for what no registry can hold, such as a path with capital letters.
+        Raises `ValueError`, a sentence, for a name that no registry can hold, such as a path with capital letters.
         """
         name, at, tag = image.partition("@")
-        before, colon, behind = name.rpartition(":")
-        if colon and "/" not in behind:
-            name, tag = before, tag or behind
-            if at and not _TAG.fullmatch(behind):
-                raise ValueError(f"{behind!r} is not a tag")
+        path, colon, name_tag = name.rpartition(":")
+        if colon and "/" not in name_tag:
+            name = path
+            tag = tag or name_tag
+            if at and not _TAG.fullmatch(name_tag):
+                raise ValueError(f"{name_tag!r} is not a tag")
         elif not at:
             tag = "latest"
+
         if at and not _DIGEST.fullmatch(tag):
             raise ValueError(f"{tag!r} is not a digest")
         if not at and not _TAG.fullmatch(tag):
             raise ValueError(f"{tag!r} is not a tag")
+
         host, repository = _split_host(name)
         if not _HOST.fullmatch(host):
             raise ValueError(f"{host!r} is not a host")
@@ -58,7 +61,7 @@ class Reference:
 
 
 def _split_host(name: str) -> tuple[str, str]:
-    """(host, path). The first part is a host if it has a dot, a port or capitals, or is `localhost`."""
+    """Split off the host: the first part, if it has a dot, a port or capitals, or is `localhost`."""
     first, slash, rest = name.partition("/")
     is_host = bool(slash) and (first == "localhost" or first != first.lower() or any(c in first for c in ".:["))
     host, repository = (first, rest) if is_host else (DOCKER_HUB, name)

@@ -1,4 +1,4 @@
-"""The settings of the image registry: where it is, who it takes us for, and how long it may take to answer."""
+"""The settings of the image registry: its address, the login for it, and its deadlines."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from services.common.net.settings import OutboundSettings
 
 
 class RegistrySettings(OutboundSettings):
-    """Read by executors that push their images to a registry. `image_prefix` names the registry that they push to."""
+    """The settings of the registry that executors push images to; `image_prefix` names it."""
 
     image_prefix: str = Field(
         "bindery/", description="What every image name begins with; registry and project included."
@@ -14,11 +14,11 @@ class RegistrySettings(OutboundSettings):
 
     registry_url: str = Field(
         "",
-        description="Where the registry's API is asked, as `https://host:port`; empty: the host in `image_prefix`, "
-        "Docker Hub where it names none.",
+        description="Where the registry's API is called, as `https://host:port`; empty: the host in `image_prefix`, "
+        "Docker Hub if it names no host.",
     )
     registry_insecure: bool = Field(
-        False, description="Whether a registry whose URL names no scheme is asked over http, logins included."
+        False, description="Whether a registry whose URL names no scheme is called over http, logins included."
     )
     registry_ca_file: str = Field(
         "", description="PEM file of certificates to trust for the registry beside the system's own."
@@ -36,17 +36,19 @@ class RegistrySettings(OutboundSettings):
     )
     registry_not_found_401: bool | None = Field(
         None,
-        description="Whether a 401 in spite of a valid token means that there is no such image; unset: on Docker Hub "
+        description="Whether a 401 despite a valid token means that there is no such image; unset: on Docker Hub "
         "only, which answers so for repositories that do not exist yet.",
     )
 
     registry_wait_seconds: float = Field(
-        20.0, description="How long one question to the registry may take, token and repetitions included.", gt=0
+        20.0, description="How long one lookup in the registry may take, token and retries included.", gt=0
     )
     registry_connect_seconds: float = Field(3.0, description="How long connecting to the registry may take.", gt=0)
-    registry_read_seconds: float = Field(10.0, description="How long the registry may say nothing.", gt=0)
+    registry_read_seconds: float = Field(
+        10.0, description="How long the registry may be silent while it answers.", gt=0
+    )
     registry_retries: int = Field(
-        2, description="How often a broken connection to the registry is tried again within one question.", ge=0
+        2, description="How often a broken connection to the registry is retried within one lookup.", ge=0
     )
     registry_answer_max_bytes: int = Field(
         4 * 2**20, description="How large a manifest, or another answer of the registry, may be.", gt=0
@@ -55,5 +57,5 @@ class RegistrySettings(OutboundSettings):
         15.0, description="How long before its expiry a registry token is replaced; half its life at most.", ge=0
     )
     registry_health_seconds: float = Field(
-        30.0, description="How long health believes what the registry last answered.", ge=0
+        30.0, description="How long the registry's last answer counts for health.", ge=0
     )

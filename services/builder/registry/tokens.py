@@ -1,4 +1,4 @@
-"""Bearer tokens: fetched from the realm that a registry names, kept until shortly before they expire.
+"""Bearer tokens: fetched from the realm that a registry names, and cached until shortly before they expire.
 
 Source: distribution.github.io/distribution/spec/auth/token, and .../oauth for the exchange of a refresh token.
 """
@@ -6,29 +6,35 @@ Source: distribution.github.io/distribution/spec/auth/token, and .../oauth for t
 import asyncio
 import base64
 import json
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from cachetools import FIFOCache
+
 from services.builder.registry.credentials import Login
-from services.builder.registry.transport import Answer, Away, Transport, retry_after
+from services.builder.registry.transport import RegistryUnavailable, Reply, Transport, retry_after_seconds
 from services.common.net.http import only_dict
 from services.common.service.logging import get_logger
 
 log = get_logger(__name__)
 
 CLIENT_ID = "bindery"
-LIFE_SECONDS = 60.0
-"""How long a token lives whose answer does not say; the specification's own value."""
-KEPT = 1000
+DEFAULT_LIFE_SECONDS = 60.0
+"""Lifetime of a token whose reply does not name one; the specification's own value."""
+_MAX_TOKENS = 1000
 
 
-class Refused(Exception):
-    """Who we are, or what we may do, is not accepted; the message is a part of a sentence, as that of `Away`."""
+class RegistryDenied(Exception):
+    """The registry does not accept our login, or does not grant it access.
+
+    The message completes the sentence "it lets us see nothing: …".
+    """
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What a token is for. Tokens are kept by it, so those of another login are never used."""
+@dataclass(frozen=True, kw_only=True)
+class TokenRequest:
+    """What a token is requested for, and as whom: the key of the cache, so one login never gets another's token."""
 
     realm: str
     service: str
@@ -43,91 +49,103 @@ class _Token:
 
 
 class Tokens:
-    """The tokens of one registry. However many ask for the same one at once, it is fetched once."""
+    """The cached tokens of one registry. Concurrent calls for the same token share one request.
+
+    Not on the services' `SingleFlight`: there a cancelled leader hands over and the request is sent again. Here the
+    request runs in a task of its own, so that no caller's cancellation costs the token server a second one.
+    """
 
     def __init__(self, transport: Transport, *, early_seconds: float) -> None:
         self._transport = transport
         self._early_seconds = early_seconds
-        self._kept: dict[Wanted, _Token] = {}
-        self._fetching: dict[Wanted, asyncio.Task[str]] = {}
+        self._tokens: MutableMapping[TokenRequest, _Token] = FIFOCache(_MAX_TOKENS)
+        self._fetches: dict[TokenRequest, asyncio.Task[str]] = {}
 
-    async def get(self, wanted: Wanted, *, refused: str = "") -> str:
-        """A token that is good for a while yet; never `refused`, which the registry has turned down.
+    async def get(self, request: TokenRequest, *, refused: str = "") -> str:
+        """Return a token that is valid for some time; never `refused`, which the registry has turned down.
 
-        Raises `Refused`, and `Away` where the realm does not answer as it should.
+        Raises `RegistryDenied`, or `RegistryUnavailable` if the realm does not answer as specified.
         """
-        kept = self._kept.get(wanted)
-        if kept and kept.text != refused and kept.expires > asyncio.get_running_loop().time():
-            return kept.text
-        task = self._fetching.get(wanted)
+        token = self._tokens.get(request)
+        if token and token.text != refused and token.expires > asyncio.get_running_loop().time():
+            return token.text
+
+        task = self._fetches.get(request)
         if task is None:
-            task = asyncio.create_task(self._fetch(wanted), name=f"registry token {wanted.scope}")
-            self._fetching[wanted] = task
-            task.add_done_callback(lambda done: self._fetched(wanted, done))
-        return await asyncio.shield(task)  # who gives up leaves it to the others; the transport bounds it
+            task = asyncio.create_task(self._fetch(request), name=f"registry token {request.scope}")
+            self._fetches[request] = task
+            task.add_done_callback(lambda done: self._on_done(request, done))
+        return await asyncio.shield(task)  # a cancelled caller leaves it to the others; the transport has a deadline
 
-    def _fetched(self, wanted: Wanted, task: asyncio.Task[str]) -> None:
-        self._fetching.pop(wanted, None)
+    def _on_done(self, request: TokenRequest, task: asyncio.Task[str]) -> None:
+        self._fetches.pop(request, None)
         if not task.cancelled():
-            task.exception()  # told to those who wait; nobody may be left
+            task.exception()  # retrieved, in case no caller is left to raise it to
 
-    async def _fetch(self, wanted: Wanted) -> str:
-        host = urlsplit(wanted.realm).netloc.rpartition("@")[2]
-        begun = asyncio.get_running_loop().time()
+    async def _fetch(self, request: TokenRequest) -> str:
+        host = urlsplit(request.realm).netloc.rpartition("@")[2]
+        started = asyncio.get_running_loop().time()
         try:
-            answer = await self._ask(wanted)
-        except Away as error:
-            raise Away(f"its token server {host} can't be asked: {error}") from error
-        if answer.status in {400, 401, 403}:
+            reply = await self._send(request)
+        except RegistryUnavailable as error:
+            raise RegistryUnavailable(f"its token server {host} can't be asked: {error}") from error
+
+        if reply.status in {400, 401, 403}:
             log.warning(
-                "registry_login_refused", realm=host, scope=wanted.scope, status=answer.status,
-                login=wanted.login.username, note=wanted.login.note,
+                "registry_login_refused", realm=host, scope=request.scope, status=reply.status,
+                login=request.login.username, note=request.login.note,
             )  # fmt: skip
-            what = f"for {wanted.scope} ({answer.status})" if wanted.scope else f"({answer.status})"
-            raise Refused(f"its token server {host} refuses {wanted.login.name} {what}")
-        if answer.status != 200:
-            raise Away(f"its token server {host} answered {answer.status}", retry_after(answer))
-        text, life = _read(answer, host)
-        early = min(self._early_seconds, life / 2)
-        while len(self._kept) >= KEPT:
-            self._kept.pop(next(iter(self._kept)))
-        self._kept.pop(wanted, None)
-        self._kept[wanted] = _Token(text, begun + life - early)
+            what = f"for {request.scope} ({reply.status})" if request.scope else f"({reply.status})"
+            raise RegistryDenied(f"its token server {host} refuses {request.login.name} {what}")
+        if reply.status != 200:
+            raise RegistryUnavailable(f"its token server {host} answered {reply.status}", retry_after_seconds(reply))
+
+        text, life_seconds = _parse(reply, host)
+        early_seconds = min(self._early_seconds, life_seconds / 2)
+        self._tokens[request] = _Token(text, started + life_seconds - early_seconds)
         return text
 
-    async def _ask(self, wanted: Wanted) -> Answer:
-        asked = {name: value for name, value in (("service", wanted.service), ("scope", wanted.scope)) if value}
-        if wanted.login.identity_token:
-            form = asked | {
+    async def _send(self, request: TokenRequest) -> Reply:
+        parameters = {"service": request.service, "scope": request.scope}
+        parameters = {name: value for name, value in parameters.items() if value}
+        login = request.login
+
+        if login.identity_token:
+            form = parameters | {
                 "grant_type": "refresh_token",
-                "refresh_token": wanted.login.identity_token,
+                "refresh_token": login.identity_token,
                 "client_id": CLIENT_ID,
             }
-            return await self._transport.request("POST", wanted.realm, form=form)
-        headers = {} if wanted.login.is_anonymous else {"Authorization": basic(wanted.login)}
-        return await self._transport.request("GET", wanted.realm, headers=headers, params=asked)
+            return await self._transport.request("POST", request.realm, form=form)
+
+        headers = {} if login.is_anonymous else {"Authorization": basic_authorization(login)}
+        return await self._transport.request("GET", request.realm, headers=headers, params=parameters)
 
     async def aclose(self) -> None:
-        """End what is being fetched."""
-        tasks = list(self._fetching.values())
+        """Cancel the requests in flight."""
+        tasks = list(self._fetches.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _read(answer: Answer, host: str) -> tuple[str, float]:
-    """(the token, its life in seconds). Raises `Away` where there is none."""
+def _parse(reply: Reply, host: str) -> tuple[str, float]:
+    """Return a reply's token and its lifetime in seconds. Raises `RegistryUnavailable` if there is no token in it."""
     try:
-        body = only_dict(json.loads(answer.body))
+        body = only_dict(json.loads(reply.body))
     except ValueError:
         body = {}
+
     text = body.get("token") or body.get("access_token")
     if not isinstance(text, str) or not text.isascii() or not text.isprintable():
-        raise Away(f"its token server {host} answered without a token")
-    life = body.get("expires_in")
-    return text, float(life) if isinstance(life, int | float) and life > 0 else LIFE_SECONDS
+        raise RegistryUnavailable(f"its token server {host} answered without a token")
+
+    life_seconds = body.get("expires_in")
+    if not isinstance(life_seconds, int | float) or life_seconds <= 0:
+        life_seconds = DEFAULT_LIFE_SECONDS
+    return text, float(life_seconds)
 
 
-def basic(login: Login) -> str:
-    """The `Authorization` header of a name and password (RFC 7617, UTF-8)."""
+def basic_authorization(login: Login) -> str:
+    """Return the `Authorization` header of a name and password (RFC 7617, UTF-8)."""
     return "Basic " + base64.b64encode(f"{login.username}:{login.password}".encode()).decode()

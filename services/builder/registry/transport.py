@@ -1,4 +1,4 @@
-"""HTTP to a registry and to the realms that it names: pooled, with a bound on everything, failures as sentences."""
+"""HTTP to a registry and to the realms that it names: pooled, with a limit on everything, and failures as sentences."""
 
 import os
 import socket
@@ -19,11 +19,11 @@ from services.common.service.call_accounting import call_reason
 from services.common.service.tasks import sleep_unless_cancelled
 
 REDIRECTS_MAX = 5
-"""Some registries answer from another region's host; credentials stay behind then."""
+"""Some registries redirect to another region's host; credentials are not sent on to it."""
 
 
-class Away(Exception):
-    """There was no answer, or none that says anything; the message ends the sentence "it can't be asked: …"."""
+class RegistryUnavailable(Exception):
+    """The registry did not answer, or not usefully. The message completes the sentence "it can't be asked: …"."""
 
     def __init__(self, why: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(why)
@@ -31,8 +31,8 @@ class Away(Exception):
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An answer, read whole; `body` is empty for HEAD. Header names are looked up in any case."""
+class Reply:
+    """A reply, read whole; `body` is empty for HEAD. Header names are case-insensitive, and may occur repeatedly."""
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -40,15 +40,15 @@ class Answer:
 
 
 class Transport:
-    """Sends requests for the registry, through the outbound proxy unless `goes_outside` is false.
+    """A sender of requests for the registry, through the outbound proxy unless `goes_outside` is false.
 
-    Raises `ValueError` when the CA file can't be used.
+    Raises `ValueError` if the CA file can't be used.
     """
 
     def __init__(self, settings: RegistrySettings, *, goes_outside: bool = True) -> None:
         self._settings = settings
         self._proxy = settings.proxy if goes_outside else None
-        self._tls = _tls(settings)
+        self._tls = _tls_context(settings)
         self._timeout = aiohttp.ClientTimeout(
             total=settings.registry_wait_seconds,
             sock_connect=settings.registry_connect_seconds,
@@ -57,7 +57,7 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
 
     def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:  # made at the first call: it belongs to the loop that runs then
+        if self._session is None:  # opened by the first request: it belongs to the loop that runs then
             connector = aiohttp.TCPConnector(ssl=self._tls, keepalive_timeout=30, resolver=aiohttp.ThreadedResolver())
             self._session = aiohttp.ClientSession(
                 connector=connector, timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
@@ -72,53 +72,63 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
-    ) -> Answer:
-        """Send a request and return its answer, whatever the status; broken connections are tried again.
+    ) -> Reply:
+        """Send a request and return its reply, whatever the status; repeat it if the connection breaks.
 
-        Raises `Away`.
+        Raises `RegistryUnavailable`.
         """
         for retry in range(self._settings.registry_retries + 1):
             try:
-                return await self._once(method, url, headers, params, form)
+                return await self._send(method, url, headers=headers, params=params, form=form)
             except (aiohttp.ClientError, OSError, TimeoutError, UnicodeError) as error:
-                if retry == self._settings.registry_retries or not _may_pass(error):
-                    raise Away(self._sentence(error)) from error
+                if retry == self._settings.registry_retries or not _is_transient(error):
+                    raise RegistryUnavailable(self._sentence(error)) from error
                 await sleep_unless_cancelled(0.1 * 2**retry)
         raise AssertionError("unreachable")
 
-    async def _once(
+    async def _send(
         self,
         method: str,
         url: str,
+        *,
         headers: Mapping[str, str] | None,
         params: Mapping[str, str] | None,
         form: Mapping[str, str] | None,
-    ) -> Answer:
+    ) -> Reply:
         CALLS.labels("registry", call_reason()).inc()
-        async with self._open().request(
-            method, url, headers=headers, params=params, data=form, max_redirects=REDIRECTS_MAX, **self._way(url)
-        ) as reply:
+        request = self._open().request(
+            method, url, headers=headers, params=params, data=form, max_redirects=REDIRECTS_MAX,
+            **self._proxy_options(url),
+        )  # fmt: skip
+        async with request as response:
             body = b""
             if method != "HEAD":
-                limit = self._settings.registry_answer_max_bytes
-                async for chunk in reply.content.iter_any():
-                    body += chunk
-                    if len(body) > limit:
-                        raise Away(f"its answer is larger than {limit} bytes")
-            return Answer(reply.status, reply.headers, body)
+                body = await self._read(response)
+            return Reply(response.status, response.headers, body)
 
-    def _way(self, url: str) -> dict[str, Any]:
-        """How aiohttp is told of the proxy. A redirect goes the way of the first URL."""
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        limit = self._settings.registry_answer_max_bytes
+        body = b""
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > limit:
+                raise RegistryUnavailable(f"its answer is larger than {limit} bytes")
+        return body
+
+    def _proxy_options(self, url: str) -> dict[str, Any]:
+        """Return aiohttp's options for the proxy. A redirect takes the same way as the first URL."""
         host = plain_host(urlsplit(url).hostname or "")
         if self._proxy is None or host is None or not self._proxy.serves(host):
             return {}
         if self._proxy.login is None:
             return {"proxy": self._proxy.url}
-        # aiohttp says this as Proxy-Authorization: to the proxy alone, in a CONNECT and in a plain request.
-        shown = aiohttp.encode_basic_auth(*self._proxy.login)
-        return {"proxy": self._proxy.url, "proxy_headers": {"Authorization": shown}}
+
+        # aiohttp sends this as Proxy-Authorization, to the proxy alone, in a CONNECT and in a plain request.
+        authorization = aiohttp.encode_basic_auth(*self._proxy.login)
+        return {"proxy": self._proxy.url, "proxy_headers": {"Authorization": authorization}}
 
     def _sentence(self, error: Exception) -> str:
+        """Return the end of the sentence "it can't be asked: …" for an error of aiohttp or the system."""
         settings = self._settings
         match error:
             case aiohttp.ClientHttpProxyError():
@@ -154,26 +164,27 @@ class Transport:
             await self._session.close()
 
 
-def retry_after(answer: Answer) -> float | None:
-    """When an answer wants to be asked again, in seconds; None where it does not say, or as a date."""
-    after = answer.headers.get("Retry-After", "").strip()
-    return float(after) if after.isascii() and after.isdecimal() else None
+def retry_after_seconds(reply: Reply) -> float | None:
+    """Return a reply's `Retry-After`; None if it has none, or a date."""
+    text = reply.headers.get("Retry-After", "").strip()
+    return float(text) if text.isascii() and text.isdecimal() else None
 
 
-def _may_pass(error: Exception) -> bool:
-    """Whether a moment later may be better: a broken or refused connection, not a timeout, not TLS."""
+def _is_transient(error: Exception) -> bool:
+    """Whether a retry may help: after a broken or refused connection, not after a timeout or a TLS error."""
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError | TimeoutError):
         return False
     return isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | OSError)
 
 
-def _tls(settings: RegistrySettings) -> ssl.SSLContext:
+def _tls_context(settings: RegistrySettings) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if settings.registry_ca_file:
         try:
             context.load_verify_locations(Path(settings.registry_ca_file).expanduser())
         except (OSError, ssl.SSLError) as error:
             raise ValueError(f"BINDERY_REGISTRY_CA_FILE {settings.registry_ca_file} can't be used: {error}.") from error
+
     if not settings.registry_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -18,8 +18,8 @@ from services.builder.executors.base import (
     Finished,
     Line,
 )
-from services.builder.executors.image_place import place_of_images
-from services.builder.images import FoundImage, Images, labels_of
+from services.builder.executors.image_place import image_place
+from services.builder.images import ExistingImage, ImageLookup, labels_of
 from services.builder.queue.attempts import topic_of
 from services.builder.settings import BuilderSettings
 from services.common.context import ProcessContext
@@ -55,7 +55,7 @@ class Supervision:
     context: ProcessContext
     settings: BuilderSettings
     executor: Executor
-    images: Images
+    images: ImageLookup
     claimed: OwnedRecord
     build: Build
     stored: StoredRecord
@@ -136,7 +136,7 @@ class Supervision:
         self.build = self.build.updated(state=BuildState.RUNNING, started_at=time.time(), queue=None)
         await self.claimed.write(body=self.build)
 
-    async def _until_cancelled(self) -> FoundImage | None:
+    async def _until_cancelled(self) -> ExistingImage | None:
         """Run the build to its end, or to a cancel (None)."""
         runs = asyncio.create_task(self._runs(), name=f"runs {self.build.build_id}")
         cancel = asyncio.create_task(self.cancelled.wait(), name=f"cancel {self.build.build_id}")
@@ -148,7 +148,7 @@ class Supervision:
             cancel.cancel()
             await asyncio.gather(runs, cancel, return_exceptions=True)
 
-    async def _runs(self) -> FoundImage:
+    async def _runs(self) -> ExistingImage:
         """Run the attempt, again where its execution vanished or could not push, until its image is there.
 
         Raises `BinderyError`.
@@ -201,7 +201,7 @@ class Supervision:
             raise
         raise ExecutionVanishedError("its output ended without a result")
 
-    async def _look_for_image(self) -> FoundImage | None:
+    async def _look_for_image(self) -> ExistingImage | None:
         """Ask where the images are. Raises `BinderyError("registry_unavailable")` once that is away for too long."""
         return await self._patiently(lambda: self.images.find(self.build.image))
 
@@ -253,7 +253,7 @@ class Supervision:
         fact = CachedImage(
             image=self.build.image, digest=digest, build_id=self.build.build_id, asked_at=self.build.finished_at or 0
         )
-        await self.context.facts.has_image(repo, fact, place_of_images(self.settings))
+        await self.context.facts.has_image(repo, fact, image_place(self.settings))
         event = Event(
             phase=Phase.BUILT, message=message, state=BuildState.BUILT, image_name=self.build.image, terminal=True
         )

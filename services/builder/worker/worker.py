@@ -16,7 +16,7 @@ import uvloop
 from arq.worker import func
 from redis.exceptions import ResponseError
 
-from services.builder.context import BuilderParts, open_builder
+from services.builder.context import BuilderContext, open_builder
 from services.builder.queue.admission import Admission
 from services.builder.queue.attempts import topic_of
 from services.builder.queue.jobs import SUPERVISE
@@ -44,7 +44,7 @@ NAME = "builder worker"
 class BuilderWorker:
     """Takes jobs from arq and supervises the builds that they name."""
 
-    def __init__(self, parts: BuilderParts, settings: BuilderSettings) -> None:
+    def __init__(self, parts: BuilderContext, settings: BuilderSettings) -> None:
         self._parts, self._settings = parts, settings
         self._context = parts.context
         self._running: dict[str, Supervision] = {}

@@ -17,7 +17,7 @@ from services.builder.executors.base import (
     Finished,
     Line,
 )
-from services.builder.executors.build_credentials import Logins
+from services.builder.executors.build_credentials import CredentialsForBuilds
 from services.builder.executors.docker.container import (
     EPOCH,
     EXECUTION,
@@ -32,9 +32,9 @@ from services.builder.executors.docker.container import (
     specification,
 )
 from services.builder.executors.docker.engine import Engine, EngineError, EngineFailedError
-from services.builder.executors.docker.logs import Position, Unfolding, texts
+from services.builder.executors.docker.logs import LogDecoder, Position, texts
 from services.builder.executors.docker.settings import DockerSettings
-from services.builder.executors.failure_classifier import TAIL_LINES, outcome
+from services.builder.executors.failure_classifier import TAIL_LINES, classify_exit
 from services.builder.executors.repo2docker import config_text, environment
 from services.common.models.errors import BinderyError
 from services.common.service.logging import get_logger
@@ -56,7 +56,7 @@ class DockerExecutor:
     def __init__(self, settings: DockerSettings) -> None:
         self._settings = settings
         self._engine = Engine(settings)
-        self._logins = Logins(settings)
+        self._logins = CredentialsForBuilds(settings)
 
     async def ensure(self, attempt: Attempt) -> None:
         """Make and start the container of the attempt's run, unless it is there.
@@ -164,7 +164,7 @@ class DockerExecutor:
 
     async def _log(self, told: Position, *, is_followed: bool) -> AsyncIterator[tuple[tuple[Line, ...], Position]]:
         """What comes after a position, until the engine ends the stream or is silent for long."""
-        unfolding = Unfolding(
+        unfolding = LogDecoder(
             told, first=FIRST, line_max_bytes=self._settings.build_line_max_bytes, redact=self._logins.redaction
         )
         query = {"stdout": "1", "timestamps": "1", "follow": str(int(is_followed))}
@@ -187,7 +187,7 @@ class DockerExecutor:
             tail = texts(await self._engine.read(f"/containers/{state.id}/logs", query=query))
         except EngineError:
             raise ExecutionVanishedError("its container is gone") from None
-        found = outcome(
+        found = classify_exit(
             state.exit_code,
             [*tail, state.error.encode()] if state.error else tail,
             is_out_of_memory=state.is_out_of_memory,

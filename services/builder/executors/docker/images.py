@@ -2,7 +2,7 @@
 
 from services.builder.executors.base import ExecutorUnavailableError
 from services.builder.executors.docker.engine import Engine, EngineError, image_path
-from services.builder.images import FoundImage
+from services.builder.images import ExistingImage
 from services.common.models.errors import BinderyError
 from services.common.service.logging import get_logger
 
@@ -15,7 +15,7 @@ class EngineImages:
     def __init__(self, engine: Engine, address: str) -> None:
         self._engine, self._address = engine, address
 
-    async def find(self, image: str) -> FoundImage | None:
+    async def find(self, image: str) -> ExistingImage | None:
         """The image, or None. Raises `BinderyError("registry_unavailable")` when the engine does not answer."""
         try:
             found = await self._engine.call("GET", image_path(image))
@@ -31,7 +31,7 @@ class EngineImages:
             raise BinderyError("registry_unavailable", said) from error
         digests = (name.partition("@") for name in found.get("RepoDigests") or [])
         repository = image.rpartition(":")[0]
-        return FoundImage(next((digest for name, _, digest in digests if name == repository), None))
+        return ExistingImage(next((digest for name, _, digest in digests if name == repository), None))
 
     async def trouble(self) -> str | None:
         """Say when the engine does not answer."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from services.builder.executors.base import Line
-from services.builder.executors.repo2docker import RAW_FACTOR, as_is, line
+from services.builder.executors.repo2docker import RAW_FACTOR, log_line, unchanged
 
 GAP = "Lines of the build are missing here: the engine has rotated the log.\n"
 _HEADER_BYTES = 8
@@ -33,11 +33,11 @@ class Position:
         return f"{self.container}/{self.stamp}/{self.count}" if self.stamp else ""
 
 
-class Unfolding:
+class LogDecoder:
     """Turns the frames of one log stream, opened at `position`, into the lines that come after it."""
 
     def __init__(
-        self, position: Position, *, first: bytes, line_max_bytes: int, redact: Callable[[str], str] = as_is
+        self, position: Position, *, first: bytes, line_max_bytes: int, redact: Callable[[str], str] = unchanged
     ) -> None:
         self.position = position
         self._first, self._line_max_bytes, self._redact = first, line_max_bytes, redact
@@ -58,7 +58,7 @@ class Unfolding:
             room = RAW_FACTOR * self._line_max_bytes - len(self._line)
             self._line += text[: max(0, room)]
             if text.endswith(b"\n"):
-                lines.append(line(self._line, max_bytes=self._line_max_bytes, redact=self._redact))
+                lines.append(log_line(self._line, max_bytes=self._line_max_bytes, redact=self._redact))
                 self._line = b""
                 self.position = Position(self.position.container, self._stamp, self._count)
         return lines
@@ -67,7 +67,7 @@ class Unfolding:
         """What the log ended with, if its last line has no end."""
         if not self._line:
             return []
-        told = line(self._line, max_bytes=self._line_max_bytes, redact=self._redact)
+        told = log_line(self._line, max_bytes=self._line_max_bytes, redact=self._redact)
         self._line = b""
         self.position = Position(self.position.container, self._stamp, self._count)
         return [told]

@@ -13,10 +13,10 @@ from services.builder.executors.base import (
     Finished,
     Line,
 )
-from services.builder.executors.failure_classifier import outcome
+from services.builder.executors.failure_classifier import classify_exit
 from services.builder.executors.kubernetes.api import Api, ApiError
 from services.builder.executors.kubernetes.jobs import Jobs
-from services.builder.executors.kubernetes.logs import LogReader, Position, Unfolding
+from services.builder.executors.kubernetes.logs import LogDecoder, LogReader, Position
 from services.builder.executors.kubernetes.manifest import job_name
 from services.builder.executors.kubernetes.obstacles import Obstacle, Patience, obstacle_of
 from services.builder.executors.kubernetes.settings import KubernetesSettings
@@ -38,7 +38,7 @@ class Following:
         self._api, self._jobs, self._view, self._settings = api, jobs, view, settings
         self._attempt, self._job = attempt, job_name(attempt.name)
         place = Position.parse(position)
-        self._log = Unfolding(place, line_max_bytes=settings.build_line_max_bytes, redact=jobs.redact)
+        self._log = LogDecoder(place, line_max_bytes=settings.build_line_max_bytes, redact=jobs.redact)
         self._reader: LogReader | None = None
         self._read_since_end = self._is_drained = False
         self._read_again_at = 0.0
@@ -192,7 +192,9 @@ class Following:
         if pod.exit_code is None or (is_taken_away and not is_out_of_memory):
             return self._taken_away(seen, pod)
         tail = await self._tail(pod)
-        found = outcome(pod.exit_code, tail, is_out_of_memory=is_out_of_memory, memory_limit=pod.memory_limit or "")
+        found = classify_exit(
+            pod.exit_code, tail, is_out_of_memory=is_out_of_memory, memory_limit=pod.memory_limit or ""
+        )
         return replace(found, error_message=found.error_message and self._jobs.redact(found.error_message))
 
     def _gave_up_reading(self) -> bool:

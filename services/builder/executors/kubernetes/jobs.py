@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Sequence
 
 from services.builder.executors.base import Attempt, ExecutorUnavailableError
-from services.builder.executors.build_credentials import BuildLogins, Logins
+from services.builder.executors.build_credentials import BuildCredentials, CredentialsForBuilds
 from services.builder.executors.failure_classifier import TAIL_LINES
 from services.builder.executors.kubernetes.api import Api, ApiError, Json
 from services.builder.executors.kubernetes.manifest import (
@@ -47,7 +47,7 @@ class Jobs:
         self._api, self._settings = api, settings
         self._refused: dict[str, Obstacle] = {}
         self._ensured: dict[str, str] = {}
-        self._logins = Logins(settings)
+        self._logins = CredentialsForBuilds(settings)
 
     async def ensure(self, attempt: Attempt) -> None:
         """Make the Job and its Secret where they are missing. One that a quota refuses is `refused`.
@@ -181,7 +181,7 @@ class Jobs:
         settings = self._settings
         made = environment(attempt, settings, literal=literal)
         # An operator's Secret holds all that a build may have: what the builder itself asks with stays here.
-        logins = BuildLogins() if settings.kubernetes_push_secret else await self._logins.for_image(attempt.image)
+        logins = BuildCredentials() if settings.kubernetes_push_secret else await self._logins.for_image(attempt.image)
         own = logins.engine_config if settings.kubernetes_engine_credentials else ""
         return Command(
             image=settings.builder_image,

@@ -13,7 +13,7 @@ from services.builder.executors.kubernetes.api import Api, ApiError
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import CONTAINER
 from services.builder.executors.kubernetes.view import PODS
-from services.builder.executors.repo2docker import RAW_FACTOR, as_is, line
+from services.builder.executors.repo2docker import RAW_FACTOR, log_line, unchanged
 
 GAP = "Lines of the build are missing here: its node has rotated the log.\n"
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ?")
@@ -50,10 +50,10 @@ class Position:
         return datetime.fromtimestamp(self.stamp // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-class Unfolding:
+class LogDecoder:
     """Turns the bytes of one log stream, opened at `position`, into the lines that come after it."""
 
-    def __init__(self, position: Position, *, line_max_bytes: int, redact: Callable[[str], str] = as_is) -> None:
+    def __init__(self, position: Position, *, line_max_bytes: int, redact: Callable[[str], str] = unchanged) -> None:
         self.position = position
         self.tail: deque[bytes] = deque(maxlen=TAIL_LINES)
         self._line_max_bytes, self._redact = line_max_bytes, redact
@@ -77,9 +77,9 @@ class Unfolding:
             self._rest = b""
         return lines
 
-    def resumed(self) -> "Unfolding":
+    def resumed(self) -> "LogDecoder":
         """The same for another stream, opened where this one has been told to."""
-        again = Unfolding(self.position, line_max_bytes=self._line_max_bytes, redact=self._redact)
+        again = LogDecoder(self.position, line_max_bytes=self._line_max_bytes, redact=self._redact)
         again.tail = self.tail
         return again
 
@@ -101,7 +101,7 @@ class Unfolding:
         self.position = replace(self.position, stamp=stamp, count=same + 1)
         content = raw[found.end() :]
         self.tail.append(content)
-        lines.append(line(content, max_bytes=self._line_max_bytes, redact=self._redact))
+        lines.append(log_line(content, max_bytes=self._line_max_bytes, redact=self._redact))
 
     def _is_new(self, stamp: int) -> bool:
         if stamp == self.position.stamp:

@@ -1,23 +1,30 @@
-"""The process executor's registry: which images this machine has."""
+"""Image lookups of the process executor: the image folders of this machine."""
 
 import asyncio
+import os
 from pathlib import Path
 
 from services.builder.executors.process.session import image_folders
-from services.builder.executors.process.session.layout import Layout, Manifest
+from services.builder.executors.process.session.layout import Layout
+from services.builder.images import ExistingImage
 
 
 class ProcessImages:
-    """Answers for the image folders under the data folder."""
+    """The image folders under the data folder. A folder has no digest."""
 
     def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
         self._layout = Layout(data_dir)
 
-    async def has(self, image: str) -> bool:
-        """Whether a finished image of this name is there."""
-        return await self.find(image) is not None
+    async def find(self, image: str) -> ExistingImage | None:
+        """Return the image, or None if there is no finished image of this name."""
+        folder = await asyncio.to_thread(image_folders.find, self._layout, image)
+        return ExistingImage() if folder and folder.manifest() else None
 
-    async def find(self, image: str) -> Manifest | None:
-        """Return the manifest of the newest finished image of this name; None if there is none."""
-        found = await asyncio.to_thread(image_folders.find, self._layout, image)
-        return found.manifest() if found else None
+    async def trouble(self) -> str | None:
+        """Return why no image could be stored, or None."""
+        is_writable = os.access(self._data_dir, os.W_OK)
+        return None if is_writable else f"{self._data_dir} can't be written to"
+
+    async def aclose(self) -> None:
+        """Do nothing: nothing is open."""

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from services.builder.executors.failure_classifier import outcome
+from services.builder.executors.failure_classifier import classify_exit
 
 PUSH = " > pushing 127.0.0.1:5000/t/ok:1 with docker:"
 CRASH = "Error during build: Command '['docker', 'buildx', 'build', '/tmp/x']' returned non-zero exit status 1."
@@ -22,12 +22,12 @@ def _outcome(*messages: str, exit_code: int = 1, **fields: object) -> tuple[str 
         phase = "failed" if message.startswith("Error during") else None
         phase = "building" if message.startswith(("#", "Cloning", "ERROR", "---", " >")) else phase
         tail.append(json.dumps({"message": f"{message}\n"} | ({"phase": phase} if phase else {})).encode())
-    ended = outcome(exit_code, tail, **fields)  # type: ignore[arg-type]
+    ended = classify_exit(exit_code, tail, **fields)  # type: ignore[arg-type]
     return ended.error_code, ended.error_message or ""
 
 
 def test_an_exit_code_of_zero_is_success() -> None:
-    assert outcome(0, []).ok
+    assert classify_exit(0, []).ok
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_step_killed_for_memory_names_the_engine_s_limit(error: str) -> None:
 )
 def test_the_classic_builder_of_repo2docker_2024_is_understood(before: str, error: str, code: str) -> None:
     said = [{"message": f"{before}\n", "phase": "building"}, {"message": error, "phase": "failed"}]
-    ended = outcome(1, [json.dumps(one).encode() for one in said])
+    ended = classify_exit(1, [json.dumps(one).encode() for one in said])
     assert (ended.error_code, error in str(ended.error_message)) == (code, True)
 
 
@@ -100,7 +100,7 @@ def _outcome_of_build(*messages: str, **fields: object) -> str | None:
     """Of what `docker buildx build` prints, each line in phase `building`, before repo2docker says that it failed."""
     tail = [json.dumps({"message": f"{message}\n", "phase": "building"}).encode() for message in messages]
     tail.append(json.dumps({"message": CRASH, "phase": "failed"}).encode())
-    return outcome(1, tail, **fields).error_code  # type: ignore[arg-type]
+    return classify_exit(1, tail, **fields).error_code  # type: ignore[arg-type]
 
 
 SAYINGS = [
@@ -144,7 +144,7 @@ def test_what_a_step_of_the_classic_builder_prints_is_not_taken_for_the_engine_s
         said = ["Step 1/3 : RUN x", saying, "Step 2/3 : COPY x /"]
         tail = [json.dumps({"message": one, "phase": "building"}).encode() for one in said]
         tail.append(json.dumps({"message": error, "phase": "failed"}).encode())
-        assert outcome(1, tail).error_code == "build_failed"
+        assert classify_exit(1, tail).error_code == "build_failed"
 
 
 def test_the_name_of_an_image_does_not_say_that_its_registry_is_away() -> None:
@@ -173,7 +173,7 @@ def test_a_step_that_the_engine_could_not_go_on_with_is_not_the_author_s(why: st
 )
 def test_a_login_that_repo2docker_makes_itself_fails_as_a_push_does(said: str, code: str) -> None:
     crash = "Error during build: Command '['docker', 'login', '--username', 'x']' returned non-zero exit status 1."
-    ended = outcome(1, [said.encode(), json.dumps({"message": crash, "phase": "failed"}).encode()])
+    ended = classify_exit(1, [said.encode(), json.dumps({"message": crash, "phase": "failed"}).encode()])
     assert (ended.error_code, said in str(ended.error_message)) == (code, True)
 
 
@@ -227,4 +227,4 @@ def test_a_flood_that_looks_like_many_errors_is_soon_read() -> None:
     flood = 'ERROR: process "\n' * 2000
     tail = [json.dumps({"message": flood, "phase": "building"}).encode()] * 98
     tail.append(json.dumps({"message": "COPY failed: no such file", "phase": "failed"}).encode())
-    assert outcome(1, tail).error_code == "build_failed"
+    assert classify_exit(1, tail).error_code == "build_failed"

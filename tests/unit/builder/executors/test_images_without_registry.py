@@ -9,9 +9,9 @@ import pytest
 from aiohttp import web
 from redis.asyncio import Redis
 
-from services.builder.executors import make_executor
 from services.builder.executors.base import Finished
-from services.builder.images import FoundImage, Images
+from services.builder.executors.factory import make_executor
+from services.builder.images import ExistingImage, ImageLookup
 from services.builder.settings import BuilderSettings
 from services.common.models import BuildState
 from services.common.models.errors import BinderyError
@@ -46,7 +46,7 @@ async def engine(socket: Path, images: set[str]) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def images_of(executor: str) -> AsyncIterator[Images]:
+async def images_of(executor: str) -> AsyncIterator[ImageLookup]:
     settings = {"executor": executor, "build_push": False, "build_memory_limit": "1500Mi"}
     made, images = make_executor(BuilderSettings.model_validate(settings))
     try:
@@ -64,7 +64,7 @@ async def test_an_image_that_was_not_pushed_is_found_in_the_engine_and_missed_wh
     monkeypatch.setenv("BINDERY_DOCKER_HOST", f"unix://{socket}")
     async with images_of(executor) as images:
         async with engine(socket, there):
-            assert await images.find("bindery/repo:a") == FoundImage(None)
+            assert await images.find("bindery/repo:a") == ExistingImage(None)
             assert await images.trouble() is None
             there.clear()
             assert await images.find("bindery/repo:a") is None
@@ -85,7 +85,7 @@ async def test_a_job_that_ended_well_has_built_what_the_engine_has(
     class Building(Scripted):
         """Jobs, the images of which the engine keeps."""
 
-        async def find(self, image: str) -> FoundImage | None:
+        async def find(self, image: str) -> ExistingImage | None:
             return await images.find(image)
 
     async with engine(socket, there), images_of("kubernetes") as images, open_builder(valkey, tmp_path) as builder:

@@ -8,12 +8,12 @@ from urllib.parse import quote
 import pytest
 
 from services.builder.executors.base import Line
-from services.builder.executors.build_credentials import Logins
+from services.builder.executors.build_credentials import CredentialsForBuilds
+from services.builder.executors.docker.logs import LogDecoder as DockerLogDecoder
 from services.builder.executors.docker.logs import Position as DockerPosition
-from services.builder.executors.docker.logs import Unfolding as DockerUnfolding
-from services.builder.executors.kubernetes.logs import Position, Unfolding
-from services.builder.executors.redaction import BLANK, SECRETS_KEPT, Redaction
-from services.builder.executors.repo2docker import line
+from services.builder.executors.kubernetes.logs import LogDecoder, Position
+from services.builder.executors.redaction import BLANK, MAX_SECRETS, Redaction
+from services.builder.executors.repo2docker import log_line
 from services.builder.settings import BuilderSettings
 
 PUSH, GIT, TOKEN = 'push "pass/9d27', "git-pass-5c1e", "identity-token-77aa"
@@ -37,7 +37,9 @@ async def redaction(tmp_path: Path) -> Redaction:
         )
     )
     git = json.dumps({"git.example.org": f"username=reader\\npassword={GIT}"})
-    logins = Logins(BuilderSettings.model_validate({"docker_config": str(config), "git_credentials": git}))
+    logins = CredentialsForBuilds(
+        BuilderSettings.model_validate({"docker_config": str(config), "git_credentials": git})
+    )
     try:
         await logins.for_image("registry.example.org/team/image:ref")
     finally:
@@ -48,29 +50,29 @@ async def redaction(tmp_path: Path) -> Redaction:
 @pytest.mark.parametrize("secret", [PUSH, GIT, TOKEN, AUTH, quote(PUSH, safe=""), json.dumps(PUSH)])
 async def test_no_login_of_a_build_is_said_in_its_log_in_any_spelling(redaction: Redaction, secret: str) -> None:
     said = json.dumps({"phase": "fetching", "message": f"fatal: unable to access 'http://x/{secret}/x.git/'\n"})
-    told = line(said.encode(), max_bytes=1000, redact=redaction)
+    told = log_line(said.encode(), max_bytes=1000, redact=redaction)
     assert told.message.replace(f'"{BLANK}"', BLANK) == f"fatal: unable to access 'http://x/{BLANK}/x.git/'\n"
-    plain = line(f"as it is: {secret}".encode(), max_bytes=1000, redact=redaction)
+    plain = log_line(f"as it is: {secret}".encode(), max_bytes=1000, redact=redaction)
     assert plain.message.replace(f'"{BLANK}"', BLANK) == f"as it is: {BLANK}\n"
 
 
 async def test_a_secret_is_blanked_before_a_line_is_cut(redaction: Redaction) -> None:
-    told = line(b"x" * 90 + GIT.encode() + b"y" * 100, max_bytes=97, redact=redaction)
+    told = log_line(b"x" * 90 + GIT.encode() + b"y" * 100, max_bytes=97, redact=redaction)
     assert GIT[:4] not in told.message
 
 
 async def test_both_engines_logs_are_read_with_it(redaction: Redaction) -> None:
     stamped = f"2026-01-01T00:00:00.1Z {GIT}\n".encode()
-    kubernetes = Unfolding(Position(), line_max_bytes=1000, redact=redaction)
+    kubernetes = LogDecoder(Position(), line_max_bytes=1000, redact=redaction)
     assert kubernetes.feed(stamped) == [Line("building", f"{BLANK}\n")]
     assert kubernetes.resumed().feed(stamped.replace(b"00.1Z", b"00.2Z"))[-1] == Line("building", f"{BLANK}\n")
     frame = b"\x01\0\0\0" + len(stamped).to_bytes(4) + stamped
-    docker = DockerUnfolding(DockerPosition(), first=GIT.encode(), line_max_bytes=1000, redact=redaction)
+    docker = DockerLogDecoder(DockerPosition(), first=GIT.encode(), line_max_bytes=1000, redact=redaction)
     assert docker.feed(frame) == [Line("building", f"{BLANK}\n")]
 
 
 def test_a_word_is_no_secret_and_only_the_last_learnt_are_looked_for() -> None:
     redaction = Redaction(["build"])
     assert redaction("a build of its own") == "a build of its own"
-    redaction.learn(f"secret-number-{number}" for number in range(SECRETS_KEPT + 1))
+    redaction.learn(f"secret-number-{number}" for number in range(MAX_SECRETS + 1))
     assert redaction("secret-number-0, secret-number-1.") == f"secret-number-0, {BLANK}."

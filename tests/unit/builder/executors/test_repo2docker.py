@@ -13,9 +13,9 @@ import pytest
 
 from services.builder.executors.base import Attempt, Line
 from services.builder.executors.docker.container import FIRST
-from services.builder.executors.docker.logs import GAP, Position, Unfolding
+from services.builder.executors.docker.logs import GAP, LogDecoder, Position
 from services.builder.executors.docker.settings import DockerSettings
-from services.builder.executors.repo2docker import arguments, config_text, environment, line
+from services.builder.executors.repo2docker import arguments, config_text, environment, log_line
 from services.builder.executors.repo2docker_guard import refuse_links_outside
 from services.builder.settings import BuilderSettings
 from services.common.models.errors import BinderyError
@@ -161,7 +161,7 @@ def _asked_by_git(host: str, variables: dict[str, str]) -> str:
 )
 def test_lines_have_the_phase_of_what_goes_on(message: str, phase: object, expected: str) -> None:
     raw = json.dumps({"message": message} | ({"phase": phase} if phase else {})).encode()
-    assert line(raw + b"\n", max_bytes=1000) == Line(expected, message)
+    assert log_line(raw + b"\n", max_bytes=1000) == Line(expected, message)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_lines_have_the_phase_of_what_goes_on(message: str, phase: object, expec
     ],
 )
 def test_any_bytes_are_a_line(raw: bytes, expected: str) -> None:
-    made = line(raw, max_bytes=100)
+    made = log_line(raw, max_bytes=100)
     assert made == Line("building", expected)
     assert made.message.encode()
 
@@ -190,7 +190,7 @@ def test_any_bytes_are_a_line(raw: bytes, expected: str) -> None:
 @pytest.mark.parametrize("kept", range(780, 800))
 def test_a_message_whose_end_is_missing_is_read_up_to_there(kept: int) -> None:
     raw = json.dumps({"message": "\N{GRINNING FACE}é\n" * 200, "phase": "building"}).encode()[:kept]
-    message = line(raw, max_bytes=97).message
+    message = log_line(raw, max_bytes=97).message
     assert message.startswith("\N{GRINNING FACE}é\n\N{GRINNING FACE}")
 
 
@@ -203,7 +203,7 @@ def _frames(*lines: tuple[str, bytes]) -> bytes:
 
 
 def _told(position: Position, content: bytes, step: int) -> tuple[list[str], Position]:
-    unfolding = Unfolding(position, first=FIRST, line_max_bytes=1000)
+    unfolding = LogDecoder(position, first=FIRST, line_max_bytes=1000)
     found = [one for at in range(0, len(content), step) for one in unfolding.feed(content[at : at + step])]
     return [f"{one.phase} {one.message}" for one in found], unfolding.position
 
@@ -222,11 +222,11 @@ def test_a_log_is_told_on_from_any_line_wherever_its_bytes_are_split(step: int) 
 
 def test_a_last_line_without_an_end_is_told_at_the_end_once() -> None:
     first, last = _frames(("0.5", FIRST + b"\n")), _frames(("1.0", b"half "), ("1.0", b"a line"))
-    unfolding = Unfolding(Position("id"), first=FIRST, line_max_bytes=1000)
+    unfolding = LogDecoder(Position("id"), first=FIRST, line_max_bytes=1000)
     assert [one.message for one in unfolding.feed(first + last)] == ["Starting repo2docker ...\n"]
     assert [one.message for one in unfolding.end()] == ["half a line\n"]
     assert unfolding.end() == []
-    again = Unfolding(unfolding.position, first=FIRST, line_max_bytes=1000)
+    again = LogDecoder(unfolding.position, first=FIRST, line_max_bytes=1000)
     assert again.feed(last) + again.end() == []
 
 

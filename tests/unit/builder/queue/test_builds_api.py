@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from redis.asyncio import Redis
 
-from services.builder.images import FoundImage
+from services.builder.images import ExistingImage
 from services.builder.queue.attempts import topic_of
 from services.builder.queue.builds import Builds
 from services.builder.queue.log_excerpt import Part
@@ -31,7 +31,7 @@ TOKEN = "the operator"
 class NoImages:
     """A registry without images."""
 
-    async def find(self, image: str) -> FoundImage | None:
+    async def find(self, image: str) -> ExistingImage | None:
         return None
 
     async def trouble(self) -> str | None:

@@ -10,8 +10,8 @@ import pytest
 from redis.asyncio import Redis
 
 from services.builder.app import create_app
-from services.builder.executors.image_place import place_of_images
-from services.builder.images import FoundImage
+from services.builder.executors.image_place import image_place
+from services.builder.images import ExistingImage
 from services.builder.queue.builds import Builds
 from services.builder.settings import BuilderSettings
 from services.common.context import ProcessContext, open_context
@@ -29,8 +29,8 @@ LINK = request_for("repo", "a").repo.updated(immutable_spec=True)
 class EveryImage:
     """A registry that has every image that it is asked for."""
 
-    async def find(self, image: str) -> FoundImage | None:
-        return FoundImage(f"sha256:{image}")
+    async def find(self, image: str) -> ExistingImage | None:
+        return ExistingImage(f"sha256:{image}")
 
     async def trouble(self) -> str | None:
         return None
@@ -104,7 +104,7 @@ def test_another_prefix_registry_or_executor_is_another_place_and_another_bound_
 ) -> None:
     def place(**settings: object) -> str:
         given = {"image_prefix": "one/", "executor": "kubernetes"} | settings
-        return place_of_images(BuilderSettings.model_validate(given))
+        return image_place(BuilderSettings.model_validate(given))
 
     assert place(**changed) != place()
     assert place(build_slots=7) == place()
@@ -112,9 +112,9 @@ def test_another_prefix_registry_or_executor_is_another_place_and_another_bound_
 
 def test_images_that_are_not_pushed_are_in_one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = BuilderSettings.model_validate({"executor": "docker", "build_push": False})
-    here = place_of_images(settings)
+    here = image_place(settings)
     monkeypatch.setenv("BINDERY_DOCKER_HOST", "tcp://another.example:2375")
-    assert place_of_images(settings) != here
+    assert image_place(settings) != here
 
 
 async def test_what_an_older_version_left_is_not_believed(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from services.builder.images import FoundImage
-from services.builder.registry import RegistryImages, registry_images
+from services.builder.images import ExistingImage
+from services.builder.registry import RegistryImages
 from services.builder.registry.client import MANIFESTS
 from services.builder.registry.credentials import CredentialsError
 from services.builder.registry.google import GoogleMetadata
@@ -30,7 +30,7 @@ async def away(images: RegistryImages, image: str) -> BinderyError:
 async def test_one_head_with_every_type_of_manifest_is_enough() -> None:
     async with wire_registry(always(200, {"Docker-Content-Digest": DIGEST})) as registry:
         images = registry.images()
-        assert await images.find(registry.image) == FoundImage(DIGEST)
+        assert await images.find(registry.image) == ExistingImage(DIGEST)
         assert [(asked.method, asked.path) for asked in registry.asked] == [("HEAD", "/v2/project/r2d-x/manifests/1")]
         assert registry.asked[0].headers["Accept"] == MANIFESTS
         await images.aclose()
@@ -44,7 +44,7 @@ async def test_where_head_is_refused_a_get_is_made_and_the_digest_is_computed_wh
     async with wire_registry(reply) as registry:
         images = registry.images()
         computed = "sha256:" + hashlib.sha256(b'{"a": 1}').hexdigest()
-        assert await images.find(registry.image) == FoundImage(computed)
+        assert await images.find(registry.image) == ExistingImage(computed)
         assert registry.methods == ["HEAD", "GET"]
         await images.aclose()
 
@@ -130,7 +130,7 @@ async def test_a_broken_connection_is_tried_again() -> None:
 
     async with wire_registry(reply) as registry:
         images = registry.images(registry_retries=2)
-        assert await images.find(registry.image) == FoundImage(DIGEST)
+        assert await images.find(registry.image) == ExistingImage(DIGEST)
         assert len(registry.asked) == 3
         await images.aclose()
 
@@ -148,7 +148,7 @@ async def test_a_connection_that_breaks_again_and_again_is_away() -> None:
 
 
 async def test_a_name_that_nobody_knows_is_told() -> None:
-    images = registry_images(BuilderSettings.model_validate({**QUICK, "image_prefix": "registry.invalid/p/"}))
+    images = RegistryImages(BuilderSettings.model_validate({**QUICK, "image_prefix": "registry.invalid/p/"}))
     error = await away(images, "registry.invalid/p/x:1")
     assert error.detail == "The image registry registry.invalid can't be asked: its name is not known."
 
@@ -173,7 +173,7 @@ async def test_a_redirect_is_followed_and_the_login_stays_behind() -> None:
         async with wire_registry(reply) as registry, wire_registry(always(200, body=b'{"token": "abc"}')) as tokens:
             realm = f"http://{tokens.address}/token"
             images = registry.images()
-            assert await images.find(registry.image) == FoundImage(DIGEST)
+            assert await images.find(registry.image) == ExistingImage(DIGEST)
             assert registry.asked[-1].headers["Authorization"] == "Bearer abc"
             assert [(asked.method, "Authorization" in asked.headers) for asked in other.asked] == [("HEAD", False)]
             await images.aclose()
@@ -206,7 +206,7 @@ async def test_a_registry_outside_is_asked_through_the_outbound_proxy_and_one_in
         ) as proxy:
             outside = {"image_prefix": "registry.test/project/r2d-", "outbound_proxy": proxy.url}
             images = registry.images(**outside)
-            assert await images.find("registry.test/project/r2d-x:1") == FoundImage(DIGEST)
+            assert await images.find("registry.test/project/r2d-x:1") == ExistingImage(DIGEST)
             assert proxy.asked == ["HEAD http://registry.test/v2/project/r2d-x/manifests/1"]
             assert "Proxy-Authorization" not in registry.asked[0].headers
             await images.aclose()
@@ -222,7 +222,7 @@ async def test_a_registry_outside_is_asked_through_the_outbound_proxy_and_one_in
             )
 
             images = registry.images(outbound_proxy=proxy.url)  # on this machine
-            assert await images.find(registry.image) == FoundImage(DIGEST)
+            assert await images.find(registry.image) == ExistingImage(DIGEST)
             error = await away(
                 registry.images(**outside, outbound_proxy_except="registry.test"), "registry.test/project/r2d-x:1"
             )
@@ -237,7 +237,7 @@ async def test_a_clouds_metadata_server_is_asked_without_the_outbound_proxy(monk
         settings = BuilderSettings.model_validate({**QUICK, "outbound_proxy": proxy.url})
         google = GoogleMetadata(settings)
         with pytest.raises(CredentialsError, match="its name is not known"):
-            await google.for_("registry.test", "x")
+            await google.login_for("registry.test", "x")
         await google.aclose()
         assert proxy.turned_away == []
 
@@ -257,7 +257,7 @@ async def test_a_clouds_own_logins_plug_in_by_an_entry_point(tmp_path: Path, mon
         "from services.builder.registry.credentials import Login\n"
         "class Cloud:\n"
         "    def __init__(self, settings): self.prefix = settings.image_prefix\n"
-        "    async def for_(self, registry, repository): return Login(registry_token=f'{repository}')\n"
+        "    async def login_for(self, registry, repository): return Login(registry_token=f'{repository}')\n"
         "    async def aclose(self): pass\n"
     )
     (tmp_path / "a_cloud-1.dist-info").mkdir()
@@ -266,7 +266,7 @@ async def test_a_clouds_own_logins_plug_in_by_an_entry_point(tmp_path: Path, mon
     monkeypatch.syspath_prepend(tmp_path)
     async with wire_registry(always(200, {"Docker-Content-Digest": DIGEST})) as registry:
         images = registry.images(registry_credentials="cloud")
-        assert await images.find(registry.image) == FoundImage(DIGEST)
+        assert await images.find(registry.image) == ExistingImage(DIGEST)
         assert registry.asked[0].headers["Authorization"] == "Bearer project/r2d-x"
         await images.aclose()
 
@@ -280,4 +280,4 @@ async def test_a_clouds_own_logins_plug_in_by_an_entry_point(tmp_path: Path, mon
 )
 def test_settings_that_cannot_be_used_are_told_at_the_start(given: dict[str, str], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        registry_images(BuilderSettings.model_validate(given))
+        RegistryImages(BuilderSettings.model_validate(given))

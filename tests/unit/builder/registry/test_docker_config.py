@@ -34,7 +34,7 @@ def written(folder: Path, **content: Any) -> DockerConfig:
     ],
 )
 async def test_a_login_is_found_with_and_without_scheme_and_path(tmp_path: Path, key: str, registry: str) -> None:
-    found = await written(tmp_path, auths={key: {"auth": ANN}}).for_(registry, "team/x")
+    found = await written(tmp_path, auths={key: {"auth": ANN}}).login_for(registry, "team/x")
     assert (found.username, found.password) == ("ann", "se:cret")
 
 
@@ -48,20 +48,20 @@ async def test_a_login_is_found_with_and_without_scheme_and_path(tmp_path: Path,
     ],
 )
 async def test_a_login_has_many_forms(tmp_path: Path, entry: dict[str, str], login: Login) -> None:
-    assert await written(tmp_path, auths={"gcr.io": entry}).for_("gcr.io", "p/x") == login
+    assert await written(tmp_path, auths={"gcr.io": entry}).login_for("gcr.io", "p/x") == login
 
 
 async def test_the_login_of_the_longest_path_is_taken(tmp_path: Path) -> None:
     names = {"quay.io": "all", "quay.io/team": "team", "quay.io/team/a": "a"}
     config = written(tmp_path, auths={key: {"username": name} for key, name in names.items()})
     asked = ["team/a/x", "team/b", "teamwork/x", "other/x"]
-    assert [(await config.for_("quay.io", path)).username for path in asked] == ["a", "team", "all", "all"]
+    assert [(await config.login_for("quay.io", path)).username for path in asked] == ["a", "team", "all", "all"]
 
 
 async def test_another_registrys_login_is_not_ours(tmp_path: Path) -> None:
     config = written(tmp_path, auths={"example.org": {"auth": ANN}, "https://gcr.io:444": {"auth": ANN}})
-    assert (await config.for_("registry.example.org", "x")).is_anonymous
-    assert (await config.for_("gcr.io", "x")).is_anonymous
+    assert (await config.login_for("registry.example.org", "x")).is_anonymous
+    assert (await config.login_for("gcr.io", "x")).is_anonymous
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ async def test_another_registrys_login_is_not_ours(tmp_path: Path) -> None:
     ],
 )
 async def test_a_credential_helper_is_not_run_but_named(tmp_path: Path, content: dict[str, Any], name: str) -> None:
-    found = await written(tmp_path, **content).for_("gcr.io", "p/x")
+    found = await written(tmp_path, **content).login_for("gcr.io", "p/x")
     assert found.is_anonymous
     assert found.note == f"{tmp_path}/config.json leaves its login to the credential helper {name}, which is not run"
 
@@ -94,7 +94,7 @@ async def test_a_file_that_is_broken_is_no_missing_login_and_its_content_is_not_
     (tmp_path / "config.json").write_text(content)
     config = DockerConfig.of(RegistrySettings(docker_config=str(tmp_path / "config.json")))
     with pytest.raises(CredentialsError, match=why) as caught:
-        await config.for_("gcr.io", "p/x")
+        await config.login_for("gcr.io", "p/x")
     assert "secret" not in str(caught.value)
 
 
@@ -105,12 +105,12 @@ async def test_the_file_is_read_again_when_it_changes_as_a_mounted_secret_does(t
     mounted = tmp_path / "mounted"
     mounted.symlink_to(tmp_path / "..1")
     config = DockerConfig.of(RegistrySettings(docker_config=str(mounted)))
-    assert (await config.for_("gcr.io", "x")).username == "ann"
+    assert (await config.login_for("gcr.io", "x")).username == "ann"
     (tmp_path / "next").symlink_to(tmp_path / "..2")
     (tmp_path / "next").replace(mounted)
-    assert (await config.for_("gcr.io", "x")).username == "bob"
+    assert (await config.login_for("gcr.io", "x")).username == "bob"
     (tmp_path / "..2" / "config.json").unlink()
-    assert (await config.for_("gcr.io", "x")).is_anonymous
+    assert (await config.login_for("gcr.io", "x")).is_anonymous
 
 
 async def test_docker_config_of_the_environment_is_used_unless_the_setting_names_another(
@@ -118,13 +118,13 @@ async def test_docker_config_of_the_environment_is_used_unless_the_setting_names
 ) -> None:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     written(tmp_path, auths={"gcr.io": {"username": "ann"}})
-    assert (await DockerConfig.of(RegistrySettings()).for_("gcr.io", "x")).username == "ann"
+    assert (await DockerConfig.of(RegistrySettings()).login_for("gcr.io", "x")).username == "ann"
     missing = DockerConfig.of(RegistrySettings(docker_config=str(tmp_path / "push.json")))
-    login = await missing.for_("gcr.io", "x")
+    login = await missing.login_for("gcr.io", "x")
     assert login == Login(note=f"{tmp_path}/push.json can't be read: No such file or directory")
     monkeypatch.delenv("DOCKER_CONFIG")
     monkeypatch.setenv("HOME", os.devnull)
-    assert (await DockerConfig.of(RegistrySettings()).for_("gcr.io", "x")).is_anonymous
+    assert (await DockerConfig.of(RegistrySettings()).login_for("gcr.io", "x")).is_anonymous
 
 
 def test_a_login_is_shown_without_its_secrets() -> None:

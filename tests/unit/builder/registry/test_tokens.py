@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from aiohttp import BasicAuth, web
 
-from services.builder.images import FoundImage
+from services.builder.images import ExistingImage
 from services.builder.registry.credentials import Login
 from services.builder.registry.settings import RegistrySettings
-from services.builder.registry.tokens import Refused, Tokens, Wanted
-from services.builder.registry.transport import Away, Transport
+from services.builder.registry.tokens import RegistryDenied, TokenRequest, Tokens
+from services.builder.registry.transport import RegistryUnavailable, Transport
 from services.common.models.errors import BinderyError
 from tests.support.fake_registry import DIGEST, WireRegistry, always, wire_registry
 from tests.support.tls import certificate_for
@@ -32,8 +32,9 @@ def counting(life: float | None) -> Callable[[web.BaseRequest], Awaitable[web.Re
     return reply
 
 
-def wanted(server: WireRegistry, login: Login | None = None) -> Wanted:
-    return Wanted(f"http://{server.address}/token", "a service", "repository:x:pull", login or Login())
+def wanted(server: WireRegistry, login: Login | None = None) -> TokenRequest:
+    realm = f"http://{server.address}/token"
+    return TokenRequest(realm=realm, service="a service", scope="repository:x:pull", login=login or Login())
 
 
 async def test_a_token_is_kept_until_shortly_before_it_expires() -> None:
@@ -90,7 +91,7 @@ async def test_many_who_ask_at_once_share_one_request_and_its_error() -> None:
 async def test_a_refusal_says_what_was_refused_and_not_to_whom(status: int) -> None:
     async with wire_registry(always(status)) as server:
         tokens = Tokens(wire := transport(), early_seconds=15)
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RegistryDenied) as caught:
             await tokens.get(wanted(server, Login("ann", "hidden")))
         said = f"its token server {server.address} refuses our login for repository:x:pull ({status})"
         assert str(caught.value) == said
@@ -103,7 +104,7 @@ async def test_a_refusal_says_what_was_refused_and_not_to_whom(status: int) -> N
 async def test_an_answer_without_a_token_is_no_token(body: bytes) -> None:
     async with wire_registry(always(200, body=body)) as server:
         tokens = Tokens(wire := transport(), early_seconds=15)
-        with pytest.raises(Away, match="answered without a token"):
+        with pytest.raises(RegistryUnavailable, match="answered without a token"):
             await tokens.get(wanted(server))
         await wire.aclose()
 
@@ -132,7 +133,7 @@ async def test_a_token_from_the_configuration_is_sent_as_it_is(tmp_path: Path) -
     async with wire_registry(always(200, {"Docker-Content-Digest": DIGEST})) as registry:
         (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.address: {"registrytoken": "r"}}}))
         images = registry.images(docker_config=str(tmp_path))
-        assert await images.find(registry.image) == FoundImage(DIGEST)
+        assert await images.find(registry.image) == ExistingImage(DIGEST)
         assert registry.asked[0].headers["Authorization"] == "Bearer r"
         await images.aclose()
 
@@ -168,8 +169,8 @@ async def test_googles_metadata_server_is_asked_for_a_password(monkeypatch: pyte
     async with wire_registry(always(200, body=body)) as google, wire_registry(registry_reply) as registry:
         monkeypatch.setenv("GCE_METADATA_HOST", google.address)
         images = registry.images(registry_credentials="google-metadata")
-        assert await images.find(registry.image) == FoundImage(DIGEST)
-        assert await images.find(registry.image) == FoundImage(DIGEST)
+        assert await images.find(registry.image) == ExistingImage(DIGEST)
+        assert await images.find(registry.image) == ExistingImage(DIGEST)
         sent = BasicAuth.decode(registry.asked[-1].headers["Authorization"])
         assert (sent.login, sent.password) == ("oauth2accesstoken", "ya29.x")
         assert [(asked.path, asked.headers["Metadata-Flavor"]) for asked in google.asked] == [

@@ -18,7 +18,7 @@ from services.builder.executors.base import (
     Finished,
 )
 from services.builder.executors.kubernetes.settings import KubernetesSettings
-from services.builder.images import FoundImage
+from services.builder.images import ExistingImage
 from services.builder.settings import BuilderSettings
 from services.builder.worker import supervision
 from services.common.models import Build, BuildState
@@ -50,7 +50,7 @@ async def test_vanished_execution_is_run_again_and_the_log_says_so(opened: Opene
     scripted = Scripted(
         [said("one"), said("two"), ExecutionVanishedError("its pod was deleted")], [said("one"), Finished(ok=True)]
     )
-    scripted.looked = [None, None, FoundImage("sha256:1")]
+    scripted.looked = [None, None, ExistingImage("sha256:1")]
     async with opened() as builder:
         build, told = await supervise(builder, scripted)
     assert (build.state, build.digest) == (BuildState.BUILT, "sha256:1")
@@ -61,7 +61,7 @@ async def test_vanished_execution_is_run_again_and_the_log_says_so(opened: Opene
 
 async def test_a_position_without_lines_is_stored_and_no_follower_hears_of_it(opened: Opened) -> None:
     scripted = Scripted([Batch((), "0/0/uid"), ExecutorUnavailableError("away"), said("one"), Finished(ok=True)])
-    scripted.looked = [None, FoundImage("sha256:1")]
+    scripted.looked = [None, ExistingImage("sha256:1")]
     async with opened() as builder:
         _, told = await supervise(builder, scripted)
     assert scripted.asked == [(1, ""), (1, "0/0/uid")]
@@ -80,7 +80,7 @@ async def test_execution_that_vanishes_each_time_is_lost(opened: Opened) -> None
 
 async def test_vanished_execution_whose_image_is_there_was_built(opened: Opened) -> None:
     scripted = Scripted([said("one"), ExecutionVanishedError("a")])
-    scripted.looked = [None, FoundImage("sha256:2")]
+    scripted.looked = [None, ExistingImage("sha256:2")]
     async with opened() as builder:
         build, _ = await supervise(builder, scripted)
     assert (build.state, build.digest) == (BuildState.BUILT, "sha256:2")
@@ -91,7 +91,7 @@ async def test_engine_that_is_away_is_waited_for_from_the_last_position(opened: 
     scripted = Scripted(
         [said("one"), REDIS_UNAVAILABLE, REDIS_UNAVAILABLE, REDIS_UNAVAILABLE, said("two"), Finished(ok=True)]
     )
-    scripted.looked = [None, FoundImage()]
+    scripted.looked = [None, ExistingImage()]
     async with opened() as builder:
         build, told = await supervise(builder, scripted)
     assert build.state is BuildState.BUILT
@@ -127,7 +127,7 @@ async def test_engine_that_stays_away_ends_the_build_within_the_bound(opened: Op
 @pytest.mark.slow
 async def test_patience_begins_with_the_outage_and_not_with_the_build(opened: Opened) -> None:
     scripted = Scripted([said("one"), 1.0, REDIS_UNAVAILABLE, Finished(ok=True)])
-    scripted.looked = [None, FoundImage()]
+    scripted.looked = [None, ExistingImage()]
     async with opened(outage_patience_seconds=0.5) as builder:
         build, told = await supervise(builder, scripted)
     assert build.state is BuildState.BUILT
@@ -138,7 +138,7 @@ async def test_each_outage_is_told(opened: Opened) -> None:
     scripted = Scripted(
         [said("one"), REDIS_UNAVAILABLE, REDIS_UNAVAILABLE, said("two"), REDIS_UNAVAILABLE, Finished(ok=True)]
     )
-    scripted.looked = [None, FoundImage()]
+    scripted.looked = [None, ExistingImage()]
     async with opened() as builder:
         _, told = await supervise(builder, scripted)
     assert [phase for phase, _ in told] == ["building", "waiting", "building", "waiting", "built"]
@@ -152,7 +152,7 @@ async def test_a_build_that_was_silent_for_long_before_an_outage_was_not_away(
     scripted = Scripted(
         [said("one"), REDIS_UNAVAILABLE, 1.0, REDIS_UNAVAILABLE, 1.0, REDIS_UNAVAILABLE, Finished(ok=True)]
     )
-    scripted.looked = [None, FoundImage()]
+    scripted.looked = [None, ExistingImage()]
     async with opened(outage_patience_seconds=0.5) as builder:
         build, told = await supervise(builder, scripted)
     assert build.state is BuildState.BUILT
@@ -162,7 +162,7 @@ async def test_a_build_that_was_silent_for_long_before_an_outage_was_not_away(
 @pytest.mark.slow
 async def test_registry_that_is_away_is_never_taken_for_no_image(opened: Opened) -> None:
     scripted = Scripted([said("one"), Finished(ok=True)])
-    scripted.looked = [NO_REGISTRY, NO_REGISTRY, None, NO_REGISTRY, NO_REGISTRY, FoundImage("sha256:3")]
+    scripted.looked = [NO_REGISTRY, NO_REGISTRY, None, NO_REGISTRY, NO_REGISTRY, ExistingImage("sha256:3")]
     async with opened() as builder:
         build, told = await supervise(builder, scripted)
     assert (build.state, build.digest) == (BuildState.BUILT, "sha256:3")
@@ -189,7 +189,7 @@ async def test_a_build_that_waits_for_the_registry_before_it_starts_has_its_hard
 
 async def test_an_image_that_came_while_the_build_was_queued_is_not_built_again(opened: Opened) -> None:
     scripted = Scripted()
-    scripted.looked = [FoundImage("sha256:4")]
+    scripted.looked = [ExistingImage("sha256:4")]
     async with opened() as builder:
         build, told = await supervise(builder, scripted)
     assert (build.state, build.digest) == (BuildState.BUILT, "sha256:4")
@@ -201,7 +201,7 @@ async def test_execution_that_could_not_push_is_run_again_once_the_registry_answ
         [said("one"), Finished(False, "registry_unavailable", "connection refused.")],
         [said("one"), Finished(ok=True)],
     )
-    scripted.looked = [None, NO_REGISTRY, None, FoundImage()]
+    scripted.looked = [None, NO_REGISTRY, None, ExistingImage()]
     async with opened() as builder:
         build, told = await supervise(builder, scripted)
     assert build.state is BuildState.BUILT
@@ -210,7 +210,7 @@ async def test_execution_that_could_not_push_is_run_again_once_the_registry_answ
 
 async def test_a_build_may_be_silent_for_as_long_as_it_may_run_where_no_limit_is_set(opened: Opened) -> None:
     scripted = Scripted([said("one"), 0.3, Finished(ok=True)])
-    scripted.looked = [None, FoundImage()]
+    scripted.looked = [None, ExistingImage()]
     async with opened() as builder:
         assert builder.settings.build_stall_seconds == 0
         build, _ = await supervise(builder, scripted)
@@ -246,7 +246,7 @@ async def test_a_build_that_can_say_nothing_yet_stands_not_still_and_writes_noth
             yield 0.0
 
     scripted = Scripted(chain(waits(1.0), [said("one"), Finished(ok=True)]))
-    scripted.looked = [None, FoundImage()]
+    scripted.looked = [None, ExistingImage()]
     async with opened(build_stall_seconds=0.3) as builder:
         build, told = await supervise(builder, scripted)
         found = await builder.attempts.read(build.build_id or "")

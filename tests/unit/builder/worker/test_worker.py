@@ -15,7 +15,7 @@ import pytest
 from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
-from services.builder.context import BuilderParts
+from services.builder.context import BuilderContext
 from services.builder.executors.base import Finished
 from services.builder.queue import admission, jobs
 from services.builder.queue.attempts import topic_of
@@ -36,7 +36,7 @@ class Running:
     def __init__(self, builder: Builder, member: StageMember, scripted: Scripted) -> None:
         self.builder, self.scripted, self.process = builder, scripted, member.process
         builds = Builds(builder.context, builder.settings, builder.attempts, scripted)
-        parts = BuilderParts(builder.context, scripted, scripted, builder.attempts, builds, builder.admission)
+        parts = BuilderContext(builder.context, scripted, scripted, builder.attempts, builds, builder.admission)
         self.worker = BuilderWorker(parts, builder.settings)
         self.worker.member = member
         self._jobs: asyncio.Task[None] | None = None

@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.builder.executors.base import Batch, Finished, Line
-from services.builder.images import FoundImage
+from services.builder.images import ExistingImage
 from services.builder.queue.attempts import topic_of
 from services.builder.queue.log_excerpt import LogLine, Part, lines_of
 from services.common.models import BuildState
@@ -47,7 +47,7 @@ async def test_of_a_million_lines_head_and_tail_are_kept_and_what_is_missing_is_
         yield Finished(ok=True)
 
     scripted = Scripted(steps())
-    scripted.looked = [None, FoundImage()]
+    scripted.looked = [None, ExistingImage()]
     await measured()
     async with open_builder(valkey, tmp_path, stream_max_bytes=KEPT_BYTES, log_total_max_bytes=2**30) as builder:
         build, _ = await supervise(builder, scripted, seconds=250)

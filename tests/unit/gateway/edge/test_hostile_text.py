@@ -11,7 +11,7 @@ import json
 import pytest
 
 from services.builder.executors.base import Finished
-from services.builder.executors.failure_classifier import outcome
+from services.builder.executors.failure_classifier import classify_exit
 from services.builder.registry.challenge import Challenge, parse_challenges
 from services.common.models.errors import BinderyError
 from services.common.service.logging import get_logger, redact
@@ -60,7 +60,7 @@ def test_a_thousand_names_in_what_a_hub_says_are_taken_out_in_time() -> None:
 
 
 def _outcome(*messages: str) -> Finished:
-    return outcome(1, [json.dumps({"message": message, "phase": "building"}).encode() for message in messages])
+    return classify_exit(1, [json.dumps({"message": message, "phase": "building"}).encode() for message in messages])
 
 
 @pytest.mark.parametrize(

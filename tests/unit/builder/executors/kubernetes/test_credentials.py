@@ -13,7 +13,7 @@ import pytest
 from services.builder.executors.base import Attempt, ExecutorUnavailableError
 from services.builder.executors.kubernetes.executor import KubernetesExecutor
 from services.builder.executors.kubernetes.settings import KubernetesSettings
-from services.builder.registry import credentials
+from services.builder.registry import credential_sources
 from services.builder.registry.credentials import CredentialsError, Login
 from services.builder.registry.settings import RegistrySettings
 from tests.support.kubernetes_api import KubernetesApi, serving
@@ -31,7 +31,7 @@ class Cloud:
     name = "cloud"
     is_away = False
 
-    async def for_(self, registry: str, repository: str) -> Login:
+    async def login_for(self, registry: str, repository: str) -> Login:
         if self.is_away:
             raise CredentialsError("the cloud gives no token")
         return Login("AWS", f"token for {registry}/{repository}")
@@ -46,7 +46,9 @@ class Cloud:
 
 @pytest.fixture
 def cloud(monkeypatch: pytest.MonkeyPatch) -> type[Cloud]:
-    monkeypatch.setattr(credentials, "entry_points", lambda group: [Cloud] if group == "bindery.registries" else [])
+    monkeypatch.setattr(
+        credential_sources, "entry_points", lambda group: [Cloud] if group == "bindery.registries" else []
+    )
     monkeypatch.setattr(Cloud, "is_away", False)
     return Cloud
 
