@@ -30,7 +30,7 @@ from services.builder.executors.docker.settings import DockerSettings
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.registry.settings import RegistrySettings
 from services.builder.settings import BuilderSettings
-from services.common.models.errors import KINDS, ErrorKind
+from services.common.models.error_codes import KINDS, ErrorKind
 from services.common.net.settings import OutboundSettings
 from services.common.redis.families import ARQ_FAMILIES, CHANNELS, FAMILIES, Family, Service
 from services.common.redis.users import USERS_FILE, users_file

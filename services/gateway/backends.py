@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from services.common.models import Build, BuildRequest, ResolvedRepo, Server, ServerRequest, Spec
+from services.common.models.error_codes import ErrorCode, known_code
 from services.common.models.errors import BinderyError
 from services.common.net.http import Peer, PooledClient, Reply
 from services.common.service.call_accounting import attributed_to
@@ -17,7 +18,7 @@ from services.gateway.settings import GatewaySettings
 log = get_logger(__name__)
 
 T = TypeVar("T")
-RETRYABLE_CODES = frozenset(
+RETRYABLE_CODES: frozenset[ErrorCode] = frozenset(
     {
         "resolver_unavailable", "builder_unavailable", "launcher_unavailable", "redis_unavailable",
         "registry_unavailable", "executor_unavailable", "overloaded", "request_timeout",
@@ -37,7 +38,7 @@ class Backends:
 
         def peer(url: str, name: str) -> Peer:
             client = PooledClient(url, peer=name, token=token, read_seconds=settings.stage_timeout_seconds)
-            return Peer(client, unavailable=f"{name}_unavailable")
+            return Peer(client, unavailable=known_code(f"{name}_unavailable"))
 
         self._patience = settings.stage_patience_seconds
         self.resolver = peer(settings.resolver_url, "resolver")

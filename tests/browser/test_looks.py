@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.common.models import LaunchState, Queue
+from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
 from services.common.models.server import ServerState
 from tests.browser.accessibility import sideways, violations
@@ -16,7 +17,7 @@ SIZES = {"wide": (1280, 900), "phone": (390, 844), "zoomed": (320, 256)}
 def _pages(told: Told) -> dict[str, str]:
     launches = told.launches
 
-    def failed(code: str, detail: str) -> str:
+    def failed(code: ErrorCode, detail: str) -> str:
         error = BinderyError(code, detail).problem
         return f"/launches/{launches.put(state=LaunchState.FAILED, error=error, build_id=f'{0:024}-1', image='i')}"
 

@@ -9,7 +9,7 @@ import httpx
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from services.common.models.errors import KINDS
+from services.common.models.error_codes import KINDS
 from services.common.models.ids import launch_ref
 from tests.support.api_launches import Launched, builds_ended, git_spec
 from tests.support.forge import Forge

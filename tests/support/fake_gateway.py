@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from services.common.models import Launch, LaunchId, LaunchOptions, LaunchState, Queue, ResolvedRepo, Server, Spec
+from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
 from services.common.models.ids import launch_ref, new_launch_id
 from services.common.models.server import ServerState
@@ -96,7 +97,7 @@ def _story(spec: Spec) -> list[Step]:
     def line(text: str, phase: str = "building") -> Step:
         return (0.05, {}, {"phase": phase, "message": text})
 
-    def fails(code: str, detail: str) -> Step:
+    def fails(code: ErrorCode, detail: str) -> Step:
         problem = BinderyError(code, detail).problem
         event = {"phase": "failed", "message": f"{detail}\n", "error": problem.model_dump(), "terminal": True}
         return (0.2, {"state": LaunchState.FAILED, "error": problem}, event)

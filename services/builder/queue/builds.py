@@ -10,7 +10,8 @@ from services.builder.queue.log_excerpt import LogLine, Part
 from services.builder.settings import BuilderSettings
 from services.common.context import ProcessContext
 from services.common.models import Build, BuildInput, BuildQueue, BuildRequest, BuildState, WorkerSlots
-from services.common.models.errors import AUTHOR_CODES, BinderyError
+from services.common.models.error_codes import AUTHOR_CODES
+from services.common.models.errors import BinderyError
 from services.common.records.cancel_requests import CancelRequests
 from services.common.records.launch_cache import CachedImage
 from services.common.redis.keys import Kind

@@ -24,7 +24,8 @@ from services.builder.queue.attempts import topic_of
 from services.builder.settings import BuilderSettings
 from services.common.context import ProcessContext
 from services.common.models import Build, BuildState, Event, Phase, ResolvedRepo
-from services.common.models.errors import KINDS, BinderyError
+from services.common.models.error_codes import ErrorCode, known_code
+from services.common.models.errors import BinderyError
 from services.common.records.launch_cache import CachedImage
 from services.common.records.records import Fenced, OwnedRecord, RecordLost, StoredRecord
 from services.common.redis.client import retry_while_unavailable
@@ -35,7 +36,7 @@ from services.common.service.tasks import sleep_unless_cancelled
 log = get_logger(__name__)
 
 T = TypeVar("T")
-RUN_AGAIN = frozenset({"build_lost", "registry_unavailable"})
+RUN_AGAIN: frozenset[ErrorCode] = frozenset({"build_lost", "registry_unavailable"})
 """Errors of an execution that the next one may not have."""
 
 FAILS_WITHIN_SECONDS = 60.0
@@ -179,8 +180,8 @@ class Supervision:
             return BinderyError("build_lost", f"What ran the build has vanished: {error}.")
         if finished.ok:
             return None
-        code = finished.error_code if finished.error_code in KINDS else "build_failed"
-        return BinderyError(code or "build_failed", finished.error_message or "")
+        code = known_code(finished.error_code or "", otherwise="build_failed")
+        return BinderyError(code, finished.error_message or "")
 
     async def _follow(self) -> Finished:
         attempt, quiet = self._attempt(), self.settings.build_stall_seconds or None
@@ -219,7 +220,7 @@ class Supervision:
             except ExecutorUnavailableError as error:
                 away, why = BinderyError("executor_unavailable"), str(error)
             except BinderyError as error:
-                if error.code != "registry_unavailable":
+                if not error.has_code("registry_unavailable"):
                     raise
                 away, why = error, error.detail
             now = loop.time()
@@ -286,5 +287,5 @@ class Supervision:
         reason, code = await retry_while_unavailable(
             lambda: self.context.redis.hmget(key, "cancel", "cancel_code"), seconds=self.settings.redis_patience_seconds
         )
-        known = code.decode() if code and code.decode() in KINDS else "cancelled"
-        return BinderyError(known, reason.decode() if reason else "The build was cancelled.")
+        cancel_code = known_code(code.decode() if code else "", otherwise="cancelled")
+        return BinderyError(cancel_code, reason.decode() if reason else "The build was cancelled.")

@@ -9,6 +9,7 @@ from services.common.git.advertisement import refs_advertised
 from services.common.git.process import Finished, Git, OnLine
 from services.common.git.submodules import MAX_DEPTH, MAX_SUBMODULES, Submodule, place_of, submodules_of
 from services.common.git.urls import WEB, Remote, git_url, is_full_sha, locate, submodule_url
+from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
 from services.common.net.networks import NetworkPolicy
 from services.common.net.outbound import CheckedClient
@@ -114,7 +115,8 @@ class _Fetch:
         await self._commit(remote, url, sha, folder)
         done = await self.git.run("checkout", "--quiet", "--force", "--detach", sha, cwd=folder)
         if not done.ok:
-            code = "build_failed" if "invalid path" in done.messages else "fetch_failed"
+            is_bad_path = "invalid path" in done.messages
+            code: ErrorCode = "build_failed" if is_bad_path else "fetch_failed"
             raise BinderyError(code, f"Commit {sha} of {url} can't be checked out: {done.reason}.")
         for submodule in await submodules_of(self.git, sha, folder):
             self.submodules += 1
@@ -133,14 +135,14 @@ class _Fetch:
             url = git_url(submodule_url(parent, submodule.url), self.git.allowed_protocols)
             await self.repository(url, submodule.sha, place, depth + 1)
         except BinderyError as error:
-            code = "build_failed" if error.code in {"bad_spec", "ref_not_found"} else error.code
+            code: ErrorCode = "build_failed" if error.has_code("bad_spec", "ref_not_found") else error.code
             raise BinderyError(code, f"Submodule {submodule.path}: {error.detail}") from error
 
     async def _locate(self, url: str) -> Remote:
         try:
             return await locate(url, self.client, self.git.allowed_protocols)
         except BinderyError as error:
-            if error.code not in {"provider_unavailable", "rate_limited"}:
+            if not error.has_code("provider_unavailable", "rate_limited"):
                 raise
             after = error.retry_after_seconds
             raise BinderyError("fetch_failed", error.detail, retry_after_seconds=after) from error
@@ -166,7 +168,7 @@ class _Fetch:
         return done
 
 
-def _failure(done: Finished, url: str, otherwise: str) -> BinderyError:
+def _failure(done: Finished, url: str, otherwise: ErrorCode) -> BinderyError:
     """What git's complaint means: nothing public there, or a server that does not work (`otherwise`)."""
     if any(sign in done.messages for sign in _ABSENT):
         return BinderyError("ref_not_found", f"There is no public git repository at {url}.")

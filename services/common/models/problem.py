@@ -1,6 +1,7 @@
 """`Problem`: an error as its reader sees it (RFC 9457)."""
 
 from services.common.models.base import Contract
+from services.common.models.error_codes import ErrorCode
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
@@ -8,8 +9,8 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 class Problem(Contract):
     """The body of an `application/problem+json` reply, and the reason of a failed build, launch or server.
 
-    `code` comes from the closed list in `services.common.models.errors`; `whose_move` says who can do something about
-    it; `retry_after_seconds` is null where trying again can't help or no time is known.
+    `code` comes from the closed list in `services.common.models.error_codes`, or is a newer release's. `whose_move`
+    says who can do something about the error. `retry_after_seconds` is null if a retry can't help or no time is known.
     """
 
     type: str = "about:blank"
@@ -21,3 +22,7 @@ class Problem(Contract):
     whose_move: str = "operator"
     can_retry: bool = False
     retry_after_seconds: float | None = None
+
+    def has_code(self, *codes: ErrorCode) -> bool:
+        """Return whether the code is among `codes`; a misspelt one is an error of the type checker."""
+        return self.code in codes

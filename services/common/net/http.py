@@ -16,6 +16,7 @@ from prometheus_client import Counter
 from yarl import URL
 
 from services.common.models import Problem
+from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
 from services.common.models.problem import PROBLEM_MEDIA_TYPE
 from services.common.service.call_accounting import call_reason
@@ -150,7 +151,7 @@ class PooledClient:
 class Peer:
     """Another service of ours. Every failure is a `BinderyError`: the peer's own, or `unavailable` when it is away."""
 
-    def __init__(self, client: PooledClient, *, unavailable: str) -> None:
+    def __init__(self, client: PooledClient, *, unavailable: ErrorCode) -> None:
         self._client = client
         self._unavailable = unavailable
 

@@ -9,7 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from services.common.models import Problem
-from services.common.models.errors import KINDS, BinderyError
+from services.common.models.error_codes import KINDS
+from services.common.models.errors import BinderyError
 from services.common.models.problem import PROBLEM_MEDIA_TYPE
 from services.common.redis.client import REDIS_UNREACHABLE
 from services.common.service.logging import get_logger

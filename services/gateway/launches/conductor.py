@@ -109,10 +109,10 @@ class Conductor:
                 self.launch = self.launch.updated(build_id=build.build_id)
                 return CachedImage(image=build.image, digest=build.digest, asked_at=time.time())
             error = BinderyError.of(build.error) if build.error else BinderyError("build_lost")
-            if error.code not in {"build_lost", "cancelled"}:  # cancelled for others, before this one joined it
+            if not error.has_code("build_lost", "cancelled"):  # cancelled for others, before this one joined it
                 raise error
             log.warning("build_lost", build_id=build.build_id, times=lost + 1, code=error.code)
-        raise BinderyError("build_lost") if error.code == "cancelled" else error
+        raise BinderyError("build_lost") if error.has_code("cancelled") else error
 
     async def _followed_build(self) -> Build | None:
         """The build that this launch was following when another gateway conducted it, whatever became of it."""
@@ -164,7 +164,7 @@ class Conductor:
             return True
         self.side_effects.server_ended()
         error = BinderyError.of(Problem.model_validate(ended["error"])) if "error" in ended else BinderyError("unknown")
-        if error.code != "image_pull_failed" or self.launch.rebuilt:
+        if not error.has_code("image_pull_failed") or self.launch.rebuilt:
             raise error
         await self._context.facts.forget_image(repo)
         self.launch = self.launch.updated(rebuilt=True)

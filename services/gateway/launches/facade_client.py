@@ -21,7 +21,7 @@ class FacadeClient:
         try:
             await self.launches.read(launch_id, self.principal)
         except BinderyError as error:
-            if error.code != "not_found":
+            if not error.has_code("not_found"):
                 raise
             return False
         return True

@@ -166,14 +166,14 @@ class Launches:
 
     async def _fail(self, claimed: OwnedRecord, conductor: Conductor, error: BinderyError) -> None:
         """Leave the build, give up the server, and say so."""
-        is_unwanted = error.code in {"cancelled", "abandoned"}
+        is_unwanted = error.has_code("cancelled", "abandoned")
         try:
             # Refused where the launch has ended, or is another's by now: its server is somebody's then. After this one
             # no end of ours takes effect that was broken off on its way.
             await claimed.write()
             # The launch ends last: whoever adopts it before that does this again.
             # An abandoned launch lets its build finish; a cancelled one stops it, if nobody else waits.
-            await conductor.side_effects.compensate(conductor.launch, stop_build=error.code == "cancelled")
+            await conductor.side_effects.compensate(conductor.launch, stop_build=error.has_code("cancelled"))
             await conductor.failed(error, LaunchState.CANCELLED if is_unwanted else LaunchState.FAILED)
         except (Fenced, RecordLost) as gone:
             log.warning("launch_not_ours", why=type(gone).__name__)

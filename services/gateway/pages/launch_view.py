@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from services.common.models import Launch, LaunchState, Problem, Server, ServerState
-from services.common.models.errors import AUTHOR_CODES
+from services.common.models.error_codes import AUTHOR_CODES
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _JUST_NOW_SECONDS = 30.0

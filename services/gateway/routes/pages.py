@@ -201,7 +201,7 @@ async def cancel(request: Request, launch_id: str, _form: SentForm, launches: Fr
     try:
         await launches.cancel(launch_id, principal(request))
     except BinderyError as error:
-        if error.code != "conflict":
+        if not error.has_code("conflict"):
             raise
     return RedirectResponse(f"/launches/{quote(launch_id, safe='')}", status_code=303)
 

@@ -62,21 +62,21 @@ def facade_failure(launch: Launch) -> dict[str, Any]:
     error, key = launch.error, f"{launch.spec.provider}:{launch.spec.spec}"
     if error is None:
         return {"phase": "failed", "message": "The launch failed.\n"}
-    if error.code == "ref_not_found":
+    if error.has_code("ref_not_found"):
         message = f"Could not resolve ref for {key}. Double check your URL and that your repo is public."
         return {"phase": "failed", "message": f"{message} {error.detail}\n", "code": error.code}
-    if error.code == "unknown_provider":
+    if error.has_code("unknown_provider"):
         return {
             "phase": "failed",
             "message": f"No provider found for prefix {launch.spec.provider}\n",
             "code": error.code,
         }
-    if error.code == "quota_exceeded":
+    if error.has_code("quota_exceeded"):
         return {"phase": "failed", "message": f"Too many users on this BinderHub! {error.detail}\n", "code": error.code}
     failed: dict[str, Any] = {"phase": "failed", "message": f"{error.detail}\n", "code": error.code}
-    if error.phase == "resolving" and error.code != "bad_spec":
+    if error.phase == "resolving" and not error.has_code("bad_spec"):
         failed["message"] = f"Error resolving ref for {key}: {error.detail}\n"
-    if error.phase == "launching" or error.code in {"internal", "unknown"}:
+    if error.phase == "launching" or error.has_code("internal", "unknown"):
         failed["status_code"] = 500
     return failed
 

@@ -110,7 +110,7 @@ def refused_stream(error: BinderyError) -> Response:
     """BinderHub's reply to what it does not begin: 200, and one `failed` event that carries the status."""
     message = error.extra.get("facade") or error.detail
     event: dict[str, Any] = {"phase": "failed", "message": f"{message}\n"}
-    if error.code != "unknown_provider":
+    if not error.has_code("unknown_provider"):
         event = {"phase": "failed", "status_code": error.kind.status, "message": f"{message}\n"}
     # As BinderHub's: without a charset, which Starlette would add to a media type.
     headers = {"Content-Type": "text/event-stream", "Cache-Control": FACADE_CACHE}

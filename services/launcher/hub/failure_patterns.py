@@ -8,7 +8,9 @@ engine, as errors that DockerSpawner 13 lets through; JupyterHub 5 and 6 themsel
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
+from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
 
 
@@ -31,9 +33,14 @@ class Pattern:
 
     words: str
     means: Verdict
-    code: str = ""
+    code: ErrorCode | Literal[""] = ""
     is_vague: bool = False
     """It says that there is trouble, and not which: it does not hide what was said before."""
+
+    @property
+    def error_code(self) -> ErrorCode:
+        """Code of the failure; of a pattern without one, that of any failed start."""
+        return self.code or "server_start_failed"
 
 
 _PULL = r"(?:failed to pull|ErrImagePull|ImagePullBackOff|Back-off pulling|/images/create|manifest for)"
@@ -48,7 +55,7 @@ _UNREACHABLE = (
     r"|50[0234] (?:Internal Server Error|Bad Gateway|Service Unavailable|Gateway Time-?out)$)"
 )
 
-_AWAY = "spawner_unavailable"
+_AWAY: ErrorCode = "spawner_unavailable"
 
 
 def _then(first: str, second: str) -> str:
@@ -200,15 +207,15 @@ class Diagnosis:
     def timed_out(self, sentence: str) -> BinderyError:
         """What it means that time is up: the cause that was told last, or what it was waiting for."""
         if self.cause:
-            return BinderyError(self.cause.code, f"{_plain(self.said)} {sentence}".strip())
+            return BinderyError(self.cause.error_code, f"{_plain(self.said)} {sentence}".strip())
         if self.waits_for:
-            return BinderyError(self.waits_for.code, sentence)
+            return BinderyError(self.waits_for.error_code, sentence)
         return BinderyError("server_start_timeout", sentence)
 
     def _error(self, sign: Pattern, message: str) -> BinderyError:
         if sign.is_vague and self.cause:
-            return BinderyError(self.cause.code, f"{_plain(self.said)} {_plain(message)}")
-        return BinderyError(sign.code, _plain(message))
+            return BinderyError(self.cause.error_code, f"{_plain(self.said)} {_plain(message)}")
+        return BinderyError(sign.error_code, _plain(message))
 
 
 _API_ERROR = re.compile(r'\A(?>.*?HTTP response body: )(?>.*?"message":")((?:[^"\\]|\\.)*+)"', re.DOTALL)

@@ -49,12 +49,12 @@ class GitHub(Provider):
         try:
             commit = await self.api.commit(user, repo, ref)
         except BinderyError as error:
-            if error.code != "ref_not_found" or ref not in _OLD_DEFAULTS:
+            if not error.has_code("ref_not_found") or ref not in _OLD_DEFAULTS:
                 raise
             try:
                 commit = await self.api.commit(user, repo, "HEAD")
             except BinderyError as of_head:
-                raise (error if of_head.code == "ref_not_found" else of_head) from of_head
+                raise (error if of_head.has_code("ref_not_found") else of_head) from of_head
             notice = (
                 f"{user}/{repo} has no branch {ref}: its default branch (HEAD) is used instead. Please update the link."
             )

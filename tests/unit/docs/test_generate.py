@@ -9,7 +9,7 @@ import pytest
 from docs import conf, generate
 from docs.advice import ADVICE
 from services.builder.executors.process.session import repository
-from services.common.models.errors import KINDS
+from services.common.models.error_codes import KINDS
 from services.common.redis.families import FAMILIES
 from services.gateway.launches.links import RepositoryType
 from services.resolver.providers.base import Provider

@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
 from services.common.models.problem import PROBLEM_MEDIA_TYPE
 from services.gateway.backends import Backends
@@ -63,7 +64,7 @@ async def opened(app: web.Application, seconds: float) -> AsyncIterator[Backends
 
 
 @pytest.mark.parametrize("code", ["registry_unavailable", "executor_unavailable", "redis_unavailable"])
-async def test_what_a_build_needs_is_waited_for_and_that_is_said_once(code: str) -> None:
+async def test_what_a_build_needs_is_waited_for_and_that_is_said_once(code: ErrorCode) -> None:
     away = BinderyError(code, "It does not answer.")
     assert await ask(Builder(away, away)) == ("built", ["It does not answer."])
 

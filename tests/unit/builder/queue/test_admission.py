@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from services.builder.queue.attempts import topic_of
 from services.common.models import BuildState
-from services.common.models.errors import AUTHOR_CODES
+from services.common.models.error_codes import AUTHOR_CODES
 from tests.support.in_process_builder import image_of, open_builder, request_for
 from tests.support.valkey import Valkey
 

@@ -17,6 +17,7 @@ from services.builder.queue.builds import Builds
 from services.builder.queue.log_excerpt import Part
 from services.builder.routes import router
 from services.common.models import Build, BuildState, Event, Phase
+from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
 from services.common.records.records import OwnedRecord
 from services.common.streams.entries import Entry
@@ -71,7 +72,7 @@ async def claim(builder: Builder, build: Build) -> OwnedRecord:
     return found[0]
 
 
-async def fail(builder: Builder, build: Build, code: str = "build_failed") -> None:
+async def fail(builder: Builder, build: Build, code: ErrorCode = "build_failed") -> None:
     error = BinderyError(code).problem
     ended = build.updated(state=BuildState.FAILED, error=error, finished_at=build.created_at)
     event = Event(phase=Phase.FAILED, message="Over.\n", state=BuildState.FAILED, error=error, terminal=True)

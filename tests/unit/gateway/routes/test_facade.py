@@ -12,6 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from starlette.responses import PlainTextResponse, Response
 
 from services.common.models import Launch, LaunchState
+from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
 from services.common.web.incoming import HeadRequests
 from services.gateway.edge.build_tokens import mint
@@ -107,7 +108,7 @@ async def test_a_pages_token_joins_its_launch_while_that_lasts() -> None:
     ],
 )
 async def test_what_nobody_foresaw_is_one_failed_event_that_says_no_more_than_it_may(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, said: str
+    monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, said: ErrorCode
 ) -> None:
     async def fails(*_: object, **__: object) -> Any:
         raise error

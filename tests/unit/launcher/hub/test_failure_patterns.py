@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from services.common.models.errors import KINDS, BinderyError
+from services.common.models.error_codes import KINDS
+from services.common.models.errors import BinderyError
 from services.launcher.hub.failure_patterns import PATTERNS, Diagnosis, Verdict, match_pattern
 from tests.support.paths import RECORDED as RECORDED_REPLIES
 from tests.support.paths import TESTS

@@ -1,0 +1,370 @@
+"""The closed list of error codes, and what is always true of each."""
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from services.common.models.base import OpenEnum
+
+ErrorCode = Literal[
+    "bad_request",
+    "request_too_large",
+    "request_timeout",
+    "bad_spec",
+    "unknown_provider",
+    "not_found",
+    "forbidden",
+    "cross_site",
+    "unknown_host",
+    "start_token_required",
+    "unauthorized",
+    "idempotency_mismatch",
+    "idempotency_key_too_short",
+    "conflict",
+    "cancelled",
+    "abandoned",
+    "ref_not_found",
+    "address_not_allowed",
+    "banned",
+    "provider_unavailable",
+    "rate_limited",
+    "build_failed",
+    "unsupported_repository",
+    "python_unavailable",
+    "repository_too_large",
+    "fetch_failed",
+    "build_timeout",
+    "build_out_of_memory",
+    "build_stalled",
+    "build_unschedulable",
+    "build_quota_exceeded",
+    "builder_image_unavailable",
+    "build_evicted",
+    "engine_failed",
+    "push_denied",
+    "executor_unavailable",
+    "build_lost",
+    "build_stopped",
+    "build_queue_full",
+    "builder_unavailable",
+    "registry_unavailable",
+    "quota_exceeded",
+    "hub_unavailable",
+    "hub_busy",
+    "hub_refused",
+    "hub_token_refused",
+    "resource_class_not_offered",
+    "unknown_resource_class",
+    "image_pull_failed",
+    "image_pull_denied",
+    "image_pull_unreachable",
+    "image_pull_timeout",
+    "server_unschedulable",
+    "server_quota_exceeded",
+    "spawner_unavailable",
+    "server_not_set_up",
+    "server_evicted",
+    "server_out_of_memory",
+    "server_port_closed",
+    "server_not_protected",
+    "server_start_failed",
+    "server_start_timeout",
+    "launcher_unavailable",
+    "resolver_unavailable",
+    "redis_unavailable",
+    "overloaded",
+    "launch_timeout",
+    "internal",
+    "unknown",
+]
+"""Every code that this release writes; a reader may meet others, written by a newer one."""
+
+
+class Mover(OpenEnum):
+    """Whose move it is: who can do something about the error."""
+
+    USER = "user"
+    AUTHOR = "author"
+    OPERATOR = "operator"
+    UPSTREAM = "upstream"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class ErrorKind:
+    """What is always true of one error code."""
+
+    code: ErrorCode
+    title: str
+    status: int
+    phase: str | None
+    mover: Mover
+    can_retry: bool = False
+    retry_after_seconds: float | None = None
+
+
+_KINDS: list[ErrorKind] = [
+    # The request itself
+    ErrorKind("bad_request", "The request can't be understood", 400, None, Mover.USER),
+    ErrorKind("request_too_large", "The request is too large", 413, None, Mover.USER),
+    ErrorKind("request_timeout", "The request took too long to arrive", 408, None, Mover.USER, can_retry=True),
+    ErrorKind("bad_spec", "The link is not complete", 400, "resolving", Mover.USER),
+    ErrorKind("unknown_provider", "There is no such repository type", 404, "resolving", Mover.USER),
+    ErrorKind("not_found", "There is nothing under this address", 404, None, Mover.USER),
+    ErrorKind("forbidden", "This is not allowed", 403, None, Mover.USER),
+    ErrorKind("cross_site", "Another web site asked for this launch", 403, None, Mover.USER),
+    ErrorKind("unknown_host", "The server is not known under this name", 421, None, Mover.USER),
+    ErrorKind("start_token_required", "The start token is needed", 401, None, Mover.USER),
+    ErrorKind("unauthorized", "A valid service token is needed", 401, None, Mover.OPERATOR),
+    ErrorKind("idempotency_mismatch", "The Idempotency-Key was used with another request", 422, None, Mover.USER),
+    ErrorKind("idempotency_key_too_short", "The Idempotency-Key is too easy to guess", 422, None, Mover.USER),
+    ErrorKind("conflict", "The thing is in another state by now", 409, None, Mover.USER),
+    ErrorKind("cancelled", "It was cancelled", 409, None, Mover.USER, can_retry=True),
+    ErrorKind("abandoned", "Nobody was watching any more", 409, None, Mover.USER, can_retry=True),
+    # Resolving
+    ErrorKind("ref_not_found", "The repository or ref was not found", 404, "resolving", Mover.USER),
+    ErrorKind("address_not_allowed", "The address may not be reached from here", 403, "resolving", Mover.USER),
+    ErrorKind("banned", "The repository may not be launched here", 403, "resolving", Mover.OPERATOR),
+    ErrorKind(
+        "provider_unavailable",
+        "The repository's host does not answer as it should",
+        502,
+        "resolving",
+        Mover.UPSTREAM,
+        can_retry=True,
+        retry_after_seconds=30,
+    ),
+    ErrorKind(
+        "rate_limited",
+        "The repository's host limits how often it may be asked",
+        503,
+        "resolving",
+        Mover.UPSTREAM,
+        can_retry=True,
+        retry_after_seconds=300,
+    ),
+    # Building
+    ErrorKind("build_failed", "The build failed", 422, "building", Mover.AUTHOR),
+    ErrorKind(
+        "unsupported_repository",
+        "This repository needs another kind of builder",
+        422,
+        "building",
+        Mover.AUTHOR,
+    ),
+    ErrorKind(
+        "python_unavailable",
+        "The Python that the repository asks for is not available",
+        422,
+        "building",
+        Mover.AUTHOR,
+    ),
+    ErrorKind("repository_too_large", "The repository is too large", 422, "building", Mover.AUTHOR),
+    ErrorKind("fetch_failed", "The repository could not be fetched", 502, "building", Mover.UPSTREAM, can_retry=True),
+    ErrorKind("build_timeout", "The build took too long", 504, "building", Mover.AUTHOR),
+    ErrorKind("build_out_of_memory", "The build ran out of memory", 422, "building", Mover.AUTHOR),
+    ErrorKind("build_stalled", "The build stands still", 504, "building", Mover.AUTHOR),
+    ErrorKind(
+        "build_unschedulable",
+        "No node has room for the build",
+        503,
+        "building",
+        Mover.OPERATOR,
+        can_retry=True,
+        retry_after_seconds=120,
+    ),
+    ErrorKind(
+        "build_quota_exceeded",
+        "The builds' namespace has no room left",
+        503,
+        "building",
+        Mover.OPERATOR,
+        can_retry=True,
+        retry_after_seconds=120,
+    ),
+    ErrorKind("builder_image_unavailable", "The builder's own image can't be pulled", 502, "building", Mover.OPERATOR),
+    ErrorKind("build_evicted", "The build was evicted from its node", 503, "building", Mover.OPERATOR, can_retry=True),
+    ErrorKind(
+        "engine_failed", "The container engine could not do its part", 502, "building", Mover.OPERATOR, can_retry=True
+    ),
+    ErrorKind("push_denied", "The registry refused the image", 502, "building", Mover.OPERATOR),
+    ErrorKind(
+        "executor_unavailable",
+        "What runs the builds does not answer",
+        503,
+        "building",
+        Mover.OPERATOR,
+        can_retry=True,
+        retry_after_seconds=60,
+    ),
+    ErrorKind("build_lost", "The build vanished", 500, "building", Mover.OPERATOR, can_retry=True),
+    ErrorKind("build_stopped", "The operator stopped the build", 409, "building", Mover.OPERATOR, can_retry=True),
+    ErrorKind(
+        "build_queue_full",
+        "Too many builds are waiting",
+        503,
+        "building",
+        Mover.OPERATOR,
+        can_retry=True,
+        retry_after_seconds=120,
+    ),
+    ErrorKind(
+        "builder_unavailable",
+        "The builder does not answer",
+        503,
+        "building",
+        Mover.OPERATOR,
+        can_retry=True,
+        retry_after_seconds=30,
+    ),
+    ErrorKind(
+        "registry_unavailable",
+        "The image registry does not answer",
+        503,
+        "building",
+        Mover.OPERATOR,
+        can_retry=True,
+        retry_after_seconds=60,
+    ),
+    # Launching
+    ErrorKind(
+        "quota_exceeded",
+        "No seat became free in time",
+        503,
+        "launching",
+        Mover.OPERATOR,
+        can_retry=True,
+        retry_after_seconds=120,
+    ),
+    ErrorKind(
+        "hub_unavailable",
+        "JupyterHub does not answer",
+        503,
+        "launching",
+        Mover.OPERATOR,
+        can_retry=True,
+        retry_after_seconds=60,
+    ),
+    ErrorKind(
+        "hub_busy",
+        "JupyterHub has too much to do",
+        503,
+        "launching",
+        Mover.OPERATOR,
+        can_retry=True,
+        retry_after_seconds=120,
+    ),
+    ErrorKind("hub_refused", "JupyterHub refused to start the server", 502, "launching", Mover.OPERATOR),
+    ErrorKind("hub_token_refused", "JupyterHub does not accept our token", 502, "launching", Mover.OPERATOR),
+    ErrorKind("resource_class_not_offered", "No launch may ask for that resource class", 422, "launching", Mover.USER),
+    ErrorKind("unknown_resource_class", "There is no such resource class", 422, "launching", Mover.OPERATOR),
+    ErrorKind("image_pull_failed", "The image can't be pulled", 502, "launching", Mover.OPERATOR, can_retry=True),
+    ErrorKind("image_pull_denied", "The cluster may not pull the image", 502, "launching", Mover.OPERATOR),
+    ErrorKind(
+        "image_pull_unreachable",
+        "The cluster does not reach the image registry",
+        502,
+        "launching",
+        Mover.OPERATOR,
+        can_retry=True,
+        retry_after_seconds=60,
+    ),
+    ErrorKind(
+        "image_pull_timeout",
+        "Pulling the image took too long",
+        504,
+        "launching",
+        Mover.OPERATOR,
+        can_retry=True,
+        retry_after_seconds=60,
+    ),
+    ErrorKind(
+        "server_unschedulable",
+        "No node has room for the server",
+        503,
+        "launching",
+        Mover.OPERATOR,
+        can_retry=True,
+        retry_after_seconds=120,
+    ),
+    ErrorKind(
+        "server_quota_exceeded",
+        "The servers' namespace has no room left",
+        503,
+        "launching",
+        Mover.OPERATOR,
+        can_retry=True,
+        retry_after_seconds=120,
+    ),
+    ErrorKind(
+        "spawner_unavailable",
+        "JupyterHub does not reach what it starts servers with",
+        503,
+        "launching",
+        Mover.OPERATOR,
+        can_retry=True,
+        retry_after_seconds=60,
+    ),
+    ErrorKind("server_not_set_up", "The node could not set the server up", 502, "launching", Mover.OPERATOR, True),
+    ErrorKind("server_evicted", "The server was evicted from its node", 503, "launching", Mover.OPERATOR, True),
+    ErrorKind("server_out_of_memory", "The server ran out of memory as it started", 502, "launching", Mover.AUTHOR),
+    ErrorKind("server_port_closed", "The server runs and does not answer", 504, "launching", Mover.AUTHOR),
+    ErrorKind("server_not_protected", "The server does not keep its token", 502, "launching", Mover.AUTHOR),
+    ErrorKind("server_start_failed", "The server could not start", 502, "launching", Mover.AUTHOR),
+    ErrorKind(
+        "server_start_timeout",
+        "The server took too long to start",
+        504,
+        "launching",
+        Mover.AUTHOR,
+        can_retry=True,
+    ),
+    ErrorKind(
+        "launcher_unavailable",
+        "The launcher does not answer",
+        503,
+        "launching",
+        Mover.OPERATOR,
+        can_retry=True,
+        retry_after_seconds=30,
+    ),
+    # Anything else that we did not foresee
+    ErrorKind(
+        "resolver_unavailable",
+        "The resolver does not answer",
+        503,
+        "resolving",
+        Mover.OPERATOR,
+        can_retry=True,
+        retry_after_seconds=30,
+    ),
+    ErrorKind(
+        "redis_unavailable",
+        "Redis does not answer",
+        503,
+        None,
+        Mover.OPERATOR,
+        can_retry=True,
+        retry_after_seconds=5,
+    ),
+    ErrorKind(
+        "overloaded",
+        "There are too many connections at the moment",
+        503,
+        None,
+        Mover.OPERATOR,
+        can_retry=True,
+        retry_after_seconds=10,
+    ),
+    ErrorKind("launch_timeout", "The launch took too long", 504, None, Mover.OPERATOR, can_retry=True),
+    ErrorKind("internal", "Something went wrong on our side", 500, None, Mover.OPERATOR, can_retry=True),
+    ErrorKind("unknown", "Something went wrong", 500, None, Mover.OPERATOR, can_retry=True),
+]
+
+KINDS: dict[str, ErrorKind] = {kind.code: kind for kind in _KINDS}
+AUTHOR_CODES: frozenset[str] = frozenset(kind.code for kind in _KINDS if kind.mover is Mover.AUTHOR)
+"""Codes that only the repository's author can do something about: a failure worth remembering."""
+
+
+def known_code(code: str, *, otherwise: ErrorCode = "unknown") -> ErrorCode:
+    """Return `code` if this release knows it, else `otherwise`: a record or an answer may be a newer release's."""
+    return cast("ErrorCode", code) if code in KINDS else otherwise
