@@ -9,7 +9,7 @@ from services.builder.context import open_builder
 from services.builder.executors.image_place import image_place
 from services.builder.routes import router
 from services.builder.settings import BuilderSettings
-from services.common.context import background_tasks, queue_positions_updated, stage_membership
+from services.common.context import background_tasks, queue_positions_updated, stage_member
 from services.common.redis.client import retry_while_unavailable
 from services.common.service.health import Health
 from services.common.web.app import create_service
@@ -24,7 +24,7 @@ def create_app(settings: BuilderSettings) -> FastAPI:
         async with (
             open_builder(settings, health) as parts,
             queue_positions_updated(parts.context),
-            stage_membership(parts.context, "builder", on_sweep=parts.admission.sweep) as member,
+            stage_member(parts.context, "builder") as member,
             background_tasks(parts.admission.admit_when_moved(member)),
         ):
 
@@ -35,6 +35,7 @@ def create_app(settings: BuilderSettings) -> FastAPI:
             facts, place = parts.context.facts, image_place(settings)
             await retry_while_unavailable(lambda: facts.images_are_in(place), seconds=settings.redis_patience_seconds)
             await parts.context.bus.listen(parts.context.keys.wake("builder"), heard)
+            await member.start(on_sweep=parts.admission.sweep)
             health.add("Workers", parts.admission.trouble)
             app.state.builds = parts.builds
             yield

@@ -9,7 +9,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from services.common.records.launch_cache import LaunchCache
-from services.common.records.leases import Adopt, StageMember, Sweep
+from services.common.records.leases import StageMember
 from services.common.records.records import Records
 from services.common.redis.client import connect, retry_while_unavailable
 from services.common.redis.keys import Keys, Kind
@@ -108,20 +108,13 @@ async def background_tasks(*work: Coroutine[Any, Any, None]) -> AsyncIterator[No
 
 
 @contextlib.asynccontextmanager
-async def stage_membership(
-    context: ProcessContext,
-    name: str,
-    *,
-    on_adopt: Adopt | None = None,
-    on_sweep: Sweep | None = None,
-    on_begin: Sweep | None = None,
-    sweeps: bool = True,
-) -> AsyncIterator[StageMember]:
-    """Be a member of a stage until the block ends; then everything owned is handed over at once."""
-    member = StageMember(
-        name, context.upkeep, context.keys, context.records, context.settings,
-        on_adopt=on_adopt, on_sweep=on_sweep, on_begin=on_begin, sweeps=sweeps,
-    )  # fmt: skip
+async def stage_member(context: ProcessContext, name: str, *, sweeps: bool = True) -> AsyncIterator[StageMember]:
+    """Be a member of the stage `name` until the block ends; then hand over at once everything that is owned.
+
+    The lease is held from the beginning of the block. Call `start` on the member in it, when all that adopts and
+    sweeps has been made.
+    """
+    member = StageMember(name, context.upkeep, context.keys, context.records, context.settings, sweeps=sweeps)
     await retry_while_unavailable(member.begin, seconds=context.settings.redis_patience_seconds)
     await context.bus.listen(context.keys.wake(name), lambda _message: member.wake())
     async with background_tasks(member.run()):

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
-from services.common.context import background_tasks, open_context, queue_positions_updated, stage_membership
+from services.common.context import background_tasks, open_context, queue_positions_updated, stage_member
 from services.common.records.leases import StageMember
 from services.common.redis.keys import Kind
 from services.common.service.health import Health
@@ -46,17 +46,17 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         ):
             backends = Backends(settings)
             try:
-                made = Launches(context, backends, settings)
-                app.state.context = context
-                app.state.launches = made
-                app.state.backends = backends
-                app.state.providers = Providers(backends)
-                app.state.streams = StreamResponses(context, made, settings, scheduler)
                 for name in ("resolver", "builder", "launcher"):
                     health.add(name, lambda name=name: backends.trouble(name))  # type: ignore[misc]
-                async with stage_membership(context, "gateway", on_adopt=made.adopt) as member:
-                    made.member = member
+                async with stage_member(context, "gateway") as member:
+                    made = Launches(context, member, backends, settings)
+                    app.state.context = context
+                    app.state.launches = made
+                    app.state.backends = backends
+                    app.state.providers = Providers(backends)
+                    app.state.streams = StreamResponses(context, made, settings, scheduler)
                     await context.bus.listen(context.keys.wake("gateway"), made.heard)
+                    await member.start(on_adopt=made.adopt)
                     leaving = _leave(app.state.exiting, scheduler, member)
                     async with background_tasks(made.cancels.watch(), made.keep_followed_alive(), leaving):
                         yield

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
-from services.common.context import background_tasks, open_context, stage_membership
+from services.common.context import background_tasks, open_context, stage_member
 from services.common.redis.client import retry_while_unavailable
 from services.common.service.health import Health
 from services.common.web.app import create_service
@@ -29,16 +29,16 @@ def create_app(settings: LauncherSettings) -> FastAPI:
             try:
                 seats = Seats(context, settings)
                 await retry_while_unavailable(seats.scripts.load, seconds=settings.redis_patience_seconds)
-                servers = Servers(context, settings, hub, seats)
-                reaper = Reaper(context, settings, hub, seats, servers)
                 health.add("JupyterHub API", hub.healthy)
                 if settings.hub_checks_proxy:
                     health.add("JupyterHub proxy", hub.reached_through_proxy)
-                async with stage_membership(context, "launcher", on_adopt=servers.adopt) as member:
-                    servers.member = member
-                    await context.bus.listen(context.keys.wake("launcher"), servers.heard)
-                    app.state.servers = servers
+                async with stage_member(context, "launcher") as member:
+                    servers = Servers(context, member, settings, hub, seats)
+                    reaper = Reaper(context, settings, hub, seats, servers)
                     recount = Recount(context, settings, hub, seats)
+                    app.state.servers = servers
+                    await context.bus.listen(context.keys.wake("launcher"), servers.heard)
+                    await member.start(on_adopt=servers.adopt)
                     async with background_tasks(
                         servers.cancels.watch(), seats.run(), servers.spawns.run(), recount.run(), reaper.run(member)
                     ):  # fmt: skip

@@ -42,12 +42,14 @@ def topic_of(server_id: str) -> Topic:
 class Servers:
     """Starts, reads and stops servers."""
 
-    def __init__(self, context: ProcessContext, settings: LauncherSettings, hub: Hub, seats: Seats) -> None:
+    def __init__(
+        self, context: ProcessContext, member: StageMember, settings: LauncherSettings, hub: Hub, seats: Seats
+    ) -> None:
+        self.member = member
         self._context, self._settings, self._hub, self._seats = context, settings, hub, seats
         self._classes, self.spawns = settings.classes, SpawnLimiter(context, settings)
         self._secret = settings.installation_secret.get_secret_value()
         self.cancels = CancelRequests(context.records, Kind.SERVER, context.keys.wake("launcher"))
-        self.member: StageMember | None = None
 
     def user_for(self, repo_url: str, launch_ref: str, attempt: int) -> str:
         """The user name that only this installation can have made for a launch."""
@@ -65,10 +67,8 @@ class Servers:
         """Start a launch's server. Asking again for the same launch returns the server that there is.
 
         Everything by which a repeated start recognises its own server is recorded before the hub is first called.
-        Raises `BinderyError`: `launcher_unavailable`, or `unknown_resource_class`.
+        Raises `BinderyError("unknown_resource_class")`.
         """
-        if self.member is None:
-            raise BinderyError("launcher_unavailable")
         request = request.updated(repo=self._classes.chosen(request.repo, request.resource_class))
         user = self.user_for(request.repo.repo_url, request.launch_ref, request.attempt)
         server_id = Server.identity(self._hub.hub_id, user, "")
@@ -113,8 +113,7 @@ class Servers:
             self._context, self._settings, self._hub, self._seats, self.spawns, claimed, server, request.repo,
             self._user_options(server, request), asked, place=place,
         )  # fmt: skip
-        if self.member:
-            self.member.work(topic_of(server.server_id), self._see_through(start))
+        self.member.work(topic_of(server.server_id), self._see_through(start))
         log.info("server_start", server_id=server.server_id, launch_ref=server.launch_ref)
 
     async def _see_through(self, start: Start) -> None:
@@ -195,7 +194,7 @@ class Servers:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(HEED_SECONDS):
                         await self._context.bus.wait_for_end(topic)
-        if stored and even_ready and self.member:
+        if stored and even_ready:
             await self._context.records.note(topic, GIVEN_UP, "1")  # for whoever goes on with this, should we die
             if found := await self._context.records.adopt("launcher", self.member.process, topic=topic):
                 self.member.work(topic, self.adopt(*found))
@@ -222,5 +221,5 @@ class Servers:
             self.spawns.heard()
         elif message == RECOUNT.encode():
             self._seats.heard(is_recount=True)
-        elif self.member:
+        else:
             self.member.wake()

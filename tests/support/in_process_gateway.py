@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from services.common.context import ProcessContext, open_context, stage_membership
+from services.common.context import ProcessContext, open_context, stage_member
 from services.common.models import (
     Build,
     BuildId,
@@ -172,7 +172,7 @@ class Gateway:
         """Wait until nobody works on a launch any more, which must have ended as `state`."""
         member = self.launches.member
         topic = Topic(Kind.LAUNCH, launch.launch_id)
-        await self.until(lambda: not (member and member.owns(topic)), "the launch ends")
+        await self.until(lambda: not member.owns(topic), "the launch ends")
         found = await self.stored(launch)
         assert found.state is state, found
         return found
@@ -190,7 +190,8 @@ async def open_gateway(valkey: Valkey, **others: object) -> AsyncIterator[Gatewa
     settings = GatewaySettings.model_validate(given)
     async with open_context(settings, subscribe_all={Kind.SERVER}) as context, open_context(settings) as others_stage:
         backends = FakeBackends(others_stage)
-        launches = Launches(context, cast("Backends", backends), settings)
-        async with stage_membership(context, "gateway", on_adopt=launches.adopt) as launches.member:
+        async with stage_member(context, "gateway") as member:
+            launches = Launches(context, member, cast("Backends", backends), settings)
             await context.bus.listen(context.keys.wake("gateway"), launches.heard)
+            await member.start(on_adopt=launches.adopt)
             yield Gateway(context, backends, launches)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.common.context import ProcessContext, background_tasks, open_context, stage_membership
+from services.common.context import ProcessContext, background_tasks, open_context, stage_member
 from services.common.models import ResolvedRepo, Server, ServerRequest
 from services.common.streams.entries import STREAM_START
 from services.launcher.cleanup.reaper import Reaper
@@ -107,7 +107,7 @@ class Launcher:
     async def ended(self, server: Server, *, seconds: float = 10) -> Server:
         """Wait until nobody works on a server any more; what its record says then."""
         async with asyncio.timeout(seconds):
-            while self.servers.member and self.servers.member.owns(topic_of(server.server_id)):
+            while self.servers.member.owns(topic_of(server.server_id)):
                 await asyncio.sleep(0.01)
         return await self.servers.read(server.server_id)
 
@@ -132,20 +132,19 @@ async def open_launcher(valkey: Valkey, hub: FakeHub, **others: object) -> Async
     async with open_context(settings) as context:
         client = Hub(settings)
         seats = Seats(context, settings)
-        servers = Servers(context, settings, client, seats)
         try:
-            async with (
-                stage_membership(context, "launcher", on_adopt=servers.adopt) as servers.member,
-                background_tasks(seats.run(), servers.spawns.run(), Recount(context, settings, client, seats).run()),
-            ):
+            async with stage_member(context, "launcher") as member:
+                servers = Servers(context, member, settings, client, seats)
+                reaper = Reaper(context, settings, client, seats, servers)
+                recount = Recount(context, settings, client, seats)
                 await context.bus.listen(context.keys.wake("launcher"), servers.heard)
-                if counts:
-                    async with asyncio.timeout(10):
-                        while await context.redis.get(context.keys("seats:counted")) != b"yes":
-                            await asyncio.sleep(0.01)
-                    hub.calls.clear()
-                yield Launcher(
-                    context, settings, hub, seats, servers, Reaper(context, settings, client, seats, servers)
-                )
+                await member.start(on_adopt=servers.adopt)
+                async with background_tasks(seats.run(), servers.spawns.run(), recount.run()):
+                    if counts:
+                        async with asyncio.timeout(10):
+                            while await context.redis.get(context.keys("seats:counted")) != b"yes":
+                                await asyncio.sleep(0.01)
+                        hub.calls.clear()
+                    yield Launcher(context, settings, hub, seats, servers, reaper)
         finally:
             await client.aclose()

@@ -17,7 +17,7 @@ from deploy.local.redis import redis_command, redis_url
 from deploy.local.sockets import open_socket_folder, remove_socket_folders, socket_folder
 from deploy.redis.users import USERS, user_name, users_file
 from services.common.context import ProcessContext, open_context
-from services.common.records.leases import Adopt, StageMember, Sweep
+from services.common.records.leases import StageMember
 from services.common.service.settings import ServiceSettings
 
 PASSWORD = "0123456789abcdef"
@@ -125,13 +125,9 @@ async def another_stage(valkey: Valkey, **others: object) -> AsyncIterator[Proce
         yield context
 
 
-def member_of(
-    context: ProcessContext, name: str = "gateway", *, on_adopt: Adopt | None = None, on_sweep: Sweep | None = None
-) -> StageMember:
-    """A member of a stage that does nothing by itself."""
-    return StageMember(
-        name, context.redis, context.keys, context.records, context.settings, on_adopt=on_adopt, on_sweep=on_sweep
-    )  # fmt: skip
+def member_of(context: ProcessContext, name: str = "gateway") -> StageMember:
+    """Return a member of a stage that does nothing by itself."""
+    return StageMember(name, context.redis, context.keys, context.records, context.settings)
 
 
 async def die(context: ProcessContext, member: StageMember) -> None:

@@ -23,7 +23,7 @@ from services.builder.queue.jobs import SUPERVISE
 from services.builder.settings import BuilderSettings
 from services.builder.worker.slots import SlotWorker
 from services.builder.worker.supervision import Supervision
-from services.common.context import stage_membership
+from services.common.context import stage_member
 from services.common.models import Build
 from services.common.records.cancel_requests import CancelRequests
 from services.common.records.leases import StageMember
@@ -44,22 +44,20 @@ NAME = "builder worker"
 class BuilderWorker:
     """Takes jobs from arq and supervises the builds that they name."""
 
-    def __init__(self, parts: BuilderContext, settings: BuilderSettings) -> None:
+    def __init__(self, parts: BuilderContext, member: StageMember, settings: BuilderSettings) -> None:
+        self._member = member
         self._parts, self._settings = parts, settings
         self._context = parts.context
         self._running: dict[str, Supervision] = {}
         self._ended: set[str] = set()
         """Jobs whose build has ended; what is left of it is tidied."""
         self.cancels = CancelRequests(parts.context.records, Kind.BUILD, parts.context.keys.wake("builder"))
-        self.member: StageMember | None = None
 
     async def supervise(self, context: dict[str, Any], argument: str) -> None:
         """One arq job. Returns at once when its epoch has passed or the build is someone else's."""
         job = json.loads(argument)
         build_id, epoch = str(job["build_id"]), int(job["epoch"])
-        member = self.member
-        if member is None:
-            return
+        member = self._member
         topic = topic_of(build_id)
         found = await self._context.records.adopt("builder", member.process, topic=topic, epoch=epoch, recreate=True)
         if found is None:
@@ -100,8 +98,7 @@ class BuilderWorker:
         """Something on the builder's channel: perhaps a cancel for a build that is supervised here."""
         self.cancels.heard(message)
         self._parts.admission.heard(message)
-        if self.member:
-            self.member.wake()
+        self._member.wake()
 
     async def offer_slots(self) -> None:
         """Say how many builds this process can supervise; repeated under each name that it gets.
@@ -109,11 +106,9 @@ class BuilderWorker:
         What an emptied Redis does not know of them is told again: that they have a slot, and are their images' current
         attempts. So nobody begins another.
         """
-        if not self.member:
-            return
         keys, ttl_ms = self._context.keys, int(self._settings.attempt_ttl_seconds * 1000)
         async with self._context.redis.pipeline() as pipe:
-            pipe.hset(keys("slots"), self.member.process, self._settings.build_slots)
+            pipe.hset(keys("slots"), self._member.process, self._settings.build_slots)
             for build_id, supervision in self._running.items():
                 image, _, number = build_id.rpartition("-")
                 pipe.set(keys.attempt(image), number, px=ttl_ms, nx=True)
@@ -177,12 +172,10 @@ async def run(settings: BuilderSettings) -> int:
     listeners = open_listeners(settings)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
     async with open_builder(settings, health) as parts:
-        worker = BuilderWorker(parts, settings)
         admission: Admission = parts.admission
-        async with stage_membership(parts.context, "builder", on_sweep=admission.sweep) as member:
-            worker.member = member
-            member.on_begin = worker.offer_slots
-            await worker.offer_slots()
+        async with stage_member(parts.context, "builder") as member:
+            worker = BuilderWorker(parts, member, settings)
+            await member.start(on_sweep=admission.sweep, on_begin=worker.offer_slots)
             await parts.context.bus.listen(parts.context.keys.wake("builder"), worker.heard)
             parts_of = {
                 "server": server.serve(sockets=listeners),

@@ -21,14 +21,18 @@ from services.common.service.tasks import sleep_unless_cancelled
 log = get_logger(__name__)
 
 Adopt = Callable[[OwnedRecord, StoredRecord], Awaitable[None]]
+"""What a service does with a record that it has taken over from another process."""
+
 Sweep = Callable[[], Awaitable[None]]
+"""What a service adds to each sweep, or to each new lease."""
 
 
 class StageMember:
-    """This process as a member of its stage: renews its lease, and does the stage's sweeping if it holds that lease.
+    """One process of a stage: it renews a lease, adopts what dead processes owned, and sweeps while it is the sweeper.
 
-    `work` runs one task a noun that this process owns; they are cancelled when the lease is lost. `on_sweep` is
-    called on each sweep by the one process that holds the sweep lease.
+    It comes to life in two steps, so that everything which needs a member can be made with one. After `begin` the
+    process has a name and a lease, and may own records; `start` takes the callbacks, and only then is anything
+    adopted or swept. `work` runs one task for each owned record; the tasks are cancelled when the lease is lost.
     """
 
     def __init__(
@@ -39,18 +43,21 @@ class StageMember:
         records: Records,
         settings: ServiceSettings,
         *,
-        on_adopt: Adopt | None = None,
-        on_sweep: Sweep | None = None,
-        on_begin: Sweep | None = None,
         sweeps: bool = True,
     ) -> None:
         self.service = service
-        self._redis, self._keys, self._records = redis, keys, records
+        self._redis = redis
+        self._keys = keys
+        self._records = records
         self._scripts = Scripts(redis, "services.common.records.scripts")
         self._lease_ms = int(settings.lease_seconds * 1000)
         self._renew_seconds = settings.lease_renew_seconds
         self._sweep_seconds = settings.sweep_interval_seconds
-        self._on_adopt, self._on_sweep, self.on_begin, self._sweeps = on_adopt, on_sweep, on_begin, sweeps
+        self._sweeps = sweeps
+        self._on_adopt: Adopt | None = None
+        self._on_sweep: Sweep | None = None
+        self._on_begin: Sweep | None = None
+        self._started = asyncio.Event()
         self._tasks: dict[Topic, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self.sweeping = False
@@ -65,13 +72,30 @@ class StageMember:
     # Life
 
     async def begin(self) -> None:
-        """Say for the first time that this process lives."""
+        """Take the lease under the current name: this process may own records from now on."""
         await self._renew(first=True)
-        if self.on_begin:
-            await self.on_begin()
+        if self._on_begin:
+            await self._on_begin()
+
+    async def start(
+        self, *, on_adopt: Adopt | None = None, on_sweep: Sweep | None = None, on_begin: Sweep | None = None
+    ) -> None:
+        """Start to adopt and sweep, now that the callbacks can be given.
+
+        `on_adopt` gets each record that is taken over. `on_sweep` is called at each sweep, by the one process that
+        holds the sweep lease. `on_begin` is called now, and again whenever the lease had to be taken a second time:
+        under a new name, or in a Redis that was emptied.
+        """
+        self._on_adopt = on_adopt
+        self._on_sweep = on_sweep
+        self._on_begin = on_begin
+
+        if on_begin:
+            await on_begin()
+        self._started.set()
 
     async def run(self) -> None:
-        """Renew, adopt and sweep until cancelled."""
+        """Renew the lease, and after `start` adopt and sweep, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._renewing(), name="lease")
             group.create_task(self._adopting(), name="adopting")
@@ -165,6 +189,8 @@ class StageMember:
         self._wake.set()
 
     async def _adopting(self) -> None:
+        await self._started.wait()
+
         while True:
             try:
                 while (
@@ -191,6 +217,8 @@ class StageMember:
     # Sweeping
 
     async def _sweeping(self) -> None:
+        await self._started.wait()
+
         while not self.leaving:
             try:
                 await self.sweep_once()

@@ -46,12 +46,14 @@ def topic_of(launch_id: str) -> Topic:
 class Launches:
     """What the routes and pages do with launches."""
 
-    def __init__(self, context: ProcessContext, backends: Backends, settings: GatewaySettings) -> None:
+    def __init__(
+        self, context: ProcessContext, member: StageMember, backends: Backends, settings: GatewaySettings
+    ) -> None:
         self._context, self._backends, self._settings = context, backends, settings
+        self.member = member
         self.cancels = CancelRequests(context.records, Kind.LAUNCH, context.keys.wake("gateway"))
         self._conductors: dict[str, Conductor] = {}
         self._ended: deque[str] = deque()
-        self.member: StageMember | None = None
 
     async def start(
         self,
@@ -68,8 +70,6 @@ class Launches:
 
         Raises `BinderyError("idempotency_mismatch")` when the key came with another request before.
         """
-        if self.member is None:
-            raise BinderyError("internal", "This gateway is not ready yet.")
         launch_id = new_launch_id()
         launch = Launch(
             launch_id=launch_id,
@@ -199,7 +199,7 @@ class Launches:
             await sleep_unless_cancelled(self._settings.abandoned_seconds / 8)
             with contextlib.suppress(*REDIS_UNAVAILABLE):
                 for topic in self._context.bus.followed_topics("l"):
-                    if not (self.member and self.member.owns(topic)):
+                    if not self.member.owns(topic):
                         await self._seen(topic)
 
     async def _seen(self, topic: Topic) -> None:
@@ -255,8 +255,7 @@ class Launches:
     def heard(self, message: bytes) -> None:
         """Something on the gateways' channel: perhaps a cancel for a launch that is conducted here."""
         self.cancels.heard(message)
-        if self.member:
-            self.member.wake()
+        self.member.wake()
 
 
 async def _conduct_through_outages(conductor: Conductor) -> None:

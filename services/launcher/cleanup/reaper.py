@@ -189,9 +189,7 @@ class Reaper:
             if is_old and not is_there:
                 await self._seats.give_back(server_id)
             return
-        if not server.state.is_final and (
-            server.state is not ServerState.READY or (server.ready_at or began) >= began or self._servers.member is None
-        ):
+        if not server.state.is_final and (server.state is not ServerState.READY or (server.ready_at or began) >= began):
             return
         listed = await self._hub.server(server.user, server.server_name)
         if listed:
@@ -205,7 +203,7 @@ class Reaper:
     async def _gone(self, server: Server) -> bool:
         """Say that a server has ended. False where another process works on it."""
         topic = topic_of(server.server_id)
-        process = self._servers.member.process if self._servers.member else ""
+        process = self._servers.member.process
         if (found := await self._context.records.adopt("launcher", process, topic=topic)) is None:
             return False
         gone = server.updated(state=ServerState.GONE)

@@ -22,7 +22,7 @@ from services.builder.queue.attempts import topic_of
 from services.builder.queue.builds import Builds
 from services.builder.settings import BuilderSettings
 from services.builder.worker.worker import BuilderWorker, run
-from services.common.context import stage_membership
+from services.common.context import stage_member
 from services.common.records.leases import StageMember
 from tests.support.in_process_builder import Builder, image_of, open_builder, request_for
 from tests.support.logs import line_of
@@ -37,8 +37,7 @@ class Running:
         self.builder, self.scripted, self.process = builder, scripted, member.process
         builds = Builds(builder.context, builder.settings, builder.attempts, scripted)
         parts = BuilderContext(builder.context, scripted, scripted, builder.attempts, builds, builder.admission)
-        self.worker = BuilderWorker(parts, builder.settings)
-        self.worker.member = member
+        self.worker = BuilderWorker(parts, member, builder.settings)
         self._jobs: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
@@ -70,7 +69,7 @@ def started(valkey: Valkey, redis: Redis, tmp_path: Path) -> Started:
     async def started(*steps: Step, **settings: object) -> AsyncIterator[Running]:
         async with (
             open_builder(valkey, tmp_path, lease_seconds=60, **settings) as builder,
-            stage_membership(builder.context, "builder", sweeps=False) as member,
+            stage_member(builder.context, "builder", sweeps=False) as member,
         ):
             running = Running(builder, member, Scripted(steps))
             await running.worker.offer_slots()

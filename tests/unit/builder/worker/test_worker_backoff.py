@@ -11,6 +11,7 @@ from services.builder.settings import BuilderSettings
 from services.builder.worker import worker as module
 from services.builder.worker.worker import BuilderWorker
 from services.common.context import ProcessContext
+from tests.support.valkey import member_of
 
 
 class Ended(Exception):
@@ -43,7 +44,7 @@ async def waits_behind(
     monkeypatch.setattr("services.common.service.tasks.time", SimpleNamespace(monotonic=lambda: now))
     parts: Any = SimpleNamespace(context=context)
     with pytest.raises(Ended):
-        await BuilderWorker(parts, BuilderSettings()).run_arq()
+        await BuilderWorker(parts, member_of(context, "builder"), BuilderSettings()).run_arq()
     return waits
 
 

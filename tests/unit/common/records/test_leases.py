@@ -8,7 +8,7 @@ import pytest
 
 from services.common.context import ProcessContext, background_tasks
 from services.common.models import Event, Launch, LaunchState, Phase
-from services.common.records.leases import StageMember
+from services.common.records.leases import Adopt, StageMember
 from services.common.records.records import Fenced, OwnedRecord, StoredRecord
 from services.common.redis.keys import Kind, Topic
 from tests.support.valkey import Valkey, another_stage, die, member_of, settings_for
@@ -18,10 +18,11 @@ TOPIC = Topic(Kind.LAUNCH, "one")
 
 
 @asynccontextmanager
-async def living(context: ProcessContext, **options: object) -> AsyncIterator[StageMember]:
-    """A process that renews, adopts and sweeps."""
-    member = member_of(context, **options)  # type: ignore[arg-type]
+async def living(context: ProcessContext, *, on_adopt: Adopt | None = None) -> AsyncIterator[StageMember]:
+    """Run a process that renews, adopts and sweeps."""
+    member = member_of(context)
     await member.begin()
+    await member.start(on_adopt=on_adopt)
     async with background_tasks(member.run()):
         yield member
 

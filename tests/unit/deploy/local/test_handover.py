@@ -47,7 +47,6 @@ async def _until_told(launcher: Launcher, server: Server, sentence: str) -> None
 
 async def _leave(valkey: Valkey, launcher: Launcher, **moved: float) -> None:
     """Hand everything over; it was created at another time."""
-    assert launcher.servers.member
     await launcher.servers.member.give_up()
     async with another_stage(valkey, installation_id="test") as stage:
         for key in await stage.redis.keys(stage.keys("{s:*}:record")):

@@ -88,7 +88,6 @@ async def test_another_launcher_removes_what_one_that_died_had_begun_to(
     async with open_launcher(valkey, hub) as launcher:
         server = await launcher.ended(await launcher.ask())
         member = launcher.servers.member
-        assert member
 
         def dies(_topic: Topic, work: Awaitable[None]) -> None:
             coroutine: Any = work

@@ -319,7 +319,6 @@ async def test_the_wait_for_a_seat_is_over_by_itself(valkey: Valkey, redis: obje
 async def _orphan(valkey: Valkey, launcher: Launcher, server: Server, **times: float) -> Server:
     """Let the start lie in Redis as one does whose process died, begun at other times."""
     member = launcher.servers.member
-    assert member
     async with asyncio.timeout(10):
         while (await launcher.messages(server)).count("\n") < 2:  # "Launching server...", and what it waits for
             await asyncio.sleep(0.01)
@@ -363,7 +362,7 @@ async def test_an_adopted_start_has_the_deadline_that_it_had(
 
 async def _taken_up(launcher: Launcher, server: Server) -> None:
     async with asyncio.timeout(10):
-        while launcher.servers.member and not launcher.servers.member.owns(topic_of(server.server_id)):
+        while not launcher.servers.member.owns(topic_of(server.server_id)):
             if (await launcher.servers.read(server.server_id)).state.is_final:
                 return
             await asyncio.sleep(0.01)
