@@ -1,4 +1,4 @@
-"""Servers that nobody is to get: given up, or left by a launch whose record says that it ended without one."""
+"""Servers that no user will get: released by their launch, or left by a launch that ended without them."""
 
 import json
 from collections.abc import Mapping
@@ -10,25 +10,41 @@ from services.common.records.records import StoredRecord
 from services.common.redis.client import retry_while_unavailable
 from services.common.redis.keys import Kind, Topic
 
-ENDED_BADLY = {LaunchState.FAILED, LaunchState.CANCELLED}
+ENDED_WITHOUT_SERVER = {LaunchState.FAILED, LaunchState.CANCELLED}
 
 
-async def unwanted(context: ProcessContext, servers: Mapping[str, StoredRecord]) -> dict[str, Server]:
-    """Those of some servers, by their records. No record of a launch is no reason."""
-    living = {name: server for name, stored in servers.items() if not (server := stored.model(Server)).state.is_final}
-    launch_ids = {name: _launch_id(servers[name]) for name in living}
-    asked = [name for name, launch_id in launch_ids.items() if launch_id]
+async def abandoned_servers(context: ProcessContext, records: Mapping[str, StoredRecord]) -> dict[str, Server]:
+    """Return the servers among `records` that are abandoned, by id.
 
-    async def read() -> list[bytes | None]:
+    A launch without a record does not count as ended: Redis may have lost it.
+    """
+    servers = {server_id: record.model(Server) for server_id, record in records.items()}
+    living = {server_id: server for server_id, server in servers.items() if not server.state.is_final}
+    launch_ids = {server_id: _launch_id(records[server_id]) for server_id in living}
+    with_launch = [server_id for server_id, launch_id in launch_ids.items() if launch_id]
+
+    async def read_states() -> list[bytes | None]:
         async with context.redis.pipeline(transaction=False) as pipe:
-            for name in asked:
-                pipe.hget(context.keys.record(Topic(Kind.LAUNCH, launch_ids[name])), "state")
+            for server_id in with_launch:
+                pipe.hget(context.keys.record(Topic(Kind.LAUNCH, launch_ids[server_id])), "state")
             return list(await pipe.execute())
 
-    states = await retry_while_unavailable(read, seconds=context.settings.redis_patience_seconds) if asked else []
-    ended = {name for name, state in zip(asked, states, strict=True) if state and state.decode() in ENDED_BADLY}
-    return {name: server for name, server in living.items() if name in ended or servers[name].get(GIVEN_UP)}
+    states: list[bytes | None] = []
+    if with_launch:
+        states = await retry_while_unavailable(read_states, seconds=context.settings.redis_patience_seconds)
+
+    ended = {
+        server_id
+        for server_id, state in zip(with_launch, states, strict=True)
+        if state and state.decode() in ENDED_WITHOUT_SERVER
+    }
+    return {
+        server_id: server
+        for server_id, server in living.items()
+        if server_id in ended or records[server_id].get(GIVEN_UP)
+    }
 
 
-def _launch_id(stored: StoredRecord) -> str:
-    return str(json.loads(stored.get("request", "{}")).get("launch_id") or "")
+def _launch_id(record: StoredRecord) -> str:
+    request = json.loads(record.get("request", "{}"))
+    return str(request.get("launch_id") or "")

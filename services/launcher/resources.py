@@ -13,19 +13,23 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def _bytes(value: Any) -> Any:
-    """A number of bytes, also from `512M` or `2Gi`: units are powers of 1024, as JupyterHub's are."""
-    if isinstance(value, str):
-        if (found := _SIZE.fullmatch(value.strip())) is None:
-            raise ValueError(f"{value!r} is no size: write 512M or 2G")
-        return int(float(found[1]) * _UNITS[found[2].upper()])
-    return value
+    """Return the number of bytes that a text such as `512M` or `2Gi` stands for; return any other value as it is.
+
+    Units are powers of 1024, as in JupyterHub.
+    """
+    if not isinstance(value, str):
+        return value
+    size = _SIZE.fullmatch(value.strip())
+    if size is None:
+        raise ValueError(f"{value!r} is no size: write 512M or 2G")
+    return int(float(size[1]) * _UNITS[size[2].upper()])
 
 
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]
 
 
 class ResourceClass(BaseModel):
-    """One named class. What it leaves out is left to the spawner."""
+    """One named class. A value that it lacks is left to the spawner."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,12 +43,12 @@ class ResourceClass(BaseModel):
 
     @property
     def for_spawner(self) -> dict[str, int | float]:
-        """What the spawner is told, as `user_options.bindery_resources`: bytes, cores and whole GPUs."""
+        """Value of `user_options.bindery_resources`, in bytes, cores and whole GPUs."""
         return self.model_dump(exclude_none=True, exclude={"cost", "is_offered"})
 
 
 class ResourceClasses(BaseModel):
-    """The classes that there are, and the one for repositories that name none; "" where those get no class."""
+    """All resource classes, and the default for repositories without one; "" if those get no class."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -52,36 +56,37 @@ class ResourceClasses(BaseModel):
     default: str
 
     def name_for(self, repo: ResolvedRepo) -> str:
-        """The class of a repository's servers; "" for none. Raises `BinderyError("unknown_resource_class")`."""
+        """Return the class of a repository's servers, "" for none. Raise `BinderyError("unknown_resource_class")`."""
         name = repo.resource_class or self.default
         if name and name not in self.classes:
-            there_are = ", ".join(sorted(self.classes)) or "none"
-            raise BinderyError(
-                "unknown_resource_class", f"There is no resource class {name!r}; there are: {there_are}."
-            )
+            known = ", ".join(sorted(self.classes)) or "none"
+            raise BinderyError("unknown_resource_class", f"There is no resource class {name!r}; there are: {known}.")
         return name
 
-    def chosen(self, repo: ResolvedRepo, asked: str | None) -> ResolvedRepo:
-        """`repo` with the class that its launch asks for, if it does.
+    def choose(self, repo: ResolvedRepo, requested: str | None) -> ResolvedRepo:
+        """Return `repo` with the class that its launch requests, or unchanged if it requests none.
 
-        Raises `BinderyError`: `resource_class_not_offered`, or `unknown_resource_class` for the repository's own.
+        Raise `BinderyError`: `resource_class_not_offered`, or `unknown_resource_class` for the repository's own.
         """
-        if asked and asked != repo.resource_class:
-            if asked not in (offered := sorted(name for name, found in self.classes.items() if found.is_offered)):
+        if requested and requested != repo.resource_class:
+            offered = sorted(name for name, resource_class in self.classes.items() if resource_class.is_offered)
+            if requested not in offered:
+                on_offer = ", ".join(offered) or "none"
                 raise BinderyError(
                     "resource_class_not_offered",
-                    f"A launch can't ask for the resource class {asked!r}; on offer: {', '.join(offered) or 'none'}.",
+                    f"A launch can't ask for the resource class {requested!r}; on offer: {on_offer}.",
                 )
-            repo = repo.updated(resource_class=asked)
+            repo = repo.updated(resource_class=requested)
         self.name_for(repo)
         return repo
 
     def cost(self, name: str) -> int:
-        """How many seats a server of a class takes; 1 where the class is not known any more."""
+        """Return how many seats a server of a class takes; 1 if the class no longer exists."""
         return self.classes[name].cost if name in self.classes else 1
 
     def for_spawner(self, repo: ResolvedRepo) -> dict[str, Any]:
-        """The `user_options` that tell the spawner of a class; none where there is none. Raises `BinderyError`."""
-        if not (name := self.name_for(repo)):
+        """Return the `user_options` for a repository's class, empty if it has none. Raise `BinderyError`."""
+        name = self.name_for(repo)
+        if not name:
             return {}
         return {"bindery_resource_class": name, "bindery_resources": self.classes[name].for_spawner}

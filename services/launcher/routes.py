@@ -1,4 +1,4 @@
-"""The launcher's HTTP: servers are asked for, read and given up."""
+"""HTTP routes of the launcher: start, read and stop servers, and check for a seat."""
 
 from typing import Annotated
 
@@ -6,52 +6,53 @@ from fastapi import APIRouter, Depends, Request, Response, status
 
 from services.common.models import ResolvedRepo, Server, ServerRequest
 from services.common.web.problems import RESPONSES
-from services.launcher.servers import Servers
+from services.launcher.context import LauncherContext
 
 router = APIRouter(responses=RESPONSES)
 
 
-async def servers_of(request: Request) -> Servers:
-    """The servers of this process."""
-    found: Servers = request.app.state.servers
-    return found
+async def launcher_context(request: Request) -> LauncherContext:
+    """Return the context of this process."""
+    context: LauncherContext = request.app.state.context
+    return context
 
 
-TheServers = Annotated[Servers, Depends(servers_of)]
+Context = Annotated[LauncherContext, Depends(launcher_context)]
 
 
 @router.post("/servers", status_code=status.HTTP_202_ACCEPTED)
-async def create_server(asked: ServerRequest, servers: TheServers, response: Response) -> Server:
+async def create_server(server_request: ServerRequest, context: Context, response: Response) -> Server:
     """Start a launch's server, or return the one that was started for it."""
-    server = await servers.start(asked)
+    server = await context.servers.start(server_request)
     response.headers["Location"] = f"/servers/{server.server_id}"
     return server
 
 
 @router.post("/seats/check", status_code=status.HTTP_204_NO_CONTENT)
-async def check_seat(repo: ResolvedRepo, servers: TheServers, resource_class: str | None = None) -> None:
-    """Whether a launch of a repository would get a seat, or a place in the queue for one. It takes neither."""
-    await servers.check(repo, resource_class)
+async def check_seat(repo: ResolvedRepo, context: Context, resource_class: str | None = None) -> None:
+    """Check whether a launch of a repository would get a seat or a position in the queue. Neither is taken."""
+    await context.servers.check(repo, resource_class)
 
 
 @router.get("/servers/{server_id}")
-async def get_server(server_id: str, servers: TheServers) -> Server:
-    """One server."""
-    return await servers.read(server_id)
+async def get_server(server_id: str, context: Context) -> Server:
+    """Return one server."""
+    return await context.servers.read(server_id)
 
 
 @router.delete("/servers", status_code=status.HTTP_202_ACCEPTED)
 async def delete_server_of(
-    launch_ref: str, repo_url: str, servers: TheServers, attempt: int = 0, even_ready: bool = False
+    launch_ref: str, repo_url: str, context: Context, attempt: int = 0, even_ready: bool = False
 ) -> None:
-    """Give up a launch's start that is under way, for who never learned the server's id.
+    """Cancel a launch's start that is under way, if the caller never learned the server's id.
 
-    With `even_ready`, for a launch that did not become ready: a server of it that did goes too.
+    With `even_ready`, also remove a server that became ready although its launch did not.
     """
-    await servers.stop(servers.id_for(repo_url, launch_ref, attempt), even_ready=even_ready)
+    server_id = context.servers.id_for(repo_url, launch_ref, attempt)
+    await context.servers.stop(server_id, even_ready=even_ready)
 
 
 @router.delete("/servers/{server_id}", status_code=status.HTTP_202_ACCEPTED)
-async def delete_server(server_id: str, servers: TheServers) -> None:
-    """Give up a start that is under way."""
-    await servers.stop(server_id)
+async def delete_server(server_id: str, context: Context) -> None:
+    """Cancel a start that is under way."""
+    await context.servers.stop(server_id)

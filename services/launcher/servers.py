@@ -1,4 +1,4 @@
-"""Servers, as the API sees them: started for a launch, read, stopped."""
+"""Servers as the API sees them: started for a launch, read, stopped."""
 
 import asyncio
 import contextlib
@@ -16,66 +16,189 @@ from services.common.records.records import Fenced, OwnedRecord, RecordLost, Sto
 from services.common.redis.keys import Kind, Topic
 from services.common.service.correlation import of_record, to_record
 from services.common.service.logging import bound_contextvars, get_logger
-from services.launcher.abandoned_servers import unwanted
+from services.launcher.abandoned_servers import abandoned_servers
 from services.launcher.hub.client import Hub
+from services.launcher.hub.removal import remove_from_hub
 from services.launcher.names import is_user_of, user_name
 from services.launcher.seats.recount import RECOUNT
-from services.launcher.seats.seats import Place, Seats
+from services.launcher.seats.seats import SeatPosition, Seats
 from services.launcher.settings import LauncherSettings
 from services.launcher.start.spawn_limiter import LAUNCHER_JOINED, SpawnLimiter
-from services.launcher.start.start import Start, remove_from_hub
+from services.launcher.start.start import Start
 
 log = get_logger(__name__)
 
 ATTEMPTS_MAX = 4
-"""Starts that one launch has at most, for what the reaper tries; a launch has its image built anew once."""
+"""Most starts of one launch whose user names are tried; a launch has its image rebuilt once."""
 
-HEED_SECONDS = 10.0
-"""How long a start that is given up is waited for: it may be past the point where it heeds that."""
+CANCEL_WAIT_SECONDS = 10.0
+"""How long to wait for a cancelled start to end; it may be past the point where it can still be cancelled."""
 
 
 def topic_of(server_id: str) -> Topic:
-    """The topic of a server."""
+    """Return the topic of a server."""
     return Topic(Kind.SERVER, server_id)
 
 
 class Servers:
-    """Starts, reads and stops servers."""
+    """Starts, reads and stops servers, and adopts the starts of launchers that died."""
 
     def __init__(
-        self, context: ProcessContext, member: StageMember, settings: LauncherSettings, hub: Hub, seats: Seats
+        self,
+        *,
+        context: ProcessContext,
+        settings: LauncherSettings,
+        member: StageMember,
+        hub: Hub,
+        seats: Seats,
+        spawn_limiter: SpawnLimiter,
     ) -> None:
-        self.member = member
-        self._context, self._settings, self._hub, self._seats = context, settings, hub, seats
-        self._classes, self.spawns = settings.classes, SpawnLimiter(context, settings)
+        self._context = context
+        self._settings = settings
+        self._member = member
+        self._hub = hub
+        self._seats = seats
+        self._spawn_limiter = spawn_limiter
+        self._classes = settings.classes
         self._secret = settings.installation_secret.get_secret_value()
-        self.cancels = CancelRequests(context.records, Kind.SERVER, context.keys.wake("launcher"))
+        self.cancel_requests = CancelRequests(context.records, Kind.SERVER, context.keys.wake("launcher"))
+
+    # Names
 
     def user_for(self, repo_url: str, launch_ref: str, attempt: int) -> str:
-        """The user name that only this installation can have made for a launch."""
+        """Return the user name of a launch's attempt, which only this installation can make."""
         return user_name(self._secret, repo_url, launch_ref, attempt)
 
     def is_user_of(self, user: str, launch_ref: str) -> bool:
-        """Whether a user's name is of this installation and of any attempt of a launch, also from before an upgrade."""
+        """Return whether this installation made a user name for any attempt of a launch, even before an upgrade."""
         return any(is_user_of(user, self._secret, launch_ref, attempt) for attempt in range(ATTEMPTS_MAX))
 
     def id_for(self, repo_url: str, launch_ref: str, attempt: int) -> ServerId:
-        """The id of the server that a launch's start has, or would have."""
+        """Return the id that the server of a launch's attempt has, or would have."""
         return Server.identity(self._hub.hub_id, self.user_for(repo_url, launch_ref, attempt), "")
 
+    # The API
+
     async def start(self, request: ServerRequest) -> Server:
-        """Start a launch's server. Asking again for the same launch returns the server that there is.
+        """Start a launch's server, or return the server that an earlier request of the launch has started.
 
         Everything by which a repeated start recognises its own server is recorded before the hub is first called.
-        Raises `BinderyError("unknown_resource_class")`.
+        Raise `BinderyError` if the launch can't have its resource class.
         """
-        request = request.updated(repo=self._classes.chosen(request.repo, request.resource_class))
+        request = request.updated(repo=self._classes.choose(request.repo, request.resource_class))
+        server = self._new_server(request)
+        topic = topic_of(server.server_id)
+        if server.server_id in self.cancel_requests:
+            # It is starting here. If Redis was emptied, the record must be written again before another one is made.
+            await self._context.records.write_anew(topic)
+
+        event = Event(phase=Phase.LAUNCHING, message="Launching server...\n")
+        record, (seat,) = await self._context.records.create(
+            topic, server, event,
+            process=self._member.process,
+            fields={"request": request.model_dump_json(exclude_none=True)} | to_record(), recreate=True,
+            also=[self._seats.reservation(server, request.repo)],
+        )  # fmt: skip
+
+        if isinstance(record, OwnedRecord):
+            position = self._seats.position_from(seat)
+            self._begin(record, server, request, position)
+            return server.updated(queue=position.queue)
+        if isinstance(record, StoredRecord):
+            existing = record.model(Server)
+            # A server that failed may have kept its seat, because it may still run.
+            if existing.state.is_final and not self._seats.was_held_before(seat):
+                await self._seats.release(server.server_id)
+            return existing
+        raise BinderyError("internal")
+
+    async def check(self, repo: ResolvedRepo, resource_class: str | None) -> None:
+        """Raise `BinderyError` if a launch of `repo` has no chance of a seat; called before anything is built."""
+        await self._seats.check(self._classes.choose(repo, resource_class))
+
+    async def read(self, server_id: str) -> Server:
+        """Return a server by its id. Raise `BinderyError("not_found")`."""
+        record = await self._context.records.read(topic_of(server_id))
+        if record is None:
+            raise BinderyError("not_found", "There is no such server, or it was too long ago.")
+        return record.model(Server)
+
+    async def stop(self, server_id: str, *, even_ready: bool = False) -> None:
+        """Request that a start be cancelled. A server that is ready already belongs to its user and stays.
+
+        With `even_ready` it is removed too: its launch ended without it, so no user knows of it.
+        """
+        topic = topic_of(server_id)
+        record = await self._context.records.read(topic)
+        if record is None:
+            return
+
+        if record.model(Server).state in {ServerState.WAITING, ServerState.STARTING}:
+            await self.cancel_requests.ask(server_id)
+            if even_ready:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(CANCEL_WAIT_SECONDS):
+                        await self._context.bus.wait_for_end(topic)
+
+        if even_ready:
+            # Recorded first, for the process that adopts this record if we die.
+            await self._context.records.note(topic, GIVEN_UP, "1")
+            adopted = await self._context.records.adopt("launcher", self._member.process, topic=topic)
+            if adopted:
+                self._member.work(topic, self.adopt(*adopted))
+
+    # Starts
+
+    async def adopt(self, record: OwnedRecord, stored: StoredRecord) -> None:
+        """Continue a start whose process died, or remove its server if it is abandoned."""
+        with bound_contextvars(**of_record(stored.fields)):
+            await self._adopt(record, stored)
+
+    async def _adopt(self, record: OwnedRecord, stored: StoredRecord) -> None:
+        server = stored.model(Server)
+        is_abandoned = bool(await abandoned_servers(self._context, {server.server_id: stored}))
+        if server.state is ServerState.READY and is_abandoned:
+            await self._remove_abandoned(record, server)
+            return
+        if server.state not in {ServerState.WAITING, ServerState.STARTING}:
+            await record.write(body=server, release=True)
+            return
+
+        request = ServerRequest.model_validate_json(stored.get("request"))
+        record.recreate = True
+        start = self._new_start(
+            record,
+            server,
+            request,
+            began_at=float(stored.get("begun", "0")),
+            is_adopted=True,
+            is_cancelled=is_abandoned or bool(stored.get("cancel")),
+        )
+        try:
+            start.options = self._user_options(server, request)
+        except BinderyError as error:  # its resource class was removed meanwhile
+            await start.fail(error)
+            return
+        await self._run_start(start)
+
+    def _begin(self, record: OwnedRecord, server: Server, request: ServerRequest, position: SeatPosition) -> None:
+        start = self._new_start(record, server, request, position=position)
+        start.options = self._user_options(server, request)
+        self._member.work(topic_of(server.server_id), self._run_start(start))
+        log.info("server_start", server_id=server.server_id, launch_ref=server.launch_ref)
+
+    async def _run_start(self, start: Start) -> None:
+        with bound_contextvars(launch_ref=start.server.launch_ref):
+            try:
+                await start.run()
+            finally:
+                self.cancel_requests.forget(start.server.server_id, start.cancel_requested)
+                await self._context.bus.close_local(topic_of(start.server.server_id))
+
+    def _new_server(self, request: ServerRequest) -> Server:
         user = self.user_for(request.repo.repo_url, request.launch_ref, request.attempt)
-        server_id = Server.identity(self._hub.hub_id, user, "")
-        if server_id in self.cancels:  # it is starting here; if Redis was emptied, its record must not be another's
-            await self._context.records.write_anew(topic_of(server_id))
-        server = Server(
-            server_id=server_id,
+        return Server(
+            server_id=Server.identity(self._hub.hub_id, user, ""),
             hub_id=self._hub.hub_id,
             user=user,
             server_name="",
@@ -88,75 +211,43 @@ class Servers:
             created_at=time.time(),
             idle_timeout_seconds=self._settings.idle_timeout_seconds or None,
         )
-        event = Event(phase=Phase.LAUNCHING, message="Launching server...\n")
-        created, (reserved,) = await self._context.records.create(
-            topic_of(server_id), server, event,
-            process=self.member.process,
-            fields={"request": request.model_dump_json(exclude_none=True)} | to_record(), recreate=True,
-            also=[self._seats.reservation(server, request.repo)],
-        )  # fmt: skip
-        if isinstance(created, OwnedRecord):
-            place = self._seats.taken(reserved)
-            self._begin(created, server, request, place)
-            return server.updated(queue=place.queue)
-        if isinstance(created, StoredRecord):
-            found = created.model(Server)
-            # One that failed may have kept its seat, for what may still run.
-            if found.state.is_final and not self._seats.had_before(reserved):
-                await self._seats.give_back(server_id)
-            return found
-        raise BinderyError("internal")
 
-    def _begin(self, claimed: OwnedRecord, server: Server, request: ServerRequest, place: Place) -> None:
-        asked = self.cancels.expect(server.server_id)
-        start = Start(
-            self._context, self._settings, self._hub, self._seats, self.spawns, claimed, server, request.repo,
-            self._user_options(server, request), asked, place=place,
-        )  # fmt: skip
-        self.member.work(topic_of(server.server_id), self._see_through(start))
-        log.info("server_start", server_id=server.server_id, launch_ref=server.launch_ref)
-
-    async def _see_through(self, start: Start) -> None:
-        with bound_contextvars(launch_ref=start.server.launch_ref):
-            try:
-                await start.run()
-            finally:
-                self.cancels.forget(start.server.server_id, start.asked)
-                await self._context.bus.close_local(topic_of(start.server.server_id))
-
-    async def adopt(self, claimed: OwnedRecord, stored: StoredRecord) -> None:
-        """Go on with a start whose process died."""
-        with bound_contextvars(**of_record(stored.fields)):
-            await self._adopt(claimed, stored)
-
-    async def _adopt(self, claimed: OwnedRecord, stored: StoredRecord) -> None:
-        server = stored.model(Server)
-        is_unwanted = bool(await unwanted(self._context, {server.server_id: stored}))
-        if server.state is ServerState.READY and is_unwanted:
-            await self._remove(claimed, server)
-            return
-        if server.state not in {ServerState.WAITING, ServerState.STARTING}:
-            await claimed.write(body=server, release=True)
-            return
-        request = ServerRequest.model_validate_json(stored.get("request"))
-        claimed.recreate = True
-        asked = self.cancels.expect(server.server_id, is_asked=is_unwanted or bool(stored.get("cancel")))
-        start = Start(
-            self._context, self._settings, self._hub, self._seats, self.spawns, claimed, server, request.repo,
-            {}, asked, begun=float(stored.get("begun", "0")), is_adopted=True,
-        )  # fmt: skip
-        try:
-            start.options = self._user_options(server, request)
-        except BinderyError as error:  # its resource class is gone, since it was asked for
-            await start.failed(error)
-            return
-        await self._see_through(start)
+    def _new_start(
+        self,
+        record: OwnedRecord,
+        server: Server,
+        request: ServerRequest,
+        *,
+        position: SeatPosition | None = None,
+        began_at: float = 0.0,
+        is_adopted: bool = False,
+        is_cancelled: bool = False,
+    ) -> Start:
+        return Start(
+            settings=self._settings,
+            hub=self._hub,
+            seats=self._seats,
+            spawn_limiter=self._spawn_limiter,
+            record=record,
+            server=server,
+            repo=request.repo,
+            cancel_requested=self.cancel_requests.expect(server.server_id, is_asked=is_cancelled),
+            position=position,
+            began_at=began_at,
+            is_adopted=is_adopted,
+        )
 
     def _user_options(self, server: Server, request: ServerRequest) -> dict[str, Any]:
-        """What the spawner is told: BinderHub's fields, and ours. Raises `BinderyError("unknown_resource_class")`."""
+        """Return the spawner's `user_options`: BinderHub's fields, and ours.
+
+        Raise `BinderyError("unknown_resource_class")`.
+        """
         repo = request.repo
+        image = request.image
+        if request.digest:
+            image = f"{request.image.rpartition(':')[0]}@{request.digest}"
         return {
-            "image": f"{request.image.rpartition(':')[0]}@{request.digest}" if request.digest else request.image,
+            "image": image,
             "repo_url": repo.repo_url,
             "token": server.token or "",
             "binder_ref_url": repo.ref_url,
@@ -171,55 +262,29 @@ class Servers:
             **self._classes.for_spawner(repo),
         }
 
-    async def check(self, repo: ResolvedRepo, resource_class: str | None) -> None:
-        """Raise `BinderyError` where a launch of `repo` would have no chance of a seat: before anything is built."""
-        await self._seats.check(self._classes.chosen(repo, resource_class))
-
-    async def read(self, server_id: str) -> Server:
-        """A server by its id. Raises `BinderyError("not_found")`."""
-        if (stored := await self._context.records.read(topic_of(server_id))) is None:
-            raise BinderyError("not_found", "There is no such server, or it was too long ago.")
-        return stored.model(Server)
-
-    async def stop(self, server_id: str, *, even_ready: bool = False) -> None:
-        """Ask for a start to be given up. A server that is ready already is the user's, and stays.
-
-        With `even_ready` it goes too: its launch ended without it, so no user knows of it.
-        """
-        topic = topic_of(server_id)
-        stored = await self._context.records.read(topic)
-        if stored and stored.model(Server).state in {ServerState.WAITING, ServerState.STARTING}:
-            await self.cancels.ask(server_id)
-            if even_ready:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(HEED_SECONDS):
-                        await self._context.bus.wait_for_end(topic)
-        if stored and even_ready:
-            await self._context.records.note(topic, GIVEN_UP, "1")  # for whoever goes on with this, should we die
-            if found := await self._context.records.adopt("launcher", self.member.process, topic=topic):
-                self.member.work(topic, self.adopt(*found))
-
-    async def _remove(self, claimed: OwnedRecord, server: Server) -> None:
-        """End a server that became ready for nobody: by its record first, so that the reaper does what we can't."""
+    async def _remove_abandoned(self, record: OwnedRecord, server: Server) -> None:
+        """Remove a ready server that no user will get; its record changes first, so that the reaper can finish."""
         error = BinderyError("cancelled", "Its launch ended without it.")
-        ended = server.updated(state=ServerState.FAILED, error=error.problem)
+        failed = server.updated(state=ServerState.FAILED, error=error.problem)
         event = Event(
-            phase=Phase.FAILED, message=f"{error.detail}\n", state=ended.state, error=error.problem, terminal=True
+            phase=Phase.FAILED, message=f"{error.detail}\n", state=failed.state, error=error.problem, terminal=True
         )
         with contextlib.suppress(Fenced, RecordLost):
-            await claimed.write(event, body=ended, final=True)
+            await record.write(event, body=failed, final=True)
             log.info("server_given_up", server_id=server.server_id, launch_ref=server.launch_ref)
-            if await remove_from_hub(self._hub, ended, seconds=self._settings.cleanup_timeout_seconds):
-                await self._seats.give_back(server.server_id)
+            if await remove_from_hub(self._hub, failed, seconds=self._settings.cleanup_timeout_seconds):
+                await self._seats.release(server.server_id)
 
-    def heard(self, message: bytes) -> None:
-        """Something on the launcher's channel: perhaps a cancel for a start that runs here."""
-        self.cancels.heard(message)
+    # Messages
+
+    def on_message(self, message: bytes) -> None:
+        """Pass a message of the launchers' channel to the part of this process that it concerns."""
+        self.cancel_requests.heard(message)
         if message.partition(b" ")[0] == b"seat":
-            self._seats.heard()
+            self._seats.on_queue_changed()
         elif message == LAUNCHER_JOINED.encode():
-            self.spawns.heard()
+            self._spawn_limiter.on_launcher_joined()
         elif message == RECOUNT.encode():
-            self._seats.heard(is_recount=True)
+            self._seats.on_recount()
         else:
-            self.member.wake()
+            self._member.wake()

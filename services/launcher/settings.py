@@ -1,4 +1,4 @@
-"""The launcher's settings: which hub, how many seats for what, and how long a start may take."""
+"""Settings of the launcher: which hub, how many seats for what, and how long a start may take."""
 
 from typing import Self
 
@@ -109,5 +109,5 @@ class LauncherSettings(ServiceSettings):
 
     @property
     def classes(self) -> ResourceClasses:
-        """The resource classes, and which is the default."""
+        """Resource classes, and which one is the default."""
         return ResourceClasses(classes=self.resource_classes, default=self.resource_class)

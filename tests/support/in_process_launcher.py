@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.common.context import ProcessContext, background_tasks, open_context, stage_member
+from services.common.context import ProcessContext
 from services.common.models import ResolvedRepo, Server, ServerRequest
+from services.common.records.leases import StageMember
+from services.common.service.health import Health
 from services.common.streams.entries import STREAM_START
 from services.launcher.cleanup.reaper import Reaper
-from services.launcher.hub.client import Hub
-from services.launcher.seats.recount import Recount
+from services.launcher.context import LauncherContext, open_launcher_context
 from services.launcher.seats.seats import Seats
 from services.launcher.servers import Servers, topic_of
 from services.launcher.settings import LauncherSettings
@@ -90,24 +91,44 @@ async def running_hub() -> AsyncIterator[FakeHub]:
 
 @dataclass
 class Launcher:
-    """What one launcher process holds, and what tests ask of it."""
+    """One launcher process, and what tests ask of it."""
 
-    context: ProcessContext
-    settings: LauncherSettings
+    parts: LauncherContext
     hub: FakeHub
-    seats: Seats
-    servers: Servers
-    reaper: Reaper
+
+    @property
+    def context(self) -> ProcessContext:
+        return self.parts.process
+
+    @property
+    def settings(self) -> LauncherSettings:
+        return self.parts.settings
+
+    @property
+    def member(self) -> StageMember:
+        return self.parts.member
+
+    @property
+    def seats(self) -> Seats:
+        return self.parts.seats
+
+    @property
+    def servers(self) -> Servers:
+        return self.parts.servers
+
+    @property
+    def reaper(self) -> Reaper:
+        return self.parts.reaper
 
     async def ask(self, launch_ref: str = "ref", launch_id: str = "") -> Server:
         """Ask for a launch's server."""
         request = ServerRequest(launch_ref=launch_ref, launch_id=launch_id, repo=REPO, image="image:a")
         return await self.servers.start(request)
 
-    async def ended(self, server: Server, *, seconds: float = 10) -> Server:
+    async def outcome(self, server: Server, *, seconds: float = 10) -> Server:
         """Wait until nobody works on a server any more; what its record says then."""
         async with asyncio.timeout(seconds):
-            while self.servers.member.owns(topic_of(server.server_id)):
+            while self.member.owns(topic_of(server.server_id)):
                 await asyncio.sleep(0.01)
         return await self.servers.read(server.server_id)
 
@@ -129,22 +150,10 @@ async def open_launcher(valkey: Valkey, hub: FakeHub, **others: object) -> Async
         "redis_url": valkey.url, "data_dir": valkey.data_dir, "installation_id": "test",
         "hub_api_url": f"http://127.0.0.1:{hub.port}/hub/api/", "retry_pause_seconds": 0.02, **QUICK, **others,
     })  # fmt: skip
-    async with open_context(settings) as context:
-        client = Hub(settings)
-        seats = Seats(context, settings)
-        try:
-            async with stage_member(context, "launcher") as member:
-                servers = Servers(context, member, settings, client, seats)
-                reaper = Reaper(context, settings, client, seats, servers)
-                recount = Recount(context, settings, client, seats)
-                await context.bus.listen(context.keys.wake("launcher"), servers.heard)
-                await member.start(on_adopt=servers.adopt)
-                async with background_tasks(seats.run(), servers.spawns.run(), recount.run()):
-                    if counts:
-                        async with asyncio.timeout(10):
-                            while await context.redis.get(context.keys("seats:counted")) != b"yes":
-                                await asyncio.sleep(0.01)
-                        hub.calls.clear()
-                    yield Launcher(context, settings, hub, seats, servers, reaper)
-        finally:
-            await client.aclose()
+    async with open_launcher_context(settings, Health()) as parts:
+        if counts:
+            async with asyncio.timeout(10):
+                while await parts.process.redis.get(parts.process.keys("seats:counted")) != b"yes":
+                    await asyncio.sleep(0.01)
+            hub.calls.clear()
+        yield Launcher(parts, hub)

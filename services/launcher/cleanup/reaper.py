@@ -1,7 +1,7 @@
-"""The reaper: compares the hub's listing with the records, and removes what a record says must go.
+"""The reaper: compares what the hub lists with the records, and removes what a record says must go.
 
-It deletes only what carries this installation's id and has a record that says so. No record is no reason: that is
-counted and left to the idle culler. Ready servers belong to the culler.
+It deletes only servers and users of this installation, and only if a record says so. A server without a record is
+counted and left to the idle culler, as are ready servers.
 """
 
 import asyncio
@@ -19,47 +19,57 @@ from services.common.records.records import Fenced, RecordLost, StoredRecord
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled
-from services.launcher.abandoned_servers import unwanted
+from services.launcher.abandoned_servers import abandoned_servers
 from services.launcher.hub.client import Hub, HubServer, HubUnavailable
-from services.launcher.seats.recount import counted, is_ours
-from services.launcher.seats.seats import Member, Seats
+from services.launcher.hub.removal import remove_from_hub
+from services.launcher.seats.recount import claim_of, is_ours
+from services.launcher.seats.seats import SeatHolder, Seats
 from services.launcher.servers import Servers, topic_of
 from services.launcher.settings import LauncherSettings
-from services.launcher.start.start import remove_from_hub
 
 log = get_logger(__name__)
 
 REAPED = Counter("bindery_reaped_total", "Servers and users removed from the hub because a record says so", ["what"])
-UNKNOWN = Gauge("bindery_servers_without_record", "Servers of ours on the hub that no record speaks of")
+WITHOUT_RECORD = Gauge("bindery_servers_without_record", "Servers of ours on the hub that no record speaks of")
 
-MAYBE_OURS = re.compile(r".*-[a-z2-7]{8}")
-"""What every user name that we make looks like: no record is looked for under any other."""
+OUR_USER_NAME = re.compile(r".*-[a-z2-7]{8}")
+"""Form of every user name that we make; records are only looked up for names of this form."""
 
-AT_ONCE = 8
-"""Removals under way at once."""
+MAX_PARALLEL_REMOVALS = 8
 
-READ_AT_ONCE = 200
-"""Records that are read in one round trip."""
+READ_BATCH = 200
+"""Records read in one round trip."""
 
 
 class Reaper:
-    """One round at a time, by the launcher process that holds the sweep lease."""
+    """Compares hub and records, one round at a time, in the launcher process that holds the sweep lease."""
 
     def __init__(
-        self, context: ProcessContext, settings: LauncherSettings, hub: Hub, seats: Seats, servers: Servers
+        self,
+        *,
+        context: ProcessContext,
+        settings: LauncherSettings,
+        member: StageMember,
+        hub: Hub,
+        seats: Seats,
+        servers: Servers,
     ) -> None:
-        self._context, self._settings = context, settings
-        self._hub, self._seats, self._servers = hub, seats, servers
-        self._unknown = 0
+        self._context = context
+        self._settings = settings
+        self._member = member
+        self._hub = hub
+        self._seats = seats
+        self._servers = servers
+        self._without_record = 0
 
-    async def run(self, member: StageMember) -> None:
-        """Compare each `reap_interval_seconds`, while this process sweeps, until cancelled.
+    async def run(self) -> None:
+        """Reap every `reap_interval_seconds` while this process holds the sweep lease, until cancelled.
 
-        Apart from the sweep itself: a hub that is slow must not keep the dead from being found.
+        This is not part of the sweep itself: a slow hub must not delay the search for launchers that died.
         """
         while True:
             await sleep_unless_cancelled(self._settings.reap_interval_seconds)
-            if not member.sweeping:
+            if not self._member.sweeping:
                 continue
             try:
                 await self.reap()
@@ -68,149 +78,175 @@ class Reaper:
             except Exception as error:  # the next round tries again
                 log.exception("reaping_failed", error=str(error))
 
-    async def _is_armed(self) -> bool:
-        """False for a while after Redis was found empty: what it would have known is not there."""
+    async def reap(self) -> None:
+        """Compare and remove once."""
+        may_delete = await self._may_delete()
+
+        listed_at = time.time()
+        try:
+            listed = await self._hub.list_servers()
+            await self._compare(listed, listed_at, may_delete=may_delete)
+        except (HubUnavailable, BinderyError) as error:
+            log.warning("hub_away", doing="reap", error=str(error))
+
+        waiting = await self._seats.waiting()
+        await self._stop_abandoned({*await self._seats.holders(), *waiting}, may_delete=may_delete)
+
+        # A launch that no longer waits must not keep others waiting.
+        servers = await self._read_servers(waiting)
+        no_longer_waiting = [name for name in waiting if name not in servers or servers[name].state.is_final]
+        await self._seats.release(*no_longer_waiting)
+        await self._seats.repair_totals()
+
+    async def _may_delete(self) -> bool:
+        """Return False for `reap_disarmed_seconds` after Redis was found empty: it has lost what must be kept."""
         key = self._context.keys("installation")
         if await self._context.redis.set(key, repr(time.time()), nx=True):
             log.warning("redis_was_empty", disarmed_seconds=self._settings.reap_disarmed_seconds)
             return False
-        since = float(await self._context.redis.get(key) or time.time())
-        return time.time() - since > self._settings.reap_disarmed_seconds
+        known_since = float(await self._context.redis.get(key) or time.time())
+        return time.time() - known_since > self._settings.reap_disarmed_seconds
 
-    async def reap(self) -> None:
-        """Compare once."""
-        armed = await self._is_armed()
-        began = time.time()
-        try:
-            listing = await self._hub.listing()
-            await self._compare(listing, began, armed=armed)
-        except (HubUnavailable, BinderyError) as error:
-            log.warning("hub_away", doing="reap", error=str(error))
-        waiting = await self._seats.waiting()
-        await self._stop_unwanted({*await self._seats.members(), *waiting}, armed=armed)
-        records = await self._records(waiting)
-        # Who waits no more must not keep the others waiting.
-        await self._seats.give_back(
-            *(name for name in waiting if name not in records or records[name].state.is_final)
-        )  # fmt: skip
-        await self._seats.mend()
+    # The hub's servers
 
-    async def _compare(self, listing: list[HubServer], began: float, *, armed: bool) -> None:
-        found = {self._id_of(item): item for item in listing if self._may_be_ours(item)}
-        records = await self._records(found)
-        members = await self._seats.members()
-        removed: list[tuple[HubServer, Server]] = []
-        missing = {name for name, member in members.items() if member.reserved_at < began} - found.keys()
-        unknown = 0
-        for server_id, item in found.items():
-            server = records.get(server_id)
-            if item.server_name is None:
-                if server is None or not self._has_our_name(server):
+    async def _compare(self, listed: list[HubServer], listed_at: float, *, may_delete: bool) -> None:
+        on_hub = {self._id_of(entry): entry for entry in listed if self._may_be_ours(entry)}
+        servers = await self._read_servers(on_hub)
+        holders = await self._seats.holders()
+
+        to_remove: list[tuple[HubServer, Server]] = []
+        missing = {name for name, holder in holders.items() if holder.reserved_at < listed_at} - on_hub.keys()
+        without_record = 0
+        for server_id, entry in on_hub.items():
+            server = servers.get(server_id)
+            if entry.server_name is None:  # a user without a server
+                if server is None or not self._servers.is_user_of(server.user, server.launch_ref):
                     continue
                 if server.state.is_final:
-                    removed.append((item, server))
-                elif server.state is ServerState.READY or server_id in members:
+                    to_remove.append((entry, server))
+                elif server.state is ServerState.READY or server_id in holders:
                     missing.add(server_id)
                 continue
-            if server_id not in members:  # its reservation went with Redis, or it outlived its end by its record
-                await self._seats.count(counted(item, self._hub.hub_id))
+
+            if server_id not in holders:  # Redis lost its reservation, or its record ended before the server did
+                await self._seats.count(claim_of(entry, self._hub.hub_id))
             if server is None:
-                unknown += 1
+                without_record += 1
             elif server.state is ServerState.FAILED:
-                removed.append((item, server))
-        if unknown != self._unknown:
-            self._unknown = unknown
-            log.warning("servers_without_record", count=unknown)
-        UNKNOWN.set(unknown)
-        if armed:
-            await self._remove_all(removed)
+                to_remove.append((entry, server))
+
+        self._report_without_record(without_record)
+        if may_delete:
+            await self._remove_all(to_remove)
         for server_id in missing:
-            await self._missing(server_id, began, members.get(server_id), armed=armed)
+            await self._reconcile_missing(server_id, listed_at, holders.get(server_id), may_delete=may_delete)
 
-    def _id_of(self, item: HubServer) -> str:
-        return Server.identity(self._hub.hub_id, item.user, item.server_name or "")
+    def _id_of(self, entry: HubServer) -> str:
+        return Server.identity(self._hub.hub_id, entry.user, entry.server_name or "")
 
-    def _may_be_ours(self, item: HubServer) -> bool:
-        if item.server_name is not None:
-            return is_ours(item, self._settings.installation_id)
-        # A user without a server says nothing of who made it; its name does, to who knows the launch.
-        return MAYBE_OURS.fullmatch(item.user) is not None
+    def _may_be_ours(self, entry: HubServer) -> bool:
+        if entry.server_name is not None:
+            return is_ours(entry, self._settings.installation_id)
+        # A user without a server has no options that say who made it; its name proves that once the launch is known.
+        return OUR_USER_NAME.fullmatch(entry.user) is not None
 
-    def _has_our_name(self, server: Server) -> bool:
-        return self._servers.is_user_of(server.user, server.launch_ref)
+    def _report_without_record(self, count: int) -> None:
+        if count != self._without_record:
+            self._without_record = count
+            log.warning("servers_without_record", count=count)
+        WITHOUT_RECORD.set(count)
 
-    async def _records(self, server_ids: Iterable[str]) -> dict[str, Server]:
-        return {name: stored.model(Server) for name, stored in (await self._stored(server_ids)).items()}
+    async def _remove_all(self, to_remove: list[tuple[HubServer, Server]]) -> None:
+        slots = asyncio.Semaphore(MAX_PARALLEL_REMOVALS)
 
-    async def _stored(self, server_ids: Iterable[str]) -> dict[str, StoredRecord]:
-        ids, found = list(server_ids), {}
-        for at in range(0, len(ids), READ_AT_ONCE):
-            some = ids[at : at + READ_AT_ONCE]
-            async with self._context.redis.pipeline(transaction=False) as pipe:
-                for server_id in some:
-                    pipe.hgetall(self._context.keys.record(topic_of(server_id)))
-                answers = await pipe.execute()
-            for server_id, raw in zip(some, answers, strict=True):
-                if raw:
-                    found[server_id] = StoredRecord.of(topic_of(server_id), raw)
-        return found
-
-    async def _stop_unwanted(self, server_ids: Iterable[str], *, armed: bool) -> None:
-        """Have those given up whose launch ended without them: a cancel has reached nobody."""
-        places = asyncio.Semaphore(AT_ONCE)
-
-        async def stop(server: Server) -> None:
-            async with places:
-                log.info("unwanted", server_id=server.server_id, state=server.state, launch_ref=server.launch_ref)
-                await self._servers.stop(server.server_id, even_ready=armed)
-
-        found = await unwanted(self._context, await self._stored(server_ids))
-        await asyncio.gather(*(stop(one) for one in found.values() if armed or one.state is not ServerState.READY))
-
-    async def _remove_all(self, removed: list[tuple[HubServer, Server]]) -> None:
-        places = asyncio.Semaphore(AT_ONCE)
-
-        async def remove(item: HubServer, server: Server) -> None:
-            async with places:
+        async def remove(entry: HubServer, server: Server) -> None:
+            async with slots:
                 if await remove_from_hub(self._hub, server, seconds=self._settings.cleanup_timeout_seconds):
-                    REAPED.labels("user" if item.server_name is None else "server").inc()
+                    REAPED.labels("user" if entry.server_name is None else "server").inc()
                     log.info("reaped", server_id=server.server_id, state=server.state)
-                    await self._seats.give_back(server.server_id)
+                    await self._seats.release(server.server_id)
 
-        await asyncio.gather(*(remove(item, server) for item, server in removed))
+        await asyncio.gather(*(remove(entry, server) for entry, server in to_remove))
 
-    async def _missing(self, server_id: str, began: float, member: Member | None, *, armed: bool) -> None:
-        """A seat whose server is not in the listing: free it, unless its start is under way, or it is there by name."""
-        server = (await self._records([server_id])).get(server_id)
+    # Seats whose server the hub does not list
+
+    async def _reconcile_missing(
+        self, server_id: str, listed_at: float, holder: SeatHolder | None, *, may_delete: bool
+    ) -> None:
+        """Release the seat of a server that is not listed, unless it is starting or the hub knows it by name."""
+        server = (await self._read_servers([server_id])).get(server_id)
         if server is None:
-            # Its owner may be about to write it anew; and it may run all the same, where it has a name.
-            is_old = member is None or member.reserved_at < began - self._settings.lease_seconds
-            is_there = member is not None and member.user and await self._hub.server(member.user, "")
-            if is_old and not is_there:
-                await self._seats.give_back(server_id)
+            await self._reconcile_without_record(server_id, listed_at, holder)
             return
-        if not server.state.is_final and (server.state is not ServerState.READY or (server.ready_at or began) >= began):
+        became_ready_before = server.state is ServerState.READY and (server.ready_at or listed_at) < listed_at
+        if not server.state.is_final and not became_ready_before:
             return
-        listed = await self._hub.server(server.user, server.server_name)
-        if listed:
-            return  # the listing skipped it: another user was deleted while it was read
-        if server.state is ServerState.READY and not await self._gone(server):
+        if await self._hub.server(server.user, server.server_name):
+            return  # the listing missed it: another user was deleted while it was read
+
+        if server.state is ServerState.READY and not await self._mark_gone(server):
             return
-        await self._seats.give_back(server_id)
-        if armed and server.state is ServerState.READY and not await self._hub.delete_user(server.user):
+        await self._seats.release(server_id)
+        if may_delete and server.state is ServerState.READY and not await self._hub.delete_user(server.user):
             log.info("user_still_stopping", server_id=server_id)
 
-    async def _gone(self, server: Server) -> bool:
-        """Say that a server has ended. False where another process works on it."""
+    async def _reconcile_without_record(self, server_id: str, listed_at: float, holder: SeatHolder | None) -> None:
+        # Its owner may be about to write the record again, and the server may run although Redis lost its record.
+        is_recent = holder is not None and holder.reserved_at >= listed_at - self._settings.lease_seconds
+        is_on_hub = holder is not None and holder.user and await self._hub.server(holder.user, "")
+        if not is_recent and not is_on_hub:
+            await self._seats.release(server_id)
+
+    async def _mark_gone(self, server: Server) -> bool:
+        """Record that a server has ended. Return False if another process works on its record."""
         topic = topic_of(server.server_id)
-        process = self._servers.member.process
-        if (found := await self._context.records.adopt("launcher", process, topic=topic)) is None:
+        adopted = await self._context.records.adopt("launcher", self._member.process, topic=topic)
+        if adopted is None:
             return False
+
+        record, _ = adopted
         gone = server.updated(state=ServerState.GONE)
         event = Event(phase=Phase.UNKNOWN, message="The server has ended.\n", state=ServerState.GONE, terminal=True)
         try:
-            await found[0].write(event, body=gone, final=True)
+            await record.write(event, body=gone, final=True)
         except (Fenced, RecordLost):
             return False
         log.info("server_gone", server_id=server.server_id, launch_ref=server.launch_ref)
         return True
+
+    # Servers whose launch ended without them
+
+    async def _stop_abandoned(self, server_ids: Iterable[str], *, may_delete: bool) -> None:
+        """Stop the starts and servers whose launch ended without them, and whose cancel was lost."""
+        slots = asyncio.Semaphore(MAX_PARALLEL_REMOVALS)
+
+        async def stop(server: Server) -> None:
+            async with slots:
+                log.info("unwanted", server_id=server.server_id, state=server.state, launch_ref=server.launch_ref)
+                await self._servers.stop(server.server_id, even_ready=may_delete)
+
+        abandoned = await abandoned_servers(self._context, await self._read_records(server_ids))
+        await asyncio.gather(
+            *(stop(server) for server in abandoned.values() if may_delete or server.state is not ServerState.READY)
+        )
+
+    # Records
+
+    async def _read_servers(self, server_ids: Iterable[str]) -> dict[str, Server]:
+        records = await self._read_records(server_ids)
+        return {server_id: record.model(Server) for server_id, record in records.items()}
+
+    async def _read_records(self, server_ids: Iterable[str]) -> dict[str, StoredRecord]:
+        """Return the records that exist, by server id."""
+        ids = list(server_ids)
+        records = {}
+        for start in range(0, len(ids), READ_BATCH):
+            batch = ids[start : start + READ_BATCH]
+            async with self._context.redis.pipeline(transaction=False) as pipe:
+                for server_id in batch:
+                    pipe.hgetall(self._context.keys.record(topic_of(server_id)))
+                answers = await pipe.execute()
+            for server_id, raw in zip(batch, answers, strict=True):
+                if raw:
+                    records[server_id] = StoredRecord.of(topic_of(server_id), raw)
+        return records

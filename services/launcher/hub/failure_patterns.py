@@ -1,8 +1,8 @@
-"""Why a start failed, or goes on: what the words of hub, spawners and cluster mean. One table, read from the top.
+"""Patterns of what the hub, spawners and the cluster say about a start, and what each says about its outcome.
 
-Words of: kubelet and kube-scheduler, as events that KubeSpawner 7 relays (`<time> [Warning] <message>`); the Docker
-engine, as errors that DockerSpawner 13 lets through; JupyterHub 5 and 6 themselves; and our own spawners.
-`tests/contract/recorded/progress.json` has recorded ones.
+The first pattern that matches decides. The messages come from the kubelet and kube-scheduler (events that
+KubeSpawner 7 relays as `<time> [Warning] <message>`), from the Docker engine (errors that DockerSpawner 13 passes on),
+from JupyterHub 5 and 6, and from our own spawners. Recorded examples: `tests/contract/recorded/progress.json`.
 """
 
 import re
@@ -15,31 +15,31 @@ from services.common.models.errors import BinderyError
 
 
 class Verdict(StrEnum):
-    """What a message means for the start that it is told of."""
+    """What a message says about the outcome of a start."""
 
     FATAL = "fatal"
-    """It will not come up: trying on would only take time."""
+    """The server will not start; waiting longer cannot help."""
     CAUSE = "cause"
-    """It does not come up for this, so far; the cluster tries on, until the deadline."""
-    PULLS = "pulls"
-    """It waits for its image, or for a node: that has a time of its own."""
-    MOVES = "moves"
-    """It has come one step farther."""
+    """The server has not started for this reason so far; the cluster keeps trying until the deadline."""
+    WAITING = "waiting"
+    """The start waits for its image or for a node, which has a time limit of its own."""
+    PROGRESS = "progress"
+    """The start has completed a step."""
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """One row: words (a regular expression, whatever their case), what they mean, and the code of the failure."""
+    """One row of the table: a regular expression (case ignored), its verdict, and the code of the failure."""
 
-    words: str
-    means: Verdict
+    regex: str
+    verdict: Verdict
     code: ErrorCode | Literal[""] = ""
     is_vague: bool = False
-    """It says that there is trouble, and not which: it does not hide what was said before."""
+    """Whether it only says that something is wrong; such a message does not replace a cause that was read earlier."""
 
     @property
     def error_code(self) -> ErrorCode:
-        """Code of the failure; of a pattern without one, that of any failed start."""
+        """Code of the failure; for a pattern without one, that of any failed start."""
         return self.code or "server_start_failed"
 
 
@@ -55,20 +55,28 @@ _UNREACHABLE = (
     r"|50[0234] (?:Internal Server Error|Bad Gateway|Service Unavailable|Gateway Time-?out)$)"
 )
 
-_AWAY: ErrorCode = "spawner_unavailable"
+_NO_BACKEND: ErrorCode = "spawner_unavailable"
 
 
 def _then(first: str, second: str) -> str:
-    """`second` after `first` in one line. Whoever writes `first` a thousand times has it looked at once."""
+    """Return a regular expression for `first` followed by `second` on one line.
+
+    The atomic group tries only the first occurrence of `first`, so a line that repeats it a thousand times costs
+    no more than any other.
+    """
     return rf"^(?>.*?{first}).*{second}"
 
 
 PATTERNS = (
     # The spawner does not reach what it starts servers with: the engine, by docker-py's words, or the cluster's API
-    Pattern(r"Error while fetching server API version|Cannot connect to the Docker daemon", Verdict.FATAL, _AWAY),
-    Pattern(r"\('Connection aborted\.', |^\w*HTTPS?ConnectionPool\(.*\): ", Verdict.FATAL, _AWAY),
-    Pattern(r"^Failed to start the (?:container|pod): (?:the engine|Kubernetes) does not answer", Verdict.FATAL, _AWAY),
-    Pattern(r"^Cannot connect to host \S+", Verdict.FATAL, _AWAY),
+    Pattern(r"Error while fetching server API version|Cannot connect to the Docker daemon", Verdict.FATAL, _NO_BACKEND),
+    Pattern(r"\('Connection aborted\.', |^\w*HTTPS?ConnectionPool\(.*\): ", Verdict.FATAL, _NO_BACKEND),
+    Pattern(
+        r"^Failed to start the (?:container|pod): (?:the engine|Kubernetes) does not answer",
+        Verdict.FATAL,
+        _NO_BACKEND,
+    ),
+    Pattern(r"^Cannot connect to host \S+", Verdict.FATAL, _NO_BACKEND),
     # The image
     Pattern(_then(_PULL, _DENIED), Verdict.FATAL, "image_pull_denied"),
     Pattern(
@@ -83,7 +91,7 @@ PATTERNS = (
     Pattern(_PULL, Verdict.CAUSE, "image_pull_failed", is_vague=True),
     # A place to run
     Pattern(r"exceeded quota", Verdict.FATAL, "server_quota_exceeded"),
-    Pattern(r"triggered scale-?up: ", Verdict.PULLS, "server_unschedulable"),
+    Pattern(r"triggered scale-?up: ", Verdict.WAITING, "server_unschedulable"),
     Pattern(r"nodes are available|no nodes available|didn't trigger scale-?up", Verdict.CAUSE, "server_unschedulable"),
     Pattern(
         r"^The pod was ended: (?:Evicted|Preempting)|^The node was low on resource", Verdict.FATAL, "server_evicted"
@@ -118,24 +126,28 @@ PATTERNS = (
     Pattern(r"The server did not answer within", Verdict.FATAL, "server_start_timeout"),
     # It goes on
     Pattern(
-        r"^Pulling (?:the )?image|Pulling from|\bDownloading\b|\bExtracting\b", Verdict.PULLS, "image_pull_timeout"
+        r"^Pulling (?:the )?image|Pulling from|\bDownloading\b|\bExtracting\b", Verdict.WAITING, "image_pull_timeout"
     ),
-    Pattern(r"^Successfully pulled image|already present on machine", Verdict.MOVES),
+    Pattern(r"^Successfully pulled image|already present on machine", Verdict.PROGRESS),
     Pattern(
-        r"^Successfully assigned|^Created container|^Started container|^Container (?:created|started)", Verdict.MOVES
+        r"^Successfully assigned|^Created container|^Started container|^Container (?:created|started)", Verdict.PROGRESS
     ),
 )
 
-_COMPILED = tuple((re.compile(sign.words, re.IGNORECASE | re.MULTILINE), sign) for sign in PATTERNS)
+_COMPILED = tuple((re.compile(pattern.regex, re.IGNORECASE | re.MULTILINE), pattern) for pattern in PATTERNS)
+
 _HUB_TIMED_OUT = re.compile(r"^$|did not start in [0-9]+ seconds|^Timeout", re.IGNORECASE)
-"""What remains of the hub's message when its own deadline, or KubeSpawner's, was the first."""
+"""What is left of the hub's message if its own deadline, or KubeSpawner's, came first."""
 
+_EVENT_PREFIX = re.compile(r"^\S+ \[(?:Warning|Normal)\] ")
+"""Time and type that KubeSpawner writes before an event."""
 
-_BEGINS = re.compile(r"^\S+ \[(?:Warning|Normal)\] ")
 _QUOTED = re.compile(r'\\?"([^"\s\\]+)\\?"')
-_READ_CHARS = 8 * 1024
-"""What is longer quotes a stranger: the words of hubs, engines and clusters come first."""
-_NAMED = (
+
+_MATCHED_CHARS_MAX = 8 * 1024
+"""Only this much of a message is matched: hubs, engines and clusters put their own words first."""
+
+_NAMES = (
     (re.compile(r"\b((?:pull|Pulling|pulled) (?:the )?image) [^\s\"]+(?<!:)"), r"\1 …"),
     (re.compile(r"\b(manifest for|No such image:) \S+"), r"\1 …"),
     (re.compile(r"(/images/create)\?\S+"), r"\1"),
@@ -149,80 +161,91 @@ _NAMED = (
 
 
 def without_names(message: str) -> str:
-    """A message without what is of a user's choosing: names of images, repositories, pods and hosts, and any log.
+    """Return a message without text that a user chose: names of images, repositories, pods and hosts, and any log.
 
-    Each name leaves a `…`. They are read as words nowhere: a repository may be called `out-of-memory`.
+    Each name becomes `…`. A name must not be matched by a pattern: a repository may be called `out-of-memory`.
     """
-    words = message.partition(" The last lines of its log:")[0][:_READ_CHARS]
-    words = _BEGINS.sub("", words.removeprefix("Spawn failed: "))
-    for name in sorted(set(_QUOTED.findall(words)), key=len, reverse=True):
-        if any(mark in name for mark in "/:@"):  # an image, which is told again without quotes
-            words = words.replace(name, "…")
-    words = _QUOTED.sub("…", words)
-    for named, left in _NAMED:
-        words = named.sub(left, words)
-    return words
+    text = message.partition(" The last lines of its log:")[0][:_MATCHED_CHARS_MAX]
+    text = _EVENT_PREFIX.sub("", text.removeprefix("Spawn failed: "))
+
+    # The same image may appear again without quotes.
+    for name in sorted(set(_QUOTED.findall(text)), key=len, reverse=True):
+        if any(separator in name for separator in "/:@"):
+            text = text.replace(name, "…")
+    text = _QUOTED.sub("…", text)
+
+    for name_pattern, replacement in _NAMES:
+        text = name_pattern.sub(replacement, text)
+    return text
 
 
 def match_pattern(message: str) -> Pattern | None:
-    """The first row whose words are in a message, names apart."""
-    said = without_names(message)
-    return next((sign for words, sign in _COMPILED if words.search(said)), None)
+    """Return the first pattern that matches a message without its names, or None."""
+    text = without_names(message)
+    return next((pattern for regex, pattern in _COMPILED if regex.search(text)), None)
 
 
 @dataclass
 class Diagnosis:
-    """What has been read of one start so far."""
+    """What the messages of one start have shown so far."""
 
     cause: Pattern | None = None
-    said: str = ""
-    """The message that the cause was read from."""
+    cause_message: str = ""
+    """The message that `cause` was read from."""
     waits_for: Pattern | None = None
-    """What it waits for with a time of its own: a pull, or a node."""
+    """A pull or a new node that the start waits for, which has a time limit of its own."""
 
-    def read(self, message: str) -> Pattern | None:
-        """Take notice of one message of the progress. Raises `BinderyError` where the start is lost."""
-        if (sign := match_pattern(message)) is None:
+    def observe(self, message: str) -> Pattern | None:
+        """Take one progress message into account and return its pattern. Raise `BinderyError` if the start is lost."""
+        pattern = match_pattern(message)
+        if pattern is None:
             return None
-        if sign.means is Verdict.FATAL:
-            raise self._error(sign, message)
-        if sign.means is Verdict.CAUSE and not (sign.is_vague and self.cause):
-            self.cause, self.said = sign, message
-        elif sign.means is Verdict.PULLS:
-            self.waits_for = sign
-        elif sign.means is Verdict.MOVES:
-            self.cause, self.said, self.waits_for = None, "", None
-        return sign
+
+        match pattern.verdict:
+            case Verdict.FATAL:
+                raise self._error(pattern, message)
+            case Verdict.CAUSE:
+                if not (pattern.is_vague and self.cause):
+                    self.cause = pattern
+                    self.cause_message = message
+            case Verdict.WAITING:
+                self.waits_for = pattern
+            case Verdict.PROGRESS:
+                self.cause = None
+                self.cause_message = ""
+                self.waits_for = None
+        return pattern
 
     def failure(self, message: str) -> BinderyError:
-        """What it means that the hub says that the start failed."""
+        """Return the error for a start that the hub reports as failed with `message`."""
         message = message.removeprefix("Spawn failed: ").removeprefix("Spawn failed").strip()
-        sign = match_pattern(message)
-        if sign and sign.code and sign.means in {Verdict.FATAL, Verdict.CAUSE}:
-            return self._error(sign, message)
+        pattern = match_pattern(message)
+        if pattern and pattern.code and pattern.verdict in {Verdict.FATAL, Verdict.CAUSE}:
+            return self._error(pattern, message)
         if _HUB_TIMED_OUT.search(message):
-            return self.timed_out(f"{message}." if message else "JupyterHub waited no longer.")
+            return self.timeout(f"{message}." if message else "JupyterHub waited no longer.")
         return BinderyError("server_start_failed", message or "The server could not start.")
 
-    def timed_out(self, sentence: str) -> BinderyError:
-        """What it means that time is up: the cause that was told last, or what it was waiting for."""
+    def timeout(self, sentence: str) -> BinderyError:
+        """Return the error for a start that ran out of time: its last cause, or what it was waiting for."""
         if self.cause:
-            return BinderyError(self.cause.error_code, f"{_plain(self.said)} {sentence}".strip())
+            return BinderyError(self.cause.error_code, f"{_plain(self.cause_message)} {sentence}".strip())
         if self.waits_for:
             return BinderyError(self.waits_for.error_code, sentence)
         return BinderyError("server_start_timeout", sentence)
 
-    def _error(self, sign: Pattern, message: str) -> BinderyError:
-        if sign.is_vague and self.cause:
-            return BinderyError(self.cause.error_code, f"{_plain(self.said)} {_plain(message)}")
-        return BinderyError(sign.error_code, _plain(message))
+    def _error(self, pattern: Pattern, message: str) -> BinderyError:
+        if pattern.is_vague and self.cause:
+            return BinderyError(self.cause.error_code, f"{_plain(self.cause_message)} {_plain(message)}")
+        return BinderyError(pattern.error_code, _plain(message))
 
 
 _API_ERROR = re.compile(r'\A(?>.*?HTTP response body: )(?>.*?"message":")((?:[^"\\]|\\.)*+)"', re.DOTALL)
 
 
 def _plain(message: str) -> str:
-    """A message without the time and the kind that KubeSpawner puts before it, or the headers of an API's answer."""
-    answered = _API_ERROR.search(message)
-    text = answered[1].replace('\\"', '"') if answered else _BEGINS.sub("", message).strip()
+    """Return a message without KubeSpawner's event prefix, or the headers of a Kubernetes API error."""
+    text = _EVENT_PREFIX.sub("", message).strip()
+    if api_error := _API_ERROR.search(message):
+        text = api_error[1].replace('\\"', '"')
     return text if text.endswith((".", "!", "?")) or "\n" in text else f"{text}."

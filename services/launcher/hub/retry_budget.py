@@ -1,4 +1,4 @@
-"""The patience of one start: one budget of retries for all its calls to the hub, and one deadline that moves."""
+"""Limits on one start: a budget of retries shared by all its calls to the hub, and a deadline that can move."""
 
 import asyncio
 import contextlib
@@ -17,116 +17,135 @@ log = get_logger(__name__)
 T = TypeVar("T")
 PAUSE_MAX_SECONDS = 5.0
 
-Tell = Callable[[str], Awaitable[None]]
-"""Tells a sentence to whoever follows the start."""
+Announce = Callable[[str], Awaitable[None]]
+"""Sends a sentence to the followers of the start."""
 
 
 class RetryBudget:
-    """How often the hub may fail a start, and how long. A hub that is busy is well: it costs time, and no retry."""
+    """How often, and for how long, the hub may fail one start.
 
-    def __init__(self, settings: LauncherSettings, tell: Tell) -> None:
-        self._settings, self._tell = settings, tell
-        self._retries = settings.hub_retries_max
-        self._seconds = settings.hub_patience_seconds
-        self._told = ""
-        self.busy = ""
-        """What the hub says that has too much to do for this start, while it says so."""
-        self.away: BinderyError | None = None
-        """What a start fails with whose time is up before it has gone on."""
+    A busy hub (429) is healthy: waiting for it costs time, but no retry.
+    """
 
-    async def call(self, doing: str, call: Callable[[], Awaitable[T]]) -> T:
-        """`await call()`, again while the hub is away; each new failure is told, with its cause.
+    def __init__(self, settings: LauncherSettings, announce: Announce) -> None:
+        self._settings = settings
+        self._announce = announce
+        self._retries_left = settings.hub_retries_max
+        self._seconds_left = settings.hub_patience_seconds
+        self._last_announced = ""
 
-        Raises `BinderyError("hub_unavailable")` when the budget is spent.
+        self.busy_reason = ""
+        """What the hub answered, while it is too busy for this start."""
+        self.unavailable_error: BinderyError | None = None
+        """The error of a start whose deadline passes before the hub has answered again."""
+
+    async def call(self, action: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of a call, repeated while the hub is unavailable; announce each new reason to wait.
+
+        Raise `BinderyError("hub_unavailable")` when the budget is spent.
         """
         loop = asyncio.get_running_loop()
         pause = self._settings.retry_pause_seconds
         while True:
-            began = loop.time()
+            started_at = loop.time()
             try:
-                found = await call()
+                result = await call()
             except HubUnavailable as error:
-                self.busy = str(error) if error.is_busy else ""
-                wait = error.retry_after_seconds or pause * random.uniform(0.7, 1.3)  # noqa: S311
+                wait = self._wait_seconds(error, pause)
                 if error.is_busy:
-                    most = self._settings.hub_busy_pause_max_seconds
-                    wait = min(wait, most) * random.uniform(0.7, 1.0)  # noqa: S311
+                    self.busy_reason = str(error)
                 else:
-                    wait = min(wait, self._settings.hub_patience_seconds)
-                    silent = loop.time() - began if error.silent_seconds is None else error.silent_seconds
-                    self._spend(doing, error, silent + wait)
-                await self._tell_once(doing, error)
+                    self.busy_reason = ""
+                    silent = error.silent_seconds
+                    if silent is None:
+                        silent = loop.time() - started_at
+                    self._spend(action, error, silent + wait)
+                await self._announce_once(action, error)
             else:
-                self.busy = ""
-                return found
+                self.busy_reason = ""
+                return result
+
             await asyncio.sleep(wait)
             pause = min(PAUSE_MAX_SECONDS, pause * 2)
 
-    async def failed(self, doing: str, error: HubUnavailable) -> None:
-        """The hub has failed the start although it answered; `doing` is what is done again.
+    def _wait_seconds(self, error: HubUnavailable, pause: float) -> float:
+        wait = error.retry_after_seconds or pause * random.uniform(0.7, 1.3)  # noqa: S311
+        if not error.is_busy:
+            return min(wait, self._settings.hub_patience_seconds)
+        # Spread the starts that a busy hub turned away, so that they do not all come back at once.
+        return min(wait, self._settings.hub_busy_pause_max_seconds) * random.uniform(0.7, 1.0)  # noqa: S311
 
-        Raises `BinderyError("hub_unavailable")` when the budget is spent.
+    async def record_failure(self, action: str, error: HubUnavailable) -> None:
+        """Charge for a start that the hub lost although it answered; `action` is what is repeated.
+
+        Raise `BinderyError("hub_unavailable")` when the budget is spent.
         """
-        self._spend(doing, error, 0.0)
-        await self._tell_once(doing, error)
+        self._spend(action, error, 0.0)
+        await self._announce_once(action, error)
 
-    def heard(self) -> None:
-        """The start goes on: the hub is there."""
-        self._told, self.away = "", None
+    def on_progress(self) -> None:
+        """Note that the hub reports progress, so it is not unavailable any more."""
+        self._last_announced = ""
+        self.unavailable_error = None
 
-    async def _tell_once(self, doing: str, error: HubUnavailable) -> None:
-        if self._told != (told := f"{doing}: {'' if error.is_busy else error}"):
-            self._told = told
-            log.warning("hub_away", doing=doing, error=str(error), is_busy=error.is_busy)
-            await self._tell(f"JupyterHub could not {doing} yet ({error}); asking again.")
+    async def _announce_once(self, action: str, error: HubUnavailable) -> None:
+        announcement = f"{action}: {'' if error.is_busy else error}"
+        if announcement == self._last_announced:
+            return
+        self._last_announced = announcement
+        log.warning("hub_away", doing=action, error=str(error), is_busy=error.is_busy)
+        await self._announce(f"JupyterHub could not {action} yet ({error}); asking again.")
 
-    def _spend(self, doing: str, error: HubUnavailable, seconds: float) -> None:
-        self._retries -= 1
-        self._seconds -= seconds
-        self.away = BinderyError("hub_unavailable", f"JupyterHub could not {doing}: {error}.")
-        if self._retries < 0 or self._seconds < 0:
-            raise self.away from error
+    def _spend(self, action: str, error: HubUnavailable, seconds: float) -> None:
+        self._retries_left -= 1
+        self._seconds_left -= seconds
+        self.unavailable_error = BinderyError("hub_unavailable", f"JupyterHub could not {action}: {error}.")
+        if self._retries_left < 0 or self._seconds_left < 0:
+            raise self.unavailable_error from error
 
 
 class Deadline:
-    """When a start must have come up. What it gets by its progress never goes beyond the hard maximum.
+    """Time by which a start must be ready. Progress extends it, up to a hard maximum.
 
-    A start that tells nothing which is understood may be well: it is lent time, until it tells something.
+    A start whose spawner reports nothing that Bindery understands may be healthy. Its deadline is extended
+    provisionally, until it reports something that is understood.
     """
 
     def __init__(self, *, hard_seconds: float) -> None:
         self._hard = asyncio.get_running_loop().time() + hard_seconds
         self._timeout: asyncio.Timeout | None = None
-        self._earned = self._lent = 0.0
+        self._firm = 0.0
+        self._provisional = 0.0
 
     @contextlib.asynccontextmanager
     async def within(self, seconds: float) -> AsyncIterator[None]:
-        """Raise `TimeoutError` when the block takes longer than `seconds`, and whatever it was extended by."""
-        self._earned = asyncio.get_running_loop().time() + seconds
+        """Raise `TimeoutError` if the block takes longer than `seconds` and all extensions."""
+        self._firm = asyncio.get_running_loop().time() + seconds
         async with asyncio.timeout(seconds) as self._timeout:
             yield
 
     def extend(self, seconds: float, since: float) -> None:
-        """It made progress at the time `since`: it has `seconds` from then, if that is more than it has."""
-        self._earned = max(self._earned, min(_until(seconds, since), self._hard))
+        """Grant `seconds` from the time `since` of a step, if that is later than the deadline."""
+        self._firm = max(self._firm, min(_loop_time(seconds, since), self._hard))
         self._reschedule()
 
-    def lend(self, seconds: float, since: float) -> None:
-        """It has `seconds` from the time `since`, unless that is taken back."""
-        self._lent = max(self._lent, _until(seconds, since))
+    def extend_provisionally(self, seconds: float, since: float) -> None:
+        """Grant `seconds` from the time `since`, until `end_provisional` is called."""
+        self._provisional = max(self._provisional, _loop_time(seconds, since))
         self._reschedule()
 
-    def take_back(self, seconds: float, since: float) -> None:
-        """Leave it what it has earned; where that is over, `seconds` from the time `since`."""
-        self._lent = 0.0
-        if self._earned <= asyncio.get_running_loop().time():
-            self._earned = min(_until(seconds, since), self._hard)
+    def end_provisional(self, seconds: float, since: float) -> None:
+        """Return to the firm deadline; if that has passed, grant `seconds` from the time `since`."""
+        self._provisional = 0.0
+        if self._firm <= asyncio.get_running_loop().time():
+            self._firm = min(_loop_time(seconds, since), self._hard)
         self._reschedule()
 
     def _reschedule(self) -> None:
         if self._timeout:
-            self._timeout.reschedule(max(self._earned, min(self._lent, self._hard)))
+            self._timeout.reschedule(max(self._firm, min(self._provisional, self._hard)))
 
 
-def _until(seconds: float, since: float) -> float:
+def _loop_time(seconds: float, since: float) -> float:
+    """Return the event loop's time `seconds` after the wall-clock time `since`."""
     return asyncio.get_running_loop().time() + seconds - (time.time() - since)

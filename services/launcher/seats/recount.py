@@ -1,4 +1,4 @@
-"""Counting anew what runs, where Redis has lost it: until that is done, nobody gets a seat that is limited."""
+"""Count of the running servers after Redis has lost it; until it is done, no limited seat is given."""
 
 import time
 
@@ -12,77 +12,98 @@ from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled
 from services.launcher.hub.client import Hub, HubServer, HubUnavailable
 from services.launcher.hub.retry_budget import PAUSE_MAX_SECONDS
-from services.launcher.seats.seats import Counted, Seats
+from services.launcher.seats.seats import SeatClaim, Seats
 from services.launcher.settings import LauncherSettings
 
 log = get_logger(__name__)
 
 RECOUNT = "recount"
-"""What a launcher that counts says on the launchers' channel: the others add what they have under way."""
+"""Message on the launchers' channel: a launcher counts, and the others add the starts that they have under way."""
 
 
-def is_ours(item: HubServer, installation_id: str) -> bool:
-    """Whether a server that the hub lists was started by this installation."""
-    return item.server_name is not None and bool(item.options.get("bindery_installation") == installation_id)
+def is_ours(server: HubServer, installation_id: str) -> bool:
+    """Return whether a server that the hub lists was started by this installation."""
+    return server.server_name is not None and bool(server.options.get("bindery_installation") == installation_id)
 
 
-def counted(item: HubServer, hub_id: str) -> Counted:
-    """What a server of ours that the hub lists counts for."""
-    told = {name: str(item.options.get(f"bindery_{name}") or "") for name in ("repo_key", "resource_class")}
-    repo = told["repo_key"] or str(item.options.get("repo_url") or "")
-    server_id = Server.identity(hub_id, item.user, item.server_name or "")
-    return Counted(server_id, canonical_url(repo), told["resource_class"], item.user)
+def claim_of(server: HubServer, hub_id: str) -> SeatClaim:
+    """Return the seats that a server of ours takes, from the options that it was started with."""
+    options = server.options
+    repo = str(options.get("bindery_repo_key") or "") or str(options.get("repo_url") or "")
+    return SeatClaim(
+        server_id=Server.identity(hub_id, server.user, server.server_name or ""),
+        repo=canonical_url(repo),
+        resource_class=str(options.get("bindery_resource_class") or ""),
+        user=server.user,
+    )
 
 
 class Recount:
-    """Counts as soon as anybody finds that it is not known how many servers run; by any launcher, as often as it takes.
+    """Counts what runs as soon as `Seats` finds that Redis may not know it.
 
-    What the hub lists as ours is counted, and what the launchers have under way, which the hub may not list yet.
+    Any launcher may count, and several may at once. Counted is what the hub lists as ours, and what the launchers have
+    under way, which the hub may not list yet.
     """
 
     def __init__(self, context: ProcessContext, settings: LauncherSettings, hub: Hub, seats: Seats) -> None:
-        self._context, self._settings, self._hub, self._seats = context, settings, hub, seats
-        self._begun = time.monotonic()
+        self._context = context
+        self._settings = settings
+        self._hub = hub
+        self._seats = seats
+        self._created_at = time.monotonic()
 
     async def run(self) -> None:
-        """Count when that is needed, until cancelled."""
-        wait = self._settings.retry_pause_seconds
+        """Count whenever that is needed, until cancelled; after a failure, again with growing pauses."""
+        pause = self._settings.retry_pause_seconds
         while True:
             await sleep_unless_cancelled(0)
-            await self._seats.uncounted.wait()
-            self._seats.uncounted.clear()
+            await self._seats.count_needed.wait()
+            self._seats.count_needed.clear()
+
             try:
                 with attributed_to("upkeep"):
                     await self._count()
-                self._seats.trouble, wait = "", self._settings.retry_pause_seconds
-                continue
             except REDIS_UNAVAILABLE as error:
                 log.warning("redis_away", doing="recount", error=str(error))
             except (HubUnavailable, BinderyError) as error:
                 log.warning("hub_away", doing="recount", error=str(error))
-                self._seats.trouble = f"JupyterHub can't say: {error}."
-                self._seats.heard()  # who waits is told so
+                self._seats.count_error = f"JupyterHub can't say: {error}."
+                self._seats.on_queue_changed()  # so that launches that wait are told why
             except Exception as error:
                 log.exception("recount_failed", error=str(error))
-            self._seats.uncounted.set()
-            await sleep_unless_cancelled(wait)
-            wait = min(PAUSE_MAX_SECONDS, wait * 2)
+            else:
+                self._seats.count_error = ""
+                pause = self._settings.retry_pause_seconds
+                continue
 
-    def _settle_seconds(self) -> float:
-        """How long the other launchers have for adding what they have under way: one that misses the word of it does so
-        each `reread_seconds`. Where a launcher has just begun it is most often the first, and nothing runs.
-        """
-        ticks, reread = 2 * self._settings.seat_tick_seconds, self._settings.reread_seconds
-        return ticks + (reread if time.monotonic() - self._begun > reread else 0.0)
+            self._seats.count_needed.set()
+            await sleep_unless_cancelled(pause)
+            pause = min(PAUSE_MAX_SECONDS, pause * 2)
 
     async def _count(self) -> None:
-        if not (token := await self._seats.begin_count()):
+        token = await self._seats.begin_count()
+        if not token:
             return
         log.warning("counting_servers")
+
         await self._context.upkeep.publish(self._context.keys.wake("launcher"), RECOUNT)
-        await self._seats.count_under_way()
+        await self._seats.count_own_starts()
         await sleep_unless_cancelled(self._settle_seconds())
-        ours = [item for item in await self._hub.listing() if is_ours(item, self._settings.installation_id)]
-        await self._seats.count(*(counted(item, self._hub.hub_id) for item in ours))
+
+        servers = await self._hub.list_servers()
+        ours = [server for server in servers if is_ours(server, self._settings.installation_id)]
+        await self._seats.count(*(claim_of(server, self._hub.hub_id) for server in ours))
+
         if not await self._seats.end_count(token):
-            self._seats.uncounted.set()
+            self._seats.count_needed.set()
+
+    def _settle_seconds(self) -> float:
+        """Return how long to wait for the other launchers to count the starts that they have under way.
+
+        A launcher that misses the message counts them every `reread_seconds`. A launcher that has just begun does not
+        wait for that: it is usually the first one, and nothing runs.
+        """
+        seconds = 2 * self._settings.seat_tick_seconds
+        if time.monotonic() - self._created_at > self._settings.reread_seconds:
+            seconds += self._settings.reread_seconds
+        return seconds

@@ -1,6 +1,7 @@
-"""Seats: a set of servers by identity, with a queue in front of it. Taken is what is reserved, or listed as ours.
+"""Seats: the limit on how many servers run at once, and the fair queue of launches that wait for one.
 
-The order of the queue, and everything that is done to it, is one script: `scripts/seats.lua`.
+A server holds a seat from its reservation until the hub no longer lists it. Every change of seats and queue is a script
+in Redis, so that launchers never disagree: see `scripts/seats.lua`.
 """
 
 import asyncio
@@ -8,8 +9,9 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 from prometheus_client import Gauge
@@ -30,35 +32,40 @@ log = get_logger(__name__)
 TAKEN = Gauge("bindery_seats_taken", "Seats that are taken, in units of quota")
 WAITING = Gauge("bindery_seats_waiting", "Launches that wait for a seat")
 
-SEATED = 0
-UNKNOWN = -1
-NEVER = -2
-FULL = -3
-"""What the script answers besides places, which begin at 1."""
+COUNT_BATCH = 200
+"""Servers counted by one call of the script."""
 
-COUNTED_AT_ONCE = 200
-"""Servers that are counted by one call of the script."""
+ALL_TAKEN = "All seats are taken."
+QUOTA_REACHED = "This repository has as many servers as it may."
+COUNT_UNKNOWN = "It is not known yet how many servers run."
 
 
-TAKEN_ALL = "All seats are taken."
-KEPT_OUT = "This repository has as many servers as it may."
-UNCOUNTED = "It is not known yet how many servers run."
+class SeatAnswer(IntEnum):
+    """What the scripts answer in place of a position in the queue; positions begin at 1."""
+
+    SEATED = 0
+    UNKNOWN = -1
+    """Neither seat nor position: Redis was emptied."""
+    NEVER = -2
+    """The server costs more seats than there are in total."""
+    FULL = -3
+    """Too many launches wait already."""
 
 
-class Place(NamedTuple):
-    """Where a launch stands: its place, or one of the above; and why it has no seat, where it has none."""
+class SeatPosition(NamedTuple):
+    """Position of a launch in the queue, or a `SeatAnswer`; and why it has no seat yet."""
 
     number: int
     reason: str = ""
 
     @property
     def queue(self) -> Queue | None:
-        """What its followers are told; None where it has a seat, or can't have one."""
+        """What followers of the launch are shown; None unless it waits."""
         return Queue(reason=self.reason, position=self.number) if self.number > 0 else None
 
 
-class Counted(NamedTuple):
-    """A server that the hub lists as ours; what it counts for."""
+class SeatClaim(NamedTuple):
+    """A server that takes seats because the hub lists it, whether or not a reservation is known."""
 
     server_id: str
     repo: str = ""
@@ -66,27 +73,28 @@ class Counted(NamedTuple):
     user: str = ""
 
 
-class Member(NamedTuple):
-    """A server that holds a seat: since when, and by what name the hub would know it, where that is known."""
+class SeatHolder(NamedTuple):
+    """A server that holds a seat: since when, and its user at the hub, if known."""
 
     reserved_at: float
     user: str
 
 
 @dataclass
-class Watched:
-    """A launch that waits here. `place` is SEATED once it has a seat, and UNKNOWN where Redis has lost it."""
+class WatchedPosition:
+    """Position of a launch that waits in this process, kept up to date."""
 
-    place: Place
+    position: SeatPosition
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def move(self, place: Place) -> None:
-        if place != self.place:
-            self.place = place
+    def update(self, position: SeatPosition) -> None:
+        """Store a position, and wake the launch if it has changed."""
+        if position != self.position:
+            self.position = position
             self.changed.set()
 
     async def wait(self, seconds: float) -> None:
-        """Until the place has changed, or so long."""
+        """Wait until the position changes, at most `seconds`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.changed.wait()
@@ -94,175 +102,201 @@ class Watched:
 
 
 class Seats:
-    """Takes and gives back seats. Taking one twice is taking it once."""
+    """Seats of all launchers of this installation. Taking a seat again, or releasing it again, has no effect."""
 
     def __init__(self, context: ProcessContext, settings: LauncherSettings) -> None:
-        self._context, self._settings, self._classes = context, settings, settings.classes
+        self._context = context
+        self._settings = settings
+        self._classes = settings.classes
         self.scripts = Scripts(context.redis, "services.launcher.seats.scripts")
-        self._keys = [context.keys("{seats}:" + name) for name in ("members", "waiting", "asked", "held")]
-        self._keys.append(context.keys("seats:counted"))
-        self._common = [settings.seats_total, settings.seats_waiting_max, context.keys.wake("launcher")]
-        self._watched: dict[str, Watched] = {}
-        self._under_way: dict[str, str] = {}
-        self._adds = False
-        self._news = asyncio.Event()
-        self.uncounted = asyncio.Event()
-        """Set when Redis has perhaps lost which seats are taken, as it has for a launcher that begins."""
-        self.uncounted.set()
-        self.trouble = ""
-        """Why the servers that run could not be counted, while that is so."""
+        self._members_key, self._waiting_key, self._asked_key, self._held_key = (
+            context.keys("{seats}:" + name) for name in ("members", "waiting", "asked", "held")
+        )
+        self._counted_key = context.keys("seats:counted")
+        self._limits = [settings.seats_total, settings.seats_waiting_max, context.keys.wake("launcher")]
+
+        self._watched: dict[str, WatchedPosition] = {}
+        self._own_starts: dict[str, str] = {}
+        self._must_recount = False
+        self._queue_changed = asyncio.Event()
+
+        self.count_needed = asyncio.Event()
+        """Set while Redis may have lost which seats are taken; true for a launcher that begins."""
+        self.count_needed.set()
+        self.count_error = ""
+        """Why the running servers could not be counted, while that is so."""
 
     def _call(self, action: str, *args: Any) -> tuple[Scripts, str, list[str], list[Any]]:
-        return self.scripts, "seats", self._keys, [action, *self._common, *args]
+        keys = [self._members_key, self._waiting_key, self._asked_key, self._held_key, self._counted_key]
+        return self.scripts, "seats", keys, [action, *self._limits, *args]
 
     async def _run(self, action: str, *args: Any) -> Any:
-        _, name, keys, every = self._call(action, *args)
-        return await self.scripts.run(name, keys, every)
+        _, name, keys, all_args = self._call(action, *args)
+        return await self.scripts.run(name, keys, all_args)
 
-    def _member(self, repo: ResolvedRepo, user: str = "") -> str:
+    def _holder_json(self, repo: ResolvedRepo, user: str = "") -> str:
         quota = self._settings.seats_per_repo if repo.quota is None else repo.quota
-        return _member(repository_of(repo), quota, self._classes.cost(self._classes.name_for(repo)), user)
+        cost = self._classes.cost(self._classes.name_for(repo))
+        return _holder_json(repository_of(repo), quota=quota, cost=cost, user=user)
 
-    # For a start
+    # Reserving and releasing
 
     def reservation(self, server: Server, repo: ResolvedRepo) -> tuple[Scripts, str, list[str], list[Any]]:
-        """The script call that takes a seat or a place, to be run together with others. It answers as `take`."""
-        return self._call("take", server.server_id, int(server.created_at * 1000), self._member(repo, server.user))
+        """Return the script call that takes a seat or a position, to be run together with others."""
+        return self._call("take", server.server_id, int(server.created_at * 1000), self._holder_json(repo, server.user))
 
-    def taken(self, answer: list[int]) -> Place:
-        """What the answer to a reservation means."""
-        number, why = int(answer[0]), int(answer[1])
+    def position_from(self, answer: Sequence[int]) -> SeatPosition:
+        """Return the position that a script's answer (number, why there is no seat) stands for."""
+        number = int(answer[0])
+        why = int(answer[1])
         if why == 2:
-            self.uncounted.set()
-        reason = (TAKEN_ALL, KEPT_OUT, f"{UNCOUNTED} {self.trouble}".strip())[why]
-        return Place(number, reason if number > 0 else "")
+            self.count_needed.set()
+        reasons = (ALL_TAKEN, QUOTA_REACHED, f"{COUNT_UNKNOWN} {self.count_error}".strip())
+        return SeatPosition(number, reasons[why] if number > 0 else "")
 
     @staticmethod
-    def had_before(answer: list[int]) -> bool:
-        """Whether the server had its seat, or its place, before it was reserved."""
+    def was_held_before(answer: Sequence[int]) -> bool:
+        """Return whether the server had its seat or its position before the reservation with this answer."""
         return bool(answer[2])
 
-    async def take(self, server: Server, repo: ResolvedRepo) -> Place:
-        """Take a seat, or a place in the queue; NEVER or FULL where the server gets neither."""
+    async def take(self, server: Server, repo: ResolvedRepo) -> SeatPosition:
+        """Take a seat or a position in the queue; NEVER or FULL if the server gets neither."""
         _, name, keys, args = self.reservation(server, repo)
-        return self.taken(await self.scripts.run(name, keys, args))
+        return self.position_from(await self.scripts.run(name, keys, args))
 
     async def check(self, repo: ResolvedRepo) -> None:
-        """Raise `BinderyError` where a launch of `repo` would get neither a seat nor a place now, or has no class."""
-        refuse(int(await self._run("check", self._member(repo))))
+        """Raise `BinderyError` if a launch of `repo` would get neither a seat nor a position, or has no valid class."""
+        raise_if_refused(int(await self._run("check", self._holder_json(repo))))
 
-    async def give_back(self, *server_ids: str) -> None:
-        """Free the seats or the places in the queue."""
+    async def release(self, *server_ids: str) -> None:
+        """Release the seats, or the positions in the queue, of servers."""
         if server_ids:
             await self._run("free", *server_ids)
 
-    @contextlib.contextmanager
-    def under_way(self, server: Server, repo: ResolvedRepo) -> Iterator[None]:
-        """For as long as the block, this start is counted also where Redis has lost that it has its seat."""
-        self._under_way[server.server_id] = self._member(repo, server.user)
-        try:
-            yield
-        finally:
-            self._under_way.pop(server.server_id, None)
-
-    # For who waits
+    # Following the queue
 
     @contextlib.contextmanager
-    def watching(self, server_id: str, place: Place) -> Iterator[Watched]:
-        """Keep the place of a launch up to date until the block ends."""
-        watched = self._watched[server_id] = Watched(place)
-        self._news.set()
+    def watching(self, server_id: str, position: SeatPosition) -> Iterator[WatchedPosition]:
+        """Keep the position of a launch up to date while the block runs."""
+        watched = WatchedPosition(position)
+        self._watched[server_id] = watched
+        self._queue_changed.set()
         try:
             yield watched
         finally:
             if self._watched.get(server_id) is watched:
                 del self._watched[server_id]
 
-    def heard(self, *, is_recount: bool = False) -> None:
-        """A seat has become free, or the queue has moved; or another launcher counts what runs."""
-        self._adds = self._adds or is_recount
-        self._news.set()
+    def on_queue_changed(self) -> None:
+        """Look at the queue soon: a seat was released, or the queue has moved."""
+        self._queue_changed.set()
+
+    def on_recount(self) -> None:
+        """Count the starts of this process soon: another launcher counts what runs."""
+        self._must_recount = True
+        self._queue_changed.set()
 
     async def run(self) -> None:
-        """Look where those stand that wait here, when that may have changed, by one call for all; until cancelled."""
-        due = time.monotonic() + self._settings.reread_seconds
+        """Refresh the watched positions whenever the queue may have changed, until cancelled."""
+        reread_seconds = self._settings.reread_seconds
+        recount_at = time.monotonic() + reread_seconds
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.reread_seconds):
-                    await self._news.wait()
-            self._news.clear()
+                async with asyncio.timeout(reread_seconds):
+                    await self._queue_changed.wait()
+            self._queue_changed.clear()
+
             try:
                 with attributed_to("upkeep"):
-                    if self._adds or time.monotonic() > due:  # what Redis may have lost, and nobody said so
-                        self._adds, due = False, time.monotonic() + self._settings.reread_seconds
-                        await self.count_under_way()
-                    if self._watched:
-                        await self._look()
+                    # Also without a message: Redis may have lost this process's starts, and the message with them.
+                    if self._must_recount or time.monotonic() > recount_at:
+                        self._must_recount = False
+                        recount_at = time.monotonic() + reread_seconds
+                        await self.count_own_starts()
+                    await self.refresh()
             except REDIS_UNAVAILABLE as error:
-                self._adds = True
+                self._must_recount = True
                 log.warning("redis_away", doing="seats", error=str(error))
+
             await sleep_unless_cancelled(self._settings.seat_tick_seconds)
 
-    async def _look(self) -> None:
-        shown = dict(self._watched)
-        answer = await self._run("look", *shown)
-        for watched, number, why in zip(shown.values(), answer[::2], answer[1::2], strict=True):
-            watched.move(self.taken([number, why]))
+    async def refresh(self) -> None:
+        """Update every watched position, by one call for all."""
+        if not self._watched:
+            return
+        watched_now = dict(self._watched)
+        answer = await self._run("look", *watched_now)
+        for watched, number, why in zip(watched_now.values(), answer[::2], answer[1::2], strict=True):
+            watched.update(self.position_from([number, why]))
 
-    # For who counts, and for the reaper
+    # Counting what runs
+
+    @contextlib.contextmanager
+    def counting_start(self, server: Server, repo: ResolvedRepo) -> Iterator[None]:
+        """Include a start in every count while the block runs, even if Redis has lost its seat."""
+        self._own_starts[server.server_id] = self._holder_json(repo, server.user)
+        try:
+            yield
+        finally:
+            self._own_starts.pop(server.server_id, None)
 
     async def begin_count(self) -> str:
-        """Begin to count what runs: a token for `end_count`, empty where that is known."""
+        """Begin a count of what runs. Return its token for `end_count`, or "" if the count is known."""
         token = (await self._run("begin", secrets.token_hex(8))).decode()
-        return "" if token == "yes" else token  # noqa: S105 - what the script answers
+        return "" if token == "yes" else token  # noqa: S105 - the script's answer
 
-    async def count_under_way(self) -> None:
+    async def count_own_starts(self) -> None:
         """Count the starts of this process."""
-        await self._count(list(self._under_way.items()))
+        await self._count(list(self._own_starts.items()))
+
+    async def count(self, *claims: SeatClaim) -> None:
+        """Count servers that the hub lists, unless they hold a seat already."""
+        holders = []
+        for claim in claims:
+            cost = self._classes.cost(claim.resource_class)
+            holders.append((claim.server_id, _holder_json(claim.repo, quota=-1, cost=cost, user=claim.user)))
+        await self._count(holders)
+
+    async def _count(self, holders: list[tuple[str, str]]) -> None:
+        for start in range(0, len(holders), COUNT_BATCH):
+            batch = holders[start : start + COUNT_BATCH]
+            await self._run("count", *(argument for holder in batch for argument in holder))
 
     async def end_count(self, token: str) -> bool:
-        """Everything that runs is counted: seats are given again. False where Redis was emptied meanwhile."""
+        """End a count, so that seats are given again. Return False if Redis was emptied meanwhile."""
         return bool(await self._run("end", token))
 
-    async def members(self) -> dict[str, Member]:
-        """Every server that holds a seat."""
-        raw = await self._context.redis.hgetall(self._keys[0])
-        found = {name.decode(): json.loads(kept) for name, kept in raw.items()}
-        return {
-            name: Member(float(kept.get("reserved_at", 0)), str(kept.get("user", ""))) for name, kept in found.items()
-        }
-
-    async def waiting(self) -> list[str]:
-        """Every server that waits for a seat, by the time at which it asked."""
-        return [name.decode() for name in await self._context.redis.zrange(self._keys[1], 0, -1)]
-
-    async def count(self, *found: Counted) -> None:
-        """Count servers that the hub lists as ours, although no reservation of them is known."""
-        costs = self._classes.cost
-        await self._count(
-            [(one.server_id, _member(one.repo, -1, costs(one.resource_class), one.user)) for one in found]
-        )
-
-    async def _count(self, members: list[tuple[str, str]]) -> None:
-        for at in range(0, len(members), COUNTED_AT_ONCE):
-            await self._run("count", *(part for pair in members[at : at + COUNTED_AT_ONCE] for part in pair))
-
-    async def mend(self) -> None:
-        """Reckon anew how many seats are taken, and tell the metrics."""
+    async def repair_totals(self) -> None:
+        """Recompute how many seats are taken from the servers that hold one, and set the metrics."""
         if int(await self._run("mend")):
             log.warning("seats_were_miscounted")
-        TAKEN.set(int(await self._context.redis.hget(self._keys[3], "total") or 0))
-        WAITING.set(await self._context.redis.zcard(self._keys[1]))
+        TAKEN.set(int(await self._context.redis.hget(self._held_key, "total") or 0))
+        WAITING.set(await self._context.redis.zcard(self._waiting_key))
+
+    # Reading
+
+    async def holders(self) -> dict[str, SeatHolder]:
+        """Return every server that holds a seat, by its id."""
+        members = await self._context.redis.hgetall(self._members_key)
+        holders = {}
+        for server_id, raw in members.items():
+            stored = json.loads(raw)
+            holders[server_id.decode()] = SeatHolder(float(stored.get("reserved_at", 0)), str(stored.get("user", "")))
+        return holders
+
+    async def waiting(self) -> list[str]:
+        """Return the id of every server that waits for a seat, in the order of their requests."""
+        return [server_id.decode() for server_id in await self._context.redis.zrange(self._waiting_key, 0, -1)]
 
 
-def _member(repo: str, quota: int, cost: int, user: str) -> str:
-    kept = {"v": 1, "repo": repo, "cost": cost, "quota": quota, "reserved_at": time.time(), "user": user}
-    return json.dumps(kept)
+def _holder_json(repo: str, *, quota: int, cost: int, user: str) -> str:
+    fields = {"v": 1, "repo": repo, "cost": cost, "quota": quota, "reserved_at": time.time(), "user": user}
+    return json.dumps(fields)
 
 
-def refuse(place: int) -> None:
-    """Raise `BinderyError("quota_exceeded")` where the script gave neither a seat nor a place."""
-    if place == NEVER:
+def raise_if_refused(answer: int) -> None:
+    """Raise `BinderyError("quota_exceeded")` if a script gave neither a seat nor a position."""
+    if answer == SeatAnswer.NEVER:
         raise BinderyError("quota_exceeded", "No servers of this kind are started here at the moment.")
-    if place == FULL:
+    if answer == SeatAnswer.FULL:
         raise BinderyError("quota_exceeded", "Too many servers are running, and too many launches wait for a seat.")

@@ -1,4 +1,4 @@
-"""What the followers of one start read: the hub's progress, each step once, and sentences of our own."""
+"""Relay of a start's progress from the hub to the start's followers."""
 
 import asyncio
 import contextlib
@@ -16,115 +16,134 @@ from services.launcher.hub.failure_patterns import Diagnosis, Verdict
 from services.launcher.hub.retry_budget import Deadline, RetryBudget
 from services.launcher.settings import LauncherSettings
 
-QUIET_SECONDS = 0.25
-"""Progress is flushed when the hub has been quiet for this long, so that a quick start is one write."""
-HUB_FIRST_SECONDS = 10.0
-"""How much longer than the spawner's deadline ours is: the spawner can say why."""
+FLUSH_AFTER_SECONDS = 0.25
+"""Progress is written once the hub has sent nothing for this long, so that a quick start is one write."""
+
+SPAWNER_FIRST_SECONDS = 10.0
+"""How much later our deadline is than the spawner's, because the spawner can say why a start failed."""
 
 
-class Ended(Enum):
+class ProgressEnd(Enum):
     """How the hub's progress stream ended."""
 
     READY = auto()
-    UNSURE = auto()
-    """It says that the server is ready, as a hub also may that is being stopped."""
-    WITHOUT_A_WORD = auto()
+    READY_UNCONFIRMED = auto()
+    """The hub says that the server is ready, but a hub that is being stopped may say so too."""
+    WITHOUT_RESULT = auto()
 
 
 class Relay:
-    """Follows the start at the hub, and tells what is new; `body` gives the server as it is now.
+    """Follows a start at the hub and writes each new step, and sentences of the launcher, to the record's stream.
 
-    A hub that is asked again tells each step again from the first. What was told already is not told twice, and gives
-    the start no more time than it did at first.
+    A hub that is asked again repeats every step from the first. A repeated step is not written again, and it extends
+    the deadline no further than it did the first time.
     """
 
-    def __init__(self, settings: LauncherSettings, hub: Hub, claimed: OwnedRecord, body: Callable[[], Server]) -> None:
-        self._settings, self._hub, self._claimed, self._body = settings, hub, claimed, body
-        self._told: dict[str, list[float]] = defaultdict(list)
-        self.signs = Diagnosis()
+    def __init__(
+        self, settings: LauncherSettings, hub: Hub, record: OwnedRecord, *, server: Callable[[], Server]
+    ) -> None:
+        """Create the relay; `server` returns the server as it is now, which each write stores with the events."""
+        self._settings = settings
+        self._hub = hub
+        self._record = record
+        self._server = server
+        self._step_times: dict[str, list[float]] = defaultdict(list)
+        """For each message, when it was first reported, once for each time that one stream contained it."""
         self._is_understood = False
-        """Whether the spawner has said anything by which it can be told how the start goes."""
+        """Whether the spawner has reported a step that a pattern knows."""
+        self.diagnosis = Diagnosis()
         self.pending: list[Event] = []
+        """Events that are not written yet."""
 
-    async def recall(self) -> None:
-        """Of a start that another process began: what its followers have read, and when."""
-        records = self._claimed.records
-        key = records.keys.events(self._claimed.topic)
-        for raw in await retry_while_unavailable(lambda: records.redis.xrange(key), seconds=records.patience_seconds):
+    async def load_history(self) -> None:
+        """Read from the stream what followers of an adopted start have received, and when."""
+        records = self._record.records
+        key = records.keys.events(self._record.topic)
+        entries = await retry_while_unavailable(lambda: records.redis.xrange(key), seconds=records.patience_seconds)
+        for raw in entries:
             entry = Entry.stored(raw)
             for event in entry.events:
-                self._told[str(event.get("message") or "")].append(entry.key[0] / 1000)
+                self._step_times[str(event.get("message") or "")].append(entry.key[0] / 1000)
 
-    def begin_anew(self) -> None:
-        """The hub knows nothing of what was told: each step that it tells from now on is a new one."""
-        self._told.clear()
+    def reset(self) -> None:
+        """Treat every step from now on as new: the hub has lost this start and begins another one."""
+        self._step_times.clear()
 
-    async def follow(self, deadline: Deadline, patience: RetryBudget) -> Ended:
-        """Relay the hub's progress until the stream ends. Raises `BinderyError` when the start has failed."""
-        server = self._body()
-        again = {message: deque(times) for message, times in self._told.items()}
+    async def follow(self, deadline: Deadline, retry_budget: RetryBudget) -> ProgressEnd:
+        """Relay the hub's progress until the stream ends. Raise `BinderyError` if the start has failed."""
+        server = self._server()
+        repeats = {message: deque(times) for message, times in self._step_times.items()}
         async with contextlib.aclosing(self._hub.progress(server.user, server.server_name)) as stream:
             upcoming: asyncio.Task[Progress] | None = None
             try:
                 while True:
                     upcoming = upcoming or asyncio.ensure_future(_next(stream))
-                    done, _ = await asyncio.wait({upcoming}, timeout=QUIET_SECONDS if self.pending else None)
+                    done, _ = await asyncio.wait({upcoming}, timeout=FLUSH_AFTER_SECONDS if self.pending else None)
                     if not done:
                         await self.flush()
                         continue
-                    progress, upcoming = upcoming.result(), None
+                    progress = upcoming.result()
+                    upcoming = None
+
                     if progress.failed:
-                        raise self.signs.failure(progress.message)
-                    if progress.ready and not progress.is_sure:
-                        return Ended.UNSURE
-                    since = self._step(progress.message, again)
+                        raise self.diagnosis.failure(progress.message)
+                    if progress.ready and not progress.is_confirmed:
+                        return ProgressEnd.READY_UNCONFIRMED
+                    since = self._add_step(progress.message, repeats)
                     if progress.ready:
-                        return Ended.READY
-                    patience.heard()
-                    self._heed(progress.message, deadline, since)
+                        return ProgressEnd.READY
+
+                    retry_budget.on_progress()
+                    self._apply(progress.message, deadline, since)
             except StopAsyncIteration:
-                return Ended.WITHOUT_A_WORD
+                return ProgressEnd.WITHOUT_RESULT
             finally:
                 if upcoming:
                     upcoming.cancel()
                     await asyncio.gather(upcoming, return_exceptions=True)
 
-    def _step(self, message: str, again: dict[str, deque[float]]) -> float:
-        """Have a step told, unless it was; when that was first done."""
-        line, now = f"{message.rstrip()}\n", time.time()
-        if known := again.get(line):
-            return known.popleft()
+    def _add_step(self, message: str, repeats: dict[str, deque[float]]) -> float:
+        """Queue a step to be written unless it was before. Return when it was first reported."""
+        line = f"{message.rstrip()}\n"
+        earlier = repeats.get(line)
+        if earlier:
+            return earlier.popleft()
+
+        now = time.time()
         if message:
             self.pending.append(Event(phase=Phase.LAUNCHING, message=line))
-            self._told[line].append(now)
+            self._step_times[line].append(now)
         return now
 
-    def _heed(self, message: str, deadline: Deadline, since: float) -> None:
-        """What the progress says gives the start more time, or ends it by a `BinderyError`."""
-        sign = self.signs.read(message)
-        if sign is None:
+    def _apply(self, message: str, deadline: Deadline, since: float) -> None:
+        """Extend the deadline if the message shows progress. Raise `BinderyError` if the start is lost."""
+        pattern = self.diagnosis.observe(message)
+        if pattern is None:
             if not self._is_understood:
-                deadline.lend(self._settings.server_start_untold_seconds, since)
+                deadline.extend_provisionally(self._settings.server_start_untold_seconds, since)
             return
+
+        # The spawner begins to wait for an answer after the container runs, and its deadline must come first.
+        answer_seconds = self._settings.server_start_timeout_seconds + SPAWNER_FIRST_SECONDS
         if not self._is_understood:
             self._is_understood = True
-            deadline.take_back(self._settings.server_start_timeout_seconds + HUB_FIRST_SECONDS, since)
-        if sign.means is Verdict.MOVES:
-            # The spawner begins to wait for an answer after the container runs, and is to end it first.
-            deadline.extend(self._settings.server_start_timeout_seconds + HUB_FIRST_SECONDS, since)
-        elif sign.means is Verdict.PULLS and not self.signs.cause:
+            deadline.end_provisional(answer_seconds, since)
+        if pattern.verdict is Verdict.PROGRESS:
+            deadline.extend(answer_seconds, since)
+        elif pattern.verdict is Verdict.WAITING and not self.diagnosis.cause:
             deadline.extend(self._settings.image_pull_timeout_seconds, since)
 
-    async def tell(self, sentence: str) -> None:
-        """Tell a sentence of our own, at once."""
+    async def announce(self, sentence: str) -> None:
+        """Write a sentence of the launcher at once, after everything that is pending."""
         self.pending.append(Event(phase=Phase.LAUNCHING, message=f"{sentence}\n"))
         await self.flush()
 
     async def flush(self) -> None:
-        """Write what is still to be told."""
-        events, self.pending = self.pending, []
+        """Write what is pending."""
+        events = self.pending
+        self.pending = []
         if events:
-            await self._claimed.write(*events, body=self._body())
+            await self._record.write(*events, body=self._server())
 
 
 async def _next(stream: AsyncGenerator[Progress, None]) -> Progress:

@@ -1,4 +1,4 @@
-"""How many starts this process has under way at the hub: its share of what all launchers may have there at once."""
+"""Limit on the starts that this launcher has under way at the hub: its share of what all launchers may have there."""
 
 import asyncio
 import contextlib
@@ -18,90 +18,97 @@ log = get_logger(__name__)
 
 PENDING = Gauge("bindery_hub_spawns_pending", "Starts that this launcher has under way at the hub")
 
-MOMENT_SECONDS = 1.0
-"""A wait that is shorter is not worth a word."""
-
-Told = Callable[[], Awaitable[None]]
+LONG_WAIT_SECONDS = 1.0
+"""A shorter wait for a turn is not announced."""
 
 LAUNCHER_JOINED = "launchers"
-"""What a launcher that begins says on the launchers' channel."""
+"""Message on the launchers' channel: a launcher has started, so each launcher's share is smaller."""
+
+OnWait = Callable[[], Awaitable[None]]
 
 
 class SpawnLimiter:
-    """First come, first served. What is beyond the share, the hub answers with 429, which is waited out."""
+    """Admits starts in the order of their arrival, up to this launcher's share.
+
+    Shares are rounded, so the hub may still have too many starts; it answers those with 429, and they are retried.
+    """
 
     def __init__(self, context: ProcessContext, settings: LauncherSettings) -> None:
-        self._context, self._most = context, settings.hub_concurrent_spawns
-        self._look_seconds = settings.lease_renew_seconds
+        self._context = context
+        self._limit = settings.hub_concurrent_spawns
+        self._refresh_seconds = settings.lease_renew_seconds
         self._launchers = 1
         self._pending = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._joined = asyncio.Event()
+        self._launcher_joined = asyncio.Event()
 
     @property
     def _is_full(self) -> bool:
-        return bool(self._most) and self._pending >= max(1, self._most // self._launchers)
+        return bool(self._limit) and self._pending >= max(1, self._limit // self._launchers)
 
     @contextlib.asynccontextmanager
-    async def under_way(self, *, is_already: bool, on_wait: Told, on_long_wait: Told) -> AsyncIterator[None]:
-        """For the length of one start: waits until it may begin, unless the hub may have begun with it already.
+    async def turn(self, *, is_already_pending: bool, on_wait: OnWait, on_long_wait: OnWait) -> AsyncIterator[None]:
+        """Count one start as pending while the block runs; wait first until it may begin.
 
-        `on_wait` is called first where it has to wait, and `on_long_wait` when that takes longer than a moment.
+        A start with `is_already_pending` does not wait: the hub may have begun it before. `on_wait` is called before
+        a wait, `on_long_wait` when it has lasted `LONG_WAIT_SECONDS`.
         """
-        if not is_already and (self._is_full or self._waiting):
-            await self._turn(on_wait, on_long_wait)
-        self._move(+1)
+        if not is_already_pending and (self._is_full or self._waiting):
+            await self._wait_turn(on_wait, on_long_wait)
+        self._adjust(+1)
         try:
             yield
         finally:
-            self._move(-1)
-            self._let_in()
+            self._adjust(-1)
+            self._admit_next()
 
-    async def _turn(self, on_wait: Told, on_long_wait: Told) -> None:
+    async def _wait_turn(self, on_wait: OnWait, on_long_wait: OnWait) -> None:
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
             await on_wait()
-            if not (await asyncio.wait({turn}, timeout=MOMENT_SECONDS))[0]:
+            done, _ = await asyncio.wait({turn}, timeout=LONG_WAIT_SECONDS)
+            if not done:
                 await on_long_wait()
             await turn
         except BaseException:
-            if turn.done() and not turn.cancelled():  # it was let in at the same moment
-                self._move(-1)
+            if turn.done() and not turn.cancelled():  # it was admitted at the same moment
+                self._adjust(-1)
             turn.cancel()
-            self._let_in()
+            self._admit_next()
             raise
-        self._move(-1)  # `_let_in` kept the place
+        self._adjust(-1)  # `_admit_next` has counted it, and the caller counts it again
 
-    def _move(self, by: int) -> None:
+    def _adjust(self, by: int) -> None:
         self._pending += by
         PENDING.set(self._pending)
 
-    def _let_in(self) -> None:
+    def _admit_next(self) -> None:
         while self._waiting and not self._is_full:
             turn = self._waiting.popleft()
             if not turn.done():
-                self._move(+1)
+                self._adjust(+1)
                 turn.set_result(None)
 
-    def heard(self) -> None:
-        """Another launcher has begun: the share is smaller at once."""
-        self._joined.set()
+    def on_launcher_joined(self) -> None:
+        """Recompute the share at once: another launcher has started."""
+        self._launcher_joined.set()
 
     async def run(self) -> None:
-        """Keep the share right as launchers come and go, until cancelled."""
+        """Keep the share right as launchers start and stop, until cancelled."""
         with contextlib.suppress(*REDIS_UNAVAILABLE):
             await self._context.upkeep.publish(self._context.keys.wake("launcher"), LAUNCHER_JOINED)
         while True:
             try:
                 with attributed_to("upkeep"):
-                    alive = await self._context.upkeep.scard(self._context.keys.processes("launcher"))
-                self._launchers = max(1, int(alive))
-                self._let_in()
+                    launchers = await self._context.upkeep.scard(self._context.keys.processes("launcher"))
+                self._launchers = max(1, int(launchers))
+                self._admit_next()
             except REDIS_UNAVAILABLE as error:
                 log.warning("redis_away", doing="spawns", error=str(error))
+
             await sleep_unless_cancelled(0)  # redis-py swallows a cancel now and then
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._look_seconds):
-                    await self._joined.wait()
-            self._joined.clear()
+                async with asyncio.timeout(self._refresh_seconds):
+                    await self._launcher_joined.wait()
+            self._launcher_joined.clear()

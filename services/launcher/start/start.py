@@ -1,239 +1,283 @@
-"""Starting one server: seat, user, server, progress, ready. May be begun again at any point, by any process."""
+"""One start of a server: wait for a seat, wait for a turn at the hub, create user and server, wait until it is ready.
+
+Another process may repeat every step: each is recorded before its effect, and the hub knows the server by its name.
+"""
 
 import asyncio
 import contextlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from prometheus_client import Counter, Histogram
 
-from services.common.context import ProcessContext
 from services.common.models import Event, Phase, Queue, ResolvedRepo, Server, ServerState
 from services.common.models.errors import BinderyError
 from services.common.records.records import Fenced, OwnedRecord, RecordLost
 from services.common.redis.client import retry_while_unavailable
 from services.common.service.logging import get_logger
 from services.launcher.hub.client import Hub, HubUnavailable
+from services.launcher.hub.removal import remove_from_hub
 from services.launcher.hub.retry_budget import PAUSE_MAX_SECONDS, Deadline, RetryBudget
-from services.launcher.seats.seats import SEATED, UNCOUNTED, UNKNOWN, Place, Seats, refuse
+from services.launcher.seats.seats import COUNT_UNKNOWN, SeatAnswer, SeatPosition, Seats, raise_if_refused
 from services.launcher.settings import LauncherSettings
-from services.launcher.start.relay import HUB_FIRST_SECONDS, Ended, Relay
+from services.launcher.start.relay import SPAWNER_FIRST_SECONDS, ProgressEnd, Relay
 from services.launcher.start.spawn_limiter import SpawnLimiter
 
 log = get_logger(__name__)
 
 STARTS = Counter("bindery_server_starts_total", "Server starts that ended, by outcome", ["outcome"])
-SECONDS = Histogram(
+DURATION = Histogram(
     "bindery_server_start_seconds", "Time from seat to ready, in seconds", ["outcome"],
     buckets=(0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600),
 )  # fmt: skip
 
-ADOPTED_SECONDS = 10.0
-"""How long one that is adopted after its deadline has, at least: it may have become ready meanwhile."""
+ADOPTED_MIN_SECONDS = 10.0
+"""Least time for a start that is adopted after its deadline: it may have become ready meanwhile."""
+
+TURN_REASON = "JupyterHub has as many starts under way as it may"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Start:
-    """One start of one server, by the process that owns it."""
+    """One start of one server, run by the process that owns its record."""
 
-    context: ProcessContext
     settings: LauncherSettings
     hub: Hub
     seats: Seats
-    spawns: SpawnLimiter
-    claimed: OwnedRecord
+    spawn_limiter: SpawnLimiter
+    record: OwnedRecord
     server: Server
     repo: ResolvedRepo
-    options: Mapping[str, Any]
-    asked: asyncio.Event
-    """Set when someone has asked for this start to be cancelled."""
-    place: Place | None = None
-    """Where it stands in the queue for seats, where that is known already."""
-    begun: float = 0.0
-    """When it had its seat and its turn at the hub; 0 where that is not known."""
+    cancel_requested: asyncio.Event
+    """Set when this start is to be cancelled."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The `user_options` for the spawner."""
+    position: SeatPosition | None = None
+    """The answer to the reservation of its seat; None if it must ask for one."""
+    began_at: float = 0.0
+    """When it had its seat and its turn at the hub; 0 if unknown."""
     is_adopted: bool = False
 
     def __post_init__(self) -> None:
-        self.announced = self.server.token
-        self.relay = Relay(self.settings, self.hub, self.claimed, lambda: self.server)
-        self.patience = RetryBudget(self.settings, self.relay.tell)
-        self.asked_for_user = self.asked_for_server = self.is_adopted
-        """What there may be on the hub; of one that is adopted nobody knows."""
+        """Create the relay and the budget, which report through this start's record."""
+        self.relay = Relay(self.settings, self.hub, self.record, server=lambda: self.server)
+        self.retry_budget = RetryBudget(self.settings, self.relay.announce)
+        self._announced_token = self.server.token
+        # What may exist at the hub and must be removed after a failure; for an adopted start, anything may.
+        self._may_have_user = self.is_adopted
+        self._may_have_server = self.is_adopted
 
     async def run(self) -> None:
-        """See the start through. Cancelling this coroutine is a handover: it touches nothing."""
+        """Run the start to its end. Cancelling this coroutine hands the start over: nothing is undone."""
         try:
             start = asyncio.create_task(self._start(), name=f"start {self.server.server_id}")
-            cancel = asyncio.create_task(self.asked.wait(), name=f"cancel {self.server.server_id}")
+            cancel = asyncio.create_task(self.cancel_requested.wait(), name=f"cancel {self.server.server_id}")
             try:
                 await asyncio.wait({start, cancel}, return_when=asyncio.FIRST_COMPLETED)
-                await _ended(start)
+                await _cancel_and_wait(start)
                 if start.cancelled():
-                    await self.failed(BinderyError("cancelled", "The launch was cancelled."))
+                    await self.fail(BinderyError("cancelled", "The launch was cancelled."))
                 else:
                     await start
             finally:
-                await _ended(start)
-                await _ended(cancel)
+                await _cancel_and_wait(start)
+                await _cancel_and_wait(cancel)
         except BinderyError as error:
-            await self.failed(error)
+            await self.fail(error)
         except (Fenced, RecordLost) as error:
             log.warning("start_not_ours", server_id=self.server.server_id, why=type(error).__name__)
         except Exception as error:
             log.exception("start_broke", server_id=self.server.server_id, error=str(error))
-            await self.failed(BinderyError("internal"))
+            await self.fail(BinderyError("internal"))
 
     async def _start(self) -> None:
-        has_waited = await self._seat()
-        async with contextlib.AsyncExitStack() as turn:
-            turn.enter_context(self.seats.under_way(self.server, self.repo))
-            try:
-                async with asyncio.timeout(self.settings.seat_wait_seconds):
-                    # An adopted one that waited for nothing may be on the hub already, and is counted there.
-                    is_already = self.is_adopted and not has_waited
-                    under_way = self.spawns.under_way(
-                        is_already=is_already, on_wait=self._wait_for_turn, on_long_wait=self._tell_of_turn
-                    )
-                    await turn.enter_async_context(under_way)
-            except TimeoutError as error:
-                raise BinderyError("hub_busy", "JupyterHub had as many starts under way as it may.") from error
-            await self._see_up(has_waited=has_waited or self.server.queue is not None)
-        await self._ready()
+        has_waited = await self._wait_for_seat()
+        async with contextlib.AsyncExitStack() as held:
+            held.enter_context(self.seats.counting_start(self.server, self.repo))
+            await self._wait_for_turn(held, has_waited=has_waited)
+            await self._await_ready(has_waited=has_waited or self.server.queue is not None)
+        await self._finish_ready()
 
-    async def _wait_for_turn(self) -> None:
-        """Who adopts this start now is to know that the hub has not been asked yet."""
-        self.server = self.server.updated(queue=Queue(reason="JupyterHub has as many starts under way as it may."))
-        await self.claimed.write(body=self.server)
+    # 1. A seat
 
-    async def _tell_of_turn(self) -> None:
-        await self.relay.tell("JupyterHub has as many starts under way as it may; this one waits for its turn.")
+    async def _wait_for_seat(self) -> bool:
+        """Wait for a seat and announce the position in the queue as it changes. Return whether there was a wait.
 
-    # 1: a seat
-
-    async def _seat(self) -> bool:
-        """Wait for a seat, with a place that is told as it changes. True where there was something to wait for."""
+        Raise `BinderyError`: `quota_exceeded`, or `hub_unavailable` if the running servers could not be counted.
+        """
         deadline = self.server.created_at + self.settings.seat_wait_seconds
-        place = self.place if self.place is not None else await self._take_seat()
-        if place.number == SEATED:
+        position = self.position if self.position is not None else await self._take_seat()
+        if position.number == SeatAnswer.SEATED:
             return bool(self.server.queue)
-        shown, told = Place(UNKNOWN), 0.0
-        with self.seats.watching(self.server.server_id, place) as watched:
-            while watched.place.number != SEATED:
-                if watched.place.number == UNKNOWN:  # Redis was emptied
-                    watched.move(await self._take_seat())
+
+        announced = SeatPosition(SeatAnswer.UNKNOWN)
+        announced_at = 0.0
+        with self.seats.watching(self.server.server_id, position) as watched:
+            while watched.position.number != SeatAnswer.SEATED:
+                if watched.position.number == SeatAnswer.UNKNOWN:  # Redis was emptied
+                    watched.update(await self._take_seat())
                     continue
-                refuse(watched.place.number)
+                raise_if_refused(watched.position.number)
+
                 now = time.time()
-                # Those far behind are told less often: it is many who move with each seat.
-                due = told + self.settings.seat_told_seconds * min(5.0, max(1.0, watched.place.number / 20))
-                if watched.place != shown and now >= due:
-                    shown, told = watched.place, now
-                    await self._tell_place(shown)
+                # Many launches move with each seat, so those far behind are updated less often.
+                factor = min(5.0, max(1.0, watched.position.number / 20))
+                due_at = announced_at + self.settings.seat_told_seconds * factor
+                has_moved = watched.position != announced
+                if has_moved and now >= due_at:
+                    announced = watched.position
+                    announced_at = now
+                    await self._announce_position(announced)
                     continue
-                if now >= deadline and watched.place.reason.startswith(UNCOUNTED):
-                    raise BinderyError("hub_unavailable", watched.place.reason)
+
                 if now >= deadline:
-                    waited = self.settings.seat_wait_seconds
-                    raise BinderyError(
-                        "quota_exceeded", f"Too many servers are running: no seat became free in {waited:.0f} s."
-                    )
-                await watched.wait(min(deadline, due if watched.place != shown else deadline) - now)
+                    raise self._seat_timeout(watched.position)
+                wake_at = min(deadline, due_at) if has_moved else deadline
+                await watched.wait(wake_at - now)
         return True
 
-    async def _tell_place(self, place: Place) -> None:
-        queue = place.queue or Queue(reason="")
-        message = f"{queue.reason.removesuffix('.')}; you are number {place.number} in the queue.\n"
-        self.server = self.server.updated(queue=queue)
-        await self.claimed.write(Event(phase=Phase.WAITING, message=message, queue=queue), body=self.server)
+    def _seat_timeout(self, position: SeatPosition) -> BinderyError:
+        if position.reason.startswith(COUNT_UNKNOWN):
+            return BinderyError("hub_unavailable", position.reason)
+        seconds = self.settings.seat_wait_seconds
+        return BinderyError("quota_exceeded", f"Too many servers are running: no seat became free in {seconds:.0f} s.")
 
-    async def _take_seat(self) -> Place:
+    async def _announce_position(self, position: SeatPosition) -> None:
+        queue = position.queue or Queue(reason="")
+        message = f"{queue.reason.removesuffix('.')}; you are number {position.number} in the queue.\n"
+        self.server = self.server.updated(queue=queue)
+        await self.record.write(Event(phase=Phase.WAITING, message=message, queue=queue), body=self.server)
+
+    async def _take_seat(self) -> SeatPosition:
         return await retry_while_unavailable(
             lambda: self.seats.take(self.server, self.repo), seconds=self.settings.redis_patience_seconds
         )
 
-    # 2: user, server, progress
+    # 2. A turn at the hub
 
-    async def _see_up(self, *, has_waited: bool) -> None:
-        """Have the server started, within the deadline of the whole start."""
-        # One that took its seat when it was asked for began then, whoever goes on with it.
-        self.begun = self.begun or (time.time() if has_waited else self.server.created_at)
+    async def _wait_for_turn(self, held: contextlib.AsyncExitStack, *, has_waited: bool) -> None:
+        """Wait until the hub may be asked, and keep the turn in `held`. Raise `BinderyError("hub_busy")`."""
+        # An adopted start that did not wait for a seat may be at the hub already, and is counted there.
+        turn = self.spawn_limiter.turn(
+            is_already_pending=self.is_adopted and not has_waited,
+            on_wait=self._record_turn_wait,
+            on_long_wait=self._announce_turn_wait,
+        )
+        try:
+            async with asyncio.timeout(self.settings.seat_wait_seconds):
+                await held.enter_async_context(turn)
+        except TimeoutError as error:
+            raise BinderyError("hub_busy", "JupyterHub had as many starts under way as it may.") from error
+
+    async def _record_turn_wait(self) -> None:
+        """Record that the hub has not been asked yet, for a process that adopts this start."""
+        self.server = self.server.updated(queue=Queue(reason=f"{TURN_REASON}."))
+        await self.record.write(body=self.server)
+
+    async def _announce_turn_wait(self) -> None:
+        await self.relay.announce(f"{TURN_REASON}; this one waits for its turn.")
+
+    # 3. User, server, progress
+
+    async def _await_ready(self, *, has_waited: bool) -> None:
+        """Start the server and wait until it is ready, within the deadline of the whole start."""
+        # A start that had its seat at once began when it was requested, whichever process runs it now.
+        self.began_at = self.began_at or (time.time() if has_waited else self.server.created_at)
         if self.server.state is ServerState.WAITING:
             self.server = self.server.updated(state=ServerState.STARTING, queue=None)
         if has_waited:
-            await self.claimed.write(body=self.server, fields={"begun": self.begun})
+            await self.record.write(body=self.server, fields={"begun": self.began_at})
         if self.is_adopted:
-            await self.relay.recall()
-        seconds, gone = self.settings.server_start_timeout_seconds, time.time() - self.begun
-        deadline = Deadline(hard_seconds=self.settings.server_start_max_seconds - gone)
-        try:
-            async with deadline.within(max(seconds + HUB_FIRST_SECONDS - gone, ADOPTED_SECONDS)):
-                await self._until_ready(deadline)
-        except TimeoutError as error:
-            took = f"{time.time() - self.begun:.0f} s"
-            if self.patience.busy:
-                raise BinderyError("hub_busy", f"JupyterHub was busy for {took}: {self.patience.busy}.") from error
-            if self.patience.away:
-                raise self.patience.away from error
-            raise self.relay.signs.timed_out(f"The server did not answer within {took}.") from error
+            await self.relay.load_history()
 
-    async def _until_ready(self, deadline: Deadline) -> None:
-        user, name, call = self.server.user, self.server.server_name, self.patience.call
+        elapsed = time.time() - self.began_at
+        remaining = self.settings.server_start_timeout_seconds + SPAWNER_FIRST_SECONDS - elapsed
+        deadline = Deadline(hard_seconds=self.settings.server_start_max_seconds - elapsed)
+        try:
+            async with deadline.within(max(remaining, ADOPTED_MIN_SECONDS)):
+                await self._ask_until_ready(deadline)
+        except TimeoutError as error:
+            raise self._timeout_error() from error
+
+    def _timeout_error(self) -> BinderyError:
+        """Return the error for a start whose deadline has passed: the hub's, if that is why, else the server's."""
+        duration = f"{time.time() - self.began_at:.0f} s"
+        if self.retry_budget.busy_reason:
+            return BinderyError("hub_busy", f"JupyterHub was busy for {duration}: {self.retry_budget.busy_reason}.")
+        if self.retry_budget.unavailable_error:
+            return self.retry_budget.unavailable_error
+        return self.relay.diagnosis.timeout(f"The server did not answer within {duration}.")
+
+    async def _ask_until_ready(self, deadline: Deadline) -> None:
+        """Create the user, start the server and follow the start, again from the step that a restarted hub has lost."""
+        user = self.server.user
+        name = self.server.server_name
+        call = self.retry_budget.call
         pause = self.settings.retry_pause_seconds
         has_user = False
         while True:
             if not has_user:
-                self.asked_for_user = True
+                self._may_have_user = True
                 await call("create the user", lambda: self.hub.create_user(user))
-            self.asked_for_server = True
-            found = await call("start the server", lambda: self.hub.start_server(user, name, self.options))
-            if has_user := found is not None:
-                # One that was started before, by a record that is lost, has the token that it was started with.
-                self.server = self.server.updated(token=found.options.get("token") or self.server.token)
-                ended = await call("follow the start", lambda: self.relay.follow(deadline, self.patience))
-                if ended is Ended.READY:
+
+            self._may_have_server = True
+            started = await call("start the server", lambda: self.hub.start_server(user, name, self.options))
+            has_user = started is not None
+            if started:
+                # If a lost record had started it before, it runs with the token of that start.
+                self.server = self.server.updated(token=started.options.get("token") or self.server.token)
+                end = await call("follow the start", lambda: self.relay.follow(deadline, self.retry_budget))
+                if end is ProgressEnd.READY:
                     return
-                # The stream ended without a word, or is not sure: the hub was restarted, or is just being stopped.
-                listed = await call("read the server", lambda: self.hub.server(user, name))
-                if ended is Ended.UNSURE and listed and listed.ready:
+
+                # The hub was restarted, or is being stopped: ask it what became of the server.
+                current = await call("read the server", lambda: self.hub.server(user, name))
+                if end is ProgressEnd.READY_UNCONFIRMED and current and current.ready:
                     return
-                has_user = listed is not None
-                if not listed or not (listed.ready or listed.pending == "spawn"):
-                    self.relay.begin_anew()
-                    await self.patience.failed(
-                        "start the server", HubUnavailable("it knows nothing of this start any more")
-                    )
+                has_user = current is not None
+                if not current or not (current.ready or current.pending == "spawn"):
+                    self.relay.reset()
+                    lost = HubUnavailable("it knows nothing of this start any more")
+                    await self.retry_budget.record_failure("start the server", lost)
+
             await asyncio.sleep(pause)
             pause = min(PAUSE_MAX_SECONDS, pause * 2)
 
-    async def _ready(self) -> None:
+    # 4. The end
+
+    async def _finish_ready(self) -> None:
+        """Record and announce that the server is ready, in one write."""
         now = time.time()
+        max_age = self.settings.max_age_seconds
         self.server = self.server.updated(
-            state=ServerState.READY,
-            ready_at=now,
-            expires=now + self.settings.max_age_seconds if self.settings.max_age_seconds else None,
-            queue=None,
+            state=ServerState.READY, ready_at=now, expires=now + max_age if max_age else None, queue=None
         )
-        said = Event(phase=Phase.LAUNCHING, message=f"Server ready at {self.server.url}\n")
-        events, self.relay.pending = self.relay.pending or [said], []
-        # What who asked for the server does not know yet; with `changed`, only the record has it.
-        is_changed = self.is_adopted or self.server.token != self.announced
-        news = {"expires": self.server.expires} | ({"changed": True} if is_changed else {})
-        events[-1] = events[-1].updated(terminal=True, state=ServerState.READY, **news)
-        await self.claimed.write(*events, body=self.server, release=True)
+        ready = Event(phase=Phase.LAUNCHING, message=f"Server ready at {self.server.url}\n")
+        events = self.relay.pending or [ready]
+        self.relay.pending = []
+
+        # `changed` tells the launch to read the record, which differs from the answer that it got.
+        fields: dict[str, object] = {"expires": self.server.expires}
+        if self.is_adopted or self.server.token != self._announced_token:
+            fields["changed"] = True
+        events[-1] = events[-1].updated(terminal=True, state=ServerState.READY, **fields)
+        await self.record.write(*events, body=self.server, release=True)
+
         STARTS.labels("ready").inc()
-        SECONDS.labels("ready").observe(now - self.begun)
+        DURATION.labels("ready").observe(now - self.began_at)
 
-    async def failed(self, error: BinderyError) -> None:
-        """Tell at once, then remove what there is on the hub; the reaper does it where this process can't.
+    async def fail(self, error: BinderyError) -> None:
+        """Record and announce a failure at once, then remove what exists at the hub; what remains, the reaper removes.
 
-        A start whose `ready` is on its way, or was told, stays ready: of two ends each follower would take another.
+        A start whose `ready` event was written, or may have been, stays ready: followers must not see two outcomes.
         """
         if self.server.state is ServerState.READY:
             with contextlib.suppress(Fenced, RecordLost):
-                await self.claimed.write(release=True)  # behind it, whatever became of it so far
+                await self.record.write(release=True)
             return
+
         self.server = self.server.updated(state=ServerState.FAILED, error=error.problem, queue=None)
         event = Event(
             phase=Phase.FAILED,
@@ -245,33 +289,19 @@ class Start:
         STARTS.labels(error.code).inc()
         log.warning("start_failed", server_id=self.server.server_id, code=error.code, detail=error.detail)
         with contextlib.suppress(Fenced, RecordLost):
-            await self.claimed.write(*self.relay.pending, event, body=self.server, final=True)
-            is_removed = not self.asked_for_user or await remove_from_hub(
+            await self.record.write(*self.relay.pending, event, body=self.server, final=True)
+            is_removed = not self._may_have_user or await remove_from_hub(
                 self.hub, self.server, seconds=self.settings.cleanup_timeout_seconds
             )
-            # What may still run there keeps its seat, until the reaper finds it gone.
-            if is_removed or not self.asked_for_server:
-                await self.seats.give_back(self.server.server_id)
+            # A server that may still run keeps its seat until the reaper finds it gone.
+            if is_removed or not self._may_have_server:
+                await self.seats.release(self.server.server_id)
 
 
-async def _ended(task: asyncio.Task[Any]) -> None:
-    """Cancel a task, unless it is done: again and again, as a client below may swallow a cancel while it connects."""
+async def _cancel_and_wait(task: asyncio.Task[Any]) -> None:
+    """Cancel a task until it is done: a library below may swallow a cancel while it connects."""
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=1.0)
     if not task.cancelled():
-        task.exception()  # it is raised to who awaits it, if somebody does
-
-
-async def remove_from_hub(hub: Hub, server: Server, *, seconds: float) -> bool:
-    """Stop a server and delete its temporary user, by name. True when both are gone within `seconds`."""
-    try:
-        async with asyncio.timeout(seconds):
-            while not await hub.delete_server(server.user, server.server_name):
-                await asyncio.sleep(0.2)
-            while not await hub.delete_user(server.user):
-                await asyncio.sleep(0.2)
-    except (TimeoutError, HubUnavailable, BinderyError) as error:
-        log.warning("removal_left_to_reaper", server_id=server.server_id, error=str(error) or type(error).__name__)
-        return False
-    return True
+        task.exception()  # marks it as retrieved; awaiting the task raises it

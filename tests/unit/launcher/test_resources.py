@@ -54,20 +54,20 @@ def test_a_launch_may_ask_for_a_class_that_is_on_offer_and_for_no_other() -> Non
     classes = settings(
         resource_classes={"default": {}, "gpu": {"gpus": 1}, "large": {"cost": 4, "is_offered": True}}
     ).classes
-    assert classes.chosen(REPO, None) == REPO
-    assert classes.chosen(REPO, "large").resource_class == "large"
+    assert classes.choose(REPO, None) == REPO
+    assert classes.choose(REPO, "large").resource_class == "large"
     theirs = REPO.updated(resource_class="gpu")
-    assert classes.chosen(theirs, "gpu") == theirs
+    assert classes.choose(theirs, "gpu") == theirs
     for asked in ("gpu", "tiny"):
         with pytest.raises(BinderyError) as raised:
-            classes.chosen(REPO, asked)
+            classes.choose(REPO, asked)
         assert raised.value.code == "resource_class_not_offered"
         assert raised.value.detail == f"A launch can't ask for the resource class {asked!r}; on offer: large."
 
 
 def test_a_repositorys_own_class_that_is_not_there_is_the_operators_to_mend() -> None:
     with pytest.raises(BinderyError) as raised:
-        settings().classes.chosen(REPO.updated(resource_class="tiny"), None)
+        settings().classes.choose(REPO.updated(resource_class="tiny"), None)
     assert raised.value.code == "unknown_resource_class"
 
 

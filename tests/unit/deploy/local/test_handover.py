@@ -47,7 +47,7 @@ async def _until_told(launcher: Launcher, server: Server, sentence: str) -> None
 
 async def _leave(valkey: Valkey, launcher: Launcher, **moved: float) -> None:
     """Hand everything over; it was created at another time."""
-    await launcher.servers.member.give_up()
+    await launcher.member.give_up()
     async with another_stage(valkey, installation_id="test") as stage:
         for key in await stage.redis.keys(stage.keys("{s:*}:record")):
             body = json.loads(await stage.redis.hget(key, "body"))
@@ -85,7 +85,7 @@ async def test_starts_that_wait_for_their_turn_still_wait_for_it_when_they_are_h
 async def test_a_start_that_waited_for_its_turn_has_all_of_its_time_when_it_is_handed_over(
     valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting, "ADOPTED_SECONDS", 0.1)
+    monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.1)
     hub.answer("GET", "/progress", begins(_events(REQUESTED)))
     async with open_launcher(valkey, hub, hub_concurrent_spawns=1) as launcher:
         first, second = [await launcher.ask(name) for name in ("first", "second")]
@@ -106,7 +106,7 @@ async def test_what_the_hub_tells_again_is_told_once(valkey: Valkey, redis: obje
         hub.answer("GET", "/progress", _told(REQUESTED, PULLING), _told(REQUESTED, PULLING, STARTED), AS_ALWAYS)
         _starts_still(hub)
         server = await launcher.ask()
-        assert (await launcher.ended(server)).state is ServerState.READY
+        assert (await launcher.outcome(server)).state is ServerState.READY
         said = await launcher.messages(server)
         assert [said.count(one) for one in ("Server requested", "Pulling image", "Container started")] == [1, 1, 1]
 
@@ -116,7 +116,7 @@ async def test_a_start_that_begins_anew_tells_its_steps_anew(valkey: Valkey, red
     hub.answer("GET", "/progress", _told(REQUESTED, PULLING), _told(REQUESTED, PULLING), AS_ALWAYS)
     async with open_launcher(valkey, hub) as launcher:
         server = await launcher.ask()
-        assert (await launcher.ended(server)).state is ServerState.READY
+        assert (await launcher.outcome(server)).state is ServerState.READY
         assert (await launcher.messages(server)).count("Pulling image") == 2
 
 
@@ -147,7 +147,7 @@ async def test_a_pull_that_is_told_again_has_the_time_that_it_had(
     image_pull_timeout_seconds: float,
     code: str | None,
 ) -> None:
-    monkeypatch.setattr(starting, "ADOPTED_SECONDS", 0.3)
+    monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.3)
     pull = {"image_pull_timeout_seconds": image_pull_timeout_seconds}
     hub.answer("GET", "/progress", begins(_events(REQUESTED, PULLING)))
     async with open_launcher(valkey, hub) as launcher:

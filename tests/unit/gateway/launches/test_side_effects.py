@@ -25,7 +25,7 @@ async def hub() -> AsyncIterator[FakeHub]:
 
 async def _delete(launcher: Launcher, path: str, **params: str) -> None:
     app = FastAPI()
-    app.state.servers = launcher.servers
+    app.state.context = launcher.parts
     app.include_router(router)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://launcher") as client:
         assert (await client.delete(path, params=params)).status_code == 202
@@ -38,9 +38,9 @@ async def _delete_of_launch(launcher: Launcher, server: Server, **params: str) -
 async def _until_removed(launcher: Launcher, server: Server) -> None:
     """Wait until a server is gone from everywhere."""
     async with asyncio.timeout(10):
-        while server.user in launcher.hub.users or server.server_id in await launcher.seats.members():
+        while server.user in launcher.hub.users or server.server_id in await launcher.seats.holders():
             await asyncio.sleep(0.01)
-    found = await launcher.ended(server)
+    found = await launcher.outcome(server)
     assert found.state is ServerState.FAILED
     assert found.error
     assert found.error.code == "cancelled"
@@ -50,22 +50,22 @@ async def test_a_ready_server_of_a_launch_that_ended_without_it_is_removed(
     valkey: Valkey, redis: object, hub: FakeHub
 ) -> None:
     async with open_launcher(valkey, hub) as launcher:
-        server = await launcher.ended(await launcher.ask())
+        server = await launcher.outcome(await launcher.ask())
         assert server.state is ServerState.READY
         await _delete_of_launch(launcher, server, even_ready="true")
         await _until_removed(launcher, server)
         await _delete_of_launch(launcher, server, even_ready="true")  # once more, as after a lost reply
-        assert (await launcher.ended(server)).state is ServerState.FAILED
+        assert (await launcher.outcome(server)).state is ServerState.FAILED
 
 
 async def test_a_ready_server_is_its_users_and_stays(valkey: Valkey, redis: object, hub: FakeHub) -> None:
     async with open_launcher(valkey, hub) as launcher:
-        server = await launcher.ended(await launcher.ask())
+        server = await launcher.outcome(await launcher.ask())
         await _delete_of_launch(launcher, server)
         await _delete(launcher, f"/servers/{server.server_id}")
-        assert (await launcher.ended(server)).state is ServerState.READY
+        assert (await launcher.outcome(server)).state is ServerState.READY
         assert server.user in hub.users
-        assert server.server_id in await launcher.seats.members()
+        assert server.server_id in await launcher.seats.holders()
 
 
 async def test_a_start_that_does_not_heed_in_time_is_removed_once_it_is_ready(
@@ -76,7 +76,7 @@ async def test_a_start_that_does_not_heed_in_time_is_removed_once_it_is_ready(
         async def unheard(_name: str) -> bool:
             return True
 
-        monkeypatch.setattr(launcher.servers.cancels, "ask", unheard)
+        monkeypatch.setattr(launcher.servers.cancel_requests, "ask", unheard)
         server = await launcher.ask()
         await _delete_of_launch(launcher, server, even_ready="true")
         await _until_removed(launcher, server)
@@ -86,8 +86,8 @@ async def test_another_launcher_removes_what_one_that_died_had_begun_to(
     valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_launcher(valkey, hub) as launcher:
-        server = await launcher.ended(await launcher.ask())
-        member = launcher.servers.member
+        server = await launcher.outcome(await launcher.ask())
+        member = launcher.member
 
         def dies(_topic: Topic, work: Awaitable[None]) -> None:
             coroutine: Any = work
@@ -127,7 +127,7 @@ async def test_a_ready_server_whose_launch_ended_badly_by_its_record_is_removed(
     valkey: Valkey, redis: object, hub: FakeHub, state: LaunchState
 ) -> None:
     async with open_launcher(valkey, hub, **ARMED) as launcher:
-        server = await launcher.ended(await launcher.ask("bad", launch_id="bad"))
+        server = await launcher.outcome(await launcher.ask("bad", launch_id="bad"))
         await _launch_is(launcher.context, "bad", state)
         await _reap(launcher)
         await _until_removed(launcher, server)
@@ -136,20 +136,20 @@ async def test_a_ready_server_whose_launch_ended_badly_by_its_record_is_removed(
 async def test_servers_of_other_launches_stay(valkey: Valkey, redis: object, hub: FakeHub) -> None:
     async with open_launcher(valkey, hub, **ARMED) as launcher:
         for name, state in (("good", LaunchState.READY), ("still", LaunchState.LAUNCHING), ("lost", None)):
-            await launcher.ended(await launcher.ask(name, launch_id=name))
+            await launcher.outcome(await launcher.ask(name, launch_id=name))
             if state:
                 await _launch_is(launcher.context, name, state)
-        await launcher.ended(await launcher.ask("unnamed"))
+        await launcher.outcome(await launcher.ask("unnamed"))
         await _reap(launcher)
-        assert len(hub.users) == len(await launcher.seats.members()) == 4
+        assert len(hub.users) == len(await launcher.seats.holders()) == 4
 
 
 async def test_a_disarmed_reaper_leaves_what_is_ready(valkey: Valkey, redis: object, hub: FakeHub) -> None:
     async with open_launcher(valkey, hub) as launcher:
-        server = await launcher.ended(await launcher.ask("bad", launch_id="bad"))
+        server = await launcher.outcome(await launcher.ask("bad", launch_id="bad"))
         await _launch_is(launcher.context, "bad", LaunchState.FAILED)
         await _reap(launcher)
-        assert (await launcher.ended(server)).state is ServerState.READY
+        assert (await launcher.outcome(server)).state is ServerState.READY
 
 
 async def test_a_start_whose_launch_ended_badly_is_given_up(valkey: Valkey, redis: object, hub: FakeHub) -> None:

@@ -24,7 +24,7 @@ async def hub() -> AsyncIterator[FakeHub]:
 
 
 async def _ready(launcher: Launcher, launch_ref: str) -> Server:
-    server = await launcher.ended(await launcher.ask(launch_ref))
+    server = await launcher.outcome(await launcher.ask(launch_ref))
     assert server.state is ServerState.READY
     return server
 
@@ -41,7 +41,7 @@ async def test_a_server_that_the_listing_skips_stays(valkey: Valkey, redis: obje
         await _reap(launcher)
         assert (await launcher.servers.read(server.server_id)).state is ServerState.READY
         assert server.user in hub.users
-        assert server.server_id in await launcher.seats.members()
+        assert server.server_id in await launcher.seats.holders()
 
 
 async def test_a_hub_with_small_pages_is_listed_to_its_end(valkey: Valkey, redis: object, hub: FakeHub) -> None:
@@ -63,7 +63,7 @@ async def test_a_server_that_ended_is_gone_and_its_user_is_deleted_by_an_armed_r
         hub.users[server.user]["servers"].clear()
         await _reap(launcher)
         assert (await launcher.servers.read(server.server_id)).state is ServerState.GONE
-        assert await launcher.seats.members() == {}
+        assert await launcher.seats.holders() == {}
         assert len(hub.users) == users
 
 
@@ -92,7 +92,7 @@ async def test_a_server_that_a_record_calls_gone_and_the_hub_lists_is_left_to_it
         hub.users[server.user] = {"name": server.user, "servers": servers}
         await _reap(launcher)
         assert server.user in hub.users
-        assert list(await launcher.seats.members()) == [server.server_id]
+        assert list(await launcher.seats.holders()) == [server.server_id]
 
 
 async def test_what_the_hub_lists_as_ours_holds_a_seat_although_no_record_speaks_of_it(
@@ -102,7 +102,7 @@ async def test_what_the_hub_lists_as_ours_holds_a_seat_although_no_record_speaks
     repo = REPO.updated(resource_class="large")
     async with open_launcher(valkey, hub, seats_total=4, resource_classes=classes, **ARMED) as launcher:
         request = ServerRequest(launch_ref="large", repo=repo, image="image:a")
-        server = await launcher.ended(await launcher.servers.start(request))
+        server = await launcher.outcome(await launcher.servers.start(request))
         await redis.flushall()
         await _reap(launcher)
         assert server.user in hub.users
@@ -124,20 +124,20 @@ async def test_users_and_servers_of_others_are_not_touched(valkey: Valkey, redis
         hub.users.update({name: {"name": name, "servers": servers} for name, servers in others.items()})
         await _reap(launcher)
         assert hub.users.keys() == others.keys()
-        assert await launcher.seats.members() == {}
+        assert await launcher.seats.holders() == {}
 
 
 async def test_a_user_that_a_failed_start_left_behind_is_deleted(valkey: Valkey, redis: object, hub: FakeHub) -> None:
     hub.answer("POST", "/servers/", (400, "application/json", b"{}", {}))
     hub.answer("DELETE", "", (503, "application/json", b"{}", {}))
     async with open_launcher(valkey, hub, **ARMED) as launcher:
-        server = await launcher.ended(await launcher.ask("failed"))
+        server = await launcher.outcome(await launcher.ask("failed"))
         assert server.state is ServerState.FAILED
         assert server.user in hub.users
         hub.scripted.clear()
         await _reap(launcher)
         assert hub.users == {}
-        assert await launcher.seats.members() == {}
+        assert await launcher.seats.holders() == {}
 
 
 async def test_a_user_whose_name_was_made_otherwise_before_an_upgrade_is_deleted_all_the_same(
@@ -150,7 +150,7 @@ async def test_a_user_whose_name_was_made_otherwise_before_an_upgrade_is_deleted
         former = f"my_org-data.set-{suffix(secret, 'failed')}"
         with monkeypatch.context() as before:
             before.setattr(launcher.servers, "user_for", lambda *_: former)
-            await launcher.ended(await launcher.ask("failed"))
+            await launcher.outcome(await launcher.ask("failed"))
         assert list(hub.users) == [former]
         hub.scripted.clear()
         await _reap(launcher)
@@ -163,17 +163,17 @@ async def test_a_failed_start_that_is_asked_for_again_keeps_the_seat_of_what_may
     hub.answer("POST", "/servers/", (400, "application/json", b"{}", {}))
     hub.answer("DELETE", "", (503, "application/json", b"{}", {}))
     async with open_launcher(valkey, hub, seats_total=1, **ARMED) as launcher:
-        server = await launcher.ended(await launcher.ask("failed"))
+        server = await launcher.outcome(await launcher.ask("failed"))
         assert server.state is ServerState.FAILED
         assert (await launcher.ask("failed")).state is ServerState.FAILED
-        assert list(await launcher.seats.members()) == [server.server_id]
+        assert list(await launcher.seats.holders()) == [server.server_id]
         waiting = await launcher.ask("waiting")
         assert waiting.queue
         hub.scripted.clear()
         await _reap(launcher)
-        assert (await launcher.ended(waiting)).state is ServerState.READY
+        assert (await launcher.outcome(waiting)).state is ServerState.READY
         assert (await launcher.ask("failed")).state is ServerState.FAILED
-        assert list(await launcher.seats.members()) == [waiting.server_id]
+        assert list(await launcher.seats.holders()) == [waiting.server_id]
 
 
 async def test_a_seat_without_a_record_is_kept_where_the_hub_has_its_server(
@@ -183,10 +183,10 @@ async def test_a_seat_without_a_record_is_kept_where_the_hub_has_its_server(
         server = await _ready(launcher, "unrecorded")
         await redis.delete(launcher.context.keys.record(topic_of(server.server_id)))
         hub.answer("GET", "/users", (200, "application/json", json.dumps({"items": []}).encode(), {}))
-        while (await launcher.seats.members())[server.server_id].reserved_at > time.time() - 0.2:
+        while (await launcher.seats.holders())[server.server_id].reserved_at > time.time() - 0.2:
             await asyncio.sleep(0.01)  # its owner may still write it anew
         await _reap(launcher)
-        assert list(await launcher.seats.members()) == [server.server_id]
+        assert list(await launcher.seats.holders()) == [server.server_id]
         hub.users.clear()
         await _reap(launcher)
-        assert await launcher.seats.members() == {}
+        assert await launcher.seats.holders() == {}

@@ -11,7 +11,7 @@ from tests.support.paths import RECORDED as RECORDED_REPLIES
 from tests.support.paths import TESTS
 
 RECORDED = json.loads((RECORDED_REPLIES / "progress.json").read_text())
-SAID = [(row["message"], row["means"], row["code"]) for rows in RECORDED.values() for row in rows]
+SAID = [(row["message"], row["verdict"], row["code"]) for rows in RECORDED.values() for row in rows]
 
 REPLAYS = TESTS / "support" / "spawner_messages"
 ENDS = {
@@ -30,10 +30,10 @@ NO_ROOM = "2026-11-24T00:20:03Z [Warning] 0/1 nodes are available: 1 Insufficien
 CRASHES = "2026-11-24T00:20:03Z [Warning] Back-off restarting failed container notebook in pod a"
 
 
-@pytest.mark.parametrize(("message", "means", "code"), [row for row in SAID if row[1] != "failed"])
-def test_a_message_of_the_progress_means_what_it_was_recorded_for(message: str, means: str, code: str) -> None:
-    sign = match_pattern(message)
-    assert (sign.means if sign else "", sign.code if sign else "") == (means, code)
+@pytest.mark.parametrize(("message", "verdict", "code"), [row for row in SAID if row[1] != "failed"])
+def test_a_message_of_the_progress_means_what_it_was_recorded_for(message: str, verdict: str, code: str) -> None:
+    pattern = match_pattern(message)
+    assert (pattern.verdict if pattern else "", pattern.code if pattern else "") == (verdict, code)
 
 
 @pytest.mark.parametrize(("message", "code"), [(row[0], row[2]) for row in SAID if row[1] == "failed"])
@@ -45,16 +45,16 @@ def test_a_failed_start_has_the_code_of_its_cause(message: str, code: str) -> No
 
 
 def test_every_code_of_the_table_is_one_of_the_list_and_is_recorded() -> None:
-    codes = {sign.code for sign in PATTERNS if sign.code}
+    codes = {pattern.code for pattern in PATTERNS if pattern.code}
     assert codes <= KINDS.keys()
     assert codes == {code for _, _, code in SAID if code}
 
 
 def test_a_pull_that_is_refused_is_the_cause_although_vaguer_words_follow() -> None:
-    signs = Diagnosis()
+    diagnosis = Diagnosis()
     for message in (ASSIGNED, PULLING, REFUSED, ERR_IMAGE_PULL):
-        signs.read(message)
-    error = signs.timed_out("The server did not answer within 120 s.")
+        diagnosis.observe(message)
+    error = diagnosis.timeout("The server did not answer within 120 s.")
     assert error.code == "image_pull_unreachable"
     assert error.detail == (
         'Failed to pull image "r.example/a:1": dial tcp: connection refused. The server did not answer within 120 s.'
@@ -62,47 +62,47 @@ def test_a_pull_that_is_refused_is_the_cause_although_vaguer_words_follow() -> N
 
 
 def test_a_step_that_is_taken_makes_what_was_in_its_way_forgotten() -> None:
-    signs = Diagnosis()
-    signs.read(NO_ROOM)
-    assert signs.timed_out("").code == "server_unschedulable"
-    signs.read(ASSIGNED)
-    assert signs.timed_out("Time is up.").code == "server_start_timeout"
+    diagnosis = Diagnosis()
+    diagnosis.observe(NO_ROOM)
+    assert diagnosis.timeout("").code == "server_unschedulable"
+    diagnosis.observe(ASSIGNED)
+    assert diagnosis.timeout("Time is up.").code == "server_start_timeout"
 
 
 def test_a_pull_that_never_ends_is_told_as_that() -> None:
-    signs = Diagnosis()
-    signs.read(PULLING)
-    assert signs.failure("Spawn failed: pod jhub/a did not start in 300 seconds!").code == "image_pull_timeout"
+    diagnosis = Diagnosis()
+    diagnosis.observe(PULLING)
+    assert diagnosis.failure("Spawn failed: pod jhub/a did not start in 300 seconds!").code == "image_pull_timeout"
 
 
 def test_a_container_that_can_not_be_made_is_told_with_what_it_lacks() -> None:
-    signs = Diagnosis()
-    signs.read('2026-11-24T00:20:03Z [Warning] Error: exec: "jupyter": executable file not found in $PATH')
+    diagnosis = Diagnosis()
+    diagnosis.observe('2026-11-24T00:20:03Z [Warning] Error: exec: "jupyter": executable file not found in $PATH')
     with pytest.raises(BinderyError) as raised:
-        signs.read(CRASHES)
+        diagnosis.observe(CRASHES)
     assert raised.value.code == "server_start_failed"
     assert '"jupyter": executable file not found' in raised.value.detail
 
 
 def test_what_is_fatal_ends_the_start() -> None:
-    assert {sign.means for sign in PATTERNS} == set(Verdict)
+    assert {pattern.verdict for pattern in PATTERNS} == set(Verdict)
     with pytest.raises(BinderyError) as raised:
-        Diagnosis().read(CRASHES)
+        Diagnosis().observe(CRASHES)
     assert raised.value.code == "server_start_failed"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in REPLAYS.glob("*.json")))
 def test_a_recorded_start_ends_with_the_code_of_its_cause(name: str) -> None:
-    signs = Diagnosis()
+    diagnosis = Diagnosis()
 
     def ends() -> str:
         for message in json.loads((REPLAYS / f"{name}.json").read_text()):
             if message.startswith("Server ready"):
                 return ""
             if message.startswith("Spawn failed"):
-                return signs.failure(message).code
-            signs.read(message)
-        return signs.timed_out("Time is up.").code
+                return diagnosis.failure(message).code
+            diagnosis.observe(message)
+        return diagnosis.timeout("Time is up.").code
 
     try:
         code = ends()
@@ -112,13 +112,13 @@ def test_a_recorded_start_ends_with_the_code_of_its_cause(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "means", "code"),
+    ("message", "verdict", "code"),
     [
-        ('[Normal] Pulling image "r.example/lab-oomkilled-demo:1"', "pulls", "image_pull_timeout"),
-        ('[Normal] Pulling image "r.example/preempted:1"', "pulls", "image_pull_timeout"),
-        ('[Normal] Container image "r.example/out-of-memory/evicted:1" already present on machine', "moves", ""),
-        ("[Normal] Successfully assigned jhub/jupyter-x-oomkilled-y to node1", "moves", ""),
-        ("[Normal] Successfully assigned preempted/jupyter-evicted to oomkilled", "moves", ""),
+        ('[Normal] Pulling image "r.example/lab-oomkilled-demo:1"', "waiting", "image_pull_timeout"),
+        ('[Normal] Pulling image "r.example/preempted:1"', "waiting", "image_pull_timeout"),
+        ('[Normal] Container image "r.example/out-of-memory/evicted:1" already present on machine', "progress", ""),
+        ("[Normal] Successfully assigned jhub/jupyter-x-oomkilled-y to node1", "progress", ""),
+        ("[Normal] Successfully assigned preempted/jupyter-evicted to oomkilled", "progress", ""),
         (
             '[Warning] Failed to pull image "r.example/notfound-demo:1": failed to do request: Head '
             '"https://r.example/v2/notfound-demo/manifests/1": dial tcp 10.0.0.1:443: i/o timeout',
@@ -138,10 +138,10 @@ def test_a_recorded_start_ends_with_the_code_of_its_cause(name: str) -> None:
         ),
     ],
 )
-def test_the_name_of_a_repository_is_no_cause(message: str, means: str, code: str) -> None:
-    sign = match_pattern(f"2026-11-24T00:20:03Z {message}")
-    assert sign
-    assert (sign.means, sign.code) == (means, code)
+def test_the_name_of_a_repository_is_no_cause(message: str, verdict: str, code: str) -> None:
+    pattern = match_pattern(f"2026-11-24T00:20:03Z {message}")
+    assert pattern
+    assert (pattern.verdict, pattern.code) == (verdict, code)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ async def hub() -> AsyncIterator[FakeHub]:
 
 async def _full(launcher: Launcher) -> None:
     for name in ("first", "second"):
-        assert (await launcher.ended(await launcher.ask(name))).state is ServerState.READY
+        assert (await launcher.outcome(await launcher.ask(name))).state is ServerState.READY
 
 
 @pytest.mark.slow
@@ -39,7 +39,7 @@ async def test_launches_right_after_an_emptied_redis_wait_while_all_seats_are_ta
                 while "All seats are taken" not in await launcher.messages(server):
                     await asyncio.sleep(0.01)
         assert len(hub.users) == 2
-        assert len(await launcher.seats.members()) == 2
+        assert len(await launcher.seats.holders()) == 2
 
 
 @pytest.mark.slow
@@ -56,14 +56,14 @@ async def test_who_waits_while_the_hub_can_not_be_asked_is_told_so(valkey: Valke
                 await asyncio.sleep(0.01)
         hub.scripted.clear()
         hub.users.popitem()
-        assert (await launcher.ended(server)).state is ServerState.READY
+        assert (await launcher.outcome(server)).state is ServerState.READY
 
 
 async def test_a_launch_of_a_fresh_installation_has_its_seat_as_soon_as_the_hub_was_listed(
     valkey: Valkey, redis: Redis, hub: FakeHub
 ) -> None:
     async with open_launcher(valkey, hub, counts=False, seats_total=2, reap_interval_seconds=3600) as launcher:
-        assert (await launcher.ended(await launcher.ask())).state is ServerState.READY
+        assert (await launcher.outcome(await launcher.ask())).state is ServerState.READY
         assert hub.calls.count("GET /hub/api/users") == 1
 
 
@@ -84,9 +84,9 @@ async def test_starts_of_another_launcher_are_counted_although_the_hub_does_not_
         late = await other.ask("late")
         async with asyncio.timeout(10):
             while "All seats are taken" not in await other.messages(late):
-                assert late.server_id not in await other.seats.members()
+                assert late.server_id not in await other.seats.holders()
                 await asyncio.sleep(0.01)
-        assert list(await other.seats.members()) == [under_way.server_id]
+        assert list(await other.seats.holders()) == [under_way.server_id]
 
 
 async def test_who_waited_in_vain_for_the_hub_to_be_counted_is_not_told_of_a_quota(
@@ -94,7 +94,7 @@ async def test_who_waited_in_vain_for_the_hub_to_be_counted_is_not_told_of_a_quo
 ) -> None:
     hub.answer("GET", "/hub/api/users", (503, JSON, b"{}", {}))
     async with open_launcher(valkey, hub, counts=False, seats_total=2, seat_wait_seconds=0.5) as launcher:
-        ended = await launcher.ended(await launcher.ask())
+        ended = await launcher.outcome(await launcher.ask())
     assert ended.error
     assert ended.error.code == "hub_unavailable"
     assert "JupyterHub can't say: it answered 503" in ended.error.detail

@@ -10,7 +10,7 @@ import pytest
 from services.common.context import ProcessContext
 from services.common.models import ResolvedRepo, Server, ServerId, ServerState
 from services.common.models.errors import BinderyError
-from services.launcher.seats.seats import FULL, KEPT_OUT, NEVER, UNCOUNTED, UNKNOWN, Counted, Place, Seats
+from services.launcher.seats.seats import COUNT_UNKNOWN, QUOTA_REACHED, SeatAnswer, SeatClaim, SeatPosition, Seats
 from services.launcher.settings import LauncherSettings
 from tests.support.in_process_launcher import REPO
 
@@ -49,16 +49,16 @@ async def look(seats: Seats, *numbers: int) -> list[int]:
     """Where some servers stand now."""
     with_places = []
     for number in numbers:
-        with seats.watching(f"server-{number:03d}", Place(UNKNOWN)) as watched:
-            await seats._look()
-            with_places.append(watched.place.number)
+        with seats.watching(f"server-{number:03d}", SeatPosition(SeatAnswer.UNKNOWN)) as watched:
+            await seats.refresh()
+            with_places.append(watched.position.number)
     return with_places
 
 
 async def test_seats_are_taken_until_there_are_none_and_then_there_is_a_queue(context: ProcessContext) -> None:
     seats = seats_of(context, 2)
     assert [await ask(seats, number) for number in range(5)] == [0, 0, 1, 2, 3]
-    assert sorted(await seats.members()) == ["server-000", "server-001"]
+    assert sorted(await seats.holders()) == ["server-000", "server-001"]
     assert await seats.waiting() == ["server-002", "server-003", "server-004"]
 
 
@@ -66,22 +66,22 @@ async def test_taking_twice_is_taking_once(context: ProcessContext) -> None:
     seats = seats_of(context, 1)
     assert [await ask(seats, 1) for _ in range(3)] == [0, 0, 0]
     assert [await ask(seats, 2) for _ in range(3)] == [1, 1, 1]
-    assert len(await seats.members()) == 1
+    assert len(await seats.holders()) == 1
 
 
 async def test_a_seat_given_back_goes_to_the_first_in_the_queue_whoever_looks(context: ProcessContext) -> None:
     seats = seats_of(context, 1)
     for number in range(3):
         await ask(seats, number)
-    await seats.give_back("server-000")
-    assert await look(seats, 2, 1, 0) == [1, 0, UNKNOWN]
+    await seats.release("server-000")
+    assert await look(seats, 2, 1, 0) == [1, 0, SeatAnswer.UNKNOWN]
 
 
 async def test_who_leaves_the_queue_moves_the_others_up(context: ProcessContext) -> None:
     seats = seats_of(context, 1)
     for number in range(4):
         await ask(seats, number)
-    await seats.give_back("server-001")
+    await seats.release("server-001")
     assert await look(seats, 3) == [2]
 
 
@@ -101,7 +101,7 @@ async def test_where_there_can_be_no_seat_nobody_waits_for_one(
     context: ProcessContext, total: int, quota: int | None, kind: str | None
 ) -> None:
     seats = seats_of(context, total)
-    assert await ask(seats, 1, quota=quota, kind=kind) == NEVER
+    assert await ask(seats, 1, quota=quota, kind=kind) == SeatAnswer.NEVER
     with pytest.raises(BinderyError) as raised:
         await seats.check(repo_of("a", quota, kind))
     assert raised.value.code == "quota_exceeded"
@@ -120,11 +120,11 @@ async def test_a_quota_of_0_is_no_limit_as_in_binderhub(context: ProcessContext,
 async def test_who_finds_the_waiting_room_full_is_sent_away(context: ProcessContext) -> None:
     seats = seats_of(context, 1, seats_waiting_max=2)
     await seats.check(repo_of("a"))
-    assert [await ask(seats, number) for number in range(4)] == [0, 1, 2, FULL]
+    assert [await ask(seats, number) for number in range(4)] == [0, 1, 2, SeatAnswer.FULL]
     with pytest.raises(BinderyError, match="too many launches wait"):
         await seats.check(repo_of("b"))
     assert await ask(seats, 1) == 1  # who is in stays in
-    await seats.give_back("server-001")
+    await seats.release("server-001")
     await seats.check(repo_of("b"))
     assert await ask(seats, 4) == 2
 
@@ -132,7 +132,7 @@ async def test_who_finds_the_waiting_room_full_is_sent_away(context: ProcessCont
 async def test_without_a_waiting_room_a_free_seat_is_taken_and_nobody_waits(context: ProcessContext) -> None:
     seats = seats_of(context, 1, seats_waiting_max=0)
     await seats.check(repo_of("a"))
-    assert [await ask(seats, number) for number in range(2)] == [0, FULL]
+    assert [await ask(seats, number) for number in range(2)] == [0, SeatAnswer.FULL]
     with pytest.raises(BinderyError):
         await seats.check(repo_of("a"))
 
@@ -142,8 +142,8 @@ async def test_a_repository_at_its_quota_keeps_no_other_one_waiting(context: Pro
     assert [await ask(seats, number) for number in range(4)] == [0, 0, 1, 2]
     assert await ask(seats, 4, "b") == 0
     assert await ask(seats, 5, "b", quota=1) == 1  # its repository has fewer seats
-    assert (await seats.take(server(3), repo_of("a"))) == Place(3, KEPT_OUT)
-    await seats.give_back("server-004")
+    assert (await seats.take(server(3), repo_of("a"))) == SeatPosition(3, QUOTA_REACHED)
+    await seats.release("server-004")
     assert await look(seats, 2, 5) == [1, 0]
 
 
@@ -152,16 +152,16 @@ async def test_a_large_server_is_waited_for_and_not_overtaken_for_ever(context: 
     assert [await ask(seats, 0), await ask(seats, 1)] == [0, 0]
     assert await ask(seats, 2, "b", kind="large") == 1
     assert await ask(seats, 3, "c") == 2
-    await seats.give_back("server-000")
+    await seats.release("server-000")
     assert await look(seats, 2, 3) == [0, 1]
 
 
 async def test_a_server_that_the_hub_lists_holds_a_seat_which_it_may_have_had_before(context: ProcessContext) -> None:
     seats = seats_of(context, 5)
     await ask(seats, 1)
-    reserved = await seats.members()
-    await seats.count(Counted("server-001"), Counted("server-002", "https://example.org/a", "large"))
-    members = await seats.members()
+    reserved = await seats.holders()
+    await seats.count(SeatClaim("server-001"), SeatClaim("server-002", "https://example.org/a", "large"))
+    members = await seats.holders()
     assert members["server-001"] == reserved["server-001"]
     assert [await ask(seats, number) for number in (3, 4)] == [0, 1]
 
@@ -173,9 +173,9 @@ async def test_what_is_held_is_reckoned_anew(context: ProcessContext) -> None:
     right = await context.redis.hgetall(held)
     await context.redis.hset(held, mapping={"total": 3, "u:gone": 2})
     assert await ask(seats, 2) == 1
-    await seats.mend()
+    await seats.repair_totals()
     assert await look(seats, 2) == [0]
-    await seats.give_back("server-002")
+    await seats.release("server-002")
     assert await context.redis.hgetall(held) == right
 
 
@@ -183,23 +183,23 @@ async def test_nothing_is_left_of_seats_that_were_given_back(context: ProcessCon
     seats = seats_of(context, 2)
     for number in range(6):
         await ask(seats, number, "ab"[number % 2])
-    await seats.give_back(*(f"server-{number:03d}" for number in range(6)))
+    await seats.release(*(f"server-{number:03d}" for number in range(6)))
     assert await context.redis.keys(context.keys("{seats}*")) == []
 
 
 async def test_until_it_is_known_how_many_servers_run_nobody_gets_a_seat(context: ProcessContext) -> None:
     await context.redis.delete(context.keys("seats:counted"))
     seats = seats_of(context, 2, seats_per_repo=5)
-    seats.uncounted.clear()
+    seats.count_needed.clear()
     assert [await ask(seats, 1), await ask(seats, 2)] == [1, 2]
-    assert seats.uncounted.is_set()
-    await seats.mend()
+    assert seats.count_needed.is_set()
+    await seats.repair_totals()
     place = await seats.take(server(2), repo_of("a"))
     assert place.queue
-    assert place.queue.reason == UNCOUNTED
+    assert place.queue.reason == COUNT_UNKNOWN
     token = await seats.begin_count()
     assert await seats.begin_count() == token  # another launcher counts, too
-    await seats.count(Counted("server-009", "https://example.org/b"))
+    await seats.count(SeatClaim("server-009", "https://example.org/b"))
     assert await look(seats, 1, 2) == [1, 2]
     assert await seats.end_count(token)
     assert await look(seats, 1, 2) == [0, 1]
@@ -231,13 +231,13 @@ async def test_without_a_waiting_room_one_waits_for_the_count_all_the_same(conte
 async def test_a_start_that_is_under_way_is_counted_where_redis_has_lost_it(context: ProcessContext) -> None:
     seats = seats_of(context, 2)
     await ask(seats, 1)
-    with seats.under_way(server(1), repo_of("a", quota=1)):
+    with seats.counting_start(server(1), repo_of("a", quota=1)):
         await context.redis.flushall()
         token = await seats.begin_count()
-        await seats.count_under_way()
+        await seats.count_own_starts()
         await seats.end_count(token)
     assert [await ask(seats, 2, quota=1), await ask(seats, 3, "b")] == [1, 0]
-    assert (await seats.members())["server-001"].user == "user-1"
+    assert (await seats.holders())["server-001"].user == "user-1"
 
 
 async def test_a_repository_has_one_quota_however_its_url_is_written(context: ProcessContext) -> None:
@@ -298,12 +298,12 @@ class Model:
 
     def ask(self, number: int, repo: str, cost: int, quota: int) -> int:
         if cost > self.total:
-            return NEVER
+            return SeatAnswer.NEVER
         self.waiting[number] = (repo, cost, quota)
         self.admit()
         if number in self.waiting and len(self.waiting) > self.room:
             del self.waiting[number]
-            return FULL
+            return SeatAnswer.FULL
         return self.place(number)
 
     def leave(self, number: int) -> None:
@@ -314,7 +314,7 @@ class Model:
     def place(self, number: int) -> int:
         if number in self.seated:
             return 0
-        return next((at for at, (one, _) in enumerate(self.order(), 1) if one == number), UNKNOWN)
+        return next((at for at, (one, _) in enumerate(self.order(), 1) if one == number), SeatAnswer.UNKNOWN)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -330,7 +330,7 @@ async def test_whatever_comes_and_goes_the_seats_are_as_the_model_says(context: 
         if here and chance.random() < 0.4:
             number = chance.choice(here)
             model.leave(number)
-            await seats.give_back(f"server-{number:03d}")
+            await seats.release(f"server-{number:03d}")
         else:
             number, repo, kind = next(numbers), chance.choice("aaabcd"), chance.choice(["default", "default", "large"])
             said = model.ask(number, repo, CLASSES[kind].get("cost", 1), quotas[repo])
@@ -350,6 +350,6 @@ async def test_a_repository_with_many_waiting_and_one_with_few_get_the_seats_in_
     for number in range(many, many + 4):
         await ask(seats, number, "other")
     for number in range(4):
-        await seats.give_back(f"server-{number:03d}")
-    seated = sorted(await seats.members())
+        await seats.release(f"server-{number:03d}")
+    seated = sorted(await seats.holders())
     assert [int(name[-3:]) for name in seated] == [4, 5, many, many + 1]

@@ -38,7 +38,7 @@ def _posts(hub: FakeHub) -> int:
 
 
 async def _code(launcher: Launcher, server: Server) -> str:
-    ended = await launcher.ended(server)
+    ended = await launcher.outcome(server)
     assert ended.state is ServerState.FAILED
     assert ended.error
     return ended.error.code
@@ -62,7 +62,7 @@ async def test_a_hub_that_is_busy_is_waited_for_longer_than_one_that_is_away(
     hub.answer("POST", "/servers/", *[busy] * 8, AS_ALWAYS)
     async with open_launcher(valkey, hub, hub_patience_seconds=0.1, hub_busy_pause_max_seconds=0.05) as launcher:
         server = await launcher.ask()
-        assert (await launcher.ended(server)).state is ServerState.READY
+        assert (await launcher.outcome(server)).state is ServerState.READY
         assert (await launcher.messages(server)).count("Too many users") == 1
         assert _posts(hub) == 9
 
@@ -73,15 +73,15 @@ async def test_a_hub_that_is_busy_is_asked_again_when_it_says(valkey: Valkey, re
     hub.answer("POST", "/servers/", busy, AS_ALWAYS)
     async with open_launcher(valkey, hub, hub_busy_pause_max_seconds=30) as launcher:
         began = time.monotonic()
-        assert (await launcher.ended(await launcher.ask())).state is ServerState.READY
+        assert (await launcher.outcome(await launcher.ask())).state is ServerState.READY
         assert time.monotonic() - began >= 0.7  # less a part by chance, so that not all come back at once
 
 
 async def test_a_hub_that_stays_busy_ends_the_start_at_its_deadline(
     valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting, "HUB_FIRST_SECONDS", 0.0)
-    monkeypatch.setattr(starting, "ADOPTED_SECONDS", 0.0)
+    monkeypatch.setattr(starting, "SPAWNER_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.0)
     hub.answer("POST", "/servers/", _says(429, "Too many users"))
     async with open_launcher(valkey, hub, server_start_timeout_seconds=0.5) as launcher:
         assert await _code(launcher, await launcher.ask()) == "hub_busy"
@@ -91,8 +91,8 @@ async def test_a_hub_that_stays_busy_ends_the_start_at_its_deadline(
 async def test_a_hub_that_forgets_each_start_is_not_asked_without_a_pause(
     valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting, "HUB_FIRST_SECONDS", 0.0)
-    monkeypatch.setattr(starting, "ADOPTED_SECONDS", 0.0)
+    monkeypatch.setattr(starting, "SPAWNER_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.0)
     hub.answer("POST", "/servers/", (202, JSON, b"", {}))
     hub.answer("GET", "/progress", _says(400, "not starting"))
     async with open_launcher(valkey, hub, server_start_timeout_seconds=0.9, retry_pause_seconds=0.1) as launcher:
@@ -105,7 +105,7 @@ async def test_all_calls_of_a_start_share_one_budget_of_retries(valkey: Valkey, 
     hub.answer("POST", "/servers/", away, away, AS_ALWAYS)
     hub.answer("GET", "/progress", away, away, away, AS_ALWAYS)
     async with open_launcher(valkey, hub, hub_retries_max=5) as launcher:
-        assert (await launcher.ended(await launcher.ask("enough"))).state is ServerState.READY
+        assert (await launcher.outcome(await launcher.ask("enough"))).state is ServerState.READY
     hub.answer("POST", "/servers/", away, away, AS_ALWAYS)
     hub.answer("GET", "/progress", away, away, away, AS_ALWAYS)
     async with open_launcher(valkey, hub, hub_retries_max=4) as launcher:
@@ -138,7 +138,7 @@ async def test_what_the_hub_refuses_is_not_asked_again(
 async def test_a_user_that_was_deleted_meanwhile_is_created_again(valkey: Valkey, redis: object, hub: FakeHub) -> None:
     hub.answer("POST", "/servers/", _says(404, "No such user"), AS_ALWAYS)
     async with open_launcher(valkey, hub) as launcher:
-        server = await launcher.ended(await launcher.ask())
+        server = await launcher.outcome(await launcher.ask())
         assert server.state is ServerState.READY
         assert hub.calls.count(f"POST /hub/api/users/{server.user}") == 2
 
@@ -157,8 +157,8 @@ async def test_a_500_that_says_nothing_is_explained_by_the_progress(
 async def test_a_pull_that_goes_on_has_time_of_its_own(
     valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting, "HUB_FIRST_SECONDS", 0.0)
-    monkeypatch.setattr(starting, "ADOPTED_SECONDS", 0.0)
+    monkeypatch.setattr(starting, "SPAWNER_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.0)
     hub.answer("POST", "/servers/", (202, JSON, b"", {}))
     starting_still = {"name": "x", "servers": {"": {"ready": False, "pending": "spawn"}}}
     pulling, nothing = _told({"message": 'x [Normal] Pulling image "a:1"'}), _told()
@@ -172,7 +172,7 @@ async def test_a_pull_that_goes_on_has_time_of_its_own(
             hub.scripted.pop(("GET", ""), None)
             hub.answer("GET", "/progress", first, nothing, nothing, AS_ALWAYS)  # ready after 1.4 s
             hub.answer("GET", "", (200, JSON, json.dumps(starting_still).encode(), {}))
-            ended = await launcher.ended(await launcher.ask(f"{code} within {most}"))
+            ended = await launcher.outcome(await launcher.ask(f"{code} within {most}"))
             assert (ended.error.code if ended.error else None) == code
 
 
@@ -198,9 +198,9 @@ async def test_a_spawner_that_tells_nothing_of_its_steps_has_as_long_as_binderhu
     untold_seconds: float,
     code: str | None,
 ) -> None:
-    monkeypatch.setattr(starting, "HUB_FIRST_SECONDS", 0.0)
-    monkeypatch.setattr(starting, "ADOPTED_SECONDS", 0.0)
-    monkeypatch.setattr(relay, "HUB_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(starting, "SPAWNER_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.0)
+    monkeypatch.setattr(relay, "SPAWNER_FIRST_SECONDS", 0.0)
     hub.answer("POST", "/servers/", (202, JSON, b"", {}))
     starting_still = {"name": "x", "servers": {"": {"ready": False, "pending": "spawn"}}}
     events: list[dict[str, object]] = [{"message": one} for one in told]
@@ -208,7 +208,7 @@ async def test_a_spawner_that_tells_nothing_of_its_steps_has_as_long_as_binderhu
     async with open_launcher(valkey, hub, server_start_untold_seconds=untold_seconds, **brief) as launcher:
         hub.answer("GET", "/progress", *[_told(*events)] * 3, AS_ALWAYS)  # ready after 1.4 s
         hub.answer("GET", "", (200, JSON, json.dumps(starting_still).encode(), {}))
-        ended = await launcher.ended(await launcher.ask())
+        ended = await launcher.outcome(await launcher.ask())
         assert (ended.error.code if ended.error else None) == code
 
 
@@ -235,11 +235,11 @@ async def test_a_waiting_launch_whose_redis_is_emptied_asks_for_its_seat_again(
     valkey: Valkey, redis: object, hub: FakeHub
 ) -> None:
     async with open_launcher(valkey, hub, seats_total=1) as launcher:
-        first = await launcher.ended(await launcher.ask("first"))
+        first = await launcher.outcome(await launcher.ask("first"))
         waiting = await launcher.ask("second")
         hub.users.pop(first.user)
         await launcher.context.redis.flushall()
-        assert (await launcher.ended(waiting)).state is ServerState.READY
+        assert (await launcher.outcome(waiting)).state is ServerState.READY
 
 
 @pytest.mark.slow
@@ -255,13 +255,13 @@ async def test_starts_beyond_what_the_hub_takes_at_once_wait_for_their_turn(
         assert _posts(hub) < 30
         assert {call.split("/")[4] for call in hub.calls} == {first.user}
         for server in (first, second):
-            assert (await launcher.ended(server)).state is ServerState.READY
+            assert (await launcher.outcome(server)).state is ServerState.READY
 
 
 async def test_a_repository_gets_the_resources_of_its_class(valkey: Valkey, redis: object, hub: FakeHub) -> None:
     classes = {"small": {"memory_limit": "1G"}}
     async with open_launcher(valkey, hub, resource_classes=classes, resource_class="small") as launcher:
-        server = await launcher.ended(await launcher.ask())
+        server = await launcher.outcome(await launcher.ask())
         options = hub.users[server.user]["servers"][""]["user_options"]
         assert options["bindery_resource_class"] == "small"
         assert options["bindery_resources"] == {"memory_limit": 2**30}
@@ -276,21 +276,21 @@ async def test_a_server_that_may_still_run_keeps_its_seat_until_the_hub_says_tha
     async with open_launcher(valkey, hub, hub_retries_max=1, seats_total=1, reap_disarmed_seconds=-1.0) as launcher:
         server = await launcher.ask()
         assert await _code(launcher, server) == "hub_unavailable"
-        assert list(await launcher.seats.members()) == [server.server_id]
+        assert list(await launcher.seats.holders()) == [server.server_id]
         hub.scripted.clear()
         for _ in range(2):
             await launcher.reaper.reap()
-        assert await launcher.seats.members() == {}
+        assert await launcher.seats.holders() == {}
         assert hub.users == {}
 
 
 async def test_the_limits_of_a_server_are_told(valkey: Valkey, redis: object, hub: FakeHub) -> None:
     async with open_launcher(valkey, hub, idle_timeout_seconds=300, max_age_seconds=3600) as launcher:
-        server = await launcher.ended(await launcher.ask("limited"))
+        server = await launcher.outcome(await launcher.ask("limited"))
         assert server.idle_timeout_seconds == 300
         assert server.expires == pytest.approx(time.time() + 3600, abs=60)
     async with open_launcher(valkey, hub, idle_timeout_seconds=0, max_age_seconds=0) as launcher:
-        server = await launcher.ended(await launcher.ask("unlimited"))
+        server = await launcher.outcome(await launcher.ask("unlimited"))
         assert (server.idle_timeout_seconds, server.expires) == (None, None)
 
 
@@ -299,26 +299,26 @@ async def test_a_seat_that_is_given_back_is_taken_at_once_and_not_asked_for_mean
     valkey: Valkey, redis: object, hub: FakeHub
 ) -> None:
     async with open_launcher(valkey, hub, seats_total=1, reread_seconds=60) as launcher:
-        first = await launcher.ended(await launcher.ask("first"))
+        first = await launcher.outcome(await launcher.ask("first"))
         waiting = [await launcher.ask(name) for name in ("second", "third")]
         assert [server.queue and server.queue.position for server in waiting] == [1, 2]
-        await launcher.seats.give_back(first.server_id)
-        assert (await launcher.ended(waiting[0])).state is ServerState.READY
+        await launcher.seats.release(first.server_id)
+        assert (await launcher.outcome(waiting[0])).state is ServerState.READY
         while "you are number 1 in the queue" not in await launcher.messages(waiting[1]):
             await asyncio.sleep(0.01)
-        await launcher.seats.give_back(waiting[0].server_id)
-        assert (await launcher.ended(waiting[1])).state is ServerState.READY
+        await launcher.seats.release(waiting[0].server_id)
+        assert (await launcher.outcome(waiting[1])).state is ServerState.READY
 
 
 async def test_the_wait_for_a_seat_is_over_by_itself(valkey: Valkey, redis: object, hub: FakeHub) -> None:
     async with open_launcher(valkey, hub, seats_total=1, seat_wait_seconds=0.3, reread_seconds=60) as launcher:
-        await launcher.ended(await launcher.ask("first"))
+        await launcher.outcome(await launcher.ask("first"))
         assert await _code(launcher, await launcher.ask()) == "quota_exceeded"
 
 
 async def _orphan(valkey: Valkey, launcher: Launcher, server: Server, **times: float) -> Server:
     """Let the start lie in Redis as one does whose process died, begun at other times."""
-    member = launcher.servers.member
+    member = launcher.member
     async with asyncio.timeout(10):
         while (await launcher.messages(server)).count("\n") < 2:  # "Launching server...", and what it waits for
             await asyncio.sleep(0.01)
@@ -336,7 +336,7 @@ async def test_an_adopted_start_waits_for_its_seat_from_when_it_was_asked_for(
     valkey: Valkey, redis: object, hub: FakeHub
 ) -> None:
     async with open_launcher(valkey, hub, seats_total=1) as launcher:
-        await launcher.ended(await launcher.ask("first"))
+        await launcher.outcome(await launcher.ask("first"))
         server = await launcher.ask()
         await _orphan(valkey, launcher, server, created_at=time.time() - 700)
     async with open_launcher(valkey, hub, seats_total=1) as launcher:
@@ -348,7 +348,7 @@ async def test_an_adopted_start_waits_for_its_seat_from_when_it_was_asked_for(
 async def test_an_adopted_start_has_the_deadline_that_it_had(
     valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, has_waited: bool
 ) -> None:
-    monkeypatch.setattr(starting, "ADOPTED_SECONDS", 0.2)
+    monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.2)
     hub.answer("POST", "/servers/", _says(429, "Too many users"))
     async with open_launcher(valkey, hub) as launcher:
         server = await launcher.ask()
@@ -362,7 +362,7 @@ async def test_an_adopted_start_has_the_deadline_that_it_had(
 
 async def _taken_up(launcher: Launcher, server: Server) -> None:
     async with asyncio.timeout(10):
-        while not launcher.servers.member.owns(topic_of(server.server_id)):
+        while not launcher.member.owns(topic_of(server.server_id)):
             if (await launcher.servers.read(server.server_id)).state.is_final:
                 return
             await asyncio.sleep(0.01)

@@ -1,0 +1,70 @@
+"""Everything that one launcher process holds open, and the one place where it is wired."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from services.common.context import ProcessContext, background_tasks, open_context, stage_member
+from services.common.records.leases import StageMember
+from services.common.redis.client import retry_while_unavailable
+from services.common.service.health import Health
+from services.launcher.cleanup.reaper import Reaper
+from services.launcher.hub.client import Hub
+from services.launcher.seats.recount import Recount
+from services.launcher.seats.seats import Seats
+from services.launcher.servers import Servers
+from services.launcher.settings import LauncherSettings
+from services.launcher.start.spawn_limiter import SpawnLimiter
+
+
+@dataclass(frozen=True, kw_only=True)
+class LauncherContext:
+    """The parts of one launcher process."""
+
+    process: ProcessContext
+    """Redis, records and what else every service has."""
+    settings: LauncherSettings
+    """The launcher's settings."""
+    member: StageMember
+    """This process as a member of the launcher service: its lease, and what it owns."""
+    hub: Hub
+    """The client of JupyterHub."""
+    seats: Seats
+    """The limit on running servers."""
+    servers: Servers
+    """Starts, reads and stops servers."""
+    reaper: Reaper
+    """Removes what no record wants from the hub; whoever opens the context runs it."""
+
+
+@contextlib.asynccontextmanager
+async def open_launcher_context(settings: LauncherSettings, health: Health) -> AsyncIterator[LauncherContext]:
+    """Open Redis and the hub client, adopt orphaned starts, and keep seats and limits up to date until the exit."""
+    async with open_context(settings, health) as process, contextlib.aclosing(Hub(settings)) as hub:
+        seats = Seats(process, settings)
+        await retry_while_unavailable(seats.scripts.load, seconds=settings.redis_patience_seconds)
+        spawn_limiter = SpawnLimiter(process, settings)
+        recount = Recount(process, settings, hub, seats)
+        health.add("JupyterHub API", hub.check_api)
+        if settings.hub_checks_proxy:
+            health.add("JupyterHub proxy", hub.check_proxy)
+
+        async with stage_member(process, "launcher") as member:
+            servers = Servers(
+                context=process, settings=settings, member=member, hub=hub, seats=seats, spawn_limiter=spawn_limiter
+            )
+            reaper = Reaper(context=process, settings=settings, member=member, hub=hub, seats=seats, servers=servers)
+            await process.bus.listen(process.keys.wake("launcher"), servers.on_message)
+            await member.start(on_adopt=servers.adopt)
+            async with background_tasks(
+                servers.cancel_requests.watch(), seats.run(), spawn_limiter.run(), recount.run()
+            ):
+                yield LauncherContext(
+                    process=process,
+                    settings=settings,
+                    member=member,
+                    hub=hub,
+                    seats=seats,
+                    servers=servers,
+                    reaper=reaper,
+                )

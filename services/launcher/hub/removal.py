@@ -1,0 +1,26 @@
+"""Removal of a server and its temporary user from the hub."""
+
+import asyncio
+
+from services.common.models import Server
+from services.common.models.errors import BinderyError
+from services.common.service.logging import get_logger
+from services.launcher.hub.client import Hub, HubUnavailable
+
+log = get_logger(__name__)
+
+POLL_SECONDS = 0.2
+
+
+async def remove_from_hub(hub: Hub, server: Server, *, seconds: float) -> bool:
+    """Stop a server and delete its temporary user. Return whether both are gone within `seconds`."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not await hub.delete_server(server.user, server.server_name):
+                await asyncio.sleep(POLL_SECONDS)
+            while not await hub.delete_user(server.user):
+                await asyncio.sleep(POLL_SECONDS)
+    except (TimeoutError, HubUnavailable, BinderyError) as error:
+        log.warning("removal_left_to_reaper", server_id=server.server_id, error=str(error) or type(error).__name__)
+        return False
+    return True
