@@ -1,7 +1,7 @@
 """Seats: the limit on how many servers run at once, and the fair queue of launches that wait for one.
 
 A server holds a seat from its reservation until the hub no longer lists it. Every change of seats and queue is a script
-in Redis, so that launchers never disagree: see `scripts/seats.lua`.
+in Redis, so that launchers never disagree: see `scripts/shared/seats.lua`.
 """
 
 import asyncio
@@ -126,12 +126,12 @@ class Seats:
         self.count_error = ""
         """Why the running servers could not be counted, while that is so."""
 
-    def _call(self, action: str, *args: Any) -> tuple[Scripts, str, list[str], list[Any]]:
+    def _call(self, script: str, *args: Any) -> tuple[Scripts, str, list[str], list[Any]]:
         keys = [self._members_key, self._waiting_key, self._asked_key, self._held_key, self._counted_key]
-        return self.scripts, "seats", keys, [action, *self._limits, *args]
+        return self.scripts, script, keys, [*self._limits, *args]
 
-    async def _run(self, action: str, *args: Any) -> Any:
-        _, name, keys, all_args = self._call(action, *args)
+    async def _run(self, script: str, *args: Any) -> Any:
+        _, name, keys, all_args = self._call(script, *args)
         return await self.scripts.run(name, keys, all_args)
 
     def _holder_json(self, repo: ResolvedRepo, user: str = "") -> str:
@@ -171,7 +171,7 @@ class Seats:
     async def release(self, *server_ids: str) -> None:
         """Release the seats, or the positions in the queue, of servers."""
         if server_ids:
-            await self._run("free", *server_ids)
+            await self._run("release", *server_ids)
 
     # Following the queue
 
@@ -225,7 +225,7 @@ class Seats:
         if not self._watched:
             return
         watched_now = dict(self._watched)
-        answer = await self._run("look", *watched_now)
+        answer = await self._run("positions", *watched_now)
         for watched, number, why in zip(watched_now.values(), answer[::2], answer[1::2], strict=True):
             watched.update(self.position_from([number, why]))
 
@@ -242,7 +242,7 @@ class Seats:
 
     async def begin_count(self) -> str:
         """Begin a count of what runs. Return its token for `end_count`, or "" if the count is known."""
-        token = (await self._run("begin", secrets.token_hex(8))).decode()
+        token = (await self._run("begin_count", secrets.token_hex(8))).decode()
         return "" if token == "yes" else token  # noqa: S105 - the script's answer
 
     async def count_own_starts(self) -> None:
@@ -264,11 +264,11 @@ class Seats:
 
     async def end_count(self, token: str) -> bool:
         """End a count, so that seats are given again. Return False if Redis was emptied meanwhile."""
-        return bool(await self._run("end", token))
+        return bool(await self._run("end_count", token))
 
     async def repair_totals(self) -> None:
         """Recompute how many seats are taken from the servers that hold one, and set the metrics."""
-        if int(await self._run("mend")):
+        if int(await self._run("repair_totals")):
             log.warning("seats_were_miscounted")
         TAKEN.set(int(await self._context.redis.hget(self._held_key, "total") or 0))
         WAITING.set(await self._context.redis.zcard(self._waiting_key))
