@@ -1,28 +1,17 @@
 """Resource classes: what a server of a class may use, and how many seats it takes."""
 
-import re
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from services.common.models import ResolvedRepo
 from services.common.models.errors import BinderyError
-
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(?:i?B?)", re.IGNORECASE | re.ASCII)
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+from services.common.service.sizes import parse_size
 
 
 def _bytes(value: Any) -> Any:
-    """Return the number of bytes that a text such as `512M` or `2Gi` stands for; return any other value as it is.
-
-    Units are powers of 1024, as in JupyterHub.
-    """
-    if not isinstance(value, str):
-        return value
-    size = _SIZE.fullmatch(value.strip())
-    if size is None:
-        raise ValueError(f"{value!r} is no size: write 512M or 2G")
-    return int(float(size[1]) * _UNITS[size[2].upper()])
+    """Return a number of bytes, also from `512M` or `2Gi`: units are powers of 1024, as JupyterHub's are."""
+    return parse_size(value) if isinstance(value, str) else value
 
 
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]

@@ -51,7 +51,7 @@ def test_a_builds_number_is_written_in_ascii(number: str) -> None:
 
 @pytest.mark.parametrize("size", ["٢G", "²G", "2\N{KELVIN SIGN}"])
 def test_a_size_is_written_in_ascii(size: str) -> None:
-    with pytest.raises(ValidationError, match="is no size: write 512M or 2G"):
+    with pytest.raises(ValidationError, match="is not a size: write 512M or 2G"):
         LauncherSettings.model_validate({"resource_classes": {"default": {"memory_limit": size}}})
     with pytest.raises(ValidationError):
         DockerSettings.model_validate({"executor": "docker", "build_memory_limit": size})

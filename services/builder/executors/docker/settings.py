@@ -1,14 +1,11 @@
 """What the `docker` executor can be told."""
 
-import re
 from typing import Self
 
 from pydantic import Field, field_validator
 
 from services.builder.settings import BuilderSettings
-
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]i?)?b?", re.IGNORECASE | re.ASCII)
+from services.common.service.sizes import parse_size
 
 
 class DockerSettings(BuilderSettings):
@@ -47,8 +44,12 @@ class DockerSettings(BuilderSettings):
     @field_validator("build_memory_limit")
     @classmethod
     def _quantity(cls, value: str) -> str:
-        if value and not _QUANTITY.fullmatch(value):
-            raise ValueError("memory is a number of bytes, or one with K, M, G, Ki, Mi, Gi")
+        if not value:
+            return value
+        try:
+            parse_size(value, base=1000)
+        except ValueError as error:
+            raise ValueError("memory is a number of bytes, or one with K, M, G, Ki, Mi, Gi") from error
         return value
 
     @classmethod
@@ -66,6 +67,6 @@ class DockerSettings(BuilderSettings):
     @property
     def memory_bytes(self) -> int:
         """`build_memory_limit` in bytes; 0 for none."""
-        if not (found := _QUANTITY.fullmatch(self.build_memory_limit)):
+        if not self.build_memory_limit:
             return 0
-        return int(float(found[1]) * _UNITS[(found[2] or "").lower()])
+        return parse_size(self.build_memory_limit, base=1000)
