@@ -29,9 +29,9 @@ from services.common.records.cancel_requests import CancelRequests
 from services.common.records.leases import StageMember
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Kind
+from services.common.service.backoff import Backoff
 from services.common.service.health import Health
 from services.common.service.logging import bound_contextvars, configure_logging, get_logger
-from services.common.service.tasks import Backoff, sleep_unless_cancelled
 from services.common.web.app import create_service
 from services.common.web.auth import require_secrets
 from services.common.web.listening import open_listeners
@@ -117,9 +117,10 @@ class BuilderWorker:
 
     async def run_arq(self) -> None:
         """arq's loop, begun again with back-off whenever Redis goes away."""
-        backoff = Backoff(0.1, 2.0)
+        backoff = Backoff(first_seconds=0.1, longest_seconds=2.0)
+        loop = asyncio.get_running_loop()
         while True:
-            backoff.begin()
+            started = loop.time()
             arq = SlotWorker(
                 [func(self.supervise, name=SUPERVISE)],
                 self._context,
@@ -145,7 +146,8 @@ class BuilderWorker:
                 for task in list(arq.tasks.values()):
                     task.cancel()
                 await asyncio.gather(*arq.tasks.values(), return_exceptions=True)
-            await sleep_unless_cancelled(backoff.wait_seconds())
+            backoff.restart_after_run(loop.time() - started)
+            await backoff.sleep()
 
 
 async def _wait_for(task: asyncio.Task[bool]) -> None:

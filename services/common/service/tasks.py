@@ -1,13 +1,23 @@
-"""Pausing in loops that run until they are cancelled."""
+"""Cancelling tasks for certain, and racing work against an event."""
 
 import asyncio
-import time
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+CANCEL_AGAIN_SECONDS = 1.0
+"""How long a cancelled task may take before it is cancelled again."""
+
+
+class Interrupted(Exception):
+    """An event was set before the work that it interrupts was done."""
 
 
 async def sleep_unless_cancelled(seconds: float) -> None:
-    """Sleep, unless this task has been cancelled already: a cancel that a library below swallowed takes effect here.
+    """Sleep, unless this task has been cancelled already: a cancel that a library swallowed takes effect here.
 
-    redis-py does that now and then, when the cancel meets the end of a timeout of its own.
+    redis-py swallows one now and then, when the cancel meets the end of a timeout of its own.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
@@ -15,25 +25,37 @@ async def sleep_unless_cancelled(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-class Backoff:
-    """The waits between the runs of something that is begun again and again: each is twice the one before.
+async def cancel_and_wait(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and return when all are done; their results and exceptions stay with them, and are not raised.
 
-    Behind a run that took longer than the longest wait they begin anew: what ended that has nothing to do with what
-    ended those before it.
+    A client library may swallow a cancel that comes while it connects, so the cancel is repeated every second.
     """
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
 
-    def __init__(self, first_seconds: float, longest_seconds: float) -> None:
-        self._first, self._longest = first_seconds, longest_seconds
-        self._next = first_seconds
-        self._begun = 0.0
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # retrieved, so that asyncio does not log it as lost
 
-    def begin(self) -> None:
-        """A run begins."""
-        self._begun = time.monotonic()
 
-    def wait_seconds(self) -> float:
-        """A run has ended: how long to wait before the next."""
-        if time.monotonic() - self._begun > self._longest:
-            self._next = self._first
-        wait, self._next = self._next, min(self._longest, self._next * 2)
-        return wait
+async def run_until(event: asyncio.Event, work: Coroutine[Any, Any, T], *, name: str | None = None) -> T:
+    """Run `work` to its end and return its result, or cancel it when `event` is set.
+
+    Work that is done although the event is set has won: its result is returned, or its exception raised. Nothing runs
+    on after this returns or raises, also when the caller is cancelled. `name` is the task's.
+
+    Raises `Interrupted` if the event came first.
+    """
+    task = asyncio.create_task(work, name=name)
+    interrupt = asyncio.create_task(event.wait(), name=f"interrupt {task.get_name()}")
+    try:
+        await asyncio.wait({task, interrupt}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await cancel_and_wait(task, interrupt)
+
+    if task.cancelled():
+        raise Interrupted
+    return task.result()

@@ -1,12 +1,12 @@
-"""A loop ends when it is cancelled, also where the cancel was swallowed below it; and waits between its runs."""
+"""Cancelling takes effect, also if a library swallows the cancel; a race against an event has one winner."""
 
 import asyncio
 import contextlib
-from types import SimpleNamespace
 
 import pytest
 
-from services.common.service.tasks import Backoff, sleep_unless_cancelled
+from services.common.service import tasks
+from services.common.service.tasks import Interrupted, cancel_and_wait, run_until, sleep_unless_cancelled
 
 
 async def test_a_swallowed_cancel_takes_effect_at_the_next_pause() -> None:
@@ -29,16 +29,97 @@ async def test_a_swallowed_cancel_takes_effect_at_the_next_pause() -> None:
     assert turns == 1
 
 
-def test_waits_grow_to_the_longest_and_begin_anew_behind_a_long_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr("services.common.service.tasks.time", SimpleNamespace(monotonic=lambda: now))
-    backoff = Backoff(0.1, 1.0)
+async def test_cancel_and_wait_cancels_again_until_a_task_obeys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "CANCEL_AGAIN_SECONDS", 0.01)
+    begun, cancels = asyncio.Event(), 0
 
-    def after_a_run_of(seconds: float) -> float:
-        nonlocal now
-        backoff.begin()
-        now += seconds
-        return backoff.wait_seconds()
+    async def stubborn() -> None:
+        nonlocal cancels
+        while cancels < 3:
+            try:
+                begun.set()
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancels += 1
 
-    assert [after_a_run_of(0.5) for _ in range(6)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
-    assert [after_a_run_of(seconds) for seconds in (3600.0, 0.0)] == [0.1, 0.2]
+    task = asyncio.create_task(stubborn())
+    await begun.wait()
+    await cancel_and_wait(task)
+    assert (task.done(), cancels) == (True, 3)
+
+
+async def test_cancel_and_wait_raises_nothing_of_what_the_tasks_raised() -> None:
+    async def fails() -> None:
+        raise ValueError("no")
+
+    async def fails_as_it_is_cancelled() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ValueError("not now")
+
+    both = [asyncio.create_task(fails()), asyncio.create_task(fails_as_it_is_cancelled())]
+    await asyncio.sleep(0)
+    await cancel_and_wait(*both)
+    assert [str(task.exception()) for task in both] == ["no", "not now"]
+
+
+async def test_work_that_ends_first_gives_its_result_or_its_exception() -> None:
+    async def works() -> str:
+        return "image"
+
+    async def fails() -> str:
+        raise ValueError("no")
+
+    assert await run_until(asyncio.Event(), works()) == "image"
+    with pytest.raises(ValueError, match="no"):
+        await run_until(asyncio.Event(), fails())
+
+
+async def test_an_event_that_comes_first_cancels_the_work_and_waits_for_its_end() -> None:
+    event, cleaned_up = asyncio.Event(), False
+
+    async def works() -> None:
+        nonlocal cleaned_up
+        try:
+            event.set()
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            cleaned_up = True
+
+    with pytest.raises(Interrupted):
+        await run_until(event, works())
+    assert cleaned_up
+
+
+async def test_work_that_is_done_all_the_same_has_won() -> None:
+    event = asyncio.Event()
+
+    async def works() -> str:
+        event.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return "written"
+
+    assert await run_until(event, works()) == "written"
+
+
+async def test_a_caller_that_is_cancelled_takes_the_work_with_it() -> None:
+    begun, is_cancelled = asyncio.Event(), False
+
+    async def works() -> None:
+        nonlocal is_cancelled
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            is_cancelled = True
+            raise
+
+    task = asyncio.create_task(run_until(asyncio.Event(), works()))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert is_cancelled
