@@ -4,10 +4,11 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from structlog.contextvars import bind_contextvars, bound_contextvars, clear_contextvars
+from structlog.typing import FilteringBoundLogger
 
 from services.common.models.ids import launch_ref
 
@@ -135,6 +136,6 @@ def configure_logging(*, service: str, level: str = "info", form: str = "json") 
     bind_contextvars(service=service)
 
 
-def get_logger(name: str) -> Any:
-    """A structlog logger: events are names, what happened goes into key=value."""
-    return structlog.stdlib.get_logger(name)
+def get_logger(name: str) -> FilteringBoundLogger:
+    """Return a structlog logger: events are names, and what happened goes into key=value."""
+    return cast("FilteringBoundLogger", structlog.stdlib.get_logger(name))
