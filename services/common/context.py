@@ -14,7 +14,7 @@ from services.common.records.records import Records
 from services.common.redis.client import connect, retry_while_unavailable
 from services.common.redis.keys import Keys, Kind
 from services.common.redis.rights import Refusals, refuse_unfit, warn_if_shared
-from services.common.service.health import Health, Trouble
+from services.common.service.health import CheckFailure, Health
 from services.common.service.settings import ServiceSettings
 from services.common.streams.bus import Bus
 from services.common.streams.log_store import LogStore, log_store
@@ -38,7 +38,7 @@ class ProcessContext:
 
     refusals: Refusals
 
-    async def redis_answers(self) -> Trouble | None:
+    async def redis_answers(self) -> CheckFailure | None:
         """A health check: raises when Redis does not answer, and tells of a right that was lacking lately."""
         await self.upkeep.ping()
         return self.refusals.trouble()

@@ -10,7 +10,7 @@ from services.common.models.error_codes import ErrorCode, known_code
 from services.common.models.errors import BinderyError
 from services.common.net.http import Peer, PooledClient, Reply
 from services.common.service.call_accounting import attributed_to
-from services.common.service.health import Trouble
+from services.common.service.health import CheckFailure
 from services.common.service.logging import get_logger
 from services.common.web.auth import OPERATOR_HEADER
 from services.gateway.settings import GatewaySettings
@@ -117,14 +117,14 @@ class Backends:
         found: list[dict[str, Any]] = (await self.resolver.call("GET", "/providers")).json()
         return found
 
-    async def trouble(self, name: str) -> Trouble | None:
+    async def trouble(self, name: str) -> CheckFailure | None:
         """For health: what a stage itself finds wrong, or None. Anybody may read which of its checks it is."""
         peer: Peer = getattr(self, name)
         wrong = [row for row in await peer.health() if not row.get("ok")]
         if not wrong:
             return None
         detail = "; ".join(f"{row['service']}: {row.get('message', 'not ok')}" for row in wrong)
-        return Trouble(detail, f"not well: {', '.join(str(row['service']) for row in wrong)}")
+        return CheckFailure(detail, f"not well: {', '.join(str(row['service']) for row in wrong)}")
 
 
 class Providers:

@@ -14,7 +14,7 @@ from services.common.records.cancel_requests import GIVEN_UP, CancelRequests
 from services.common.records.leases import StageMember
 from services.common.records.records import Fenced, OwnedRecord, RecordLost, StoredRecord
 from services.common.redis.keys import Kind, Topic
-from services.common.service.correlation import of_record, to_record
+from services.common.service.correlation import from_fields, to_fields
 from services.common.service.logging import bound_contextvars, get_logger
 from services.launcher.abandoned_servers import abandoned_servers
 from services.launcher.hub.client import Hub
@@ -96,7 +96,7 @@ class Servers:
         record, (seat,) = await self._context.records.create(
             topic, server, event,
             process=self._member.process,
-            fields={"request": request.model_dump_json(exclude_none=True)} | to_record(), recreate=True,
+            fields={"request": request.model_dump_json(exclude_none=True)} | to_fields(), recreate=True,
             also=[self._seats.reservation(server, request.repo)],
         )  # fmt: skip
 
@@ -151,7 +151,7 @@ class Servers:
 
     async def adopt(self, record: OwnedRecord, stored: StoredRecord) -> None:
         """Continue a start whose process died, or remove its server if it is abandoned."""
-        with bound_contextvars(**of_record(stored.fields)):
+        with bound_contextvars(**from_fields(stored.fields)):
             await self._adopt(record, stored)
 
     async def _adopt(self, record: OwnedRecord, stored: StoredRecord) -> None:

@@ -20,7 +20,7 @@ from services.common.models.errors import BinderyError
 from services.common.records.records import StoredRecord
 from services.common.redis.keys import Kind, Topic
 from services.common.redis.scripts import Scripts
-from services.common.service.correlation import to_record
+from services.common.service.correlation import to_fields
 from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled
 from services.common.streams.entries import encode_events
@@ -98,7 +98,7 @@ class Attempts:
                     encode_events([event]), repository, request.launch_ref or "", self._settings.build_queue_max,
                     int(self._settings.attempt_ttl_seconds * 1000), int(now * 1000),
                     request.repo.model_dump_json(exclude_none=True), self._keys.wake("builder"),
-                    to_record().get("request_id", ""), request.asker or "",
+                    to_fields().get("request_id", ""), request.asker or "",
                 ],
             )  # fmt: skip
             if status == b"full":

@@ -29,7 +29,7 @@ from services.common.models.errors import BinderyError
 from services.common.records.launch_cache import CachedImage
 from services.common.records.records import Fenced, OwnedRecord, RecordLost, StoredRecord
 from services.common.redis.client import retry_while_unavailable
-from services.common.service.correlation import of_record
+from services.common.service.correlation import from_fields
 from services.common.service.logging import bound_contextvars, get_logger
 from services.common.service.tasks import sleep_unless_cancelled
 
@@ -77,7 +77,7 @@ class Supervision:
 
         False when another worker owns it by now. Cancelling this coroutine is a handover: it touches nothing.
         """
-        with bound_contextvars(**of_record(self.stored.fields)):
+        with bound_contextvars(**from_fields(self.stored.fields)):
             return await self._see_through()
 
     async def _see_through(self) -> bool:

@@ -53,7 +53,7 @@ async def list_refs(
         async with asyncio.timeout(timeout_seconds), client:
             remote = await locate(url, client, allowed_protocols, body_bytes=ADVERTISEMENT_BYTES)
             found_at = remote.url if remote.url.startswith(("http://", "https://")) else url
-            if (refs := refs_advertised(remote.said, patterns)) is not None:
+            if (refs := refs_advertised(remote.advertisement, patterns)) is not None:
                 return Listing(refs, found_at)
             with tempfile.TemporaryDirectory(prefix="bindery-git-") as home:
                 git = Git(Path(home), allowed_protocols, memory_bytes=GIB)
@@ -110,8 +110,8 @@ class _Fetch:
 
     async def repository(self, url: str, sha: str, folder: Path, depth: int = 0) -> None:
         remote = await self._locate(url)
-        await self._must("init", "--quiet", "--template=", ".", cwd=folder)
-        await self._must("remote", "add", "origin", url, cwd=folder)
+        await self._run_checked("init", "--quiet", "--template=", ".", cwd=folder)
+        await self._run_checked("remote", "add", "origin", url, cwd=folder)
         await self._commit(remote, url, sha, folder)
         done = await self.git.run("checkout", "--quiet", "--force", "--detach", sha, cwd=folder)
         if not done.ok:
@@ -161,7 +161,7 @@ class _Fetch:
         if not done.ok:
             raise _failure(done, url, "fetch_failed")
 
-    async def _must(self, *arguments: str, cwd: Path) -> Finished:
+    async def _run_checked(self, *arguments: str, cwd: Path) -> Finished:
         done = await self.git.run(*arguments, cwd=cwd)
         if not done.ok:
             raise BinderyError("fetch_failed", f"git {arguments[0]} failed: {done.reason}.")

@@ -24,12 +24,12 @@ _PORTS = {"git": 9418, "ssh": 22}
 class Remote:
     """What git is told: a URL, and the settings that hold it to the address that was checked, or to the proxy.
 
-    `said` is what the server there answered, where that was asked for and is short.
+    `advertisement` is the server's first answer, which lists its refs; empty unless it was requested and is short.
     """
 
     url: str
     config: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    said: bytes = b""
+    advertisement: bytes = b""
 
 
 def is_full_sha(ref: str) -> bool:

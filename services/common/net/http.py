@@ -20,7 +20,7 @@ from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
 from services.common.models.problem import PROBLEM_MEDIA_TYPE
 from services.common.service.call_accounting import call_reason
-from services.common.service.correlation import sent_along
+from services.common.service.correlation import outgoing_headers
 
 CALLS = Counter("bindery_http_calls_total", "HTTP calls made, by the peer that was called", ["peer", "doing"])
 
@@ -170,7 +170,7 @@ class Peer:
         reached or answers 5xx without a problem.
         """
         body = content.encode() if content is not None else None
-        headers = sent_along() | (headers or {})
+        headers = outgoing_headers() | (headers or {})
         try:
             reply = await self._client.request(method, path, json_body=body, params=params, headers=headers)
         except PeerUnreachable as error:

@@ -62,7 +62,7 @@ def _unwrapped(address: Address) -> Address:
     return address
 
 
-def kind_of(address: Address) -> str | None:
+def non_public_reason(address: Address) -> str | None:
     """What makes `address` no public one (`"loopback"`, `"private"`, ...), or None for a public one."""
     reached = _unwrapped(address)
     for network, kind in _REFUSED:
@@ -120,7 +120,7 @@ class NetworkPolicy:
             )
         if _is_in(self.allowed, address, reached):
             return None
-        if kind := kind_of(address):
+        if kind := non_public_reason(address):
             wrong = f"is not public but {kind}"
         elif is_our_own(reached):
             wrong = "is that of the machine that Bindery runs on"

@@ -9,7 +9,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from services.common.models.errors import BinderyError
 from services.common.redis.users import USERS_FILE
-from services.common.service.health import Trouble
+from services.common.service.health import CheckFailure
 from services.common.service.logging import get_logger
 
 log = get_logger(__name__)
@@ -42,11 +42,11 @@ class Refusals:
         self.said, self.at = said, time.monotonic()
         return Refused(said)
 
-    def trouble(self) -> Trouble | None:
+    def trouble(self) -> CheckFailure | None:
         """For health: what was refused lately."""
         if not self.said or time.monotonic() - self.at > REMEMBERED_SECONDS:
             return None
-        return Trouble(self.said, "Redis does not let this service do all that it has to; its log says more.")
+        return CheckFailure(self.said, "Redis does not let this service do all that it has to; its log says more.")
 
 
 class Telling:

@@ -16,13 +16,13 @@ _HEADERS = {"request_id": REQUEST_HEADER, "launch_ref": LAUNCH_HEADER}
 _WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
-def sent_along() -> dict[str, str]:
+def outgoing_headers() -> dict[str, str]:
     """The headers of a call to another service of ours that is made here and now."""
     known = get_contextvars()
     return {header: str(known[name]) for name, header in _HEADERS.items() if known.get(name)}
 
 
-def taken_from(headers: Mapping[str, str], *, of_service: bool) -> dict[str, str]:
+def from_headers(headers: Mapping[str, str], *, of_service: bool) -> dict[str, str]:
     """What a request is logged with: what it came with if that is well formed, else an id of its own.
 
     Whose launch a request is made for only our own services may say.
@@ -34,12 +34,12 @@ def taken_from(headers: Mapping[str, str], *, of_service: bool) -> dict[str, str
     return {"request_id": secrets.token_hex(8)} | found
 
 
-def to_record() -> dict[str, str]:
+def to_fields() -> dict[str, str]:
     """Fields for the record of a noun that is begun here and now."""
     known = get_contextvars()
     return {"request_id": str(known["request_id"])} if known.get("request_id") else {}
 
 
-def of_record(fields: Mapping[str, str]) -> dict[str, str]:
+def from_fields(fields: Mapping[str, str]) -> dict[str, str]:
     """What to bind for who goes on with a noun: with what it was begun."""
     return {name: fields[name] for name in _HEADERS if fields.get(name)}

@@ -16,17 +16,17 @@ _RENDERED_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Trouble:
+class CheckFailure:
     """What a check found: `detail` is for operators (their log, and who has the service token), `shown` for anybody."""
 
     detail: str
     shown: str = "It does not work as it should; the log of this service says more."
 
 
-Check = Callable[[], Awaitable[Trouble | str | None]]
+Check = Callable[[], Awaitable[CheckFailure | str | None]]
 """Returns None when all is well, else what is wrong: a `Trouble`, or only its detail. An exception is one too."""
 
-_NOT_CHECKED = Trouble("not checked yet", "not checked yet")
+_NOT_CHECKED = CheckFailure("not checked yet", "not checked yet")
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Health:
     timeout_seconds: float = 3.0
     stale_seconds: float = 15.0
     _checks: dict[str, Check] = field(default_factory=dict)
-    _found: dict[str, tuple[float, Trouble | None]] = field(default_factory=dict)
+    _found: dict[str, tuple[float, CheckFailure | None]] = field(default_factory=dict)
     _rendered: dict[bool, tuple[float, bool, bytes]] = field(default_factory=dict)
 
     def add(self, name: str, check: Check) -> None:
@@ -53,7 +53,7 @@ class Health:
             at, trouble = self._found.get(name, (0.0, _NOT_CHECKED))
             if trouble is None and time.monotonic() - at > self.stale_seconds:
                 stale = f"not checked for {self.stale_seconds:.0f} s"
-                trouble = Trouble(stale, stale)
+                trouble = CheckFailure(stale, stale)
             row: dict[str, object] = {"service": name, "ok": trouble is None}
             rows.append(row | ({"message": trouble.detail if in_detail else trouble.shown} if trouble else {}))
         return all(bool(row["ok"]) for row in rows), rows
@@ -77,9 +77,9 @@ class Health:
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 found = await check()
-            trouble = Trouble(found) if isinstance(found, str) else found
+            trouble = CheckFailure(found) if isinstance(found, str) else found
         except Exception as error:  # noqa: BLE001 - a check that fails in any way is a finding
-            trouble = Trouble(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+            trouble = CheckFailure(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
         self._found[name] = (time.monotonic(), trouble)
         if trouble != before:
             self._rendered.clear()

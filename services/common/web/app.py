@@ -11,7 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.common.service.call_accounting import attributed_to
-from services.common.service.correlation import REQUEST_HEADER, taken_from
+from services.common.service.correlation import REQUEST_HEADER, from_headers
 from services.common.service.health import Health
 from services.common.service.logging import bound_contextvars, get_logger
 from services.common.service.settings import ServiceSettings
@@ -36,7 +36,7 @@ async def send_bytes(
     await send({"type": "http.response.body", "body": body})
 
 
-class PlainRoutes:
+class HealthAndMetrics:
     """Answers `/health` and `/metrics` ahead of all middleware: no logging, no validation, no request objects.
 
     What is wrong in detail is for who has the service token; anybody reads which check it is. `/metrics` asks for a
@@ -83,7 +83,7 @@ class RequestContext:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        ties = taken_from(Headers(scope=scope), of_service=not self._public)
+        ties = from_headers(Headers(scope=scope), of_service=not self._public)
         method, begun = scope["method"], time.perf_counter()
 
         async def counted(message: Message) -> None:
@@ -149,5 +149,5 @@ def create_service(
     if not public:
         app.add_middleware(ServiceToken, settings=settings)
     app.add_middleware(RequestContext, public=public)
-    app.add_middleware(PlainRoutes, health=health, fixed=fixed or {}, settings=settings)
+    app.add_middleware(HealthAndMetrics, health=health, fixed=fixed or {}, settings=settings)
     return app

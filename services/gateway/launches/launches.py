@@ -19,7 +19,7 @@ from services.common.records.leases import StageMember
 from services.common.records.records import Fenced, OwnedRecord, RecordLost, StoredRecord
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Kind, Topic
-from services.common.service.correlation import of_record, to_record
+from services.common.service.correlation import from_fields, to_fields
 from services.common.service.logging import bound_contextvars, get_logger
 from services.common.service.tasks import sleep_unless_cancelled
 from services.gateway.backends import Backends
@@ -84,7 +84,7 @@ class Launches:
         )
         created, (answer,) = await self._context.records.create(
             topic_of(launch_id), launch, Event(phase=Phase.RESOLVING, state=LaunchState.RESOLVING),
-            process=self.member.process, fields=to_record(),
+            process=self.member.process, fields=to_fields(),
             idempotency=self._idempotency(principal, idempotency_key, body_hash, launch_id),
             recreate=True, also=[self._context.facts.question(launch.spec)],
         )  # fmt: skip
@@ -109,7 +109,7 @@ class Launches:
         """Go on with a launch whose gateway died."""
         launch = stored.model(Launch)
         claimed.recreate = True
-        with bound_contextvars(**of_record(stored.fields)):
+        with bound_contextvars(**from_fields(stored.fields)):
             await self._conduct(claimed, launch, CachedAnswers(None, None), cancelled=bool(stored.get("cancel")))
 
     async def _conduct(

@@ -16,7 +16,7 @@ from services.builder.queue.attempts import topic_of
 from services.common.context import background_tasks
 from services.common.models import LaunchState
 from services.common.net.http import Peer, PooledClient
-from services.common.service.correlation import LAUNCH_HEADER, REQUEST_HEADER, of_record
+from services.common.service.correlation import LAUNCH_HEADER, REQUEST_HEADER, from_fields
 from services.common.service.logging import bound_contextvars, get_logger
 from services.common.service.settings import ServiceSettings
 from services.common.web.app import create_service
@@ -154,7 +154,7 @@ async def test_the_worker_tells_for_which_launch_it_builds(
             asked = await builder.ask("repo", launch_ref=REF)
         stored = await builder.context.records.read(topic_of(asked.build_id or ""))
         assert stored
-        assert of_record(stored.fields) == {"request_id": ID, "launch_ref": REF}
+        assert from_fields(stored.fields) == {"request_id": ID, "launch_ref": REF}
         await supervise(builder, Scripted([Finished(ok=False)]))
     line = line_of(logs, "build_ended")
     assert (line["request_id"], line["launch_ref"]) == (ID, REF)

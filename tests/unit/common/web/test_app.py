@@ -13,7 +13,7 @@ from fastapi import APIRouter, FastAPI
 from redis.exceptions import ConnectionError as RedisConnectionError
 from starlette.responses import StreamingResponse
 
-from services.common.service.health import Health, Trouble
+from services.common.service.health import CheckFailure, Health
 from services.common.service.settings import ServiceSettings
 from services.common.web.app import create_service
 from tests.support.serving import connected, serving
@@ -176,8 +176,8 @@ async def test_health_tells_anybody_what_is_wrong_and_only_the_operator_where(lo
     async def redis() -> str | None:
         raise RedisConnectionError("Error 111 connecting to 10.3.0.7:6379.")
 
-    async def launcher() -> Trouble:
-        return Trouble("JupyterHub API: no answer of hub.internal", "not well: JupyterHub API")
+    async def launcher() -> CheckFailure:
+        return CheckFailure("JupyterHub API: no answer of hub.internal", "not well: JupyterHub API")
 
     async def well() -> None:
         return None
