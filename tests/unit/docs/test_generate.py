@@ -99,7 +99,7 @@ def test_every_expiry_of_a_redis_key_names_a_setting_that_exists() -> None:
 
 def test_authors_are_told_every_file_that_is_refused() -> None:
     page = (CHECKOUT / "docs" / "authors.md").read_text()
-    assert [name for name in (*repository._NEEDS_ANOTHER, "DESCRIPTION") if f"`{name}`" not in page] == []
+    assert [name for name in (*repository._UNSUPPORTED_FILES, "DESCRIPTION") if f"`{name}`" not in page] == []
 
 
 def test_the_example_of_a_provider_is_one() -> None:

@@ -1,4 +1,4 @@
-"""Builds as sessions of this machine: each writes its log and its end to files, and outlives its worker."""
+"""The process executor: each build is a session on this machine that writes files and outlives its worker."""
 
 import asyncio
 import fcntl
@@ -28,13 +28,14 @@ from services.common.net.proxy import OutboundProxy
 
 _BATCH_BYTES = 64 * 1024
 _BATCH_SECONDS = 0.05
-_END_SECONDS = 10.0
+_LOCK_SECONDS = 10.0
+_EXIT_SECONDS = 10.0
 _CHECKOUT = Path(services.__path__[0]).parent
 _SESSION = "services.builder.executors.process.session"
 
 
 class ProcessExecutor:
-    """Keeps the executors' contract with files under the data folder; a position is an offset in a log, in bytes."""
+    """Runs builds as sessions whose files lie under the data folder; a position is an offset in a log, in bytes."""
 
     def __init__(self, data_dir: Path, settings: SessionSettings, proxy: OutboundProxy | None = None) -> None:
         self._layout = Layout(data_dir)
@@ -43,33 +44,47 @@ class ProcessExecutor:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     async def ensure(self, attempt: Attempt) -> None:
-        """Start the session of the attempt's run, unless one was started: one that was killed has vanished."""
+        """Start the session of the attempt's run, unless it was started before.
+
+        A session that was killed is not started again: its run has vanished.
+        """
         await asyncio.to_thread(self._ensure, attempt)
 
     def _ensure(self, attempt: Attempt) -> None:
         folder = self._layout.build(attempt.build_id)
         folder.path.mkdir(parents=True, exist_ok=True)
-        with _ensuring(folder):
+
+        with _exclusive(folder):
             _raise_epoch(folder, attempt.epoch)
             self._begin_run(folder, attempt.run)
-            # Started again, a run would tell its log twice, and nobody would read why: the next run says so.
+
+            # A run that is started twice would write its log twice. If its session vanished, the next run says so.
             was_started = folder.session() is not None
-            if not was_started and folder.exit() is None and (lock := folder.take_lock()):
-                # The session inherits the lock, already taken: there is no moment at which it lives without it.
-                with lock:
-                    if folder.exit() is None:  # else the session ended while its lock was waited for
-                        self._start(attempt, folder, lock.fileno())
+            if was_started or folder.exit() is not None:
+                return
+
+            lock = folder.take_lock()
+            if lock is None:
+                return
+
+            # The session inherits the lock, already taken: there is no moment at which it lives without it.
+            with lock:
+                ended_meanwhile = folder.exit() is not None
+                if not ended_meanwhile:
+                    self._start(attempt, folder, lock.fileno())
 
     def _begin_run(self, folder: BuildFolder, run: int) -> None:
-        """Put the log of a run that vanished aside: positions count from the beginning of the current one's."""
-        begun = int(folder.run.read_text()) if folder.run.exists() else 1
-        if run > begun and not folder.is_alive and folder.exit() is None:
-            if folder.log.exists():
-                folder.log.rename(folder.log.with_suffix(f".{begun}"))
-            if dead := folder.session():
-                _withdraw_record(self._layout.process_records / f"{dead.pid}.json", dead)
-                folder.session_path.unlink()
-            write_atomically(folder.run, str(run))
+        """Set the log of a vanished run aside: positions count from the beginning of the current run's log."""
+        current_run = int(folder.run.read_text()) if folder.run.exists() else 1
+        if run <= current_run or folder.is_alive or folder.exit() is not None:
+            return
+
+        if folder.log.exists():
+            folder.log.rename(folder.log.with_suffix(f".{current_run}"))
+        if dead := folder.session():
+            _withdraw_record(self._layout.process_records / f"{dead.pid}.json", dead)
+            folder.session_path.unlink()
+        write_atomically(folder.run, str(run))
 
     def _start(self, attempt: Attempt, folder: BuildFolder, lock_fd: int) -> None:
         spec = BuildSpec(
@@ -81,6 +96,7 @@ class ProcessExecutor:
             settings=self._settings,
         )
         write_atomically(folder.spec, spec.model_dump_json())
+
         command = [sys.executable, "-m", _SESSION, str(folder.path), "--lock-fd", str(lock_fd)]
         with (folder.path / "session.log").open("ab") as output:
             child = subprocess.Popen(
@@ -94,29 +110,36 @@ class ProcessExecutor:
                 start_new_session=True,
             )
         self._children[attempt.build_id] = child
-        if session := identify(child.pid):
-            fields = {"pid": session.pid, "start_time": session.start_time}
-            write_atomically(folder.session_path, json.dumps(fields))
-            record = self._layout.process_records / f"{session.pid}.json"
-            write_atomically(record, json.dumps(fields | {"what": f"build {attempt.build_id}"}))
+
+        session = identify(child.pid)
+        if session is None:  # it has ended already, and its exit.json says how
+            return
+        fields = {"pid": session.pid, "start_time": session.start_time}
+        write_atomically(folder.session_path, json.dumps(fields))
+        record = self._layout.process_records / f"{session.pid}.json"
+        write_atomically(record, json.dumps(fields | {"what": f"build {attempt.build_id}"}))
 
     async def follow(self, attempt: Attempt, position: str) -> AsyncIterator[Batch | Finished]:
         """Yield the log from a byte offset on, in batches of 50 ms or 64 KiB, and how the build ended.
 
-        Raises `ExecutionVanishedError` if no session lives and none said how it ended.
+        Raises `ExecutionVanishedError` if the session is gone and has not said how it ended.
         """
         folder = self._layout.build(attempt.build_id)
         offset = int(position or 0)
+
         while True:
-            # Asked before the log is read: what was written by then is read below.
-            ended, is_alive = folder.exit(), folder.is_alive
+            # Read before the log, so that the log is complete if the build has ended.
+            outcome = folder.exit()
+            is_alive = folder.is_alive
+
             while lines := await asyncio.to_thread(_read_lines, folder.log, offset):
                 offset += sum(len(line) for line in lines)
                 yield Batch(tuple(_line(line) for line in lines), str(offset))
-            if ended:
+
+            if outcome:
                 await asyncio.to_thread(self._forget, attempt.build_id, folder)
-                error = ended.error
-                yield Finished(ended.ok, error.code if error else None, error.message if error else None)
+                error = outcome.error
+                yield Finished(outcome.ok, error.code if error else None, error.message if error else None)
                 return
             if not is_alive and folder.exit() is None:
                 await asyncio.to_thread(self._forget, attempt.build_id, folder)
@@ -124,75 +147,87 @@ class ProcessExecutor:
             await asyncio.sleep(_BATCH_SECONDS)
 
     async def stop(self, attempt: Attempt) -> None:
-        """Kill the attempt's session with all it started; it ends as `cancelled` unless it had ended before."""
+        """Kill the attempt's session and all that it started.
+
+        The attempt ends as `cancelled`, unless it had ended before.
+        """
         await asyncio.to_thread(self._stop, attempt)
 
     def _stop(self, attempt: Attempt) -> None:
         folder = self._layout.build(attempt.build_id)
         if not folder.path.is_dir():
             return
+
         image = self._layout.image(attempt.build_id)
-        with _ensuring(folder):
+        with _exclusive(folder):
             if attempt.epoch < _epoch(folder):
-                return  # another worker's build by now
+                return  # another worker owns the build by now
+
             session = folder.session()
             if folder.exit() is None:
                 end_all([session] if session else [], image.home)
-            if folder.exit() is None:
+            if folder.exit() is None:  # it may have ended by itself while it was being killed
                 error = ExitError(code="cancelled", message="The build was cancelled")
                 write_atomically(folder.exit_path, Exit(ok=False, error=error).model_dump_json())
             if image.manifest() is None:
                 image.remove()
+
         self._forget(attempt.build_id, folder)
 
     async def list(self, image_key: str = "") -> Sequence[Execution]:
-        """Return the builds whose folder is there. The process records of sessions that have ended are withdrawn."""
+        """Return the builds that have a folder; remove the process records of sessions that have ended."""
         return await asyncio.to_thread(self._list, image_key)
 
     def _list(self, image_key: str) -> Sequence[Execution]:
         if not self._layout.builds.is_dir():
             return []
+
         folders = [BuildFolder(path) for path in self._layout.builds.glob(f"{image_key}*") if path.is_dir()]
-        found = [Execution(folder.build_id, _epoch(folder), folder.is_alive) for folder in folders]
-        for execution, folder in zip(found, folders, strict=True):
+        executions = [Execution(folder.build_id, _epoch(folder), folder.is_alive) for folder in folders]
+        for execution, folder in zip(executions, folders, strict=True):
             if not execution.is_alive:
                 self._forget(execution.build_id, folder)
-        return found
+        return executions
 
     async def remove(self, build_id: str) -> None:
-        """Remove what is left of a build that has ended, once its log is stored elsewhere. A living one stays."""
+        """Remove the folder of a build that has ended and whose log is stored elsewhere; a living build stays."""
         folder = self._layout.build(build_id)
         if folder.path.is_dir() and not folder.is_alive:
             await asyncio.to_thread(self._forget, build_id, folder)
             await asyncio.to_thread(remove_tree, folder.path)
 
     async def aclose(self) -> None:
-        """Hold nothing open."""
+        """Do nothing: no connection is held open."""
 
     async def trouble(self) -> str | None:
-        """Say nothing: what can go wrong here is what the images' folder says."""
+        """Report no trouble: the check of the images' folder covers each failure of this executor."""
         return None
 
     def _forget(self, build_id: str, folder: BuildFolder) -> None:
-        """Reap the session if it was ours, and withdraw its process record."""
+        """Reap the session if it is our child, and withdraw its process record."""
         if child := self._children.pop(build_id, None):
-            child.wait(timeout=_END_SECONDS)
-        if (session := folder.session()) is None:
+            child.wait(timeout=_EXIT_SECONDS)
+
+        session = folder.session()
+        if session is None:
             return
-        deadline = time.monotonic() + _END_SECONDS
-        while session.is_alive and time.monotonic() < deadline:  # another worker's child: it ends after its exit.json
+
+        # A child of another worker may still live for a moment after it has written its exit.json.
+        deadline = time.monotonic() + _EXIT_SECONDS
+        while session.is_alive and time.monotonic() < deadline:
             time.sleep(_BATCH_SECONDS)
         if not session.is_alive:
             _withdraw_record(self._layout.process_records / f"{session.pid}.json", session)
 
 
 @contextmanager
-def _ensuring(folder: BuildFolder) -> Iterator[None]:
-    """Be the only one who starts or stops this build, among all workers of the machine.
+def _exclusive(folder: BuildFolder) -> Iterator[None]:
+    """Hold the lock under which the workers of this machine start and stop a build.
 
-    Raises `ExecutionVanishedError` when another holds it for long: it was stopped in the middle, with the build.
+    Raises `ExecutionVanishedError` if another worker holds it for long: that worker was stopped in the middle of a
+    start or stop, and the build with it.
     """
-    deadline = time.monotonic() + _END_SECONDS
+    deadline = time.monotonic() + _LOCK_SECONDS
     with folder.ensure_lock_path.open("a") as lock:
         while True:
             try:
@@ -218,7 +253,7 @@ def _raise_epoch(folder: BuildFolder, epoch: int) -> None:
 
 
 def _read_lines(path: Path, offset: int) -> list[bytes]:
-    """Return the whole lines from `offset` on, about a batch of them; one longer than a batch comes alone."""
+    """Return about a batch of whole lines from `offset` on; a line longer than a batch comes alone."""
     try:
         with path.open("rb") as log:
             log.seek(offset)

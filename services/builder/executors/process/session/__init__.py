@@ -1,4 +1,5 @@
-"""A build without a container engine: a session of its own that turns a repository into an image folder.
+"""A build without a container engine: a process that turns a repository into an image folder.
 
-It knows no worker. `session` is what runs; `steps` is what it does, in order; `layout` is where everything lies.
+It runs in a session of its own and knows no worker. `session` is the program, `steps` has what it does in order, and
+`layout` says which file lies where.
 """

@@ -1,4 +1,4 @@
-"""What a build inherits from the worker's environment: what is named here, and nothing else."""
+"""The environments of a build's programs: variables of the worker's environment that are listed here, and no others."""
 
 import os
 import sys
@@ -15,9 +15,9 @@ _FOR_THE_INSTALLER = {"UV_NATIVE_TLS", "UV_SYSTEM_CERTS", "UV_OFFLINE"}
 
 
 def base_environment(worker: Mapping[str, str]) -> dict[str, str]:
-    """Return what every program of a build may see of the worker's environment.
+    """Return the part of the worker's environment that every program of a build may see.
 
-    The virtual environment that we run in is taken out of PATH: it is not the repository's.
+    The virtual environment of Bindery itself is taken out of PATH: it is not the repository's.
     """
     ours = str(Path(sys.prefix) / "bin")
     path = [part for part in worker.get("PATH", os.defpath).split(os.pathsep) if part != ours]
@@ -26,15 +26,15 @@ def base_environment(worker: Mapping[str, str]) -> dict[str, str]:
 
 
 def session_environment(worker: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a session: what its steps may need, and none of the services' settings."""
+    """Return the environment of a session: variables that its steps may need, and no settings of the services."""
     passed = {name: value for name, value in worker.items() if name in _FOR_THE_INSTALLER or is_of_indexes(name)}
     return base_environment(worker) | passed
 
 
 def installer_environment(session: Mapping[str, str], data: Path, home: Path, *, downloads: str) -> dict[str, str]:
-    """Return the environment of uv. Its cache is shared by all builds, so that a package is fetched once.
+    """Return the environment of uv. All builds share its cache, so that each package is fetched once.
 
-    Packages' build backends get it too: it says where packages come from, with no credentials for that.
+    Build backends of packages get this environment too. It says where packages come from, without credentials.
     """
     passed = {name: value for name, value in session.items() if name in _FOR_THE_INSTALLER}
     return (
@@ -53,7 +53,7 @@ def installer_environment(session: Mapping[str, str], data: Path, home: Path, *,
 
 
 def repository_environment(session: Mapping[str, str], env: Path, home: Path, repo: Path) -> dict[str, str]:
-    """Return the environment of the repository's own scripts, which run inside the environment just built."""
+    """Return the environment of the repository's own scripts, which run in the Python environment just built."""
     base = base_environment(session)
     return base | {
         "PATH": f"{env / 'bin'}{os.pathsep}{base['PATH']}",

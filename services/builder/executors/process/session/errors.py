@@ -1,8 +1,8 @@
-"""Why a build ends without an image."""
+"""The error that ends a build without an image."""
 
 
 class StepError(Exception):
-    """A step of a build that failed; `code` is from the closed list and `message` is for whoever reads the log."""
+    """A step of a build failed; `code` is from the closed list of errors, `message` is shown to the log's readers."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -11,5 +11,5 @@ class StepError(Exception):
 
 
 def build_failed(message: str) -> StepError:
-    """Something that the repository's author can mend."""
+    """Return the error for a fault that the repository's author can correct."""
     return StepError("build_failed", message)

@@ -1,4 +1,4 @@
-"""How a session gets its repository: by the checked git of `services.common`."""
+"""Fetching a session's repository, by the checked git of `services.common`."""
 
 import os
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from services.common.net.proxy import OutboundProxy
 
 
 async def fetch(spec: BuildSpec, target: Path, on_line: Callable[[str], None]) -> None:
-    """Put a checkout of the spec's repository into `target`. Raises `StepError`."""
+    """Check out the spec's repository into `target`; progress goes to `on_line`. Raises `StepError`."""
     settings = spec.settings
     try:
         await fetch_repository(

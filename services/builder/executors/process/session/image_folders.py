@@ -1,4 +1,4 @@
-"""The images of this machine: which there are, which are in use, and which go when they grow too large."""
+"""The images of this machine: the one to launch, those in use, and those to evict when all are too large."""
 
 import json
 import time
@@ -14,14 +14,16 @@ def find(layout: Layout, image: str) -> ImageFolder | None:
 
 
 def in_use(layout: Layout) -> set[str]:
-    """Return the build ids of the images that servers run from, or are about to."""
+    """Return the build ids of the images that servers run from or are starting from."""
     used = set()
     for path in layout.servers.glob("*.json"):
         try:
             record = json.loads(path.read_text())
-            process, build_id = Identity(int(record["pid"]), str(record["start_time"])), str(record["build_id"])
+            process = Identity(int(record["pid"]), str(record["start_time"]))
+            build_id = str(record["build_id"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
+
         if process.is_alive:
             used.add(build_id)
     return used
@@ -30,39 +32,45 @@ def in_use(layout: Layout) -> set[str]:
 def evict(layout: Layout, *, max_bytes: int, grace_seconds: float = 600) -> list[str]:
     """Remove the least recently launched images until the rest fits into `max_bytes`; return their build ids.
 
-    Also removed is what no living session builds: half-built folders, and what an interrupted removal left.
-    Blocks; what servers use, and what was built `grace_seconds` ago and not launched yet, stays.
+    Half-built folders without a living session are removed as well, and so are folders whose removal was interrupted.
+    Images in use stay, and so does an image that was built less than `grace_seconds` ago and never launched. Blocks.
     """
-    gone: list[Path] = []
     evicted: list[str] = []
     with layout.images_locked():
-        gone += layout.images.glob(".removed-*")
+        removals = list(layout.images.glob(".removed-*"))
         folders = [ImageFolder(path) for path in layout.images.iterdir() if not path.name.startswith(".")]
+
         sizes: dict[str, int] = {}
         for folder in folders:
             if manifest := folder.manifest():
                 sizes[folder.build_id] = manifest.size_bytes
             elif not folder.manifest_path.exists() and not layout.build(folder.build_id).is_alive:
-                gone += _out_of_the_way(folder)  # half built; a manifest that we can't read may be a newer release's
+                # Half built. A manifest that exists and can't be read may be a newer release's: that folder stays.
+                removals += _set_aside(folder)
+
         used = in_use(layout)
         total = sum(sizes.values())
-        for folder in sorted((one for one in folders if one.build_id in sizes), key=_last_needed):
+        finished = [folder for folder in folders if folder.build_id in sizes]
+        for folder in sorted(finished, key=_last_needed):
             if total <= max_bytes:
                 break
-            if folder.build_id in used or _awaits_its_launch(folder, grace_seconds):
+            if folder.build_id in used or _awaits_launch(folder, grace_seconds):
                 continue
             total -= sizes[folder.build_id]
             evicted.append(folder.build_id)
-            gone += _out_of_the_way(folder)
-    for path in gone:  # outside of the lock: a gigabyte takes its time, and servers wait for the lock
+            removals += _set_aside(folder)
+
+    # Outside of the lock: removing a gigabyte takes a while, and servers wait for the lock.
+    for path in removals:
         remove_tree(path)
     return evicted
 
 
-def _out_of_the_way(folder: ImageFolder) -> list[Path]:
+def _set_aside(folder: ImageFolder) -> list[Path]:
+    """Rename a folder, so that nothing finds it any more; return its new path."""
     try:
         return [folder.path.rename(folder.path.with_name(f".removed-{folder.build_id}-{time.time_ns()}"))]
-    except FileNotFoundError:  # a build that failed removes its own
+    except FileNotFoundError:  # a build that fails removes its own folder
         return []
 
 
@@ -75,5 +83,5 @@ def _last_needed(folder: ImageFolder) -> float:
     return _built_at(folder) if launched_at is None else launched_at
 
 
-def _awaits_its_launch(folder: ImageFolder, grace_seconds: float) -> bool:
+def _awaits_launch(folder: ImageFolder, grace_seconds: float) -> bool:
     return folder.launched_at() is None and time.time() - _built_at(folder) < grace_seconds

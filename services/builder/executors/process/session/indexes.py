@@ -1,7 +1,7 @@
-"""Where packages come from, as an operator says it to uv, and how uv learns the credentials for that.
+"""The package indexes that an operator names for uv, and the credentials that uv needs for them.
 
-uv hands its environment on to whatever builds a package: a repository's own build backend among them. So what stands
-there has no credentials, and the indexes that need some come as a configuration that uv alone reads.
+uv hands its environment on to the programs that build a package, a repository's own build backend among them. So the
+environment has no credentials: indexes that need some are given as a configuration that only uv reads.
 """
 
 import json
@@ -21,9 +21,10 @@ _NAMED = re.compile(r"([A-Za-z0-9._-]+)=(.+)")
 
 @dataclass(frozen=True)
 class Indexes:
-    """`environment` is for uv and all that it starts, `configuration` (a uv.toml; empty where none is needed) for uv.
+    """Package indexes, split into what every program may see and what only uv may see.
 
-    `secrets` stand in the configuration, or in the proxies' URLs, which every program of a build gets.
+    `environment` is for uv and all that it starts. `configuration` is the text of a uv.toml for uv alone; it is empty
+    if no index needs credentials. `secrets` are those of the configuration and of the proxies' URLs, for redaction.
     """
 
     environment: dict[str, str]
@@ -32,12 +33,15 @@ class Indexes:
 
 
 def is_of_indexes(name: str) -> bool:
-    """Whether a variable of the environment says where packages come from, or with which credentials."""
+    """Return whether a variable of the environment names a package index or a credential for one."""
     return name in _INDEXES or name == _LINKS or _CREDENTIAL.fullmatch(name) is not None
 
 
 def read_indexes(session: Mapping[str, str]) -> Indexes:
-    """Take the credentials out of a session's environment: those in URLs, and uv's `UV_INDEX_<NAME>_PASSWORD`."""
+    """Separate the credentials of a session's environment (in URLs, or uv's `UV_INDEX_<NAME>_PASSWORD`) from the rest.
+
+    Source: uv's documentation of package indexes.
+    """
     environment = {name: session[name] for name in (*_INDEXES, _LINKS) if session.get(name, "").strip()}
     links = [link.strip() for link in environment.get(_LINKS, "").split(",") if link.strip()]
     indexes = [
@@ -45,16 +49,19 @@ def read_indexes(session: Mapping[str, str]) -> Indexes:
         for name in _INDEXES
         for index in environment.get(name, "").split()
     ]
+
     configuration = ""
     if _has_credentials(links):
         del environment[_LINKS]
         configuration += f"find-links = {json.dumps(links)}\n"
-    if _has_credentials(index for index, _ in indexes):  # all of them: the first is asked first
+    if _has_credentials(index for index, _ in indexes):
+        # All indexes move, not only those with credentials, so that uv still asks them in the same order.
         environment = {name: value for name, value in environment.items() if name not in _INDEXES}
         configuration += "".join(_table(index, is_default) for index, is_default in indexes)
-    known = [*links, *(index for index, _ in indexes)]
-    known += [value for name, value in session.items() if name.lower() in _PROXIES]
-    return Indexes(environment, configuration, tuple(_secrets(known)))
+
+    urls = [*links, *(index for index, _ in indexes)]
+    urls += [value for name, value in session.items() if name.lower() in _PROXIES]
+    return Indexes(environment, configuration, tuple(_secrets(urls)))
 
 
 def _has_credentials(urls: Iterable[str]) -> bool:
@@ -70,24 +77,28 @@ def _table(index: str, is_default: bool) -> str:
 
 
 def _with_credentials(index: str, session: Mapping[str, str]) -> str:
-    """Put into the URL of a named index what `UV_INDEX_<NAME>_USERNAME` and `…_PASSWORD` say, as uv would.
+    """Put `UV_INDEX_<NAME>_USERNAME` and `…_PASSWORD` into the URL of a named index, as uv would.
 
-    uv itself never sees these: a repository's configuration may give the same name to an index of its own.
+    uv itself never sees these two: a repository's configuration may give the same name to an index of its own.
     """
-    if not (named := _NAMED.fullmatch(index)):
+    named = _NAMED.fullmatch(index)
+    if not named:
         return index
+
     variable = "UV_INDEX_" + re.sub(r"[^A-Za-z0-9]", "_", named[1]).upper()
-    user, password = (session.get(f"{variable}_{what}", "") for what in ("USERNAME", "PASSWORD"))
+    user = session.get(f"{variable}_USERNAME", "")
+    password = session.get(f"{variable}_PASSWORD", "")
     if not user and not password:
         return index
+
     scheme, mark, rest = _USERINFO.sub("", named[2]).partition("://")
     return f"{named[1]}={scheme}{mark}{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
 
 
 def _secrets(urls: Iterable[str]) -> Iterable[str]:
-    """Return what of URLs is secret, in the spellings that a log may show: a password, or a token instead of a user."""
-    for found in (found for url in urls for found in _USERINFO.finditer(url)):
-        user, _, password = found[1].partition(":")
+    """Yield the secrets of URLs in each spelling that a log may show: a password, or a token in place of a user."""
+    for userinfo in (match[1] for url in urls for match in _USERINFO.finditer(url)):
+        user, _, password = userinfo.partition(":")
         secret = password or user
         yield from dict.fromkeys([secret, unquote(secret)])
         if password:

@@ -1,4 +1,4 @@
-"""Finding the Python that a repository asks for, or saying which ones there are."""
+"""Finding the Python that a repository asks for."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ _FIND_TIMEOUT_SECONDS = 60
 
 
 async def find(
-    wish: str | None,
+    requested: str | None,
     *,
     default: str | None,
     uv: str,
@@ -23,22 +23,28 @@ async def find(
     timeout_seconds: float,
     max_line_bytes: int,
 ) -> str:
-    """Return the interpreter for `wish`: the default if that fits, else an installed one, else a downloaded one.
+    """Return the interpreter for `requested`: the default if it fits, else an installed one, else a downloaded one.
 
-    Raises `StepError`: `python_unavailable`, naming those that are installed, or `build_timeout`.
+    `requested` is a version or version specifiers (PEP 440); None takes the default.
+
+    Raises `StepError`: `python_unavailable`, naming the installed versions, or `build_timeout`.
     """
-    ours = default or sys.executable
-    if wish is None:
-        return ours if Path(ours).is_absolute() else await _require(ours, uv=uv, env=env)
-    if Path(ours).is_absolute():
-        only_ours = dict(env) | {"PATH": str(Path(ours).parent), "UV_PYTHON_PREFERENCE": "only-system"}
-        if await _find(wish, uv=uv, env=only_ours):
-            return ours
-    if found := await _find(wish, uv=uv, env=env):
-        return found
+    preferred = default or sys.executable
+    is_path = Path(preferred).is_absolute()
+    if requested is None:
+        return preferred if is_path else await _require(preferred, uv=uv, env=env)
+
+    if is_path:
+        only_preferred = dict(env) | {"PATH": str(Path(preferred).parent), "UV_PYTHON_PREFERENCE": "only-system"}
+        if await _find(requested, uv=uv, env=only_preferred):
+            return preferred
+
+    if installed := await _find(requested, uv=uv, env=env):
+        return installed
+
     if env.get("UV_PYTHON_DOWNLOADS") == "automatic":
-        log.write("building", f"Python {wish} is not installed: looking for one to download")
-        command = [uv, "python", "install", "--", wish]
+        log.write("building", f"Python {requested} is not installed: looking for one to download")
+        command = [uv, "python", "install", "--", requested]
         await run(
             command,
             name="The download of Python",
@@ -48,32 +54,35 @@ async def find(
             timeout_seconds=timeout_seconds,
             max_line_bytes=max_line_bytes,
         )
-    return await _require(wish, uv=uv, env=env)
+    return await _require(requested, uv=uv, env=env)
 
 
-async def _require(wish: str, *, uv: str, env: Mapping[str, str]) -> str:
-    if found := await _find(wish, uv=uv, env=env):
-        return found
+async def _require(requested: str, *, uv: str, env: Mapping[str, str]) -> str:
+    if path := await _find(requested, uv=uv, env=env):
+        return path
+
     listed = await output_of(
         [uv, "python", "list", "--only-installed", "--output-format", "json"],
         env=env,
         timeout_seconds=_FIND_TIMEOUT_SECONDS,
     )
-    versions = {str(one["version"]) for one in json.loads(listed or "[]") if one.get("path")}
-    there = ", ".join(sorted(versions, key=_order)) or "none that uv can find"
+    versions = {str(python["version"]) for python in json.loads(listed or "[]") if python.get("path")}
+    installed = ", ".join(sorted(versions, key=_version_key)) or "none that uv can find"
     raise StepError(
         "python_unavailable",
-        f"The repository asks for Python {wish}, which is neither installed here nor to be downloaded. "
-        f"Installed are: {there}",
+        f"The repository asks for Python {requested}, which is not installed here and could not be downloaded. "
+        f"Installed: {installed}",
     )
 
 
-async def _find(wish: str, *, uv: str, env: Mapping[str, str]) -> str | None:
-    # In the root folder, since a .python-version or a virtual environment on the way up would be looked at.
-    command = [uv, "python", "find", "--no-project", "--no-python-downloads", "--directory", "/", "--", wish]
-    found = await output_of(command, env=env, timeout_seconds=_FIND_TIMEOUT_SECONDS)
-    return found.strip() or None if found else None
+async def _find(requested: str, *, uv: str, env: Mapping[str, str]) -> str | None:
+    # In the root folder: uv reads a .python-version or a virtual environment of each folder on the way up.
+    command = [uv, "python", "find", "--no-project", "--no-python-downloads", "--directory", "/", "--", requested]
+    path = await output_of(command, env=env, timeout_seconds=_FIND_TIMEOUT_SECONDS)
+    if not path:
+        return None
+    return path.strip() or None
 
 
-def _order(version: str) -> list[int]:
+def _version_key(version: str) -> list[int]:
     return [int(part) if part.isdecimal() else -1 for part in version.split(".")]

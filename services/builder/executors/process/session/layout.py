@@ -1,4 +1,4 @@
-"""Where builds and images lie under the data folder, and how liveness is told from a lock."""
+"""The files of builds and images under the data folder, and the locks that show which builds are alive."""
 
 import fcntl
 import json
@@ -20,8 +20,9 @@ _LOCK_TRY_SECONDS = 0.01
 
 
 class Manifest(BaseModel):
-    """`bindery.json`, written last: an image folder without it is half built. `size_bytes` counts a file as often
-    as it is linked; `start` is the start script's path in the repository.
+    """`bindery.json`, written last: an image folder without it is half built.
+
+    `size_bytes` counts a file once for each link to it; `start` is the path of the start script in the repository.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -48,6 +49,8 @@ class Exit(BaseModel):
 
 
 class ExitError(BaseModel):
+    """Why a build failed: a code from the closed list of errors, and a sentence."""
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     code: str
@@ -55,7 +58,7 @@ class ExitError(BaseModel):
 
 
 class Layout:
-    """The data folder of an installation, as builds see it."""
+    """The folders of an installation's data folder that builds use."""
 
     def __init__(self, data_dir: Path) -> None:
         self.data = data_dir.absolute()
@@ -65,19 +68,22 @@ class Layout:
         self.process_records = self.data / "run" / "processes"
 
     def build(self, build_id: str) -> "BuildFolder":
+        """Return the folder of a build, whether or not it exists."""
         return BuildFolder(self.builds / build_id)
 
     def image(self, build_id: str) -> "ImageFolder":
+        """Return the image folder of a build, whether or not it exists."""
         return ImageFolder(self.images / build_id)
 
     def images_of(self, image: str) -> list["ImageFolder"]:
         """Return the finished folders of an image, the newest attempt first."""
-        found = [ImageFolder(path.parent) for path in self.images.glob(f"{image_key(image)}-*/bindery.json")]
-        return sorted((one for one in found if one.manifest()), key=lambda one: one.attempt, reverse=True)
+        folders = [ImageFolder(path.parent) for path in self.images.glob(f"{image_key(image)}-*/bindery.json")]
+        finished = [folder for folder in folders if folder.manifest()]
+        return sorted(finished, key=lambda folder: folder.attempt, reverse=True)
 
     @contextmanager
     def images_locked(self) -> Iterator[None]:
-        """Hold the lock under which images are removed, and claimed by servers that start."""
+        """Hold the lock under which images are removed, and starting servers claim them."""
         self.images.mkdir(parents=True, exist_ok=True)
         with (self.images / ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -85,7 +91,7 @@ class Layout:
 
 
 class BuildFolder:
-    """`<data>/builds/<build id>/`: what a session is told, what it says, and how it ended."""
+    """`<data>/builds/<build id>/`: a session's instructions, its log, and how it ended."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -100,7 +106,7 @@ class BuildFolder:
         self.ensure_lock_path = path / "ensure.lock"
 
     def exit(self) -> Exit | None:
-        """Return how the build ended; None while it has not."""
+        """Return how the build ended; None while it runs."""
         try:
             return Exit.model_validate_json(self.exit_path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
@@ -117,7 +123,7 @@ class BuildFolder:
     def take_lock(self) -> IO[str] | None:
         """Take the session's lock, for as long as the returned file stays open; None if a session has it.
 
-        It tries for half a second, since whoever asks `is_alive` holds the lock for an instant.
+        Tries for half a second, because a caller of `is_alive` holds the lock for an instant.
         """
         lock = self.lock_path.open("a")
         for _ in range(_LOCK_TRIES):
@@ -151,44 +157,48 @@ class ImageFolder:
 
     @property
     def attempt(self) -> int:
+        """The number of the attempt that built this image; -1 for a folder of another name."""
         number = self.build_id.rpartition("-")[2]
         return int(number) if number.isdecimal() else -1
 
     @property
     def python(self) -> Path:
+        """The interpreter of the image's environment."""
         return self.env / "bin" / "python"
 
     def manifest(self) -> Manifest | None:
-        """Return the manifest; None for an image that is half built, or gone."""
+        """Return the manifest; None if the image is half built or has been removed."""
         try:
             return Manifest.model_validate_json(self.manifest_path.read_bytes())
         except (OSError, ValidationError):
             return None
 
     def launched_at(self) -> float | None:
-        """Return when a server was last started from this image, in Unix seconds; None if none ever was."""
+        """Return when a server was last started from this image, in Unix seconds; None if never."""
         try:
             return self.last_launched_path.stat().st_mtime
         except FileNotFoundError:
             return None
 
     def remove(self) -> None:
-        """Remove the folder, half built or not; fine if it is gone."""
+        """Remove the folder, half built or not. Do nothing if it does not exist."""
         remove_tree(self.path)
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace a small file in one step, so that a reader sees the old or the new content, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)
+
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(text)
     draft.replace(path)
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder, even if what ran there took the write permission away; fine if it is gone."""
+    """Remove a folder, even if a program that ran there took the write permission away. A missing folder is fine."""
     if not folder.exists():
         return
+
     try:
         shutil.rmtree(folder)
     except OSError:

@@ -1,4 +1,4 @@
-"""The log of a build: one JSON object a line, flushed at once, so that a follower reads whole lines only."""
+"""The log of a build: one JSON object a line, flushed at once, so that a follower only reads whole lines."""
 
 import json
 from collections.abc import Callable
@@ -7,9 +7,9 @@ from typing import IO
 
 
 class BuildLog:
-    """Appends to a build's log; what the build says is cut where a line or the whole log is too long.
+    """Appends to a build's log. A line that is too long is cut, and so is the log as a whole.
 
-    Every line goes through `redact` before it is cut.
+    Each line goes through `redact` before it is cut.
     """
 
     def __init__(
@@ -22,26 +22,30 @@ class BuildLog:
         self._max_log_bytes = max_log_bytes
 
     def write(self, phase: str, text: str) -> None:
-        """Append what the build itself says, line by line. Not for words of others: nothing bounds them here."""
+        """Append a message of the build itself, line by line. Use `relay` for other programs: this has no bound."""
         for line in text.splitlines() or [""]:
             self._append(phase, self._cut(self._redact(line)))
 
     def relay(self, phase: str, line: bytes | str) -> None:
-        """Append a line of a program's output, or of a server that it talks to, unless the log has become too long."""
+        """Append a line of a program's output, or of a server that it talks to, unless the log is too long by now."""
         if self._left_bytes <= 0:
             return
-        text = self._cut(self._redact(line if isinstance(line, str) else line.decode("utf-8", "replace")))
+
+        text = line if isinstance(line, str) else line.decode("utf-8", "replace")
+        text = self._cut(self._redact(text))
         self._left_bytes -= self._append(phase, text)
         if self._left_bytes <= 0:
             self._append(phase, f"[The log is longer than {self._max_log_bytes} bytes: the rest is left out]")
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def _cut(self, line: str) -> str:
         encoded = line.encode("utf-8", "replace")
         if len(encoded) <= self._max_line_bytes:
             return line
+
         kept = encoded[: self._max_line_bytes].decode("utf-8", "ignore")
         return f"{kept} [The line is cut: it is longer than {self._max_line_bytes} bytes]"
 

@@ -1,4 +1,4 @@
-"""Running one program of a build: in a session of its own, within a deadline, its output going to the log."""
+"""Running a program of a build in a session of its own, within a deadline, with its output in the log."""
 
 import asyncio
 import errno
@@ -13,7 +13,8 @@ from services.builder.executors.process.session.errors import StepError
 from services.builder.executors.process.session.log import BuildLog
 from services.builder.executors.process.session.processes import end_all, identify
 
-TOLD = "<told>"
+READ_ONCE_FILE = "<file>"
+"""Stands in a command for the path of the file that holds `secret`."""
 _CHUNK_BYTES = 2**16
 _DRAIN_SECONDS = 5
 
@@ -27,26 +28,27 @@ async def run(
     cwd: Path,
     timeout_seconds: float,
     max_line_bytes: int,
-    told: str = "",
+    secret: str = "",
 ) -> int:
     """Run a program to its end and return its exit status; a negative one is the signal that ended it.
 
-    `name` is what the log calls it. What it leaves running is killed. `told` is for the program alone: a `TOLD` in its
-    arguments names a file that can be read once, so what it starts finds that empty. Raises `StepError`
-    `build_timeout` after `timeout_seconds`, and `OSError` if it can't be started.
+    `name` is what the log calls it. Processes that it leaves running are killed. `secret` is for the program alone:
+    `READ_ONCE_FILE` in its arguments becomes the path of a file that can be read once, which is empty for its children.
+
+    Raises `StepError` `build_timeout` after `timeout_seconds`, and `OSError` if the program can't be started.
     """
-    # A pipe of our own: asyncio's `wait` would otherwise wait for everyone who holds the pipe, daemons too.
+    # A pipe of our own: asyncio's `wait` would otherwise wait for each process that holds the pipe, daemons too.
     readable, writable = os.pipe()
     with open(readable, "rb", buffering=0) as output, open(writable, "wb", buffering=0) as theirs:  # noqa: ASYNC230, PTH123
-        with _read_once(told) as source:
+        with _read_once(secret) as source:
             process = await asyncio.create_subprocess_exec(
-                *(f"/dev/fd/{source}" if argument == TOLD else argument for argument in command),
+                *(f"/dev/fd/{source}" if argument == READ_ONCE_FILE else argument for argument in command),
                 stdin=DEVNULL,
                 stdout=theirs,
                 stderr=STDOUT,
                 env=dict(env),
                 cwd=cwd,
-                pass_fds=[source] if told else [],
+                pass_fds=[source] if secret else [],
                 start_new_session=True,
             )
         theirs.close()
@@ -55,9 +57,9 @@ async def run(
 
 @contextmanager
 def _read_once(text: str) -> Iterator[int]:
-    """Return a file descriptor that gives `text` to the first who reads it, and nothing to the next.
+    """Yield a file descriptor that gives `text` to its first reader and nothing to the next.
 
-    Raises `OSError` for more than a pipe takes: 64 KiB, or 16 on macOS.
+    Raises `OSError` if `text` is more than a pipe takes: 64 KiB, or 16 KiB on macOS.
     """
     source, sink = os.pipe()
     with open(source, "rb", buffering=0), open(sink, "wb", buffering=0) as writing:  # noqa: PTH123
@@ -94,12 +96,13 @@ async def _supervise(
 
 
 async def _relay(output: IO[bytes], log: BuildLog, max_line_bytes: int) -> None:
-    """Hand each line to the log; of a line longer than the log takes, only the beginning is kept in memory."""
+    """Hand each line to the log. Of a line that is longer than the log takes, only the beginning is kept in memory."""
     reader = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), output
     )
-    line, is_overlong = bytearray(), False
+    line = bytearray()
+    is_overlong = False
     try:
         while chunk := await reader.read(_CHUNK_BYTES):
             line, is_overlong = _take(chunk, line, is_overlong, log, max_line_bytes)
@@ -112,12 +115,15 @@ async def _relay(output: IO[bytes], log: BuildLog, max_line_bytes: int) -> None:
 def _take(
     chunk: bytes, line: bytearray, is_overlong: bool, log: BuildLog, max_line_bytes: int
 ) -> tuple[bytearray, bool]:
-    *ended, rest = chunk.split(b"\n")
-    for part in ended:
+    """Relay the lines that end in `chunk`; return the line that has begun, and whether it is too long for the log."""
+    *completed, rest = chunk.split(b"\n")
+    for part in completed:
         if not is_overlong:
             line += part
         log.relay("building", bytes(line).rstrip(b"\r"))
-        line, is_overlong = bytearray(), False
+        line = bytearray()
+        is_overlong = False
+
     if not is_overlong:
         line += rest
         is_overlong = len(line) > max_line_bytes
@@ -125,7 +131,7 @@ def _take(
 
 
 async def output_of(command: Sequence[str], *, env: Mapping[str, str], timeout_seconds: float) -> str | None:
-    """Return what a program prints, its messages left out; None if it fails or takes too long."""
+    """Return the standard output of a program; None if it fails or takes too long."""
     process = await asyncio.create_subprocess_exec(
         *command, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, env=dict(env), start_new_session=True
     )

@@ -1,7 +1,7 @@
 """The process that is a build: `python -m services.builder.executors.process.session <build folder>`.
 
-It is started by a worker and outlives it. While it lives it holds the folder's lock; it leaves a log and, at its end,
-`exit.json`. What it builds counts as an image only when it is finished.
+A worker starts it, and it outlives the worker. It holds the folder's lock while it lives, writes a log, and at its end
+writes `exit.json`. What it builds counts as an image only once it is finished.
 """
 
 import argparse
@@ -26,9 +26,10 @@ from services.common.net.proxy import OutboundProxy
 
 
 async def build(folder: BuildFolder, fetch: Fetch | None = None) -> Exit:
-    """Build what the folder's spec says, and record how it ended. `fetch` replaces the checked git, in tests."""
+    """Build what the folder's spec says, and record how that ended. Tests replace the checked git by `fetch`."""
     spec = BuildSpec.model_validate_json(folder.spec.read_bytes())
     settings = spec.settings
+
     proxy = OutboundProxy.of_environment(os.environ)
     redact = Redaction([*read_indexes(os.environ).secrets, proxy.password if proxy else ""])
     log = BuildLog(
@@ -36,49 +37,56 @@ async def build(folder: BuildFolder, fetch: Fetch | None = None) -> Exit:
     )
     layout = Layout(Path(spec.data_dir))
     image = layout.image(spec.build_id)
+
     try:
         if fetch is None:
             from services.builder.executors.process.session.fetching import fetch as checked_fetch
 
             fetch = checked_fetch
-        if image.manifest() is None:  # else a session before us was killed after its last step
+        if image.manifest() is None:  # else an earlier session was killed after its last step
             await Build(spec, log, fetch, dict(os.environ)).run()
-        ended = Exit(ok=True)
+        outcome = Exit(ok=True)
     except StepError as error:
-        ended = Exit(ok=False, error=ExitError(code=error.code, message=redact(error.message)))
-    except Exception as error:  # noqa: BLE001 -- the worker must learn of it, whatever it is
+        outcome = Exit(ok=False, error=ExitError(code=error.code, message=redact(error.message)))
+    except Exception as error:  # noqa: BLE001 -- the worker has to report each error, whatever it is
         message = redact(f"{type(error).__name__}: {error}")
-        ended = Exit(ok=False, error=ExitError(code="internal", message=message))
-    if ended.error:
-        log.write("failed", ended.error.message)
+        outcome = Exit(ok=False, error=ExitError(code="internal", message=message))
+
+    if outcome.error:
+        log.write("failed", outcome.error.message)
         end_all([], image.home)
         image.remove()
     else:
-        with contextlib.suppress(OSError):  # the image is built; what could not be removed is tried again
+        with contextlib.suppress(OSError):  # the image is built; the next build tries to remove the rest again
             evict(layout, max_bytes=settings.max_images_bytes, grace_seconds=settings.images_grace_seconds)
+
     log.close()
-    write_atomically(folder.exit_path, ended.model_dump_json())
-    return ended
+    write_atomically(folder.exit_path, outcome.model_dump_json())
+    return outcome
 
 
 def main(arguments: list[str]) -> int:
-    """Run a session; 0 if it did, whatever became of the build, and 1 if another session has the folder."""
+    """Run a session. Return 0 whatever becomes of the build, and 1 if another session has the folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--lock-fd", type=int, help="the folder's lock, taken by whoever starts the session")
+    parser.add_argument("--lock-fd", type=int, help="the folder's lock, taken by the worker that starts the session")
     options = parser.parse_args(arguments)
     folder = BuildFolder(options.folder.absolute())
+
+    lock: IO[str] | None
     if options.lock_fd is not None:
-        lock: IO[str] | None = os.fdopen(options.lock_fd, "a")
+        lock = os.fdopen(options.lock_fd, "a")
         os.set_inheritable(options.lock_fd, False)
     else:
         lock = folder.take_lock()
     if lock is None:
         sys.stderr.write("another session builds in this folder\n")
         return 1
-    # The terminal's Ctrl-C and a closed terminal are not for us: whoever wants a build stopped says so by name.
+
+    # Neither Ctrl-C nor a closed terminal stops a build; the worker stops it by name.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
     with lock:
         if folder.exit() is None:
             asyncio.run(build(folder))

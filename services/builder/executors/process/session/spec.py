@@ -1,4 +1,4 @@
-"""`spec.json`: all that a session is told."""
+"""`spec.json`: everything that a session is given."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -7,7 +7,7 @@ MIB = 2**20
 
 
 class SessionSettings(BaseModel):
-    """The knobs of one build. Each step has its own deadline; none is extended by progress."""
+    """Settings of one build. Each step has its own deadline, which progress does not extend."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -17,14 +17,18 @@ class SessionSettings(BaseModel):
     post_build_timeout_seconds: float = Field(900, description="For the repository's postBuild.")
     max_repository_bytes: int = Field(2 * GIB, description="Size of a checkout, submodules and .git included.")
     max_line_bytes: int = Field(64 * 1024, description="Longer lines of a log are cut.")
-    max_log_bytes: int = Field(64 * MIB, description="What a build says after that is left out of its log.")
-    max_images_bytes: int = Field(20 * GIB, description="All images together; past it the least used are removed.")
-    images_grace_seconds: float = Field(600, description="An image that was never launched is safe for that long.")
+    max_log_bytes: int = Field(64 * MIB, description="Lines of a build past this size are left out of its log.")
+    max_images_bytes: int = Field(
+        20 * GIB, description="Size of all images together; past it the least used are removed."
+    )
+    images_grace_seconds: float = Field(600, description="How long an image that was never launched is kept.")
     git_allowed_protocols: tuple[str, ...] = Field(("http", "https"), description="Protocols of git URLs.")
     allowed_networks: tuple[str, ...] = Field((), description="CIDRs that may be reached although not public.")
     refused_networks: tuple[str, ...] = Field((), description="CIDRs that may not be reached although public.")
     python_downloads: str = Field("automatic", description="`automatic`, or `never` to use what is installed.")
-    default_python: str | None = Field(None, description="Version or path; none: the interpreter that runs us.")
+    default_python: str | None = Field(
+        None, description="Version or path; none: the interpreter that runs the session."
+    )
     base_packages: tuple[str, ...] = Field(
         ("jupyterlab", "notebook", "ipykernel", "pip"), description="Installed beside the repository's own."
     )
@@ -32,7 +36,7 @@ class SessionSettings(BaseModel):
 
 
 class BuildSpec(BaseModel):
-    """What to build, where, and within what bounds."""
+    """One build: the repository, its image, the data folder and the settings."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

@@ -14,16 +14,16 @@ from services.builder.executors.process.session.errors import StepError, build_f
 from services.builder.executors.process.session.indexes import read_indexes
 from services.builder.executors.process.session.layout import ImageFolder, Layout, Manifest, write_atomically
 from services.builder.executors.process.session.log import BuildLog
-from services.builder.executors.process.session.programs import TOLD, output_of, run
+from services.builder.executors.process.session.programs import READ_ONCE_FILE, output_of, run
 from services.builder.executors.process.session.spec import BuildSpec
 
 Fetch = Callable[[BuildSpec, Path, Callable[[str], None]], Awaitable[None]]
-"""Put a checkout of the spec's repository, at its ref, into a folder; lines of progress go to the callback."""
+"""Checks the spec's repository out into a folder; lines of progress go to the callback."""
 
 
 @dataclass(frozen=True)
 class Build:
-    """One build on its way to an image folder. Every step raises `StepError`."""
+    """One build, from a spec to an image folder. Each step raises `StepError`."""
 
     spec: BuildSpec
     log: BuildLog
@@ -32,33 +32,38 @@ class Build:
 
     @property
     def image(self) -> ImageFolder:
+        """The folder that this build makes."""
         return Layout(Path(self.spec.data_dir)).image(self.spec.build_id)
 
     async def run(self) -> None:
-        """Build the image folder; nothing is there that counts as an image until the last line."""
-        self.image.remove()  # of an attempt that was killed
+        """Build the image folder. It counts as an image only once the last step has written the manifest."""
+        self.image.remove()  # the remains of a session that was killed
         self.image.home.mkdir(parents=True)
+
         await self._fetch()
-        wishes = repository.read(self.image.repo)
-        python = await self._make_environment(wishes.python)
-        await self._install(wishes.packages)
-        if wishes.post_build:
-            await self._post_build(wishes.post_build)
-        self._finish(python, wishes.start)
+        plan = repository.read(self.image.repo)
+        python = await self._make_environment(plan.python)
+        await self._install(plan.packages)
+        if plan.post_build:
+            await self._post_build(plan.post_build)
+        self._finish(python, plan.start)
 
     async def _fetch(self) -> None:
-        spec, repo = self.spec, self.image.repo
+        spec = self.spec
+        repo = self.image.repo
         self.log.write("fetching", f"Fetching {spec.repo_url} at {spec.ref}")
         await self.fetch(spec, repo, lambda line: self.log.relay("fetching", line))
+
         limit = spec.settings.max_repository_bytes
         if size_bytes(repo, enough=limit) > limit:
             message = f"The repository is larger than the {limit // 2**20} MiB allowed here"
             raise StepError("repository_too_large", message)
 
-    async def _make_environment(self, wish: str | None) -> str:
+    async def _make_environment(self, requested_python: str | None) -> str:
+        """Make the virtual environment; return the version of its Python."""
         settings = self.spec.settings
         python = await interpreter.find(
-            wish,
+            requested_python,
             default=settings.default_python,
             uv=uv.find_uv_bin(),
             env=self._installer_env,
@@ -67,8 +72,10 @@ class Build:
             timeout_seconds=settings.environment_timeout_seconds,
             max_line_bytes=settings.max_line_bytes,
         )
+
         command = [uv.find_uv_bin(), "venv", "--no-project", "--python", python, "--", str(self.image.env)]
         await self._run("uv venv", command, self._installer_env, settings.environment_timeout_seconds)
+
         version = await output_of(
             [str(self.image.python), "-c", "import platform; print(platform.python_version())"],
             env=self._installer_env,
@@ -82,22 +89,24 @@ class Build:
         settings = self.spec.settings
         if not packages and not settings.base_packages:
             return
+
         command = [uv.find_uv_bin(), "pip", "install", "--python", str(self.image.python)]
         if settings.compiles_bytecode:
             command.append("--compile-bytecode")
-        told = read_indexes(self.environ).configuration
-        if told:
-            command += ["--config-file", TOLD]
-        # One resolution for all, so that what Jupyter needs and what the repository pins agree or fail together.
+        configuration = read_indexes(self.environ).configuration
+        if configuration:
+            command += ["--config-file", READ_ONCE_FILE]
+        # One resolution for all packages, so that Jupyter's and the repository's requirements agree or fail together.
         command += [*packages, *settings.base_packages]
-        shown = " ".join(["uv pip install", *packages, *settings.base_packages])
-        self.log.write("building", shown)
-        deadline = settings.install_timeout_seconds
-        await self._run("The installation of packages", command, self._installer_env, deadline, told=told)
-        self._quieten_lab()
+        self.log.write("building", " ".join(["uv pip install", *packages, *settings.base_packages]))
 
-    def _quieten_lab(self) -> None:
-        """JupyterLab asks each new user whether to fetch news; a temporary user is new each time."""
+        timeout_seconds = settings.install_timeout_seconds
+        name = "The installation of packages"
+        await self._run(name, command, self._installer_env, timeout_seconds, secret=configuration)
+        self._disable_news()
+
+    def _disable_news(self) -> None:
+        """Keep JupyterLab from asking whether to fetch news: a temporary user would be asked each time."""
         overrides = self.image.env / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
         if not overrides.exists() and overrides.parent.parent.is_dir():
             overrides.parent.mkdir(exist_ok=True)
@@ -105,6 +114,7 @@ class Build:
 
     async def _post_build(self, script: Path) -> None:
         self.log.write("building", "Running postBuild")
+
         image = self.image
         env = repository_environment(self.environ, image.env, image.home, image.repo)
         try:
@@ -113,8 +123,9 @@ class Build:
             raise build_failed(f"postBuild can't be run: {error.strerror}") from None
 
     async def _run(
-        self, name: str, command: list[str], env: Mapping[str, str], timeout_seconds: float, *, told: str = ""
+        self, name: str, command: list[str], env: Mapping[str, str], timeout_seconds: float, *, secret: str = ""
     ) -> None:
+        """Run a program; raise `StepError` unless it succeeds."""
         status = await run(
             command,
             name=name,
@@ -123,14 +134,16 @@ class Build:
             cwd=self.image.repo,
             timeout_seconds=timeout_seconds,
             max_line_bytes=self.spec.settings.max_line_bytes,
-            told=told,
+            secret=secret,
         )
-        if status != 0:
-            ended = f"ended with exit status {status}" if status > 0 else f"was ended by signal {-status}"
-            raise build_failed(f"{name} {ended}")
+        if status > 0:
+            raise build_failed(f"{name} ended with exit status {status}")
+        if status < 0:
+            raise build_failed(f"{name} was ended by signal {-status}")
 
     def _finish(self, python: str, start: Path | None) -> None:
-        image, spec = self.image, self.spec
+        image = self.image
+        spec = self.spec
         manifest = Manifest(
             image=spec.image,
             build_id=spec.build_id,
@@ -146,12 +159,12 @@ class Build:
 
     @property
     def _installer_env(self) -> dict[str, str]:
-        data, downloads = Path(self.spec.data_dir), self.spec.settings.python_downloads
-        return installer_environment(self.environ, data, self.image.home, downloads=downloads)
+        downloads = self.spec.settings.python_downloads
+        return installer_environment(self.environ, Path(self.spec.data_dir), self.image.home, downloads=downloads)
 
 
 def size_bytes(folder: Path, *, enough: int | None = None) -> int:
-    """Return the size of all files below `folder`, links not followed; counting may stop past `enough`."""
+    """Return the size of all files below `folder`, without following links; counting may stop past `enough`."""
     total = 0
     for parent, _, files in os.walk(folder):
         for name in files:

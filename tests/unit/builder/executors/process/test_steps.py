@@ -100,8 +100,8 @@ async def test_an_unavailable_python_names_those_that_are_there(tmp_path: Path) 
     built = await build_files(tmp_path, {"runtime.txt": "python-3.2\n"})
     assert built.code == "python_unavailable"
     assert "asks for Python 3.2" in built.message
-    assert "Installed are: " in built.message
-    assert "3.1" in built.message.partition("Installed are: ")[2]
+    assert "Installed: " in built.message
+    assert "3.1" in built.message.partition("Installed: ")[2]
 
 
 async def test_the_default_python_is_used_where_it_fits(tmp_path: Path) -> None:
