@@ -1,4 +1,4 @@
-"""The container that a build runs in: its name, its specification, and the files that are put into it."""
+"""The container of a build: its name, its specification, its state, and the files that are copied into it."""
 
 import io
 import re
@@ -6,7 +6,7 @@ import shlex
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from services.builder.executors.base import Attempt
 from services.builder.executors.docker.settings import DockerSettings
@@ -20,51 +20,54 @@ IMAGE_KEY = "bindery.image-key"
 RUN = "bindery.run"
 EPOCH_LABEL = "bindery.epoch"
 
-FIRST = b'{"phase": "fetching", "message": "Starting repo2docker ...\\n"}'
-"""The first line of every log: where another comes first, the engine has rotated the log."""
+FIRST_LINE = b'{"phase": "fetching", "message": "Starting repo2docker ...\\n"}'
+"""The first line of every log: if another one comes first, the engine has rotated the log."""
 
 _CONFIG = f"{FOLDER}/repo2docker_config.py"
 _SECRETS = f"{FOLDER}/secrets"
 _SOCKET = "/var/run/docker.sock"
 _SCRIPT = f"""exec 2>&1
 [ ! -f {_SECRETS} ] || . {_SECRETS}
-printf '%s\\n' '{FIRST.decode()}'
+printf '%s\\n' '{FIRST_LINE.decode()}'
 exec {PROGRAM} "$@"
 """
 _NAME = re.compile(r"bindery-(.+-[0-9]+?)(?:-r[0-9]+)?")
 
 
 def container_name(attempt: Attempt) -> str:
-    """What the container of an attempt's run is called."""
+    """Return the name of the container of an attempt's run."""
     return f"bindery-{attempt.name}"
 
 
 @dataclass(frozen=True)
-class State:
-    """What the engine says of a container."""
+class ContainerState:
+    """A container as the engine describes it."""
 
     id: str
     build_id: str
     status: str
-    """created, running, paused, restarting, removing, exited or dead."""
+    """One of created, running, paused, restarting, removing, exited, dead."""
     exit_code: int
     is_out_of_memory: bool
     error: str
     epoch: int
-    """The claim that made it; a higher one may have been put into it since."""
+    """The claim that created it; a higher one may have been copied into it since."""
 
     @property
     def is_ended(self) -> bool:
+        """Whether its program has ended."""
         return self.status in {"exited", "dead"}
 
     @property
     def is_alive(self) -> bool:
+        """Whether its program runs, or is to run again."""
         return self.status in {"running", "paused", "restarting"}
 
     @classmethod
-    def of(cls, raw: dict[str, Any]) -> "State":
-        """Of what `GET /containers/<name>/json` answers."""
-        state, labels = raw["State"], raw["Config"].get("Labels") or {}
+    def inspected(cls, raw: dict[str, Any]) -> Self:
+        """Parse the reply to `GET /containers/<name>/json`."""
+        state = raw["State"]
+        labels = raw["Config"].get("Labels") or {}
         return cls(
             id=raw["Id"][:12],
             build_id=labels.get(EXECUTION, ""),
@@ -76,17 +79,25 @@ class State:
         )
 
     @classmethod
-    def listed(cls, raw: dict[str, Any]) -> "State | None":
-        """Of an entry of `GET /containers/json`; None for one that is not called as ours are.
+    def listed(cls, raw: dict[str, Any]) -> Self | None:
+        """Parse an entry of `GET /containers/json`; return None for a container without a name of ours.
 
-        Labels alone prove nothing: a server's container has those that the author of its image gave it.
+        Labels alone prove nothing: a server's container has those that the author of its image chose.
         """
         labels = raw.get("Labels") or {}
         build_id = labels.get(EXECUTION, "")
-        names = [found[1] for name in raw.get("Names") or [] if (found := _NAME.fullmatch(name.lstrip("/")))]
-        if build_id not in names:
+        matches = [_NAME.fullmatch(name.lstrip("/")) for name in raw.get("Names") or []]
+        if build_id not in {match[1] for match in matches if match}:
             return None
-        return cls(raw["Id"][:12], build_id, raw["State"], 0, False, "", _number(labels.get(EPOCH_LABEL)))
+        return cls(
+            id=raw["Id"][:12],
+            build_id=build_id,
+            status=raw["State"],
+            exit_code=0,
+            is_out_of_memory=False,
+            error="",
+            epoch=_number(labels.get(EPOCH_LABEL)),
+        )
 
 
 def _number(text: str | None) -> int:
@@ -94,12 +105,14 @@ def _number(text: str | None) -> int:
 
 
 def specification(attempt: Attempt, settings: DockerSettings, environment: Environment) -> dict[str, Any]:
-    """The body of `POST /containers/create`: no secret stands in it. It is never restarted by the engine."""
-    host = settings.docker_build_host or settings.docker_host
-    is_socket = host.startswith("unix://")
-    mounts = [{"Type": "bind", "Source": host.removeprefix("unix://"), "Target": _SOCKET}] if is_socket else []
-    reached = f"unix://{_SOCKET}" if is_socket else host
-    variables = {"DOCKER_CONFIG": f"{FOLDER}/docker", "DOCKER_HOST": reached} | environment.plain
+    """Return the body of `POST /containers/create`, without any secret. The engine never restarts the container."""
+    docker_host = settings.docker_build_host or settings.docker_host
+    mounts = []
+    if docker_host.startswith("unix://"):
+        mounts.append({"Type": "bind", "Source": docker_host.removeprefix("unix://"), "Target": _SOCKET})
+        docker_host = f"unix://{_SOCKET}"
+
+    variables = {"DOCKER_CONFIG": f"{FOLDER}/docker", "DOCKER_HOST": docker_host} | environment.plain
     labels = {
         INSTALLATION: settings.installation_id,
         EXECUTION: attempt.build_id,
@@ -107,6 +120,7 @@ def specification(attempt: Attempt, settings: DockerSettings, environment: Envir
         RUN: str(attempt.run),
         EPOCH_LABEL: str(attempt.epoch),
     }
+
     return {
         "Image": settings.builder_image,
         "Entrypoint": ["sh", "-c", _SCRIPT, PROGRAM],
@@ -114,7 +128,7 @@ def specification(attempt: Attempt, settings: DockerSettings, environment: Envir
         "Env": [f"{name}={value}" for name, value in variables.items()],
         "Labels": labels,
         "Tty": False,
-        "StopTimeout": 1,  # repo2docker does not end by SIGTERM: an engine that stops would wait for nothing
+        "StopTimeout": 1,  # repo2docker ignores SIGTERM: an engine that shuts down would wait in vain
         "HostConfig": {
             "Mounts": mounts,
             "NetworkMode": settings.docker_network,
@@ -131,8 +145,8 @@ def specification(attempt: Attempt, settings: DockerSettings, environment: Envir
     }
 
 
-def files(epoch: int, config: str, environment: Environment, docker_config: str) -> bytes:
-    """A tar of what the container is given beside its command line; unpacked at `/`."""
+def input_files(*, epoch: int, config: str, environment: Environment, docker_config: str) -> bytes:
+    """Return a tar of the container's input files, to be unpacked at `/`."""
     secrets = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.secret.items())
     return _tar(
         {
@@ -145,26 +159,30 @@ def files(epoch: int, config: str, environment: Environment, docker_config: str)
 
 
 def epoch_file(epoch: int) -> bytes:
-    """A tar of the claim's epoch alone."""
+    """Return a tar of the file with the claim's epoch, alone."""
     return _tar({EPOCH: (str(epoch), 0o644)})
 
 
-def epoch_in(archive: bytes) -> int:
-    """The epoch in the tar that `GET /containers/<name>/archive` answers with."""
+def read_epoch(archive: bytes) -> int:
+    """Return the epoch in the tar that `GET /containers/<name>/archive` answers with."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         file = tar.extractfile(Path(EPOCH).name)
         return _number(file.read().decode() if file else None)
 
 
 def _tar(contents: dict[str, tuple[str, int]]) -> bytes:
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as tar:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
         for folder in sorted({str(Path(path).parent) for path in contents}):
             entry = tarfile.TarInfo(folder.lstrip("/"))
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            entry.type = tarfile.DIRTYPE
+            entry.mode = 0o755
             tar.addfile(entry)
+
         for path, (text, mode) in contents.items():
             entry = tarfile.TarInfo(path.lstrip("/"))
-            entry.size, entry.mode = len(text.encode()), mode
-            tar.addfile(entry, io.BytesIO(text.encode()))
-    return made.getvalue()
+            content = text.encode()
+            entry.size = len(content)
+            entry.mode = mode
+            tar.addfile(entry, io.BytesIO(content))
+    return archive.getvalue()

@@ -1,4 +1,4 @@
-"""Builds as containers of an engine: each runs repo2docker, outlives its worker, and keeps its log until removed."""
+"""Builds as containers of an engine: each runs repo2docker, outlives its worker, and keeps its log until removal."""
 
 import asyncio
 import contextlib
@@ -21,18 +21,18 @@ from services.builder.executors.build_credentials import CredentialsForBuilds
 from services.builder.executors.docker.container import (
     EPOCH,
     EXECUTION,
-    FIRST,
+    FIRST_LINE,
     IMAGE_KEY,
     INSTALLATION,
-    State,
+    ContainerState,
     container_name,
     epoch_file,
-    epoch_in,
-    files,
+    input_files,
+    read_epoch,
     specification,
 )
 from services.builder.executors.docker.engine import Engine, EngineError, EngineFailedError
-from services.builder.executors.docker.logs import LogDecoder, Position, texts
+from services.builder.executors.docker.logs import LogDecoder, Position, plain_lines
 from services.builder.executors.docker.settings import DockerSettings
 from services.builder.executors.failure_classifier import TAIL_LINES, classify_exit
 from services.builder.executors.repo2docker import config_text, environment
@@ -43,51 +43,55 @@ log = get_logger(__name__)
 
 _BATCH_BYTES = 64 * 1024
 _BATCH_SECONDS = 0.05
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 _NO_SOCKET = "bind source path does not exist"
 
 
 class DockerExecutor:
-    """Keeps the executors' contract with containers; a position is a frame of one container's log.
+    """The executor that runs builds in containers. A position is a frame in the log of one container.
 
-    A container is never made twice for one run without that being noticed: the position names the one that it is of.
+    A second container for the same run never goes unnoticed: the position names the container that it belongs to.
     """
 
     def __init__(self, settings: DockerSettings) -> None:
         self._settings = settings
         self._engine = Engine(settings)
-        self._logins = CredentialsForBuilds(settings)
+        self._credentials = CredentialsForBuilds(settings)
 
     async def ensure(self, attempt: Attempt) -> None:
-        """Make and start the container of the attempt's run, unless it is there.
+        """Create and start the container of the attempt's run, unless it exists.
 
-        Raises `BinderyError`: `builder_image_unavailable` when there is nothing to run.
+        Raises `BinderyError("builder_image_unavailable")` if the engine has no builder image and can't pull it.
         """
         name = container_name(attempt)
-        state = await self._look(name) or await self._create(name, attempt)
+        state = await self._inspect(name) or await self._create(name, attempt)
         if state.status == "created":
-            await self._fill(name, attempt)
+            await self._copy_input(name, attempt)
             await self._start(name)
         elif attempt.epoch > state.epoch:
-            with contextlib.suppress(ExecutorUnavailableError):  # another worker gave it its logins: know them, too
-                await self._logins.for_image(attempt.image)
+            # Another worker gave the container its credentials: learn them too, to blank them in its log.
+            with contextlib.suppress(ExecutorUnavailableError):
+                await self._credentials.for_image(attempt.image)
             await self._raise_epoch(name, attempt.epoch)
 
-    async def _create(self, name: str, attempt: Attempt) -> State:
+    async def _create(self, name: str, attempt: Attempt) -> ContainerState:
         body = specification(attempt, self._settings, environment(attempt, self._settings))
         try:
             await self._post_create(name, body)
         except EngineError as error:
-            if _NO_SOCKET in str(error):  # an engine that ends has removed it already, one that begins makes it soon
+            # An engine that shuts down has removed its socket already, one that starts creates it soon.
+            if _NO_SOCKET in str(error):
                 raise ExecutorUnavailableError(str(error)) from error
-            if error.status != 404:  # of a refusal nothing comes but another
+            if error.status != 404:  # any other refusal would be repeated
                 log.error("engine_refuses", doing="create", container=name, error=str(error))
                 raise BinderyError("internal", "The engine refuses to make the build's container.") from error
             await self._pull()
             await self._post_create(name, body)
+
+        # The name of a new container is taken before the container can be inspected.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.docker_read_seconds):
-                while (state := await self._look(name)) is None:  # its name is taken before it can be seen
+                while (state := await self._inspect(name)) is None:
                     await asyncio.sleep(_BATCH_SECONDS)
                 return state
         raise ExecutorUnavailableError(f"the container {name} is not to be seen")
@@ -96,28 +100,28 @@ class DockerExecutor:
         try:
             await self._engine.call("POST", "/containers/create", query={"name": name}, body=body)
         except EngineError as error:
-            if error.status != 409:  # else another worker was faster
+            if error.status != 409:  # another worker was faster
                 raise
 
     async def _pull(self) -> None:
         image = self._settings.builder_image
         try:
-            failed = await self._engine.pull(image)
+            failure = await self._engine.pull(image)
         except (EngineError, EngineFailedError, aiohttp.SocketTimeoutError) as error:
-            failed = str(error)
-        if failed:
-            log.error("builder_image_unavailable", image=image, error=failed)
+            failure = str(error)
+        if failure:
+            log.error("builder_image_unavailable", image=image, error=failure)
             raise BinderyError("builder_image_unavailable", "The engine has no builder image, and can't pull it.")
 
-    async def _fill(self, name: str, attempt: Attempt) -> None:
-        content = files(
-            attempt.epoch,
-            config_text(attempt, self._settings),
-            environment(attempt, self._settings),
-            (await self._logins.for_image(attempt.image)).config_json,
+    async def _copy_input(self, name: str, attempt: Attempt) -> None:
+        config = config_text(attempt, self._settings)
+        variables = environment(attempt, self._settings)
+        credentials = await self._credentials.for_image(attempt.image)
+        archive = input_files(
+            epoch=attempt.epoch, config=config, environment=variables, docker_config=credentials.config_json
         )
         with _gone_is_unavailable(name):
-            await self._engine.call("PUT", f"/containers/{name}/archive", query={"path": "/"}, body=content)
+            await self._put_archive(name, archive)
 
     async def _start(self, name: str) -> None:
         with _gone_is_unavailable(name):
@@ -126,81 +130,95 @@ class DockerExecutor:
     async def _raise_epoch(self, name: str, epoch: int) -> None:
         if epoch > await self._epoch(name):
             with _gone_is_unavailable(name):
-                await self._engine.call(
-                    "PUT", f"/containers/{name}/archive", query={"path": "/"}, body=epoch_file(epoch)
-                )
+                await self._put_archive(name, epoch_file(epoch))
+
+    async def _put_archive(self, name: str, archive: bytes) -> None:
+        await self._engine.call("PUT", f"/containers/{name}/archive", query={"path": "/"}, body=archive)
 
     async def _epoch(self, name: str) -> int:
-        """The highest claim that asked for a container; 0 for one that is gone."""
+        """Return the highest claim that asked for a container; 0 if the container is gone."""
         try:
-            return epoch_in(await self._engine.read(f"/containers/{name}/archive", query={"path": EPOCH}))
+            return read_epoch(await self._engine.read(f"/containers/{name}/archive", query={"path": EPOCH}))
         except EngineError:
             return 0
 
     async def follow(self, attempt: Attempt, position: str) -> AsyncIterator[Batch | Finished]:
         """Yield the container's log in batches of 50 ms or 64 KiB, and how it ended.
 
-        Raises `ExecutionVanishedError` when the container is gone, or is another than the position's.
+        Raises `ExecutionVanishedError` if the container is gone, or is not the one of the position.
         """
-        name, told = container_name(attempt), Position.parse(position)
+        name = container_name(attempt)
+        at = Position.parse(position)
         while True:
-            # Looked at before its log is read: what an ended container has said is read below, all of it.
-            state = await self._look(name)
+            # Inspected before its log is read: if it has ended by now, the log below is complete.
+            state = await self._inspect(name)
             if state is None:
                 raise ExecutionVanishedError(f"the container {name} is gone")
-            if told.container not in {"", state.id}:
+            if at.container not in {"", state.id}:
                 await self._remove(state.id)
                 raise ExecutionVanishedError(f"the container {name} was removed")
             if state.status == "created":
                 raise ExecutorUnavailableError(f"the container {name} has not started")
-            told = Position(state.id, told.stamp, told.count)
-            async for lines, reached in self._log(told, is_followed=not state.is_ended):
-                told = reached
-                yield Batch(lines, str(told))
+
+            at = Position(state.id, at.stamp, at.count)
+            async for lines, reached in self._log(at, is_followed=not state.is_ended):
+                at = reached
+                yield Batch(lines, str(at))
+
             if state.is_ended:
-                yield await self._finished(state)
+                yield await self._result(state)
                 return
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
-    async def _log(self, told: Position, *, is_followed: bool) -> AsyncIterator[tuple[tuple[Line, ...], Position]]:
-        """What comes after a position, until the engine ends the stream or is silent for long."""
-        unfolding = LogDecoder(
-            told, first=FIRST, line_max_bytes=self._settings.build_line_max_bytes, redact=self._logins.redaction
+    async def _log(self, position: Position, *, is_followed: bool) -> AsyncIterator[tuple[tuple[Line, ...], Position]]:
+        """Yield the lines after a position, until the engine ends the stream or is silent for too long."""
+        decoder = LogDecoder(
+            position,
+            first=FIRST_LINE,
+            line_max_bytes=self._settings.build_line_max_bytes,
+            redact=self._credentials.redaction,
         )
+        path = f"/containers/{position.container}/logs"
         query = {"stdout": "1", "timestamps": "1", "follow": str(int(is_followed))}
-        if told.stamp:
-            query["since"] = told.stamp
-        quiet = self._settings.docker_log_quiet_seconds
-        try:
-            async with self._engine.stream(f"/containers/{told.container}/logs", query, quiet_seconds=quiet) as chunks:
-                while chunk := await chunks.readany():
-                    if lines := unfolding.feed(chunk + await _more(chunks)):
-                        yield tuple(lines), unfolding.position
-            if not is_followed and (lines := unfolding.end()):  # nothing can come after it
-                yield tuple(lines), unfolding.position
-        except (EngineError, aiohttp.SocketTimeoutError):
-            return  # the container itself tells what that means
+        if position.stamp:
+            query["since"] = position.stamp
+        quiet_seconds = self._settings.docker_log_quiet_seconds
 
-    async def _finished(self, state: State) -> Finished:
+        try:
+            async with self._engine.stream(path, query, quiet_seconds=quiet_seconds) as stream:
+                while chunk := await stream.readany():
+                    if lines := decoder.feed(chunk + await _rest_of_batch(stream)):
+                        yield tuple(lines), decoder.position
+            if not is_followed and (lines := decoder.end()):  # nothing can come after it
+                yield tuple(lines), decoder.position
+        except (EngineError, aiohttp.SocketTimeoutError):
+            return  # the next inspection of the container shows what that means
+
+    async def _result(self, state: ContainerState) -> Finished:
+        """Return how an ended container's build ended, from its exit status and the tail of its log."""
         query = {"stdout": "1", "tail": str(TAIL_LINES)}
         try:
-            tail = texts(await self._engine.read(f"/containers/{state.id}/logs", query=query))
+            tail = plain_lines(await self._engine.read(f"/containers/{state.id}/logs", query=query))
         except EngineError:
             raise ExecutionVanishedError("its container is gone") from None
-        found = classify_exit(
+
+        if state.error:
+            tail.append(state.error.encode())
+        result = classify_exit(
             state.exit_code,
-            [*tail, state.error.encode()] if state.error else tail,
+            tail,
             is_out_of_memory=state.is_out_of_memory,
             memory_limit=self._settings.build_memory_limit,
         )
-        return replace(found, error_message=found.error_message and self._logins.redaction(found.error_message))
+        message = result.error_message and self._credentials.redaction(result.error_message)
+        return replace(result, error_message=message)
 
     async def stop(self, attempt: Attempt) -> None:
-        """Kill the attempt's containers: with its client, a build in the engine ends too. They stay until removed.
+        """Kill the attempt's containers, which stay until they are removed; a claim that was superseded stops nothing.
 
-        A claim that another has followed stops nothing.
+        The build in the engine ends with its client in the container.
         """
-        for state in await self._listed(attempt.build_id):
+        for state in await self._list(attempt.build_id):
             if attempt.epoch < max(state.epoch, await self._epoch(state.id)):
                 continue
             with contextlib.suppress(EngineError):  # gone, or ended: 404, 409
@@ -211,73 +229,80 @@ class DockerExecutor:
                     await self._engine.call("POST", f"/containers/{state.id}/wait")
 
     async def list(self, image_key: str = "") -> Sequence[Execution]:
-        """Return the attempts that have containers in the engine, by this installation, or those at one image."""
-        found: dict[str, Execution] = {}
-        for state in await self._listed(image_key=image_key):
-            epoch = max(state.epoch, await self._epoch(state.id) if state.is_alive else 0)
-            known = found.get(state.build_id, Execution(state.build_id, 0, is_alive=False))
-            found[state.build_id] = Execution(
-                state.build_id, max(known.epoch, epoch), is_alive=known.is_alive or state.is_alive
+        """Return the attempts of this installation that have containers in the engine, or those at one image."""
+        executions: dict[str, Execution] = {}
+        for state in await self._list(image_key=image_key):
+            epoch = state.epoch
+            if state.is_alive:
+                epoch = max(epoch, await self._epoch(state.id))
+            other = executions.get(state.build_id, Execution(state.build_id, 0, is_alive=False))
+            executions[state.build_id] = Execution(
+                state.build_id, max(other.epoch, epoch), is_alive=other.is_alive or state.is_alive
             )
-        return list(found.values())
+        return list(executions.values())
 
     async def remove(self, build_id: str) -> None:
         """Remove an attempt's ended containers with their logs. A living one stays."""
-        for state in await self._listed(build_id):
+        for state in await self._list(build_id):
             if not state.is_alive:
                 await self._remove(state.id)
 
     async def aclose(self) -> None:
-        """Let go of connections; containers go on."""
-        await self._logins.aclose()
+        """Close connections; containers go on."""
+        await self._credentials.aclose()
         await self._engine.aclose()
 
     async def trouble(self) -> str | None:
-        """Say when the engine does not answer."""
+        """Return a sentence if the engine does not answer."""
         try:
             await self._engine.call("GET", "/_ping")
         except (EngineError, ExecutorUnavailableError) as error:
             return f"the container engine at {self._settings.docker_host} does not answer: {error}"
         return None
 
-    async def _look(self, name: str) -> State | None:
+    async def _inspect(self, name: str) -> ContainerState | None:
         try:
-            return State.of(await self._engine.call("GET", f"/containers/{name}/json"))
+            return ContainerState.inspected(await self._engine.call("GET", f"/containers/{name}/json"))
         except EngineError as error:
             if error.status == 404:
                 return None
             raise ExecutorUnavailableError(str(error)) from error
 
-    async def _listed(self, build_id: str = "", *, image_key: str = "") -> Sequence[State]:
+    async def _list(self, build_id: str = "", *, image_key: str = "") -> Sequence[ContainerState]:
+        """Return this installation's containers: all, or those of one attempt, or of one image."""
         labels = [
             f"{INSTALLATION}={self._settings.installation_id}",
             f"{EXECUTION}={build_id}" if build_id else EXECUTION,
-            *([f"{IMAGE_KEY}={image_key}"] if image_key else []),
         ]
+        if image_key:
+            labels.append(f"{IMAGE_KEY}={image_key}")
+
         query = {"all": "1", "filters": json.dumps({"label": labels})}
         try:
-            found = await self._engine.call("GET", "/containers/json", query=query)
+            entries = await self._engine.call("GET", "/containers/json", query=query)
         except EngineError as error:
             raise ExecutorUnavailableError(str(error)) from error
-        return [state for raw in found if (state := State.listed(raw))]
+        states = (ContainerState.listed(entry) for entry in entries)
+        return [state for state in states if state]
 
     async def _remove(self, name: str) -> None:
-        with contextlib.suppress(EngineError):  # gone, or on its way: 404, 409
+        with contextlib.suppress(EngineError):  # gone, or about to be: 404, 409
             await self._engine.call("DELETE", f"/containers/{name}", query={"force": "1", "v": "1"})
 
 
-async def _more(chunks: aiohttp.StreamReader) -> bytes:
-    """What else comes within the time, and the size, of one batch."""
+async def _rest_of_batch(stream: aiohttp.StreamReader) -> bytes:
+    """Return what else arrives within the time, and the size, of one batch."""
     content = b""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_BATCH_SECONDS):
-            while len(content) < _BATCH_BYTES and (chunk := await chunks.readany()):
+            while len(content) < _BATCH_BYTES and (chunk := await stream.readany()):
                 content += chunk
     return content
 
 
 @contextlib.contextmanager
 def _gone_is_unavailable(name: str) -> Iterator[None]:
+    """Raise `ExecutorUnavailableError` for a container that is gone, `BinderyError("internal")` for a refusal."""
     try:
         yield
     except EngineError as error:

@@ -1,4 +1,4 @@
-"""The images of an engine, where nothing is pushed: BinderHub's `use_registry=False`."""
+"""Image lookups in an engine, for installations that push nothing: BinderHub's `use_registry=False`."""
 
 from services.builder.executors.base import ExecutorUnavailableError
 from services.builder.executors.docker.engine import Engine, EngineError, image_path
@@ -10,31 +10,33 @@ log = get_logger(__name__)
 
 
 class EngineImages:
-    """Answers for the engine that builds. Without a registry an image has a digest only in engines that keep one."""
+    """The images of the engine that builds. Without a registry, only some engines give an image a digest."""
 
     def __init__(self, engine: Engine, address: str) -> None:
-        self._engine, self._address = engine, address
+        self._engine = engine
+        self._address = address
 
     async def find(self, image: str) -> ExistingImage | None:
-        """The image, or None. Raises `BinderyError("registry_unavailable")` when the engine does not answer."""
+        """Return the image, or None. Raises `BinderyError("registry_unavailable")` if the engine does not answer."""
         try:
-            found = await self._engine.call("GET", image_path(image))
+            description = await self._engine.call("GET", image_path(image))
         except EngineError as error:
             if error.status == 404:
                 return None
             log.warning("engine_refuses", doing="find", engine=self._address, error=str(error))
-            said = "The container engine, which has the images, refuses to say which."
-            raise BinderyError("registry_unavailable", said) from error
+            sentence = "The container engine, which has the images, refuses to say which."
+            raise BinderyError("registry_unavailable", sentence) from error
         except ExecutorUnavailableError as error:
             log.warning("engine_away", doing="find", engine=self._address, error=str(error))
-            said = "The container engine, which has the images, does not answer."
-            raise BinderyError("registry_unavailable", said) from error
-        digests = (name.partition("@") for name in found.get("RepoDigests") or [])
+            sentence = "The container engine, which has the images, does not answer."
+            raise BinderyError("registry_unavailable", sentence) from error
+
         repository = image.rpartition(":")[0]
-        return ExistingImage(next((digest for name, _, digest in digests if name == repository), None))
+        names = (name.partition("@") for name in description.get("RepoDigests") or [])
+        return ExistingImage(next((digest for name, _, digest in names if name == repository), None))
 
     async def trouble(self) -> str | None:
-        """Say when the engine does not answer."""
+        """Return a sentence if the engine does not answer."""
         try:
             await self._engine.call("GET", "/_ping")
         except (EngineError, ExecutorUnavailableError) as error:
@@ -42,5 +44,5 @@ class EngineImages:
         return None
 
     async def aclose(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         await self._engine.aclose()

@@ -1,4 +1,4 @@
-"""A container's log: told from where it was left, each line once, and what is missing is said.
+"""The log of a container as lines: resumed at a position, each line once, with a note about lost lines.
 
 The engine sends frames, each with a timestamp in nanoseconds: a line, or 16 KiB of a longer one.
 Source: https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Container/operation/ContainerAttach
@@ -17,14 +17,16 @@ _HEADER_BYTES = 8
 
 @dataclass(frozen=True)
 class Position:
-    """Whose log it is, the stamp of the last frame told (Unix `seconds.nanoseconds`), how many with it were told."""
+    """A place in one container's log: after the frame with this timestamp, the `count`th that has it."""
 
     container: str = ""
     stamp: str = ""
+    """Unix time, `seconds.nanoseconds`."""
     count: int = 0
 
     @classmethod
     def parse(cls, text: str) -> "Position":
+        """Return the position that `str` has written; the beginning for any other text."""
         container, _, rest = text.partition("/")
         stamp, _, count = rest.partition("/")
         return cls(container, stamp, int(count)) if count else cls()
@@ -34,78 +36,97 @@ class Position:
 
 
 class LogDecoder:
-    """Turns the frames of one log stream, opened at `position`, into the lines that come after it."""
+    """A decoder of one log stream, opened at `position`: it turns frames into the lines after that position.
+
+    `first` is the line that every complete log begins with.
+    """
 
     def __init__(
         self, position: Position, *, first: bytes, line_max_bytes: int, redact: Callable[[str], str] = unchanged
     ) -> None:
         self.position = position
-        self._first, self._line_max_bytes, self._redact = first, line_max_bytes, redact
-        self._skip, self._is_begun = position.count, False
-        self._stamp, self._count = position.stamp, position.count
+        self._first = first
+        self._line_max_bytes = line_max_bytes
+        self._redact = redact
+        self._frames_to_skip = position.count
+        self._has_resumed = False
+        self._stamp = position.stamp
+        self._count = position.count
         self._rest = b""
         self._line = b""
 
     def feed(self, chunk: bytes) -> list[Line]:
-        """The new lines that are whole by now."""
+        """Return the lines that this chunk of the stream completes."""
         lines: list[Line] = []
         for stamp, text in self._frames(chunk):
-            if not self._is_begun and self._was_told(stamp, text, lines):
-                continue
-            self._is_begun = True
+            if not self._has_resumed:
+                if self._skips(stamp):
+                    continue
+                if self._frames_are_lost(text):
+                    lines.append(Line("gap", GAP))
+                self._has_resumed = True
+
             self._count = self._count + 1 if stamp == self._stamp else 1
             self._stamp = stamp
+
             room = RAW_FACTOR * self._line_max_bytes - len(self._line)
             self._line += text[: max(0, room)]
             if text.endswith(b"\n"):
-                lines.append(log_line(self._line, max_bytes=self._line_max_bytes, redact=self._redact))
-                self._line = b""
-                self.position = Position(self.position.container, self._stamp, self._count)
+                lines.append(self._end_line())
         return lines
 
     def end(self) -> list[Line]:
-        """What the log ended with, if its last line has no end."""
-        if not self._line:
-            return []
-        told = log_line(self._line, max_bytes=self._line_max_bytes, redact=self._redact)
+        """Return the last line of the log, if it has no line end."""
+        return [self._end_line()] if self._line else []
+
+    def _end_line(self) -> Line:
+        line = log_line(self._line, max_bytes=self._line_max_bytes, redact=self._redact)
         self._line = b""
         self.position = Position(self.position.container, self._stamp, self._count)
-        return [told]
+        return line
 
-    def _was_told(self, stamp: str, text: bytes, lines: list[Line]) -> bool:
-        """Whether a frame at the beginning of the stream was told before. A gap is told where those are missing."""
-        if stamp == self.position.stamp and self._skip:
-            self._skip -= 1
-            return True
-        if self._skip or (not self.position.stamp and text.rstrip() != self._first):
-            lines.append(Line("gap", GAP))
-        return False
+    def _skips(self, stamp: str) -> bool:
+        """Whether a frame at the beginning of the stream comes before the position."""
+        if stamp != self.position.stamp or not self._frames_to_skip:
+            return False
+        self._frames_to_skip -= 1
+        return True
+
+    def _frames_are_lost(self, text: bytes) -> bool:
+        """Whether frames are missing before the first one that is new."""
+        is_from_beginning = not self.position.stamp
+        return self._frames_to_skip > 0 or (is_from_beginning and text.rstrip() != self._first)
 
     def _frames(self, chunk: bytes) -> Iterator[tuple[str, bytes]]:
+        """Yield the timestamp and the text of each frame that is complete."""
         content = self._rest + chunk
         at = 0
-        while len(content) >= at + _HEADER_BYTES:
-            end = at + _HEADER_BYTES + int.from_bytes(content[at + 4 : at + _HEADER_BYTES])
-            if len(content) < end:
-                break
-            stamp, _, text = content[at + _HEADER_BYTES : end].partition(b" ")
-            yield _unix(stamp.decode("ascii", "replace")), text
+        for start, end in _payloads(content):
+            stamp, _, text = content[start:end].partition(b" ")
+            yield _unix_time(stamp.decode("ascii", "replace")), text
             at = end
         self._rest = content[at:]
 
 
-def texts(content: bytes) -> list[bytes]:
-    """The lines of a log that was asked for without timestamps; one that is longer than a frame in its pieces."""
-    found, at = b"", 0
+def plain_lines(content: bytes) -> list[bytes]:
+    """Return the lines of a log that was requested without timestamps."""
+    return b"".join(content[start:end] for start, end in _payloads(content)).splitlines()
+
+
+def _payloads(content: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where the payload of each complete frame starts and ends."""
+    at = 0
     while len(content) >= at + _HEADER_BYTES:
-        end = at + _HEADER_BYTES + int.from_bytes(content[at + 4 : at + _HEADER_BYTES])
-        found += content[at + _HEADER_BYTES : end]
+        start = at + _HEADER_BYTES
+        end = start + int.from_bytes(content[at + 4 : start])
+        if len(content) < end:
+            return
+        yield start, end
         at = end
-    return found.splitlines()
 
 
-def _unix(stamp: str) -> str:
-    """RFC 3339 in UTC as `seconds.nanoseconds`, the form that `since` takes."""
+def _unix_time(stamp: str) -> str:
+    """Return a time of RFC 3339 in UTC as `seconds.nanoseconds`, the form that the query `since` takes."""
     whole, _, fraction = stamp.removesuffix("Z").partition(".")
     seconds = int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp())
     return f"{seconds}.{fraction.ljust(9, '0')}"

@@ -1,4 +1,4 @@
-"""What the `docker` executor can be told."""
+"""The settings of the `docker` executor."""
 
 from typing import Self
 
@@ -25,10 +25,10 @@ class DockerSettings(BuilderSettings):
     docker_connect_seconds: float = Field(5.0, description="How long connecting to the engine may take.", gt=0)
     docker_read_seconds: float = Field(30.0, description="How long the engine may take for one answer.", gt=0)
     docker_log_quiet_seconds: float = Field(
-        60.0, description="After how long a silence of a followed log the container itself is looked at.", gt=0
+        60.0, description="How long a followed log may be silent before the container itself is inspected.", gt=0
     )
     docker_pull_seconds: float = Field(
-        600.0, description="How long pulling the builder image may take, where the engine has it not.", gt=0
+        600.0, description="How long pulling the builder image may take, if the engine does not have it.", gt=0
     )
     docker_log_max_bytes: int = Field(
         64 * 2**20, description="Size of a container's log at which the engine rotates it; it keeps two of them.", gt=0
@@ -54,19 +54,22 @@ class DockerSettings(BuilderSettings):
 
     @classmethod
     def of(cls, settings: BuilderSettings) -> Self:
-        """These settings, where a builder's are given; the rest is read from the environment."""
+        """Return these settings with the values of a builder's; the rest is read from the environment."""
         if isinstance(settings, cls):
             return settings
         return cls(**{name: getattr(settings, name) for name in type(settings).model_fields})
 
     @classmethod
     def engine_of(cls, settings: BuilderSettings) -> Self:
-        """The engine's address and deadlines, where something else runs the builds and has limits of its own."""
+        """Return the engine's address and deadlines, for an installation whose builds run elsewhere.
+
+        The memory limit is left out: it may have a form that only the other platform accepts.
+        """
         return cls.of(settings.model_copy(update={"build_memory_limit": ""}))
 
     @property
     def memory_bytes(self) -> int:
-        """`build_memory_limit` in bytes; 0 for none."""
+        """`build_memory_limit` in bytes; 0 if there is no limit."""
         if not self.build_memory_limit:
             return 0
         return parse_size(self.build_memory_limit, base=1000)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from services.builder.executors.base import Attempt, Line
-from services.builder.executors.docker.container import FIRST
+from services.builder.executors.docker.container import FIRST_LINE
 from services.builder.executors.docker.logs import GAP, LogDecoder, Position
 from services.builder.executors.docker.settings import DockerSettings
 from services.builder.executors.repo2docker import arguments, config_text, environment, log_line
@@ -203,7 +203,7 @@ def _frames(*lines: tuple[str, bytes]) -> bytes:
 
 
 def _told(position: Position, content: bytes, step: int) -> tuple[list[str], Position]:
-    unfolding = LogDecoder(position, first=FIRST, line_max_bytes=1000)
+    unfolding = LogDecoder(position, first=FIRST_LINE, line_max_bytes=1000)
     found = [one for at in range(0, len(content), step) for one in unfolding.feed(content[at : at + step])]
     return [f"{one.phase} {one.message}" for one in found], unfolding.position
 
@@ -211,7 +211,7 @@ def _told(position: Position, content: bytes, step: int) -> tuple[list[str], Pos
 @pytest.mark.parametrize("step", [1, 7, 10_000])
 def test_a_log_is_told_on_from_any_line_wherever_its_bytes_are_split(step: int) -> None:
     at = "0.000000001"
-    frames = [(at, FIRST + b"\n"), (at, b"one\n"), (at, b"long "), (at, b"line\n"), ("1.5", b"two\n")]
+    frames = [(at, FIRST_LINE + b"\n"), (at, b"one\n"), (at, b"long "), (at, b"line\n"), ("1.5", b"two\n")]
     whole, end = _told(Position("id"), _frames(*frames), step)
     assert [told.partition(" ")[2] for told in whole[1:]] == ["one\n", "long line\n", "two\n"]
     assert Position.parse(str(end)) == end
@@ -221,19 +221,19 @@ def test_a_log_is_told_on_from_any_line_wherever_its_bytes_are_split(step: int) 
 
 
 def test_a_last_line_without_an_end_is_told_at_the_end_once() -> None:
-    first, last = _frames(("0.5", FIRST + b"\n")), _frames(("1.0", b"half "), ("1.0", b"a line"))
-    unfolding = LogDecoder(Position("id"), first=FIRST, line_max_bytes=1000)
+    first, last = _frames(("0.5", FIRST_LINE + b"\n")), _frames(("1.0", b"half "), ("1.0", b"a line"))
+    unfolding = LogDecoder(Position("id"), first=FIRST_LINE, line_max_bytes=1000)
     assert [one.message for one in unfolding.feed(first + last)] == ["Starting repo2docker ...\n"]
     assert [one.message for one in unfolding.end()] == ["half a line\n"]
     assert unfolding.end() == []
-    again = LogDecoder(unfolding.position, first=FIRST, line_max_bytes=1000)
+    again = LogDecoder(unfolding.position, first=FIRST_LINE, line_max_bytes=1000)
     assert again.feed(last) + again.end() == []
 
 
 def test_a_log_whose_beginning_is_gone_is_told_with_a_gap() -> None:
     gap = f"gap {GAP}"
     assert _told(Position("id"), _frames(("1.0", b"late\n")), 100)[0] == [gap, "building late\n"]
-    known = _told(Position("id"), _frames(("1.0", FIRST + b"\n")), 100)[1]
+    known = _told(Position("id"), _frames(("1.0", FIRST_LINE + b"\n")), 100)[1]
     assert _told(known, _frames(("2.0", b"late\n")), 100)[0] == [gap, "building late\n"]
 
 
