@@ -3,10 +3,11 @@
 import contextlib
 import http.server
 import json
-import os
+import secrets
 import threading
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 from tests.support.cluster import Cluster
 from tests.support.engine import REGISTRY
@@ -23,12 +24,12 @@ http.server.ThreadingHTTPServer(("", {PORT}), http.server.SimpleHTTPRequestHandl
 
 def probe(cluster: Cluster, image: str, *, pull_seconds: float = 300, reach_seconds: float = 30) -> None:
     """Run a pod that asks this machine and is asked by it. Fails with what does not work and which setting it is."""
-    name = f"bindery-probe-{os.getpid()}"
+    name = f"bindery-probe-{secrets.token_hex(3)}"
     with _answering(cluster.host) as (address, was_asked):
         run = ["run", name, f"--image={image}", "--restart=Never", "--command", "--"]
         cluster.kubectl(*run, "python3", "-c", IN_THE_POD, address)
         try:
-            eventually(lambda: _runs(cluster, name), f"a pod of {image}; {_hint(cluster, name)}", pull_seconds)
+            _wait_for_start(cluster, name, image, pull_seconds)
             assert was_asked.wait(reach_seconds), (
                 f"pods do not reach this machine: BINDERY_TEST_HOST={cluster.host} must be an address of it that they"
                 " reach, and no firewall may be between"
@@ -43,26 +44,28 @@ def probe(cluster: Cluster, image: str, *, pull_seconds: float = 300, reach_seco
             cluster.kubectl("delete", "pod", name, "--wait=false", "--grace-period=1", is_checked=False)
 
 
-def _pod(cluster: Cluster, name: str) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = json.loads(cluster.kubectl("get", "pod", name, "--output", "json"))
+def _pod(cluster: Cluster, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(cluster.kubectl("get", "pod", name, "--output", "json"))
     return found
 
 
-def _runs(cluster: Cluster, name: str) -> bool:
-    phase = _pod(cluster, name)["status"].get("phase")
-    if phase == "Failed":
+def _wait_for_start(cluster: Cluster, name: str, image: str, seconds: float) -> None:
+    def phase() -> str:
+        return str(_pod(cluster, name)["status"].get("phase"))
+
+    try:
+        eventually(lambda: phase() in {"Running", "Failed"}, "it runs", seconds)
+    except AssertionError:
+        statuses = _pod(cluster, name)["status"].get("containerStatuses", [])
+        states = [status["state"] for status in statuses]
         raise AssertionError(
-            f"pods do not reach this machine at BINDERY_TEST_HOST={cluster.host}: "
-            + cluster.kubectl("logs", name, is_checked=False)[-500:]
-        )
-    return phase == "Running"
+            f"within {seconds:g} s no pod of {image} runs: the cluster must be able to pull from"
+            f" BINDERY_TEST_REGISTRY={REGISTRY}, and have room. {states}"
+        ) from None
 
-
-def _hint(cluster: Cluster, name: str) -> str:
-    return (
-        f"the cluster must be able to pull from BINDERY_TEST_REGISTRY={REGISTRY}: "
-        f"`kubectl --kubeconfig {cluster.kubeconfig} describe pod {name}` says more"
-    )
+    if phase() == "Failed":
+        last_line = cluster.kubectl("logs", name, is_checked=False).strip().rpartition("\n")[2]
+        raise AssertionError(f"pods do not reach this machine at BINDERY_TEST_HOST={cluster.host}: {last_line}")
 
 
 def _answers(url: str) -> bool:
