@@ -79,7 +79,8 @@ test-faults: .venv-dev
 
 test-hubs: .venv-dev .venv/hub5/installed
 	@$(RUN_TESTS) tests/hubs
-	@$(ON_HUB5) $(RUN_TESTS) tests/hubs $(wildcard tests/contract/test_hub_*.py)
+	@$(ON_HUB5) $(RUN_TESTS) tests/hubs
+	@$(ON_HUB5) $(RUN_TESTS) $(IN_PARALLEL) $(wildcard tests/contract/test_hub_*.py)
 
 test-docker: .venv-dev .venv/hub5/installed
 	@$(VENV)/python -m tests.support.engine run -- sh -ec '$(RUN_TESTS) tests/docker; \
