@@ -32,8 +32,8 @@ def create_app(settings: BuilderSettings) -> FastAPI:
                 parts.admission.heard(message)
                 member.wake()
 
-            facts, place = parts.context.facts, image_place(settings)
-            await retry_while_unavailable(lambda: facts.images_are_in(place), seconds=settings.redis_patience_seconds)
+            facts, place = parts.context.launch_cache, image_place(settings)
+            await retry_while_unavailable(lambda: facts.set_image_place(place), seconds=settings.redis_patience_seconds)
             await parts.context.bus.listen(parts.context.keys.wake("builder"), heard)
             await member.start(on_sweep=parts.admission.sweep)
             health.add("Workers", parts.admission.trouble)

@@ -30,9 +30,9 @@ class ProcessContext:
     keys: Keys
     bus: Bus
     records: Records
-    facts: LaunchCache
+    launch_cache: LaunchCache
     logs: LogStore
-    upkeep: Redis
+    lease_redis: Redis
     """Connections apart from those of the work, so that a rush of that keeps no lease from being renewed."""
     queue_positions: QueuePositions
 
@@ -40,7 +40,7 @@ class ProcessContext:
 
     async def redis_answers(self) -> CheckFailure | None:
         """A health check: raises when Redis does not answer, and tells of a right that was lacking lately."""
-        await self.upkeep.ping()
+        await self.lease_redis.ping()
         return self.refusals.trouble()
 
 
@@ -55,7 +55,7 @@ async def open_context(
     """
     refusals = Refusals()
     redis = connect(settings, refusals=refusals)
-    upkeep = connect(settings, connections=4, refusals=refusals)
+    lease_redis = connect(settings, connections=4, refusals=refusals)
     subscriber = connect(settings, read_seconds=None, connections=4, refusals=refusals)
     keys = Keys(settings.key_prefix)
     bus = Bus(
@@ -64,14 +64,23 @@ async def open_context(
         renew_seconds=settings.lease_renew_seconds, subscribe_all=subscribe_all,
     )  # fmt: skip
     records = Records(redis, keys, bus, settings)
-    facts = LaunchCache(
+    launch_cache = LaunchCache(
         redis, keys, ttl_seconds=settings.fact_ttl_seconds, tombstone_seconds=settings.fact_tombstone_seconds
     )
     queue_positions = QueuePositions(
         redis, keys, tick_seconds=settings.queue_tick_seconds, reread_seconds=settings.reread_seconds
     )  # fmt: skip
     context = ProcessContext(
-        settings, redis, keys, bus, records, facts, log_store(redis, keys, settings), upkeep, queue_positions, refusals
+        settings,
+        redis,
+        keys,
+        bus,
+        records,
+        launch_cache,
+        log_store(redis, keys, settings),
+        lease_redis,
+        queue_positions,
+        refusals,
     )
     try:
         warn_if_shared(redis)
@@ -83,7 +92,7 @@ async def open_context(
             yield context
     finally:
         await subscriber.aclose()
-        await upkeep.aclose()
+        await lease_redis.aclose()
         await redis.aclose()
 
 
@@ -114,7 +123,7 @@ async def stage_member(context: ProcessContext, name: str, *, sweeps: bool = Tru
     The lease is held from the beginning of the block. Call `start` on the member in it, when all that adopts and
     sweeps has been made.
     """
-    member = StageMember(name, context.upkeep, context.keys, context.records, context.settings, sweeps=sweeps)
+    member = StageMember(name, context.lease_redis, context.keys, context.records, context.settings, sweeps=sweeps)
     await retry_while_unavailable(member.begin, seconds=context.settings.redis_patience_seconds)
     await context.bus.listen(context.keys.wake(name), lambda _message: member.wake())
     async with background_tasks(member.run()):
@@ -123,4 +132,4 @@ async def stage_member(context: ProcessContext, name: str, *, sweeps: bool = Tru
         finally:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(context.settings.redis_timeout_seconds):
-                    await member.give_up()
+                    await member.hand_over()

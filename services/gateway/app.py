@@ -58,7 +58,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
                     await context.bus.listen(context.keys.wake("gateway"), made.heard)
                     await member.start(on_adopt=made.adopt)
                     leaving = _leave(app.state.exiting, scheduler, member)
-                    async with background_tasks(made.cancels.watch(), made.keep_followed_alive(), leaving):
+                    async with background_tasks(made.cancels.poll(), made.keep_followed_alive(), leaving):
                         yield
             finally:
                 await backends.aclose()
@@ -81,4 +81,4 @@ async def _leave(exiting: asyncio.Event, scheduler: SendScheduler, member: Stage
     """On SIGTERM: v1 streams end, for their clients to resume elsewhere; launches go to another gateway at once."""
     await exiting.wait()
     scheduler.drain()
-    await member.give_up()
+    await member.hand_over()

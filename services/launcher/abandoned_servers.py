@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from services.common.context import ProcessContext
 from services.common.models import LaunchState, Server
-from services.common.records.cancel_requests import GIVEN_UP
+from services.common.records.cancel_requests import ABANDONED
 from services.common.records.records import StoredRecord
 from services.common.redis.client import retry_while_unavailable
 from services.common.redis.keys import Kind, Topic
@@ -41,7 +41,7 @@ async def abandoned_servers(context: ProcessContext, records: Mapping[str, Store
     return {
         server_id: server
         for server_id, server in living.items()
-        if server_id in ended or records[server_id].get(GIVEN_UP)
+        if server_id in ended or records[server_id].get(ABANDONED)
     }
 
 

@@ -57,7 +57,7 @@ async def open_launcher_context(settings: LauncherSettings, health: Health) -> A
             await process.bus.listen(process.keys.wake("launcher"), servers.on_message)
             await member.start(on_adopt=servers.adopt)
             async with background_tasks(
-                servers.cancel_requests.watch(), seats.run(), spawn_limiter.run(), recount.run()
+                servers.cancel_requests.poll(), seats.run(), spawn_limiter.run(), recount.run()
             ):
                 yield LauncherContext(
                     process=process,

@@ -10,7 +10,7 @@ from services.common.context import ProcessContext
 from services.common.git.repository_url import repository_of
 from services.common.models import Event, Phase, ResolvedRepo, Server, ServerId, ServerRequest, ServerState
 from services.common.models.errors import BinderyError
-from services.common.records.cancel_requests import GIVEN_UP, CancelRequests
+from services.common.records.cancel_requests import ABANDONED, CancelRequests
 from services.common.records.leases import StageMember
 from services.common.records.records import Fenced, OwnedRecord, RecordLost, StoredRecord
 from services.common.redis.keys import Kind, Topic
@@ -90,14 +90,14 @@ class Servers:
         topic = topic_of(server.server_id)
         if server.server_id in self.cancel_requests:
             # It is starting here. If Redis was emptied, the record must be written again before another one is made.
-            await self._context.records.write_anew(topic)
+            await self._context.records.rewrite(topic)
 
         event = Event(phase=Phase.LAUNCHING, message="Launching server...\n")
         record, (seat,) = await self._context.records.create(
             topic, server, event,
             process=self._member.process,
-            fields={"request": request.model_dump_json(exclude_none=True)} | to_fields(), recreate=True,
-            also=[self._seats.reservation(server, request.repo)],
+            fields={"request": request.model_dump_json(exclude_none=True)} | to_fields(), rewrite_if_missing=True,
+            piggyback=[self._seats.reservation(server, request.repo)],
         )  # fmt: skip
 
         if isinstance(record, OwnedRecord):
@@ -134,7 +134,7 @@ class Servers:
             return
 
         if record.model(Server).state in {ServerState.WAITING, ServerState.STARTING}:
-            await self.cancel_requests.ask(server_id)
+            await self.cancel_requests.request(server_id)
             if even_ready:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(CANCEL_WAIT_SECONDS):
@@ -142,7 +142,7 @@ class Servers:
 
         if even_ready:
             # Recorded first, for the process that adopts this record if we die.
-            await self._context.records.note(topic, GIVEN_UP, "1")
+            await self._context.records.set_field(topic, ABANDONED, "1")
             adopted = await self._context.records.adopt("launcher", self._member.process, topic=topic)
             if adopted:
                 self._member.work(topic, self.adopt(*adopted))
@@ -165,7 +165,7 @@ class Servers:
             return
 
         request = ServerRequest.model_validate_json(stored.get("request"))
-        record.recreate = True
+        record.rewrite_if_missing = True
         start = self._new_start(
             record,
             server,
@@ -192,7 +192,7 @@ class Servers:
             try:
                 await start.run()
             finally:
-                self.cancel_requests.forget(start.server.server_id, start.cancel_requested)
+                self.cancel_requests.unregister(start.server.server_id, start.cancel_requested)
                 await self._context.bus.close_local(topic_of(start.server.server_id))
 
     def _new_server(self, request: ServerRequest) -> Server:
@@ -231,7 +231,7 @@ class Servers:
             record=record,
             server=server,
             repo=request.repo,
-            cancel_requested=self.cancel_requests.expect(server.server_id, is_asked=is_cancelled),
+            cancel_requested=self.cancel_requests.register(server.server_id, is_requested=is_cancelled),
             position=position,
             began_at=began_at,
             is_adopted=is_adopted,
@@ -279,7 +279,7 @@ class Servers:
 
     def on_message(self, message: bytes) -> None:
         """Pass a message of the launchers' channel to the part of this process that it concerns."""
-        self.cancel_requests.heard(message)
+        self.cancel_requests.on_message(message)
         if message.partition(b" ")[0] == b"seat":
             self._seats.on_queue_changed()
         elif message == LAUNCHER_JOINED.encode():

@@ -45,7 +45,7 @@ def create_app(settings: ResolverSettings) -> FastAPI:
         app.state.providers = providers
         app.state.resolving = resolving = Resolving(settings, providers, facts)
         with contextlib.suppress(*REDIS_UNAVAILABLE):  # else the first fact that is written says it
-            await facts.judged_by(resolving.policy)
+            await facts.set_policy(resolving.policy)
         try:
             yield
         finally:

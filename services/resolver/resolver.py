@@ -114,7 +114,7 @@ class Resolving:
         if self._facts is not None:
             with contextlib.suppress(RedisError, OSError, TimeoutError):
                 async with asyncio.timeout(_FACT_SECONDS):
-                    await self._facts.resolved(repo, self.policy)
+                    await self._facts.store_repo(repo, self.policy)
 
     def _check_allowed(self, names: Sequence[Spec], typed: Spec) -> None:
         """Where there are allowances for the provider of any of the names, one of the names must be allowed."""

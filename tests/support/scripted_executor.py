@@ -88,7 +88,7 @@ async def supervise(
     asked = await builder.ask("repo")
     await builder.admitted()
     topic = topic_of(asked.build_id or "")
-    found = await builder.context.records.adopt("builder", "w1", topic=topic, epoch=1, recreate=True)
+    found = await builder.context.records.adopt("builder", "w1", topic=topic, epoch=1, rewrite_if_missing=True)
     assert found
     claimed, stored = found
     watch = Supervision(

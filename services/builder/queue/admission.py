@@ -79,7 +79,7 @@ class Admission:
             await self._moved.wait()
             self._moved.clear()
             try:
-                if member.sweeping:
+                if member.is_sweeper:
                     await self.admit()
             except REDIS_UNAVAILABLE as error:
                 log.warning("redis_away", doing="admit", error=str(error))

@@ -51,11 +51,11 @@ class Builds:
             return await self._join(current, request)
         asked_at = time.time()
         if request.past_cache:
-            await self._context.facts.forget_image(repo)
+            await self._context.launch_cache.forget_image(repo)
         if found := await self._images.find(image):
             known = current if current and current.state is BuildState.BUILT else None
             fact = CachedImage(image=image, digest=found.digest, build_id=known and known.build_id, asked_at=asked_at)
-            await self._context.facts.has_image(repo, fact, image_place(self._settings))
+            await self._context.launch_cache.store_image(repo, fact, image_place(self._settings))
             return known.updated(digest=found.digest) if known else self._already_there(image, found.digest, request)
         if current and self._is_remembered(current) and request.replaces != current.build_id:
             return current
@@ -173,5 +173,5 @@ class Builds:
         """End a build that is to stop: at once while nobody owns it, else by its worker, who is woken."""
         ended = await self._attempts.end_queued(build, BuildState.CANCELLED, error)
         if not ended:
-            await self._cancels.tell(build.build_id or "")
+            await self._cancels.notify(build.build_id or "")
         return ended

@@ -254,7 +254,7 @@ class Supervision:
         fact = CachedImage(
             image=self.build.image, digest=digest, build_id=self.build.build_id, asked_at=self.build.finished_at or 0
         )
-        await self.context.facts.has_image(repo, fact, image_place(self.settings))
+        await self.context.launch_cache.store_image(repo, fact, image_place(self.settings))
         event = Event(
             phase=Phase.BUILT, message=message, state=BuildState.BUILT, image_name=self.build.image, terminal=True
         )

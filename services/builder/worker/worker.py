@@ -59,12 +59,14 @@ class BuilderWorker:
         build_id, epoch = str(job["build_id"]), int(job["epoch"])
         member = self._member
         topic = topic_of(build_id)
-        found = await self._context.records.adopt("builder", member.process, topic=topic, epoch=epoch, recreate=True)
+        found = await self._context.records.adopt(
+            "builder", member.process, topic=topic, epoch=epoch, rewrite_if_missing=True
+        )
         if found is None:
             return
         claimed, stored = found
         await self._parts.admission.take_job(build_id, epoch)
-        cancelled = self.cancels.expect(build_id, is_asked=bool(stored.get("cancel")))
+        cancelled = self.cancels.register(build_id, is_requested=bool(stored.get("cancel")))
         supervision = self._running[build_id] = Supervision(
             self._context, self._settings, self._parts.executor, self._parts.images,
             claimed, stored.model(Build), stored, cancelled,
@@ -81,7 +83,7 @@ class BuilderWorker:
                 await asyncio.gather(task, return_exceptions=True)
                 raise
             finally:
-                self.cancels.forget(build_id, cancelled)
+                self.cancels.unregister(build_id, cancelled)
                 if self._running.get(build_id) is supervision:
                     del self._running[build_id]
             if not task.cancelled() and task.result():
@@ -96,7 +98,7 @@ class BuilderWorker:
 
     def heard(self, message: bytes) -> None:
         """Something on the builder's channel: perhaps a cancel for a build that is supervised here."""
-        self.cancels.heard(message)
+        self.cancels.on_message(message)
         self._parts.admission.heard(message)
         self._member.wake()
 
@@ -182,7 +184,7 @@ async def run(settings: BuilderSettings) -> int:
             parts_of = {
                 "server": server.serve(sockets=listeners),
                 "jobs": worker.run_arq(),
-                "cancels": worker.cancels.watch(),
+                "cancels": worker.cancels.poll(),
                 "admission": admission.admit_when_moved(member),
                 "stop": stop.wait(),
             }

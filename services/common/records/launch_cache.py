@@ -70,16 +70,16 @@ class LaunchCache:
         link = Spec(provider=repo.provider, spec=repo.spec)
         return [self._keys(f"fact:built:{BuildInput.of(repo).fingerprint}"), self._link_image_key(link)]
 
-    def question(self, spec: Spec) -> tuple[Scripts, str, list[str], list[Any]]:
-        """The script call that asks what is known of a link, to be run together with others; see `known`.
+    def lookup_call(self, spec: Spec) -> tuple[Scripts, str, list[str], list[Any]]:
+        """The script call that asks what is known of a link, to be run together with others; see `parse_lookup`.
 
         The image's fact is kept twice, under its input and under the link, for that one trip.
         """
         return self._scripts, "facts", [self._repo_key(spec), self._link_image_key(spec), *self._policies], []
 
     @staticmethod
-    def known(answer: list[bytes | None]) -> CachedAnswers:
-        """What the answer to `question` means."""
+    def parse_lookup(answer: list[bytes | None]) -> CachedAnswers:
+        """What the answer to `lookup_call` means."""
         repo_raw, image_raw, judged_by, kept_in = answer
         if (repo := _under(judged_by, repo_raw)) is None:
             return CachedAnswers(None, None)
@@ -88,7 +88,7 @@ class LaunchCache:
             ResolvedRepo.model_validate_json(repo), CachedImage.model_validate_json(image) if image else None
         )
 
-    async def image_of(self, repo: ResolvedRepo) -> CachedImage | None:
+    async def find_image(self, repo: ResolvedRepo) -> CachedImage | None:
         """The image of a repository that was resolved just now."""
         with contextlib.suppress(*REDIS_UNAVAILABLE):
             raw, kept_in = await self._redis.mget(self._image_keys(repo)[0], self._policies[1])
@@ -96,7 +96,7 @@ class LaunchCache:
             return CachedImage.model_validate_json(image) if image else None
         return None
 
-    async def resolved(self, repo: ResolvedRepo, policy: str) -> None:
+    async def store_repo(self, repo: ResolvedRepo, policy: str) -> None:
         """Keep what a link means, if it means that for ever and anyone may know.
 
         `policy` names the bans and allowances that it was judged by: a fact holds only while the resolver has them.
@@ -108,15 +108,15 @@ class LaunchCache:
                 pipe.set(key, f"{policy} {repo.model_dump_json(exclude_none=True)}", px=self._ttl_ms)
                 await pipe.execute()
 
-    async def judged_by(self, policy: str) -> None:
+    async def set_policy(self, policy: str) -> None:
         """Say which policy the resolver has now; facts judged by another don't count any more."""
         await self._redis.set(self._keys("policy:resolver"), policy)
 
-    async def images_are_in(self, place: str) -> None:
+    async def set_image_place(self, place: str) -> None:
         """Say where the builder has its images now; facts about those of another place don't count any more."""
         await self._redis.set(self._policies[1], place)
 
-    async def has_image(self, repo: ResolvedRepo, fact: CachedImage, place: str) -> None:
+    async def store_image(self, repo: ResolvedRepo, fact: CachedImage, place: str) -> None:
         """Keep that an image exists in a place; a tombstone younger than the question stays."""
         if repo.visibility is not Visibility.PUBLIC or fact.asked_at < time.time() - self._tombstone_ms / 1000:
             return

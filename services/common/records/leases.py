@@ -60,8 +60,8 @@ class StageMember:
         self._started = asyncio.Event()
         self._tasks: dict[Topic, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
-        self.sweeping = False
-        self.leaving = False
+        self.is_sweeper = False
+        self.is_leaving = False
         self._lease_ends = 0.0
         self._forgotten: set[str] = set()
         self.process = self._new_name()
@@ -102,9 +102,9 @@ class StageMember:
             if self._sweeps:
                 group.create_task(self._sweeping(), name="sweep")
 
-    async def give_up(self) -> None:
+    async def hand_over(self) -> None:
         """Hand everything over at once, so that nobody waits for the lease to end; nothing is taken any more."""
-        self.leaving = True
+        self.is_leaving = True
         for task in list(self._tasks.values()):
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -137,19 +137,19 @@ class StageMember:
             await sleep_unless_cancelled(self._renew_seconds)
             try:
                 asked = time.monotonic()
-                if self.leaving or await self._renew():
+                if self.is_leaving or await self._renew():
                     continue
                 if asked < self._lease_ends:
                     # It can't have run out yet, so Redis was emptied: what is owned here, nobody else knows of.
                     log.warning("redis_was_emptied", process=self.process, owned=len(self._tasks))
-                    await self._records.write_anew()
+                    await self._records.rewrite()
                     await self.begin()
                     continue
                 # This process was paused, or Redis was away for too long: what it owned belongs to others by now.
                 FENCED.labels("lease").inc()
                 log.warning("lease_lost", process=self.process, owned=len(self._tasks))
                 await self._release(self.process, by_itself=True)
-                await self._records.try_all()
+                await self._records.probe_fences()
                 for task in list(self._tasks.values()):
                     task.cancel()
                 await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -195,7 +195,7 @@ class StageMember:
             try:
                 while (
                     self._on_adopt
-                    and not self.leaving
+                    and not self.is_leaving
                     and (found := await self._records.adopt(self.service, self.process))
                 ):
                     claimed, stored = found
@@ -219,7 +219,7 @@ class StageMember:
     async def _sweeping(self) -> None:
         await self._started.wait()
 
-        while not self.leaving:
+        while not self.is_leaving:
             try:
                 await self.sweep_once()
             except REDIS_UNAVAILABLE as error:
@@ -232,7 +232,7 @@ class StageMember:
         """If this process holds the sweep lease: take from the dead, and do the stage's own sweeping."""
         keys = [self._keys.sweep(self.service), self._keys.processes(self.service)]
         held, *dead = await self._scripts.run("sweep", keys, [self.process, self._lease_ms, self._keys.alive("")])
-        self.sweeping = bool(held)
+        self.is_sweeper = bool(held)
         if not held:
             return
         for process in dead:

@@ -116,7 +116,7 @@ class OwnedRecord:
     seq: int = 1
     lines: int = 1
     """Events written so far, whether or not Redis still has them."""
-    recreate: bool = False
+    rewrite_if_missing: bool = False
     """Write the record anew where an emptied Redis lost it, instead of raising `RecordLost`."""
     acknowledged: int = 1
     """The number of the last write that Redis confirmed."""
@@ -184,7 +184,7 @@ class OwnedRecord:
 
     async def _carry_out(self, write: PendingWrite) -> list[Any]:
         status, detail, *before = await self._run(write)
-        if status == b"behind" or (status == b"missing" and self.recreate):
+        if status == b"behind" or (status == b"missing" and self.rewrite_if_missing):
             lost = [written for written in self.recent if written.number > int(before[0])]
             log.warning("written_again", noun=self._noun, entries=len(lost), was=status.decode())
             again = write._replace(values=self.kept, entries=lost + write.entries)
@@ -269,16 +269,16 @@ class Records:
         """Nothing is done here any more for a noun, whoever owns it now."""
         self._claims.pop(topic, None)
 
-    async def try_all(self) -> None:
+    async def probe_fences(self) -> None:
         """Write to each noun that was owned here, after the lease was lost: who owns it now has it refused, counted."""
         for claimed in list(self._claims.values()):
             with contextlib.suppress(Fenced, RecordLost):
                 await claimed.write()
 
-    async def write_anew(self, *topics: Topic) -> None:
+    async def rewrite(self, *topics: Topic) -> None:
         """After Redis was emptied: write the records anew that this process owns, where their owners want that."""
         for claimed in list(self._claims.values()):
-            if claimed.recreate and (not topics or claimed.topic in topics):
+            if claimed.rewrite_if_missing and (not topics or claimed.topic in topics):
                 with contextlib.suppress(Fenced):
                     await claimed.write()
 
@@ -289,7 +289,7 @@ class Records:
         )
         return StoredRecord.of(topic, raw) if raw else None
 
-    async def note(self, topic: Topic, name: str, value: str) -> bool:
+    async def set_field(self, topic: Topic, name: str, value: str) -> bool:
         """Set a field that others than the owner write. False where there is no such noun: none is begun by this."""
         return bool(await self.scripts.run("note", [self.keys.record(topic)], [name, value]))
 
@@ -302,13 +302,14 @@ class Records:
         process: str,
         fields: Mapping[str, str] | None = None,
         idempotency: tuple[str, str, int] = ("", "", 0),
-        recreate: bool = False,
-        also: Sequence[tuple[Scripts, str, list[str], list[Any]]] = (),
+        rewrite_if_missing: bool = False,
+        piggyback: Sequence[tuple[Scripts, str, list[str], list[Any]]] = (),
     ) -> "tuple[OwnedRecord | StoredRecord | str, list[Any]]":
         """Create a noun and own it; an existing one comes back as `Stored`, a known key as the value kept with it.
 
-        `idempotency` is key, value and milliseconds. The scripts in `also` run in the same round trip; their answers
-        come second. Waits for a Redis that is away: the claim makes it safe to repeat, and a noun that was created by
+        `idempotency` is key, value and milliseconds. The scripts in `piggyback` run in the same round trip; their
+        answers come second.
+        Waits for a Redis that is away: the claim makes it safe to repeat, and a noun that was created by
         a call whose reply was lost would have an owner who knows nothing of it.
         """
         values = {"body": body.model_dump_json(exclude_none=True), "state": body.state} | dict(fields or {})
@@ -324,7 +325,7 @@ class Records:
             self.keys.alive(process), self.keys.processes(process.partition("-")[0]), *([key] if key else []),
         ]  # fmt: skip
         (status, detail), *others = await retry_while_unavailable(
-            lambda: run_together(self.redis, [(self.scripts, "create", keys, args), *also]),
+            lambda: run_together(self.redis, [(self.scripts, "create", keys, args), *piggyback]),
             seconds=self.patience_seconds,
         )
         if status == b"known":
@@ -334,7 +335,8 @@ class Records:
         self.bus.open_local(topic, Entry.first(detail.decode(), payload.encode()))
         first = AppendedEntry(1, detail.decode(), 0, 1, payload)
         claimed = OwnedRecord(
-            self, topic, process, 1, claim, recreate=recreate, kept=dict(values), recent=deque([first])
+            self, topic, process, 1, claim,
+            rewrite_if_missing=rewrite_if_missing, kept=dict(values), recent=deque([first]),
         )  # fmt: skip
         return self._hold(claimed), others
 
@@ -345,7 +347,7 @@ class Records:
         *,
         topic: Topic | None = None,
         epoch: int | None = None,
-        recreate: bool = False,
+        rewrite_if_missing: bool = False,
     ) -> tuple[OwnedRecord, StoredRecord] | None:
         """Claim an orphan of a stage, or the noun named (at `epoch`, where one is given); None where there is none.
 
@@ -369,6 +371,6 @@ class Records:
         kept = {name: value for name, value in found.fields.items() if name not in BOOKKEEPING}
         claimed = OwnedRecord(
             self, found.topic, process, int(answer[2]), claim, seq=written + 1000, acknowledged=written,
-            lines=int(found.get("lines", "0")), recreate=recreate, kept=dict(kept),
+            lines=int(found.get("lines", "0")), rewrite_if_missing=rewrite_if_missing, kept=dict(kept),
         )  # fmt: skip
         return self._hold(claimed), found

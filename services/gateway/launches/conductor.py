@@ -91,7 +91,7 @@ class Conductor:
         if self.launch.image and self.launch.state in {LaunchState.WAITING, LaunchState.LAUNCHING}:
             return CachedImage(image=self.launch.image, digest=self.launch.digest, asked_at=0.0)
         replaces = self.launch.options.rebuild
-        if not replaces and (fact := self._known.image or await self._context.facts.image_of(repo)):
+        if not replaces and (fact := self._known.image or await self._context.launch_cache.find_image(repo)):
             return fact
         return await self._build(repo, BuildRequest(repo=repo, launch_ref=self.launch.launch_ref, replaces=replaces))
 
@@ -166,7 +166,7 @@ class Conductor:
         error = BinderyError.of(Problem.model_validate(ended["error"])) if "error" in ended else BinderyError("unknown")
         if not error.has_code("image_pull_failed") or self.launch.rebuilt:
             raise error
-        await self._context.facts.forget_image(repo)
+        await self._context.launch_cache.forget_image(repo)
         self.launch = self.launch.updated(rebuilt=True)
         return False
 

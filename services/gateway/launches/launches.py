@@ -86,7 +86,7 @@ class Launches:
             topic_of(launch_id), launch, Event(phase=Phase.RESOLVING, state=LaunchState.RESOLVING),
             process=self.member.process, fields=to_fields(),
             idempotency=self._idempotency(principal, idempotency_key, body_hash, launch_id),
-            recreate=True, also=[self._context.facts.question(launch.spec)],
+            rewrite_if_missing=True, piggyback=[self._context.launch_cache.lookup_call(launch.spec)],
         )  # fmt: skip
         if isinstance(created, str):
             known = json.loads(created)
@@ -95,7 +95,9 @@ class Launches:
             return await self.read(known["launch_id"], principal), False
         if not isinstance(created, OwnedRecord):
             raise BinderyError("internal")
-        self.member.work(topic_of(launch_id), self._conduct(created, launch, self._context.facts.known(answer)))
+        self.member.work(
+            topic_of(launch_id), self._conduct(created, launch, self._context.launch_cache.parse_lookup(answer))
+        )
         return launch, True
 
     def _idempotency(self, principal: str, key: str, body_hash: str, launch_id: str) -> tuple[str, str, int]:
@@ -108,7 +110,7 @@ class Launches:
     async def adopt(self, claimed: OwnedRecord, stored: StoredRecord) -> None:
         """Go on with a launch whose gateway died."""
         launch = stored.model(Launch)
-        claimed.recreate = True
+        claimed.rewrite_if_missing = True
         with bound_contextvars(**from_fields(stored.fields)):
             await self._conduct(claimed, launch, CachedAnswers(None, None), cancelled=bool(stored.get("cancel")))
 
@@ -119,7 +121,7 @@ class Launches:
         conductor = Conductor(self._context, self._backends, self._settings, claimed, launch, known)
         conductor.side_effects.is_adopted = claimed.epoch > 1
         self._conductors[launch.launch_id] = conductor
-        asked = self.cancels.expect(launch.launch_id, is_asked=cancelled)
+        asked = self.cancels.register(launch.launch_id, is_requested=cancelled)
         with bound_contextvars(launch_ref=launch.launch_ref):
             work: dict[str, asyncio.Task[Any]] = {
                 "story": asyncio.create_task(_conduct_through_outages(conductor), name="story"),
@@ -139,7 +141,7 @@ class Launches:
                 for task in work.values():
                     task.cancel()
                 await asyncio.gather(*work.values(), conductor.side_effects.cancel_calls(), return_exceptions=True)
-                self.cancels.forget(launch.launch_id, asked)
+                self.cancels.unregister(launch.launch_id, asked)
                 self._remember(launch.launch_id)
                 await self._context.bus.close_local(topic_of(launch.launch_id))
 
@@ -203,7 +205,7 @@ class Launches:
                         await self._seen(topic)
 
     async def _seen(self, topic: Topic) -> None:
-        await self._context.records.note(topic, "seen", repr(time.time()))
+        await self._context.records.set_field(topic, "seen", repr(time.time()))
 
     async def read(self, launch_id: str, principal: str) -> Launch:
         """A launch, for who may see it, with its place in a queue. Reading counts as watching.
@@ -250,11 +252,11 @@ class Launches:
         launch = await self.read(launch_id, principal)
         if launch.state.is_final:
             raise BinderyError("conflict", f"The launch is {launch.state} already.")
-        await self.cancels.ask(launch_id)
+        await self.cancels.request(launch_id)
 
     def heard(self, message: bytes) -> None:
         """Something on the gateways' channel: perhaps a cancel for a launch that is conducted here."""
-        self.cancels.heard(message)
+        self.cancels.on_message(message)
         self.member.wake()
 
 

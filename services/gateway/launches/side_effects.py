@@ -113,7 +113,7 @@ class LaunchSideEffects:
             # server whose id is not known here, the launch's own record tells.
             if launch.server_id:
                 with contextlib.suppress(*REDIS_UNAVAILABLE):
-                    await self._starts.give_up(launch.server_id)
+                    await self._starts.request_even_if_ready(launch.server_id)
             raise
 
     async def _repo(self, launch: Launch) -> ResolvedRepo | None:

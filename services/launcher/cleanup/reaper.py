@@ -69,7 +69,7 @@ class Reaper:
         """
         while True:
             await sleep_unless_cancelled(self._settings.reap_interval_seconds)
-            if not self._member.sweeping:
+            if not self._member.is_sweeper:
                 continue
             try:
                 await self.reap()

@@ -86,7 +86,7 @@ class Recount:
             return
         log.warning("counting_servers")
 
-        await self._context.upkeep.publish(self._context.keys.wake("launcher"), RECOUNT)
+        await self._context.lease_redis.publish(self._context.keys.wake("launcher"), RECOUNT)
         await self._seats.count_own_starts()
         await sleep_unless_cancelled(self._settle_seconds())
 

@@ -97,11 +97,11 @@ class SpawnLimiter:
     async def run(self) -> None:
         """Keep the share right as launchers start and stop, until cancelled."""
         with contextlib.suppress(*REDIS_UNAVAILABLE):
-            await self._context.upkeep.publish(self._context.keys.wake("launcher"), LAUNCHER_JOINED)
+            await self._context.lease_redis.publish(self._context.keys.wake("launcher"), LAUNCHER_JOINED)
         while True:
             try:
                 with attributed_to("upkeep"):
-                    launchers = await self._context.upkeep.scard(self._context.keys.processes("launcher"))
+                    launchers = await self._context.lease_redis.scard(self._context.keys.processes("launcher"))
                 self._launchers = max(1, int(launchers))
                 self._admit_next()
             except REDIS_UNAVAILABLE as error:

@@ -89,7 +89,9 @@ async def test_an_attempt_that_runs_is_joined_once_its_worker_tells_a_redis_that
         await builder.offer_slots("w1", 1)
         await builder.admitted()
         build_id = asked.build_id or ""
-        adopted = await builder.context.records.adopt("builder", "w1", topic=topic_of(build_id), epoch=1, recreate=True)
+        adopted = await builder.context.records.adopt(
+            "builder", "w1", topic=topic_of(build_id), epoch=1, rewrite_if_missing=True
+        )
         assert adopted
         _say_that_one_runs(monkeypatch, builder, build_id)
         looked = _looks_in_vain(monkeypatch, builder)

@@ -59,15 +59,15 @@ async def ensured(builder: Builder, repo: ResolvedRepo = LINK) -> str:
 
 async def known(context: ProcessContext) -> CachedAnswers:
     """What a warm launch finds in its one round trip."""
-    scripts, name, keys, args = context.facts.question(SPEC)
-    return context.facts.known(await scripts.run(name, keys, args))
+    scripts, name, keys, args = context.launch_cache.lookup_call(SPEC)
+    return context.launch_cache.parse_lookup(await scripts.run(name, keys, args))
 
 
 @pytest.fixture
 async def gateway(valkey: Valkey, redis: Redis, tmp_path: Path) -> AsyncIterator[ProcessContext]:
     """A gateway's view of Redis, in which the link is resolved."""
     async with open_context(BuilderSettings.model_validate({"redis_url": valkey.url, "data_dir": tmp_path})) as context:
-        await context.facts.resolved(LINK, "policy")
+        await context.launch_cache.store_repo(LINK, "policy")
         yield context
 
 
@@ -77,15 +77,15 @@ async def test_a_new_image_prefix_takes_effect_with_the_builder_s_start(
     async with running_builder(valkey, tmp_path, image_prefix="one/") as builder:
         first = await ensured(builder)
         assert first.startswith("one/")
-        for found in ((await known(gateway)).image, await gateway.facts.image_of(LINK)):
+        for found in ((await known(gateway)).image, await gateway.launch_cache.find_image(LINK)):
             assert found
             assert (found.image, found.digest) == (first, f"sha256:{first}")
     async with running_builder(valkey, tmp_path, image_prefix="two/") as builder:
         assert await known(gateway) == CachedAnswers(LINK, None)
-        assert await gateway.facts.image_of(LINK) is None
+        assert await gateway.launch_cache.find_image(LINK) is None
         second = await ensured(builder)
         assert second == first.replace("one/", "two/")
-        for found in ((await known(gateway)).image, await gateway.facts.image_of(LINK)):
+        for found in ((await known(gateway)).image, await gateway.launch_cache.find_image(LINK)):
             assert found
             assert found.image == second
 
@@ -122,7 +122,7 @@ async def test_what_an_older_version_left_is_not_believed(
 ) -> None:
     async with running_builder(valkey, tmp_path, image_prefix="two/") as builder:
         old = CachedImage(image="one/repo:a", asked_at=time.time()).model_dump_json()
-        _, _, keys, _ = gateway.facts.question(SPEC)
+        _, _, keys, _ = gateway.launch_cache.lookup_call(SPEC)
         fingerprint = BuildInput.of(LINK).fingerprint
         for key in (
             keys[1],
@@ -131,29 +131,29 @@ async def test_what_an_older_version_left_is_not_believed(
         ):
             await gateway.redis.set(key, old)
         assert await known(gateway) == CachedAnswers(LINK, None)
-        assert await gateway.facts.image_of(LINK) is None
+        assert await gateway.launch_cache.find_image(LINK) is None
         assert (await ensured(builder)).startswith("two/")
         assert (await known(gateway)).image
 
 
 async def test_an_image_that_is_gone_stays_unknown_for_a_while_to_who_asked_before(gateway: ProcessContext) -> None:
-    facts = gateway.facts
-    await facts.images_are_in("here")
+    facts = gateway.launch_cache
+    await facts.set_image_place("here")
     await facts.forget_image(LINK)
-    await facts.has_image(LINK, CachedImage(image="one/repo:a", asked_at=time.time()), "here")
+    await facts.store_image(LINK, CachedImage(image="one/repo:a", asked_at=time.time()), "here")
     assert await known(gateway) == CachedAnswers(LINK, None)
 
 
 async def test_a_launch_after_a_change_of_the_place_asks_the_builder_again(valkey: Valkey, redis: Redis) -> None:
     repo = REPO.updated(immutable_spec=True)
     async with open_gateway(valkey) as gateway:
-        facts = gateway.context.facts
-        await facts.images_are_in("here")
-        await facts.has_image(repo, CachedImage(image="here/repo:a", asked_at=time.time()), "here")
+        facts = gateway.context.launch_cache
+        await facts.set_image_place("here")
+        await facts.store_image(repo, CachedImage(image="here/repo:a", asked_at=time.time()), "here")
         launch = await gateway.begin()
         await gateway.reaches(launch, LaunchState.LAUNCHING)
         assert gateway.backends.calls == ["resolve", "start"]
-        await facts.images_are_in("there")
+        await facts.set_image_place("there")
         again = await gateway.begin()
         await gateway.until(lambda: gateway.backends.builds == 1, "the builder is asked")
         assert gateway.backends.calls == ["resolve", "start", "resolve", "build"]

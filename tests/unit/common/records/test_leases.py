@@ -64,11 +64,11 @@ async def test_one_process_sweeps_and_another_when_it_dies(context: ProcessConte
     for member in (first, second):
         await member.begin()
         await member.sweep_once()
-    assert (first.sweeping, second.sweeping) == (True, False)
+    assert (first.is_sweeper, second.is_sweeper) == (True, False)
 
     async def takes_over() -> bool:
         await second.sweep_once()
-        return second.sweeping
+        return second.is_sweeper
 
     async with asyncio.timeout(10):
         while not await takes_over():
@@ -79,7 +79,7 @@ async def test_giving_up_hands_over_at_once(context: ProcessContext) -> None:
     leaving = member_of(context)
     await leaving.begin()
     await created(context, leaving.process)
-    await leaving.give_up()
+    await leaving.hand_over()
     other = member_of(context)
     await other.begin()
     assert await context.records.adopt("gateway", other.process)
@@ -89,7 +89,7 @@ async def test_a_process_without_a_lease_adopts_nothing(context: ProcessContext)
     dead = member_of(context)
     await dead.begin()
     await created(context, dead.process)
-    await dead.give_up()
+    await dead.hand_over()
     assert await context.records.adopt("gateway", dead.process) is None
     assert await context.redis.scard(context.keys.orphans("gateway")) == 1
 
@@ -110,7 +110,7 @@ async def test_adopting_again_after_a_lost_reply_finds_what_was_claimed(context:
 async def test_what_a_process_creates_after_its_lease_ran_out_is_found_by_the_sweep(context: ProcessContext) -> None:
     late = member_of(context)
     await late.begin()
-    await late.give_up()
+    await late.hand_over()
     await created(context, late.process)
     other = member_of(context)
     await other.begin()
@@ -137,7 +137,7 @@ async def test_a_process_whose_lease_ran_out_stops_its_work_and_goes_on_under_an
 async def test_an_emptied_redis_costs_a_living_process_nothing(context: ProcessContext) -> None:
     async with living(context) as member:
         name = member.process
-        claimed = await created(context, name, recreate=True)
+        claimed = await created(context, name, rewrite_if_missing=True)
         member.work(TOPIC, asyncio.Event().wait())  # type: ignore[arg-type]
         await context.redis.flushall()
 

@@ -28,9 +28,16 @@ def said(message: str) -> Event:
     return Event(phase=Phase.BUILDING, message=message)
 
 
-async def created(context: ProcessContext, process: str = "gateway-a", *, recreate: bool = False) -> OwnedRecord:
+async def created(
+    context: ProcessContext, process: str = "gateway-a", *, rewrite_if_missing: bool = False
+) -> OwnedRecord:
     claimed, _ = await context.records.create(
-        TOPIC, launch(), said("first"), process=process, fields={"request": "kept"}, recreate=recreate
+        TOPIC,
+        launch(),
+        said("first"),
+        process=process,
+        fields={"request": "kept"},
+        rewrite_if_missing=rewrite_if_missing,
     )
     assert isinstance(claimed, OwnedRecord)
     return claimed
@@ -111,7 +118,7 @@ class member:  # noqa: N801 - reads as a function
         return self._member.process
 
     async def __aexit__(self, *_: object) -> None:
-        await self._member.give_up()
+        await self._member.hand_over()
 
 
 async def test_a_write_repeated_under_its_number_is_one_write(context: ProcessContext) -> None:
@@ -196,11 +203,11 @@ async def test_a_record_that_an_emptied_redis_lost_ends_its_owner(context: Proce
 
 
 async def test_a_record_is_written_anew_whole_where_its_owner_wants_that(context: ProcessContext) -> None:
-    claimed = await created(context, recreate=True)
+    claimed = await created(context, rewrite_if_missing=True)
     await claimed.write(said("second"), body=launch(LaunchState.BUILDING))
     before = [entry.id for entry in await entries_of(context)]
     await context.redis.flushall()
-    await context.records.write_anew()
+    await context.records.rewrite()
     found = await context.records.read(TOPIC)
     assert found
     assert (found.get("request"), found.model(Launch).state) == ("kept", LaunchState.BUILDING)

@@ -156,8 +156,8 @@ async def test_a_gateway_runs_the_scripts_that_read_what_others_write(admin: Red
     spec = Spec(provider="git", spec="a/HEAD")
     async with open_context(settings_for(valkey, redis_url=valkey.url_of("gateway"))) as stage:
         assert (await stage.queue_positions.of("a-1"))["a-1"].position == 1
-        (answer,) = await run_together(stage.redis, [stage.facts.question(spec)])
-        assert stage.facts.known(answer).repo is None
+        (answer,) = await run_together(stage.redis, [stage.launch_cache.lookup_call(spec)])
+        assert stage.launch_cache.parse_lookup(answer).repo is None
     assert await admin.acl_log() == []
 
 
@@ -237,7 +237,7 @@ async def test_a_script_that_lacks_a_right_tells_the_same(admin: Redis, valkey: 
     await admin.hset(KEYS.record(Topic(Kind.SERVER, "a")), "v", "1")
     async with open_context(settings_for(valkey, redis_url=valkey.url_of("launcher"))) as stage:
         with pytest.raises(Refused, match=r"user 'bindery-launcher'.*hset"):
-            await stage.records.note(Topic(Kind.SERVER, "a"), "cancel", "1")
+            await stage.records.set_field(Topic(Kind.SERVER, "a"), "cancel", "1")
         trouble = await stage.redis_answers()
         assert trouble
         assert "hset" in trouble.detail

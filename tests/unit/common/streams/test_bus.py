@@ -116,13 +116,13 @@ async def test_a_wake_up_in_its_turn_is_taken_without_reading(context: ProcessCo
 async def test_a_record_that_is_missed_once_comes_back_with_its_owner(
     context: ProcessContext, other: ProcessContext
 ) -> None:
-    claimed = await created(context, recreate=True)
+    claimed = await created(context, rewrite_if_missing=True)
     waiting = asyncio.create_task(other.bus.wait_for_end(TOPIC))
     await until(lambda: TOPIC in other.bus._readers and other.bus._readers[TOPIC].last is not None)
     reader = other.bus._readers[TOPIC]
     await context.redis.flushall()
     await until(lambda: reader.missed == 1 or waiting.done())
-    await context.records.write_anew()
+    await context.records.rewrite()
     await until(lambda: reader.missed == 0 or waiting.done())
     assert not waiting.done()
     await claimed.write(Event(phase=Phase.FAILED, terminal=True), final=True)
@@ -185,7 +185,7 @@ async def two_stages(valkey: Valkey) -> Any:
 async def test_a_follower_and_a_writer_outlive_a_killed_redis(tmp_path: Path) -> None:
     with running_valkey_in_thread(tmp_path) as valkey:
         async with two_stages(valkey) as (one, two):
-            claimed = await created(one, recreate=True)
+            claimed = await created(one, rewrite_if_missing=True)
             with following(two) as heard:
                 await until(lambda: heard == ["first"])
                 valkey.kill()

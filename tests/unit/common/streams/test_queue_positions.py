@@ -218,7 +218,7 @@ async def test_a_build_is_given_a_free_slot_as_soon_as_it_is_queued(
             first = await builder.ask("first")
             assert await heard.get() == b"queued"
             assert await builder.running() == set()
-            member.sweeping = True
+            member.is_sweeper = True
             second = await builder.ask("second")
             while await builder.running() != {first.build_id}:
                 await asyncio.sleep(0.01)

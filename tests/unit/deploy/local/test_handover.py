@@ -47,7 +47,7 @@ async def _until_told(launcher: Launcher, server: Server, sentence: str) -> None
 
 async def _leave(valkey: Valkey, launcher: Launcher, **moved: float) -> None:
     """Hand everything over; it was created at another time."""
-    await launcher.member.give_up()
+    await launcher.member.hand_over()
     async with another_stage(valkey, installation_id="test") as stage:
         for key in await stage.redis.keys(stage.keys("{s:*}:record")):
             body = json.loads(await stage.redis.hget(key, "body"))

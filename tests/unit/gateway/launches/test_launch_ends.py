@@ -135,7 +135,7 @@ async def test_cancelled_while_it_is_told_that_it_is_ready(
             await gateway.backends.become_ready()
             async with asyncio.timeout(10):
                 await told.wait()
-            await gateway.launches.cancels.ask(launch.launch_id)
+            await gateway.launches.cancels.request(launch.launch_id)
             await gateway.ended(launch, LaunchState.READY if is_carried_out else LaunchState.CANCELLED)
         stopped = [] if is_carried_out else [f"stop {launch.launch_ref} 0"]
         assert gateway.backends.calls == ["resolve", "build", "start", *stopped]
@@ -210,7 +210,7 @@ async def test_a_cancelled_launch_of_a_dead_gateway_stops_a_server_that_its_reco
         launch = await gateway.begin()
         await gateway.until_build(1)
         member = gateway.launches.member
-        await member.give_up()
+        await member.hand_over()
         key = gateway.context.keys.record(Topic(Kind.LAUNCH, launch.launch_id))
         await gateway.context.redis.hset(key, "cancel", "1")
     async with open_gateway(valkey) as gateway:

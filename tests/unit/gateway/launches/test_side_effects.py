@@ -76,7 +76,7 @@ async def test_a_start_that_does_not_heed_in_time_is_removed_once_it_is_ready(
         async def unheard(_name: str) -> bool:
             return True
 
-        monkeypatch.setattr(launcher.servers.cancel_requests, "ask", unheard)
+        monkeypatch.setattr(launcher.servers.cancel_requests, "request", unheard)
         server = await launcher.ask()
         await _delete_of_launch(launcher, server, even_ready="true")
         await _until_removed(launcher, server)
@@ -176,8 +176,7 @@ async def test_a_start_that_was_given_up_while_no_launcher_was_there_is_ended_by
         if by_record:
             await _launch_is(context, "bad", LaunchState.CANCELLED)
         else:
-            assert await CancelRequests(context.records, Kind.SERVER, context.keys.wake("launcher")).give_up(
-                server.server_id
-            )
+            cancel_requests = CancelRequests(context.records, Kind.SERVER, context.keys.wake("launcher"))
+            assert await cancel_requests.request_even_if_ready(server.server_id)
     async with open_launcher(valkey, hub) as launcher:
         await _until_removed(launcher, server)

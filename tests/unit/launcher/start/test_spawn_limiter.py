@@ -21,7 +21,7 @@ async def test_a_cancel_that_redis_py_swallows_ends_it_all_the_same(
             await asyncio.Event().wait()
         return 1
 
-    monkeypatch.setattr(context.upkeep, "scard", scard)
+    monkeypatch.setattr(context.lease_redis, "scard", scard)
     task = asyncio.create_task(SpawnLimiter(context, LauncherSettings()).run())
     await asked.wait()
     task.cancel()

@@ -322,7 +322,7 @@ async def _orphan(valkey: Valkey, launcher: Launcher, server: Server, **times: f
     async with asyncio.timeout(10):
         while (await launcher.messages(server)).count("\n") < 2:  # "Launching server...", and what it waits for
             await asyncio.sleep(0.01)
-    await member.give_up()
+    await member.hand_over()
     async with another_stage(valkey, installation_id="test") as context:
         key = context.keys.record(topic_of(server.server_id))
         moved = server.updated(created_at=times["created_at"])
