@@ -51,6 +51,11 @@ def container_cluster(tool: str, engine: Engine, folder: Path) -> Iterator[Runni
     """Keep a cluster for the length of the block; its files go into `folder`. Raises `ContainerClusterError`."""
     if not shutil.which("kubectl"):
         raise ContainerClusterError(f"{tool} is installed, but kubectl is missing")
+    if engine.memory_bytes:
+        raise ContainerClusterError(
+            f"the engine that the tests start has {engine.memory_bytes >> 20} MiB for all containers, too little for a"
+            " node: start Docker, or name an engine in DOCKER_HOST"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     create = {"kind": _kind, "k3d": _k3d}[tool]
     with create(engine, folder) as running:

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,15 @@ def test_a_cluster_that_is_half_made_is_deleted_and_the_reason_is_said(
 def test_without_kubectl_no_cluster_is_made(programs: Programs, engine: Engine) -> None:
     programs("kind")
     with pytest.raises(NoClusterError, match="kind is installed, but kubectl is missing"), cluster():
+        pass
+
+
+def test_the_small_engine_of_the_tests_runs_no_node(
+    programs: Programs, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs("kind", "kubectl")
+    monkeypatch.setattr(cluster_start, "engine", lambda: nullcontext(replace(engine, memory_bytes=1 << 30)))
+    with pytest.raises(NoClusterError, match="has 1024 MiB for all containers, too little for a node"), cluster():
         pass
 
 
