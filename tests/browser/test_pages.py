@@ -190,7 +190,7 @@ def test_another_site_launches_nothing(told: Told, open_page: OpenPage) -> None:
         page.route(f"{site}/**", lambda route: route.fulfill(content_type="text/html", body=FOREIGN.format(told.url)))
         page.goto(f"{site}/")
         page.get_by_role("button", name="go").click()
-        expect(page.get_by_role("heading", level=1)).to_have_text("Another web site asked for this launch")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Another website requested this launch")
         page.goto(f"{site}/")
         answer = page.evaluate("url => fetch(url).then(() => 'read', () => 'refused')", f"{told.url}/build/gh/o/r/HEAD")
         assert answer == "refused"

@@ -52,7 +52,7 @@ def test_a_badge_without_a_session_leads_on_once_the_token_is_given(
     told: Told, servers: str, open_page: OpenPage, artefacts: Path, scripts: bool
 ) -> None:
     page = open_page(f"{told.url}/v2/gh/org/warm/HEAD?urlpath=lab/tree/a%20b.ipynb", width=390, scripts=scripts)
-    expect(page.get_by_role("heading", level=1)).to_have_text("The start token is needed")
+    expect(page.get_by_role("heading", level=1)).to_have_text("The start token is required")
     expect(page.locator("main")).to_contain_text("Open the address that make up printed when it started; make url in")
     if scripts:
         page.screenshot(path=artefacts / "start-token-phone.png", full_page=True)
@@ -122,4 +122,4 @@ def test_a_launch_whose_session_has_ended_meanwhile_says_how_to_get_in(told: Tol
     expect(page.locator("#log")).to_contain_text("one line")
     page.context.clear_cookies()
     told.launches.events[launch].append({"phase": "building", "message": "another\n"})
-    expect(page.get_by_role("heading", level=1)).to_have_text("The start token is needed")
+    expect(page.get_by_role("heading", level=1)).to_have_text("The start token is required")

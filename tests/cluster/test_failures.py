@@ -157,7 +157,7 @@ def test_an_api_server_that_is_down_past_the_bound_fails_the_build_and_its_job_g
     build_id = builders.ask(URL, "api-down.push-0.sleep-300")["build_id"]
     builders.until_said(build_id, "those were 3 lines")
     with own_cluster.paused("kube-apiserver"):
-        builders.until_said(build_id, "What runs the builds does not answer")
+        builders.until_said(build_id, "The build backend does not answer")
         assert builders.outcome(build_id)["error"]["code"] == "executor_unavailable"
     assert failure(builders, namespace, build_id)["code"] == "executor_unavailable"
 

@@ -79,7 +79,7 @@ def test_an_api_server_that_is_away_for_30_s_costs_no_line(
     build_id = builders.ask(URL, f"api-{fault}.lines-250.ms-200")["build_id"]
     builders.until_said(build_id, "line 10\n")
     with getattr(own_cluster, fault)("kube-apiserver"), lasting(OUTAGE_SECONDS):
-        builders.until_said(build_id, "What runs the builds does not answer", OUTAGE_SECONDS)
+        builders.until_said(build_id, "The build backend does not answer", OUTAGE_SECONDS)
     assert_built(builders, namespace, build_id)
     builders.assert_every_line_once(build_id)
 

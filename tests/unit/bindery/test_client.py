@@ -292,7 +292,7 @@ def test_no_proxy_gets_the_token(gateway: Gateway, monkeypatch: pytest.MonkeyPat
 
 def test_who_has_no_token_is_told_where_it_is(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
     detail = "Open the address that `make up` printed."
-    problem: dict[str, object] = {"title": "The start token is needed", "detail": detail}
+    problem: dict[str, object] = {"title": "The start token is required", "detail": detail}
     gateway.refusal = (401, problem | {"code": "start_token_required"})
     assert main(["launch", "gh/a/b/HEAD", "--gateway", gateway.url]) == 1
     err = capsys.readouterr().err

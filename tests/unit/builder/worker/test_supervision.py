@@ -97,7 +97,7 @@ async def test_engine_that_is_away_is_waited_for_from_the_last_position(opened: 
     assert build.state is BuildState.BUILT
     assert [position for _, position in scripted.asked] == ["", "one", "one", "one"]
     assert [phase for phase, _ in told] == ["building", "waiting", "building", "built"]
-    assert told[1][1] == "What runs the builds does not answer. Waiting for it ...\n"
+    assert told[1][1] == "The build backend does not answer. Waiting for it ...\n"
 
 
 async def test_who_follows_reads_no_address_of_an_engine_that_is_away_and_the_log_has_it(
@@ -108,7 +108,7 @@ async def test_who_follows_reads_no_address_of_an_engine_that_is_away_and_the_lo
     async with opened(outage_patience_seconds=1) as builder:
         build, told = await supervise(builder, scripted)
     shown = " ".join(line for _, line in told) + (build.error.model_dump_json() if build.error else "")
-    assert "What runs the builds does not answer." in shown
+    assert "The build backend does not answer." in shown
     assert "10.3.0.1" not in shown
     assert "10.3.0.1:6443" in line_of(logs, "waiting")["why"]
     assert "10.3.0.1:6443" in line_of(logs, "gave_up_waiting")["why"]
