@@ -119,7 +119,7 @@ class BuilderWorker:
 
     async def run_arq(self) -> None:
         """arq's loop, begun again with back-off whenever Redis goes away."""
-        backoff = Backoff(first_seconds=0.1, longest_seconds=2.0)
+        backoff = Backoff(first_seconds=0.1, longest_seconds=2.0, jitter=0.0)
         loop = asyncio.get_running_loop()
         while True:
             started = loop.time()

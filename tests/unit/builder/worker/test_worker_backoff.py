@@ -40,8 +40,8 @@ async def waits_behind(
         waits.append(seconds)
 
     monkeypatch.setattr(module, "SlotWorker", Arq)
-    monkeypatch.setattr(module, "sleep_unless_cancelled", sleep_unless_cancelled)
-    monkeypatch.setattr("services.common.service.tasks.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("services.common.service.backoff.sleep_unless_cancelled", sleep_unless_cancelled)
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
     parts: Any = SimpleNamespace(context=context)
     with pytest.raises(Ended):
         await BuilderWorker(parts, member_of(context, "builder"), BuilderSettings()).run_arq()
