@@ -18,6 +18,7 @@ from services.common.models.errors import BinderyError
 from services.common.records.leases import StageMember
 from services.common.records.records import is_public
 from services.common.redis.client import REDIS_UNAVAILABLE
+from services.common.redis.scripts import ScriptArg
 from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled
 from services.common.streams.log_store import stream_entries
@@ -91,7 +92,7 @@ class Admission:
         """Give the free slots to the first in the queue, and their jobs to the workers."""
         names = ("waiting", "running", "repos", "version")
         keys = [*(self._keys("{queue}:" + name) for name in names), self._keys("slots"), self._keys("{queue}:limits")]
-        args = [self._settings.build_capacity, self._settings.build_repo_cap, self._keys.prefix]
+        args: list[ScriptArg] = [self._settings.build_capacity, self._settings.build_repo_cap, self._keys.prefix]
         waiting, running, *admitted = await self._attempts.scripts.run("admit", keys, args)
         WAITING.set(waiting)
         RUNNING.set(running)

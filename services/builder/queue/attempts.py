@@ -19,7 +19,7 @@ from services.common.models import (
 from services.common.models.errors import BinderyError
 from services.common.records.records import StoredRecord
 from services.common.redis.keys import Kind, Topic
-from services.common.redis.scripts import Scripts
+from services.common.redis.scripts import ScriptArg, Scripts
 from services.common.service.correlation import to_fields
 from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled
@@ -172,7 +172,7 @@ class Attempts:
             self._keys("{queue}:running"), self._keys("{queue}:version"), self._keys.waiters(build_id),
             self._keys("{queue}:unstored"), self._keys.orphans("builder"),
         ]  # fmt: skip
-        args = [
+        args: list[ScriptArg] = [
             build_id, state, ended.model_dump_json(exclude_none=True), encode_events([event]),
             self._keys.news(topic), int(self._settings.record_ttl_seconds * 1000),
             int(self._settings.finished_stream_seconds * 1000),

@@ -9,14 +9,13 @@ import contextlib
 import hashlib
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from redis.asyncio import Redis
 
 from services.common.models import BuildInput, Contract, ResolvedRepo, Spec, Visibility
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Keys
-from services.common.redis.scripts import Scripts
+from services.common.redis.scripts import ScriptCall, Scripts
 
 TOMBSTONE = b"-"
 
@@ -70,12 +69,13 @@ class LaunchCache:
         link = Spec(provider=repo.provider, spec=repo.spec)
         return [self._keys(f"fact:built:{BuildInput.of(repo).fingerprint}"), self._link_image_key(link)]
 
-    def lookup_call(self, spec: Spec) -> tuple[Scripts, str, list[str], list[Any]]:
+    def lookup_call(self, spec: Spec) -> ScriptCall:
         """The script call that asks what is known of a link, to be run together with others; see `parse_lookup`.
 
         The image's fact is kept twice, under its input and under the link, for that one trip.
         """
-        return self._scripts, "facts", [self._repo_key(spec), self._link_image_key(spec), *self._policies], []
+        keys = [self._repo_key(spec), self._link_image_key(spec), *self._policies]
+        return ScriptCall(self._scripts, "facts", keys, [])
 
     @staticmethod
     def parse_lookup(answer: list[bytes | None]) -> CachedAnswers:

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from services.common.models import Build, Contract, Event, Launch, ResolvedRepo, Server, Visibility
 from services.common.redis.client import REDIS_UNAVAILABLE, retry_while_unavailable
 from services.common.redis.keys import Keys, Topic
-from services.common.redis.scripts import Scripts, run_together
+from services.common.redis.scripts import ScriptCall, Scripts, run_together
 from services.common.service.logging import get_logger
 from services.common.service.settings import ServiceSettings
 from services.common.streams.bus import Bus
@@ -303,7 +303,7 @@ class Records:
         fields: Mapping[str, str] | None = None,
         idempotency: tuple[str, str, int] = ("", "", 0),
         rewrite_if_missing: bool = False,
-        piggyback: Sequence[tuple[Scripts, str, list[str], list[Any]]] = (),
+        piggyback: Sequence[ScriptCall] = (),
     ) -> "tuple[OwnedRecord | StoredRecord | str, list[Any]]":
         """Create a noun and own it; an existing one comes back as `Stored`, a known key as the value kept with it.
 
@@ -325,7 +325,7 @@ class Records:
             self.keys.alive(process), self.keys.processes(process.partition("-")[0]), *([key] if key else []),
         ]  # fmt: skip
         (status, detail), *others = await retry_while_unavailable(
-            lambda: run_together(self.redis, [(self.scripts, "create", keys, args), *piggyback]),
+            lambda: run_together(self.redis, [ScriptCall(self.scripts, "create", keys, args), *piggyback]),
             seconds=self.patience_seconds,
         )
         if status == b"known":

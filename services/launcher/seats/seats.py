@@ -21,7 +21,7 @@ from services.common.git.repository_url import repository_of
 from services.common.models import Queue, ResolvedRepo, Server
 from services.common.models.errors import BinderyError
 from services.common.redis.client import REDIS_UNAVAILABLE
-from services.common.redis.scripts import Scripts
+from services.common.redis.scripts import ScriptArg, ScriptCall, Scripts
 from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled
@@ -113,7 +113,11 @@ class Seats:
             context.keys("{seats}:" + name) for name in ("members", "waiting", "asked", "held")
         )
         self._counted_key = context.keys("seats:counted")
-        self._limits = [settings.seats_total, settings.seats_waiting_max, context.keys.wake("launcher")]
+        self._limits: list[ScriptArg] = [
+            settings.seats_total,
+            settings.seats_waiting_max,
+            context.keys.wake("launcher"),
+        ]
 
         self._watched: dict[str, WatchedPosition] = {}
         self._own_starts: dict[str, str] = {}
@@ -126,13 +130,12 @@ class Seats:
         self.count_error = ""
         """Why the running servers could not be counted, while that is so."""
 
-    def _call(self, script: str, *args: Any) -> tuple[Scripts, str, list[str], list[Any]]:
+    def _call(self, script: str, *args: ScriptArg) -> ScriptCall:
         keys = [self._members_key, self._waiting_key, self._asked_key, self._held_key, self._counted_key]
-        return self.scripts, script, keys, [*self._limits, *args]
+        return ScriptCall(self.scripts, script, keys, [*self._limits, *args])
 
-    async def _run(self, script: str, *args: Any) -> Any:
-        _, name, keys, all_args = self._call(script, *args)
-        return await self.scripts.run(name, keys, all_args)
+    async def _run(self, script: str, *args: ScriptArg) -> Any:
+        return await self._call(script, *args).run()
 
     def _holder_json(self, repo: ResolvedRepo, user: str = "") -> str:
         quota = self._settings.seats_per_repo if repo.quota is None else repo.quota
@@ -141,7 +144,7 @@ class Seats:
 
     # Reserving and releasing
 
-    def reservation(self, server: Server, repo: ResolvedRepo) -> tuple[Scripts, str, list[str], list[Any]]:
+    def reservation(self, server: Server, repo: ResolvedRepo) -> ScriptCall:
         """Return the script call that takes a seat or a position, to be run together with others."""
         return self._call("take", server.server_id, int(server.created_at * 1000), self._holder_json(repo, server.user))
 
@@ -161,8 +164,7 @@ class Seats:
 
     async def take(self, server: Server, repo: ResolvedRepo) -> SeatPosition:
         """Take a seat or a position in the queue; NEVER or FULL if the server gets neither."""
-        _, name, keys, args = self.reservation(server, repo)
-        return self.position_from(await self.scripts.run(name, keys, args))
+        return self.position_from(await self.reservation(server, repo).run())
 
     async def check(self, repo: ResolvedRepo) -> None:
         """Raise `BinderyError` if a launch of `repo` would get neither a seat nor a position, or has no valid class."""

@@ -13,6 +13,7 @@ from services.builder.queue.attempts import topic_of
 from services.common.models import Build, BuildState, image_key
 from services.common.models.errors import BinderyError
 from services.common.records.records import StoredRecord
+from services.common.redis.scripts import ScriptArg
 from services.common.streams.entries import Entry
 from tests.support.in_process_builder import Builder, image_of, open_builder, request_for
 from tests.support.valkey import Valkey
@@ -50,7 +51,21 @@ async def test_a_late_request_for_an_attempt_that_was_followed_by_another_begins
             await builder.attempts.end_queued(build, BuildState.FAILED, BinderyError("build_failed"))
         keys, image = builder.context.keys, image_of("repo", "a")
         names = [keys.attempt(image_key(image)), *(keys("{queue}:" + name) for name in ("waiting", "repos", "version"))]
-        args = [1, 1, keys.prefix, image_key(image), "{}", "[]", "url", "", 10, 1000, 0, "{}", keys.wake("builder")]
+        args: list[ScriptArg] = [
+            1,
+            1,
+            keys.prefix,
+            image_key(image),
+            "{}",
+            "[]",
+            "url",
+            "",
+            10,
+            1000,
+            0,
+            "{}",
+            keys.wake("builder"),
+        ]
         assert await builder.attempts.scripts.run("start", names, args) == [b"moved", b"2"]
 
 

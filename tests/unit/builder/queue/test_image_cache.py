@@ -59,8 +59,7 @@ async def ensured(builder: Builder, repo: ResolvedRepo = LINK) -> str:
 
 async def known(context: ProcessContext) -> CachedAnswers:
     """What a warm launch finds in its one round trip."""
-    scripts, name, keys, args = context.launch_cache.lookup_call(SPEC)
-    return context.launch_cache.parse_lookup(await scripts.run(name, keys, args))
+    return context.launch_cache.parse_lookup(await context.launch_cache.lookup_call(SPEC).run())
 
 
 @pytest.fixture

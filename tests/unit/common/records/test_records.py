@@ -10,6 +10,7 @@ from services.common.context import ProcessContext
 from services.common.models import Event, Launch, LaunchId, LaunchState, Phase, Spec
 from services.common.records.records import FENCED, Fenced, OwnedRecord, RecordLost, StoredRecord
 from services.common.redis.keys import Kind, Topic
+from services.common.redis.scripts import ScriptArg
 from services.common.streams.entries import Entry
 from services.common.streams.log_store import stream_entries
 from tests.support.valkey import another_stage, member_of
@@ -83,7 +84,7 @@ async def test_creating_again_after_a_lost_reply_answers_as_the_first_time(
 ) -> None:
     keys = context.keys
     names = [keys.record(TOPIC), keys.events(TOPIC), keys.owned("p"), keys("idempotency:k"), keys.alive("p"), "ps"]
-    args = ["l:one", "p", "claim", keys.news(TOPIC), "value", 60_000, 1, "state", "resolving", 1, "[]"]
+    args: list[ScriptArg] = ["l:one", "p", "claim", keys.news(TOPIC), "value", 60_000, 1, "state", "resolving", 1, "[]"]
     first = await context.records.scripts.run("create", names, args)
     assert first[0] == b"created"
     assert await context.records.scripts.run("create", names, args) == first
