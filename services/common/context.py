@@ -63,7 +63,7 @@ async def open_context(
         reread_seconds=settings.reread_seconds, patience_seconds=settings.redis_patience_seconds,
         renew_seconds=settings.lease_renew_seconds, subscribe_all=subscribe_all,
     )  # fmt: skip
-    records = Records(redis, keys, bus, settings)
+    records = Records(redis, keys, bus=bus, settings=settings)
     launch_cache = LaunchCache(
         redis, keys, ttl_seconds=settings.fact_ttl_seconds, tombstone_seconds=settings.fact_tombstone_seconds
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from services.common.context import ProcessContext
 from services.common.models import LaunchState, Server
 from services.common.records.cancel_requests import ABANDONED
-from services.common.records.records import StoredRecord
+from services.common.records.stored_record import StoredRecord
 from services.common.redis.client import retry_while_unavailable
 from services.common.redis.keys import Kind, Topic
 

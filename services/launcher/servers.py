@@ -12,7 +12,8 @@ from services.common.models import Event, Phase, ResolvedRepo, Server, ServerId,
 from services.common.models.errors import BinderyError
 from services.common.records.cancel_requests import ABANDONED, CancelRequests
 from services.common.records.leases import StageMember
-from services.common.records.records import Fenced, OwnedRecord, RecordLost, StoredRecord
+from services.common.records.owned_record import Fenced, OwnedRecord, RecordLost
+from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
 from services.common.service.correlation import from_fields, to_fields
 from services.common.service.logging import bound_contextvars, get_logger

@@ -27,7 +27,7 @@ from services.common.models import (
 )
 from services.common.models.errors import BinderyError
 from services.common.net.http import Reply
-from services.common.records.records import OwnedRecord
+from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic
 from services.gateway.backends import Backends, OnUnavailable
 from services.gateway.launches.launches import Launches

@@ -16,7 +16,7 @@ from services.common.context import ProcessContext
 from services.common.models import RECORD_VERSION, BuildState
 from services.common.models.errors import BinderyError
 from services.common.records.leases import StageMember
-from services.common.records.records import is_public
+from services.common.records.stored_record import is_public
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.scripts import ScriptArg
 from services.common.service.logging import get_logger

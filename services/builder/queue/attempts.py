@@ -17,7 +17,7 @@ from services.common.models import (
     image_key,
 )
 from services.common.models.errors import BinderyError
-from services.common.records.records import StoredRecord
+from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
 from services.common.redis.scripts import ScriptArg, Scripts
 from services.common.service.correlation import to_fields

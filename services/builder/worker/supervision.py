@@ -27,7 +27,8 @@ from services.common.models import Build, BuildState, Event, Phase, ResolvedRepo
 from services.common.models.error_codes import ErrorCode, known_code
 from services.common.models.errors import BinderyError
 from services.common.records.launch_cache import CachedImage
-from services.common.records.records import Fenced, OwnedRecord, RecordLost, StoredRecord
+from services.common.records.owned_record import Fenced, OwnedRecord, RecordLost
+from services.common.records.stored_record import StoredRecord
 from services.common.redis.client import retry_while_unavailable
 from services.common.service.correlation import from_fields
 from services.common.service.logging import bound_contextvars, get_logger

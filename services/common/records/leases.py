@@ -9,7 +9,9 @@ from collections.abc import Awaitable, Callable
 
 from redis.asyncio import Redis
 
-from services.common.records.records import FENCED, OwnedRecord, Records, StoredRecord
+from services.common.records.owned_record import FENCED, OwnedRecord
+from services.common.records.records import Records
+from services.common.records.stored_record import StoredRecord
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Keys, Topic
 from services.common.redis.scripts import Scripts

@@ -25,7 +25,7 @@ from services.common.models import (
 from services.common.models.errors import BinderyError
 from services.common.records.cancel_requests import CancelRequests
 from services.common.records.launch_cache import CachedAnswers, CachedImage
-from services.common.records.records import OwnedRecord
+from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic
 from services.common.service.logging import get_logger
 from services.common.streams.entries import STREAM_START

@@ -16,7 +16,8 @@ from services.common.models.ids import launch_ref, new_launch_id
 from services.common.records.cancel_requests import CancelRequests
 from services.common.records.launch_cache import CachedAnswers
 from services.common.records.leases import StageMember
-from services.common.records.records import Fenced, OwnedRecord, RecordLost, StoredRecord
+from services.common.records.owned_record import Fenced, OwnedRecord, RecordLost
+from services.common.records.stored_record import StoredRecord
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Kind, Topic
 from services.common.service.correlation import from_fields, to_fields

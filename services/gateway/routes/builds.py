@@ -17,7 +17,7 @@ from services.common.models import (
 )
 from services.common.models.errors import BinderyError
 from services.common.models.ids import launch_ref, new_launch_id
-from services.common.records.records import is_public
+from services.common.records.stored_record import is_public
 from services.common.redis.keys import Kind, Topic
 from services.common.web.auth import OPERATOR_HEADER
 from services.common.web.problems import RESPONSES

@@ -15,7 +15,8 @@ from services.common.context import ProcessContext
 from services.common.models import Event, Phase, Server, ServerState
 from services.common.models.errors import BinderyError
 from services.common.records.leases import StageMember
-from services.common.records.records import Fenced, RecordLost, StoredRecord
+from services.common.records.owned_record import Fenced, RecordLost
+from services.common.records.stored_record import StoredRecord
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled

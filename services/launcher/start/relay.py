@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from enum import Enum, auto
 
 from services.common.models import Event, Phase, Server
-from services.common.records.records import OwnedRecord
+from services.common.records.owned_record import OwnedRecord
 from services.common.redis.client import retry_while_unavailable
 from services.common.streams.entries import Entry
 from services.launcher.hub.client import Hub, Progress

@@ -14,7 +14,7 @@ from prometheus_client import Counter, Histogram
 
 from services.common.models import Event, Phase, Queue, ResolvedRepo, Server, ServerState
 from services.common.models.errors import BinderyError
-from services.common.records.records import Fenced, OwnedRecord, RecordLost
+from services.common.records.owned_record import Fenced, OwnedRecord, RecordLost
 from services.common.redis.client import retry_while_unavailable
 from services.common.service.logging import get_logger
 from services.launcher.hub.client import Hub, HubUnavailable

@@ -12,7 +12,7 @@ from services.builder.executors.base import Attempt, Execution
 from services.builder.queue.attempts import topic_of
 from services.common.models import Build, BuildState, image_key
 from services.common.models.errors import BinderyError
-from services.common.records.records import StoredRecord
+from services.common.records.stored_record import StoredRecord
 from services.common.redis.scripts import ScriptArg
 from services.common.streams.entries import Entry
 from tests.support.in_process_builder import Builder, image_of, open_builder, request_for

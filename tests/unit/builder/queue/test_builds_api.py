@@ -19,7 +19,7 @@ from services.builder.routes import router
 from services.common.models import Build, BuildState, Event, Phase
 from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
-from services.common.records.records import OwnedRecord
+from services.common.records.owned_record import OwnedRecord
 from services.common.streams.entries import Entry
 from services.common.web.auth import OPERATOR_HEADER
 from services.common.web.problems import install_problem_handlers

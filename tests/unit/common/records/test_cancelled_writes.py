@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from services.builder.queue.log_excerpt import lines_of
 from services.common.context import ProcessContext
 from services.common.models import Event, LaunchState, Phase
-from services.common.records.records import FENCED, Fenced, OwnedRecord, RecordLost
+from services.common.records.owned_record import FENCED, Fenced, OwnedRecord, RecordLost
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Kind, Topic
 from services.common.streams.entries import Entry, encode_events
@@ -122,7 +122,7 @@ async def test_a_cancel_waits_for_the_answer_that_is_on_its_way(
     held.let_go.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert (claimed.lines, claimed.acknowledged, len(claimed.recent)) == (2, 2, 2)
+    assert (claimed.lines, claimed.confirmed_seq, len(claimed.recent_entries)) == (2, 2, 2)
     held.are_as_before()
     await claimed.write(END, final=True)
     assert await told(context, topic) == ["0", "1", "end"]

@@ -9,7 +9,8 @@ import pytest
 from services.common.context import ProcessContext, background_tasks
 from services.common.models import Event, Launch, LaunchState, Phase
 from services.common.records.leases import Adopt, StageMember
-from services.common.records.records import Fenced, OwnedRecord, StoredRecord
+from services.common.records.owned_record import Fenced, OwnedRecord
+from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
 from tests.support.valkey import Valkey, another_stage, die, member_of, settings_for
 from tests.unit.common.records.test_records import created, launch, said, until

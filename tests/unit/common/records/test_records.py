@@ -8,7 +8,8 @@ from redis.asyncio import Redis
 
 from services.common.context import ProcessContext
 from services.common.models import Event, Launch, LaunchId, LaunchState, Phase, Spec
-from services.common.records.records import FENCED, Fenced, OwnedRecord, RecordLost, StoredRecord
+from services.common.records.owned_record import FENCED, Fenced, OwnedRecord, RecordLost
+from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
 from services.common.redis.scripts import ScriptArg
 from services.common.streams.entries import Entry

@@ -11,7 +11,7 @@ import pytest
 
 from services.common.context import ProcessContext, open_context
 from services.common.models import Event, Phase
-from services.common.records.records import OwnedRecord
+from services.common.records.owned_record import OwnedRecord
 from services.common.streams.entries import STREAM_START
 from tests.support.valkey import Valkey, another_stage, running_valkey, settings_for
 from tests.unit.common.records.test_records import TOPIC, created, said, until
@@ -61,7 +61,7 @@ async def test_a_follower_hears_what_was_before_it_and_what_comes_after(
 async def test_a_follower_goes_on_from_a_position(context: ProcessContext, other: ProcessContext) -> None:
     claimed = await created(context)
     await claimed.write(said("second"))
-    with following(other, claimed.recent[-1].position) as heard:
+    with following(other, claimed.recent_entries[-1].position) as heard:
         await claimed.write(said("third"))
         await until(lambda: heard == ["third"])
 
@@ -105,7 +105,7 @@ async def test_a_wake_up_in_its_turn_is_taken_without_reading(context: ProcessCo
         before = reader.last
         assert before
         await append_unheard(context, claimed, "second")
-        second = claimed.recent[-1]
+        second = claimed.recent_entries[-1]
         message = f"{before.id} {second.position} {second.number} 1 0 {second.payload}".encode()
         assert reader.on_message(message)
         assert reader.on_message(message)

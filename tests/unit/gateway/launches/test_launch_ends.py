@@ -7,7 +7,7 @@ import pytest
 
 from services.common.models import BuildState, LaunchState
 from services.common.models.errors import BinderyError
-from services.common.records.records import OwnedRecord
+from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic
 from services.gateway.launches import side_effects
 from tests.support.in_process_gateway import open_gateway

@@ -11,7 +11,7 @@ import pytest
 from services.common.context import ProcessContext
 from services.common.models import Build, BuildId, BuildState, Event, Launch, LaunchId, LaunchState, Phase, Spec
 from services.common.models.event import TopicRef
-from services.common.records.records import OwnedRecord
+from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic
 from services.common.streams.entries import STREAM_START
 from services.common.streams.log_store import stream_entries

@@ -10,7 +10,7 @@ import pytest
 
 from services.common.context import ProcessContext
 from services.common.models import Event, Phase, Server, ServerId, ServerState, TopicRef
-from services.common.records.records import OwnedRecord
+from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic
 from services.common.streams.topic_stream import Listener
 from services.common.web.incoming import BoundedBodies, HeadRequests

@@ -1,0 +1,234 @@
+"""A record that this process owns, and the numbered writes by which alone it may change it.
+
+Each write carries a number, one above the last, and Redis applies a number once: so a write whose reply was lost can
+be repeated. The owner remembers all fields and its last entries, because Redis may come back without its last second
+(`behind`) or without anything (`missing`); the next write then brings back what was lost.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from prometheus_client import Counter
+
+from services.common.models import Event
+from services.common.records.stored_record import Entity, FieldValue
+from services.common.redis.client import REDIS_UNAVAILABLE, retry_while_unavailable
+from services.common.redis.keys import Topic
+from services.common.redis.scripts import ScriptArg
+from services.common.service.logging import get_logger
+from services.common.streams.entries import encode_events
+
+if TYPE_CHECKING:
+    from services.common.records.records import Records
+
+log = get_logger(__name__)
+
+FENCED = Counter("bindery_fenced_total", "Writes refused because another process owns the noun by now", ["kind"])
+
+RECENT_BYTES = 256 * 1024
+"""Payload of the last entries that an owner remembers, to write them again if Redis loses its last second."""
+
+
+class Fenced(Exception):
+    """Another process owns the record by now: stop, and change nothing."""
+
+
+class RecordLost(Exception):
+    """Redis was emptied and no longer has the record."""
+
+
+class AppendedEntry(NamedTuple):
+    """One entry of the record's event stream."""
+
+    number: int
+    """Number of the write that appended it."""
+    position: str
+    """Id in the stream; `*` until Redis has given one."""
+    before: int
+    """Events in all entries before it."""
+    lines: int
+    """Events in this entry."""
+    payload: str
+
+
+class PendingWrite(NamedTuple):
+    """One numbered write: the fields to set and the entries to append."""
+
+    number: int
+    values: Mapping[str, FieldValue]
+    entries: list[AppendedEntry]
+    until: str
+    """Milliseconds that the record is kept if this write ends it, `release` if it gives up ownership, else empty."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the record never changes after this write."""
+        return self.until not in {"", "release"}
+
+
+@dataclass(kw_only=True)
+class OwnedRecord:
+    """A record that this process owns. Its writes run one after the other, and each may safely be repeated."""
+
+    records: "Records"
+    topic: Topic
+    process: str
+    epoch: int
+    claim: str
+    """Random word of this claim: tells two claims of one epoch apart after a lost reply."""
+    rewrite_if_missing: bool = False
+    """Write the record a second time if Redis was emptied, instead of raising `RecordLost`."""
+
+    seq: int = 1
+    """Number of the last write that was begun."""
+    confirmed_seq: int = 1
+    """Number of the last write that Redis confirmed."""
+    lines: int = 1
+    """Events written so far, whether or not Redis still has them."""
+    fields: dict[str, FieldValue] = field(default_factory=dict)
+    """Every field as it was last written: all that is needed to write the record a second time."""
+    recent_entries: deque[AppendedEntry] = field(default_factory=deque)
+    """Last entries, at most `RECENT_BYTES` of them."""
+    has_ended: bool = False
+    """Whether Redis has confirmed a final write, even if the task that wrote it was cancelled meanwhile."""
+
+    _order: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _unconfirmed: PendingWrite | None = None
+    """Write in flight, or without a reply: Redis may or may not have applied it."""
+
+    async def write(
+        self,
+        *events: Event | Mapping[str, Any],
+        body: Entity | None = None,
+        fields: Mapping[str, FieldValue] | None = None,
+        final: bool = False,
+        release: bool = False,
+    ) -> None:
+        """Change the record and append its events in one step, waiting for Redis while it is unavailable.
+
+        `final` ends the record. `release` leaves it without an owner, for the next process to claim. If Redis has
+        lost writes that it had confirmed, they are written again under the positions that followers know.
+
+        If cancelled, waits up to `settle_seconds` for the reply, unless cancelled a second time. A write without a
+        reply is repeated before the next one, so that line numbers stay correct.
+
+        Raises `Fenced` if another process owns the record, `RecordLost` if Redis was emptied.
+        """
+        values: dict[str, FieldValue] = dict(fields or {})
+        if body is not None:
+            values |= {"body": body.model_dump_json(exclude_none=True), "state": body.state}
+
+        until = ""
+        if final:
+            until = str(self.records.ttl_ms)
+        elif release:
+            until = "release"
+
+        async with self._order:
+            if self._unconfirmed:
+                await self._write_through_cancel(self._unconfirmed)
+
+            self.seq += 1
+            self.fields |= values
+            entries: list[AppendedEntry] = []
+            if events:
+                entries.append(AppendedEntry(self.seq, "*", self.lines, len(events), encode_events(events)))
+            self._unconfirmed = PendingWrite(self.seq, values, entries, until)
+            await self._write_through_cancel(self._unconfirmed)
+
+    async def _write_through_cancel(self, write: PendingWrite) -> None:
+        """Run a write, and take note of its reply even if the caller is cancelled meanwhile."""
+        task = asyncio.create_task(self._run_with_losses(write), name=f"write {self._name}")
+        task.add_done_callback(_ignore_error)  # the caller gets the error, unless it was cancelled
+
+        try:
+            reply = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            try:
+                await asyncio.wait({task}, timeout=self.records.settle_seconds)
+            finally:
+                if not task.cancel() and not task.cancelled() and not task.exception():
+                    with contextlib.suppress(Fenced, RecordLost):
+                        self._on_reply(write, *task.result())
+            raise
+        except Exception as error:
+            if not isinstance(error, REDIS_UNAVAILABLE):
+                self._unconfirmed = None  # Redis refused it, so it was not applied
+            raise
+
+        self._on_reply(write, *reply)
+
+    async def _run_with_losses(self, write: PendingWrite) -> list[Any]:
+        """Run a write; if Redis has lost earlier ones, run it again together with those."""
+        status, detail, *numbers = await self._run(write)
+
+        if status == b"behind" or (status == b"missing" and self.rewrite_if_missing):
+            lost = [entry for entry in self.recent_entries if entry.number > int(numbers[0])]
+            log.warning("written_again", noun=self._name, entries=len(lost), was=status.decode())
+            whole = write._replace(values=self.fields, entries=lost + write.entries)
+            status, detail, *numbers = await self._run(whole, restore=True)
+
+        return [status, detail, *numbers]
+
+    def _on_reply(self, write: PendingWrite, status: bytes, detail: bytes, *numbers: Any) -> None:
+        """Take note of the reply to a write. Raises `Fenced` or `RecordLost`.
+
+        This runs in the caller's own turn, so that followers of the write find what the caller made of it.
+        """
+        self._unconfirmed = None
+        if status != b"ok" or write.until:
+            self.records.drop_claim(self)
+
+        if status == b"ok":
+            self.has_ended = self.has_ended or write.is_final
+            self._on_confirmed(write, detail, *numbers[1:])
+            return
+        if status == b"missing":
+            raise RecordLost(self._name)
+
+        FENCED.labels(self.topic.kind).inc()
+        log.warning("fenced", noun=self._name, epoch=self.epoch, found=detail.decode())
+        raise Fenced(self._name)
+
+    def _on_confirmed(self, write: PendingWrite, position: bytes, *before: bytes) -> None:
+        self.confirmed_seq = write.number
+
+        for entry in write.entries:
+            self.lines += entry.lines
+            self.recent_entries.append(entry._replace(position=position.decode()))
+            self.records.bus.publish_local(self.topic, position, write.number, entry.payload, *before)
+
+        while sum(len(entry.payload) for entry in self.recent_entries) > RECENT_BYTES:
+            self.recent_entries.popleft()
+
+    @property
+    def _name(self) -> str:
+        return f"{self.topic.kind}:{self.topic.id}"
+
+    async def _run(self, write: PendingWrite, *, restore: bool = False) -> Any:
+        """Run the script `write`; its header names these arguments in this order."""
+        records = self.records
+        keys = records.keys
+        fields = [part for pair in write.values.items() for part in pair]
+        entries = [part for one in write.entries for part in (one.number, one.position, one.lines, one.payload)]
+        lines_before = write.entries[0].before if write.entries else self.lines
+
+        args: list[ScriptArg] = [
+            self.epoch, self.claim, write.number, keys.news(self.topic), self._name, self.process, int(restore),
+            write.until, records.max_bytes, self.confirmed_seq, lines_before,
+            len(write.values), *fields,
+            len(write.entries), *entries,
+        ]  # fmt: skip
+        names = [keys.record(self.topic), keys.events(self.topic), keys.owned(self.process)]
+        return await retry_while_unavailable(
+            lambda: records.scripts.run("write", names, args), seconds=records.patience_seconds
+        )
+
+
+def _ignore_error(task: asyncio.Task[list[Any]]) -> None:
+    if not task.cancelled():
+        task.exception()
