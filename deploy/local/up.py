@@ -137,7 +137,9 @@ async def _announce_when_healthy(
 
     if division.by_hand:
         instructions = write_instructions(division.by_hand, settings.run_dir)
-        await supervisor.until_healthy(independent_of(division.by_hand, division.by_up))
+        independent = independent_of(division.by_hand, division.by_up)
+        await supervisor.until_healthy(independent)
+        console.say(f"what does not need {_kinds_of(division.by_hand)} is healthy: {_kinds_of(independent)}")
         for line in instructions:
             console.announce(line)
         await supervisor.until_all_healthy()
@@ -188,6 +190,10 @@ def _on_signals(stopping: asyncio.Event, supervisor: Supervisor, console: Consol
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop)
+
+
+def _kinds_of(components: Sequence[Component]) -> str:
+    return ", ".join(dict.fromkeys(component.kind for component in components)) or "nothing"
 
 
 def _names_of(processes: Sequence[Process]) -> str:

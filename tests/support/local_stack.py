@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -89,14 +89,16 @@ def start_detached(home: Path, code: str = STAYS) -> Process:
 class LocalStack:
     """One `up`, in a process of its own."""
 
-    def __init__(self, data_dir: Path, port: int, parts: Mapping[str, str], **settings: object) -> None:
+    def __init__(
+        self, data_dir: Path, port: int, parts: Mapping[str, str], *, without: Sequence[str] = (), **settings: object
+    ) -> None:
         self.data_dir, self.port = data_dir, port
         self.lines: list[str] = []
         environ = {name: value for name, value in os.environ.items() if not name.startswith("BINDERY_")}
         environ |= {f"BINDERY_{name.upper()}": str(value) for name, value in settings.items()}
         environ |= {"BINDERY_DATA_DIR": str(data_dir), "BINDERY_PORT": str(port), "TEST_PARTS": json.dumps(dict(parts))}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER],
+            [sys.executable, "-c", DRIVER, *without],
             cwd=CHECKOUT,
             env=environ,
             stdin=subprocess.DEVNULL,

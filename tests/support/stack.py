@@ -194,17 +194,26 @@ class Stack:
         return (self.data_dir / "run" / "start-token").read_text()
 
     def start(self) -> Self:
+        """Start `up`, and wait until it is ready."""
+        self.spawn()
+        self.until_ready()
+        return self
+
+    def spawn(self, *options: str) -> None:
+        """Start `up` with these options."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith("BINDERY_")}
         given = {f"BINDERY_{name.upper()}": str(value) for name, value in self.settings.items()}
         environ |= given | {"BINDERY_DATA_DIR": str(self.data_dir), "BINDERY_PORT": str(self.port)}
         with self.output.open("ab") as output:
             self._log_start = output.tell()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "bindery", "up"], cwd=CHECKOUT, env=environ, start_new_session=True,
+                [sys.executable, "-m", "bindery", "up", *options], cwd=CHECKOUT, env=environ, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             )  # fmt: skip
+
+    def until_ready(self) -> None:
+        """Wait until `up` says that it is ready."""
         eventually(self._is_ready, f"bindery up; {self.log()[-3000:]}", 120)
-        return self
 
     def _is_ready(self) -> bool:
         assert self.process is not None

@@ -122,6 +122,21 @@ def test_a_stack_holds_all_its_ports_and_lets_go_of_them_together() -> None:
     assert all(is_free("127.0.0.1", number) for number in numbers)
 
 
+@pytest.mark.parametrize(
+    ("without", "released"), [("gateway", {0, 1}), ("proxy", {2, 3}), ("hub", {4}), ("redis", set())]
+)
+def test_the_ports_of_a_component_that_is_left_out_are_chosen_and_free(without: str, released: set[int]) -> None:
+    first = next(n for n in free_ports(50, avoid=set()) if is_free("127.0.0.1", n + 1))
+    with hold_ports(Settings(port=first, gateways=2), {without}) as ports:
+        numbers = numbers_of(ports)
+        assert numbers[:2] == [first, first + 1]
+        assert len(set(numbers)) == 5
+        assert {at for at, number in enumerate(numbers) if is_free("127.0.0.1", number)} == released
+        port = ports.gateways[0]
+        command = ("a", "command")
+        assert (port.handed_over("http", command) == command) is (without == "gateway")
+
+
 def test_a_stack_that_can_not_have_its_second_gateway_s_port_keeps_none() -> None:
     first = next(n for n in free_ports(50, avoid=set()) if is_free("127.0.0.1", n + 1))
     with (

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,17 @@ def part(name: str, code: str, health: Health = always_healthy, after: tuple[str
 class Kept:
     """A supervisor at work, and what it printed."""
 
-    def __init__(self, folder: Path, parts: list[Component], **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, parts: list[Component], *, by_hand: Sequence[Component] = (), **settings: Any
+    ) -> None:
         self.settings = Settings(data_dir=folder, **settings)
         self.settings.processes_dir.mkdir(parents=True)
         self.screen = io.StringIO()
         self.console = Console(self.settings.logs_dir, 100_000, 1, self.screen, {})
         record = RunRecord(self.settings.run_dir, "http://test")
-        self.supervisor = Supervisor(settings=self.settings, console=self.console, record=record, components=parts)
+        self.supervisor = Supervisor(
+            settings=self.settings, console=self.console, record=record, components=parts, by_hand=by_hand
+        )
 
     @asynccontextmanager
     async def keeping(self) -> AsyncIterator[asyncio.Task[None]]:
@@ -146,6 +150,29 @@ async def test_who_is_not_healthy_in_time_is_named_with_its_reason(tmp_path: Pat
         await kept.until_said("sick       | here")
         with pytest.raises(GivenUp, match=r"Not healthy after 1\.5 s: sick: no hub\n  here"):
             await kept.supervisor.until_healthy()
+
+
+async def test_a_component_that_is_run_by_hand_is_not_started_but_waited_for(tmp_path: Path) -> None:
+    is_up = asyncio.Event()
+
+    async def health() -> str | None:
+        return None if is_up.is_set() else "not yet"
+
+    independent = part("alone", STAYS)
+    kept = Kept(
+        tmp_path,
+        [independent, part("late", STAYS, after=("hub",))],
+        by_hand=[part("hub", STAYS, health)],
+        ready_timeout_seconds=10,
+    )
+    async with kept.keeping():
+        await kept.supervisor.until_healthy([independent])
+        assert set(kept.supervisor._children) == {"alone"}
+        all_healthy = asyncio.create_task(kept.supervisor.until_all_healthy())
+        is_up.set()
+        await asyncio.wait_for(all_healthy, 10)
+        assert set(kept.supervisor._children) == {"alone", "late"}
+        await kept.until_said("hub, which is run by hand, is healthy")
 
 
 class KilledWhileRecording(RunRecord):

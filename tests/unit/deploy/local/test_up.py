@@ -225,6 +225,34 @@ def test_a_part_that_keeps_dying_ends_everything_with_status_1(data_dir: Path, p
     assert not (data_dir / "run" / "up.json").exists()
 
 
+def test_a_component_that_is_left_out_is_neither_started_nor_kept_from_its_port(data_dir: Path, port: int) -> None:
+    environment = data_dir / "run" / "gateway.env"
+    with LocalStack(data_dir, port, PARTS, without=["gateway"]).until_ready() as stack:
+        assert list(stack.parts()) == ["redis"]
+        assert is_free("127.0.0.1", port)
+        assert stat.S_IMODE(environment.stat().st_mode) == 0o600
+        at = stack.lines.index("To run gateway by hand, in another terminal:")
+        assert str(environment) in stack.lines[at + 1]
+        assert stop(Settings(data_dir=data_dir)) == "Bindery has stopped."
+        assert stack.ended() == 0
+    assert not environment.exists()
+
+
+def test_the_environment_that_a_killed_up_has_written_is_removed(data_dir: Path, port: int) -> None:
+    with LocalStack(data_dir, port, PARTS, without=["gateway"]).until_ready() as stack:
+        stack.process.kill()
+        stack.process.wait()
+    stop(Settings(data_dir=data_dir))
+    assert not (data_dir / "run" / "gateway.env").exists()
+
+
+def test_a_component_that_there_is_not_can_not_be_left_out(data_dir: Path, port: int) -> None:
+    with LocalStack(data_dir, port, PARTS, without=["gatway"]) as stack:
+        assert stack.ended() == 1
+    assert stack.lines[0].startswith("There is no component 'gatway' to leave out: use some of redis, proxy, hub,")
+    assert not data_dir.exists()
+
+
 def test_stop_ends_it_from_elsewhere(data_dir: Path, port: int) -> None:
     settings = Settings(data_dir=data_dir)
     assert stop(settings) == "Bindery was not running."
