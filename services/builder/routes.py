@@ -13,8 +13,8 @@ from services.builder.queue.log_excerpt import POSITION_HEADER, Part
 from services.builder.settings import BuilderSettings
 from services.common.models import Build, BuildQueue, BuildRequest
 from services.common.models.errors import BinderyError
-from services.common.streams.entries import STREAM_START
-from services.common.streams.topic_stream import AwaitableListener, resume_point
+from services.common.streams.positions import TOPIC_START, resume_point
+from services.common.streams.topic_stream import AwaitableListener
 from services.common.web.auth import OPERATOR_HEADER, is_operator
 from services.common.web.problems import RESPONSES
 
@@ -90,12 +90,12 @@ async def follow_build(
 ) -> Response:
     """What happens to a build, as it happens (`text/event-stream`), until its end. `Last-Event-ID` resumes."""
     await builds.read(build_id)
-    entry, events = resume_point(build_id, last_event_id) or (STREAM_START, 0)
+    position = resume_point(build_id, last_event_id) or TOPIC_START
     settings: BuilderSettings = request.app.state.settings
 
     async def body() -> AsyncIterator[bytes]:
         listener = AwaitableListener()
-        async with contextlib.aclosing(builds.events(build_id).chunks(listener, entry, events)) as chunks:
+        async with contextlib.aclosing(builds.events(build_id).chunks(listener, position)) as chunks:
             async for chunk in chunks:
                 if chunk is not None:
                     yield chunk

@@ -54,7 +54,9 @@ def create_app(settings: GatewaySettings) -> FastAPI:
                     app.state.launches = made
                     app.state.backends = backends
                     app.state.providers = Providers(backends)
-                    app.state.streams = StreamResponses(context, made, settings, scheduler)
+                    app.state.streams = StreamResponses(
+                        context=context, launches=made, settings=settings, scheduler=scheduler
+                    )
                     await context.bus.listen(context.keys.wake("gateway"), made.heard)
                     await member.start(on_adopt=made.adopt)
                     leaving = _leave(app.state.exiting, scheduler, member)

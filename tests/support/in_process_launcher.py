@@ -11,7 +11,7 @@ from services.common.context import ProcessContext
 from services.common.models import ResolvedRepo, Server, ServerRequest
 from services.common.records.leases import StageMember
 from services.common.service.health import Health
-from services.common.streams.entries import STREAM_START
+from services.common.streams.positions import STREAM_START
 from services.launcher.cleanup.reaper import Reaper
 from services.launcher.context import LauncherContext, open_launcher_context
 from services.launcher.seats.seats import Seats

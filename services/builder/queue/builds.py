@@ -17,8 +17,9 @@ from services.common.records.launch_cache import CachedImage
 from services.common.redis.keys import Kind
 from services.common.service.logging import get_logger
 from services.common.streams.entries import Entry
+from services.common.streams.event_format import PLAIN
 from services.common.streams.log_store import stream_entries
-from services.common.streams.topic_stream import TopicStream, render_plain
+from services.common.streams.topic_stream import TopicStream
 
 log = get_logger(__name__)
 
@@ -97,13 +98,12 @@ class Builds:
         """What happens to a build, from its beginning or any position on."""
         context = self._context
         return TopicStream(
-            context.bus,
-            context.logs,
-            topic_of(build_id),
-            "build",
-            render_plain,
+            bus=context.bus,
+            logs=context.logs,
+            topic=topic_of(build_id),
+            form=PLAIN,
             prefix=build_id,
-            places=context.queue_positions,
+            queue_positions=context.queue_positions,
         )
 
     async def queue(self, *, with_names: bool = False) -> BuildQueue:

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from services.common.streams.entries import STREAM_START, Entry
-from services.common.streams.topic_stream import position_before, split_position
+from services.common.streams.entries import Entry
+from services.common.streams.positions import STREAM_START, parse_position, position_before
 
 POSITION_HEADER = "Bindery-Log-Position"
 """In the answer: behind the last line that is in it. Given as `after`, the log goes on from there."""
@@ -37,7 +37,7 @@ class Part:
         """What to read stored entries behind. Raises `ValueError` for what is no position."""
         if not self.after:
             return STREAM_START
-        return position_before(split_position(self.after)[0])
+        return position_before(parse_position(self.after)[0])
 
     def of(self, entries: Iterable[Entry]) -> list[LogLine]:
         """The part, of the entries behind `entry`."""
@@ -49,7 +49,7 @@ class Part:
 
 def lines_of(entries: Iterable[Entry], after: str = "") -> Iterator[LogLine]:
     """Every event behind a position, and a `gap` where some are missing: a log too long, or lost by Redis."""
-    at, skip = split_position(after) if after else (STREAM_START, 0)
+    at, skip = parse_position(after) if after else (STREAM_START, 0)
     expected = 0 if at == STREAM_START else None
     for entry in entries:
         before = f"{entry.id}.0"

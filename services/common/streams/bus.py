@@ -1,25 +1,26 @@
-"""The event bus: one subscription connection a process, one reader a topic, whatever the number of followers.
+"""The event bus: one subscription connection in a process and one reader for a topic, however many followers there are.
 
-A wake-up carries the entry itself and the id of the one before it. A reader that stands at that one takes the
-entry as it is; any other, and every reader each `reread_seconds`, reads the stream. So nothing is missed when a
-wake-up is, and nothing is seen twice: entries are numbered by their writer.
+A message on a topic's channel carries the new entry itself and the id of the entry before it. A reader whose newest
+entry is that one appends the entry without reading Redis. Any other reader reads the stream, and so does every reader
+each `reread_seconds`. Therefore a lost message loses no entry, and no entry arrives twice: writers number them.
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
 
 from services.common.redis.client import REDIS_UNAVAILABLE, retry_while_unavailable
 from services.common.redis.keys import Keys, Kind, Topic
 from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
-from services.common.service.tasks import sleep_unless_cancelled
-from services.common.streams.entries import STREAM_START, Entry, position_key
+from services.common.streams.entries import Entry, StreamEvent
+from services.common.streams.positions import STREAM_START, position_key
 from services.common.streams.reader import Reader
+from services.common.streams.subscription import OnMessage, Subscription
 
 log = get_logger(__name__)
 
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 
 class Bus:
-    """The subscriptions and readers of one process."""
+    """The readers of one process, and the connection that wakes them."""
 
     def __init__(
         self,
@@ -40,57 +41,75 @@ class Bus:
         renew_seconds: float = 2.0,
         subscribe_all: Collection[Kind] = (),
     ) -> None:
-        self.redis, self.keys = redis, keys
-        self._look_again_seconds = max(0.9 * reread_seconds, 2 * renew_seconds)
-        """Between two looks for a record an owner who lives has renewed its lease, and so written it anew."""
-        self._patience_seconds = patience_seconds
-        self._subscriber = subscriber
+        self.redis = redis
+        self.keys = keys
+        self.readers: dict[Topic, Reader] = {}
+        """The readers by topic: those with followers, and those of topics that this process writes."""
+
         self._reread_seconds = reread_seconds
+        self._patience_seconds = patience_seconds
+        self._check_seconds = max(0.9 * reread_seconds, 2 * renew_seconds)
+        """Time between two checks for a record, in which a living owner has renewed its lease and so rewritten it."""
+
         self._patterns = {kind: keys.news(Topic(kind, "*")).encode() for kind in subscribe_all}
-        """Kinds of topics of which everything is heard: those are few and short, and following one costs nothing."""
-        self._readers: dict[Topic, Reader] = {}
-        self._by_channel: dict[bytes, Topic] = {}
-        self._listeners: dict[bytes, Callable[[bytes], None]] = {}
-        self._confirmed: dict[bytes, asyncio.Event] = {}
-        self._pubsub: PubSub | None = None
-        self._dirty: set[Topic] = set()
-        self._work = asyncio.Event()
-        self._connected = asyncio.Event()
+        """Kinds whose topics are all subscribed to at once: they are few and short, and following one costs nothing."""
+        self._subscription = Subscription(
+            subscriber,
+            idle_channel=keys.idle_channel,
+            patterns=self._patterns.values(),
+            wait_seconds=reread_seconds,
+            on_connect=self._mark_all,
+        )
+        self._stale: set[Topic] = set()
+        self._has_stale = asyncio.Event()
         self._reads: set[asyncio.Task[None]] = set()
 
+    async def run(self) -> None:
+        """Hold the subscription connection, and reread stale topics, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._subscription.run(), name="bus-listen")
+            group.create_task(self._reread_stale(), name="bus-read")
+
     async def retry_while_unavailable(self, call: Callable[[], Awaitable[T]]) -> T:
-        """`await call()`, again while Redis is away: a stream waits for it, and does not break."""
+        """Await `call()`, and repeat it while Redis is unavailable, so that a stream waits instead of breaking."""
         return await retry_while_unavailable(call, seconds=self._patience_seconds)
 
-    # Following
+    async def listen(self, channel: str, on_message: OnMessage) -> None:
+        """Call `on_message` with each message of a channel that is not a topic's."""
+        await self._subscription.add(channel.encode(), on_message)
+
+    # Following a topic
 
     @contextlib.asynccontextmanager
-    async def follow(self, topic: Topic, changed: Callable[[], None]) -> AsyncIterator[Reader]:
-        """A reader of `topic`, subscribed before its first read, so that nothing falls between the two.
+    async def follow(self, topic: Topic, on_change: Callable[[], None]) -> AsyncIterator[Reader]:
+        """Yield the topic's reader, which calls `on_change` whenever there are new entries.
 
-        `changed` is called whenever there is more.
+        It is subscribed before its first read, so that no entry falls between the two.
         """
-        reader = self._readers.get(topic) or self._readers.setdefault(topic, Reader(self, topic))
+        reader = self._reader(topic)
         reader.followers += 1
-        reader.listeners.add(changed)
+        reader.listeners.add(on_change)
         try:
-            async with reader.opening:  # who comes second waits for the first one's subscription and read
-                if not reader.local and not reader.subscribed:
-                    reader.subscribed = True  # before the wait: who is cancelled in it unsubscribes
-                    await self._subscribe(self.keys.news(topic).encode(), topic)
-                if reader.start is None:
+            async with reader.opening:
+                if not reader.is_writer and not reader.is_subscribed:
+                    await self._subscribe(reader)
+                if reader.buffered_from is None:
                     await reader.read()
             yield reader
         finally:
             reader.followers -= 1
-            reader.listeners.discard(changed)
-            if not reader.followers and not reader.local:
-                await self._forget(topic, reader)
+            reader.listeners.discard(on_change)
+            if not reader.followers and not reader.is_writer:
+                await self._drop(reader)
 
     async def events(
-        self, topic: Topic, after: str = STREAM_START
-    ) -> AsyncGenerator[tuple[Entry, dict[str, Any]], None]:
-        """Every event beyond `after`, as it happens, until the topic's terminal entry."""
+        self, topic: Topic, after: str = STREAM_START, *, check_seconds: float | None = None
+    ) -> AsyncGenerator[tuple[Entry, StreamEvent], None]:
+        """Yield every event beyond `after`, as it happens, until the topic's terminal entry.
+
+        With `check_seconds` the topic's record is checked after a silence of that length, and the events end as well
+        when the record is lost.
+        """
         changed = asyncio.Event()
         async with self.follow(topic, changed.set) as reader:
             while True:
@@ -101,186 +120,161 @@ class Bus:
                         yield entry, event
                     if entry.is_terminal:
                         return
-                await changed.wait()
+
+                try:
+                    async with asyncio.timeout(check_seconds):
+                        await changed.wait()
+                except TimeoutError:
+                    if await self._is_lost(reader):
+                        return
 
     async def wait_for_end(self, topic: Topic) -> bool:
-        """Wait for a topic's terminal entry; what comes before it costs nothing. False when the topic was lost."""
+        """Wait for a topic's terminal entry, without the cost of reading events. Return False if the topic is lost."""
         async with self.follow(topic, _ignore) as reader:
-            while not reader.ended:
+            while not reader.has_ended:
                 try:
                     async with asyncio.timeout(self._reread_seconds):
-                        await reader.end.wait()
+                        await reader.end_reached.wait()
                 except TimeoutError:
-                    if await self.is_lost(reader):
+                    if await self._is_lost(reader):
                         return False
             return True
 
-    async def is_lost(self, reader: Reader) -> bool:
-        """Whether a topic's record has gone for good; asked once in a while, however many wait.
-
-        It is missed twice in a row before that is said: after Redis was emptied, an owner who lives writes it anew when
-        it next renews its lease.
-        """
-        now = asyncio.get_running_loop().time()
-        if now - reader.looked_at >= self._look_again_seconds:
-            reader.looked_at = now
-            key = self.keys.record(reader.topic)
-            with attributed_to("upkeep"):
-                is_there = await self.retry_while_unavailable(lambda: self.redis.exists(key))
-            reader.missed = 0 if is_there else reader.missed + 1
-        return reader.missed > 1
-
-    def open_local(self, topic: Topic, entry: Entry) -> None:
-        """Begin a reader of a topic that this process writes itself: it needs no subscription and no first read."""
-        reader = self._readers.setdefault(topic, Reader(self, topic))
-        reader.local = True
-        reader.start = position_key(STREAM_START)
-        reader.append([entry])
-
-    def publish_local(self, topic: Topic, position: bytes, number: int, payload: str, *before: bytes) -> None:
-        """This process appended an entry: hand it to the topic's local reader. `before`: last id, lines, bytes."""
-        if not (reader := self._readers.get(topic)) or not reader.local:
-            return
-        message = (
-            b" ".join([before[0], position, b"%d" % number, before[1], before[2], payload.encode()]) if before else b""
-        )
-        if not before or not reader.on_message(message):
-            self._mark(topic)
-
-    async def close_local(self, topic: Topic) -> None:
-        """This process does not write `topic` any more: whoever follows it here needs the subscription."""
-        if not (reader := self._readers.get(topic)) or not reader.local:
-            return
-        reader.local = False
-        if not reader.followers:
-            await self._forget(topic, reader)
-        elif not reader.ended:
-            reader.subscribed = True
-            await self._subscribe(self.keys.news(topic).encode(), topic)
-            await reader.read()
-
-    async def _forget(self, topic: Topic, reader: Reader) -> None:
-        if self._readers.get(topic) is reader and not reader.followers:
-            self._readers.pop(topic, None)
-            if reader.subscribed:
-                await self._unsubscribe(self.keys.news(topic).encode())
-
     def is_followed(self, topic: Topic) -> bool:
-        """Whether somebody follows a topic through this process."""
-        reader = self._readers.get(topic)
+        """Return whether this process has a follower of the topic."""
+        reader = self.readers.get(topic)
         return reader is not None and reader.followers > 0
 
     def followed_topics(self, kind: str) -> list[Topic]:
-        """The topics of a kind that somebody follows through this process."""
-        return [topic for topic, reader in self._readers.items() if topic.kind == kind and reader.followers]
+        """Return the topics of a kind that have a follower in this process."""
+        return [topic for topic, reader in self.readers.items() if topic.kind == kind and reader.followers]
 
-    # Channels that are not topics
+    # Writing a topic
 
-    async def listen(self, channel: str, heard: Callable[[bytes], None]) -> None:
-        """Call `heard` with each message on a channel, for as long as this process lives."""
-        self._listeners[channel.encode()] = heard
-        await self._subscribe(channel.encode(), None)
+    def open_local(self, topic: Topic, entry: Entry) -> None:
+        """Open the reader of a topic that this process has just created: it needs no subscription and no first read."""
+        reader = self._reader(topic)
+        reader.is_writer = True
+        reader.buffered_from = position_key(STREAM_START)
+        reader.append([entry])
 
-    # The connection
+    def publish_local(self, topic: Topic, position: bytes, number: int, payload: str, *before: bytes) -> None:
+        """Hand an entry that this process has written to the topic's local reader.
 
-    async def _subscribe(self, channel: bytes, topic: Topic | None) -> None:
-        if topic:
-            self._by_channel[channel] = topic
-        pattern = self._patterns.get(topic.kind) if topic else None
-        confirmed = self._confirmed.setdefault(pattern or channel, asyncio.Event())
-        with contextlib.suppress(*REDIS_UNAVAILABLE):  # on every new connection all channels are subscribed to again
-            async with asyncio.timeout(self._reread_seconds):
-                await self._connected.wait()
-                if self._pubsub is not None and pattern is None:
-                    await self._pubsub.subscribe(channel)
-                await confirmed.wait()
-
-    async def _unsubscribe(self, channel: bytes) -> None:
-        topic = self._by_channel.pop(channel, None)
-        self._confirmed.pop(channel, None)
-        is_subscribed = topic is None or topic.kind not in self._patterns
-        if self._pubsub is not None and self._connected.is_set() and is_subscribed:
-            with contextlib.suppress(*REDIS_UNAVAILABLE):
-                await self._pubsub.unsubscribe(channel)
-
-    async def run(self) -> None:
-        """Hold the subscription connection, and read again what may have been missed, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._listening(), name="bus-listen")
-            group.create_task(self._reading(), name="bus-read")
-
-    async def _listening(self) -> None:
-        while True:
-            try:
-                async with self._subscriber.pubsub() as pubsub:
-                    self._pubsub = pubsub
-                    channels = [
-                        channel for channel, topic in self._by_channel.items() if topic.kind not in self._patterns
-                    ]
-                    await pubsub.subscribe(self.keys.idle_channel, *channels, *self._listeners)
-                    if self._patterns:
-                        await pubsub.psubscribe(*self._patterns.values())
-                    self._connected.set()
-                    self._mark(*self._readers)  # whatever was said while nobody listened
-                    while True:
-                        if message := await pubsub.get_message(timeout=self._reread_seconds):
-                            self._heard(message)
-            except REDIS_UNAVAILABLE as error:
-                log.warning("redis_away", doing="subscribe", error=str(error))
-            finally:
-                self._connected.clear()
-                self._pubsub = None
-                for pattern in self._patterns.values():
-                    self._confirmed.setdefault(pattern, asyncio.Event()).clear()
-            await sleep_unless_cancelled(0.2)
-
-    def _heard(self, message: dict[str, Any]) -> None:
-        channel = message["channel"]
-        if message["type"] in {"subscribe", "psubscribe"}:
-            if channel in self._patterns.values():
-                self._confirmed.setdefault(channel, asyncio.Event()).set()
-            elif confirmed := self._confirmed.get(channel):
-                confirmed.set()
+        `before` holds what the stream had before it: its last id, lines and bytes. Without that the reader rereads.
+        """
+        reader = self.readers.get(topic)
+        if reader is None or not reader.is_writer:
             return
-        if message["type"] not in {"message", "pmessage"}:
-            return
-        if listener := self._listeners.get(channel):
-            listener(message["data"])
-        elif (
-            (topic := self._by_channel.get(channel))
-            and (reader := self._readers.get(topic))
-            and not reader.on_message(message["data"])
-        ):
+
+        is_taken = False
+        if before:
+            previous, lines, size = before
+            entry = Entry(position.decode(), number, int(lines), int(size), payload.encode())
+            is_taken = reader.take_next(previous.decode(), entry)
+        if not is_taken:
             self._mark(topic)
 
-    def _mark(self, *topics: Topic) -> None:
-        self._dirty.update(topics)
-        self._work.set()
+    async def close_local(self, topic: Topic) -> None:
+        """Stop handing over entries, as this process no longer writes the topic: its followers need a subscription."""
+        reader = self.readers.get(topic)
+        if reader is None or not reader.is_writer:
+            return
 
-    async def _reading(self) -> None:
+        reader.is_writer = False
+        if not reader.followers:
+            await self._drop(reader)
+        elif not reader.has_ended:
+            await self._subscribe(reader)
+            await reader.read()
+
+    # Readers
+
+    def _reader(self, topic: Topic) -> Reader:
+        if topic not in self.readers:
+            self.readers[topic] = Reader(topic, self._fetch)
+        return self.readers[topic]
+
+    async def _fetch(self, topic: Topic, after: str, count: int) -> list[Entry]:
+        key = self.keys.events(topic)
+        raw = await self.retry_while_unavailable(lambda: self.redis.xrange(key, min=f"({after}", count=count))
+        return [Entry.stored(item) for item in raw]
+
+    async def _subscribe(self, reader: Reader) -> None:
+        reader.is_subscribed = True  # before the wait, so that a follower cancelled in it unsubscribes
+        await self._subscription.add(
+            self.keys.news(reader.topic).encode(),
+            partial(self._on_message, reader.topic),
+            pattern=self._patterns.get(reader.topic.kind),
+        )
+
+    async def _drop(self, reader: Reader) -> None:
+        if self.readers.get(reader.topic) is not reader or reader.followers:
+            return
+        del self.readers[reader.topic]
+        if reader.is_subscribed:
+            await self._subscription.remove(self.keys.news(reader.topic).encode())
+
+    async def _is_lost(self, reader: Reader) -> bool:
+        """Return whether a topic's record is gone for good. Redis is asked once in a while, however many wait.
+
+        The record has to be missing twice in a row: after Redis was emptied, a living owner rewrites it when it next
+        renews its lease.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - reader.checked_at >= self._check_seconds:
+            reader.checked_at = now
+            key = self.keys.record(reader.topic)
+            with attributed_to("upkeep"):
+                exists = await self.retry_while_unavailable(lambda: self.redis.exists(key))
+            reader.missing_checks = 0 if exists else reader.missing_checks + 1
+        return reader.missing_checks > 1
+
+    def _on_message(self, topic: Topic, message: bytes) -> None:
+        reader = self.readers.get(topic)
+        if reader is not None and not reader.on_message(message):
+            self._mark(topic)
+
+    # Rereading
+
+    def _mark(self, *topics: Topic) -> None:
+        self._stale.update(topics)
+        self._has_stale.set()
+
+    def _mark_all(self) -> None:
+        """Reread every topic: messages sent while there was no connection are lost."""
+        self._mark(*self.readers)
+
+    async def _reread_stale(self) -> None:
         loop = asyncio.get_running_loop()
         due = loop.time() + self._reread_seconds
         while True:
             try:
                 async with asyncio.timeout_at(due):
-                    await self._work.wait()
+                    await self._has_stale.wait()
             except TimeoutError:
                 due = loop.time() + self._reread_seconds
-                self._dirty.update(t for t, r in self._readers.items() if r.followers and not (r.ended or r.local))
-            self._work.clear()
-            topics, self._dirty = self._dirty, set()
+                self._stale.update(topic for topic, reader in self.readers.items() if _needs_rereading(reader))
+
+            self._has_stale.clear()
+            topics = self._stale
+            self._stale = set()
             for topic in topics:
-                if reader := self._readers.get(topic):
-                    task = asyncio.create_task(self._read(reader))
+                if reader := self.readers.get(topic):
+                    task = asyncio.create_task(self._reread(reader))
                     self._reads.add(task)
                     task.add_done_callback(self._reads.discard)
 
-    async def _read(self, reader: Reader) -> None:
+    async def _reread(self, reader: Reader) -> None:
         try:
             await reader.read()
         except REDIS_UNAVAILABLE as error:
             log.warning("redis_away", doing="read", topic=reader.topic.kind, error=str(error))
 
 
+def _needs_rereading(reader: Reader) -> bool:
+    return reader.followers > 0 and not reader.has_ended and not reader.is_writer
+
+
 def _ignore() -> None:
-    """The listener of who waits for the end only."""
+    """Ignore a change, as a follower does that only waits for the end."""

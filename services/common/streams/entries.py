@@ -1,25 +1,52 @@
-"""Entries of an event stream, and their positions."""
+"""Entries of an event stream: batches of events, as Redis stores them and as followers read them."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypedDict
 
 from services.common.models import RECORD_VERSION, Event
+from services.common.streams.positions import position_key
 
-STREAM_START = "0-0"
+
+class OpenedTopic(TypedDict, total=False):
+    """A topic that followers of a launch read next: `TopicRef`, as it is stored."""
+
+    kind: str
+    id: str
+    after: str
 
 
-def position_key(position: str) -> tuple[int, int]:
-    """A stream position as something that compares."""
-    ms, _, seq = position.partition("-")
-    return int(ms or 0), int(seq or 0)
+class StreamEvent(TypedDict, total=False):
+    """An event as a stream stores it: `Event`, with the extra fields that some writers add.
+
+    It is the parsed JSON itself, since thousands of followers share it and none needs a model.
+    """
+
+    v: int
+    phase: str
+    message: str
+    state: str
+    terminal: bool
+    """Whether the topic ends with this event."""
+    opens: OpenedTopic
+    image_name: str
+    queue: dict[str, Any]
+    """A `Queue`."""
+    error: dict[str, Any]
+    """A `Problem`."""
+    expires: float | None
+    """When a server that is ready will be removed, in seconds since the epoch."""
+    changed: bool
+    """Whether the record of a server has more than the event says."""
+    lines: int
+    """Number of lines that are missing, in a gap."""
 
 
 @dataclass
 class Entry:
-    """One entry of a stream: a batch of events. `lines` and `bytes_before` count what came before it."""
+    """One entry of a stream: a batch of events. `lines` and `bytes_before` count what the stream held before it."""
 
     id: str
     number: int
@@ -27,41 +54,60 @@ class Entry:
     bytes_before: int
     payload: bytes
     rendered: dict[str, list[bytes]] = field(default_factory=dict, repr=False)
+    """The bytes of the events by format, made once for all followers."""
 
     @classmethod
     def first(cls, position: str, payload: bytes) -> "Entry":
-        return cls(position, 1, 0, 0, payload)
+        """Return the entry that a topic begins with."""
+        return cls(position, number=1, lines=0, bytes_before=0, payload=payload)
 
     @classmethod
     def stored(cls, raw: tuple[bytes, dict[bytes, bytes]]) -> "Entry":
-        values = raw[1]
-        return cls(raw[0].decode(), int(values[b"n"]), int(values[b"l"]), int(values[b"b"]), values[b"d"])
+        """Return an entry as XRANGE answers it."""
+        entry_id, fields = raw
+        return cls(
+            entry_id.decode(),
+            number=int(fields[b"n"]),
+            lines=int(fields[b"l"]),
+            bytes_before=int(fields[b"b"]),
+            payload=fields[b"d"],
+        )
 
     @cached_property
-    def events(self) -> list[dict[str, Any]]:
-        """The events, parsed once however many follow."""
-        found = json.loads(self.payload)
-        return [e for e in found if isinstance(e, dict)]
+    def events(self) -> list[StreamEvent]:
+        """The events, parsed once for all followers."""
+        events: list[StreamEvent] = json.loads(self.payload)
+        return [event for event in events if isinstance(event, dict)]
 
     @cached_property
     def is_terminal(self) -> bool:
-        return b'"terminal":true' in self.payload and any(e.get("terminal") for e in self.events)
+        """Whether the topic ends with this entry."""
+        return b'"terminal":true' in self.payload and any(event.get("terminal") for event in self.events)
 
-    def already_delivered(self, lines: int) -> int:
-        """How many of the events who has heard so many lines has heard already; never the end: nobody reads on then."""
-        return max(0, min(len(self.events) - self.is_terminal, lines - self.lines))
+    @property
+    def is_first(self) -> bool:
+        """Whether the topic began with this entry, which its record's creation wrote."""
+        return self.number == 1
 
     @cached_property
     def key(self) -> tuple[int, int]:
+        """The id as a pair that compares in stream order."""
         return position_key(self.id)
+
+    def already_delivered(self, lines: int) -> int:
+        """Return how many of this entry's events a follower with `lines` lines already has.
+
+        The terminal event never counts: it must arrive, since nobody reads beyond it.
+        """
+        return max(0, min(len(self.events) - self.is_terminal, lines - self.lines))
 
 
 def encode_events(events: Sequence[Event | Mapping[str, Any]]) -> str:
-    """The bytes of one stream entry: a JSON list of events, made once."""
+    """Return the payload of a stream entry: the events as a JSON list, each with the version of its form."""
     dumped = [
-        e.model_dump(mode="json", exclude_none=True, exclude_defaults=True) | {"phase": e.phase}
-        if isinstance(e, Event)
-        else e
-        for e in events
+        event.model_dump(mode="json", exclude_none=True, exclude_defaults=True) | {"phase": event.phase}
+        if isinstance(event, Event)
+        else event
+        for event in events
     ]
-    return json.dumps([{"v": RECORD_VERSION, **e} for e in dumped], separators=(",", ":"))
+    return json.dumps([{"v": RECORD_VERSION, **event} for event in dumped], separators=(",", ":"))

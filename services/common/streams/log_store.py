@@ -1,7 +1,7 @@
-"""Where finished logs lie: every entry with its position, read through the same call as a live stream.
+"""Stores of finished logs: in Redis, in files, or by size in either. Entries keep the positions of their stream.
 
-A log outlives its build's record, so it says itself whether everybody may read it: one that does not is nobody's. It
-is lines of JSON, one an entry; the first has a sixth part, `public`, where the repository was that.
+A log outlives its build's record, so it says itself whether everybody may read it; a log that does not say so is
+private. It is lines of JSON, one line an entry. The first line has a sixth part, `public`, if everybody may read it.
 """
 
 import asyncio
@@ -20,27 +20,31 @@ from redis.asyncio import Redis
 
 from services.common.redis.keys import Keys, Topic
 from services.common.service.settings import ServiceSettings
-from services.common.streams.entries import STREAM_START, Entry, position_key
+from services.common.streams.entries import Entry
+from services.common.streams.positions import STREAM_START, position_key
 
 _PUBLIC = "public"
 _CHUNK_BYTES = 16 * 1024
-"""As much of a packed log is read at once where only its beginning is looked for."""
+"""How much of a packed log is read at a time if only its first line is needed."""
+
+_READ_COUNT = 500
+"""Entries in one read from a stream."""
 
 
 class LogStore(Protocol):
     """Keeps the logs of finished builds for days."""
 
     async def put(self, build_id: str, entries: list[Entry], *, is_public: bool) -> None:
-        """Store a whole log. Storing the same build again replaces it by the same."""
+        """Store a whole log, in place of what is stored for the build."""
 
     async def is_public(self, build_id: str) -> bool:
-        """Whether a log is stored that everybody may read. False for one that was stored before logs said so."""
+        """Return whether a log is stored that everybody may read. False for a log from before logs said so."""
 
     async def read(self, build_id: str, after: str = STREAM_START) -> list[Entry] | None:
-        """The entries beyond a position; None where no log is stored."""
+        """Return the entries beyond a position; None if no log is stored."""
 
     async def highest_attempt(self, image_key: str) -> int:
-        """The highest attempt of an image that has a log here; 0 where none has."""
+        """Return the number of an image's last attempt that has a log here; 0 if none has."""
 
 
 def _pack(entries: list[Entry], *, is_public: bool) -> bytes:
@@ -50,40 +54,45 @@ def _pack(entries: list[Entry], *, is_public: bool) -> bytes:
     return "\n".join(json.dumps(row, separators=(",", ":")) for row in rows).encode()
 
 
-def _says_public(first_line: bytes) -> bool:
+def _is_marked_public(first_line: bytes) -> bool:
     return bool(first_line) and json.loads(first_line)[5:] == [_PUBLIC]
 
 
 def _unpack(packed: bytes, after: str) -> list[Entry]:
-    where = position_key(after)
+    after_key = position_key(after)
     rows = (json.loads(line) for line in packed.splitlines() if line)
-    found = [Entry(row[0], row[1], row[2], row[3], row[4].encode()) for row in rows]
-    return [entry for entry in found if entry.key > where]
+    entries = [Entry(row[0], row[1], row[2], row[3], row[4].encode()) for row in rows]
+    return [entry for entry in entries if entry.key > after_key]
 
 
 class RedisLogs:
-    """Logs compressed in Redis, the oldest going first when all together pass a ceiling."""
+    """Compressed logs in Redis. The oldest are removed when all together pass `log_total_max_bytes`."""
 
     def __init__(self, redis: Redis, keys: Keys, settings: ServiceSettings) -> None:
-        self._redis, self._keys = redis, keys
+        self._redis = redis
+        self._keys = keys
         self._ttl_ms = int(settings.log_ttl_seconds * 1000)
-        self._ceiling = settings.log_total_max_bytes
+        self._total_max_bytes = settings.log_total_max_bytes
 
     async def put(self, build_id: str, entries: list[Entry], *, is_public: bool) -> None:
+        """Store a whole log, in place of what is stored for the build."""
         packed = await asyncio.to_thread(lambda: zlib.compress(_pack(entries, is_public=is_public)))
         async with self._redis.pipeline() as pipe:
             pipe.set(self._keys.log(build_id), packed, px=self._ttl_ms)
             pipe.zadd(self._keys("logs"), {build_id: time.time()})
             pipe.hset(self._keys("logs:sizes"), build_id, str(len(packed)))
             await pipe.execute()
-        await self._keep_below_ceiling()
+        await self._remove_old()
 
-    async def _keep_below_ceiling(self) -> None:
-        old = await self._redis.zrangebyscore(self._keys("logs"), "-inf", time.time() - self._ttl_ms / 1000)
-        sizes = {k: int(v) for k, v in (await self._redis.hgetall(self._keys("logs:sizes"))).items()}
+    async def _remove_old(self) -> None:
+        """Remove logs that are past their time, then the oldest until the others are within the limit."""
+        expired = await self._redis.zrangebyscore(self._keys("logs"), "-inf", time.time() - self._ttl_ms / 1000)
+        by_age = await self._redis.zrange(self._keys("logs"), 0, -1)
+        sizes = {name: int(size) for name, size in (await self._redis.hgetall(self._keys("logs:sizes"))).items()}
         total = sum(sizes.values())
-        for build_id in [*old, *(await self._redis.zrange(self._keys("logs"), 0, -1))]:
-            if build_id not in old and total <= self._ceiling:
+
+        for build_id in [*expired, *by_age]:
+            if build_id not in expired and total <= self._total_max_bytes:
                 return
             total -= sizes.pop(build_id, 0)
             async with self._redis.pipeline() as pipe:
@@ -93,25 +102,31 @@ class RedisLogs:
                 await pipe.execute()
 
     async def read(self, build_id: str, after: str = STREAM_START) -> list[Entry] | None:
+        """Return the entries beyond a position; None if no log is stored."""
         packed = await self._redis.get(self._keys.log(build_id))
-        return None if packed is None else await asyncio.to_thread(lambda: _unpack(zlib.decompress(packed), after))
+        if packed is None:
+            return None
+        return await asyncio.to_thread(lambda: _unpack(zlib.decompress(packed), after))
 
     async def is_public(self, build_id: str) -> bool:
-        unpacking, line = zlib.decompressobj(), b""
+        """Return whether a log is stored that everybody may read."""
+        decompressor = zlib.decompressobj()
+        line = b""
         for start in itertools.count(0, _CHUNK_BYTES):
             packed = await self._redis.getrange(self._keys.log(build_id), start, start + _CHUNK_BYTES - 1)
-            line += unpacking.decompress(packed)
+            line += decompressor.decompress(packed)
             if b"\n" in line or len(packed) < _CHUNK_BYTES:
                 break
-        return _says_public(line.partition(b"\n")[0])
+        return _is_marked_public(line.partition(b"\n")[0])
 
     async def highest_attempt(self, image_key: str) -> int:
-        known = [name.decode().rpartition("-") for name in await self._redis.zrange(self._keys("logs"), 0, -1)]
-        return max((int(number) for key, _, number in known if key == image_key), default=0)
+        """Return the number of an image's last attempt that has a log here; 0 if none has."""
+        names = [name.decode().rpartition("-") for name in await self._redis.zrange(self._keys("logs"), 0, -1)]
+        return max((int(number) for key, _, number in names if key == image_key), default=0)
 
 
 class FileLogs:
-    """Logs as gzip files in a folder that every reader sees."""
+    """Logs as gzip files in a folder that all processes share."""
 
     def __init__(self, folder: Path, settings: ServiceSettings) -> None:
         self._folder = folder
@@ -121,6 +136,7 @@ class FileLogs:
         return self._folder / build_id[:2] / f"{build_id}.jsonl.gz"
 
     async def put(self, build_id: str, entries: list[Entry], *, is_public: bool) -> None:
+        """Store a whole log, in place of what is stored for the build."""
         await asyncio.to_thread(self._write, build_id, _pack(entries, is_public=is_public))
 
     def _write(self, build_id: str, packed: bytes) -> None:
@@ -129,16 +145,19 @@ class FileLogs:
         partial = path.with_suffix(f".{os.getpid()}-{secrets.token_hex(4)}.partial")
         partial.write_bytes(gzip.compress(packed))
         partial.replace(path)
+
         for old in self._folder.glob("*/*.jsonl.gz"):
-            with contextlib.suppress(FileNotFoundError):  # another process removes the old ones too
+            with contextlib.suppress(FileNotFoundError):  # another process removes old logs too
                 if old.stat().st_mtime < time.time() - self._ttl_seconds:
                     old.unlink()
 
     async def read(self, build_id: str, after: str = STREAM_START) -> list[Entry] | None:
+        """Return the entries beyond a position; None if no log is stored."""
         return await asyncio.to_thread(self._read, build_id, after)
 
     async def is_public(self, build_id: str) -> bool:
-        return _says_public(await asyncio.to_thread(self._first_line, build_id))
+        """Return whether a log is stored that everybody may read."""
+        return _is_marked_public(await asyncio.to_thread(self._first_line, build_id))
 
     def _first_line(self, build_id: str) -> bytes:
         try:
@@ -154,35 +173,44 @@ class FileLogs:
             return None
 
     async def highest_attempt(self, image_key: str) -> int:
+        """Return the number of an image's last attempt that has a log here; 0 if none has."""
         paths = await asyncio.to_thread(lambda: list(self._folder.glob(f"*/{image_key}-*.jsonl.gz")))
         names = (path.name.removesuffix(".jsonl.gz").rpartition("-") for path in paths)
         return max((int(number) for _, _, number in names), default=0)
 
 
 class SizedLogs:
-    """Small logs in one store, large ones in another."""
+    """Two stores: one for small logs, the other for large ones."""
 
     def __init__(self, small: LogStore, large: LogStore, *, threshold_bytes: int) -> None:
-        self._small, self._large, self._threshold = small, large, threshold_bytes
+        self._small = small
+        self._large = large
+        self._threshold_bytes = threshold_bytes
 
     async def put(self, build_id: str, entries: list[Entry], *, is_public: bool) -> None:
+        """Store a whole log, in place of what is stored for the build."""
         size = sum(len(entry.payload) for entry in entries)
-        await (self._small if size <= self._threshold else self._large).put(build_id, entries, is_public=is_public)
+        store = self._small if size <= self._threshold_bytes else self._large
+        await store.put(build_id, entries, is_public=is_public)
 
     async def is_public(self, build_id: str) -> bool:
+        """Return whether a log is stored that everybody may read."""
         return await self._small.is_public(build_id) or await self._large.is_public(build_id)
 
     async def read(self, build_id: str, after: str = STREAM_START) -> list[Entry] | None:
-        if (found := await self._small.read(build_id, after)) is not None:
-            return found
-        return await self._large.read(build_id, after)
+        """Return the entries beyond a position; None if no log is stored."""
+        entries = await self._small.read(build_id, after)
+        if entries is None:
+            return await self._large.read(build_id, after)
+        return entries
 
     async def highest_attempt(self, image_key: str) -> int:
+        """Return the number of an image's last attempt that has a log here; 0 if none has."""
         return max(await self._small.highest_attempt(image_key), await self._large.highest_attempt(image_key))
 
 
 def log_store(redis: Redis, keys: Keys, settings: ServiceSettings) -> LogStore:
-    """The store that the settings ask for: Redis alone, or Redis for small logs and `log_dir` for large ones."""
+    """Return the store that the settings name: Redis alone, or Redis for small logs and `log_dir` for large ones."""
     small = RedisLogs(redis, keys, settings)
     if settings.log_dir is None:
         return small
@@ -190,11 +218,11 @@ def log_store(redis: Redis, keys: Keys, settings: ServiceSettings) -> LogStore:
 
 
 async def stream_entries(redis: Redis, keys: Keys, topic: Topic, after: str = STREAM_START) -> list[Entry]:
-    """Everything that a live stream has beyond a position."""
-    found: list[Entry] = []
+    """Return everything that a live stream has beyond a position."""
+    entries: list[Entry] = []
     while True:
-        raw = await redis.xrange(keys.events(topic), min=f"({after}", count=500)
-        found += [Entry.stored(item) for item in raw]
-        if len(raw) < 500:
-            return found
-        after = found[-1].id
+        raw = await redis.xrange(keys.events(topic), min=f"({after}", count=_READ_COUNT)
+        entries += [Entry.stored(item) for item in raw]
+        if len(raw) < _READ_COUNT:
+            return entries
+        after = entries[-1].id

@@ -1,10 +1,9 @@
-"""The places of waiting builds, as this process shows them: reckoned by one script for all, when the queue changes."""
+"""Queue positions of waiting builds, as this process shows them: one script computes all when the queue changes."""
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from redis.asyncio import Redis
 
@@ -15,63 +14,71 @@ from services.common.redis.scripts import Scripts
 from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled
+from services.common.streams.entries import StreamEvent
+from services.common.streams.reader import Reader
 
 log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class QueuePosition:
-    """Where a build stands that waits for a slot: it is number `position` of `length`."""
+    """The position of a build that waits for a slot: number `position` of `length`."""
 
     position: int
     length: int
     reason: str
     waiting_for: str = "slot"
     rendered: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
-    """The bytes of `event` by format: made once for all followers."""
+    """The bytes of `event` by format, made once for all followers."""
 
     @property
     def queue(self) -> Queue:
+        """The position as records and clients have it."""
         return Queue(reason=self.reason, position=self.position)
 
     @property
-    def event(self) -> dict[str, Any]:
-        """What followers are told. It stands in no stream and has no position: a client never resumes at it."""
-        said = f"Waiting for a builder: place {self.position} of {self.length}."
-        message = f"{said}\n" if self.waiting_for == "slot" else f"{said} {self.reason}\n"
-        return {"phase": Phase.WAITING, "message": message, "queue": self.queue.model_dump()}
+    def event(self) -> StreamEvent:
+        """The event for followers. It is in no stream and has no position, so a client never resumes at it."""
+        message = f"Waiting for a builder: place {self.position} of {self.length}."
+        if self.waiting_for != "slot":
+            message = f"{message} {self.reason}"
+        return {"phase": Phase.WAITING, "message": f"{message}\n", "queue": self.queue.model_dump()}
 
     def same_as(self, other: "QueuePosition | None") -> bool:
-        """Whether there is nothing new to tell: a queue that grows behind a build changes nothing for it."""
+        """Return whether a follower that knows `other` learns nothing new: builds behind it are not news."""
         return other is not None and (self.position, self.reason) == (other.position, other.reason)
 
 
 @dataclass
 class WatchedBuild:
-    """A build whose place somebody is shown; `place` is None before it is known, and once the build has a slot."""
+    """A build whose position is shown to somebody."""
 
-    place: QueuePosition | None = None
+    queue_position: QueuePosition | None = None
+    """None before the first look at the queue, and once the build has a slot."""
     listeners: set[Callable[[], None]] = field(default_factory=set)
 
 
 class QueuePositions:
-    """Reads places; keeps those that are watched up to date while `run` runs."""
+    """Reads queue positions, and keeps those of watched builds up to date while `run` runs."""
 
     def __init__(self, redis: Redis, keys: Keys, *, tick_seconds: float, reread_seconds: float) -> None:
-        self._redis, self._prefix = redis, keys.prefix
         self.channel = keys("{queue}:version")
         """Carries each new version of the queue."""
+
+        self._prefix = keys.prefix
         names = ("{queue}:waiting", "{queue}:running", "{queue}:version", "slots", "{queue}:limits")
         self._keys = [keys(name) for name in names]
         self._scripts = Scripts(redis, "services.common.streams.scripts")
-        self._tick_seconds, self._reread_seconds = tick_seconds, reread_seconds
+        self._tick_seconds = tick_seconds
+        self._reread_seconds = reread_seconds
+
         self._watched: dict[str, WatchedBuild] = {}
         self._version = b""
-        self._news = asyncio.Event()
+        self._has_changed = asyncio.Event()
 
     async def of(self, *build_ids: str) -> dict[str, QueuePosition]:
-        """The places of those among some builds that wait for a slot, as they are now."""
-        version, length, cap, *found = await self._scripts.run(
+        """Return the present positions of those builds that wait for a slot."""
+        version, length, cap, *answers = await self._scripts.run(
             "queue_positions", self._keys, [self._prefix, *build_ids]
         )
         self._version = version
@@ -82,55 +89,96 @@ class QueuePositions:
             "start": "A builder is about to take it.",
         }
         return {
-            build_id: QueuePosition(place, length, reasons[waiting_for.decode()], waiting_for.decode())
-            for build_id, place, waiting_for in zip(build_ids, found[::2], found[1::2], strict=True)
-            if place
+            build_id: QueuePosition(position, length, reasons[waiting_for.decode()], waiting_for.decode())
+            for build_id, position, waiting_for in zip(build_ids, answers[::2], answers[1::2], strict=True)
+            if position
         }
 
     @contextlib.contextmanager
-    def watching(self, build_id: str, changed: Callable[[], None]) -> Iterator[WatchedBuild]:
-        """Keep a build's place up to date until the block ends; `changed` is called when it has changed."""
+    def watch(self, build_id: str, on_change: Callable[[], None]) -> Iterator[WatchedBuild]:
+        """Keep a build's position up to date until the context exits, and call `on_change` when it has changed."""
         watched = self._watched.get(build_id)
         if watched is None:
             watched = self._watched[build_id] = WatchedBuild()
-            self._news.set()
-        watched.listeners.add(changed)
+            self._has_changed.set()
+
+        watched.listeners.add(on_change)
         try:
             yield watched
         finally:
-            watched.listeners.discard(changed)
+            watched.listeners.discard(on_change)
             if not watched.listeners and self._watched.get(build_id) is watched:
                 del self._watched[build_id]
 
     def on_message(self, version: bytes) -> None:
-        """The queue has changed."""
+        """Refresh soon if the queue has a version that is new here."""
         if version != self._version:
-            self._news.set()
+            self._has_changed.set()
 
     async def run(self) -> None:
-        """Look at the queue when it has changed, and once in a while in case that was not heard, until cancelled."""
+        """Refresh when the queue has changed, and once in a while in case a message was lost, until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._reread_seconds):
-                    await self._news.wait()
-            self._news.clear()
+                    await self._has_changed.wait()
+            self._has_changed.clear()
+
             try:
                 if self._watched:
                     with attributed_to("upkeep"):
-                        await self._look()
+                        await self._refresh()
             except REDIS_UNAVAILABLE as error:
                 log.warning("redis_away", doing="places", error=str(error))
-            except Exception as error:  # who waits is told a place later, and nobody's stream ends for it
+            except Exception as error:  # followers learn their position later, and no stream ends for it
                 log.exception("places_failed", error=str(error))
             await sleep_unless_cancelled(self._tick_seconds)
 
-    async def _look(self) -> None:
-        shown = dict(self._watched)
-        found = await self.of(*shown)
-        for build_id, watched in shown.items():
-            place = found.get(build_id)
-            if place is None or not place.same_as(watched.place):
-                is_news = watched.place is not place
-                watched.place = place
-                for listener in list(watched.listeners) if is_news else ():
+    async def _refresh(self) -> None:
+        watched_builds = dict(self._watched)
+        positions = await self.of(*watched_builds)
+        for build_id, watched in watched_builds.items():
+            position = positions.get(build_id)
+            if position is not None and position.same_as(watched.queue_position):
+                continue
+
+            has_changed = watched.queue_position is not position
+            watched.queue_position = position
+            if has_changed:
+                for listener in list(watched.listeners):
                     listener()
+
+
+class QueueUpdates:
+    """The queue positions that one follower of a build has not been sent.
+
+    The queue is watched only while the build has no entry but its first, which says that it waits.
+    """
+
+    def __init__(self, queue_positions: QueuePositions | None, reader: Reader, on_change: Callable[[], None]) -> None:
+        self._queue_positions = queue_positions
+        self._reader = reader
+        self._on_change = on_change
+        self._watching = contextlib.ExitStack()
+        self._watched: WatchedBuild | None = None
+        self._sent: QueuePosition | None = None
+
+    def next_position(self) -> QueuePosition | None:
+        """Return the build's position, to be sent; None if the follower knows it or the build does not wait."""
+        last = self._reader.last
+        if self._queue_positions is None or last is None or not last.is_first or last.is_terminal:
+            self.close()
+            return None
+
+        if self._watched is None:
+            watch = self._queue_positions.watch(self._reader.topic.id, self._on_change)
+            self._watched = self._watching.enter_context(watch)
+        position = self._watched.queue_position
+        if position is None or position.waiting_for == "start" or position.same_as(self._sent):
+            return None
+        self._sent = position
+        return position
+
+    def close(self) -> None:
+        """Stop watching the queue."""
+        self._watching.close()
+        self._watched = None

@@ -1,118 +1,146 @@
-"""The one reader of a topic in a process, and what it keeps for the topic's followers."""
+"""The one reader of a topic in a process, and the entries that it buffers for the topic's followers."""
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
 
 from services.common.redis.keys import Topic
-from services.common.streams.entries import STREAM_START, Entry, position_key
+from services.common.streams.entries import Entry
+from services.common.streams.positions import STREAM_START, position_key
 
-if TYPE_CHECKING:
-    from services.common.streams.bus import Bus
+FetchEntries = Callable[[Topic, str, int], Awaitable[list[Entry]]]
+"""Reads from Redis the entries of a topic beyond a position, up to a number of them."""
 
-KEPT_BYTES = 256 * 1024
-"""How much of a topic's end stays in memory for its followers; who is further behind reads the stream."""
+BUFFER_BYTES = 256 * 1024
+"""How much of a topic's end is buffered; a follower that is further behind reads from Redis."""
 
-NEAR = 8
-"""A follower is seldom further behind than so many entries."""
+FETCH_COUNT = 500
+"""Entries in one read from Redis."""
+
+NEAR_END = 8
+"""Followers are seldom more than this number of entries behind the end, so those are compared one by one."""
 
 
 class Reader:
-    """The one reader of a topic in this process. Keeps the topic's end; wakes its followers when there is more."""
+    """The one reader of a topic in this process.
 
-    def __init__(self, bus: "Bus", topic: Topic) -> None:
-        self.bus, self.topic = bus, topic
-        self.entries: list[Entry] = []
-        self.kept = 0
-        self.start: tuple[int, int] | None = None
-        """Everything after this position, up to the end of `entries`, is in `entries`; None before the first read."""
-        self.listeners: set[Callable[[], None]] = set()
-        self.followers = 0
-        self.end = asyncio.Event()
-        """Set when the topic's terminal entry is known."""
-        self.missed = 0
-        """How often in a row its record was not there when it was looked for."""
-        self.looked_at = 0.0
-        self.subscribed = False
-        self.local = False
-        self.opening = asyncio.Lock()
+    It buffers the end of the topic, and calls each follower's listener when there are new entries. The bus subscribes
+    it, feeds it with messages, and drops it with its last follower.
+    """
+
+    def __init__(self, topic: Topic, fetch: FetchEntries) -> None:
+        self.topic = topic
+        self._fetch = fetch
         self._lock = asyncio.Lock()
 
+        self.entries: list[Entry] = []
+        self.buffered_from: tuple[int, int] | None = None
+        """Every entry after this position is in `entries`; None before the first read."""
+        self.buffered_bytes = 0
+        self.end_reached = asyncio.Event()
+        """Set once the topic's terminal entry has arrived."""
+
+        self.listeners: set[Callable[[], None]] = set()
+        self.followers = 0
+        self.opening = asyncio.Lock()
+        """Held for the subscription and the first read, which followers that come at the same time share."""
+        self.is_subscribed = False
+        self.is_writer = False
+        """Whether this process writes the topic, and so hands over each entry without Redis."""
+
+        self.missing_checks = 0
+        """How many times in a row the topic's record did not exist when the bus checked."""
+        self.checked_at = 0.0
+
     @property
-    def ended(self) -> bool:
-        return self.end.is_set()
+    def has_ended(self) -> bool:
+        """Whether the terminal entry has arrived."""
+        return self.end_reached.is_set()
 
     @property
     def last(self) -> Entry | None:
+        """The newest entry."""
         return self.entries[-1] if self.entries else None
 
-    def append(self, entries: list[Entry]) -> None:
-        """Take new entries, oldest first; what is known already is passed over."""
-        fresh = False
-        for entry in entries:
-            last = self.last
-            if last and (entry.key <= last.key or entry.number < last.number):
-                continue  # a write repeated after Redis lost its last second has the number it had
-            if last and entry.number == last.number and entry.payload == last.payload:
-                continue
-            self.entries.append(entry)
-            self.kept += len(entry.payload)
-            if entry.is_terminal:
-                self.end.set()
-            fresh = True
-        while self.kept > KEPT_BYTES and len(self.entries) > 1:
-            gone = self.entries.pop(0)
-            self.kept -= len(gone.payload)
-            self.start = gone.key
-        if fresh:
-            self.missed = 0
-            for listener in list(self.listeners):
-                listener()
+    async def read(self) -> None:
+        """Read what the stream has beyond the newest entry."""
+        async with self._lock:
+            after = self._read_position()
+            while True:
+                entries = await self._fetch(self.topic, after, FETCH_COUNT)
+                self.append(entries)
+                if len(entries) < FETCH_COUNT:
+                    return
+                after = entries[-1].id
+
+    def _read_position(self) -> str:
+        if self.buffered_from is None:
+            self.buffered_from = position_key(STREAM_START)
+        if self.last:
+            return self.last.id
+        return "{}-{}".format(*self.buffered_from)
+
+    async def after(self, position: str) -> list[Entry]:
+        """Return the entries beyond a position: from the buffer, or from Redis for a follower that is far behind."""
+        if self.buffered_from is None:
+            await self.read()
+
+        key = position_key(position)
+        if self.buffered_from is None or key < self.buffered_from:
+            return await self._fetch(self.topic, position, FETCH_COUNT)
+
+        if len(self.entries) > NEAR_END and self.entries[-NEAR_END].key > key:
+            return self.entries[bisect_right(self.entries, key, key=lambda entry: entry.key) :]
+        return [entry for entry in self.entries[-NEAR_END:] if entry.key > key]
 
     def on_message(self, message: bytes) -> bool:
-        """Take an entry from a wake-up. False when something before it is not known here."""
+        """Take the entry in a message of the topic's channel. Return False if one before it is not here yet."""
         previous, position, number, lines, size, payload = message.split(b" ", 5)
-        entry = Entry(position.decode(), int(number), int(lines), int(size), payload)
-        if self.start is None:
+        return self.take_next(previous.decode(), Entry(position.decode(), int(number), int(lines), int(size), payload))
+
+    def take_next(self, previous: str, entry: Entry) -> bool:
+        """Append the entry that follows `previous`. Return False if `previous` is not the newest entry here."""
+        if self.buffered_from is None:
             return False
-        at = self.last.id if self.last else STREAM_START
-        if position_key(at) >= entry.key:
+
+        newest = self.last.id if self.last else STREAM_START
+        if position_key(newest) >= entry.key:
             return True
-        if previous.decode() != at and not (self.last is None and previous == b"0-0"):
+        if previous != newest:
             return False
+
         self.append([entry])
         return True
 
-    async def read(self, after: str | None = None, count: int = 500) -> None:
-        """Read what the stream has beyond the end of what is known."""
-        async with self._lock:
-            if self.start is None:
-                self.start = position_key(after or STREAM_START)
-                at = after or STREAM_START
-            else:
-                at = self.last.id if self.last else "{}-{}".format(*self.start)
-            while True:
-                found = await self._beyond(at, count)
-                self.append(found)
-                if len(found) < count:
-                    return
-                at = found[-1].id
+    def append(self, entries: list[Entry]) -> None:
+        """Append new entries, oldest first, and call the listeners; entries that are here already are ignored."""
+        has_new = False
+        for entry in entries:
+            if self._is_known(entry):
+                continue
+            self.entries.append(entry)
+            self.buffered_bytes += len(entry.payload)
+            if entry.is_terminal:
+                self.end_reached.set()
+            has_new = True
 
-    async def after(self, position: str) -> list[Entry]:
-        """What is known beyond `position`: from memory, or from the stream for who is far behind. May be empty."""
-        where = position_key(position)
-        if self.start is None:
-            await self.read()
-        if self.start is not None and where >= self.start:
-            if len(self.entries) > NEAR and self.entries[-NEAR].key > where:
-                return self.entries[bisect_right(self.entries, where, key=lambda e: e.key) :]
-            return [entry for entry in self.entries[-NEAR:] if entry.key > where]
-        return await self._beyond(position, 500)
+        self._shrink()
+        if has_new:
+            self.missing_checks = 0
+            for listener in list(self.listeners):
+                listener()
 
-    async def _beyond(self, position: str, count: int) -> list[Entry]:
-        key = self.bus.keys.events(self.topic)
-        raw = await self.bus.retry_while_unavailable(
-            lambda: self.bus.redis.xrange(key, min=f"({position}", count=count)
-        )
-        return [Entry.stored(item) for item in raw]
+    def _is_known(self, entry: Entry) -> bool:
+        """Whether an entry is here, perhaps by another id: a write repeated after Redis lost it has the same number."""
+        last = self.last
+        if last is None:
+            return False
+        if entry.key <= last.key or entry.number < last.number:
+            return True
+        return entry.number == last.number and entry.payload == last.payload
+
+    def _shrink(self) -> None:
+        while self.buffered_bytes > BUFFER_BYTES and len(self.entries) > 1:
+            oldest = self.entries.pop(0)
+            self.buffered_bytes -= len(oldest.payload)
+            self.buffered_from = oldest.key

@@ -28,11 +28,11 @@ from services.common.records.launch_cache import CachedAnswers, CachedImage
 from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic
 from services.common.service.logging import get_logger
-from services.common.streams.entries import STREAM_START
+from services.common.streams.entries import StreamEvent
+from services.common.streams.positions import STREAM_START
 from services.gateway.backends import Backends
 from services.gateway.launches.admission import admitted
 from services.gateway.launches.side_effects import LaunchSideEffects
-from services.gateway.launches.waiting import events_until_end
 from services.gateway.settings import GatewaySettings
 
 log = get_logger(__name__)
@@ -170,12 +170,14 @@ class Conductor:
         self.launch = self.launch.updated(rebuilt=True)
         return False
 
-    async def _until_terminal(self, topic: Topic) -> dict[str, object]:
+    async def _until_terminal(self, topic: Topic) -> StreamEvent:
         """Wait for a topic's terminal event; empty when the topic is lost. A queue of it becomes the launch's."""
         seconds = self._settings.reread_seconds
-        async with contextlib.aclosing(events_until_end(self._context, topic, look_again_seconds=seconds)) as events:
+        async with contextlib.aclosing(self._context.bus.events(topic, check_seconds=seconds)) as events:
             async for entry, event in events:
-                if self.launch.state is LaunchState.WAITING and entry.number > 1:  # the first is the server's creation
+                if (
+                    self.launch.state is LaunchState.WAITING and not entry.is_first
+                ):  # the first is the server's creation
                     queue = Queue.model_validate(event["queue"]) if "queue" in event else None
                     state = LaunchState.WAITING if queue else LaunchState.LAUNCHING
                     self.launch = self.launch.updated(state=state, queue=queue)

@@ -1,1 +1,1 @@
-"""Event streams to clients: the launch stream, its formats, and the schedule of sends."""
+"""Event streams to clients: a launch's stream, its formats, the HTTP responses, and the schedule of their sends."""

@@ -1,48 +1,64 @@
-"""What streams say: our own format (v1) and BinderHub's (the façade)."""
+"""The formats of a launch's stream: our own (v1), and BinderHub's, which the façade speaks."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
+from sse_starlette import ServerSentEvent
+
 from services.common.models import Launch, Phase, Server
-from services.common.streams.topic_stream import HIDDEN
+from services.common.streams.entries import StreamEvent
+from services.common.streams.event_format import INTERNAL_FIELDS, EventFormat
 
 _ENDS = {Phase.BUILT, Phase.FAILED, Phase.CANCELLED, Phase.UNKNOWN}
 
 
-def _bytes(event: dict[str, Any]) -> bytes:
+def _encode(event: Mapping[str, Any]) -> bytes:
     return json.dumps(event, separators=(", ", ": ")).encode()
 
 
-def render_v1(event: dict[str, Any], spliced: bool) -> bytes | None:
-    """An event in the v1 format. The end of a spliced topic is not told: the launch tells what it meant."""
-    if spliced and event.get("terminal") and event["phase"] in _ENDS:
+def _is_topics_end(event: StreamEvent) -> bool:
+    """Whether an event of a spliced topic is only its end: the launch says itself what that means."""
+    return bool(event.get("terminal")) and event["phase"] in _ENDS
+
+
+def render_v1(event: StreamEvent, is_spliced: bool) -> bytes | None:
+    """Return an event in the v1 format, or None for the end of a spliced topic."""
+    if is_spliced and _is_topics_end(event):
         return None
-    shown = {name: value for name, value in event.items() if name not in HIDDEN}
+
+    shown: dict[str, Any] = {name: value for name, value in event.items() if name not in INTERNAL_FIELDS}
     if opens := event.get("opens"):
         shown["build_id" if opens["kind"] == "b" else "server_id"] = opens["id"]
-    return _bytes(shown)
+    return _encode(shown)
 
 
-def render_facade(event: dict[str, Any], spliced: bool) -> bytes | None:
-    """An event as BinderHub would send it, or None where BinderHub has no such event."""
-    if spliced and event.get("terminal") and event["phase"] in _ENDS:
+def render_facade(event: StreamEvent, is_spliced: bool) -> bytes | None:
+    """Return an event as BinderHub would send it, or None if BinderHub has no such event."""
+    message = event.get("message", "")
+    if not message or (is_spliced and _is_topics_end(event)):
         return None
-    phase, message = event["phase"], event.get("message", "")
-    if not message:
-        return None
+
+    phase = event["phase"]
     if phase in {Phase.GAP, Phase.RESOLVING}:
         phase = Phase.UNKNOWN
-    shown: dict[str, Any] = {"phase": phase, "message": message}
+    shown: dict[str, Any] = {"phase": phase}
     if image := event.get("image_name"):
-        shown = {"phase": phase, "imageName": image, "message": message}
+        shown["imageName"] = image
+    shown["message"] = message
     if queue := event.get("queue"):
         shown["queue"] = queue
-    return _bytes(shown)
+    return _encode(shown)
+
+
+V1 = EventFormat("v1", render_v1)
+FACADE = EventFormat("facade", render_facade)
 
 
 def launch_facts(launch: Launch, server: Server) -> dict[str, Any]:
-    """What BinderHub tells of a server that is ready, from the launch and the server's record."""
+    """Return the fields of BinderHub's `ready` event, from the launch and the server's record."""
     repo = launch.repo
+    spec = repo.resolved_spec if repo else launch.spec.spec
     return {
         "message": f"server running at {server.url}\n",
         "image": launch.image,
@@ -51,37 +67,38 @@ def launch_facts(launch: Launch, server: Server) -> dict[str, Any]:
         "binder_ref_url": repo.ref_url if repo else "",
         "binder_launch_host": launch.launch_host,
         "binder_request": f"v2/{launch.spec.provider}/{launch.spec.spec}",
-        "binder_persistent_request": f"v2/{launch.spec.provider}/{repo.resolved_spec if repo else launch.spec.spec}",
+        "binder_persistent_request": f"v2/{launch.spec.provider}/{spec}",
         "binder_client_ip": launch.client_ip,
         "url": server.url,
     }
 
 
 def facade_failure(launch: Launch) -> dict[str, Any]:
-    """BinderHub's `failed` event for a launch that failed: with the words that its clients look for."""
-    error, key = launch.error, f"{launch.spec.provider}:{launch.spec.spec}"
+    """Return BinderHub's `failed` event for a launch that failed, with the sentences that its clients look for."""
+    error = launch.error
     if error is None:
         return {"phase": "failed", "message": "The launch failed.\n"}
+
+    key = f"{launch.spec.provider}:{launch.spec.spec}"
+    failure: dict[str, Any] = {"phase": "failed", "message": f"{error.detail}\n", "code": error.code}
     if error.has_code("ref_not_found"):
-        message = f"Could not resolve ref for {key}. Double check your URL and that your repo is public."
-        return {"phase": "failed", "message": f"{message} {error.detail}\n", "code": error.code}
+        advice = "Double check your URL and that your repo is public."
+        failure["message"] = f"Could not resolve ref for {key}. {advice} {error.detail}\n"
+        return failure
     if error.has_code("unknown_provider"):
-        return {
-            "phase": "failed",
-            "message": f"No provider found for prefix {launch.spec.provider}\n",
-            "code": error.code,
-        }
+        failure["message"] = f"No provider found for prefix {launch.spec.provider}\n"
+        return failure
     if error.has_code("quota_exceeded"):
-        return {"phase": "failed", "message": f"Too many users on this BinderHub! {error.detail}\n", "code": error.code}
-    failed: dict[str, Any] = {"phase": "failed", "message": f"{error.detail}\n", "code": error.code}
+        failure["message"] = f"Too many users on this BinderHub! {error.detail}\n"
+        return failure
+
     if error.phase == "resolving" and not error.has_code("bad_spec"):
-        failed["message"] = f"Error resolving ref for {key}: {error.detail}\n"
+        failure["message"] = f"Error resolving ref for {key}: {error.detail}\n"
     if error.phase == "launching" or error.has_code("internal", "unknown"):
-        failed["status_code"] = 500
-    return failed
+        failure["status_code"] = 500
+    return failure
 
 
-def sse(event: dict[str, Any], event_id: str = "") -> bytes:
-    """One event as a block of an event stream."""
-    prefix = f"id: {event_id}\n" if event_id else ""
-    return f"{prefix}data: {json.dumps(event)}\n\n".encode()
+def sse(event: Mapping[str, Any], event_id: str = "") -> bytes:
+    """Return one event as a block of an event stream. For what is made once a client: entries keep their bytes."""
+    return ServerSentEvent(json.dumps(event), id=event_id or None, sep="\n").encode()

@@ -1,143 +1,168 @@
-"""Sending streams: one chunk a client and tick, with keepalives from the same clock."""
+"""Sending a stream to a client: what is new in one send for each tick, keepalives in silence, an end on a drain.
+
+The headers and the blocks outside the streams are those of sse-starlette. Its response is not used: it sends each event
+as it comes and starts a task for each client, where thousands of clients here share the ticks of one scheduler.
+"""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, Mapping
+from typing import Protocol
 
-from sse_starlette import EventSourceResponse
+from sse_starlette import ServerSentEvent
 from starlette.requests import HTTPConnection
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from services.common.streams.topic_stream import Listener
 from services.common.web.incoming import is_head
 from services.gateway.settings import GatewaySettings
-from services.gateway.streaming.launch_stream import Chunk
 from services.gateway.streaming.send_scheduler import SendScheduler, Subscriber
 
-MAX_CHUNK = 256 * 1024
+SEND_BYTES = 256 * 1024
+"""A send ends with the chunk that takes it past this size."""
+
+HEADERS = {
+    "Content-Type": "text/event-stream",  # as BinderHub's: without a charset, which Starlette would add
+    "Cache-Control": "no-store",
+    "Connection": "keep-alive",
+    "X-Accel-Buffering": "no",
+}
+KEEPALIVE = b":keepalive\n\n"
+RECONNECT_SOON = ServerSentEvent(retry=500, sep="\n").encode()
 
 
 class Stream(Protocol):
-    """What is sent: see `LaunchStream`."""
+    """The content of a response: `LaunchStream` or `BuildStream`."""
 
-    def chunks(self, listener: Listener) -> AsyncGenerator[Chunk | None, None]: ...
-
-
-RenderTerminal = Callable[[dict[str, Any], str], Awaitable[bytes]]
-"""The bytes of the launch's terminal event for one client, from the event and its id."""
+    def chunks(self, listener: Listener) -> AsyncGenerator[bytes | None, None]:
+        """Yield what there is, in chunks, and None when there is no more yet."""
 
 
-async def _nothing() -> AsyncIterator[bytes]:
-    for chunk in tuple[bytes]():
-        yield chunk
+class EventStreamResponse(Response):
+    """An HTTP response that sends a stream as it grows.
 
-
-class EventStreamResponse(EventSourceResponse):
-    """A launch's stream as an HTTP response: sse-starlette's type and headers, our own delivery."""
+    `ends_on_drain` ends it when the process is told to stop, so that the client resumes at another gateway. `lingers`
+    keeps it open for `linger_seconds` after the stream's end: BinderHub's clients close it, and take an early end for a
+    failure.
+    """
 
     def __init__(
         self,
         stream: Stream,
-        terminal: RenderTerminal,
+        *,
         scheduler: SendScheduler,
         settings: GatewaySettings,
-        *,
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         lingers: bool = False,
         ends_on_drain: bool = True,
     ) -> None:
-        # As BinderHub's: without a charset, which Starlette would add to a media type.
-        super().__init__(_nothing(), headers={"Content-Type": "text/event-stream", **(headers or {})})
-        self._stream, self._terminal, self._scheduler, self._settings = stream, terminal, scheduler, settings
-        self._lingers, self._ends_on_drain = lingers, ends_on_drain
+        self.status_code = 200
+        self.background = None
+        self.init_headers({**HEADERS, **(headers or {})})
+
+        self._stream = stream
+        self._scheduler = scheduler
+        self._settings = settings
+        self._lingers = lingers
+        self._ends_on_drain = ends_on_drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the launch has ended or the client has gone. For HEAD nothing is followed."""
+        """Send until the stream has ended or the client has left. A HEAD request gets the headers, and nothing runs."""
+        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         if is_head(HTTPConnection(scope)):
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send(start)
             await send({"type": "http.response.body", "body": b""})
             return
+
         task = asyncio.current_task()
-        client = self._scheduler.add(task)
-        gone = asyncio.create_task(_until_gone(receive, client))
+        subscriber = self._scheduler.add(task)
+        disconnect = asyncio.create_task(_wait_for_disconnect(receive, subscriber))
         try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await self._deliver(send, client, gone)
-            if not client.is_gone:
+            await send(start)
+            await self._deliver(send, subscriber, disconnect)
+            if not subscriber.has_left:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         except asyncio.CancelledError:
-            if not client.is_too_slow or task is None or task.uncancel():
+            if not subscriber.is_too_slow or task is None or task.uncancel():
                 raise
         finally:
-            self._scheduler.remove(client)
-            gone.cancel()
-            await asyncio.gather(gone, return_exceptions=True)
+            self._scheduler.remove(subscriber)
+            disconnect.cancel()
+            await asyncio.gather(disconnect, return_exceptions=True)
 
-    async def _send(self, send: Send, client: Subscriber, body: bytes) -> None:
-        client.sending()
-        await send({"type": "http.response.body", "body": body, "more_body": True})
-        client.sent()
-
-    async def _deliver(self, send: Send, client: Subscriber, gone: asyncio.Task[None]) -> None:
+    async def _deliver(self, send: Send, subscriber: Subscriber, disconnect: asyncio.Task[None]) -> None:
+        """Send the stream, joining the chunks that are there at once."""
         unsent: list[bytes] = []
         size = 0
-        async with contextlib.aclosing(self._stream.chunks(client)) as chunks:
-            async for piece in chunks:
-                if client.is_gone:
+        async with contextlib.aclosing(self._stream.chunks(subscriber)) as chunks:
+            async for chunk in chunks:
+                if subscriber.has_left:
                     return
-                if piece is not None:
-                    body = await self._terminal(piece.terminal, piece.id) if piece.terminal else piece.chunk
-                    unsent.append(body)
-                    size += len(body)
-                    if size < MAX_CHUNK:
+                if chunk is not None:
+                    unsent.append(chunk)
+                    size += len(chunk)
+                    if size < SEND_BYTES:
                         continue
-                if unsent:
-                    await self._send(send, client, b"".join(unsent))
-                    unsent, size = [], 0
-                if piece is None and not await self._wait(send, client):
-                    return
-        if unsent:
-            await self._send(send, client, b"".join(unsent))
-        if self._lingers:
-            await self._linger(send, client, gone)
 
-    async def _wait(self, send: Send, client: Subscriber) -> bool:
-        """Wait for more, saying now and then that the stream lives. False when this stream is to end here."""
-        while not client.is_gone:
+                if unsent:
+                    await _send(send, subscriber, b"".join(unsent))
+                    unsent = []
+                    size = 0
+                if chunk is None and not await self._wait_for_news(send, subscriber):
+                    return
+
+        if unsent:
+            await _send(send, subscriber, b"".join(unsent))
+        if self._lingers:
+            await self._linger(send, subscriber, disconnect)
+
+    async def _wait_for_news(self, send: Send, subscriber: Subscriber) -> bool:
+        """Wait for more, and send keepalives meanwhile. Return False if this response ends here."""
+        while not subscriber.has_left:
             if self._scheduler.is_draining and self._ends_on_drain:
-                await self._send(send, client, b"retry: 500\n\n")
+                await _send(send, subscriber, RECONNECT_SOON)
                 return False
-            await client.wait()
-            if client.has_news:
-                return not client.is_gone
-            if client.silent_seconds >= self._settings.keepalive_seconds:
-                await self._send(send, client, b":keepalive\n\n")
+
+            await subscriber.wait()
+            if subscriber.has_news:
+                return not subscriber.has_left
+            if subscriber.silent_seconds >= self._settings.keepalive_seconds:
+                await _send(send, subscriber, KEEPALIVE)
         return False
 
-    async def _linger(self, send: Send, client: Subscriber, gone: asyncio.Task[None]) -> None:
-        """Stay open for the client to close, while this process does: stock clients take an early end for a failure."""
-        end = asyncio.get_running_loop().time() + self._settings.linger_seconds
-        while (left := end - asyncio.get_running_loop().time()) > 0:
+    async def _linger(self, send: Send, subscriber: Subscriber, disconnect: asyncio.Task[None]) -> None:
+        """Stay open until the client closes the connection, the process drains, or `linger_seconds` are over."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._settings.linger_seconds
+        while (remaining := end - loop.time()) > 0:
             if self._scheduler.is_draining:
                 return
-            ends = asyncio.create_task(self._scheduler.draining.wait())
+
+            drain = asyncio.create_task(self._scheduler.draining.wait())
             try:
                 done, _ = await asyncio.wait(
-                    {gone, ends}, timeout=min(left, self._settings.keepalive_seconds),
+                    {disconnect, drain},
+                    timeout=min(remaining, self._settings.keepalive_seconds),
                     return_when=asyncio.FIRST_COMPLETED,
-                )  # fmt: skip
+                )
             finally:
-                ends.cancel()
+                drain.cancel()
             if done:
                 return
-            if left > self._settings.keepalive_seconds:
-                await self._send(send, client, b":keepalive\n\n")
+            if remaining > self._settings.keepalive_seconds:
+                await _send(send, subscriber, KEEPALIVE)
 
 
-async def _until_gone(receive: Receive, client: Subscriber) -> None:
+async def _send(send: Send, subscriber: Subscriber, body: bytes) -> None:
+    subscriber.on_send_start()
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    subscriber.on_send_end()
+
+
+async def _wait_for_disconnect(receive: Receive, subscriber: Subscriber) -> None:
     try:
         while (await receive())["type"] != "http.disconnect":
             pass
-    finally:  # one that sends a body without end is as gone
-        client.leave()
+    finally:  # a client whose request body exceeds the limit is treated as one that has left
+        subscriber.leave()

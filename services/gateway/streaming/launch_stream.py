@@ -1,27 +1,40 @@
 """One launch's stream: its own events, with the topics that they open spliced in, from any position on.
 
-An `id:` is `<launch_id>~<launch position>~<position in the topic last opened>`; a position is `<entry>.<number of
-events of it that were delivered>`, and `-` stands for no topic. What comes after an id is always the same, whichever
-gateway is asked.
+An `id:` is `<launch_id>~<position in the launch>~<position in the topic opened last>`, with `-` if there is no topic;
+a position is `<entry>.<events>`, as `services.common.streams.positions` has it. What follows an id is always the same,
+whichever gateway a client asks.
 """
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from services.common.redis.keys import Kind, Topic
 from services.common.streams.bus import Bus
-from services.common.streams.entries import STREAM_START, Entry, position_key
+from services.common.streams.entries import Entry, OpenedTopic, StreamEvent
+from services.common.streams.event_format import EventFormat
 from services.common.streams.log_store import LogStore
+from services.common.streams.positions import (
+    STREAM_START,
+    TopicPosition,
+    parse_position,
+    position_before,
+    position_key,
+)
 from services.common.streams.queue_positions import QueuePositions
 from services.common.streams.reader import Reader
-from services.common.streams.topic_stream import Listener, Render, TopicStream, position_before, split_position
+from services.common.streams.topic_stream import Listener, TopicStream
+
+EncodeTerminal = Callable[[StreamEvent, str], Awaitable[bytes]]
+"""Returns the bytes of the launch's terminal event for one client, from the event and its id.
+
+They are made for each client, since they tell where the server is.
+"""
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where a follower stands: entries and the number of their events that it has."""
+    """How far a follower has got: entries, and the number of their events that it has received."""
 
     launch_id: str
     entry: str = STREAM_START
@@ -31,25 +44,16 @@ class Position:
 
     @classmethod
     def parse(cls, text: str) -> "Position | None":
-        """The position that an `id:` of ours names, or None for anything else."""
+        """Return the position that an `id:` of a launch's stream names, or None for any other text."""
         launch_id, _, rest = text.strip().partition("~")
         own, _, topic = rest.partition("~")
         try:
-            entry, events = split_position(own)
+            entry, events = parse_position(own)
             if topic in {"", "-"}:
                 return cls(launch_id, entry, events)
-            return cls(launch_id, entry, events, *split_position(topic))
+            return cls(launch_id, entry, events, *parse_position(topic))
         except ValueError:
             return None
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Bytes for a follower. `terminal` is the launch's terminal event, which is rendered for each follower."""
-
-    chunk: bytes = b""
-    terminal: dict[str, Any] | None = None
-    id: str = ""
 
 
 class LaunchStream:
@@ -57,86 +61,123 @@ class LaunchStream:
 
     def __init__(
         self,
+        *,
         bus: Bus,
         logs: LogStore,
         position: Position,
-        form: str,
-        render: Render,
-        places: QueuePositions | None = None,
+        form: EventFormat,
+        encode_terminal: EncodeTerminal,
+        queue_positions: QueuePositions | None = None,
     ) -> None:
-        self._bus, self._logs, self._places = bus, logs, places
+        self._bus = bus
+        self._logs = logs
         self._at = position
-        self._form, self._render = form, render
+        self._form = form
+        self._encode_terminal = encode_terminal
+        self._queue_positions = queue_positions
 
-    async def chunks(self, listener: Listener) -> AsyncGenerator[Chunk | None, None]:
-        """What there is, piece by piece; None when there is nothing more yet: wait for news, and go on."""
+    async def chunks(self, listener: Listener) -> AsyncGenerator[bytes | None, None]:
+        """Yield what there is, in chunks, and None when there is no more yet: wait for news, then go on."""
         topic = Topic(Kind.LAUNCH, self._at.launch_id)
-        self._listener = listener
-        async with self._bus.follow(topic, listener.news) as reader:
+        async with self._bus.follow(topic, listener.notify) as reader:
             if self._at.events:
-                async for piece in self._resume_topic(reader):
-                    yield piece
+                async for chunk in self._rest_of_topic(reader, listener):
+                    yield chunk
+
             while True:
-                self._listener.has_news = False
-                entries = await self._entries_from(reader)
-                if not entries and reader.ended and reader.last:
-                    entries = [reader.last]  # the position stands behind the end
+                listener.has_news = False
+                entries = await self._entries(reader)
                 for entry in entries:
-                    skip = self._at.events if entry.id == self._at.entry else 0
-                    if entry.is_terminal:  # who resumes after the end is told the end again
-                        behind = position_key(self._at.entry) > entry.key
-                        skip = len(entry.events) - 1 if behind else min(skip, len(entry.events) - 1)
-                    async for piece in self._deliver(reader, entry, skip):
-                        yield piece
+                    async for chunk in self._chunks_of(reader, listener, entry):
+                        yield chunk
                     if entry.is_terminal:
                         return
-                if not entries:  # else the launch may have gone on while a topic of it was being delivered
+                if not entries:  # after some, the launch may have gone on while one of its topics was delivered
                     yield None
 
-    async def _entries_from(self, reader: Reader) -> list[Entry]:
-        """Entries beyond the position, the one that was only partly delivered included."""
+    async def _entries(self, reader: Reader) -> list[Entry]:
+        """Return the entries beyond the position, with the one that was delivered in part."""
         if not self._at.events:
-            return await reader.after(self._at.entry)
-        found = await reader.after(position_before(self._at.entry))
-        return [e for e in found if e.id != self._at.entry or e.is_terminal or len(e.events) > self._at.events]
+            entries = await reader.after(self._at.entry)
+        else:
+            entries = await reader.after(position_before(self._at.entry))
+            if entries and entries[0].id == self._at.entry and self._is_delivered(entries[0]):
+                entries = entries[1:]
 
-    async def _deliver(self, reader: Reader, entry: Entry, skip: int) -> AsyncIterator[Chunk | None]:
+        if not entries and reader.has_ended and reader.last:
+            return [reader.last]  # the client already has the end
+        return entries
+
+    def _is_delivered(self, entry: Entry) -> bool:
+        """Whether a client at the position has all of its entry. The end never counts: it is sent again."""
+        return not entry.is_terminal and len(entry.events) <= self._at.events
+
+    async def _chunks_of(self, reader: Reader, listener: Listener, entry: Entry) -> AsyncIterator[bytes | None]:
+        """Yield the events of a launch's entry that the client does not have, each with the topic that it opens."""
         launch_id = self._at.launch_id
-        for number, event in enumerate(entry.events[skip:], start=skip + 1):
+        delivered = self._delivered_events(entry)
+        for number, event in enumerate(entry.events[delivered:], start=delivered + 1):
             self._at = Position(launch_id, entry.id, number)
             event_id = f"{launch_id}~{entry.id}.{number}~-"
             if event.get("terminal"):
-                yield Chunk(terminal=event, id=event_id)
-            elif (data := self._render(event, False)) is not None:
-                yield Chunk(b"id: %s\ndata: %s\n\n" % (event_id.encode(), data))
+                yield await self._encode_terminal(event, event_id)
+            elif (data := self._form.render(event, False)) is not None:
+                yield b"id: %s\ndata: %s\n\n" % (event_id.encode(), data)
+
             if opens := event.get("opens"):
-                opened = Topic(Kind(opens["kind"]), str(opens["id"]))
-                async for piece in self._splice(reader, opened, str(opens.get("after", STREAM_START)), 0):
-                    yield piece
+                async for chunk in self._spliced(reader, listener, opens, _start_of(opens)):
+                    yield chunk
+
         if not entry.is_terminal:
             self._at = Position(launch_id, entry.id, len(entry.events))
 
-    async def _resume_topic(self, reader: Reader) -> AsyncIterator[Chunk | None]:
-        """Go on inside the topic that was open at the position, or that the event there has opened."""
-        at, skip = self._at.topic_entry, self._at.topic_events
+    def _delivered_events(self, entry: Entry) -> int:
+        """Return how many of an entry's events the client has. The end never counts: it is sent again."""
+        delivered = self._at.events if entry.id == self._at.entry else 0
+        if not entry.is_terminal:
+            return delivered
+        if position_key(self._at.entry) > entry.key:
+            return len(entry.events) - 1
+        return min(delivered, len(entry.events) - 1)
+
+    async def _rest_of_topic(self, reader: Reader, listener: Listener) -> AsyncIterator[bytes | None]:
+        """Yield the rest of the topic that was open at the position, or that the event there has opened."""
+        opens = await self._topic_at_position(reader)
+        if opens is None:
+            return
+
+        position = _start_of(opens)
+        if self._at.topic_entry is not None:
+            position = TopicPosition(self._at.topic_entry, self._at.topic_events)
+            if not position.events:  # the id of a gap: nothing of the entry behind it was delivered
+                position = TopicPosition(position_before(position.entry))
+        async for chunk in self._spliced(reader, listener, opens, position):
+            yield chunk
+
+    async def _topic_at_position(self, reader: Reader) -> OpenedTopic | None:
         for entry in await reader.after(position_before(self._at.entry)):
             if entry.id == self._at.entry and 1 <= self._at.events <= len(entry.events):
-                if opens := entry.events[self._at.events - 1].get("opens"):
-                    opened = Topic(Kind(opens["kind"]), str(opens["id"]))
-                    if at is None:
-                        at = str(opens.get("after", STREAM_START))
-                    elif not skip:  # right after a gap, nothing was delivered yet of the entry behind it
-                        at = position_before(at)
-                    async for piece in self._splice(reader, opened, at, skip):
-                        yield piece
-                return
+                return entry.events[self._at.events - 1].get("opens")
+        return None
 
-    async def _splice(self, launch: Reader, topic: Topic, after: str, skip: int) -> AsyncIterator[Chunk | None]:
-        """Everything of an opened topic, until its end, or until the launch itself ends without it."""
+    async def _spliced(
+        self, launch: Reader, listener: Listener, opens: OpenedTopic, position: TopicPosition
+    ) -> AsyncIterator[bytes | None]:
+        """Yield what an opened topic has behind a position, until its end, or until the launch ends without it."""
         stream = TopicStream(
-            self._bus, self._logs, topic, self._form, self._render, places=self._places, owner=launch,
-            prefix=f"{self._at.launch_id}~{self._at.entry}.{self._at.events}", opened_by=self._at.entry,
-        )  # fmt: skip
-        async with contextlib.aclosing(stream.chunks(self._listener, after, skip)) as chunks:
+            bus=self._bus,
+            logs=self._logs,
+            topic=Topic(Kind(opens["kind"]), str(opens["id"])),
+            form=self._form,
+            prefix=f"{self._at.launch_id}~{self._at.entry}.{self._at.events}",
+            queue_positions=self._queue_positions,
+            owner=launch,
+            opened_by=self._at.entry,
+        )
+        async with contextlib.aclosing(stream.chunks(listener, position)) as chunks:
             async for chunk in chunks:
-                yield Chunk(chunk) if chunk is not None else None
+                yield chunk
+
+
+def _start_of(opens: OpenedTopic) -> TopicPosition:
+    return TopicPosition(str(opens.get("after", STREAM_START)))

@@ -1,4 +1,8 @@
-"""The clock of all streams of a process: when each may send, which have been silent, which client takes nothing."""
+"""The schedule of all sends of a process: when each client is due, which needs a keepalive, which takes nothing.
+
+Sends, not events, are what thousands of followers cost. So each client gets one send for a tick, with everything that
+came in it; with many clients the ticks are shared and grow longer. What a tick costs is measured by `make load`.
+"""
 
 import asyncio
 
@@ -9,178 +13,198 @@ from services.gateway.settings import GatewaySettings
 FOLLOWERS = Gauge("bindery_stream_followers", "Clients that follow a stream")
 
 PER_CLIENT_TICK_MAX = 100
-"""Up to so many clients each has a tick of its own; more than that share one."""
+"""Up to this number of clients each has a tick of its own; more than that share one."""
 LONGEST_TICK_FROM = 2000
-"""From so many clients on the tick is at its longest."""
+"""From this number of clients on, the tick has its full length."""
 BURST = 8
-"""So many chunks go to a client without a tick between them, where there are few: a quick launch is not held up."""
+"""Sends that a client may get without a tick between them, with few clients: a quick launch is not held up."""
 _WAKE_AT_ONCE = 200
 _TICK_BUSY_SECONDS = 1.0
-_LOOK_SECONDS = 0.5
+"""The longest tick that a busy process gives itself."""
+_CHECK_SECONDS = 0.5
 
 
 class Subscriber:
-    """One connection: whether there is more for it, and when it last got something."""
+    """One client: the listener of its stream, whether it is due, and when it was last sent something."""
 
     def __init__(self, scheduler: "SendScheduler", task: "asyncio.Task[object] | None") -> None:
-        self._scheduler, self._task = scheduler, task
+        self._scheduler = scheduler
+        self._task = task
         self._loop = asyncio.get_running_loop()
-        self._waiting: asyncio.Future[None] | None = None
-        self._is_due = False
+        self._wakeup: asyncio.Future[None] | None = None
+        self._is_scheduled = False
+
         self.has_news = True
-        self.is_gone = False
+        self.has_left = False
         self.is_too_slow = False
         self.sent_at = self._loop.time()
         self.sending_since = 0.0
+        """When the send began that is under way; 0 if none is."""
         self.burst_credit = float(BURST)
+        """Sends that may go out without a tick."""
 
-    def news(self) -> None:
-        """There is more: it goes out at the client's next tick."""
+    def notify(self) -> None:
+        """Schedule a send at the client's next tick, as its stream has more."""
         if not self.has_news:
             self.has_news = True
-            if self._waiting is not None:
-                self._plan()
-
-    def leave(self) -> None:
-        """The client has gone."""
-        self.is_gone = True
-        self.resume()
+            if self._wakeup is not None:
+                self._schedule()
 
     async def wait(self) -> None:
-        """Wait for the tick after more has come; or until the client was silent for long, has gone, or must go."""
-        if self.is_gone:
+        """Wait for the tick after there is more, or until the client needs a keepalive, has left, or is to end."""
+        if self.has_left:
             return
-        self._waiting = self._loop.create_future()
+
+        self._wakeup = self._loop.create_future()
         if self.has_news:
-            self._plan()
+            self._schedule()
         try:
-            await self._waiting
+            await self._wakeup
         finally:
-            self._waiting, self._is_due = None, False
+            self._wakeup = None
+            self._is_scheduled = False
 
-    def _plan(self) -> None:
-        if not self._is_due:
-            self._is_due = True
-            self._scheduler.schedule(self)
-
-    def resume(self) -> None:
+    def wake(self) -> None:
         """End the wait."""
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
+        if self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
 
-    @property
-    def silent_seconds(self) -> float:
-        """How long ago the last chunk was sent."""
-        return self._loop.time() - self.sent_at
+    def leave(self) -> None:
+        """Record that the client has closed the connection."""
+        self.has_left = True
+        self.wake()
 
-    def sending(self) -> None:
-        """A chunk is on its way out."""
-        self.sending_since = self._loop.time()
-
-    def sent(self) -> None:
-        """It went out: the time until the next one begins."""
-        now = self._loop.time()
-        self.burst_credit = min(float(BURST), self.burst_credit + (now - self.sent_at) / self._scheduler.tick) - 1
-        self.sent_at, self.sending_since = now, 0.0
-
-    def give_up(self) -> None:
-        """The client has taken nothing for too long: end its request, whatever that waits for."""
+    def abort(self) -> None:
+        """End the request of a client that takes nothing, whatever the request waits for."""
         self.is_too_slow = True
         if self._task is not None:
             self._task.cancel()
 
+    @property
+    def silent_seconds(self) -> float:
+        """Time since the last send."""
+        return self._loop.time() - self.sent_at
+
+    def on_send_start(self) -> None:
+        """Record that a send begins."""
+        self.sending_since = self._loop.time()
+
+    def on_send_end(self) -> None:
+        """Record that the send is out: the time until the next one begins, and its credit is used."""
+        now = self._loop.time()
+        earned = (now - self.sent_at) / self._scheduler.tick
+        self.burst_credit = min(float(BURST), self.burst_credit + earned) - 1
+        self.sent_at = now
+        self.sending_since = 0.0
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._scheduler.schedule(self)
+
 
 class SendScheduler:
-    """The tick of one process: short with few clients, longer with thousands."""
+    """Wakes the clients of one process at their ticks: short ones with few clients, longer ones with thousands."""
 
     def __init__(self, settings: GatewaySettings) -> None:
-        self._least, self._most = settings.tick_seconds, settings.tick_max_seconds
-        self._keepalive_seconds, self._send_seconds = settings.keepalive_seconds, settings.send_timeout_seconds
+        self._shortest_tick = settings.tick_seconds
+        self._longest_tick = settings.tick_max_seconds
+        self._keepalive_seconds = settings.keepalive_seconds
+        self._send_timeout_seconds = settings.send_timeout_seconds
+
         self.draining = asyncio.Event()
-        self._clients: set[Subscriber] = set()
+        """Set once this process is told to stop."""
+        self._subscribers: set[Subscriber] = set()
         self._due: list[Subscriber] = []
+        """Those that the next shared tick wakes."""
         self._ticked_at = 0.0
         self._round_seconds = 0.0
-        """How long it took to serve all who were due at the last shared tick."""
-        self._looking = False
+        """How long it took to serve everyone who was due at the last shared tick."""
+        self._is_checking = False
 
     @property
     def tick(self) -> float:
-        """Seconds between two chunks: `tick_seconds` up to 100 clients, `tick_max_seconds` from 2,000 on.
+        """Seconds between two sends: `tick_seconds` up to 100 clients, `tick_max_seconds` from 2,000 on.
 
-        Longer on a machine that can't keep up: a third of the time is left for everything but sending.
+        Longer on a machine that cannot keep up: a third of the time is left for everything but sending.
         """
-        share = min(
-            1.0, max(0.0, (len(self._clients) - PER_CLIENT_TICK_MAX) / (LONGEST_TICK_FROM - PER_CLIENT_TICK_MAX))
-        )
-        return max(self._least + (self._most - self._least) * share, min(_TICK_BUSY_SECONDS, 1.5 * self._round_seconds))
+        share = (len(self._subscribers) - PER_CLIENT_TICK_MAX) / (LONGEST_TICK_FROM - PER_CLIENT_TICK_MAX)
+        share = min(1.0, max(0.0, share))
+        by_count = self._shortest_tick + (self._longest_tick - self._shortest_tick) * share
+        by_load = min(_TICK_BUSY_SECONDS, 1.5 * self._round_seconds)
+        return max(by_count, by_load)
 
     @property
     def is_draining(self) -> bool:
-        """This process ends."""
+        """Whether this process is told to stop."""
         return self.draining.is_set()
 
     def add(self, task: "asyncio.Task[object] | None") -> Subscriber:
-        """A client that follows from now on; `task` is what serves it."""
-        client = Subscriber(self, task)
-        self._clients.add(client)
+        """Return a new client, which `task` serves."""
+        subscriber = Subscriber(self, task)
+        self._subscribers.add(subscriber)
         FOLLOWERS.inc()
-        if not self._looking:
-            self._looking = True
-            asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look, asyncio.get_running_loop())
-        return client
+        if not self._is_checking:
+            self._is_checking = True
+            loop = asyncio.get_running_loop()
+            loop.call_later(_CHECK_SECONDS, self._check, loop)
+        return subscriber
 
-    def remove(self, client: Subscriber) -> None:
-        """The client is served no more."""
-        self._clients.discard(client)
+    def remove(self, subscriber: Subscriber) -> None:
+        """Forget a client whose response has ended."""
+        self._subscribers.discard(subscriber)
         FOLLOWERS.dec()
 
     def drain(self) -> None:
-        """This process ends: streams that can be resumed elsewhere end now."""
+        """Wake every client, so that a stream which can be resumed elsewhere ends now."""
         self.draining.set()
-        for client in self._clients:
-            client.resume()
+        for subscriber in self._subscribers:
+            subscriber.wake()
 
-    def schedule(self, client: Subscriber) -> None:
-        """Resume a client at its next tick."""
-        if len(self._clients) <= PER_CLIENT_TICK_MAX:
-            early = self.tick - client.silent_seconds
-            if client.burst_credit >= 1 or early <= 0:
-                client.resume()
+    def schedule(self, subscriber: Subscriber) -> None:
+        """Wake a client at its next tick: its own with few clients, else the shared one."""
+        loop = asyncio.get_running_loop()
+        if len(self._subscribers) <= PER_CLIENT_TICK_MAX:
+            early_seconds = self.tick - subscriber.silent_seconds
+            if subscriber.burst_credit >= 1 or early_seconds <= 0:
+                subscriber.wake()
             else:
-                asyncio.get_running_loop().call_later(early, client.resume)
+                loop.call_later(early_seconds, subscriber.wake)
             return
-        self._due.append(client)
-        if len(self._due) == 1:
-            loop = asyncio.get_running_loop()
-            loop.call_at(max(loop.time(), self._ticked_at + self.tick), self._ticked, loop)
 
-    def _ticked(self, loop: asyncio.AbstractEventLoop) -> None:
-        due, self._due = self._due, []
+        self._due.append(subscriber)
+        if len(self._due) == 1:
+            loop.call_at(max(loop.time(), self._ticked_at + self.tick), self._on_tick, loop)
+
+    def _on_tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        due = self._due
+        self._due = []
         self._ticked_at = loop.time()
         self._wake(due, 0, loop)
 
     def _wake(self, due: list[Subscriber], start: int, loop: asyncio.AbstractEventLoop) -> None:
-        """Resume some and come back for the others: in between, the loop sees to everything else."""
-        for client in due[start : start + _WAKE_AT_ONCE]:
-            client.resume()
-        if start + _WAKE_AT_ONCE < len(due):
-            loop.call_soon(self._wake, due, start + _WAKE_AT_ONCE, loop)
+        """Wake some clients and come back for the others, so that the loop serves everything else in between."""
+        end = start + _WAKE_AT_ONCE
+        for subscriber in due[start:end]:
+            subscriber.wake()
+        if end < len(due):
+            loop.call_soon(self._wake, due, end, loop)
         else:
-            loop.call_soon(self._served, loop)
+            loop.call_soon(self._on_round_end, loop)
 
-    def _served(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _on_round_end(self, loop: asyncio.AbstractEventLoop) -> None:
         self._round_seconds = loop.time() - self._ticked_at
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Look for the silent, who are sent a keepalive, and for those who take nothing."""
+    def _check(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wake silent clients for a keepalive, abort those that take nothing, and come back while there are any."""
         now = loop.time()
-        for client in self._clients:
-            if client.sending_since:
-                if not client.is_too_slow and now - client.sending_since > self._send_seconds:
-                    client.give_up()
-            elif now - client.sent_at >= self._keepalive_seconds:
-                client.resume()
-        self._looking = bool(self._clients)
-        if self._looking:
-            loop.call_later(_LOOK_SECONDS, self._look, loop)
+        for subscriber in self._subscribers:
+            if subscriber.sending_since:
+                if not subscriber.is_too_slow and now - subscriber.sending_since > self._send_timeout_seconds:
+                    subscriber.abort()
+            elif now - subscriber.sent_at >= self._keepalive_seconds:
+                subscriber.wake()
+
+        self._is_checking = bool(self._subscribers)
+        if self._is_checking:
+            loop.call_later(_CHECK_SECONDS, self._check, loop)

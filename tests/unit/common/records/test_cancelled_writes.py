@@ -15,8 +15,9 @@ from services.common.records.owned_record import FENCED, Fenced, OwnedRecord, Re
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Kind, Topic
 from services.common.streams.entries import Entry, encode_events
+from services.common.streams.event_format import PLAIN
 from services.common.streams.log_store import stream_entries
-from services.common.streams.topic_stream import AwaitableListener, TopicStream, render_plain
+from services.common.streams.topic_stream import AwaitableListener, TopicStream
 from tests.support.valkey import Valkey, another_stage
 from tests.unit.common.records.test_records import launch, said
 
@@ -37,7 +38,7 @@ async def told(context: ProcessContext, topic: Topic) -> list[str]:
 async def followed(context: ProcessContext, topic: Topic) -> str:
     """What a follower of the topic is told, from beginning to end."""
     stream, listener, found = (
-        TopicStream(context.bus, context.logs, topic, "t", render_plain, prefix="t"),
+        TopicStream(bus=context.bus, logs=context.logs, topic=topic, form=PLAIN, prefix="t"),
         AwaitableListener(),
         b"",
     )

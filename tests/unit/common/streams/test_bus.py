@@ -12,7 +12,7 @@ import pytest
 from services.common.context import ProcessContext, open_context
 from services.common.models import Event, Phase
 from services.common.records.owned_record import OwnedRecord
-from services.common.streams.entries import STREAM_START
+from services.common.streams.positions import STREAM_START
 from tests.support.valkey import Valkey, another_stage, running_valkey, settings_for
 from tests.unit.common.records.test_records import TOPIC, created, said, until
 
@@ -89,7 +89,7 @@ async def test_what_is_read_again_is_not_told_again(context: ProcessContext, oth
     claimed = await created(context)
     with following(other) as heard:
         await until(lambda: heard == ["first"])
-        reader = other.bus._readers[TOPIC]
+        reader = other.bus.readers[TOPIC]
         for number in range(20):
             await asyncio.gather(claimed.write(said(str(number))), reader.read(), reader.read())
         await until(lambda: len(heard) == 21)
@@ -101,7 +101,7 @@ async def test_a_wake_up_in_its_turn_is_taken_without_reading(context: ProcessCo
     claimed = await created(context)
     with following(other) as heard:
         await until(lambda: heard == ["first"])
-        reader = other.bus._readers[TOPIC]
+        reader = other.bus.readers[TOPIC]
         before = reader.last
         assert before
         await append_unheard(context, claimed, "second")
@@ -118,12 +118,12 @@ async def test_a_record_that_is_missed_once_comes_back_with_its_owner(
 ) -> None:
     claimed = await created(context, rewrite_if_missing=True)
     waiting = asyncio.create_task(other.bus.wait_for_end(TOPIC))
-    await until(lambda: TOPIC in other.bus._readers and other.bus._readers[TOPIC].last is not None)
-    reader = other.bus._readers[TOPIC]
+    await until(lambda: TOPIC in other.bus.readers and other.bus.readers[TOPIC].last is not None)
+    reader = other.bus.readers[TOPIC]
     await context.redis.flushall()
-    await until(lambda: reader.missed == 1 or waiting.done())
+    await until(lambda: reader.missing_checks == 1 or waiting.done())
     await context.records.rewrite()
-    await until(lambda: reader.missed == 0 or waiting.done())
+    await until(lambda: reader.missing_checks == 0 or waiting.done())
     assert not waiting.done()
     await claimed.write(Event(phase=Phase.FAILED, terminal=True), final=True)
     assert await waiting
@@ -132,7 +132,7 @@ async def test_a_record_that_is_missed_once_comes_back_with_its_owner(
 async def test_a_record_that_nobody_writes_anew_is_lost(context: ProcessContext, other: ProcessContext) -> None:
     await created(context)
     waiting = asyncio.create_task(other.bus.wait_for_end(TOPIC))
-    await until(lambda: TOPIC in other.bus._readers and other.bus._readers[TOPIC].last is not None)
+    await until(lambda: TOPIC in other.bus.readers and other.bus.readers[TOPIC].last is not None)
     await context.redis.flushall()
     async with asyncio.timeout(10):
         assert not await waiting
@@ -144,12 +144,12 @@ async def test_many_followers_share_one_reader_and_one_subscription(
     claimed = await created(context)
     with following(other) as one, following(other) as two:
         await until(lambda: one == two == ["first"])
-        assert other.bus._readers[TOPIC].followers == 2
+        assert other.bus.readers[TOPIC].followers == 2
         channels = await context.redis.pubsub_numsub(context.keys.news(TOPIC))
         assert channels == [(context.keys.news(TOPIC).encode(), 1)]
         await claimed.write(said("second"))
         await until(lambda: one == two == ["first", "second"])
-    await until(lambda: TOPIC not in other.bus._readers)
+    await until(lambda: TOPIC not in other.bus.readers)
 
 
 async def test_a_stream_past_its_ceiling_keeps_head_and_tail_and_shows_how_much_is_missing(valkey: Valkey) -> None:
@@ -159,8 +159,7 @@ async def test_a_stream_past_its_ceiling_keeps_head_and_tail_and_shows_how_much_
         for number in range(100):
             await claimed.write(said(f"{number:100d}"))
         assert await context.redis.xlen(context.keys.events(TOPIC)) < 40
-        async with another_stage(valkey) as other:
-            reader = other.bus._readers.setdefault(TOPIC, _reader(other))
+        async with another_stage(valkey) as other, other.bus.follow(TOPIC, lambda: None) as reader:
             await reader.read()
             lines = [entry.lines for entry in reader.entries]
             jumps = [after - before for before, after in pairwise(lines) if after != before + 1]
@@ -168,12 +167,6 @@ async def test_a_stream_past_its_ceiling_keeps_head_and_tail_and_shows_how_much_
             assert lines[-1] == 100
             assert len(jumps) == 1
             assert len(lines) + jumps[0] - 1 == 101
-
-
-def _reader(context: ProcessContext) -> Any:
-    from services.common.streams.reader import Reader
-
-    return Reader(context.bus, TOPIC)
 
 
 @asynccontextmanager

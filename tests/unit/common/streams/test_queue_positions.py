@@ -148,12 +148,12 @@ async def test_who_watches_is_told_when_the_place_changes_and_only_then(
         await builder.offer_slots("worker", 1)
         asked = [await builder.ask(f"repo-{number}") for number in range(3)]
         async with queue_positions_updated(builder.context), asyncio.timeout(10):
-            with places.watching(asked[2].build_id or "", told.set) as watched:
+            with places.watch(asked[2].build_id or "", told.set) as watched:
 
                 async def next_place() -> QueuePosition | None:
                     await told.wait()
                     told.clear()
-                    return watched.place
+                    return watched.queue_position
 
                 first = await next_place()
                 assert first
@@ -183,10 +183,10 @@ async def test_who_waits_is_told_when_the_last_worker_dies_and_when_one_comes_ba
         await builder.admitted()
         waits = await builder.ask("waits")
         async with queue_positions_updated(builder.context), asyncio.timeout(10):
-            with builder.context.queue_positions.watching(waits.build_id or "", told.set) as watched:
+            with builder.context.queue_positions.watch(waits.build_id or "", told.set) as watched:
 
                 async def until(waiting_for: str) -> None:
-                    while not watched.place or watched.place.waiting_for != waiting_for:
+                    while not watched.queue_position or watched.queue_position.waiting_for != waiting_for:
                         await told.wait()
                         told.clear()
 
@@ -236,10 +236,10 @@ async def test_a_change_that_was_not_heard_is_found_a_little_later(
         builds = [await builder.ask(f"repo-{number}") for number in range(2)]
         told = asyncio.Event()
         async with background_tasks(deaf.run()), asyncio.timeout(10):
-            with deaf.watching(builds[1].build_id or "", told.set) as watched:
-                while not watched.place or watched.place.position != 2:
+            with deaf.watch(builds[1].build_id or "", told.set) as watched:
+                while not watched.queue_position or watched.queue_position.position != 2:
                     await told.wait()
                     told.clear()
                 await builder.admitted()
                 await told.wait()
-                assert watched.place.position == 1
+                assert watched.queue_position.position == 1

@@ -2,30 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any, cast
 
 from starlette.types import Message
 
 from services.common.streams.topic_stream import Listener
 from services.gateway.settings import GatewaySettings
 from services.gateway.streaming.event_stream_response import EventStreamResponse
-from services.gateway.streaming.launch_stream import Chunk, LaunchStream
 from services.gateway.streaming.send_scheduler import SendScheduler
 
 
 class Ended:
     """A stream that has nothing to tell but its end."""
 
-    async def chunks(self, _listener: Listener) -> AsyncGenerator[Chunk | None, None]:
-        yield Chunk(terminal={"phase": "ready"}, id="x")
+    async def chunks(self, _listener: Listener) -> AsyncGenerator[bytes | None, None]:
+        yield b"data: the end\n\n"
 
 
 async def test_a_stream_that_lingers_ends_when_the_process_does() -> None:
     settings = GatewaySettings(linger_seconds=3600, keepalive_seconds=3600)
     scheduler, sent, told = SendScheduler(settings), [], asyncio.Event()
-
-    async def terminal(_event: dict[str, Any], _id: str) -> bytes:
-        return b"data: the end\n\n"
 
     async def send(message: Message) -> None:
         sent.append(message)
@@ -37,7 +32,7 @@ async def test_a_stream_that_lingers_ends_when_the_process_does() -> None:
         raise AssertionError
 
     response = EventStreamResponse(
-        cast("LaunchStream", Ended()), terminal, scheduler, settings, lingers=True, ends_on_drain=False
+        Ended(), scheduler=scheduler, settings=settings, lingers=True, ends_on_drain=False
     )  # fmt: skip
     async with asyncio.timeout(5):
         serving = asyncio.create_task(response({"type": "http"}, receive, send))

@@ -1,26 +1,28 @@
 """A launch's stream, by itself: resumed at any position it goes on as if it had never broken off."""
 
 import asyncio
-import json
-import time
-from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
 from services.common.context import ProcessContext
-from services.common.models import Build, BuildId, BuildState, Event, Launch, LaunchId, LaunchState, Phase, Spec
-from services.common.models.event import TopicRef
+from services.common.models import Phase
 from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic
-from services.common.streams.entries import STREAM_START
 from services.common.streams.log_store import stream_entries
-from services.gateway.streaming.event_formats import render_v1
-from services.gateway.streaming.launch_stream import LaunchStream, Position
-
-LAUNCH = Topic(Kind.LAUNCH, "one")
-BUILD_ID = "a" * 24 + "-1"
-
+from services.gateway.streaming.launch_stream import Position
+from tests.support.launch_followers import (
+    BUILD_ID,
+    LAUNCH,
+    WHOLE,
+    Follower,
+    a_build,
+    a_launch,
+    a_whole_launch,
+    followed,
+    opens,
+    said,
+    the_end,
+)
 
 # Positions
 
@@ -49,100 +51,6 @@ def test_what_is_no_position_is_refused(number: str) -> None:
 
 
 # Following
-
-
-@dataclass
-class Follower:
-    """Reads a launch's stream; keeps ids, and events as a client would have them."""
-
-    ids: list[str] = field(default_factory=list)
-    events: list[dict[str, Any]] = field(default_factory=list)
-    has_news: bool = True
-    more: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def news(self) -> None:
-        self.has_news = True
-        self.more.set()
-
-    @property
-    def told(self) -> list[str]:
-        return [event.get("message", "").strip() for event in self.events]
-
-    async def follow(self, context: ProcessContext, position: Position, *, until_quiet: bool = False) -> "Follower":
-        """Read to the end, or until there is nothing more for now."""
-        stream = LaunchStream(context.bus, context.logs, position, "v1", render_v1)
-        async with asyncio.timeout(10):
-            async for piece in stream.chunks(self):
-                if piece is None:
-                    if until_quiet:
-                        break
-                    if not self.has_news:
-                        self.more.clear()
-                        await self.more.wait()
-                elif piece.terminal:
-                    self.ids.append(piece.id)
-                    self.events.append(piece.terminal)
-                else:
-                    self._take(piece.chunk.decode())
-        return self
-
-    def _take(self, chunk: str) -> None:
-        for block in filter(None, chunk.split("\n\n")):
-            lines = block.split("\n")
-            self.ids.append(lines[0].removeprefix("id: "))
-            if lines[-1].startswith("data: "):
-                self.events.append(json.loads(lines[-1].removeprefix("data: ")))
-
-
-async def followed(context: ProcessContext, text: str = "", *, until_quiet: bool = False) -> Follower:
-    position = Position.parse(text) if text else Position("one")
-    assert position
-    return await Follower().follow(context, position, until_quiet=until_quiet)
-
-
-def said(message: str, phase: Phase = Phase.BUILDING, **more: Any) -> Event:
-    return Event(phase=phase, message=f"{message}\n", **more)
-
-
-def opens(build_id: str = BUILD_ID) -> Event:
-    return said("opens", Phase.WAITING, opens=TopicRef(kind="b", id=build_id, after=STREAM_START))
-
-
-async def a_launch(context: ProcessContext) -> OwnedRecord:
-    launch = Launch(
-        launch_id=LaunchId("one"), launch_ref="ref", spec=Spec(provider="git", spec="x"), principal="anon:x",
-        state=LaunchState.RESOLVING, created_at=time.time(),
-    )  # fmt: skip
-    claimed, _ = await context.records.create(LAUNCH, launch, said("begin", Phase.RESOLVING), process="gateway-a")
-    assert isinstance(claimed, OwnedRecord)
-    return claimed
-
-
-async def a_build(context: ProcessContext, build_id: str = BUILD_ID) -> OwnedRecord:
-    build = Build(
-        build_id=BuildId(build_id), image="i:a", repo_url="https://example.org/r", ref="a", state=BuildState.RUNNING,
-        created_at=time.time(),
-    )  # fmt: skip
-    claimed, _ = await context.records.create(Topic(Kind.BUILD, build_id), build, said("b0"), process="builder-a")
-    assert isinstance(claimed, OwnedRecord)
-    return claimed
-
-
-def the_end(message: str = "end", phase: Phase = Phase.READY) -> Event:
-    return said(message, phase, terminal=True)
-
-
-async def a_whole_launch(context: ProcessContext) -> None:
-    """A launch with a build, each in entries of one event and of several."""
-    launch, build = await a_launch(context), await a_build(context)
-    await launch.write(said("l1"), said("l2"), opens(), said("l3"))
-    await build.write(said("b1"), said("b2"), said("b3"))
-    await build.write(said("built", Phase.BUILT, terminal=True), final=True)
-    await launch.write(said("l4"))
-    await launch.write(said("l5"), the_end(), final=True)
-
-
-WHOLE = ["begin", "l1", "l2", "opens", "b0", "b1", "b2", "b3", "l3", "l4", "l5", "end"]
 
 
 async def test_from_the_beginning_everything_is_told_in_order(context: ProcessContext) -> None:
@@ -197,7 +105,7 @@ async def _trimmed(context: ProcessContext) -> tuple[OwnedRecord, list[str]]:
     topic = Topic(Kind.BUILD, BUILD_ID)
     entries = await stream_entries(context.redis, context.keys, topic)
     await context.redis.xdel(context.keys.events(topic), *(entry.id for entry in entries[2:6]))
-    context.bus._readers.clear()  # as in another process
+    context.bus.readers.clear()  # as in another process
     return launch, ids
 
 
@@ -238,7 +146,7 @@ async def test_a_topic_that_is_gone_is_read_from_the_log_store(context: ProcessC
     ids = (await followed(context)).ids
     await context.logs.put(BUILD_ID, await stream_entries(context.redis, context.keys, topic), is_public=True)
     await context.redis.delete(context.keys.events(topic))
-    context.bus._readers.clear()
+    context.bus.readers.clear()
     assert (await followed(context)).told == WHOLE
     assert (await followed(context, ids[5])).told == WHOLE[6:]
 
@@ -247,7 +155,7 @@ async def test_a_topic_that_is_gone_with_its_log_is_passed_over(context: Process
     await a_whole_launch(context)
     topic = Topic(Kind.BUILD, BUILD_ID)
     await context.redis.delete(context.keys.events(topic), context.keys.record(topic))
-    context.bus._readers.clear()
+    context.bus.readers.clear()
     assert (await followed(context)).told == [*WHOLE[:4], *WHOLE[8:]]
 
 

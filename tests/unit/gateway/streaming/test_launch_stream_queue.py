@@ -4,14 +4,16 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import cast
 
 from services.common.context import ProcessContext
 from services.common.models import Phase
+from services.common.streams.entries import StreamEvent
+from services.common.streams.event_format import EventFormat
 from services.common.streams.queue_positions import QueuePosition, QueuePositions, WatchedBuild
 from services.gateway.streaming.event_formats import render_v1
-from services.gateway.streaming.launch_stream import LaunchStream, Position
-from tests.unit.gateway.streaming.test_launch_stream import Follower, a_build, a_launch, followed, opens, said, the_end
+from services.gateway.streaming.launch_stream import Position
+from tests.support.launch_followers import Follower, a_build, a_launch, followed, opens, said, the_end
 
 
 class Queueing:
@@ -22,15 +24,15 @@ class Queueing:
         self.watchers = 0
 
     @contextlib.contextmanager
-    def watching(self, _build_id: str, changed: Callable[[], None]) -> Iterator[WatchedBuild]:
-        self.watched.listeners.add(changed)
+    def watch(self, _build_id: str, on_change: Callable[[], None]) -> Iterator[WatchedBuild]:
+        self.watched.listeners.add(on_change)
         self.watchers += 1
         yield self.watched
-        self.watched.listeners.discard(changed)
+        self.watched.listeners.discard(on_change)
         self.watchers -= 1
 
     def moves(self, place: QueuePosition | None) -> None:
-        self.watched.place = place
+        self.watched.queue_position = place
         for listener in list(self.watched.listeners):
             listener()
 
@@ -45,26 +47,20 @@ async def waiting(
     """Three followers of a launch whose build is queued, and every chunk about places that they get."""
     followers, chunks = [Follower() for _ in range(3)], list[bytes]()
 
-    def render(event: dict[str, Any], spliced: bool) -> bytes | None:
+    def render(event: StreamEvent, spliced: bool) -> bytes | None:
         if "queue" in event:
             chunks.append(json.dumps(event).encode())
         return render_v1(event, spliced)
 
-    async def follow(follower: Follower) -> Follower:
-        stream = LaunchStream(context.bus, context.logs, Position("one"), "v1", render, cast("QueuePositions", queue))
-        async with asyncio.timeout(10):
-            async for piece in stream.chunks(follower):
-                if piece is None:
-                    if not follower.has_news:
-                        follower.more.clear()
-                        await follower.more.wait()
-                elif piece.terminal:
-                    follower.events.append(piece.terminal)
-                else:
-                    follower._take(piece.chunk.decode())
-        return follower
-
-    return followers, [asyncio.create_task(follow(follower)) for follower in followers], chunks
+    following = [
+        asyncio.create_task(
+            follower.follow(
+                context, Position("one"), form=EventFormat("v1", render), queue_positions=cast("QueuePositions", queue)
+            )
+        )
+        for follower in followers
+    ]
+    return followers, following, chunks
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -73,7 +69,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-def queue_positions_updated(follower: Follower) -> list[int]:
+def positions_told(follower: Follower) -> list[int]:
     return [event["queue"]["position"] for event in follower.events if event.get("queue")]
 
 
@@ -85,12 +81,12 @@ async def test_a_queued_builds_place_is_told_when_it_changes_in_bytes_made_once_
     build = await a_build(context)
     queue.moves(place(3))
     followers, following, rendered = await waiting(context, queue)
-    await until(lambda: all(queue_positions_updated(one) == [3] for one in followers))
+    await until(lambda: all(positions_told(one) == [3] for one in followers))
     queue.moves(place(3, length=20))  # others have come behind it
     queue.moves(place(2))
-    await until(lambda: all(queue_positions_updated(one) == [3, 2] for one in followers))
+    await until(lambda: all(positions_told(one) == [3, 2] for one in followers))
     queue.moves(place(2, reason="No builder is running."))
-    await until(lambda: all(queue_positions_updated(one) == [3, 2, 2] for one in followers))
+    await until(lambda: all(positions_told(one) == [3, 2, 2] for one in followers))
     assert len(rendered) == 3
     assert queue.watchers == 3
     await build.write(said("b1"))
@@ -102,8 +98,9 @@ async def test_a_queued_builds_place_is_told_when_it_changes_in_bytes_made_once_
         assert [event for event in one.told if not event.startswith("Waiting")] == [
             "begin", "opens", "b0", "b1", "end",
         ]  # fmt: skip
-        with_id = [at for at in one.ids if at.startswith("one~")]
-        assert len(one.ids) - len(with_id) == 3  # the blocks about places begin with their data
+        before_the_end = one.ids[:-1]
+        with_id = [at for at in before_the_end if at.startswith("one~")]
+        assert len(before_the_end) - len(with_id) == 3  # the blocks about places begin with their data
         rests = [(await followed(context, at)).told for at in with_id]
         assert [len(rest) for rest in rests] == [4, 3, 2, 1, 1]
 
@@ -114,7 +111,7 @@ async def test_a_launch_that_leaves_the_queue_by_being_cancelled_watches_it_no_m
     await a_build(context)
     queue.moves(place(1))
     followers, following, _ = await waiting(context, queue)
-    await until(lambda: all(queue_positions_updated(one) == [1] for one in followers))
+    await until(lambda: all(positions_told(one) == [1] for one in followers))
     await launch.write(the_end("cancelled", Phase.CANCELLED), final=True)
     await asyncio.gather(*following)
     await until(lambda: queue.watchers == 0)

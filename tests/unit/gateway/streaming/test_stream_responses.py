@@ -12,12 +12,13 @@ from services.common.context import ProcessContext
 from services.common.models import Event, Phase, Server, ServerId, ServerState, TopicRef
 from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic
+from services.common.streams.entries import StreamEvent
 from services.common.streams.topic_stream import Listener
 from services.common.web.incoming import BoundedBodies, HeadRequests
 from services.gateway.settings import GatewaySettings
-from services.gateway.streaming.event_formats import render_v1
+from services.gateway.streaming.event_formats import V1
 from services.gateway.streaming.event_stream_response import EventStreamResponse
-from services.gateway.streaming.launch_stream import Chunk, LaunchStream, Position
+from services.gateway.streaming.launch_stream import LaunchStream, Position
 from services.gateway.streaming.send_scheduler import BURST, PER_CLIENT_TICK_MAX, SendScheduler, Subscriber
 from tests.unit.common.records.test_records import TOPIC, created
 
@@ -42,7 +43,7 @@ class Woken(asyncio.Event):
 
     has_news = True
 
-    def news(self) -> None:
+    def notify(self) -> None:
         self.has_news = True
         self.set()
 
@@ -54,17 +55,24 @@ async def test_a_launch_that_goes_on_while_a_topic_of_it_is_delivered_wakes_its_
     await launch.write(Event(phase=Phase.BUILT, message="found\n", opens=TopicRef(kind="s", id="one")))
     await server.write(Event(phase=Phase.LAUNCHING, message="up\n", terminal=True), release=True)
     listener, seen, ended = Woken(), b"", False
-    stream = LaunchStream(context.bus, context.logs, Position(TOPIC.id), "v1", render_v1)
+
+    async def encode_terminal(_event: StreamEvent, _event_id: str) -> bytes:
+        nonlocal ended
+        ended = True
+        return b""
+
+    stream = LaunchStream(
+        bus=context.bus, logs=context.logs, position=Position(TOPIC.id), form=V1, encode_terminal=encode_terminal
+    )
     async with asyncio.timeout(5):
-        async for piece in stream.chunks(listener):
-            if piece is None:
+        async for chunk in stream.chunks(listener):
+            if chunk is None:
                 listener.clear()
                 if not listener.has_news:
                     await listener.wait()
                 continue
-            ended = piece.terminal is not None
-            seen += piece.chunk
-            if b"up" in piece.chunk:  # the topic's last entry is on its way out, and the launch ends meanwhile
+            seen += chunk
+            if b"up" in chunk:  # the topic's last entry is on its way out, and the launch ends meanwhile
                 await launch.write(Event(phase=Phase.READY, terminal=True), final=True)
     assert ended
     assert seen.index(b"found") < seen.index(b"starting") < seen.index(b"up")
@@ -80,16 +88,16 @@ class Told:
     def say(self, chunk: bytes | None) -> None:
         self.said.put_nowait(chunk)
         if self.listener:
-            self.listener.news()
+            self.listener.notify()
 
-    async def chunks(self, listener: Listener) -> AsyncGenerator[Chunk | None, None]:
+    async def chunks(self, listener: Listener) -> AsyncGenerator[bytes | None, None]:
         self.listener = listener
         while True:
             listener.has_news = False
             while not self.said.empty():
                 if (chunk := self.said.get_nowait()) is None:
                     return
-                yield Chunk(chunk)
+                yield chunk
             yield None
 
 
@@ -124,14 +132,10 @@ class Followed:
     def __init__(self, scheduler: SendScheduler, *, lingers: bool = False, ends_on_drain: bool = True) -> None:
         self.told, self.connection = Told(), Connection()
         response = EventStreamResponse(
-            self.told, _no_end, scheduler, QUICK, lingers=lingers, ends_on_drain=ends_on_drain
+            self.told, scheduler=scheduler, settings=QUICK, lingers=lingers, ends_on_drain=ends_on_drain
         )  # fmt: skip
         scope = {"type": "http", "method": "GET", "path": "/"}
         self.task = asyncio.create_task(response(scope, self.connection.receive, self.connection.send))
-
-
-async def _no_end(_event: dict[str, Any], _event_id: str) -> bytes:
-    return b""
 
 
 @pytest.fixture
@@ -141,10 +145,12 @@ def scheduler() -> SendScheduler:
 
 async def test_head_gets_the_headers_of_a_stream_and_nothing_is_followed(scheduler: SendScheduler) -> None:
     class Untouched(Told):
-        def chunks(self, listener: Listener) -> AsyncGenerator[Chunk | None, None]:
+        def chunks(self, listener: Listener) -> AsyncGenerator[bytes | None, None]:
             raise AssertionError("followed")
 
-    stream = EventStreamResponse(Untouched(), _no_end, scheduler, QUICK, headers={"Cache-Control": "no-cache"})
+    stream = EventStreamResponse(
+        Untouched(), scheduler=scheduler, settings=QUICK, headers={"Cache-Control": "no-cache"}
+    )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(HeadRequests(stream)), base_url="http://x") as client:
         reply = await client.head("/")
     assert (reply.status_code, reply.content) == (200, b"")
@@ -159,7 +165,7 @@ async def test_a_follower_with_a_body_without_end_is_let_go(scheduler: SendSched
     async def send(_message: MutableMapping[str, Any]) -> None:
         return None
 
-    bounded = BoundedBodies(EventStreamResponse(Told(), _no_end, scheduler, QUICK), max_bytes=100)
+    bounded = BoundedBodies(EventStreamResponse(Told(), scheduler=scheduler, settings=QUICK), max_bytes=100)
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"transfer-encoding", b"chunked")]}
     async with asyncio.timeout(5):
         await bounded(scope, endless, send)

@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.common.models import Event, ServerState
 from services.common.records.owned_record import OwnedRecord
-from services.common.streams.entries import STREAM_START
+from services.common.streams.positions import STREAM_START
 from services.launcher.servers import topic_of
 from services.launcher.start import start as starting
 from tests.load.stub_http import Answer
