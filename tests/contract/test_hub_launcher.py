@@ -18,6 +18,7 @@ from services.launcher.settings import LauncherSettings
 from tests.support.hub_fixtures import environment, hub, nothing_is_left  # noqa: F401
 from tests.support.quick_jupyter import quick_jupyter_wheel
 from tests.support.real_hub import HubStack, make_environment, make_image
+from tests.support.settings import settings_for
 
 PATHS = (
     "my repo/with spaces", "quoted%20twice/%2520", "100%/sure", "it's/\"quoted\"", "round(brackets)/[square]{curly}",
@@ -28,8 +29,8 @@ PATHS = (
 
 @pytest.fixture
 async def client(hub: HubStack) -> AsyncIterator[Hub]:
-    settings = LauncherSettings.model_validate(
-        {"hub_api_url": f"{hub.api}/", "hub_api_token": hub.launcher_token, "hub_url": hub.url}
+    settings = settings_for(
+        LauncherSettings, {"hub_api_url": f"{hub.api}/", "hub_api_token": hub.launcher_token, "hub_url": hub.url}
     )
     client = Hub(settings)
     yield client

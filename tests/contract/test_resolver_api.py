@@ -16,6 +16,7 @@ from services.resolver.providers.git import Git
 from services.resolver.settings import ResolverSettings
 from tests.support.forge import Fault, Forge, Page
 from tests.support.resolver import running_resolver
+from tests.support.settings import settings_for
 
 
 @pytest.fixture
@@ -246,7 +247,7 @@ async def test_a_repository_gets_what_is_configured_for_it_under_any_of_its_name
 )
 def test_a_configuration_that_makes_no_sense_is_refused_at_start(item: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        ResolverSettings.model_validate({"spec_config": {"gh": [item]}})
+        settings_for(ResolverSettings, {"spec_config": {"gh": [item]}})
 
 
 class Shelf(Git):

@@ -23,6 +23,7 @@ from services.common.models.build import image_key
 from services.common.models.errors import BinderyError
 from tests.support.engine import Engine
 from tests.support.registry import Registry
+from tests.support.settings import settings_for
 from tests.support.stack import free_ports
 
 Serve = Callable[[str], tuple[str, str]]
@@ -40,7 +41,7 @@ async def make(docker: Engine, registry: Registry) -> AsyncIterator[Make]:
             "docker_host": docker.host, "docker_network": "host", "builder_image": docker.builder,
             "image_prefix": f"{registry.address}/team/", "installation_id": INSTALLATION,
         }  # fmt: skip
-        made.append(DockerExecutor(DockerSettings.model_validate(known | settings)))
+        made.append(DockerExecutor(settings_for(DockerSettings, known | settings)))
         return made[-1]
 
     yield make_one

@@ -16,6 +16,7 @@ from services.builder.registry import RegistryImages
 from services.builder.settings import BuilderSettings
 from services.common.models.errors import BinderyError
 from tests.support.registry import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Registry
+from tests.support.settings import settings_for
 from tests.support.tls import certificate_for
 from tests.support.token_server import TokenServer
 
@@ -26,7 +27,7 @@ QUICK = {"registry_wait_seconds": 5.0, "registry_connect_seconds": 0.5, "registr
 async def images_of(registry: Registry, **others: object) -> AsyncIterator[RegistryImages]:
     """The images of a registry, as an executor that pushes to it looks them up."""
     given = {"image_prefix": f"{registry.address}/project/r2d-", "registry_insecure": not registry.tls}
-    images = RegistryImages(BuilderSettings.model_validate({**QUICK, **given, **others}))
+    images = RegistryImages(settings_for(BuilderSettings, {**QUICK, **given, **others}))
     try:
         yield images
     finally:

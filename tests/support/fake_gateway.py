@@ -27,6 +27,7 @@ from services.gateway.pages.renderer import Pages
 from services.gateway.pages.static_assets import PrebuiltReplies
 from services.gateway.routes.pages import router
 from services.gateway.settings import GatewaySettings
+from tests.support.settings import settings_for
 
 OWN = "http://127.0.0.1:8585"
 PROVIDERS: list[dict[str, Any]] = [
@@ -247,7 +248,7 @@ class FakeLaunches:
 
 def fake_gateway(launches: FakeLaunches, **settings: Any) -> FastAPI:
     """Pages, edge and prebuilt replies as the gateway puts them together, and as much of the API as scripts need."""
-    given = GatewaySettings.model_validate({"installation_secret": "s3cret", "local_mode": True} | settings)
+    given = settings_for(GatewaySettings, {"installation_secret": "s3cret", "local_mode": True} | settings)
     app = FastAPI()
     app.state.settings, app.state.launches, app.state.providers = given, launches, FakeProviders()
     app.state.pages = Pages(given)

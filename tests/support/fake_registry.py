@@ -10,6 +10,7 @@ from aiohttp import web
 
 from services.builder.registry import RegistryImages
 from services.builder.settings import BuilderSettings
+from tests.support.settings import settings_for
 
 QUICK = {"registry_wait_seconds": 5.0, "registry_connect_seconds": 1.0, "registry_read_seconds": 1.0}
 DIGEST = "sha256:" + "a" * 64
@@ -57,7 +58,7 @@ class WireRegistry:
     def images(self, **others: object) -> RegistryImages:
         """Images that are looked up here."""
         given = {"image_prefix": f"{self.address}/project/r2d-", "registry_insecure": True, "docker_config": "/none"}
-        return RegistryImages(BuilderSettings.model_validate({**QUICK, **given, **others}))
+        return RegistryImages(settings_for(BuilderSettings, {**QUICK, **given, **others}))
 
 
 def always(status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> Reply:

@@ -25,6 +25,7 @@ from services.launcher.servers import topic_of
 from tests.support.in_process_launcher import REPO
 from tests.support.paths import CHECKOUT
 from tests.support.real_hub import free_port, until
+from tests.support.settings import settings_for
 from tests.support.valkey import Valkey
 
 HUB_PYTHON = Path(os.environ.get("BINDERY_TEST_HUB_PYTHON", sys.executable)).absolute()
@@ -206,11 +207,11 @@ class Clicks:
 async def clicks(valkey: Valkey, *launchers: LauncherProcess) -> AsyncIterator[Clicks]:
     """Launches through some launchers, in turn."""
     backends = [
-        Backends(GatewaySettings.model_validate({"launcher_url": launcher.url, "service_token": TOKEN}))
+        Backends(settings_for(GatewaySettings, {"launcher_url": launcher.url, "service_token": TOKEN}))
         for launcher in launchers
     ]
     installation = {"installation_id": launchers[0].settings["installation_id"]}
-    settings = ServiceSettings.model_validate({"redis_url": valkey.url, "data_dir": valkey.data_dir, **installation})
+    settings = settings_for(ServiceSettings, {"redis_url": valkey.url, "data_dir": valkey.data_dir, **installation})
     async with open_context(settings, subscribe_all={Kind.SERVER}) as context:
         try:
             yield Clicks(context, backends)

@@ -13,6 +13,7 @@ from services.builder.queue.builds import Builds
 from services.builder.settings import BuilderSettings
 from services.common.context import ProcessContext, open_context
 from services.common.models import Build, BuildRequest, ResolvedRepo
+from tests.support.settings import settings_for
 from tests.support.valkey import QUICK, Valkey
 
 
@@ -69,7 +70,7 @@ def request_for(repo: str, ref: str, launch_ref: str = "") -> BuildRequest:
 async def open_builder(valkey: Valkey, folder: Path, **others: object) -> AsyncIterator[Builder]:
     """One builder process, as far as Redis can tell."""
     given = {"redis_url": valkey.url, "data_dir": folder, **QUICK, **others}
-    settings = BuilderSettings.model_validate(given)
+    settings = settings_for(BuilderSettings, given)
     async with open_context(settings) as context:
         executor, images = make_executor(settings)
         attempts = Attempts(context, settings, executor)

@@ -33,6 +33,7 @@ from services.gateway.backends import Backends, OnUnavailable
 from services.gateway.launches.launches import Launches
 from services.gateway.settings import GatewaySettings
 from tests.support.in_process_launcher import REPO
+from tests.support.settings import settings_for
 from tests.support.valkey import QUICK, Valkey
 
 IMAGE = "bindery/repo:a"
@@ -187,7 +188,7 @@ class Gateway:
 async def open_gateway(valkey: Valkey, **others: object) -> AsyncIterator[Gateway]:
     """One gateway process, as far as Redis can tell."""
     given = {"redis_url": valkey.url, "data_dir": valkey.data_dir, **QUICK, **others}
-    settings = GatewaySettings.model_validate(given)
+    settings = settings_for(GatewaySettings, given)
     async with open_context(settings, subscribe_all={Kind.SERVER}) as context, open_context(settings) as others_stage:
         backends = FakeBackends(others_stage)
         async with stage_member(context, "gateway") as member:

@@ -19,6 +19,7 @@ from services.launcher.servers import Servers, topic_of
 from services.launcher.settings import LauncherSettings
 from tests.load.stub_http import Answer, StubProtocol
 from tests.load.stub_hub import StubHub
+from tests.support.settings import settings_for
 from tests.support.valkey import QUICK, Valkey
 
 REPO = ResolvedRepo(
@@ -146,7 +147,7 @@ async def open_launcher(valkey: Valkey, hub: FakeHub, **others: object) -> Async
     `others` are settings.
     """
     counts = others.pop("counts", True)
-    settings = LauncherSettings.model_validate({
+    settings = settings_for(LauncherSettings, {
         "redis_url": valkey.url, "data_dir": valkey.data_dir, "installation_id": "test",
         "hub_api_url": f"http://127.0.0.1:{hub.port}/hub/api/", "retry_pause_seconds": 0.02, **QUICK, **others,
     })  # fmt: skip

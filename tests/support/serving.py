@@ -11,6 +11,7 @@ import uvloop
 from services.common.service.settings import ServiceSettings
 from services.common.web.http_protocol import HttpConfig
 from services.common.web.serve import Server, http_config
+from tests.support.settings import settings_for
 
 SECONDS = 20
 
@@ -44,7 +45,7 @@ class Serving(Server):
 @contextlib.contextmanager
 def serving(app: Any, **settings: Any) -> Iterator[Serving]:
     """Serve `app` until the block ends."""
-    server = Serving(http_config(app, ServiceSettings.model_validate(settings), drain_seconds=1))
+    server = Serving(http_config(app, settings_for(ServiceSettings, settings), drain_seconds=1))
     thread = threading.Thread(target=server.run_on_uvloop, daemon=True)
     thread.start()
     try:

@@ -19,6 +19,7 @@ from deploy.redis.users import USERS, user_name, users_file
 from services.common.context import ProcessContext, open_context
 from services.common.records.leases import StageMember
 from services.common.service.settings import ServiceSettings
+from tests.support.settings import settings_for
 
 PASSWORD = "0123456789abcdef"
 QUICK = {
@@ -110,18 +111,18 @@ async def redis(valkey: Valkey) -> AsyncIterator[Redis]:
 @pytest.fixture
 async def context(valkey: Valkey, redis: Redis) -> AsyncIterator[ProcessContext]:
     """What one process of a stage holds open, on an empty Redis."""
-    async with open_context(settings_for(valkey)) as context:
+    async with open_context(service_settings(valkey)) as context:
         yield context
 
 
-def settings_for(valkey: Valkey, **others: object) -> ServiceSettings:
-    return ServiceSettings.model_validate({"redis_url": valkey.url, "data_dir": valkey.data_dir, **QUICK, **others})
+def service_settings(valkey: Valkey, **others: object) -> ServiceSettings:
+    return settings_for(ServiceSettings, {"redis_url": valkey.url, "data_dir": valkey.data_dir, **QUICK, **others})
 
 
 @contextlib.asynccontextmanager
 async def another_stage(valkey: Valkey, **others: object) -> AsyncIterator[ProcessContext]:
     """A second process, as far as Redis can tell."""
-    async with open_context(settings_for(valkey, **others)) as context:
+    async with open_context(service_settings(valkey, **others)) as context:
         yield context
 
 

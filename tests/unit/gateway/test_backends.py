@@ -13,6 +13,7 @@ from services.common.models.problem import PROBLEM_MEDIA_TYPE
 from services.gateway.backends import Backends
 from services.gateway.settings import GatewaySettings
 from tests.support.in_process_builder import request_for
+from tests.support.settings import settings_for
 
 BUILT = {
     "build_id": None, "image": "x:a", "state": "built", "repo_url": "https://example.org/r", "ref": "a",
@@ -52,9 +53,10 @@ async def ask(builder: Builder, *, seconds: float = 10.0) -> tuple[str, list[str
 @contextlib.asynccontextmanager
 async def opened(app: web.Application, seconds: float) -> AsyncIterator[Backends]:
     async with TestServer(app) as server:
-        settings = GatewaySettings.model_validate(
+        settings = settings_for(
+            GatewaySettings,
             {name: str(server.make_url("/")) for name in ("builder_url", "launcher_url")}
-            | {"stage_patience_seconds": seconds}
+            | {"stage_patience_seconds": seconds},
         )
         backends = Backends(settings)
         try:

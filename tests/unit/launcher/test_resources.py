@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from services.common.models.errors import BinderyError
 from services.launcher.settings import LauncherSettings
 from tests.support.in_process_launcher import REPO
+from tests.support.settings import settings_for
 
 CLASSES = {
     "default": {"memory_limit": "2G", "cpu_limit": 0.5},
@@ -16,7 +17,7 @@ CLASSES = {
 
 def settings(**others: object) -> LauncherSettings:
     given = {"resource_classes": CLASSES, "resource_class": "default", **others}
-    return LauncherSettings.model_validate(given)
+    return settings_for(LauncherSettings, given)
 
 
 @pytest.mark.parametrize(

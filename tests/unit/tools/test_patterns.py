@@ -10,6 +10,7 @@ from services.builder.executors.docker.settings import DockerSettings
 from services.gateway.routes.builds import BuildName
 from services.launcher.settings import LauncherSettings
 from tests.support.paths import CHECKOUT
+from tests.support.settings import settings_for
 
 
 def lax_patterns(tree: ast.AST) -> Iterator[ast.Constant]:
@@ -52,6 +53,6 @@ def test_a_builds_number_is_written_in_ascii(number: str) -> None:
 @pytest.mark.parametrize("size", ["٢G", "²G", "2\N{KELVIN SIGN}"])
 def test_a_size_is_written_in_ascii(size: str) -> None:
     with pytest.raises(ValidationError, match="is not a size: write 512M or 2G"):
-        LauncherSettings.model_validate({"resource_classes": {"default": {"memory_limit": size}}})
+        settings_for(LauncherSettings, {"resource_classes": {"default": {"memory_limit": size}}})
     with pytest.raises(ValidationError):
-        DockerSettings.model_validate({"executor": "docker", "build_memory_limit": size})
+        settings_for(DockerSettings, {"executor": "docker", "build_memory_limit": size})

@@ -18,6 +18,7 @@ from services.common.models.errors import BinderyError
 from tests.support.in_process_builder import open_builder
 from tests.support.logs import line_of
 from tests.support.scripted_executor import Scripted, said, supervise
+from tests.support.settings import settings_for
 from tests.support.valkey import Valkey
 
 
@@ -48,7 +49,7 @@ async def engine(socket: Path, images: set[str]) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def images_of(executor: str) -> AsyncIterator[ImageLookup]:
     settings = {"executor": executor, "build_push": False, "build_memory_limit": "1500Mi"}
-    made, images = make_executor(BuilderSettings.model_validate(settings))
+    made, images = make_executor(settings_for(BuilderSettings, settings))
     try:
         yield images
     finally:
@@ -97,4 +98,4 @@ async def test_a_job_that_ended_well_has_built_what_the_engine_has(
 def test_an_engine_that_goes_with_the_pod_keeps_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BINDERY_KUBERNETES_DOCKER_HOST", "")
     with pytest.raises(ValueError, match=r"BINDERY_KUBERNETES_DOCKER_HOST is empty: .* Name the node's engine there"):
-        make_executor(BuilderSettings.model_validate({"executor": "kubernetes", "build_push": False}))
+        make_executor(settings_for(BuilderSettings, {"executor": "kubernetes", "build_push": False}))

@@ -15,6 +15,7 @@ from services.builder.executors.kubernetes.logs import LogDecoder, Position
 from services.builder.executors.redaction import BLANK, MAX_SECRETS, Redaction
 from services.builder.executors.repo2docker import log_line
 from services.builder.settings import BuilderSettings
+from tests.support.settings import settings_for
 
 PUSH, GIT, TOKEN = 'push "pass/9d27', "git-pass-5c1e", "identity-token-77aa"
 AUTH = base64.b64encode(f"pusher:{PUSH}".encode()).decode()
@@ -37,9 +38,7 @@ async def redaction(tmp_path: Path) -> Redaction:
         )
     )
     git = json.dumps({"git.example.org": f"username=reader\\npassword={GIT}"})
-    logins = CredentialsForBuilds(
-        BuilderSettings.model_validate({"docker_config": str(config), "git_credentials": git})
-    )
+    logins = CredentialsForBuilds(settings_for(BuilderSettings, {"docker_config": str(config), "git_credentials": git}))
     try:
         await logins.for_image("registry.example.org/team/image:ref")
     finally:

@@ -19,6 +19,7 @@ from services.builder.executors.repo2docker import arguments, config_text, envir
 from services.builder.executors.repo2docker_guard import refuse_links_outside
 from services.builder.settings import BuilderSettings
 from services.common.models.errors import BinderyError
+from tests.support.settings import settings_for
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 CUT = " [The line is cut: it is longer than 100 bytes]\n"
@@ -33,7 +34,7 @@ def attempt(**fields: object) -> Attempt:
 
 
 def settings(**fields: object) -> BuilderSettings:
-    return BuilderSettings.model_validate(fields)
+    return settings_for(BuilderSettings, fields)
 
 
 # What it is told

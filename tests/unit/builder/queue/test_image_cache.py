@@ -20,6 +20,7 @@ from services.common.records.launch_cache import CachedAnswers, CachedImage
 from tests.support.in_process_builder import Builder, open_builder, request_for
 from tests.support.in_process_gateway import open_gateway
 from tests.support.in_process_launcher import REPO
+from tests.support.settings import settings_for
 from tests.support.valkey import QUICK, Valkey
 
 SPEC = Spec(provider="git", spec="repo/a")
@@ -44,7 +45,7 @@ async def running_builder(valkey: Valkey, folder: Path, **settings: object) -> A
     """The builder's API, begun with these settings."""
     secrets = {"service_token": "a" * 32, "installation_secret": "b" * 32}
     given: dict[str, Any] = {"redis_url": valkey.url, "data_dir": folder, **secrets, **QUICK, **settings}
-    app = create_app(BuilderSettings.model_validate(given))
+    app = create_app(settings_for(BuilderSettings, given))
     async with app.router.lifespan_context(app), open_builder(valkey, folder, **settings) as builder:
         yield builder
 
@@ -65,7 +66,7 @@ async def known(context: ProcessContext) -> CachedAnswers:
 @pytest.fixture
 async def gateway(valkey: Valkey, redis: Redis, tmp_path: Path) -> AsyncIterator[ProcessContext]:
     """A gateway's view of Redis, in which the link is resolved."""
-    async with open_context(BuilderSettings.model_validate({"redis_url": valkey.url, "data_dir": tmp_path})) as context:
+    async with open_context(settings_for(BuilderSettings, {"redis_url": valkey.url, "data_dir": tmp_path})) as context:
         await context.launch_cache.store_repo(LINK, "policy")
         yield context
 
@@ -103,14 +104,14 @@ def test_another_prefix_registry_or_executor_is_another_place_and_another_bound_
 ) -> None:
     def place(**settings: object) -> str:
         given = {"image_prefix": "one/", "executor": "kubernetes"} | settings
-        return image_place(BuilderSettings.model_validate(given))
+        return image_place(settings_for(BuilderSettings, given))
 
     assert place(**changed) != place()
     assert place(build_slots=7) == place()
 
 
 def test_images_that_are_not_pushed_are_in_one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = BuilderSettings.model_validate({"executor": "docker", "build_push": False})
+    settings = settings_for(BuilderSettings, {"executor": "docker", "build_push": False})
     here = image_place(settings)
     monkeypatch.setenv("BINDERY_DOCKER_HOST", "tcp://another.example:2375")
     assert image_place(settings) != here

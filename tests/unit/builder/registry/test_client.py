@@ -17,6 +17,7 @@ from services.builder.settings import BuilderSettings
 from services.common.models.errors import BinderyError
 from tests.support.fake_registry import API, DIGEST, QUICK, always, wire_registry
 from tests.support.forward_proxy import ForwardProxy
+from tests.support.settings import settings_for
 
 
 async def away(images: RegistryImages, image: str) -> BinderyError:
@@ -148,7 +149,7 @@ async def test_a_connection_that_breaks_again_and_again_is_away() -> None:
 
 
 async def test_a_name_that_nobody_knows_is_told() -> None:
-    images = RegistryImages(BuilderSettings.model_validate({**QUICK, "image_prefix": "registry.invalid/p/"}))
+    images = RegistryImages(settings_for(BuilderSettings, {**QUICK, "image_prefix": "registry.invalid/p/"}))
     error = await away(images, "registry.invalid/p/x:1")
     assert error.detail == "The image registry registry.invalid can't be asked: its name is not known."
 
@@ -234,7 +235,7 @@ async def test_a_registry_outside_is_asked_through_the_outbound_proxy_and_one_in
 async def test_a_clouds_metadata_server_is_asked_without_the_outbound_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     with ForwardProxy() as proxy:
         monkeypatch.setenv("GCE_METADATA_HOST", "metadata.test")
-        settings = BuilderSettings.model_validate({**QUICK, "outbound_proxy": proxy.url})
+        settings = settings_for(BuilderSettings, {**QUICK, "outbound_proxy": proxy.url})
         google = GoogleMetadata(settings)
         with pytest.raises(CredentialsError, match="its name is not known"):
             await google.login_for("registry.test", "x")
@@ -280,4 +281,4 @@ async def test_a_clouds_own_logins_plug_in_by_an_entry_point(tmp_path: Path, mon
 )
 def test_settings_that_cannot_be_used_are_told_at_the_start(given: dict[str, str], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        RegistryImages(BuilderSettings.model_validate(given))
+        RegistryImages(settings_for(BuilderSettings, given))

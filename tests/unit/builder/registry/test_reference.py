@@ -7,6 +7,7 @@ from services.builder.registry.address import Address
 from services.builder.registry.reference import Reference
 from services.builder.registry.settings import RegistrySettings
 from services.common.models import BuildInput
+from tests.support.settings import settings_for
 
 SHA = "sha256:" + "0" * 64
 COMMIT = "50533eb470ee6c24e872043d30b2fee463d6943f"
@@ -60,7 +61,7 @@ def test_every_name_that_we_make_can_be_asked_for(slug: str) -> None:
 
 
 def address(**given: object) -> Address:
-    return Address.of(RegistrySettings.model_validate(given))
+    return Address.of(settings_for(RegistrySettings, given))
 
 
 @pytest.mark.parametrize(

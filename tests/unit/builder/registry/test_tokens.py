@@ -15,11 +15,12 @@ from services.builder.registry.tokens import RegistryDenied, TokenRequest, Token
 from services.builder.registry.transport import RegistryUnavailable, Transport
 from services.common.models.errors import BinderyError
 from tests.support.fake_registry import DIGEST, WireRegistry, always, wire_registry
+from tests.support.settings import settings_for
 from tests.support.tls import certificate_for
 
 
 def transport(**given: object) -> Transport:
-    return Transport(RegistrySettings.model_validate({"registry_read_seconds": 1.0} | given))
+    return Transport(settings_for(RegistrySettings, {"registry_read_seconds": 1.0} | given))
 
 
 def counting(life: float | None) -> Callable[[web.BaseRequest], Awaitable[web.Response]]:

@@ -27,6 +27,7 @@ from services.gateway.settings import GatewaySettings
 from tests.support.in_process_builder import Builder, open_builder
 from tests.support.logs import line_of
 from tests.support.scripted_executor import Scripted, Step, said, supervise
+from tests.support.settings import settings_for
 from tests.support.valkey import Valkey
 
 REDIS_UNAVAILABLE = ExecutorUnavailableError("connection refused")
@@ -226,7 +227,7 @@ def test_a_build_has_the_four_hours_that_it_has_at_binderhub_and_a_launch_has_ro
 def test_a_bound_that_is_none_is_refused_with_its_name() -> None:
     for name, value in (("build_timeout_seconds", 0), ("build_stall_seconds", -1)):
         with pytest.raises(ValueError, match=name):
-            BuilderSettings.model_validate({name: value})
+            settings_for(BuilderSettings, {name: value})
 
 
 async def test_build_that_says_nothing_for_too_long_has_stalled(opened: Opened) -> None:

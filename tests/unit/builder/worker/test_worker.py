@@ -27,6 +27,7 @@ from services.common.records.leases import StageMember
 from tests.support.in_process_builder import Builder, image_of, open_builder, request_for
 from tests.support.logs import line_of
 from tests.support.scripted_executor import Scripted, Step, said
+from tests.support.settings import settings_for
 from tests.support.valkey import QUICK, Valkey
 
 
@@ -361,9 +362,9 @@ async def test_a_build_that_another_worker_owns_by_now_is_not_tidied(started: St
 # How it ends, and what it survives
 
 
-def settings_for(valkey: Valkey, folder: Path) -> BuilderSettings:
+def builder_settings(valkey: Valkey, folder: Path) -> BuilderSettings:
     own = {"redis_url": valkey.url, "data_dir": folder, "service_token": "a token of the tests'"}
-    return BuilderSettings.model_validate(own | QUICK | {"lease_seconds": 60})
+    return settings_for(BuilderSettings, own | QUICK | {"lease_seconds": 60})
 
 
 async def test_a_worker_whose_part_breaks_hands_over_says_so_and_ends_with_an_error(
@@ -374,7 +375,7 @@ async def test_a_worker_whose_part_breaks_hands_over_says_so_and_ends_with_an_er
 
     monkeypatch.setattr(BuilderWorker, "run_arq", broken)
     async with asyncio.timeout(60):
-        assert await run(settings_for(valkey, tmp_path)) == 1
+        assert await run(builder_settings(valkey, tmp_path)) == 1
     said = logs.getvalue()
     assert "part_ended" in said
     assert "a bug" in said
@@ -383,7 +384,7 @@ async def test_a_worker_whose_part_breaks_hands_over_says_so_and_ends_with_an_er
 
 
 async def test_a_worker_that_is_asked_to_end_ends_well(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
-    ends = asyncio.create_task(run(settings_for(valkey, tmp_path)))
+    ends = asyncio.create_task(run(builder_settings(valkey, tmp_path)))
     await until(lambda: redis.keys("*slots*"))
     signal.raise_signal(signal.SIGTERM)
     async with asyncio.timeout(60):

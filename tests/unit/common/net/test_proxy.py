@@ -20,6 +20,7 @@ from tests.support.bare_repos import Gitlink
 from tests.support.forge import Forge, Page
 from tests.support.forward_proxy import ForwardProxy
 from tests.support.sample_builds import QUICK, attempt_of, collect
+from tests.support.settings import settings_for
 from tests.support.tls import certificate_for
 
 LOGIN = ("bindery", "hunter2-of-the-proxy")
@@ -218,7 +219,7 @@ async def test_a_build_that_is_a_process_fetches_through_it(forge: Forge, proxy:
 )
 def test_a_setting_that_is_none_is_said_without_its_login(url: str, exceptions: str, says: str) -> None:
     with pytest.raises(ValidationError) as refused:
-        OutboundSettings.model_validate({"outbound_proxy": url, "outbound_proxy_except": exceptions})
+        settings_for(OutboundSettings, {"outbound_proxy": url, "outbound_proxy_except": exceptions})
     assert says in str(refused.value)
     assert "hunter2" not in str(refused.value)
 

@@ -12,7 +12,7 @@ from services.common.records.leases import Adopt, StageMember
 from services.common.records.owned_record import Fenced, OwnedRecord
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
-from tests.support.valkey import Valkey, another_stage, die, member_of, settings_for
+from tests.support.valkey import Valkey, another_stage, die, member_of, service_settings
 from tests.unit.common.records.test_records import created, launch, said, until
 
 TOPIC = Topic(Kind.LAUNCH, "one")
@@ -120,7 +120,7 @@ async def test_what_a_process_creates_after_its_lease_ran_out_is_found_by_the_sw
 
 
 async def test_a_process_whose_lease_ran_out_stops_its_work_and_goes_on_under_another_name(valkey: Valkey) -> None:
-    settings = settings_for(valkey, lease_seconds=0.2, lease_renew_seconds=0.5)
+    settings = service_settings(valkey, lease_seconds=0.2, lease_renew_seconds=0.5)
     async with another_stage(valkey) as context:
         await context.redis.flushall()
         member = StageMember("gateway", context.redis, context.keys, context.records, settings, sweeps=False)

@@ -7,7 +7,7 @@ from redis.asyncio import Connection, Redis, SSLConnection, UnixDomainSocketConn
 
 from services.common.redis.client import ROUND_TRIPS, Counted, connect
 from services.common.service.settings import ServiceSettings
-from tests.support.valkey import Valkey, settings_for
+from tests.support.valkey import Valkey, service_settings
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ async def test_each_transport_has_the_same_bounds_and_is_counted(url: str, trans
 
 
 async def test_a_command_over_a_unix_socket_is_one_round_trip(valkey: Valkey, redis: Redis) -> None:
-    async with connect(settings_for(valkey)) as client:
+    async with connect(service_settings(valkey)) as client:
         await client.ping()
         before = ROUND_TRIPS.labels("upkeep")._value.get() + ROUND_TRIPS.labels("work")._value.get()
         await client.ping()

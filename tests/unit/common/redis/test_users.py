@@ -27,7 +27,7 @@ from services.common.redis.users import COMMANDS
 from services.common.service.health import Health
 from tests.support.logs import line_of
 from tests.support.paths import CHECKOUT
-from tests.support.valkey import Valkey, settings_for
+from tests.support.valkey import Valkey, service_settings
 
 SERVICES = CHECKOUT / "services"
 KEYS = Keys("bindery:default")
@@ -154,7 +154,7 @@ async def test_a_gateway_runs_the_scripts_that_read_what_others_write(admin: Red
     await admin.zadd(KEYS("{queue}:waiting"), {"a-1": 1})
     await admin.hset(KEYS.record(Topic(Kind.BUILD, "a-1")), "repo_url", "https://example.org/a")
     spec = Spec(provider="git", spec="a/HEAD")
-    async with open_context(settings_for(valkey, redis_url=valkey.url_of("gateway"))) as stage:
+    async with open_context(service_settings(valkey, redis_url=valkey.url_of("gateway"))) as stage:
         assert (await stage.queue_positions.of("a-1"))["a-1"].position == 1
         (answer,) = await run_together(stage.redis, [stage.launch_cache.lookup_call(spec)])
         assert stage.launch_cache.parse_lookup(answer).repo is None
@@ -217,7 +217,7 @@ async def test_a_right_that_is_lacking_is_told_with_the_user_and_the_file(
 ) -> None:
     await admin.execute_command("ACL", "SETUSER", "bindery-launcher", "-hgetall")
     health = Health()
-    async with open_context(settings_for(valkey, redis_url=valkey.url_of("launcher")), health) as stage:
+    async with open_context(service_settings(valkey, redis_url=valkey.url_of("launcher")), health) as stage:
         await health.check_now()
         assert health.report()[0]
         with pytest.raises(Refused, match=r"user 'bindery-launcher'.*hgetall.*deploy/redis/users\.acl"):
@@ -235,7 +235,7 @@ async def test_a_right_that_is_lacking_is_told_with_the_user_and_the_file(
 async def test_a_script_that_lacks_a_right_tells_the_same(admin: Redis, valkey: Valkey) -> None:
     await admin.execute_command("ACL", "SETUSER", "bindery-launcher", "-hset")
     await admin.hset(KEYS.record(Topic(Kind.SERVER, "a")), "v", "1")
-    async with open_context(settings_for(valkey, redis_url=valkey.url_of("launcher"))) as stage:
+    async with open_context(service_settings(valkey, redis_url=valkey.url_of("launcher"))) as stage:
         with pytest.raises(Refused, match=r"user 'bindery-launcher'.*hset"):
             await stage.records.set_field(Topic(Kind.SERVER, "a"), "cancel", "1")
         trouble = await stage.redis_answers()
@@ -246,11 +246,11 @@ async def test_a_script_that_lacks_a_right_tells_the_same(admin: Redis, valkey: 
 async def test_who_shares_one_password_is_told_what_to_do(admin: Redis, valkey: Valkey, logs: io.StringIO) -> None:
     await admin.execute_command("ACL", "SETUSER", "default", "on", ">shared", "~*", "&*", "+@all")
     shared = redis_url(valkey.socket, "admin", "shared").replace("bindery-admin:", ":")
-    async with open_context(settings_for(valkey, redis_url=shared)) as stage:
+    async with open_context(service_settings(valkey, redis_url=shared)) as stage:
         assert await stage.redis_answers() is None
         assert logs.getvalue().count("redis_user_shared") == 1
         assert "deploy/redis/users.acl" in line_of(logs, "redis_user_shared")["advice"]
-    async with open_context(settings_for(valkey, redis_url=valkey.url_of("gateway"))):
+    async with open_context(service_settings(valkey, redis_url=valkey.url_of("gateway"))):
         assert logs.getvalue().count("redis_user_shared") == 1
 
 
@@ -272,7 +272,7 @@ async def test_a_redis_that_will_not_do_is_refused(info: dict[str, object], said
 
 def test_sentinel_is_given_the_user_and_a_password_with_any_letters(valkey: Valkey) -> None:
     url = "redis+sentinel://bindery-gateway:p%40ss@127.0.0.1:1,127.0.0.1:2/main/0"
-    found = connect(settings_for(valkey, redis_url=url)).connection_pool.connection_kwargs
+    found = connect(service_settings(valkey, redis_url=url)).connection_pool.connection_kwargs
     assert (found["username"], found["password"]) == ("bindery-gateway", "p@ss")
 
 

@@ -26,6 +26,7 @@ from tests.support.in_process_gateway import open_gateway
 from tests.support.in_process_launcher import open_launcher, running_hub
 from tests.support.logs import line_of
 from tests.support.scripted_executor import Scripted, supervise
+from tests.support.settings import settings_for
 from tests.support.valkey import Valkey
 
 ID, REF = "f00dcafe12345678", "0123456789abcdef0123"
@@ -40,7 +41,7 @@ async def line_of_request(logs: io.StringIO, *, public: bool, **headers: str) ->
     async def work() -> None:
         get_logger("service").info("worked")
 
-    settings = ServiceSettings.model_validate({"service_token": TOKEN})
+    settings = settings_for(ServiceSettings, {"service_token": TOKEN})
     app = create_service(settings, name="test", lifespan=lambda _: background_tasks(), routers=[router], public=public)
     sent = {name.replace("_", "-").encode(): value.encode("latin-1") for name, value in headers.items()}
     sent[b"Authorization"] = f"Bearer {TOKEN}".encode()

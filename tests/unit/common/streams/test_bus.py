@@ -13,7 +13,7 @@ from services.common.context import ProcessContext, open_context
 from services.common.models import Event, Phase
 from services.common.records.owned_record import OwnedRecord
 from services.common.streams.positions import STREAM_START
-from tests.support.valkey import Valkey, another_stage, running_valkey, settings_for
+from tests.support.valkey import Valkey, another_stage, running_valkey, service_settings
 from tests.unit.common.records.test_records import TOPIC, created, said, until
 
 
@@ -171,7 +171,7 @@ async def test_a_stream_past_its_ceiling_keeps_head_and_tail_and_shows_how_much_
 
 @asynccontextmanager
 async def two_stages(valkey: Valkey) -> Any:
-    async with open_context(settings_for(valkey)) as one, open_context(settings_for(valkey)) as two:
+    async with open_context(service_settings(valkey)) as one, open_context(service_settings(valkey)) as two:
         yield one, two
 
 

@@ -10,7 +10,7 @@ from services.common.context import ProcessContext, open_context
 from services.common.redis.client import ROUND_TRIPS
 from services.common.redis.keys import Kind, Topic
 from services.common.service.call_accounting import attributed_to
-from tests.support.valkey import Valkey, another_stage, settings_for
+from tests.support.valkey import Valkey, another_stage, service_settings
 from tests.unit.common.records.test_records import TOPIC, created, said, until
 
 
@@ -35,7 +35,7 @@ async def other(valkey: Valkey, context: ProcessContext) -> AsyncIterator[Proces
 @pytest.fixture
 async def gateway(valkey: Valkey, context: ProcessContext) -> AsyncIterator[ProcessContext]:
     """Another process, which hears all topics of the kind."""
-    async with open_context(settings_for(valkey), subscribe_all={TOPIC.kind}) as gateway:
+    async with open_context(service_settings(valkey), subscribe_all={TOPIC.kind}) as gateway:
         yield await connected(gateway)
 
 

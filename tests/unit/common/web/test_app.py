@@ -17,6 +17,7 @@ from services.common.service.health import CheckFailure, Health
 from services.common.service.settings import ServiceSettings
 from services.common.web.app import create_service
 from tests.support.serving import connected, serving
+from tests.support.settings import settings_for
 
 TOKEN = "t" * 32
 OWN = {"authorization": f"Bearer {TOKEN}"}
@@ -48,7 +49,7 @@ def service(*, public: bool = False, health: Health | None = None, **settings: A
 
         return StreamingResponse(lines(), media_type="text/event-stream")
 
-    given = ServiceSettings.model_validate({"service_token": TOKEN} | settings)
+    given = settings_for(ServiceSettings, {"service_token": TOKEN} | settings)
     return create_service(given, name="test", lifespan=_nothing, routers=[router], health=health, public=public)
 
 

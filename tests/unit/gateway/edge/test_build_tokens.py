@@ -7,6 +7,7 @@ from starlette.requests import Request
 from services.common.models.errors import BinderyError
 from services.gateway.edge.build_tokens import check, mint
 from services.gateway.settings import GatewaySettings
+from tests.support.settings import settings_for
 
 SPEC = "https%3A%2F%2Fexample.org%2Frepo/HEAD"
 
@@ -17,7 +18,7 @@ def asked(host: str = "bindery.example", origin: str = "") -> Request:
 
 
 def settings(**changes: object) -> GatewaySettings:
-    return GatewaySettings.model_validate({"installation_secret": "one secret of an installation"} | changes)
+    return settings_for(GatewaySettings, {"installation_secret": "one secret of an installation"} | changes)
 
 
 def test_a_token_is_good_for_its_link() -> None:

@@ -16,6 +16,7 @@ from services.gateway.edge.origins import Origins
 from services.gateway.edge.sessions import check_form_token, form_token, principal
 from services.gateway.settings import GatewaySettings
 from tests.support.fake_gateway import FakeLaunches, fake_gateway
+from tests.support.settings import settings_for
 
 Gateway = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 OWN = "http://127.0.0.1:8585"
@@ -298,7 +299,7 @@ def _request(cookie: str = "", *, headers: dict[str, str] | None = None, **setti
         class state:  # noqa: N801 - stands in for an application's state
             pass
 
-    App.state.settings = GatewaySettings.model_validate({"installation_secret": "s", "public_url": OWN} | settings)  # type: ignore[attr-defined]
+    App.state.settings = settings_for(GatewaySettings, {"installation_secret": "s", "public_url": OWN} | settings)  # type: ignore[attr-defined]
     given = {"cookie": cookie, **(headers or {})}
     raw = [(name.encode(), value.encode()) for name, value in given.items() if value]
     server = ("127.0.0.1", 8585)
@@ -397,7 +398,7 @@ def test_a_form_of_another_session_installation_or_site_is_refused() -> None:
     ],
 )
 def test_only_trusted_proxies_say_where_a_client_is(peer: str, forwarded: str, expected: str) -> None:
-    settings = GatewaySettings.model_validate({"trusted_proxies": "10.0.0.0/8, fd00::/8"})
+    settings = settings_for(GatewaySettings, {"trusted_proxies": "10.0.0.0/8, fd00::/8"})
     headers = [(b"x-forwarded-for", forwarded.encode())] if forwarded else []
     request = Request({"type": "http", "headers": headers, "client": (peer, 1) if peer else None})
     assert Origins(settings).client_ip(request) == expected
@@ -413,13 +414,13 @@ def test_a_gateway_that_others_reach_by_plain_http_says_what_that_lacks(
     logs: io.StringIO, url: str, is_told: bool
 ) -> None:
     secrets = {"service_token": "a token", "installation_secret": "s" * 32}
-    create_app(GatewaySettings.model_validate(secrets | {"public_url": url}))
+    create_app(settings_for(GatewaySettings, secrets | {"public_url": url}))
     assert ("no_https" in logs.getvalue()) == is_told
 
 
 async def test_metrics_with_a_token_of_their_own_ask_for_that_one_and_not_for_the_start_token() -> None:
     told = {"service_token": "a token", "installation_secret": "s" * 32, "local_mode": True, "listen_port": 8585}
-    app = create_app(GatewaySettings.model_validate(told | {"start_token": "s" * 16, "metrics_token": "scraped"}))
+    app = create_app(settings_for(GatewaySettings, told | {"start_token": "s" * 16, "metrics_token": "scraped"}))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=OWN) as client:
         for token, status in (("scraped", 200), ("s" * 16, 401), ("", 401)):
             reply = await client.get("/metrics", headers={"authorization": f"Bearer {token}"})

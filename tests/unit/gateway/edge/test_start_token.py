@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from services.gateway.edge.start_token import query_without
 from services.gateway.settings import GatewaySettings
 from tests.support.fake_gateway import FakeLaunches, fake_gateway
+from tests.support.settings import settings_for
 
 OWN = "http://127.0.0.1:8585"
 TOKEN = "a-token-of-the-tests"
@@ -325,5 +326,5 @@ async def test_a_form_sent_without_a_session_begins_again_at_the_first_page() ->
 )
 def test_a_token_that_does_not_fit_into_an_address_is_refused_and_not_repeated(token: str) -> None:
     with pytest.raises(ValidationError, match="16 to 256 letters, digits, dots, dashes") as refused:
-        GatewaySettings.model_validate({"start_token": token})
+        settings_for(GatewaySettings, {"start_token": token})
     assert token not in str(refused.value)

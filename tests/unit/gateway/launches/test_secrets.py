@@ -10,6 +10,7 @@ from services.gateway.app import create_app as gateway
 from services.gateway.settings import GatewaySettings
 from services.launcher.app import create_app as launcher
 from services.launcher.settings import LauncherSettings
+from tests.support.settings import settings_for
 
 TOKEN, SECRET = "a token", "s" * 32
 
@@ -18,15 +19,15 @@ TOKEN, SECRET = "a token", "s" * 32
 def test_what_signs_wants_a_secret_that_cannot_be_guessed(secret: str) -> None:
     given = {"service_token": TOKEN, "installation_secret": secret}
     with pytest.raises(SystemExit, match=r"The gateway can't start: set BINDERY_INSTALLATION_SECRET to .* 32 char"):
-        gateway(GatewaySettings.model_validate(given))
+        gateway(settings_for(GatewaySettings, given))
     with pytest.raises(SystemExit, match=r"The launcher can't start: set BINDERY_INSTALLATION_SECRET to .* 32 char"):
-        launcher(LauncherSettings.model_validate(given))
+        launcher(settings_for(LauncherSettings, given))
 
 
 def test_with_both_it_starts() -> None:
     given = {"service_token": TOKEN, "installation_secret": SECRET}
-    assert gateway(GatewaySettings.model_validate(given))
-    assert launcher(LauncherSettings.model_validate(given))
+    assert gateway(settings_for(GatewaySettings, given))
+    assert launcher(settings_for(LauncherSettings, given))
 
 
 @pytest.mark.parametrize("service", ["gateway", "launcher", "builder", "builder.worker", "resolver"])

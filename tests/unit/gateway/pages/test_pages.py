@@ -13,6 +13,7 @@ from services.common.models import LaunchOptions
 from services.gateway.app import create_app
 from services.gateway.settings import GatewaySettings
 from tests.support.fake_gateway import OWN, PROVIDERS, FakeLaunches, pages_client, token_of
+from tests.support.settings import settings_for
 
 
 @pytest.fixture
@@ -189,13 +190,14 @@ async def test_folders_of_the_settings_come_before_our_templates(tmp_path: Path)
         (folder / "base.html").write_text(
             f'{{% extends "templates/base.html" %}}{{% block banner %}}<p>{banner}</p>{{% endblock %}}'
         )
-    settings = GatewaySettings.model_validate(
+    settings = settings_for(
+        GatewaySettings,
         {
             "service_token": "t" * 32,
             "installation_secret": "s" * 32,
             "public_url": OWN,
             "template_folders": f"{first}, {second}",
-        }
+        },
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(settings)), base_url=OWN) as client:
         page = (await client.get("/about")).text
@@ -206,7 +208,7 @@ async def test_folders_of_the_settings_come_before_our_templates(tmp_path: Path)
 
 def test_a_template_folder_that_is_not_there_ends_the_start(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such folder"):
-        GatewaySettings.model_validate({"template_folders": f"{tmp_path}/none"})
+        settings_for(GatewaySettings, {"template_folders": f"{tmp_path}/none"})
 
 
 @pytest.mark.parametrize("dev_mode", [False, True])
@@ -216,14 +218,15 @@ async def test_a_changed_template_is_rendered_without_a_restart_in_development_a
     template = tmp_path / "base.html"
     text = '{{% extends "templates/base.html" %}}{{% block banner %}}<p>{banner}</p>{{% endblock %}}'
     template.write_text(text.format(banner="Before."))
-    settings = GatewaySettings.model_validate(
+    settings = settings_for(
+        GatewaySettings,
         {
             "service_token": "t" * 32,
             "installation_secret": "s" * 32,
             "public_url": OWN,
             "template_folders": str(tmp_path),
             "dev_mode": dev_mode,
-        }
+        },
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(settings)), base_url=OWN) as client:
         assert "Before." in (await client.get("/about")).text

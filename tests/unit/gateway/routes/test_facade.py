@@ -21,6 +21,7 @@ from services.gateway.routes import facade
 from services.gateway.settings import GatewaySettings
 from services.gateway.streaming.launch_stream import Position
 from tests.support.fake_gateway import OWN, FakeLaunches, FakeProviders
+from tests.support.settings import settings_for
 from tests.unit.gateway.edge.test_build_tokens import asked
 
 
@@ -44,7 +45,7 @@ class StreamResponses:
 @asynccontextmanager
 async def the_facade(launches: FakeLaunches, **given: Any) -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI()
-    settings = GatewaySettings.model_validate({"installation_secret": "s" * 32, "public_url": OWN} | given)
+    settings = settings_for(GatewaySettings, {"installation_secret": "s" * 32, "public_url": OWN} | given)
     app.state.settings, app.state.launches, app.state.providers = settings, launches, FakeProviders()
     app.state.streams = StreamResponses()
     app.include_router(facade.router)

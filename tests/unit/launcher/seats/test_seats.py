@@ -13,6 +13,7 @@ from services.common.models.errors import BinderyError
 from services.launcher.seats.seats import COUNT_UNKNOWN, QUOTA_REACHED, SeatAnswer, SeatClaim, SeatPosition, Seats
 from services.launcher.settings import LauncherSettings
 from tests.support.in_process_launcher import REPO
+from tests.support.settings import settings_for
 
 CLASSES = {"default": {}, "large": {"cost": 3}, "huge": {"cost": 9}}
 
@@ -25,7 +26,7 @@ async def _are_counted(context: ProcessContext) -> None:
 
 def seats_of(context: ProcessContext, total: int, **others: object) -> Seats:
     settings = {"seats_total": total, "resource_classes": CLASSES, "resource_class": "default", **others}
-    return Seats(context, LauncherSettings.model_validate(settings))
+    return Seats(context, settings_for(LauncherSettings, settings))
 
 
 def repo_of(name: str, quota: int | None = None, resource_class: str | None = None) -> ResolvedRepo:

@@ -17,6 +17,7 @@ from services.builder.registry import credential_sources
 from services.builder.registry.credentials import CredentialsError, Login
 from services.builder.registry.settings import RegistrySettings
 from tests.support.kubernetes_api import KubernetesApi, serving
+from tests.support.settings import settings_for
 
 ATTEMPT = Attempt(f"{'a' * 24}-1", "registry.example.org/team/image:ref", "https://example.org/repo", "ref", 1)
 AUTH = base64.b64encode(b"pusher:s3cret").decode()
@@ -83,7 +84,7 @@ async def made(
     """Have a Job made with these settings."""
     api = api or KubernetesApi()
     async with serving(api.answer, folder) as config:
-        executor = KubernetesExecutor(KubernetesSettings.model_validate({"kubernetes_config": str(config)} | settings))
+        executor = KubernetesExecutor(settings_for(KubernetesSettings, {"kubernetes_config": str(config)} | settings))
         try:
             await executor.ensure(attempt)
         finally:

@@ -13,6 +13,7 @@ from services.builder.executors.kubernetes.executor import KubernetesExecutor
 from services.builder.executors.kubernetes.logs import Position
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from tests.support.kubernetes_api import KubernetesApi, serving
+from tests.support.settings import settings_for
 
 ATTEMPT = Attempt(f"{'a' * 24}-1", "registry/image:ref", "https://example.org/repo", "ref", 1)
 ADOPTED = replace(ATTEMPT, epoch=2)
@@ -37,7 +38,7 @@ async def working(
 
         def begin() -> KubernetesExecutor:
             known = {"kubernetes_config": str(config), "kubernetes_settle_seconds": 0} | settings
-            made.append(KubernetesExecutor(KubernetesSettings.model_validate(known)))
+            made.append(KubernetesExecutor(settings_for(KubernetesSettings, known)))
             return made[-1]
 
         try:

@@ -12,13 +12,14 @@ from services.builder.executors.kubernetes.manifest import (
 )
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import JobState, Json
+from tests.support.settings import settings_for
 
 ATTEMPT = Attempt(f"{'a' * 24}-1", "registry/image:ref", "https://example.org/repo", "ref", 7, run=2)
 COMMAND = Command("builder:1", ["jupyter-repo2docker", "--", "x"], {"A": "1"}, {"TOKEN": "very secret"}, "c = 1\n")
 
 
 def job(**settings: object) -> Json:
-    return job_of(ATTEMPT, COMMAND, KubernetesSettings.model_validate(settings), secret="the-secret")
+    return job_of(ATTEMPT, COMMAND, settings_for(KubernetesSettings, settings), secret="the-secret")
 
 
 def pod(**settings: object) -> Json:

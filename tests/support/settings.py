@@ -1,0 +1,17 @@
+"""Settings as tests make them: a name that the class does not have is an error, not passed over."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from services.common.service.settings import ServiceSettings
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def settings_for(kind: type[S], given: Mapping[str, object] | None = None, /, **overrides: object) -> S:
+    """Return settings with the given values. Raises `TypeError` for a name that `kind` does not have."""
+    values = {**(given or {}), **overrides}
+    unknown = sorted(values.keys() - kind.model_fields.keys())
+    if unknown:
+        raise TypeError(f"{kind.__name__} has no setting {', '.join(unknown)}")
+    return kind.model_validate(values)
