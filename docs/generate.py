@@ -34,6 +34,7 @@ from services.common.models.error_codes import KINDS, ErrorKind
 from services.common.net.settings import OutboundSettings
 from services.common.redis.families import ARQ_FAMILIES, CHANNELS, FAMILIES, Family, Service
 from services.common.redis.users import USERS_FILE, users_file
+from services.common.service.setting_names import NAMES_FILE
 from services.common.service.settings import ServiceSettings
 from services.gateway.pages.static_assets import static_replies
 from services.gateway.settings import GatewaySettings
@@ -175,6 +176,13 @@ def names_in_code() -> set[str]:
             if path.suffix in {".py", ".sh", ".html", ".js"}:
                 found |= set(re.findall(r"\bBINDERY_[A-Z_]*[A-Z]\b", path.read_text()))
     return found - FOR_TESTS
+
+
+def known_settings() -> str:
+    """The names that services know, in a file and in the environment (`services/common/service` reads it)."""
+    services = {name for _, kind, _ in GROUPS if issubclass(kind, ServiceSettings) for name in kind.model_fields}
+    names = {"services": sorted(services), "environment": sorted(setting_names())}
+    return json.dumps(names, indent=1, sort_keys=True) + "\n"
 
 
 def variables_of_parts() -> str:
@@ -401,6 +409,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "metrics.md": metrics_page,
     f"../{USERS_FILE}": users_file,
     f"../{VARIABLES_FILE}": variables_of_parts,
+    f"../{NAMES_FILE}": known_settings,
 }
 
 

@@ -7,6 +7,7 @@ killed or paused at any moment.
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 from typing import Any
@@ -32,6 +33,7 @@ from services.common.redis.keys import Kind
 from services.common.service.backoff import Backoff
 from services.common.service.health import Health
 from services.common.service.logging import bound_contextvars, configure_logging, get_logger
+from services.common.service.setting_names import warn_of_unknown_variables
 from services.common.web.app import create_service
 from services.common.web.auth import require_secrets
 from services.common.web.listening import open_listeners
@@ -216,6 +218,7 @@ def main() -> None:
     settings = BuilderSettings()
     require_secrets(settings, NAME)
     configure_logging(service="worker", level=settings.log_level, form=settings.log_format)
+    warn_of_unknown_variables(os.environ)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         status = runner.run(run(settings))
     sys.exit(status)

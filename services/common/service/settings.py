@@ -7,11 +7,14 @@ from typing import Any
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
+from services.common.service.setting_names import refuse_unknown_names
+
 
 class ServiceSettings(BaseSettings):
     """Settings of any service. The environment wins over the YAML file named by `BINDERY_CONFIG_FILE`.
 
-    In the file, names are written without the prefix and in lower case.
+    In the file, names are written without the prefix and in lower case. Names of other services are ignored, as they
+    share the file; construction raises `UnknownSettingError` for one that no service knows.
     """
 
     model_config = SettingsConfigDict(
@@ -111,7 +114,9 @@ class ServiceSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         sources: list[Any] = [init_settings, env_settings]
         if path := os.environ.get("BINDERY_CONFIG_FILE"):
-            sources.append(YamlConfigSettingsSource(settings_cls, yaml_file=Path(path)))
+            file = YamlConfigSettingsSource(settings_cls, yaml_file=Path(path))
+            refuse_unknown_names(file.yaml_data, source=path)
+            sources.append(file)
         return tuple(sources)
 
     @property

@@ -1,6 +1,7 @@
 """Running a service: uvicorn with uvloop and our HTTP protocol, and an end that is never waited for without bound."""
 
 import asyncio
+import os
 from types import FrameType
 
 import uvicorn
@@ -8,6 +9,7 @@ import uvloop
 from fastapi import FastAPI
 
 from services.common.service.logging import configure_logging
+from services.common.service.setting_names import warn_of_unknown_variables
 from services.common.service.settings import ServiceSettings
 from services.common.web.http_protocol import HttpBounds, HttpConfig
 from services.common.web.listening import BACKLOG, open_listeners
@@ -45,6 +47,7 @@ def http_config(app: FastAPI, settings: ServiceSettings, *, drain_seconds: int =
 def serve(app: FastAPI, settings: ServiceSettings, *, service: str, drain_seconds: int = 5) -> None:
     """Serve `app` until SIGTERM or SIGINT; open requests get `drain_seconds` to end."""
     configure_logging(service=service, level=settings.log_level, form=settings.log_format)
+    warn_of_unknown_variables(os.environ)
     config = http_config(app, settings, drain_seconds=drain_seconds)
     listeners = open_listeners(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
