@@ -1,65 +1,23 @@
-"""The command line: what it says where something is missing, and `bindery doctor`."""
+"""The checks of `bindery doctor`, and its table."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from bindery.cli import main
 from bindery.doctor import examine, table
 from deploy.local.installation import open_installation
-from deploy.local.preflight import check_git, warnings
-from deploy.local.settings import CHECKOUT, Settings, StartupError
+from deploy.local.preflight import warnings
+from deploy.local.settings import Settings
 from tests.support.local_stack import STAYS, LocalStack, start_process
 from tests.support.ports import free_ports
-
-
-def bindery_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line as if `folder` were what `bindery/` lies in: a wheel brings nothing beside it."""
-    code = (
-        "import sys, pathlib; from bindery.cli import checkout, main; "
-        "checkout.CHECKOUT = pathlib.Path(sys.argv.pop(1)); sys.exit(main())"
-    )
-    command = [sys.executable, "-c", code, str(folder), *arguments]
-    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
-
-
-@pytest.mark.parametrize("command", ["up", "url", "stop", "doctor"])
-def test_a_bare_wheel_says_in_one_line_how_to_get_the_rest(tmp_path: Path, command: str) -> None:
-    done = bindery_in(tmp_path, command)
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    assert "clone the repository and run `make up`" in done.stderr
 
 
 def fake_git(folder: Path, version: str) -> None:
     git = folder / "git"
     git.write_text(f"#!/bin/sh\necho 'git version {version}'\n")
     git.chmod(0o755)
-
-
-@pytest.mark.parametrize("version", ["2.36.9", "1.99.0"])
-def test_an_old_git_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    fake_git(tmp_path, version)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(StartupError, match=f"This git is {version}: install git 2.37 or later"):
-        check_git()
-
-
-@pytest.mark.parametrize("version", ["2.37.0", "2.39.5 (Apple Git-154)", "3.0.1"])
-def test_a_newer_git_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    fake_git(tmp_path, version)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    assert version.startswith(check_git())
-
-
-def test_a_missing_git_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(StartupError, match=r"git is missing .*: install git 2\.37"):
-        check_git()
 
 
 def test_doctor_warns_of_a_git_that_a_repository_may_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,20 +94,6 @@ def test_doctor_says_what_it_means_that_no_token_is_asked_for(tmp_path: Path, mo
     monkeypatch.setenv("UV_OFFLINE", "1")
     findings = {finding.name: finding for finding in examine(Settings(data_dir=tmp_path, start_token=SecretStr("")))}
     assert "BINDERY_START_TOKEN is empty" in findings["start token"].found
-
-
-def test_url_prints_the_address_with_the_token(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    settings = Settings(data_dir=tmp_path / "data", port=free_ports(1, avoid=set())[0])
-    monkeypatch.setenv("BINDERY_DATA_DIR", str(settings.data_dir))
-    assert main(["url"]) == 1
-    said = capsys.readouterr().err
-    assert f"No Bindery runs with the data folder {settings.data_dir}: `make up` starts it, or BINDERY_DATA_DIR" in said
-    with LocalStack(settings.data_dir, settings.port, {"gateway": STAYS}).until_ready():
-        token = (settings.run_dir / "start-token").read_text()
-        assert main(["url"]) == 0
-    assert capsys.readouterr().out == f"{settings.url}/?token={token}\n"
 
 
 @pytest.mark.parametrize("url", ["http://bindery.example", "http://10.0.0.3:8585/", "http://localhost.evil.example"])

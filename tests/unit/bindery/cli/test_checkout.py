@@ -1,0 +1,27 @@
+"""The commands of a checkout, in a wheel that lacks it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.local.settings import CHECKOUT
+
+
+def bindery_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line as if `folder` were what `bindery/` lies in: a wheel brings nothing beside it."""
+    code = (
+        "import sys, pathlib; from bindery.cli import checkout, main; "
+        "checkout.CHECKOUT = pathlib.Path(sys.argv.pop(1)); sys.exit(main())"
+    )
+    command = [sys.executable, "-c", code, str(folder), *arguments]
+    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("command", ["up", "url", "stop", "doctor"])
+def test_a_bare_wheel_says_in_one_line_how_to_get_the_rest(tmp_path: Path, command: str) -> None:
+    done = bindery_in(tmp_path, command)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "clone the repository and run `make up`" in done.stderr
