@@ -76,6 +76,7 @@ def test_doctor_finds_leftovers_and_says_what_to_do(tmp_path: Path, monkeypatch:
     assert rows[-1].startswith("FAIL  leftovers")
 
 
+@pytest.mark.slow
 def test_doctor_knows_a_running_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_OFFLINE", "1")
     settings = Settings(data_dir=tmp_path / "data", port=free_ports(1, avoid=set())[0])

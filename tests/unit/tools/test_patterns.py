@@ -27,6 +27,7 @@ def lax_patterns(tree: ast.AST) -> Iterator[ast.Constant]:
                 yield node
 
 
+@pytest.mark.slow
 def test_no_pattern_takes_digits_of_another_script() -> None:
     lax = [
         f"{path.relative_to(CHECKOUT)}:{node.lineno}"

@@ -22,6 +22,7 @@ def test_without_an_address_the_gateway_of_the_data_folder_is_asked(
     assert len(gateway.shown) == 1
 
 
+@pytest.mark.slow
 def test_every_request_shows_the_token_of_the_data_folder(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from tests.support.local_stack import STAYS, LocalStack
 from tests.support.ports import free_ports
 
 
+@pytest.mark.slow
 def test_url_prints_the_address_with_the_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -82,6 +82,7 @@ async def test_after_redis_was_emptied_the_next_number_is_above_every_log(
         assert (await builder.ask("repo")).build_id == f"{key}-8"
 
 
+@pytest.mark.slow
 async def test_after_redis_was_emptied_the_next_number_is_above_every_execution(
     redis: Redis, valkey: Valkey, tmp_path: Path
 ) -> None:
@@ -119,6 +120,7 @@ async def test_an_attempt_that_runs_is_joined_once_its_worker_tells_a_redis_that
         assert not await redis.zcard(builder.context.keys("{queue}:waiting"))
 
 
+@pytest.mark.slow
 async def test_an_attempt_that_runs_without_a_worker_is_followed_by_another_once_a_lease_has_passed(
     redis: Redis, valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -200,6 +200,7 @@ async def test_health_asks_once_in_a_while_and_more_often_when_something_is_wron
         await images.aclose()
 
 
+@pytest.mark.slow
 async def test_a_registry_outside_is_asked_through_the_outbound_proxy_and_one_inside_is_not() -> None:
     async with wire_registry(always(200, {"Docker-Content-Digest": DIGEST})) as registry:
         with ForwardProxy(

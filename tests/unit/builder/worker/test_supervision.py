@@ -101,6 +101,7 @@ async def test_engine_that_is_away_is_waited_for_from_the_last_position(opened: 
     assert told[1][1] == "The build backend does not answer. Waiting for it ...\n"
 
 
+@pytest.mark.slow
 async def test_who_follows_reads_no_address_of_an_engine_that_is_away_and_the_log_has_it(
     opened: Opened, logs: io.StringIO
 ) -> None:
@@ -135,6 +136,7 @@ async def test_patience_begins_with_the_outage_and_not_with_the_build(opened: Op
     assert [phase for phase, _ in told] == ["building", "waiting", "built"]
 
 
+@pytest.mark.slow
 async def test_each_outage_is_told(opened: Opened) -> None:
     scripted = Scripted(
         [said("one"), REDIS_UNAVAILABLE, REDIS_UNAVAILABLE, said("two"), REDIS_UNAVAILABLE, Finished(ok=True)]

@@ -103,6 +103,7 @@ async def test_a_fetch_ends_at_its_deadline(forge: Forge, target: Path) -> None:
     assert "took over" in error.detail
 
 
+@pytest.mark.slow
 async def test_a_repository_over_the_limit_is_refused(forge: Forge, target: Path) -> None:
     sha = forge.create_repo("org", "repo", {"big.bin": os.urandom(3 * 2**20)})
     error = await failure(f"{forge.url}/org/repo", sha, target, max_bytes=2**20)

@@ -178,6 +178,7 @@ async def test_git_is_killed_at_the_deadline(forge: Forge) -> None:
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux bounds another process's memory")
+@pytest.mark.slow
 async def test_a_reply_without_end_ends(forge: Forge) -> None:
     kind = {"Content-Type": "application/x-git-upload-pack-advertisement"}
     row = f"003d{'a' * 40} refs/heads/abcde\n".encode()

@@ -191,6 +191,7 @@ async def test_refs_are_listed_through_it(
     assert "hunter2" not in arguments_of_git.read_text()
 
 
+@pytest.mark.slow
 async def test_a_build_that_is_a_process_fetches_through_it(forge: Forge, proxy: ForwardProxy, tmp_path: Path) -> None:
     sha = forge.create_repo("org", "repo", {"environment.yml": "dependencies: []\n"})
     executor = ProcessExecutor(tmp_path / "data", QUICK, ours(proxy, "inside.test,10.0.0.0/8"))

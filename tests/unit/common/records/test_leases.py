@@ -60,6 +60,7 @@ async def test_nobody_takes_from_the_living(context: ProcessContext) -> None:
         await claimed.write(said("second"))
 
 
+@pytest.mark.slow
 async def test_one_process_sweeps_and_another_when_it_dies(context: ProcessContext, valkey: Valkey) -> None:
     first, second = member_of(context), member_of(context)
     for member in (first, second):

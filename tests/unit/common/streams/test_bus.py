@@ -113,6 +113,7 @@ async def test_a_wake_up_in_its_turn_is_taken_without_reading(context: ProcessCo
         assert not reader.on_message(b"9-9 99999999999999-0 9 9 0 []")
 
 
+@pytest.mark.slow
 async def test_a_record_that_is_missed_once_comes_back_with_its_owner(
     context: ProcessContext, other: ProcessContext
 ) -> None:
@@ -129,6 +130,7 @@ async def test_a_record_that_is_missed_once_comes_back_with_its_owner(
     assert await waiting
 
 
+@pytest.mark.slow
 async def test_a_record_that_nobody_writes_anew_is_lost(context: ProcessContext, other: ProcessContext) -> None:
     await created(context)
     waiting = asyncio.create_task(other.bus.wait_for_end(TOPIC))

@@ -355,6 +355,7 @@ async def test_a_client_that_takes_nothing_of_its_answer_is_let_go(last: bytes) 
             assert len(await wire.rest()) < 64 * MIB
 
 
+@pytest.mark.slow
 async def test_a_slow_client_gets_all_of_its_answer() -> None:
     before = refused("send_time")
     with serving(Echo(), send_timeout_seconds=0.3) as server:

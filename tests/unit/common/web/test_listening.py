@@ -144,6 +144,7 @@ def test_a_path_where_no_socket_can_be_says_what_to_do(short: Path, place: str) 
     assert "set BINDERY_LISTEN_SOCKET to a path of at most 103 bytes" in str(refused.value)
 
 
+@pytest.mark.slow
 def test_a_service_that_can_not_listen_says_so_and_ends(short: Path) -> None:
     path = short / "taken.sock"
     environ = os.environ | {"BINDERY_LISTEN_SOCKET": str(path)}

@@ -90,12 +90,14 @@ def test_the_token_in_the_address_is_the_owners_alone_and_of_this_run(data_dir: 
         running_address(data_dir / "run")
 
 
+@pytest.mark.slow
 def test_a_token_may_be_named(data_dir: Path, port: int) -> None:
     with LocalStack(data_dir, port, PARTS, start_token="one-of-ones-own.").until_ready() as stack:
         assert ready_line(stack) == f"Bindery is ready: http://127.0.0.1:{port}/?token=one-of-ones-own."
         assert (data_dir / "run" / "start-token").read_text() == "one-of-ones-own."
 
 
+@pytest.mark.slow
 def test_who_switches_the_token_off_is_told_what_that_means(data_dir: Path, port: int) -> None:
     with LocalStack(data_dir, port, PARTS, start_token="").until_ready() as stack:
         assert ready_line(stack) == f"Bindery is ready: http://127.0.0.1:{port}"
@@ -105,6 +107,7 @@ def test_who_switches_the_token_off_is_told_what_that_means(data_dir: Path, port
         assert running_address(data_dir / "run") == f"http://127.0.0.1:{port}"
 
 
+@pytest.mark.slow
 def test_the_token_of_a_killed_run_is_forgotten(data_dir: Path, port: int) -> None:
     with LocalStack(data_dir, port, PARTS).until_ready() as stack:
         stack.process.kill()
@@ -116,6 +119,7 @@ def test_the_token_of_a_killed_run_is_forgotten(data_dir: Path, port: int) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.slow
 def test_a_signal_ends_parts_builds_and_servers(data_dir: Path, port: int, number: signal.Signals) -> None:
     with LocalStack(data_dir, port, PARTS).until_ready() as stack:
         process, build = start_process(STAYS, what="build")
@@ -129,6 +133,7 @@ def test_a_signal_ends_parts_builds_and_servers(data_dir: Path, port: int, numbe
 
 
 @pytest.mark.parametrize("home", ["servers/0123/home", "images/0123-1/home", "builds/0123-1/home"])
+@pytest.mark.slow
 def test_ctrl_c_ends_a_background_job_that_a_build_or_server_left_behind(data_dir: Path, port: int, home: str) -> None:
     with LocalStack(data_dir, port, PARTS).until_ready() as stack:
         job = start_detached(data_dir / home)
@@ -206,6 +211,7 @@ def test_after_kill_9_the_next_up_ends_the_leftovers_and_keeps_the_data(data_dir
     process.communicate()
 
 
+@pytest.mark.slow
 def test_a_killed_part_comes_back(data_dir: Path, port: int) -> None:
     with LocalStack(data_dir, port, PARTS, restart_delay_seconds=0.05).until_ready() as stack:
         before = stack.part("redis")
@@ -253,6 +259,7 @@ def test_a_component_that_there_is_not_can_not_be_left_out(data_dir: Path, port:
     assert not data_dir.exists()
 
 
+@pytest.mark.slow
 def test_stop_ends_it_from_elsewhere(data_dir: Path, port: int) -> None:
     settings = Settings(data_dir=data_dir)
     assert stop(settings) == "Bindery was not running."
@@ -317,6 +324,7 @@ def test_a_folder_for_the_sockets_that_others_may_enter_is_said_and_kept(data_di
         folder.rmdir()
 
 
+@pytest.mark.slow
 def test_the_ports_of_a_killed_up_stay_with_its_parts(data_dir: Path, port: int) -> None:
     with LocalStack(data_dir, port, PARTS).until_ready() as stack:
         stack.process.kill()
@@ -327,6 +335,7 @@ def test_the_ports_of_a_killed_up_stay_with_its_parts(data_dir: Path, port: int)
     assert is_free("127.0.0.1", port)
 
 
+@pytest.mark.slow
 def test_a_record_of_another_boot_is_not_believed(data_dir: Path, port: int) -> None:
     with LocalStack(data_dir, port, PARTS).until_ready() as stack:
         parts = [stack.part(name) for name in PARTS]
@@ -349,6 +358,7 @@ def test_a_folder_with_other_things_in_it_is_not_taken(data_dir: Path, port: int
         clean(Settings(data_dir=data_dir), force=True)
 
 
+@pytest.mark.slow
 def test_clean_refuses_while_it_runs_and_with_nobody_to_ask(
     data_dir: Path, port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

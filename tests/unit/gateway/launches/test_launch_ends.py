@@ -174,6 +174,7 @@ async def test_an_end_that_was_fenced_is_not_believed(valkey: Valkey, redis: obj
 
 
 @pytest.mark.parametrize("detached", [False, True])
+@pytest.mark.slow
 async def test_a_launch_that_nobody_follows_gives_up_its_place_in_the_queue(
     valkey: Valkey, redis: object, detached: bool
 ) -> None:

@@ -77,6 +77,7 @@ async def test_a_hub_that_is_busy_is_asked_again_when_it_says(valkey: Valkey, re
         assert time.monotonic() - began >= 0.7  # less a part by chance, so that not all come back at once
 
 
+@pytest.mark.slow
 async def test_a_hub_that_stays_busy_ends_the_start_at_its_deadline(
     valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,9 +96,9 @@ async def test_a_hub_that_forgets_each_start_is_not_asked_without_a_pause(
     monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.0)
     hub.answer("POST", "/servers/", (202, JSON, b"", {}))
     hub.answer("GET", "/progress", _says(400, "not starting"))
-    async with open_launcher(valkey, hub, server_start_timeout_seconds=0.9, retry_pause_seconds=0.1) as launcher:
+    async with open_launcher(valkey, hub, server_start_timeout_seconds=2.7, retry_pause_seconds=0.3) as launcher:
         assert await _code(launcher, await launcher.ask()) == "hub_unavailable"
-        assert _posts(hub) == 4  # at 0, 0.1, 0.3 and 0.7 s
+        assert _posts(hub) == 4  # at 0, 0.3, 0.9 and 2.1 s
 
 
 async def test_all_calls_of_a_start_share_one_budget_of_retries(valkey: Valkey, redis: object, hub: FakeHub) -> None:

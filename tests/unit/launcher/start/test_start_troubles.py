@@ -53,6 +53,7 @@ async def test_a_hub_that_falls_silent_in_mid_stream_is_asked_again(
         assert "the progress stream broke (SocketTimeoutError)" in await launcher.messages(server)
 
 
+@pytest.mark.slow
 async def test_a_hub_that_stays_silent_is_unavailable(valkey: Valkey, redis: object, hub: FakeHub) -> None:
     hub.answer("GET", "/progress", begins(_events(REQUESTED)))
     async with open_launcher(valkey, hub, hub_silence_seconds=0.1, hub_patience_seconds=0.5) as launcher:
@@ -155,6 +156,7 @@ async def test_a_hub_that_waited_no_longer_has_not_failed_by_itself(
         assert ended.error.code == "server_start_timeout"
 
 
+@pytest.mark.slow
 async def test_a_start_whose_time_is_up_while_the_hub_is_away_is_not_the_authors(
     valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

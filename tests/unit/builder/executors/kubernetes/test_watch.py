@@ -101,6 +101,7 @@ async def test_a_watch_whose_place_is_forgotten_lists_anew(server: ApiServer, tm
         assert set(watch.objects) == {"a", "b"}  # what was deleted meanwhile is kept for a while
 
 
+@pytest.mark.slow
 async def test_a_server_that_does_not_answer_is_told_and_so_is_its_return(server: ApiServer, tmp_path: Path) -> None:
     server.is_broken = True
     async with watching(server, tmp_path) as (watch, heard):

@@ -75,6 +75,7 @@ async def test_a_failing_post_build_is_the_authors_move(tmp_path: Path) -> None:
     assert not built.image.path.exists()
 
 
+@pytest.mark.slow
 async def test_a_post_build_without_end_is_killed_with_all_it_started(tmp_path: Path) -> None:
     script = f"#!/bin/sh\nsetsid sleep 98{os.getpid()} &\nsleep 97{os.getpid()}\n"
     settings = QUICK.model_copy(update={"post_build_timeout_seconds": 0.5})
