@@ -1,1 +1,1 @@
-"""The resolver: from a repository link to the immutable thing that it means."""
+"""The resolver service: from a repository link to the immutable repository and commit that it means."""

@@ -1,4 +1,4 @@
-"""`python -m services.resolver`: serve the resolver with the settings of the environment."""
+"""`python -m services.resolver`: serve the resolver, with settings from the environment."""
 
 from services.common.web.serve import serve
 from services.resolver.app import create_app

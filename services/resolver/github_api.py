@@ -1,17 +1,18 @@
 """GitHub's REST API, as far as resolving needs it: one commit by its name, revalidated by ETag.
 
-Addresses are the operator's, not the user's: only the path is made from what a user typed.
+The host is a setting of the operator's; only the path is made of what a user typed.
 """
 
 import math
 import re
 import time
-from collections import OrderedDict
+from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx
+from cachetools import LRUCache
 from prometheus_client import Gauge
 
 from services.common.git.remote import is_full_sha
@@ -24,7 +25,6 @@ from services.common.service.logging import get_logger
 from services.resolver.settings import ResolverSettings
 
 log = get_logger(__name__)
-T = TypeVar("T")
 
 REMAINING = Gauge("binderhub_github_rate_limit_remaining", "Requests that GitHub's API still answers until the reset")
 _PAGE = re.compile(r"/([A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+)/commit/[0-9a-f]{40}$")
@@ -34,34 +34,45 @@ _LONGEST_WAIT_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit, and the repository that GitHub says it is in, as `user/repo`: another one where that was renamed."""
+    """A commit, and the repository that GitHub says it is in, as `user/repo`: another one if it was renamed."""
 
     sha: str
     repository: str
 
 
 @dataclass(frozen=True)
-class _Known:
+class _CachedCommit:
     etag: str
     commit: Commit
 
 
+@dataclass(frozen=True)
+class _Missing:
+    until: float
+    detail: str
+
+
 class GitHubApi:
-    """A pooled client. Answers are kept with their ETag and asked again each time; "not found" is kept for seconds."""
+    """A pooled client of the API.
+
+    Commits are cached with their ETag and revalidated at each use; "not found" is cached for some seconds.
+    """
 
     def __init__(self, settings: ResolverSettings) -> None:
         self._url = settings.github_api_url
-        self._entries = settings.ref_cache_entries
         self._not_found_seconds = settings.not_found_cache_seconds
-        self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._missing: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        entries = max(1, settings.ref_cache_entries)
+        self._commits: MutableMapping[str, _CachedCommit] = LRUCache(entries)
+        self._missing: MutableMapping[str, _Missing] = LRUCache(entries)
         self._limited_until = 0.0
+
         headers = {"User-Agent": "Bindery", "Accept": "application/vnd.github+json"}
         auth = None
         if token := settings.github_access_token.get_secret_value():
             headers["Authorization"] = f"token {token}"
         elif settings.github_client_id:
             auth = httpx.BasicAuth(settings.github_client_id, settings.github_client_secret.get_secret_value())
+
         seconds = settings.github_timeout_seconds
         host = plain_host(urlsplit(self._url).hostname or "") or ""
         proxy = settings.proxy if settings.proxy and settings.proxy.serves(host) else None
@@ -78,7 +89,7 @@ class GitHubApi:
         )
 
     async def commit(self, user: str, repo: str, ref: str) -> Commit:
-        """What `ref` names in `user/repo`.
+        """Return the commit that `ref` names in `user/repo`.
 
         Raises `BinderyError`: `ref_not_found`, `rate_limited` (with the time until the limit is reset),
         `provider_unavailable`.
@@ -87,45 +98,55 @@ class GitHubApi:
         self._raise_if_missing(url)
         if (wait := self._limited_until - time.time()) > 0:
             raise _rate_limited(wait)
-        known = self._known.get(url)
+
+        cached = self._commits.get(url)
+        headers = {"If-None-Match": cached.etag} if cached else {}
         CALLS.labels("github", call_reason()).inc()
         try:
-            reply = await self._client.get(url, headers={"If-None-Match": known.etag} if known else {})
+            reply = await self._client.get(url, headers=headers)
         except httpx.HTTPError as error:
             log.warning("github_unreachable", error=type(error).__name__)
             raise BinderyError("provider_unavailable", "GitHub does not answer.") from error
+
         self._note_limit(reply)
-        if reply.status_code == 304 and known:
-            self._known.move_to_end(url)
-            return known.commit
+        if reply.status_code == 304 and cached:
+            return cached.commit
         if reply.status_code != 200:
             raise self._failure(reply, url, f"{user}/{repo}", ref)
+
         answer = _json(reply)
-        sha, page = str(answer.get("sha", "")), _PAGE.search(str(answer.get("html_url", "")))
+        sha = str(answer.get("sha", ""))
+        page = _PAGE.search(str(answer.get("html_url", "")))
         if not is_full_sha(sha):
             raise self._remember_missing(url, f"{ref} is not the name of a branch, tag or commit in {user}/{repo}.")
+
         commit = Commit(sha, page[1] if page else f"{user}/{repo}")
         if etag := reply.headers.get("etag"):
-            _keep(self._known, url, _Known(etag, commit), self._entries)
+            self._commits[url] = _CachedCommit(etag, commit)
         return commit
 
     async def aclose(self) -> None:
+        """Close every connection."""
         await self._client.aclose()
 
     def _failure(self, reply: httpx.Response, url: str, name: str, ref: str) -> BinderyError:
-        status, body = reply.status_code, _json(reply)
+        """Return the error for a reply other than 200, and cache it if the commit is missing."""
+        status = reply.status_code
+        body = _json(reply)
         if status == 451 or "block" in body:
             return self._remember_missing(url, f"GitHub has closed access to {name}.")
         if (wait := self._limit(reply, body)) is not None:
             self._limited_until = time.time() + wait
             log.warning("github_rate_limited", status=status, seconds=round(wait))
             return _rate_limited(wait)
+
         if status == 404:
             return self._remember_missing(url, f"There is no public repository {name} on GitHub, or no {ref} in it.")
         if status == 422:
             return self._remember_missing(url, f"There is no branch, tag or commit {ref} in {name} on GitHub.")
         if status == 409:
             return self._remember_missing(url, f"The repository {name} on GitHub is empty.")
+
         log.warning("github_failed", status=status, reason=str(body.get("message", ""))[:200])
         if status == 401:
             return BinderyError("provider_unavailable", "GitHub does not accept the credentials of this Bindery.")
@@ -133,7 +154,7 @@ class GitHubApi:
 
     @staticmethod
     def _limit(reply: httpx.Response, body: dict[str, Any]) -> float | None:
-        """Seconds to wait if the reply says that a limit (primary or secondary) is reached, else None."""
+        """Return the seconds to wait if the reply says that a limit (primary or secondary) is reached, else None."""
         if reply.status_code not in {403, 429}:
             return None
         if _is_number(after := reply.headers.get("retry-after", "")):
@@ -147,30 +168,32 @@ class GitHubApi:
 
     @staticmethod
     def _note_limit(reply: httpx.Response) -> None:
-        remaining, limit = (reply.headers.get(f"x-ratelimit-{part}", "") for part in ("remaining", "limit"))
+        """Update the metric of what is left of the rate limit, and log it: the louder, the less is left."""
+        remaining = reply.headers.get("x-ratelimit-remaining", "")
+        limit = reply.headers.get("x-ratelimit-limit", "")
         if not _is_number(remaining) or not _is_number(limit):
             return
         REMAINING.set(int(remaining))
         share = int(remaining) / max(1, int(limit))
-        say = log.warning if share < 0.2 else log.info if share < 0.5 else log.debug
-        say("github_rate_limit", remaining=int(remaining), limit=int(limit))
+        if share < 0.2:
+            write = log.warning
+        elif share < 0.5:
+            write = log.info
+        else:
+            write = log.debug
+        write("github_rate_limit", remaining=int(remaining), limit=int(limit))
 
     def _remember_missing(self, url: str, detail: str) -> BinderyError:
-        _keep(self._missing, url, (time.monotonic() + self._not_found_seconds, detail), self._entries)
+        self._missing[url] = _Missing(time.monotonic() + self._not_found_seconds, detail)
         return BinderyError("ref_not_found", detail)
 
     def _raise_if_missing(self, url: str) -> None:
-        until, detail = self._missing.get(url, (0.0, ""))
-        if until > time.monotonic():
-            raise BinderyError("ref_not_found", detail)
-        self._missing.pop(url, None)
-
-
-def _keep(cache: OrderedDict[str, T], key: str, value: T, entries: int) -> None:
-    cache[key] = value
-    cache.move_to_end(key)
-    while len(cache) > entries:
-        cache.popitem(last=False)
+        missing = self._missing.get(url)
+        if missing is None:
+            return
+        if missing.until > time.monotonic():
+            raise BinderyError("ref_not_found", missing.detail)
+        del self._missing[url]
 
 
 def _is_number(text: str) -> bool:

@@ -8,7 +8,10 @@ from services.common.net.settings import OutboundSettings
 
 
 class RepoConfig(BaseModel):
-    """What the launches of some repositories get. What it leaves out, an earlier one or the launcher's settings say."""
+    """Configuration of the launches of some repositories.
+
+    For a value that it leaves out, an earlier matching configuration counts, or else the launcher's settings.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -17,7 +20,7 @@ class RepoConfig(BaseModel):
 
 
 class SpecConfig(BaseModel):
-    """Which repositories, by a regular expression that their spec matches from its start, and what they get."""
+    """The configuration of repositories whose spec matches a regular expression from its start."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,7 +33,7 @@ class SpecConfig(BaseModel):
         try:
             re.compile(pattern)
         except re.error as error:
-            raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+            raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
         return pattern
 
 
@@ -73,4 +76,5 @@ class ResolverSettings(OutboundSettings):
 
     @property
     def git_protocols(self) -> frozenset[str]:
+        """Protocols of git URLs that are allowed."""
         return frozenset(part.strip() for part in self.git_allowed_protocols.split(",") if part.strip())

@@ -64,7 +64,7 @@ async def test_other_networks_and_rules_end_it_too(forge: Forge, redis: Redis, m
     for settings in ({}, {"refused_networks": "140.82.0.0/16"}, {"allowed_networks": "10.0.0.0/8"}):
         async with running_resolver(forge, redis_url=url_of(redis), **settings):
             seen.add(redis.get(redis.keys("*policy*")[0]))
-    monkeypatch.setattr(resolving, "RULES", resolving.RULES + 1)
+    monkeypatch.setattr(resolving, "RULES_VERSION", resolving.RULES_VERSION + 1)
     async with running_resolver(forge, redis_url=url_of(redis)):
         seen.add(redis.get(redis.keys("*policy*")[0]))
     assert len(seen) == 4

@@ -8,19 +8,17 @@ import httpx
 
 from services.common.models import Problem, ResolvedRepo
 from services.resolver.app import create_app
-from services.resolver.resolver import Resolving
 from services.resolver.settings import ResolverSettings
 from tests.support.forge import Forge
 
 TOKEN = "token-of-the-tests"
 
 
-class Resolver:
+class ResolverClient:
     """A running resolver: `repo` and `problem` say what they expect."""
 
-    def __init__(self, client: httpx.AsyncClient, resolving: Resolving) -> None:
+    def __init__(self, client: httpx.AsyncClient) -> None:
         self.client = client
-        self.resolving = resolving
 
     async def post(self, provider: str, spec: str) -> httpx.Response:
         return await self.client.post("/resolve", json={"provider": provider, "spec": spec})
@@ -41,7 +39,7 @@ class Resolver:
 
 
 @asynccontextmanager
-async def running_resolver(forge: Forge | None = None, **settings: Any) -> AsyncIterator[Resolver]:
+async def running_resolver(forge: Forge | None = None, **settings: Any) -> AsyncIterator[ResolverClient]:
     """A resolver that may reach loopback, for which `forge` is GitHub."""
     chosen: dict[str, Any] = {"allowed_networks": "127.0.0.0/8", "service_token": TOKEN}
     chosen["redis_url"] = "redis://127.0.0.1:1/0"
@@ -52,4 +50,4 @@ async def running_resolver(forge: Forge | None = None, **settings: Any) -> Async
         transport = httpx.ASGITransport(app)
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://resolver", headers=headers) as client:
-            yield Resolver(client, app.state.resolving)
+            yield ResolverClient(client)

@@ -1,4 +1,4 @@
-"""The repository providers: our own, in the order in which pages show them, then those found by entry point.
+"""The repository providers: our own, in the order in which pages show them, then those of entry points.
 
 A new provider is one file: a subclass of `Provider`, named in `OURS` or, from another package, by an entry point of
 the group `bindery.providers`.
@@ -16,9 +16,9 @@ OURS: tuple[type[Provider], ...] = (GitHub, Git)
 
 
 def load_providers(settings: ResolverSettings) -> dict[str, Provider]:
-    """Every provider by its prefix; one found by entry point replaces ours of the same prefix.
+    """Return every provider by its prefix; one from an entry point replaces ours of the same prefix.
 
-    Raises `TypeError` for an entry point that is no provider.
+    Raises `TypeError` for an entry point that is not a provider.
     """
     classes = list(OURS)
     for entry in entry_points(group=ENTRY_POINTS):

@@ -1,4 +1,4 @@
-"""What a repository provider is, and what all of them check."""
+"""The base class of repository providers, and the check of refs that they share."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -11,49 +11,68 @@ MAX_REF_LENGTH = 1024
 
 
 class Provider(ABC):
-    """One kind of repository link.
+    """One kind of repository link, such as `gh/<user>/<repo>/<ref>`.
 
-    `prefix` is its part of the address (`/v2/<prefix>/…`); `name` is BinderHub's label for it in metrics and events;
-    `display_config` is what BinderHub's pages and clients expect of `/api/repoproviders`.
+    A subclass sets `prefix` and `name`, and implements `display_config` and `resolve`. A provider of repositories that
+    have more than one link also overrides `also_known_as`; one that holds connections open overrides `aclose`. There
+    is one instance in each resolver process, and its methods run concurrently.
+
+    Every address that a user typed, or that an answer leads to, is reached through `services.common.git.remote` or
+    `services.common.net.outbound`, which refuse private networks.
     """
 
     prefix: ClassVar[str]
+    """The provider's part of an address: `gh` in `/v2/gh/user/repo/HEAD`. Unique, and stable, as links contain it."""
     name: ClassVar[str]
+    """BinderHub's label of the provider in metrics and events."""
 
     def __init__(self, settings: ResolverSettings) -> None:
         self.settings = settings
 
     @property
     @abstractmethod
-    def display_config(self) -> dict[str, Any]: ...
+    def display_config(self) -> dict[str, Any]:
+        """How pages and BinderHub's clients show the provider: its entry in `/api/repoproviders`."""
 
     @abstractmethod
     async def resolve(self, spec: str) -> ResolvedRepo:
-        """Find out what `spec` (percent-encoded, as in the URL) means now.
+        """Return the repository and commit that `spec` means now.
+
+        `spec` is the part of the address after the prefix, percent-encoded as in the URL. The caller sets the deadline,
+        merges concurrent calls for the same spec, and checks bans. Set `immutable_spec` only if the spec will name the
+        same commit forever: the result is then cached.
 
         Raises `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found`, `rate_limited`,
-        `provider_unavailable`. The caller sets the deadline.
+        `provider_unavailable`.
         """
 
     def also_known_as(self, spec: str) -> tuple[Spec, ...]:
-        """Other links to the same repository and ref, so that a ban of one is a ban of all."""
+        """Return other links to the same repository and ref, so that a ban of one is a ban of all.
+
+        `services.resolver.repository_names.links_to` makes them of a URL. Raises `BinderyError("bad_spec")`.
+        """
         return ()
 
     def allowed_as(self, spec: str) -> tuple[Spec, ...]:
-        """The links of which one must be allowed, where their providers have allowances."""
+        """Return the links of which one must be allowed, if there are allowances for their providers.
+
+        Raises `BinderyError("bad_spec")`.
+        """
         return (Spec(provider=self.prefix, spec=spec),)
 
     async def aclose(self) -> None:  # noqa: B027 - most providers hold nothing open
-        """Close what the provider holds open."""
+        """Close the connections that the provider holds open."""
 
 
 def checked_ref(ref: str, spec: str) -> str:
-    """`ref`, if it can be the name of a branch, tag or commit. Raises `BinderyError("bad_spec")`."""
+    """Return `ref` if it can be the name of a branch, tag or commit. Raises `BinderyError("bad_spec")` otherwise."""
     if not ref:
         raise BinderyError("bad_spec", f"The ref is missing. Did you mean {spec.rstrip('/')}/HEAD?")
     if ref.startswith("-"):
         raise BinderyError("bad_spec", f"A ref can't begin with a dash: {ref[:100]!r}.")
-    odd = not ref.isprintable() or " " in ref or "\\" in ref or ".." in ref
-    if odd or len(ref) > MAX_REF_LENGTH or any(part in {"", "."} for part in ref.split("/")):
+
+    has_odd_text = not ref.isprintable() or " " in ref or "\\" in ref or ".." in ref
+    has_odd_part = any(part in {"", "."} for part in ref.split("/"))
+    if has_odd_text or has_odd_part or len(ref) > MAX_REF_LENGTH:
         raise BinderyError("bad_spec", f"{ref[:100]!r} can't be the name of a branch, tag or commit.")
     return ref

@@ -10,22 +10,24 @@ from services.common.models.errors import BinderyError
 from services.common.net.outbound import goes_by_proxy
 from services.common.service.logging import shown
 from services.resolver.providers.base import Provider, checked_ref
-from services.resolver.repository_names import names_of, path_on
+from services.resolver.repository_names import links_to, path_on_forge
 from services.resolver.settings import ResolverSettings
 
 
 class Git(Provider):
-    """Names are matched whole: a branch, else a tag (the commit that it points at), else a full ref name."""
+    """Git repositories anywhere. A ref is a branch, else a tag (the commit it points at), else a full ref name."""
 
     prefix = "git"
     name = "Git"
 
     def __init__(self, settings: ResolverSettings) -> None:
         super().__init__(settings)
-        self.policy, self.proxy = settings.networks, settings.proxy
+        self.policy = settings.networks
+        self.proxy = settings.proxy
 
     @property
     def display_config(self) -> dict[str, Any]:
+        """See `Provider`."""
         return {
             "displayName": "Git repository",
             "id": self.prefix,
@@ -39,13 +41,15 @@ class Git(Provider):
         }
 
     async def resolve(self, spec: str) -> ResolvedRepo:
+        """Return the commit that the ref names now. A full sha is taken as it is, without asking the server."""
         quoted_url, url, ref = self._parts(spec)
-        reached = url
         if is_full_sha(ref):
             sha = ref.lower()
+            reached = url
             await self._check_address(url)
         else:
             sha, reached = await self._look_up(url, ref)
+
         return ResolvedRepo(
             provider=self.prefix,
             spec=spec,
@@ -56,45 +60,48 @@ class Git(Provider):
             slug=url,
             display_name=url,
             immutable_spec=is_full_sha(ref),
-            ignores_case=path_on(self.settings.github_url, reached) is not None,
+            ignores_case=path_on_forge(self.settings.github_url, reached) is not None,
             reached_url=reached if canonical_url(reached) != canonical_url(url) else None,
         )
 
     def also_known_as(self, spec: str) -> tuple[Spec, ...]:
-        """The same with the URL in its other spellings; a repository on GitHub is also `gh/<user>/<repo>/<ref>`."""
+        """Return the link with other spellings of its URL; on GitHub, also `gh/<user>/<repo>/<ref>`."""
         _, url, ref = self._parts(spec)
-        return names_of(url, ref, self.settings.github_url)
+        return links_to(url, ref, self.settings.github_url)
 
     def allowed_as(self, spec: str) -> tuple[Spec, ...]:
-        """The link itself, and the same with the URL spelled plainly; on GitHub, also what it is by `gh`."""
+        """Return the link itself and with its URL spelled plainly; for a repository on GitHub, also its `gh` link."""
         _, url, ref = self._parts(spec)
         plain = Spec(provider=self.prefix, spec=f"{quote(plain_url(url), safe='')}/{ref}")
-        by_gh = [name for name in self.also_known_as(spec) if name.provider == "gh"]
+        by_gh = [link for link in self.also_known_as(spec) if link.provider == "gh"]
         return (*super().allowed_as(spec), plain, *by_gh)
 
     def _parts(self, spec: str) -> tuple[str, str, str]:
-        """The URL as given, the URL that it means, and the ref."""
+        """Return the quoted URL, the URL that it means, and the ref. Raises `BinderyError("bad_spec")`."""
         quoted_url, slash, quoted_ref = spec.partition("/")
         if not slash:
-            given = shown(unquote(spec))
-            given = shown(spec) if given == unquote(spec) else given  # a secret would be read through the encoding
+            decoded = unquote(spec)
+            given = shown(decoded)
+            if given == decoded:  # no secret in it, which could be read through the encoding: show it as it was typed
+                given = shown(spec)
             raise BinderyError(
                 "bad_spec",
                 f'Spec is not of the form "<percent-encoded URL>/<ref>", provided: "{given}". '
                 f"Did you mean {given}/HEAD?",
             )
+
         url = git_url(unquote(quoted_url), self.settings.git_protocols)
         return quoted_url, url, checked_ref(unquote(quoted_ref), spec)
 
     async def _check_address(self, url: str) -> None:
-        """A full sha needs no question to the repository, but a forbidden address is said at once."""
+        """Raise `BinderyError` now for an address that is not allowed: a full sha is resolved without a request."""
         parts = urlsplit(plain_url(url))
         by_proxy = parts.scheme in WEB and goes_by_proxy(parts.hostname or "", self.policy, self.proxy)
         if parts.hostname and not by_proxy:
             await self.policy.addresses(parts.hostname, parts.port or 0)
 
     async def _look_up(self, url: str, ref: str) -> tuple[str, str]:
-        """The commit that `ref` names, and where the repository was found."""
+        """Return the commit that `ref` names, and the URL at which the repository was reached."""
         listing = await list_refs(
             url,
             ref,
@@ -104,8 +111,11 @@ class Git(Provider):
             timeout_seconds=self.settings.git_timeout_seconds,
             allowed_protocols=self.settings.git_protocols,
         )
-        names = [ref, *(f"{folder}{ref}" for folder in ("refs/heads/", "refs/tags/", "refs/"))]
-        for name in names if ref == "HEAD" else [*names[1:3], ref, names[3]]:
+
+        names = [f"refs/heads/{ref}", f"refs/tags/{ref}", ref, f"refs/{ref}"]
+        if ref == "HEAD":
+            names.insert(0, ref)
+        for name in names:
             if sha := listing.refs.get(f"{name}^{{}}") or listing.refs.get(name):
                 return sha, listing.url
         raise BinderyError("ref_not_found", f"There is no branch, tag or commit {ref} in {url}.")

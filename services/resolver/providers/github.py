@@ -7,9 +7,9 @@ from urllib.parse import unquote, urlsplit
 from services.common.git.remote import is_full_sha
 from services.common.models import ResolvedRepo, Spec
 from services.common.models.errors import BinderyError
-from services.resolver.github_api import GitHubApi
+from services.resolver.github_api import Commit, GitHubApi
 from services.resolver.providers.base import Provider, checked_ref
-from services.resolver.repository_names import names_of
+from services.resolver.repository_names import links_to
 from services.resolver.settings import ResolverSettings
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
@@ -17,7 +17,10 @@ _OLD_DEFAULTS = ("master", "main")
 
 
 class GitHub(Provider):
-    """The default branch may have been renamed since a link was made: a missing `master` or `main` means HEAD."""
+    """Repositories on GitHub.
+
+    The default branch may have been renamed since a link was made, so a missing `master` or `main` means HEAD.
+    """
 
     prefix = "gh"
     name = "GitHub"
@@ -28,6 +31,7 @@ class GitHub(Provider):
 
     @property
     def display_config(self) -> dict[str, Any]:
+        """See `Provider`."""
         host = urlsplit(self.settings.github_url).netloc
         return {
             "displayName": "GitHub",
@@ -44,21 +48,11 @@ class GitHub(Provider):
         }
 
     async def resolve(self, spec: str) -> ResolvedRepo:
+        """Return the commit that the ref names now, with a notice if HEAD stands in for an old default branch."""
         user, repo, ref = self._parts(spec)
-        notice = None
-        try:
-            commit = await self.api.commit(user, repo, ref)
-        except BinderyError as error:
-            if not error.has_code("ref_not_found") or ref not in _OLD_DEFAULTS:
-                raise
-            try:
-                commit = await self.api.commit(user, repo, "HEAD")
-            except BinderyError as of_head:
-                raise (error if of_head.has_code("ref_not_found") else of_head) from of_head
-            notice = (
-                f"{user}/{repo} has no branch {ref}: its default branch (HEAD) is used instead. Please update the link."
-            )
-        sha, url = commit.sha, f"{self.settings.github_url}/{user}/{repo}"
+        commit, notice = await self._commit(user, repo, ref)
+        sha = commit.sha
+        url = f"{self.settings.github_url}/{user}/{repo}"
         was_renamed = commit.repository.lower() != f"{user}/{repo}".lower()
         return ResolvedRepo(
             provider=self.prefix,
@@ -75,23 +69,45 @@ class GitHub(Provider):
             reached_url=f"{self.settings.github_url}/{commit.repository}" if was_renamed else None,
         )
 
+    async def _commit(self, user: str, repo: str, ref: str) -> tuple[Commit, str | None]:
+        """Return the commit, and a notice for the user if it is another branch's than the link says."""
+        try:
+            return await self.api.commit(user, repo, ref), None
+        except BinderyError as error:
+            if not error.has_code("ref_not_found") or ref not in _OLD_DEFAULTS:
+                raise
+            try:
+                commit = await self.api.commit(user, repo, "HEAD")
+            except BinderyError as of_head:
+                raise (error if of_head.has_code("ref_not_found") else of_head) from of_head
+
+        notice = (
+            f"{user}/{repo} has no branch {ref}: its default branch (HEAD) is used instead. Please update the link."
+        )
+        return commit, notice
+
     def also_known_as(self, spec: str) -> tuple[Spec, ...]:
-        """The same without `.git`, which GitHub takes too, and by `git`."""
+        """Return the link without `.git`, which GitHub accepts too, and the links by `git`."""
         user, repo, ref = self._parts(spec)
-        return names_of(f"{self.settings.github_url}/{user}/{repo}", ref, self.settings.github_url)
+        return links_to(f"{self.settings.github_url}/{user}/{repo}", ref, self.settings.github_url)
 
     async def aclose(self) -> None:
+        """Close the API client's connections."""
         await self.api.aclose()
 
     @staticmethod
     def _parts(spec: str) -> tuple[str, str, str]:
+        """Return user, repository and ref. Raises `BinderyError("bad_spec")`."""
         parts = spec.split("/", 2)
         if len(parts) < 3:
             message = f'Spec is not of the form "user/repo/ref", provided: "{spec[:200]}".'
             if len(parts) == 2 and parts[1] not in {"HEAD", *_OLD_DEFAULTS}:
                 message += f' Did you mean "{spec[:200]}/HEAD"?'
             raise BinderyError("bad_spec", message)
-        user, repo, ref = parts[0], parts[1].removesuffix(".git"), checked_ref(unquote(parts[2]), spec)
+
+        user = parts[0]
+        repo = parts[1].removesuffix(".git")
+        ref = checked_ref(unquote(parts[2]), spec)
         for name in (user, repo):
             if not _NAME.fullmatch(name) or name in {".", ".."}:
                 raise BinderyError("bad_spec", f"{name[:100]!r} can't be the name of a user or repository on GitHub.")

@@ -1,0 +1,55 @@
+"""Everything that one resolver process holds open, and the one place where it is wired."""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from services.common.records.launch_cache import LaunchCache
+from services.common.redis.client import REDIS_UNAVAILABLE, connect
+from services.common.redis.keys import Keys
+from services.common.redis.rights import warn_if_shared
+from services.resolver.providers import load_providers
+from services.resolver.providers.base import Provider
+from services.resolver.resolver import Resolver
+from services.resolver.settings import ResolverSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolverContext:
+    """The parts of one resolver process."""
+
+    settings: ResolverSettings
+    """The resolver's settings."""
+    providers: Mapping[str, Provider]
+    """Every provider by its prefix, in the order in which pages show them."""
+    launch_cache: LaunchCache
+    """What launches of the same link may reuse, in Redis."""
+    resolver: Resolver
+    """Resolves links by the providers."""
+
+
+@contextlib.asynccontextmanager
+async def open_resolver_context(settings: ResolverSettings) -> AsyncIterator[ResolverContext]:
+    """Open the providers and Redis, and make the policy known to gateways; close both on exit.
+
+    The resolver works without Redis, which only saves later launches of the same link a request.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        providers = load_providers(settings)
+        redis = connect(settings)
+        stack.push_async_callback(redis.aclose)
+        for provider in reversed(providers.values()):
+            stack.push_async_callback(provider.aclose)
+
+        warn_if_shared(redis)
+        launch_cache = LaunchCache(
+            redis,
+            Keys(settings.key_prefix),
+            ttl_seconds=settings.fact_ttl_seconds,
+            tombstone_seconds=settings.fact_tombstone_seconds,
+        )
+        resolver = Resolver(settings, providers, launch_cache)
+        with contextlib.suppress(*REDIS_UNAVAILABLE):  # otherwise the first repository that is stored says it
+            await launch_cache.set_policy(resolver.policy)
+
+        yield ResolverContext(settings=settings, providers=providers, launch_cache=launch_cache, resolver=resolver)
