@@ -1,1 +1,1 @@
-"""What every stage shares: the contract, the event bus, leases, and the web and settings scaffolding."""
+"""What all services share: models, settings, connections, records, event streams and the web scaffolding."""

@@ -1,4 +1,4 @@
-"""What a process of any stage holds open: Redis, the bus, its records and its lease."""
+"""The context of one process: its connections to Redis, what is built on them, and its membership in a stage."""
 
 import asyncio
 import contextlib
@@ -21,84 +21,105 @@ from services.common.streams.log_store import LogStore, log_store
 from services.common.streams.queue_positions import QueuePositions
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class ProcessContext:
-    """The open connections of one process."""
+    """Everything that one process holds open; made by `open_context` and by nothing else."""
 
     settings: ServiceSettings
+    """Settings that all services have."""
     redis: Redis
-    keys: Keys
-    bus: Bus
-    records: Records
-    launch_cache: LaunchCache
-    logs: LogStore
+    """Connections for the work."""
     lease_redis: Redis
-    """Connections apart from those of the work, so that a rush of that keeps no lease from being renewed."""
-    queue_positions: QueuePositions
-
+    """Connections for leases, health and the like: a rush of work must not keep a lease from being renewed."""
+    subscriber: Redis
+    """Connections for the bus's subscriptions."""
     refusals: Refusals
+    """Last right that Redis denied to this process."""
+    keys: Keys
+    """Names of keys and channels of this installation."""
+    bus: Bus
+    """Event streams that are followed in this process."""
+    records: Records
+    """Records of builds, launches and servers."""
+    launch_cache: LaunchCache
+    """Answers that the next launch of a link can use."""
+    logs: LogStore
+    """Logs of finished builds."""
+    queue_positions: QueuePositions
+    """Positions of builds that wait for a slot."""
 
     async def redis_answers(self) -> CheckFailure | None:
-        """A health check: raises when Redis does not answer, and tells of a right that was lacking lately."""
+        """Check Redis for the health page: raise if it is unavailable, return a right that was denied lately."""
         await self.lease_redis.ping()
         return self.refusals.trouble()
+
+    async def aclose(self) -> None:
+        """Close all connections to Redis."""
+        await self.subscriber.aclose()
+        await self.lease_redis.aclose()
+        await self.redis.aclose()
 
 
 @contextlib.asynccontextmanager
 async def open_context(
     settings: ServiceSettings, health: Health | None = None, *, subscribe_all: Collection[Kind] = ()
 ) -> AsyncIterator[ProcessContext]:
-    """Connect, load the scripts, and keep the bus running until the block ends.
+    """Connect to Redis, load the scripts, and keep the bus running until the block ends.
 
-    `subscribe_all` names kinds of topics that the bus hears all of, so that following one costs no subscription.
-    Waits for a Redis that is not up yet. Raises `BinderyError` for a Redis Cluster, or one that is too old.
+    The bus subscribes once to all topics of the kinds in `subscribe_all`, so that following one of them costs no
+    subscription. Waits for a Redis that is not up yet. Raises `BinderyError` for a Redis Cluster, and for a Redis that
+    is too old.
     """
+    context = _make_context(settings, subscribe_all)
+    try:
+        warn_if_shared(context.redis)
+        await retry_while_unavailable(lambda: refuse_unfit(context.redis), seconds=settings.redis_patience_seconds)
+        await retry_while_unavailable(context.records.scripts.load, seconds=settings.redis_patience_seconds)
+        if health:
+            health.add("Redis", context.redis_answers)
+
+        async with background_tasks(context.bus.run()):
+            yield context
+    finally:
+        await context.aclose()
+
+
+def _make_context(settings: ServiceSettings, subscribe_all: Collection[Kind]) -> ProcessContext:
     refusals = Refusals()
     redis = connect(settings, refusals=refusals)
     lease_redis = connect(settings, connections=4, refusals=refusals)
     subscriber = connect(settings, read_seconds=None, connections=4, refusals=refusals)
+
     keys = Keys(settings.key_prefix)
     bus = Bus(
         redis, subscriber, keys,
         reread_seconds=settings.reread_seconds, patience_seconds=settings.redis_patience_seconds,
         renew_seconds=settings.lease_renew_seconds, subscribe_all=subscribe_all,
     )  # fmt: skip
-    records = Records(redis, keys, bus=bus, settings=settings)
     launch_cache = LaunchCache(
         redis, keys, ttl_seconds=settings.fact_ttl_seconds, tombstone_seconds=settings.fact_tombstone_seconds
     )
     queue_positions = QueuePositions(
         redis, keys, tick_seconds=settings.queue_tick_seconds, reread_seconds=settings.reread_seconds
-    )  # fmt: skip
-    context = ProcessContext(
-        settings,
-        redis,
-        keys,
-        bus,
-        records,
-        launch_cache,
-        log_store(redis, keys, settings),
-        lease_redis,
-        queue_positions,
-        refusals,
     )
-    try:
-        warn_if_shared(redis)
-        await retry_while_unavailable(lambda: refuse_unfit(redis), seconds=settings.redis_patience_seconds)
-        await retry_while_unavailable(records.scripts.load, seconds=settings.redis_patience_seconds)
-        if health:
-            health.add("Redis", context.redis_answers)
-        async with background_tasks(bus.run()):
-            yield context
-    finally:
-        await subscriber.aclose()
-        await lease_redis.aclose()
-        await redis.aclose()
+    return ProcessContext(
+        settings=settings,
+        redis=redis,
+        lease_redis=lease_redis,
+        subscriber=subscriber,
+        refusals=refusals,
+        keys=keys,
+        bus=bus,
+        records=Records(redis, keys, bus=bus, settings=settings),
+        launch_cache=launch_cache,
+        logs=log_store(redis, keys, settings),
+        queue_positions=queue_positions,
+    )
 
 
 @contextlib.asynccontextmanager
 async def queue_positions_updated(context: ProcessContext) -> AsyncIterator[None]:
-    """Keep the places of waiting builds up to date, for who watches them, until the block ends."""
+    """Keep the queue positions that are watched up to date until the block ends."""
     await context.bus.listen(context.queue_positions.channel, context.queue_positions.on_message)
     async with background_tasks(context.queue_positions.run()):
         yield
@@ -106,9 +127,9 @@ async def queue_positions_updated(context: ProcessContext) -> AsyncIterator[None
 
 @contextlib.asynccontextmanager
 async def background_tasks(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run some coroutines for as long as the block; one that fails ends the block."""
+    """Run coroutines for as long as the block; one that fails ends the block."""
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(w) for w in work]
+        tasks = [group.create_task(coroutine) for coroutine in work]
         try:
             yield
         finally:
@@ -123,7 +144,10 @@ async def stage_member(context: ProcessContext, name: str, *, sweeps: bool = Tru
     The lease is held from the beginning of the block. Call `start` on the member in it, when all that adopts and
     sweeps has been made.
     """
-    member = StageMember(name, context.lease_redis, context.keys, context.records, context.settings, sweeps=sweeps)
+    member = StageMember(
+        name, redis=context.lease_redis, keys=context.keys, records=context.records, settings=context.settings,
+        sweeps=sweeps,
+    )  # fmt: skip
     await retry_while_unavailable(member.begin, seconds=context.settings.redis_patience_seconds)
     await context.bus.listen(context.keys.wake(name), lambda _message: member.wake())
     async with background_tasks(member.run()):

@@ -128,7 +128,7 @@ async def another_stage(valkey: Valkey, **others: object) -> AsyncIterator[Proce
 
 def member_of(context: ProcessContext, name: str = "gateway") -> StageMember:
     """Return a member of a stage that does nothing by itself."""
-    return StageMember(name, context.redis, context.keys, context.records, context.settings)
+    return StageMember(name, redis=context.redis, keys=context.keys, records=context.records, settings=context.settings)
 
 
 async def die(context: ProcessContext, member: StageMember) -> None:

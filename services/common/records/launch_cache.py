@@ -1,8 +1,9 @@
-"""Facts: what cannot change, kept where the next launch finds it in one round trip. A cache: losing one costs time.
+"""The launch cache: answers that cannot change, kept where the next launch finds them in one round trip.
 
-A fact carries the time at which its source was asked. A deleted fact leaves a short tombstone, so that a writer
-who asked before the deletion can't bring it back. Each is kept with the policy that it holds under, and counts while
-that is the one in force: the resolver's bans, and the place where the builder has its images.
+What is cached is called a fact: the commit that a link means, and the image that a commit has. Losing one costs time,
+nothing else. A fact carries the time at which its source was asked; a deleted fact leaves a short-lived tombstone, so
+that a writer who asked before the deletion can't bring it back. Each is stored with the policy under which it holds,
+and is ignored under any other: the resolver's bans, and the place where the builder has its images.
 """
 
 import contextlib
@@ -18,10 +19,11 @@ from services.common.redis.keys import Keys
 from services.common.redis.scripts import ScriptCall, Scripts
 
 TOMBSTONE = b"-"
+"""Value of a fact that was deleted lately."""
 
 
 class CachedImage(Contract):
-    """This input's image is where the builder has its images, under this name and digest."""
+    """The image of a build input, which is in the place of images under this name and digest."""
 
     v: int = 1
     image: str
@@ -32,14 +34,14 @@ class CachedImage(Contract):
 
 @dataclass(frozen=True)
 class CachedAnswers:
-    """What is known ahead of a launch."""
+    """What the cache holds for a link; None for each part that it lacks."""
 
     repo: ResolvedRepo | None
     image: CachedImage | None
 
 
 class LaunchCache:
-    """Reads and writes facts about public repositories."""
+    """Reads and writes facts about public repositories; private ones are never cached."""
 
     def __init__(
         self,
@@ -49,87 +51,92 @@ class LaunchCache:
         ttl_seconds: float = 86400.0,
         tombstone_seconds: float = 60.0,
     ) -> None:
-        self._redis, self._keys = redis, keys
+        self._redis = redis
+        self._keys = keys
         self._scripts = Scripts(redis, "services.common.records.scripts")
-        self._policies = [keys("policy:resolver"), keys("policy:images")]
-        self._ttl_ms, self._tombstone_ms = int(ttl_seconds * 1000), int(tombstone_seconds * 1000)
+        self._resolver_policy_key = keys("policy:resolver")
+        self._image_place_key = keys("policy:images")
+        self._ttl_ms = int(ttl_seconds * 1000)
+        self._tombstone_ms = int(tombstone_seconds * 1000)
 
     def _repo_key(self, spec: Spec) -> str:
         return self._keys(f"fact:repo:{_digest(spec)}")
 
     def _link_image_key(self, spec: Spec) -> str:
-        # Not below the link's own key: who may say what a link means is not to say which image it has.
+        # Not below the link's own key: the Redis user that may write what a link means must not write its image.
         return self._keys(f"fact:built:link:{_digest(spec)}")
 
     def _image_keys(self, repo: ResolvedRepo) -> list[str]:
-        """Where the fact of a repository's image is kept: under what it is made from, and under the link.
+        """Return both keys of a repository's image: by what the image is made from, and by the link.
 
-        (Not `fact:image:`, where facts were kept under no policy: a gateway of that version still looks there.)
+        They don't begin with `fact:image:`, where an older version kept facts without a policy, and still looks.
         """
         link = Spec(provider=repo.provider, spec=repo.spec)
         return [self._keys(f"fact:built:{BuildInput.of(repo).fingerprint}"), self._link_image_key(link)]
 
     def lookup_call(self, spec: Spec) -> ScriptCall:
-        """The script call that asks what is known of a link, to be run together with others; see `parse_lookup`.
+        """Return the call that looks a link up, to be run together with others; `parse_lookup` reads its reply.
 
-        The image's fact is kept twice, under its input and under the link, for that one trip.
+        An image is stored under its link as well as under its input, so that this call needs to know only the link.
         """
-        keys = [self._repo_key(spec), self._link_image_key(spec), *self._policies]
+        keys = [self._repo_key(spec), self._link_image_key(spec), self._resolver_policy_key, self._image_place_key]
         return ScriptCall(self._scripts, "facts", keys, [])
 
     @staticmethod
     def parse_lookup(answer: list[bytes | None]) -> CachedAnswers:
-        """What the answer to `lookup_call` means."""
-        repo_raw, image_raw, judged_by, kept_in = answer
-        if (repo := _under(judged_by, repo_raw)) is None:
+        """Return the answers in the reply to `lookup_call`."""
+        repo_raw, image_raw, policy, place = answer
+        repo = _valid_under(policy, repo_raw)
+        if repo is None:
             return CachedAnswers(None, None)
-        image = _under(kept_in, image_raw)
-        return CachedAnswers(
-            ResolvedRepo.model_validate_json(repo), CachedImage.model_validate_json(image) if image else None
-        )
+        return CachedAnswers(ResolvedRepo.model_validate_json(repo), _parse_image(place, image_raw))
 
     async def find_image(self, repo: ResolvedRepo) -> CachedImage | None:
-        """The image of a repository that was resolved just now."""
+        """Return the cached image of a repository, or None; also if Redis is unavailable."""
+        by_input, _ = self._image_keys(repo)
         with contextlib.suppress(*REDIS_UNAVAILABLE):
-            raw, kept_in = await self._redis.mget(self._image_keys(repo)[0], self._policies[1])
-            image = _under(kept_in, raw)
-            return CachedImage.model_validate_json(image) if image else None
+            raw, place = await self._redis.mget(by_input, self._image_place_key)
+            return _parse_image(place, raw)
         return None
 
     async def store_repo(self, repo: ResolvedRepo, policy: str) -> None:
-        """Keep what a link means, if it means that for ever and anyone may know.
+        """Store what a link means, if it can't change and the repository is public.
 
-        `policy` names the bans and allowances that it was judged by: a fact holds only while the resolver has them.
+        `policy` identifies the bans and allowances that were applied; the fact holds only while the resolver has them.
         """
-        if repo.immutable_spec and repo.visibility is Visibility.PUBLIC:
-            key = self._repo_key(Spec(provider=repo.provider, spec=repo.spec))
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.set(self._keys("policy:resolver"), policy)
-                pipe.set(key, f"{policy} {repo.model_dump_json(exclude_none=True)}", px=self._ttl_ms)
-                await pipe.execute()
+        if not repo.immutable_spec or repo.visibility is not Visibility.PUBLIC:
+            return
+
+        key = self._repo_key(Spec(provider=repo.provider, spec=repo.spec))
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.set(self._resolver_policy_key, policy)
+            pipe.set(key, f"{policy} {repo.model_dump_json(exclude_none=True)}", px=self._ttl_ms)
+            await pipe.execute()
 
     async def set_policy(self, policy: str) -> None:
-        """Say which policy the resolver has now; facts judged by another don't count any more."""
-        await self._redis.set(self._keys("policy:resolver"), policy)
+        """Store the resolver's current policy; facts stored under another are ignored from now on."""
+        await self._redis.set(self._resolver_policy_key, policy)
 
     async def set_image_place(self, place: str) -> None:
-        """Say where the builder has its images now; facts about those of another place don't count any more."""
-        await self._redis.set(self._policies[1], place)
+        """Store where the builder has its images now; facts about images in another place are ignored from now on."""
+        await self._redis.set(self._image_place_key, place)
 
     async def store_image(self, repo: ResolvedRepo, fact: CachedImage, place: str) -> None:
-        """Keep that an image exists in a place; a tombstone younger than the question stays."""
-        if repo.visibility is not Visibility.PUBLIC or fact.asked_at < time.time() - self._tombstone_ms / 1000:
+        """Store that an image exists in a place, unless a tombstone says that it was deleted since it was asked for."""
+        is_older_than_tombstones = fact.asked_at < time.time() - self._tombstone_ms / 1000
+        if repo.visibility is not Visibility.PUBLIC or is_older_than_tombstones:
             return
-        keys = self._image_keys(repo)
+
+        by_input, by_link = self._image_keys(repo)
+        keys = [self._image_place_key, by_input]
+        if repo.immutable_spec:
+            keys.append(by_link)
         raw = f"{place} {fact.model_dump_json(exclude_none=True)}"
         with contextlib.suppress(*REDIS_UNAVAILABLE):
-            await self._scripts.run(
-                "keep_fact", [self._policies[1], *(keys if repo.immutable_spec else keys[:1])],
-                [raw, self._ttl_ms, TOMBSTONE, place],
-            )  # fmt: skip
+            await self._scripts.run("keep_fact", keys, [raw, self._ttl_ms, TOMBSTONE, place])
 
     async def forget_image(self, repo: ResolvedRepo) -> None:
-        """The image is gone after all: no fact says otherwise for a while."""
+        """Replace the fact that an image exists by a tombstone: it turned out to be missing."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for key in self._image_keys(repo):
                 pipe.set(key, TOMBSTONE, px=self._tombstone_ms)
@@ -140,8 +147,13 @@ def _digest(spec: Spec) -> str:
     return hashlib.sha256(str(spec).encode()).hexdigest()[:32]
 
 
-def _under(policy: bytes | None, raw: bytes | None) -> bytes | None:
-    """A fact without its policy; None where it is unknown, deleted, or was kept under another than that in force."""
+def _parse_image(place: bytes | None, raw: bytes | None) -> CachedImage | None:
+    image = _valid_under(place, raw)
+    return CachedImage.model_validate_json(image) if image else None
+
+
+def _valid_under(policy: bytes | None, raw: bytes | None) -> bytes | None:
+    """Return a fact without its policy; None if it is missing, deleted, or stored under another policy."""
     if not policy or not raw or not raw.startswith(policy + b" "):
         return None
     return raw.partition(b" ")[2]

@@ -1,4 +1,4 @@
-"""Who lives, and who owns what: the lease of this process, and the sweep that takes from the dead."""
+"""Leases: how a process shows that it lives, and how the others take over what a dead process owned."""
 
 import asyncio
 import os
@@ -13,8 +13,8 @@ from services.common.records.owned_record import FENCED, OwnedRecord
 from services.common.records.records import Records
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.client import REDIS_UNAVAILABLE
-from services.common.redis.keys import Keys, Topic
-from services.common.redis.scripts import Scripts
+from services.common.redis.keys import Keys, Kind, Topic
+from services.common.redis.scripts import ScriptArg, Scripts
 from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
 from services.common.service.settings import ServiceSettings
@@ -40,11 +40,11 @@ class StageMember:
     def __init__(
         self,
         service: str,
+        *,
         redis: Redis,
         keys: Keys,
         records: Records,
         settings: ServiceSettings,
-        *,
         sweeps: bool = True,
     ) -> None:
         self.service = service
@@ -52,6 +52,7 @@ class StageMember:
         self._keys = keys
         self._records = records
         self._scripts = Scripts(redis, "services.common.records.scripts")
+
         self._lease_ms = int(settings.lease_seconds * 1000)
         self._renew_seconds = settings.lease_renew_seconds
         self._sweep_seconds = settings.sweep_interval_seconds
@@ -60,13 +61,18 @@ class StageMember:
         self._on_sweep: Sweep | None = None
         self._on_begin: Sweep | None = None
         self._started = asyncio.Event()
+
         self._tasks: dict[Topic, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
-        self.is_sweeper = False
-        self.is_leaving = False
         self._lease_ends = 0.0
-        self._forgotten: set[str] = set()
+        self._unclaimed: set[str] = set()
+
+        self.is_sweeper = False
+        """Whether this process held the sweep lease at the last sweep."""
+        self.is_leaving = False
+        """Whether everything has been handed over: nothing is adopted or swept any more."""
         self.process = self._new_name()
+        """Name of this process; a new one after each lost lease."""
 
     def _new_name(self) -> str:
         return f"{self.service}-{socket.gethostname()[:20]}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -99,62 +105,75 @@ class StageMember:
     async def run(self) -> None:
         """Renew the lease, and after `start` adopt and sweep, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._renewing(), name="lease")
-            group.create_task(self._adopting(), name="adopting")
+            group.create_task(self._keep_lease(), name="lease")
+            group.create_task(self._adopt_orphans(), name="adopting")
             if self._sweeps:
-                group.create_task(self._sweeping(), name="sweep")
+                group.create_task(self._sweep(), name="sweep")
 
     async def hand_over(self) -> None:
-        """Hand everything over at once, so that nobody waits for the lease to end; nothing is taken any more."""
+        """Stop all work and release every record at once, so that no other process waits for the lease to end."""
         self.is_leaving = True
+        await self._cancel_work()
+        await self._release(self.process, by_itself=True)
+
+    async def _cancel_work(self) -> None:
         for task in list(self._tasks.values()):
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        await self._release(self.process, by_itself=True)
 
     async def _renew(self, *, first: bool = False) -> bool:
+        """Renew the lease, or take it if `first`. Returns False if it had run out."""
         keys = [self._keys.alive(self.process), self._keys.processes(self.service), self._keys.owned(self.process)]
-        ends = time.monotonic() + self._lease_ms / 1000
+        lease_ends = time.monotonic() + self._lease_ms / 1000
+
         answer = int(await self._scripts.run("renew", keys, [self.process, self._lease_ms, int(first)]))
         if not answer:
             return False
-        self._lease_ends = ends
-        if answer - 1 > len(self._tasks) or self._forgotten:
-            await self._disown_forgotten()
+        self._lease_ends = lease_ends
+        owned_count = answer - 1
+        if owned_count > len(self._tasks) or self._unclaimed:
+            await self._release_unclaimed()
         return True
 
-    async def _disown_forgotten(self) -> None:
-        """Let go of what Redis says is ours, twice in a row, and nobody works on here: its end was lost with Redis."""
-        owned = {raw.decode() for raw in await self._redis.smembers(self._keys.owned(self.process))}
-        forgotten = owned - {f"{topic.kind}:{topic.id}" for topic in self._tasks}
-        for noun in forgotten & self._forgotten:
-            log.warning("forgotten", noun=noun)
-            record = self._keys.record(Topic(*noun.split(":", 1)))
-            keys = [self._keys.owned(self.process), self._keys.orphans(self.service), record]
-            await self._scripts.run("disown", keys, [self.process, noun, self._keys.wake(self.service)])
-        self._forgotten = forgotten
+    async def _release_unclaimed(self) -> None:
+        """Release the records that Redis lists as ours at two renewals running, though no task works on them here.
 
-    async def _renewing(self) -> None:
+        Redis has come back without its last second, and with it the final writes of these records were lost.
+        """
+        owned = {raw.decode() for raw in await self._redis.smembers(self._keys.owned(self.process))}
+        unclaimed = owned - {f"{topic.kind}:{topic.id}" for topic in self._tasks}
+
+        for name in unclaimed & self._unclaimed:
+            log.warning("forgotten", noun=name)
+            kind, _, topic_id = name.partition(":")
+            record = self._keys.record(Topic(Kind(kind), topic_id))
+            keys = [self._keys.owned(self.process), self._keys.orphans(self.service), record]
+            await self._scripts.run("disown", keys, [self.process, name, self._keys.wake(self.service)])
+        self._unclaimed = unclaimed
+
+    async def _keep_lease(self) -> None:
         while True:
             await sleep_unless_cancelled(self._renew_seconds)
             try:
-                asked = time.monotonic()
+                renewal_began = time.monotonic()
                 if self.is_leaving or await self._renew():
                     continue
-                if asked < self._lease_ends:
-                    # It can't have run out yet, so Redis was emptied: what is owned here, nobody else knows of.
+
+                # A lease that can't have run out yet is gone only if Redis was emptied. Nobody else can have taken
+                # what this process owns, so it goes on under its name.
+                if renewal_began < self._lease_ends:
                     log.warning("redis_was_emptied", process=self.process, owned=len(self._tasks))
                     await self._records.rewrite()
                     await self.begin()
                     continue
-                # This process was paused, or Redis was away for too long: what it owned belongs to others by now.
+
+                # This process was paused, or Redis was unavailable, for longer than the lease: others may own its
+                # work by now.
                 FENCED.labels("lease").inc()
                 log.warning("lease_lost", process=self.process, owned=len(self._tasks))
                 await self._release(self.process, by_itself=True)
                 await self._records.probe_fences()
-                for task in list(self._tasks.values()):
-                    task.cancel()
-                await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+                await self._cancel_work()
                 self.process = self._new_name()
                 await self.begin()
             except REDIS_UNAVAILABLE as error:
@@ -163,7 +182,7 @@ class StageMember:
     # Work
 
     def work(self, topic: Topic, work: Awaitable[None]) -> None:
-        """Run `work` for a noun that this process owns."""
+        """Run `work` as the task of a record that this process owns."""
 
         async def guarded() -> None:
             try:
@@ -176,39 +195,40 @@ class StageMember:
         with attributed_to("work"):
             task = asyncio.create_task(guarded(), name=f"{topic.kind}:{topic.id}")
         self._tasks[topic] = task
-        task.add_done_callback(lambda done: self._done(topic, done))
+        task.add_done_callback(lambda done: self._on_done(topic, done))
 
-    def _done(self, topic: Topic, task: asyncio.Task[None]) -> None:
+    def _on_done(self, topic: Topic, task: asyncio.Task[None]) -> None:
         if self._tasks.get(topic) is task:
             del self._tasks[topic]
             self._records.forget(topic)
 
     def owns(self, topic: Topic) -> bool:
+        """Return whether a task of this process works on a record."""
         return topic in self._tasks
 
     def wake(self) -> None:
-        """Look for orphans, and sweep, now: something was heard on the stage's channel."""
+        """Look for orphans now: there was a message on the stage's channel."""
         self._wake.set()
 
-    async def _adopting(self) -> None:
+    async def _adopt_orphans(self) -> None:
         await self._started.wait()
 
         while True:
             try:
-                while (
-                    self._on_adopt
-                    and not self.is_leaving
-                    and (found := await self._records.adopt(self.service, self.process))
-                ):
-                    claimed, stored = found
-                    log.info("adopted", noun=f"{stored.topic.kind}:{stored.topic.id}", epoch=claimed.epoch)
-                    self.work(stored.topic, self._on_adopt(claimed, stored))
+                while self._on_adopt and not self.is_leaving:
+                    adopted = await self._records.adopt(self.service, self.process)
+                    if adopted is None:
+                        break
+                    record, stored = adopted
+                    log.info("adopted", noun=f"{stored.topic.kind}:{stored.topic.id}", epoch=record.epoch)
+                    self.work(stored.topic, self._on_adopt(record, stored))
             except REDIS_UNAVAILABLE as error:
                 log.warning("redis_away", doing="adopt", error=str(error))
             await sleep_unless_cancelled(0)
-            await self._pause()
+            await self._wait_for_wake()
 
-    async def _pause(self) -> None:
+    async def _wait_for_wake(self) -> None:
+        """Wait for a message, or as long as a sweep may be overdue in case that was lost."""
         try:
             async with asyncio.timeout(self._sweep_seconds):
                 await self._wake.wait()
@@ -218,7 +238,7 @@ class StageMember:
 
     # Sweeping
 
-    async def _sweeping(self) -> None:
+    async def _sweep(self) -> None:
         await self._started.wait()
 
         while not self.is_leaving:
@@ -231,19 +251,24 @@ class StageMember:
             await sleep_unless_cancelled(self._sweep_seconds)
 
     async def sweep_once(self) -> None:
-        """If this process holds the sweep lease: take from the dead, and do the stage's own sweeping."""
+        """Take the sweep lease if it is free; then release what dead processes owned, and call `on_sweep`."""
         keys = [self._keys.sweep(self.service), self._keys.processes(self.service)]
-        held, *dead = await self._scripts.run("sweep", keys, [self.process, self._lease_ms, self._keys.alive("")])
-        self.is_sweeper = bool(held)
-        if not held:
+        is_holder, *dead = await self._scripts.run("sweep", keys, [self.process, self._lease_ms, self._keys.alive("")])
+        self.is_sweeper = bool(is_holder)
+        if not is_holder:
             return
+
         for process in dead:
-            freed = await self._release(process.decode())
-            log.warning("process_died", process=process.decode(), orphans=freed)
+            orphans = await self._release(process.decode())
+            log.warning("process_died", process=process.decode(), orphans=orphans)
         if self._on_sweep:
             await self._on_sweep()
 
     async def _release(self, process: str, *, by_itself: bool = False) -> int:
+        """Turn everything that a process owns into orphans; returns how many. A process that lives is left alone.
+
+        `by_itself` is for a process that gives up its own.
+        """
         keys = [
             self._keys.alive(process),
             self._keys.processes(self.service),
@@ -251,8 +276,5 @@ class StageMember:
             self._keys.orphans(self.service),
             self._keys.sweep(self.service),
         ]
-        return int(
-            await self._scripts.run(
-                "release", keys, [process, int(by_itself), self._keys.wake(self.service), self._keys.prefix]
-            )
-        )
+        args: list[ScriptArg] = [process, int(by_itself), self._keys.wake(self.service), self._keys.prefix]
+        return int(await self._scripts.run("release", keys, args))

@@ -5,7 +5,7 @@ import asyncio
 from services.common.context import ProcessContext, background_tasks
 from services.common.records.cancel_requests import CancelRequests
 from services.common.redis.keys import Kind, Topic
-from tests.unit.common.records.test_records import TOPIC, created
+from tests.support.sample_records import TOPIC, create_record
 
 
 def cancels_of(context: ProcessContext) -> CancelRequests:
@@ -13,7 +13,7 @@ def cancels_of(context: ProcessContext) -> CancelRequests:
 
 
 async def test_who_works_on_a_noun_hears_that_it_is_to_be_given_up(context: ProcessContext) -> None:
-    await created(context)
+    await create_record(context)
     cancels = cancels_of(context)
     asked, another = cancels.register(TOPIC.id), cancels.register("another")
     await context.bus.listen(context.keys.wake("gateway"), cancels.on_message)
@@ -24,7 +24,7 @@ async def test_who_works_on_a_noun_hears_that_it_is_to_be_given_up(context: Proc
 
 
 async def test_a_request_that_was_not_heard_is_found(context: ProcessContext) -> None:
-    await created(context)
+    await create_record(context)
     cancels = cancels_of(context)
     asked = cancels.register(TOPIC.id)
     await cancels.request(TOPIC.id)

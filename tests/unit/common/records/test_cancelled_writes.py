@@ -18,16 +18,16 @@ from services.common.streams.entries import Entry, encode_events
 from services.common.streams.event_format import PLAIN
 from services.common.streams.log_store import stream_entries
 from services.common.streams.topic_stream import AwaitableListener, TopicStream
+from tests.support.sample_records import launch, message_event
 from tests.support.valkey import Valkey, another_stage
-from tests.unit.common.records.test_records import launch, said
 
 END = Event(phase=Phase.FAILED, message="end", terminal=True)
 
 
 async def begun(context: ProcessContext, topic: Topic) -> OwnedRecord:
-    claimed, _ = await context.records.create(topic, launch(), said("0"), process="worker-a")
-    assert isinstance(claimed, OwnedRecord)
-    return claimed
+    record, _ = await context.records.create(topic, launch(), message_event("0"), process="worker-a")
+    assert isinstance(record, OwnedRecord)
+    return record
 
 
 async def told(context: ProcessContext, topic: Topic) -> list[str]:
@@ -84,13 +84,13 @@ async def test_cancelled_at_any_moment_the_lines_and_the_end_are_told_once(
     """The cancel comes after so many turns of the loop: before, in and after the call, its connection, its answer."""
     for turns in range(round_ * 15, round_ * 15 + 15):
         topic = Topic(Kind.BUILD, f"{turns}-1")
-        claimed = await begun(context, topic)
+        record = await begun(context, topic)
         confirmed = 0
 
-        async def chatter(claimed: OwnedRecord = claimed) -> None:
+        async def chatter(record: OwnedRecord = record) -> None:
             nonlocal confirmed
             for number in range(1, 1000):
-                await claimed.write(said(str(number)), fields={"position": str(number)})
+                await record.write(message_event(str(number)), fields={"position": str(number)})
                 confirmed = number
 
         task = asyncio.create_task(chatter())
@@ -99,12 +99,12 @@ async def test_cancelled_at_any_moment_the_lines_and_the_end_are_told_once(
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await claimed.write(END, body=launch(LaunchState.FAILED), final=True)
+        await record.write(END, body=launch(LaunchState.FAILED), final=True)
         messages = await told(context, topic)
         lines = [str(number) for number in range(len(messages) - 1)]
         assert messages == [*lines, "end"]
         assert len(lines) - 1 in {confirmed, confirmed + 1}
-        assert claimed.lines == len(messages)
+        assert record.lines == len(messages)
         assert '"message": "end"' in await followed(context, topic)
         assert "missing here" not in await followed(context, topic)
 
@@ -113,9 +113,9 @@ async def test_a_cancel_waits_for_the_answer_that_is_on_its_way(
     context: ProcessContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topic = Topic(Kind.BUILD, "a-1")
-    claimed = await begun(context, topic)
+    record = await begun(context, topic)
     held = HeldAnswers(context, monkeypatch)
-    task = asyncio.create_task(claimed.write(said("1")))
+    task = asyncio.create_task(record.write(message_event("1")))
     await held.carried_out.wait()
     task.cancel()
     await asyncio.sleep(0)
@@ -123,9 +123,9 @@ async def test_a_cancel_waits_for_the_answer_that_is_on_its_way(
     held.let_go.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert (claimed.lines, claimed.confirmed_seq, len(claimed.recent_entries)) == (2, 2, 2)
+    assert (record.lines, record.confirmed_seq, len(record.recent_entries)) == (2, 2, 2)
     held.are_as_before()
-    await claimed.write(END, final=True)
+    await record.write(END, final=True)
     assert await told(context, topic) == ["0", "1", "end"]
 
 
@@ -141,30 +141,30 @@ async def test_an_answer_that_never_comes_holds_no_cancel_up_and_the_next_write_
     brief: ProcessContext, monkeypatch: pytest.MonkeyPatch, cancels: int
 ) -> None:
     topic = Topic(Kind.BUILD, "a-1")
-    claimed = await begun(brief, topic)
+    record = await begun(brief, topic)
     held = HeldAnswers(brief, monkeypatch)
-    task = asyncio.create_task(claimed.write(said("1"), said("2"), fields={"position": "2"}))
+    task = asyncio.create_task(record.write(message_event("1"), message_event("2"), fields={"position": "2"}))
     await held.carried_out.wait()
     for _ in range(cancels):
         task.cancel()
         await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 10)
-    assert claimed.lines == 1
+    assert record.lines == 1
     held.are_as_before()
-    await claimed.write(END, final=True)
+    await record.write(END, final=True)
     assert await told(brief, topic) == ["0", "1", "2", "end"]
-    assert claimed.lines == 4
+    assert record.lines == 4
     held.let_go.set()  # the answer of old changes nothing any more
     await asyncio.sleep(0)
-    assert claimed.lines == 4
+    assert record.lines == 4
 
 
 async def test_a_write_whose_answer_was_lost_with_redis_is_made_up_for_by_the_next(
     brief: ProcessContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topic = Topic(Kind.BUILD, "a-1")
-    claimed = await begun(brief, topic)
+    record = await begun(brief, topic)
     run = brief.records.scripts.run
 
     async def loses_answers(*arguments: Any) -> Any:
@@ -173,18 +173,18 @@ async def test_a_write_whose_answer_was_lost_with_redis_is_made_up_for_by_the_ne
 
     monkeypatch.setattr(brief.records.scripts, "run", loses_answers)
     with pytest.raises(REDIS_UNAVAILABLE):
-        await claimed.write(said("1"))
+        await record.write(message_event("1"))
     monkeypatch.undo()
-    await claimed.write(END, final=True)
+    await record.write(END, final=True)
     assert await told(brief, topic) == ["0", "1", "end"]
 
 
 async def test_a_write_that_redis_refuses_is_not_tried_again(context: ProcessContext) -> None:
     topic = Topic(Kind.BUILD, "a-1")
-    claimed = await begun(context, topic)
+    record = await begun(context, topic)
     with pytest.raises(Exception, match="Invalid input of type"):
-        await claimed.write(said("1"), fields={"position": None})  # type: ignore[dict-item]
-    await claimed.write(END, final=True)
+        await record.write(message_event("1"), fields={"position": None})  # type: ignore[dict-item]
+    await record.write(END, final=True)
     assert await told(context, topic) == ["0", "end"]
 
 
@@ -192,11 +192,11 @@ async def test_whose_noun_is_anothers_meanwhile_is_cancelled_all_the_same_and_th
     context: ProcessContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topic = Topic(Kind.BUILD, "a-1")
-    claimed = await begun(context, topic)
+    record = await begun(context, topic)
     await context.redis.hset(context.keys.record(topic), "epoch", 2)
     before = FENCED.labels("b")._value.get()
     held = HeldAnswers(context, monkeypatch)
-    task = asyncio.create_task(claimed.write(said("1")))
+    task = asyncio.create_task(record.write(message_event("1")))
     await held.carried_out.wait()
     task.cancel()
     held.let_go.set()
@@ -204,16 +204,16 @@ async def test_whose_noun_is_anothers_meanwhile_is_cancelled_all_the_same_and_th
         await task
     assert FENCED.labels("b")._value.get() == before + 1
     with pytest.raises(Fenced):
-        await claimed.write(said("2"))
+        await record.write(message_event("2"))
     assert await told(context, topic) == ["0"]
 
 
 async def test_a_lost_record_is_told_by_the_write_that_follows_a_cancelled_one(
     brief: ProcessContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claimed = await begun(brief, Topic(Kind.BUILD, "a-1"))
+    record = await begun(brief, Topic(Kind.BUILD, "a-1"))
     held = HeldAnswers(brief, monkeypatch)
-    task = asyncio.create_task(claimed.write(said("1")))
+    task = asyncio.create_task(record.write(message_event("1")))
     await held.carried_out.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -221,12 +221,12 @@ async def test_a_lost_record_is_told_by_the_write_that_follows_a_cancelled_one(
     held.are_as_before()
     await brief.redis.flushall()
     with pytest.raises(RecordLost):
-        await claimed.write(said("2"))
+        await record.write(message_event("2"))
 
 
 async def test_a_local_follower_hears_of_a_cancelled_write(context: ProcessContext) -> None:
     topic = Topic(Kind.LAUNCH, "one")
-    claimed = await begun(context, topic)
+    record = await begun(context, topic)
     heard: list[str] = []
 
     async def follow() -> None:
@@ -235,12 +235,12 @@ async def test_a_local_follower_hears_of_a_cancelled_write(context: ProcessConte
 
     following = asyncio.create_task(follow())
     await until(lambda: heard == ["0"])
-    task = asyncio.create_task(claimed.write(said("1")))
+    task = asyncio.create_task(record.write(message_event("1")))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await claimed.write(END, final=True)
+    await record.write(END, final=True)
     await asyncio.wait_for(following, 10)
     assert heard in (["0", "1", "end"], ["0", "end"])
     assert heard == await told(context, topic)
@@ -248,7 +248,7 @@ async def test_a_local_follower_hears_of_a_cancelled_write(context: ProcessConte
 
 async def test_who_hears_of_a_write_finds_what_its_writer_made_of_it(context: ProcessContext) -> None:
     topic = Topic(Kind.LAUNCH, "one")
-    claimed = await begun(context, topic)
+    record = await begun(context, topic)
     has_ended, found = False, None
 
     async def follow() -> None:
@@ -258,7 +258,7 @@ async def test_who_hears_of_a_write_finds_what_its_writer_made_of_it(context: Pr
 
     following = asyncio.create_task(follow())
     await until(lambda: context.bus.is_followed(topic))
-    await claimed.write(END, final=True)
+    await record.write(END, final=True)
     has_ended = True
     await asyncio.wait_for(following, 10)
     assert found
@@ -273,8 +273,8 @@ def test_a_reader_is_told_the_end_whatever_it_counts() -> None:
 
 async def test_a_follower_is_told_the_end_whatever_it_counts(context: ProcessContext) -> None:
     topic = Topic(Kind.BUILD, "a-1")
-    claimed = await begun(context, topic)
-    await claimed.write(said("1"), said("2"))
-    claimed.lines -= 2  # as an owner who never heard of these lines
-    await claimed.write(END, final=True)
+    record = await begun(context, topic)
+    await record.write(message_event("1"), message_event("2"))
+    record.lines -= 2  # as an owner who never heard of these lines
+    await record.write(END, final=True)
     assert '"message": "end"' in await followed(context, topic)

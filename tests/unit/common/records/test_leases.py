@@ -12,8 +12,8 @@ from services.common.records.leases import Adopt, StageMember
 from services.common.records.owned_record import Fenced, OwnedRecord
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
+from tests.support.sample_records import create_record, launch, message_event, until
 from tests.support.valkey import Valkey, another_stage, die, member_of, service_settings
-from tests.unit.common.records.test_records import created, launch, said, until
 
 TOPIC = Topic(Kind.LAUNCH, "one")
 
@@ -33,31 +33,31 @@ async def test_what_a_dead_process_owned_is_adopted_once_and_the_dead_one_is_fen
 ) -> None:
     adopted: list[OwnedRecord] = []
 
-    async def adopt(claimed: OwnedRecord, _stored: StoredRecord) -> None:
-        adopted.append(claimed)
+    async def adopt(record: OwnedRecord, _stored: StoredRecord) -> None:
+        adopted.append(record)
         await asyncio.Event().wait()
 
     dead = member_of(context)
     await dead.begin()
-    old = await created(context, dead.process)
+    old = await create_record(context, dead.process)
     async with another_stage(valkey) as other, living(context, on_adopt=adopt), living(other, on_adopt=adopt):
         await die(context, dead)
         await until(lambda: adopted)
         with pytest.raises(Fenced):
-            await old.write(said("too late"))
-        await adopted[0].write(said("second"))
+            await old.write(message_event("too late"))
+        await adopted[0].write(message_event("second"))
         assert len(adopted) == 1
         assert adopted[0].epoch > old.epoch
 
 
 async def test_nobody_takes_from_the_living(context: ProcessContext) -> None:
     async with living(context) as owner:
-        claimed = await created(context, owner.process)
+        record = await create_record(context, owner.process)
         owner.work(TOPIC, asyncio.Event().wait())  # type: ignore[arg-type]
         sweeper = member_of(context)
         await sweeper.begin()
         await sweeper.sweep_once()
-        await claimed.write(said("second"))
+        await record.write(message_event("second"))
 
 
 @pytest.mark.slow
@@ -80,7 +80,7 @@ async def test_one_process_sweeps_and_another_when_it_dies(context: ProcessConte
 async def test_giving_up_hands_over_at_once(context: ProcessContext) -> None:
     leaving = member_of(context)
     await leaving.begin()
-    await created(context, leaving.process)
+    await create_record(context, leaving.process)
     await leaving.hand_over()
     other = member_of(context)
     await other.begin()
@@ -90,7 +90,7 @@ async def test_giving_up_hands_over_at_once(context: ProcessContext) -> None:
 async def test_a_process_without_a_lease_adopts_nothing(context: ProcessContext) -> None:
     dead = member_of(context)
     await dead.begin()
-    await created(context, dead.process)
+    await create_record(context, dead.process)
     await dead.hand_over()
     assert await context.records.adopt("gateway", dead.process) is None
     assert await context.redis.scard(context.keys.orphans("gateway")) == 1
@@ -99,7 +99,7 @@ async def test_a_process_without_a_lease_adopts_nothing(context: ProcessContext)
 async def test_adopting_again_after_a_lost_reply_finds_what_was_claimed(context: ProcessContext) -> None:
     member = member_of(context)
     await member.begin()
-    await created(context, "gateway-dead")
+    await create_record(context, "gateway-dead")
     await context.redis.hset(context.keys.record(TOPIC), mapping={"owner": "", "claim": ""})
     await context.redis.sadd(context.keys.orphans("gateway"), "l:one")
     process, keys = member.process, context.keys
@@ -113,7 +113,7 @@ async def test_what_a_process_creates_after_its_lease_ran_out_is_found_by_the_sw
     late = member_of(context)
     await late.begin()
     await late.hand_over()
-    await created(context, late.process)
+    await create_record(context, late.process)
     other = member_of(context)
     await other.begin()
     await other.sweep_once()
@@ -124,22 +124,24 @@ async def test_a_process_whose_lease_ran_out_stops_its_work_and_goes_on_under_an
     settings = service_settings(valkey, lease_seconds=0.2, lease_renew_seconds=0.5)
     async with another_stage(valkey) as context:
         await context.redis.flushall()
-        member = StageMember("gateway", context.redis, context.keys, context.records, settings, sweeps=False)
+        member = StageMember(
+            "gateway", redis=context.redis, keys=context.keys, records=context.records, settings=settings, sweeps=False
+        )
         await member.begin()
         name = member.process
-        claimed = await created(context, name)
+        record = await create_record(context, name)
         member.work(TOPIC, asyncio.Event().wait())  # type: ignore[arg-type]
         async with background_tasks(member.run()):
             await until(lambda: member.process != name)
             assert not member.owns(TOPIC)
             with pytest.raises(Fenced):
-                await claimed.write(said("too late"))
+                await record.write(message_event("too late"))
 
 
 async def test_an_emptied_redis_costs_a_living_process_nothing(context: ProcessContext) -> None:
     async with living(context) as member:
         name = member.process
-        claimed = await created(context, name, rewrite_if_missing=True)
+        record = await create_record(context, name, rewrite_if_missing=True)
         member.work(TOPIC, asyncio.Event().wait())  # type: ignore[arg-type]
         await context.redis.flushall()
 
@@ -152,7 +154,7 @@ async def test_an_emptied_redis_costs_a_living_process_nothing(context: ProcessC
                 await asyncio.sleep(0.02)
         assert member.process == name
         assert member.owns(TOPIC)
-        await claimed.write(Event(phase=Phase.READY), body=launch(LaunchState.READY), final=True)
+        await record.write(Event(phase=Phase.READY), body=launch(LaunchState.READY), final=True)
         found = await context.records.read(TOPIC)
         assert found
         assert found.model(Launch).state is LaunchState.READY
@@ -166,5 +168,5 @@ async def test_a_noun_whose_owner_lives_but_knows_nothing_of_it_is_offered_to_al
         await asyncio.Event().wait()
 
     async with living(context, on_adopt=adopt) as member:
-        await created(context, member.process)
+        await create_record(context, member.process)
         await until(lambda: adopted)

@@ -13,8 +13,8 @@ from services.common.context import ProcessContext, open_context
 from services.common.models import Event, Phase
 from services.common.records.owned_record import OwnedRecord
 from services.common.streams.positions import STREAM_START
+from tests.support.sample_records import TOPIC, create_record, message_event, until
 from tests.support.valkey import Valkey, another_stage, running_valkey, service_settings
-from tests.unit.common.records.test_records import TOPIC, created, said, until
 
 
 @contextmanager
@@ -33,11 +33,11 @@ def following(context: ProcessContext, after: str = STREAM_START) -> Iterator[li
         task.cancel()
 
 
-async def append_unheard(context: ProcessContext, claimed: OwnedRecord, message: str) -> None:
+async def append_unheard(context: ProcessContext, record: OwnedRecord, message: str) -> None:
     """Write as the owner does, with a wake-up that goes astray."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(context.keys, "news", lambda _topic: "astray")
-        await claimed.write(said(message))
+        await record.write(message_event(message))
 
 
 @pytest.fixture
@@ -50,62 +50,62 @@ async def other(valkey: Valkey, context: ProcessContext) -> Any:
 async def test_a_follower_hears_what_was_before_it_and_what_comes_after(
     context: ProcessContext, other: ProcessContext
 ) -> None:
-    claimed = await created(context)
-    await claimed.write(said("second"))
+    record = await create_record(context)
+    await record.write(message_event("second"))
     with following(other) as heard:
         await until(lambda: heard == ["first", "second"])
-        await claimed.write(said("third"), said("fourth"))
+        await record.write(message_event("third"), message_event("fourth"))
         await until(lambda: heard == ["first", "second", "third", "fourth"])
 
 
 async def test_a_follower_goes_on_from_a_position(context: ProcessContext, other: ProcessContext) -> None:
-    claimed = await created(context)
-    await claimed.write(said("second"))
-    with following(other, claimed.recent_entries[-1].position) as heard:
-        await claimed.write(said("third"))
+    record = await create_record(context)
+    await record.write(message_event("second"))
+    with following(other, record.recent_entries[-1].position) as heard:
+        await record.write(message_event("third"))
         await until(lambda: heard == ["third"])
 
 
 async def test_a_lost_wake_up_is_made_good_by_the_next_one(context: ProcessContext, other: ProcessContext) -> None:
-    claimed = await created(context)
+    record = await create_record(context)
     with following(other) as heard:
         await until(lambda: heard == ["first"])
-        await append_unheard(context, claimed, "second")
-        await claimed.write(said("third"))
+        await append_unheard(context, record, "second")
+        await record.write(message_event("third"))
         await until(lambda: heard == ["first", "second", "third"])
 
 
 async def test_a_lost_wake_up_without_a_next_one_is_made_good_by_reading_again(
     context: ProcessContext, other: ProcessContext
 ) -> None:
-    claimed = await created(context)
+    record = await create_record(context)
     with following(other) as heard:
         await until(lambda: heard == ["first"])
-        await append_unheard(context, claimed, "second")
+        await append_unheard(context, record, "second")
         await until(lambda: heard == ["first", "second"])
 
 
 async def test_what_is_read_again_is_not_told_again(context: ProcessContext, other: ProcessContext) -> None:
-    claimed = await created(context)
+    record = await create_record(context)
     with following(other) as heard:
         await until(lambda: heard == ["first"])
         reader = other.bus.readers[TOPIC]
         for number in range(20):
-            await asyncio.gather(claimed.write(said(str(number))), reader.read(), reader.read())
+            await asyncio.gather(record.write(message_event(str(number))), reader.read(), reader.read())
         await until(lambda: len(heard) == 21)
         await reader.read()
         assert heard == ["first", *(str(number) for number in range(20))]
 
 
 async def test_a_wake_up_in_its_turn_is_taken_without_reading(context: ProcessContext, other: ProcessContext) -> None:
-    claimed = await created(context)
+    record = await create_record(context)
     with following(other) as heard:
         await until(lambda: heard == ["first"])
         reader = other.bus.readers[TOPIC]
         before = reader.last
         assert before
-        await append_unheard(context, claimed, "second")
-        second = claimed.recent_entries[-1]
+        await append_unheard(context, record, "second")
+        second = record.recent_entries[-1]
         message = f"{before.id} {second.position} {second.number} 1 0 {second.payload}".encode()
         assert reader.on_message(message)
         assert reader.on_message(message)
@@ -117,7 +117,7 @@ async def test_a_wake_up_in_its_turn_is_taken_without_reading(context: ProcessCo
 async def test_a_record_that_is_missed_once_comes_back_with_its_owner(
     context: ProcessContext, other: ProcessContext
 ) -> None:
-    claimed = await created(context, rewrite_if_missing=True)
+    record = await create_record(context, rewrite_if_missing=True)
     waiting = asyncio.create_task(other.bus.wait_for_end(TOPIC))
     await until(lambda: TOPIC in other.bus.readers and other.bus.readers[TOPIC].last is not None)
     reader = other.bus.readers[TOPIC]
@@ -126,13 +126,13 @@ async def test_a_record_that_is_missed_once_comes_back_with_its_owner(
     await context.records.rewrite()
     await until(lambda: reader.missing_checks == 0 or waiting.done())
     assert not waiting.done()
-    await claimed.write(Event(phase=Phase.FAILED, terminal=True), final=True)
+    await record.write(Event(phase=Phase.FAILED, terminal=True), final=True)
     assert await waiting
 
 
 @pytest.mark.slow
 async def test_a_record_that_nobody_writes_anew_is_lost(context: ProcessContext, other: ProcessContext) -> None:
-    await created(context)
+    await create_record(context)
     waiting = asyncio.create_task(other.bus.wait_for_end(TOPIC))
     await until(lambda: TOPIC in other.bus.readers and other.bus.readers[TOPIC].last is not None)
     await context.redis.flushall()
@@ -143,13 +143,13 @@ async def test_a_record_that_nobody_writes_anew_is_lost(context: ProcessContext,
 async def test_many_followers_share_one_reader_and_one_subscription(
     context: ProcessContext, other: ProcessContext
 ) -> None:
-    claimed = await created(context)
+    record = await create_record(context)
     with following(other) as one, following(other) as two:
         await until(lambda: one == two == ["first"])
         assert other.bus.readers[TOPIC].followers == 2
         channels = await context.redis.pubsub_numsub(context.keys.news(TOPIC))
         assert channels == [(context.keys.news(TOPIC).encode(), 1)]
-        await claimed.write(said("second"))
+        await record.write(message_event("second"))
         await until(lambda: one == two == ["first", "second"])
     await until(lambda: TOPIC not in other.bus.readers)
 
@@ -157,9 +157,9 @@ async def test_many_followers_share_one_reader_and_one_subscription(
 async def test_a_stream_past_its_ceiling_keeps_head_and_tail_and_shows_how_much_is_missing(valkey: Valkey) -> None:
     async with another_stage(valkey, stream_max_bytes=4000) as context:
         await context.redis.flushall()
-        claimed = await created(context)
+        record = await create_record(context)
         for number in range(100):
-            await claimed.write(said(f"{number:100d}"))
+            await record.write(message_event(f"{number:100d}"))
         assert await context.redis.xlen(context.keys.events(TOPIC)) < 40
         async with another_stage(valkey) as other, other.bus.follow(TOPIC, lambda: None) as reader:
             await reader.read()
@@ -180,15 +180,15 @@ async def two_stages(valkey: Valkey) -> Any:
 async def test_a_follower_and_a_writer_outlive_a_killed_redis(tmp_path: Path) -> None:
     with running_valkey_in_thread(tmp_path) as valkey:
         async with two_stages(valkey) as (one, two):
-            claimed = await created(one, rewrite_if_missing=True)
+            record = await create_record(one, rewrite_if_missing=True)
             with following(two) as heard:
                 await until(lambda: heard == ["first"])
                 valkey.kill()
-                writing = asyncio.create_task(claimed.write(said("second")))
+                writing = asyncio.create_task(record.write(message_event("second")))
                 await asyncio.to_thread(valkey.start)
                 await writing
                 await until(lambda: heard == ["first", "second"])
-                await claimed.write(said("third"))
+                await record.write(message_event("third"))
                 await until(lambda: heard == ["first", "second", "third"])
 
 

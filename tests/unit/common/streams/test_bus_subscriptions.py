@@ -10,8 +10,8 @@ from services.common.context import ProcessContext, open_context
 from services.common.redis.client import ROUND_TRIPS
 from services.common.redis.keys import Kind, Topic
 from services.common.service.call_accounting import attributed_to
+from tests.support.sample_records import TOPIC, create_record, message_event, until
 from tests.support.valkey import Valkey, another_stage, service_settings
-from tests.unit.common.records.test_records import TOPIC, created, said, until
 
 
 def made(doing: str = "work") -> float:
@@ -42,7 +42,7 @@ async def gateway(valkey: Valkey, context: ProcessContext) -> AsyncIterator[Proc
 async def test_followers_who_come_at_once_share_a_subscription_and_a_read(
     context: ProcessContext, other: ProcessContext
 ) -> None:
-    await created(context)
+    await create_record(context)
     before = made()
     async with AsyncExitStack() as followers:
         with attributed_to("work"):
@@ -56,11 +56,11 @@ async def test_followers_who_come_at_once_share_a_subscription_and_a_read(
 async def test_a_topic_of_a_kind_that_is_heard_costs_a_read_alone(
     context: ProcessContext, gateway: ProcessContext
 ) -> None:
-    claimed = await created(context)
+    record = await create_record(context)
     before = made()
     with attributed_to("work"):
         async with gateway.bus.follow(TOPIC, lambda: None) as reader:
-            await claimed.write(said("second"))
+            await record.write(message_event("second"))
             await until(lambda: [entry.number for entry in reader.entries] == [1, 2])
     assert made() - before == 2  # the read, and the write
 
@@ -68,20 +68,20 @@ async def test_a_topic_of_a_kind_that_is_heard_costs_a_read_alone(
 async def test_a_kind_is_heard_again_after_the_connection_broke(
     context: ProcessContext, gateway: ProcessContext
 ) -> None:
-    claimed = await created(context)
+    record = await create_record(context)
     async with gateway.bus.follow(TOPIC, lambda: None) as reader:
         await context.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-        await claimed.write(said("second"))
+        await record.write(message_event("second"))
         await until(lambda: len(reader.entries) == 2)
-        await claimed.write(said("third"))
+        await record.write(message_event("third"))
         await until(lambda: len(reader.entries) == 3)
 
 
 async def test_what_nobody_follows_is_passed_over(context: ProcessContext, gateway: ProcessContext) -> None:
-    claimed = await created(context)
+    record = await create_record(context)
     async with gateway.bus.follow(TOPIC, lambda: None):
         pass
-    await claimed.write(said("second"))
+    await record.write(message_event("second"))
     assert gateway.bus.followed_topics(TOPIC.kind) == []
     async with gateway.bus.follow(TOPIC, lambda: None) as reader:
         assert [entry.number for entry in reader.entries] == [1, 2]

@@ -20,7 +20,7 @@ from services.gateway.streaming.event_formats import V1
 from services.gateway.streaming.event_stream_response import EventStreamResponse
 from services.gateway.streaming.launch_stream import LaunchStream, Position
 from services.gateway.streaming.send_scheduler import BURST, PER_CLIENT_TICK_MAX, SendScheduler, Subscriber
-from tests.unit.common.records.test_records import TOPIC, created
+from tests.support.sample_records import TOPIC, create_record
 
 SERVER = Topic(Kind.SERVER, "one")
 QUICK = GatewaySettings(tick_seconds=0.05, tick_max_seconds=0.05, keepalive_seconds=0.6, send_timeout_seconds=0.4)
@@ -51,7 +51,7 @@ class Woken(asyncio.Event):
 async def test_a_launch_that_goes_on_while_a_topic_of_it_is_delivered_wakes_its_follower(
     context: ProcessContext,
 ) -> None:
-    launch, server = await created(context), await started(context)
+    launch, server = await create_record(context), await started(context)
     await launch.write(Event(phase=Phase.BUILT, message="found\n", opens=TopicRef(kind="s", id="one")))
     await server.write(Event(phase=Phase.LAUNCHING, message="up\n", terminal=True), release=True)
     listener, seen, ended = Woken(), b"", False
