@@ -1,4 +1,4 @@
-"""The contract: the nouns of the project, one module each. Frozen; readers ignore fields they don't know."""
+"""The contract between services: one module for each entity. Models are frozen and ignore unknown fields."""
 
 from services.common.models.base import RECORD_VERSION, Contract, Queue
 from services.common.models.build import Build, BuildId, BuildInput, BuildRequest, BuildState, image_key

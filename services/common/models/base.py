@@ -1,4 +1,4 @@
-"""What every model of the contract has in common."""
+"""Base classes of the contract's models."""
 
 from enum import StrEnum
 from typing import Any, Self
@@ -15,12 +15,12 @@ class Contract(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     def updated(self, **changes: object) -> Self:
-        """A copy with some fields changed."""
+        """Return a copy with some fields changed."""
         return self.model_copy(update=changes)
 
 
 class OpenEnum(StrEnum):
-    """States and codes: a value that this release doesn't know reads as `unknown`."""
+    """An enumeration whose values may grow: one that this release doesn't know reads as `unknown`."""
 
     @classmethod
     def _missing_(cls, value: object) -> Any:
@@ -28,9 +28,9 @@ class OpenEnum(StrEnum):
 
 
 class Queue(Contract):
-    """Why something waits, and where it stands.
+    """The reason for a wait, and the position in the queue.
 
-    `position` is 1-based; `eta_seconds` is null where nothing is known.
+    `position` is 1-based; `eta_seconds` is null if there is no estimate.
     """
 
     reason: str

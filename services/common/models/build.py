@@ -14,7 +14,7 @@ BuildId = NewType("BuildId", str)
 
 
 def image_key(image: str) -> str:
-    """The first 24 hex digits of the image name's sha256: what an image's keys, attempts and folders are named for."""
+    """Return 24 hex digits of the image name's sha256, by which its keys, attempts and folders are named."""
     return hashlib.sha256(image.encode()).hexdigest()[:24]
 
 
@@ -31,11 +31,12 @@ class BuildState(OpenEnum):
 
     @property
     def is_final(self) -> bool:
+        """Whether the state never changes again."""
         return self in {BuildState.BUILT, BuildState.FAILED, BuildState.CANCELLED}
 
 
 class BuildInput(Contract):
-    """What an image is made from, and named for. Today `build_ref` is the repository's ref."""
+    """What an image is made of and named after. Today `build_ref` is the repository's ref."""
 
     repo_url: str
     build_ref: str
@@ -43,18 +44,19 @@ class BuildInput(Contract):
 
     @classmethod
     def of(cls, repo: ResolvedRepo) -> "BuildInput":
+        """Return the input of a repository's image."""
         return cls(repo_url=repo.repo_url, build_ref=repo.ref, slug=repo.slug)
 
     @property
     def fingerprint(self) -> str:
-        """24 hex digits that name this input: the key of the fact that its image exists."""
+        """24 hex digits that identify this input, under which the cache stores that its image exists."""
         return hashlib.sha256(f"{self.repo_url}\0{self.build_ref}\0{self.slug}".encode()).hexdigest()[:24]
 
 
 class BuildRequest(Contract):
-    """The body of `POST /builds`: what to build, who waits for it, and which failed attempt it replaces.
+    """The body of `POST /builds`: what to build, for which launch, and which failed attempt it replaces.
 
-    Without a launch the build is wanted for itself: `asker` names who wants it, and may cancel it.
+    A build without a launch is requested for itself; `asker` names the client that requested it and may cancel it.
     """
 
     repo: ResolvedRepo
@@ -65,9 +67,9 @@ class BuildRequest(Contract):
 
 
 class Build(Contract):
-    """One attempt at one image. `build_id` is null for an image that nobody here built.
+    """One attempt at one image. `build_id` is null for an image that was not built here.
 
-    Times are Unix seconds. `waiting` is how many launches wait for it.
+    Times are Unix seconds. `waiting` is the number of launches that wait for it.
     """
 
     v: int = RECORD_VERSION
@@ -87,4 +89,5 @@ class Build(Contract):
 
     @property
     def is_live(self) -> bool:
+        """Whether the build is still queued or running."""
         return not self.state.is_final

@@ -1,10 +1,10 @@
-"""`BuildQueue`: how much is built, and how much waits."""
+"""`BuildQueue`: the numbers of running and waiting builds."""
 
 from services.common.models.base import Contract
 
 
 class WorkerSlots(Contract):
-    """One living worker: how many builds it can supervise, and does. `name` is for the operator."""
+    """The slots of one live worker: how many builds it can supervise, and how many it does."""
 
     name: str | None = None
     slots: int
@@ -12,10 +12,10 @@ class WorkerSlots(Contract):
 
 
 class BuildQueue(Contract):
-    """How the queue of builds stands.
+    """The state of the build queue.
 
-    `depth` builds wait for a slot, the first of them for `oldest_waiting_seconds` (null: none waits); `running` have
-    one; `capacity` is how many may.
+    `depth` builds wait for a slot, the first of them for `oldest_waiting_seconds` (null if none waits); `running`
+    builds have one; `capacity` is the limit.
     """
 
     depth: int

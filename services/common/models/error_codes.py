@@ -80,7 +80,7 @@ ErrorCode = Literal[
 
 
 class Mover(OpenEnum):
-    """Whose move it is: who can do something about the error."""
+    """Who can do something about an error."""
 
     USER = "user"
     AUTHOR = "author"
@@ -91,7 +91,7 @@ class Mover(OpenEnum):
 
 @dataclass(frozen=True)
 class ErrorKind:
-    """What is always true of one error code."""
+    """The fixed properties of an error code."""
 
     code: ErrorCode
     title: str
@@ -364,7 +364,7 @@ _KINDS: list[ErrorKind] = [
 
 KINDS: dict[str, ErrorKind] = {kind.code: kind for kind in _KINDS}
 AUTHOR_CODES: frozenset[str] = frozenset(kind.code for kind in _KINDS if kind.mover is Mover.AUTHOR)
-"""Codes that only the repository's author can do something about: a failure worth remembering."""
+"""Codes that only the repository's author can do something about, so that the failure is remembered."""
 
 
 def known_code(code: str, *, otherwise: ErrorCode = "unknown") -> ErrorCode:

@@ -1,4 +1,4 @@
-"""`Event`: one thing that happened, in the vocabulary of BinderHub's event stream and a few phases of ours."""
+"""`Event`: one entry of an event stream, in BinderHub's vocabulary and a few phases of our own."""
 
 from pydantic import ConfigDict
 
@@ -24,7 +24,7 @@ class Phase(OpenEnum):
 
 
 class TopicRef(Contract):
-    """An event stream that followers of a launch splice in, from a position in it (exclusive)."""
+    """A reference to another event stream, from a position in it (exclusive), which followers of a launch read next."""
 
     kind: str
     """`b` a build attempt, `s` a server start."""
@@ -33,7 +33,7 @@ class TopicRef(Contract):
 
 
 class Event(Contract):
-    """One event. `terminal` ends the topic that it stands in; `opens` splices another topic in before going on."""
+    """One event. `terminal` ends its topic; `opens` inserts another topic before the next event."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 

@@ -1,4 +1,4 @@
-"""Making identifiers."""
+"""Creating launch ids, and their public form."""
 
 import hashlib
 import secrets
@@ -8,10 +8,10 @@ from services.common.models import LaunchId
 
 
 def new_launch_id() -> LaunchId:
-    """Time-ordered and unguessable: 11 hex digits of milliseconds, then 128 random bits."""
+    """Return a time-ordered, unguessable id: 11 hex digits of milliseconds, then 128 random bits."""
     return LaunchId(f"{int(time.time() * 1000):011x}{secrets.token_hex(16)}")
 
 
 def launch_ref(launch_id: str) -> str:
-    """What a launch is called where its id must not stand: labels, user options, user names, log lines."""
+    """Return the name of a launch for places where its secret id must not appear: labels, user names, log lines."""
     return hashlib.sha256(launch_id.encode()).hexdigest()[:20]

@@ -10,7 +10,7 @@ from services.common.models.repo import ResolvedRepo
 from services.common.models.spec import Spec
 
 LaunchId = NewType("LaunchId", str)
-"""Time-ordered, 128 random bits; whoever holds the id of an anonymous launch may see it."""
+"""Time-ordered, with 128 random bits; a holder of the id of an anonymous launch may see that launch."""
 
 
 class LaunchState(OpenEnum):
@@ -27,13 +27,14 @@ class LaunchState(OpenEnum):
 
     @property
     def is_final(self) -> bool:
+        """Whether the state never changes again."""
         return self in {LaunchState.READY, LaunchState.FAILED, LaunchState.CANCELLED}
 
 
 class LaunchOptions(Contract):
-    """What the user chose. `path` is opened in the server; `detached` launches go on with nobody watching.
+    """The user's choices. `path` is opened in the server; a `detached` launch goes on with nobody watching.
 
-    `build_only` says that no server is wanted. Such a launch is seen by pre-launch hooks, and has no record.
+    `build_only` requests no server: pre-launch hooks see such a launch, and it has no record.
     """
 
     path: str = Field("", max_length=4096)

@@ -1,10 +1,10 @@
-"""`ResolvedRepo`: the immutable thing that a link means."""
+"""`ResolvedRepo`: the immutable repository and commit that a link means."""
 
 from services.common.models.base import RECORD_VERSION, Contract, OpenEnum
 
 
 class Visibility(OpenEnum):
-    """Who may read the repository. Facts and shared logs are for public ones only."""
+    """Who may read the repository. Only public ones are cached and share their logs."""
 
     PUBLIC = "public"
     PRIVATE = "private"
@@ -14,11 +14,13 @@ class Visibility(OpenEnum):
 class ResolvedRepo(Contract):
     """A repository at an immutable ref.
 
-    `slug` names the image (BinderHub's `get_build_slug`); `resolved_spec` is the spec with the ref made
-    permanent; `notice` is a sentence for the user about what resolving changed; `immutable_spec` says that
-    the spec asked for names this ref for ever, so that the answer may be kept as a fact. `content_provider` is
-    the class of repo2docker that fetches it. `ignores_case` says that the path of `repo_url` means the same repository
-    whatever its case. `reached_url` is where `repo_url` redirects to, if it was asked and that is elsewhere.
+    - `slug` names the image (BinderHub's `get_build_slug`).
+    - `resolved_spec` is the spec with the ref replaced by the commit.
+    - `notice` is a sentence for the user about something that resolving changed.
+    - `immutable_spec`: the requested spec names this ref forever, so the result may be cached.
+    - `content_provider` is the class of repo2docker that fetches the repository.
+    - `ignores_case`: the path of `repo_url` means the same repository in any case.
+    - `reached_url` is the URL that `repo_url` redirects to, if that was requested and is another repository.
     """
 
     v: int = RECORD_VERSION

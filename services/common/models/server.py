@@ -1,4 +1,4 @@
-"""`Server`: the running Jupyter."""
+"""`Server`: a Jupyter server of a launch."""
 
 import hashlib
 from typing import NewType
@@ -23,15 +23,16 @@ class ServerState(OpenEnum):
 
     @property
     def is_final(self) -> bool:
+        """Whether the state never changes again."""
         return self in {ServerState.GONE, ServerState.FAILED}
 
 
 class ServerRequest(Contract):
     """The body of `POST /servers`: which image to start, and for which launch.
 
-    `attempt` tells the second start of one launch (after its image was built again) from the first; `resource_class`
-    is what the launch itself asks for. By `launch_id` the launcher finds the launch's record, should that end without
-    the server; it tells nobody.
+    `attempt` distinguishes the second start of a launch, after its image was built again, from the first.
+    `resource_class` is the one that the launch itself requests. By `launch_id`, which is a secret, the launcher reads
+    the launch's record, in case that ends without stopping the server.
     """
 
     launch_ref: str
@@ -48,8 +49,8 @@ class ServerRequest(Contract):
 class Server(Contract):
     """A Jupyter server on a hub. `url` ends with a slash; `token` is the notebook server's own, never a hub token.
 
-    Times are Unix seconds; `expires` is when the hub's limits end it at the latest, and `idle_timeout_seconds` how long
-    it may be unused before they do. Null where none is known.
+    Times are Unix seconds. `expires` is the latest time at which the hub's limits stop it, and `idle_timeout_seconds`
+    is how long it may be unused before they do. Null if unknown.
     """
 
     v: int = RECORD_VERSION
@@ -72,5 +73,5 @@ class Server(Contract):
 
     @staticmethod
     def identity(hub_id: str, user: str, server_name: str) -> ServerId:
-        """24 hex digits of sha256 over hub, user and server name."""
+        """Return 24 hex digits of the sha256 of hub, user and server name."""
         return ServerId(hashlib.sha256(f"{hub_id}\0{user}\0{server_name}".encode()).hexdigest()[:24])

@@ -1,4 +1,4 @@
-"""`Spec`: what the user typed."""
+"""`Spec`: a repository link as the user typed it."""
 
 from pydantic import Field
 

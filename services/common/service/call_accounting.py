@@ -1,8 +1,8 @@
-"""On whose behalf this process calls somebody: the label `doing` of the counters of round trips and HTTP calls.
+"""The reason for an outgoing call: the label `doing` of the counters of round trips and HTTP calls.
 
-`work` is what a request or a noun that this process owns causes, and all tasks begun meanwhile; `upkeep` is what
-happens without any launch, or once in a while however many there are: leases, sweeps, queues, health checks, and
-looking again at what is followed. `connect` is the greeting of a new connection.
+- `work`: caused by a request, or by a record that this process owns, and by tasks started for it.
+- `upkeep`: independent of the number of launches: leases, sweeps, queues, health checks, polling of followed streams.
+- `connect`: the handshake of a new connection.
 """
 
 import contextlib
@@ -10,20 +10,20 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Literal
 
-Doing = Literal["work", "upkeep", "connect"]
-_doing: ContextVar[Doing] = ContextVar("doing", default="upkeep")
+CallReason = Literal["work", "upkeep", "connect"]
+_reason: ContextVar[CallReason] = ContextVar("doing", default="upkeep")
 
 
-def call_reason() -> Doing:
-    """What calls made here and now are counted as."""
-    return _doing.get()
+def call_reason() -> CallReason:
+    """Return the reason of calls made in the current context."""
+    return _reason.get()
 
 
 @contextlib.contextmanager
-def attributed_to(what: Doing) -> Iterator[None]:
-    """Calls made in the block, and by tasks begun in it, are counted as `what`."""
-    token = _doing.set(what)
+def attributed_to(reason: CallReason) -> Iterator[None]:
+    """Count calls made in the block, and by tasks started in it, under `reason`."""
+    token = _reason.set(reason)
     try:
         yield
     finally:
-        _doing.reset(token)
+        _reason.reset(token)

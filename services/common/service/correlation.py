@@ -1,7 +1,8 @@
-"""What ties together the log lines of one launch, in whatever service: the request that began it, and its `launch_ref`.
+"""Request id and `launch_ref`, which tie together the log lines that one launch causes in all services.
 
-Both are bound to the context of whoever works for the launch. They go along with each call of another service of ours,
-and no further, and lie in the record of each noun, for who goes on with it when its process has died.
+Both are bound to the logging context of the tasks that work for the launch. They are sent with each call to another of
+our services, and to no one else. They are stored in each record, so that a process that adopts the record logs the
+same ids.
 """
 
 import re
@@ -17,29 +18,32 @@ _WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
 def outgoing_headers() -> dict[str, str]:
-    """The headers of a call to another service of ours that is made here and now."""
-    known = get_contextvars()
-    return {header: str(known[name]) for name, header in _HEADERS.items() if known.get(name)}
+    """Return the headers for a call to another of our services, made in the current context."""
+    bound = get_contextvars()
+    return {header: str(bound[name]) for name, header in _HEADERS.items() if bound.get(name)}
 
 
 def from_headers(headers: Mapping[str, str], *, of_service: bool) -> dict[str, str]:
-    """What a request is logged with: what it came with if that is well formed, else an id of its own.
+    """Return the fields to log a request with: its own ids if they are well formed, or else a new request id.
 
-    Whose launch a request is made for only our own services may say.
+    Only a request `of_service`, from one of our own services, may name the launch that it is made for.
     """
-    found = {name: value for name, header in _HEADERS.items() if (value := headers.get(header, ""))}
-    found = {name: value for name, value in found.items() if _WELL_FORMED.fullmatch(value)}
-    if not of_service:
-        found.pop("launch_ref", None)
-    return {"request_id": secrets.token_hex(8)} | found
+    fields = {"request_id": secrets.token_hex(8)}
+    for name, header in _HEADERS.items():
+        if name == "launch_ref" and not of_service:
+            continue
+        value = headers.get(header, "")
+        if _WELL_FORMED.fullmatch(value):
+            fields[name] = value
+    return fields
 
 
 def to_fields() -> dict[str, str]:
-    """Fields for the record of a noun that is begun here and now."""
-    known = get_contextvars()
-    return {"request_id": str(known["request_id"])} if known.get("request_id") else {}
+    """Return the fields to store in a record that is created in the current context."""
+    request_id = get_contextvars().get("request_id")
+    return {"request_id": str(request_id)} if request_id else {}
 
 
 def from_fields(fields: Mapping[str, str]) -> dict[str, str]:
-    """What to bind for who goes on with a noun: with what it was begun."""
+    """Return the fields to bind for work on a stored record: the ids that it was created with."""
     return {name: fields[name] for name in _HEADERS if fields.get(name)}

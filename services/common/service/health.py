@@ -1,4 +1,4 @@
-"""Whether this process can do its work: background checks find out, `/health` and `/metrics` only read."""
+"""Health of this process: background checks determine it, and `/health` only reads their last results."""
 
 import asyncio
 import contextlib
@@ -17,85 +17,91 @@ _RENDERED_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class CheckFailure:
-    """What a check found: `detail` is for operators (their log, and who has the service token), `shown` for anybody."""
+    """Why a check failed: `detail` for the log and for holders of the service token, `shown` for everyone."""
 
     detail: str
     shown: str = "It does not work as it should; the log of this service says more."
 
 
 Check = Callable[[], Awaitable[CheckFailure | str | None]]
-"""Returns None when all is well, else what is wrong: a `Trouble`, or only its detail. An exception is one too."""
+"""Returns None if all is well, else a `CheckFailure` or only its detail. An exception is a failure too."""
 
 _NOT_CHECKED = CheckFailure("not checked yet", "not checked yet")
 
 
 @dataclass
 class Health:
-    """The last result of each named check; unhealthy until every check has passed once.
+    """The last result of each named check; the process is unhealthy until every check has passed once.
 
-    Addresses, names and what other programs say stand in the details alone.
+    Addresses, names and messages of other programs appear in the details only.
     """
 
     interval_seconds: float = 2.0
     timeout_seconds: float = 3.0
     stale_seconds: float = 15.0
     _checks: dict[str, Check] = field(default_factory=dict)
-    _found: dict[str, tuple[float, CheckFailure | None]] = field(default_factory=dict)
+    _results: dict[str, tuple[float, CheckFailure | None]] = field(default_factory=dict)
     _rendered: dict[bool, tuple[float, bool, bytes]] = field(default_factory=dict)
 
     def add(self, name: str, check: Check) -> None:
+        """Register a check; its name appears in `/health`."""
         self._checks[name] = check
 
     def report(self, *, in_detail: bool = False) -> tuple[bool, list[dict[str, object]]]:
-        """(all well, [{"service", "ok", "message"?}]) in the shape of BinderHub's `/health`."""
+        """Return whether all is well, and a row for each check in the shape of BinderHub's `/health`."""
         rows: list[dict[str, object]] = []
         for name in self._checks:
-            at, trouble = self._found.get(name, (0.0, _NOT_CHECKED))
-            if trouble is None and time.monotonic() - at > self.stale_seconds:
+            checked_at, failure = self._results.get(name, (0.0, _NOT_CHECKED))
+            if failure is None and time.monotonic() - checked_at > self.stale_seconds:
                 stale = f"not checked for {self.stale_seconds:.0f} s"
-                trouble = CheckFailure(stale, stale)
-            row: dict[str, object] = {"service": name, "ok": trouble is None}
-            rows.append(row | ({"message": trouble.detail if in_detail else trouble.shown} if trouble else {}))
+                failure = CheckFailure(stale, stale)
+
+            row: dict[str, object] = {"service": name, "ok": failure is None}
+            if failure:
+                row["message"] = failure.detail if in_detail else failure.shown
+            rows.append(row)
         return all(bool(row["ok"]) for row in rows), rows
 
     def rendered(self, *, in_detail: bool = False) -> tuple[bool, bytes]:
-        """The report as JSON, made once a second at most, and whenever a check has found something else."""
-        made, ok, body = self._rendered.get(in_detail, (0.0, False, b""))
+        """Return whether all is well, and the report as JSON, which is cached for a second unless a result changes."""
+        rendered_at, ok, body = self._rendered.get(in_detail, (0.0, False, b""))
         now = time.monotonic()
-        if now - made > _RENDERED_SECONDS:
+        if now - rendered_at > _RENDERED_SECONDS:
             ok, checks = self.report(in_detail=in_detail)
             body = json.dumps({"ok": ok, "checks": checks}).encode()
             self._rendered[in_detail] = now, ok, body
         return ok, body
 
     async def check_now(self) -> None:
-        """Run every check once, at the same time."""
-        await asyncio.gather(*(self._one(name, check) for name, check in self._checks.items()))
+        """Run every check once, all concurrently."""
+        await asyncio.gather(*(self._run(name, check) for name, check in self._checks.items()))
 
-    async def _one(self, name: str, check: Check) -> None:
-        before = self._found.get(name, (0.0, _NOT_CHECKED))[1]
+    async def _run(self, name: str, check: Check) -> None:
+        _, previous = self._results.get(name, (0.0, _NOT_CHECKED))
         try:
             async with asyncio.timeout(self.timeout_seconds):
-                found = await check()
-            trouble = CheckFailure(found) if isinstance(found, str) else found
-        except Exception as error:  # noqa: BLE001 - a check that fails in any way is a finding
-            trouble = CheckFailure(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
-        self._found[name] = (time.monotonic(), trouble)
-        if trouble != before:
+                result = await check()
+            failure = CheckFailure(result) if isinstance(result, str) else result
+        except Exception as error:  # noqa: BLE001 - a check that raises anything at all has failed
+            kind = type(error).__name__
+            failure = CheckFailure(f"{kind}: {error}" if str(error) else kind)
+
+        self._results[name] = (time.monotonic(), failure)
+        if failure != previous:
             self._rendered.clear()
-            tell = log.warning if trouble else log.info
-            tell("health_changed", check=name, trouble=trouble.detail if trouble else None)
+            write = log.warning if failure else log.info
+            write("health_changed", check=name, trouble=failure.detail if failure else None)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Check in the background: every 100 ms until all is well, then every `interval_seconds`."""
+        """Run the checks in the background: every 100 ms until all is well, then every `interval_seconds`."""
 
         async def loop() -> None:
             while True:
                 await self.check_now()
-                await sleep_unless_cancelled(
-                    self.interval_seconds if self.report()[0] else min(0.1, self.interval_seconds)
-                )
+                all_well, _ = self.report()
+                seconds = self.interval_seconds if all_well else min(0.1, self.interval_seconds)
+                await sleep_unless_cancelled(seconds)
 
         async with asyncio.TaskGroup() as group:
             task = group.create_task(loop(), name="health")

@@ -1,4 +1,4 @@
-"""Structured logs: one line an event, with the request id and `launch_ref` it belongs to, and never a secret."""
+"""Structured logs: one line for each event, with its request id and `launch_ref`, and never a secret."""
 
 import logging
 import re
@@ -29,7 +29,7 @@ _SECRET_TEXT = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _UP_TO_AT = re.compile(r"://[^@\s]*+@?")
-"""From the first `://` of a word to its `@`, or to its end where it has none: whatever is there is read once."""
+"""From the first `://` of a word to its `@`, or to its end if it has none, so that the scan is linear."""
 _USER = re.compile(r"://[^/:@\s]*:(?=[^@])")
 _BARE_TOKEN_MIN_LENGTH = 20
 _LAUNCH_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{43}(?![0-9a-f])")
@@ -37,22 +37,22 @@ _VALUE_MAX_CHARS = 32 * 1024
 
 
 def redact(text: str) -> str:
-    """`text` without the secrets that URLs, headers and commands carry; the time it takes grows with its length.
+    """Return `text` without the secrets in its URLs, headers and commands, in time linear in its length.
 
-    A text is cut after it went through here: of a secret that is cut, the rest would not be known for one.
+    Cut a text after this, never before: the rest of a cut secret would not be recognised.
     """
     text = _UP_TO_AT.sub(_without_userinfo, text)
     return _SECRET_TEXT.sub(lambda m: f"{m['kept'] or m['scheme']}[secret]", text)
 
 
 def shown(text: str, max_chars: int = 200) -> str:
-    """`text` as a sentence quotes it: without secrets, and then no longer than `max_chars`."""
+    """Return `text` to be quoted in a sentence: without secrets, and then cut to `max_chars`."""
     text = redact(text)
     return text if len(text) <= max_chars else f"{text[:max_chars]}…"
 
 
 def _without_userinfo(match: re.Match[str]) -> str:
-    """Blank a password in a URL, with a user or without, or a token in the place of the user."""
+    """Blank a password in a URL, with or without a user, or a token in place of the user."""
     text = match[0]
     if not text.endswith("@"):
         return text
@@ -64,12 +64,12 @@ def _without_userinfo(match: re.Match[str]) -> str:
 
 
 def _clean(text: str) -> str:
-    """`text` without secrets, every launch id in it replaced by its `launch_ref`."""
+    """Return `text` without secrets, and with every launch id replaced by its `launch_ref`."""
     return _LAUNCH_ID.sub(lambda m: launch_ref(m[0]), redact(text))
 
 
 def _cut(text: str) -> str:
-    """`text`, or the beginning and the end of a long one: a traceback says in its last line what went wrong."""
+    """Return `text`, or the start and end of a long one: a traceback's last line says what went wrong."""
     left_out = len(text) - _VALUE_MAX_CHARS
     if left_out <= 0:
         return text
@@ -78,7 +78,7 @@ def _cut(text: str) -> str:
 
 
 def _shown(name: object, value: Any) -> Any:
-    """What a log line may show of a value: nothing of one that is named for a secret, else what `_clean` leaves."""
+    """Return a value as a log line may show it: nothing if its name is a secret's, else what `_clean` leaves."""
     if isinstance(name, str) and _SECRET_NAMES.search(name):
         return "[secret]"
     if isinstance(value, str):
@@ -94,7 +94,7 @@ def _shown(name: object, value: Any) -> Any:
 
 
 def _hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """No log line has a secret. A launch's id is one too: who holds it may see the token of the launch's server."""
+    """Remove secrets from a log line. A launch id is one too, as its holder may see the token of the server."""
     for key, value in event.items():
         if not key.startswith("_"):  # structlog's own
             event[key] = _shown(key, value)

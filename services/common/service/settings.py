@@ -1,4 +1,4 @@
-"""The settings that every service has: from the environment (`BINDERY_<NAME>`) and an optional YAML file."""
+"""Settings of every service: from the environment (`BINDERY_<NAME>`) and an optional YAML file."""
 
 import os
 from pathlib import Path
@@ -112,6 +112,7 @@ class ServiceSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources by precedence: arguments, the environment, the YAML file."""
         sources: list[Any] = [init_settings, env_settings]
         if path := os.environ.get("BINDERY_CONFIG_FILE"):
             file = YamlConfigSettingsSource(settings_cls, yaml_file=Path(path))
@@ -121,5 +122,5 @@ class ServiceSettings(BaseSettings):
 
     @property
     def key_prefix(self) -> str:
-        """What every Redis key of this installation begins with."""
+        """Prefix of every Redis key of this installation."""
         return f"{self.redis_prefix}:{self.installation_id}"

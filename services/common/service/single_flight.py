@@ -1,4 +1,4 @@
-"""One piece of work for all who ask for the same thing at the same time."""
+"""One run of a piece of work, shared by all concurrent callers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,13 +8,14 @@ T = TypeVar("T")
 
 
 class _LeaderLeftError(Exception):
-    """The leader was cancelled before it knew the answer."""
+    """The leader was cancelled before it had a result."""
 
 
 class SingleFlight(Generic[T]):
-    """The first to ask works; whoever asks meanwhile gets its result, or its exception.
+    """Runs work once for all concurrent calls with the same key.
 
-    A cancelled leader hands over: exactly one of those who wait starts again, the others wait for that one.
+    The first caller, the leader, does the work; the others wait and get its result or its exception. If the leader is
+    cancelled, exactly one of those who wait starts the work again, and the others wait for that one.
     """
 
     def __init__(self) -> None:
@@ -24,6 +25,7 @@ class SingleFlight(Generic[T]):
         return len(self._flights)
 
     async def run(self, key: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of `work`, or of the run under `key` that is in progress."""
         while (flight := self._flights.get(key)) is not None:
             try:
                 return await asyncio.shield(flight)
