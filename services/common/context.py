@@ -92,7 +92,7 @@ def _make_context(settings: ServiceSettings, subscribe_all: Collection[Kind]) ->
 
     keys = Keys(settings.key_prefix)
     bus = Bus(
-        redis, subscriber, keys,
+        redis=redis, subscriber=subscriber, keys=keys,
         reread_seconds=settings.reread_seconds, patience_seconds=settings.redis_patience_seconds,
         renew_seconds=settings.lease_renew_seconds, subscribe_all=subscribe_all,
     )  # fmt: skip

@@ -4,7 +4,7 @@ The way of an event, from the process that writes it to the clients that see it:
 
     a record's owner --XADD--> stream in Redis --PUBLISH (the entry itself)--> every process with a follower
 
-    subscription         one connection in a process; hears the channels of all topics that are followed there
+    subscription         one connection in a process; receives the channels of all topics followed there
       -> bus             wakes the topic's reader; rereads a stream whose message was lost
       -> reader          one for a topic in a process: buffers the topic's end, whatever the number of followers
       -> topic_stream    one for a follower: what lies behind its position, as bytes, in chunks

@@ -32,10 +32,10 @@ class Bus:
 
     def __init__(
         self,
+        *,
         redis: Redis,
         subscriber: Redis,
         keys: Keys,
-        *,
         reread_seconds: float = 5.0,
         patience_seconds: float = 60,
         renew_seconds: float = 2.0,

@@ -131,7 +131,7 @@ class Reader:
                 listener()
 
     def _is_known(self, entry: Entry) -> bool:
-        """Whether an entry is here, perhaps by another id: a write repeated after Redis lost it has the same number."""
+        """Return whether an entry is here, if by another id: a write that Redis lost is repeated with its number."""
         last = self.last
         if last is None:
             return False

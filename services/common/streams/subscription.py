@@ -1,4 +1,4 @@
-"""The subscription connection of a process: which channels it hears, and who handles their messages."""
+"""The subscription connection of a process: the channels it receives, and the handlers of their messages."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ _RECONNECT_SECONDS = 0.2
 
 
 class Subscription:
-    """One connection to Redis that is subscribed to every channel with a handler, and reconnects for ever.
+    """One connection to Redis that is subscribed to every channel with a handler, and reconnects after each failure.
 
     Channels that match one of `patterns` need no subscription of their own: the connection receives all of them.
     """

@@ -25,7 +25,7 @@ class Listener(Protocol):
     has_news: bool
 
     def notify(self) -> None:
-        """Learn that there is more."""
+        """Tell the follower that there is more."""
 
 
 class AwaitableListener:
@@ -171,11 +171,11 @@ class TopicStream:
         return await self._is_gone()
 
     def _owner_went_on(self) -> bool:
-        """Whether the launch has written more since it opened the topic."""
+        """Return whether the launch has written more since it opened the topic."""
         return self._owner is not None and self._owner.last is not None and self._owner.last.id != self._opened_by
 
     def _owner_has_ended(self, reader: Reader) -> bool:
-        """Whether the launch ended before the topic: it was cancelled, or failed by itself."""
+        """Return whether the launch ended before the topic: it was cancelled, or failed by itself."""
         last = self._owner.last if self._owner else None
         return last is not None and last.is_terminal and not reader.has_ended
 

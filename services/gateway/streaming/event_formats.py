@@ -18,7 +18,7 @@ def _encode(event: Mapping[str, Any]) -> bytes:
 
 
 def _is_topics_end(event: StreamEvent) -> bool:
-    """Whether an event of a spliced topic is only its end: the launch says itself what that means."""
+    """Return whether an event of a spliced topic is only its end: the launch says itself what that means."""
     return bool(event.get("terminal")) and event["phase"] in _ENDS
 
 

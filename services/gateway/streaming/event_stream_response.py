@@ -1,7 +1,7 @@
 """Sending a stream to a client: what is new in one send for each tick, keepalives in silence, an end on a drain.
 
-The headers and the blocks outside the streams are those of sse-starlette. Its response is not used: it sends each event
-as it comes and starts a task for each client, where thousands of clients here share the ticks of one scheduler.
+The headers are those of sse-starlette, and so is the writing of single blocks. Its response is not used: it sends each
+event by itself and wakes each client by timers of its own, while thousands of clients here share one scheduler's ticks.
 """
 
 import asyncio

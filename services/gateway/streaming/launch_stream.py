@@ -109,7 +109,7 @@ class LaunchStream:
         return entries
 
     def _is_delivered(self, entry: Entry) -> bool:
-        """Whether a client at the position has all of its entry. The end never counts: it is sent again."""
+        """Return whether a client at the position has all of its entry. The end never counts: it is sent again."""
         return not entry.is_terminal and len(entry.events) <= self._at.events
 
     async def _chunks_of(self, reader: Reader, listener: Listener, entry: Entry) -> AsyncIterator[bytes | None]:
