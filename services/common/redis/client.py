@@ -1,7 +1,5 @@
 """The connection to Redis: timeouts on every call, a bounded pool, and a count of round trips."""
 
-import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -22,7 +20,8 @@ from redis.exceptions import BusyLoadingError, ReadOnlyError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from services.common.redis.rights import Refusals, Telling
+from services.common.redis.rights import Refusals, ReportsRefusals
+from services.common.service.backoff import Backoff
 from services.common.service.call_accounting import attributed_to, call_reason
 from services.common.service.settings import ServiceSettings
 
@@ -30,40 +29,42 @@ T = TypeVar("T")
 
 REDIS_UNREACHABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError)
 REDIS_UNAVAILABLE = (*REDIS_UNREACHABLE, ConnectionError, TimeoutError)
-"""What a Redis that restarts or fails over looks like from here: wait and ask again."""
+"""Errors of a Redis that restarts or fails over: wait and try again."""
 
 ROUND_TRIPS = Counter(
     "bindery_redis_round_trips_total", "Writes to a Redis connection: one a command or pipeline", ["doing"]
 )
 
 
-class Counted(Telling):
-    """What every kind of connection has: it counts what is sent. A pipeline is one round trip."""
+class Counted(ReportsRefusals):
+    """Part of every kind of connection: it counts round trips. A pipeline is one."""
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Send commands, and count that as one round trip."""
         ROUND_TRIPS.labels(call_reason()).inc()
         await super().send_packed_command(command, check_health)  # type: ignore[misc]
 
     async def on_connect(self) -> None:
+        """Log in, which is counted apart from the work."""
         with attributed_to("connect"):
             await super().on_connect()  # type: ignore[misc]
 
 
 # redis-py is read as untyped: its stubs mix sync and async.
 class CountedTcp(Counted, Connection):  # type: ignore[misc]
-    """`redis://`."""
+    """A connection for `redis://`."""
 
 
 class CountedTls(Counted, SSLConnection):  # type: ignore[misc]
-    """`rediss://`."""
+    """A connection for `rediss://`."""
 
 
 class CountedUnix(Counted, UnixDomainSocketConnection):  # type: ignore[misc]
-    """`unix://`."""
+    """A connection for `unix://`."""
 
 
 class CountedSentinel(Counted, SentinelManagedConnection):  # type: ignore[misc]
-    """`redis+sentinel://`: to the server that Sentinel names."""
+    """A connection for `redis+sentinel://`: to the server that Sentinel names."""
 
 
 _CONNECTIONS = {"rediss": CountedTls, "unix": CountedUnix}
@@ -77,32 +78,27 @@ def connect(
     connections: int | None = None,
     refusals: Refusals | None = None,
 ) -> Redis:
-    """A client for `redis://`, `rediss://`, `unix://` or `redis+sentinel://host:port,host:port/<service>/<db>`.
+    """Return a client for `redis://`, `rediss://`, `unix://` or `redis+sentinel://host:port,…/<service>/<db>`.
 
-    `read_seconds=None` is for subscriptions, whose caller keeps time itself. What Redis refuses is kept in `refusals`.
+    `read_seconds=None` waits for a reply without end: for subscriptions, whose caller keeps time itself. `refusals`
+    records what Redis refuses.
     """
     url = settings.redis_url.get_secret_value()
     timeout = settings.redis_timeout_seconds
+    if read_seconds == -1.0:
+        read_seconds = timeout
     options: dict[str, Any] = {
         "socket_connect_timeout": timeout,
-        "socket_timeout": timeout if read_seconds == -1.0 else read_seconds,
+        "socket_timeout": read_seconds,
         "retry": Retry(NoBackoff(), 0),
         "lib_name": None,  # else each new connection tells them in two more round trips
         "lib_version": None,
         "refusals": refusals or Refusals(),
     }
+
     if url.startswith("redis+sentinel://"):
-        parts = urlsplit(url.replace("redis+sentinel://", "redis://", 1))
-        hosts = [
-            (h.rpartition(":")[0] or h, int(h.rpartition(":")[2] or 26379))
-            for h in parts.netloc.rpartition("@")[2].split(",")
-        ]
-        service, _, db = parts.path.strip("/").partition("/")
-        login = {"username": parts.username, "password": parts.password}
-        login = {name: unquote(value) for name, value in login.items() if value}
-        sentinel = Sentinel(hosts, socket_timeout=timeout, **login)
-        options |= {"socket_keepalive": True, "connection_class": CountedSentinel}
-        return sentinel.master_for(service or "mymaster", db=int(db or 0), **options)
+        return _connect_by_sentinel(url, timeout, options)
+
     if not url.startswith("unix://"):
         options["socket_keepalive"] = True
     pool = BlockingConnectionPool.from_url(
@@ -116,18 +112,31 @@ def connect(
     return Redis(connection_pool=pool)
 
 
-async def retry_while_unavailable(call: Callable[[], Awaitable[T]], *, seconds: float) -> T:
-    """`await call()`, again and again while Redis is away, for `seconds` at most; then its last error comes out.
+def _connect_by_sentinel(url: str, timeout: float, options: dict[str, Any]) -> Redis:
+    parts = urlsplit(url.replace("redis+sentinel://", "redis://", 1))
+    hosts = [
+        (host.rpartition(":")[0] or host, int(host.rpartition(":")[2] or 26379))
+        for host in parts.netloc.rpartition("@")[2].split(",")
+    ]
+    service, _, db = parts.path.strip("/").partition("/")
 
-    The call must be safe to repeat: after a lost reply nobody knows whether it was carried out.
+    login = {"username": parts.username, "password": parts.password}
+    login = {name: unquote(value) for name, value in login.items() if value}
+    sentinel = Sentinel(hosts, socket_timeout=timeout, **login)
+    options |= {"socket_keepalive": True, "connection_class": CountedSentinel}
+    return sentinel.master_for(service or "mymaster", db=int(db or 0), **options)
+
+
+async def retry_while_unavailable(call: Callable[[], Awaitable[T]], *, seconds: float) -> T:
+    """Return the result of `call()`, repeated while Redis is unavailable, for `seconds` at most.
+
+    The call must be safe to repeat: after a lost reply it is unknown whether Redis applied it. Raises its last error
+    when the time is over.
     """
-    loop = asyncio.get_running_loop()
-    deadline, pause = loop.time() + seconds, 0.05
+    backoff = Backoff(first_seconds=0.05, longest_seconds=1.0, patience_seconds=seconds)
     while True:
         try:
             return await call()
         except REDIS_UNAVAILABLE:
-            if loop.time() + pause > deadline:
+            if not await backoff.sleep():
                 raise
-        await asyncio.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311 - jitter, not a secret
-        pause = min(1.0, pause * 2)

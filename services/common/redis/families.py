@@ -1,6 +1,6 @@
-"""What lies in Redis: every family of keys and channels, what it is, when it goes, and which service has it.
+"""Every family of keys and channels in Redis: what it means, when it expires, and which services use it.
 
-Who adds a family says here who reads and who writes it: the users of Redis are made from this (`redis_users.py`).
+A new family names the services that read and write it: the users of Redis are made from this table (`users.py`).
 """
 
 from collections.abc import Iterator
@@ -20,18 +20,20 @@ class Service(StrEnum):
 
 
 class Access(NamedTuple):
-    """Who reads keys, and who writes them. Who writes them and needs no answer does not read them."""
+    """The services that read keys, and those that write them."""
 
     reads: frozenset[Service]
     writes: frozenset[Service]
 
 
-GATEWAY, RESOLVER, LAUNCHER = (frozenset({one}) for one in (Service.GATEWAY, Service.RESOLVER, Service.LAUNCHER))
+GATEWAY = frozenset({Service.GATEWAY})
+RESOLVER = frozenset({Service.RESOLVER})
+LAUNCHER = frozenset({Service.LAUNCHER})
 BUILDERS = frozenset({Service.BUILDER, Service.WORKER})
-"""Both admit builds, hand them to arq and store their logs: whichever of them sweeps."""
+"""Both admit builds, hand them to arq and store their logs: the one that sweeps does."""
 
 STAGES = {"gateway": GATEWAY, "builder": BUILDERS, "launcher": LAUNCHER}
-"""The members of each stage, by the name that their processes begin with."""
+"""Members of each stage, by the beginning of their processes' names."""
 MEMBERS = GATEWAY | BUILDERS | LAUNCHER
 
 NOBODY: frozenset[Service] = frozenset()
@@ -42,14 +44,14 @@ OF_BUILDERS = Access(BUILDERS, BUILDERS)
 OF_WORKERS = Access(NOBODY, frozenset({Service.WORKER}))
 LINKS = Access(GATEWAY, RESOLVER)
 IMAGES = Access(GATEWAY | BUILDERS, GATEWAY | BUILDERS)
-"""A gateway forgets an image that was not where a fact said."""
+"""A gateway deletes the fact of an image that turned out to be missing."""
 LAUNCHES = Access(GATEWAY | LAUNCHER, GATEWAY)
-"""A launcher looks whether the launch of a server has ended."""
+"""A launcher checks whether the launch of a server has ended."""
 SHOWN_BUILDS = Access(GATEWAY | BUILDERS, BUILDERS)
-"""A gateway shows a build to whoever follows it, with its place in the queue."""
+"""A gateway shows a build, with its position in the queue, to its followers."""
 SHOWN_SERVERS = Access(GATEWAY | LAUNCHER, LAUNCHER)
 SERVERS = Access(GATEWAY | LAUNCHER, GATEWAY | LAUNCHER)
-"""A gateway gives a server up in its record, where no launcher is there to be asked."""
+"""A gateway cancels a server in its record, for the time when no launcher is reachable."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Family:
     expiry: str
 
     def granted(self, prefix: str, service: Service) -> Iterator[tuple[str, str]]:
-        """What a service may do to these keys: `R`, `W` or `RW`, and a whole pattern."""
+        """Yield what a service may do to these keys: `R`, `W` or `RW`, and a whole pattern."""
         rights = "R" * (service in self.access.reads) + "W" * (service in self.access.writes)
         if rights:
             yield rights, f"{prefix}:{self.pattern}"
@@ -71,14 +73,15 @@ class Family:
 
 @dataclass(frozen=True)
 class StageFamily(Family):
-    """Keys that each stage has its own of, and that are its members' alone."""
+    """Keys of which each stage has its own, used by its members only."""
 
     own: str
-    """The pattern of one stage's keys, `{}` for its name."""
+    """Pattern of one stage's keys, with `{}` for its name."""
     watched: tuple[tuple[Service, str], ...] = ()
-    """Who else reads the keys of which stage."""
+    """Other services that read keys, each with the stage."""
 
     def granted(self, prefix: str, service: Service) -> Iterator[tuple[str, str]]:
+        """Yield what a service may do to the keys of each stage."""
         for stage, members in STAGES.items():
             if service in members:
                 yield "RW", f"{prefix}:{self.own.format(stage)}"
@@ -88,9 +91,10 @@ class StageFamily(Family):
 
 @dataclass(frozen=True)
 class ArqFamily(Family):
-    """Keys that begin as arq chooses; `{prefix}` stands where ours is, in the name of a job."""
+    """Keys whose beginning arq chooses; `{prefix}` stands for ours, in the name of a job."""
 
     def granted(self, prefix: str, service: Service) -> Iterator[tuple[str, str]]:
+        """Yield what a service may do to these keys, under arq's name for them."""
         for rights, _ in super().granted(prefix, service):
             yield rights, self.pattern.format(prefix=prefix)
 
@@ -216,7 +220,7 @@ ARQ_FAMILIES = [
 
 
 class Channel(NamedTuple):
-    """Channels of one shape. Redis does not tell who may publish on one from who may listen."""
+    """Channels of one shape. Redis has no separate rights to publish and to subscribe."""
 
     pattern: str
     services: frozenset[Service]

@@ -1,4 +1,4 @@
-"""Every key and channel in Redis is built here. What each is, and who has it: `families.py`."""
+"""The names of every key and channel in Redis. What each means, and which service uses it: `families.py`."""
 
 from enum import StrEnum
 from typing import NamedTuple
@@ -20,7 +20,7 @@ class Topic(NamedTuple):
 
 
 class Keys:
-    """Builds the keys of one installation."""
+    """Names of the keys and channels of one installation, which all begin with its prefix."""
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
@@ -28,51 +28,63 @@ class Keys:
     def _key(self, rest: str) -> str:
         return f"{self.prefix}:{rest}"
 
-    # Nouns
+    # Entities
+
     def record(self, topic: Topic) -> str:
+        """Return the key of an entity's record, a hash."""
         return self._key(f"{{{topic.kind}:{topic.id}}}:record")
 
     def events(self, topic: Topic) -> str:
+        """Return the key of an entity's events, a stream."""
         return self._key(f"{{{topic.kind}:{topic.id}}}:events")
 
     def news(self, topic: Topic) -> str:
-        """The channel that says there is something new in a topic."""
+        """Return the channel that carries each new entry of an entity's events."""
         return self._key(f"{{{topic.kind}:{topic.id}}}:news")
 
     @property
     def idle_channel(self) -> str:
-        """The channel that a process is subscribed to even if it follows nothing."""
+        """Channel that a process stays subscribed to even if it follows nothing."""
         return self._key("{bus:self}:news")
 
     def waiters(self, build_id: str) -> str:
+        """Return the key of the launches that wait for a build, a set."""
         return self._key(f"{{b:{build_id}}}:waiters")
 
     def log(self, build_id: str) -> str:
+        """Return the key of a finished build's compressed log."""
         return self._key(f"{{b:{build_id}}}:log")
 
     def attempt(self, image_key: str) -> str:
+        """Return the key of the number of the current attempt at an image."""
         return self._key(f"{{i:{image_key}}}:attempt")
 
     # Ownership
+
     def alive(self, process: str) -> str:
+        """Return the key of a process's lease, which expires unless it is renewed."""
         return self._key(f"alive:{process}")
 
     def owned(self, process: str) -> str:
+        """Return the key of the records that a process owns, a set."""
         return self._key(f"owned:{process}")
 
     def processes(self, service: str) -> str:
+        """Return the key of the processes of a stage, a set."""
         return self._key(f"processes:{service}")
 
     def orphans(self, service: str) -> str:
+        """Return the key of a stage's records that have no owner, a set."""
         return self._key(f"orphans:{service}")
 
     def sweep(self, service: str) -> str:
+        """Return the key of a stage's sweep lease, which names the process that looks for dead ones."""
         return self._key(f"sweep:{service}")
 
     def wake(self, service: str) -> str:
-        """The channel that wakes a stage: an orphan, a request for a noun, a slot or seat that became free."""
+        """Return the channel that wakes a stage: for orphans, cancel requests, free slots or free seats."""
         return self._key(f"wake:{service}")
 
     def __call__(self, name: str) -> str:
-        """A key that there is one of: `logs`, `slots`, `{queue}:waiting`, `{seats}:members`, `installation` …"""
+        """Return a key that an installation has one of, such as `logs`, `slots` or `{queue}:waiting`."""
         return self._key(name)

@@ -1,4 +1,4 @@
-"""What Redis does not let this process do, and which Redis and which user of it will do at all."""
+"""Rights in Redis: what it refused to this process, and whether the server and the user are fit for use."""
 
 import time
 from dataclasses import dataclass
@@ -15,64 +15,66 @@ from services.common.service.logging import get_logger
 log = get_logger(__name__)
 
 OLDEST_MAJOR = 7
-"""Redis 7.0 is the first with scripts that only read, and with reading and writing as rights of their own."""
+"""Redis 7.0 is the first with scripts that only read, and with separate rights to read and to write."""
 REMEMBERED_SECONDS = 60.0
-"""How long health tells of a refusal: work that is refused is tried again sooner than that."""
+"""Time for which the health page shows a refusal; work that was refused is tried again sooner than that."""
 
 
 class Refused(NoPermissionError):  # type: ignore[misc]  # redis-py is read as untyped
-    """The user of this process lacks a right; the message says whose, and where rights are given."""
+    """The Redis user of this process lacks a right; the message names the user and where to grant it."""
 
 
 @dataclass
 class Refusals:
-    """The last thing that Redis refused to this process."""
+    """The last command that Redis refused to this process."""
 
-    said: str = ""
-    at: float = 0.0
+    message: str = ""
+    refused_at: float = 0.0
 
-    def note(self, user: str, error: ResponseError) -> Refused:
-        """Keep a refusal for health, log one that is new, and return what is to be raised in its place."""
-        said = (
+    def record(self, user: str, error: ResponseError) -> Refused:
+        """Record a refusal for the health page, log it if it is new, and return the error to raise in its place."""
+        message = (
             f"Redis does not let its user {user!r} do this ({error}): "
             f"give it the rights that {USERS_FILE} of this release lists: see docs/redis.md."
         )
-        if said != self.said:
+        if message != self.message:
             log.error("redis_refused", user=user, error=str(error))
-        self.said, self.at = said, time.monotonic()
-        return Refused(said)
+        self.message = message
+        self.refused_at = time.monotonic()
+        return Refused(message)
 
     def trouble(self) -> CheckFailure | None:
-        """For health: what was refused lately."""
-        if not self.said or time.monotonic() - self.at > REMEMBERED_SECONDS:
+        """Return a recent refusal for the health page, or None."""
+        if not self.message or time.monotonic() - self.refused_at > REMEMBERED_SECONDS:
             return None
-        return CheckFailure(self.said, "Redis does not let this service do all that it has to; its log says more.")
+        return CheckFailure(self.message, "Redis does not let this service do all that it has to; its log says more.")
 
 
-class Telling:
-    """A connection that says whose right it is that is lacking, and keeps it in `refusals`."""
+class ReportsRefusals:
+    """Part of every kind of connection: it records in `refusals` which user lacks a right."""
 
     def __init__(self, *args: Any, refusals: Refusals, **options: Any) -> None:
         super().__init__(*args, **options)
         self._refusals = refusals
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
+        """Read a reply. Raises `Refused` in place of the errors by which Redis denies a right."""
         try:
             return await super().read_response(*args, **options)  # type: ignore[misc]
         except ResponseError as error:
-            # In a script, Valkey gives the lack of a right no code of its own.
+            # In a script, Valkey reports a missing right without an error code of its own.
             if isinstance(error, NoPermissionError) or "ACL failure in script" in str(error):
-                raise self._refusals.note(getattr(self, "username", None) or "default", error) from None
+                raise self._refusals.record(getattr(self, "username", None) or "default", error) from None
             raise
 
 
 def user_of(redis: Redis) -> str:
-    """The name of the user that a client connects as."""
+    """Return the name of the user that a client connects as."""
     return str(redis.connection_pool.connection_kwargs.get("username") or "default")
 
 
 def warn_if_shared(redis: Redis) -> None:
-    """Log a warning where this process is nobody in particular to Redis, who lets it do everything then."""
+    """Log a warning if this process uses the default user of Redis, which may do everything."""
     if user_of(redis) == "default":
         log.warning(
             "redis_user_shared",
@@ -82,8 +84,9 @@ def warn_if_shared(redis: Redis) -> None:
 
 
 async def refuse_unfit(redis: Redis) -> None:
-    """Raise `BinderyError` for a Redis Cluster, where arq's keys and scripts over several nouns can't live, and for a
-    Redis older than 7.
+    """Raise `BinderyError` for a Redis Cluster, and for a Redis older than 7.
+
+    In a cluster the keys of arq, and of scripts that touch several records, would be on different servers.
     """
     info = await redis.info()
     if info.get("cluster_enabled"):

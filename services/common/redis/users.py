@@ -1,6 +1,6 @@
-"""The users of Redis: what each service may do there, and nothing beside it. `docs.generate` writes the file of them.
+"""The users of Redis: what each service may do there, and nothing else. `docs.generate` writes the file of them.
 
-It wants what Redis 7 and Valkey have: reading and writing as rights of their own, and scripts that only read.
+It relies on what Redis 7 and Valkey have: separate rights to read and to write, and scripts that only read.
 """
 
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from services.common.redis.families import ARQ_FAMILIES, CHANNELS, FAMILIES, MEMBERS, Service
 
 USERS_FILE = "deploy/redis/users.acl"
-"""The file as operators get it: `${NAME}`, `${PREFIX}` and `${<USER>_SHA256}` stand for what is theirs."""
+"""The file as operators get it; they replace `${NAME}`, `${PREFIX}` and `${<USER>_SHA256}`."""
 
 CONNECTION = frozenset({"ping", "select"})
-"""What every user may. AUTH, HELLO and QUIT need no right."""
+"""Commands that every user may run. AUTH, HELLO and QUIT need no right."""
 
 MEMBERS_COMMANDS = frozenset(
     {
@@ -24,7 +24,7 @@ MEMBERS_COMMANDS = frozenset(
         *("zadd", "zcard", "zrange", "zrangebyscore", "zrem", "zscore"),
     }
 )
-"""What the members of a stage use. None of them tells or touches keys that are not named in it, or is Redis's own."""
+"""Commands that stage members use. None reads or changes keys that it does not name, or administers Redis."""
 
 COMMANDS: dict[Service, frozenset[str]] = {
     **dict.fromkeys(MEMBERS, MEMBERS_COMMANDS),
@@ -34,7 +34,7 @@ COMMANDS: dict[Service, frozenset[str]] = {
 
 
 def rules(service: Service, prefix: str) -> str:
-    """A service's rights, in the words of Redis's ACL. `prefix` is what every key of the installation begins with."""
+    """Return a service's rights as Redis's ACL rules. `prefix` is the beginning of every key of the installation."""
     commands = sorted(CONNECTION | COMMANDS[service])
     channels = [f"&{prefix}:{one.pattern}" for one in CHANNELS if service in one.services]
     keys = [
@@ -46,7 +46,7 @@ def rules(service: Service, prefix: str) -> str:
 
 
 def users_file() -> str:
-    """The file of users, for any installation: the services, whoever looks whether Redis lives, and its operator."""
+    """Return the file of users for any installation: the services, the health check, and the operator."""
     return "".join(f"{line}\n" for line in _lines("${PREFIX}"))
 
 
