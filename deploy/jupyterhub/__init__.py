@@ -1,1 +1,1 @@
-"""What runs inside JupyterHub: its configuration, the spawner mixin and the spawner of process images."""
+"""Code that runs inside JupyterHub: its configuration, and the spawners of processes, containers and pods."""

@@ -1,4 +1,4 @@
-"""The mixin that teaches any spawner what a Binder launch asks for: image, token and `BINDER_*` environment."""
+"""Mixin that gives any spawner what a Binder launch needs: its image, its token and the `BINDER_*` environment."""
 
 import asyncio
 import re
@@ -18,14 +18,14 @@ _OPTION_OF_VARIABLE = {
     "BINDER_PERSISTENT_REQUEST": "binder_persistent_request",
     "BINDER_CLIENT_IP": "binder_client_ip",
 }
-"""Read by what watches mybinder.org and by the pages of images, so the names are fixed."""
+"""Fixed names: tools that watch mybinder.org and pages inside images read these variables."""
 
-_TOKENS_OF_HUB = ("JUPYTERHUB_API_TOKEN", "JPY_API_TOKEN")
-"""Of use only to a server that asks the hub who may come in."""
+_HUB_TOKENS = ("JUPYTERHUB_API_TOKEN", "JPY_API_TOKEN")
+"""Used only by a server that asks the hub for its users."""
 
 
 def refusal(status_code: int, message: str) -> HTTPError:
-    """Return an error whose message reaches the caller as it is, by the API's answer and by the progress stream."""
+    """Return an error whose message the caller gets unchanged, in the API's answer and in the progress stream."""
     return _Refusal(status_code, message)
 
 
@@ -36,11 +36,11 @@ class _Refusal(HTTPError):
 
 
 class BinderSpawnerMixin(Configurable):
-    """Takes the `user_options` of BinderHub and Bindery; to be placed before a spawner in a class's bases.
+    """Reads the `user_options` of BinderHub and Bindery. Place it before a spawner in a class's bases.
 
-    The server's token goes by the environment (JUPYTER_TOKEN, which Jupyter Server and Notebook both read), for
-    containers too: an argument vector is readable by everyone on the machine, and shows in pod specs. That a
-    repository's configuration does not get the better of it is for each spawner to see to: see `kept_token`.
+    The server gets its token in the environment (JUPYTER_TOKEN, which Jupyter Server and Notebook both read), in
+    containers too: arguments are readable by everyone on the machine and appear in pod specs. Each spawner must prevent
+    a repository's configuration from replacing the token: see `kept_token`.
     """
 
     auth_enabled = Bool(
@@ -49,33 +49,35 @@ class BinderSpawnerMixin(Configurable):
     cors_allow_origin = Unicode(
         "", config=True, help="Origins whose pages may use the servers: `*`, or a list with commas."
     )
-    # Images of repo2docker may be years old and hold a Notebook 6, which knows only `NotebookApp`; newer servers
-    # warn at most. A spawner that builds its own images switches it off.
+    # Images of repo2docker may be years old and contain Notebook 6, which knows only `NotebookApp`; newer servers at
+    # most log a warning. A spawner whose images are always new switches it off.
     has_notebook_app_args = Bool(True, config=True, help="Repeat every `ServerApp` argument for Notebook 6.")
 
     gpus = 0
 
     @default("progress_ready_hook")
-    def _only_the_ready_are_ready(self) -> Any:
-        return confirmed
+    def _default_ready_hook(self) -> Any:
+        return confirm_ready
 
     @property
     def own_token(self) -> str:
-        """The token that the server is to keep; empty where it asks the hub who may come in."""
+        """Token that the server must keep; empty if it asks the hub for its users."""
         return "" if self.auth_enabled else str(self.user_options["token"])
 
     def apply_binder_options(self) -> None:
-        """Take image and resources from the launch.
+        """Set image and resources from the launch's options.
 
-        Raises a 400 if an anonymous launch lacks its image or its token, or asks for resources that make no sense.
+        Raise a 400 if an anonymous launch lacks its image or token, or if its resources are not valid.
         """
         if not self.auth_enabled:
             for name in ("image", "token"):
                 value = self.user_options.get(name)
                 if not isinstance(value, str) or not value:
                     raise refusal(400, f"user_options.{name} is missing: a launch without it can't be started")
+
         if image := self.user_options.get("image"):
             self.image = image
+
         try:
             resources = read_resources(self.user_options)
         except ValueError as error:
@@ -85,28 +87,29 @@ class BinderSpawnerMixin(Configurable):
         self.gpus = resources.gpus
 
     async def start(self) -> Any:
-        """Start the server of a launch. Raises a 400 if the launch lacks its image or its token."""
+        """Start the server of a launch. Raise a 400 if the launch lacks its image or token."""
         self.apply_binder_options()
         return await super().start()
 
     def binder_env(self) -> dict[str, str]:
-        """Return what a launch adds to the environment of its server."""
+        """Return the environment variables that a launch adds for its server."""
         env = {variable: str(self.user_options.get(name, "")) for variable, name in _OPTION_OF_VARIABLE.items()}
         if not self.auth_enabled:
             env["JUPYTER_TOKEN"] = self.own_token
         return env
 
     def get_env(self) -> dict[str, str]:
-        """Return the server's environment; without tokens of the hub, where it asks the hub nothing."""
+        """Return the server's environment; without the hub's tokens, unless the server uses the hub."""
         env: dict[str, str] = super().get_env() | self.binder_env()
         if self.auth_enabled:
             return env
-        return {name: env[name] for name in env if name not in _TOKENS_OF_HUB or name in self.environment}
+        return {name: env[name] for name in env if name not in _HUB_TOKENS or name in self.environment}
 
     def get_args(self) -> list[str]:
-        """Return the server's arguments; with `auth_enabled` they are the spawner's own."""
+        """Return the server's arguments; with `auth_enabled`, those of the spawner alone."""
         if self.auth_enabled:
             return super().get_args()
+
         settings = {
             "ip": self.ip,
             "port": self.port,
@@ -116,16 +119,17 @@ class BinderSpawnerMixin(Configurable):
         }
         if self.default_url:
             settings["default_url"] = self.format_string(self.default_url)
+
         applications = ["ServerApp", "NotebookApp"] if self.has_notebook_app_args else ["ServerApp"]
         ours = [f"--{app}.{name}={value}" for app in applications for name, value in settings.items()]
         return ours + super().get_args()
 
 
-def confirmed(spawner: Any, ready: dict[str, Any]) -> dict[str, Any]:
-    """Mark the event that says that a server is ready; for one whose start was cancelled, say what happened instead.
+def confirm_ready(spawner: Any, ready: dict[str, Any]) -> dict[str, Any]:
+    """Return the hub's `ready` event with a mark that it is true; if the start was cancelled, return another event.
 
-    A hub that gets a SIGTERM cancels all that it does, this request and the start too, and then takes every server
-    that has not failed for ready. One that really is has been given to the hub's watch (`add_poll_callback`).
+    A hub that gets a SIGTERM cancels everything it does, including this request and the start, and then reports every
+    server that has not failed as ready. A server that is really ready has a poll callback (`add_poll_callback`).
     """
     task = asyncio.current_task()
     is_cancelled = task is not None and task.cancelling() > 0
@@ -135,7 +139,7 @@ def confirmed(spawner: Any, ready: dict[str, Any]) -> dict[str, Any]:
 
 
 def cors_settings(origins: str) -> dict[str, str]:
-    """Return the server's settings that allow the pages of `origins` (`*`, or a list with commas) to use it."""
+    """Return the server's settings that let pages of `origins` (`*`, or a list with commas) use it."""
     allowed = [origin.strip().rstrip("/") for origin in origins.split(",") if origin.strip()]
     if "*" in allowed:
         return {"allow_origin": "*", "allow_origin_pat": ".*"}

@@ -1,4 +1,4 @@
-"""Servers as containers of a Docker engine."""
+"""Configuration of a hub whose servers are containers of a Docker engine."""
 
 import os
 from typing import Any
@@ -8,13 +8,13 @@ from deploy.jupyterhub.docker_spawner import BinderDockerSpawner
 
 
 def configure(c: Any) -> None:
-    """Have a hub start containers.
+    """Configure a hub to start containers.
 
-    A server asks the hub nothing, so only hub and proxy must reach it: on the engine's `bridge`, by a port of the
-    loopback of the engine's machine, which is theirs; on a network of its own, by its address there, so hub and proxy
-    are containers of that network, too.
+    A server sends no requests to the hub, so only hub and proxy must reach it. On the engine's `bridge` they reach it
+    at a loopback port of the engine's machine, so they run there. On a network of its own they reach it at its address
+    in that network, so they are containers of that network, too.
     """
-    configuration.containers(c, BinderDockerSpawner)
+    configuration.configure_containers(c, BinderDockerSpawner)
     c.BinderDockerSpawner.client_kwargs = {
         "base_url": os.environ.get("BINDERY_DOCKER_HOST") or "unix:///var/run/docker.sock"
     }

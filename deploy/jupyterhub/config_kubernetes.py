@@ -1,4 +1,4 @@
-"""Servers as pods of a Kubernetes cluster. Also for the hub of zero-to-jupyterhub, in its `hub.extraConfig`:
+"""Configuration of a hub whose servers are pods, also for the hub of zero-to-jupyterhub (`hub.extraConfig`).
 
 from deploy.jupyterhub import config_kubernetes
 config_kubernetes.configure(c)
@@ -12,7 +12,7 @@ from deploy.jupyterhub.kube_spawner import BinderKubeSpawner
 
 
 def configure(c: Any) -> None:
-    """Have a hub start pods. What is configured for KubeSpawner stays; only what no launch could do without is set."""
-    configuration.containers(c, BinderKubeSpawner)
+    """Configure a hub to start pods. Only what every launch needs is set: settings of KubeSpawner stay as they are."""
+    configuration.configure_containers(c, BinderKubeSpawner)
     if namespace := os.environ.get("BINDERY_SERVERS_NAMESPACE"):
         c.BinderKubeSpawner.namespace = namespace

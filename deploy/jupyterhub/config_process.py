@@ -1,4 +1,4 @@
-"""Servers as processes of the hub's own user, from image folders: for one's own machine."""
+"""Configuration of a hub whose servers are processes of its own user, run from image folders: for one's own machine."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ from deploy.jupyterhub.process_spawner import ProcessImageSpawner
 
 
 def configure(c: Any) -> None:
-    """Have a hub start processes."""
-    configuration.servers(c, ProcessImageSpawner)
+    """Configure a hub to start processes."""
+    configuration.configure_servers(c, ProcessImageSpawner)
     c.ProcessImageSpawner.data_dir = str(configuration.data_folder())
-    # The hub's own deadline only has the last word: the spawner's comes first, since it can say why.
+    # The spawner's deadline comes first, because the spawner can say why a start failed.
     c.ProcessImageSpawner.start_timeout = int(configuration.answer_seconds()) + 20

@@ -1,4 +1,4 @@
-"""What the configurations of our hubs share. Everything comes by the environment; docs/settings.md lists it."""
+"""Configuration that all our hubs share, read from the environment; docs/settings.md lists the variables."""
 
 import logging
 import os
@@ -6,17 +6,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_EXPECTED = ("is slow to start", "is slow to become responsive", "has no version header")
+_EXPECTED_WARNINGS = ("is slow to start", "is slow to become responsive", "has no version header")
 _NEVER_SECONDS = 10 * 365 * 86400
 
 
 def data_folder() -> Path:
-    """Return the folder where the hub keeps its state, and the process spawner images and servers."""
+    """Return the folder for the hub's state, and for the process spawner's images and servers."""
     return Path(os.environ.get("BINDERY_DATA_DIR", "data")).absolute()
 
 
-def hub(c: Any) -> None:
-    """Say where the hub is, where its state lies, and who may do what on it."""
+def configure_hub(c: Any) -> None:
+    """Set the hub's addresses, the folder of its state, and the rights of its services."""
     state = data_folder() / "hub"
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     c.JupyterHub.bind_url = os.environ["BINDERY_HUB_BIND_URL"]
@@ -26,18 +26,20 @@ def hub(c: Any) -> None:
         c.JupyterHub.hub_connect_url = connect_url
     c.JupyterHub.db_url = f"sqlite:///{state / 'jupyterhub.sqlite'}"
     c.JupyterHub.cookie_secret_file = str(state / "cookie_secret")
-    # Proxy and servers outlive the hub: one that is killed and started again finds both.
+
+    # Proxy and servers outlive the hub: a hub that is killed and started again finds both.
     c.JupyterHub.cleanup_servers = os.environ.get("BINDERY_HUB_STOPS_SERVERS", "false") == "true"
     c.JupyterHub.cleanup_proxy = False
-    # Nobody logs in; users are made by the launcher, and removed by it or by the culler.
+
+    # Nobody logs in: the launcher makes users, and removes them, as the culler does.
     c.JupyterHub.authenticator_class = "null"
-    c.Authenticator.any_allow_config = True  # nobody may log in on purpose: no warning about it
+    c.Authenticator.any_allow_config = True  # else the hub warns that nobody may log in
     c.JupyterHub.services = [{"name": "bindery-launcher", "api_token": os.environ["BINDERY_HUB_API_TOKEN"]}, culler()]
     c.JupyterHub.load_roles = roles()
 
 
 def roles() -> list[dict[str, object]]:
-    """Return the roles of the launcher and of the culler; neither may do more than it needs."""
+    """Return the roles of launcher and culler, with no more rights than they need."""
     return [
         {"name": "bindery-launcher", "services": ["bindery-launcher"], "scopes": ["admin:users", "servers"]},
         {
@@ -49,7 +51,7 @@ def roles() -> list[dict[str, object]]:
 
 
 def culler() -> dict[str, object]:
-    """Return the idle culler as a service: one that runs elsewhere if it has a token, else one that the hub runs."""
+    """Return the idle culler as a service: run elsewhere if it has a token, else run by the hub."""
     if token := os.environ.get("BINDERY_CULLER_API_TOKEN"):
         return {"name": "bindery-culler", "api_token": token}
     idle = int(os.environ.get("BINDERY_IDLE_TIMEOUT_SECONDS", "600")) or _NEVER_SECONDS
@@ -61,9 +63,9 @@ def culler() -> dict[str, object]:
     return {"name": "bindery-culler", "command": command}
 
 
-def traefik(c: Any) -> None:
-    """Tell a traefik that runs by itself the routes, through a file."""
-    import bcrypt  # another hub that starts our servers need not have it
+def configure_traefik(c: Any) -> None:
+    """Configure a separate traefik as the proxy, which reads its routes from a file."""
+    import bcrypt  # other hubs that start our servers need not have it
 
     password = os.environ["BINDERY_PROXY_API_PASSWORD"]
     c.JupyterHub.proxy_class = "traefik_file"
@@ -72,40 +74,45 @@ def traefik(c: Any) -> None:
     c.TraefikFileProviderProxy.traefik_api_url = os.environ["BINDERY_PROXY_API_URL"]
     c.TraefikFileProviderProxy.traefik_api_username = os.environ["BINDERY_PROXY_API_USERNAME"]
     c.TraefikFileProviderProxy.traefik_api_password = password
-    # Traefik verifies it at each call, twice and more per launch. It is random and long, so a costly hash protects
-    # nothing and would slow every launch down.
+
+    # Traefik verifies the password at each call, at least twice per launch. It is long and random, so a costly hash
+    # would protect nothing and slow down every launch.
     hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
     c.TraefikFileProviderProxy.traefik_api_hashed_password = hashed
 
 
-def servers(c: Any, spawner: type) -> None:
-    """Say how servers are started, whoever runs them."""
+def configure_servers(c: Any, spawner: type) -> None:
+    """Configure how servers are started, by any spawner."""
     c.JupyterHub.spawner_class = spawner
     c.JupyterHub.allow_named_servers = True
-    c.JupyterHub.active_server_limit = 0  # that is what seats are for
+    c.JupyterHub.active_server_limit = 0  # seats are the limit
     c.JupyterHub.concurrent_spawn_limit = int(os.environ.get("BINDERY_CONCURRENT_SPAWN_LIMIT", "100"))
-    # How long the call that starts a server waits for it: long enough to answer a malformed request with a 400,
-    # short enough that the launcher follows the progress of all others.
+
+    # The call that starts a server waits this long for it: long enough to answer a malformed request with a 400, short
+    # enough that the launcher follows the progress of all others.
     c.JupyterHub.tornado_settings.update({"slow_spawn_timeout": 0.3})
-    # The hub would warn of each launch for that, and of each server for being a Jupyter Server and not its own.
-    logging.getLogger("JupyterHub").addFilter(lambda record: not any(one in str(record.msg) for one in _EXPECTED))
+    # The hub would warn about that at each launch, and about each server because it is a plain Jupyter Server.
+    logging.getLogger("JupyterHub").addFilter(
+        lambda record: not any(text in str(record.msg) for text in _EXPECTED_WARNINGS)
+    )
+
     ours = c[spawner.__name__]
     ours.apply_user_options = lambda spawner, options: spawner.apply_binder_options()
     ours.cors_allow_origin = os.environ.get("BINDERY_ALLOWED_ORIGINS", "")
     ours.answer_timeout_seconds = answer_seconds()
     ours.poll_interval = int(os.environ.get("BINDERY_SERVER_POLL_SECONDS", "10"))
-    # Strangers' repositories fail as they like: that is no reason for the hub to restart.
+    # Repositories of strangers may fail any number of times: the hub must not restart for that.
     ours.consecutive_failure_limit = 0
 
 
 def answer_seconds() -> float:
-    """Return how long a server may take to answer, from when it runs."""
+    """Return how long a server that runs may take to answer."""
     return float(os.environ.get("BINDERY_SERVER_START_TIMEOUT_SECONDS", "120"))
 
 
-def containers(c: Any, spawner: type) -> None:
-    """Say how servers in containers are started, whose images may have to be pulled first."""
-    servers(c, spawner)
-    # The hub's own deadline only has the last word: those of launcher and spawner come first, and say why.
+def configure_containers(c: Any, spawner: type) -> None:
+    """Configure how servers in containers are started, whose images may have to be pulled first."""
+    configure_servers(c, spawner)
+    # The deadlines of launcher and spawner come first, because they can say why a start failed.
     longest = int(os.environ.get("BINDERY_SERVER_START_MAX_SECONDS", "1800"))
     c[spawner.__name__].start_timeout = longest + int(answer_seconds()) + 20

@@ -1,4 +1,4 @@
-"""What a server in a container needs of its spawner, whoever runs the container."""
+"""Mixin for spawners of containers, whatever runs the container."""
 
 import asyncio
 from typing import Any
@@ -9,23 +9,23 @@ from traitlets import Float, List, Unicode
 
 from deploy.jupyterhub.activity import ServerActivityMixin
 from deploy.jupyterhub.binder_spawner import BinderSpawnerMixin, refusal
-from deploy.jupyterhub.kept_token import answers, is_kept, kept
+from deploy.jupyterhub.kept_token import has_configuration, is_answering, with_configuration
 
-ANY_JUPYTER = kept(
-    "for one in jupyter-lab jupyter-notebook jupyter-server; do "
-    'command -v "$one" >/dev/null && exec "$one" "$@"; done; '
+ANY_JUPYTER = with_configuration(
+    "for program in jupyter-lab jupyter-notebook jupyter-server; do "
+    'command -v "$program" >/dev/null && exec "$program" "$@"; done; '
     "echo 'The image has no jupyter-lab, jupyter-notebook or jupyter-server on its PATH.' >&2; exit 127"
 )
-"""Starts the first of the Jupyters that an image has, after its entry point."""
+"""Command that starts the first Jupyter program found in an image, after the image's entry point."""
 
 _SINGLEUSER = "jupyterhub-singleuser"
 
 
 class ContainerMixin(ServerActivityMixin, BinderSpawnerMixin):
-    """Starts what Jupyter there is in the image and sees it answer; to be placed before a spawner of containers.
+    """Starts the Jupyter of an image and waits for its answer. Place it before a spawner of containers.
 
-    A container that ends before it answers fails at once, with its exit status and its last lines: the hub alone
-    would wait for it until its own deadline, and say only that.
+    If a container ends before it answers, the start fails at once, with the exit status and the last lines of the log.
+    The hub alone would wait until its own deadline and report only that.
     """
 
     cmd: Any
@@ -36,16 +36,18 @@ class ContainerMixin(ServerActivityMixin, BinderSpawnerMixin):
     )
 
     def apply_binder_options(self) -> None:
+        """Set image, resources and command from the launch's options. Raise a 400 if they are not valid."""
         super().apply_binder_options()
         self.limit_memory()
         if self.auth_enabled:
             return
+
         command = list(self.cmd or [])
-        # jupyterhub-singleuser asks the hub who may come in, so it is no command for a server with a token of its own.
+        # jupyterhub-singleuser asks the hub for its users, so it can't run a server with a token of its own.
         if not command or command == [_SINGLEUSER]:
             self.cmd = ANY_JUPYTER
-        elif not is_kept(command):
-            self.cmd = kept('exec "$@"', *command)
+        elif not has_configuration(command):
+            self.cmd = with_configuration('exec "$@"', *command)
 
     dropped_capabilities = List(
         Unicode(),
@@ -61,33 +63,33 @@ class ContainerMixin(ServerActivityMixin, BinderSpawnerMixin):
     )
 
     def limit_memory(self) -> None:
-        """Give a limit to a server that has none; what it is guaranteed, it may use."""
+        """Set a memory limit on a server that has none; it is at least the server's guarantee."""
         if not self.mem_limit and self.default_mem_limit:
             self.mem_limit = max(self.default_mem_limit, self.mem_guarantee or 0)
 
     async def how_it_ended(self) -> str | None:
-        """Return how the container ended, in a sentence with its last lines; None while it runs or is awaited."""
+        """Return a sentence about the container's end, with the last lines of its log; None if it has not ended."""
         raise NotImplementedError
 
-    async def until_it_answers(self, url: str) -> None:
-        """Wait until the server at `url` answers anything.
+    async def wait_for_answer(self, url: str) -> None:
+        """Wait until the server at `url` answers.
 
-        Raises an `HTTPError` that says how it ended, that it doesn't answer, or that it doesn't keep its token.
+        Raise an `HTTPError` if the container ends, if the server doesn't answer, or if it doesn't keep its token.
         """
         address = url_path_join(url, self.server.base_url)
         pause = 0.1
         try:
             async with asyncio.timeout(self.answer_timeout_seconds):
-                while not await answers(address, self.own_token):
-                    if ended := await self.how_it_ended():
-                        raise refusal(500, ended)
+                while not await is_answering(address, self.own_token):
+                    if ending := await self.how_it_ended():
+                        raise refusal(500, ending)
                     await asyncio.sleep(pause)
                     pause = min(1.0, pause * 1.3)
         except TimeoutError:
             raise refusal(504, f"Server at {url} didn't respond in {self.answer_timeout_seconds:g} seconds.") from None
 
 
-def ended(exit_status: Any, why: str, tail: str) -> str:
-    """Return the sentence for a server that ended before it answered; `why` is the engine's own word for it."""
-    sentence = f"The server ended with exit status {exit_status}{f' ({why})' if why else ''} before it answered."
+def end_sentence(exit_status: Any, reason: str, tail: str) -> str:
+    """Return the sentence for a server that ended before it answered; `reason` is the engine's word for it."""
+    sentence = f"The server ended with exit status {exit_status}{f' ({reason})' if reason else ''} before it answered."
     return f"{sentence} The last lines of its log:\n{tail}" if tail.strip() else sentence

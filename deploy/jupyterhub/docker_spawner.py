@@ -1,4 +1,4 @@
-"""Servers as containers of a Docker engine: DockerSpawner, with what a Binder launch asks for."""
+"""DockerSpawner with what a Binder launch needs: servers as containers of a Docker engine."""
 
 import asyncio
 import inspect
@@ -19,18 +19,17 @@ from urllib3.exceptions import HTTPError as BrokenAnswer
 
 from deploy.jupyterhub import labels
 from deploy.jupyterhub.binder_spawner import refusal
-from deploy.jupyterhub.container_spawner import ContainerMixin, ended
+from deploy.jupyterhub.container_spawner import ContainerMixin, end_sentence
 from deploy.jupyterhub.progress import ProgressMixin
 
-_SILENT = (NoConnectionError, Timeout, BrokenAnswer)
-"""What the engine's client raises where it gets no answer, or half of one."""
+_NO_ANSWER = (NoConnectionError, Timeout, BrokenAnswer)
+"""What the engine's client raises if it gets no answer, or an incomplete one."""
 
 
 class BinderDockerSpawner(ProgressMixin, ContainerMixin, DockerSpawner):
     """Starts a launch's server as a container, which is removed when it ends.
 
-    Its defaults are those of containers that run strangers' code; every setting of DockerSpawner changes them as
-    ever.
+    The defaults suit containers that run the code of strangers; every setting of DockerSpawner still works.
     """
 
     extra_create_kwargs: Any
@@ -49,12 +48,13 @@ class BinderDockerSpawner(ProgressMixin, ContainerMixin, DockerSpawner):
     )
     pull_told_seconds = Float(2, config=True, help="How often the progress of a pull is told.")
 
-    # DockerSpawner has one thread for all calls, so that one slow answer would hold up every other server.
+    # DockerSpawner has one thread for all calls: one slow answer would delay every other server.
     _executor = ThreadPoolExecutor(8, "docker")
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__(**kwargs)
-        self._given_create, self._given_host = self.extra_create_kwargs, self.extra_host_config
+        self._configured_create = self.extra_create_kwargs
+        self._configured_host = self.extra_host_config
 
     @default("remove")
     def _removes(self) -> bool:
@@ -67,27 +67,27 @@ class BinderDockerSpawner(ProgressMixin, ContainerMixin, DockerSpawner):
     async def start(self) -> Any:
         """Start the container and wait until the server answers; return its address.
 
-        Raises an `HTTPError` that says why it can't: the image, the engine, or how the server ended.
+        Raise an `HTTPError` that names the cause of a failure: the image, the engine, or the server's end.
         """
         self.clear_progress()
         try:
             return await self._start()
-        except (DockerException, *_SILENT) as error:
-            raise refusal(500, f"Failed to start the container: {_words(error)}") from error
+        except (DockerException, *_NO_ANSWER) as error:
+            raise refusal(500, f"Failed to start the container: {_message(error)}") from error
 
     async def _start(self) -> Any:
         try:
             ip, port = await super().start()
-        except RuntimeError as error:  # it has no port: one that ended at once has lost it already
-            if how := await self.how_it_ended():
-                raise refusal(500, how) from error
+        except RuntimeError as error:  # it has no port, perhaps because it has ended already
+            if ending := await self.how_it_ended():
+                raise refusal(500, ending) from error
             raise
         self.report_progress("Container started")
-        await self.until_it_answers(f"http://{ip}:{port}")
+        await self.wait_for_answer(f"http://{ip}:{port}")
         return ip, port
 
     async def pull_image(self, image: str) -> None:
-        """Pull the image unless it is there, by tag or by digest. Raises an `HTTPError` that says why it can't."""
+        """Pull the image, by tag or by digest, unless the engine has it. Raise an `HTTPError` with the reason."""
         policy = self.pull_policy.lower()
         if policy == "skip":
             return
@@ -109,16 +109,16 @@ class BinderDockerSpawner(ProgressMixin, ContainerMixin, DockerSpawner):
         try:
             await asyncio.to_thread(self._pull, image, report, stopped)
         except DockerException as error:
-            if _silence(error):
+            if _no_answer_reason(error):
                 raise
-            raise refusal(500, f"Failed to pull image {image}: {_words(error)}") from error
+            raise refusal(500, f"Failed to pull image {image}: {_message(error)}") from error
         finally:
             stopped.set()
         self.report_progress(f"Successfully pulled image {image}")
 
-    def _pull(self, image: str, tell: Callable[[str], object], stopped: threading.Event) -> None:
+    def _pull(self, image: str, report: Callable[[str], object], stopped: threading.Event) -> None:
         layers: dict[str, str] = {}
-        told = time.monotonic()
+        reported_at = time.monotonic()
         for line in self.client.pull(image, stream=True, decode=True):
             if stopped.is_set():
                 return
@@ -126,28 +126,34 @@ class BinderDockerSpawner(ProgressMixin, ContainerMixin, DockerSpawner):
                 raise DockerException(error)
             if "id" in line and "progressDetail" in line:
                 layers[line["id"]] = line["status"]
-            if layers and time.monotonic() - told > self.pull_told_seconds:
-                told = time.monotonic()
+            if layers and time.monotonic() - reported_at > self.pull_told_seconds:
+                reported_at = time.monotonic()
                 done = sum(status == "Pull complete" for status in layers.values())
-                tell(f"Pulling image: {done} of {len(layers)} layers; {line.get('status', '')}")
+                report(f"Pulling image: {done} of {len(layers)} layers; {line.get('status', '')}")
 
     async def create_object(self) -> Any:
-        """Create the container, with its labels and its limits."""
-        create, host = self._eval_if_callable(self._given_create), self._eval_if_callable(self._given_host)
-        create = dict(await create if inspect.isawaitable(create) else create)
-        host = dict(await host if inspect.isawaitable(host) else host)
-        told = labels.labels_of(self.user_options) | labels.annotations_of(self.user_options)
-        # DockerSpawner expands braces in all of this, and what comes from a launch is not ours to expand.
-        ours = {key: value.replace("{", "{{").replace("}", "}}") for key, value in told.items()}
-        create["labels"] = ours | create.get("labels", {})
+        """Create the container, with its labels and limits."""
+        create = await self._configured(self._configured_create)
+        host = await self._configured(self._configured_host)
+
+        ours = labels.labels_of(self.user_options) | labels.annotations_of(self.user_options)
+        # DockerSpawner expands braces in labels, but text of a launch must stay as it is.
+        escaped = {key: value.replace("{", "{{").replace("}", "}}") for key, value in ours.items()}
+        create["labels"] = escaped | create.get("labels", {})
+
         self.extra_create_kwargs = create
         self.extra_host_config = self._host_config() | host
-        made = await super().create_object()
+        container = await super().create_object()
         self.report_progress("Container created")
-        return made
+        return container
+
+    async def _configured(self, setting: Any) -> dict[str, Any]:
+        """Return the value of a setting that may be a function or a coroutine function, as in DockerSpawner."""
+        value = self._eval_if_callable(setting)
+        return dict(await value if inspect.isawaitable(value) else value)
 
     def _host_config(self) -> dict[str, Any]:
-        host: dict[str, Any] = {"auto_remove": False}  # we remove it: its last words are in it
+        host: dict[str, Any] = {"auto_remove": False}  # we remove it: its log and exit status are read first
         if self.dropped_capabilities:
             host["cap_drop"] = list(self.dropped_capabilities)
         if self.pids_limit:
@@ -167,31 +173,35 @@ class BinderDockerSpawner(ProgressMixin, ContainerMixin, DockerSpawner):
     # Its end
 
     async def stop_object(self) -> None:
-        """Stop the container. One whose server heeds no signal would keep the hub for the engine's own ten seconds."""
+        """Stop the container.
+
+        The engine's own grace period would delay the hub by ten seconds if the server ignores SIGTERM.
+        """
         try:
             await self.docker("stop", self.container_id, timeout=self.stop_grace_seconds)
         except NotFound:
             self.log.debug("container %s is gone already", self.container_id)
 
     async def how_it_ended(self) -> str | None:
+        """Return a sentence about the container's end, with the last lines of its log; None while it runs."""
         try:
-            found = await self.docker("inspect_container", self.container_name)
+            container = await self.docker("inspect_container", self.container_name)
         except NotFound:
             return "The container was removed before the server answered."
-        state = found["State"]
+        state = container["State"]
         if state["Running"]:
             return None
         log = await self.docker("logs", self.container_name, tail=20)
-        why = "OOMKilled" if state["OOMKilled"] else state["Error"]
-        return ended(state["ExitCode"], why, log[-8192:].decode("utf-8", "replace"))
+        reason = "OOMKilled" if state["OOMKilled"] else state["Error"]
+        return end_sentence(state["ExitCode"], reason, log[-8192:].decode("utf-8", "replace"))
 
     async def run_post_stop_hook(self) -> None:
-        # The hub calls `stop` only for what still runs: a server that ended by itself leaves its container.
+        """Remove the container, also of a server that ended by itself: the hub calls `stop` only for one that runs."""
         await self._remove()
         await maybe_future(super().run_post_stop_hook())
 
     async def delete_forever(self) -> None:
-        """Leave nothing of a user that is deleted, also what a hub that was killed has never heard of."""
+        """Remove everything of a deleted user, including what a hub that was killed has not recorded."""
         await self._remove()
         await maybe_future(super().delete_forever())
 
@@ -205,18 +215,19 @@ class BinderDockerSpawner(ProgressMixin, ContainerMixin, DockerSpawner):
                 raise
 
 
-def _words(error: BaseException) -> str:
-    if silence := _silence(error):
-        return f"the engine does not answer ({silence})."
+def _message(error: BaseException) -> str:
+    if reason := _no_answer_reason(error):
+        return f"the engine does not answer ({reason})."
     return str(getattr(error, "explanation", None) or error)
 
 
-def _silence(error: BaseException) -> str | None:
-    """Return why the engine could not be asked, in the system's words; None where it has answered."""
-    root, is_silent = error, False
-    while True:
-        is_silent = is_silent or isinstance(root, _SILENT)
-        if (cause := root.__cause__ or root.__context__) is None:
-            break
-        root = cause
-    return str(getattr(root, "strerror", None) or root) if is_silent else None
+def _no_answer_reason(error: BaseException) -> str | None:
+    """Return why the engine did not answer, in the system's words; None if it did."""
+    chain = [error]
+    while cause := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(cause)
+
+    if not any(isinstance(link, _NO_ANSWER) for link in chain):
+        return None
+    root = chain[-1]
+    return str(getattr(root, "strerror", None) or root)

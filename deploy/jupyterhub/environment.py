@@ -1,4 +1,4 @@
-"""What a user's server inherits from the hub's environment: what is named here, and nothing else."""
+"""Environment that a user's server inherits from the hub: the variables named here, and no others."""
 
 import os
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ _INHERITED |= {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"}
 def server_environment(hub: Mapping[str, str], env: Path, home: Path, *, hub_prefix: str) -> dict[str, str]:
     """Return the environment of a server that runs from the virtual environment `env`.
 
-    The hub's own virtual environment (`hub_prefix`) is taken out of PATH: its `pip` would install into the hub.
+    The hub's own virtual environment (`hub_prefix`) is removed from PATH: its `pip` would install into the hub.
     """
-    path = [str(env / "bin")]
-    path += [one for one in hub.get("PATH", os.defpath).split(os.pathsep) if one != f"{hub_prefix}/bin"]
+    hub_path = hub.get("PATH", os.defpath).split(os.pathsep)
+    path = [str(env / "bin"), *(folder for folder in hub_path if folder != f"{hub_prefix}/bin")]
     inherited = {name: value for name, value in hub.items() if name in _INHERITED or name.startswith("LC_")}
     return inherited | {"PATH": os.pathsep.join(path), "HOME": str(home), "VIRTUAL_ENV": str(env)}

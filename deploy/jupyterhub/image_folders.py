@@ -1,8 +1,8 @@
-"""The folders that stand for images (`<data>/images/`), and the servers that run from them (`<data>/servers/`).
+"""Image folders (`<data>/images/`), and the folders of the servers that run from them (`<data>/servers/`).
 
-The builder writes the image folders, and removes the least recently launched ones when they grow too large. Both
-sides hold a lock on `images/.lock`, it while it chooses what to remove and we while we choose what to run, so an
-image that a server starts from is never removed under it.
+The builder writes the image folders, and removes the least recently launched ones when they grow too large. Builder and
+hub hold the lock `images/.lock` while they choose an image to remove or to run, so that no image is removed from under
+a server that starts.
 """
 
 import fcntl
@@ -16,11 +16,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from deploy.jupyterhub.processes import Identity, identify, remove_tree, write_json
+from deploy.jupyterhub.files import remove_tree, write_json
+from deploy.jupyterhub.processes import Identity, identify
 
 
 class CopyCancelledError(Exception):
-    """The copy was told to stop."""
+    """The copy was cancelled."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,12 @@ class ImageFolder:
 
     @property
     def build_id(self) -> str:
+        """Id of the build, which is the folder's name."""
         return self.path.name
 
     @property
     def jupyter(self) -> Path | None:
-        """The program that serves this image: JupyterLab's if it is there, else Notebook's; None without either."""
+        """Program that serves this image: JupyterLab's if it is there, else Notebook's; None without either."""
         for program, package in (("jupyter-lab", "jupyterlab"), ("jupyter-notebook", "notebook")):
             script = self.path / "env" / "bin" / program
             if script.is_file() and any(self.path.glob(f"env/lib/python*/site-packages/{package}/__init__.py")):
@@ -46,9 +48,10 @@ class ImageFolder:
 
 @dataclass(frozen=True)
 class ServerRecord:
-    """What `<data>/servers/<server key>.json` says: who runs from which image. The builder reads `pid`,
-    `start_time` and `build_id`. While a server is prepared, `port` is null and the process is the hub itself; until the
-    server has said where it listens, `port` is 0.
+    """Content of `<data>/servers/<server key>.json`: the process that runs from an image.
+
+    The builder reads `pid`, `start_time` and `build_id`. While the server is prepared, `port` is null and the process
+    is the hub itself; until the server's port is known, `port` is 0.
     """
 
     pid: int
@@ -61,11 +64,12 @@ class ServerRecord:
 
     @property
     def process(self) -> Identity:
+        """Identity of the process."""
         return Identity(self.pid, self.start_time)
 
 
 class ServerFolder:
-    """A server's own place: a copy of the repository to work in, a HOME and a log."""
+    """Folder of one server: a copy of the repository to work in, a HOME and a log."""
 
     def __init__(self, data_dir: Path, server: str) -> None:
         self.server = server
@@ -78,19 +82,19 @@ class ServerFolder:
         self.log = self.path / "server.log"
 
     def record(self) -> ServerRecord | None:
-        """Return who runs this server, as last written; None if nobody does or the record is not readable."""
+        """Return the record of this server, or None if there is none or it is not readable."""
         try:
             fields = json.loads(self.record_path.read_text())
-            known = {name: fields[name] for name in ServerRecord.__dataclass_fields__}
+            return ServerRecord(**{name: fields[name] for name in ServerRecord.__dataclass_fields__})
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return ServerRecord(**known)
 
     def write_record(self, record: ServerRecord) -> None:
+        """Replace the record of this server."""
         write_json(self.record_path, asdict(record))
 
     def fill_from(self, image: ImageFolder, stopped: threading.Event) -> None:
-        """Copy the image's repository and HOME here. Raises `CopyCancelledError` once `stopped` is set."""
+        """Copy the image's repository and HOME here. Raise `CopyCancelledError` once `stopped` is set."""
 
         def copy(source: str, target: str) -> str:
             if stopped.is_set():
@@ -100,36 +104,39 @@ class ServerFolder:
         remove_tree(self.path)
         self.path.mkdir(parents=True, mode=0o700)
         shutil.copytree(image.path / "repo", self.work, symlinks=True, copy_function=copy)
+
         home = image.path / "home"
         if home.is_dir():
             without_caches = shutil.ignore_patterns(".cache")
             shutil.copytree(home, self.home, symlinks=True, copy_function=copy, ignore=without_caches)
+
         self.home.mkdir(exist_ok=True)
         self.runtime.mkdir(mode=0o700)
 
     def remove(self) -> None:
-        """Remove the folder and its record; fine if they are gone."""
+        """Remove the folder and its record, if they exist."""
         remove_tree(self.path)
         self.record_path.unlink(missing_ok=True)
 
 
 def claim(data_dir: Path, image: str, server: ServerFolder) -> ImageFolder | None:
-    """Find the newest folder of an image and mark it as used by `server`, which is about to start; None if absent.
+    """Find the newest folder of an image and mark it as used by `server`, which is about to start.
 
-    Blocks while the builder chooses what to remove.
+    Return None if there is no such image. Block while the builder chooses an image to remove.
     """
     images = data_dir / "images"
     images.mkdir(parents=True, exist_ok=True)
     with _locked(images / ".lock"):
-        found = _find(images, image)
-        if found is None:
+        folder = _find(images, image)
+        if folder is None:
             return None
+
         hub = identify(os.getpid())
         if hub is None:
             raise OSError("this system does not tell when a process started")
-        server.write_record(ServerRecord(hub.pid, hub.start_time, None, found.build_id, image, server=server.server))
-        (found.path / "last-launched").touch()
-        return found
+        server.write_record(ServerRecord(hub.pid, hub.start_time, None, folder.build_id, image, server=server.server))
+        (folder.path / "last-launched").touch()
+        return folder
 
 
 def _find(images: Path, image: str) -> ImageFolder | None:

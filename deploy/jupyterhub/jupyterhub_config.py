@@ -1,6 +1,6 @@
-"""A hub of our own: its servers are processes, containers or pods, as BINDERY_SPAWNER says.
+"""Configuration of our own hub: its servers are processes, containers or pods, as BINDERY_SPAWNER says.
 
-BINDERY_HUB_CONFIG_FILE names a file of the operator's own that is read last, and may change everything.
+BINDERY_HUB_CONFIG_FILE names a file of the operator that is read last and may change everything.
 """
 
 import os
@@ -23,9 +23,9 @@ spawner = os.environ.get("BINDERY_SPAWNER", "process")
 if spawner not in _CONFIGURATIONS:
     sys.exit(f"BINDERY_SPAWNER is {spawner!r}: it is one of {', '.join(_CONFIGURATIONS)}")
 
-configuration.hub(c)
-configuration.traefik(c)
+configuration.configure_hub(c)
+configuration.configure_traefik(c)
 import_module(_CONFIGURATIONS[spawner]).configure(c)
 
-if own := os.environ.get("BINDERY_HUB_CONFIG_FILE"):
-    load_subconfig(str(Path(own).absolute()))  # type: ignore[name-defined]  # noqa: F821
+if operator_file := os.environ.get("BINDERY_HUB_CONFIG_FILE"):
+    load_subconfig(str(Path(operator_file).absolute()))  # type: ignore[name-defined]  # noqa: F821

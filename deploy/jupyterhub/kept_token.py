@@ -1,15 +1,15 @@
-"""That a server keeps the token of its launch: nobody comes in without it, whatever the repository configures.
+"""Protection of the launch's token: a server can't be used without it, whatever its repository configures.
 
-Jupyter takes JUPYTER_TOKEN for a default only, so a `c.ServerApp.token = ''` that a repository writes somewhere below
-`~/.jupyter` would win over it, and leave the server open. So would a `cookie_secret` that stands in a repository: who
-reads it there signs logins with it. An argument of the command line would win over that, but is read by everyone on the
-machine (`ps`) and stands in pods. So the last word is a configuration file of ours: those in the first folder of
-JUPYTER_CONFIG_PATH win over all others, and the repository's stay in force in all else.
+For Jupyter, JUPYTER_TOKEN is only a default. A `c.ServerApp.token = ''` that a repository writes below `~/.jupyter`
+would replace it and leave the server open. A `cookie_secret` in a repository would do the same: everyone who reads it
+there can sign logins. A command-line argument would take precedence over both, but everyone on the machine can read it
+(`ps`), and it appears in pods. So we write a configuration file: files in the first folder of JUPYTER_CONFIG_PATH take
+precedence over all others, and the repository's files still apply to everything else.
 Source: https://docs.jupyter.org/en/latest/use/jupyter-directories.html, "Configuration files".
 
-A repository's own code runs as the server's user and may serve what it likes: this is about what it configures, or its
-author copied without a thought. What gets past it (before jupyter_core 4.11.2, configuration in the working folder) is
-found by asking the server before it is called ready.
+The code of a repository runs as the server's user and may serve anything; this protects against configuration, often
+copied without much thought. Before jupyter_core 4.11.2, configuration in the working folder takes precedence even over
+ours: such a server is detected by a request before it is reported as ready.
 """
 
 import json
@@ -51,10 +51,10 @@ if importlib.util.find_spec("notebook") and importlib.util.find_spec("notebook.n
     c.NotebookApp.password_required = False
     c.NotebookApp.login_handler_class = "notebook.auth.login.LoginHandler"
 """
-"""Python, run by the Jupyter of the image: any Jupyter Server, and any Notebook since 5."""
+"""Python code that the Jupyter of the image runs: any Jupyter Server, and any Notebook since 5."""
 
 FILES = ("jupyter_server_config.py", "jupyter_notebook_config.py")
-"""The names under which Jupyter Server and Notebook look for it."""
+"""File names that Jupyter Server and Notebook read."""
 
 _WHERE = (
     "Look for it in the start script, the Dockerfile and Jupyter's configuration: token, password, login_handler_class"
@@ -69,54 +69,58 @@ _WRITE = (
     + ' && if [ -n "$JUPYTER_CONFIG_PATH" ]; then folder="$folder:$JUPYTER_CONFIG_PATH"; fi && '
     'export JUPYTER_CONFIG_PATH="$folder"; '
 )
-# Neither braces nor `$(`: spawners format the one, and the kubelet the other.
+# It contains neither braces, which spawners would format, nor `$(`, which the kubelet would expand.
 
 
-def kept(script: str, *arguments: str) -> list[str]:
-    """Return a command that runs a POSIX shell's `script` with `arguments`, in an environment that keeps the token.
+def with_configuration(script: str, *arguments: str) -> list[str]:
+    """Return a command that writes the configuration and runs a POSIX shell `script` with `arguments`.
 
-    For containers, in which nothing of ours lies: the command itself brings the configuration along. One that can't be
-    written is left out.
+    It is for containers, which contain no file of ours. If the configuration can't be written, the script runs without.
     """
     return ["/bin/sh", "-c", _WRITE + script, "jupyter", CONFIGURATION, *arguments]
 
 
-def is_kept(command: list[str]) -> bool:
-    """Whether a command is one of `kept`."""
+def has_configuration(command: list[str]) -> bool:
+    """Return whether a command was made by `with_configuration`."""
     return CONFIGURATION in command
 
 
 def write_configuration(folder: Path) -> None:
-    """Write the configuration into `folder`, which JUPYTER_CONFIG_PATH is to name."""
+    """Write the configuration into `folder`, which JUPYTER_CONFIG_PATH must name."""
     folder.mkdir(mode=0o700, exist_ok=True)
     for name in FILES:
         (folder / name).write_text(CONFIGURATION)
 
 
-async def answers(url: str, token: str, *, timeout_seconds: float = 5) -> bool:
-    """Whether the server with the base address `url` answers, whatever it says; a start script may serve what it likes.
+async def is_answering(url: str, token: str, *, timeout_seconds: float = 5) -> bool:
+    """Return whether the server with the base address `url` answers anything; a start script may serve what it likes.
 
-    Raises an `HTTPError` where that is a Jupyter that lets everybody in, or not who has the token. An empty token is
-    for servers that ask the hub: nothing more is asked of them.
+    Raise an `HTTPError` if it is a Jupyter that accepts everybody, or that does not accept the token. An empty token is
+    for servers that ask the hub: they are not checked further.
     """
-    if (first := await _ask(url, "api", "", timeout_seconds)) is None:
+    version = await _get(url, "api", "", timeout_seconds)
+    if version is None:
         return False
-    if not token or not _has_keys(first, "version"):
+    if not token or not _has_keys(version, "version"):
         return True
-    if (without := await _ask(url, "api/status", "", timeout_seconds)) is None:
+
+    without_token = await _get(url, "api/status", "", timeout_seconds)
+    if without_token is None:
         return False
-    if _has_keys(without, "kernels", "last_activity"):
+    if _has_keys(without_token, "kernels", "last_activity"):
         raise refusal(500, OPEN)
-    if without.code not in {401, 403}:
+    if without_token.code not in {401, 403}:
         return True
-    if (with_token := await _ask(url, "api/status", token, timeout_seconds)) is None:
+
+    with_token = await _get(url, "api/status", token, timeout_seconds)
+    if with_token is None:
         return False
     if with_token.code in {401, 403}:
         raise refusal(500, OTHER_TOKEN)
     return True
 
 
-async def _ask(url: str, path: str, token: str, timeout_seconds: float) -> HTTPResponse | None:
+async def _get(url: str, path: str, token: str, timeout_seconds: float) -> HTTPResponse | None:
     headers = {"Authorization": f"token {token}"} if token else {}
     try:
         return await http_client().fetch(
@@ -134,7 +138,7 @@ def _has_keys(response: HTTPResponse, *keys: str) -> bool:
     if response.code != 200:
         return False
     try:
-        said = json.loads(response.body)
+        content = json.loads(response.body)
     except ValueError:
         return False
-    return isinstance(said, dict) and all(key in said for key in keys)
+    return isinstance(content, dict) and all(key in content for key in keys)

@@ -1,4 +1,4 @@
-"""Servers as pods: KubeSpawner, with what a Binder launch asks for."""
+"""KubeSpawner with what a Binder launch needs: servers as pods."""
 
 import asyncio
 import json
@@ -14,15 +14,16 @@ from traitlets import Bool, List, Unicode, default
 
 from deploy.jupyterhub import labels
 from deploy.jupyterhub.binder_spawner import refusal
-from deploy.jupyterhub.container_spawner import ContainerMixin, ended
+from deploy.jupyterhub.container_spawner import ContainerMixin, end_sentence
 
 _START = "bindery/start"
+"""Annotation that tells the pod of this start from an earlier pod of the same name."""
 
 
 class BinderKubeSpawner(ContainerMixin, KubeSpawner):
-    """Starts a launch's server as a pod of its own.
+    """Starts a launch's server as a pod.
 
-    Its defaults are those of pods that run strangers' code; every setting of KubeSpawner changes them as ever.
+    The defaults suit pods that run the code of strangers; every setting of KubeSpawner still works.
     """
 
     restart_policy = Unicode("Never", config=True, help="A server that ends has ended, with all that was in it.")
@@ -43,16 +44,16 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
         help="Environment variables that stand in a Secret and not in the pod; empty where the hub may make none.",
     )
 
-    _start_mark = ""
+    _start_id = ""
     _secret: V1Secret | None = None
-    _is_pod_made = False
+    _is_pod_created = False
 
     @default("automount_service_account_token")
     def _no_account(self) -> bool:
         return False
 
     def limit_memory(self) -> None:
-        """Give a limit to a server that has none, and then a smaller guarantee."""
+        """Set a memory limit on a server that has none, with a smaller guarantee."""
         if not self.mem_limit and not self.mem_guarantee and self.default_mem_limit:
             self.mem_guarantee = min(self.default_mem_guarantee, self.default_mem_limit) or None
         super().limit_memory()
@@ -60,21 +61,23 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
     async def start(self) -> str:
         """Start the pod and wait until the server answers; return its URL.
 
-        Raises an `HTTPError` that says why, as soon as the pod has ended or can't be made.
+        Raise an `HTTPError` with the reason as soon as the pod has ended or can't be created.
         """
-        self._start_mark, self._is_pod_made = secrets.token_hex(8), False
+        self._start_id = secrets.token_hex(8)
+        self._is_pod_created = False
         starting = asyncio.ensure_future(super().start())
-        ending = asyncio.ensure_future(self._until_it_ends())
+        ending = asyncio.ensure_future(self._wait_for_end())
+
         try:
             await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
             if not starting.done():
                 raise refusal(500, ending.result())
             url = str(starting.result())
-            await self.until_it_answers(url)
+            await self.wait_for_answer(url)
         except ApiException as error:
-            raise refusal(500, f"Kubernetes refused the pod: {_words(error)}") from error
+            raise refusal(500, f"Kubernetes refused the pod: {_message(error)}") from error
         except (ClientError, TimeoutError) as error:
-            if self._is_pod_made:
+            if self._is_pod_created:
                 raise
             raise refusal(500, f"Failed to start the pod: Kubernetes does not answer ({error}).") from error
         finally:
@@ -84,16 +87,18 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
         return url
 
     async def get_pod_manifest(self) -> Any:
-        """Return the pod; the Secret that it names is made just before it."""
+        """Return the pod; the Secret that it refers to is created just before it."""
         pod = await super().get_pod_manifest()
         pod.metadata.labels = (pod.metadata.labels or {}) | labels.labels_of(self.user_options)
-        told = labels.annotations_of(self.user_options) | {_START: self._start_mark}
-        pod.metadata.annotations = (pod.metadata.annotations or {}) | told
-        given = self.extra_pod_config or {}
-        if "restartPolicy" not in given and "restart_policy" not in given:
+        annotations = labels.annotations_of(self.user_options) | {_START: self._start_id}
+        pod.metadata.annotations = (pod.metadata.annotations or {}) | annotations
+
+        configured = self.extra_pod_config or {}
+        if "restartPolicy" not in configured and "restart_policy" not in configured:
             pod.spec.restart_policy = self.restart_policy
-        if "enableServiceLinks" not in given and "enable_service_links" not in given:
+        if "enableServiceLinks" not in configured and "enable_service_links" not in configured:
             pod.spec.enable_service_links = self.enable_service_links
+
         container = pod.spec.containers[0]
         container.termination_message_policy = "FallbackToLogsOnError"
         if self.gpus:
@@ -106,27 +111,35 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
         context = container.security_context or {}
         if self.dropped_capabilities and not context.get("privileged"):
             container.security_context = {"capabilities": {"drop": list(self.dropped_capabilities)}} | context
-        self._keep_dollars(container)
-        self._hide_secrets(container)
+
+        self._escape_dollars(container)
+        self._move_secrets(container)
         return pod
 
-    def _keep_dollars(self, container: Any) -> None:
-        """Have what a launch says reach the server as it is: the kubelet replaces `$(NAME)` in an environment's values.
+    def _escape_dollars(self, container: Any) -> None:
+        """Escape the values of a launch, in which the kubelet would expand `$(NAME)`; `$$` is one `$`.
 
-        `$$` is one `$`. What the operator configures may refer to other variables, as ever; Secrets are not expanded.
+        Values that the operator configures may still refer to other variables. Secrets are not expanded.
         Source: https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/
         """
-        said = self.binder_env()
-        for one in container.env or []:
-            if one.value and one.value == said.get(one.name) and one.name not in self.secret_variables:
-                one.value = one.value.replace("$", "$$")
+        launch_env = self.binder_env()
+        for variable in container.env or []:
+            is_of_launch = variable.value and variable.value == launch_env.get(variable.name)
+            if is_of_launch and variable.name not in self.secret_variables:
+                variable.value = variable.value.replace("$", "$$")
 
-    def _hide_secrets(self, container: Any) -> None:
-        hidden = {one.name: one.value for one in container.env or [] if one.name in self.secret_variables and one.value}
+    def _move_secrets(self, container: Any) -> None:
+        """Move the `secret_variables` of a container from its environment to a Secret."""
+        secrets_by_name = {
+            variable.name: variable.value
+            for variable in container.env or []
+            if variable.name in self.secret_variables and variable.value
+        }
         self._secret = None
-        if not hidden:
+        if not secrets_by_name:
             return
-        container.env = [one for one in container.env if one.name not in hidden]
+
+        container.env = [variable for variable in container.env if variable.name not in secrets_by_name]
         container.env_from = [
             *(container.env_from or []),
             V1EnvFromSource(secret_ref=V1SecretEnvSource(name=self.pod_name)),
@@ -136,19 +149,19 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
             labels=self._build_common_labels({}) | labels.labels_of(self.user_options),
             annotations=labels.annotations_of(self.user_options),
         )
-        self._secret = V1Secret(metadata=metadata, string_data=hidden)
+        self._secret = V1Secret(metadata=metadata, string_data=secrets_by_name)
 
     async def _make_create_pod_request(self, pod: Any, request_timeout: float) -> bool:
-        """Make the Secret, then the pod; False where KubeSpawner is to try again.
+        """Create the Secret, then the pod. Return False if KubeSpawner must try again.
 
-        Each try makes both: where a pod of that name is there already, KubeSpawner calls our `stop`, which takes both
-        away. Such a pod is of an earlier start, or of a try that succeeded after its time.
+        Each try creates both: if a pod of that name exists, KubeSpawner calls our `stop`, which deletes both. Such a
+        pod is of an earlier start, or of a try that succeeded after its timeout.
         """
-        is_secret_made = self._secret is None or await self._make_secret(request_timeout)
-        self._is_pod_made = is_secret_made and await super()._make_create_pod_request(pod, request_timeout)
-        return self._is_pod_made
+        has_secret = self._secret is None or await self._create_secret(request_timeout)
+        self._is_pod_created = has_secret and await super()._make_create_pod_request(pod, request_timeout)
+        return self._is_pod_created
 
-    async def _make_secret(self, request_timeout: float) -> bool:
+    async def _create_secret(self, request_timeout: float) -> bool:
         try:
             async with asyncio.timeout(request_timeout):
                 await self.api.create_namespaced_secret(self.namespace, self._secret)
@@ -157,7 +170,7 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
         except ApiException as error:
             if error.status != 409:
                 raise
-            # Of an earlier try: it is deleted and not replaced, for which the hub would need one right more.
+            # It is of an earlier try. It is deleted, not replaced: for that, the hub would need one more right.
             await self._delete_secret()
             return False
         return True
@@ -167,7 +180,7 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
             await self._delete("secret")
 
     async def _delete(self, kind: str) -> None:
-        """Delete what has the pod's name, with the patience of KubeSpawner; fine if it is gone."""
+        """Delete the object with the pod's name, if it exists, with retries as long as KubeSpawner's."""
         delete = getattr(self.api, f"delete_namespaced_{kind}")
 
         async def is_deleted() -> bool:
@@ -187,23 +200,24 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
             timeout=self.k8s_api_request_retry_timeout,
         )
 
-    # Its end
+    # The end of the pod
 
     def _pod(self) -> dict[str, Any] | None:
-        """The pod of this start, as last heard of; not one of the same name that is still going away."""
+        """Return the latest state of this start's pod; None for an earlier pod of that name that is being deleted."""
         if self.pod_reflector is None:
             return None
         pod: dict[str, Any] | None = self.pod_reflector.pods.get(f"{self.namespace}/{self.pod_name}")
-        is_ours = pod and (pod["metadata"].get("annotations") or {}).get(_START) == self._start_mark
+        is_ours = pod and (pod["metadata"].get("annotations") or {}).get(_START) == self._start_id
         return pod if is_ours else None
 
     async def how_it_ended(self) -> str | None:
+        """Return a sentence about the pod's end, with the last lines of its log; None while it runs or is awaited."""
         return _ending(self._pod())
 
-    async def _until_it_ends(self) -> str:
-        while not (how := _ending(self._pod())):
+    async def _wait_for_end(self) -> str:
+        while not (ending := _ending(self._pod())):
             await asyncio.sleep(0.2)
-        return how
+        return ending
 
     async def stop(self, now: bool = False) -> None:
         """Delete the pod and its Secret."""
@@ -211,13 +225,12 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
         await self._delete_secret()
 
     async def run_post_stop_hook(self) -> None:
-        # The hub calls `stop` only for what still runs: a pod that ended by itself leaves its Secret, and a hub that
-        # died in mid-start both.
+        """Delete the Secret: the hub does not call `stop` for a pod that ended by itself."""
         await self._delete_secret()
         await maybe_future(super().run_post_stop_hook())
 
     async def delete_forever(self) -> None:
-        """Leave nothing of a user that is deleted, also what a hub that was killed has never heard of."""
+        """Delete everything of a deleted user, including what a hub that was killed has not recorded."""
         await self._delete_secret()
         await self._delete("pod")
         await maybe_future(super().delete_forever())
@@ -226,16 +239,20 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
 def _ending(pod: dict[str, Any] | None) -> str | None:
     if pod is None or pod["status"].get("phase") not in {"Failed", "Succeeded"}:
         return None
+
     status = pod["status"]
-    states = [one["state"].get("terminated") for one in status.get("containerStatuses") or []]
-    found = next((one for one in states if one), None)
-    if found is None:
+    states = [container["state"].get("terminated") for container in status.get("containerStatuses") or []]
+    terminated = next((state for state in states if state), None)
+    if terminated is None:
         return f"The pod was ended: {status.get('reason') or status['phase']}. {status.get('message') or ''}".strip()
-    why = found.get("reason") or ""
-    return ended(found.get("exitCode"), "" if why in {"Error", "Completed"} else why, found.get("message") or "")
+
+    reason = terminated.get("reason") or ""
+    if reason in {"Error", "Completed"}:
+        reason = ""
+    return end_sentence(terminated.get("exitCode"), reason, terminated.get("message") or "")
 
 
-def _words(error: ApiException) -> str:
+def _message(error: ApiException) -> str:
     try:
         return str(json.loads(error.body)["message"])
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Servers without containers: a process of the user's own session, started from an image folder."""
+"""Servers without containers: each is a process in a session of its own, started from an image folder."""
 
 import asyncio
 import os
@@ -22,26 +22,27 @@ from deploy.jupyterhub import processes
 from deploy.jupyterhub.activity import ServerActivityMixin, naive_now
 from deploy.jupyterhub.binder_spawner import BinderSpawnerMixin, refusal
 from deploy.jupyterhub.environment import server_environment
+from deploy.jupyterhub.files import log_tail, write_json
 from deploy.jupyterhub.image_folders import ImageFolder, ServerFolder, ServerRecord, claim
-from deploy.jupyterhub.kept_token import answers, write_configuration
+from deploy.jupyterhub.kept_token import is_answering, write_configuration
 from deploy.jupyterhub.processes import Identity
 from deploy.jupyterhub.progress import ProgressMixin
 from deploy.jupyterhub.server_ports import server_ports
 
-_TOLD_BY_HUB = ("JUPYTERHUB_BASE_URL", "JUPYTERHUB_SERVICE_PREFIX", "JUPYTERHUB_USER", "JUPYTERHUB_SERVER_NAME")
-"""Of what a hub tells its servers: where they are, which repositories build addresses from. No token is in it."""
+_HUB_VARIABLES = ("JUPYTERHUB_BASE_URL", "JUPYTERHUB_SERVICE_PREFIX", "JUPYTERHUB_USER", "JUPYTERHUB_SERVER_NAME")
+"""Variables of the hub that servers get: repositories build URLs from them. None contains a token."""
 
 IMAGE_NOT_FOUND = "image not found"
-"""Begins the message of a start whose image is gone; the launcher then has it built anew."""
+"""Beginning of the message for a missing image; the launcher then has the image rebuilt."""
 
 _PORT_TAKEN = re.compile(r"port [0-9]+ is (already in use|not available)", re.IGNORECASE)
-"""What a Jupyter Server says that lost its port between choosing and taking it."""
+"""Message of a Jupyter Server whose port was taken between its choice and its use."""
 
 
 class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin, Spawner):
-    """Starts a server from `<data>/images/<build id>/`, in a copy of its repository, as a session of its own.
+    """Starts a server from `<data>/images/<build id>/`, in a copy of its repository.
 
-    It isolates nothing: the server runs as the hub's own user. It is meant for one's own machine.
+    Nothing is isolated: the server runs as the hub's own user. The spawner is meant for one's own machine.
     """
 
     has_notebook_app_args = False
@@ -60,6 +61,7 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
 
     @property
     def folder(self) -> ServerFolder:
+        """Folder of this server."""
         return ServerFolder(Path(self.data_dir).absolute(), f"{self.user.name}/{self.name}")
 
     @property
@@ -68,33 +70,44 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
 
     @property
     def activity_url(self) -> str:
-        # By our own port: a hub that restarted has not written it to its database yet when it asks.
-        return f"http://127.0.0.1:{self.port}{quote(self.server.base_url, safe='/@~%')}"
+        """URL at which the server is asked.
+
+        It has this spawner's port: a restarted hub asks before its database has the port.
+        """
+        return self._url_at(self.port)
+
+    def _url_at(self, port: int) -> str:
+        return f"http://127.0.0.1:{port}{quote(self.server.base_url, safe='/@~%')}"
 
     async def get_url(self) -> str:
+        """Return the URL of the server for the proxy."""
         return f"http://127.0.0.1:{self.port}{self.server.base_url}"
 
-    # What a hub that restarts needs to know
+    # State for a hub that restarts
 
     def get_state(self) -> dict[str, object]:
+        """Return what the hub saves of this server: its process and its port."""
         state = super().get_state()
         if self._process:
             state |= {"pid": self._process.pid, "start_time": self._process.start_time, "port": self.port}
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Find the server again, also one whose hub died before it saved its state: then by the server's record."""
+        """Find the server of a hub that restarted; if that had not saved the state, by the server's record."""
         super().load_state(state)
         if state.get("pid"):
             self._process = Identity(int(state["pid"]), str(state["start_time"]))
             self.port = int(state["port"])
         record = self.folder.record()
         if not self.port and record and record.port is not None and record.process.is_alive:
-            self._process, self.port = record.process, record.port
+            self._process = record.process
+            self.port = record.port
 
     def clear_state(self) -> None:
+        """Drop the state of a server that has ended."""
         super().clear_state()
-        self._process = self._popen = None
+        self._process = None
+        self._popen = None
         self.port = 0
 
     # Start
@@ -102,7 +115,7 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
     async def start(self) -> str:
         """Start the server and wait until it answers; return its URL.
 
-        Raises an `HTTPError` whose message holds the last lines of the server's log if it ends or doesn't answer.
+        Raise an `HTTPError` with the last lines of the server's log if it ends or doesn't answer.
         """
         self.clear_progress()
         self._is_starting = True
@@ -111,38 +124,41 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
             async with asyncio.timeout(self.answer_timeout_seconds):
                 return await self._start()
         except BaseException as error:
-            tail = processes.log_tail(self.folder.log)
+            tail = log_tail(self.folder.log)
             if self._process:
                 processes.kill(self._process)
             await self._end()
             if isinstance(error, TimeoutError):
-                took = f"did not answer within {self.answer_timeout_seconds:g} seconds"
-                raise refusal(504, _with_log(f"The server {took}", tail)) from None
+                message = f"The server did not answer within {self.answer_timeout_seconds:g} seconds"
+                raise refusal(504, _with_log(message, tail)) from None
             raise
         finally:
             self._is_starting = False
 
     async def _start(self) -> str:
         folder = self.folder
-        await self._end()  # of an earlier hub that was killed in mid-start
+        await self._end()  # a hub that was killed during a start leaves its processes
         image = await asyncio.to_thread(claim, Path(self.data_dir).absolute(), self.image, folder)
         if image is None:
             raise refusal(400, f"{IMAGE_NOT_FOUND}: there is no image {self.image} here")
         if image.jupyter is None:
             raise refusal(500, "Neither JupyterLab nor Notebook is installed in the image")
+
         self.report_progress("Copying the repository")
-        await _in_thread(folder.fill_from, image)
+        await _copy_in_thread(folder.fill_from, image)
         write_configuration(folder.configuration)
+
         self.report_progress(f"Starting {image.jupyter.name}")
         self._popen = self._run(image, image.jupyter, folder)
         self.report_progress("Waiting for Jupyter to answer")
         for tries_left in reversed(range(self.port_tries)):
-            if await self._answers_at_last(folder):
+            if await self._wait_for_answer(folder):
                 break
             message = f"The server ended with exit status {self._popen.poll()} before it answered"
-            tail = processes.log_tail(folder.log)
+            tail = log_tail(folder.log)
             if not tries_left or not _PORT_TAKEN.search(tail):
                 raise refusal(500, _with_log(message, tail))
+
             await self._end_processes()
             folder.log.write_bytes(b"")
             self._popen = self._run(image, image.jupyter, folder)
@@ -150,11 +166,12 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
         return f"http://127.0.0.1:{self.port}"
 
     def _run(self, image: ImageFolder, jupyter: Path, folder: ServerFolder) -> subprocess.Popen[bytes]:
-        self.port = 0  # the system chooses it, so that nobody can take it first
+        self.port = 0  # the system chooses it, so that no other process can take it first
         self._image_folder = image
         command = [str(jupyter), *self.get_args()]
         if image.start:
             command = [str(folder.work / image.start), *command]
+
         with folder.log.open("ab") as log:
             popen = subprocess.Popen(
                 command,
@@ -165,32 +182,33 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
         self._process = processes.identify(popen.pid)
         if self._process:
-            pid, started = self._process.pid, self._process.start_time
+            pid = self._process.pid
+            started = self._process.start_time
             folder.write_record(ServerRecord(pid, started, self.port, image.build_id, self.image, folder.server))
-            processes.write_json(
+            write_json(
                 self._records / f"{popen.pid}.json",
                 {"pid": pid, "start_time": started, "what": f"server {folder.server}"},
             )
         return popen
 
-    async def _answers_at_last(self, folder: ServerFolder) -> bool:
-        """Wait until the server answers; False when it has ended before."""
-        while not await self._is_found(folder):
+    async def _wait_for_answer(self, folder: ServerFolder) -> bool:
+        """Wait until the server answers. Return False if it has ended before."""
+        while not await self._find_port(folder):
             if self._popen is None or self._popen.poll() is not None:
                 return False
             await asyncio.sleep(0.05)
         return True
 
-    async def _is_found(self, folder: ServerFolder) -> bool:
-        """Whether the server answers at a port of its own, which `self.port` is from then on.
+    async def _find_port(self, folder: ServerFolder) -> bool:
+        """Set `self.port` to a port of the server's own at which it answers. Return whether there is one.
 
-        Raises an `HTTPError` where it does not keep its token.
+        Raise an `HTTPError` if the server does not keep its token.
         """
         for port in await self._own_ports(folder):
-            url = f"http://127.0.0.1:{port}{quote(self.server.base_url, safe='/@~%')}"
-            if not await answers(url, self.own_token):
+            if not await is_answering(self._url_at(port), self.own_token):
                 continue
             self.port = port
             if record := folder.record():
@@ -204,18 +222,18 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
         return await asyncio.to_thread(server_ports, self._process, folder.home, folder.runtime)
 
     async def _last_used(self) -> datetime:
-        # To ask it is to show it its token.
+        # A request shows the token, so it must not go to another process that listens at this port.
         if self.port not in await self._own_ports(self.folder):
             raise ConnectionError("it no longer listens at its port")
         return await super()._last_used()
 
     def get_env(self) -> dict[str, str]:
-        """Return the whole environment of the server: an allow list, so that nothing of the hub's leaks into it."""
+        """Return the whole environment of the server: only named variables, so that no secret of the hub is in it."""
         if self._image_folder is None:
             return {}
         env = server_environment(os.environ, self._image_folder.path / "env", self.folder.home, hub_prefix=sys.prefix)
-        of_hub = super().get_env()
-        env |= {name: of_hub[name] for name in _TOLD_BY_HUB if of_hub.get(name)}
+        hub_env = super().get_env()
+        env |= {name: hub_env[name] for name in _HUB_VARIABLES if hub_env.get(name)}
         for name, value in self.environment.items():
             env[name] = value(self) if callable(value) else value
         if not self.auth_enabled:
@@ -223,11 +241,12 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
         return env | self.binder_env() | {"JUPYTER_RUNTIME_DIR": str(self.folder.runtime)}
 
     def get_args(self) -> list[str]:
+        """Return the arguments of the server."""
         ours = [
             "--ServerApp.port_retries=0",
             "--ServerApp.open_browser=False",
             f"--ServerApp.root_dir={self.folder.work}",
-            # Lab would ask the user about news of Jupyter and look for updates: a server of an hour needs neither.
+            # JupyterLab would ask about news and look for updates; a server that lives for an hour needs neither.
             "--LabApp.news_url=None",
             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         ]
@@ -235,30 +254,31 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
             ours.append("--ServerApp.allow_root=True")
         return super().get_args() + ours
 
-    # Life and end
+    # Polling and stopping
 
     async def poll(self) -> int | None:
-        """Return None while the server runs or is being started, else its exit status, or 0 if that is not known."""
+        """Return None while the server runs or starts, else its exit status, or 0 if that is unknown."""
         if self._is_starting:
             return None
         if self._popen is not None:
             return self._popen.poll()
         if self._process is None or not self._process.is_alive:
             return 0
-        if not self.port and not await self._found_again():
+        if not self.port and not await self._recover():
             return 0
         if self._check_pending:
-            # The hub was away: what it last knew of the server's use is old, and the culler would believe it.
+            # The hub has just started: its record of the server's last use is old, and the culler relies on it.
             await self.record_activity(if_unknown=naive_now())
         return None
 
-    async def _found_again(self) -> bool:
-        """Wait for a server whose hub was killed before it answered; one that does not in time is ended."""
-        process, folder = self._process, self.folder
+    async def _recover(self) -> bool:
+        """Wait for a server whose hub was killed before it answered; end it if it does not answer in time."""
+        process = self._process
+        folder = self.folder
         try:
             async with asyncio.timeout(self.answer_timeout_seconds):
                 while process and process.is_alive:
-                    if await self._is_found(folder):
+                    if await self._find_port(folder):
                         return True
                     await asyncio.sleep(0.05)
         except (TimeoutError, HTTPError) as error:
@@ -267,13 +287,13 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
         return False
 
     async def stop(self, now: bool = False) -> None:
-        """End the server with all it started, and remove its folder."""
+        """End the server and everything it started, and remove its folder."""
         if now and self._process:
             processes.kill(self._process)
         await self._end()
 
     async def run_post_stop_hook(self) -> None:
-        # The hub calls `stop` only for what still runs; a server that ended by itself leaves kernels and files too.
+        """End kernels and remove files that a server left that ended by itself, for which the hub calls no `stop`."""
         await self._end()
         await maybe_future(super().run_post_stop_hook())
 
@@ -291,18 +311,19 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
         except TimeoutError:
             self.log.error("Some processes of %s could not be killed", self._log_name)
         if self._popen is not None:
-            self._popen.poll()  # reaps it
+            self._popen.poll()  # reaps the process
         if process:
             (self._records / f"{process.pid}.json").unlink(missing_ok=True)
 
 
-async def _in_thread(copy: Callable[[ImageFolder, threading.Event], None], image: ImageFolder) -> None:
+async def _copy_in_thread(copy: Callable[[ImageFolder, threading.Event], None], image: ImageFolder) -> None:
+    """Run `copy` in a thread, which ends before this coroutine does, even if that is cancelled."""
     stopped = threading.Event()
     work = asyncio.create_task(asyncio.to_thread(copy, image, stopped))
     try:
         await asyncio.shield(work)
     except asyncio.CancelledError:
-        stopped.set()  # else the thread would go on writing into a folder that is being removed
+        stopped.set()  # or the thread would keep writing into a folder that is being removed
         await asyncio.wait([work])
         raise
 

@@ -1,11 +1,11 @@
-"""The progress of a start, told by its spawner step by step."""
+"""Progress of a start, reported by the spawner step by step."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
 
 class ProgressMixin:
-    """Yields each step of a start when it is taken; to be placed before a spawner in a class's bases."""
+    """Yields each message of a start when it is reported. Place it before a spawner in a class's bases."""
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__(**kwargs)
@@ -13,21 +13,22 @@ class ProgressMixin:
         self._message_reported = asyncio.Event()
 
     def clear_progress(self) -> None:
-        """Forget the steps of an earlier start."""
+        """Drop the messages of an earlier start."""
         self._messages.clear()
 
     def report_progress(self, message: str) -> None:
-        """Tell whoever follows the start, and who comes later."""
+        """Send a message to everyone who follows the start, now or later."""
         self._messages.append(message)
-        taken, self._message_reported = self._message_reported, asyncio.Event()
-        taken.set()
+        reported = self._message_reported
+        self._message_reported = asyncio.Event()
+        reported.set()
 
     async def progress(self) -> AsyncIterator[dict[str, object]]:
-        """Yield each step of the start when it is taken; the hub ends the iteration with the start."""
-        told = 0
+        """Yield every message of the start as the hub's progress; the hub ends the iteration with the start."""
+        sent = 0
         while True:
-            taken = self._message_reported
-            while told < len(self._messages):
-                told += 1
-                yield {"progress": min(20 * told, 90), "message": self._messages[told - 1]}
-            await taken.wait()
+            reported = self._message_reported
+            while sent < len(self._messages):
+                sent += 1
+                yield {"progress": min(20 * sent, 90), "message": self._messages[sent - 1]}
+            await reported.wait()

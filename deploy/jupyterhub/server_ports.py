@@ -1,9 +1,9 @@
-"""At which port a server that chose one itself is to be found: what it wrote down, and what the system says of it.
+"""Port of a server that chose it itself: what the server wrote to its runtime folder, checked against the system.
 
-A server is told port 0. Jupyter Server writes into its runtime folder which port it got (`jpserver-<pid>.json`; of
-Notebook 6 it is `nbserver-<pid>.json`), but that alone proves nothing: 2.21 writes it down before it listens, when the
-port may still become anybody's, and 1.24 and Notebook 6 write 0. So a port counts when the process that is named
-listens at it.
+A server is started with port 0. Jupyter Server writes the port that it got into its runtime folder
+(`jpserver-<pid>.json`; Notebook 6 `nbserver-<pid>.json`). That proves nothing: Jupyter Server 2.21 writes it before it
+listens, while another process may still take the port, and 1.24 and Notebook 6 write 0. So a port counts only if the
+process named in the file listens at it.
 """
 
 import json
@@ -16,26 +16,33 @@ _FILES = ("jpserver-*.json", "nbserver-*.json")
 
 
 def server_ports(leader: Identity, home: Path, runtime: Path) -> list[int]:
-    """The ports at which the server of a session may answer; empty while it listens at none.
+    """Return the ports at which the server of a session may answer; empty while it listens at none.
 
-    `leader` is the session's first process. Where no Jupyter of the session has written anything down, what `leader`
-    itself listens at counts: a `start` script that became another server.
+    `leader` is the session's first process. If no Jupyter of the session has written a port, the ports of `leader`
+    itself count: a `start` script may have become another server.
     """
-    told = [(pid, port) for pid, port in _written_down(runtime) if belongs(pid, leader, home)]
-    found: list[int] = []
-    for pid, port in told:
-        own = listening_ports(pid)
-        found += [port] if port in own else [] if port else own
-    return found if told or not leader.is_alive else listening_ports(leader.pid)
+    written = [(pid, port) for pid, port in _written_ports(runtime) if belongs(pid, leader, home)]
+    if not written and leader.is_alive:
+        return listening_ports(leader.pid)
+
+    ports: list[int] = []
+    for pid, port in written:
+        own_ports = listening_ports(pid)
+        if not port:
+            ports += own_ports
+        elif port in own_ports:
+            ports.append(port)
+    return ports
 
 
-def _written_down(runtime: Path) -> list[tuple[int, int]]:
-    found = []
+def _written_ports(runtime: Path) -> list[tuple[int, int]]:
+    """Return pid and port of each readable file."""
+    written = []
     for pattern in _FILES:
         for path in sorted(runtime.glob(pattern)):
             try:
                 info = json.loads(path.read_text())
-                found.append((int(info["pid"]), int(info["port"])))
+                written.append((int(info["pid"]), int(info["port"])))
             except (OSError, ValueError, KeyError, TypeError):  # half written
                 continue
-    return found
+    return written

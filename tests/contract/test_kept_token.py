@@ -14,7 +14,7 @@ import httpx
 import pytest
 from tornado.web import HTTPError, create_signed_value
 
-from deploy.jupyterhub.kept_token import FILES, OPEN, answers, kept
+from deploy.jupyterhub.kept_token import FILES, OPEN, is_answering, with_configuration
 from tests.support.hub_fixtures import environment  # noqa: F401
 from tests.support.real_hub import free_port, make_environment
 from tests.support.spawners import told_by
@@ -100,7 +100,7 @@ async def jupyter(command: list[str], home: Path, files: dict[str, str]) -> Asyn
 
 async def until_answers(url: str) -> None:
     async with asyncio.timeout(60):
-        while not await answers(url, TOKEN):
+        while not await is_answering(url, TOKEN):
             await asyncio.sleep(0.1)
 
 
@@ -119,7 +119,7 @@ async def test_a_repositorys_configuration_neither_opens_its_server_nor_gives_it
     program: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     fixture, _, name = program.partition("/")
-    command = kept('exec "$@"', str(request.getfixturevalue(fixture) / "bin" / name))
+    command = with_configuration('exec "$@"', str(request.getfixturevalue(fixture) / "bin" / name))
 
     async def codes(case: str) -> list[int]:
         home = tmp_path / case
@@ -137,7 +137,7 @@ async def test_nobody_signs_a_login_with_a_secret_that_stands_in_a_repository(
     program: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     fixture, _, name = program.partition("/")
-    command = kept('exec "$@"', str(request.getfixturevalue(fixture) / "bin" / name))
+    command = with_configuration('exec "$@"', str(request.getfixturevalue(fixture) / "bin" / name))
     apps = ("ServerApp", "NotebookApp", "LabApp")
     committed = "".join(f"c.{app}.cookie_secret = b'in public'\n" for app in apps)
     async with jupyter(command, tmp_path, dict.fromkeys(FILES, committed)) as url:
@@ -158,7 +158,9 @@ async def test_nobody_signs_a_login_with_a_secret_that_stands_in_a_repository(
 
 async def test_what_a_repository_configures_besides_stays_in_force(environment: Path, tmp_path: Path) -> None:
     mine = {"jupyter_server_config.py": "c.ServerApp.tornado_settings = {'headers': {'X-Mine': 'here'}}\n"}
-    async with jupyter(kept('exec "$@"', str(environment / "bin" / "jupyter-server")), tmp_path, mine) as url:
+    async with jupyter(
+        with_configuration('exec "$@"', str(environment / "bin" / "jupyter-server")), tmp_path, mine
+    ) as url:
         await until_answers(url)
         async with httpx.AsyncClient(trust_env=False) as client:
             assert (await client.get(f"{url}api")).headers["X-Mine"] == "here"
@@ -167,7 +169,7 @@ async def test_what_a_repository_configures_besides_stays_in_force(environment: 
 @pytest.mark.parametrize(("code", "body"), [(200, '{"version": 1}'), (200, "hello"), (404, ""), (401, ""), (403, "{}")])
 async def test_whatever_else_a_repository_serves_is_its_own_affair(code: int, body: str) -> None:
     async with serving({"": (code, body)}) as url:
-        assert await answers(url, TOKEN)
+        assert await is_answering(url, TOKEN)
 
 
 async def test_a_jupyter_is_asked_with_its_token_only_after_it_refused_to_answer_without() -> None:
@@ -175,14 +177,14 @@ async def test_a_jupyter_is_asked_with_its_token_only_after_it_refused_to_answer
     status = '{"kernels": 0, "last_activity": ""}'
     async with serving({"/api": (200, '{"version": "2"}'), "/api/status": (200, status)}, heard) as url:
         with pytest.raises(HTTPError) as raised:
-            await answers(url, TOKEN)
+            await is_answering(url, TOKEN)
         assert told_by(raised.value) == OPEN
-        assert await answers(url, "")  # it asks the hub
+        assert await is_answering(url, "")  # it asks the hub
     assert TOKEN not in "".join(heard)
 
 
 async def test_a_server_that_is_not_up_does_not_answer() -> None:
-    assert not await answers(f"http://127.0.0.1:{free_port()}/", TOKEN)
+    assert not await is_answering(f"http://127.0.0.1:{free_port()}/", TOKEN)
 
 
 @asynccontextmanager

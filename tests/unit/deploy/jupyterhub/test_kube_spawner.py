@@ -67,7 +67,7 @@ async def test_the_secret_is_there_after_a_leftover_pod_of_that_name_was_removed
     api.secrets[NAME] = {"JUPYTER_TOKEN": "of an earlier start"}
     spawner = make()
     await spawner.start()
-    assert api.pods[NAME]["metadata"]["annotations"]["bindery/start"] == spawner._start_mark
+    assert api.pods[NAME]["metadata"]["annotations"]["bindery/start"] == spawner._start_id
     assert api.secrets == {NAME: TOKENS}
 
 
