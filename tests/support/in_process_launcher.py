@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
 
 from services.common.context import ProcessContext
 from services.common.models import ResolvedRepo, Server, ServerRequest
@@ -90,6 +93,13 @@ async def running_hub() -> AsyncIterator[FakeHub]:
         server.close()
 
 
+@pytest.fixture
+async def hub() -> AsyncIterator[FakeHub]:
+    """A hub that does what the test says."""
+    async with running_hub() as hub:
+        yield hub
+
+
 @dataclass
 class Launcher:
     """One launcher process, and what tests ask of it."""
@@ -158,3 +168,17 @@ async def open_launcher(valkey: Valkey, hub: FakeHub, **others: object) -> Async
                     await asyncio.sleep(0.01)
             hub.calls.clear()
         yield Launcher(parts, hub)
+
+
+StartLauncher = Callable[..., AbstractAsyncContextManager[Launcher]]
+"""Starts a launcher at the test's hub, on its empty Redis; its arguments are settings."""
+
+
+@pytest.fixture
+def start_launcher(valkey: Valkey, redis: object, hub: FakeHub) -> StartLauncher:
+    """The function that opens a launcher at `hub` with some settings, until its block ends."""
+
+    def start(**settings: object) -> AbstractAsyncContextManager[Launcher]:
+        return open_launcher(valkey, hub, **settings)
+
+    return start

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.in_process_launcher import hub, start_launcher
 from tests.support.logs import logs
 from tests.support.valkey import context, redis, valkey
 
-__all__ = ["context", "logs", "redis", "valkey"]
+__all__ = ["context", "hub", "logs", "redis", "start_launcher", "valkey"]
 
 HERE = Path(__file__).parent
 SECONDS = 10

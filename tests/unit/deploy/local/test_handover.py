@@ -3,26 +3,19 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 
 from services.common.models import Server, ServerState
 from services.launcher.start import start as starting
 from tests.load.stub_http import Answer
-from tests.support.in_process_launcher import AS_ALWAYS, FakeHub, Launcher, begins, open_launcher, running_hub
+from tests.support.in_process_launcher import AS_ALWAYS, FakeHub, Launcher, StartLauncher, begins
 from tests.support.valkey import Valkey, another_stage
 
 JSON = "application/json"
 REQUESTED = {"progress": 0, "message": "Server requested"}
 PULLING = {"progress": 10, "message": 'Pulling image "a:1"'}
 STARTED = {"progress": 50, "message": "Container started"}
-
-
-@pytest.fixture
-async def hub() -> AsyncIterator[FakeHub]:
-    async with running_hub() as hub:
-        yield hub
 
 
 def _events(*events: dict[str, object]) -> bytes:
@@ -56,10 +49,10 @@ async def _leave(valkey: Valkey, launcher: Launcher, **moved: float) -> None:
 
 @pytest.mark.slow
 async def test_starts_that_wait_for_their_turn_still_wait_for_it_when_they_are_handed_over(
-    valkey: Valkey, redis: object, hub: FakeHub
+    start_launcher: StartLauncher, valkey: Valkey, hub: FakeHub
 ) -> None:
     hub.answer("GET", "/progress", begins(_events(REQUESTED)))
-    async with open_launcher(valkey, hub, hub_concurrent_spawns=1) as launcher:
+    async with start_launcher(hub_concurrent_spawns=1) as launcher:
         first, *others = [await launcher.ask(name) for name in ("first", "second", "third")]
         await _until_told(launcher, first, "Server requested")
         for other in others:
@@ -67,7 +60,7 @@ async def test_starts_that_wait_for_their_turn_still_wait_for_it_when_they_are_h
         await _leave(valkey, launcher, created_at=time.time() - 400)
     hub.calls.clear()
     later = {"hub_silence_seconds": 2, "server_start_timeout_seconds": 600}
-    async with open_launcher(valkey, hub, counts=False, hub_concurrent_spawns=1, **later) as launcher:
+    async with start_launcher(counts=False, hub_concurrent_spawns=1, **later) as launcher:
         async with asyncio.timeout(10):
             while not any([(await launcher.messages(other)).count("waits for its turn") > 1 for other in others]):
                 await asyncio.sleep(0.01)
@@ -83,16 +76,16 @@ async def test_starts_that_wait_for_their_turn_still_wait_for_it_when_they_are_h
 
 @pytest.mark.slow
 async def test_a_start_that_waited_for_its_turn_has_all_of_its_time_when_it_is_handed_over(
-    valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+    start_launcher: StartLauncher, valkey: Valkey, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.1)
     hub.answer("GET", "/progress", begins(_events(REQUESTED)))
-    async with open_launcher(valkey, hub, hub_concurrent_spawns=1) as launcher:
+    async with start_launcher(hub_concurrent_spawns=1) as launcher:
         first, second = [await launcher.ask(name) for name in ("first", "second")]
         await _until_told(launcher, first, "Server requested")
         await _until_told(launcher, second, "waits for its turn")
         await _leave(valkey, launcher, created_at=time.time() - 400)
-    async with open_launcher(valkey, hub, hub_silence_seconds=0.5) as launcher:
+    async with start_launcher(hub_silence_seconds=0.5) as launcher:
         await _until_told(launcher, second, "Server requested")
         hub.answer("GET", "/progress", AS_ALWAYS)
         async with asyncio.timeout(10):
@@ -101,8 +94,8 @@ async def test_a_start_that_waited_for_its_turn_has_all_of_its_time_when_it_is_h
                 await asyncio.sleep(0.01)
 
 
-async def test_what_the_hub_tells_again_is_told_once(valkey: Valkey, redis: object, hub: FakeHub) -> None:
-    async with open_launcher(valkey, hub) as launcher:
+async def test_what_the_hub_tells_again_is_told_once(start_launcher: StartLauncher, hub: FakeHub) -> None:
+    async with start_launcher() as launcher:
         hub.answer("GET", "/progress", _told(REQUESTED, PULLING), _told(REQUESTED, PULLING, STARTED), AS_ALWAYS)
         _starts_still(hub)
         server = await launcher.ask()
@@ -111,27 +104,27 @@ async def test_what_the_hub_tells_again_is_told_once(valkey: Valkey, redis: obje
         assert [said.count(one) for one in ("Server requested", "Pulling image", "Container started")] == [1, 1, 1]
 
 
-async def test_a_start_that_begins_anew_tells_its_steps_anew(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+async def test_a_start_that_begins_anew_tells_its_steps_anew(start_launcher: StartLauncher, hub: FakeHub) -> None:
     hub.answer("POST", "/servers/", (202, JSON, b"", {}), AS_ALWAYS)
     hub.answer("GET", "/progress", _told(REQUESTED, PULLING), _told(REQUESTED, PULLING), AS_ALWAYS)
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
         server = await launcher.ask()
         assert (await launcher.outcome(server)).state is ServerState.READY
         assert (await launcher.messages(server)).count("Pulling image") == 2
 
 
 async def test_who_adopts_a_start_does_not_tell_again_what_was_told(
-    valkey: Valkey, redis: object, hub: FakeHub
+    start_launcher: StartLauncher, valkey: Valkey, hub: FakeHub
 ) -> None:
     hub.answer("GET", "/progress", begins(_events(REQUESTED, PULLING)))
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
         server = await launcher.ask()
         await _until_told(launcher, server, "Pulling image")
         await _leave(valkey, launcher)
     hub.answer(
         "GET", "/progress", _told(REQUESTED, PULLING, STARTED, {"ready": True, "is_sure": True, "message": "Up"})
     )
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
         await _until_told(launcher, server, "Up")
         said = await launcher.messages(server)
         assert [said.count(one) for one in ("Server requested", "Pulling image", "Container started")] == [1, 1, 1]
@@ -140,8 +133,8 @@ async def test_who_adopts_a_start_does_not_tell_again_what_was_told(
 @pytest.mark.parametrize(("image_pull_timeout_seconds", "code"), [(600, None), (0.1, "image_pull_timeout")])
 @pytest.mark.slow
 async def test_a_pull_that_is_told_again_has_the_time_that_it_had(
+    start_launcher: StartLauncher,
     valkey: Valkey,
-    redis: object,
     hub: FakeHub,
     monkeypatch: pytest.MonkeyPatch,
     image_pull_timeout_seconds: float,
@@ -150,11 +143,11 @@ async def test_a_pull_that_is_told_again_has_the_time_that_it_had(
     monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.3)
     pull = {"image_pull_timeout_seconds": image_pull_timeout_seconds}
     hub.answer("GET", "/progress", begins(_events(REQUESTED, PULLING)))
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
         server = await launcher.ask()
         await _until_told(launcher, server, "Pulling image")
         await _leave(valkey, launcher, created_at=time.time() - 400)
-    async with open_launcher(valkey, hub, retry_pause_seconds=0.2, **pull) as launcher:
+    async with start_launcher(retry_pause_seconds=0.2, **pull) as launcher:
         hub.answer("GET", "/progress", *[_told(REQUESTED, PULLING)] * 4, AS_ALWAYS)  # ready after 0.2 + 0.4 + 0.8 s
         _starts_still(hub)
         async with asyncio.timeout(10):

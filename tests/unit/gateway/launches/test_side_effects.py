@@ -1,7 +1,7 @@
 """A server whose launch ended without it is removed even if it is ready; one that a user was given stays."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from typing import Any
 
 import httpx
@@ -13,14 +13,8 @@ from services.common.models import LaunchState, Server, ServerState
 from services.common.records.cancel_requests import CancelRequests
 from services.common.redis.keys import Kind, Topic
 from services.launcher.routes import router
-from tests.support.in_process_launcher import REPO, FakeHub, Launcher, begins, open_launcher, running_hub
+from tests.support.in_process_launcher import REPO, FakeHub, Launcher, StartLauncher, begins
 from tests.support.valkey import Valkey, another_stage
-
-
-@pytest.fixture
-async def hub() -> AsyncIterator[FakeHub]:
-    async with running_hub() as hub:
-        yield hub
 
 
 async def _delete(launcher: Launcher, path: str, **params: str) -> None:
@@ -46,10 +40,8 @@ async def _until_removed(launcher: Launcher, server: Server) -> None:
     assert found.error.code == "cancelled"
 
 
-async def test_a_ready_server_of_a_launch_that_ended_without_it_is_removed(
-    valkey: Valkey, redis: object, hub: FakeHub
-) -> None:
-    async with open_launcher(valkey, hub) as launcher:
+async def test_a_ready_server_of_a_launch_that_ended_without_it_is_removed(start_launcher: StartLauncher) -> None:
+    async with start_launcher() as launcher:
         server = await launcher.outcome(await launcher.ask())
         assert server.state is ServerState.READY
         await _delete_of_launch(launcher, server, even_ready="true")
@@ -58,8 +50,8 @@ async def test_a_ready_server_of_a_launch_that_ended_without_it_is_removed(
         assert (await launcher.outcome(server)).state is ServerState.FAILED
 
 
-async def test_a_ready_server_is_its_users_and_stays(valkey: Valkey, redis: object, hub: FakeHub) -> None:
-    async with open_launcher(valkey, hub) as launcher:
+async def test_a_ready_server_is_its_users_and_stays(start_launcher: StartLauncher, hub: FakeHub) -> None:
+    async with start_launcher() as launcher:
         server = await launcher.outcome(await launcher.ask())
         await _delete_of_launch(launcher, server)
         await _delete(launcher, f"/servers/{server.server_id}")
@@ -69,9 +61,9 @@ async def test_a_ready_server_is_its_users_and_stays(valkey: Valkey, redis: obje
 
 
 async def test_a_start_that_does_not_heed_in_time_is_removed_once_it_is_ready(
-    valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+    start_launcher: StartLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
 
         async def unheard(_name: str) -> bool:
             return True
@@ -83,9 +75,9 @@ async def test_a_start_that_does_not_heed_in_time_is_removed_once_it_is_ready(
 
 
 async def test_another_launcher_removes_what_one_that_died_had_begun_to(
-    valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+    start_launcher: StartLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
         server = await launcher.outcome(await launcher.ask())
         member = launcher.member
 
@@ -97,12 +89,12 @@ async def test_another_launcher_removes_what_one_that_died_had_begun_to(
             patch.setattr(member, "work", dies)
             await _delete_of_launch(launcher, server, even_ready="true")
         assert (await launcher.servers.read(server.server_id)).state is ServerState.READY
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
         await _until_removed(launcher, server)
 
 
-async def test_a_launch_without_a_server_has_nothing_to_remove(valkey: Valkey, redis: object, hub: FakeHub) -> None:
-    async with open_launcher(valkey, hub) as launcher:
+async def test_a_launch_without_a_server_has_nothing_to_remove(start_launcher: StartLauncher, hub: FakeHub) -> None:
+    async with start_launcher() as launcher:
         await _delete(launcher, "/servers", launch_ref="none", repo_url=REPO.repo_url, even_ready="true")
         assert not hub.calls
 
@@ -124,17 +116,17 @@ async def _reap(launcher: Launcher) -> None:
 
 @pytest.mark.parametrize("state", [LaunchState.FAILED, LaunchState.CANCELLED])
 async def test_a_ready_server_whose_launch_ended_badly_by_its_record_is_removed(
-    valkey: Valkey, redis: object, hub: FakeHub, state: LaunchState
+    start_launcher: StartLauncher, state: LaunchState
 ) -> None:
-    async with open_launcher(valkey, hub, **ARMED) as launcher:
+    async with start_launcher(**ARMED) as launcher:
         server = await launcher.outcome(await launcher.ask("bad", launch_id="bad"))
         await _launch_is(launcher.context, "bad", state)
         await _reap(launcher)
         await _until_removed(launcher, server)
 
 
-async def test_servers_of_other_launches_stay(valkey: Valkey, redis: object, hub: FakeHub) -> None:
-    async with open_launcher(valkey, hub, **ARMED) as launcher:
+async def test_servers_of_other_launches_stay(start_launcher: StartLauncher, hub: FakeHub) -> None:
+    async with start_launcher(**ARMED) as launcher:
         for name, state in (("good", LaunchState.READY), ("still", LaunchState.LAUNCHING), ("lost", None)):
             await launcher.outcome(await launcher.ask(name, launch_id=name))
             if state:
@@ -144,17 +136,17 @@ async def test_servers_of_other_launches_stay(valkey: Valkey, redis: object, hub
         assert len(hub.users) == len(await launcher.seats.holders()) == 4
 
 
-async def test_a_disarmed_reaper_leaves_what_is_ready(valkey: Valkey, redis: object, hub: FakeHub) -> None:
-    async with open_launcher(valkey, hub) as launcher:
+async def test_a_disarmed_reaper_leaves_what_is_ready(start_launcher: StartLauncher) -> None:
+    async with start_launcher() as launcher:
         server = await launcher.outcome(await launcher.ask("bad", launch_id="bad"))
         await _launch_is(launcher.context, "bad", LaunchState.FAILED)
         await _reap(launcher)
         assert (await launcher.outcome(server)).state is ServerState.READY
 
 
-async def test_a_start_whose_launch_ended_badly_is_given_up(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+async def test_a_start_whose_launch_ended_badly_is_given_up(start_launcher: StartLauncher, hub: FakeHub) -> None:
     hub.answer("GET", "/progress", begins(b""))
-    async with open_launcher(valkey, hub, **ARMED) as launcher:
+    async with start_launcher(**ARMED) as launcher:
         server = await launcher.ask("bad", launch_id="bad")
         await _launch_is(launcher.context, "bad", LaunchState.CANCELLED)
         await _reap(launcher)
@@ -164,10 +156,10 @@ async def test_a_start_whose_launch_ended_badly_is_given_up(valkey: Valkey, redi
 @pytest.mark.parametrize("by_record", [True, False])
 @pytest.mark.slow
 async def test_a_start_that_was_given_up_while_no_launcher_was_there_is_ended_by_the_next_one(
-    valkey: Valkey, redis: object, hub: FakeHub, by_record: bool
+    start_launcher: StartLauncher, valkey: Valkey, hub: FakeHub, by_record: bool
 ) -> None:
     hub.answer("GET", "/progress", begins(b""))
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
         server = await launcher.ask("bad", launch_id="bad")
         async with asyncio.timeout(10):
             while not hub.users:
@@ -178,5 +170,5 @@ async def test_a_start_that_was_given_up_while_no_launcher_was_there_is_ended_by
         else:
             cancel_requests = CancelRequests(context.records, Kind.SERVER, context.keys.wake("launcher"))
             assert await cancel_requests.request_even_if_ready(server.server_id)
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
         await _until_removed(launcher, server)

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
@@ -11,16 +10,9 @@ from redis.asyncio import Redis
 from services.common.models import Server, ServerRequest, ServerState
 from services.launcher.names import suffix
 from services.launcher.servers import topic_of
-from tests.support.in_process_launcher import REPO, FakeHub, Launcher, open_launcher, running_hub
-from tests.support.valkey import Valkey
+from tests.support.in_process_launcher import REPO, FakeHub, Launcher, StartLauncher
 
 ARMED = {"reap_disarmed_seconds": -1.0}
-
-
-@pytest.fixture
-async def hub() -> AsyncIterator[FakeHub]:
-    async with running_hub() as hub:
-        yield hub
 
 
 async def _ready(launcher: Launcher, launch_ref: str) -> Server:
@@ -34,8 +26,8 @@ async def _reap(launcher: Launcher) -> None:
     await launcher.reaper.reap()
 
 
-async def test_a_server_that_the_listing_skips_stays(valkey: Valkey, redis: object, hub: FakeHub) -> None:
-    async with open_launcher(valkey, hub, **ARMED) as launcher:
+async def test_a_server_that_the_listing_skips_stays(start_launcher: StartLauncher, hub: FakeHub) -> None:
+    async with start_launcher(**ARMED) as launcher:
         server = await _ready(launcher, "skipped")
         hub.answer("GET", "/users", (200, "application/json", json.dumps({"items": []}).encode(), {}))
         await _reap(launcher)
@@ -44,9 +36,9 @@ async def test_a_server_that_the_listing_skips_stays(valkey: Valkey, redis: obje
         assert server.server_id in await launcher.seats.holders()
 
 
-async def test_a_hub_with_small_pages_is_listed_to_its_end(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+async def test_a_hub_with_small_pages_is_listed_to_its_end(start_launcher: StartLauncher, hub: FakeHub) -> None:
     hub.page_max = 2
-    async with open_launcher(valkey, hub, **ARMED) as launcher:
+    async with start_launcher(**ARMED) as launcher:
         servers = [await _ready(launcher, f"paged-{number}") for number in range(5)]
         hub.calls.clear()
         await _reap(launcher)
@@ -56,9 +48,9 @@ async def test_a_hub_with_small_pages_is_listed_to_its_end(valkey: Valkey, redis
 
 @pytest.mark.parametrize(("armed", "users"), [(True, 0), (False, 1)])
 async def test_a_server_that_ended_is_gone_and_its_user_is_deleted_by_an_armed_reaper(
-    valkey: Valkey, redis: object, hub: FakeHub, armed: bool, users: int
+    start_launcher: StartLauncher, hub: FakeHub, armed: bool, users: int
 ) -> None:
-    async with open_launcher(valkey, hub, **(ARMED if armed else {})) as launcher:
+    async with start_launcher(**(ARMED if armed else {})) as launcher:
         server = await _ready(launcher, "ended")
         hub.users[server.user]["servers"].clear()
         await _reap(launcher)
@@ -68,9 +60,9 @@ async def test_a_server_that_ended_is_gone_and_its_user_is_deleted_by_an_armed_r
 
 
 async def test_a_hub_that_is_away_while_it_is_asked_by_name_loses_nobody(
-    valkey: Valkey, redis: object, hub: FakeHub
+    start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
-    async with open_launcher(valkey, hub, **ARMED) as launcher:
+    async with start_launcher(**ARMED) as launcher:
         server = await _ready(launcher, "away")
         hub.users[server.user]["servers"].clear()
         hub.answer("GET", f"/users/{server.user}", (503, "application/json", b"{}", {}))
@@ -79,9 +71,9 @@ async def test_a_hub_that_is_away_while_it_is_asked_by_name_loses_nobody(
 
 
 async def test_a_server_that_a_record_calls_gone_and_the_hub_lists_is_left_to_its_user(
-    valkey: Valkey, redis: object, hub: FakeHub
+    start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
-    async with open_launcher(valkey, hub, **ARMED) as launcher:
+    async with start_launcher(**ARMED) as launcher:
         server = await _ready(launcher, "back")
         servers = dict(hub.users[server.user]["servers"])
         hub.users[server.user]["servers"].clear()
@@ -96,11 +88,11 @@ async def test_a_server_that_a_record_calls_gone_and_the_hub_lists_is_left_to_it
 
 
 async def test_what_the_hub_lists_as_ours_holds_a_seat_although_no_record_speaks_of_it(
-    valkey: Valkey, redis: Redis, hub: FakeHub
+    start_launcher: StartLauncher, redis: Redis, hub: FakeHub
 ) -> None:
     classes = {"large": {"cost": 3}}
     repo = REPO.updated(resource_class="large")
-    async with open_launcher(valkey, hub, seats_total=4, resource_classes=classes, **ARMED) as launcher:
+    async with start_launcher(seats_total=4, resource_classes=classes, **ARMED) as launcher:
         request = ServerRequest(launch_ref="large", repo=repo, image="image:a")
         server = await launcher.outcome(await launcher.servers.start(request))
         await redis.flushall()
@@ -111,8 +103,8 @@ async def test_what_the_hub_lists_as_ours_holds_a_seat_although_no_record_speaks
         }  # fmt: skip
 
 
-async def test_users_and_servers_of_others_are_not_touched(valkey: Valkey, redis: object, hub: FakeHub) -> None:
-    async with open_launcher(valkey, hub, **ARMED) as launcher:
+async def test_users_and_servers_of_others_are_not_touched(start_launcher: StartLauncher, hub: FakeHub) -> None:
+    async with start_launcher(**ARMED) as launcher:
         others = {
             "ada": {},
             "some-repo-abcdefgh": {},
@@ -127,10 +119,10 @@ async def test_users_and_servers_of_others_are_not_touched(valkey: Valkey, redis
         assert await launcher.seats.holders() == {}
 
 
-async def test_a_user_that_a_failed_start_left_behind_is_deleted(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+async def test_a_user_that_a_failed_start_left_behind_is_deleted(start_launcher: StartLauncher, hub: FakeHub) -> None:
     hub.answer("POST", "/servers/", (400, "application/json", b"{}", {}))
     hub.answer("DELETE", "", (503, "application/json", b"{}", {}))
-    async with open_launcher(valkey, hub, **ARMED) as launcher:
+    async with start_launcher(**ARMED) as launcher:
         server = await launcher.outcome(await launcher.ask("failed"))
         assert server.state is ServerState.FAILED
         assert server.user in hub.users
@@ -141,11 +133,11 @@ async def test_a_user_that_a_failed_start_left_behind_is_deleted(valkey: Valkey,
 
 
 async def test_a_user_whose_name_was_made_otherwise_before_an_upgrade_is_deleted_all_the_same(
-    valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+    start_launcher: StartLauncher, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.answer("POST", "/servers/", (400, "application/json", b"{}", {}))
     hub.answer("DELETE", "", (503, "application/json", b"{}", {}))
-    async with open_launcher(valkey, hub, **ARMED) as launcher:
+    async with start_launcher(**ARMED) as launcher:
         secret = launcher.settings.installation_secret.get_secret_value()
         former = f"my_org-data.set-{suffix(secret, 'failed')}"
         with monkeypatch.context() as before:
@@ -158,11 +150,11 @@ async def test_a_user_whose_name_was_made_otherwise_before_an_upgrade_is_deleted
 
 
 async def test_a_failed_start_that_is_asked_for_again_keeps_the_seat_of_what_may_still_run(
-    valkey: Valkey, redis: object, hub: FakeHub
+    start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
     hub.answer("POST", "/servers/", (400, "application/json", b"{}", {}))
     hub.answer("DELETE", "", (503, "application/json", b"{}", {}))
-    async with open_launcher(valkey, hub, seats_total=1, **ARMED) as launcher:
+    async with start_launcher(seats_total=1, **ARMED) as launcher:
         server = await launcher.outcome(await launcher.ask("failed"))
         assert server.state is ServerState.FAILED
         assert (await launcher.ask("failed")).state is ServerState.FAILED
@@ -177,9 +169,9 @@ async def test_a_failed_start_that_is_asked_for_again_keeps_the_seat_of_what_may
 
 
 async def test_a_seat_without_a_record_is_kept_where_the_hub_has_its_server(
-    valkey: Valkey, redis: Redis, hub: FakeHub
+    start_launcher: StartLauncher, redis: Redis, hub: FakeHub
 ) -> None:
-    async with open_launcher(valkey, hub, lease_seconds=0.2, **ARMED) as launcher:
+    async with start_launcher(lease_seconds=0.2, **ARMED) as launcher:
         server = await _ready(launcher, "unrecorded")
         await redis.delete(launcher.context.keys.record(topic_of(server.server_id)))
         hub.answer("GET", "/users", (200, "application/json", json.dumps({"items": []}).encode(), {}))

@@ -1,22 +1,14 @@
 """An emptied Redis: nobody gets a seat before it is known how many servers run."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
 
 from services.common.models import ServerState
-from tests.support.in_process_launcher import FakeHub, Launcher, open_launcher, running_hub
-from tests.support.valkey import Valkey
+from tests.support.in_process_launcher import FakeHub, Launcher, StartLauncher
 
 JSON = "application/json"
-
-
-@pytest.fixture
-async def hub() -> AsyncIterator[FakeHub]:
-    async with running_hub() as hub:
-        yield hub
 
 
 async def _full(launcher: Launcher) -> None:
@@ -26,9 +18,9 @@ async def _full(launcher: Launcher) -> None:
 
 @pytest.mark.slow
 async def test_launches_right_after_an_emptied_redis_wait_while_all_seats_are_taken(
-    valkey: Valkey, redis: Redis, hub: FakeHub
+    start_launcher: StartLauncher, redis: Redis, hub: FakeHub
 ) -> None:
-    async with open_launcher(valkey, hub, seats_total=2) as launcher:
+    async with start_launcher(seats_total=2) as launcher:
         await _full(launcher)
         await redis.flushall()
         waiting = [await launcher.ask(f"after-{number}") for number in range(3)]
@@ -43,8 +35,10 @@ async def test_launches_right_after_an_emptied_redis_wait_while_all_seats_are_ta
 
 
 @pytest.mark.slow
-async def test_who_waits_while_the_hub_can_not_be_asked_is_told_so(valkey: Valkey, redis: Redis, hub: FakeHub) -> None:
-    async with open_launcher(valkey, hub, seats_total=2) as launcher:
+async def test_who_waits_while_the_hub_can_not_be_asked_is_told_so(
+    start_launcher: StartLauncher, redis: Redis, hub: FakeHub
+) -> None:
+    async with start_launcher(seats_total=2) as launcher:
         await _full(launcher)
         hub.answer("GET", "/hub/api/users", (503, JSON, b"{}", {}))
         await redis.flushall()
@@ -60,21 +54,21 @@ async def test_who_waits_while_the_hub_can_not_be_asked_is_told_so(valkey: Valke
 
 
 async def test_a_launch_of_a_fresh_installation_has_its_seat_as_soon_as_the_hub_was_listed(
-    valkey: Valkey, redis: Redis, hub: FakeHub
+    start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
-    async with open_launcher(valkey, hub, counts=False, seats_total=2, reap_interval_seconds=3600) as launcher:
+    async with start_launcher(counts=False, seats_total=2, reap_interval_seconds=3600) as launcher:
         assert (await launcher.outcome(await launcher.ask())).state is ServerState.READY
         assert hub.calls.count("GET /hub/api/users") == 1
 
 
 @pytest.mark.slow
 async def test_starts_of_another_launcher_are_counted_although_the_hub_does_not_list_them_yet(
-    valkey: Valkey, redis: Redis, hub: FakeHub
+    start_launcher: StartLauncher, redis: Redis, hub: FakeHub
 ) -> None:
     hub.answer("POST", "/servers/", (429, JSON, b"{}", {}))
     async with (
-        open_launcher(valkey, hub, seats_total=1) as one,
-        open_launcher(valkey, hub, seats_total=1) as other,
+        start_launcher(seats_total=1) as one,
+        start_launcher(seats_total=1) as other,
     ):
         under_way = await one.ask("under way")
         async with asyncio.timeout(10):
@@ -90,10 +84,10 @@ async def test_starts_of_another_launcher_are_counted_although_the_hub_does_not_
 
 
 async def test_who_waited_in_vain_for_the_hub_to_be_counted_is_not_told_of_a_quota(
-    valkey: Valkey, redis: Redis, hub: FakeHub
+    start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
     hub.answer("GET", "/hub/api/users", (503, JSON, b"{}", {}))
-    async with open_launcher(valkey, hub, counts=False, seats_total=2, seat_wait_seconds=0.5) as launcher:
+    async with start_launcher(counts=False, seats_total=2, seat_wait_seconds=0.5) as launcher:
         ended = await launcher.outcome(await launcher.ask())
     assert ended.error
     assert ended.error.code == "hub_unavailable"

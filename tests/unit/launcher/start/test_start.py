@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -11,17 +10,11 @@ from services.common.models import Server, ServerState
 from services.launcher.servers import topic_of
 from services.launcher.start import relay
 from services.launcher.start import start as starting
-from tests.support.in_process_launcher import AS_ALWAYS, FakeHub, Launcher, open_launcher, running_hub
+from tests.support.in_process_launcher import AS_ALWAYS, FakeHub, Launcher, StartLauncher
 from tests.support.valkey import Valkey, another_stage
 
 JSON = "application/json"
 ENDED = "The server ended with exit status 1 before it answered. The last lines of its log:\nthis is why"
-
-
-@pytest.fixture
-async def hub() -> AsyncIterator[FakeHub]:
-    async with running_hub() as hub:
-        yield hub
 
 
 def _says(status: int, message: str, **headers: str) -> tuple[int, str, bytes, dict[str, str]]:
@@ -45,10 +38,10 @@ async def _code(launcher: Launcher, server: Server) -> str:
 
 
 async def test_a_start_that_fails_at_once_is_the_authors_and_is_not_tried_again(
-    valkey: Valkey, redis: object, hub: FakeHub
+    start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
     hub.answer("POST", "/servers/", _says(500, ENDED))
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
         server = await launcher.ask()
         assert await _code(launcher, server) == "server_start_failed"
         assert "this is why" in await launcher.messages(server)
@@ -56,11 +49,11 @@ async def test_a_start_that_fails_at_once_is_the_authors_and_is_not_tried_again(
 
 
 async def test_a_hub_that_is_busy_is_waited_for_longer_than_one_that_is_away(
-    valkey: Valkey, redis: object, hub: FakeHub
+    start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
     busy = _says(429, "Too many users trying to log in right now.", **{"Retry-After": "30"})
     hub.answer("POST", "/servers/", *[busy] * 8, AS_ALWAYS)
-    async with open_launcher(valkey, hub, hub_patience_seconds=0.1, hub_busy_pause_max_seconds=0.05) as launcher:
+    async with start_launcher(hub_patience_seconds=0.1, hub_busy_pause_max_seconds=0.05) as launcher:
         server = await launcher.ask()
         assert (await launcher.outcome(server)).state is ServerState.READY
         assert (await launcher.messages(server)).count("Too many users") == 1
@@ -68,10 +61,10 @@ async def test_a_hub_that_is_busy_is_waited_for_longer_than_one_that_is_away(
 
 
 @pytest.mark.slow
-async def test_a_hub_that_is_busy_is_asked_again_when_it_says(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+async def test_a_hub_that_is_busy_is_asked_again_when_it_says(start_launcher: StartLauncher, hub: FakeHub) -> None:
     busy = _says(429, "Too many users trying to log in right now.", **{"Retry-After": "1"})
     hub.answer("POST", "/servers/", busy, AS_ALWAYS)
-    async with open_launcher(valkey, hub, hub_busy_pause_max_seconds=30) as launcher:
+    async with start_launcher(hub_busy_pause_max_seconds=30) as launcher:
         began = time.monotonic()
         assert (await launcher.outcome(await launcher.ask())).state is ServerState.READY
         assert time.monotonic() - began >= 0.7  # less a part by chance, so that not all come back at once
@@ -79,37 +72,37 @@ async def test_a_hub_that_is_busy_is_asked_again_when_it_says(valkey: Valkey, re
 
 @pytest.mark.slow
 async def test_a_hub_that_stays_busy_ends_the_start_at_its_deadline(
-    valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+    start_launcher: StartLauncher, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(starting, "SPAWNER_FIRST_SECONDS", 0.0)
     monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.0)
     hub.answer("POST", "/servers/", _says(429, "Too many users"))
-    async with open_launcher(valkey, hub, server_start_timeout_seconds=0.5) as launcher:
+    async with start_launcher(server_start_timeout_seconds=0.5) as launcher:
         assert await _code(launcher, await launcher.ask()) == "hub_busy"
 
 
 @pytest.mark.slow
 async def test_a_hub_that_forgets_each_start_is_not_asked_without_a_pause(
-    valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+    start_launcher: StartLauncher, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(starting, "SPAWNER_FIRST_SECONDS", 0.0)
     monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.0)
     hub.answer("POST", "/servers/", (202, JSON, b"", {}))
     hub.answer("GET", "/progress", _says(400, "not starting"))
-    async with open_launcher(valkey, hub, server_start_timeout_seconds=2.7, retry_pause_seconds=0.3) as launcher:
+    async with start_launcher(server_start_timeout_seconds=2.7, retry_pause_seconds=0.3) as launcher:
         assert await _code(launcher, await launcher.ask()) == "hub_unavailable"
         assert _posts(hub) == 4  # at 0, 0.3, 0.9 and 2.1 s
 
 
-async def test_all_calls_of_a_start_share_one_budget_of_retries(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+async def test_all_calls_of_a_start_share_one_budget_of_retries(start_launcher: StartLauncher, hub: FakeHub) -> None:
     away = _says(503, "away")
     hub.answer("POST", "/servers/", away, away, AS_ALWAYS)
     hub.answer("GET", "/progress", away, away, away, AS_ALWAYS)
-    async with open_launcher(valkey, hub, hub_retries_max=5) as launcher:
+    async with start_launcher(hub_retries_max=5) as launcher:
         assert (await launcher.outcome(await launcher.ask("enough"))).state is ServerState.READY
     hub.answer("POST", "/servers/", away, away, AS_ALWAYS)
     hub.answer("GET", "/progress", away, away, away, AS_ALWAYS)
-    async with open_launcher(valkey, hub, hub_retries_max=4) as launcher:
+    async with start_launcher(hub_retries_max=4) as launcher:
         server = await launcher.ask("one too few")
         assert await _code(launcher, server) == "hub_unavailable"
         said = await launcher.messages(server)
@@ -128,35 +121,35 @@ async def test_all_calls_of_a_start_share_one_budget_of_retries(valkey: Valkey, 
     ],
 )
 async def test_what_the_hub_refuses_is_not_asked_again(
-    valkey: Valkey, redis: object, hub: FakeHub, answer: tuple[int, str, bytes, dict[str, str]], code: str
+    start_launcher: StartLauncher, hub: FakeHub, answer: tuple[int, str, bytes, dict[str, str]], code: str
 ) -> None:
     hub.answer("POST", "/servers/", answer)
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
         assert await _code(launcher, await launcher.ask(code)) == code
         assert _posts(hub) == 1
 
 
-async def test_a_user_that_was_deleted_meanwhile_is_created_again(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+async def test_a_user_that_was_deleted_meanwhile_is_created_again(start_launcher: StartLauncher, hub: FakeHub) -> None:
     hub.answer("POST", "/servers/", _says(404, "No such user"), AS_ALWAYS)
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
         server = await launcher.outcome(await launcher.ask())
         assert server.state is ServerState.READY
         assert hub.calls.count(f"POST /hub/api/users/{server.user}") == 2
 
 
 async def test_a_500_that_says_nothing_is_explained_by_the_progress(
-    valkey: Valkey, redis: object, hub: FakeHub
+    start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
     hub.answer("POST", "/servers/", _says(500, "Internal Server Error"))
     hub.answer("GET", "/progress", _told({"failed": True, "message": "Spawn failed: exceeded quota: full"}))
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
         assert await _code(launcher, await launcher.ask()) == "server_quota_exceeded"
         assert _posts(hub) == 1
 
 
 @pytest.mark.slow
 async def test_a_pull_that_goes_on_has_time_of_its_own(
-    valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+    start_launcher: StartLauncher, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(starting, "SPAWNER_FIRST_SECONDS", 0.0)
     monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.0)
@@ -169,7 +162,7 @@ async def test_a_pull_that_goes_on_has_time_of_its_own(
         (nothing, 60, "server_start_timeout"),
         (pulling, 0.4, "image_pull_timeout"),
     ):
-        async with open_launcher(valkey, hub, server_start_max_seconds=most, **brief) as launcher:
+        async with start_launcher(server_start_max_seconds=most, **brief) as launcher:
             hub.scripted.pop(("GET", ""), None)
             hub.answer("GET", "/progress", first, nothing, nothing, AS_ALWAYS)  # ready after 1.4 s
             hub.answer("GET", "", (200, JSON, json.dumps(starting_still).encode(), {}))
@@ -191,8 +184,7 @@ async def test_a_pull_that_goes_on_has_time_of_its_own(
 )
 @pytest.mark.slow
 async def test_a_spawner_that_tells_nothing_of_its_steps_has_as_long_as_binderhub_gives_it(
-    valkey: Valkey,
-    redis: object,
+    start_launcher: StartLauncher,
     hub: FakeHub,
     monkeypatch: pytest.MonkeyPatch,
     told: list[str],
@@ -206,17 +198,17 @@ async def test_a_spawner_that_tells_nothing_of_its_steps_has_as_long_as_binderhu
     starting_still = {"name": "x", "servers": {"": {"ready": False, "pending": "spawn"}}}
     events: list[dict[str, object]] = [{"message": one} for one in told]
     brief = {"server_start_timeout_seconds": 0.3, "retry_pause_seconds": 0.2}
-    async with open_launcher(valkey, hub, server_start_untold_seconds=untold_seconds, **brief) as launcher:
+    async with start_launcher(server_start_untold_seconds=untold_seconds, **brief) as launcher:
         hub.answer("GET", "/progress", *[_told(*events)] * 3, AS_ALWAYS)  # ready after 1.4 s
         hub.answer("GET", "", (200, JSON, json.dumps(starting_still).encode(), {}))
         ended = await launcher.outcome(await launcher.ask())
         assert (ended.error.code if ended.error else None) == code
 
 
-async def test_an_image_that_is_not_there_ends_the_start_at_once(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+async def test_an_image_that_is_not_there_ends_the_start_at_once(start_launcher: StartLauncher, hub: FakeHub) -> None:
     said = 'x [Warning] Failed to pull image "a:1": rpc error: code = NotFound desc = a:1: not found'
     hub.answer("GET", "/progress", _told({"message": said}, {"message": "Server ready", "ready": True}))
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
         server = await launcher.ask()
         assert await _code(launcher, server) == "image_pull_failed"
         assert said in await launcher.messages(server)
@@ -224,18 +216,18 @@ async def test_an_image_that_is_not_there_ends_the_start_at_once(valkey: Valkey,
 
 
 async def test_who_is_told_that_there_is_no_seat_at_all_does_not_wait(
-    valkey: Valkey, redis: object, hub: FakeHub
+    start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
-    async with open_launcher(valkey, hub, seats_total=0) as launcher:
+    async with start_launcher(seats_total=0) as launcher:
         assert await _code(launcher, await launcher.ask()) == "quota_exceeded"
         assert hub.calls == []  # nothing was begun, so there is nothing to remove
         assert await launcher.seats.waiting() == []
 
 
 async def test_a_waiting_launch_whose_redis_is_emptied_asks_for_its_seat_again(
-    valkey: Valkey, redis: object, hub: FakeHub
+    start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
-    async with open_launcher(valkey, hub, seats_total=1) as launcher:
+    async with start_launcher(seats_total=1) as launcher:
         first = await launcher.outcome(await launcher.ask("first"))
         waiting = await launcher.ask("second")
         hub.users.pop(first.user)
@@ -245,11 +237,11 @@ async def test_a_waiting_launch_whose_redis_is_emptied_asks_for_its_seat_again(
 
 @pytest.mark.slow
 async def test_starts_beyond_what_the_hub_takes_at_once_wait_for_their_turn(
-    valkey: Valkey, redis: object, hub: FakeHub
+    start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
     busy = _says(429, "Too many users")
     hub.answer("POST", "/servers/", *[busy] * 30, AS_ALWAYS)
-    async with open_launcher(valkey, hub, hub_concurrent_spawns=1, hub_busy_pause_max_seconds=0.05) as launcher:
+    async with start_launcher(hub_concurrent_spawns=1, hub_busy_pause_max_seconds=0.05) as launcher:
         first, second = await launcher.ask("first"), await launcher.ask("second")
         while "waits for its turn" not in await launcher.messages(second):
             await asyncio.sleep(0.01)
@@ -259,9 +251,9 @@ async def test_starts_beyond_what_the_hub_takes_at_once_wait_for_their_turn(
             assert (await launcher.outcome(server)).state is ServerState.READY
 
 
-async def test_a_repository_gets_the_resources_of_its_class(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+async def test_a_repository_gets_the_resources_of_its_class(start_launcher: StartLauncher, hub: FakeHub) -> None:
     classes = {"small": {"memory_limit": "1G"}}
-    async with open_launcher(valkey, hub, resource_classes=classes, resource_class="small") as launcher:
+    async with start_launcher(resource_classes=classes, resource_class="small") as launcher:
         server = await launcher.outcome(await launcher.ask())
         options = hub.users[server.user]["servers"][""]["user_options"]
         assert options["bindery_resource_class"] == "small"
@@ -269,12 +261,12 @@ async def test_a_repository_gets_the_resources_of_its_class(valkey: Valkey, redi
 
 
 async def test_a_server_that_may_still_run_keeps_its_seat_until_the_hub_says_that_it_does_not(
-    valkey: Valkey, redis: object, hub: FakeHub
+    start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
     away = _says(503, "away")
     hub.answer("GET", "/progress", away)
     hub.answer("DELETE", "", away)
-    async with open_launcher(valkey, hub, hub_retries_max=1, seats_total=1, reap_disarmed_seconds=-1.0) as launcher:
+    async with start_launcher(hub_retries_max=1, seats_total=1, reap_disarmed_seconds=-1.0) as launcher:
         server = await launcher.ask()
         assert await _code(launcher, server) == "hub_unavailable"
         assert list(await launcher.seats.holders()) == [server.server_id]
@@ -285,21 +277,21 @@ async def test_a_server_that_may_still_run_keeps_its_seat_until_the_hub_says_tha
         assert hub.users == {}
 
 
-async def test_the_limits_of_a_server_are_told(valkey: Valkey, redis: object, hub: FakeHub) -> None:
-    async with open_launcher(valkey, hub, idle_timeout_seconds=300, max_age_seconds=3600) as launcher:
+async def test_the_limits_of_a_server_are_told(start_launcher: StartLauncher) -> None:
+    async with start_launcher(idle_timeout_seconds=300, max_age_seconds=3600) as launcher:
         server = await launcher.outcome(await launcher.ask("limited"))
         assert server.idle_timeout_seconds == 300
         assert server.expires == pytest.approx(time.time() + 3600, abs=60)
-    async with open_launcher(valkey, hub, idle_timeout_seconds=0, max_age_seconds=0) as launcher:
+    async with start_launcher(idle_timeout_seconds=0, max_age_seconds=0) as launcher:
         server = await launcher.outcome(await launcher.ask("unlimited"))
         assert (server.idle_timeout_seconds, server.expires) == (None, None)
 
 
 @pytest.mark.slow
 async def test_a_seat_that_is_given_back_is_taken_at_once_and_not_asked_for_meanwhile(
-    valkey: Valkey, redis: object, hub: FakeHub
+    start_launcher: StartLauncher,
 ) -> None:
-    async with open_launcher(valkey, hub, seats_total=1, reread_seconds=60) as launcher:
+    async with start_launcher(seats_total=1, reread_seconds=60) as launcher:
         first = await launcher.outcome(await launcher.ask("first"))
         waiting = [await launcher.ask(name) for name in ("second", "third")]
         assert [server.queue and server.queue.position for server in waiting] == [1, 2]
@@ -311,8 +303,8 @@ async def test_a_seat_that_is_given_back_is_taken_at_once_and_not_asked_for_mean
         assert (await launcher.outcome(waiting[1])).state is ServerState.READY
 
 
-async def test_the_wait_for_a_seat_is_over_by_itself(valkey: Valkey, redis: object, hub: FakeHub) -> None:
-    async with open_launcher(valkey, hub, seats_total=1, seat_wait_seconds=0.3, reread_seconds=60) as launcher:
+async def test_the_wait_for_a_seat_is_over_by_itself(start_launcher: StartLauncher) -> None:
+    async with start_launcher(seats_total=1, seat_wait_seconds=0.3, reread_seconds=60) as launcher:
         await launcher.outcome(await launcher.ask("first"))
         assert await _code(launcher, await launcher.ask()) == "quota_exceeded"
 
@@ -334,29 +326,29 @@ async def _orphan(valkey: Valkey, launcher: Launcher, server: Server, **times: f
 
 
 async def test_an_adopted_start_waits_for_its_seat_from_when_it_was_asked_for(
-    valkey: Valkey, redis: object, hub: FakeHub
+    start_launcher: StartLauncher, valkey: Valkey
 ) -> None:
-    async with open_launcher(valkey, hub, seats_total=1) as launcher:
+    async with start_launcher(seats_total=1) as launcher:
         await launcher.outcome(await launcher.ask("first"))
         server = await launcher.ask()
         await _orphan(valkey, launcher, server, created_at=time.time() - 700)
-    async with open_launcher(valkey, hub, seats_total=1) as launcher:
+    async with start_launcher(seats_total=1) as launcher:
         await _taken_up(launcher, server)
         assert await _code(launcher, server) == "quota_exceeded"
 
 
 @pytest.mark.parametrize("has_waited", [False, True])
 async def test_an_adopted_start_has_the_deadline_that_it_had(
-    valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, has_waited: bool
+    start_launcher: StartLauncher, valkey: Valkey, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, has_waited: bool
 ) -> None:
     monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.2)
     hub.answer("POST", "/servers/", _says(429, "Too many users"))
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
         server = await launcher.ask()
         long_ago = time.time() - 400
         times = {"created_at": long_ago - 300, "begun": long_ago} if has_waited else {"created_at": long_ago}
         await _orphan(valkey, launcher, server, **times)
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
         await _taken_up(launcher, server)
         assert await _code(launcher, server) == "hub_busy"
 

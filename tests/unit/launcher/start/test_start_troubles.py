@@ -1,7 +1,6 @@
 """Starts at a hub that falls silent, is being stopped, fails by itself, or does not know our token any more."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -13,18 +12,11 @@ from services.common.streams.positions import STREAM_START
 from services.launcher.servers import topic_of
 from services.launcher.start import start as starting
 from tests.load.stub_http import Answer
-from tests.support.in_process_launcher import AS_ALWAYS, NOTHING, FakeHub, begins, open_launcher, running_hub
-from tests.support.valkey import Valkey
+from tests.support.in_process_launcher import AS_ALWAYS, NOTHING, FakeHub, StartLauncher, begins
 
 JSON = "application/json"
 REQUESTED = {"progress": 0, "message": "Server requested"}
 READY = {"progress": 100, "ready": True, "message": "Server ready at /user/x/"}
-
-
-@pytest.fixture
-async def hub() -> AsyncIterator[FakeHub]:
-    async with running_hub() as hub:
-        yield hub
 
 
 def _says(status: int, message: str) -> Answer:
@@ -44,19 +36,19 @@ def _server(**model: object) -> Answer:
 
 
 async def test_a_hub_that_falls_silent_in_mid_stream_is_asked_again(
-    valkey: Valkey, redis: object, hub: FakeHub
+    start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
     hub.answer("GET", "/progress", begins(_events(REQUESTED)), AS_ALWAYS)
-    async with open_launcher(valkey, hub, hub_silence_seconds=0.3) as launcher:
+    async with start_launcher(hub_silence_seconds=0.3) as launcher:
         server = await launcher.ask()
         assert (await launcher.outcome(server)).state is ServerState.READY
         assert "the progress stream broke (SocketTimeoutError)" in await launcher.messages(server)
 
 
 @pytest.mark.slow
-async def test_a_hub_that_stays_silent_is_unavailable(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+async def test_a_hub_that_stays_silent_is_unavailable(start_launcher: StartLauncher, hub: FakeHub) -> None:
     hub.answer("GET", "/progress", begins(_events(REQUESTED)))
-    async with open_launcher(valkey, hub, hub_silence_seconds=0.1, hub_patience_seconds=0.5) as launcher:
+    async with start_launcher(hub_silence_seconds=0.1, hub_patience_seconds=0.5) as launcher:
         ended = await launcher.outcome(await launcher.ask())
         assert ended.error
         assert ended.error.code == "hub_unavailable"
@@ -64,19 +56,19 @@ async def test_a_hub_that_stays_silent_is_unavailable(valkey: Valkey, redis: obj
 
 @pytest.mark.slow
 async def test_a_stream_that_told_much_before_it_broke_costs_no_more_patience_than_its_silence(
-    valkey: Valkey, redis: object, hub: FakeHub
+    start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
     told = _events(*({"progress": number, "message": f"step {number}"} for number in range(6)))
     hub.answer("GET", "/progress", begins(told, every_seconds=0.3), AS_ALWAYS)
-    async with open_launcher(valkey, hub, hub_silence_seconds=0.8, hub_patience_seconds=1.4) as launcher:
+    async with start_launcher(hub_silence_seconds=0.8, hub_patience_seconds=1.4) as launcher:
         server = await launcher.ask()
         assert (await launcher.outcome(server)).state is ServerState.READY
         assert "step 5" in await launcher.messages(server)
 
 
-async def test_a_call_that_gets_no_answer_is_made_again(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+async def test_a_call_that_gets_no_answer_is_made_again(start_launcher: StartLauncher, hub: FakeHub) -> None:
     hub.answer("POST", "/servers/", NOTHING, AS_ALWAYS)
-    async with open_launcher(valkey, hub, hub_timeout_seconds=0.2) as launcher:
+    async with start_launcher(hub_timeout_seconds=0.2) as launcher:
         server = await launcher.ask()
         assert (await launcher.outcome(server)).state is ServerState.READY
         said = await launcher.messages(server)
@@ -84,10 +76,10 @@ async def test_a_call_that_gets_no_answer_is_made_again(valkey: Valkey, redis: o
 
 
 async def test_a_token_that_is_revoked_in_mid_launch_is_said_at_once(
-    valkey: Valkey, redis: object, hub: FakeHub
+    start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
     hub.answer("GET", "/progress", _says(403, "Missing or invalid credentials."))
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
         ended = await launcher.outcome(await launcher.ask())
         assert ended.error
         assert ended.error.code == "hub_token_refused"
@@ -96,9 +88,9 @@ async def test_a_token_that_is_revoked_in_mid_launch_is_said_at_once(
 
 @pytest.mark.parametrize("status", [400, 409])
 async def test_a_server_of_that_name_that_still_stops_is_waited_for(
-    valkey: Valkey, redis: object, hub: FakeHub, status: int
+    start_launcher: StartLauncher, hub: FakeHub, status: int
 ) -> None:
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
         hub.answer("POST", "/servers/", _says(status, "x is pending stop"), AS_ALWAYS)
         hub.answer("GET", "", _server(ready=False, pending="stop"), AS_ALWAYS)
         server = await launcher.ask()
@@ -106,26 +98,26 @@ async def test_a_server_of_that_name_that_still_stops_is_waited_for(
         assert "the server's stop is not done yet" in await launcher.messages(server)
 
 
-async def test_a_hub_of_ours_is_believed_and_asked_no_more(valkey: Valkey, redis: object, hub: FakeHub) -> None:
-    async with open_launcher(valkey, hub) as launcher:
+async def test_a_hub_of_ours_is_believed_and_asked_no_more(start_launcher: StartLauncher, hub: FakeHub) -> None:
+    async with start_launcher() as launcher:
         server = await launcher.outcome(await launcher.ask())
         assert [call.replace(server.user, "x") for call in hub.calls] == [
             "POST /hub/api/users/x", "POST /hub/api/users/x/servers/", "GET /hub/api/users/x/server/progress",
         ]  # fmt: skip
 
 
-async def test_a_ready_that_is_not_sure_is_confirmed(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+async def test_a_ready_that_is_not_sure_is_confirmed(start_launcher: StartLauncher, hub: FakeHub) -> None:
     hub.answer("GET", "/progress", _told(REQUESTED, READY), AS_ALWAYS)
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
         server = await launcher.outcome(await launcher.ask())
         assert server.state is ServerState.READY
         assert hub.calls[-1] == f"GET /hub/api/users/{server.user}"
 
 
-async def test_a_ready_that_the_hub_knows_nothing_of_is_none(valkey: Valkey, redis: object, hub: FakeHub) -> None:
+async def test_a_ready_that_the_hub_knows_nothing_of_is_none(start_launcher: StartLauncher, hub: FakeHub) -> None:
     hub.answer("POST", "/servers/", (202, JSON, b"", {}), AS_ALWAYS)
     hub.answer("GET", "/progress", _told(REQUESTED, READY), AS_ALWAYS)
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
         server = await launcher.outcome(await launcher.ask())
         assert server.state is ServerState.READY
         assert sum(call.endswith("/servers/") for call in hub.calls) == 2
@@ -133,24 +125,24 @@ async def test_a_ready_that_the_hub_knows_nothing_of_is_none(valkey: Valkey, red
 
 
 async def test_a_start_that_fails_without_a_word_is_the_hubs_and_is_made_again(
-    valkey: Valkey, redis: object, hub: FakeHub
+    start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
     failed = _told(REQUESTED, {"failed": True, "message": "Spawn failed"})
     hub.answer("GET", "/progress", failed, AS_ALWAYS)
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
         assert (await launcher.outcome(await launcher.ask("again"))).state is ServerState.READY
     hub.answer("GET", "/progress", failed)
-    async with open_launcher(valkey, hub, hub_retries_max=3) as launcher:
+    async with start_launcher(hub_retries_max=3) as launcher:
         ended = await launcher.outcome(await launcher.ask("for good"))
         assert ended.error
         assert ended.error.code == "hub_unavailable"
 
 
 async def test_a_hub_that_waited_no_longer_has_not_failed_by_itself(
-    valkey: Valkey, redis: object, hub: FakeHub
+    start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
     hub.answer("GET", "/progress", _told(REQUESTED, {"failed": True, "message": "Spawn failed: "}))
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
         ended = await launcher.outcome(await launcher.ask())
         assert ended.error
         assert ended.error.code == "server_start_timeout"
@@ -158,19 +150,19 @@ async def test_a_hub_that_waited_no_longer_has_not_failed_by_itself(
 
 @pytest.mark.slow
 async def test_a_start_whose_time_is_up_while_the_hub_is_away_is_not_the_authors(
-    valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+    start_launcher: StartLauncher, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(starting, "SPAWNER_FIRST_SECONDS", 0.0)
     monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.0)
     hub.answer("GET", "/progress", _says(503, "away"))
-    async with open_launcher(valkey, hub, server_start_timeout_seconds=0.5, hub_retries_max=1000) as launcher:
+    async with start_launcher(server_start_timeout_seconds=0.5, hub_retries_max=1000) as launcher:
         ended = await launcher.outcome(await launcher.ask())
         assert ended.error
         assert ended.error.code == "hub_unavailable"
 
 
 async def test_a_start_whose_ready_got_no_answer_stays_ready_and_has_one_end(
-    valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+    start_launcher: StartLauncher, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, lost = OwnedRecord.write, []
 
@@ -181,7 +173,7 @@ async def test_a_start_whose_ready_got_no_answer_stays_ready_and_has_one_end(
             raise RedisConnectionError("no answer")
 
     monkeypatch.setattr(OwnedRecord, "write", loses_the_answer)
-    async with open_launcher(valkey, hub) as launcher:
+    async with start_launcher() as launcher:
         server = await launcher.ask()
         assert (await launcher.outcome(server)).state is ServerState.READY
         async with launcher.context.bus.follow(topic_of(server.server_id), lambda: None) as reader:
@@ -193,13 +185,13 @@ async def test_a_start_whose_ready_got_no_answer_stays_ready_and_has_one_end(
 
 @pytest.mark.slow
 async def test_a_spawner_that_waited_for_an_answer_as_long_as_we_do_says_why_first(
-    valkey: Valkey, redis: object, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+    start_launcher: StartLauncher, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(starting, "SPAWNER_FIRST_SECONDS", 0.0)
     monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.0)
     started = {"progress": 50, "message": "Container started"}
     closed = {"failed": True, "message": "Spawn failed: Server at http://10.1.2.3:8888/ didn't respond in 1 seconds."}
-    async with open_launcher(valkey, hub, server_start_timeout_seconds=1, retry_pause_seconds=1.5) as launcher:
+    async with start_launcher(server_start_timeout_seconds=1, retry_pause_seconds=1.5) as launcher:
         hub.answer("GET", "/progress", _told(started), _told(started, closed))
         hub.answer("GET", "", _server(ready=False, pending="spawn"))
         ended = await launcher.outcome(await launcher.ask())
