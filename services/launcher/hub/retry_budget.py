@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from services.common.models.errors import BinderyError
+from services.common.service.backoff import Backoff
 from services.common.service.logging import get_logger
 from services.launcher.hub.client import HubUnavailable
 from services.launcher.settings import LauncherSettings
@@ -45,13 +46,13 @@ class RetryBudget:
         Raise `BinderyError("hub_unavailable")` when the budget is spent.
         """
         loop = asyncio.get_running_loop()
-        pause = self._settings.retry_pause_seconds
+        pauses = Backoff(first_seconds=self._settings.retry_pause_seconds, longest_seconds=PAUSE_MAX_SECONDS)
         while True:
             started_at = loop.time()
             try:
                 result = await call()
             except HubUnavailable as error:
-                wait = self._wait_seconds(error, pause)
+                wait = self._wait_seconds(error, pauses.next_wait_seconds())
                 if error.is_busy:
                     self.busy_reason = str(error)
                 else:
@@ -66,10 +67,9 @@ class RetryBudget:
                 return result
 
             await asyncio.sleep(wait)
-            pause = min(PAUSE_MAX_SECONDS, pause * 2)
 
     def _wait_seconds(self, error: HubUnavailable, pause: float) -> float:
-        wait = error.retry_after_seconds or pause * random.uniform(0.7, 1.3)  # noqa: S311
+        wait = error.retry_after_seconds or pause
         if not error.is_busy:
             return min(wait, self._settings.hub_patience_seconds)
         # Spread the starts that a busy hub turned away, so that they do not all come back at once.

@@ -7,6 +7,7 @@ from services.common.git.repository_url import canonical_url
 from services.common.models import Server
 from services.common.models.errors import BinderyError
 from services.common.redis.client import REDIS_UNAVAILABLE
+from services.common.service.backoff import Backoff
 from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled
@@ -54,7 +55,7 @@ class Recount:
 
     async def run(self) -> None:
         """Count whenever that is needed, until cancelled; after a failure, again with growing pauses."""
-        pause = self._settings.retry_pause_seconds
+        pauses = Backoff(first_seconds=self._settings.retry_pause_seconds, longest_seconds=PAUSE_MAX_SECONDS, jitter=0)
         while True:
             await sleep_unless_cancelled(0)
             await self._seats.count_needed.wait()
@@ -73,12 +74,11 @@ class Recount:
                 log.exception("recount_failed", error=str(error))
             else:
                 self._seats.count_error = ""
-                pause = self._settings.retry_pause_seconds
+                pauses.restart()
                 continue
 
             self._seats.count_needed.set()
-            await sleep_unless_cancelled(pause)
-            pause = min(PAUSE_MAX_SECONDS, pause * 2)
+            await pauses.sleep()
 
     async def _count(self) -> None:
         token = await self._seats.begin_count()

@@ -16,7 +16,9 @@ from services.common.models import Event, Phase, Queue, ResolvedRepo, Server, Se
 from services.common.models.errors import BinderyError
 from services.common.records.owned_record import Fenced, OwnedRecord, RecordLost
 from services.common.redis.client import retry_while_unavailable
+from services.common.service.backoff import Backoff
 from services.common.service.logging import get_logger
+from services.common.service.tasks import Interrupted, run_until
 from services.launcher.hub.client import Hub, HubUnavailable
 from services.launcher.hub.removal import remove_from_hub
 from services.launcher.hub.retry_budget import PAUSE_MAX_SECONDS, Deadline, RetryBudget
@@ -72,18 +74,9 @@ class Start:
     async def run(self) -> None:
         """Run the start to its end. Cancelling this coroutine hands the start over: nothing is undone."""
         try:
-            start = asyncio.create_task(self._start(), name=f"start {self.server.server_id}")
-            cancel = asyncio.create_task(self.cancel_requested.wait(), name=f"cancel {self.server.server_id}")
-            try:
-                await asyncio.wait({start, cancel}, return_when=asyncio.FIRST_COMPLETED)
-                await _cancel_and_wait(start)
-                if start.cancelled():
-                    await self.fail(BinderyError("cancelled", "The launch was cancelled."))
-                else:
-                    await start
-            finally:
-                await _cancel_and_wait(start)
-                await _cancel_and_wait(cancel)
+            await run_until(self.cancel_requested, self._start(), name=f"start {self.server.server_id}")
+        except Interrupted:
+            await self.fail(BinderyError("cancelled", "The launch was cancelled."))
         except BinderyError as error:
             await self.fail(error)
         except (Fenced, RecordLost) as error:
@@ -215,7 +208,7 @@ class Start:
         user = self.server.user
         name = self.server.server_name
         call = self.retry_budget.call
-        pause = self.settings.retry_pause_seconds
+        pauses = Backoff(first_seconds=self.settings.retry_pause_seconds, longest_seconds=PAUSE_MAX_SECONDS, jitter=0)
         has_user = False
         while True:
             if not has_user:
@@ -242,8 +235,7 @@ class Start:
                     lost = HubUnavailable("it knows nothing of this start any more")
                     await self.retry_budget.record_failure("start the server", lost)
 
-            await asyncio.sleep(pause)
-            pause = min(PAUSE_MAX_SECONDS, pause * 2)
+            await pauses.sleep()
 
     # 4. The end
 
@@ -296,12 +288,3 @@ class Start:
             # A server that may still run keeps its seat until the reaper finds it gone.
             if is_removed or not self._may_have_server:
                 await self.seats.release(self.server.server_id)
-
-
-async def _cancel_and_wait(task: asyncio.Task[Any]) -> None:
-    """Cancel a task until it is done: a library below may swallow a cancel while it connects."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=1.0)
-    if not task.cancelled():
-        task.exception()  # marks it as retrieved; awaiting the task raises it
