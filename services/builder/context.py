@@ -1,4 +1,4 @@
-"""What a process of the builder stage holds: the executor, the images, the attempts, admission."""
+"""Everything that one builder process holds open, and the one place where it is wired."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -10,38 +10,71 @@ from services.builder.images import ImageLookup
 from services.builder.queue.admission import Admission
 from services.builder.queue.attempts import Attempts
 from services.builder.queue.builds import Builds
+from services.builder.queue.handover import Handover
 from services.builder.settings import BuilderSettings
-from services.common.context import ProcessContext, open_context
+from services.common.context import ProcessContext, open_context, stage_member
+from services.common.records.leases import StageMember
 from services.common.redis.client import retry_while_unavailable
 from services.common.service.health import Health
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class BuilderContext:
-    """Everything open in one builder process."""
+    """The parts of one builder process: an API process or a worker."""
 
-    context: ProcessContext
+    process: ProcessContext
+    """Redis, records and what else every service has."""
+    settings: BuilderSettings
+    """The builder's settings."""
+    member: StageMember
+    """This process as a member of the builder service: its lease, and what it owns."""
     executor: Executor
+    """What runs the builds."""
     images: ImageLookup
+    """The place where finished images are."""
     attempts: Attempts
+    """The attempts at images."""
     builds: Builds
+    """Builds as the API shows them."""
+    handover: Handover
+    """The queue of jobs between admission and the workers."""
     admission: Admission
+    """The movement of builds from the queue to the workers."""
 
 
 @contextlib.asynccontextmanager
-async def open_builder(settings: BuilderSettings, health: Health) -> AsyncIterator[BuilderContext]:
-    """Open a builder process's parts until the block ends."""
-    async with open_context(settings, health) as context:
+async def open_builder_context(settings: BuilderSettings, health: Health) -> AsyncIterator[BuilderContext]:
+    """Open Redis, the executor and the lookup of images until the exit. The caller starts the member."""
+    async with open_context(settings, health) as process:
         executor, images = make_executor(settings)
-        attempts = Attempts(context, settings, executor)
+        attempts = Attempts(process, settings, executor)
         await retry_while_unavailable(attempts.scripts.load, seconds=settings.redis_patience_seconds)
-        builds = Builds(context, settings, attempts, images)
         health.add("Images", images.trouble)
         health.add("Executor", executor.trouble)
+
+        builds = Builds(context=process, settings=settings, attempts=attempts, images=images)
+        handover = Handover(process, attempts.scripts)
+        admission = Admission(
+            context=process,
+            settings=settings,
+            attempts=attempts,
+            builds=builds,
+            executor=executor,
+            handover=handover,
+        )
         try:
-            yield BuilderContext(
-                context, executor, images, attempts, builds, Admission(context, settings, attempts, builds, executor)
-            )
+            async with stage_member(process, "builder") as member:
+                yield BuilderContext(
+                    process=process,
+                    settings=settings,
+                    member=member,
+                    executor=executor,
+                    images=images,
+                    attempts=attempts,
+                    builds=builds,
+                    handover=handover,
+                    admission=admission,
+                )
         finally:
             await executor.aclose()
             await images.aclose()

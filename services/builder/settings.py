@@ -1,4 +1,4 @@
-"""The builder's settings: what is built where, how much at once, and how long anything may take."""
+"""The builder's settings: where and how images are built, how many at once, and the deadlines."""
 
 from pydantic import Field, SecretStr
 
@@ -16,14 +16,12 @@ class BuilderSettings(RegistrySettings):
     build_capacity: int = Field(32, description="Builds that run at once in the whole installation.")
     build_repo_cap: int = Field(4, description="Builds of one repository that run at once.")
     build_queue_max: int = Field(1000, description="Builds that may wait; one more is refused.")
-    build_queue_max_seconds: float = Field(
-        3600.0, description="How long a build waits for a slot before it is given up."
-    )
+    build_queue_max_seconds: float = Field(3600.0, description="How long a build may wait for a slot before it fails.")
     operator_token: SecretStr = Field(
         SecretStr(""),
-        description="Who sends this as Bindery-Operator-Token may cancel builds that launches wait for; empty: nobody.",
+        description="Token (Bindery-Operator-Token) that may cancel builds which launches wait for; empty: nobody may.",
     )
-    keepalive_seconds: float = Field(25.0, description="A silent stream says that it lives this often.")
+    keepalive_seconds: float = Field(25.0, description="How often a silent stream sends a sign of life.")
     build_timeout_seconds: float = Field(
         4 * 3600.0,
         gt=0,
@@ -33,7 +31,7 @@ class BuilderSettings(RegistrySettings):
     build_stall_seconds: float = Field(
         0.0,
         ge=0,
-        description="How long a running build may say nothing; while it waits for a node or an image it does not run. "
+        description="How long a running build may be silent; while it waits for a node or an image it does not run. "
         "0: for ever, as at BinderHub; R and conda have steps that are silent for half an hour.",
     )
     build_runs_max: int = Field(

@@ -5,16 +5,20 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.builder.context import BuilderContext
 from services.builder.executors.base import Executor
 from services.builder.executors.factory import make_executor
+from services.builder.images import ImageLookup
 from services.builder.queue.admission import Admission
 from services.builder.queue.attempts import Attempts, topic_of
 from services.builder.queue.builds import Builds
+from services.builder.queue.handover import Handover
 from services.builder.settings import BuilderSettings
 from services.common.context import ProcessContext, open_context
 from services.common.models import Build, BuildRequest, ResolvedRepo
+from services.common.records.leases import StageMember
 from tests.support.settings import settings_for
-from tests.support.valkey import QUICK, Valkey
+from tests.support.valkey import QUICK, Valkey, member_of
 
 
 @dataclass
@@ -24,8 +28,26 @@ class Builder:
     context: ProcessContext
     settings: BuilderSettings
     attempts: Attempts
+    builds: Builds
+    handover: Handover
     admission: Admission
     executor: Executor
+    images: ImageLookup
+
+    def service_context(
+        self,
+        *,
+        member: StageMember | None = None,
+        executor: Executor | None = None,
+        images: ImageLookup | None = None,
+        builds: Builds | None = None,
+    ) -> BuilderContext:
+        """The service's own context, with parts of the test's in place of this builder's."""
+        return BuilderContext(
+            process=self.context, settings=self.settings, member=member or member_of(self.context, "builder"),
+            executor=executor or self.executor, images=images or self.images, attempts=self.attempts,
+            builds=builds or self.builds, handover=self.handover, admission=self.admission,
+        )  # fmt: skip
 
     async def ask(self, repo: str, ref: str = "a", launch_ref: str = "") -> Build:
         """Begin an attempt at a repository's image, or join the one that lives."""
@@ -74,5 +96,12 @@ async def open_builder(valkey: Valkey, folder: Path, **others: object) -> AsyncI
     async with open_context(settings) as context:
         executor, images = make_executor(settings)
         attempts = Attempts(context, settings, executor)
-        builds = Builds(context, settings, attempts, images)
-        yield Builder(context, settings, attempts, Admission(context, settings, attempts, builds, executor), executor)
+        builds = Builds(context=context, settings=settings, attempts=attempts, images=images)
+        handover = Handover(context, attempts.scripts)
+        admission = Admission(
+            context=context, settings=settings, attempts=attempts, builds=builds, executor=executor, handover=handover
+        )
+        yield Builder(
+            context=context, settings=settings, attempts=attempts, builds=builds, handover=handover,
+            admission=admission, executor=executor, images=images,
+        )  # fmt: skip

@@ -90,14 +90,14 @@ async def supervise(
     topic = topic_of(asked.build_id or "")
     found = await builder.context.records.adopt("builder", "w1", topic=topic, epoch=1, rewrite_if_missing=True)
     assert found
-    claimed, stored = found
-    watch = Supervision(
-        builder.context, builder.settings, scripted, scripted, claimed, stored.model(Build), stored,
-        cancelled or asyncio.Event(),
+    record, stored = found
+    supervision = Supervision(
+        context=builder.context, settings=builder.settings, executor=scripted, images=scripted, record=record,
+        build=stored.model(Build), stored=stored, cancelled=cancelled or asyncio.Event(),
     )  # fmt: skip
     async with asyncio.timeout(seconds):
-        assert await watch.run()
+        assert await supervision.run()
     entries = await stream_entries(builder.context.redis, builder.context.keys, topic)
     told = [(str(event["phase"]), str(event.get("message", ""))) for entry in entries for event in entry.events]
     await builder.admission.done(asked.build_id or "")
-    return watch.build, told[1:]
+    return supervision.build, told[1:]

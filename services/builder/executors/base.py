@@ -35,7 +35,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a build's log; `message` ends in `\\n`.
+    """A line of a build's log; `message` ends in a line feed.
 
     `phase` is the engine's own (`fetching`, `building`, `pushing`, `failed`), `waiting` for the reason why the
     execution can't start (not part of the log), or `gap` for a sentence about lines that are lost.

@@ -1,1 +1,1 @@
-"""The queue of builds: attempts, admission to free slots, and the log that each build leaves."""
+"""The queue of builds: attempts, admission to free slots, the hand-over to workers, and builds for the API."""

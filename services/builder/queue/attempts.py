@@ -1,4 +1,4 @@
-"""Attempts: one key an image names the current one, and a script begins the next."""
+"""Attempts at images: a key per image holds the number of the current attempt, and a script starts the next one."""
 
 import time
 from collections.abc import Iterable
@@ -29,142 +29,150 @@ log = get_logger(__name__)
 
 
 def topic_of(build_id: str) -> Topic:
-    """The topic of a build."""
+    """Return the topic of a build."""
     return Topic(Kind.BUILD, build_id)
 
 
 class Attempts:
-    """Reads and begins attempts."""
+    """The attempts at all images, in Redis."""
 
     def __init__(self, context: ProcessContext, settings: BuilderSettings, executor: Executor) -> None:
-        self._context, self._settings, self._executor = context, settings, executor
+        self._context = context
+        self._settings = settings
+        self._executor = executor
+        self._redis = context.redis
         self._keys = context.keys
         self.scripts = Scripts(context.redis, "services.builder.queue.scripts")
 
     async def read(self, build_id: str) -> tuple[Build, StoredRecord] | None:
-        """A build by its id, with the number of launches that wait for it."""
-        if (stored := await self._context.records.read(topic_of(build_id))) is None:
+        """Return a build with its record, and in it the number of launches that wait for it; None if there is none."""
+        stored = await self._context.records.read(topic_of(build_id))
+        if stored is None:
             return None
-        waiting = await self._context.redis.scard(self._keys.waiters(build_id))
+        waiting = await self._redis.scard(self._keys.waiters(build_id))
         return stored.model(Build).updated(waiting=int(waiting)), stored
 
     async def current(self, image: str) -> Build | None:
-        """The current attempt at an image, or None where none is remembered."""
-        number = await self._context.redis.get(self._keys.attempt(image_key(image)))
+        """Return the current attempt at an image, or None if no attempt is recorded."""
+        number = await self._redis.get(self._keys.attempt(image_key(image)))
         if number is None:
             return None
-        found = await self.read(f"{image_key(image)}-{int(number)}")
-        return found[0] if found else None
+        attempt = await self.read(f"{image_key(image)}-{int(number)}")
+        return attempt[0] if attempt else None
 
     async def is_superseded(self, build_id: str) -> bool:
-        """Whether an attempt after this one is remembered, so that its number will not be given again."""
-        key, _, attempt = build_id.rpartition("-")
-        number = await self._context.redis.get(self._keys.attempt(key))
-        return number is not None and int(number) > int(attempt)
+        """Return whether a later attempt is recorded, so that this one's number will not be used again."""
+        key, _, number = build_id.rpartition("-")
+        current = await self._redis.get(self._keys.attempt(key))
+        return current is not None and int(current) > int(number)
 
     async def start(self, image: str, request: BuildRequest, *, after: BuildId | None = None) -> Build:
-        """Begin the next attempt, or join the one that someone else has just begun.
+        """Start the next attempt, or join the one that another caller has just started.
 
-        `after` is the attempt that is to be followed by another: one that was begun meanwhile is returned even if it
-        has ended already, so that many who ask at once begin one.
+        `after` is the attempt to be followed by another one. If a later attempt exists already, that one is returned,
+        even if it has ended: so that many callers at once start one attempt between them.
 
-        Raises `BinderyError("build_queue_full")` when too many wait already.
+        Raises `BinderyError("build_queue_full")` if too many builds are waiting.
         """
         key = image_key(image)
-        names = ("waiting", "repos", "version")
-        queue_keys = [self._keys("{queue}:" + name) for name in names]
         attempt_key = self._keys.attempt(key)
         while True:
-            number = await self._context.redis.get(attempt_key)
-            current = int(number) if number is not None else await self._highest(key)
-            if after not in {None, f"{key}-{current}"} and (read := await self.read(f"{key}-{current}")):
-                return read[0]
-            now = time.time()
-            repository = repository_of(request.repo)
-            build = Build(
-                build_id=BuildId(f"{key}-{current + 1}"),
-                image=image,
-                state=BuildState.QUEUED,
-                repo_url=request.repo.repo_url,
-                ref=request.repo.ref,
-                created_at=now,
-            )
-            event = Event(phase=Phase.WAITING, message="Waiting for build to start...\n", state=BuildState.QUEUED)
-            status, found = await self.scripts.run(
-                "start",
-                [attempt_key, *queue_keys],
-                [
-                    current, current, self._keys.prefix, key, build.model_dump_json(exclude_none=True),
-                    encode_events([event]), repository, request.launch_ref or "", self._settings.build_queue_max,
-                    int(self._settings.attempt_ttl_seconds * 1000), int(now * 1000),
-                    request.repo.model_dump_json(exclude_none=True), self._keys.wake("builder"),
-                    to_fields().get("request_id", ""), request.asker or "",
-                ],
-            )  # fmt: skip
+            recorded = await self._redis.get(attempt_key)
+            current = int(recorded) if recorded is not None else await self._highest(key)
+            if after not in {None, f"{key}-{current}"} and (attempt := await self.read(f"{key}-{current}")):
+                return attempt[0]
+
+            build = _queued_build(f"{key}-{current + 1}", image, request)
+            status, number = await self._run_start(build, request, key=key, current=current)
             if status == b"full":
                 raise BinderyError("build_queue_full", f"{self._settings.build_queue_max} builds wait already.")
-            if status in {b"started", b"live"} and (read := await self.read(f"{key}-{int(found)}")):
-                return read[0]
+            if status in {b"started", b"live"} and (attempt := await self.read(f"{key}-{int(number)}")):
+                return attempt[0]
+
+    async def _run_start(self, build: Build, request: BuildRequest, *, key: str, current: int) -> tuple[bytes, bytes]:
+        """Run the script that starts an attempt, if `current` is still the highest number; return its answer."""
+        event = Event(phase=Phase.WAITING, message="Waiting for build to start...\n", state=BuildState.QUEUED)
+        names = ("waiting", "repos", "version")
+        keys = [self._keys.attempt(key), *(self._keys("{queue}:" + name) for name in names)]
+        status, number = await self.scripts.run(
+            "start",
+            keys,
+            [
+                current, current, self._keys.prefix, key, build.model_dump_json(exclude_none=True),
+                encode_events([event]), repository_of(request.repo), request.launch_ref or "",
+                self._settings.build_queue_max, int(self._settings.attempt_ttl_seconds * 1000),
+                int(build.created_at * 1000), request.repo.model_dump_json(exclude_none=True),
+                self._keys.wake("builder"), to_fields().get("request_id", ""), request.asker or "",
+            ],
+        )  # fmt: skip
+        return status, number
 
     async def _highest(self, key: str) -> int:
-        """The highest attempt that left a trace, where Redis remembers none.
+        """Return the highest attempt at an image that has left a log or an execution, if Redis has no record of any.
 
-        Raises `BinderyError("executor_unavailable")`: a number that was given before would take up an old execution.
+        Raises `BinderyError("executor_unavailable")`: a number that was used before would resume an old execution.
         """
         logged = await self._context.logs.highest_attempt(key)
         try:
-            listed = await self._executor.list(key)
+            executions = await self._executor.list(key)
         except ExecutorUnavailableError as error:
             log.warning("executor_unavailable", doing="list", error=str(error))
             raise BinderyError("executor_unavailable") from error
-        highest = _highest_of(key, (execution.build_id for execution in listed))
-        if any(execution.is_alive and execution.build_id == f"{key}-{highest}" for execution in listed):
-            await self._until_told_again(f"{key}-{highest}")
-        return max(logged, highest)
 
-    async def _until_told_again(self, build_id: str) -> None:
-        """Wait for the record of an attempt that runs, which an emptied Redis lost, for as long as a lease lasts.
+        listed = _highest_number(key, (execution.build_id for execution in executions))
+        build_id = f"{key}-{listed}"
+        if any(execution.is_alive and execution.build_id == build_id for execution in executions):
+            await self._wait_for_record(build_id)
+        return max(logged, listed)
 
-        A worker that lives writes it anew by then, and the attempt is joined, rather than another begun beside it.
-        Nobody else may write it: only its worker knows how far the log was told and under which positions, so that
-        followers miss nothing and see nothing twice, and a claim from elsewhere would fence it off. Where no worker
-        tells of it, none lives that could follow it, and the next attempt begins.
+    async def _wait_for_record(self, build_id: str) -> None:
+        """Wait, for the length of a lease, for the record of a running attempt that an emptied Redis has lost.
+
+        A worker that is alive writes the record again by then, and the attempt is joined, instead of starting another
+        one beside it. Only that worker may write it: it alone knows how much of the log was published and under which
+        positions, so that followers miss nothing and see nothing twice; a claim from elsewhere would fence it off. If
+        no worker writes it, none is alive that could follow the attempt, and the next attempt starts.
         """
         deadline = time.monotonic() + self._settings.lease_seconds
         while await self.read(build_id) is None and time.monotonic() < deadline:
             await sleep_unless_cancelled(self._settings.lease_renew_seconds / 10)
 
     async def join(self, build_id: str, launch_ref: str, asker: str = "") -> None:
-        """Count a launch among those that wait for a build; without one, the build goes on whoever leaves it.
+        """Add a launch to those that wait for a build.
 
-        It is the `asker`'s then, who may cancel it, unless others want it, too.
+        Without a launch, the build goes on when launches leave it. It belongs to the `asker` then, who may cancel it
+        unless others have requested it, too.
         """
         topic = topic_of(build_id)
         keys = [self._keys.record(topic), self._keys.waiters(build_id), self._keys("{queue}:abandoned")]
         await self.scripts.run("join", keys, [build_id, launch_ref, asker])
 
     async def leave(self, build_id: str, launch_ref: str, *, stop: bool) -> None:
-        """A launch waits no more. With `stop`, a build that nobody waits for ends after a grace."""
-        due = int((time.time() + self._settings.build_cancel_grace_seconds) * 1000)
+        """Remove a launch from those that wait for a build.
+
+        With `stop`, a build that no launch waits for any more is stopped after a grace.
+        """
+        stop_at_ms = int((time.time() + self._settings.build_cancel_grace_seconds) * 1000)
         topic = topic_of(build_id)
         keys = [self._keys.record(topic), self._keys.waiters(build_id), self._keys("{queue}:abandoned")]
-        await self.scripts.run("leave", keys, [build_id, launch_ref, due, int(stop)])
+        await self.scripts.run("leave", keys, [build_id, launch_ref, stop_at_ms, int(stop)])
 
-    async def ask_to_stop(
+    async def request_cancel(
         self, build_id: str, error: BinderyError, *, asker: str = "", although_waited_for: bool = False
     ) -> bool:
-        """Ask for a build to be stopped, in the step that finds that nobody waits for it. False when somebody does.
+        """Request the cancellation of a build, and verify in the same step that no launch waits for it.
 
-        Who wants it for itself waits for it, too, unless that is the `asker`. `error` is what it is to end with.
+        Return False if one does, or if someone other than the `asker` has requested the build by itself;
+        `although_waited_for` skips this check. `error` is the error that the build will end with.
         """
         keys = [self._keys.record(topic_of(build_id)), self._keys.waiters(build_id)]
         return bool(await self.scripts.run("cancel", keys, [error.detail, error.code, int(although_waited_for), asker]))
 
     async def end_queued(self, build: Build, state: BuildState, error: BinderyError) -> bool:
-        """End a build that nobody owns. False when somebody does, or it has ended already."""
+        """End a build that no worker owns. Return False if a worker does, or if the build has ended already."""
         build_id = build.build_id or ""
         topic = topic_of(build_id)
-        ended = build.updated(state=state, error=error.problem, finished_at=time.time(), queue=None)
+        final_build = build.updated(state=state, error=error.problem, finished_at=time.time(), queue=None)
         phase = Phase.CANCELLED if state is BuildState.CANCELLED else Phase.FAILED
         event = Event(phase=phase, message=f"{error.detail}\n", state=state, error=error.problem, terminal=True)
         keys = [
@@ -173,15 +181,29 @@ class Attempts:
             self._keys("{queue}:unstored"), self._keys.orphans("builder"),
         ]  # fmt: skip
         args: list[ScriptArg] = [
-            build_id, state, ended.model_dump_json(exclude_none=True), encode_events([event]),
+            build_id, state, final_build.model_dump_json(exclude_none=True), encode_events([event]),
             self._keys.news(topic), int(self._settings.record_ttl_seconds * 1000),
             int(self._settings.finished_stream_seconds * 1000),
         ]  # fmt: skip
         return bool(await self.scripts.run("end_queued", keys, args))
 
 
-def _highest_of(key: str, build_ids: Iterable[str]) -> int:
-    split = (build_id.rpartition("-") for build_id in build_ids)
-    return max(
-        (int(number) for name, _, number in split if name == key and number.isascii() and number.isdigit()), default=0
+def _queued_build(build_id: str, image: str, request: BuildRequest) -> Build:
+    return Build(
+        build_id=BuildId(build_id),
+        image=image,
+        state=BuildState.QUEUED,
+        repo_url=request.repo.repo_url,
+        ref=request.repo.ref,
+        created_at=time.time(),
     )
+
+
+def _highest_number(key: str, build_ids: Iterable[str]) -> int:
+    """Return the highest number among the build ids of one image; 0 if there is none."""
+    numbers = [0]
+    for build_id in build_ids:
+        name, _, number = build_id.rpartition("-")
+        if name == key and number.isascii() and number.isdigit():
+            numbers.append(int(number))
+    return max(numbers)

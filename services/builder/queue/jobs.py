@@ -1,4 +1,4 @@
-"""Jobs in arq's queue: their ids, and the JSON that they are written in. Nothing from the queue is ever unpickled."""
+"""Jobs in arq's queue: their ids, and their format, which is JSON. Nothing from the queue is ever unpickled."""
 
 import json
 import re
@@ -16,14 +16,14 @@ log = get_logger(__name__)
 REFUSED = Counter("bindery_jobs_refused_total", "Jobs in the queue that were refused: not written by this release")
 
 SUPERVISE = "supervise"
-"""The name of the only job there is."""
+"""The name of the only job function."""
 
 _YEAR_10000_MS = 253_402_300_800_000
 _NUMBER = re.compile(r"[1-9]\d{0,9}", re.ASCII)
 
 
 class _Job(BaseModel):
-    """A job as arq hands it to a serializer: its try, function, arguments and time. arq's loop trusts the types."""
+    """A job as arq passes it to a serializer: its try, function, arguments and time. arq's loop trusts the types."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -35,13 +35,15 @@ class _Job(BaseModel):
 
 
 def serialize(data: dict[str, Any]) -> bytes:
-    """A job, or the result of one, as JSON; an exception in a result becomes what it says."""
+    """Return a job, or the result of one, as JSON; an exception in a result becomes its message."""
     return json.dumps(data, default=str).encode()
 
 
 def deserialize(raw: bytes) -> dict[str, Any]:
-    """A job from its JSON. Raises `ValueError` for anything else: arq then removes the job, and admission offers its
-    build again. That is how an upgrade from a release that pickled its jobs goes on.
+    """Return a job from its JSON.
+
+    Raises `ValueError` for anything else: arq then removes the job, and admission hands its build over again. That is
+    how builds survive an upgrade from a release that pickled its jobs.
     """
     try:
         return _Job.model_validate_json(raw).model_dump()
@@ -53,7 +55,7 @@ def deserialize(raw: bytes) -> dict[str, Any]:
 
 
 def open_queue(context: ProcessContext) -> ArqRedis:
-    """arq's client for the queue of jobs, on the connections of a stage."""
+    """Return arq's client for the queue of jobs, on the process's own connections."""
     return ArqRedis(
         context.redis.connection_pool,
         job_serializer=serialize,
@@ -63,12 +65,12 @@ def open_queue(context: ProcessContext) -> ArqRedis:
 
 
 def job_id(prefix: str, build_id: str, epoch: int) -> str:
-    """arq's id of one supervision. It carries the installation, as arq's keys know no prefix."""
+    """Return arq's id of one supervision. It contains the installation's prefix, as arq's own keys have none."""
     return f"{prefix}:{build_id}.{epoch}"
 
 
-def build_of(prefix: str, raw: bytes) -> tuple[str, int] | None:
-    """The build and epoch that a job is for, by its id; None for what is no id of this installation's jobs."""
+def parse_job_id(prefix: str, raw: bytes) -> tuple[str, int] | None:
+    """Return the build and epoch of a job id; None if it is not the id of one of this installation's jobs."""
     name = raw.decode(errors="replace")
     build_id, _, epoch = name.removeprefix(f"{prefix}:").rpartition(".")
     if not name.isascii() or not name.startswith(f"{prefix}:") or not _NUMBER.fullmatch(epoch):
@@ -77,5 +79,5 @@ def build_of(prefix: str, raw: bytes) -> tuple[str, int] | None:
 
 
 def is_fresh(job_id: str) -> bool:
-    """Whether a job, by its id, is the first of its build: nobody had, or left, one before."""
+    """Whether a job is the first one of its build: no worker has had the build before."""
     return job_id.endswith(".1")

@@ -1,23 +1,28 @@
-"""arq's part of a builder worker: which of the jobs that have a slot somewhere are taken by this process."""
+"""arq's side of a builder worker: which of the offered jobs this process starts."""
 
 from typing import Any
 
 from arq.worker import Worker
 
-from services.builder.queue.jobs import build_of, deserialize, is_fresh, open_queue, serialize
+from services.builder.queue.jobs import deserialize, is_fresh, open_queue, parse_job_id, serialize
 from services.common.context import ProcessContext
 
 
-class SlotWorker(Worker):  # type: ignore[misc]  # arq is read as untyped
-    """Takes a fresh job only while one of its `slots` is free; one that was offered before, always.
+class SlotWorker(Worker):  # type: ignore[misc]  # arq has no types
+    """An arq worker that starts a fresh job only if one of its `slots` is free, and a job offered before always.
 
-    Admission gives no more slots than the living workers have, so a fresh job that is left here is left to a worker
-    with room; where that one has just died, the job is soon offered again (`Admission`), and is fresh no more. At its
-    own `max_jobs` arq reads nothing, so nothing could be adopted.
+    Admission gives out no more slots than the living workers have, so a fresh job that is not started here is left to a
+    worker with a free slot. If that worker has just died, the job is soon offered again (`Handover`), and is no longer
+    fresh. arq's own limit `max_jobs` would not do: a worker that has reached it reads nothing, and adopts nothing.
     """
 
-    def __init__(self, functions: Any, context: ProcessContext, *, slots: int, ended: set[str], **options: Any) -> None:
-        """`ended` has the ids of jobs whose build has given its slot back; those that are over are taken out."""
+    def __init__(
+        self, functions: Any, context: ProcessContext, *, slots: int, ended_jobs: set[str], **options: Any
+    ) -> None:
+        """Create a worker. `ended_jobs` are the ids of jobs whose build has freed its slot already.
+
+        Jobs that are over are removed from that set.
+        """
         queue = open_queue(context)
         super().__init__(
             functions,
@@ -27,17 +32,19 @@ class SlotWorker(Worker):  # type: ignore[misc]  # arq is read as untyped
             job_deserializer=deserialize,
             **options,
         )
-        self._prefix, self._slots, self._ended = context.keys.prefix, slots, ended
+        self._prefix = context.keys.prefix
+        self._slots = slots
+        self._ended_jobs = ended_jobs
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
         """Start those of the queue's jobs that are for this worker."""
-        self._ended.intersection_update(self.tasks)
+        self._ended_jobs.intersection_update(self.tasks)
         for job_id in job_ids:
-            if build_of(self._prefix, job_id) is None:
-                continue  # no job of this installation's: the sweep takes it out
-            if not is_fresh(job_id.decode()) or self._has_room():
+            if parse_job_id(self._prefix, job_id) is None:
+                continue  # not a job of this installation: the sweep removes it
+            if not is_fresh(job_id.decode()) or self._has_free_slot():
                 await super().start_jobs([job_id])
 
-    def _has_room(self) -> bool:
-        taken = sum(not task.done() and name not in self._ended for name, task in self.tasks.items())
-        return taken < self._slots
+    def _has_free_slot(self) -> bool:
+        used = sum(not task.done() and name not in self._ended_jobs for name, task in self.tasks.items())
+        return used < self._slots

@@ -1,83 +1,90 @@
-"""The builder worker: an arq worker that supervises many builds at once, and a member of the builder stage.
+"""The builder worker: it takes jobs from arq and supervises the builds that they name, many at once.
 
-Run as `python -m services.builder.worker`. The compute is in the executor; this process only watches, so it may be
-killed or paused at any moment.
+The compute is in the executor. This process only watches, so it may be killed or paused at any moment.
 """
 
 import asyncio
-import contextlib
 import json
-import os
-import signal
-import sys
 from typing import Any
 
-import uvicorn
-import uvloop
 from arq.worker import func
 from redis.exceptions import ResponseError
 
-from services.builder.context import BuilderContext, open_builder
-from services.builder.queue.admission import Admission
+from services.builder.context import BuilderContext
 from services.builder.queue.attempts import topic_of
 from services.builder.queue.jobs import SUPERVISE
-from services.builder.settings import BuilderSettings
 from services.builder.worker.slots import SlotWorker
 from services.builder.worker.supervision import Supervision
-from services.common.context import stage_member
 from services.common.models import Build
 from services.common.records.cancel_requests import CancelRequests
-from services.common.records.leases import StageMember
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Kind
 from services.common.service.backoff import Backoff
-from services.common.service.health import Health
-from services.common.service.logging import bound_contextvars, configure_logging, get_logger
-from services.common.service.setting_names import warn_of_unknown_variables
-from services.common.web.app import create_service
-from services.common.web.auth import require_secrets
-from services.common.web.listening import open_listeners
-from services.common.web.serve import http_config
+from services.common.service.logging import bound_contextvars, get_logger
+from services.common.service.tasks import cancel_and_wait
 
 log = get_logger(__name__)
-NAME = "builder worker"
+
+NO_LIMIT_OF_JOBS = 10_000
+"""Above any number of builds: the slots are the limit, not arq."""
+NO_LIMIT_OF_TRIES = 1_000_000
+"""A job is tried until its build has ended or has another epoch."""
 
 
 class BuilderWorker:
-    """Takes jobs from arq and supervises the builds that they name."""
+    """The supervisions of one worker process."""
 
-    def __init__(self, parts: BuilderContext, member: StageMember, settings: BuilderSettings) -> None:
-        self._member = member
-        self._parts, self._settings = parts, settings
-        self._context = parts.context
-        self._running: dict[str, Supervision] = {}
-        self._ended: set[str] = set()
-        """Jobs whose build has ended; what is left of it is tidied."""
-        self.cancels = CancelRequests(parts.context.records, Kind.BUILD, parts.context.keys.wake("builder"))
+    def __init__(self, context: BuilderContext) -> None:
+        self._context = context
+        self._process = context.process
+        self._settings = context.settings
+        self._supervisions: dict[str, Supervision] = {}
+        self._ended_jobs: set[str] = set()
+        """Jobs whose build has ended, and is being tidied up."""
+        wake_channel = self._process.keys.wake("builder")
+        self.cancel_requests = CancelRequests(self._process.records, Kind.BUILD, wake_channel)
 
-    async def supervise(self, context: dict[str, Any], argument: str) -> None:
-        """One arq job. Returns at once when its epoch has passed or the build is someone else's."""
+    @property
+    def running_count(self) -> int:
+        """Number of builds that are supervised here."""
+        return len(self._supervisions)
+
+    async def supervise(self, arq_context: dict[str, Any], argument: str) -> None:
+        """Run one arq job: claim its build and supervise it to its end.
+
+        Return at once if the job's epoch has passed, or if another worker owns the build.
+        """
         job = json.loads(argument)
-        build_id, epoch = str(job["build_id"]), int(job["epoch"])
-        member = self._member
+        build_id = str(job["build_id"])
+        epoch = int(job["epoch"])
         topic = topic_of(build_id)
-        found = await self._context.records.adopt(
+        member = self._context.member
+
+        claim = await self._process.records.adopt(
             "builder", member.process, topic=topic, epoch=epoch, rewrite_if_missing=True
         )
-        if found is None:
+        if claim is None:
             return
-        claimed, stored = found
-        await self._parts.admission.take_job(build_id, epoch)
-        cancelled = self.cancels.register(build_id, is_requested=bool(stored.get("cancel")))
-        supervision = self._running[build_id] = Supervision(
-            self._context, self._settings, self._parts.executor, self._parts.images,
-            claimed, stored.model(Build), stored, cancelled,
-        )  # fmt: skip
+        record, stored = claim
+        await self._context.handover.take(build_id, epoch)
+        cancelled = self.cancel_requests.register(build_id, is_requested=bool(stored.get("cancel")))
+        supervision = Supervision(
+            context=self._process,
+            settings=self._settings,
+            executor=self._context.executor,
+            images=self._context.images,
+            record=record,
+            build=stored.model(Build),
+            stored=stored,
+            cancelled=cancelled,
+        )
+        self._supervisions[build_id] = supervision
         log.info("build_claimed", build_id=build_id, epoch=epoch, position=stored.get("position"))
+
         with bound_contextvars(build_id=build_id):
             # A task of the member: it is cancelled when this process loses its lease.
             task = asyncio.create_task(supervision.run(), name=f"b:{build_id}")
-            member.work(topic, _wait_for(task))
+            member.work(topic, _cancel_with(task))
             try:
                 await asyncio.wait({task})
             except asyncio.CancelledError:
@@ -85,140 +92,82 @@ class BuilderWorker:
                 await asyncio.gather(task, return_exceptions=True)
                 raise
             finally:
-                self.cancels.unregister(build_id, cancelled)
-                if self._running.get(build_id) is supervision:
-                    del self._running[build_id]
+                self.cancel_requests.unregister(build_id, cancelled)
+                if self._supervisions.get(build_id) is supervision:
+                    del self._supervisions[build_id]
+
             if not task.cancelled() and task.result():
-                self._ended.add(context["job_id"])
-                await self._tidy(build_id)
+                self._ended_jobs.add(arq_context["job_id"])
+                await self._tidy_up(build_id)
 
-    async def _tidy(self, build_id: str) -> None:
-        """After the end: free the slot, store the log, let the executor forget. Another does it if this fails."""
-        await self._parts.admission.done(build_id)
-        await self._parts.admission.store_log(build_id)
-        await self._parts.executor.remove(build_id)
+    async def _tidy_up(self, build_id: str) -> None:
+        """Free the slot, store the log and remove the execution of a build that has ended.
 
-    def heard(self, message: bytes) -> None:
-        """Something on the builder's channel: perhaps a cancel for a build that is supervised here."""
-        self.cancels.on_message(message)
-        self._parts.admission.heard(message)
-        self._member.wake()
+        If this fails, the process that sweeps does it.
+        """
+        await self._context.admission.done(build_id)
+        await self._context.admission.store_log(build_id)
+        await self._context.executor.remove(build_id)
+
+    def on_message(self, message: bytes) -> None:
+        """Act on a message on the builder's channel: it may request the cancellation of a build supervised here."""
+        self.cancel_requests.on_message(message)
+        self._context.admission.on_message(message)
+        self._context.member.wake()
 
     async def offer_slots(self) -> None:
-        """Say how many builds this process can supervise; repeated under each name that it gets.
+        """Publish how many builds this process can supervise, under each name that it gets.
 
-        What an emptied Redis does not know of them is told again: that they have a slot, and are their images' current
-        attempts. So nobody begins another.
+        An emptied Redis is told again what this process supervises: that these builds have a slot, and are the current
+        attempts at their images. So no second attempt starts beside one of them.
         """
-        keys, ttl_ms = self._context.keys, int(self._settings.attempt_ttl_seconds * 1000)
-        async with self._context.redis.pipeline() as pipe:
-            pipe.hset(keys("slots"), self._member.process, self._settings.build_slots)
-            for build_id, supervision in self._running.items():
+        keys = self._process.keys
+        ttl_ms = int(self._settings.attempt_ttl_seconds * 1000)
+        async with self._process.redis.pipeline() as pipe:
+            pipe.hset(keys("slots"), self._context.member.process, self._settings.build_slots)
+            for build_id, supervision in self._supervisions.items():
                 image, _, number = build_id.rpartition("-")
                 pipe.set(keys.attempt(image), number, px=ttl_ms, nx=True)
                 pipe.hsetnx(keys("{queue}:running"), build_id, supervision.repository)
             await pipe.execute()
 
     async def run_arq(self) -> None:
-        """arq's loop, begun again with back-off whenever Redis goes away."""
+        """Run arq's loop, and restart it with back-off when Redis is unavailable or refuses a command."""
         backoff = Backoff(first_seconds=0.1, longest_seconds=2.0, jitter=0.0)
         loop = asyncio.get_running_loop()
         while True:
             started = loop.time()
-            arq = SlotWorker(
-                [func(self.supervise, name=SUPERVISE)],
-                self._context,
-                handle_signals=False,
-                slots=self._settings.build_slots,
-                ended=self._ended,
-                max_jobs=10_000,
-                queue_read_limit=10_000,
-                job_timeout=self._settings.build_timeout_seconds + 3600,
-                keep_result=0,
-                max_tries=1_000_000,
-                poll_delay=self._settings.job_poll_seconds,
-                log_results=False,
-            )
+            arq = self._arq_worker()
             try:
                 await arq.async_run()
-            except (
-                *REDIS_UNAVAILABLE,
-                ResponseError,
-            ) as error:  # an answer too: out of memory, a full disk, a read-only replica
+            except (*REDIS_UNAVAILABLE, ResponseError) as error:  # a refusal: no memory, a full disk, a replica
                 log.warning("redis_away", doing="jobs", error=str(error))
             finally:
-                for task in list(arq.tasks.values()):
-                    task.cancel()
-                await asyncio.gather(*arq.tasks.values(), return_exceptions=True)
+                await cancel_and_wait(*arq.tasks.values())
             backoff.restart_after_run(loop.time() - started)
             await backoff.sleep()
 
+    def _arq_worker(self) -> SlotWorker:
+        return SlotWorker(
+            [func(self.supervise, name=SUPERVISE)],
+            self._process,
+            slots=self._settings.build_slots,
+            ended_jobs=self._ended_jobs,
+            handle_signals=False,
+            max_jobs=NO_LIMIT_OF_JOBS,
+            queue_read_limit=NO_LIMIT_OF_JOBS,
+            max_tries=NO_LIMIT_OF_TRIES,
+            job_timeout=self._settings.build_timeout_seconds + 3600,
+            poll_delay=self._settings.job_poll_seconds,
+            keep_result=0,
+            log_results=False,
+        )
 
-async def _wait_for(task: asyncio.Task[bool]) -> None:
-    """The member's handle on a supervision: cancelling it cancels the supervision."""
+
+async def _cancel_with(task: asyncio.Task[bool]) -> None:
+    """Wait for a task, and cancel it if this is cancelled."""
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:
         task.cancel()
         raise
-
-
-async def run(settings: BuilderSettings) -> int:
-    """Be a worker until SIGTERM or SIGINT; then builds are handed over at once, and go on.
-
-    Returns the exit status: 0 when it was asked to end, 1 when a part of it ended by itself.
-    """
-    health = Health()
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    app = create_service(settings, name=NAME, lifespan=_nothing, routers=[], health=health)
-    server = uvicorn.Server(http_config(app, settings))
-    listeners = open_listeners(settings)
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
-    async with open_builder(settings, health) as parts:
-        admission: Admission = parts.admission
-        async with stage_member(parts.context, "builder") as member:
-            worker = BuilderWorker(parts, member, settings)
-            await member.start(on_sweep=admission.sweep, on_begin=worker.offer_slots)
-            await parts.context.bus.listen(parts.context.keys.wake("builder"), worker.heard)
-            parts_of = {
-                "server": server.serve(sockets=listeners),
-                "jobs": worker.run_arq(),
-                "cancels": worker.cancels.poll(),
-                "admission": admission.admit_when_moved(member),
-                "stop": stop.wait(),
-            }
-            tasks = [asyncio.create_task(work, name=name) for name, work in parts_of.items()]
-            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            status = 0 if stop.is_set() else 1
-            for task in ended if status else ():
-                why = None if task.cancelled() else task.exception()
-                log.error("part_ended", part=task.get_name(), error=str(why), exc_info=why)
-            log.info("handing_over", builds=len(worker._running))
-            server.should_exit = True
-            pending = set(tasks)
-            while pending:  # arq and redis-py swallow a cancel now and then
-                for task in pending - {tasks[0]}:
-                    task.cancel()
-                _done, pending = await asyncio.wait(pending, timeout=0.2)
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await parts.context.redis.hdel(parts.context.keys("slots"), member.process)
-    return status
-
-
-@contextlib.asynccontextmanager
-async def _nothing(_app: object) -> Any:
-    yield
-
-
-def main() -> None:
-    """Entry point."""
-    settings = BuilderSettings()
-    require_secrets(settings, NAME)
-    configure_logging(service="worker", level=settings.log_level, form=settings.log_format)
-    warn_of_unknown_variables(os.environ)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        status = runner.run(run(settings))
-    sys.exit(status)

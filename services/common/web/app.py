@@ -105,8 +105,8 @@ def create_service(
     settings: ServiceSettings,
     *,
     name: str,
-    lifespan: Lifespan,
-    routers: Sequence[APIRouter],
+    lifespan: Lifespan | None = None,
+    routers: Sequence[APIRouter] = (),
     health: Health | None = None,
     public: bool = False,
     fixed: Mapping[str, bytes] | None = None,
@@ -126,7 +126,7 @@ def create_service(
 
     @contextlib.asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
-        async with lifespan(app), health.running():
+        async with lifespan(app) if lifespan else contextlib.nullcontext(), health.running():
             log.info("started", at=str(settings.listen_socket or settings.listen_port))
             yield
         log.info("stopped")

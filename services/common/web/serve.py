@@ -1,7 +1,10 @@
 """Running a service: uvicorn with uvloop and our HTTP protocol, and an end that is never waited for without bound."""
 
 import asyncio
+import contextlib
 import os
+import socket
+from collections.abc import AsyncIterator, Iterator
 from types import FrameType
 
 import uvicorn
@@ -42,6 +45,29 @@ def http_config(app: FastAPI, settings: ServiceSettings, *, drain_seconds: int =
         timeout_graceful_shutdown=drain_seconds,
         backlog=BACKLOG,
     )
+
+
+class EmbeddedServer(uvicorn.Server):
+    """A server inside a process that handles its signals itself."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signal handlers as they are."""
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    app: FastAPI, settings: ServiceSettings, *, sockets: list[socket.socket] | None
+) -> AsyncIterator[asyncio.Task[None]]:
+    """Serve `app` beside other work of this process, and yield the server's task; stop serving at the exit."""
+    server = EmbeddedServer(http_config(app, settings))
+    task = asyncio.create_task(server.serve(sockets=sockets), name="server")
+    try:
+        yield task
+    finally:
+        server.should_exit = True
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def serve(app: FastAPI, settings: ServiceSettings, *, service: str, drain_seconds: int = 5) -> None:

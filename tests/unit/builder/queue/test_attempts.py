@@ -201,7 +201,7 @@ async def test_a_failure_of_the_authors_is_answered_until_it_is_forgotten(
     redis: Redis, valkey: Valkey, tmp_path: Path
 ) -> None:
     async with open_builder(valkey, tmp_path, build_failure_memory_seconds=600) as builder:
-        builds, request = builder.admission._builds, request_for("repo", "a")
+        builds, request = builder.builds, request_for("repo", "a")
         first = await builds.ensure(request)
         await builder.attempts.end_queued(first, BuildState.FAILED, BinderyError("build_failed", "No such package."))
         remembered = await builds.ensure(request)
@@ -221,7 +221,7 @@ async def test_a_failure_that_is_not_the_authors_is_not_remembered(
     redis: Redis, valkey: Valkey, tmp_path: Path
 ) -> None:
     async with open_builder(valkey, tmp_path, build_failure_memory_seconds=600) as builder:
-        builds, request = builder.admission._builds, request_for("repo", "a")
+        builds, request = builder.builds, request_for("repo", "a")
         first = await builds.ensure(request)
         await builder.attempts.end_queued(first, BuildState.FAILED, BinderyError("registry_unavailable"))
         assert (await builds.ensure(request)).build_id == f"{image_key(first.image)}-2"

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from services.builder.images import ExistingImage
 from services.builder.queue.attempts import topic_of
 from services.builder.queue.builds import Builds
-from services.builder.queue.log_excerpt import Part
+from services.builder.queue.log_excerpt import LogExcerpt
 from services.builder.routes import router
 from services.common.models import Build, BuildState, Event, Phase
 from services.common.models.error_codes import ErrorCode
@@ -50,7 +50,7 @@ async def builder(valkey: Valkey, redis: Redis, tmp_path: Path) -> AsyncIterator
 
 @pytest.fixture
 def builds(builder: Builder) -> Builds:
-    return Builds(builder.context, builder.settings, builder.attempts, NoImages())
+    return Builds(context=builder.context, settings=builder.settings, attempts=builder.attempts, images=NoImages())
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ async def client(builder: Builder, builds: Builds) -> AsyncIterator[httpx.AsyncC
     app = FastAPI()
     app.include_router(router)
     install_problem_handlers(app)
-    app.state.builds, app.state.settings = builds, builder.settings
+    app.state.context = builder.service_context(builds=builds)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://builder") as client:
         yield client
 
@@ -153,7 +153,7 @@ async def test_without_a_token_of_the_operator_nobody_is_the_operator(
         app = FastAPI()
         app.include_router(router)
         install_problem_handlers(app)
-        app.state.builds, app.state.settings = opened.admission._builds, opened.settings
+        app.state.context = opened.service_context()
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://builder") as client:
             assert (await client.get("/queue", headers={OPERATOR_HEADER: "x"})).status_code == 403
             assert (await client.get("/queue")).json()["depth"] == 0
@@ -225,24 +225,26 @@ def entry(at: int, lines: int, *messages: str) -> Entry:
     return Entry(f"{at}-0", at, lines, 0, events)
 
 
-def told(part: Part, *entries: Entry) -> list[str]:
-    found = part.of(one for one in entries if one.key > (int(part.entry.split("-")[0]), int(part.entry.split("-")[1])))
+def told(part: LogExcerpt, *entries: Entry) -> list[str]:
+    found = part.of(
+        one for one in entries if one.key > (int(part.after_entry.split("-")[0]), int(part.after_entry.split("-")[1]))
+    )
     return [line.message for line in found]
 
 
 def test_lines_that_are_missing_are_counted_in_their_place() -> None:
     entries = [entry(1, 0, "a", "b"), entry(9, 7, "h", "", "j")]
-    assert told(Part(), *entries) == ["a", "b", "5 lines are missing here.\n", "h", "j"]
-    assert told(Part(lines=-3), *entries) == ["5 lines are missing here.\n", "h", "j"]
-    assert told(Part(after="1-0.1"), *entries) == ["b", "5 lines are missing here.\n", "h", "j"]
-    assert told(Part(after="9-0.0"), *entries) == ["h", "j"]  # right behind the gap
-    assert told(Part(after="9-0.1"), *entries) == ["j"]
-    assert told(Part(after="9-0.3"), *entries) == []
-    assert told(Part(after="5-0.2"), *entries) == ["Some lines are missing here.\n", "h", "j"]
+    assert told(LogExcerpt(), *entries) == ["a", "b", "5 lines are missing here.\n", "h", "j"]
+    assert told(LogExcerpt(lines=-3), *entries) == ["5 lines are missing here.\n", "h", "j"]
+    assert told(LogExcerpt(after="1-0.1"), *entries) == ["b", "5 lines are missing here.\n", "h", "j"]
+    assert told(LogExcerpt(after="9-0.0"), *entries) == ["h", "j"]  # right behind the gap
+    assert told(LogExcerpt(after="9-0.1"), *entries) == ["j"]
+    assert told(LogExcerpt(after="9-0.3"), *entries) == []
+    assert told(LogExcerpt(after="5-0.2"), *entries) == ["Some lines are missing here.\n", "h", "j"]
 
 
 def test_lines_that_were_written_twice_are_told_once() -> None:
-    assert told(Part(), entry(1, 0, "a", "b"), entry(2, 1, "b", "c")) == ["a", "b", "c"]
+    assert told(LogExcerpt(), entry(1, 0, "a", "b"), entry(2, 1, "b", "c")) == ["a", "b", "c"]
 
 
 # Events

@@ -52,7 +52,7 @@ async def running_builder(valkey: Valkey, folder: Path, **settings: object) -> A
 
 async def ensured(builder: Builder, repo: ResolvedRepo = LINK) -> str:
     """The image that a launch is told of, which the registry has."""
-    builds = Builds(builder.context, builder.settings, builder.attempts, EveryImage())
+    builds = Builds(context=builder.context, settings=builder.settings, attempts=builder.attempts, images=EveryImage())
     build = await builds.ensure(BuildRequest(repo=repo))
     assert build.state is BuildState.BUILT
     return build.image

@@ -42,9 +42,10 @@ async def waits_behind(
     monkeypatch.setattr(module, "SlotWorker", Arq)
     monkeypatch.setattr("services.common.service.backoff.sleep_unless_cancelled", sleep_unless_cancelled)
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
-    parts: Any = SimpleNamespace(context=context)
+    member = member_of(context, "builder")
+    parts: Any = SimpleNamespace(process=context, member=member, settings=BuilderSettings())
     with pytest.raises(Ended):
-        await BuilderWorker(parts, member_of(context, "builder"), BuilderSettings()).run_arq()
+        await BuilderWorker(parts).run_arq()
     return waits
 
 

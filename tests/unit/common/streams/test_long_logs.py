@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from services.builder.executors.base import Batch, Finished, Line
 from services.builder.images import ExistingImage
 from services.builder.queue.attempts import topic_of
-from services.builder.queue.log_excerpt import LogLine, Part, lines_of
+from services.builder.queue.log_excerpt import LogExcerpt, LogLine, lines_of
 from services.common.models import BuildState
 from services.common.streams.log_store import stream_entries
 from tests.support.in_process_builder import open_builder
@@ -57,8 +57,8 @@ async def test_of_a_million_lines_head_and_tail_are_kept_and_what_is_missing_is_
 
         await builder.admission.store_log(build_id)
         await redis.delete(builder.context.keys.events(topic_of(build_id)))
-        stored = await builder.admission._builds.log(build_id, Part())
-        resumed = await builder.admission._builds.log(build_id, Part(after=stored[1000].position))
+        stored = await builder.builds.log(build_id, LogExcerpt())
+        resumed = await builder.builds.log(build_id, LogExcerpt(after=stored[1000].position))
 
     assert max(used) - used[0] < 4 * KEPT_BYTES
     assert stored == [line for line in live if line.message]

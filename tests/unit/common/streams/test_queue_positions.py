@@ -210,11 +210,11 @@ async def test_a_build_is_given_a_free_slot_as_soon_as_it_is_queued(
         heard = asyncio.Queue[bytes]()
 
         def hear(message: bytes) -> None:
-            builder.admission.heard(message)
+            builder.admission.on_message(message)
             heard.put_nowait(message)
 
         await context.bus.listen(context.keys.wake("builder"), hear)
-        async with background_tasks(builder.admission.admit_when_moved(member)), asyncio.timeout(10):
+        async with background_tasks(builder.admission.admit_on_change(member)), asyncio.timeout(10):
             first = await builder.ask("first")
             assert await heard.get() == b"queued"
             assert await builder.running() == set()

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from services.builder.queue.attempts import topic_of
-from services.builder.queue.builds import Builds
 from services.common.models import BuildState
 from services.common.models.errors import BinderyError
 from tests.support.in_process_builder import Builder, open_builder
@@ -22,10 +21,6 @@ async def builder(valkey: Valkey, tmp_path: Path) -> AsyncIterator[Builder]:
         yield builder
 
 
-def builds_of(builder: Builder) -> Builds:
-    return builder.admission._builds
-
-
 async def cancel_flag(builder: Builder, build_id: str | None) -> bool:
     return bool(await builder.context.redis.hexists(builder.context.keys.record(topic_of(build_id or "")), "cancel"))
 
@@ -35,7 +30,7 @@ async def test_a_queued_build_that_the_last_launch_leaves_ends_and_its_log_is_ke
     build_id = build.build_id or ""
     await builder.attempts.leave(build_id, "one", stop=True)
     await builder.admission.sweep()
-    ended = await builds_of(builder).read(build_id)
+    ended = await builder.builds.read(build_id)
     assert ended.state is BuildState.CANCELLED
     assert ended.error
     assert "Nobody waits" in ended.error.detail
@@ -51,16 +46,16 @@ async def test_a_launch_that_joins_in_time_keeps_the_build(builder: Builder) -> 
     await builder.attempts.leave(build.build_id or "", "one", stop=True)
     await builder.attempts.join(build.build_id or "", "two")
     await builder.admission.sweep()
-    assert (await builds_of(builder).read(build.build_id or "")).is_live
+    assert (await builder.builds.read(build.build_id or "")).is_live
     assert not await cancel_flag(builder, build.build_id)
 
 
 async def test_asking_to_stop_and_looking_for_who_waits_are_one_step(builder: Builder) -> None:
     build = await builder.ask("repo", launch_ref="one")
-    assert not await builder.attempts.ask_to_stop(build.build_id or "", WHY)
+    assert not await builder.attempts.request_cancel(build.build_id or "", WHY)
     assert not await cancel_flag(builder, build.build_id)
     await builder.attempts.leave(build.build_id or "", "one", stop=False)
-    assert await builder.attempts.ask_to_stop(build.build_id or "", WHY)
+    assert await builder.attempts.request_cancel(build.build_id or "", WHY)
     assert await cancel_flag(builder, build.build_id)
 
 
@@ -73,13 +68,13 @@ async def test_an_orphan_that_was_running_is_not_ended_as_if_it_were_queued(buil
     await builder.context.redis.hset(record, "state", "running")  # its worker claimed it, and died
     await builder.attempts.leave(build_id, "one", stop=True)
     await builder.admission.sweep()
-    assert (await builds_of(builder).read(build_id)).state is BuildState.RUNNING
+    assert (await builder.builds.read(build_id)).state is BuildState.RUNNING
     assert await cancel_flag(builder, build_id)  # whoever adopts it stops it
     assert build_id in await builder.running()
 
 
 async def test_a_build_that_is_gone_gets_no_record_by_being_cancelled(builder: Builder) -> None:
-    assert not await builder.attempts.ask_to_stop("0" * 24 + "-1", WHY)
+    assert not await builder.attempts.request_cancel("0" * 24 + "-1", WHY)
     assert not await builder.context.redis.exists(builder.context.keys.record(topic_of("0" * 24 + "-1")))
 
 

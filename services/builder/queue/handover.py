@@ -1,0 +1,109 @@
+"""The hand-over of admitted builds to workers, and all that arq does here: it carries a job from one to the other.
+
+Admission decides which builds get a slot, records and leases decide which worker owns a build, and the executor keeps
+the build running. In between, arq's queue tells the workers that a build waits for an owner:
+
+1. Admission enqueues a job `<prefix>:<build id>.<epoch>`. arq ignores an id that it has already, so this is repeated
+   each second, for every build that has a slot and no owner.
+2. Each worker polls the queue. The first one with a free slot marks the job as in progress and calls `supervise`,
+   which claims the build's record under that epoch, and then takes the job out of the queue (`take`).
+3. When a worker dies, the sweep releases its builds and raises their epochs: each gets a new job with a new id. The
+   old one is dropped (`forget`, `drop_stale`).
+4. A job that nobody claims within `CLAIM_GRACE_SECONDS` (all workers are full, or the one that began it has stopped)
+   is enqueued again under the next epoch (`requeue.lua`).
+
+arq's retries, results, timeouts, schedules and pickles are not used.
+"""
+
+import json
+import time
+
+from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
+
+from services.builder.queue.jobs import SUPERVISE, is_fresh, job_id, open_queue, parse_job_id
+from services.common.context import ProcessContext
+from services.common.models import RECORD_VERSION
+from services.common.redis.keys import Kind, Topic
+from services.common.redis.scripts import Scripts
+from services.common.service.logging import get_logger
+
+log = get_logger(__name__)
+
+MAX_FORGOTTEN_EPOCHS = 50
+"""How many epochs back a build's jobs are searched: each adoption forgets the ones before it."""
+CLAIM_GRACE_SECONDS = 5.0
+"""How long a job waits for its claim: by a worker with a free slot if it is fresh, or by the one that began it."""
+
+
+class Handover:
+    """The queue of jobs between admission and the workers. Every step may be repeated."""
+
+    def __init__(self, context: ProcessContext, scripts: Scripts) -> None:
+        self._redis = context.redis
+        self._keys = context.keys
+        self._scripts = scripts
+        self._arq = open_queue(context)
+        self._queue = context.keys("{queue}:jobs")
+
+    async def offer(self, build_id: str, epoch: int) -> None:
+        """Enqueue the job of a build that has no owner, under the next epoch if its last job is left unclaimed."""
+        if await self._enqueue(build_id, epoch) or not await self._is_unclaimed(build_id, epoch):
+            return
+
+        log.warning("job_left", build_id=build_id, epoch=epoch)
+        record = self._keys.record(Topic(Kind.BUILD, build_id))
+        if next_epoch := await self._scripts.run("requeue", [record], [epoch]):
+            await self._enqueue(build_id, next_epoch)
+
+    async def _enqueue(self, build_id: str, epoch: int) -> bool:
+        """Enqueue a job; return False if arq has one with its id already."""
+        argument = json.dumps({"v": RECORD_VERSION, "build_id": build_id, "epoch": epoch})
+        job = await self._arq.enqueue_job(SUPERVISE, argument, _job_id=self._job_id(build_id, epoch))
+        return job is not None
+
+    async def _is_unclaimed(self, build_id: str, epoch: int) -> bool:
+        """Whether no worker will claim a job any more: all are full, or the one that began it has stopped."""
+        name = self._job_id(build_id, epoch)
+        enqueued_ms = await self._redis.zscore(self._queue, name)
+        if enqueued_ms is not None and time.time() - enqueued_ms / 1000 < CLAIM_GRACE_SECONDS:
+            return False
+        return is_fresh(name) or bool(await self._redis.exists(in_progress_key_prefix + name))
+
+    async def take(self, build_id: str, epoch: int) -> None:
+        """Take the job of a build that has its worker out of arq's queue.
+
+        There, every poll of every worker would look at it, with four commands, for as long as the build runs.
+        """
+        await self._redis.zrem(self._queue, self._job_id(build_id, epoch))
+        await self.forget(build_id, epoch - 1)
+
+    async def forget(self, build_id: str, last_epoch: int) -> None:
+        """Remove arq's keys of a build's jobs up to an epoch; a killed worker's would stay until their timeout."""
+        epochs = range(max(1, last_epoch - MAX_FORGOTTEN_EPOCHS), last_epoch + 1)
+        if names := [self._job_id(build_id, epoch) for epoch in epochs]:
+            await self._drop(names)
+
+    async def drop_stale(self) -> None:
+        """Remove jobs whose epoch passed before a worker claimed them, and names that are not jobs of ours."""
+        for raw in await self._redis.zrange(self._queue, 0, -1):
+            job = parse_job_id(self._keys.prefix, raw)
+            if job is None:
+                log.warning("job_unknown", name=raw.decode(errors="replace")[:200])
+                await self._redis.zrem(self._queue, raw)
+                continue
+
+            build_id, epoch = job
+            record = self._keys.record(Topic(Kind.BUILD, build_id))
+            current_epoch, final = await self._redis.hmget(record, "epoch", "final")
+            if final == b"1" or current_epoch is None or int(current_epoch) != epoch:
+                await self._drop([raw.decode()])
+
+    async def _drop(self, names: list[str]) -> None:
+        prefixes = (job_key_prefix, in_progress_key_prefix, retry_key_prefix)
+        async with self._redis.pipeline() as pipe:
+            pipe.zrem(self._queue, *names)
+            pipe.delete(*(prefix + name for name in names for prefix in prefixes))
+            await pipe.execute()
+
+    def _job_id(self, build_id: str, epoch: int) -> str:
+        return job_id(self._keys.prefix, build_id, epoch)

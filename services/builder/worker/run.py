@@ -1,0 +1,66 @@
+"""The life of a worker process: its parts run until one ends or a signal comes; then it hands its builds over."""
+
+import asyncio
+import signal
+from collections.abc import Iterable
+from typing import Any
+
+from services.builder.context import open_builder_context
+from services.builder.settings import BuilderSettings
+from services.builder.worker.worker import BuilderWorker
+from services.common.service.health import Health
+from services.common.service.logging import get_logger
+from services.common.service.tasks import cancel_and_wait
+from services.common.web.app import create_service
+from services.common.web.listening import open_listeners
+from services.common.web.serve import serving
+
+log = get_logger(__name__)
+
+NAME = "builder worker"
+
+
+async def run(settings: BuilderSettings) -> int:
+    """Run a worker until SIGTERM or SIGINT; then its builds are handed over at once, and go on.
+
+    Return the exit status: 0 after a signal, 1 if a part of the worker ended by itself.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    health = Health()
+    app = create_service(settings, name=NAME, health=health)
+    listeners = open_listeners(settings)
+    async with open_builder_context(settings, health) as context:
+        process = context.process
+        worker = BuilderWorker(context)
+        await context.member.start(on_sweep=context.admission.sweep, on_begin=worker.offer_slots)
+        await process.bus.listen(process.keys.wake("builder"), worker.on_message)
+
+        async with serving(app, settings, sockets=listeners) as server:
+            parts = {
+                "jobs": worker.run_arq(),
+                "cancels": worker.cancel_requests.poll(),
+                "admission": context.admission.admit_on_change(context.member),
+                "stop": stop.wait(),
+            }
+            tasks = [asyncio.create_task(work, name=name) for name, work in parts.items()]
+            ended, _ = await asyncio.wait([server, *tasks], return_when=asyncio.FIRST_COMPLETED)
+
+            status = 0 if stop.is_set() else 1
+            if status:
+                _log_ended_parts(ended)
+            log.info("handing_over", builds=worker.running_count)
+            await cancel_and_wait(*tasks)
+
+        await process.redis.hdel(process.keys("slots"), context.member.process)
+    return status
+
+
+def _log_ended_parts(ended: Iterable[asyncio.Task[Any]]) -> None:
+    """Log each part of the worker that ended by itself."""
+    for task in ended:
+        error = None if task.cancelled() else task.exception()
+        log.error("part_ended", part=task.get_name(), error=str(error), exc_info=error)

@@ -1,0 +1,90 @@
+"""Builder workers in this process, on a real Redis; their executions do what a test says."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+from services.builder.queue.builds import Builds
+from services.builder.worker.worker import BuilderWorker
+from services.common.context import stage_member
+from services.common.records.leases import StageMember
+from tests.support.in_process_builder import Builder, open_builder
+from tests.support.scripted_executor import Scripted, Step
+from tests.support.valkey import Valkey
+
+
+class Running:
+    """One worker process, as far as Redis can tell; its executions do what `scripted` says."""
+
+    def __init__(self, builder: Builder, member: StageMember, scripted: Scripted) -> None:
+        self.builder, self.scripted, self.process = builder, scripted, member.process
+        builds = Builds(context=builder.context, settings=builder.settings, attempts=builder.attempts, images=scripted)
+        context = builder.service_context(member=member, executor=scripted, images=scripted, builds=builds)
+        self.worker = BuilderWorker(context)
+        self._jobs: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Look for jobs from now on."""
+        self._jobs = asyncio.create_task(self.worker.run_arq())
+
+    def is_looking(self) -> bool:
+        return self._jobs is not None and not self._jobs.done()
+
+    async def end(self) -> None:
+        while self._jobs and not self._jobs.done():  # arq and redis-py swallow a cancel now and then
+            self._jobs.cancel()
+            await asyncio.wait({self._jobs}, timeout=0.2)
+
+    async def has(self, count: int) -> bool:
+        """Whether it supervises so many builds."""
+        owned = await self.builder.context.redis.scard(self.builder.context.keys.owned(self.process))
+        return bool(owned == count)
+
+
+Started = Callable[..., AbstractAsyncContextManager[Running]]
+
+
+def workers_of(valkey: Valkey, folder: Path) -> Started:
+    """Workers, each with connections and a lease of its own; a long one, as nothing here is about leases."""
+
+    @contextlib.asynccontextmanager
+    async def started(*steps: Step, **settings: object) -> AsyncIterator[Running]:
+        async with (
+            open_builder(valkey, folder, lease_seconds=60, **settings) as builder,
+            stage_member(builder.context, "builder", sweeps=False) as member,
+        ):
+            running = Running(builder, member, Scripted(steps))
+            await running.worker.offer_slots()
+            try:
+                yield running
+            finally:
+                await running.end()
+
+    return started
+
+
+async def until(condition: Callable[[], Awaitable[object]]) -> None:
+    async with asyncio.timeout(60):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+async def admitted(builder: Builder, count: int) -> list[str]:
+    """Builds of as many repositories, all with a slot."""
+    for number in range(count):
+        await builder.ask(f"repo-{number}", launch_ref="launch")
+    build_ids = await builder.admitted()
+    assert len(build_ids) == count
+    return build_ids
+
+
+async def field(builder: Builder, build_id: str, name: str) -> str:
+    found = await builder.attempts.read(build_id)
+    assert found
+    return found[1].get(name)
+
+
+async def more_than(count: Callable[[], Awaitable[int]], least: int) -> bool:
+    return await count() > least

@@ -1,0 +1,140 @@
+"""Jobs in the queue that a worker refuses, and that no build is lost by that."""
+
+import io
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from arq.connections import ArqRedis
+
+from services.builder.queue import handover, jobs
+from services.builder.queue.attempts import topic_of
+from tests.support.in_process_worker import Running, Started, admitted, field, more_than, until
+from tests.support.logs import line_of
+
+
+@dataclass
+class Mark:
+    """Whoever unpickles this leaves a file behind."""
+
+    path: Path
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (self.path,)
+
+
+JOB: dict[str, object] = {"t": None, "f": "supervise", "a": ["{}"], "k": {}, "et": 1}
+NO_JOBS: dict[str, bytes] = {
+    "no JSON": b"supervise",
+    "a list": b"[]",
+    "nothing but depth": b"[" * 100_000,
+    "a function that is no name": json.dumps(JOB | {"f": {}}).encode(),
+    "another function": json.dumps(JOB | {"f": "os.system"}).encode(),
+    "no arguments": json.dumps(JOB | {"a": []}).encode(),
+    "an argument that is no text": json.dumps(JOB | {"a": [{}]}).encode(),
+    "a try": json.dumps(JOB | {"t": "1"}).encode(),
+    "a time that no calendar has": json.dumps(JOB | {"et": 10**30}).encode(),
+    "something more": json.dumps(JOB | {"x": 1}).encode(),
+}
+
+
+async def taken_after_refusing(running: Running, build_id: str, raw: bytes) -> None:
+    """Put something in the place of a build's job: the worker refuses it, and takes the build all the same."""
+    builder, before = running.builder, jobs.REFUSED._value.get()
+    await builder.context.redis.set(f"arq:job:{jobs.job_id(builder.context.keys.prefix, build_id, 1)}", raw)
+    running.begin()
+    await until(lambda: more_than(refused_jobs, before))
+    await until(lambda: swept(running, 1))
+    assert running.is_looking()
+    assert await field(builder, build_id, "epoch") == "1"
+
+
+async def refused_jobs() -> int:
+    return int(jobs.REFUSED._value.get())
+
+
+async def swept(running: Running, count: int) -> bool:
+    """One sweep; whether the worker supervises so many builds after it."""
+    await running.builder.admission.sweep()
+    return await running.has(count)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+async def test_a_pickled_job_is_never_unpickled_and_its_build_is_taken_all_the_same(
+    protocol: int, started: Started, tmp_path: Path, logs: io.StringIO
+) -> None:
+    mark = tmp_path / "unpickled"
+    async with started(None) as running:
+        (build_id,) = await admitted(running.builder, 1)
+        await taken_after_refusing(running, build_id, pickle.dumps(JOB | {"k": Mark(mark)}, protocol))
+    assert not mark.exists()
+    why = line_of(logs, "job_refused")["why"]
+    assert why == ("it is a pickle" if protocol > 1 else "it is no job of this release")
+    pickle.loads(pickle.dumps(Mark(mark), protocol))  # noqa: S301 -- our own, to see that it leaves one
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("raw", NO_JOBS.values(), ids=NO_JOBS)
+async def test_what_is_no_job_is_refused_and_ends_nothing(raw: bytes, started: Started) -> None:
+    async with started(None) as running:
+        (build_id,) = await admitted(running.builder, 1)
+        await taken_after_refusing(running, build_id, raw)
+
+
+async def test_no_build_is_lost_whose_job_the_release_before_has_pickled(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handover, "CLAIM_GRACE_SECONDS", 0.5)
+    async with started(None, build_slots=4) as running:
+        builder, prefix = running.builder, running.builder.context.keys.prefix
+        build_ids = await admitted(builder, 3)
+        adopted, begun, _ = build_ids
+        await builder.context.redis.hincrby(builder.context.keys.record(topic_of(adopted)), "epoch", 1)
+        await builder.context.redis.delete(*[f"arq:job:{jobs.job_id(prefix, one, 1)}" for one in build_ids])
+        before = ArqRedis(
+            builder.context.redis.connection_pool, default_queue_name=builder.context.keys("{queue}:jobs")
+        )
+        for build_id in build_ids:
+            epoch = int(await field(builder, build_id, "epoch"))
+            argument = json.dumps({"v": 1, "build_id": build_id, "epoch": epoch})
+            assert await before.enqueue_job("supervise", argument, _job_id=jobs.job_id(prefix, build_id, epoch))
+        await builder.context.redis.set(f"arq:in-progress:{jobs.job_id(prefix, begun, 1)}", "1")
+        running.begin()
+        await until(lambda: swept(running, 3))
+        assert {await field(builder, one, "owner") for one in build_ids} == {running.process}
+
+
+async def test_names_that_are_no_jobs_of_ours_go_with_the_next_sweep(started: Started) -> None:
+    async with started(None) as running:
+        builder, queue = running.builder, running.builder.context.keys("{queue}:jobs")
+        names = [
+            b"evil.1",
+            b"\xff\xfe",
+            b"",
+            b"another:installation:a-1.1",
+            f"{builder.context.keys.prefix}:a-1".encode(),
+        ]
+        await builder.context.redis.zadd(queue, dict.fromkeys(names, 1))
+        running.begin()
+        await admitted(builder, 1)
+        await until(lambda: running.has(1))
+        assert await builder.context.redis.zcard(queue) == len(names)
+        await builder.admission.sweep()
+        assert await builder.context.redis.zcard(queue) == 0
+
+
+async def test_a_job_lies_in_the_queue_as_json(started: Started) -> None:
+    async with started(None) as running:
+        builder = running.builder
+        (build_id,) = await admitted(builder, 1)
+        raw = await builder.context.redis.get(f"arq:job:{jobs.job_id(builder.context.keys.prefix, build_id, 1)}")
+        job = json.loads(raw)
+        assert job["f"] == "supervise"
+        assert json.loads(*job["a"])["build_id"] == build_id
+
+
+def test_a_result_is_json_too_whatever_it_is() -> None:
+    found = json.loads(jobs.serialize(JOB | {"r": ValueError("It failed."), "s": False}))
+    assert found["r"] == "It failed."
