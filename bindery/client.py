@@ -24,6 +24,7 @@ RESTARTING = frozenset({408, 429, 502, 503, 504})
 """Status codes of a gateway that restarts: an event stream is opened again."""
 
 RECONNECT_SECONDS = 0.5
+OPERATOR_TOKEN = "Bindery-Operator-Token"  # noqa: S105 - a header's name
 
 
 class GatewayError(Exception):
@@ -63,10 +64,11 @@ class Client:
         self._silence_seconds = silence_seconds
         self._patience_seconds = patience_seconds
 
-        token = start_token(self.gateway) if token is None else token
+        if token is None:
+            token = start_token(self.gateway)
         self._http = httpx.Client(
             base_url=self.gateway,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
+            headers=_headers("Authorization", token and f"Bearer {token}"),
             timeout=timeout_seconds,
             transport=transport,
             trust_env=not is_loopback(self.gateway),  # on this machine no proxy is needed, or may see our token
@@ -127,11 +129,11 @@ class Client:
         Raises `GatewayError`: with code `conflict` if it has ended, or if launches wait for it and there is no
         `operator_token`.
         """
-        self._request("DELETE", _build_url(build_id), headers=_operator_headers(operator_token))
+        self._request("DELETE", _build_url(build_id), headers=_headers(OPERATOR_TOKEN, operator_token))
 
     def queue(self, *, operator_token: str = "") -> Queue:
         """Return the queue of builds; only an operator gets the workers' names. Raises `GatewayError`."""
-        response = self._request("GET", "/api/v1/queue", headers=_operator_headers(operator_token))
+        response = self._request("GET", "/api/v1/queue", headers=_headers(OPERATOR_TOKEN, operator_token))
         try:
             content = response.json()
             return Queue(
@@ -177,7 +179,7 @@ class Client:
             time.sleep(wait_seconds)
 
     def _stream(self, url: str, position: str) -> Iterator[Message]:
-        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": position} if position else {})
+        headers = {"Accept": "text/event-stream"} | _headers("Last-Event-ID", position)
         timeout = httpx.Timeout(self._timeout_seconds, read=self._silence_seconds)
 
         with self._http.stream("GET", url, headers=headers, timeout=timeout) as response:
@@ -224,8 +226,9 @@ def _build_url(build_id: str) -> str:
     return f"/api/v1/builds/{quote(build_id, safe='')}"
 
 
-def _operator_headers(token: str) -> dict[str, str]:
-    return {"Bindery-Operator-Token": token} if token else {}
+def _headers(name: str, value: str) -> dict[str, str]:
+    """Return one header; none if its value is empty."""
+    return {name: value} if value else {}
 
 
 def _worker(content: dict[str, Any]) -> Worker:
@@ -240,14 +243,17 @@ def _event(data: str) -> Event:
     try:
         content = json.loads(data)
         problem = content.get("error") or {}
+        if not isinstance(problem, dict):
+            problem = {"title": problem}
+
         return Event(
             phase=str(content["phase"]),
             message=str(content.get("message") or ""),
             url=str(content.get("url") or ""),
             address=str(content.get("open_url") or ""),
             token=str(content.get("token") or ""),
-            problem=_sentence(problem) if isinstance(problem, dict) else str(problem),
-            code=str(problem.get("code", "")) if isinstance(problem, dict) else "",
+            problem=_sentence(problem),
+            code=str(problem.get("code", "")),
         )
     except (ValueError, KeyError, AttributeError) as error:
         raise GatewayError(f"The gateway sent an event that can't be read: {data[:200]!r}") from error

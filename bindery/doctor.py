@@ -14,7 +14,7 @@ from deploy.local.ports import check_ports
 from deploy.local.preflight import check_git, check_python, git_warning, proxy_warning
 from deploy.local.proxy import traefik_binary
 from deploy.local.redis import redis_binary
-from deploy.local.run_record import find_leftovers, is_locked, running_up
+from deploy.local.run_record import find_leftovers, is_locked, recorded_up
 from deploy.local.settings import Settings, StartupError
 
 SLOW_SECONDS = 30
@@ -22,11 +22,11 @@ SLOW_SECONDS = 30
 
 @dataclass(frozen=True)
 class Finding:
-    """One row of the table: `found` says what is there, or what is wrong and what to do about it."""
+    """One row of the table: `result` says what is there, or what is wrong and what to do about it."""
 
     name: str
     is_well: bool
-    found: str
+    result: str
     is_doubtful: bool = False
 
 
@@ -56,7 +56,7 @@ def examine(settings: Settings) -> list[Finding]:
 def table(findings: list[Finding]) -> str:
     """Return the findings as lines for a terminal."""
     width = max(len(finding.name) for finding in findings)
-    return "\n".join(f"{_mark(one)}  {one.name:<{width}}  {one.found}" for one in findings)
+    return "\n".join(f"{_mark(one)}  {one.name:<{width}}  {one.result}" for one in findings)
 
 
 def _mark(finding: Finding) -> str:
@@ -115,8 +115,8 @@ def _port(settings: Settings) -> str:
     if not is_up(settings):
         return check_ports(settings)
 
-    running = running_up(settings.run_dir)
-    port = urlsplit(running[1]).port if running else settings.port  # it may run with another BINDERY_PORT
+    up = recorded_up(settings.run_dir)
+    port = urlsplit(up.url).port if up else settings.port  # it may run with another BINDERY_PORT
     return f"{port}, by the Bindery that runs now"
 
 
@@ -160,10 +160,10 @@ def _data_dir(settings: Settings) -> str:
 
 def _leftovers(settings: Settings) -> str:
     if is_up(settings):
-        running = running_up(settings.run_dir)
-        if running is None:
+        up = recorded_up(settings.run_dir)
+        if up is None:
             return "Bindery is starting"
-        return f"Bindery is running: {running[1]} (`make url` prints it with the start token)"
+        return f"Bindery is running: {up.url} (`make url` prints it with the start token)"
 
     if leftovers := find_leftovers(settings):
         names = ", ".join(f"{process.what} ({process.pid})" for process in leftovers)

@@ -30,8 +30,11 @@ def start_token(gateway: str, environ: Mapping[str, str] = os.environ) -> str:
     if token := environ.get("BINDERY_START_TOKEN"):
         return token
 
+    if gateway not in _gateways(environ):
+        return ""
+
     try:
-        return (_run_dir(environ) / "start-token").read_text().strip() if gateway in _gateways(environ) else ""
+        return (_run_dir(environ) / "start-token").read_text().strip()
     except (OSError, ValueError):  # it was started without one
         return ""
 

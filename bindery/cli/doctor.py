@@ -11,4 +11,4 @@ def doctor() -> int:
         findings = examine(settings)
         print(table(findings))
 
-    return 0 if all(finding.is_well for finding in findings) else 1
+    return int(not all(finding.is_well for finding in findings))

@@ -1,4 +1,4 @@
-"""What the commands share that ask a gateway: the option `--gateway`, and a client whose errors end the command."""
+"""The option `--gateway` of the commands that ask one, and a client whose errors end the command."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from bindery.cli.terminal import CommandError
+from bindery.cli.terminal import CommandError, with_code
 from bindery.client import Client, GatewayError
 from bindery.local_gateway import is_loopback, running_gateway
 
@@ -46,9 +46,8 @@ def operator_token() -> str:
 
 
 def _explain(error: GatewayError, gateway: str) -> str:
-    if not error.code:
-        return str(error)
+    message = str(error)
+    if error.code == "start_token_required" and is_loopback(gateway):
+        message += HOW_TO_GET_IN.format(gateway=gateway)
 
-    is_locked_out = error.code == "start_token_required" and is_loopback(gateway)
-    advice = HOW_TO_GET_IN.format(gateway=gateway) if is_locked_out else ""
-    return f"{error}{advice} [{error.code}]"
+    return with_code(message, error.code)

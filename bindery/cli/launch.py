@@ -5,7 +5,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from bindery.cli.gateway import Gateway, connect
-from bindery.cli.terminal import CommandError, print_error
+from bindery.cli.terminal import CommandError, print_error, with_code
 from bindery.client import Client, split_spec
 from bindery.models import Event
 
@@ -57,7 +57,9 @@ def _follow(client: Client, launch_id: str) -> int:
 def _print_failure(event: Event) -> None:
     """Print why a launch did not succeed, unless its last message has said so."""
     if event.problem:
-        problem = "The launch failed." if event.problem in event.message else event.problem
-        print_error(f"{problem} [{event.code}]" if event.code else problem)
+        reason = event.problem
+        if reason in event.message:
+            reason = "The launch failed."
+        print_error(with_code(reason, event.code))
     elif event.phase == "cancelled":
         print_error("The launch was cancelled.")

@@ -15,6 +15,11 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub("", text)
 
 
+def with_code(message: str, code: str) -> str:
+    """Return a message with the code of its error behind it, if there is one."""
+    return f"{message} [{code}]" if code else message
+
+
 def print_error(line: str) -> None:
     """Print a line to standard error at once, without control characters."""
     print(printable(line), file=sys.stderr, flush=True)

@@ -50,8 +50,8 @@ def traefik_binary() -> Path:
     beside = Path(sys.executable).parent / "traefik"
     if beside.exists():
         return beside
-    if found := shutil.which("traefik"):
-        return Path(found)
+    if path := shutil.which("traefik"):
+        return Path(path)
     raise StartupError("No traefik in this environment: run `make up`, which installs it.")
 
 

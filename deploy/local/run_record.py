@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deploy.local.process_table import boot_id
@@ -94,11 +94,21 @@ class RunRecord:
         write_atomically(self._path, json.dumps(record, indent=1))
 
 
-def running_up(run_dir: Path) -> tuple[Process, str] | None:
-    """Return the process of `up` and its address, as recorded; None if there is no readable record of this boot."""
+@dataclass(frozen=True)
+class RecordedUp:
+    """The `up` of a record, which may have ended."""
+
+    process: Process
+    url: str
+
+
+def recorded_up(run_dir: Path) -> RecordedUp | None:
+    """Return the `up` of the record; None if there is no readable record of this boot."""
     try:
         record = json.loads((run_dir / RECORD).read_text())
-        return (Process(**record["up"]), str(record["url"])) if record["boot"] == boot_id() else None
+        if record["boot"] != boot_id():
+            return None
+        return RecordedUp(Process(**record["up"]), str(record["url"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

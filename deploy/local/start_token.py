@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from deploy.local.processes import write_atomically
-from deploy.local.run_record import START_TOKEN, running_up
+from deploy.local.run_record import START_TOKEN, recorded_up
 from deploy.local.settings import Settings, StartupError
 
 
-def keep(settings: Settings) -> None:
+def write_token(settings: Settings) -> None:
     """Write the token to `<data>/run/start-token`, for its owner alone. It is removed when `up` has ended."""
     if token := settings.start_token.get_secret_value():
         write_atomically(settings.run_dir / START_TOKEN, token)
@@ -20,15 +20,14 @@ def address(url: str, token: str) -> str:
 
 def running_address(run_dir: Path) -> str:
     """Return the address that a browser opens of the Bindery that runs. Raises `StartupError` if none does."""
-    running = running_up(run_dir)
-    if running is None or not running[0].is_running:
+    up = recorded_up(run_dir)
+    if up is None or not up.process.is_running:
         raise StartupError(
             f"No Bindery runs with the data folder {run_dir.parent}: `make up` starts it, or BINDERY_DATA_DIR names "
             "the data folder of another one."
         )
 
-    _, url = running
-    return address(url, _read_token(run_dir))
+    return address(up.url, _read_token(run_dir))
 
 
 def _read_token(run_dir: Path) -> str:

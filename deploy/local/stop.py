@@ -10,7 +10,7 @@ import time
 from deploy.local.components import STOP_ORDER
 from deploy.local.installation import FILE
 from deploy.local.processes import Process
-from deploy.local.run_record import LOCK, AlreadyRunning, end_leftovers, is_locked, lock, running_up
+from deploy.local.run_record import LOCK, AlreadyRunning, end_leftovers, is_locked, lock, recorded_up
 from deploy.local.settings import Settings, StartupError
 from deploy.local.sockets import remove_socket_folders
 
@@ -85,9 +85,9 @@ def _signal_until_unlocked(settings: Settings, number: signal.Signals, timeout_s
     deadline = time.monotonic() + timeout_seconds
 
     while time.monotonic() < deadline:
-        running = running_up(settings.run_dir)
-        if running and running[0] != signalled:
-            signalled = running[0]
+        up = recorded_up(settings.run_dir)
+        if up and up.process != signalled:
+            signalled = up.process
             signalled.signal(number)
         if not is_locked(settings.run_dir):
             return True

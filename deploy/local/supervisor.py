@@ -84,7 +84,9 @@ class Supervisor:
 
         Raises `GivenUp`, with the names of those that are not, after `ready_timeout_seconds`.
         """
-        names = [component.name for component in (self._components if components is None else components)]
+        if components is None:
+            components = self._components
+        names = [component.name for component in components]
         timeout_seconds = self._settings.ready_timeout_seconds
         try:
             async with asyncio.timeout(timeout_seconds):

@@ -20,7 +20,7 @@ from deploy.local.processes import Process
 from deploy.local.run_record import AlreadyRunning, RunRecord, end_leftovers, find_leftovers, lock
 from deploy.local.settings import Settings, StartupError
 from deploy.local.sockets import open_socket_folder, remove_socket_folders, socket_folder
-from deploy.local.start_token import address, keep, running_address
+from deploy.local.start_token import address, running_address, write_token
 from deploy.local.supervisor import GivenUp, Supervisor
 
 _AS_YOU = "it runs the code of strangers' repositories as you, with your files in reach"
@@ -83,7 +83,7 @@ async def _serve(settings: Settings, console: Console, plan: Callable[[httpx.Asy
     timeout = httpx.Timeout(settings.health_timeout_seconds)
     async with httpx.AsyncClient(trust_env=False, timeout=timeout) as client:
         division = plan(client)
-        keep(settings)
+        write_token(settings)
         supervisor = Supervisor(
             settings=settings,
             console=console,

@@ -27,7 +27,7 @@ def test_doctor_warns_of_a_git_that_a_repository_may_harm(tmp_path: Path, monkey
     findings = examine(Settings(data_dir=tmp_path / "data", port=free_ports(1, avoid=set())[0]))
     git = next(finding for finding in findings if finding.name == "git")
     assert (git.is_well, git.is_doubtful) == (True, True)
-    assert "git 2.38.1 has memory errors" in git.found
+    assert "git 2.38.1 has memory errors" in git.result
     row = next(row for row in table(findings).splitlines() if row.split()[1] == "git")
     assert row.startswith("warn  git ")
     assert "update it to 2.38.3 or later" in row
@@ -68,7 +68,7 @@ def test_doctor_finds_leftovers_and_says_what_to_do(tmp_path: Path, monkeypatch:
     process.kill()
     process.communicate()
     assert not findings["leftovers"].is_well
-    assert f"build 12 ({build.pid}). `make up` or `make stop` ends them." in findings["leftovers"].found
+    assert f"build 12 ({build.pid}). `make up` or `make stop` ends them." in findings["leftovers"].result
     assert not findings["package index"].is_well
     assert all(finding.is_well for name, finding in findings.items() if name not in {"leftovers", "package index"})
     rows = table(list(findings.values())).splitlines()
@@ -85,16 +85,16 @@ def test_doctor_knows_a_running_stack(tmp_path: Path, monkeypatch: pytest.Monkey
         findings = {finding.name: finding for finding in examine(asked_with_another_port)}
         token = (settings.run_dir / "start-token").read_text()
     said = f"Bindery is running: {settings.url} (`make url` prints it with the start token)"
-    assert findings["leftovers"].found == said
-    assert findings["port"].found == f"{settings.port}, by the Bindery that runs now"
-    assert findings["start token"].found == "asked for"
+    assert findings["leftovers"].result == said
+    assert findings["port"].result == f"{settings.port}, by the Bindery that runs now"
+    assert findings["start token"].result == "asked for"
     assert token not in table(list(findings.values()))  # it may be pasted into a report
 
 
 def test_doctor_says_what_it_means_that_no_token_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_OFFLINE", "1")
     findings = {finding.name: finding for finding in examine(Settings(data_dir=tmp_path, start_token=SecretStr("")))}
-    assert "BINDERY_START_TOKEN is empty" in findings["start token"].found
+    assert "BINDERY_START_TOKEN is empty" in findings["start token"].result
 
 
 @pytest.mark.parametrize("url", ["http://bindery.example", "http://10.0.0.3:8585/", "http://localhost.evil.example"])
@@ -105,9 +105,9 @@ def test_doctor_says_what_plain_http_off_this_machine_lacks(
     monkeypatch.setenv("BINDERY_PUBLIC_URL", url)
     findings = {finding.name: finding for finding in examine(Settings(data_dir=tmp_path))}
     assert not findings["public address"].is_well
-    assert findings["public address"].found.startswith(f"BINDERY_PUBLIC_URL={url} is plain http")
-    assert "/build has no protection against other sites" in findings["public address"].found
-    assert "Serve it by https." in findings["public address"].found
+    assert findings["public address"].result.startswith(f"BINDERY_PUBLIC_URL={url} is plain http")
+    assert "/build has no protection against other sites" in findings["public address"].result
+    assert "Serve it by https." in findings["public address"].result
 
 
 @pytest.mark.parametrize(
