@@ -40,7 +40,9 @@ class BuilderSettings(RegistrySettings):
     outage_patience_seconds: float = Field(
         300.0, description="How long a build waits for a registry, API server or engine that does not answer."
     )
-    build_cancel_grace_seconds: float = Field(10.0, description="How long a build that nobody waits for goes on.")
+    build_cancel_grace_seconds: float = Field(
+        10.0, description="How long a build goes on after the last launch that waited for it left."
+    )
     build_failure_memory_seconds: float = Field(
         600.0, description="How long a failure that is the author's move is answered at once."
     )

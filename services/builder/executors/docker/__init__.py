@@ -1,1 +1,1 @@
-"""Builds as containers of one container engine, by its HTTP API. Imported only by who uses it."""
+"""Builds as containers of one container engine, through its HTTP API. Imported only if this executor is used."""

@@ -1,1 +1,1 @@
-"""Lua of the build queue: nobody owns a queued build, so it moves by these scripts alone."""
+"""The Lua scripts of the build queue. A queued build has no owner, so only these scripts change it."""

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from redis.asyncio import Redis
 
 from services.builder.executors.base import Finished
 from services.builder.executors.factory import make_executor
@@ -77,8 +76,9 @@ async def test_an_image_that_was_not_pushed_is_found_in_the_engine_and_missed_wh
         assert f"at unix://{socket}, which has the images, does not answer" in (await images.trouble() or "")
 
 
+@pytest.mark.usefixtures("redis")
 async def test_a_job_that_ended_well_has_built_what_the_engine_has(
-    valkey: Valkey, redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     socket, there = tmp_path / "engine.sock", set[str]()
     monkeypatch.setenv("BINDERY_DOCKER_HOST", f"unix://{socket}")

@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+import pytest
 from redis.asyncio import Redis
 
 from services.builder.queue.attempts import topic_of
@@ -12,7 +13,8 @@ from tests.support.in_process_builder import image_of, open_builder, request_for
 from tests.support.valkey import Valkey
 
 
-async def test_as_many_builds_run_as_there_are_slots(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("redis")
+async def test_as_many_builds_run_as_there_are_slots(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
         asked = [await builder.ask(f"repo-{number}") for number in range(5)]
         await builder.offer_slots("worker-a", 2)
@@ -23,7 +25,8 @@ async def test_as_many_builds_run_as_there_are_slots(redis: Redis, valkey: Valke
         assert await builder.admitted() == [asked[3].build_id]
 
 
-async def test_the_installation_has_a_capacity_below_its_workers(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("redis")
+async def test_the_installation_has_a_capacity_below_its_workers(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path, build_capacity=2) as builder:
         for number in range(4):
             await builder.ask(f"repo-{number}")
@@ -41,7 +44,8 @@ async def test_without_a_living_worker_nothing_is_admitted(redis: Redis, valkey:
         assert await builder.admitted() == [build.build_id]
 
 
-async def test_one_repository_takes_no_more_than_its_share(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("redis")
+async def test_one_repository_takes_no_more_than_its_share(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path, build_repo_cap=2) as builder:
         popular = [await builder.ask("popular", ref) for ref in "abcd"]
         other = await builder.ask("other")
@@ -76,7 +80,8 @@ async def test_one_repository_has_one_share_however_its_url_is_written(
         assert sorted(held) == [b"https://example.org/other"] + [b"https://example.org/popular"] * 2
 
 
-async def test_spellings_of_one_repository_wait_in_one_turn(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("redis")
+async def test_spellings_of_one_repository_wait_in_one_turn(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
         popular = []
         for number, host in enumerate(("example.org", "EXAMPLE.org", "example.org.")):
@@ -93,9 +98,8 @@ async def test_spellings_of_one_repository_wait_in_one_turn(redis: Redis, valkey
         assert order == [build.build_id for build in (popular[0], other, *popular[1:])]
 
 
-async def test_repositories_take_turns_and_within_one_the_first_comes_first(
-    redis: Redis, valkey: Valkey, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("redis")
+async def test_repositories_take_turns_and_within_one_the_first_comes_first(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
         popular = [await builder.ask("popular", ref) for ref in "abc"]
         others = [await builder.ask(repo) for repo in ("x", "y")]
@@ -109,7 +113,8 @@ async def test_repositories_take_turns_and_within_one_the_first_comes_first(
         assert order == [build.build_id for build in wanted]
 
 
-async def test_who_comes_late_is_not_ahead_of_those_who_waited(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("redis")
+async def test_who_comes_late_is_not_ahead_of_those_who_waited(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
         await builder.offer_slots("worker", 1)
         for ref in "abcde":
@@ -137,9 +142,8 @@ async def test_two_processes_that_admit_at_once_give_no_slot_twice(
         assert await redis.zcard(one.context.keys("{queue}:waiting")) == 13
 
 
-async def test_each_admission_raises_the_epoch_under_which_the_build_is_claimed(
-    redis: Redis, valkey: Valkey, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("redis")
+async def test_each_admission_raises_the_epoch_under_which_the_build_is_claimed(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
         build = await builder.ask("repo")
         await builder.offer_slots("worker", 1)

@@ -31,9 +31,8 @@ async def test_however_many_ask_there_is_one_attempt_and_all_wait_for_it(
         assert await redis.xlen(f"{one.context.keys.prefix}:{{b:{builds[0].build_id}}}:events") == 1
 
 
-async def test_the_next_attempt_begins_when_the_current_one_has_ended_and_once(
-    redis: Redis, valkey: Valkey, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("redis")
+async def test_the_next_attempt_begins_when_the_current_one_has_ended_and_once(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
         first = await builder.ask("repo")
         assert (await builder.ask("repo")).build_id == first.build_id
@@ -42,8 +41,9 @@ async def test_the_next_attempt_begins_when_the_current_one_has_ended_and_once(
         assert {build.build_id for build in again} == {f"{image_key(first.image)}-2"}
 
 
+@pytest.mark.usefixtures("redis")
 async def test_a_late_request_for_an_attempt_that_was_followed_by_another_begins_none(
-    redis: Redis, valkey: Valkey, tmp_path: Path
+    valkey: Valkey, tmp_path: Path
 ) -> None:
     async with open_builder(valkey, tmp_path) as builder:
         for _ in range(2):
@@ -83,9 +83,8 @@ async def test_after_redis_was_emptied_the_next_number_is_above_every_log(
 
 
 @pytest.mark.slow
-async def test_after_redis_was_emptied_the_next_number_is_above_every_execution(
-    redis: Redis, valkey: Valkey, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("redis")
+async def test_after_redis_was_emptied_the_next_number_is_above_every_execution(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
         image = image_of("repo", "a")
         attempt = Attempt(f"{image_key(image)}-4", image, "https://127.0.0.1/x", "f" * 40, 1)
@@ -121,8 +120,9 @@ async def test_an_attempt_that_runs_is_joined_once_its_worker_tells_a_redis_that
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("redis")
 async def test_an_attempt_that_runs_without_a_worker_is_followed_by_another_once_a_lease_has_passed(
-    redis: Redis, valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_builder(valkey, tmp_path) as builder:
         key = image_key(image_of("repo", "a"))
@@ -153,9 +153,8 @@ def _looks_in_vain(monkeypatch: pytest.MonkeyPatch, builder: Builder) -> asyncio
     return looked
 
 
-async def test_a_full_queue_refuses_one_more_but_not_one_who_joins(
-    redis: Redis, valkey: Valkey, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("redis")
+async def test_a_full_queue_refuses_one_more_but_not_one_who_joins(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path, build_queue_max=2) as builder:
         first = await builder.ask("one")
         await builder.ask("two")
@@ -217,9 +216,8 @@ async def test_a_failure_of_the_authors_is_answered_until_it_is_forgotten(
         assert again.is_live
 
 
-async def test_a_failure_that_is_not_the_authors_is_not_remembered(
-    redis: Redis, valkey: Valkey, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("redis")
+async def test_a_failure_that_is_not_the_authors_is_not_remembered(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path, build_failure_memory_seconds=600) as builder:
         builds, request = builder.builds, request_for("repo", "a")
         first = await builds.ensure(request)

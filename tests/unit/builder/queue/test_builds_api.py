@@ -146,9 +146,8 @@ async def test_a_build_that_launches_wait_for_is_the_operators_to_cancel(
     assert (ended["state"], ended["error"]["code"]) == ("cancelled", "build_stopped")
 
 
-async def test_without_a_token_of_the_operator_nobody_is_the_operator(
-    valkey: Valkey, redis: Redis, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("redis")
+async def test_without_a_token_of_the_operator_nobody_is_the_operator(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as opened:
         app = FastAPI()
         app.include_router(router)

@@ -144,7 +144,8 @@ async def test_an_image_that_is_gone_stays_unknown_for_a_while_to_who_asked_befo
     assert await known(gateway) == CachedAnswers(LINK, None)
 
 
-async def test_a_launch_after_a_change_of_the_place_asks_the_builder_again(valkey: Valkey, redis: Redis) -> None:
+@pytest.mark.usefixtures("redis")
+async def test_a_launch_after_a_change_of_the_place_asks_the_builder_again(valkey: Valkey) -> None:
     repo = REPO.updated(immutable_spec=True)
     async with open_gateway(valkey) as gateway:
         facts = gateway.context.launch_cache
