@@ -1,43 +1,67 @@
 -- include services/common/streams/scripts/shared/queue.lua
--- Give free slots to waiting builds, in order, at most so many of one repository.
--- KEYS waiting, running, repos, version, slots, limits   ARGV 1 capacity, 2 cap per repository, 3 key prefix
+-- Give the free slots to waiting builds, in their order, within a limit for each repository.
+-- KEYS 1 waiting builds
+--      2 running builds, with their repositories
+--      3 virtual time of each repository
+--      4 version of the queue, also the channel that carries it
+--      5 slots that each worker offers
+--      6 limits that were last used
+-- ARGV 1 capacity: most builds that may run
+--      2 most builds of one repository that may run
+--      3 prefix of keys
 -- Answers how many builds wait and run now, and those that were given a slot.
-local slots = living(KEYS[5], ARGV[3], function(dead) redis.call('HDEL', KEYS[5], dead) end)
+local waiting_key = KEYS[1]
+local running_key = KEYS[2]
+local repos_key = KEYS[3]
+local version_key = KEYS[4]
+local slots_key = KEYS[5]
+local limits_key = KEYS[6]
+local capacity = ARGV[1]
+local repo_cap = ARGV[2]
+local prefix = ARGV[3]
+
+local slots = living(slots_key, prefix, function(dead) redis.call('HDEL', slots_key, dead) end)
 local changed = false
-for name, value in pairs({capacity = ARGV[1], repo_cap = ARGV[2], slots = tostring(slots)}) do
-  if redis.call('HGET', KEYS[6], name) ~= value then
-    redis.call('HSET', KEYS[6], name, value)
+for name, value in pairs({capacity = capacity, repo_cap = repo_cap, slots = tostring(slots)}) do
+  if redis.call('HGET', limits_key, name) ~= value then
+    redis.call('HSET', limits_key, name, value)
     changed = true
   end
 end
-local free = math.min(tonumber(ARGV[1]), slots) - redis.call('HLEN', KEYS[2])
-local out = {}
+
+local free = math.min(tonumber(capacity), slots) - redis.call('HLEN', running_key)
+local admitted = {}
 if free > 0 then
-  local of, ids, starts = {}, {}, {}
-  for _, repo in ipairs(redis.call('HVALS', KEYS[2])) do of[repo] = (of[repo] or 0) + 1 end
-  local waiting = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+  local running_of, ids, starts = {}, {}, {}
+  for _, repo in ipairs(redis.call('HVALS', running_key)) do running_of[repo] = (running_of[repo] or 0) + 1 end
+
+  local waiting = redis.call('ZRANGE', waiting_key, 0, -1, 'WITHSCORES')
   for i = 1, #waiting, 2 do ids[#ids + 1], starts[#starts + 1] = waiting[i], waiting[i + 1] end
-  local function record(id) return ARGV[3] .. ':{b:' .. id .. '}:record' end
-  local queue = queue_of(ids, of, tonumber(ARGV[2]), function(id)
+
+  local function record(id) return prefix .. ':{b:' .. id .. '}:record' end
+  local queue = queue_of(ids, running_of, tonumber(repo_cap), function(id)
     local repo = redis.call('HGET', record(id), 'repo_url')
-    if not repo then redis.call('ZREM', KEYS[1], id) end
+    if not repo then redis.call('ZREM', waiting_key, id) end
     return repo
   end)
+
   while free > 0 do
     local index, repo = queue.next()
     if not index then break end
     local id = ids[index]
-    redis.call('ZREM', KEYS[1], id)
-    redis.call('HSET', KEYS[2], id, repo)
+    redis.call('ZREM', waiting_key, id)
+    redis.call('HSET', running_key, id, repo)
     redis.call('HINCRBY', record(id), 'epoch', 1)
-    redis.call('HSET', record(id), 'admitted', redis.call('HINCRBY', KEYS[3], ':admissions', 1))
+    redis.call('HSET', record(id), 'admitted', redis.call('HINCRBY', repos_key, ':admissions', 1))
     local virtual = math.floor(tonumber(starts[index]))
-    if virtual > tonumber(redis.call('HGET', KEYS[3], ':now') or '0') then redis.call('HSET', KEYS[3], ':now', virtual) end
+    local virtual_now = tonumber(redis.call('HGET', repos_key, ':now') or '0')
+    if virtual > virtual_now then redis.call('HSET', repos_key, ':now', virtual) end
     free = free - 1
-    out[#out + 1] = id
+    admitted[#admitted + 1] = id
   end
 end
-if changed or #out > 0 then redis.call('PUBLISH', KEYS[4], redis.call('INCR', KEYS[4])) end
-local waits, runs = redis.call('ZCARD', KEYS[1]), redis.call('HLEN', KEYS[2])
-if waits == 0 and runs == 0 then redis.call('DEL', KEYS[3]) end
-return {waits, runs, unpack(out)}
+
+if changed or #admitted > 0 then redis.call('PUBLISH', version_key, redis.call('INCR', version_key)) end
+local waits, runs = redis.call('ZCARD', waiting_key), redis.call('HLEN', running_key)
+if waits == 0 and runs == 0 then redis.call('DEL', repos_key) end
+return {waits, runs, unpack(admitted)}

@@ -1,8 +1,22 @@
--- Ask for a build to be stopped, unless somebody waits for it: a launch, or another who wants the build for itself.
--- KEYS record, waiters   ARGV 1 reason, 2 error code, 3 '1' to do so although somebody waits, 4 who asks
-local now = redis.call('HMGET', KEYS[1], 'epoch', 'final', 'detached')
-if not now[1] or now[2] == '1' then return 0 end
-local is_others = now[3] and (now[3] == '1' or now[3] ~= ARGV[4])
-if ARGV[3] ~= '1' and (is_others or redis.call('SCARD', KEYS[2]) > 0) then return 0 end
-redis.call('HSET', KEYS[1], 'cancel', ARGV[1], 'cancel_code', ARGV[2])
+-- Request that a build be stopped, unless another wants it: a launch that waits, or another API client.
+-- KEYS 1 record
+--      2 launches that wait for the build
+-- ARGV 1 reason
+--      2 error code
+--      3 '1' to stop it even if another wants it
+--      4 API client that requests it
+-- Answers 1, or 0 if the build goes on, or has ended.
+local record_key = KEYS[1]
+local waiters_key = KEYS[2]
+local reason = ARGV[1]
+local code = ARGV[2]
+local although_wanted = ARGV[3] == '1'
+local client = ARGV[4]
+
+local record = redis.call('HMGET', record_key, 'epoch', 'final', 'detached')
+local exists, is_final, wanted_by = record[1], record[2] == '1', record[3]
+if not exists or is_final then return 0 end
+local is_anothers = wanted_by and (wanted_by == '1' or wanted_by ~= client)
+if not although_wanted and (is_anothers or redis.call('SCARD', waiters_key) > 0) then return 0 end
+redis.call('HSET', record_key, 'cancel', reason, 'cancel_code', code)
 return 1

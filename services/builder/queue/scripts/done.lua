@@ -1,10 +1,28 @@
--- A build has ended: its slot is free, nobody waits for it, its log is to be stored.
--- KEYS running, waiters, unstored, waiting, repos, version, abandoned   ARGV 1 build id, 2 wake channel
-redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call('DEL', KEYS[2])
-redis.call('SADD', KEYS[3], ARGV[1])
-redis.call('ZREM', KEYS[7], ARGV[1])
-redis.call('PUBLISH', KEYS[6], redis.call('INCR', KEYS[6]))
-if redis.call('ZCARD', KEYS[4]) == 0 and redis.call('HLEN', KEYS[1]) == 0 then redis.call('DEL', KEYS[5]) end
-redis.call('PUBLISH', ARGV[2], 'slot')
+-- Free the slot of a build that has ended; its log is to be stored, and no launch waits for it any more.
+-- KEYS 1 running builds, with their repositories
+--      2 launches that wait for the build
+--      3 builds whose log is not stored yet
+--      4 waiting builds
+--      5 virtual time of each repository
+--      6 version of the queue, also the channel that carries it
+--      7 abandoned builds
+-- ARGV 1 build id
+--      2 channel that wakes the builders
+local running_key = KEYS[1]
+local waiters_key = KEYS[2]
+local unstored_key = KEYS[3]
+local waiting_key = KEYS[4]
+local repos_key = KEYS[5]
+local version_key = KEYS[6]
+local abandoned_key = KEYS[7]
+local build_id = ARGV[1]
+local wake_channel = ARGV[2]
+
+redis.call('HDEL', running_key, build_id)
+redis.call('DEL', waiters_key)
+redis.call('SADD', unstored_key, build_id)
+redis.call('ZREM', abandoned_key, build_id)
+redis.call('PUBLISH', version_key, redis.call('INCR', version_key))
+if redis.call('ZCARD', waiting_key) == 0 and redis.call('HLEN', running_key) == 0 then redis.call('DEL', repos_key) end
+redis.call('PUBLISH', wake_channel, 'slot')
 return 1

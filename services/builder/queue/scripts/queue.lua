@@ -1,22 +1,33 @@
 -- include services/common/streams/scripts/shared/queue.lua
 -- reads only
--- How the queue stands: builds that wait, when the first of them was asked for, builds that have a slot, and each living
--- worker with its slots and the builds that it supervises.
--- KEYS waiting, running, slots   ARGV 1 key prefix
-local waiting, oldest = redis.call('ZRANGE', KEYS[1], 0, -1), ''
+-- Describe the queue.
+-- KEYS 1 waiting builds
+--      2 running builds, with their repositories
+--      3 slots that each worker offers
+-- ARGV 1 prefix of keys
+-- Answers how many builds wait, when the first of them was requested (ms, '' if none waits), how many have a slot, and
+-- for each living worker its name, its slots and the builds that it supervises.
+local waiting_key = KEYS[1]
+local running_key = KEYS[2]
+local slots_key = KEYS[3]
+local prefix = ARGV[1]
+
+local waiting, oldest = redis.call('ZRANGE', waiting_key, 0, -1), ''
 for _, id in ipairs(waiting) do
-  local queued = redis.call('HGET', ARGV[1] .. ':{b:' .. id .. '}:record', 'queued_ms')
+  local queued = redis.call('HGET', prefix .. ':{b:' .. id .. '}:record', 'queued_ms')
   if queued and (oldest == '' or tonumber(queued) < tonumber(oldest)) then oldest = queued end
 end
+
 local dead = {}
-living(KEYS[3], ARGV[1], function(process) dead[process] = true end)
-local out = {#waiting, oldest, redis.call('HLEN', KEYS[2])}
-local offered = redis.call('HGETALL', KEYS[3])
+living(slots_key, prefix, function(process) dead[process] = true end)
+local reply = {#waiting, oldest, redis.call('HLEN', running_key)}
+local offered = redis.call('HGETALL', slots_key)
 for i = 1, #offered, 2 do
-  if not dead[offered[i]] then
-    out[#out + 1] = offered[i]
-    out[#out + 1] = tonumber(offered[i + 1])
-    out[#out + 1] = redis.call('SCARD', ARGV[1] .. ':owned:' .. offered[i])
+  local process, slots = offered[i], tonumber(offered[i + 1])
+  if not dead[process] then
+    reply[#reply + 1] = process
+    reply[#reply + 1] = slots
+    reply[#reply + 1] = redis.call('SCARD', prefix .. ':owned:' .. process)
   end
 end
-return out
+return reply

@@ -1,29 +1,53 @@
--- Claim one orphan of a stage, or the one named. Handing out a claim raises the epoch.
--- KEYS orphans, owned, alive
--- ARGV 1 process, 2 claim, 3 key prefix, 4 noun ('' for any), 5 epoch that it must have ('' for any), 6 '1' when repeated
-if redis.call('EXISTS', KEYS[3]) == 0 then return {'none'} end  -- nobody would find what this process leaves behind
-if ARGV[6] == '1' then
-  for _, noun in ipairs(redis.call('SMEMBERS', KEYS[2])) do
-    local record = ARGV[3] .. ':{' .. noun .. '}:record'
-    local now = redis.call('HMGET', record, 'claim', 'epoch')
-    if now[1] == ARGV[2] then return {'claimed', noun, now[2], redis.call('HGETALL', record)} end
+-- Claim one orphan of a stage, or the record that is named. Each claim of an orphan raises the record's epoch.
+-- KEYS 1 orphans of the stage
+--      2 records that the process owns
+--      3 lease of the process
+-- ARGV 1 process
+--      2 claim: a random word
+--      3 prefix of keys
+--      4 name of the record, '' for any orphan
+--      5 epoch that the record must have, and keeps; '' for any
+--      6 '1' if the call is repeated after a lost reply
+-- Answers {'none'}, or {'claimed', name, epoch, fields}.
+local orphans_key = KEYS[1]
+local owned_key = KEYS[2]
+local lease_key = KEYS[3]
+local process = ARGV[1]
+local claim = ARGV[2]
+local prefix = ARGV[3]
+local wanted_name = ARGV[4]
+local wanted_epoch = ARGV[5]
+local is_repeated = ARGV[6] == '1'
+
+local function record_key(name) return prefix .. ':{' .. name .. '}:record' end
+
+-- Without a lease, no sweep would find what this process leaves behind.
+if redis.call('EXISTS', lease_key) == 0 then return {'none'} end
+
+if is_repeated then
+  for _, name in ipairs(redis.call('SMEMBERS', owned_key)) do
+    local record = redis.call('HMGET', record_key(name), 'claim', 'epoch')
+    if record[1] == claim then return {'claimed', name, record[2], redis.call('HGETALL', record_key(name))} end
   end
 end
+
 while true do
-  local noun = ARGV[4]
-  if noun == '' then
-    noun = redis.call('SRANDMEMBER', KEYS[1])
-    if not noun then return {'none'} end
+  local name = wanted_name
+  if name == '' then
+    name = redis.call('SRANDMEMBER', orphans_key)
+    if not name then return {'none'} end
   end
-  redis.call('SREM', KEYS[1], noun)
-  local record = ARGV[3] .. ':{' .. noun .. '}:record'
-  local now = redis.call('HMGET', record, 'epoch', 'owner', 'final')
-  if now[1] and now[2] == '' and now[3] ~= '1' and (ARGV[5] == '' or ARGV[5] == now[1]) then
-    local epoch = tonumber(now[1])
-    if ARGV[5] == '' then epoch = redis.call('HINCRBY', record, 'epoch', 1) end
-    redis.call('HSET', record, 'owner', ARGV[1], 'claim', ARGV[2])
-    redis.call('SADD', KEYS[2], noun)
-    return {'claimed', noun, tostring(epoch), redis.call('HGETALL', record)}
+  redis.call('SREM', orphans_key, name)
+
+  local record = redis.call('HMGET', record_key(name), 'epoch', 'owner', 'final')
+  local epoch, owner, is_final = record[1], record[2], record[3] == '1'
+  if epoch and owner == '' and not is_final and (wanted_epoch == '' or wanted_epoch == epoch) then
+    epoch = tonumber(epoch)
+    if wanted_epoch == '' then epoch = redis.call('HINCRBY', record_key(name), 'epoch', 1) end
+    redis.call('HSET', record_key(name), 'owner', process, 'claim', claim)
+    redis.call('SADD', owned_key, name)
+    return {'claimed', name, tostring(epoch), redis.call('HGETALL', record_key(name))}
   end
-  if ARGV[4] ~= '' then return {'none'} end
+
+  if wanted_name ~= '' then return {'none'} end
 end

@@ -1,25 +1,54 @@
--- Create a noun and claim it in one step; a noun that exists already is returned as it is.
--- Asked again with the same claim, it answers as the first time.
--- KEYS record, events, owned, alive, processes (of the owner), idempotency (where there is one)
--- ARGV 1 noun, 2 owner, 3 claim, 4 channel, 5 idempotency value, 6 its ttl in ms, 7 n of fields, name, value ..., lines, payload
-local now = redis.call('HMGET', KEYS[1], 'claim', 'last')
-if now[1] == ARGV[3] then return {'created', now[2]} end
-if KEYS[6] then
-  local known = redis.call('GET', KEYS[6])
-  if known then return {'known', known} end
+-- Create a record with its first event, and claim it. Repeated with the same claim, it answers as the first time.
+-- KEYS 1 record
+--      2 its events, a stream
+--      3 records that the owner owns
+--      4 lease of the owner
+--      5 processes of the owner's stage
+--      6 idempotency key, if there is one
+-- ARGV 1 name of the record
+--      2 owner
+--      3 claim: a random word
+--      4 channel of the record's events
+--      5 value to keep with the idempotency key
+--      6 its time to live in ms
+--      7 number of fields; then a name and a value for each, the number of events, and their payload
+-- An entry of the stream has: n number of the write that appended it, l events before it, b bytes before it, d payload.
+-- Answers {'created', position}, {'known', value of the idempotency key}, or {'exists', fields}.
+local record_key = KEYS[1]
+local events_key = KEYS[2]
+local owned_key = KEYS[3]
+local lease_key = KEYS[4]
+local processes_key = KEYS[5]
+local idempotency_key = KEYS[6]
+local name = ARGV[1]
+local owner = ARGV[2]
+local claim = ARGV[3]
+local channel = ARGV[4]
+local idempotency_value = ARGV[5]
+local idempotency_ttl_ms = ARGV[6]
+local field_count = tonumber(ARGV[7])
+local fields_at = 7
+local event_count = ARGV[fields_at + field_count * 2 + 1]
+local payload = ARGV[fields_at + field_count * 2 + 2]
+
+local record = redis.call('HMGET', record_key, 'claim', 'last')
+if record[1] == claim then return {'created', record[2]} end
+if idempotency_key then
+  local value = redis.call('GET', idempotency_key)
+  if value then return {'known', value} end
 end
-if redis.call('EXISTS', KEYS[1]) == 1 then return {'exists', redis.call('HGETALL', KEYS[1])} end
-local set = {'v', '1', 'epoch', '1', 'claim', ARGV[3], 'owner', ARGV[2], 'seq', '1'}
-local fields = tonumber(ARGV[7])
-for i = 1, fields * 2 do set[#set + 1] = ARGV[7 + i] end
-redis.call('HSET', KEYS[1], unpack(set))
-local at = 7 + fields * 2
-local payload = ARGV[at + 2]
-local id = redis.call('XADD', KEYS[2], '*', 'n', '1', 'l', '0', 'b', '0', 'd', payload)
-redis.call('HSET', KEYS[1], 'last', id, 'lines', ARGV[at + 1], 'bytes', #payload, 'live', #payload)
-redis.call('PUBLISH', ARGV[4], table.concat({'0-0', id, '1', '0', '0', payload}, ' '))
-redis.call('SADD', KEYS[3], ARGV[1])
--- An owner whose lease has run out, which it may not know yet, must be found by the sweep.
-if redis.call('EXISTS', KEYS[4]) == 0 then redis.call('SADD', KEYS[5], ARGV[2]) end
-if KEYS[6] then redis.call('SET', KEYS[6], ARGV[5], 'PX', ARGV[6]) end
-return {'created', id}
+if redis.call('EXISTS', record_key) == 1 then return {'exists', redis.call('HGETALL', record_key)} end
+
+local set = {'v', '1', 'epoch', '1', 'claim', claim, 'owner', owner, 'seq', '1'}
+for i = 1, field_count * 2 do set[#set + 1] = ARGV[fields_at + i] end
+redis.call('HSET', record_key, unpack(set))
+
+local position = redis.call('XADD', events_key, '*', 'n', '1', 'l', '0', 'b', '0', 'd', payload)
+redis.call('HSET', record_key, 'last', position, 'lines', event_count, 'bytes', #payload, 'live', #payload)
+redis.call('PUBLISH', channel, table.concat({'0-0', position, '1', '0', '0', payload}, ' '))
+
+redis.call('SADD', owned_key, name)
+-- The owner may not know yet that its lease has run out; the sweep must find it.
+if redis.call('EXISTS', lease_key) == 0 then redis.call('SADD', processes_key, owner) end
+if idempotency_key then redis.call('SET', idempotency_key, idempotency_value, 'PX', idempotency_ttl_ms) end
+return {'created', position}

@@ -1,10 +1,24 @@
--- Offer one noun of a living process to all: nobody works on it there.
--- KEYS owned, orphans, record   ARGV 1 process, 2 noun, 3 wake channel
-redis.call('SREM', KEYS[1], ARGV[2])
-local now = redis.call('HMGET', KEYS[3], 'owner', 'final')
-if now[1] ~= ARGV[1] or now[2] == '1' then return 0 end
-redis.call('HINCRBY', KEYS[3], 'epoch', 1)
-redis.call('HSET', KEYS[3], 'owner', '', 'claim', '')
-redis.call('SADD', KEYS[2], ARGV[2])
-redis.call('PUBLISH', ARGV[3], 'orphan')
+-- Turn one record of a living process, on which that does not work, into an orphan.
+-- KEYS 1 records that the process owns
+--      2 orphans of its stage
+--      3 record
+-- ARGV 1 process
+--      2 name of the record
+--      3 channel that wakes the stage
+-- Answers 1, or 0 if the process does not own the record, or the record is final.
+local owned_key = KEYS[1]
+local orphans_key = KEYS[2]
+local record_key = KEYS[3]
+local process = ARGV[1]
+local name = ARGV[2]
+local wake_channel = ARGV[3]
+
+redis.call('SREM', owned_key, name)
+local record = redis.call('HMGET', record_key, 'owner', 'final')
+if record[1] ~= process or record[2] == '1' then return 0 end
+
+redis.call('HINCRBY', record_key, 'epoch', 1)
+redis.call('HSET', record_key, 'owner', '', 'claim', '')
+redis.call('SADD', orphans_key, name)
+redis.call('PUBLISH', wake_channel, 'orphan')
 return 1

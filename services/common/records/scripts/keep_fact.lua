@@ -1,7 +1,19 @@
--- Keep a fact, unless it was deleted just now.
--- KEYS the key of its policy, then where it is kept   ARGV 1 fact, 2 ttl in ms, 3 tombstone, 4 its policy
-redis.call('SET', KEYS[1], ARGV[4], 'NX')
+-- Store a fact under one or more keys, except where it was deleted lately.
+-- KEYS 1 policy
+--      2 and more: the fact
+-- ARGV 1 fact
+--      2 its time to live in ms
+--      3 tombstone: the value of a deleted fact
+--      4 policy under which the fact holds; stored if none is
+local policy_key = KEYS[1]
+local fact = ARGV[1]
+local ttl_ms = ARGV[2]
+local tombstone = ARGV[3]
+local policy = ARGV[4]
+
+redis.call('SET', policy_key, policy, 'NX')
 for i = 2, #KEYS do
-  if redis.call('GET', KEYS[i]) ~= ARGV[3] then redis.call('SET', KEYS[i], ARGV[1], 'PX', ARGV[2]) end
+  local fact_key = KEYS[i]
+  if redis.call('GET', fact_key) ~= tombstone then redis.call('SET', fact_key, fact, 'PX', ttl_ms) end
 end
 return 1

@@ -1,20 +1,41 @@
--- Take everything from a process: raise the epochs, so that its writes are fenced, and offer the nouns to the living.
--- KEYS alive, processes, owned, orphans, sweep   ARGV 1 process, 2 '1' when it gives up by itself, 3 wake channel, 4 key prefix
-if ARGV[2] ~= '1' and redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('DEL', KEYS[1])
-redis.call('SREM', KEYS[2], ARGV[1])
-if redis.call('GET', KEYS[5]) == ARGV[1] then redis.call('DEL', KEYS[5]) end
+-- Turn all records of a process into orphans: raise their epochs, which fences its writes, and offer them to the stage.
+-- KEYS 1 lease of the process
+--      2 processes of its stage
+--      3 records that it owns
+--      4 orphans of the stage
+--      5 sweep lease of the stage
+-- ARGV 1 process
+--      2 '1' if the process itself gives them up
+--      3 channel that wakes the stage
+--      4 prefix of keys
+-- Answers the number of orphans; 0 for another process that lives.
+local lease_key = KEYS[1]
+local processes_key = KEYS[2]
+local owned_key = KEYS[3]
+local orphans_key = KEYS[4]
+local sweep_key = KEYS[5]
+local process = ARGV[1]
+local by_itself = ARGV[2] == '1'
+local wake_channel = ARGV[3]
+local prefix = ARGV[4]
+
+if not by_itself and redis.call('EXISTS', lease_key) == 1 then return 0 end
+redis.call('DEL', lease_key)
+redis.call('SREM', processes_key, process)
+if redis.call('GET', sweep_key) == process then redis.call('DEL', sweep_key) end
+
 local count = 0
-for _, noun in ipairs(redis.call('SMEMBERS', KEYS[3])) do
-  local record = ARGV[4] .. ':{' .. noun .. '}:record'
-  local now = redis.call('HMGET', record, 'owner', 'final')
-  if now[1] == ARGV[1] and now[2] ~= '1' then
-    redis.call('HINCRBY', record, 'epoch', 1)
-    redis.call('HSET', record, 'owner', '', 'claim', '')
-    redis.call('SADD', KEYS[4], noun)
+for _, name in ipairs(redis.call('SMEMBERS', owned_key)) do
+  local record_key = prefix .. ':{' .. name .. '}:record'
+  local record = redis.call('HMGET', record_key, 'owner', 'final')
+  if record[1] == process and record[2] ~= '1' then
+    redis.call('HINCRBY', record_key, 'epoch', 1)
+    redis.call('HSET', record_key, 'owner', '', 'claim', '')
+    redis.call('SADD', orphans_key, name)
     count = count + 1
   end
 end
-redis.call('DEL', KEYS[3])
-if count > 0 then redis.call('PUBLISH', ARGV[3], 'orphans') end
+
+redis.call('DEL', owned_key)
+if count > 0 then redis.call('PUBLISH', wake_channel, 'orphans') end
 return count

@@ -1,10 +1,22 @@
--- Say that a process lives, or begin to; answers 1 + the number of nouns that it owns. A process whose lease ran out is
--- told so by 0: others may own its work by now.
--- KEYS alive, processes, owned   ARGV 1 process, 2 ttl in ms, 3 '1' to begin
-if ARGV[3] == '1' then
-  redis.call('SET', KEYS[1], '1', 'PX', ARGV[2])
-  redis.call('SADD', KEYS[2], ARGV[1])
-elseif redis.call('PEXPIRE', KEYS[1], ARGV[2]) == 0 then
+-- Take or renew the lease of a process.
+-- KEYS 1 lease
+--      2 processes of the stage
+--      3 records that the process owns
+-- ARGV 1 process
+--      2 time to live in ms
+--      3 '1' to take the lease
+-- Answers 1 + the number of records that the process owns; 0 if its lease ran out, so that others may own its work.
+local lease_key = KEYS[1]
+local processes_key = KEYS[2]
+local owned_key = KEYS[3]
+local process = ARGV[1]
+local ttl_ms = ARGV[2]
+local is_first = ARGV[3] == '1'
+
+if is_first then
+  redis.call('SET', lease_key, '1', 'PX', ttl_ms)
+  redis.call('SADD', processes_key, process)
+elseif redis.call('PEXPIRE', lease_key, ttl_ms) == 0 then
   return 0
 end
-return 1 + redis.call('SCARD', KEYS[3])
+return 1 + redis.call('SCARD', owned_key)

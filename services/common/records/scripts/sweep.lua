@@ -1,10 +1,22 @@
--- Hold the sweep lease of a stage and name the dead.
--- KEYS sweep, processes   ARGV 1 process, 2 ttl in ms, 3 prefix of the alive keys
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return {0} end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-local out = {1}
-for _, process in ipairs(redis.call('SMEMBERS', KEYS[2])) do
-  if redis.call('EXISTS', ARGV[3] .. process) == 0 then out[#out + 1] = process end
+-- Take or renew the sweep lease of a stage, and list the processes whose own lease has run out.
+-- KEYS 1 sweep lease
+--      2 processes of the stage
+-- ARGV 1 process
+--      2 time to live in ms
+--      3 beginning of the keys of leases
+-- Answers {1, dead process ...}, or {0} if another process holds the sweep lease.
+local sweep_key = KEYS[1]
+local processes_key = KEYS[2]
+local process = ARGV[1]
+local ttl_ms = ARGV[2]
+local lease_prefix = ARGV[3]
+
+local holder = redis.call('GET', sweep_key)
+if holder and holder ~= process then return {0} end
+redis.call('SET', sweep_key, process, 'PX', ttl_ms)
+
+local reply = {1}
+for _, other in ipairs(redis.call('SMEMBERS', processes_key)) do
+  if redis.call('EXISTS', lease_prefix .. other) == 0 then reply[#reply + 1] = other end
 end
-return out
+return reply

@@ -1,69 +1,111 @@
--- Write to a noun as its owner: compare epoch, claim and sequence number, change fields, append entries, notify.
--- Answers 'behind' where Redis has lost writes that it had confirmed; the owner then writes again what was lost, under
--- the positions that it had.
--- KEYS record, events, owned
--- ARGV 1 epoch, 2 claim, 3 seq, 4 channel, 5 noun, 6 owner, 7 '1' to restore what is lost (a missing record included),
---      8 final ttl in ms ('' while live, 'release' to let go), 9 ceiling of the stream in bytes, 10 last confirmed seq,
---      11 lines before the first entry (as the owner counts), 12 n of fields, name, value ...,
---      n of entries, seq, position ('*' for a new one), lines, payload ...
-local epoch, claim, seq = ARGV[1], ARGV[2], tonumber(ARGV[3])
+-- Write to a record as its owner: compare epoch, claim and number, set fields, append entries, publish them.
+-- KEYS 1 record
+--      2 its events, a stream
+--      3 records that the owner owns
+-- ARGV 1 epoch of the owner
+--      2 claim of the owner
+--      3 seq: number of this write
+--      4 channel of the record's events
+--      5 name of the record
+--      6 owner
+--      7 '1' to restore what Redis has lost, a missing record included
+--      8 ms that a final record is kept; 'release' to give up ownership, '' otherwise
+--      9 most bytes of payload in the stream
+--     10 seq of the owner's last confirmed write
+--     11 events before the first entry, as the owner counts
+--     12 number of fields; then a name and a value for each
+--        then the number of entries, and for each: its seq, its position ('*' for a new one), its events, its payload
+-- An entry of the stream has: n number of the write that appended it, l events before it, b bytes before it, d payload.
+-- Answers {'ok', last position, seq before, position, events and bytes before the last entry}, or
+--   'missing': there is no such record;
+--   'fenced':  another process owns it, or did since;
+--   'final':   it never changes again;
+--   'behind':  Redis has lost writes that it had confirmed. The owner writes them again, under the positions they had.
+local record_key = KEYS[1]
+local events_key = KEYS[2]
+local owned_key = KEYS[3]
+local epoch = ARGV[1]
+local claim = ARGV[2]
+local seq_arg = ARGV[3]
+local seq = tonumber(seq_arg)
+local channel = ARGV[4]
+local name = ARGV[5]
+local owner = ARGV[6]
 local restores = ARGV[7] == '1'
-local now = redis.call('HMGET', KEYS[1], 'epoch', 'claim', 'seq', 'last', 'lines', 'bytes', 'final', 'live', 'head')
-if not now[1] then
+local until_arg = ARGV[8]
+local max_bytes = tonumber(ARGV[9])
+local confirmed_seq = tonumber(ARGV[10])
+local lines = tonumber(ARGV[11])
+local field_count = tonumber(ARGV[12])
+local fields_at = 12
+local entries_at = fields_at + field_count * 2 + 1
+local entry_count = tonumber(ARGV[entries_at])
+
+-- May this write be carried out?
+local record = redis.call('HMGET', record_key, 'epoch', 'claim', 'seq', 'last', 'bytes', 'final', 'live', 'head')
+if not record[1] then
   if not restores then return {'missing', '', 0} end
-  redis.call('HSET', KEYS[1], 'v', '1', 'epoch', epoch, 'claim', claim, 'owner', ARGV[6])
-  redis.call('SADD', KEYS[3], ARGV[5])
-  now = {epoch, claim, false, false, false, false, false, false, false}
+  redis.call('HSET', record_key, 'v', '1', 'epoch', epoch, 'claim', claim, 'owner', owner)
+  redis.call('SADD', owned_key, name)
+  record = {epoch, claim, false, false, false, false, false, false}
 end
-if now[1] ~= epoch or now[2] ~= claim then return {'fenced', now[1], 0} end
-local before = tonumber(now[3] or '0')
-local last = now[4] or '0-0'
-if before >= seq then return {'ok', last, before} end
-if now[7] == '1' then return {'final', last, before} end
-if before < tonumber(ARGV[10]) and not restores then return {'behind', last, before} end
+if record[1] ~= epoch or record[2] ~= claim then return {'fenced', record[1], 0} end
 
-local at = 12
-local fields = tonumber(ARGV[at])
-local set = {'seq', ARGV[3]}
-for i = 1, fields * 2 do set[#set + 1] = ARGV[at + i] end
-at = at + fields * 2 + 1
+local seq_before = tonumber(record[3] or '0')
+local last = record[4] or '0-0'
+local bytes = tonumber(record[5] or '0')
+local is_final = record[6] == '1'
+local live = tonumber(record[7] or '0')
+local head = record[8]
+if seq_before >= seq then return {'ok', last, seq_before} end
+if is_final then return {'final', last, seq_before} end
+if seq_before < confirmed_seq and not restores then return {'behind', last, seq_before} end
 
-local lines, bytes, live = tonumber(ARGV[11]), tonumber(now[6] or '0'), tonumber(now[8] or '0')
+local set = {'seq', seq_arg}
+for i = 1, field_count * 2 do set[#set + 1] = ARGV[fields_at + i] end
+
+-- Append and publish the entries.
 local previous, from_line, from_byte = last, lines, bytes
-local head = now[9]
-local ceiling = tonumber(ARGV[9])
-for i = 0, tonumber(ARGV[at]) - 1 do
-  local number, position, count, payload = unpack(ARGV, at + i * 4 + 1, at + i * 4 + 4)
+for i = 0, entry_count - 1 do
+  local number, position, count, payload = unpack(ARGV, entries_at + i * 4 + 1, entries_at + i * 4 + 4)
   previous, from_line, from_byte = last, lines, bytes
-  local id = redis.pcall('XADD', KEYS[2], position, 'n', number, 'l', lines, 'b', bytes, 'd', payload)
-  if type(id) == 'table' then id = redis.call('XADD', KEYS[2], '*', 'n', number, 'l', lines, 'b', bytes, 'd', payload) end
-  redis.call('PUBLISH', ARGV[4], table.concat({last, id, number, lines, bytes, payload}, ' '))
+
+  local id = redis.pcall('XADD', events_key, position, 'n', number, 'l', lines, 'b', bytes, 'd', payload)
+  if type(id) == 'table' then  -- an error: the stream has gone past that position
+    id = redis.call('XADD', events_key, '*', 'n', number, 'l', lines, 'b', bytes, 'd', payload)
+  end
+  redis.call('PUBLISH', channel, table.concat({last, id, number, lines, bytes, payload}, ' '))
   last = id
   lines, bytes, live = lines + tonumber(count), bytes + #payload, live + #payload
-  if not head and live > ceiling / 2 then
+
+  -- Of a stream that is too long, keep the beginning and the end; readers see the gap in 'l' and 'b'.
+  if not head and live > max_bytes / 2 then
     head = id
     set[#set + 1] = 'head'
     set[#set + 1] = id
   end
-  while head and live > ceiling do  -- keep head and tail; readers see the jump in 'l' and 'b'
-    local oldest = redis.call('XRANGE', KEYS[2], '(' .. head, '+', 'COUNT', 1)[1]
+  while head and live > max_bytes do
+    local oldest = redis.call('XRANGE', events_key, '(' .. head, '+', 'COUNT', 1)[1]
     if not oldest or oldest[1] == id then break end
-    live = live - #oldest[2][8]
-    redis.call('XDEL', KEYS[2], oldest[1])
+    local oldest_payload = oldest[2][8]
+    live = live - #oldest_payload
+    redis.call('XDEL', events_key, oldest[1])
   end
 end
+
 for _, pair in ipairs({{'last', last}, {'lines', lines}, {'bytes', bytes}, {'live', live}}) do
   set[#set + 1] = pair[1]
   set[#set + 1] = pair[2]
 end
-redis.call('HSET', KEYS[1], unpack(set))
-if ARGV[8] == 'release' then
-  redis.call('HSET', KEYS[1], 'owner', '')
-  redis.call('SREM', KEYS[3], ARGV[5])
-elseif ARGV[8] ~= '' then
-  redis.call('HSET', KEYS[1], 'final', '1', 'owner', '')
-  redis.call('SREM', KEYS[3], ARGV[5])
-  redis.call('PEXPIRE', KEYS[1], ARGV[8])
-  redis.call('PEXPIRE', KEYS[2], ARGV[8])
+redis.call('HSET', record_key, unpack(set))
+
+if until_arg == 'release' then
+  redis.call('HSET', record_key, 'owner', '')
+  redis.call('SREM', owned_key, name)
+elseif until_arg ~= '' then
+  redis.call('HSET', record_key, 'final', '1', 'owner', '')
+  redis.call('SREM', owned_key, name)
+  redis.call('PEXPIRE', record_key, until_arg)
+  redis.call('PEXPIRE', events_key, until_arg)
 end
-return {'ok', last, before, previous, tostring(from_line), tostring(from_byte)}
+return {'ok', last, seq_before, previous, tostring(from_line), tostring(from_byte)}

@@ -1,48 +1,74 @@
 -- include services/common/streams/scripts/shared/queue.lua
 -- reads only
--- The places of waiting builds: 1 + the builds that get a slot before, if those that run end in the order in which they
--- got theirs. With no living worker, or none that may have another, one slot at a time is reckoned with.
--- KEYS waiting, running, version, slots, limits   ARGV 1 key prefix, build id ...
--- Answers the queue's version, its length, the cap per repository, and for each build its place (0: it waits for no slot)
--- and what it waits for: 'slot', 'repo' (the cap), 'worker' (any that lives), or 'start' where it has a slot in a moment.
-local ids, of, running, places, repos, at_once = redis.call('ZRANGE', KEYS[1], 0, -1), {}, {}, {}, {}, {}
-local function field(id, name) return redis.call('HGET', ARGV[1] .. ':{b:' .. id .. '}:record', name) end
-local slots, workers = living(KEYS[4], ARGV[1])
-local limits = redis.call('HMGET', KEYS[5], 'capacity', 'repo_cap')
+-- Predict the positions of waiting builds: a position is 1 + the builds that get a slot before, if running builds end
+-- in the order in which they were admitted. If no worker lives, or none may have a build, one slot is assumed.
+-- KEYS 1 waiting builds
+--      2 running builds, with their repositories
+--      3 version of the queue
+--      4 slots that each worker offers
+--      5 limits that were last used
+-- ARGV 1 prefix of keys
+--      2 and more: build ids
+-- Answers the version of the queue, its length, the limit for a repository, and for each build its position (0 if it
+-- waits for no slot) and what it waits for: 'slot', 'repo' (the limit), 'worker' (that one lives), or 'start' if it
+-- gets a slot in a moment.
+local waiting_key = KEYS[1]
+local running_key = KEYS[2]
+local version_key = KEYS[3]
+local slots_key = KEYS[4]
+local limits_key = KEYS[5]
+local prefix = ARGV[1]
+local first_id_at = 2
+
+local function field(id, name) return redis.call('HGET', prefix .. ':{b:' .. id .. '}:record', name) end
+
+local ids = redis.call('ZRANGE', waiting_key, 0, -1)
+local slots, workers = living(slots_key, prefix)
+local limits = redis.call('HMGET', limits_key, 'capacity', 'repo_cap')
 local capacity = math.max(1, math.min(tonumber(limits[1] or slots), slots))
-local held = redis.call('HGETALL', KEYS[2])
+local held = redis.call('HGETALL', running_key)
 local cap = tonumber(limits[2] or #ids + #held)
 
-local begun = {}
+-- The running builds, in the order in which they were admitted.
+local admitted = {}
 for i = 1, #held, 2 do
-  begun[#begun + 1] = {id = held[i], repo = held[i + 1], at = tonumber(field(held[i], 'admitted') or '0')}
+  admitted[#admitted + 1] = {id = held[i], repo = held[i + 1], at = tonumber(field(held[i], 'admitted') or '0')}
 end
-table.sort(begun, function(a, b) return a.at < b.at or (a.at == b.at and a.id < b.id) end)
-for at, build in ipairs(begun) do
+table.sort(admitted, function(a, b) return a.at < b.at or (a.at == b.at and a.id < b.id) end)
+local running = {}  -- repositories, in that order; those that get a slot are appended
+local running_of = {}  -- how many builds of each repository run, as the prediction goes on
+for at, build in ipairs(admitted) do
   running[at] = build.repo
-  of[build.repo] = (of[build.repo] or 0) + 1
+  running_of[build.repo] = (running_of[build.repo] or 0) + 1
 end
-local now = {}
-for repo, count in pairs(of) do now[repo] = count end
+local running_now = {}
+for repo, count in pairs(running_of) do running_now[repo] = count end
 
-local queue = queue_of(ids, of, cap, function(id)
+local repos = {}  -- of the waiting builds that were looked at
+local queue = queue_of(ids, running_of, cap, function(id)
   repos[id] = field(id, 'repo_url')
   return repos[id]
 end)
-local free, first, place, looked_for = capacity - #running, 1, 0, {}
-local missing = 0
-for i = 2, #ARGV do
-  if redis.call('ZSCORE', KEYS[1], ARGV[i]) then looked_for[ARGV[i]], missing = true, missing + 1 end
+
+-- Let builds start and end until every position that was asked for is known.
+local wanted, missing = {}, 0
+for i = first_id_at, #ARGV do
+  if redis.call('ZSCORE', waiting_key, ARGV[i]) then
+    wanted[ARGV[i]] = true
+    missing = missing + 1
+  end
 end
+local positions, starts_at_once = {}, {}
+local free, first, position = capacity - #running, 1, 0
 while missing > 0 do
   local index, repo
   if free > 0 then index, repo = queue.next() end
   if index then
-    place, free = place + 1, free - 1
+    position, free = position + 1, free - 1
     running[#running + 1] = repo
-    places[ids[index]] = place
-    at_once[ids[index]] = first == 1  -- before any that runs has ended
-    if looked_for[ids[index]] then missing = missing - 1 end
+    positions[ids[index]] = position
+    starts_at_once[ids[index]] = first == 1  -- before any running build has ended
+    if wanted[ids[index]] then missing = missing - 1 end
   elseif first <= #running then
     queue.ended(running[first])
     first, free = first + 1, free + 1
@@ -51,18 +77,18 @@ while missing > 0 do
   end
 end
 
-local out = {redis.call('GET', KEYS[3]) or '0', #ids, cap}
-for i = 2, #ARGV do
+local reply = {redis.call('GET', version_key) or '0', #ids, cap}
+for i = first_id_at, #ARGV do
   local id = ARGV[i]
   local waits_for = 'slot'
   if workers == 0 then
     waits_for = 'worker'
-  elseif at_once[id] then
+  elseif starts_at_once[id] then
     waits_for = 'start'
-  elseif repos[id] and (now[repos[id]] or 0) >= cap then
+  elseif repos[id] and (running_now[repos[id]] or 0) >= cap then
     waits_for = 'repo'
   end
-  out[#out + 1] = places[id] or 0
-  out[#out + 1] = waits_for
+  reply[#reply + 1] = positions[id] or 0
+  reply[#reply + 1] = waits_for
 end
-return out
+return reply

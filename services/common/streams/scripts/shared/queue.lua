@@ -1,6 +1,7 @@
--- The order of the build queue, for the scripts that say `-- shared queue`: who gives slots and who tells places must agree.
+-- The order of the build queue, for the scripts that include this file: those that give slots and those that predict
+-- positions must agree.
 
--- Of the living workers: their slots together, and how many they are. `on_dead` is called with each of the others.
+-- Return the slots of all living workers together, and how many workers live. Calls `on_dead` with each other worker.
 local function living(slots_key, prefix, on_dead)
   local slots, workers = 0, 0
   local offered = redis.call('HGETALL', slots_key)
@@ -14,15 +15,16 @@ local function living(slots_key, prefix, on_dead)
   return slots, workers
 end
 
--- Gives slots to `waiting`, one by one: each time to the first whose repository has fewer than `cap` of them.
--- `of` counts the slots of each repository; `repo_of` tells a build's, or nothing for one whose record is gone.
+-- Return a queue that gives slots to the builds `waiting`, one by one: each time to the first whose repository has
+-- fewer than `cap` of them. `of` counts the slots of each repository; `repo_of` returns the repository of a build, or
+-- nothing if its record is gone.
 local function queue_of(waiting, of, cap, repo_of)
   local at, held, freed = 0, {}, {}
   local queue = {}
 
-  -- The index and the repository of the build that is next, which has a slot now; nothing where none may start.
+  -- Give the next build a slot; return its index and its repository, or nothing if none may start.
   function queue.next()
-    local first, from  -- those that were passed over stand before those that were not looked at yet
+    local first, from  -- builds that were passed over come before those not looked at yet
     for repo in pairs(freed) do
       local passed = held[repo]
       if (of[repo] or 0) < cap and (not first or passed[passed.first] < first) then
@@ -48,7 +50,7 @@ local function queue_of(waiting, of, cap, repo_of)
     return first, from
   end
 
-  -- A build of a repository has ended.
+  -- Free the slot of a build of a repository that has ended.
   function queue.ended(repo)
     of[repo] = (of[repo] or 0) - 1
     if held[repo] then freed[repo] = true end
