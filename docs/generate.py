@@ -36,7 +36,7 @@ from services.common.redis.families import ARQ_FAMILIES, CHANNELS, FAMILIES, Fam
 from services.common.redis.users import USERS_FILE, users_file
 from services.common.service.setting_names import NAMES_FILE
 from services.common.service.settings import ServiceSettings
-from services.gateway.pages.static_assets import static_replies
+from services.gateway.pages.badges import badge_svg
 from services.gateway.settings import GatewaySettings
 from services.launcher.settings import LauncherSettings
 from services.resolver.settings import ResolverSettings
@@ -398,7 +398,7 @@ def metrics_page() -> str:
 
 def badge() -> str:
     """The badge, as the gateway serves it."""
-    return static_replies()["/badge_logo.svg"][1].decode()
+    return badge_svg(with_mark=True).decode()
 
 
 PAGES: dict[str, Callable[[], str]] = {

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import re
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from fastapi import FastAPI, Request
@@ -19,12 +20,15 @@ from services.common.models.ids import launch_ref, new_launch_id
 from services.common.models.server import ServerState
 from services.common.web.incoming import BoundedBodies, HeadRequests
 from services.common.web.problems import install_problem_handlers
+from services.gateway.backends import Backends, Providers
+from services.gateway.context import GatewayContext
 from services.gateway.edge.middleware import Edge
-from services.gateway.edge.origins import refuse_cross_site
+from services.gateway.edge.request_scope import refuse_cross_site
 from services.gateway.edge.sessions import principal
 from services.gateway.pages.error_pages import install_error_pages
 from services.gateway.pages.renderer import Pages
-from services.gateway.pages.static_assets import PrebuiltReplies
+from services.gateway.pages.static_assets import StaticAssets
+from services.gateway.refusals import Refusals
 from services.gateway.routes.pages import router
 from services.gateway.settings import GatewaySettings
 from tests.support.settings import settings_for
@@ -69,11 +73,23 @@ Step = tuple[float, dict[str, Any], dict[str, Any]]
 HOSTILE = "\x1b[31m<img src=x onerror=alert(1)>\x1b[0m \x1b]0;title\x07\u202egpj.exe\u202c"
 
 
-class FakeProviders:
-    """A resolver's list of providers."""
+class FakeBackends:
+    """A resolver with a fixed list of providers."""
 
-    async def all(self) -> list[dict[str, Any]]:
+    async def providers(self) -> list[dict[str, Any]]:
         return PROVIDERS
+
+
+def fake_providers() -> Providers:
+    """The real cache of providers, before a resolver with a fixed list."""
+    return Providers(cast("Backends", FakeBackends()))
+
+
+def gateway_context(settings: GatewaySettings, **parts: object) -> GatewayContext:
+    """A gateway's context of which a test needs only some parts, which may be fakes."""
+    names = [field.name for field in dataclasses.fields(GatewayContext)]
+    values: dict[str, Any] = dict.fromkeys(names) | {"settings": settings} | parts
+    return GatewayContext(**values)
 
 
 def _repo(spec: Spec) -> ResolvedRepo:
@@ -247,11 +263,11 @@ class FakeLaunches:
 
 
 def fake_gateway(launches: FakeLaunches, **settings: Any) -> FastAPI:
-    """Pages, edge and prebuilt replies as the gateway puts them together, and as much of the API as scripts need."""
+    """Pages, edge and static assets as the gateway puts them together, and as much of the API as scripts need."""
     given = settings_for(GatewaySettings, {"installation_secret": "s3cret", "local_mode": True} | settings)
     app = FastAPI()
-    app.state.settings, app.state.launches, app.state.providers = given, launches, FakeProviders()
-    app.state.pages = Pages(given)
+    pages = Pages(given)
+    app.state.context = gateway_context(given, launches=launches, providers=fake_providers(), pages=pages)
     app.include_router(router)
 
     @app.get("/api/v1/launches/{launch_id}/events")
@@ -283,11 +299,11 @@ def fake_gateway(launches: FakeLaunches, **settings: Any) -> FastAPI:
         return PlainTextResponse(f"the server, at {request.url.path}?{request.url.query}")
 
     install_problem_handlers(app)
-    install_error_pages(app)
+    install_error_pages(app, pages)
     app.add_middleware(HeadRequests)
     app.add_middleware(BoundedBodies, max_bytes=given.request_max_bytes)
-    app.add_middleware(Edge, settings=given)
-    app.add_middleware(PrebuiltReplies)
+    app.add_middleware(Edge, settings=given, refusals=Refusals(pages))
+    app.add_middleware(StaticAssets)
     return app
 
 

@@ -192,7 +192,7 @@ async def open_gateway(valkey: Valkey, **others: object) -> AsyncIterator[Gatewa
     async with open_context(settings, subscribe_all={Kind.SERVER}) as context, open_context(settings) as others_stage:
         backends = FakeBackends(others_stage)
         async with stage_member(context, "gateway") as member:
-            launches = Launches(context, member, cast("Backends", backends), settings)
-            await context.bus.listen(context.keys.wake("gateway"), launches.heard)
+            launches = Launches(context=context, member=member, backends=cast("Backends", backends), settings=settings)
+            await context.bus.listen(context.keys.wake("gateway"), launches.on_message)
             await member.start(on_adopt=launches.adopt)
             yield Gateway(context, backends, launches)

@@ -1,4 +1,4 @@
-"""Build tokens: what a page carries to prove that its launch was asked for there. BinderHub's claims, and `jti`."""
+"""Build tokens: a page carries one to prove that its launch was requested there. Claims as BinderHub's, and `jti`."""
 
 import hashlib
 import secrets
@@ -11,13 +11,8 @@ from services.common.models.errors import BinderyError
 from services.gateway.settings import GatewaySettings
 
 
-def _origin_of(connection: HTTPConnection) -> str:
-    origin = connection.headers.get("origin", "")
-    return origin.partition("://")[2] or connection.headers.get("host", "")
-
-
-def mint(connection: HTTPConnection, settings: GatewaySettings, provider: str, raw_spec: str) -> str:
-    """A token for one link, valid for `build_token_seconds`."""
+def create_build_token(connection: HTTPConnection, settings: GatewaySettings, provider: str, raw_spec: str) -> str:
+    """Return a token for one link, valid for `build_token_seconds`."""
     claims = {
         "exp": int(time.time() + settings.build_token_seconds),
         "aud": f"{provider}/{raw_spec}",
@@ -27,8 +22,13 @@ def mint(connection: HTTPConnection, settings: GatewaySettings, provider: str, r
     return jwt.encode(claims, _key(settings), algorithm="HS256")
 
 
-def check(connection: HTTPConnection, settings: GatewaySettings, provider: str, raw_spec: str, token: str) -> str:
-    """The token's `jti`, empty where it has none. Raises `BinderyError("forbidden")` for a token of something else."""
+def check_build_token(
+    connection: HTTPConnection, settings: GatewaySettings, provider: str, raw_spec: str, token: str
+) -> str:
+    """Return the token's `jti`, or an empty string if it has none.
+
+    Raises `BinderyError("forbidden")` for a token of another link or origin, and for one that has expired.
+    """
     refusal = BinderyError("forbidden", "Invalid build token: reload the page that launches this.")
     try:
         claims = jwt.decode(
@@ -40,9 +40,15 @@ def check(connection: HTTPConnection, settings: GatewaySettings, provider: str, 
         )
     except jwt.InvalidTokenError as error:
         raise refusal from error
+
     if claims.get("origin") != _origin_of(connection):
         raise refusal
     return str(claims.get("jti", ""))
+
+
+def _origin_of(connection: HTTPConnection) -> str:
+    origin = connection.headers.get("origin", "")
+    return origin.partition("://")[2] or connection.headers.get("host", "")
 
 
 def _key(settings: GatewaySettings) -> bytes:

@@ -1,7 +1,7 @@
-"""The outer edge of the gateway: which hosts it answers to, which sites may read its answers, what browsers may do."""
+"""The outer edge of the gateway: the hosts it answers to, the sites that may read its answers, rules for browsers."""
 
 from collections.abc import Iterable
-from urllib.parse import parse_qsl
+from typing import Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -10,12 +10,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.common.models.errors import BinderyError
 from services.common.web.problems import problem_response
-from services.gateway.edge.origins import SCOPE_KEY, Origins
-from services.gateway.edge.start_token import StartToken, is_for_programs, own_path, query_without
-from services.gateway.pages.error_pages import refusal, wants_page
-from services.gateway.pages.renderer import pages_of
+from services.gateway.edge.origins import Origins
+from services.gateway.edge.request_scope import SCOPE_KEY, EdgeScope
+from services.gateway.edge.start_token import StartToken, is_for_programs, own_path
 from services.gateway.settings import GatewaySettings
-from services.gateway.streaming.stream_responses import refused_stream
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -53,71 +51,92 @@ _HTML_HEADERS = {
 }
 
 
-class Edge:
-    """Pure ASGI middleware, the first that a request meets after the prebuilt replies.
+class RefusalResponses(Protocol):
+    """Renders refusals in the form that the client asked for. The application knows pages and streams, the edge not."""
 
-    Refuses names that are not ours (on one's own machine), and who does not show the start token where there is one;
-    then, before anything of their body is read, what other sites ask for. Answers CORS preflights, and sets the headers
-    of CORS and of browser security.
+    def refusal(self, request: Request, error: BinderyError) -> Response:
+        """Return the response to a request that reaches no route."""
+        ...
+
+    def start_token_required(self, request: Request, error: BinderyError) -> Response:
+        """Return the response to a request without the start token."""
+        ...
+
+
+class Edge:
+    """Pure ASGI middleware, the first that a request meets after the static assets.
+
+    Refuses host names that are not ours (in local mode) and requests without the start token (if there is one). Then
+    it refuses what other sites ask for, before anything of a request's body is read. Answers CORS preflights, and sets
+    the headers of CORS and of browser security.
     """
 
-    def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
+    def __init__(self, app: ASGIApp, settings: GatewaySettings, refusals: RefusalResponses) -> None:
         self.app = app
-        self.origins = Origins(settings)
-        self.start_token = StartToken(settings)
+        self._origins = Origins(settings)
+        self._scope = EdgeScope(settings, self._origins)
+        self._start_token = StartToken(settings)
+        self._refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or refuse it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+
+        scope[SCOPE_KEY] = self._scope
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if not self.origins.knows_host(scope, host):
+        if not self._origins.knows_host(scope, host):
             await _unknown_host(host)(scope, receive, send)
             return
-        origin_of_pages = self.origins.page_origin(host)
-        if origin_of_pages and not is_for_programs(scope["path"]):
-            await _open_elsewhere(Request(scope), origin_of_pages)(scope, receive, send)
-            return
-        scope[SCOPE_KEY] = self.origins
-        cors = self._cors(scope["path"], headers.get("origin", ""))
-        if scope["method"] == "OPTIONS" and "access-control-request-method" in headers and cors:
-            await Response(status_code=204, headers=_preflight(dict(cors)))(scope, receive, send)
+
+        page_origin = self._origins.page_origin(host)
+        if page_origin and not is_for_programs(scope["path"]):
+            await _open_elsewhere(Request(scope), page_origin)(scope, receive, send)
             return
 
-        async def guarded(message: Message) -> None:
+        cors = self._cors_headers(scope["path"], headers.get("origin", ""))
+        if scope["method"] == "OPTIONS" and "access-control-request-method" in headers and cors:
+            await Response(status_code=204, headers=_preflight_headers(dict(cors)))(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 _guard(scope["path"], MutableHeaders(scope=message), cors)
             await send(message)
 
-        try:
-            opened = self.start_token.admit(Request(scope), with_cookies=not origin_of_pages)
-        except BinderyError as error:
-            opened = await _shut(Request(scope), error)
-        if opened:
-            await opened(scope, receive, guarded)
-            return
-        if scope["method"] in _READING:
-            await self.app(scope, receive, guarded)
-            return
-        try:
-            self.origins.refuse_cross_site(Request(scope))
-        except BinderyError as error:
-            await (await refusal(Request(scope), error))(scope, receive, guarded)
-            return
-        await self.app(scope, receive, guarded)
+        respond = self._answer_instead(Request(scope), with_cookies=not page_origin) or self.app
+        await respond(scope, receive, send_guarded)
 
-    def _cors(self, path: str, origin: str) -> list[tuple[str, str]]:
-        """The CORS headers of an answer on `path` to `origin`; none where only our own pages may read it."""
+    def _answer_instead(self, request: Request, *, with_cookies: bool) -> Response | None:
+        """Return the edge's own response: a redirect that starts a session, or a refusal. None: a route answers."""
+        try:
+            redirect = self._start_token.admit(request, with_cookies=with_cookies)
+        except BinderyError as error:
+            return self._refusals.start_token_required(request, error)
+        if redirect or request.method in _READING:
+            return redirect
+
+        try:
+            self._origins.refuse_cross_site(request)
+        except BinderyError as error:
+            return self._refusals.refusal(request, error)
+        return None
+
+    def _cors_headers(self, path: str, origin: str) -> list[tuple[str, str]]:
+        """Return the CORS headers of a response on `path` to `origin`; none if only our own pages may read it."""
         if not path.startswith(_READABLE_FOLDERS) and path not in _READABLE_PATHS:
             return []
+
         # BinderHub lets every site read `/versions` unless it is configured otherwise.
-        open_to_all = path == "/versions" and not self.origins.allowed and not self.origins.local
-        if self.origins.any_allowed or open_to_all:
+        is_open_to_all = path == "/versions" and not self._origins.allowed and not self._origins.local
+        if self._origins.any_allowed or is_open_to_all:
             return [("access-control-allow-origin", "*"), ("access-control-expose-headers", _EXPOSED_HEADERS)]
-        if not self.origins.allowed:
+
+        if not self._origins.allowed:
             return []
-        if not origin or not self.origins.allows(origin):
+        if not origin or not self._origins.allows(origin):
             return [("vary", "origin")]
         return [
             ("access-control-allow-origin", origin),
@@ -136,7 +155,7 @@ def _unknown_host(host: str) -> Response:
 
 
 def _open_elsewhere(request: Request, origin: str) -> Response:
-    """A page asked for under another name of this machine: its cookies are set under one name only."""
+    """Redirect a page requested under another name of this machine: its cookies are set under one name only."""
     if request.method not in {"GET", "HEAD"}:
         return _unknown_host(request.headers["host"])
     query = request.scope["query_string"].decode("latin-1")
@@ -144,19 +163,7 @@ def _open_elsewhere(request: Request, origin: str) -> Response:
     return RedirectResponse(target, headers={"cache-control": "no-store", "referrer-policy": "no-referrer"})
 
 
-async def _shut(request: Request, error: BinderyError) -> Response:
-    """The answer to who does not show the start token."""
-    if request.scope["path"].startswith("/build/") and request.method in {"GET", "HEAD"}:
-        return refused_stream(error)
-    if wants_page(request):
-        query, _ = query_without(request.scope["query_string"].decode("latin-1"), "token")
-        path = own_path(request)
-        fields = parse_qsl(query, keep_blank_values=True) if path != "/" or request.scope["path"] == "/" else []
-        return (await pages_of(request)).ask_for_start_token(error.problem, path, fields)
-    return problem_response(error.problem, {"www-authenticate": 'Bearer realm="Bindery"'})
-
-
-def _preflight(cors: dict[str, str]) -> dict[str, str]:
+def _preflight_headers(cors: dict[str, str]) -> dict[str, str]:
     if "access-control-allow-origin" not in cors:
         return cors
     return cors | {
@@ -167,11 +174,13 @@ def _preflight(cors: dict[str, str]) -> dict[str, str]:
 
 
 def _guard(path: str, headers: MutableHeaders, cors: Iterable[tuple[str, str]]) -> None:
+    """Add the headers of CORS and of browser security to a response."""
     for name, value in cors:
         if name == "vary":
             headers.add_vary_header(value)
         else:
             headers[name] = value
+
     headers["x-content-type-options"] = "nosniff"
     if path.startswith("/api/v1/"):  # launches carry the tokens of their servers
         headers.setdefault("cache-control", "no-store")

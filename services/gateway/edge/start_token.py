@@ -1,4 +1,7 @@
-"""The start token: lets in who started this gateway on a machine that others use too, as Jupyter's token does."""
+"""The start token: admits people who have the address that this gateway printed, as Jupyter's token does.
+
+For a gateway on a machine that others use too.
+"""
 
 import hashlib
 import hmac
@@ -26,92 +29,64 @@ _HOW = (
 )
 
 
-def is_for_programs(path: str) -> bool:
-    """Whether programs ask for `path`, and not people: nothing under it sets a cookie or is shown as a page."""
-    return path.startswith(_PROGRAM_FOLDERS) or path in _PROGRAM_PATHS
-
-
-def own_path(request: Request) -> str:
-    """The path of a GET, percent-encoded as it came; `/` for other methods, and for what could name another host."""
-    path: str = request.scope["raw_path"].partition(b"?")[0].decode("latin-1")
-    if request.method not in _READING or not path.startswith("/") or path[1:2] in {"/", "\\"}:
-        return "/"
-    return path
-
-
-def query_without(query: str, name: str, value: str | None = None) -> tuple[str, list[str]]:
-    """`query` without the fields called `name` (only those that are `value`, if given), and what stood in them.
-
-    The other fields stay as they are written.
-    """
-    kept, taken = [], []
-    for field in query.split("&"):
-        written, _, text = field.partition("=")
-        found = unquote_plus(text)
-        if unquote_plus(written) == name and (value is None or hmac.compare_digest(found.encode(), value.encode())):
-            taken.append(found)
-        else:
-            kept.append(field)
-    return "&".join(kept), taken
-
-
-def _pasted(text: str) -> str:
-    """The token in what somebody pasted: itself, or the address that has it."""
-    return (query_without(urlsplit(text.strip()).query, "token")[1] or [""])[0] if "://" in text else text.strip()
-
-
 class StartToken:
-    """Decides who may use the gateway. Without a token in the settings everybody may.
+    """Decides who may use the gateway. If the settings have no token, everybody may.
 
     The token comes as a bearer token, as `build_token` of `/build` (an `EventSource` sends no headers), or as `token`
-    in the address of a page. The last makes a session: a cookie, signed with the installation's secret, so that it
-    outlives a token that is made anew at each start.
+    in the address of a page. The last starts a session: a cookie, signed with the installation's secret, so that it
+    outlives the token, which is a new one after each start.
     """
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._token = settings.start_token.get_secret_value()
         self._key = settings.installation_secret.get_secret_value().encode()
-        # Metrics with a token of their own ask for that one alone: a program sends no two.
+        # Metrics with a token of their own ask for that one alone: a program sends one token at a time.
         self._open = _OPEN_PATHS | ({"/metrics"} if settings.metrics_token.get_secret_value() else set())
         self._session_seconds = settings.start_session_seconds
-        # Cookies know no ports: two gateways of one machine must not take each other's for their own.
+        # Cookies ignore ports: two gateways on one machine must not take each other's cookie for their own.
         self._cookie = "bindery_start_" + hashlib.sha256(settings.installation_id.encode()).hexdigest()[:12]
 
     def admit(self, request: Request, *, with_cookies: bool) -> Response | None:
-        """None: the request may go on, and the token is gone from its query. Else the redirect that makes a session.
+        """Return None if the request may go on, or else the redirect that starts a session.
 
-        `with_cookies`: whether a cookie counts. Raises `BinderyError("start_token_required")` for everybody else.
+        The token is taken out of the query of a request that goes on. `with_cookies`: whether a cookie counts.
+
+        Raises `BinderyError("start_token_required")` for all other requests.
         """
-        path, query = request.scope["path"], request.scope["query_string"].decode("latin-1")
+        path = request.scope["path"]
+        query = request.scope["query_string"].decode("latin-1")
         if not self._token or (request.method in _READING and path in self._open):
             return None
+
+        query_tokens: list[str] = []
         if path.startswith("/build/"):
-            rest, given = query_without(query, "build_token", self._token)
-            if given:
+            rest, query_tokens = query_without(query, "build_token", self._token)
+            if query_tokens:
                 request.scope["query_string"] = rest.encode("latin-1")
                 return None
         elif request.method in _READING and not is_for_programs(path):
-            rest, given = query_without(query, "token")
-            if any(self._is_token(_pasted(one)) for one in given):
-                return self._opened(request, own_path(request) + (f"?{rest}" if rest else ""))
-        else:
-            given = []
-        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        bearer = bearer.strip() if scheme.lower() == "bearer" else ""
+            rest, query_tokens = query_without(query, "token")
+            if any(self._is_token(_pasted_token(text)) for text in query_tokens):
+                return self._start_session(request, own_path(request) + (f"?{rest}" if rest else ""))
+
+        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+        bearer = credentials.strip() if scheme.lower() == "bearer" else ""
         if self._is_token(bearer) or (with_cookies and self._has_session(request)):
             return None
-        wrong = "That is not the token of this Bindery: each start makes a new one. " if bearer or given else ""
+
+        has_wrong_token = bool(bearer or query_tokens)
+        wrong = "That is not the token of this Bindery: each start makes a new one. " if has_wrong_token else ""
         raise BinderyError("start_token_required", wrong + _HOW)
 
-    def _is_token(self, given: str) -> bool:
-        return hmac.compare_digest(given.encode(), self._token.encode())
+    def _is_token(self, text: str) -> bool:
+        return hmac.compare_digest(text.encode(), self._token.encode())
 
-    def _opened(self, request: Request, target: str) -> Response:
-        """A redirect to `target` that sets the session's cookie."""
+    def _start_session(self, request: Request, target: str) -> Response:
+        """Return a redirect to `target` that sets the session's cookie."""
         signed = f"{int(time.time())}.{secrets.token_urlsafe(16)}"
         headers = {"cache-control": "no-store", "referrer-policy": "no-referrer"}
         response = RedirectResponse(target, status_code=303, headers=headers)
-        # Lax: a badge's link on another site finds the session, and nothing else that another site asks for does.
+        # Lax: a badge's link on another site finds the session; other requests that such a site makes don't.
         response.set_cookie(
             self._cookie_name(request), f"{signed}.{self._signature(signed)}", max_age=int(self._session_seconds),
             httponly=True, samesite="lax", secure=is_secure(request),
@@ -119,7 +94,7 @@ class StartToken:
         return response
 
     def _has_session(self, request: Request) -> bool:
-        # Each cookie of the name is looked at: another server of this host may have set one for a path of its own.
+        # Each cookie of the name is checked: another server of this host may have set one for a path of its own.
         for pair in request.headers.get("cookie", "").split(";"):
             name, _, value = pair.strip().partition("=")
             if name == self._cookie_name(request) and self._is_session(value):
@@ -127,13 +102,53 @@ class StartToken:
         return False
 
     def _is_session(self, value: str) -> bool:
-        if not (found := _SESSION.fullmatch(value)):
+        match = _SESSION.fullmatch(value)
+        if not match:
             return False
-        is_ours = hmac.compare_digest(found["signature"], self._signature(found["signed"]))
-        return is_ours and time.time() - int(found["issued"]) < self._session_seconds
+        is_ours = hmac.compare_digest(match["signature"], self._signature(match["signed"]))
+        return is_ours and time.time() - int(match["issued"]) < self._session_seconds
 
     def _signature(self, signed: str) -> str:
         return hmac.digest(self._key, f"start-session\0{self._cookie}\0{signed}".encode(), "sha256").hex()
 
     def _cookie_name(self, request: Request) -> str:
         return f"__Host-{self._cookie}" if is_secure(request) else self._cookie
+
+
+def is_for_programs(path: str) -> bool:
+    """Return whether programs, not people, request `path`: nothing under it sets a cookie or is shown as a page."""
+    return path.startswith(_PROGRAM_FOLDERS) or path in _PROGRAM_PATHS
+
+
+def own_path(request: Request) -> str:
+    """Return the path of a GET, percent-encoded as it came; `/` for other methods and paths that may name a host."""
+    path: str = request.scope["raw_path"].partition(b"?")[0].decode("latin-1")
+    if request.method not in _READING or not path.startswith("/") or path[1:2] in {"/", "\\"}:
+        return "/"
+    return path
+
+
+def query_without(query: str, name: str, value: str | None = None) -> tuple[str, list[str]]:
+    """Return `query` without its fields called `name`, and the values of those.
+
+    If `value` is set, only fields with that value are taken out. The other fields stay as they are written.
+    """
+    remaining = []
+    removed = []
+    for field in query.split("&"):
+        encoded_name, _, encoded_text = field.partition("=")
+        text = unquote_plus(encoded_text)
+        is_match = value is None or hmac.compare_digest(text.encode(), value.encode())
+        if unquote_plus(encoded_name) == name and is_match:
+            removed.append(text)
+        else:
+            remaining.append(field)
+    return "&".join(remaining), removed
+
+
+def _pasted_token(text: str) -> str:
+    """Return the token in what somebody pasted: the token itself, or the address that contains it."""
+    if "://" not in text:
+        return text.strip()
+    _, tokens = query_without(urlsplit(text.strip()).query, "token")
+    return tokens[0] if tokens else ""

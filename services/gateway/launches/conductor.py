@@ -1,4 +1,8 @@
-"""The conductor: the story of a launch, from link to running server. Any gateway may go on with it at any point."""
+"""The conductor: the story of a launch, from link to running server.
+
+`conduct` is that story. Each of its steps writes what it has done into the launch's record, which followers read, so
+that another gateway can go on with the launch at any point.
+"""
 
 import contextlib
 import time
@@ -31,178 +35,242 @@ from services.common.service.logging import get_logger
 from services.common.streams.entries import StreamEvent
 from services.common.streams.positions import STREAM_START
 from services.gateway.backends import Backends
-from services.gateway.launches.admission import admitted
+from services.gateway.launches.admission import resolve_and_admit
 from services.gateway.launches.side_effects import LaunchSideEffects
 from services.gateway.settings import GatewaySettings
 
 log = get_logger(__name__)
 
 LAUNCHES = Counter("bindery_launches_total", "Launches that ended, by outcome", ["outcome"])
-SECONDS = Histogram(
+LAUNCH_SECONDS = Histogram(
     "bindery_launch_seconds", "Time from request to end, in seconds", ["outcome"],
     buckets=(0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800),
 )  # fmt: skip
 
 
 class Conductor:
-    """Takes one launch, which this process owns, through the stages."""
+    """Takes one launch, whose record this process owns, from its link to a running server."""
 
     def __init__(
         self,
+        *,
         context: ProcessContext,
         backends: Backends,
         settings: GatewaySettings,
-        claimed: OwnedRecord,
+        record: OwnedRecord,
         launch: Launch,
-        known: CachedAnswers,
+        cached: CachedAnswers,
     ) -> None:
-        self._context, self._backends, self._settings = context, backends, settings
-        self.claimed, self.launch, self._known = claimed, launch, known
-        starts = CancelRequests(context.records, Kind.SERVER, context.keys.wake("launcher"))
-        self.side_effects = LaunchSideEffects(backends, starts, launch.options.resource_class)
-        self._has_built = False
+        self._context = context
+        self._backends = backends
+        self._settings = settings
+        self._cached = cached
+        self._has_waited_for_build = False
+
+        self.record = record
+        """The launch's record; every write to it goes through here."""
+        self.launch = launch
+        """The launch as it was last written, or is about to be."""
         self.server: Server | None = None
-        """The server when it is ready, as its record has it; None where only the record can tell."""
+        """The ready server, as its record has it; None if only the record can tell."""
+        self.side_effects = LaunchSideEffects(
+            backends=backends,
+            server_cancels=CancelRequests(context.records, Kind.SERVER, context.keys.wake("launcher")),
+            resource_class=launch.options.resource_class,
+            is_adopted=record.epoch > 1,
+        )
+        """What builder and launcher were asked for, to be undone if the launch fails."""
 
     async def conduct(self) -> None:
-        """See the launch through. Raises `BinderyError` where it fails; cancelling leaves it to another gateway."""
-        repo = await self._resolve()
-        image = await self._image(repo)
-        while not await self._serve(repo, image):
-            # The image is gone from where it was: forget that it was there, and build it again, once.
-            image = await self._build(repo, BuildRequest(repo=repo, launch_ref=self.launch.launch_ref, past_cache=True))
-        self.launch = self.launch.updated(state=LaunchState.READY, queue=None)
-        await self._end(Event(phase=Phase.READY, state=LaunchState.READY, terminal=True))
+        """Conduct the launch until its server is ready.
 
-    # 1: what the link means
+        Cancelling leaves the launch to another gateway.
+
+        Raises `BinderyError` if the launch fails: whoever catches it calls `fail`.
+        """
+        repo = await self._resolve()
+        image = await self._find_or_build_image(repo)
+
+        while not await self._start_server(repo, image):
+            # The registry no longer has the image: build it again, once, whatever the cache says.
+            image = await self._build(BuildRequest(repo=repo, launch_ref=self.launch.launch_ref, past_cache=True))
+
+        self.launch = self.launch.updated(state=LaunchState.READY, queue=None)
+        await self._finish(Event(phase=Phase.READY, state=LaunchState.READY, terminal=True))
+
+    async def fail(self, error: BinderyError, state: LaunchState = LaunchState.FAILED) -> None:
+        """End the launch with an error, which its followers read."""
+        self.launch = self.launch.updated(state=state, error=error.problem, queue=None)
+        phase = Phase.CANCELLED if state is LaunchState.CANCELLED else Phase.FAILED
+        message = f"{error.detail}\n"
+        await self._finish(Event(phase=phase, message=message, state=state, error=error.problem, terminal=True))
+
+    # Step 1: the repository that the link names
 
     async def _resolve(self) -> ResolvedRepo:
-        if self.launch.repo:  # another gateway had it admitted
+        if self.launch.repo:  # another gateway has resolved and admitted it
             return self.launch.repo
-        repo = await admitted(self.launch, self._backends, self._settings, known=self._known.repo)
+
+        repo = await resolve_and_admit(self.launch, self._backends, self._settings, cached=self._cached.repo)
         self.launch = self.launch.updated(repo=repo)
         if repo.notice:
-            await self._tell(Event(phase=Phase.WAITING, message=f"{repo.notice}\n"))
+            await self._publish(Event(phase=Phase.WAITING, message=f"{repo.notice}\n"))
         return repo
 
-    # 2: its image
+    # Step 2: its image
 
-    async def _image(self, repo: ResolvedRepo) -> CachedImage:
+    async def _find_or_build_image(self, repo: ResolvedRepo) -> CachedImage:
         if self.launch.image and self.launch.state in {LaunchState.WAITING, LaunchState.LAUNCHING}:
             return CachedImage(image=self.launch.image, digest=self.launch.digest, asked_at=0.0)
-        replaces = self.launch.options.rebuild
-        if not replaces and (fact := self._known.image or await self._context.launch_cache.find_image(repo)):
-            return fact
-        return await self._build(repo, BuildRequest(repo=repo, launch_ref=self.launch.launch_ref, replaces=replaces))
 
-    async def _build(self, repo: ResolvedRepo, request: BuildRequest) -> CachedImage:
-        """The image, built if it has to be. A build that vanished is asked for again, a few times."""
-        for lost in range(self._settings.lost_builds_max + 1):
-            build = (None if lost else await self._followed_build()) or await self.side_effects.build(
-                request, self._away
-            )
+        failed_build_id = self.launch.options.rebuild
+        if not failed_build_id:
+            image = self._cached.image or await self._context.launch_cache.find_image(repo)
+            if image:
+                return image
+        return await self._build(BuildRequest(repo=repo, launch_ref=self.launch.launch_ref, replaces=failed_build_id))
+
+    async def _build(self, request: BuildRequest) -> CachedImage:
+        """Return the image, built if necessary. A build that was lost is requested again, a few times."""
+        for attempt in range(1, self._settings.lost_builds_max + 2):
+            build = await self._adopted_build() if attempt == 1 else None
+            build = build or await self.side_effects.build(request, self._tell_unavailable)
             if build.build_id and build.state is not BuildState.BUILT:
-                await self._follow_build(build)
-                build = await self._finished(build)
-                self.side_effects.build_ended()
+                build = await self._follow_build(build)
+
             if build.state is BuildState.BUILT:
                 self.launch = self.launch.updated(build_id=build.build_id)
                 return CachedImage(image=build.image, digest=build.digest, asked_at=time.time())
+
             error = BinderyError.of(build.error) if build.error else BinderyError("build_lost")
-            if not error.has_code("build_lost", "cancelled"):  # cancelled for others, before this one joined it
+            # "cancelled": by its other users, before this launch joined it
+            if not error.has_code("build_lost", "cancelled"):
                 raise error
-            log.warning("build_lost", build_id=build.build_id, times=lost + 1, code=error.code)
+            log.warning("build_lost", build_id=build.build_id, times=attempt, code=error.code)
+
         raise BinderyError("build_lost") if error.has_code("cancelled") else error
 
-    async def _followed_build(self) -> Build | None:
-        """The build that this launch was following when another gateway conducted it, whatever became of it."""
+    async def _adopted_build(self) -> Build | None:
+        """Return the build that another gateway followed for this launch, whatever has become of it."""
         if self.launch.state is not LaunchState.BUILDING or not self.launch.build_id:
             return None
         stored = await self._context.records.read(Topic(Kind.BUILD, self.launch.build_id))
         return stored.model(Build) if stored else None
 
-    async def _follow_build(self, build: Build) -> None:
-        """Show the build's own stream to whoever follows the launch, and wait for its end."""
+    async def _follow_build(self, build: Build) -> Build:
+        """Show the build's stream to followers of the launch, wait for its end, and return the build as it ended."""
+        topic = Topic(Kind.BUILD, build.build_id or "")
         if self.launch.build_id != build.build_id or self.launch.state is not LaunchState.BUILDING:
             self.launch = self.launch.updated(state=LaunchState.BUILDING, build_id=build.build_id, image=build.image)
-            opens = TopicRef(kind="b", id=build.build_id or "", after=STREAM_START)
-            await self._tell(Event(phase=Phase.BUILDING, state=LaunchState.BUILDING, opens=opens))
+            opens = TopicRef(kind="b", id=topic.id, after=STREAM_START)
+            await self._publish(Event(phase=Phase.BUILDING, state=LaunchState.BUILDING, opens=opens))
+
         if build.is_live:
-            self._has_built = True
-            await self._context.bus.wait_for_end(Topic(Kind.BUILD, build.build_id or ""))
+            self._has_waited_for_build = True
+            await self._context.bus.wait_for_end(topic)
 
-    async def _finished(self, build: Build) -> Build:
-        """The build after its end; one whose record was lost with Redis counts as vanished."""
-        stored = await self._context.records.read(Topic(Kind.BUILD, build.build_id or ""))
-        return stored.model(Build) if stored else build.updated(state=BuildState.FAILED, error=None)
+        stored = await self._context.records.read(topic)
+        self.side_effects.build_ended()
+        if stored is None:  # lost with Redis: the caller takes a failure without an error for a lost build
+            return build.updated(state=BuildState.FAILED, error=None)
+        return stored.model(Build)
 
-    # 3: its server
+    # Step 3: its server
 
-    async def _serve(self, repo: ResolvedRepo, image: CachedImage) -> bool:
-        """Start the server and wait until it is ready. False when its image is gone, the first time."""
-        request = ServerRequest(
-            launch_ref=self.launch.launch_ref, launch_id=self.launch.launch_id,
-            attempt=int(self.launch.rebuilt), repo=repo,
-            image=image.image, digest=image.digest, resource_class=self.launch.options.resource_class,
-            launch_host=self.launch.launch_host, client_ip=self.launch.client_ip,
-        )  # fmt: skip
+    async def _start_server(self, repo: ResolvedRepo, image: CachedImage) -> bool:
+        """Start the server and wait until it is ready. Return False if its image is gone, the first time."""
+        request = self._server_request(repo, image)
         server = await self.side_effects.start_server(request)
-        if self.launch.server_id != server.server_id:
-            state = LaunchState.WAITING if server.queue else LaunchState.LAUNCHING
-            self.launch = self.launch.updated(
-                state=state, server_id=server.server_id, queue=server.queue,
-                image=image.image, digest=image.digest, build_id=image.build_id or self.launch.build_id,
-            )  # fmt: skip
-            said = "Built image, launching...\n" if self._has_built else "Found built image, launching...\n"
-            opens = TopicRef(kind="s", id=server.server_id, after=STREAM_START)
-            await self._tell(Event(phase=Phase.BUILT, message=said, image_name=image.image, state=state, opens=opens))
-        while not (ended := await self._until_terminal(Topic(Kind.SERVER, server.server_id))):
-            server = await self.side_effects.start_server(request)  # its record went with Redis
-        if ended.get("state") != ServerState.FAILED:  # it is the launch's, to be stopped, until that is ready too
-            ready = server.updated(state=ServerState.READY, expires=ended.get("expires"))
-            self.server = None if ended.get("changed") else ready
+        await self._show_server(server, image)
+
+        terminal_event = await self._wait_for_server(server)
+        while terminal_event is None:  # the record was lost with Redis; a launcher that starts it writes it again
+            server = await self.side_effects.start_server(request)
+            terminal_event = await self._wait_for_server(server)
+
+        if terminal_event.get("state") != ServerState.FAILED:
+            # Until the launch is ready too, its failure still stops this server: no `server_ended` here.
+            ready_server = server.updated(state=ServerState.READY, expires=terminal_event.get("expires"))
+            self.server = None if terminal_event.get("changed") else ready_server
             return True
+
         self.side_effects.server_ended()
-        error = BinderyError.of(Problem.model_validate(ended["error"])) if "error" in ended else BinderyError("unknown")
+        error = BinderyError("unknown")
+        if "error" in terminal_event:
+            error = BinderyError.of(Problem.model_validate(terminal_event["error"]))
         if not error.has_code("image_pull_failed") or self.launch.rebuilt:
             raise error
+
         await self._context.launch_cache.forget_image(repo)
         self.launch = self.launch.updated(rebuilt=True)
         return False
 
-    async def _until_terminal(self, topic: Topic) -> StreamEvent:
-        """Wait for a topic's terminal event; empty when the topic is lost. A queue of it becomes the launch's."""
-        seconds = self._settings.reread_seconds
-        async with contextlib.aclosing(self._context.bus.events(topic, check_seconds=seconds)) as events:
+    def _server_request(self, repo: ResolvedRepo, image: CachedImage) -> ServerRequest:
+        return ServerRequest(
+            launch_ref=self.launch.launch_ref,
+            launch_id=self.launch.launch_id,
+            attempt=int(self.launch.rebuilt),
+            repo=repo,
+            image=image.image,
+            digest=image.digest,
+            resource_class=self.launch.options.resource_class,
+            launch_host=self.launch.launch_host,
+            client_ip=self.launch.client_ip,
+        )
+
+    async def _show_server(self, server: Server, image: CachedImage) -> None:
+        """Show the server's stream to followers of the launch."""
+        if self.launch.server_id == server.server_id:  # another gateway did
+            return
+        state = LaunchState.WAITING if server.queue else LaunchState.LAUNCHING
+        self.launch = self.launch.updated(
+            state=state,
+            server_id=server.server_id,
+            queue=server.queue,
+            image=image.image,
+            digest=image.digest,
+            build_id=image.build_id or self.launch.build_id,
+        )
+        found = "Built image" if self._has_waited_for_build else "Found built image"
+        message = f"{found}, launching...\n"
+        opens = TopicRef(kind="s", id=server.server_id, after=STREAM_START)
+        await self._publish(Event(phase=Phase.BUILT, message=message, image_name=image.image, state=state, opens=opens))
+
+    async def _wait_for_server(self, server: Server) -> StreamEvent | None:
+        """Return the terminal event of the server's topic, or None if the topic was lost."""
+        topic = Topic(Kind.SERVER, server.server_id)
+        events = self._context.bus.events(topic, check_seconds=self._settings.reread_seconds)
+        async with contextlib.aclosing(events):
             async for entry, event in events:
-                if (
-                    self.launch.state is LaunchState.WAITING and not entry.is_first
-                ):  # the first is the server's creation
-                    queue = Queue.model_validate(event["queue"]) if "queue" in event else None
-                    state = LaunchState.WAITING if queue else LaunchState.LAUNCHING
-                    self.launch = self.launch.updated(state=state, queue=queue)
-                    await self.claimed.write(body=self.launch)
+                # The first entry is the server's creation: `_show_server` has copied what that says.
+                if self.launch.state is LaunchState.WAITING and not entry.is_first:
+                    await self._copy_queue_position(event)
+
                 if event.get("terminal"):
                     return event
-        return {}
+        return None
 
-    async def _away(self, error: BinderyError) -> None:
-        await self._tell(Event(phase=Phase.WAITING, message=f"{error.detail} Waiting for it ...\n"))
+    async def _copy_queue_position(self, event: StreamEvent) -> None:
+        """Write the server's position in the queue into the launch's record; without one, the launch goes on."""
+        queue = Queue.model_validate(event["queue"]) if "queue" in event else None
+        state = LaunchState.WAITING if queue else LaunchState.LAUNCHING
+        self.launch = self.launch.updated(state=state, queue=queue)
+        await self.record.write(body=self.launch)
 
-    async def _tell(self, event: Event) -> None:
-        await self.claimed.write(event, body=self.launch)
+    # The launch's record and events
 
-    async def _end(self, event: Event) -> None:
+    async def _tell_unavailable(self, error: BinderyError) -> None:
+        await self._publish(Event(phase=Phase.WAITING, message=f"{error.detail} Waiting for it ...\n"))
+
+    async def _publish(self, event: Event) -> None:
+        await self.record.write(event, body=self.launch)
+
+    async def _finish(self, event: Event) -> None:
         self.launch = self.launch.updated(finished_at=time.time())
-        await self.claimed.write(event, body=self.launch, final=True)
-        outcome = self.launch.error.code if self.launch.error else str(self.launch.state)
-        LAUNCHES.labels(outcome).inc()
-        SECONDS.labels(outcome).observe(time.time() - self.launch.created_at)
-        log.info("launch_ended", outcome=outcome, seconds=round(time.time() - self.launch.created_at, 3))
+        await self.record.write(event, body=self.launch, final=True)
 
-    async def failed(self, error: BinderyError, state: LaunchState = LaunchState.FAILED) -> None:
-        """End the launch with an error, which its followers read."""
-        self.launch = self.launch.updated(state=state, error=error.problem, queue=None)
-        phase = Phase.CANCELLED if state is LaunchState.CANCELLED else Phase.FAILED
-        message = f"{error.detail}\n"
-        await self._end(Event(phase=phase, message=message, state=state, error=error.problem, terminal=True))
+        outcome = self.launch.error.code if self.launch.error else str(self.launch.state)
+        seconds = time.time() - self.launch.created_at
+        LAUNCHES.labels(outcome).inc()
+        LAUNCH_SECONDS.labels(outcome).observe(seconds)
+        log.info("launch_ended", outcome=outcome, seconds=round(seconds, 3))

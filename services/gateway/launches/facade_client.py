@@ -1,4 +1,4 @@
-"""Who asks at BinderHub's address: for a launch of their own, the one that their page began, or one to go on with."""
+"""A client at BinderHub's address, and the launch that it follows: a new one, its page's, or one to resume."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from services.common.models.errors import BinderyError
 from services.gateway.launches.launches import Launches
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FacadeClient:
     """A client of the façade."""
 
@@ -17,7 +17,7 @@ class FacadeClient:
     launch_host: str
 
     async def may_follow(self, launch_id: str) -> bool:
-        """Whether there is such a launch, and this client may see it."""
+        """Return whether there is such a launch, and this client may see it."""
         try:
             await self.launches.read(launch_id, self.principal)
         except BinderyError as error:
@@ -26,15 +26,15 @@ class FacadeClient:
             return False
         return True
 
-    async def begin(self, spec: Spec) -> Launch:
-        """A launch of one's own."""
+    async def start(self, spec: Spec) -> Launch:
+        """Start a launch of the client's own."""
         launch, _is_new = await self._start(spec, self.principal)
         return launch
 
-    async def join(self, spec: Spec, jti: str) -> Launch:
-        """The launch that a page's token has begun, while that lasts; else a new one."""
+    async def join_or_start(self, spec: Spec, jti: str) -> Launch:
+        """Return the launch that a page's token started, while it is not final; else start a new one."""
         launch, is_new = await self._start(spec, f"anon:{jti}", key=f"jti-{jti}", body_hash=jti)
-        return launch if is_new or not launch.state.is_final else await self.begin(spec)
+        return launch if is_new or not launch.state.is_final else await self.start(spec)
 
     async def _start(self, spec: Spec, principal: str, *, key: str = "", body_hash: str = "") -> tuple[Launch, bool]:
         return await self.launches.start(

@@ -1,9 +1,9 @@
-"""Pre-launch hooks: an operator's own say in which launches go on, found by entry point.
+"""Pre-launch hooks: an operator's own rules about which launches go on, installed as entry points.
 
-A hook is an async callable of the group `bindery.pre_launch`. It is given the launch and what its link means, before
-anything is built or started; a build that is asked for by itself is a launch with `options.build_only`. To refuse the
-launch it raises `BinderyError`, whose detail the user reads.
-(BinderHub's `pre_launch_hook` is called after the build; there a refused user has waited for it.)
+A hook is an async callable of the group `bindery.pre_launch`. It is given the launch and the repository that its link
+resolves to, before anything is built or started; a build requested on its own is a launch with `options.build_only`.
+To refuse the launch it raises `BinderyError`, whose detail the user reads. (BinderHub calls its `pre_launch_hook` after
+the build, so that a refused user has waited for it.)
 """
 
 import asyncio
@@ -24,31 +24,34 @@ Hook = Callable[[Launch, ResolvedRepo], Awaitable[None]]
 
 @functools.cache
 def load_hooks() -> tuple[tuple[str, Hook], ...]:
-    """Every hook with its name, in the order of their names; loaded when the gateway starts.
+    """Load every hook with its name, in the order of their names, once: when the gateway starts.
 
-    Raises `TypeError` for an entry point that is no coroutine function, or object with an async `__call__`.
+    Raises `TypeError` for an entry point that is neither a coroutine function nor an object with an async `__call__`.
     """
-    found = []
+    hooks = []
     for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
         hook = point.load()
         if not (inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(type(hook).__call__)):
             raise TypeError(f"The entry point {point.name} of {ENTRY_POINTS} is not an async callable.")
-        found.append((point.name, hook))
-    return tuple(found)
+        hooks.append((point.name, hook))
+    return tuple(hooks)
 
 
-async def ask_hooks(launch: Launch, repo: ResolvedRepo, *, seconds: float) -> None:
-    """Let each hook see a launch, one after the other, `seconds` for all. Raises `BinderyError` to refuse it.
+async def run_hooks(launch: Launch, repo: ResolvedRepo, *, seconds: float) -> None:
+    """Run each hook on a launch, one after the other, with `seconds` for all of them.
 
-    A hook that breaks, or takes too long, refuses too: it may be what keeps someone out.
+    A hook that fails or takes too long refuses the launch too: it may be there to keep somebody out.
+
+    Raises `BinderyError` if a hook refuses the launch.
     """
     hooks = load_hooks()
     if not hooks:
         return
+
     name = ""
     try:
         async with asyncio.timeout(seconds):
-            for name, hook in hooks:  # noqa: B007 - which one it was, for the log
+            for name, hook in hooks:  # noqa: B007 - the log names the hook that raised
                 await hook(launch, repo)
     except BinderyError as error:
         log.info("launch_refused", hook=name, code=error.code, detail=error.detail)

@@ -1,4 +1,7 @@
-"""What a launch has asked of the builder and the launcher, and how that is taken back, also where no reply came."""
+"""Side effects of a launch: what it asked of builder and launcher, and how a launch that fails undoes that.
+
+A request whose reply never came may have had its effect too, and is undone as well.
+"""
 
 import asyncio
 import contextlib
@@ -11,72 +14,100 @@ from services.common.records.cancel_requests import CancelRequests
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.service.logging import get_logger
 from services.gateway.backends import Backends, OnUnavailable
-from services.gateway.launches.admission import may_build
 
 log = get_logger(__name__)
 
 T = TypeVar("T")
 SETTLE_SECONDS = 10.0
-"""How long a launch that ends badly waits for its calls that are under way, and for what it does not know."""
+"""How long a launch that fails waits for its requests in flight, and for answers that it needs to undo them."""
 
 
 class LaunchSideEffects:
-    """The calls of one launch. One that is under way goes on when the launch's story is cancelled: see `take_back`."""
+    """Requests that one launch has made to other services.
 
-    def __init__(self, backends: Backends, starts: CancelRequests, resource_class: str | None = None) -> None:
-        self._backends, self._starts, self._resource_class = backends, starts, resource_class
-        self._under_way: set[asyncio.Task[Any]] = set()
+    Cancelling the conductor does not cancel a request in flight: its effect has to be known before `compensate` can
+    undo it.
+    """
+
+    def __init__(
+        self,
+        *,
+        backends: Backends,
+        server_cancels: CancelRequests,
+        resource_class: str | None = None,
+        is_adopted: bool = False,
+    ) -> None:
+        self._backends = backends
+        self._server_cancels = server_cancels
+        self._resource_class = resource_class
+        self._is_adopted = is_adopted  # then another gateway may have made requests that the record does not name
+        self._in_flight: set[asyncio.Task[Any]] = set()
         self._build: BuildRequest | None = None
         self._build_id: str | None = None
         self._has_server = False
-        self.is_adopted = False
-        """Another gateway may have asked for things that the record does not tell of."""
 
-    async def _shielded(self, call: Coroutine[Any, Any, T]) -> T:
-        task = asyncio.create_task(call, name="asked")
-        self._under_way.add(task)
-        task.add_done_callback(self._settled)
-        return await asyncio.shield(task)
-
-    def _settled(self, task: asyncio.Task[Any]) -> None:
-        self._under_way.discard(task)
-        if not task.cancelled():
-            task.exception()  # it is raised to who waits, if somebody does
+    # Requests
 
     async def build(self, request: BuildRequest, on_unavailable: OnUnavailable | None = None) -> Build:
-        """Ask for a build, and remember that; not where no server of it could be started. Raises `BinderyError`."""
-        await may_build(self._backends, request.repo, self._resource_class)
-        self._build, self._build_id = request, None
+        """Request a build, unless no server could be started from it. Raises `BinderyError`."""
+        await self._backends.check_seat(request.repo, self._resource_class)
+        self._build = request
+        self._build_id = None
 
-        async def ask() -> Build:
+        async def request_build() -> Build:
             build = await self._backends.build(request, on_unavailable)
             self._build_id = build.build_id
             if not build.is_live:
                 self._build = None
             return build
 
-        return await self._shielded(ask())
-
-    def build_ended(self) -> None:
-        """The build has an end: there is nothing to leave."""
-        self._build = self._build_id = None
+        return await self._shielded(request_build())
 
     async def start_server(self, request: ServerRequest) -> Server:
-        """Ask for a server, and remember that. Raises `BinderyError`."""
+        """Request a server. Raises `BinderyError`."""
         self._has_server = True
         return await self._shielded(self._backends.start_server(request))
 
+    def build_ended(self) -> None:
+        """Note that the build has ended, so that there is no build to leave."""
+        self._build = None
+        self._build_id = None
+
     def server_ended(self) -> None:
-        """The server has failed: there is nothing to stop."""
+        """Note that the server has failed, so that there is no server to stop."""
         self._has_server = False
 
+    async def _shielded(self, call: Coroutine[Any, Any, T]) -> T:
+        """Await `call` in a task that goes on if the caller is cancelled."""
+        task = asyncio.create_task(call, name="asked")
+        self._in_flight.add(task)
+        task.add_done_callback(self._call_ended)
+        return await asyncio.shield(task)
+
+    def _call_ended(self, task: asyncio.Task[Any]) -> None:
+        self._in_flight.discard(task)
+        if not task.cancelled():
+            task.exception()  # marks it as retrieved: if the caller was cancelled, nobody else would
+
+    # Undoing them
+
     async def compensate(self, launch: Launch, *, stop_build: bool) -> None:
-        """Leave the build, and stop the server, ready or not; with `stop_build`, a build that nobody waits for too."""
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=SETTLE_SECONDS)
+        """Undo the requests: leave the build, and stop the server even if it is ready.
+
+        `stop_build`: also stop the build, unless others wait for it.
+        """
+        if self._in_flight:
+            await asyncio.wait(self._in_flight, timeout=SETTLE_SECONDS)
             await self.cancel_calls()
         await self._best_effort(self._leave_build(launch, stop=stop_build))
         await self._best_effort(self._stop_server(launch))
+
+    async def cancel_calls(self) -> None:
+        """Cancel the requests in flight."""
+        calls = list(self._in_flight)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
 
     async def _best_effort(self, undo: Coroutine[Any, Any, None]) -> None:
         try:
@@ -84,39 +115,34 @@ class LaunchSideEffects:
         except BinderyError as failure:
             log.warning("not_told_of_end", code=failure.code, detail=failure.detail)
 
-    async def cancel_calls(self) -> None:
-        """Let go of the calls that are under way."""
-        calls = list(self._under_way)
-        for call in calls:
-            call.cancel()
-        await asyncio.gather(*calls, return_exceptions=True)
-
     async def _leave_build(self, launch: Launch, *, stop: bool) -> None:
         build_id = self._build_id
-        if self._build and not build_id:  # its reply never came: asking again tells which build it is
+        if self._build and not build_id:  # its reply never came: the same request again returns the build's id
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SETTLE_SECONDS):
                     build_id = (await self._backends.build(self._build)).build_id
-        if not self._build and self.is_adopted and launch.state is LaunchState.BUILDING:
+        if not self._build and self._is_adopted and launch.state is LaunchState.BUILDING:
             build_id = launch.build_id
         if build_id:
             await self._backends.leave_build(build_id, launch.launch_ref, stop=stop)
 
     async def _stop_server(self, launch: Launch) -> None:
-        if not self._has_server and not self.is_adopted:
+        if not self._has_server and not self._is_adopted:
             return
+
         try:
-            if repo := launch.repo or await self._repo(launch):
+            repo = launch.repo or await self._resolve(launch)
+            if repo:
                 await self._backends.stop_server(launch.launch_ref, repo.repo_url, int(launch.rebuilt))
         except BinderyError:
-            # No launcher is there to be told: the one that goes on with the start finds it in the server's record. Of a
-            # server whose id is not known here, the launch's own record tells.
+            # No launcher answers. The one that goes on with the start finds the cancel in the server's record; if the
+            # server's id is not known here, it finds the launch's end in the launch's own record.
             if launch.server_id:
                 with contextlib.suppress(*REDIS_UNAVAILABLE):
-                    await self._starts.request_even_if_ready(launch.server_id)
+                    await self._server_cancels.request_even_if_ready(launch.server_id)
             raise
 
-    async def _repo(self, launch: Launch) -> ResolvedRepo | None:
+    async def _resolve(self, launch: Launch) -> ResolvedRepo | None:
         with contextlib.suppress(TimeoutError, BinderyError):
             async with asyncio.timeout(SETTLE_SECONDS):
                 return await self._backends.resolve(launch.spec)

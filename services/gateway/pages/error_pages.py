@@ -1,4 +1,4 @@
-"""Errors as pages, for those who asked for a page; everybody else gets the problem as it is."""
+"""Errors as pages for clients that asked for HTML; all others get the problem document unchanged."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,40 +11,35 @@ from starlette.responses import Response
 
 from services.common.models import Problem
 from services.common.models.errors import BinderyError
-from services.common.web.problems import problem_response
-from services.gateway.pages.renderer import pages_of
+from services.gateway.pages.renderer import Pages
 
 _Handler = Callable[[Request, Any], Awaitable[Response]]
 _FOR_PROGRAMS = ("/api/", "/build/")
+_KEPT_HEADERS = frozenset({"retry-after", "allow"})
 
 
 def wants_page(request: Request) -> bool:
-    """Whether an error is best told as a page: a browser asks, and not for something that programs use."""
+    """Return whether an error is best shown as a page: a browser asks, and not for an address that programs use."""
     return "text/html" in request.headers.get("accept", "") and not request.url.path.startswith(_FOR_PROGRAMS)
 
 
-async def _shown(request: Request, reply: Response) -> Response:
-    """`reply`, which is a problem, as a page where one was asked for."""
+def problem_as_page(pages: Pages, request: Request, response: Response) -> Response:
+    """Return the problem in `response` as a page if the client wants one, or else `response` itself."""
     if not wants_page(request):
-        return reply
-    problem = Problem.model_validate_json(bytes(reply.body))
-    kept = {name: value for name, value in reply.headers.items() if name in {"retry-after", "allow"}}
-    return (await pages_of(request)).problem(request, problem, kept)
+        return response
+    problem = Problem.model_validate_json(bytes(response.body))
+    headers = {name: value for name, value in response.headers.items() if name in _KEPT_HEADERS}
+    return pages.problem(request, problem, headers)
 
 
-async def refusal(request: Request, error: BinderyError) -> Response:
-    """The answer to a request that no route gets to see."""
-    return await _shown(request, problem_response(error.problem))
+def install_error_pages(app: FastAPI, pages: Pages) -> None:
+    """Wrap the problem handlers that `app` has by now, so that browsers are shown their problems as pages."""
 
+    def with_pages(handler: _Handler) -> _Handler:
+        async def handle(request: Request, error: Any) -> Response:
+            return problem_as_page(pages, request, await handler(request, error))
 
-def _as_page(handler: _Handler) -> _Handler:
-    async def handle(request: Request, error: Any) -> Response:
-        return await _shown(request, await handler(request, error))
+        return handle
 
-    return handle
-
-
-def install_error_pages(app: FastAPI) -> None:
-    """Put pages around the problem handlers that `app` has by now."""
     for kind in (BinderyError, HTTPException, RequestValidationError, Exception):
-        app.add_exception_handler(kind, _as_page(app.exception_handlers[kind]))  # type: ignore[arg-type]
+        app.add_exception_handler(kind, with_pages(app.exception_handlers[kind]))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Rendering the pages: templates, what each of them may use, and errors for people."""
+"""Rendering of the pages: templates, what each of them may use, and errors for people."""
 
 import re
 from collections.abc import Sequence
@@ -10,11 +10,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from services.common.models import Problem
-from services.gateway.backends import Providers
 from services.gateway.edge.sessions import keep_session
-from services.gateway.launches.launches import Launches
-from services.gateway.launches.links import RepositoryType
-from services.gateway.pages.launch_view import duration, whose_move
+from services.gateway.launches.repository_types import RepositoryType
+from services.gateway.pages.launch_page import duration, whose_move
 from services.gateway.pages.static_assets import static_url
 from services.gateway.settings import GatewaySettings
 
@@ -22,25 +20,17 @@ TEMPLATES = Path(__file__).parent / "templates"
 _REORDERING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
-def _plain(text: object) -> str:
-    """Text from elsewhere without the marks that reorder what is written around them."""
-    return _REORDERING.sub("", str(text))
-
-
-def _web_link(url: object) -> str:
-    """`url`, if it is one that a link on a page may have; else nothing."""
-    return str(url) if str(url).lower().startswith(("https://", "http://")) else ""
-
-
 class Pages:
     """Renders templates.
 
-    Folders given come first: an operator's `base.html` replaces ours, and may extend `templates/base.html`, which is
-    always ours (as with BinderHub).
+    Templates in `folders` come first: an operator's `base.html` replaces ours, and may extend `templates/base.html`,
+    which is always ours (as with BinderHub).
     """
 
     def __init__(self, settings: GatewaySettings, folders: Sequence[Path] = (), version: str = "") -> None:
         self.settings = settings
+        self._configs: list[dict[str, Any]] = []
+        self._types: list[RepositoryType] = []
         self._environment = Environment(
             loader=FileSystemLoader([*folders, TEMPLATES, TEMPLATES.parent]),
             autoescape=True,
@@ -49,8 +39,6 @@ class Pages:
             lstrip_blocks=True,
             auto_reload=settings.dev_mode,
         )
-        self._configs: list[dict[str, Any]] = []
-        self._types: list[RepositoryType] = []
         self._environment.filters.update(plain=_plain, web_link=_web_link, duration=duration)
         self._environment.globals.update(
             static=static_url,
@@ -61,47 +49,36 @@ class Pages:
         )
 
     def types(self, configs: list[dict[str, Any]]) -> list[RepositoryType]:
-        """The repository types of providers' `configs`, read anew when these are others than last time."""
+        """Return the repository types of providers' `configs`, parsed again only if these have changed."""
         if configs is not self._configs:
-            self._configs, self._types = configs, [RepositoryType.of(config) for config in configs]
+            self._configs = configs
+            self._types = [RepositoryType.of(config) for config in configs]
         return self._types
 
     def show(self, request: Request, template: str, status: int = 200, **context: object) -> Response:
-        """The page `template`, for this browser alone. It gets its session's cookie where it has none yet."""
+        """Render a page for this browser alone, which gets its session's cookie if it has none yet."""
         html = self._environment.get_template(template).render(context)
         response = HTMLResponse(html, status, {"cache-control": "no-store"})
         keep_session(request, response)
         return response
 
     def problem(self, request: Request, problem: Problem, headers: dict[str, str] | None = None) -> Response:
-        """An error, for a person."""
+        """Render an error for a person."""
         response = self.show(request, "error.html", problem.status, problem=problem)
         response.headers.update(headers or {})
         return response
 
     def ask_for_start_token(self, problem: Problem, path: str, fields: list[tuple[str, str]]) -> Response:
-        """How to get in, with a form that goes on to `path` (of ours) with `fields` in its query. Sets no cookie."""
+        """Render a form that asks for the start token and goes on to `path` with `fields`. Sets no cookie."""
         html = self._environment.get_template("start_token.html").render(problem=problem, path=path, fields=fields)
         return HTMLResponse(html, problem.status, {"cache-control": "no-store"})
 
 
-async def pages_of(request: Request) -> Pages:
-    """The gateway's pages."""
-    found = request.app.state.pages
-    assert isinstance(found, Pages)  # noqa: S101
-    return found
+def _plain(text: object) -> str:
+    """Return text from elsewhere without the marks that reorder the text around them."""
+    return _REORDERING.sub("", str(text))
 
 
-async def repository_types(request: Request) -> list[RepositoryType]:
-    """The repository types that can be launched here.
-
-    Raises `BinderyError("resolver_unavailable")`.
-    """
-    providers: Providers = request.app.state.providers
-    return (await pages_of(request)).types(await providers.all())
-
-
-async def launches_of(request: Request) -> Launches:
-    """The gateway's launches. A coroutine, as all our dependencies: FastAPI runs others in a thread."""
-    found: Launches = request.app.state.launches
-    return found
+def _web_link(url: object) -> str:
+    """Return `url` if a link on a page may have it, or else an empty string."""
+    return str(url) if str(url).lower().startswith(("https://", "http://")) else ""

@@ -1,0 +1,1 @@
+"""The HTTP routes: the v1 API, BinderHub's addresses, and the pages."""

@@ -6,27 +6,18 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Request, Response, status
 from pydantic import Field
 
-from services.common.context import ProcessContext
-from services.common.models import (
-    Build,
-    BuildQueue,
-    Launch,
-    LaunchOptions,
-    LaunchState,
-    Spec,
-)
+from services.common.models import Build, BuildQueue, Launch, LaunchOptions, LaunchState, Spec
 from services.common.models.errors import BinderyError
 from services.common.models.ids import launch_ref, new_launch_id
 from services.common.records.stored_record import is_public
 from services.common.redis.keys import Kind, Topic
 from services.common.web.auth import OPERATOR_HEADER
 from services.common.web.problems import RESPONSES
-from services.gateway.backends import Backends
-from services.gateway.edge.origins import base_url, client_ip
+from services.gateway.context import GatewayContext
+from services.gateway.edge.request_scope import base_url, client_ip
 from services.gateway.edge.sessions import principal
-from services.gateway.launches.admission import asker_of, build_alone
-from services.gateway.routes.launches import require_provider
-from services.gateway.streaming.stream_responses import StreamResponses
+from services.gateway.launches.admission import requester_id, start_build_only
+from services.gateway.routes.dependencies import Context
 
 router = APIRouter(prefix="/api/v1", tags=["builds"], responses=RESPONSES)
 
@@ -42,31 +33,28 @@ class BuildAsked(Spec):
     rebuild: str | None = Field(None, max_length=64, description="The failed build to begin again.")
 
 
-def _backends(request: Request) -> Backends:
-    found: Backends = request.app.state.backends
-    return found
+async def _require_visible(context: GatewayContext, build_id: str) -> None:
+    """Refuse a build unless everybody may read it, because its repository is known to be public.
 
+    The build's record says so; if that is gone, its log, which may outlive it.
 
-async def _require_visible(request: Request, build_id: str) -> None:
-    """Raise `BinderyError("not_found")` for a build that is not known to be everybody's: of a public repository.
-
-    Its record says so, and once that is gone its log, which may outlive it.
+    Raises `BinderyError("not_found")`.
     """
-    context: ProcessContext = request.app.state.context
-    stored = await context.records.read(Topic(Kind.BUILD, build_id))
-    if not (is_public(stored) if stored else await context.logs.is_public(build_id)):
+    stored = await context.process.records.read(Topic(Kind.BUILD, build_id))
+    is_visible = is_public(stored) if stored else await context.process.logs.is_public(build_id)
+    if not is_visible:
         raise BinderyError("not_found", f"There is no build {build_id}, or it was too long ago.")
 
 
 @router.post("/builds", status_code=status.HTTP_202_ACCEPTED)
-async def create_build(asked: BuildAsked, request: Request, response: Response) -> Build:
-    """Build a repository's image, or join the build that is on its way, and launch nothing. Asking again is safe.
+async def create_build(asked: BuildAsked, request: Request, response: Response, context: Context) -> Build:
+    """Build a repository's image, or join the build that is under way, and launch nothing. Asking again is safe.
 
-    It is refused where a launch would be: for what is banned, by a hook of the operator's, and while no server could
-    be started of it. 200 where there is nothing to wait for: the image is there (`build_id` may be null), or a failure
-    is remembered.
+    It is refused as a launch would be: for a banned repository, by a hook of the operator's, and while no server could
+    be started from it. 200 if there is nothing to wait for: the image exists (`build_id` may be null), or the build
+    failed recently.
     """
-    await require_provider(request, asked.provider)
+    await context.providers.require(asked.provider)
     launch_id = new_launch_id()
     launch = Launch(
         launch_id=launch_id,
@@ -79,7 +67,7 @@ async def create_build(asked: BuildAsked, request: Request, response: Response) 
         client_ip=client_ip(request),
         launch_host=base_url(request),
     )
-    build = await build_alone(launch, _backends(request), request.app.state.settings)
+    build = await start_build_only(launch, context.backends, context.settings)
     if not build.is_live:
         response.status_code = status.HTTP_200_OK
     if build.build_id:
@@ -88,10 +76,10 @@ async def create_build(asked: BuildAsked, request: Request, response: Response) 
 
 
 @router.get("/builds/{build_id}")
-async def get_build(build_id: BuildName, request: Request) -> Build:
-    """One build: an attempt at an image. While it waits for a builder, `queue` has its place."""
-    await _require_visible(request, build_id)
-    reply = await _backends(request).ask_builder("GET", f"/builds/{build_id}")
+async def get_build(build_id: BuildName, context: Context) -> Build:
+    """Return one build: an attempt at an image. While it waits for a builder, `queue` has its position."""
+    await _require_visible(context, build_id)
+    reply = await context.backends.ask_builder("GET", f"/builds/{build_id}")
     return Build.model_validate_json(reply.content)
 
 
@@ -99,50 +87,52 @@ async def get_build(build_id: BuildName, request: Request) -> Build:
 async def get_log(
     build_id: BuildName,
     request: Request,
+    context: Context,
     after: Annotated[
         str, Query(max_length=80, description="A position: of a JSON line, or of the header Bindery-Log-Position.")
     ] = "",
     lines: Annotated[int, Query(description="The first so many from there; the last, where it is negative.")] = 0,
     form: Annotated[str, Query(alias="format", pattern="^(text|jsonl)?$", description="Wins over Accept.")] = "",
 ) -> Response:
-    """What the build has said so far: as text, or as JSON lines for who accepts `application/x-ndjson`."""
-    await _require_visible(request, build_id)
+    """Return the build's log so far: as text, or as JSON lines for clients that accept `application/x-ndjson`."""
+    await _require_visible(context, build_id)
     if not form:
         form = "jsonl" if "application/x-ndjson" in request.headers.get("accept", "") else "text"
     params = {"after": after, "lines": str(lines), "format": form}
-    reply = await _backends(request).ask_builder("GET", f"/builds/{build_id}/log", params=params)
+    reply = await context.backends.ask_builder("GET", f"/builds/{build_id}/log", params=params)
     headers = {name: reply.headers[name] for name in ("content-type", _LOG_HEADER)}
     return Response(reply.content, headers=headers)
 
 
 @router.get("/builds/{build_id}/events", response_class=Response)
 async def follow_build(
-    build_id: BuildName, request: Request, last_event_id: Annotated[str, Header(max_length=200)] = ""
+    build_id: BuildName, context: Context, last_event_id: Annotated[str, Header(max_length=200)] = ""
 ) -> Response:
-    """The build's events as they happen (`text/event-stream`), to its end; `Last-Event-ID` resumes."""
-    await _require_visible(request, build_id)
-    streams: StreamResponses = request.app.state.streams
-    return streams.build(build_id, last_event_id)
+    """Follow the build's events as they happen (`text/event-stream`), to its end; `Last-Event-ID` resumes."""
+    await _require_visible(context, build_id)
+    return context.streams.build(build_id, last_event_id)
 
 
 @router.delete("/builds/{build_id}", status_code=status.HTTP_202_ACCEPTED)
 async def cancel_build(
-    build_id: BuildName, request: Request, response: Response, operator_token: OperatorToken = ""
+    build_id: BuildName, request: Request, response: Response, context: Context, operator_token: OperatorToken = ""
 ) -> None:
-    """Cancel a build: 204 when it has ended, 202 when it was asked to. 409 when it had ended before, or while launches
-    or others wait for it; the operator, with their token, may cancel it then too."""
-    await _require_visible(request, build_id)
-    reply = await _backends(request).ask_builder(
+    """Cancel a build. 204: it has ended. 202: it was asked to end. 409: it had ended before, or others wait for it.
+
+    The operator, with their token, may also cancel a build that others wait for.
+    """
+    await _require_visible(context, build_id)
+    reply = await context.backends.ask_builder(
         "DELETE",
         f"/builds/{build_id}",
-        params={"asker": asker_of(principal(request))},
+        params={"asker": requester_id(principal(request))},
         operator_token=operator_token,
     )
     response.status_code = reply.status_code
 
 
 @router.get("/queue")
-async def get_queue(request: Request, operator_token: OperatorToken = "") -> BuildQueue:
-    """How the queue of builds stands: what waits, what runs, and what room there is."""
-    reply = await _backends(request).ask_builder("GET", "/queue", operator_token=operator_token)
+async def get_queue(context: Context, operator_token: OperatorToken = "") -> BuildQueue:
+    """Return the queue of builds: waiting and running builds, and how many may run."""
+    reply = await context.backends.ask_builder("GET", "/queue", operator_token=operator_token)
     return BuildQueue.model_validate_json(reply.content)

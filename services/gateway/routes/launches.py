@@ -3,19 +3,16 @@
 import hashlib
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Request, Response, status
+from fastapi import APIRouter, Header, Request, Response, status
 from pydantic import Field
 
-from services.common.models import Contract, Launch, LaunchOptions, Problem, Queue, ResolvedRepo, Spec
-from services.common.models.errors import BinderyError
+from services.common.models import Contract, Launch, LaunchOptions, Problem, Queue, ResolvedRepo, Server, Spec
 from services.common.web.problems import RESPONSES
-from services.gateway.edge.origins import base_url, client_ip
+from services.gateway.edge.request_scope import base_url, client_ip
 from services.gateway.edge.sessions import principal
 from services.gateway.launches.landing import landing_url
-from services.gateway.launches.launches import Launches
-from services.gateway.pages.renderer import launches_of
+from services.gateway.routes.dependencies import Context
 from services.gateway.streaming.launch_stream import Position
-from services.gateway.streaming.stream_responses import StreamResponses
 
 router = APIRouter(prefix="/api/v1/launches", tags=["launches"], responses=RESPONSES)
 
@@ -30,8 +27,11 @@ class LaunchRequest(Spec):
 
 
 class LaunchView(Contract):
-    """A launch, as who holds its id sees it. While its server is ready, `url` and `token` are there, and `open_url`,
-    which a browser opens: the path that was asked for, with the token."""
+    """A launch, as everybody who has its id sees it.
+
+    While its server is ready, it has `url` and `token`, and `open_url` for a browser: the requested path, with the
+    token.
+    """
 
     launch_id: str
     state: str
@@ -53,32 +53,32 @@ class LaunchView(Contract):
     server_state: str | None = None
 
     @classmethod
-    async def of(cls, launch: Launch, launches: Launches) -> "LaunchView":
-        server = await launches.server(launch)
-        is_running = server is not None and server.state == "ready" and launch.state == "ready"
-        return cls(
-            launch_id=launch.launch_id, state=launch.state, provider=launch.spec.provider, spec=launch.spec.spec,
-            path=launch.options.path, repo=launch.repo, image=launch.image, build_id=launch.build_id,
-            queue=launch.queue, error=launch.error, created_at=launch.created_at, finished_at=launch.finished_at,
-            url=server.url if server and is_running else None,
-            token=server.token if server and is_running else None,
-            open_url=landing_url(server.url or "", server.token or "", launch.options.path)
-            if server and is_running
-            else None,
-            expires=server.expires if server and is_running else None,
-            idle_timeout_seconds=server.idle_timeout_seconds if server and is_running else None,
+    def of(cls, launch: Launch, server: Server | None) -> "LaunchView":
+        """Return the view of a launch and its server, if there is one."""
+        view = cls(
+            launch_id=launch.launch_id,
+            state=launch.state,
+            provider=launch.spec.provider,
+            spec=launch.spec.spec,
+            path=launch.options.path,
+            repo=launch.repo,
+            image=launch.image,
+            build_id=launch.build_id,
+            queue=launch.queue,
+            error=launch.error,
+            created_at=launch.created_at,
+            finished_at=launch.finished_at,
             server_state=server.state if server else None,
-        )  # fmt: skip
-
-
-TheLaunches = Annotated[Launches, Depends(launches_of)]
-
-
-async def require_provider(request: Request, provider: str) -> None:
-    """Raise `BinderyError("unknown_provider")` where there is no such provider."""
-    known = [item["id"] for item in await request.app.state.providers.all()]
-    if provider not in known:
-        raise BinderyError("unknown_provider", f"There is no provider {provider!r}; there are: {', '.join(known)}.")
+        )
+        if server is None or server.state != "ready" or launch.state != "ready":
+            return view
+        return view.updated(
+            url=server.url,
+            token=server.token,
+            open_url=landing_url(server.url or "", server.token or "", launch.options.path),
+            expires=server.expires,
+            idle_timeout_seconds=server.idle_timeout_seconds,
+        )
 
 
 @router.post("", status_code=status.HTTP_202_ACCEPTED)
@@ -86,15 +86,15 @@ async def create_launch(
     asked: LaunchRequest,
     request: Request,
     response: Response,
-    launches: TheLaunches,
+    context: Context,
     idempotency_key: Annotated[str, Header(max_length=200)] = "",
 ) -> LaunchView:
     """Launch a repository. The same Idempotency-Key with the same body is the same launch, for 24 hours."""
-    await require_provider(request, asked.provider)
+    await context.providers.require(asked.provider)
     options = LaunchOptions(
         path=asked.path, resource_class=asked.resource_class, detached=asked.detached, rebuild=asked.rebuild
     )
-    launch, is_new = await launches.start(
+    launch, is_new = await context.launches.start(
         Spec(provider=asked.provider, spec=asked.spec.rstrip("/")),
         principal=principal(request),
         options=options,
@@ -106,29 +106,29 @@ async def create_launch(
     response.headers["Location"] = f"/api/v1/launches/{launch.launch_id}"
     if not is_new:
         response.status_code = status.HTTP_200_OK
-    return await LaunchView.of(launch, launches)
+    return LaunchView.of(launch, await context.launches.server(launch))
 
 
 @router.get("/{launch_id}")
-async def get_launch(launch_id: str, request: Request, launches: TheLaunches) -> LaunchView:
-    """One launch."""
-    return await LaunchView.of(await launches.read(launch_id, principal(request)), launches)
+async def get_launch(launch_id: str, request: Request, context: Context) -> LaunchView:
+    """Return one launch."""
+    launch = await context.launches.read(launch_id, principal(request))
+    return LaunchView.of(launch, await context.launches.server(launch))
 
 
 @router.get("/{launch_id}/events", response_class=Response)
 async def follow_launch(
-    launch_id: str, request: Request, launches: TheLaunches, last_event_id: Annotated[str, Header(max_length=200)] = ""
+    launch_id: str, request: Request, context: Context, last_event_id: Annotated[str, Header(max_length=200)] = ""
 ) -> Response:
-    """The launch's events as they happen (`text/event-stream`); `Last-Event-ID` resumes where a stream broke off."""
-    await launches.read(launch_id, principal(request))
-    streams: StreamResponses = request.app.state.streams
+    """Follow the launch's events as they happen (`text/event-stream`); `Last-Event-ID` resumes a stream."""
+    await context.launches.read(launch_id, principal(request))
     position = Position.parse(last_event_id)
     if position is None or position.launch_id != launch_id:
         position = Position(launch_id)
-    return streams.v1(position)
+    return context.streams.v1(position)
 
 
 @router.delete("/{launch_id}", status_code=status.HTTP_202_ACCEPTED)
-async def cancel_launch(launch_id: str, request: Request, launches: TheLaunches) -> None:
-    """Cancel a launch that is under way. 409 when it has ended."""
-    await launches.cancel(launch_id, principal(request))
+async def cancel_launch(launch_id: str, request: Request, context: Context) -> None:
+    """Cancel a launch that is under way. 409 if it has ended."""
+    await context.launches.cancel(launch_id, principal(request))

@@ -8,39 +8,40 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import RedirectResponse, Response
 
-from services.common.models import LaunchOptions, LaunchState, Spec
+from services.common.models import Launch, LaunchOptions, LaunchState, Server, Spec
 from services.common.models.errors import BinderyError
 from services.common.service.logging import shown
-from services.gateway.edge.build_tokens import mint
-from services.gateway.edge.origins import base_url, client_ip
+from services.gateway.context import GatewayContext
+from services.gateway.edge.build_tokens import create_build_token
+from services.gateway.edge.request_scope import base_url, client_ip
 from services.gateway.edge.sessions import check_form_token, form_token, principal
-from services.gateway.launches.landing import asked_path, landing_url, require_hub
-from services.gateway.launches.launches import Launches
-from services.gateway.launches.links import LaunchForm, Link, RepositoryType, raw_spec, repository_type
-from services.gateway.pages.launch_view import Progress
-from services.gateway.pages.renderer import Pages, launches_of, pages_of, repository_types
+from services.gateway.launches.landing import landing_url, path_from_query, require_hub
+from services.gateway.launches.links import LaunchForm, Link, raw_spec
+from services.gateway.launches.repository_types import RepositoryType, repository_type
+from services.gateway.pages.launch_page import LaunchPage
+from services.gateway.routes.dependencies import Context, RepositoryTypes
 
 _FORM_MAX_BYTES = 64 * 1024
+_SPEC_MAX_LENGTH = 4096
+_PATH_MAX_LENGTH = 4096
 
 router = APIRouter(include_in_schema=False)
 
-FromPages = Annotated[Pages, Depends(pages_of)]
-Types = Annotated[list[RepositoryType], Depends(repository_types)]
-FromLaunches = Annotated[Launches, Depends(launches_of)]
 
+async def read_form(request: Request) -> dict[str, str]:
+    """Return the fields of one of our own forms, with the nonce of its token as `nonce`.
 
-async def sent_form(request: Request) -> dict[str, str]:
-    """The fields of one of our own forms; its token's nonce stands under `nonce`.
-
-    Raises `BinderyError`: `bad_request` for what is no form or too large, `forbidden` without a valid token.
+    Raises `BinderyError`: `bad_request` for a body that is not a form or too large, `forbidden` without a valid token.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
         raise BinderyError("bad_request", "Send this as a form does: application/x-www-form-urlencoded.")
+
     body = b""
     async for chunk in request.stream():
         body += chunk
         if len(body) > _FORM_MAX_BYTES:
             raise BinderyError("bad_request", f"The form is too large: {_FORM_MAX_BYTES} bytes are the most.")
+
     try:
         fields = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=30, errors="strict"))
     except ValueError as error:
@@ -49,26 +50,28 @@ async def sent_form(request: Request) -> dict[str, str]:
     return fields
 
 
-SentForm = Annotated[dict[str, str], Depends(sent_form)]
+FormFields = Annotated[dict[str, str], Depends(read_form)]
 
 
 @router.get("/")
-async def home(request: Request, pages: FromPages, types: Types) -> Response:
-    """The form. With its fields in the query, also their link and badge: the form's second button asks for that."""
-    return _home(request, pages, types, LaunchForm.of(request.query_params, types))
+async def home(request: Request, context: Context, types: RepositoryTypes) -> Response:
+    """Show the launch form. With fields in the query (the form's second button), also their link and badge."""
+    return _home(request, context, types, LaunchForm.of(request.query_params, types))
 
 
 def _home(
-    request: Request, pages: Pages, types: list[RepositoryType], form_values: LaunchForm, status: int = 200
+    request: Request, context: GatewayContext, types: list[RepositoryType], form_values: LaunchForm, status: int = 200
 ) -> Response:
-    chosen = next((kind for kind in types if kind.id == form_values.provider), None)
-    link, problem = None, None
-    if chosen and (form_values.repository or status != 200):
+    is_refused = status != 200
+    chosen = next((candidate for candidate in types if candidate.id == form_values.provider), None)
+    link = None
+    problem = None
+    if chosen and (form_values.repository or is_refused):
         try:
             link = form_values.link(chosen)
         except BinderyError as error:
             problem = error.problem
-    return pages.show(
+    return context.pages.show(
         request,
         "home.html",
         status,
@@ -77,7 +80,7 @@ def _home(
         form_values=form_values,
         link=link,
         problem=problem,
-        refused=status != 200,
+        refused=is_refused,
         base=base_url(request),
         token=form_token(request),
     )
@@ -85,40 +88,36 @@ def _home(
 
 @router.get("/v2/{provider}/{_spec:path}")
 @router.get("/v2/{provider}")
-async def confirm(request: Request, provider: str, pages: FromPages, types: Types) -> Response:
-    """What a launch link would launch, with a button that does. The page itself starts nothing."""
-    kind = repository_type(types, provider)
+async def confirm(request: Request, provider: str, context: Context, types: RepositoryTypes) -> Response:
+    """Show what a launch link would launch, with a button that does. The page itself starts nothing."""
+    linked_type = repository_type(types, provider)
     spec = raw_spec(request.scope["raw_path"])
-    if not kind.accepts(spec):
-        form = kind.example or kind.label
+    if not linked_type.accepts(spec):
+        example = linked_type.example or linked_type.label
         raise BinderyError(
             "bad_spec",
-            f"{shown(unquote(spec)) or 'An empty link'!r} is not the link of a {kind.name} repository. Such a link "
-            f"looks like /v2/{kind.id}/{_shape(kind)}, with a repository like {form}.",
+            f"{shown(unquote(spec)) or 'An empty link'!r} is not the link of a {linked_type.name} repository. Such a "
+            f"link looks like /v2/{linked_type.id}/{linked_type.spec_shape}, with a repository like {example}.",
         )
-    repository, ref = kind.split(spec)
-    link = Link(Spec(provider=provider, spec=spec), asked_path(request.query_params)[:4096])
-    return pages.show(
+
+    repository, ref = linked_type.split(spec)
+    build_token = create_build_token(request, context.settings, provider, spec)
+    return context.pages.show(
         request,
         "confirm.html",
-        kind=kind,
+        repository_type=linked_type,
         repository=repository,
         ref=ref,
-        link=link,
+        link=Link(Spec(provider=provider, spec=spec), path_from_query(request.query_params)[:_PATH_MAX_LENGTH]),
         token=form_token(request),
-        stream=f"/build/{provider}/{spec}?build_token={mint(request, pages.settings, provider, spec)}",
+        stream=f"/build/{provider}/{spec}?build_token={build_token}",
     )
-
-
-def _shape(kind: RepositoryType) -> str:
-    repository = "<percent-encoded URL>" if kind.is_url_encoded else "<owner>/<name>" if kind.has_ref else "<name>"
-    return f"{repository}/<ref>" if kind.has_ref else repository
 
 
 @router.get("/repo/{owner}/{name}")
 @router.get("/repo/{owner}/{name}/{_path:path}")
 async def legacy_link(request: Request, owner: str, name: str) -> Response:
-    """Links of the first Binder. BinderHub sends them to `master`; the default branch is what they mean."""
+    """Redirect a link of the first Binder. BinderHub redirects to `master`; the default branch is what it means."""
     rest = raw_spec(request.scope["raw_path"]).split("/", 1)
     path = unquote(rest[1]) if len(rest) == 2 else ""
     query = f"?urlpath={quote('/' + path, safe='')}" if path else ""
@@ -127,79 +126,93 @@ async def legacy_link(request: Request, owner: str, name: str) -> Response:
 
 
 @router.post("/launches")
-async def launch(request: Request, form: SentForm, pages: FromPages, types: Types, launches: FromLaunches) -> Response:
-    """Start what the form says, and show its progress. The same form sent twice starts one launch."""
-    if "spec" in form:
-        link = Link(Spec(provider=form.get("provider", "")[:64], spec=form["spec"][:4096]), form.get("path", "")[:4096])
-        if not repository_type(types, link.spec.provider).accepts(link.spec.spec):
-            raise BinderyError("bad_spec", f"{shown(unquote(link.spec.spec))!r} is not the link of such a repository.")
+async def launch(request: Request, fields: FormFields, context: Context, types: RepositoryTypes) -> Response:
+    """Start the form's launch, and redirect to its page. The same form sent twice starts one launch."""
+    if "spec" in fields:
+        link = _confirmed_link(fields, types)
     else:
-        form_values = LaunchForm.of(form, types)
+        form_values = LaunchForm.of(fields, types)
         try:
             link = form_values.link(repository_type(types, form_values.provider))
         except BinderyError as error:
-            return _home(request, pages, types, form_values, error.kind.status)
-    options = LaunchOptions(path=asked_path({"urlpath": link.path}), rebuild=form.get("rebuild", "")[:64] or None)
+            return _home(request, context, types, form_values, error.kind.status)
+
+    options = LaunchOptions(
+        path=path_from_query({"urlpath": link.path}), rebuild=fields.get("rebuild", "")[:64] or None
+    )
     body_hash = hashlib.sha256(f"{link.spec}\0{options.model_dump_json()}".encode()).hexdigest()
-    started, _created = await launches.start(
+    started, _is_new = await context.launches.start(
         link.spec,
         principal=principal(request),
         options=options,
         client_ip=client_ip(request),
         launch_host=base_url(request),
-        idempotency_key=f"form-{form['nonce']}-{body_hash[:16]}",
+        idempotency_key=f"form-{fields['nonce']}-{body_hash[:16]}",
         body_hash=body_hash,
     )
     return RedirectResponse(f"/launches/{started.launch_id}", status_code=303)
 
 
+def _confirmed_link(fields: dict[str, str], types: list[RepositoryType]) -> Link:
+    """Return the link in the form of a link's or a launch's page. Raises `BinderyError`."""
+    spec = Spec(provider=fields.get("provider", "")[:64], spec=fields["spec"][:_SPEC_MAX_LENGTH])
+    if not repository_type(types, spec.provider).accepts(spec.spec):
+        raise BinderyError("bad_spec", f"{shown(unquote(spec.spec))!r} is not the link of such a repository.")
+    return Link(spec, fields.get("path", "")[:_PATH_MAX_LENGTH])
+
+
 @router.get("/launches/{launch_id}")
-async def show_launch(request: Request, launch_id: str, pages: FromPages, launches: FromLaunches) -> Response:
-    """A launch: its steps, its log, and what can be done now."""
-    found = await launches.read(launch_id, principal(request))
-    server = await launches.server(found) if found.state is LaunchState.READY else None
-    progress = Progress(found, server)
-    return pages.show(
+async def show_launch(request: Request, launch_id: str, context: Context) -> Response:
+    """Show a launch: its steps, its log, and what can be done now."""
+    current, server = await _read(request, launch_id, context)
+    page = LaunchPage(current, server)
+    return context.pages.show(
         request,
         "launch.html",
-        launch=found,
-        progress=progress,
-        form_link=await _form_link(request, found.spec) if progress.needs_another_link else "/",
+        launch=current,
+        page=page,
+        form_link=await _form_link(context, current.spec) if page.needs_another_link else "/",
         token=form_token(request),
     )
 
 
-async def _form_link(request: Request, spec: Spec) -> str:
-    """The form, filled in with the repository and ref of `spec`."""
+async def _read(request: Request, launch_id: str, context: GatewayContext) -> tuple[Launch, Server | None]:
+    """Return a launch, with its server if that became ready."""
+    current = await context.launches.read(launch_id, principal(request))
+    server = await context.launches.server(current) if current.state is LaunchState.READY else None
+    return current, server
+
+
+async def _form_link(context: GatewayContext, spec: Spec) -> str:
+    """Return the address of the form, filled in with the repository and ref of `spec`."""
     fields = {"provider": spec.provider}
     with contextlib.suppress(BinderyError):
-        repository, ref = repository_type(await repository_types(request), spec.provider).split(spec.spec)
+        repository, ref = repository_type(await context.repository_types(), spec.provider).split(spec.spec)
         fields |= {"repository": repository, "ref": ref}
     return "/?" + urlencode(fields)
 
 
 @router.get("/launches/{launch_id}/open")
-async def open_server(request: Request, launch_id: str, launches: FromLaunches) -> Response:
-    """Into the running server, at the path that was asked for; back to the launch where there is none (any more).
+async def open_server(request: Request, launch_id: str, context: Context) -> Response:
+    """Redirect into the running server, at the requested path; if none is running, back to the launch's page.
 
     Raises `BinderyError("hub_refused")` for a server that is not on the configured hub.
     """
-    found = await launches.read(launch_id, principal(request))
-    server = await launches.server(found) if found.state is LaunchState.READY else None
-    target = f"/launches/{found.launch_id}"
-    if server and server.url and Progress(found, server).is_running:
-        url = require_hub(server.url, request.app.state.settings.hub_url)
-        target = landing_url(url, server.token or "", found.options.path)
+    current, server = await _read(request, launch_id, context)
+    target = f"/launches/{current.launch_id}"
+    if server and server.url and LaunchPage(current, server).is_running:
+        url = require_hub(server.url, context.settings.hub_url)
+        target = landing_url(url, server.token or "", current.options.path)
     return RedirectResponse(
         target, status_code=303, headers={"cache-control": "no-store", "referrer-policy": "no-referrer"}
     )
 
 
 @router.post("/launches/{launch_id}/cancel")
-async def cancel(request: Request, launch_id: str, _form: SentForm, launches: FromLaunches) -> Response:
-    """Cancel a launch, and show it; one that has ended meanwhile is shown as it ended."""
+async def cancel(request: Request, launch_id: str, _fields: FormFields, context: Context) -> Response:
+    """Cancel a launch, and redirect to its page, which shows the end of a launch that has ended meanwhile."""
     try:
-        await launches.cancel(launch_id, principal(request))
+        await context.launches.cancel(launch_id, principal(request))
     except BinderyError as error:
         if not error.has_code("conflict"):
             raise
@@ -207,6 +220,6 @@ async def cancel(request: Request, launch_id: str, _form: SentForm, launches: Fr
 
 
 @router.get("/about")
-async def about(request: Request, pages: FromPages) -> Response:
-    """What this is, and which release of it."""
-    return pages.show(request, "about.html")
+async def about(request: Request, context: Context) -> Response:
+    """Show what this is, and which release of it."""
+    return context.pages.show(request, "about.html")

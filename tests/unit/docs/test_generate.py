@@ -11,7 +11,7 @@ from docs.advice import ADVICE
 from services.builder.executors.process.session import repository
 from services.common.models.error_codes import KINDS
 from services.common.redis.families import FAMILIES
-from services.gateway.launches.links import RepositoryType
+from services.gateway.launches.repository_types import RepositoryType
 from services.resolver.providers.base import Provider
 from services.resolver.settings import ResolverSettings
 from tests.support.paths import CHECKOUT

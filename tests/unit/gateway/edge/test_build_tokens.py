@@ -5,7 +5,7 @@ import pytest
 from starlette.requests import Request
 
 from services.common.models.errors import BinderyError
-from services.gateway.edge.build_tokens import check, mint
+from services.gateway.edge.build_tokens import check_build_token, create_build_token
 from services.gateway.settings import GatewaySettings
 from tests.support.settings import settings_for
 
@@ -22,12 +22,15 @@ def settings(**changes: object) -> GatewaySettings:
 
 
 def test_a_token_is_good_for_its_link() -> None:
-    token = mint(asked(), settings(), "git", SPEC)
-    assert check(asked(), settings(), "git", SPEC, token)
+    token = create_build_token(asked(), settings(), "git", SPEC)
+    assert check_build_token(asked(), settings(), "git", SPEC, token)
 
 
 def test_each_token_has_a_name_of_its_own() -> None:
-    names = {check(asked(), settings(), "git", SPEC, mint(asked(), settings(), "git", SPEC)) for _ in range(3)}
+    names = {
+        check_build_token(asked(), settings(), "git", SPEC, create_build_token(asked(), settings(), "git", SPEC))
+        for _ in range(3)
+    }
     assert len(names) == 3
 
 
@@ -42,18 +45,18 @@ def test_each_token_has_a_name_of_its_own() -> None:
     ],
 )
 def test_a_token_of_something_else_is_refused(provider: str, spec: str, request_: Request) -> None:
-    token = mint(asked(), settings(), "git", SPEC)
+    token = create_build_token(asked(), settings(), "git", SPEC)
     with pytest.raises(BinderyError, match="Invalid build token"):
-        check(request_, settings(), provider, spec, token)
+        check_build_token(request_, settings(), provider, spec, token)
 
 
 def test_a_token_ends() -> None:
-    token = mint(asked(), settings(build_token_seconds=-1), "git", SPEC)
+    token = create_build_token(asked(), settings(build_token_seconds=-1), "git", SPEC)
     with pytest.raises(BinderyError, match="Invalid build token"):
-        check(asked(), settings(), "git", SPEC, token)
+        check_build_token(asked(), settings(), "git", SPEC, token)
 
 
 def test_a_token_signed_by_another_is_refused() -> None:
     token = jwt.encode({"aud": f"git/{SPEC}", "exp": 4e9, "origin": "bindery.example"}, b"x" * 32, algorithm="HS256")
     with pytest.raises(BinderyError, match="Invalid build token"):
-        check(asked(), settings(), "git", SPEC, token)
+        check_build_token(asked(), settings(), "git", SPEC, token)

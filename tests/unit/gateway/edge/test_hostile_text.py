@@ -15,7 +15,8 @@ from services.builder.executors.failure_classifier import classify_exit
 from services.builder.registry.challenge import Challenge, parse_challenges
 from services.common.models.errors import BinderyError
 from services.common.service.logging import get_logger, redact
-from services.gateway.launches.links import LaunchForm, RepositoryType, repository_type
+from services.gateway.launches.links import LaunchForm
+from services.gateway.launches.repository_types import RepositoryType, repository_type
 from services.launcher.hub.failure_patterns import Diagnosis, match_pattern
 from tests.support.fake_gateway import PROVIDERS
 

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from services.common.models.errors import BinderyError
 from services.gateway.app import create_app
 from services.gateway.edge.origins import Origins
+from services.gateway.edge.request_scope import SCOPE_KEY, EdgeScope
 from services.gateway.edge.sessions import check_form_token, form_token, principal
 from services.gateway.settings import GatewaySettings
 from tests.support.fake_gateway import FakeLaunches, fake_gateway
@@ -295,15 +296,12 @@ async def test_what_is_no_page_is_not_sniffed_either() -> None:
 
 
 def _request(cookie: str = "", *, headers: dict[str, str] | None = None, **settings: Any) -> Request:
-    class App:
-        class state:  # noqa: N801 - stands in for an application's state
-            pass
-
-    App.state.settings = settings_for(GatewaySettings, {"installation_secret": "s", "public_url": OWN} | settings)  # type: ignore[attr-defined]
+    values = settings_for(GatewaySettings, {"installation_secret": "s", "public_url": OWN} | settings)
     given = {"cookie": cookie, **(headers or {})}
     raw = [(name.encode(), value.encode()) for name, value in given.items() if value]
     server = ("127.0.0.1", 8585)
-    return Request({"type": "http", "app": App, "headers": raw, "scheme": "http", "server": server, "path": "/"})
+    scope = {"type": "http", "headers": raw, "scheme": "http", "server": server, "path": "/"}
+    return Request(scope | {SCOPE_KEY: EdgeScope(values, Origins(values))})
 
 
 COOKIE = "bindery_session=" + "a" * 32

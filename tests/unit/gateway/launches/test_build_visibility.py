@@ -21,8 +21,11 @@ from services.common.streams.entries import Entry
 from services.common.streams.log_store import FileLogs, LogStore, RedisLogs, SizedLogs
 from services.common.web.problems import install_problem_handlers
 from services.gateway.edge.middleware import Edge
+from services.gateway.pages.renderer import Pages
+from services.gateway.refusals import Refusals
 from services.gateway.routes import builds
 from services.gateway.settings import GatewaySettings
+from tests.support.fake_gateway import gateway_context
 from tests.support.in_process_builder import Builder, image_of, open_builder, request_for
 from tests.support.valkey import Valkey
 
@@ -54,9 +57,9 @@ async def client(builder: Builder) -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI()
     app.include_router(builds.router)
     install_problem_handlers(app)
-    app.state.context, app.state.backends = builder.context, Asked()
-    app.state.settings = settings = GatewaySettings()
-    app.add_middleware(Edge, settings=settings)
+    settings = GatewaySettings()
+    app.state.context = gateway_context(settings, process=builder.context, backends=Asked())
+    app.add_middleware(Edge, settings=settings, refusals=Refusals(Pages(settings)))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bindery.example") as opened:
         yield opened
 

@@ -14,18 +14,16 @@ from services.common.models.errors import BinderyError
 from services.common.web.problems import install_problem_handlers
 from services.gateway.edge.middleware import Edge
 from services.gateway.launches import pre_launch
+from services.gateway.pages.renderer import Pages
+from services.gateway.refusals import Refusals
 from services.gateway.routes import builds
 from services.gateway.settings import GatewaySettings
+from tests.support.fake_gateway import fake_providers, gateway_context
 from tests.support.in_process_gateway import FakeBackends, Gateway, open_gateway
 from tests.support.in_process_launcher import REPO
 from tests.support.valkey import Valkey
 
 ASKED = {"provider": "git", "spec": "x/a"}
-
-
-class Providers:
-    async def all(self) -> list[dict[str, Any]]:
-        return [{"id": "git"}]
 
 
 @dataclass
@@ -72,9 +70,11 @@ async def client(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI()
     app.include_router(builds.router)
     install_problem_handlers(app)
-    app.state.context, app.state.backends, app.state.providers = gateway.context, gateway.backends, Providers()
-    app.state.settings = settings = GatewaySettings()
-    app.add_middleware(Edge, settings=settings)
+    settings = GatewaySettings()
+    app.state.context = gateway_context(
+        settings, process=gateway.context, backends=gateway.backends, providers=fake_providers()
+    )
+    app.add_middleware(Edge, settings=settings, refusals=Refusals(Pages(settings)))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bindery.example") as opened:
         yield opened
 

@@ -3,7 +3,7 @@
 import pytest
 
 from services.common.models.errors import BinderyError
-from services.gateway.launches.landing import asked_path, landing_url, require_hub
+from services.gateway.launches.landing import landing_url, path_from_query, require_hub
 
 SERVER = "https://hub.x/user/u/"
 
@@ -20,16 +20,16 @@ SERVER = "https://hub.x/user/u/"
     ],
 )
 def test_links_lead_where_binderhubs_lead(query: dict[str, str], expected: str) -> None:
-    assert landing_url(SERVER, "T", asked_path(query)) == expected
+    assert landing_url(SERVER, "T", path_from_query(query)) == expected
 
 
 def test_labpath_wins_over_filepath_and_that_over_urlpath() -> None:
-    assert asked_path({"urlpath": "u", "filepath": "f", "labpath": "l"}) == "doc/tree/l"
-    assert asked_path({"urlpath": "u", "filepath": "f"}) == "tree/f"
+    assert path_from_query({"urlpath": "u", "filepath": "f", "labpath": "l"}) == "doc/tree/l"
+    assert path_from_query({"urlpath": "u", "filepath": "f"}) == "tree/f"
 
 
 def test_names_of_files_may_hold_what_means_something_in_a_url() -> None:
-    assert asked_path({"labpath": "why?#100%.ipynb"}) == "doc/tree/why%3F%23100%25.ipynb"
+    assert path_from_query({"labpath": "why?#100%.ipynb"}) == "doc/tree/why%3F%23100%25.ipynb"
 
 
 @pytest.mark.parametrize(

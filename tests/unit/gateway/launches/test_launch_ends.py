@@ -135,7 +135,7 @@ async def test_cancelled_while_it_is_told_that_it_is_ready(
             await gateway.backends.become_ready()
             async with asyncio.timeout(10):
                 await told.wait()
-            await gateway.launches.cancels.request(launch.launch_id)
+            await gateway.launches.cancel_requests.request(launch.launch_id)
             await gateway.ended(launch, LaunchState.READY if is_carried_out else LaunchState.CANCELLED)
         stopped = [] if is_carried_out else [f"stop {launch.launch_ref} 0"]
         assert gateway.backends.calls == ["resolve", "build", "start", *stopped]

@@ -4,7 +4,8 @@ import pytest
 
 from services.common.models import Spec
 from services.common.models.errors import BinderyError
-from services.gateway.launches.links import LaunchForm, Link, RepositoryType, raw_spec
+from services.gateway.launches.links import LaunchForm, Link, raw_spec
+from services.gateway.launches.repository_types import RepositoryType
 from tests.support.fake_gateway import PROVIDERS
 
 OWN = "http://127.0.0.1:8585"

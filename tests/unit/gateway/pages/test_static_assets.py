@@ -11,7 +11,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from services.gateway.pages import static_assets
-from services.gateway.pages.static_assets import PrebuiltReplies, static_replies, static_url
+from services.gateway.pages.static_assets import StaticAssets, assets_by_path, static_url
 
 
 async def _elsewhere(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -21,7 +21,7 @@ async def _elsewhere(_scope: Scope, _receive: Receive, send: Send) -> None:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(PrebuiltReplies(_elsewhere))
+    transport = httpx.ASGITransport(StaticAssets(_elsewhere))
     async with httpx.AsyncClient(transport=transport, base_url="http://bindery") as client:
         yield client
 
@@ -72,7 +72,7 @@ def test_pages_cant_name_a_file_that_does_not_exist() -> None:
 
 
 def test_scripts_import_only_what_lies_beside_them() -> None:
-    replies = static_replies()
+    replies = assets_by_path()
     scripts = {path: body.decode() for path, (_, body, _) in replies.items() if path.endswith(".js")}
     assert scripts
     for path, text in scripts.items():
@@ -83,7 +83,7 @@ def test_scripts_import_only_what_lies_beside_them() -> None:
 
 
 def test_the_favicon_is_an_icon_file() -> None:
-    content_type, body, _ = static_replies()["/favicon.ico"]
+    content_type, body, _ = assets_by_path()["/favicon.ico"]
     assert content_type == "image/vnd.microsoft.icon"
     assert body[:4] == b"\x00\x00\x01\x00"
 
@@ -106,7 +106,7 @@ def _forget() -> None:
 @pytest.mark.parametrize("reload", [False, True])
 async def test_a_changed_file_is_served_without_a_restart_in_development_alone(script: Path, reload: bool) -> None:
     before = script.read_bytes()
-    transport = httpx.ASGITransport(PrebuiltReplies(_elsewhere, reload=reload))
+    transport = httpx.ASGITransport(StaticAssets(_elsewhere, reload=reload))
     async with httpx.AsyncClient(transport=transport, base_url="http://bindery") as client:
         address = static_url(script.name)
         assert (await client.get(address)).content == before

@@ -15,12 +15,14 @@ from services.common.models import Launch, LaunchState
 from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
 from services.common.web.incoming import HeadRequests
-from services.gateway.edge.build_tokens import mint
+from services.gateway.edge.build_tokens import create_build_token
 from services.gateway.edge.middleware import Edge
+from services.gateway.pages.renderer import Pages
+from services.gateway.refusals import Refusals
 from services.gateway.routes import facade
 from services.gateway.settings import GatewaySettings
 from services.gateway.streaming.launch_stream import Position
-from tests.support.fake_gateway import OWN, FakeLaunches, FakeProviders
+from tests.support.fake_gateway import OWN, FakeLaunches, fake_providers, gateway_context
 from tests.support.settings import settings_for
 from tests.unit.gateway.edge.test_build_tokens import asked
 
@@ -46,11 +48,12 @@ class StreamResponses:
 async def the_facade(launches: FakeLaunches, **given: Any) -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI()
     settings = settings_for(GatewaySettings, {"installation_secret": "s" * 32, "public_url": OWN} | given)
-    app.state.settings, app.state.launches, app.state.providers = settings, launches, FakeProviders()
-    app.state.streams = StreamResponses()
+    app.state.context = gateway_context(
+        settings, launches=launches, providers=fake_providers(), streams=StreamResponses()
+    )
     app.include_router(facade.router)
     app.add_middleware(HeadRequests)
-    app.add_middleware(Edge, settings=settings)
+    app.add_middleware(Edge, settings=settings, refusals=Refusals(Pages(settings)))
     headers = {"accept": "text/event-stream"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=OWN, headers=headers) as client:
         yield client
@@ -91,8 +94,8 @@ async def test_a_launch_of_somebody_else_is_not_resumed() -> None:
 async def test_a_pages_token_joins_its_launch_while_that_lasts() -> None:
     launches = OfPrincipals("")
     async with the_facade(launches) as client:
-        settings: Any = client._transport.app.state.settings  # type: ignore[attr-defined]
-        token = mint(asked("127.0.0.1:8585"), settings, "gh", "o/r/HEAD")
+        settings: Any = client._transport.app.state.context.settings  # type: ignore[attr-defined]
+        token = create_build_token(asked("127.0.0.1:8585"), settings, "gh", "o/r/HEAD")
         first = await get(client, build_token=token)
         assert await get(client, build_token=token) == first
         launches.launches[first[0]] = launches.launches[first[0]].updated(state=LaunchState.FAILED)
@@ -173,7 +176,7 @@ async def test_programs_and_pages_that_are_known_begin_a_launch(headers: dict[st
 async def test_an_old_browser_begins_a_launch_by_a_pages_token() -> None:
     launches = OfPrincipals("")
     async with the_facade(launches) as client:
-        settings: Any = client._transport.app.state.settings  # type: ignore[attr-defined]
-        token = mint(asked("127.0.0.1:8585"), settings, "gh", "o/r/HEAD")
+        settings: Any = client._transport.app.state.context.settings  # type: ignore[attr-defined]
+        token = create_build_token(asked("127.0.0.1:8585"), settings, "gh", "o/r/HEAD")
         client.headers["user-agent"] = SAFARI
         assert await get(client, build_token=token) == [*launches.launches, "0"]

@@ -11,7 +11,7 @@ import pytest
 from services.common.models import LaunchOptions, LaunchState, Queue
 from services.common.models.errors import BinderyError
 from services.common.models.server import ServerState
-from services.gateway.pages.launch_view import duration
+from services.gateway.pages.launch_page import duration
 from tests.support.fake_gateway import FakeLaunches, pages_client, token_of
 
 

@@ -3,28 +3,36 @@
 import re
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from services.common.models import Launch, LaunchState, Problem, Server, ServerState
 from services.common.models.error_codes import AUTHOR_CODES
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_JUST_NOW_SECONDS = 30.0
+_REDIRECT_WITHIN_SECONDS = 30.0
+
+
+class _StepText(NamedTuple):
+    phase: str
+    title: str
+    doing: str
+
 
 _STEPS = (
-    ("resolving", "Find the repository", "Finding the repository"),
-    ("building", "Build its environment", "Building the environment"),
-    ("launching", "Start the server", "Starting the server"),
-    ("ready", "Open it", "Ready: opening the server"),
+    _StepText("resolving", "Find the repository", "Finding the repository"),
+    _StepText("building", "Build its environment", "Building the environment"),
+    _StepText("launching", "Start the server", "Starting the server"),
+    _StepText("ready", "Open it", "Ready: opening the server"),
 )
-_AT = {
+_STEP_OF_PHASE = {step.phase: index for index, step in enumerate(_STEPS)}
+_STEP_OF_STATE = {
     LaunchState.RESOLVING: 0,
     LaunchState.BUILDING: 1,
     LaunchState.WAITING: 2,
     LaunchState.LAUNCHING: 2,
     LaunchState.READY: 3,
 }
-_OF_PHASE = {phase: at for at, (phase, _, _) in enumerate(_STEPS)}
 _MOVES = {
     "user": "You can put this right yourself.",
     "author": "The author of the repository can put this right.",
@@ -35,7 +43,7 @@ _MOVES = {
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the way. `state` is done, current, failed, stopped or todo."""
+    """One step of a launch. `state` is done, current, failed, stopped or todo."""
 
     phase: str
     title: str
@@ -45,14 +53,15 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """A launch, and what became of its server where there is one."""
+class LaunchPage:
+    """A launch and its server, if there is one, in the words and states of the launch's page."""
 
     launch: Launch
     server: Server | None = None
 
     @property
     def is_final(self) -> bool:
+        """Whether the launch has ended, well or badly."""
         return self.launch.state.is_final
 
     @property
@@ -63,28 +72,30 @@ class Progress:
         return self.server is not None and self.server.state is ServerState.READY and bool(self.server.url)
 
     @property
-    def opens_by_itself(self) -> bool:
-        """Whether the server became ready only now: a launch that is looked at again later waits for a click."""
-        return self.is_running and time.time() - (self.launch.finished_at or 0.0) < _JUST_NOW_SECONDS
+    def redirects_automatically(self) -> bool:
+        """Whether the server became ready only now: the page of an older launch waits for a click."""
+        return self.is_running and time.time() - (self.launch.finished_at or 0.0) < _REDIRECT_WITHIN_SECONDS
 
     @property
     def name(self) -> str:
+        """Name of the repository, or the link's spec before it is resolved."""
         repo = self.launch.repo
         return repo.display_name if repo else unquote(self.launch.spec.spec)
 
     @property
     def ref(self) -> str:
-        """The ref that was found, a commit shortened as git does; empty before."""
+        """Resolved ref, a commit shortened as git does; empty before it is resolved."""
         ref = self.launch.repo.ref if self.launch.repo else ""
         return ref[:10] if _SHA.fullmatch(ref) else ref
 
     @property
     def seconds(self) -> float:
-        """How long it took, or has taken until now."""
+        """Duration of the launch, until its end or until now."""
         return max(0.0, (self.launch.finished_at or time.time()) - self.launch.created_at)
 
     @property
     def headline(self) -> str:
+        """Headline of the page: what the launch is doing, or how it ended."""
         launch = self.launch
         if launch.state is LaunchState.FAILED:
             return launch.error.title if launch.error else "The launch failed"
@@ -94,11 +105,11 @@ class Progress:
             return "The server is ready" if self.is_running else "This server has ended"
         if launch.queue:
             return queue_sentence(launch)
-        return _STEPS[_AT.get(launch.state, 0)][2]
+        return _STEPS[_STEP_OF_STATE.get(launch.state, 0)].doing
 
     @property
     def explanation(self) -> str:
-        """What went wrong or what it waits for, in a sentence, where there is such a thing."""
+        """What went wrong or what the launch waits for, in a sentence; empty if there is nothing to explain."""
         launch = self.launch
         if launch.error:
             return launch.error.detail
@@ -110,33 +121,49 @@ class Progress:
 
     @property
     def whose_move(self) -> str:
+        """Who can put the launch's error right, in a sentence."""
         return whose_move(self.launch.error)
 
     @property
     def steps(self) -> list[Step]:
-        at, state = self._position()
-        found = self.launch.image is not None and self.launch.build_id is None
+        """Steps of the launch, each with its state."""
+        position, position_state = self._position()
+        was_built_before = self.launch.image is not None and self.launch.build_id is None
         steps = []
-        for index, (phase, title, doing) in enumerate(_STEPS):
-            here = "done" if index < at else state if index == at else "todo"
-            note = "It was built before" if phase == "building" and here == "done" and found else ""
-            steps.append(Step(phase, title, doing, here, note))
+        for index, step in enumerate(_STEPS):
+            state = "todo"
+            if index < position:
+                state = "done"
+            elif index == position:
+                state = position_state
+            has_note = step.phase == "building" and state == "done" and was_built_before
+            steps.append(Step(*step, state, "It was built before" if has_note else ""))
         return steps
 
     def _position(self) -> tuple[int, str]:
+        """Return the index of the step that the launch has reached, and that step's state."""
         launch = self.launch
         if launch.state is LaunchState.READY:
-            return (len(_STEPS), "done") if self.is_running else (3, "stopped")
+            return (len(_STEPS), "done") if self.is_running else (_STEP_OF_PHASE["ready"], "stopped")
+
         if launch.state in {LaunchState.FAILED, LaunchState.CANCELLED}:
+            state = "failed" if launch.state is LaunchState.FAILED else "stopped"
             phase = launch.error.phase if launch.error else None
-            reached = 2 if launch.server_id else 1 if launch.repo else 0
-            return _OF_PHASE.get(phase or "", reached), "failed" if launch.state is LaunchState.FAILED else "stopped"
-        return _AT.get(launch.state, 0), "current"
+            return _STEP_OF_PHASE.get(phase or "", self._step_reached()), state
+
+        return _STEP_OF_STATE.get(launch.state, 0), "current"
+
+    def _step_reached(self) -> int:
+        """Return the step that a launch had reached when it ended, by what it has."""
+        if self.launch.server_id:
+            return _STEP_OF_PHASE["launching"]
+        return _STEP_OF_PHASE["building" if self.launch.repo else "resolving"]
 
     @property
     def rebuild(self) -> str:
-        """The failed attempt to build again; empty where the failure was not one of the image."""
-        error, build_id = self.launch.error, self.launch.build_id
+        """Id of the failed build to build again; empty unless the launch failed because of its build."""
+        error = self.launch.error
+        build_id = self.launch.build_id
         was_build = error is not None and error.code in AUTHOR_CODES and error.phase == "building"
         return build_id if was_build and build_id else ""
 
@@ -148,12 +175,16 @@ class Progress:
 
 
 def whose_move(error: Problem | None) -> str:
-    """Who can do something about it, in a sentence; empty where nobody knows."""
+    """Return a sentence that says who can put an error right; empty if nobody is known to."""
     return _MOVES.get(error.whose_move, "") if error else ""
 
 
+# `static/launch.js` has the next two functions too: positions and times change while a page is open, and the server
+# does not render it again for each change.
+
+
 def queue_sentence(launch: Launch) -> str:
-    """Where a waiting launch stands."""
+    """Return the headline of a launch that waits in a queue."""
     queue = launch.queue
     waiting = "Waiting for a free seat" if launch.state is LaunchState.WAITING else "Waiting for a builder"
     if queue is None or queue.position is None:
@@ -163,7 +194,7 @@ def queue_sentence(launch: Launch) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A length of time as people say it: `40 s`, `3 min`, `1 h 20 min`."""
+    """Return a length of time as people say it: `40 s`, `3 min`, `1 h 20 min`."""
     seconds = max(0, round(seconds))
     if seconds < 60:
         return f"{seconds} s"

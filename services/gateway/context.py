@@ -1,0 +1,92 @@
+"""Everything that one gateway process holds open, and the one place where it is wired."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from services.common.context import (
+    ProcessContext,
+    background_tasks,
+    open_context,
+    queue_positions_updated,
+    stage_member,
+)
+from services.common.records.leases import StageMember
+from services.common.redis.keys import Kind
+from services.common.service.health import Health
+from services.gateway.backends import Backends, Providers
+from services.gateway.launches.launches import Launches
+from services.gateway.launches.repository_types import RepositoryType
+from services.gateway.pages.renderer import Pages
+from services.gateway.settings import GatewaySettings
+from services.gateway.streaming.send_scheduler import SendScheduler
+from services.gateway.streaming.stream_responses import StreamResponses
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewayContext:
+    """The parts of one gateway process."""
+
+    settings: GatewaySettings
+    """The gateway's settings."""
+    process: ProcessContext
+    """Redis, records and what else every service has."""
+    backends: Backends
+    """The clients of resolver, builder and launcher."""
+    providers: Providers
+    """The resolver's list of providers, cached."""
+    launches: Launches
+    """Starts, reads, cancels and conducts launches."""
+    streams: StreamResponses
+    """Makes the responses that follow launches and builds."""
+    pages: Pages
+    """Renders the pages."""
+
+    async def repository_types(self) -> list[RepositoryType]:
+        """Return the repository types that can be launched. Raises `BinderyError("resolver_unavailable")`."""
+        return self.pages.types(await self.providers.all())
+
+
+@contextlib.asynccontextmanager
+async def open_gateway_context(
+    settings: GatewaySettings, *, health: Health, pages: Pages, exiting: asyncio.Event
+) -> AsyncIterator[GatewayContext]:
+    """Open Redis and the clients of the other services, and adopt orphaned launches, until the block exits.
+
+    When `exiting` is set, streams end and launches go to another gateway.
+    """
+    scheduler = SendScheduler(settings)
+    async with (
+        open_context(settings, health, subscribe_all={Kind.SERVER}) as process,
+        queue_positions_updated(process),
+        contextlib.aclosing(Backends(settings)) as backends,
+    ):
+        for name in backends.names:
+            health.add(name, lambda name=name: backends.trouble(name))  # type: ignore[misc]
+
+        async with stage_member(process, "gateway") as member:
+            launches = Launches(context=process, member=member, backends=backends, settings=settings)
+            await process.bus.listen(process.keys.wake("gateway"), launches.on_message)
+            await member.start(on_adopt=launches.adopt)
+            async with background_tasks(
+                launches.cancel_requests.poll(),
+                launches.keep_followed_alive(),
+                _leave_on_exit(exiting, scheduler, member),
+            ):
+                yield GatewayContext(
+                    settings=settings,
+                    process=process,
+                    backends=backends,
+                    providers=Providers(backends),
+                    launches=launches,
+                    streams=StreamResponses(context=process, launches=launches, settings=settings, scheduler=scheduler),
+                    pages=pages,
+                )
+
+
+async def _leave_on_exit(exiting: asyncio.Event, scheduler: SendScheduler, member: StageMember) -> None:
+    """On SIGTERM, end v1 streams, whose clients resume elsewhere, and hand launches to another gateway at once."""
+    await exiting.wait()
+    scheduler.drain()
+    await member.hand_over()

@@ -1,0 +1,142 @@
+"""One run of a launch's conductor on this gateway: until the launch ends, or something stops it."""
+
+import asyncio
+import contextlib
+import random
+import time
+
+from services.common.context import ProcessContext
+from services.common.models import LaunchState
+from services.common.models.errors import BinderyError
+from services.common.records.cancel_requests import CancelRequests
+from services.common.records.owned_record import Fenced, RecordLost
+from services.common.redis.client import REDIS_UNAVAILABLE
+from services.common.redis.keys import Kind, Topic
+from services.common.service.logging import get_logger
+from services.common.service.tasks import cancel_and_wait, sleep_unless_cancelled
+from services.gateway.launches.conductor import Conductor
+from services.gateway.settings import GatewaySettings
+
+log = get_logger(__name__)
+
+ABANDONABLE_STATES = {LaunchState.RESOLVING, LaunchState.BUILDING, LaunchState.WAITING}
+"""States of a launch without a seat. Only such a launch is abandoned when nobody follows it."""
+
+
+def launch_topic(launch_id: str) -> Topic:
+    """Return the topic of a launch."""
+    return Topic(Kind.LAUNCH, launch_id)
+
+
+class LaunchRun:
+    """Runs a conductor, and ends its launch if that fails, is cancelled, is abandoned or takes too long."""
+
+    def __init__(
+        self,
+        *,
+        conductor: Conductor,
+        context: ProcessContext,
+        settings: GatewaySettings,
+        cancel_requests: CancelRequests,
+    ) -> None:
+        self._conductor = conductor
+        self._context = context
+        self._settings = settings
+        self._cancel_requests = cancel_requests
+
+    async def run(self, *, is_cancelled: bool = False) -> None:
+        """Run until the launch has ended or belongs to another gateway. Cancelling leaves it to another gateway.
+
+        `is_cancelled`: whether a cancel was requested before this run.
+        """
+        launch_id = self._conductor.launch.launch_id
+        cancel = self._cancel_requests.register(launch_id, is_requested=is_cancelled)
+        try:
+            await self._wait_for_outcome(cancel)
+        except BinderyError as error:
+            await self._fail(error)
+        except (Fenced, RecordLost) as error:
+            log.warning("launch_not_ours", why=type(error).__name__)
+        except Exception as error:
+            log.exception("launch_broke", error=str(error))
+            await self._fail(BinderyError("internal"))
+        finally:
+            await self._conductor.side_effects.cancel_calls()
+            self._cancel_requests.unregister(launch_id, cancel)
+
+    async def _wait_for_outcome(self, cancel: asyncio.Event) -> None:
+        """Return when the launch has ended.
+
+        Raises `BinderyError` if the launch failed, was cancelled or abandoned, or took too long.
+        """
+        story = asyncio.create_task(_conduct_through_outages(self._conductor), name="story")
+        cancelled = asyncio.create_task(cancel.wait(), name="cancel")
+        abandoned = asyncio.create_task(self._wait_until_abandoned(), name="abandon")
+        tasks = {story, cancelled, abandoned}
+        try:
+            done, _ = await asyncio.wait(tasks, timeout=self._seconds_left(), return_when=asyncio.FIRST_COMPLETED)
+            if story in done:
+                await story
+                return
+        finally:
+            await cancel_and_wait(*tasks)
+
+        if self._conductor.record.has_ended:  # the story wrote its end while it was being cancelled
+            return
+        if not done:
+            raise BinderyError("launch_timeout")
+        if cancel.is_set():
+            raise BinderyError("cancelled", "The launch was cancelled.")
+        raise BinderyError("abandoned", "Nobody followed this launch, so no server was started.")
+
+    def _seconds_left(self) -> float:
+        age_seconds = time.time() - self._conductor.launch.created_at
+        return max(0.0, self._settings.launch_timeout_seconds - age_seconds)
+
+    async def _wait_until_abandoned(self) -> None:
+        """Return when nobody has followed or read the launch for long enough, and its server has no seat yet."""
+        topic = launch_topic(self._conductor.launch.launch_id)
+        limit_seconds = self._settings.abandoned_seconds
+        watched_at = time.time()
+        while not self._conductor.launch.options.detached:
+            await sleep_unless_cancelled(limit_seconds / 8)
+            with contextlib.suppress(*REDIS_UNAVAILABLE):
+                if self._context.bus.is_followed(topic):
+                    watched_at = time.time()
+                else:  # followers on other gateways, and readers, leave the time in the record
+                    seen = await self._context.redis.hget(self._context.keys.record(topic), "seen")
+                    watched_at = max(watched_at, float(seen or 0.0))
+
+                is_unwatched = time.time() - watched_at > limit_seconds
+                if is_unwatched and self._conductor.launch.state in ABANDONABLE_STATES:
+                    return
+
+        await asyncio.Event().wait()  # a detached launch is never abandoned
+
+    async def _fail(self, error: BinderyError) -> None:
+        """Undo what the launch has asked for, and end it with an error."""
+        conductor = self._conductor
+        is_unwanted = error.has_code("cancelled", "abandoned")
+        try:
+            # This write is refused if the launch has ended or belongs to another gateway by now: then somebody has its
+            # server. After it, an earlier write of the end that was broken off on its way takes no effect any more.
+            await conductor.record.write()
+
+            # The end is written last: a gateway that adopts the launch before that undoes everything again.
+            # An abandoned launch lets its build finish; a cancelled one stops it, unless others wait for it.
+            await conductor.side_effects.compensate(conductor.launch, stop_build=error.has_code("cancelled"))
+            await conductor.fail(error, LaunchState.CANCELLED if is_unwanted else LaunchState.FAILED)
+        except (Fenced, RecordLost) as loss:
+            log.warning("launch_not_ours", why=type(loss).__name__)
+
+
+async def _conduct_through_outages(conductor: Conductor) -> None:
+    """Conduct a launch, and start over with its current state after an outage of Redis."""
+    while True:
+        try:
+            await conductor.conduct()
+        except REDIS_UNAVAILABLE as error:
+            log.warning("redis_away", doing="conduct", error=str(error))
+        else:
+            return
+        await sleep_unless_cancelled(random.uniform(0.2, 0.5))  # noqa: S311
