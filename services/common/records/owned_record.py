@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-FENCED = Counter("bindery_fenced_total", "Writes refused because another process owns the noun by now", ["kind"])
+FENCED = Counter("bindery_fenced_total", "Writes refused because another process owns the record by now", ["kind"])
 
 RECENT_BYTES = 256 * 1024
 """Payload of the last entries that an owner remembers, to write them again if Redis loses its last second."""

@@ -136,7 +136,7 @@ FAMILIES = [
     Family("logs", "record", OF_BUILDERS, "which logs lie in Redis, by age and size", "none; shrinks as logs go"),
     Family("logs:sizes", "record", OF_BUILDERS, "how large each log in Redis is", "none; shrinks as logs go"),
     Family("idempotency:*", "record", OF_GATEWAYS, "which launch an Idempotency-Key started", "24 h"),
-    Family("fact:repo:*", "cache", LINKS, "the commit that a link means, where that cannot change", "fact_ttl_seconds"),
+    Family("fact:repo:*", "cache", LINKS, "the commit that a link means, if that cannot change", "fact_ttl_seconds"),
     Family(
         "fact:built:*",
         "cache",
@@ -169,7 +169,7 @@ FAMILIES = [
         "orphans:*",
         "work",
         OF_STAGES,
-        "nouns whose owner died, waiting for another",
+        "records whose owner died, waiting for another",
         "when none is left",
         own="orphans:{}",
     ),
@@ -205,7 +205,7 @@ FAMILIES = [
         "{seats}:held", "work", OF_LAUNCHERS, "how many seats are held, in all and by repository", "when none is held"
     ),
     Family("{seats}:waiting", "work", OF_LAUNCHERS, "servers that wait for a seat", "when none waits"),
-    Family("{seats}:asked", "work", OF_LAUNCHERS, "what those who wait for a seat have asked for", "when none waits"),
+    Family("{seats}:asked", "work", OF_LAUNCHERS, "the requests of servers that wait for a seat", "when none waits"),
     Family("seats:counted", "record", OF_LAUNCHERS, "that the hub's servers have been counted", "none; one key"),
     Family("installation", "record", OF_LAUNCHERS, "since when this Redis knows the installation", "none; one key"),
 ]
