@@ -1,4 +1,4 @@
-"""The gateway's settings: where the stages are, who may ask, and how long things may take."""
+"""The gateway's settings: addresses of the other services, access, and time limits."""
 
 import re
 from pathlib import Path

@@ -308,6 +308,15 @@ def fake_gateway(launches: FakeLaunches, **settings: Any) -> FastAPI:
 
 
 @contextlib.asynccontextmanager
+async def edge_client(base_url: str = OWN, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a gateway on one's own machine, unless `settings` say otherwise."""
+    app = fake_gateway(FakeLaunches(f"{OWN}/user/u/"), **{"listen_port": 8585, "public_url": OWN} | settings)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url=base_url) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
 async def pages_client(launches: FakeLaunches, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A browser without scripts, at the pages of a gateway on one's own machine, unless `settings` say otherwise."""
     given = {"listen_port": 8585, "public_url": OWN, "hub_url": "http://127.0.0.1:9000/"} | settings

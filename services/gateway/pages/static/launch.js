@@ -51,6 +51,8 @@ function goTo(phase) {
   say(markSteps(phase).dataset.doing);
 }
 
+// As `duration` and `queue_sentence` of launch_page.py: times and positions change while the page is open, and the
+// server does not render it again for each change.
 const duration = (seconds) => {
   const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
@@ -59,7 +61,7 @@ const duration = (seconds) => {
   return `${Math.floor(minutes / 60)} h${minutes % 60 ? ` ${minutes % 60} min` : ""}`;
 };
 
-function queued(queue) {
+function showQueue(queue) {
   const what = current === "launching" ? "Waiting for a free seat" : "Waiting for a builder";
   const where = queue.position ? `: number ${queue.position} in the queue` : "";
   const eta = queue.position && queue.eta_seconds != null ? `, about ${duration(queue.eta_seconds)}` : "";
@@ -68,10 +70,10 @@ function queued(queue) {
 
 function startClock() {
   const clock = situation().querySelector(".clock");
-  const begun = performance.now() - Number(clock.dataset.seconds) * 1000;
+  const startedAt = performance.now() - Number(clock.dataset.seconds) * 1000;
   const timer = setInterval(() => {
     if (!clock.isConnected || wasFinal) return clearInterval(timer);
-    clock.textContent = duration((performance.now() - begun) / 1000);
+    clock.textContent = duration((performance.now() - startedAt) / 1000);
   }, 1000);
 }
 
@@ -144,7 +146,7 @@ function take(event) {
   const phase = STEP_OF_PHASE[event.phase];
   if (event.phase === "waiting" && event.queue && current === "resolving") goTo("building");
   if (phase) goTo(phase);
-  if (event.queue) queued(event.queue);
+  if (event.queue) showQueue(event.queue);
   else if (phase) say(steps().find((step) => step.dataset.phase === phase).dataset.doing);
   return false;
 }

@@ -1,35 +1,21 @@
-"""The edge: hosts, origins, CORS, security headers, sessions, form tokens, client addresses."""
+"""The edge: hosts, origins, bodies, CORS, security headers, client addresses."""
 
 import io
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from contextlib import AbstractAsyncContextManager
 
 import httpx
 import pytest
 from pydantic import ValidationError
 from starlette.requests import Request
 
-from services.common.models.errors import BinderyError
 from services.gateway.app import create_app
 from services.gateway.edge.origins import Origins
-from services.gateway.edge.request_scope import SCOPE_KEY, EdgeScope
-from services.gateway.edge.sessions import check_form_token, form_token, principal
 from services.gateway.settings import GatewaySettings
-from tests.support.fake_gateway import FakeLaunches, fake_gateway
+from tests.support.fake_gateway import OWN, edge_client
 from tests.support.settings import settings_for
 
 Gateway = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
-OWN = "http://127.0.0.1:8585"
-
-
-@asynccontextmanager
-async def gateway(base_url: str = OWN, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a gateway on one's own machine, unless `settings` say otherwise."""
-    app = fake_gateway(FakeLaunches(f"{OWN}/user/u/"), **{"listen_port": 8585, "public_url": OWN} | settings)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url=base_url) as client:
-        yield client
 
 
 # Hosts
@@ -37,13 +23,13 @@ async def gateway(base_url: str = OWN, **settings: Any) -> AsyncIterator[httpx.A
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8585", "localhost:8585", "LOCALHOST:8585", "[::1]:8585"])
 async def test_our_own_names_are_answered(host: str) -> None:
-    async with gateway() as client:
+    async with edge_client() as client:
         assert (await client.get("/versions", headers={"host": host})).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["localhost:8585", "LOCALHOST:8585", "[::1]:8585"])
 async def test_pages_and_their_cookies_are_at_one_name(host: str) -> None:
-    async with gateway() as client:
+    async with edge_client() as client:
         reply = await client.get("/v2/gh/o/r/HEAD?urlpath=a%20b&x=1", headers={"host": host})
         assert (reply.status_code, reply.headers["location"]) == (307, f"{OWN}/v2/gh/o/r/HEAD?urlpath=a%20b&x=1")
         sent = await client.post("/launches", headers={"host": host, "accept": "text/html"})
@@ -53,14 +39,14 @@ async def test_pages_and_their_cookies_are_at_one_name(host: str) -> None:
 
 
 async def test_the_one_name_is_that_of_the_printed_address() -> None:
-    async with gateway("http://localhost:8585", public_url="http://localhost:8585") as client:
+    async with edge_client("http://localhost:8585", public_url="http://localhost:8585") as client:
         assert (await client.get("/about")).status_code == 200
         reply = await client.get("/about", headers={"host": "127.0.0.1:8585"})
         assert reply.headers["location"] == "http://localhost:8585/about"
 
 
 async def test_no_path_leads_to_another_host() -> None:
-    async with gateway() as client:
+    async with edge_client() as client:
         for path in ("//evil.example/x", "/\\evil.example"):
             request = client.build_request("GET", OWN, headers={"host": "localhost:8585"})
             request.url = request.url.copy_with(raw_path=path.encode())
@@ -69,20 +55,20 @@ async def test_no_path_leads_to_another_host() -> None:
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8585", "127.0.0.1:9", "127.0.0.1.evil.example", ""])
 async def test_other_names_are_refused_on_ones_own_machine(host: str) -> None:
-    async with gateway() as client:
+    async with edge_client() as client:
         reply = await client.get("/about", headers={"host": host})
         assert (reply.status_code, reply.json()["code"]) == (421, "unknown_host")
         assert "address that it printed" in reply.json()["detail"]
 
 
 async def test_a_second_gateway_answers_on_its_own_port_and_the_public_one() -> None:
-    async with gateway(listen_port=8586) as client:
+    async with edge_client(listen_port=8586) as client:
         for host in ("127.0.0.1:8585", "127.0.0.1:8586"):
             assert (await client.get("/about", headers={"host": host})).status_code == 200
 
 
 async def test_a_public_service_leaves_names_to_its_proxy() -> None:
-    async with gateway(local_mode=False, public_url="https://bindery.example") as client:
+    async with edge_client(local_mode=False, public_url="https://bindery.example") as client:
         assert (await client.get("/about", headers={"host": "10.0.0.7:8000"})).status_code == 200
 
 
@@ -102,7 +88,7 @@ async def test_a_public_service_leaves_names_to_its_proxy() -> None:
     ],
 )
 async def test_our_pages_allowed_sites_and_programs_may_launch(headers: dict[str, str]) -> None:
-    async with gateway(allowed_origins="https://thebe.example/, https://other.example") as client:
+    async with edge_client(allowed_origins="https://thebe.example/, https://other.example") as client:
         assert (await client.get("/build/gh/o/r/HEAD", headers=headers)).status_code == 200
 
 
@@ -123,7 +109,7 @@ async def test_our_pages_allowed_sites_and_programs_may_launch(headers: dict[str
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_other_sites_may_not_launch(headers: dict[str, str], method: str) -> None:
-    async with gateway(allowed_origins="https://thebe.example") as client:
+    async with edge_client(allowed_origins="https://thebe.example") as client:
         path = "/build/gh/o/r/HEAD" if method == "GET" else "/launches"
         reply = await client.request(method, path, headers=headers)
         assert (reply.status_code, reply.json()["code"]) == (403, "cross_site")
@@ -131,7 +117,7 @@ async def test_other_sites_may_not_launch(headers: dict[str, str], method: str) 
 
 
 async def test_a_setting_lets_every_site_launch() -> None:
-    async with gateway(allowed_origins="*", local_mode=False) as client:
+    async with edge_client(allowed_origins="*", local_mode=False) as client:
         for headers in ({"origin": "https://any.example"}, {"sec-fetch-site": "cross-site"}, {"origin": "null"}):
             assert (await client.get("/build/gh/o/r/HEAD", headers=headers)).status_code == 200
 
@@ -149,7 +135,7 @@ def test_a_site_that_is_no_origin_is_refused_and_named(site: str) -> None:
 
 
 async def test_a_gateway_without_a_public_address_knows_itself_by_the_host_header() -> None:
-    async with gateway("http://here.example", local_mode=False, public_url="") as client:
+    async with edge_client("http://here.example", local_mode=False, public_url="") as client:
         own = await client.get("/build/gh/o/r/HEAD", headers={"origin": "http://here.example"})
         other = await client.get("/build/gh/o/r/HEAD", headers={"origin": "http://there.example"})
         assert (own.status_code, other.status_code) == (200, 403)
@@ -184,7 +170,7 @@ class Body:
 async def test_nothing_of_what_another_site_sends_is_read(method: str, path: str, accept: str) -> None:
     body = Body(b"{", b"}")
     headers = {"origin": "https://evil.example", "content-type": "application/json", "accept": accept}
-    async with gateway() as client:
+    async with edge_client() as client:
         reply = await client.request(method, path, headers=headers, content=body)
     assert (reply.status_code, body.read) == (403, 0)
     as_page = accept == "text/html" and not path.startswith("/api/")
@@ -195,7 +181,7 @@ async def test_nothing_of_what_another_site_sends_is_read(method: str, path: str
 async def test_a_body_that_says_that_it_is_too_large_is_not_read() -> None:
     body = Body(b"x" * 101)
     headers = {"content-type": "application/json", "content-length": "101"}
-    async with gateway(request_max_bytes=100) as client:
+    async with edge_client(request_max_bytes=100) as client:
         reply = await client.post("/api/v1/echo", headers=headers, content=body)
     assert (reply.status_code, reply.json()["code"], body.read) == (413, "request_too_large", 0)
     assert reply.headers["content-type"] == "application/problem+json"
@@ -205,13 +191,13 @@ async def test_a_body_that_says_that_it_is_too_large_is_not_read() -> None:
 async def test_of_a_body_of_unknown_length_no_more_is_read_than_allowed(path: str) -> None:
     body = Body(*[b"x" * 40] * 9)
     kind = "application/json" if path.startswith("/api/") else "application/x-www-form-urlencoded"
-    async with gateway(request_max_bytes=100) as client:
+    async with edge_client(request_max_bytes=100) as client:
         reply = await client.post(path, headers={"content-type": kind}, content=body)
     assert (reply.status_code, reply.json()["code"], body.read) == (413, "request_too_large", 3)
 
 
 async def test_a_body_of_the_allowed_size_is_read() -> None:
-    async with gateway(request_max_bytes=100) as client:
+    async with edge_client(request_max_bytes=100) as client:
         sent = {"a": "x" * 90}
         assert (await client.post("/api/v1/echo", json=sent)).json() == sent
 
@@ -220,7 +206,7 @@ async def test_a_body_of_the_allowed_size_is_read() -> None:
 
 
 async def test_what_the_api_says_is_kept_by_nobody() -> None:
-    async with gateway() as client:
+    async with edge_client() as client:
         for reply in (await client.post("/api/v1/echo", json={"a": "b"}), await client.get("/api/v1/nothing")):
             assert reply.headers["cache-control"] == "no-store"
 
@@ -229,7 +215,7 @@ async def test_what_the_api_says_is_kept_by_nobody() -> None:
 
 
 async def test_an_allowed_site_reads_answers_of_the_api_and_nobody_else_does() -> None:
-    async with gateway(allowed_origins="https://thebe.example") as client:
+    async with edge_client(allowed_origins="https://thebe.example") as client:
         for path in ("/build/gh/o/r/HEAD", "/versions", "/api/v1/nothing"):
             reply = await client.get(path, headers={"origin": "https://thebe.example"})
             assert reply.headers["access-control-allow-origin"] == "https://thebe.example"
@@ -242,28 +228,28 @@ async def test_an_allowed_site_reads_answers_of_the_api_and_nobody_else_does() -
 
 
 async def test_pages_are_readable_by_nobody_else() -> None:
-    async with gateway(allowed_origins="*", local_mode=False) as client:
+    async with edge_client(allowed_origins="*", local_mode=False) as client:
         reply = await client.get("/", headers={"origin": "https://thebe.example"})
         assert "access-control-allow-origin" not in reply.headers
 
 
 async def test_versions_are_open_as_binderhubs_are_but_not_on_ones_own_machine() -> None:
-    async with gateway(local_mode=False) as client:
+    async with edge_client(local_mode=False) as client:
         assert (await client.get("/versions")).headers["access-control-allow-origin"] == "*"
         assert "access-control-allow-origin" not in (await client.get("/build/gh/o/r/HEAD")).headers
-    async with gateway() as client:
+    async with edge_client() as client:
         assert "access-control-allow-origin" not in (await client.get("/versions")).headers
 
 
 async def test_a_preflight_names_what_is_allowed() -> None:
     asks = {"access-control-request-method": "POST", "access-control-request-headers": "idempotency-key"}
-    async with gateway(allowed_origins="*", local_mode=False) as client:
+    async with edge_client(allowed_origins="*", local_mode=False) as client:
         reply = await client.options("/api/v1/launches", headers={"origin": "https://thebe.example"} | asks)
         assert reply.status_code == 204
         assert "DELETE" in reply.headers["access-control-allow-methods"]
         for name in ("last-event-id", "idempotency-key", "content-type", "authorization", "cache-control"):
             assert name in reply.headers["access-control-allow-headers"]
-    async with gateway(allowed_origins="https://thebe.example") as client:
+    async with edge_client(allowed_origins="https://thebe.example") as client:
         reply = await client.options("/api/v1/launches", headers={"origin": "https://evil.example"} | asks)
         assert "access-control-allow-methods" not in reply.headers
 
@@ -272,7 +258,7 @@ async def test_a_preflight_names_what_is_allowed() -> None:
 
 
 async def test_pages_run_no_inline_script_and_are_framed_by_nobody() -> None:
-    async with gateway() as client:
+    async with edge_client() as client:
         for path in ("/", "/about", "/v2/nope/x"):
             reply = await client.get(path, headers={"accept": "text/html"})
             policy = reply.headers["content-security-policy"]
@@ -286,95 +272,10 @@ async def test_pages_run_no_inline_script_and_are_framed_by_nobody() -> None:
 
 
 async def test_what_is_no_page_is_not_sniffed_either() -> None:
-    async with gateway() as client:
+    async with edge_client() as client:
         reply = await client.get("/build/gh/o/r/HEAD")
         assert reply.headers["x-content-type-options"] == "nosniff"
         assert "content-security-policy" not in reply.headers
-
-
-# Sessions
-
-
-def _request(cookie: str = "", *, headers: dict[str, str] | None = None, **settings: Any) -> Request:
-    values = settings_for(GatewaySettings, {"installation_secret": "s", "public_url": OWN} | settings)
-    given = {"cookie": cookie, **(headers or {})}
-    raw = [(name.encode(), value.encode()) for name, value in given.items() if value]
-    server = ("127.0.0.1", 8585)
-    scope = {"type": "http", "headers": raw, "scheme": "http", "server": server, "path": "/"}
-    return Request(scope | {SCOPE_KEY: EdgeScope(values, Origins(values))})
-
-
-COOKIE = "bindery_session=" + "a" * 32
-
-
-async def test_a_page_sets_the_session_once() -> None:
-    async with gateway() as client:
-        cookie = (await client.get("/")).headers["set-cookie"]
-        assert cookie.startswith("bindery_session=")
-        for attribute in ("HttpOnly", "SameSite=lax", "Path=/"):
-            assert attribute in cookie
-        assert "Secure" not in cookie
-        assert "set-cookie" not in (await client.get("/")).headers
-
-
-async def test_under_tls_the_cookie_is_bound_to_this_host() -> None:
-    async with gateway(local_mode=False, public_url="https://bindery.example") as client:
-        cookie = (await client.get("/")).headers["set-cookie"]
-        assert cookie.startswith("__Host-bindery_session=")
-        assert "Secure" in cookie
-        assert "Domain" not in cookie
-
-
-def test_a_principal_follows_from_the_cookie_and_does_not_tell_it() -> None:
-    assert principal(_request(COOKIE)) == principal(_request(COOKIE))
-    assert principal(_request(COOKIE)).startswith("anon:")
-    assert "a" * 32 not in principal(_request(COOKIE))
-
-
-def test_a_cookie_that_we_did_not_make_is_replaced() -> None:
-    assert principal(_request("bindery_session=short")) != principal(_request("bindery_session=short"))
-
-
-def test_without_a_cookie_the_idempotency_key_stands_for_the_client() -> None:
-    key = {"idempotency-key": "k" * 22}
-    assert principal(_request(headers=key)) == principal(_request(headers=key))
-    assert principal(_request(COOKIE, headers=key)) == principal(_request(COOKIE))
-    with pytest.raises(BinderyError) as raised:
-        principal(_request(headers={"idempotency-key": "k" * 21}))
-    assert raised.value.code == "idempotency_key_too_short"
-
-
-def test_with_neither_each_request_stands_alone() -> None:
-    request = _request()
-    assert principal(request) == principal(request) != principal(_request())
-
-
-# Form tokens
-
-
-def test_a_form_is_accepted_from_the_session_that_it_was_made_for() -> None:
-    token = form_token(_request(COOKIE))
-    assert check_form_token(_request(COOKIE), token) == token.partition(".")[0]
-    assert form_token(_request(COOKIE)) != token
-
-
-@pytest.mark.parametrize("token", ["", ".", "x.y", "ünï.cödé"])
-def test_made_up_tokens_are_refused(token: str) -> None:
-    with pytest.raises(BinderyError, match="Reload"):
-        check_form_token(_request(COOKIE), token)
-
-
-def test_a_form_of_another_session_installation_or_site_is_refused() -> None:
-    token = form_token(_request(COOKIE))
-    for request in (
-        _request("bindery_session=" + "b" * 32),
-        _request(),
-        _request(COOKIE, installation_secret="other"),
-        _request(COOKIE, headers={"sec-fetch-site": "same-site"}),
-        _request(COOKIE, headers={"sec-fetch-site": "cross-site"}),
-    ):
-        with pytest.raises(BinderyError, match="Reload"):
-            check_form_token(request, token)
 
 
 # Addresses
