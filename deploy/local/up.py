@@ -37,8 +37,8 @@ Planner = Callable[[Settings, Installation, httpx.AsyncClient, Mapping[str, str]
 def up(settings: Settings, *, without: Sequence[str] = (), planner: Planner = plan_components) -> int:
     """Run the stack until Ctrl-C or SIGTERM, and return the exit status: 1 if it was given up.
 
-    `without` are kinds of components that the developer runs by hand: how is printed. Raises `StartupError` if it
-    can't start: it already runs, a port is in use, something is missing.
+    Components of the kinds in `without` are left out, and the commands that start them by hand are printed. Raises
+    `StartupError` if the stack can't start: it already runs, a port is in use, something is missing.
     """
     kinds = check_kinds(without)
     try:
