@@ -1,8 +1,7 @@
 """The edge: hosts, origins, bodies, CORS, security headers, client addresses."""
 
 import io
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -14,9 +13,6 @@ from services.gateway.edge.origins import Origins
 from services.gateway.settings import GatewaySettings
 from tests.support.fake_gateway import OWN, edge_client
 from tests.support.settings import settings_for
-
-Gateway = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
-
 
 # Hosts
 
