@@ -19,6 +19,9 @@ log = get_logger(__name__)
 
 NAME = "builder worker"
 
+CANCEL_AGAIN_SECONDS = 0.2
+"""arq swallows a cancel now and then, and other workers wait for the builds of this one."""
+
 
 async def run(settings: BuilderSettings) -> int:
     """Run a worker until SIGTERM or SIGINT; then its builds are handed over at once, and go on.
@@ -53,7 +56,7 @@ async def run(settings: BuilderSettings) -> int:
             if status:
                 _log_ended_parts(ended)
             log.info("handing_over", builds=worker.running_count)
-            await cancel_and_wait(*tasks)
+            await cancel_and_wait(*tasks, again_seconds=CANCEL_AGAIN_SECONDS)
 
         await process.redis.hdel(process.keys("slots"), context.member.process)
     return status

@@ -25,16 +25,16 @@ async def sleep_unless_cancelled(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-async def cancel_and_wait(*tasks: asyncio.Task[Any]) -> None:
+async def cancel_and_wait(*tasks: asyncio.Task[Any], again_seconds: float = CANCEL_AGAIN_SECONDS) -> None:
     """Cancel tasks and return when all are done; their results and exceptions stay with them, and are not raised.
 
-    A client library may swallow a cancel that comes while it connects, so the cancel is repeated every second.
+    A client library may swallow a cancel that comes while it connects, so the cancel is repeated.
     """
     pending = {task for task in tasks if not task.done()}
     while pending:
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
+        _, pending = await asyncio.wait(pending, timeout=again_seconds)
 
     for task in tasks:
         if not task.cancelled():
