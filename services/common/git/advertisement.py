@@ -1,7 +1,8 @@
-"""What a git server says of its refs when it is first asked (`info/refs`), so that a small one need not be asked twice.
+"""The refs in a git server's first response (`info/refs`), which save a second request to a small repository.
 
-Source: gitprotocol-http(5) and gitprotocol-pack(5), "Reference Discovery": packets of four hex digits of length and the
-rest, a flush packet after the service's name, one ref a packet, capabilities behind a NUL in the first.
+Source: gitprotocol-http(5) and gitprotocol-pack(5), "Reference Discovery": each packet begins with its length in four
+hex digits. A flush packet follows the service's name; then there is one ref in each packet, and the first one also has
+the capabilities, after a NUL.
 """
 
 import re
@@ -15,9 +16,9 @@ _GLOBS = frozenset("*?[\\")
 
 
 def refs_advertised(body: bytes, patterns: tuple[str, ...] = ()) -> dict[str, str] | None:
-    """Names and shas of the refs that match, as `git ls-remote` would list them; all without patterns.
+    """Return names and shas of the refs that match, as `git ls-remote` lists them; without patterns, all of them.
 
-    None where that can't be told from `body`: it is cut off, of another kind or protocol, or a pattern is a glob.
+    Returns None if `body` does not tell: it is cut off or of another kind or protocol, or a pattern is a glob.
     """
     if any(_GLOBS & set(pattern) for pattern in patterns):
         return None
@@ -27,14 +28,15 @@ def refs_advertised(body: bytes, patterns: tuple[str, ...] = ()) -> dict[str, st
         return None
     if len(packets) < 3 or packets[0].rstrip(b"\n") != _SERVICE or packets[1] or packets[-1]:
         return None
-    found: dict[str, str] = {}
+
+    refs: dict[str, str] = {}
     for packet in packets[2:-1]:
         sha, _, name = packet.partition(b"\0")[0].rstrip(b"\n").decode("utf-8", "replace").partition(" ")
         if not is_full_sha(sha) or not name:
             return None
-        found[name] = sha
-    found.pop("capabilities^{}", None)  # how a repository without refs tells what its server can do
-    return {name: sha for name, sha in found.items() if not patterns or _matches(name, patterns)}
+        refs[name] = sha
+    refs.pop("capabilities^{}", None)  # stands for the capabilities of a repository without refs
+    return {name: sha for name, sha in refs.items() if not patterns or _matches(name, patterns)}
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
@@ -42,7 +44,7 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 
 def _packets(body: bytes) -> Iterator[bytes]:
-    """The packets in order, a flush being an empty one. Raises `ValueError` where there are none, or one is cut off."""
+    """Yield the packets in order, a flush as an empty one. Raises `ValueError` for a malformed or cut-off packet."""
     at = 0
     while at < len(body):
         if not _LENGTH.fullmatch(digits := body[at : at + 4]):

@@ -1,4 +1,4 @@
-"""Running git on hostile input: no configuration or hooks of the host, no prompts, no secrets, bounded in all ways."""
+"""Running git on hostile input: without the host's configuration, hooks, prompts and secrets, and with limits."""
 
 import asyncio
 import contextlib
@@ -46,7 +46,7 @@ _ENTRY_BYTES = 1024
 
 @dataclass(frozen=True)
 class Finished:
-    """How a git command ended. `messages` is the end of what it wrote to standard error."""
+    """The result of a git command. `messages` is the end of its standard error."""
 
     status: int
     output: bytes
@@ -54,11 +54,12 @@ class Finished:
 
     @property
     def ok(self) -> bool:
+        """Whether the command succeeded."""
         return self.status == 0
 
     @property
     def reason(self) -> str:
-        """git's own last complaint, in one line."""
+        """Last error message of git, in one line."""
         lines = [line.strip() for line in self.messages.splitlines() if line.strip()]
         fatal = [line for line in lines if line.startswith(("fatal:", "error:"))]
         return (fatal or lines or [f"git ended with status {self.status}"])[-1].removeprefix("fatal: ")[:500]
@@ -66,10 +67,10 @@ class Finished:
 
 @dataclass(frozen=True)
 class Git:
-    """How git is run: with an empty home, for these protocols, under these limits.
+    """A way to run git: with an empty home, for certain protocols, under limits.
 
-    `max_bytes` bounds what lies under `watched` (files and folders count a KiB more than their size); `memory_bytes`
-    bounds git's address space where the system can do that (Linux).
+    `max_bytes` limits the size of the folder `watched`, where each entry counts a KiB more than its size.
+    `memory_bytes` limits git's address space if the system can do that (Linux).
     """
 
     home: Path
@@ -81,7 +82,7 @@ class Git:
     on_line: OnLine | None = None
 
     def environment(self, config: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
-        """What git sees of our environment (where programs and CA certificates are), and its whole configuration."""
+        """Return git's environment: our paths of programs and CA certificates, and git's whole configuration."""
         passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         if "SSL_CERT_FILE" in passed:
             passed.setdefault("GIT_SSL_CAINFO", passed["SSL_CERT_FILE"])
@@ -102,10 +103,10 @@ class Git:
         }
 
     async def run(self, *arguments: str, cwd: Path | None = None, config: Sequence[tuple[str, str]] = ()) -> Finished:
-        """Run one git command to its end; cancelled, it ends with every process that it started.
+        """Run one git command and return its result. A cancel kills it with every process that it started.
 
-        Raises `BinderyError("repository_too_large")` when `watched` outgrows `max_bytes`, and
-        `BinderyError("provider_unavailable")` when the output does.
+        Raises `BinderyError`: `repository_too_large` if `watched` grows past `max_bytes`, and `provider_unavailable` if
+        the output grows past `max_output_bytes`.
         """
         async with self._process(arguments, cwd, self.environment(config)) as process:
             assert process.stdout is not None  # noqa: S101 - both are pipes
@@ -155,7 +156,7 @@ class Git:
         return bytes(output)
 
     async def _relay(self, stream: asyncio.StreamReader) -> str:
-        """Hand lines on as they come; of a progress line, rewritten in place, one state in 2 s and the last."""
+        """Pass lines to `on_line` as they arrive and return the last 8 KiB; of a progress line, one state every 2 s."""
         kept, rest, shown_at = "", b"", 0.0
         while chunk := await stream.read(65536):
             *lines, rest = re.split(rb"(?<=[\r\n])", rest + chunk)
@@ -189,13 +190,13 @@ class Git:
 
 
 def _plain(line: bytes) -> str:
-    """A line as plain text: what is not printable (terminal escapes among it) becomes a question mark."""
+    """Return a line as plain text; unprintable characters, such as terminal escapes, become question marks."""
     text = line[:_LINE_BYTES].decode("utf-8", "replace").strip("\r\n").rstrip().expandtabs(4)
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def size_of(folder: Path, enough: int) -> int:
-    """Bytes under `folder`, a KiB more for each entry, links not followed; counting stops once past `enough`."""
+    """Return the bytes under `folder`, plus a KiB for each entry; stop above `enough`. Links are not followed."""
     total, folders = 0, [str(folder)]
     while folders and total <= enough:
         with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:

@@ -1,4 +1,4 @@
-"""Asking git repositories for their refs, and fetching one commit of one, with every address checked on the way."""
+"""Listing the refs of git repositories and fetching a commit, with every address checked."""
 
 import asyncio
 import tempfile
@@ -20,7 +20,7 @@ __all__ = ["WEB", "fetch_repository", "git_url", "is_full_sha", "list_refs"]
 
 GIB = 2**30
 ADVERTISEMENT_BYTES = 256 * 1024
-"""How much of a server's first answer is read: a repository with more refs than that holds is asked by git itself."""
+"""How much of a server's first response is read; for a repository with more refs, git itself lists them."""
 _ABSENT = ("not found", "does not exist", "not appear to be a git repository", "is this a git repository", "Username")
 _REFUSES_SHAS = ("unadvertised object", "not valid", "dumb http transport", "not support shallow")
 _ALL_REFS = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*", "+refs/*:refs/bindery/*")
@@ -28,7 +28,7 @@ _ALL_REFS = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*", 
 
 @dataclass(frozen=True)
 class Listing:
-    """The refs of a repository, by name, and the URL that the redirects of an http or https one led to."""
+    """The refs of a repository by name, and the URL that the redirects of an http or https one led to."""
 
     refs: dict[str, str]
     url: str
@@ -42,9 +42,10 @@ async def list_refs(
     timeout_seconds: float = 30.0,
     allowed_protocols: frozenset[str] = WEB,
 ) -> Listing:
-    """Names and shas of the refs of `url` that match (as git matches: by the end of the name), all without patterns.
+    """Return the refs of `url` that match the patterns; without patterns, all refs.
 
-    Annotated tags come twice, as git lists them: `<name>` is the tag object, `<name>^{}` what it points at.
+    A pattern matches the end of a name, as in git. Annotated tags appear twice, as git lists them: `<name>` is the tag
+    object, and `<name>^{}` is what it points at.
     Raises `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found` (no such repository), `rate_limited`,
     `provider_unavailable`.
     """
@@ -80,11 +81,12 @@ async def fetch_repository(
 ) -> None:
     """Check out commit `ref` (40 hex digits) of `repo_url` in `target`, with its submodules.
 
-    `target` is made, or is an empty folder. git's own messages go to `on_line`, a line at a time. Submodules are
-    fetched one level at a time, each URL checked as the first was. Raises `BinderyError`: `bad_spec`,
-    `address_not_allowed`, `ref_not_found`, `repository_too_large` (over `max_bytes`, with git's own files),
-    `fetch_failed`, and `build_failed` for submodules that only the author can mend. What was fetched until
-    then is left for the caller to delete.
+    `target` is created, or is an empty folder. git's own messages go to `on_line`, one line at a time. Submodules are
+    fetched one level at a time, and each URL is checked as the first one is. After an error the caller deletes what
+    has been fetched.
+
+    Raises `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found`, `repository_too_large` (over `max_bytes`,
+    with git's own files), `fetch_failed`, and `build_failed` for submodules that only the author can fix.
     """
     if not is_full_sha(ref):
         raise BinderyError("bad_spec", f"{ref!r} is not the full name of a commit (40 hex digits).")
@@ -109,6 +111,7 @@ class _Fetch:
     submodules: int = 0
 
     async def repository(self, url: str, sha: str, folder: Path, depth: int = 0) -> None:
+        """Fetch one repository, and then its submodules, to `folder`."""
         remote = await self._locate(url)
         await self._run_checked("init", "--quiet", "--template=", ".", cwd=folder)
         await self._run_checked("remote", "add", "origin", url, cwd=folder)
@@ -148,7 +151,7 @@ class _Fetch:
             raise BinderyError("fetch_failed", error.detail, retry_after_seconds=after) from error
 
     async def _commit(self, remote: Remote, url: str, sha: str, folder: Path) -> None:
-        """Bring one commit here: by itself where the server gives it so, else with the history of every ref."""
+        """Fetch one commit: alone if the server allows it, or else with the history of every ref."""
         fetch = ("fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
         done = await self.git.run(*fetch, "--depth=1", "--", remote.url, sha, cwd=folder, config=remote.config)
         if not done.ok and any(sign in done.messages for sign in _REFUSES_SHAS):
@@ -169,7 +172,7 @@ class _Fetch:
 
 
 def _failure(done: Finished, url: str, otherwise: ErrorCode) -> BinderyError:
-    """What git's complaint means: nothing public there, or a server that does not work (`otherwise`)."""
+    """Return the error for git's message: no public repository, or else `otherwise`, for a server that fails."""
     if any(sign in done.messages for sign in _ABSENT):
         return BinderyError("ref_not_found", f"There is no public git repository at {url}.")
     return BinderyError(otherwise, f"git can't read {url}: {done.reason}.")

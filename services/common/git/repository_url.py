@@ -1,6 +1,6 @@
-"""One form of a repository's URL, by which it is banned, counted and queued, however a link spells it.
+"""The canonical form of a repository's URL, by which it is banned, counted and queued.
 
-Images keep the link's own spelling in their names, as BinderHub names them.
+Image names keep the link's own spelling, as in BinderHub.
 """
 
 import re
@@ -15,21 +15,21 @@ from services.common.net.hosts import plain_host
 _SCP = re.compile(r"[^@/:]+@([^@/:]+):(.+)")
 _PORTS = {"https": 443, "http": 80, "ssh": 22, "git": 9418}
 _IN_PATHS = "!$&'()*+,;=:@~"
-"""What a path may hold as it is, beside letters, digits and `-._` (RFC 3986, section 3.3)."""
+"""Characters that a path may contain unquoted, beside letters, digits and `-._` (RFC 3986, section 3.3)."""
 
 
 def repository_of(repo: ResolvedRepo) -> str:
-    """What quotas, seats, caps and the queue take a repository for: the canonical URL of where it was found."""
+    """Return the canonical URL of where a repository was found: its identity for quotas, seats, caps and the queue."""
     return canonical_url(repo.reached_url or repo.repo_url, ignores_case=repo.ignores_case)
 
 
 def canonical_url(url: str, *, ignores_case: bool = False) -> str:
-    """The one form of a git repository's URL; what is none comes back as it is.
+    """Return the canonical form of a git repository's URL; a text that is not such a URL is returned as it is.
 
-    Protocols, users, default ports, `www.` and `.git` make no other repository: what is fetched by http, ssh or git is
-    written as https, at port 443 without it. Hosts are in lower case, in ASCII and without a last dot; an IPv4 address
-    in IPv6 (`::ffff:192.0.2.1`) is the IPv4 address. Paths are normal after RFC 3986, section 6.2.2, without empty
-    segments, and in lower case where the forge `ignores_case`. A canonical URL stays as it is.
+    Protocol, user, default port, `www.` and `.git` do not distinguish repositories: URLs of http, ssh and git are
+    written as https, without port 443. Hosts are in lower case, in ASCII and without a trailing dot; an IPv4 address
+    in IPv6 (`::ffff:192.0.2.1`) becomes the IPv4 address. Paths are normalised by RFC 3986, section 6.2.2, without
+    empty segments, and in lower case if the forge `ignores_case`. A canonical URL is unchanged.
     """
     scp = None if "://" in url else _SCP.fullmatch(url)
     try:
@@ -48,7 +48,7 @@ def canonical_url(url: str, *, ignores_case: bool = False) -> str:
 
 
 def plain_url(url: str) -> str:
-    """A web URL as it is written plainly: as RFC 3986, section 6.2, takes spellings for equal, and nothing more."""
+    """Return a web URL in its plain spelling: normalised by RFC 3986, section 6.2, and no further."""
     parts = urlsplit(url)
     port = f":{parts.port}" if parts.port not in {None, _PORTS.get(parts.scheme)} else ""
     host = _host(parts.hostname or "", keeps_www=True)
@@ -77,9 +77,9 @@ def _mapped(host: str) -> IPv4Address | None:
 
 
 def _path(text: str, *, ignores_case: bool = False, keeps_end: bool = False) -> str:
-    """A path in one spelling: each octet as itself where it may be, `.` and `..` taken, and no empty segments.
+    """Return a path in one spelling: octets unquoted if allowed, `.` and `..` resolved, and no empty segments.
 
-    With `keeps_end`, `.git` and a slash at the end stay.
+    With `keeps_end`, a trailing `.git` or slash stays.
     """
     kept: list[bytes] = []
     for segment in map(unquote_to_bytes, text.split("/")):

@@ -1,4 +1,4 @@
-"""The submodules of a commit: what `.gitmodules` says of each path at which the commit's tree holds a gitlink."""
+"""The submodules of a commit: the entries of `.gitmodules` for the gitlinks in the commit's tree."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ _FILES = ("100644", "100755")
 
 @dataclass(frozen=True)
 class Submodule:
-    """A repository inside a repository: where it goes, where it comes from (maybe relative), at which commit."""
+    """A repository inside a repository: its path, its URL (possibly relative), and its commit."""
 
     path: str
     url: str
@@ -22,10 +22,10 @@ class Submodule:
 
 
 async def submodules_of(git: Git, sha: str, folder: Path) -> list[Submodule]:
-    """The submodules of commit `sha` in the repository at `folder`, as the commit has them, not the working tree.
+    """Return the submodules of commit `sha` in the repository at `folder`, read from the commit, not the working tree.
 
-    A gitlink that `.gitmodules` says nothing of, or that it marks `update = none`, is left out, as its folder then
-    stays empty. Raises `BinderyError("build_failed")` for a `.gitmodules` that can't be read.
+    A gitlink without an entry in `.gitmodules`, or with `update = none`, is left out: its folder stays empty. Raises
+    `BinderyError("build_failed")` for a `.gitmodules` that can't be read.
     """
     listed = (await git.run("ls-tree", "-z", sha, "--", ".gitmodules", cwd=folder)).output.decode("utf-8", "replace")
     if not listed.startswith(_FILES):
@@ -49,7 +49,7 @@ async def submodules_of(git: Git, sha: str, folder: Path) -> list[Submodule]:
 
 
 def place_of(submodule: Submodule, folder: Path) -> Path:
-    """The empty folder, inside the repository at `folder`, that `submodule` goes to.
+    """Create and return the empty folder, inside the repository at `folder`, for `submodule`.
 
     Raises `BinderyError("build_failed")` for a path that leads elsewhere, through a link or out of the repository.
     """

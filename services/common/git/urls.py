@@ -1,4 +1,4 @@
-"""Addresses of git repositories as people write them: which are taken, and where they lead."""
+"""URLs of git repositories as people write them: which are accepted, and where they lead."""
 
 import asyncio
 import re
@@ -22,7 +22,7 @@ _PORTS = {"git": 9418, "ssh": 22}
 
 @dataclass(frozen=True)
 class Remote:
-    """What git is told: a URL, and the settings that hold it to the address that was checked, or to the proxy.
+    """What git is given: a URL, and the configuration that pins it to the checked address, or to the proxy.
 
     `advertisement` is the server's first answer, which lists its refs; empty unless it was requested and is short.
     """
@@ -33,16 +33,16 @@ class Remote:
 
 
 def is_full_sha(ref: str) -> bool:
-    """Whether `ref` is a commit's whole name: 40 hex digits and nothing after them."""
+    """Return whether `ref` is the full name of a commit: exactly 40 hex digits."""
     return _FULL_SHA.fullmatch(ref) is not None
 
 
 def git_url(text: str, allowed_protocols: frozenset[str] = WEB) -> str:
-    """The URL that `text` means; `user@host:path` means `ssh://user@host/path`.
+    """Return the URL that `text` means; `user@host:path` means `ssh://user@host/path`.
 
-    Raises `BinderyError("bad_spec")` for protocols not allowed, passwords, options and what is no URL, for users of
-    http and https, in whose place tokens stand, and for paths that not everybody takes for the same one: with `..`, or
-    a slash, backslash or control character that is percent-encoded.
+    Raises `BinderyError("bad_spec")` for a protocol that is not allowed, a password, an option, and a text that is not
+    a URL; for a user name in http and https, as it may be a token; and for a path that programs read differently: with
+    `..`, or with a percent-encoded slash, backslash or control character.
     """
     quoted = shown(text)
     if text.startswith("-"):
@@ -76,10 +76,10 @@ def git_url(text: str, allowed_protocols: frozenset[str] = WEB) -> str:
 
 
 def submodule_url(parent: str, url: str) -> str:
-    """The URL of a submodule; `./` and `../` at its start are relative to the parent repository's URL.
+    """Return the URL of a submodule; leading `./` and `../` are relative to the parent repository's URL.
 
-    A user name in an http or https URL is left out: forges put that of whoever copied it there, and all is fetched as
-    nobody. Raises `BinderyError("bad_spec")` when it climbs past the parent's host.
+    A user name in an http or https URL is dropped: forges insert the name of the user who copied the URL, and we fetch
+    anonymously. Raises `BinderyError("bad_spec")` for a URL that leads out of the parent's host.
     """
     if not url.startswith(("./", "../")):
         return _WEB_USER.sub(r"\1", url)
@@ -99,11 +99,9 @@ def submodule_url(parent: str, url: str) -> str:
 async def locate(
     url: str, client: CheckedClient, allowed_protocols: frozenset[str] = WEB, *, body_bytes: int = 0
 ) -> Remote:
-    """Find out where `url` leads, all redirects followed and checked, and pin the address or name the proxy.
+    """Follow and check all redirects of `url`, and return where it leads, pinned to its address or to the proxy.
 
-    `git://` and `ssh://` never go through the proxy.
-
-    What the server says there is kept if it is no longer than `body_bytes`.
+    `git://` and `ssh://` never go through the proxy. The server's response is kept if it has at most `body_bytes`.
 
     Raises `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found` (nothing public there),
     `rate_limited`, `provider_unavailable`.
@@ -114,7 +112,7 @@ async def locate(
         return Remote(url)
     if parts.scheme not in WEB:
         return await _locate_elsewhere(url, client)
-    # As git asks in protocol 0, whose answer holds the refs: a `Git-Protocol` header would have them asked for again.
+    # A request of git's protocol 0, whose response has the refs: protocol 2 would need another request for them.
     asks = {"User-Agent": await asyncio.to_thread(user_agent), "Pragma": "no-cache"}
     found = await client.follow(url.rstrip("/") + _INFO_REFS, headers=asks, body_bytes=body_bytes)
     if found.status in {401, 403, 404, 410} or not found.url.endswith(_INFO_REFS):
@@ -143,7 +141,7 @@ def _pinned(host: str, port: int, address: str) -> tuple[tuple[str, str], ...]:
 
 
 async def _locate_elsewhere(url: str, client: CheckedClient) -> Remote:
-    """`git://` and `ssh://`, where a setting allows them: git is given the checked address, ssh the name beside it."""
+    """Locate a `git://` or `ssh://` URL, if a setting allows them, at its checked address; ssh also gets the name."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
     address = (await client.policy.addresses(host, port))[0]

@@ -1,4 +1,4 @@
-"""The git that is installed here: its version, and what we call ourselves where git servers ask who is there."""
+"""The installed git: its version, its known flaws, and the user agent that we send to git servers."""
 
 import functools
 import re
@@ -8,9 +8,9 @@ MINIMUM_GIT = (2, 37)
 """The first git whose `http.curloptResolve` pins the address that was checked."""
 
 PATCHED = {(2, 37): 5, (2, 38): 3, (2, 39): 1}
-"""The releases of each line that mend CVE-2022-23521: writing past memory for a repository's .gitattributes, which a
-checkout reads. Later advisories for who clones (CVE-2024-32002, CVE-2025-48384) are about submodules and local clones
-by git itself, which it does neither of here, and distributions mend those under older numbers.
+"""The release of each line that fixes CVE-2022-23521: out-of-bounds writes for a repository's .gitattributes, which a
+checkout reads. Later advisories about cloning (CVE-2024-32002, CVE-2025-48384) concern submodules and local clones by
+git itself, which we do not use, and distributions fix those without changing the version.
 """
 
 _ASKED_SECONDS = 10.0
@@ -18,9 +18,9 @@ _ASKED_SECONDS = 10.0
 
 @functools.cache
 def installed_git() -> str:
-    """What git says of its version, asked once in a process: `git version 2.39.5`.
+    """Return git's own version line, `git version 2.39.5`; it is cached for the life of the process.
 
-    Raises `RuntimeError`, saying what to do, where git is missing or does not run.
+    Raises `RuntimeError`, saying what to do, if git is missing or does not run.
     """
     try:
         asked = ["git", "version"]
@@ -33,16 +33,17 @@ def installed_git() -> str:
 
 
 def git_version() -> tuple[int, int]:
-    """The version of the git that we run. Raises `RuntimeError`, saying what to do, if it is missing or too old."""
-    said = installed_git()
-    found = re.search(r"([0-9]+)\.([0-9]+)", said)
-    if found is None or (version := (int(found[1]), int(found[2]))) < MINIMUM_GIT:
-        raise RuntimeError(f"{said!r} is too old: install git 2.37 or later.")
+    """Return the version of the installed git. Raises `RuntimeError`, with advice, if it is missing or too old."""
+    line = installed_git()
+    match = re.search(r"([0-9]+)\.([0-9]+)", line)
+    version = (int(match[1]), int(match[2])) if match else (0, 0)
+    if version < MINIMUM_GIT:
+        raise RuntimeError(f"{line!r} is too old: install git 2.37 or later.")
     return version
 
 
 def git_warning() -> str | None:
-    """A sentence for a git that a repository's files may harm; None for any other. Raises as `installed_git` does."""
+    """Return a warning if a repository's files can harm the installed git. Raises as `installed_git` does."""
     found = re.search(r"([0-9]+)\.([0-9]+)(?:\.([0-9]+))?", installed_git())
     if found is None:
         return None
@@ -52,15 +53,15 @@ def git_warning() -> str | None:
         return None
     return (
         f"git {found[0]} has memory errors that a repository's .gitattributes can use (CVE-2022-23521): update it to "
-        f"{line[0]}.{line[1]}.{wanted} or later, unless your distribution has mended it under the old number."
+        f"{line[0]}.{line[1]}.{wanted} or later, unless your distribution has fixed it without changing the version."
     )
 
 
 def user_agent() -> str:
-    """What we call ourselves where git would ask: `git/2.39.5 (Bindery)`.
+    """Return the user agent for requests in git's place: `git/2.39.5 (Bindery)`.
 
-    Hosts tell git from browsers by its first four characters, and answer 404 to others: many always, GitHub by public
-    reports where the URL has no `.git`.
+    Hosts recognise git by the first four characters and answer 404 to other clients: many hosts always do, and GitHub,
+    by public reports, if the URL has no `.git`.
     """
     found = re.search(r"[0-9]+(\.[0-9]+)+", installed_git())
     return f"git/{found[0] if found else '.'.join(map(str, MINIMUM_GIT))} (Bindery)"

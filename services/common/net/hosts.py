@@ -1,7 +1,7 @@
-"""Hosts of URLs: what is taken for one, written in one way.
+"""Hosts of URLs, in one spelling that all programs read alike.
 
-Whoever resolves a name may read it in its own way: curl decodes `%61`, and takes a leading `-` in a pinned name for a
-command. So only what everybody reads alike is a host, and the address that was checked is the one that is reached.
+Programs differ in how they read a host: curl decodes `%61`, and takes a leading `-` in a pinned name for an option.
+Only an unambiguous host is accepted, so that the address that was checked is the one that is connected to.
 """
 
 import re
@@ -12,11 +12,12 @@ _NAME_LENGTH = 253
 
 
 def plain_host(text: str) -> str | None:
-    """The host that `text` (ASCII, an IPv6 literal without its brackets) names, in lower case and without a last dot.
+    """Return the host that `text` names, in lower case and without a trailing dot; None if it is not a plain host.
 
-    None where that is no IPv4 or IPv6 literal, and no name of labels of letters, digits, `-` and `_` that begin and end
-    with none of the dashes (RFC 1123, and `_`, which some hosts have). A zone (`fe80::1%eth0`) names an interface of
-    whoever asks, and a name whose last label begins with a digit is read as a number by some: neither is a host.
+    `text` is ASCII, an IPv6 literal without its brackets. A plain host is an IPv4 or IPv6 literal, or a name whose
+    labels consist of letters, digits, `-` and `_` and neither begin nor end with `-` (RFC 1123, plus `_`, which some
+    hosts use). A zone (`fe80::1%eth0`) names an interface of the local machine, and some programs read a name whose
+    last label begins with a digit as a number, so neither is accepted.
     """
     host = text.lower().removesuffix(".")
     try:
@@ -28,5 +29,5 @@ def plain_host(text: str) -> str | None:
 
 
 def is_literal(host: str) -> bool:
-    """Whether a plain host is an address rather than a name."""
+    """Return whether a plain host is an address and not a name."""
     return ":" in host or host.rpartition(".")[2].isdigit()

@@ -1,7 +1,7 @@
-"""HTTP between our services and to JupyterHub: pooled, with a deadline on everything.
+"""HTTP clients for our services and JupyterHub: pooled, with a deadline on every step.
 
-Straight on aiohttp: a call costs a third of the CPU that it costs through httpx on the same transport, and a launch
-makes four.
+They use aiohttp directly: a call costs a third of the CPU that it costs through httpx on the same transport, and a
+launch makes four.
 """
 
 import contextlib
@@ -26,12 +26,12 @@ CALLS = Counter("bindery_http_calls_total", "HTTP calls made, by the peer that w
 
 
 class PeerUnreachable(Exception):
-    """The peer can't be reached, did not answer in time, or broke off. The message is the kind of failure."""
+    """The peer can't be reached, did not answer in time, or broke off; the message is the kind of failure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer, read whole."""
+    """A response whose body has been read."""
 
     status_code: int
     headers: Mapping[str, str]
@@ -39,15 +39,16 @@ class Reply:
 
     @property
     def is_success(self) -> bool:
+        """Whether the status is 2xx."""
         return 200 <= self.status_code < 300
 
     def json(self) -> Any:
-        """The body as JSON. Raises `ValueError`."""
+        """Return the body, parsed as JSON. Raises `ValueError`."""
         return json.loads(self.content)
 
 
 def unix_socket(url: str) -> str:
-    """The path that a `unix://` URL names, decoded; empty for another URL. Raises `ValueError` where it has none."""
+    """Return the decoded path of a `unix://` URL, or "" for another URL. Raises `ValueError` if it is relative."""
     scheme, _, rest = url.partition("://")
     if scheme != "unix":
         return ""
@@ -59,10 +60,9 @@ def unix_socket(url: str) -> str:
 class PooledClient:
     """A client for one peer, at `http://host:port` or `unix:///path/of/its.socket` (percent-encoded).
 
-    `read_seconds=None` is for streams, whose caller owns the deadline.
-
-    Requests are counted by peer in `bindery_http_calls_total`. Redirects are not followed, no proxy is used, and
-    cookies are not kept. Paths are sent as they are given: percent-encoding is the caller's.
+    `read_seconds=None` is for streams, whose caller owns the deadline. Requests are counted by peer in
+    `bindery_http_calls_total`. Redirects are not followed, no proxy is used, and cookies are not kept. Paths are sent
+    as they are given: the caller percent-encodes them.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class PooledClient:
         self._base = "http://localhost/" if self._socket else base_url.rstrip("/") + "/"
         self._peer = peer
         self._headers = {"Authorization": f"{scheme} {token}"} if token else {}
-        # `connect` is the wait for a free connection of the pool, its making included.
+        # `connect` bounds the wait for a free connection of the pool, or for a new one.
         self._timeout = aiohttp.ClientTimeout(
             total=None, connect=30.0, sock_connect=connect_seconds, sock_read=read_seconds
         )
@@ -88,7 +88,7 @@ class PooledClient:
         self._session: aiohttp.ClientSession | None = None
 
     def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:  # made at the first call: it belongs to the loop that runs then
+        if self._session is None:  # created by the first call, as it belongs to the loop that runs then
             connector: aiohttp.BaseConnector
             if self._socket:
                 connector = aiohttp.UnixConnector(self._socket, limit=self._connections, keepalive_timeout=60)
@@ -118,7 +118,7 @@ class PooledClient:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Send one request and read its answer, whatever its status. `path` may be a whole URL. Raises `NoAnswer`."""
+        """Send one request and return the reply, of any status. `path` may be a whole URL. Raises `PeerUnreachable`."""
         CALLS.labels(self._peer, call_reason()).inc()
         if json_body is not None:
             headers = {"Content-Type": "application/json", **(headers or {})}
@@ -134,7 +134,7 @@ class PooledClient:
 
     @contextlib.asynccontextmanager
     async def stream(self, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a GET whose answer is read bit by bit. Raises `NoAnswer`, also where the stream breaks off."""
+        """Send a GET whose body the block reads in chunks. Raises `PeerUnreachable`, also if the stream breaks off."""
         CALLS.labels(self._peer, call_reason()).inc()
         try:
             async with self._open().get(self._url(path), allow_redirects=False) as reply:
@@ -149,7 +149,7 @@ class PooledClient:
 
 
 class Peer:
-    """Another service of ours. Every failure is a `BinderyError`: the peer's own, or `unavailable` when it is away."""
+    """Another of our services. Every failure is a `BinderyError`: the peer's own, or `unavailable` if it is down."""
 
     def __init__(self, client: PooledClient, *, unavailable: ErrorCode) -> None:
         self._client = client
@@ -164,10 +164,10 @@ class Peer:
         params: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
     ) -> Reply:
-        """Send one request and return its 2xx reply. What its log lines are to be tied to goes along.
+        """Send one request, with the ids that tie its log lines to ours, and return the 2xx reply.
 
-        Raises `BinderyError`: the problem that the peer answered, or the peer's "unavailable" code when it can't be
-        reached or answers 5xx without a problem.
+        Raises `BinderyError`: the problem that the peer answered, or `unavailable` if it can't be reached or answers
+        another status without a problem.
         """
         body = content.encode() if content is not None else None
         headers = outgoing_headers() | (headers or {})
@@ -182,7 +182,7 @@ class Peer:
         raise BinderyError(self._unavailable, f"It answered {reply.status_code}.")
 
     async def health(self) -> list[dict[str, Any]]:
-        """The rows of the peer's own health report, well or not. Raises `BinderyError` when it can't be reached."""
+        """Return the rows of the peer's health report, healthy or not. Raises `BinderyError` if it can't be reached."""
         try:
             reply = await self._client.request("GET", "/health")
             rows: list[dict[str, Any]] = reply.json()["checks"]
@@ -193,9 +193,10 @@ class Peer:
         return rows
 
     async def aclose(self) -> None:
+        """Close every connection."""
         await self._client.aclose()
 
 
 def only_dict(value: Any) -> dict[str, Any]:
-    """`value` if it is a JSON object, else an empty one."""
+    """Return `value` if it is a JSON object, else an empty one."""
     return value if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""Which addresses may be reached on behalf of a stranger: public ones, and the networks that an operator opens."""
+"""Addresses that may be reached on behalf of a user: public ones, and those of networks that an operator opens."""
 
 import asyncio
 import socket
@@ -12,7 +12,7 @@ from services.common.models.errors import BinderyError
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-# IANA's special-purpose registries (RFC 6890 and its updates), and the clouds' metadata services that lie outside.
+# IANA's special-purpose registries (RFC 6890 and its updates), and the clouds' metadata services outside of those.
 _NOT_PUBLIC: list[tuple[str, str]] = [
     ("0.0.0.0/8", "unspecified"),
     ("10.0.0.0/8", "private"),
@@ -48,9 +48,9 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def _unwrapped(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one leads to (mapped, 6to4, NAT64), or the address itself.
+    """Return the IPv4 address that an IPv6 one leads to (mapped, 6to4, NAT64), or the address itself.
 
-    Where `64:ff9b:1::/48` leads only its network knows: it may be cut into prefixes of any length (RFC 8215).
+    Only the local network knows what `64:ff9b:1::/48` leads to, as its prefixes have any length (RFC 8215).
     """
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped:
@@ -63,7 +63,7 @@ def _unwrapped(address: Address) -> Address:
 
 
 def non_public_reason(address: Address) -> str | None:
-    """What makes `address` no public one (`"loopback"`, `"private"`, ...), or None for a public one."""
+    """Return why `address` is not public (`"loopback"`, `"private"`, ...), or None if it is."""
     reached = _unwrapped(address)
     for network, kind in _REFUSED:
         if reached in network:
@@ -74,9 +74,9 @@ def non_public_reason(address: Address) -> str | None:
 
 
 def is_our_own(address: Address) -> bool:
-    """Whether `address` is one of this machine's own, whichever its interfaces have at this moment.
+    """Return whether `address` belongs to this machine, by its interfaces at this moment.
 
-    Asked of the system's routing, as nothing is sent for it: who talks to an own address does so from that same one.
+    The system's routing decides it, without sending anything: a connection to an own address comes from that address.
     """
     family = socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET
     try:
@@ -84,35 +84,36 @@ def is_our_own(address: Address) -> bool:
             probe.setblocking(False)
             probe.connect((str(address), 9))
             return ip_address(str(probe.getsockname()[0]).partition("%")[0]) == address
-    except OSError:  # there is no way there
+    except OSError:  # there is no route
         return False
 
 
 @dataclass(frozen=True)
 class NetworkPolicy:
-    """Public addresses but this machine's own are allowed, and those inside `allowed`; never one in `refused`."""
+    """Allows addresses in `allowed` and public ones, other than this machine's; never one in `refused`."""
 
     allowed: tuple[Network, ...] = ()
     refused: tuple[Network, ...] = ()
 
     @classmethod
     def of(cls, allowed: str, refused: str = "") -> Self:
-        """From comma-separated lists of CIDRs: `BINDERY_ALLOWED_NETWORKS`, `BINDERY_REFUSED_NETWORKS`.
+        """Return the policy of two comma-separated lists of CIDRs. Raises `ValueError`.
 
-        Raises `ValueError`.
+        The lists are the settings `BINDERY_ALLOWED_NETWORKS` and `BINDERY_REFUSED_NETWORKS`.
         """
         return cls(networks_of(allowed), networks_of(refused))
 
     def allows(self, address: Address) -> bool:
+        """Return whether `address` may be reached."""
         return self._objection(address) is None
 
     def opens(self, address: Address | str) -> bool:
-        """Whether `address` lies in a network that an operator opened."""
+        """Return whether `address` is in a network that an operator opened."""
         parsed = ip_address(address) if isinstance(address, str) else address
         return _is_in(self.allowed, parsed, _unwrapped(parsed)) and self.allows(parsed)
 
     def _objection(self, address: Address) -> str | None:
-        """What is wrong with the address, and what to do about that; None for one that may be reached."""
+        """Return why the address may not be reached and what can be done about it; None if it may."""
         reached = _unwrapped(address)
         if _is_in(self.refused, address, reached):
             return (
@@ -137,7 +138,7 @@ class NetworkPolicy:
             )
 
     async def addresses(self, host: str, port: int) -> list[str]:
-        """The addresses of `host` that may be reached, in the system's order of preference; never empty.
+        """Return the addresses of `host` that may be reached, in the system's order of preference; never empty.
 
         The caller sets the deadline. Raises `BinderyError`: `address_not_allowed` if every address is refused,
         `ref_not_found` if there is no such host, `provider_unavailable` if names can't be looked up at all.
@@ -150,7 +151,7 @@ class NetworkPolicy:
 
 
 def networks_of(cidrs: str) -> tuple[Network, ...]:
-    """The networks of a comma-separated list. Raises `ValueError`."""
+    """Return the networks of a comma-separated list. Raises `ValueError`."""
     return tuple(ip_network(part.strip()) for part in cidrs.split(",") if part.strip())
 
 
@@ -159,7 +160,10 @@ def _is_in(networks: Iterable[Network], *addresses: Address) -> bool:
 
 
 async def look_up(host: str, port: int) -> list[str]:
-    """Every address of `host`, by the system's resolver, without duplicates; never empty."""
+    """Return every address of `host` by the system's resolver, without duplicates; never empty.
+
+    Raises `BinderyError`: `ref_not_found`, `provider_unavailable`.
+    """
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:

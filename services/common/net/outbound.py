@@ -1,10 +1,11 @@
-"""The checked client: every HTTP request whose address a user chose is made by it, and by nothing else.
+"""The checked client, which makes every HTTP request to an address that a user chose.
 
-The address is looked up once, checked, and connected to, so that no second answer of a name server can lead
-elsewhere. TLS and the Host header still go by the name. Redirects are followed one at a time, each checked again.
-What goes through an outbound proxy is looked up by it, which then is the one to refuse private addresses; those that
-stand in the URL itself are refused here. Nothing is taken from the environment but the CA bundle (`SSL_CERT_FILE`,
-`SSL_CERT_DIR`), and nothing is kept between requests but idle connections: no cookies, no credentials.
+The host is looked up once, its address checked and connected to, so that a second DNS answer can't lead elsewhere. TLS
+and the Host header still use the name. Redirects are followed one at a time, and each is checked.
+
+An outbound proxy looks up names itself, and so has to refuse private addresses; addresses in the URL itself are refused
+here. Only the CA bundle (`SSL_CERT_FILE`, `SSL_CERT_DIR`) is taken from the environment. Between requests the client
+keeps idle connections, but no cookies and no credentials.
 """
 
 import asyncio
@@ -43,7 +44,7 @@ _NEVER_FORWARDED = ("authorization", "proxy-authorization", "cookie")
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, read to its end. Header names are in lower case; `url` is the one that answered."""
+    """A response whose body has been read. Header names are in lower case; `url` is the one that answered."""
 
     status: int
     headers: Mapping[str, str]
@@ -53,10 +54,10 @@ class Reply:
 
 @dataclass(frozen=True)
 class CheckedUrl:
-    """Where a URL leads in the end: the URL that answered with `status`, and the address that it was reached at.
+    """The end of a URL's redirects: the URL that answered with `status`, and the address it was reached at.
 
-    The address is empty where a proxy was asked, which alone knows it.
-    `body` is what it answered, where that was asked for and is short; else empty.
+    The address is empty for a request through a proxy, which alone knows it. `body` is empty unless it was requested
+    and is short.
     """
 
     url: str
@@ -69,10 +70,10 @@ class CheckedUrl:
 
 
 def checked_url(text: str) -> httpx.URL:
-    """Parse an address that a user typed.
+    """Return the parsed form of an address that a user typed.
 
-    Raises `BinderyError("bad_spec")` for another scheme than http and https, a user name or password, a host that could
-    be read in two ways (such as `0x7f.1` or `%61.example`), and whatever is not a URL at all.
+    Raises `BinderyError("bad_spec")` for a scheme other than http and https, a user name or password, an ambiguous host
+    (such as `0x7f.1` or `%61.example`), and a text that is not a URL at all.
     """
     quoted = shown(text)
     if len(text) > MAX_URL_LENGTH or not text.isprintable() or " " in text or "\\" in text:
@@ -94,7 +95,7 @@ def checked_url(text: str) -> httpx.URL:
 
 
 class _CheckedNetwork(httpcore.AsyncNetworkBackend):
-    """Connects to addresses that the policy allows, and to exactly the one that was checked."""
+    """Connects to addresses that the policy allows, and only to the one that was checked."""
 
     def __init__(self, policy: NetworkPolicy) -> None:
         self._policy = policy
@@ -159,10 +160,10 @@ class CheckedClient:
         self._proxied = proxy and httpcore.AsyncHTTPProxy(proxy.url, proxy_auth=_ascii(proxy.login), **bounds)
 
     async def get(self, url: str, *, headers: Mapping[str, str] | None = None, max_bytes: int = 4 * 2**20) -> Reply:
-        """GET `url`, following redirects, and read at most `max_bytes` of the body.
+        """Send a GET to `url`, following redirects, and return the reply, of any status.
 
-        Answers of any status come back. Raises `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found` (no
-        such host), and `provider_unavailable` for everything that the other end does wrong.
+        Raises `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found` (no
+        such host), and `provider_unavailable` for every failure of the peer, such as more than `max_bytes` of body.
         """
         async with self._answer(url, headers or {}) as (final, response):
             body = bytearray()
@@ -173,7 +174,7 @@ class CheckedClient:
             return Reply(response.status, _headers(response), bytes(body), str(final))
 
     async def follow(self, url: str, *, headers: Mapping[str, str] | None = None, body_bytes: int = 0) -> CheckedUrl:
-        """Follow the redirects of `url` to their end; what stands there is read if it is no longer than `body_bytes`.
+        """Follow the redirects of `url` to their end, and read a body of at most `body_bytes` there.
 
         Raises as `get` does.
         """
@@ -195,7 +196,7 @@ class CheckedClient:
     async def _answer(
         self, text: str, headers: Mapping[str, str]
     ) -> AsyncIterator[tuple[httpx.URL, httpcore.Response]]:
-        """The first answer that is no redirect, with its body still unread."""
+        """Yield the first response that is not a redirect, with its body still unread."""
         url = checked_url(text)
         sent = {name.lower(): value for name, value in headers.items()}
         try:
@@ -232,16 +233,17 @@ class CheckedClient:
             yield response
 
     def _pool_for(self, url: httpx.URL) -> httpcore.AsyncConnectionPool:
-        """Raises `BinderyError("address_not_allowed")` for an address that no proxy is asked for."""
+        """Return the pool for a URL. Raises `BinderyError("address_not_allowed")`, as `goes_by_proxy` does."""
         by_proxy = goes_by_proxy(url.raw_host.decode("ascii"), self.policy, self.proxy)
         return self._proxied if self._proxied and by_proxy else self._pool
 
     def _note_refusal(self, url: httpx.URL, response: httpcore.Response) -> None:
-        """The answer to an http URL that is the proxy's own: it wants to know who asks."""
+        """Raise `BinderyError` if the response to an http URL is the proxy's own: it demands a login."""
         if response.status == 407 and self._pool_for(url) is self._proxied:
             raise _proxy_says(url.host, "407")
 
     async def aclose(self) -> None:
+        """Close every connection."""
         await self._pool.aclose()
         if self._proxied:
             await self._proxied.aclose()
@@ -256,9 +258,9 @@ class CheckedClient:
 
 
 def goes_by_proxy(host: str, policy: NetworkPolicy, proxy: OutboundProxy | None) -> bool:
-    """Whether a plain host is asked through `proxy`. An address in a network that was opened is reached without it.
+    """Return whether a plain host is reached through `proxy`; addresses in opened networks are reached directly.
 
-    Raises `BinderyError("address_not_allowed")` for an address that may not be reached: no proxy is asked for those.
+    Raises `BinderyError("address_not_allowed")` for an address that may not be reached, with or without a proxy.
     """
     if proxy is None or not proxy.serves(host):
         return False
@@ -286,7 +288,7 @@ def _headers(response: httpcore.Response) -> dict[str, str]:
 
 
 async def _short(response: httpcore.Response, max_bytes: int) -> bytes:
-    """The body, or nothing where it is longer."""
+    """Return the body, or nothing if it is longer than `max_bytes`."""
     body = bytearray()
     async for chunk in response.aiter_stream():
         body += chunk
@@ -296,10 +298,10 @@ async def _short(response: httpcore.Response, max_bytes: int) -> bytes:
 
 
 def _location(url: httpx.URL, response: httpcore.Response) -> httpx.URL | None:
-    """Where a redirect leads.
+    """Return the target of a redirect; None if the response is not one.
 
-    Raises `BinderyError("address_not_allowed")` if that is not a web address, or http where the first was https: who is
-    on the way could then answer instead.
+    Raises `BinderyError("address_not_allowed")` if the target is not a web address, or leads from https to http, where
+    anyone on the way could answer.
     """
     location = _headers(response).get("location")
     if response.status not in REDIRECTS or not location:
@@ -318,5 +320,8 @@ def _location(url: httpx.URL, response: httpcore.Response) -> httpx.URL | None:
 
 @functools.cache
 def tls_context() -> ssl.SSLContext:
-    """The usual roots, or those of `SSL_CERT_FILE` or `SSL_CERT_DIR`. Reading them takes longer than a request."""
+    """Return a context with the usual roots, or those of `SSL_CERT_FILE` or `SSL_CERT_DIR`.
+
+    It is cached, as reading the roots takes longer than a request.
+    """
     return httpx.create_ssl_context(trust_env=True)

@@ -1,6 +1,6 @@
-"""The outbound proxy that an operator names: what goes through it, and how each client is told.
+"""The outbound proxy that an operator configures: which hosts are reached through it, and how clients learn of it.
 
-It is never taken from `HTTP_PROXY` and its like: who asks through a proxy leaves the check of addresses to it.
+`HTTP_PROXY` and similar variables are ignored: a proxy takes over the check of addresses, so it must be chosen for it.
 """
 
 import re
@@ -22,7 +22,7 @@ _PORT = 3128
 class OutboundProxy:
     """An HTTP proxy: `CONNECT` for https, whole URLs for http (RFC 9110, sections 7.6 and 9.3.6).
 
-    `url` has no login in it. Hosts in `direct_names`, and below them, and addresses in `direct_networks` are asked
+    `url` contains no login. Hosts in `direct_names` and below them, and addresses in `direct_networks`, are reached
     without the proxy.
     """
 
@@ -34,9 +34,9 @@ class OutboundProxy:
 
     @classmethod
     def of(cls, url: str, exceptions: str = "") -> Self | None:
-        """From `http://user:password@host:port` and a comma-separated list; None where there is none.
+        """Return the proxy at `http://user:password@host:port`, with a comma-separated list of exceptions.
 
-        Raises `ValueError`, whose sentence holds no login.
+        Returns None for an empty URL. Raises `ValueError`, whose message contains no login.
         """
         if not url:
             return None
@@ -58,18 +58,18 @@ class OutboundProxy:
 
     @classmethod
     def of_environment(cls, environ: Mapping[str, str]) -> Self | None:
-        """What `environment` made."""
+        """Return the proxy that `environment` describes; None if there is none."""
         return cls.of(environ.get(PROXY, ""), environ.get(EXCEPT, ""))
 
     @property
     def environment(self) -> dict[str, str]:
-        """Itself as environment variables, for a process of ours."""
+        """The proxy as environment variables, for a child process of ours."""
         exceptions = [*self.direct_names, *map(str, self.direct_networks)]
         return {PROXY: self.url_with_login, EXCEPT: ",".join(exceptions)}
 
     @property
     def url_with_login(self) -> str:
-        """For programs that take the login no other way. Never for an argument, a log or a message."""
+        """URL for programs that accept the login in no other way. Never put it into an argument, a log or a message."""
         if not self.user and not self.password:
             return self.url
         login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
@@ -77,10 +77,11 @@ class OutboundProxy:
 
     @property
     def login(self) -> tuple[str, str] | None:
+        """User name and password; None if the proxy has no login."""
         return (self.user, self.password) if self.user or self.password else None
 
     def serves(self, host: str) -> bool:
-        """Whether a plain host is asked through it. This machine never is."""
+        """Return whether a plain host is reached through the proxy. This machine never is."""
         if host == "localhost" or host.endswith(".localhost"):
             return False
         if is_literal(host):
@@ -90,13 +91,13 @@ class OutboundProxy:
 
 
 def environment_proxy(environ: Mapping[str, str]) -> str | None:
-    """The variable that names a proxy to other programs, which ours leave alone; None where there is none."""
+    """Return the name of a variable that sets a proxy for other programs, which we ignore; None if there is none."""
     names = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
     return next((name for name in names if environ.get(name)), None)
 
 
 def _exceptions(text: str) -> tuple[tuple[str, ...], tuple[Network, ...]]:
-    """Names and networks of a list. Raises `ValueError` for what is neither."""
+    """Return the names and networks of a list. Raises `ValueError` for a part that is neither."""
     names: list[str] = []
     networks: list[Network] = []
     for part in filter(None, re.split(r"[\s,]+", text)):

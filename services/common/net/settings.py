@@ -1,4 +1,4 @@
-"""The settings of services that connect to hosts outside."""
+"""Settings of services that connect to external hosts."""
 
 from typing import Self
 
@@ -10,7 +10,7 @@ from services.common.service.settings import ServiceSettings
 
 
 class OutboundSettings(ServiceSettings):
-    """Settings of services that ask hosts outside: the resolver, the builder and its workers."""
+    """Settings of services that connect to external hosts: the resolver, the builder and its workers."""
 
     allowed_networks: str = Field(
         "",
@@ -46,10 +46,10 @@ class OutboundSettings(ServiceSettings):
 
     @property
     def proxy(self) -> OutboundProxy | None:
-        """The outbound proxy, where one is named."""
+        """The outbound proxy, if one is configured."""
         return OutboundProxy.of(self.outbound_proxy.get_secret_value(), self.outbound_proxy_except)
 
     @property
     def networks(self) -> NetworkPolicy:
-        """Which addresses a link may lead to."""
+        """Policy for the addresses that a link may lead to."""
         return NetworkPolicy.of(self.allowed_networks, self.refused_networks)

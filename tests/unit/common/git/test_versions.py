@@ -84,7 +84,7 @@ def test_a_git_that_a_repository_may_harm_is_warned_of_in_both_places(bin_folder
     put_git(bin_folder, f"echo 'git version {said}'")
     warning = git_warning() or ""
     assert "memory errors that a repository's .gitattributes can use (CVE-2022-23521)" in warning
-    assert f"update it to {mended} or later, unless your distribution has mended it" in warning
+    assert f"update it to {mended} or later, unless your distribution has fixed it" in warning
     assert preflight.git_warning(preflight.check_git()) == warning
 
 
