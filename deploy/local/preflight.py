@@ -50,7 +50,7 @@ def git_warning(version: str) -> str | None:
 
     return (
         f"git {match[0]} has memory errors that a repository's .gitattributes can use (CVE-2022-23521): update it to "
-        f"{major}.{minor}.{patched} or later, unless your distribution has mended it under the old number."
+        f"{major}.{minor}.{patched} or later, unless your distribution has fixed it without changing the version."
     )
 
 

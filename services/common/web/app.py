@@ -1,4 +1,4 @@
-"""The web scaffolding of every service: problems, request ids, health and metrics in plain routes, our token."""
+"""The web application of every service: problems, request ids, health, metrics and the service token."""
 
 import contextlib
 import time
@@ -30,17 +30,17 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 async def send_bytes(
     send: Send, body: bytes, content_type: str, status: int = 200, *headers: tuple[bytes, bytes]
 ) -> None:
-    """Answer with prebuilt bytes, past every middleware."""
+    """Send a response of prebuilt bytes, past every middleware."""
     start = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode()), *headers]
     await send({"type": "http.response.start", "status": status, "headers": start})
     await send({"type": "http.response.body", "body": body})
 
 
 class HealthAndMetrics:
-    """Answers `/health` and `/metrics` ahead of all middleware: no logging, no validation, no request objects.
+    """Answers `/health` and `/metrics` ahead of all other middleware: no logging, no validation, no request objects.
 
-    What is wrong in detail is for who has the service token; anybody reads which check it is. `/metrics` asks for a
-    token of its own where the settings have one.
+    Anyone may read which checks fail; only a holder of the service token reads why. `/metrics` requires its own token
+    if the settings have one.
     """
 
     def __init__(self, app: ASGIApp, health: Health, fixed: Mapping[str, bytes], settings: ServiceSettings) -> None:
@@ -50,19 +50,20 @@ class HealthAndMetrics:
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the two paths and those of `fixed`; pass everything else on."""
         if scope["type"] == "http" and scope["method"] in {"GET", "HEAD"}:
             if scope["path"] == "/health":
                 ok, body = self.health.rendered(in_detail=has_token(scope, self._settings.service_token))
                 await send_bytes(send, body, "application/json", 200 if ok else 503)
                 return
-            if (found := self.fixed.get(scope["path"])) is not None:
-                await send_bytes(send, found, "application/json")
+            if (fixed_body := self.fixed.get(scope["path"])) is not None:
+                await send_bytes(send, fixed_body, "application/json")
                 return
             if scope["path"] == "/metrics":
                 expected = self._settings.metrics_token
                 if expected.get_secret_value() and not has_token(scope, expected):
-                    said = "Send the token for metrics (BINDERY_METRICS_TOKEN) as a bearer token."
-                    await unauthorized(said)(scope, receive, send)
+                    detail = "Send the token for metrics (BINDERY_METRICS_TOKEN) as a bearer token."
+                    await unauthorized(detail)(scope, receive, send)
                     return
                 await send_bytes(send, generate_latest(), CONTENT_TYPE_LATEST)
                 return
@@ -70,34 +71,37 @@ class HealthAndMetrics:
 
 
 class RequestContext:
-    """Gives each request an id, in the answer (`X-Request-ID`) and in every log line, and counts it.
+    """Gives each request an id, in the response (`X-Request-ID`) and in every log line, and counts it.
 
-    Unless `public`, its lines have the `launch_ref` too that the request comes with, and nobody may keep the answer:
-    there are tokens of servers among what services tell each other.
+    Unless `public`, log lines also have the request's `launch_ref`, and responses are marked `no-store`, as services
+    send each other tokens of servers.
     """
 
     def __init__(self, app: ASGIApp, *, public: bool) -> None:
-        self.app, self._public = app, public
+        self.app = app
+        self._public = public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Bind the ids, and count the response."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        ties = from_headers(Headers(scope=scope), of_service=not self._public)
-        method, begun = scope["method"], time.perf_counter()
+        ids = from_headers(Headers(scope=scope), of_service=not self._public)
+        method = scope["method"]
+        started = time.perf_counter()
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers[REQUEST_HEADER] = ties["request_id"]
+                headers[REQUEST_HEADER] = ids["request_id"]
                 if not self._public:
                     headers["Cache-Control"] = "no-store"
                 REQUESTS.labels(method, message["status"]).inc()
-                SECONDS.labels(method).observe(time.perf_counter() - begun)
+                SECONDS.labels(method).observe(time.perf_counter() - started)
                 log.debug("request", method=method, path=scope["path"], status=message["status"])
             await send(message)
 
-        with bound_contextvars(**ties), attributed_to("work"):
+        with bound_contextvars(**ids), attributed_to("work"):
             await self.app(scope, receive, counted)
 
 
@@ -112,14 +116,14 @@ def create_service(
     fixed: Mapping[str, bytes] | None = None,
     body_max_bytes: int | None = None,
 ) -> FastAPI:
-    """A FastAPI application with everything that our services have in common.
+    """Return a FastAPI application with everything that our services have in common.
 
-    Unless `public`, everything but `/health` and `/metrics` asks for the service token, before anything of a body is
-    read. Bodies are bounded, by `body_max_bytes` where that is given, and HEAD is answered where GET is. `fixed` are
-    JSON replies that never change, by path. The lifespan finds the health checks under `app.state.health` and the
-    settings under `app.state.settings`.
+    Unless `public`, everything but `/health` and `/metrics` requires the service token, which is checked before a body
+    is read. Bodies are limited to `body_max_bytes` or the setting for services, and HEAD is answered wherever GET is.
+    `fixed` has JSON responses that never change, by path. The lifespan finds the health checks in `app.state.health`
+    and the settings in `app.state.settings`.
 
-    Raises `SystemExit` where the secrets that the service needs are not set.
+    Raises `SystemExit` if a secret that the service needs is not set.
     """
     require_secrets(settings, name)
     health = health or Health()
@@ -143,7 +147,7 @@ def create_service(
     for router in routers:
         app.include_router(router)
     install_problem_handlers(app)
-    # The last that is added is the first that a request meets.
+    # A request passes the middleware that was added last first.
     app.add_middleware(HeadRequests)
     app.add_middleware(BoundedBodies, max_bytes=body_max_bytes or settings.service_request_max_bytes)
     if not public:

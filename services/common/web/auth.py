@@ -1,4 +1,4 @@
-"""The shared secrets, and those by which services know each other. Being on the same network proves nothing."""
+"""Authentication between services, and of operators, by shared secrets. The network is not trusted."""
 
 import hmac
 
@@ -16,7 +16,7 @@ SIGNING = frozenset({"gateway", "launcher"})
 
 
 def require_secrets(settings: ServiceSettings, service: str) -> None:
-    """End a service that was started without its secrets: `SystemExit`, with a sentence that says which."""
+    """Raise `SystemExit`, with a sentence that names the missing secret, if a service lacks one that it needs."""
     if not settings.service_token.get_secret_value():
         raise SystemExit(
             f"The {service} can't start: set BINDERY_SERVICE_TOKEN to a secret of your own, the same for every service."
@@ -32,9 +32,9 @@ OPERATOR_HEADER = "Bindery-Operator-Token"
 
 
 def is_operator(expected: SecretStr, given: str) -> bool:
-    """Whether a request is the operator's: `given` is what it has in the header of that name.
+    """Return whether a request comes from the operator: `given` is its `Bindery-Operator-Token` header.
 
-    Raises `BinderyError("forbidden")` for a token that is not the operator's, or where the installation has none.
+    Raises `BinderyError("forbidden")` for a wrong token, or if the installation has no operator's token.
     """
     if not given:
         return False
@@ -45,7 +45,7 @@ def is_operator(expected: SecretStr, given: str) -> bool:
 
 
 def has_token(scope: Scope, expected: SecretStr) -> bool:
-    """Whether a request's bearer token is `expected`; never where that is empty. All others take the same time."""
+    """Return whether a request's bearer token is `expected`, in constant time; never if `expected` is empty."""
     header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
     scheme, _, given = header.partition(b" ")
     secret = expected.get_secret_value().encode()
@@ -53,19 +53,21 @@ def has_token(scope: Scope, expected: SecretStr) -> bool:
 
 
 class ServiceToken:
-    """Pure ASGI middleware that lets only our own services in: before the route is looked for, or any body read."""
+    """Pure ASGI middleware that admits only our own services, before routing and before a body is read."""
 
     def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
-        self.app, self._expected = app, settings.service_token
+        self.app = app
+        self._expected = settings.service_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on if it has the service token, or else answer 401."""
         if scope["type"] == "lifespan" or has_token(scope, self._expected):
             await self.app(scope, receive, send)
             return
-        said = "Send the services' shared token (BINDERY_SERVICE_TOKEN) as a bearer token."
-        await unauthorized(said)(scope, receive, send)
+        detail = "Send the services' shared token (BINDERY_SERVICE_TOKEN) as a bearer token."
+        await unauthorized(detail)(scope, receive, send)
 
 
-def unauthorized(said: str) -> Response:
-    """The answer to who has not the token that `said` asks for."""
-    return problem_response(BinderyError("unauthorized", said).problem, {"WWW-Authenticate": "Bearer"})
+def unauthorized(detail: str) -> Response:
+    """Return a 401 response; `detail` says which token to send."""
+    return problem_response(BinderyError("unauthorized", detail).problem, {"WWW-Authenticate": "Bearer"})

@@ -1,6 +1,6 @@
-"""HTTP/1.1 on a connection of anybody's: uvicorn's protocol on httptools, with bounds and deadlines on all of it.
+"""HTTP/1.1 for untrusted clients: uvicorn's httptools protocol, with limits and deadlines for every step.
 
-uvicorn by itself takes a head of any size, waits for its end without a limit, and keeps what a client does not read.
+uvicorn itself accepts a head of any size, waits for its end without a limit, and buffers what a client does not read.
 """
 
 import asyncio
@@ -21,18 +21,18 @@ from services.common.web.problems import problem_response
 from services.common.web.request_head import fault_of
 
 PROGRESS_BYTES = 1024
-"""What a body or an answer that moves brings at least, in each of its deadlines: a byte now and then is no progress."""
+"""Progress that a body or a response must make within each deadline: a byte now and then is not enough."""
 STOOD_STILL_SECONDS = 1.0
-"""A deadline that is over for so long is one of a process that was paused, or very busy: nobody is held to it."""
+"""A deadline that fires later than this is not enforced: this process was paused or very busy, not the client."""
 PROBED = frozenset({"/health", "/metrics"})
-"""Answered beyond the limit of connections too: a gateway that is merely full is not to be taken for a dead one."""
+"""Paths answered beyond the limit of connections too, so that a full gateway is not taken for a dead one."""
 
 REFUSED = Counter("bindery_http_refused_total", "HTTP connections ended before an answer was taken, by why", ["why"])
 
 
 @dataclass(frozen=True, slots=True)
 class HttpBounds:
-    """What one connection may cost, and how many there may be; `connections` 0 is no limit."""
+    """The limits of one connection, and the number of connections; `connections` 0 means no limit."""
 
     head_bytes: int
     head_seconds: float
@@ -43,7 +43,7 @@ class HttpBounds:
 
     @classmethod
     def of(cls, settings: ServiceSettings) -> "HttpBounds":
-        """The bounds of a service."""
+        """Return the bounds of a service."""
         return cls(
             settings.http_head_max_bytes, settings.http_head_timeout_seconds, settings.http_body_timeout_seconds,
             settings.send_timeout_seconds, settings.http_pipelined_max, settings.http_connections_max,
@@ -51,7 +51,7 @@ class HttpBounds:
 
     @property
     def connections_with_spare(self) -> int:
-        """Up to so many are told why they are refused; what comes then is closed unread."""
+        """Number of connections up to which a refused one is told why; beyond it, connections are closed unread."""
         return self.connections + max(16, self.connections // 10)
 
 
@@ -64,7 +64,7 @@ class HttpConfig(uvicorn.Config):
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """One connection. What breaks a bound is told so (431, 408, 503) where nothing is being answered, and closed."""
+    """One connection. If it breaks a limit, it is closed, after a 431, 408 or 503 unless a response is under way."""
 
     def __init__(
         self,
@@ -78,22 +78,24 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._bounds = config.bounds
         self._in_head = True
         self._has_begun = False
-        """The request of the head that is being read: at least one byte of it has come."""
-        self._came_on = False
+        """Whether at least one byte of the head that is being read has arrived."""
+        self._has_advanced = False
+        """Whether the parser completed a head, a part of a body or a request with the current piece."""
         self._unspent_bytes = 0
-        """Bytes since the head began, or since the body last had one: what the parser holds on to, at most."""
+        """Bytes since the head began, or since the last part of a body: the most that the parser may hold."""
         self._body_bytes = 0
         self._unsent_bytes = 0
         self._fault = ""
         self._is_dismissed = False
         self._running: RequestResponseCycle | None = None
-        """What is being answered, while `cycle` may be a request further down the line."""
+        """The request that is being answered, while `cycle` may be a later, pipelined one."""
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
-        """Of the head, the body and the answer, while one of them is waited for."""
+        """Timers of the head, the body and the response, while one of them is awaited."""
 
     # The connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the deadline of the first head, or abort if there are too many connections."""
         super().connection_made(transport)
         if self._bounds.connections and len(self.connections) > self._bounds.connections_with_spare:
             REFUSED.labels("connections").inc()
@@ -102,6 +104,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Cancel all deadlines, and tell the application."""
         self._no_deadline("head", "body", "send")
         if self._running is not None and self._running is not self.cycle:  # uvicorn tells the last one only
             self._running.disconnected = True
@@ -109,6 +112,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Feed the parser in pieces that keep to the limit of a head, and set the next deadline."""
         if self._is_dismissed:
             return
         at, size = 0, len(data)
@@ -116,12 +120,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             room = self._bounds.head_bytes - self._unspent_bytes
             piece = data if not at and size <= room else data[at : at + room]
             at += len(piece)
-            self._came_on = False
+            self._has_advanced = False
             super().data_received(piece)
             if self._is_dismissed or self.transport.is_closing():
                 return
             # A head that begins within a piece (a pipelined one) is counted from the next piece on.
-            self._unspent_bytes = 0 if self._came_on else self._unspent_bytes + len(piece)
+            self._unspent_bytes = 0 if self._has_advanced else self._unspent_bytes + len(piece)
             if self._unspent_bytes >= self._bounds.head_bytes:
                 self._refuse("head_size", _too_large(self._bounds), 431)
                 return
@@ -133,29 +137,37 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     # What the parser finds
 
     def on_message_begin(self) -> None:
+        """Note that a head has begun."""
         self._has_begun = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        version, upgrades = self.parser.get_http_version(), self.parser.should_upgrade()
+        """Check the head, and hand the request to the application. Raises `ValueError`, which stops the parser."""
+        version = self.parser.get_http_version()
+        upgrades = self.parser.should_upgrade()
         if fault := fault_of(self.headers, version, upgrades=upgrades):
             self._fault = fault
             raise ValueError(fault)  # the parser stops, and `send_400_response` is called
-        self._in_head, self._came_on = False, True
+        self._in_head = False
+        self._has_advanced = True
         if self._deadlines:
             self._no_deadline("head")
         super().on_headers_complete()
-        self.headers = []  # what comes now are trailers, which nobody is to take for headers (RFC 9110, 6.5.1)
+        self.headers = []  # trailers follow, which must not be taken for headers (RFC 9110, 6.5.1)
         if len(self.pipeline) > self._bounds.pipelined:
             raise ValueError("too many requests ahead of their answers")  # the parser stops, and says so
 
     def on_body(self, body: bytes) -> None:
-        self._came_on = True
+        """Count a part of the body as progress."""
+        self._has_advanced = True
         self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._in_head, self._has_begun, self._came_on = True, False, True
+        """Expect the next head; if the request was answered already, keep the connection alive for it."""
+        self._in_head = True
+        self._has_begun = False
+        self._has_advanced = True
         if self._deadlines:
             self._no_deadline("body")
         super().on_message_complete()
@@ -167,8 +179,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             )
 
     def send_400_response(self, msg: str) -> None:
-        said = self._fault or f"{msg} This port speaks HTTP/1.1."
-        self._refuse("no_http", BinderyError("bad_request", said), 400)
+        """Refuse what the parser could not read, or what was wrong with the head."""
+        detail = self._fault or f"{msg} This port speaks HTTP/1.1."
+        self._refuse("no_http", BinderyError("bad_request", detail), 400)
 
     def _unsupported_upgrade_warning(self) -> None:
         self.cycle.keep_alive = False  # the request is answered, but the parser reads no other behind an `Upgrade`
@@ -184,10 +197,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
+        """Let go of the rest of a request that was answered early, and watch that the client reads the response."""
         super().on_response_complete()
         if not self._in_head and self.cycle.response_complete and not self.transport.is_closing():
-            # Answered before all of it came. Closed at once, the client might not see the answer (RFC 9112, 9.6): what
-            # still comes is let go by, for as long as another head would be waited for.
+            # It was answered before all of it arrived. If the connection were closed now, the client might not see the
+            # response (RFC 9112, 9.6). So the rest is discarded, for as long as another head would be awaited.
             self._unset_keepalive_if_required()
             self._no_deadline("body")
             self._expect_head()
@@ -196,20 +210,23 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._expect_reading()
 
     def pause_writing(self) -> None:
+        """Start the deadline of a client that does not read."""
         super().pause_writing()
         self._expect_reading()
 
     # Deadlines
 
     def _deadline(self, name: str, seconds: float, call: Callable[[], None]) -> None:
-        """Call after so many seconds, unless `name` is waited for already."""
+        """Call after `seconds`, unless there is a deadline of that name already."""
         if name not in self._deadlines:
             due = self.loop.time() + seconds
             self._deadlines[name] = self.loop.call_at(due, self._is_over, name, seconds, due, call)
 
     def _is_over(self, name: str, seconds: float, due: float, call: Callable[[], None]) -> None:
         del self._deadlines[name]
-        if self.loop.time() - due > STOOD_STILL_SECONDS:  # not the client did: what it sent may still have to be read
+        if (
+            self.loop.time() - due > STOOD_STILL_SECONDS
+        ):  # this process was late: what the client sent may still be unread
             self._deadline(name, seconds, call)
         else:
             call()
@@ -228,7 +245,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         elif self._has_begun:
             seconds = self._bounds.head_seconds
             self._refuse("head_time", BinderyError("request_timeout", f"Its head took longer than {seconds:g} s."), 408)
-        elif not self._is_answering:  # else some old client ended its request's body with a line of its own
+        elif not self._is_answering:  # an old client may have ended its request's body with an empty line
             self.transport.close()
 
     def _expect_body(self) -> None:
@@ -251,7 +268,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _look_at_sending(self) -> None:
         left = self.transport.get_write_buffer_size()
-        # What is still written meanwhile, to who is not held up, hides what was taken.
+        # New writes to a client that is not held up would hide what it has read.
         is_written_to = self._is_answering and not self.flow.write_paused
         if left and (is_written_to or self._unsent_bytes - left >= PROGRESS_BYTES):
             self._expect_reading()
@@ -266,7 +283,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _refuse(self, why: str, error: BinderyError, status: int) -> None:
-        """End the connection; say why, where that would not be taken for a part of another answer."""
+        """End the connection; say why, unless that would be taken for a part of another response."""
         if self._is_dismissed or self.transport.is_closing():
             return
         REFUSED.labels(why).inc()
@@ -276,14 +293,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 if self.transport.get_write_buffer_size():
                     self._expect_reading()
                 return
-            self.cycle.disconnected = True  # its application answers nobody from now on
+            self.cycle.disconnected = True  # the application's response is discarded from now on
             self.cycle.message_event.set()
         answer = problem_response(error.problem.updated(status=status), {"connection": "close"})
         self.transport.write(STATUS_LINE[status] + _lines(answer) + b"\r\n" + bytes(answer.body))
         self._dismiss()
 
     def _dismiss(self) -> None:
-        """Close our half, and let what still comes go by for a while: closed at once, nobody would see the answer."""
+        """Close our half and discard input for a while: if closed at once, the client would not see the response."""
         self._is_dismissed = True
         self._unset_keepalive_if_required()
         self._no_deadline("head", "body")
@@ -297,10 +314,10 @@ def _lines(answer: Response) -> bytes:
 
 
 def _too_large(bounds: HttpBounds) -> BinderyError:
-    said = f"The head of a request, its line and headers, may have {bounds.head_bytes} bytes at most."
-    return BinderyError("request_too_large", said)
+    detail = f"The head of a request, its line and headers, may have {bounds.head_bytes} bytes at most."
+    return BinderyError("request_too_large", detail)
 
 
 async def _overloaded(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer in place of the application while there are more connections than may be."""
+    """Answer in place of the application while there are too many connections."""
     await problem_response(BinderyError("overloaded").problem, {"connection": "close"})(scope, receive, send)

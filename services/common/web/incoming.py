@@ -1,4 +1,4 @@
-"""What every request passes before its route, in each service: a bound of its body, and HEAD asked as GET is."""
+"""Middleware for every request of every service: a limit on its body, and HEAD answered as GET is."""
 
 import asyncio
 
@@ -11,16 +11,18 @@ _IS_HEAD = "bindery.is_head"
 
 
 class BoundedBodies:
-    """Pure ASGI middleware: a request whose body is larger than `max_bytes` is ended as somebody reads it.
+    """Pure ASGI middleware that refuses a request body larger than `max_bytes` while it is being read.
 
-    One that says so itself is not read at all. What reads it raises `HTTPException(413)`, the one kind of exception
-    that FastAPI passes on from there; so the answer is a problem, or a page, as any other error's.
+    A body that announces its size is refused before anything of it is read. The read raises `HTTPException(413)`, the
+    only exception that FastAPI passes on from there, so that the response is a problem or a page as for other errors.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self.app, self._max_bytes = app, max_bytes
+        self.app = app
+        self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with its body limited."""
         announced = _announced_bytes(scope) if scope["type"] == "http" else 0
         if announced == 0:
             await self.app(scope, receive, send)
@@ -40,7 +42,7 @@ class BoundedBodies:
 
 
 def _announced_bytes(scope: Scope) -> int | None:
-    """How large a body is by its headers: 0 where there is none, None where they don't say."""
+    """Return the size of a body by its headers: 0 if there is no body, None if they don't say."""
     found = {name: value for name, value in scope["headers"] if name in _BODY_HEADERS}
     if not found:
         return 0
@@ -49,16 +51,17 @@ def _announced_bytes(scope: Scope) -> int | None:
 
 
 class HeadRequests:
-    """Pure ASGI middleware: HEAD is answered wherever GET is, with the same headers and no body (RFC 9110, 9.3.2).
+    """Pure ASGI middleware that answers HEAD wherever GET is, with the same headers and no body (RFC 9110, 9.3.2).
 
-    Its route is run as GET's, up to the head of the answer: then the connection ends as far as the route can see. One
-    that begins or follows something asks `is_head` first. FastAPI's own routes would answer 405.
+    It runs the route for GET up to the head of the response, and then pretends that the client has disconnected. A
+    route that starts or follows something checks `is_head` first. FastAPI's own routes would answer 405.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a HEAD request on as GET, and send only the head of the response."""
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self.app(scope, receive, send)
             return
@@ -67,7 +70,7 @@ class HeadRequests:
         async def head_only(message: Message) -> None:
             nonlocal is_answered
             if is_answered:
-                await asyncio.sleep(0)  # so that who streams without a pause hears that nobody listens
+                await asyncio.sleep(0)  # lets a route that streams without a pause notice the disconnect
                 return
             await send(message)
             if message["type"] == "http.response.start":
@@ -81,5 +84,5 @@ class HeadRequests:
 
 
 def is_head(connection: HTTPConnection) -> bool:
-    """Whether only the headers of the answer are asked for: nothing is to be begun or followed for them."""
+    """Return whether only headers are requested, so that nothing is to be started or followed for them."""
     return bool(connection.scope.get(_IS_HEAD))

@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json` (RFC 9457): no reply of ours is a bare "Internal Server Error"."""
+"""Errors as `application/problem+json` (RFC 9457): every error of a service is answered with a problem."""
 
 from http import HTTPStatus
 from typing import Any
@@ -23,7 +23,7 @@ RESPONSES: dict[int | str, dict[str, object]] = {
 
 
 def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
-    """A reply whose body is `problem`, with `Retry-After` (whole seconds) where trying again can help."""
+    """Return a response whose body is `problem`, with `Retry-After` (whole seconds) if a retry can help."""
     reply = dict(headers or {})
     if problem.retry_after_seconds:
         reply["Retry-After"] = str(max(1, round(problem.retry_after_seconds)))
@@ -43,7 +43,7 @@ def _of_status(status: int) -> str:
 
 
 def _describe_problems(document: dict[str, Any]) -> dict[str, Any]:
-    """An OpenAPI document with the media type that our errors have, and without FastAPI's own form of them."""
+    """Give an OpenAPI document our errors' media type, remove FastAPI's own error schema, and return it."""
     for operation in (operation for item in document["paths"].values() for operation in item.values()):
         replies = operation["responses"]
         if "HTTPValidationError" in str(replies.get("422")):
@@ -57,9 +57,9 @@ def _describe_problems(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Make `app` answer every error with a problem, and its OpenAPI document say so."""
-    make = app.openapi
-    app.openapi = lambda: _describe_problems(make())  # type: ignore[method-assign]
+    """Make `app` answer every error with a problem, and describe that in its OpenAPI document."""
+    original = app.openapi
+    app.openapi = lambda: _describe_problems(original())  # type: ignore[method-assign]
 
     @app.exception_handler(BinderyError)
     async def _ours(_request: Request, error: BinderyError) -> Response:

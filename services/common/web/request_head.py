@@ -1,15 +1,16 @@
-"""What the head of a request must not say: the parser lets it pass, and it has no one meaning."""
+"""Checks of a request's head for what the parser accepts although its meaning is ambiguous."""
 
 from collections.abc import Iterable
 
 
 def fault_of(headers: Iterable[tuple[bytes, bytes]], http_version: str, *, upgrades: bool) -> str:
-    """What is wrong with a head, for whoever sent it; empty where nothing is.
+    """Return what is wrong with a head, as a sentence for the client; empty if nothing is.
 
-    `upgrades`: another protocol is asked for.
-    RFC 9112, 3.2: a server answers 400 to HTTP/1.1 without a `Host`, and to several.
+    `upgrades` says that the request asks for another protocol. Source: RFC 9112, 3.2, by which a server answers 400 to
+    HTTP/1.1 without a `Host` header or with several.
     """
-    hosts, has_body = 0, False
+    hosts = 0
+    has_body = False
     for name, value in headers:
         if name == b"host":
             hosts += 1
@@ -17,6 +18,6 @@ def fault_of(headers: Iterable[tuple[bytes, bytes]], http_version: str, *, upgra
             has_body = True
     if hosts > 1 or (not hosts and http_version == "1.1"):
         return "It has several Host headers: send one." if hosts else "It has no Host header: send one."
-    if upgrades and has_body:  # of which the parser takes the body for the other protocol's first bytes
+    if upgrades and has_body:  # the parser would take the body for the other protocol's first bytes
         return "It has a body and asks for another protocol: send it without `Upgrade`, as HTTP/1.1."
     return ""

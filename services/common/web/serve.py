@@ -1,4 +1,4 @@
-"""Running a service: uvicorn with uvloop and our HTTP protocol, and an end that is never waited for without bound."""
+"""Running a service: uvicorn with uvloop and our HTTP protocol, and a bounded shutdown."""
 
 import asyncio
 import contextlib
@@ -19,10 +19,10 @@ from services.common.web.listening import BACKLOG, open_listeners
 
 
 class Server(uvicorn.Server):
-    """Tells the application at once when it is asked to end, while open requests still run."""
+    """A uvicorn server that notifies the application of a signal at once, while open requests still run."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal came: set `app.state.exiting`, if the application has that, and begin to shut down."""
+        """Set `app.state.exiting`, if the application has it, and begin to shut down."""
         exiting = getattr(getattr(self.config.app, "state", None), "exiting", None)
         if isinstance(exiting, asyncio.Event):
             exiting.set()
@@ -30,7 +30,7 @@ class Server(uvicorn.Server):
 
 
 def http_config(app: FastAPI, settings: ServiceSettings, *, drain_seconds: int = 5) -> HttpConfig:
-    """How every process of ours listens: bounded by its settings; open requests get `drain_seconds` to end."""
+    """Return uvicorn's configuration for a service: bounds by its settings, and `drain_seconds` for open requests."""
     return HttpConfig(
         app,
         HttpBounds.of(settings),
@@ -40,7 +40,7 @@ def http_config(app: FastAPI, settings: ServiceSettings, *, drain_seconds: int =
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # whom to believe is a setting of the gateway
+        proxy_headers=False,  # the gateway has a setting for the proxies that it trusts
         timeout_keep_alive=75,
         timeout_graceful_shutdown=drain_seconds,
         backlog=BACKLOG,

@@ -132,7 +132,7 @@ def test_one_that_is_too_busy_to_take_connections_lives(short: Path) -> None:
 def test_what_is_no_socket_is_not_removed(short: Path) -> None:
     path = short / "notes.txt"
     path.write_text("mine")
-    with pytest.raises(SystemExit, match="is no socket: remove it, or set BINDERY_LISTEN_SOCKET"):
+    with pytest.raises(SystemExit, match="is not a socket: remove it, or set BINDERY_LISTEN_SOCKET"):
         bind_unix(path)
     assert path.read_text() == "mine"
 
