@@ -33,3 +33,15 @@ class FilesAndUnitTests(LoadScopeScheduling):  # type: ignore[misc]
         if scope:
             self.workqueue.move_to_end(scope, last=False)
         super()._assign_work_unit(node)
+
+    def schedule(self) -> None:
+        """Give out the tests, or what a worker left that crashed."""
+        super().schedule()
+        if self.workqueue:
+            return
+
+        # A worker holds its last test back until it hears of another, or that there is none: one that took over the
+        # last test of a crashed worker would wait for ever.
+        for node in self.nodes:
+            if not node.shutting_down:
+                node.shutdown()
