@@ -77,6 +77,7 @@ def test_the_token_in_the_address_is_the_owners_alone_and_of_this_run(data_dir: 
     kept, tokens = data_dir / "run" / "start-token", set()
     for _ in range(2):
         with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+            stack.until_said("here", times=len(PARTS))  # each has a log, then
             tokens.add(kept.read_text())
             assert ready_line(stack).endswith(f"/?token={kept.read_text()}")
             assert stat.S_IMODE(kept.stat().st_mode) == 0o600
