@@ -57,8 +57,16 @@ def test_every_page_can_be_reached_from_the_index() -> None:
         if page not in reached:
             reached.add(page)
             links = (unquote(link).partition("#")[0] for link in LINK.findall(prose(page)))
-            todo += [page.parent / link for link in links if link.endswith(".md") and ":" not in link]
-    assert {page.name for page in reached} == {page.name for page in (CHECKOUT / "docs").glob("*.md")}
+            todo += [(page.parent / link).resolve() for link in links if link.endswith(".md") and ":" not in link]
+    assert {page for page in reached if page.parent == CHECKOUT / "docs"} == set((CHECKOUT / "docs").glob("*.md"))
+
+
+def test_every_file_of_the_checkout_that_a_page_names_exists() -> None:
+    path_in_code = re.compile(r"`((?:services|bindery|deploy|tests|tools|docs)/[\w./-]*(?:\.\w+|/))`")
+    named = {(page.name, path) for page in PAGES for path in path_in_code.findall(page.read_text())}
+    assert len(named) > 50
+    made = {"tests/artefacts/"}
+    assert [one for one in sorted(named) if one[1] not in made and not (CHECKOUT / one[1]).exists()] == []
 
 
 def test_every_page_is_in_the_contents_of_the_site() -> None:
