@@ -53,7 +53,7 @@ async def test_a_start_that_fails_at_once_is_the_authors_and_tells_its_output(
 
 
 async def test_its_listing_is_followed_from_page_to_page(client: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launcher_hub, "PAGE", 2)
+    monkeypatch.setattr(launcher_hub, "PAGE_SIZE", 2)
     names = {f"user-{number}" for number in range(5)}
     for name in names:
         await client.create_user(name)
