@@ -27,9 +27,11 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hub(tmp_path_factory: pytest.TempPathFactory, environment: Path) -> Iterator[HubStack]:
     stack = HubStack(tmp_path_factory.mktemp("hub"), BINDERY_SERVICE_TOKEN="very-secret")
     make_image(stack.data, "plain", environment, files={"README.md": "hello\n"})
-    stack.start()
-    yield stack
-    stack.stop()
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.stop()
 
 
 @pytest.fixture(autouse=True)

@@ -142,7 +142,7 @@ class HubStack:
             config = CHECKOUT / "deploy" / "jupyterhub" / "jupyterhub_config.py"
             command = [str(HUB_PYTHON), "-m", "jupyterhub", "-f", str(config)]
             self.hub = subprocess.Popen(command, env=self.env, cwd=self.folder, stdout=log, stderr=log)
-        until(self.answers, f"the hub answers, {self.log}", seconds=40)
+        until(self.answers, f"the hub answers, {self.log}", seconds=120)
 
     def answers(self) -> bool:
         """Return whether the hub answers through the proxy."""
