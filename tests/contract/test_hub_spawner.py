@@ -88,7 +88,7 @@ def test_only_allowed_origins_may_use_a_server(hub: HubStack) -> None:
 def test_a_launch_without_token_or_image_is_a_400_that_says_so(hub: HubStack, missing: str) -> None:
     options = {"image": "plain", "token": "x"}
     del options[missing]
-    answer = hub.request_server("dan", **options)
+    answer = hub.refuse_server("dan", **options)
     assert answer.status_code == 400
     assert f"user_options.{missing} is missing" in answer.json()["message"]
 
@@ -115,7 +115,7 @@ def test_a_start_script_that_takes_the_token_away_ends_the_launch_and_says_whose
 
 
 def test_an_image_that_is_gone_is_said_so(hub: HubStack) -> None:
-    answer = hub.request_server("eve", image="never-built", token="x")
+    answer = hub.refuse_server("eve", image="never-built", token="x")
     assert answer.status_code == 400
     assert answer.json()["message"].startswith("image not found: ")
 
@@ -186,8 +186,7 @@ def test_a_server_that_dies_is_noticed_and_cleaned_up(hub: HubStack) -> None:
 
 def test_a_server_that_ends_at_once_fails_with_its_last_lines(hub: HubStack, environment: Path) -> None:
     make_image(hub.data, "broken", environment, start="#!/bin/sh\necho this is why\nexit 3\n")
-    answer = hub.request_server("kim", image="broken", token="x")
-    message = answer.json()["message"] if answer.status_code >= 400 else list(hub.progress("kim"))[-1]["message"]
+    message = hub.failure_of_server("kim", image="broken", token="x")
     assert "ended with exit status 3" in message
     assert "this is why" in message
 
@@ -298,8 +297,7 @@ def test_a_server_whose_port_was_taken_first_is_started_again(hub: HubStack, env
 def test_a_server_whose_port_is_always_taken_fails_with_its_last_lines(hub: HubStack, environment: Path) -> None:
     start = '#!/bin/sh\necho "The port 4711 is already in use."\nexit 1\n'
     make_image(hub.data, "unluckiest", environment, start=start)
-    answer = hub.request_server("una", image="unluckiest", token="x")
-    message = answer.json()["message"] if answer.status_code >= 400 else list(hub.progress("una"))[-1]["message"]
+    message = hub.failure_of_server("una", image="unluckiest", token="x")
     assert "ended with exit status 1 before it answered" in message
     assert "The port 4711 is already in use." in message
 

@@ -183,6 +183,31 @@ class HubStack:
         assert self.call("POST", f"users/{user}").status_code == 201
         return self.call("POST", f"users/{user}/server", json=options)
 
+    def refuse_server(self, user: str, **options: object) -> httpx.Response:
+        """Ask for a server that can't be started; return the hub's refusal.
+
+        The hub waits 0.3 s for a start. A busy machine needs longer and is answered 202: then another user asks.
+        """
+        for number in range(10):
+            answer = self.request_server(f"{user}{number}", **options)
+            if answer.status_code != 202:
+                break
+            list(self.progress(f"{user}{number}"))
+        return answer
+
+    def failure_of_server(self, user: str, **options: object) -> str:
+        """Ask for a server that fails at once; return what the hub says of it, in its answer or as progress.
+
+        A start that fails between the two is told in neither: then another user asks.
+        """
+        for number in range(10):
+            answer = self.request_server(f"{user}{number}", **options)
+            if answer.status_code >= 400:
+                return str(answer.json()["message"])
+            if events := list(self.progress(f"{user}{number}")):
+                return str(events[-1]["message"])
+        raise AssertionError("the hub never said how the start failed")
+
     def progress(self, user: str) -> Iterator[dict[str, Any]]:
         """Yield the events of a start until it ends."""
         headers = {"Authorization": f"token {self.launcher_token}"}
