@@ -156,15 +156,15 @@ async def test_a_pull_that_goes_on_has_time_of_its_own(
     hub.answer("POST", "/servers/", (202, JSON, b"", {}))
     starting_still = {"name": "x", "servers": {"": {"ready": False, "pending": "spawn"}}}
     pulling, nothing = _told({"message": 'x [Normal] Pulling image "a:1"'}), _told()
-    brief = {"server_start_timeout_seconds": 0.3, "retry_pause_seconds": 0.2}
+    brief = {"server_start_timeout_seconds": 0.9, "retry_pause_seconds": 0.6}
     for first, most, code in (
         (pulling, 60, None),
         (nothing, 60, "server_start_timeout"),
-        (pulling, 0.4, "image_pull_timeout"),
+        (pulling, 1.2, "image_pull_timeout"),
     ):
         async with start_launcher(server_start_max_seconds=most, **brief) as launcher:
             hub.scripted.pop(("GET", ""), None)
-            hub.answer("GET", "/progress", first, nothing, nothing, AS_ALWAYS)  # ready after 1.4 s
+            hub.answer("GET", "/progress", first, nothing, nothing, AS_ALWAYS)  # ready after 4.2 s
             hub.answer("GET", "", (200, JSON, json.dumps(starting_still).encode(), {}))
             ended = await launcher.outcome(await launcher.ask(f"{code} within {most}"))
             assert (ended.error.code if ended.error else None) == code
@@ -174,7 +174,7 @@ async def test_a_pull_that_goes_on_has_time_of_its_own(
     ("told", "untold_seconds", "code"),
     [
         (["Server requested", "Spawning server..."], 60, None),
-        (["Server requested", "Spawning server..."], 0.4, "server_start_timeout"),
+        (["Server requested", "Spawning server..."], 1.2, "server_start_timeout"),
         (
             ["Server requested", "x [Warning] 0/3 nodes are available: 3 Insufficient memory."],
             60,
@@ -197,9 +197,9 @@ async def test_a_spawner_that_tells_nothing_of_its_steps_has_as_long_as_binderhu
     hub.answer("POST", "/servers/", (202, JSON, b"", {}))
     starting_still = {"name": "x", "servers": {"": {"ready": False, "pending": "spawn"}}}
     events: list[dict[str, object]] = [{"message": one} for one in told]
-    brief = {"server_start_timeout_seconds": 0.3, "retry_pause_seconds": 0.2}
+    brief = {"server_start_timeout_seconds": 0.9, "retry_pause_seconds": 0.6}
     async with start_launcher(server_start_untold_seconds=untold_seconds, **brief) as launcher:
-        hub.answer("GET", "/progress", *[_told(*events)] * 3, AS_ALWAYS)  # ready after 1.4 s
+        hub.answer("GET", "/progress", *[_told(*events)] * 3, AS_ALWAYS)  # ready after 4.2 s
         hub.answer("GET", "", (200, JSON, json.dumps(starting_still).encode(), {}))
         ended = await launcher.outcome(await launcher.ask())
         assert (ended.error.code if ended.error else None) == code
