@@ -1,4 +1,7 @@
-"""How `make docs` makes a site of these pages: Sphinx reads them with MyST. They are plain Markdown, links included."""
+"""The configuration of the site that `make docs` builds from these pages: Sphinx, which reads them with MyST.
+
+The pages are plain Markdown, links included.
+"""
 
 from typing import Any
 
@@ -29,7 +32,7 @@ PAGES = (
 
 
 def setup(app: Any) -> None:
-    """Give the index its table of contents here, so that the page itself reads well where it is not built."""
+    """Add the table of contents to the index while it is built, so that the page reads well on a forge too."""
 
     def add_contents(_app: Any, name: str, source: list[str]) -> None:
         if name == "index":

@@ -6,8 +6,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from docs import conf, generate
-from docs.advice import ADVICE
+from docs import conf
+from docs.generate import errors, files, variables
+from docs.generate.advice import ADVICE
 from services.builder.executors.process.session import repository
 from services.common.models.error_codes import KINDS
 from services.common.redis.families import FAMILIES
@@ -34,7 +35,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.slow
 def test_generated_pages_are_what_the_code_says() -> None:
-    assert list(generate.stale()) == [], "run `make docs` and commit what it writes"
+    assert list(files.stale()) == [], "run `make docs` and commit what it writes"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -75,17 +76,17 @@ def test_every_page_is_in_the_contents_of_the_site() -> None:
 
 def test_every_setting_named_in_a_page_exists() -> None:
     named = {name for page in PAGES for name in re.findall(r"\bBINDERY_[A-Z_]*[A-Z]\b", page.read_text())}
-    assert named - generate.setting_names() - {"BINDERY_REDIS_PREFIX"} == set()
+    assert named - variables.documented_variables() - {"BINDERY_REDIS_PREFIX"} == set()
 
 
 def test_every_setting_that_the_code_reads_is_documented() -> None:
-    assert generate.names_in_code() - generate.setting_names() == set()
+    assert variables.variables_in_code() - variables.documented_variables() == set()
 
 
 def test_every_setting_is_described() -> None:
     bare = [
         f"{kind.__name__}.{name}"
-        for _, kind, _ in generate.GROUPS
+        for _, kind, _ in variables.GROUPS
         for name, field in kind.model_fields.items()
         if not field.description
     ]
@@ -94,14 +95,14 @@ def test_every_setting_is_described() -> None:
 
 def test_every_error_has_advice_and_no_advice_is_left_over() -> None:
     assert set(ADVICE) == set(KINDS)
-    assert {kind.phase for kind in KINDS.values()} == set(generate.PHASES)
+    assert {kind.phase for kind in KINDS.values()} == set(errors.PHASES)
 
 
 def test_every_expiry_of_a_redis_key_names_a_setting_that_exists() -> None:
     named = {
         f"BINDERY_{name.upper()}" for one in FAMILIES for name in re.findall(r"\b\w+_(?:seconds|bytes)\b", one.expiry)
     }
-    assert named <= generate.setting_names()
+    assert named <= variables.documented_variables()
     assert {one.nature for one in FAMILIES} == {"record", "work", "cache"}
 
 

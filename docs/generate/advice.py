@@ -1,4 +1,4 @@
-"""What a reader can do about each error: the column of docs/errors.md that is not in the code."""
+"""Advice about each error: the part of docs/errors.md that is not in the code."""
 
 ADVICE = {
     "bad_request": "Correct the request; the detail names the field.",
