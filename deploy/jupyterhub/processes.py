@@ -97,9 +97,8 @@ async def end(leader: Identity | None, home: Path, *, term_seconds: float, kill_
     The leader's process group alone would not do: a terminal and a kernel are sessions of their own. SIGKILL follows
     after `term_seconds`. Raise `TimeoutError` if a process is still running `kill_seconds` later.
     """
-    family = _identities(with_home(home))
+    family = await asyncio.to_thread(_family, leader, home)
     if leader and leader.is_alive:
-        family |= _identities(descendants(leader.pid))
         _signal_group(leader.pid, signal.SIGTERM)
         awaited = {leader}
     else:
@@ -114,7 +113,7 @@ async def end(leader: Identity | None, home: Path, *, term_seconds: float, kill_
                 await asyncio.sleep(_POLL_SECONDS)
 
     async with asyncio.timeout(kill_seconds):
-        while family := _survivors(family, home):
+        while family := await asyncio.to_thread(_survivors, family, home):
             for process in family:
                 _signal(process, signal.SIGKILL)
             await asyncio.sleep(_POLL_SECONDS)
@@ -130,7 +129,19 @@ def kill(leader: Identity) -> None:
         _signal(process, signal.SIGKILL)
 
 
+def _family(leader: Identity | None, home: Path) -> set[Identity]:
+    """Return the processes that `leader` started or that have `home` as HOME.
+
+    Each process of the machine is read, which takes some milliseconds: not to be called on the event loop.
+    """
+    family = _identities(with_home(home))
+    if leader and leader.is_alive:
+        family |= _identities(descendants(leader.pid))
+    return family
+
+
 def _survivors(family: set[Identity], home: Path) -> set[Identity]:
+    """Return what of `family` still runs, and what it started; slow for the same reason as `_family`."""
     alive = {process for process in family if process.is_alive}
     started = {pid for process in alive for pid in descendants(process.pid)}
     return alive | _identities(started) | _identities(with_home(home))
