@@ -9,7 +9,7 @@ from services.common.models import BuildState, LaunchState
 from services.common.models.errors import BinderyError
 from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic
-from services.gateway.launches import side_effects
+from services.gateway.launches import launch_run, side_effects
 from tests.support.in_process_gateway import open_gateway
 from tests.support.valkey import Valkey
 
@@ -95,6 +95,42 @@ async def test_cancelled_while_a_server_is_asked_for(
             reply.set()
         await gateway.ended(launch, LaunchState.CANCELLED)
         assert gateway.backends.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
+
+
+async def test_a_cancel_is_repeated_only_after_a_write_has_waited_for_its_reply(
+    valkey: Valkey, redis: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch_run, "CANCEL_AGAIN_SECONDS", 0.01)
+    cancels = 0
+    is_writing, is_written, write = asyncio.Event(), asyncio.Event(), OwnedRecord.write
+
+    async def slow_write(self: OwnedRecord, *events: Any, final: bool = False, **rest: Any) -> None:
+        nonlocal cancels
+        await write(self, *events, final=final, **rest)
+        if final and not is_writing.is_set():
+            is_writing.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancels += 1
+                try:
+                    await asyncio.sleep(self.records.settle_seconds / 2)
+                except asyncio.CancelledError:
+                    cancels += 1
+                is_written.set()
+                raise
+
+    async with open_gateway(valkey, redis_timeout_seconds=1.0) as gateway, asyncio.timeout(10):
+        launch = await gateway.begin()
+        await gateway.until_build(1)
+        await gateway.backends.end_build(BuildState.BUILT)
+        await gateway.reaches(launch, LaunchState.LAUNCHING)
+        monkeypatch.setattr(OwnedRecord, "write", slow_write)
+        await gateway.backends.become_ready()
+        await is_writing.wait()
+        await gateway.launches.cancel_requests.request(launch.launch_id)
+        await is_written.wait()
+    assert cancels == 1
 
 
 @pytest.mark.slow
