@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     part_environment: dict[str, list[str]] = Field(
         {},
         description="JSON: further variables of yours that a component gets, by component: "
-        '`{"hub": ["LDAP_PASSWORD"]}`. [What for](operators.md#what-a-part-is-told).',
+        '`{"hub": ["LDAP_PASSWORD"]}`. [What for](operators.md#the-environment-of-a-component).',
     )
 
     ready_timeout_seconds: PositiveFloat = Field(60.0, description="Time in which all components must become healthy.")
