@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 from services.common.context import ProcessContext
@@ -175,12 +176,13 @@ class Servers:
             is_adopted=True,
             is_cancelled=is_abandoned or bool(stored.get("cancel")),
         )
-        try:
-            start.options = self._user_options(server, request)
-        except BinderyError as error:  # its resource class was removed meanwhile
-            await start.fail(error)
-            return
-        await self._run_start(start)
+        async with self._under_way(start):
+            try:
+                start.options = self._user_options(server, request)
+            except BinderyError as error:  # its resource class was removed meanwhile
+                await start.fail(error)
+            else:
+                await start.run()
 
     def _begin(self, record: OwnedRecord, server: Server, request: ServerRequest, position: SeatPosition) -> None:
         start = self._new_start(record, server, request, position=position)
@@ -189,9 +191,15 @@ class Servers:
         log.info("server_start", server_id=server.server_id, launch_ref=server.launch_ref)
 
     async def _run_start(self, start: Start) -> None:
+        async with self._under_way(start):
+            await start.run()
+
+    @contextlib.asynccontextmanager
+    async def _under_way(self, start: Start) -> AsyncIterator[None]:
+        """Bind the launch to log lines; at the end of the block, unregister the start's cancel request."""
         with bound_contextvars(launch_ref=start.server.launch_ref):
             try:
-                await start.run()
+                yield
             finally:
                 self.cancel_requests.unregister(start.server.server_id, start.cancel_requested)
                 await self._context.bus.close_local(topic_of(start.server.server_id))

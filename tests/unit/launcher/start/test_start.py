@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from services.common.models import Server, ServerState
+from services.common.models import Server, ServerRequest, ServerState
 from services.launcher.servers import topic_of
 from services.launcher.start import relay
 from services.launcher.start import start as starting
-from tests.support.in_process_launcher import AS_ALWAYS, FakeHub, Launcher, StartLauncher
+from tests.support.in_process_launcher import AS_ALWAYS, REPO, FakeHub, Launcher, StartLauncher
 from tests.support.valkey import Valkey, another_stage
 
 JSON = "application/json"
@@ -351,6 +351,20 @@ async def test_an_adopted_start_has_the_deadline_that_it_had(
     async with start_launcher() as launcher:
         await _taken_up(launcher, server)
         assert await _code(launcher, server) == "hub_busy"
+
+
+async def test_an_adopted_start_whose_resource_class_was_removed_fails_and_is_under_way_no_more(
+    start_launcher: StartLauncher, valkey: Valkey, hub: FakeHub
+) -> None:
+    hub.answer("POST", "/servers/", _says(429, "Too many users"))
+    async with start_launcher(resource_classes={"big": {"cost": 1}}) as launcher:
+        repo = REPO.updated(resource_class="big")
+        server = await launcher.servers.start(ServerRequest(launch_ref="ref", repo=repo, image="image:a"))
+        await _orphan(valkey, launcher, server, created_at=server.created_at)
+    async with start_launcher() as launcher:
+        await _taken_up(launcher, server)
+        assert await _code(launcher, server) == "unknown_resource_class"
+        assert server.server_id not in launcher.servers.cancel_requests
 
 
 async def _taken_up(launcher: Launcher, server: Server) -> None:
