@@ -8,22 +8,20 @@ be repeated. The owner remembers all fields and its last entries, because Redis 
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from prometheus_client import Counter
 
 from services.common.models import Event
+from services.common.records.store import RecordStore
 from services.common.records.stored_record import Entity, FieldValue
 from services.common.redis.client import REDIS_UNAVAILABLE, retry_while_unavailable
 from services.common.redis.keys import Topic
 from services.common.redis.scripts import ScriptArg
 from services.common.service.logging import get_logger
 from services.common.streams.entries import encode_events
-
-if TYPE_CHECKING:
-    from services.common.records.records import Records
 
 log = get_logger(__name__)
 
@@ -74,7 +72,9 @@ class PendingWrite(NamedTuple):
 class OwnedRecord:
     """A record that this process owns. Its writes run one after the other, and each may safely be repeated."""
 
-    records: "Records"
+    store: RecordStore
+    on_claim_ended: Callable[[Self], None]
+    """Called once Redis no longer accepts writes of this claim."""
     topic: Topic
     process: str
     epoch: int
@@ -124,7 +124,7 @@ class OwnedRecord:
 
         until = ""
         if final:
-            until = str(self.records.ttl_ms)
+            until = str(self.store.ttl_ms)
         elif release:
             until = "release"
 
@@ -149,7 +149,7 @@ class OwnedRecord:
             reply = await asyncio.shield(task)
         except asyncio.CancelledError:
             try:
-                await asyncio.wait({task}, timeout=self.records.settle_seconds)
+                await asyncio.wait({task}, timeout=self.store.settle_seconds)
             finally:
                 if not task.cancel() and not task.cancelled() and not task.exception():
                     with contextlib.suppress(Fenced, RecordLost):
@@ -181,7 +181,7 @@ class OwnedRecord:
         """
         self._unconfirmed = None
         if status != b"ok" or write.until:
-            self.records.drop_claim(self)
+            self.on_claim_ended(self)
 
         if status == b"ok":
             self.has_ended = self.has_ended or write.is_final
@@ -200,7 +200,7 @@ class OwnedRecord:
         for entry in write.entries:
             self.lines += entry.lines
             self.recent_entries.append(entry._replace(position=position.decode()))
-            self.records.bus.publish_local(self.topic, position, write.number, entry.payload, *before)
+            self.store.bus.publish_local(self.topic, position, write.number, entry.payload, *before)
 
         while sum(len(entry.payload) for entry in self.recent_entries) > RECENT_BYTES:
             self.recent_entries.popleft()
@@ -211,21 +211,21 @@ class OwnedRecord:
 
     async def _run(self, write: PendingWrite, *, restore: bool = False) -> Any:
         """Run the script `write`; its header names these arguments in this order."""
-        records = self.records
-        keys = records.keys
+        store = self.store
+        keys = store.keys
         fields = [part for pair in write.values.items() for part in pair]
         entries = [part for one in write.entries for part in (one.number, one.position, one.lines, one.payload)]
         lines_before = write.entries[0].before if write.entries else self.lines
 
         args: list[ScriptArg] = [
             self.epoch, self.claim, write.number, keys.news(self.topic), self._name, self.process, int(restore),
-            write.until, records.max_bytes, self.confirmed_seq, lines_before,
+            write.until, store.max_bytes, self.confirmed_seq, lines_before,
             len(write.values), *fields,
             len(write.entries), *entries,
         ]  # fmt: skip
         names = [keys.record(self.topic), keys.events(self.topic), keys.owned(self.process)]
         return await retry_while_unavailable(
-            lambda: records.scripts.run("write", names, args), seconds=records.patience_seconds
+            lambda: store.scripts.run("write", names, args), seconds=store.patience_seconds
         )
 
 

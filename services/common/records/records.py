@@ -13,10 +13,11 @@ from redis.asyncio import Redis
 
 from services.common.models import Event
 from services.common.records.owned_record import AppendedEntry, Fenced, OwnedRecord, RecordLost
+from services.common.records.store import RecordStore
 from services.common.records.stored_record import Entity, FieldValue, StoredRecord
 from services.common.redis.client import retry_while_unavailable
 from services.common.redis.keys import Keys, Topic
-from services.common.redis.scripts import ScriptArg, ScriptCall, ScriptReply, Scripts, run_together
+from services.common.redis.scripts import ScriptArg, ScriptCall, ScriptReply, run_together
 from services.common.service.settings import ServiceSettings
 from services.common.streams.bus import Bus
 from services.common.streams.entries import Entry, encode_events
@@ -28,19 +29,11 @@ Redis may have lost the last writes in a crash, and followers have seen their nu
 """
 
 
-class Records:
+class Records(RecordStore):
     """The records of one installation, and the claims that this process holds on some of them."""
 
     def __init__(self, redis: Redis, keys: Keys, *, bus: Bus, settings: ServiceSettings) -> None:
-        self.redis = redis
-        self.keys = keys
-        self.bus = bus
-        self.scripts = Scripts(redis, "services.common.records.scripts")
-        self.ttl_ms = int(settings.record_ttl_seconds * 1000)
-        self.max_bytes = settings.stream_max_bytes
-        self.patience_seconds = settings.redis_patience_seconds
-        self.reread_seconds = settings.reread_seconds
-        self.settle_seconds = settings.redis_timeout_seconds / 2  # a hand-over has the other half
+        super().__init__(redis, keys, bus=bus, settings=settings)
         self._claims: dict[Topic, OwnedRecord] = {}
 
     # Claims
@@ -49,7 +42,7 @@ class Records:
         self._claims[record.topic] = record
         return record
 
-    def drop_claim(self, record: OwnedRecord) -> None:
+    def _drop_claim(self, record: OwnedRecord) -> None:
         """Forget a claim that has ended, unless a newer claim of this process has taken its place."""
         if self._claims.get(record.topic) is record:
             del self._claims[record.topic]
@@ -137,7 +130,8 @@ class Records:
         position = detail.decode()
         self.bus.open_local(topic, Entry.first(position, payload.encode()))
         record = OwnedRecord(
-            records=self,
+            store=self,
+            on_claim_ended=self._drop_claim,
             topic=topic,
             process=process,
             epoch=1,
@@ -182,7 +176,8 @@ class Records:
         stored = StoredRecord.named(claimed_name.decode(), fields)
         seq = int(stored.get("seq", "1"))
         record = OwnedRecord(
-            records=self,
+            store=self,
+            on_claim_ended=self._drop_claim,
             topic=stored.topic,
             process=process,
             epoch=int(claimed_epoch),

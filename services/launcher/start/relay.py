@@ -57,9 +57,9 @@ class Relay:
 
     async def load_history(self) -> None:
         """Read from the stream what followers of an adopted start have received, and when."""
-        records = self._record.records
-        key = records.keys.events(self._record.topic)
-        entries = await retry_while_unavailable(lambda: records.redis.xrange(key), seconds=records.patience_seconds)
+        store = self._record.store
+        key = store.keys.events(self._record.topic)
+        entries = await retry_while_unavailable(lambda: store.redis.xrange(key), seconds=store.patience_seconds)
         for raw in entries:
             entry = Entry.stored(raw)
             for event in entry.events:

@@ -114,7 +114,7 @@ async def test_a_cancel_is_repeated_only_after_a_write_has_waited_for_its_reply(
             except asyncio.CancelledError:
                 cancels += 1
                 try:
-                    await asyncio.sleep(self.records.settle_seconds / 2)
+                    await asyncio.sleep(self.store.settle_seconds / 2)
                 except asyncio.CancelledError:
                     cancels += 1
                 is_written.set()

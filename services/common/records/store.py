@@ -1,0 +1,23 @@
+"""The place in Redis where records are kept: connection, names, scripts, bus and limits."""
+
+from redis.asyncio import Redis
+
+from services.common.redis.keys import Keys
+from services.common.redis.scripts import Scripts
+from services.common.service.settings import ServiceSettings
+from services.common.streams.bus import Bus
+
+
+class RecordStore:
+    """What every record of an installation shares, owned by this process or not."""
+
+    def __init__(self, redis: Redis, keys: Keys, *, bus: Bus, settings: ServiceSettings) -> None:
+        self.redis = redis
+        self.keys = keys
+        self.bus = bus
+        self.scripts = Scripts(redis, "services.common.records.scripts")
+        self.ttl_ms = int(settings.record_ttl_seconds * 1000)
+        self.max_bytes = settings.stream_max_bytes
+        self.patience_seconds = settings.redis_patience_seconds
+        self.reread_seconds = settings.reread_seconds
+        self.settle_seconds = settings.redis_timeout_seconds / 2  # a hand-over has the other half
