@@ -11,40 +11,45 @@ class BuilderSettings(RegistrySettings):
     executor: str = Field("process", description="What runs the builds; an entry point of the group bindery.executors.")
 
     build_slots: int = Field(
-        4, description="Builds that one worker supervises at once; those that it takes over from another come on top."
+        4,
+        description="Number of builds that one worker supervises at once, not counting those that it takes over from "
+        "another.",
     )
-    build_capacity: int = Field(32, description="Builds that run at once in the whole installation.")
-    build_repo_cap: int = Field(4, description="Builds of one repository that run at once.")
-    build_queue_max: int = Field(1000, description="Builds that may wait; one more is refused.")
+    build_capacity: int = Field(32, description="Number of builds that run at once in the whole installation.")
+    build_repo_cap: int = Field(4, description="Number of builds of one repository that run at once.")
+    build_queue_max: int = Field(1000, description="Number of builds that may wait; the next one is refused.")
     build_queue_max_seconds: float = Field(3600.0, description="How long a build may wait for a slot before it fails.")
     operator_token: SecretStr = Field(
         SecretStr(""),
         description="Token (Bindery-Operator-Token) that may cancel builds which launches wait for; empty: nobody may.",
     )
-    keepalive_seconds: float = Field(25.0, description="How often a silent stream sends a sign of life.")
+    keepalive_seconds: float = Field(25.0, description="Time between two signs of life of a silent stream.")
     build_timeout_seconds: float = Field(
         4 * 3600.0,
         gt=0,
-        description="Hard maximum of one build [BinderHub's build_max_age]. A launch has "
-        "`BINDERY_LAUNCH_TIMEOUT_SECONDS` for it and all else.",
+        description="Hard maximum of one build [BinderHub's build_max_age]. `BINDERY_LAUNCH_TIMEOUT_SECONDS` "
+        "bounds the whole launch.",
     )
     build_stall_seconds: float = Field(
         0.0,
         ge=0,
-        description="How long a running build may be silent; while it waits for a node or an image it does not run. "
-        "0: for ever, as at BinderHub; R and conda have steps that are silent for half an hour.",
+        description="How long a running build may be silent, not counting the time when it waits for a node or an "
+        "image. 0: no limit, as at BinderHub; R and conda have steps that are silent for half an "
+        "hour.",
     )
     build_runs_max: int = Field(
-        2, description="Executions of one attempt: one that vanished, or could not push, is followed by another."
+        2,
+        description="Number of executions of one attempt: an execution that vanished, or could not push, is followed "
+        "by another.",
     )
     outage_patience_seconds: float = Field(
         300.0, description="How long a build waits for a registry, API server or engine that does not answer."
     )
     build_cancel_grace_seconds: float = Field(
-        10.0, description="How long a build goes on after the last launch that waited for it left."
+        10.0, description="How long a build goes on after the last launch stops waiting for it."
     )
     build_failure_memory_seconds: float = Field(
-        600.0, description="How long a failure that is the author's move is answered at once."
+        600.0, description="How long a failure that only the author can solve is remembered."
     )
     build_stop_seconds: float = Field(30.0, description="How long stopping an execution may take.")
     finished_stream_seconds: float = Field(
@@ -62,24 +67,26 @@ class BuilderSettings(RegistrySettings):
     )
     build_push: bool = Field(
         True,
-        description="Whether images are pushed; if not, they stay in the engine, "
-        "and whether one exists is asked at `BINDERY_DOCKER_HOST`.",
+        description="Whether images are pushed. If not, they stay in the engine at `BINDERY_DOCKER_HOST`, which "
+        "is then asked whether an image exists.",
     )
     build_user_name: str = Field("jovyan", description="Name of the user in the images (repo2docker).")
     build_user_id: int = Field(1000, gt=0, description="Number of the user in the images (repo2docker).")
     build_memory_limit: str = Field(
-        "", description="Memory of repo2docker's own container, as 512Mi or 2G; the engine bounds RUN steps, not this."
+        "",
+        description="Memory of repo2docker's own container, as 512Mi or 2G; RUN steps are bounded by the engine "
+        "instead.",
     )
     build_cpu_limit: float = Field(0.0, description="CPUs of repo2docker's own container; 0: no limit.")
-    build_line_max_bytes: int = Field(16384, description="Longest line of a build's log; what is longer is cut.")
+    build_line_max_bytes: int = Field(16384, description="Longest line of a build's log; a longer one is cut.")
     repo2docker_appendix: str = Field("", description="Dockerfile text that is added to every image.")
     repo2docker_extra_args: str = Field("", description="Further arguments of repo2docker, as a shell splits them.")
     repo2docker_extra_config: str = Field("", description="Python that is added to repo2docker's configuration file.")
     repo2docker_extra_envs: dict[str, str] = Field({}, description="Environment of repo2docker, as JSON; no secrets.")
     git_credentials: SecretStr = Field(
         SecretStr(""),
-        description="JSON: host of a repository to what git's credential helper says for it, "
-        "username=...\\npassword=... (repo2docker).",
+        description="JSON: by host, the output of git's credential helper for it, username=...\\npassword=... "
+        "(repo2docker).",
     )
 
     images_max_bytes: int = Field(20 * 2**30, description="Size of all images of the process executor together.")
@@ -95,9 +102,12 @@ class BuilderSettings(RegistrySettings):
     )
     postbuild_timeout_seconds: float = Field(900.0, description="How long postBuild may run (process executor).")
     base_packages: str = Field(
-        "jupyterlab notebook ipykernel pip", description="Installed into every environment (process executor)."
+        "jupyterlab notebook ipykernel pip",
+        description="Packages that are installed into every environment (process executor).",
     )
     default_python: str = Field(
-        "", description="Version or path of the Python for repositories that ask for none; empty: ours."
+        "",
+        description="Version or path of the Python for repositories that ask for none; empty: the Python that Bindery "
+        "runs on.",
     )
-    python_downloads: bool = Field(True, description="Whether an interpreter that is not there may be downloaded.")
+    python_downloads: bool = Field(True, description="Whether an interpreter that is not installed may be downloaded.")

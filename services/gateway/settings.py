@@ -19,18 +19,24 @@ class GatewaySettings(ServiceSettings):
     hub_url: str = Field(
         "http://127.0.0.1:8000/", description="The hub's proxy as browsers reach it; redirects go nowhere else."
     )
-    resolver_url: str = Field("http://127.0.0.1:8611", description="Where the resolver is: http:// or unix:///path.")
-    builder_url: str = Field("http://127.0.0.1:8612", description="Where the builder's API is, alike.")
-    launcher_url: str = Field("http://127.0.0.1:8613", description="Where the launcher is, alike.")
-    stage_timeout_seconds: float = Field(60.0, description="Read timeout of one call to a stage.")
-    stage_patience_seconds: float = Field(60.0, description="How long a stage that is away is asked again.")
+    resolver_url: str = Field("http://127.0.0.1:8611", description="Address of the resolver: http:// or unix:///path.")
+    builder_url: str = Field("http://127.0.0.1:8612", description="Address of the builder's API, in the same form.")
+    launcher_url: str = Field("http://127.0.0.1:8613", description="Address of the launcher, in the same form.")
+    stage_timeout_seconds: float = Field(
+        60.0, description="Read timeout of one call to the resolver, builder or launcher."
+    )
+    stage_patience_seconds: float = Field(
+        60.0, description="How long calls to a service that does not answer are repeated."
+    )
 
     local_mode: bool = Field(False, description="On one's own machine: unknown Host headers are refused.")
     dev_mode: bool = Field(
         False, description="For work on the pages: templates and static files are read again at each request."
     )
     executor: str = Field(
-        "process", description="Who runs the builds; the builder's setting, and here what a link's page warns of."
+        "process",
+        description="What runs the builds: the builder's setting of this name. The gateway needs it for the warning "
+        "on a link's page.",
     )
     allowed_origins: str = Field(
         "",
@@ -39,23 +45,27 @@ class GatewaySettings(ServiceSettings):
     )
     start_token: SecretStr = Field(
         SecretStr(""),
-        description="What requests must show to be let in: [how](operators.md#the-start-token). Empty: nothing.",
+        description="Token that requests must show: [how](operators.md#the-start-token). Empty: no token is required.",
     )
     start_session_seconds: PositiveFloat = Field(
-        30 * 86400.0, description="How long a browser is let in that has shown the start token."
+        30 * 86400.0, description="Life of the session of a browser that has shown the start token."
     )
     trusted_proxies: str = Field("", description="CIDRs, comma-separated, whose X-Forwarded-For is believed.")
 
-    request_max_bytes: int = Field(2**20, description="Largest body of a request; what is larger is refused unread.")
+    request_max_bytes: int = Field(2**20, description="Largest body of a request; a larger one is refused unread.")
 
     launch_timeout_seconds: float = Field(6 * 3600.0, description="Hard maximum of one launch, queues included.")
-    abandoned_seconds: float = Field(120.0, description="After so long without a reader a launch is abandoned.")
-    lost_builds_max: int = Field(1, description="How often one launch begins again a build that vanished.")
+    abandoned_seconds: float = Field(120.0, description="A launch without a reader for this long is abandoned.")
+    lost_builds_max: int = Field(
+        1, description="Number of times that one launch begins a build again after it vanished."
+    )
     idempotency_ttl_seconds: float = Field(86400.0, description="How long an Idempotency-Key names its launch.")
 
     tick_seconds: float = Field(0.02, description="Shortest time between two chunks of one stream.")
-    tick_max_seconds: float = Field(0.2, description="The same with thousands of followers.")
-    keepalive_seconds: float = Field(25.0, description="A silent stream says that it lives this often.")
+    tick_max_seconds: float = Field(
+        0.2, description="Shortest time between two chunks of one stream when there are thousands of followers."
+    )
+    keepalive_seconds: float = Field(25.0, description="Time between two signs of life of a silent stream.")
     linger_seconds: float = Field(
         60.0, description="How long a façade stream stays open after its end, for the client to close."
     )
@@ -66,11 +76,11 @@ class GatewaySettings(ServiceSettings):
     )
     template_folders: str = Field(
         "",
-        description="Folders, comma-separated, whose page templates come before ours: "
+        description="Folders, comma-separated, whose page templates replace ours: "
         "[how](operators.md#pages-of-your-own).",
     )
 
-    build_token_seconds: float = Field(300.0, description="Life of the token that a launch page carries.")
+    build_token_seconds: float = Field(300.0, description="Life of the build token in the page of a link.")
 
     @field_validator("allowed_origins")
     @classmethod

@@ -11,7 +11,7 @@ from services.launcher.resources import ResourceClass, ResourceClasses
 class LauncherSettings(ServiceSettings):
     """Settings of the launcher."""
 
-    hub_id: str = Field("hub", description="Names the hub in server ids.")
+    hub_id: str = Field("hub", description="Name of the hub in server ids.")
     hub_api_url: str = Field(
         "http://127.0.0.1:8081/hub/api/", description="The hub's REST API, as the launcher reaches it."
     )
@@ -23,16 +23,16 @@ class LauncherSettings(ServiceSettings):
     hub_timeout_seconds: float = Field(30.0, description="Read timeout of one call to the hub.")
     hub_silence_seconds: float = Field(
         25.0,
-        description="How long the hub may say nothing on a progress stream, where it says something every 8 s; then it "
-        "counts as away.",
+        description="How long a progress stream of the hub may be silent before the hub counts as away; a hub "
+        "sends something every 8 s.",
     )
-    hub_connections: int = Field(200, description="Connections that are held open to the hub.")
+    hub_connections: int = Field(200, description="Number of connections that are held open to the hub.")
 
     hub_concurrent_spawns: int = Field(
         80,
         ge=0,
-        description="Starts under way at once on the hub, of all launchers together: below its concurrent_spawn_limit. "
-        "0 for no limit.",
+        description="Number of starts of all launchers together that the hub has under way at once: below its "
+        "concurrent_spawn_limit. 0 for no limit.",
     )
 
     seats_total: int = Field(
@@ -41,16 +41,20 @@ class LauncherSettings(ServiceSettings):
     seats_per_repo: int = Field(
         0,
         ge=-1,
-        description="Servers of one repository at once, where it has no quota of its own; 0 (or -1): no limit, as "
-        "BinderHub's per_repo_quota.",
+        description="Number of servers at once of a repository that has no quota of its own; 0 (or -1): no limit, "
+        "as BinderHub's per_repo_quota.",
     )
     seats_waiting_max: int = Field(
-        1000, description="Launches that may wait for a seat; one more fails at once. -1: no limit, 0: none may wait."
+        1000,
+        description="Number of launches that may wait for a seat; the next one fails at once. -1: no limit, 0: none "
+        "may wait.",
     )
     seat_wait_seconds: float = Field(600.0, description="How long a launch waits for a seat at most.")
-    seat_tick_seconds: float = Field(0.05, description="Shortest time between two looks at the queue for seats.")
+    seat_tick_seconds: float = Field(0.05, description="Shortest time between two readings of the queue for seats.")
     seat_told_seconds: float = Field(
-        1.0, description="How often at most a waiting launch is told its place; those far behind, less often."
+        1.0,
+        description="Shortest time between two messages to a waiting launch about its place; for launches far behind "
+        "it is longer.",
     )
     resource_classes: dict[str, ResourceClass] = Field(
         {},
@@ -59,17 +63,18 @@ class LauncherSettings(ServiceSettings):
     )
     resource_class: str = Field(
         "",
-        description="Class of the repositories that the resolver gives none; empty: they get what the spawner gives.",
+        description="Class of repositories without one in the resolver's configuration; empty: the spawner's defaults.",
     )
 
     server_start_timeout_seconds: float = Field(
         120.0,
-        description="From the first call to the hub until the server answers; a start that progresses has longer.",
+        description="Time from the first call to the hub until the server must answer; a start that progresses "
+        "gets more.",
     )
     server_start_untold_seconds: float = Field(
         600.0,
-        description="How long a start may take whose spawner tells nothing of its steps that Bindery understands, as "
-        "those of other deployments may not; BinderHub's launch_timeout.",
+        description="How long a start may take if its spawner does not report steps that Bindery understands; "
+        "BinderHub's launch_timeout.",
     )
     image_pull_timeout_seconds: float = Field(
         600.0, description="How long a pull of the image may take, or a node that is being added."
@@ -78,20 +83,22 @@ class LauncherSettings(ServiceSettings):
         1800.0, description="Hard maximum of one start, whatever progress it makes; the queue for seats not included."
     )
     hub_patience_seconds: float = Field(
-        60.0, description="How long a hub that is away is asked again, during one start altogether."
+        60.0, description="How long calls to a hub that does not answer are repeated, in total for one start."
     )
-    hub_retries_max: int = Field(30, description="How often the calls of one start may fail because the hub is away.")
+    hub_retries_max: int = Field(
+        30, description="Number of calls of one start that may fail because the hub does not answer."
+    )
     hub_busy_pause_max_seconds: float = Field(
-        10.0, description="How long one that the hub is too busy for (429) pauses at most before it asks again."
+        10.0, description="Longest pause of a start before it asks a busy hub (429) again."
     )
     retry_pause_seconds: float = Field(0.5, description="First pause before the hub is asked again; doubles up to 5 s.")
     cleanup_timeout_seconds: float = Field(20.0, description="How long removing a failed start from the hub may take.")
 
     idle_timeout_seconds: float = Field(
-        600.0, ge=0, description="When the culler ends a server that nobody uses; told to users. 0: it does not."
+        600.0, ge=0, description="Idle time after which the culler ends a server, as users are told. 0: no limit."
     )
     max_age_seconds: float = Field(
-        6 * 3600.0, ge=0, description="When the culler ends a server at the latest; told to users. 0: it does not."
+        6 * 3600.0, ge=0, description="Age at which the culler ends a server, as users are told. 0: no limit."
     )
 
     reap_interval_seconds: float = Field(15.0, description="How often the hub is listed and compared with the records.")

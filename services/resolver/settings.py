@@ -43,29 +43,31 @@ class ResolverSettings(OutboundSettings):
     resolve_timeout_seconds: float = Field(60.0, description="Longest time that resolving one link may take.")
     banned_specs: dict[str, list[str]] = Field(
         default_factory=dict,
-        description="Regular expressions by provider prefix, or `*` for all: what matches from its start is refused.",
+        description="Regular expressions by provider prefix, or `*` for all: a link that one of them matches from "
+        "its start is refused.",
     )
     allowed_specs: dict[str, list[str]] = Field(
         default_factory=dict,
-        description="Regular expressions by provider prefix, or `*` for all: where there are any, one must match.",
+        description="Regular expressions by provider prefix, or `*` for all: if any are set, one must match the link.",
     )
     spec_config: dict[str, list[SpecConfig]] = Field(
         default_factory=dict,
         description="By provider prefix, or `*` for all, a list of `pattern` (a regular expression) and `config`: "
-        "`quota` and `resource_class` of what it matches from its start. The last that says something counts.",
+        "the `quota` and `resource_class` of links that the pattern matches from its start. The last "
+        "one that sets a value counts.",
     )
     not_found_cache_seconds: float = Field(10.0, description="How long a missing repository or ref is remembered.")
-    ref_cache_entries: int = Field(1024, description="How many answers are kept to be revalidated by their ETag.")
+    ref_cache_entries: int = Field(1024, description="Number of answers that are kept to be revalidated by their ETag.")
 
     git_timeout_seconds: float = Field(30.0, description="Longest time that one `git ls-remote` may take.")
 
     github_url: str = Field("https://github.com", description="GitHub, or a GitHub Enterprise server.")
-    github_api_url: str = Field("https://api.github.com", description="Where its REST API is.")
+    github_api_url: str = Field("https://api.github.com", description="Address of its REST API.")
     github_access_token: SecretStr = Field(
         SecretStr(""),
         description="Token for GitHub's API, which answers 5,000 requests an hour with one and 60 without.",
     )
-    github_client_id: str = Field("", description="OAuth app whose higher limit is used, with its secret.")
+    github_client_id: str = Field("", description="Id of an OAuth app, whose higher limit is used with its secret.")
     github_client_secret: SecretStr = Field(SecretStr(""), description="Secret of that OAuth app.")
     github_timeout_seconds: float = Field(10.0, description="Longest time that GitHub's API may take to answer.")
 

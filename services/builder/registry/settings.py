@@ -9,12 +9,12 @@ class RegistrySettings(OutboundSettings):
     """The settings of the registry that executors push images to; `image_prefix` names it."""
 
     image_prefix: str = Field(
-        "bindery/", description="What every image name begins with; registry and project included."
+        "bindery/", description="Beginning of every image's name, including registry and project."
     )
 
     registry_url: str = Field(
         "",
-        description="Where the registry's API is called, as `https://host:port`; empty: the host in `image_prefix`, "
+        description="Address of the registry's API, as `https://host:port`; empty: the host in `image_prefix`, or "
         "Docker Hub if it names no host.",
     )
     registry_insecure: bool = Field(

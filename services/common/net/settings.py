@@ -13,8 +13,7 @@ class OutboundSettings(ServiceSettings):
     """Settings of services that connect to external hosts: the resolver, the builder and its workers."""
 
     allowed_networks: str = Field(
-        "",
-        description="CIDRs, comma-separated, that links may lead to although they are not public: 10.0.0.0/8.",
+        "", description="CIDRs, comma-separated, that links may lead to although they are not public: 10.0.0.0/8."
     )
     refused_networks: str = Field(
         "",
@@ -24,13 +23,14 @@ class OutboundSettings(ServiceSettings):
 
     outbound_proxy: SecretStr = Field(
         SecretStr(""),
-        description="HTTP proxy, as `http://user:password@host:3128`, by which git repositories, GitHub's API and the "
-        "image registry are asked; then it has to refuse private addresses: [more](operators.md#an-outbound-proxy).",
+        description="HTTP proxy, as `http://user:password@host:3128`, for requests to git repositories, GitHub's "
+        "API and the image registry. The proxy must then refuse private addresses: "
+        "[more](operators.md#an-outbound-proxy).",
     )
     outbound_proxy_except: str = Field(
         "",
-        description="Host names (those below them included) and CIDRs, comma-separated, that are asked without the "
-        "proxy: forges and registries inside.",
+        description="Host names (with their subdomains) and CIDRs, comma-separated, that are asked without the "
+        "proxy: internal forges and registries.",
     )
 
     @field_validator("allowed_networks", "refused_networks")

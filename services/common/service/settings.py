@@ -33,13 +33,15 @@ class ServiceSettings(BaseSettings):
     )
     http_head_max_bytes: int = Field(65536, gt=0, description="Largest head of a request: its line and headers.")
     http_head_timeout_seconds: float = Field(
-        10.0, gt=0, description="How long a request's head may take, and a new connection to begin one."
+        10.0,
+        gt=0,
+        description="Time in which a request's head must arrive, and in which a new connection must begin one.",
     )
     http_body_timeout_seconds: float = Field(
-        30.0, gt=0, description="A request whose body brings less than 1 KiB in so long is ended."
+        30.0, gt=0, description="A request is ended if its body brings less than 1 KiB in this time."
     )
     send_timeout_seconds: float = Field(
-        30.0, gt=0, description="A client that takes less than 1 KiB of an answer in so long is let go."
+        30.0, gt=0, description="A connection is ended if its client reads less than 1 KiB of an answer in this time."
     )
     http_connections_max: int = Field(
         10_000,
@@ -49,7 +51,7 @@ class ServiceSettings(BaseSettings):
     )
     http_pipelined_max: int = Field(16, ge=0, description="Requests that a connection may send ahead of their answers.")
     service_request_max_bytes: int = Field(
-        2**20, gt=0, description="Largest body of a request between services; what is larger is refused unread."
+        2**20, gt=0, description="Largest body of a request between services; a larger one is refused unread."
     )
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
@@ -59,43 +61,51 @@ class ServiceSettings(BaseSettings):
     redis_prefix: str = Field("bindery", description="First part of every key, before the installation id.")
     redis_timeout_seconds: float = Field(5.0, description="Connect and read timeout of every Redis call.")
     redis_max_connections: int = Field(200, description="Connections that one process may hold open to Redis.")
-    redis_patience_seconds: float = Field(60.0, description="How long a write waits for a Redis that is away.")
+    redis_patience_seconds: float = Field(60.0, description="How long a write waits for a Redis that does not answer.")
     service_token: SecretStr = Field(
-        SecretStr(""), description="Shared secret by which services know each other; none starts without."
+        SecretStr(""), description="Shared secret by which services recognize each other. No service starts without it."
     )
     metrics_token: SecretStr = Field(
         SecretStr(""), description="Bearer token that `/metrics` of each service asks for; empty: none."
     )
-    installation_id: str = Field("default", description="Tells this installation from others on the same hub or Redis.")
+    installation_id: str = Field(
+        "default", description="Distinguishes this installation from others on the same hub or Redis."
+    )
     installation_secret: SecretStr = Field(
         SecretStr(""),
-        description="Key of every signature that we make; gateway and launcher want 32 characters or more.",
+        description="Key of every signature that Bindery makes; gateway and launcher require 32 characters or more.",
     )
-    data_dir: Path = Field(Path(".bindery"), description="Where one machine's images, logs and servers lie.")
+    data_dir: Path = Field(Path(".bindery"), description="Folder of this machine's images, logs and servers.")
     log_level: str = Field("info", description="debug, info, warning or error.")
     log_format: str = Field("json", description="json, or text for people.")
     git_allowed_protocols: str = Field("http,https", description="Protocols of git URLs, comma-separated.")
 
-    lease_seconds: float = Field(6.0, description="How long a silent process is thought alive.")
-    lease_renew_seconds: float = Field(2.0, description="How often a process says that it is alive.")
+    lease_seconds: float = Field(6.0, description="How long a silent process counts as alive.")
+    lease_renew_seconds: float = Field(2.0, description="Time between two signs of life of a process.")
     sweep_interval_seconds: float = Field(1.0, description="How often the sweeper looks for dead processes.")
     reread_seconds: float = Field(5.0, description="How often a followed stream is read again without a wake-up.")
     queue_tick_seconds: float = Field(
-        0.2, description="Shortest time between two looks at the places of waiting builds."
+        0.2, description="Shortest time between two readings of the positions of waiting builds."
     )
     record_ttl_seconds: float = Field(
         7 * 86400.0, description="How long finished builds, launches and servers are remembered."
     )
     stream_max_bytes: int = Field(
-        8 * 2**20, description="Ceiling of one live log in Redis; head and tail are kept past it."
+        8 * 2**20, description="Largest live log in Redis; of a larger one, the beginning and the end are kept."
     )
-    log_total_max_bytes: int = Field(256 * 2**20, description="Ceiling of all finished logs in Redis together.")
+    log_total_max_bytes: int = Field(256 * 2**20, description="Largest size of all finished logs in Redis together.")
     log_dir: Path | None = Field(
-        None, description="Folder for large logs, seen by workers and gateways; none: all in Redis."
+        None, description="Folder for large logs, which workers and gateways share; none: all logs are in Redis."
     )
-    log_small_max_bytes: int = Field(256 * 1024, description="Logs up to this size lie in Redis even with a log_dir.")
-    fact_ttl_seconds: float = Field(86400.0, description="How long what cannot change is remembered.")
-    fact_tombstone_seconds: float = Field(60.0, description="How long a withdrawn fact can't come back.")
+    log_small_max_bytes: int = Field(
+        256 * 1024, description="Logs up to this size are kept in Redis even with a log_dir."
+    )
+    fact_ttl_seconds: float = Field(
+        86400.0, description="How long the launch cache keeps an answer that cannot change."
+    )
+    fact_tombstone_seconds: float = Field(
+        60.0, description="How long the launch cache refuses an answer after it was withdrawn."
+    )
     log_ttl_seconds: float = Field(7 * 86400.0, description="How long a finished log can be read.")
 
     @field_validator("listen_socket", mode="before")

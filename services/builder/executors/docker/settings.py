@@ -20,7 +20,8 @@ class DockerSettings(BuilderSettings):
         "machine; empty: as docker_host."
     )  # fmt: skip
     docker_network: str = Field(
-        "bridge", description="The network of repo2docker's containers: bridge, host, or one that the engine has."
+        "bridge",
+        description="The network of repo2docker's containers: bridge, host, or the name of another one in the engine.",
     )
     docker_connect_seconds: float = Field(5.0, description="How long connecting to the engine may take.", gt=0)
     docker_read_seconds: float = Field(30.0, description="How long the engine may take for one answer.", gt=0)

@@ -23,21 +23,29 @@ class KubernetesSettings(BuilderSettings):
     kubernetes_namespace: str = Field(
         "", description="Where Jobs run [build_namespace]; empty: the namespace of this pod or of the context."
     )
-    kubernetes_connect_timeout_seconds: float = Field(3.0, description="Connecting to the API server.")
-    kubernetes_read_timeout_seconds: float = Field(10.0, description="One call of the API server.")
-    kubernetes_connections: int = Field(16, description="Calls that one process makes of the API server at once.")
-    kubernetes_probe_seconds: float = Field(
-        5.0, description="After how long a silence of the API server it is asked whether it is there."
+    kubernetes_connect_timeout_seconds: float = Field(
+        3.0, description="How long connecting to the API server may take."
     )
-    kubernetes_relist_seconds: float = Field(300.0, description="How often what is watched is listed anew.")
-    kubernetes_log_quiet_seconds: float = Field(300.0, description="A log stream silent for so long is opened again.")
+    kubernetes_read_timeout_seconds: float = Field(10.0, description="How long one call of the API server may take.")
+    kubernetes_connections: int = Field(
+        16, description="Number of calls that one process makes of the API server at once."
+    )
+    kubernetes_probe_seconds: float = Field(
+        5.0, description="How long the API server may be silent before a request checks whether it answers."
+    )
+    kubernetes_relist_seconds: float = Field(
+        300.0, description="Time between two complete lists of the watched objects."
+    )
+    kubernetes_log_quiet_seconds: float = Field(
+        300.0, description="A log stream that is silent for this long is opened again."
+    )
 
     kubernetes_image_pull_secrets: list[str] = Field([], description="Secrets to pull the builder image with.")
     kubernetes_image_pull_policy: str = Field(
         "IfNotPresent", description="When the builder image is pulled: IfNotPresent, Always or Never."
     )
     kubernetes_command: list[str] = Field(
-        [], description="Runs in the Job before repo2docker's arguments; empty: the image's own entry point."
+        [], description="Command of the Job, before repo2docker's arguments; empty: the image's own entry point."
     )
     kubernetes_docker_host: str = Field(
         "unix:///var/run/docker.sock",
@@ -53,7 +61,7 @@ class KubernetesSettings(BuilderSettings):
     )
     kubernetes_engine_credentials: bool = Field(
         False,
-        description="Whether that login also stands in repo2docker's configuration file, in that Secret: for builder "
+        description="Whether that login is also in repo2docker's configuration file, in that Secret: for builder "
         "images whose engine reads no config.json.",
     )
     kubernetes_home: str = Field(
@@ -61,16 +69,16 @@ class KubernetesSettings(BuilderSettings):
     )
 
     kubernetes_resources: dict[str, dict[str, str]] = Field(
-        {}, description="Requests and limits of the pod; what a RUN step uses is the engine's, and not in it."
+        {}, description="Requests and limits of the pod; they do not include RUN steps, which the engine runs."
     )
     kubernetes_node_selector: dict[str, str] = Field({}, description="Labels of the nodes that builds run on.")
     kubernetes_tolerations: list[dict[str, Any]] = Field(TOLERATIONS, description="Taints that builds tolerate.")
     kubernetes_affinity: dict[str, Any] | None = Field(
-        None, description="Affinity of the pod; none: builds keep away from each other where they can."
+        None, description="Affinity of the pod; none: builds are spread over the nodes if possible."
     )
     kubernetes_sticky_builds: bool = Field(
         False,
-        description="Builds of one repository prefer one node, where the engine has their layers [sticky_builds].",
+        description="Whether builds of one repository prefer one node, whose engine has their layers [sticky_builds].",
     )
     kubernetes_engine_selector: str = Field(
         "component=image-builder,app=binder", description="Labels of the engine's pods, for sticky builds."
@@ -83,8 +91,9 @@ class KubernetesSettings(BuilderSettings):
     )
     kubernetes_labels: dict[str, str] = Field(
         {},
-        description="Labels of Jobs and pods beside our own `bindery/…`, for network policies above all; unless they "
-        "stand here, `component` is `binderhub-build`, `app` is `bindery`, and `name` the Job's name.",
+        description="Labels of Jobs and pods in addition to our own `bindery/…`, mainly for network policies. "
+        "Unless they are set here, `component` is `binderhub-build`, `app` is `bindery`, and `name` "
+        "the Job's name.",
     )
     kubernetes_annotations: dict[str, str] = Field(
         {}, description="More annotations for Jobs and pods, which have BinderHub's `binder-repo`."
@@ -92,20 +101,21 @@ class KubernetesSettings(BuilderSettings):
     kubernetes_host_network: bool = Field(False, description="Whether the pod uses its node's network.")
 
     kubernetes_deadline_seconds: float = Field(
-        0.0, description="The Job's own deadline; 0: BINDERY_BUILD_TIMEOUT_SECONDS. It holds with no worker alive, too."
+        0.0,
+        description="The Job's own deadline, which holds even if no worker is alive; 0: BINDERY_BUILD_TIMEOUT_SECONDS.",
     )
     kubernetes_ttl_seconds: int = Field(
         7200, ge=3600, description="How long an ended Job stays if nobody removes it: an hour or more."
     )
-    kubernetes_grace_seconds: int = Field(2, description="How long a pod that is stopped may take to end by itself.")
+    kubernetes_grace_seconds: int = Field(2, description="How long a stopped pod may take to end by itself.")
     kubernetes_settle_seconds: float = Field(
-        3.0, description="How long something is in a build's way before its log says so."
+        3.0, description="How long an obstacle must last before the build's log mentions it."
     )
     kubernetes_unschedulable_seconds: float = Field(
         600.0, description="How long a build waits for a node with room [as long as an autoscaler takes]."
     )
     kubernetes_image_pull_seconds: float = Field(
-        300.0, description="How long a builder image that can't be pulled is waited for."
+        300.0, description="How long a build waits for a builder image that can't be pulled."
     )
     kubernetes_quota_seconds: float = Field(
         600.0, description="How long a build waits for room in its namespace's quota."
@@ -114,7 +124,7 @@ class KubernetesSettings(BuilderSettings):
         300.0, description="How long anything else may keep a pod from starting: a volume, a Secret, its node."
     )
     kubernetes_lost_seconds: float = Field(
-        60.0, description="How long a deleted pod may stay before its node is thought dead, and the build vanished."
+        60.0, description="How long a deleted pod may stay before its node counts as dead, and the build as vanished."
     )
 
     @classmethod
