@@ -16,7 +16,8 @@ from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 from tests.support.fake_gateway import FakeLaunches, fake_gateway
 from tests.support.forge import Forge
 from tests.support.paths import TESTS
-from tests.support.stack import Stack, eventually, free_ports, start_token_at
+from tests.support.polling import eventually
+from tests.support.stack import Stack, free_ports, start_token_at
 
 ARTEFACTS = TESTS / "artefacts"
 NOTEBOOK = """{"cells": [{"cell_type": "code", "id": "a1", "metadata": {}, "execution_count": null, "outputs": [],

@@ -10,7 +10,7 @@ from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from tests.browser.accessibility import violations
 from tests.browser.conftest import OpenPage, Target
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 
 MINUTES = 60_000
 

@@ -11,7 +11,7 @@ from tests.support.builder_processes import Builders
 from tests.support.cluster import Cluster, Namespace
 from tests.support.engine import REGISTRY
 from tests.support.faults import until_gone
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 
 KINDS = ("jobs", "pods", "secrets", "configmaps")
 URL = "https://example.org/org/repo"

@@ -11,7 +11,7 @@ from tests.support.cluster import Namespace
 from tests.support.engine import Engine
 from tests.support.faults import until_gone
 from tests.support.forge import Forge
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 
 URL = "https://example.org/org/repo"
 KINDS = ("jobs", "pods", "secrets", "configmaps")

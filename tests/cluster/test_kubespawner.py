@@ -15,7 +15,8 @@ from tests.support.cluster import SERVERS, Cluster, Namespace
 from tests.support.engine import REGISTRY
 from tests.support.kernels import kernel
 from tests.support.paths import CHECKOUT
-from tests.support.real_hub import HubStack, until
+from tests.support.polling import eventually
+from tests.support.real_hub import HubStack
 
 RECORDED = CHECKOUT / "tests" / "support" / "spawner_messages"
 OPTIONS = {
@@ -65,8 +66,8 @@ class Servers:
     def remove(self, user: str) -> None:
         """Stop a user's server, if it has one, and delete the user."""
         gone = {204, 404}  # a start that is under way is ended by its own address alone
-        until(lambda: self.hub.call("DELETE", f"users/{user}/server").status_code in gone, f"{user} has no server")
-        until(lambda: self.hub.call("DELETE", f"users/{user}").status_code in gone, f"{user} is deleted")
+        eventually(lambda: self.hub.call("DELETE", f"users/{user}/server").status_code in gone, f"{user} has no server")
+        eventually(lambda: self.hub.call("DELETE", f"users/{user}").status_code in gone, f"{user} is deleted")
 
     def messages(self, user: str, image: str, enough: str, **options: object) -> list[str]:
         """What the progress of a start tells, up to the message that has `enough` in it."""
@@ -99,7 +100,7 @@ def nothing_is_left(servers: Servers) -> Iterator[None]:
     yield
     for user in servers.hub.call("GET", "users").json():
         servers.remove(user["name"])
-    until(lambda: servers.objects() == [], "no pod and no Secret is left", seconds=60)
+    eventually(lambda: servers.objects() == [], "no pod and no Secret is left", seconds=60)
 
 
 def recorded(name: str, told: list[str]) -> None:
@@ -150,14 +151,14 @@ def test_stopping_a_server_removes_its_pod_and_its_secret(servers: Servers, imag
     servers.hub.serve("bob", image, **OPTIONS)
     assert [name.partition("/")[0] for name in servers.objects()] == ["pod", "secret"]
     assert servers.hub.call("DELETE", "users/bob/server").status_code in (202, 204)
-    until(lambda: servers.objects() == [], "pod and Secret are gone", seconds=60)
+    eventually(lambda: servers.objects() == [], "pod and Secret are gone", seconds=60)
 
 
 def test_a_pod_that_is_deleted_is_noticed_and_leaves_no_secret(servers: Servers, image: str) -> None:
     servers.hub.serve("cleo", image, **OPTIONS)
     servers.kubectl("delete", "pod", servers.pod()["metadata"]["name"], "--grace-period=0", "--force")
-    until(lambda: servers.hub.server("cleo") is None, "the hub has noticed")
-    until(lambda: servers.objects() == [], "its Secret is gone")
+    eventually(lambda: servers.hub.server("cleo") is None, "the hub has noticed")
+    eventually(lambda: servers.objects() == [], "its Secret is gone")
 
 
 def test_a_killed_hub_finds_its_pod_again(servers: Servers, image: str) -> None:
@@ -165,7 +166,7 @@ def test_a_killed_hub_finds_its_pod_again(servers: Servers, image: str) -> None:
     before = servers.pod()["metadata"]["uid"]
     servers.hub.kill_hub()
     servers.hub.start_hub()
-    until(lambda: (servers.hub.server("dan") or {}).get("ready"), "the hub knows its server")
+    eventually(lambda: (servers.hub.server("dan") or {}).get("ready"), "the hub knows its server")
     assert servers.pod()["metadata"]["uid"] == before
     answer = httpx.get(f"{servers.hub.url}/user/dan/api/status?token=token-of-dan", trust_env=False)
     assert answer.status_code == 200
@@ -177,7 +178,7 @@ def test_what_a_hub_that_died_in_mid_start_made_goes_with_its_user(servers: Serv
     servers.hub.kill_hub()
     servers.hub.start_hub()
     servers.remove("eve")
-    until(lambda: servers.objects() == [], "pod and Secret are gone", seconds=60)
+    eventually(lambda: servers.objects() == [], "pod and Secret are gone", seconds=60)
 
 
 def test_a_pod_and_a_secret_that_have_the_servers_name_already_give_way_to_its_own(

@@ -6,7 +6,7 @@ import pytest
 
 from tests.cluster.conftest import Start
 from tests.support.cluster import Namespace
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 
 URL = "https://example.org/org/repo"
 PODS = Path("/var/log/pods")

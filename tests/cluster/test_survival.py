@@ -14,8 +14,8 @@ from tests.support.cluster import Cluster, Namespace
 from tests.support.engine import Engine
 from tests.support.faults import until_gone
 from tests.support.forge import Forge
+from tests.support.polling import eventually
 from tests.support.registry import Registry
-from tests.support.stack import eventually
 
 KINDS = ("jobs", "pods", "secrets", "configmaps")
 URL = "https://example.org/org/repo"

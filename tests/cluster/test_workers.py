@@ -11,7 +11,7 @@ from tests.cluster.conftest import Start
 from tests.support.builder_processes import Builders, Part
 from tests.support.cluster import Namespace
 from tests.support.faults import until_gone
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 
 KINDS = ("jobs", "pods", "secrets", "configmaps")
 PAUSE_SECONDS = 30.0

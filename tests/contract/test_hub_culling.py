@@ -19,14 +19,15 @@ from tests.support.hub_fixtures import (
     nothing_is_left,  # noqa: F401
     status_of,
 )
-from tests.support.real_hub import HubStack, until
+from tests.support.polling import eventually
+from tests.support.real_hub import HubStack
 
 
 def test_an_idle_server_is_culled_with_its_user(hub: HubStack) -> None:
     hub.serve("ned", "plain")
-    until(lambda: idle_seconds(hub, "ned") > 3, "it has been idle for three seconds")
+    eventually(lambda: idle_seconds(hub, "ned") > 3, "it has been idle for three seconds")
     cull(hub, 2)
-    until(lambda: hub.call("GET", "users/ned").status_code == 404, "server and user are gone")
+    eventually(lambda: hub.call("GET", "users/ned").status_code == 404, "server and user are gone")
 
 
 def test_a_server_that_answers_somebody_is_not_idle(hub: HubStack) -> None:
@@ -37,14 +38,14 @@ def test_a_server_that_answers_somebody_is_not_idle(hub: HubStack) -> None:
         assert httpx.get(f"{hub.url}/user/oda/api/contents?token=token-of-oda").status_code == 200
         return (last_activity(hub, "oda") - started).total_seconds() > 3
 
-    until(is_noticed, "its use is noticed")
+    eventually(is_noticed, "its use is noticed")
     assert idle_seconds(hub, "oda") < 3
 
 
 def test_asking_for_activity_is_none(hub: HubStack) -> None:
     hub.serve("pia", "plain")
     kernel_of(hub, "pia")
-    until(lambda: idle_seconds(hub, "pia") > 3, "it is idle although the hub asks it each second")
+    eventually(lambda: idle_seconds(hub, "pia") > 3, "it is idle although the hub asks it each second")
 
 
 def test_a_computing_kernel_without_a_browser_is_not_idle(hub: HubStack, tmp_path: Path) -> None:
@@ -55,11 +56,11 @@ def test_a_computing_kernel_without_a_browser_is_not_idle(hub: HubStack, tmp_pat
     server_says = status_of(hub, "quin")
     assert server_says["connections"] == 0
     since = datetime.now(UTC)
-    until(lambda: (last_activity(hub, "quin") - since).total_seconds() > 3, "it is seen as active")
+    eventually(lambda: (last_activity(hub, "quin") - since).total_seconds() > 3, "it is seen as active")
     cull(hub, 3)
     assert hub.server("quin") is not None
     gate.touch()
-    until(lambda: idle_seconds(hub, "quin") > 3, "it is idle once the cell has ended")
+    eventually(lambda: idle_seconds(hub, "quin") > 3, "it is idle once the cell has ended")
 
 
 def test_an_open_notebook_in_the_background_is_not_idle(hub: HubStack) -> None:
@@ -68,8 +69,8 @@ def test_an_open_notebook_in_the_background_is_not_idle(hub: HubStack) -> None:
     url = f"{hub.url}/user/ron/api/kernels/{kernel}/channels?token=token-of-ron".replace("http", "ws", 1)
     with connect(url, max_size=None, open_timeout=20):
         since = datetime.now(UTC)
-        until(lambda: (last_activity(hub, "ron") - since).total_seconds() > 3, "it is seen as active")
-    until(lambda: idle_seconds(hub, "ron") > 3, "it is idle once the browser has left")
+        eventually(lambda: (last_activity(hub, "ron") - since).total_seconds() > 3, "it is seen as active")
+    eventually(lambda: idle_seconds(hub, "ron") > 3, "it is idle once the browser has left")
 
 
 def test_a_hub_that_was_away_learns_of_the_use_before_the_culler_does(hub: HubStack) -> None:
@@ -82,7 +83,7 @@ def test_a_hub_that_was_away_learns_of_the_use_before_the_culler_does(hub: HubSt
         used = datetime.fromisoformat(status_of(hub, "sue")["last_activity"])
         return (used - datetime.fromisoformat(started)).total_seconds() > 5
 
-    until(is_used_for_a_while, "it was used while the hub was away")
+    eventually(is_used_for_a_while, "it was used while the hub was away")
     hub.start_hub()
     assert hub.server("sue") is not None
     assert (last_activity(hub, "sue") - datetime.fromisoformat(started)).total_seconds() > 4

@@ -35,8 +35,9 @@ from tests.support.hub_fixtures import (
     record_of,
     status_of,
 )
+from tests.support.polling import eventually
 from tests.support.ports import free_ports
-from tests.support.real_hub import HUB_PYTHON, HubStack, make_image, until
+from tests.support.real_hub import HUB_PYTHON, HubStack, make_image
 from tests.support.sample_builds import attempt_of, collect
 
 OPTIONS = {"repo_url": "https://example.org/r", "binder_request": "v2/git/x", "bindery_installation": "test"}
@@ -126,7 +127,7 @@ def test_a_killed_hub_finds_its_server_again(hub: HubStack) -> None:
     hub.kill_hub()
     assert status_of(hub, "fay")["kernels"] == 0  # the server does not need the hub
     hub.start_hub()
-    until(lambda: (hub.server("fay") or {}).get("ready"), "the hub knows its server")
+    eventually(lambda: (hub.server("fay") or {}).get("ready"), "the hub knows its server")
     assert record_of(hub, "fay") == before
     status_of(hub, "fay")
 
@@ -136,22 +137,22 @@ def test_a_hub_killed_in_mid_start_adopts_the_server(hub: HubStack, environment:
     start = f'#!/bin/sh\nuntil [ -e {gate} ]; do sleep 0.05; done\nexec "$@"\n'
     make_image(hub.data, "gated-adopted", environment, start=start)
     assert hub.request_server("gus", image="gated-adopted", token="token-of-gus").status_code in (201, 202)
-    until(partial(is_started, hub, "gus"), "the server's process is there")
+    eventually(partial(is_started, hub, "gus"), "the server's process is there")
     before = record_of(hub, "gus")
     hub.kill_hub()
     gate.touch()
     hub.start_hub()
-    until(lambda: (hub.server("gus") or {}).get("ready"), "the hub has adopted the server")
+    eventually(lambda: (hub.server("gus") or {}).get("ready"), "the hub has adopted the server")
     assert record_of(hub, "gus") == replace(before, port=record_of(hub, "gus").port)
     assert (before.port, record_of(hub, "gus").port) != (0, 0)
-    until(lambda: httpx.get(f"{hub.url}/user/gus/api?token=token-of-gus").status_code == 200, "it is routed")
+    eventually(lambda: httpx.get(f"{hub.url}/user/gus/api?token=token-of-gus").status_code == 200, "it is routed")
 
 
 def test_a_leftover_is_ended_before_its_server_starts_anew(hub: HubStack, environment: Path, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     make_image(hub.data, "gated-leftover", environment, start=f'#!/bin/sh\n[ -e {gate} ] && exec "$@"\nsleep 1000\n')
     assert hub.request_server("hal", image="gated-leftover", token="token-of-hal").status_code in (201, 202)
-    until(partial(is_started, hub, "hal"), "the server's process is there")
+    eventually(partial(is_started, hub, "hal"), "the server's process is there")
     leftover = record_of(hub, "hal")
     hub.kill_hub()
     # As if the hub had died between starting the process and writing it down: only its HOME tells of it.
@@ -172,7 +173,7 @@ def test_stopping_leaves_neither_kernel_nor_terminal_nor_folder(hub: HubStack) -
     execute(hub, "ida", kernel, code, until_type="execute_reply")
     assert len(processes_at(hub.data / "servers")) >= 3
     assert hub.call("DELETE", "users/ida/server").status_code in (202, 204)
-    until(lambda: hub.server("ida") is None, "the server is gone")
+    eventually(lambda: hub.server("ida") is None, "the server is gone")
     assert processes_at(hub.data / "servers") == []
 
 
@@ -180,8 +181,8 @@ def test_a_server_that_dies_is_noticed_and_cleaned_up(hub: HubStack) -> None:
     hub.serve("jan", "plain")
     kernel_of(hub, "jan")
     os.kill(record_of(hub, "jan").pid, signal.SIGKILL)
-    until(lambda: hub.server("jan") is None, "the hub has noticed")
-    until(lambda: processes_at(hub.data / "servers") == [], "its kernel is gone")
+    eventually(lambda: hub.server("jan") is None, "the hub has noticed")
+    eventually(lambda: processes_at(hub.data / "servers") == [], "its kernel is gone")
 
 
 def test_a_server_that_ends_at_once_fails_with_its_last_lines(hub: HubStack, environment: Path) -> None:
@@ -194,9 +195,9 @@ def test_a_server_that_ends_at_once_fails_with_its_last_lines(hub: HubStack, env
 def test_a_cancelled_start_leaves_nothing(hub: HubStack, environment: Path) -> None:
     make_image(hub.data, "sleeping", environment, start="#!/bin/sh\nsleep 1000\n")
     assert hub.request_server("lea", image="sleeping", token="x").status_code in (201, 202)
-    until(lambda: processes_at(hub.data / "servers"), "the server's process is there")
+    eventually(lambda: processes_at(hub.data / "servers"), "the server's process is there")
     assert hub.call("DELETE", "users/lea/server").status_code in (202, 204)
-    until(lambda: processes_at(hub.data / "servers") == [], "its processes are gone")
+    eventually(lambda: processes_at(hub.data / "servers") == [], "its processes are gone")
 
 
 def test_nobody_can_log_in(hub: HubStack) -> None:

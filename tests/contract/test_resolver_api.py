@@ -15,6 +15,7 @@ from services.resolver.providers.base import Provider
 from services.resolver.providers.git import Git
 from services.resolver.settings import ResolverSettings
 from tests.support.forge import Fault, Forge, Page
+from tests.support.polling import until
 from tests.support.resolver import running_resolver
 from tests.support.settings import settings_for
 
@@ -86,9 +87,7 @@ async def test_all_who_ask_at_once_share_one_question(forge: Forge) -> None:
     forge.api_fault = Fault(hold=hold)
     async with running_resolver(forge) as resolver, asyncio.TaskGroup() as group:
         asked = [group.create_task(resolver.repo("gh", "org/repo/HEAD")) for _ in range(50)]
-        async with asyncio.timeout(10):
-            while not forge.api_requests:
-                await asyncio.sleep(0)
+        await until(lambda: forge.api_requests)
         hold.set()
         await asyncio.wait(asked)
     assert {task.result().ref for task in asked} == {sha}
@@ -100,9 +99,7 @@ async def test_all_who_ask_at_once_share_the_failure(forge: Forge) -> None:
     forge.api_fault = Fault(hold=hold, status=502)
     async with running_resolver(forge) as resolver, asyncio.TaskGroup() as group:
         asked = [group.create_task(resolver.problem("gh", "org/repo/HEAD")) for _ in range(20)]
-        async with asyncio.timeout(10):
-            while not forge.api_requests:
-                await asyncio.sleep(0)
+        await until(lambda: forge.api_requests)
         hold.set()
         await asyncio.wait(asked)
     assert {task.result().code for task in asked} == {"provider_unavailable"}

@@ -8,8 +8,9 @@ import pytest
 
 from tests.support.engine import Engine, NoEngineError, engine
 from tests.support.forge import Forge
+from tests.support.polling import eventually
 from tests.support.registry import Registry
-from tests.support.stack import Stack, eventually
+from tests.support.stack import Stack
 from tests.support.stack_builds import StackBuilder
 
 

@@ -12,8 +12,9 @@ from tests.support.bare_repos import Link
 from tests.support.engine import Engine
 from tests.support.faults import Faults
 from tests.support.forge import Forge
+from tests.support.polling import eventually
 from tests.support.registry import Registry
-from tests.support.stack import Stack, eventually
+from tests.support.stack import Stack
 from tests.support.stack_builds import StackBuilder
 
 TICKS = 60

@@ -13,7 +13,7 @@ import pytest
 
 from tests.docker.conftest import start_stack
 from tests.support.engine import OUR_HOST, Engine, docker
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 from tests.support.stack_builds import StackBuilder
 
 BRIDGE = "bindery-bd0"

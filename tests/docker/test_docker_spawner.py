@@ -10,7 +10,8 @@ import pytest
 from deploy.jupyterhub.labels import installation_label
 from tests.support.engine import REGISTRY, Engine
 from tests.support.kernels import kernel
-from tests.support.real_hub import HubStack, until
+from tests.support.polling import eventually
+from tests.support.real_hub import HubStack
 
 OPTIONS = {
     "repo_url": "https://example.org/{team}/r",
@@ -58,8 +59,8 @@ def containers(docker: Engine) -> list[dict[str, Any]]:
 def remove(hub: HubStack, user: str) -> None:
     """Stop a user's server, if it has one, and delete the user."""
     gone = {204, 404}  # a start that is under way is ended by its own address alone
-    until(lambda: hub.call("DELETE", f"users/{user}/server").status_code in gone, f"{user} has no server")
-    until(lambda: hub.call("DELETE", f"users/{user}").status_code in gone, f"{user} is deleted")
+    eventually(lambda: hub.call("DELETE", f"users/{user}/server").status_code in gone, f"{user} has no server")
+    eventually(lambda: hub.call("DELETE", f"users/{user}").status_code in gone, f"{user} is deleted")
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +69,7 @@ def nothing_is_left(docker: Engine, hub: HubStack) -> Iterator[None]:
     yield
     for user in hub.call("GET", "users").json():
         remove(hub, user["name"])
-    until(lambda: containers(docker) == [], "no container is left", seconds=60)
+    eventually(lambda: containers(docker) == [], "no container is left", seconds=60)
 
 
 def test_a_container_is_what_its_launch_says_and_its_kernel_runs_code(hub: HubStack, docker: Engine) -> None:
@@ -107,7 +108,7 @@ def test_a_container_is_what_its_launch_says_and_its_kernel_runs_code(hub: HubSt
         assert (answer.headers.get("access-control-allow-origin") == origin) is is_allowed
 
     assert hub.call("DELETE", "users/ann/server").status_code in (202, 204)
-    until(lambda: containers(docker) == [], "the container is gone", seconds=60)
+    eventually(lambda: containers(docker) == [], "the container is gone", seconds=60)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_a_killed_hub_finds_its_container_again(hub: HubStack, docker: Engine) -
     address = f"{hub.url}/user/cleo/api/status?token=token-of-cleo"
     assert httpx.get(address, trust_env=False).status_code == 200  # the server does not need the hub
     hub.start_hub()
-    until(lambda: (hub.server("cleo") or {}).get("ready"), "the hub knows its server")
+    eventually(lambda: (hub.server("cleo") or {}).get("ready"), "the hub knows its server")
     assert [one["Id"] for one in containers(docker)] == [before["Id"]]
     assert httpx.get(address, trust_env=False).status_code == 200
 
@@ -141,14 +142,14 @@ def test_a_killed_hub_finds_its_container_again(hub: HubStack, docker: Engine) -
 def test_what_a_hub_that_died_in_mid_start_made_goes_with_its_user(hub: HubStack, docker: Engine) -> None:
     options = OPTIONS | {"binder_request": "silent"}
     assert hub.request_server("dan", image=docker.jupyter, token="t", **options).status_code in (201, 202)
-    until(lambda: any(one["State"]["Running"] for one in containers(docker)), "its container runs")
+    eventually(lambda: any(one["State"]["Running"] for one in containers(docker)), "its container runs")
     hub.kill_hub()
     hub.start_hub()
     remove(hub, "dan")
-    until(lambda: containers(docker) == [], "the container is gone", seconds=60)
+    eventually(lambda: containers(docker) == [], "the container is gone", seconds=60)
 
 
 def test_a_container_that_is_removed_is_noticed(hub: HubStack, docker: Engine) -> None:
     hub.serve("eve", docker.jupyter, **OPTIONS)
     docker.docker("rm", "--force", containers(docker)[0]["Id"])
-    until(lambda: hub.server("eve") is None, "the hub has noticed")
+    eventually(lambda: hub.server("eve") is None, "the hub has noticed")

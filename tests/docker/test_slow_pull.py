@@ -14,9 +14,10 @@ from tests.support.engine import Engine
 from tests.support.forge import Forge
 from tests.support.full_chain import Repository
 from tests.support.leftovers import delete_hub_user
+from tests.support.polling import eventually
 from tests.support.registry import Registry
 from tests.support.slow_tcp_proxy import SlowRelay
-from tests.support.stack import Stack, eventually
+from tests.support.stack import Stack
 
 START_SECONDS = 15.0
 LAYER_MIB = 16

@@ -13,8 +13,9 @@ from tests.support.faults import until_gone
 from tests.support.forge import Forge
 from tests.support.full_chain import NEVER_UP, QUICK, NeverUp, run_notebook, with_notebook
 from tests.support.leftovers import Listing, assert_no_work_is_left, delete_hub_user, until_back_to
+from tests.support.polling import eventually
 from tests.support.registry import Registry
-from tests.support.stack import Stack, eventually
+from tests.support.stack import Stack
 
 
 def objects(docker: Engine) -> frozenset[str]:

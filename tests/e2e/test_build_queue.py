@@ -11,8 +11,9 @@ from tests.e2e.conftest import share_packages
 from tests.support.api_launches import Launched, build_of, git_spec, log_of
 from tests.support.forge import Forge
 from tests.support.leftovers import leave_nothing
+from tests.support.polling import eventually
 from tests.support.quick_jupyter import quick_jupyter_wheel
-from tests.support.stack import Following, Stack, eventually
+from tests.support.stack import Following, Stack
 
 ORG = "queue"
 TOKEN = "the operator's token"

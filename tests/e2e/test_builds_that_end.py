@@ -8,7 +8,8 @@ from tests.e2e.conftest import POST_BUILD_TIMEOUT_SECONDS, SERVER_START_TIMEOUT_
 from tests.support.api_launches import Launched, build_of, builds_ended, git_spec, log_of
 from tests.support.forge import Fault, Forge, Page
 from tests.support.leftovers import processes_of
-from tests.support.stack import Stack, eventually
+from tests.support.polling import eventually
+from tests.support.stack import Stack
 
 ORG = "builds"
 FOREVER = "#!/bin/sh\necho it has begun\nsleep 1000\n"

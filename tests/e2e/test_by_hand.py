@@ -14,8 +14,9 @@ import pytest
 from tests.e2e.conftest import share_packages
 from tests.support.api_launches import Launched, git_spec
 from tests.support.forge import Forge
+from tests.support.polling import eventually
 from tests.support.quick_jupyter import quick_jupyter_wheel
-from tests.support.stack import Stack, eventually
+from tests.support.stack import Stack
 
 COMPONENTS = ["worker", "gateway"]
 

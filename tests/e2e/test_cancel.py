@@ -6,7 +6,8 @@ from tests.e2e.conftest import SEATS
 from tests.support.api_launches import Launched, build_of, git_spec
 from tests.support.forge import Fault, Forge
 from tests.support.leftovers import keys_of, processes_of
-from tests.support.stack import Stack, eventually
+from tests.support.polling import eventually
+from tests.support.stack import Stack
 
 ORG = "cancel"
 

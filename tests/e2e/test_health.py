@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.support.stack import Stack, eventually
+from tests.support.polling import eventually
+from tests.support.stack import Stack
 
 
 def rows(stack: Stack) -> tuple[int, dict[str, dict[str, object]]]:

@@ -8,8 +8,9 @@ import pytest
 
 from deploy.jupyterhub.listeners import listening_ports
 from tests.support.local_stack import is_running
+from tests.support.polling import eventually
 from tests.support.ports import ADDRESSES, steal
-from tests.support.stack import Stack, eventually
+from tests.support.stack import Stack
 
 
 def ports_of(stack: Stack) -> dict[str, int]:

@@ -13,7 +13,8 @@ import pytest
 from tests.support.api_launches import git_spec
 from tests.support.forge import Forge
 from tests.support.paths import CHECKOUT
-from tests.support.stack import Stack, eventually
+from tests.support.polling import eventually
+from tests.support.stack import Stack
 
 ORG = "start-token"
 STREAM = {"Accept": "text/event-stream"}

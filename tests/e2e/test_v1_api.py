@@ -13,7 +13,8 @@ from services.common.models.error_codes import KINDS
 from services.common.models.ids import launch_ref
 from tests.support.api_launches import Launched, builds_ended, git_spec
 from tests.support.forge import Forge
-from tests.support.stack import Stack, eventually
+from tests.support.polling import eventually
+from tests.support.stack import Stack
 
 PROBLEM = "application/problem+json"
 METHODS = {"get", "post", "put", "patch", "delete"}

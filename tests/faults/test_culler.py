@@ -4,8 +4,8 @@ from pathlib import Path
 
 from tests.support.faults import running_stack
 from tests.support.forge import Forge
+from tests.support.polling import eventually
 from tests.support.quick_jupyter import quick_jupyter_wheel
-from tests.support.stack import eventually
 
 
 def test_culler_killed_the_next_one_removes_idle_servers(forge: Forge, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.faults import Faults
 from tests.support.forge import Fault
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 
 
 @pytest.fixture(autouse=True)

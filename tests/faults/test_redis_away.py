@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.faults import Faults
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 
 
 @pytest.fixture(autouse=True)

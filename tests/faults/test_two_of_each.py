@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.support.faults import Faults
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 
 PAUSE_SECONDS = 30.0
 

@@ -9,6 +9,7 @@ import pytest
 
 from services.common.models import ServerState
 from tests.support.hub_load import BriefHub, clicks, running_brief_hub, running_launcher
+from tests.support.polling import until
 from tests.support.valkey import Valkey
 
 
@@ -23,7 +24,7 @@ async def test_a_hub_that_is_restarted_in_mid_launch_ends_in_a_server_that_is_re
     ):
         async with clicks(valkey, launcher) as here, asyncio.TaskGroup() as group:
             launching = group.create_task(here.launch("restarted", kind="slow"))
-            await here.eventually(hub.has_followed_start, "the server is starting")
+            await until(hub.has_followed_start, "the server is starting")
             hub.kill(by)
             await asyncio.to_thread(hub.start)
             server = await launching
@@ -41,7 +42,7 @@ async def test_a_hub_that_stands_still_in_mid_launch_is_noticed(valkey: Valkey, 
     ):
         async with clicks(valkey, launcher) as here, asyncio.TaskGroup() as group:
             launching = group.create_task(here.launch("hangs", kind="slow"))
-            await here.eventually(hub.has_followed_start, "the server is starting")
+            await until(hub.has_followed_start, "the server is starting")
             with hub.stopped():
                 server = await launching
             assert server.error
@@ -55,7 +56,7 @@ async def test_a_proxy_that_takes_no_server_is_the_hubs_and_is_waited_for(
         async with clicks(valkey, launcher) as here, asyncio.TaskGroup() as group:
             (hub.folder / "proxy-away").touch()
             launching = group.create_task(here.launch("unrouted", kind="lasting"))
-            await here.eventually(lambda: "Failed to add" in hub.log.read_text(), "the proxy did not take it")
+            await until(lambda: "Failed to add" in hub.log.read_text(), "the proxy did not take it")
             (hub.folder / "proxy-away").unlink()
             server = await launching
             assert server.state is ServerState.READY
@@ -71,7 +72,7 @@ async def test_a_hub_that_stays_away_is_unavailable_before_the_deadline(
     ):
         async with clicks(valkey, launcher) as here, asyncio.TaskGroup() as group:
             launching = group.create_task(here.launch("lost"))
-            await here.eventually(lambda: any(server for server in hub.users().values()), "the server is starting")
+            await until(lambda: any(server for server in hub.users().values()), "the server is starting")
             hub.kill()
             began = time.monotonic()
             server = await launching
@@ -84,7 +85,7 @@ async def test_a_hub_that_stays_away_is_unavailable_before_the_deadline(
             async def is_clean() -> bool:
                 return not await here.members() and not hub.users()
 
-            await here.eventually(is_clean, "what was left there is removed when the hub is back")
+            await until(is_clean, "what was left there is removed when the hub is back")
 
 
 async def test_a_token_that_the_hub_does_not_know_is_said_at_once(
@@ -108,7 +109,7 @@ async def test_what_a_start_fails_with_is_told_by_the_hub_in_its_own_words(
             server = await here.launch("failing", kind="failing")
             assert server.error
             assert server.error.code == "server_out_of_memory"
-            await here.eventually(lambda: not hub.users(), "its user is removed")
+            await until(lambda: not hub.users(), "its user is removed")
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ async def test_an_emptied_redis_and_another_installation_cost_nobody_a_server(
                 since = [await here.context.redis.get(here.context.keys("installation")) for here in (one, two)]
                 return all(at and time.time() - float(at) > 4 for at in since)
 
-            await one.eventually(have_compared_armed, "both reapers may delete again, and have looked since")
+            await until(have_compared_armed, "both reapers may delete again, and have looked since")
             now = hub.users()
             assert {user: servers[""]["started"] for user, servers in now.items()} == {
                 user: servers[""]["started"] for user, servers in before.items()

@@ -8,6 +8,7 @@ import pytest
 
 from services.common.models import Server, ServerState
 from tests.support.hub_load import BriefHub, Clicks, LauncherProcess, clicks, running_brief_hub, running_launcher
+from tests.support.polling import until
 from tests.support.valkey import Valkey
 
 LAUNCHES, SEATS, POPULAR = 200, 20, 160
@@ -22,7 +23,7 @@ async def _all(here: Clicks, during: object = None) -> list[Server]:
         async def are_in() -> bool:
             return int(await here.context.redis.zcard(waiting)) >= POPULAR - 2 * SEATS
 
-        await here.eventually(are_in, "the first are in the queue")
+        await until(are_in, "the first are in the queue")
         others = [group.create_task(here.launch(f"other-{n}", "other")) for n in range(LAUNCHES - POPULAR)]
         if during:
             await during  # type: ignore[misc]
@@ -42,7 +43,7 @@ async def _check(here: Clicks, hub: BriefHub, servers: list[Server], *, slack: i
     async def is_empty() -> bool:
         return not await here.members() and not hub.users()
 
-    await here.eventually(is_empty, "no seat, user or server is left")
+    await until(is_empty, "no seat, user or server is left")
 
 
 @pytest.mark.parametrize("launchers", [1, 2])
@@ -73,7 +74,7 @@ async def test_a_launcher_that_is_killed_twice_loses_none_and_starts_none_too_ma
 
             async def kill_twice() -> None:
                 for share in (40, 100):
-                    await here.eventually(lambda share=share: hub.peaks()["starts"] >= share, "so many starts", 90)
+                    await until(lambda share=share: hub.peaks()["starts"] >= share, "so many starts", seconds=90)
                     launcher.kill()
                     await asyncio.to_thread(launcher.start)
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from tests.support.stack import Following, Stack, eventually
+from tests.support.polling import eventually
+from tests.support.stack import Following, Stack
 
 
 def git_spec(repo_url: str, ref: str = "HEAD") -> str:

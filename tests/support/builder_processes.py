@@ -16,7 +16,8 @@ import redis
 from services.builder.image_names import image_name
 from services.common.models import BuildInput, ResolvedRepo
 from tests.support.paths import CHECKOUT
-from tests.support.stack import eventually, free_ports
+from tests.support.polling import eventually
+from tests.support.stack import free_ports
 from tests.support.valkey import Valkey, running_valkey
 
 TOKEN = "token-of-the-builders-tests"

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from tests.support.paths import CHECKOUT
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 
 HOME = Path(os.environ.get("K8S_HOME") or Path.home() / ".cache" / "dev-cluster")
 RUN = HOME / "run"

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.support.cluster import Cluster
 from tests.support.engine import REGISTRY
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 
 PORT = 8000
 IN_THE_POD = f"""

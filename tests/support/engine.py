@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from tests.support import engine_images
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 
 CACHE = Path(os.environ.get("BINDERY_TEST_ENGINE_CACHE") or Path.home() / ".cache" / "bindery-tests")
 RUN = Path("/run/bindery-tests")

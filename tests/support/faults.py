@@ -15,7 +15,8 @@ from services.common.git.repository_url import canonical_url
 from services.common.redis.families import FAMILIES
 from services.common.redis.keys import Keys
 from tests.support.forge import Forge
-from tests.support.stack import Following, Stack, eventually
+from tests.support.polling import eventually
+from tests.support.stack import Following, Stack
 
 UV_CACHE = Path(os.environ.get("BINDERY_TEST_CACHE", "/tmp/bindery-test-uv-cache"))
 

@@ -15,7 +15,8 @@ import pytest
 from websockets.sync.client import connect
 
 from deploy.jupyterhub.image_folders import ServerFolder, ServerRecord
-from tests.support.real_hub import HubStack, make_environment, make_image, until
+from tests.support.polling import eventually
+from tests.support.real_hub import HubStack, make_environment, make_image
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +42,7 @@ def nothing_is_left(hub: HubStack) -> Iterator[None]:
     for user in hub.call("GET", "users").json():
         if user["servers"]:
             assert hub.call("DELETE", f"users/{user['name']}/server").status_code in (202, 204)
-            until(partial(is_gone, hub, user["name"]), "the server is gone")
+            eventually(partial(is_gone, hub, user["name"]), "the server is gone")
         assert hub.call("DELETE", f"users/{user['name']}").status_code == 204
     assert processes_at(hub.data / "servers") == []
     assert list((hub.data / "servers").glob("*")) == []
@@ -118,7 +119,7 @@ def cull(hub: HubStack, timeout_seconds: int) -> None:
     before = hub.log.read_text().count("(bindery-culler@")
     culler = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
     try:
-        until(lambda: hub.log.read_text().count("(bindery-culler@") >= before + 8, "the culler has made passes")
+        eventually(lambda: hub.log.read_text().count("(bindery-culler@") >= before + 8, "the culler has made passes")
     finally:
         culler.kill()
         culler.wait()

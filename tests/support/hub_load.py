@@ -1,13 +1,11 @@
 """A real hub with brief servers, real launcher processes on it, and launches as a gateway asks for them."""
 
-import asyncio
 import contextlib
 import os
 import secrets
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +22,8 @@ from services.gateway.settings import GatewaySettings
 from services.launcher.servers import topic_of
 from tests.support.in_process_launcher import REPO
 from tests.support.paths import CHECKOUT
-from tests.support.real_hub import free_port, until
+from tests.support.polling import eventually
+from tests.support.real_hub import free_port
 from tests.support.settings import settings_for
 from tests.support.valkey import Valkey
 
@@ -61,7 +60,7 @@ class BriefHub:
                 [HUB_PYTHON, "-m", "jupyterhub", "-f", str(config)],
                 env=self.env, cwd=self.folder, stdout=log, stderr=log,
             )  # fmt: skip
-        until(self._answers, f"the hub answers, {self.log}", seconds=60)
+        eventually(self._answers, f"the hub answers, {self.log}", seconds=60)
         return self
 
     def _answers(self) -> bool:
@@ -143,7 +142,7 @@ class LauncherProcess:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "services.launcher"], cwd=CHECKOUT, env=env, stdout=log, stderr=log
             )
-        until(self._answers, f"the launcher answers, {self.log}", seconds=60)
+        eventually(self._answers, f"the launcher answers, {self.log}", seconds=60)
         return self
 
     def _answers(self) -> bool:
@@ -195,12 +194,6 @@ class Clicks:
     async def members(self) -> int:
         """How many seats are taken."""
         return int(await self.context.redis.hlen(self.context.keys("{seats}:members")))
-
-    async def eventually(self, condition: Any, what: str, seconds: float = 30) -> None:
-        deadline = time.monotonic() + seconds
-        while not (await condition() if asyncio.iscoroutinefunction(condition) else condition()):
-            assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-            await asyncio.sleep(0.05)
 
 
 @contextlib.asynccontextmanager

@@ -33,6 +33,7 @@ from services.gateway.backends import Backends, OnUnavailable
 from services.gateway.launches.launches import Launches
 from services.gateway.settings import GatewaySettings
 from tests.support.in_process_launcher import REPO
+from tests.support.polling import until
 from tests.support.settings import settings_for
 from tests.support.valkey import QUICK, Valkey
 
@@ -151,11 +152,9 @@ class Gateway:
     async def until(self, condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
         """Wait for something that a test can see."""
         try:
-            async with asyncio.timeout(seconds):
-                while not condition():
-                    await asyncio.sleep(0.01)
-        except TimeoutError:
-            raise AssertionError(f"not within {seconds} s: {what}; calls: {self.backends.calls}") from None
+            await until(condition, what, seconds=seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; calls: {self.backends.calls}") from None
 
     async def until_build(self, number: int) -> None:
         """Wait until a build is there."""
@@ -179,9 +178,10 @@ class Gateway:
         return found
 
     async def reaches(self, launch: Launch, state: LaunchState) -> None:
-        async with asyncio.timeout(10):
-            while (await self.stored(launch)).state is not state:
-                await asyncio.sleep(0.01)
+        async def is_reached() -> bool:
+            return (await self.stored(launch)).state is state
+
+        await until(is_reached, f"the launch is {state}")
 
 
 @contextlib.asynccontextmanager

@@ -22,6 +22,7 @@ from services.launcher.servers import Servers, topic_of
 from services.launcher.settings import LauncherSettings
 from tests.load.stub_http import Answer, StubProtocol
 from tests.load.stub_hub import StubHub
+from tests.support.polling import until
 from tests.support.settings import settings_for
 from tests.support.valkey import QUICK, Valkey
 
@@ -138,9 +139,7 @@ class Launcher:
 
     async def outcome(self, server: Server, *, seconds: float = 10) -> Server:
         """Wait until nobody works on a server any more; what its record says then."""
-        async with asyncio.timeout(seconds):
-            while self.member.owns(topic_of(server.server_id)):
-                await asyncio.sleep(0.01)
+        await until(lambda: not self.member.owns(topic_of(server.server_id)), "the start ends", seconds=seconds)
         return await self.servers.read(server.server_id)
 
     async def messages(self, server: Server) -> str:
@@ -148,6 +147,22 @@ class Launcher:
         async with self.context.bus.follow(topic_of(server.server_id), lambda: None) as reader:
             entries = await reader.after(STREAM_START)
         return "".join(event.get("message", "") for entry in entries for event in entry.events)
+
+    async def until_told(self, server: Server, sentence: str) -> None:
+        """Wait until a message of a server's topic holds `sentence`."""
+
+        async def is_told() -> bool:
+            return sentence in await self.messages(server)
+
+        await until(is_told, f"{sentence!r} is told")
+
+    async def until_counted(self) -> None:
+        """Wait until it is known how many servers run."""
+
+        async def is_counted() -> bool:
+            return bool(await self.context.redis.get(self.context.keys("seats:counted")) == b"yes")
+
+        await until(is_counted, "what runs is counted")
 
 
 @contextlib.asynccontextmanager
@@ -162,12 +177,11 @@ async def open_launcher(valkey: Valkey, hub: FakeHub, **others: object) -> Async
         "hub_api_url": f"http://127.0.0.1:{hub.port}/hub/api/", "retry_pause_seconds": 0.02, **QUICK, **others,
     })  # fmt: skip
     async with open_launcher_context(settings, Health()) as parts:
+        launcher = Launcher(parts, hub)
         if counts:
-            async with asyncio.timeout(10):
-                while await parts.process.redis.get(parts.process.keys("seats:counted")) != b"yes":
-                    await asyncio.sleep(0.01)
+            await launcher.until_counted()
             hub.calls.clear()
-        yield Launcher(parts, hub)
+        yield launcher
 
 
 StartLauncher = Callable[..., AbstractAsyncContextManager[Launcher]]

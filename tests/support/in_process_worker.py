@@ -65,12 +65,6 @@ def workers_of(valkey: Valkey, folder: Path) -> Started:
     return started
 
 
-async def until(condition: Callable[[], Awaitable[object]]) -> None:
-    async with asyncio.timeout(60):
-        while not await condition():
-            await asyncio.sleep(0.01)
-
-
 async def admitted(builder: Builder, count: int) -> list[str]:
     """Builds of as many repositories, all with a slot."""
     for number in range(count):

@@ -9,8 +9,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from services.common.redis.families import FAMILIES, Family
+from tests.support.polling import eventually
 from tests.support.sample_builds import processes_mentioning
-from tests.support.stack import Stack, eventually
+from tests.support.stack import Stack
 
 
 @dataclass(frozen=True)

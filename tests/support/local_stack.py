@@ -6,14 +6,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 from deploy.local.process_table import process_start_time
 from deploy.local.processes import Process, process_of
 from deploy.local.settings import CHECKOUT
+from tests.support.polling import eventually
 
 DRIVER = """
 import json, os, sys
@@ -47,15 +47,6 @@ STAYS_STUBBORNLY = """
 import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('here', flush=True)
 while True: signal.pause()
 """
-
-
-def eventually(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
-    """Wait until `condition` is true; fail, saying `what`, after `seconds`."""
-    deadline = time.monotonic() + seconds
-    tick = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        tick.wait(0.01)
 
 
 def is_running(pid: int) -> bool:

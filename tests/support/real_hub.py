@@ -8,8 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +17,7 @@ import uv
 
 from services.builder.executors.process.session.layout import Manifest
 from tests.support.paths import CHECKOUT
+from tests.support.polling import eventually
 
 T = TypeVar("T")
 HUB_PYTHON = Path(os.environ.get("BINDERY_TEST_HUB_PYTHON", sys.executable)).absolute()
@@ -29,15 +29,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def until(condition: Callable[[], T], what: str, *, seconds: float = 30) -> T:
-    """Return what `condition` returns once that is true; fails naming `what` after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
-    return value
 
 
 def make_environment(target: Path, *packages: str) -> Path:
@@ -142,7 +133,7 @@ class HubStack:
             config = CHECKOUT / "deploy" / "jupyterhub" / "jupyterhub_config.py"
             command = [str(HUB_PYTHON), "-m", "jupyterhub", "-f", str(config)]
             self.hub = subprocess.Popen(command, env=self.env, cwd=self.folder, stdout=log, stderr=log)
-        until(self.answers, f"the hub answers, {self.log}", seconds=120)
+        eventually(self.answers, f"the hub answers, {self.log}", seconds=120)
 
     def answers(self) -> bool:
         """Return whether the hub answers through the proxy."""

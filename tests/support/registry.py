@@ -20,8 +20,8 @@ import bcrypt
 import yaml
 
 from tests.support.engine import install
+from tests.support.polling import eventually
 from tests.support.ports import free_ports
-from tests.support.stack import eventually
 from tests.support.token_server import TokenServer
 
 PROGRAM = "docker-registry"

@@ -1,8 +1,6 @@
 """Records for tests of what is stored in Redis: one launch, its events, and a Redis that loses its last second."""
 
-import asyncio
 import time
-from collections.abc import Callable
 
 from services.common.context import ProcessContext
 from services.common.models import Event, Launch, LaunchId, LaunchState, Phase, Spec
@@ -81,10 +79,3 @@ class LivingProcess:
 
     async def __aexit__(self, *_: object) -> None:
         await self._member.hand_over()
-
-
-async def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)

@@ -8,8 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -19,16 +18,7 @@ import httpx
 import redis
 
 from tests.support.paths import CHECKOUT
-
-
-def eventually(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
-    """Wait until `condition` gives something true, and return that; fail, saying `what`, after `seconds`."""
-    deadline = time.monotonic() + seconds
-    tick = threading.Event()
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        tick.wait(0.05)
-    return found
+from tests.support.polling import eventually
 
 
 def free_ports(count: int = 1) -> int:

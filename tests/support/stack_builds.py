@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 from services.common.models import ResolvedRepo
-from tests.support.stack import Stack, eventually
+from tests.support.polling import eventually
+from tests.support.stack import Stack
 
 ENDS = {"built", "failed", "cancelled"}
 ASKER = "whoever-asks-in-this-test"

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from services.builder.settings import BuilderSettings
 from services.builder.worker.run import run
 from services.builder.worker.worker import BuilderWorker
-from tests.support.in_process_worker import until
+from tests.support.polling import until
 from tests.support.settings import settings_for
 from tests.support.valkey import QUICK, Valkey
 

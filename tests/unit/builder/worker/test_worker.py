@@ -9,7 +9,8 @@ from services.builder.executors.base import Finished
 from services.builder.queue import handover, jobs
 from services.builder.queue.attempts import topic_of
 from tests.support.in_process_builder import Builder, image_of, request_for
-from tests.support.in_process_worker import Running, Started, admitted, field, more_than, until
+from tests.support.in_process_worker import Running, Started, admitted, field, more_than
+from tests.support.polling import until
 from tests.support.scripted_executor import said
 
 # What it takes

@@ -18,6 +18,7 @@ from services.common.streams.entries import Entry, encode_events
 from services.common.streams.event_format import PLAIN
 from services.common.streams.log_store import stream_entries
 from services.common.streams.topic_stream import AwaitableListener, TopicStream
+from tests.support.polling import until
 from tests.support.sample_records import launch, message_event
 from tests.support.valkey import Valkey, another_stage
 
@@ -69,12 +70,6 @@ class HeldAnswers:
 
     def are_as_before(self) -> None:
         self._patch.undo()
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("round_", range(4))

@@ -12,7 +12,8 @@ from services.common.records.leases import Adopt, StageMember
 from services.common.records.owned_record import Fenced, OwnedRecord
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
-from tests.support.sample_records import create_record, launch, message_event, until
+from tests.support.polling import until
+from tests.support.sample_records import create_record, launch, message_event
 from tests.support.valkey import Valkey, another_stage, die, member_of, service_settings
 
 TOPIC = Topic(Kind.LAUNCH, "one")
@@ -72,9 +73,7 @@ async def test_one_process_sweeps_and_another_when_it_dies(context: ProcessConte
         await second.sweep_once()
         return second.is_sweeper
 
-    async with asyncio.timeout(10):
-        while not await takes_over():
-            await asyncio.sleep(0.05)
+    await until(takes_over)
 
 
 async def test_giving_up_hands_over_at_once(context: ProcessContext) -> None:
@@ -149,9 +148,7 @@ async def test_an_emptied_redis_costs_a_living_process_nothing(context: ProcessC
             alive = await context.redis.exists(context.keys.alive(name))
             return bool(alive and await context.records.read(TOPIC))
 
-        async with asyncio.timeout(10):
-            while not await is_back():
-                await asyncio.sleep(0.02)
+        await until(is_back)
         assert member.process == name
         assert member.owns(TOPIC)
         await record.write(Event(phase=Phase.READY), body=launch(LaunchState.READY), final=True)

@@ -10,6 +10,7 @@ from services.common.models import Event, Launch, LaunchState, Phase
 from services.common.records.owned_record import FENCED, Fenced, RecordLost
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.scripts import ScriptArg
+from tests.support.polling import until
 from tests.support.sample_records import (
     TOPIC,
     LivingProcess,
@@ -19,7 +20,6 @@ from tests.support.sample_records import (
     launch,
     message_event,
     messages_of,
-    until,
 )
 from tests.support.valkey import another_stage
 

@@ -13,7 +13,8 @@ from services.common.context import ProcessContext, open_context
 from services.common.models import Event, Phase
 from services.common.records.owned_record import OwnedRecord
 from services.common.streams.positions import STREAM_START
-from tests.support.sample_records import TOPIC, create_record, message_event, until
+from tests.support.polling import until
+from tests.support.sample_records import TOPIC, create_record, message_event
 from tests.support.valkey import Valkey, another_stage, running_valkey, service_settings
 
 

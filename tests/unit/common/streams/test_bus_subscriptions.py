@@ -10,7 +10,8 @@ from services.common.context import ProcessContext, open_context
 from services.common.redis.client import ROUND_TRIPS
 from services.common.redis.keys import Kind, Topic
 from services.common.service.call_accounting import attributed_to
-from tests.support.sample_records import TOPIC, create_record, message_event, until
+from tests.support.polling import until
+from tests.support.sample_records import TOPIC, create_record, message_event
 from tests.support.valkey import Valkey, another_stage, service_settings
 
 

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.common.web.app import send_bytes
 from services.common.web.http_protocol import STOOD_STILL_SECONDS
+from tests.support.polling import until
 from tests.support.serving import SECONDS, connected, serving
 
 GET = b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -54,12 +55,6 @@ class Echo:
 
 def refused(why: str) -> float:
     return REGISTRY.get_sample_value("bindery_http_refused_total", {"why": why}) or 0.0
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def said(body: bytes) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from services.common.models import Server, ServerState
+from services.common.models import ServerState
 from services.launcher.start import start as starting
 from tests.load.stub_http import Answer
 from tests.support.in_process_launcher import AS_ALWAYS, FakeHub, Launcher, StartLauncher, begins
@@ -32,12 +32,6 @@ def _starts_still(hub: FakeHub) -> None:
     hub.answer("GET", "", (200, JSON, json.dumps(model).encode(), {}))
 
 
-async def _until_told(launcher: Launcher, server: Server, sentence: str) -> None:
-    async with asyncio.timeout(10):
-        while sentence not in await launcher.messages(server):
-            await asyncio.sleep(0.01)
-
-
 async def _leave(valkey: Valkey, launcher: Launcher, **moved: float) -> None:
     """Hand everything over; it was created at another time."""
     await launcher.member.hand_over()
@@ -54,9 +48,9 @@ async def test_starts_that_wait_for_their_turn_still_wait_for_it_when_they_are_h
     hub.answer("GET", "/progress", begins(_events(REQUESTED)))
     async with start_launcher(hub_concurrent_spawns=1) as launcher:
         first, *others = [await launcher.ask(name) for name in ("first", "second", "third")]
-        await _until_told(launcher, first, "Server requested")
+        await launcher.until_told(first, "Server requested")
         for other in others:
-            await _until_told(launcher, other, "waits for its turn")
+            await launcher.until_told(other, "waits for its turn")
         await _leave(valkey, launcher, created_at=time.time() - 400)
     hub.calls.clear()
     later = {"hub_silence_seconds": 2, "server_start_timeout_seconds": 600}
@@ -82,11 +76,11 @@ async def test_a_start_that_waited_for_its_turn_has_all_of_its_time_when_it_is_h
     hub.answer("GET", "/progress", begins(_events(REQUESTED)))
     async with start_launcher(hub_concurrent_spawns=1) as launcher:
         first, second = [await launcher.ask(name) for name in ("first", "second")]
-        await _until_told(launcher, first, "Server requested")
-        await _until_told(launcher, second, "waits for its turn")
+        await launcher.until_told(first, "Server requested")
+        await launcher.until_told(second, "waits for its turn")
         await _leave(valkey, launcher, created_at=time.time() - 400)
     async with start_launcher(hub_silence_seconds=0.5) as launcher:
-        await _until_told(launcher, second, "Server requested")
+        await launcher.until_told(second, "Server requested")
         hub.answer("GET", "/progress", AS_ALWAYS)
         async with asyncio.timeout(10):
             while not (ended := await launcher.servers.read(second.server_id)).ready_at:
@@ -119,13 +113,13 @@ async def test_who_adopts_a_start_does_not_tell_again_what_was_told(
     hub.answer("GET", "/progress", begins(_events(REQUESTED, PULLING)))
     async with start_launcher() as launcher:
         server = await launcher.ask()
-        await _until_told(launcher, server, "Pulling image")
+        await launcher.until_told(server, "Pulling image")
         await _leave(valkey, launcher)
     hub.answer(
         "GET", "/progress", _told(REQUESTED, PULLING, STARTED, {"ready": True, "is_sure": True, "message": "Up"})
     )
     async with start_launcher() as launcher:
-        await _until_told(launcher, server, "Up")
+        await launcher.until_told(server, "Up")
         said = await launcher.messages(server)
         assert [said.count(one) for one in ("Server requested", "Pulling image", "Container started")] == [1, 1, 1]
 
@@ -145,7 +139,7 @@ async def test_a_pull_that_is_told_again_has_the_time_that_it_had(
     hub.answer("GET", "/progress", begins(_events(REQUESTED, PULLING)))
     async with start_launcher() as launcher:
         server = await launcher.ask()
-        await _until_told(launcher, server, "Pulling image")
+        await launcher.until_told(server, "Pulling image")
         await _leave(valkey, launcher, created_at=time.time() - 400)
     async with start_launcher(retry_pause_seconds=0.2, **pull) as launcher:
         hub.answer("GET", "/progress", *[_told(REQUESTED, PULLING)] * 4, AS_ALWAYS)  # ready after 0.2 + 0.4 + 0.8 s

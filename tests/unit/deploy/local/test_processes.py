@@ -24,11 +24,11 @@ from deploy.local.processes import (
 from tests.support.local_stack import (
     STAYS,
     STAYS_STUBBORNLY,
-    eventually,
     is_running,
     start_detached,
     start_process,
 )
+from tests.support.polling import eventually
 
 PARENT = """
 import subprocess, sys

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from deploy.local.proxy import proxy_command, rules_file
-from tests.support.local_stack import eventually
+from tests.support.polling import eventually
 from tests.support.ports import free_ports
 
 RULES = """

@@ -5,8 +5,7 @@ import io
 import os
 import signal
 import sys
-import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from deploy.local.run_record import RunRecord
 from deploy.local.settings import Settings
 from deploy.local.supervisor import GivenUp, Supervisor
 from tests.support.local_stack import STAYS, STAYS_STUBBORNLY, is_running
+from tests.support.polling import until
 
 DIES = "print('one last word'); raise SystemExit(3)"
 
@@ -59,12 +59,6 @@ class Kept:
     async def until_said(self, text: str, times: int = 1) -> None:
         async with asyncio.timeout(20):
             await until(lambda: self.screen.getvalue().count(text) >= times)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    tick = threading.Event()
-    while not condition():
-        await asyncio.to_thread(tick.wait, 0.01)
 
 
 def said_pids(kept: Kept, name: str) -> list[int]:

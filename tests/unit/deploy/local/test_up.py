@@ -23,10 +23,10 @@ from tests.support.local_stack import (
     STAYS,
     STAYS_STUBBORNLY,
     LocalStack,
-    eventually,
     start_detached,
     start_process,
 )
+from tests.support.polling import eventually
 from tests.support.ports import ADDRESSES, free_ports, steal
 
 PARTS = {"redis": STAYS, "gateway": STAYS}

@@ -23,6 +23,7 @@ from tests.support.launch_followers import (
     said,
     the_end,
 )
+from tests.support.polling import until
 
 # Positions
 
@@ -165,9 +166,7 @@ async def test_a_launch_that_is_cancelled_does_not_wait_for_its_topic(context: P
     await build.write(said("b1"))
     follower = Follower()
     following = asyncio.create_task(follower.follow(context, Position("one")))
-    async with asyncio.timeout(10):
-        while "b1" not in follower.told:
-            await asyncio.sleep(0)
+    await until(lambda: "b1" in follower.told)
     await launch.write(the_end("cancelled", Phase.CANCELLED), final=True)
     await following
     expected = ["begin", "opens", "b0", "b1", "cancelled"]

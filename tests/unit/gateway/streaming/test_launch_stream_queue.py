@@ -14,6 +14,7 @@ from services.common.streams.queue_positions import QueuePosition, QueuePosition
 from services.gateway.streaming.event_formats import render_v1
 from services.gateway.streaming.launch_stream import Position
 from tests.support.launch_followers import Follower, a_build, a_launch, followed, opens, said, the_end
+from tests.support.polling import until
 
 
 class Queueing:
@@ -61,12 +62,6 @@ async def waiting(
         for follower in followers
     ]
     return followers, following, chunks
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 def positions_told(follower: Follower) -> list[int]:

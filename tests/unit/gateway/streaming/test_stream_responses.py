@@ -20,6 +20,7 @@ from services.gateway.streaming.event_formats import V1
 from services.gateway.streaming.event_stream_response import EventStreamResponse
 from services.gateway.streaming.launch_stream import LaunchStream, Position
 from services.gateway.streaming.send_scheduler import BURST, PER_CLIENT_TICK_MAX, SendScheduler, Subscriber
+from tests.support.polling import until
 from tests.support.sample_records import TOPIC, create_record
 
 SERVER = Topic(Kind.SERVER, "one")
@@ -120,9 +121,7 @@ class Connection:
             self.bodies.append((time.monotonic(), message["body"]))
 
     async def until(self, count: int) -> list[bytes]:
-        async with asyncio.timeout(5):
-            while len(self.bodies) < count:
-                await asyncio.sleep(0.005)
+        await until(lambda: len(self.bodies) >= count)
         return [body for _, body in self.bodies]
 
 

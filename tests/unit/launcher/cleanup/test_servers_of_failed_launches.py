@@ -14,6 +14,7 @@ from services.common.records.cancel_requests import CancelRequests
 from services.common.redis.keys import Kind, Topic
 from services.launcher.routes import router
 from tests.support.in_process_launcher import REPO, FakeHub, Launcher, StartLauncher, begins
+from tests.support.polling import until
 from tests.support.valkey import Valkey, another_stage
 
 
@@ -161,9 +162,7 @@ async def test_a_start_that_was_given_up_while_no_launcher_was_there_is_ended_by
     hub.answer("GET", "/progress", begins(b""))
     async with start_launcher() as launcher:
         server = await launcher.ask("bad", launch_id="bad")
-        async with asyncio.timeout(10):
-            while not hub.users:
-                await asyncio.sleep(0.01)
+        await until(lambda: hub.users)
     async with another_stage(valkey, installation_id="test") as context:
         if by_record:
             await _launch_is(context, "bad", LaunchState.CANCELLED)

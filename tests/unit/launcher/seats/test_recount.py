@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 
 from services.common.models import ServerState
 from tests.support.in_process_launcher import FakeHub, Launcher, StartLauncher
+from tests.support.polling import until
 
 JSON = "application/json"
 
@@ -24,12 +25,9 @@ async def test_launches_right_after_an_emptied_redis_wait_while_all_seats_are_ta
         await _full(launcher)
         await redis.flushall()
         waiting = [await launcher.ask(f"after-{number}") for number in range(3)]
-        async with asyncio.timeout(10):
-            while (await redis.get(launcher.context.keys("seats:counted"))) != b"yes":
-                await asyncio.sleep(0.01)
-            for server in waiting:
-                while "All seats are taken" not in await launcher.messages(server):
-                    await asyncio.sleep(0.01)
+        await launcher.until_counted()
+        for server in waiting:
+            await launcher.until_told(server, "All seats are taken")
         assert len(hub.users) == 2
         assert len(await launcher.seats.holders()) == 2
 
@@ -45,9 +43,7 @@ async def test_who_waits_while_the_hub_can_not_be_asked_is_told_so(
         server = await launcher.ask("after")
         assert server.queue
         assert server.queue.reason.startswith("It is not known yet how many servers run.")
-        async with asyncio.timeout(10):
-            while "JupyterHub can't say: it answered 503" not in await launcher.messages(server):
-                await asyncio.sleep(0.01)
+        await launcher.until_told(server, "JupyterHub can't say: it answered 503")
         hub.scripted.clear()
         hub.users.popitem()
         assert (await launcher.outcome(server)).state is ServerState.READY
@@ -71,9 +67,7 @@ async def test_starts_of_another_launcher_are_counted_although_the_hub_does_not_
         start_launcher(seats_total=1) as other,
     ):
         under_way = await one.ask("under way")
-        async with asyncio.timeout(10):
-            while not hub.users:
-                await asyncio.sleep(0.01)
+        await until(lambda: hub.users)
         await redis.flushall()
         late = await other.ask("late")
         async with asyncio.timeout(10):

@@ -11,6 +11,7 @@ from services.launcher.servers import topic_of
 from services.launcher.start import relay
 from services.launcher.start import start as starting
 from tests.support.in_process_launcher import AS_ALWAYS, REPO, FakeHub, Launcher, StartLauncher
+from tests.support.polling import until
 from tests.support.valkey import Valkey, another_stage
 
 JSON = "application/json"
@@ -243,8 +244,7 @@ async def test_starts_beyond_what_the_hub_takes_at_once_wait_for_their_turn(
     hub.answer("POST", "/servers/", *[busy] * 30, AS_ALWAYS)
     async with start_launcher(hub_concurrent_spawns=1, hub_busy_pause_max_seconds=0.05) as launcher:
         first, second = await launcher.ask("first"), await launcher.ask("second")
-        while "waits for its turn" not in await launcher.messages(second):
-            await asyncio.sleep(0.01)
+        await launcher.until_told(second, "waits for its turn")
         assert _posts(hub) < 30
         assert {call.split("/")[4] for call in hub.calls} == {first.user}
         for server in (first, second):
@@ -297,8 +297,7 @@ async def test_a_seat_that_is_given_back_is_taken_at_once_and_not_asked_for_mean
         assert [server.queue and server.queue.position for server in waiting] == [1, 2]
         await launcher.seats.release(first.server_id)
         assert (await launcher.outcome(waiting[0])).state is ServerState.READY
-        while "you are number 1 in the queue" not in await launcher.messages(waiting[1]):
-            await asyncio.sleep(0.01)
+        await launcher.until_told(waiting[1], "you are number 1 in the queue")
         await launcher.seats.release(waiting[0].server_id)
         assert (await launcher.outcome(waiting[1])).state is ServerState.READY
 
@@ -312,9 +311,11 @@ async def test_the_wait_for_a_seat_is_over_by_itself(start_launcher: StartLaunch
 async def _orphan(valkey: Valkey, launcher: Launcher, server: Server, **times: float) -> Server:
     """Let the start lie in Redis as one does whose process died, begun at other times."""
     member = launcher.member
-    async with asyncio.timeout(10):
-        while (await launcher.messages(server)).count("\n") < 2:  # "Launching server...", and what it waits for
-            await asyncio.sleep(0.01)
+
+    async def has_two_messages() -> bool:  # "Launching server...", and what it waits for
+        return (await launcher.messages(server)).count("\n") >= 2
+
+    await until(has_two_messages)
     await member.hand_over()
     async with another_stage(valkey, installation_id="test") as context:
         key = context.keys.record(topic_of(server.server_id))
