@@ -85,7 +85,7 @@ async def test_after_redis_was_emptied_the_next_number_is_above_every_log(
 @pytest.mark.slow
 @pytest.mark.usefixtures("redis")
 async def test_after_redis_was_emptied_the_next_number_is_above_every_execution(valkey: Valkey, tmp_path: Path) -> None:
-    async with open_builder(valkey, tmp_path) as builder:
+    async with open_builder(valkey, tmp_path, lease_seconds=0.6) as builder:
         image = image_of("repo", "a")
         attempt = Attempt(f"{image_key(image)}-4", image, "https://127.0.0.1/x", "f" * 40, 1)
         await builder.executor.ensure(attempt)
@@ -124,7 +124,7 @@ async def test_an_attempt_that_runs_is_joined_once_its_worker_tells_a_redis_that
 async def test_an_attempt_that_runs_without_a_worker_is_followed_by_another_once_a_lease_has_passed(
     valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with open_builder(valkey, tmp_path) as builder:
+    async with open_builder(valkey, tmp_path, lease_seconds=0.6) as builder:
         key = image_key(image_of("repo", "a"))
         _say_that_one_runs(monkeypatch, builder, f"{key}-3")
         looked = _looks_in_vain(monkeypatch, builder)

@@ -62,18 +62,20 @@ async def test_nobody_takes_from_the_living(context: ProcessContext) -> None:
 
 
 @pytest.mark.slow
-async def test_one_process_sweeps_and_another_when_it_dies(context: ProcessContext, valkey: Valkey) -> None:
-    first, second = member_of(context), member_of(context)
-    for member in (first, second):
-        await member.begin()
-        await member.sweep_once()
-    assert (first.is_sweeper, second.is_sweeper) == (True, False)
+@pytest.mark.usefixtures("redis")
+async def test_one_process_sweeps_and_another_when_it_dies(valkey: Valkey) -> None:
+    async with another_stage(valkey, lease_seconds=2) as context:
+        first, second = member_of(context), member_of(context)
+        for member in (first, second):
+            await member.begin()
+            await member.sweep_once()
+        assert (first.is_sweeper, second.is_sweeper) == (True, False)
 
-    async def takes_over() -> bool:
-        await second.sweep_once()
-        return second.is_sweeper
+        async def takes_over() -> bool:
+            await second.sweep_once()
+            return second.is_sweeper
 
-    await until(takes_over)
+        await until(takes_over)
 
 
 async def test_giving_up_hands_over_at_once(context: ProcessContext) -> None:

@@ -82,6 +82,7 @@ async def test_who_waited_in_vain_for_the_hub_to_be_counted_is_not_told_of_a_quo
 ) -> None:
     hub.answer("GET", "/hub/api/users", (503, JSON, b"{}", {}))
     async with start_launcher(counts=False, seats_total=2, seat_wait_seconds=0.5) as launcher:
+        await until(lambda: launcher.seats.count_error, "the hub has been asked")
         ended = await launcher.outcome(await launcher.ask())
     assert ended.error
     assert ended.error.code == "hub_unavailable"
