@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator, Sequence
 
 from services.builder.executors.base import Attempt, Batch, Execution, Finished
 from services.builder.executors.kubernetes.api import Api
-from services.builder.executors.kubernetes.following import Following
+from services.builder.executors.kubernetes.cluster_cache import ClusterCache
+from services.builder.executors.kubernetes.follower import RunFollower
 from services.builder.executors.kubernetes.jobs import Jobs
 from services.builder.executors.kubernetes.manifest import installation_label
 from services.builder.executors.kubernetes.settings import KubernetesSettings
-from services.builder.executors.kubernetes.view import View
 from services.common.service.logging import get_logger
 
 log = get_logger(__name__)
@@ -24,7 +24,7 @@ class KubernetesExecutor:
         self._settings = settings
         self._api = Api(settings)
         self._jobs = Jobs(self._api, settings)
-        self._view = View(self._api, settings, installation_label(settings.installation_id))
+        self._cluster = ClusterCache(self._api, settings, installation_label(settings.installation_id))
 
     async def ensure(self, attempt: Attempt) -> None:
         """Make the run's Job unless there is one. Raises `BinderyError` for one that can't be made."""
@@ -32,7 +32,7 @@ class KubernetesExecutor:
 
     def follow(self, attempt: Attempt, position: str) -> AsyncIterator[Batch | Finished]:
         """Yield the pod's log and what is in the build's way, and how it ended. Raises `ExecutionVanishedError`."""
-        return Following(self._api, self._jobs, self._view, self._settings, attempt, position).news()
+        return RunFollower(self._api, self._jobs, self._cluster, self._settings, attempt, position).news()
 
     async def stop(self, attempt: Attempt) -> None:
         """Delete the Jobs of all runs, and wait until no process of theirs can run.
@@ -66,7 +66,7 @@ class KubernetesExecutor:
 
     async def aclose(self) -> None:
         """Close the watches and connections; Jobs go on."""
-        await self._view.aclose()
+        await self._cluster.aclose()
         await self._jobs.aclose()
         await self._api.aclose()
 

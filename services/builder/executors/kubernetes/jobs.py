@@ -8,6 +8,7 @@ from services.builder.executors.base import Attempt, ExecutorUnavailableError
 from services.builder.executors.build_credentials import BuildCredentials, CredentialsForBuilds
 from services.builder.executors.failure_classifier import TAIL_LINES
 from services.builder.executors.kubernetes.api import Api, ApiError, Json
+from services.builder.executors.kubernetes.cluster_cache import JOBS, PODS
 from services.builder.executors.kubernetes.manifest import (
     CONFIG_FILE,
     Command,
@@ -29,7 +30,6 @@ from services.builder.executors.kubernetes.states import (
     JobState,
     PodState,
 )
-from services.builder.executors.kubernetes.view import JOBS, PODS
 from services.builder.executors.repo2docker import PROGRAM, arguments, config_text, environment
 from services.common.models.errors import BinderyError
 from services.common.service.logging import get_logger

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from services.builder.executors.base import ExecutorUnavailableError, Line
 from services.builder.executors.failure_classifier import TAIL_LINES
 from services.builder.executors.kubernetes.api import Api, ApiError
+from services.builder.executors.kubernetes.cluster_cache import PODS
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import CONTAINER
-from services.builder.executors.kubernetes.view import PODS
 from services.builder.executors.repo2docker import RAW_FACTOR, log_line, unchanged
 
 GAP = "Lines of the build are missing here: its node has rotated the log.\n"

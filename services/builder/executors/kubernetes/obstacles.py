@@ -4,9 +4,9 @@ import time
 from dataclasses import dataclass
 
 from services.builder.executors.base import Finished, Line
+from services.builder.executors.kubernetes.cluster_cache import JobSnapshot
 from services.builder.executors.kubernetes.settings import KubernetesSettings
-from services.builder.executors.kubernetes.states import PodState, Warned
-from services.builder.executors.kubernetes.view import Seen
+from services.builder.executors.kubernetes.states import PodState, WarningEvent
 
 QUOTA = "exceeded quota"
 IMAGE_REASONS = frozenset(
@@ -25,18 +25,18 @@ _REPEAT_SECONDS = 30.0
 class Obstacle:
     """`code` is the error that it becomes after `seconds`; None for one that is only told.
 
-    `heard_at` (`monotonic`) is when the warning came last by which it is known; None for one that is plainly there.
+    `received_at` (`monotonic`) is when the warning came last by which it is known; None for one that is plainly there.
     """
 
     code: str
     what: str
     seconds: float | None
-    heard_at: float | None = None
+    received_at: float | None = None
 
 
-def obstacle_of(seen: Seen, settings: KubernetesSettings) -> Obstacle | None:
+def obstacle_of(snapshot: JobSnapshot, settings: KubernetesSettings) -> Obstacle | None:
     """What keeps the build from running, if anything does. Sources: pod conditions, container states, events."""
-    pod, warnings = seen.pod, {one.reason: one for one in seen.warnings}
+    pod, warnings = snapshot.pod, {one.reason: one for one in snapshot.warnings}
     if pod is None:
         return _not_made(warnings.get("FailedCreate"), settings)
     if pod.has_started or pod.has_ended:
@@ -47,7 +47,7 @@ def obstacle_of(seen: Seen, settings: KubernetesSettings) -> Obstacle | None:
     return _not_started(pod, warnings, settings)
 
 
-def _not_made(failed: Warned | None, settings: KubernetesSettings) -> Obstacle | None:
+def _not_made(failed: WarningEvent | None, settings: KubernetesSettings) -> Obstacle | None:
     if failed is None:
         return None
     if QUOTA in failed.message:
@@ -63,7 +63,7 @@ def quota_obstacle(message: str, settings: KubernetesSettings) -> Obstacle:
     return Obstacle("build_quota_exceeded", what, settings.kubernetes_quota_seconds)
 
 
-def _not_started(pod: PodState, warnings: dict[str, Warned], settings: KubernetesSettings) -> Obstacle | None:
+def _not_started(pod: PodState, warnings: dict[str, WarningEvent], settings: KubernetesSettings) -> Obstacle | None:
     if pod.unschedulable is not None:
         what = f"No node has room for the build: {pod.unschedulable}"
         return Obstacle("build_unschedulable", what, settings.kubernetes_unschedulable_seconds)
@@ -74,14 +74,14 @@ def _not_started(pod: PodState, warnings: dict[str, Warned], settings: Kubernete
         what = f"The build's container can't be started: {pod.waiting}: {pod.waiting_message}"
         return Obstacle("executor_unavailable", what, settings.kubernetes_start_seconds)
     lately = time.monotonic() - LATELY_SECONDS
-    for warned in sorted(warnings.values(), key=lambda one: one.heard_at, reverse=True):
-        if warned.reason != "FailedScheduling" and warned.heard_at >= lately:
+    for warned in sorted(warnings.values(), key=lambda one: one.received_at, reverse=True):
+        if warned.reason != "FailedScheduling" and warned.received_at >= lately:
             what = f"The build's pod can't be started: {warned.reason}: {warned.message}"
-            return Obstacle("executor_unavailable", what, settings.kubernetes_start_seconds, warned.heard_at)
+            return Obstacle("executor_unavailable", what, settings.kubernetes_start_seconds, warned.received_at)
     return None
 
 
-class Patience:
+class ObstacleTimer:
     """How long the same obstacle has been met, and what of it has been said."""
 
     def __init__(self, settle_seconds: float) -> None:
@@ -91,11 +91,11 @@ class Patience:
         self._said, self._said_at = "", 0.0
 
     @property
-    def is_met(self) -> bool:
+    def has_obstacle(self) -> bool:
         """Whether there was one when it was last looked for."""
         return bool(self._code)
 
-    def meet(self, obstacle: Obstacle | None) -> Line | Finished | None:
+    def observe(self, obstacle: Obstacle | None) -> Line | Finished | None:
         """What is to be said of it now, if anything; or the end, when it was met for too long."""
         now = time.monotonic()
         if obstacle is None:
@@ -119,7 +119,7 @@ class Patience:
         pulls an image for minutes. What lasts is warned of again at intervals that double, so it is heard there.
         """
         since = self._since + (obstacle.seconds or 0.0) / 2
-        return obstacle.heard_at is None or obstacle.heard_at >= since
+        return obstacle.received_at is None or obstacle.received_at >= since
 
 
 def _sentence(text: str) -> str:

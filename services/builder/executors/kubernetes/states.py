@@ -140,18 +140,18 @@ class PodState:
 
 
 @dataclass(frozen=True)
-class Warned:
+class WarningEvent:
     """The newest warning about a Job or one of its pods. Nobody takes it back when what it warns of is over.
 
-    `at` is when it came last, in Unix seconds of the clock of who warns; `heard_at` in seconds of our own `monotonic`.
+    `at` is when it came last, in Unix seconds of the reporter's clock; `received_at` is of our own `monotonic`.
     """
 
     name: str
-    about: str
+    object_name: str
     reason: str
     message: str
     at: float = 0.0
-    heard_at: float = field(default=0.0, compare=False)
+    received_at: float = field(default=0.0, compare=False)
 
     @classmethod
     def of(cls, raw: Json) -> Self:
@@ -162,25 +162,25 @@ class Warned:
         )  # fmt: skip
         return cls(
             name=meta["name"],
-            about=raw["involvedObject"]["name"],
+            object_name=raw["involvedObject"]["name"],
             reason=raw.get("reason", ""),
             message=raw.get("message", ""),
             at=next((_seconds(stamp) for stamp in stamps if stamp), 0.0),
-            heard_at=time.monotonic(),
+            received_at=time.monotonic(),
         )
 
-    def heard_late(self) -> Self:
+    def aged_by_stamp(self) -> Self:
         """The same for one that we were not there to hear: then only its own stamp tells how old it is."""
-        return replace(self, heard_at=self.heard_at - max(0.0, time.time() - self.at))
+        return replace(self, received_at=self.received_at - max(0.0, time.time() - self.at))
 
     @property
     def owner(self) -> str:
         """What it is about: a Job, or a pod named for its Job with a suffix of its own."""
-        return self.about
+        return self.object_name
 
     def gone(self) -> Self:
         """The same, once the cluster has forgotten it: that it goes is no news of what it was about."""
-        return replace(self, heard_at=-math.inf)
+        return replace(self, received_at=-math.inf)
 
 
 def _seconds(stamp: str) -> float:

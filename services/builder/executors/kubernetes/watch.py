@@ -21,7 +21,7 @@ _GONE_KEPT_SECONDS = 600.0
 _PAGE = "500"
 
 
-class WatchedBuild(Protocol):
+class WatchedObject(Protocol):
     """An object as this process knows it."""
 
     @property
@@ -31,7 +31,7 @@ class WatchedBuild(Protocol):
     def gone(self) -> Self: ...
 
 
-T = TypeVar("T", bound=WatchedBuild)
+T = TypeVar("T", bound=WatchedObject)
 
 
 class Watch(Generic[T]):

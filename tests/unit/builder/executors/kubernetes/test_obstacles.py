@@ -8,10 +8,10 @@ import pytest
 
 from services.builder.executors.base import Finished, Line
 from services.builder.executors.kubernetes import obstacles
-from services.builder.executors.kubernetes.obstacles import LATELY_SECONDS, Obstacle, Patience, obstacle_of
+from services.builder.executors.kubernetes.cluster_cache import JobSnapshot
+from services.builder.executors.kubernetes.obstacles import LATELY_SECONDS, Obstacle, ObstacleTimer, obstacle_of
 from services.builder.executors.kubernetes.settings import KubernetesSettings
-from services.builder.executors.kubernetes.states import PodState, Warned
-from services.builder.executors.kubernetes.view import Seen
+from services.builder.executors.kubernetes.states import PodState, WarningEvent
 
 SETTINGS = KubernetesSettings()
 STARTED: dict[str, object] = {"running": {}}
@@ -30,13 +30,13 @@ def pod(state: dict[str, object] | None = None, **status: object) -> PodState:
     )  # fmt: skip
 
 
-def code_of(found: PodState | None, *warnings: Warned) -> str | None:
-    obstacle = obstacle_of(Seen(None, found, warnings), SETTINGS)
+def code_of(found: PodState | None, *warnings: WarningEvent) -> str | None:
+    obstacle = obstacle_of(JobSnapshot(None, found, warnings), SETTINGS)
     return obstacle.code if obstacle else None
 
 
-def warned(reason: str, message: str) -> Warned:
-    return Warned("w", "bindery-x", reason, message, heard_at=time.monotonic())
+def warned(reason: str, message: str) -> WarningEvent:
+    return WarningEvent("w", "bindery-x", reason, message, received_at=time.monotonic())
 
 
 def test_each_obstacle_has_the_code_of_who_can_move_it() -> None:
@@ -59,11 +59,11 @@ def test_what_is_over_is_no_obstacle_any_more() -> None:
 
 def test_a_warning_that_has_not_come_again_lately_is_over() -> None:
     creating, mount = pod({"waiting": {"reason": "ContainerCreating"}}), warned("FailedMount", "not there yet")
-    old = replace(mount, heard_at=mount.heard_at - LATELY_SECONDS - 1)
+    old = replace(mount, received_at=mount.received_at - LATELY_SECONDS - 1)
     assert code_of(creating, old) is None
     assert code_of(creating, mount.gone()) is None
     other = warned("FailedCreatePodSandBox", "no network")
-    obstacle = obstacle_of(Seen(None, creating, (mount, old, other)), SETTINGS)
+    obstacle = obstacle_of(JobSnapshot(None, creating, (mount, old, other)), SETTINGS)
     assert obstacle
     assert "no network" in obstacle.what, "the newest counts"
 
@@ -75,9 +75,9 @@ def test_a_warning_that_has_not_come_again_lately_is_over() -> None:
 ])  # fmt: skip
 def test_a_warning_is_as_old_as_its_last_repetition(stamps: dict[str, object]) -> None:
     made = {"name": "e", "creationTimestamp": "2026-11-23T23:00:00Z"}
-    found = Warned.of({"metadata": made, "involvedObject": {"name": "bindery-x"}} | stamps)
+    found = WarningEvent.of({"metadata": made, "involvedObject": {"name": "bindery-x"}} | stamps)
     assert found.at == pod().created + 5
-    assert found.heard_late().heard_at - found.heard_at == pytest.approx(found.at - time.time(), abs=5)
+    assert found.aged_by_stamp().received_at - found.received_at == pytest.approx(found.at - time.time(), abs=5)
 
 
 def test_a_node_that_is_back_is_in_nobody_s_way() -> None:
@@ -98,11 +98,11 @@ def test_a_warning_of_the_beginning_does_not_end_a_build_whose_image_is_pulled_a
     def ended(heard: list[float]) -> Finished | None:
         """What becomes of a build in 500 s during which warnings are heard at these seconds."""
         nonlocal now
-        patience = Patience(settle_seconds=3)
+        timer = ObstacleTimer(settle_seconds=3)
         for now in range(1000, 1500):
             times = [1000 + at for at in heard if 1000 + at <= now]
-            mount = Warned("w", "bindery-x", "FailedMount", "no Secret", heard_at=times[-1])
-            told = patience.meet(obstacle_of(Seen(None, creating, (mount,)), settings))
+            mount = WarningEvent("w", "bindery-x", "FailedMount", "no Secret", received_at=times[-1])
+            told = timer.observe(obstacle_of(JobSnapshot(None, creating, (mount,)), settings))
             if isinstance(told, Finished):
                 return told
         return None
@@ -116,17 +116,17 @@ def test_a_warning_of_the_beginning_does_not_end_a_build_whose_image_is_pulled_a
 
 def test_an_obstacle_is_told_once_it_lasts_once_and_ends_the_build_past_its_bound() -> None:
     obstacle = Obstacle("build_unschedulable", "No node has room", 60)
-    patience = Patience(settle_seconds=0)
-    assert patience.meet(obstacle) == Line("waiting", "No node has room. Waiting ...\n")
-    assert patience.meet(obstacle) is None
-    assert Patience(settle_seconds=5).meet(obstacle) is None
-    ended = Patience(settle_seconds=0).meet(Obstacle("build_unschedulable", "No node has room", -1))
+    timer = ObstacleTimer(settle_seconds=0)
+    assert timer.observe(obstacle) == Line("waiting", "No node has room. Waiting ...\n")
+    assert timer.observe(obstacle) is None
+    assert ObstacleTimer(settle_seconds=5).observe(obstacle) is None
+    ended = ObstacleTimer(settle_seconds=0).observe(Obstacle("build_unschedulable", "No node has room", -1))
     assert isinstance(ended, Finished)
     assert ended.error_code == "build_unschedulable"
 
 
 def test_an_obstacle_that_comes_again_is_told_again() -> None:
-    obstacle, patience = Obstacle("build_unschedulable", "No node has room", 60), Patience(settle_seconds=0)
-    assert patience.meet(obstacle)
-    assert patience.meet(None) is None
-    assert patience.meet(obstacle)
+    obstacle, timer = Obstacle("build_unschedulable", "No node has room", 60), ObstacleTimer(settle_seconds=0)
+    assert timer.observe(obstacle)
+    assert timer.observe(None) is None
+    assert timer.observe(obstacle)

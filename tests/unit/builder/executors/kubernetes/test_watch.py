@@ -12,7 +12,7 @@ from aiohttp import web
 
 from services.builder.executors.kubernetes.api import Api
 from services.builder.executors.kubernetes.settings import KubernetesSettings
-from services.builder.executors.kubernetes.states import Warned
+from services.builder.executors.kubernetes.states import WarningEvent
 from services.builder.executors.kubernetes.watch import Watch
 from tests.support.kubernetes_api import serving
 
@@ -20,8 +20,8 @@ PATH = "/api/v1/namespaces/{namespace}/events"
 
 
 def event(name: str, version: int, message: str = "") -> dict[str, object]:
-    about = {"name": "bindery-x"}
-    return {"metadata": {"name": name, "resourceVersion": str(version)}, "involvedObject": about, "message": message}
+    metadata = {"name": name, "resourceVersion": str(version)}
+    return {"metadata": metadata, "involvedObject": {"name": "bindery-x"}, "message": message}
 
 
 @dataclass
@@ -61,12 +61,12 @@ async def server() -> ApiServer:
 
 
 @contextlib.asynccontextmanager
-async def watching(server: ApiServer, folder: Path) -> AsyncIterator[tuple[Watch[Warned], list[str | None]]]:
+async def watching(server: ApiServer, folder: Path) -> AsyncIterator[tuple[Watch[WarningEvent], list[str | None]]]:
     async with serving(server.answer, folder) as config:
         settings = KubernetesSettings(kubernetes_config=str(config))
         api = Api(settings)
         heard: list[str | None] = []
-        watch = Watch(api, settings, PATH, {}, Warned.of, lambda _one: None, heard.append)
+        watch = Watch(api, settings, PATH, {}, WarningEvent.of, lambda _one: None, heard.append)
         task = asyncio.create_task(watch.run())
         try:
             yield watch, heard

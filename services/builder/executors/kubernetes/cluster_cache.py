@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from services.builder.executors.base import ExecutorUnavailableError
 from services.builder.executors.kubernetes.api import Api, ApiError
 from services.builder.executors.kubernetes.settings import KubernetesSettings
-from services.builder.executors.kubernetes.states import INSTALLATION, JobState, PodState, Warned
-from services.builder.executors.kubernetes.watch import Watch, WatchedBuild
+from services.builder.executors.kubernetes.states import INSTALLATION, JobState, PodState, WarningEvent
+from services.builder.executors.kubernetes.watch import Watch, WatchedObject
 from services.common.service.tasks import sleep_unless_cancelled
 
 JOBS = "/apis/batch/v1/namespaces/{namespace}/jobs"
@@ -20,15 +20,15 @@ _WARNINGS_KEPT = 5000
 
 
 @dataclass(frozen=True)
-class Seen:
+class JobSnapshot:
     """What is known of one Job. Any of it may be missing: not told yet, or never there."""
 
     job: JobState | None
     pod: PodState | None
-    warnings: tuple[Warned, ...]
+    warnings: tuple[WarningEvent, ...]
 
 
-class View:
+class ClusterCache:
     """Begins to watch with the first follower; a process that only asks what there is watches nothing."""
 
     def __init__(self, api: Api, settings: KubernetesSettings, installation: str) -> None:
@@ -36,14 +36,14 @@ class View:
         self._ours = {"labelSelector": f"{INSTALLATION}={installation}"}
         self._wakes: dict[str, set[asyncio.Event]] = {}
         self._pod_of: dict[str, str] = {}
-        self._warned: dict[str, dict[str, Warned]] = {}
+        self._warned: dict[str, dict[str, WarningEvent]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._heard_at = 0.0
         self._away: str | None = None
         heard, warnings = self._heard, {"fieldSelector": "type=Warning"}
         self._jobs = Watch(api, settings, JOBS, self._ours, JobState.of, self._wake, heard)
         self._pods = Watch(api, settings, PODS, self._ours, PodState.of, self._saw_pod, heard)
-        self._events = Watch(api, settings, EVENTS, warnings, Warned.of, self._saw_warning, heard)
+        self._events = Watch(api, settings, EVENTS, warnings, WarningEvent.of, self._saw_warning, heard)
 
     @contextlib.contextmanager
     def following(self, job: str) -> Iterator[asyncio.Event]:
@@ -73,14 +73,14 @@ class View:
         if self._away:
             raise ExecutorUnavailableError(self._away)
 
-    def seen(self, job: str, uid: str) -> Seen:
+    def snapshot(self, job: str, uid: str) -> JobSnapshot:
         """What is known of a Job and its pod; of another that has, or had, the same name: nothing."""
         found = self._jobs.objects.get(job)
         pod = self._pods.objects.get(self._pod_of.get(uid, "")) if uid else None
         warnings = list(self._warned.get(job, {}).values())
         if pod:
             warnings += self._warned.get(pod.name, {}).values()
-        return Seen(found if found and found.uid == uid else None, pod, tuple(warnings))
+        return JobSnapshot(found if found and found.uid == uid else None, pod, tuple(warnings))
 
     async def aclose(self) -> None:
         """Watch no more."""
@@ -117,7 +117,7 @@ class View:
                 for wake in wakes:
                     wake.set()
 
-    def _wake(self, one: WatchedBuild) -> None:
+    def _wake(self, one: WatchedObject) -> None:
         for owner in (one.owner, one.owner.rpartition("-")[0]):  # a warning about a pod names the pod
             for wake in self._wakes.get(owner, ()):
                 wake.set()
@@ -130,12 +130,12 @@ class View:
             self._pod_of = {uid: name for uid, name in self._pod_of.items() if name in self._pods.objects}
         self._wake(pod)
 
-    def _saw_warning(self, warned: Warned) -> None:
-        if not warned.about.startswith("bindery-"):
+    def _saw_warning(self, warned: WarningEvent) -> None:
+        if not warned.object_name.startswith("bindery-"):
             return
         if not self._events.is_listed.is_set():  # what comes with the first list came at any time before
-            warned = warned.heard_late()
+            warned = warned.aged_by_stamp()
         while len(self._warned) >= _WARNINGS_KEPT:
             del self._warned[next(iter(self._warned))]
-        self._warned.setdefault(warned.about, {})[warned.reason] = warned
+        self._warned.setdefault(warned.object_name, {})[warned.reason] = warned
         self._wake(warned)

@@ -15,13 +15,13 @@ from services.builder.executors.base import (
 )
 from services.builder.executors.failure_classifier import classify_exit
 from services.builder.executors.kubernetes.api import Api, ApiError
+from services.builder.executors.kubernetes.cluster_cache import ClusterCache, JobSnapshot
 from services.builder.executors.kubernetes.jobs import Jobs
 from services.builder.executors.kubernetes.logs import LogDecoder, LogReader, Position
 from services.builder.executors.kubernetes.manifest import job_name
-from services.builder.executors.kubernetes.obstacles import Obstacle, Patience, obstacle_of
+from services.builder.executors.kubernetes.obstacles import Obstacle, ObstacleTimer, obstacle_of
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import PodState
-from services.builder.executors.kubernetes.view import Seen, View
 
 BATCH_SECONDS = 0.05
 _TICK_SECONDS = 1.0
@@ -29,13 +29,13 @@ _TIMEOUT = "DeadlineExceeded"
 _LOG_GONE = "The end of the log may be missing: the pod went before it could be read.\n"
 
 
-class Following:
+class RunFollower:
     """One worker's look at one Job, from a position on."""
 
     def __init__(
-        self, api: Api, jobs: Jobs, view: View, settings: KubernetesSettings, attempt: Attempt, position: str
+        self, api: Api, jobs: Jobs, view: ClusterCache, settings: KubernetesSettings, attempt: Attempt, position: str
     ) -> None:
-        self._api, self._jobs, self._view, self._settings = api, jobs, view, settings
+        self._api, self._jobs, self._cluster, self._settings = api, jobs, view, settings
         self._attempt, self._job = attempt, job_name(attempt.name)
         place = Position.parse(position)
         self._log = LogDecoder(place, line_max_bytes=settings.build_line_max_bytes, redact=jobs.redact)
@@ -45,19 +45,19 @@ class Following:
         self._pause_seconds = 0.2
         self._retry_at = 0.0
         self._ended_at: float | None = None
-        self._patience = Patience(settings.kubernetes_settle_seconds)
+        self._obstacle_timer = ObstacleTimer(settings.kubernetes_settle_seconds)
         self._named = self._log.position.job
         self._settled_at = time.monotonic() + settings.kubernetes_settle_seconds
 
     async def news(self) -> AsyncIterator[Batch | Finished]:
         """What comes, and the end. Raises `ExecutionVanishedError`, `ExecutorUnavailableError`."""
-        with self._view.following(self._job) as wake:
-            await self._view.ready()
+        with self._cluster.following(self._job) as wake:
+            await self._cluster.ready()
             await self._identify()
             try:
                 while True:
                     wake.clear()
-                    self._view.check()
+                    self._cluster.check()
                     if (lines := self._read_log(wake)) or self._is_to_be_named():
                         yield self._batch(*lines)
                     told = await self._look()
@@ -99,8 +99,8 @@ class Following:
         """Whether the Job, which says nothing yet, should stand in the build's record all the same."""
         return self._log.position.job != self._named and time.monotonic() > self._settled_at
 
-    def _seen(self) -> Seen:
-        return self._view.seen(self._job, self._log.position.job)
+    def _seen(self) -> JobSnapshot:
+        return self._cluster.snapshot(self._job, self._log.position.job)
 
     async def _wait(self, wake: asyncio.Event) -> None:
         try:
@@ -143,21 +143,25 @@ class Following:
     # How it goes
 
     async def _look(self) -> Line | Finished | None:
-        seen = self._seen()
-        if seen.job is None and seen.pod is None:
-            return self._patience.meet(await self._missing())
-        if seen.pod and (ended := await self._ended(seen, seen.pod)):
+        snapshot = self._seen()
+        if snapshot.job is None and snapshot.pod is None:
+            return self._obstacle_timer.observe(await self._missing())
+        if snapshot.pod and (ended := await self._ended(snapshot, snapshot.pod)):
             return ended
-        if seen.job and (seen.pod is None or seen.pod.is_gone) and (ended := self._ended_without_pod(seen)):
+        if (
+            snapshot.job
+            and (snapshot.pod is None or snapshot.pod.is_gone)
+            and (ended := self._ended_without_pod(snapshot))
+        ):
             return ended
-        return self._patience.meet(obstacle_of(seen, self._settings))
+        return self._obstacle_timer.observe(obstacle_of(snapshot, self._settings))
 
     def _can_say_nothing(self) -> bool:
         """Whether something is in the build's way, or its container is not made yet: its silence is no standstill."""
         if time.monotonic() <= self._settled_at:
             return False
         pod = self._seen().pod
-        return self._patience.is_met or pod is None or not (pod.has_started or pod.has_ended)
+        return self._obstacle_timer.has_obstacle or pod is None or not (pod.has_started or pod.has_ended)
 
     async def _missing(self) -> Obstacle | None:
         """The watch has no such Job: it is too new, it was refused, or it is gone."""
@@ -174,7 +178,7 @@ class Following:
             raise ExecutionVanishedError("its Job is gone")
         return None
 
-    async def _ended(self, seen: Seen, pod: PodState) -> Finished | None:
+    async def _ended(self, snapshot: JobSnapshot, pod: PodState) -> Finished | None:
         """How the pod ended, once its log is read as far as it can be; None while it has not."""
         is_taken_away = pod.is_gone or pod.deleting_since is not None or pod.is_disrupted
         if pod.exit_code is None and not pod.has_ended:
@@ -190,7 +194,7 @@ class Following:
             return Finished(False, "build_evicted", f"The build was evicted from its node: {pod.message}")
         is_out_of_memory = pod.exit_reason == "OOMKilled"
         if pod.exit_code is None or (is_taken_away and not is_out_of_memory):
-            return self._taken_away(seen, pod)
+            return self._taken_away(snapshot, pod)
         tail = await self._tail(pod)
         found = classify_exit(
             pod.exit_code, tail, is_out_of_memory=is_out_of_memory, memory_limit=pod.memory_limit or ""
@@ -202,9 +206,9 @@ class Following:
         self._ended_at = self._ended_at or time.monotonic()
         return time.monotonic() - self._ended_at > self._settings.kubernetes_lost_seconds
 
-    def _taken_away(self, seen: Seen, pod: PodState) -> Finished | None:
+    def _taken_away(self, snapshot: JobSnapshot, pod: PodState) -> Finished | None:
         """The pod was deleted, preempted, or shut down with its node: by its Job's deadline, or by someone else."""
-        job = seen.job
+        job = snapshot.job
         if job and job.failure == _TIMEOUT:
             return self._timeout()
         self._ended_at = self._ended_at or time.monotonic()
@@ -216,8 +220,8 @@ class Following:
         why = f" ({pod.reason or pod.message})" if pod.reason or pod.message else ""
         raise ExecutionVanishedError(f"its pod was taken away{why}")
 
-    def _ended_without_pod(self, seen: Seen) -> Finished | None:
-        job = seen.job
+    def _ended_without_pod(self, snapshot: JobSnapshot) -> Finished | None:
+        job = snapshot.job
         if job is None:
             return None
         if job.is_complete:
