@@ -1,1 +1,1 @@
-"""Builds as Jobs of a Kubernetes cluster. Imported only by who uses it: the client below it is large."""
+"""Builds as Jobs of a Kubernetes cluster. Imported only if it is used: its client library is large."""

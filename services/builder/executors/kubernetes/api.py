@@ -1,12 +1,15 @@
-"""The API server's REST, as JSON: kubernetes-asyncio's configuration and sessions, with timeouts on every call."""
+"""The API server's REST protocol, as JSON, with timeouts on every call.
+
+Configuration, authentication and sessions are those of kubernetes-asyncio.
+"""
 
 import asyncio
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 from kubernetes_asyncio import config
@@ -18,93 +21,117 @@ from prometheus_client import Counter
 
 from services.builder.executors.base import ExecutorUnavailableError
 from services.builder.executors.kubernetes.settings import KubernetesSettings
+from services.builder.executors.kubernetes.states import Json
 from services.common.net.http import CALLS
 from services.common.service.call_accounting import call_reason
 
-Json = dict[str, Any]
+JOBS = "/apis/batch/v1/namespaces/{namespace}/jobs"
+PODS = "/api/v1/namespaces/{namespace}/pods"
+EVENTS = "/api/v1/namespaces/{namespace}/events"
+SECRETS = "/api/v1/namespaces/{namespace}/secrets"
+
 REQUESTS = Counter(
     "bindery_kubernetes_requests_total", "Requests of the Kubernetes API server, by method and kind", ["method", "kind"]
 )
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-_AWAY = frozenset({401, 408, 429})
-_STREAM_BYTES = 65536
+_UNAVAILABLE_STATUSES = frozenset({401, 408, 429})
+_CHUNK_BYTES = 65536
+_PAGE_OBJECTS = "500"
+_MAX_DETAIL_CHARS = 500
 
 
 class ApiError(Exception):
-    """The API server's answer to a request that it will not do: `status` is HTTP's."""
+    """The API server refused a request; `status` is HTTP's and `message` the server's own."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
-        self.status, self.message = status, message
+        self.status = status
+        self.message = message
+
+
+class _Clients(NamedTuple):
+    """Two pools of connections, so that streams, which stay open, never keep calls waiting."""
+
+    calls: ApiClient
+    streams: ApiClient
 
 
 class Api:
-    """One process's connections to one API server, made with the first call.
+    """A client of one API server; it connects with the first call.
 
-    Every call may raise `ExecutorUnavailableError` (it does not answer, or not to us now) or `ApiError`.
+    Every call may raise `ExecutorUnavailableError` (no answer, or none for us at the moment) or `ApiError`.
     """
 
     def __init__(self, settings: KubernetesSettings) -> None:
         self._settings = settings
         self._opening = asyncio.Lock()
-        self._calls: ApiClient | None = None
-        self._streams: ApiClient | None = None
+        self._clients: _Clients | None = None
         self._namespace = settings.kubernetes_namespace
 
-    async def namespace(self) -> str:
-        """Where Jobs run."""
-        await self._open()
-        return self._namespace
-
     async def call(self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Any = None) -> Json:
-        """Make one call of `path`, in which `{namespace}` is ours, and return the reply.
-
-        A PATCH's body is a merge patch.
-        """
+        """Send a request and return its reply. `{namespace}` in the path stands for ours; a PATCH is a merge patch."""
         settings = self._settings
         timeout = aiohttp.ClientTimeout(
             total=settings.kubernetes_connect_timeout_seconds + settings.kubernetes_read_timeout_seconds,
             sock_connect=settings.kubernetes_connect_timeout_seconds,
             sock_read=settings.kubernetes_read_timeout_seconds,
         )
-        with _translated():
-            client = (await self._open())[0]
-            reply = await self._send(client, method, path, query, body, timeout)
-            async with reply:
-                content = await reply.read()
-        return _parsed(reply.status, content)
+        with _connection_errors_translated():
+            client = (await self._open()).calls
+            response = await self._send(client, method, path, query=query, body=body, timeout=timeout)
+            async with response:
+                content = await response.read()
+        return _parse_reply(response.status, content)
+
+    async def pages(self, path: str, selector: Mapping[str, str]) -> AsyncIterator[Json]:
+        """Yield the list of the objects that `selector` (query parameters) picks, a page at a time.
+
+        All pages are of one moment.
+        """
+        query = {**selector, "limit": _PAGE_OBJECTS}
+        while True:
+            page = await self.call("GET", path, query=query)
+            yield page
+
+            token = page["metadata"].get("continue", "")
+            if not token:
+                return
+            query["continue"] = token
 
     @contextlib.asynccontextmanager
-    async def stream(self, path: str, query: Mapping[str, str], *, quiet_seconds: float) -> AsyncIterator["Chunks"]:
-        """A reply that goes on, and has a connection of its own; each read may take `quiet_seconds`."""
+    async def stream(
+        self, path: str, query: Mapping[str, str], *, quiet_seconds: float
+    ) -> AsyncIterator["ResponseStream"]:
+        """Open a reply that goes on, on a connection of its own; each read of it may take `quiet_seconds`."""
         timeout = aiohttp.ClientTimeout(
             sock_connect=self._settings.kubernetes_connect_timeout_seconds, sock_read=quiet_seconds
         )
-        with _translated():
-            client = (await self._open())[1]
-            async with asyncio.timeout(self._settings.kubernetes_read_timeout_seconds):  # for the reply to begin
-                reply = await self._send(client, "GET", path, query, None, timeout)
+        with _connection_errors_translated():
+            client = (await self._open()).streams
+            async with asyncio.timeout(self._settings.kubernetes_read_timeout_seconds):  # until the reply begins
+                response = await self._send(client, "GET", path, query=query, body=None, timeout=timeout)
+
         try:
-            if reply.status != 200:
-                with _translated():
-                    content = await reply.read()
-                _parsed(reply.status, content)
-            yield Chunks(reply)
+            if response.status != 200:
+                with _connection_errors_translated():
+                    content = await response.read()
+                _parse_reply(response.status, content)
+            yield ResponseStream(response)
         finally:
-            reply.close()
+            response.close()
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for client in (self._calls, self._streams):
-            if client:
-                await client.close()
-        self._calls = self._streams = None
+        for client in self._clients or ():
+            await client.close()
+        self._clients = None
 
     async def _send(
         self,
         client: ApiClient,
         method: str,
         path: str,
+        *,
         query: Mapping[str, str] | None,
         body: Any,
         timeout: aiohttp.ClientTimeout,
@@ -112,85 +139,102 @@ class Api:
         CALLS.labels("kubernetes", call_reason()).inc()
         kind = "log" if path.endswith("/log") else path.partition("{namespace}/")[2].partition("/")[0]
         REQUESTS.labels(method, kind).inc()
+
         headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        reply: aiohttp.ClientResponse = await client.call_api(
-            path.replace("{namespace}", self._namespace), method, query_params=list((query or {}).items()),
-            header_params=headers, body=body, auth_settings=["BearerToken"], _preload_content=False,
+        response: aiohttp.ClientResponse = await client.call_api(
+            path.replace("{namespace}", self._namespace),
+            method,
+            query_params=list((query or {}).items()),
+            header_params=headers,
+            body=body,
+            auth_settings=["BearerToken"],
+            _preload_content=False,
             _request_timeout=timeout,
-        )  # fmt: skip
-        if reply.status == 401:  # the token has run out: the next call has what the configuration says by now
-            fresh = await self._configuration()
-            for one in filter(None, (self._calls, self._streams)):
-                one.configuration.api_key = fresh.api_key
-        return reply
+        )
 
-    async def _open(self) -> tuple[ApiClient, ApiClient]:
+        if response.status == 401:  # the token has expired: the next call uses what the configuration has by then
+            current = await self._configuration()
+            for ours in self._clients or ():
+                ours.configuration.api_key = current.api_key
+        return response
+
+    async def _open(self) -> _Clients:
         async with self._opening:
-            if self._calls is None or self._streams is None:
-                calls = await self._configuration()
-                calls.connection_pool_maxsize = self._settings.kubernetes_connections
-                self._calls = ApiClient(calls)
-                streams = await self._configuration()
-                streams.connection_pool_maxsize = self._settings.build_slots + 8
-                self._streams = ApiClient(streams)
-            return self._calls, self._streams
+            if self._clients is None:
+                for_calls = await self._configuration()
+                for_calls.connection_pool_maxsize = self._settings.kubernetes_connections
+                for_streams = await self._configuration()
+                for_streams.connection_pool_maxsize = self._settings.build_slots + 8
+                self._clients = _Clients(calls=ApiClient(for_calls), streams=ApiClient(for_streams))
+            return self._clients
 
     async def _configuration(self) -> Configuration:
-        settings, found = self._settings, Configuration()
-        path = settings.kubernetes_config or os.environ.get("KUBECONFIG", "")
+        """Read the address of the API server and the credentials for it, and set our namespace."""
+        path = self._settings.kubernetes_config or os.environ.get("KUBECONFIG", "")
+        configuration = Configuration()
         try:
             if not path and "KUBERNETES_SERVICE_HOST" in os.environ:
-                config.load_incluster_config(client_configuration=found)
-                own = OWN_NAMESPACE.read_text().strip() if OWN_NAMESPACE.exists() else "default"
+                config.load_incluster_config(client_configuration=configuration)
+                namespace = OWN_NAMESPACE.read_text().strip() if OWN_NAMESPACE.exists() else "default"
             else:
                 path = str(Path(path or KUBE_CONFIG_DEFAULT_LOCATION).expanduser())
-                context = settings.kubernetes_context or None
-                await config.load_kube_config(path, context, found, persist_config=False)
-                contexts, current = config.list_kube_config_contexts(path)
-                chosen = next((one for one in contexts if one["name"] == context), current)
-                own = chosen["context"].get("namespace", "default")
+                namespace = await self._load_kubeconfig(path, configuration)
         except (ConfigException, OSError, ValueError, TypeError, KeyError) as error:
             raise ExecutorUnavailableError(f"no Kubernetes configuration can be used ({error})") from None
-        self._namespace = settings.kubernetes_namespace or own
-        return found
+
+        self._namespace = self._settings.kubernetes_namespace or namespace
+        return configuration
+
+    async def _load_kubeconfig(self, path: str, configuration: Configuration) -> str:
+        """Fill in the configuration from a kubeconfig file, and return the namespace of its context."""
+        context_name = self._settings.kubernetes_context or None
+        await config.load_kube_config(path, context_name, configuration, persist_config=False)
+        contexts, current_context = config.list_kube_config_contexts(path)
+        context = next((one for one in contexts if one["name"] == context_name), current_context)
+        namespace: str = context["context"].get("namespace", "default")
+        return namespace
 
 
-class Chunks:
-    """The bytes of a reply that goes on, as they come."""
+class ResponseStream:
+    """The body of a reply that goes on, read as it arrives."""
 
-    def __init__(self, reply: aiohttp.ClientResponse) -> None:
-        self._content = reply.content
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._content = response.content
 
     async def read(self) -> bytes:
-        """What has come; nothing at the end."""
-        with _translated():
-            return await self._content.read(_STREAM_BYTES)
+        """Return the next bytes; nothing at the end."""
+        with _connection_errors_translated():
+            return await self._content.read(_CHUNK_BYTES)
 
-    async def line(self) -> bytes:
-        """The next line; nothing at the end."""
-        with _translated():
+    async def read_line(self) -> bytes:
+        """Return the next line; nothing at the end."""
+        with _connection_errors_translated():
             return await self._content.readline()
 
 
-def _parsed(status: int, content: bytes) -> Json:
+def _parse_reply(status: int, content: bytes) -> Json:
+    """Return a reply's JSON object. Raises `ExecutorUnavailableError` or `ApiError` for an error status."""
     try:
-        found = json.loads(content)
+        reply = json.loads(content)
     except ValueError:
-        found = {"message": content[:500].decode("utf-8", "replace")}
+        reply = {"message": content[:_MAX_DETAIL_CHARS].decode("utf-8", "replace")}
+    fields: Json = reply if isinstance(reply, dict) else {}
     if 200 <= status < 300:
-        return found if isinstance(found, dict) else {}
-    message = str(found.get("message") or status) if isinstance(found, dict) else str(status)
-    if status in _AWAY or status >= 500:
+        return fields
+
+    message = str(fields.get("message") or status)
+    if status in _UNAVAILABLE_STATUSES or status >= 500:
         raise ExecutorUnavailableError(f"the API server answers {status} ({message})")
     raise ApiError(status, message)
 
 
 @contextlib.contextmanager
-def _translated() -> Any:
+def _connection_errors_translated() -> Iterator[None]:
+    """Raise `ExecutorUnavailableError` for each error of the connection or of the client library."""
     try:
         yield
     except (aiohttp.ClientError, ApiException, TimeoutError, OSError, ValueError) as error:
-        said = str(error) or type(error).__name__
-        raise ExecutorUnavailableError(f"the API server can't be reached ({said})") from None
+        detail = str(error) or type(error).__name__
+        raise ExecutorUnavailableError(f"the API server can't be reached ({detail})") from None

@@ -51,7 +51,7 @@ class RunFollower:
 
     async def news(self) -> AsyncIterator[Batch | Finished]:
         """What comes, and the end. Raises `ExecutionVanishedError`, `ExecutorUnavailableError`."""
-        with self._cluster.following(self._job) as wake:
+        with self._cluster.subscribe(self._job) as wake:
             await self._cluster.ready()
             await self._identify()
             try:
@@ -92,7 +92,7 @@ class RunFollower:
             raise ExecutionVanishedError("its Job was deleted")
         if found:
             self._log.position = replace(self._log.position, job=found)
-        elif not self._jobs.refused(self._attempt):
+        elif not self._jobs.refusal(self._attempt):
             raise ExecutionVanishedError("its Job is gone")
 
     def _is_to_be_named(self) -> bool:
@@ -125,14 +125,20 @@ class RunFollower:
                 self._is_drained = True
             self._read_again_at = time.monotonic() + self._pause_seconds
             self._pause_seconds = min(5.0, 2 * self._pause_seconds)
-        has_log = pod is not None and pod.has_started and not pod.is_gone
+        has_log = pod is not None and pod.has_started and not pod.is_deleted
         if pod and has_log and self._reader is None and not self._is_drained:
             if (is_over := pod.exit_code is not None) and not self._read_since_end:
                 self._read_again_at = 0.0  # at once: the pod may be removed any time now
             if time.monotonic() >= self._read_again_at:
                 self._read_since_end = is_over
-                self._log = self._log.resumed()
-                self._reader = LogReader(self._api, self._settings, pod.name, self._log.position, wake)
+                self._log = self._log.for_next_stream()
+                self._reader = LogReader(
+                    api=self._api,
+                    pod=pod.name,
+                    position=self._log.position,
+                    quiet_seconds=self._settings.kubernetes_log_quiet_seconds,
+                    wake=wake,
+                )
         return lines
 
     def _lacks_lines(self, end: Finished) -> bool:
@@ -150,7 +156,7 @@ class RunFollower:
             return ended
         if (
             snapshot.job
-            and (snapshot.pod is None or snapshot.pod.is_gone)
+            and (snapshot.pod is None or snapshot.pod.is_deleted)
             and (ended := self._ended_without_pod(snapshot))
         ):
             return ended
@@ -165,7 +171,7 @@ class RunFollower:
 
     async def _missing(self) -> Obstacle | None:
         """The watch has no such Job: it is too new, it was refused, or it is gone."""
-        if refused := self._jobs.refused(self._attempt):
+        if refused := self._jobs.refusal(self._attempt):
             if time.monotonic() < self._retry_at:
                 return refused
             self._retry_at = time.monotonic() + self._settings.kubernetes_probe_seconds
@@ -180,13 +186,13 @@ class RunFollower:
 
     async def _ended(self, snapshot: JobSnapshot, pod: PodState) -> Finished | None:
         """How the pod ended, once its log is read as far as it can be; None while it has not."""
-        is_taken_away = pod.is_gone or pod.deleting_since is not None or pod.is_disrupted
+        is_taken_away = pod.is_being_removed
         if pod.exit_code is None and not pod.has_ended:
             lost = self._settings.kubernetes_lost_seconds + self._settings.kubernetes_grace_seconds
             if pod.deleting_since and time.time() - pod.deleting_since > lost:
                 raise ExecutionVanishedError("its pod was deleted, and the node does not say that it is gone")
             return None
-        if pod.exit_code is not None and not self._is_drained and not pod.is_gone and not self._gave_up_reading():
+        if pod.exit_code is not None and not self._is_drained and not pod.is_deleted and not self._gave_up_reading():
             return None
         if pod.exit_code == 0:
             return Finished(ok=True)
@@ -213,9 +219,9 @@ class RunFollower:
             return self._timeout()
         self._ended_at = self._ended_at or time.monotonic()
         is_late = time.monotonic() - self._ended_at > self._settings.kubernetes_lost_seconds
-        if job and not job.is_gone and job.failure is None and not is_late:
+        if job and not job.is_deleted and job.failure is None and not is_late:
             return None  # the Job says presently why
-        if job and job.is_gone:
+        if job and job.is_deleted:
             raise ExecutionVanishedError("its Job was deleted")
         why = f" ({pod.reason or pod.message})" if pod.reason or pod.message else ""
         raise ExecutionVanishedError(f"its pod was taken away{why}")
@@ -228,7 +234,7 @@ class RunFollower:
             return Finished(ok=True)
         if job.failure == _TIMEOUT:
             return self._timeout()
-        if job.is_gone:
+        if job.is_deleted:
             raise ExecutionVanishedError("its Job was deleted")
         if job.failure is not None:
             raise ExecutionVanishedError(f"its pod is gone ({job.failure})")
@@ -240,7 +246,7 @@ class RunFollower:
 
     async def _tail(self, pod: PodState) -> list[bytes]:
         """The last lines of the log, those told by another worker included."""
-        if pod.is_gone:
+        if pod.is_deleted:
             return list(self._log.tail)
         try:
             return list(await self._jobs.tail(pod.name)) or list(self._log.tail)

@@ -1,4 +1,4 @@
-"""A pod's log, read from where it was left: nothing is told twice, and what is missing is said."""
+"""The log of a pod as lines: resumed at a position, each line once, with a note about lost lines."""
 
 import asyncio
 import re
@@ -9,32 +9,30 @@ from datetime import UTC, datetime
 
 from services.builder.executors.base import ExecutorUnavailableError, Line
 from services.builder.executors.failure_classifier import TAIL_LINES
-from services.builder.executors.kubernetes.api import Api, ApiError
-from services.builder.executors.kubernetes.cluster_cache import PODS
-from services.builder.executors.kubernetes.settings import KubernetesSettings
+from services.builder.executors.kubernetes.api import PODS, Api, ApiError
 from services.builder.executors.kubernetes.states import CONTAINER
 from services.builder.executors.repo2docker import RAW_FACTOR, log_line, unchanged
 
 GAP = "Lines of the build are missing here: its node has rotated the log.\n"
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ?")
 _STAMP_BYTES = 64
+_MAX_NOTE_BYTES = 500
 _QUEUED_CHUNKS = 4
 
 
 @dataclass(frozen=True)
 class Position:
-    """The kubelet's stamp of the last line told, in Unix nanoseconds, how many lines with it were told, and whose.
-
-    `job` is the Job's uid: another of the same name is another execution, which has told nothing yet.
-    """
+    """A place in one Job's log: after the line with this timestamp, the `count`th that has it."""
 
     stamp: int = 0
+    """The kubelet's timestamp, in Unix nanoseconds."""
     count: int = 0
     job: str = ""
+    """The Job's uid: another Job of the same name is another execution, of which no line was read."""
 
     @classmethod
     def parse(cls, text: str) -> "Position":
-        """Read `stamp/count/uid`, or `stamp/count`, which names no Job."""
+        """Return the position that `str` has written: `stamp/count/uid`, or `stamp/count`, which names no Job."""
         stamp, _, rest = text.partition("/")
         count, _, job = rest.partition("/")
         return cls(int(stamp), int(count), job) if text else cls()
@@ -46,77 +44,84 @@ class Position:
 
     @property
     def since(self) -> str:
-        """The whole second before it: the API's `sinceTime` knows no finer one."""
+        """The whole second before it: the API's `sinceTime` has no finer resolution."""
         return datetime.fromtimestamp(self.stamp // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class LogDecoder:
-    """Turns the bytes of one log stream, opened at `position`, into the lines that come after it."""
+    """A decoder of one log stream, opened at `position`: it turns bytes into the lines after that position."""
 
     def __init__(self, position: Position, *, line_max_bytes: int, redact: Callable[[str], str] = unchanged) -> None:
         self.position = position
         self.tail: deque[bytes] = deque(maxlen=TAIL_LINES)
-        self._line_max_bytes, self._redact = line_max_bytes, redact
-        self._resuming, self._met = bool(position.stamp), 0
+        self._line_max_bytes = line_max_bytes
+        self._redact = redact
+        self._is_resuming = bool(position.stamp)
+        self._repeated_lines = 0
         self._rest = b""
 
     def feed(self, chunk: bytes) -> list[Line]:
-        """The new lines that are whole by now."""
-        *whole, rest = (self._rest + chunk).split(b"\n")
+        """Return the lines that this chunk of the stream completes."""
+        *complete, rest = (self._rest + chunk).split(b"\n")
         lines: list[Line] = []
-        for raw in whole:
-            self._tell(raw, lines)
+        for raw in complete:
+            lines += self._decode(raw)
         self._rest = rest[: RAW_FACTOR * self._line_max_bytes + _STAMP_BYTES]
         return lines
 
     def end(self) -> list[Line]:
-        """What the log ended with, if its last line has no end."""
+        """Return the last line of the log, if it has no line end."""
+        if not self._rest:
+            return []
+        raw = self._rest
+        self._rest = b""
+        return self._decode(raw)
+
+    def for_next_stream(self) -> "LogDecoder":
+        """Return a decoder of another stream, opened at the position that this one has reached."""
+        decoder = LogDecoder(self.position, line_max_bytes=self._line_max_bytes, redact=self._redact)
+        decoder.tail = self.tail
+        return decoder
+
+    def _decode(self, raw: bytes) -> list[Line]:
+        match = _STAMP.match(raw)
+        if match is None:
+            return _note_of_node(raw)
+        seconds = round(datetime.fromisoformat((match[1] + match[3]).decode()).timestamp())
+        stamp = seconds * 10**9 + int((match[2] or b"0").ljust(9, b"0"))
+
         lines: list[Line] = []
-        if self._rest:
-            self._tell(self._rest, lines)
-            self._rest = b""
-        return lines
-
-    def resumed(self) -> "LogDecoder":
-        """The same for another stream, opened where this one has been told to."""
-        again = LogDecoder(self.position, line_max_bytes=self._line_max_bytes, redact=self._redact)
-        again.tail = self.tail
-        return again
-
-    def _tell(self, raw: bytes, lines: list[Line]) -> None:
-        if not (found := _STAMP.match(raw)):
-            if raw.strip():  # the node's own words in place of a log
-                said = raw[:500].decode("utf-8", "replace")
-                lines.append(Line("gap", f"The node says of the log: {said}\n"))
-            return
-        seconds = round(datetime.fromisoformat((found[1] + found[3]).decode()).timestamp())
-        stamp = seconds * 10**9 + int((found[2] or b"0").ljust(9, b"0"))
-        if self._resuming and not self._is_new(stamp):
-            return
-        if self._resuming:
-            self._resuming = False
-            if self._met == 0:  # the last line told should have come again
+        if self._is_resuming:
+            if not self._is_new(stamp):
+                return []
+            self._is_resuming = False
+            if self._repeated_lines == 0:  # the last line before the position should have been repeated
                 lines.append(Line("gap", GAP))
-        same = self.position.count if stamp == self.position.stamp else 0
-        self.position = replace(self.position, stamp=stamp, count=same + 1)
-        content = raw[found.end() :]
+
+        same_stamp = self.position.count if stamp == self.position.stamp else 0
+        self.position = replace(self.position, stamp=stamp, count=same_stamp + 1)
+
+        content = raw[match.end() :]
         self.tail.append(content)
         lines.append(log_line(content, max_bytes=self._line_max_bytes, redact=self._redact))
+        return lines
 
     def _is_new(self, stamp: int) -> bool:
+        """Whether a line at the beginning of the stream comes after the position."""
         if stamp == self.position.stamp:
-            self._met += 1
-            return self._met > self.position.count
+            self._repeated_lines += 1
+            return self._repeated_lines > self.position.count
         return stamp > self.position.stamp
 
 
 class LogReader:
-    """One open stream of a pod's log, read by a task of its own into a short queue; `wake` is set with each chunk."""
+    """One open stream of a pod's log, read by its own task into a short queue; `wake` is set with each chunk."""
 
-    def __init__(
-        self, api: Api, settings: KubernetesSettings, pod: str, position: Position, wake: asyncio.Event
-    ) -> None:
-        self._api, self._settings, self._pod, self._wake = api, settings, pod, wake
+    def __init__(self, *, api: Api, pod: str, position: Position, quiet_seconds: float, wake: asyncio.Event) -> None:
+        self._api = api
+        self._path = f"{PODS}/{pod}/log"
+        self._quiet_seconds = quiet_seconds
+        self._wake = wake
         self._queue: asyncio.Queue[bytes] = asyncio.Queue(_QUEUED_CHUNKS)
         self._task = asyncio.create_task(self._read(position))
         self.is_whole = False
@@ -128,11 +133,11 @@ class LogReader:
         return self._task.done() and self._queue.empty()
 
     def take(self) -> bytes:
-        """What has come since."""
-        found = []
+        """Return what has arrived since the last call."""
+        chunks = []
         while not self._queue.empty():
-            found.append(self._queue.get_nowait())
-        return b"".join(found)
+            chunks.append(self._queue.get_nowait())
+        return b"".join(chunks)
 
     async def aclose(self) -> None:
         """Close the stream."""
@@ -140,21 +145,26 @@ class LogReader:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _read(self, position: Position) -> None:
+        query = {"container": CONTAINER, "timestamps": "true"}
+        if position.stamp:
+            query["sinceTime"] = position.since
+        query["follow"] = "true"
+
         try:
-            query = log_query(position) | {"follow": "true"}
-            path, quiet = f"{PODS}/{self._pod}/log", self._settings.kubernetes_log_quiet_seconds
-            async with self._api.stream(path, query, quiet_seconds=quiet) as chunks:
-                while chunk := await chunks.read():
+            async with self._api.stream(self._path, query, quiet_seconds=self._quiet_seconds) as stream:
+                while chunk := await stream.read():
                     await self._queue.put(chunk)
                     self._wake.set()
             self.is_whole = True
         except (ExecutorUnavailableError, ApiError):
-            pass  # whoever follows sees from the watch whether there is more to read, and opens another
+            pass  # the follower sees in the watch whether there is more to read, and opens another stream
         finally:
             self._wake.set()
 
 
-def log_query(position: Position) -> dict[str, str]:
-    """The query for the log after a position, and a little before it."""
-    query = {"container": CONTAINER, "timestamps": "true"}
-    return query | {"sinceTime": position.since} if position.stamp else query
+def _note_of_node(raw: bytes) -> list[Line]:
+    """Return the line for what has no timestamp: the node's own words in place of a log."""
+    if not raw.strip():
+        return []
+    text = raw[:_MAX_NOTE_BYTES].decode("utf-8", "replace")
+    return [Line("gap", f"The node says of the log: {text}\n")]

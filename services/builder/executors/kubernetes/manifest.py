@@ -1,4 +1,7 @@
-"""The Job of a build, and the Secret that it owns. Source: BinderHub's pods (KubernetesBuildExecutor), made Jobs."""
+"""The manifests of a build's Job, and of the Secret that the Job owns.
+
+Source: the pods of BinderHub (KubernetesBuildExecutor), as Jobs.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -9,7 +12,9 @@ from services.builder.executors.base import Attempt
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import (
     BUILD_ID,
+    BUILD_VOLUME,
     CONTAINER,
+    DOCKER_CONFIG_PATH,
     EPOCH,
     IMAGE_KEY,
     INSTALLATION,
@@ -18,12 +23,14 @@ from services.builder.executors.kubernetes.states import (
     Json,
 )
 
-COMPONENT, REPO = "binderhub-build", "binder-repo"
-"""The label `component`, and an annotation, of BinderHub's build pods: policies and dashboards select by them."""
+COMPONENT = "binderhub-build"
+"""The label `component` of BinderHub's build pods: policies and dashboards select by it."""
+REPO = "binder-repo"
+"""An annotation of BinderHub's build pods."""
 BUILD_FOLDER = "/etc/bindery-build"
 CONFIG_KEY = "repo2docker_config.py"
 CONFIG_FILE = f"{BUILD_FOLDER}/{CONFIG_KEY}"
-LOGINS_KEY = "config.json"
+DOCKER_CONFIG_KEY = "config.json"
 DOCKER_SOCKET = "/var/run/docker.sock"
 TLS_FOLDER = "/etc/docker-tls"
 STICKY_WEIGHT = 100
@@ -31,57 +38,61 @@ STICKY_WEIGHT = 100
 
 @dataclass(frozen=True)
 class Command:
-    """What runs in the Job. `secrets` are environment variables that stand in no manifest, nor does `logins`.
+    """What runs in the Job.
 
-    In `arguments` and in the values of `environment` the kubelet expands `$(NAME)`: what an author chose is `literal`.
-    `logins` is a `config.json` of Docker's client; with an empty one the Job has none of its own.
+    The kubelet expands `$(NAME)` in `arguments` and in the values of `environment`: what an author chose is escaped by
+    `literal`.
     """
 
     image: str
     arguments: Sequence[str]
     environment: Mapping[str, str]
     secrets: Mapping[str, str] = field(repr=False)
+    """Environment variables that appear in no manifest of a Job."""
     config: str
-    logins: str = field(default="", repr=False)
+    docker_config: str = field(default="", repr=False)
+    """A `config.json` of Docker's client, which appears in no manifest of a Job; empty for a Job without one."""
 
 
 def literal(text: str) -> str:
-    """A text as an argument or environment value that the kubelet hands over as it is.
+    """Escape an argument or environment value, so that the kubelet hands the text over unchanged.
 
-    It puts variables' values, those from Secrets included, in the place of `$(NAME)`, and `$` in that of `$$`. Source:
-    Kubernetes' `Container.args` and `EnvVar.value`.
+    The kubelet replaces `$(NAME)` by the variable's value, also by one from a Secret, and `$$` by `$`.
+    Source: Kubernetes' `Container.args` and `EnvVar.value`.
     """
     return text.replace("$", "$$")
 
 
 def installation_label(installation_id: str) -> str:
-    """An installation's id as a label's value: any id may be one."""
+    """Return an installation's id as a valid value of a label: a hash, as an id may have any characters."""
     return hashlib.sha256(installation_id.encode()).hexdigest()[:24]
 
 
 def job_name(execution: str) -> str:
-    """The name of an execution's Job."""
+    """Return the name of an execution's Job."""
     return f"bindery-{execution}"
 
 
-def job_of(
+def job_manifest(
     attempt: Attempt, command: Command, settings: KubernetesSettings, *, secret: str, node: str | None = None
 ) -> Json:
-    """The Job of one run of an attempt; `secret` is what its Secret will be called, `node` a node to prefer."""
+    """Return the Job of one run of an attempt. `secret` is the name of its Secret, `node` a node to prefer."""
     name = job_name(attempt.name)
-    theirs = {"app": "bindery", "component": COMPONENT, "name": name} | settings.kubernetes_labels
-    labels = theirs | {  # ours last: we select by these, and by no other
+    labels = {"app": "bindery", "component": COMPONENT, "name": name} | settings.kubernetes_labels
+    labels |= {  # last, so that no setting overrides what we select by
         INSTALLATION: installation_label(settings.installation_id),
         BUILD_ID: attempt.build_id,
         IMAGE_KEY: attempt.image_key,
         RUN: str(attempt.run),
     }
+
     annotations = {REPO: attempt.repo_url} | settings.kubernetes_annotations
     annotations |= {
         "bindery/repo-url": attempt.repo_url,
         "bindery/ref": attempt.ref,
         "bindery/image": attempt.image,
     }
+
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -102,8 +113,12 @@ def job_of(
     }
 
 
-def secret_of(job: JobState, command: Command, settings: KubernetesSettings) -> Json:
-    """The Secret of a Job: the cluster removes it with its owner, whoever removes that."""
+def secret_manifest(job: JobState, command: Command, settings: KubernetesSettings) -> Json:
+    """Return the Secret of a Job. The cluster removes it together with the Job, however that is removed."""
+    contents = {CONFIG_KEY: command.config, **command.secrets}
+    if job.has_docker_config:  # decided when the Job was created: the credentials may have changed since
+        contents[DOCKER_CONFIG_KEY] = command.docker_config or '{"auths": {}}'
+
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -114,56 +129,31 @@ def secret_of(job: JobState, command: Command, settings: KubernetesSettings) -> 
             "labels": {INSTALLATION: installation_label(settings.installation_id), BUILD_ID: job.build_id},
             "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": job.name, "uid": job.uid}],
         },
-        "stringData": {CONFIG_KEY: command.config, **command.secrets, **_logins(job, command)},
+        "stringData": contents,
     }
-
-
-def _logins(job: JobState, command: Command) -> Json:
-    """The logins, where the Job expects them: what there is now may not be what there was when it was made."""
-    return {LOGINS_KEY: command.logins or '{"auths": {}}'} if job.has_logins else {}
 
 
 def _pod(command: Command, settings: KubernetesSettings, secret: str, node: str | None) -> Json:
-    volumes: list[Json] = [{"name": "build", "secret": {"secretName": secret}}]
-    mounts: list[Json] = [{"name": "build", "mountPath": CONFIG_FILE, "subPath": CONFIG_KEY, "readOnly": True}]
+    volumes: list[Json] = [{"name": BUILD_VOLUME, "secret": {"secretName": secret}}]
+    mounts: list[Json] = [{"name": BUILD_VOLUME, "mountPath": CONFIG_FILE, "subPath": CONFIG_KEY, "readOnly": True}]
     environment = dict(command.environment)
     _add_engine(settings, volumes, mounts, environment)
-    logins = {
-        "mountPath": f"{settings.kubernetes_home.rstrip('/')}/.docker/config.json", "subPath": LOGINS_KEY,
-        "readOnly": True,
-    }  # fmt: skip
-    if settings.kubernetes_push_secret:
-        volumes.append({"name": "push", "secret": {"secretName": settings.kubernetes_push_secret}})
-        mounts.append({"name": "push", **logins})
-    elif command.logins:
-        mounts.append({"name": "build", **logins})
-    by_reference = [
-        {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}} for name in sorted(command.secrets)
-    ]
-    container: Json = {
-        "name": CONTAINER,
-        "image": command.image,
-        "imagePullPolicy": settings.kubernetes_image_pull_policy,
-        "args": list(command.arguments),
-        "env": [{"name": name, "value": value} for name, value in sorted(environment.items())] + by_reference,
-        "resources": _resources(settings),
-        "volumeMounts": mounts,
-        "securityContext": settings.kubernetes_security_context,
-    }
-    if settings.kubernetes_command:
-        container["command"] = settings.kubernetes_command
+    _add_docker_config(command, settings, volumes, mounts)
+
+    affinity = settings.kubernetes_affinity
+    if affinity is None:
+        affinity = _affinity(settings, node)
+
     pod: Json = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": settings.kubernetes_grace_seconds,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "containers": [container],
+        "containers": [_container(command, settings, secret=secret, environment=environment, mounts=mounts)],
         "volumes": volumes,
         "nodeSelector": settings.kubernetes_node_selector,
         "tolerations": settings.kubernetes_tolerations,
-        "affinity": settings.kubernetes_affinity
-        if settings.kubernetes_affinity is not None
-        else _affinity(settings, node),
+        "affinity": affinity,
         "securityContext": settings.kubernetes_pod_security_context,
         "imagePullSecrets": [{"name": name} for name in settings.kubernetes_image_pull_secrets],
     }
@@ -176,18 +166,51 @@ def _pod(command: Command, settings: KubernetesSettings, secret: str, node: str 
     return pod
 
 
+def _container(
+    command: Command,
+    settings: KubernetesSettings,
+    *,
+    secret: str,
+    environment: Mapping[str, str],
+    mounts: Sequence[Json],
+) -> Json:
+    variables: list[Json] = [{"name": name, "value": value} for name, value in sorted(environment.items())]
+    variables += [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}} for name in sorted(command.secrets)
+    ]
+    container: Json = {
+        "name": CONTAINER,
+        "image": command.image,
+        "imagePullPolicy": settings.kubernetes_image_pull_policy,
+        "args": list(command.arguments),
+        "env": variables,
+        "resources": _resources(settings),
+        "volumeMounts": mounts,
+        "securityContext": settings.kubernetes_security_context,
+    }
+    if settings.kubernetes_command:
+        container["command"] = settings.kubernetes_command
+    return container
+
+
 def _resources(settings: KubernetesSettings) -> Json:
-    """As set for Kubernetes, with the limits that are set for every executor where those say nothing."""
-    limits = {"memory": settings.build_memory_limit} if settings.build_memory_limit else {}
-    limits |= {"cpu": f"{settings.build_cpu_limit:g}"} if settings.build_cpu_limit else {}
-    given = settings.kubernetes_resources
-    return given | ({"limits": limits | given.get("limits", {})} if limits else {})
+    """Return the resources that are set for Kubernetes, with the limits of every executor as defaults."""
+    limits: dict[str, str] = {}
+    if settings.build_memory_limit:
+        limits["memory"] = settings.build_memory_limit
+    if settings.build_cpu_limit:
+        limits["cpu"] = f"{settings.build_cpu_limit:g}"
+
+    resources: Json = dict(settings.kubernetes_resources)
+    if limits:
+        resources["limits"] = limits | resources.get("limits", {})
+    return resources
 
 
 def _add_engine(
     settings: KubernetesSettings, volumes: list[Json], mounts: list[Json], environment: dict[str, str]
 ) -> None:
-    """The way to the container engine: a socket of the node, an address, or none."""
+    """Add the way to the container engine: a socket of the node, an address, or none."""
     address = urlsplit(settings.kubernetes_docker_host)
     if address.scheme in {"", "unix"} and address.path:
         volumes.append({"name": "docker-socket", "hostPath": {"path": address.path, "type": "Socket"}})
@@ -200,22 +223,34 @@ def _add_engine(
             mounts.append({"name": "docker-tls", "mountPath": TLS_FOLDER, "readOnly": True})
 
 
+def _add_docker_config(command: Command, settings: KubernetesSettings, volumes: list[Json], mounts: list[Json]) -> None:
+    """Add the credentials to push with: of the operator's Secret, or the builder's own in the Job's Secret."""
+    path = f"{settings.kubernetes_home.rstrip('/')}/{DOCKER_CONFIG_PATH}"
+    mount = {"mountPath": path, "subPath": DOCKER_CONFIG_KEY, "readOnly": True}
+    if settings.kubernetes_push_secret:
+        volumes.append({"name": "push", "secret": {"secretName": settings.kubernetes_push_secret}})
+        mounts.append({"name": "push", **mount})
+    elif command.docker_config:
+        mounts.append({"name": BUILD_VOLUME, **mount})
+
+
 def _affinity(settings: KubernetesSettings, node: str | None) -> Json:
-    """One node if it has room, for sticky builds; else away from other builds, as BinderHub's default."""
+    """Return an affinity to a node if one is given, else away from other builds, as BinderHub's default."""
     if node:
         terms = [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]
         preferred = {"weight": STICKY_WEIGHT, "preference": {"matchExpressions": terms}}
         return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preferred]}}
-    apart = {
+
+    other_builds = {
         "labelSelector": {"matchLabels": {INSTALLATION: installation_label(settings.installation_id)}},
         "topologyKey": "kubernetes.io/hostname",
     }
-    preferred = {"weight": STICKY_WEIGHT, "podAffinityTerm": apart}
+    preferred = {"weight": STICKY_WEIGHT, "podAffinityTerm": other_builds}
     return {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preferred]}}
 
 
 def preferred_node(repo_url: str, nodes: Sequence[str]) -> str | None:
-    """The node that a repository's builds prefer: a rendezvous hash, so that few move when nodes come or go.
+    """Return the node that a repository's builds prefer: a rendezvous hash, so that few move when nodes come or go.
 
     Source: BinderHub's `rendezvous_rank`: BLAKE2b of 64 bits over `<repo url>-<node>`, big-endian, the greatest wins.
     """

@@ -1,4 +1,4 @@
-"""What is in the way of a build that should run, and for how long that may be so."""
+"""Obstacles: what keeps a build from running, and how long it may."""
 
 import time
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ IMAGE_REASONS = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 )
 PENDING_REASONS = frozenset({"", "ContainerCreating", "PodInitializing"})
-LATELY_SECONDS = 150.0
-"""A warning that has not come again for so long is over: what can't be done is tried again at least every 122 s.
+RECENT_SECONDS = 150.0
+"""A warning that was not repeated for this long is over: what fails is tried again at least every 122 s.
 
 Source: kubelet's and attach/detach controller's back-off, k8s.io/kubernetes/pkg/util/goroutinemap/exponentialbackoff.
 """
@@ -23,104 +23,118 @@ _REPEAT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Obstacle:
-    """`code` is the error that it becomes after `seconds`; None for one that is only told.
-
-    `received_at` (`monotonic`) is when the warning came last by which it is known; None for one that is plainly there.
-    """
+    """A reason why a build does not run. It becomes the error `code` after `seconds`, or never if they are None."""
 
     code: str
-    what: str
+    sentence: str
     seconds: float | None
-    received_at: float | None = None
+    warned_at: float | None = None
+    """When its warning arrived last (`monotonic`); None for an obstacle that the pod or the API server itself shows."""
 
 
 def obstacle_of(snapshot: JobSnapshot, settings: KubernetesSettings) -> Obstacle | None:
-    """What keeps the build from running, if anything does. Sources: pod conditions, container states, events."""
-    pod, warnings = snapshot.pod, {one.reason: one for one in snapshot.warnings}
+    """Return what keeps the build from running, or None. Sources: pod conditions, container states, events."""
+    pod = snapshot.pod
+    warnings = {warning.reason: warning for warning in snapshot.warnings}
     if pod is None:
-        return _not_made(warnings.get("FailedCreate"), settings)
-    if pod.has_started or pod.has_ended:
-        is_left_alone = "NodeNotReady" in warnings and not pod.is_ready  # a node that is back makes it ready again
-        if is_left_alone and not pod.has_ended and pod.exit_code is None:
-            return Obstacle("node", "The build's node does not answer", None)
-        return None
-    return _not_started(pod, warnings, settings)
+        return _pod_not_created(warnings.get("FailedCreate"), settings)
+    if not pod.has_started and not pod.has_ended:
+        return _container_not_started(pod, warnings, settings)
 
-
-def _not_made(failed: WarningEvent | None, settings: KubernetesSettings) -> Obstacle | None:
-    if failed is None:
-        return None
-    if QUOTA in failed.message:
-        return quota_obstacle(failed.message, settings)
-    what = f"Kubernetes does not admit the build's pod: {failed.message}"
-    return Obstacle("executor_unavailable", what, settings.kubernetes_start_seconds)
+    is_alone = "NodeNotReady" in warnings and not pod.is_ready  # its node, once it is back, makes the pod ready again
+    if is_alone and not pod.has_ended and pod.exit_code is None:
+        return Obstacle("node", "The build's node does not answer", None)
+    return None
 
 
 def quota_obstacle(message: str, settings: KubernetesSettings) -> Obstacle:
-    """The obstacle that a refusal by a ResourceQuota is."""
+    """Return the obstacle for a refusal by a ResourceQuota."""
     _, quota, figures = message.partition(QUOTA)
-    what = f"There is no room in the builds' namespace: {quota}{figures}"
-    return Obstacle("build_quota_exceeded", what, settings.kubernetes_quota_seconds)
+    sentence = f"There is no room in the builds' namespace: {quota}{figures}"
+    return Obstacle("build_quota_exceeded", sentence, settings.kubernetes_quota_seconds)
 
 
-def _not_started(pod: PodState, warnings: dict[str, WarningEvent], settings: KubernetesSettings) -> Obstacle | None:
+def _pod_not_created(warning: WarningEvent | None, settings: KubernetesSettings) -> Obstacle | None:
+    if warning is None:
+        return None
+    if QUOTA in warning.message:
+        return quota_obstacle(warning.message, settings)
+    sentence = f"Kubernetes does not admit the build's pod: {warning.message}"
+    return Obstacle("executor_unavailable", sentence, settings.kubernetes_start_seconds)
+
+
+def _container_not_started(
+    pod: PodState, warnings: dict[str, WarningEvent], settings: KubernetesSettings
+) -> Obstacle | None:
     if pod.unschedulable is not None:
-        what = f"No node has room for the build: {pod.unschedulable}"
-        return Obstacle("build_unschedulable", what, settings.kubernetes_unschedulable_seconds)
+        sentence = f"No node has room for the build: {pod.unschedulable}"
+        return Obstacle("build_unschedulable", sentence, settings.kubernetes_unschedulable_seconds)
     if pod.waiting in IMAGE_REASONS:
-        what = f"The builder image can't be pulled: {pod.waiting_message or pod.waiting}"
-        return Obstacle("builder_image_unavailable", what, settings.kubernetes_image_pull_seconds)
+        sentence = f"The builder image can't be pulled: {pod.waiting_message or pod.waiting}"
+        return Obstacle("builder_image_unavailable", sentence, settings.kubernetes_image_pull_seconds)
     if pod.waiting not in PENDING_REASONS:
-        what = f"The build's container can't be started: {pod.waiting}: {pod.waiting_message}"
-        return Obstacle("executor_unavailable", what, settings.kubernetes_start_seconds)
-    lately = time.monotonic() - LATELY_SECONDS
-    for warned in sorted(warnings.values(), key=lambda one: one.received_at, reverse=True):
-        if warned.reason != "FailedScheduling" and warned.received_at >= lately:
-            what = f"The build's pod can't be started: {warned.reason}: {warned.message}"
-            return Obstacle("executor_unavailable", what, settings.kubernetes_start_seconds, warned.received_at)
+        sentence = f"The build's container can't be started: {pod.waiting}: {pod.waiting_message}"
+        return Obstacle("executor_unavailable", sentence, settings.kubernetes_start_seconds)
+
+    # The pod itself shows nothing wrong: the newest warning that is recent enough explains what it waits for.
+    recent = time.monotonic() - RECENT_SECONDS
+    for warning in sorted(warnings.values(), key=lambda one: one.received_at, reverse=True):
+        if warning.reason != "FailedScheduling" and warning.received_at >= recent:
+            sentence = f"The build's pod can't be started: {warning.reason}: {warning.message}"
+            seconds = settings.kubernetes_start_seconds
+            return Obstacle("executor_unavailable", sentence, seconds, warned_at=warning.received_at)
     return None
 
 
 class ObstacleTimer:
-    """How long the same obstacle has been met, and what of it has been said."""
+    """Measures how long the same obstacle lasts, and remembers what the build's log says of it already."""
 
     def __init__(self, settle_seconds: float) -> None:
         self._settle_seconds = settle_seconds
         self._code = ""
         self._since = 0.0
-        self._said, self._said_at = "", 0.0
+        self._logged_sentence = ""
+        self._logged_at = 0.0
 
     @property
     def has_obstacle(self) -> bool:
-        """Whether there was one when it was last looked for."""
+        """Whether there was an obstacle at the last observation."""
         return bool(self._code)
 
     def observe(self, obstacle: Obstacle | None) -> Line | Finished | None:
-        """What is to be said of it now, if anything; or the end, when it was met for too long."""
+        """Return a line for the log if there is something new to say, or the end if the obstacle lasted too long."""
         now = time.monotonic()
         if obstacle is None:
             self._code = ""
             return None
         if obstacle.code != self._code:
-            self._code, self._since, self._said = obstacle.code, now, ""
-        met_seconds = now - self._since
-        if obstacle.seconds is not None and met_seconds > obstacle.seconds and self._is_still_there(obstacle):
-            return Finished(False, obstacle.code, f"{_sentence(obstacle.what)} It was so for {met_seconds:.0f} s.")
-        is_new = obstacle.what != self._said and (not self._said or now - self._said_at > _REPEAT_SECONDS)
-        if met_seconds >= self._settle_seconds and is_new:
-            self._said, self._said_at = obstacle.what, now
-            return Line("waiting", f"{_sentence(obstacle.what)} Waiting ...\n")
+            self._code = obstacle.code
+            self._since = now
+            self._logged_sentence = ""
+
+        lasts_seconds = now - self._since
+        if obstacle.seconds is not None and lasts_seconds > obstacle.seconds and self._still_exists(obstacle):
+            sentence = f"{_with_full_stop(obstacle.sentence)} It was so for {lasts_seconds:.0f} s."
+            return Finished(False, obstacle.code, sentence)
+
+        may_repeat = not self._logged_sentence or now - self._logged_at > _REPEAT_SECONDS
+        is_new = obstacle.sentence != self._logged_sentence and may_repeat
+        if lasts_seconds >= self._settle_seconds and is_new:
+            self._logged_sentence = obstacle.sentence
+            self._logged_at = now
+            return Line("waiting", f"{_with_full_stop(obstacle.sentence)} Waiting ...\n")
         return None
 
-    def _is_still_there(self, obstacle: Obstacle) -> bool:
-        """Whether a warning came again in the second half of its time.
+    def _still_exists(self, obstacle: Obstacle) -> bool:
+        """Whether its warning was repeated in the second half of its time.
 
-        One of the beginning, as of a Secret that came after its Job, may be over: the kubelet says nothing more, and
-        pulls an image for minutes. What lasts is warned of again at intervals that double, so it is heard there.
+        A warning of the beginning, as of a Secret that was created after its Job, may be over: the kubelet says nothing
+        more, and pulls an image for minutes. A cause that lasts is warned about again at intervals that double, so one
+        of these warnings arrives in the second half.
         """
-        since = self._since + (obstacle.seconds or 0.0) / 2
-        return obstacle.received_at is None or obstacle.received_at >= since
+        second_half = self._since + (obstacle.seconds or 0.0) / 2
+        return obstacle.warned_at is None or obstacle.warned_at >= second_half
 
 
-def _sentence(text: str) -> str:
+def _with_full_stop(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -1,4 +1,4 @@
-"""What the `kubernetes` executor can be told. BinderHub's name for a setting stands in its description's brackets."""
+"""The settings of the `kubernetes` executor. A description has BinderHub's name for its setting in brackets."""
 
 from typing import Any, Self
 
@@ -10,7 +10,7 @@ TOLERATIONS = [
     {"key": key, "operator": "Equal", "value": "user", "effect": "NoSchedule"}
     for key in ("hub.jupyter.org/dedicated", "hub.jupyter.org_dedicated")
 ]
-"""BinderHub's: builds may run where users' servers do."""
+"""BinderHub's default: builds may run on the nodes of users' servers."""
 
 
 class KubernetesSettings(BuilderSettings):
@@ -129,7 +129,7 @@ class KubernetesSettings(BuilderSettings):
 
     @classmethod
     def of(cls, settings: BuilderSettings) -> Self:
-        """These settings, where a builder's are given; the rest is read from the environment."""
+        """Return these settings with the values of a builder's; the rest is read from the environment."""
         if isinstance(settings, cls):
             return settings
         return cls(**{name: getattr(settings, name) for name in type(settings).model_fields})

@@ -1,4 +1,4 @@
-"""What the API server tells of Jobs, pods and events, reduced to what a build needs to know."""
+"""Jobs, pods and warning events of the API server, reduced to what a build needs to know."""
 
 import math
 import time
@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 Json = dict[str, Any]
+"""An object of the API server, or another JSON object of its protocol."""
 
 INSTALLATION = "bindery/installation"
 BUILD_ID = "bindery/build-id"
@@ -14,43 +15,54 @@ IMAGE_KEY = "bindery/image-key"
 RUN = "bindery/run"
 EPOCH = "bindery/epoch"
 CONTAINER = "builder"
+BUILD_VOLUME = "build"
+"""The volume of a Job's own Secret."""
+DOCKER_CONFIG_PATH = ".docker/config.json"
+"""Where Docker's client looks for its configuration, below the home folder."""
 
 
 @dataclass(frozen=True)
 class JobState:
-    """A Job. `failure` is the reason of its failing, known before its pods are gone."""
+    """A Job. `failure` is the reason of its failure, which is known before its pods are gone."""
 
     name: str
     uid: str
     build_id: str
     epoch: int
     secret: str | None
-    has_logins: bool = False
+    has_docker_config: bool = False
     """Whether its pod expects a `config.json` of Docker's client in its Secret."""
     is_complete: bool = False
     failure: str | None = None
     is_ended: bool = False
-    is_gone: bool = False
+    is_deleted: bool = False
 
     @classmethod
-    def of(cls, raw: Json) -> Self:
-        meta, spec = raw["metadata"], raw["spec"]["template"]["spec"]
+    def parse(cls, raw: Json) -> Self:
+        """Return the state of a Job as the API server describes it."""
+        metadata = raw["metadata"]
+        pod = raw["spec"]["template"]["spec"]
+        epoch = (metadata.get("annotations") or {}).get(EPOCH, "0")
+
         conditions = {
-            one["type"]: one.get("reason", "")
-            for one in raw.get("status", {}).get("conditions") or []
-            if one.get("status") == "True"
+            condition["type"]: condition.get("reason", "")
+            for condition in raw.get("status", {}).get("conditions") or []
+            if condition.get("status") == "True"
         }
-        secrets = (one["secret"]["secretName"] for one in spec.get("volumes") or [] if one["name"] == "build")
-        mounts = (mount for one in spec.get("containers") or [] for mount in one.get("volumeMounts") or [])
-        epoch = (meta.get("annotations") or {}).get(EPOCH, "0")
+        secrets = (
+            volume["secret"]["secretName"] for volume in pod.get("volumes") or [] if volume["name"] == BUILD_VOLUME
+        )
+        mounts = (mount for container in pod.get("containers") or [] for mount in container.get("volumeMounts") or [])
+
         return cls(
-            name=meta["name"],
-            uid=meta["uid"],
-            build_id=(meta.get("labels") or {}).get(BUILD_ID, ""),
+            name=metadata["name"],
+            uid=metadata["uid"],
+            build_id=(metadata.get("labels") or {}).get(BUILD_ID, ""),
             epoch=int(epoch) if epoch.isascii() and epoch.isdigit() else 0,
             secret=next(secrets, None),
-            has_logins=any(
-                one["name"] == "build" and one["mountPath"].endswith("/.docker/config.json") for one in mounts
+            has_docker_config=any(
+                mount["name"] == BUILD_VOLUME and mount["mountPath"].endswith(f"/{DOCKER_CONFIG_PATH}")
+                for mount in mounts
             ),
             is_complete="Complete" in conditions or "SuccessCriteriaMet" in conditions,
             failure=conditions.get("Failed", conditions.get("FailureTarget")),
@@ -59,11 +71,12 @@ class JobState:
 
     @property
     def owner(self) -> str:
-        """The name that wakes its followers."""
+        """The name that its followers subscribe to."""
         return self.name
 
-    def gone(self) -> Self:
-        return replace(self, is_gone=True)
+    def as_deleted(self) -> Self:
+        """Return the same Job, marked as deleted."""
+        return replace(self, is_deleted=True)
 
 
 @dataclass(frozen=True)
@@ -85,103 +98,119 @@ class PodState:
     waiting_message: str = ""
     has_started: bool = False
     is_ready: bool = False
-    """A running pod is, until its node does not answer."""
+    """True for a running pod, until its node stops answering."""
     exit_code: int | None = None
     exit_reason: str = ""
     memory_limit: str | None = None
-    is_gone: bool = False
+    is_deleted: bool = False
 
     @classmethod
-    def of(cls, raw: Json) -> Self:
-        meta, status = raw["metadata"], raw.get("status", {})
-        labels = meta.get("labels") or {}
-        conditions = {one["type"]: one for one in status.get("conditions") or []}
+    def parse(cls, raw: Json) -> Self:
+        """Return the state of a pod as the API server describes it."""
+        metadata = raw["metadata"]
+        labels = metadata.get("labels") or {}
+        deleted = metadata.get("deletionTimestamp")
+        grace_seconds = metadata.get("deletionGracePeriodSeconds") or 0  # the timestamp is at the end of this period
+
+        status = raw.get("status", {})
+        conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
         scheduled = conditions.get("PodScheduled", {})
         is_stuck = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
-        containers = status.get("containerStatuses") or []
-        state = next((one.get("state") or {} for one in containers if one["name"] == CONTAINER), {})
-        waiting, ended = state.get("waiting") or {}, state.get("terminated")
+
+        statuses = status.get("containerStatuses") or []
+        state = next((one.get("state") or {} for one in statuses if one["name"] == CONTAINER), {})
+        waiting = state.get("waiting") or {}
+        terminated = state.get("terminated")
         container = next(one for one in raw["spec"]["containers"] if one["name"] == CONTAINER)
-        deleted = meta.get("deletionTimestamp")
-        grace = meta.get("deletionGracePeriodSeconds") or 0  # the stamp lies at the end of the grace
+
         return cls(
-            name=meta["name"],
+            name=metadata["name"],
             job=labels.get("batch.kubernetes.io/job-name") or labels.get("job-name", ""),
             job_uid=labels.get("batch.kubernetes.io/controller-uid") or labels.get("controller-uid", ""),
             build_id=labels.get(BUILD_ID, ""),
             phase=status.get("phase", "Pending"),
-            created=_seconds(meta["creationTimestamp"]),
+            created=_unix_time(metadata["creationTimestamp"]),
             reason=status.get("reason", ""),
             message=status.get("message", ""),
-            deleting_since=_seconds(deleted) - grace if deleted else None,
+            deleting_since=_unix_time(deleted) - grace_seconds if deleted else None,
             is_disrupted=conditions.get("DisruptionTarget", {}).get("status") == "True",
             unschedulable=scheduled.get("message", "") if is_stuck else None,
             waiting=waiting.get("reason", ""),
             waiting_message=waiting.get("message", ""),
-            has_started="running" in state or ended is not None,
+            has_started="running" in state or terminated is not None,
             is_ready=conditions.get("Ready", {}).get("status") == "True",
-            exit_code=ended["exitCode"] if ended else None,
-            exit_reason=ended.get("reason", "") if ended else "",
+            exit_code=terminated["exitCode"] if terminated else None,
+            exit_reason=terminated.get("reason", "") if terminated else "",
             memory_limit=(container.get("resources") or {}).get("limits", {}).get("memory"),
         )
 
     @property
     def owner(self) -> str:
-        """The Job, whose name wakes its followers."""
+        """Its Job, which its followers subscribe to."""
         return self.job
 
     @property
     def has_ended(self) -> bool:
         """Whether none of its processes can run any more."""
-        return self.is_gone or self.phase in {"Succeeded", "Failed"}
+        return self.is_deleted or self.phase in {"Succeeded", "Failed"}
 
-    def gone(self) -> Self:
-        return replace(self, is_gone=True)
+    @property
+    def is_being_removed(self) -> bool:
+        """Whether it is deleted, is being deleted, or is pushed off its node."""
+        return self.is_deleted or self.deleting_since is not None or self.is_disrupted
+
+    def as_deleted(self) -> Self:
+        """Return the same pod, marked as deleted."""
+        return replace(self, is_deleted=True)
 
 
 @dataclass(frozen=True)
 class WarningEvent:
-    """The newest warning about a Job or one of its pods. Nobody takes it back when what it warns of is over.
-
-    `at` is when it came last, in Unix seconds of the reporter's clock; `received_at` is of our own `monotonic`.
-    """
+    """The newest warning about a Job or one of its pods. Nothing withdraws it when its cause is over."""
 
     name: str
     object_name: str
     reason: str
     message: str
-    at: float = 0.0
+    reported_at: float = 0.0
+    """When it was repeated last, in Unix seconds of the reporter's clock."""
     received_at: float = field(default=0.0, compare=False)
+    """When it arrived here, in seconds of this process's monotonic clock."""
 
     @classmethod
-    def of(cls, raw: Json) -> Self:
-        series, meta = raw.get("series") or {}, raw["metadata"]
+    def parse(cls, raw: Json) -> Self:
+        """Return a warning as the API server describes it, received now."""
+        metadata = raw["metadata"]
         stamps = (
-            series.get("lastObservedTime"), raw.get("lastTimestamp"), raw.get("eventTime"), raw.get("firstTimestamp"),
-            meta.get("creationTimestamp"),
-        )  # fmt: skip
+            (raw.get("series") or {}).get("lastObservedTime"),
+            raw.get("lastTimestamp"),
+            raw.get("eventTime"),
+            raw.get("firstTimestamp"),
+            metadata.get("creationTimestamp"),
+        )
         return cls(
-            name=meta["name"],
+            name=metadata["name"],
             object_name=raw["involvedObject"]["name"],
             reason=raw.get("reason", ""),
             message=raw.get("message", ""),
-            at=next((_seconds(stamp) for stamp in stamps if stamp), 0.0),
+            reported_at=next((_unix_time(stamp) for stamp in stamps if stamp), 0.0),
             received_at=time.monotonic(),
         )
 
     def aged_by_stamp(self) -> Self:
-        """The same for one that we were not there to hear: then only its own stamp tells how old it is."""
-        return replace(self, received_at=self.received_at - max(0.0, time.time() - self.at))
+        """Return the same warning, as old as its own timestamp says: for one that is older than our watch."""
+        age_seconds = max(0.0, time.time() - self.reported_at)
+        return replace(self, received_at=self.received_at - age_seconds)
 
     @property
     def owner(self) -> str:
-        """What it is about: a Job, or a pod named for its Job with a suffix of its own."""
+        """The object it is about: a Job, or a pod, whose name is its Job's with a suffix."""
         return self.object_name
 
-    def gone(self) -> Self:
-        """The same, once the cluster has forgotten it: that it goes is no news of what it was about."""
+    def as_deleted(self) -> Self:
+        """Return the same warning, too old to matter: that the cluster forgets it is no news of its object."""
         return replace(self, received_at=-math.inf)
 
 
-def _seconds(stamp: str) -> float:
+def _unix_time(stamp: str) -> float:
     return datetime.fromisoformat(stamp).astimezone(UTC).timestamp()

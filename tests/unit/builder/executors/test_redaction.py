@@ -64,7 +64,7 @@ async def test_both_engines_logs_are_read_with_it(redaction: Redaction) -> None:
     stamped = f"2026-01-01T00:00:00.1Z {GIT}\n".encode()
     kubernetes = LogDecoder(Position(), line_max_bytes=1000, redact=redaction)
     assert kubernetes.feed(stamped) == [Line("building", f"{BLANK}\n")]
-    assert kubernetes.resumed().feed(stamped.replace(b"00.1Z", b"00.2Z"))[-1] == Line("building", f"{BLANK}\n")
+    assert kubernetes.for_next_stream().feed(stamped.replace(b"00.1Z", b"00.2Z"))[-1] == Line("building", f"{BLANK}\n")
     frame = b"\x01\0\0\0" + len(stamped).to_bytes(4) + stamped
     docker = DockerLogDecoder(DockerPosition(), first=GIT.encode(), line_max_bytes=1000, redact=redaction)
     assert docker.feed(frame) == [Line("building", f"{BLANK}\n")]

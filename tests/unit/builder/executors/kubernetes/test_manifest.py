@@ -6,9 +6,9 @@ from services.builder.executors.base import Attempt
 from services.builder.executors.kubernetes.manifest import (
     Command,
     installation_label,
-    job_of,
+    job_manifest,
     preferred_node,
-    secret_of,
+    secret_manifest,
 )
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import JobState, Json
@@ -19,7 +19,7 @@ COMMAND = Command("builder:1", ["jupyter-repo2docker", "--", "x"], {"A": "1"}, {
 
 
 def job(**settings: object) -> Json:
-    return job_of(ATTEMPT, COMMAND, settings_for(KubernetesSettings, settings), secret="the-secret")
+    return job_manifest(ATTEMPT, COMMAND, settings_for(KubernetesSettings, settings), secret="the-secret")
 
 
 def pod(**settings: object) -> Json:
@@ -41,7 +41,7 @@ def test_secrets_stand_in_the_secret_alone_which_the_job_owns() -> None:
     made = job()
     assert "very secret" not in json.dumps(made)
     state = JobState("job", "uid", "build", 7, "the-secret")
-    secret = secret_of(state, COMMAND, KubernetesSettings())
+    secret = secret_manifest(state, COMMAND, KubernetesSettings())
     assert secret["stringData"] == {"repo2docker_config.py": "c = 1\n", "TOKEN": "very secret"}
     assert secret["metadata"]["name"] == "the-secret"
     assert secret["metadata"]["ownerReferences"][0]["uid"] == "uid"
@@ -71,7 +71,7 @@ def test_limits_of_every_executor_hold_where_kubernetes_own_say_nothing() -> Non
 
 def test_builds_keep_apart_unless_they_stick_to_a_node_or_an_affinity_is_given() -> None:
     assert "podAntiAffinity" in pod()["affinity"]
-    sticky = job_of(ATTEMPT, COMMAND, KubernetesSettings(), secret="s", node="n")["spec"]["template"]["spec"]
+    sticky = job_manifest(ATTEMPT, COMMAND, KubernetesSettings(), secret="s", node="n")["spec"]["template"]["spec"]
     assert "nodeAffinity" in sticky["affinity"]
     given: Json = {"nodeAffinity": {}}
     assert pod(kubernetes_affinity=given)["affinity"] == given

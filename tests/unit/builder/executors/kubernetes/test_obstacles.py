@@ -9,7 +9,7 @@ import pytest
 from services.builder.executors.base import Finished, Line
 from services.builder.executors.kubernetes import obstacles
 from services.builder.executors.kubernetes.cluster_cache import JobSnapshot
-from services.builder.executors.kubernetes.obstacles import LATELY_SECONDS, Obstacle, ObstacleTimer, obstacle_of
+from services.builder.executors.kubernetes.obstacles import RECENT_SECONDS, Obstacle, ObstacleTimer, obstacle_of
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import PodState, WarningEvent
 
@@ -20,7 +20,7 @@ STARTED: dict[str, object] = {"running": {}}
 def pod(state: dict[str, object] | None = None, **status: object) -> PodState:
     """A pod as the API server tells of it."""
     containers = [{"name": "builder", "state": state}] if state else []
-    return PodState.of(
+    return PodState.parse(
         {
             "metadata": {"name": "bindery-x-1", "labels": {"job-name": "bindery-x"},
                          "creationTimestamp": "2026-11-23T23:00:00Z"},
@@ -59,13 +59,13 @@ def test_what_is_over_is_no_obstacle_any_more() -> None:
 
 def test_a_warning_that_has_not_come_again_lately_is_over() -> None:
     creating, mount = pod({"waiting": {"reason": "ContainerCreating"}}), warned("FailedMount", "not there yet")
-    old = replace(mount, received_at=mount.received_at - LATELY_SECONDS - 1)
+    old = replace(mount, received_at=mount.received_at - RECENT_SECONDS - 1)
     assert code_of(creating, old) is None
-    assert code_of(creating, mount.gone()) is None
+    assert code_of(creating, mount.as_deleted()) is None
     other = warned("FailedCreatePodSandBox", "no network")
     obstacle = obstacle_of(JobSnapshot(None, creating, (mount, old, other)), SETTINGS)
     assert obstacle
-    assert "no network" in obstacle.what, "the newest counts"
+    assert "no network" in obstacle.sentence, "the newest counts"
 
 
 @pytest.mark.parametrize("stamps", [
@@ -75,9 +75,11 @@ def test_a_warning_that_has_not_come_again_lately_is_over() -> None:
 ])  # fmt: skip
 def test_a_warning_is_as_old_as_its_last_repetition(stamps: dict[str, object]) -> None:
     made = {"name": "e", "creationTimestamp": "2026-11-23T23:00:00Z"}
-    found = WarningEvent.of({"metadata": made, "involvedObject": {"name": "bindery-x"}} | stamps)
-    assert found.at == pod().created + 5
-    assert found.aged_by_stamp().received_at - found.received_at == pytest.approx(found.at - time.time(), abs=5)
+    found = WarningEvent.parse({"metadata": made, "involvedObject": {"name": "bindery-x"}} | stamps)
+    assert found.reported_at == pod().created + 5
+    assert found.aged_by_stamp().received_at - found.received_at == pytest.approx(
+        found.reported_at - time.time(), abs=5
+    )
 
 
 def test_a_node_that_is_back_is_in_nobody_s_way() -> None:
@@ -95,12 +97,12 @@ def test_a_warning_of_the_beginning_does_not_end_a_build_whose_image_is_pulled_a
     settings = KubernetesSettings(kubernetes_start_seconds=60)
     creating = pod({"waiting": {"reason": "ContainerCreating"}})
 
-    def ended(heard: list[float]) -> Finished | None:
+    def ended(health: list[float]) -> Finished | None:
         """What becomes of a build in 500 s during which warnings are heard at these seconds."""
         nonlocal now
         timer = ObstacleTimer(settle_seconds=3)
         for now in range(1000, 1500):
-            times = [1000 + at for at in heard if 1000 + at <= now]
+            times = [1000 + at for at in health if 1000 + at <= now]
             mount = WarningEvent("w", "bindery-x", "FailedMount", "no Secret", received_at=times[-1])
             told = timer.observe(obstacle_of(JobSnapshot(None, creating, (mount,)), settings))
             if isinstance(told, Finished):

@@ -65,11 +65,19 @@ async def watching(server: ApiServer, folder: Path) -> AsyncIterator[tuple[Watch
     async with serving(server.answer, folder) as config:
         settings = KubernetesSettings(kubernetes_config=str(config))
         api = Api(settings)
-        heard: list[str | None] = []
-        watch = Watch(api, settings, PATH, {}, WarningEvent.of, lambda _one: None, heard.append)
+        health: list[str | None] = []
+        watch = Watch(
+            api=api,
+            settings=settings,
+            path=PATH,
+            selector={},
+            parse=WarningEvent.parse,
+            on_change=lambda _changed: None,
+            on_health=health.append,
+        )
         task = asyncio.create_task(watch.run())
         try:
-            yield watch, heard
+            yield watch, health
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -104,9 +112,9 @@ async def test_a_watch_whose_place_is_forgotten_lists_anew(server: ApiServer, tm
 @pytest.mark.slow
 async def test_a_server_that_does_not_answer_is_told_and_so_is_its_return(server: ApiServer, tmp_path: Path) -> None:
     server.is_broken = True
-    async with watching(server, tmp_path) as (watch, heard):
-        await until(lambda: any(heard))
-        assert "503" in str(heard[-1])
+    async with watching(server, tmp_path) as (watch, health):
+        await until(lambda: any(health))
+        assert "503" in str(health[-1])
         server.is_broken = False
         await asyncio.wait_for(watch.is_listed.wait(), 20)
-        await until(lambda: heard[-1] is None)
+        await until(lambda: health[-1] is None)
