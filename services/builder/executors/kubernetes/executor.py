@@ -35,7 +35,15 @@ class KubernetesExecutor:
 
     def follow(self, attempt: Attempt, position: str) -> AsyncIterator[Batch | Finished]:
         """Yield the pod's log and what is in the build's way, and how it ended. Raises `ExecutionVanishedError`."""
-        return RunFollower(self._api, self._jobs, self._cluster, self._settings, attempt, position).news()
+        follower = RunFollower(
+            api=self._api,
+            jobs=self._jobs,
+            cluster=self._cluster,
+            settings=self._settings,
+            attempt=attempt,
+            position=position,
+        )
+        return follower.follow()
 
     async def stop(self, attempt: Attempt) -> None:
         """Delete the Jobs of all runs and wait until their pods are gone; a claim that was superseded stops nothing."""

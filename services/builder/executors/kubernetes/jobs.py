@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from services.builder.executors.base import Attempt, ExecutorUnavailableError
 from services.builder.executors.build_credentials import BuildCredentials, CredentialsForBuilds
-from services.builder.executors.failure_classifier import TAIL_LINES
 from services.builder.executors.kubernetes.api import JOBS, PODS, SECRETS, Api, ApiError
 from services.builder.executors.kubernetes.manifest import (
     CONFIG_FILE,
@@ -22,7 +21,6 @@ from services.builder.executors.kubernetes.obstacles import QUOTA, Obstacle, quo
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import (
     BUILD_ID,
-    CONTAINER,
     EPOCH,
     IMAGE_KEY,
     INSTALLATION,
@@ -168,16 +166,6 @@ class Jobs:
                     poll_seconds = min(_MAX_POLL_SECONDS, 2 * poll_seconds)
         except TimeoutError:
             raise ExecutorUnavailableError(f"a pod of {build_id} is not gone after {seconds:.0f} s") from None
-
-    async def tail(self, pod: str) -> Sequence[bytes]:
-        """Return the last lines of a pod's log."""
-        query = {"container": CONTAINER, "tailLines": str(TAIL_LINES)}
-        quiet_seconds = self._settings.kubernetes_read_timeout_seconds
-        content = b""
-        async with self._api.stream(f"{PODS}/{pod}/log", query, quiet_seconds=quiet_seconds) as stream:
-            while chunk := await stream.read():
-                content = (content + chunk)[-16 * 2**20 :]
-        return content.splitlines()
 
     async def trouble(self) -> str | None:
         """Return a sentence if the API server does not answer a cheap request, or refuses it."""

@@ -1,23 +1,19 @@
 """The log of a pod as lines: resumed at a position, each line once, with a note about lost lines."""
 
-import asyncio
 import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from services.builder.executors.base import ExecutorUnavailableError, Line
+from services.builder.executors.base import Line
 from services.builder.executors.failure_classifier import TAIL_LINES
-from services.builder.executors.kubernetes.api import PODS, Api, ApiError
-from services.builder.executors.kubernetes.states import CONTAINER
 from services.builder.executors.repo2docker import RAW_FACTOR, log_line, unchanged
 
 GAP = "Lines of the build are missing here: its node has rotated the log.\n"
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ?")
 _STAMP_BYTES = 64
 _MAX_NOTE_BYTES = 500
-_QUEUED_CHUNKS = 4
 
 
 @dataclass(frozen=True)
@@ -112,54 +108,6 @@ class LogDecoder:
             self._repeated_lines += 1
             return self._repeated_lines > self.position.count
         return stamp > self.position.stamp
-
-
-class LogReader:
-    """One open stream of a pod's log, read by its own task into a short queue; `wake` is set with each chunk."""
-
-    def __init__(self, *, api: Api, pod: str, position: Position, quiet_seconds: float, wake: asyncio.Event) -> None:
-        self._api = api
-        self._path = f"{PODS}/{pod}/log"
-        self._quiet_seconds = quiet_seconds
-        self._wake = wake
-        self._queue: asyncio.Queue[bytes] = asyncio.Queue(_QUEUED_CHUNKS)
-        self._task = asyncio.create_task(self._read(position))
-        self.is_whole = False
-        """Whether the stream came to its own end."""
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the stream has ended and all of it was taken."""
-        return self._task.done() and self._queue.empty()
-
-    def take(self) -> bytes:
-        """Return what has arrived since the last call."""
-        chunks = []
-        while not self._queue.empty():
-            chunks.append(self._queue.get_nowait())
-        return b"".join(chunks)
-
-    async def aclose(self) -> None:
-        """Close the stream."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _read(self, position: Position) -> None:
-        query = {"container": CONTAINER, "timestamps": "true"}
-        if position.stamp:
-            query["sinceTime"] = position.since
-        query["follow"] = "true"
-
-        try:
-            async with self._api.stream(self._path, query, quiet_seconds=self._quiet_seconds) as stream:
-                while chunk := await stream.read():
-                    await self._queue.put(chunk)
-                    self._wake.set()
-            self.is_whole = True
-        except (ExecutorUnavailableError, ApiError):
-            pass  # the follower sees in the watch whether there is more to read, and opens another stream
-        finally:
-            self._wake.set()
 
 
 def _note_of_node(raw: bytes) -> list[Line]:
