@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 from services.common.models import Build, BuildRequest, ResolvedRepo, Server, ServerRequest, Spec
 from services.common.models.error_codes import ErrorCode, known_code
 from services.common.models.errors import BinderyError
-from services.common.net.http import Peer, PooledClient, Reply
+from services.common.net.http import Peer, PooledClient
+from services.common.net.reply import Reply
 from services.common.service.backoff import Backoff
 from services.common.service.call_accounting import attributed_to
 from services.common.service.health import CheckFailure
@@ -80,7 +81,7 @@ class Backends:
     async def resolve(self, spec: Spec) -> ResolvedRepo:
         """Return the repository and commit that a link names. Raises `BinderyError`."""
         reply = await self._retry(lambda: self.resolver.call("POST", "/resolve", content=spec.model_dump_json()))
-        return ResolvedRepo.model_validate_json(reply.content)
+        return ResolvedRepo.model_validate_json(reply.body)
 
     async def providers(self) -> list[dict[str, Any]]:
         """Return the configured providers, in BinderHub's shape of `/api/repoproviders`."""
@@ -93,7 +94,7 @@ class Backends:
         """Return the build of a repository's image: finished, under way or just started. Raises `BinderyError`."""
         body = request.model_dump_json(exclude_none=True)
         reply = await self._retry(lambda: self.builder.call("POST", "/builds", content=body), on_unavailable)
-        return Build.model_validate_json(reply.content)
+        return Build.model_validate_json(reply.body)
 
     async def ask_builder(
         self, method: str, path: str, *, params: dict[str, str] | None = None, operator_token: str = ""
@@ -113,7 +114,7 @@ class Backends:
         """Return the launch's server: just started, or started by an earlier call. Raises `BinderyError`."""
         body = request.model_dump_json(exclude_none=True)
         reply = await self._retry(lambda: self.launcher.call("POST", "/servers", content=body))
-        return Server.model_validate_json(reply.content)
+        return Server.model_validate_json(reply.body)
 
     async def check_seat(self, repo: ResolvedRepo, resource_class: str | None = None) -> None:
         """Raise `BinderyError` if a server of a repository would get neither a seat nor a position in the queue.

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from multidict import CIMultiDict
+
 from services.common.context import ProcessContext, open_context, stage_member
 from services.common.models import (
     Build,
@@ -26,7 +28,7 @@ from services.common.models import (
     Spec,
 )
 from services.common.models.errors import BinderyError
-from services.common.net.http import Reply
+from services.common.net.reply import Reply
 from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic
 from services.gateway.backends import Backends, OnUnavailable
@@ -87,7 +89,7 @@ class FakeBackends:
     ) -> Reply:
         assert method == "DELETE"
         self.cancelled.append((path.removeprefix("/builds/"), (params or {}).get("asker", "")))
-        return Reply(204, {}, b"")
+        return Reply(status=204, headers=CIMultiDict())
 
     async def check_seat(self, _repo: ResolvedRepo, _resource_class: str | None = None) -> None:
         if self.no_seat:

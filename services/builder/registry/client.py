@@ -16,8 +16,9 @@ from services.builder.registry.challenge import Challenge, best_challenge
 from services.builder.registry.credentials import Credentials, Login
 from services.builder.registry.settings import RegistrySettings
 from services.builder.registry.tokens import RegistryDenied, TokenRequest, Tokens, basic_authorization
-from services.builder.registry.transport import RegistryUnavailable, Reply, Transport, retry_after_seconds
+from services.builder.registry.transport import RegistryUnavailable, Transport, retry_after_seconds
 from services.common.net.http import only_dict
+from services.common.net.reply import Reply
 from services.common.service.logging import get_logger
 
 log = get_logger(__name__)

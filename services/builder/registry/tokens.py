@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 from cachetools import FIFOCache
 
 from services.builder.registry.credentials import Login
-from services.builder.registry.transport import RegistryUnavailable, Reply, Transport, retry_after_seconds
+from services.builder.registry.transport import RegistryUnavailable, Transport, retry_after_seconds
 from services.common.net.http import only_dict
+from services.common.net.reply import Reply
 from services.common.service.logging import get_logger
 
 log = get_logger(__name__)

@@ -4,17 +4,16 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-from multidict import CIMultiDictProxy
 
 from services.builder.registry.settings import RegistrySettings
 from services.common.net.hosts import plain_host
 from services.common.net.http import CALLS
+from services.common.net.reply import Reply
 from services.common.service.call_accounting import call_reason
 from services.common.service.tasks import sleep_unless_cancelled
 
@@ -28,15 +27,6 @@ class RegistryUnavailable(Exception):
     def __init__(self, why: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(why)
         self.retry_after_seconds = retry_after_seconds
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A reply, read whole; `body` is empty for HEAD. Header names are case-insensitive, and may occur repeatedly."""
-
-    status: int
-    headers: CIMultiDictProxy[str]
-    body: bytes = b""
 
 
 class Transport:
@@ -104,7 +94,7 @@ class Transport:
             body = b""
             if method != "HEAD":
                 body = await self._read(response)
-            return Reply(response.status, response.headers, body)
+            return Reply(status=response.status, headers=response.headers, body=body)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         limit = self._settings.registry_answer_max_bytes

@@ -5,9 +5,7 @@ launch makes four.
 """
 
 import contextlib
-import json
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
@@ -19,6 +17,7 @@ from services.common.models import Problem
 from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
 from services.common.models.problem import PROBLEM_MEDIA_TYPE
+from services.common.net.reply import Reply
 from services.common.service.call_accounting import call_reason
 from services.common.service.correlation import outgoing_headers
 
@@ -27,24 +26,6 @@ CALLS = Counter("bindery_http_calls_total", "HTTP calls made, by the peer that w
 
 class PeerUnreachable(Exception):
     """The peer can't be reached, did not answer in time, or broke off; the message is the kind of failure."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A response whose body has been read."""
-
-    status_code: int
-    headers: Mapping[str, str]
-    content: bytes
-
-    @property
-    def is_success(self) -> bool:
-        """Whether the status is 2xx."""
-        return 200 <= self.status_code < 300
-
-    def json(self) -> Any:
-        """Return the body, parsed as JSON. Raises `ValueError`."""
-        return json.loads(self.content)
 
 
 def unix_socket(url: str) -> str:
@@ -127,8 +108,8 @@ class PooledClient:
             async with self._open().request(
                 method, url.with_query(params) if params else url, data=json_body, headers=headers,
                 allow_redirects=False,
-            ) as reply:  # fmt: skip
-                return Reply(reply.status, reply.headers, await reply.read())
+            ) as response:  # fmt: skip
+                return Reply(status=response.status, headers=response.headers, body=await response.read())
         except (aiohttp.ClientError, OSError) as error:
             raise PeerUnreachable(type(error).__name__) from error
 
@@ -178,8 +159,8 @@ class Peer:
         if reply.is_success:
             return reply
         if reply.headers.get("content-type", "").startswith(PROBLEM_MEDIA_TYPE):
-            raise BinderyError.of(Problem.model_validate_json(reply.content))
-        raise BinderyError(self._unavailable, f"It answered {reply.status_code}.")
+            raise BinderyError.of(Problem.model_validate_json(reply.body))
+        raise BinderyError(self._unavailable, f"It answered {reply.status}.")
 
     async def health(self) -> list[dict[str, Any]]:
         """Return the rows of the peer's health report, healthy or not. Raises `BinderyError` if it can't be reached."""

@@ -19,14 +19,16 @@ from typing import Any, Self
 
 import httpcore
 import httpx
+from multidict import CIMultiDict
 
 from services.common.models.errors import BinderyError
 from services.common.net.hosts import is_literal, plain_host
 from services.common.net.networks import NetworkPolicy
 from services.common.net.proxy import OutboundProxy
+from services.common.net.reply import Reply
 from services.common.service.logging import shown
 
-__all__ = ["CheckedClient", "CheckedUrl", "NetworkPolicy", "Reply", "checked_url"]
+__all__ = ["CheckedClient", "CheckedUrl", "NetworkPolicy", "checked_url"]
 
 SCHEMES = ("http", "https")
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -40,16 +42,6 @@ NO_USER = (
     "token. Leave out what stands before the @, and revoke a token that was there."
 )
 _NEVER_FORWARDED = ("authorization", "proxy-authorization", "cookie")
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A response whose body has been read. Header names are in lower case; `url` is the one that answered."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    url: str
 
 
 @dataclass(frozen=True)
@@ -171,7 +163,8 @@ class CheckedClient:
                 body += chunk
                 if len(body) > max_bytes:
                     raise BinderyError("provider_unavailable", f"{final.host} sent more than {max_bytes} bytes.")
-            return Reply(response.status, _headers(response), bytes(body), str(final))
+            headers_read = CIMultiDict(_headers(response))
+            return Reply(status=response.status, headers=headers_read, body=bytes(body), url=str(final))
 
     async def follow(self, url: str, *, headers: Mapping[str, str] | None = None, body_bytes: int = 0) -> CheckedUrl:
         """Follow the redirects of `url` to their end, and read a body of at most `body_bytes` there.

@@ -80,7 +80,7 @@ async def get_build(build_id: BuildName, context: Context) -> Build:
     """Return one build: an attempt at an image. While it waits for a builder, `queue` has its position."""
     await _require_visible(context, build_id)
     reply = await context.backends.ask_builder("GET", f"/builds/{build_id}")
-    return Build.model_validate_json(reply.content)
+    return Build.model_validate_json(reply.body)
 
 
 @router.get("/builds/{build_id}/log", response_class=Response)
@@ -101,7 +101,7 @@ async def get_log(
     params = {"after": after, "lines": str(lines), "format": form}
     reply = await context.backends.ask_builder("GET", f"/builds/{build_id}/log", params=params)
     headers = {name: reply.headers[name] for name in ("content-type", _LOG_HEADER)}
-    return Response(reply.content, headers=headers)
+    return Response(reply.body, headers=headers)
 
 
 @router.get("/builds/{build_id}/events", response_class=Response)
@@ -128,11 +128,11 @@ async def cancel_build(
         params={"asker": requester_id(principal(request))},
         operator_token=operator_token,
     )
-    response.status_code = reply.status_code
+    response.status_code = reply.status
 
 
 @router.get("/queue")
 async def get_queue(context: Context, operator_token: OperatorToken = "") -> BuildQueue:
     """Return the queue of builds: waiting and running builds, and how many may run."""
     reply = await context.backends.ask_builder("GET", "/queue", operator_token=operator_token)
-    return BuildQueue.model_validate_json(reply.content)
+    return BuildQueue.model_validate_json(reply.body)

@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 from services.common.models.errors import BinderyError
-from services.common.net.http import PeerUnreachable, PooledClient, Reply, only_dict
+from services.common.net.http import PeerUnreachable, PooledClient, only_dict
+from services.common.net.reply import Reply
 from services.launcher.hub.failure_patterns import Diagnosis, Verdict, match_pattern
 from services.launcher.settings import LauncherSettings
 
@@ -137,7 +138,7 @@ class Hub:
             reply = await self._client.request("GET", f"{self.public_url}hub/api/health")
         except PeerUnreachable as error:
             return f"no answer ({error})"
-        return None if reply.is_success else f"it answered {reply.status_code}"
+        return None if reply.is_success else f"it answered {reply.status}"
 
     # Starting a server
 
@@ -156,10 +157,10 @@ class Hub:
         if reply.is_success:
             # 201 claims that it runs already, but the hub also says so if its proxy did not accept the server.
             return HubServer(user, server_name, dict(options))
-        if reply.status_code == 404:
+        if reply.status == 404:
             return None
 
-        if reply.status_code == 500:
+        if reply.status == 500:
             await self._raise_immediate_failure(user, server_name)
         else:
             existing = await self.server(user, server_name)
@@ -167,7 +168,7 @@ class Hub:
                 return existing
             if existing and existing.pending:
                 raise HubUnavailable(f"the server's {existing.pending} is not done yet")
-        raise _error_for(reply.status_code, reply.content, None)
+        raise _error_for(reply.status, reply.body, None)
 
     async def _raise_immediate_failure(self, user: str, server_name: str) -> None:
         """Raise the failure that the hub has recorded for a start that was answered with a 500, if there is one."""
@@ -204,7 +205,7 @@ class Hub:
     async def server(self, user: str, server_name: str) -> HubServer | None:
         """Return what the hub knows of a server, or None if it knows no such server."""
         reply = await self._call("GET", f"users/{_quote_user(user)}", accept=(404,))
-        if reply.status_code == 404:
+        if reply.status == 404:
             return None
         return next((server for server in _servers_of(reply.json()) if server.server_name == server_name), None)
 
@@ -234,12 +235,12 @@ class Hub:
         """Stop a server. Return whether it is gone; False means that it is still stopping."""
         path = f"users/{_quote_user(user)}/servers/{quote(server_name)}"
         reply = await self._call("DELETE", path, accept=(400, 404))
-        return reply.status_code in {204, 404}
+        return reply.status in {204, 404}
 
     async def delete_user(self, user: str) -> bool:
         """Delete a user. Return whether it is gone; False means that one of its servers is still stopping."""
         reply = await self._call("DELETE", f"users/{_quote_user(user)}", accept=(400, 404, 424))
-        return reply.status_code in {204, 404}
+        return reply.status in {204, 404}
 
     async def _call(self, method: str, path: str, body: object = None, *, accept: tuple[int, ...] = ()) -> Reply:
         """Make one call. Return a reply that is a success or has a status in `accept`; raise for any other."""
@@ -248,9 +249,9 @@ class Hub:
             reply = await self._client.request(method, path, json_body=content)
         except PeerUnreachable as error:
             raise HubUnavailable(f"no answer ({error})") from error
-        if reply.is_success or reply.status_code in accept:
+        if reply.is_success or reply.status in accept:
             return reply
-        raise _error_for(reply.status_code, reply.content, reply.headers.get("retry-after"))
+        raise _error_for(reply.status, reply.body, reply.headers.get("retry-after"))
 
 
 def _quote_user(user: str) -> str:

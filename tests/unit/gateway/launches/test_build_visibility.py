@@ -9,12 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import FastAPI
+from multidict import CIMultiDict
 from redis.asyncio import Redis
 
 from services.builder.queue.attempts import topic_of
 from services.common.models import BuildState, Visibility
 from services.common.models.errors import BinderyError
-from services.common.net.http import Reply
+from services.common.net.reply import Reply
 from services.common.redis.keys import Keys
 from services.common.service.settings import ServiceSettings
 from services.common.streams.entries import Entry
@@ -49,7 +50,8 @@ class Asked:
     """The builder, as a gateway asks it."""
 
     async def ask_builder(self, _method: str, path: str, **_others: object) -> Reply:
-        return Reply(200, {"content-type": "text/plain", "bindery-log-position": "2-0.1"}, path.encode())
+        headers = {"content-type": "text/plain", "bindery-log-position": "2-0.1"}
+        return Reply(status=200, headers=CIMultiDict(headers), body=path.encode())
 
 
 @pytest.fixture

@@ -1,0 +1,27 @@
+"""The reply to an HTTP request, whichever client sent it."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from multidict import MultiMapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A reply whose body has been read whole. Header names are case-insensitive, and may occur repeatedly."""
+
+    status: int
+    headers: MultiMapping[str]
+    body: bytes = b""
+    url: str = ""
+    """The URL that answered, from a client that follows redirects; else empty."""
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.status < 300
+
+    def json(self) -> Any:
+        """Return the body, parsed as JSON. Raises `ValueError`."""
+        return json.loads(self.body)
