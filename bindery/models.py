@@ -15,7 +15,7 @@ class Launch:
     """Address of the page that shows it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Event:
     """One event of a launch; `ready`, `failed` and `cancelled` are phases of its last one only."""
 
@@ -45,7 +45,7 @@ class Worker:
     running: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Queue:
     """The queue of builds: how many wait and run, since when the first waits, and how many may run."""
 

@@ -46,7 +46,7 @@ class ImageFolder:
         return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ServerRecord:
     """Content of `<data>/servers/<server key>.json`: the process that runs from an image.
 
@@ -134,7 +134,16 @@ def claim(data_dir: Path, image: str, server: ServerFolder) -> ImageFolder | Non
         hub = identify(os.getpid())
         if hub is None:
             raise OSError("this system does not tell when a process started")
-        server.write_record(ServerRecord(hub.pid, hub.start_time, None, folder.build_id, image, server=server.server))
+        server.write_record(
+            ServerRecord(
+                pid=hub.pid,
+                start_time=hub.start_time,
+                port=None,
+                build_id=folder.build_id,
+                image=image,
+                server=server.server,
+            )
+        )
         (folder.path / "last-launched").touch()
         return folder
 

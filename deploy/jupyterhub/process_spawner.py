@@ -187,7 +187,16 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
         if self._process:
             pid = self._process.pid
             started = self._process.start_time
-            folder.write_record(ServerRecord(pid, started, self.port, image.build_id, self.image, folder.server))
+            folder.write_record(
+                ServerRecord(
+                    pid=pid,
+                    start_time=started,
+                    port=self.port,
+                    build_id=image.build_id,
+                    image=self.image,
+                    server=folder.server,
+                )
+            )
             write_json(
                 self._records / f"{popen.pid}.json",
                 {"pid": pid, "start_time": started, "what": f"server {folder.server}"},

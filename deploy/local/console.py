@@ -111,6 +111,7 @@ class Console:
     def __init__(
         self,
         logs_dir: Path,
+        *,
         max_bytes: int,
         backups: int,
         stream: TextIO | None = None,

@@ -16,7 +16,7 @@ def _secret() -> str:
     return secrets.token_hex(32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Installation:
     """The id (12 hex digits) and the secrets (64 hex digits each) of an installation."""
 

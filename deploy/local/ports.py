@@ -64,7 +64,7 @@ class HeldPort:
         return HeldPort(self.number, ())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Ports:
     """Every TCP port of a stack."""
 
@@ -105,7 +105,7 @@ def hold_ports(settings: Settings, without: Collection[str] = ()) -> Iterator[Po
             return port
 
         gateways = tuple(keep(_hold_for_gateway(settings, number)) for number in settings.ports)
-        ports = Ports(gateways, keep(hold_any()), keep(hold_any()), keep(hold_any()))
+        ports = Ports(gateways=gateways, proxy=keep(hold_any()), proxy_api=keep(hold_any()), hub=keep(hold_any()))
         yield ports.without(without)
 
 

@@ -11,7 +11,7 @@ import psutil
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One line of the process table."""
 
@@ -78,7 +78,11 @@ def _row(pid: int) -> Row | None:
     except (psutil.Error, ProcessLookupError):
         return None
 
-    return Row(pid, parent, group, _session_of(pid, group), start_time) if start_time else None
+    return (
+        Row(pid=pid, parent=parent, group=group, session=_session_of(pid, group), start_time=start_time)
+        if start_time
+        else None
+    )
 
 
 def _session_of(pid: int, group: int) -> int:

@@ -50,7 +50,7 @@ def up(settings: Settings, *, without: Sequence[str] = (), planner: Planner = pl
 
 def _up_locked(settings: Settings, without: Collection[str], planner: Planner) -> int:
     installation = open_installation(settings.data_dir)
-    console = Console(settings.logs_dir, settings.part_log_max_bytes, settings.part_log_backups)
+    console = Console(settings.logs_dir, max_bytes=settings.part_log_max_bytes, backups=settings.part_log_backups)
     try:
         settings.processes_dir.mkdir(mode=0o700, exist_ok=True)
         if ended := end_leftovers(settings):

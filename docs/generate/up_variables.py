@@ -53,7 +53,8 @@ def _default_settings(folder: Path) -> UpSettings:
 
 def _changed_by_up(settings: UpSettings, environ: Mapping[str, str]) -> dict[str, str]:
     """Return Bindery's variables of all components that differ from the user's."""
-    ports = Ports((HeldPort(settings.port, ()),), *(HeldPort(0, ()) for _ in range(3)))
+    any_port = HeldPort(0, ())
+    ports = Ports(gateways=(HeldPort(settings.port, ()),), proxy=any_port, proxy_api=any_port, hub=any_port)
     components = plan_components(settings, Installation(), httpx.AsyncClient(), environ, ports)
     return {
         name: value

@@ -44,7 +44,7 @@ async def open_launcher_context(settings: LauncherSettings, health: Health) -> A
         seats = Seats(process, settings)
         await retry_while_unavailable(seats.scripts.load, seconds=settings.redis_patience_seconds)
         spawn_limiter = SpawnLimiter(process, settings)
-        recount = Recount(process, settings, hub, seats)
+        recount = Recount(context=process, settings=settings, hub=hub, seats=seats)
         health.add("JupyterHub API", hub.check_api)
         if settings.hub_checks_proxy:
             health.add("JupyterHub proxy", hub.check_proxy)

@@ -16,7 +16,7 @@ from services.common.streams.event_format import EventFormat
 from services.common.streams.positions import STREAM_START
 from services.common.streams.queue_positions import QueuePositions
 from services.gateway.streaming.event_formats import V1, sse
-from services.gateway.streaming.launch_stream import LaunchStream, Position
+from services.gateway.streaming.launch_stream import LaunchPosition, LaunchStream
 
 LAUNCH = Topic(Kind.LAUNCH, "one")
 BUILD_ID = "a" * 24 + "-1"
@@ -42,7 +42,7 @@ class Follower:
     async def follow(
         self,
         context: ProcessContext,
-        position: Position,
+        position: LaunchPosition,
         *,
         form: EventFormat = V1,
         queue_positions: QueuePositions | None = None,
@@ -82,7 +82,7 @@ async def encode_as_it_is(event: StreamEvent, event_id: str) -> bytes:
 
 
 async def followed(context: ProcessContext, text: str = "", *, until_quiet: bool = False) -> Follower:
-    position = Position.parse(text) if text else Position("one")
+    position = LaunchPosition.parse(text) if text else LaunchPosition(launch_id="one")
     assert position
     return await Follower().follow(context, position, until_quiet=until_quiet)
 

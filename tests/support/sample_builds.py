@@ -96,7 +96,7 @@ def lines_of(folder: BuildFolder) -> list[tuple[str, str]]:
 def attempt_of(repo_url: str, ref: str, *, epoch: int = 1) -> Attempt:
     """Return the first attempt at a repository's image."""
     image = f"image:{ref}"
-    return Attempt(f"{image_key(image)}-1", image, repo_url, ref, epoch)
+    return Attempt(build_id=f"{image_key(image)}-1", image=image, repo_url=repo_url, ref=ref, epoch=epoch)
 
 
 async def collect(following: AsyncIterator[Batch | Finished]) -> tuple[list[str], str, Finished | None]:

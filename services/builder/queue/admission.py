@@ -209,6 +209,12 @@ class Admission:
         if execution.is_alive:
             log.warning("execution_stopped", build_id=execution.build_id, state=build.state)
             await self._executor.stop(
-                Attempt(execution.build_id, build.image, build.repo_url, build.ref, execution.epoch)
+                Attempt(
+                    build_id=execution.build_id,
+                    image=build.image,
+                    repo_url=build.repo_url,
+                    ref=build.ref,
+                    epoch=execution.epoch,
+                )
             )
         await self._executor.remove(execution.build_id)

@@ -3,7 +3,7 @@
 `credential_sources` chooses the source. A cloud's own exchange of tokens plugs in there.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Protocol
 
 
@@ -20,6 +20,7 @@ class Login:
 
     username: str = ""
     password: str = field(default="", repr=False)
+    _: KW_ONLY
     identity_token: str = field(default="", repr=False)
     """Exchanged for access tokens at the realm that the registry names (`identitytoken` in `config.json`)."""
     registry_token: str = field(default="", repr=False)

@@ -18,7 +18,7 @@ from services.common.service.logging import get_logger
 log = get_logger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Contents:
     """The file's contents, and the version of the file that they were read from."""
 
@@ -74,7 +74,12 @@ class DockerConfig:
 
         helpers = {key: name for key, name in only_dict(raw.get("credHelpers")).items() if isinstance(name, str)}
         store = raw.get("credsStore")
-        contents = _Contents(version, only_dict(raw.get("auths")), helpers, store if isinstance(store, str) else "")
+        contents = _Contents(
+            version=version,
+            auths=only_dict(raw.get("auths")),
+            helpers=helpers,
+            store=store if isinstance(store, str) else "",
+        )
         if helpers or contents.store:
             names = sorted({*helpers.values(), *filter(None, [contents.store])})
             log.warning("credential_helpers_not_run", path=str(self._path), helpers=names)

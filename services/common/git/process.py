@@ -65,7 +65,7 @@ class Finished:
         return (fatal or lines or [f"git ended with status {self.status}"])[-1].removeprefix("fatal: ")[:500]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Git:
     """A way to run git: with an empty home, for certain protocols, under limits.
 

@@ -57,7 +57,7 @@ async def list_refs(
             if (refs := refs_advertised(remote.advertisement, patterns)) is not None:
                 return Listing(refs, found_at)
             with tempfile.TemporaryDirectory(prefix="bindery-git-") as home:
-                git = Git(Path(home), allowed_protocols, memory_bytes=GIB)
+                git = Git(home=Path(home), allowed_protocols=allowed_protocols, memory_bytes=GIB)
                 done = await git.run("ls-remote", "-q", "--", remote.url, *patterns, config=remote.config)
     except TimeoutError as error:
         raise BinderyError("provider_unavailable", f"{url} did not answer within {timeout_seconds:g} s.") from error
@@ -95,13 +95,21 @@ async def fetch_repository(
     try:
         async with asyncio.timeout(timeout_seconds), CheckedClient(policy, proxy=proxy) as client:
             with tempfile.TemporaryDirectory(prefix="bindery-git-") as home:
-                git = Git(Path(home), allowed_protocols, root, max_bytes, on_line=on_line)
-                await _Fetch(git, client, root).repository(git_url(repo_url, allowed_protocols), ref.lower(), root)
+                git = Git(
+                    home=Path(home),
+                    allowed_protocols=allowed_protocols,
+                    watched=root,
+                    max_bytes=max_bytes,
+                    on_line=on_line,
+                )
+                await _Fetch(git=git, client=client, root=root).repository(
+                    git_url(repo_url, allowed_protocols), ref.lower(), root
+                )
     except TimeoutError as error:
         raise BinderyError("fetch_failed", f"Fetching {repo_url} took over {timeout_seconds:g} s.") from error
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Fetch:
     """One fetch with all its submodules."""
 

@@ -44,7 +44,7 @@ NO_USER = (
 _NEVER_FORWARDED = ("authorization", "proxy-authorization", "cookie")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CheckedUrl:
     """The end of a URL's redirects: the URL that answered with `status`, and the address it was reached at.
 

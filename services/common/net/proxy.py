@@ -18,7 +18,7 @@ EXCEPT = "BINDERY_OUTBOUND_PROXY_EXCEPT"
 _PORT = 3128
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OutboundProxy:
     """An HTTP proxy: `CONNECT` for https, whole URLs for http (RFC 9110, sections 7.6 and 9.3.6).
 
@@ -49,11 +49,11 @@ class OutboundProxy:
             raise ValueError(f"{PROXY} must be like http://user:password@proxy.example.org:3128.")
         names, networks = _exceptions(exceptions)
         return cls(
-            f"http://{f'[{host}]' if ':' in host else host}:{port}",
-            unquote(parts.username or ""),
-            unquote(parts.password or ""),
-            names,
-            networks,
+            url=f"http://{f'[{host}]' if ':' in host else host}:{port}",
+            user=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+            direct_names=names,
+            direct_networks=networks,
         )
 
     @classmethod

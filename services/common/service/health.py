@@ -39,9 +39,9 @@ class Health:
     interval_seconds: float = 2.0
     timeout_seconds: float = 3.0
     stale_seconds: float = 15.0
-    _checks: dict[str, Check] = field(default_factory=dict)
-    _results: dict[str, tuple[float, CheckFailure | None]] = field(default_factory=dict)
-    _rendered: dict[bool, tuple[float, bool, bytes]] = field(default_factory=dict)
+    _checks: dict[str, Check] = field(default_factory=dict, init=False)
+    _results: dict[str, tuple[float, CheckFailure | None]] = field(default_factory=dict, init=False)
+    _rendered: dict[bool, tuple[float, bool, bytes]] = field(default_factory=dict, init=False)
 
     def add(self, name: str, check: Check) -> None:
         """Register a check; its name appears in `/health`."""

@@ -170,7 +170,9 @@ class Bus:
         is_taken = False
         if before:
             previous, lines, size = before
-            entry = Entry(position.decode(), number, int(lines), int(size), payload.encode())
+            entry = Entry(
+                id=position.decode(), number=number, lines=int(lines), bytes_before=int(size), payload=payload.encode()
+            )
             is_taken = reader.take_next(previous.decode(), entry)
         if not is_taken:
             self._mark(topic)

@@ -44,7 +44,7 @@ class StreamEvent(TypedDict, total=False):
     """Number of lines that are missing, in a gap."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Entry:
     """One entry of a stream: a batch of events. `lines` and `bytes_before` count what the stream held before it."""
 
@@ -59,14 +59,14 @@ class Entry:
     @classmethod
     def first(cls, position: str, payload: bytes) -> "Entry":
         """Return the entry that a topic begins with."""
-        return cls(position, number=1, lines=0, bytes_before=0, payload=payload)
+        return cls(id=position, number=1, lines=0, bytes_before=0, payload=payload)
 
     @classmethod
     def stored(cls, raw: tuple[bytes, dict[bytes, bytes]]) -> "Entry":
         """Return an entry as XRANGE answers it."""
         entry_id, fields = raw
         return cls(
-            entry_id.decode(),
+            id=entry_id.decode(),
             number=int(fields[b"n"]),
             lines=int(fields[b"l"]),
             bytes_before=int(fields[b"b"]),

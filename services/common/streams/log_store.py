@@ -61,7 +61,9 @@ def _is_marked_public(first_line: bytes) -> bool:
 def _unpack(packed: bytes, after: str) -> list[Entry]:
     after_key = position_key(after)
     rows = (json.loads(line) for line in packed.splitlines() if line)
-    entries = [Entry(row[0], row[1], row[2], row[3], row[4].encode()) for row in rows]
+    entries = [
+        Entry(id=row[0], number=row[1], lines=row[2], bytes_before=row[3], payload=row[4].encode()) for row in rows
+    ]
     return [entry for entry in entries if entry.key > after_key]
 
 

@@ -20,7 +20,7 @@ from services.common.streams.reader import Reader
 log = get_logger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class QueuePosition:
     """The position of a build that waits for a slot: number `position` of `length`."""
 
@@ -89,7 +89,9 @@ class QueuePositions:
             "start": "A builder is about to take it.",
         }
         return {
-            build_id: QueuePosition(position, length, reasons[waiting_for.decode()], waiting_for.decode())
+            build_id: QueuePosition(
+                position=position, length=length, reason=reasons[waiting_for.decode()], waiting_for=waiting_for.decode()
+            )
             for build_id, position, waiting_for in zip(build_ids, answers[::2], answers[1::2], strict=True)
             if position
         }

@@ -96,7 +96,10 @@ class Reader:
     def on_message(self, message: bytes) -> bool:
         """Take the entry in a message of the topic's channel. Return False if one before it is not here yet."""
         previous, position, number, lines, size, payload = message.split(b" ", 5)
-        return self.take_next(previous.decode(), Entry(position.decode(), int(number), int(lines), int(size), payload))
+        return self.take_next(
+            previous.decode(),
+            Entry(id=position.decode(), number=int(number), lines=int(lines), bytes_before=int(size), payload=payload),
+        )
 
     def take_next(self, previous: str, entry: Entry) -> bool:
         """Append the entry that follows `previous`. Return False if `previous` is not the newest entry here."""

@@ -46,7 +46,7 @@ class AwaitableListener:
         self._news.clear()
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Cursor:
     """How far one follower has got: behind `events` events of `entry`, or behind all of it if they are 0."""
 
@@ -62,7 +62,7 @@ class _Cursor:
     @classmethod
     def at(cls, position: TopicPosition) -> "_Cursor":
         """Return a cursor at a position that a client gave."""
-        return cls(position.entry, position.events, 0 if position.entry == STREAM_START else None)
+        return cls(entry=position.entry, events=position.events, lines=0 if position.entry == STREAM_START else None)
 
     @property
     def read_after(self) -> str:

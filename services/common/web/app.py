@@ -43,7 +43,7 @@ class HealthAndMetrics:
     if the settings have one.
     """
 
-    def __init__(self, app: ASGIApp, health: Health, fixed: Mapping[str, bytes], settings: ServiceSettings) -> None:
+    def __init__(self, app: ASGIApp, *, health: Health, fixed: Mapping[str, bytes], settings: ServiceSettings) -> None:
         self.app = app
         self.health = health
         self.fixed = fixed

@@ -30,7 +30,7 @@ PROBED = frozenset({"/health", "/metrics"})
 REFUSED = Counter("bindery_http_refused_total", "HTTP connections ended before an answer was taken, by why", ["why"])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HttpBounds:
     """The limits of one connection, and the number of connections; `connections` 0 means no limit."""
 
@@ -45,9 +45,13 @@ class HttpBounds:
     def of(cls, settings: ServiceSettings) -> "HttpBounds":
         """Return the bounds of a service."""
         return cls(
-            settings.http_head_max_bytes, settings.http_head_timeout_seconds, settings.http_body_timeout_seconds,
-            settings.send_timeout_seconds, settings.http_pipelined_max, settings.http_connections_max,
-        )  # fmt: skip
+            head_bytes=settings.http_head_max_bytes,
+            head_seconds=settings.http_head_timeout_seconds,
+            body_seconds=settings.http_body_timeout_seconds,
+            send_seconds=settings.send_timeout_seconds,
+            pipelined=settings.http_pipelined_max,
+            connections=settings.http_connections_max,
+        )
 
     @property
     def connections_with_spare(self) -> int:

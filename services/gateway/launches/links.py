@@ -41,7 +41,7 @@ class Link:
         return f".. image:: {base}badge_logo.svg\n   :target: {self.url(base)}\n   :alt: Launch on Bindery"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LaunchForm:
     """The fields of the launch form.
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from services.common.models.errors import BinderyError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RepositoryType:
     """One provider as the form needs it: the gateway's reading of BinderHub's `display_config`."""
 

@@ -41,7 +41,7 @@ _MOVES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """One step of a launch. `state` is done, current, failed, stopped or todo."""
 
@@ -136,8 +136,10 @@ class LaunchPage:
                 state = "done"
             elif index == position:
                 state = position_state
-            has_note = step.phase == "building" and state == "done" and was_built_before
-            steps.append(Step(*step, state, "It was built before" if has_note else ""))
+            note = ""
+            if step.phase == "building" and state == "done" and was_built_before:
+                note = "It was built before"
+            steps.append(Step(phase=step.phase, title=step.title, doing=step.doing, state=state, note=note))
         return steps
 
     def _position(self) -> tuple[int, str]:

@@ -16,7 +16,7 @@ from services.gateway.edge.request_scope import base_url, client_ip, refuse_cros
 from services.gateway.edge.sessions import principal
 from services.gateway.launches.facade_client import FacadeClient
 from services.gateway.routes.dependencies import Context
-from services.gateway.streaming.launch_stream import Position
+from services.gateway.streaming.launch_stream import LaunchPosition
 from services.gateway.streaming.stream_responses import refused_stream
 
 log = get_logger(__name__)
@@ -30,7 +30,7 @@ async def build(request: Request, provider: str, context: Context) -> Response:
     Stock clients take any other status for the end, and show no message. HEAD gets its headers, and starts nothing.
     """
     if is_head(request):
-        return context.streams.facade(Position(""))
+        return context.streams.facade(LaunchPosition(launch_id=""))
 
     try:
         position = await _launch_to_follow(request, provider, context)
@@ -45,7 +45,7 @@ async def build(request: Request, provider: str, context: Context) -> Response:
     return context.streams.facade(position)
 
 
-async def _launch_to_follow(request: Request, provider: str, context: GatewayContext) -> Position:
+async def _launch_to_follow(request: Request, provider: str, context: GatewayContext) -> LaunchPosition:
     """Return the position to follow from: in the launch that the client resumes, or at the start of another one.
 
     Raises `BinderyError` if the request may not launch anything, or names nothing that could be launched.
@@ -74,11 +74,11 @@ async def _launch_to_follow(request: Request, provider: str, context: GatewayCon
         client_ip=client_ip(request),
         launch_host=base_url(request),
     )
-    position = Position.parse(request.headers.get("last-event-id", ""))
+    position = LaunchPosition.parse(request.headers.get("last-event-id", ""))
     if position and await client.may_follow(position.launch_id):
         return position
     launch = await client.join_or_start(spec, jti) if jti else await client.start(spec)
-    return Position(launch.launch_id)
+    return LaunchPosition(launch_id=launch.launch_id)
 
 
 async def _require_spec(context: GatewayContext, provider: str, raw_spec: str) -> Spec:

@@ -12,7 +12,7 @@ from services.gateway.edge.request_scope import base_url, client_ip
 from services.gateway.edge.sessions import principal
 from services.gateway.launches.landing import landing_url
 from services.gateway.routes.dependencies import Context
-from services.gateway.streaming.launch_stream import Position
+from services.gateway.streaming.launch_stream import LaunchPosition
 
 router = APIRouter(prefix="/api/v1/launches", tags=["launches"], responses=RESPONSES)
 
@@ -122,9 +122,9 @@ async def follow_launch(
 ) -> Response:
     """Follow the launch's events as they happen (`text/event-stream`); `Last-Event-ID` resumes a stream."""
     await context.launches.read(launch_id, principal(request))
-    position = Position.parse(last_event_id)
+    position = LaunchPosition.parse(last_event_id)
     if position is None or position.launch_id != launch_id:
-        position = Position(launch_id)
+        position = LaunchPosition(launch_id=launch_id)
     return context.streams.v1(position)
 
 

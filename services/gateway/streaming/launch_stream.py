@@ -32,8 +32,8 @@ They are made for each client, since they tell where the server is.
 """
 
 
-@dataclass(frozen=True)
-class Position:
+@dataclass(frozen=True, kw_only=True)
+class LaunchPosition:
     """How far a follower has got: entries, and the number of their events that it has received."""
 
     launch_id: str
@@ -43,17 +43,18 @@ class Position:
     topic_events: int = 0
 
     @classmethod
-    def parse(cls, text: str) -> "Position | None":
+    def parse(cls, text: str) -> "LaunchPosition | None":
         """Return the position that an `id:` of a launch's stream names, or None for any other text."""
         launch_id, _, rest = text.strip().partition("~")
         own, _, topic = rest.partition("~")
         try:
             entry, events = parse_position(own)
             if topic in {"", "-"}:
-                return cls(launch_id, entry, events)
-            return cls(launch_id, entry, events, *parse_position(topic))
+                return cls(launch_id=launch_id, entry=entry, events=events)
+            topic_entry, topic_events = parse_position(topic)
         except ValueError:
             return None
+        return cls(launch_id=launch_id, entry=entry, events=events, topic_entry=topic_entry, topic_events=topic_events)
 
 
 class LaunchStream:
@@ -64,7 +65,7 @@ class LaunchStream:
         *,
         bus: Bus,
         logs: LogStore,
-        position: Position,
+        position: LaunchPosition,
         form: EventFormat,
         encode_terminal: EncodeTerminal,
         queue_positions: QueuePositions | None = None,
@@ -117,7 +118,7 @@ class LaunchStream:
         launch_id = self._at.launch_id
         delivered = self._delivered_events(entry)
         for number, event in enumerate(entry.events[delivered:], start=delivered + 1):
-            self._at = Position(launch_id, entry.id, number)
+            self._at = LaunchPosition(launch_id=launch_id, entry=entry.id, events=number)
             event_id = f"{launch_id}~{entry.id}.{number}~-"
             if event.get("terminal"):
                 yield await self._encode_terminal(event, event_id)
@@ -129,7 +130,7 @@ class LaunchStream:
                     yield chunk
 
         if not entry.is_terminal:
-            self._at = Position(launch_id, entry.id, len(entry.events))
+            self._at = LaunchPosition(launch_id=launch_id, entry=entry.id, events=len(entry.events))
 
     def _delivered_events(self, entry: Entry) -> int:
         """Return how many of an entry's events the client has. The end never counts: it is sent again."""

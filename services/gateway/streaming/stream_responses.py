@@ -18,7 +18,7 @@ from services.gateway.launches.launches import Launches
 from services.gateway.settings import GatewaySettings
 from services.gateway.streaming.event_formats import FACADE, V1, facade_failure, launch_facts, sse
 from services.gateway.streaming.event_stream_response import EventStreamResponse
-from services.gateway.streaming.launch_stream import EncodeTerminal, LaunchStream, Position
+from services.gateway.streaming.launch_stream import EncodeTerminal, LaunchPosition, LaunchStream
 from services.gateway.streaming.send_scheduler import SendScheduler
 
 FACADE_CACHE = "no-cache, no-store"
@@ -36,7 +36,7 @@ class StreamResponses:
         self._settings = settings
         self._scheduler = scheduler
 
-    def v1(self, position: Position) -> EventStreamResponse:
+    def v1(self, position: LaunchPosition) -> EventStreamResponse:
         """Return the stream of `GET /api/v1/launches/{id}/events`."""
 
         async def encode_terminal(event: StreamEvent, event_id: str) -> bytes:
@@ -57,7 +57,7 @@ class StreamResponses:
         stream = self._stream(position, V1, encode_terminal)
         return EventStreamResponse(stream, scheduler=self._scheduler, settings=self._settings)
 
-    def facade(self, position: Position) -> EventStreamResponse:
+    def facade(self, position: LaunchPosition) -> EventStreamResponse:
         """Return the stream of `GET /build/...`."""
 
         async def encode_terminal(_event: StreamEvent, event_id: str) -> bytes:
@@ -88,7 +88,7 @@ class StreamResponses:
         stream = BuildStream(topic, resume_point(build_id, event_id) or TOPIC_START)
         return EventStreamResponse(stream, scheduler=self._scheduler, settings=self._settings)
 
-    def _stream(self, position: Position, form: EventFormat, encode_terminal: EncodeTerminal) -> LaunchStream:
+    def _stream(self, position: LaunchPosition, form: EventFormat, encode_terminal: EncodeTerminal) -> LaunchStream:
         return LaunchStream(
             bus=self._context.bus,
             logs=self._context.logs,

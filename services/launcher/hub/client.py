@@ -4,7 +4,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
@@ -63,6 +63,7 @@ class HubServer:
     user: str
     server_name: str | None
     options: dict[str, Any]
+    _: KW_ONLY
     ready: bool = False
     pending: str | None = None
 
@@ -77,6 +78,7 @@ class Progress:
     """
 
     message: str
+    _: KW_ONLY
     ready: bool = False
     failed: bool = False
     is_confirmed: bool = False

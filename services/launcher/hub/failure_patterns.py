@@ -6,7 +6,7 @@ from JupyterHub 5 and 6, and from our own spawners. Recorded examples: `tests/co
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 from typing import Literal
 
@@ -34,6 +34,7 @@ class Pattern:
     regex: str
     verdict: Verdict
     code: ErrorCode | Literal[""] = ""
+    _: KW_ONLY
     is_vague: bool = False
     """Whether it only says that something is wrong; such a message does not replace a cause that was read earlier."""
 

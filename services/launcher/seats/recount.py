@@ -46,7 +46,7 @@ class Recount:
     under way, which the hub may not list yet.
     """
 
-    def __init__(self, context: ProcessContext, settings: LauncherSettings, hub: Hub, seats: Seats) -> None:
+    def __init__(self, *, context: ProcessContext, settings: LauncherSettings, hub: Hub, seats: Seats) -> None:
         self._context = context
         self._settings = settings
         self._hub = hub

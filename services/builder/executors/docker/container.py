@@ -39,7 +39,7 @@ def container_name(attempt: Attempt) -> str:
     return f"bindery-{attempt.name}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ContainerState:
     """A container as the engine describes it."""
 

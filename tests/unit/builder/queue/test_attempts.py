@@ -76,7 +76,9 @@ async def test_after_redis_was_emptied_the_next_number_is_above_every_log(
     async with open_builder(valkey, tmp_path, log_dir=folder, log_small_max_bytes=0) as builder:
         key = image_key(image_of("repo", "a"))
         await builder.context.logs.put(
-            f"{key}-7", [Entry("1-0", 1, 0, 0, b'[{"phase":"building","message":"x"}]')], is_public=True
+            f"{key}-7",
+            [Entry(id="1-0", number=1, lines=0, bytes_before=0, payload=b'[{"phase":"building","message":"x"}]')],
+            is_public=True,
         )
         await redis.flushall()
         assert (await builder.ask("repo")).build_id == f"{key}-8"
@@ -87,7 +89,9 @@ async def test_after_redis_was_emptied_the_next_number_is_above_every_log(
 async def test_after_redis_was_emptied_the_next_number_is_above_every_execution(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path, lease_seconds=0.6) as builder:
         image = image_of("repo", "a")
-        attempt = Attempt(f"{image_key(image)}-4", image, "https://127.0.0.1/x", "f" * 40, 1)
+        attempt = Attempt(
+            build_id=f"{image_key(image)}-4", image=image, repo_url="https://127.0.0.1/x", ref="f" * 40, epoch=1
+        )
         await builder.executor.ensure(attempt)
         try:
             assert (await builder.ask("repo")).build_id == f"{image_key(image)}-5"

@@ -221,7 +221,7 @@ async def test_a_build_that_was_asked_for_by_itself_goes_on_when_launches_leave_
 
 def entry(at: int, lines: int, *messages: str) -> Entry:
     events = json.dumps([{"phase": "building", "message": message} for message in messages]).encode()
-    return Entry(f"{at}-0", at, lines, 0, events)
+    return Entry(id=f"{at}-0", number=at, lines=lines, bytes_before=0, payload=events)
 
 
 def told(part: LogExcerpt, *entries: Entry) -> list[str]:

@@ -261,8 +261,8 @@ async def test_who_hears_of_a_write_finds_what_its_writer_made_of_it(context: Pr
 
 def test_a_reader_is_told_the_end_whatever_it_counts() -> None:
     lines = [{"phase": "building", "message": str(number)} for number in range(3)]
-    stale = Entry("2-0", 2, 1, 0, encode_events([END]).encode())
-    entries = [Entry("1-0", 1, 0, 0, encode_events(lines).encode()), stale]
+    stale = Entry(id="2-0", number=2, lines=1, bytes_before=0, payload=encode_events([END]).encode())
+    entries = [Entry(id="1-0", number=1, lines=0, bytes_before=0, payload=encode_events(lines).encode()), stale]
     assert [line.message for line in lines_of(entries)] == ["0", "1", "2", "end"]
 
 

@@ -7,7 +7,7 @@ from services.common.service.settings import ServiceSettings
 from services.common.streams.entries import Entry
 from services.common.streams.log_store import FileLogs
 
-ENTRY = Entry("1-0", 1, 0, 0, b'[{"phase":"built"}]')
+ENTRY = Entry(id="1-0", number=1, lines=0, bytes_before=0, payload=b'[{"phase":"built"}]')
 
 
 async def test_old_logs_are_removed_when_another_is_stored(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ class FakeTerminal(io.StringIO):
 
 
 def printed(folder: Path, stream: io.StringIO, environ: dict[str, str], max_bytes: int = 10_000) -> str:
-    console = Console(folder, max_bytes, 2, stream, environ)
+    console = Console(folder, max_bytes=max_bytes, backups=2, stream=stream, environ=environ)
     console.relay("hub", b"hello")
     console.say("something happened")
     console.announce("Bindery is ready: http://127.0.0.1:8585")
@@ -50,7 +50,7 @@ def test_a_line_cannot_command_the_terminal(line: str, shown: str) -> None:
 
 
 def test_log_files_are_rotated_and_bounded(tmp_path: Path) -> None:
-    console = Console(tmp_path, 100, 2, io.StringIO(), {})
+    console = Console(tmp_path, max_bytes=100, backups=2, stream=io.StringIO(), environ={})
     for number in range(100):
         console.relay("hub", b"line %d" % number)
     console.close()

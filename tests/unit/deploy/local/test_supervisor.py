@@ -39,7 +39,7 @@ class Kept:
         self.settings = Settings(data_dir=folder, **settings)
         self.settings.processes_dir.mkdir(parents=True)
         self.screen = io.StringIO()
-        self.console = Console(self.settings.logs_dir, 100_000, 1, self.screen, {})
+        self.console = Console(self.settings.logs_dir, max_bytes=100_000, backups=1, stream=self.screen, environ={})
         record = RunRecord(self.settings.run_dir, "http://test")
         self.supervisor = Supervisor(
             settings=self.settings, console=self.console, record=record, components=parts, by_hand=by_hand
@@ -179,7 +179,7 @@ class KilledWhileRecording(RunRecord):
 async def test_a_process_that_is_not_on_record_never_does_anything(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     settings.run_dir.mkdir()
-    console = Console(settings.logs_dir, 100_000, 1, io.StringIO(), {})
+    console = Console(settings.logs_dir, max_bytes=100_000, backups=1, stream=io.StringIO(), environ={})
     marks = part("marks", f"open({str(tmp_path / 'mark')!r}, 'w')")
     record = KilledWhileRecording(settings.run_dir, "http://test")
     supervisor = Supervisor(settings=settings, console=console, record=record, components=[marks])

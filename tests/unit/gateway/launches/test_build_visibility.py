@@ -37,7 +37,10 @@ OPEN, HIDDEN = Visibility.PUBLIC, Visibility.PRIVATE
 
 def entries(first: str = "one") -> list[Entry]:
     said = [json.dumps([{"phase": "building", "message": message}]).encode() for message in (first, "two")]
-    return [Entry(f"{number}-0", number, number - 1, 0, payload) for number, payload in enumerate(said, start=1)]
+    return [
+        Entry(id=f"{number}-0", number=number, lines=number - 1, bytes_before=0, payload=payload)
+        for number, payload in enumerate(said, start=1)
+    ]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from services.gateway.pages.renderer import Pages
 from services.gateway.refusals import Refusals
 from services.gateway.routes import facade
 from services.gateway.settings import GatewaySettings
-from services.gateway.streaming.launch_stream import Position
+from services.gateway.streaming.launch_stream import LaunchPosition
 from tests.support.fake_gateway import OWN, FakeLaunches, fake_providers, gateway_context
 from tests.support.settings import settings_for
 from tests.unit.gateway.edge.test_build_tokens import asked
@@ -40,7 +40,7 @@ class OfPrincipals(FakeLaunches):
 class StreamResponses:
     """Tells which launch would be followed from where."""
 
-    def facade(self, position: Position) -> Response:
+    def facade(self, position: LaunchPosition) -> Response:
         return PlainTextResponse(f"{position.launch_id} {position.events}")
 
 

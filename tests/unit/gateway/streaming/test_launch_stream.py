@@ -9,7 +9,7 @@ from services.common.models import Phase
 from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic
 from services.common.streams.log_store import stream_entries
-from services.gateway.streaming.launch_stream import Position
+from services.gateway.streaming.launch_stream import LaunchPosition
 from tests.support.launch_followers import (
     BUILD_ID,
     LAUNCH,
@@ -31,14 +31,14 @@ from tests.support.polling import until
 @pytest.mark.parametrize(
     ("text", "position"),
     [
-        ("L~5-1.2~-", Position("L", "5-1", 2)),
-        ("L~5-1.2~7-0.3", Position("L", "5-1", 2, "7-0", 3)),
-        (" L~5~ ", Position("L", "5-0", 0)),
-        ("L~0-0.0~0-0.0", Position("L", "0-0", 0, "0-0", 0)),
+        ("L~5-1.2~-", LaunchPosition(launch_id="L", entry="5-1", events=2)),
+        ("L~5-1.2~7-0.3", LaunchPosition(launch_id="L", entry="5-1", events=2, topic_entry="7-0", topic_events=3)),
+        (" L~5~ ", LaunchPosition(launch_id="L", entry="5-0", events=0)),
+        ("L~0-0.0~0-0.0", LaunchPosition(launch_id="L", entry="0-0", events=0, topic_entry="0-0", topic_events=0)),
     ],
 )
-def test_a_position_is_read(text: str, position: Position) -> None:
-    assert Position.parse(text) == position
+def test_a_position_is_read(text: str, position: LaunchPosition) -> None:
+    assert LaunchPosition.parse(text) == position
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,9 @@ def test_a_position_is_read(text: str, position: Position) -> None:
     ["-1", "5-1.-2", "5--1.2", "x", "1_0", "+1", "٣", "", "5-1.2.3", str(2**64), f"5-{2**64}.1", "5.9" + "9" * 19],
 )
 def test_what_is_no_position_is_refused(number: str) -> None:
-    assert Position.parse(f"L~{number}~-") is None
+    assert LaunchPosition.parse(f"L~{number}~-") is None
     if number:
-        assert Position.parse(f"L~5-1.2~{number}") is None
+        assert LaunchPosition.parse(f"L~5-1.2~{number}") is None
 
 
 # Following
@@ -165,7 +165,7 @@ async def test_a_launch_that_is_cancelled_does_not_wait_for_its_topic(context: P
     await launch.write(opens())
     await build.write(said("b1"))
     follower = Follower()
-    following = asyncio.create_task(follower.follow(context, Position("one")))
+    following = asyncio.create_task(follower.follow(context, LaunchPosition(launch_id="one")))
     await until(lambda: "b1" in follower.told)
     await launch.write(the_end("cancelled", Phase.CANCELLED), final=True)
     await following

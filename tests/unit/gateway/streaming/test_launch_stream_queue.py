@@ -12,7 +12,7 @@ from services.common.streams.entries import StreamEvent
 from services.common.streams.event_format import EventFormat
 from services.common.streams.queue_positions import QueuePosition, QueuePositions, WatchedBuild
 from services.gateway.streaming.event_formats import render_v1
-from services.gateway.streaming.launch_stream import Position
+from services.gateway.streaming.launch_stream import LaunchPosition
 from tests.support.launch_followers import Follower, a_build, a_launch, followed, opens, said, the_end
 from tests.support.polling import until
 
@@ -39,7 +39,7 @@ class Queueing:
 
 
 def place(position: int, length: int = 9, reason: str = "Busy.") -> QueuePosition:
-    return QueuePosition(position, length, reason)
+    return QueuePosition(position=position, length=length, reason=reason)
 
 
 async def waiting(
@@ -56,7 +56,10 @@ async def waiting(
     following = [
         asyncio.create_task(
             follower.follow(
-                context, Position("one"), form=EventFormat("v1", render), queue_positions=cast("QueuePositions", queue)
+                context,
+                LaunchPosition(launch_id="one"),
+                form=EventFormat("v1", render),
+                queue_positions=cast("QueuePositions", queue),
             )
         )
         for follower in followers

@@ -18,7 +18,7 @@ from services.common.web.incoming import BoundedBodies, HeadRequests
 from services.gateway.settings import GatewaySettings
 from services.gateway.streaming.event_formats import V1
 from services.gateway.streaming.event_stream_response import EventStreamResponse
-from services.gateway.streaming.launch_stream import LaunchStream, Position
+from services.gateway.streaming.launch_stream import LaunchPosition, LaunchStream
 from services.gateway.streaming.send_scheduler import BURST, PER_CLIENT_TICK_MAX, SendScheduler, Subscriber
 from tests.support.polling import until
 from tests.support.sample_records import TOPIC, create_record
@@ -63,7 +63,11 @@ async def test_a_launch_that_goes_on_while_a_topic_of_it_is_delivered_wakes_its_
         return b""
 
     stream = LaunchStream(
-        bus=context.bus, logs=context.logs, position=Position(TOPIC.id), form=V1, encode_terminal=encode_terminal
+        bus=context.bus,
+        logs=context.logs,
+        position=LaunchPosition(launch_id=TOPIC.id),
+        form=V1,
+        encode_terminal=encode_terminal,
     )
     async with asyncio.timeout(5):
         async for chunk in stream.chunks(listener):

@@ -52,7 +52,15 @@ async def run(
                 start_new_session=True,
             )
         theirs.close()
-        return await _supervise(process, output, name, log, Path(env["HOME"]), timeout_seconds, max_line_bytes)
+        return await _supervise(
+            process,
+            output,
+            name=name,
+            log=log,
+            home=Path(env["HOME"]),
+            timeout_seconds=timeout_seconds,
+            max_line_bytes=max_line_bytes,
+        )
 
 
 @contextmanager
@@ -74,6 +82,7 @@ def _read_once(text: str) -> Iterator[int]:
 async def _supervise(
     process: Process,
     output: IO[bytes],
+    *,
     name: str,
     log: BuildLog,
     home: Path,

@@ -28,7 +28,7 @@ _RUNTIME = re.compile(r"python-3\.([0-9]{1,3})(\.[0-9]{1,3})?")
 _MAX_FILE_BYTES = 2**20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BuildPlan:
     """What to build. `python` is a version or version specifiers (PEP 440); None if the repository names none.
 

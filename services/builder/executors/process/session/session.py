@@ -44,7 +44,7 @@ async def build(folder: BuildFolder, fetch: Fetch | None = None) -> Exit:
 
             fetch = checked_fetch
         if image.manifest() is None:  # else an earlier session was killed after its last step
-            await Build(spec, log, fetch, dict(os.environ)).run()
+            await Build(spec=spec, log=log, fetch=fetch, environ=dict(os.environ)).run()
         outcome = Exit(ok=True)
     except StepError as error:
         outcome = Exit(ok=False, error=ExitError(code=error.code, message=redact(error.message)))

@@ -21,7 +21,7 @@ Fetch = Callable[[BuildSpec, Path, Callable[[str], None]], Awaitable[None]]
 """Checks the spec's repository out into a folder; lines of progress go to the callback."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Build:
     """One build, from a spec to an image folder. Each step raises `StepError`."""
 

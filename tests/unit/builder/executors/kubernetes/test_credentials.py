@@ -19,7 +19,13 @@ from services.builder.registry.settings import RegistrySettings
 from tests.support.kubernetes_api import KubernetesApi, serving
 from tests.support.settings import settings_for
 
-ATTEMPT = Attempt(f"{'a' * 24}-1", "registry.example.org/team/image:ref", "https://example.org/repo", "ref", 1)
+ATTEMPT = Attempt(
+    build_id=f"{'a' * 24}-1",
+    image="registry.example.org/team/image:ref",
+    repo_url="https://example.org/repo",
+    ref="ref",
+    epoch=1,
+)
 AUTH = base64.b64encode(b"pusher:s3cret").decode()
 KNOWN = {"registry.example.org": {"auth": AUTH}}
 
@@ -196,8 +202,8 @@ def expanded(text: str, variables: dict[str, str]) -> str:
 async def test_what_an_author_chose_reaches_repo2docker_as_it_is_whatever_variables_it_names(tmp_path: Path) -> None:
     url = "https://$(GIT_CREDENTIAL_ENV).example.org/$(GIT_CREDENTIAL_ENV)/$$(PATH)$(/x$"
     attempt = Attempt(
-        f"{'a' * 24}-1", "registry.example.org/team/image:ref", url, "$(GIT_CREDENTIAL_ENV)", 1,
-        labels=(("source", url),),
+        build_id=f"{'a' * 24}-1", image="registry.example.org/team/image:ref", repo_url=url,
+        ref="$(GIT_CREDENTIAL_ENV)", epoch=1, labels=(("source", url),),
     )  # fmt: skip
     found = await made(
         tmp_path,

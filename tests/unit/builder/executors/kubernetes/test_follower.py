@@ -15,7 +15,9 @@ from services.builder.executors.kubernetes.settings import KubernetesSettings
 from tests.support.kubernetes_api import KubernetesApi, serving
 from tests.support.settings import settings_for
 
-ATTEMPT = Attempt(f"{'a' * 24}-1", "registry/image:ref", "https://example.org/repo", "ref", 1)
+ATTEMPT = Attempt(
+    build_id=f"{'a' * 24}-1", image="registry/image:ref", repo_url="https://example.org/repo", ref="ref", epoch=1
+)
 ADOPTED = replace(ATTEMPT, epoch=2)
 JOB = f"bindery-{ATTEMPT.name}"
 RUNNING: dict[str, object] = {"running": {}}

@@ -14,7 +14,9 @@ from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import JobState, Json
 from tests.support.settings import settings_for
 
-ATTEMPT = Attempt(f"{'a' * 24}-1", "registry/image:ref", "https://example.org/repo", "ref", 7, run=2)
+ATTEMPT = Attempt(
+    build_id=f"{'a' * 24}-1", image="registry/image:ref", repo_url="https://example.org/repo", ref="ref", epoch=7, run=2
+)
 COMMAND = Command("builder:1", ["jupyter-repo2docker", "--", "x"], {"A": "1"}, {"TOKEN": "very secret"}, "c = 1\n")
 
 

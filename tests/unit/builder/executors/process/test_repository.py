@@ -17,7 +17,7 @@ def _repo(folder: Path, files: dict[str, str]) -> Path:
 
 
 def test_an_empty_repository_asks_for_nothing(tmp_path: Path) -> None:
-    assert repository.read(tmp_path) == repository.BuildPlan(None, (), None, None)
+    assert repository.read(tmp_path) == repository.BuildPlan(python=None, packages=(), post_build=None, start=None)
 
 
 def test_requirements_and_a_package_at_the_top_are_both_installed(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_link_inside_the_repository_is_followed(tmp_path: Path) -> None:
 def test_a_link_that_leads_nowhere_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "postBuild").symlink_to("postBuild")
     (tmp_path / "start").symlink_to("/nowhere/start")
-    assert repository.read(tmp_path) == repository.BuildPlan(None, (), None, None)
+    assert repository.read(tmp_path) == repository.BuildPlan(python=None, packages=(), post_build=None, start=None)
 
 
 def test_no_name_of_a_repositorys_own_files_reaches_the_installer(tmp_path: Path) -> None:
