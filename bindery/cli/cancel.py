@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from bindery.cli.gateway import Gateway, connect, operator_token
 
-BUILD_ID = re.compile(r"[0-9a-f]{24}-[0-9]+")
+BUILD_ID_PATTERN = re.compile(r"[0-9a-f]{24}-[0-9]+")
 
 Id = Annotated[str, Parameter(help="Id of a launch or a build.", name="LAUNCH-OR-BUILD")]
 
@@ -15,7 +15,7 @@ Id = Annotated[str, Parameter(help="Id of a launch or a build.", name="LAUNCH-OR
 def cancel(id_: Id, /, *, gateway: Gateway = None) -> None:
     """Cancel a launch or a build."""
     with connect(gateway) as client:
-        if BUILD_ID.fullmatch(id_):
+        if BUILD_ID_PATTERN.fullmatch(id_):
             client.cancel_build(id_, operator_token=operator_token())
         else:
             client.cancel(id_)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from deploy.local.health import Health, always_healthy
+from deploy.local.health import HealthCheck, always_healthy
 
 STOP_ORDER = ("gateway", "launcher", "worker", "builder", "resolver", "culler", "hub", "proxy", "redis")
 """The kinds in the order in which they end: first what accepts work, last what keeps the records."""
@@ -16,7 +16,7 @@ class Component:
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str]
-    health: Health = always_healthy
+    health: HealthCheck = always_healthy
     after: tuple[str, ...] = ()
     """Names of components that must have been healthy once before this one starts."""
     needs: tuple[str, ...] = ()

@@ -10,10 +10,10 @@ from deploy.local.installation import Installation
 from deploy.local.proxy import rules_file
 from deploy.local.redis import redis_url
 from deploy.local.settings import Settings
-from deploy.local.variables import base_environment, read_by, variables_of
+from deploy.local.variables import read_by, shared_environment, variables_of
 
 PROXY_USER = "bindery"
-STAGES = ("resolver", "builder", "launcher")
+BACKENDS = ("resolver", "builder", "launcher")
 """The services behind the gateway."""
 
 DRAIN_SECONDS = 3
@@ -102,7 +102,7 @@ class Environments:
 
         if kind == "gateway":
             start_token = {"BINDERY_START_TOKEN": self.settings.start_token.get_secret_value()}
-            stages = {f"BINDERY_{name.upper()}_URL": self.addresses.socket_url(name) for name in STAGES}
+            stages = {f"BINDERY_{name.upper()}_URL": self.addresses.socket_url(name) for name in BACKENDS}
             return redis | secret | start_token | stages
 
         if kind == "launcher":
@@ -127,4 +127,4 @@ class Environments:
 
     @cached_property
     def _base(self) -> dict[str, str]:
-        return base_environment(self.environ)
+        return shared_environment(self.environ)

@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 
-from deploy.redis.users import user_name
+from deploy.redis.users import redis_user_name
 
-Health = Callable[[], Coroutine[Any, Any, str | None]]
+HealthCheck = Callable[[], Coroutine[Any, Any, str | None]]
 """Returns None if the component is healthy, else what is wrong, in a few words. Never raises, but may be slow."""
 
 
@@ -19,7 +19,7 @@ async def always_healthy() -> str | None:
     return None
 
 
-def http_health(client: httpx.AsyncClient, *urls: str, token: str = "") -> Health:
+def http_health(client: httpx.AsyncClient, *urls: str, token: str = "") -> HealthCheck:
     """Return a check that each address answers 2xx; the first that does not is named, with its failing checks.
 
     A service that is shown the services' `token` answers in detail.
@@ -40,7 +40,7 @@ def http_health(client: httpx.AsyncClient, *urls: str, token: str = "") -> Healt
     return check
 
 
-def socket_health(socket: Path, timeout_seconds: float, token: str) -> Health:
+def socket_health(socket: Path, timeout_seconds: float, token: str) -> HealthCheck:
     """Return the same check for `/health` of a component that listens at a Unix socket."""
     url = f"http://{socket.stem}/health"
 
@@ -53,7 +53,7 @@ def socket_health(socket: Path, timeout_seconds: float, token: str) -> Health:
     return check
 
 
-def redis_health(socket: Path, password: str, timeout_seconds: float) -> Health:
+def redis_health(socket: Path, password: str, timeout_seconds: float) -> HealthCheck:
     """Return a check that Redis answers PING to the user for that; it does not while it still loads its data."""
 
     async def check() -> str | None:
@@ -61,7 +61,7 @@ def redis_health(socket: Path, password: str, timeout_seconds: float) -> Health:
             async with asyncio.timeout(timeout_seconds):
                 reader, writer = await asyncio.open_unix_connection(socket)
                 try:
-                    writer.write(f"AUTH {user_name('health')} {password}\r\nPING\r\n".encode())
+                    writer.write(f"AUTH {redis_user_name('health')} {password}\r\nPING\r\n".encode())
                     replies = [await reader.readline(), await reader.readline()]
                 finally:
                     writer.close()

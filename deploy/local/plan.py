@@ -8,7 +8,7 @@ import httpx
 
 from deploy.local.addresses import Addresses
 from deploy.local.components import Component, component_name
-from deploy.local.environments import STAGES, Environments
+from deploy.local.environments import BACKENDS, Environments
 from deploy.local.health import http_health, redis_health, socket_health
 from deploy.local.installation import Installation
 from deploy.local.ports import HeldPort, Ports
@@ -161,5 +161,5 @@ class Plan:
             environment=self.environments.service(name, listen),
             health=http_health(self.client, f"http://{self.settings.host}:{port.number}/health"),
             after=("redis",),
-            needs=STAGES,
+            needs=BACKENDS,
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 from deploy.local.processes import write_atomically
 from deploy.local.settings import StartupError
 
-CONFIG = """\
+TRAEFIK_CONFIG = """\
 [global]
 checkNewVersion = false
 sendAnonymousUsage = false
@@ -72,5 +72,5 @@ def proxy_command(data_dir: Path, port: int, api_port: int) -> tuple[str, ...]:
 
     config = rules.with_name("traefik.toml")
     quoted = json.dumps(str(rules), ensure_ascii=False)
-    write_atomically(config, CONFIG.format(port=port, api_port=api_port, rules=quoted))
+    write_atomically(config, TRAEFIK_CONFIG.format(port=port, api_port=api_port, rules=quoted))
     return (str(traefik_binary()), "--configfile", str(config))

@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 from deploy.local.processes import write_atomically
 from deploy.local.settings import StartupError
-from deploy.redis.users import user_name
+from deploy.redis.users import redis_user_name
 
-CONFIG = """\
+REDIS_CONFIG = """\
 port 0
 unixsocket {socket}
 unixsocketperm 600
@@ -52,11 +52,11 @@ def redis_command(data_dir: Path, socket: Path, users: str) -> tuple[str, ...]:
     # Redis reads double quotes as JSON does, except for \u, which does not occur: non-ASCII letters stay as they are.
     paths = {"folder": folder, "socket": socket, "users": acl}
     quoted = {name: json.dumps(str(path), ensure_ascii=False) for name, path in paths.items()}
-    write_atomically(config, CONFIG.format(**quoted))
+    write_atomically(config, REDIS_CONFIG.format(**quoted))
 
     return (str(redis_binary()), str(config))
 
 
 def redis_url(socket: Path, user: str, password: str) -> str:
     """Return the address of Redis for one user, with the password."""
-    return f"unix://{user_name(user)}:{password}@{quote(str(socket))}?db=0"
+    return f"unix://{redis_user_name(user)}:{password}@{quote(str(socket))}?db=0"

@@ -30,7 +30,7 @@ PACKAGE_PREFIXES = ("PIP_", "UV_")
 _PREFIXES = {"resolver": GIT_PREFIXES, "builder": GIT_PREFIXES, "worker": GIT_PREFIXES + PACKAGE_PREFIXES}
 
 
-def base_environment(environ: Mapping[str, str]) -> dict[str, str]:
+def shared_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return what every component gets: the allowed variables of the user's, our programs first in PATH."""
     passed = {
         name: value

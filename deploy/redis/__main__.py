@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from deploy.redis.users import USERS, user_name, users_file
+from deploy.redis.users import USERS, redis_user_name, users_file
 
 VARIABLE = "BINDERY_REDIS_URL"
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
 
     for user, password in passwords.items():
-        url = options.url.replace("{user}", user_name(user, options.name)).replace("{password}", password)
+        url = options.url.replace("{user}", redis_user_name(user, options.name)).replace("{password}", password)
         _write(folder / f"{user}.env", f"{VARIABLE}={url}\n")
     _write(folder / "users.acl", users)
 

@@ -13,7 +13,7 @@ USERS = tuple(name.lower() for name in re.findall(r"\$\{(\w+)_SHA256\}", TEMPLAT
 _LITERAL = re.compile(r"[\w:.-]+", re.ASCII)
 
 
-def user_name(user: str, name: str = "bindery") -> str:
+def redis_user_name(user: str, name: str = "bindery") -> str:
     """Return the name in Redis of one of `USERS`; `name` tells apart installations that share a Redis."""
     return f"{name}-{user}"
 

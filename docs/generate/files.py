@@ -10,7 +10,7 @@ from docs.generate.metrics import metrics_page
 from docs.generate.redis_keys import redis_keys_page
 from docs.generate.settings import settings_page
 from docs.generate.variables import known_names
-from services.common.redis.users import USERS_FILE, users_file
+from services.common.redis.users import USERS_FILE, users_template
 from services.common.service.setting_names import NAMES_FILE
 from services.gateway.pages.badges import badge_svg
 
@@ -28,7 +28,7 @@ CONTENTS: Mapping[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "redis-keys.md": redis_keys_page,
     "metrics.md": metrics_page,
-    f"../{USERS_FILE}": users_file,
+    f"../{USERS_FILE}": users_template,
     f"../{VARIABLES_FILE}": component_variables,
     f"../{NAMES_FILE}": known_names,
 }

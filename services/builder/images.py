@@ -33,7 +33,7 @@ class ImageLookup(Protocol):
         """Close connections."""
 
 
-def labels_of(build: Build) -> tuple[tuple[str, str], ...]:
+def image_labels(build: Build) -> tuple[tuple[str, str], ...]:
     """Return the labels of a build's image: OCI's annotation keys if there is one for the fact, else our own."""
     created = datetime.fromtimestamp(build.started_at or build.created_at, UTC).isoformat(timespec="seconds")
     return (

@@ -37,7 +37,7 @@ CANCEL_WAIT_SECONDS = 10.0
 """How long to wait for a cancelled start to end; it may be past the point where it can still be cancelled."""
 
 
-def topic_of(server_id: str) -> Topic:
+def server_topic(server_id: str) -> Topic:
     """Return the topic of a server."""
     return Topic(Kind.SERVER, server_id)
 
@@ -89,7 +89,7 @@ class Servers:
         """
         request = request.updated(repo=self._classes.choose(request.repo, request.resource_class))
         server = self._new_server(request)
-        topic = topic_of(server.server_id)
+        topic = server_topic(server.server_id)
         if server.server_id in self.cancel_requests:
             # It is starting here. If Redis was emptied, the record must be written again before another one is made.
             await self._context.records.rewrite(topic)
@@ -120,7 +120,7 @@ class Servers:
 
     async def read(self, server_id: str) -> Server:
         """Return a server by its id. Raise `BinderyError("not_found")`."""
-        record = await self._context.records.read(topic_of(server_id))
+        record = await self._context.records.read(server_topic(server_id))
         if record is None:
             raise BinderyError("not_found", "There is no such server, or it was too long ago.")
         return record.model(Server)
@@ -130,7 +130,7 @@ class Servers:
 
         With `even_ready` it is removed too: its launch ended without it, so no user knows of it.
         """
-        topic = topic_of(server_id)
+        topic = server_topic(server_id)
         record = await self._context.records.read(topic)
         if record is None:
             return
@@ -187,7 +187,7 @@ class Servers:
     def _begin(self, record: OwnedRecord, server: Server, request: ServerRequest, position: SeatPosition) -> None:
         start = self._new_start(record, server, request, position=position)
         start.options = self._user_options(server, request)
-        self._member.work(topic_of(server.server_id), self._run_start(start))
+        self._member.work(server_topic(server.server_id), self._run_start(start))
         log.info("server_start", server_id=server.server_id, launch_ref=server.launch_ref)
 
     async def _run_start(self, start: Start) -> None:
@@ -202,7 +202,7 @@ class Servers:
                 yield
             finally:
                 self.cancel_requests.unregister(start.server.server_id, start.cancel_requested)
-                await self._context.bus.close_local(topic_of(start.server.server_id))
+                await self._context.bus.close_local(server_topic(start.server.server_id))
 
     def _new_server(self, request: ServerRequest) -> Server:
         user = self.user_for(request.repo.repo_url, request.launch_ref, request.attempt)

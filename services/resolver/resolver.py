@@ -25,7 +25,7 @@ log = get_logger(__name__)
 RESOLVED = Counter(
     "bindery_resolved_total", "Links resolved, by provider and outcome (an error code, or ok)", ["provider", "outcome"]
 )
-SECONDS = Histogram("bindery_resolve_seconds", "Time that resolving took upstream, in seconds", ["provider"])
+RESOLVE_SECONDS = Histogram("bindery_resolve_seconds", "Time that resolving took upstream, in seconds", ["provider"])
 
 RULES_VERSION = 2
 """Version of our own rules for links: raised with them, so that cached links are checked against the new ones."""
@@ -91,7 +91,7 @@ class Resolver:
 
     async def _look_up(self, provider: Provider, spec: Spec) -> ResolvedRepo:
         """Have the provider resolve `spec`, then check and configure what it leads to."""
-        with SECONDS.labels(provider.prefix).time():
+        with RESOLVE_SECONDS.labels(provider.prefix).time():
             try:
                 async with asyncio.timeout(self._timeout_seconds):
                     repo = await provider.resolve(spec.spec)

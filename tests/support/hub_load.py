@@ -19,7 +19,7 @@ from services.common.redis.keys import Kind
 from services.common.service.settings import ServiceSettings
 from services.gateway.backends import Backends
 from services.gateway.settings import GatewaySettings
-from services.launcher.servers import topic_of
+from services.launcher.servers import server_topic
 from tests.support.in_process_launcher import REPO
 from tests.support.paths import CHECKOUT
 from tests.support.polling import eventually
@@ -182,12 +182,12 @@ class Clicks:
         backends = self.backends[len(self.asked) % len(self.backends)]
         self.asked.append(launch_ref)
         server = await backends.start_server(request)
-        while not await self.context.bus.wait_for_end(topic_of(server.server_id)):
+        while not await self.context.bus.wait_for_end(server_topic(server.server_id)):
             server = await backends.start_server(request)
         return await self.read(server.server_id)
 
     async def read(self, server_id: str) -> Server:
-        stored = await self.context.records.read(topic_of(server_id))
+        stored = await self.context.records.read(server_topic(server_id))
         assert stored
         return stored.model(Server)
 

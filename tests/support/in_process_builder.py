@@ -10,7 +10,7 @@ from services.builder.executors.base import Executor
 from services.builder.executors.factory import make_executor
 from services.builder.images import ImageLookup
 from services.builder.queue.admission import Admission
-from services.builder.queue.attempts import Attempts, topic_of
+from services.builder.queue.attempts import Attempts, build_topic
 from services.builder.queue.builds import Builds
 from services.builder.queue.handover import Handover
 from services.builder.settings import BuilderSettings
@@ -71,7 +71,7 @@ class Builder:
     async def end(self, build: Build) -> None:
         """Let a build end, as its worker would."""
         build_id = build.build_id or ""
-        await self.context.redis.hset(self.context.keys.record(topic_of(build_id)), mapping={"final": "1"})
+        await self.context.redis.hset(self.context.keys.record(build_topic(build_id)), mapping={"final": "1"})
         await self.admission.done(build_id)
 
 

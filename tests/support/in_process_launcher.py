@@ -18,7 +18,7 @@ from services.common.streams.positions import STREAM_START
 from services.launcher.cleanup.reaper import Reaper
 from services.launcher.context import LauncherContext, open_launcher_context
 from services.launcher.seats.seats import Seats
-from services.launcher.servers import Servers, topic_of
+from services.launcher.servers import Servers, server_topic
 from services.launcher.settings import LauncherSettings
 from tests.load.stub_http import Answer, StubProtocol
 from tests.load.stub_hub import StubHub
@@ -139,12 +139,12 @@ class Launcher:
 
     async def outcome(self, server: Server, *, seconds: float = 10) -> Server:
         """Wait until nobody works on a server any more; what its record says then."""
-        await until(lambda: not self.member.owns(topic_of(server.server_id)), "the start ends", seconds=seconds)
+        await until(lambda: not self.member.owns(server_topic(server.server_id)), "the start ends", seconds=seconds)
         return await self.servers.read(server.server_id)
 
     async def messages(self, server: Server) -> str:
         """Every message of a server's topic."""
-        async with self.context.bus.follow(topic_of(server.server_id), lambda: None) as reader:
+        async with self.context.bus.follow(server_topic(server.server_id), lambda: None) as reader:
             entries = await reader.after(STREAM_START)
         return "".join(event.get("message", "") for entry in entries for event in entry.events)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from services.builder.executors.base import Attempt, Batch, Finished
 from services.builder.executors.process.session.layout import BuildFolder, Exit, Layout
-from services.builder.executors.process.session.session import build
+from services.builder.executors.process.session.session import build_image
 from services.builder.executors.process.session.spec import BuildSpec, SessionSettings
 from services.common.models.build import image_key
 
@@ -84,7 +84,7 @@ async def build_files(tmp: Path, files: dict[str, str], settings: SessionSetting
         settings=settings,
     )
     folder.spec.write_text(spec.model_dump_json())
-    ended = await build(folder, clone)
+    ended = await build_image(folder, clone)
     return Built(layout, folder, ended, lines_of(folder))
 
 

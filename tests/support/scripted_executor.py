@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 
 from services.builder.executors.base import Attempt, Batch, Execution, Finished, Line
 from services.builder.images import ExistingImage
-from services.builder.queue.attempts import topic_of
+from services.builder.queue.attempts import build_topic
 from services.builder.worker.supervision import Supervision
 from services.common.models import Build
 from services.common.models.errors import BinderyError
@@ -87,7 +87,7 @@ async def supervise(
     await builder.offer_slots("w1", 1)
     asked = await builder.ask("repo")
     await builder.admitted()
-    topic = topic_of(asked.build_id or "")
+    topic = build_topic(asked.build_id or "")
     found = await builder.context.records.adopt("builder", "w1", topic=topic, epoch=1, rewrite_if_missing=True)
     assert found
     record, stored = found

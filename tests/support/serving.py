@@ -10,13 +10,13 @@ import uvloop
 
 from services.common.service.settings import ServiceSettings
 from services.common.web.http_protocol import HttpConfig
-from services.common.web.serve import Server, http_config
+from services.common.web.serve import HttpServer, http_config
 from tests.support.settings import settings_for
 
 SECONDS = 20
 
 
-class Serving(Server):
+class Serving(HttpServer):
     """A server that others end; it says when it listens."""
 
     def __init__(self, config: HttpConfig) -> None:

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from deploy.local.health import redis_health
 from deploy.local.redis import redis_command, redis_url
 from deploy.local.sockets import open_socket_folder, remove_socket_folders, socket_folder
-from deploy.redis.users import USERS, user_name, users_file
+from deploy.redis.users import USERS, redis_user_name, users_file
 from services.common.context import ProcessContext, open_context
 from services.common.records.leases import StageMember
 from services.common.service.settings import ServiceSettings
@@ -80,7 +80,7 @@ class Valkey:
         with contextlib.closing(SyncRedis.from_url(self.url)) as client:
             for line in added:
                 client.execute_command("ACL", "SETUSER", *line.split()[1:])
-        return self.url.replace(user_name("admin"), user_name(user, installation_id))
+        return self.url.replace(redis_user_name("admin"), redis_user_name(user, installation_id))
 
 
 @contextlib.contextmanager

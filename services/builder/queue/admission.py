@@ -6,7 +6,7 @@ import time
 from prometheus_client import Gauge
 
 from services.builder.executors.base import Attempt, Execution, Executor
-from services.builder.queue.attempts import Attempts, topic_of
+from services.builder.queue.attempts import Attempts, build_topic
 from services.builder.queue.builds import Builds
 from services.builder.queue.handover import Handover
 from services.builder.settings import BuilderSettings
@@ -23,7 +23,7 @@ from services.common.streams.log_store import stream_entries
 
 log = get_logger(__name__)
 
-WAITING = Gauge("bindery_builds_waiting", "Builds that wait for a slot")
+BUILDS_WAITING = Gauge("bindery_builds_waiting", "Builds that wait for a slot")
 RUNNING = Gauge("bindery_builds_running", "Builds that have a slot")
 OLDEST = Gauge("bindery_builds_oldest_waiting_seconds", "How long the oldest waiting build has waited, in seconds")
 
@@ -113,7 +113,7 @@ class Admission:
         args: list[ScriptArg] = [self._settings.build_capacity, self._settings.build_repo_cap, self._keys.prefix]
         waiting, running, *admitted = await self._attempts.scripts.run("admit", keys, args)
 
-        WAITING.set(waiting)
+        BUILDS_WAITING.set(waiting)
         RUNNING.set(running)
         for build_id in admitted:
             log.info("build_admitted", build_id=build_id.decode())
@@ -126,7 +126,7 @@ class Admission:
 
     async def _offer(self, build_id: str) -> None:
         """Offer a build that has a slot to the workers, if it has no owner; free its slot if it has ended."""
-        record = self._keys.record(topic_of(build_id))
+        record = self._keys.record(build_topic(build_id))
         owner, epoch, final = await self._redis.hmget(record, "owner", "epoch", "final")
         if final == b"1" or epoch is None:
             await self.done(build_id)
@@ -144,12 +144,12 @@ class Admission:
         keys = [running, self._keys.waiters(build_id), unstored, waiting, repos, version, abandoned]
         await self._attempts.scripts.run("done", keys, [build_id, self._keys.wake("builder")])
 
-        epoch = await self._redis.hget(self._keys.record(topic_of(build_id)), "epoch")
+        epoch = await self._redis.hget(self._keys.record(build_topic(build_id)), "epoch")
         await self._handover.forget(build_id, int(epoch or 0))
 
     async def store_log(self, build_id: str) -> None:
         """Move the log of a build that has ended to the log store; its stream expires soon after."""
-        topic = topic_of(build_id)
+        topic = build_topic(build_id)
         if entries := await stream_entries(self._redis, self._keys, topic):
             attempt = await self._attempts.read(build_id)
             await self._context.logs.put(build_id, entries, is_public=bool(attempt and is_public(attempt[1])))
@@ -177,7 +177,7 @@ class Admission:
 
         for raw in await self._redis.zrange(self._keys("{queue}:waiting"), 0, -1):
             build_id = raw.decode()
-            queued_ms = await self._redis.hget(self._keys.record(topic_of(build_id)), "queued_ms")
+            queued_ms = await self._redis.hget(self._keys.record(build_topic(build_id)), "queued_ms")
             waited_seconds = time.time() - int(queued_ms or 0) / 1000
             if waited_seconds <= self._settings.build_queue_max_seconds:
                 continue

@@ -28,7 +28,7 @@ from services.common.streams.entries import encode_events
 log = get_logger(__name__)
 
 
-def topic_of(build_id: str) -> Topic:
+def build_topic(build_id: str) -> Topic:
     """Return the topic of a build."""
     return Topic(Kind.BUILD, build_id)
 
@@ -46,7 +46,7 @@ class Attempts:
 
     async def read(self, build_id: str) -> tuple[Build, StoredRecord] | None:
         """Return a build with its record, and in it the number of launches that wait for it; None if there is none."""
-        stored = await self._context.records.read(topic_of(build_id))
+        stored = await self._context.records.read(build_topic(build_id))
         if stored is None:
             return None
         waiting = await self._redis.scard(self._keys.waiters(build_id))
@@ -143,7 +143,7 @@ class Attempts:
         Without a launch, the build goes on when launches leave it. It belongs to the `asker` then, who may cancel it
         unless others have requested it, too.
         """
-        topic = topic_of(build_id)
+        topic = build_topic(build_id)
         keys = [self._keys.record(topic), self._keys.waiters(build_id), self._keys("{queue}:abandoned")]
         await self.scripts.run("join", keys, [build_id, launch_ref, asker])
 
@@ -153,7 +153,7 @@ class Attempts:
         With `stop`, a build that no launch waits for any more is stopped after a grace.
         """
         stop_at_ms = int((time.time() + self._settings.build_cancel_grace_seconds) * 1000)
-        topic = topic_of(build_id)
+        topic = build_topic(build_id)
         keys = [self._keys.record(topic), self._keys.waiters(build_id), self._keys("{queue}:abandoned")]
         await self.scripts.run("leave", keys, [build_id, launch_ref, stop_at_ms, int(stop)])
 
@@ -165,13 +165,13 @@ class Attempts:
         Return False if one does, or if someone other than the `asker` has requested the build by itself;
         `although_waited_for` skips this check. `error` is the error that the build will end with.
         """
-        keys = [self._keys.record(topic_of(build_id)), self._keys.waiters(build_id)]
+        keys = [self._keys.record(build_topic(build_id)), self._keys.waiters(build_id)]
         return bool(await self.scripts.run("cancel", keys, [error.detail, error.code, int(although_waited_for), asker]))
 
     async def end_queued(self, build: Build, state: BuildState, error: BinderyError) -> bool:
         """End a build that no worker owns. Return False if a worker does, or if the build has ended already."""
         build_id = build.build_id or ""
-        topic = topic_of(build_id)
+        topic = build_topic(build_id)
         final_build = build.updated(state=state, error=error.problem, finished_at=time.time(), queue=None)
         phase = Phase.CANCELLED if state is BuildState.CANCELLED else Phase.FAILED
         event = Event(phase=phase, message=f"{error.detail}\n", state=state, error=error.problem, terminal=True)

@@ -5,7 +5,7 @@ import time
 from services.builder.executors.image_place import image_place
 from services.builder.image_names import image_name
 from services.builder.images import ImageLookup
-from services.builder.queue.attempts import Attempts, topic_of
+from services.builder.queue.attempts import Attempts, build_topic
 from services.builder.queue.log_excerpt import LogExcerpt, LogLine
 from services.builder.settings import BuilderSettings
 from services.common.context import ProcessContext
@@ -112,7 +112,7 @@ class Builds:
         return TopicStream(
             bus=context.bus,
             logs=context.logs,
-            topic=topic_of(build_id),
+            topic=build_topic(build_id),
             form=PLAIN,
             prefix=build_id,
             queue_positions=context.queue_positions,
@@ -146,8 +146,8 @@ class Builds:
 
     async def _entries(self, build_id: str, after: str) -> list[Entry]:
         """Return the entries of a log after a position: from its stream, or from the log store once it has ended."""
-        if await self._context.redis.exists(self._context.keys.events(topic_of(build_id))):
-            return await stream_entries(self._context.redis, self._context.keys, topic_of(build_id), after)
+        if await self._context.redis.exists(self._context.keys.events(build_topic(build_id))):
+            return await stream_entries(self._context.redis, self._context.keys, build_topic(build_id), after)
         entries = await self._context.logs.read(build_id, after)
         if entries is None:
             raise BinderyError("not_found", f"No log of build {build_id} is kept here.")

@@ -13,7 +13,7 @@ from services.common.service.logging import get_logger
 
 log = get_logger(__name__)
 
-REFUSED = Counter("bindery_jobs_refused_total", "Jobs in the queue that were refused: not written by this release")
+REFUSED_JOBS = Counter("bindery_jobs_refused_total", "Jobs in the queue that were refused: not written by this release")
 
 SUPERVISE = "supervise"
 """The name of the only job function."""
@@ -48,7 +48,7 @@ def deserialize(raw: bytes) -> dict[str, Any]:
     try:
         return _Job.model_validate_json(raw).model_dump()
     except ValueError as error:
-        REFUSED.inc()
+        REFUSED_JOBS.inc()
         why = "it is a pickle" if raw.startswith(b"\x80") else "it is no job of this release"
         log.warning("job_refused", why=why)
         raise ValueError(f"A job in the queue was not run: {why}.") from error

@@ -8,7 +8,7 @@ import asyncio
 import sys
 
 from services.builder.registry import RegistryImages
-from services.builder.registry.address import Address
+from services.builder.registry.address import RegistryAddress
 from services.builder.registry.settings import RegistrySettings
 from services.common.models.errors import BinderyError
 from services.common.service.logging import configure_logging
@@ -23,7 +23,7 @@ def main() -> int:
     settings = RegistrySettings()
     configure_logging(service="registry", level="warning", form="text")
     try:
-        address = Address.of(settings)
+        address = RegistryAddress.of(settings)
         answer, status = asyncio.run(_look_up(settings, arguments.image or address.probe_name))
         sentence = f"{address.url}: {answer}"
     except ValueError as error:

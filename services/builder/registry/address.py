@@ -9,7 +9,7 @@ from services.builder.registry.settings import RegistrySettings
 
 
 @dataclass(frozen=True)
-class Address:
+class RegistryAddress:
     """A registry's address. `names` are the hosts to look up logins by, the host of `url` first."""
 
     url: str

@@ -11,7 +11,7 @@ from collections.abc import MutableMapping
 from cachetools import FIFOCache
 
 from services.builder.images import ExistingImage
-from services.builder.registry.address import Address
+from services.builder.registry.address import RegistryAddress
 from services.builder.registry.challenge import Challenge, best_challenge
 from services.builder.registry.credentials import Credentials, Login
 from services.builder.registry.settings import RegistrySettings
@@ -41,7 +41,7 @@ class RegistryClient:
     """A client of one registry. Lookups raise `RegistryUnavailable`, `RegistryDenied` or `CredentialsError`."""
 
     def __init__(
-        self, *, settings: RegistrySettings, address: Address, transport: Transport, credentials: Credentials
+        self, *, settings: RegistrySettings, address: RegistryAddress, transport: Transport, credentials: Credentials
     ) -> None:
         self._address = address
         self._transport = transport

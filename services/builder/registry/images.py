@@ -3,7 +3,7 @@
 import asyncio
 
 from services.builder.images import ExistingImage
-from services.builder.registry.address import Address
+from services.builder.registry.address import RegistryAddress
 from services.builder.registry.client import RegistryClient
 from services.builder.registry.credential_sources import make_credentials
 from services.builder.registry.credentials import CredentialsError
@@ -22,7 +22,7 @@ class RegistryImages:
 
     def __init__(self, settings: RegistrySettings) -> None:
         self._settings = settings
-        self._address = Address.of(settings)
+        self._address = RegistryAddress.of(settings)
         self._transport = Transport(settings)
         self._credentials = make_credentials(settings)
         self._client = RegistryClient(

@@ -19,8 +19,8 @@ from services.builder.executors.base import (
     Line,
 )
 from services.builder.executors.image_place import image_place
-from services.builder.images import ExistingImage, ImageLookup, labels_of
-from services.builder.queue.attempts import topic_of
+from services.builder.images import ExistingImage, ImageLookup, image_labels
+from services.builder.queue.attempts import build_topic
 from services.builder.settings import BuilderSettings
 from services.common.context import ProcessContext
 from services.common.models import Build, BuildState, Event, Phase, ResolvedRepo
@@ -137,7 +137,7 @@ class Supervision:
             epoch=self.record.epoch,
             run=self._run_number,
             content_provider=repo.content_provider,
-            labels=labels_of(self.build),
+            labels=image_labels(self.build),
         )
 
     def _deadline(self) -> float:
@@ -305,7 +305,7 @@ class Supervision:
 
     async def _cancel_reason(self) -> BinderyError:
         """Return the error that the request for the cancellation left in the record."""
-        key = self.context.keys.record(topic_of(self.build.build_id or ""))
+        key = self.context.keys.record(build_topic(self.build.build_id or ""))
         reason, code = await retry_while_unavailable(
             lambda: self.context.redis.hmget(key, "cancel", "cancel_code"), seconds=self.settings.redis_patience_seconds
         )

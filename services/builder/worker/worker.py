@@ -11,7 +11,7 @@ from arq.worker import func
 from redis.exceptions import ResponseError
 
 from services.builder.context import BuilderContext
-from services.builder.queue.attempts import topic_of
+from services.builder.queue.attempts import build_topic
 from services.builder.queue.jobs import SUPERVISE
 from services.builder.worker.slots import SlotWorker
 from services.builder.worker.supervision import Supervision
@@ -57,7 +57,7 @@ class BuilderWorker:
         job = json.loads(argument)
         build_id = str(job["build_id"])
         epoch = int(job["epoch"])
-        topic = topic_of(build_id)
+        topic = build_topic(build_id)
         member = self._context.member
 
         claim = await self._process.records.adopt(

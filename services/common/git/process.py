@@ -45,7 +45,7 @@ _ENTRY_BYTES = 1024
 
 
 @dataclass(frozen=True)
-class Finished:
+class GitResult:
     """The result of a git command. `messages` is the end of its standard error."""
 
     status: int
@@ -66,7 +66,7 @@ class Finished:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Git:
+class GitRunner:
     """A way to run git: with an empty home, for certain protocols, under limits.
 
     `max_bytes` limits the size of the folder `watched`, where each entry counts a KiB more than its size.
@@ -102,7 +102,7 @@ class Git:
             "LC_ALL": "C",
         }
 
-    async def run(self, *arguments: str, cwd: Path | None = None, config: Sequence[tuple[str, str]] = ()) -> Finished:
+    async def run(self, *arguments: str, cwd: Path | None = None, config: Sequence[tuple[str, str]] = ()) -> GitResult:
         """Run one git command and return its result. A cancel kills it with every process that it started.
 
         Raises `BinderyError`: `repository_too_large` if `watched` grows past `max_bytes`, and `provider_unavailable` if
@@ -120,7 +120,7 @@ class Git:
             except ExceptionGroup as errors:
                 raise errors.exceptions[0] from None
         self._check_size()
-        return Finished(status, output, messages)
+        return GitResult(status, output, messages)
 
     @contextlib.asynccontextmanager
     async def _process(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.common.git.advertisement import refs_advertised
-from services.common.git.process import Finished, Git, OnLine
+from services.common.git.process import GitResult, GitRunner, OnLine
 from services.common.git.submodules import MAX_DEPTH, MAX_SUBMODULES, Submodule, place_of, submodules_of
 from services.common.git.urls import WEB, Remote, git_url, is_full_sha, locate, submodule_url
 from services.common.models.error_codes import ErrorCode
@@ -57,7 +57,7 @@ async def list_refs(
             if (refs := refs_advertised(remote.advertisement, patterns)) is not None:
                 return Listing(refs, found_at)
             with tempfile.TemporaryDirectory(prefix="bindery-git-") as home:
-                git = Git(home=Path(home), allowed_protocols=allowed_protocols, memory_bytes=GIB)
+                git = GitRunner(home=Path(home), allowed_protocols=allowed_protocols, memory_bytes=GIB)
                 done = await git.run("ls-remote", "-q", "--", remote.url, *patterns, config=remote.config)
     except TimeoutError as error:
         raise BinderyError("provider_unavailable", f"{url} did not answer within {timeout_seconds:g} s.") from error
@@ -95,7 +95,7 @@ async def fetch_repository(
     try:
         async with asyncio.timeout(timeout_seconds), CheckedClient(policy, proxy=proxy) as client:
             with tempfile.TemporaryDirectory(prefix="bindery-git-") as home:
-                git = Git(
+                git = GitRunner(
                     home=Path(home),
                     allowed_protocols=allowed_protocols,
                     watched=root,
@@ -113,7 +113,7 @@ async def fetch_repository(
 class _Fetch:
     """One fetch with all its submodules."""
 
-    git: Git
+    git: GitRunner
     client: CheckedClient
     root: Path
     submodules: int = 0
@@ -172,14 +172,14 @@ class _Fetch:
         if not done.ok:
             raise _failure(done, url, "fetch_failed")
 
-    async def _run_checked(self, *arguments: str, cwd: Path) -> Finished:
+    async def _run_checked(self, *arguments: str, cwd: Path) -> GitResult:
         done = await self.git.run(*arguments, cwd=cwd)
         if not done.ok:
             raise BinderyError("fetch_failed", f"git {arguments[0]} failed: {done.reason}.")
         return done
 
 
-def _failure(done: Finished, url: str, otherwise: ErrorCode) -> BinderyError:
+def _failure(done: GitResult, url: str, otherwise: ErrorCode) -> BinderyError:
     """Return the error for git's message: no public repository, or else `otherwise`, for a server that fails."""
     if any(sign in done.messages for sign in _ABSENT):
         return BinderyError("ref_not_found", f"There is no public git repository at {url}.")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.common.git.process import Git
+from services.common.git.process import GitRunner
 from services.common.models.errors import BinderyError
 
 MAX_DEPTH = 10
@@ -21,7 +21,7 @@ class Submodule:
     sha: str
 
 
-async def submodules_of(git: Git, sha: str, folder: Path) -> list[Submodule]:
+async def submodules_of(git: GitRunner, sha: str, folder: Path) -> list[Submodule]:
     """Return the submodules of commit `sha` in the repository at `folder`, read from the commit, not the working tree.
 
     A gitlink without an entry in `.gitmodules`, or with `update = none`, is left out: its folder stays empty. Raises

@@ -9,7 +9,7 @@ from typing import Self
 
 from services.common.models.errors import BinderyError
 
-Address = IPv4Address | IPv6Address
+IpAddress = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 # IANA's special-purpose registries (RFC 6890 and its updates), and the clouds' metadata services outside of those.
@@ -47,7 +47,7 @@ _SIX_TO_FOUR = IPv6Network("2002::/16")
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
-def _unwrapped(address: Address) -> Address:
+def _unwrapped(address: IpAddress) -> IpAddress:
     """Return the IPv4 address that an IPv6 one leads to (mapped, 6to4, NAT64), or the address itself.
 
     Only the local network knows what `64:ff9b:1::/48` leads to, as its prefixes have any length (RFC 8215).
@@ -62,7 +62,7 @@ def _unwrapped(address: Address) -> Address:
     return address
 
 
-def non_public_reason(address: Address) -> str | None:
+def non_public_reason(address: IpAddress) -> str | None:
     """Return why `address` is not public (`"loopback"`, `"private"`, ...), or None if it is."""
     reached = _unwrapped(address)
     for network, kind in _REFUSED:
@@ -73,7 +73,7 @@ def non_public_reason(address: Address) -> str | None:
     return None
 
 
-def is_our_own(address: Address) -> bool:
+def is_our_own(address: IpAddress) -> bool:
     """Return whether `address` belongs to this machine, by its interfaces at this moment.
 
     The system's routing decides it, without sending anything: a connection to an own address comes from that address.
@@ -103,16 +103,16 @@ class NetworkPolicy:
         """
         return cls(networks_of(allowed), networks_of(refused))
 
-    def allows(self, address: Address) -> bool:
+    def allows(self, address: IpAddress) -> bool:
         """Return whether `address` may be reached."""
         return self._objection(address) is None
 
-    def opens(self, address: Address | str) -> bool:
+    def opens(self, address: IpAddress | str) -> bool:
         """Return whether `address` is in a network that an operator opened."""
         parsed = ip_address(address) if isinstance(address, str) else address
         return _is_in(self.allowed, parsed, _unwrapped(parsed)) and self.allows(parsed)
 
-    def _objection(self, address: Address) -> str | None:
+    def _objection(self, address: IpAddress) -> str | None:
         """Return why the address may not be reached and what can be done about it; None if it may."""
         reached = _unwrapped(address)
         if _is_in(self.refused, address, reached):
@@ -129,7 +129,7 @@ class NetworkPolicy:
             return None
         return f"{wrong}. Whoever runs this Bindery can open a network with BINDERY_ALLOWED_NETWORKS."
 
-    def check(self, address: Address | str, host: str = "") -> None:
+    def check(self, address: IpAddress | str, host: str = "") -> None:
         """Raise `BinderyError("address_not_allowed")`, which names `host`, unless `address` may be reached."""
         parsed = ip_address(address.partition("%")[0]) if isinstance(address, str) else address
         if objection := self._objection(parsed):
@@ -155,7 +155,7 @@ def networks_of(cidrs: str) -> tuple[Network, ...]:
     return tuple(ip_network(part.strip()) for part in cidrs.split(",") if part.strip())
 
 
-def _is_in(networks: Iterable[Network], *addresses: Address) -> bool:
+def _is_in(networks: Iterable[Network], *addresses: IpAddress) -> bool:
     return any(address in network for network in networks for address in addresses)
 
 

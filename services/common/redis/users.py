@@ -45,7 +45,7 @@ def rules(service: Service, prefix: str) -> str:
     return " ".join(["resetkeys", *keys, "resetchannels", *channels, "-@all", *(f"+{one}" for one in commands)])
 
 
-def users_file() -> str:
+def users_template() -> str:
     """Return the file of users for any installation: the services, the health check, and the operator."""
     return "".join(f"{line}\n" for line in _lines("${PREFIX}"))
 

@@ -22,7 +22,7 @@ from services.common.web.problems import install_problem_handlers
 log = get_logger(__name__)
 
 REQUESTS = Counter("bindery_http_requests_total", "HTTP requests answered", ["method", "status"])
-SECONDS = Histogram("bindery_http_request_seconds", "Time to the head of the answer, in seconds", ["method"])
+REQUEST_SECONDS = Histogram("bindery_http_request_seconds", "Time to the head of the answer, in seconds", ["method"])
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -97,7 +97,7 @@ class RequestContext:
                 if not self._public:
                     headers["Cache-Control"] = "no-store"
                 REQUESTS.labels(method, message["status"]).inc()
-                SECONDS.labels(method).observe(time.perf_counter() - started)
+                REQUEST_SECONDS.labels(method).observe(time.perf_counter() - started)
                 log.debug("request", method=method, path=scope["path"], status=message["status"])
             await send(message)
 

@@ -27,7 +27,9 @@ STOOD_STILL_SECONDS = 1.0
 PROBED = frozenset({"/health", "/metrics"})
 """Paths answered beyond the limit of connections too, so that a full gateway is not taken for a dead one."""
 
-REFUSED = Counter("bindery_http_refused_total", "HTTP connections ended before an answer was taken, by why", ["why"])
+REFUSED_CONNECTIONS = Counter(
+    "bindery_http_refused_total", "HTTP connections ended before an answer was taken, by why", ["why"]
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +104,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Start the deadline of the first head, or abort if there are too many connections."""
         super().connection_made(transport)
         if self._bounds.connections and len(self.connections) > self._bounds.connections_with_spare:
-            REFUSED.labels("connections").inc()
+            REFUSED_CONNECTIONS.labels("connections").inc()
             transport.abort()
             return
         self._expect_head()
@@ -195,7 +197,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         limit = self._bounds.connections
         if limit and len(self.connections) > limit and cycle.scope["path"] not in PROBED:
-            REFUSED.labels("connections").inc()
+            REFUSED_CONNECTIONS.labels("connections").inc()
             app = _overloaded
         self._running = cycle
         super()._start_asgi_task(cycle, app)
@@ -277,7 +279,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if left and (is_written_to or self._unsent_bytes - left >= PROGRESS_BYTES):
             self._expect_reading()
         elif left:
-            REFUSED.labels("send_time").inc()
+            REFUSED_CONNECTIONS.labels("send_time").inc()
             self.transport.abort()
 
     # The end
@@ -290,7 +292,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """End the connection; say why, unless that would be taken for a part of another response."""
         if self._is_dismissed or self.transport.is_closing():
             return
-        REFUSED.labels(why).inc()
+        REFUSED_CONNECTIONS.labels(why).inc()
         if self._is_answering:
             if self.cycle.response_started or self.pipeline or self._in_head:
                 self.transport.close()

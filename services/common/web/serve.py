@@ -18,7 +18,7 @@ from services.common.web.http_protocol import HttpBounds, HttpConfig
 from services.common.web.listening import BACKLOG, open_listeners
 
 
-class Server(uvicorn.Server):
+class HttpServer(uvicorn.Server):
     """A uvicorn server that notifies the application of a signal at once, while open requests still run."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -77,4 +77,4 @@ def serve(app: FastAPI, settings: ServiceSettings, *, service: str, drain_second
     config = http_config(app, settings, drain_seconds=drain_seconds)
     listeners = open_listeners(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(Server(config).serve(sockets=listeners))
+        runner.run(HttpServer(config).serve(sockets=listeners))

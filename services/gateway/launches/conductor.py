@@ -41,7 +41,7 @@ from services.gateway.settings import GatewaySettings
 
 log = get_logger(__name__)
 
-LAUNCHES = Counter("bindery_launches_total", "Launches that ended, by outcome", ["outcome"])
+LAUNCHES_ENDED = Counter("bindery_launches_total", "Launches that ended, by outcome", ["outcome"])
 LAUNCH_SECONDS = Histogram(
     "bindery_launch_seconds", "Time from request to end, in seconds", ["outcome"],
     buckets=(0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800),
@@ -271,6 +271,6 @@ class Conductor:
 
         outcome = self.launch.error.code if self.launch.error else str(self.launch.state)
         seconds = time.time() - self.launch.created_at
-        LAUNCHES.labels(outcome).inc()
+        LAUNCHES_ENDED.labels(outcome).inc()
         LAUNCH_SECONDS.labels(outcome).observe(seconds)
         log.info("launch_ended", outcome=outcome, seconds=round(seconds, 3))

@@ -25,7 +25,7 @@ from services.launcher.hub.client import Hub, HubServer, HubUnavailable
 from services.launcher.hub.removal import remove_from_hub
 from services.launcher.seats.recount import claim_of, is_ours
 from services.launcher.seats.seats import SeatHolder, Seats
-from services.launcher.servers import Servers, topic_of
+from services.launcher.servers import Servers, server_topic
 from services.launcher.settings import LauncherSettings
 
 log = get_logger(__name__)
@@ -200,7 +200,7 @@ class Reaper:
 
     async def _mark_gone(self, server: Server) -> bool:
         """Record that a server has ended. Return False if another process works on its record."""
-        topic = topic_of(server.server_id)
+        topic = server_topic(server.server_id)
         adopted = await self._context.records.adopt("launcher", self._member.process, topic=topic)
         if adopted is None:
             return False
@@ -245,9 +245,9 @@ class Reaper:
             batch = ids[start : start + READ_BATCH]
             async with self._context.redis.pipeline(transaction=False) as pipe:
                 for server_id in batch:
-                    pipe.hgetall(self._context.keys.record(topic_of(server_id)))
+                    pipe.hgetall(self._context.keys.record(server_topic(server_id)))
                 answers = await pipe.execute()
             for server_id, raw in zip(batch, answers, strict=True):
                 if raw:
-                    records[server_id] = StoredRecord.of(topic_of(server_id), raw)
+                    records[server_id] = StoredRecord.of(server_topic(server_id), raw)
         return records

@@ -30,7 +30,7 @@ from services.launcher.settings import LauncherSettings
 log = get_logger(__name__)
 
 TAKEN = Gauge("bindery_seats_taken", "Seats that are taken, in units of quota")
-WAITING = Gauge("bindery_seats_waiting", "Launches that wait for a seat")
+SEATS_WAITING = Gauge("bindery_seats_waiting", "Launches that wait for a seat")
 
 COUNT_BATCH = 200
 """Servers counted by one call of the script."""
@@ -273,7 +273,7 @@ class Seats:
         if int(await self._run("repair_totals")):
             log.warning("seats_were_miscounted")
         TAKEN.set(int(await self._context.redis.hget(self._held_key, "total") or 0))
-        WAITING.set(await self._context.redis.zcard(self._waiting_key))
+        SEATS_WAITING.set(await self._context.redis.zcard(self._waiting_key))
 
     # Reading
 

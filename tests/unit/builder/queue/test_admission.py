@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from services.builder.queue.attempts import topic_of
+from services.builder.queue.attempts import build_topic
 from services.common.models import BuildState
 from services.common.models.error_codes import AUTHOR_CODES
 from tests.support.in_process_builder import image_of, open_builder, request_for
@@ -185,7 +185,7 @@ async def test_a_build_waits_for_a_slot_up_to_a_maximum_and_no_longer(
         late_id, soon_id = late.build_id or "", soon.build_id or ""
         await builder.admission.sweep()
         assert await redis.zcard(builder.context.keys("{queue}:waiting")) == 2
-        record = builder.context.keys.record(topic_of(late_id))
+        record = builder.context.keys.record(build_topic(late_id))
         await redis.hincrby(record, "queued_ms", -3_600_000)
         await builder.admission.sweep()
 

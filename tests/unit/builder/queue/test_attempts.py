@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.builder.executors.base import Attempt, Execution
-from services.builder.queue.attempts import topic_of
+from services.builder.queue.attempts import build_topic
 from services.common.models import Build, BuildState, image_key
 from services.common.models.errors import BinderyError
 from services.common.records.stored_record import StoredRecord
@@ -109,7 +109,7 @@ async def test_an_attempt_that_runs_is_joined_once_its_worker_tells_a_redis_that
         await builder.admitted()
         build_id = asked.build_id or ""
         adopted = await builder.context.records.adopt(
-            "builder", "w1", topic=topic_of(build_id), epoch=1, rewrite_if_missing=True
+            "builder", "w1", topic=build_topic(build_id), epoch=1, rewrite_if_missing=True
         )
         assert adopted
         _say_that_one_runs(monkeypatch, builder, build_id)
@@ -212,7 +212,7 @@ async def test_a_failure_of_the_authors_is_answered_until_it_is_forgotten(
         assert remembered.error
         assert remembered.error.detail == "No such package."
 
-        record = builder.context.keys.record(topic_of(first.build_id or ""))
+        record = builder.context.keys.record(build_topic(first.build_id or ""))
         body = json.loads(await redis.hget(record, "body"))
         await redis.hset(record, "body", json.dumps(body | {"finished_at": body["finished_at"] - 600}))
         again = await builds.ensure(request)

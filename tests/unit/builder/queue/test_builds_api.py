@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from redis.asyncio import Redis
 
 from services.builder.images import ExistingImage
-from services.builder.queue.attempts import topic_of
+from services.builder.queue.attempts import build_topic
 from services.builder.queue.builds import Builds
 from services.builder.queue.log_excerpt import LogExcerpt
 from services.builder.routes import router
@@ -67,7 +67,7 @@ async def claim(builder: Builder, build: Build) -> OwnedRecord:
     """Be the worker that supervises a build."""
     await builder.offer_slots("worker", 10)
     await builder.admitted()
-    found = await builder.context.records.adopt("builder", "worker", topic=topic_of(build.build_id or ""))
+    found = await builder.context.records.adopt("builder", "worker", topic=build_topic(build.build_id or ""))
     assert found
     return found[0]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.builder.queue.attempts import topic_of
+from services.builder.queue.attempts import build_topic
 from services.common.models import BuildState
 from services.common.models.errors import BinderyError
 from tests.support.in_process_builder import Builder, open_builder
@@ -22,7 +22,7 @@ async def builder(valkey: Valkey, tmp_path: Path) -> AsyncIterator[Builder]:
 
 
 async def cancel_flag(builder: Builder, build_id: str | None) -> bool:
-    return bool(await builder.context.redis.hexists(builder.context.keys.record(topic_of(build_id or "")), "cancel"))
+    return bool(await builder.context.redis.hexists(builder.context.keys.record(build_topic(build_id or "")), "cancel"))
 
 
 async def test_a_queued_build_that_the_last_launch_leaves_ends_and_its_log_is_kept(builder: Builder) -> None:
@@ -64,7 +64,7 @@ async def test_an_orphan_that_was_running_is_not_ended_as_if_it_were_queued(buil
     build_id = build.build_id or ""
     await builder.offer_slots("builder-host-1-a", 1)
     assert await builder.admitted() == [build_id]
-    record = builder.context.keys.record(topic_of(build_id))
+    record = builder.context.keys.record(build_topic(build_id))
     await builder.context.redis.hset(record, "state", "running")  # its worker claimed it, and died
     await builder.attempts.leave(build_id, "one", stop=True)
     await builder.admission.sweep()
@@ -75,7 +75,7 @@ async def test_an_orphan_that_was_running_is_not_ended_as_if_it_were_queued(buil
 
 async def test_a_build_that_is_gone_gets_no_record_by_being_cancelled(builder: Builder) -> None:
     assert not await builder.attempts.request_cancel("0" * 24 + "-1", WHY)
-    assert not await builder.context.redis.exists(builder.context.keys.record(topic_of("0" * 24 + "-1")))
+    assert not await builder.context.redis.exists(builder.context.keys.record(build_topic("0" * 24 + "-1")))
 
 
 async def test_a_step_that_fails_does_not_keep_the_others_from_their_work(

@@ -3,7 +3,7 @@
 import pytest
 
 from services.builder.image_names import image_name
-from services.builder.registry.address import Address
+from services.builder.registry.address import RegistryAddress
 from services.builder.registry.reference import Reference
 from services.builder.registry.settings import RegistrySettings
 from services.common.models import BuildInput
@@ -60,8 +60,8 @@ def test_every_name_that_we_make_can_be_asked_for(slug: str) -> None:
     assert reference.repository.startswith("team-a/r2d-")
 
 
-def address(**given: object) -> Address:
-    return Address.of(settings_for(RegistrySettings, given))
+def address(**given: object) -> RegistryAddress:
+    return RegistryAddress.of(settings_for(RegistrySettings, given))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from arq.connections import ArqRedis
 
 from services.builder.queue import handover, jobs
-from services.builder.queue.attempts import topic_of
+from services.builder.queue.attempts import build_topic
 from tests.support.in_process_worker import Running, Started, admitted, field, more_than
 from tests.support.logs import line_of
 from tests.support.polling import until
@@ -43,7 +43,7 @@ NO_JOBS: dict[str, bytes] = {
 
 async def taken_after_refusing(running: Running, build_id: str, raw: bytes) -> None:
     """Put something in the place of a build's job: the worker refuses it, and takes the build all the same."""
-    builder, before = running.builder, jobs.REFUSED._value.get()
+    builder, before = running.builder, jobs.REFUSED_JOBS._value.get()
     job_key = f"arq:job:{jobs.job_id(builder.context.keys.prefix, build_id, 1)}"
     await builder.context.redis.set(job_key, raw)
     running.begin()
@@ -59,7 +59,7 @@ async def taken_after_refusing(running: Running, build_id: str, raw: bytes) -> N
 
 
 async def refused_jobs() -> int:
-    return int(jobs.REFUSED._value.get())
+    return int(jobs.REFUSED_JOBS._value.get())
 
 
 async def swept(running: Running, count: int) -> bool:
@@ -98,7 +98,7 @@ async def test_no_build_is_lost_whose_job_the_release_before_has_pickled(
         builder, prefix = running.builder, running.builder.context.keys.prefix
         build_ids = await admitted(builder, 3)
         adopted, begun, _ = build_ids
-        await builder.context.redis.hincrby(builder.context.keys.record(topic_of(adopted)), "epoch", 1)
+        await builder.context.redis.hincrby(builder.context.keys.record(build_topic(adopted)), "epoch", 1)
         await builder.context.redis.delete(*[f"arq:job:{jobs.job_id(prefix, one, 1)}" for one in build_ids])
         before = ArqRedis(
             builder.context.redis.connection_pool, default_queue_name=builder.context.keys("{queue}:jobs")

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from services.builder.executors.base import Finished
 from services.builder.queue import handover, jobs
-from services.builder.queue.attempts import topic_of
+from services.builder.queue.attempts import build_topic
 from tests.support.in_process_builder import Builder, image_of, request_for
 from tests.support.in_process_worker import Running, Started, admitted, field, more_than
 from tests.support.polling import until
@@ -54,7 +54,7 @@ async def test_a_full_worker_takes_what_another_had_and_what_everybody_leaves(
         await until(lambda: full.has(1))
         adopted, fresh = [one for one in build_ids if not await field(builder, one, "owner")]
         await redis.hincrby(
-            builder.context.keys.record(topic_of(adopted)), "epoch", 1
+            builder.context.keys.record(build_topic(adopted)), "epoch", 1
         )  # as the sweep does for the dead
         await builder.admission.sweep()
         await until(lambda: full.has(2))
@@ -124,10 +124,10 @@ async def test_a_build_that_another_worker_owns_by_now_is_not_tidied(started: St
     async def adopted() -> None:
         """As when this process was paused, and found dead."""
         keys, records = builder.context.keys, builder.context.records
-        names = [keys.owned(running.process), keys.orphans("builder"), keys.record(topic_of(build_id))]
+        names = [keys.owned(running.process), keys.orphans("builder"), keys.record(build_topic(build_id))]
         await records.scripts.run("disown", names, [running.process, f"b:{build_id}", keys.wake("builder")])
         await builder.offer_slots("another", 1)
-        assert await records.adopt("builder", "another", topic=topic_of(build_id))
+        assert await records.adopt("builder", "another", topic=build_topic(build_id))
 
     async with started(said("one"), adopted, Finished(False, "build_failed", "It failed.")) as running:
         builder, redis = running.builder, running.builder.context.redis
@@ -137,7 +137,7 @@ async def test_a_build_that_another_worker_owns_by_now_is_not_tidied(started: St
         assert await builder.running() == {build_id}
         assert running.scripted.removed == []
         assert await builder.context.logs.read(build_id) is None
-        assert await redis.ttl(builder.context.keys.events(topic_of(build_id))) == -1
+        assert await redis.ttl(builder.context.keys.events(build_topic(build_id))) == -1
         assert await redis.scard(builder.context.keys.waiters(build_id)) == 1
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from services.common.git import remote as git
 from services.common.git import urls as git_urls
-from services.common.git.process import Git
+from services.common.git.process import GitRunner
 from services.common.git.remote import list_refs
 from services.common.models.errors import BinderyError
 from services.common.net import networks
@@ -201,4 +201,4 @@ async def test_the_hosts_configuration_and_secrets_stay_out(
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     await ls_remote(f"{forge.url}/org/repo", policy=LOOPBACK)
     assert not any("x-leak" in request.headers or "authorization" in request.headers for request in forge.requests)
-    assert not any("hidden" in value for value in Git(home=home).environment().values())
+    assert not any("hidden" in value for value in GitRunner(home=home).environment().values())

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 from fastapi import APIRouter
 
 from services.builder.executors.base import Finished
-from services.builder.queue.attempts import topic_of
+from services.builder.queue.attempts import build_topic
 from services.common.context import background_tasks
 from services.common.models import LaunchState
 from services.common.net.http import Peer, PooledClient
@@ -20,7 +20,7 @@ from services.common.service.correlation import LAUNCH_HEADER, REQUEST_HEADER, f
 from services.common.service.logging import bound_contextvars, get_logger
 from services.common.service.settings import ServiceSettings
 from services.common.web.app import create_service
-from services.launcher.servers import topic_of as topic_of_server
+from services.launcher.servers import server_topic
 from tests.support.in_process_builder import open_builder
 from tests.support.in_process_gateway import open_gateway
 from tests.support.in_process_launcher import open_launcher, running_hub
@@ -137,7 +137,7 @@ async def test_a_start_keeps_its_ids_when_another_launcher_goes_on_with_it(
         async with open_launcher(valkey, hub) as launcher:
             with bound_contextvars(request_id=ID):
                 server = await launcher.ask(REF)
-            key = launcher.context.keys.record(topic_of_server(server.server_id))
+            key = launcher.context.keys.record(server_topic(server.server_id))
         hub.answer("POST", "/servers/", (400, "application/json", b"{}", {}))
         async with open_launcher(valkey, hub) as other:
             async with asyncio.timeout(10):
@@ -153,7 +153,7 @@ async def test_the_worker_tells_for_which_launch_it_builds(
     async with open_builder(valkey, tmp_path) as builder:
         with bound_contextvars(request_id=ID):
             asked = await builder.ask("repo", launch_ref=REF)
-        stored = await builder.context.records.read(topic_of(asked.build_id or ""))
+        stored = await builder.context.records.read(build_topic(asked.build_id or ""))
         assert stored
         assert from_fields(stored.fields) == {"request_id": ID, "launch_ref": REF}
         await supervise(builder, Scripted([Finished(ok=False)]))

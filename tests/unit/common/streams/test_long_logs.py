@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from services.builder.executors.base import Batch, Finished, Line
 from services.builder.images import ExistingImage
-from services.builder.queue.attempts import topic_of
+from services.builder.queue.attempts import build_topic
 from services.builder.queue.log_excerpt import LogExcerpt, LogLine, lines_of
 from services.common.models import BuildState
 from services.common.streams.log_store import stream_entries
@@ -53,10 +53,10 @@ async def test_of_a_million_lines_head_and_tail_are_kept_and_what_is_missing_is_
         build, _ = await supervise(builder, scripted, seconds=250)
         assert build.state is BuildState.BUILT
         build_id = build.build_id or ""
-        live = list(lines_of(await stream_entries(redis, builder.context.keys, topic_of(build_id))))
+        live = list(lines_of(await stream_entries(redis, builder.context.keys, build_topic(build_id))))
 
         await builder.admission.store_log(build_id)
-        await redis.delete(builder.context.keys.events(topic_of(build_id)))
+        await redis.delete(builder.context.keys.events(build_topic(build_id)))
         stored = await builder.builds.log(build_id, LogExcerpt())
         resumed = await builder.builds.log(build_id, LogExcerpt(after=stored[1000].position))
 

@@ -14,7 +14,7 @@ from deploy.local.installation import open_installation
 from deploy.local.plan import plan_components
 from deploy.local.run_record import lock
 from deploy.local.settings import CHECKOUT, Settings, StartupError, read_settings
-from deploy.local.variables import base_environment, read_by
+from deploy.local.variables import read_by, shared_environment
 from deploy.redis.users import USERS
 from tests.support.ports import planned_ports
 
@@ -313,12 +313,12 @@ def test_open_streams_end_before_their_gateway_is_killed(
 
 
 def test_our_own_programs_come_first() -> None:
-    first, _, rest = base_environment({"PATH": "/usr/bin"})["PATH"].partition(":")
+    first, _, rest = shared_environment({"PATH": "/usr/bin"})["PATH"].partition(":")
     assert (Path(first) / "python").exists()
     assert rest == "/usr/bin"
 
 
 def test_a_proxy_of_the_user_is_not_asked_for_our_own_parts() -> None:
-    environment = base_environment({"HTTP_PROXY": "http://proxy", "NO_PROXY": "intranet"})
+    environment = shared_environment({"HTTP_PROXY": "http://proxy", "NO_PROXY": "intranet"})
     assert environment["HTTP_PROXY"] == "http://proxy"
     assert environment["no_proxy"] == environment["NO_PROXY"] == "intranet,127.0.0.1,localhost"

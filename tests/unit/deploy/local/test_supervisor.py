@@ -14,7 +14,7 @@ import pytest
 
 from deploy.local.components import Component, stop_stages
 from deploy.local.console import Console
-from deploy.local.health import Health, always_healthy
+from deploy.local.health import HealthCheck, always_healthy
 from deploy.local.processes import Process
 from deploy.local.run_record import RunRecord
 from deploy.local.settings import Settings
@@ -25,7 +25,7 @@ from tests.support.polling import until
 DIES = "print('one last word'); raise SystemExit(3)"
 
 
-def part(name: str, code: str, health: Health = always_healthy, after: tuple[str, ...] = ()) -> Component:
+def part(name: str, code: str, health: HealthCheck = always_healthy, after: tuple[str, ...] = ()) -> Component:
     command = (sys.executable, "-c", code)
     return Component(name=name, command=command, environment={"PATH": os.environ["PATH"]}, health=health, after=after)
 

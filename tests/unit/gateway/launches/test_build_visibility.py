@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from multidict import CIMultiDict
 from redis.asyncio import Redis
 
-from services.builder.queue.attempts import topic_of
+from services.builder.queue.attempts import build_topic
 from services.common.models import BuildState, Visibility
 from services.common.models.errors import BinderyError
 from services.common.net.reply import Reply
@@ -23,7 +23,7 @@ from services.common.streams.log_store import FileLogs, LogStore, RedisLogs, Siz
 from services.common.web.problems import install_problem_handlers
 from services.gateway.edge.middleware import Edge
 from services.gateway.pages.renderer import Pages
-from services.gateway.refusals import Refusals
+from services.gateway.refusals import RefusalResponses
 from services.gateway.routes import builds
 from services.gateway.settings import GatewaySettings
 from tests.support.fake_gateway import gateway_context
@@ -64,7 +64,7 @@ async def client(builder: Builder) -> AsyncIterator[httpx.AsyncClient]:
     install_problem_handlers(app)
     settings = GatewaySettings()
     app.state.context = gateway_context(settings, process=builder.context, backends=Asked())
-    app.add_middleware(Edge, settings=settings, refusals=Refusals(Pages(settings)))
+    app.add_middleware(Edge, settings=settings, refusals=RefusalResponses(Pages(settings)))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bindery.example") as opened:
         yield opened
 
@@ -90,7 +90,7 @@ async def test_a_log_that_outlives_its_record_is_as_public_as_the_repository_was
 ) -> None:
     build_id = await ended(builder, visibility)
     assert await statuses(client, build_id) == {status}
-    await builder.context.redis.delete(builder.context.keys.record(topic_of(build_id)))
+    await builder.context.redis.delete(builder.context.keys.record(build_topic(build_id)))
     assert await statuses(client, build_id) == {status}
     refused = await client.get(f"/api/v1/builds/{ID}/log")
     assert (refused.status_code, refused.json()["code"]) == (404, "not_found")
@@ -99,7 +99,7 @@ async def test_a_log_that_outlives_its_record_is_as_public_as_the_repository_was
 
 async def test_a_record_that_does_not_say_whose_it_is_is_nobodys(builder: Builder, client: httpx.AsyncClient) -> None:
     build_id = await ended(builder, OPEN)
-    await builder.context.redis.hdel(builder.context.keys.record(topic_of(build_id)), "repo")
+    await builder.context.redis.hdel(builder.context.keys.record(build_topic(build_id)), "repo")
     assert await statuses(client, build_id) == {404}
 
 

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from services.common.models import Server, ServerRequest, ServerState
 from services.launcher.names import suffix
-from services.launcher.servers import topic_of
+from services.launcher.servers import server_topic
 from tests.support.in_process_launcher import REPO, FakeHub, Launcher, StartLauncher
 
 ARMED = {"reap_disarmed_seconds": -1.0}
@@ -173,7 +173,7 @@ async def test_a_seat_without_a_record_is_kept_where_the_hub_has_its_server(
 ) -> None:
     async with start_launcher(lease_seconds=0.2, **ARMED) as launcher:
         server = await _ready(launcher, "unrecorded")
-        await redis.delete(launcher.context.keys.record(topic_of(server.server_id)))
+        await redis.delete(launcher.context.keys.record(server_topic(server.server_id)))
         hub.answer("GET", "/users", (200, "application/json", json.dumps({"items": []}).encode(), {}))
         while (await launcher.seats.holders())[server.server_id].reserved_at > time.time() - 0.2:
             await asyncio.sleep(0.01)  # its owner may still write it anew

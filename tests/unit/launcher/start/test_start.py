@@ -7,7 +7,7 @@ import time
 import pytest
 
 from services.common.models import Server, ServerRequest, ServerState
-from services.launcher.servers import topic_of
+from services.launcher.servers import server_topic
 from services.launcher.start import relay
 from services.launcher.start import start as starting
 from tests.support.in_process_launcher import AS_ALWAYS, REPO, FakeHub, Launcher, StartLauncher
@@ -317,7 +317,7 @@ async def _orphan(valkey: Valkey, launcher: Launcher, server: Server, **times: f
     await until(has_two_messages)
     await member.hand_over()
     async with another_stage(valkey, installation_id="test") as context:
-        key = context.keys.record(topic_of(server.server_id))
+        key = context.keys.record(server_topic(server.server_id))
         moved = server.updated(created_at=times["created_at"])
         await context.redis.hset(key, mapping={"body": moved.model_dump_json(exclude_none=True)})
         if "begun" in times:
@@ -369,7 +369,7 @@ async def test_an_adopted_start_whose_resource_class_was_removed_fails_and_is_un
 
 async def _taken_up(launcher: Launcher, server: Server) -> None:
     async with asyncio.timeout(10):
-        while not launcher.member.owns(topic_of(server.server_id)):
+        while not launcher.member.owns(server_topic(server.server_id)):
             if (await launcher.servers.read(server.server_id)).state.is_final:
                 return
             await asyncio.sleep(0.01)

@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from services.common.models import Event, ServerState
 from services.common.records.owned_record import OwnedRecord
 from services.common.streams.positions import STREAM_START
-from services.launcher.servers import topic_of
+from services.launcher.servers import server_topic
 from services.launcher.start import start as starting
 from tests.load.stub_http import Answer
 from tests.support.in_process_launcher import AS_ALWAYS, NOTHING, FakeHub, StartLauncher, begins
@@ -176,7 +176,7 @@ async def test_a_start_whose_ready_got_no_answer_stays_ready_and_has_one_end(
     async with start_launcher() as launcher:
         server = await launcher.ask()
         assert (await launcher.outcome(server)).state is ServerState.READY
-        async with launcher.context.bus.follow(topic_of(server.server_id), lambda: None) as reader:
+        async with launcher.context.bus.follow(server_topic(server.server_id), lambda: None) as reader:
             events = [event for entry in await reader.after(STREAM_START) for event in entry.events]
     assert lost == [server.server_id]
     assert [event["state"] for event in events if event.get("terminal")] == ["ready"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from services.builder.executors.process.session.errors import StepError
 from services.builder.executors.process.session.log import BuildLog
-from services.builder.executors.process.session.programs import output_of, run
+from services.builder.executors.process.session.programs import output_of, run_program
 
 _FIND_TIMEOUT_SECONDS = 60
 
@@ -45,7 +45,7 @@ async def find(
     if env.get("UV_PYTHON_DOWNLOADS") == "automatic":
         log.write("building", f"Python {requested} is not installed: looking for one to download")
         command = [uv, "python", "install", "--", requested]
-        await run(
+        await run_program(
             command,
             name="The download of Python",
             log=log,

@@ -19,7 +19,7 @@ _CHUNK_BYTES = 2**16
 _DRAIN_SECONDS = 5
 
 
-async def run(
+async def run_program(
     command: Sequence[str],
     *,
     name: str,

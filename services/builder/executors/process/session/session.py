@@ -20,12 +20,12 @@ from services.builder.executors.process.session.layout import BuildFolder, Exit,
 from services.builder.executors.process.session.log import BuildLog
 from services.builder.executors.process.session.processes import end_all
 from services.builder.executors.process.session.spec import BuildSpec
-from services.builder.executors.process.session.steps import Build, Fetch
+from services.builder.executors.process.session.steps import BuildSteps, Fetch
 from services.builder.executors.redaction import Redaction
 from services.common.net.proxy import OutboundProxy
 
 
-async def build(folder: BuildFolder, fetch: Fetch | None = None) -> Exit:
+async def build_image(folder: BuildFolder, fetch: Fetch | None = None) -> Exit:
     """Build what the folder's spec says, and record how that ended. Tests replace the checked git by `fetch`."""
     spec = BuildSpec.model_validate_json(folder.spec.read_bytes())
     settings = spec.settings
@@ -44,7 +44,7 @@ async def build(folder: BuildFolder, fetch: Fetch | None = None) -> Exit:
 
             fetch = checked_fetch
         if image.manifest() is None:  # else an earlier session was killed after its last step
-            await Build(spec=spec, log=log, fetch=fetch, environ=dict(os.environ)).run()
+            await BuildSteps(spec=spec, log=log, fetch=fetch, environ=dict(os.environ)).run()
         outcome = Exit(ok=True)
     except StepError as error:
         outcome = Exit(ok=False, error=ExitError(code=error.code, message=redact(error.message)))
@@ -89,5 +89,5 @@ def main(arguments: list[str]) -> int:
 
     with lock:
         if folder.exit() is None:
-            asyncio.run(build(folder))
+            asyncio.run(build_image(folder))
     return 0

@@ -14,7 +14,7 @@ from services.builder.executors.process.session.errors import StepError, build_f
 from services.builder.executors.process.session.indexes import read_indexes
 from services.builder.executors.process.session.layout import ImageFolder, Layout, Manifest, write_atomically
 from services.builder.executors.process.session.log import BuildLog
-from services.builder.executors.process.session.programs import READ_ONCE_FILE, output_of, run
+from services.builder.executors.process.session.programs import READ_ONCE_FILE, output_of, run_program
 from services.builder.executors.process.session.spec import BuildSpec
 
 Fetch = Callable[[BuildSpec, Path, Callable[[str], None]], Awaitable[None]]
@@ -22,7 +22,7 @@ Fetch = Callable[[BuildSpec, Path, Callable[[str], None]], Awaitable[None]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Build:
+class BuildSteps:
     """One build, from a spec to an image folder. Each step raises `StepError`."""
 
     spec: BuildSpec
@@ -126,7 +126,7 @@ class Build:
         self, name: str, command: list[str], env: Mapping[str, str], timeout_seconds: float, *, secret: str = ""
     ) -> None:
         """Run a program; raise `StepError` unless it succeeds."""
-        status = await run(
+        status = await run_program(
             command,
             name=name,
             log=self.log,

@@ -7,7 +7,7 @@ from pathlib import Path
 from services.builder.executors.process.session.errors import StepError
 from services.builder.executors.process.session.layout import Layout
 from services.builder.executors.process.session.log import BuildLog
-from services.builder.executors.process.session.session import build
+from services.builder.executors.process.session.session import build_image
 from services.builder.executors.process.session.spec import BuildSpec
 from tests.support.sample_builds import QUICK
 
@@ -61,7 +61,7 @@ async def test_what_a_git_server_says_fills_no_disk(tmp_path: Path) -> None:
         data_dir=str(tmp_path), settings=settings,
     )  # fmt: skip
     folder.spec.write_text(spec.model_dump_json())
-    await build(folder, talkative)
+    await build_image(folder, talkative)
     assert folder.log.stat().st_size < 2500
     assert "the rest is left out" in _messages(folder.log)[-2]
     assert _messages(folder.log)[-1] == "The connection broke.\n"
