@@ -47,8 +47,8 @@ def socket_health(socket: Path, timeout_seconds: float, token: str) -> HealthChe
     async def check() -> str | None:
         transport = httpx.AsyncHTTPTransport(uds=str(socket), verify=False)  # no TLS there
         async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=timeout_seconds) as client:
-            trouble = await http_health(client, url, token=token)()
-        return trouble and trouble.replace(url, str(socket))
+            problem = await http_health(client, url, token=token)()
+        return problem and problem.replace(url, str(socket))
 
     return check
 

@@ -60,7 +60,7 @@ class Supervisor:
 
         self._children: dict[str, Child] = {}
         self._healthy = {component.name: asyncio.Event() for component in (*components, *by_hand)}
-        self._troubles: dict[str, str] = {}
+        self._health_problems: dict[str, str] = {}
 
     async def keep_all(self) -> None:
         """Start each component when those before it are healthy, and restart it when it exits.
@@ -94,7 +94,7 @@ class Supervisor:
                     await self._healthy[name].wait()
         except TimeoutError:
             waiting = [name for name in names if not self._healthy[name].is_set()]
-            why = "; ".join(f"{name}: {self._troubles.get(name, 'not started')}" for name in waiting)
+            why = "; ".join(f"{name}: {self._health_problems.get(name, 'not started')}" for name in waiting)
             lines = [f"Not healthy after {timeout_seconds:g} s: {why}", *self._last_lines(waiting[0])]
             raise GivenUp("\n".join(lines)) from None
 
@@ -194,10 +194,10 @@ class Supervisor:
         healthy = self._healthy[component.name]
         while not healthy.is_set():
             if component.name in self._children:
-                trouble = await component.health()
-                if trouble is None and component.name in self._children:
+                problem = await component.health()
+                if problem is None and component.name in self._children:
                     healthy.set()
-                self._troubles[component.name] = trouble or ""
+                self._health_problems[component.name] = problem or ""
 
             await asyncio.sleep(self._settings.health_poll_seconds)
 

@@ -38,7 +38,7 @@ def create_app(settings: BuilderSettings) -> FastAPI:
             )
             await process.bus.listen(process.keys.wake("builder"), on_message)
             await context.member.start(on_sweep=context.admission.sweep)
-            health.add("Workers", context.admission.trouble)
+            health.add("Workers", context.admission.health_problem)
             app.state.context = context
             yield
 

@@ -49,8 +49,8 @@ async def open_builder_context(settings: BuilderSettings, health: Health) -> Asy
         executor, images = make_executor(settings)
         attempts = Attempts(process, settings, executor)
         await retry_while_unavailable(attempts.scripts.load, seconds=settings.redis_patience_seconds)
-        health.add("Images", images.trouble)
-        health.add("Executor", executor.trouble)
+        health.add("Images", images.health_problem)
+        health.add("Executor", executor.health_problem)
 
         builds = Builds(context=process, settings=settings, attempts=attempts, images=images)
         handover = Handover(process, attempts.scripts)

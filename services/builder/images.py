@@ -26,7 +26,7 @@ class ImageLookup(Protocol):
         everything.
         """
 
-    async def trouble(self) -> str | None:
+    async def health_problem(self) -> str | None:
         """Return a sentence for health about what is wrong, or None."""
 
     async def aclose(self) -> None:

@@ -51,7 +51,7 @@ class ProcessContext:
     async def redis_answers(self) -> CheckFailure | None:
         """Check Redis for the health page: raise if it is unavailable, return a right that was denied lately."""
         await self.lease_redis.ping()
-        return self.refusals.trouble()
+        return self.refusals.health_problem()
 
     async def aclose(self) -> None:
         """Close all connections to Redis."""

@@ -137,7 +137,7 @@ class Backends:
 
     # Health
 
-    async def trouble(self, name: str) -> CheckFailure | None:
+    async def health_problem(self, name: str) -> CheckFailure | None:
         """Return what a service's own health checks report, or None. The public part names only the checks."""
         rows = [row for row in await self._peers[name].health() if not row.get("ok")]
         if not rows:

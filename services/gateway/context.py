@@ -63,7 +63,7 @@ async def open_gateway_context(
         contextlib.aclosing(Backends(settings)) as backends,
     ):
         for name in backends.names:
-            health.add(name, lambda name=name: backends.trouble(name))  # type: ignore[misc]
+            health.add(name, lambda name=name: backends.health_problem(name))  # type: ignore[misc]
 
         async with stage_member(process, "gateway") as member:
             launches = Launches(context=process, member=member, backends=backends, settings=settings)

@@ -199,7 +199,7 @@ async def test_an_engine_that_does_not_answer_is_unavailable(make: Make, registr
             await executor.ensure(attempt)
         with pytest.raises(ExecutorUnavailableError):
             await followed(executor, attempt)
-        assert "does not answer" in str(await executor.trouble())
+        assert "does not answer" in str(await executor.health_problem())
 
 
 # The contract

@@ -78,7 +78,7 @@ async def test_a_tag_or_a_repository_that_is_not_there_is_not_found(registry: Re
     async with images_of(registry) as images:
         assert await images.find(f"{registry.address}/project/r2d-one:2") is None
         assert await images.find(f"{registry.address}/project/r2d-other:1") is None
-        assert await images.trouble() is None
+        assert await images.health_problem() is None
 
 
 async def test_a_name_without_a_tag_is_the_latest(registry: Registry) -> None:
@@ -99,7 +99,7 @@ async def test_a_password_opens_a_registry_that_wants_one(tmp_path: Path) -> Non
 
             config_json(tmp_path, registry, username="ann", password="another")
             assert "refuses our login to project/r2d-x (401)" in await refusal(images, image)
-            assert "another" not in str(await images.trouble())
+            assert "another" not in str(await images.health_problem())
 
             config_json(tmp_path, registry, username="ann", password="se:cret")
             assert await images.find(image) == ExistingImage(digest), "the file is read again once it has changed"
@@ -111,7 +111,9 @@ async def test_a_registry_that_wants_a_password_is_not_empty_for_who_has_none(tm
             said = await refusal(images, f"{registry.address}/project/r2d-x:1")
             assert "refuses anonymous access to project/r2d-x (401)" in said
             assert "none.json" not in said, "where our files lie is nothing that users read"
-            assert (await images.trouble() or "").startswith(f"The image registry {registry.address} lets us see")
+            assert (await images.health_problem() or "").startswith(
+                f"The image registry {registry.address} lets us see"
+            )
 
 
 async def test_a_token_is_fetched_from_where_the_registry_says_and_used_again(
@@ -205,10 +207,10 @@ async def test_a_registry_that_is_stopped_is_away_and_found_again_once_it_is_bac
             registry.stop()
             said = f"The image registry {registry.address} can't be asked: connection refused."
             assert await refusal(images, image) == said
-            assert await images.trouble() == said
+            assert await images.health_problem() == said
             registry.start()
             assert await images.find(image) == ExistingImage(digest)
-            assert await images.trouble() is None
+            assert await images.health_problem() is None
 
 
 async def test_a_host_that_takes_no_connection_is_away_within_the_bound() -> None:

@@ -65,7 +65,7 @@ class Scripted:
     async def aclose(self) -> None:
         """Nothing is open."""
 
-    async def trouble(self) -> str | None:
+    async def health_problem(self) -> str | None:
         return None
 
     async def find(self, image: str) -> ExistingImage | None:

@@ -113,5 +113,5 @@ class Executor(Protocol):
     async def aclose(self) -> None:
         """Close connections; executions go on."""
 
-    async def trouble(self) -> str | None:
+    async def health_problem(self) -> str | None:
         """Return a sentence for health about what is wrong with the platform, or None."""

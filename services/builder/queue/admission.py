@@ -98,7 +98,7 @@ class Admission:
                 log.exception("admission_failed", error=str(error))
             await sleep_unless_cancelled(self._settings.job_poll_seconds)
 
-    async def trouble(self) -> str | None:
+    async def health_problem(self) -> str | None:
         """Return a sentence for health if no worker is alive, as then nothing is built."""
         workers = [raw.decode() for raw in await self._redis.hkeys(self._keys("slots"))]
         is_alive = workers and await self._redis.exists(*(self._keys.alive(worker) for worker in workers))

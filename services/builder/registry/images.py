@@ -63,21 +63,21 @@ class RegistryImages:
                 retry_after_seconds=error.retry_after_seconds,
             ) from error  # fmt: skip
 
-    async def trouble(self) -> str | None:
+    async def health_problem(self) -> str | None:
         """Return why the registry would not answer a lookup, or None.
 
         A result counts for `registry_health_seconds`, a tenth of that while something is wrong.
         """
         now = asyncio.get_running_loop().time()
         if self._health is None or now >= self._health[0]:
-            trouble = None
+            problem = None
             valid_seconds = self._settings.registry_health_seconds
             try:
                 await self._find(self._address.probe_name, min(HEALTH_SECONDS, self._settings.registry_wait_seconds))
             except BinderyError as error:
-                trouble = error.detail
+                problem = error.detail
                 valid_seconds /= 10
-            self._health = (asyncio.get_running_loop().time() + valid_seconds, trouble)
+            self._health = (asyncio.get_running_loop().time() + valid_seconds, problem)
         return self._health[1]
 
     async def aclose(self) -> None:

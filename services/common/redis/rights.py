@@ -43,7 +43,7 @@ class Refusals:
         self.refused_at = time.monotonic()
         return Refused(message)
 
-    def trouble(self) -> CheckFailure | None:
+    def health_problem(self) -> CheckFailure | None:
         """Return a recent refusal for the health page, or None."""
         if not self.message or time.monotonic() - self.refused_at > REMEMBERED_SECONDS:
             return None

@@ -45,7 +45,7 @@ class Backoff:
         self._started = asyncio.get_running_loop().time()
 
     def restart_after_run(self, run_seconds: float) -> None:
-        """Begin again if a run lasted longer than the longest wait: what ended it is a trouble of its own."""
+        """Begin again if a run lasted longer than the longest wait: its end is unrelated to the failures before it."""
         if run_seconds > self._longest_seconds:
             self.restart()
 

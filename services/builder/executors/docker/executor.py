@@ -252,7 +252,7 @@ class DockerExecutor:
         await self._credentials.aclose()
         await self._engine.aclose()
 
-    async def trouble(self) -> str | None:
+    async def health_problem(self) -> str | None:
         """Return a sentence if the engine does not answer."""
         try:
             await self._engine.call("GET", "/_ping")

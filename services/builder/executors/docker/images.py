@@ -35,7 +35,7 @@ class EngineImages:
         names = (name.partition("@") for name in description.get("RepoDigests") or [])
         return ExistingImage(next((digest for name, _, digest in names if name == repository), None))
 
-    async def trouble(self) -> str | None:
+    async def health_problem(self) -> str | None:
         """Return a sentence if the engine does not answer."""
         try:
             await self._engine.call("GET", "/_ping")

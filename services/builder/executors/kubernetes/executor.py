@@ -80,6 +80,6 @@ class KubernetesExecutor:
         await self._jobs.aclose()
         await self._api.aclose()
 
-    async def trouble(self) -> str | None:
+    async def health_problem(self) -> str | None:
         """Return a sentence if the API server does not answer, or refuses."""
-        return await self._jobs.trouble()
+        return await self._jobs.health_problem()

@@ -167,7 +167,7 @@ class Jobs:
         except TimeoutError:
             raise ExecutorUnavailableError(f"a pod of {build_id} is not gone after {seconds:.0f} s") from None
 
-    async def trouble(self) -> str | None:
+    async def health_problem(self) -> str | None:
         """Return a sentence if the API server does not answer a cheap request, or refuses it."""
         try:
             await self._api.call("GET", JOBS, query={"limit": "1", "resourceVersion": "0"})

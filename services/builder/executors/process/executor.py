@@ -199,8 +199,8 @@ class ProcessExecutor:
     async def aclose(self) -> None:
         """Do nothing: no connection is held open."""
 
-    async def trouble(self) -> str | None:
-        """Report no trouble: the check of the images' folder covers each failure of this executor."""
+    async def health_problem(self) -> str | None:
+        """Return None: the check of the images' folder covers each failure of this executor."""
         return None
 
     def _forget(self, build_id: str, folder: BuildFolder) -> None:

@@ -21,7 +21,7 @@ class ProcessImages:
         folder = await asyncio.to_thread(image_folders.find, self._layout, image)
         return ExistingImage() if folder and folder.manifest() else None
 
-    async def trouble(self) -> str | None:
+    async def health_problem(self) -> str | None:
         """Return why no image could be stored, or None."""
         is_writable = os.access(self._data_dir, os.W_OK)
         return None if is_writable else f"{self._data_dir} can't be written to"

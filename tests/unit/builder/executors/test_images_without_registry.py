@@ -65,7 +65,7 @@ async def test_an_image_that_was_not_pushed_is_found_in_the_engine_and_missed_wh
     async with images_of(executor) as images:
         async with engine(socket, there):
             assert await images.find("bindery/repo:a") == ExistingImage(None)
-            assert await images.trouble() is None
+            assert await images.health_problem() is None
             there.clear()
             assert await images.find("bindery/repo:a") is None
         with pytest.raises(BinderyError) as raised:
@@ -73,7 +73,7 @@ async def test_an_image_that_was_not_pushed_is_found_in_the_engine_and_missed_wh
         assert raised.value.detail == "The container engine, which has the images, does not answer."
         assert str(socket) in line_of(logs, "engine_away")["engine"], "the operator reads which"
         assert raised.value.code == "registry_unavailable", "to guess that there is none would build everything"
-        assert f"at unix://{socket}, which has the images, does not answer" in (await images.trouble() or "")
+        assert f"at unix://{socket}, which has the images, does not answer" in (await images.health_problem() or "")
 
 
 @pytest.mark.usefixtures("redis")

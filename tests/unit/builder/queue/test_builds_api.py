@@ -35,7 +35,7 @@ class NoImages:
     async def find(self, image: str) -> ExistingImage | None:
         return None
 
-    async def trouble(self) -> str | None:
+    async def health_problem(self) -> str | None:
         return None
 
     async def aclose(self) -> None:

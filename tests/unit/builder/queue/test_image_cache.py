@@ -33,7 +33,7 @@ class EveryImage:
     async def find(self, image: str) -> ExistingImage | None:
         return ExistingImage(f"sha256:{image}")
 
-    async def trouble(self) -> str | None:
+    async def health_problem(self) -> str | None:
         return None
 
     async def aclose(self) -> None:

@@ -188,14 +188,14 @@ async def test_health_asks_once_in_a_while_and_more_often_when_something_is_wron
 
     async with wire_registry(reply) as registry:
         images = registry.images(registry_health_seconds=1000)
-        trouble = await images.trouble()
-        assert trouble == f"The image registry {registry.address} can't be asked: it answered 503."
-        assert await images.trouble() == trouble
+        problem = await images.health_problem()
+        assert problem == f"The image registry {registry.address} can't be asked: it answered 503."
+        assert await images.health_problem() == problem
         assert [asked.path for asked in registry.asked] == ["/v2/project/r2d-health-check/manifests/none"]
         await images.aclose()
         answers.pop(0)
         images = registry.images(registry_health_seconds=0)
-        assert [await images.trouble(), await images.trouble()] == [None, None]
+        assert [await images.health_problem(), await images.health_problem()] == [None, None]
         assert len(registry.asked) == 3
         await images.aclose()
 
