@@ -1,4 +1,4 @@
-"""What one process knows of its builds in the cluster, kept current by three watches."""
+"""A cache of the Jobs, pods and warnings of one installation's builds, kept current by three watches."""
 
 import asyncio
 import contextlib

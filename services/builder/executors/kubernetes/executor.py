@@ -34,7 +34,7 @@ class KubernetesExecutor:
         await self._jobs.ensure(attempt)
 
     def follow(self, attempt: Attempt, position: str) -> AsyncIterator[Batch | Finished]:
-        """Yield the pod's log and what is in the build's way, and how it ended. Raises `ExecutionVanishedError`."""
+        """Yield the pod's log with notes about obstacles, and how it ended. Raises `ExecutionVanishedError`."""
         follower = RunFollower(
             api=self._api,
             jobs=self._jobs,

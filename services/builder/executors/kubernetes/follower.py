@@ -1,4 +1,4 @@
-"""A follower of one run: its log as it grows, what keeps it from running, and how it ended."""
+"""A follower of one run: its log as it grows, the obstacles in its way, and its end."""
 
 import asyncio
 import contextlib
@@ -24,8 +24,8 @@ _LOST_END = "The end of the log may be missing: the pod went before it could be 
 class RunFollower:
     """One worker's view of one run, from a position on.
 
-    Each pass of its loop reads the log (`PodLog`), then asks whether the run has ended (`OutcomeDetector`), and if not,
-    what is in its way (`ObstacleTimer`). The cache of the cluster wakes it for the next pass.
+    Each pass of its loop reads the log (`PodLog`), asks whether the run has ended (`OutcomeDetector`), and if it has
+    not, whether an obstacle is in its way (`ObstacleTimer`). The cache of the cluster wakes it for the next pass.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class RunFollower:
         return self._cluster.snapshot(self._job_name, self._log.job_uid)
 
     async def _observe(self) -> Line | Finished | None:
-        """Return how the run ended, or a line about what has kept it from running; None if there is nothing to say."""
+        """Return how the run ended, or a line about an obstacle that lasts; None if there is nothing to say."""
         snapshot = self._snapshot()
         if snapshot.job is None and snapshot.pod is None:
             return self._obstacle_timer.observe(await self._obstacle_without_job())
@@ -122,9 +122,9 @@ class RunFollower:
         return self._obstacle_timer.observe(obstacle_of(snapshot, self._settings))
 
     async def _obstacle_without_job(self) -> Obstacle | None:
-        """Return what a Job that no watch shows is waiting for. Raises `ExecutionVanishedError` if it is gone.
+        """Return the obstacle of a Job that no watch shows. Raises `ExecutionVanishedError` if the Job is gone.
 
-        A refused Job is created again at intervals; a Job that is too new for the watch is waited for.
+        If the Job was refused, try at intervals to create it. If it is too new for the watch, it has no obstacle.
         """
         refusal = self._jobs.refusal(self._attempt)
         if refusal is None:
@@ -162,7 +162,7 @@ class RunFollower:
 
 
 async def _wait(wake: asyncio.Event) -> None:
-    """Wait until something has changed, then a moment longer: what comes in quick succession makes one batch."""
+    """Wait until something has changed, then a moment longer: changes in quick succession make one batch."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_POLL_SECONDS):
             await wake.wait()

@@ -116,7 +116,7 @@ class Jobs:
         return job.uid if job else ""
 
     def forget(self, build_id: str) -> None:
-        """Forget what is remembered of the Jobs of all runs of an attempt."""
+        """Forget the refusals and uids of an attempt's Jobs, of all runs."""
         name = job_name(build_id)
         for by_name in (self._refusals, self._ensured_uids):
             for run in [key for key in by_name if key == name or key.startswith(f"{name}-r")]:
@@ -145,7 +145,7 @@ class Jobs:
         return [PodState.parse(raw) for raw in await self._list(PODS, build_id)]
 
     async def delete(self, name: str, *, uid: str = "") -> None:
-        """Delete a Job with what it owns, unless it is gone, or has another uid than the one given."""
+        """Delete a Job with its pods and its Secret, unless it is gone; with `uid`, only the Job that has it."""
         body: Json = {"propagationPolicy": "Background"}
         if uid:
             body["preconditions"] = {"uid": uid}
@@ -221,6 +221,7 @@ class Jobs:
                 job = JobState.parse(raw)
                 if job.epoch >= epoch:
                     return
+
                 metadata = {
                     "resourceVersion": raw["metadata"]["resourceVersion"],
                     "annotations": {EPOCH: str(epoch)},

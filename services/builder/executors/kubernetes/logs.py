@@ -111,7 +111,7 @@ class LogDecoder:
 
 
 def _note_of_node(raw: bytes) -> list[Line]:
-    """Return the line for what has no timestamp: the node's own words in place of a log."""
+    """Return the line for output without a timestamp: the node's own words in place of a log."""
     if not raw.strip():
         return []
     text = raw[:_MAX_NOTE_BYTES].decode("utf-8", "replace")

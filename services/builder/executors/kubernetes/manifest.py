@@ -38,9 +38,9 @@ STICKY_WEIGHT = 100
 
 @dataclass(frozen=True)
 class Command:
-    """What runs in the Job.
+    """The program that runs in the Job.
 
-    The kubelet expands `$(NAME)` in `arguments` and in the values of `environment`: what an author chose is escaped by
+    The kubelet expands `$(NAME)` in `arguments` and in the values of `environment`: an author's texts are escaped by
     `literal`.
     """
 
@@ -79,7 +79,7 @@ def job_manifest(
     """Return the Job of one run of an attempt. `secret` is the name of its Secret, `node` a node to prefer."""
     name = job_name(attempt.name)
     labels = {"app": "bindery", "component": COMPONENT, "name": name} | settings.kubernetes_labels
-    labels |= {  # last, so that no setting overrides what we select by
+    labels |= {  # last, so that no setting overrides the labels that we select by
         INSTALLATION: installation_label(settings.installation_id),
         BUILD_ID: attempt.build_id,
         IMAGE_KEY: attempt.image_key,
@@ -107,7 +107,7 @@ def job_manifest(
             "ttlSecondsAfterFinished": settings.kubernetes_ttl_seconds,
             "template": {
                 "metadata": {"labels": labels, "annotations": annotations},
-                "spec": _pod(command, settings, secret, node),
+                "spec": _pod(command, settings, secret=secret, node=node),
             },
         },
     }
@@ -133,12 +133,12 @@ def secret_manifest(job: JobState, command: Command, settings: KubernetesSetting
     }
 
 
-def _pod(command: Command, settings: KubernetesSettings, secret: str, node: str | None) -> Json:
+def _pod(command: Command, settings: KubernetesSettings, *, secret: str, node: str | None) -> Json:
     volumes: list[Json] = [{"name": BUILD_VOLUME, "secret": {"secretName": secret}}]
     mounts: list[Json] = [{"name": BUILD_VOLUME, "mountPath": CONFIG_FILE, "subPath": CONFIG_KEY, "readOnly": True}]
     environment = dict(command.environment)
-    _add_engine(settings, volumes, mounts, environment)
-    _add_docker_config(command, settings, volumes, mounts)
+    _add_engine(settings, volumes=volumes, mounts=mounts, environment=environment)
+    _add_docker_config(command, settings, volumes=volumes, mounts=mounts)
 
     affinity = settings.kubernetes_affinity
     if affinity is None:
@@ -178,6 +178,7 @@ def _container(
     variables += [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}} for name in sorted(command.secrets)
     ]
+
     container: Json = {
         "name": CONTAINER,
         "image": command.image,
@@ -208,7 +209,7 @@ def _resources(settings: KubernetesSettings) -> Json:
 
 
 def _add_engine(
-    settings: KubernetesSettings, volumes: list[Json], mounts: list[Json], environment: dict[str, str]
+    settings: KubernetesSettings, *, volumes: list[Json], mounts: list[Json], environment: dict[str, str]
 ) -> None:
     """Add the way to the container engine: a socket of the node, an address, or none."""
     address = urlsplit(settings.kubernetes_docker_host)
@@ -223,7 +224,9 @@ def _add_engine(
             mounts.append({"name": "docker-tls", "mountPath": TLS_FOLDER, "readOnly": True})
 
 
-def _add_docker_config(command: Command, settings: KubernetesSettings, volumes: list[Json], mounts: list[Json]) -> None:
+def _add_docker_config(
+    command: Command, settings: KubernetesSettings, *, volumes: list[Json], mounts: list[Json]
+) -> None:
     """Add the credentials to push with: of the operator's Secret, or the builder's own in the Job's Secret."""
     path = f"{settings.kubernetes_home.rstrip('/')}/{DOCKER_CONFIG_PATH}"
     mount = {"mountPath": path, "subPath": DOCKER_CONFIG_KEY, "readOnly": True}

@@ -1,4 +1,4 @@
-"""Obstacles: what keeps a build from running, and how long it may."""
+"""Obstacles: reasons why a build does not run, and how long each of them may last."""
 
 import time
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ IMAGE_REASONS = frozenset(
 )
 PENDING_REASONS = frozenset({"", "ContainerCreating", "PodInitializing"})
 RECENT_SECONDS = 150.0
-"""A warning that was not repeated for this long is over: what fails is tried again at least every 122 s.
+"""A warning that was not repeated for this long is over: a step that fails is tried again at least every 122 s.
 
 Source: kubelet's and attach/detach controller's back-off, k8s.io/kubernetes/pkg/util/goroutinemap/exponentialbackoff.
 """
@@ -33,7 +33,7 @@ class Obstacle:
 
 
 def obstacle_of(snapshot: JobSnapshot, settings: KubernetesSettings) -> Obstacle | None:
-    """Return what keeps the build from running, or None. Sources: pod conditions, container states, events."""
+    """Return the obstacle that a snapshot shows, or None. Sources: pod conditions, container states, events."""
     pod = snapshot.pod
     warnings = {warning.reason: warning for warning in snapshot.warnings}
     if pod is None:
@@ -76,7 +76,7 @@ def _container_not_started(
         sentence = f"The build's container can't be started: {pod.waiting}: {pod.waiting_message}"
         return Obstacle("executor_unavailable", sentence, settings.kubernetes_start_seconds)
 
-    # The pod itself shows nothing wrong: the newest warning that is recent enough explains what it waits for.
+    # The pod itself shows nothing wrong: the newest recent warning says why it waits.
     recent = time.monotonic() - RECENT_SECONDS
     for warning in sorted(warnings.values(), key=lambda one: one.received_at, reverse=True):
         if warning.reason != "FailedScheduling" and warning.received_at >= recent:
@@ -87,7 +87,7 @@ def _container_not_started(
 
 
 class ObstacleTimer:
-    """Measures how long the same obstacle lasts, and remembers what the build's log says of it already."""
+    """Measures how long the same obstacle lasts, and remembers the last sentence that the log got about it."""
 
     def __init__(self, settle_seconds: float) -> None:
         self._settle_seconds = settle_seconds

@@ -145,7 +145,7 @@ class LogReader:
         return self._task.done() and self._queue.empty()
 
     def take(self) -> bytes:
-        """Return what has arrived since the last call."""
+        """Return the bytes that have arrived since the last call."""
         chunks = []
         while not self._queue.empty():
             chunks.append(self._queue.get_nowait())

@@ -1,4 +1,4 @@
-"""Jobs, pods and warning events of the API server, reduced to what a build needs to know."""
+"""Jobs, pods and warning events of the API server, reduced to the facts that matter to a build."""
 
 import math
 import time
@@ -18,7 +18,7 @@ CONTAINER = "builder"
 BUILD_VOLUME = "build"
 """The volume of a Job's own Secret."""
 DOCKER_CONFIG_PATH = ".docker/config.json"
-"""Where Docker's client looks for its configuration, below the home folder."""
+"""The file that Docker's client reads its configuration from, below the home folder."""
 
 
 @dataclass(frozen=True)

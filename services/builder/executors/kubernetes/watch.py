@@ -28,7 +28,7 @@ class WatchedObject(Protocol):
 
     @property
     def owner(self) -> str:
-        """The name of what it tells about."""
+        """The name of the object whose followers it concerns."""
 
     def as_deleted(self) -> Self:
         """Return the same object, marked as deleted."""
