@@ -33,6 +33,7 @@ class ApiServer:
     watches: list[list[tuple[str, dict[str, object]]]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     is_broken: bool = False
+    page_objects: int = 500
     later: list[dict[str, object]] = field(default_factory=list)
     """What there is once a watch has been told of an error."""
 
@@ -41,8 +42,12 @@ class ApiServer:
             return web.Response(status=503, text="not now")
         if "watch" not in request.query:
             self.asked.append("list")
-            meta = {"resourceVersion": str(self.version)}
-            return web.json_response({"metadata": meta, "items": self.items})
+            start = int(request.query.get("continue", "0"))
+            end = start + min(int(request.query["limit"]), self.page_objects)
+            metadata = {"resourceVersion": str(self.version)}
+            if end < len(self.items):
+                metadata["continue"] = str(end)
+            return web.json_response({"metadata": metadata, "items": self.items[start:end]})
         self.asked.append(f"watch {request.query['resourceVersion']}")
         reply = web.StreamResponse()
         await reply.prepare(request)
@@ -98,6 +103,15 @@ async def test_a_watch_that_ends_is_resumed_after_the_last_event_or_bookmark(ser
         await until(lambda: "watch 9" in server.asked)
         assert server.asked == ["list", "watch 1", "watch 5", "watch 9"]
         assert watch.objects["a"].message == "new"
+
+
+async def test_a_list_is_read_page_by_page(server: ApiServer, tmp_path: Path) -> None:
+    server.items = [event(name, 1) for name in "abcde"]
+    server.page_objects = 2
+    async with watching(server, tmp_path) as (watch, _):
+        await until(lambda: "watch 1" in server.asked)
+        assert server.asked == ["list", "list", "list", "watch 1"]
+        assert set(watch.objects) == set("abcde")
 
 
 async def test_a_watch_whose_place_is_forgotten_lists_anew(server: ApiServer, tmp_path: Path) -> None:
