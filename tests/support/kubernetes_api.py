@@ -20,12 +20,12 @@ STAMP = "2026-11-23T23:00:00Z"
 
 
 class KubernetesApi:
-    """Objects by kind and name, with their history for watches. `made` has the uids of all Jobs that ever were."""
+    """Objects by kind and name, with their history for watches. `job_uids` has the uids of all Jobs that ever were."""
 
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Json]] = {"jobs": {}, "pods": {}, "secrets": {}, "events": {}}
         self.logs: dict[str, bytes] = {}
-        self.made: list[str] = []
+        self.job_uids: list[str] = []
         self.is_full = False
         """Whether a quota of the namespace lets no Job be made."""
         self._history: list[tuple[int, str, str, Json]] = []
@@ -102,7 +102,7 @@ class KubernetesApi:
             return _refused(409, f'"{name}" already exists')
         made = await self.put(kind, raw, how="ADDED")
         if kind == "jobs":
-            self.made.append(made["metadata"]["uid"])
+            self.job_uids.append(made["metadata"]["uid"])
         return web.json_response(made, status=201)
 
     async def _one(self, request: web.Request, kind: str, name: str) -> web.Response:

@@ -27,7 +27,7 @@ ATTEMPT = Attempt(
     epoch=1,
 )
 AUTH = base64.b64encode(b"pusher:s3cret").decode()
-KNOWN = {"registry.example.org": {"auth": AUTH}}
+AUTHS = {"registry.example.org": {"auth": AUTH}}
 
 
 @dataclass
@@ -61,7 +61,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> type[Cloud]:
 
 
 @dataclass
-class Made:
+class JobAndSecret:
     """What the API server was given."""
 
     job: dict[str, Any]
@@ -69,9 +69,9 @@ class Made:
 
     @property
     def container(self) -> dict[str, Any]:
-        [found] = self.job["spec"]["template"]["spec"]["containers"]
-        assert isinstance(found, dict)
-        return found
+        [container] = self.job["spec"]["template"]["spec"]["containers"]
+        assert isinstance(container, dict)
+        return container
 
     @property
     def mounts(self) -> dict[str, dict[str, Any]]:
@@ -80,13 +80,13 @@ class Made:
     @property
     def auths(self) -> dict[str, dict[str, str]]:
         """The logins of the `config.json` in the Secret."""
-        found: dict[str, dict[str, str]] = json.loads(self.secret["stringData"]["config.json"])["auths"]
-        return found
+        auths: dict[str, dict[str, str]] = json.loads(self.secret["stringData"]["config.json"])["auths"]
+        return auths
 
 
-async def made(
+async def create_job(
     folder: Path, *, api: KubernetesApi | None = None, attempt: Attempt = ATTEMPT, **settings: object
-) -> Made:
+) -> JobAndSecret:
     """Have a Job made with these settings."""
     api = api or KubernetesApi()
     async with serving(api.answer, folder) as config:
@@ -97,7 +97,7 @@ async def made(
             await executor.aclose()
     [job], [secret] = api.objects["jobs"].values(), api.objects["secrets"].values()
     assert secret["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]
-    return Made(job, secret)
+    return JobAndSecret(job, secret)
 
 
 def docker_config(folder: Path, auths: dict[str, dict[str, str]]) -> str:
@@ -109,86 +109,88 @@ def docker_config(folder: Path, auths: dict[str, dict[str, str]]) -> str:
 async def test_a_login_of_the_builders_docker_config_is_mounted_from_the_secret_where_dockers_client_looks(
     tmp_path: Path,
 ) -> None:
-    found = await made(tmp_path, docker_config=docker_config(tmp_path, KNOWN), kubernetes_home="/home/builder/")
-    assert found.auths == KNOWN
-    mount = found.mounts["/home/builder/.docker/config.json"]
+    objects = await create_job(tmp_path, docker_config=docker_config(tmp_path, AUTHS), kubernetes_home="/home/builder/")
+    assert objects.auths == AUTHS
+    mount = objects.mounts["/home/builder/.docker/config.json"]
     assert mount == {
         "name": "build", "mountPath": "/home/builder/.docker/config.json", "subPath": "config.json", "readOnly": True,
     }  # fmt: skip
-    assert AUTH not in json.dumps(found.job)
-    assert "s3cret" not in json.dumps(found.job)
+    assert AUTH not in json.dumps(objects.job)
+    assert "s3cret" not in json.dumps(objects.job)
 
 
 async def test_a_token_exchange_that_is_plugged_in_reaches_the_push(tmp_path: Path, cloud: type[Cloud]) -> None:
-    found = await made(tmp_path, registry_credentials="cloud")
+    objects = await create_job(tmp_path, registry_credentials="cloud")
     token = "token for registry.example.org/team/image"
-    assert found.auths == {"registry.example.org": {"auth": base64.b64encode(f"AWS:{token}".encode()).decode()}}
-    assert "/root/.docker/config.json" in found.mounts
-    assert token not in json.dumps(found.job)
-    assert found.auths["registry.example.org"]["auth"] not in json.dumps(found.job)
+    assert objects.auths == {"registry.example.org": {"auth": base64.b64encode(f"AWS:{token}".encode()).decode()}}
+    assert "/root/.docker/config.json" in objects.mounts
+    assert token not in json.dumps(objects.job)
+    assert objects.auths["registry.example.org"]["auth"] not in json.dumps(objects.job)
 
 
 async def test_no_job_is_made_without_the_login_that_it_needs(tmp_path: Path, cloud: type[Cloud]) -> None:
     cloud.is_away, api = True, KubernetesApi()
     with pytest.raises(ExecutorUnavailableError, match="the cloud gives no token"):
-        await made(tmp_path, api=api, registry_credentials="cloud")
-    assert api.made == []
+        await create_job(tmp_path, api=api, registry_credentials="cloud")
+    assert api.job_uids == []
 
 
 async def test_the_operator_s_push_secret_wins_and_then_nothing_of_the_builder_s_goes_into_a_job(
     tmp_path: Path,
 ) -> None:
-    config = docker_config(tmp_path, KNOWN)
-    found = await made(
+    config = docker_config(tmp_path, AUTHS)
+    objects = await create_job(
         tmp_path, docker_config=config, kubernetes_push_secret="push", kubernetes_engine_credentials=True
     )
-    assert found.mounts["/root/.docker/config.json"]["name"] == "push"
-    assert set(found.secret["stringData"]) == {"repo2docker_config.py"}
-    assert "registry_credentials" not in found.secret["stringData"]["repo2docker_config.py"]
+    assert objects.mounts["/root/.docker/config.json"]["name"] == "push"
+    assert set(objects.secret["stringData"]) == {"repo2docker_config.py"}
+    assert "registry_credentials" not in objects.secret["stringData"]["repo2docker_config.py"]
 
 
 async def test_without_any_login_the_builder_image_s_own_configuration_is_left_alone(tmp_path: Path) -> None:
-    found = await made(tmp_path, docker_config=docker_config(tmp_path, {}))
-    assert set(found.mounts) == {"/etc/bindery-build/repo2docker_config.py", "/var/run/docker.sock"}
-    assert set(found.secret["stringData"]) == {"repo2docker_config.py"}
+    objects = await create_job(tmp_path, docker_config=docker_config(tmp_path, {}))
+    assert set(objects.mounts) == {"/etc/bindery-build/repo2docker_config.py", "/var/run/docker.sock"}
+    assert set(objects.secret["stringData"]) == {"repo2docker_config.py"}
 
 
 async def test_repo2docker_s_own_login_stands_in_its_configuration_file_where_that_is_asked_for(tmp_path: Path) -> None:
-    config = docker_config(tmp_path, KNOWN)
-    found = await made(tmp_path, docker_config=config, kubernetes_engine_credentials=True)
-    given: Any = types.SimpleNamespace(ContainerEngine=types.SimpleNamespace())
-    [line] = [line for line in found.secret["stringData"]["repo2docker_config.py"].splitlines() if "ContainerE" in line]
-    exec(line, {"c": given})  # noqa: S102 - as repo2docker reads it
-    assert given.ContainerEngine.registry_credentials == {
+    config = docker_config(tmp_path, AUTHS)
+    objects = await create_job(tmp_path, docker_config=config, kubernetes_engine_credentials=True)
+    configuration: Any = types.SimpleNamespace(ContainerEngine=types.SimpleNamespace())
+    [line] = [
+        line for line in objects.secret["stringData"]["repo2docker_config.py"].splitlines() if "ContainerE" in line
+    ]
+    exec(line, {"c": configuration})  # noqa: S102 - as repo2docker reads it
+    assert configuration.ContainerEngine.registry_credentials == {
         "registry": "registry.example.org", "username": "pusher", "password": "s3cret",
     }  # fmt: skip
-    assert "s3cret" not in json.dumps(found.job)
-    assert "valueFrom" not in json.dumps(found.container["env"]), "of an environment more is told than of a file"
-    without = await made(tmp_path, docker_config=config)
+    assert "s3cret" not in json.dumps(objects.job)
+    assert "valueFrom" not in json.dumps(objects.container["env"]), "of an environment more is told than of a file"
+    without = await create_job(tmp_path, docker_config=config)
     assert "registry_credentials" not in json.dumps(without.job) + json.dumps(without.secret)
 
 
 async def test_who_adopts_a_job_without_its_secret_makes_one_that_fits_it(tmp_path: Path) -> None:
     """Its worker died between the two, and the login has gone since: the Job's mount is there all the same."""
-    api, config = KubernetesApi(), docker_config(tmp_path, KNOWN)
-    await made(tmp_path, api=api, docker_config=config)
+    api, config = KubernetesApi(), docker_config(tmp_path, AUTHS)
+    await create_job(tmp_path, api=api, docker_config=config)
     api.objects["secrets"].clear()
     docker_config(tmp_path, {})
-    assert (await made(tmp_path, api=api, docker_config=config)).auths == {}
+    assert (await create_job(tmp_path, api=api, docker_config=config)).auths == {}
     api.objects["secrets"].clear()
-    docker_config(tmp_path, KNOWN)
-    assert (await made(tmp_path, api=api, docker_config=config)).auths == KNOWN
+    docker_config(tmp_path, AUTHS)
+    assert (await create_job(tmp_path, api=api, docker_config=config)).auths == AUTHS
 
 
 async def test_a_job_that_is_there_is_adopted_without_the_login_that_it_was_made_with(
     tmp_path: Path, cloud: type[Cloud]
 ) -> None:
     api = KubernetesApi()
-    await made(tmp_path, api=api, registry_credentials="cloud")
-    before = list(api.made)
+    await create_job(tmp_path, api=api, registry_credentials="cloud")
+    before = list(api.job_uids)
     cloud.is_away = True
-    await made(tmp_path, api=api, registry_credentials="cloud")
-    assert api.made == before
+    await create_job(tmp_path, api=api, registry_credentials="cloud")
+    assert api.job_uids == before
 
 
 EXPANDED = re.compile(r"\$(?:\$|\(([^)]*)\))")
@@ -196,7 +198,7 @@ EXPANDED = re.compile(r"\$(?:\$|\(([^)]*)\))")
 
 def expanded(text: str, variables: dict[str, str]) -> str:
     """What the kubelet hands over. Source: Kubernetes' third_party/forked/golang/expansion."""
-    return EXPANDED.sub(lambda found: "$" if found[1] is None else variables.get(found[1], found[0]), text)
+    return EXPANDED.sub(lambda match: "$" if match[1] is None else variables.get(match[1], match[0]), text)
 
 
 async def test_what_an_author_chose_reaches_repo2docker_as_it_is_whatever_variables_it_names(tmp_path: Path) -> None:
@@ -205,7 +207,7 @@ async def test_what_an_author_chose_reaches_repo2docker_as_it_is_whatever_variab
         build_id=f"{'a' * 24}-1", image="registry.example.org/team/image:ref", repo_url=url,
         ref="$(GIT_CREDENTIAL_ENV)", epoch=1, labels=(("source", url),),
     )  # fmt: skip
-    found = await made(
+    objects = await create_job(
         tmp_path,
         attempt=attempt,
         git_credentials=json.dumps({"$(git_credential_env).example.org": "username=bot\\npassword=hunter2"}),
@@ -214,13 +216,13 @@ async def test_what_an_author_chose_reaches_repo2docker_as_it_is_whatever_variab
         repo2docker_extra_envs={"MINE": "$(GIT_TERMINAL_PROMPT)"},
     )
     variables = {"GIT_CREDENTIAL_ENV": "username=bot\npassword=hunter2", "PATH": "/bin", "GIT_TERMINAL_PROMPT": "0"}
-    told = [expanded(argument, variables) for argument in found.container["args"]]
+    told = [expanded(argument, variables) for argument in objects.container["args"]]
     assert told[-2:] == ["--", url]
     assert "--ref=$(GIT_CREDENTIAL_ENV)" in told
     assert f"--label=source={url}" in told
     assert "--appendix=RUN echo $$ $(GIT_CREDENTIAL_ENV)" in told, "it is the same with every executor"
     assert told[told.index("--env") + 1] == "FROM=0", "an operator's own arguments may name variables"
-    environment = {one["name"]: expanded(one.get("value", ""), variables) for one in found.container["env"]}
+    environment = {one["name"]: expanded(one.get("value", ""), variables) for one in objects.container["env"]}
     assert environment["GIT_CONFIG_KEY_1"] == "credential.https://$(GIT_CREDENTIAL_ENV).example.org.helper"
     assert environment["GIT_CONFIG_VALUE_1"].endswith('"$GIT_CREDENTIAL_ENV"; }; f')
     assert environment["MINE"] == "0"

@@ -11,30 +11,30 @@ LOG = (
 )
 
 
-def told(text: bytes, position: str = "", *, line_max_bytes: int = 1000) -> tuple[list[str], str]:
+def decode(text: bytes, position: str = "", *, line_max_bytes: int = 1000) -> tuple[list[str], str]:
     log = LogDecoder(Position.parse(position), line_max_bytes=line_max_bytes)
     lines = log.feed(text)
     return [line.message for line in lines], str(log.position)
 
 
 def test_each_line_is_told_once_and_the_position_counts_those_with_one_stamp() -> None:
-    messages, position = told(LOG.rpartition(b"2026")[0])
+    messages, position = decode(LOG.rpartition(b"2026")[0])
     assert messages == ["one\n", "two\n", "three\n"]
     stamp, _, count = position.partition("/")
     assert (int(stamp) % 10**9, count) == (200_000_000, "2")
 
 
 def test_whatever_line_it_was_left_at_the_next_stream_goes_on_after_it() -> None:
-    whole, _ = told(LOG)
+    whole, _ = decode(LOG)
     for count in range(1, 5):
         begun = b"".join(LOG.splitlines(keepends=True)[:count])
-        before, position = told(begun)
-        after, _ = told(LOG, position)
+        before, position = decode(begun)
+        after, _ = decode(LOG, position)
         assert before + after == whole
 
 
 def test_a_stream_cut_anywhere_makes_the_same_lines() -> None:
-    whole, _ = told(LOG)
+    whole, _ = decode(LOG)
     for at in range(len(LOG)):
         log = LogDecoder(Position(), line_max_bytes=1000)
         lines = log.feed(LOG[:at]) + log.feed(LOG[at:])
@@ -42,9 +42,9 @@ def test_a_stream_cut_anywhere_makes_the_same_lines() -> None:
 
 
 def test_a_log_that_was_rotated_since_is_told_with_a_gap() -> None:
-    _, position = told(LOG.partition(b"\n")[0] + b"\n")
+    _, position = decode(LOG.partition(b"\n")[0] + b"\n")
     rest = LOG.splitlines(keepends=True)[3]
-    messages, _ = told(rest, position)
+    messages, _ = decode(rest, position)
     assert "rotated" in messages[0]
     assert messages[1:] == ["four\n"]
 
@@ -73,7 +73,7 @@ def test_a_line_of_megabytes_is_cut_and_held_in_no_more_memory_than_its_beginnin
 
 
 def test_a_node_in_another_time_zone_counts_the_same_instants() -> None:
-    _, there = told(b"2026-11-24T01:00:00.100000000+02:00 one\n")
-    _, here = told(b"2026-11-23T23:00:00.100000000Z one\n")
+    _, there = decode(b"2026-11-24T01:00:00.100000000+02:00 one\n")
+    _, here = decode(b"2026-11-23T23:00:00.100000000Z one\n")
     assert there == here
     assert Position.parse(here).since == "2026-11-23T23:00:00Z"

@@ -25,29 +25,29 @@ def job(**settings: object) -> Json:
 
 
 def pod(**settings: object) -> Json:
-    found: Json = job(**settings)["spec"]["template"]["spec"]
-    return found
+    spec: Json = job(**settings)["spec"]["template"]["spec"]
+    return spec
 
 
 def test_a_job_is_named_for_its_run_and_runs_once_within_its_deadline() -> None:
-    made = job(build_timeout_seconds=100)
-    assert made["metadata"]["name"] == f"bindery-{'a' * 24}-1-r2"
-    assert made["metadata"]["annotations"]["bindery/epoch"] == "7"
-    spec = made["spec"]
+    manifest = job(build_timeout_seconds=100)
+    assert manifest["metadata"]["name"] == f"bindery-{'a' * 24}-1-r2"
+    assert manifest["metadata"]["annotations"]["bindery/epoch"] == "7"
+    spec = manifest["spec"]
     assert (spec["backoffLimit"], spec["activeDeadlineSeconds"], spec["ttlSecondsAfterFinished"]) == (0, 100, 7200)
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
     assert spec["template"]["spec"]["automountServiceAccountToken"] is False
 
 
 def test_secrets_stand_in_the_secret_alone_which_the_job_owns() -> None:
-    made = job()
-    assert "very secret" not in json.dumps(made)
+    manifest = job()
+    assert "very secret" not in json.dumps(manifest)
     state = JobState("job", "uid", "build", 7, "the-secret")
     secret = secret_manifest(state, COMMAND, KubernetesSettings())
     assert secret["stringData"] == {"repo2docker_config.py": "c = 1\n", "TOKEN": "very secret"}
     assert secret["metadata"]["name"] == "the-secret"
     assert secret["metadata"]["ownerReferences"][0]["uid"] == "uid"
-    [container] = made["spec"]["template"]["spec"]["containers"]
+    [container] = manifest["spec"]["template"]["spec"]["containers"]
     reference = {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "the-secret", "key": "TOKEN"}}}
     assert reference in container["env"]
 
@@ -64,8 +64,8 @@ def test_the_engine_is_a_socket_of_the_node_an_address_or_none() -> None:
 
 def test_limits_of_every_executor_hold_where_kubernetes_own_say_nothing() -> None:
     resources = {"requests": {"memory": "1Gi"}, "limits": {"memory": "3Gi"}}
-    made = pod(build_memory_limit="2Gi", build_cpu_limit=1.5, kubernetes_resources=resources)
-    assert made["containers"][0]["resources"] == {
+    manifest = pod(build_memory_limit="2Gi", build_cpu_limit=1.5, kubernetes_resources=resources)
+    assert manifest["containers"][0]["resources"] == {
         "requests": {"memory": "1Gi"},
         "limits": {"memory": "3Gi", "cpu": "1.5"},
     }
@@ -75,8 +75,8 @@ def test_builds_keep_apart_unless_they_stick_to_a_node_or_an_affinity_is_given()
     assert "podAntiAffinity" in pod()["affinity"]
     sticky = job_manifest(ATTEMPT, COMMAND, KubernetesSettings(), secret="s", node="n")["spec"]["template"]["spec"]
     assert "nodeAffinity" in sticky["affinity"]
-    given: Json = {"nodeAffinity": {}}
-    assert pod(kubernetes_affinity=given)["affinity"] == given
+    affinity: Json = {"nodeAffinity": {}}
+    assert pod(kubernetes_affinity=affinity)["affinity"] == affinity
 
 
 def test_policies_and_dashboards_made_for_binderhub_select_builds_and_an_operator_may_say_otherwise() -> None:
@@ -85,16 +85,16 @@ def test_policies_and_dashboards_made_for_binderhub_select_builds_and_an_operato
         assert meta["labels"]["name"] == f"bindery-{'a' * 24}-1-r2"
         assert meta["annotations"]["binder-repo"] == "https://example.org/repo"
     theirs = {"component": "image-builder", "app": "binder", "name": "build"}
-    given = job(kubernetes_labels=theirs, kubernetes_annotations={"binder-repo": "elsewhere"})
-    for meta in (given["metadata"], given["spec"]["template"]["metadata"]):
+    manifest = job(kubernetes_labels=theirs, kubernetes_annotations={"binder-repo": "elsewhere"})
+    for meta in (manifest["metadata"], manifest["spec"]["template"]["metadata"]):
         assert {name: meta["labels"][name] for name in theirs} == theirs
         assert meta["annotations"]["binder-repo"] == "elsewhere"
 
 
 def test_what_we_select_by_is_ours_alone_whatever_labels_are_set() -> None:
     settings = {"kubernetes_labels": {"bindery/installation": "x", "bindery/build-id": "y", "component": "z"}}
-    for made in (job(), job(**settings)):
-        labels = made["spec"]["template"]["metadata"]["labels"]
+    for manifest in (job(), job(**settings)):
+        labels = manifest["spec"]["template"]["metadata"]["labels"]
         assert labels["bindery/installation"] == installation_label("default")
         assert labels["bindery/build-id"] == ATTEMPT.build_id
         [apart] = pod()["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]

@@ -30,12 +30,12 @@ def pod(state: dict[str, object] | None = None, **status: object) -> PodState:
     )  # fmt: skip
 
 
-def code_of(found: PodState | None, *warnings: WarningEvent) -> str | None:
-    obstacle = obstacle_of(JobSnapshot(None, found, warnings), SETTINGS)
+def code_of(state: PodState | None, *warnings: WarningEvent) -> str | None:
+    obstacle = obstacle_of(JobSnapshot(None, state, warnings), SETTINGS)
     return obstacle.code if obstacle else None
 
 
-def warned(reason: str, message: str) -> WarningEvent:
+def warning(reason: str, message: str) -> WarningEvent:
     return WarningEvent("w", "bindery-x", reason, message, received_at=time.monotonic())
 
 
@@ -44,25 +44,25 @@ def test_each_obstacle_has_the_code_of_who_can_move_it() -> None:
     assert code_of(pod(conditions=unschedulable)) == "build_unschedulable"
     assert code_of(pod({"waiting": {"reason": "ImagePullBackOff"}})) == "builder_image_unavailable"
     assert code_of(pod({"waiting": {"reason": "CreateContainerConfigError"}})) == "executor_unavailable"
-    mount = warned("FailedMount", 'secret "push" not found')
+    mount = warning("FailedMount", 'secret "push" not found')
     assert code_of(pod({"waiting": {"reason": "ContainerCreating"}}), mount) == "executor_unavailable"
-    assert code_of(None, warned("FailedCreate", "forbidden: exceeded quota: q")) == "build_quota_exceeded"
-    assert code_of(None, warned("FailedCreate", "violates PodSecurity")) == "executor_unavailable"
+    assert code_of(None, warning("FailedCreate", "forbidden: exceeded quota: q")) == "build_quota_exceeded"
+    assert code_of(None, warning("FailedCreate", "violates PodSecurity")) == "executor_unavailable"
 
 
 def test_what_is_over_is_no_obstacle_any_more() -> None:
-    mount = warned("FailedMount", "not yet there")
+    mount = warning("FailedMount", "not yet there")
     assert code_of(pod(STARTED), mount) is None
     assert code_of(pod({"waiting": {"reason": "ContainerCreating"}})) is None
     assert code_of(None) is None
 
 
 def test_a_warning_that_has_not_come_again_lately_is_over() -> None:
-    creating, mount = pod({"waiting": {"reason": "ContainerCreating"}}), warned("FailedMount", "not there yet")
+    creating, mount = pod({"waiting": {"reason": "ContainerCreating"}}), warning("FailedMount", "not there yet")
     old = replace(mount, received_at=mount.received_at - RECENT_SECONDS - 1)
     assert code_of(creating, old) is None
     assert code_of(creating, mount.as_deleted()) is None
-    other = warned("FailedCreatePodSandBox", "no network")
+    other = warning("FailedCreatePodSandBox", "no network")
     obstacle = obstacle_of(JobSnapshot(None, creating, (mount, old, other)), SETTINGS)
     assert obstacle
     assert "no network" in obstacle.sentence, "the newest counts"
@@ -74,16 +74,15 @@ def test_a_warning_that_has_not_come_again_lately_is_over() -> None:
     {"lastTimestamp": None, "eventTime": "2026-11-23T23:00:05.000000Z"},
 ])  # fmt: skip
 def test_a_warning_is_as_old_as_its_last_repetition(stamps: dict[str, object]) -> None:
-    made = {"name": "e", "creationTimestamp": "2026-11-23T23:00:00Z"}
-    found = WarningEvent.parse({"metadata": made, "involvedObject": {"name": "bindery-x"}} | stamps)
-    assert found.reported_at == pod().created + 5
-    assert found.aged_by_stamp().received_at - found.received_at == pytest.approx(
-        found.reported_at - time.time(), abs=5
-    )
+    metadata = {"name": "e", "creationTimestamp": "2026-11-23T23:00:00Z"}
+    event = WarningEvent.parse({"metadata": metadata, "involvedObject": {"name": "bindery-x"}} | stamps)
+    assert event.reported_at == pod().created + 5
+    moved_seconds = event.aged_by_stamp().received_at - event.received_at
+    assert moved_seconds == pytest.approx(event.reported_at - time.time(), abs=5)
 
 
 def test_a_node_that_is_back_is_in_nobody_s_way() -> None:
-    away = warned("NodeNotReady", "Node is not ready")
+    away = warning("NodeNotReady", "Node is not ready")
     ready = [{"type": "Ready", "status": "True"}]
     assert code_of(pod(STARTED, conditions=[{"type": "Ready", "status": "False"}]), away) == "node"
     assert code_of(pod(STARTED, conditions=ready), away) is None
@@ -97,20 +96,20 @@ def test_a_warning_of_the_beginning_does_not_end_a_build_whose_image_is_pulled_a
     settings = KubernetesSettings(kubernetes_start_seconds=60)
     creating = pod({"waiting": {"reason": "ContainerCreating"}})
 
-    def ended(health: list[float]) -> Finished | None:
+    def outcome(warning_seconds: list[float]) -> Finished | None:
         """What becomes of a build in 500 s during which warnings are heard at these seconds."""
         nonlocal now
         timer = ObstacleTimer(settle_seconds=3)
         for now in range(1000, 1500):
-            times = [1000 + at for at in health if 1000 + at <= now]
+            times = [1000 + at for at in warning_seconds if 1000 + at <= now]
             mount = WarningEvent("w", "bindery-x", "FailedMount", "no Secret", received_at=times[-1])
-            told = timer.observe(obstacle_of(JobSnapshot(None, creating, (mount,)), settings))
-            if isinstance(told, Finished):
-                return told
+            update = timer.observe(obstacle_of(JobSnapshot(None, creating, (mount,)), settings))
+            if isinstance(update, Finished):
+                return update
         return None
 
-    assert ended([0, 0.5, 1.5]) is None
-    lasting = ended([0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 63.5, 127.5, 249.5, 371.5, 493.5])
+    assert outcome([0, 0.5, 1.5]) is None
+    lasting = outcome([0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 63.5, 127.5, 249.5, 371.5, 493.5])
     assert lasting
     assert lasting.error_code == "executor_unavailable"
     assert "so for 61 s" in str(lasting.error_message)
@@ -122,9 +121,9 @@ def test_an_obstacle_is_told_once_it_lasts_once_and_ends_the_build_past_its_boun
     assert timer.observe(obstacle) == Line("waiting", "No node has room. Waiting ...\n")
     assert timer.observe(obstacle) is None
     assert ObstacleTimer(settle_seconds=5).observe(obstacle) is None
-    ended = ObstacleTimer(settle_seconds=0).observe(Obstacle("build_unschedulable", "No node has room", -1))
-    assert isinstance(ended, Finished)
-    assert ended.error_code == "build_unschedulable"
+    outcome = ObstacleTimer(settle_seconds=0).observe(Obstacle("build_unschedulable", "No node has room", -1))
+    assert isinstance(outcome, Finished)
+    assert outcome.error_code == "build_unschedulable"
 
 
 def test_an_obstacle_that_comes_again_is_told_again() -> None:
