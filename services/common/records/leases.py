@@ -39,7 +39,7 @@ class StageMember:
 
     def __init__(
         self,
-        service: str,
+        stage: str,
         *,
         redis: Redis,
         keys: Keys,
@@ -47,7 +47,7 @@ class StageMember:
         settings: ServiceSettings,
         sweeps: bool = True,
     ) -> None:
-        self.service = service
+        self.stage = stage
         self._redis = redis
         self._keys = keys
         self._records = records
@@ -75,7 +75,7 @@ class StageMember:
         """Name of this process; a new one after each lost lease."""
 
     def _new_name(self) -> str:
-        return f"{self.service}-{socket.gethostname()[:20]}-{os.getpid()}-{secrets.token_hex(3)}"
+        return f"{self.stage}-{socket.gethostname()[:20]}-{os.getpid()}-{secrets.token_hex(3)}"
 
     # Life
 
@@ -123,7 +123,7 @@ class StageMember:
 
     async def _renew(self, *, first: bool = False) -> bool:
         """Renew the lease, or take it if `first`. Returns False if it had run out."""
-        keys = [self._keys.alive(self.process), self._keys.processes(self.service), self._keys.owned(self.process)]
+        keys = [self._keys.alive(self.process), self._keys.processes(self.stage), self._keys.owned(self.process)]
         lease_ends = time.monotonic() + self._lease_ms / 1000
 
         answer = int(await self._scripts.run("renew", keys, [self.process, self._lease_ms, int(first)]))
@@ -147,8 +147,8 @@ class StageMember:
             log.warning("forgotten", noun=name)
             kind, _, topic_id = name.partition(":")
             record = self._keys.record(Topic(Kind(kind), topic_id))
-            keys = [self._keys.owned(self.process), self._keys.orphans(self.service), record]
-            await self._scripts.run("disown", keys, [self.process, name, self._keys.wake(self.service)])
+            keys = [self._keys.owned(self.process), self._keys.orphans(self.stage), record]
+            await self._scripts.run("disown", keys, [self.process, name, self._keys.wake(self.stage)])
         self._unclaimed = unclaimed
 
     async def _keep_lease(self) -> None:
@@ -216,7 +216,7 @@ class StageMember:
         while True:
             try:
                 while self._on_adopt and not self.is_leaving:
-                    adopted = await self._records.adopt(self.service, self.process)
+                    adopted = await self._records.adopt(self.stage, self.process)
                     if adopted is None:
                         break
                     record, stored = adopted
@@ -252,7 +252,7 @@ class StageMember:
 
     async def sweep_once(self) -> None:
         """Take the sweep lease if it is free; then release what dead processes owned, and call `on_sweep`."""
-        keys = [self._keys.sweep(self.service), self._keys.processes(self.service)]
+        keys = [self._keys.sweep(self.stage), self._keys.processes(self.stage)]
         is_holder, *dead = await self._scripts.run("sweep", keys, [self.process, self._lease_ms, self._keys.alive("")])
         self.is_sweeper = bool(is_holder)
         if not is_holder:
@@ -271,10 +271,10 @@ class StageMember:
         """
         keys = [
             self._keys.alive(process),
-            self._keys.processes(self.service),
+            self._keys.processes(self.stage),
             self._keys.owned(process),
-            self._keys.orphans(self.service),
-            self._keys.sweep(self.service),
+            self._keys.orphans(self.stage),
+            self._keys.sweep(self.stage),
         ]
-        args: list[ScriptArg] = [process, int(by_itself), self._keys.wake(self.service), self._keys.prefix]
+        args: list[ScriptArg] = [process, int(by_itself), self._keys.wake(self.stage), self._keys.prefix]
         return int(await self._scripts.run("release", keys, args))

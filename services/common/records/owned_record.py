@@ -167,9 +167,9 @@ class OwnedRecord:
         status, detail, *numbers = await self._run(write)
 
         if status == b"behind" or (status == b"missing" and self.rewrite_if_missing):
-            lost = [entry for entry in self.recent_entries if entry.number > int(numbers[0])]
-            log.warning("written_again", noun=self._name, entries=len(lost), was=status.decode())
-            whole = write._replace(values=self.fields, entries=lost + write.entries)
+            lost_entries = [entry for entry in self.recent_entries if entry.number > int(numbers[0])]
+            log.warning("written_again", noun=self._name, entries=len(lost_entries), was=status.decode())
+            whole = write._replace(values=self.fields, entries=lost_entries + write.entries)
             status, detail, *numbers = await self._run(whole, restore=True)
 
         return [status, detail, *numbers]

@@ -144,7 +144,7 @@ class Records(RecordStore):
 
     async def adopt(
         self,
-        service: str,
+        stage: str,
         process: str,
         *,
         topic: Topic | None = None,
@@ -160,7 +160,7 @@ class Records(RecordStore):
         claim = secrets.token_hex(8)
         name = f"{topic.kind}:{topic.id}" if topic else ""
         expected_epoch = "" if epoch is None else epoch
-        keys = [self.keys.orphans(service), self.keys.owned(process), self.keys.alive(process)]
+        keys = [self.keys.orphans(stage), self.keys.owned(process), self.keys.alive(process)]
         attempts = itertools.count()
 
         def claim_one() -> ScriptReply:
