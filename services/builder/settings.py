@@ -1,5 +1,7 @@
 """The builder's settings: where and how images are built, how many at once, and the deadlines."""
 
+from typing import Self
+
 from pydantic import Field, SecretStr
 
 from services.builder.registry.settings import RegistrySettings
@@ -111,3 +113,10 @@ class BuilderSettings(RegistrySettings):
         "runs on.",
     )
     python_downloads: bool = Field(True, description="Whether an interpreter that is not installed may be downloaded.")
+
+    @classmethod
+    def of(cls, settings: "BuilderSettings") -> Self:
+        """Return an executor's settings: the values of the builder's, and the rest from the environment."""
+        if isinstance(settings, cls):
+            return settings
+        return cls(**{name: getattr(settings, name) for name in type(settings).model_fields})

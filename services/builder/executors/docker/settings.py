@@ -54,13 +54,6 @@ class DockerSettings(BuilderSettings):
         return value
 
     @classmethod
-    def of(cls, settings: BuilderSettings) -> Self:
-        """Return these settings with the values of a builder's; the rest is read from the environment."""
-        if isinstance(settings, cls):
-            return settings
-        return cls(**{name: getattr(settings, name) for name in type(settings).model_fields})
-
-    @classmethod
     def engine_of(cls, settings: BuilderSettings) -> Self:
         """Return the engine's address and deadlines, for an installation whose builds run elsewhere.
 

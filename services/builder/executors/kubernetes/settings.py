@@ -1,6 +1,6 @@
 """The settings of the `kubernetes` executor. A description has BinderHub's name for its setting in brackets."""
 
-from typing import Any, Self
+from typing import Any
 
 from pydantic import Field
 
@@ -126,13 +126,6 @@ class KubernetesSettings(BuilderSettings):
     kubernetes_lost_seconds: float = Field(
         60.0, description="How long a deleted pod may stay before its node counts as dead, and the build as vanished."
     )
-
-    @classmethod
-    def of(cls, settings: BuilderSettings) -> Self:
-        """Return these settings with the values of a builder's; the rest is read from the environment."""
-        if isinstance(settings, cls):
-            return settings
-        return cls(**{name: getattr(settings, name) for name in type(settings).model_fields})
 
     @property
     def deadline_seconds(self) -> int:

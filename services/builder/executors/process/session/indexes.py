@@ -69,9 +69,9 @@ def _has_credentials(urls: Iterable[str]) -> bool:
 
 
 def _table(index: str, is_default: bool) -> str:
-    named = _NAMED.fullmatch(index)
-    lines = ["[[index]]", f"url = {json.dumps(named[2] if named else index)}"]
-    lines += [f"name = {json.dumps(named[1])}"] if named else []
+    match = _NAMED.fullmatch(index)
+    lines = ["[[index]]", f"url = {json.dumps(match[2] if match else index)}"]
+    lines += [f"name = {json.dumps(match[1])}"] if match else []
     lines += ["default = true"] if is_default else []
     return "\n".join(lines) + "\n"
 
@@ -81,18 +81,18 @@ def _with_credentials(index: str, session: Mapping[str, str]) -> str:
 
     uv itself never sees these two: a repository's configuration may give the same name to an index of its own.
     """
-    named = _NAMED.fullmatch(index)
-    if not named:
+    match = _NAMED.fullmatch(index)
+    if not match:
         return index
 
-    variable = "UV_INDEX_" + re.sub(r"[^A-Za-z0-9]", "_", named[1]).upper()
+    variable = "UV_INDEX_" + re.sub(r"[^A-Za-z0-9]", "_", match[1]).upper()
     user = session.get(f"{variable}_USERNAME", "")
     password = session.get(f"{variable}_PASSWORD", "")
     if not user and not password:
         return index
 
-    scheme, mark, rest = _USERINFO.sub("", named[2]).partition("://")
-    return f"{named[1]}={scheme}{mark}{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
+    scheme, mark, rest = _USERINFO.sub("", match[2]).partition("://")
+    return f"{match[1]}={scheme}{mark}{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
 
 
 def _secrets(urls: Iterable[str]) -> Iterable[str]:

@@ -61,12 +61,12 @@ async def _require(requested: str, *, uv: str, env: Mapping[str, str]) -> str:
     if path := await _find(requested, uv=uv, env=env):
         return path
 
-    listed = await output_of(
+    output = await output_of(
         [uv, "python", "list", "--only-installed", "--output-format", "json"],
         env=env,
         timeout_seconds=_FIND_TIMEOUT_SECONDS,
     )
-    versions = {str(python["version"]) for python in json.loads(listed or "[]") if python.get("path")}
+    versions = {str(python["version"]) for python in json.loads(output or "[]") if python.get("path")}
     installed = ", ".join(sorted(versions, key=_version_key)) or "none that uv can find"
     raise StepError(
         "python_unavailable",

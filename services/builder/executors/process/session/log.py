@@ -46,8 +46,8 @@ class BuildLog:
         if len(encoded) <= self._max_line_bytes:
             return line
 
-        kept = encoded[: self._max_line_bytes].decode("utf-8", "ignore")
-        return f"{kept} [The line is cut: it is longer than {self._max_line_bytes} bytes]"
+        start = encoded[: self._max_line_bytes].decode("utf-8", "ignore")
+        return f"{start} [The line is cut: it is longer than {self._max_line_bytes} bytes]"
 
     def _append(self, phase: str, line: str) -> int:
         entry = json.dumps({"phase": phase, "message": f"{line}\n"}) + "\n"

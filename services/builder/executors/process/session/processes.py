@@ -76,11 +76,11 @@ def _living(family: set[Identity], home: Path) -> set[Identity]:
 
 
 def _descendants(pids: Iterable[int]) -> set[int]:
-    found: set[int] = set()
+    descendants: set[int] = set()
     for pid in pids:
         with contextlib.suppress(psutil.Error):
-            found |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
-    return found
+            descendants |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
+    return descendants
 
 
 def _by_home(home: Path) -> set[int]:
