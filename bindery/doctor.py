@@ -181,10 +181,10 @@ def is_up(settings: Settings) -> bool:
 def _run(command: list[str], advice: str, text: str = "", folder: str | None = None) -> str:
     """Run a command with `text` as its input, and return its output. Raises `StartupError(advice)` if it fails."""
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             command, input=text, capture_output=True, text=True, check=True, timeout=SLOW_SECONDS, cwd=folder
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise StartupError(advice) from error
 
-    return done.stdout
+    return result.stdout

@@ -21,12 +21,12 @@ def server_ports(leader: Identity, home: Path, runtime: Path) -> list[int]:
     `leader` is the session's first process. If no Jupyter of the session has written a port, the ports of `leader`
     itself count: a `start` script may have become another server.
     """
-    written = [(pid, port) for pid, port in _written_ports(runtime) if belongs(pid, leader, home)]
-    if not written and leader.is_alive:
+    candidates = [(pid, port) for pid, port in _written_ports(runtime) if belongs(pid, leader, home)]
+    if not candidates and leader.is_alive:
         return listening_ports(leader.pid)
 
     ports: list[int] = []
-    for pid, port in written:
+    for pid, port in candidates:
         own_ports = listening_ports(pid)
         if not port:
             ports += own_ports
@@ -37,12 +37,12 @@ def server_ports(leader: Identity, home: Path, runtime: Path) -> list[int]:
 
 def _written_ports(runtime: Path) -> list[tuple[int, int]]:
     """Return pid and port of each readable file."""
-    written = []
+    ports = []
     for pattern in _FILES:
         for path in sorted(runtime.glob(pattern)):
             try:
                 info = json.loads(path.read_text())
-                written.append((int(info["pid"]), int(info["port"])))
+                ports.append((int(info["pid"]), int(info["port"])))
             except (OSError, ValueError, KeyError, TypeError):  # half written
                 continue
-    return written
+    return ports

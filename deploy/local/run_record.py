@@ -120,14 +120,14 @@ def end_leftovers(settings: Settings) -> list[Process]:
     all have ended.
     """
     leftovers = [*_recorded_components(settings.run_dir), *running_processes(settings.processes_dir)]
-    ended = end_processes(leftovers, settings.stop_timeout_seconds, settings.home_dirs)
+    processes = end_processes(leftovers, settings.stop_timeout_seconds, settings.home_dirs)
 
     of_the_run = [settings.run_dir / RECORD, settings.run_dir / START_TOKEN]
     environments = settings.run_dir.glob(f"*{ENVIRONMENT_SUFFIX}")
     for path in (*of_the_run, *environments, *settings.processes_dir.glob("*.json")):
         path.unlink(missing_ok=True)
 
-    return ended
+    return processes
 
 
 def find_leftovers(settings: Settings) -> list[Process]:

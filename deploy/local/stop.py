@@ -27,15 +27,15 @@ def stop(settings: Settings) -> str:
         return "Bindery was not running."
 
     was_running = _end_up(settings)
-    ended = []
+    leftovers = []
     with contextlib.suppress(AlreadyRunning), lock(settings.run_dir):  # one that was started meanwhile goes on
-        ended = end_leftovers(settings)
+        leftovers = end_leftovers(settings)
         remove_socket_folders(settings.data_dir, os.environ)
 
     if was_running:
         return "Bindery has stopped."
-    if ended:
-        return f"Bindery was not running; ended what an earlier run left behind ({len(ended)} processes)."
+    if leftovers:
+        return f"Bindery was not running; ended what an earlier run left behind ({len(leftovers)} processes)."
     return "Bindery was not running."
 
 

@@ -53,8 +53,8 @@ def _up_locked(settings: Settings, without: Collection[str], planner: Planner) -
     console = Console(settings.logs_dir, max_bytes=settings.part_log_max_bytes, backups=settings.part_log_backups)
     try:
         settings.processes_dir.mkdir(mode=0o700, exist_ok=True)
-        if ended := end_leftovers(settings):
-            console.say(f"ended what an earlier run left behind: {_names_of(ended)}")
+        if leftovers := end_leftovers(settings):
+            console.say(f"ended what an earlier run left behind: {_names_of(leftovers)}")
 
         check_machine()
         for warning in warnings(os.environ):

@@ -33,7 +33,7 @@ async def abandoned_servers(context: ProcessContext, records: Mapping[str, Store
     if with_launch:
         states = await retry_while_unavailable(read_states, seconds=context.settings.redis_patience_seconds)
 
-    ended = {
+    without_launch = {
         server_id
         for server_id, state in zip(with_launch, states, strict=True)
         if state and state.decode() in ENDED_WITHOUT_SERVER
@@ -41,7 +41,7 @@ async def abandoned_servers(context: ProcessContext, records: Mapping[str, Store
     return {
         server_id: server
         for server_id, server in living.items()
-        if server_id in ended or records[server_id].get(ABANDONED)
+        if server_id in without_launch or records[server_id].get(ABANDONED)
     }
 
 

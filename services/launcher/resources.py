@@ -48,8 +48,8 @@ class ResourceClasses(BaseModel):
         """Return the class of a repository's servers, "" for none. Raise `BinderyError("unknown_resource_class")`."""
         name = repo.resource_class or self.default
         if name and name not in self.classes:
-            known = ", ".join(sorted(self.classes)) or "none"
-            raise BinderyError("unknown_resource_class", f"There is no resource class {name!r}; there are: {known}.")
+            names = ", ".join(sorted(self.classes)) or "none"
+            raise BinderyError("unknown_resource_class", f"There is no resource class {name!r}; there are: {names}.")
         return name
 
     def choose(self, repo: ResolvedRepo, requested: str | None) -> ResolvedRepo:

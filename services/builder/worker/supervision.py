@@ -265,7 +265,8 @@ class Supervision:
         fields = {"position": batch.position} | ({"run": str(run)} if run else {})
         body = None
         if self.build.state is BuildState.RUNNING and Phase.PUSHING in phases:
-            self.build = body = self.build.updated(state=BuildState.PUSHING)
+            self.build = self.build.updated(state=BuildState.PUSHING)
+            body = self.build
         await self.record.write(*events, fields=fields, body=body)
         self._position = batch.position
 

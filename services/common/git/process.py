@@ -83,13 +83,13 @@ class GitRunner:
 
     def environment(self, config: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
         """Return git's environment: our paths of programs and CA certificates, and git's whole configuration."""
-        passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        if "SSL_CERT_FILE" in passed:
-            passed.setdefault("GIT_SSL_CAINFO", passed["SSL_CERT_FILE"])
+        variables = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        if "SSL_CERT_FILE" in variables:
+            variables.setdefault("GIT_SSL_CAINFO", variables["SSL_CERT_FILE"])
         settings = [*_CONFIG.items(), *config]
         for number, (name, value) in enumerate(settings):
-            passed |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
-        return passed | {
+            variables |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+        return variables | {
             "GIT_CONFIG_COUNT": str(len(settings)),
             "HOME": str(self.home),
             "XDG_CONFIG_HOME": str(self.home),
@@ -157,11 +157,15 @@ class GitRunner:
 
     async def _relay(self, stream: asyncio.StreamReader) -> str:
         """Pass lines to `on_line` as they arrive and return the last 8 KiB; of a progress line, one state every 2 s."""
-        kept, rest, shown_at = "", b"", 0.0
+        last_lines = ""
+        rest = b""
+        shown_at = 0.0
         while chunk := await stream.read(65536):
             *lines, rest = re.split(rb"(?<=[\r\n])", rest + chunk)
             if len(rest) > _LINE_BYTES:
-                lines, rest = [*lines, rest], b""
+                lines.append(rest)
+                rest = b""
+
             for line in lines:
                 text = _plain(line)
                 now = time.monotonic()
@@ -169,14 +173,15 @@ class GitRunner:
                     continue
                 if line.endswith(b"\r"):
                     shown_at = now
-                kept = f"{kept}{text}\n"[-8192:]
+                last_lines = f"{last_lines}{text}\n"[-8192:]
                 if self.on_line:
                     self.on_line(text)
+
         if text := _plain(rest):
-            kept += f"{text}\n"
+            last_lines += f"{text}\n"
             if self.on_line:
                 self.on_line(text)
-        return kept
+        return last_lines
 
     async def _watch(self) -> None:
         while self.watched is not None:
@@ -197,7 +202,8 @@ def _plain(line: bytes) -> str:
 
 def size_of(folder: Path, enough: int) -> int:
     """Return the bytes under `folder`, plus a KiB for each entry; stop above `enough`. Links are not followed."""
-    total, folders = 0, [str(folder)]
+    total = 0
+    folders = [str(folder)]
     while folders and total <= enough:
         with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
             for entry in entries:

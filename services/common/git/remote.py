@@ -58,12 +58,12 @@ async def list_refs(
                 return Listing(refs, found_at)
             with tempfile.TemporaryDirectory(prefix="bindery-git-") as home:
                 git = GitRunner(home=Path(home), allowed_protocols=allowed_protocols, memory_bytes=GIB)
-                done = await git.run("ls-remote", "-q", "--", remote.url, *patterns, config=remote.config)
+                result = await git.run("ls-remote", "-q", "--", remote.url, *patterns, config=remote.config)
     except TimeoutError as error:
         raise BinderyError("provider_unavailable", f"{url} did not answer within {timeout_seconds:g} s.") from error
-    if not done.ok:
-        raise _failure(done, url, "provider_unavailable")
-    rows = (line.partition("\t") for line in done.output.decode("utf-8", "replace").splitlines())
+    if not result.ok:
+        raise _failure(result, url, "provider_unavailable")
+    rows = (line.partition("\t") for line in result.output.decode("utf-8", "replace").splitlines())
     return Listing({name: sha for sha, _, name in rows if is_full_sha(sha)}, found_at)
 
 
@@ -124,11 +124,11 @@ class _Fetch:
         await self._run_checked("init", "--quiet", "--template=", ".", cwd=folder)
         await self._run_checked("remote", "add", "origin", url, cwd=folder)
         await self._commit(remote, url, sha, folder)
-        done = await self.git.run("checkout", "--quiet", "--force", "--detach", sha, cwd=folder)
-        if not done.ok:
-            is_bad_path = "invalid path" in done.messages
+        result = await self.git.run("checkout", "--quiet", "--force", "--detach", sha, cwd=folder)
+        if not result.ok:
+            is_bad_path = "invalid path" in result.messages
             code: ErrorCode = "build_failed" if is_bad_path else "fetch_failed"
-            raise BinderyError(code, f"Commit {sha} of {url} can't be checked out: {done.reason}.")
+            raise BinderyError(code, f"Commit {sha} of {url} can't be checked out: {result.reason}.")
         for submodule in await submodules_of(self.git, sha, folder):
             self.submodules += 1
             if depth >= MAX_DEPTH or self.submodules > MAX_SUBMODULES:
@@ -161,26 +161,26 @@ class _Fetch:
     async def _commit(self, remote: Remote, url: str, sha: str, folder: Path) -> None:
         """Fetch one commit: alone if the server allows it, or else with the history of every ref."""
         fetch = ("fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
-        done = await self.git.run(*fetch, "--depth=1", "--", remote.url, sha, cwd=folder, config=remote.config)
-        if not done.ok and any(sign in done.messages for sign in _REFUSES_SHAS):
-            done = await self.git.run(*fetch, "--", remote.url, *_ALL_REFS, cwd=folder, config=remote.config)
-        there = done.ok and (await self.git.run("cat-file", "-e", f"{sha}^{{commit}}", cwd=folder)).ok
-        if done.ok and not there:
+        result = await self.git.run(*fetch, "--depth=1", "--", remote.url, sha, cwd=folder, config=remote.config)
+        if not result.ok and any(sign in result.messages for sign in _REFUSES_SHAS):
+            result = await self.git.run(*fetch, "--", remote.url, *_ALL_REFS, cwd=folder, config=remote.config)
+        there = result.ok and (await self.git.run("cat-file", "-e", f"{sha}^{{commit}}", cwd=folder)).ok
+        if result.ok and not there:
             raise BinderyError("ref_not_found", f"There is no commit {sha} in {url}.")
-        if "not our ref" in done.messages:
+        if "not our ref" in result.messages:
             raise BinderyError("ref_not_found", f"There is no commit {sha} in {url}.")
-        if not done.ok:
-            raise _failure(done, url, "fetch_failed")
+        if not result.ok:
+            raise _failure(result, url, "fetch_failed")
 
     async def _run_checked(self, *arguments: str, cwd: Path) -> GitResult:
-        done = await self.git.run(*arguments, cwd=cwd)
-        if not done.ok:
-            raise BinderyError("fetch_failed", f"git {arguments[0]} failed: {done.reason}.")
-        return done
+        result = await self.git.run(*arguments, cwd=cwd)
+        if not result.ok:
+            raise BinderyError("fetch_failed", f"git {arguments[0]} failed: {result.reason}.")
+        return result
 
 
-def _failure(done: GitResult, url: str, otherwise: ErrorCode) -> BinderyError:
+def _failure(result: GitResult, url: str, otherwise: ErrorCode) -> BinderyError:
     """Return the error for git's message: no public repository, or else `otherwise`, for a server that fails."""
-    if any(sign in done.messages for sign in _ABSENT):
+    if any(sign in result.messages for sign in _ABSENT):
         return BinderyError("ref_not_found", f"There is no public git repository at {url}.")
-    return BinderyError(otherwise, f"git can't read {url}: {done.reason}.")
+    return BinderyError(otherwise, f"git can't read {url}: {result.reason}.")

@@ -34,14 +34,19 @@ def canonical_url(url: str, *, ignores_case: bool = False) -> str:
     scp = None if "://" in url else _SCP.fullmatch(url)
     try:
         parts = urlsplit(f"ssh://{scp[1]}/{scp[2]}" if scp else url)
-        scheme, host, port = parts.scheme, parts.hostname or "", parts.port
+        port = parts.port
     except ValueError:
         return url
+
+    scheme = parts.scheme
+    host = parts.hostname or ""
     if scheme not in {*_PORTS, "file"} or (not host and scheme != "file"):
         return url
+
     path = _path(parts.path, ignores_case=ignores_case)
     if scheme == "file":
         return f"file://{host}{path}"
+
     # The port of https too, as it is https that is written.
     netloc = _host(host) + (f":{port}" if port not in {None, _PORTS[scheme], _PORTS["https"]} else "")
     return urlunsplit(("https", netloc, path, parts.query, ""))
@@ -81,14 +86,14 @@ def _path(text: str, *, ignores_case: bool = False, keeps_end: bool = False) -> 
 
     With `keeps_end`, a trailing `.git` or slash stays.
     """
-    kept: list[bytes] = []
+    segments: list[bytes] = []
     for segment in map(unquote_to_bytes, text.split("/")):
         if segment == b"..":
-            kept = kept[:-1]
+            segments = segments[:-1]
         elif segment not in {b"", b"."}:
-            kept.append(segment.lower() if ignores_case else segment)
-    end = "/" if keeps_end and text.endswith("/") and kept else ""
-    while not keeps_end and kept and kept[-1].endswith(b".git") and kept[-1] not in {b"..git", b"...git"}:
-        kept[-1] = kept[-1].removesuffix(b".git")
-        kept = kept if kept[-1] else kept[:-1]
-    return "".join(f"/{quote(segment, safe=_IN_PATHS)}" for segment in kept) + end
+            segments.append(segment.lower() if ignores_case else segment)
+    end = "/" if keeps_end and text.endswith("/") and segments else ""
+    while not keeps_end and segments and segments[-1].endswith(b".git") and segments[-1] not in {b"..git", b"...git"}:
+        segments[-1] = segments[-1].removesuffix(b".git")
+        segments = segments if segments[-1] else segments[:-1]
+    return "".join(f"/{quote(segment, safe=_IN_PATHS)}" for segment in segments) + end

@@ -27,25 +27,25 @@ async def submodules_of(git: GitRunner, sha: str, folder: Path) -> list[Submodul
     A gitlink without an entry in `.gitmodules`, or with `update = none`, is left out: its folder stays empty. Raises
     `BinderyError("build_failed")` for a `.gitmodules` that can't be read.
     """
-    listed = (await git.run("ls-tree", "-z", sha, "--", ".gitmodules", cwd=folder)).output.decode("utf-8", "replace")
-    if not listed.startswith(_FILES):
+    listing = (await git.run("ls-tree", "-z", sha, "--", ".gitmodules", cwd=folder)).output.decode("utf-8", "replace")
+    if not listing.startswith(_FILES):
         return []
-    done = await git.run("config", "-z", f"--blob={sha}:.gitmodules", "--get-regexp", r"^submodule\.", cwd=folder)
-    if not done.ok and done.messages:  # silent: the file has no such line
-        raise BinderyError("build_failed", f".gitmodules can't be read: {done.reason}.")
+    result = await git.run("config", "-z", f"--blob={sha}:.gitmodules", "--get-regexp", r"^submodule\.", cwd=folder)
+    if not result.ok and result.messages:  # silent: the file has no such line
+        raise BinderyError("build_failed", f".gitmodules can't be read: {result.reason}.")
     sections: dict[str, dict[str, str]] = {}
-    for line in done.output.decode("utf-8", "replace").split("\0"):
+    for line in result.output.decode("utf-8", "replace").split("\0"):
         key, _, value = line.partition("\n")
         name, _, variable = key.removeprefix("submodule.").rpartition(".")
         sections.setdefault(name, {})[variable] = value
     by_path = {section.get("path", ""): section for section in sections.values()}
-    found = []
+    submodules = []
     for entry in (await git.run("ls-tree", "-r", "-z", "--full-tree", sha, cwd=folder)).output.split(b"\0"):
         head, _, name = entry.decode("utf-8", "replace").partition("\t")
         section = by_path.get(name, {})
         if head.startswith(_GITLINK) and section.get("url") and section.get("update") != "none":
-            found.append(Submodule(name, section["url"], head.split()[2]))
-    return found
+            submodules.append(Submodule(name, section["url"], head.split()[2]))
+    return submodules
 
 
 def place_of(submodule: Submodule, folder: Path) -> Path:

@@ -54,7 +54,8 @@ def git_url(text: str, allowed_protocols: frozenset[str] = WEB) -> str:
         quoted = shown(text)
     try:
         parts = urlsplit(text)
-        host, _port = parts.hostname or "", parts.port
+        host = parts.hostname or ""
+        _ = parts.port  # raises `ValueError` if it is not a number
     except ValueError as error:
         raise BinderyError("bad_spec", f"{quoted!r} is not a git URL.") from error
     if parts.password or ("@" in parts.netloc and parts.scheme in WEB):
@@ -114,23 +115,23 @@ async def locate(
         return await _locate_elsewhere(url, client)
     # A request of git's protocol 0, whose response has the refs: protocol 2 would need another request for them.
     asks = {"User-Agent": await asyncio.to_thread(user_agent), "Pragma": "no-cache"}
-    found = await client.follow(url.rstrip("/") + _INFO_REFS, headers=asks, body_bytes=body_bytes)
-    if found.status in {401, 403, 404, 410} or not found.url.endswith(_INFO_REFS):
-        tried = f" ({found.host} answered {found.status})" if found.status >= 400 else ""
-        raise BinderyError("ref_not_found", f"There is no public git repository at {url}{tried}.")
-    if found.status == 429:
-        after = found.headers.get("retry-after", "")
+    response = await client.follow(url.rstrip("/") + _INFO_REFS, headers=asks, body_bytes=body_bytes)
+    if response.status in {401, 403, 404, 410} or not response.url.endswith(_INFO_REFS):
+        status_note = f" ({response.host} answered {response.status})" if response.status >= 400 else ""
+        raise BinderyError("ref_not_found", f"There is no public git repository at {url}{status_note}.")
+    if response.status == 429:
+        after = response.headers.get("retry-after", "")
         raise BinderyError(
             "rate_limited",
-            f"{found.host} asks to be asked less often.",
+            f"{response.host} asks to be asked less often.",
             retry_after_seconds=float(after[:9]) if after.isascii() and after.isdigit() else None,
         )
-    if found.status != 200:
-        raise BinderyError("provider_unavailable", f"{found.host} answered {found.status} for {url}.")
-    config = _pinned(found.host, found.port, found.address)
-    if client.proxy and not found.address:
+    if response.status != 200:
+        raise BinderyError("provider_unavailable", f"{response.host} answered {response.status} for {url}.")
+    config = _pinned(response.host, response.port, response.address)
+    if client.proxy and not response.address:
         config = (("http.proxy", client.proxy.url_with_login), ("http.proxyAuthMethod", "basic"))
-    return Remote(found.url.removesuffix(_INFO_REFS), config, found.body)
+    return Remote(response.url.removesuffix(_INFO_REFS), config, response.body)
 
 
 def _pinned(host: str, port: int, address: str) -> tuple[tuple[str, str], ...]:
@@ -143,7 +144,8 @@ def _pinned(host: str, port: int, address: str) -> tuple[tuple[str, str], ...]:
 async def _locate_elsewhere(url: str, client: CheckedClient) -> Remote:
     """Locate a `git://` or `ssh://` URL, if a setting allows them, at its checked address; ssh also gets the name."""
     parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
+    host = parts.hostname or ""
+    port = parts.port or _PORTS.get(parts.scheme, 0)
     address = (await client.policy.addresses(host, port))[0]
     if parts.scheme == "ssh":
         command = f"ssh -F /dev/null -o BatchMode=yes -o ProxyCommand=none -o HostName={address} -o HostKeyAlias={host}"

@@ -23,13 +23,13 @@ def installed_git() -> str:
     Raises `RuntimeError`, saying what to do, if git is missing or does not run.
     """
     try:
-        asked = ["git", "version"]
-        done = subprocess.run(asked, capture_output=True, check=True, timeout=_ASKED_SECONDS)
+        command = ["git", "version"]
+        result = subprocess.run(command, capture_output=True, check=True, timeout=_ASKED_SECONDS)
     except FileNotFoundError as error:
         raise RuntimeError("git is not installed: install git 2.37 or later.") from error
     except (OSError, subprocess.SubprocessError) as error:
         raise RuntimeError(f"git does not run ({error}): install git 2.37 or later.") from error
-    return done.stdout.decode("utf-8", "replace").strip()
+    return result.stdout.decode("utf-8", "replace").strip()
 
 
 def git_version() -> tuple[int, int]:
@@ -44,16 +44,16 @@ def git_version() -> tuple[int, int]:
 
 def git_warning() -> str | None:
     """Return a warning if a repository's files can harm the installed git. Raises as `installed_git` does."""
-    found = re.search(r"([0-9]+)\.([0-9]+)(?:\.([0-9]+))?", installed_git())
-    if found is None:
+    match = re.search(r"([0-9]+)\.([0-9]+)(?:\.([0-9]+))?", installed_git())
+    if match is None:
         return None
-    line = int(found[1]), int(found[2])
-    wanted = PATCHED.get(line, 0)
-    if int(found[3] or 0) >= wanted:
+    line = int(match[1]), int(match[2])
+    patched = PATCHED.get(line, 0)
+    if int(match[3] or 0) >= patched:
         return None
     return (
-        f"git {found[0]} has memory errors that a repository's .gitattributes can use (CVE-2022-23521): update it to "
-        f"{line[0]}.{line[1]}.{wanted} or later, unless your distribution has fixed it without changing the version."
+        f"git {match[0]} has memory errors that a repository's .gitattributes can use (CVE-2022-23521): update it to "
+        f"{line[0]}.{line[1]}.{patched} or later, unless your distribution has fixed it without changing the version."
     )
 
 
@@ -63,5 +63,5 @@ def user_agent() -> str:
     Hosts recognise git by the first four characters and answer 404 to other clients: many hosts always do, and GitHub,
     by public reports, if the URL has no `.git`.
     """
-    found = re.search(r"[0-9]+(\.[0-9]+)+", installed_git())
-    return f"git/{found[0] if found else '.'.join(map(str, MINIMUM_GIT))} (Bindery)"
+    match = re.search(r"[0-9]+(\.[0-9]+)+", installed_git())
+    return f"git/{match[0] if match else '.'.join(map(str, MINIMUM_GIT))} (Bindery)"

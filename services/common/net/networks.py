@@ -143,10 +143,10 @@ class NetworkPolicy:
         The caller sets the deadline. Raises `BinderyError`: `address_not_allowed` if every address is refused,
         `ref_not_found` if there is no such host, `provider_unavailable` if names can't be looked up at all.
         """
-        found = await look_up(host, port)
-        usable = [address for address in found if self.allows(ip_address(address.partition("%")[0]))]
+        candidates = await look_up(host, port)
+        usable = [address for address in candidates if self.allows(ip_address(address.partition("%")[0]))]
         if not usable:
-            self.check(found[0], host)
+            self.check(candidates[0], host)
         return usable
 
 
@@ -165,13 +165,13 @@ async def look_up(host: str, port: int) -> list[str]:
     Raises `BinderyError`: `ref_not_found`, `provider_unavailable`.
     """
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        entries = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
         code = getattr(error, "errno", socket.EAI_NONAME)
         if code in {socket.EAI_AGAIN, socket.EAI_SYSTEM, socket.EAI_MEMORY}:
             raise BinderyError("provider_unavailable", f"The name {host} can't be looked up just now.") from error
         raise BinderyError("ref_not_found", f"There is no host named {host}.") from error
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
     if not addresses:
         raise BinderyError("ref_not_found", f"There is no host named {host}.")
     return addresses

@@ -40,13 +40,17 @@ class OutboundProxy:
         """
         if not url:
             return None
+
         try:
             parts = urlsplit(url)
-            host, port = plain_host(parts.hostname or ""), parts.port or _PORT
+            host = plain_host(parts.hostname or "")
+            port = parts.port or _PORT
         except ValueError:
-            host, port = None, 0
+            host = None
+            port = 0
         if host is None or parts.scheme != "http" or parts.path.strip("/") or parts.query or parts.fragment:
             raise ValueError(f"{PROXY} must be like http://user:password@proxy.example.org:3128.")
+
         names, networks = _exceptions(exceptions)
         return cls(
             url=f"http://{f'[{host}]' if ':' in host else host}:{port}",

@@ -90,7 +90,8 @@ def _shown(name: object, value: Any) -> Any:
     if value is None or isinstance(value, int | float):
         return value
     shown = repr(value)  # as the renderer would write it
-    return cleaned if (cleaned := _cut(_clean(shown))) != shown else value
+    cleaned = _cut(_clean(shown))
+    return cleaned if cleaned != shown else value
 
 
 def _hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

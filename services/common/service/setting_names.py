@@ -35,15 +35,15 @@ class UnknownSettingError(ValueError):
 
 def refuse_unknown_names(names: Iterable[str], *, source: str) -> None:
     """Raise `UnknownSettingError` if one of the names, which were read from the file `source`, is no service's."""
-    known = _names()["services"]
-    unknown = [name for name in names if name not in known]
+    known_names = _names()["services"]
+    unknown = [name for name in names if name not in known_names]
     if not unknown:
         return
 
     complaints = []
     for name in unknown:
         spelled = name.lower().removeprefix(PREFIX.lower())
-        complaints.append(f"{name!r}{_suggestion(spelled, known)}")
+        complaints.append(f"{name!r}{_suggestion(spelled, known_names)}")
     raise UnknownSettingError(f"{source} has settings that no service knows: {', '.join(complaints)}.")
 
 
@@ -53,13 +53,13 @@ def warn_of_unknown_variables(environ: Mapping[str, str]) -> None:
     A warning and not an error: another program may have named a variable so. Those of our tests, and those that
     Kubernetes makes of a Service's name, are passed over.
     """
-    known = _names()["environment"]
+    known_names = _names()["environment"]
     for name in sorted(environ):
-        if not name.startswith(PREFIX) or name in known or name.startswith(_FOR_TESTS):
+        if not name.startswith(PREFIX) or name in known_names or name.startswith(_FOR_TESTS):
             continue
         if _is_of_kubernetes(name, environ):
             continue
-        log.warning("setting_unknown", variable=name, closest=_closest(name, known))
+        log.warning("setting_unknown", variable=name, closest=_closest(name, known_names))
 
 
 def _is_of_kubernetes(name: str, environ: Mapping[str, str]) -> bool:
@@ -70,14 +70,14 @@ def _is_of_kubernetes(name: str, environ: Mapping[str, str]) -> bool:
     return f"{name[: ending.start()]}_SERVICE_HOST" in environ
 
 
-def _suggestion(name: str, known: frozenset[str]) -> str:
-    closest = _closest(name, known)
+def _suggestion(name: str, known_names: frozenset[str]) -> str:
+    closest = _closest(name, known_names)
     return f" (did you mean {closest!r}?)" if closest else ""
 
 
-def _closest(name: str, known: frozenset[str]) -> str | None:
+def _closest(name: str, known_names: frozenset[str]) -> str | None:
     """Return the known name that is spelled most like `name`; None if none is similar."""
-    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.75)), None)
+    return next(iter(difflib.get_close_matches(name, sorted(known_names), n=1, cutoff=0.75)), None)
 
 
 @cache

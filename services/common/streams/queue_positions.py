@@ -101,7 +101,8 @@ class QueuePositions:
         """Keep a build's position up to date until the context exits, and call `on_change` when it has changed."""
         watched = self._watched.get(build_id)
         if watched is None:
-            watched = self._watched[build_id] = WatchedBuild()
+            watched = WatchedBuild()
+            self._watched[build_id] = watched
             self._has_changed.set()
 
         watched.listeners.add(on_change)

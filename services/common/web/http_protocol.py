@@ -121,7 +121,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Feed the parser in pieces that keep to the limit of a head, and set the next deadline."""
         if self._is_dismissed:
             return
-        at, size = 0, len(data)
+
+        at = 0
+        size = len(data)
         while at < size:
             room = self._bounds.head_bytes - self._unspent_bytes
             piece = data if not at and size <= room else data[at : at + room]
@@ -130,11 +132,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             super().data_received(piece)
             if self._is_dismissed or self.transport.is_closing():
                 return
+
             # A head that begins within a piece (a pipelined one) is counted from the next piece on.
             self._unspent_bytes = 0 if self._has_advanced else self._unspent_bytes + len(piece)
             if self._unspent_bytes >= self._bounds.head_bytes:
                 self._refuse("head_size", _too_large(self._bounds), 431)
                 return
+
         if not self._in_head:
             self._expect_body()
         elif self._unspent_bytes:
@@ -273,12 +277,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._deadline("send", self._bounds.send_seconds, self._look_at_sending)
 
     def _look_at_sending(self) -> None:
-        left = self.transport.get_write_buffer_size()
+        unsent_bytes = self.transport.get_write_buffer_size()
         # New writes to a client that is not held up would hide what it has read.
         is_written_to = self._is_answering and not self.flow.write_paused
-        if left and (is_written_to or self._unsent_bytes - left >= PROGRESS_BYTES):
+        if unsent_bytes and (is_written_to or self._unsent_bytes - unsent_bytes >= PROGRESS_BYTES):
             self._expect_reading()
-        elif left:
+        elif unsent_bytes:
             REFUSED_CONNECTIONS.labels("send_time").inc()
             self.transport.abort()
 

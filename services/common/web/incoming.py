@@ -27,14 +27,14 @@ class BoundedBodies:
         if announced == 0:
             await self.app(scope, receive, send)
             return
-        taken = 0
+        received_bytes = 0
 
         async def bounded() -> Message:
-            nonlocal taken
+            nonlocal received_bytes
             if (announced or 0) <= self._max_bytes:
                 message = await receive()
-                taken += len(message.get("body", b""))
-                if taken <= self._max_bytes:
+                received_bytes += len(message.get("body", b""))
+                if received_bytes <= self._max_bytes:
                     return message
             raise HTTPException(413, f"A request may have {self._max_bytes} bytes at most.")
 
@@ -43,11 +43,11 @@ class BoundedBodies:
 
 def _announced_bytes(scope: Scope) -> int | None:
     """Return the size of a body by its headers: 0 if there is no body, None if they don't say."""
-    found = {name: value for name, value in scope["headers"] if name in _BODY_HEADERS}
-    if not found:
+    headers = {name: value for name, value in scope["headers"] if name in _BODY_HEADERS}
+    if not headers:
         return 0
-    length = found.get(b"content-length", b"")
-    return int(length[:20]) if length.isdigit() and b"transfer-encoding" not in found else None
+    length = headers.get(b"content-length", b"")
+    return int(length[:20]) if length.isdigit() and b"transfer-encoding" not in headers else None
 
 
 class HeadRequests:

@@ -68,8 +68,9 @@ def install_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _http(_request: Request, error: HTTPException) -> Response:
         kind = KINDS[_of_status(error.status_code)]
-        said = str(error.detail)
-        detail = "" if said == HTTPStatus(error.status_code).phrase else said  # the framework's own words say nothing
+        sentence = str(error.detail)
+        is_framework_phrase = sentence == HTTPStatus(error.status_code).phrase
+        detail = "" if is_framework_phrase else sentence
         problem = BinderyError(kind.code, detail).problem.updated(status=error.status_code)
         headers = dict(error.headers or {})
         if "GET" in (allowed := headers.get("Allow", "").split(", ")) and "HEAD" not in allowed:

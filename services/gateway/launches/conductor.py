@@ -231,8 +231,8 @@ class Conductor:
             digest=image.digest,
             build_id=image.build_id or self.launch.build_id,
         )
-        found = "Built image" if self._has_waited_for_build else "Found built image"
-        message = f"{found}, launching...\n"
+        headline = "Built image" if self._has_waited_for_build else "Found built image"
+        message = f"{headline}, launching...\n"
         opens = TopicRef(kind="s", id=server.server_id, after=STREAM_START)
         await self._publish(Event(phase=Phase.BUILT, message=message, image_name=image.image, state=state, opens=opens))
 

@@ -110,8 +110,8 @@ class Reaper:
 
     # The hub's servers
 
-    async def _compare(self, listed: list[HubServer], listed_at: float, *, may_delete: bool) -> None:
-        on_hub = {self._id_of(entry): entry for entry in listed if self._may_be_ours(entry)}
+    async def _compare(self, entries: list[HubServer], listed_at: float, *, may_delete: bool) -> None:
+        on_hub = {self._id_of(entry): entry for entry in entries if self._may_be_ours(entry)}
         servers = await self._read_servers(on_hub)
         holders = await self._seats.holders()
 

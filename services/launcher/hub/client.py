@@ -121,8 +121,8 @@ class Hub:
 
     def server_url(self, user: str, server_name: str) -> str:
         """Return the URL of a server for browsers, with a slash at the end."""
-        named = f"{quote(server_name)}/" if server_name else ""
-        return f"{self.public_url}user/{_quote_user(user)}/{named}"
+        server_part = f"{quote(server_name)}/" if server_name else ""
+        return f"{self.public_url}user/{_quote_user(user)}/{server_part}"
 
     # Health
 

@@ -81,13 +81,13 @@ class Git(Provider):
         quoted_url, slash, quoted_ref = spec.partition("/")
         if not slash:
             decoded = unquote(spec)
-            given = shown(decoded)
-            if given == decoded:  # no secret in it, which could be read through the encoding: show it as it was typed
-                given = shown(spec)
+            quoted = shown(decoded)
+            if quoted == decoded:  # no secret in it, which could be read through the encoding: show it as it was typed
+                quoted = shown(spec)
             raise BinderyError(
                 "bad_spec",
-                f'Spec is not of the form "<percent-encoded URL>/<ref>", provided: "{given}". '
-                f"Did you mean {given}/HEAD?",
+                f'Spec is not of the form "<percent-encoded URL>/<ref>", provided: "{quoted}". '
+                f"Did you mean {quoted}/HEAD?",
             )
 
         url = git_url(unquote(quoted_url), self.settings.git_protocols)
