@@ -35,7 +35,7 @@ from services.common.service.logging import get_logger
 from services.common.streams.entries import StreamEvent
 from services.common.streams.positions import STREAM_START
 from services.gateway.backends import Backends
-from services.gateway.launches.admission import resolve_and_admit
+from services.gateway.launches.launch_checks import resolve_and_check
 from services.gateway.launches.side_effects import LaunchSideEffects
 from services.gateway.settings import GatewaySettings
 
@@ -108,10 +108,10 @@ class Conductor:
     # Step 1: the repository that the link names
 
     async def _resolve(self) -> ResolvedRepo:
-        if self.launch.repo:  # another gateway has resolved and admitted it
+        if self.launch.repo:  # another gateway has resolved and checked it
             return self.launch.repo
 
-        repo = await resolve_and_admit(self.launch, self._backends, self._settings, cached=self._cached.repo)
+        repo = await resolve_and_check(self.launch, self._backends, self._settings, cached=self._cached.repo)
         self.launch = self.launch.updated(repo=repo)
         if repo.notice:
             await self._publish(Event(phase=Phase.WAITING, message=f"{repo.notice}\n"))

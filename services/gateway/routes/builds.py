@@ -16,7 +16,7 @@ from services.common.web.problems import RESPONSES
 from services.gateway.context import GatewayContext
 from services.gateway.edge.request_scope import base_url, client_ip
 from services.gateway.edge.sessions import principal
-from services.gateway.launches.admission import requester_id, start_build_only
+from services.gateway.launches.launch_checks import requester_id, start_build_only
 from services.gateway.routes.dependencies import Context
 
 router = APIRouter(prefix="/api/v1", tags=["builds"], responses=RESPONSES)

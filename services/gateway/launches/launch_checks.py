@@ -1,4 +1,4 @@
-"""Admission: the checks that a launch passes before anything is built or started.
+"""The checks that a launch passes before anything is built or started, and builds that are requested without a launch.
 
 The resolver refuses banned repositories, each pre-launch hook may refuse a launch, and nothing is built if no server
 could be started from it. A build that is requested on its own passes the same checks. The limits of the build queue are
@@ -13,7 +13,7 @@ from services.gateway.launches.pre_launch import run_hooks
 from services.gateway.settings import GatewaySettings
 
 
-async def resolve_and_admit(
+async def resolve_and_check(
     launch: Launch, backends: Backends, settings: GatewaySettings, *, cached: ResolvedRepo | None = None
 ) -> ResolvedRepo:
     """Return the repository that a launch's link names, if the launch may go on. Raises `BinderyError`.
@@ -30,12 +30,12 @@ async def start_build_only(launch: Launch, backends: Backends, settings: Gateway
 
     Raises `BinderyError`.
     """
-    repo = await resolve_and_admit(launch, backends, settings)
+    repo = await resolve_and_check(launch, backends, settings)
     await backends.check_seat(repo, launch.options.resource_class)
     replaces = BuildId(launch.options.rebuild) if launch.options.rebuild else None
     return await backends.build(BuildRequest(repo=repo, replaces=replaces, asker=requester_id(launch.principal)))
 
 
 def requester_id(principal: str) -> str:
-    """Return the name under which a build's record keeps a principal: nobody who reads it can pass for them."""
+    """Return the id of a build's requester: a hash, so that readers of the record can't act as that principal."""
     return hashlib.sha256(f"asker\0{principal}".encode()).hexdigest()[:32]
