@@ -64,6 +64,7 @@ def _home(
 ) -> Response:
     is_refused = status != 200
     chosen = next((candidate for candidate in types if candidate.id == form_values.provider), None)
+
     link = None
     problem = None
     if chosen and (form_values.repository or is_refused):
@@ -71,6 +72,7 @@ def _home(
             link = form_values.link(chosen)
         except BinderyError as error:
             problem = error.problem
+
     return context.pages.show(
         request,
         "home.html",
@@ -166,12 +168,14 @@ async def show_launch(request: Request, launch_id: str, context: Context) -> Res
     """Show a launch: its steps, its log, and what can be done now."""
     current, server = await _read(request, launch_id, context)
     page = LaunchPage(current, server)
+
+    form_link = await _form_link(context, current.spec) if page.needs_another_link else "/"
     return context.pages.show(
         request,
         "launch.html",
         launch=current,
         page=page,
-        form_link=await _form_link(context, current.spec) if page.needs_another_link else "/",
+        form_link=form_link,
         token=form_token(request),
     )
 
