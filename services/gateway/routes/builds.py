@@ -27,10 +27,10 @@ BuildName = Annotated[str, Path(pattern=r"^[0-9a-f]{24}-[0-9]{1,9}$", descriptio
 OperatorToken = Annotated[str, Header(alias=OPERATOR_HEADER, max_length=1000)]
 
 
-class BuildAsked(Spec):
+class CreateBuildRequest(Spec):
     """The body of `POST /api/v1/builds`."""
 
-    rebuild: str | None = Field(None, max_length=64, description="The failed build to begin again.")
+    rebuild: str | None = Field(None, max_length=64, description="The failed build to build again.")
 
 
 async def _require_visible(context: GatewayContext, build_id: str) -> None:
@@ -47,27 +47,32 @@ async def _require_visible(context: GatewayContext, build_id: str) -> None:
 
 
 @router.post("/builds", status_code=status.HTTP_202_ACCEPTED)
-async def create_build(asked: BuildAsked, request: Request, response: Response, context: Context) -> Build:
+async def create_build(
+    build_request: CreateBuildRequest, request: Request, response: Response, context: Context
+) -> Build:
     """Build a repository's image, or join the build that is under way, and launch nothing. Asking again is safe.
 
     It is refused as a launch would be: for a banned repository, by a hook of the operator's, and while no server could
     be started from it. 200 if there is nothing to wait for: the image exists (`build_id` may be null), or the build
     failed recently.
     """
-    await context.providers.require(asked.provider)
+    await context.providers.require(build_request.provider)
+
+    # A build on its own passes the checks of a launch, so it is described as one; no record of it is written.
     launch_id = new_launch_id()
     launch = Launch(
         launch_id=launch_id,
         launch_ref=launch_ref(launch_id),
-        spec=Spec(provider=asked.provider, spec=asked.spec.rstrip("/")),
+        spec=Spec(provider=build_request.provider, spec=build_request.spec.rstrip("/")),
         principal=principal(request),
-        options=LaunchOptions(rebuild=asked.rebuild, detached=True, build_only=True),
+        options=LaunchOptions(rebuild=build_request.rebuild, detached=True, build_only=True),
         state=LaunchState.RESOLVING,
         created_at=time.time(),
         client_ip=client_ip(request),
         launch_host=base_url(request),
     )
     build = await start_build_only(launch, context.backends, context.settings)
+
     if not build.is_live:
         response.status_code = status.HTTP_200_OK
     if build.build_id:
@@ -91,13 +96,17 @@ async def get_log(
     after: Annotated[
         str, Query(max_length=80, description="A position: of a JSON line, or of the header Bindery-Log-Position.")
     ] = "",
-    lines: Annotated[int, Query(description="The first so many from there; the last, where it is negative.")] = 0,
+    lines: Annotated[
+        int, Query(description="Number of lines from there; if negative, that many of the last ones; 0: all.")
+    ] = 0,
     form: Annotated[str, Query(alias="format", pattern="^(text|jsonl)?$", description="Wins over Accept.")] = "",
 ) -> Response:
     """Return the build's log so far: as text, or as JSON lines for clients that accept `application/x-ndjson`."""
     await _require_visible(context, build_id)
+
     if not form:
         form = "jsonl" if "application/x-ndjson" in request.headers.get("accept", "") else "text"
+
     params = {"after": after, "lines": str(lines), "format": form}
     reply = await context.backends.ask_builder("GET", f"/builds/{build_id}/log", params=params)
     headers = {name: reply.headers[name] for name in ("content-type", _LOG_HEADER)}

@@ -21,16 +21,16 @@ class LaunchRequest(Spec):
     """The body of `POST /api/v1/launches`."""
 
     path: str = Field("", max_length=4096, description="What to open in the server, below its address.")
-    resource_class: str | None = Field(None, max_length=64, description="One of the classes that are on offer.")
-    detached: bool = Field(False, description="Goes on with nobody watching.")
-    rebuild: str | None = Field(None, max_length=64, description="The failed build to begin again.")
+    resource_class: str | None = Field(None, max_length=64, description="One of the resource classes on offer.")
+    detached: bool = Field(False, description="Whether the launch goes on when nobody follows it.")
+    rebuild: str | None = Field(None, max_length=64, description="The failed build to build again.")
 
 
 class LaunchView(Contract):
     """A launch, as everybody who has its id sees it.
 
-    While its server is ready, it has `url` and `token`, and `open_url` for a browser: the requested path, with the
-    token.
+    While its server is ready, it has `url` and `token`, and `open_url` for a browser: the address of the requested
+    path, with the token.
     """
 
     launch_id: str
@@ -70,8 +70,10 @@ class LaunchView(Contract):
             finished_at=launch.finished_at,
             server_state=server.state if server else None,
         )
+
         if server is None or server.state != "ready" or launch.state != "ready":
             return view
+
         return view.updated(
             url=server.url,
             token=server.token,
@@ -83,26 +85,31 @@ class LaunchView(Contract):
 
 @router.post("", status_code=status.HTTP_202_ACCEPTED)
 async def create_launch(
-    asked: LaunchRequest,
+    launch_request: LaunchRequest,
     request: Request,
     response: Response,
     context: Context,
     idempotency_key: Annotated[str, Header(max_length=200)] = "",
 ) -> LaunchView:
     """Launch a repository. The same Idempotency-Key with the same body is the same launch, for 24 hours."""
-    await context.providers.require(asked.provider)
+    await context.providers.require(launch_request.provider)
+
     options = LaunchOptions(
-        path=asked.path, resource_class=asked.resource_class, detached=asked.detached, rebuild=asked.rebuild
+        path=launch_request.path,
+        resource_class=launch_request.resource_class,
+        detached=launch_request.detached,
+        rebuild=launch_request.rebuild,
     )
     launch, is_new = await context.launches.start(
-        Spec(provider=asked.provider, spec=asked.spec.rstrip("/")),
+        Spec(provider=launch_request.provider, spec=launch_request.spec.rstrip("/")),
         principal=principal(request),
         options=options,
         client_ip=client_ip(request),
         launch_host=base_url(request),
         idempotency_key=idempotency_key,
-        body_hash=hashlib.sha256(asked.model_dump_json().encode()).hexdigest(),
+        body_hash=hashlib.sha256(launch_request.model_dump_json().encode()).hexdigest(),
     )
+
     response.headers["Location"] = f"/api/v1/launches/{launch.launch_id}"
     if not is_new:
         response.status_code = status.HTTP_200_OK
