@@ -36,7 +36,7 @@ def test_no_service_starts_without_a_token(service: str) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("BINDERY_")}
     ended = subprocess.run(
         [sys.executable, "-m", f"services.{service}"], env=environ | {"BINDERY_INSTALLATION_SECRET": SECRET},
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert ended.returncode == 1
     name = service.replace(".", " ")

@@ -1,0 +1,59 @@
+"""An application that echoes requests, and how tests read its refusals."""
+
+import json
+import threading
+
+from prometheus_client import REGISTRY
+from starlette.types import Receive, Scope, Send
+
+from services.common.web.app import send_bytes
+
+GET = b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n"
+MIB = 2**20
+
+
+class Echo:
+    """Answers with the path and the body of a request.
+
+    `/unread` is answered without its body being read, `/large` with 64 MiB, and `/endless` never to its end.
+    """
+
+    def __init__(self) -> None:
+        self.gone = threading.Event()
+        self.asked: list[str] = []
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        path = scope["path"]
+        self.asked.append(path)
+        body = b""
+        while path not in {"/unread", "/large"}:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self.gone.set()
+                return
+            body += message["body"]
+            if not message["more_body"]:
+                break
+        self.headers = scope["headers"]
+        if path == "/endless":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            self.gone.set()
+            return
+        body = b"x" * 64 * MIB if path == "/large" else path.encode() + b" " + body
+        await send_bytes(send, body, "text/plain", 401 if path == "/unread" else 200)
+
+
+def refused(why: str) -> float:
+    """How many requests and connections were refused for a reason."""
+    return REGISTRY.get_sample_value("bindery_http_refused_total", {"why": why}) or 0.0
+
+
+def said(body: bytes) -> tuple[str, str]:
+    """Code and detail of a problem."""
+    problem = json.loads(body)
+    return problem["code"], problem["detail"]
