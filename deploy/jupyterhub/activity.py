@@ -28,7 +28,7 @@ class ServerActivityMixin(Configurable):
     are_connections_activity = Bool(
         True, config=True, help="A browser that holds a kernel's websocket open keeps its server from the culler."
     )
-    activity_timeout_seconds = Float(3, config=True, help="How long a server may take to tell.")
+    activity_timeout_seconds = Float(3, config=True, help="How long a server may take to say when it was last used.")
 
     _is_failure_logged = False
 
@@ -57,7 +57,7 @@ class ServerActivityMixin(Configurable):
             last = await self._last_used()
         except Exception as error:  # noqa: BLE001 -- a server is user code: it may answer anything, or nothing
             log = self.log.debug if self._is_failure_logged else self.log.warning
-            log("%s does not tell when it was last used: %s", self._log_name, error)
+            log("%s does not say when it was last used: %s", self._log_name, error)
             self._is_failure_logged = True
             last = if_unknown
         if last is None or self.orm_spawner is None or self.server is None:

@@ -32,7 +32,7 @@ class ContainerMixin(ServerActivityMixin, BinderSpawnerMixin):
     mem_limit: Any
     mem_guarantee: Any
     answer_timeout_seconds = Float(
-        120, config=True, help="How long a server may take to answer, from when its container runs."
+        120, config=True, help="How long a server may take to answer after its container runs."
     )
 
     def apply_binder_options(self) -> None:
@@ -53,13 +53,13 @@ class ContainerMixin(ServerActivityMixin, BinderSpawnerMixin):
         Unicode(),
         ["ALL"],
         config=True,
-        help="Linux capabilities that a server does without, also one whose image makes it root; empty: as the engine "
-        "likes.",
+        help="Linux capabilities that a server does not have, even if its image makes it root; empty: the engine's "
+        "default.",
     )
     default_mem_limit = ByteSpecification(
         "2G",
         config=True,
-        help="Memory of a server for which neither `mem_limit` nor its class says how much; 0: no limit.",
+        help="Memory limit of a server if neither `mem_limit` nor its class sets one; 0: no limit.",
     )
 
     def limit_memory(self) -> None:

@@ -35,18 +35,18 @@ class BinderDockerSpawner(ProgressMixin, ContainerMixin, DockerSpawner):
     extra_create_kwargs: Any
     extra_host_config: Any
     no_new_privileges = Bool(True, config=True, help="Keep setuid programs in a server from giving privileges.")
-    pids_limit = Integer(4096, config=True, help="Processes and threads of a server at most; 0: as many as it likes.")
+    pids_limit = Integer(4096, config=True, help="Largest number of processes and threads of a server; 0: no limit.")
     log_config = Dict(
         {"type": "json-file", "config": {"max-size": "10m", "max-file": "2"}},
         config=True,
-        help="How the engine keeps what a server prints; empty for the engine's own way, which may have no bound.",
+        help="How the engine stores a server's output; empty: the engine's default, which may be unlimited.",
     )
     stop_grace_seconds = Integer(
         1,
         config=True,
         help="How long a server may take to end by itself; whole seconds, as KubeSpawner's grace period.",
     )
-    pull_told_seconds = Float(2, config=True, help="How often the progress of a pull is told.")
+    pull_told_seconds = Float(2, config=True, help="Time between two messages about the progress of a pull.")
 
     # DockerSpawner has one thread for all calls: one slow answer would delay every other server.
     _executor = ThreadPoolExecutor(8, "docker")

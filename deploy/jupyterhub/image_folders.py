@@ -133,7 +133,7 @@ def claim(data_dir: Path, image: str, server: ServerFolder) -> ImageFolder | Non
 
         hub = identify(os.getpid())
         if hub is None:
-            raise OSError("this system does not tell when a process started")
+            raise OSError("this system does not say when a process started")
         server.write_record(
             ServerRecord(
                 pid=hub.pid,

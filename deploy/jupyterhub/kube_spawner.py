@@ -26,22 +26,22 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
     The defaults suit pods that run the code of strangers; every setting of KubeSpawner still works.
     """
 
-    restart_policy = Unicode("Never", config=True, help="A server that ends has ended, with all that was in it.")
+    restart_policy = Unicode("Never", config=True, help="A server that has ended is not restarted: its files are gone.")
     enable_service_links = Bool(
         False, config=True, help="Whether the addresses of all services are in a server's environment."
     )
-    gpu_resource = Unicode("nvidia.com/gpu", config=True, help="What a resource class's GPUs are called here.")
+    gpu_resource = Unicode("nvidia.com/gpu", config=True, help="Name of a resource class's GPUs in the cluster.")
     default_mem_guarantee = ByteSpecification(
         "512M",
         config=True,
-        help="What the scheduler reserves of the memory of a server that has only `default_mem_limit`: without it, "
-        "Kubernetes would reserve all of that.",
+        help="Memory that the scheduler reserves for a server that has only `default_mem_limit`: without this, "
+        "Kubernetes would reserve the whole limit.",
     )
     secret_variables = List(
         Unicode(),
         ["JUPYTER_TOKEN", "JUPYTERHUB_API_TOKEN", "JPY_API_TOKEN"],
         config=True,
-        help="Environment variables that stand in a Secret and not in the pod; empty where the hub may make none.",
+        help="Environment variables that are in a Secret and not in the pod; empty if the hub may create no Secrets.",
     )
 
     _start_id = ""

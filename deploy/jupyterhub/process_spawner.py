@@ -50,7 +50,10 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
     data_dir = Unicode(config=True, help="The installation's data folder.")
     answer_timeout_seconds = Float(60, config=True, help="How long a server may take from its start to its answer.")
     port_tries = Integer(
-        3, min=1, config=True, help="How often a server is started at most whose port another process took first."
+        3,
+        min=1,
+        config=True,
+        help="Number of times that a server is started at most, if another process takes its port first.",
     )
     term_timeout_seconds = Float(8, config=True, help="How long a server may take to stop before it is killed.")
 

@@ -24,7 +24,7 @@ def read_resources(options: Mapping[str, Any]) -> Resources:
     """Return the resources in a launch's options. Raise `ValueError` that names what is wrong with them."""
     resources = options.get("bindery_resources") or {}
     if not isinstance(resources, dict):
-        raise ValueError("user_options.bindery_resources is no object")
+        raise ValueError("user_options.bindery_resources is not an object")
     if unknown := sorted(resources.keys() - _TRAITS.keys() - {"gpus"}):
         raise ValueError(f"user_options.bindery_resources has an unknown key: {unknown[0]}")
 

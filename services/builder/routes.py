@@ -79,7 +79,7 @@ async def get_log(
     try:
         excerpt = await context.builds.log(build_id, LogExcerpt(after, lines))
     except ValueError as error:
-        raise BinderyError("bad_request", f"after={after!r} is no position in a log.") from error
+        raise BinderyError("bad_request", f"after={after!r} is not a position in a log.") from error
 
     headers = {POSITION_HEADER: excerpt[-1].position if excerpt else after}
     if form == "jsonl" or (not form and "application/x-ndjson" in request.headers.get("accept", "")):

@@ -87,7 +87,7 @@ class GatewaySettings(ServiceSettings):
     def _are_origins(cls, value: str) -> str:
         for site in filter(None, (part.strip() for part in value.split(","))):
             if site != "*" and not _ORIGIN.fullmatch(site):
-                raise ValueError(f"{site!r} is no origin: write scheme and host, as in https://example.org")
+                raise ValueError(f"{site!r} is not an origin: write scheme and host, as in https://example.org")
         return value
 
     @field_validator("start_token")
@@ -109,7 +109,7 @@ class GatewaySettings(ServiceSettings):
     @classmethod
     def _is_address(cls, value: str) -> str:
         if not value.startswith(("http://", "https://")) and not unix_socket(value):
-            raise ValueError(f"{value!r} is no address: write http://host:port, or unix:///path/of/its.socket")
+            raise ValueError(f"{value!r} is not an address: write http://host:port, or unix:///path/of/its.socket")
         return value
 
     @field_validator("template_folders")

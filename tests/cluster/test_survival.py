@@ -135,6 +135,6 @@ def test_after_an_emptied_redis_the_old_job_is_not_taken_for_the_new_attempt(
     build = builders.outcome(second)
     assert build["state"] == "built"
     log = builders.log(second)
-    if "The image is there already" not in log:  # the old Job may have pushed it first
+    if "The image already exists" not in log:  # the old Job may have pushed it first
         builders.assert_every_line_once(second)
     assert f"this is bindery-{first}" not in log

@@ -206,7 +206,7 @@ def test_a_full_queue_is_told_once_with_the_time_to_come_back(narrow: Stack, rep
     refused = Launched.begin(narrow, repo("one-too-many"))
     problem = refused.problem()
     assert (problem["code"], problem["retry_after_seconds"]) == ("build_queue_full", 120)
-    assert f"{LONGEST} builds wait already." in problem["detail"]
+    assert f"{LONGEST} builds are already waiting." in problem["detail"]
     assert refused.stream.phases == ["resolving", "failed"]
     told = narrow.build(f"git/{repo('another')}").outcome()
     assert (told["phase"], told["code"]) == ("failed", "build_queue_full")

@@ -106,9 +106,9 @@ def classify_exit(
     if any(_NO_ENGINE.search(message) for message in ([why] if error else own)):
         return _failed("build_lost", "The container engine went away", _excerpt(error) or _last(own, _NO_ENGINE))
     if exit_code in _KILLED:
-        return _failed("build_lost", f"What ran the build was killed from outside (exit code {exit_code})", "")
+        return _failed("build_lost", f"The build's process was killed from outside (exit code {exit_code})", "")
     if not error and (not lines or lines[-1][1] in _AT_WORK):
-        return _failed("build_lost", f"What ran the build ended without saying why (exit code {exit_code})", "")
+        return _failed("build_lost", f"The build's process ended without saying why (exit code {exit_code})", "")
 
     if error and _ENGINE_FAILED.search(why):
         return _failed("engine_failed", "The container engine could not go on", _excerpt(error))

@@ -182,7 +182,7 @@ class Admission:
             if waited_seconds <= self._settings.build_queue_max_seconds:
                 continue
             if attempt := await self._attempts.read(build_id):
-                error = BinderyError("build_queue_full", f"No builder had time for this within {waited_seconds:.0f} s.")
+                error = BinderyError("build_queue_full", f"No builder became free within {waited_seconds:.0f} s.")
                 await self._attempts.end_queued(attempt[0], BuildState.FAILED, error)
 
     async def _store_logs(self) -> None:

@@ -85,7 +85,7 @@ class Attempts:
             build = _queued_build(f"{key}-{current + 1}", image, request)
             status, number = await self._run_start(build, request, key=key, current=current)
             if status == b"full":
-                raise BinderyError("build_queue_full", f"{self._settings.build_queue_max} builds wait already.")
+                raise BinderyError("build_queue_full", f"{self._settings.build_queue_max} builds are already waiting.")
             if status in {b"started", b"live"} and (attempt := await self.read(f"{key}-{int(number)}")):
                 return attempt[0]
 

@@ -24,8 +24,8 @@ from services.common.streams.topic_stream import TopicStream
 log = get_logger(__name__)
 
 REQUESTED_BY_ANOTHER = (
-    "This build was asked for by itself: only who asked for it may cancel it, with the same session or "
-    "Idempotency-Key, while nobody else wants it; or the operator."
+    "This build was requested without a launch: only the client that requested it may cancel it, with the same session "
+    "or Idempotency-Key and while nobody else wants the build. The operator may cancel it, too."
 )
 
 

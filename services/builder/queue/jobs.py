@@ -49,7 +49,7 @@ def deserialize(raw: bytes) -> dict[str, Any]:
         return _Job.model_validate_json(raw).model_dump()
     except ValueError as error:
         REFUSED_JOBS.inc()
-        why = "it is a pickle" if raw.startswith(b"\x80") else "it is no job of this release"
+        why = "it is a pickle" if raw.startswith(b"\x80") else "it is not a job of this release"
         log.warning("job_refused", why=why)
         raise ValueError(f"A job in the queue was not run: {why}.") from error
 

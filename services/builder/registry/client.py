@@ -90,7 +90,7 @@ class RegistryClient:
             return
         base = await self._transport.request("GET", f"{self._address.url}/v2/")
         if base.status not in {200, 401}:
-            raise RegistryUnavailable(f"what answers there is no registry (404, and {base.status} for /v2/)")
+            raise RegistryUnavailable(f"the server there is not a registry (404, and {base.status} for /v2/)")
 
     def _asked_for_token(self, repository: str) -> bool:
         challenge = self._challenges.get(repository)
@@ -106,7 +106,7 @@ class RegistryClient:
 
         challenge = best_challenge(reply.headers.getall("WWW-Authenticate", []))
         if challenge is None:
-            raise RegistryDenied("it wants a login (401), but names no way to log in that we know")
+            raise RegistryDenied("it wants a login (401), but offers no way to log in that we support")
         self._challenges[repository] = challenge
 
         retry = await self._authorization(repository, login, refused=authorization)

@@ -52,7 +52,7 @@ class RegistryImages:
         except TimeoutError as error:
             raise BinderyError("registry_unavailable", f"{registry} has not answered within {seconds:g} s.") from error
         except RegistryDenied as error:
-            raise BinderyError("registry_unavailable", f"{registry} lets us see nothing: {error}.") from error
+            raise BinderyError("registry_unavailable", f"{registry} gives us no access: {error}.") from error
         except CredentialsError as error:
             raise BinderyError(
                 "registry_unavailable", f"{registry} can't be asked without a login: {error}."

@@ -29,7 +29,7 @@ _MAX_TOKENS = 1000
 class RegistryDenied(Exception):
     """The registry does not accept our login, or does not grant it access.
 
-    The message completes the sentence "it lets us see nothing: …".
+    The message completes the sentence "it gives us no access: …".
     """
 
 

@@ -113,7 +113,7 @@ class Supervision:
                 name = f"runs {self.build.build_id}"
                 image = await run_until(self.cancelled, self._run_until_image(), name=name)
             is_found = self.build.state is BuildState.QUEUED
-            message = "The image is there already.\n" if is_found else "Built image, launching...\n"
+            message = "The image already exists.\n" if is_found else "Built image, launching...\n"
             await self._succeed(image.digest, message)
         except Interrupted:
             await self._stop()
@@ -172,7 +172,7 @@ class Supervision:
 
             self._run_number += 1
             self._position = ""
-            again = Line("gap", f"{error.detail} The build is run again; what it still said may be missing here.\n")
+            again = Line("gap", f"{error.detail} The build is run again; its last lines may be missing here.\n")
             await self._publish(Batch((again,), ""), run=self._run_number)
 
     async def _follow_run(self) -> BinderyError | None:
@@ -180,7 +180,7 @@ class Supervision:
         try:
             finished = await self._retry_outages(self._follow)
         except ExecutionVanishedError as error:
-            return BinderyError("build_lost", f"What ran the build has vanished: {error}.")
+            return BinderyError("build_lost", f"The execution of the build has vanished: {error}.")
 
         if finished.ok:
             return None
@@ -204,7 +204,7 @@ class Supervision:
                         await self._publish(item)
         except TimeoutError:
             if stall_seconds and stall.expired():
-                raise BinderyError("build_stalled", f"It has said nothing for {stall_seconds:.0f} s.") from None
+                raise BinderyError("build_stalled", f"It has printed nothing for {stall_seconds:.0f} s.") from None
             raise
         raise ExecutionVanishedError("its output ended without a result")
 

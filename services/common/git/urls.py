@@ -123,7 +123,7 @@ async def locate(
         after = response.headers.get("retry-after", "")
         raise BinderyError(
             "rate_limited",
-            f"{response.host} asks to be asked less often.",
+            f"{response.host} asks for fewer requests.",
             retry_after_seconds=float(after[:9]) if after.isascii() and after.isdigit() else None,
         )
     if response.status != 200:

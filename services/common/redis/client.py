@@ -32,7 +32,7 @@ REDIS_UNAVAILABLE = (*REDIS_UNREACHABLE, ConnectionError, TimeoutError)
 """Errors of a Redis that restarts or fails over: wait and try again."""
 
 ROUND_TRIPS = Counter(
-    "bindery_redis_round_trips_total", "Writes to a Redis connection: one a command or pipeline", ["doing"]
+    "bindery_redis_round_trips_total", "Writes to a Redis connection: one for each command or pipeline", ["doing"]
 )
 
 

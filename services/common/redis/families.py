@@ -120,7 +120,7 @@ FAMILIES = [
         "record",
         SHOWN_BUILDS,
         "a finished build's log, compressed",
-        "log_ttl_seconds, or when log_total_max_bytes are full",
+        "log_ttl_seconds, or when log_total_max_bytes are reached",
     ),
     Family("{l:*}:record", "record", LAUNCHES, "a launch", "record_ttl_seconds after its end"),
     Family("{l:*}:events", "record", OF_GATEWAYS, "a launch's events", "record_ttl_seconds after its end"),
@@ -133,8 +133,8 @@ FAMILIES = [
         "the number of an image's current attempt",
         "30 days after the last attempt",
     ),
-    Family("logs", "record", OF_BUILDERS, "which logs lie in Redis, by age and size", "none; shrinks as logs go"),
-    Family("logs:sizes", "record", OF_BUILDERS, "how large each log in Redis is", "none; shrinks as logs go"),
+    Family("logs", "record", OF_BUILDERS, "the logs in Redis, by age and size", "none; shrinks as logs go"),
+    Family("logs:sizes", "record", OF_BUILDERS, "the size of each log in Redis", "none; shrinks as logs go"),
     Family("idempotency:*", "record", OF_GATEWAYS, "which launch an Idempotency-Key started", "24 h"),
     Family("fact:repo:*", "cache", LINKS, "the commit that a link means, if that cannot change", "fact_ttl_seconds"),
     Family(
@@ -145,20 +145,20 @@ FAMILIES = [
         "fact_ttl_seconds",
     ),
     Family(
-        "policy:resolver", "cache", LINKS, "which bans and allowances the resolver judges links by", "none; one key"
+        "policy:resolver", "cache", LINKS, "the bans and allowances that the resolver applies to links", "none; one key"
     ),
     Family(
         "policy:images",
         "cache",
         SHOWN_BUILDS,
-        "where the builder has its images: prefix, registry, executor",
+        "where the builder stores images: prefix, registry, executor",
         "none; one key",
     ),
     StageFamily(
         "alive:*",
         "work",
         OF_STAGES,
-        "that a process lives",
+        "that a process is alive",
         "lease_seconds",
         own="alive:{}-*",
         watched=((Service.GATEWAY, "builder"),),  # places in the queue depend on which workers live
@@ -174,7 +174,12 @@ FAMILIES = [
         own="orphans:{}",
     ),
     StageFamily(
-        "sweep:*", "work", OF_STAGES, "which process of a stage looks for the dead", "lease_seconds", own="sweep:{}"
+        "sweep:*",
+        "work",
+        OF_STAGES,
+        "which process of a stage looks for dead processes",
+        "lease_seconds",
+        own="sweep:{}",
     ),
     Family("slots", "work", SHOWN_BUILDS, "how many builds each living worker can supervise", "when no worker lives"),
     Family("{queue}:waiting", "work", SHOWN_BUILDS, "builds that wait for a slot", "when none waits"),
@@ -186,9 +191,9 @@ FAMILIES = [
         "the virtual time of each repository in the queue",
         "when none waits or runs",
     ),
-    Family("{queue}:version", "cache", SHOWN_BUILDS, "counts changes of the queue", "none; one key"),
+    Family("{queue}:version", "cache", SHOWN_BUILDS, "a counter of changes of the queue", "none; one key"),
     Family(
-        "{queue}:limits", "cache", SHOWN_BUILDS, "slots, capacity and cap that were last admitted by", "none; one key"
+        "{queue}:limits", "cache", SHOWN_BUILDS, "the slots, capacity and cap of the last admission", "none; one key"
     ),
     Family(
         "{queue}:abandoned",
@@ -207,7 +212,13 @@ FAMILIES = [
     Family("{seats}:waiting", "work", OF_LAUNCHERS, "servers that wait for a seat", "when none waits"),
     Family("{seats}:asked", "work", OF_LAUNCHERS, "the requests of servers that wait for a seat", "when none waits"),
     Family("seats:counted", "record", OF_LAUNCHERS, "that the hub's servers have been counted", "none; one key"),
-    Family("installation", "record", OF_LAUNCHERS, "since when this Redis knows the installation", "none; one key"),
+    Family(
+        "installation",
+        "record",
+        OF_LAUNCHERS,
+        "the time since which this Redis knows the installation",
+        "none; one key",
+    ),
 ]
 
 ARQ_FAMILIES = [
@@ -215,7 +226,7 @@ ARQ_FAMILIES = [
     ArqFamily("arq:in-progress:{prefix}:*", "work", OF_BUILDERS, "that a worker has a job", "with the job's end"),
     ArqFamily("arq:retry:{prefix}:*", "work", OF_BUILDERS, "how often a job was begun", "with the job's end"),
     ArqFamily("arq:result:{prefix}:*", "work", OF_BUILDERS, "the result of a job: none is kept", "at once"),
-    ArqFamily("arq:abort", "work", OF_WORKERS, "jobs to break off: there are none", "at once"),
+    ArqFamily("arq:abort", "work", OF_WORKERS, "jobs to abort: there are none", "at once"),
 ]
 
 
@@ -231,11 +242,9 @@ CHANNELS = [
     Channel("{b:*}:news", GATEWAY | BUILDERS, "entries of a build's stream"),
     Channel("{l:*}:news", GATEWAY, "entries of a launch's stream"),
     Channel("{s:*}:news", GATEWAY | LAUNCHER, "entries of a server's stream"),
-    Channel("{bus:*}:news", MEMBERS, "nothing: what a process listens to that follows nothing"),
+    Channel("{bus:*}:news", MEMBERS, "nothing: a process that follows no stream listens here"),
     Channel("{queue}:version", GATEWAY | BUILDERS, "that the build queue has changed"),
     Channel("wake:gateway", GATEWAY, "orphans, and launches to cancel"),
     Channel("wake:builder", BUILDERS, "orphans, builds to admit or to cancel, and slots that are free"),
-    Channel(
-        "wake:launcher", GATEWAY | LAUNCHER, "orphans, starts to cancel, seats that are free, and launchers that begin"
-    ),
+    Channel("wake:launcher", GATEWAY | LAUNCHER, "orphans, starts to cancel, seats that are free, and new launchers"),
 ]

@@ -28,7 +28,7 @@ PROBED = frozenset({"/health", "/metrics"})
 """Paths answered beyond the limit of connections too, so that a full gateway is not taken for a dead one."""
 
 REFUSED_CONNECTIONS = Counter(
-    "bindery_http_refused_total", "HTTP connections ended before an answer was taken, by why", ["why"]
+    "bindery_http_refused_total", "HTTP connections ended before the client had read its answer, by reason", ["why"]
 )
 
 

@@ -116,7 +116,7 @@ class LaunchPage:
         if launch.queue:
             return launch.queue.reason
         if launch.state is LaunchState.READY and not self.is_running:
-            return "Servers end when nobody uses them for a while. What was not saved elsewhere is gone."
+            return "Servers end when nobody uses them for a while. Files that were not saved elsewhere are gone."
         return ""
 
     @property

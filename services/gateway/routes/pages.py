@@ -40,7 +40,7 @@ async def read_form(request: Request) -> dict[str, str]:
     async for chunk in request.stream():
         body += chunk
         if len(body) > _FORM_MAX_BYTES:
-            raise BinderyError("bad_request", f"The form is too large: {_FORM_MAX_BYTES} bytes are the most.")
+            raise BinderyError("bad_request", f"The form is too large: {_FORM_MAX_BYTES} bytes at most are accepted.")
 
     try:
         fields = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=30, errors="strict"))

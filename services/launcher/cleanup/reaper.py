@@ -31,7 +31,7 @@ from services.launcher.settings import LauncherSettings
 log = get_logger(__name__)
 
 REAPED = Counter("bindery_reaped_total", "Servers and users removed from the hub because a record says so", ["what"])
-WITHOUT_RECORD = Gauge("bindery_servers_without_record", "Servers of ours on the hub that no record speaks of")
+WITHOUT_RECORD = Gauge("bindery_servers_without_record", "Servers of this installation on the hub that have no record")
 
 OUR_USER_NAME = re.compile(r".*-[a-z2-7]{8}")
 """Form of every user name that we make; records are only looked up for names of this form."""

@@ -263,7 +263,7 @@ def _quote_user(user: str) -> str:
 def _parse_progress(event: dict[str, Any]) -> Progress:
     message = str(event.get("message") or "")
     if event.get("failed") and message in UNEXPLAINED_FAILURES:
-        raise HubUnavailable("the start ended, and it does not say why: its proxy is away, or it is being stopped")
+        raise HubUnavailable("the start ended without a reason: its proxy does not answer, or it is being stopped")
     return Progress(
         message,
         ready=bool(event.get("ready")),

@@ -224,7 +224,7 @@ class Diagnosis:
         if pattern and pattern.code and pattern.verdict in {Verdict.FATAL, Verdict.CAUSE}:
             return self._error(pattern, message)
         if _HUB_TIMED_OUT.search(message):
-            return self.timeout(f"{message}." if message else "JupyterHub waited no longer.")
+            return self.timeout(f"{message}." if message else "JupyterHub stopped waiting.")
         return BinderyError("server_start_failed", message or "The server could not start.")
 
     def timeout(self, sentence: str) -> BinderyError:

@@ -36,7 +36,7 @@ COUNT_BATCH = 200
 """Servers counted by one call of the script."""
 
 ALL_TAKEN = "All seats are taken."
-QUOTA_REACHED = "This repository has as many servers as it may."
+QUOTA_REACHED = "This repository already has as many servers as it may have."
 COUNT_UNKNOWN = "It is not known yet how many servers run."
 
 

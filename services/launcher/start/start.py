@@ -38,7 +38,7 @@ DURATION = Histogram(
 ADOPTED_MIN_SECONDS = 10.0
 """Least time for a start that is adopted after its deadline: it may have become ready meanwhile."""
 
-TURN_REASON = "JupyterHub has as many starts under way as it may"
+TURN_REASON = "JupyterHub has as many starts under way as it allows"
 
 
 @dataclass(kw_only=True)
@@ -162,7 +162,7 @@ class Start:
             async with asyncio.timeout(self.settings.seat_wait_seconds):
                 await held.enter_async_context(turn)
         except TimeoutError as error:
-            raise BinderyError("hub_busy", "JupyterHub had as many starts under way as it may.") from error
+            raise BinderyError("hub_busy", "JupyterHub had as many starts under way as it allows.") from error
 
     async def _record_turn_wait(self) -> None:
         """Record that the hub has not been asked yet, for a process that adopts this start."""
@@ -232,7 +232,7 @@ class Start:
                 has_user = current is not None
                 if not current or not (current.ready or current.pending == "spawn"):
                     self.relay.reset()
-                    lost = HubUnavailable("it knows nothing of this start any more")
+                    lost = HubUnavailable("it no longer knows this start")
                     await self.retry_budget.record_failure("start the server", lost)
 
             await pauses.sleep()

@@ -77,7 +77,7 @@ async def test_what_stays_away_is_the_error_in_the_end() -> None:
 
 
 async def test_any_other_error_is_not_asked_about_again() -> None:
-    builder = Builder(BinderyError("build_queue_full", "1000 builds wait already."), BinderyError("internal"))
+    builder = Builder(BinderyError("build_queue_full", "1000 builds are already waiting."), BinderyError("internal"))
     assert await ask(builder) == ("build_queue_full", [])
     assert len(builder.errors) == 1
 

@@ -94,7 +94,7 @@ class DockerExecutor:
                 while (state := await self._inspect(name)) is None:
                     await asyncio.sleep(_BATCH_SECONDS)
                 return state
-        raise ExecutorUnavailableError(f"the container {name} is not to be seen")
+        raise ExecutorUnavailableError(f"the container {name} can't be found")
 
     async def _post_create(self, name: str, body: object) -> None:
         try:

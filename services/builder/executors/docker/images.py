@@ -24,7 +24,7 @@ class EngineImages:
             if error.status == 404:
                 return None
             log.warning("engine_refuses", doing="find", engine=self._address, error=str(error))
-            sentence = "The container engine, which has the images, refuses to say which."
+            sentence = "The container engine, which has the images, refuses to list them."
             raise BinderyError("registry_unavailable", sentence) from error
         except ExecutorUnavailableError as error:
             log.warning("engine_away", doing="find", engine=self._address, error=str(error))

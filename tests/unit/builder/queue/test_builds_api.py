@@ -176,7 +176,9 @@ async def test_a_build_that_was_asked_for_by_itself_is_cancelled_by_who_asked_fo
     for params in ({}, {"asker": "you"}):
         refused = await client.delete(address, params=params)
         assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
-        assert "only who asked for it may cancel it, with the same session or Idempotency-Key" in refused.text
+        assert (
+            "only the client that requested it may cancel it, with the same session or Idempotency-Key" in refused.text
+        )
     assert (await client.get(address)).json()["state"] == "queued"
     assert (await post(client, asker="me")).json()["state"] == "queued", "asking again is safe"
     assert (await client.delete(address, params={"asker": "me"})).status_code == 204

@@ -77,7 +77,7 @@ async def test_a_404_without_a_registrys_mark_is_believed_where_a_registry_answe
 async def test_the_404_of_a_proxy_without_a_registry_behind_it_is_not_believed() -> None:
     async with wire_registry(always(404, body=b"default backend - 404")) as registry:
         error = await away(registry.images(), registry.image)
-        said = f"The image registry {registry.address} can't be asked: what answers there is no registry"
+        said = f"The image registry {registry.address} can't be asked: the server there is not a registry"
         assert error.detail == f"{said} (404, and 404 for /v2/)."
 
 
@@ -98,14 +98,14 @@ async def test_a_limit_is_told_with_when_to_come_again() -> None:
 async def test_a_refusal_names_what_was_refused() -> None:
     async with wire_registry(always(403, API)) as registry:
         error = await away(registry.images(), registry.image)
-        assert "lets us see nothing: it refuses anonymous access to project/r2d-x (403)" in error.detail
+        assert "gives us no access: it refuses anonymous access to project/r2d-x (403)" in error.detail
 
 
 @pytest.mark.parametrize("headers", [{}, {"WWW-Authenticate": "Negotiate"}])
 async def test_a_login_that_we_do_not_know_is_told(headers: dict[str, str]) -> None:
     async with wire_registry(always(401, headers)) as registry:
         error = await away(registry.images(registry_not_found_401=True), registry.image)
-        assert "names no way to log in that we know" in error.detail
+        assert "offers no way to log in that we support" in error.detail
 
 
 async def test_a_registry_that_says_nothing_is_away_within_the_bound_and_not_asked_again() -> None:

@@ -78,7 +78,7 @@ async def test_a_pickled_job_is_never_unpickled_and_its_build_is_taken_all_the_s
         await taken_after_refusing(running, build_id, pickle.dumps(JOB | {"k": Mark(mark)}, protocol))
     assert not mark.exists()
     why = line_of(logs, "job_refused")["why"]
-    assert why == ("it is a pickle" if protocol > 1 else "it is no job of this release")
+    assert why == ("it is a pickle" if protocol > 1 else "it is not a job of this release")
     pickle.loads(pickle.dumps(Mark(mark), protocol))  # noqa: S301 -- our own, to see that it leaves one
     assert mark.exists()
 

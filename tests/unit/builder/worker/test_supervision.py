@@ -196,7 +196,7 @@ async def test_an_image_that_came_while_the_build_was_queued_is_not_built_again(
     async with opened() as builder:
         build, told = await supervise(builder, scripted)
     assert (build.state, build.digest) == (BuildState.BUILT, "sha256:4")
-    assert told == [("built", "The image is there already.\n")]
+    assert told == [("built", "The image already exists.\n")]
 
 
 async def test_execution_that_could_not_push_is_run_again_once_the_registry_answers(opened: Opened) -> None:

@@ -78,7 +78,7 @@ def test_a_launch_without_image_or_token_is_refused(missing: str) -> None:
         ({"memory_limit": 0}, "memory_limit is not a number above zero: 0"),
         ({"gpus": True}, "gpus is not a number above zero: True"),
         ({"disk": 1}, "has an unknown key: disk"),
-        ([1], "is no object"),
+        ([1], "is not an object"),
     ],
 )
 def test_resources_that_make_no_sense_are_refused_by_name(asked: Any, says: str) -> None:

@@ -126,7 +126,7 @@ def test_on_ones_own_machine_every_site_is_too_many(sites: str) -> None:
 
 @pytest.mark.parametrize("site", ["thebe.example", "https://*.example", "null", "file:///", "https://u@thebe.example"])
 def test_a_site_that_is_no_origin_is_refused_and_named(site: str) -> None:
-    with pytest.raises(ValidationError, match=r"is no origin: write scheme and host, as in https://example\.org"):
+    with pytest.raises(ValidationError, match=r"is not an origin: write scheme and host, as in https://example\.org"):
         GatewaySettings(allowed_origins=f"https://thebe.example, {site}")
 
 
