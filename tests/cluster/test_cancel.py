@@ -7,10 +7,10 @@ from pathlib import Path
 from tests.cluster.conftest import Start
 from tests.support.builder_processes import Builders
 from tests.support.cluster import Namespace
+from tests.support.docker_registry import Registry
 from tests.support.engine import Engine
 from tests.support.faults import until_gone
 from tests.support.forge import Forge
-from tests.support.registry import Registry
 
 KINDS = ("jobs", "pods", "secrets", "configmaps")
 URL = "https://example.org/org/repo"

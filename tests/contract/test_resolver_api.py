@@ -15,8 +15,8 @@ from services.resolver.providers.base import Provider
 from services.resolver.providers.git import Git
 from services.resolver.settings import ResolverSettings
 from tests.support.forge import Fault, Forge, Page
+from tests.support.in_process_resolver import running_resolver
 from tests.support.polling import until
-from tests.support.resolver import running_resolver
 from tests.support.settings import settings_for
 
 

@@ -10,7 +10,7 @@ from deploy.local.redis import redis_url
 from services.common.models import ResolvedRepo
 from services.resolver import resolver as resolving
 from tests.support.forge import Forge
-from tests.support.resolver import running_resolver
+from tests.support.in_process_resolver import running_resolver
 from tests.support.valkey import PASSWORD, running_valkey
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.forge import Fault, Forge, Page
 from tests.support.forward_proxy import ForwardProxy
-from tests.support.resolver import running_resolver
+from tests.support.in_process_resolver import running_resolver
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 

@@ -12,8 +12,8 @@ from prometheus_client import REGISTRY
 
 from tests.support.forge import Fault, Forge, Page
 from tests.support.forward_proxy import ForwardProxy
+from tests.support.in_process_resolver import running_resolver
 from tests.support.paths import RECORDED
-from tests.support.resolver import running_resolver
 
 
 @pytest.fixture

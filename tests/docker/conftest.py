@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.docker_registry import Registry
 from tests.support.engine import Engine, NoEngineError, engine
 from tests.support.forge import Forge
 from tests.support.polling import eventually
-from tests.support.registry import Registry
 from tests.support.stack import Stack
 from tests.support.stack_builds import StackBuilder
 

@@ -9,11 +9,11 @@ from uuid import uuid4
 
 from tests.docker.conftest import containers_of, start_stack, until_tidy
 from tests.support.bare_repos import Link
+from tests.support.docker_registry import Registry
 from tests.support.engine import Engine
 from tests.support.faults import Faults
 from tests.support.forge import Forge
 from tests.support.polling import eventually
-from tests.support.registry import Registry
 from tests.support.stack import Stack
 from tests.support.stack_builds import StackBuilder
 

@@ -21,8 +21,8 @@ from services.builder.executors.docker.executor import DockerExecutor
 from services.builder.executors.docker.settings import DockerSettings
 from services.common.models.build import image_key
 from services.common.models.errors import BinderyError
+from tests.support.docker_registry import Registry
 from tests.support.engine import Engine
-from tests.support.registry import Registry
 from tests.support.settings import settings_for
 from tests.support.stack import free_ports
 

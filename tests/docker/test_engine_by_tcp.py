@@ -7,8 +7,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from tests.docker.conftest import start_stack, until_tidy
+from tests.support.docker_registry import Registry
 from tests.support.engine import Engine
-from tests.support.registry import Registry
 from tests.support.stack_builds import StackBuilder
 from tests.support.tcp_proxy import relay
 

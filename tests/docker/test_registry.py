@@ -15,10 +15,10 @@ from services.builder.images import ExistingImage
 from services.builder.registry import RegistryImages
 from services.builder.settings import BuilderSettings
 from services.common.models.errors import BinderyError
-from tests.support.registry import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Registry
+from tests.support.docker_registry import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Registry
+from tests.support.registry_token_server import TokenServer
 from tests.support.settings import settings_for
 from tests.support.tls import certificate_for
-from tests.support.token_server import TokenServer
 
 QUICK = {"registry_wait_seconds": 5.0, "registry_connect_seconds": 0.5, "registry_read_seconds": 1.0}
 

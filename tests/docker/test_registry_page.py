@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.docker_registry import Registry
 from tests.support.paths import CHECKOUT
-from tests.support.registry import Registry
 from tests.support.tls import certificate_for
 
 PAGE = (CHECKOUT / "docs" / "registry.md").read_text()

@@ -10,12 +10,12 @@ import pytest
 from services.builder.image_names import image_name
 from services.common.models import BuildInput
 from tests.docker.conftest import start_stack
+from tests.support.docker_registry import Registry
 from tests.support.engine import Engine
 from tests.support.forge import Forge
 from tests.support.full_chain import Repository
 from tests.support.leftovers import delete_hub_user
 from tests.support.polling import eventually
-from tests.support.registry import Registry
 from tests.support.slow_tcp_proxy import SlowRelay
 from tests.support.stack import Stack
 

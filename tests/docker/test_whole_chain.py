@@ -8,13 +8,13 @@ import pytest
 
 from deploy.jupyterhub.labels import installation_label
 from tests.docker.conftest import start_stack
+from tests.support.docker_registry import Registry
 from tests.support.engine import Engine
 from tests.support.faults import until_gone
 from tests.support.forge import Forge
 from tests.support.full_chain import NEVER_UP, QUICK, NeverUp, run_notebook, with_notebook
 from tests.support.leftovers import Listing, assert_no_work_is_left, delete_hub_user, until_back_to
 from tests.support.polling import eventually
-from tests.support.registry import Registry
 from tests.support.stack import Stack
 
 

@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from deploy.jupyterhub.listeners import listening_ports
-from tests.support.local_stack import is_running
 from tests.support.polling import eventually
 from tests.support.ports import ADDRESSES, steal
+from tests.support.small_stack import is_running
 from tests.support.stack import Stack
 
 

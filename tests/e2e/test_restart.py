@@ -12,9 +12,9 @@ from tests.e2e.conftest import share_packages
 from tests.support.api_launches import Launched, build_of, builds_ended, git_spec, log_of
 from tests.support.faults import SlowRepo
 from tests.support.forge import Forge
-from tests.support.local_stack import is_running
 from tests.support.polling import eventually
 from tests.support.quick_jupyter import quick_jupyter_wheel
+from tests.support.small_stack import is_running
 from tests.support.stack import Following, Stack
 
 

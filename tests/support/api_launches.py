@@ -1,4 +1,4 @@
-"""Launches by the v1 API, as the end-to-end tests speak of them."""
+"""Launches by the v1 API, and what the end-to-end tests ask of them."""
 
 from dataclasses import dataclass
 from typing import Any

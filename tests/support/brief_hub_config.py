@@ -1,4 +1,4 @@
-"""A hub of `brief_spawner`; it is told the rest by its environment."""
+"""The configuration of a hub that runs `brief_spawner`; the environment says the rest."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The builder stage as processes: its API, its workers and a Redis, with what tests ask of them."""
+"""The builder's API and workers as processes of their own, with a Redis."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""A Kubernetes that answers, and the namespaces that tests make there. `cluster_start.py` finds or starts one."""
+"""The Kubernetes cluster of the tests, and the namespaces that they create. `cluster_start.py` finds or starts it."""
 
 import base64
 import contextlib

@@ -1,4 +1,4 @@
-"""Whether a cluster elsewhere can do what the tests need, said in one line before the first of them fails."""
+"""A check, before the first test, that a cluster elsewhere can do what the tests need."""
 
 import contextlib
 import http.server

@@ -1,4 +1,4 @@
-"""The gateway's pages around launches that are told beforehand: for tests of pages, edge and scripts alone."""
+"""The gateway's application with launches whose stories are given: for tests of pages, edge and scripts alone."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What the kill tests launch, and what they look for afterwards."""
+"""What the kill tests launch, and what they check afterwards."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""The whole chain: repositories with a Dockerfile, from a launch to what becomes of their server."""
+"""Repositories with a Dockerfile for tests of the whole chain, from a launch to the end of its server."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Fixtures and questions of the tests that run servers through a real hub; a test module imports the fixtures."""
+"""Fixtures and questions for tests that run servers through a real hub; a test module imports the fixtures."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A real hub with brief servers, real launcher processes on it, and launches as a gateway asks for them."""
+"""A real hub with brief servers, launcher processes at it, and launches as a gateway requests them."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""A builder without workers: attempts and admission on a real Redis and a folder of the test's own."""
+"""A builder without workers in the test's process: attempts and admission on a real Redis."""
 
 import contextlib
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""A launcher on a real Redis, in the test's process, with a small hub over HTTP that does what the test says."""
+"""A launcher in the test's process, on a real Redis, and a small hub over HTTP that does what the test says."""
 
 import asyncio
 import contextlib

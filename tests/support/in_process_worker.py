@@ -1,4 +1,4 @@
-"""Builder workers in this process, on a real Redis; their executions do what a test says."""
+"""Builder workers in the test's process, on a real Redis; their executions do what a test says."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Running a cell in a user's server, as a browser does it: Jupyter's REST API and its kernel websocket."""
+"""Cells run in a user's server as a browser runs them: by Jupyter's REST API and its kernel websocket."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""What there is at a stack: on the hub, as processes, in Redis. And how to remove what a test has started."""
+"""What exists at a stack (on the hub, as processes, in Redis), and how a test removes what it has started."""
 
 import contextlib
 import os

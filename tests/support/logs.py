@@ -1,4 +1,4 @@
-"""What a process writes to its log, as a test reads it."""
+"""The log of the test's process, as lines that a test can search."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Where the tests find the checkout, themselves and recorded replies."""
+"""Paths of the checkout, of the tests and of recorded replies."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Ports for what a test starts: free a moment ago, which is enough on a machine of one's own."""
+"""Free ports for what a test starts: free a moment ago, which is enough on a machine of one's own."""
 
 import errno
 import random

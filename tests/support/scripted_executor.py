@@ -1,4 +1,4 @@
-"""An executor that does what a test says, and builds seen through by it on a real Redis."""
+"""An executor that does what a test says, and builds supervised with it on a real Redis."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence

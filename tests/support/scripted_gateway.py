@@ -1,4 +1,4 @@
-"""A gateway that answers a client what a test has told it to, over the wire."""
+"""A gateway over HTTP that answers a client what a test says."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Settings as tests make them: a name that the class does not have is an error, not passed over."""
+"""Settings for tests: a name that the class does not have is an error."""
 
 from collections.abc import Mapping
 from typing import TypeVar

@@ -1,4 +1,4 @@
-"""A relay before a TCP service whose answers trickle for as long as the test says."""
+"""A relay to a TCP service whose answers trickle for as long as the test says."""
 
 import contextlib
 import re

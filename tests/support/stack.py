@@ -1,4 +1,4 @@
-"""The real thing: `bindery up` in a process of its own, and what tests ask of it."""
+"""A whole stack, started by `bindery up` in a process of its own, and what tests ask of it."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""A stack's builder, asked directly: builds of repositories that a forge serves, without servers."""
+"""A stack's builder, called directly: builds of repositories that a forge serves, without servers."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""A server at another address for as long as a test needs it: an engine's socket by TCP, a registry beyond loopback."""
+"""A relay to a TCP service from another address: an engine's socket by TCP, a registry beyond loopback."""
 
 import contextlib
 import socket

@@ -10,8 +10,8 @@ from bindery.doctor import examine, table
 from deploy.local.installation import open_installation
 from deploy.local.preflight import warnings
 from deploy.local.settings import Settings
-from tests.support.local_stack import STAYS, LocalStack, start_process
 from tests.support.ports import free_ports
+from tests.support.small_stack import STAYS, SmallStack, start_process
 
 
 def fake_git(folder: Path, version: str) -> None:
@@ -80,7 +80,7 @@ def test_doctor_finds_leftovers_and_says_what_to_do(tmp_path: Path, monkeypatch:
 def test_doctor_knows_a_running_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_OFFLINE", "1")
     settings = Settings(data_dir=tmp_path / "data", port=free_ports(1, avoid=set())[0])
-    with LocalStack(settings.data_dir, settings.port, {"gateway": STAYS}).until_ready():
+    with SmallStack(settings.data_dir, settings.port, {"gateway": STAYS}).until_ready():
         asked_with_another_port = settings.model_copy(update={"port": settings.port + 1})
         findings = {finding.name: finding for finding in examine(asked_with_another_port)}
         token = (settings.run_dir / "start-token").read_text()

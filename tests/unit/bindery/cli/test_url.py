@@ -6,8 +6,8 @@ import pytest
 
 from bindery.cli import main
 from deploy.local.settings import Settings
-from tests.support.local_stack import STAYS, LocalStack
 from tests.support.ports import free_ports
+from tests.support.small_stack import STAYS, SmallStack
 
 
 @pytest.mark.slow
@@ -19,7 +19,7 @@ def test_url_prints_the_address_with_the_token(
     assert main(["url"]) == 1
     said = capsys.readouterr().err
     assert f"No Bindery runs with the data folder {settings.data_dir}: `make up` starts it, or BINDERY_DATA_DIR" in said
-    with LocalStack(settings.data_dir, settings.port, {"gateway": STAYS}).until_ready():
+    with SmallStack(settings.data_dir, settings.port, {"gateway": STAYS}).until_ready():
         token = (settings.run_dir / "start-token").read_text()
         assert main(["url"]) == 0
     assert capsys.readouterr().out == f"{settings.url}/?token={token}\n"

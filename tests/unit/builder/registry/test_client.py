@@ -15,8 +15,8 @@ from services.builder.registry.credentials import CredentialsError
 from services.builder.registry.google import GoogleMetadata
 from services.builder.settings import BuilderSettings
 from services.common.models.errors import BinderyError
-from tests.support.fake_registry import API, DIGEST, QUICK, always, wire_registry
 from tests.support.forward_proxy import ForwardProxy
+from tests.support.scripted_registry import API, DIGEST, QUICK, always, scripted_registry
 from tests.support.settings import settings_for
 
 
@@ -29,7 +29,7 @@ async def away(images: RegistryImages, image: str) -> BinderyError:
 
 
 async def test_one_head_with_every_type_of_manifest_is_enough() -> None:
-    async with wire_registry(always(200, {"Docker-Content-Digest": DIGEST})) as registry:
+    async with scripted_registry(always(200, {"Docker-Content-Digest": DIGEST})) as registry:
         images = registry.images()
         assert await images.find(registry.image) == ExistingImage(DIGEST)
         assert [(asked.method, asked.path) for asked in registry.asked] == [("HEAD", "/v2/project/r2d-x/manifests/1")]
@@ -42,7 +42,7 @@ async def test_where_head_is_refused_a_get_is_made_and_the_digest_is_computed_wh
     async def reply(request: web.BaseRequest) -> web.Response:
         return web.Response(status=status) if request.method == "HEAD" else web.Response(body=b'{"a": 1}')
 
-    async with wire_registry(reply) as registry:
+    async with scripted_registry(reply) as registry:
         images = registry.images()
         computed = "sha256:" + hashlib.sha256(b'{"a": 1}').hexdigest()
         assert await images.find(registry.image) == ExistingImage(computed)
@@ -57,7 +57,7 @@ async def test_a_get_that_answers_404_with_a_registrys_error_is_not_found(code: 
             return web.Response(status=405)
         return web.json_response({"errors": [{"code": code}]}, status=404)
 
-    async with wire_registry(reply) as registry:
+    async with scripted_registry(reply) as registry:
         images = registry.images()
         assert await images.find(registry.image) is None
         assert registry.methods == ["HEAD", "GET"]
@@ -68,14 +68,14 @@ async def test_a_404_without_a_registrys_mark_is_believed_where_a_registry_answe
     async def reply(request: web.BaseRequest) -> web.Response:
         return web.Response(status=401 if request.path == "/v2/" else 404)
 
-    async with wire_registry(reply) as registry:
+    async with scripted_registry(reply) as registry:
         images = registry.images()
         assert await images.find(registry.image) is None
         await images.aclose()
 
 
 async def test_the_404_of_a_proxy_without_a_registry_behind_it_is_not_believed() -> None:
-    async with wire_registry(always(404, body=b"default backend - 404")) as registry:
+    async with scripted_registry(always(404, body=b"default backend - 404")) as registry:
         error = await away(registry.images(), registry.image)
         said = f"The image registry {registry.address} can't be asked: the server there is not a registry"
         assert error.detail == f"{said} (404, and 404 for /v2/)."
@@ -83,27 +83,27 @@ async def test_the_404_of_a_proxy_without_a_registry_behind_it_is_not_believed()
 
 @pytest.mark.parametrize("status", [400, 406, 500, 502, 503])
 async def test_an_answer_that_says_nothing_is_away(status: int) -> None:
-    async with wire_registry(always(status, API)) as registry:
+    async with scripted_registry(always(status, API)) as registry:
         error = await away(registry.images(), registry.image)
         assert error.detail == f"The image registry {registry.address} can't be asked: it answered {status}."
 
 
 async def test_a_limit_is_told_with_when_to_come_again() -> None:
-    async with wire_registry(always(429, {"Retry-After": "120"})) as registry:
+    async with scripted_registry(always(429, {"Retry-After": "120"})) as registry:
         error = await away(registry.images(), registry.image)
         assert error.detail.endswith("can't be asked: it limits how often it may be asked (429).")
         assert error.retry_after_seconds == 120
 
 
 async def test_a_refusal_names_what_was_refused() -> None:
-    async with wire_registry(always(403, API)) as registry:
+    async with scripted_registry(always(403, API)) as registry:
         error = await away(registry.images(), registry.image)
         assert "gives us no access: it refuses anonymous access to project/r2d-x (403)" in error.detail
 
 
 @pytest.mark.parametrize("headers", [{}, {"WWW-Authenticate": "Negotiate"}])
 async def test_a_login_that_we_do_not_know_is_told(headers: dict[str, str]) -> None:
-    async with wire_registry(always(401, headers)) as registry:
+    async with scripted_registry(always(401, headers)) as registry:
         error = await away(registry.images(registry_not_found_401=True), registry.image)
         assert "offers no way to log in that we support" in error.detail
 
@@ -113,7 +113,7 @@ async def test_a_registry_that_says_nothing_is_away_within_the_bound_and_not_ask
         await asyncio.Event().wait()
         raise AssertionError
 
-    async with wire_registry(silence) as registry:
+    async with scripted_registry(silence) as registry:
         error = await away(registry.images(registry_read_seconds=0.1), registry.image)
         assert error.detail.endswith("no answer within 0.1 s.")
         assert len(registry.asked) == 1
@@ -129,7 +129,7 @@ async def test_a_broken_connection_is_tried_again() -> None:
             request.transport.close()
         return web.Response(headers={"Docker-Content-Digest": DIGEST})
 
-    async with wire_registry(reply) as registry:
+    async with scripted_registry(reply) as registry:
         images = registry.images(registry_retries=2)
         assert await images.find(registry.image) == ExistingImage(DIGEST)
         assert len(registry.asked) == 3
@@ -142,7 +142,7 @@ async def test_a_connection_that_breaks_again_and_again_is_away() -> None:
         request.transport.close()
         return web.Response()
 
-    async with wire_registry(reply) as registry:
+    async with scripted_registry(reply) as registry:
         error = await away(registry.images(registry_retries=1), registry.image)
         assert error.detail.endswith("it broke off the connection.")
         assert 2 <= len(registry.asked) <= 4  # aiohttp itself repeats a request on a connection that it had kept
@@ -158,20 +158,23 @@ async def test_an_answer_without_end_is_not_read_to_its_end() -> None:
     async def reply(request: web.BaseRequest) -> web.Response:
         return web.Response(status=405) if request.method == "HEAD" else web.Response(body=b"x" * 5000)
 
-    async with wire_registry(reply) as registry:
+    async with scripted_registry(reply) as registry:
         error = await away(registry.images(registry_answer_max_bytes=1000), registry.image)
         assert "its answer is larger than 1000 bytes" in error.detail
 
 
 async def test_a_redirect_is_followed_and_the_login_stays_behind() -> None:
-    async with wire_registry(always(200, {"Docker-Content-Digest": DIGEST})) as other:
+    async with scripted_registry(always(200, {"Docker-Content-Digest": DIGEST})) as other:
 
         async def reply(request: web.BaseRequest) -> web.Response:
             if "Authorization" not in request.headers:
                 return web.Response(status=401, headers={"WWW-Authenticate": f'Bearer realm="{realm}"'})
             return web.Response(status=307, headers={"Location": f"http://{other.address}/manifest"})
 
-        async with wire_registry(reply) as registry, wire_registry(always(200, body=b'{"token": "abc"}')) as tokens:
+        async with (
+            scripted_registry(reply) as registry,
+            scripted_registry(always(200, body=b'{"token": "abc"}')) as tokens,
+        ):
             realm = f"http://{tokens.address}/token"
             images = registry.images()
             assert await images.find(registry.image) == ExistingImage(DIGEST)
@@ -186,7 +189,7 @@ async def test_health_asks_once_in_a_while_and_more_often_when_something_is_wron
     async def reply(_: web.BaseRequest) -> web.Response:
         return web.Response(status=answers[0], headers=API)
 
-    async with wire_registry(reply) as registry:
+    async with scripted_registry(reply) as registry:
         images = registry.images(registry_health_seconds=1000)
         problem = await images.health_problem()
         assert problem == f"The image registry {registry.address} can't be asked: it answered 503."
@@ -202,7 +205,7 @@ async def test_health_asks_once_in_a_while_and_more_often_when_something_is_wron
 
 @pytest.mark.slow
 async def test_a_registry_outside_is_asked_through_the_outbound_proxy_and_one_inside_is_not() -> None:
-    async with wire_registry(always(200, {"Docker-Content-Digest": DIGEST})) as registry:
+    async with scripted_registry(always(200, {"Docker-Content-Digest": DIGEST})) as registry:
         with ForwardProxy(
             {"registry.test": ("127.0.0.1", registry.port)}, ("bindery", "hunter2-of-the-proxy")
         ) as proxy:
@@ -245,7 +248,7 @@ async def test_a_clouds_metadata_server_is_asked_without_the_outbound_proxy(monk
 
 
 async def test_an_image_that_no_registry_can_hold_is_asked_of_none() -> None:
-    async with wire_registry(always(500)) as registry:
+    async with scripted_registry(always(500)) as registry:
         images = registry.images()
         with pytest.raises(BinderyError, match="No registry can hold an image called") as caught:
             await images.find(f"{registry.address}/Project/x:1")
@@ -266,7 +269,7 @@ async def test_a_clouds_own_logins_plug_in_by_an_entry_point(tmp_path: Path, mon
     (tmp_path / "a_cloud-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: a-cloud\nVersion: 1\n")
     (tmp_path / "a_cloud-1.dist-info" / "entry_points.txt").write_text("[bindery.registries]\ncloud = a_cloud:Cloud\n")
     monkeypatch.syspath_prepend(tmp_path)
-    async with wire_registry(always(200, {"Docker-Content-Digest": DIGEST})) as registry:
+    async with scripted_registry(always(200, {"Docker-Content-Digest": DIGEST})) as registry:
         images = registry.images(registry_credentials="cloud")
         assert await images.find(registry.image) == ExistingImage(DIGEST)
         assert registry.asked[0].headers["Authorization"] == "Bearer project/r2d-x"

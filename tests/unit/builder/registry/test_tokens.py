@@ -14,7 +14,7 @@ from services.builder.registry.settings import RegistrySettings
 from services.builder.registry.tokens import RegistryDenied, TokenRequest, Tokens
 from services.builder.registry.transport import RegistryUnavailable, Transport
 from services.common.models.errors import BinderyError
-from tests.support.fake_registry import DIGEST, WireRegistry, always, wire_registry
+from tests.support.scripted_registry import DIGEST, ScriptedRegistry, always, scripted_registry
 from tests.support.settings import settings_for
 from tests.support.tls import certificate_for
 
@@ -33,13 +33,13 @@ def counting(life: float | None) -> Callable[[web.BaseRequest], Awaitable[web.Re
     return reply
 
 
-def wanted(server: WireRegistry, login: Login | None = None) -> TokenRequest:
+def wanted(server: ScriptedRegistry, login: Login | None = None) -> TokenRequest:
     realm = f"http://{server.address}/token"
     return TokenRequest(realm=realm, service="a service", scope="repository:x:pull", login=login or Login())
 
 
 async def test_a_token_is_kept_until_shortly_before_it_expires() -> None:
-    async with wire_registry(counting(300)) as server:
+    async with scripted_registry(counting(300)) as server:
         tokens = Tokens(wire := transport(), early_seconds=15)
         assert [await tokens.get(wanted(server)) for _ in range(3)] == ["t1"] * 3
         assert server.asked[0].query == {"service": "a service", "scope": "repository:x:pull"}
@@ -49,7 +49,7 @@ async def test_a_token_is_kept_until_shortly_before_it_expires() -> None:
 
 
 async def test_a_token_that_has_lived_its_time_is_replaced() -> None:
-    async with wire_registry(counting(0.002)) as server:
+    async with scripted_registry(counting(0.002)) as server:
         tokens = Tokens(wire := transport(), early_seconds=15)
         first = await tokens.get(wanted(server))
         async with asyncio.timeout(10):
@@ -59,7 +59,7 @@ async def test_a_token_that_has_lived_its_time_is_replaced() -> None:
 
 
 async def test_a_token_of_one_login_is_not_used_for_another() -> None:
-    async with wire_registry(counting(None)) as server:
+    async with scripted_registry(counting(None)) as server:
         tokens = Tokens(wire := transport(), early_seconds=15)
         ann, bob = wanted(server, Login("ann", "ä:1")), wanted(server, Login("bob", "2"))
         assert [await tokens.get(who) for who in (ann, bob, ann)] == ["t1", "t2", "t1"]
@@ -75,7 +75,7 @@ async def test_many_who_ask_at_once_share_one_request_and_its_error() -> None:
         await go_on.wait()
         return web.Response(status=503)
 
-    async with wire_registry(reply) as server:
+    async with scripted_registry(reply) as server:
         tokens = Tokens(wire := transport(), early_seconds=15)
         asking = [asyncio.create_task(tokens.get(wanted(server))) for _ in range(10)]
         await server.arrived.wait()
@@ -90,7 +90,7 @@ async def test_many_who_ask_at_once_share_one_request_and_its_error() -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 403])
 async def test_a_refusal_says_what_was_refused_and_not_to_whom(status: int) -> None:
-    async with wire_registry(always(status)) as server:
+    async with scripted_registry(always(status)) as server:
         tokens = Tokens(wire := transport(), early_seconds=15)
         with pytest.raises(RegistryDenied) as caught:
             await tokens.get(wanted(server, Login("ann", "hidden")))
@@ -103,7 +103,7 @@ async def test_a_refusal_says_what_was_refused_and_not_to_whom(status: int) -> N
     "body", [b"", b"{}", b"[]", b'{"token": ""}', b'{"token": 1}', b'{"token": "a\\r\\nb"}', b"<html>"]
 )
 async def test_an_answer_without_a_token_is_no_token(body: bytes) -> None:
-    async with wire_registry(always(200, body=body)) as server:
+    async with scripted_registry(always(200, body=body)) as server:
         tokens = Tokens(wire := transport(), early_seconds=15)
         with pytest.raises(RegistryUnavailable, match="answered without a token"):
             await tokens.get(wanted(server))
@@ -115,13 +115,13 @@ async def test_docker_hub_answers_401_for_what_is_not_there_yet_and_a_wrong_pass
         challenge = f'Bearer realm="http://{tokens.address}/token",service="hub",scope="repository:project/r2d-x:pull"'
         return web.Response(status=401, headers={"WWW-Authenticate": challenge})
 
-    async with wire_registry(registry_reply) as registry:
-        async with wire_registry(counting(300)) as tokens:
+    async with scripted_registry(registry_reply) as registry:
+        async with scripted_registry(counting(300)) as tokens:
             images = registry.images(registry_not_found_401=True)
             assert await images.find(registry.image) is None
             assert await images.find(registry.image) is None
             await images.aclose()
-        async with wire_registry(always(401)) as tokens:
+        async with scripted_registry(always(401)) as tokens:
             images = registry.images(registry_not_found_401=True)
             with pytest.raises(
                 BinderyError, match=r"refuses anonymous access for repository:project/r2d-x:pull \(401\)"
@@ -131,7 +131,7 @@ async def test_docker_hub_answers_401_for_what_is_not_there_yet_and_a_wrong_pass
 
 
 async def test_a_token_from_the_configuration_is_sent_as_it_is(tmp_path: Path) -> None:
-    async with wire_registry(always(200, {"Docker-Content-Digest": DIGEST})) as registry:
+    async with scripted_registry(always(200, {"Docker-Content-Digest": DIGEST})) as registry:
         (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.address: {"registrytoken": "r"}}}))
         images = registry.images(docker_config=str(tmp_path))
         assert await images.find(registry.image) == ExistingImage(DIGEST)
@@ -144,7 +144,7 @@ async def test_a_login_is_not_sent_unencrypted_because_an_encrypted_registry_say
         return web.Response(status=401, headers={"WWW-Authenticate": f'Bearer realm="http://{tokens.address}/token"'})
 
     authority, tls = certificate_for("localhost", tmp_path)
-    async with wire_registry(registry_reply, tls) as registry, wire_registry(counting(300)) as tokens:
+    async with scripted_registry(registry_reply, tls) as registry, scripted_registry(counting(300)) as tokens:
         host = f"localhost:{registry.port}"
         (tmp_path / "config.json").write_text(json.dumps({"auths": {host: {"username": "ann", "password": "p"}}}))
         given = {"registry_url": f"https://{host}", "registry_ca_file": str(authority), "docker_config": str(tmp_path)}
@@ -167,7 +167,7 @@ async def test_googles_metadata_server_is_asked_for_a_password(monkeypatch: pyte
         return web.Response(headers={"Docker-Content-Digest": DIGEST})
 
     body = b'{"access_token": "ya29.x", "expires_in": 3599, "token_type": "Bearer"}'
-    async with wire_registry(always(200, body=body)) as google, wire_registry(registry_reply) as registry:
+    async with scripted_registry(always(200, body=body)) as google, scripted_registry(registry_reply) as registry:
         monkeypatch.setenv("GCE_METADATA_HOST", google.address)
         images = registry.images(registry_credentials="google-metadata")
         assert await images.find(registry.image) == ExistingImage(DIGEST)
@@ -181,7 +181,7 @@ async def test_googles_metadata_server_is_asked_for_a_password(monkeypatch: pyte
 
 
 async def test_without_googles_metadata_server_nobody_can_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with wire_registry(always(404)) as google, wire_registry(always(200)) as registry:
+    async with scripted_registry(always(404)) as google, scripted_registry(always(200)) as registry:
         monkeypatch.setenv("GCE_METADATA_HOST", google.address)
         images = registry.images(registry_credentials="google-metadata")
         with pytest.raises(BinderyError, match=r"without a login: Google's metadata server answered 404\.") as caught:

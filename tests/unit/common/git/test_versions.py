@@ -9,7 +9,7 @@ import pytest
 from deploy.local import preflight
 from services.common.git import versions as git_versions
 from services.common.git.versions import git_version, git_warning, installed_git, user_agent
-from tests.support.resolver import running_resolver
+from tests.support.in_process_resolver import running_resolver
 
 
 @pytest.fixture(autouse=True)

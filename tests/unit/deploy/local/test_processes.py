@@ -21,14 +21,14 @@ from deploy.local.processes import (
     running_processes,
     this_process,
 )
-from tests.support.local_stack import (
+from tests.support.polling import eventually
+from tests.support.small_stack import (
     STAYS,
     STAYS_STUBBORNLY,
     is_running,
     start_detached,
     start_process,
 )
-from tests.support.polling import eventually
 
 PARENT = """
 import subprocess, sys

@@ -19,8 +19,8 @@ from deploy.local.processes import Process
 from deploy.local.run_record import RunRecord
 from deploy.local.settings import Settings
 from deploy.local.supervisor import GivenUp, Supervisor
-from tests.support.local_stack import STAYS, STAYS_STUBBORNLY, is_running
 from tests.support.polling import until
+from tests.support.small_stack import STAYS, STAYS_STUBBORNLY, is_running
 
 DIES = "print('one last word'); raise SystemExit(3)"
 

@@ -19,18 +19,18 @@ from deploy.local.settings import Settings, StartupError
 from deploy.local.sockets import socket_folder
 from deploy.local.start_token import running_address
 from deploy.local.stop import clean, stop
-from tests.support.local_stack import (
+from tests.support.polling import eventually
+from tests.support.ports import ADDRESSES, free_ports, steal
+from tests.support.small_stack import (
     STAYS,
     STAYS_STUBBORNLY,
-    LocalStack,
+    SmallStack,
     start_detached,
     start_process,
 )
-from tests.support.polling import eventually
-from tests.support.ports import ADDRESSES, free_ports, steal
 
 PARTS = {"redis": STAYS, "gateway": STAYS}
-Start = Callable[..., LocalStack]
+Start = Callable[..., SmallStack]
 
 
 @pytest.fixture
@@ -43,14 +43,14 @@ def data_dir(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def ready_line(stack: LocalStack) -> str:
+def ready_line(stack: SmallStack) -> str:
     """What is said when all parts are healthy: parts may have said more since."""
     return next(line for line in stack.lines if line.startswith("Bindery is ready: "))
 
 
 @pytest.mark.slow
 def test_ready_is_said_once_and_last(data_dir: Path, port: int) -> None:
-    with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+    with SmallStack(data_dir, port, PARTS).until_ready() as stack:
         pass
     ready = [line for line in stack.lines if "ready" in line]
     assert len(ready) == 1
@@ -67,7 +67,7 @@ def test_a_git_that_a_repository_may_harm_is_said_and_starts(
     git.write_text("#!/bin/sh\necho git version 2.38.1\n")
     git.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+    with SmallStack(data_dir, port, PARTS).until_ready() as stack:
         pass
     assert any("git 2.38.1 has memory errors" in line and "update it to 2.38.3" in line for line in stack.lines)
 
@@ -76,7 +76,7 @@ def test_a_git_that_a_repository_may_harm_is_said_and_starts(
 def test_the_token_in_the_address_is_the_owners_alone_and_of_this_run(data_dir: Path, port: int) -> None:
     kept, tokens = data_dir / "run" / "start-token", set()
     for _ in range(2):
-        with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+        with SmallStack(data_dir, port, PARTS).until_ready() as stack:
             stack.until_said("here", times=len(PARTS))  # each has a log, then
             tokens.add(kept.read_text())
             assert ready_line(stack).endswith(f"/?token={kept.read_text()}")
@@ -93,14 +93,14 @@ def test_the_token_in_the_address_is_the_owners_alone_and_of_this_run(data_dir: 
 
 @pytest.mark.slow
 def test_a_token_may_be_named(data_dir: Path, port: int) -> None:
-    with LocalStack(data_dir, port, PARTS, start_token="one-of-ones-own.").until_ready() as stack:
+    with SmallStack(data_dir, port, PARTS, start_token="one-of-ones-own.").until_ready() as stack:
         assert ready_line(stack) == f"Bindery is ready: http://127.0.0.1:{port}/?token=one-of-ones-own."
         assert (data_dir / "run" / "start-token").read_text() == "one-of-ones-own."
 
 
 @pytest.mark.slow
 def test_who_switches_the_token_off_is_told_what_that_means(data_dir: Path, port: int) -> None:
-    with LocalStack(data_dir, port, PARTS, start_token="").until_ready() as stack:
+    with SmallStack(data_dir, port, PARTS, start_token="").until_ready() as stack:
         assert ready_line(stack) == f"Bindery is ready: http://127.0.0.1:{port}"
         said = "BINDERY_START_TOKEN is empty: it asks for no token, so every user and program"
         assert any(said in line for line in stack.lines)
@@ -110,7 +110,7 @@ def test_who_switches_the_token_off_is_told_what_that_means(data_dir: Path, port
 
 @pytest.mark.slow
 def test_the_token_of_a_killed_run_is_forgotten(data_dir: Path, port: int) -> None:
-    with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+    with SmallStack(data_dir, port, PARTS).until_ready() as stack:
         stack.process.kill()
         stack.process.wait()
     with pytest.raises(StartupError, match="No Bindery runs with"):
@@ -122,7 +122,7 @@ def test_the_token_of_a_killed_run_is_forgotten(data_dir: Path, port: int) -> No
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.slow
 def test_a_signal_ends_parts_builds_and_servers(data_dir: Path, port: int, number: signal.Signals) -> None:
-    with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+    with SmallStack(data_dir, port, PARTS).until_ready() as stack:
         process, build = start_process(STAYS, what="build")
         build.write(data_dir / "run" / "processes" / "build.json")
         parts = [stack.part(name) for name in PARTS]
@@ -136,7 +136,7 @@ def test_a_signal_ends_parts_builds_and_servers(data_dir: Path, port: int, numbe
 @pytest.mark.parametrize("home", ["servers/0123/home", "images/0123-1/home", "builds/0123-1/home"])
 @pytest.mark.slow
 def test_ctrl_c_ends_a_background_job_that_a_build_or_server_left_behind(data_dir: Path, port: int, home: str) -> None:
-    with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+    with SmallStack(data_dir, port, PARTS).until_ready() as stack:
         job = start_detached(data_dir / home)
         stack.process.send_signal(signal.SIGINT)
         assert stack.ended() == 0
@@ -147,11 +147,11 @@ def test_ctrl_c_ends_a_background_job_that_a_build_or_server_left_behind(data_di
 @pytest.mark.slow
 def test_stop_clean_and_the_next_up_end_background_jobs_too(data_dir: Path, port: int) -> None:
     settings, home = Settings(data_dir=data_dir), data_dir / "servers" / "0123" / "home"
-    with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+    with SmallStack(data_dir, port, PARTS).until_ready() as stack:
         job = start_detached(home)
         stack.process.kill()
         stack.process.wait()
-    with LocalStack(data_dir, port, PARTS).until_ready() as following:
+    with SmallStack(data_dir, port, PARTS).until_ready() as following:
         assert not job.is_running
     assert any("left behind: background job of servers/0123, gateway" in line for line in following.lines)
     job = start_detached(home)
@@ -164,7 +164,7 @@ def test_stop_clean_and_the_next_up_end_background_jobs_too(data_dir: Path, port
 
 @pytest.mark.slow
 def test_a_second_up_says_that_it_is_already_running(data_dir: Path, port: int) -> None:
-    with LocalStack(data_dir, port, PARTS).until_ready() as first, LocalStack(data_dir, port, PARTS) as second:
+    with SmallStack(data_dir, port, PARTS).until_ready() as first, SmallStack(data_dir, port, PARTS) as second:
         assert second.ended() == 1
     address = ready_line(first).removeprefix("Bindery is ready: ")
     assert "?token=" in address
@@ -172,7 +172,7 @@ def test_a_second_up_says_that_it_is_already_running(data_dir: Path, port: int) 
 
 
 def test_a_port_in_use_is_named_with_the_setting(data_dir: Path, port: int) -> None:
-    with socket.create_server(("127.0.0.1", port)), LocalStack(data_dir, port, PARTS) as stack:
+    with socket.create_server(("127.0.0.1", port)), SmallStack(data_dir, port, PARTS) as stack:
         assert stack.ended() == 1
     assert len(stack.lines) == 1
     assert f"Port {port} " in stack.lines[0]
@@ -180,14 +180,14 @@ def test_a_port_in_use_is_named_with_the_setting(data_dir: Path, port: int) -> N
 
 
 def test_the_second_gateways_port_is_checked_too(data_dir: Path, port: int) -> None:
-    with socket.create_server(("127.0.0.1", port + 1)), LocalStack(data_dir, port, PARTS, gateways=2) as stack:
+    with socket.create_server(("127.0.0.1", port + 1)), SmallStack(data_dir, port, PARTS, gateways=2) as stack:
         assert stack.ended() == 1
     assert f"Port {port + 1} " in stack.lines[0]
 
 
 @pytest.mark.slow
 def test_after_kill_9_the_next_up_ends_the_leftovers_and_keeps_the_data(data_dir: Path, port: int) -> None:
-    with LocalStack(data_dir, port, PARTS | {"worker": STAYS_STUBBORNLY}).until_ready() as stack:
+    with SmallStack(data_dir, port, PARTS | {"worker": STAYS_STUBBORNLY}).until_ready() as stack:
         stack.until_said("here", times=3)
         process, build = start_process(STAYS, what="build 1234")
         build.write(data_dir / "run" / "processes" / "build.json")
@@ -201,7 +201,7 @@ def test_after_kill_9_the_next_up_ends_the_leftovers_and_keeps_the_data(data_dir
         stack.process.wait()
         assert all(one.is_running for one in parts)
 
-        with LocalStack(data_dir, port, PARTS, stop_timeout_seconds=0.5).until_ready() as following:
+        with SmallStack(data_dir, port, PARTS, stop_timeout_seconds=0.5).until_ready() as following:
             assert not any(one.is_running for one in (*parts, build))
     assert any("left behind: build 1234, gateway, redis, worker" in line for line in following.lines)
     assert stranger.poll() is None
@@ -214,7 +214,7 @@ def test_after_kill_9_the_next_up_ends_the_leftovers_and_keeps_the_data(data_dir
 
 @pytest.mark.slow
 def test_a_killed_part_comes_back(data_dir: Path, port: int) -> None:
-    with LocalStack(data_dir, port, PARTS, restart_delay_seconds=0.05).until_ready() as stack:
+    with SmallStack(data_dir, port, PARTS, restart_delay_seconds=0.05).until_ready() as stack:
         before = stack.part("redis")
         before.signal(signal.SIGKILL)
         stack.until_said("redis died (SIGKILL); it is started again in 0.05 s")
@@ -224,7 +224,7 @@ def test_a_killed_part_comes_back(data_dir: Path, port: int) -> None:
 @pytest.mark.slow
 def test_a_part_that_keeps_dying_ends_everything_with_status_1(data_dir: Path, port: int) -> None:
     parts = PARTS | {"hub": "import sys; sys.exit('no such database')"}
-    with LocalStack(data_dir, port, parts, restart_delay_seconds=0.01) as stack:
+    with SmallStack(data_dir, port, parts, restart_delay_seconds=0.01) as stack:
         assert stack.ended() == 1
     at = next(n for n, line in enumerate(stack.lines) if "giving up" in line)
     assert stack.lines[at + 1].endswith("  no such database")
@@ -234,7 +234,7 @@ def test_a_part_that_keeps_dying_ends_everything_with_status_1(data_dir: Path, p
 
 def test_a_component_that_is_left_out_is_neither_started_nor_kept_from_its_port(data_dir: Path, port: int) -> None:
     environment = data_dir / "run" / "gateway.env"
-    with LocalStack(data_dir, port, PARTS, without=["gateway"]).until_ready() as stack:
+    with SmallStack(data_dir, port, PARTS, without=["gateway"]).until_ready() as stack:
         assert list(stack.parts()) == ["redis"]
         assert is_free("127.0.0.1", port)
         assert stat.S_IMODE(environment.stat().st_mode) == 0o600
@@ -246,7 +246,7 @@ def test_a_component_that_is_left_out_is_neither_started_nor_kept_from_its_port(
 
 
 def test_the_environment_that_a_killed_up_has_written_is_removed(data_dir: Path, port: int) -> None:
-    with LocalStack(data_dir, port, PARTS, without=["gateway"]).until_ready() as stack:
+    with SmallStack(data_dir, port, PARTS, without=["gateway"]).until_ready() as stack:
         stack.process.kill()
         stack.process.wait()
     stop(Settings(data_dir=data_dir))
@@ -254,7 +254,7 @@ def test_the_environment_that_a_killed_up_has_written_is_removed(data_dir: Path,
 
 
 def test_a_component_that_there_is_not_can_not_be_left_out(data_dir: Path, port: int) -> None:
-    with LocalStack(data_dir, port, PARTS, without=["gatway"]) as stack:
+    with SmallStack(data_dir, port, PARTS, without=["gatway"]) as stack:
         assert stack.ended() == 1
     assert stack.lines[0].startswith("There is no component 'gatway' to leave out: use some of redis, proxy, hub,")
     assert not data_dir.exists()
@@ -264,7 +264,7 @@ def test_a_component_that_there_is_not_can_not_be_left_out(data_dir: Path, port:
 def test_stop_ends_it_from_elsewhere(data_dir: Path, port: int) -> None:
     settings = Settings(data_dir=data_dir)
     assert stop(settings) == "Bindery was not running."
-    with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+    with SmallStack(data_dir, port, PARTS).until_ready() as stack:
         parts = [stack.part(name) for name in PARTS]
         assert stop(settings) == "Bindery has stopped."
         assert stack.ended() == 0
@@ -274,7 +274,7 @@ def test_stop_ends_it_from_elsewhere(data_dir: Path, port: int) -> None:
 
 @pytest.mark.slow
 def test_stop_kills_an_up_that_does_not_end(data_dir: Path, port: int) -> None:
-    with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+    with SmallStack(data_dir, port, PARTS).until_ready() as stack:
         parts = [stack.part(name) for name in PARTS]
         stack.process.send_signal(signal.SIGSTOP)
         settings = Settings(data_dir=data_dir, stop_timeout_seconds=0.01)
@@ -284,7 +284,7 @@ def test_stop_kills_an_up_that_does_not_end(data_dir: Path, port: int) -> None:
 
 
 def test_stop_ends_what_a_killed_up_left_behind(data_dir: Path, port: int) -> None:
-    with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+    with SmallStack(data_dir, port, PARTS).until_ready() as stack:
         parts = [stack.part(name) for name in PARTS]
         stack.process.kill()
         stack.process.wait()
@@ -297,12 +297,12 @@ def test_the_folder_of_the_sockets_goes_with_the_stack_or_with_who_ends_its_left
     data_dir: Path, port: int
 ) -> None:
     folder, settings = socket_folder(data_dir, os.environ), Settings(data_dir=data_dir)
-    with LocalStack(data_dir, port, PARTS).until_ready():
+    with SmallStack(data_dir, port, PARTS).until_ready():
         assert folder.stat().st_mode & 0o777 == 0o700
     assert not folder.exists()
     ends: list[Callable[[], str]] = [partial(stop, settings), partial(clean, settings, force=True)]
     for end in ends:
-        with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+        with SmallStack(data_dir, port, PARTS).until_ready() as stack:
             stack.process.kill()
             stack.process.wait()
         assert folder.exists()
@@ -314,7 +314,7 @@ def test_a_folder_for_the_sockets_that_others_may_enter_is_said_and_kept(data_di
     folder = socket_folder(data_dir, os.environ)
     folder.mkdir(mode=0o755)
     try:
-        with LocalStack(data_dir, port, PARTS) as stack:
+        with SmallStack(data_dir, port, PARTS) as stack:
             assert stack.ended() == 1
         (line,) = stack.lines
         assert line.startswith(
@@ -327,7 +327,7 @@ def test_a_folder_for_the_sockets_that_others_may_enter_is_said_and_kept(data_di
 
 @pytest.mark.slow
 def test_the_ports_of_a_killed_up_stay_with_its_parts(data_dir: Path, port: int) -> None:
-    with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+    with SmallStack(data_dir, port, PARTS).until_ready() as stack:
         stack.process.kill()
         stack.process.wait()
         for family, address in ADDRESSES:
@@ -338,7 +338,7 @@ def test_the_ports_of_a_killed_up_stay_with_its_parts(data_dir: Path, port: int)
 
 @pytest.mark.slow
 def test_a_record_of_another_boot_is_not_believed(data_dir: Path, port: int) -> None:
-    with LocalStack(data_dir, port, PARTS).until_ready() as stack:
+    with SmallStack(data_dir, port, PARTS).until_ready() as stack:
         parts = [stack.part(name) for name in PARTS]
         stack.process.kill()
         stack.process.wait()
@@ -352,7 +352,7 @@ def test_a_record_of_another_boot_is_not_believed(data_dir: Path, port: int) -> 
 def test_a_folder_with_other_things_in_it_is_not_taken(data_dir: Path, port: int) -> None:
     data_dir.mkdir()
     (data_dir / "thesis.tex").write_text("my only copy")
-    with LocalStack(data_dir, port, PARTS) as stack:
+    with SmallStack(data_dir, port, PARTS) as stack:
         assert stack.ended() == 1
     assert "holds other things already (thesis.tex)" in stack.lines[0]
     with pytest.raises(StartupError, match="was not made by Bindery"):
@@ -364,7 +364,7 @@ def test_clean_refuses_while_it_runs_and_with_nobody_to_ask(
     data_dir: Path, port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     settings = Settings(data_dir=data_dir)
-    with LocalStack(data_dir, port, PARTS).until_ready(), pytest.raises(StartupError, match="make stop"):
+    with SmallStack(data_dir, port, PARTS).until_ready(), pytest.raises(StartupError, match="make stop"):
         clean(settings, force=True)
     with (tmp_path / "nobody").open("w+") as nobody:
         monkeypatch.setattr("sys.stdin", nobody)

@@ -1,4 +1,4 @@
-"""Running `up` with small parts of a test's own: real processes, so that what is said of them can be seen."""
+"""`up` with small parts of a test's own in place of the services: real processes, and what is printed of them."""
 
 import json
 import os
@@ -77,7 +77,7 @@ def start_detached(home: Path, code: str = STAYS) -> Process:
     return process_of(int(done.stdout), "detached")
 
 
-class LocalStack:
+class SmallStack:
     """One `up`, in a process of its own."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A registry that answers what a test says: for what docker-registry never does. Speaks HTTP, and nothing else."""
+"""A registry over HTTP whose every answer a test gives: for answers that docker-registry never gives."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ class Asked:
 
 
 @dataclass
-class WireRegistry:
+class ScriptedRegistry:
     """`reply` makes every answer; `asked` holds the requests in their order."""
 
     reply: Reply
@@ -71,8 +71,8 @@ def always(status: int, headers: dict[str, str] | None = None, body: bytes = b""
 
 
 @contextlib.asynccontextmanager
-async def wire_registry(reply: Reply, tls: ssl.SSLContext | None = None) -> AsyncIterator[WireRegistry]:
-    registry = WireRegistry(reply)
+async def scripted_registry(reply: Reply, tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedRegistry]:
+    registry = ScriptedRegistry(reply)
     runner = web.ServerRunner(web.Server(registry.handle), shutdown_timeout=0.05)
     await runner.setup()
     try:

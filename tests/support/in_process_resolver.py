@@ -1,4 +1,4 @@
-"""The resolver's application, driven over ASGI against a forge; no Redis is needed."""
+"""The resolver's application, called over ASGI and pointed at a forge; it needs no Redis."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""Debian's docker-registry on a free port, and images put into it by its own HTTP API, without an engine."""
+"""Debian's docker-registry on a free port, and images put into it over HTTP, without an engine."""
 
 import contextlib
 import gzip
@@ -22,7 +22,7 @@ import yaml
 from tests.support.engine import install
 from tests.support.polling import eventually
 from tests.support.ports import free_ports
-from tests.support.token_server import TokenServer
+from tests.support.registry_token_server import TokenServer
 
 PROGRAM = "docker-registry"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
