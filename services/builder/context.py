@@ -12,8 +12,8 @@ from services.builder.queue.attempts import Attempts
 from services.builder.queue.builds import Builds
 from services.builder.queue.handover import Handover
 from services.builder.settings import BuilderSettings
-from services.common.context import ProcessContext, open_context, stage_member
-from services.common.records.leases import StageMember
+from services.common.context import ProcessContext, open_context, service_member
+from services.common.records.leases import ServiceMember
 from services.common.redis.client import retry_while_unavailable
 from services.common.service.health import Health
 
@@ -26,7 +26,7 @@ class BuilderContext:
     """Redis, records and what else every service has."""
     settings: BuilderSettings
     """The builder's settings."""
-    member: StageMember
+    member: ServiceMember
     """This process as a member of the builder service: its lease, and what it owns."""
     executor: Executor
     """What runs the builds."""
@@ -63,7 +63,7 @@ async def open_builder_context(settings: BuilderSettings, health: Health) -> Asy
             handover=handover,
         )
         try:
-            async with stage_member(process, "builder") as member:
+            async with service_member(process, "builder") as member:
                 yield BuilderContext(
                     process=process,
                     settings=settings,

@@ -1,4 +1,4 @@
-"""The context of one process: its connections to Redis, what is built on them, and its membership in a stage."""
+"""The context of one process: its connections to Redis, what is built on them, and its membership in a service."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from services.common.records.launch_cache import LaunchCache
-from services.common.records.leases import StageMember
+from services.common.records.leases import ServiceMember
 from services.common.records.records import Records
 from services.common.redis.client import connect, retry_while_unavailable
 from services.common.redis.keys import Keys, Kind
@@ -138,17 +138,17 @@ async def background_tasks(*work: Coroutine[Any, Any, None]) -> AsyncIterator[No
 
 
 @contextlib.asynccontextmanager
-async def stage_member(context: ProcessContext, name: str, *, sweeps: bool = True) -> AsyncIterator[StageMember]:
-    """Be a member of the stage `name` until the block ends; then hand over at once everything that is owned.
+async def service_member(context: ProcessContext, name: str, *, sweeps: bool = True) -> AsyncIterator[ServiceMember]:
+    """Make this process a member of the service `name`; when the block ends, hand over all that it owns at once.
 
-    The lease is held from the beginning of the block. Call `start` on the member in it, when all that adopts and
-    sweeps has been made.
+    The lease is held from the beginning of the block. The caller calls `start` on the member, once the objects exist
+    whose methods adopt and sweep.
     """
-    member = StageMember(
+    member = ServiceMember(
         name, redis=context.lease_redis, keys=context.keys, records=context.records, settings=context.settings,
         sweeps=sweeps,
     )  # fmt: skip
-    await retry_while_unavailable(member.begin, seconds=context.settings.redis_patience_seconds)
+    await retry_while_unavailable(member.take_lease, seconds=context.settings.redis_patience_seconds)
     await context.bus.listen(context.keys.wake(name), lambda _message: member.wake())
     async with background_tasks(member.run()):
         try:

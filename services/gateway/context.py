@@ -10,9 +10,9 @@ from services.common.context import (
     background_tasks,
     open_context,
     queue_positions_updated,
-    stage_member,
+    service_member,
 )
-from services.common.records.leases import StageMember
+from services.common.records.leases import ServiceMember
 from services.common.redis.keys import Kind
 from services.common.service.health import Health
 from services.gateway.backends import Backends, Providers
@@ -65,7 +65,7 @@ async def open_gateway_context(
         for name in backends.names:
             health.add(name, lambda name=name: backends.health_problem(name))  # type: ignore[misc]
 
-        async with stage_member(process, "gateway") as member:
+        async with service_member(process, "gateway") as member:
             launches = Launches(context=process, member=member, backends=backends, settings=settings)
             await process.bus.listen(process.keys.wake("gateway"), launches.on_message)
             await member.start(on_adopt=launches.adopt)
@@ -85,7 +85,7 @@ async def open_gateway_context(
                 )
 
 
-async def _leave_on_exit(exiting: asyncio.Event, scheduler: SendScheduler, member: StageMember) -> None:
+async def _leave_on_exit(exiting: asyncio.Event, scheduler: SendScheduler, member: ServiceMember) -> None:
     """On SIGTERM, end v1 streams, whose clients resume elsewhere, and hand launches to another gateway at once."""
     await exiting.wait()
     scheduler.drain()

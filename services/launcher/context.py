@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from services.common.context import ProcessContext, background_tasks, open_context, stage_member
-from services.common.records.leases import StageMember
+from services.common.context import ProcessContext, background_tasks, open_context, service_member
+from services.common.records.leases import ServiceMember
 from services.common.redis.client import retry_while_unavailable
 from services.common.service.health import Health
 from services.launcher.cleanup.reaper import Reaper
@@ -25,7 +25,7 @@ class LauncherContext:
     """Redis, records and what else every service has."""
     settings: LauncherSettings
     """The launcher's settings."""
-    member: StageMember
+    member: ServiceMember
     """This process as a member of the launcher service: its lease, and what it owns."""
     hub: Hub
     """The client of JupyterHub."""
@@ -49,7 +49,7 @@ async def open_launcher_context(settings: LauncherSettings, health: Health) -> A
         if settings.hub_checks_proxy:
             health.add("JupyterHub proxy", hub.check_proxy)
 
-        async with stage_member(process, "launcher") as member:
+        async with service_member(process, "launcher") as member:
             servers = Servers(
                 context=process, settings=settings, member=member, hub=hub, seats=seats, spawn_limiter=spawn_limiter
             )

@@ -12,7 +12,7 @@ from services.common.git.repository_url import repository_of
 from services.common.models import Event, Phase, ResolvedRepo, Server, ServerId, ServerRequest, ServerState
 from services.common.models.errors import BinderyError
 from services.common.records.cancel_requests import ABANDONED, CancelRequests
-from services.common.records.leases import StageMember
+from services.common.records.leases import ServiceMember
 from services.common.records.owned_record import Fenced, OwnedRecord, RecordLost
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
@@ -50,7 +50,7 @@ class Servers:
         *,
         context: ProcessContext,
         settings: LauncherSettings,
-        member: StageMember,
+        member: ServiceMember,
         hub: Hub,
         seats: Seats,
         spawn_limiter: SpawnLimiter,

@@ -16,7 +16,7 @@ from services.builder.queue.handover import Handover
 from services.builder.settings import BuilderSettings
 from services.common.context import ProcessContext, open_context
 from services.common.models import Build, BuildRequest, ResolvedRepo
-from services.common.records.leases import StageMember
+from services.common.records.leases import ServiceMember
 from tests.support.settings import settings_for
 from tests.support.valkey import QUICK, Valkey, member_of
 
@@ -37,7 +37,7 @@ class Builder:
     def service_context(
         self,
         *,
-        member: StageMember | None = None,
+        member: ServiceMember | None = None,
         executor: Executor | None = None,
         images: ImageLookup | None = None,
         builds: Builds | None = None,

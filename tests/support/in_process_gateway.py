@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from multidict import CIMultiDict
 
-from services.common.context import ProcessContext, open_context, stage_member
+from services.common.context import ProcessContext, open_context, service_member
 from services.common.models import (
     Build,
     BuildId,
@@ -193,7 +193,7 @@ async def open_gateway(valkey: Valkey, **others: object) -> AsyncIterator[Gatewa
     settings = settings_for(GatewaySettings, given)
     async with open_context(settings, subscribe_all={Kind.SERVER}) as context, open_context(settings) as others_stage:
         backends = FakeBackends(others_stage)
-        async with stage_member(context, "gateway") as member:
+        async with service_member(context, "gateway") as member:
             launches = Launches(context=context, member=member, backends=cast("Backends", backends), settings=settings)
             await context.bus.listen(context.keys.wake("gateway"), launches.on_message)
             await member.start(on_adopt=launches.adopt)

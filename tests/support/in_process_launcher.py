@@ -12,7 +12,7 @@ import pytest
 
 from services.common.context import ProcessContext
 from services.common.models import ResolvedRepo, Server, ServerRequest
-from services.common.records.leases import StageMember
+from services.common.records.leases import ServiceMember
 from services.common.service.health import Health
 from services.common.streams.positions import STREAM_START
 from services.launcher.cleanup.reaper import Reaper
@@ -117,7 +117,7 @@ class Launcher:
         return self.parts.settings
 
     @property
-    def member(self) -> StageMember:
+    def member(self) -> ServiceMember:
         return self.parts.member
 
     @property

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from services.builder.queue.builds import Builds
 from services.builder.worker.worker import BuilderWorker
-from services.common.context import stage_member
-from services.common.records.leases import StageMember
+from services.common.context import service_member
+from services.common.records.leases import ServiceMember
 from tests.support.in_process_builder import Builder, open_builder
 from tests.support.scripted_executor import Scripted, Step
 from tests.support.valkey import Valkey
@@ -18,7 +18,7 @@ from tests.support.valkey import Valkey
 class Running:
     """One worker process, as far as Redis can tell; its executions do what `scripted` says."""
 
-    def __init__(self, builder: Builder, member: StageMember, scripted: Scripted) -> None:
+    def __init__(self, builder: Builder, member: ServiceMember, scripted: Scripted) -> None:
         self.builder, self.scripted, self.process = builder, scripted, member.process
         builds = Builds(context=builder.context, settings=builder.settings, attempts=builder.attempts, images=scripted)
         context = builder.service_context(member=member, executor=scripted, images=scripted, builds=builds)
@@ -53,7 +53,7 @@ def workers_of(valkey: Valkey, folder: Path) -> Started:
     async def started(*steps: Step, **settings: object) -> AsyncIterator[Running]:
         async with (
             open_builder(valkey, folder, lease_seconds=60, **settings) as builder,
-            stage_member(builder.context, "builder", sweeps=False) as member,
+            service_member(builder.context, "builder", sweeps=False) as member,
         ):
             running = Running(builder, member, Scripted(steps))
             await running.worker.offer_slots()

@@ -68,13 +68,13 @@ class LosesItsLastSecond:
 
 
 class LivingProcess:
-    """A process of a stage that holds a lease for as long as the block; entering it gives its name."""
+    """A process of a service that holds a lease for as long as the block; entering it gives its name."""
 
     def __init__(self, context: ProcessContext, name: str) -> None:
         self._member = member_of(context, name)
 
     async def __aenter__(self) -> str:
-        await self._member.begin()
+        await self._member.take_lease()
         return self._member.process
 
     async def __aexit__(self, *_: object) -> None:

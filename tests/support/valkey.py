@@ -17,7 +17,7 @@ from deploy.local.redis import redis_command, redis_url
 from deploy.local.sockets import open_socket_folder, remove_socket_folders, socket_folder
 from deploy.redis.users import USERS, redis_user_name, users_file
 from services.common.context import ProcessContext, open_context
-from services.common.records.leases import StageMember
+from services.common.records.leases import ServiceMember
 from services.common.service.settings import ServiceSettings
 from tests.support.settings import settings_for
 
@@ -113,7 +113,7 @@ async def redis(valkey: Valkey) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 async def context(valkey: Valkey, redis: Redis) -> AsyncIterator[ProcessContext]:
-    """What one process of a stage holds open, on an empty Redis."""
+    """What one process of a service holds open, on an empty Redis."""
     async with open_context(service_settings(valkey)) as context:
         yield context
 
@@ -129,11 +129,13 @@ async def another_stage(valkey: Valkey, **others: object) -> AsyncIterator[Proce
         yield context
 
 
-def member_of(context: ProcessContext, name: str = "gateway") -> StageMember:
-    """Return a member of a stage that does nothing by itself."""
-    return StageMember(name, redis=context.redis, keys=context.keys, records=context.records, settings=context.settings)
+def member_of(context: ProcessContext, name: str = "gateway") -> ServiceMember:
+    """Return a member of a service that does nothing by itself."""
+    return ServiceMember(
+        name, redis=context.redis, keys=context.keys, records=context.records, settings=context.settings
+    )
 
 
-async def die(context: ProcessContext, member: StageMember) -> None:
+async def die(context: ProcessContext, member: ServiceMember) -> None:
     """What a killed process leaves once its lease has run out, without waiting for that."""
     await context.redis.delete(context.keys.alive(member.process))

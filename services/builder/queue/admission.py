@@ -13,7 +13,7 @@ from services.builder.settings import BuilderSettings
 from services.common.context import ProcessContext
 from services.common.models import BuildState
 from services.common.models.errors import BinderyError
-from services.common.records.leases import StageMember
+from services.common.records.leases import ServiceMember
 from services.common.records.stored_record import is_public
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.scripts import ScriptArg
@@ -81,7 +81,7 @@ class Admission:
         if message in {b"queued", b"slot"}:
             self._queue_changed.set()
 
-    async def admit_on_change(self, member: StageMember) -> None:
+    async def admit_on_change(self, member: ServiceMember) -> None:
         """Admit as soon as the queue changes, while `member` is the sweeper; until cancelled.
 
         A message that is missed costs no more than the time to the next sweep.

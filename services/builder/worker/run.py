@@ -39,7 +39,7 @@ async def run(settings: BuilderSettings) -> int:
     async with open_builder_context(settings, health) as context:
         process = context.process
         worker = BuilderWorker(context)
-        await context.member.start(on_sweep=context.admission.sweep, on_begin=worker.offer_slots)
+        await context.member.start(on_sweep=context.admission.sweep, on_lease=worker.offer_slots)
         await process.bus.listen(process.keys.wake("builder"), worker.on_message)
 
         async with serving(app, settings, sockets=listeners) as server:

@@ -16,7 +16,7 @@ ABANDONED = "given_up"
 
 
 class CancelRequests:
-    """Requests to abort entities of one kind; `channel` is the one that wakes the stage which works on them."""
+    """Requests to abort entities of one kind; `channel` is the one that wakes the service that works on them."""
 
     def __init__(self, records: Records, kind: Kind, channel: str) -> None:
         self._records = records

@@ -22,24 +22,27 @@ from services.common.service.tasks import sleep_unless_cancelled
 
 log = get_logger(__name__)
 
-Adopt = Callable[[OwnedRecord, StoredRecord], Awaitable[None]]
-"""What a service does with a record that it has taken over from another process."""
+OnAdopt = Callable[[OwnedRecord, StoredRecord], Awaitable[None]]
+"""Continues the work on a record that was taken over from another process."""
 
-Sweep = Callable[[], Awaitable[None]]
-"""What a service adds to each sweep, or to each new lease."""
+OnSweep = Callable[[], Awaitable[None]]
+"""Does a service's own upkeep, at each sweep."""
+
+OnLease = Callable[[], Awaitable[None]]
+"""Registers in Redis what a process offers while it holds its lease."""
 
 
-class StageMember:
-    """One process of a stage: it renews a lease, adopts what dead processes owned, and sweeps while it is the sweeper.
+class ServiceMember:
+    """One process of a service: it renews a lease, adopts what dead processes owned, and sweeps if it is the sweeper.
 
-    It comes to life in two steps, so that everything which needs a member can be made with one. After `begin` the
-    process has a name and a lease, and may own records; `start` takes the callbacks, and only then is anything
+    It starts in two steps, as the objects that its callbacks belong to need a member themselves. After `take_lease` the
+    process has a name and a lease, and may own records. `start` registers the callbacks, and only then is anything
     adopted or swept. `work` runs one task for each owned record; the tasks are cancelled when the lease is lost.
     """
 
     def __init__(
         self,
-        stage: str,
+        service: str,
         *,
         redis: Redis,
         keys: Keys,
@@ -47,7 +50,7 @@ class StageMember:
         settings: ServiceSettings,
         sweeps: bool = True,
     ) -> None:
-        self.stage = stage
+        self.service = service
         self._redis = redis
         self._keys = keys
         self._records = records
@@ -57,9 +60,9 @@ class StageMember:
         self._renew_seconds = settings.lease_renew_seconds
         self._sweep_seconds = settings.sweep_interval_seconds
         self._sweeps = sweeps
-        self._on_adopt: Adopt | None = None
-        self._on_sweep: Sweep | None = None
-        self._on_begin: Sweep | None = None
+        self._on_adopt: OnAdopt | None = None
+        self._on_sweep: OnSweep | None = None
+        self._on_lease: OnLease | None = None
         self._started = asyncio.Event()
 
         self._tasks: dict[Topic, asyncio.Task[None]] = {}
@@ -75,31 +78,31 @@ class StageMember:
         """Name of this process; a new one after each lost lease."""
 
     def _new_name(self) -> str:
-        return f"{self.stage}-{socket.gethostname()[:20]}-{os.getpid()}-{secrets.token_hex(3)}"
+        return f"{self.service}-{socket.gethostname()[:20]}-{os.getpid()}-{secrets.token_hex(3)}"
 
-    # Life
+    # Lease
 
-    async def begin(self) -> None:
+    async def take_lease(self) -> None:
         """Take the lease under the current name: this process may own records from now on."""
         await self._renew(first=True)
-        if self._on_begin:
-            await self._on_begin()
+        if self._on_lease:
+            await self._on_lease()
 
     async def start(
-        self, *, on_adopt: Adopt | None = None, on_sweep: Sweep | None = None, on_begin: Sweep | None = None
+        self, *, on_adopt: OnAdopt | None = None, on_sweep: OnSweep | None = None, on_lease: OnLease | None = None
     ) -> None:
-        """Start to adopt and sweep, now that the callbacks can be given.
+        """Register the callbacks, and start to adopt and sweep.
 
-        `on_adopt` gets each record that is taken over. `on_sweep` is called at each sweep, by the one process that
-        holds the sweep lease. `on_begin` is called now, and again whenever the lease had to be taken a second time:
+        `on_adopt` is called with each record that is taken over; `on_sweep` at each sweep, in the one process that
+        holds the sweep lease. `on_lease` is called now, and again whenever the lease had to be taken a second time:
         under a new name, or in a Redis that was emptied.
         """
         self._on_adopt = on_adopt
         self._on_sweep = on_sweep
-        self._on_begin = on_begin
+        self._on_lease = on_lease
 
-        if on_begin:
-            await on_begin()
+        if on_lease:
+            await on_lease()
         self._started.set()
 
     async def run(self) -> None:
@@ -123,7 +126,7 @@ class StageMember:
 
     async def _renew(self, *, first: bool = False) -> bool:
         """Renew the lease, or take it if `first`. Returns False if it had run out."""
-        keys = [self._keys.alive(self.process), self._keys.processes(self.stage), self._keys.owned(self.process)]
+        keys = [self._keys.alive(self.process), self._keys.processes(self.service), self._keys.owned(self.process)]
         lease_ends = time.monotonic() + self._lease_ms / 1000
 
         answer = int(await self._scripts.run("renew", keys, [self.process, self._lease_ms, int(first)]))
@@ -147,8 +150,8 @@ class StageMember:
             log.warning("forgotten", noun=name)
             kind, _, topic_id = name.partition(":")
             record = self._keys.record(Topic(Kind(kind), topic_id))
-            keys = [self._keys.owned(self.process), self._keys.orphans(self.stage), record]
-            await self._scripts.run("disown", keys, [self.process, name, self._keys.wake(self.stage)])
+            keys = [self._keys.owned(self.process), self._keys.orphans(self.service), record]
+            await self._scripts.run("disown", keys, [self.process, name, self._keys.wake(self.service)])
         self._unclaimed = unclaimed
 
     async def _keep_lease(self) -> None:
@@ -164,7 +167,7 @@ class StageMember:
                 if renewal_began < self._lease_ends:
                     log.warning("redis_was_emptied", process=self.process, owned=len(self._tasks))
                     await self._records.rewrite()
-                    await self.begin()
+                    await self.take_lease()
                     continue
 
                 # This process was paused, or Redis was unavailable, for longer than the lease: others may own its
@@ -175,7 +178,7 @@ class StageMember:
                 await self._records.probe_fences()
                 await self._cancel_work()
                 self.process = self._new_name()
-                await self.begin()
+                await self.take_lease()
             except REDIS_UNAVAILABLE as error:
                 log.warning("redis_away", doing="renew", error=str(error))
 
@@ -207,7 +210,7 @@ class StageMember:
         return topic in self._tasks
 
     def wake(self) -> None:
-        """Look for orphans now: there was a message on the stage's channel."""
+        """Look for orphans now: there was a message on the service's channel."""
         self._wake.set()
 
     async def _adopt_orphans(self) -> None:
@@ -216,7 +219,7 @@ class StageMember:
         while True:
             try:
                 while self._on_adopt and not self.is_leaving:
-                    adopted = await self._records.adopt(self.stage, self.process)
+                    adopted = await self._records.adopt(self.service, self.process)
                     if adopted is None:
                         break
                     record, stored = adopted
@@ -252,7 +255,7 @@ class StageMember:
 
     async def sweep_once(self) -> None:
         """Take the sweep lease if it is free; then release what dead processes owned, and call `on_sweep`."""
-        keys = [self._keys.sweep(self.stage), self._keys.processes(self.stage)]
+        keys = [self._keys.sweep(self.service), self._keys.processes(self.service)]
         is_holder, *dead = await self._scripts.run("sweep", keys, [self.process, self._lease_ms, self._keys.alive("")])
         self.is_sweeper = bool(is_holder)
         if not is_holder:
@@ -271,10 +274,10 @@ class StageMember:
         """
         keys = [
             self._keys.alive(process),
-            self._keys.processes(self.stage),
+            self._keys.processes(self.service),
             self._keys.owned(process),
-            self._keys.orphans(self.stage),
-            self._keys.sweep(self.stage),
+            self._keys.orphans(self.service),
+            self._keys.sweep(self.service),
         ]
-        args: list[ScriptArg] = [process, int(by_itself), self._keys.wake(self.stage), self._keys.prefix]
+        args: list[ScriptArg] = [process, int(by_itself), self._keys.wake(self.service), self._keys.prefix]
         return int(await self._scripts.run("release", keys, args))

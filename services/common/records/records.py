@@ -144,14 +144,14 @@ class Records(RecordStore):
 
     async def adopt(
         self,
-        stage: str,
+        service: str,
         process: str,
         *,
         topic: Topic | None = None,
         epoch: int | None = None,
         rewrite_if_missing: bool = False,
     ) -> tuple[OwnedRecord, StoredRecord] | None:
-        """Claim an orphan of a stage, or the record of `topic` if it has no owner; None if nothing could be claimed.
+        """Claim an orphan of a service, or the record of `topic` if it has no owner; None if nothing could be claimed.
 
         With `epoch`, the record is claimed only while it has that epoch, and keeps it. Waits for Redis while it is
         unavailable. A repeated call returns what the call before it claimed: without that, a lost reply would leave a
@@ -160,7 +160,7 @@ class Records(RecordStore):
         claim = secrets.token_hex(8)
         name = f"{topic.kind}:{topic.id}" if topic else ""
         expected_epoch = "" if epoch is None else epoch
-        keys = [self.keys.orphans(stage), self.keys.owned(process), self.keys.alive(process)]
+        keys = [self.keys.orphans(service), self.keys.owned(process), self.keys.alive(process)]
         attempts = itertools.count()
 
         def claim_one() -> ScriptReply:

@@ -32,12 +32,12 @@ LAUNCHER = frozenset({Service.LAUNCHER})
 BUILDERS = frozenset({Service.BUILDER, Service.WORKER})
 """Both admit builds, hand them to arq and store their logs: the one that sweeps does."""
 
-STAGES = {"gateway": GATEWAY, "builder": BUILDERS, "launcher": LAUNCHER}
-"""Members of each stage, by the beginning of their processes' names."""
+MEMBERS_OF = {"gateway": GATEWAY, "builder": BUILDERS, "launcher": LAUNCHER}
+"""Kinds of process that are members of a service, by the service's name, with which their own names begin."""
 MEMBERS = GATEWAY | BUILDERS | LAUNCHER
 
 NOBODY: frozenset[Service] = frozenset()
-OF_STAGES = Access(MEMBERS, MEMBERS)
+OF_MEMBERS = Access(MEMBERS, MEMBERS)
 OF_GATEWAYS = Access(GATEWAY, GATEWAY)
 OF_LAUNCHERS = Access(LAUNCHER, LAUNCHER)
 OF_BUILDERS = Access(BUILDERS, BUILDERS)
@@ -72,21 +72,21 @@ class Family:
 
 
 @dataclass(frozen=True)
-class StageFamily(Family):
-    """Keys of which each stage has its own, used by its members only."""
+class MembersFamily(Family):
+    """Keys of which each service has its own, used by its members only."""
 
     own: str
-    """Pattern of one stage's keys, with `{}` for its name."""
+    """Pattern of one service's keys, with `{}` for its name."""
     watched: tuple[tuple[Service, str], ...] = ()
-    """Other services that read keys, each with the stage."""
+    """Others that read keys, each with the name of the service that has them."""
 
     def granted(self, prefix: str, service: Service) -> Iterator[tuple[str, str]]:
-        """Yield what a service may do to the keys of each stage."""
-        for stage, members in STAGES.items():
+        """Yield what a service may do to the keys of each service."""
+        for name, members in MEMBERS_OF.items():
             if service in members:
-                yield "RW", f"{prefix}:{self.own.format(stage)}"
-            elif (service, stage) in self.watched:
-                yield "R", f"{prefix}:{self.own.format(stage)}"
+                yield "RW", f"{prefix}:{self.own.format(name)}"
+            elif (service, name) in self.watched:
+                yield "R", f"{prefix}:{self.own.format(name)}"
 
 
 @dataclass(frozen=True)
@@ -154,30 +154,32 @@ FAMILIES = [
         "where the builder stores images: prefix, registry, executor",
         "none; one key",
     ),
-    StageFamily(
+    MembersFamily(
         "alive:*",
         "work",
-        OF_STAGES,
+        OF_MEMBERS,
         "that a process is alive",
         "lease_seconds",
         own="alive:{}-*",
         watched=((Service.GATEWAY, "builder"),),  # places in the queue depend on which workers live
     ),
-    StageFamily("owned:*", "work", OF_STAGES, "what a process owns", "when it owns nothing", own="owned:{}-*"),
-    StageFamily("processes:*", "work", OF_STAGES, "the processes of a stage", "when none is left", own="processes:{}"),
-    StageFamily(
+    MembersFamily("owned:*", "work", OF_MEMBERS, "what a process owns", "when it owns nothing", own="owned:{}-*"),
+    MembersFamily(
+        "processes:*", "work", OF_MEMBERS, "the processes of a service", "when none is left", own="processes:{}"
+    ),
+    MembersFamily(
         "orphans:*",
         "work",
-        OF_STAGES,
+        OF_MEMBERS,
         "records whose owner died, waiting for another",
         "when none is left",
         own="orphans:{}",
     ),
-    StageFamily(
+    MembersFamily(
         "sweep:*",
         "work",
-        OF_STAGES,
-        "which process of a stage looks for dead processes",
+        OF_MEMBERS,
+        "which process of a service looks for dead processes",
         "lease_seconds",
         own="sweep:{}",
     ),

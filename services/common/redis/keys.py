@@ -1,4 +1,4 @@
-"""The names of every key and channel in Redis. What each means, and which services use it: `families.py`."""
+"""The names of every key and channel in Redis. What each means, and which service uses it: `families.py`."""
 
 from enum import StrEnum
 from typing import NamedTuple
@@ -69,21 +69,21 @@ class Keys:
         """Return the key of the records that a process owns, a set."""
         return self._key(f"owned:{process}")
 
-    def processes(self, stage: str) -> str:
-        """Return the key of a stage's members, a set."""
-        return self._key(f"processes:{stage}")
+    def processes(self, service: str) -> str:
+        """Return the key of the processes of a service, a set."""
+        return self._key(f"processes:{service}")
 
-    def orphans(self, stage: str) -> str:
-        """Return the key of a stage's orphans, the records without a living owner, a set."""
-        return self._key(f"orphans:{stage}")
+    def orphans(self, service: str) -> str:
+        """Return the key of a service's records that have no owner, a set."""
+        return self._key(f"orphans:{service}")
 
-    def sweep(self, stage: str) -> str:
-        """Return the key of a stage's sweep lease, which names its sweeper: the member that looks for dead ones."""
-        return self._key(f"sweep:{stage}")
+    def sweep(self, service: str) -> str:
+        """Return the key of a service's sweep lease, which names the process that looks for dead ones."""
+        return self._key(f"sweep:{service}")
 
-    def wake(self, stage: str) -> str:
-        """Return the channel that wakes a stage: for orphans, cancel requests, free slots or free seats."""
-        return self._key(f"wake:{stage}")
+    def wake(self, service: str) -> str:
+        """Return the channel that wakes a service: for orphans, cancel requests, free slots or free seats."""
+        return self._key(f"wake:{service}")
 
     def __call__(self, name: str) -> str:
         """Return a key that an installation has one of, such as `logs`, `slots` or `{queue}:waiting`."""

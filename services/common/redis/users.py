@@ -24,7 +24,7 @@ MEMBERS_COMMANDS = frozenset(
         *("zadd", "zcard", "zrange", "zrangebyscore", "zrem", "zscore"),
     }
 )
-"""Commands that stage members use. None reads or changes keys that it does not name, or administers Redis."""
+"""Commands that members of services use. None reads or changes keys that it does not name, or administers Redis."""
 
 COMMANDS: dict[Service, frozenset[str]] = {
     **dict.fromkeys(MEMBERS, MEMBERS_COMMANDS),

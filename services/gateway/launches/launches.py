@@ -12,7 +12,7 @@ from services.common.models.errors import BinderyError
 from services.common.models.ids import launch_ref, new_launch_id
 from services.common.records.cancel_requests import CancelRequests
 from services.common.records.launch_cache import CachedAnswers
-from services.common.records.leases import StageMember
+from services.common.records.leases import ServiceMember
 from services.common.records.owned_record import OwnedRecord
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.client import REDIS_UNAVAILABLE
@@ -34,7 +34,7 @@ class Launches:
     """What routes and pages do with launches."""
 
     def __init__(
-        self, *, context: ProcessContext, member: StageMember, backends: Backends, settings: GatewaySettings
+        self, *, context: ProcessContext, member: ServiceMember, backends: Backends, settings: GatewaySettings
     ) -> None:
         self._context = context
         self._backends = backends

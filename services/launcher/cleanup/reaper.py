@@ -14,7 +14,7 @@ from prometheus_client import Counter, Gauge
 from services.common.context import ProcessContext
 from services.common.models import Event, Phase, Server, ServerState
 from services.common.models.errors import BinderyError
-from services.common.records.leases import StageMember
+from services.common.records.leases import ServiceMember
 from services.common.records.owned_record import Fenced, RecordLost
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.client import REDIS_UNAVAILABLE
@@ -50,7 +50,7 @@ class Reaper:
         *,
         context: ProcessContext,
         settings: LauncherSettings,
-        member: StageMember,
+        member: ServiceMember,
         hub: Hub,
         seats: Seats,
         servers: Servers,

@@ -1,5 +1,5 @@
--- Claim one orphan of a stage, or the record that is named. Each claim of an orphan raises the record's epoch.
--- KEYS 1 orphans of the stage
+-- Claim one orphan of a service, or the record that is named. Each claim of an orphan raises the record's epoch.
+-- KEYS 1 orphans of the service
 --      2 records that the process owns
 --      3 lease of the process
 -- ARGV 1 process

@@ -3,7 +3,7 @@
 --      2 its events, a stream
 --      3 records that the owner owns
 --      4 lease of the owner
---      5 processes of the owner's stage
+--      5 processes of the owner's service
 --      6 idempotency key, if there is one
 -- ARGV 1 name of the record
 --      2 owner

@@ -1,10 +1,10 @@
 -- Turn one record of a living process, on which that does not work, into an orphan.
 -- KEYS 1 records that the process owns
---      2 orphans of its stage
+--      2 orphans of its service
 --      3 record
 -- ARGV 1 process
 --      2 name of the record
---      3 channel that wakes the stage
+--      3 channel that wakes the service
 -- Answers 1, or 0 if the process does not own the record, or the record is final.
 local owned_key = KEYS[1]
 local orphans_key = KEYS[2]

@@ -1,12 +1,12 @@
--- Turn all records of a process into orphans: raise their epochs, which fences its writes, and offer them to the stage.
+-- Turn all records of a process into orphans: raise their epochs, which fences its writes, and offer them to the service.
 -- KEYS 1 lease of the process
---      2 processes of its stage
+--      2 processes of its service
 --      3 records that it owns
---      4 orphans of the stage
---      5 sweep lease of the stage
+--      4 orphans of the service
+--      5 sweep lease of the service
 -- ARGV 1 process
 --      2 '1' if the process itself gives them up
---      3 channel that wakes the stage
+--      3 channel that wakes the service
 --      4 prefix of keys
 -- Answers the number of orphans; 0 for another process that lives.
 local lease_key = KEYS[1]

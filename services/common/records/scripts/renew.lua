@@ -1,6 +1,6 @@
 -- Take or renew the lease of a process.
 -- KEYS 1 lease
---      2 processes of the stage
+--      2 processes of the service
 --      3 records that the process owns
 -- ARGV 1 process
 --      2 time to live in ms

@@ -1,6 +1,6 @@
--- Take or renew the sweep lease of a stage, and list the processes whose own lease has run out.
+-- Take or renew the sweep lease of a service, and list the processes whose own lease has run out.
 -- KEYS 1 sweep lease
---      2 processes of the stage
+--      2 processes of the service
 -- ARGV 1 process
 --      2 time to live in ms
 --      3 beginning of the keys of leases

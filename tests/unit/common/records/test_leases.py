@@ -8,7 +8,7 @@ import pytest
 
 from services.common.context import ProcessContext, background_tasks
 from services.common.models import Event, Launch, LaunchState, Phase
-from services.common.records.leases import Adopt, StageMember
+from services.common.records.leases import OnAdopt, ServiceMember
 from services.common.records.owned_record import Fenced, OwnedRecord
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
@@ -20,10 +20,10 @@ TOPIC = Topic(Kind.LAUNCH, "one")
 
 
 @asynccontextmanager
-async def living(context: ProcessContext, *, on_adopt: Adopt | None = None) -> AsyncIterator[StageMember]:
+async def living(context: ProcessContext, *, on_adopt: OnAdopt | None = None) -> AsyncIterator[ServiceMember]:
     """Run a process that renews, adopts and sweeps."""
     member = member_of(context)
-    await member.begin()
+    await member.take_lease()
     await member.start(on_adopt=on_adopt)
     async with background_tasks(member.run()):
         yield member
@@ -39,7 +39,7 @@ async def test_what_a_dead_process_owned_is_adopted_once_and_the_dead_one_is_fen
         await asyncio.Event().wait()
 
     dead = member_of(context)
-    await dead.begin()
+    await dead.take_lease()
     old = await create_record(context, dead.process)
     async with another_stage(valkey) as other, living(context, on_adopt=adopt), living(other, on_adopt=adopt):
         await die(context, dead)
@@ -56,7 +56,7 @@ async def test_nobody_takes_from_the_living(context: ProcessContext) -> None:
         record = await create_record(context, owner.process)
         owner.work(TOPIC, asyncio.Event().wait())  # type: ignore[arg-type]
         sweeper = member_of(context)
-        await sweeper.begin()
+        await sweeper.take_lease()
         await sweeper.sweep_once()
         await record.write(message_event("second"))
 
@@ -67,7 +67,7 @@ async def test_one_process_sweeps_and_another_when_it_dies(valkey: Valkey) -> No
     async with another_stage(valkey, lease_seconds=2) as context:
         first, second = member_of(context), member_of(context)
         for member in (first, second):
-            await member.begin()
+            await member.take_lease()
             await member.sweep_once()
         assert (first.is_sweeper, second.is_sweeper) == (True, False)
 
@@ -80,17 +80,17 @@ async def test_one_process_sweeps_and_another_when_it_dies(valkey: Valkey) -> No
 
 async def test_giving_up_hands_over_at_once(context: ProcessContext) -> None:
     leaving = member_of(context)
-    await leaving.begin()
+    await leaving.take_lease()
     await create_record(context, leaving.process)
     await leaving.hand_over()
     other = member_of(context)
-    await other.begin()
+    await other.take_lease()
     assert await context.records.adopt("gateway", other.process)
 
 
 async def test_a_process_without_a_lease_adopts_nothing(context: ProcessContext) -> None:
     dead = member_of(context)
-    await dead.begin()
+    await dead.take_lease()
     await create_record(context, dead.process)
     await dead.hand_over()
     assert await context.records.adopt("gateway", dead.process) is None
@@ -99,7 +99,7 @@ async def test_a_process_without_a_lease_adopts_nothing(context: ProcessContext)
 
 async def test_adopting_again_after_a_lost_reply_finds_what_was_claimed(context: ProcessContext) -> None:
     member = member_of(context)
-    await member.begin()
+    await member.take_lease()
     await create_record(context, "gateway-dead")
     await context.redis.hset(context.keys.record(TOPIC), mapping={"owner": "", "claim": ""})
     await context.redis.sadd(context.keys.orphans("gateway"), "l:one")
@@ -112,11 +112,11 @@ async def test_adopting_again_after_a_lost_reply_finds_what_was_claimed(context:
 
 async def test_what_a_process_creates_after_its_lease_ran_out_is_found_by_the_sweep(context: ProcessContext) -> None:
     late = member_of(context)
-    await late.begin()
+    await late.take_lease()
     await late.hand_over()
     await create_record(context, late.process)
     other = member_of(context)
-    await other.begin()
+    await other.take_lease()
     await other.sweep_once()
     assert await context.records.adopt("gateway", other.process)
 
@@ -125,10 +125,10 @@ async def test_a_process_whose_lease_ran_out_stops_its_work_and_goes_on_under_an
     settings = service_settings(valkey, lease_seconds=0.2, lease_renew_seconds=0.5)
     async with another_stage(valkey) as context:
         await context.redis.flushall()
-        member = StageMember(
+        member = ServiceMember(
             "gateway", redis=context.redis, keys=context.keys, records=context.records, settings=settings, sweeps=False
         )
-        await member.begin()
+        await member.take_lease()
         name = member.process
         record = await create_record(context, name)
         member.work(TOPIC, asyncio.Event().wait())  # type: ignore[arg-type]

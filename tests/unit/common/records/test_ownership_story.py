@@ -32,10 +32,10 @@ async def test_the_story_of_a_record(context: ProcessContext, valkey: Valkey) ->
     keys, redis = context.keys, context.redis
 
     async with another_stage(valkey) as elsewhere:
-        # Two processes of one stage, each with a lease: a key that expires unless it is renewed.
+        # Two processes of one service, each with a lease: a key that expires unless it is renewed.
         first, second = member_of(context), member_of(elsewhere)
-        await first.begin()
-        await second.begin()
+        await first.take_lease()
+        await second.take_lease()
 
         # 1. Creation. The first process creates the record and owns it, by a random word: its claim.
         by_first = await create_record(context, first.process)
@@ -96,7 +96,7 @@ async def test_the_story_of_a_record(context: ProcessContext, valkey: Valkey) ->
         # 8. Redis is emptied. The lease is taken a second time, and the owner, who wants that, writes again what it
         #    knows: every field, and its own last entries.
         await redis.flushall()
-        await second.begin()
+        await second.take_lease()
         await elsewhere.records.rewrite()
         assert await fields_of(context, "owner", "epoch", "state", "request") == [
             second.process, "3", "building", "kept",
