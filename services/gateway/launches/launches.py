@@ -1,10 +1,11 @@
-"""Launches of this gateway: started, adopted, read and cancelled."""
+"""The launches of this gateway: starting, adopting, conducting, reading and cancelling them."""
 
 import contextlib
 import hashlib
 import json
 import time
-from collections import deque
+
+from cachetools import FIFOCache
 
 from services.common.context import ProcessContext
 from services.common.models import Event, Launch, LaunchOptions, LaunchState, Phase, Server, Spec
@@ -31,7 +32,7 @@ ENDED_LAUNCHES_MAX = 1000
 
 
 class Launches:
-    """What routes and pages do with launches."""
+    """Starts, adopts and conducts the launches of this gateway; reads and cancels those of any gateway."""
 
     def __init__(
         self, *, context: ProcessContext, member: ServiceMember, backends: Backends, settings: GatewaySettings
@@ -40,7 +41,8 @@ class Launches:
         self._backends = backends
         self._settings = settings
         self._conductors: dict[str, Conductor] = {}
-        self._ended: deque[str] = deque()
+        self._ended_conductors: FIFOCache[str, Conductor] = FIFOCache(ENDED_LAUNCHES_MAX)
+        """Conductors of ended launches: followers ask for a launch's last state at its end, and for a while after."""
 
         self.member = member
         """This process as a member of the gateway service: what it owns."""
@@ -76,7 +78,8 @@ class Launches:
             client_ip=client_ip,
             launch_host=launch_host,
         )
-        # One round trip creates the record and asks the cache what is known of the link.
+
+        # One round trip creates the record and looks the link up in the cache.
         record, (cache_answer,) = await self._context.records.create(
             launch_topic(launch_id),
             launch,
@@ -87,11 +90,12 @@ class Launches:
             rewrite_if_missing=True,
             piggyback=[self._context.launch_cache.lookup_call(launch.spec)],
         )
+
         if isinstance(record, str):  # the value that another launch has stored under the key
-            first = json.loads(record)
-            if first["body"] != body_hash:
+            earlier = json.loads(record)
+            if earlier["body"] != body_hash:
                 raise BinderyError("idempotency_mismatch", "This Idempotency-Key was sent with another launch before.")
-            return await self.read(first["launch_id"], principal), False
+            return await self.read(earlier["launch_id"], principal), False
 
         if not isinstance(record, OwnedRecord):
             raise BinderyError("internal")
@@ -133,19 +137,17 @@ class Launches:
             settings=self._settings,
             cancel_requests=self.cancel_requests,
         )
+
         self._conductors[launch.launch_id] = conductor
         try:
             with bound_contextvars(launch_ref=launch.launch_ref):
                 await run.run(is_cancelled=is_cancelled)
         finally:
-            self._remember_ended(launch.launch_id)
+            if conductor.record.has_ended:
+                self._ended_conductors[launch.launch_id] = conductor
+            if self._conductors.get(launch.launch_id) is conductor:  # a later run here may have adopted the launch
+                del self._conductors[launch.launch_id]
             await self._context.bus.close_local(launch_topic(launch.launch_id))
-
-    def _remember_ended(self, launch_id: str) -> None:
-        """Keep the conductor of an ended launch: its followers ask for the launch's last state, now and for a while."""
-        self._ended.append(launch_id)
-        while len(self._ended) > ENDED_LAUNCHES_MAX:
-            self._conductors.pop(self._ended.popleft(), None)
 
     # Reading
 
@@ -175,7 +177,7 @@ class Launches:
 
         Raises `BinderyError("not_found")`.
         """
-        conductor = self._conductors.get(launch_id)
+        conductor = self._conductors.get(launch_id) or self._ended_conductors.get(launch_id)
         if conductor and conductor.record.has_ended:
             launch = conductor.launch
             if conductor.server or launch.state is not LaunchState.READY:
