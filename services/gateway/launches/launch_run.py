@@ -69,19 +69,20 @@ class LaunchRun:
 
         Raises `BinderyError` if the launch failed, was cancelled or abandoned, or took too long.
         """
-        story = asyncio.create_task(_conduct_through_outages(self._conductor), name="story")
-        cancelled = asyncio.create_task(cancel.wait(), name="cancel")
-        abandoned = asyncio.create_task(self._wait_until_abandoned(), name="abandon")
-        tasks = {story, cancelled, abandoned}
+        # Three tasks and a deadline: `run_until`, which races work against one event, does not serve here.
+        conduct = asyncio.create_task(_conduct_through_outages(self._conductor), name="conduct")
+        wait_for_cancel = asyncio.create_task(cancel.wait(), name="cancel")
+        wait_for_abandonment = asyncio.create_task(self._wait_until_abandoned(), name="abandon")
+        tasks = {conduct, wait_for_cancel, wait_for_abandonment}
         try:
             done, _ = await asyncio.wait(tasks, timeout=self._seconds_left(), return_when=asyncio.FIRST_COMPLETED)
-            if story in done:
-                await story
+            if conduct in done:
+                await conduct
                 return
         finally:
             await cancel_and_wait(*tasks, again_seconds=self._cancel_again_seconds())
 
-        if self._conductor.record.has_ended:  # the story wrote its end while it was being cancelled
+        if self._conductor.record.has_ended:  # the conductor wrote the end while it was being cancelled
             return
         if not done:
             raise BinderyError("launch_timeout")
@@ -108,8 +109,8 @@ class LaunchRun:
                 if self._context.bus.is_followed(topic):
                     watched_at = time.time()
                 else:  # followers on other gateways, and readers, leave the time in the record
-                    seen = await self._context.redis.hget(self._context.keys.record(topic), "seen")
-                    watched_at = max(watched_at, float(seen or 0.0))
+                    seen_at = await self._context.redis.hget(self._context.keys.record(topic), "seen")
+                    watched_at = max(watched_at, float(seen_at or 0.0))
 
                 is_unwatched = time.time() - watched_at > limit_seconds
                 if is_unwatched and self._conductor.launch.state in ABANDONABLE_STATES:
@@ -118,12 +119,12 @@ class LaunchRun:
         await asyncio.Event().wait()  # a detached launch is never abandoned
 
     async def _fail(self, error: BinderyError) -> None:
-        """Undo what the launch has asked for, and end it with an error."""
+        """Undo what the launch has requested, and end it with an error."""
         conductor = self._conductor
         is_unwanted = error.has_code("cancelled", "abandoned")
         try:
-            # This write is refused if the launch has ended or belongs to another gateway by now: then somebody has its
-            # server. After it, an earlier write of the end that was broken off on its way takes no effect any more.
+            # This write is refused if the launch has ended or belongs to another gateway by now: then its server is in
+            # use. After this write, an earlier one of the end, if it was interrupted, can take no effect any more.
             await conductor.record.write()
 
             # The end is written last: a gateway that adopts the launch before that undoes everything again.
@@ -143,4 +144,4 @@ async def _conduct_through_outages(conductor: Conductor) -> None:
             log.warning("redis_away", doing="conduct", error=str(error))
         else:
             return
-        await sleep_unless_cancelled(random.uniform(0.2, 0.5))  # noqa: S311
+        await sleep_unless_cancelled(random.uniform(0.2, 0.5))  # noqa: S311 - jitter, not a secret

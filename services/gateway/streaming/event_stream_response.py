@@ -14,6 +14,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from services.common.service.tasks import cancel_and_wait
 from services.common.streams.topic_stream import Listener
 from services.common.web.incoming import is_head
 from services.gateway.settings import GatewaySettings
@@ -88,8 +89,7 @@ class EventStreamResponse(Response):
                 raise
         finally:
             self._scheduler.remove(subscriber)
-            disconnect.cancel()
-            await asyncio.gather(disconnect, return_exceptions=True)
+            await cancel_and_wait(disconnect)
 
     async def _deliver(self, send: Send, subscriber: Subscriber, disconnect: asyncio.Task[None]) -> None:
         """Send the stream, joining the chunks that are there at once."""
@@ -135,23 +135,20 @@ class EventStreamResponse(Response):
         """Stay open until the client closes the connection, the process drains, or `linger_seconds` are over."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self._settings.linger_seconds
-        while (remaining := end - loop.time()) > 0:
-            if self._scheduler.is_draining:
-                return
-
-            drain = asyncio.create_task(self._scheduler.draining.wait())
-            try:
+        drain = asyncio.create_task(self._scheduler.draining.wait())
+        try:
+            while (remaining := end - loop.time()) > 0:
                 done, _ = await asyncio.wait(
                     {disconnect, drain},
                     timeout=min(remaining, self._settings.keepalive_seconds),
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-            finally:
-                drain.cancel()
-            if done:
-                return
-            if remaining > self._settings.keepalive_seconds:
-                await _send(send, subscriber, KEEPALIVE)
+                if done:
+                    return
+                if remaining > self._settings.keepalive_seconds:
+                    await _send(send, subscriber, KEEPALIVE)
+        finally:
+            await cancel_and_wait(drain)
 
 
 async def _send(send: Send, subscriber: Subscriber, body: bytes) -> None:
