@@ -134,7 +134,7 @@ class Conductor:
         """Return the image, built if necessary. A build that was lost is requested again, a few times."""
         for attempt in range(1, self._settings.lost_builds_max + 2):
             build = await self._adopted_build() if attempt == 1 else None
-            build = build or await self.side_effects.build(request, self._tell_unavailable)
+            build = build or await self.side_effects.build(request, self._publish_unavailable)
             if build.build_id and build.state is not BuildState.BUILT:
                 build = await self._follow_build(build)
 
@@ -162,7 +162,7 @@ class Conductor:
         topic = Topic(Kind.BUILD, build.build_id or "")
         if self.launch.build_id != build.build_id or self.launch.state is not LaunchState.BUILDING:
             self.launch = self.launch.updated(state=LaunchState.BUILDING, build_id=build.build_id, image=build.image)
-            opens = TopicRef(kind="b", id=topic.id, after=STREAM_START)
+            opens = TopicRef(kind=Kind.BUILD, id=topic.id, after=STREAM_START)
             await self._publish(Event(phase=Phase.BUILDING, state=LaunchState.BUILDING, opens=opens))
 
         if build.is_live:
@@ -170,7 +170,7 @@ class Conductor:
             await self._context.bus.wait_for_end(topic)
 
         stored = await self._context.records.read(topic)
-        self.side_effects.build_ended()
+        self.side_effects.discard_build()
         if stored is None:  # lost with Redis: the caller takes a failure without an error for a lost build
             return build.updated(state=BuildState.FAILED, error=None)
         return stored.model(Build)
@@ -189,12 +189,12 @@ class Conductor:
             terminal_event = await self._wait_for_server(server)
 
         if terminal_event.get("state") != ServerState.FAILED:
-            # Until the launch is ready too, its failure still stops this server: no `server_ended` here.
+            # Until the launch is ready too, its failure still stops this server: no `discard_server` here.
             ready_server = server.updated(state=ServerState.READY, expires=terminal_event.get("expires"))
             self.server = None if terminal_event.get("changed") else ready_server
             return True
 
-        self.side_effects.server_ended()
+        self.side_effects.discard_server()
         error = BinderyError("unknown")
         if "error" in terminal_event:
             error = BinderyError.of(Problem.model_validate(terminal_event["error"]))
@@ -222,6 +222,7 @@ class Conductor:
         """Show the server's stream to followers of the launch."""
         if self.launch.server_id == server.server_id:  # another gateway did
             return
+
         state = LaunchState.WAITING if server.queue else LaunchState.LAUNCHING
         self.launch = self.launch.updated(
             state=state,
@@ -259,7 +260,7 @@ class Conductor:
 
     # The launch's record and events
 
-    async def _tell_unavailable(self, error: BinderyError) -> None:
+    async def _publish_unavailable(self, error: BinderyError) -> None:
         await self._publish(Event(phase=Phase.WAITING, message=f"{error.detail} Waiting for it ...\n"))
 
     async def _publish(self, event: Event) -> None:

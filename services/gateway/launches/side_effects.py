@@ -13,6 +13,7 @@ from services.common.models.errors import BinderyError
 from services.common.records.cancel_requests import CancelRequests
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.service.logging import get_logger
+from services.common.service.tasks import cancel_and_wait
 from services.gateway.backends import Backends, OnUnavailable
 
 log = get_logger(__name__)
@@ -68,23 +69,23 @@ class LaunchSideEffects:
         self._has_server = True
         return await self._shielded(self._backends.start_server(request))
 
-    def build_ended(self) -> None:
-        """Note that the build has ended, so that there is no build to leave."""
+    def discard_build(self) -> None:
+        """Forget the build, which has ended: there is no build to leave any more."""
         self._build = None
         self._build_id = None
 
-    def server_ended(self) -> None:
-        """Note that the server has failed, so that there is no server to stop."""
+    def discard_server(self) -> None:
+        """Forget the server, which has failed: there is no server to stop any more."""
         self._has_server = False
 
     async def _shielded(self, call: Coroutine[Any, Any, T]) -> T:
         """Await `call` in a task that goes on if the caller is cancelled."""
-        task = asyncio.create_task(call, name="asked")
+        task = asyncio.create_task(call, name="launch request")
         self._in_flight.add(task)
-        task.add_done_callback(self._call_ended)
+        task.add_done_callback(self._discard_call)
         return await asyncio.shield(task)
 
-    def _call_ended(self, task: asyncio.Task[Any]) -> None:
+    def _discard_call(self, task: asyncio.Task[Any]) -> None:
         self._in_flight.discard(task)
         if not task.cancelled():
             task.exception()  # marks it as retrieved: if the caller was cancelled, nobody else would
@@ -104,10 +105,7 @@ class LaunchSideEffects:
 
     async def cancel_calls(self) -> None:
         """Cancel the requests in flight."""
-        calls = list(self._in_flight)
-        for call in calls:
-            call.cancel()
-        await asyncio.gather(*calls, return_exceptions=True)
+        await cancel_and_wait(*self._in_flight)
 
     async def _best_effort(self, undo: Coroutine[Any, Any, None]) -> None:
         try:

@@ -7,6 +7,7 @@ from typing import Any
 from sse_starlette import ServerSentEvent
 
 from services.common.models import Launch, Phase, Server
+from services.common.redis.keys import Kind
 from services.common.streams.entries import StreamEvent
 from services.common.streams.event_format import INTERNAL_FIELDS, EventFormat
 
@@ -29,7 +30,8 @@ def render_v1(event: StreamEvent, is_spliced: bool) -> bytes | None:
 
     shown: dict[str, Any] = {name: value for name, value in event.items() if name not in INTERNAL_FIELDS}
     if opens := event.get("opens"):
-        shown["build_id" if opens["kind"] == "b" else "server_id"] = opens["id"]
+        id_field = "build_id" if opens["kind"] == Kind.BUILD else "server_id"
+        shown[id_field] = opens["id"]
     return _encode(shown)
 
 
