@@ -26,7 +26,7 @@ from services.gateway.streaming.stream_responses import StreamResponses
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayContext:
-    """The parts of one gateway process."""
+    """What one gateway process holds open, for its routes."""
 
     settings: GatewaySettings
     """The gateway's settings."""

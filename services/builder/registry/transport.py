@@ -121,31 +121,41 @@ class Transport:
         """Return the end of the sentence "it can't be asked: …" for an error of aiohttp or the system."""
         settings = self._settings
         match error:
+            # The proxy between us and the registry
             case aiohttp.ClientHttpProxyError():
                 return f"the outbound proxy answered {error.status} (BINDERY_OUTBOUND_PROXY_EXCEPT: hosts inside)"
             case aiohttp.ClientProxyConnectionError():
                 return "the outbound proxy can't be reached"
+
+            # TLS
             case aiohttp.ClientConnectorCertificateError():
                 why = getattr(error.certificate_error, "verify_message", "") or "it does not match"
                 return f"its certificate is not trusted ({why.rstrip('.')})"
             case aiohttp.ClientSSLError() | ssl.SSLError():
                 return "it does not speak TLS as we do"
+
+            # Time
             case aiohttp.ConnectionTimeoutError():
                 return f"no connection within {settings.registry_connect_seconds:g} s"
             case TimeoutError():
                 return f"no answer within {settings.registry_read_seconds:g} s"
+
+            # The address
             case aiohttp.ClientConnectorDNSError() | socket.gaierror():
                 return "its name is not known"
             case aiohttp.TooManyRedirects():
                 return "it redirects in circles"
             case aiohttp.InvalidURL() | UnicodeError():
                 return "its address, or one that it names, is not a URL"
+
+            # The connection and what comes over it
             case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError() | ConnectionResetError():
                 return "it broke off the connection"
             case aiohttp.ClientConnectorError(os_error=OSError(errno=int(number))) if number > 0:
                 return os.strerror(number).lower()
             case aiohttp.ClientResponseError():
                 return "it does not speak HTTP as we do"
+
         return type(error).__name__
 
     async def aclose(self) -> None:
