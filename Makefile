@@ -26,8 +26,8 @@ help:
 	@echo 'make lint          format, lint, types, import rules'
 	@echo
 	@echo 'Bindery on this machine:'
-	@echo 'make up            start it (Ctrl-C ends it; WITHOUT=gateway: you run that part by hand)'
-	@echo 'make url           print the address to open, with the start token, of the one that runs'
+	@echo 'make up            start it (Ctrl-C ends it; WITHOUT=gateway: you run that one by hand)'
+	@echo 'make url           print the address of the running one, with the start token'
 	@echo 'make stop          end it from elsewhere'
 	@echo 'make clean         delete its data, after asking (FORCE=1: without)'
 	@echo
@@ -35,14 +35,14 @@ help:
 	@echo 'make test          unit, contract and end-to-end tests (JOBS=1: with one worker)'
 	@echo 'make coverage      which lines the unit tests reach (T=tests/e2e: other tests)'
 	@echo 'make test-browser  the pages, in headless Chromium'
-	@echo 'make test-faults   kill the parts and look what happens'
+	@echo 'make test-faults   kill components, and check what happens'
 	@echo 'make test-hubs     launches on real hubs, of JupyterHub 6 and of 5'
 	@echo 'make test-docker   builds and servers on a container engine, which it starts if there is none (root)'
 	@echo 'make test-cluster  builds and servers on Kubernetes: KUBECONFIG, else kind, k3d, or one of its own (root)'
 	@echo 'make load          measure (LOAD="--target URL" measures another one; LOAD=--help)'
 	@echo
-	@echo 'What is written by machine:'
-	@echo 'make docs          write what is made from the code, and a site of docs/'
+	@echo 'Generated files:'
+	@echo 'make docs          write the pages made from the code, and a site of docs/'
 	@echo 'make lock          pin the dependencies (UPGRADE=1: each to its newest version)'
 
 up: .venv-up
@@ -124,7 +124,7 @@ lock: .venv-dev
 .venv-up:
 	@PYTHON='$(PYTHON)' sh deploy/local/venv.sh requirements.lock
 
-# JupyterHub 5 in an environment of its own, for the tests; made anew when its lock has changed.
+# JupyterHub 5 in an environment of its own, for the tests; made again when its lock has changed.
 .venv/hub5/installed: requirements-hub5.lock | .venv-dev
 	@$(VENV)/uv venv --quiet --clear --python $(VENV)/python .venv/hub5
 	@$(VENV)/uv pip sync --quiet --require-hashes --python .venv/hub5/bin/python requirements-hub5.lock

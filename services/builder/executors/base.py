@@ -1,4 +1,4 @@
-"""The contract of an executor: four calls, each idempotent by the attempt's name."""
+"""The contract of an executor: five calls, each idempotent by the attempt's name."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
