@@ -87,7 +87,7 @@ def test_a_build_that_fails_is_a_page_that_says_why(target: Target, open_page: O
 
 
 @pytest.mark.timeout(600)
-def test_a_ref_that_is_not_there_is_said_so(target: Target, open_page: OpenPage, artefacts: Path) -> None:
+def test_a_missing_ref_is_reported(target: Target, open_page: OpenPage, artefacts: Path) -> None:
     page = open_page(f"{target.url}/")
     _fill_in(page, *target.good)
     page.get_by_label("Branch, tag or commit").fill("no-such-branch")

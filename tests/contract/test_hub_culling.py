@@ -42,7 +42,7 @@ def test_a_server_that_answers_somebody_is_not_idle(hub: HubStack) -> None:
     assert idle_seconds(hub, "oda") < 3
 
 
-def test_asking_for_activity_is_none(hub: HubStack) -> None:
+def test_asking_for_activity_does_not_count_as_activity(hub: HubStack) -> None:
     hub.serve("pia", "plain")
     kernel_of(hub, "pia")
     eventually(lambda: idle_seconds(hub, "pia") > 3, "it is idle although the hub asks it each second")

@@ -115,7 +115,7 @@ def test_a_start_script_that_takes_the_token_away_ends_the_launch_and_says_whose
     assert (error.code, error.detail) == ("server_not_protected", says)
 
 
-def test_an_image_that_is_gone_is_said_so(hub: HubStack) -> None:
+def test_a_missing_image_is_reported(hub: HubStack) -> None:
     answer = hub.refuse_server("eve", image="never-built", token="x")
     assert answer.status_code == 400
     assert answer.json()["message"].startswith("image not found: ")
@@ -148,7 +148,7 @@ def test_a_hub_killed_in_mid_start_adopts_the_server(hub: HubStack, environment:
     eventually(lambda: httpx.get(f"{hub.url}/user/gus/api?token=token-of-gus").status_code == 200, "it is routed")
 
 
-def test_a_leftover_is_ended_before_its_server_starts_anew(hub: HubStack, environment: Path, tmp_path: Path) -> None:
+def test_a_leftover_is_ended_before_its_server_starts_again(hub: HubStack, environment: Path, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     make_image(hub.data, "gated-leftover", environment, start=f'#!/bin/sh\n[ -e {gate} ] && exec "$@"\nsleep 1000\n')
     assert hub.request_server("hal", image="gated-leftover", token="token-of-hal").status_code in (201, 202)

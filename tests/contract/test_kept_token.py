@@ -133,7 +133,7 @@ async def test_a_repositorys_configuration_neither_opens_its_server_nor_gives_it
 
 
 @programs
-async def test_nobody_signs_a_login_with_a_secret_that_stands_in_a_repository(
+async def test_a_login_is_not_signed_with_a_secret_from_a_repository(
     program: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     fixture, _, name = program.partition("/")
@@ -156,7 +156,7 @@ async def test_nobody_signs_a_login_with_a_secret_that_stands_in_a_repository(
     assert codes == [403, 403]
 
 
-async def test_what_a_repository_configures_besides_stays_in_force(environment: Path, tmp_path: Path) -> None:
+async def test_other_settings_of_a_repository_stay_in_force(environment: Path, tmp_path: Path) -> None:
     mine = {"jupyter_server_config.py": "c.ServerApp.tornado_settings = {'headers': {'X-Mine': 'here'}}\n"}
     async with jupyter(
         with_configuration('exec "$@"', str(environment / "bin" / "jupyter-server")), tmp_path, mine
@@ -167,7 +167,7 @@ async def test_what_a_repository_configures_besides_stays_in_force(environment: 
 
 
 @pytest.mark.parametrize(("code", "body"), [(200, '{"version": 1}'), (200, "hello"), (404, ""), (401, ""), (403, "{}")])
-async def test_whatever_else_a_repository_serves_is_its_own_affair(code: int, body: str) -> None:
+async def test_other_answers_of_a_repositorys_server_are_accepted(code: int, body: str) -> None:
     async with serving({"": (code, body)}) as url:
         assert await is_answering(url, TOKEN)
 

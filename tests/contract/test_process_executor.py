@@ -136,7 +136,7 @@ async def test_stopping_what_never_ran_is_fine(data: Path) -> None:
     await ProcessExecutor(data, SETTINGS).stop(attempt_of("http://127.0.0.1:1/r", "0" * 40))
 
 
-async def test_a_killed_session_has_vanished_for_its_run_and_the_next_run_builds_anew(
+async def test_a_run_sees_that_its_session_was_killed_and_the_next_run_builds_again(
     data: Path, tmp_path: Path, serve: Callable[[dict[str, str]], tuple[str, str]]
 ) -> None:
     gate = tmp_path / "gate"

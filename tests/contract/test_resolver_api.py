@@ -74,7 +74,7 @@ async def test_only_our_own_services_are_answered() -> None:
             assert reply.json()["code"] == "unauthorized"
 
 
-async def test_a_body_that_is_no_spec_is_a_problem() -> None:
+async def test_a_body_that_is_not_a_spec_is_refused() -> None:
     async with running_resolver() as resolver:
         reply = await resolver.client.post("/resolve", json={"provider": "gh"})
     assert reply.status_code == 422
@@ -201,7 +201,7 @@ async def test_a_link_by_git_to_github_needs_what_a_link_by_gh_needs(forge: Forg
         await resolver.repo("git", by_git("git/repo"))  # elsewhere, where nothing is said of `git`
 
 
-async def test_where_specs_are_allowed_the_others_are_not(forge: Forge) -> None:
+async def test_specs_outside_the_allowed_ones_are_refused(forge: Forge) -> None:
     forge.create_repo("good", "repo", {"a": "1"})
     allowed = {"gh": ["good/"], "*": ["never/"]}
     async with running_resolver(forge, allowed_specs=allowed, banned_specs={"*": [".*/secret$"]}) as resolver:
@@ -270,7 +270,7 @@ def test_a_provider_of_another_package_is_found(monkeypatch: pytest.MonkeyPatch)
     assert isinstance(found["shelf"], Provider)
 
 
-def test_an_entry_point_that_is_no_provider_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_point_that_is_not_a_provider_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(providers, "entry_points", lambda group: [EntryPoint(object)])
     with pytest.raises(TypeError, match=r"entry point shelf of bindery\.providers is not"):
         providers.load_providers(ResolverSettings())

@@ -75,7 +75,7 @@ async def test_names_are_matched_whole(forge: Forge) -> None:
             assert problem.detail == f"There is no branch, tag or commit {missing} in {url}."
 
 
-async def test_a_full_sha_is_taken_as_it_is_and_for_ever(forge: Forge) -> None:
+async def test_a_full_sha_needs_no_request_and_never_expires(forge: Forge) -> None:
     url = f"{forge.url}/git/repo"
     async with running_resolver() as resolver:
         repo = await resolver.repo("git", spec(url, SHA.upper()))
@@ -179,7 +179,7 @@ async def test_a_full_sha_is_not_taken_from_an_address_that_the_operator_refuses
     assert "127.0.0.1 may not be reached from here: its address is in a network that BINDERY_REFUSED" in problem.detail
 
 
-async def test_where_a_repository_was_found_is_told(forge: Forge) -> None:
+async def test_the_url_that_a_repository_moved_to_is_reported(forge: Forge) -> None:
     sha = forge.create_repo("git", "new", {"a": "1"})
     target = f"{forge.url}/git/new.git/info/refs?service=git-upload-pack"
     forge.pages["/git/old/info/refs"] = Page(301, {"Location": target})

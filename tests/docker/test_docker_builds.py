@@ -189,7 +189,7 @@ def test_a_container_that_is_removed_twice_is_a_lost_build(
     until_tidy(docker, asked["build_id"])
 
 
-def test_a_registry_that_is_away_at_the_push_is_waited_for(
+def test_a_push_waits_for_a_registry_that_is_unavailable(
     docker: Engine, builder: StackBuilder, repository: Serve, registry: Registry
 ) -> None:
     asked = builder.ask(*repository(ticking(docker, 10)))

@@ -242,7 +242,7 @@ async def test_an_adopter_s_epoch_is_told_and_the_one_before_stops_nothing(
     assert await executor.list() == []
 
 
-async def test_a_container_made_anew_is_not_taken_for_the_one_that_was_followed(
+async def test_a_new_container_is_not_taken_for_the_one_that_was_followed(
     docker: Engine, make: Make, registry: Registry, repository: Serve
 ) -> None:
     attempt = attempt_at(registry, *repository(f"FROM {docker.base}\nRUN sleep 1000\n"))

@@ -139,7 +139,7 @@ def test_a_killed_hub_finds_its_container_again(hub: HubStack, docker: Engine) -
     assert httpx.get(address, trust_env=False).status_code == 200
 
 
-def test_what_a_hub_that_died_in_mid_start_made_goes_with_its_user(hub: HubStack, docker: Engine) -> None:
+def test_objects_of_a_start_that_a_dead_hub_left_go_with_its_user(hub: HubStack, docker: Engine) -> None:
     options = OPTIONS | {"binder_request": "silent"}
     assert hub.request_server("dan", image=docker.jupyter, token="t", **options).status_code in (201, 202)
     eventually(lambda: any(one["State"]["Running"] for one in containers(docker)), "its container runs")

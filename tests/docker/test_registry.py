@@ -227,7 +227,7 @@ async def test_a_host_that_takes_no_connection_is_away_within_the_bound() -> Non
         await images.aclose()
 
 
-async def test_a_registry_that_stands_still_is_away_within_the_bound(tmp_path: Path) -> None:
+async def test_a_registry_that_stalls_counts_as_unavailable_after_the_limit(tmp_path: Path) -> None:
     with Registry(tmp_path) as registry:
         registry.push("project/r2d-x:1")
         image = f"{registry.address}/project/r2d-x:1"

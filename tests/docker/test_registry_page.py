@@ -48,7 +48,7 @@ def test_every_command_of_the_page_prints_what_stands_there(tmp_path: Path) -> N
     assert len(COMMANDS) == len(OUTPUTS) == 2
 
 
-def test_the_log_names_the_login_that_was_refused_or_why_there_is_none(tmp_path: Path) -> None:
+def test_the_log_names_the_refused_login_or_says_why_none_was_sent(tmp_path: Path) -> None:
     with Registry(tmp_path, users={"bindery": "right"}) as registry:
         given = {"BINDERY_IMAGE_PREFIX": f"{registry.address}/p/", "BINDERY_REGISTRY_INSECURE": "true"}
         given["BINDERY_DOCKER_CONFIG"] = str(tmp_path)

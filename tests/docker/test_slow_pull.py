@@ -52,7 +52,7 @@ def put_image(docker: Engine, registry: Registry, repository: Repository) -> Non
     registry.add_layer(image.partition("/")[2], "noise", os.urandom(LAYER_MIB << 20))
 
 
-def test_a_pull_that_takes_longer_than_a_start_may_is_waited_for_and_not_begun_anew(
+def test_a_pull_longer_than_a_start_may_take_is_waited_for_and_not_repeated(
     stack: Stack, docker: Engine, forge: Forge, registry: Registry, relay: SlowRelay
 ) -> None:
     sha = forge.create_repo("chain", "slow", {"Dockerfile": f"FROM {docker.jupyter}\n"})

@@ -73,7 +73,7 @@ def test_a_browser_is_let_in_by_the_printed_address_and_its_cookies_reach_no_ser
     assert opened.url.port != stack.port
 
 
-def test_who_can_send_no_headers_sends_the_token_as_build_token(stack: Stack, demo: str) -> None:
+def test_a_client_without_headers_sends_the_token_as_build_token(stack: Stack, demo: str) -> None:
     address = f"{stack.url}/build/git/{demo}?build_token={stack.start_token}"
     with (
         httpx.Client(trust_env=False, timeout=60) as event_source,

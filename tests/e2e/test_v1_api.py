@@ -88,7 +88,7 @@ def test_a_launch_tells_url_and_token_while_its_server_runs(stack: Stack, demo: 
     assert user in view["url"]
 
 
-def test_who_reads_the_logs_learns_no_launch_id(stack: Stack, demo: str) -> None:
+def test_logs_contain_no_launch_id(stack: Stack, demo: str) -> None:
     launched = Launched.begin(stack, demo)
     launched.ended()
     launch_id = launched.launch_id

@@ -89,7 +89,7 @@ def test_launcher_killed_in_mid_start_the_server_starts_once(one: Faults) -> Non
     one.assert_ready_with_one_server(following, before)
 
 
-def test_resolver_killed_in_mid_answer_the_link_is_resolved_anew(one: Faults) -> None:
+def test_a_link_is_resolved_again_when_its_resolver_is_killed(one: Faults) -> None:
     repo = one.slow_repo(holds_build=False)
     before = set(one.stack.hub_users())
     hold = threading.Event()

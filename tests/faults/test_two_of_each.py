@@ -48,7 +48,7 @@ def test_worker_killed_the_other_adopts_its_build_and_nothing_is_built_twice(two
     assert repo.fetches == 1
 
 
-def test_paused_worker_is_replaced_while_it_stands_still_and_fenced_when_it_goes_on(two: Faults) -> None:
+def test_a_paused_worker_is_replaced_and_fenced_when_it_resumes(two: Faults) -> None:
     repo = two.slow_repo()
     following = two.launch_into_build(repo)
     (build_id,) = two.build_ids(repo)
@@ -72,7 +72,7 @@ def test_paused_worker_is_replaced_while_it_stands_still_and_fenced_when_it_goes
     assert repo.fetches == 1
 
 
-def test_paused_gateway_is_replaced_while_it_stands_still_and_fenced_when_it_goes_on(two: Faults) -> None:
+def test_a_paused_gateway_is_replaced_and_fenced_when_it_resumes(two: Faults) -> None:
     repo = two.slow_repo()
     before = set(two.stack.hub_users())
     following = two.launch_into_build(repo, gateway=1)

@@ -33,7 +33,7 @@ async def test_a_hub_that_is_restarted_in_mid_launch_ends_in_a_server_that_is_re
             assert hub.users()[server.user][""]["ready"]
 
 
-async def test_a_hub_that_stands_still_in_mid_launch_is_noticed(valkey: Valkey, redis: object, tmp_path: Path) -> None:
+async def test_a_hub_that_stalls_during_a_launch_is_noticed(valkey: Valkey, redis: object, tmp_path: Path) -> None:
     with (
         running_brief_hub(tmp_path / "hub") as hub,
         running_launcher(
@@ -49,7 +49,7 @@ async def test_a_hub_that_stands_still_in_mid_launch_is_noticed(valkey: Valkey, 
             assert server.error.code == "hub_unavailable"
 
 
-async def test_a_proxy_that_takes_no_server_is_the_hubs_and_is_waited_for(
+async def test_a_start_waits_for_a_hub_whose_proxy_refuses_routes(
     valkey: Valkey, redis: object, tmp_path: Path
 ) -> None:
     with running_brief_hub(tmp_path / "hub") as hub, running_launcher(tmp_path, valkey, hub) as launcher:
@@ -101,7 +101,7 @@ async def test_a_token_that_the_hub_does_not_know_is_said_at_once(
             assert server.error.code == "hub_token_refused"
 
 
-async def test_what_a_start_fails_with_is_told_by_the_hub_in_its_own_words(
+async def test_the_hub_reports_a_failed_start_in_the_spawners_words(
     valkey: Valkey, redis: object, tmp_path: Path
 ) -> None:
     with running_brief_hub(tmp_path / "hub") as hub, running_launcher(tmp_path, valkey, hub) as launcher:

@@ -33,7 +33,7 @@ def test_no_proxy_gets_the_token(gateway: Gateway, monkeypatch: pytest.MonkeyPat
         ("http://host/base/v2/gh/org/repo/v1?urlpath=lab", ("gh", "org/repo/v1")),
     ],
 )
-def test_a_spec_is_kept_as_it_is_written(argument: str, expected: tuple[str, str]) -> None:
+def test_a_spec_keeps_its_spelling(argument: str, expected: tuple[str, str]) -> None:
     assert split_spec(argument) == expected
 
 

@@ -31,7 +31,7 @@ def test_the_environments_token_stays_on_this_machine(gateway: str) -> None:
 @pytest.mark.parametrize(
     "record", [None, "{", "[]", '{"v": 1}', '{"gateways": 1}', '{"gateways": ["https://evil.example", 1]}']
 )
-def test_where_nothing_runs_there_is_no_token(tmp_path: Path, record: str | None) -> None:
+def test_without_a_running_stack_there_is_no_token(tmp_path: Path, record: str | None) -> None:
     if record is not None:
         running_at(tmp_path)
         (tmp_path / "run" / "up.json").write_text(record)

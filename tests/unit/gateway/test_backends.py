@@ -71,7 +71,7 @@ async def test_what_a_build_needs_is_waited_for_and_that_is_said_once(code: Erro
     assert await ask(Builder(away, away)) == ("built", ["It does not answer."])
 
 
-async def test_what_stays_away_is_the_error_in_the_end() -> None:
+async def test_a_service_that_stays_unavailable_is_the_error_in_the_end() -> None:
     away = BinderyError("registry_unavailable", "It does not answer.")
     assert await ask(Builder(*[away] * 50), seconds=0.5) == ("registry_unavailable", ["It does not answer."])
 

@@ -102,7 +102,7 @@ def test_a_command_imports_only_what_it_needs(tmp_path: Path, arguments: list[st
     assert imported.isdisjoint(never)
 
 
-def test_a_reader_that_has_ended_is_no_traceback() -> None:
+def test_a_closed_reader_causes_no_traceback() -> None:
     command = f"{sys.executable} -c 'from bindery.cli import main; main([\"--version\"])' | true"
     done = subprocess.run(["/bin/sh", "-c", command], cwd=CHECKOUT, capture_output=True, text=True, check=True)
     assert done.stderr == ""

@@ -26,7 +26,7 @@ def test_an_operator_cancels_a_build_with_a_token(gateway: Gateway, monkeypatch:
     assert gateway.deleted == [(f"/api/v1/builds/{BUILD}", "of-the-operator")]
 
 
-def test_a_launch_that_has_ended_is_no_error_and_a_build_is(
+def test_cancelling_an_ended_launch_succeeds_and_an_ended_build_fails(
     gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gateway.refusal = (409, {"title": "It has ended", "code": "conflict"})

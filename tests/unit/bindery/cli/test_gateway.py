@@ -38,7 +38,9 @@ def test_every_request_shows_the_token_of_the_data_folder(
     assert gateway.shown[3:] == ["Bearer of-the-environment", "Bearer of-the-program"]
 
 
-def test_who_has_no_token_is_told_where_it_is(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_user_without_the_token_is_told_where_to_find_it(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
     detail = "Open the address that `make up` printed."
     problem: dict[str, object] = {"title": "The start token is required", "detail": detail}
     gateway.refusal = (401, problem | {"code": "start_token_required"})

@@ -8,7 +8,7 @@ from bindery.cli import main
 from tests.support.scripted_gateway import Gateway
 
 
-def test_what_is_no_queue_is_said_so(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_is_not_a_bindery_is_reported(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
     gateway.streams = ["<html>"]
     assert main(["queue", "--gateway", gateway.url]) == 1
     assert "is it a Bindery?" in capsys.readouterr().err

@@ -70,7 +70,7 @@ async def test_both_engines_logs_are_read_with_it(redaction: Redaction) -> None:
     assert docker.feed(frame) == [Line("building", f"{BLANK}\n")]
 
 
-def test_a_word_is_no_secret_and_only_the_last_learnt_are_looked_for() -> None:
+def test_a_short_word_is_not_a_secret_and_only_the_latest_secrets_are_redacted() -> None:
     redaction = Redaction(["build"])
     assert redaction("a build of its own") == "a build of its own"
     redaction.learn(f"secret-number-{number}" for number in range(MAX_SECRETS + 1))

@@ -114,7 +114,7 @@ async def test_repositories_take_turns_and_within_one_the_first_comes_first(valk
 
 
 @pytest.mark.usefixtures("redis")
-async def test_who_comes_late_is_not_ahead_of_those_who_waited(valkey: Valkey, tmp_path: Path) -> None:
+async def test_a_late_build_is_not_ahead_of_builds_that_waited(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
         await builder.offer_slots("worker", 1)
         for ref in "abcde":

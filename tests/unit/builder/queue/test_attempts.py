@@ -100,7 +100,7 @@ async def test_after_redis_was_emptied_the_next_number_is_above_every_execution(
             await builder.executor.stop(attempt)
 
 
-async def test_an_attempt_that_runs_is_joined_once_its_worker_tells_a_redis_that_was_emptied_of_it(
+async def test_a_running_attempt_is_joined_once_its_worker_has_restored_it_in_an_emptied_redis(
     redis: Redis, valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_builder(valkey, tmp_path, lease_seconds=10) as builder:

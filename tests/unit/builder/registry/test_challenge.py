@@ -38,5 +38,5 @@ def test_a_password_is_chosen_where_the_token_has_no_realm() -> None:
 @pytest.mark.parametrize(
     "headers", [[], [""], ["Negotiate"], ["Bearer"], ['"'], [",,, ="], ['Bearer realm="'], ["\x00é"]]
 )
-def test_where_nothing_that_we_know_is_offered_there_is_none(headers: list[str]) -> None:
+def test_without_a_known_challenge_there_is_none(headers: list[str]) -> None:
     assert best_challenge(headers) is None

@@ -38,7 +38,7 @@ async def test_one_head_with_every_type_of_manifest_is_enough() -> None:
 
 
 @pytest.mark.parametrize("status", [405, 501])
-async def test_where_head_is_refused_a_get_is_made_and_the_digest_is_computed_where_it_is_missing(status: int) -> None:
+async def test_if_head_is_refused_get_is_used_and_a_missing_digest_is_computed(status: int) -> None:
     async def reply(request: web.BaseRequest) -> web.Response:
         return web.Response(status=status) if request.method == "HEAD" else web.Response(body=b'{"a": 1}')
 

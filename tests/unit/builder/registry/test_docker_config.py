@@ -88,7 +88,7 @@ async def test_a_credential_helper_is_not_run_but_named(tmp_path: Path, content:
         ),
     ],
 )
-async def test_a_file_that_is_broken_is_no_missing_login_and_its_content_is_not_told(
+async def test_a_broken_file_is_not_a_missing_login_and_its_content_stays_secret(
     tmp_path: Path, content: str, why: str
 ) -> None:
     (tmp_path / "config.json").write_text(content)

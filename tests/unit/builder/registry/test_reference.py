@@ -101,7 +101,7 @@ def test_the_login_may_stand_under_the_name_that_images_have_but_docker_hubs_goe
 @pytest.mark.parametrize(
     "url", ["ftp://x", "https://", "https://u:p@x", "https://x:port", "https://x:0", "https://x/?a=b"]
 )
-def test_a_url_that_is_none_is_refused_at_the_start(url: str) -> None:
+def test_an_invalid_url_is_refused_at_the_start(url: str) -> None:
     with pytest.raises(ValueError, match="BINDERY_REGISTRY_URL must be like"):
         address(registry_url=url)
 

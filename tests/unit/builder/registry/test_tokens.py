@@ -102,7 +102,7 @@ async def test_a_refusal_says_what_was_refused_and_not_to_whom(status: int) -> N
 @pytest.mark.parametrize(
     "body", [b"", b"{}", b"[]", b'{"token": ""}', b'{"token": 1}', b'{"token": "a\\r\\nb"}', b"<html>"]
 )
-async def test_an_answer_without_a_token_is_no_token(body: bytes) -> None:
+async def test_an_answer_without_a_token_is_an_error(body: bytes) -> None:
     async with scripted_registry(always(200, body=body)) as server:
         tokens = Tokens(wire := transport(), early_seconds=15)
         with pytest.raises(RegistryUnavailable, match="answered without a token"):

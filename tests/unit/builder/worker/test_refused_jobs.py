@@ -84,13 +84,13 @@ async def test_a_pickled_job_is_never_unpickled_and_its_build_is_taken_all_the_s
 
 
 @pytest.mark.parametrize("raw", NO_JOBS.values(), ids=NO_JOBS)
-async def test_what_is_no_job_is_refused_and_ends_nothing(raw: bytes, started: Started) -> None:
+async def test_a_malformed_job_is_refused_and_ends_nothing(raw: bytes, started: Started) -> None:
     async with started(None) as running:
         (build_id,) = await admitted(running.builder, 1)
         await taken_after_refusing(running, build_id, raw)
 
 
-async def test_no_build_is_lost_whose_job_the_release_before_has_pickled(
+async def test_builds_with_jobs_pickled_by_the_previous_release_are_not_lost(
     started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handover, "CLAIM_GRACE_SECONDS", 0.5)
@@ -113,7 +113,7 @@ async def test_no_build_is_lost_whose_job_the_release_before_has_pickled(
         assert {await field(builder, one, "owner") for one in build_ids} == {running.process}
 
 
-async def test_names_that_are_no_jobs_of_ours_go_with_the_next_sweep(started: Started) -> None:
+async def test_the_next_sweep_removes_names_that_are_not_jobs_of_ours(started: Started) -> None:
     async with started(None) as running:
         builder, queue = running.builder, running.builder.context.keys("{queue}:jobs")
         names = [
@@ -136,7 +136,7 @@ async def test_names_that_are_no_jobs_of_ours_go_with_the_next_sweep(started: St
         assert await builder.context.redis.zcard(queue) == 0
 
 
-async def test_a_job_lies_in_the_queue_as_json(started: Started) -> None:
+async def test_a_job_in_the_queue_is_json(started: Started) -> None:
     async with started(None) as running:
         builder = running.builder
         (build_id,) = await admitted(builder, 1)

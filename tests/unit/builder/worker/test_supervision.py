@@ -226,7 +226,7 @@ def test_a_build_has_the_four_hours_that_it_has_at_binderhub_and_a_launch_has_ro
     assert launches.launch_timeout_seconds >= builds.build_queue_max_seconds + builds.build_timeout_seconds + 1800
 
 
-def test_a_bound_that_is_none_is_refused_with_its_name() -> None:
+def test_an_invalid_limit_is_refused_with_its_name() -> None:
     for name, value in (("build_timeout_seconds", 0), ("build_stall_seconds", -1)):
         with pytest.raises(ValueError, match=name):
             settings_for(BuilderSettings, {name: value})

@@ -65,7 +65,7 @@ async def test_a_full_worker_takes_what_another_had_and_what_everybody_leaves(
         assert await field(builder, fresh, "epoch") == "2"
 
 
-async def test_a_job_that_was_begun_and_not_gone_on_with_is_offered_anew(
+async def test_a_job_that_was_begun_and_abandoned_is_offered_again(
     started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with started(None) as running:

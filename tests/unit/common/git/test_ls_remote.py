@@ -128,7 +128,7 @@ async def test_a_missing_repository_is_not_found_and_nothing_prompts(forge: Forg
     assert str(status) in error.detail
 
 
-async def test_a_web_page_is_no_repository(forge: Forge) -> None:
+async def test_a_web_page_is_not_a_repository(forge: Forge) -> None:
     forge.pages["/org/page/info/refs"] = Page(
         200, {"Content-Type": "text/html"}, b"<html>" + b"<p>Welcome to this page.\n" * 100
     )

@@ -32,5 +32,5 @@ def test_one_host_is_written_in_one_way(text: str, plain: str, literal: bool) ->
     ["", ".", "..", "-a", "a-", "a.-b", "%61", "a%", "fe80::1%eth0", "::1%1", "a@b", "a:b", "1.2.3", "127.1", "0x7f.1",
      "01.2.3.4", "1.2.3.256", "2130706433", "a b", "a/b", "b\u00fccher", "a" * 64, ".".join(["a" * 60] * 5), "a\n"],
 )  # fmt: skip
-def test_what_others_could_read_otherwise_is_no_host(text: str) -> None:
+def test_a_host_that_others_could_read_differently_is_refused(text: str) -> None:
     assert plain_host(text) is None

@@ -77,7 +77,7 @@ def test_addresses_of_this_machine_are_refused_though_they_are_public(monkeypatc
     NetworkPolicy.of("127.0.0.1/32").check("127.0.0.1")
 
 
-def test_what_this_machines_addresses_are_is_asked_each_time() -> None:
+def test_the_addresses_of_this_machine_are_read_each_time() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("127.0.0.1", 9))
         assert is_our_own(ip_address(probe.getsockname()[0]))
@@ -85,7 +85,7 @@ def test_what_this_machines_addresses_are_is_asked_each_time() -> None:
     assert not is_our_own(ip_address("2606:50c0:8000::153"))
 
 
-def test_a_list_that_is_none_is_refused() -> None:
+def test_an_invalid_list_is_refused() -> None:
     with pytest.raises(ValueError, match="not appear to be"):
         NetworkPolicy.of("everything")
 

@@ -217,7 +217,7 @@ async def test_proxies_of_the_environment_are_not_used(forge: Forge, monkeypatch
         "http://-a.example/", "https://ghp_hunter2@example.org/", f"http://u:{'hunter2' * 40}@example.org:99999/",
     ],
 )  # fmt: skip
-def test_what_is_no_plain_web_address_is_refused(text: str) -> None:
+def test_an_address_that_is_not_a_plain_web_address_is_refused(text: str) -> None:
     with pytest.raises(BinderyError) as refused:
         checked_url(text)
     assert refused.value.code == "bad_spec"

@@ -112,7 +112,7 @@ async def test_a_redirect_to_a_private_address_reaches_no_proxy(forge: Forge, pr
     assert proxy.turned_away == []
 
 
-async def test_what_is_inside_is_asked_without_it(forge: Forge, proxy: ForwardProxy) -> None:
+async def test_internal_addresses_are_requested_without_the_proxy(forge: Forge, proxy: ForwardProxy) -> None:
     opened = NetworkPolicy.of("127.0.0.0/8")
     for url, exceptions in (
         (f"http://localhost:{forge.port}/here", ""),
@@ -128,7 +128,7 @@ async def test_what_is_inside_is_asked_without_it(forge: Forge, proxy: ForwardPr
     assert proxy.asked == proxy.turned_away == []
 
 
-async def test_what_the_proxy_refuses_is_said(proxy: ForwardProxy) -> None:
+async def test_a_refusal_by_the_proxy_is_reported(proxy: ForwardProxy) -> None:
     for scheme in ("http", "https"):
         wrong = await failure(
             f"{scheme}://forge.test/x", ours(proxy, url=f"http://someone:else@127.0.0.1:{proxy.port}")
@@ -160,7 +160,7 @@ def arguments_of_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return told
 
 
-async def test_git_fetches_through_it_submodules_too_and_its_login_is_no_argument(
+async def test_git_fetches_submodules_too_through_it_with_its_login_outside_the_arguments(
     forge: Forge, proxy: ForwardProxy, tmp_path: Path, arguments_of_git: Path
 ) -> None:
     lib = forge.create_repo("org", "lib", {"lib.txt": "lib"})
@@ -218,7 +218,7 @@ async def test_a_build_that_is_a_process_fetches_through_it(forge: Forge, proxy:
         ("http://u:hunter2@proxy.test", "a.test, b%c", "a list of host names and networks, and 'b%c' is neither"),
     ],
 )
-def test_a_setting_that_is_none_is_said_without_its_login(url: str, exceptions: str, says: str) -> None:
+def test_an_invalid_setting_is_reported_without_its_login(url: str, exceptions: str, says: str) -> None:
     with pytest.raises(ValidationError) as refused:
         settings_for(OutboundSettings, {"outbound_proxy": url, "outbound_proxy_except": exceptions})
     assert says in str(refused.value)

@@ -12,7 +12,7 @@ def cancels_of(context: ProcessContext) -> CancelRequests:
     return CancelRequests(context.records, TOPIC.kind, context.keys.wake("gateway"))
 
 
-async def test_who_works_on_a_noun_hears_that_it_is_to_be_given_up(context: ProcessContext) -> None:
+async def test_the_owner_of_a_record_hears_that_it_is_to_be_abandoned(context: ProcessContext) -> None:
     await create_record(context)
     cancels = cancels_of(context)
     asked, another = cancels.register(TOPIC.id), cancels.register("another")
@@ -39,7 +39,7 @@ async def test_a_noun_that_is_gone_gets_no_record_by_a_request_or_a_look_at_it(c
     assert await context.redis.keys("*") == []
 
 
-async def test_what_one_works_on_anew_is_not_forgotten_with_what_was_before(context: ProcessContext) -> None:
+async def test_a_cancel_of_new_work_outlives_the_end_of_the_work_before(context: ProcessContext) -> None:
     cancels = cancels_of(context)
     first = cancels.register("one")
     second = cancels.register("one", is_requested=True)

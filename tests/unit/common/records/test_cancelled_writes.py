@@ -241,7 +241,7 @@ async def test_a_local_follower_hears_of_a_cancelled_write(context: ProcessConte
     assert heard == await told(context, topic)
 
 
-async def test_who_hears_of_a_write_finds_what_its_writer_made_of_it(context: ProcessContext) -> None:
+async def test_a_reader_that_hears_of_a_write_sees_what_its_writer_did_with_it(context: ProcessContext) -> None:
     topic = Topic(Kind.LAUNCH, "one")
     record = await begun(context, topic)
     has_ended, found = False, None

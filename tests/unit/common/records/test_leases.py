@@ -159,7 +159,7 @@ async def test_an_emptied_redis_costs_a_living_process_nothing(context: ProcessC
         assert found.model(Launch).state is LaunchState.READY
 
 
-async def test_a_noun_whose_owner_lives_but_knows_nothing_of_it_is_offered_to_all(context: ProcessContext) -> None:
+async def test_a_record_unknown_to_its_living_owner_is_offered_to_all(context: ProcessContext) -> None:
     adopted: list[StoredRecord] = []
 
     async def adopt(_claimed: OwnedRecord, stored: StoredRecord) -> None:

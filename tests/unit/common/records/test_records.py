@@ -24,7 +24,7 @@ from tests.support.sample_records import (
 from tests.support.valkey import another_stage
 
 
-async def test_what_is_created_is_read_back_and_another_claim_finds_it_there(context: ProcessContext) -> None:
+async def test_a_created_record_is_read_back_and_a_second_claim_finds_it(context: ProcessContext) -> None:
     await create_record(context)
     found = await context.records.read(TOPIC)
     assert found
@@ -139,7 +139,7 @@ async def test_a_record_that_an_emptied_redis_lost_ends_its_owner(context: Proce
         await record.write(message_event("second"))
 
 
-async def test_a_record_is_written_anew_whole_where_its_owner_wants_that(context: ProcessContext) -> None:
+async def test_a_record_is_rewritten_whole_if_its_owner_allows_it(context: ProcessContext) -> None:
     record = await create_record(context, rewrite_if_missing=True)
     await record.write(message_event("second"), body=launch(LaunchState.BUILDING))
     before = [entry.id for entry in await entries_of(context)]

@@ -201,7 +201,7 @@ async def test_a_stage_writes_no_launches_and_nothing_of_another_stage(
                 await client.execute_command(*attempt)
 
 
-async def test_who_looks_whether_redis_lives_may_do_nothing_else(admin: Redis, valkey: Valkey) -> None:
+async def test_the_user_of_the_health_check_may_do_nothing_else(admin: Redis, valkey: Valkey) -> None:
     async with client_of(valkey, "health") as health:
         assert await health.ping()
         for attempt in (("GET", KEYS("a")), ("INFO",), ("SUBSCRIBE", "a")):
@@ -243,7 +243,9 @@ async def test_a_script_that_lacks_a_right_tells_the_same(admin: Redis, valkey: 
         assert "hset" in trouble.detail
 
 
-async def test_who_shares_one_password_is_told_what_to_do(admin: Redis, valkey: Valkey, logs: io.StringIO) -> None:
+async def test_an_operator_with_one_shared_password_is_told_what_to_do(
+    admin: Redis, valkey: Valkey, logs: io.StringIO
+) -> None:
     await admin.execute_command("ACL", "SETUSER", "default", "on", ">shared", "~*", "&*", "+@all")
     shared = redis_url(valkey.socket, "admin", "shared").replace("bindery-admin:", ":")
     async with open_context(service_settings(valkey, redis_url=shared)) as stage:
@@ -307,7 +309,7 @@ def test_a_second_run_keeps_the_passwords(tmp_path: Path) -> None:
         ("bindery:lab", "redis://:secret@h", "--url needs {user} and {password} in it"),
     ],
 )
-def test_what_makes_no_users_is_refused(
+def test_input_that_makes_no_users_is_refused(
     prefix: str, url: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):

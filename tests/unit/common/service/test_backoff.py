@@ -58,7 +58,7 @@ async def test_after_a_restart_waits_and_patience_begin_again(monkeypatch: pytes
     assert clock.waits == [1.0, 2.0, 1.0]
 
 
-async def test_waits_begin_anew_behind_a_long_run(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waits_start_over_after_a_long_run(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     backoff = Backoff(first_seconds=0.1, longest_seconds=1.0, jitter=0.0)
 

@@ -81,7 +81,7 @@ def test_secrets_of_urls_headers_and_commands_are_blanked(text: str, shown: str)
         "a token is missing",
     ],
 )
-def test_what_is_no_secret_is_left_as_it_is(text: str) -> None:
+def test_text_without_secrets_is_unchanged(text: str) -> None:
     assert redact(text) == text
 
 

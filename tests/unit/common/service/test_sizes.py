@@ -17,7 +17,7 @@ def test_units_are_powers_of_1024(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize(("text", "size"), [("2G", 2 * 10**9), ("2Gi", 2 * 2**30), ("1.5k", 1500)])
-def test_units_without_an_i_are_decimal_where_the_caller_says_so(text: str, size: int) -> None:
+def test_units_without_an_i_are_decimal_if_the_caller_asks_for_it(text: str, size: int) -> None:
     assert parse_size(text, base=1000) == size
 
 

@@ -86,7 +86,9 @@ async def test_a_lost_wake_up_without_a_next_one_is_made_good_by_reading_again(
         await until(lambda: heard == ["first", "second"])
 
 
-async def test_what_is_read_again_is_not_told_again(context: ProcessContext, other: ProcessContext) -> None:
+async def test_entries_that_are_read_again_are_not_delivered_again(
+    context: ProcessContext, other: ProcessContext
+) -> None:
     record = await create_record(context)
     with following(other) as heard:
         await until(lambda: heard == ["first"])
@@ -132,7 +134,7 @@ async def test_a_record_that_is_missed_once_comes_back_with_its_owner(
 
 
 @pytest.mark.slow
-async def test_a_record_that_nobody_writes_anew_is_lost(context: ProcessContext, other: ProcessContext) -> None:
+async def test_a_record_that_its_owner_does_not_rewrite_is_lost(context: ProcessContext, other: ProcessContext) -> None:
     await create_record(context)
     waiting = asyncio.create_task(other.bus.wait_for_end(TOPIC))
     await until(lambda: TOPIC in other.bus.readers and other.bus.readers[TOPIC].last is not None)

@@ -78,7 +78,7 @@ async def test_a_kind_is_heard_again_after_the_connection_broke(
         await until(lambda: len(reader.entries) == 3)
 
 
-async def test_what_nobody_follows_is_passed_over(context: ProcessContext, gateway: ProcessContext) -> None:
+async def test_topics_without_followers_are_skipped(context: ProcessContext, gateway: ProcessContext) -> None:
     record = await create_record(context)
     async with gateway.bus.follow(TOPIC, lambda: None):
         pass

@@ -81,7 +81,7 @@ async def test_slots_that_are_added_are_given_in_the_order_of_the_places(
         assert given == sorted(told, key=lambda build_id: told[build_id])
 
 
-async def test_a_build_that_its_repositorys_cap_holds_lets_others_pass_and_says_so(
+async def test_a_build_held_by_its_repositorys_limit_lets_others_pass_and_is_told_why(
     redis: Redis, valkey: Valkey, tmp_path: Path
 ) -> None:
     async with open_builder(valkey, tmp_path, build_repo_cap=1) as builder:
@@ -133,14 +133,14 @@ async def test_a_build_that_has_a_slot_has_no_place(redis: Redis, valkey: Valkey
         assert await builder.context.queue_positions.of(build.build_id or "") == {}
 
 
-async def test_a_build_whose_record_is_gone_stands_in_nobodys_way(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
+async def test_a_build_without_a_record_blocks_no_other(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
         gone, there = [await builder.ask(repo) for repo in ("gone", "there")]
         await redis.delete(builder.context.keys.prefix + f":{{b:{gone.build_id}}}:record")
         assert await places_of(builder, [gone.build_id or "", there.build_id or ""]) == {there.build_id: 1}
 
 
-async def test_who_watches_is_told_when_the_place_changes_and_only_then(
+async def test_a_watcher_is_notified_only_when_the_position_changes(
     redis: Redis, valkey: Valkey, tmp_path: Path
 ) -> None:
     async with open_builder(valkey, tmp_path, queue_tick_seconds=0.01, reread_seconds=60) as builder:
@@ -173,7 +173,7 @@ async def test_who_watches_is_told_when_the_place_changes_and_only_then(
                 assert await next_place() is None
 
 
-async def test_who_waits_is_told_when_the_last_worker_dies_and_when_one_comes_back(
+async def test_a_waiting_launch_hears_when_the_last_worker_dies_and_when_one_returns(
     redis: Redis, valkey: Valkey, tmp_path: Path
 ) -> None:
     async with open_builder(valkey, tmp_path, queue_tick_seconds=0.01, reread_seconds=60) as builder:

@@ -98,7 +98,7 @@ async def test_a_body_of_64_mb_without_the_token_is_refused_unread() -> None:
     assert peak < 4 * MIB
 
 
-async def test_what_services_tell_each_other_is_kept_by_nobody() -> None:
+async def test_answers_between_services_are_not_cached() -> None:
     async with asking(service(), **OWN) as client:
         for path in ("/thing", "/nothing"):
             assert (await client.get(path)).headers["cache-control"] == "no-store"
@@ -200,7 +200,7 @@ async def test_health_tells_anybody_what_is_wrong_and_only_the_operator_where(lo
     assert {json.loads(line)["level"] for line in told if "well" not in json.loads(line)["check"]} == {"warning"}
 
 
-async def test_metrics_ask_for_their_token_where_there_is_one() -> None:
+async def test_metrics_require_their_token_if_one_is_set() -> None:
     async with asking(service(metrics_token="for prometheus", public=True)) as client:
         refused = await client.get("/metrics")
         assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")

@@ -84,7 +84,7 @@ async def test_a_service_listens_at_its_socket_for_its_own_user_alone(short: Pat
         await client.aclose()
 
 
-async def test_a_service_that_is_away_is_no_answer(short: Path) -> None:
+async def test_an_unavailable_service_is_not_an_answer(short: Path) -> None:
     client = PooledClient(f"unix://{short}/away.sock", peer="test")
     with pytest.raises(PeerUnreachable, match="UnixClientConnectorError"):
         await client.request("GET", "/who")
@@ -129,7 +129,7 @@ def test_one_that_is_too_busy_to_take_connections_lives(short: Path) -> None:
             one.close()
 
 
-def test_what_is_no_socket_is_not_removed(short: Path) -> None:
+def test_a_file_that_is_not_a_socket_is_not_removed(short: Path) -> None:
     path = short / "notes.txt"
     path.write_text("mine")
     with pytest.raises(SystemExit, match="is not a socket: remove it, or set BINDERY_LISTEN_SOCKET"):
@@ -145,7 +145,7 @@ def test_a_path_where_no_socket_can_be_says_what_to_do(short: Path, place: str) 
 
 
 @pytest.mark.slow
-def test_a_service_that_can_not_listen_says_so_and_ends(short: Path) -> None:
+def test_a_service_that_cannot_listen_reports_it_and_ends(short: Path) -> None:
     path = short / "taken.sock"
     environ = os.environ | {"BINDERY_LISTEN_SOCKET": str(path)}
     with bind_unix(path):
@@ -164,6 +164,6 @@ def test_a_unix_address_is_told_from_others() -> None:
 
 
 @pytest.mark.parametrize("url", ["unix://run/resolver.sock", "unix:/run/resolver.sock", "127.0.0.1:8611", ""])
-def test_an_address_of_a_stage_that_is_none_is_refused(url: str) -> None:
+def test_an_invalid_address_of_a_stage_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"resolver_url\n.*(names no absolute path|is not an address)"):
         GatewaySettings(resolver_url=url)

@@ -16,7 +16,7 @@ TOKEN, SECRET = "a token", "s" * 32
 
 
 @pytest.mark.parametrize("secret", ["", "s" * 31])
-def test_what_signs_wants_a_secret_that_cannot_be_guessed(secret: str) -> None:
+def test_services_that_sign_require_a_secret_that_cannot_be_guessed(secret: str) -> None:
     given = {"service_token": TOKEN, "installation_secret": secret}
     with pytest.raises(SystemExit, match=r"The gateway can't start: set BINDERY_INSTALLATION_SECRET to .* 32 char"):
         gateway(settings_for(GatewaySettings, given))
@@ -24,7 +24,7 @@ def test_what_signs_wants_a_secret_that_cannot_be_guessed(secret: str) -> None:
         launcher(settings_for(LauncherSettings, given))
 
 
-def test_with_both_it_starts() -> None:
+def test_a_service_with_token_and_secret_starts() -> None:
     given = {"service_token": TOKEN, "installation_secret": SECRET}
     assert gateway(settings_for(GatewaySettings, given))
     assert launcher(settings_for(LauncherSettings, given))

@@ -85,7 +85,7 @@ async def said_by_a_start(base_url: str) -> str:
     return told_by(raised.value)
 
 
-async def test_an_engine_whose_socket_is_missing_is_said_so(tmp_path: Path) -> None:
+async def test_a_missing_socket_of_the_engine_is_reported(tmp_path: Path) -> None:
     said = await said_by_a_start(f"unix://{tmp_path}/docker.sock")
     assert said == "Failed to start the container: the engine does not answer (No such file or directory)."
 
@@ -98,12 +98,12 @@ def port() -> Iterator[int]:
         yield taken.getsockname()[1]
 
 
-async def test_an_engine_that_refuses_the_connection_is_said_so(port: int) -> None:
+async def test_a_refused_connection_to_the_engine_is_reported(port: int) -> None:
     said = await said_by_a_start(f"tcp://127.0.0.1:{port}")
     assert said == "Failed to start the container: the engine does not answer (Connection refused)."
 
 
-async def test_an_engine_that_goes_away_while_an_image_is_pulled_is_said_so(port: int) -> None:
+async def test_an_engine_that_is_lost_during_a_pull_is_reported(port: int) -> None:
     spawner = spawner_of(BinderDockerSpawner, pull_policy="always")
     type(spawner)._client = docker.APIClient(base_url=f"tcp://127.0.0.1:{port}", version="1.44")
     with pytest.raises(HTTPError) as raised:
@@ -113,7 +113,7 @@ async def test_an_engine_that_goes_away_while_an_image_is_pulled_is_said_so(port
 
 
 @pytest.mark.slow
-async def test_an_engine_that_is_silent_is_said_so() -> None:
+async def test_a_silent_engine_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         said = await said_by_a_start(f"tcp://127.0.0.1:{silent.getsockname()[1]}")
     assert said == "Failed to start the container: the engine does not answer (timed out)."

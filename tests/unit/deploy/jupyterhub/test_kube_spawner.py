@@ -50,9 +50,7 @@ def make(api: PodsAndSecrets, server_port: int, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.slow
-async def test_the_secret_is_there_after_a_pod_that_came_after_its_time_was_made_anew(
-    make: Make, api: PodsAndSecrets
-) -> None:
+async def test_the_secret_exists_after_a_late_pod_was_created_again(make: Make, api: PodsAndSecrets) -> None:
     api.late = {"create pod": 1}
     await make().start()
     assert list(api.pods) == [NAME]
@@ -81,7 +79,7 @@ async def test_a_secret_whose_making_gets_no_answer_is_tried_again(make: Make, a
 
 @pytest.mark.parametrize("kind", ["create secret", "create pod"])
 @pytest.mark.slow
-async def test_an_api_that_never_answers_is_said_so(make: Make, api: PodsAndSecrets, kind: str) -> None:
+async def test_an_api_that_never_answers_is_reported(make: Make, api: PodsAndSecrets, kind: str) -> None:
     api.hangs = {kind: 1000}
     with pytest.raises(HTTPError) as raised:
         await make(k8s_api_request_retry_timeout=1).start()
@@ -162,7 +160,7 @@ async def test_a_pod_has_a_limit_of_memory_whoever_says_it(
     assert (resources.requests or {}).get("memory") == guarantee
 
 
-async def test_a_pod_has_no_capabilities_unless_the_operator_says_so(make: Make) -> None:
+async def test_a_pod_has_no_capabilities_unless_the_operator_grants_them(make: Make) -> None:
     async def context(**given: object) -> Any:
         return (await make(**given).get_pod_manifest()).spec.containers[0].security_context
 

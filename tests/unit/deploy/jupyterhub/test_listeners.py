@@ -39,7 +39,7 @@ def test_a_port_counts_where_127_0_0_1_leads_to_it(family: str, host: str, count
     assert listening_ports(process.pid) == []
 
 
-def test_what_is_bound_or_connected_does_not_listen() -> None:
+def test_a_bound_or_connected_socket_does_not_listen() -> None:
     before = set(listening_ports(os.getpid()))
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
@@ -88,7 +88,7 @@ def test_a_server_that_writes_down_0_is_asked_what_it_listens_at(tmp_path: Path,
         assert server.getsockname()[1] in session.ports
 
 
-def test_what_a_stranger_has_written_down_does_not_count(tmp_path: Path) -> None:
+def test_a_port_written_down_by_a_process_outside_the_session_does_not_count(tmp_path: Path) -> None:
     session = Session(tmp_path)
     command = [sys.executable, "-c", LISTENS, "AF_INET", "127.0.0.1"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

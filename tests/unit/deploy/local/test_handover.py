@@ -88,7 +88,7 @@ async def test_a_start_that_waited_for_its_turn_has_all_of_its_time_when_it_is_h
                 await asyncio.sleep(0.01)
 
 
-async def test_what_the_hub_tells_again_is_told_once(start_launcher: StartLauncher, hub: FakeHub) -> None:
+async def test_messages_that_the_hub_repeats_are_announced_once(start_launcher: StartLauncher, hub: FakeHub) -> None:
     async with start_launcher() as launcher:
         hub.answer("GET", "/progress", _told(REQUESTED, PULLING), _told(REQUESTED, PULLING, STARTED), AS_ALWAYS)
         _starts_still(hub)
@@ -98,7 +98,7 @@ async def test_what_the_hub_tells_again_is_told_once(start_launcher: StartLaunch
         assert [said.count(one) for one in ("Server requested", "Pulling image", "Container started")] == [1, 1, 1]
 
 
-async def test_a_start_that_begins_anew_tells_its_steps_anew(start_launcher: StartLauncher, hub: FakeHub) -> None:
+async def test_a_start_that_begins_again_announces_its_steps_again(start_launcher: StartLauncher, hub: FakeHub) -> None:
     hub.answer("POST", "/servers/", (202, JSON, b"", {}), AS_ALWAYS)
     hub.answer("GET", "/progress", _told(REQUESTED, PULLING), _told(REQUESTED, PULLING), AS_ALWAYS)
     async with start_launcher() as launcher:
@@ -107,7 +107,7 @@ async def test_a_start_that_begins_anew_tells_its_steps_anew(start_launcher: Sta
         assert (await launcher.messages(server)).count("Pulling image") == 2
 
 
-async def test_who_adopts_a_start_does_not_tell_again_what_was_told(
+async def test_an_adopted_start_does_not_repeat_its_announcements(
     start_launcher: StartLauncher, valkey: Valkey, hub: FakeHub
 ) -> None:
     hub.answer("GET", "/progress", begins(_events(REQUESTED, PULLING)))

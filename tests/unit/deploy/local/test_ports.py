@@ -72,7 +72,7 @@ def test_a_client_of_localhost_reaches_the_part_whichever_address_it_tries_first
             socket.create_connection(("::1", port.number), timeout=5)
 
 
-def test_who_connects_while_a_part_is_away_is_answered_when_it_is_back(port: HeldPort) -> None:
+def test_a_client_that_connects_while_a_part_is_down_is_answered_when_it_is_back(port: HeldPort) -> None:
     with part(port):
         pass
     with socket.create_connection(("127.0.0.1", port.number), timeout=20) as waiting:

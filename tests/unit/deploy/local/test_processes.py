@@ -97,7 +97,7 @@ def test_a_child_in_a_session_of_its_own_ends_with_its_parent() -> None:
     process.communicate()
 
 
-def test_what_ignores_sigterm_is_killed_after_the_bound() -> None:
+def test_a_process_that_ignores_sigterm_is_killed_after_the_limit() -> None:
     process, record, child = start_parent(STAYS_STUBBORNLY, apart=True)
     end_processes([record], timeout_seconds=0.2)
     assert not is_running(child)
@@ -140,7 +140,7 @@ def test_a_detached_process_at_home_is_ended_and_one_of_another_home_is_not(tmp_
     end_processes(others, timeout_seconds=5)
 
 
-def test_what_belongs_to_a_known_process_is_not_astray(tmp_path: Path) -> None:
+def test_descendants_of_a_known_process_are_not_orphans(tmp_path: Path) -> None:
     server = start_detached(tmp_path / "servers" / "0123" / "home")
     assert orphans([server], [tmp_path / "servers"]) == []
     end_processes([server], timeout_seconds=5)

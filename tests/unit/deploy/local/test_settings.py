@@ -50,7 +50,7 @@ def test_defaults() -> None:
         ("BINDERY_ALLOWED_ORIGINS", "https://*.org", "BINDERY_ALLOWED_ORIGINS: 'https://*.org' is not an origin"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_one_line(
+def test_an_invalid_value_is_refused_in_one_line(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv(name, value)

@@ -28,7 +28,7 @@ def runtime(tmp_path: Path) -> Iterator[Path]:
     short.rmdir()
 
 
-def test_it_lies_below_the_runtime_folder_of_the_session(tmp_path: Path, runtime: Path) -> None:
+def test_it_is_below_the_runtime_folder_of_the_session(tmp_path: Path, runtime: Path) -> None:
     folder = socket_folder(tmp_path, {"XDG_RUNTIME_DIR": str(runtime)})
     assert folder.parent == runtime
     open_socket_folder(folder)
@@ -38,7 +38,7 @@ def test_it_lies_below_the_runtime_folder_of_the_session(tmp_path: Path, runtime
 
 
 @pytest.mark.parametrize("spoilt", ["unset", "relative", "missing", "open", "link", "long"])
-def test_it_lies_below_tmp_where_the_runtime_folder_will_not_do(tmp_path: Path, runtime: Path, spoilt: str) -> None:
+def test_it_is_below_tmp_if_the_runtime_folder_will_not_do(tmp_path: Path, runtime: Path, spoilt: str) -> None:
     given = runtime
     if spoilt == "relative":
         given = Path("run")
@@ -107,7 +107,7 @@ def test_one_of_another_user_is_refused_with_what_to_do(tmp_path: Path, monkeypa
     assert "set XDG_RUNTIME_DIR to a folder of yours with mode 700" in str(refused.value)
 
 
-def test_what_another_user_put_there_is_not_removed(tmp_path: Path) -> None:
+def test_files_of_another_user_are_not_removed(tmp_path: Path) -> None:
     folder = socket_folder(tmp_path, {})
     folder.symlink_to(tmp_path)
     (tmp_path / "kept").touch()

@@ -66,7 +66,7 @@ def said_pids(kept: Kept, name: str) -> list[int]:
     return [int(line.rpartition("|")[2]) for line in lines if line.startswith(f"{name:<10} |")]
 
 
-async def test_a_dead_part_is_restarted_with_growing_waits_and_said_so(tmp_path: Path) -> None:
+async def test_a_dead_part_is_restarted_with_growing_waits_and_reported(tmp_path: Path) -> None:
     kept = Kept(tmp_path, [part("dies", DIES)], restart_delay_seconds=0.01, restart_delay_max_seconds=0.03)
     async with kept.keeping() as task:
         with pytest.raises(GivenUp):
@@ -104,7 +104,7 @@ async def test_ending_leaves_nothing_even_of_a_stubborn_part(tmp_path: Path) -> 
     assert "stubborn did not end within 0.3 s: killed" in kept.screen.getvalue()
 
 
-async def test_what_a_dead_part_started_in_its_group_goes_with_it(tmp_path: Path) -> None:
+async def test_processes_in_the_group_of_a_dead_part_end_with_it(tmp_path: Path) -> None:
     code = (
         "import os, subprocess, sys, signal\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'])\n"
@@ -135,7 +135,7 @@ async def test_a_part_starts_when_what_it_waits_for_is_healthy(tmp_path: Path) -
 
 
 @pytest.mark.slow
-async def test_who_is_not_healthy_in_time_is_named_with_its_reason(tmp_path: Path) -> None:
+async def test_a_part_that_is_not_healthy_in_time_is_named_with_its_reason(tmp_path: Path) -> None:
     async def health() -> str | None:
         return "no hub"
 

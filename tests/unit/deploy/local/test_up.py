@@ -99,7 +99,7 @@ def test_a_token_may_be_named(data_dir: Path, port: int) -> None:
 
 
 @pytest.mark.slow
-def test_who_switches_the_token_off_is_told_what_that_means(data_dir: Path, port: int) -> None:
+def test_an_operator_who_switches_the_token_off_is_told_what_that_means(data_dir: Path, port: int) -> None:
     with SmallStack(data_dir, port, PARTS, start_token="").until_ready() as stack:
         assert ready_line(stack) == f"Bindery is ready: http://127.0.0.1:{port}"
         said = "BINDERY_START_TOKEN is empty: it asks for no token, so every user and program"

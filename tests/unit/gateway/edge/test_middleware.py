@@ -125,7 +125,7 @@ def test_on_ones_own_machine_every_site_is_too_many(sites: str) -> None:
 
 
 @pytest.mark.parametrize("site", ["thebe.example", "https://*.example", "null", "file:///", "https://u@thebe.example"])
-def test_a_site_that_is_no_origin_is_refused_and_named(site: str) -> None:
+def test_a_site_that_is_not_an_origin_is_refused_and_named(site: str) -> None:
     with pytest.raises(ValidationError, match=r"is not an origin: write scheme and host, as in https://example\.org"):
         GatewaySettings(allowed_origins=f"https://thebe.example, {site}")
 
@@ -201,7 +201,7 @@ async def test_a_body_of_the_allowed_size_is_read() -> None:
 # What may be kept
 
 
-async def test_what_the_api_says_is_kept_by_nobody() -> None:
+async def test_answers_of_the_api_are_not_cached() -> None:
     async with edge_client() as client:
         for reply in (await client.post("/api/v1/echo", json={"a": "b"}), await client.get("/api/v1/nothing")):
             assert reply.headers["cache-control"] == "no-store"
@@ -267,7 +267,7 @@ async def test_pages_run_no_inline_script_and_are_framed_by_nobody() -> None:
             assert "onclick" not in reply.text
 
 
-async def test_what_is_no_page_is_not_sniffed_either() -> None:
+async def test_responses_that_are_not_pages_are_not_sniffed_either() -> None:
     async with edge_client() as client:
         reply = await client.get("/build/gh/o/r/HEAD")
         assert reply.headers["x-content-type-options"] == "nosniff"

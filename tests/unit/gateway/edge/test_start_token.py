@@ -91,7 +91,7 @@ async def test_binderhubs_stream_says_it_in_its_own_way() -> None:
         {"cookie": "bindery_session=" + "a" * 32},
     ],
 )
-async def test_what_is_not_the_token_opens_nothing(headers: dict[str, str]) -> None:
+async def test_a_wrong_token_opens_nothing(headers: dict[str, str]) -> None:
     async with gateway() as client:
         given = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
         for path in ("/api/repoproviders", "/"):
@@ -129,7 +129,7 @@ async def test_nothing_of_a_body_is_read_without_the_token() -> None:
 
 
 @pytest.mark.parametrize("path", ["/versions", "/badge.svg", "/badge_logo.svg", "/favicon.ico", "/static/bindery.css"])
-async def test_what_everybody_may_see_needs_no_token(path: str) -> None:
+async def test_public_paths_need_no_token(path: str) -> None:
     async with gateway() as client:
         assert (await client.get(path)).status_code == 200
 
@@ -162,7 +162,7 @@ async def test_programs_send_it_as_a_bearer_token() -> None:
             assert (await client.get("/build/gh/o/r/HEAD", headers=given)).text.startswith("anon:")
 
 
-async def test_who_can_send_no_headers_sends_it_as_build_token() -> None:
+async def test_a_client_without_headers_sends_it_as_build_token() -> None:
     async with gateway() as client:
         reply = await client.get(f"/build/gh/o/r/HEAD?build_token={TOKEN}&build_only=true", headers=STREAM)
         assert reply.text.startswith("anon:")
@@ -216,7 +216,7 @@ async def test_no_page_has_the_token() -> None:
             assert TOKEN not in reply.text + str(reply.headers)
 
 
-async def test_a_session_outlives_a_token_that_is_made_anew() -> None:
+async def test_a_session_outlives_a_new_token() -> None:
     async with gateway() as client:
         cookie = {"cookie": await session_of(client)}
     async with gateway(start_token="the-token-of-the-next-start") as client:
@@ -224,7 +224,7 @@ async def test_a_session_outlives_a_token_that_is_made_anew() -> None:
 
 
 @pytest.mark.parametrize("other", [{"installation_secret": "another"}, {"installation_id": "another"}])
-async def test_a_session_of_another_installation_is_none(other: dict[str, str]) -> None:
+async def test_a_session_of_another_installation_is_invalid(other: dict[str, str]) -> None:
     async with gateway() as client:
         cookie = await session_of(client)
     async with gateway(**other) as client:

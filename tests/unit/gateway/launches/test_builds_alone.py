@@ -92,7 +92,7 @@ async def test_a_hook_sees_it_as_a_launch_of_a_build_only_before_anything_is_bui
     assert backends.asked[0].replaces == launch.options.rebuild == f"{'0' * 24}-7"
 
 
-async def test_what_a_hook_refuses_is_not_built_and_its_sentence_is_read(
+async def test_a_launch_that_a_hook_refuses_is_not_built_and_shows_the_hooks_sentence(
     client: httpx.AsyncClient, backends: FakeBackends, hook: Hook
 ) -> None:
     hook.refuses = True
@@ -102,7 +102,7 @@ async def test_what_a_hook_refuses_is_not_built_and_its_sentence_is_read(
     assert backends.calls == ["resolve"]
 
 
-async def test_what_is_banned_is_shown_to_no_hook_and_not_built(
+async def test_a_banned_repository_is_not_shown_to_a_hook_and_not_built(
     client: httpx.AsyncClient, backends: FakeBackends, hook: Hook
 ) -> None:
     backends.raises["resolve"] = BinderyError("banned", "Sorry, git/x/a is not allowed to launch here.")

@@ -54,7 +54,7 @@ def test_names_of_files_may_hold_what_means_something_in_a_url() -> None:
         "https://hub.x/user/u/../v/",
     ],
 )
-def test_what_leads_out_of_the_server_opens_its_first_page(path: str) -> None:
+def test_a_path_that_leads_out_of_the_server_opens_its_first_page(path: str) -> None:
     assert landing_url(SERVER, "T", path) == f"{SERVER}?token=T"
 
 

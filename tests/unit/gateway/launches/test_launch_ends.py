@@ -267,7 +267,7 @@ async def test_nothing_is_built_for_a_launch_that_would_get_no_seat(valkey: Valk
         assert gateway.backends.calls == ["resolve"]
 
 
-async def test_a_cancel_that_reaches_no_launcher_stands_in_the_servers_record(valkey: Valkey, redis: object) -> None:
+async def test_a_cancel_that_reaches_no_launcher_is_stored_in_the_servers_record(valkey: Valkey, redis: object) -> None:
     async with open_gateway(valkey) as gateway:
         gateway.backends.raises["stop"] = BinderyError("launcher_unavailable")
         launch = await gateway.begin()

@@ -38,7 +38,7 @@ def test_the_form_makes_the_links_of_binderhub(fields: dict[str, str], url: str)
 
 
 @pytest.mark.parametrize("repository", ["", "   ", "repo", "/"])
-def test_what_is_no_repository_makes_no_link(repository: str) -> None:
+def test_input_that_is_not_a_repository_makes_no_link(repository: str) -> None:
     with pytest.raises(BinderyError) as raised:
         LaunchForm.of({"repository": repository}, TYPES).link(BY_ID["gh"])
     assert raised.value.code == "bad_spec"

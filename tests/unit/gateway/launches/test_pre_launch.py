@@ -89,7 +89,7 @@ async def test_a_launch_that_a_hook_refuses_or_breaks_on_fails_and_builds_nothin
         assert gateway.backends.calls == ["resolve"]
 
 
-def test_what_is_not_async_is_refused_at_the_start(register: Register) -> None:
+def test_a_hook_that_is_not_async_is_refused_at_the_start(register: Register) -> None:
     register(plain=lambda launch, repo: None)
     with pytest.raises(TypeError, match=r"plain of bindery\.pre_launch is not an async callable"):
         pre_launch.load_hooks()

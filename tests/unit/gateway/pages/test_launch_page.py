@@ -48,7 +48,7 @@ async def test_a_queued_launch_says_its_place(client: httpx.AsyncClient, launche
     assert "Waiting for a free seat: number 4 in the queue, about 2 min" in page
 
 
-async def test_an_image_that_was_there_is_said_so(client: httpx.AsyncClient, launches: FakeLaunches) -> None:
+async def test_an_existing_image_is_reported(client: httpx.AsyncClient, launches: FakeLaunches) -> None:
     assert "It was built before" in await _shown(client, launches, state=LaunchState.LAUNCHING, image="i")
 
 
@@ -105,7 +105,7 @@ async def test_nobody_is_sent_to_a_hub_that_is_not_ours(client: httpx.AsyncClien
     assert "location" not in reply.headers
 
 
-async def test_a_server_that_has_ended_is_said_so_with_a_button(
+async def test_a_server_that_has_ended_is_reported_with_a_button(
     client: httpx.AsyncClient, launches: FakeLaunches
 ) -> None:
     launches.server_state = ServerState.GONE

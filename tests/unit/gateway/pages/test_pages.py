@@ -168,7 +168,7 @@ async def test_a_form_of_another_kind_or_too_large_is_refused(client: httpx.Asyn
     assert (await client.post("/launches", data={"token": token, "path": "x" * 70_000})).status_code == 400
 
 
-async def test_a_repository_that_is_none_brings_the_form_back_as_it_was(
+async def test_an_invalid_repository_brings_the_form_back_as_it_was(
     client: httpx.AsyncClient, launches: FakeLaunches
 ) -> None:
     reply = await sends(client, provider="gh", repository="nonsense", ref="v1")

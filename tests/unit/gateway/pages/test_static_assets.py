@@ -71,7 +71,7 @@ def test_pages_cant_name_a_file_that_does_not_exist() -> None:
         static_url("none.js")
 
 
-def test_scripts_import_only_what_lies_beside_them() -> None:
+def test_scripts_import_only_files_beside_them() -> None:
     replies = assets_by_path()
     scripts = {path: body.decode() for path, (_, body, _) in replies.items() if path.endswith(".js")}
     assert scripts

@@ -74,7 +74,7 @@ async def test_a_launch_is_resumed_by_who_may_see_it() -> None:
 
 
 @pytest.mark.parametrize("made_up", ["", "nonsense", "nothing~5-0.2~-"])
-async def test_what_is_no_launch_of_ours_is_begun(made_up: str) -> None:
+async def test_an_id_that_is_not_a_launch_of_ours_begins_a_launch(made_up: str) -> None:
     launches = OfPrincipals("")
     async with the_facade(launches) as client:
         followed = await get(client, made_up)
@@ -111,7 +111,7 @@ async def test_a_pages_token_joins_its_launch_while_that_lasts() -> None:
         (RuntimeError("nobody foresaw this"), 500, "internal"),
     ],
 )
-async def test_what_nobody_foresaw_is_one_failed_event_that_says_no_more_than_it_may(
+async def test_an_unexpected_error_is_one_failed_event_without_internal_details(
     monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, said: ErrorCode
 ) -> None:
     async def fails(*_: object, **__: object) -> Any:

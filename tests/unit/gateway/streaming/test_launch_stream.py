@@ -45,7 +45,7 @@ def test_a_position_is_read(text: str, position: LaunchPosition) -> None:
     "number",
     ["-1", "5-1.-2", "5--1.2", "x", "1_0", "+1", "٣", "", "5-1.2.3", str(2**64), f"5-{2**64}.1", "5.9" + "9" * 19],
 )
-def test_what_is_no_position_is_refused(number: str) -> None:
+def test_an_invalid_position_is_refused(number: str) -> None:
     assert LaunchPosition.parse(f"L~{number}~-") is None
     if number:
         assert LaunchPosition.parse(f"L~5-1.2~{number}") is None
@@ -113,7 +113,7 @@ async def _trimmed(context: ProcessContext) -> tuple[OwnedRecord, list[str]]:
 TAIL = ["b6", "b6+", "b7", "b7+"]
 
 
-async def test_who_begins_after_trimming_is_told_how_much_is_missing(context: ProcessContext) -> None:
+async def test_a_follower_that_begins_after_trimming_is_told_how_much_is_missing(context: ProcessContext) -> None:
     await _trimmed(context)
     follower = await followed(context, until_quiet=True)
     assert follower.told == ["begin", "opens", "b0", "b1", "b1+", "8 lines are missing here.", *TAIL]
@@ -121,7 +121,7 @@ async def test_who_begins_after_trimming_is_told_how_much_is_missing(context: Pr
     assert (gap["phase"], gap["lines"]) == ("gap", 8)
 
 
-async def test_who_resumes_before_at_or_behind_what_was_trimmed(context: ProcessContext) -> None:
+async def test_a_follower_resumes_before_at_or_after_the_trimmed_entries(context: ProcessContext) -> None:
     _launch, ids = await _trimmed(context)
     told = {at: (await followed(context, at, until_quiet=True)).told for at in ids[2:]}
     rests = list(told.values())
@@ -131,7 +131,7 @@ async def test_who_resumes_before_at_or_behind_what_was_trimmed(context: Process
     assert rests[11:] == [TAIL[1:], TAIL[2:], TAIL[3:], []]
 
 
-async def test_who_breaks_off_right_after_a_gap_misses_nothing_behind_it(context: ProcessContext) -> None:
+async def test_a_follower_that_breaks_off_right_after_a_gap_misses_nothing_behind_it(context: ProcessContext) -> None:
     await _trimmed(context)
     follower = await followed(context, until_quiet=True)
     gap = follower.told.index("8 lines are missing here.")

@@ -161,7 +161,7 @@ async def test_head_gets_the_headers_of_a_stream_and_nothing_is_followed(schedul
     assert reply.headers["cache-control"] == "no-cache"
 
 
-async def test_a_follower_with_a_body_without_end_is_let_go(scheduler: SendScheduler) -> None:
+async def test_a_follower_with_an_endless_body_is_disconnected(scheduler: SendScheduler) -> None:
     async def endless() -> MutableMapping[str, Any]:
         return {"type": "http.request", "body": b"x" * 60, "more_body": True}
 
@@ -219,7 +219,7 @@ async def test_a_silent_stream_says_that_it_lives(scheduler: SendScheduler) -> N
     await followed.task
 
 
-async def test_a_client_that_takes_nothing_is_let_go(scheduler: SendScheduler) -> None:
+async def test_a_client_that_reads_nothing_is_disconnected(scheduler: SendScheduler) -> None:
     followed = Followed(scheduler)
     await asyncio.sleep(0.02)
     followed.connection.reads.clear()

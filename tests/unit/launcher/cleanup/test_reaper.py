@@ -87,7 +87,7 @@ async def test_a_server_that_a_record_calls_gone_and_the_hub_lists_is_left_to_it
         assert list(await launcher.seats.holders()) == [server.server_id]
 
 
-async def test_what_the_hub_lists_as_ours_holds_a_seat_although_no_record_speaks_of_it(
+async def test_a_server_that_the_hub_lists_as_ours_holds_a_seat_without_a_record(
     start_launcher: StartLauncher, redis: Redis, hub: FakeHub
 ) -> None:
     classes = {"large": {"cost": 3}}

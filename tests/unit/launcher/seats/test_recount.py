@@ -33,7 +33,7 @@ async def test_launches_right_after_an_emptied_redis_wait_while_all_seats_are_ta
 
 
 @pytest.mark.slow
-async def test_who_waits_while_the_hub_can_not_be_asked_is_told_so(
+async def test_a_launch_that_waits_while_the_hub_is_unavailable_is_told_why(
     start_launcher: StartLauncher, redis: Redis, hub: FakeHub
 ) -> None:
     async with start_launcher(seats_total=2) as launcher:
@@ -77,7 +77,7 @@ async def test_starts_of_another_launcher_are_counted_although_the_hub_does_not_
         assert list(await other.seats.holders()) == [under_way.server_id]
 
 
-async def test_who_waited_in_vain_for_the_hub_to_be_counted_is_not_told_of_a_quota(
+async def test_a_launch_that_waited_for_a_count_in_vain_is_not_told_of_a_quota(
     start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
     hub.answer("GET", "/hub/api/users", (503, JSON, b"{}", {}))

@@ -78,7 +78,7 @@ async def test_a_seat_given_back_goes_to_the_first_in_the_queue_whoever_looks(co
     assert await look(seats, 2, 1, 0) == [1, 0, SeatAnswer.UNKNOWN]
 
 
-async def test_who_leaves_the_queue_moves_the_others_up(context: ProcessContext) -> None:
+async def test_a_launch_that_leaves_the_queue_moves_the_others_up(context: ProcessContext) -> None:
     seats = seats_of(context, 1)
     for number in range(4):
         await ask(seats, number)
@@ -98,7 +98,7 @@ async def test_without_a_limit_everyone_sits(context: ProcessContext) -> None:
 
 
 @pytest.mark.parametrize(("total", "quota", "kind"), [(0, None, None), (0, 0, None), (5, None, "huge")])
-async def test_where_there_can_be_no_seat_nobody_waits_for_one(
+async def test_a_launch_that_can_never_have_a_seat_does_not_wait(
     context: ProcessContext, total: int, quota: int | None, kind: str | None
 ) -> None:
     seats = seats_of(context, total)
@@ -110,7 +110,7 @@ async def test_where_there_can_be_no_seat_nobody_waits_for_one(
 
 
 @pytest.mark.parametrize("unlimited", [0, -1])
-async def test_a_quota_of_0_is_no_limit_as_in_binderhub(context: ProcessContext, unlimited: int) -> None:
+async def test_a_quota_of_0_means_no_limit_as_in_binderhub(context: ProcessContext, unlimited: int) -> None:
     seats = seats_of(context, 4, seats_per_repo=1)
     await seats.check(repo_of("a", unlimited))
     assert [await ask(seats, number, "a", quota=unlimited) for number in range(5)] == [0, 0, 0, 0, 1]
@@ -118,7 +118,7 @@ async def test_a_quota_of_0_is_no_limit_as_in_binderhub(context: ProcessContext,
     assert [await ask(seats, number, "b") for number in range(10, 13)] == [0, 0, 0]
 
 
-async def test_who_finds_the_waiting_room_full_is_sent_away(context: ProcessContext) -> None:
+async def test_a_launch_is_refused_when_the_waiting_room_is_full(context: ProcessContext) -> None:
     seats = seats_of(context, 1, seats_waiting_max=2)
     await seats.check(repo_of("a"))
     assert [await ask(seats, number) for number in range(4)] == [0, 1, 2, SeatAnswer.FULL]
@@ -148,7 +148,7 @@ async def test_a_repository_at_its_quota_keeps_no_other_one_waiting(context: Pro
     assert await look(seats, 2, 5) == [1, 0]
 
 
-async def test_a_large_server_is_waited_for_and_not_overtaken_for_ever(context: ProcessContext) -> None:
+async def test_a_large_server_is_not_overtaken_for_ever(context: ProcessContext) -> None:
     seats = seats_of(context, 4)
     assert [await ask(seats, 0), await ask(seats, 1)] == [0, 0]
     assert await ask(seats, 2, "b", kind="large") == 1
@@ -167,7 +167,7 @@ async def test_a_server_that_the_hub_lists_holds_a_seat_which_it_may_have_had_be
     assert [await ask(seats, number) for number in (3, 4)] == [0, 1]
 
 
-async def test_what_is_held_is_reckoned_anew(context: ProcessContext) -> None:
+async def test_wrong_totals_of_seats_are_recomputed(context: ProcessContext) -> None:
     seats = seats_of(context, 3)
     await ask(seats, 1)
     held = context.keys("{seats}:held")
@@ -207,7 +207,7 @@ async def test_until_it_is_known_how_many_servers_run_nobody_gets_a_seat(context
     assert not await seats.begin_count()
 
 
-async def test_what_was_counted_for_a_redis_that_was_emptied_meanwhile_does_not_count(context: ProcessContext) -> None:
+async def test_a_count_made_while_redis_was_emptied_does_not_count(context: ProcessContext) -> None:
     await context.redis.flushall()
     seats = seats_of(context, 2)
     token = await seats.begin_count()

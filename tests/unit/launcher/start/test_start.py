@@ -49,7 +49,7 @@ async def test_a_start_that_fails_at_once_is_the_authors_and_is_not_tried_again(
         assert _posts(hub) == 1
 
 
-async def test_a_hub_that_is_busy_is_waited_for_longer_than_one_that_is_away(
+async def test_a_start_waits_longer_for_a_busy_hub_than_for_an_unavailable_one(
     start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
     busy = _says(429, "Too many users trying to log in right now.", **{"Retry-After": "30"})
@@ -121,7 +121,7 @@ async def test_all_calls_of_a_start_share_one_budget_of_retries(start_launcher: 
         (_says(400, "Bad Request"), "hub_refused"),
     ],
 )
-async def test_what_the_hub_refuses_is_not_asked_again(
+async def test_a_refused_request_to_the_hub_is_not_repeated(
     start_launcher: StartLauncher, hub: FakeHub, answer: tuple[int, str, bytes, dict[str, str]], code: str
 ) -> None:
     hub.answer("POST", "/servers/", answer)
@@ -216,9 +216,7 @@ async def test_an_image_that_is_not_there_ends_the_start_at_once(start_launcher:
         assert hub.users == {}
 
 
-async def test_who_is_told_that_there_is_no_seat_at_all_does_not_wait(
-    start_launcher: StartLauncher, hub: FakeHub
-) -> None:
+async def test_a_launch_that_is_told_of_no_seat_does_not_wait(start_launcher: StartLauncher, hub: FakeHub) -> None:
     async with start_launcher(seats_total=0) as launcher:
         assert await _code(launcher, await launcher.ask()) == "quota_exceeded"
         assert hub.calls == []  # nothing was begun, so there is nothing to remove
@@ -237,9 +235,7 @@ async def test_a_waiting_launch_whose_redis_is_emptied_asks_for_its_seat_again(
 
 
 @pytest.mark.slow
-async def test_starts_beyond_what_the_hub_takes_at_once_wait_for_their_turn(
-    start_launcher: StartLauncher, hub: FakeHub
-) -> None:
+async def test_starts_beyond_the_hubs_limit_wait_for_their_turn(start_launcher: StartLauncher, hub: FakeHub) -> None:
     hub.answer("POST", "/servers/", _says(429, "Too many users"))
     async with start_launcher(hub_concurrent_spawns=1, hub_busy_pause_max_seconds=0.05) as launcher:
         first, second = await launcher.ask("first"), await launcher.ask("second")

@@ -87,7 +87,7 @@ async def test_a_token_that_is_revoked_in_mid_launch_is_said_at_once(
 
 
 @pytest.mark.parametrize("status", [400, 409])
-async def test_a_server_of_that_name_that_still_stops_is_waited_for(
+async def test_a_start_waits_for_a_server_of_its_name_that_still_stops(
     start_launcher: StartLauncher, hub: FakeHub, status: int
 ) -> None:
     async with start_launcher() as launcher:
@@ -114,7 +114,9 @@ async def test_a_ready_that_is_not_sure_is_confirmed(start_launcher: StartLaunch
         assert hub.calls[-1] == f"GET /hub/api/users/{server.user}"
 
 
-async def test_a_ready_that_the_hub_knows_nothing_of_is_none(start_launcher: StartLauncher, hub: FakeHub) -> None:
+async def test_a_ready_message_that_the_hub_does_not_confirm_is_ignored(
+    start_launcher: StartLauncher, hub: FakeHub
+) -> None:
     hub.answer("POST", "/servers/", (202, JSON, b"", {}), AS_ALWAYS)
     hub.answer("GET", "/progress", _told(REQUESTED, READY), AS_ALWAYS)
     async with start_launcher() as launcher:

@@ -47,7 +47,7 @@ def test_a_line_that_is_text_already_counts_too(tmp_path: Path) -> None:
     assert len(_messages(tmp_path / "log")) < 10
 
 
-async def test_what_a_git_server_says_fills_no_disk(tmp_path: Path) -> None:
+async def test_the_messages_of_a_git_server_cannot_fill_the_disk(tmp_path: Path) -> None:
     async def talkative(_spec: BuildSpec, _target: Path, on_line: Callable[[str], None]) -> None:
         for number in range(1000):
             on_line(f"remote: {number}")

@@ -154,7 +154,7 @@ def test_requires_python_is_read_as_version_specifiers(tmp_path: Path, wish: str
         '[">=3.9"]',
     ],
 )
-def test_requires_python_that_is_no_version_specifier_is_refused_and_quoted(tmp_path: Path, wish: str) -> None:
+def test_an_invalid_requires_python_is_refused_and_quoted(tmp_path: Path, wish: str) -> None:
     with pytest.raises(StepError, match=r'requires-python = .*; it must be text like ">=3.10" \(PEP 440\)$') as error:
         _requires(tmp_path, wish)
     assert error.value.code == "build_failed"
@@ -193,7 +193,7 @@ def test_a_link_inside_the_repository_is_followed(tmp_path: Path) -> None:
     assert repository.read(tmp_path).post_build == tmp_path / "postBuild"
 
 
-def test_a_link_that_leads_nowhere_is_no_file(tmp_path: Path) -> None:
+def test_a_dangling_link_does_not_count_as_a_file(tmp_path: Path) -> None:
     (tmp_path / "postBuild").symlink_to("postBuild")
     (tmp_path / "start").symlink_to("/nowhere/start")
     assert repository.read(tmp_path) == repository.BuildPlan(python=None, packages=(), post_build=None, start=None)

@@ -84,13 +84,13 @@ async def test_a_post_build_without_end_is_killed_with_all_it_started(tmp_path: 
     assert processes_mentioning([f"sleep 98{os.getpid()}", f"sleep 97{os.getpid()}"]) == []
 
 
-async def test_what_post_build_leaves_running_is_killed_and_does_not_hold_the_build_up(tmp_path: Path) -> None:
+async def test_processes_left_by_post_build_are_killed_and_do_not_delay_the_build(tmp_path: Path) -> None:
     built = await build_files(tmp_path, {"postBuild": f"#!/bin/sh\nsetsid sleep 96{os.getpid()} &\n"})
     assert built.ended.ok
     assert processes_mentioning([f"sleep 96{os.getpid()}"]) == []
 
 
-async def test_a_post_build_for_an_interpreter_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+async def test_a_post_build_with_a_missing_interpreter_is_reported(tmp_path: Path) -> None:
     built = await build_files(tmp_path, {"postBuild": "#!/no/such/program\n"})
     assert built.code == "build_failed"
     assert "postBuild can't be run" in built.message
