@@ -119,13 +119,16 @@ class BinderDockerSpawner(ProgressMixin, ContainerMixin, DockerSpawner):
     def _pull(self, image: str, report: Callable[[str], object], stopped: threading.Event) -> None:
         layers: dict[str, str] = {}
         reported_at = time.monotonic()
+
         for line in self.client.pull(image, stream=True, decode=True):
             if stopped.is_set():
                 return
             if error := line.get("error"):
                 raise DockerException(error)
+
             if "id" in line and "progressDetail" in line:
                 layers[line["id"]] = line["status"]
+
             if layers and time.monotonic() - reported_at > self.pull_told_seconds:
                 reported_at = time.monotonic()
                 done = sum(status == "Pull complete" for status in layers.values())
@@ -154,6 +157,7 @@ class BinderDockerSpawner(ProgressMixin, ContainerMixin, DockerSpawner):
 
     def _host_config(self) -> dict[str, Any]:
         host: dict[str, Any] = {"auto_remove": False}  # we remove it: its log and exit status are read first
+
         if self.dropped_capabilities:
             host["cap_drop"] = list(self.dropped_capabilities)
         if self.pids_limit:
@@ -162,12 +166,14 @@ class BinderDockerSpawner(ProgressMixin, ContainerMixin, DockerSpawner):
             host["log_config"] = LogConfig(**self.log_config)
         if self.no_new_privileges:
             host["security_opt"] = ["no-new-privileges"]
+
         if self.mem_guarantee:
             host["mem_reservation"] = self.mem_guarantee
         if self.cpu_guarantee:
             host["cpu_shares"] = max(2, int(1024 * self.cpu_guarantee))
         if self.gpus:
             host["device_requests"] = [DeviceRequest(count=self.gpus, capabilities=[["gpu"]])]
+
         return host
 
     # Its end

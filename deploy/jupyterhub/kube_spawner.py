@@ -173,6 +173,7 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
             # It is of an earlier try. It is deleted, not replaced: for that, the hub would need one more right.
             await self._delete_secret()
             return False
+
         return True
 
     async def _delete_secret(self) -> None:

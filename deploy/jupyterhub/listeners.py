@@ -33,11 +33,13 @@ def _ports_in_proc(pid: int) -> Iterator[int]:
     inodes = _socket_inodes(pid)
     if not inodes:
         return
+
     for table in ("tcp", "tcp6"):
         try:
             rows = (_PROC / "net" / table).read_text().splitlines()[1:]
         except FileNotFoundError:  # a machine without IPv6
             continue
+
         for row in rows:
             fields = row.split()
             if fields[3] == _LISTEN_STATE and fields[9] in inodes:
@@ -54,10 +56,12 @@ def _socket_inodes(pid: int) -> set[str]:
                 target = os.readlink(_PROC / str(pid) / "fd" / descriptor)  # noqa: PTH115 -- not a path
             except OSError:  # closed meanwhile
                 continue
+
             if target.startswith("socket:["):
                 inodes.add(target[8:-1])
     except OSError:
         return set()
+
     return inodes
 
 

@@ -122,6 +122,7 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
         """
         self.clear_progress()
         self._is_starting = True
+
         try:
             self.apply_binder_options()
             async with asyncio.timeout(self.answer_timeout_seconds):
@@ -278,9 +279,11 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
             return 0
         if not self.port and not await self._recover():
             return 0
+
         if self._check_pending:
             # The hub has just started: its record of the server's last use is old, and the culler relies on it.
             await self.record_activity(if_unknown=naive_now())
+
         return None
 
     async def _recover(self) -> bool:
@@ -295,6 +298,7 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
                     await asyncio.sleep(0.05)
         except (TimeoutError, HTTPError) as error:
             self.log.warning("%s is ended: %s", self._log_name, getattr(error, "jupyterhub_message", "no answer"))
+
         await self._end()
         return False
 
@@ -318,10 +322,12 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
         process = self._process
         if (record := folder.record()) and record.port is not None:
             process = process or record.process
+
         try:
             await processes.end(process, folder.home, term_seconds=self.term_timeout_seconds)
         except TimeoutError:
             self.log.error("Some processes of %s could not be killed", self._log_name)
+
         if self._popen is not None:
             self._popen.poll()  # reaps the process
         if process:

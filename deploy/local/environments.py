@@ -60,6 +60,7 @@ class Environments:
             "BINDERY_PROXY_RULES_FILE": str(rules_file(self.settings.data_dir)),
             "JUPYTERHUB_CRYPT_KEY": self.installation.hub_crypt_key,
         }
+
         return self._base | self._kubeconfig() | self._of_user("hub") | variables
 
     def culler(self) -> dict[str, str]:

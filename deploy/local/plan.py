@@ -33,12 +33,14 @@ def plan_components(
     `client` asks for their health; `environ` is the user's environment.
     """
     addresses = Addresses(socket_folder(settings.data_dir, environ), ports)
+
     environments = Environments(
         settings=settings,
         installation=installation,
         addresses=addresses,
         environ=environ,
     )
+
     plan = Plan(
         settings=settings,
         installation=installation,
@@ -46,6 +48,7 @@ def plan_components(
         addresses=addresses,
         environments=environments,
     )
+
     return [replace(component, descriptors=ports.descriptors) for component in plan.components()]
 
 
@@ -128,6 +131,7 @@ class Plan:
             f"--cull-every={self.settings.cull_every_seconds}",
             f"--max-age={self.settings.max_age_seconds}",
         )
+
         return Component(
             name="culler",
             command=(sys.executable, "-m", "jupyterhub_idle_culler", *arguments),
@@ -155,6 +159,7 @@ class Plan:
             "BINDERY_LISTEN_HOST": self.settings.host,
             "BINDERY_LISTEN_PORT": str(port.number),
         }
+
         return Component(
             name=name,
             command=port.handed_over("http", (sys.executable, "-m", "services.gateway")),

@@ -87,6 +87,7 @@ class Supervisor:
         if components is None:
             components = self._components
         names = [component.name for component in components]
+
         timeout_seconds = self._settings.ready_timeout_seconds
         try:
             async with asyncio.timeout(timeout_seconds):

@@ -206,6 +206,7 @@ class Servers:
 
     def _new_server(self, request: ServerRequest) -> Server:
         user = self.user_for(request.repo.repo_url, request.launch_ref, request.attempt)
+
         return Server(
             server_id=Server.identity(self._hub.hub_id, user, ""),
             hub_id=self._hub.hub_id,
@@ -255,6 +256,7 @@ class Servers:
         image = request.image
         if request.digest:
             image = f"{request.image.rpartition(':')[0]}@{request.digest}"
+
         return {
             "image": image,
             "repo_url": repo.repo_url,

@@ -92,8 +92,10 @@ class Attempts:
     async def _run_start(self, build: Build, request: BuildRequest, *, key: str, current: int) -> tuple[bytes, bytes]:
         """Run the script that starts an attempt, if `current` is still the highest number; return its answer."""
         event = Event(phase=Phase.WAITING, message="Waiting for build to start...\n", state=BuildState.QUEUED)
+
         names = ("waiting", "repos", "version")
         keys = [self._keys.attempt(key), *(self._keys("{queue}:" + name) for name in names)]
+
         status, number = await self.scripts.run(
             "start",
             keys,
@@ -175,6 +177,7 @@ class Attempts:
         final_build = build.updated(state=state, error=error.problem, finished_at=time.time(), queue=None)
         phase = Phase.CANCELLED if state is BuildState.CANCELLED else Phase.FAILED
         event = Event(phase=phase, message=f"{error.detail}\n", state=state, error=error.problem, terminal=True)
+
         keys = [
             self._keys.record(topic), self._keys.events(topic), self._keys("{queue}:waiting"),
             self._keys("{queue}:running"), self._keys("{queue}:version"), self._keys.waiters(build_id),
@@ -185,6 +188,7 @@ class Attempts:
             self._keys.news(topic), int(self._settings.record_ttl_seconds * 1000),
             int(self._settings.finished_stream_seconds * 1000),
         ]  # fmt: skip
+
         return bool(await self.scripts.run("end_queued", keys, args))
 
 

@@ -58,9 +58,11 @@ def lines_of(entries: Iterable[Entry], after: str = "") -> Iterator[LogLine]:
             yield LogLine(before, "gap", "Some lines are missing here.\n")
         elif expected is not None and entry.lines > expected:
             yield LogLine(before, "gap", f"{entry.lines - expected} lines are missing here.\n")
+
         delivered = entry.already_delivered(expected) if expected is not None else 0
         delivered = max(delivered, skip if entry.id == at else 0)
         for number, event in enumerate(entry.events, start=1):
             if number > delivered:
                 yield LogLine(f"{entry.id}.{number}", str(event["phase"]), str(event.get("message", "")))
+
         expected = max(expected or 0, entry.lines + len(entry.events))

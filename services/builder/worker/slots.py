@@ -24,6 +24,7 @@ class SlotWorker(Worker):  # type: ignore[misc]  # arq has no types
         Jobs that are over are removed from that set.
         """
         queue = open_queue(context)
+
         super().__init__(
             functions,
             queue_name=queue.default_queue_name,
@@ -32,6 +33,7 @@ class SlotWorker(Worker):  # type: ignore[misc]  # arq has no types
             job_deserializer=deserialize,
             **options,
         )
+
         self._prefix = context.keys.prefix
         self._slots = slots
         self._ended_jobs = ended_jobs

@@ -144,6 +144,7 @@ class BuilderWorker:
                 log.warning("redis_away", doing="jobs", error=str(error))
             finally:
                 await cancel_and_wait(*arq.tasks.values())
+
             backoff.restart_after_run(loop.time() - started)
             await backoff.sleep()
 

@@ -247,6 +247,7 @@ class Reaper:
                 for server_id in batch:
                     pipe.hgetall(self._context.keys.record(server_topic(server_id)))
                 answers = await pipe.execute()
+
             for server_id, raw in zip(batch, answers, strict=True):
                 if raw:
                     records[server_id] = StoredRecord.of(server_topic(server_id), raw)

@@ -193,6 +193,7 @@ class Hub:
                     return
                 if not reply.ok:
                     raise _error_for(reply.status, await reply.read(), reply.headers.get("retry-after"))
+
                 async for line in reply.content:
                     last_received = time.monotonic()
                     if line.startswith(b"data:"):
@@ -278,6 +279,7 @@ def _servers_of(user: dict[str, Any]) -> list[HubServer]:
     name = str(user.get("name"))
     if not servers:
         return [HubServer(name, None, {})]
+
     return [
         HubServer(
             name,

@@ -65,6 +65,7 @@ class SpawnLimiter:
     async def _wait_turn(self, on_wait: OnWait, on_long_wait: OnWait) -> None:
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
+
         try:
             await on_wait()
             done, _ = await asyncio.wait({turn}, timeout=LONG_WAIT_SECONDS)
@@ -77,6 +78,7 @@ class SpawnLimiter:
             turn.cancel()
             self._admit_next()
             raise
+
         self._adjust(-1)  # `_admit_next` has counted it, and the caller counts it again
 
     def _adjust(self, by: int) -> None:

@@ -89,6 +89,7 @@ class ContainerState:
         matches = [_NAME.fullmatch(name.lstrip("/")) for name in raw.get("Names") or []]
         if build_id not in {match[1] for match in matches if match}:
             return None
+
         return cls(
             id=raw["Id"][:12],
             build_id=build_id,

@@ -132,6 +132,7 @@ class Engine:
             else:
                 connector = aiohttp.TCPConnector(limit=0)
                 base_url = f"http://{host.removeprefix('tcp://')}"
+
             self._session = aiohttp.ClientSession(base_url, connector=connector)
         return self._session
 

@@ -37,6 +37,7 @@ def installer_environment(session: Mapping[str, str], data: Path, home: Path, *,
     Build backends of packages get this environment too. It says where packages come from, without credentials.
     """
     passed = {name: value for name, value in session.items() if name in _FOR_THE_INSTALLER}
+
     return (
         base_environment(session)
         | passed

@@ -15,6 +15,7 @@ from services.common.net.proxy import OutboundProxy
 async def fetch(spec: BuildSpec, target: Path, on_line: Callable[[str], None]) -> None:
     """Check out the spec's repository into `target`; progress goes to `on_line`. Raises `StepError`."""
     settings = spec.settings
+
     try:
         await fetch_repository(
             spec.repo_url,

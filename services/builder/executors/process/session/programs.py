@@ -51,6 +51,7 @@ async def run_program(
                 pass_fds=[source] if secret else [],
                 start_new_session=True,
             )
+
         theirs.close()
         return await _supervise(
             process,
@@ -90,6 +91,7 @@ async def _supervise(
     max_line_bytes: int,
 ) -> int:
     relaying = asyncio.create_task(_relay(output, log, max_line_bytes))
+
     try:
         async with asyncio.timeout(timeout_seconds):
             status = await process.wait()
@@ -110,6 +112,7 @@ async def _relay(output: IO[bytes], log: BuildLog, max_line_bytes: int) -> None:
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), output
     )
+
     line = bytearray()
     is_overlong = False
     try:
@@ -144,6 +147,7 @@ async def output_of(command: Sequence[str], *, env: Mapping[str, str], timeout_s
     process = await asyncio.create_subprocess_exec(
         *command, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, env=dict(env), start_new_session=True
     )
+
     try:
         async with asyncio.timeout(timeout_seconds):
             printed, _ = await process.communicate()
@@ -153,4 +157,5 @@ async def output_of(command: Sequence[str], *, env: Mapping[str, str], timeout_s
         if process.returncode is None:
             process.kill()
             await process.wait()
+
     return printed.decode("utf-8", "replace") if process.returncode == 0 else None

@@ -136,6 +136,7 @@ class BuildSteps:
             max_line_bytes=self.spec.settings.max_line_bytes,
             secret=secret,
         )
+
         if status > 0:
             raise build_failed(f"{name} ended with exit status {status}")
         if status < 0:
@@ -154,6 +155,7 @@ class BuildSteps:
             size_bytes=size_bytes(image.path),
             start=str(start.relative_to(image.repo)) if start else None,
         )
+
         write_atomically(image.manifest_path, manifest.model_dump_json())
         self.log.write("building", f"Built {spec.image} ({manifest.size_bytes // 2**20} MiB)")
 
