@@ -23,9 +23,9 @@ def remove_tree(folder: Path) -> None:
         shutil.rmtree(folder)
     except OSError:
         for parent, folders, _ in os.walk(folder):
-            for name in [parent, *(os.path.join(parent, child) for child in folders)]:  # noqa: PTH118
-                if not os.path.islink(name):  # noqa: PTH114
-                    Path(name).chmod(stat.S_IRWXU)
+            for path in [Path(parent), *(Path(parent, child) for child in folders)]:
+                if not path.is_symlink():
+                    path.chmod(stat.S_IRWXU)
         shutil.rmtree(folder, ignore_errors=True)
 
 

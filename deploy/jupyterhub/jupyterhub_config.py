@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).absolute().parents[2]))
 
 from deploy.jupyterhub import configuration
 
-c = get_config()  # type: ignore[name-defined]  # noqa: F821
+c = get_config()  # type: ignore[name-defined]  # noqa: F821 - JupyterHub defines it
 
 _CONFIGURATIONS = {
     "process": "deploy.jupyterhub.config_process",
@@ -28,4 +28,4 @@ configuration.configure_traefik(c)
 import_module(_CONFIGURATIONS[spawner]).configure(c)
 
 if operator_file := os.environ.get("BINDERY_HUB_CONFIG_FILE"):
-    load_subconfig(str(Path(operator_file).absolute()))  # type: ignore[name-defined]  # noqa: F821
+    load_subconfig(str(Path(operator_file).absolute()))  # type: ignore[name-defined]  # noqa: F821 - JupyterHub defines it

@@ -51,7 +51,7 @@ def _ports_in_proc(pid: int) -> Iterator[int]:
 def _socket_inodes(pid: int) -> set[str]:
     inodes = set()
     try:
-        for descriptor in os.listdir(_PROC / str(pid) / "fd"):  # noqa: PTH208
+        for descriptor in os.listdir(_PROC / str(pid) / "fd"):  # noqa: PTH208 - their names are numbers
             try:
                 target = os.readlink(_PROC / str(pid) / "fd" / descriptor)  # noqa: PTH115 -- not a path
             except OSError:  # closed meanwhile

@@ -55,7 +55,7 @@ def home_of(pid: int) -> Path | None:
 def has_our_root(pid: int) -> bool:
     """Return whether a process has our root folder (Linux): in a container, an equal path is another folder."""
     try:
-        return os.path.samestat(os.stat(f"/proc/{pid}/root"), os.stat("/"))  # noqa: PTH116
+        return Path(f"/proc/{pid}/root").samefile("/")
     except OSError:
         return False
 

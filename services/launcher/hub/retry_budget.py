@@ -73,7 +73,7 @@ class RetryBudget:
         if not error.is_busy:
             return min(wait, self._settings.hub_patience_seconds)
         # Spread the starts that a busy hub turned away, so that they do not all come back at once.
-        return min(wait, self._settings.hub_busy_pause_max_seconds) * random.uniform(0.7, 1.0)  # noqa: S311
+        return min(wait, self._settings.hub_busy_pause_max_seconds) * random.uniform(0.7, 1.0)  # noqa: S311 - no secret
 
     async def record_failure(self, action: str, error: HubUnavailable) -> None:
         """Charge for a start that the hub lost although it answered; `action` is what is repeated.

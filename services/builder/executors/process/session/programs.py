@@ -39,7 +39,7 @@ async def run_program(
     """
     # A pipe of our own: asyncio's `wait` would otherwise wait for each process that holds the pipe, daemons too.
     readable, writable = os.pipe()
-    with open(readable, "rb", buffering=0) as output, open(writable, "wb", buffering=0) as theirs:  # noqa: ASYNC230, PTH123
+    with open(readable, "rb", buffering=0) as output, open(writable, "wb", buffering=0) as theirs:  # noqa: ASYNC230, PTH123 - descriptors of a pipe, not files
         with _read_once(secret) as source:
             process = await asyncio.create_subprocess_exec(
                 *(f"/dev/fd/{source}" if argument == READ_ONCE_FILE else argument for argument in command),
@@ -71,7 +71,7 @@ def _read_once(text: str) -> Iterator[int]:
     Raises `OSError` if `text` is more than a pipe takes: 64 KiB, or 16 KiB on macOS.
     """
     source, sink = os.pipe()
-    with open(source, "rb", buffering=0), open(sink, "wb", buffering=0) as writing:  # noqa: PTH123
+    with open(source, "rb", buffering=0), open(sink, "wb", buffering=0) as writing:  # noqa: PTH123 - descriptors, not paths
         os.set_blocking(sink, False)
         content = text.encode()
         if writing.write(content) != len(content):
