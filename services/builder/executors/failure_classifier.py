@@ -155,7 +155,7 @@ def _step_failure(lines: list[tuple[str, str]], error: str) -> str:
 
 
 def _is_push(lines: list[tuple[str, str]], error: str) -> bool:
-    """Whether the failed step that buildx shows between dashes is the push, or only the push was left to do."""
+    """Return whether the failed step that buildx shows between dashes is the push, or only the push was left to do."""
     messages = [message for message, _ in lines]
     at = len(messages) - 1 - messages[::-1].index(error)
 

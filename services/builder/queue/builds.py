@@ -87,7 +87,7 @@ class Builds:
         )  # fmt: skip
 
     def _is_remembered_failure(self, build: Build) -> bool:
-        """Whether a build failed recently, for a reason that only the author can remove."""
+        """Return whether a build failed recently, for a reason that only the author can remove."""
         if build.state is not BuildState.FAILED or build.error is None or build.error.code not in AUTHOR_CODES:
             return False
         return time.time() - (build.finished_at or 0) < self._settings.build_failure_memory_seconds

@@ -62,7 +62,7 @@ class Handover:
         return job is not None
 
     async def _is_unclaimed(self, build_id: str, epoch: int) -> bool:
-        """Whether no worker will claim a job any more: all are full, or the one that began it has stopped."""
+        """Return whether no worker will claim a job any more: all are full, or the one that began it has stopped."""
         name = self._job_id(build_id, epoch)
         enqueued_ms = await self._redis.zscore(self._queue, name)
         if enqueued_ms is not None and time.time() - enqueued_ms / 1000 < CLAIM_GRACE_SECONDS:

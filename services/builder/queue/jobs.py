@@ -79,5 +79,5 @@ def parse_job_id(prefix: str, raw: bytes) -> tuple[str, int] | None:
 
 
 def is_fresh(job_id: str) -> bool:
-    """Whether a job is the first one of its build: no worker has had the build before."""
+    """Return whether a job is the first one of its build: no worker has had the build before."""
     return job_id.endswith(".1")

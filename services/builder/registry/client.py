@@ -162,7 +162,7 @@ def _digest(reply: Reply) -> str | None:
 
 
 def _has_errors(body: bytes) -> bool:
-    """Whether a body is a registry's own: an object with `errors`, such as NAME_UNKNOWN or MANIFEST_UNKNOWN."""
+    """Return whether a body is a registry's own: an object with `errors`, such as NAME_UNKNOWN or MANIFEST_UNKNOWN."""
     try:
         return isinstance(only_dict(json.loads(body)).get("errors"), list)
     except ValueError:

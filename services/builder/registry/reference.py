@@ -71,5 +71,5 @@ def _split_host(name: str) -> tuple[str, str]:
 
 
 def is_docker_hub(host: str) -> bool:
-    """Whether a host is Docker Hub: by its name in image names, in `config.json` or of its API."""
+    """Return whether a host is Docker Hub: by its name in image names, in `config.json` or of its API."""
     return host.lower() in {DOCKER_HUB, DOCKER_HUB_API, "index.docker.io", "registry.docker.io"}

@@ -171,7 +171,7 @@ def retry_after_seconds(reply: Reply) -> float | None:
 
 
 def _is_transient(error: Exception) -> bool:
-    """Whether a retry may help: after a broken or refused connection, not after a timeout or a TLS error."""
+    """Return whether a retry may help: after a broken or refused connection, not after a timeout or a TLS error."""
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError | TimeoutError):
         return False
     return isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | OSError)

@@ -86,14 +86,14 @@ class LogDecoder:
         return line
 
     def _skips(self, stamp: str) -> bool:
-        """Whether a frame at the beginning of the stream comes before the position."""
+        """Return whether a frame at the beginning of the stream comes before the position."""
         if stamp != self.position.stamp or not self._frames_to_skip:
             return False
         self._frames_to_skip -= 1
         return True
 
     def _frames_are_lost(self, text: bytes) -> bool:
-        """Whether frames are missing before the first one that is new."""
+        """Return whether frames are missing before the first one that is new."""
         is_from_beginning = not self.position.stamp
         return self._frames_to_skip > 0 or (is_from_beginning and text.rstrip() != self._first)
 
