@@ -67,7 +67,7 @@ class RegistryClient:
         if reply.status == 404:
             await self._verify_not_found(reply)
             return None
-        if reply.status == 401 and self._is_401_not_found and self._asked_for_token(repository):
+        if reply.status == 401 and self._is_401_not_found and self._requires_token(repository):
             return None
 
         if reply.status in {401, 403}:
@@ -92,7 +92,7 @@ class RegistryClient:
         if base.status not in {200, 401}:
             raise RegistryUnavailable(f"the server there is not a registry (404, and {base.status} for /v2/)")
 
-    def _asked_for_token(self, repository: str) -> bool:
+    def _requires_token(self, repository: str) -> bool:
         challenge = self._challenges.get(repository)
         return challenge is not None and challenge.scheme == "bearer"
 

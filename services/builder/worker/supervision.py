@@ -112,8 +112,9 @@ class Supervision:
             async with asyncio.timeout_at(self._deadline()):
                 name = f"runs {self.build.build_id}"
                 image = await run_until(self.cancelled, self._run_until_image(), name=name)
-            is_found = self.build.state is BuildState.QUEUED
-            message = "The image already exists.\n" if is_found else "Built image, launching...\n"
+
+            was_not_run = self.build.state is BuildState.QUEUED
+            message = "The image already exists.\n" if was_not_run else "Built image, launching...\n"
             await self._succeed(image.digest, message)
         except Interrupted:
             await self._stop()
@@ -192,11 +193,13 @@ class Supervision:
         attempt = self._attempt()
         stall_seconds = self.settings.build_stall_seconds or None
         await self.executor.ensure(attempt)
+
         try:
             async with asyncio.timeout(stall_seconds) as stall:
                 async for item in self.executor.follow(attempt, self._position):
                     if isinstance(item, Finished):
                         return item
+
                     self._batches += 1
                     if stall_seconds:
                         stall.reschedule(asyncio.get_running_loop().time() + stall_seconds)
@@ -206,6 +209,7 @@ class Supervision:
             if stall_seconds and stall.expired():
                 raise BinderyError("build_stalled", f"It has printed nothing for {stall_seconds:.0f} s.") from None
             raise
+
         raise ExecutionVanishedError("its output ended without a result")
 
     async def _find_image(self) -> ExistingImage | None:
