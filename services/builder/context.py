@@ -20,7 +20,7 @@ from services.common.service.health import Health
 
 @dataclass(frozen=True, kw_only=True)
 class BuilderContext:
-    """The parts of one builder process: an API process or a worker."""
+    """What one builder process, for the API or as a worker, holds open."""
 
     process: ProcessContext
     """Redis, records and what else every service has."""
@@ -31,7 +31,7 @@ class BuilderContext:
     executor: Executor
     """What runs the builds."""
     images: ImageLookup
-    """The place where finished images are."""
+    """The lookup of finished images, in the store of this installation."""
     attempts: Attempts
     """The attempts at images."""
     builds: Builds

@@ -19,7 +19,7 @@ from services.launcher.start.spawn_limiter import SpawnLimiter
 
 @dataclass(frozen=True, kw_only=True)
 class LauncherContext:
-    """The parts of one launcher process."""
+    """What one launcher process holds open."""
 
     process: ProcessContext
     """Redis, records and what else every service has."""
@@ -34,7 +34,7 @@ class LauncherContext:
     servers: Servers
     """Starts, reads and stops servers."""
     reaper: Reaper
-    """Removes what no record wants from the hub; whoever opens the context runs it."""
+    """Removes from the hub what a record says is not wanted; the application runs it."""
 
 
 @contextlib.asynccontextmanager

@@ -17,6 +17,7 @@ from services.builder.registry.transport import RegistryUnavailable, Transport, 
 from services.common.net.http import only_dict
 from services.common.net.reply import Reply
 from services.common.service.logging import get_logger
+from services.common.service.tasks import cancel_and_wait
 
 log = get_logger(__name__)
 
@@ -124,10 +125,7 @@ class Tokens:
 
     async def aclose(self) -> None:
         """Cancel the requests in flight."""
-        tasks = list(self._fetches.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_and_wait(*self._fetches.values())
 
 
 def _parse(reply: Reply, host: str) -> tuple[str, float]:

@@ -14,8 +14,8 @@ from services.builder.registry.settings import RegistrySettings
 from services.common.net.hosts import plain_host
 from services.common.net.http import CALLS
 from services.common.net.reply import Reply
+from services.common.service.backoff import Backoff
 from services.common.service.call_accounting import call_reason
-from services.common.service.tasks import sleep_unless_cancelled
 
 REDIRECTS_MAX = 5
 """Some registries redirect to another region's host; credentials are not sent on to it."""
@@ -67,14 +67,17 @@ class Transport:
 
         Raises `RegistryUnavailable`.
         """
-        for retry in range(self._settings.registry_retries + 1):
+        backoff = Backoff(first_seconds=0.1, longest_seconds=self._settings.registry_wait_seconds, jitter=0.0)
+        retries_left = self._settings.registry_retries
+        while True:
             try:
                 return await self._send(method, url, headers=headers, params=params, form=form)
             except (aiohttp.ClientError, OSError, TimeoutError, UnicodeError) as error:
-                if retry == self._settings.registry_retries or not _is_transient(error):
+                if retries_left == 0 or not _is_transient(error):
                     raise RegistryUnavailable(self._sentence(error)) from error
-                await sleep_unless_cancelled(0.1 * 2**retry)
-        raise AssertionError("unreachable")
+
+            retries_left -= 1
+            await backoff.sleep()
 
     async def _send(
         self,

@@ -1,4 +1,4 @@
-"""The life of a worker process: its parts run until one ends or a signal comes; then it hands its builds over."""
+"""The life of a worker process: its activities run until one ends or a signal comes; then it hands its builds over."""
 
 import asyncio
 import signal
@@ -26,7 +26,7 @@ CANCEL_AGAIN_SECONDS = 0.2
 async def run(settings: BuilderSettings) -> int:
     """Run a worker until SIGTERM or SIGINT; then its builds are handed over at once, and go on.
 
-    Return the exit status: 0 after a signal, 1 if a part of the worker ended by itself.
+    Return the exit status: 0 after a signal, 1 if an activity of the worker ended by itself.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -43,18 +43,19 @@ async def run(settings: BuilderSettings) -> int:
         await process.bus.listen(process.keys.wake("builder"), worker.on_message)
 
         async with serving(app, settings, sockets=listeners) as server:
-            parts = {
+            activities = {
                 "jobs": worker.run_arq(),
                 "cancels": worker.cancel_requests.poll(),
                 "admission": context.admission.admit_on_change(context.member),
                 "stop": stop.wait(),
             }
-            tasks = [asyncio.create_task(work, name=name) for name, work in parts.items()]
-            ended, _ = await asyncio.wait([server, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            tasks = [asyncio.create_task(work, name=name) for name, work in activities.items()]
+            # Not `run_until`: whichever of the five ends first ends the worker.
+            finished, _ = await asyncio.wait([server, *tasks], return_when=asyncio.FIRST_COMPLETED)
 
             status = 0 if stop.is_set() else 1
             if status:
-                _log_ended_parts(ended)
+                _log_unexpected_ends(finished)
             log.info("handing_over", builds=worker.running_count)
             await cancel_and_wait(*tasks, again_seconds=CANCEL_AGAIN_SECONDS)
 
@@ -62,8 +63,8 @@ async def run(settings: BuilderSettings) -> int:
     return status
 
 
-def _log_ended_parts(ended: Iterable[asyncio.Task[Any]]) -> None:
-    """Log each part of the worker that ended by itself."""
-    for task in ended:
+def _log_unexpected_ends(finished: Iterable[asyncio.Task[Any]]) -> None:
+    """Log each activity of the worker that ended by itself."""
+    for task in finished:
         error = None if task.cancelled() else task.exception()
         log.error("part_ended", part=task.get_name(), error=str(error), exc_info=error)

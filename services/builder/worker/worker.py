@@ -89,6 +89,7 @@ class BuilderWorker:
                 await asyncio.wait({task})
             except asyncio.CancelledError:
                 task.cancel()
+                # Not `cancel_and_wait`: a worker that ends cancels again, and a gather passes that on and waits still.
                 await asyncio.gather(task, return_exceptions=True)
                 raise
             finally:
@@ -166,7 +167,7 @@ class BuilderWorker:
 
 
 async def _cancel_with(task: asyncio.Task[bool]) -> None:
-    """Wait for a task, and cancel it if this is cancelled."""
+    """Wait for a task, and cancel it if this is cancelled, without waiting for its end."""
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:

@@ -100,6 +100,8 @@ class Relay:
             finally:
                 if upcoming:
                     upcoming.cancel()
+                    # Not `cancel_and_wait`: a start is cancelled again after a second, and a gather passes that on and
+                    # waits still. The stream can't be closed before.
                     await asyncio.gather(upcoming, return_exceptions=True)
 
     def _add_step(self, message: str, repeats: dict[str, deque[float]]) -> float:
