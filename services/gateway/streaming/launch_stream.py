@@ -1,4 +1,4 @@
-"""One launch's stream: its own events, with the topics that they open spliced in, from any position on.
+"""One launch's stream, from any position on: its own events, and those of the topics that they open, spliced in.
 
 An `id:` is `<launch_id>~<position in the launch>~<position in the topic opened last>`, with `-` if there is no topic;
 a position is `<entry>.<events>`, as `services.common.streams.positions` has it. What follows an id is always the same,
@@ -28,7 +28,7 @@ from services.common.streams.topic_stream import Listener, TopicStream
 EncodeTerminal = Callable[[StreamEvent, str], Awaitable[bytes]]
 """Returns the bytes of the launch's terminal event for one client, from the event and its id.
 
-They are made for each client, since they tell where the server is.
+They are made for each client, since they contain the server's address and token.
 """
 
 
@@ -46,14 +46,16 @@ class LaunchPosition:
     def parse(cls, text: str) -> "LaunchPosition | None":
         """Return the position that an `id:` of a launch's stream names, or None for any other text."""
         launch_id, _, rest = text.strip().partition("~")
-        own, _, topic = rest.partition("~")
+        launch, _, topic = rest.partition("~")
         try:
-            entry, events = parse_position(own)
+            entry, events = parse_position(launch)
             if topic in {"", "-"}:
                 return cls(launch_id=launch_id, entry=entry, events=events)
+
             topic_entry, topic_events = parse_position(topic)
         except ValueError:
             return None
+
         return cls(launch_id=launch_id, entry=entry, events=events, topic_entry=topic_entry, topic_events=topic_events)
 
 
@@ -72,16 +74,18 @@ class LaunchStream:
     ) -> None:
         self._bus = bus
         self._logs = logs
-        self._at = position
+        self._queue_positions = queue_positions
+
+        self._position = position
+        """How far the client has got in the launch's own events."""
         self._form = form
         self._encode_terminal = encode_terminal
-        self._queue_positions = queue_positions
 
     async def chunks(self, listener: Listener) -> AsyncGenerator[bytes | None, None]:
         """Yield what there is, in chunks, and None when there is no more yet: wait for news, then go on."""
-        topic = Topic(Kind.LAUNCH, self._at.launch_id)
+        topic = Topic(Kind.LAUNCH, self._position.launch_id)
         async with self._bus.follow(topic, listener.notify) as reader:
-            if self._at.events:
+            if self._position.events:
                 async for chunk in self._rest_of_topic(reader, listener):
                     yield chunk
 
@@ -98,11 +102,11 @@ class LaunchStream:
 
     async def _entries(self, reader: Reader) -> list[Entry]:
         """Return the entries beyond the position, with the one that was delivered in part."""
-        if not self._at.events:
-            entries = await reader.after(self._at.entry)
+        if not self._position.events:
+            entries = await reader.after(self._position.entry)
         else:
-            entries = await reader.after(position_before(self._at.entry))
-            if entries and entries[0].id == self._at.entry and self._is_delivered(entries[0]):
+            entries = await reader.after(position_before(self._position.entry))
+            if entries and entries[0].id == self._position.entry and self._is_delivered(entries[0]):
                 entries = entries[1:]
 
         if not entries and reader.has_ended and reader.last:
@@ -111,14 +115,14 @@ class LaunchStream:
 
     def _is_delivered(self, entry: Entry) -> bool:
         """Return whether a client at the position has all of its entry. The end never counts: it is sent again."""
-        return not entry.is_terminal and len(entry.events) <= self._at.events
+        return not entry.is_terminal and len(entry.events) <= self._position.events
 
     async def _chunks_of(self, reader: Reader, listener: Listener, entry: Entry) -> AsyncIterator[bytes | None]:
         """Yield the events of a launch's entry that the client does not have, each with the topic that it opens."""
-        launch_id = self._at.launch_id
-        delivered = self._delivered_events(entry)
-        for number, event in enumerate(entry.events[delivered:], start=delivered + 1):
-            self._at = LaunchPosition(launch_id=launch_id, entry=entry.id, events=number)
+        launch_id = self._position.launch_id
+        delivered_count = self._count_delivered(entry)
+        for number, event in enumerate(entry.events[delivered_count:], start=delivered_count + 1):
+            self._advance(entry, number)
             event_id = f"{launch_id}~{entry.id}.{number}~-"
             if event.get("terminal"):
                 yield await self._encode_terminal(event, event_id)
@@ -130,16 +134,20 @@ class LaunchStream:
                     yield chunk
 
         if not entry.is_terminal:
-            self._at = LaunchPosition(launch_id=launch_id, entry=entry.id, events=len(entry.events))
+            self._advance(entry, len(entry.events))
 
-    def _delivered_events(self, entry: Entry) -> int:
+    def _advance(self, entry: Entry, events: int) -> None:
+        """Move the position behind `events` events of an entry, with no topic open."""
+        self._position = LaunchPosition(launch_id=self._position.launch_id, entry=entry.id, events=events)
+
+    def _count_delivered(self, entry: Entry) -> int:
         """Return how many of an entry's events the client has. The end never counts: it is sent again."""
-        delivered = self._at.events if entry.id == self._at.entry else 0
+        delivered_count = self._position.events if entry.id == self._position.entry else 0
         if not entry.is_terminal:
-            return delivered
-        if position_key(self._at.entry) > entry.key:
+            return delivered_count
+        if position_key(self._position.entry) > entry.key:
             return len(entry.events) - 1
-        return min(delivered, len(entry.events) - 1)
+        return min(delivered_count, len(entry.events) - 1)
 
     async def _rest_of_topic(self, reader: Reader, listener: Listener) -> AsyncIterator[bytes | None]:
         """Yield the rest of the topic that was open at the position, or that the event there has opened."""
@@ -147,18 +155,19 @@ class LaunchStream:
         if opens is None:
             return
 
-        position = _start_of(opens)
-        if self._at.topic_entry is not None:
-            position = TopicPosition(self._at.topic_entry, self._at.topic_events)
-            if not position.events:  # the id of a gap: nothing of the entry behind it was delivered
-                position = TopicPosition(position_before(position.entry))
-        async for chunk in self._spliced(reader, listener, opens, position):
+        topic_position = _start_of(opens)
+        if self._position.topic_entry is not None:
+            topic_position = TopicPosition(self._position.topic_entry, self._position.topic_events)
+            if not topic_position.events:  # the id of a gap: nothing of the entry behind it was delivered
+                topic_position = TopicPosition(position_before(topic_position.entry))
+
+        async for chunk in self._spliced(reader, listener, opens, topic_position):
             yield chunk
 
     async def _topic_at_position(self, reader: Reader) -> OpenedTopic | None:
-        for entry in await reader.after(position_before(self._at.entry)):
-            if entry.id == self._at.entry and 1 <= self._at.events <= len(entry.events):
-                return entry.events[self._at.events - 1].get("opens")
+        for entry in await reader.after(position_before(self._position.entry)):
+            if entry.id == self._position.entry and 1 <= self._position.events <= len(entry.events):
+                return entry.events[self._position.events - 1].get("opens")
         return None
 
     async def _spliced(
@@ -170,11 +179,12 @@ class LaunchStream:
             logs=self._logs,
             topic=Topic(Kind(opens["kind"]), str(opens["id"])),
             form=self._form,
-            prefix=f"{self._at.launch_id}~{self._at.entry}.{self._at.events}",
+            prefix=f"{self._position.launch_id}~{self._position.entry}.{self._position.events}",
             queue_positions=self._queue_positions,
             owner=launch,
-            opened_by=self._at.entry,
+            opened_by=self._position.entry,
         )
+
         async with contextlib.aclosing(stream.chunks(listener, position)) as chunks:
             async for chunk in chunks:
                 yield chunk
