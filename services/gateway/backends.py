@@ -64,6 +64,7 @@ class Backends:
     async def _retry(self, call: Callable[[], Awaitable[T]], on_unavailable: OnUnavailable | None = None) -> T:
         """Repeat `call` while it fails with a retryable code, until the patience is exhausted."""
         backoff = Backoff(first_seconds=0.1, longest_seconds=2.0, patience_seconds=self._patience_seconds)
+
         while True:
             try:
                 return await call()
@@ -74,6 +75,7 @@ class Backends:
                 if on_unavailable:
                     await on_unavailable(error)
                     on_unavailable = None
+
             await asyncio.sleep(backoff.next_wait_seconds())
 
     # Resolver

@@ -39,7 +39,7 @@ class GatewayContext:
     launches: Launches
     """Starts, reads, cancels and conducts launches."""
     streams: StreamResponses
-    """Makes the responses that follow launches and builds."""
+    """Creates the responses that follow launches and builds."""
     pages: Pages
     """Renders the pages."""
 

@@ -29,6 +29,7 @@ class RepositoryType:
         detect_pattern = config.get("detect", {}).get("regex")
         if detect_pattern:
             detect_pattern = re.sub(r"\(\?<(?![=!])", "(?P<", detect_pattern)  # Python writes named groups this way
+
         return cls(
             id=config["id"],
             name=config["displayName"],

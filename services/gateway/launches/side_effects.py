@@ -1,4 +1,4 @@
-"""Side effects of a launch: what it asked of builder and launcher, and how a launch that fails undoes that.
+"""Side effects of a launch: its requests to builder and launcher, and how a launch that fails undoes them.
 
 A request whose reply never came may have had its effect too, and is undone as well.
 """
@@ -42,6 +42,7 @@ class LaunchSideEffects:
         self._server_cancels = server_cancels
         self._resource_class = resource_class
         self._is_adopted = is_adopted  # then another gateway may have made requests that the record does not name
+
         self._in_flight: set[asyncio.Task[Any]] = set()
         self._build: BuildRequest | None = None
         self._build_id: str | None = None

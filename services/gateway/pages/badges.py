@@ -15,6 +15,7 @@ def badge_svg(*, with_mark: bool) -> bytes:
     label = left - 22.5
     middle = left + right / 2
     mark = _MARK if with_mark else ""
+
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="20" viewBox="0 0 {width} 20" role="img" '
         'aria-labelledby="t"><title id="t">launch | bindery</title>'

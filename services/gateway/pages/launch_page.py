@@ -103,6 +103,7 @@ class LaunchPage:
             return launch.error.title if launch.error else "The launch was cancelled"
         if launch.state is LaunchState.READY:
             return "The server is ready" if self.is_running else "This server has ended"
+
         if launch.queue:
             return queue_sentence(launch)
         return _STEPS[_STEP_OF_STATE.get(launch.state, 0)].doing
@@ -129,6 +130,7 @@ class LaunchPage:
         """Steps of the launch, each with its state."""
         position, position_state = self._position()
         was_built_before = self.launch.image is not None and self.launch.build_id is None
+
         steps = []
         for index, step in enumerate(_STEPS):
             state = "todo"
@@ -136,10 +138,12 @@ class LaunchPage:
                 state = "done"
             elif index == position:
                 state = position_state
+
             note = ""
             if step.phase == "building" and state == "done" and was_built_before:
                 note = "It was built before"
             steps.append(Step(phase=step.phase, title=step.title, doing=step.doing, state=state, note=note))
+
         return steps
 
     def _position(self) -> tuple[int, str]:

@@ -31,6 +31,7 @@ class Pages:
         self.settings = settings
         self._configs: list[dict[str, Any]] = []
         self._types: list[RepositoryType] = []
+
         self._environment = Environment(
             loader=FileSystemLoader([*folders, TEMPLATES, TEMPLATES.parent]),
             autoescape=True,

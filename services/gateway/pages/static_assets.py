@@ -61,6 +61,7 @@ def assets_by_path() -> dict[str, Asset]:
     """Return all assets by path: the badges under BinderHub's paths, the icons, and what pages need."""
     files = _static_files()
     plain_badge = _asset(_CONTENT_TYPES[".svg"], badge_svg(with_mark=False))
+
     return {
         "/badge.svg": plain_badge,
         "/badge_logo.svg": _asset(_CONTENT_TYPES[".svg"], badge_svg(with_mark=True)),
@@ -145,6 +146,7 @@ def _response(asset: Asset, cache_control: str) -> _Response:
         # An SVG opened by itself is a document of our origin: it runs and loads nothing.
         "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
     }
+
     encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
     return _Response(asset.body, encoded, asset.etag)
 

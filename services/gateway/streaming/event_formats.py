@@ -19,7 +19,7 @@ def _encode(event: Mapping[str, Any]) -> bytes:
 
 
 def _is_topics_end(event: StreamEvent) -> bool:
-    """Return whether an event of a spliced topic is only its end: the launch says itself what that means."""
+    """Return whether an event of a spliced topic only ends it; the launch's own events say what that means."""
     return bool(event.get("terminal")) and event["phase"] in _ENDS
 
 
@@ -61,6 +61,7 @@ def launch_facts(launch: Launch, server: Server) -> dict[str, Any]:
     """Return the fields of BinderHub's `ready` event, from the launch and the server's record."""
     repo = launch.repo
     spec = repo.resolved_spec if repo else launch.spec.spec
+
     return {
         "message": f"server running at {server.url}\n",
         "image": launch.image,
@@ -102,5 +103,5 @@ def facade_failure(launch: Launch) -> dict[str, Any]:
 
 
 def sse(event: Mapping[str, Any], event_id: str = "") -> bytes:
-    """Return one event as a block of an event stream. For what is made once a client: entries keep their bytes."""
+    """Return one event as a block of an event stream. Only for events that each client gets in its own form."""
     return ServerSentEvent(json.dumps(event), id=event_id or None, sep="\n").encode()

@@ -136,6 +136,7 @@ class EventStreamResponse(Response):
         loop = asyncio.get_running_loop()
         end = loop.time() + self._settings.linger_seconds
         drain = asyncio.create_task(self._scheduler.draining.wait())
+
         try:
             while (remaining := end - loop.time()) > 0:
                 done, _ = await asyncio.wait(
@@ -145,6 +146,7 @@ class EventStreamResponse(Response):
                 )
                 if done:
                     return
+
                 if remaining > self._settings.keepalive_seconds:
                     await _send(send, subscriber, KEEPALIVE)
         finally:

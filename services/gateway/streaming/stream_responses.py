@@ -26,7 +26,7 @@ FACADE_CACHE = "no-cache, no-store"
 
 
 class StreamResponses:
-    """Makes the responses that follow launches and builds."""
+    """Creates the responses that follow launches and builds."""
 
     def __init__(
         self, *, context: ProcessContext, launches: Launches, settings: GatewaySettings, scheduler: SendScheduler
@@ -52,6 +52,7 @@ class StreamResponses:
                     "open_url": landing_url(server.url or "", server.token or "", launch.options.path),
                     "message": f"server running at {server.url}\n",
                 }
+
             return sse(shown, event_id)
 
         stream = self._stream(position, V1, encode_terminal)
@@ -76,7 +77,7 @@ class StreamResponses:
         )
 
     def build(self, build_id: str, event_id: str) -> EventStreamResponse:
-        """Return the stream of `GET /api/v1/builds/{id}/events`, behind an `id:` of it."""
+        """Return the stream of `GET /api/v1/builds/{id}/events`, from the `id:` of one of its events on."""
         topic = TopicStream(
             bus=self._context.bus,
             logs=self._context.logs,
@@ -85,6 +86,7 @@ class StreamResponses:
             prefix=build_id,
             queue_positions=self._context.queue_positions,
         )
+
         stream = BuildStream(topic, resume_point(build_id, event_id) or TOPIC_START)
         return EventStreamResponse(stream, scheduler=self._scheduler, settings=self._settings)
 
