@@ -63,7 +63,7 @@ class CancelRequests:
     # For any process
 
     async def request(self, name: str) -> bool:
-        """Request that an entity be aborted. Returns False if it has no record (any more)."""
+        """Request that an entity be aborted. Return False if it has no record (any more)."""
         exists = await self._records.set_field(Topic(self._kind, name), "cancel", "1")
         if exists:
             await self.notify(name)

@@ -120,12 +120,14 @@ class ServiceMember:
         await self._release(self.process, by_itself=True)
 
     async def _cancel_work(self) -> None:
-        for task in list(self._tasks.values()):
+        # Not `cancel_and_wait`: a second cancel would cut short a write that waits for its reply.
+        tasks = list(self._tasks.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _renew(self, *, first: bool = False) -> bool:
-        """Renew the lease, or take it if `first`. Returns False if it had run out."""
+        """Renew the lease, or take it if `first`. Return False if it had run out."""
         keys = [self._keys.alive(self.process), self._keys.processes(self.service), self._keys.owned(self.process)]
         lease_ends = time.monotonic() + self._lease_ms / 1000
 
@@ -139,9 +141,9 @@ class ServiceMember:
         return True
 
     async def _release_unclaimed(self) -> None:
-        """Release the records that Redis lists as ours at two renewals running, though no task works on them here.
+        """Release each record that Redis lists as this process's at two renewals in a row, and that has no task here.
 
-        Redis has come back without its last second, and with it the final writes of these records were lost.
+        Such a record had ended, but Redis came back without its last second, and so without the record's final write.
         """
         owned = {raw.decode() for raw in await self._redis.smembers(self._keys.owned(self.process))}
         unclaimed = owned - {f"{topic.kind}:{topic.id}" for topic in self._tasks}
@@ -203,7 +205,7 @@ class ServiceMember:
     def _on_done(self, topic: Topic, task: asyncio.Task[None]) -> None:
         if self._tasks.get(topic) is task:
             del self._tasks[topic]
-            self._records.forget(topic)
+            self._records.untrack(topic)
 
     def owns(self, topic: Topic) -> bool:
         """Return whether a task of this process works on a record."""
@@ -268,7 +270,7 @@ class ServiceMember:
             await self._on_sweep()
 
     async def _release(self, process: str, *, by_itself: bool = False) -> int:
-        """Turn everything that a process owns into orphans; returns how many. A process that lives is left alone.
+        """Turn everything that a process owns into orphans, and return their number. A living process is left alone.
 
         `by_itself` is for a process that gives up its own.
         """

@@ -10,6 +10,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, NamedTuple, Self
 
 from prometheus_client import Counter
@@ -53,19 +54,23 @@ class AppendedEntry(NamedTuple):
     payload: str
 
 
+class Ending(Enum):
+    """The ways in which a write ends its owner's claim."""
+
+    FINAL = "final"
+    """The record never changes again, and expires."""
+    RELEASE = "release"
+    """The record is left without an owner, for the next process to claim."""
+
+
 class PendingWrite(NamedTuple):
     """One numbered write: the fields to set and the entries to append."""
 
     number: int
     values: Mapping[str, FieldValue]
     entries: list[AppendedEntry]
-    until: str
-    """Milliseconds that the record is kept if this write ends it, `release` if it gives up ownership, else empty."""
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the record never changes after this write."""
-        return self.until not in {"", "release"}
+    ending: Ending | None
+    """None if the owner keeps the record."""
 
 
 @dataclass(kw_only=True)
@@ -122,11 +127,11 @@ class OwnedRecord:
         if body is not None:
             values |= {"body": body.model_dump_json(exclude_none=True), "state": body.state}
 
-        until = ""
+        ending: Ending | None = None
         if final:
-            until = str(self.store.ttl_ms)
+            ending = Ending.FINAL
         elif release:
-            until = "release"
+            ending = Ending.RELEASE
 
         async with self._order:
             if self._unconfirmed:
@@ -137,7 +142,7 @@ class OwnedRecord:
             entries: list[AppendedEntry] = []
             if events:
                 entries.append(AppendedEntry(self.seq, "*", self.lines, len(events), encode_events(events)))
-            self._unconfirmed = PendingWrite(self.seq, values, entries, until)
+            self._unconfirmed = PendingWrite(self.seq, values, entries, ending)
             await self._write_through_cancel(self._unconfirmed)
 
     async def _write_through_cancel(self, write: PendingWrite) -> None:
@@ -151,7 +156,8 @@ class OwnedRecord:
             try:
                 await asyncio.wait({task}, timeout=self.store.settle_seconds)
             finally:
-                if not task.cancel() and not task.cancelled() and not task.exception():
+                task.cancel()
+                if _has_reply(task):  # it was done before the cancel, which therefore had no effect
                     with contextlib.suppress(Fenced, RecordLost):
                         self._on_reply(write, *task.result())
             raise
@@ -180,11 +186,11 @@ class OwnedRecord:
         This runs in the caller's own turn, so that followers of the write find what the caller made of it.
         """
         self._unconfirmed = None
-        if status != b"ok" or write.until:
+        if status != b"ok" or write.ending:
             self.on_claim_ended(self)
 
         if status == b"ok":
-            self.has_ended = self.has_ended or write.is_final
+            self.has_ended = self.has_ended or write.ending is Ending.FINAL
             self._on_confirmed(write, detail, *numbers[1:])
             return
         if status == b"missing":
@@ -216,10 +222,11 @@ class OwnedRecord:
         fields = [part for pair in write.values.items() for part in pair]
         entries = [part for one in write.entries for part in (one.number, one.position, one.lines, one.payload)]
         lines_before = write.entries[0].before if write.entries else self.lines
+        until = {None: "", Ending.RELEASE: "release", Ending.FINAL: str(store.ttl_ms)}[write.ending]
 
         args: list[ScriptArg] = [
             self.epoch, self.claim, write.number, keys.news(self.topic), self._name, self.process, int(restore),
-            write.until, store.max_bytes, self.confirmed_seq, lines_before,
+            until, store.max_bytes, self.confirmed_seq, lines_before,
             len(write.values), *fields,
             len(write.entries), *entries,
         ]  # fmt: skip
@@ -227,6 +234,11 @@ class OwnedRecord:
         return await retry_while_unavailable(
             lambda: store.scripts.run("write", names, args), seconds=store.patience_seconds
         )
+
+
+def _has_reply(task: asyncio.Task[list[Any]]) -> bool:
+    """Return whether a write's task has a result: it is neither running nor cancelled, and has not failed."""
+    return task.done() and not task.cancelled() and task.exception() is None
 
 
 def _ignore_error(task: asyncio.Task[list[Any]]) -> None:

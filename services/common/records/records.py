@@ -8,6 +8,7 @@ import itertools
 import secrets
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
@@ -16,7 +17,7 @@ from services.common.records.owned_record import AppendedEntry, Fenced, OwnedRec
 from services.common.records.store import RecordStore
 from services.common.records.stored_record import Entity, FieldValue, StoredRecord
 from services.common.redis.client import retry_while_unavailable
-from services.common.redis.keys import Keys, Topic
+from services.common.redis.keys import Keys, Topic, service_of
 from services.common.redis.scripts import ScriptArg, ScriptCall, ScriptReply, run_together
 from services.common.service.settings import ServiceSettings
 from services.common.streams.bus import Bus
@@ -27,6 +28,22 @@ SEQ_JUMP = 1000
 
 Redis may have lost the last writes in a crash, and followers have seen their numbers; those must not come again.
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdempotencyKey:
+    """A key in Redis under which a value is stored when a record is created; while it exists, it prevents another."""
+
+    key: str
+    value: str
+    ttl_ms: int
+
+
+@dataclass(frozen=True)
+class EarlierCreation:
+    """The reason why no record was created: an earlier creation has stored `value` under the same idempotency key."""
+
+    value: str
 
 
 class Records(RecordStore):
@@ -43,12 +60,12 @@ class Records(RecordStore):
         return record
 
     def _drop_claim(self, record: OwnedRecord) -> None:
-        """Forget a claim that has ended, unless a newer claim of this process has taken its place."""
+        """Drop a claim that has ended, unless a newer claim of this process has taken its place."""
         if self._claims.get(record.topic) is record:
             del self._claims[record.topic]
 
-    def forget(self, topic: Topic) -> None:
-        """Forget any claim on a topic: no task of this process works on it any more."""
+    def untrack(self, topic: Topic) -> None:
+        """Drop any claim on a topic: no task of this process works on it any more."""
         self._claims.pop(topic, None)
 
     async def probe_fences(self) -> None:
@@ -77,7 +94,7 @@ class Records(RecordStore):
         return StoredRecord.of(topic, raw) if raw else None
 
     async def set_field(self, topic: Topic, name: str, value: str) -> bool:
-        """Set a field that processes other than the owner may write. Returns False if the record does not exist."""
+        """Set a field that processes other than the owner may write. Return False if the record does not exist."""
         return bool(await self.scripts.run("set_field", [self.keys.record(topic)], [name, value]))
 
     # New owners
@@ -90,15 +107,14 @@ class Records(RecordStore):
         *,
         process: str,
         fields: Mapping[str, str] | None = None,
-        idempotency: tuple[str, str, int] = ("", "", 0),
+        idempotency_key: IdempotencyKey | None = None,
         rewrite_if_missing: bool = False,
         piggyback: Sequence[ScriptCall] = (),
-    ) -> tuple[OwnedRecord | StoredRecord | str, list[ScriptReply]]:
+    ) -> tuple[OwnedRecord | StoredRecord | EarlierCreation, list[ScriptReply]]:
         """Create a record with its first event, and own it; the second result holds the replies to `piggyback`.
 
-        The first result is the stored record if one exists already, or the value kept with the idempotency key if that
-        was used before. `idempotency` is that key, the value to keep, and its time to live in ms. The calls in
-        `piggyback` share the round trip.
+        The first result is the stored record if one exists already, or the `EarlierCreation` if the idempotency key was
+        used before. The calls in `piggyback` share the round trip.
 
         Waits for Redis while it is unavailable. The random claim makes a repeated call safe: without it, a record whose
         reply was lost would have an owner that knows nothing of it.
@@ -107,23 +123,25 @@ class Records(RecordStore):
         values |= fields or {}
         claim = secrets.token_hex(8)
         payload = encode_events([event])
-        key, value, ttl_ms = idempotency
 
+        idempotency: tuple[str, int] = (idempotency_key.value, idempotency_key.ttl_ms) if idempotency_key else ("", 0)
         args: list[ScriptArg] = [
-            f"{topic.kind}:{topic.id}", process, claim, self.keys.news(topic), value, ttl_ms,
+            f"{topic.kind}:{topic.id}", process, claim, self.keys.news(topic), *idempotency,
             len(values), *(part for pair in values.items() for part in pair), 1, payload,
         ]  # fmt: skip
         keys = [
             self.keys.record(topic), self.keys.events(topic), self.keys.owned(process),
-            self.keys.alive(process), self.keys.processes(process.partition("-")[0]), *([key] if key else []),
+            self.keys.alive(process), self.keys.processes(service_of(process)),
         ]  # fmt: skip
+        if idempotency_key:
+            keys.append(idempotency_key.key)
         calls = [ScriptCall(self.scripts, "create", keys, args), *piggyback]
         (status, detail), *replies = await retry_while_unavailable(
             lambda: run_together(self.redis, calls), seconds=self.patience_seconds
         )
 
         if status == b"known":
-            return str(detail.decode()), replies
+            return EarlierCreation(detail.decode()), replies
         if status == b"exists":
             return StoredRecord.of(topic, detail), replies
 

@@ -19,6 +19,11 @@ class Topic(NamedTuple):
     id: str
 
 
+def service_of(process: str) -> str:
+    """Return the service that a process is a member of, with which its name begins (`gateway-<host>-...`)."""
+    return process.partition("-")[0]
+
+
 class Keys:
     """Names of the keys and channels of one installation, which all begin with its prefix."""
 

@@ -15,6 +15,7 @@ from services.common.records.cancel_requests import CancelRequests
 from services.common.records.launch_cache import CachedAnswers
 from services.common.records.leases import ServiceMember
 from services.common.records.owned_record import OwnedRecord
+from services.common.records.records import EarlierCreation, IdempotencyKey
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Kind, Topic
@@ -86,13 +87,13 @@ class Launches:
             Event(phase=Phase.RESOLVING, state=LaunchState.RESOLVING),
             process=self.member.process,
             fields=to_fields(),
-            idempotency=self._idempotency(principal, idempotency_key, body_hash, launch_id),
+            idempotency_key=self._idempotency_key(principal, idempotency_key, body_hash, launch_id),
             rewrite_if_missing=True,
             piggyback=[self._context.launch_cache.lookup_call(launch.spec)],
         )
 
-        if isinstance(record, str):  # the value that another launch has stored under the key
-            earlier = json.loads(record)
+        if isinstance(record, EarlierCreation):
+            earlier = json.loads(record.value)
             if earlier["body"] != body_hash:
                 raise BinderyError("idempotency_mismatch", "This Idempotency-Key was sent with another launch before.")
             return await self.read(earlier["launch_id"], principal), False
@@ -103,13 +104,18 @@ class Launches:
         self.member.work(launch_topic(launch_id), self._conduct(record, launch, cached))
         return launch, True
 
-    def _idempotency(self, principal: str, key: str, body_hash: str, launch_id: str) -> tuple[str, str, int]:
-        """Return key, value and milliseconds to live of what Redis keeps for an Idempotency-Key."""
+    def _idempotency_key(self, principal: str, key: str, body_hash: str, launch_id: str) -> IdempotencyKey | None:
+        """Return the key that names a launch by its principal's Idempotency-Key; None for a request without one."""
         if not key:
-            return "", "", 0
+            return None
+
         digest = hashlib.sha256(f"{principal}\0{key}".encode()).hexdigest()[:40]
         value = json.dumps({"v": 1, "launch_id": launch_id, "body": body_hash})
-        return self._context.keys(f"idempotency:{digest}"), value, int(self._settings.idempotency_ttl_seconds * 1000)
+        return IdempotencyKey(
+            key=self._context.keys(f"idempotency:{digest}"),
+            value=value,
+            ttl_ms=int(self._settings.idempotency_ttl_seconds * 1000),
+        )
 
     async def adopt(self, record: OwnedRecord, stored: StoredRecord) -> None:
         """Go on with a launch whose gateway died."""
