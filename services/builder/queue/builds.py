@@ -55,13 +55,13 @@ class Builds:
 
         asked_at = time.time()
         if request.past_cache:
-            await self._context.launch_cache.forget_image(repo)
+            await self._context.launch_cache.withdraw_image(repo)
         if found := await self._images.find(image):
             finished = current if current and current.state is BuildState.BUILT else None
-            fact = CachedImage(
+            cached_image = CachedImage(
                 image=image, digest=found.digest, build_id=finished and finished.build_id, asked_at=asked_at
             )
-            await self._context.launch_cache.store_image(repo, fact, image_place(self._settings))
+            await self._context.launch_cache.store_image(repo, cached_image, image_place(self._settings))
             if finished:
                 return finished.updated(digest=found.digest)
             return self._existing(image, found.digest, request)

@@ -277,10 +277,10 @@ class Supervision:
     async def _succeed(self, digest: str | None, message: str) -> None:
         self.build = self.build.updated(state=BuildState.BUILT, digest=digest, finished_at=time.time(), queue=None)
         repo = ResolvedRepo.model_validate_json(self.stored.get("repo"))
-        fact = CachedImage(
+        cached_image = CachedImage(
             image=self.build.image, digest=digest, build_id=self.build.build_id, asked_at=self.build.finished_at or 0
         )
-        await self.context.launch_cache.store_image(repo, fact, image_place(self.settings))
+        await self.context.launch_cache.store_image(repo, cached_image, image_place(self.settings))
         event = Event(
             phase=Phase.BUILT, message=message, state=BuildState.BUILT, image_name=self.build.image, terminal=True
         )

@@ -1,9 +1,9 @@
-"""The launch cache: answers that cannot change, kept where the next launch finds them in one round trip.
+"""The launch cache: answers that cannot change, which the next launch of a link reads in one round trip.
 
-What is cached is called a fact: the commit that a link means, and the image that a commit has. Losing one costs time,
-nothing else. A fact carries the time at which its source was asked; a deleted fact leaves a short-lived tombstone, so
-that a writer who asked before the deletion can't bring it back. Each is stored with the policy under which it holds,
-and is ignored under any other: the resolver's bans, and the place where the builder has its images.
+An answer is the commit that a link means, or the image of a commit. Losing one costs time, nothing else. An image is
+cached with the time at which its registry was asked; withdrawing it leaves a short-lived tombstone, so that a writer
+that asked before can't bring it back. Each answer is stored with the policy under which it holds, and is ignored under
+any other: the resolver's bans, and the place in which the builder stores images.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ from services.common.redis.keys import Keys
 from services.common.redis.scripts import ScriptCall, Scripts
 
 TOMBSTONE = b"-"
-"""Value of a fact that was deleted lately."""
+"""Value of an answer that was withdrawn lately."""
 
 
 class CachedImage(Contract):
-    """The image of a build input, which is in the place of images under this name and digest."""
+    """The cached image of a build input, which has this name and digest in the place of images."""
 
     v: int = 1
     image: str
@@ -41,7 +41,7 @@ class CachedAnswers:
 
 
 class LaunchCache:
-    """Reads and writes facts about public repositories; private ones are never cached."""
+    """Reads and writes answers about public repositories; those about private ones are never cached."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class LaunchCache:
     def _image_keys(self, repo: ResolvedRepo) -> list[str]:
         """Return both keys of a repository's image: by what the image is made from, and by the link.
 
-        They don't begin with `fact:image:`, where an older version kept facts without a policy, and still looks.
+        They don't begin with `fact:image:`, where an older version cached images without a policy, and still looks.
         """
         link = Spec(provider=repo.provider, spec=repo.spec)
         return [self._keys(f"fact:built:{BuildInput.of(repo).fingerprint}"), self._link_image_key(link)]
@@ -80,7 +80,7 @@ class LaunchCache:
         An image is stored under its link as well as under its input, so that this call needs to know only the link.
         """
         keys = [self._repo_key(spec), self._link_image_key(spec), self._resolver_policy_key, self._image_place_key]
-        return ScriptCall(self._scripts, "facts", keys, [])
+        return ScriptCall(self._scripts, "read_answers", keys, [])
 
     @staticmethod
     def parse_lookup(answer: list[bytes | None]) -> CachedAnswers:
@@ -102,7 +102,7 @@ class LaunchCache:
     async def store_repo(self, repo: ResolvedRepo, policy: str) -> None:
         """Store what a link means, if it can't change and the repository is public.
 
-        `policy` identifies the bans and allowances that were applied; the fact holds only while the resolver has them.
+        `policy` identifies the bans and allowances that were applied; the answer holds while the resolver has those.
         """
         if not repo.immutable_spec or repo.visibility is not Visibility.PUBLIC:
             return
@@ -114,16 +114,16 @@ class LaunchCache:
             await pipe.execute()
 
     async def set_policy(self, policy: str) -> None:
-        """Store the resolver's current policy; facts stored under another are ignored from now on."""
+        """Store the resolver's current policy; answers stored under another are ignored from now on."""
         await self._redis.set(self._resolver_policy_key, policy)
 
     async def set_image_place(self, place: str) -> None:
-        """Store where the builder has its images now; facts about images in another place are ignored from now on."""
+        """Store where the builder has its images now; cached images in another place are ignored from now on."""
         await self._redis.set(self._image_place_key, place)
 
-    async def store_image(self, repo: ResolvedRepo, fact: CachedImage, place: str) -> None:
-        """Store that an image exists in a place, unless a tombstone says that it was deleted since it was asked for."""
-        is_older_than_tombstones = fact.asked_at < time.time() - self._tombstone_ms / 1000
+    async def store_image(self, repo: ResolvedRepo, image: CachedImage, place: str) -> None:
+        """Cache an image that exists in a place, unless it was withdrawn after its registry was asked."""
+        is_older_than_tombstones = image.asked_at < time.time() - self._tombstone_ms / 1000
         if repo.visibility is not Visibility.PUBLIC or is_older_than_tombstones:
             return
 
@@ -131,12 +131,12 @@ class LaunchCache:
         keys = [self._image_place_key, by_input]
         if repo.immutable_spec:
             keys.append(by_link)
-        raw = f"{place} {fact.model_dump_json(exclude_none=True)}"
+        raw = f"{place} {image.model_dump_json(exclude_none=True)}"
         with contextlib.suppress(*REDIS_UNAVAILABLE):
-            await self._scripts.run("keep_fact", keys, [raw, self._ttl_ms, TOMBSTONE, place])
+            await self._scripts.run("store_answer", keys, [raw, self._ttl_ms, TOMBSTONE, place])
 
-    async def forget_image(self, repo: ResolvedRepo) -> None:
-        """Replace the fact that an image exists by a tombstone: it turned out to be missing."""
+    async def withdraw_image(self, repo: ResolvedRepo) -> None:
+        """Replace a cached image by a tombstone: it turned out to be missing."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for key in self._image_keys(repo):
                 pipe.set(key, TOMBSTONE, px=self._tombstone_ms)
@@ -153,7 +153,7 @@ def _parse_image(place: bytes | None, raw: bytes | None) -> CachedImage | None:
 
 
 def _valid_under(policy: bytes | None, raw: bytes | None) -> bytes | None:
-    """Return a fact without its policy; None if it is missing, deleted, or stored under another policy."""
+    """Return an answer without its policy; None if it is missing, withdrawn, or stored under another policy."""
     if not policy or not raw or not raw.startswith(policy + b" "):
         return None
     return raw.partition(b" ")[2]

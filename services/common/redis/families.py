@@ -44,7 +44,7 @@ OF_BUILDERS = Access(BUILDERS, BUILDERS)
 OF_WORKERS = Access(NOBODY, frozenset({Service.WORKER}))
 LINKS = Access(GATEWAY, RESOLVER)
 IMAGES = Access(GATEWAY | BUILDERS, GATEWAY | BUILDERS)
-"""A gateway deletes the fact of an image that turned out to be missing."""
+"""A gateway withdraws a cached image that turned out to be missing."""
 LAUNCHES = Access(GATEWAY | LAUNCHER, GATEWAY)
 """A launcher checks whether the launch of a server has ended."""
 SHOWN_BUILDS = Access(GATEWAY | BUILDERS, BUILDERS)

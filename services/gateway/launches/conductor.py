@@ -201,7 +201,7 @@ class Conductor:
         if not error.has_code("image_pull_failed") or self.launch.rebuilt:
             raise error
 
-        await self._context.launch_cache.forget_image(repo)
+        await self._context.launch_cache.withdraw_image(repo)
         self.launch = self.launch.updated(rebuilt=True)
         return False
 

@@ -139,7 +139,7 @@ async def test_what_an_older_version_left_is_not_believed(
 async def test_an_image_that_is_gone_stays_unknown_for_a_while_to_who_asked_before(gateway: ProcessContext) -> None:
     facts = gateway.launch_cache
     await facts.set_image_place("here")
-    await facts.forget_image(LINK)
+    await facts.withdraw_image(LINK)
     await facts.store_image(LINK, CachedImage(image="one/repo:a", asked_at=time.time()), "here")
     assert await known(gateway) == CachedAnswers(LINK, None)
 
