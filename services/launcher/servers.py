@@ -22,8 +22,9 @@ from services.launcher.abandoned_servers import abandoned_servers
 from services.launcher.hub.client import Hub
 from services.launcher.hub.removal import remove_from_hub
 from services.launcher.names import is_user_of, user_name
+from services.launcher.seats.positions import SeatPosition
 from services.launcher.seats.recount import RECOUNT
-from services.launcher.seats.seats import SeatPosition, Seats
+from services.launcher.seats.seats import Seats
 from services.launcher.settings import LauncherSettings
 from services.launcher.start.spawn_limiter import LAUNCHER_JOINED, SpawnLimiter
 from services.launcher.start.start import Start

@@ -7,8 +7,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 from services.common.git.versions import user_agent
 from services.common.models.errors import BinderyError
+from services.common.net.checked_url import MAX_URL_LENGTH, NO_HOST, NO_USER, checked_url
 from services.common.net.hosts import is_literal, plain_host
-from services.common.net.outbound import MAX_URL_LENGTH, NO_HOST, NO_USER, CheckedClient, checked_url
+from services.common.net.outbound import CheckedClient
 from services.common.service.logging import shown
 
 WEB = frozenset({"http", "https"})

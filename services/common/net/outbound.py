@@ -22,25 +22,19 @@ import httpx
 from multidict import CIMultiDict
 
 from services.common.models.errors import BinderyError
-from services.common.net.hosts import is_literal, plain_host
+from services.common.net.checked_url import checked_url
+from services.common.net.hosts import is_literal
 from services.common.net.networks import NetworkPolicy
 from services.common.net.proxy import OutboundProxy
 from services.common.net.reply import Reply
 from services.common.service.logging import shown
 
-__all__ = ["CheckedClient", "CheckedUrl", "NetworkPolicy", "checked_url"]
+__all__ = ["CheckedClient", "CheckedUrl", "NetworkPolicy"]
 
-SCHEMES = ("http", "https")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 10
-MAX_URL_LENGTH = 4096
 USER_AGENT = "Bindery"
-NO_HOST = "names no host: that is an address, or a name of letters, digits, dashes and underscores between its dots."
-NO_USER = (
-    "An address must not hold a password or a user name: anyone who sees the link reads it, and can use it if it is a "
-    "token. Leave out what stands before the @, and revoke a token that was there."
-)
 _NEVER_FORWARDED = ("authorization", "proxy-authorization", "cookie")
 
 
@@ -59,31 +53,6 @@ class CheckedUrl:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
-
-
-def checked_url(text: str) -> httpx.URL:
-    """Return the parsed form of an address that a user typed.
-
-    Raises `BinderyError("bad_spec")` for a scheme other than http and https, a user name or password, an ambiguous host
-    (such as `0x7f.1` or `%61.example`), and a text that is not a URL at all.
-    """
-    quoted = shown(text)
-    if len(text) > MAX_URL_LENGTH or not text.isprintable() or " " in text or "\\" in text:
-        raise BinderyError("bad_spec", f"{quoted!r} is not an address.")
-    try:
-        url = httpx.URL(text)
-        port = url.port
-    except (httpx.InvalidURL, ValueError) as error:
-        raise BinderyError("bad_spec", f"{quoted} is not an address.") from error
-    if url.scheme not in SCHEMES:
-        raise BinderyError("bad_spec", f"{quoted} is not an http or https address.")
-    if url.userinfo:
-        raise BinderyError("bad_spec", NO_USER)
-    if (host := plain_host(url.raw_host.decode("ascii"))) is None:
-        raise BinderyError("bad_spec", f"{quoted} {NO_HOST}")
-    if port is not None and not 0 < port < 65536:
-        raise BinderyError("bad_spec", f"{quoted} names no port.")
-    return url.copy_with(userinfo=b"", host=host, fragment=None)
 
 
 class _CheckedNetwork(httpcore.AsyncNetworkBackend):

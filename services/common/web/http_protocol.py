@@ -5,7 +5,6 @@ uvicorn itself accepts a head of any size, waits for its end without a limit, an
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
@@ -16,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from services.common.models.errors import BinderyError
-from services.common.service.settings import ServiceSettings
+from services.common.web.http_bounds import HttpBounds
 from services.common.web.problems import problem_response
 from services.common.web.request_head import fault_of
 
@@ -30,35 +29,6 @@ PROBED = frozenset({"/health", "/metrics"})
 REFUSED_CONNECTIONS = Counter(
     "bindery_http_refused_total", "HTTP connections ended before the client had read its answer, by reason", ["why"]
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpBounds:
-    """The limits of one connection, and the number of connections; `connections` 0 means no limit."""
-
-    head_bytes: int
-    head_seconds: float
-    body_seconds: float
-    send_seconds: float
-    pipelined: int
-    connections: int
-
-    @classmethod
-    def of(cls, settings: ServiceSettings) -> "HttpBounds":
-        """Return the bounds of a service."""
-        return cls(
-            head_bytes=settings.http_head_max_bytes,
-            head_seconds=settings.http_head_timeout_seconds,
-            body_seconds=settings.http_body_timeout_seconds,
-            send_seconds=settings.send_timeout_seconds,
-            pipelined=settings.http_pipelined_max,
-            connections=settings.http_connections_max,
-        )
-
-    @property
-    def connections_with_spare(self) -> int:
-        """Number of connections up to which a refused one is told why; beyond it, connections are closed unread."""
-        return self.connections + max(16, self.connections // 10)
 
 
 class HttpConfig(uvicorn.Config):

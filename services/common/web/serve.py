@@ -14,7 +14,8 @@ from fastapi import FastAPI
 from services.common.service.logging import configure_logging
 from services.common.service.setting_names import warn_of_unknown_variables
 from services.common.service.settings import ServiceSettings
-from services.common.web.http_protocol import HttpBounds, HttpConfig
+from services.common.web.http_bounds import HttpBounds
+from services.common.web.http_protocol import HttpConfig
 from services.common.web.listening import BACKLOG, open_listeners
 
 

@@ -21,7 +21,8 @@ from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled
 from services.launcher.abandoned_servers import abandoned_servers
-from services.launcher.hub.client import Hub, HubServer, HubUnavailable
+from services.launcher.hub.client import Hub, HubServer
+from services.launcher.hub.errors import HubUnavailable
 from services.launcher.hub.removal import remove_from_hub
 from services.launcher.seats.recount import claim_of, is_ours
 from services.launcher.seats.seats import SeatHolder, Seats

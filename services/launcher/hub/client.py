@@ -5,14 +5,14 @@ import json
 import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import KW_ONLY, dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
 from services.common.models.errors import BinderyError
 from services.common.net.http import PeerUnreachable, PooledClient, only_dict
 from services.common.net.reply import Reply
-from services.launcher.hub.failure_patterns import Diagnosis, Verdict, match_pattern
+from services.launcher.hub.errors import HubUnavailable, error_for
+from services.launcher.hub.failure_patterns import Diagnosis
 from services.launcher.settings import LauncherSettings
 
 PAGINATION = "application/jupyterhub-pagination+json"
@@ -26,34 +26,6 @@ UNEXPLAINED_FAILURES = ("Spawn failed", "Spawn cancelled")
 
 A start that failed by itself, or took too long for the hub, is `Spawn failed: <reason>`; the reason may be empty.
 """
-
-TOKEN_REFUSALS = ("Missing or invalid credentials", "not authorized with current scopes")
-"""What JupyterHub 5 and 6 answer with a 403 if the token is revoked or lacks a scope; a hook's refusal is worded
-differently.
-"""
-
-
-class HubUnavailable(Exception):
-    """The hub did not answer as it should, and a retry may help."""
-
-    def __init__(
-        self,
-        reason: str,
-        retry_after_seconds: float | None = None,
-        *,
-        is_busy: bool = False,
-        silent_seconds: float | None = None,
-    ) -> None:
-        """Create the error.
-
-        `retry_after_seconds` is the wait that the hub asked for. `is_busy` means that the hub is healthy but has as
-        many starts under way as it may. `silent_seconds` is how long the hub had sent nothing, if a stream broke; None
-        means since the call was made.
-        """
-        super().__init__(reason)
-        self.retry_after_seconds = retry_after_seconds
-        self.is_busy = is_busy
-        self.silent_seconds = silent_seconds
 
 
 @dataclass(frozen=True)
@@ -170,7 +142,7 @@ class Hub:
                 return existing
             if existing and existing.pending:
                 raise HubUnavailable(f"the server's {existing.pending} is not done yet")
-        raise _error_for(reply.status, reply.body, None)
+        raise error_for(reply.status, reply.body, None)
 
     async def _raise_immediate_failure(self, user: str, server_name: str) -> None:
         """Raise the failure that the hub has recorded for a start that was answered with a 500, if there is one."""
@@ -192,7 +164,7 @@ class Hub:
                 if reply.status in {400, 404}:  # not starting: a hub that was restarted knows of no start
                     return
                 if not reply.ok:
-                    raise _error_for(reply.status, await reply.read(), reply.headers.get("retry-after"))
+                    raise error_for(reply.status, await reply.read(), reply.headers.get("retry-after"))
 
                 async for line in reply.content:
                     last_received = time.monotonic()
@@ -254,7 +226,7 @@ class Hub:
             raise HubUnavailable(f"no answer ({error})") from error
         if reply.is_success or reply.status in accept:
             return reply
-        raise _error_for(reply.status, reply.body, reply.headers.get("retry-after"))
+        raise error_for(reply.status, reply.body, reply.headers.get("retry-after"))
 
 
 def _quote_user(user: str) -> str:
@@ -290,32 +262,3 @@ def _servers_of(user: dict[str, Any]) -> list[HubServer]:
         )
         for server_name, server in servers.items()
     ]
-
-
-def _error_for(status: int, body: bytes, retry_after: str | None) -> HubUnavailable | BinderyError:
-    """Return the exception for an error status of the hub."""
-    try:
-        message = str(only_dict(json.loads(body)).get("message") or "")
-    except ValueError:
-        message = ""
-    answer = f"it answered {status}" + (f": {message}" if message else "")
-
-    pattern = match_pattern(message)
-    if pattern and pattern.verdict is Verdict.FATAL:
-        return Diagnosis().failure(message)
-    if status == 429 or status >= 500:
-        return HubUnavailable(answer, _retry_after_seconds(retry_after), is_busy=status == 429)
-    if status == 401 or (status == 403 and any(refusal in message for refusal in TOKEN_REFUSALS)):
-        return BinderyError("hub_token_refused", f"JupyterHub does not accept our token: {answer}.")
-    return BinderyError("hub_refused", f"JupyterHub refused: {answer}.")
-
-
-def _retry_after_seconds(header: str | None) -> float | None:
-    """Return the wait that a `Retry-After` asks for, given in seconds or as a date (RFC 9110, 10.2.3), or None."""
-    if not header:
-        return None
-    with contextlib.suppress(ValueError):
-        return max(0.0, float(header))
-    with contextlib.suppress(ValueError):
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
-    return None

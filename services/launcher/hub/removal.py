@@ -5,7 +5,8 @@ import asyncio
 from services.common.models import Server
 from services.common.models.errors import BinderyError
 from services.common.service.logging import get_logger
-from services.launcher.hub.client import Hub, HubUnavailable
+from services.launcher.hub.client import Hub
+from services.launcher.hub.errors import HubUnavailable
 
 log = get_logger(__name__)
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from services.common.models.errors import BinderyError
 from services.common.service.backoff import Backoff
 from services.common.service.logging import get_logger
-from services.launcher.hub.client import HubUnavailable
+from services.launcher.hub.errors import HubUnavailable
 from services.launcher.settings import LauncherSettings
 
 log = get_logger(__name__)

@@ -11,7 +11,8 @@ from services.common.service.backoff import Backoff
 from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled
-from services.launcher.hub.client import Hub, HubServer, HubUnavailable
+from services.launcher.hub.client import Hub, HubServer
+from services.launcher.hub.errors import HubUnavailable
 from services.launcher.hub.retry_budget import PAUSE_MAX_SECONDS
 from services.launcher.seats.seats import SeatClaim, Seats
 from services.launcher.settings import LauncherSettings

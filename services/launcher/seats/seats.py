@@ -10,21 +10,19 @@ import json
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Any, NamedTuple
 
 from prometheus_client import Gauge
 
 from services.common.context import ProcessContext
 from services.common.git.repository_url import repository_of
-from services.common.models import Queue, ResolvedRepo, Server
-from services.common.models.errors import BinderyError
+from services.common.models import ResolvedRepo, Server
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.scripts import ScriptArg, ScriptCall, Scripts
 from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled
+from services.launcher.seats.positions import SeatPosition, WatchedPosition, raise_if_refused
 from services.launcher.settings import LauncherSettings
 
 log = get_logger(__name__)
@@ -38,30 +36,6 @@ COUNT_BATCH = 200
 ALL_TAKEN = "All seats are taken."
 QUOTA_REACHED = "This repository already has as many servers as it may have."
 COUNT_UNKNOWN = "It is not known yet how many servers run."
-
-
-class SeatAnswer(IntEnum):
-    """What the scripts answer in place of a position in the queue; positions begin at 1."""
-
-    SEATED = 0
-    UNKNOWN = -1
-    """Neither seat nor position: Redis was emptied."""
-    NEVER = -2
-    """The server costs more seats than there are in total."""
-    FULL = -3
-    """Too many launches wait already."""
-
-
-class SeatPosition(NamedTuple):
-    """Position of a launch in the queue, or a `SeatAnswer`; and why it has no seat yet."""
-
-    number: int
-    reason: str = ""
-
-    @property
-    def queue(self) -> Queue | None:
-        """What followers of the launch are shown; None unless it waits."""
-        return Queue(reason=self.reason, position=self.number) if self.number > 0 else None
 
 
 class SeatClaim(NamedTuple):
@@ -78,27 +52,6 @@ class SeatHolder(NamedTuple):
 
     reserved_at: float
     user: str
-
-
-@dataclass
-class WatchedPosition:
-    """Position of a launch that waits in this process, kept up to date."""
-
-    position: SeatPosition
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def update(self, position: SeatPosition) -> None:
-        """Store a position, and wake the launch if it has changed."""
-        if position != self.position:
-            self.position = position
-            self.changed.set()
-
-    async def wait(self, seconds: float) -> None:
-        """Wait until the position changes, at most `seconds`."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self.changed.wait()
-        self.changed.clear()
 
 
 class Seats:
@@ -294,11 +247,3 @@ class Seats:
 def _holder_json(repo: str, *, quota: int, cost: int, user: str) -> str:
     fields = {"v": 1, "repo": repo, "cost": cost, "quota": quota, "reserved_at": time.time(), "user": user}
     return json.dumps(fields)
-
-
-def raise_if_refused(answer: int) -> None:
-    """Raise `BinderyError("quota_exceeded")` if a script gave neither a seat nor a position."""
-    if answer == SeatAnswer.NEVER:
-        raise BinderyError("quota_exceeded", "No servers of this kind are started here at the moment.")
-    if answer == SeatAnswer.FULL:
-        raise BinderyError("quota_exceeded", "Too many servers are running, and too many launches wait for a seat.")

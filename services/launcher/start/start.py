@@ -19,10 +19,12 @@ from services.common.redis.client import retry_while_unavailable
 from services.common.service.backoff import Backoff
 from services.common.service.logging import get_logger
 from services.common.service.tasks import Interrupted, run_until
-from services.launcher.hub.client import Hub, HubUnavailable
+from services.launcher.hub.client import Hub
+from services.launcher.hub.errors import HubUnavailable
 from services.launcher.hub.removal import remove_from_hub
 from services.launcher.hub.retry_budget import PAUSE_MAX_SECONDS, Deadline, RetryBudget
-from services.launcher.seats.seats import COUNT_UNKNOWN, SeatAnswer, SeatPosition, Seats, raise_if_refused
+from services.launcher.seats.positions import SeatAnswer, SeatPosition, raise_if_refused
+from services.launcher.seats.seats import COUNT_UNKNOWN, Seats
 from services.launcher.settings import LauncherSettings
 from services.launcher.start.relay import SPAWNER_FIRST_SECONDS, ProgressEnd, Relay
 from services.launcher.start.spawn_limiter import SpawnLimiter

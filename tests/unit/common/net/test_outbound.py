@@ -10,7 +10,8 @@ import pytest
 
 from services.common.models.errors import BinderyError
 from services.common.net import networks, outbound
-from services.common.net.outbound import CheckedClient, NetworkPolicy, checked_url
+from services.common.net.checked_url import checked_url
+from services.common.net.outbound import CheckedClient, NetworkPolicy
 from tests.support.forge import Fault, Forge, Page
 from tests.support.tls import certificate_for
 

@@ -10,7 +10,8 @@ import pytest
 from services.common.context import ProcessContext
 from services.common.models import ResolvedRepo, Server, ServerId, ServerState
 from services.common.models.errors import BinderyError
-from services.launcher.seats.seats import COUNT_UNKNOWN, QUOTA_REACHED, SeatAnswer, SeatClaim, SeatPosition, Seats
+from services.launcher.seats.positions import SeatAnswer, SeatPosition
+from services.launcher.seats.seats import COUNT_UNKNOWN, QUOTA_REACHED, SeatClaim, Seats
 from services.launcher.settings import LauncherSettings
 from tests.support.in_process_launcher import REPO
 from tests.support.settings import settings_for

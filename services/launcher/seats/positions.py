@@ -1,0 +1,63 @@
+"""Positions in the queue for seats, as the scripts answer them and as a waiting launch watches them."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple
+
+from services.common.models import Queue
+from services.common.models.errors import BinderyError
+
+
+class SeatAnswer(IntEnum):
+    """What the scripts answer in place of a position in the queue; positions begin at 1."""
+
+    SEATED = 0
+    UNKNOWN = -1
+    """Neither seat nor position: Redis was emptied."""
+    NEVER = -2
+    """The server costs more seats than there are in total."""
+    FULL = -3
+    """Too many launches wait already."""
+
+
+class SeatPosition(NamedTuple):
+    """Position of a launch in the queue, or a `SeatAnswer`; and why it has no seat yet."""
+
+    number: int
+    reason: str = ""
+
+    @property
+    def queue(self) -> Queue | None:
+        """What followers of the launch are shown; None unless it waits."""
+        return Queue(reason=self.reason, position=self.number) if self.number > 0 else None
+
+
+@dataclass
+class WatchedPosition:
+    """Position of a launch that waits in this process, kept up to date."""
+
+    position: SeatPosition
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def update(self, position: SeatPosition) -> None:
+        """Store a position, and wake the launch if it has changed."""
+        if position != self.position:
+            self.position = position
+            self.changed.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until the position changes, at most `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.changed.wait()
+        self.changed.clear()
+
+
+def raise_if_refused(answer: int) -> None:
+    """Raise `BinderyError("quota_exceeded")` if a script gave neither a seat nor a position."""
+    if answer == SeatAnswer.NEVER:
+        raise BinderyError("quota_exceeded", "No servers of this kind are started here at the moment.")
+    if answer == SeatAnswer.FULL:
+        raise BinderyError("quota_exceeded", "Too many servers are running, and too many launches wait for a seat.")
