@@ -3,10 +3,10 @@
 import json
 import threading
 
-from prometheus_client import REGISTRY
 from starlette.types import Receive, Scope, Send
 
 from services.common.web.app import send_bytes
+from tests.support.metrics import sample
 
 GET = b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n"
 MIB = 2**20
@@ -50,7 +50,7 @@ class Echo:
 
 def refused(why: str) -> float:
     """How many requests and connections were refused for a reason."""
-    return REGISTRY.get_sample_value("bindery_http_refused_total", {"why": why}) or 0.0
+    return sample("bindery_http_refused_total", why=why)
 
 
 def said(body: bytes) -> tuple[str, str]:

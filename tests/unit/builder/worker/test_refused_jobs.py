@@ -13,6 +13,7 @@ from services.builder.queue import handover, jobs
 from services.builder.queue.attempts import build_topic
 from tests.support.in_process_worker import Running, Started, admitted, field, more_than
 from tests.support.logs import line_of
+from tests.support.metrics import sample
 from tests.support.polling import until
 
 
@@ -43,7 +44,7 @@ NO_JOBS: dict[str, bytes] = {
 
 async def taken_after_refusing(running: Running, build_id: str, raw: bytes) -> None:
     """Put something in the place of a build's job: the worker refuses it, and takes the build all the same."""
-    builder, before = running.builder, jobs.REFUSED_JOBS._value.get()
+    builder, before = running.builder, await refused_jobs()
     job_key = f"arq:job:{jobs.job_id(builder.context.keys.prefix, build_id, 1)}"
     await builder.context.redis.set(job_key, raw)
     running.begin()
@@ -59,7 +60,7 @@ async def taken_after_refusing(running: Running, build_id: str, raw: bytes) -> N
 
 
 async def refused_jobs() -> int:
-    return int(jobs.REFUSED_JOBS._value.get())
+    return int(sample("bindery_jobs_refused_total"))
 
 
 async def swept(running: Running, count: int) -> bool:

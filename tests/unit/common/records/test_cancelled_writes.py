@@ -11,13 +11,14 @@ from redis.asyncio import Redis
 from services.builder.queue.log_excerpt import lines_of
 from services.common.context import ProcessContext
 from services.common.models import Event, LaunchState, Phase
-from services.common.records.owned_record import FENCED, Fenced, OwnedRecord, RecordLost
+from services.common.records.owned_record import Fenced, OwnedRecord, RecordLost
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Kind, Topic
 from services.common.streams.entries import Entry, encode_events
 from services.common.streams.event_format import PLAIN
 from services.common.streams.log_store import stream_entries
 from services.common.streams.topic_stream import AwaitableListener, TopicStream
+from tests.support.metrics import sample
 from tests.support.polling import until
 from tests.support.sample_records import launch, message_event
 from tests.support.valkey import Valkey, another_stage
@@ -189,7 +190,7 @@ async def test_whose_noun_is_anothers_meanwhile_is_cancelled_all_the_same_and_th
     topic = Topic(Kind.BUILD, "a-1")
     record = await begun(context, topic)
     await context.redis.hset(context.keys.record(topic), "epoch", 2)
-    before = FENCED.labels("b")._value.get()
+    before = sample("bindery_fenced_total", kind="b")
     held = HeldAnswers(context, monkeypatch)
     task = asyncio.create_task(record.write(message_event("1")))
     await held.carried_out.wait()
@@ -197,7 +198,7 @@ async def test_whose_noun_is_anothers_meanwhile_is_cancelled_all_the_same_and_th
     held.let_go.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert FENCED.labels("b")._value.get() == before + 1
+    assert sample("bindery_fenced_total", kind="b") == before + 1
     with pytest.raises(Fenced):
         await record.write(message_event("2"))
     assert await told(context, topic) == ["0"]

@@ -8,7 +8,8 @@ import pytest
 
 from services.common.context import ProcessContext
 from services.common.models import Event, LaunchState, Phase
-from services.common.records.owned_record import FENCED, Fenced
+from services.common.records.owned_record import Fenced
+from tests.support.metrics import sample
 from tests.support.sample_records import (
     TOPIC,
     LosesItsLastSecond,
@@ -83,10 +84,10 @@ async def test_the_story_of_a_record(context: ProcessContext, valkey: Valkey) ->
         assert not await redis.exists(keys.orphans("gateway"))
 
         # 6. The fence. The first process was only paused. Its write carries an epoch of old: Redis refuses it.
-        refused = FENCED.labels("l")._value.get()
+        refused = sample("bindery_fenced_total", kind="l")
         with pytest.raises(Fenced):
             await by_first.write(message_event("too late"))
-        assert FENCED.labels("l")._value.get() == refused + 1
+        assert sample("bindery_fenced_total", kind="l") == refused + 1
 
         # 7. The work goes on where it was.
         await by_second.write(message_event("fifth"), body=launch(LaunchState.BUILDING))

@@ -7,9 +7,10 @@ from redis.asyncio import Redis
 
 from services.common.context import ProcessContext
 from services.common.models import Event, Launch, LaunchState, Phase
-from services.common.records.owned_record import FENCED, Fenced, RecordLost
+from services.common.records.owned_record import Fenced, RecordLost
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.scripts import ScriptArg
+from tests.support.metrics import sample
 from tests.support.polling import until
 from tests.support.sample_records import (
     TOPIC,
@@ -56,10 +57,10 @@ async def test_a_write_of_an_owner_of_old_is_fenced_and_counted(context: Process
         found = await context.records.adopt("gateway", new, topic=TOPIC)
         assert found
         assert found[0].epoch == 3
-        before = FENCED.labels("l")._value.get()
+        before = sample("bindery_fenced_total", kind="l")
         with pytest.raises(Fenced):
             await old.write(message_event("too late"))
-        assert FENCED.labels("l")._value.get() == before + 1
+        assert sample("bindery_fenced_total", kind="l") == before + 1
         await found[0].write(message_event("second"))
         assert await messages_of(context) == ["first", "second"]
 

@@ -7,17 +7,16 @@ from contextlib import AsyncExitStack
 import pytest
 
 from services.common.context import ProcessContext, open_context
-from services.common.redis.client import ROUND_TRIPS
 from services.common.redis.keys import Kind, Topic
 from services.common.service.call_accounting import attributed_to
+from tests.support.metrics import sample
 from tests.support.polling import until
 from tests.support.sample_records import TOPIC, create_record, message_event
 from tests.support.valkey import Valkey, another_stage, service_settings
 
 
 def made(doing: str = "work") -> float:
-    value: float = ROUND_TRIPS.labels(doing)._value.get()
-    return value
+    return sample("bindery_redis_round_trips_total", doing=doing)
 
 
 async def connected(context: ProcessContext) -> ProcessContext:

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ from deploy.local.components import Component, stop_stages
 from deploy.local.console import Console
 from deploy.local.health import HealthCheck, always_healthy
 from deploy.local.processes import Process
-from deploy.local.run_record import RunRecord
+from deploy.local.run_record import RECORD, RunRecord
 from deploy.local.settings import Settings
 from deploy.local.supervisor import GivenUp, Supervisor
 from tests.support.polling import until
@@ -55,6 +56,11 @@ class Kept:
             await asyncio.gather(task, return_exceptions=True)
             await self.supervisor.end()
             self.console.close()
+
+    def children(self) -> dict[str, Process]:
+        """The processes on record, by the names of their parts."""
+        record = json.loads((self.settings.run_dir / RECORD).read_text())
+        return {name: Process(**process) for name, process in record["parts"].items()}
 
     async def until_said(self, text: str, times: int = 1) -> None:
         async with asyncio.timeout(20):
@@ -98,7 +104,7 @@ async def test_ending_leaves_nothing_even_of_a_stubborn_part(tmp_path: Path) -> 
     kept = Kept(tmp_path, [part("mild", STAYS), part("stubborn", STAYS_STUBBORNLY)], stop_timeout_seconds=0.3)
     async with kept.keeping():
         await kept.until_said("here", times=2)
-        children = {name: child.record for name, child in kept.supervisor._children.items()}
+        children = kept.children()
     assert len(children) == 2
     assert not any(child.is_running for child in children.values())
     assert "stubborn did not end within 0.3 s: killed" in kept.screen.getvalue()
@@ -114,7 +120,7 @@ async def test_processes_in_the_group_of_a_dead_part_end_with_it(tmp_path: Path)
     async with kept.keeping():
         await kept.until_said("parent     |")
         first = said_pids(kept, "parent")[0]
-        os.kill(kept.supervisor._children["parent"].record.pid, signal.SIGKILL)
+        os.kill(kept.children()["parent"].pid, signal.SIGKILL)
         await kept.until_said("parent died (SIGKILL)")
         await asyncio.wait_for(until(lambda: not is_running(first)), 10)
 
@@ -128,7 +134,7 @@ async def test_a_part_starts_when_what_it_waits_for_is_healthy(tmp_path: Path) -
     kept = Kept(tmp_path, [part("late", STAYS, after=("early",)), part("early", STAYS, health)])
     async with kept.keeping():
         await kept.until_said("early      | here")
-        assert "late" not in kept.supervisor._children
+        assert "late" not in kept.children()
         is_well = True
         await kept.until_said("late       | here")
         await asyncio.wait_for(kept.supervisor.until_healthy(), 10)
@@ -161,11 +167,11 @@ async def test_a_component_that_is_run_by_hand_is_not_started_but_waited_for(tmp
     )
     async with kept.keeping():
         await kept.supervisor.until_healthy([independent])
-        assert set(kept.supervisor._children) == {"alone"}
+        assert set(kept.children()) == {"alone"}
         all_healthy = asyncio.create_task(kept.supervisor.until_all_healthy())
         is_up.set()
         await asyncio.wait_for(all_healthy, 10)
-        assert set(kept.supervisor._children) == {"alone", "late"}
+        assert set(kept.children()) == {"alone", "late"}
         await kept.until_said("hub, which is run by hand, is healthy")
 
 

@@ -44,10 +44,14 @@ class StreamResponses:
         return PlainTextResponse(f"{position.launch_id} {position.events}")
 
 
+def facade_settings(**given: Any) -> GatewaySettings:
+    return settings_for(GatewaySettings, {"installation_secret": "s" * 32, "public_url": OWN} | given)
+
+
 @asynccontextmanager
 async def the_facade(launches: FakeLaunches, **given: Any) -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI()
-    settings = settings_for(GatewaySettings, {"installation_secret": "s" * 32, "public_url": OWN} | given)
+    settings = facade_settings(**given)
     app.state.context = gateway_context(
         settings, launches=launches, providers=fake_providers(), streams=StreamResponses()
     )
@@ -94,8 +98,7 @@ async def test_a_launch_of_somebody_else_is_not_resumed() -> None:
 async def test_a_pages_token_joins_its_launch_while_that_lasts() -> None:
     launches = OfPrincipals("")
     async with the_facade(launches) as client:
-        settings: Any = client._transport.app.state.context.settings  # type: ignore[attr-defined]
-        token = create_build_token(asked("127.0.0.1:8585"), settings, "gh", "o/r/HEAD")
+        token = create_build_token(asked("127.0.0.1:8585"), facade_settings(), "gh", "o/r/HEAD")
         first = await get(client, build_token=token)
         assert await get(client, build_token=token) == first
         launches.launches[first[0]] = launches.launches[first[0]].updated(state=LaunchState.FAILED)
@@ -176,7 +179,6 @@ async def test_programs_and_pages_that_are_known_begin_a_launch(headers: dict[st
 async def test_an_old_browser_begins_a_launch_by_a_pages_token() -> None:
     launches = OfPrincipals("")
     async with the_facade(launches) as client:
-        settings: Any = client._transport.app.state.context.settings  # type: ignore[attr-defined]
-        token = create_build_token(asked("127.0.0.1:8585"), settings, "gh", "o/r/HEAD")
+        token = create_build_token(asked("127.0.0.1:8585"), facade_settings(), "gh", "o/r/HEAD")
         client.headers["user-agent"] = SAFARI
         assert await get(client, build_token=token) == [*launches.launches, "0"]

@@ -199,7 +199,7 @@ async def test_a_talkative_topic_goes_out_once_a_tick(scheduler: SendScheduler) 
 
 async def test_many_share_one_tick_and_get_everything(scheduler: SendScheduler) -> None:
     crowd = [Followed(scheduler) for _ in range(PER_CLIENT_TICK_MAX + 150)]
-    await asyncio.sleep(0.05)
+    await until(lambda: all(one.told.listener for one in crowd))
     for number in range(20):
         for one in crowd:
             one.told.say(b"%d " % number)
@@ -221,7 +221,7 @@ async def test_a_silent_stream_says_that_it_lives(scheduler: SendScheduler) -> N
 
 async def test_a_client_that_reads_nothing_is_disconnected(scheduler: SendScheduler) -> None:
     followed = Followed(scheduler)
-    await asyncio.sleep(0.02)
+    await until(lambda: followed.told.listener)
     followed.connection.reads.clear()
     followed.told.say(b"x")
     async with asyncio.timeout(5):
@@ -230,7 +230,7 @@ async def test_a_client_that_reads_nothing_is_disconnected(scheduler: SendSchedu
 
 async def test_on_a_drain_only_streams_that_can_be_resumed_elsewhere_end(scheduler: SendScheduler) -> None:
     ends, stays = Followed(scheduler), Followed(scheduler, ends_on_drain=False)
-    await asyncio.sleep(0.02)
+    await until(lambda: ends.told.listener and stays.told.listener)
     scheduler.drain()
     await ends.task
     assert await ends.connection.until(1) == [b"retry: 500\n\n"]
@@ -242,7 +242,7 @@ async def test_on_a_drain_only_streams_that_can_be_resumed_elsewhere_end(schedul
 
 async def test_cancelling_a_request_is_not_mistaken_for_a_slow_client(scheduler: SendScheduler) -> None:
     followed = Followed(scheduler)
-    await asyncio.sleep(0.02)
+    await until(lambda: followed.told.listener)
     followed.task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await followed.task
