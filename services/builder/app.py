@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 from services.builder.context import open_builder_context
-from services.builder.executors.image_place import image_place
+from services.builder.executors.image_store import image_store_id
 from services.builder.routes import router
 from services.builder.settings import BuilderSettings
 from services.common.context import background_tasks, queue_positions_updated
@@ -32,9 +32,9 @@ def create_app(settings: BuilderSettings) -> FastAPI:
                 context.admission.on_message(message)
                 context.member.wake()
 
-            place = image_place(settings)
+            store_id = image_store_id(settings)
             await retry_while_unavailable(
-                lambda: process.launch_cache.set_image_place(place), seconds=settings.redis_patience_seconds
+                lambda: process.launch_cache.set_image_store_id(store_id), seconds=settings.redis_patience_seconds
             )
             await process.bus.listen(process.keys.wake("builder"), on_message)
             await context.member.start(on_sweep=context.admission.sweep)

@@ -1,4 +1,4 @@
-"""Images: the lookup that every place of images offers (a registry, an engine, a folder), and their labels."""
+"""Images: the lookup that every image store offers (a registry, an engine, a folder), and their labels."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,11 +13,11 @@ class ExistingImage:
     """An image that exists."""
 
     digest: str | None = None
-    """None in a place that has no digests."""
+    """None in a store that has no digests."""
 
 
 class ImageLookup(Protocol):
-    """The place where an executor's images end up."""
+    """The lookup of images in the store of an executor."""
 
     async def find(self, image: str) -> ExistingImage | None:
         """Return the image, or None if it does not exist.

@@ -2,7 +2,7 @@
 
 import time
 
-from services.builder.executors.image_place import image_place
+from services.builder.executors.image_store import image_store_id
 from services.builder.image_names import image_name
 from services.builder.images import ImageLookup
 from services.builder.queue.attempts import Attempts, build_topic
@@ -61,7 +61,7 @@ class Builds:
             cached_image = CachedImage(
                 image=image, digest=found.digest, build_id=finished and finished.build_id, asked_at=asked_at
             )
-            await self._context.launch_cache.store_image(repo, cached_image, image_place(self._settings))
+            await self._context.launch_cache.store_image(repo, cached_image, image_store_id(self._settings))
             if finished:
                 return finished.updated(digest=found.digest)
             return self._existing(image, found.digest, request)
@@ -103,8 +103,8 @@ class Builds:
         """Return a build with its position in the queue, if it waits for a slot."""
         if build.state is not BuildState.QUEUED or not build.build_id:
             return build
-        place = (await self._context.queue_positions.of(build.build_id)).get(build.build_id)
-        return build.updated(queue=place.queue if place else None)
+        position = (await self._context.queue_positions.of(build.build_id)).get(build.build_id)
+        return build.updated(queue=position.queue if position else None)
 
     def events(self, build_id: str) -> TopicStream:
         """Return the event stream of a build."""

@@ -18,7 +18,7 @@ from services.builder.executors.base import (
     Finished,
     Line,
 )
-from services.builder.executors.image_place import image_place
+from services.builder.executors.image_store import image_store_id
 from services.builder.images import ExistingImage, ImageLookup, image_labels
 from services.builder.queue.attempts import build_topic
 from services.builder.settings import BuilderSettings
@@ -280,7 +280,7 @@ class Supervision:
         cached_image = CachedImage(
             image=self.build.image, digest=digest, build_id=self.build.build_id, asked_at=self.build.finished_at or 0
         )
-        await self.context.launch_cache.store_image(repo, cached_image, image_place(self.settings))
+        await self.context.launch_cache.store_image(repo, cached_image, image_store_id(self.settings))
         event = Event(
             phase=Phase.BUILT, message=message, state=BuildState.BUILT, image_name=self.build.image, terminal=True
         )

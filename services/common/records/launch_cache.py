@@ -3,7 +3,7 @@
 An answer is the commit that a link means, or the image of a commit. Losing one costs time, nothing else. An image is
 cached with the time at which its registry was asked; withdrawing it leaves a short-lived tombstone, so that a writer
 that asked before can't bring it back. Each answer is stored with the policy under which it holds, and is ignored under
-any other: the resolver's bans, and the place in which the builder stores images.
+any other: the resolver's bans, and the store that has the builder's images.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ TOMBSTONE = b"-"
 
 
 class CachedImage(Contract):
-    """The cached image of a build input, which has this name and digest in the place of images."""
+    """The cached image of a build input, which has this name and digest in the builder's image store."""
 
     v: int = 1
     image: str
@@ -55,7 +55,7 @@ class LaunchCache:
         self._keys = keys
         self._scripts = Scripts(redis, "services.common.records.scripts")
         self._resolver_policy_key = keys("policy:resolver")
-        self._image_place_key = keys("policy:images")
+        self._image_store_key = keys("policy:images")
         self._ttl_ms = int(ttl_seconds * 1000)
         self._tombstone_ms = int(tombstone_seconds * 1000)
 
@@ -79,24 +79,24 @@ class LaunchCache:
 
         An image is stored under its link as well as under its input, so that this call needs to know only the link.
         """
-        keys = [self._repo_key(spec), self._link_image_key(spec), self._resolver_policy_key, self._image_place_key]
+        keys = [self._repo_key(spec), self._link_image_key(spec), self._resolver_policy_key, self._image_store_key]
         return ScriptCall(self._scripts, "read_answers", keys, [])
 
     @staticmethod
     def parse_lookup(answer: list[bytes | None]) -> CachedAnswers:
         """Return the answers in the reply to `lookup_call`."""
-        repo_raw, image_raw, policy, place = answer
+        repo_raw, image_raw, policy, store_id = answer
         repo = _valid_under(policy, repo_raw)
         if repo is None:
             return CachedAnswers(None, None)
-        return CachedAnswers(ResolvedRepo.model_validate_json(repo), _parse_image(place, image_raw))
+        return CachedAnswers(ResolvedRepo.model_validate_json(repo), _parse_image(store_id, image_raw))
 
     async def find_image(self, repo: ResolvedRepo) -> CachedImage | None:
         """Return the cached image of a repository, or None; also if Redis is unavailable."""
         by_input, _ = self._image_keys(repo)
         with contextlib.suppress(*REDIS_UNAVAILABLE):
-            raw, place = await self._redis.mget(by_input, self._image_place_key)
-            return _parse_image(place, raw)
+            raw, store_id = await self._redis.mget(by_input, self._image_store_key)
+            return _parse_image(store_id, raw)
         return None
 
     async def store_repo(self, repo: ResolvedRepo, policy: str) -> None:
@@ -117,23 +117,23 @@ class LaunchCache:
         """Store the resolver's current policy; answers stored under another are ignored from now on."""
         await self._redis.set(self._resolver_policy_key, policy)
 
-    async def set_image_place(self, place: str) -> None:
-        """Store where the builder has its images now; cached images in another place are ignored from now on."""
-        await self._redis.set(self._image_place_key, place)
+    async def set_image_store_id(self, store_id: str) -> None:
+        """Record which store has the builder's images; cached images of another one are ignored from now on."""
+        await self._redis.set(self._image_store_key, store_id)
 
-    async def store_image(self, repo: ResolvedRepo, image: CachedImage, place: str) -> None:
-        """Cache an image that exists in a place, unless it was withdrawn after its registry was asked."""
+    async def store_image(self, repo: ResolvedRepo, image: CachedImage, store_id: str) -> None:
+        """Cache an image that exists in an image store, unless it was withdrawn after its registry was asked."""
         is_older_than_tombstones = image.asked_at < time.time() - self._tombstone_ms / 1000
         if repo.visibility is not Visibility.PUBLIC or is_older_than_tombstones:
             return
 
         by_input, by_link = self._image_keys(repo)
-        keys = [self._image_place_key, by_input]
+        keys = [self._image_store_key, by_input]
         if repo.immutable_spec:
             keys.append(by_link)
-        raw = f"{place} {image.model_dump_json(exclude_none=True)}"
+        raw = f"{store_id} {image.model_dump_json(exclude_none=True)}"
         with contextlib.suppress(*REDIS_UNAVAILABLE):
-            await self._scripts.run("store_answer", keys, [raw, self._ttl_ms, TOMBSTONE, place])
+            await self._scripts.run("store_answer", keys, [raw, self._ttl_ms, TOMBSTONE, store_id])
 
     async def withdraw_image(self, repo: ResolvedRepo) -> None:
         """Replace a cached image by a tombstone: it turned out to be missing."""
@@ -147,13 +147,13 @@ def _digest(spec: Spec) -> str:
     return hashlib.sha256(str(spec).encode()).hexdigest()[:32]
 
 
-def _parse_image(place: bytes | None, raw: bytes | None) -> CachedImage | None:
-    image = _valid_under(place, raw)
+def _parse_image(store_id: bytes | None, raw: bytes | None) -> CachedImage | None:
+    image = _valid_under(store_id, raw)
     return CachedImage.model_validate_json(image) if image else None
 
 
 def _valid_under(policy: bytes | None, raw: bytes | None) -> bytes | None:
-    """Return an answer without its policy; None if it is missing, withdrawn, or stored under another policy."""
+    """Return an answer without its policy, or store id; None if it is missing, withdrawn, or stored under another."""
     if not policy or not raw or not raw.startswith(policy + b" "):
         return None
     return raw.partition(b" ")[2]

@@ -1,4 +1,4 @@
-"""What is known of images holds for one place of images: a new prefix, registry or executor takes effect at once."""
+"""What is known of images holds for one image store: a new prefix, registry or executor takes effect at once."""
 
 import contextlib
 import time
@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.builder.app import create_app
-from services.builder.executors.image_place import image_place
+from services.builder.executors.image_store import image_store_id
 from services.builder.images import ExistingImage
 from services.builder.queue.builds import Builds
 from services.builder.settings import BuilderSettings
@@ -104,7 +104,7 @@ def test_another_prefix_registry_or_executor_is_another_place_and_another_bound_
 ) -> None:
     def place(**settings: object) -> str:
         given = {"image_prefix": "one/", "executor": "kubernetes"} | settings
-        return image_place(settings_for(BuilderSettings, given))
+        return image_store_id(settings_for(BuilderSettings, given))
 
     assert place(**changed) != place()
     assert place(build_slots=7) == place()
@@ -112,9 +112,9 @@ def test_another_prefix_registry_or_executor_is_another_place_and_another_bound_
 
 def test_images_that_are_not_pushed_are_in_one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_for(BuilderSettings, {"executor": "docker", "build_push": False})
-    here = image_place(settings)
+    here = image_store_id(settings)
     monkeypatch.setenv("BINDERY_DOCKER_HOST", "tcp://another.example:2375")
-    assert image_place(settings) != here
+    assert image_store_id(settings) != here
 
 
 async def test_what_an_older_version_left_is_not_believed(
@@ -138,7 +138,7 @@ async def test_what_an_older_version_left_is_not_believed(
 
 async def test_an_image_that_is_gone_stays_unknown_for_a_while_to_who_asked_before(gateway: ProcessContext) -> None:
     facts = gateway.launch_cache
-    await facts.set_image_place("here")
+    await facts.set_image_store_id("here")
     await facts.withdraw_image(LINK)
     await facts.store_image(LINK, CachedImage(image="one/repo:a", asked_at=time.time()), "here")
     assert await known(gateway) == CachedAnswers(LINK, None)
@@ -149,12 +149,12 @@ async def test_a_launch_after_a_change_of_the_place_asks_the_builder_again(valke
     repo = REPO.updated(immutable_spec=True)
     async with open_gateway(valkey) as gateway:
         facts = gateway.context.launch_cache
-        await facts.set_image_place("here")
+        await facts.set_image_store_id("here")
         await facts.store_image(repo, CachedImage(image="here/repo:a", asked_at=time.time()), "here")
         launch = await gateway.begin()
         await gateway.reaches(launch, LaunchState.LAUNCHING)
         assert gateway.backends.calls == ["resolve", "start"]
-        await facts.set_image_place("there")
+        await facts.set_image_store_id("there")
         again = await gateway.begin()
         await gateway.until(lambda: gateway.backends.builds == 1, "the builder is asked")
         assert gateway.backends.calls == ["resolve", "start", "resolve", "build"]
