@@ -116,9 +116,7 @@ class NetworkPolicy:
         """Return why the address may not be reached and what can be done about it; None if it may."""
         reached = _unwrapped(address)
         if _is_in(self.refused, address, reached):
-            return (
-                "is in a network that BINDERY_REFUSED_NETWORKS names. Only whoever runs this Bindery can change that."
-            )
+            return "is in a network that BINDERY_REFUSED_NETWORKS names. Only the operator can change that."
         if _is_in(self.allowed, address, reached):
             return None
         if kind := non_public_reason(address):
@@ -127,7 +125,7 @@ class NetworkPolicy:
             wrong = "is that of the machine that Bindery runs on"
         else:
             return None
-        return f"{wrong}. Whoever runs this Bindery can open a network with BINDERY_ALLOWED_NETWORKS."
+        return f"{wrong}. The operator of this Bindery can open a network with BINDERY_ALLOWED_NETWORKS."
 
     def check(self, address: IpAddress | str, host: str = "") -> None:
         """Raise `BinderyError("address_not_allowed")`, which names `host`, unless `address` may be reached."""

@@ -34,9 +34,9 @@ _STEP_OF_STATE = {
     LaunchState.READY: 3,
 }
 _MOVES = {
-    "user": "You can put this right yourself.",
-    "author": "The author of the repository can put this right.",
-    "operator": "Whoever runs this Bindery can put this right.",
+    "user": "You can fix this yourself.",
+    "author": "The author of the repository can fix this.",
+    "operator": "The operator of this Bindery can fix this.",
     "upstream": "The repository's host has to recover first.",
 }
 
