@@ -92,7 +92,7 @@ def said(message: str, phase: Phase = Phase.BUILDING, **more: Any) -> Event:
 
 
 def opens(build_id: str = BUILD_ID) -> Event:
-    return said("opens", Phase.WAITING, opens=TopicRef(kind="b", id=build_id, after=STREAM_START))
+    return said("opens", Phase.WAITING, opens=TopicRef(kind=Kind.BUILD, id=build_id, after=STREAM_START))
 
 
 async def a_launch(context: ProcessContext) -> OwnedRecord:

@@ -34,6 +34,7 @@ from services.common.service.backoff import Backoff
 from services.common.service.correlation import from_fields
 from services.common.service.logging import bound_contextvars, get_logger
 from services.common.service.tasks import Interrupted, run_until
+from services.common.streams.entries import StreamEvent
 
 log = get_logger(__name__)
 
@@ -265,7 +266,9 @@ class Supervision:
         """Write a batch into the build's stream, with its position."""
         # An engine's own "failed" is a line like any other: the build ends once, by the attempt's final state.
         phases = ["building" if line.phase == "failed" else line.phase for line in batch.lines]
-        events = [{"phase": phase, "message": line.message} for phase, line in zip(phases, batch.lines, strict=True)]
+        events: list[StreamEvent] = [
+            {"phase": phase, "message": line.message} for phase, line in zip(phases, batch.lines, strict=True)
+        ]
         fields = {"position": batch.position} | ({"run": str(run)} if run else {})
         body = None
         if self.build.state is BuildState.RUNNING and Phase.PUSHING in phases:

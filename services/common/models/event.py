@@ -27,7 +27,7 @@ class TopicRef(Contract):
     """A reference to another event stream, from a position in it (exclusive), which followers of a launch read next."""
 
     kind: str
-    """`b` a build attempt, `s` a server start."""
+    """The value of a `Kind`: `b` a build attempt, `s` a server start."""
     id: str
     after: str = "0"
 

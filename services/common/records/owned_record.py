@@ -22,7 +22,7 @@ from services.common.redis.client import REDIS_UNAVAILABLE, retry_while_unavaila
 from services.common.redis.keys import Topic
 from services.common.redis.scripts import ScriptArg
 from services.common.service.logging import get_logger
-from services.common.streams.entries import encode_events
+from services.common.streams.entries import StreamEvent, encode_events
 
 log = get_logger(__name__)
 
@@ -107,7 +107,7 @@ class OwnedRecord:
 
     async def write(
         self,
-        *events: Event | Mapping[str, Any],
+        *events: Event | StreamEvent,
         body: Entity | None = None,
         fields: Mapping[str, FieldValue] | None = None,
         final: bool = False,

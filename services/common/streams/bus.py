@@ -89,6 +89,7 @@ class Bus:
         reader = self._reader(topic)
         reader.followers += 1
         reader.listeners.add(on_change)
+
         try:
             async with reader.opening:
                 if not reader.is_writer and not reader.is_subscribed:
@@ -96,6 +97,7 @@ class Bus:
                 if reader.buffered_from is None:
                     await reader.read()
             yield reader
+
         finally:
             reader.followers -= 1
             reader.listeners.discard(on_change)
@@ -145,7 +147,7 @@ class Bus:
         reader = self.readers.get(topic)
         return reader is not None and reader.followers > 0
 
-    def followed_topics(self, kind: str) -> list[Topic]:
+    def followed_topics(self, kind: Kind) -> list[Topic]:
         """Return the topics of a kind that have a follower in this process."""
         return [topic for topic, reader in self.readers.items() if topic.kind == kind and reader.followers]
 

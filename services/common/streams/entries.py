@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from services.common.models import RECORD_VERSION, Event
 from services.common.streams.positions import position_key
@@ -14,6 +14,7 @@ class OpenedTopic(TypedDict, total=False):
     """A topic that followers of a launch read next: `TopicRef`, as it is stored."""
 
     kind: str
+    """The value of a `Kind`."""
     id: str
     after: str
 
@@ -32,10 +33,10 @@ class StreamEvent(TypedDict, total=False):
     """Whether the topic ends with this event."""
     opens: OpenedTopic
     image_name: str
-    queue: dict[str, Any]
-    """A `Queue`."""
-    error: dict[str, Any]
-    """A `Problem`."""
+    queue: Mapping[str, object]
+    """A `Queue`, as JSON has it."""
+    error: Mapping[str, object]
+    """A `Problem`, as JSON has it."""
     expires: float | None
     """When a server that is ready will be removed, in seconds since the epoch."""
     changed: bool
@@ -102,12 +103,12 @@ class Entry:
         return max(0, min(len(self.events) - self.is_terminal, lines - self.lines))
 
 
-def encode_events(events: Sequence[Event | Mapping[str, Any]]) -> str:
+def encode_events(events: Sequence[Event | StreamEvent]) -> str:
     """Return the payload of a stream entry: the events as a JSON list, each with the version of its form."""
-    dumped = [
-        event.model_dump(mode="json", exclude_none=True, exclude_defaults=True) | {"phase": event.phase}
-        if isinstance(event, Event)
-        else event
-        for event in events
-    ]
-    return json.dumps([{"v": RECORD_VERSION, **event} for event in dumped], separators=(",", ":"))
+    return json.dumps([{"v": RECORD_VERSION, **_as_json(event)} for event in events], separators=(",", ":"))
+
+
+def _as_json(event: Event | StreamEvent) -> Mapping[str, object]:
+    if isinstance(event, Event):
+        return event.model_dump(mode="json", exclude_none=True, exclude_defaults=True) | {"phase": event.phase}
+    return event

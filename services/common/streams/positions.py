@@ -18,7 +18,7 @@ _LARGEST = 2**64 - 1
 class TopicPosition(NamedTuple):
     """How far a follower has got in a topic: an entry, and the number of its events that the follower has.
 
-    Zero events stand for the whole entry: the stream continues with the entry behind it.
+    If `events` is 0, the follower has the whole entry, and the stream continues with the next one.
     """
 
     entry: str = STREAM_START

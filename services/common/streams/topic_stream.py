@@ -56,8 +56,8 @@ class _Cursor:
     """Number of lines before the position; None until the first entry says so, if the follower resumed."""
     has_ended: bool = False
     """Whether the topic's terminal entry was delivered."""
-    is_last_read: bool = False
-    """Whether the stream ends with what is read now, since the launch has ended."""
+    is_final_read: bool = False
+    """Whether the stream ends with what is read next, as the launch has ended without the topic."""
 
     @classmethod
     def at(cls, position: TopicPosition) -> "_Cursor":
@@ -77,13 +77,46 @@ class _Cursor:
         self.has_ended = entry.is_terminal
 
 
+class _ChunkBuffer:
+    """The blocks of the next chunk, and the size of the payload from which they were rendered."""
+
+    def __init__(self, prefix: bytes) -> None:
+        self._prefix = prefix
+        self._blocks: list[bytes] = []
+        self.size = 0
+
+    def add(self, blocks: list[bytes], payload_bytes: int) -> None:
+        """Append the blocks of one entry."""
+        self._blocks += blocks
+        self.size += payload_bytes
+
+    def flush(self) -> bytes:
+        """Return the chunk and begin another; without blocks, return nothing."""
+        if not self._blocks:
+            return b""
+        chunk = self._prefix + self._prefix.join(self._blocks)
+        self._blocks = []
+        self.size = 0
+        return chunk
+
+
 class TopicStream:
     """Follows one topic for one client. Each event has the id `<prefix>~<position>`.
 
-    A topic that is spliced into a launch has an `owner`, the launch's reader, and `opened_by`, the id of the entry that
-    opened it: if the owner has ended without the topic, the stream ends as well. A topic without an owner stands by
-    itself, and a client that resumes after its end receives the end again. `queue_positions` are sent while the topic's
-    build is queued.
+    A topic that is spliced into a launch has an `owner`, the launch's reader, and an `opening_entry`, the id of the
+    launch's entry that opened it. A topic without an owner is followed by itself, and a client that resumes after its
+    end receives the end again. `queue_positions` are sent while the topic's build is queued.
+
+    The stream ends in one of three ways:
+
+    | What happens | When the stream ends |
+    | --- | --- |
+    | the topic has a terminal entry | once that is delivered |
+    | the owner ends without the topic: it failed or was cancelled | after one more read of the topic |
+    | the topic's stream is gone, and its record is final or gone too | at once, if nothing is left to deliver |
+
+    Redis is asked whether a stream is gone only if none of its entries is buffered, or if the owner has newer entries
+    than the opening one.
     """
 
     def __init__(
@@ -96,7 +129,7 @@ class TopicStream:
         prefix: str,
         queue_positions: QueuePositions | None = None,
         owner: Reader | None = None,
-        opened_by: str = "",
+        opening_entry: str = "",
     ) -> None:
         self._bus = bus
         self._logs = logs
@@ -106,14 +139,14 @@ class TopicStream:
         self._prefix = f"id: {prefix}".encode()
         self._queue_positions = queue_positions if self._is_build else None
         self._owner = owner
-        self._opened_by = opened_by
+        self._opening_entry = opening_entry
 
     async def chunks(
         self, listener: Listener, position: TopicPosition = TOPIC_START
     ) -> AsyncGenerator[bytes | None, None]:
-        """Yield what lies behind a position, in chunks, and None when there is no more yet: wait for news, then go on.
+        """Yield chunks; yield None if the caller must wait for `notify` before it asks for more.
 
-        Ends with the topic.
+        They begin behind `position`, and end as the class says.
         """
         cursor = _Cursor.at(position)
         async with self._bus.follow(self._topic, listener.notify) as reader:
@@ -123,14 +156,14 @@ class TopicStream:
                     entries = await self._entries(reader, cursor)
                     if entries and await self._lines_are_missing(cursor, entries[0]):
                         yield self._gap(entries[0], 0)
-                    for chunk in self._joined(entries, cursor):
+                    for chunk in self._chunks_of(entries, cursor):
                         yield chunk
 
                     if await self._has_ended(reader, cursor, entries):
                         return
                     if self._owner_has_ended(reader):
                         await reader.read()  # the topic's last entries may be written, and not have arrived yet
-                        cursor.is_last_read = True
+                        cursor.is_final_read = True
                         continue
 
                     if position_in_queue := queue.next_position():
@@ -164,15 +197,15 @@ class TopicStream:
 
     async def _has_ended(self, reader: Reader, cursor: _Cursor, entries: list[Entry]) -> bool:
         """Return whether the entries were the last ones."""
-        if cursor.has_ended or cursor.is_last_read:
+        if cursor.has_ended or cursor.is_final_read:
             return True
-        if entries or (reader.entries and not self._owner_went_on()):
-            return False
-        return await self._is_gone()
 
-    def _owner_went_on(self) -> bool:
+        may_be_gone = not reader.entries or self._owner_has_newer_entries()
+        return not entries and may_be_gone and await self._is_gone()
+
+    def _owner_has_newer_entries(self) -> bool:
         """Return whether the launch has written more since it opened the topic."""
-        return self._owner is not None and self._owner.last is not None and self._owner.last.id != self._opened_by
+        return self._owner is not None and self._owner.last is not None and self._owner.last.id != self._opening_entry
 
     def _owner_has_ended(self, reader: Reader) -> bool:
         """Return whether the launch ended before the topic: it was cancelled, or failed by itself."""
@@ -192,28 +225,25 @@ class TopicStream:
 
     # As bytes
 
-    def _joined(self, entries: list[Entry], cursor: _Cursor) -> Iterator[bytes]:
+    def _chunks_of(self, entries: list[Entry], cursor: _Cursor) -> Iterator[bytes]:
         """Yield entries in chunks of about `CHUNK_BYTES`, with notes about missing lines, and move the cursor."""
-        blocks: list[bytes] = []
-        size = 0
+        buffer = _ChunkBuffer(self._prefix)
         for entry in entries:
             delivered = self._delivered_events(entry, cursor)
             if cursor.lines is not None and entry.lines > cursor.lines and not delivered:
-                if blocks:
-                    yield self._prefix + self._prefix.join(blocks)
-                    blocks = []
-                    size = 0
+                if chunk := buffer.flush():
+                    yield chunk
                 yield self._gap(entry, entry.lines - cursor.lines)
 
-            rendered = self._rendered(entry)
-            blocks += rendered[delivered:] if delivered else rendered
-            size += len(entry.payload)
+            blocks = self._rendered(entry)
+            if delivered:
+                blocks = blocks[delivered:]
+            buffer.add(blocks, len(entry.payload))
             cursor.move_behind(entry)
 
-            if blocks and (size > CHUNK_BYTES or cursor.has_ended or entry is entries[-1]):
-                yield self._prefix + self._prefix.join(blocks)
-                blocks = []
-                size = 0
+            is_full = buffer.size > CHUNK_BYTES
+            if (is_full or cursor.has_ended or entry is entries[-1]) and (chunk := buffer.flush()):
+                yield chunk
             if cursor.has_ended:  # the topic of a server may have more: the end of one that was ready before
                 return
 
@@ -239,7 +269,7 @@ class TopicStream:
         return rendered
 
     def _gap(self, entry: Entry, lines: int) -> bytes:
-        """Return a note that lines are missing before an entry; 0 lines stand for an unknown number."""
+        """Return a note that lines are missing before an entry; `lines` is 0 if their number is unknown."""
         event: StreamEvent = {"phase": "gap", "message": f"{lines or 'Some'} lines are missing here.\n"}
         if lines:
             event["lines"] = lines

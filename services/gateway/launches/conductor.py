@@ -234,7 +234,7 @@ class Conductor:
         )
         headline = "Built image" if self._has_waited_for_build else "Found built image"
         message = f"{headline}, launching...\n"
-        opens = TopicRef(kind="s", id=server.server_id, after=STREAM_START)
+        opens = TopicRef(kind=Kind.SERVER, id=server.server_id, after=STREAM_START)
         await self._publish(Event(phase=Phase.BUILT, message=message, image_name=image.image, state=state, opens=opens))
 
     async def _wait_for_server(self, server: Server) -> StreamEvent | None:

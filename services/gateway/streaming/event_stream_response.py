@@ -37,7 +37,7 @@ class Stream(Protocol):
     """The content of a response: `LaunchStream` or `BuildStream`."""
 
     def chunks(self, listener: Listener) -> AsyncGenerator[bytes | None, None]:
-        """Yield what there is, in chunks, and None when there is no more yet."""
+        """Yield chunks; yield None if the caller must wait for `notify` before it asks for more."""
 
 
 class EventStreamResponse(Response):

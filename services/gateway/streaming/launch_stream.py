@@ -82,7 +82,7 @@ class LaunchStream:
         self._encode_terminal = encode_terminal
 
     async def chunks(self, listener: Listener) -> AsyncGenerator[bytes | None, None]:
-        """Yield what there is, in chunks, and None when there is no more yet: wait for news, then go on."""
+        """Yield chunks; yield None if the caller must wait for `notify` before it asks for more."""
         topic = Topic(Kind.LAUNCH, self._position.launch_id)
         async with self._bus.follow(topic, listener.notify) as reader:
             if self._position.events:
@@ -182,7 +182,7 @@ class LaunchStream:
             prefix=f"{self._position.launch_id}~{self._position.entry}.{self._position.events}",
             queue_positions=self._queue_positions,
             owner=launch,
-            opened_by=self._position.entry,
+            opening_entry=self._position.entry,
         )
 
         async with contextlib.aclosing(stream.chunks(listener, position)) as chunks:

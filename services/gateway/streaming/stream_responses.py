@@ -109,7 +109,7 @@ class BuildStream:
         self._position = position
 
     async def chunks(self, listener: Listener) -> AsyncGenerator[bytes | None, None]:
-        """Yield what there is, in chunks, and None when there is no more yet."""
+        """Yield chunks; yield None if the caller must wait for `notify` before it asks for more."""
         async with contextlib.aclosing(self._topic.chunks(listener, self._position)) as chunks:
             async for chunk in chunks:
                 yield chunk

@@ -14,7 +14,7 @@ from services.common.models import Event, LaunchState, Phase
 from services.common.records.owned_record import Fenced, OwnedRecord, RecordLost
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Kind, Topic
-from services.common.streams.entries import Entry, encode_events
+from services.common.streams.entries import Entry, StreamEvent, encode_events
 from services.common.streams.event_format import PLAIN
 from services.common.streams.log_store import stream_entries
 from services.common.streams.topic_stream import AwaitableListener, TopicStream
@@ -261,7 +261,7 @@ async def test_a_reader_that_hears_of_a_write_sees_what_its_writer_did_with_it(c
 
 
 def test_a_reader_is_told_the_end_whatever_it_counts() -> None:
-    lines = [{"phase": "building", "message": str(number)} for number in range(3)]
+    lines: list[StreamEvent] = [{"phase": "building", "message": str(number)} for number in range(3)]
     stale = Entry(id="2-0", number=2, lines=1, bytes_before=0, payload=encode_events([END]).encode())
     entries = [Entry(id="1-0", number=1, lines=0, bytes_before=0, payload=encode_events(lines).encode()), stale]
     assert [line.message for line in lines_of(entries)] == ["0", "1", "2", "end"]

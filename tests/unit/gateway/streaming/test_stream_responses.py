@@ -53,7 +53,7 @@ async def test_a_launch_that_goes_on_while_a_topic_of_it_is_delivered_wakes_its_
     context: ProcessContext,
 ) -> None:
     launch, server = await create_record(context), await started(context)
-    await launch.write(Event(phase=Phase.BUILT, message="found\n", opens=TopicRef(kind="s", id="one")))
+    await launch.write(Event(phase=Phase.BUILT, message="found\n", opens=TopicRef(kind=Kind.SERVER, id="one")))
     await server.write(Event(phase=Phase.LAUNCHING, message="up\n", terminal=True), release=True)
     listener, seen, ended = Woken(), b"", False
 
