@@ -145,7 +145,7 @@ class Admission:
         await self._attempts.scripts.run("done", keys, [build_id, self._keys.wake("builder")])
 
         epoch = await self._redis.hget(self._keys.record(build_topic(build_id)), "epoch")
-        await self._handover.forget(build_id, int(epoch or 0))
+        await self._handover.delete_jobs(build_id, int(epoch or 0))
 
     async def store_log(self, build_id: str) -> None:
         """Move the log of a build that has ended to the log store; its stream expires soon after."""

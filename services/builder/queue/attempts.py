@@ -160,15 +160,15 @@ class Attempts:
         await self.scripts.run("leave", keys, [build_id, launch_ref, stop_at_ms, int(stop)])
 
     async def request_cancel(
-        self, build_id: str, error: BinderyError, *, asker: str = "", although_waited_for: bool = False
+        self, build_id: str, error: BinderyError, *, asker: str = "", even_if_wanted: bool = False
     ) -> bool:
         """Request the cancellation of a build, and verify in the same step that no launch waits for it.
 
         Return False if one does, or if someone other than the `asker` has requested the build by itself;
-        `although_waited_for` skips this check. `error` is the error that the build will end with.
+        `even_if_wanted` skips this check. `error` is the error that the build will end with.
         """
         keys = [self._keys.record(build_topic(build_id)), self._keys.waiters(build_id)]
-        return bool(await self.scripts.run("cancel", keys, [error.detail, error.code, int(although_waited_for), asker]))
+        return bool(await self.scripts.run("cancel", keys, [error.detail, error.code, int(even_if_wanted), asker]))
 
     async def end_queued(self, build: Build, state: BuildState, error: BinderyError) -> bool:
         """End a build that no worker owns. Return False if a worker does, or if the build has ended already."""

@@ -56,15 +56,15 @@ class Builds:
         asked_at = time.time()
         if request.past_cache:
             await self._context.launch_cache.withdraw_image(repo)
-        if found := await self._images.find(image):
+        if existing := await self._images.find(image):
             finished = current if current and current.state is BuildState.BUILT else None
             cached_image = CachedImage(
-                image=image, digest=found.digest, build_id=finished and finished.build_id, asked_at=asked_at
+                image=image, digest=existing.digest, build_id=finished and finished.build_id, asked_at=asked_at
             )
             await self._context.launch_cache.store_image(repo, cached_image, image_store_id(self._settings))
             if finished:
-                return finished.updated(digest=found.digest)
-            return self._existing(image, found.digest, request)
+                return finished.updated(digest=existing.digest)
+            return self._existing(image, existing.digest, request)
 
         if current and self._is_remembered_failure(current) and request.replaces != current.build_id:
             return current
@@ -177,7 +177,7 @@ class Builds:
         if by_operator:
             error = BinderyError("build_stopped", "The operator of this Bindery stopped the build.")
 
-        if not await self._attempts.request_cancel(build_id, error, asker=asker, although_waited_for=by_operator):
+        if not await self._attempts.request_cancel(build_id, error, asker=asker, even_if_wanted=by_operator):
             build = await self.read(build_id)
             if build.is_live and build.waiting:
                 raise BinderyError("conflict", f"Launches wait for this build ({build.waiting}): cancel those instead.")

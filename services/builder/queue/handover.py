@@ -29,8 +29,8 @@ from services.common.service.logging import get_logger
 
 log = get_logger(__name__)
 
-MAX_FORGOTTEN_EPOCHS = 50
-"""How many epochs back a build's jobs are searched: each adoption forgets the ones before it."""
+MAX_EPOCHS_BACK = 50
+"""How many epochs back a build's jobs are deleted: each adoption deletes the ones before it."""
 CLAIM_GRACE_SECONDS = 5.0
 """How long a job waits for its claim: by a worker with a free slot if it is fresh, or by the one that began it."""
 
@@ -75,11 +75,11 @@ class Handover:
         There, every poll of every worker would look at it, with four commands, for as long as the build runs.
         """
         await self._redis.zrem(self._queue, self._job_id(build_id, epoch))
-        await self.forget(build_id, epoch - 1)
+        await self.delete_jobs(build_id, epoch - 1)
 
-    async def forget(self, build_id: str, last_epoch: int) -> None:
+    async def delete_jobs(self, build_id: str, last_epoch: int) -> None:
         """Remove arq's keys of a build's jobs up to an epoch; a killed worker's would stay until their timeout."""
-        epochs = range(max(1, last_epoch - MAX_FORGOTTEN_EPOCHS), last_epoch + 1)
+        epochs = range(max(1, last_epoch - MAX_EPOCHS_BACK), last_epoch + 1)
         if names := [self._job_id(build_id, epoch) for epoch in epochs]:
             await self._drop(names)
 

@@ -137,12 +137,12 @@ class ProcessExecutor:
                 yield Batch(tuple(_line(line) for line in lines), str(offset))
 
             if outcome:
-                await asyncio.to_thread(self._forget, attempt.build_id, folder)
+                await asyncio.to_thread(self._reap, attempt.build_id, folder)
                 error = outcome.error
                 yield Finished(outcome.ok, error.code if error else None, error.message if error else None)
                 return
             if not is_alive and folder.exit() is None:
-                await asyncio.to_thread(self._forget, attempt.build_id, folder)
+                await asyncio.to_thread(self._reap, attempt.build_id, folder)
                 raise ExecutionVanishedError(attempt.build_id)
             await asyncio.sleep(_BATCH_SECONDS)
 
@@ -172,7 +172,7 @@ class ProcessExecutor:
             if image.manifest() is None:
                 image.remove()
 
-        self._forget(attempt.build_id, folder)
+        self._reap(attempt.build_id, folder)
 
     async def list(self, image_key: str = "") -> Sequence[Execution]:
         """Return the builds that have a folder; remove the process records of sessions that have ended."""
@@ -186,14 +186,14 @@ class ProcessExecutor:
         executions = [Execution(folder.build_id, _epoch(folder), folder.is_alive) for folder in folders]
         for execution, folder in zip(executions, folders, strict=True):
             if not execution.is_alive:
-                self._forget(execution.build_id, folder)
+                self._reap(execution.build_id, folder)
         return executions
 
     async def remove(self, build_id: str) -> None:
         """Remove the folder of a build that has ended and whose log is stored elsewhere; a living build stays."""
         folder = self._layout.build(build_id)
         if folder.path.is_dir() and not folder.is_alive:
-            await asyncio.to_thread(self._forget, build_id, folder)
+            await asyncio.to_thread(self._reap, build_id, folder)
             await asyncio.to_thread(remove_tree, folder.path)
 
     async def aclose(self) -> None:
@@ -203,7 +203,7 @@ class ProcessExecutor:
         """Return None: the check of the images' folder covers each failure of this executor."""
         return None
 
-    def _forget(self, build_id: str, folder: BuildFolder) -> None:
+    def _reap(self, build_id: str, folder: BuildFolder) -> None:
         """Reap the session if it is our child, and withdraw its process record."""
         if child := self._children.pop(build_id, None):
             child.wait(timeout=_EXIT_SECONDS)
