@@ -101,27 +101,27 @@ class BinderDockerSpawner(ProgressMixin, ContainerMixin, DockerSpawner):
                 return
         self.report_progress(f"Pulling image {image}")
         loop = asyncio.get_running_loop()
-        stopped = threading.Event()
+        stop_requested = threading.Event()
 
         def report(message: str) -> None:
             loop.call_soon_threadsafe(self.report_progress, message)
 
         try:
-            await asyncio.to_thread(self._pull, image, report, stopped)
+            await asyncio.to_thread(self._pull, image, report, stop_requested)
         except DockerException as error:
             if _no_answer_reason(error):
                 raise
             raise refusal(500, f"Failed to pull image {image}: {_message(error)}") from error
         finally:
-            stopped.set()
+            stop_requested.set()
         self.report_progress(f"Successfully pulled image {image}")
 
-    def _pull(self, image: str, report: Callable[[str], object], stopped: threading.Event) -> None:
+    def _pull(self, image: str, report: Callable[[str], object], stop_requested: threading.Event) -> None:
         layers: dict[str, str] = {}
         reported_at = time.monotonic()
 
         for line in self.client.pull(image, stream=True, decode=True):
-            if stopped.is_set():
+            if stop_requested.is_set():
                 return
             if error := line.get("error"):
                 raise DockerException(error)

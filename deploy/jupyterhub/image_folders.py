@@ -93,11 +93,11 @@ class ServerFolder:
         """Replace the record of this server."""
         write_json(self.record_path, asdict(record))
 
-    def fill_from(self, image: ImageFolder, stopped: threading.Event) -> None:
-        """Copy the image's repository and HOME here. Raise `CopyCancelledError` once `stopped` is set."""
+    def fill_from(self, image: ImageFolder, stop_requested: threading.Event) -> None:
+        """Copy the image's repository and HOME here. Raise `CopyCancelledError` once `stop_requested` is set."""
 
         def copy(source: str, target: str) -> str:
-            if stopped.is_set():
+            if stop_requested.is_set():
                 raise CopyCancelledError
             return shutil.copy2(source, target)
 

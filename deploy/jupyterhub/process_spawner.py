@@ -336,12 +336,12 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
 
 async def _copy_in_thread(copy: Callable[[ImageFolder, threading.Event], None], image: ImageFolder) -> None:
     """Run `copy` in a thread, which ends before this coroutine does, even if that is cancelled."""
-    stopped = threading.Event()
-    work = asyncio.create_task(asyncio.to_thread(copy, image, stopped))
+    stop_requested = threading.Event()
+    work = asyncio.create_task(asyncio.to_thread(copy, image, stop_requested))
     try:
         await asyncio.shield(work)
     except asyncio.CancelledError:
-        stopped.set()  # or the thread would keep writing into a folder that is being removed
+        stop_requested.set()  # or the thread would keep writing into a folder that is being removed
         await asyncio.wait([work])
         raise
 

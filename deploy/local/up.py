@@ -113,14 +113,14 @@ async def _run_until_signal(supervisor: Supervisor, console: Console, announceme
     stopping = asyncio.Event()
     _on_signals(stopping, supervisor, console)
 
-    stop_asked = asyncio.create_task(stopping.wait(), name="wait for a signal")
+    stop_signal = asyncio.create_task(stopping.wait(), name="wait for a signal")
     keeping = asyncio.create_task(supervisor.keep_all(), name="keep all")
     announcing = asyncio.create_task(announcement, name="announce")
-    tasks: set[asyncio.Task[Any]] = {stop_asked, keeping, announcing}
+    tasks: set[asyncio.Task[Any]] = {stop_signal, keeping, announcing}
 
     try:
         pending = tasks
-        while not stop_asked.done():
+        while not stop_signal.done():
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()

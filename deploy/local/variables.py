@@ -32,7 +32,7 @@ _PREFIXES = {"resolver": GIT_PREFIXES, "builder": GIT_PREFIXES, "worker": GIT_PR
 
 def shared_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return what every component gets: the allowed variables of the user's, our programs first in PATH."""
-    passed = {
+    inherited = {
         name: value
         for name, value in environ.items()
         if name.upper() in PASSED or name.startswith(PASSED_PREFIXES)  # proxies are often named in lower case
@@ -40,7 +40,7 @@ def shared_environment(environ: Mapping[str, str]) -> dict[str, str]:
     without_proxy = filter(None, (environ.get("no_proxy") or environ.get("NO_PROXY"), "127.0.0.1,localhost"))
     no_proxy = ",".join(without_proxy)
 
-    return passed | {
+    return inherited | {
         "NO_PROXY": no_proxy,
         "no_proxy": no_proxy,
         "PATH": f"{Path(sys.executable).parent}:{environ.get('PATH', '/usr/local/bin:/usr/bin:/bin')}",

@@ -145,8 +145,8 @@ class Supervision:
     def _deadline(self) -> float:
         """Return the loop's time at which the build has taken too long, measured from its first start."""
         started_at = self.build.started_at or time.time()
-        left_seconds = started_at + self.settings.build_timeout_seconds - time.time()
-        return asyncio.get_running_loop().time() + left_seconds
+        remaining_seconds = started_at + self.settings.build_timeout_seconds - time.time()
+        return asyncio.get_running_loop().time() + remaining_seconds
 
     async def _start(self) -> None:
         self.build = self.build.updated(state=BuildState.RUNNING, started_at=time.time(), queue=None)

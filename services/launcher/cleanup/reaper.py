@@ -106,8 +106,8 @@ class Reaper:
         if await self._context.redis.set(key, repr(time.time()), nx=True):
             log.warning("redis_was_empty", disarmed_seconds=self._settings.reap_disarmed_seconds)
             return False
-        known_since = float(await self._context.redis.get(key) or time.time())
-        return time.time() - known_since > self._settings.reap_disarmed_seconds
+        empty_since = float(await self._context.redis.get(key) or time.time())
+        return time.time() - empty_since > self._settings.reap_disarmed_seconds
 
     # The hub's servers
 
@@ -207,10 +207,10 @@ class Reaper:
             return False
 
         record, _ = adopted
-        gone = server.updated(state=ServerState.GONE)
+        ended_server = server.updated(state=ServerState.GONE)
         event = Event(phase=Phase.UNKNOWN, message="The server has ended.\n", state=ServerState.GONE, terminal=True)
         try:
-            await record.write(event, body=gone, final=True)
+            await record.write(event, body=ended_server, final=True)
         except (Fenced, RecordLost):
             return False
         log.info("server_gone", server_id=server.server_id, launch_ref=server.launch_ref)

@@ -27,8 +27,8 @@ def base_environment(worker: Mapping[str, str]) -> dict[str, str]:
 
 def session_environment(worker: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a session: variables that its steps may need, and no settings of the services."""
-    passed = {name: value for name, value in worker.items() if name in _FOR_THE_INSTALLER or is_of_indexes(name)}
-    return base_environment(worker) | passed
+    inherited = {name: value for name, value in worker.items() if name in _FOR_THE_INSTALLER or is_of_indexes(name)}
+    return base_environment(worker) | inherited
 
 
 def installer_environment(session: Mapping[str, str], data: Path, home: Path, *, downloads: str) -> dict[str, str]:
@@ -36,11 +36,11 @@ def installer_environment(session: Mapping[str, str], data: Path, home: Path, *,
 
     Build backends of packages get this environment too. It says where packages come from, without credentials.
     """
-    passed = {name: value for name, value in session.items() if name in _FOR_THE_INSTALLER}
+    inherited = {name: value for name, value in session.items() if name in _FOR_THE_INSTALLER}
 
     return (
         base_environment(session)
-        | passed
+        | inherited
         | read_indexes(session).environment
         | {
             "HOME": str(home),
