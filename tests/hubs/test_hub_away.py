@@ -12,11 +12,13 @@ from tests.support.hub_load import BriefHub, clicks, running_brief_hub, running_
 from tests.support.polling import until
 from tests.support.valkey import Valkey
 
+pytestmark = pytest.mark.usefixtures("redis")
+
 
 @pytest.mark.parametrize("has_mixin", [True, False])
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_hub_that_is_restarted_in_mid_launch_ends_in_a_server_that_is_ready(
-    valkey: Valkey, redis: object, tmp_path: Path, by: signal.Signals, has_mixin: bool
+    valkey: Valkey, tmp_path: Path, by: signal.Signals, has_mixin: bool
 ) -> None:
     with (
         running_brief_hub(tmp_path / "hub", has_mixin=has_mixin) as hub,
@@ -33,7 +35,7 @@ async def test_a_hub_that_is_restarted_in_mid_launch_ends_in_a_server_that_is_re
             assert hub.users()[server.user][""]["ready"]
 
 
-async def test_a_hub_that_stalls_during_a_launch_is_noticed(valkey: Valkey, redis: object, tmp_path: Path) -> None:
+async def test_a_hub_that_stalls_during_a_launch_is_noticed(valkey: Valkey, tmp_path: Path) -> None:
     with (
         running_brief_hub(tmp_path / "hub") as hub,
         running_launcher(
@@ -49,9 +51,7 @@ async def test_a_hub_that_stalls_during_a_launch_is_noticed(valkey: Valkey, redi
             assert server.error.code == "hub_unavailable"
 
 
-async def test_a_start_waits_for_a_hub_whose_proxy_refuses_routes(
-    valkey: Valkey, redis: object, tmp_path: Path
-) -> None:
+async def test_a_start_waits_for_a_hub_whose_proxy_refuses_routes(valkey: Valkey, tmp_path: Path) -> None:
     with running_brief_hub(tmp_path / "hub") as hub, running_launcher(tmp_path, valkey, hub) as launcher:
         async with clicks(valkey, launcher) as here, asyncio.TaskGroup() as group:
             (hub.folder / "proxy-away").touch()
@@ -63,9 +63,7 @@ async def test_a_start_waits_for_a_hub_whose_proxy_refuses_routes(
             assert hub.users()[server.user][""]["ready"]
 
 
-async def test_a_hub_that_stays_away_is_unavailable_before_the_deadline(
-    valkey: Valkey, redis: object, tmp_path: Path
-) -> None:
+async def test_a_hub_that_stays_away_is_unavailable_before_the_deadline(valkey: Valkey, tmp_path: Path) -> None:
     with (
         running_brief_hub(tmp_path / "hub") as hub,
         running_launcher(tmp_path, valkey, hub, hub_patience_seconds=4, server_start_timeout_seconds=20) as launcher,
@@ -88,9 +86,7 @@ async def test_a_hub_that_stays_away_is_unavailable_before_the_deadline(
             await until(is_clean, "what was left there is removed when the hub is back")
 
 
-async def test_a_token_that_the_hub_does_not_know_is_said_at_once(
-    valkey: Valkey, redis: object, tmp_path: Path
-) -> None:
+async def test_a_token_that_the_hub_does_not_know_is_said_at_once(valkey: Valkey, tmp_path: Path) -> None:
     with (
         running_brief_hub(tmp_path / "hub") as hub,
         running_launcher(tmp_path, valkey, hub, hub_api_token="revoked") as launcher,
@@ -101,9 +97,7 @@ async def test_a_token_that_the_hub_does_not_know_is_said_at_once(
             assert server.error.code == "hub_token_refused"
 
 
-async def test_the_hub_reports_a_failed_start_in_the_spawners_words(
-    valkey: Valkey, redis: object, tmp_path: Path
-) -> None:
+async def test_the_hub_reports_a_failed_start_in_the_spawners_words(valkey: Valkey, tmp_path: Path) -> None:
     with running_brief_hub(tmp_path / "hub") as hub, running_launcher(tmp_path, valkey, hub) as launcher:
         async with clicks(valkey, launcher) as here:
             server = await here.launch("failing", kind="failing")
@@ -119,7 +113,7 @@ def hub(tmp_path: Path) -> object:
 
 
 async def test_an_emptied_redis_and_another_installation_cost_nobody_a_server(
-    valkey: Valkey, redis: object, tmp_path: Path, hub: BriefHub
+    valkey: Valkey, tmp_path: Path, hub: BriefHub
 ) -> None:
     with (
         running_launcher(tmp_path, valkey, hub, installation_id="one", seats_total=4) as first,
@@ -150,9 +144,7 @@ async def test_an_emptied_redis_and_another_installation_cost_nobody_a_server(
             assert (await one.launch("one-more")).state is ServerState.READY
 
 
-async def test_launchers_together_start_no_more_at_once_than_the_hub_takes(
-    valkey: Valkey, redis: object, tmp_path: Path
-) -> None:
+async def test_launchers_together_start_no_more_at_once_than_the_hub_takes(valkey: Valkey, tmp_path: Path) -> None:
     with (
         running_brief_hub(tmp_path / "hub", spawn_limit=7) as hub,
         running_launcher(tmp_path, valkey, hub, hub_concurrent_spawns=6) as first,

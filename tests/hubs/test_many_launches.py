@@ -11,6 +11,8 @@ from tests.support.hub_load import BriefHub, Clicks, LauncherProcess, clicks, ru
 from tests.support.polling import until
 from tests.support.valkey import Valkey
 
+pytestmark = pytest.mark.usefixtures("redis")
+
 LAUNCHES, SEATS, POPULAR = 200, 20, 160
 
 
@@ -47,9 +49,7 @@ async def _check(here: Clicks, hub: BriefHub, servers: list[Server], *, slack: i
 
 
 @pytest.mark.parametrize("launchers", [1, 2])
-async def test_two_hundred_launches_share_twenty_seats(
-    valkey: Valkey, redis: object, tmp_path: Path, launchers: int
-) -> None:
+async def test_two_hundred_launches_share_twenty_seats(valkey: Valkey, tmp_path: Path, launchers: int) -> None:
     with running_brief_hub(tmp_path / "hub") as hub:
         started = [LauncherProcess(tmp_path, valkey, hub, seats_total=SEATS) for _ in range(launchers)]
         try:
@@ -64,7 +64,7 @@ async def test_two_hundred_launches_share_twenty_seats(
 
 
 async def test_a_launcher_that_is_killed_twice_loses_none_and_starts_none_too_many(
-    valkey: Valkey, redis: object, tmp_path: Path
+    valkey: Valkey, tmp_path: Path
 ) -> None:
     with (
         running_brief_hub(tmp_path / "hub") as hub,

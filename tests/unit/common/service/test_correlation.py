@@ -113,9 +113,8 @@ async def test_a_call_of_a_hub_registry_or_forge_does_not(peer: tuple[str, list[
     assert sent == [{REQUEST_HEADER: None, LAUNCH_HEADER: None}] * 2
 
 
-async def test_a_launch_keeps_its_ids_when_another_gateway_goes_on_with_it(
-    valkey: Valkey, redis: object, logs: io.StringIO
-) -> None:
+@pytest.mark.usefixtures("redis")
+async def test_a_launch_keeps_its_ids_when_another_gateway_goes_on_with_it(valkey: Valkey, logs: io.StringIO) -> None:
     async with open_gateway(valkey) as gateway:
         with bound_contextvars(request_id=ID):
             launch = await gateway.begin()
@@ -129,9 +128,8 @@ async def test_a_launch_keeps_its_ids_when_another_gateway_goes_on_with_it(
     assert (line["request_id"], line["launch_ref"]) == (ID, launch.launch_ref)
 
 
-async def test_a_start_keeps_its_ids_when_another_launcher_goes_on_with_it(
-    valkey: Valkey, redis: object, logs: io.StringIO
-) -> None:
+@pytest.mark.usefixtures("redis")
+async def test_a_start_keeps_its_ids_when_another_launcher_goes_on_with_it(valkey: Valkey, logs: io.StringIO) -> None:
     async with running_hub() as hub:
         hub.answer("POST", "/servers/", (429, "application/json", b"{}", {}))
         async with open_launcher(valkey, hub) as launcher:
@@ -147,9 +145,8 @@ async def test_a_start_keeps_its_ids_when_another_launcher_goes_on_with_it(
     assert (line["request_id"], line["launch_ref"]) == (ID, REF)
 
 
-async def test_the_worker_tells_for_which_launch_it_builds(
-    valkey: Valkey, redis: object, tmp_path: Path, logs: io.StringIO
-) -> None:
+@pytest.mark.usefixtures("redis")
+async def test_the_worker_tells_for_which_launch_it_builds(valkey: Valkey, tmp_path: Path, logs: io.StringIO) -> None:
     async with open_builder(valkey, tmp_path) as builder:
         with bound_contextvars(request_id=ID):
             asked = await builder.ask("repo", launch_ref=REF)

@@ -13,6 +13,8 @@ from services.gateway.launches import launch_run, side_effects
 from tests.support.in_process_gateway import open_gateway
 from tests.support.valkey import Valkey
 
+pytestmark = pytest.mark.usefixtures("redis")
+
 BUILD = f"{'0' * 24}-1"
 
 
@@ -26,7 +28,7 @@ BUILD = f"{'0' * 24}-1"
         ("git%40example.org%3Ao%2Fr/HEAD", "git%40example.org%3Ao%2Fr/HEAD"),
     ],
 )
-async def test_the_login_of_a_link_is_kept_nowhere(valkey: Valkey, redis: object, spec: str, kept: str) -> None:
+async def test_the_login_of_a_link_is_kept_nowhere(valkey: Valkey, spec: str, kept: str) -> None:
     async with open_gateway(valkey) as gateway:
         gateway.backends.raises["resolve"] = BinderyError("bad_spec")
         launch = await gateway.ended(await gateway.begin(spec), LaunchState.FAILED)
@@ -36,7 +38,7 @@ async def test_the_login_of_a_link_is_kept_nowhere(valkey: Valkey, redis: object
         assert not any(b"hunter2" in one for one in stored if one)
 
 
-async def test_a_build_that_was_cancelled_for_others_is_asked_for_again(valkey: Valkey, redis: object) -> None:
+async def test_a_build_that_was_cancelled_for_others_is_asked_for_again(valkey: Valkey) -> None:
     async with open_gateway(valkey) as gateway:
         launch = await gateway.begin()
         for build in range(2):
@@ -48,7 +50,7 @@ async def test_a_build_that_was_cancelled_for_others_is_asked_for_again(valkey: 
         await gateway.reaches(launch, LaunchState.LAUNCHING)
 
 
-async def test_a_build_that_is_always_cancelled_is_not_asked_for_forever(valkey: Valkey, redis: object) -> None:
+async def test_a_build_that_is_always_cancelled_is_not_asked_for_forever(valkey: Valkey) -> None:
     async with open_gateway(valkey, lost_builds_max=1) as gateway:
         launch = await gateway.begin()
         for build in range(2):
@@ -59,7 +61,7 @@ async def test_a_build_that_is_always_cancelled_is_not_asked_for_forever(valkey:
         assert error.code == "build_lost"
 
 
-async def test_a_launch_asks_for_the_resource_class_that_it_was_begun_with(valkey: Valkey, redis: object) -> None:
+async def test_a_launch_asks_for_the_resource_class_that_it_was_begun_with(valkey: Valkey) -> None:
     async with open_gateway(valkey) as gateway:
         launch = await gateway.begin(resource_class="large")
         await gateway.until_build(1)
@@ -68,7 +70,7 @@ async def test_a_launch_asks_for_the_resource_class_that_it_was_begun_with(valke
         assert "start large" in gateway.backends.calls
 
 
-async def test_cancelled_while_a_build_is_asked_for(valkey: Valkey, redis: object) -> None:
+async def test_cancelled_while_a_build_is_asked_for(valkey: Valkey) -> None:
     async with open_gateway(valkey) as gateway:
         reply = gateway.backends.hold["build"] = asyncio.Event()
         launch = await gateway.begin()
@@ -81,7 +83,7 @@ async def test_cancelled_while_a_build_is_asked_for(valkey: Valkey, redis: objec
 
 @pytest.mark.parametrize("does_reply", [True, False])
 async def test_cancelled_while_a_server_is_asked_for(
-    valkey: Valkey, redis: object, monkeypatch: pytest.MonkeyPatch, does_reply: bool
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch, does_reply: bool
 ) -> None:
     monkeypatch.setattr(side_effects, "SETTLE_SECONDS", 10.0 if does_reply else 0.05)
     async with open_gateway(valkey) as gateway:
@@ -98,7 +100,7 @@ async def test_cancelled_while_a_server_is_asked_for(
 
 
 async def test_a_cancel_is_repeated_only_after_a_write_has_waited_for_its_reply(
-    valkey: Valkey, redis: object, monkeypatch: pytest.MonkeyPatch
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch_run, "CANCEL_AGAIN_SECONDS", 0.01)
     cancels = 0
@@ -134,7 +136,7 @@ async def test_a_cancel_is_repeated_only_after_a_write_has_waited_for_its_reply(
 
 
 @pytest.mark.slow
-async def test_a_launch_that_takes_too_long_stops_its_server(valkey: Valkey, redis: object) -> None:
+async def test_a_launch_that_takes_too_long_stops_its_server(valkey: Valkey) -> None:
     async with open_gateway(valkey, launch_timeout_seconds=1.0) as gateway:
         launch = await gateway.begin()
         await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
@@ -147,7 +149,7 @@ async def test_a_launch_that_takes_too_long_stops_its_server(valkey: Valkey, red
 
 @pytest.mark.parametrize("is_carried_out", [False, True])
 async def test_cancelled_while_it_is_told_that_it_is_ready(
-    valkey: Valkey, redis: object, monkeypatch: pytest.MonkeyPatch, is_carried_out: bool
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch, is_carried_out: bool
 ) -> None:
     """The server is stopped, unless the launch had ended already: then it is the user's."""
     async with open_gateway(valkey) as gateway:
@@ -177,7 +179,7 @@ async def test_cancelled_while_it_is_told_that_it_is_ready(
         assert gateway.backends.calls == ["resolve", "build", "start", *stopped]
 
 
-async def test_a_launcher_that_gave_no_reply_is_told_to_stop(valkey: Valkey, redis: object) -> None:
+async def test_a_launcher_that_gave_no_reply_is_told_to_stop(valkey: Valkey) -> None:
     async with open_gateway(valkey) as gateway:
         gateway.backends.raises["start"] = BinderyError("launcher_unavailable")
         launch = await gateway.begin()
@@ -187,7 +189,7 @@ async def test_a_launcher_that_gave_no_reply_is_told_to_stop(valkey: Valkey, red
         assert gateway.backends.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
 
 
-async def test_a_build_that_failed_is_not_left(valkey: Valkey, redis: object) -> None:
+async def test_a_build_that_failed_is_not_left(valkey: Valkey) -> None:
     async with open_gateway(valkey) as gateway:
         launch = await gateway.begin()
         await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
@@ -196,7 +198,7 @@ async def test_a_build_that_failed_is_not_left(valkey: Valkey, redis: object) ->
         assert gateway.backends.calls == ["resolve", "build"]
 
 
-async def test_an_end_that_was_fenced_is_not_believed(valkey: Valkey, redis: object) -> None:
+async def test_an_end_that_was_fenced_is_not_believed(valkey: Valkey) -> None:
     async with open_gateway(valkey) as gateway:
         launch = await gateway.begin()
         await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
@@ -211,9 +213,7 @@ async def test_an_end_that_was_fenced_is_not_believed(valkey: Valkey, redis: obj
 
 @pytest.mark.parametrize("detached", [False, True])
 @pytest.mark.slow
-async def test_a_launch_that_nobody_follows_gives_up_its_place_in_the_queue(
-    valkey: Valkey, redis: object, detached: bool
-) -> None:
+async def test_a_launch_that_nobody_follows_gives_up_its_place_in_the_queue(valkey: Valkey, detached: bool) -> None:
     async with open_gateway(valkey, abandoned_seconds=0.8) as gateway:
         gateway.backends.place = 3
         launch = await gateway.begin(detached=detached)
@@ -231,7 +231,7 @@ async def test_a_launch_that_nobody_follows_gives_up_its_place_in_the_queue(
         assert (await gateway.stored(launch)).state is LaunchState.WAITING
 
 
-async def test_an_abandoned_launch_lets_its_build_finish(valkey: Valkey, redis: object) -> None:
+async def test_an_abandoned_launch_lets_its_build_finish(valkey: Valkey) -> None:
     async with open_gateway(valkey, abandoned_seconds=0.4) as gateway:
         launch = await gateway.begin()
         await gateway.ended(launch, LaunchState.CANCELLED)
@@ -240,7 +240,7 @@ async def test_an_abandoned_launch_lets_its_build_finish(valkey: Valkey, redis: 
 
 @pytest.mark.slow
 async def test_a_cancelled_launch_of_a_dead_gateway_stops_a_server_that_its_record_tells_nothing_of(
-    valkey: Valkey, redis: object
+    valkey: Valkey,
 ) -> None:
     async with open_gateway(valkey) as gateway:
         gateway.backends.hold["build"] = asyncio.Event()
@@ -258,7 +258,7 @@ async def test_a_cancelled_launch_of_a_dead_gateway_stops_a_server_that_its_reco
         assert "start" not in gateway.backends.calls
 
 
-async def test_nothing_is_built_for_a_launch_that_would_get_no_seat(valkey: Valkey, redis: object) -> None:
+async def test_nothing_is_built_for_a_launch_that_would_get_no_seat(valkey: Valkey) -> None:
     async with open_gateway(valkey) as gateway:
         gateway.backends.no_seat = BinderyError("quota_exceeded", "No servers of this kind are started here.")
         launch = await gateway.ended(await gateway.begin(), LaunchState.FAILED)
@@ -267,7 +267,7 @@ async def test_nothing_is_built_for_a_launch_that_would_get_no_seat(valkey: Valk
         assert gateway.backends.calls == ["resolve"]
 
 
-async def test_a_cancel_that_reaches_no_launcher_is_stored_in_the_servers_record(valkey: Valkey, redis: object) -> None:
+async def test_a_cancel_that_reaches_no_launcher_is_stored_in_the_servers_record(valkey: Valkey) -> None:
     async with open_gateway(valkey) as gateway:
         gateway.backends.raises["stop"] = BinderyError("launcher_unavailable")
         launch = await gateway.begin()

@@ -39,9 +39,8 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[Register]:
     pre_launch.load_hooks.cache_clear()
 
 
-async def test_each_hook_sees_a_launch_once_before_anything_is_built(
-    valkey: Valkey, redis: object, register: Register
-) -> None:
+@pytest.mark.usefixtures("redis")
+async def test_each_hook_sees_a_launch_once_before_anything_is_built(valkey: Valkey, register: Register) -> None:
     seen: list[tuple[str, str, str]] = []
 
     class Hook:
@@ -72,12 +71,13 @@ async def _waits(_launch: Launch, _repo: ResolvedRepo) -> None:
     await asyncio.Event().wait()
 
 
+@pytest.mark.usefixtures("redis")
 @pytest.mark.parametrize(
     ("hook", "code", "detail"),
     [(_refuses, "banned", "Not today: repo."), (_breaks, "internal", ""), (_waits, "internal", "")],
 )
 async def test_a_launch_that_a_hook_refuses_or_breaks_on_fails_and_builds_nothing(
-    valkey: Valkey, redis: object, register: Register, hook: Any, code: str, detail: str
+    valkey: Valkey, register: Register, hook: Any, code: str, detail: str
 ) -> None:
     register(only=hook)
     async with open_gateway(valkey, pre_launch_timeout_seconds=0.2) as gateway:
