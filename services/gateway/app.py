@@ -17,7 +17,7 @@ from services.gateway.launches.pre_launch import load_hooks
 from services.gateway.pages.error_pages import install_error_pages
 from services.gateway.pages.renderer import Pages
 from services.gateway.pages.static_assets import StaticAssets
-from services.gateway.refusals import RefusalResponses
+from services.gateway.refusals import RefusalRenderer
 from services.gateway.routes import builds, facade, launches, pages
 from services.gateway.settings import GatewaySettings
 
@@ -49,7 +49,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
     install_error_pages(app, renderer)
     # The middleware added last is the first that a request meets.
-    app.add_middleware(Edge, settings=settings, refusals=RefusalResponses(renderer))
+    app.add_middleware(Edge, settings=settings, refusals=RefusalRenderer(renderer))
     app.add_middleware(StaticAssets, reload=settings.dev_mode)
     return app
 

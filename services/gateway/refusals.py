@@ -13,7 +13,7 @@ from services.gateway.pages.renderer import Pages
 from services.gateway.streaming.stream_responses import refused_stream
 
 
-class RefusalResponses:
+class RefusalRenderer:
     """Renders what the edge refuses."""
 
     def __init__(self, pages: Pages) -> None:

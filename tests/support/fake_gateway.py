@@ -28,7 +28,7 @@ from services.gateway.edge.sessions import principal
 from services.gateway.pages.error_pages import install_error_pages
 from services.gateway.pages.renderer import Pages
 from services.gateway.pages.static_assets import StaticAssets
-from services.gateway.refusals import RefusalResponses
+from services.gateway.refusals import RefusalRenderer
 from services.gateway.routes.pages import router
 from services.gateway.settings import GatewaySettings
 from tests.support.settings import settings_for
@@ -302,7 +302,7 @@ def fake_gateway(launches: FakeLaunches, **settings: Any) -> FastAPI:
     install_error_pages(app, pages)
     app.add_middleware(HeadRequests)
     app.add_middleware(BoundedBodies, max_bytes=given.request_max_bytes)
-    app.add_middleware(Edge, settings=given, refusals=RefusalResponses(pages))
+    app.add_middleware(Edge, settings=given, refusals=RefusalRenderer(pages))
     app.add_middleware(StaticAssets)
     return app
 

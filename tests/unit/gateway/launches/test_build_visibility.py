@@ -23,7 +23,7 @@ from services.common.streams.log_store import FileLogs, LogStore, RedisLogs, Siz
 from services.common.web.problems import install_problem_handlers
 from services.gateway.edge.middleware import Edge
 from services.gateway.pages.renderer import Pages
-from services.gateway.refusals import RefusalResponses
+from services.gateway.refusals import RefusalRenderer
 from services.gateway.routes import builds
 from services.gateway.settings import GatewaySettings
 from tests.support.fake_gateway import gateway_context
@@ -64,7 +64,7 @@ async def client(builder: Builder) -> AsyncIterator[httpx.AsyncClient]:
     install_problem_handlers(app)
     settings = GatewaySettings()
     app.state.context = gateway_context(settings, process=builder.context, backends=Asked())
-    app.add_middleware(Edge, settings=settings, refusals=RefusalResponses(Pages(settings)))
+    app.add_middleware(Edge, settings=settings, refusals=RefusalRenderer(Pages(settings)))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bindery.example") as opened:
         yield opened
 

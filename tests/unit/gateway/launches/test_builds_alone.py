@@ -15,7 +15,7 @@ from services.common.web.problems import install_problem_handlers
 from services.gateway.edge.middleware import Edge
 from services.gateway.launches import pre_launch
 from services.gateway.pages.renderer import Pages
-from services.gateway.refusals import RefusalResponses
+from services.gateway.refusals import RefusalRenderer
 from services.gateway.routes import builds
 from services.gateway.settings import GatewaySettings
 from tests.support.fake_gateway import fake_providers, gateway_context
@@ -74,7 +74,7 @@ async def client(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
     app.state.context = gateway_context(
         settings, process=gateway.context, backends=gateway.backends, providers=fake_providers()
     )
-    app.add_middleware(Edge, settings=settings, refusals=RefusalResponses(Pages(settings)))
+    app.add_middleware(Edge, settings=settings, refusals=RefusalRenderer(Pages(settings)))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bindery.example") as opened:
         yield opened
 

@@ -18,7 +18,7 @@ from services.common.web.incoming import HeadRequests
 from services.gateway.edge.build_tokens import create_build_token
 from services.gateway.edge.middleware import Edge
 from services.gateway.pages.renderer import Pages
-from services.gateway.refusals import RefusalResponses
+from services.gateway.refusals import RefusalRenderer
 from services.gateway.routes import facade
 from services.gateway.settings import GatewaySettings
 from services.gateway.streaming.launch_stream import LaunchPosition
@@ -57,7 +57,7 @@ async def the_facade(launches: FakeLaunches, **given: Any) -> AsyncIterator[http
     )
     app.include_router(facade.router)
     app.add_middleware(HeadRequests)
-    app.add_middleware(Edge, settings=settings, refusals=RefusalResponses(Pages(settings)))
+    app.add_middleware(Edge, settings=settings, refusals=RefusalRenderer(Pages(settings)))
     headers = {"accept": "text/event-stream"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=OWN, headers=headers) as client:
         yield client
