@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from services.common.streams.cursor import Cursor
 from services.common.streams.entries import Entry
-from services.common.streams.positions import STREAM_START, parse_position, position_before
+from services.common.streams.positions import STREAM_START, TOPIC_START, parse_position, position_before
 
 POSITION_HEADER = "Bindery-Log-Position"
 """Header of the reply: the position after its last line. Given as `after`, the log continues there."""
@@ -50,19 +51,15 @@ class LogExcerpt:
 
 def lines_of(entries: Iterable[Entry], after: str = "") -> Iterator[LogLine]:
     """Yield every event after a position, and a `gap` if events are missing: a log too long, or lost by Redis."""
-    at, skip = parse_position(after) if after else (STREAM_START, 0)
-    expected = 0 if at == STREAM_START else None
+    cursor = Cursor.at(parse_position(after) if after else TOPIC_START)
     for entry in entries:
-        before = f"{entry.id}.0"
-        if expected is None and skip and entry.id != at:
-            yield LogLine(before, "gap", "Some lines are missing here.\n")
-        elif expected is not None and entry.lines > expected:
-            yield LogLine(before, "gap", f"{entry.lines - expected} lines are missing here.\n")
+        position = f"{entry.id}.0"
+        if cursor.lines is None and cursor.has_lost_entry(entry):
+            yield LogLine(position, "gap", "Some lines are missing here.\n")
+        elif missing_lines := cursor.missing_lines(entry):
+            yield LogLine(position, "gap", f"{missing_lines} lines are missing here.\n")
 
-        delivered = entry.already_delivered(expected) if expected is not None else 0
-        delivered = max(delivered, skip if entry.id == at else 0)
-        for number, event in enumerate(entry.events, start=1):
-            if number > delivered:
-                yield LogLine(f"{entry.id}.{number}", str(event["phase"]), str(event.get("message", "")))
-
-        expected = max(expected or 0, entry.lines + len(entry.events))
+        delivered = max(cursor.delivered_events(entry), cursor.repeated_events(entry))
+        for number, event in enumerate(entry.events[delivered:], start=delivered + 1):
+            yield LogLine(f"{entry.id}.{number}", str(event["phase"]), str(event.get("message", "")))
+        cursor.move_behind(entry)

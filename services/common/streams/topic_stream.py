@@ -3,15 +3,15 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from services.common.redis.keys import Kind, Topic
 from services.common.streams.bus import Bus
+from services.common.streams.cursor import Cursor
 from services.common.streams.entries import Entry, StreamEvent
 from services.common.streams.event_format import EventFormat, block
 from services.common.streams.log_store import LogStore
-from services.common.streams.positions import STREAM_START, TOPIC_START, TopicPosition, position_before
+from services.common.streams.positions import TOPIC_START, TopicPosition
 from services.common.streams.queue_positions import QueuePosition, QueuePositions, QueueUpdates
 from services.common.streams.reader import Reader
 
@@ -44,37 +44,6 @@ class AwaitableListener:
         """Wait until there is more."""
         await self._news.wait()
         self._news.clear()
-
-
-@dataclass(kw_only=True)
-class _Cursor:
-    """How far one follower has got: behind `events` events of `entry`, or behind all of it if they are 0."""
-
-    entry: str
-    events: int
-    lines: int | None
-    """Number of lines before the position; None until the first entry says so, if the follower resumed."""
-    has_ended: bool = False
-    """Whether the topic's terminal entry was delivered."""
-    is_final_read: bool = False
-    """Whether the stream ends with what is read next, as the launch has ended without the topic."""
-
-    @classmethod
-    def at(cls, position: TopicPosition) -> "_Cursor":
-        """Return a cursor at a position that a client gave."""
-        return cls(entry=position.entry, events=position.events, lines=0 if position.entry == STREAM_START else None)
-
-    @property
-    def read_after(self) -> str:
-        """The position to read beyond, so that an entry which was delivered in part is read once more."""
-        return position_before(self.entry) if self.events else self.entry
-
-    def move_behind(self, entry: Entry) -> None:
-        """Continue behind an entry that was delivered."""
-        self.entry = entry.id
-        self.events = 0
-        self.lines = max(self.lines or 0, entry.lines + len(entry.events))
-        self.has_ended = entry.is_terminal
 
 
 class _ChunkBuffer:
@@ -148,7 +117,10 @@ class TopicStream:
 
         They begin behind `position`, and end as the class says.
         """
-        cursor = _Cursor.at(position)
+        cursor = Cursor.at(position)
+        is_final_read = (
+            False  # whether the stream ends with what is read next, as the launch has ended without the topic
+        )
         async with self._bus.follow(self._topic, listener.notify) as reader:
             with contextlib.closing(QueueUpdates(self._queue_positions, reader, listener.notify)) as queue:
                 while True:
@@ -159,11 +131,11 @@ class TopicStream:
                     for chunk in self._chunks_of(entries, cursor):
                         yield chunk
 
-                    if await self._has_ended(reader, cursor, entries):
+                    if is_final_read or await self._has_ended(reader, cursor, entries):
                         return
                     if self._owner_has_ended(reader):
                         await reader.read()  # the topic's last entries may be written, and not have arrived yet
-                        cursor.is_final_read = True
+                        is_final_read = True
                         continue
 
                     if position_in_queue := queue.next_position():
@@ -172,7 +144,7 @@ class TopicStream:
 
     # Which entries
 
-    async def _entries(self, reader: Reader, cursor: _Cursor) -> list[Entry]:
+    async def _entries(self, reader: Reader, cursor: Cursor) -> list[Entry]:
         """Return the entries to deliver next: from the reader, or from the log store once the stream is gone."""
         entries = await reader.after(cursor.read_after)
         if not entries and self._is_build and not reader.entries:
@@ -181,9 +153,9 @@ class TopicStream:
             return [reader.last]  # the client already has the end
         return entries
 
-    async def _lines_are_missing(self, cursor: _Cursor, entry: Entry) -> bool:
+    async def _lines_are_missing(self, cursor: Cursor, entry: Entry) -> bool:
         """Return whether lines before `entry` are gone, for a client that resumes in an entry that is gone itself."""
-        if not cursor.events or cursor.entry == entry.id:
+        if not cursor.has_lost_entry(entry):
             return False
 
         key = self._bus.keys.events(self._topic)
@@ -195,9 +167,9 @@ class TopicStream:
 
     # When it ends
 
-    async def _has_ended(self, reader: Reader, cursor: _Cursor, entries: list[Entry]) -> bool:
+    async def _has_ended(self, reader: Reader, cursor: Cursor, entries: list[Entry]) -> bool:
         """Return whether the entries were the last ones."""
-        if cursor.has_ended or cursor.is_final_read:
+        if cursor.has_ended:
             return True
 
         may_be_gone = not reader.entries or self._owner_has_newer_entries()
@@ -225,15 +197,16 @@ class TopicStream:
 
     # As bytes
 
-    def _chunks_of(self, entries: list[Entry], cursor: _Cursor) -> Iterator[bytes]:
+    def _chunks_of(self, entries: list[Entry], cursor: Cursor) -> Iterator[bytes]:
         """Yield entries in chunks of about `CHUNK_BYTES`, with notes about missing lines, and move the cursor."""
         buffer = _ChunkBuffer(self._prefix)
         for entry in entries:
             delivered = self._delivered_events(entry, cursor)
-            if cursor.lines is not None and entry.lines > cursor.lines and not delivered:
+            missing_lines = cursor.missing_lines(entry)
+            if missing_lines and not delivered:
                 if chunk := buffer.flush():
                     yield chunk
-                yield self._gap(entry, entry.lines - cursor.lines)
+                yield self._gap(entry, missing_lines)
 
             blocks = self._rendered(entry)
             if delivered:
@@ -247,14 +220,13 @@ class TopicStream:
             if cursor.has_ended:  # the topic of a server may have more: the end of one that was ready before
                 return
 
-    def _delivered_events(self, entry: Entry, cursor: _Cursor) -> int:
+    def _delivered_events(self, entry: Entry, cursor: Cursor) -> int:
         """Return how many of an entry's events the client has."""
-        delivered = cursor.events if entry.id == cursor.entry else 0
+        delivered = cursor.delivered_events(entry)
         if self._owner is None and entry.is_terminal:
             delivered = min(delivered, len(entry.events) - 1)
-        if self._is_build and cursor.lines is not None:
-            # If Redis lost its last second, the worker that adopted the build has written those lines once more.
-            delivered = max(delivered, entry.already_delivered(cursor.lines))
+        if self._is_build:
+            delivered = max(delivered, cursor.repeated_events(entry))
         return delivered
 
     def _rendered(self, entry: Entry) -> list[bytes]:
