@@ -49,6 +49,7 @@ def _packets(body: bytes) -> Iterator[bytes]:
     while at < len(body):
         if not _LENGTH.fullmatch(digits := body[at : at + 4]):
             raise ValueError(digits)
+
         length = int(digits, 16)
         if length == 0:
             yield b""

@@ -86,9 +86,11 @@ class GitRunner:
         variables = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         if "SSL_CERT_FILE" in variables:
             variables.setdefault("GIT_SSL_CAINFO", variables["SSL_CERT_FILE"])
+
         settings = [*_CONFIG.items(), *config]
         for number, (name, value) in enumerate(settings):
             variables |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+
         return variables | {
             "GIT_CONFIG_COUNT": str(len(settings)),
             "HOME": str(self.home),
@@ -111,6 +113,7 @@ class GitRunner:
         async with self._process(arguments, cwd, self.environment(config)) as process:
             assert process.stdout is not None  # noqa: S101 - both are pipes
             assert process.stderr is not None  # noqa: S101
+
             try:
                 async with asyncio.TaskGroup() as group:
                     watcher = group.create_task(self._watch())
@@ -119,6 +122,7 @@ class GitRunner:
                     watcher.cancel()
             except ExceptionGroup as errors:
                 raise errors.exceptions[0] from None
+
         self._check_size()
         return GitResult(status, output, messages)
 
@@ -136,6 +140,7 @@ class GitRunner:
             env=environment,
             start_new_session=True,
         )
+
         try:
             if hasattr(resource, "prlimit"):
                 with contextlib.suppress(ProcessLookupError, PermissionError, ValueError):
@@ -160,6 +165,7 @@ class GitRunner:
         last_lines = ""
         rest = b""
         shown_at = 0.0
+
         while chunk := await stream.read(65536):
             *lines, rest = re.split(rb"(?<=[\r\n])", rest + chunk)
             if len(rest) > _LINE_BYTES:
@@ -171,6 +177,7 @@ class GitRunner:
                 now = time.monotonic()
                 if not text or (line.endswith(b"\r") and now - shown_at < _PROGRESS_SECONDS):
                     continue
+
                 if line.endswith(b"\r"):
                     shown_at = now
                 last_lines = f"{last_lines}{text}\n"[-8192:]

@@ -54,8 +54,10 @@ async def list_refs(
         async with asyncio.timeout(timeout_seconds), client:
             remote = await locate(url, client, allowed_protocols, body_bytes=ADVERTISEMENT_BYTES)
             found_at = remote.url if remote.url.startswith(("http://", "https://")) else url
+
             if (refs := refs_advertised(remote.advertisement, patterns)) is not None:
                 return Listing(refs, found_at)
+
             with tempfile.TemporaryDirectory(prefix="bindery-git-") as home:
                 git = GitRunner(home=Path(home), allowed_protocols=allowed_protocols, memory_bytes=GIB)
                 result = await git.run("ls-remote", "-q", "--", remote.url, *patterns, config=remote.config)
@@ -63,6 +65,7 @@ async def list_refs(
         raise BinderyError("provider_unavailable", f"{url} did not answer within {timeout_seconds:g} s.") from error
     if not result.ok:
         raise _failure(result, url, "provider_unavailable")
+
     rows = (line.partition("\t") for line in result.output.decode("utf-8", "replace").splitlines())
     return Listing({name: sha for sha, _, name in rows if is_full_sha(sha)}, found_at)
 
@@ -90,8 +93,10 @@ async def fetch_repository(
     """
     if not is_full_sha(ref):
         raise BinderyError("bad_spec", f"{ref!r} is not the full name of a commit (40 hex digits).")
+
     target.mkdir(parents=True, exist_ok=True)
     root = target.resolve()
+
     try:
         async with asyncio.timeout(timeout_seconds), CheckedClient(policy, proxy=proxy) as client:
             with tempfile.TemporaryDirectory(prefix="bindery-git-") as home:
@@ -124,11 +129,13 @@ class _Fetch:
         await self._run_checked("init", "--quiet", "--template=", ".", cwd=folder)
         await self._run_checked("remote", "add", "origin", url, cwd=folder)
         await self._commit(remote, url, sha, folder)
+
         result = await self.git.run("checkout", "--quiet", "--force", "--detach", sha, cwd=folder)
         if not result.ok:
             is_bad_path = "invalid path" in result.messages
             code: ErrorCode = "build_failed" if is_bad_path else "fetch_failed"
             raise BinderyError(code, f"Commit {sha} of {url} can't be checked out: {result.reason}.")
+
         for submodule in await submodules_of(self.git, sha, folder):
             self.submodules += 1
             if depth >= MAX_DEPTH or self.submodules > MAX_SUBMODULES:

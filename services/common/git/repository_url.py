@@ -92,6 +92,7 @@ def _path(text: str, *, ignores_case: bool = False, keeps_end: bool = False) -> 
             segments = segments[:-1]
         elif segment not in {b"", b"."}:
             segments.append(segment.lower() if ignores_case else segment)
+
     end = "/" if keeps_end and text.endswith("/") and segments else ""
     while not keeps_end and segments and segments[-1].endswith(b".git") and segments[-1] not in {b"..git", b"...git"}:
         segments[-1] = segments[-1].removesuffix(b".git")

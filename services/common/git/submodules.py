@@ -30,15 +30,19 @@ async def submodules_of(git: GitRunner, sha: str, folder: Path) -> list[Submodul
     listing = (await git.run("ls-tree", "-z", sha, "--", ".gitmodules", cwd=folder)).output.decode("utf-8", "replace")
     if not listing.startswith(_FILES):
         return []
+
     result = await git.run("config", "-z", f"--blob={sha}:.gitmodules", "--get-regexp", r"^submodule\.", cwd=folder)
     if not result.ok and result.messages:  # silent: the file has no such line
         raise BinderyError("build_failed", f".gitmodules can't be read: {result.reason}.")
+
     sections: dict[str, dict[str, str]] = {}
     for line in result.output.decode("utf-8", "replace").split("\0"):
         key, _, value = line.partition("\n")
         name, _, variable = key.removeprefix("submodule.").rpartition(".")
         sections.setdefault(name, {})[variable] = value
+
     by_path = {section.get("path", ""): section for section in sections.values()}
+
     submodules = []
     for entry in (await git.run("ls-tree", "-r", "-z", "--full-tree", sha, cwd=folder)).output.split(b"\0"):
         head, _, name = entry.decode("utf-8", "replace").partition("\t")
@@ -55,10 +59,14 @@ def place_of(submodule: Submodule, folder: Path) -> Path:
     """
     parts = submodule.path.split("/")
     place = folder.joinpath(*parts)
-    odd = any(part in {"", ".", ".."} or part.lower().rstrip(". ") == ".git" or part.startswith("-") for part in parts)
+
+    is_odd = any(
+        part in {"", ".", ".."} or part.lower().rstrip(". ") == ".git" or part.startswith("-") for part in parts
+    )
     above = [folder.joinpath(*parts[:count]) for count in range(1, len(parts) + 1)]
-    if odd or any(step.is_symlink() for step in above) or not place.resolve().is_relative_to(folder.resolve()):
+    if is_odd or any(step.is_symlink() for step in above) or not place.resolve().is_relative_to(folder.resolve()):
         raise BinderyError("build_failed", f"A submodule can't be put at {submodule.path!r}.")
+
     place.mkdir(parents=True, exist_ok=True)
     if any(place.iterdir()):
         raise BinderyError("build_failed", f"A submodule can't be put at {submodule.path!r}: something is there.")

@@ -3,13 +3,13 @@
 import asyncio
 import re
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from services.common.git.versions import user_agent
 from services.common.models.errors import BinderyError
 from services.common.net.checked_url import MAX_URL_LENGTH, NO_HOST, NO_USER, checked_url
 from services.common.net.hosts import is_literal, plain_host
-from services.common.net.outbound import CheckedClient
+from services.common.net.outbound import CheckedClient, CheckedUrl
 from services.common.service.logging import shown
 
 WEB = frozenset({"http", "https"})
@@ -45,36 +45,57 @@ def git_url(text: str, allowed_protocols: frozenset[str] = WEB) -> str:
     a URL; for a user name in http and https, as it may be a token; and for a path that programs read differently: with
     `..`, or with a percent-encoded slash, backslash or control character.
     """
-    quoted = shown(text)
-    if text.startswith("-"):
-        raise BinderyError("bad_spec", f"A git URL can't begin with a dash: {quoted!r}.")
-    if len(text) > MAX_URL_LENGTH or not text.isprintable() or " " in text or "\\" in text:
-        raise BinderyError("bad_spec", f"{quoted!r} is not a git URL.")
+    _check_text(text)
     if scp := _SCP.fullmatch(text):
         text = f"ssh://{scp[1]}@{scp[2]}/{scp[3]}"
-        quoted = shown(text)
+    parts = _parts_of(text)
+
+    quoted = shown(text)
+    _check_protocol(parts, quoted, allowed_protocols)
+    _check_place(parts, quoted)
+    if parts.scheme in WEB:
+        checked_url(text)
+    elif parts.hostname and plain_host(parts.hostname) is None:
+        raise BinderyError("bad_spec", f"{quoted!r} {NO_HOST}")
+    return text
+
+
+def _check_text(text: str) -> None:
+    """Raise `BinderyError("bad_spec")` for an option of git, and for characters that are in no URL."""
+    if text.startswith("-"):
+        raise BinderyError("bad_spec", f"A git URL can't begin with a dash: {shown(text)!r}.")
+    if len(text) > MAX_URL_LENGTH or not text.isprintable() or " " in text or "\\" in text:
+        raise BinderyError("bad_spec", f"{shown(text)!r} is not a git URL.")
+
+
+def _parts_of(url: str) -> SplitResult:
+    """Return the parts of a URL. Raise `BinderyError("bad_spec")` if it has none, or a port that is not a number."""
     try:
-        parts = urlsplit(text)
-        host = parts.hostname or ""
+        parts = urlsplit(url)
         _ = parts.port  # raises `ValueError` if it is not a number
     except ValueError as error:
-        raise BinderyError("bad_spec", f"{quoted!r} is not a git URL.") from error
+        raise BinderyError("bad_spec", f"{shown(url)!r} is not a git URL.") from error
+    return parts
+
+
+def _check_protocol(parts: SplitResult, quoted: str, allowed_protocols: frozenset[str]) -> None:
+    """Raise `BinderyError("bad_spec")` for a login that the URL gives away, and for a protocol that is not allowed."""
     if parts.password or ("@" in parts.netloc and parts.scheme in WEB):
         raise BinderyError("bad_spec", NO_USER)
     if parts.scheme not in allowed_protocols:
         allowed = ", ".join(sorted(allowed_protocols))
         raise BinderyError("bad_spec", f"Unsupported git url {quoted}, protocol {parts.scheme} not in {allowed}.")
+
+
+def _check_place(parts: SplitResult, quoted: str) -> None:
+    """Raise `BinderyError("bad_spec")` for a host or path that is missing, ambiguous, or an option of a program."""
+    host = parts.hostname or ""
     if parts.query or parts.fragment or (not host and parts.scheme != "file"):
         raise BinderyError("bad_spec", f"{quoted} is not the URL of a git repository.")
     if _AMBIGUOUS.search(parts.path):
         raise BinderyError("bad_spec", f"{quoted!r} can be read in several ways: write its path without .. and %2F.")
     if host.startswith("-") or parts.path.startswith(("/-", "-")) or (parts.username or "").startswith("-"):
         raise BinderyError("bad_spec", f"A host or path of a git URL can't begin with a dash: {quoted!r}.")
-    if parts.scheme in WEB:
-        checked_url(text)
-    elif host and plain_host(host) is None:
-        raise BinderyError("bad_spec", f"{quoted!r} {NO_HOST}")
-    return text
 
 
 def submodule_url(parent: str, url: str) -> str:
@@ -85,6 +106,7 @@ def submodule_url(parent: str, url: str) -> str:
     """
     if not url.startswith(("./", "../")):
         return _WEB_USER.sub(r"\1", url)
+
     parts = urlsplit(parent)
     path = [part for part in parts.path.split("/") if part]
     steps = url.rstrip("/").split("/")
@@ -93,6 +115,7 @@ def submodule_url(parent: str, url: str) -> str:
             if not path:
                 raise BinderyError("bad_spec", f"{url!r} leads out of {parts.hostname}.")
             path.pop()
+
     if ".." in steps:
         raise BinderyError("bad_spec", f"{url!r} is not the URL of a git repository.")
     return urlunsplit((parts.scheme, parts.netloc, "/" + "/".join([*path, *steps]), "", ""))
@@ -114,12 +137,24 @@ async def locate(
         return Remote(url)
     if parts.scheme not in WEB:
         return await _locate_elsewhere(url, client)
+
     # A request of git's protocol 0, whose response has the refs: protocol 2 would need another request for them.
-    asks = {"User-Agent": await asyncio.to_thread(user_agent), "Pragma": "no-cache"}
-    response = await client.follow(url.rstrip("/") + _INFO_REFS, headers=asks, body_bytes=body_bytes)
+    headers = {"User-Agent": await asyncio.to_thread(user_agent), "Pragma": "no-cache"}
+    response = await client.follow(url.rstrip("/") + _INFO_REFS, headers=headers, body_bytes=body_bytes)
+    _raise_for_status(response, url)
+
+    config = _pinned(response.host, response.port, response.address)
+    if client.proxy and not response.address:
+        config = (("http.proxy", client.proxy.url_with_login), ("http.proxyAuthMethod", "basic"))
+    return Remote(response.url.removesuffix(_INFO_REFS), config, response.body)
+
+
+def _raise_for_status(response: CheckedUrl, url: str) -> None:
+    """Raise `BinderyError` unless a git server answered that it has a repository at `url`."""
     if response.status in {401, 403, 404, 410} or not response.url.endswith(_INFO_REFS):
         status_note = f" ({response.host} answered {response.status})" if response.status >= 400 else ""
         raise BinderyError("ref_not_found", f"There is no public git repository at {url}{status_note}.")
+
     if response.status == 429:
         after = response.headers.get("retry-after", "")
         raise BinderyError(
@@ -127,12 +162,9 @@ async def locate(
             f"{response.host} asks for fewer requests.",
             retry_after_seconds=float(after[:9]) if after.isascii() and after.isdigit() else None,
         )
+
     if response.status != 200:
         raise BinderyError("provider_unavailable", f"{response.host} answered {response.status} for {url}.")
-    config = _pinned(response.host, response.port, response.address)
-    if client.proxy and not response.address:
-        config = (("http.proxy", client.proxy.url_with_login), ("http.proxyAuthMethod", "basic"))
-    return Remote(response.url.removesuffix(_INFO_REFS), config, response.body)
 
 
 def _pinned(host: str, port: int, address: str) -> tuple[tuple[str, str], ...]:
