@@ -148,8 +148,10 @@ async def service_member(context: ProcessContext, name: str, *, sweeps: bool = T
         name, redis=context.lease_redis, keys=context.keys, records=context.records, settings=context.settings,
         sweeps=sweeps,
     )  # fmt: skip
+
     await retry_while_unavailable(member.take_lease, seconds=context.settings.redis_patience_seconds)
     await context.bus.listen(context.keys.wake(name), lambda _message: member.wake())
+
     async with background_tasks(member.run()):
         try:
             yield member

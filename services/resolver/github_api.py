@@ -173,6 +173,7 @@ class GitHubApi:
         limit = reply.headers.get("x-ratelimit-limit", "")
         if not _is_number(remaining) or not _is_number(limit):
             return
+
         REMAINING.set(int(remaining))
         share = int(remaining) / max(1, int(limit))
         if share < 0.2:
@@ -181,6 +182,7 @@ class GitHubApi:
             write = log.info
         else:
             write = log.debug
+
         write("github_rate_limit", remaining=int(remaining), limit=int(limit))
 
     def _remember_missing(self, url: str, detail: str) -> BinderyError:

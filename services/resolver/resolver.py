@@ -53,12 +53,14 @@ class Resolver:
         self._launch_cache = launch_cache
         self._timeout_seconds = settings.resolve_timeout_seconds
         self._github_url = settings.github_url
+
         self._banned = _compile(settings.banned_specs)
         self._allowed = _compile(settings.allowed_specs)
         self._configs = {
             prefix: [(re.compile(item.pattern, re.IGNORECASE), item.config) for item in items]
             for prefix, items in settings.spec_config.items()
         }
+
         self._flights: SingleFlight[ResolvedRepo] = SingleFlight()
         self.policy = _policy_id(settings)
         """Identifies the rules and settings that decide about links: a cached link of another policy is not used."""

@@ -77,6 +77,7 @@ class PooledClient:
                 connector = aiohttp.TCPConnector(
                     limit=self._connections, keepalive_timeout=60, resolver=aiohttp.ThreadedResolver()
                 )
+
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 headers=self._headers,
@@ -103,6 +104,7 @@ class PooledClient:
         CALLS.labels(self._peer, call_reason()).inc()
         if json_body is not None:
             headers = {"Content-Type": "application/json", **(headers or {})}
+
         url = self._url(path)
         try:
             async with self._open().request(

@@ -119,12 +119,14 @@ class NetworkPolicy:
             return "is in a network that BINDERY_REFUSED_NETWORKS names. Only the operator can change that."
         if _is_in(self.allowed, address, reached):
             return None
+
         if kind := non_public_reason(address):
             wrong = f"is not public but {kind}"
         elif is_our_own(reached):
             wrong = "is that of the machine that Bindery runs on"
         else:
             return None
+
         return f"{wrong}. The operator of this Bindery can open a network with BINDERY_ALLOWED_NETWORKS."
 
     def check(self, address: IpAddress | str, host: str = "") -> None:

@@ -111,12 +111,14 @@ class CheckedClient:
             "write": read_seconds,
             "pool": connect_seconds,
         }
+
         bounds: dict[str, Any] = {
             "ssl_context": tls_context(),
             "max_connections": max_connections,
             "max_keepalive_connections": 10,
             "keepalive_expiry": 5.0,
         }
+
         self._pool = httpcore.AsyncConnectionPool(network_backend=_CheckedNetwork(policy), **bounds)
         self._proxied = proxy and httpcore.AsyncHTTPProxy(proxy.url, proxy_auth=_ascii(proxy.login), **bounds)
 
@@ -144,6 +146,7 @@ class CheckedClient:
             body = await _short(response, body_bytes) if body_bytes else b""
             by_proxy = goes_by_proxy(final.raw_host.decode("ascii"), self.policy, self.proxy)
             peer = response.extensions["network_stream"].get_extra_info("server_addr")
+
             return CheckedUrl(
                 url=str(final),
                 host=final.raw_host.decode("ascii"),
@@ -161,6 +164,7 @@ class CheckedClient:
         """Yield the first response that is not a redirect, with its body still unread."""
         url = checked_url(text)
         sent = {name.lower(): value for name, value in headers.items()}
+
         try:
             async with asyncio.timeout(self._total_seconds):
                 for _ in range(MAX_REDIRECTS + 1):
@@ -169,6 +173,7 @@ class CheckedClient:
                         if (target := _location(url, response)) is None:
                             yield url, response
                             return
+
                     if (target.scheme, target.host, target.port) != (url.scheme, url.host, url.port):
                         sent = {name: value for name, value in sent.items() if name not in _NEVER_FORWARDED}
                     url = target
@@ -268,6 +273,7 @@ def _location(url: httpx.URL, response: httpcore.Response) -> httpx.URL | None:
     location = _headers(response).get("location")
     if response.status not in REDIRECTS or not location:
         return None
+
     try:
         target = checked_url(str(url.join(location)))
     except (httpx.InvalidURL, BinderyError) as error:
@@ -275,6 +281,7 @@ def _location(url: httpx.URL, response: httpcore.Response) -> httpx.URL | None:
         raise BinderyError(
             "address_not_allowed", f"{url.host} redirects to something that is not followed: {quoted!r}."
         ) from error
+
     if url.scheme == "https" and target.scheme != "https":
         raise BinderyError("address_not_allowed", f"{url.host} redirects from https to http, which is not followed.")
     return target

@@ -81,14 +81,17 @@ def _shown(name: object, value: Any) -> Any:
     """Return a value as a log line may show it: nothing if its name is a secret's, else what `_clean` leaves."""
     if isinstance(name, str) and _SECRET_NAMES.search(name):
         return "[secret]"
+
     if isinstance(value, str):
         return _cut(_clean(value))
     if isinstance(value, Mapping):
         return {_shown(None, key): _shown(key, item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_shown(name, item) for item in value]
+
     if value is None or isinstance(value, int | float):
         return value
+
     shown = repr(value)  # as the renderer would write it
     cleaned = _cut(_clean(shown))
     return cleaned if cleaned != shown else value
@@ -111,17 +114,22 @@ def configure_logging(*, service: str, level: str = "info", form: str = "json") 
         structlog.processors.format_exc_info,
         _hide_secrets,
     ]
+
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if form == "json"
         else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, sort_keys=False)
     )
+
+    # Our own lines
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+
+    # The lines of libraries, and the output of both
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -129,11 +137,14 @@ def configure_logging(*, service: str, level: str = "info", form: str = "json") 
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+
     for noisy in ("httpx", "httpcore", "arq", "arq.worker", "uvicorn.access", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+
     bind_contextvars(service=service)
 
 

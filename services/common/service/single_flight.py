@@ -37,6 +37,7 @@ class SingleFlight(Generic[T]):
         flight: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._flights[key] = flight
         outcome: BaseException = _LeaderLeftError()
+
         try:
             result = await work()
             flight.set_result(result)
@@ -46,6 +47,7 @@ class SingleFlight(Generic[T]):
             raise
         finally:
             del self._flights[key]
+
             if not flight.done():
                 flight.set_exception(outcome)
                 flight.exception()  # seen, even if nobody else waits

@@ -82,12 +82,14 @@ class QueuePositions:
             "queue_positions", self._keys, [self._prefix, *build_ids]
         )
         self._version = version
+
         reasons = {
             "slot": "All builders are busy.",
             "repo": f"This repository has as many builds under way as it may have ({cap}).",
             "worker": "No builder is running.",
             "start": "A builder is about to take it.",
         }
+
         return {
             build_id: QueuePosition(
                 position=position, length=length, reason=reasons[waiting_for.decode()], waiting_for=waiting_for.decode()

@@ -33,6 +33,7 @@ class GitHub(Provider):
     def display_config(self) -> dict[str, Any]:
         """See `Provider`."""
         host = urlsplit(self.settings.github_url).netloc
+
         return {
             "displayName": "GitHub",
             "id": self.prefix,
@@ -54,6 +55,7 @@ class GitHub(Provider):
         sha = commit.sha
         url = f"{self.settings.github_url}/{user}/{repo}"
         was_renamed = commit.repository.lower() != f"{user}/{repo}".lower()
+
         return ResolvedRepo(
             provider=self.prefix,
             spec=spec,
