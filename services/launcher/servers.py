@@ -96,21 +96,21 @@ class Servers:
             await self._context.records.rewrite(topic)
 
         event = Event(phase=Phase.LAUNCHING, message="Launching server...\n")
-        record, (seat,) = await self._context.records.create(
+        record, (seat_answer,) = await self._context.records.create(
             topic, server, event,
             process=self._member.process,
             fields={"request": request.model_dump_json(exclude_none=True)} | to_fields(), rewrite_if_missing=True,
             piggyback=[self._seats.reservation(server, request.repo)],
         )  # fmt: skip
+        seat = self._seats.parse_reservation(seat_answer)
 
         if isinstance(record, OwnedRecord):
-            position = self._seats.position_from(seat)
-            self._begin(record, server, request, position)
-            return server.updated(queue=position.queue)
+            self._begin(record, server, request, seat.position)
+            return server.updated(queue=seat.position.queue)
         if isinstance(record, StoredRecord):
             existing = record.model(Server)
             # A server that failed may have kept its seat, because it may still run.
-            if existing.state.is_final and not self._seats.was_held_before(seat):
+            if existing.state.is_final and not seat.is_repeated:
                 await self._seats.release(server.server_id)
             return existing
         raise BinderyError("internal")

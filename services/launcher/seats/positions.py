@@ -22,6 +22,17 @@ class SeatAnswer(IntEnum):
     """Too many launches wait already."""
 
 
+class BlockedBy(IntEnum):
+    """What keeps a waiting launch from a seat; the scripts have the same names and values."""
+
+    ADMISSIBLE = 0
+    """Nothing: it is given a seat as soon as one is free and its turn has come."""
+    KEPT_OUT = 1
+    """The quota of its repository, or the total."""
+    NOT_COUNTED = 2
+    """Redis was emptied, and the running servers are not counted yet."""
+
+
 class SeatPosition(NamedTuple):
     """Position of a launch in the queue, or a `SeatAnswer`; and why it has no seat yet."""
 
@@ -29,9 +40,27 @@ class SeatPosition(NamedTuple):
     reason: str = ""
 
     @property
+    def is_seated(self) -> bool:
+        """Whether the launch has its seat."""
+        return self.number == SeatAnswer.SEATED
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether Redis has lost the request for a seat, so that it must be repeated."""
+        return self.number == SeatAnswer.UNKNOWN
+
+    @property
     def queue(self) -> Queue | None:
         """What followers of the launch are shown; None unless it waits."""
         return Queue(reason=self.reason, position=self.number) if self.number > 0 else None
+
+
+class SeatReservation(NamedTuple):
+    """The result of a request for a seat."""
+
+    position: SeatPosition
+    is_repeated: bool
+    """Whether the server had its seat, or its position, before this request."""
 
 
 @dataclass

@@ -43,8 +43,8 @@ def claim_of(server: HubServer, hub_id: str) -> SeatClaim:
 class Recount:
     """Counts what runs as soon as `Seats` finds that Redis may not know it.
 
-    Any launcher may count, and several may at once. Counted is what the hub lists as ours, and what the launchers have
-    under way, which the hub may not list yet.
+    Any launcher may count, and several may at once. The count includes the servers of ours that the hub lists, and the
+    starts that the launchers have under way, which the hub may not list yet.
     """
 
     def __init__(self, *, context: ProcessContext, settings: LauncherSettings, hub: Hub, seats: Seats) -> None:
@@ -69,8 +69,7 @@ class Recount:
                 log.warning("redis_away", doing="recount", error=str(error))
             except (HubUnavailable, BinderyError) as error:
                 log.warning("hub_away", doing="recount", error=str(error))
-                self._seats.count_error = f"JupyterHub can't say: {error}."
-                self._seats.on_queue_changed()  # so that launches that wait are told why
+                self._seats.on_count_failed(f"JupyterHub can't say: {error}.")
             except Exception as error:
                 log.exception("recount_failed", error=str(error))
             else:

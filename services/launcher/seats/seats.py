@@ -22,7 +22,13 @@ from services.common.redis.scripts import ScriptArg, ScriptCall, Scripts
 from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled
-from services.launcher.seats.positions import SeatPosition, WatchedPosition, raise_if_refused
+from services.launcher.seats.positions import (
+    BlockedBy,
+    SeatPosition,
+    SeatReservation,
+    WatchedPosition,
+    raise_if_refused,
+)
 from services.launcher.settings import LauncherSettings
 
 log = get_logger(__name__)
@@ -62,9 +68,10 @@ class Seats:
         self._settings = settings
         self._classes = settings.classes
         self.scripts = Scripts(context.redis, "services.launcher.seats.scripts")
-        self._members_key, self._waiting_key, self._asked_key, self._held_key = (
-            context.keys("{seats}:" + name) for name in ("members", "waiting", "asked", "held")
-        )
+        self._holders_key = context.keys("{seats}:members")
+        self._waiting_key = context.keys("{seats}:waiting")
+        self._requests_key = context.keys("{seats}:asked")
+        self._held_key = context.keys("{seats}:held")
         self._counted_key = context.keys("seats:counted")
         self._limits: list[ScriptArg] = [
             settings.seats_total,
@@ -84,7 +91,7 @@ class Seats:
         """Why the running servers could not be counted, while that is so."""
 
     def _call(self, script: str, *args: ScriptArg) -> ScriptCall:
-        keys = [self._members_key, self._waiting_key, self._asked_key, self._held_key, self._counted_key]
+        keys = [self._holders_key, self._waiting_key, self._requests_key, self._held_key, self._counted_key]
         return ScriptCall(self.scripts, script, keys, [*self._limits, *args])
 
     async def _run(self, script: str, *args: ScriptArg) -> Any:
@@ -101,23 +108,28 @@ class Seats:
         """Return the script call that takes a seat or a position, to be run together with others."""
         return self._call("take", server.server_id, int(server.created_at * 1000), self._holder_json(repo, server.user))
 
-    def position_from(self, answer: Sequence[int]) -> SeatPosition:
-        """Return the position that a script's answer (number, why there is no seat) stands for."""
-        number = int(answer[0])
-        why = int(answer[1])
-        if why == 2:
-            self.count_needed.set()
-        reasons = (ALL_TAKEN, QUOTA_REACHED, f"{COUNT_UNKNOWN} {self.count_error}".strip())
-        return SeatPosition(number, reasons[why] if number > 0 else "")
+    def parse_reservation(self, answer: Sequence[int]) -> SeatReservation:
+        """Return the result of the call that `reservation` returned, from the script's answer."""
+        number, blocked_by, is_repeated = answer
+        return SeatReservation(self._position(number, blocked_by), bool(is_repeated))
 
-    @staticmethod
-    def was_held_before(answer: Sequence[int]) -> bool:
-        """Return whether the server had its seat or its position before the reservation with this answer."""
-        return bool(answer[2])
+    def _position(self, number: int, blocked_by: int) -> SeatPosition:
+        """Return a script's position in the queue with its reason; request a count if the script lacks one."""
+        if blocked_by == BlockedBy.NOT_COUNTED:
+            self.count_needed.set()
+        if number <= 0:
+            return SeatPosition(number)
+
+        reasons = {
+            BlockedBy.ADMISSIBLE: ALL_TAKEN,
+            BlockedBy.KEPT_OUT: QUOTA_REACHED,
+            BlockedBy.NOT_COUNTED: f"{COUNT_UNKNOWN} {self.count_error}".strip(),
+        }
+        return SeatPosition(number, reasons[BlockedBy(blocked_by)])
 
     async def take(self, server: Server, repo: ResolvedRepo) -> SeatPosition:
         """Take a seat or a position in the queue; NEVER or FULL if the server gets neither."""
-        return self.position_from(await self.reservation(server, repo).run())
+        return self.parse_reservation(await self.reservation(server, repo).run()).position
 
     async def check(self, repo: ResolvedRepo) -> None:
         """Raise `BinderyError` if a launch of `repo` would get neither a seat nor a position, or has no valid class."""
@@ -131,7 +143,7 @@ class Seats:
     # Following the queue
 
     @contextlib.contextmanager
-    def watching(self, server_id: str, position: SeatPosition) -> Iterator[WatchedPosition]:
+    def watch(self, server_id: str, position: SeatPosition) -> Iterator[WatchedPosition]:
         """Keep the position of a launch up to date while the block runs."""
         watched = WatchedPosition(position)
         self._watched[server_id] = watched
@@ -144,6 +156,11 @@ class Seats:
 
     def on_queue_changed(self) -> None:
         """Look at the queue soon: a seat was released, or the queue has moved."""
+        self._queue_changed.set()
+
+    def on_count_failed(self, reason: str) -> None:
+        """Give the launches that wait a reason why the running servers are not counted yet."""
+        self.count_error = reason
         self._queue_changed.set()
 
     def on_recount(self) -> None:
@@ -181,8 +198,8 @@ class Seats:
             return
         watched_now = dict(self._watched)
         answer = await self._run("positions", *watched_now)
-        for watched, number, why in zip(watched_now.values(), answer[::2], answer[1::2], strict=True):
-            watched.update(self.position_from([number, why]))
+        for watched, number, blocked_by in zip(watched_now.values(), answer[::2], answer[1::2], strict=True):
+            watched.update(self._position(number, blocked_by))
 
     # Counting what runs
 
@@ -232,9 +249,9 @@ class Seats:
 
     async def holders(self) -> dict[str, SeatHolder]:
         """Return every server that holds a seat, by its id."""
-        members = await self._context.redis.hgetall(self._members_key)
+        stored_holders = await self._context.redis.hgetall(self._holders_key)
         holders = {}
-        for server_id, raw in members.items():
+        for server_id, raw in stored_holders.items():
             stored = json.loads(raw)
             holders[server_id.decode()] = SeatHolder(float(stored.get("reserved_at", 0)), str(stored.get("user", "")))
         return holders

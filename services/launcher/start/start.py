@@ -104,14 +104,14 @@ class Start:
         """
         deadline = self.server.created_at + self.settings.seat_wait_seconds
         position = self.position if self.position is not None else await self._take_seat()
-        if position.number == SeatAnswer.SEATED:
+        if position.is_seated:
             return bool(self.server.queue)
 
         announced = SeatPosition(SeatAnswer.UNKNOWN)
         announced_at = 0.0
-        with self.seats.watching(self.server.server_id, position) as watched:
-            while watched.position.number != SeatAnswer.SEATED:
-                if watched.position.number == SeatAnswer.UNKNOWN:  # Redis was emptied
+        with self.seats.watch(self.server.server_id, position) as watched:
+            while not watched.position.is_seated:
+                if watched.position.is_lost:
                     watched.update(await self._take_seat())
                     continue
                 raise_if_refused(watched.position.number)

@@ -12,7 +12,7 @@ for i = first_server, #ARGV do
   local id = ARGV[i]
   local position = positions[id]
   if not position then
-    position = redis.call('HEXISTS', members_key, id) == 1 and SEATED or UNKNOWN
+    position = redis.call('HEXISTS', holders_key, id) == 1 and SEATED or UNKNOWN
   end
   answer[#answer + 1] = position
   answer[#answer + 1] = blocked_by[id] or ADMISSIBLE

@@ -9,10 +9,10 @@ local first_server = 4
 local released = 0
 for i = first_server, #ARGV do
   local id = ARGV[i]
-  local raw = redis.call('HGET', members_key, id)
+  local raw = redis.call('HGET', holders_key, id)
   if raw then
-    redis.call('HDEL', members_key, id)
-    add_member_to_held(parse(raw), -1)
+    redis.call('HDEL', holders_key, id)
+    count_holder(parse(raw), -1)
   end
   local has_left_queue = leave_queue(id) > 0
   if has_left_queue or raw then released = released + 1 end

@@ -1,5 +1,5 @@
 -- include services/launcher/seats/scripts/shared/seats.lua
--- Recompute the totals in `held` from the members, and give the free seats.
+-- Recompute the totals in `held` from the holders, and give the free seats.
 -- KEYS 1 to 5: see the include
 -- ARGV 1 to 3: see the include
 -- Answers 1 if a total was wrong, else 0.
@@ -8,9 +8,9 @@ local all = redis.call('HGETALL', held_key)
 for i = 1, #all, 2 do stored[all[i]] = tonumber(all[i + 1]) end
 
 local right = {}
-for _, raw in ipairs(redis.call('HVALS', members_key)) do
-  local member = parse(raw)
-  for name, by in pairs({total = member.cost, ['u:' .. member.repo] = member.cost, ['n:' .. member.repo] = 1}) do
+for _, raw in ipairs(redis.call('HVALS', holders_key)) do
+  local holder = parse(raw)
+  for name, by in pairs({total = holder.cost, ['u:' .. holder.repo] = holder.cost, ['n:' .. holder.repo] = 1}) do
     right[name] = (right[name] or 0) + by
   end
 end

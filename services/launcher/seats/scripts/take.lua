@@ -4,30 +4,30 @@
 -- ARGV 1 to 3: see the include
 --      4 server
 --      5 time of its request, in ms
---      6 member
+--      6 holder
 -- Answers three numbers: the position, or SEATED, NEVER or FULL; what blocks the launch; 1 if it had its seat or its
 -- position before.
 local id = ARGV[4]
 local requested_at = ARGV[5]
-local member = parse(ARGV[6])
+local holder = parse(ARGV[6])
 
-if redis.call('HEXISTS', members_key, id) == 1 then return {SEATED, ADMISSIBLE, 1} end
+if redis.call('HEXISTS', holders_key, id) == 1 then return {SEATED, ADMISSIBLE, 1} end
 
 local is_new = not redis.call('ZSCORE', waiting_key, id)
 local was_waiting = is_new and 0 or 1
-if is_new and can_never_sit(member) then return {NEVER, ADMISSIBLE, 0} end
+if is_new and can_never_sit(holder) then return {NEVER, ADMISSIBLE, 0} end
 
 -- Nobody else waits and there is room: no need for the order of the queue.
 local others = redis.call('ZCARD', waiting_key) - was_waiting
-if others == 0 and is_count_known(member) and is_within_quota(member) and member.cost <= free_seats() then
+if others == 0 and is_count_known(holder) and is_within_quota(holder) and holder.cost <= free_seats() then
   if not is_new then leave_queue(id) end
-  seat(id, member)
+  seat(id, holder)
   return {SEATED, ADMISSIBLE, was_waiting}
 end
 
 if is_new then
   redis.call('ZADD', waiting_key, requested_at, id)
-  redis.call('HSET', asked_key, id, member.raw)
+  redis.call('HSET', requests_key, id, holder.raw)
 end
 local still_waiting = admit()
 local positions, blocked_by = positions_of(still_waiting)

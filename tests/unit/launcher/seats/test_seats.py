@@ -51,7 +51,7 @@ async def look(seats: Seats, *numbers: int) -> list[int]:
     """Where some servers stand now."""
     with_places = []
     for number in numbers:
-        with seats.watching(f"server-{number:03d}", SeatPosition(SeatAnswer.UNKNOWN)) as watched:
+        with seats.watch(f"server-{number:03d}", SeatPosition(SeatAnswer.UNKNOWN)) as watched:
             await seats.refresh()
             with_places.append(watched.position.number)
     return with_places

@@ -7,9 +7,9 @@
 --
 -- After Redis was emptied nobody knows how many servers run: until they are counted, no limited seat is given.
 --
--- KEYS 1 members: server -> member (hash)
+-- KEYS 1 members: server that has a seat -> holder (hash)
 --      2 waiting: servers, by the time of their request (sorted set)
---      3 asked: server -> member that it is to become (hash)
+--      3 asked: server that waits -> holder that it is to become (hash)
 --      4 held: total; u:<repository>: its seats; n:<repository>: its servers (hash)
 --      5 counted: `yes`, or the token of a count under way, which is lost if Redis is emptied meanwhile (string)
 -- ARGV 1 total: seats in total (-1: no limit)
@@ -17,33 +17,33 @@
 --      3 channel: the launchers' channel
 --      4 and later: see each script
 --
--- A member is JSON: repo, cost (seats that it takes), quota (servers of its repository; 0 or less: no limit),
+-- A holder is JSON: repo, cost (seats that it takes), quota (servers of its repository; 0 or less: no limit),
 -- reserved_at, user.
-local members_key = KEYS[1]
+local holders_key = KEYS[1]
 local waiting_key = KEYS[2]
-local asked_key = KEYS[3]
+local requests_key = KEYS[3]
 local held_key = KEYS[4]
 local counted_key = KEYS[5]
 local total = tonumber(ARGV[1])
 local room = tonumber(ARGV[2])
 local channel = ARGV[3]
 
--- Answers in place of a position, which begins at 1 (SeatAnswer in seats.py).
+-- Answers in place of a position, which begins at 1 (SeatAnswer in positions.py).
 local SEATED, UNKNOWN, NEVER, FULL = 0, -1, -2, -3
--- Why a launch that waits can't be admitted.
+-- What keeps a launch that waits from a seat (BlockedBy in positions.py).
 local ADMISSIBLE, KEPT_OUT, NOT_COUNTED = 0, 1, 2
 
 local is_counted = redis.call('GET', counted_key) == 'yes'
 local has_moved = false  -- whether positions or free seats changed, which the other launchers are to know
 
 local function parse(raw)
-  local member = cjson.decode(raw)
-  member.raw = raw
-  member.repo = member.repo or ''
-  member.cost = tonumber(member.cost) or 1
-  member.quota = tonumber(member.quota) or -1
-  if member.quota <= 0 then member.quota = -1 end
-  return member
+  local holder = cjson.decode(raw)
+  holder.raw = raw
+  holder.repo = holder.repo or ''
+  holder.cost = tonumber(holder.cost) or 1
+  holder.quota = tonumber(holder.quota) or -1
+  if holder.quota <= 0 then holder.quota = -1 end
+  return holder
 end
 
 local function held(name) return tonumber(redis.call('HGET', held_key, name) or '0') end
@@ -52,36 +52,36 @@ local function add_held(name, by)
   if redis.call('HINCRBY', held_key, name, by) <= 0 then redis.call('HDEL', held_key, name) end
 end
 
-local function add_member_to_held(member, sign)
-  add_held('total', sign * member.cost)
-  add_held('u:' .. member.repo, sign * member.cost)
-  add_held('n:' .. member.repo, sign)
+local function count_holder(holder, sign)
+  add_held('total', sign * holder.cost)
+  add_held('u:' .. holder.repo, sign * holder.cost)
+  add_held('n:' .. holder.repo, sign)
 end
 
-local function seat(id, member)
-  if redis.call('HSETNX', members_key, id, member.raw) == 1 then add_member_to_held(member, 1) end
+local function seat(id, holder)
+  if redis.call('HSETNX', holders_key, id, holder.raw) == 1 then count_holder(holder, 1) end
 end
 
-local function leave_queue(id) return redis.call('ZREM', waiting_key, id) + redis.call('HDEL', asked_key, id) end
+local function leave_queue(id) return redis.call('ZREM', waiting_key, id) + redis.call('HDEL', requests_key, id) end
 
 local function free_seats() return total < 0 and math.huge or total - held('total') end
 
-local function can_never_sit(member) return total >= 0 and member.cost > total end
+local function can_never_sit(holder) return total >= 0 and holder.cost > total end
 
--- Whether it is known how many seats are free for a member, or does not matter.
-local function is_count_known(member) return is_counted or (total < 0 and member.quota < 0) end
+-- Whether it is known how many seats are free for a holder, or does not matter.
+local function is_count_known(holder) return is_counted or (total < 0 and holder.quota < 0) end
 
-local function is_within_quota(member) return member.quota < 0 or held('n:' .. member.repo) < member.quota end
+local function is_within_quota(holder) return holder.quota < 0 or held('n:' .. holder.repo) < holder.quota end
 
--- The launches that wait, in order. Each entry has `blocked_by` beside the fields of its member.
+-- The launches that wait, in order. Each entry has `blocked_by` beside the fields of its holder.
 local function queue()
   local entries = {}
   local ids = redis.call('ZRANGE', waiting_key, 0, -1)
   if #ids == 0 then return entries end
 
   local raw_of = {}
-  local asked = redis.call('HGETALL', asked_key)
-  for i = 1, #asked, 2 do raw_of[asked[i]] = asked[i + 1] end
+  local requests = redis.call('HGETALL', requests_key)
+  for i = 1, #requests, 2 do raw_of[requests[i]] = requests[i + 1] end
 
   local repos = {}
   for arrival, id in ipairs(ids) do
