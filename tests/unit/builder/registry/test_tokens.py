@@ -14,6 +14,7 @@ from services.builder.registry.settings import RegistrySettings
 from services.builder.registry.tokens import RegistryDenied, TokenRequest, Tokens
 from services.builder.registry.transport import RegistryUnavailable, Transport
 from services.common.models.errors import BinderyError
+from services.common.service.tasks import sleep_unless_cancelled
 from tests.support.scripted_registry import DIGEST, ScriptedRegistry, always, scripted_registry
 from tests.support.settings import settings_for
 from tests.support.tls import certificate_for
@@ -54,7 +55,7 @@ async def test_a_token_that_has_lived_its_time_is_replaced() -> None:
         first = await tokens.get(wanted(server))
         async with asyncio.timeout(10):
             while await tokens.get(wanted(server)) == first:
-                await asyncio.sleep(0)
+                await sleep_unless_cancelled(0)
         await wire.aclose()
 
 

@@ -19,6 +19,7 @@ from services.common.net.http import Peer, PooledClient
 from services.common.service.correlation import LAUNCH_HEADER, REQUEST_HEADER, from_fields
 from services.common.service.logging import bound_contextvars, get_logger
 from services.common.service.settings import ServiceSettings
+from services.common.service.tasks import sleep_unless_cancelled
 from services.common.web.app import create_service
 from services.launcher.servers import server_topic
 from tests.support.in_process_builder import open_builder
@@ -140,7 +141,7 @@ async def test_a_start_keeps_its_ids_when_another_launcher_goes_on_with_it(valke
         async with open_launcher(valkey, hub) as other:
             async with asyncio.timeout(10):
                 while await other.context.redis.hget(key, "final") != b"1":
-                    await asyncio.sleep(0.01)
+                    await sleep_unless_cancelled(0.01)
     line = line_of(logs, "start_failed")
     assert (line["request_id"], line["launch_ref"]) == (ID, REF)
 

@@ -8,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.common.context import background_tasks, queue_positions_updated
+from services.common.service.tasks import sleep_unless_cancelled
 from services.common.streams.queue_positions import QueuePosition, QueuePositions
 from tests.support.in_process_builder import Builder, open_builder
 from tests.support.valkey import Valkey, member_of
@@ -221,10 +222,10 @@ async def test_a_build_is_given_a_free_slot_as_soon_as_it_is_queued(
             member.is_sweeper = True
             second = await builder.ask("second")
             while await builder.running() != {first.build_id}:
-                await asyncio.sleep(0.01)
+                await sleep_unless_cancelled(0.01)
             await builder.end(first)
             while await builder.running() != {second.build_id}:
-                await asyncio.sleep(0.01)
+                await sleep_unless_cancelled(0.01)
 
 
 async def test_a_change_that_was_not_heard_is_found_a_little_later(

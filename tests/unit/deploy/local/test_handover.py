@@ -7,6 +7,7 @@ import time
 import pytest
 
 from services.common.models import ServerState
+from services.common.service.tasks import sleep_unless_cancelled
 from services.launcher.start import start as starting
 from tests.load.stub_http import Answer
 from tests.support.in_process_launcher import AS_ALWAYS, FakeHub, Launcher, StartLauncher, begins
@@ -57,7 +58,7 @@ async def test_starts_that_wait_for_their_turn_still_wait_for_it_when_they_are_h
     async with start_launcher(counts=False, hub_concurrent_spawns=1, **later) as launcher:
         async with asyncio.timeout(10):
             while not any([(await launcher.messages(other)).count("waits for its turn") > 1 for other in others]):
-                await asyncio.sleep(0.01)
+                await sleep_unless_cancelled(0.01)
         # The one that was under way, and at most one more: it may be taken up before that one is.
         assert len({call.split("/")[4] for call in hub.calls if call.endswith("/servers/")}) <= 2
         hub.answer("GET", "/progress", AS_ALWAYS)
@@ -65,7 +66,7 @@ async def test_starts_that_wait_for_their_turn_still_wait_for_it_when_they_are_h
             async with asyncio.timeout(20):
                 while not (ended := await launcher.servers.read(server.server_id)).ready_at:
                     assert not ended.state.is_final
-                    await asyncio.sleep(0.01)
+                    await sleep_unless_cancelled(0.01)
 
 
 @pytest.mark.slow
@@ -85,7 +86,7 @@ async def test_a_start_that_waited_for_its_turn_has_all_of_its_time_when_it_is_h
         async with asyncio.timeout(10):
             while not (ended := await launcher.servers.read(second.server_id)).ready_at:
                 assert not ended.state.is_final
-                await asyncio.sleep(0.01)
+                await sleep_unless_cancelled(0.01)
 
 
 async def test_messages_that_the_hub_repeats_are_announced_once(start_launcher: StartLauncher, hub: FakeHub) -> None:
@@ -146,5 +147,5 @@ async def test_a_pull_that_is_told_again_has_the_time_that_it_had(
         _starts_still(hub)
         async with asyncio.timeout(10):
             while not (ended := await launcher.servers.read(server.server_id)).ready_at and not ended.state.is_final:
-                await asyncio.sleep(0.01)
+                await sleep_unless_cancelled(0.01)
         assert (ended.error.code if ended.error else None) == code

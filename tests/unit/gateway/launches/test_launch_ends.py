@@ -9,6 +9,7 @@ from services.common.models import BuildState, LaunchState
 from services.common.models.errors import BinderyError
 from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic
+from services.common.service.tasks import sleep_unless_cancelled
 from services.gateway.launches import launch_run, side_effects
 from tests.support.in_process_gateway import open_gateway
 from tests.support.valkey import Valkey
@@ -253,7 +254,7 @@ async def test_a_cancelled_launch_of_a_dead_gateway_stops_a_server_that_its_reco
     async with open_gateway(valkey) as gateway:
         async with asyncio.timeout(10):
             while not (await gateway.stored(launch)).state.is_final:
-                await asyncio.sleep(0.01)
+                await sleep_unless_cancelled(0.01)
         assert gateway.backends.calls[-1] == f"stop {launch.launch_ref} 0"
         assert "start" not in gateway.backends.calls
 

@@ -1,6 +1,5 @@
 """The reaper deletes by name: a server that a listing skipped is not gone."""
 
-import asyncio
 import json
 import time
 
@@ -8,6 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.common.models import Server, ServerRequest, ServerState
+from services.common.service.tasks import sleep_unless_cancelled
 from services.launcher.names import suffix
 from services.launcher.servers import server_topic
 from tests.support.in_process_launcher import REPO, FakeHub, Launcher, StartLauncher
@@ -176,7 +176,7 @@ async def test_a_seat_without_a_record_is_kept_where_the_hub_has_its_server(
         await redis.delete(launcher.context.keys.record(server_topic(server.server_id)))
         hub.answer("GET", "/users", (200, "application/json", json.dumps({"items": []}).encode(), {}))
         while (await launcher.seats.holders())[server.server_id].reserved_at > time.time() - 0.2:
-            await asyncio.sleep(0.01)  # its owner may still write it anew
+            await sleep_unless_cancelled(0.01)  # its owner may still write it anew
         await _reap(launcher)
         assert list(await launcher.seats.holders()) == [server.server_id]
         hub.users.clear()

@@ -12,6 +12,7 @@ from services.common.context import ProcessContext
 from services.common.models import LaunchState, Server, ServerState
 from services.common.records.cancel_requests import CancelRequests
 from services.common.redis.keys import Kind, Topic
+from services.common.service.tasks import sleep_unless_cancelled
 from services.launcher.routes import router
 from tests.support.in_process_launcher import REPO, FakeHub, Launcher, StartLauncher, begins
 from tests.support.polling import until
@@ -34,7 +35,7 @@ async def _until_removed(launcher: Launcher, server: Server) -> None:
     """Wait until a server is gone from everywhere."""
     async with asyncio.timeout(10):
         while server.user in launcher.hub.users or server.server_id in await launcher.seats.holders():
-            await asyncio.sleep(0.01)
+            await sleep_unless_cancelled(0.01)
     found = await launcher.outcome(server)
     assert found.state is ServerState.FAILED
     assert found.error

@@ -6,6 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.common.models import ServerState
+from services.common.service.tasks import sleep_unless_cancelled
 from tests.support.in_process_launcher import FakeHub, Launcher, StartLauncher
 from tests.support.polling import until
 
@@ -73,7 +74,7 @@ async def test_starts_of_another_launcher_are_counted_although_the_hub_does_not_
         async with asyncio.timeout(10):
             while "All seats are taken" not in await other.messages(late):
                 assert late.server_id not in await other.seats.holders()
-                await asyncio.sleep(0.01)
+                await sleep_unless_cancelled(0.01)
         assert list(await other.seats.holders()) == [under_way.server_id]
 
 
