@@ -2,8 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import quote
 
 import httpx
@@ -18,12 +16,6 @@ from tests.support.forge import Fault, Forge, Page
 from tests.support.in_process_resolver import running_resolver
 from tests.support.polling import until
 from tests.support.settings import settings_for
-
-
-@pytest.fixture
-def forge(tmp_path: Path) -> Iterator[Forge]:
-    with Forge(tmp_path / "forge") as forge:
-        yield forge
 
 
 async def test_providers_are_shown_as_binderhub_shows_them() -> None:

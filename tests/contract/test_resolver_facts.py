@@ -15,12 +15,6 @@ from tests.support.valkey import PASSWORD, running_valkey
 
 
 @pytest.fixture
-def forge(tmp_path: Path) -> Iterator[Forge]:
-    with Forge(tmp_path / "forge") as forge:
-        yield forge
-
-
-@pytest.fixture
 def redis(tmp_path: Path) -> Iterator[Redis]:
     with running_valkey(tmp_path) as valkey, Redis.from_url(valkey.url) as client:
         yield client

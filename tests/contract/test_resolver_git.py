@@ -1,8 +1,6 @@
 """Provider `git` of the resolver, against real git servers."""
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -12,12 +10,6 @@ from tests.support.forward_proxy import ForwardProxy
 from tests.support.in_process_resolver import running_resolver
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.fixture
-def forge(tmp_path: Path) -> Iterator[Forge]:
-    with Forge(tmp_path / "forge") as forge:
-        yield forge
 
 
 def spec(url: str, ref: str) -> str:

@@ -3,8 +3,6 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,12 +12,6 @@ from tests.support.forge import Fault, Forge, Page
 from tests.support.forward_proxy import ForwardProxy
 from tests.support.in_process_resolver import running_resolver
 from tests.support.paths import RECORDED
-
-
-@pytest.fixture
-def forge(tmp_path: Path) -> Iterator[Forge]:
-    with Forge(tmp_path / "forge") as forge:
-        yield forge
 
 
 def recorded(ref: str) -> tuple[str, Page]:

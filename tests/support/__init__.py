@@ -4,7 +4,7 @@
 | --- | --- |
 | `in_process_*` | one service in the test's process, on a real Redis, and what a test asks of it |
 | `scripted_*` | a stand-in whose answers a test gives, one by one |
-| `fake_*`, `forge` | a stand-in that behaves by itself as the real thing does |
+| `fake_*`, `forge*` | a stand-in that behaves by itself as the real thing does |
 | `sample_*` | records and repositories that several tests use |
 | `stack*`, `small_stack` | processes started by `bindery up`: all of them, or small parts in their place |
 | `real_hub`, `hub_*`, `brief_*` | a real JupyterHub: with real servers, or with servers that cost no process |
@@ -16,7 +16,7 @@ The rest are small tools, each of them one file:
 
 - waiting: `polling` (until a condition holds), `launch_followers` (a client of a launch's stream);
 - Redis: `valkey` (a server, and its fixtures), `settings` (checked settings), `logs` (what was logged);
-- HTTP: `serving` (an application on a port), `echo_app`, `tls`, `ports`, `registry_token_server`;
+- HTTP: `serving` (an application on a port), `echo_app`, `metrics`, `tls`, `ports`, `registry_token_server`;
 - on the way: `tcp_proxy`, `slow_tcp_proxy`, `forward_proxy`;
 - Kubernetes without a cluster: `kubernetes_api` (for the builder), `pods_api` and `spawners` (for the hub);
 - servers: `quick_jupyter`, `kernels`; repositories: `bare_repos`; pytest: `parallel`, `paths`.

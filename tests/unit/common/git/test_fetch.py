@@ -3,7 +3,6 @@
 import os
 import re
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,6 @@ from tests.support.forge import Fault, Forge, Page
 
 LOOPBACK = NetworkPolicy.of("127.0.0.0/8")
 ABSENT = "0" * 39 + "1"
-
-
-@pytest.fixture
-def forge(tmp_path: Path) -> Iterator[Forge]:
-    with Forge(tmp_path / "forge") as forge:
-        yield forge
 
 
 @pytest.fixture

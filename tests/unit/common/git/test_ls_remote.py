@@ -23,12 +23,6 @@ from tests.support.forge import Fault, Forge, Page
 LOOPBACK = NetworkPolicy.of("127.0.0.0/8")
 
 
-@pytest.fixture
-def forge(tmp_path: Path) -> Iterator[Forge]:
-    with Forge(tmp_path / "forge") as forge:
-        yield forge
-
-
 @pytest.fixture(autouse=True, params=["the first answer is enough", "git asks itself"])
 def _who_asks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "git asks itself":
