@@ -56,9 +56,11 @@ class HealthAndMetrics:
                 ok, body = self.health.rendered(in_detail=has_token(scope, self._settings.service_token))
                 await send_bytes(send, body, "application/json", 200 if ok else 503)
                 return
+
             if (fixed_body := self.fixed.get(scope["path"])) is not None:
                 await send_bytes(send, fixed_body, "application/json")
                 return
+
             if scope["path"] == "/metrics":
                 expected = self._settings.metrics_token
                 if expected.get_secret_value() and not has_token(scope, expected):
@@ -67,6 +69,7 @@ class HealthAndMetrics:
                     return
                 await send_bytes(send, generate_latest(), CONTENT_TYPE_LATEST)
                 return
+
         await self.app(scope, receive, send)
 
 

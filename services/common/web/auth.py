@@ -31,15 +31,15 @@ def require_secrets(settings: ServiceSettings, service: str) -> None:
 OPERATOR_HEADER = "Bindery-Operator-Token"
 
 
-def is_operator(expected: SecretStr, given: str) -> bool:
-    """Return whether a request comes from the operator: `given` is its `Bindery-Operator-Token` header.
+def is_operator(expected: SecretStr, token: str) -> bool:
+    """Return whether a request comes from the operator: `token` is its `Bindery-Operator-Token` header.
 
     Raises `BinderyError("forbidden")` for a wrong token, or if the installation has no operator's token.
     """
-    if not given:
+    if not token:
         return False
     secret = expected.get_secret_value().encode()
-    if not secret or not hmac.compare_digest(given.encode(), secret):
+    if not secret or not hmac.compare_digest(token.encode(), secret):
         raise BinderyError("forbidden", f"What {OPERATOR_HEADER} has is not the token of this Bindery's operator.")
     return True
 
@@ -47,9 +47,9 @@ def is_operator(expected: SecretStr, given: str) -> bool:
 def has_token(scope: Scope, expected: SecretStr) -> bool:
     """Return whether a request's bearer token is `expected`, in constant time; never if `expected` is empty."""
     header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-    scheme, _, given = header.partition(b" ")
+    scheme, _, token = header.partition(b" ")
     secret = expected.get_secret_value().encode()
-    return bool(secret) and scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), secret)
+    return bool(secret) and scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), secret)
 
 
 class ServiceToken:

@@ -21,8 +21,8 @@ from services.common.web.request_head import fault_of
 
 PROGRESS_BYTES = 1024
 """Progress that a body or a response must make within each deadline: a byte now and then is not enough."""
-STOOD_STILL_SECONDS = 1.0
-"""A deadline that fires later than this is not enforced: this process was paused or very busy, not the client."""
+LATE_TIMER_SECONDS = 1.0
+"""A timer that fires later than this is set again: it was this process that was paused or very busy, not the client."""
 PROBED = frozenset({"/health", "/metrics"})
 """Paths answered beyond the limit of connections too, so that a full gateway is not taken for a dead one."""
 
@@ -52,6 +52,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         assert isinstance(config, HttpConfig)  # noqa: S101
         self._bounds = config.bounds
+
         self._in_head = True
         self._has_begun = False
         """Whether at least one byte of the head that is being read has arrived."""
@@ -62,6 +63,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._body_bytes = 0
         self._unsent_bytes = 0
         self._fault = ""
+
         self._is_dismissed = False
         self._running: RequestResponseCycle | None = None
         """The request that is being answered, while `cycle` may be a later, pipelined one."""
@@ -81,7 +83,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel all deadlines, and tell the application."""
-        self._no_deadline("head", "body", "send")
+        self._cancel_deadlines("head", "body", "send")
         if self._running is not None and self._running is not self.cycle:  # uvicorn tells the last one only
             self._running.disconnected = True
             self._running.message_event.set()
@@ -128,10 +130,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if fault := fault_of(self.headers, version, upgrades=upgrades):
             self._fault = fault
             raise ValueError(fault)  # the parser stops, and `send_400_response` is called
+
         self._in_head = False
         self._has_advanced = True
         if self._deadlines:
-            self._no_deadline("head")
+            self._cancel_deadlines("head")
+
         super().on_headers_complete()
         self.headers = []  # trailers follow, which must not be taken for headers (RFC 9110, 6.5.1)
         if len(self.pipeline) > self._bounds.pipelined:
@@ -149,10 +153,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._has_begun = False
         self._has_advanced = True
         if self._deadlines:
-            self._no_deadline("body")
+            self._cancel_deadlines("body")
+
         super().on_message_complete()
         if self.cycle.response_complete:  # all of a request has come that was answered before
-            self._no_deadline("head")
+            self._cancel_deadlines("head")
             self._unset_keepalive_if_required()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -183,10 +188,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             # It was answered before all of it arrived. If the connection were closed now, the client might not see the
             # response (RFC 9112, 9.6). So the rest is discarded, for as long as another head would be awaited.
             self._unset_keepalive_if_required()
-            self._no_deadline("body")
+            self._cancel_deadlines("body")
             self._expect_head()
         if self.transport.get_write_buffer_size():
-            self._no_deadline("send")
+            self._cancel_deadlines("send")
             self._expect_reading()
 
     def pause_writing(self) -> None:
@@ -196,30 +201,29 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     # Deadlines
 
-    def _deadline(self, name: str, seconds: float, call: Callable[[], None]) -> None:
+    def _set_deadline(self, name: str, seconds: float, call: Callable[[], None]) -> None:
         """Call after `seconds`, unless there is a deadline of that name already."""
         if name not in self._deadlines:
             due = self.loop.time() + seconds
-            self._deadlines[name] = self.loop.call_at(due, self._is_over, name, seconds, due, call)
+            self._deadlines[name] = self.loop.call_at(due, self._on_deadline, name, seconds, due, call)
 
-    def _is_over(self, name: str, seconds: float, due: float, call: Callable[[], None]) -> None:
+    def _on_deadline(self, name: str, seconds: float, due: float, call: Callable[[], None]) -> None:
+        """Enforce a deadline, or set it again if this process is late: what the client sent may still be unread."""
         del self._deadlines[name]
-        if (
-            self.loop.time() - due > STOOD_STILL_SECONDS
-        ):  # this process was late: what the client sent may still be unread
-            self._deadline(name, seconds, call)
+        if self.loop.time() - due > LATE_TIMER_SECONDS:
+            self._set_deadline(name, seconds, call)
         else:
             call()
 
-    def _no_deadline(self, *names: str) -> None:
+    def _cancel_deadlines(self, *names: str) -> None:
         for name in names:
             if (timer := self._deadlines.pop(name, None)) is not None:
                 timer.cancel()
 
     def _expect_head(self) -> None:
-        self._deadline("head", self._bounds.head_seconds, self._head_is_late)
+        self._set_deadline("head", self._bounds.head_seconds, self._on_late_head)
 
-    def _head_is_late(self) -> None:
+    def _on_late_head(self) -> None:
         if not self._in_head and self.cycle.response_complete:
             self.transport.close()
         elif self._has_begun:
@@ -231,11 +235,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _expect_body(self) -> None:
         if "body" not in self._deadlines and not self.cycle.response_complete:
             self._body_bytes = 0
-            self._deadline("body", self._bounds.body_seconds, self._look_at_body)
+            self._set_deadline("body", self._bounds.body_seconds, self._check_body)
 
-    def _look_at_body(self) -> None:
-        it_waits_for_us = self.flow.read_paused or self.cycle.waiting_for_100_continue
-        if it_waits_for_us or self._body_bytes >= PROGRESS_BYTES:
+    def _check_body(self) -> None:
+        is_paused_by_us = self.flow.read_paused or self.cycle.waiting_for_100_continue
+        if is_paused_by_us or self._body_bytes >= PROGRESS_BYTES:
             self._expect_body()
             return
         seconds = self._bounds.body_seconds
@@ -244,9 +248,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _expect_reading(self) -> None:
         if "send" not in self._deadlines:
             self._unsent_bytes = self.transport.get_write_buffer_size()
-            self._deadline("send", self._bounds.send_seconds, self._look_at_sending)
+            self._set_deadline("send", self._bounds.send_seconds, self._check_sending)
 
-    def _look_at_sending(self) -> None:
+    def _check_sending(self) -> None:
         unsent_bytes = self.transport.get_write_buffer_size()
         # New writes to a client that is not held up would hide what it has read.
         is_written_to = self._is_answering and not self.flow.write_paused
@@ -267,6 +271,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._is_dismissed or self.transport.is_closing():
             return
         REFUSED_CONNECTIONS.labels(why).inc()
+
         if self._is_answering:
             if self.cycle.response_started or self.pipeline or self._in_head:
                 self.transport.close()
@@ -275,6 +280,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 return
             self.cycle.disconnected = True  # the application's response is discarded from now on
             self.cycle.message_event.set()
+
         answer = problem_response(error.problem.updated(status=status), {"connection": "close"})
         self.transport.write(STATUS_LINE[status] + _lines(answer) + b"\r\n" + bytes(answer.body))
         self._dismiss()
@@ -283,10 +289,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Close our half and discard input for a while: if closed at once, the client would not see the response."""
         self._is_dismissed = True
         self._unset_keepalive_if_required()
-        self._no_deadline("head", "body")
+        self._cancel_deadlines("head", "body")
         self.flow.resume_reading()
         self.transport.write_eof()
-        self._deadline("head", self._bounds.head_seconds, self.transport.abort)
+        self._set_deadline("head", self._bounds.head_seconds, self.transport.abort)
 
 
 def _lines(answer: Response) -> bytes:

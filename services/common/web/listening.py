@@ -31,6 +31,7 @@ def bind_unix(path: Path) -> socket.socket:
     if the socket can't be created.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
     try:
         # One process at a time: otherwise the second would remove what the first has just created.
         folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
@@ -48,6 +49,7 @@ def bind_unix(path: Path) -> socket.socket:
             f"No socket can be made at {path} ({error.strerror or error}): set BINDERY_LISTEN_SOCKET to a path of at "
             "most 103 bytes, in a folder that this process may write to."
         ) from None
+
     return listener
 
 
@@ -56,8 +58,10 @@ def _clear(path: Path) -> None:
         status = path.lstat()
     except FileNotFoundError:
         return
+
     if not stat.S_ISSOCK(status.st_mode):
         raise SystemExit(f"{path} is not a socket: remove it, or set BINDERY_LISTEN_SOCKET to another path.")
+
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)  # a listener whose backlog is full is alive too
         try:
@@ -67,6 +71,7 @@ def _clear(path: Path) -> None:
             return
         except BlockingIOError:
             pass
+
     raise SystemExit(
         f"Another process listens at {path}: end it, or set BINDERY_LISTEN_SOCKET to another path for this one."
     )

@@ -16,8 +16,10 @@ def fault_of(headers: Iterable[tuple[bytes, bytes]], http_version: str, *, upgra
             hosts += 1
         elif name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")):
             has_body = True
+
     if hosts > 1 or (not hosts and http_version == "1.1"):
         return "It has several Host headers: send one." if hosts else "It has no Host header: send one."
+
     if upgrades and has_body:  # the parser would take the body for the other protocol's first bytes
         return "It has a body and asks for another protocol: send it without `Upgrade`, as HTTP/1.1."
     return ""
