@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from services.common.models import Build, BuildRequest, ResolvedRepo, Server, ServerRequest, Spec
 from services.common.models.error_codes import ErrorCode, known_code
 from services.common.models.errors import BinderyError
-from services.common.net.http import Peer, PooledClient
+from services.common.net.http import PooledClient, ServiceClient
 from services.common.net.reply import Reply
 from services.common.service.backoff import Backoff
 from services.common.service.call_accounting import attributed_to
@@ -37,9 +37,9 @@ class Backends:
     def __init__(self, settings: GatewaySettings) -> None:
         token = settings.service_token.get_secret_value()
 
-        def peer(url: str, name: str) -> Peer:
+        def peer(url: str, name: str) -> ServiceClient:
             client = PooledClient(url, peer=name, token=token, read_seconds=settings.stage_timeout_seconds)
-            return Peer(client, unavailable=known_code(f"{name}_unavailable"))
+            return ServiceClient(client, unavailable=known_code(f"{name}_unavailable"))
 
         self._patience_seconds = settings.stage_patience_seconds
         self._peers = {

@@ -131,7 +131,7 @@ class PooledClient:
             await self._session.close()
 
 
-class Peer:
+class ServiceClient:
     """Another of our services. Every failure is a `BinderyError`: the peer's own, or `unavailable` if it is down."""
 
     def __init__(self, client: PooledClient, *, unavailable: ErrorCode) -> None:

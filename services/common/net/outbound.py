@@ -163,19 +163,21 @@ class CheckedClient:
     ) -> AsyncIterator[tuple[httpx.URL, httpcore.Response]]:
         """Yield the first response that is not a redirect, with its body still unread."""
         url = checked_url(text)
-        sent = {name.lower(): value for name, value in headers.items()}
+        request_headers = {name.lower(): value for name, value in headers.items()}
 
         try:
             async with asyncio.timeout(self._total_seconds):
                 for _ in range(MAX_REDIRECTS + 1):
-                    async with self._request(url, sent) as response:
+                    async with self._request(url, request_headers) as response:
                         self._note_refusal(url, response)
                         if (target := _location(url, response)) is None:
                             yield url, response
                             return
 
                     if (target.scheme, target.host, target.port) != (url.scheme, url.host, url.port):
-                        sent = {name: value for name, value in sent.items() if name not in _NEVER_FORWARDED}
+                        request_headers = {
+                            name: value for name, value in request_headers.items() if name not in _NEVER_FORWARDED
+                        }
                     url = target
                 raise BinderyError("provider_unavailable", f"{url.host} redirects more than {MAX_REDIRECTS} times.")
         except (TimeoutError, httpcore.TimeoutException) as error:

@@ -36,7 +36,7 @@ ROUND_TRIPS = Counter(
 )
 
 
-class Counted(ReportsRefusals):
+class CountingConnection(ReportsRefusals):
     """Part of every kind of connection: it counts round trips. A pipeline is one."""
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
@@ -51,23 +51,23 @@ class Counted(ReportsRefusals):
 
 
 # redis-py is read as untyped: its stubs mix sync and async.
-class CountedTcp(Counted, Connection):  # type: ignore[misc]
+class TcpConnection(CountingConnection, Connection):  # type: ignore[misc]
     """A connection for `redis://`."""
 
 
-class CountedTls(Counted, SSLConnection):  # type: ignore[misc]
+class TlsConnection(CountingConnection, SSLConnection):  # type: ignore[misc]
     """A connection for `rediss://`."""
 
 
-class CountedUnix(Counted, UnixDomainSocketConnection):  # type: ignore[misc]
+class UnixConnection(CountingConnection, UnixDomainSocketConnection):  # type: ignore[misc]
     """A connection for `unix://`."""
 
 
-class CountedSentinel(Counted, SentinelManagedConnection):  # type: ignore[misc]
+class SentinelConnection(CountingConnection, SentinelManagedConnection):  # type: ignore[misc]
     """A connection for `redis+sentinel://`: to the server that Sentinel names."""
 
 
-_CONNECTIONS = {"rediss": CountedTls, "unix": CountedUnix}
+_CONNECTIONS = {"rediss": TlsConnection, "unix": UnixConnection}
 """By the scheme of the URL; any other is TCP's."""
 
 
@@ -108,7 +108,7 @@ def connect(
         **options,
     )
     # Not by an argument: what the URL says, and with it the scheme's own class, would win.
-    pool.connection_class = _CONNECTIONS.get(url.partition("://")[0], CountedTcp)
+    pool.connection_class = _CONNECTIONS.get(url.partition("://")[0], TcpConnection)
     return Redis(connection_pool=pool)
 
 
@@ -123,7 +123,7 @@ def _connect_by_sentinel(url: str, timeout: float, options: dict[str, Any]) -> R
     login = {"username": parts.username, "password": parts.password}
     login = {name: unquote(value) for name, value in login.items() if value}
     sentinel = Sentinel(hosts, socket_timeout=timeout, **login)
-    options |= {"socket_keepalive": True, "connection_class": CountedSentinel}
+    options |= {"socket_keepalive": True, "connection_class": SentinelConnection}
     return sentinel.master_for(service or "mymaster", db=int(db or 0), **options)
 
 

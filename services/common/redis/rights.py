@@ -20,7 +20,7 @@ REMEMBERED_SECONDS = 60.0
 """Time for which the health page shows a refusal; work that was refused is tried again sooner than that."""
 
 
-class Refused(NoPermissionError):  # type: ignore[misc]  # redis-py is read as untyped
+class MissingRight(NoPermissionError):  # type: ignore[misc]  # redis-py is read as untyped
     """The Redis user of this process lacks a right; the message names the user and where to grant it."""
 
 
@@ -31,7 +31,7 @@ class Refusals:
     message: str = ""
     refused_at: float = 0.0
 
-    def record(self, user: str, error: ResponseError) -> Refused:
+    def record(self, user: str, error: ResponseError) -> MissingRight:
         """Record a refusal for the health page, log it if it is new, and return the error to raise in its place."""
         message = (
             f"Redis does not let its user {user!r} do this ({error}): "
@@ -41,7 +41,7 @@ class Refusals:
             log.error("redis_refused", user=user, error=str(error))
         self.message = message
         self.refused_at = time.monotonic()
-        return Refused(message)
+        return MissingRight(message)
 
     def health_problem(self) -> CheckFailure | None:
         """Return a recent refusal for the health page, or None."""
@@ -58,7 +58,7 @@ class ReportsRefusals:
         self._refusals = refusals
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
-        """Read a reply. Raises `Refused` in place of the errors by which Redis denies a right."""
+        """Read a reply. Raises `MissingRight` in place of the errors by which Redis denies a right."""
         try:
             return await super().read_response(*args, **options)  # type: ignore[misc]
         except ResponseError as error:

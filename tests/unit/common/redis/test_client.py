@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Connection, Redis, SSLConnection, UnixDomainSocketConnection
 
-from services.common.redis.client import Counted, connect
+from services.common.redis.client import CountingConnection, connect
 from services.common.service.settings import ServiceSettings
 from tests.support.metrics import sample
 from tests.support.valkey import Valkey, service_settings
@@ -25,7 +25,7 @@ async def test_each_transport_has_the_same_bounds_and_is_counted(url: str, trans
         made: Any = client.connection_pool.make_connection()
         assert (made.socket_timeout, made.socket_connect_timeout) == (7, 7)
         assert (made.username, made.password, int(made.db)) == ("user", "word", 0)
-        assert {transport, Counted} <= set(type(made).__mro__)
+        assert {transport, CountingConnection} <= set(type(made).__mro__)
 
 
 def round_trips() -> float:

@@ -21,7 +21,7 @@ from services.common.models.errors import BinderyError
 from services.common.redis.client import connect
 from services.common.redis.families import ARQ_FAMILIES, BUILDERS, CHANNELS, FAMILIES, LAUNCHER, MEMBERS, Service
 from services.common.redis.keys import Keys, Kind, Topic
-from services.common.redis.rights import Refused, refuse_unfit
+from services.common.redis.rights import MissingRight, refuse_unfit
 from services.common.redis.scripts import run_together
 from services.common.redis.users import COMMANDS
 from services.common.service.health import Health
@@ -220,7 +220,7 @@ async def test_a_right_that_is_lacking_is_told_with_the_user_and_the_file(
     async with open_context(service_settings(valkey, redis_url=valkey.url_of("launcher")), health) as stage:
         await health.check_now()
         assert health.report()[0]
-        with pytest.raises(Refused, match=r"user 'bindery-launcher'.*hgetall.*deploy/redis/users\.acl"):
+        with pytest.raises(MissingRight, match=r"user 'bindery-launcher'.*hgetall.*deploy/redis/users\.acl"):
             await stage.records.read(Topic(Kind.SERVER, "a"))
         await health.check_now()
         is_well, (row,) = health.report()
@@ -236,7 +236,7 @@ async def test_a_script_that_lacks_a_right_tells_the_same(admin: Redis, valkey: 
     await admin.execute_command("ACL", "SETUSER", "bindery-launcher", "-hset")
     await admin.hset(KEYS.record(Topic(Kind.SERVER, "a")), "v", "1")
     async with open_context(service_settings(valkey, redis_url=valkey.url_of("launcher"))) as stage:
-        with pytest.raises(Refused, match=r"user 'bindery-launcher'.*hset"):
+        with pytest.raises(MissingRight, match=r"user 'bindery-launcher'.*hset"):
             await stage.records.set_field(Topic(Kind.SERVER, "a"), "cancel", "1")
         trouble = await stage.redis_answers()
         assert trouble

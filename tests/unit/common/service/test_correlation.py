@@ -15,7 +15,7 @@ from services.builder.executors.base import Finished
 from services.builder.queue.attempts import build_topic
 from services.common.context import background_tasks
 from services.common.models import LaunchState
-from services.common.net.http import Peer, PooledClient
+from services.common.net.http import PooledClient, ServiceClient
 from services.common.service.correlation import LAUNCH_HEADER, REQUEST_HEADER, from_fields
 from services.common.service.logging import bound_contextvars, get_logger
 from services.common.service.settings import ServiceSettings
@@ -90,7 +90,7 @@ async def peer() -> AsyncIterator[tuple[str, list[dict[str, str | None]]]]:
 
 async def test_a_call_of_another_service_carries_the_ids(peer: tuple[str, list[dict[str, str | None]]]) -> None:
     url, sent = peer
-    client = Peer(PooledClient(url, peer="test"), unavailable="builder_unavailable")
+    client = ServiceClient(PooledClient(url, peer="test"), unavailable="builder_unavailable")
     try:
         await client.call("GET", "/")
         with bound_contextvars(request_id=ID, launch_ref=REF):
