@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.common.web.http_protocol import STOOD_STILL_SECONDS
+from services.common.web.http_protocol import LATE_TIMER_SECONDS
 from tests.support.echo_app import GET, MIB, Echo, said
 from tests.support.polling import until
 from tests.support.serving import SECONDS, connected, serving
@@ -125,7 +125,7 @@ async def test_a_client_is_not_charged_for_time_in_which_the_process_stood_still
 
             def stand_still() -> None:
                 stands_still.set()
-                time.sleep(STOOD_STILL_SECONDS + 1)
+                time.sleep(LATE_TIMER_SECONDS + 1)
 
             server.loop.call_soon_threadsafe(stand_still)
             await asyncio.to_thread(stands_still.wait, SECONDS)
