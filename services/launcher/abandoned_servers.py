@@ -1,4 +1,7 @@
-"""Servers that no user will get: released by their launch, or left by a launch that ended without them."""
+"""Servers that no user will get: released by their launch, or left by a launch that ended without them.
+
+Not in `cleanup`, which rests on `servers`: a start that is adopted is checked in the same way.
+"""
 
 import json
 from collections.abc import Mapping
