@@ -107,43 +107,48 @@ class RetryBudget:
 class Deadline:
     """Time by which a start must be ready. Progress extends it, up to a hard maximum.
 
-    A start whose spawner reports nothing that Bindery understands may be healthy. Its deadline is extended
-    provisionally, until it reports something that is understood.
+    A start whose spawner has reported only steps that no pattern knows may be healthy, so each such step extends the
+    deadline generously. The first known step ends that. With 60 s for each step, and 600 s for unknown ones:
+
+          0 s  within(60)                  ready by 60 s
+         20 s  extend_while_unknown(600)   ready by 620 s
+        100 s  on_known_step(60)           ready by 160 s, because 60 s have passed
+        150 s  extend(60)                  ready by 210 s
     """
 
     def __init__(self, *, hard_seconds: float) -> None:
-        self._hard = asyncio.get_running_loop().time() + hard_seconds
+        self._latest = asyncio.get_running_loop().time() + hard_seconds
         self._timeout: asyncio.Timeout | None = None
-        self._firm = 0.0
-        self._provisional = 0.0
+        self._known_until = 0.0
+        self._unknown_until = 0.0
 
     @contextlib.asynccontextmanager
     async def within(self, seconds: float) -> AsyncIterator[None]:
         """Raise `TimeoutError` if the block takes longer than `seconds` and all extensions."""
-        self._firm = asyncio.get_running_loop().time() + seconds
+        self._known_until = asyncio.get_running_loop().time() + seconds
         async with asyncio.timeout(seconds) as self._timeout:
             yield
 
     def extend(self, seconds: float, since: float) -> None:
         """Grant `seconds` from the time `since` of a step, if that is later than the deadline."""
-        self._firm = max(self._firm, min(_loop_time(seconds, since), self._hard))
+        self._known_until = max(self._known_until, min(_loop_time(seconds, since), self._latest))
         self._reschedule()
 
-    def extend_provisionally(self, seconds: float, since: float) -> None:
-        """Grant `seconds` from the time `since`, until `end_provisional` is called."""
-        self._provisional = max(self._provisional, _loop_time(seconds, since))
+    def extend_while_unknown(self, seconds: float, since: float) -> None:
+        """Grant `seconds` from the time `since` of an unknown step, until there is a known one."""
+        self._unknown_until = max(self._unknown_until, _loop_time(seconds, since))
         self._reschedule()
 
-    def end_provisional(self, seconds: float, since: float) -> None:
-        """Return to the firm deadline; if that has passed, grant `seconds` from the time `since`."""
-        self._provisional = 0.0
-        if self._firm <= asyncio.get_running_loop().time():
-            self._firm = min(_loop_time(seconds, since), self._hard)
+    def on_known_step(self, seconds: float, since: float) -> None:
+        """Withdraw what unknown steps granted; if no time is left then, grant `seconds` from the time `since`."""
+        self._unknown_until = 0.0
+        if self._known_until <= asyncio.get_running_loop().time():
+            self._known_until = min(_loop_time(seconds, since), self._latest)
         self._reschedule()
 
     def _reschedule(self) -> None:
         if self._timeout:
-            self._timeout.reschedule(max(self._firm, min(self._provisional, self._hard)))
+            self._timeout.reschedule(max(self._known_until, min(self._unknown_until, self._latest)))
 
 
 def _loop_time(seconds: float, since: float) -> float:

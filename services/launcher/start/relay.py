@@ -49,7 +49,7 @@ class Relay:
         self._server = server
         self._step_times: dict[str, list[float]] = defaultdict(list)
         """For each message, when it was first reported, once for each time that one stream contained it."""
-        self._is_understood = False
+        self._has_known_step = False
         """Whether the spawner has reported a step that a pattern knows."""
         self.diagnosis = Diagnosis()
         self.pending: list[Event] = []
@@ -121,15 +121,15 @@ class Relay:
         """Extend the deadline if the message shows progress. Raise `BinderyError` if the start is lost."""
         pattern = self.diagnosis.observe(message)
         if pattern is None:
-            if not self._is_understood:
-                deadline.extend_provisionally(self._settings.server_start_untold_seconds, since)
+            if not self._has_known_step:
+                deadline.extend_while_unknown(self._settings.server_start_untold_seconds, since)
             return
 
         # The spawner begins to wait for an answer after the container runs, and its deadline must come first.
         answer_seconds = self._settings.server_start_timeout_seconds + SPAWNER_FIRST_SECONDS
-        if not self._is_understood:
-            self._is_understood = True
-            deadline.end_provisional(answer_seconds, since)
+        if not self._has_known_step:
+            self._has_known_step = True
+            deadline.on_known_step(answer_seconds, since)
         if pattern.verdict is Verdict.PROGRESS:
             deadline.extend(answer_seconds, since)
         elif pattern.verdict is Verdict.WAITING and not self.diagnosis.cause:

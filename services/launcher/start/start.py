@@ -89,10 +89,12 @@ class Start:
 
     async def _start(self) -> None:
         has_waited = await self._wait_for_seat()
-        async with contextlib.AsyncExitStack() as held:
-            held.enter_context(self.seats.counting_start(self.server, self.repo))
-            await self._wait_for_turn(held, has_waited=has_waited)
-            await self._await_ready(has_waited=has_waited or self.server.queue is not None)
+        async with contextlib.AsyncExitStack() as resources:
+            resources.enter_context(self.seats.counting_start(self.server, self.repo))
+            await self._wait_for_turn(resources, has_waited=has_waited)
+
+            has_waited_at_all = has_waited or self.server.queue is not None  # for a seat, or for a turn
+            await self._await_ready(has_waited=has_waited_at_all)
         await self._finish_ready()
 
     # 1. A seat
@@ -152,8 +154,8 @@ class Start:
 
     # 2. A turn at the hub
 
-    async def _wait_for_turn(self, held: contextlib.AsyncExitStack, *, has_waited: bool) -> None:
-        """Wait until the hub may be asked, and keep the turn in `held`. Raise `BinderyError("hub_busy")`."""
+    async def _wait_for_turn(self, resources: contextlib.AsyncExitStack, *, has_waited: bool) -> None:
+        """Wait until the hub may be asked, and keep the turn in `resources`. Raise `BinderyError("hub_busy")`."""
         # An adopted start that did not wait for a seat may be at the hub already, and is counted there.
         turn = self.spawn_limiter.turn(
             is_already_pending=self.is_adopted and not has_waited,
@@ -162,7 +164,7 @@ class Start:
         )
         try:
             async with asyncio.timeout(self.settings.seat_wait_seconds):
-                await held.enter_async_context(turn)
+                await resources.enter_async_context(turn)
         except TimeoutError as error:
             raise BinderyError("hub_busy", "JupyterHub had as many starts under way as it allows.") from error
 
