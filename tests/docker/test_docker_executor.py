@@ -1,4 +1,4 @@
-"""The docker executor by itself, with a real engine: what ends how, and what is told of it."""
+"""The docker executor alone, with a real engine: how builds end, and what their logs say."""
 
 import asyncio
 import base64
@@ -65,7 +65,7 @@ def attempt_at(registry: Registry, url: str, sha: str, **fields: object) -> Atte
 
 
 async def followed(executor: DockerExecutor, attempt: Attempt, position: str = "") -> tuple[list[Line], Finished, str]:
-    """Everything that is told from a position on, how it ended, and the last position."""
+    """All messages from a position on, the outcome, and the last position."""
     lines: list[Line] = []
     async with asyncio.timeout(90):
         async for news in executor.follow(attempt, position):

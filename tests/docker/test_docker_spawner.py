@@ -1,4 +1,4 @@
-"""A real hub starts servers as containers: what a launch says is in them, and what is in their way is told."""
+"""A real hub starts servers as containers: they get what the launch asks for, and obstacles are reported."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Images are found in a real registry, whatever it wants to be told; one that is away is never "not found"."""
+"""Images are found in a real registry, with any kind of login; an unavailable registry never means "not found"."""
 
 import asyncio
 import base64
@@ -45,7 +45,7 @@ def encoded(user: str, password: str) -> str:
 
 
 async def refusal(images: RegistryImages, image: str) -> str:
-    """Why nobody can say whether an image exists."""
+    """The reason why it can't be said whether an image exists."""
     with pytest.raises(BinderyError) as caught:
         await images.find(image)
     assert caught.value.code == "registry_unavailable"
@@ -54,7 +54,7 @@ async def refusal(images: RegistryImages, image: str) -> str:
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """One that lets everybody do everything."""
+    """A registry without logins."""
     with Registry(tmp_path_factory.mktemp("registry")) as registry:
         yield registry
 

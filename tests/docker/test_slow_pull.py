@@ -1,4 +1,4 @@
-"""An image that comes slowly: its progress is told, and the pull has a time of its own, longer than a start's."""
+"""A slow pull: its progress is announced, and it has a time limit of its own, longer than a start's."""
 
 import os
 import time

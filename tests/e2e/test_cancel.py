@@ -50,7 +50,7 @@ def test_while_resolving(stack: Stack, held_forge: Forge) -> None:
 
 
 def test_while_building_stops_the_build_that_nobody_waits_for(stack: Stack, held_forge: Forge) -> None:
-    """And not one that somebody else waits for: that goes on, and ends well."""
+    """A build that another launch waits for goes on, and succeeds."""
     shas = {name: held_forge.create_repo(ORG, name, {"a": name}) for name in ("wanted", "alone")}
     leaves, stays, alone = (
         Launched.begin(stack, git_spec(f"{held_forge.url}/{ORG}/{name}", shas[name]))

@@ -162,7 +162,7 @@ def test_stays_open_after_the_end_with_keepalives(stack: Stack, demo: str) -> No
 
 
 def test_the_server_ends_a_stream_that_nobody_closes(stack: Stack, demo: str) -> None:
-    """The setting is a minute; here it is a few seconds. Until then the end is told once and nothing else."""
+    """The setting is a minute; here it is a few seconds. Until then the end is sent once, and nothing else."""
     answer = stack.client.get(
         f"{stack.url}/build/git/{quote(demo, safe='')}/HEAD", headers={"Accept": "text/event-stream"}
     )

@@ -10,7 +10,7 @@ ORG = "old"
 
 @pytest.fixture
 def held_forge(forge: Forge) -> Forge:
-    """A forge whose API answers, while git waits: nothing is built before it is let go."""
+    """A forge whose API answers while its git waits: nothing is built before it is released."""
     forge.git_fault = Fault.holding()
     return forge
 

@@ -1,4 +1,4 @@
-"""What of a running stack listens where, and that nobody else can take its place."""
+"""The addresses at which a running stack listens, and that no other process can take them."""
 
 import errno
 from urllib.parse import urlsplit

@@ -1,4 +1,4 @@
-"""Redis killed with -9, and emptied: launches end right, and whoever runs goes on."""
+"""Redis killed with -9, and emptied: launches end right, and running work goes on."""
 
 import pytest
 

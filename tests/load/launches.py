@@ -1,4 +1,4 @@
-"""Launches, so many of them at once: how long they take, and how many a second there are."""
+"""Many launches at once: how long they take, and how many end each second."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from tests.load.table import Row
 
 @dataclass(frozen=True)
 class Run:
-    """A number of launches, so many of them at once."""
+    """A number of launches, some of them at once."""
 
     outcomes: list[Outcome]
     took: float

@@ -212,7 +212,7 @@ class LoadStack:
 
     @property
     def redis_url(self) -> str:
-        """The address of Redis, for who may do everything."""
+        """The address of Redis for its admin user."""
         password = open_installation(self.data).redis_password("admin")
         return redis_url(socket_folder(self.data, os.environ) / "redis.sock", "admin", password)
 

@@ -1,4 +1,4 @@
-"""One build of a running Bindery or BinderHub, many who watch it through the façade: who gets which lines, and when.
+"""One build of a running Bindery or BinderHub and many watchers at the façade: the lines each gets, and when.
 
 The target's clock and what the build prints are not ours, so that lateness is measured against the first of all
 followers that got a line, and what is missing against the one that got most.

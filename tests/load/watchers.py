@@ -1,4 +1,4 @@
-"""One build, many who watch it: does everyone get every line, how late, and what does it cost the gateway."""
+"""One build and many watchers: whether each gets every line, how late, and what it costs the gateway."""
 
 import asyncio
 import json

@@ -50,7 +50,7 @@ class Launched:
         return view
 
     def problem(self) -> dict[str, Any]:
-        """Wait for the failure, and return its problem, which stands in the last event and in the launch."""
+        """Wait for the failure, and return its problem, which is in the last event and in the launch."""
         problem: dict[str, Any] = self.ended("failed")["error"]
         last = self.stream.events[-1]
         assert last["error"] == {name: value for name, value in problem.items() if name in last["error"]}

@@ -102,7 +102,7 @@ class Registry:
 
     @property
     def address(self) -> str:
-        """As it stands in image names; with TLS by a name, as certificates have it."""
+        """The address in image names; with TLS it is a name, as in the certificate."""
         return f"{'localhost' if self.tls else '127.0.0.1'}:{self.port}"
 
     @property
@@ -112,7 +112,7 @@ class Registry:
     def call(
         self, method: str, path: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> "Answer":
-        """One request, whatever it answers. Raises `OSError` when there is no answer."""
+        """Send one request and return its answer, with any status. Raises `OSError` when there is no answer."""
         request = urllib.request.Request(
             urljoin(self.url, path), data=body, method=method,
             headers={"Content-Type": "application/octet-stream"} | dict(headers or {}),

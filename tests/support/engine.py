@@ -103,7 +103,7 @@ def engine() -> Iterator[Engine]:
 
 @contextlib.contextmanager
 def _changing() -> Iterator[None]:
-    """Be the only one who brings the engine up or takes it down."""
+    """Hold the lock under which the engine is brought up and taken down."""
     with (CACHE / "changing").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -242,7 +242,7 @@ def _spawn(command: list[str], name: str) -> subprocess.Popen[bytes]:
 
 
 def _begun(pid: int) -> str:
-    """When a process began, in the kernel's ticks: with its pid that is its identity. Empty for one that has ended."""
+    """The start of a process in the kernel's ticks, its identity together with its pid. Empty for an ended process."""
     with contextlib.suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "" if fields[0] == "Z" else fields[19]

@@ -24,7 +24,7 @@ def ensure(host: str, cache: Path) -> tuple[str, str, str]:
 
 
 def _base(host: str, cache: Path) -> str:
-    """Debian, from this machine's own sources and trusting what it trusts; where it is no Debian, pulled."""
+    """Debian, from this machine's own sources and with its certificates; pulled if this machine is not a Debian."""
     if os.geteuid() != 0 or not shutil.which("mmdebstrap") or not SOURCES.exists():
         name = f"debian:{SUITE}-slim"
         if not _has(host, name):

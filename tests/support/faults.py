@@ -52,7 +52,7 @@ def until_gone(condition: Any, what: str, seconds: float = 30.0) -> None:
 
 
 class SlowRepo:
-    """A repository whose build prints numbered lines until it is let go, and whose server starts when it is let go.
+    """A repository whose build prints numbered lines until it is released; its server starts when it is released.
 
     One that `is_silent` prints the first lines and then nothing until it is let go.
     """
@@ -188,7 +188,7 @@ class Faults:
         return next(name for name, known in self.stack.parts().items() if known == pid)
 
     def owner(self, topic: str) -> str:
-        """The name of the process that owns a noun; waits while nobody does."""
+        """The name of the process that owns a record; waits while there is none."""
         found: str = eventually(lambda: self.record(topic).get("owner"), f"an owner of {topic}")
         return found
 

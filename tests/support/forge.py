@@ -165,7 +165,7 @@ class _Server(ThreadingHTTPServer):
     forge: Forge
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that left is no news."""
+        """Ignore a client that left."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 

@@ -53,7 +53,7 @@ class ForwardProxy:
         self._thread.join()
 
     def refusal(self, headers: Message) -> int | None:
-        """The status for who does not show the login."""
+        """The status for a client without the login."""
         if self.login is None:
             return None
         wanted = base64.b64encode(":".join(self.login).encode()).decode()

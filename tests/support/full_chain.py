@@ -59,7 +59,7 @@ class Repository:
 
 @dataclass(frozen=True)
 class NeverUp:
-    """A server that does not come up: what stands in JupyterLab's place, and what its launch fails with."""
+    """A server that does not come up: the program in JupyterLab's place, and the error of its launch."""
 
     name: str
     script: str

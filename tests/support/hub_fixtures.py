@@ -37,7 +37,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory, environment: Path) -> Iterator
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(hub: HubStack) -> Iterator[None]:
-    """After each test there is no user, server, process, folder, record or route of it."""
+    """Check after each test that none of its users, servers, processes, folders, records and routes is left."""
     yield
     for user in hub.call("GET", "users").json():
         if user["servers"]:

@@ -50,7 +50,7 @@ class Builder:
         )  # fmt: skip
 
     async def ask(self, repo: str, ref: str = "a", launch_ref: str = "") -> Build:
-        """Begin an attempt at a repository's image, or join the one that lives."""
+        """Begin an attempt at a repository's image, or join the current one."""
         return await self.attempts.start(image_of(repo, ref), request_for(repo, ref, launch_ref))
 
     async def offer_slots(self, worker: str, slots: int) -> None:

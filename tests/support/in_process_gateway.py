@@ -165,13 +165,13 @@ class Gateway:
         )
 
     async def stored(self, launch: Launch) -> Launch:
-        """The launch as its record says, without being one who reads it."""
+        """The launch as its record says; reading it here does not count as following it."""
         found = await self.context.records.read(Topic(Kind.LAUNCH, launch.launch_id))
         assert found
         return found.model(Launch)
 
     async def ended(self, launch: Launch, state: LaunchState) -> Launch:
-        """Wait until nobody works on a launch any more, which must have ended as `state`."""
+        """Wait until a launch has ended, which must be as `state`, and its task with it."""
         member = self.launches.member
         topic = Topic(Kind.LAUNCH, launch.launch_id)
         await self.until(lambda: not member.owns(topic), "the launch ends")

@@ -66,7 +66,7 @@ NOTHING: Answer = (-1, "", b"", {})
 
 
 def begins(body: bytes, *, every_seconds: float = 0.0) -> Answer:
-    """An event stream that begins so, an event each so often, and then says nothing more; the connection stays open."""
+    """An event stream with these first events, `every_seconds` apart, and then silence; the connection stays open."""
     return -2, "text/event-stream", body, {"every": str(every_seconds)}
 
 
@@ -138,7 +138,7 @@ class Launcher:
         return await self.servers.start(request)
 
     async def outcome(self, server: Server, *, seconds: float = 10) -> Server:
-        """Wait until nobody works on a server any more; what its record says then."""
+        """Wait until the task of a server has ended; return what its record says then."""
         await until(lambda: not self.member.owns(server_topic(server.server_id)), "the start ends", seconds=seconds)
         return await self.servers.read(server.server_id)
 

@@ -38,7 +38,7 @@ class Running:
             await asyncio.wait({self._jobs}, timeout=0.2)
 
     async def has(self, count: int) -> bool:
-        """Whether it supervises so many builds."""
+        """Whether it supervises `count` builds."""
         owned = await self.builder.context.redis.scard(self.builder.context.keys.owned(self.process))
         return bool(owned == count)
 

@@ -33,7 +33,7 @@ ADDRESSES = [
 
 
 def steal(family: socket.AddressFamily, address: str, number: int, *, reuse: bool) -> int:
-    """What another process is told that wants to listen there: 0, or the number of the error."""
+    """Listen there as another process would; return 0, or the number of the error."""
     with socket.socket(family) as thief:
         thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
         thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, reuse)

@@ -37,7 +37,7 @@ class Grant:
 
 @dataclass
 class TokenServer:
-    """Grants pulling to the users it knows (anonymous: of what is in `public`); on a free port of its own."""
+    """A token server on a free port: it grants pulls to its users, and to anonymous ones those of `public`."""
 
     folder: Path
     users: dict[str, str] = field(default_factory=dict)
@@ -106,7 +106,7 @@ class TokenServer:
         return f"http://127.0.0.1:{self._server.server_port}/token"
 
     def granted(self, user: str | None, asked: dict[str, str], *, field: str = "token") -> tuple[int, dict[str, Any]]:
-        """The answer to a request; `user` is None where the login is wrong, empty where there is none."""
+        """The answer to a request; `user` is None if the login is wrong, and empty without a login."""
         if user is None:
             return 401, {"details": "incorrect username or password"}
         scope = asked.get("scope", "")

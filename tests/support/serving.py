@@ -64,7 +64,7 @@ class Wire:
         self._reader, self._writer = reader, writer
 
     async def send(self, data: bytes) -> None:
-        """Send some bytes; a server that has gone takes none, and that is no error."""
+        """Send some bytes; a connection that the server has closed is not an error."""
         with contextlib.suppress(ConnectionError):
             self._writer.write(data)
             await self._writer.drain()

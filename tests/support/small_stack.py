@@ -118,7 +118,7 @@ class SmallStack:
             self.lines.append(line.rstrip("\n"))
 
     def until_said(self, text: str, times: int = 1) -> None:
-        """Wait until so many lines hold `text`."""
+        """Wait until `times` lines contain `text`."""
         eventually(
             lambda: sum(text in line for line in self.lines) >= times or self._has_ended(),
             f"{text!r} in {self.lines}",

@@ -39,7 +39,7 @@ _STARTED: dict[int, Path] = {}
 
 
 def start_token_at(url: str) -> str:
-    """The start token of the stack whose gateway is at `url`; empty where there is none."""
+    """The start token of the stack whose gateway is at `url`; empty without one."""
     folder = _STARTED.get(urlsplit(url).port or 0)
     token = folder / "run" / "start-token" if folder else None
     return token.read_text() if token and token.exists() else ""
@@ -52,7 +52,7 @@ def bearer(url: str) -> dict[str, str]:
 
 
 def show_start_token(request: httpx.Request) -> httpx.Request:
-    """Give a request the start token, unless it says itself who asks."""
+    """Add the start token to a request, unless it has credentials of its own."""
     for name, value in bearer(str(request.url)).items():
         request.headers.setdefault(name, value)
     return request

@@ -1,4 +1,4 @@
-"""A real Redis for tests of what is stored there: the scripts, leases, streams."""
+"""A real Redis server, its fixtures, and the contexts and members of processes on it."""
 
 import asyncio
 import contextlib
@@ -62,7 +62,7 @@ class Valkey:
 
     @property
     def url(self) -> str:
-        """The address for the tests themselves, who may do everything."""
+        """The address for the tests themselves, with all rights."""
         return self.url_of("admin")
 
     def url_of(self, user: str) -> str:

@@ -20,7 +20,7 @@ SLOW_SECONDS = 60 * ROOM
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Bound each unit test, so that one that hangs is ended soon and says where it hung."""
+    """Give each unit test a time limit: a test that hangs ends soon, with the place where it hung."""
     for item in items:
         if item.path.is_relative_to(HERE) and not item.get_closest_marker("timeout"):
             seconds = SLOW_SECONDS if item.get_closest_marker("slow") else SECONDS

@@ -1,4 +1,4 @@
-"""Resource classes: which one a repository gets, and what the spawner is told of it."""
+"""Resource classes: which one a repository gets, and what the spawner gets of it."""
 
 import pytest
 from pydantic import ValidationError

@@ -1,4 +1,4 @@
-"""The benchmark's exit status: figures of builds or launches that failed are no success."""
+"""The benchmark's exit status: it is not a success if builds or launches failed."""
 
 import argparse
 import signal

@@ -10,7 +10,7 @@ from deploy.local.settings import CHECKOUT
 
 
 def bindery_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line as if `folder` were what `bindery/` lies in: a wheel brings nothing beside it."""
+    """Run the command line as if `bindery/` were in `folder`: a wheel brings nothing beside it."""
     code = (
         "import sys, pathlib; from bindery.cli import checkout, main; "
         "checkout.CHECKOUT = pathlib.Path(sys.argv.pop(1)); sys.exit(main())"

@@ -1,4 +1,4 @@
-"""repo2docker as a program: what it is told, and what is made of what it says (the words are its own, of 2026.4.0)."""
+"""repo2docker as a program: its command line, and how its output is read (the words are its own, of 2026.4.0)."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Admission in a real Redis: who gets a slot, in which order, however many processes give them."""
+"""Admission in a real Redis: which builds get a slot, in which order, with any number of processes."""
 
 import asyncio
 from pathlib import Path

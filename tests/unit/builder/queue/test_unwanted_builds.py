@@ -1,4 +1,4 @@
-"""Builds that nobody waits for any more: stopped once, never under a launch that has just joined."""
+"""Builds that no launch waits for any more: stopped once, and never if a launch has just joined."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Only a registry's own word means "not found"; whatever else it answers is told in a sentence, within the bound."""
+"""Only a registry's own answer means "not found"; any other is an error in one sentence, within the time limit."""
 
 import asyncio
 import hashlib

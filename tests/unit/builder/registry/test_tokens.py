@@ -1,4 +1,4 @@
-"""Tokens are fetched as the registry wants, once for all who ask, in time, and never told."""
+"""Tokens are fetched as the registry asks, once for concurrent requests, in time, and never logged."""
 
 import asyncio
 import json

@@ -19,7 +19,7 @@ from tests.support.polling import until
 
 @dataclass
 class Mark:
-    """Whoever unpickles this leaves a file behind."""
+    """An object whose unpickling leaves a file behind."""
 
     path: Path
 
@@ -64,7 +64,7 @@ async def refused_jobs() -> int:
 
 
 async def swept(running: Running, count: int) -> bool:
-    """One sweep; whether the worker supervises so many builds after it."""
+    """Sweep once; return whether the worker supervises `count` builds after it."""
     await running.builder.admission.sweep()
     return await running.has(count)
 

@@ -1,4 +1,4 @@
-"""Supervision: what a build's owner does when its execution vanishes, stands still, or what it needs is away."""
+"""Supervision: what a build's owner does when its execution vanishes or stalls, or a service is unavailable."""
 
 import asyncio
 import io

@@ -21,7 +21,7 @@ class Ended(Exception):
 async def waits_behind(
     runs_seconds: Sequence[float], context: ProcessContext, monkeypatch: pytest.MonkeyPatch
 ) -> Sequence[float]:
-    """How long the worker waits behind runs of arq's loop that take so long, and end because Redis is away."""
+    """The waits of the worker after runs of arq's loop of given lengths that end because Redis is unavailable."""
     now, waits, runs = 1000.0, [], iter(runs_seconds)
 
     class Arq:

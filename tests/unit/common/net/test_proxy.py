@@ -1,4 +1,4 @@
-"""What goes through the outbound proxy that an operator names, what does not, and that nobody reads its login."""
+"""The requests that go through an operator's outbound proxy, those that do not, and that its login stays secret."""
 
 import os
 import shutil

@@ -33,12 +33,12 @@ async def begun(context: ProcessContext, topic: Topic) -> OwnedRecord:
 
 
 async def told(context: ProcessContext, topic: Topic) -> list[str]:
-    """What a reader of the log is told, from beginning to end."""
+    """All messages that a reader of the log gets."""
     return [line.message for line in lines_of(await stream_entries(context.redis, context.keys, topic))]
 
 
 async def followed(context: ProcessContext, topic: Topic) -> str:
-    """What a follower of the topic is told, from beginning to end."""
+    """All messages that a follower of the topic gets."""
     stream, listener, found = (
         TopicStream(bus=context.bus, logs=context.logs, topic=topic, form=PLAIN, prefix="t"),
         AwaitableListener(),
@@ -54,7 +54,7 @@ async def followed(context: ProcessContext, topic: Topic) -> str:
 
 
 class HeldAnswers:
-    """Redis carries each script out; its answer comes when it is let go, or not at all."""
+    """Redis runs each script; the answer comes when it is released, or not at all."""
 
     def __init__(self, context: ProcessContext, monkeypatch: pytest.MonkeyPatch) -> None:
         self.carried_out, self.let_go = asyncio.Event(), asyncio.Event()

@@ -43,7 +43,7 @@ DANGEROUS = (
 
 @pytest.fixture
 async def admin(redis: Redis) -> AsyncIterator[Redis]:
-    """Who may do everything, and may change what the others may for the length of a test."""
+    """The admin user, which may change the rights of the others for the length of a test."""
     await redis.acl_log_reset()
     yield redis
     await redis.acl_load()

@@ -1,4 +1,4 @@
-"""All lines of a launch carry its request id and `launch_ref`, in every service, also when another goes on with it."""
+"""All lines of a launch carry its request id and `launch_ref`, in every service, also after an adoption."""
 
 import asyncio
 import io

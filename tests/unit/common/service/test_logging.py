@@ -1,4 +1,4 @@
-"""Log lines: no secret and no launch id stands in one, whoever wrote it."""
+"""Log lines: none contains a secret or a launch id, also those of libraries."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""One piece of work for all who ask at once, whatever becomes of the one who asked first."""
+"""One piece of work for concurrent callers, also if the first of them is cancelled."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The bus against a real Redis: nothing is missed, nothing is told twice, whatever becomes of wake-ups and of Redis."""
+"""The bus against a real Redis: nothing is missed or delivered twice, even if wake-ups or Redis are lost."""
 
 import asyncio
 from collections.abc import Iterator

@@ -20,7 +20,7 @@ def made(doing: str = "work") -> float:
 
 
 async def connected(context: ProcessContext) -> ProcessContext:
-    """The stage, once its bus hears: before that, the bus reads by itself what is followed."""
+    """The context, once its bus gets messages; before that, the bus polls the followed topics."""
     async with context.bus.follow(Topic(Kind.BUILD, "another"), lambda: None):
         return context
 

@@ -1,4 +1,4 @@
-"""A log that is far longer than what is kept of it: from the executor through Redis to whoever reads it later."""
+"""A log far longer than what is kept of it: from the executor through Redis to a later reader."""
 
 import json
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ LONG = "x" * 2**20 + "\n"
 
 
 def batch(first: int) -> Batch:
-    """So many lines of a log, as an executor tells them."""
+    """`BATCH` lines of a log, as an executor yields them."""
     return Batch(tuple(Line("building", f"line {number}\n") for number in range(first, first + BATCH)), str(first))
 
 

@@ -1,4 +1,4 @@
-"""Places in the queue: exactly the order in which admission gives slots, told to who watches when they change."""
+"""Positions in the queue: the order in which admission gives slots; watchers are notified of changes."""
 
 import asyncio
 import random

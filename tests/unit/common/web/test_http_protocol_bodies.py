@@ -1,4 +1,4 @@
-"""Bodies and answers: deadlines for a client that sends or reads too slowly, and bodies that nobody reads."""
+"""Bodies and answers: deadlines for a client that sends or reads too slowly, and bodies that are not read."""
 
 import asyncio
 import tracemalloc

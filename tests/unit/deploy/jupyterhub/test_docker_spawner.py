@@ -1,4 +1,4 @@
-"""Servers as containers: what the engine is asked for, and what is said where it does not answer."""
+"""Servers as containers: the requests to the engine, and the errors if it does not answer."""
 
 import socket
 from collections.abc import Iterator
@@ -92,7 +92,7 @@ async def test_a_missing_socket_of_the_engine_is_reported(tmp_path: Path) -> Non
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """A port that is taken, and where nobody listens."""
+    """A port that is bound, but not listened at."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Servers as pods: what is in the pod of a launch, and that its Secret is there however often the pod is asked for."""
+"""Servers as pods: the content of a launch's pod, and that its Secret exists after any number of attempts."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

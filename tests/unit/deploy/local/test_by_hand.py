@@ -1,4 +1,4 @@
-"""Components that are left out: which names are taken, who waits for whom, and what is written for a developer."""
+"""Components that are left out: their names, which parts wait for them, and what is written for a developer."""
 
 import os
 import shlex

@@ -1,4 +1,4 @@
-"""Starts that another process goes on with, or that the hub tells again: nothing is asked, told or allowed twice."""
+"""Starts that another process adopts, or that the hub repeats: nothing is requested, announced or granted twice."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ def _told(*events: dict[str, object]) -> Answer:
 
 
 def _starts_still(hub: FakeHub) -> None:
-    """The hub has the start under way, whoever asks."""
+    """The hub reports the start as pending."""
     model = {"name": "x", "servers": {"": {"ready": False, "pending": "spawn"}}}
     hub.answer("GET", "", (200, JSON, json.dumps(model).encode(), {}))
 

@@ -1,4 +1,4 @@
-"""Ports that are held: by whoever is left of those who have them, and by nobody else."""
+"""Ports that are held by any process of the stack that is left, and by no other."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""The folder of the stack's sockets: short whatever the data folder is called, and nobody else's."""
+"""The folder of the stack's sockets: its path is short for any data folder, and it belongs to this user alone."""
 
 import os
 import socket

@@ -44,7 +44,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 def ready_line(stack: SmallStack) -> str:
-    """What is said when all parts are healthy: parts may have said more since."""
+    """The line that says that all parts are healthy; parts may have printed more since."""
     return next(line for line in stack.lines if line.startswith("Bindery is ready: "))
 
 

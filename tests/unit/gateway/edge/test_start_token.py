@@ -1,4 +1,4 @@
-"""The start token: who gets in with it and how, and what everybody else is told."""
+"""The start token: how clients get in with it, and what the others are told."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Who may read a build: everybody where its repository is known to be public, also once only its log is left."""
+"""Access to a build: open to all if its repository is known to be public, also once only its log is left."""
 
 import gzip
 import json

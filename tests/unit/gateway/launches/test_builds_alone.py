@@ -1,4 +1,4 @@
-"""A build that is asked for by itself passes what a launch has to pass: bans, hooks, and the question for a seat."""
+"""A build without a launch passes the same checks as a launch: bans, hooks, and the chance of a seat."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Pre-launch hooks: each launch is shown to them before anything is built, and one that is refused says why."""
+"""Pre-launch hooks: they see each launch before anything is built, and a refused launch says why."""
 
 import asyncio
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""A launch's stream, by itself: resumed at any position it goes on as if it had never broken off."""
+"""A launch's stream alone: resumed at any position, it continues as if it had never broken off."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Followers of a queued build are told its place, between what is stored and without a trace in it."""
+"""Followers of a queued build get its position, between the stored events and without storing it."""
 
 import asyncio
 import contextlib

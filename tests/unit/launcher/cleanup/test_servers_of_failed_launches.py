@@ -1,4 +1,4 @@
-"""A server whose launch ended without it is removed even if it is ready; one that a user was given stays."""
+"""A server whose launch ended without it is removed even if it is ready; a server that a user has stays."""
 
 import asyncio
 from collections.abc import Awaitable

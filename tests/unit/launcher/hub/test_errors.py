@@ -1,4 +1,4 @@
-"""What the hub's errors ask of who called it."""
+"""What the hub's errors ask of a caller."""
 
 import time
 from email.utils import formatdate

@@ -1,4 +1,4 @@
-"""An emptied Redis: nobody gets a seat before it is known how many servers run."""
+"""An emptied Redis: no launch gets a seat before the running servers are counted."""
 
 import asyncio
 

@@ -268,7 +268,7 @@ class Model:
     waiting: dict[int, tuple[str, int, int]] = field(default_factory=dict)
 
     def order(self) -> list[tuple[int, bool]]:
-        """Who waits, in order, each with whether nothing but a free seat is missing."""
+        """The waiting launches in order, each with whether it lacks only a free seat."""
         seats: dict[str, int] = {}
         servers: dict[str, int] = {}
         for repo, cost, _ in self.seated.values():

@@ -1,4 +1,4 @@
-"""The launcher's share of starts: who keeps it ends when it is told to."""
+"""The launcher's share of starts, and that the task which keeps it right can be cancelled."""
 
 import asyncio
 import contextlib

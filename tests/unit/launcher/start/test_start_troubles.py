@@ -1,4 +1,4 @@
-"""Starts at a hub that falls silent, is being stopped, fails by itself, or does not know our token any more."""
+"""Starts at a hub that falls silent, is being stopped, fails, or does not know our token any more."""
 
 import json
 from typing import Any

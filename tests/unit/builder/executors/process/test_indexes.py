@@ -63,7 +63,7 @@ def is_pipe(number):
 
 @pytest.fixture
 def index(tmp_path: Path) -> Iterator[str]:
-    """Where an index with one package answers to who knows the password: `<host>:<port>`."""
+    """An index with one package, behind a password: its `<host>:<port>`."""
     name = "bindery_private-1-py3-none-any.whl"
     folder = tmp_path / "index" / "simple" / "bindery-private"
     folder.mkdir(parents=True)
