@@ -118,9 +118,7 @@ class TopicStream:
         They begin behind `position`, and end as the class says.
         """
         cursor = Cursor.at(position)
-        is_final_read = (
-            False  # whether the stream ends with what is read next, as the launch has ended without the topic
-        )
+        is_final_read = False  # set when the launch has ended without the topic: what is read next is the last
         async with self._bus.follow(self._topic, listener.notify) as reader:
             with contextlib.closing(QueueUpdates(self._queue_positions, reader, listener.notify)) as queue:
                 while True:
