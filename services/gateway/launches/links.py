@@ -76,8 +76,8 @@ class LaunchForm:
 
         # A pasted address of a page of the repository names its ref, and perhaps a file, too.
         if repository_type.detect_pattern:
-            detected = re.fullmatch(repository_type.detect_pattern, repository)
-            repository = detected["repo"] if detected else ""
+            match = re.fullmatch(repository_type.detect_pattern, repository)
+            repository = match["repo"] if match else ""
             page = _PAGE_OF_REPOSITORY.fullmatch(repository) if repository_type.has_ref else None
             if page:
                 repository = page["repo"]

@@ -15,7 +15,7 @@ from services.gateway.pages.renderer import Pages
 
 _Handler = Callable[[Request, Any], Awaitable[Response]]
 _FOR_PROGRAMS = ("/api/", "/build/")
-_KEPT_HEADERS = frozenset({"retry-after", "allow"})
+_COPIED_HEADERS = frozenset({"retry-after", "allow"})
 
 
 def wants_page(request: Request) -> bool:
@@ -28,12 +28,12 @@ def problem_as_page(pages: Pages, request: Request, response: Response) -> Respo
     if not wants_page(request):
         return response
     problem = Problem.model_validate_json(bytes(response.body))
-    headers = {name: value for name, value in response.headers.items() if name in _KEPT_HEADERS}
+    headers = {name: value for name, value in response.headers.items() if name in _COPIED_HEADERS}
     return pages.problem(request, problem, headers)
 
 
 def install_error_pages(app: FastAPI, pages: Pages) -> None:
-    """Wrap the problem handlers that `app` has by now, so that browsers are shown their problems as pages."""
+    """Wrap the problem handlers that `app` has by now, so that browsers get their problems as pages."""
 
     def with_pages(handler: _Handler) -> _Handler:
         async def handle(request: Request, error: Any) -> Response:

@@ -192,11 +192,11 @@ def whose_move(error: Problem | None) -> str:
 def queue_sentence(launch: Launch) -> str:
     """Return the headline of a launch that waits in a queue."""
     queue = launch.queue
-    waiting = "Waiting for a free seat" if launch.state is LaunchState.WAITING else "Waiting for a builder"
+    headline = "Waiting for a free seat" if launch.state is LaunchState.WAITING else "Waiting for a builder"
     if queue is None or queue.position is None:
-        return waiting
+        return headline
     eta = f", about {duration(queue.eta_seconds)}" if queue.eta_seconds is not None else ""
-    return f"{waiting}: number {queue.position} in the queue{eta}"
+    return f"{headline}: number {queue.position} in the queue{eta}"
 
 
 def duration(seconds: float) -> str:

@@ -128,7 +128,7 @@ async def legacy_link(request: Request, owner: str, name: str) -> Response:
 
 
 @router.post("/launches")
-async def launch(request: Request, fields: FormFields, context: Context, types: RepositoryTypes) -> Response:
+async def create_launch(request: Request, fields: FormFields, context: Context, types: RepositoryTypes) -> Response:
     """Start the form's launch, and redirect to its page. The same form sent twice starts one launch."""
     if "spec" in fields:
         link = _confirmed_link(fields, types)
@@ -143,7 +143,7 @@ async def launch(request: Request, fields: FormFields, context: Context, types: 
         path=path_from_query({"urlpath": link.path}), rebuild=fields.get("rebuild", "")[:64] or None
     )
     body_hash = hashlib.sha256(f"{link.spec}\0{options.model_dump_json()}".encode()).hexdigest()
-    started, _is_new = await context.launches.start(
+    launch, _is_new = await context.launches.start(
         link.spec,
         principal=principal(request),
         options=options,
@@ -152,7 +152,7 @@ async def launch(request: Request, fields: FormFields, context: Context, types: 
         idempotency_key=f"form-{fields['nonce']}-{body_hash[:16]}",
         body_hash=body_hash,
     )
-    return RedirectResponse(f"/launches/{started.launch_id}", status_code=303)
+    return RedirectResponse(f"/launches/{launch.launch_id}", status_code=303)
 
 
 def _confirmed_link(fields: dict[str, str], types: list[RepositoryType]) -> Link:
@@ -166,14 +166,14 @@ def _confirmed_link(fields: dict[str, str], types: list[RepositoryType]) -> Link
 @router.get("/launches/{launch_id}")
 async def show_launch(request: Request, launch_id: str, context: Context) -> Response:
     """Show a launch: its steps, its log, and what can be done now."""
-    current, server = await _read(request, launch_id, context)
-    page = LaunchPage(current, server)
+    launch, server = await _read(request, launch_id, context)
+    page = LaunchPage(launch, server)
 
-    form_link = await _form_link(context, current.spec) if page.needs_another_link else "/"
+    form_link = await _form_link(context, launch.spec) if page.needs_another_link else "/"
     return context.pages.show(
         request,
         "launch.html",
-        launch=current,
+        launch=launch,
         page=page,
         form_link=form_link,
         token=form_token(request),
@@ -182,9 +182,9 @@ async def show_launch(request: Request, launch_id: str, context: Context) -> Res
 
 async def _read(request: Request, launch_id: str, context: GatewayContext) -> tuple[Launch, Server | None]:
     """Return a launch, with its server if that became ready."""
-    current = await context.launches.read(launch_id, principal(request))
-    server = await context.launches.server(current) if current.state is LaunchState.READY else None
-    return current, server
+    launch = await context.launches.read(launch_id, principal(request))
+    server = await context.launches.server(launch) if launch.state is LaunchState.READY else None
+    return launch, server
 
 
 async def _form_link(context: GatewayContext, spec: Spec) -> str:
@@ -202,18 +202,18 @@ async def open_server(request: Request, launch_id: str, context: Context) -> Res
 
     Raises `BinderyError("hub_refused")` for a server that is not on the configured hub.
     """
-    current, server = await _read(request, launch_id, context)
-    target = f"/launches/{current.launch_id}"
-    if server and server.url and LaunchPage(current, server).is_running:
+    launch, server = await _read(request, launch_id, context)
+    target = f"/launches/{launch.launch_id}"
+    if server and server.url and LaunchPage(launch, server).is_running:
         url = require_hub(server.url, context.settings.hub_url)
-        target = landing_url(url, server.token or "", current.options.path)
+        target = landing_url(url, server.token or "", launch.options.path)
     return RedirectResponse(
         target, status_code=303, headers={"cache-control": "no-store", "referrer-policy": "no-referrer"}
     )
 
 
 @router.post("/launches/{launch_id}/cancel")
-async def cancel(request: Request, launch_id: str, _fields: FormFields, context: Context) -> Response:
+async def cancel_launch(request: Request, launch_id: str, _fields: FormFields, context: Context) -> Response:
     """Cancel a launch, and redirect to its page, which shows the end of a launch that has ended meanwhile."""
     try:
         await context.launches.cancel(launch_id, principal(request))

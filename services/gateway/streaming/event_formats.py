@@ -28,11 +28,11 @@ def render_v1(event: StreamEvent, is_spliced: bool) -> bytes | None:
     if is_spliced and _is_topics_end(event):
         return None
 
-    shown: dict[str, Any] = {name: value for name, value in event.items() if name not in INTERNAL_FIELDS}
+    fields: dict[str, Any] = {name: value for name, value in event.items() if name not in INTERNAL_FIELDS}
     if opens := event.get("opens"):
         id_field = "build_id" if opens["kind"] == Kind.BUILD else "server_id"
-        shown[id_field] = opens["id"]
-    return _encode(shown)
+        fields[id_field] = opens["id"]
+    return _encode(fields)
 
 
 def render_facade(event: StreamEvent, is_spliced: bool) -> bytes | None:
@@ -44,13 +44,13 @@ def render_facade(event: StreamEvent, is_spliced: bool) -> bytes | None:
     phase = event["phase"]
     if phase in {Phase.GAP, Phase.RESOLVING}:
         phase = Phase.UNKNOWN
-    shown: dict[str, Any] = {"phase": phase}
+    fields: dict[str, Any] = {"phase": phase}
     if image := event.get("image_name"):
-        shown["imageName"] = image
-    shown["message"] = message
+        fields["imageName"] = image
+    fields["message"] = message
     if queue := event.get("queue"):
-        shown["queue"] = queue
-    return _encode(shown)
+        fields["queue"] = queue
+    return _encode(fields)
 
 
 V1 = EventFormat("v1", render_v1)

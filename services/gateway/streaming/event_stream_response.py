@@ -1,4 +1,4 @@
-"""Sending a stream to a client: what is new in one send for each tick, keepalives in silence, an end on a drain.
+"""Sending a stream to a client: one send per tick, keepalives while there is nothing new, and an end on a drain.
 
 The headers are those of sse-starlette, and so is the writing of single blocks. Its response is not used: it sends each
 event by itself and wakes each client by timers of its own, while thousands of clients here share one scheduler's ticks.
@@ -95,6 +95,7 @@ class EventStreamResponse(Response):
         """Send the stream, joining the chunks that are there at once."""
         unsent: list[bytes] = []
         size = 0
+
         async with contextlib.aclosing(self._stream.chunks(subscriber)) as chunks:
             async for chunk in chunks:
                 if subscriber.has_left:

@@ -1,7 +1,7 @@
-"""The schedule of all sends of a process: when each client is due, which needs a keepalive, which takes nothing.
+"""The schedule of all sends of a process: when each client is due, which needs a keepalive, which reads nothing.
 
-Sends, not events, are what thousands of followers cost. So each client gets one send for a tick, with everything that
-came in it; with many clients the ticks are shared and grow longer. What a tick costs is measured by `make load`.
+With thousands of followers, sends are expensive, not events. So each client gets one send per tick, with everything new
+since the last one; with many clients the ticks are shared and grow longer. `make load` measures the cost of a tick.
 """
 
 import asyncio
@@ -17,15 +17,15 @@ PER_CLIENT_TICK_MAX = 100
 LONGEST_TICK_FROM = 2000
 """From this number of clients on, the tick has its full length."""
 BURST = 8
-"""Sends that a client may get without a tick between them, with few clients: a quick launch is not held up."""
+"""Sends that a client may get without a tick between them, with few clients, so that a quick launch is not delayed."""
 _WAKE_AT_ONCE = 200
 _TICK_BUSY_SECONDS = 1.0
-"""The longest tick that a busy process gives itself."""
+"""The longest tick of a busy process."""
 _CHECK_SECONDS = 0.5
 
 
 class Subscriber:
-    """One client: the listener of its stream, whether it is due, and when it was last sent something."""
+    """One client: the listener of its stream, whether it is due, and the time of its last send."""
 
     def __init__(self, scheduler: "SendScheduler", task: "asyncio.Task[object] | None") -> None:
         self._scheduler = scheduler
@@ -39,7 +39,7 @@ class Subscriber:
         self.is_too_slow = False
         self.sent_at = self._loop.time()
         self.sending_since = 0.0
-        """When the send began that is under way; 0 if none is."""
+        """Time at which the send in progress began; 0 if none is."""
         self.burst_credit = float(BURST)
         """Sends that may go out without a tick."""
 
@@ -51,7 +51,7 @@ class Subscriber:
                 self._schedule()
 
     async def wait(self) -> None:
-        """Wait for the tick after there is more, or until the client needs a keepalive, has left, or is to end."""
+        """Wait for the tick after news, or until the client needs a keepalive, has left, or must end."""
         if self.has_left:
             return
 
@@ -75,7 +75,7 @@ class Subscriber:
         self.wake()
 
     def abort(self) -> None:
-        """End the request of a client that takes nothing, whatever the request waits for."""
+        """End the request of a client that reads nothing, whatever the request waits for."""
         self.is_too_slow = True
         if self._task is not None:
             self._task.cancel()
@@ -90,10 +90,10 @@ class Subscriber:
         self.sending_since = self._loop.time()
 
     def on_send_end(self) -> None:
-        """Record that the send is out: the time until the next one begins, and its credit is used."""
+        """Record the end of a send, which uses one credit; the time since the last send earns some."""
         now = self._loop.time()
-        earned = (now - self.sent_at) / self._scheduler.tick
-        self.burst_credit = min(float(BURST), self.burst_credit + earned) - 1
+        new_credit = (now - self.sent_at) / self._scheduler.tick
+        self.burst_credit = min(float(BURST), self.burst_credit + new_credit) - 1
         self.sent_at = now
         self.sending_since = 0.0
 
@@ -116,7 +116,7 @@ class SendScheduler:
         """Set once this process is told to stop."""
         self._subscribers: set[Subscriber] = set()
         self._due: list[Subscriber] = []
-        """Those that the next shared tick wakes."""
+        """The clients that the next shared tick wakes."""
         self._ticked_at = 0.0
         self._round_seconds = 0.0
         """How long it took to serve everyone who was due at the last shared tick."""
@@ -183,7 +183,7 @@ class SendScheduler:
         self._wake(due, 0, loop)
 
     def _wake(self, due: list[Subscriber], start: int, loop: asyncio.AbstractEventLoop) -> None:
-        """Wake some clients and come back for the others, so that the loop serves everything else in between."""
+        """Wake some clients now and the others in later turns of the loop, which serves everything else in between."""
         end = start + _WAKE_AT_ONCE
         for subscriber in due[start:end]:
             subscriber.wake()
@@ -196,7 +196,7 @@ class SendScheduler:
         self._round_seconds = loop.time() - self._ticked_at
 
     def _check(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wake silent clients for a keepalive, abort those that take nothing, and come back while there are any."""
+        """Wake silent clients for a keepalive, abort those that read nothing, and come back while there are clients."""
         now = loop.time()
         for subscriber in self._subscribers:
             if subscriber.sending_since:

@@ -41,9 +41,9 @@ class StreamResponses:
 
         async def encode_terminal(event: StreamEvent, event_id: str) -> bytes:
             launch, server = await self._launches.outcome_of(position.launch_id)
-            shown: dict[str, Any] = {name: value for name, value in event.items() if name not in {"terminal", "v"}}
+            fields: dict[str, Any] = {name: value for name, value in event.items() if name not in {"terminal", "v"}}
             if server:
-                shown |= {
+                fields |= {
                     "url": server.url,
                     "token": server.token,
                     "path": launch.options.path,
@@ -53,7 +53,7 @@ class StreamResponses:
                     "message": f"server running at {server.url}\n",
                 }
 
-            return sse(shown, event_id)
+            return sse(fields, event_id)
 
         stream = self._stream(position, V1, encode_terminal)
         return EventStreamResponse(stream, scheduler=self._scheduler, settings=self._settings)
