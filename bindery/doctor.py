@@ -17,7 +17,7 @@ from deploy.local.redis import redis_binary
 from deploy.local.run_record import find_leftovers, is_locked, recorded_up
 from deploy.local.settings import Settings, StartupError
 
-SLOW_SECONDS = 30
+COMMAND_TIMEOUT_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class Finding:
     is_well: bool
     result: str
     _: KW_ONLY
-    is_doubtful: bool = False
+    is_warning: bool = False
 
 
-class Doubt(Exception):
+class CheckWarning(Exception):
     """A check passes, but something should be changed; the message says how."""
 
 
-def examine(settings: Settings) -> list[Finding]:
-    """Run every check. None of them changes anything for longer than it runs."""
+def run_checks(settings: Settings) -> list[Finding]:
+    """Run every check, and return what each found. No check leaves anything behind."""
     checks: dict[str, Callable[[], str]] = {
         "python": check_python,
         "git": _git,
@@ -51,26 +51,28 @@ def examine(settings: Settings) -> list[Finding]:
         "outbound proxy": _outbound_proxy,
         "leftovers": lambda: _leftovers(settings),
     }
-    return [_finding(name, check) for name, check in checks.items()]
+
+    return [_run_check(name, check) for name, check in checks.items()]
 
 
-def table(findings: list[Finding]) -> str:
+def format_table(findings: list[Finding]) -> str:
     """Return the findings as lines for a terminal."""
     width = max(len(finding.name) for finding in findings)
-    return "\n".join(f"{_mark(one)}  {one.name:<{width}}  {one.result}" for one in findings)
+    rows = [f"{_mark(finding)}  {finding.name:<{width}}  {finding.result}" for finding in findings]
+    return "\n".join(rows)
 
 
 def _mark(finding: Finding) -> str:
     if not finding.is_well:
         return "FAIL"
-    return "warn" if finding.is_doubtful else "ok  "
+    return "warn" if finding.is_warning else "ok  "
 
 
-def _finding(name: str, check: Callable[[], str]) -> Finding:
+def _run_check(name: str, check: Callable[[], str]) -> Finding:
     try:
         return Finding(name, True, check())
-    except Doubt as doubt:
-        return Finding(name, True, str(doubt), is_doubtful=True)
+    except CheckWarning as warning:
+        return Finding(name, True, str(warning), is_warning=True)
     except StartupError as error:
         return Finding(name, False, str(error))
 
@@ -78,13 +80,13 @@ def _finding(name: str, check: Callable[[], str]) -> Finding:
 def _git() -> str:
     version = check_git()
     if warning := git_warning(version):
-        raise Doubt(warning)
+        raise CheckWarning(warning)
     return version
 
 
 def _outbound_proxy() -> str:
     if warning := proxy_warning(os.environ):
-        raise Doubt(warning)
+        raise CheckWarning(warning)
 
     proxy = os.environ.get("BINDERY_OUTBOUND_PROXY", "")
     return proxy.rpartition("@")[2].removeprefix("http://") or "none"  # without its login
@@ -95,8 +97,8 @@ def _uv() -> str:
 
 
 def _uv_binary() -> str:
-    beside = Path(sys.executable).parent / "uv"
-    return str(beside) if beside.exists() else "uv"
+    installed = Path(sys.executable).parent / "uv"
+    return str(installed) if installed.exists() else "uv"
 
 
 def _package_index() -> str:
@@ -106,8 +108,8 @@ def _package_index() -> str:
         "not reachable: installing and most builds need it. Check the network, the proxy variables "
         "(HTTPS_PROXY) and uv's own settings (UV_DEFAULT_INDEX)."
     )
-    with tempfile.TemporaryDirectory() as elsewhere:  # a uv.toml or pyproject.toml of this folder must not count
-        _run(command, advice, text="packaging\n", folder=elsewhere)
+    with tempfile.TemporaryDirectory() as empty_folder:  # the uv.toml or pyproject.toml of this one must not count
+        _run(command, advice, text="packaging\n", folder=empty_folder)
 
     return "reachable"
 
@@ -116,8 +118,8 @@ def _port(settings: Settings) -> str:
     if not is_up(settings):
         return check_ports(settings)
 
-    up = recorded_up(settings.run_dir)
-    port = urlsplit(up.url).port if up else settings.port  # it may run with another BINDERY_PORT
+    record = recorded_up(settings.run_dir)
+    port = urlsplit(record.url).port if record else settings.port  # it may run with another BINDERY_PORT
     return f"{port}, by the Bindery that runs now"
 
 
@@ -149,22 +151,22 @@ def _start_token(settings: Settings) -> str:
 
 
 def _data_dir(settings: Settings) -> str:
-    nearest = settings.data_dir
-    while not nearest.exists():
-        nearest = nearest.parent
+    folder = settings.data_dir
+    while not folder.exists():
+        folder = folder.parent
 
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise StartupError(f"{nearest} can't be written to: set BINDERY_DATA_DIR to a folder of yours.")
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise StartupError(f"{folder} can't be written to: set BINDERY_DATA_DIR to a folder of yours.")
 
     return str(settings.data_dir)
 
 
 def _leftovers(settings: Settings) -> str:
     if is_up(settings):
-        up = recorded_up(settings.run_dir)
-        if up is None:
+        record = recorded_up(settings.run_dir)
+        if record is None:
             return "Bindery is starting"
-        return f"Bindery is running: {up.url} (`make url` prints it with the start token)"
+        return f"Bindery is running: {record.url} (`make url` prints it with the start token)"
 
     if leftovers := find_leftovers(settings):
         names = ", ".join(f"{process.what} ({process.pid})" for process in leftovers)
@@ -179,10 +181,10 @@ def is_up(settings: Settings) -> bool:
 
 
 def _run(command: list[str], advice: str, text: str = "", folder: str | None = None) -> str:
-    """Run a command with `text` as its input, and return its output. Raises `StartupError(advice)` if it fails."""
+    """Return the output of a command that reads `text`. Raises `StartupError(advice)` if it fails."""
     try:
         result = subprocess.run(
-            command, input=text, capture_output=True, text=True, check=True, timeout=SLOW_SECONDS, cwd=folder
+            command, input=text, capture_output=True, text=True, check=True, timeout=COMMAND_TIMEOUT_SECONDS, cwd=folder
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise StartupError(advice) from error

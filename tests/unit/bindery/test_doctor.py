@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from bindery.doctor import examine, table
+from bindery.doctor import format_table, run_checks
 from deploy.local.installation import open_installation
 from deploy.local.preflight import warnings
 from deploy.local.settings import Settings
@@ -24,11 +24,11 @@ def test_doctor_warns_of_a_git_that_a_repository_may_harm(tmp_path: Path, monkey
     fake_git(tmp_path, "2.38.1")
     monkeypatch.setenv("UV_OFFLINE", "1")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    findings = examine(Settings(data_dir=tmp_path / "data", port=free_ports(1, avoid=set())[0]))
+    findings = run_checks(Settings(data_dir=tmp_path / "data", port=free_ports(1, avoid=set())[0]))
     git = next(finding for finding in findings if finding.name == "git")
-    assert (git.is_well, git.is_doubtful) == (True, True)
+    assert (git.is_well, git.is_warning) == (True, True)
     assert "git 2.38.1 has memory errors" in git.result
-    row = next(row for row in table(findings).splitlines() if row.split()[1] == "git")
+    row = next(row for row in format_table(findings).splitlines() if row.split()[1] == "git")
     assert row.startswith("warn  git ")
     assert "update it to 2.38.3 or later" in row
 
@@ -44,7 +44,11 @@ def test_a_proxy_of_the_environment_is_said_not_to_be_asked(
     settings = Settings(data_dir=tmp_path / "data", port=free_ports(1, avoid=set())[0])
 
     def row() -> str:
-        return next(" ".join(row.split()) for row in table(examine(settings)).splitlines() if " outbound proxy " in row)
+        return next(
+            " ".join(row.split())
+            for row in format_table(run_checks(settings)).splitlines()
+            if " outbound proxy " in row
+        )
 
     assert row() == "ok outbound proxy none"
     monkeypatch.setenv(name, "http://someone:hunter2@proxy.test:3128")
@@ -64,14 +68,14 @@ def test_doctor_finds_leftovers_and_says_what_to_do(tmp_path: Path, monkeypatch:
     settings.processes_dir.mkdir(parents=True)
     process, build = start_process(STAYS, what="build 12")
     build.write(settings.processes_dir / "build.json")
-    findings = {finding.name: finding for finding in examine(settings)}
+    findings = {finding.name: finding for finding in run_checks(settings)}
     process.kill()
     process.communicate()
     assert not findings["leftovers"].is_well
     assert f"build 12 ({build.pid}). `make up` or `make stop` ends them." in findings["leftovers"].result
     assert not findings["package index"].is_well
     assert all(finding.is_well for name, finding in findings.items() if name not in {"leftovers", "package index"})
-    rows = table(list(findings.values())).splitlines()
+    rows = format_table(list(findings.values())).splitlines()
     assert rows[0].startswith("ok    python")
     assert rows[-1].startswith("FAIL  leftovers")
 
@@ -82,18 +86,18 @@ def test_doctor_knows_a_running_stack(tmp_path: Path, monkeypatch: pytest.Monkey
     settings = Settings(data_dir=tmp_path / "data", port=free_ports(1, avoid=set())[0])
     with SmallStack(settings.data_dir, settings.port, {"gateway": STAYS}).until_ready():
         asked_with_another_port = settings.model_copy(update={"port": settings.port + 1})
-        findings = {finding.name: finding for finding in examine(asked_with_another_port)}
+        findings = {finding.name: finding for finding in run_checks(asked_with_another_port)}
         token = (settings.run_dir / "start-token").read_text()
     said = f"Bindery is running: {settings.url} (`make url` prints it with the start token)"
     assert findings["leftovers"].result == said
     assert findings["port"].result == f"{settings.port}, by the Bindery that runs now"
     assert findings["start token"].result == "asked for"
-    assert token not in table(list(findings.values()))  # it may be pasted into a report
+    assert token not in format_table(list(findings.values()))  # it may be pasted into a report
 
 
 def test_doctor_says_what_it_means_that_no_token_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_OFFLINE", "1")
-    findings = {finding.name: finding for finding in examine(Settings(data_dir=tmp_path, start_token=SecretStr("")))}
+    findings = {finding.name: finding for finding in run_checks(Settings(data_dir=tmp_path, start_token=SecretStr("")))}
     assert "BINDERY_START_TOKEN is empty" in findings["start token"].result
 
 
@@ -103,7 +107,7 @@ def test_doctor_says_what_plain_http_off_this_machine_lacks(
 ) -> None:
     monkeypatch.setenv("UV_OFFLINE", "1")
     monkeypatch.setenv("BINDERY_PUBLIC_URL", url)
-    findings = {finding.name: finding for finding in examine(Settings(data_dir=tmp_path))}
+    findings = {finding.name: finding for finding in run_checks(Settings(data_dir=tmp_path))}
     assert not findings["public address"].is_well
     assert findings["public address"].result.startswith(f"BINDERY_PUBLIC_URL={url} is plain http")
     assert "/build has no protection against other sites" in findings["public address"].result
@@ -118,4 +122,4 @@ def test_doctor_takes_an_address_that_browsers_hold_secure(
 ) -> None:
     monkeypatch.setenv("UV_OFFLINE", "1")
     monkeypatch.setenv("BINDERY_PUBLIC_URL", url)
-    assert next(one for one in examine(Settings(data_dir=tmp_path)) if one.name == "public address").is_well
+    assert next(one for one in run_checks(Settings(data_dir=tmp_path)) if one.name == "public address").is_well
