@@ -1,4 +1,4 @@
-"""The Python client of a Bindery gateway: start a launch, follow it to its end, cancel it.
+"""The Python client of a Bindery gateway: it starts a launch, follows it to its end, and cancels it.
 
 with Client("http://127.0.0.1:8585") as bindery:
     launch = bindery.launch("git", "https%3A%2F%2Fexample.org%2Fnotebooks.git/HEAD")
@@ -16,15 +16,15 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from bindery.event_stream import Message, messages
+from bindery.event_stream import Message, parse_messages
 from bindery.local_gateway import is_loopback, start_token
 from bindery.models import Event, Launch, Queue, Worker
 
-RESTARTING = frozenset({408, 429, 502, 503, 504})
+RESTART_STATUSES = frozenset({408, 429, 502, 503, 504})
 """Status codes of a gateway that restarts: an event stream is opened again."""
 
 RECONNECT_SECONDS = 0.5
-OPERATOR_TOKEN = "Bindery-Operator-Token"  # noqa: S105 - a header's name
+OPERATOR_HEADER = "Bindery-Operator-Token"
 
 
 class GatewayError(Exception):
@@ -51,7 +51,7 @@ class Client:
         patience_seconds: float = 60.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """Connect to nothing yet.
+        """Create a client, which connects at its first request.
 
         `token` is the gateway's start token. If it is None and the gateway is on this machine, it is looked up in
         `BINDERY_START_TOKEN`, then in the data folder of the `make up` that runs there.
@@ -77,7 +77,9 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -89,8 +91,8 @@ class Client:
     ) -> Launch:
         """Start a launch of a repository; `spec` is percent-encoded, as in the URL.
 
-        The same `key` (a random one by default) names the same launch for a day, so that a request that is repeated
-        after a lost answer starts nothing twice. Raises `GatewayError`.
+        For a day, a request with the same `key` (a random one by default) returns the same launch: if an answer is
+        lost, the request can be repeated and starts no second launch. Raises `GatewayError`.
         """
         body: dict[str, object] = {"provider": provider, "spec": spec, "path": path}
         if detached:
@@ -116,9 +118,9 @@ class Client:
                 raise
 
     def build_log(self, build_id: str, *, lines: int = 0) -> str:
-        """Return the log of a build up to now: all of it, its first `lines`, or, if that is negative, its last ones.
+        """Return the log of a build up to now.
 
-        Raises `GatewayError`.
+        `lines`: how many of its first lines; if negative, of its last ones; 0 for all. Raises `GatewayError`.
         """
         url = f"{_build_url(build_id)}/log"
         return self._request("GET", url, params={"lines": lines, "format": "text"}).text
@@ -129,11 +131,12 @@ class Client:
         Raises `GatewayError`: with code `conflict` if it has ended, or if launches wait for it and there is no
         `operator_token`.
         """
-        self._request("DELETE", _build_url(build_id), headers=_headers(OPERATOR_TOKEN, operator_token))
+        self._request("DELETE", _build_url(build_id), headers=_headers(OPERATOR_HEADER, operator_token))
 
     def queue(self, *, operator_token: str = "") -> Queue:
         """Return the queue of builds; only an operator gets the workers' names. Raises `GatewayError`."""
-        response = self._request("GET", "/api/v1/queue", headers=_headers(OPERATOR_TOKEN, operator_token))
+        response = self._request("GET", "/api/v1/queue", headers=_headers(OPERATOR_HEADER, operator_token))
+
         try:
             content = response.json()
             return Queue(
@@ -147,14 +150,14 @@ class Client:
             raise GatewayError(f"{self.gateway} answered something that is not a queue: is it a Bindery?") from error
 
     def events(self, launch_id: str) -> Iterator[Event]:
-        """Yield each event of a launch once, from its beginning to its end, over as many connections as that takes.
+        """Yield each event of a launch once, from its beginning to its end, and connect again as often as necessary.
 
         Raises `GatewayError` if the gateway refuses, or if nothing new has come for `patience_seconds`.
         """
         url = f"/api/v1/launches/{quote(launch_id, safe='')}/events"
         position = ""
         wait_seconds = RECONNECT_SECONDS
-        trouble = ""
+        problem = ""
         last_event_at = time.monotonic()
 
         while True:
@@ -166,16 +169,16 @@ class Client:
                         continue
 
                     last_event_at = time.monotonic()
-                    trouble = ""
+                    problem = ""
                     event = _event(message.data)
                     yield event
                     if event.is_final:
                         return
             except httpx.HTTPError as error:
-                trouble = f": {error}" if str(error) else ""
+                problem = f": {error}" if str(error) else ""
 
             if time.monotonic() - last_event_at + wait_seconds > self._patience_seconds:
-                raise GatewayError(f"The connection to {self.gateway} is lost{trouble}. The launch may be going on.")
+                raise GatewayError(f"The connection to {self.gateway} is lost{problem}. The launch may be going on.")
             time.sleep(wait_seconds)
 
     def _stream(self, url: str, position: str) -> Iterator[Message]:
@@ -183,13 +186,13 @@ class Client:
         timeout = httpx.Timeout(self._timeout_seconds, read=self._silence_seconds)
 
         with self._http.stream("GET", url, headers=headers, timeout=timeout) as response:
-            if response.status_code in RESTARTING:
+            if response.status_code in RESTART_STATUSES:
                 response.raise_for_status()
             if not response.is_success:
                 response.read()
-                raise _refusal(response)
+                raise _gateway_error(response)
 
-            yield from messages(response.iter_lines())
+            yield from parse_messages(response.iter_lines())
 
     def _request(self, method: str, url: str, **options: Any) -> httpx.Response:
         try:
@@ -200,7 +203,7 @@ class Client:
             raise GatewayError(f"{self.gateway} is not the address of a gateway: {error}") from error
 
         if not response.is_success:
-            raise _refusal(response)
+            raise _gateway_error(response)
         return response
 
 
@@ -227,7 +230,7 @@ def _build_url(build_id: str) -> str:
 
 
 def _headers(name: str, value: str) -> dict[str, str]:
-    """Return one header; none if its value is empty."""
+    """Return the header `name`, or no header if its value is empty."""
     return {name: value} if value else {}
 
 
@@ -252,19 +255,19 @@ def _event(data: str) -> Event:
             url=str(content.get("url") or ""),
             address=str(content.get("open_url") or ""),
             token=str(content.get("token") or ""),
-            problem=_sentence(problem),
+            problem=_problem_text(problem),
             code=str(problem.get("code", "")),
         )
     except (ValueError, KeyError, AttributeError) as error:
         raise GatewayError(f"The gateway sent an event that can't be read: {data[:200]!r}") from error
 
 
-def _refusal(response: httpx.Response) -> GatewayError:
+def _gateway_error(response: httpx.Response) -> GatewayError:
     message = ""
     code = ""
     try:
         problem = response.json()
-        message = _sentence(problem)
+        message = _problem_text(problem)
         code = str(problem.get("code", ""))
     except (ValueError, AttributeError):
         pass
@@ -272,7 +275,7 @@ def _refusal(response: httpx.Response) -> GatewayError:
     return GatewayError(message or f"{response.url} answers {response.status_code} {response.reason_phrase}", code)
 
 
-def _sentence(problem: dict[str, Any]) -> str:
+def _problem_text(problem: dict[str, Any]) -> str:
     """Return title and detail of a problem; one of them alone if the other repeats it."""
     title = str(problem.get("title") or "")
     detail = str(problem.get("detail") or "")

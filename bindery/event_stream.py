@@ -9,13 +9,13 @@ class Message:
     """One message of a `text/event-stream`."""
 
     position: str
-    """What to resume after: the `id` of the last message that had one."""
+    """Position to resume from: the `id` of the last message that had one."""
     data: str
     retry_seconds: float | None
 
 
-def messages(lines: Iterable[str]) -> Iterator[Message]:
-    """Yield the messages of an event stream. A message that the connection cut short is dropped."""
+def parse_messages(lines: Iterable[str]) -> Iterator[Message]:
+    """Yield the messages of an event stream. The last one is dropped if it is incomplete."""
     position = ""
     data = list[str]()
     retry_seconds = None

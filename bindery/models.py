@@ -1,18 +1,18 @@
-"""What a gateway answers, as the client returns it."""
+"""The answers of a gateway, as the client returns them."""
 
 from dataclasses import dataclass
 
-FINAL = frozenset({"ready", "failed", "cancelled"})
+FINAL_PHASES = frozenset({"ready", "failed", "cancelled"})
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A launch, when it was started."""
+    """A launch, as it was when it started."""
 
     launch_id: str
     state: str
     address: str
-    """Address of the page that shows it."""
+    """Address of its page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +32,12 @@ class Event:
     @property
     def is_final(self) -> bool:
         """Whether it is the last event."""
-        return self.phase in FINAL
+        return self.phase in FINAL_PHASES
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A running builder worker: how many builds it can supervise, and how many it does."""
+    """A builder worker: how many builds it can supervise, and how many it supervises now."""
 
     name: str
     """Empty unless the operator asks."""
