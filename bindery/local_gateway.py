@@ -20,10 +20,10 @@ def is_loopback(url: str) -> bool:
 
 
 def start_token(gateway: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Return the token for `gateway`, an address without a slash at its end; empty if none is known.
+    """Return the token for `gateway`, an address without a final slash; empty if there is none for it.
 
     `BINDERY_START_TOKEN` is for any gateway on this machine. The token of the data folder is only for the addresses of
-    the `make up` that runs there: at another name or port another program may listen.
+    the `make up` that runs there, since another program may listen at another name or port.
     """
     if not is_loopback(gateway):
         return ""

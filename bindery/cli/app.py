@@ -1,4 +1,4 @@
-"""The console script `bindery`: the list of its commands, and how it ends.
+"""The console script `bindery`: its commands, and its exit status.
 
 A new command is a file with a function, and a line in this one. The file is imported when its command runs: `launch`
 never imports what only `up` needs. A command returns its exit status, and raises `CommandError` or `GatewayError` if
@@ -16,13 +16,13 @@ from cyclopts import App, Group
 from bindery.cli.checkout import CHECKOUT
 from bindery.cli.terminal import CommandError, print_error
 
-HERE = Group("Bindery on this machine", sort_key=1)
+THIS_MACHINE = Group("Bindery on this machine", sort_key=1)
 GATEWAY = Group("At a gateway, here or elsewhere", sort_key=2)
 OPTIONS = Group("Options", sort_key=3)
 
 
 def _version() -> str:
-    """Return name and version: those of the checkout that this is part of, else those of the installed package."""
+    """Return name and version: of the checkout that this file is part of, or else of the installed package."""
     pyproject = CHECKOUT / "pyproject.toml"
     if pyproject.exists():
         project = tomllib.loads(pyproject.read_text())["project"]
@@ -46,11 +46,11 @@ def _add(name: str, group: Group, text: str) -> None:
     app.command(f"bindery.cli.{name}:{name}", name=name, group=group, help=text)
 
 
-_add("up", HERE, "Start everything on this machine, and keep it running until Ctrl-C.")
-_add("url", HERE, "Print the address of the Bindery that runs on this machine, with its start token.")
-_add("stop", HERE, "End the Bindery that runs on this machine.")
-_add("clean", HERE, "Delete the data folder, after asking.")
-_add("doctor", HERE, "Check this machine for what `bindery up` needs, and say what to do about each problem.")
+_add("up", THIS_MACHINE, "Start everything on this machine, and keep it running until Ctrl-C.")
+_add("url", THIS_MACHINE, "Print the address of the Bindery that runs on this machine, with its start token.")
+_add("stop", THIS_MACHINE, "End the Bindery that runs on this machine.")
+_add("clean", THIS_MACHINE, "Delete the data folder, after asking.")
+_add("doctor", THIS_MACHINE, "Check this machine for what `bindery up` needs, and say what to do about each problem.")
 
 _add("launch", GATEWAY, "Launch a repository and print the address of its server.")
 _add("log", GATEWAY, "Print the log of a build up to now.")
@@ -59,7 +59,7 @@ _add("queue", GATEWAY, "Print how many builds wait and run, and how many may run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit status. Raises `SystemExit` for arguments that make no sense."""
+    """Run one command and return the exit status. Raises `SystemExit` for arguments that it can't parse."""
     tokens = sys.argv[1:] if arguments is None else list(arguments)
     if not tokens:
         app.help_print([], console=app.error_console)

@@ -1,4 +1,4 @@
-"""What the commands need that run from a checkout of Bindery: the embedded stack, which the wheel does not hold."""
+"""The embedded stack, for commands that run from a checkout of Bindery; the wheel does not contain it."""
 
 import contextlib
 import sys
@@ -39,7 +39,5 @@ def embedded_stack(command: str) -> Iterator["Settings"]:
             yield read_settings()
         except StartupError as error:
             raise CommandError(str(error)) from error
-    except ModuleNotFoundError as missing:
-        raise CommandError(
-            f"The Python package {missing.name} is missing here: run `make up` in {CHECKOUT}."
-        ) from missing
+    except ModuleNotFoundError as error:
+        raise CommandError(f"The Python package {error.name} is missing here: run `make up` in {CHECKOUT}.") from error

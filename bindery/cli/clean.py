@@ -12,6 +12,6 @@ Force = Annotated[bool, Parameter(help="Don't ask.", negative="", show_default=F
 def clean(*, force: Force = False) -> None:
     """Delete the data folder, after asking, and say what was done."""
     with embedded_stack("clean") as settings:
-        from deploy.local.stop import clean as delete
+        from deploy.local.stop import clean as delete_data_folder
 
-        print(delete(settings, force=force))
+        print(delete_data_folder(settings, force=force))

@@ -1,4 +1,4 @@
-"""The option `--gateway` of the commands that ask one, and a client whose errors end the command."""
+"""The option `--gateway`, and a client whose errors are errors of the command."""
 
 import contextlib
 import os
@@ -12,14 +12,14 @@ from bindery.client import Client, GatewayError
 from bindery.local_gateway import is_loopback, running_gateway
 
 DEFAULT_GATEWAY = "http://127.0.0.1:8585"
-HOW_TO_GET_IN = (
+ACCESS_ADVICE = (
     " The command line finds the token if BINDERY_DATA_DIR names the data folder of the Bindery that runs at "
     "{gateway}, or if BINDERY_START_TOKEN is the token."
 )
 
 
 def default_gateway() -> str:
-    """Return the gateway of BINDERY_GATEWAY_URL, else the one that runs in the data folder, else the usual address."""
+    """Return the address in BINDERY_GATEWAY_URL, or the address of a running `make up`, or the default one."""
     return os.environ.get("BINDERY_GATEWAY_URL") or running_gateway() or DEFAULT_GATEWAY
 
 
@@ -48,6 +48,6 @@ def operator_token() -> str:
 def _explain(error: GatewayError, gateway: str) -> str:
     message = str(error)
     if error.code == "start_token_required" and is_loopback(gateway):
-        message += HOW_TO_GET_IN.format(gateway=gateway)
+        message += ACCESS_ADVICE.format(gateway=gateway)
 
     return with_code(message, error.code)

@@ -16,14 +16,14 @@ Repository = Annotated[
 Path = Annotated[str, Parameter(help="What to open in the server.", show_default=False)]
 Detach = Annotated[
     bool,
-    Parameter(help="Start it, print the address of its page and leave it alone.", negative="", show_default=False),
+    Parameter(help="Start it, print the address of its page and don't follow it.", negative="", show_default=False),
 ]
 
 
 def launch(repository: Repository, /, *, path: Path = "", detach: Detach = False, gateway: Gateway = None) -> int:
     """Launch a repository and print the address of its server, or of its page with `detach`.
 
-    The address alone goes to standard output, for `open $(bindery launch ...)`, the progress to standard error.
+    Only the address goes to standard output, for `open $(bindery launch ...)`; the progress goes to standard error.
     """
     try:
         provider, spec = split_spec(repository)
@@ -31,12 +31,12 @@ def launch(repository: Repository, /, *, path: Path = "", detach: Detach = False
         raise CommandError(str(error)) from error
 
     with connect(gateway) as client:
-        started = client.launch(provider, spec, path=path, detached=detach)
+        new_launch = client.launch(provider, spec, path=path, detached=detach)
         if detach:
-            print(started.address)
+            print(new_launch.address)
             return 0
 
-        return _follow(client, started.launch_id)
+        return _follow(client, new_launch.launch_id)
 
 
 def _follow(client: Client, launch_id: str) -> int:

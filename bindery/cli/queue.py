@@ -8,8 +8,8 @@ def queue(*, gateway: Gateway = None) -> None:
     with connect(gateway) as client:
         builds = client.queue(operator_token=operator_token())
 
-    since = f", the first for {builds.oldest_waiting_seconds:.0f} s" if builds.depth else ""
-    print(f"waiting  {builds.depth}{since}")
+    waiting_time = f", the first for {builds.oldest_waiting_seconds:.0f} s" if builds.depth else ""
+    print(f"waiting  {builds.depth}{waiting_time}")
     print(f"running  {builds.running} of {builds.capacity}")
     for worker in builds.workers:
         print(f"worker   {worker.running} of {worker.slots}  {worker.name}".rstrip())

@@ -6,6 +6,6 @@ from bindery.cli.checkout import embedded_stack
 def stop() -> None:
     """End the Bindery that runs on this machine, and say what was done."""
     with embedded_stack("stop") as settings:
-        from deploy.local.stop import stop as end
+        from deploy.local.stop import stop as stop_stack
 
-        print(end(settings))
+        print(stop_stack(settings))

@@ -16,7 +16,7 @@ def printable(text: str) -> str:
 
 
 def with_code(message: str, code: str) -> str:
-    """Return a message with the code of its error behind it, if there is one."""
+    """Return a message, followed by the code of its error if there is one."""
     return f"{message} [{code}]" if code else message
 
 

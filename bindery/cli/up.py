@@ -17,9 +17,9 @@ Without = Annotated[
 ]
 
 
-def up(*, without: Without = []) -> int:  # noqa: B006 - never changed
+def up(*, without: Without = []) -> int:  # noqa: B006 - the list is only read
     """Start everything on this machine, and keep it running until Ctrl-C."""
     with embedded_stack("up") as settings:
-        from deploy.local.up import up as run
+        from deploy.local.up import up as run_stack
 
-        return run(settings, without=without)
+        return run_stack(settings, without=without)
