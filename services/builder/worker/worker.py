@@ -4,7 +4,9 @@ The compute is in the executor. This process only watches, so it may be killed o
 """
 
 import asyncio
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from arq.worker import func
@@ -17,8 +19,10 @@ from services.builder.worker.slots import SlotWorker
 from services.builder.worker.supervision import Supervision
 from services.common.models import Build
 from services.common.records.cancel_requests import CancelRequests
+from services.common.records.owned_record import OwnedRecord
+from services.common.records.stored_record import StoredRecord
 from services.common.redis.client import REDIS_UNAVAILABLE
-from services.common.redis.keys import Kind
+from services.common.redis.keys import Kind, Topic
 from services.common.service.backoff import Backoff
 from services.common.service.logging import bound_contextvars, get_logger
 from services.common.service.tasks import cancel_and_wait
@@ -67,6 +71,19 @@ class BuilderWorker:
             return
         record, stored = claim
         await self._context.handover.take(build_id, epoch)
+
+        with bound_contextvars(build_id=build_id):
+            with self._registered(build_id, record, stored) as supervision:
+                log.info("build_claimed", build_id=build_id, epoch=epoch, position=stored.get("position"))
+                has_ended = await self._run_for_member(topic, supervision)
+
+            if has_ended:
+                self._ended_jobs.add(arq_context["job_id"])
+                await self._tidy_up(build_id)
+
+    @contextlib.contextmanager
+    def _registered(self, build_id: str, record: OwnedRecord, stored: StoredRecord) -> Iterator[Supervision]:
+        """Yield the supervision of a claimed build. While the block runs, it counts as running and may be cancelled."""
         cancelled = self.cancel_requests.register(build_id, is_requested=bool(stored.get("cancel")))
         supervision = Supervision(
             context=self._process,
@@ -79,27 +96,26 @@ class BuilderWorker:
             cancelled=cancelled,
         )
         self._supervisions[build_id] = supervision
-        log.info("build_claimed", build_id=build_id, epoch=epoch, position=stored.get("position"))
+        try:
+            yield supervision
+        finally:
+            self.cancel_requests.unregister(build_id, cancelled)
+            if self._supervisions.get(build_id) is supervision:
+                del self._supervisions[build_id]
 
-        with bound_contextvars(build_id=build_id):
-            # A task of the member: it is cancelled when this process loses its lease.
-            task = asyncio.create_task(supervision.run(), name=f"b:{build_id}")
-            member.work(topic, _cancel_with(task))
-            try:
-                await asyncio.wait({task})
-            except asyncio.CancelledError:
-                task.cancel()
-                # Not `cancel_and_wait`: a worker that ends cancels again, and a gather passes that on and waits still.
-                await asyncio.gather(task, return_exceptions=True)
-                raise
-            finally:
-                self.cancel_requests.unregister(build_id, cancelled)
-                if self._supervisions.get(build_id) is supervision:
-                    del self._supervisions[build_id]
+    async def _run_for_member(self, topic: Topic, supervision: Supervision) -> bool:
+        """Run a supervision until the build has ended; return False if another worker owns it or the lease is lost."""
+        task = asyncio.create_task(supervision.run(), name=f"b:{topic.id}")
+        self._context.member.work(topic, _cancel_with(task))
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            task.cancel()
+            # Not `cancel_and_wait`: a worker that ends cancels again, and a gather passes that on and waits still.
+            await asyncio.gather(task, return_exceptions=True)
+            raise
 
-            if not task.cancelled() and task.result():
-                self._ended_jobs.add(arq_context["job_id"])
-                await self._tidy_up(build_id)
+        return not task.cancelled() and task.result()
 
     async def _tidy_up(self, build_id: str) -> None:
         """Free the slot, store the log and remove the execution of a build that has ended.
