@@ -72,6 +72,7 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
             await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
             if not starting.done():
                 raise refusal(500, ending.result())
+
             url = str(starting.result())
             await self.wait_for_answer(url)
         except ApiException as error:
@@ -84,6 +85,7 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
             for task in (starting, ending):
                 task.cancel()
             await asyncio.gather(starting, ending, return_exceptions=True)
+
         return url
 
     async def get_pod_manifest(self) -> Any:

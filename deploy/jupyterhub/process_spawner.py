@@ -205,6 +205,7 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
                 self._records / f"{popen.pid}.json",
                 {"pid": pid, "start_time": started, "what": f"server {folder.server}"},
             )
+
         return popen
 
     async def _wait_for_answer(self, folder: ServerFolder) -> bool:

@@ -144,6 +144,7 @@ class Supervisor:
     async def _start(self, component: Component) -> Child:
         output, their_output = os.pipe()
         their_gate, gate = os.pipe()
+
         try:
             process = await asyncio.create_subprocess_exec(
                 *GATE,
@@ -156,6 +157,7 @@ class Supervisor:
                 start_new_session=True,
                 pass_fds=component.descriptors,
             )
+
             # Our own pipe and not asyncio's: its `wait` would also wait for all that have inherited the pipe.
             relay = asyncio.create_task(self._relay(component.name, output), name=f"relay {component.name}")
             child = Child(process, process_of(process.pid, component.name), relay)

@@ -49,6 +49,7 @@ async def open_builder_context(settings: BuilderSettings, health: Health) -> Asy
         executor, images = make_executor(settings)
         attempts = Attempts(process, settings, executor)
         await retry_while_unavailable(attempts.scripts.load, seconds=settings.redis_patience_seconds)
+
         health.add("Images", images.health_problem)
         health.add("Executor", executor.health_problem)
 
@@ -62,6 +63,7 @@ async def open_builder_context(settings: BuilderSettings, health: Health) -> Asy
             executor=executor,
             handover=handover,
         )
+
         try:
             async with service_member(process, "builder") as member:
                 yield BuilderContext(

@@ -177,6 +177,7 @@ class Servers:
             is_adopted=True,
             is_cancelled=is_abandoned or bool(stored.get("cancel")),
         )
+
         async with self._under_way(start):
             try:
                 start.options = self._user_options(server, request)

@@ -225,6 +225,7 @@ class Supervision:
         loop = asyncio.get_running_loop()
         backoff: Backoff | None = None
         published = ""
+
         while True:
             started = loop.time()
             batches_before = self._batches
@@ -243,6 +244,7 @@ class Supervision:
             if backoff is None or has_worked:
                 backoff = self._outage_backoff()
                 published = ""
+
             if backoff.is_exhausted:
                 log.warning("gave_up_waiting", code=outage.code, why=why)
                 raise outage

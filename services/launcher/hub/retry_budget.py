@@ -47,6 +47,7 @@ class RetryBudget:
         """
         loop = asyncio.get_running_loop()
         pauses = Backoff(first_seconds=self._settings.retry_pause_seconds, longest_seconds=PAUSE_MAX_SECONDS)
+
         while True:
             started_at = loop.time()
             try:

@@ -282,8 +282,10 @@ class Start:
             error=error.problem,
             terminal=True,
         )
+
         STARTS.labels(error.code).inc()
         log.warning("start_failed", server_id=self.server.server_id, code=error.code, detail=error.detail)
+
         with contextlib.suppress(Fenced, RecordLost):
             await self.record.write(*self.relay.pending, event, body=self.server, final=True)
             is_removed = not self._may_have_user or await remove_from_hub(

@@ -109,6 +109,7 @@ class Engine:
             sock_read=quiet_seconds or self._settings.docker_read_seconds,
         )
         request = self._open().request(method, path, params=query, data=data, headers=headers, timeout=timeout)
+
         try:
             async with request as response:
                 if response.status >= 400:
