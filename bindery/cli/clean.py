@@ -10,7 +10,7 @@ Force = Annotated[bool, Parameter(help="Don't ask.", negative="", show_default=F
 
 
 def clean(*, force: Force = False) -> None:
-    """Delete the data folder, after asking, and say what was done."""
+    """Delete the data folder, after asking, and print the result."""
     with embedded_stack("clean") as settings:
         from deploy.local.stop import clean as delete_data_folder
 

@@ -4,7 +4,7 @@ from bindery.cli.checkout import embedded_stack
 
 
 def stop() -> None:
-    """End the Bindery that runs on this machine, and say what was done."""
+    """End the Bindery that runs on this machine, and print the result."""
     with embedded_stack("stop") as settings:
         from deploy.local.stop import stop as stop_stack
 

@@ -140,7 +140,7 @@ class Backends:
     # Health
 
     async def health_problem(self, name: str) -> CheckFailure | None:
-        """Return what a service's own health checks report, or None. The public part names only the checks."""
+        """Return the failure that a service's health checks report, or None. Its public part only names the checks."""
         rows = [row for row in await self._peers[name].health() if not row.get("ok")]
         if not rows:
             return None

@@ -31,7 +31,7 @@ class GatewayContext:
     settings: GatewaySettings
     """The gateway's settings."""
     process: ProcessContext
-    """Redis, records and what else every service has."""
+    """Redis, records and the other parts that every service has."""
     backends: Backends
     """The clients of resolver, builder and launcher."""
     providers: Providers

@@ -14,7 +14,7 @@ from services.gateway.streaming.stream_responses import refused_stream
 
 
 class RefusalRenderer:
-    """Renders what the edge refuses."""
+    """Renders the edge's refusals."""
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages

@@ -1,4 +1,4 @@
-"""The outer edge of the gateway: the hosts it answers to, the sites that may read its answers, rules for browsers."""
+"""The outer edge of the gateway: it checks hosts, tokens and sites, and sets headers for browsers."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -52,10 +52,10 @@ _HTML_HEADERS = {
 
 
 class RefusalResponses(Protocol):
-    """Renders refusals in the form that the client asked for. The application knows pages and streams, the edge not."""
+    """Renders refusals in the form that the client asked for, as pages or streams, which the edge does not know."""
 
     def refusal(self, request: Request, error: BinderyError) -> Response:
-        """Return the response to a request that reaches no route."""
+        """Return the response to a refused request."""
         ...
 
     def start_token_required(self, request: Request, error: BinderyError) -> Response:
@@ -66,8 +66,8 @@ class RefusalResponses(Protocol):
 class Edge:
     """Pure ASGI middleware, the first that a request meets after the static assets.
 
-    Refuses host names that are not ours (in local mode) and requests without the start token (if there is one). Then
-    it refuses what other sites ask for, before anything of a request's body is read. Answers CORS preflights, and sets
+    It refuses host names that are not ours (in local mode), requests without the start token (if there is one), and
+    then requests from other sites, before anything of a request's body is read. It answers CORS preflights, and sets
     the headers of CORS and of browser security.
     """
 
@@ -93,7 +93,7 @@ class Edge:
 
         page_origin = self._origins.page_origin(host)
         if page_origin and not is_for_programs(scope["path"]):
-            await _open_elsewhere(Request(scope), page_origin)(scope, receive, send)
+            await _redirect_to_page_origin(Request(scope), page_origin)(scope, receive, send)
             return
 
         cors = self._cors_headers(scope["path"], headers.get("origin", ""))
@@ -101,15 +101,15 @@ class Edge:
             await Response(status_code=204, headers=_preflight_headers(dict(cors)))(scope, receive, send)
             return
 
-        async def send_guarded(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _guard(scope["path"], MutableHeaders(scope=message), cors)
+                _set_headers(scope["path"], MutableHeaders(scope=message), cors)
             await send(message)
 
-        respond = self._answer_instead(Request(scope), with_cookies=not page_origin) or self.app
-        await respond(scope, receive, send_guarded)
+        respond = self._edge_response(Request(scope), with_cookies=not page_origin) or self.app
+        await respond(scope, receive, send_with_headers)
 
-    def _answer_instead(self, request: Request, *, with_cookies: bool) -> Response | None:
+    def _edge_response(self, request: Request, *, with_cookies: bool) -> Response | None:
         """Return the edge's own response: a redirect that starts a session, or a refusal. None: a route answers."""
         try:
             redirect = self._start_token.admit(request, with_cookies=with_cookies)
@@ -154,8 +154,8 @@ def _unknown_host(host: str) -> Response:
     return problem_response(error.problem)
 
 
-def _open_elsewhere(request: Request, origin: str) -> Response:
-    """Redirect a page requested under another name of this machine: its cookies are set under one name only."""
+def _redirect_to_page_origin(request: Request, origin: str) -> Response:
+    """Redirect a page that was requested under another name of this machine: cookies are set under one name only."""
     if request.method not in {"GET", "HEAD"}:
         return _unknown_host(request.headers["host"])
     query = request.scope["query_string"].decode("latin-1")
@@ -173,7 +173,7 @@ def _preflight_headers(cors: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _guard(path: str, headers: MutableHeaders, cors: Iterable[tuple[str, str]]) -> None:
+def _set_headers(path: str, headers: MutableHeaders, cors: Iterable[tuple[str, str]]) -> None:
     """Add the headers of CORS and of browser security to a response."""
     for name, value in cors:
         if name == "vary":

@@ -1,4 +1,4 @@
-"""The web sites and addresses that the gateway answers to: hosts, origins, and sites that may request a launch."""
+"""The hosts under which the gateway answers, and the web sites that may request a launch."""
 
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
@@ -130,7 +130,7 @@ class Origins:
         return (self._public_url or str(connection.base_url)).rstrip("/") + "/"
 
     def client_ip(self, connection: HTTPConnection) -> str:
-        """Return the client's address: that of the peer, or what trusted proxies wrote into `X-Forwarded-For`.
+        """Return the client's address: that of the peer, or the one that trusted proxies wrote into `X-Forwarded-For`.
 
         The header is read from its end, and only as far as proxies that we trust wrote it.
         """

@@ -1,4 +1,4 @@
-"""What the edge leaves in the scope of each request, and what routes read from it."""
+"""The part of a request's scope that the edge sets, and what routes read from it."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ SCOPE_KEY = "bindery.edge"
 
 @dataclass(frozen=True)
 class EdgeScope:
-    """The gateway that serves a request, as its edge knows it."""
+    """Settings and origins of the gateway that serves a request."""
 
     settings: GatewaySettings
     """Settings of the gateway."""
@@ -21,7 +21,7 @@ class EdgeScope:
 
 
 def edge_scope(connection: HTTPConnection) -> EdgeScope:
-    """Return what the edge left in the scope of `connection`."""
+    """Return the part of a request's scope that the edge has set."""
     scope: EdgeScope = connection.scope[SCOPE_KEY]
     return scope
 
@@ -32,7 +32,7 @@ def refuse_cross_site(connection: HTTPConnection) -> None:
 
 
 def refuse_unnamed_page(connection: HTTPConnection) -> None:
-    """Raise `BinderyError("cross_site")` if a browser asks without saying for which site's page."""
+    """Raise `BinderyError("cross_site")` if a browser does not say which site's page asks for a launch."""
     edge_scope(connection).origins.refuse_unnamed_page(connection)
 
 

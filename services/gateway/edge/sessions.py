@@ -77,7 +77,7 @@ def principal(connection: HTTPConnection) -> str:
 
 
 def form_token(connection: HTTPConnection) -> str:
-    """Return what a form of ours must send back: `<nonce>.<signature over it and the session>`."""
+    """Return a token that a form of ours must send back: `<nonce>.<signature over it and the session>`."""
     nonce = secrets.token_urlsafe(16)
     return f"{nonce}.{_signature(connection, nonce)}"
 

@@ -1,6 +1,6 @@
-"""The start token: admits people who have the address that this gateway printed, as Jupyter's token does.
+"""The start token: it is part of the address that the gateway prints, and requests without it are refused.
 
-For a gateway on a machine that others use too.
+Jupyter has such a token too. It is for a gateway on a machine that several people use.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ _HOW = (
 
 
 class StartToken:
-    """Decides who may use the gateway. If the settings have no token, everybody may.
+    """Admits requests with the start token; if the settings have none, all requests.
 
     The token comes as a bearer token, as `build_token` of `/build` (an `EventSource` sends no headers), or as `token`
     in the address of a page. The last starts a session: a cookie, signed with the installation's secret, so that it
@@ -129,7 +129,7 @@ def own_path(request: Request) -> str:
 
 
 def query_without(query: str, name: str, value: str | None = None) -> tuple[str, list[str]]:
-    """Return `query` without its fields called `name`, and the values of those.
+    """Return `query` without its fields called `name`, and the values of these fields.
 
     If `value` is set, only fields with that value are taken out. The other fields stay as they are written.
     """
@@ -147,7 +147,7 @@ def query_without(query: str, name: str, value: str | None = None) -> tuple[str,
 
 
 def _pasted_token(text: str) -> str:
-    """Return the token in what somebody pasted: the token itself, or the address that contains it."""
+    """Return the token in a pasted text, which is the token itself or an address that contains it."""
     if "://" not in text:
         return text.strip()
     _, tokens = query_without(urlsplit(text.strip()).query, "token")

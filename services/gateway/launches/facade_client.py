@@ -1,4 +1,4 @@
-"""A client at BinderHub's address, and the launch that it follows: a new one, its page's, or one to resume."""
+"""A client of the façade, and the launch that it follows: a new one, its page's, or one that it resumes."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from services.gateway.launches.launches import Launches
 
 @dataclass(frozen=True, kw_only=True)
 class FacadeClient:
-    """A client of the façade."""
+    """A client of the façade, which starts, joins or resumes a launch."""
 
     launches: Launches
     principal: str
@@ -17,7 +17,7 @@ class FacadeClient:
     launch_host: str
 
     async def may_follow(self, launch_id: str) -> bool:
-        """Return whether there is such a launch, and this client may see it."""
+        """Return whether the launch exists and this client may see it."""
         try:
             await self.launches.read(launch_id, self.principal)
         except BinderyError as error:

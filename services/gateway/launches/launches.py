@@ -46,7 +46,7 @@ class Launches:
         """Conductors of ended launches: followers ask for a launch's last state at its end, and for a while after."""
 
         self.member = member
-        """This process as a member of the gateway service: what it owns."""
+        """This process as a member of the gateway service, with the records that it owns."""
         self.cancel_requests = CancelRequests(context.records, Kind.LAUNCH, context.keys.wake("gateway"))
         """Requests to cancel launches that are conducted here."""
 

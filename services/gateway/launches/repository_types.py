@@ -1,4 +1,4 @@
-"""Repository types: what a form and a link have to know about each provider."""
+"""Repository types: each provider's properties, as forms and links need them."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from services.common.models.errors import BinderyError
 
 @dataclass(frozen=True, kw_only=True)
 class RepositoryType:
-    """One provider as the form needs it: the gateway's reading of BinderHub's `display_config`."""
+    """One provider, read from its `display_config`, which has BinderHub's shape."""
 
     id: str
     name: str

@@ -1,1 +1,1 @@
-"""The pages: templates, static files, and what they show of a launch."""
+"""The pages: templates, static files, and the view of a launch that they show."""

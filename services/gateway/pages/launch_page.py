@@ -1,4 +1,4 @@
-"""A launch as its page shows it: steps, a headline, and what the reader can do now."""
+"""A launch as its page shows it: steps, a headline, and the next possible actions."""
 
 import re
 import time
@@ -95,7 +95,7 @@ class LaunchPage:
 
     @property
     def headline(self) -> str:
-        """Headline of the page: what the launch is doing, or how it ended."""
+        """Headline of the page: the launch's current step, or its outcome."""
         launch = self.launch
         if launch.state is LaunchState.FAILED:
             return launch.error.title if launch.error else "The launch failed"
@@ -110,7 +110,7 @@ class LaunchPage:
 
     @property
     def explanation(self) -> str:
-        """What went wrong or what the launch waits for, in a sentence; empty if there is nothing to explain."""
+        """A sentence about the error or the wait; empty if there is nothing to explain."""
         launch = self.launch
         if launch.error:
             return launch.error.detail
@@ -160,7 +160,7 @@ class LaunchPage:
         return _STEP_OF_STATE.get(launch.state, 0), "current"
 
     def _step_reached(self) -> int:
-        """Return the step that a launch had reached when it ended, by what it has."""
+        """Return the index of the step that an ended launch had reached, according to its record."""
         if self.launch.server_id:
             return _STEP_OF_PHASE["launching"]
         return _STEP_OF_PHASE["building" if self.launch.repo else "resolving"]
@@ -181,7 +181,7 @@ class LaunchPage:
 
 
 def whose_move(error: Problem | None) -> str:
-    """Return a sentence that says who can put an error right; empty if nobody is known to."""
+    """Return a sentence that says who can put an error right; empty if that is not known."""
     return _MOVES.get(error.whose_move, "") if error else ""
 
 

@@ -1,4 +1,4 @@
-"""Rendering of the pages: templates, what each of them may use, and errors for people."""
+"""Rendering of the pages: templates, their filters and globals, and errors for people."""
 
 import re
 from collections.abc import Sequence

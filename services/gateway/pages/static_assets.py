@@ -58,7 +58,7 @@ def static_url(name: str) -> str:
 
 
 def assets_by_path() -> dict[str, Asset]:
-    """Return all assets by path: the badges under BinderHub's paths, the icons, and what pages need."""
+    """Return all assets by path: the badges under BinderHub's paths, the icons, and the static files of the pages."""
     files = _static_files()
     plain_badge = _asset(_CONTENT_TYPES[".svg"], badge_svg(with_mark=False))
 

@@ -1,4 +1,4 @@
-"""What routes ask FastAPI for."""
+"""Dependencies of routes: the gateway's context, and the repository types."""
 
 from typing import Annotated
 

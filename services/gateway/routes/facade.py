@@ -48,7 +48,7 @@ async def build(request: Request, provider: str, context: Context) -> Response:
 async def _launch_to_follow(request: Request, provider: str, context: GatewayContext) -> LaunchPosition:
     """Return the position to follow from: in the launch that the client resumes, or at the start of another one.
 
-    Raises `BinderyError` if the request may not launch anything, or names nothing that could be launched.
+    Raises `BinderyError` if the request may not launch anything, or does not name anything that could be launched.
     """
     if "text/event-stream" not in request.headers.get("accept", ""):
         raise BinderyError("bad_request", "Missing Accept header: text/event-stream")
@@ -93,7 +93,7 @@ async def _require_spec(context: GatewayContext, provider: str, raw_spec: str) -
 
 
 def _raw_tail(request: Request, prefix: str) -> str:
-    """Return what follows `prefix` in the raw path, percent-encoded as the client sent it."""
+    """Return the raw path behind `prefix`, percent-encoded as the client sent it."""
     raw_path: bytes = request.scope["raw_path"].partition(b"?")[0]
     return raw_path.decode("latin-1").partition(prefix)[2]
 

@@ -27,7 +27,7 @@ class LaunchRequest(Spec):
 
 
 class LaunchView(Contract):
-    """A launch, as everybody who has its id sees it.
+    """A launch, as every client that has its id sees it.
 
     While its server is ready, it has `url` and `token`, and `open_url` for a browser: the address of the requested
     path, with the token.

@@ -91,7 +91,7 @@ def _home(
 @router.get("/v2/{provider}/{_spec:path}")
 @router.get("/v2/{provider}")
 async def confirm(request: Request, provider: str, context: Context, types: RepositoryTypes) -> Response:
-    """Show what a launch link would launch, with a button that does. The page itself starts nothing."""
+    """Show the repository of a launch link, with a button that launches it. The page itself starts nothing."""
     linked_type = repository_type(types, provider)
     spec = raw_spec(request.scope["raw_path"])
     if not linked_type.accepts(spec):
@@ -119,7 +119,7 @@ async def confirm(request: Request, provider: str, context: Context, types: Repo
 @router.get("/repo/{owner}/{name}")
 @router.get("/repo/{owner}/{name}/{_path:path}")
 async def legacy_link(request: Request, owner: str, name: str) -> Response:
-    """Redirect a link of the first Binder. BinderHub redirects to `master`; the default branch is what it means."""
+    """Redirect a link of the first Binder to the default branch; BinderHub redirects it to `master`."""
     rest = raw_spec(request.scope["raw_path"]).split("/", 1)
     path = unquote(rest[1]) if len(rest) == 2 else ""
     query = f"?urlpath={quote('/' + path, safe='')}" if path else ""
@@ -165,7 +165,7 @@ def _confirmed_link(fields: dict[str, str], types: list[RepositoryType]) -> Link
 
 @router.get("/launches/{launch_id}")
 async def show_launch(request: Request, launch_id: str, context: Context) -> Response:
-    """Show a launch: its steps, its log, and what can be done now."""
+    """Show a launch: its steps, its log, and the next possible actions."""
     launch, server = await _read(request, launch_id, context)
     page = LaunchPage(launch, server)
 
@@ -225,5 +225,5 @@ async def cancel_launch(request: Request, launch_id: str, _fields: FormFields, c
 
 @router.get("/about")
 async def about(request: Request, context: Context) -> Response:
-    """Show what this is, and which release of it."""
+    """Show the page about Bindery and its release."""
     return context.pages.show(request, "about.html")

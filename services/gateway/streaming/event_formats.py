@@ -19,7 +19,7 @@ def _encode(event: Mapping[str, Any]) -> bytes:
 
 
 def _is_topics_end(event: StreamEvent) -> bool:
-    """Return whether an event of a spliced topic only ends it; the launch's own events say what that means."""
+    """Return whether an event of a spliced topic only ends it; the launch's own events report the outcome."""
     return bool(event.get("terminal")) and event["phase"] in _ENDS
 
 
