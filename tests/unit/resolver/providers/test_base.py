@@ -1,0 +1,37 @@
+"""What can be the name of a branch, tag or commit, for every provider."""
+
+import pytest
+
+from services.common.models.errors import BinderyError
+from services.resolver.providers.base import MAX_REF_LENGTH, checked_ref
+
+SPEC = "org/repo/ref"
+
+
+@pytest.mark.parametrize("ref", ["HEAD", "main", "feature/of/mine", "v1.0", "a@b", "täglich", "x" * MAX_REF_LENGTH])
+def test_a_ref_of_git_is_returned_unchanged(ref: str) -> None:
+    assert checked_ref(ref, SPEC) == ref
+
+
+@pytest.mark.parametrize(
+    "ref", ["a..b", "..", "a b", "a\\b", "a\nb", "a\x00b", "a/./b", ".", "/a", "a/", "a//b", "x" * (MAX_REF_LENGTH + 1)]
+)
+def test_a_text_that_git_or_a_url_would_read_otherwise_is_refused(ref: str) -> None:
+    with pytest.raises(BinderyError, match="can't be the name of a branch, tag or commit") as caught:
+        checked_ref(ref, SPEC)
+    assert caught.value.code == "bad_spec"
+    assert len(caught.value.detail) < 500
+
+
+@pytest.mark.parametrize("ref", ["-u", "--upload-pack=x", "-"])
+def test_an_option_is_not_a_ref(ref: str) -> None:
+    with pytest.raises(BinderyError, match="can't begin with a dash") as caught:
+        checked_ref(ref, SPEC)
+    assert caught.value.code == "bad_spec"
+
+
+@pytest.mark.parametrize("spec", ["org/repo", "org/repo/", "org/repo//"])
+def test_a_missing_ref_comes_with_the_link_that_was_meant(spec: str) -> None:
+    with pytest.raises(BinderyError) as caught:
+        checked_ref("", spec)
+    assert caught.value.detail == "The ref is missing. Did you mean org/repo/HEAD?"

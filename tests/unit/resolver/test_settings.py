@@ -1,0 +1,38 @@
+"""The resolver's settings: what is refused before the resolver starts."""
+
+import pytest
+from pydantic import ValidationError
+
+from services.resolver.settings import ResolverSettings, SpecConfig
+from tests.support.settings import settings_for
+
+
+def test_protocols_are_a_list_without_spaces_and_empty_parts() -> None:
+    assert settings_for(ResolverSettings, git_allowed_protocols=" https, ssh,,").git_protocols == {"https", "ssh"}
+
+
+def test_addresses_of_github_end_without_a_slash() -> None:
+    settings = settings_for(ResolverSettings, github_url="https://ghe.test/", github_api_url="https://ghe.test/api/v3/")
+    assert (settings.github_url, settings.github_api_url) == ("https://ghe.test", "https://ghe.test/api/v3")
+
+
+def test_the_configuration_of_repositories_is_read_by_prefix() -> None:
+    item = {"pattern": "^org/.*", "config": {"quota": 3}}
+    settings = settings_for(ResolverSettings, spec_config={"gh": [item]})
+    assert settings.spec_config == {"gh": [SpecConfig.model_validate(item)]}
+    assert settings.spec_config["gh"][0].config.model_dump(exclude_none=True) == {"quota": 3}
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        ({"pattern": "(", "config": {}}, "is not a regular expression"),
+        ({"pattern": ".*", "config": {"quota": -2}}, "greater than or equal to -1"),
+        ({"pattern": ".*", "config": {"resource_class": ""}}, "at least 1 character"),
+        ({"pattern": ".*", "config": {"qouta": 1}}, "Extra inputs are not permitted"),
+        ({"pattern": ".*"}, "Field required"),
+    ],
+)
+def test_a_configuration_that_can_not_hold_is_refused(item: dict[str, object], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        settings_for(ResolverSettings, spec_config={"*": [item]})
