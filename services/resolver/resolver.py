@@ -103,16 +103,16 @@ class Resolver:
                 ) from error
 
         # A redirect, a rename or a resolved ref may have led to a repository that is banned under another name.
-        resolved = Spec(provider=spec.provider, spec=repo.resolved_spec)
-        links = [resolved, *provider.also_known_as(repo.resolved_spec)]
+        resolved_link = Spec(provider=spec.provider, spec=repo.resolved_spec)
+        links = [resolved_link, *provider.also_known_as(repo.resolved_spec)]
         if repo.reached_url:
-            reached = links_to(repo.reached_url, repo.ref, self._github_url)
-            links += reached
-            self._check_allowed([link for link in reached if link.provider in {spec.provider, "gh"}], spec)
+            reached_links = links_to(repo.reached_url, repo.ref, self._github_url)
+            links += reached_links
+            self._check_allowed([link for link in reached_links if link.provider in {spec.provider, "gh"}], spec)
         for link in links:
             self._check_bans(link, spec)
 
-        repo = self._configure(repo, (spec, *provider.also_known_as(spec.spec), resolved))
+        repo = self._configure(repo, (spec, *provider.also_known_as(spec.spec), resolved_link))
         await self._store(repo)
         return repo
 
@@ -134,16 +134,16 @@ class Resolver:
             async with asyncio.timeout(_STORE_SECONDS):
                 await self._launch_cache.store_repo(repo, self.policy)
 
-    def _check_allowed(self, links: Sequence[Spec], typed: Spec) -> None:
+    def _check_allowed(self, links: Sequence[Spec], typed_link: Spec) -> None:
         """Raise `BinderyError("banned")` if there are allowances for the links' providers and none of them matches."""
         candidates = [(pattern, link.spec) for link in links for pattern in _for_prefix(self._allowed, link.provider)]
         if candidates and not any(pattern.match(text) for pattern, text in candidates):
-            raise BinderyError("banned", f"Sorry, {typed} is not allowed to launch here.")
+            raise BinderyError("banned", f"Sorry, {typed_link} is not allowed to launch here.")
 
-    def _check_bans(self, link: Spec, typed: Spec) -> None:
+    def _check_bans(self, link: Spec, typed_link: Spec) -> None:
         """Raise `BinderyError("banned")`, which names the link as it was typed, if `link` is banned."""
         if any(pattern.match(link.spec) for pattern in _for_prefix(self._banned, link.provider)):
-            raise BinderyError("banned", f"Sorry, {typed} is not allowed to launch here.")
+            raise BinderyError("banned", f"Sorry, {typed_link} is not allowed to launch here.")
 
 
 def _policy_id(settings: ResolverSettings) -> str:

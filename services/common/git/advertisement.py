@@ -18,7 +18,7 @@ _GLOBS = frozenset("*?[\\")
 def refs_advertised(body: bytes, patterns: tuple[str, ...] = ()) -> dict[str, str] | None:
     """Return names and shas of the refs that match, as `git ls-remote` lists them; without patterns, all of them.
 
-    Returns None if `body` does not tell: it is cut off or of another kind or protocol, or a pattern is a glob.
+    Return None if `body` does not tell: it is cut off or of another kind or protocol, or a pattern is a glob.
     """
     if any(_GLOBS & set(pattern) for pattern in patterns):
         return None

@@ -69,13 +69,13 @@ class GitResult:
 class GitRunner:
     """A way to run git: with an empty home, for certain protocols, under limits.
 
-    `max_bytes` limits the size of the folder `watched`, where each entry counts a KiB more than its size.
+    `max_bytes` limits the size of `watched_folder`, where each entry counts a KiB more than its size.
     `memory_bytes` limits git's address space if the system can do that (Linux).
     """
 
     home: Path
     allowed_protocols: frozenset[str] = frozenset({"http", "https"})
-    watched: Path | None = None
+    watched_folder: Path | None = None
     max_bytes: int = 0
     memory_bytes: int = 4 * 2**30
     max_output_bytes: int = 64 * 2**20
@@ -107,8 +107,8 @@ class GitRunner:
     async def run(self, *arguments: str, cwd: Path | None = None, config: Sequence[tuple[str, str]] = ()) -> GitResult:
         """Run one git command and return its result. A cancel kills it with every process that it started.
 
-        Raises `BinderyError`: `repository_too_large` if `watched` grows past `max_bytes`, and `provider_unavailable` if
-        the output grows past `max_output_bytes`.
+        Raises `BinderyError`: `repository_too_large` if `watched_folder` grows past `max_bytes`, and
+        `provider_unavailable` if the output grows past `max_output_bytes`.
         """
         async with self._process(arguments, cwd, self.environment(config)) as process:
             assert process.stdout is not None  # noqa: S101 - both are pipes
@@ -191,12 +191,12 @@ class GitRunner:
         return last_lines
 
     async def _watch(self) -> None:
-        while self.watched is not None:
+        while self.watched_folder is not None:
             await asyncio.sleep(_WATCH_SECONDS)
             await asyncio.to_thread(self._check_size)
 
     def _check_size(self) -> None:
-        if self.watched is not None and size_of(self.watched, self.max_bytes) > self.max_bytes:
+        if self.watched_folder is not None and size_of(self.watched_folder, self.max_bytes) > self.max_bytes:
             limit = self.max_bytes // 2**20
             raise BinderyError("repository_too_large", f"The repository is larger than the {limit} MiB allowed here.")
 

@@ -103,7 +103,7 @@ async def fetch_repository(
                 git = GitRunner(
                     home=Path(home),
                     allowed_protocols=allowed_protocols,
-                    watched=root,
+                    watched_folder=root,
                     max_bytes=max_bytes,
                     on_line=on_line,
                 )

@@ -70,8 +70,8 @@ def _host(text: str, *, keeps_www: bool = False) -> str:
         host = bare
     if ":" not in host:
         return host
-    mapped = None if keeps_www else _mapped(host)
-    return str(mapped) if mapped else f"[{host}]"
+    ipv4 = None if keeps_www else _mapped(host)
+    return str(ipv4) if ipv4 else f"[{host}]"
 
 
 def _mapped(host: str) -> IPv4Address | None:

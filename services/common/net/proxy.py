@@ -36,7 +36,7 @@ class OutboundProxy:
     def of(cls, url: str, exceptions: str = "") -> Self | None:
         """Return the proxy at `http://user:password@host:port`, with a comma-separated list of exceptions.
 
-        Returns None for an empty URL. Raises `ValueError`, whose message contains no login.
+        Return None for an empty URL. Raises `ValueError`, whose message contains no login.
         """
         if not url:
             return None

@@ -68,7 +68,7 @@ class ServiceMember:
         self._tasks: dict[Topic, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._lease_ends = 0.0
-        self._unclaimed: set[str] = set()
+        self._names_without_task: set[str] = set()
 
         self.is_sweeper = False
         """Whether this process held the sweep lease at the last sweep."""
@@ -136,7 +136,7 @@ class ServiceMember:
             return False
         self._lease_ends = lease_ends
         owned_count = answer - 1
-        if owned_count > len(self._tasks) or self._unclaimed:
+        if owned_count > len(self._tasks) or self._names_without_task:
             await self._release_unclaimed()
         return True
 
@@ -145,16 +145,16 @@ class ServiceMember:
 
         Such a record had ended, but Redis came back without its last second, and so without the record's final write.
         """
-        owned = {raw.decode() for raw in await self._redis.smembers(self._keys.owned(self.process))}
-        unclaimed = owned - {f"{topic.kind}:{topic.id}" for topic in self._tasks}
+        owned_names = {raw.decode() for raw in await self._redis.smembers(self._keys.owned(self.process))}
+        names_without_task = owned_names - {f"{topic.kind}:{topic.id}" for topic in self._tasks}
 
-        for name in unclaimed & self._unclaimed:
+        for name in names_without_task & self._names_without_task:
             log.warning("forgotten", noun=name)
             kind, _, topic_id = name.partition(":")
             record = self._keys.record(Topic(Kind(kind), topic_id))
             keys = [self._keys.owned(self.process), self._keys.orphans(self.service), record]
             await self._scripts.run("disown", keys, [self.process, name, self._keys.wake(self.service)])
-        self._unclaimed = unclaimed
+        self._names_without_task = names_without_task
 
     async def _keep_lease(self) -> None:
         while True:
@@ -258,12 +258,14 @@ class ServiceMember:
     async def sweep_once(self) -> None:
         """Take the sweep lease if it is free; then release what dead processes owned, and call `on_sweep`."""
         keys = [self._keys.sweep(self.service), self._keys.processes(self.service)]
-        is_holder, *dead = await self._scripts.run("sweep", keys, [self.process, self._lease_ms, self._keys.alive("")])
+        is_holder, *dead_processes = await self._scripts.run(
+            "sweep", keys, [self.process, self._lease_ms, self._keys.alive("")]
+        )
         self.is_sweeper = bool(is_holder)
         if not is_holder:
             return
 
-        for process in dead:
+        for process in dead_processes:
             orphans = await self._release(process.decode())
             log.warning("process_died", process=process.decode(), orphans=orphans)
         if self._on_sweep:

@@ -72,7 +72,7 @@ class QueuePositions:
         self._tick_seconds = tick_seconds
         self._reread_seconds = reread_seconds
 
-        self._watched: dict[str, WatchedBuild] = {}
+        self._watched_builds: dict[str, WatchedBuild] = {}
         self._version = b""
         self._has_changed = asyncio.Event()
 
@@ -101,19 +101,19 @@ class QueuePositions:
     @contextlib.contextmanager
     def watch(self, build_id: str, on_change: Callable[[], None]) -> Iterator[WatchedBuild]:
         """Keep a build's position up to date until the context exits, and call `on_change` when it has changed."""
-        watched = self._watched.get(build_id)
-        if watched is None:
-            watched = WatchedBuild()
-            self._watched[build_id] = watched
+        watched_build = self._watched_builds.get(build_id)
+        if watched_build is None:
+            watched_build = WatchedBuild()
+            self._watched_builds[build_id] = watched_build
             self._has_changed.set()
 
-        watched.listeners.add(on_change)
+        watched_build.listeners.add(on_change)
         try:
-            yield watched
+            yield watched_build
         finally:
-            watched.listeners.discard(on_change)
-            if not watched.listeners and self._watched.get(build_id) is watched:
-                del self._watched[build_id]
+            watched_build.listeners.discard(on_change)
+            if not watched_build.listeners and self._watched_builds.get(build_id) is watched_build:
+                del self._watched_builds[build_id]
 
     def on_message(self, version: bytes) -> None:
         """Refresh soon if the queue has a version that is new here."""
@@ -129,7 +129,7 @@ class QueuePositions:
             self._has_changed.clear()
 
             try:
-                if self._watched:
+                if self._watched_builds:
                     with attributed_to("upkeep"):
                         await self._refresh()
             except REDIS_UNAVAILABLE as error:
@@ -139,17 +139,17 @@ class QueuePositions:
             await sleep_unless_cancelled(self._tick_seconds)
 
     async def _refresh(self) -> None:
-        watched_builds = dict(self._watched)
+        watched_builds = dict(self._watched_builds)
         positions = await self.of(*watched_builds)
-        for build_id, watched in watched_builds.items():
+        for build_id, watched_build in watched_builds.items():
             position = positions.get(build_id)
-            if position is not None and position.same_as(watched.queue_position):
+            if position is not None and position.same_as(watched_build.queue_position):
                 continue
 
-            has_changed = watched.queue_position is not position
-            watched.queue_position = position
+            has_changed = watched_build.queue_position is not position
+            watched_build.queue_position = position
             if has_changed:
-                for listener in list(watched.listeners):
+                for listener in list(watched_build.listeners):
                     listener()
 
 
@@ -164,7 +164,7 @@ class QueueUpdates:
         self._reader = reader
         self._on_change = on_change
         self._watching = contextlib.ExitStack()
-        self._watched: WatchedBuild | None = None
+        self._watched_build: WatchedBuild | None = None
         self._sent: QueuePosition | None = None
 
     def next_position(self) -> QueuePosition | None:
@@ -174,10 +174,10 @@ class QueueUpdates:
             self.close()
             return None
 
-        if self._watched is None:
+        if self._watched_build is None:
             watch = self._queue_positions.watch(self._reader.topic.id, self._on_change)
-            self._watched = self._watching.enter_context(watch)
-        position = self._watched.queue_position
+            self._watched_build = self._watching.enter_context(watch)
+        position = self._watched_build.queue_position
         if position is None or position.waiting_for == "start" or position.same_as(self._sent):
             return None
         self._sent = position
@@ -186,4 +186,4 @@ class QueueUpdates:
     def close(self) -> None:
         """Stop watching the queue."""
         self._watching.close()
-        self._watched = None
+        self._watched_build = None

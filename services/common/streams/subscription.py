@@ -41,9 +41,9 @@ class Subscription:
         self._on_connect = on_connect
 
         self._handlers: dict[bytes, OnMessage] = {}
-        self._covered: set[bytes] = set()
+        self._covered_channels: set[bytes] = set()
         """Channels with a handler that a pattern delivers."""
-        self._confirmed: dict[bytes, asyncio.Event] = {}
+        self._confirmations: dict[bytes, asyncio.Event] = {}
         """Set once Redis has confirmed a channel or pattern."""
         self._pubsub: PubSub | None = None
         self._connected = asyncio.Event()
@@ -55,9 +55,9 @@ class Subscription:
         """
         self._handlers[channel] = handler
         if pattern:
-            self._covered.add(channel)
+            self._covered_channels.add(channel)
 
-        confirmed = self._confirmed.setdefault(pattern or channel, asyncio.Event())
+        confirmed = self._confirmations.setdefault(pattern or channel, asyncio.Event())
         with contextlib.suppress(*REDIS_UNAVAILABLE):
             async with asyncio.timeout(self._wait_seconds):
                 await self._connected.wait()
@@ -68,9 +68,9 @@ class Subscription:
     async def remove(self, channel: bytes) -> None:
         """Handle a channel's messages no longer."""
         self._handlers.pop(channel, None)
-        self._confirmed.pop(channel, None)
-        if channel in self._covered:
-            self._covered.discard(channel)
+        self._confirmations.pop(channel, None)
+        if channel in self._covered_channels:
+            self._covered_channels.discard(channel)
             return
 
         if self._pubsub is not None and self._connected.is_set():
@@ -91,7 +91,7 @@ class Subscription:
 
     async def _receive(self, pubsub: PubSub) -> None:
         self._pubsub = pubsub
-        channels = [channel for channel in self._handlers if channel not in self._covered]
+        channels = [channel for channel in self._handlers if channel not in self._covered_channels]
         await pubsub.subscribe(self._idle_channel, *channels)
         if self._patterns:
             await pubsub.psubscribe(*self._patterns)
@@ -106,7 +106,7 @@ class Subscription:
         self._connected.clear()
         self._pubsub = None
         for pattern in self._patterns:
-            self._confirmed.setdefault(pattern, asyncio.Event()).clear()
+            self._confirmations.setdefault(pattern, asyncio.Event()).clear()
 
     def _on_message(self, message: dict[str, Any]) -> None:
         channel = message["channel"]
@@ -115,7 +115,7 @@ class Subscription:
                 if handler := self._handlers.get(channel):
                     handler(message["data"])
             case "psubscribe":
-                self._confirmed.setdefault(channel, asyncio.Event()).set()
+                self._confirmations.setdefault(channel, asyncio.Event()).set()
             case "subscribe":
-                if confirmed := self._confirmed.get(channel):
+                if confirmed := self._confirmations.get(channel):
                     confirmed.set()

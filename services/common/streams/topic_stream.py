@@ -199,16 +199,16 @@ class TopicStream:
         """Yield entries in chunks of about `CHUNK_BYTES`, with notes about missing lines, and move the cursor."""
         buffer = _ChunkBuffer(self._prefix)
         for entry in entries:
-            delivered = self._delivered_events(entry, cursor)
+            delivered_count = self._delivered_events(entry, cursor)
             missing_lines = cursor.missing_lines(entry)
-            if missing_lines and not delivered:
+            if missing_lines and not delivered_count:
                 if chunk := buffer.flush():
                     yield chunk
                 yield self._gap(entry, missing_lines)
 
             blocks = self._rendered(entry)
-            if delivered:
-                blocks = blocks[delivered:]
+            if delivered_count:
+                blocks = blocks[delivered_count:]
             buffer.add(blocks, len(entry.payload))
             cursor.move_behind(entry)
 
@@ -220,12 +220,12 @@ class TopicStream:
 
     def _delivered_events(self, entry: Entry, cursor: Cursor) -> int:
         """Return how many of an entry's events the client has."""
-        delivered = cursor.delivered_events(entry)
+        delivered_count = cursor.delivered_events(entry)
         if self._owner is None and entry.is_terminal:
-            delivered = min(delivered, len(entry.events) - 1)
+            delivered_count = min(delivered_count, len(entry.events) - 1)
         if self._is_build:
-            delivered = max(delivered, cursor.repeated_events(entry))
-        return delivered
+            delivered_count = max(delivered_count, cursor.repeated_events(entry))
+        return delivered_count
 
     def _rendered(self, entry: Entry) -> list[bytes]:
         """Return the blocks of an entry's events, without the prefix of their ids: made once for all followers."""

@@ -23,15 +23,15 @@ class BoundedBodies:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its body limited."""
-        announced = _announced_bytes(scope) if scope["type"] == "http" else 0
-        if announced == 0:
+        announced_bytes = _announced_bytes(scope) if scope["type"] == "http" else 0
+        if announced_bytes == 0:
             await self.app(scope, receive, send)
             return
         received_bytes = 0
 
         async def bounded() -> Message:
             nonlocal received_bytes
-            if (announced or 0) <= self._max_bytes:
+            if (announced_bytes or 0) <= self._max_bytes:
                 message = await receive()
                 received_bytes += len(message.get("body", b""))
                 if received_bytes <= self._max_bytes:

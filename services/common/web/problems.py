@@ -49,10 +49,10 @@ def _describe_problems(document: dict[str, Any]) -> dict[str, Any]:
         if "HTTPValidationError" in str(replies.get("422")):
             del replies["422"]
         content = replies.get("default", {}).get("content", {})
-        if described := content.pop("application/json", None):
-            content[PROBLEM_MEDIA_TYPE] = described
-    for unused in ("HTTPValidationError", "ValidationError"):
-        document.get("components", {}).get("schemas", {}).pop(unused, None)
+        if schema := content.pop("application/json", None):
+            content[PROBLEM_MEDIA_TYPE] = schema
+    for name in ("HTTPValidationError", "ValidationError"):
+        document.get("components", {}).get("schemas", {}).pop(name, None)
     return document
 
 

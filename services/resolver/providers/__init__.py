@@ -22,8 +22,8 @@ def load_providers(settings: ResolverSettings) -> dict[str, Provider]:
     """
     classes = list(OURS)
     for entry in entry_points(group=ENTRY_POINTS):
-        loaded = entry.load()
-        if not (isinstance(loaded, type) and issubclass(loaded, Provider)):
+        provider_class = entry.load()
+        if not (isinstance(provider_class, type) and issubclass(provider_class, Provider)):
             raise TypeError(f"The entry point {entry.name} of {ENTRY_POINTS} is not a subclass of Provider.")
-        classes.append(loaded)
+        classes.append(provider_class)
     return {provider.prefix: provider(settings) for provider in classes}
