@@ -1,4 +1,4 @@
-"""Mixin that gives any spawner what a Binder launch needs: its image, its token and the `BINDER_*` environment."""
+"""Mixin for any spawner that starts a Binder launch with its image, its token and the `BINDER_*` environment."""
 
 import asyncio
 import re

@@ -12,7 +12,7 @@ from deploy.jupyterhub.kube_spawner import BinderKubeSpawner
 
 
 def configure(c: Any) -> None:
-    """Configure a hub to start pods. Only what every launch needs is set: settings of KubeSpawner stay as they are."""
+    """Configure a hub to start pods. Settings of KubeSpawner that a launch does not need stay as they are."""
     configuration.configure_containers(c, BinderKubeSpawner)
     if namespace := os.environ.get("BINDERY_SERVERS_NAMESPACE"):
         c.BinderKubeSpawner.namespace = namespace

@@ -1,4 +1,4 @@
-"""DockerSpawner with what a Binder launch needs: servers as containers of a Docker engine."""
+"""DockerSpawner for Binder launches: servers as containers of a Docker engine."""
 
 import asyncio
 import inspect
@@ -207,7 +207,7 @@ class BinderDockerSpawner(ProgressMixin, ContainerMixin, DockerSpawner):
         await maybe_future(super().run_post_stop_hook())
 
     async def delete_forever(self) -> None:
-        """Remove everything of a deleted user, including what a hub that was killed has not recorded."""
+        """Remove everything of a deleted user, also containers that a killed hub has not recorded."""
         await self._remove()
         await maybe_future(super().delete_forever())
 

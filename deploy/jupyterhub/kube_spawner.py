@@ -1,4 +1,4 @@
-"""KubeSpawner with what a Binder launch needs: servers as pods."""
+"""KubeSpawner for Binder launches: servers as pods."""
 
 import asyncio
 import json
@@ -233,7 +233,7 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
         await maybe_future(super().run_post_stop_hook())
 
     async def delete_forever(self) -> None:
-        """Delete everything of a deleted user, including what a hub that was killed has not recorded."""
+        """Delete everything of a deleted user, also objects that a killed hub has not recorded."""
         await self._delete_secret()
         await self._delete("pod")
         await maybe_future(super().delete_forever())

@@ -89,7 +89,7 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
     # State for a hub that restarts
 
     def get_state(self) -> dict[str, object]:
-        """Return what the hub saves of this server: its process and its port."""
+        """Return the state of this server that the hub saves: its process and its port."""
         state = super().get_state()
         if self._process:
             state |= {"pid": self._process.pid, "start_time": self._process.start_time, "port": self.port}

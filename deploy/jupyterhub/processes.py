@@ -141,7 +141,7 @@ def _family(leader: Identity | None, home: Path) -> set[Identity]:
 
 
 def _survivors(family: set[Identity], home: Path) -> set[Identity]:
-    """Return what of `family` still runs, and what it started; slow for the same reason as `_family`."""
+    """Return the members of `family` that still run, and their descendants; slow for the same reason as `_family`."""
     alive = {process for process in family if process.is_alive}
     started = {pid for process in alive for pid in descendants(process.pid)}
     return alive | _identities(started) | _identities(with_home(home))

@@ -21,7 +21,7 @@ class Resources:
 
 
 def read_resources(options: Mapping[str, Any]) -> Resources:
-    """Return the resources in a launch's options. Raise `ValueError` that names what is wrong with them."""
+    """Return the resources in a launch's options. Raise `ValueError` that names the invalid one."""
     resources = options.get("bindery_resources") or {}
     if not isinstance(resources, dict):
         raise ValueError("user_options.bindery_resources is not an object")

@@ -1,4 +1,4 @@
-"""Port of a server that chose it itself: what the server wrote to its runtime folder, checked against the system.
+"""Port of a server that chose it itself: read from the server's runtime folder, and checked against the system.
 
 A server is started with port 0. Jupyter Server writes the port that it got into its runtime folder
 (`jpserver-<pid>.json`; Notebook 6 `nbserver-<pid>.json`). That proves nothing: Jupyter Server 2.21 writes it before it

@@ -1,4 +1,4 @@
-"""The whole environment of each component: what all get, what the user has set for it, and what the stack sets."""
+"""The whole environment of each component: the shared variables, those of the user for it, and those of the stack."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ DRAIN_SECONDS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Environments:
-    """The environments of the components of one stack. The user's variables never replace what the stack sets."""
+    """The environments of the components of one stack. The user's variables never replace those of the stack."""
 
     settings: Settings
     installation: Installation

@@ -68,7 +68,7 @@ def proxy_warning(environ: Mapping[str, str]) -> str | None:
 
 
 def warnings(environ: Mapping[str, str]) -> list[str]:
-    """Return the warnings: what works and should still be changed. Raises `StartupError` as `check_git` does."""
+    """Return the warnings, about things that work but should be changed. Raises `StartupError` as `check_git` does."""
     return [warning for warning in (git_warning(check_git()), proxy_warning(environ)) if warning]
 
 

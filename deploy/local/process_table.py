@@ -1,4 +1,4 @@
-"""What the system tells about its processes, by psutil: start times, parents, groups, sessions and environments."""
+"""The system's processes, by psutil: start times, parents, groups, sessions and environments."""
 
 import contextlib
 import os
@@ -61,7 +61,7 @@ def has_our_root(pid: int) -> bool:
 
 
 def boot_id() -> str:
-    """Return what tells two boots of this machine apart if start times count from the boot; else nothing."""
+    """Return an id of this boot of the machine if start times count from the boot; else an empty string."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 

@@ -127,7 +127,7 @@ def by_home(folders: Sequence[Path]) -> list[Process]:
 
 
 def orphans(roots: Iterable[Process], homes: Sequence[Path]) -> list[Process]:
-    """Return the processes with a HOME below `homes` that belong to none of `roots`: what started them has ended."""
+    """Return the processes with a HOME below `homes` that belong to none of `roots`: their parent has ended."""
     members = {process.pid for process in family(roots)} | {os.getpid()}
     return [process for process in by_home(homes) if process.pid not in members]
 

@@ -114,7 +114,7 @@ def recorded_up(run_dir: Path) -> RecordedUp | None:
 
 
 def end_leftovers(settings: Settings) -> list[Process]:
-    """End what an `up` that was killed has left behind, and return what was running. The data stays.
+    """End the processes that a killed `up` has left behind, and return those that were running. The data stays.
 
     These are its components, and builds and servers with their background jobs. The lock must be held. Blocks until
     all have ended.
@@ -131,7 +131,7 @@ def end_leftovers(settings: Settings) -> list[Process]:
 
 
 def find_leftovers(settings: Settings) -> list[Process]:
-    """Return what an `up` that was killed has left behind and still runs."""
+    """Return the processes that a killed `up` has left behind and that still run."""
     components = [process for process in _recorded_components(settings.run_dir) if process.is_running]
     leftovers = components + running_processes(settings.processes_dir)
     return leftovers + orphans(leftovers, settings.home_dirs)

@@ -22,7 +22,7 @@ _START_TOKEN = re.compile(r"([A-Za-z0-9._~-]{16,256})?")  # goes into an address
 
 
 class StartupError(Exception):
-    """A command about the embedded stack can't be carried out; the message says in one line what to do about it."""
+    """A command about the embedded stack can't be carried out; the message is one line of advice."""
 
 
 class Settings(BaseSettings):
@@ -149,7 +149,7 @@ class Settings(BaseSettings):
 
     @property
     def servers_by(self) -> str:
-        """What runs the servers: each of the builder's own executors has its spawner."""
+        """The name of the spawner that runs the servers: each of the builder's own executors has one."""
         return self.spawner or self.executor
 
     @property
@@ -177,7 +177,7 @@ class Settings(BaseSettings):
 
     @property
     def run_dir(self) -> Path:
-        """Folder of the records of what runs now."""
+        """Folder of the records of the running processes."""
         return self.data_dir / "run"
 
     @property

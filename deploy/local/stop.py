@@ -19,7 +19,7 @@ POLL_SECONDS = 0.05
 
 
 def stop(settings: Settings) -> str:
-    """End the running stack, or what one that was killed has left behind, and return a line that says what was done.
+    """End the running stack, or the rest of a killed one, and return a line that reports the outcome.
 
     Raises `StartupError` if it does not end.
     """
@@ -40,7 +40,7 @@ def stop(settings: Settings) -> str:
 
 
 def clean(settings: Settings, *, force: bool) -> str:
-    """Delete the data folder, after asking unless `force`, and return a line that says what was done.
+    """Delete the data folder, after asking unless `force`, and return a line that reports the outcome.
 
     Raises `StartupError` while the stack runs, for a folder that isn't Bindery's, and without a terminal to ask at.
     """

@@ -1,4 +1,4 @@
-"""The environment of each component: what every one gets, and which of the user's variables it gets beside that.
+"""The environment of each component: the variables of all, and those of the user that it gets besides.
 
 A component gets the variables that it reads and no others. So a secret set for one, as a token of GitHub is for the
 resolver, is in the reach of that one alone. `variables.json` lists the settings of each kind of component; it is
@@ -31,7 +31,7 @@ _PREFIXES = {"resolver": GIT_PREFIXES, "builder": GIT_PREFIXES, "worker": GIT_PR
 
 
 def shared_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what every component gets: the allowed variables of the user's, our programs first in PATH."""
+    """Return the variables of every component: the allowed ones of the user's, our programs first in PATH."""
     inherited = {
         name: value
         for name, value in environ.items()
@@ -50,7 +50,7 @@ def shared_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def variables_of(kind: str, settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the user's variables that a kind of component gets beside what every component gets."""
+    """Return the user's variables that a kind of component gets beside those of every component."""
     names = read_by(kind) | set(settings.part_environment.get(kind, ()))
     prefixes = _PREFIXES.get(kind, ())
     return {name: value for name, value in environ.items() if name in names or name.startswith(prefixes)}

@@ -1,1 +1,1 @@
-"""The builder: names images, queues builds, and supervises what builds them."""
+"""The builder: names images, queues builds, and supervises their executions."""

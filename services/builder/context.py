@@ -20,7 +20,7 @@ from services.common.service.health import Health
 
 @dataclass(frozen=True, kw_only=True)
 class BuilderContext:
-    """What one builder process, for the API or as a worker, holds open."""
+    """The connections and services of one builder process, which is an API process or a worker."""
 
     process: ProcessContext
     """Redis, records and what else every service has."""

@@ -27,7 +27,7 @@ class ImageLookup(Protocol):
         """
 
     async def health_problem(self) -> str | None:
-        """Return a sentence for health about what is wrong, or None."""
+        """Return a sentence for health that names the problem, or None."""
 
     async def aclose(self) -> None:
         """Close connections."""

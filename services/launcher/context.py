@@ -19,7 +19,7 @@ from services.launcher.start.spawn_limiter import SpawnLimiter
 
 @dataclass(frozen=True, kw_only=True)
 class LauncherContext:
-    """What one launcher process holds open."""
+    """The connections and services of one launcher process."""
 
     process: ProcessContext
     """Redis, records and what else every service has."""

@@ -1,4 +1,4 @@
-"""Resource classes: what a server of a class may use, and how many seats it takes."""
+"""Resource classes: the resources of a server of each class, and the number of seats that it takes."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,4 @@
-"""Settings of the launcher: which hub, how many seats for what, and how long a start may take."""
+"""Settings of the launcher: the hub, the seats, and the time that a start may take."""
 
 from typing import Self
 

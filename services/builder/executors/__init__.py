@@ -1,7 +1,7 @@
-"""What runs the builds: the executors, and what those that run repo2docker share.
+"""The executors, which run the builds, and the code shared by those that run repo2docker.
 
-Each executor is a folder that imports no other one. `executor.py` is its `Executor`, and `settings.py` what it reads of
-the builder's settings. The rest differs with the platform:
+Each executor is a folder that imports no other one. `executor.py` is its `Executor`, and `settings.py` its part of the
+builder's settings. The rest differs with the platform:
 
 - `docker/` and `kubernetes/` have `logs.py`, which decodes the platform's own framing of a log. A session of `process/`
   writes JSON lines, which `executor.py` there reads as they are.

@@ -99,7 +99,7 @@ class Executor(Protocol):
         """
 
     async def stop(self, attempt: Attempt) -> None:
-        """Stop all runs and processes of the attempt and remove what is half built; do nothing if it has ended."""
+        """Stop all runs and processes of the attempt and remove its unfinished image; do nothing if it has ended."""
 
     async def list(self, image_key: str = "") -> Sequence[Execution]:
         """Return all executions, or those of one image; ended ones are listed until they are removed.
@@ -114,4 +114,4 @@ class Executor(Protocol):
         """Close connections; executions go on."""
 
     async def health_problem(self) -> str | None:
-        """Return a sentence for health about what is wrong with the platform, or None."""
+        """Return a sentence for health that names the platform's problem, or None."""

@@ -1,4 +1,4 @@
-"""The identity of the store that has the images: what is cached about images is valid for one store."""
+"""The identity of the store that has the images: a cached image is valid for one store."""
 
 import hashlib
 import json

@@ -15,7 +15,7 @@ from services.common.service.logging import configure_logging
 
 
 def main() -> int:
-    """Print what the registry answers. The exit status is 0 for an image, 1 for none, 2 if it can't be determined."""
+    """Print the registry's answer. The exit status is 0 for an image, 1 for none, 2 if it can't be determined."""
     parser = argparse.ArgumentParser(prog="python -m services.builder.registry", description=main.__doc__)
     parser.add_argument("image", nargs="?", help="a whole image name; without one, an image that nobody builds")
     arguments = parser.parse_args()

@@ -13,7 +13,7 @@ class CredentialsError(Exception):
 
 @dataclass(frozen=True)
 class Login:
-    """What to authenticate with: a name and password, an OAuth2 refresh token, a bearer token, or nothing.
+    """The means to authenticate: a name and password, an OAuth2 refresh token, a bearer token, or nothing.
 
     Secrets are not shown by `repr`.
     """
@@ -36,7 +36,7 @@ class Login:
 
     @property
     def name(self) -> str:
-        """What a sentence for users calls this login."""
+        """The name of this login in sentences for users."""
         return "anonymous access" if self.is_anonymous else "our login"
 
 

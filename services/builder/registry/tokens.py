@@ -36,7 +36,7 @@ class RegistryDenied(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenRequest:
-    """What a token is requested for, and as whom: the key of the cache, so one login never gets another's token."""
+    """The purpose of a token, and its login: the key of the cache, so one login never gets another's token."""
 
     realm: str
     service: str

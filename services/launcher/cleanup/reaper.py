@@ -1,4 +1,4 @@
-"""The reaper: compares what the hub lists with the records, and removes what a record says must go.
+"""The reaper: compares the hub's list of servers with the records, and removes each that a record says must go.
 
 It deletes only servers and users of this installation, and only if a record says so. A server without a record is
 counted and left to the idle culler, as are ready servers.
@@ -101,7 +101,7 @@ class Reaper:
         await self._seats.repair_totals()
 
     async def _may_delete(self) -> bool:
-        """Return False for `reap_disarmed_seconds` after Redis was found empty: it has lost what must be kept."""
+        """Return False for `reap_disarmed_seconds` after Redis was emptied: records that protect servers are lost."""
         key = self._context.keys("installation")
         if await self._context.redis.set(key, repr(time.time()), nx=True):
             log.warning("redis_was_empty", disarmed_seconds=self._settings.reap_disarmed_seconds)

@@ -121,7 +121,7 @@ class Hub:
         await self._call("POST", f"users/{_quote_user(user)}", accept=(409,))
 
     async def start_server(self, user: str, server_name: str, options: Mapping[str, Any]) -> HubServer | None:
-        """Request a server and return it; if it already runs or starts, return what the hub knows of it.
+        """Request a server and return it; if it already runs or starts, return it as the hub describes it.
 
         Return None if the hub does not know the user. Raise `BinderyError` if the hub refuses, or if the start failed
         at once, which the hub answers with a 500.
@@ -178,7 +178,7 @@ class Hub:
     # Reading and removing
 
     async def server(self, user: str, server_name: str) -> HubServer | None:
-        """Return what the hub knows of a server, or None if it knows no such server."""
+        """Return a server as the hub describes it, or None if the hub has no such server."""
         reply = await self._call("GET", f"users/{_quote_user(user)}", accept=(404,))
         if reply.status == 404:
             return None

@@ -1,4 +1,4 @@
-"""What can go wrong at the hub: whether a retry may help, and the error that a status stands for."""
+"""Failures of the hub: whether a retry may help, and the error that a status stands for."""
 
 import contextlib
 import json

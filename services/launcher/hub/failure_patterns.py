@@ -1,4 +1,4 @@
-"""Patterns of what the hub, spawners and the cluster say about a start, and what each says about its outcome.
+"""Patterns of the messages of hub, spawners and cluster about a start, and the verdict of each on its outcome.
 
 The first pattern that matches decides. The messages come from the kubelet and kube-scheduler (events that
 KubeSpawner 7 relays as `<time> [Warning] <message>`), from the Docker engine (errors that DockerSpawner 13 passes on),
@@ -15,7 +15,7 @@ from services.common.models.errors import BinderyError
 
 
 class Verdict(StrEnum):
-    """What a message says about the outcome of a start."""
+    """Verdict of a message on the outcome of a start."""
 
     FATAL = "fatal"
     """The server will not start; waiting longer cannot help."""
@@ -188,7 +188,7 @@ def match_pattern(message: str) -> Pattern | None:
 
 @dataclass
 class Diagnosis:
-    """What the messages of one start have shown so far."""
+    """The conclusions from the messages of one start so far."""
 
     cause: Pattern | None = None
     cause_message: str = ""
@@ -228,7 +228,7 @@ class Diagnosis:
         return BinderyError("server_start_failed", message or "The server could not start.")
 
     def timeout(self, sentence: str) -> BinderyError:
-        """Return the error for a start that ran out of time: its last cause, or what it was waiting for."""
+        """Return the error for a start that ran out of time: its last cause, or the thing that it was waiting for."""
         if self.cause:
             return BinderyError(self.cause.error_code, f"{_plain(self.cause_message)} {sentence}".strip())
         if self.waits_for:

@@ -77,7 +77,7 @@ class RetryBudget:
         return min(wait, self._settings.hub_busy_pause_max_seconds) * random.uniform(0.7, 1.0)  # noqa: S311 - no secret
 
     async def record_failure(self, action: str, error: HubUnavailable) -> None:
-        """Charge for a start that the hub lost although it answered; `action` is what is repeated.
+        """Charge for a start that the hub lost although it answered; `action` names the call that is repeated.
 
         Raise `BinderyError("hub_unavailable")` when the budget is spent.
         """
@@ -141,7 +141,7 @@ class Deadline:
         self._reschedule()
 
     def on_known_step(self, seconds: float, since: float) -> None:
-        """Withdraw what unknown steps granted; if no time is left then, grant `seconds` from the time `since`."""
+        """Withdraw the time granted for unknown steps; if none is left then, grant `seconds` from the time `since`."""
         self._unknown_until = 0.0
         if self._known_until <= asyncio.get_running_loop().time():
             self._known_until = min(_loop_time(seconds, since), self._latest)

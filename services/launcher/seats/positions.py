@@ -11,7 +11,7 @@ from services.common.models.errors import BinderyError
 
 
 class SeatAnswer(IntEnum):
-    """What the scripts answer in place of a position in the queue; positions begin at 1."""
+    """Answers of the scripts in place of a position in the queue; positions begin at 1."""
 
     SEATED = 0
     UNKNOWN = -1
@@ -23,7 +23,7 @@ class SeatAnswer(IntEnum):
 
 
 class BlockedBy(IntEnum):
-    """What keeps a waiting launch from a seat; the scripts have the same names and values."""
+    """The reason why a waiting launch has no seat yet; the scripts have the same names and values."""
 
     ADMISSIBLE = 0
     """Nothing: it is given a seat as soon as one is free and its turn has come."""
@@ -51,7 +51,7 @@ class SeatPosition(NamedTuple):
 
     @property
     def queue(self) -> Queue | None:
-        """What followers of the launch are shown; None unless it waits."""
+        """The queue as followers of the launch see it; None unless the launch waits."""
         return Queue(reason=self.reason, position=self.number) if self.number > 0 else None
 
 

@@ -41,7 +41,7 @@ def claim_of(server: HubServer, hub_id: str) -> SeatClaim:
 
 
 class Recount:
-    """Counts what runs as soon as `Seats` finds that Redis may not know it.
+    """Counts the running servers as soon as `Seats` finds that Redis may not know their number.
 
     Any launcher may count, and several may at once. The count includes the servers of ours that the hub lists, and the
     starts that the launchers have under way, which the hub may not list yet.

@@ -164,7 +164,7 @@ class Seats:
         self._queue_changed.set()
 
     def on_recount(self) -> None:
-        """Count the starts of this process soon: another launcher counts what runs."""
+        """Count the starts of this process soon: another launcher counts the running servers."""
         self._must_recount = True
         self._queue_changed.set()
 
@@ -201,7 +201,7 @@ class Seats:
         for watched, number, blocked_by in zip(watched_now.values(), answer[::2], answer[1::2], strict=True):
             watched.update(self._position(number, blocked_by))
 
-    # Counting what runs
+    # Counting the running servers
 
     @contextlib.contextmanager
     def counting_start(self, server: Server, repo: ResolvedRepo) -> Iterator[None]:
@@ -213,7 +213,7 @@ class Seats:
             self._own_starts.pop(server.server_id, None)
 
     async def begin_count(self) -> str:
-        """Begin a count of what runs. Return its token for `end_count`, or "" if the count is known."""
+        """Begin a count of the running servers. Return its token for `end_count`, or "" if the count is known."""
         token = (await self._run("begin_count", secrets.token_hex(8))).decode()
         return "" if token == "yes" else token  # noqa: S105 - the script's answer
 

@@ -56,7 +56,7 @@ class Relay:
         """Events that are not written yet."""
 
     async def load_history(self) -> None:
-        """Read from the stream what followers of an adopted start have received, and when."""
+        """Read from the stream which messages followers of an adopted start have received, and when."""
         store = self._record.store
         key = store.keys.events(self._record.topic)
         entries = await retry_while_unavailable(lambda: store.redis.xrange(key), seconds=store.patience_seconds)
@@ -141,7 +141,7 @@ class Relay:
         await self.flush()
 
     async def flush(self) -> None:
-        """Write what is pending."""
+        """Write the pending events."""
         events = self.pending
         self.pending = []
         if events:

@@ -1,4 +1,4 @@
-"""Limit on the starts that this launcher has under way at the hub: its share of what all launchers may have there."""
+"""Limit on the starts that this launcher has under way at the hub: its share of the limit for all launchers."""
 
 import asyncio
 import contextlib

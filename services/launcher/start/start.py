@@ -265,7 +265,7 @@ class Start:
         DURATION.labels("ready").observe(now - self.began_at)
 
     async def fail(self, error: BinderyError) -> None:
-        """Record and announce a failure at once, then remove what exists at the hub; what remains, the reaper removes.
+        """Record and announce a failure at once, then remove user and server from the hub; the reaper removes the rest.
 
         A start whose `ready` event was written, or may have been, stays ready: followers must not see two outcomes.
         """

@@ -291,7 +291,7 @@ class DockerExecutor:
 
 
 async def _rest_of_batch(stream: aiohttp.StreamReader) -> bytes:
-    """Return what else arrives within the time, and the size, of one batch."""
+    """Return the output that arrives within the time, and the size, of one batch."""
     content = b""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_BATCH_SECONDS):

@@ -5,7 +5,7 @@ from services.builder.settings import BuilderSettings
 
 
 def session_settings(settings: BuilderSettings) -> SessionSettings:
-    """Return the settings of a session; what the builder has no setting for keeps the session's default."""
+    """Return the settings of a session; those that the builder lacks keep the session's default."""
     return SessionSettings(
         fetch_timeout_seconds=settings.fetch_timeout_seconds,
         install_timeout_seconds=settings.install_timeout_seconds,

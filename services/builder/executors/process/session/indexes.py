@@ -21,7 +21,7 @@ _NAMED = re.compile(r"([A-Za-z0-9._-]+)=(.+)")
 
 @dataclass(frozen=True)
 class Indexes:
-    """Package indexes, split into what every program may see and what only uv may see.
+    """Package indexes, split into the part that every program may see and the part that only uv may see.
 
     `environment` is for uv and all that it starts. `configuration` is the text of a uv.toml for uv alone; it is empty
     if no index needs credentials. `secrets` are those of the configuration and of the proxies' URLs, for redaction.

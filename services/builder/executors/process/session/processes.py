@@ -1,4 +1,4 @@
-"""Processes that outlive the worker: who they are, whether they live, and how all that they started is ended.
+"""Processes that outlive the worker: their identity, whether they live, and how to end them with their descendants.
 
 deploy/jupyterhub and deploy/local have modules like this one: neither may import from services.
 """
@@ -69,7 +69,7 @@ def end_all(leaders: Iterable[Identity], home: Path, *, seconds: float = 5) -> N
 
 
 def _living(family: set[Identity], home: Path) -> set[Identity]:
-    """Return the members of a family that live, with their descendants and whoever has joined by HOME."""
+    """Return the members of a family that live, with their descendants and the processes that have joined by HOME."""
     alive = {member for member in family if member.is_alive}
     relatives = _descendants(member.pid for member in alive) | _by_home(home)
     return alive | {relative for pid in relatives if (relative := identify(pid))}

@@ -1,4 +1,4 @@
-"""Reading from a repository's files what to build, by repo2docker's rules, or why it can't be built here."""
+"""The build plan from a repository's files, by repo2docker's rules, or the reason why it can't be built here."""
 
 import re
 import stat
@@ -30,7 +30,7 @@ _MAX_FILE_BYTES = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class BuildPlan:
-    """What to build. `python` is a version or version specifiers (PEP 440); None if the repository names none.
+    """The build plan. `python` is a version or version specifiers (PEP 440); None if the repository names none.
 
     `packages` are arguments of the installer, with paths relative to the repository. They are names of files that
     Bindery looks for, never text of the repository: `python` is the only text of an author on a command line.

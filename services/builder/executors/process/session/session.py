@@ -26,7 +26,7 @@ from services.common.net.proxy import OutboundProxy
 
 
 async def build_image(folder: BuildFolder, fetch: Fetch | None = None) -> Exit:
-    """Build what the folder's spec says, and record how that ended. Tests replace the checked git by `fetch`."""
+    """Build by the folder's spec, and record the outcome. Tests replace the checked git by `fetch`."""
     spec = BuildSpec.model_validate_json(folder.spec.read_bytes())
     settings = spec.settings
 
