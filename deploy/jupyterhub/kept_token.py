@@ -33,7 +33,7 @@ for _section in _password_sections:
     c[_section].password_required = False
 c.ServerApp.password = ""
 c.ServerApp.password_required = False
-# Who knows what logins are signed with signs one for himself. notebook_shim reads the last three names as ServerApp's.
+# With the key that signs logins, anyone signs one for himself. notebook_shim reads the last three names as ServerApp's.
 _secret = os.urandom(32)
 for _section in ["ServerApp", "NotebookApp", "LabApp", "JupyterNotebookApp"]:
     c[_section].cookie_secret = _secret
@@ -93,7 +93,7 @@ def write_configuration(folder: Path) -> None:
 
 
 async def is_answering(url: str, token: str, *, timeout_seconds: float = 5) -> bool:
-    """Return whether the server with the base address `url` answers anything; a start script may serve what it likes.
+    """Return whether the server with the base address `url` answers anything; a start script may serve anything.
 
     Raise an `HTTPError` if it is a Jupyter that accepts everybody, or that does not accept the token. An empty token is
     for servers that ask the hub: they are not checked further.

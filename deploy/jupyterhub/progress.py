@@ -17,7 +17,7 @@ class ProgressMixin:
         self._messages.clear()
 
     def report_progress(self, message: str) -> None:
-        """Send a message to everyone who follows the start, now or later."""
+        """Send a message to all followers of the start, also later ones."""
         self._messages.append(message)
         reported = self._message_reported
         self._message_reported = asyncio.Event()

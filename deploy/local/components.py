@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from deploy.local.health import HealthCheck, always_healthy
 
 STOP_ORDER = ("gateway", "launcher", "worker", "builder", "resolver", "culler", "hub", "proxy", "redis")
-"""The kinds in the order in which they end: first what accepts work, last what keeps the records."""
+"""The kinds in the order in which they end: first those that accept work, last the one that keeps the records."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import httpx
 from deploy.redis.users import redis_user_name
 
 HealthCheck = Callable[[], Coroutine[Any, Any, str | None]]
-"""Returns None if the component is healthy, else what is wrong, in a few words. Never raises, but may be slow."""
+"""Returns None if the component is healthy, else the problem in a few words. Never raises, but may be slow."""
 
 
 async def always_healthy() -> str | None:

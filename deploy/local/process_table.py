@@ -24,7 +24,7 @@ class Row:
 
 def process_table() -> list[Row]:
     """Return every process of this machine that we may see, without zombies."""
-    # Not psutil.process_iter: it keeps what it knows of a pid, also when the pid is another process's by now.
+    # Not psutil.process_iter: it caches a pid's process, also when the pid is another process's by now.
     return [row for pid in psutil.pids() if (row := _row(pid))]
 
 

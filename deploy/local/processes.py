@@ -148,7 +148,7 @@ def end_processes(roots: Iterable[Process], timeout_seconds: float, homes: Seque
     _wait_until_ended(everyone, timeout_seconds)
 
     deadline = time.monotonic() + timeout_seconds
-    while remaining := family([*everyone, *by_home(homes)]):  # also what was started meanwhile
+    while remaining := family([*everyone, *by_home(homes)]):  # also processes that were started meanwhile
         for process in remaining:
             process.signal(signal.SIGKILL)
         everyone = remaining

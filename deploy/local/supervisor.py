@@ -234,7 +234,7 @@ class Supervisor:
 
     async def _after_exit(self, name: str, child: Child) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.record.pid, signal.SIGKILL)  # what it started in its own group goes with it
+            os.killpg(child.record.pid, signal.SIGKILL)  # with its children in the same group
 
         await asyncio.wait({child.relay}, timeout=LAST_OUTPUT_SECONDS)
         self._children.pop(name, None)

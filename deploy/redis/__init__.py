@@ -1,1 +1,1 @@
-"""The users of Redis, one per service: `users.acl` says what each may do, `python -m deploy.redis` fills it in."""
+"""The users of Redis, one per service: `users.acl` has the rights of each, `python -m deploy.redis` fills it in."""

@@ -1,4 +1,4 @@
-"""The file of Redis's users for one installation, made from `users.acl`, which says what each may do."""
+"""The file of Redis's users for one installation, made from `users.acl`, which has the rights of each."""
 
 import hashlib
 import re

@@ -23,11 +23,11 @@ class BuilderContext:
     """The connections and services of one builder process, which is an API process or a worker."""
 
     process: ProcessContext
-    """Redis, records and what else every service has."""
+    """Redis, records and the rest that every service has."""
     settings: BuilderSettings
     """The builder's settings."""
     member: ServiceMember
-    """This process as a member of the builder service: its lease, and what it owns."""
+    """This process as a member of the builder service: its lease, and the records that it owns."""
     executor: Executor
     """What runs the builds."""
     images: ImageLookup

@@ -1,4 +1,4 @@
-"""The builder's settings: where and how images are built, how many at once, and the deadlines."""
+"""The builder's settings: executor and images, limits on builds at once, and deadlines."""
 
 from typing import Self
 

@@ -22,11 +22,11 @@ class LauncherContext:
     """The connections and services of one launcher process."""
 
     process: ProcessContext
-    """Redis, records and what else every service has."""
+    """Redis, records and the rest that every service has."""
     settings: LauncherSettings
     """The launcher's settings."""
     member: ServiceMember
-    """This process as a member of the launcher service: its lease, and what it owns."""
+    """This process as a member of the launcher service: its lease, and the records that it owns."""
     hub: Hub
     """The client of JupyterHub."""
     seats: Seats

@@ -61,7 +61,7 @@ _CLASSIC_STEP_BEGINS = re.compile(r"Step [0-9]+/[0-9]+ :")
 _NOISE = re.compile(r"^(-{6}|> |#[0-9]+ |Error during build: Command)")
 _MAX_EXCERPT_CHARS = 600
 _SEARCHED_CHARS = 32 * 1024
-"""Authors write most of what is searched, and could make a search slow: within this much text none is."""
+"""Length of output that is searched. Authors write most of it, and could make a search slow; within this, none is."""
 
 
 def classify_exit(
@@ -149,7 +149,7 @@ def _step_failure(lines: list[tuple[str, str]], error: str) -> str:
 
     text = "\n".join(message for message, phase in lines if phase == "building")[-_SEARCHED_CHARS:]
     match = _STEP.search(text) if error else None
-    if match is None or match.start(1) < text.rfind(error):  # what comes before the last error was printed by a step
+    if match is None or match.start(1) < text.rfind(error):  # text before the last error was printed by a step
         return ""
     return match[1].partition("\n")[0]
 

@@ -211,7 +211,7 @@ def _parse_json(raw: bytes) -> dict[str, object] | None:
 def _phase(phase: object, text: str) -> str:
     number, _, rest = text.partition(" ")
     if number.startswith("#") and number[1:].isdigit() and rest.startswith(_EXPORTS):
-        return "pushing"  # what a step prints has the seconds in this place, so no step can print this
+        return "pushing"  # in a step's output the seconds are here, so no step can print this
     if phase is None and text.startswith("Picked "):
         return "fetching"
     return phase if isinstance(phase, str) and phase in _PHASES else "building"

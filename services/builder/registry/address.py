@@ -1,4 +1,4 @@
-"""The registry's address: where its API is called, and under which hosts its logins are looked up."""
+"""The registry's address: the URL of its API, and the hosts under which its logins are looked up."""
 
 from dataclasses import dataclass
 from typing import Self

@@ -29,7 +29,7 @@ class RegistryImages:
             settings=settings, address=self._address, transport=self._transport, credentials=self._credentials
         )
         self._health: tuple[float, str | None] | None = None
-        """Until when the last health check counts, and what it found wrong."""
+        """Time until which the last health check counts, and the problem that it reported."""
 
     async def find(self, image: str) -> ExistingImage | None:
         """Return the image's digest, or None if the registry says that it has no such image.

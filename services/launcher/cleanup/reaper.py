@@ -149,7 +149,7 @@ class Reaper:
     def _may_be_ours(self, entry: HubServer) -> bool:
         if entry.server_name is not None:
             return is_ours(entry, self._settings.installation_id)
-        # A user without a server has no options that say who made it; its name proves that once the launch is known.
+        # A user without a server has no options that name our installation; its name proves it once the launch is read.
         return OUR_USER_NAME.fullmatch(entry.user) is not None
 
     def _report_without_record(self, count: int) -> None:

@@ -16,7 +16,7 @@ from services.launcher.hub.failure_patterns import Diagnosis
 from services.launcher.settings import LauncherSettings
 
 PAGINATION = "application/jupyterhub-pagination+json"
-"""Media type that makes the hub return, with each page, where the next page begins."""
+"""Media type that makes the hub return, with each page, the offset of the next one."""
 
 PAGE_SIZE = 200
 """Users requested per page; the hub may return fewer."""

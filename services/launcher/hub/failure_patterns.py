@@ -69,7 +69,7 @@ def _then(first: str, second: str) -> str:
 
 
 PATTERNS = (
-    # The spawner does not reach what it starts servers with: the engine, by docker-py's words, or the cluster's API
+    # The spawner does not reach its platform: the engine, by docker-py's words, or the cluster's API
     Pattern(r"Error while fetching server API version|Cannot connect to the Docker daemon", Verdict.FATAL, _NO_BACKEND),
     Pattern(r"\('Connection aborted\.', |^\w*HTTPS?ConnectionPool\(.*\): ", Verdict.FATAL, _NO_BACKEND),
     Pattern(

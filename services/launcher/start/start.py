@@ -229,7 +229,7 @@ class Start:
                 if end is ProgressEnd.READY:
                     return
 
-                # The hub was restarted, or is being stopped: ask it what became of the server.
+                # The hub was restarted, or is being stopped: ask it for the server's state.
                 current = await call("read the server", lambda: self.hub.server(user, name))
                 if end is ProgressEnd.READY_UNCONFIRMED and current and current.ready:
                     return

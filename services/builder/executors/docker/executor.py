@@ -192,7 +192,7 @@ class DockerExecutor:
             if not is_followed and (lines := decoder.end()):  # nothing can come after it
                 yield tuple(lines), decoder.position
         except (EngineError, aiohttp.SocketTimeoutError):
-            return  # the next inspection of the container shows what that means
+            return  # the next inspection of the container shows the reason
 
     async def _result(self, state: ContainerState) -> Finished:
         """Return how an ended container's build ended, from its exit status and the tail of its log."""

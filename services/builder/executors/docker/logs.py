@@ -114,7 +114,7 @@ def plain_lines(content: bytes) -> list[bytes]:
 
 
 def _payloads(content: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where the payload of each complete frame starts and ends."""
+    """Yield the start and the end of the payload of each complete frame."""
     at = 0
     while len(content) >= at + _HEADER_BYTES:
         start = at + _HEADER_BYTES
