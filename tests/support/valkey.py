@@ -123,7 +123,7 @@ def service_settings(valkey: Valkey, **others: object) -> ServiceSettings:
 
 
 @contextlib.asynccontextmanager
-async def another_stage(valkey: Valkey, **others: object) -> AsyncIterator[ProcessContext]:
+async def another_context(valkey: Valkey, **others: object) -> AsyncIterator[ProcessContext]:
     """A second process, as far as Redis can tell."""
     async with open_context(service_settings(valkey, **others)) as context:
         yield context

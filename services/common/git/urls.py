@@ -1,4 +1,4 @@
-"""URLs of git repositories as people write them: which are accepted, and where they lead."""
+"""URLs of git repositories as people write them: which are accepted, and what they lead to."""
 
 import asyncio
 import re
@@ -124,7 +124,7 @@ def submodule_url(parent: str, url: str) -> str:
 async def locate(
     url: str, client: CheckedClient, allowed_protocols: frozenset[str] = WEB, *, body_bytes: int = 0
 ) -> Remote:
-    """Follow and check all redirects of `url`, and return where it leads, pinned to its address or to the proxy.
+    """Follow and check all redirects of `url`, and return their end, pinned to its address or to the proxy.
 
     `git://` and `ssh://` never go through the proxy. The server's response is kept if it has at most `body_bytes`.
 

@@ -269,7 +269,7 @@ async def _short(response: httpcore.Response, max_bytes: int) -> bytes:
 def _location(url: httpx.URL, response: httpcore.Response) -> httpx.URL | None:
     """Return the target of a redirect; None if the response is not one.
 
-    Raises `BinderyError("address_not_allowed")` if the target is not a web address, or leads from https to http, where
+    Raises `BinderyError("address_not_allowed")` if the target is not a web address, or leads from https to http, which
     anyone on the way could answer.
     """
     location = _headers(response).get("location")

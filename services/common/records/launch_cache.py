@@ -69,7 +69,7 @@ class LaunchCache:
     def _image_keys(self, repo: ResolvedRepo) -> list[str]:
         """Return both keys of a repository's image: by what the image is made from, and by the link.
 
-        They don't begin with `fact:image:`, where an older version cached images without a policy, and still looks.
+        They don't begin with `fact:image:`, as an older version, which had no policies, still looks there.
         """
         link = Spec(provider=repo.provider, spec=repo.spec)
         return [self._keys(f"fact:built:{BuildInput.of(repo).fingerprint}"), self._link_image_key(link)]

@@ -1,4 +1,4 @@
-"""Leases: how a process shows that it lives, and how the others take over what a dead process owned."""
+"""Leases, by which a process shows that it is alive, and the take-over of what a dead process owned."""
 
 import asyncio
 import os

@@ -15,7 +15,7 @@ class SingleFlight(Generic[T]):
     """Runs work once for all concurrent calls with the same key.
 
     The first caller, the leader, does the work; the others wait and get its result or its exception. If the leader is
-    cancelled, exactly one of those who wait starts the work again, and the others wait for that one.
+    cancelled, exactly one of the waiting callers starts the work again, and the others wait for that one.
     """
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@
 --      2 '1' if the process itself gives them up
 --      3 channel that wakes the service
 --      4 prefix of keys
--- Answers the number of orphans; 0 for another process that lives.
+-- Answers the number of orphans; 0 for another process that is alive.
 local lease_key = KEYS[1]
 local processes_key = KEYS[2]
 local owned_key = KEYS[3]

@@ -21,7 +21,7 @@ from services.common.streams.topic_stream import AwaitableListener, TopicStream
 from tests.support.metrics import sample
 from tests.support.polling import until
 from tests.support.sample_records import launch, message_event
-from tests.support.valkey import Valkey, another_stage
+from tests.support.valkey import Valkey, another_context
 
 END = Event(phase=Phase.FAILED, message="end", terminal=True)
 
@@ -128,7 +128,7 @@ async def test_a_cancel_waits_for_the_answer_that_is_on_its_way(
 @pytest.fixture
 async def brief(valkey: Valkey, redis: Redis) -> AsyncIterator[ProcessContext]:
     """A process that gives up quickly on a Redis that does not answer."""
-    async with another_stage(valkey, redis_timeout_seconds=0.2, redis_patience_seconds=0.3) as context:
+    async with another_context(valkey, redis_timeout_seconds=0.2, redis_patience_seconds=0.3) as context:
         yield context
 
 

@@ -14,7 +14,7 @@ from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
 from tests.support.polling import until
 from tests.support.sample_records import create_record, launch, message_event
-from tests.support.valkey import Valkey, another_stage, die, member_of, service_settings
+from tests.support.valkey import Valkey, another_context, die, member_of, service_settings
 
 TOPIC = Topic(Kind.LAUNCH, "one")
 
@@ -41,7 +41,7 @@ async def test_what_a_dead_process_owned_is_adopted_once_and_the_dead_one_is_fen
     dead = member_of(context)
     await dead.take_lease()
     old = await create_record(context, dead.process)
-    async with another_stage(valkey) as other, living(context, on_adopt=adopt), living(other, on_adopt=adopt):
+    async with another_context(valkey) as other, living(context, on_adopt=adopt), living(other, on_adopt=adopt):
         await die(context, dead)
         await until(lambda: adopted)
         with pytest.raises(Fenced):
@@ -64,7 +64,7 @@ async def test_nobody_takes_from_the_living(context: ProcessContext) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("redis")
 async def test_one_process_sweeps_and_another_when_it_dies(valkey: Valkey) -> None:
-    async with another_stage(valkey, lease_seconds=2) as context:
+    async with another_context(valkey, lease_seconds=2) as context:
         first, second = member_of(context), member_of(context)
         for member in (first, second):
             await member.take_lease()
@@ -123,7 +123,7 @@ async def test_what_a_process_creates_after_its_lease_ran_out_is_found_by_the_sw
 
 async def test_a_process_whose_lease_ran_out_stops_its_work_and_goes_on_under_another_name(valkey: Valkey) -> None:
     settings = service_settings(valkey, lease_seconds=0.2, lease_renew_seconds=0.5)
-    async with another_stage(valkey) as context:
+    async with another_context(valkey) as context:
         await context.redis.flushall()
         member = ServiceMember(
             "gateway", redis=context.redis, keys=context.keys, records=context.records, settings=settings, sweeps=False

@@ -19,7 +19,7 @@ from tests.support.sample_records import (
     message_event,
     messages_of,
 )
-from tests.support.valkey import Valkey, another_stage, die, member_of
+from tests.support.valkey import Valkey, another_context, die, member_of
 
 
 async def fields_of(context: ProcessContext, *names: str) -> list[str]:
@@ -32,7 +32,7 @@ async def fields_of(context: ProcessContext, *names: str) -> list[str]:
 async def test_the_story_of_a_record(context: ProcessContext, valkey: Valkey) -> None:
     keys, redis = context.keys, context.redis
 
-    async with another_stage(valkey) as elsewhere:
+    async with another_context(valkey) as elsewhere:
         # Two processes of one service, each with a lease: a key that expires unless it is renewed.
         first, second = member_of(context), member_of(elsewhere)
         await first.take_lease()

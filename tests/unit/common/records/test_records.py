@@ -22,7 +22,7 @@ from tests.support.sample_records import (
     message_event,
     messages_of,
 )
-from tests.support.valkey import another_stage
+from tests.support.valkey import another_context
 
 
 async def test_a_created_record_is_read_back_and_a_second_claim_finds_it(context: ProcessContext) -> None:
@@ -114,7 +114,7 @@ async def test_a_lost_last_second_comes_back_under_the_positions_it_had(context:
 async def test_followers_elsewhere_hear_nothing_twice_when_it_comes_back(
     context: ProcessContext, valkey: object
 ) -> None:
-    async with another_stage(valkey) as other:  # type: ignore[arg-type]
+    async with another_context(valkey) as other:  # type: ignore[arg-type]
         record = await create_record(context)
         lost = LosesItsLastSecond(context)
         await lost.keep()

@@ -15,7 +15,7 @@ from services.common.records.owned_record import OwnedRecord
 from services.common.streams.positions import STREAM_START
 from tests.support.polling import until
 from tests.support.sample_records import TOPIC, create_record, message_event
-from tests.support.valkey import Valkey, another_stage, running_valkey, service_settings
+from tests.support.valkey import Valkey, another_context, running_valkey, service_settings
 
 
 @contextmanager
@@ -44,7 +44,7 @@ async def append_unheard(context: ProcessContext, record: OwnedRecord, message: 
 @pytest.fixture
 async def other(valkey: Valkey, context: ProcessContext) -> Any:
     """Another process, which follows what `stage` writes."""
-    async with another_stage(valkey) as other:
+    async with another_context(valkey) as other:
         yield other
 
 
@@ -158,13 +158,13 @@ async def test_many_followers_share_one_reader_and_one_subscription(
 
 
 async def test_a_stream_past_its_ceiling_keeps_head_and_tail_and_shows_how_much_is_missing(valkey: Valkey) -> None:
-    async with another_stage(valkey, stream_max_bytes=4000) as context:
+    async with another_context(valkey, stream_max_bytes=4000) as context:
         await context.redis.flushall()
         record = await create_record(context)
         for number in range(100):
             await record.write(message_event(f"{number:100d}"))
         assert await context.redis.xlen(context.keys.events(TOPIC)) < 40
-        async with another_stage(valkey) as other, other.bus.follow(TOPIC, lambda: None) as reader:
+        async with another_context(valkey) as other, other.bus.follow(TOPIC, lambda: None) as reader:
             await reader.read()
             lines = [entry.lines for entry in reader.entries]
             jumps = [after - before for before, after in pairwise(lines) if after != before + 1]

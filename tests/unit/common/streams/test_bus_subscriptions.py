@@ -12,7 +12,7 @@ from services.common.service.call_accounting import attributed_to
 from tests.support.metrics import sample
 from tests.support.polling import until
 from tests.support.sample_records import TOPIC, create_record, message_event
-from tests.support.valkey import Valkey, another_stage, service_settings
+from tests.support.valkey import Valkey, another_context, service_settings
 
 
 def made(doing: str = "work") -> float:
@@ -28,7 +28,7 @@ async def connected(context: ProcessContext) -> ProcessContext:
 @pytest.fixture
 async def other(valkey: Valkey, context: ProcessContext) -> AsyncIterator[ProcessContext]:
     """Another process, which subscribes to each topic that it follows."""
-    async with another_stage(valkey) as other:
+    async with another_context(valkey) as other:
         yield await connected(other)
 
 

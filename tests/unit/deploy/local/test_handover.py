@@ -11,7 +11,7 @@ from services.common.service.tasks import sleep_unless_cancelled
 from services.launcher.start import start as starting
 from tests.load.stub_http import Answer
 from tests.support.in_process_launcher import AS_ALWAYS, FakeHub, Launcher, StartLauncher, begins
-from tests.support.valkey import Valkey, another_stage
+from tests.support.valkey import Valkey, another_context
 
 JSON = "application/json"
 REQUESTED = {"progress": 0, "message": "Server requested"}
@@ -36,7 +36,7 @@ def _starts_still(hub: FakeHub) -> None:
 async def _leave(valkey: Valkey, launcher: Launcher, **moved: float) -> None:
     """Hand everything over; it was created at another time."""
     await launcher.member.hand_over()
-    async with another_stage(valkey, installation_id="test") as stage:
+    async with another_context(valkey, installation_id="test") as stage:
         for key in await stage.redis.keys(stage.keys("{s:*}:record")):
             body = json.loads(await stage.redis.hget(key, "body"))
             await stage.redis.hset(key, "body", json.dumps(body | moved))

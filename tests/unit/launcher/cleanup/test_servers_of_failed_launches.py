@@ -16,7 +16,7 @@ from services.common.service.tasks import sleep_unless_cancelled
 from services.launcher.routes import router
 from tests.support.in_process_launcher import REPO, FakeHub, Launcher, StartLauncher, begins
 from tests.support.polling import until
-from tests.support.valkey import Valkey, another_stage
+from tests.support.valkey import Valkey, another_context
 
 
 async def _delete(launcher: Launcher, path: str, **params: str) -> None:
@@ -164,7 +164,7 @@ async def test_a_start_that_was_given_up_while_no_launcher_was_there_is_ended_by
     async with start_launcher() as launcher:
         server = await launcher.ask("bad", launch_id="bad")
         await until(lambda: hub.users)
-    async with another_stage(valkey, installation_id="test") as context:
+    async with another_context(valkey, installation_id="test") as context:
         if by_record:
             await _launch_is(context, "bad", LaunchState.CANCELLED)
         else:

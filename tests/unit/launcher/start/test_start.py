@@ -12,7 +12,7 @@ from services.launcher.start import relay
 from services.launcher.start import start as starting
 from tests.support.in_process_launcher import AS_ALWAYS, REPO, FakeHub, Launcher, StartLauncher
 from tests.support.polling import until
-from tests.support.valkey import Valkey, another_stage
+from tests.support.valkey import Valkey, another_context
 
 JSON = "application/json"
 ENDED = "The server ended with exit status 1 before it answered. The last lines of its log:\nthis is why"
@@ -312,7 +312,7 @@ async def _orphan(valkey: Valkey, launcher: Launcher, server: Server, **times: f
 
     await until(has_two_messages)
     await member.hand_over()
-    async with another_stage(valkey, installation_id="test") as context:
+    async with another_context(valkey, installation_id="test") as context:
         key = context.keys.record(server_topic(server.server_id))
         moved = server.updated(created_at=times["created_at"])
         await context.redis.hset(key, mapping={"body": moved.model_dump_json(exclude_none=True)})
