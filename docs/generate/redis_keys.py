@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 from docs.generate.markdown import NOTE, table
-from services.common.redis.families import ARQ_FAMILIES, CHANNELS, FAMILIES, Family, Service
+from services.common.redis.families import ARQ_FAMILIES, CHANNELS, FAMILIES, Family, RedisUser
 
 TITLES = {
     "record": "Records: losing one loses something that a user could ask for",
@@ -34,7 +34,7 @@ def redis_keys_page() -> str:
         + table(HEAD, map(_row, ARQ_FAMILIES))
     )
 
-    channels = [(f"`{channel.pattern}`", channel.meaning, _names(channel.services)) for channel in CHANNELS]
+    channels = [(f"`{channel.pattern}`", channel.meaning, _names(channel.users)) for channel in CHANNELS]
     parts.append(
         "## Channels\n\nChannels begin as keys do. In Redis, a user who may listen on a channel may also publish there."
         "\n\n" + table(("Channels", "Messages", "Published and read by"), channels)
@@ -48,9 +48,9 @@ def _row(family: Family) -> tuple[str, ...]:
     return f"`{family.pattern}`", family.meaning, _with_variables(family.expiry), writers, readers
 
 
-def _names(services: Iterable[Service]) -> str:
-    named = set(services)
-    return ", ".join(service for service in Service if service in named) or "nobody"
+def _names(users: Iterable[RedisUser]) -> str:
+    named = set(users)
+    return ", ".join(user for user in RedisUser if user in named) or "nobody"
 
 
 def _with_variables(text: str) -> str:

@@ -19,7 +19,7 @@ _IN_PATHS = "!$&'()*+,;=:@~"
 
 
 def repository_of(repo: ResolvedRepo) -> str:
-    """Return the canonical URL at which a repository was reached: its identity for quotas, seats and the queue."""
+    """Return the canonical URL that a repository was reached at: its identity for quotas, seats, caps and the queue."""
     return canonical_url(repo.reached_url or repo.repo_url, ignores_case=repo.ignores_case)
 
 

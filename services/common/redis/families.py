@@ -1,6 +1,6 @@
-"""Every family of keys and channels in Redis: what it means, when it expires, and which services use it.
+"""Every family of keys and channels in Redis: what it means, when it expires, and who may use it.
 
-A new family names the services that read and write it: the users of Redis are made from this table (`users.py`).
+A new family names the users that read and write it: the rights of each user are made from this table (`users.py`).
 """
 
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 
-class Service(StrEnum):
-    """A kind of process. In Redis each has a user of its own."""
+class RedisUser(StrEnum):
+    """A user of Redis: each kind of process has its own."""
 
     GATEWAY = "gateway"
     RESOLVER = "resolver"
@@ -20,28 +20,28 @@ class Service(StrEnum):
 
 
 class Access(NamedTuple):
-    """The services that read keys, and those that write them."""
+    """The users that read keys, and those that write them."""
 
-    reads: frozenset[Service]
-    writes: frozenset[Service]
+    reads: frozenset[RedisUser]
+    writes: frozenset[RedisUser]
 
 
-GATEWAY = frozenset({Service.GATEWAY})
-RESOLVER = frozenset({Service.RESOLVER})
-LAUNCHER = frozenset({Service.LAUNCHER})
-BUILDERS = frozenset({Service.BUILDER, Service.WORKER})
+GATEWAY = frozenset({RedisUser.GATEWAY})
+RESOLVER = frozenset({RedisUser.RESOLVER})
+LAUNCHER = frozenset({RedisUser.LAUNCHER})
+BUILDERS = frozenset({RedisUser.BUILDER, RedisUser.WORKER})
 """Both admit builds, hand them to arq and store their logs: the one that sweeps does."""
 
 MEMBERS_OF = {"gateway": GATEWAY, "builder": BUILDERS, "launcher": LAUNCHER}
-"""Kinds of process that are members of a service, by the service's name, with which their own names begin."""
+"""The users of a service's members, by the name of the service."""
 MEMBERS = GATEWAY | BUILDERS | LAUNCHER
 
-NOBODY: frozenset[Service] = frozenset()
+NOBODY: frozenset[RedisUser] = frozenset()
 OF_MEMBERS = Access(MEMBERS, MEMBERS)
 OF_GATEWAYS = Access(GATEWAY, GATEWAY)
 OF_LAUNCHERS = Access(LAUNCHER, LAUNCHER)
 OF_BUILDERS = Access(BUILDERS, BUILDERS)
-OF_WORKERS = Access(NOBODY, frozenset({Service.WORKER}))
+OF_WORKERS = Access(NOBODY, frozenset({RedisUser.WORKER}))
 LINKS = Access(GATEWAY, RESOLVER)
 IMAGES = Access(GATEWAY | BUILDERS, GATEWAY | BUILDERS)
 """A gateway withdraws a cached image that turned out to be missing."""
@@ -64,9 +64,9 @@ class Family:
     meaning: str
     expiry: str
 
-    def granted(self, prefix: str, service: Service) -> Iterator[tuple[str, str]]:
-        """Yield what a service may do to these keys: `R`, `W` or `RW`, and a whole pattern."""
-        rights = "R" * (service in self.access.reads) + "W" * (service in self.access.writes)
+    def granted(self, prefix: str, user: RedisUser) -> Iterator[tuple[str, str]]:
+        """Yield what a user may do to these keys: `R`, `W` or `RW`, and a whole pattern."""
+        rights = "R" * (user in self.access.reads) + "W" * (user in self.access.writes)
         if rights:
             yield rights, f"{prefix}:{self.pattern}"
 
@@ -77,15 +77,15 @@ class MembersFamily(Family):
 
     own: str
     """Pattern of one service's keys, with `{}` for its name."""
-    watched: tuple[tuple[Service, str], ...] = ()
-    """Others that read keys, each with the name of the service that has them."""
+    watched: tuple[tuple[RedisUser, str], ...] = ()
+    """Other users that read keys, each with the name of the service that has them."""
 
-    def granted(self, prefix: str, service: Service) -> Iterator[tuple[str, str]]:
-        """Yield what a service may do to the keys of each service."""
+    def granted(self, prefix: str, user: RedisUser) -> Iterator[tuple[str, str]]:
+        """Yield what a user may do to the keys of each service."""
         for name, members in MEMBERS_OF.items():
-            if service in members:
+            if user in members:
                 yield "RW", f"{prefix}:{self.own.format(name)}"
-            elif (service, name) in self.watched:
+            elif (user, name) in self.watched:
                 yield "R", f"{prefix}:{self.own.format(name)}"
 
 
@@ -93,9 +93,9 @@ class MembersFamily(Family):
 class ArqFamily(Family):
     """Keys whose beginning arq chooses; `{prefix}` stands for ours, in the name of a job."""
 
-    def granted(self, prefix: str, service: Service) -> Iterator[tuple[str, str]]:
-        """Yield what a service may do to these keys, under arq's name for them."""
-        for rights, _ in super().granted(prefix, service):
+    def granted(self, prefix: str, user: RedisUser) -> Iterator[tuple[str, str]]:
+        """Yield what a user may do to these keys, under arq's name for them."""
+        for rights, _ in super().granted(prefix, user):
             yield rights, self.pattern.format(prefix=prefix)
 
 
@@ -161,7 +161,7 @@ FAMILIES = [
         "that a process is alive",
         "lease_seconds",
         own="alive:{}-*",
-        watched=((Service.GATEWAY, "builder"),),  # places in the queue depend on which workers live
+        watched=((RedisUser.GATEWAY, "builder"),),  # places in the queue depend on which workers live
     ),
     MembersFamily("owned:*", "work", OF_MEMBERS, "what a process owns", "when it owns nothing", own="owned:{}-*"),
     MembersFamily(
@@ -236,7 +236,7 @@ class Channel(NamedTuple):
     """Channels of one shape. Redis has no separate rights to publish and to subscribe."""
 
     pattern: str
-    services: frozenset[Service]
+    users: frozenset[RedisUser]
     meaning: str
 
 

@@ -5,7 +5,7 @@ It relies on what Redis 7 and Valkey have: separate rights to read and to write,
 
 from collections.abc import Iterator
 
-from services.common.redis.families import ARQ_FAMILIES, CHANNELS, FAMILIES, MEMBERS, Service
+from services.common.redis.families import ARQ_FAMILIES, CHANNELS, FAMILIES, MEMBERS, RedisUser
 
 USERS_FILE = "deploy/redis/users.acl"
 """The file as operators get it; they replace `${NAME}`, `${PREFIX}` and `${<USER>_SHA256}`."""
@@ -26,21 +26,21 @@ MEMBERS_COMMANDS = frozenset(
 )
 """Commands that members of services use. None reads or changes keys that it does not name, or administers Redis."""
 
-COMMANDS: dict[Service, frozenset[str]] = {
+COMMANDS: dict[RedisUser, frozenset[str]] = {
     **dict.fromkeys(MEMBERS, MEMBERS_COMMANDS),
-    Service.WORKER: MEMBERS_COMMANDS | {"dbsize", "incrby", "setex", "zincrby"},  # arq's
-    Service.RESOLVER: frozenset({"set"}),
+    RedisUser.WORKER: MEMBERS_COMMANDS | {"dbsize", "incrby", "setex", "zincrby"},  # arq's
+    RedisUser.RESOLVER: frozenset({"set"}),
 }
 
 
-def rules(service: Service, prefix: str) -> str:
-    """Return a service's rights as Redis's ACL rules. `prefix` is the beginning of every key of the installation."""
-    commands = sorted(CONNECTION | COMMANDS[service])
-    channels = [f"&{prefix}:{one.pattern}" for one in CHANNELS if service in one.services]
+def rules(user: RedisUser, prefix: str) -> str:
+    """Return a user's rights as Redis's ACL rules. `prefix` is the beginning of every key of the installation."""
+    commands = sorted(CONNECTION | COMMANDS[user])
+    channels = [f"&{prefix}:{one.pattern}" for one in CHANNELS if user in one.users]
     keys = [
         f"~{pattern}" if rights == "RW" else f"%{rights}~{pattern}"
         for family in (*FAMILIES, *ARQ_FAMILIES)
-        for rights, pattern in family.granted(prefix, service)
+        for rights, pattern in family.granted(prefix, user)
     ]
     return " ".join(["resetkeys", *keys, "resetchannels", *channels, "-@all", *(f"+{one}" for one in commands)])
 
@@ -52,7 +52,7 @@ def users_template() -> str:
 
 def _lines(prefix: str) -> Iterator[str]:
     yield "user default off sanitize-payload resetkeys resetchannels -@all"
-    for service in Service:
-        yield f"user ${{NAME}}-{service} on #${{{service.upper()}_SHA256}} {rules(service, prefix)}"
+    for user in RedisUser:
+        yield f"user ${{NAME}}-{user} on #${{{user.upper()}_SHA256}} {rules(user, prefix)}"
     yield "user ${NAME}-health on #${HEALTH_SHA256} resetkeys resetchannels -@all +ping"
     yield "user ${NAME}-admin on #${ADMIN_SHA256} ~* &* +@all"

@@ -19,7 +19,7 @@ from services.common.context import open_context
 from services.common.models import Spec
 from services.common.models.errors import BinderyError
 from services.common.redis.client import connect
-from services.common.redis.families import ARQ_FAMILIES, BUILDERS, CHANNELS, FAMILIES, LAUNCHER, MEMBERS, Service
+from services.common.redis.families import ARQ_FAMILIES, BUILDERS, CHANNELS, FAMILIES, LAUNCHER, MEMBERS, RedisUser
 from services.common.redis.keys import Keys, Kind, Topic
 from services.common.redis.rights import MissingRight, refuse_unfit
 from services.common.redis.scripts import run_together
@@ -63,7 +63,7 @@ def literal(pattern: str) -> str:
 
 def test_every_family_has_who_writes_it_and_no_two_overlap() -> None:
     assert [one.pattern for one in (*FAMILIES, *ARQ_FAMILIES) if not one.access.writes] == []
-    assert [one.pattern for one in CHANNELS if not one.services] == []
+    assert [one.pattern for one in CHANNELS if not one.users] == []
     both = [
         (one.pattern, other.pattern)
         for one in FAMILIES
@@ -93,7 +93,7 @@ def test_every_key_that_the_code_names_is_of_a_family() -> None:
     [("common", MEMBERS), ("builder", BUILDERS), ("launcher", LAUNCHER)],
     ids=["common", "builder", "launcher"],
 )
-def test_every_command_of_a_script_is_granted_to_who_runs_it(folder: str, services: frozenset[Service]) -> None:
+def test_every_command_of_a_script_is_granted_to_who_runs_it(folder: str, services: frozenset[RedisUser]) -> None:
     scripts = list((SERVICES / folder).rglob("*.lua"))
     called = {name.lower() for path in scripts for name in re.findall(r"redis\.p?call\('(\w+)'", path.read_text())}
     assert len(called) > 10
@@ -103,8 +103,8 @@ def test_every_command_of_a_script_is_granted_to_who_runs_it(folder: str, servic
 # What Redis does
 
 
-@pytest.mark.parametrize("service", Service)
-async def test_no_service_may_use_a_dangerous_command(service: Service, admin: Redis) -> None:
+@pytest.mark.parametrize("service", RedisUser)
+async def test_no_service_may_use_a_dangerous_command(service: RedisUser, admin: Redis) -> None:
     async def may(command: str) -> bool:
         answer = await admin.execute_command("ACL", "DRYRUN", f"bindery-{service}", *command.split())
         return bool(answer == b"OK")
@@ -181,11 +181,11 @@ async def test_the_resolver_reads_nothing_and_writes_what_links_mean(admin: Redi
         assert await resolver.set(KEYS("policy:resolver"), "1")
 
 
-@pytest.mark.parametrize("service", [Service.BUILDER, Service.WORKER, Service.LAUNCHER])
+@pytest.mark.parametrize("service", [RedisUser.BUILDER, RedisUser.WORKER, RedisUser.LAUNCHER])
 async def test_a_stage_writes_no_launches_and_nothing_of_another_stage(
-    service: Service, admin: Redis, valkey: Valkey
+    service: RedisUser, admin: Redis, valkey: Valkey
 ) -> None:
-    others = {Service.LAUNCHER: ("b", "builder")}.get(service, ("s", "launcher"))
+    others = {RedisUser.LAUNCHER: ("b", "builder")}.get(service, ("s", "launcher"))
     async with client_of(valkey, service) as client:
         for attempt in (
             ("HSET", KEYS.record(Topic(Kind.LAUNCH, "a")), "state", "ready"),
@@ -286,7 +286,7 @@ def test_the_users_file_has_no_password_and_nothing_left_to_fill_in() -> None:
     assert "password" not in found
     assert "$" not in found
     assert [line.split()[1] for line in found.splitlines()] == ["default", *(f"lab-{user}" for user in USERS)]
-    assert set(USERS) == {*Service, "health", "admin"}
+    assert set(USERS) == {*RedisUser, "health", "admin"}
 
 
 def test_a_second_run_keeps_the_passwords(tmp_path: Path) -> None:
