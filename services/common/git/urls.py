@@ -69,7 +69,7 @@ def _check_text(text: str) -> None:
 
 
 def _parts_of(url: str) -> SplitResult:
-    """Return the parts of a URL. Raise `BinderyError("bad_spec")` if it has none, or a port that is not a number."""
+    """Return the parts of a URL. Raises `BinderyError("bad_spec")` if it has none, or a port that is not a number."""
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises `ValueError` if it is not a number

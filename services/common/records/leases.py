@@ -137,10 +137,10 @@ class ServiceMember:
         self._lease_ends = lease_ends
         owned_count = answer - 1
         if owned_count > len(self._tasks) or self._names_without_task:
-            await self._release_unclaimed()
+            await self._release_records_without_task()
         return True
 
-    async def _release_unclaimed(self) -> None:
+    async def _release_records_without_task(self) -> None:
         """Release each record that Redis lists as this process's at two renewals in a row, and that has no task here.
 
         Such a record had ended, but Redis came back without its last second, and so without the record's final write.

@@ -7,8 +7,10 @@ from redis.asyncio import Redis
 
 from services.common.context import ProcessContext
 from services.common.models import Event, Launch, LaunchState, Phase
-from services.common.records.owned_record import Fenced, RecordLost
+from services.common.records.owned_record import Fenced, OwnedRecord, RecordLost
+from services.common.records.records import EarlierCreation, IdempotencyKey
 from services.common.records.stored_record import StoredRecord
+from services.common.redis.keys import Kind, Topic, service_of
 from services.common.redis.scripts import ScriptArg
 from tests.support.metrics import sample
 from tests.support.polling import until
@@ -48,6 +50,34 @@ async def test_creating_again_after_a_lost_reply_answers_as_the_first_time(
     assert await redis.xlen(keys.events(TOPIC)) == 1
     args[2] = "another"
     assert await context.records.scripts.run("create", names, args) == [b"known", b"value"]
+
+
+async def test_a_second_creation_under_an_idempotency_key_gets_the_value_of_the_first(
+    context: ProcessContext, redis: Redis
+) -> None:
+    first = IdempotencyKey(key=context.keys("idempotency:k"), value="one", ttl_ms=60_000)
+    created, _ = await context.records.create(
+        TOPIC, launch(), message_event("first"), process="gateway-a", idempotency_key=first
+    )
+    assert isinstance(created, OwnedRecord)
+    assert 0 < await redis.pttl(first.key) <= 60_000
+
+    other = Topic(Kind.LAUNCH, "two")
+    second = IdempotencyKey(key=first.key, value="two", ttl_ms=60_000)
+    earlier, _ = await context.records.create(
+        other, launch(), message_event("second"), process="gateway-a", idempotency_key=second
+    )
+    assert earlier == EarlierCreation("one")
+    assert await context.records.read(other) is None
+    assert await redis.get(first.key) == b"one"
+
+
+async def test_a_creation_names_its_owner_s_process_for_the_sweep_of_its_service(
+    context: ProcessContext, redis: Redis
+) -> None:
+    await create_record(context, "gateway-host-1")
+    assert service_of("gateway-host-1") == "gateway"
+    assert await redis.smembers(context.keys.processes("gateway")) == {b"gateway-host-1"}
 
 
 async def test_a_write_of_an_owner_of_old_is_fenced_and_counted(context: ProcessContext) -> None:
