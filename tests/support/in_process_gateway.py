@@ -1,4 +1,4 @@
-"""A gateway's launches in the test's process, on a real Redis; the other stages do what the test says."""
+"""A gateway's launches in the test's process, on a real Redis; the other services do what the test says."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Asking another stage that is away, or whose own needs are."""
+"""Calls of another service that is away, or whose own needs are."""
 
 import contextlib
 from collections.abc import AsyncIterator

@@ -154,10 +154,10 @@ async def test_a_gateway_runs_the_scripts_that_read_what_others_write(admin: Red
     await admin.zadd(KEYS("{queue}:waiting"), {"a-1": 1})
     await admin.hset(KEYS.record(Topic(Kind.BUILD, "a-1")), "repo_url", "https://example.org/a")
     spec = Spec(provider="git", spec="a/HEAD")
-    async with open_context(service_settings(valkey, redis_url=valkey.url_of("gateway"))) as stage:
-        assert (await stage.queue_positions.of("a-1"))["a-1"].position == 1
-        (answer,) = await run_together(stage.redis, [stage.launch_cache.lookup_call(spec)])
-        assert stage.launch_cache.parse_lookup(answer).repo is None
+    async with open_context(service_settings(valkey, redis_url=valkey.url_of("gateway"))) as context:
+        assert (await context.queue_positions.of("a-1"))["a-1"].position == 1
+        (answer,) = await run_together(context.redis, [context.launch_cache.lookup_call(spec)])
+        assert context.launch_cache.parse_lookup(answer).repo is None
     assert await admin.acl_log() == []
 
 
@@ -182,7 +182,7 @@ async def test_the_resolver_reads_nothing_and_writes_what_links_mean(admin: Redi
 
 
 @pytest.mark.parametrize("service", [RedisUser.BUILDER, RedisUser.WORKER, RedisUser.LAUNCHER])
-async def test_a_stage_writes_no_launches_and_nothing_of_another_stage(
+async def test_a_member_writes_no_launches_and_nothing_of_another_service(
     service: RedisUser, admin: Redis, valkey: Valkey
 ) -> None:
     others = {RedisUser.LAUNCHER: ("b", "builder")}.get(service, ("s", "launcher"))
@@ -217,11 +217,11 @@ async def test_a_right_that_is_lacking_is_told_with_the_user_and_the_file(
 ) -> None:
     await admin.execute_command("ACL", "SETUSER", "bindery-launcher", "-hgetall")
     health = Health()
-    async with open_context(service_settings(valkey, redis_url=valkey.url_of("launcher")), health) as stage:
+    async with open_context(service_settings(valkey, redis_url=valkey.url_of("launcher")), health) as context:
         await health.check_now()
         assert health.report()[0]
         with pytest.raises(MissingRight, match=r"user 'bindery-launcher'.*hgetall.*deploy/redis/users\.acl"):
-            await stage.records.read(Topic(Kind.SERVER, "a"))
+            await context.records.read(Topic(Kind.SERVER, "a"))
         await health.check_now()
         is_well, (row,) = health.report()
         assert not is_well
@@ -235,12 +235,12 @@ async def test_a_right_that_is_lacking_is_told_with_the_user_and_the_file(
 async def test_a_script_that_lacks_a_right_tells_the_same(admin: Redis, valkey: Valkey) -> None:
     await admin.execute_command("ACL", "SETUSER", "bindery-launcher", "-hset")
     await admin.hset(KEYS.record(Topic(Kind.SERVER, "a")), "v", "1")
-    async with open_context(service_settings(valkey, redis_url=valkey.url_of("launcher"))) as stage:
+    async with open_context(service_settings(valkey, redis_url=valkey.url_of("launcher"))) as context:
         with pytest.raises(MissingRight, match=r"user 'bindery-launcher'.*hset"):
-            await stage.records.set_field(Topic(Kind.SERVER, "a"), "cancel", "1")
-        trouble = await stage.redis_answers()
-        assert trouble
-        assert "hset" in trouble.detail
+            await context.records.set_field(Topic(Kind.SERVER, "a"), "cancel", "1")
+        failure = await context.redis_answers()
+        assert failure
+        assert "hset" in failure.detail
 
 
 async def test_an_operator_with_one_shared_password_is_told_what_to_do(
@@ -248,8 +248,8 @@ async def test_an_operator_with_one_shared_password_is_told_what_to_do(
 ) -> None:
     await admin.execute_command("ACL", "SETUSER", "default", "on", ">shared", "~*", "&*", "+@all")
     shared = redis_url(valkey.socket, "admin", "shared").replace("bindery-admin:", ":")
-    async with open_context(service_settings(valkey, redis_url=shared)) as stage:
-        assert await stage.redis_answers() is None
+    async with open_context(service_settings(valkey, redis_url=shared)) as context:
+        assert await context.redis_answers() is None
         assert logs.getvalue().count("redis_user_shared") == 1
         assert "deploy/redis/users.acl" in line_of(logs, "redis_user_shared")["advice"]
     async with open_context(service_settings(valkey, redis_url=valkey.url_of("gateway"))):

@@ -43,7 +43,7 @@ async def append_unheard(context: ProcessContext, record: OwnedRecord, message: 
 
 @pytest.fixture
 async def other(valkey: Valkey, context: ProcessContext) -> Any:
-    """Another process, which follows what `stage` writes."""
+    """Another process, which follows what `context` writes."""
     async with another_context(valkey) as other:
         yield other
 
@@ -175,14 +175,14 @@ async def test_a_stream_past_its_ceiling_keeps_head_and_tail_and_shows_how_much_
 
 
 @asynccontextmanager
-async def two_stages(valkey: Valkey) -> Any:
+async def two_contexts(valkey: Valkey) -> Any:
     async with open_context(service_settings(valkey)) as one, open_context(service_settings(valkey)) as two:
         yield one, two
 
 
 async def test_a_follower_and_a_writer_outlive_a_killed_redis(tmp_path: Path) -> None:
     with running_valkey_in_thread(tmp_path) as valkey:
-        async with two_stages(valkey) as (one, two):
+        async with two_contexts(valkey) as (one, two):
             record = await create_record(one, rewrite_if_missing=True)
             with following(two) as heard:
                 await until(lambda: heard == ["first"])

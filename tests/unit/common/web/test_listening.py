@@ -164,6 +164,6 @@ def test_a_unix_address_is_told_from_others() -> None:
 
 
 @pytest.mark.parametrize("url", ["unix://run/resolver.sock", "unix:/run/resolver.sock", "127.0.0.1:8611", ""])
-def test_an_invalid_address_of_a_stage_is_refused(url: str) -> None:
+def test_an_invalid_address_of_a_service_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"resolver_url\n.*(names no absolute path|is not an address)"):
         GatewaySettings(resolver_url=url)

@@ -36,10 +36,10 @@ def _starts_still(hub: FakeHub) -> None:
 async def _leave(valkey: Valkey, launcher: Launcher, **moved: float) -> None:
     """Hand everything over; it was created at another time."""
     await launcher.member.hand_over()
-    async with another_context(valkey, installation_id="test") as stage:
-        for key in await stage.redis.keys(stage.keys("{s:*}:record")):
-            body = json.loads(await stage.redis.hget(key, "body"))
-            await stage.redis.hset(key, "body", json.dumps(body | moved))
+    async with another_context(valkey, installation_id="test") as context:
+        for key in await context.redis.keys(context.keys("{s:*}:record")):
+            body = json.loads(await context.redis.hget(key, "body"))
+            await context.redis.hset(key, "body", json.dumps(body | moved))
 
 
 @pytest.mark.slow
