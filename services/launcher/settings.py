@@ -53,8 +53,8 @@ class LauncherSettings(ServiceSettings):
     seat_tick_seconds: float = Field(0.05, description="Shortest time between two readings of the queue for seats.")
     seat_told_seconds: float = Field(
         1.0,
-        description="Shortest time between two messages to a waiting launch about its place; for launches far behind "
-        "it is longer.",
+        description="Shortest time between two messages to a waiting launch about its position; for launches far "
+        "behind it is longer.",
     )
     resource_classes: dict[str, ResourceClass] = Field(
         {},
