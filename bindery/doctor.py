@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from bindery.local_gateway import is_loopback
 from deploy.local.ports import check_ports
-from deploy.local.preflight import check_git, check_python, git_warning, proxy_warning
+from deploy.local.preflight import check_git, check_python, git_warning, proxy_warning, settings_warning
 from deploy.local.proxy import traefik_binary
 from deploy.local.redis import redis_binary
 from deploy.local.run_record import find_leftovers, is_locked, recorded_up
@@ -47,6 +47,7 @@ def run_checks(settings: Settings) -> list[Finding]:
         "public address": _public_address,
         "start token": lambda: _start_token(settings),
         "data folder": lambda: _data_dir(settings),
+        "settings": lambda: _settings(settings),
         "package index": _package_index,
         "outbound proxy": _outbound_proxy,
         "leftovers": lambda: _leftovers(settings),
@@ -90,6 +91,12 @@ def _outbound_proxy() -> str:
 
     proxy = os.environ.get("BINDERY_OUTBOUND_PROXY", "")
     return proxy.rpartition("@")[2].removeprefix("http://") or "none"  # without its login
+
+
+def _settings(settings: Settings) -> str:
+    if warning := settings_warning(settings, os.environ):
+        raise CheckWarning(warning)
+    return "every BINDERY_ variable is known"
 
 
 def _uv() -> str:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from deploy.local.proxy import traefik_binary
 from deploy.local.redis import redis_binary
-from deploy.local.settings import StartupError
+from deploy.local.settings import Settings, StartupError
+from deploy.local.variables import unknown_variables
 
 PYTHONS = ((3, 11), (3, 13))
 GIT = (2, 37)
@@ -67,9 +68,23 @@ def proxy_warning(environ: Mapping[str, str]) -> str | None:
     )
 
 
-def warnings(environ: Mapping[str, str]) -> list[str]:
+def settings_warning(settings: Settings, environ: Mapping[str, str]) -> str | None:
+    """Return a warning of variables that are named like a setting and are none; None if there are no such variables."""
+    unknown = unknown_variables(settings, environ)
+    if not unknown:
+        return None
+
+    names = [f"{name} (did you mean {closest}?)" if closest else name for name, closest in unknown.items()]
+    return (
+        f"nothing reads {', '.join(names)}: correct the name, or unset it. A variable of a plug-in reaches its "
+        "component by BINDERY_PART_ENVIRONMENT."
+    )
+
+
+def warnings(settings: Settings, environ: Mapping[str, str]) -> list[str]:
     """Return the warnings, about things that work but should be changed. Raises `StartupError` as `check_git` does."""
-    return [warning for warning in (git_warning(check_git()), proxy_warning(environ)) if warning]
+    possible = (git_warning(check_git()), proxy_warning(environ), settings_warning(settings, environ))
+    return [warning for warning in possible if warning]
 
 
 def check_git() -> str:

@@ -57,7 +57,7 @@ def _up_locked(settings: Settings, without: Collection[str], planner: Planner) -
             console.say(f"ended what an earlier run left behind: {_names_of(leftovers)}")
 
         check_machine()
-        for warning in warnings(os.environ):
+        for warning in warnings(settings, os.environ):
             console.say(warning)
 
         open_socket_folder(socket_folder(settings.data_dir, os.environ))

@@ -1,10 +1,11 @@
 """The environment of each component: the variables of all, and those of the user that it gets besides.
 
 A component gets the variables that it reads and no others. So a secret set for one, as a token of GitHub is for the
-resolver, is in the reach of that one alone. `variables.json` lists the settings of each kind of component; it is
-generated from the services' settings and the hub's configuration, which `deploy/local` does not import.
+resolver, is in the reach of that one alone. `variables.json` lists the settings of each kind of component, and all; it
+is generated from the services' settings and the hub's configuration, which `deploy/local` does not import.
 """
 
+import difflib
 import json
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,12 @@ from deploy.local.settings import Settings
 
 VARIABLES_FILE = "deploy/local/variables.json"
 """Written by `make docs`."""
+
+EVERY_SETTING = "every setting"
+"""The key of the file under which all settings are listed, also those that no component gets."""
+
+_PREFIX = "BINDERY_"
+_FOR_TESTS = "BINDERY_TEST_"
 
 # What every component gets of the user's environment. Credentials in it that are for other programs stay out.
 PASSED = (
@@ -59,6 +66,20 @@ def variables_of(kind: str, settings: Settings, environ: Mapping[str, str]) -> d
 def read_by(kind: str) -> set[str]:
     """Return the names of the settings that a kind of component reads."""
     return set(_table().get(kind, ()))
+
+
+def unknown_variables(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables `BINDERY_…` that nothing reads, each with the most similar setting, or "" without one.
+
+    A variable that `part_environment` passes to a component is read there, by an extension for instance.
+    """
+    every_setting = _table()[EVERY_SETTING]
+    passed_on = {name for names in settings.part_environment.values() for name in names}
+    unknown = {}
+    for name in sorted(set(environ) - set(every_setting) - passed_on):
+        if name.startswith(_PREFIX) and not name.startswith(_FOR_TESTS):
+            unknown[name] = next(iter(difflib.get_close_matches(name, every_setting, n=1, cutoff=0.75)), "")
+    return unknown
 
 
 @cache

@@ -1,4 +1,4 @@
-"""`deploy/local/variables.json`: which of the user's settings `make up` passes to each component."""
+"""`deploy/local/variables.json`: all settings, and which of the user's `make up` passes to each component."""
 
 import json
 import re
@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pydantic_settings import BaseSettings
 
 from deploy.local.plan import HUB_CONFIG
-from docs.generate.variables import VARIABLE, variable_of
+from deploy.local.variables import EVERY_SETTING
+from docs.generate.variables import VARIABLE, documented_variables, variable_of
 from services.builder.executors.docker.settings import DockerSettings
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.settings import BuilderSettings
@@ -34,7 +35,7 @@ UNUSED = {
 
 def component_variables() -> str:
     """Return the file, which `deploy/local/variables.py` reads."""
-    variables = {}
+    variables = {EVERY_SETTING: sorted(documented_variables())}
     for component, kinds in READERS.items():
         read = {variable_of(name) for kind in kinds for name in kind.model_fields} | {"BINDERY_CONFIG_FILE"}
         variables[component] = sorted(read - UNUSED.get(component, set()))

@@ -53,12 +53,12 @@ def test_a_proxy_of_the_environment_is_said_not_to_be_asked(
     assert row() == "ok outbound proxy none"
     monkeypatch.setenv(name, "http://someone:hunter2@proxy.test:3128")
     assert row().startswith(f"warn outbound proxy {name} is set: packages are fetched through that proxy, but GitHub")
-    assert warnings(os.environ) == [row().partition("proxy ")[2]]
+    assert warnings(settings, os.environ) == [row().partition("proxy ")[2]]
     assert "name it in BINDERY_OUTBOUND_PROXY" in row()
     assert "hunter2" not in row()
     monkeypatch.setenv("BINDERY_OUTBOUND_PROXY", "http://someone:hunter2@proxy.test:3128")
     assert row() == "ok outbound proxy proxy.test:3128"
-    assert warnings(os.environ) == []
+    assert warnings(settings, os.environ) == []
 
 
 def test_doctor_finds_leftovers_and_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
