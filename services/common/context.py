@@ -67,7 +67,7 @@ async def open_context(
     """Connect to Redis, load the scripts, and keep the bus running until the block ends.
 
     The bus subscribes once to all topics of the kinds in `subscribe_all`, so that following one of them costs no
-    subscription. Waits for a Redis that is not up yet. Raises `BinderyError` for a Redis Cluster, and for a Redis that
+    subscription. Wait for a Redis that is not up yet. Raise `BinderyError` for a Redis Cluster, and for a Redis that
     is too old.
     """
     context = _make_context(settings, subscribe_all)

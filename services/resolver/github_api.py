@@ -91,7 +91,7 @@ class GitHubApi:
     async def commit(self, user: str, repo: str, ref: str) -> Commit:
         """Return the commit that `ref` names in `user/repo`.
 
-        Raises `BinderyError`: `ref_not_found`, `rate_limited` (with the time until the limit is reset),
+        Raise `BinderyError`: `ref_not_found`, `rate_limited` (with the time until the limit is reset),
         `provider_unavailable`.
         """
         url = f"{self._url}/repos/{quote(user)}/{quote(repo)}/commits/{quote(ref, safe='/')}"

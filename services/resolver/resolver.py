@@ -68,7 +68,7 @@ class Resolver:
     async def resolve(self, spec: Spec) -> ResolvedRepo:
         """Return the repository and commit that `spec` means now.
 
-        Raises `BinderyError`: `unknown_provider`, `banned`, `provider_unavailable` if it takes too long, and whatever
+        Raise `BinderyError`: `unknown_provider`, `banned`, `provider_unavailable` if it takes too long, and whatever
         `Provider.resolve` raises.
         """
         spec = spec.updated(spec=spec.spec.rstrip("/"))
@@ -153,7 +153,7 @@ def _policy_id(settings: ResolverSettings) -> str:
 
 
 def _compile(patterns: Mapping[str, list[str]]) -> Patterns:
-    """Compile patterns as BinderHub does: they match from the start, in either case. Raises `re.error`."""
+    """Compile patterns as BinderHub does: they match from the start, in either case. Raise `re.error`."""
     return {prefix: [re.compile(text, re.IGNORECASE) for text in texts] for prefix, texts in patterns.items()}
 
 

@@ -44,7 +44,7 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 
 def _packets(body: bytes) -> Iterator[bytes]:
-    """Yield the packets in order, a flush as an empty one. Raises `ValueError` for a malformed or cut-off packet."""
+    """Yield the packets in order, a flush as an empty one. Raise `ValueError` for a malformed or cut-off packet."""
     at = 0
     while at < len(body):
         if not _LENGTH.fullmatch(digits := body[at : at + 4]):

@@ -107,7 +107,7 @@ class GitRunner:
     async def run(self, *arguments: str, cwd: Path | None = None, config: Sequence[tuple[str, str]] = ()) -> GitResult:
         """Run one git command and return its result. A cancel kills it with every process that it started.
 
-        Raises `BinderyError`: `repository_too_large` if `watched_folder` grows past `max_bytes`, and
+        Raise `BinderyError`: `repository_too_large` if `watched_folder` grows past `max_bytes`, and
         `provider_unavailable` if the output grows past `max_output_bytes`.
         """
         async with self._process(arguments, cwd, self.environment(config)) as process:

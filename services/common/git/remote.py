@@ -46,7 +46,7 @@ async def list_refs(
 
     A pattern matches the end of a name, as in git. Annotated tags appear twice, as git lists them: `<name>` is the tag
     object, and `<name>^{}` is what it points at.
-    Raises `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found` (no such repository), `rate_limited`,
+    Raise `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found` (no such repository), `rate_limited`,
     `provider_unavailable`.
     """
     try:
@@ -88,7 +88,7 @@ async def fetch_repository(
     fetched one level at a time, and each URL is checked as the first one is. After an error the caller deletes what
     has been fetched.
 
-    Raises `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found`, `repository_too_large` (over `max_bytes`,
+    Raise `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found`, `repository_too_large` (over `max_bytes`,
     with git's own files), `fetch_failed`, and `build_failed` for submodules that only the author can fix.
     """
     if not is_full_sha(ref):

@@ -24,7 +24,7 @@ class Submodule:
 async def submodules_of(git: GitRunner, sha: str, folder: Path) -> list[Submodule]:
     """Return the submodules of commit `sha` in the repository at `folder`, read from the commit, not the working tree.
 
-    A gitlink without an entry in `.gitmodules`, or with `update = none`, is left out: its folder stays empty. Raises
+    A gitlink without an entry in `.gitmodules`, or with `update = none`, is left out: its folder stays empty. Raise
     `BinderyError("build_failed")` for a `.gitmodules` that can't be read.
     """
     listing = (await git.run("ls-tree", "-z", sha, "--", ".gitmodules", cwd=folder)).output.decode("utf-8", "replace")
@@ -55,7 +55,7 @@ async def submodules_of(git: GitRunner, sha: str, folder: Path) -> list[Submodul
 def place_of(submodule: Submodule, folder: Path) -> Path:
     """Create and return the empty folder, inside the repository at `folder`, for `submodule`.
 
-    Raises `BinderyError("build_failed")` for a path that leads elsewhere, through a link or out of the repository.
+    Raise `BinderyError("build_failed")` for a path that leads elsewhere, through a link or out of the repository.
     """
     parts = submodule.path.split("/")
     place = folder.joinpath(*parts)

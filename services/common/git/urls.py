@@ -41,7 +41,7 @@ def is_full_sha(ref: str) -> bool:
 def git_url(text: str, allowed_protocols: frozenset[str] = WEB) -> str:
     """Return the URL that `text` means; `user@host:path` means `ssh://user@host/path`.
 
-    Raises `BinderyError("bad_spec")` for a protocol that is not allowed, a password, an option, and a text that is not
+    Raise `BinderyError("bad_spec")` for a protocol that is not allowed, a password, an option, and a text that is not
     a URL; for a user name in http and https, as it may be a token; and for a path that programs read differently: with
     `..`, or with a percent-encoded slash, backslash or control character.
     """
@@ -69,7 +69,7 @@ def _check_text(text: str) -> None:
 
 
 def _parts_of(url: str) -> SplitResult:
-    """Return the parts of a URL. Raises `BinderyError("bad_spec")` if it has none, or a port that is not a number."""
+    """Return the parts of a URL. Raise `BinderyError("bad_spec")` if it has none, or a port that is not a number."""
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises `ValueError` if it is not a number
@@ -102,7 +102,7 @@ def submodule_url(parent: str, url: str) -> str:
     """Return the URL of a submodule; leading `./` and `../` are relative to the parent repository's URL.
 
     A user name in an http or https URL is dropped: forges insert the name of the user who copied the URL, and we fetch
-    anonymously. Raises `BinderyError("bad_spec")` for a URL that leads out of the parent's host.
+    anonymously. Raise `BinderyError("bad_spec")` for a URL that leads out of the parent's host.
     """
     if not url.startswith(("./", "../")):
         return _WEB_USER.sub(r"\1", url)
@@ -128,7 +128,7 @@ async def locate(
 
     `git://` and `ssh://` never go through the proxy. The server's response is kept if it has at most `body_bytes`.
 
-    Raises `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found` (nothing public there),
+    Raise `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found` (nothing public there),
     `rate_limited`, `provider_unavailable`.
     """
     url = git_url(url, allowed_protocols)

@@ -20,7 +20,7 @@ _ASKED_SECONDS = 10.0
 def installed_git() -> str:
     """Return git's own version line, `git version 2.39.5`; it is cached for the life of the process.
 
-    Raises `RuntimeError`, saying what to do, if git is missing or does not run.
+    Raise `RuntimeError`, saying what to do, if git is missing or does not run.
     """
     try:
         command = ["git", "version"]
@@ -33,7 +33,7 @@ def installed_git() -> str:
 
 
 def git_version() -> tuple[int, int]:
-    """Return the version of the installed git. Raises `RuntimeError`, with advice, if it is missing or too old."""
+    """Return the version of the installed git. Raise `RuntimeError`, with advice, if it is missing or too old."""
     line = installed_git()
     match = re.search(r"([0-9]+)\.([0-9]+)", line)
     version = (int(match[1]), int(match[2])) if match else (0, 0)
@@ -43,7 +43,7 @@ def git_version() -> tuple[int, int]:
 
 
 def git_warning() -> str | None:
-    """Return a warning if a repository's files can harm the installed git. Raises as `installed_git` does."""
+    """Return a warning if a repository's files can harm the installed git. Raise as `installed_git` does."""
     match = re.search(r"([0-9]+)\.([0-9]+)(?:\.([0-9]+))?", installed_git())
     if match is None:
         return None

@@ -19,7 +19,7 @@ NO_USER = (
 def checked_url(text: str) -> httpx.URL:
     """Return the parsed form of an address that a user typed.
 
-    Raises `BinderyError("bad_spec")` for a scheme other than http and https, a user name or password, an ambiguous host
+    Raise `BinderyError("bad_spec")` for a scheme other than http and https, a user name or password, an ambiguous host
     (such as `0x7f.1` or `%61.example`), and a text that is not a URL at all.
     """
     quoted = shown(text)

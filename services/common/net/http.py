@@ -29,7 +29,7 @@ class PeerUnreachable(Exception):
 
 
 def unix_socket(url: str) -> str:
-    """Return the decoded path of a `unix://` URL, or "" for another URL. Raises `ValueError` if it is relative."""
+    """Return the decoded path of a `unix://` URL, or "" for another URL. Raise `ValueError` if it is relative."""
     scheme, _, rest = url.partition("://")
     if scheme != "unix":
         return ""
@@ -100,7 +100,7 @@ class PooledClient:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Send one request and return the reply, of any status. `path` may be a whole URL. Raises `PeerUnreachable`."""
+        """Send one request and return the reply, of any status. `path` may be a whole URL. Raise `PeerUnreachable`."""
         CALLS.labels(self._peer, call_reason()).inc()
         if json_body is not None:
             headers = {"Content-Type": "application/json", **(headers or {})}
@@ -117,7 +117,7 @@ class PooledClient:
 
     @contextlib.asynccontextmanager
     async def stream(self, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a GET whose body the block reads in chunks. Raises `PeerUnreachable`, also if the stream breaks off."""
+        """Send a GET whose body the block reads in chunks. Raise `PeerUnreachable`, also if the stream breaks off."""
         CALLS.labels(self._peer, call_reason()).inc()
         try:
             async with self._open().get(self._url(path), allow_redirects=False) as reply:
@@ -149,7 +149,7 @@ class ServiceClient:
     ) -> Reply:
         """Send one request, with the ids that tie its log lines to ours, and return the 2xx reply.
 
-        Raises `BinderyError`: the problem that the peer answered, or `unavailable` if it can't be reached or answers
+        Raise `BinderyError`: the problem that the peer answered, or `unavailable` if it can't be reached or answers
         another status without a problem.
         """
         body = content.encode() if content is not None else None
@@ -165,7 +165,7 @@ class ServiceClient:
         raise BinderyError(self._unavailable, f"It answered {reply.status}.")
 
     async def health(self) -> list[dict[str, Any]]:
-        """Return the rows of the peer's health report, healthy or not. Raises `BinderyError` if it can't be reached."""
+        """Return the rows of the peer's health report, healthy or not. Raise `BinderyError` if it can't be reached."""
         try:
             reply = await self._client.request("GET", "/health")
             rows: list[dict[str, Any]] = reply.json()["checks"]

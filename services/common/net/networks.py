@@ -97,7 +97,7 @@ class NetworkPolicy:
 
     @classmethod
     def of(cls, allowed: str, refused: str = "") -> Self:
-        """Return the policy of two comma-separated lists of CIDRs. Raises `ValueError`.
+        """Return the policy of two comma-separated lists of CIDRs. Raise `ValueError`.
 
         The lists are the settings `BINDERY_ALLOWED_NETWORKS` and `BINDERY_REFUSED_NETWORKS`.
         """
@@ -140,7 +140,7 @@ class NetworkPolicy:
     async def addresses(self, host: str, port: int) -> list[str]:
         """Return the addresses of `host` that may be reached, in the system's order of preference; never empty.
 
-        The caller sets the deadline. Raises `BinderyError`: `address_not_allowed` if every address is refused,
+        The caller sets the deadline. Raise `BinderyError`: `address_not_allowed` if every address is refused,
         `ref_not_found` if there is no such host, `provider_unavailable` if names can't be looked up at all.
         """
         candidates = await look_up(host, port)
@@ -151,7 +151,7 @@ class NetworkPolicy:
 
 
 def networks_of(cidrs: str) -> tuple[Network, ...]:
-    """Return the networks of a comma-separated list. Raises `ValueError`."""
+    """Return the networks of a comma-separated list. Raise `ValueError`."""
     return tuple(ip_network(part.strip()) for part in cidrs.split(",") if part.strip())
 
 
@@ -162,7 +162,7 @@ def _is_in(networks: Iterable[Network], *addresses: IpAddress) -> bool:
 async def look_up(host: str, port: int) -> list[str]:
     """Return every address of `host` by the system's resolver, without duplicates; never empty.
 
-    Raises `BinderyError`: `ref_not_found`, `provider_unavailable`.
+    Raise `BinderyError`: `ref_not_found`, `provider_unavailable`.
     """
     try:
         entries = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -125,7 +125,7 @@ class CheckedClient:
     async def get(self, url: str, *, headers: Mapping[str, str] | None = None, max_bytes: int = 4 * 2**20) -> Reply:
         """Send a GET to `url`, following redirects, and return the reply, of any status.
 
-        Raises `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found` (no
+        Raise `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found` (no
         such host), and `provider_unavailable` for every failure of the peer, such as more than `max_bytes` of body.
         """
         async with self._answer(url, headers or {}) as (final, response):
@@ -140,7 +140,7 @@ class CheckedClient:
     async def follow(self, url: str, *, headers: Mapping[str, str] | None = None, body_bytes: int = 0) -> CheckedUrl:
         """Follow the redirects of `url` to their end, and read a body of at most `body_bytes` there.
 
-        Raises as `get` does.
+        Raise as `get` does.
         """
         async with self._answer(url, headers or {}) as (final, response):
             body = await _short(response, body_bytes) if body_bytes else b""
@@ -202,7 +202,7 @@ class CheckedClient:
             yield response
 
     def _pool_for(self, url: httpx.URL) -> httpcore.AsyncConnectionPool:
-        """Return the pool for a URL. Raises `BinderyError("address_not_allowed")`, as `goes_by_proxy` does."""
+        """Return the pool for a URL. Raise `BinderyError("address_not_allowed")`, as `goes_by_proxy` does."""
         by_proxy = goes_by_proxy(url.raw_host.decode("ascii"), self.policy, self.proxy)
         return self._proxied if self._proxied and by_proxy else self._pool
 
@@ -229,7 +229,7 @@ class CheckedClient:
 def goes_by_proxy(host: str, policy: NetworkPolicy, proxy: OutboundProxy | None) -> bool:
     """Return whether a plain host is reached through `proxy`; addresses in opened networks are reached directly.
 
-    Raises `BinderyError("address_not_allowed")` for an address that may not be reached, with or without a proxy.
+    Raise `BinderyError("address_not_allowed")` for an address that may not be reached, with or without a proxy.
     """
     if proxy is None or not proxy.serves(host):
         return False
@@ -269,7 +269,7 @@ async def _short(response: httpcore.Response, max_bytes: int) -> bytes:
 def _location(url: httpx.URL, response: httpcore.Response) -> httpx.URL | None:
     """Return the target of a redirect; None if the response is not one.
 
-    Raises `BinderyError("address_not_allowed")` if the target is not a web address, or leads from https to http, which
+    Raise `BinderyError("address_not_allowed")` if the target is not a web address, or leads from https to http, which
     anyone on the way could answer.
     """
     location = _headers(response).get("location")

@@ -36,7 +36,7 @@ class OutboundProxy:
     def of(cls, url: str, exceptions: str = "") -> Self | None:
         """Return the proxy at `http://user:password@host:port`, with a comma-separated list of exceptions.
 
-        Return None for an empty URL. Raises `ValueError`, whose message contains no login.
+        Return None for an empty URL. Raise `ValueError`, whose message contains no login.
         """
         if not url:
             return None
@@ -101,7 +101,7 @@ def environment_proxy(environ: Mapping[str, str]) -> str | None:
 
 
 def _exceptions(text: str) -> tuple[tuple[str, ...], tuple[Network, ...]]:
-    """Return the names and networks of a list. Raises `ValueError` for a part that is neither."""
+    """Return the names and networks of a list. Raise `ValueError` for a part that is neither."""
     names: list[str] = []
     networks: list[Network] = []
     for part in filter(None, re.split(r"[\s,]+", text)):

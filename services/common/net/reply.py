@@ -23,5 +23,5 @@ class Reply:
         return 200 <= self.status < 300
 
     def json(self) -> Any:
-        """Return the body, parsed as JSON. Raises `ValueError`."""
+        """Return the body, parsed as JSON. Raise `ValueError`."""
         return json.loads(self.body)

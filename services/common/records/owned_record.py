@@ -121,7 +121,7 @@ class OwnedRecord:
         If cancelled, waits up to `settle_seconds` for the reply, unless cancelled a second time. A write without a
         reply is repeated before the next one, so that line numbers stay correct.
 
-        Raises `Fenced` if another process owns the record, `RecordLost` if Redis was emptied.
+        Raise `Fenced` if another process owns the record, `RecordLost` if Redis was emptied.
         """
         values: dict[str, FieldValue] = dict(fields or {})
         if body is not None:
@@ -181,7 +181,7 @@ class OwnedRecord:
         return [status, detail, *numbers]
 
     def _on_reply(self, write: PendingWrite, status: bytes, detail: bytes, *numbers: Any) -> None:
-        """Take note of the reply to a write. Raises `Fenced` or `RecordLost`.
+        """Take note of the reply to a write. Raise `Fenced` or `RecordLost`.
 
         This runs in the caller's own turn, so that followers of the write find what the caller made of it.
         """

@@ -116,7 +116,7 @@ class Records(RecordStore):
         The first result is the stored record if one exists already, or the `EarlierCreation` if the idempotency key was
         used before. The calls in `piggyback` share the round trip.
 
-        Waits for Redis while it is unavailable. The random claim makes a repeated call safe: without it, a record whose
+        Wait for Redis while it is unavailable. The random claim makes a repeated call safe: without it, a record whose
         reply was lost would have an owner that knows nothing of it.
         """
         values: dict[str, FieldValue] = {"body": body.model_dump_json(exclude_none=True), "state": body.state}
@@ -171,7 +171,7 @@ class Records(RecordStore):
     ) -> tuple[OwnedRecord, StoredRecord] | None:
         """Claim an orphan of a service, or the record of `topic` if it has no owner; None if nothing could be claimed.
 
-        With `epoch`, the record is claimed only while it has that epoch, and keeps it. Waits for Redis while it is
+        With `epoch`, the record is claimed only while it has that epoch, and keeps it. Wait for Redis while it is
         unavailable. A repeated call returns what the call before it claimed: without that, a lost reply would leave a
         record with an owner that knows nothing of it.
         """

@@ -130,7 +130,7 @@ def _connect_by_sentinel(url: str, timeout: float, options: dict[str, Any]) -> R
 async def retry_while_unavailable(call: Callable[[], Awaitable[T]], *, seconds: float) -> T:
     """Return the result of `call()`, repeated while Redis is unavailable, for `seconds` at most.
 
-    The call must be safe to repeat: after a lost reply it is unknown whether Redis applied it. Raises its last error
+    The call must be safe to repeat: after a lost reply it is unknown whether Redis applied it. Raise its last error
     when the time is over.
     """
     backoff = Backoff(first_seconds=0.05, longest_seconds=1.0, patience_seconds=seconds)

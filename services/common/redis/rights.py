@@ -58,7 +58,7 @@ class ReportsRefusals:
         self._refusals = refusals
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
-        """Read a reply. Raises `MissingRight` in place of the errors by which Redis denies a right."""
+        """Read a reply. Raise `MissingRight` in place of the errors by which Redis denies a right."""
         try:
             return await super().read_response(*args, **options)  # type: ignore[misc]
         except ResponseError as error:

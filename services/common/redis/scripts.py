@@ -59,7 +59,7 @@ class Scripts:
         return self._sha.get(name) or hashlib.sha1(self._sources[name].encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, name: str, keys: Sequence[str], args: Sequence[ScriptArg]) -> ScriptReply:
-        """Run a script by name, and load it first if Redis lacks it. Raises every other error of Redis."""
+        """Run a script by name, and load it first if Redis lacks it. Raise every other error of Redis."""
         try:
             return await self.call(self._redis, name, keys, args)
         except NoScriptError:
@@ -73,7 +73,7 @@ class Scripts:
 
 
 async def run_together(redis: Redis, calls: Sequence[ScriptCall]) -> list[ScriptReply]:
-    """Run several scripts in one round trip, in order. Raises the first error, after loading a missing script."""
+    """Run several scripts in one round trip, in order. Raise the first error, after loading a missing script."""
     async with redis.pipeline(transaction=False) as pipe:
         for call in calls:
             call.scripts.call(pipe, call.name, call.keys, call.args)

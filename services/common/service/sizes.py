@@ -10,7 +10,7 @@ def parse_size(text: str, *, base: int = 1024) -> int:
     """Return the number of bytes that `512M`, `2GiB` or `1.5 T` means; without a unit, the number itself.
 
     `Ki`, `Mi`, … are powers of 1024. `K`, `M`, … are powers of `base`: 1024 for JupyterHub, 1000 for the quantities
-    of Kubernetes. Raises `ValueError` for anything else.
+    of Kubernetes. Raise `ValueError` for anything else.
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:

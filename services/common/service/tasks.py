@@ -47,7 +47,7 @@ async def run_until(event: asyncio.Event, work: Coroutine[Any, Any, T], *, name:
     Work that is done although the event is set has won: its result is returned, or its exception raised. Nothing runs
     on after this returns or raises, also when the caller is cancelled. `name` is the task's.
 
-    Raises `Interrupted` if the event came first.
+    Raise `Interrupted` if the event came first.
     """
     task = asyncio.create_task(work, name=name)
     interrupt = asyncio.create_task(event.wait(), name=f"interrupt {task.get_name()}")

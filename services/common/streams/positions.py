@@ -45,7 +45,7 @@ def position_before(entry: str) -> str:
 
 
 def parse_position(text: str) -> TopicPosition:
-    """Return the position that `text` names. Raises `ValueError` for a text that is not a position."""
+    """Return the position that `text` names. Raise `ValueError` for a text that is not a position."""
     match = _POSITION.fullmatch(text)
     if match is None:
         raise ValueError(text)

@@ -126,7 +126,7 @@ def create_service(
     `fixed` has JSON responses that never change, by path. The lifespan finds the health checks in `app.state.health`
     and the settings in `app.state.settings`.
 
-    Raises `SystemExit` if a secret that the service needs is not set.
+    Raise `SystemExit` if a secret that the service needs is not set.
     """
     require_secrets(settings, name)
     health = health or Health()

@@ -34,7 +34,7 @@ OPERATOR_HEADER = "Bindery-Operator-Token"
 def is_operator(expected: SecretStr, token: str) -> bool:
     """Return whether a request comes from the operator: `token` is its `Bindery-Operator-Token` header.
 
-    Raises `BinderyError("forbidden")` for a wrong token, or if the installation has no operator's token.
+    Raise `BinderyError("forbidden")` for a wrong token, or if the installation has no operator's token.
     """
     if not token:
         return False

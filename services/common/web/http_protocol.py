@@ -124,7 +124,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Check the head, and hand the request to the application. Raises `ValueError`, which stops the parser."""
+        """Check the head, and hand the request to the application. Raise `ValueError`, which stops the parser."""
         version = self.parser.get_http_version()
         upgrades = self.parser.should_upgrade()
         if fault := fault_of(self.headers, version, upgrades=upgrades):

@@ -16,7 +16,7 @@ FIRST_DESCRIPTOR = 3
 def open_listeners(settings: ServiceSettings) -> list[socket.socket] | None:
     """Return the sockets to serve on; None if uvicorn is to open host and port itself.
 
-    Sockets inherited by the protocol of sd_listen_fds(3) come first, then the setting `listen_socket`. Raises
+    Sockets inherited by the protocol of sd_listen_fds(3) come first, then the setting `listen_socket`. Raise
     `SystemExit`, saying what to do, if the Unix socket can't be opened.
     """
     if handed_over := _handed_over():
@@ -27,7 +27,7 @@ def open_listeners(settings: ServiceSettings) -> list[socket.socket] | None:
 def bind_unix(path: Path) -> socket.socket:
     """Listen at `path`, for processes of this user only, and return the socket.
 
-    The socket file of a process that has ended is replaced. Raises `SystemExit` if another process listens there, or
+    The socket file of a process that has ended is replaced. Raise `SystemExit` if another process listens there, or
     if the socket can't be created.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

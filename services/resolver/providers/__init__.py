@@ -18,7 +18,7 @@ OURS: tuple[type[Provider], ...] = (GitHub, Git)
 def load_providers(settings: ResolverSettings) -> dict[str, Provider]:
     """Return every provider by its prefix; one from an entry point replaces ours of the same prefix.
 
-    Raises `TypeError` for an entry point that is not a provider.
+    Raise `TypeError` for an entry point that is not a provider.
     """
     classes = list(OURS)
     for entry in entry_points(group=ENTRY_POINTS):

@@ -42,21 +42,21 @@ class Provider(ABC):
         merges concurrent calls for the same spec, and checks bans. Set `immutable_spec` only if the spec will name the
         same commit forever: the result is then cached.
 
-        Raises `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found`, `rate_limited`,
+        Raise `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found`, `rate_limited`,
         `provider_unavailable`.
         """
 
     def also_known_as(self, spec: str) -> tuple[Spec, ...]:
         """Return other links to the same repository and ref, so that a ban of one is a ban of all.
 
-        `services.resolver.repository_names.links_to` makes them of a URL. Raises `BinderyError("bad_spec")`.
+        `services.resolver.repository_names.links_to` makes them of a URL. Raise `BinderyError("bad_spec")`.
         """
         return ()
 
     def allowed_as(self, spec: str) -> tuple[Spec, ...]:
         """Return the links of which one must be allowed, if there are allowances for their providers.
 
-        Raises `BinderyError("bad_spec")`.
+        Raise `BinderyError("bad_spec")`.
         """
         return (Spec(provider=self.prefix, spec=spec),)
 
@@ -65,7 +65,7 @@ class Provider(ABC):
 
 
 def checked_ref(ref: str, spec: str) -> str:
-    """Return `ref` if it can be the name of a branch, tag or commit. Raises `BinderyError("bad_spec")` otherwise."""
+    """Return `ref` if it can be the name of a branch, tag or commit. Raise `BinderyError("bad_spec")` otherwise."""
     if not ref:
         raise BinderyError("bad_spec", f"The ref is missing. Did you mean {spec.rstrip('/')}/HEAD?")
     if ref.startswith("-"):

@@ -77,7 +77,7 @@ class Git(Provider):
         return (*super().allowed_as(spec), plain, *by_gh)
 
     def _parts(self, spec: str) -> tuple[str, str, str]:
-        """Return the quoted URL, the URL that it means, and the ref. Raises `BinderyError("bad_spec")`."""
+        """Return the quoted URL, the URL that it means, and the ref. Raise `BinderyError("bad_spec")`."""
         quoted_url, slash, quoted_ref = spec.partition("/")
         if not slash:
             decoded = unquote(spec)

@@ -99,7 +99,7 @@ class GitHub(Provider):
 
     @staticmethod
     def _parts(spec: str) -> tuple[str, str, str]:
-        """Return user, repository and ref. Raises `BinderyError("bad_spec")`."""
+        """Return user, repository and ref. Raise `BinderyError("bad_spec")`."""
         parts = spec.split("/", 2)
         if len(parts) < 3:
             message = f'Spec is not of the form "user/repo/ref", provided: "{spec[:200]}".'
