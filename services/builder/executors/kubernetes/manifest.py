@@ -36,7 +36,7 @@ TLS_FOLDER = "/etc/docker-tls"
 STICKY_WEIGHT = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Command:
     """The program that runs in the Job.
 

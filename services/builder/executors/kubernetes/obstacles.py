@@ -1,7 +1,7 @@
 """Obstacles: reasons why a build does not run, and how long each of them may last."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from services.builder.executors.base import Finished, Line
 from services.builder.executors.kubernetes.cluster_cache import JobSnapshot
@@ -28,6 +28,7 @@ class Obstacle:
     code: str
     sentence: str
     seconds: float | None
+    _: KW_ONLY
     warned_at: float | None = None
     """When its warning arrived last (`monotonic`); None for an obstacle that the pod or the API server itself shows."""
 

@@ -21,7 +21,7 @@ DOCKER_CONFIG_PATH = ".docker/config.json"
 """The file that Docker's client reads its configuration from, below the home folder."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class JobState:
     """A Job. `failure` is the reason of its failure, which is known before its pods are gone."""
 
@@ -79,7 +79,7 @@ class JobState:
         return replace(self, is_deleted=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PodState:
     """A Job's pod. Times are Unix seconds."""
 
@@ -164,7 +164,7 @@ class PodState:
         return replace(self, is_deleted=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WarningEvent:
     """The newest warning about a Job or one of its pods. Nothing withdraws it when its cause is over."""
 

@@ -17,7 +17,13 @@ from tests.support.settings import settings_for
 ATTEMPT = Attempt(
     build_id=f"{'a' * 24}-1", image="registry/image:ref", repo_url="https://example.org/repo", ref="ref", epoch=7, run=2
 )
-COMMAND = Command("builder:1", ["jupyter-repo2docker", "--", "x"], {"A": "1"}, {"TOKEN": "very secret"}, "c = 1\n")
+COMMAND = Command(
+    image="builder:1",
+    arguments=["jupyter-repo2docker", "--", "x"],
+    environment={"A": "1"},
+    secrets={"TOKEN": "very secret"},
+    config="c = 1\n",
+)
 
 
 def job(**settings: object) -> Json:
@@ -42,7 +48,7 @@ def test_a_job_is_named_for_its_run_and_runs_once_within_its_deadline() -> None:
 def test_secrets_stand_in_the_secret_alone_which_the_job_owns() -> None:
     manifest = job()
     assert "very secret" not in json.dumps(manifest)
-    state = JobState("job", "uid", "build", 7, "the-secret")
+    state = JobState(name="job", uid="uid", build_id="build", epoch=7, secret="the-secret")
     secret = secret_manifest(state, COMMAND, KubernetesSettings())
     assert secret["stringData"] == {"repo2docker_config.py": "c = 1\n", "TOKEN": "very secret"}
     assert secret["metadata"]["name"] == "the-secret"

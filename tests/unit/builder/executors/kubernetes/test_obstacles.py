@@ -36,7 +36,7 @@ def code_of(state: PodState | None, *warnings: WarningEvent) -> str | None:
 
 
 def warning(reason: str, message: str) -> WarningEvent:
-    return WarningEvent("w", "bindery-x", reason, message, received_at=time.monotonic())
+    return WarningEvent(name="w", object_name="bindery-x", reason=reason, message=message, received_at=time.monotonic())
 
 
 def test_each_obstacle_has_the_code_of_who_can_move_it() -> None:
@@ -102,7 +102,9 @@ def test_a_warning_of_the_beginning_does_not_end_a_build_whose_image_is_pulled_a
         timer = ObstacleTimer(settle_seconds=3)
         for now in range(1000, 1500):
             times = [1000 + at for at in warning_seconds if 1000 + at <= now]
-            mount = WarningEvent("w", "bindery-x", "FailedMount", "no Secret", received_at=times[-1])
+            mount = WarningEvent(
+                name="w", object_name="bindery-x", reason="FailedMount", message="no Secret", received_at=times[-1]
+            )
             update = timer.observe(obstacle_of(JobSnapshot(None, creating, (mount,)), settings))
             if isinstance(update, Finished):
                 return update

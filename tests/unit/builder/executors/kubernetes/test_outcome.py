@@ -17,10 +17,12 @@ SETTINGS = KubernetesSettings(kubernetes_deadline_seconds=60)
 IMPATIENT = KubernetesSettings(kubernetes_lost_seconds=-1)
 """With these the log and the Job of an ended pod are not waited for."""
 
-JOB = JobState("bindery-x", "uid", "x", 1, "secret")
+JOB = JobState(name="bindery-x", uid="uid", build_id="x", epoch=1, secret="secret")
 TIMED_OUT = replace(JOB, failure="DeadlineExceeded")
 FAILED = replace(JOB, failure="BackoffLimitExceeded")
-POD = PodState("bindery-x-1", "bindery-x", "uid", "x", "Running", created=0.0, has_started=True)
+POD = PodState(
+    name="bindery-x-1", job="bindery-x", job_uid="uid", build_id="x", phase="Running", created=0.0, has_started=True
+)
 REMOVED = replace(POD, is_deleted=True)
 EVICTED = replace(POD, phase="Failed", reason="Evicted", message="no disk")
 
