@@ -108,7 +108,7 @@ class GitHubApi:
             log.warning("github_unreachable", error=type(error).__name__)
             raise BinderyError("provider_unavailable", "GitHub does not answer.") from error
 
-        self._note_limit(reply)
+        self._record_limit(reply)
         if reply.status_code == 304 and cached:
             return cached.commit
         if reply.status_code != 200:
@@ -135,7 +135,7 @@ class GitHubApi:
         body = _json(reply)
         if status == 451 or "block" in body:
             return self._remember_missing(url, f"GitHub has closed access to {name}.")
-        if (wait := self._limit(reply, body)) is not None:
+        if (wait := self._limit_wait_seconds(reply, body)) is not None:
             self._limited_until = time.time() + wait
             log.warning("github_rate_limited", status=status, seconds=round(wait))
             return _rate_limited(wait)
@@ -153,7 +153,7 @@ class GitHubApi:
         return BinderyError("provider_unavailable", f"GitHub answered {status}.")
 
     @staticmethod
-    def _limit(reply: httpx.Response, body: dict[str, Any]) -> float | None:
+    def _limit_wait_seconds(reply: httpx.Response, body: dict[str, Any]) -> float | None:
         """Return the seconds to wait if the reply says that a limit (primary or secondary) is reached, else None."""
         if reply.status_code not in {403, 429}:
             return None
@@ -167,7 +167,7 @@ class GitHubApi:
         return None
 
     @staticmethod
-    def _note_limit(reply: httpx.Response) -> None:
+    def _record_limit(reply: httpx.Response) -> None:
         """Update the metric of what is left of the rate limit, and log it: the louder, the less is left."""
         remaining = reply.headers.get("x-ratelimit-remaining", "")
         limit = reply.headers.get("x-ratelimit-limit", "")

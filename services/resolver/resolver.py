@@ -81,7 +81,7 @@ class Resolver:
             for link in (spec, *provider.also_known_as(spec.spec)):
                 self._check_bans(link, spec)
             self._check_allowed(provider.allowed_as(spec.spec), spec)
-            repo = await self._flights.run(str(spec), lambda: self._look_up(provider, spec))
+            repo = await self._flights.run(str(spec), lambda: self._resolve_upstream(provider, spec))
             outcome = "ok"
         except BinderyError as error:
             outcome = error.code
@@ -91,7 +91,7 @@ class Resolver:
             RESOLVED.labels(spec.provider, outcome).inc()
         return repo
 
-    async def _look_up(self, provider: Provider, spec: Spec) -> ResolvedRepo:
+    async def _resolve_upstream(self, provider: Provider, spec: Spec) -> ResolvedRepo:
         """Have the provider resolve `spec`, then check and configure what it leads to."""
         with RESOLVE_SECONDS.labels(provider.prefix).time():
             try:

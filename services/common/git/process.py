@@ -173,7 +173,7 @@ class GitRunner:
                 rest = b""
 
             for line in lines:
-                text = _plain(line)
+                text = _plain_text(line)
                 now = time.monotonic()
                 if not text or (line.endswith(b"\r") and now - shown_at < _PROGRESS_SECONDS):
                     continue
@@ -184,7 +184,7 @@ class GitRunner:
                 if self.on_line:
                     self.on_line(text)
 
-        if text := _plain(rest):
+        if text := _plain_text(rest):
             last_lines += f"{text}\n"
             if self.on_line:
                 self.on_line(text)
@@ -201,7 +201,7 @@ class GitRunner:
             raise BinderyError("repository_too_large", f"The repository is larger than the {limit} MiB allowed here.")
 
 
-def _plain(line: bytes) -> str:
+def _plain_text(line: bytes) -> str:
     """Return a line as plain text; unprintable characters, such as terminal escapes, become question marks."""
     text = line[:_LINE_BYTES].decode("utf-8", "replace").strip("\r\n").rstrip().expandtabs(4)
     return "".join(letter if letter.isprintable() else "?" for letter in text)

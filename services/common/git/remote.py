@@ -171,8 +171,8 @@ class _Fetch:
         result = await self.git.run(*fetch, "--depth=1", "--", remote.url, sha, cwd=folder, config=remote.config)
         if not result.ok and any(sign in result.messages for sign in _REFUSES_SHAS):
             result = await self.git.run(*fetch, "--", remote.url, *_ALL_REFS, cwd=folder, config=remote.config)
-        there = result.ok and (await self.git.run("cat-file", "-e", f"{sha}^{{commit}}", cwd=folder)).ok
-        if result.ok and not there:
+        has_commit = result.ok and (await self.git.run("cat-file", "-e", f"{sha}^{{commit}}", cwd=folder)).ok
+        if result.ok and not has_commit:
             raise BinderyError("ref_not_found", f"There is no commit {sha} in {url}.")
         if "not our ref" in result.messages:
             raise BinderyError("ref_not_found", f"There is no commit {sha} in {url}.")

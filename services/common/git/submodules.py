@@ -60,11 +60,11 @@ def place_of(submodule: Submodule, folder: Path) -> Path:
     parts = submodule.path.split("/")
     place = folder.joinpath(*parts)
 
-    is_odd = any(
+    is_unsafe = any(
         part in {"", ".", ".."} or part.lower().rstrip(". ") == ".git" or part.startswith("-") for part in parts
     )
-    above = [folder.joinpath(*parts[:count]) for count in range(1, len(parts) + 1)]
-    if is_odd or any(step.is_symlink() for step in above) or not place.resolve().is_relative_to(folder.resolve()):
+    steps = [folder.joinpath(*parts[:count]) for count in range(1, len(parts) + 1)]
+    if is_unsafe or any(step.is_symlink() for step in steps) or not place.resolve().is_relative_to(folder.resolve()):
         raise BinderyError("build_failed", f"A submodule can't be put at {submodule.path!r}.")
 
     place.mkdir(parents=True, exist_ok=True)

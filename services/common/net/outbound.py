@@ -143,7 +143,7 @@ class CheckedClient:
         Raise as `get` does.
         """
         async with self._answer(url, headers or {}) as (final, response):
-            body = await _short(response, body_bytes) if body_bytes else b""
+            body = await _body_up_to(response, body_bytes) if body_bytes else b""
             by_proxy = goes_by_proxy(final.raw_host.decode("ascii"), self.policy, self.proxy)
             peer = response.extensions["network_stream"].get_extra_info("server_addr")
 
@@ -169,8 +169,8 @@ class CheckedClient:
             async with asyncio.timeout(self._total_seconds):
                 for _ in range(MAX_REDIRECTS + 1):
                     async with self._request(url, request_headers) as response:
-                        self._note_refusal(url, response)
-                        if (target := _location(url, response)) is None:
+                        self._raise_if_proxy_refuses(url, response)
+                        if (target := _redirect_target(url, response)) is None:
                             yield url, response
                             return
 
@@ -206,7 +206,7 @@ class CheckedClient:
         by_proxy = goes_by_proxy(url.raw_host.decode("ascii"), self.policy, self.proxy)
         return self._proxied if self._proxied and by_proxy else self._pool
 
-    def _note_refusal(self, url: httpx.URL, response: httpcore.Response) -> None:
+    def _raise_if_proxy_refuses(self, url: httpx.URL, response: httpcore.Response) -> None:
         """Raise `BinderyError` if the response to an http URL is the proxy's own: it demands a login."""
         if response.status == 407 and self._pool_for(url) is self._proxied:
             raise _proxy_says(url.host, "407")
@@ -256,7 +256,7 @@ def _headers(response: httpcore.Response) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
 
 
-async def _short(response: httpcore.Response, max_bytes: int) -> bytes:
+async def _body_up_to(response: httpcore.Response, max_bytes: int) -> bytes:
     """Return the body, or nothing if it is longer than `max_bytes`."""
     body = bytearray()
     async for chunk in response.aiter_stream():
@@ -266,7 +266,7 @@ async def _short(response: httpcore.Response, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-def _location(url: httpx.URL, response: httpcore.Response) -> httpx.URL | None:
+def _redirect_target(url: httpx.URL, response: httpcore.Response) -> httpx.URL | None:
     """Return the target of a redirect; None if the response is not one.
 
     Raise `BinderyError("address_not_allowed")` if the target is not a web address, or leads from https to http, which

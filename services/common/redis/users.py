@@ -47,10 +47,10 @@ def rules(user: RedisUser, prefix: str) -> str:
 
 def users_template() -> str:
     """Return the file of users for any installation: the services, the health check, and the operator."""
-    return "".join(f"{line}\n" for line in _lines("${PREFIX}"))
+    return "".join(f"{line}\n" for line in _acl_lines("${PREFIX}"))
 
 
-def _lines(prefix: str) -> Iterator[str]:
+def _acl_lines(prefix: str) -> Iterator[str]:
     yield "user default off sanitize-payload resetkeys resetchannels -@all"
     for user in RedisUser:
         yield f"user ${{NAME}}-{user} on #${{{user.upper()}_SHA256}} {rules(user, prefix)}"

@@ -63,7 +63,7 @@ def _without_userinfo(match: re.Match[str]) -> str:
     return f"{before}{mark}[secret]@" if is_token else text
 
 
-def _clean(text: str) -> str:
+def _without_secrets_and_ids(text: str) -> str:
     """Return `text` without secrets, and with every launch id replaced by its `launch_ref`."""
     return _LAUNCH_ID.sub(lambda m: launch_ref(m[0]), redact(text))
 
@@ -78,12 +78,12 @@ def _cut(text: str) -> str:
 
 
 def _shown(name: object, value: Any) -> Any:
-    """Return a value as a log line may show it: nothing if its name is a secret's, else what `_clean` leaves."""
+    """Return a value as a log line may show it: hidden if its name is a secret's, else without secrets and ids."""
     if isinstance(name, str) and _SECRET_NAMES.search(name):
         return "[secret]"
 
     if isinstance(value, str):
-        return _cut(_clean(value))
+        return _cut(_without_secrets_and_ids(value))
     if isinstance(value, Mapping):
         return {_shown(None, key): _shown(key, item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -93,7 +93,7 @@ def _shown(name: object, value: Any) -> Any:
         return value
 
     shown = repr(value)  # as the renderer would write it
-    cleaned = _cut(_clean(shown))
+    cleaned = _cut(_without_secrets_and_ids(shown))
     return cleaned if cleaned != shown else value
 
 

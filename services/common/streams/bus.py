@@ -58,7 +58,7 @@ class Bus:
             idle_channel=keys.idle_channel,
             patterns=self._patterns.values(),
             wait_seconds=reread_seconds,
-            on_connect=self._mark_all,
+            on_connect=self._mark_all_stale,
         )
         self._stale: set[Topic] = set()
         self._has_stale = asyncio.Event()
@@ -177,7 +177,7 @@ class Bus:
             )
             is_taken = reader.take_next(previous.decode(), entry)
         if not is_taken:
-            self._mark(topic)
+            self._mark_stale(topic)
 
     async def close_local(self, topic: Topic) -> None:
         """Stop handing over entries, as this process no longer writes the topic: its followers need a subscription."""
@@ -237,17 +237,17 @@ class Bus:
     def _on_message(self, topic: Topic, message: bytes) -> None:
         reader = self.readers.get(topic)
         if reader is not None and not reader.on_message(message):
-            self._mark(topic)
+            self._mark_stale(topic)
 
     # Rereading
 
-    def _mark(self, *topics: Topic) -> None:
+    def _mark_stale(self, *topics: Topic) -> None:
         self._stale.update(topics)
         self._has_stale.set()
 
-    def _mark_all(self) -> None:
+    def _mark_all_stale(self) -> None:
         """Reread every topic: messages sent while there was no connection are lost."""
-        self._mark(*self.readers)
+        self._mark_stale(*self.readers)
 
     async def _reread_stale(self) -> None:
         loop = asyncio.get_running_loop()

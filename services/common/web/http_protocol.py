@@ -282,7 +282,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
 
         answer = problem_response(error.problem.updated(status=status), {"connection": "close"})
-        self.transport.write(STATUS_LINE[status] + _lines(answer) + b"\r\n" + bytes(answer.body))
+        self.transport.write(STATUS_LINE[status] + _header_lines(answer) + b"\r\n" + bytes(answer.body))
         self._dismiss()
 
     def _dismiss(self) -> None:
@@ -295,7 +295,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._set_deadline("head", self._bounds.head_seconds, self.transport.abort)
 
 
-def _lines(answer: Response) -> bytes:
+def _header_lines(answer: Response) -> bytes:
     return b"".join(name + b": " + value + b"\r\n" for name, value in answer.raw_headers)
 
 

@@ -30,7 +30,7 @@ def problem_response(problem: Problem, headers: dict[str, str] | None = None) ->
     return Response(problem.model_dump_json(), problem.status, reply, PROBLEM_MEDIA_TYPE)
 
 
-def _of_status(status: int) -> str:
+def _code_of_status(status: int) -> str:
     codes = {
         400: "bad_request",
         401: "unauthorized",
@@ -67,7 +67,7 @@ def install_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(_request: Request, error: HTTPException) -> Response:
-        kind = KINDS[_of_status(error.status_code)]
+        kind = KINDS[_code_of_status(error.status_code)]
         sentence = str(error.detail)
         is_framework_phrase = sentence == HTTPStatus(error.status_code).phrase
         detail = "" if is_framework_phrase else sentence
