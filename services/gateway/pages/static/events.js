@@ -1,4 +1,4 @@
-// Server-sent events over fetch: unlike EventSource it says where to resume after any kind of end.
+// Server-sent events over fetch: unlike EventSource, it resumes after any kind of end, behind the last event.
 
 const SILENCE_MS = 75_000;
 const PAUSE_MIN_MS = 500;
@@ -10,7 +10,7 @@ const sleep = (ms, signal) =>
     signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
   });
 
-/** Takes a stream's text apart; `onEvent(data, id)` for each event. */
+/** Parses a stream's text, and calls `onEvent(data, id)` for each event. */
 export class EventParser {
   constructor(onEvent, onRetry = () => {}) {
     this.onEvent = onEvent;
@@ -22,10 +22,11 @@ export class EventParser {
 
   push(text) {
     this.rest += text;
-    // A lone CR at the very end may be half of a CRLF: wait for what comes next.
-    const held = this.rest.endsWith("\r") ? "\r" : "";
-    const lines = (held ? this.rest.slice(0, -1) : this.rest).split(/\r\n|\n|\r/);
-    this.rest = lines.pop() + held;
+    // A CR at the very end may be half of a CRLF: it is parsed with the next text.
+    const trailingCr = this.rest.endsWith("\r") ? "\r" : "";
+    const complete = trailingCr ? this.rest.slice(0, -1) : this.rest;
+    const lines = complete.split(/\r\n|\n|\r/);
+    this.rest = lines.pop() + trailingCr;
     for (const line of lines) this.line(line);
   }
 
@@ -35,8 +36,10 @@ export class EventParser {
       this.data = [];
       return;
     }
+
     const colon = line.indexOf(":");
     if (colon === 0) return;
+
     const name = colon < 0 ? line : line.slice(0, colon);
     const value = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
     if (name === "data") this.data.push(value);
@@ -47,31 +50,36 @@ export class EventParser {
 
 /**
  * Follow the event stream at `url` until `onEvent(event)` returns true or `signal` is aborted. An interrupted stream
- * is resumed after the last event; `onConnection(isUp)` tells of it. Rejects when the server refuses for good.
+ * is resumed after the last event; `onConnection(isUp)` is called when it breaks or is up again. Rejects when the server
+ * refuses the request, and would refuse it again.
  */
 export async function follow(url, { onEvent, onConnection, signal }) {
   let lastId = "";
-  let pause = PAUSE_MIN_MS;
+  let pauseMs = PAUSE_MIN_MS;
   while (!signal.aborted) {
     const attempt = new AbortController();
     const stop = () => attempt.abort();
     signal.addEventListener("abort", stop, { once: true });
     let watchdog = setTimeout(stop, SILENCE_MS);
+
     try {
       const headers = { accept: "text/event-stream", ...(lastId && { "last-event-id": lastId }) };
       const reply = await fetch(url, { headers, cache: "no-store", signal: attempt.signal });
-      if (reply.status >= 400 && reply.status < 500 && ![408, 429].includes(reply.status)) throw new Refused(reply.status);
+      const isRefused = reply.status >= 400 && reply.status < 500 && ![408, 429].includes(reply.status);
+      if (isRefused) throw new RequestRefused(reply.status);
       if (!reply.ok || !reply.body) throw new Error(`status ${reply.status}`);
       onConnection(true);
-      let ended = false;
+
+      let hasEnded = false;
       const parser = new EventParser(
         (data, id) => {
           lastId = id || lastId;
-          pause = PAUSE_MIN_MS;
-          if (!ended) ended = onEvent(JSON.parse(data)) === true;
+          pauseMs = PAUSE_MIN_MS;
+          if (!hasEnded) hasEnded = onEvent(JSON.parse(data)) === true;
         },
-        (ms) => { pause = Math.min(ms, PAUSE_MAX_MS); },
+        (ms) => { pauseMs = Math.min(ms, PAUSE_MAX_MS); },
       );
+
       const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
       for (;;) {
         const { value, done } = await reader.read();
@@ -79,22 +87,23 @@ export async function follow(url, { onEvent, onConnection, signal }) {
         clearTimeout(watchdog);
         watchdog = setTimeout(stop, SILENCE_MS);
         parser.push(value);
-        if (ended) {
+        if (hasEnded) {
           stop();
           return;
         }
       }
     } catch (error) {
-      if (error instanceof Refused) throw error;
+      if (error instanceof RequestRefused) throw error;
     } finally {
       clearTimeout(watchdog);
       signal.removeEventListener("abort", stop);
     }
+
     if (signal.aborted) return;
     onConnection(false);
-    await sleep(pause * (0.75 + Math.random() / 2), signal);
-    pause = Math.min(pause * 2, PAUSE_MAX_MS);
+    await sleep(pauseMs * (0.75 + Math.random() / 2), signal);
+    pauseMs = Math.min(pauseMs * 2, PAUSE_MAX_MS);
   }
 }
 
-export class Refused extends Error {}
+export class RequestRefused extends Error {}

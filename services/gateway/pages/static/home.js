@@ -1,4 +1,4 @@
-// The form: its link and badge are made by the server, and follow what is typed.
+// The form: the server renders its link and badge, again after each change.
 
 const PAUSE_MS = 200;
 const form = document.getElementById("launch-form");
@@ -9,9 +9,9 @@ const ref = document.getElementById("ref");
 document.documentElement.classList.add("scripted");
 
 function describeProvider() {
-  const chosen = provider.selectedOptions[0];
-  if (!chosen) return;
-  const { label, example, ref: defaultRef } = chosen.dataset;
+  const option = provider.selectedOptions[0];
+  if (!option) return;
+  const { label, example, ref: defaultRef } = option.dataset;
   document.querySelector("label[for=repository]").textContent = label;
   document.querySelector("#repository-example span").textContent = example;
   document.getElementById("repository-example").hidden = !example;
@@ -19,17 +19,18 @@ function describeProvider() {
   ref.placeholder = defaultRef;
 }
 
-let asked;
-async function renewLink() {
-  asked?.abort();
-  asked = new AbortController();
+let request;
+async function updateLink() {
+  request?.abort();
+  request = new AbortController();
+
   const query = new URLSearchParams(new FormData(form));
   try {
-    const reply = await fetch(`/?${query}`, { signal: asked.signal, headers: { accept: "text/html" } });
+    const reply = await fetch(`/?${query}`, { signal: request.signal, headers: { accept: "text/html" } });
     if (!reply.ok) return;
     const page = new DOMParser().parseFromString(await reply.text(), "text/html");
-    const renewed = page.getElementById("share");
-    if (renewed) document.getElementById("share").replaceChildren(...renewed.childNodes);
+    const newShare = page.getElementById("share");
+    if (newShare) document.getElementById("share").replaceChildren(...newShare.childNodes);
   } catch (error) {
     if (error.name !== "AbortError") throw error;
   }
@@ -38,7 +39,7 @@ async function renewLink() {
 let timer;
 form.addEventListener("input", () => {
   clearTimeout(timer);
-  timer = setTimeout(renewLink, PAUSE_MS);
+  timer = setTimeout(updateLink, PAUSE_MS);
 });
 provider.addEventListener("change", describeProvider);
 
@@ -47,11 +48,13 @@ document.addEventListener("click", async (event) => {
   if (!button) return;
   const source = document.getElementById(button.dataset.copies);
   source.select();
+
   try {
     await navigator.clipboard.writeText(source.value);
   } catch {
     document.execCommand("copy"); // without TLS there is no clipboard object
   }
+
   button.textContent = "Copied";
   document.getElementById("copied").textContent = "Copied to the clipboard.";
   setTimeout(() => {
@@ -66,5 +69,5 @@ window.addEventListener("pageshow", (event) => {
 });
 
 describeProvider();
-if (repository.value) renewLink();
+if (repository.value) updateLink();
 else repository.focus({ preventScroll: true });

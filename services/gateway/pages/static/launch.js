@@ -1,54 +1,57 @@
-// A launch: its steps and log as they happen, and into the server when it is ready.
+// A launch: shows its steps and log as they happen, and opens the server when it is ready.
 
-import { follow, Refused } from "./events.js";
+import { follow, RequestRefused } from "./events.js";
 import { LogView } from "./log.js";
 
 const STEP_OF_PHASE = {
   resolving: "resolving", fetching: "building", building: "building", pushing: "building", built: "launching",
   launching: "launching",
 };
-const RENEWALS = 12;
+const RELOADS_MAX = 12;
 
 const page = document.getElementById("launch");
 const { id, name } = page.dataset;
 const announcement = document.getElementById("announcement");
 const view = new LogView(document.getElementById("log"), document.getElementById("log-note"));
-const done = new AbortController();
-let wasFinal = page.dataset.final === "yes";
-let current = "";
-let failedToOpen = false;
+const leaving = new AbortController();
+let hasEnded = page.dataset.final === "yes";
+let currentPhase = "";
+let hasTriedToOpen = false;
 
 document.documentElement.classList.add("scripted");
 
 const situation = () => document.getElementById("situation");
 const steps = () => [...situation().querySelectorAll(".steps li")];
 
-function say(headline, announced = headline, explanation = "") {
+function showHeadline(headline, announcementText = headline, explanation = "") {
   document.getElementById("headline").textContent = headline;
   const detail = document.getElementById("explanation");
   detail.textContent = explanation;
   detail.hidden = !explanation;
   document.title = `${headline} · ${name} · Bindery`;
-  if (announcement.textContent !== announced) announcement.textContent = announced;
+  if (announcement.textContent !== announcementText) announcement.textContent = announcementText;
 }
 
 function markSteps(phase) {
   const order = steps();
-  const at = order.findIndex((step) => step.dataset.phase === phase);
+  const position = order.findIndex((step) => step.dataset.phase === phase);
   order.forEach((step, index) => {
-    const state = index < at ? "done" : index === at ? "current" : "todo";
+    let state = "todo";
+    if (index < position) state = "done";
+    else if (index === position) state = "current";
+
     step.className = state;
     step.toggleAttribute("aria-current", false);
     if (state === "current") step.setAttribute("aria-current", "step");
     step.querySelector(".state").textContent = { done: "done", current: "under way", todo: "still to come" }[state];
   });
-  return order[at];
+  return order[position];
 }
 
-function goTo(phase) {
-  if (phase === current) return;
-  current = phase;
-  say(markSteps(phase).dataset.doing);
+function enterPhase(phase) {
+  if (phase === currentPhase) return;
+  currentPhase = phase;
+  showHeadline(markSteps(phase).dataset.doing);
 }
 
 // As `duration` and `queue_sentence` of launch_page.py: times and positions change while the page is open, and the
@@ -62,40 +65,42 @@ const duration = (seconds) => {
 };
 
 function showQueue(queue) {
-  const what = current === "launching" ? "Waiting for a free seat" : "Waiting for a builder";
-  const where = queue.position ? `: number ${queue.position} in the queue` : "";
+  const headline = currentPhase === "launching" ? "Waiting for a free seat" : "Waiting for a builder";
+  const rank = queue.position ? `: number ${queue.position} in the queue` : "";
   const eta = queue.position && queue.eta_seconds != null ? `, about ${duration(queue.eta_seconds)}` : "";
-  say(what + where + eta, what + where, queue.reason ?? "");
+  showHeadline(headline + rank + eta, headline + rank, queue.reason ?? "");
 }
 
 function startClock() {
   const clock = situation().querySelector(".clock");
   const startedAt = performance.now() - Number(clock.dataset.seconds) * 1000;
   const timer = setInterval(() => {
-    if (!clock.isConnected || wasFinal) return clearInterval(timer);
+    if (!clock.isConnected || hasEnded) return clearInterval(timer);
     clock.textContent = duration((performance.now() - startedAt) / 1000);
   }, 1000);
 }
 
-/** Puts the server's own account of the launch in place of ours: it knows how it ended and what can be done. */
-async function renew() {
-  for (let tries = 0; tries < RENEWALS; tries++) {
+/** Replaces our view of the launch by the gateway's: that has the outcome and the next possible actions. */
+async function reloadSituation() {
+  for (let tries = 0; tries < RELOADS_MAX; tries++) {
     try {
       const reply = await fetch(location.pathname, { headers: { accept: "text/html" }, cache: "no-store" });
-      if (reply.status === 401) { // the session has ended: the page itself says how to get in again
+      if (reply.status === 401) { // the session has ended: the page itself says how to start another one
         location.reload();
         return;
       }
-      const fresh = new DOMParser().parseFromString(await reply.text(), "text/html");
-      const section = fresh.getElementById("situation");
+
+      const newPage = new DOMParser().parseFromString(await reply.text(), "text/html");
+      const section = newPage.getElementById("situation");
       if (section?.dataset.final === "yes") {
-        if (!failedToOpen && fresh.getElementById("launch").dataset.opens === "yes") {
+        if (!hasTriedToOpen && newPage.getElementById("launch").dataset.opens === "yes") {
           open();
           return;
         }
+
         const hadFocus = situation().contains(document.activeElement);
         situation().replaceWith(section);
-        document.title = fresh.title;
+        document.title = newPage.title;
         const headline = document.getElementById("headline");
         const detail = section.querySelector(".trouble")?.textContent ?? "";
         announcement.textContent = `${headline.textContent}. ${detail}`;
@@ -103,25 +108,25 @@ async function renew() {
         return;
       }
     } catch {
-      // The network is away for a moment: the next try may find it.
+      // The network may be back at the next try.
     }
     await new Promise((resolve) => setTimeout(resolve, 300 * (tries + 1)));
   }
 }
 
 function open() {
-  failedToOpen = true; // should it come back here, it does not try again by itself
-  current = "ready";
+  hasTriedToOpen = true; // if the browser comes back here, it must not try again
+  currentPhase = "ready";
   markSteps("ready");
-  say("Ready: opening the server");
+  showHeadline("Ready: opening the server");
   location.replace(`/launches/${encodeURIComponent(id)}/open`);
 }
 
 async function end(event) {
-  if (wasFinal) return;
-  wasFinal = true;
+  if (hasEnded) return;
+  hasEnded = true;
   if (event.phase === "ready" && event.url) open();
-  else await renew();
+  else await reloadSituation();
 }
 
 function linkRawLog(buildId) {
@@ -130,30 +135,33 @@ function linkRawLog(buildId) {
   link.hidden = false;
 }
 
-function take(event) {
+function onEvent(event) {
   if (event.build_id) linkRawLog(event.build_id);
   if (event.phase === "gap") {
     view.write(`\n… ${event.lines ?? "Some"} lines are missing here …\n`);
     return false;
   }
+
   if (["ready", "failed", "cancelled"].includes(event.phase)) {
-    if (event.message && view.isEmpty) view.write(event.message); // else the log has said it already
+    if (event.message && view.isEmpty) view.write(event.message); // else the log has it already
     end(event);
     return true;
   }
+
   if (event.message && !event.queue) view.write(event.message); // a place in a queue is the headline's, not the log's
-  if (wasFinal) return false;
+  if (hasEnded) return false;
+
   const phase = STEP_OF_PHASE[event.phase];
-  if (event.phase === "waiting" && event.queue && current === "resolving") goTo("building");
-  if (phase) goTo(phase);
+  if (event.phase === "waiting" && event.queue && currentPhase === "resolving") enterPhase("building");
+  if (phase) enterPhase(phase);
   if (event.queue) showQueue(event.queue);
-  else if (phase) say(steps().find((step) => step.dataset.phase === phase).dataset.doing);
+  else if (phase) showHeadline(steps().find((step) => step.dataset.phase === phase).dataset.doing);
   return false;
 }
 
-function connection(isUp) {
-  const lost = situation().querySelector(".connection");
-  if (lost) lost.hidden = isUp || wasFinal;
+function onConnection(isUp) {
+  const notice = situation().querySelector(".connection");
+  if (notice) notice.hidden = isUp || hasEnded;
 }
 
 async function run() {
@@ -161,21 +169,22 @@ async function run() {
     open();
     return;
   }
-  if (!wasFinal) {
-    current = steps().find((step) => step.classList.contains("current"))?.dataset.phase ?? "";
+  if (!hasEnded) {
+    currentPhase = steps().find((step) => step.classList.contains("current"))?.dataset.phase ?? "";
     startClock();
   }
+
   try {
     await follow(`/api/v1/launches/${encodeURIComponent(id)}/events`, {
-      onEvent: take, onConnection: connection, signal: done.signal,
+      onEvent, onConnection, signal: leaving.signal,
     });
   } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    await renew();
+    if (!(error instanceof RequestRefused)) throw error;
+    await reloadSituation();
   }
 }
 
-window.addEventListener("pagehide", () => done.abort());
+window.addEventListener("pagehide", () => leaving.abort());
 window.addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload();
 });

@@ -1,26 +1,26 @@
-// A build's log. Its lines come from strangers: they are text and nothing else, and however many they are the page
-// stays quick.
+// A build's log. Its lines come from strangers, so they are shown as text only; the page stays quick with any number of
+// them.
 
 const LINES_MAX = 4000;
 const CHUNK_LINES = 200;
 const LINE_MAX = 4000;
 const OPEN_LINE_MAX = 65_536;
 
-// Terminal sequences: CSI, then OSC and its kin up to their end, then any other escape. Each takes all that it looks
-// at, ended or not, as a terminal does: however a line repeats their beginnings, none of it is read twice.
+// Terminal sequences: CSI, then OSC and similar ones up to their end, then any other escape. As in a terminal, each match
+// consumes all that it has read, also if its end is missing, so that a line of many beginnings is read only once.
 const SEQUENCES = /(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b[ -/]*[0-~]?/g;
-// Control characters but for the tab, and marks that would reorder the text around them.
-const UNSEEN = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+// Control characters except the tab, and marks that would reorder the text around them.
+const INVISIBLE = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 
-/** One line as a terminal would leave it: what a carriage return goes back over is gone. */
+/** Returns a line as a terminal would leave it: text after a carriage return replaces the text before it. */
 export function cleanLine(raw) {
   const text = raw.replace(SEQUENCES, "");
   const pieces = text.split("\r").filter((piece) => piece !== "");
-  const line = (pieces.at(-1) ?? "").replace(UNSEEN, "");
+  const line = (pieces.at(-1) ?? "").replace(INVISIBLE, "");
   return line.length > LINE_MAX ? `${line.slice(0, LINE_MAX)} … (${line.length - LINE_MAX} more characters)` : line;
 }
 
-/** Cuts messages into lines; what has no end yet is kept, and can be asked for. */
+/** Cuts messages into lines; `open` is the last line while it has no end, and `tail` the same, cleaned. */
 export class Lines {
   constructor() {
     this.open = "";
@@ -38,17 +38,17 @@ export class Lines {
   }
 }
 
-/** Shows lines in `box`, the latest few thousand of them, painted at most once a frame; `note` counts the others. */
+/** Shows the latest few thousand lines in `box`, painted at most once a frame; `note` has the number of the others. */
 export class LogView {
   constructor(box, note) {
     this.box = box;
     this.note = note;
     this.lines = new Lines();
-    this.waiting = [];
-    this.shown = 0;
-    this.dropped = 0;
+    this.unpainted = [];
+    this.shownCount = 0;
+    this.droppedCount = 0;
     this.tail = document.createTextNode("");
-    this.scheduled = false;
+    this.isScheduled = false;
     // The view stays at the end until someone scrolls away from it, and again when they come back.
     this.followsEnd = true;
     box.addEventListener("scroll", () => {
@@ -57,25 +57,26 @@ export class LogView {
   }
 
   get isEmpty() {
-    return !this.shown && !this.dropped && !this.waiting.length && !this.lines.open;
+    return !this.shownCount && !this.droppedCount && !this.unpainted.length && !this.lines.open;
   }
 
   write(text) {
-    this.waiting.push(...this.lines.push(text));
-    const tooMany = this.waiting.length - LINES_MAX;
-    if (tooMany > 0) {
-      this.waiting.splice(0, tooMany);
-      this.dropped += tooMany;
+    this.unpainted.push(...this.lines.push(text));
+    const surplus = this.unpainted.length - LINES_MAX;
+    if (surplus > 0) {
+      this.unpainted.splice(0, surplus);
+      this.droppedCount += surplus;
     }
     this.paintSoon();
   }
 
   paintSoon() {
-    if (this.scheduled) return;
-    this.scheduled = true;
+    if (this.isScheduled) return;
+    this.isScheduled = true;
+
     const paint = () => {
-      if (!this.scheduled) return;
-      this.scheduled = false;
+      if (!this.isScheduled) return;
+      this.isScheduled = false;
       this.paint();
     };
     requestAnimationFrame(paint);
@@ -85,28 +86,32 @@ export class LogView {
   paint() {
     const { box } = this;
     this.tail.remove();
-    const waiting = this.waiting.splice(0);
-    for (let from = 0; from < waiting.length; ) {
+
+    const unpainted = this.unpainted.splice(0);
+    for (let from = 0; from < unpainted.length; ) {
       const last = box.lastElementChild;
       const room = last ? CHUNK_LINES - Number(last.dataset.lines) : 0;
       const chunk = room > 0 ? last : this.addChunk();
-      const part = waiting.slice(from, from + (room > 0 ? room : CHUNK_LINES));
+      const part = unpainted.slice(from, from + (room > 0 ? room : CHUNK_LINES));
       chunk.append(`${part.join("\n")}\n`);
       chunk.dataset.lines = Number(chunk.dataset.lines) + part.length;
       from += part.length;
     }
-    this.shown += waiting.length;
-    while (this.shown > LINES_MAX && box.firstElementChild !== box.lastElementChild) {
+    this.shownCount += unpainted.length;
+
+    while (this.shownCount > LINES_MAX && box.firstElementChild !== box.lastElementChild) {
       const first = box.firstElementChild;
-      this.shown -= Number(first.dataset.lines);
-      this.dropped += Number(first.dataset.lines);
+      this.shownCount -= Number(first.dataset.lines);
+      this.droppedCount += Number(first.dataset.lines);
       first.remove();
     }
+
     this.tail.data = this.lines.tail;
     if (this.tail.data) box.append(this.tail);
-    if (this.dropped) {
+
+    if (this.droppedCount) {
       this.note.hidden = false;
-      this.note.textContent = `${this.dropped.toLocaleString("en")} earlier lines are left out here.`;
+      this.note.textContent = `${this.droppedCount.toLocaleString("en")} earlier lines are left out here.`;
     }
     if (this.followsEnd) box.scrollTop = box.scrollHeight;
   }
