@@ -21,7 +21,7 @@ _PROGRAM_FOLDERS = ("/api/", "/build/")
 _PROGRAM_PATHS = frozenset({"/health", "/metrics", "/versions"})
 _OPEN_PATHS = frozenset({"/health", "/versions"})
 _READING = frozenset({"GET", "HEAD"})
-_SESSION = re.compile(r"(?P<signed>(?P<issued>[0-9]{1,12})\.[A-Za-z0-9_-]{22})\.(?P<signature>[0-9a-f]{64})")
+_SESSION = re.compile(r"(?P<payload>(?P<issued>[0-9]{1,12})\.[A-Za-z0-9_-]{22})\.(?P<signature>[0-9a-f]{64})")
 
 _HOW = (
     "Open the address that `make up` printed when it started; `make url` in Bindery's folder prints it again. "
@@ -83,12 +83,12 @@ class StartToken:
 
     def _start_session(self, request: Request, target: str) -> Response:
         """Return a redirect to `target` that sets the session's cookie."""
-        signed = f"{int(time.time())}.{secrets.token_urlsafe(16)}"
+        payload = f"{int(time.time())}.{secrets.token_urlsafe(16)}"
         headers = {"cache-control": "no-store", "referrer-policy": "no-referrer"}
         response = RedirectResponse(target, status_code=303, headers=headers)
         # Lax: a badge's link on another site finds the session; other requests that such a site makes don't.
         response.set_cookie(
-            self._cookie_name(request), f"{signed}.{self._signature(signed)}", max_age=int(self._session_seconds),
+            self._cookie_name(request), f"{payload}.{self._signature(payload)}", max_age=int(self._session_seconds),
             httponly=True, samesite="lax", secure=is_secure(request),
         )  # fmt: skip
         return response
@@ -105,11 +105,11 @@ class StartToken:
         match = _SESSION.fullmatch(value)
         if not match:
             return False
-        is_ours = hmac.compare_digest(match["signature"], self._signature(match["signed"]))
+        is_ours = hmac.compare_digest(match["signature"], self._signature(match["payload"]))
         return is_ours and time.time() - int(match["issued"]) < self._session_seconds
 
-    def _signature(self, signed: str) -> str:
-        return hmac.digest(self._key, f"start-session\0{self._cookie}\0{signed}".encode(), "sha256").hex()
+    def _signature(self, payload: str) -> str:
+        return hmac.digest(self._key, f"start-session\0{self._cookie}\0{payload}".encode(), "sha256").hex()
 
     def _cookie_name(self, request: Request) -> str:
         return f"__Host-{self._cookie}" if is_secure(request) else self._cookie
@@ -133,17 +133,17 @@ def query_without(query: str, name: str, value: str | None = None) -> tuple[str,
 
     If `value` is set, only fields with that value are taken out. The other fields stay as they are written.
     """
-    remaining = []
-    removed = []
+    other_fields = []
+    values = []
     for field in query.split("&"):
         encoded_name, _, encoded_text = field.partition("=")
         text = unquote_plus(encoded_text)
         is_match = value is None or hmac.compare_digest(text.encode(), value.encode())
         if unquote_plus(encoded_name) == name and is_match:
-            removed.append(text)
+            values.append(text)
         else:
-            remaining.append(field)
-    return "&".join(remaining), removed
+            other_fields.append(field)
+    return "&".join(other_fields), values
 
 
 def _pasted_token(text: str) -> str:

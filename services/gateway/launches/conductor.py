@@ -154,8 +154,8 @@ class Conductor:
         """Return the build that another gateway followed for this launch, whatever has become of it."""
         if self.launch.state is not LaunchState.BUILDING or not self.launch.build_id:
             return None
-        stored = await self._context.records.read(Topic(Kind.BUILD, self.launch.build_id))
-        return stored.model(Build) if stored else None
+        stored_record = await self._context.records.read(Topic(Kind.BUILD, self.launch.build_id))
+        return stored_record.model(Build) if stored_record else None
 
     async def _follow_build(self, build: Build) -> Build:
         """Show the build's stream to followers of the launch, wait for its end, and return the build as it ended."""
@@ -169,11 +169,11 @@ class Conductor:
             self._has_waited_for_build = True
             await self._context.bus.wait_for_end(topic)
 
-        stored = await self._context.records.read(topic)
+        stored_record = await self._context.records.read(topic)
         self.side_effects.discard_build()
-        if stored is None:  # lost with Redis: the caller takes a failure without an error for a lost build
+        if stored_record is None:  # lost with Redis: the caller takes a failure without an error for a lost build
             return build.updated(state=BuildState.FAILED, error=None)
-        return stored.model(Build)
+        return stored_record.model(Build)
 
     # Step 3: its server
 

@@ -117,13 +117,13 @@ class Launches:
             ttl_ms=int(self._settings.idempotency_ttl_seconds * 1000),
         )
 
-    async def adopt(self, record: OwnedRecord, stored: StoredRecord) -> None:
+    async def adopt(self, record: OwnedRecord, stored_record: StoredRecord) -> None:
         """Go on with a launch whose gateway died."""
         record.rewrite_if_missing = True
-        launch = stored.model(Launch)
+        launch = stored_record.model(Launch)
         nothing_cached = CachedAnswers(None, None)
-        with bound_contextvars(**from_fields(stored.fields)):
-            await self._conduct(record, launch, nothing_cached, is_cancelled=bool(stored.get("cancel")))
+        with bound_contextvars(**from_fields(stored_record.fields)):
+            await self._conduct(record, launch, nothing_cached, is_cancelled=bool(stored_record.get("cancel")))
 
     async def _conduct(
         self, record: OwnedRecord, launch: Launch, cached: CachedAnswers, *, is_cancelled: bool = False
@@ -163,8 +163,8 @@ class Launches:
         Raises `BinderyError("not_found")`.
         """
         topic = launch_topic(launch_id)
-        stored = await self._context.records.read(topic)
-        launch = stored.model(Launch) if stored else None
+        stored_record = await self._context.records.read(topic)
+        launch = stored_record.model(Launch) if stored_record else None
         if launch is None or not (launch.principal.startswith("anon:") or launch.principal == principal):
             raise BinderyError("not_found", "There is no such launch, or it was too long ago.")
 
@@ -189,18 +189,19 @@ class Launches:
             if conductor.server or launch.state is not LaunchState.READY:
                 return launch, conductor.server
 
-        stored = await self._context.records.read(launch_topic(launch_id))
-        if stored is None:
+        stored_record = await self._context.records.read(launch_topic(launch_id))
+        if stored_record is None:
             raise BinderyError("not_found", "There is no such launch, or it was too long ago.")
-        launch = stored.model(Launch)
+
+        launch = stored_record.model(Launch)
         return launch, await self.server(launch) if launch.state is LaunchState.READY else None
 
     async def server(self, launch: Launch) -> Server | None:
         """Return a launch's server as its record has it; None if there is none, or no record of it any more."""
         if not launch.server_id:
             return None
-        stored = await self._context.records.read(Topic(Kind.SERVER, launch.server_id))
-        return stored.model(Server) if stored else None
+        stored_record = await self._context.records.read(Topic(Kind.SERVER, launch.server_id))
+        return stored_record.model(Server) if stored_record else None
 
     # Cancelling and watching
 

@@ -93,7 +93,7 @@ class EventStreamResponse(Response):
 
     async def _deliver(self, send: Send, subscriber: Subscriber, disconnect: asyncio.Task[None]) -> None:
         """Send the stream, joining the chunks that are there at once."""
-        unsent: list[bytes] = []
+        buffer: list[bytes] = []
         size = 0
 
         async with contextlib.aclosing(self._stream.chunks(subscriber)) as chunks:
@@ -101,20 +101,20 @@ class EventStreamResponse(Response):
                 if subscriber.has_left:
                     return
                 if chunk is not None:
-                    unsent.append(chunk)
+                    buffer.append(chunk)
                     size += len(chunk)
                     if size < SEND_BYTES:
                         continue
 
-                if unsent:
-                    await _send(send, subscriber, b"".join(unsent))
-                    unsent = []
+                if buffer:
+                    await _send(send, subscriber, b"".join(buffer))
+                    buffer = []
                     size = 0
                 if chunk is None and not await self._wait_for_news(send, subscriber):
                     return
 
-        if unsent:
-            await _send(send, subscriber, b"".join(unsent))
+        if buffer:
+            await _send(send, subscriber, b"".join(buffer))
         if self._lingers:
             await self._linger(send, subscriber, disconnect)
 
