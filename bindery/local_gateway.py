@@ -30,7 +30,7 @@ def start_token(gateway: str, environ: Mapping[str, str] = os.environ) -> str:
     if token := environ.get("BINDERY_START_TOKEN"):
         return token
 
-    if gateway not in _gateways(environ):
+    if gateway not in _recorded_addresses(environ):
         return ""
 
     try:
@@ -41,15 +41,15 @@ def start_token(gateway: str, environ: Mapping[str, str] = os.environ) -> str:
 
 def running_gateway(environ: Mapping[str, str] = os.environ) -> str:
     """Return the first address of the `make up` that runs in the data folder; empty if none runs."""
-    return next(iter(_gateways(environ)), "")
+    return next(iter(_recorded_addresses(environ)), "")
 
 
 def _run_dir(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("BINDERY_DATA_DIR") or _DATA_DIR).expanduser() / "run"
 
 
-def _gateways(environ: Mapping[str, str]) -> list[str]:
-    """Return the addresses in the record of the data folder's `make up`: those on this machine, and no others."""
+def _recorded_addresses(environ: Mapping[str, str]) -> list[str]:
+    """Return the addresses in the record of the data folder's `make up`, as far as they are on this machine."""
     try:
         addresses = json.loads((_run_dir(environ) / "up.json").read_text())["gateways"]
         return [address for address in addresses if isinstance(address, str) and is_loopback(address)]

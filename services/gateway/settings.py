@@ -84,7 +84,7 @@ class GatewaySettings(ServiceSettings):
 
     @field_validator("allowed_origins")
     @classmethod
-    def _are_origins(cls, value: str) -> str:
+    def _check_origins(cls, value: str) -> str:
         for site in filter(None, (part.strip() for part in value.split(","))):
             if site != "*" and not _ORIGIN.fullmatch(site):
                 raise ValueError(f"{site!r} is not an origin: write scheme and host, as in https://example.org")
@@ -92,13 +92,13 @@ class GatewaySettings(ServiceSettings):
 
     @field_validator("start_token")
     @classmethod
-    def _goes_into_an_address(cls, value: SecretStr) -> SecretStr:
+    def _check_start_token(cls, value: SecretStr) -> SecretStr:
         if not _START_TOKEN.fullmatch(value.get_secret_value()):
             raise ValueError("give it 16 to 256 letters, digits, dots, dashes, underscores or tildes, or nothing")
         return value
 
     @model_validator(mode="after")
-    def _no_web_site_runs_code_here(self) -> "GatewaySettings":
+    def _check_origins_in_local_mode(self) -> "GatewaySettings":
         if self.local_mode and "*" in [part.strip() for part in self.allowed_origins.split(",")]:
             raise ValueError(
                 "BINDERY_ALLOWED_ORIGINS=* would let every web site run code on one's own machine: name the sites"
@@ -107,14 +107,14 @@ class GatewaySettings(ServiceSettings):
 
     @field_validator("resolver_url", "builder_url", "launcher_url")
     @classmethod
-    def _is_address(cls, value: str) -> str:
+    def _check_address(cls, value: str) -> str:
         if not value.startswith(("http://", "https://")) and not unix_socket(value):
             raise ValueError(f"{value!r} is not an address: write http://host:port, or unix:///path/of/its.socket")
         return value
 
     @field_validator("template_folders")
     @classmethod
-    def _are_folders(cls, value: str) -> str:
+    def _check_folders(cls, value: str) -> str:
         if missing := [str(folder) for folder in _folders(value) if not folder.is_dir()]:
             raise ValueError(f"no such folder: {', '.join(missing)}")
         return value
