@@ -145,7 +145,7 @@ class Backends:
         if not rows:
             return None
         detail = "; ".join(f"{row['service']}: {row.get('message', 'not ok')}" for row in rows)
-        return CheckFailure(detail, f"not well: {', '.join(str(row['service']) for row in rows)}")
+        return CheckFailure(detail, f"not well: {', '.join(row['service'] for row in rows)}")
 
 
 class Providers:

@@ -20,6 +20,7 @@ from services.common.models.problem import PROBLEM_MEDIA_TYPE
 from services.common.net.reply import Reply
 from services.common.service.call_accounting import call_reason
 from services.common.service.correlation import outgoing_headers
+from services.common.service.health import HealthRow
 
 CALLS = Counter("bindery_http_calls_total", "HTTP calls made, by the peer that was called", ["peer", "doing"])
 
@@ -164,11 +165,11 @@ class ServiceClient:
             raise BinderyError.of(Problem.model_validate_json(reply.body))
         raise BinderyError(self._unavailable, f"It answered {reply.status}.")
 
-    async def health(self) -> list[dict[str, Any]]:
+    async def health(self) -> list[HealthRow]:
         """Return the rows of the peer's health report, healthy or not. Raise `BinderyError` if it can't be reached."""
         try:
             reply = await self._client.request("GET", "/health")
-            rows: list[dict[str, Any]] = reply.json()["checks"]
+            rows: list[HealthRow] = reply.json()["checks"]
         except PeerUnreachable as error:
             raise BinderyError(self._unavailable, f"No answer ({error}).") from error
         except (ValueError, KeyError, TypeError) as error:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import NotRequired, TypedDict
 
 from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled
@@ -21,6 +22,14 @@ class CheckFailure:
 
     detail: str
     shown: str = "It does not work as it should; the log of this service says more."
+
+
+class HealthRow(TypedDict):
+    """The result of one check, in the shape of BinderHub's `/health`."""
+
+    service: str
+    ok: bool
+    message: NotRequired[str]
 
 
 Check = Callable[[], Awaitable[CheckFailure | str | None]]
@@ -47,20 +56,20 @@ class Health:
         """Register a check; its name appears in `/health`."""
         self._checks[name] = check
 
-    def report(self, *, in_detail: bool = False) -> tuple[bool, list[dict[str, object]]]:
-        """Return whether all is well, and a row for each check in the shape of BinderHub's `/health`."""
-        rows: list[dict[str, object]] = []
+    def report(self, *, in_detail: bool = False) -> tuple[bool, list[HealthRow]]:
+        """Return whether all is well, and a row for each check."""
+        rows: list[HealthRow] = []
         for name in self._checks:
             checked_at, failure = self._results.get(name, (0.0, _NOT_CHECKED))
             if failure is None and time.monotonic() - checked_at > self.stale_seconds:
                 stale = f"not checked for {self.stale_seconds:.0f} s"
                 failure = CheckFailure(stale, stale)
 
-            row: dict[str, object] = {"service": name, "ok": failure is None}
+            row: HealthRow = {"service": name, "ok": failure is None}
             if failure:
                 row["message"] = failure.detail if in_detail else failure.shown
             rows.append(row)
-        return all(bool(row["ok"]) for row in rows), rows
+        return all(row["ok"] for row in rows), rows
 
     def rendered(self, *, in_detail: bool = False) -> tuple[bool, bytes]:
         """Return whether all is well, and the report as JSON, which is cached for a second unless a result changes."""
