@@ -22,7 +22,7 @@ from services.launcher.abandoned_servers import abandoned_servers
 from services.launcher.hub.client import Hub
 from services.launcher.hub.removal import remove_from_hub
 from services.launcher.names import is_user_of, user_name
-from services.launcher.seats.positions import SeatPosition
+from services.launcher.seats.positions import SeatPosition, SeatReservation
 from services.launcher.seats.recount import RECOUNT
 from services.launcher.seats.seats import Seats
 from services.launcher.settings import LauncherSettings
@@ -102,15 +102,16 @@ class Servers:
             fields={"request": request.model_dump_json(exclude_none=True)} | to_fields(), rewrite_if_missing=True,
             piggyback=[self._seats.reservation(server, request.repo)],
         )  # fmt: skip
-        seat = self._seats.parse_reservation(seat_answer)
+        reservation = SeatReservation.parse(seat_answer)
 
         if isinstance(record, OwnedRecord):
-            self._begin(record, server, request, seat.position)
-            return server.updated(queue=seat.position.queue)
+            position = self._seats.position(reservation.number, reservation.blocked_by)
+            self._begin(record, server, request, position)
+            return server.updated(queue=position.queue)
         if isinstance(record, StoredRecord):
             existing = record.model(Server)
             # A server that failed may have kept its seat, because it may still run.
-            if existing.state.is_final and not seat.is_repeated:
+            if existing.state.is_final and not reservation.is_repeated:
                 await self._seats.release(server.server_id)
             return existing
         raise BinderyError("internal")

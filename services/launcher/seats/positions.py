@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from services.common.models import Queue
 from services.common.models.errors import BinderyError
@@ -56,11 +57,19 @@ class SeatPosition(NamedTuple):
 
 
 class SeatReservation(NamedTuple):
-    """The result of a request for a seat."""
+    """The script's answer to a request for a seat."""
 
-    position: SeatPosition
+    number: int
+    """The position in the queue, or a `SeatAnswer`."""
+    blocked_by: BlockedBy
     is_repeated: bool
     """Whether the server had its seat, or its position, before this request."""
+
+    @classmethod
+    def parse(cls, answer: Sequence[int]) -> Self:
+        """Parse the three numbers of the script `take`."""
+        number, blocked_by, is_repeated = answer
+        return cls(number, BlockedBy(blocked_by), bool(is_repeated))
 
 
 @dataclass

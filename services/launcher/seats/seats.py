@@ -9,7 +9,7 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from prometheus_client import Gauge
@@ -105,15 +105,10 @@ class Seats:
     # Reserving and releasing
 
     def reservation(self, server: Server, repo: ResolvedRepo) -> ScriptCall:
-        """Return the script call that takes a seat or a position, to be run together with others."""
+        """Return the script call that takes a seat or a position; `SeatReservation.parse` reads its answer."""
         return self._call("take", server.server_id, int(server.created_at * 1000), self._holder_json(repo, server.user))
 
-    def parse_reservation(self, answer: Sequence[int]) -> SeatReservation:
-        """Return the result of the call that `reservation` returned, from the script's answer."""
-        number, blocked_by, is_repeated = answer
-        return SeatReservation(self._position(number, blocked_by), bool(is_repeated))
-
-    def _position(self, number: int, blocked_by: int) -> SeatPosition:
+    def position(self, number: int, blocked_by: int) -> SeatPosition:
         """Return a script's position in the queue with its reason; request a count if the script lacks one."""
         if blocked_by == BlockedBy.NOT_COUNTED:
             self.count_needed.set()
@@ -129,7 +124,8 @@ class Seats:
 
     async def take(self, server: Server, repo: ResolvedRepo) -> SeatPosition:
         """Take a seat or a position in the queue; NEVER or FULL if the server gets neither."""
-        return self.parse_reservation(await self.reservation(server, repo).run()).position
+        reservation = SeatReservation.parse(await self.reservation(server, repo).run())
+        return self.position(reservation.number, reservation.blocked_by)
 
     async def check(self, repo: ResolvedRepo) -> None:
         """Raise `BinderyError` if a launch of `repo` would get neither a seat nor a position, or has no valid class."""
@@ -199,7 +195,7 @@ class Seats:
         watched_now = dict(self._watched)
         answer = await self._run("positions", *watched_now)
         for watched, number, blocked_by in zip(watched_now.values(), answer[::2], answer[1::2], strict=True):
-            watched.update(self._position(number, blocked_by))
+            watched.update(self.position(number, blocked_by))
 
     # Counting the running servers
 
