@@ -1,4 +1,4 @@
-"""Build tokens: a page carries one to prove that its launch was requested there. Claims as BinderHub's, and `jti`."""
+"""Build tokens: a page has one to prove that its launch was requested there. The claims are BinderHub's, and `jti`."""
 
 import hashlib
 import secrets

@@ -72,14 +72,14 @@ class Conductor:
         self.launch = launch
         """The launch as it was last written, or is about to be."""
         self.server: Server | None = None
-        """The ready server, as its record has it; None if only the record can tell."""
+        """The ready server; None until then, and if its record has to be read."""
         self.side_effects = LaunchSideEffects(
             backends=backends,
             server_cancels=CancelRequests(context.records, Kind.SERVER, context.keys.wake("launcher")),
             resource_class=launch.options.resource_class,
             is_adopted=record.epoch > 1,
         )
-        """What builder and launcher were asked for, to be undone if the launch fails."""
+        """Requests to builder and launcher, which are undone if the launch fails."""
 
     async def conduct(self) -> None:
         """Conduct the launch until its server is ready.
@@ -151,14 +151,14 @@ class Conductor:
         raise BinderyError("build_lost") if error.has_code("cancelled") else error
 
     async def _adopted_build(self) -> Build | None:
-        """Return the build that another gateway followed for this launch, whatever has become of it."""
+        """Return the present state of the build that another gateway followed for this launch, if there is one."""
         if self.launch.state is not LaunchState.BUILDING or not self.launch.build_id:
             return None
         stored_record = await self._context.records.read(Topic(Kind.BUILD, self.launch.build_id))
         return stored_record.model(Build) if stored_record else None
 
     async def _follow_build(self, build: Build) -> Build:
-        """Show the build's stream to followers of the launch, wait for its end, and return the build as it ended."""
+        """Show the build's stream to followers of the launch, wait for its end, and return the ended build."""
         topic = Topic(Kind.BUILD, build.build_id or "")
         if self.launch.build_id != build.build_id or self.launch.state is not LaunchState.BUILDING:
             self.launch = self.launch.updated(state=LaunchState.BUILDING, build_id=build.build_id, image=build.image)
@@ -243,7 +243,7 @@ class Conductor:
         events = self._context.bus.events(topic, check_seconds=self._settings.reread_seconds)
         async with contextlib.aclosing(events):
             async for entry, event in events:
-                # The first entry is the server's creation: `_show_server` has copied what that says.
+                # The first entry is the server's creation: `_show_server` has copied its contents.
                 if self.launch.state is LaunchState.WAITING and not entry.is_first:
                     await self._copy_queue_position(event)
 

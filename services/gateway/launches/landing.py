@@ -1,4 +1,4 @@
-"""Landing URLs: where a browser goes when the server is ready. Always inside that server, whatever a link names."""
+"""Landing URLs: the address that a browser opens when the server is ready, always inside that server."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from services.common.models.errors import BinderyError
 
 _ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_SAFE = "%!$&'()*+,;=:@-._~"  # what a URL may contain unencoded; `%` because what is encoded already stays so
+_SAFE = "%!$&'()*+,;=:@-._~"  # characters that stay as they are in a URL; `%` too, so that nothing is encoded twice
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 

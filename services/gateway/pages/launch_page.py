@@ -155,11 +155,11 @@ class LaunchPage:
         if launch.state in {LaunchState.FAILED, LaunchState.CANCELLED}:
             state = "failed" if launch.state is LaunchState.FAILED else "stopped"
             phase = launch.error.phase if launch.error else None
-            return _STEP_OF_PHASE.get(phase or "", self._step_reached()), state
+            return _STEP_OF_PHASE.get(phase or "", self._last_step()), state
 
         return _STEP_OF_STATE.get(launch.state, 0), "current"
 
-    def _step_reached(self) -> int:
+    def _last_step(self) -> int:
         """Return the index of the step that an ended launch had reached, according to its record."""
         if self.launch.server_id:
             return _STEP_OF_PHASE["launching"]

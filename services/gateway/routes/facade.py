@@ -27,7 +27,7 @@ router = APIRouter(include_in_schema=False)
 async def build(request: Request, provider: str, context: Context) -> Response:
     """Launch a link and follow it, as BinderHub's event stream. Always 200: an error is an event.
 
-    Stock clients take any other status for the end, and show no message. HEAD gets its headers, and starts nothing.
+    Clients of BinderHub take other statuses for the end, and show no message. HEAD gets headers, and starts nothing.
     """
     if is_head(request):
         return context.streams.facade(LaunchPosition(launch_id=""))
