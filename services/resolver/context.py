@@ -16,7 +16,7 @@ from services.resolver.settings import ResolverSettings
 
 @dataclass(frozen=True, kw_only=True)
 class ResolverContext:
-    """The parts of one resolver process."""
+    """What the resolver has open while it runs."""
 
     settings: ResolverSettings
     """The resolver's settings."""

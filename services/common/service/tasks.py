@@ -28,17 +28,25 @@ async def sleep_unless_cancelled(seconds: float) -> None:
 async def cancel_and_wait(*tasks: asyncio.Task[Any], again_seconds: float = CANCEL_AGAIN_SECONDS) -> None:
     """Cancel tasks and return when all are done; their results and exceptions stay with them, and are not raised.
 
-    A client library may swallow a cancel that comes while it connects, so the cancel is repeated.
+    A client library may swallow a cancel that comes while it connects, so the cancel is repeated. If the caller itself
+    is cancelled, the tasks are cancelled once more at once, and `CancelledError` is raised when all of them are done.
     """
     pending = {task for task in tasks if not task.done()}
+    is_cancelled = False
     while pending:
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=again_seconds)
+        try:
+            await asyncio.wait(pending, timeout=again_seconds)
+        except asyncio.CancelledError:
+            is_cancelled = True
+        pending = {task for task in pending if not task.done()}
 
     for task in tasks:
         if not task.cancelled():
             task.exception()  # retrieved, so that asyncio does not log it as lost
+    if is_cancelled:
+        raise asyncio.CancelledError
 
 
 async def run_until(event: asyncio.Event, work: Coroutine[Any, Any, T], *, name: str | None = None) -> T:

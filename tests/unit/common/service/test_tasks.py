@@ -48,6 +48,33 @@ async def test_cancel_and_wait_cancels_again_until_a_task_obeys(monkeypatch: pyt
     assert (task.done(), cancels) == (True, 3)
 
 
+async def test_cancel_and_wait_waits_for_the_tasks_even_if_it_is_cancelled_itself() -> None:
+    is_cancelled, may_end = asyncio.Event(), asyncio.Event()
+
+    async def cleans_up() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            is_cancelled.set()
+            while not may_end.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await may_end.wait()
+
+    task = asyncio.create_task(cleans_up())
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(cancel_and_wait(task))
+    await is_cancelled.wait()
+    waiting.cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    is_waiting = not waiting.done()
+    may_end.set()
+    assert is_waiting
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert task.done()
+
+
 async def test_cancel_and_wait_raises_nothing_of_what_the_tasks_raised() -> None:
     async def fails() -> None:
         raise ValueError("no")
