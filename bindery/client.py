@@ -92,7 +92,7 @@ class Client:
         """Start a launch of a repository; `spec` is percent-encoded, as in the URL.
 
         For a day, a request with the same `key` (a random one by default) returns the same launch: if an answer is
-        lost, the request can be repeated and starts no second launch. Raises `GatewayError`.
+        lost, the request can be repeated and starts no second launch. Raise `GatewayError`.
         """
         body: dict[str, object] = {"provider": provider, "spec": spec, "path": path}
         if detached:
@@ -110,7 +110,7 @@ class Client:
         return Launch(launch_id, state, f"{self.gateway}/launches/{quote(launch_id, safe='')}")
 
     def cancel(self, launch_id: str) -> None:
-        """Cancel a launch; one that has ended stays as it is. Raises `GatewayError`."""
+        """Cancel a launch; one that has ended stays as it is. Raise `GatewayError`."""
         try:
             self._request("DELETE", f"/api/v1/launches/{quote(launch_id, safe='')}")
         except GatewayError as error:
@@ -120,7 +120,7 @@ class Client:
     def build_log(self, build_id: str, *, lines: int = 0) -> str:
         """Return the log of a build up to now.
 
-        `lines`: how many of its first lines; if negative, of its last ones; 0 for all. Raises `GatewayError`.
+        `lines`: how many of its first lines; if negative, of its last ones; 0 for all. Raise `GatewayError`.
         """
         url = f"{_build_url(build_id)}/log"
         return self._request("GET", url, params={"lines": lines, "format": "text"}).text
@@ -128,13 +128,13 @@ class Client:
     def cancel_build(self, build_id: str, *, operator_token: str = "") -> None:
         """Cancel a build.
 
-        Raises `GatewayError`: with code `conflict` if it has ended, or if launches wait for it and there is no
+        Raise `GatewayError`: with code `conflict` if it has ended, or if launches wait for it and there is no
         `operator_token`.
         """
         self._request("DELETE", _build_url(build_id), headers=_headers(OPERATOR_HEADER, operator_token))
 
     def queue(self, *, operator_token: str = "") -> Queue:
-        """Return the queue of builds; only an operator gets the workers' names. Raises `GatewayError`."""
+        """Return the queue of builds; only an operator gets the workers' names. Raise `GatewayError`."""
         response = self._request("GET", "/api/v1/queue", headers=_headers(OPERATOR_HEADER, operator_token))
 
         try:
@@ -152,7 +152,7 @@ class Client:
     def events(self, launch_id: str) -> Iterator[Event]:
         """Yield each event of a launch once, from its beginning to its end, and connect again as often as necessary.
 
-        Raises `GatewayError` if the gateway refuses, or if nothing new has come for `patience_seconds`.
+        Raise `GatewayError` if the gateway refuses, or if nothing new has come for `patience_seconds`.
         """
         url = f"/api/v1/launches/{quote(launch_id, safe='')}/events"
         position = ""
@@ -210,7 +210,7 @@ class Client:
 def split_spec(argument: str) -> tuple[str, str]:
     """Split `<provider>/<spec>`, also in the form of a link: `https://host/v2/gh/org/repo/ref`.
 
-    Raises `ValueError` if there is no spec in it.
+    Raise `ValueError` if there is no spec in it.
     """
     is_link = argument.startswith(("http://", "https://"))
     path = urlsplit(argument).path if is_link else argument

@@ -188,7 +188,7 @@ def is_up(settings: Settings) -> bool:
 
 
 def _run(command: list[str], advice: str, text: str = "", folder: str | None = None) -> str:
-    """Return the output of a command that reads `text`. Raises `StartupError(advice)` if it fails."""
+    """Return the output of a command that reads `text`. Raise `StartupError(advice)` if it fails."""
     try:
         result = subprocess.run(
             command, input=text, capture_output=True, text=True, check=True, timeout=COMMAND_TIMEOUT_SECONDS, cwd=folder

@@ -54,7 +54,7 @@ def _without_comments(message: str) -> list[str]:
 
 
 def _commits(revisions: str) -> dict[str, str]:
-    """Return the message of each commit in a range, by its abbreviated id. Raises `CalledProcessError`."""
+    """Return the message of each commit in a range, by its abbreviated id. Raise `CalledProcessError`."""
     command = ["git", "log", "--no-merges", "-z", "--format=%h%n%B", revisions]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     entries = (entry.partition("\n") for entry in output.split("\0") if entry)

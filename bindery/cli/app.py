@@ -59,7 +59,7 @@ _add("queue", GATEWAY, "Print how many builds wait and run, and how many may run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit status. Raises `SystemExit` for arguments that it can't parse."""
+    """Run one command and return the exit status. Raise `SystemExit` for arguments that it can't parse."""
     tokens = sys.argv[1:] if arguments is None else list(arguments)
     if not tokens:
         app.help_print([], console=app.error_console)

@@ -23,7 +23,7 @@ WINDOWS = "Bindery runs on Linux and macOS. On Windows, run it inside WSL2: `wsl
 def embedded_stack(command: str) -> Iterator["Settings"]:
     """Yield the settings of the embedded stack, and import `deploy` only in the block.
 
-    Raises `CommandError` if this is not a checkout, if a package is missing, and for a `StartupError` of the block.
+    Raise `CommandError` if this is not a checkout, if a package is missing, and for a `StartupError` of the block.
     """
     if sys.platform == "win32":
         raise CommandError(WINDOWS)

@@ -31,7 +31,7 @@ Gateway = Annotated[
 
 @contextlib.contextmanager
 def connect(gateway: str | None) -> Iterator[Client]:
-    """Yield a client of `gateway` (the default one if None). Raises `CommandError` for a `GatewayError`."""
+    """Yield a client of `gateway` (the default one if None). Raise `CommandError` for a `GatewayError`."""
     address = default_gateway() if gateway is None else gateway
     try:
         with Client(address) as client:

@@ -29,7 +29,7 @@ class Division:
 def check_kinds(names: Iterable[str]) -> frozenset[str]:
     """Return the kinds of components in `names`, of which each may hold several, with commas between them.
 
-    Raises `StartupError` for a name that is not a kind of component.
+    Raise `StartupError` for a name that is not a kind of component.
     """
     kinds = [kind.strip() for name in names for kind in name.split(",") if kind.strip()]
     for kind in kinds:

@@ -43,7 +43,7 @@ class Installation:
 def open_installation(data_dir: Path) -> Installation:
     """Return the installation of a data folder, created now if the folder is new or empty.
 
-    From then on no other user may enter the folder. Raises `StartupError` for a folder that holds other things, since
+    From then on no other user may enter the folder. Raise `StartupError` for a folder that holds other things, since
     `make clean` deletes the whole data folder, and for a folder of another user.
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -96,7 +96,7 @@ class Ports:
 def hold_ports(settings: Settings, without: Collection[str] = ()) -> Iterator[Ports]:
     """Hold the gateways' ports and three others until the context exits, except those of the kinds in `without`.
 
-    Raises `StartupError` if another program has a gateway's port.
+    Raise `StartupError` if another program has a gateway's port.
     """
     with contextlib.ExitStack() as stack:
 
@@ -110,7 +110,7 @@ def hold_ports(settings: Settings, without: Collection[str] = ()) -> Iterator[Po
 
 
 def check_ports(settings: Settings) -> str:
-    """Return the gateways' ports as text. Raises `StartupError` if another program has one of them."""
+    """Return the gateways' ports as text. Raise `StartupError` if another program has one of them."""
     for number in settings.ports:
         _hold_for_gateway(settings, number).close()
 
@@ -118,7 +118,7 @@ def check_ports(settings: Settings) -> str:
 
 
 def hold(host: str, number: int) -> HeldPort:
-    """Take a port. Raises `OSError` (EADDRINUSE, EACCES), with the address as `filename`, if it can't be ours alone."""
+    """Take a port. Raise `OSError` (EADDRINUSE, EACCES), with the address as `filename`, if it can't be ours alone."""
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(_open_socket(socket.AF_INET))
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of an earlier run may linger
@@ -144,7 +144,7 @@ def hold_any() -> HeldPort:
 
 
 def is_free(host: str, number: int) -> bool:
-    """Return whether we could take a port now. Raises `OSError` if that can't be found out."""
+    """Return whether we could take a port now. Raise `OSError` if that can't be found out."""
     try:
         hold(host, number).close()
     except OSError as error:

@@ -27,7 +27,7 @@ def check_machine() -> None:
 
 
 def check_python() -> str:
-    """Return the version of this Python. Raises `StartupError` if it isn't supported."""
+    """Return the version of this Python. Raise `StartupError` if it isn't supported."""
     version = ".".join(str(number) for number in sys.version_info[:3])
     if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
         raise StartupError(
@@ -82,13 +82,13 @@ def settings_warning(settings: Settings, environ: Mapping[str, str]) -> str | No
 
 
 def warnings(settings: Settings, environ: Mapping[str, str]) -> list[str]:
-    """Return the warnings, about things that work but should be changed. Raises `StartupError` as `check_git` does."""
+    """Return the warnings, about things that work but should be changed. Raise `StartupError` as `check_git` does."""
     possible = (git_warning(check_git()), proxy_warning(environ), settings_warning(settings, environ))
     return [warning for warning in possible if warning]
 
 
 def check_git() -> str:
-    """Return the version of git. Raises `StartupError` if it is missing or too old."""
+    """Return the version of git. Raise `StartupError` if it is missing or too old."""
     oldest = ".".join(str(number) for number in GIT)
     try:
         output = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True, timeout=10).stdout

@@ -46,7 +46,7 @@ watch = true
 
 
 def traefik_binary() -> Path:
-    """Return the proxy's executable, that of our own environment first. Raises `StartupError` if it is missing."""
+    """Return the proxy's executable, that of our own environment first. Raise `StartupError` if it is missing."""
     beside = Path(sys.executable).parent / "traefik"
     if beside.exists():
         return beside

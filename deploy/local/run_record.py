@@ -38,7 +38,7 @@ class AlreadyRunning(Exception):
 def lock(run_dir: Path) -> Iterator[None]:
     """Be the only process that runs, or ends, the stack of this data folder.
 
-    Raises `AlreadyRunning` at once if another one does.
+    Raise `AlreadyRunning` at once if another one does.
     """
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(run_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -197,7 +197,7 @@ class Settings(BaseSettings):
 
 
 def read_settings() -> Settings:
-    """Read the environment. Raises `StartupError`, with the variable's name, for a value that is not valid."""
+    """Read the environment. Raise `StartupError`, with the variable's name, for a value that is not valid."""
     try:
         return Settings()
     except ValidationError as error:

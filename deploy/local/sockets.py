@@ -25,7 +25,7 @@ def socket_folder(data_dir: Path, environ: Mapping[str, str]) -> Path:
 
 
 def open_socket_folder(folder: Path) -> None:
-    """Create the folder if it is missing. Raises `StartupError` for one that other users could change."""
+    """Create the folder if it is missing. Raise `StartupError` for one that other users could change."""
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:

@@ -19,7 +19,7 @@ def address(url: str, token: str) -> str:
 
 
 def running_address(run_dir: Path) -> str:
-    """Return the address that a browser opens of the Bindery that runs. Raises `StartupError` if none does."""
+    """Return the address that a browser opens of the Bindery that runs. Raise `StartupError` if none does."""
     up = recorded_up(run_dir)
     if up is None or not up.process.is_running:
         raise StartupError(

@@ -21,7 +21,7 @@ POLL_SECONDS = 0.05
 def stop(settings: Settings) -> str:
     """End the running stack, or the rest of a killed one, and return a line that reports the outcome.
 
-    Raises `StartupError` if it does not end.
+    Raise `StartupError` if it does not end.
     """
     if not settings.run_dir.exists():
         return "Bindery was not running."
@@ -42,7 +42,7 @@ def stop(settings: Settings) -> str:
 def clean(settings: Settings, *, force: bool) -> str:
     """Delete the data folder, after asking unless `force`, and return a line that reports the outcome.
 
-    Raises `StartupError` while the stack runs, for a folder that isn't Bindery's, and without a terminal to ask at.
+    Raise `StartupError` while the stack runs, for a folder that isn't Bindery's, and without a terminal to ask at.
     """
     if not settings.data_dir.exists():
         return f"There is nothing to delete: {settings.data_dir} does not exist."

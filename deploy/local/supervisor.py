@@ -82,7 +82,7 @@ class Supervisor:
     async def until_healthy(self, components: Iterable[Component] | None = None) -> None:
         """Wait until each of `components` (all that we run, if None) has been healthy.
 
-        Raises `GivenUp`, with the names of those that are not, after `ready_timeout_seconds`.
+        Raise `GivenUp`, with the names of those that are not, after `ready_timeout_seconds`.
         """
         if components is None:
             components = self._components

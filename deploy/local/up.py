@@ -37,7 +37,7 @@ Planner = Callable[[Settings, Installation, httpx.AsyncClient, Mapping[str, str]
 def up(settings: Settings, *, without: Sequence[str] = (), planner: Planner = plan_components) -> int:
     """Run the stack until Ctrl-C or SIGTERM, and return the exit status: 1 if it was given up.
 
-    Components of the kinds in `without` are left out, and the commands that start them by hand are printed. Raises
+    Components of the kinds in `without` are left out, and the commands that start them by hand are printed. Raise
     `StartupError` if the stack can't start: it already runs, a port is in use, something is missing.
     """
     kinds = check_kinds(without)
@@ -109,7 +109,7 @@ async def _serve(settings: Settings, console: Console, plan: Callable[[httpx.Asy
 
 
 async def _run_until_signal(supervisor: Supervisor, console: Console, announcement: Coroutine[Any, Any, None]) -> None:
-    """Keep the components running until a signal asks to stop. Raises `GivenUp` if that can't go on."""
+    """Keep the components running until a signal asks to stop. Raise `GivenUp` if that can't go on."""
     stopping = asyncio.Event()
     _on_signals(stopping, supervisor, console)
 

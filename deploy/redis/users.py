@@ -24,7 +24,7 @@ def users_file(prefix: str, passwords: Mapping[str, str], name: str = "bindery")
     All keys of the installation begin with `prefix`: `BINDERY_REDIS_PREFIX`, a colon, and `BINDERY_INSTALLATION_ID`.
     `passwords` are those of all `USERS`.
 
-    Raises `ValueError` for a prefix or name that Redis would read as a pattern, or as more than one word.
+    Raise `ValueError` for a prefix or name that Redis would read as a pattern, or as more than one word.
     """
     for what, text in (("prefix", prefix), ("name", name)):
         if not _LITERAL.fullmatch(text):

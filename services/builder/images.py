@@ -22,7 +22,7 @@ class ImageLookup(Protocol):
     async def find(self, image: str) -> ExistingImage | None:
         """Return the image, or None if it does not exist.
 
-        Raises `BinderyError("registry_unavailable")` if that can't be determined: guessing "no" would rebuild
+        Raise `BinderyError("registry_unavailable")` if that can't be determined: guessing "no" would rebuild
         everything.
         """
 

@@ -34,7 +34,7 @@ async def by_operator(
 ) -> bool:
     """Return whether the operator sent the request.
 
-    Raises `BinderyError("forbidden")` for a token that is not the operator's.
+    Raise `BinderyError("forbidden")` for a token that is not the operator's.
     """
     return is_operator(context.settings.operator_token, token)
 

@@ -81,7 +81,7 @@ class Backends:
     # Resolver
 
     async def resolve(self, spec: Spec) -> ResolvedRepo:
-        """Return the repository and commit that a link names. Raises `BinderyError`."""
+        """Return the repository and commit that a link names. Raise `BinderyError`."""
         reply = await self._retry(lambda: self.resolver.call("POST", "/resolve", content=spec.model_dump_json()))
         return ResolvedRepo.model_validate_json(reply.body)
 
@@ -93,7 +93,7 @@ class Backends:
     # Builder
 
     async def build(self, request: BuildRequest, on_unavailable: OnUnavailable | None = None) -> Build:
-        """Return the build of a repository's image: finished, under way or just started. Raises `BinderyError`."""
+        """Return the build of a repository's image: finished, under way or just started. Raise `BinderyError`."""
         body = request.model_dump_json(exclude_none=True)
         reply = await self._retry(lambda: self.builder.call("POST", "/builds", content=body), on_unavailable)
         return Build.model_validate_json(reply.body)
@@ -101,7 +101,7 @@ class Backends:
     async def ask_builder(
         self, method: str, path: str, *, params: dict[str, str] | None = None, operator_token: str = ""
     ) -> Reply:
-        """Call the builder's API for a client, who may be the operator. Raises `BinderyError`."""
+        """Call the builder's API for a client, who may be the operator. Raise `BinderyError`."""
         headers = {OPERATOR_HEADER: operator_token} if operator_token else None
         return await self.builder.call(method, path, params=params, headers=headers)
 
@@ -113,7 +113,7 @@ class Backends:
     # Launcher
 
     async def start_server(self, request: ServerRequest) -> Server:
-        """Return the launch's server: just started, or started by an earlier call. Raises `BinderyError`."""
+        """Return the launch's server: just started, or started by an earlier call. Raise `BinderyError`."""
         body = request.model_dump_json(exclude_none=True)
         reply = await self._retry(lambda: self.launcher.call("POST", "/servers", content=body))
         return Server.model_validate_json(reply.body)

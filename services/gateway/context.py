@@ -44,7 +44,7 @@ class GatewayContext:
     """Renders the pages."""
 
     async def repository_types(self) -> list[RepositoryType]:
-        """Return the repository types that can be launched. Raises `BinderyError("resolver_unavailable")`."""
+        """Return the repository types that can be launched. Raise `BinderyError("resolver_unavailable")`."""
         return self.pages.types(await self.providers.all())
 
 

@@ -75,7 +75,7 @@ class Cost:
 async def measure(counts: list[int]) -> list[Row]:
     """As many builds at once as each of `counts` says, one after the other.
 
-    Raises `NoClusterError` or `NoEngineError`, which say in a line what is missing.
+    Raise `NoClusterError` or `NoEngineError`, which say in a line what is missing.
     """
     rows = [Row("Queued builds of a no-op Job", "")]
     with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="bindery-load-") as folder:

@@ -41,7 +41,7 @@ class NoClusterError(Exception):
 
 @contextlib.contextmanager
 def cluster() -> Iterator[Cluster]:
-    """Keep a cluster there for the length of the block. Raises `NoClusterError`."""
+    """Keep a cluster there for the length of the block. Raise `NoClusterError`."""
     scripts = Path(os.environ.get("BINDERY_TEST_CLUSTER_DIR") or CHECKOUT.parent / "shared" / "cluster")
     tool = None if "BINDERY_TEST_CLUSTER_DIR" in os.environ else installed_tool()
     if kubeconfig := os.environ.get("KUBECONFIG"):

@@ -48,7 +48,7 @@ def installed_tool() -> str | None:
 
 @contextlib.contextmanager
 def container_cluster(tool: str, engine: Engine, folder: Path) -> Iterator[Running]:
-    """Keep a cluster for the length of the block; its files go into `folder`. Raises `ContainerClusterError`."""
+    """Keep a cluster for the length of the block; its files go into `folder`. Raise `ContainerClusterError`."""
     if not shutil.which("kubectl"):
         raise ContainerClusterError(f"{tool} is installed, but kubectl is missing")
     if engine.memory_bytes:
@@ -197,7 +197,7 @@ def _as_root(command: Sequence[str]) -> list[str]:
 
 
 def _run(command: Sequence[str], environ: Mapping[str, str], content: str = "", *, is_checked: bool = True) -> str:
-    """Return what a command prints. Raises `ContainerClusterError` with its last words."""
+    """Return what a command prints. Raise `ContainerClusterError` with its last words."""
     try:
         done = subprocess.run(
             command, env={**os.environ, **environ}, input=content, capture_output=True, text=True,

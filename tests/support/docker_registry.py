@@ -36,7 +36,7 @@ class Registry:
     """One registry process; it may be stopped and started again on its storage and port.
 
     `tls` is a folder with `ca.pem` and `key.pem`; `users` are names with passwords (basic), `tokens` signs for it.
-    Raises `NoEngineError` where the program is missing and can't be installed.
+    Raise `NoEngineError` where the program is missing and can't be installed.
     """
 
     folder: Path
@@ -112,7 +112,7 @@ class Registry:
     def call(
         self, method: str, path: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> "Answer":
-        """Send one request and return its answer, with any status. Raises `OSError` when there is no answer."""
+        """Send one request and return its answer, with any status. Raise `OSError` when there is no answer."""
         request = urllib.request.Request(
             urljoin(self.url, path), data=body, method=method,
             headers={"Content-Type": "application/octet-stream"} | dict(headers or {}),

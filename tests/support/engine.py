@@ -69,7 +69,7 @@ class Engine:
 
 
 def docker(host: str, *arguments: str, seconds: float = 60, is_checked: bool = True) -> str:
-    """What a docker command prints. Raises `subprocess.CalledProcessError`, `subprocess.TimeoutExpired`."""
+    """What a docker command prints. Raise `subprocess.CalledProcessError`, `subprocess.TimeoutExpired`."""
     done = subprocess.run(
         ["docker", *arguments], env={**os.environ, "DOCKER_HOST": host, "DOCKER_BUILDKIT": "0"}, capture_output=True,
         text=True, timeout=seconds, check=False,
@@ -81,7 +81,7 @@ def docker(host: str, *arguments: str, seconds: float = 60, is_checked: bool = T
 
 @contextlib.contextmanager
 def engine() -> Iterator[Engine]:
-    """Keep an engine, the registry and the images there for the length of the block. Raises `NoEngineError`."""
+    """Keep an engine, the registry and the images there for the length of the block. Raise `NoEngineError`."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "in-use").open("a") as in_use:
         with _changing():
@@ -140,7 +140,7 @@ def _answers(host: str) -> bool:
 
 
 def install(*pairs: str) -> None:
-    """Install Debian packages whose program is missing, given as `package=program`. Raises `NoEngineError`."""
+    """Install Debian packages whose program is missing, given as `package=program`. Raise `NoEngineError`."""
     wanted = [package for package, _, program in (pair.partition("=") for pair in pairs) if not shutil.which(program)]
     if not wanted:
         return

@@ -9,7 +9,7 @@ S = TypeVar("S", bound=ServiceSettings)
 
 
 def settings_for(kind: type[S], given: Mapping[str, object] | None = None, /, **overrides: object) -> S:
-    """Return settings with the given values. Raises `TypeError` for a name that `kind` does not have."""
+    """Return settings with the given values. Raise `TypeError` for a name that `kind` does not have."""
     values = {**(given or {}), **overrides}
     unknown = sorted(values.keys() - kind.model_fields.keys())
     if unknown:

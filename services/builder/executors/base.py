@@ -95,7 +95,7 @@ class Executor(Protocol):
     def follow(self, attempt: Attempt, position: str) -> AsyncIterator[Batch | Finished]:
         """Yield the output after `position` (`""`: from the beginning) as it arrives, and `Finished` last.
 
-        Raises `ExecutionVanishedError`.
+        Raise `ExecutionVanishedError`.
         """
 
     async def stop(self, attempt: Attempt) -> None:

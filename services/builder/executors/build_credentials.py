@@ -73,7 +73,7 @@ class CredentialsForBuilds:
     async def for_image(self, image: str) -> BuildCredentials:
         """Return the operator's `auths`, and the login for the image's own registry from its source.
 
-        Raises `ExecutorUnavailableError` if they can't be determined at the moment.
+        Raise `ExecutorUnavailableError` if they can't be determined at the moment.
         """
         registry = ""
         login = Login()
@@ -98,7 +98,7 @@ class CredentialsForBuilds:
 
 
 def _read_auths(docker_config: str) -> dict[str, dict[str, str]]:
-    """Return the `auths` of the operator's `config.json`. Raises `CredentialsError` if the file can't be read."""
+    """Return the `auths` of the operator's `config.json`. Raise `CredentialsError` if the file can't be read."""
     if not docker_config:
         return {}
 

@@ -16,7 +16,7 @@ Factory = Callable[[BuilderSettings], tuple[Executor, ImageLookup]]
 def make_executor(settings: BuilderSettings) -> tuple[Executor, ImageLookup]:
     """Return the executor that the settings name, and the lookup of its images.
 
-    Raises `ValueError` with the possible names if there is no such executor.
+    Raise `ValueError` with the possible names if there is no such executor.
     """
     if settings.executor in FACTORIES:
         return FACTORIES[settings.executor](settings)

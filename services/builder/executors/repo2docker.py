@@ -57,7 +57,7 @@ def arguments(
     """Return the arguments of `PROGRAM`, as BinderHub gives them; `config_path` is the file with `config_text`.
 
     The repository comes after `--`, so it can't be an option. Everything but the operator's `repo2docker_extra_args`
-    is escaped by `literal`, because authors choose it. Raises `BinderyError("bad_spec")` for a repository or ref that
+    is escaped by `literal`, because authors choose it. Raise `BinderyError("bad_spec")` for a repository or ref that
     git would take for an option.
     """
     for text in (attempt.repo_url, attempt.ref):
@@ -89,7 +89,7 @@ def config_text(attempt: Attempt, settings: BuilderSettings) -> str:
 
     Only the content provider that the resolver named may fetch, and `repo2docker_guard` checks what it fetches before
     it is read. The other providers would contact hosts of their own to find out whether the repository is theirs
-    (Dataverse downloads a list, since 2025.12). Raises `BinderyError("internal")` for a provider that repo2docker does
+    (Dataverse downloads a list, since 2025.12). Raise `BinderyError("internal")` for a provider that repo2docker does
     not have.
     """
     if attempt.content_provider not in CONTENT_PROVIDERS:
@@ -118,7 +118,7 @@ def environment(attempt: Attempt, settings: BuilderSettings, *, literal: Literal
     """Return repo2docker's environment: the operator's, and the credentials for the repository's host.
 
     Git is configured to use them for that host alone, whatever helper the image has set up: a submodule elsewhere gets
-    none. Everything but the operator's variables is escaped by `literal`. Raises `BinderyError("internal")` if the
+    none. Everything but the operator's variables is escaped by `literal`. Raise `BinderyError("internal")` if the
     setting is not a JSON object.
     """
     plain = {"GIT_TERMINAL_PROMPT": "0", "PYTHONUNBUFFERED": "1"} | settings.repo2docker_extra_envs
@@ -154,7 +154,7 @@ def _credentials(settings: BuilderSettings) -> dict[str, str]:
 def git_secrets(settings: BuilderSettings) -> Iterator[str]:
     """Yield the secrets of `git_credentials`: each credential as a whole, and the values of its secret fields.
 
-    Raises `BinderyError("internal")` if the setting is not a JSON object.
+    Raise `BinderyError("internal")` if the setting is not a JSON object.
     """
     for credential in _credentials(settings).values():
         yield credential

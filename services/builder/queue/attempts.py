@@ -72,7 +72,7 @@ class Attempts:
         `after` is the attempt to be followed by another one. If a later attempt exists already, that one is returned,
         even if it has ended: so that many callers at once start one attempt between them.
 
-        Raises `BinderyError("build_queue_full")` if too many builds are waiting.
+        Raise `BinderyError("build_queue_full")` if too many builds are waiting.
         """
         key = image_key(image)
         attempt_key = self._keys.attempt(key)
@@ -112,7 +112,7 @@ class Attempts:
     async def _highest(self, key: str) -> int:
         """Return the highest attempt at an image that has left a log or an execution, if Redis has no record of any.
 
-        Raises `BinderyError("executor_unavailable")`: a number that was used before would resume an old execution.
+        Raise `BinderyError("executor_unavailable")`: a number that was used before would resume an old execution.
         """
         logged = await self._context.logs.highest_attempt(key)
         try:

@@ -44,7 +44,7 @@ class Builds:
     async def ensure(self, request: BuildRequest) -> Build:
         """Return the build of a repository's image: under way, existing, recently failed, or queued by this call.
 
-        Raises `BinderyError`: `registry_unavailable` if it can't be determined whether the image exists,
+        Raise `BinderyError`: `registry_unavailable` if it can't be determined whether the image exists,
         `build_queue_full` if too many builds are waiting.
         """
         repo = request.repo
@@ -93,7 +93,7 @@ class Builds:
         return time.time() - (build.finished_at or 0) < self._settings.build_failure_memory_seconds
 
     async def read(self, build_id: str) -> Build:
-        """Return a build by its id. Raises `BinderyError("not_found")`."""
+        """Return a build by its id. Raise `BinderyError("not_found")`."""
         attempt = await self._attempts.read(build_id)
         if attempt is None:
             raise BinderyError("not_found", f"There is no build {build_id}, or it was too long ago.")
@@ -140,7 +140,7 @@ class Builds:
     async def log(self, build_id: str, excerpt: LogExcerpt) -> list[LogLine]:
         """Return an excerpt of a build's log so far.
 
-        Raises `BinderyError("not_found")`, and `ValueError` if the excerpt begins at something that is not a position.
+        Raise `BinderyError("not_found")`, and `ValueError` if the excerpt begins at something that is not a position.
         """
         return excerpt.of(await self._entries(build_id, excerpt.after_entry))
 
@@ -170,7 +170,7 @@ class Builds:
         While launches wait for it, only the operator may cancel it, and the launches fail. A build that was requested
         by itself may be cancelled by the `asker` that requested it, or by the operator.
 
-        Raises `BinderyError`: `not_found`, or `conflict` if it had ended before, or if others wait for it.
+        Raise `BinderyError`: `not_found`, or `conflict` if it had ended before, or if others wait for it.
         """
         build = await self.read(build_id)
         error = BinderyError("cancelled", "The build was cancelled.")

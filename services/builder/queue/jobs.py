@@ -42,7 +42,7 @@ def serialize(data: dict[str, Any]) -> bytes:
 def deserialize(raw: bytes) -> dict[str, Any]:
     """Return a job from its JSON.
 
-    Raises `ValueError` for anything else: arq then removes the job, and admission hands its build over again. That is
+    Raise `ValueError` for anything else: arq then removes the job, and admission hands its build over again. That is
     how builds survive an upgrade from a release that pickled its jobs.
     """
     try:

@@ -36,7 +36,7 @@ class LogExcerpt:
 
     @property
     def after_entry(self) -> str:
-        """The position after which stored entries are read. Raises `ValueError` if `after` is not a position."""
+        """The position after which stored entries are read. Raise `ValueError` if `after` is not a position."""
         if not self.after:
             return STREAM_START
         return position_before(parse_position(self.after)[0])

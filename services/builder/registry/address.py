@@ -21,7 +21,7 @@ class RegistryAddress:
     def of(cls, settings: RegistrySettings) -> Self:
         """Return the address that the settings give.
 
-        Raises `ValueError` if `registry_url` is not a URL, or if no registry can hold an image with `image_prefix`.
+        Raise `ValueError` if `registry_url` is not a URL, or if no registry can hold an image with `image_prefix`.
         """
         prefix = settings.image_prefix
         try:
@@ -59,7 +59,7 @@ class RegistryAddress:
 
 
 def _split_url(url: str, *, is_insecure: bool) -> SplitResult:
-    """Split the registry's URL, of which the scheme may be missing. Raises `ValueError`, a sentence for operators."""
+    """Split the registry's URL, of which the scheme may be missing. Raise `ValueError`, a sentence for operators."""
     if "://" not in url:
         scheme = "http" if is_insecure else "https"
         url = f"{scheme}://{url}"

@@ -84,7 +84,7 @@ class RegistryClient:
     async def _verify_not_found(self, reply: Reply) -> None:
         """Verify that a 404 comes from a registry. One from a proxy in front of it would have everything rebuilt.
 
-        Raises `RegistryUnavailable`.
+        Raise `RegistryUnavailable`.
         """
         if "Docker-Distribution-Api-Version" in reply.headers or _has_errors(reply.body):
             return

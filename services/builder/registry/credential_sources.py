@@ -18,7 +18,7 @@ SOURCES: dict[str, Callable[[RegistrySettings], Credentials]] = {
 def make_credentials(settings: RegistrySettings) -> Credentials:
     """Return the source of logins that `registry_credentials` names.
 
-    An entry point is called with the settings. Raises `ValueError` with the possible names if there is no such source.
+    An entry point is called with the settings. Raise `ValueError` with the possible names if there is no such source.
     """
     name = settings.registry_credentials
     if name in SOURCES:

@@ -49,7 +49,7 @@ class Credentials(Protocol):
     async def login_for(self, registry: str, repository: str) -> Login:
         """Return the login for a repository; an empty `Login` is anonymous.
 
-        `registry` is host and port, `docker.io` for Docker Hub. Raises `CredentialsError` if there should be a login
+        `registry` is host and port, `docker.io` for Docker Hub. Raise `CredentialsError` if there should be a login
         but it can't be obtained at the moment.
         """
 

@@ -48,7 +48,7 @@ class DockerConfig:
         return cls(path if is_file else path / "config.json", is_configured=bool(configured))
 
     async def login_for(self, registry: str, repository: str) -> Login:
-        """Return the file's login for a repository. Raises `CredentialsError` if the file exists but can't be read."""
+        """Return the file's login for a repository. Raise `CredentialsError` if the file exists but can't be read."""
         try:
             status = self._path.stat()
         except OSError as error:
@@ -122,7 +122,7 @@ def _host_and_path(key: str) -> tuple[str, str]:
 
 
 def _parse_entry(entry: dict[str, Any], where: str) -> Login:
-    """Return an entry of `auths` as a login. Raises `CredentialsError`; `where` names the entry in its message."""
+    """Return an entry of `auths` as a login. Raise `CredentialsError`; `where` names the entry in its message."""
     fields = {name: value for name, value in entry.items() if isinstance(value, str)}
     username = fields.get("username", "")
     password = fields.get("password", "")

@@ -28,7 +28,7 @@ class GoogleMetadata:
         self._expires = 0.0
 
     async def login_for(self, registry: str, repository: str) -> Login:
-        """Return the service account's login. Raises `CredentialsError` if the metadata server gives no token."""
+        """Return the service account's login. Raise `CredentialsError` if the metadata server gives no token."""
         async with self._lock:
             now = asyncio.get_running_loop().time()
             if self._login.is_anonymous or now >= self._expires:

@@ -18,7 +18,7 @@ HEALTH_SECONDS = 2.5
 
 
 class RegistryImages:
-    """The images of one registry. Raises `ValueError`, a sentence for the operator, if the settings can't be used."""
+    """The images of one registry. Raise `ValueError`, a sentence for the operator, if the settings can't be used."""
 
     def __init__(self, settings: RegistrySettings) -> None:
         self._settings = settings
@@ -34,7 +34,7 @@ class RegistryImages:
     async def find(self, image: str) -> ExistingImage | None:
         """Return the image's digest, or None if the registry says that it has no such image.
 
-        Raises `BinderyError`: `registry_unavailable` if it can't be determined, after `registry_wait_seconds` at the
+        Raise `BinderyError`: `registry_unavailable` if it can't be determined, after `registry_wait_seconds` at the
         latest; `internal` for a name that no registry can hold.
         """
         return await self._find(image, self._settings.registry_wait_seconds)

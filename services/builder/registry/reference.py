@@ -32,7 +32,7 @@ class Reference:
     def parse(cls, image: str) -> Self:
         """Parse `host:port/path/name:tag`, `name@digest` and shorter forms; a missing tag is `latest`.
 
-        Raises `ValueError`, a sentence, for a name that no registry can hold, such as a path with capital letters.
+        Raise `ValueError`, a sentence, for a name that no registry can hold, such as a path with capital letters.
         """
         name, at, tag = image.partition("@")
         path, colon, name_tag = name.rpartition(":")

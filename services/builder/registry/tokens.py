@@ -66,7 +66,7 @@ class Tokens:
     async def get(self, request: TokenRequest, *, refused: str = "") -> str:
         """Return a token that is valid for some time; never `refused`, which the registry has turned down.
 
-        Raises `RegistryDenied`, or `RegistryUnavailable` if the realm does not answer as specified.
+        Raise `RegistryDenied`, or `RegistryUnavailable` if the realm does not answer as specified.
         """
         token = self._tokens.get(request)
         if token and token.text != refused and token.expires > asyncio.get_running_loop().time():
@@ -129,7 +129,7 @@ class Tokens:
 
 
 def _parse(reply: Reply, host: str) -> tuple[str, float]:
-    """Return a reply's token and its lifetime in seconds. Raises `RegistryUnavailable` if there is no token in it."""
+    """Return a reply's token and its lifetime in seconds. Raise `RegistryUnavailable` if there is no token in it."""
     try:
         body = only_dict(json.loads(reply.body))
     except ValueError:

@@ -32,7 +32,7 @@ class RegistryUnavailable(Exception):
 class Transport:
     """A sender of requests for the registry, through the outbound proxy unless `goes_outside` is false.
 
-    Raises `ValueError` if the CA file can't be used.
+    Raise `ValueError` if the CA file can't be used.
     """
 
     def __init__(self, settings: RegistrySettings, *, goes_outside: bool = True) -> None:
@@ -65,7 +65,7 @@ class Transport:
     ) -> Reply:
         """Send a request and return its reply, whatever the status; repeat it if the connection breaks.
 
-        Raises `RegistryUnavailable`.
+        Raise `RegistryUnavailable`.
         """
         backoff = Backoff(first_seconds=0.1, longest_seconds=self._settings.registry_wait_seconds, jitter=0.0)
         retries_left = self._settings.registry_retries

@@ -155,7 +155,7 @@ class Supervision:
     async def _run_until_image(self) -> ExistingImage:
         """Run the attempt, again if its execution vanished or could not push, until its image exists.
 
-        Raises `BinderyError`.
+        Raise `BinderyError`.
         """
         # A build that is taken over may have output that nobody has read: it is followed first, even if it has ended.
         if self.build.state is BuildState.QUEUED:
@@ -214,13 +214,13 @@ class Supervision:
         raise ExecutionVanishedError("its output ended without a result")
 
     async def _find_image(self) -> ExistingImage | None:
-        """Look the image up. Raises `BinderyError("registry_unavailable")` after a long outage."""
+        """Look the image up. Raise `BinderyError("registry_unavailable")` after a long outage."""
         return await self._retry_outages(lambda: self.images.find(self.build.image))
 
     async def _retry_outages(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeat a call, with back-off, while the registry or the executor does not answer, and publish the reason.
 
-        Raises `BinderyError`: `registry_unavailable` or `executor_unavailable` if the outage lasts too long.
+        Raise `BinderyError`: `registry_unavailable` or `executor_unavailable` if the outage lasts too long.
         """
         loop = asyncio.get_running_loop()
         backoff: Backoff | None = None

@@ -9,7 +9,7 @@ from services.common.models.problem import Problem
 class BinderyError(Exception):
     """An error with a code from the closed list; `detail` is a plain sentence for the reader of the error.
 
-    Raises `KeyError` for a code that is not in the list.
+    Raise `KeyError` for a code that is not in the list.
     """
 
     def __init__(

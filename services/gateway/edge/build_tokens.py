@@ -27,7 +27,7 @@ def check_build_token(
 ) -> str:
     """Return the token's `jti`, or an empty string if it has none.
 
-    Raises `BinderyError("forbidden")` for a token of another link or origin, and for one that has expired.
+    Raise `BinderyError("forbidden")` for a token of another link or origin, and for one that has expired.
     """
     refusal = BinderyError("forbidden", "Invalid build token: reload the page that launches this.")
     try:

@@ -80,7 +80,7 @@ class Origins:
 
         A user's server is on another port of our host, so `same-site` is as foreign as `cross-site`.
 
-        Raises `BinderyError("cross_site")`.
+        Raise `BinderyError("cross_site")`.
         """
         origin = connection.headers.get("origin", "")
         site = connection.headers.get("sec-fetch-site", "")
@@ -105,7 +105,7 @@ class Origins:
         make its browser name another program as `User-Agent` without an `Origin` (a request with headers of its own is
         a CORS request), nor a page of ours as `Referer`.
 
-        Raises `BinderyError("cross_site")`.
+        Raise `BinderyError("cross_site")`.
         """
         headers = connection.headers
         if self.any_allowed or "origin" in headers or "sec-fetch-site" in headers:

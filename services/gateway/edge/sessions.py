@@ -62,7 +62,7 @@ def keep_session(connection: HTTPConnection, response: Response) -> None:
 def principal(connection: HTTPConnection) -> str:
     """Return `anon:<…>`, from the session's cookie or else the Idempotency-Key; without both, for this request only.
 
-    Raises `BinderyError("idempotency_key_too_short")` for a key under 22 characters in a request without a cookie.
+    Raise `BinderyError("idempotency_key_too_short")` for a key under 22 characters in a request without a cookie.
     """
     session = session_of(connection)
     key = connection.headers.get("idempotency-key", "")
@@ -85,7 +85,7 @@ def form_token(connection: HTTPConnection) -> str:
 def check_form_token(connection: HTTPConnection, token: str) -> str:
     """Return the token's nonce, which is unique to one rendered form and so identifies a form that is sent twice.
 
-    Raises `BinderyError("forbidden")` if the form was not made for this session, or if the browser says that another
+    Raise `BinderyError("forbidden")` if the form was not made for this session, or if the browser says that another
     site sent it.
     """
     nonce, _, signature = token.partition(".")

@@ -51,7 +51,7 @@ class StartToken:
 
         The token is taken out of the query of a request that goes on. `with_cookies`: whether a cookie counts.
 
-        Raises `BinderyError("start_token_required")` for all other requests.
+        Raise `BinderyError("start_token_required")` for all other requests.
         """
         path = request.scope["path"]
         query = request.scope["query_string"].decode("latin-1")

@@ -86,7 +86,7 @@ class Conductor:
 
         Cancelling leaves the launch to another gateway.
 
-        Raises `BinderyError` if the launch fails: the caller then calls `fail`.
+        Raise `BinderyError` if the launch fails: the caller then calls `fail`.
         """
         repo = await self._resolve()
         image = await self._find_or_build_image(repo)

@@ -57,7 +57,7 @@ def landing_url(server_url: str, token: str, path: str) -> str:
 def require_hub(url: str, hub_url: str) -> str:
     """Return `url` if it is on the hub that this gateway is set up for: same scheme, host and port, below its path.
 
-    Raises `BinderyError("hub_refused")` for any other: then the settings of gateway and launcher, or hub, disagree.
+    Raise `BinderyError("hub_refused")` for any other: then the settings of gateway and launcher, or hub, disagree.
     """
     server = _Address.of(url)
     hub = _Address.of(hub_url)

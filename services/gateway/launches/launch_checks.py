@@ -16,7 +16,7 @@ from services.gateway.settings import GatewaySettings
 async def resolve_and_check(
     launch: Launch, backends: Backends, settings: GatewaySettings, *, cached: ResolvedRepo | None = None
 ) -> ResolvedRepo:
-    """Return the repository that a launch's link names, if the launch may go on. Raises `BinderyError`.
+    """Return the repository that a launch's link names, if the launch may go on. Raise `BinderyError`.
 
     `cached` is the resolver's earlier answer for this link, under the bans that are in force now.
     """
@@ -28,7 +28,7 @@ async def resolve_and_check(
 async def start_build_only(launch: Launch, backends: Backends, settings: GatewaySettings) -> Build:
     """Return the build for a request that wants no server: finished, under way or just started.
 
-    Raises `BinderyError`.
+    Raise `BinderyError`.
     """
     repo = await resolve_and_check(launch, backends, settings)
     await backends.check_seat(repo, launch.options.resource_class)

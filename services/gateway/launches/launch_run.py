@@ -67,7 +67,7 @@ class LaunchRun:
     async def _wait_for_outcome(self, cancel: asyncio.Event) -> None:
         """Return when the launch has ended.
 
-        Raises `BinderyError` if the launch failed, was cancelled or abandoned, or took too long.
+        Raise `BinderyError` if the launch failed, was cancelled or abandoned, or took too long.
         """
         # Three tasks and a deadline: `run_until`, which races work against one event, does not serve here.
         conduct = asyncio.create_task(_conduct_through_outages(self._conductor), name="conduct")

@@ -65,7 +65,7 @@ class Launches:
     ) -> tuple[Launch, bool]:
         """Start a launch, or find the one that the same principal started with the same key: (launch, is new).
 
-        Raises `BinderyError("idempotency_mismatch")` if the key came with another request before.
+        Raise `BinderyError("idempotency_mismatch")` if the key came with another request before.
         """
         launch_id = new_launch_id()
         launch = Launch(
@@ -160,7 +160,7 @@ class Launches:
     async def read(self, launch_id: str, principal: str) -> Launch:
         """Return a launch that `principal` may see, with its position in a queue. Reading counts as watching.
 
-        Raises `BinderyError("not_found")`.
+        Raise `BinderyError("not_found")`.
         """
         topic = launch_topic(launch_id)
         stored_record = await self._context.records.read(topic)
@@ -181,7 +181,7 @@ class Launches:
 
         Asks Redis only if another gateway conducted the launch, or if it ended long ago.
 
-        Raises `BinderyError("not_found")`.
+        Raise `BinderyError("not_found")`.
         """
         conductor = self._conductors.get(launch_id) or self._ended_conductors.get(launch_id)
         if conductor and conductor.record.has_ended:
@@ -206,7 +206,7 @@ class Launches:
     # Cancelling and watching
 
     async def cancel(self, launch_id: str, principal: str) -> None:
-        """Request that a launch be cancelled. Raises `BinderyError`: `not_found`, or `conflict` if it has ended."""
+        """Request that a launch be cancelled. Raise `BinderyError`: `not_found`, or `conflict` if it has ended."""
         launch = await self.read(launch_id, principal)
         if launch.state.is_final:
             raise BinderyError("conflict", f"The launch is {launch.state} already.")

@@ -67,7 +67,7 @@ class LaunchForm:
     def link(self, repository_type: RepositoryType) -> Link:
         """Return the launch link that the form asks for.
 
-        Raises `BinderyError("bad_spec")` if the repository is missing or not of this type.
+        Raise `BinderyError("bad_spec")` if the repository is missing or not of this type.
         """
         repository = self.repository
         ref = self.ref

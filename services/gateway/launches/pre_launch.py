@@ -26,7 +26,7 @@ Hook = Callable[[Launch, ResolvedRepo], Awaitable[None]]
 def load_hooks() -> tuple[tuple[str, Hook], ...]:
     """Load every hook with its name, in the order of their names, once: when the gateway starts.
 
-    Raises `TypeError` for an entry point that is neither a coroutine function nor an object with an async `__call__`.
+    Raise `TypeError` for an entry point that is neither a coroutine function nor an object with an async `__call__`.
     """
     hooks = []
     for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
@@ -42,7 +42,7 @@ async def run_hooks(launch: Launch, repo: ResolvedRepo, *, seconds: float) -> No
 
     A hook that fails or takes too long refuses the launch too: it may be there to keep somebody out.
 
-    Raises `BinderyError` if a hook refuses the launch.
+    Raise `BinderyError` if a hook refuses the launch.
     """
     hooks = load_hooks()
     if not hooks:

@@ -72,7 +72,7 @@ class RepositoryType:
 def repository_type(types: Sequence[RepositoryType], provider: str) -> RepositoryType:
     """Return the repository type called `provider`.
 
-    Raises `BinderyError("unknown_provider")`, which names the types that exist, if it is not among `types`.
+    Raise `BinderyError("unknown_provider")`, which names the types that exist, if it is not among `types`.
     """
     for candidate in types:
         if candidate.id == provider:

@@ -51,7 +51,7 @@ class LaunchSideEffects:
     # Requests
 
     async def build(self, request: BuildRequest, on_unavailable: OnUnavailable | None = None) -> Build:
-        """Request a build, unless no server could be started from it. Raises `BinderyError`."""
+        """Request a build, unless no server could be started from it. Raise `BinderyError`."""
         await self._backends.check_seat(request.repo, self._resource_class)
         self._build = request
         self._build_id = None
@@ -66,7 +66,7 @@ class LaunchSideEffects:
         return await self._shielded(request_build())
 
     async def start_server(self, request: ServerRequest) -> Server:
-        """Request a server. Raises `BinderyError`."""
+        """Request a server. Raise `BinderyError`."""
         self._has_server = True
         return await self._shielded(self._backends.start_server(request))
 

@@ -51,7 +51,7 @@ def static_version() -> str:
 def static_url(name: str) -> str:
     """Return the address of one static file, for a page.
 
-    Raises `KeyError` for a name that does not exist: a page must not be rendered with it.
+    Raise `KeyError` for a name that does not exist: a page must not be rendered with it.
     """
     _static_files()[name]
     return f"/static/{static_version()}/{name}"

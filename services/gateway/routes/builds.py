@@ -38,7 +38,7 @@ async def _require_visible(context: GatewayContext, build_id: str) -> None:
 
     The build's record says so; if that is gone, its log, which may outlive it.
 
-    Raises `BinderyError("not_found")`.
+    Raise `BinderyError("not_found")`.
     """
     stored_record = await context.process.records.read(Topic(Kind.BUILD, build_id))
     is_visible = is_public(stored_record) if stored_record else await context.process.logs.is_public(build_id)

@@ -18,7 +18,7 @@ Context = Annotated[GatewayContext, Depends(gateway_context)]
 
 
 async def repository_types(context: Context) -> list[RepositoryType]:
-    """Return the repository types that can be launched. Raises `BinderyError("resolver_unavailable")`."""
+    """Return the repository types that can be launched. Raise `BinderyError("resolver_unavailable")`."""
     return await context.repository_types()
 
 

@@ -48,7 +48,7 @@ async def build(request: Request, provider: str, context: Context) -> Response:
 async def _launch_to_follow(request: Request, provider: str, context: GatewayContext) -> LaunchPosition:
     """Return the position to follow from: in the launch that the client resumes, or at the start of another one.
 
-    Raises `BinderyError` if the request may not launch anything, or does not name anything that could be launched.
+    Raise `BinderyError` if the request may not launch anything, or does not name anything that could be launched.
     """
     if "text/event-stream" not in request.headers.get("accept", ""):
         raise BinderyError("bad_request", "Missing Accept header: text/event-stream")
@@ -82,7 +82,7 @@ async def _launch_to_follow(request: Request, provider: str, context: GatewayCon
 
 
 async def _require_spec(context: GatewayContext, provider: str, raw_spec: str) -> Spec:
-    """Return the spec of a request. Raises `BinderyError` for a spec that is too long, or an unknown provider."""
+    """Return the spec of a request. Raise `BinderyError` for a spec that is too long, or an unknown provider."""
     try:
         spec = Spec(provider=provider, spec=raw_spec.rstrip("/"))
     except ValueError as error:

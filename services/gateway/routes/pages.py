@@ -31,7 +31,7 @@ router = APIRouter(include_in_schema=False)
 async def read_form(request: Request) -> dict[str, str]:
     """Return the fields of one of our own forms, with the nonce of its token as `nonce`.
 
-    Raises `BinderyError`: `bad_request` for a body that is not a form or too large, `forbidden` without a valid token.
+    Raise `BinderyError`: `bad_request` for a body that is not a form or too large, `forbidden` without a valid token.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
         raise BinderyError("bad_request", "Send this as a form does: application/x-www-form-urlencoded.")
@@ -156,7 +156,7 @@ async def create_launch(request: Request, fields: FormFields, context: Context, 
 
 
 def _confirmed_link(fields: dict[str, str], types: list[RepositoryType]) -> Link:
-    """Return the link in the form of a link's or a launch's page. Raises `BinderyError`."""
+    """Return the link in the form of a link's or a launch's page. Raise `BinderyError`."""
     spec = Spec(provider=fields.get("provider", "")[:64], spec=fields["spec"][:_SPEC_MAX_LENGTH])
     if not repository_type(types, spec.provider).accepts(spec.spec):
         raise BinderyError("bad_spec", f"{shown(unquote(spec.spec))!r} is not the link of such a repository.")
@@ -200,7 +200,7 @@ async def _form_link(context: GatewayContext, spec: Spec) -> str:
 async def open_server(request: Request, launch_id: str, context: Context) -> Response:
     """Redirect into the running server, at the requested path; if none is running, back to the launch's page.
 
-    Raises `BinderyError("hub_refused")` for a server that is not on the configured hub.
+    Raise `BinderyError("hub_refused")` for a server that is not on the configured hub.
     """
     launch, server = await _read(request, launch_id, context)
     target = f"/launches/{launch.launch_id}"

@@ -39,13 +39,13 @@ class Engine:
         self._session: aiohttp.ClientSession | None = None
 
     async def call(self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None) -> Any:
-        """Send a request and return its reply: parsed if it is JSON, else None. Raises `EngineError`."""
+        """Send a request and return its reply: parsed if it is JSON, else None. Raise `EngineError`."""
         async with self._request(method, path, query=query, body=body) as response:
             content = await response.read()
         return json.loads(content) if content.lstrip()[:1] in {b"{", b"["} else None
 
     async def read(self, path: str, *, query: Mapping[str, str] | None = None) -> bytes:
-        """Return the bytes that a GET answers with. Raises `EngineError`."""
+        """Return the bytes that a GET answers with. Raise `EngineError`."""
         async with self._request("GET", path, query=query) as response:
             return await response.read()
 
@@ -60,7 +60,7 @@ class Engine:
     async def pull(self, image: str) -> str | None:
         """Have the engine pull an image; return why that failed, or None.
 
-        Raises `EngineError`, and `EngineFailedError` for a 5xx.
+        Raise `EngineError`, and `EngineFailedError` for a 5xx.
         """
         has_tag = "@" in image or ":" in image.rpartition("/")[2]
         query = {"fromImage": image if has_tag else f"{image}:latest"}

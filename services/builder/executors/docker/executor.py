@@ -61,7 +61,7 @@ class DockerExecutor:
     async def ensure(self, attempt: Attempt) -> None:
         """Create and start the container of the attempt's run, unless it exists.
 
-        Raises `BinderyError("builder_image_unavailable")` if the engine has no builder image and can't pull it.
+        Raise `BinderyError("builder_image_unavailable")` if the engine has no builder image and can't pull it.
         """
         name = container_name(attempt)
         state = await self._inspect(name) or await self._create(name, attempt)
@@ -145,7 +145,7 @@ class DockerExecutor:
     async def follow(self, attempt: Attempt, position: str) -> AsyncIterator[Batch | Finished]:
         """Yield the container's log in batches of 50 ms or 64 KiB, and how it ended.
 
-        Raises `ExecutionVanishedError` if the container is gone, or is not the one of the position.
+        Raise `ExecutionVanishedError` if the container is gone, or is not the one of the position.
         """
         name = container_name(attempt)
         at = Position.parse(position)

@@ -17,7 +17,7 @@ class EngineImages:
         self._address = address
 
     async def find(self, image: str) -> ExistingImage | None:
-        """Return the image, or None. Raises `BinderyError("registry_unavailable")` if the engine does not answer."""
+        """Return the image, or None. Raise `BinderyError("registry_unavailable")` if the engine does not answer."""
         try:
             description = await self._engine.call("GET", image_path(image))
         except EngineError as error:

@@ -215,7 +215,7 @@ class ResponseStream:
 
 
 def _parse_reply(status: int, content: bytes) -> Json:
-    """Return a reply's JSON object. Raises `ExecutorUnavailableError` or `ApiError` for an error status."""
+    """Return a reply's JSON object. Raise `ExecutorUnavailableError` or `ApiError` for an error status."""
     try:
         reply = json.loads(content)
     except ValueError:

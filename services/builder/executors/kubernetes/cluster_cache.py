@@ -93,7 +93,7 @@ class ClusterCache:
                 del self._followers[job]
 
     async def ready(self) -> None:
-        """Wait for the first lists. Raises `ExecutorUnavailableError`."""
+        """Wait for the first lists. Raise `ExecutorUnavailableError`."""
         self._start()
         try:
             async with asyncio.timeout(self._settings.kubernetes_read_timeout_seconds):

@@ -29,12 +29,12 @@ class KubernetesExecutor:
     async def ensure(self, attempt: Attempt) -> None:
         """Create the Job of the attempt's run, unless it exists.
 
-        Raises `BinderyError` if Kubernetes refuses the Job in a way that no retry would change.
+        Raise `BinderyError` if Kubernetes refuses the Job in a way that no retry would change.
         """
         await self._jobs.ensure(attempt)
 
     def follow(self, attempt: Attempt, position: str) -> AsyncIterator[Batch | Finished]:
-        """Yield the pod's log with notes about obstacles, and how it ended. Raises `ExecutionVanishedError`."""
+        """Yield the pod's log with notes about obstacles, and how it ended. Raise `ExecutionVanishedError`."""
         follower = RunFollower(
             api=self._api,
             jobs=self._jobs,

@@ -55,7 +55,7 @@ class RunFollower:
     async def follow(self) -> AsyncIterator[Batch | Finished]:
         """Yield the run's output, and `Finished` last.
 
-        Raises `ExecutionVanishedError` and `ExecutorUnavailableError`.
+        Raise `ExecutionVanishedError` and `ExecutorUnavailableError`.
         """
         with self._cluster.subscribe(self._job_name) as wake:
             await self._cluster.ready()
@@ -91,7 +91,7 @@ class RunFollower:
     async def _identify(self) -> None:
         """Learn the Job's uid, by which its pod is known.
 
-        Raises `ExecutionVanishedError` if the position belongs to another Job: that one was deleted while no worker
+        Raise `ExecutionVanishedError` if the position belongs to another Job: that one was deleted while no worker
         followed it, and `ensure` has created this one since. This one is deleted: the build needs a run that is
         counted as another.
         """
@@ -122,7 +122,7 @@ class RunFollower:
         return self._obstacle_timer.observe(obstacle_of(snapshot, self._settings))
 
     async def _obstacle_without_job(self) -> Obstacle | None:
-        """Return the obstacle of a Job that no watch shows. Raises `ExecutionVanishedError` if the Job is gone.
+        """Return the obstacle of a Job that no watch shows. Raise `ExecutionVanishedError` if the Job is gone.
 
         If the Job was refused, try at intervals to create it. If it is too new for the watch, it has no obstacle.
         """

@@ -53,7 +53,7 @@ class Jobs:
         """Create the Job and its Secret if they are missing. A Job that a quota refuses has a `refusal` afterwards.
 
         The Job comes first: a worker that dies in between leaves a Job that ends at its deadline and is removed after
-        its TTL, and no Secret is ever without an owner. The Job's pod waits for the Secret. Raises `BinderyError`.
+        its TTL, and no Secret is ever without an owner. The Job's pod waits for the Secret. Raise `BinderyError`.
         """
         name = job_name(attempt.name)
         try:
@@ -157,7 +157,7 @@ class Jobs:
                 raise _error_for(error) from None
 
     async def wait_until_gone(self, build_id: str, seconds: float) -> None:
-        """Wait until no pod of an attempt is left. Raises `ExecutorUnavailableError` if one is left after `seconds`."""
+        """Wait until no pod of an attempt is left. Raise `ExecutorUnavailableError` if one is left after `seconds`."""
         poll_seconds = 0.1
         try:
             async with asyncio.timeout(seconds):

@@ -31,7 +31,7 @@ class OutcomeDetector:
     async def detect(self, snapshot: JobSnapshot) -> Finished | None:
         """Return how the run ended; None while it goes on, or its end can't be explained yet.
 
-        Raises `ExecutionVanishedError` for a run that was deleted, or whose pod was removed.
+        Raise `ExecutionVanishedError` for a run that was deleted, or whose pod was removed.
         """
         job = snapshot.job
         pod = snapshot.pod

@@ -122,7 +122,7 @@ class ProcessExecutor:
     async def follow(self, attempt: Attempt, position: str) -> AsyncIterator[Batch | Finished]:
         """Yield the log from a byte offset on, in batches of 50 ms or 64 KiB, and how the build ended.
 
-        Raises `ExecutionVanishedError` if the session is gone and has not said how it ended.
+        Raise `ExecutionVanishedError` if the session is gone and has not said how it ended.
         """
         folder = self._layout.build(attempt.build_id)
         offset = int(position or 0)
@@ -224,7 +224,7 @@ class ProcessExecutor:
 def _exclusive(folder: BuildFolder) -> Iterator[None]:
     """Hold the lock under which the workers of this machine start and stop a build.
 
-    Raises `ExecutionVanishedError` if another worker holds it for long: that worker was stopped in the middle of a
+    Raise `ExecutionVanishedError` if another worker holds it for long: that worker was stopped in the middle of a
     start or stop, and the build with it.
     """
     deadline = time.monotonic() + _LOCK_SECONDS

@@ -13,7 +13,7 @@ from services.common.net.proxy import OutboundProxy
 
 
 async def fetch(spec: BuildSpec, target: Path, on_line: Callable[[str], None]) -> None:
-    """Check out the spec's repository into `target`; progress goes to `on_line`. Raises `StepError`."""
+    """Check out the spec's repository into `target`; progress goes to `on_line`. Raise `StepError`."""
     settings = spec.settings
 
     try:

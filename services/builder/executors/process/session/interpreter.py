@@ -27,7 +27,7 @@ async def find(
 
     `requested` is a version or version specifiers (PEP 440); None takes the default.
 
-    Raises `StepError`: `python_unavailable`, naming the installed versions, or `build_timeout`.
+    Raise `StepError`: `python_unavailable`, naming the installed versions, or `build_timeout`.
     """
     preferred = default or sys.executable
     is_path = Path(preferred).is_absolute()

@@ -54,7 +54,7 @@ def end_all(leaders: Iterable[Identity], home: Path, *, seconds: float = 5) -> N
     Descendants in sessions of their own are included. A descendant whose parent has died is found by its HOME, on
     Linux only.
 
-    Raises `TimeoutError` if a process still lives after `seconds`.
+    Raise `TimeoutError` if a process still lives after `seconds`.
     """
     family = {leader for leader in leaders if leader.is_alive}
     deadline = time.monotonic() + seconds

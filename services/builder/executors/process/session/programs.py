@@ -35,7 +35,7 @@ async def run_program(
     `name` is what the log calls it. Processes that it leaves running are killed. `secret` is for the program alone:
     `READ_ONCE_FILE` in its arguments becomes the path of a file that can be read once, which is empty for its children.
 
-    Raises `StepError` `build_timeout` after `timeout_seconds`, and `OSError` if the program can't be started.
+    Raise `StepError` `build_timeout` after `timeout_seconds`, and `OSError` if the program can't be started.
     """
     # A pipe of our own: asyncio's `wait` would otherwise wait for each process that holds the pipe, daemons too.
     readable, writable = os.pipe()
@@ -68,7 +68,7 @@ async def run_program(
 def _read_once(text: str) -> Iterator[int]:
     """Yield a file descriptor that gives `text` to its first reader and nothing to the next.
 
-    Raises `OSError` if `text` is more than a pipe takes: 64 KiB, or 16 KiB on macOS.
+    Raise `OSError` if `text` is more than a pipe takes: 64 KiB, or 16 KiB on macOS.
     """
     source, sink = os.pipe()
     with open(source, "rb", buffering=0), open(sink, "wb", buffering=0) as writing:  # noqa: PTH123 - descriptors, not paths

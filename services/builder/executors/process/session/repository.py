@@ -43,7 +43,7 @@ class BuildPlan:
 
 
 def read(repo: Path) -> BuildPlan:
-    """Read a checkout. Raises `StepError`: `unsupported_repository` or `build_failed`, naming the file."""
+    """Read a checkout. Raise `StepError`: `unsupported_repository` or `build_failed`, naming the file."""
     folder = _configuration_folder(repo)
     _refuse_unsupported_files(folder, is_top=folder == repo)
     _refuse_outside_links(repo, folder)
@@ -140,7 +140,7 @@ def _project(path: Path) -> _Project:
 def _specifiers(requires_python: object) -> str | None:
     """Return `requires-python` in the normal form of PEP 440; None if it is empty.
 
-    Raises `StepError` for anything else: uv would take a word for an option, a path or the name of a program. `===`
+    Raise `StepError` for anything else: uv would take a word for an option, a path or the name of a program. `===`
     compares any text, so it does not name a version of Python.
     """
     try:
@@ -167,7 +167,7 @@ def _package_arguments(repo: Path, folder: Path, project: _Project) -> list[str]
 
 
 def _script(path: Path) -> Path | None:
-    """Make a script executable and return its path. Raises `StepError` if it does not name the program to run it."""
+    """Make a script executable and return its path. Raise `StepError` if it does not name the program to run it."""
     if not path.is_file():
         return None
 
