@@ -36,6 +36,7 @@ _POLICY_SETTINGS = {
     "allowed_networks",
     "refused_networks",
     "git_allowed_protocols",
+    "github_url",  # the same link leads to another host
 }
 _STORE_SECONDS = 1.0
 

@@ -161,6 +161,7 @@ async def test_a_provider_that_takes_too_long_is_unavailable() -> None:
         {"allowed_networks": "10.0.0.0/8"},
         {"refused_networks": "10.0.0.0/8"},
         {"git_allowed_protocols": "https"},
+        {"github_url": "https://github.example.org"},
     ],
 )
 def test_the_policy_changes_with_each_setting_that_decides_about_links(settings: dict[str, object]) -> None:
