@@ -20,7 +20,7 @@ ON_HUB5 = BINDERY_TEST_HUB_PYTHON=.venv/hub5/bin/python
 help:
 	@echo 'While you work:'
 	@echo 'make unit          the tests of single modules, in parallel'
-	@echo 'make test T=...    one test or folder: make test T=tests/unit/docs::test_name ARGS="-x --pdb"'
+	@echo 'make test T=...    one test or folder: make test T=tests/unit/docs/test_generate.py::test_every_picture_is_small ARGS="-x --pdb"'
 	@echo 'make watch         run the tests of what you change, each time you save'
 	@echo 'make format        format, and repair what the linter can'
 	@echo 'make lint          format, lint, types, import rules'

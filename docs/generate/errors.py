@@ -34,6 +34,9 @@ def errors_page() -> str:
 
 
 def _row(kind: ErrorKind) -> tuple[str, ...]:
+    if kind.code not in ADVICE:
+        raise SystemExit(f"docs/generate/advice.py has no advice for the error {kind.code}: add it.")
+
     advice = f"*{kind.title}.* {ADVICE[kind.code]}"
     return f"`{kind.code}`", str(kind.status), MOVERS[kind.mover], _retry(kind), advice
 

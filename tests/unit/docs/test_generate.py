@@ -12,9 +12,6 @@ from docs.generate.advice import ADVICE
 from services.builder.executors.process.session import repository
 from services.common.models.error_codes import KINDS
 from services.common.redis.families import FAMILIES
-from services.gateway.launches.repository_types import RepositoryType
-from services.resolver.providers.base import Provider
-from services.resolver.settings import ResolverSettings
 from tests.support.paths import CHECKOUT
 
 PAGES = sorted([*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").glob("*.md")])
@@ -109,19 +106,6 @@ def test_every_expiry_of_a_redis_key_names_a_setting_that_exists() -> None:
 def test_authors_are_told_every_file_that_is_refused() -> None:
     page = (CHECKOUT / "docs" / "authors.md").read_text()
     assert [name for name in (*repository._UNSUPPORTED_FILES, "DESCRIPTION") if f"`{name}`" not in page] == []
-
-
-def test_the_example_of_a_provider_is_one() -> None:
-    page = (CHECKOUT / "docs" / "contributing.md").read_text()
-    source = re.search(r"```python\n(.*?)```", page, re.DOTALL)
-    assert source
-    names: dict[str, object] = {}
-    exec(compile(source[1], "docs/contributing.md", "exec"), names)  # noqa: S102 -- our own page
-    made = names["Codeberg"]
-    assert isinstance(made, type)
-    assert issubclass(made, Provider)
-    kind = RepositoryType.of(made(ResolverSettings()).display_config)
-    assert kind.accepts("owner/name/HEAD")
 
 
 def test_every_picture_is_small() -> None:
