@@ -37,7 +37,7 @@ def codeberg(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> type[Provider]:
     assert source
     names: dict[str, Any] = {"__name__": "example"}
     exec(compile(source[1], "docs/contributing.md", "exec"), names)  # noqa: S102 -- our own page
-    example = names["Codeberg"]
+    example: type[Provider] = names["Codeberg"]
     assert issubclass(example, Provider)
 
     monkeypatch.setattr(example, "host_url", forge.url)
