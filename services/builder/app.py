@@ -23,10 +23,10 @@ def create_app(settings: BuilderSettings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with (
             open_builder_context(settings, health) as context,
-            queue_positions_updated(context.process),
+            queue_positions_updated(context.common),
             background_tasks(context.admission.admit_on_change(context.member)),
         ):
-            process = context.process
+            common = context.common
 
             def on_message(message: bytes) -> None:
                 context.admission.on_message(message)
@@ -34,9 +34,9 @@ def create_app(settings: BuilderSettings) -> FastAPI:
 
             store_id = image_store_id(settings)
             await retry_while_unavailable(
-                lambda: process.launch_cache.set_image_store_id(store_id), seconds=settings.redis_patience_seconds
+                lambda: common.launch_cache.set_image_store_id(store_id), seconds=settings.redis_patience_seconds
             )
-            await process.bus.listen(process.keys.wake("builder"), on_message)
+            await common.bus.listen(common.keys.wake("builder"), on_message)
             await context.member.start(on_sweep=context.admission.sweep)
             health.add("Workers", context.admission.health_problem)
             app.state.context = context

@@ -22,7 +22,7 @@ from services.common.service.health import Health
 class BuilderContext:
     """The connections and services of one builder process, which is an API process or a worker."""
 
-    process: ProcessContext
+    common: ProcessContext
     """Redis, records and the rest that every service has."""
     settings: BuilderSettings
     """The builder's settings."""
@@ -45,18 +45,18 @@ class BuilderContext:
 @contextlib.asynccontextmanager
 async def open_builder_context(settings: BuilderSettings, health: Health) -> AsyncIterator[BuilderContext]:
     """Open Redis, the executor and the lookup of images until the exit. The caller starts the member."""
-    async with open_context(settings, health) as process:
+    async with open_context(settings, health) as common:
         executor, images = make_executor(settings)
-        attempts = Attempts(process, settings, executor)
+        attempts = Attempts(common, settings, executor)
         await retry_while_unavailable(attempts.scripts.load, seconds=settings.redis_patience_seconds)
 
         health.add("Images", images.health_problem)
         health.add("Executor", executor.health_problem)
 
-        builds = Builds(context=process, settings=settings, attempts=attempts, images=images)
-        handover = Handover(process, attempts.scripts)
+        builds = Builds(context=common, settings=settings, attempts=attempts, images=images)
+        handover = Handover(common, attempts.scripts)
         admission = Admission(
-            context=process,
+            context=common,
             settings=settings,
             attempts=attempts,
             builds=builds,
@@ -65,9 +65,9 @@ async def open_builder_context(settings: BuilderSettings, health: Health) -> Asy
         )
 
         try:
-            async with service_member(process, "builder") as member:
+            async with service_member(common, "builder") as member:
                 yield BuilderContext(
-                    process=process,
+                    common=common,
                     settings=settings,
                     member=member,
                     executor=executor,

@@ -30,7 +30,7 @@ class GatewayContext:
 
     settings: GatewaySettings
     """The gateway's settings."""
-    process: ProcessContext
+    common: ProcessContext
     """Redis, records and the other parts that every service has."""
     backends: Backends
     """The clients of resolver, builder and launcher."""
@@ -58,16 +58,16 @@ async def open_gateway_context(
     """
     scheduler = SendScheduler(settings)
     async with (
-        open_context(settings, health, subscribe_all={Kind.SERVER}) as process,
-        queue_positions_updated(process),
+        open_context(settings, health, subscribe_all={Kind.SERVER}) as common,
+        queue_positions_updated(common),
         contextlib.aclosing(Backends(settings)) as backends,
     ):
         for name in backends.names:
             health.add(name, lambda name=name: backends.health_problem(name))  # type: ignore[misc]
 
-        async with service_member(process, "gateway") as member:
-            launches = Launches(context=process, member=member, backends=backends, settings=settings)
-            await process.bus.listen(process.keys.wake("gateway"), launches.on_message)
+        async with service_member(common, "gateway") as member:
+            launches = Launches(context=common, member=member, backends=backends, settings=settings)
+            await common.bus.listen(common.keys.wake("gateway"), launches.on_message)
             await member.start(on_adopt=launches.adopt)
             async with background_tasks(
                 launches.cancel_requests.poll(),
@@ -76,11 +76,11 @@ async def open_gateway_context(
             ):
                 yield GatewayContext(
                     settings=settings,
-                    process=process,
+                    common=common,
                     backends=backends,
                     providers=Providers(backends),
                     launches=launches,
-                    streams=StreamResponses(context=process, launches=launches, settings=settings, scheduler=scheduler),
+                    streams=StreamResponses(context=common, launches=launches, settings=settings, scheduler=scheduler),
                     pages=pages,
                 )
 

@@ -21,7 +21,7 @@ from services.launcher.start.spawn_limiter import SpawnLimiter
 class LauncherContext:
     """The connections and services of one launcher process."""
 
-    process: ProcessContext
+    common: ProcessContext
     """Redis, records and the rest that every service has."""
     settings: LauncherSettings
     """The launcher's settings."""
@@ -40,27 +40,27 @@ class LauncherContext:
 @contextlib.asynccontextmanager
 async def open_launcher_context(settings: LauncherSettings, health: Health) -> AsyncIterator[LauncherContext]:
     """Open Redis and the hub client, adopt orphaned starts, and keep seats and limits up to date until the exit."""
-    async with open_context(settings, health) as process, contextlib.aclosing(Hub(settings)) as hub:
-        seats = Seats(process, settings)
+    async with open_context(settings, health) as common, contextlib.aclosing(Hub(settings)) as hub:
+        seats = Seats(common, settings)
         await retry_while_unavailable(seats.scripts.load, seconds=settings.redis_patience_seconds)
-        spawn_limiter = SpawnLimiter(process, settings)
-        recount = Recount(context=process, settings=settings, hub=hub, seats=seats)
+        spawn_limiter = SpawnLimiter(common, settings)
+        recount = Recount(context=common, settings=settings, hub=hub, seats=seats)
         health.add("JupyterHub API", hub.check_api)
         if settings.hub_checks_proxy:
             health.add("JupyterHub proxy", hub.check_proxy)
 
-        async with service_member(process, "launcher") as member:
+        async with service_member(common, "launcher") as member:
             servers = Servers(
-                context=process, settings=settings, member=member, hub=hub, seats=seats, spawn_limiter=spawn_limiter
+                context=common, settings=settings, member=member, hub=hub, seats=seats, spawn_limiter=spawn_limiter
             )
-            reaper = Reaper(context=process, settings=settings, member=member, hub=hub, seats=seats, servers=servers)
-            await process.bus.listen(process.keys.wake("launcher"), servers.on_message)
+            reaper = Reaper(context=common, settings=settings, member=member, hub=hub, seats=seats, servers=servers)
+            await common.bus.listen(common.keys.wake("launcher"), servers.on_message)
             await member.start(on_adopt=servers.adopt)
             async with background_tasks(
                 servers.cancel_requests.poll(), seats.run(), spawn_limiter.run(), recount.run()
             ):
                 yield LauncherContext(
-                    process=process,
+                    common=common,
                     settings=settings,
                     member=member,
                     hub=hub,

@@ -44,7 +44,7 @@ class Builder:
     ) -> BuilderContext:
         """The service's own context, with parts of the test's in place of this builder's."""
         return BuilderContext(
-            process=self.context, settings=self.settings, member=member or member_of(self.context, "builder"),
+            common=self.context, settings=self.settings, member=member or member_of(self.context, "builder"),
             executor=executor or self.executor, images=images or self.images, attempts=self.attempts,
             builds=builds or self.builds, handover=self.handover, admission=self.admission,
         )  # fmt: skip

@@ -110,7 +110,7 @@ class Launcher:
 
     @property
     def context(self) -> ProcessContext:
-        return self.parts.process
+        return self.parts.common
 
     @property
     def settings(self) -> LauncherSettings:

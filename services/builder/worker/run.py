@@ -37,10 +37,10 @@ async def run(settings: BuilderSettings) -> int:
     app = create_service(settings, name=NAME, health=health)
     listeners = open_listeners(settings)
     async with open_builder_context(settings, health) as context:
-        process = context.process
+        common = context.common
         worker = BuilderWorker(context)
         await context.member.start(on_sweep=context.admission.sweep, on_lease=worker.offer_slots)
-        await process.bus.listen(process.keys.wake("builder"), worker.on_message)
+        await common.bus.listen(common.keys.wake("builder"), worker.on_message)
 
         async with serving(app, settings, sockets=listeners) as server:
             activities = {
@@ -59,7 +59,7 @@ async def run(settings: BuilderSettings) -> int:
             log.info("handing_over", builds=worker.running_count)
             await cancel_and_wait(*tasks, again_seconds=CANCEL_AGAIN_SECONDS)
 
-        await process.redis.hdel(process.keys("slots"), context.member.process)
+        await common.redis.hdel(common.keys("slots"), context.member.process)
     return status
 
 

@@ -40,13 +40,13 @@ class BuilderWorker:
 
     def __init__(self, context: BuilderContext) -> None:
         self._context = context
-        self._process = context.process
+        self._common = context.common
         self._settings = context.settings
         self._supervisions: dict[str, Supervision] = {}
         self._ended_jobs: set[str] = set()
         """Jobs whose build has ended, and is being tidied up."""
-        wake_channel = self._process.keys.wake("builder")
-        self.cancel_requests = CancelRequests(self._process.records, Kind.BUILD, wake_channel)
+        wake_channel = self._common.keys.wake("builder")
+        self.cancel_requests = CancelRequests(self._common.records, Kind.BUILD, wake_channel)
 
     @property
     def running_count(self) -> int:
@@ -64,7 +64,7 @@ class BuilderWorker:
         topic = build_topic(build_id)
         member = self._context.member
 
-        claim = await self._process.records.adopt(
+        claim = await self._common.records.adopt(
             "builder", member.process, topic=topic, epoch=epoch, rewrite_if_missing=True
         )
         if claim is None:
@@ -86,7 +86,7 @@ class BuilderWorker:
         """Yield the supervision of a claimed build. While the block runs, it counts as running and may be cancelled."""
         cancelled = self.cancel_requests.register(build_id, is_requested=bool(stored.get("cancel")))
         supervision = Supervision(
-            context=self._process,
+            context=self._common,
             settings=self._settings,
             executor=self._context.executor,
             images=self._context.images,
@@ -138,9 +138,9 @@ class BuilderWorker:
         An emptied Redis is told again what this process supervises: that these builds have a slot, and are the current
         attempts at their images. So no second attempt starts beside one of them.
         """
-        keys = self._process.keys
+        keys = self._common.keys
         ttl_ms = int(self._settings.attempt_ttl_seconds * 1000)
-        async with self._process.redis.pipeline() as pipe:
+        async with self._common.redis.pipeline() as pipe:
             pipe.hset(keys("slots"), self._context.member.process, self._settings.build_slots)
             for build_id, supervision in self._supervisions.items():
                 image, _, number = build_id.rpartition("-")
@@ -168,7 +168,7 @@ class BuilderWorker:
     def _arq_worker(self) -> SlotWorker:
         return SlotWorker(
             [func(self.supervise, name=SUPERVISE)],
-            self._process,
+            self._common,
             slots=self._settings.build_slots,
             ended_jobs=self._ended_jobs,
             handle_signals=False,

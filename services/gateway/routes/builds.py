@@ -40,8 +40,8 @@ async def _require_visible(context: GatewayContext, build_id: str) -> None:
 
     Raise `BinderyError("not_found")`.
     """
-    stored_record = await context.process.records.read(Topic(Kind.BUILD, build_id))
-    is_visible = is_public(stored_record) if stored_record else await context.process.logs.is_public(build_id)
+    stored_record = await context.common.records.read(Topic(Kind.BUILD, build_id))
+    is_visible = is_public(stored_record) if stored_record else await context.common.logs.is_public(build_id)
     if not is_visible:
         raise BinderyError("not_found", f"There is no build {build_id}, or it was too long ago.")
 

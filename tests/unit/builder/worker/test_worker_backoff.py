@@ -43,7 +43,7 @@ async def waits_behind(
     monkeypatch.setattr("services.common.service.backoff.sleep_unless_cancelled", sleep_unless_cancelled)
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
     member = member_of(context, "builder")
-    parts: Any = SimpleNamespace(process=context, member=member, settings=BuilderSettings())
+    parts: Any = SimpleNamespace(common=context, member=member, settings=BuilderSettings())
     with pytest.raises(Ended):
         await BuilderWorker(parts).run_arq()
     return waits

@@ -63,7 +63,7 @@ async def client(builder: Builder) -> AsyncIterator[httpx.AsyncClient]:
     app.include_router(builds.router)
     install_problem_handlers(app)
     settings = GatewaySettings()
-    app.state.context = gateway_context(settings, process=builder.context, backends=Asked())
+    app.state.context = gateway_context(settings, common=builder.context, backends=Asked())
     app.add_middleware(Edge, settings=settings, refusals=RefusalRenderer(Pages(settings)))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bindery.example") as opened:
         yield opened

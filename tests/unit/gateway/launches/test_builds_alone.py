@@ -72,7 +72,7 @@ async def client(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
     install_problem_handlers(app)
     settings = GatewaySettings()
     app.state.context = gateway_context(
-        settings, process=gateway.context, backends=gateway.backends, providers=fake_providers()
+        settings, common=gateway.context, backends=gateway.backends, providers=fake_providers()
     )
     app.add_middleware(Edge, settings=settings, refusals=RefusalRenderer(Pages(settings)))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bindery.example") as opened:
