@@ -264,7 +264,7 @@ async def test_a_renamed_repository_is_known_by_its_new_name_too(forge: Forge) -
 
 async def test_github_is_asked_through_the_outbound_proxy(forge: Forge) -> None:
     sha = forge.create_repo("org", "repo", {"a": "1"})
-    with ForwardProxy({"api.github.test": ("127.0.0.1", forge.port)}, ("bindery", "hunter2")) as proxy:
+    with ForwardProxy({"api.github.test": ("127.0.0.1", forge.port)}, login=("bindery", "hunter2")) as proxy:
         settings: dict[str, Any] = {"github_url": "https://github.test", "github_api_url": "http://api.github.test/api"}
         async with running_resolver(outbound_proxy=proxy.url, **settings) as resolver:
             assert (await resolver.repo("gh", "org/repo/HEAD")).ref == sha

@@ -138,7 +138,7 @@ def test_another_web_site_asks_for_a_launch(stack: Stack, demo: str, headers: di
 def test_an_allowed_web_site_and_our_own_pages_may_ask(stack: Stack, headers: dict[str, str]) -> None:
     reply = stack.client.post(f"{stack.url}/api/v1/launches", json={"provider": "no", "spec": "a"}, headers=headers)
     assert reply.json()["code"] == "unknown_provider"
-    failed = Following(f"{stack.url}/build/no/a", headers).start().outcome()
+    failed = Following(f"{stack.url}/build/no/a", headers=headers).start().outcome()
     assert failed["message"] == "No provider found for prefix no\n"
 
 

@@ -145,7 +145,7 @@ def test_no_accept_header(stack: Stack, demo: str) -> None:
 
 def test_any_accept_header_that_names_the_type_will_do(stack: Stack) -> None:
     headers = {"Accept": "text/html, text/event-stream;q=0.9, */*;q=0.1"}
-    events = ended(Following(f"{stack.url}/build/nosuch/a", headers).start(), Recording("unknown-provider"))
+    events = ended(Following(f"{stack.url}/build/nosuch/a", headers=headers).start(), Recording("unknown-provider"))
     assert events[-1]["message"] == "No provider found for prefix nosuch\n"
 
 

@@ -34,7 +34,7 @@ SLOTS = 8
 IDLE_SECONDS = 3.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cost:
     """What many builds took."""
 
@@ -60,15 +60,15 @@ class Cost:
         }  # fmt: skip
         return [
             Row(
-                f"{n} builds: in all", f"{self.seconds:.1f} s, {n / self.seconds:.1f} builds/s", "all built",
-                f"{self.not_built} not built; {WORKERS} workers, {WORKERS * SLOTS} slots", numbers,
+                f"{n} builds: in all", f"{self.seconds:.1f} s, {n / self.seconds:.1f} builds/s", goal="all built",
+                note=f"{self.not_built} not built; {WORKERS} workers, {WORKERS * SLOTS} slots", numbers=numbers,
                 failed=self.not_built,
             ),
-            Row(f"{n} builds: from request to start", _spread(self.queued), "", "most of it waits for a slot"),
-            Row(f"{n} builds: from a free slot to the next start", _spread(self.handed), "", "our own part of it"),
-            Row(f"{n} builds: Redis commands each", f"{self.redis / n:.0f}", "", "what an idle builder does left out"),
+            Row(f"{n} builds: from request to start", _spread(self.queued), note="most of it waits for a slot"),
+            Row(f"{n} builds: from a free slot to the next start", _spread(self.handed), note="our own part of it"),
+            Row(f"{n} builds: Redis commands each", f"{self.redis / n:.0f}", note="what an idle builder does left out"),
             Row(f"{n} builds: API server requests each", f"{self.api_server / n:.1f}"),
-            Row(f"{n} builds: CPU each", f"{1000 * cpu / n:.0f} ms", "", shares),
+            Row(f"{n} builds: CPU each", f"{1000 * cpu / n:.0f} ms", note=shares),
         ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import ssl
 import time
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -21,6 +21,7 @@ class Place:
 
     host: str
     port: int
+    _: KW_ONLY
     prefix: str = ""
     tls: bool = False
     start_token: str = field(default_factory=lambda: os.environ.get("BINDERY_START_TOKEN", ""), repr=False)
@@ -29,7 +30,9 @@ class Place:
     def of(cls, url: str) -> "Place":
         parts = urlsplit(url)
         tls = parts.scheme == "https"
-        return cls(parts.hostname or "127.0.0.1", parts.port or (443 if tls else 80), parts.path.rstrip("/"), tls)
+        return cls(
+            parts.hostname or "127.0.0.1", parts.port or (443 if tls else 80), prefix=parts.path.rstrip("/"), tls=tls
+        )
 
     @property
     def context(self) -> ssl.SSLContext | None:

@@ -23,7 +23,7 @@ QUICK = {
 def started(times: dict[str, float]) -> list[Row]:
     """The rows of a start of everything at once."""
     parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in times.items() if name != "all")
-    row = Row("all at once, until healthy", f"{times['all']:.1f} s", "<= 5 s", parts, times)
+    row = Row("all at once, until healthy", f"{times['all']:.1f} s", goal="<= 5 s", note=parts, numbers=times)
     return [Row("Start", ""), row]
 
 
@@ -47,13 +47,14 @@ async def idle(stack: LoadStack, *, seconds: float = 4.0) -> list[Row]:
     return [
         Row("Idle", ""),
         Row(
-            "memory, PSS", f"{sum(pss.values()):.0f} MiB", "<= 350 MB",
-            ", ".join(f"{name} {mib:.0f}" for name, mib in pss.items()), pss | {"total": sum(pss.values())},
+            "memory, PSS", f"{sum(pss.values()):.0f} MiB", goal="<= 350 MB",
+            note=", ".join(f"{name} {mib:.0f}" for name, mib in pss.items()),
+            numbers=pss | {"total": sum(pss.values())},
         ),
         Row("memory, RSS", f"{sum(rss.values()):.0f} MiB", numbers=rss | {"total": sum(rss.values())}),
         Row(
-            "CPU, of one core", f"{sum(spent.values()):.1f} %", "",
-            ", ".join(f"{name} {share:.1f}" for name, share in spent.items()), spent,
+            "CPU, of one core", f"{sum(spent.values()):.1f} %",
+            note=", ".join(f"{name} {share:.1f}" for name, share in spent.items()), numbers=spent,
         ),
     ]  # fmt: skip
 
@@ -69,7 +70,7 @@ async def quick_answers(stack: LoadStack, *, seconds: float = 2.0) -> list[Row]:
         found = json.loads(done.stdout)
         note = f"{found['wrong']} answers were not 200" if found["wrong"] else ""
         text = f"{found['per_second']:,.0f} /s"
-        rows.append(Row(f"{name} ({path})", text, goal, note, {"per_second": found["per_second"]}))
+        rows.append(Row(f"{name} ({path})", text, goal=goal, note=note, numbers={"per_second": found["per_second"]}))
     return rows
 
 

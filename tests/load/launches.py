@@ -38,7 +38,7 @@ class Run:
     def latency(self, measure: str, *, goal: str = "", note: str = "") -> Row:
         said = "; ".join(filter(None, (note, self.not_ready)))
         text, numbers = spread_ms(self.seconds)
-        return Row(measure, text, goal, said, numbers, failed=self.failed)
+        return Row(measure, text, goal=goal, note=said, numbers=numbers, failed=self.failed)
 
 
 def spread_ms(seconds: list[float]) -> tuple[str, dict[str, float]]:
@@ -74,4 +74,7 @@ async def storm(stack: LoadStack, specs: int) -> list[Row]:
     text = f"{made.took:.2f} s, {each:.1f} ms of CPU each"
     note = made.not_ready or "images are there, facts are not"
     numbers = {"seconds": made.took, "cpu_ms": each}
-    return [Row("Storm", ""), Row(f"{specs} new links (git, HEAD) at once", text, goal, note, numbers, made.failed)]
+    return [
+        Row("Storm", ""),
+        Row(f"{specs} new links (git, HEAD) at once", text, goal=goal, note=note, numbers=numbers, failed=made.failed),
+    ]

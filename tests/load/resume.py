@@ -5,7 +5,7 @@ import contextlib
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,6 +28,7 @@ class Following:
 
     places: list[Place]
     path: str
+    _: KW_ONLY
     lines: list[tuple[int, float]] = field(default_factory=list)
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
     phase: str = ""
@@ -82,7 +83,7 @@ class Following:
         text = f"dark {self.dark_seconds():.1f} s, {lost} of {_LINES} lost, {twice} twice"
         note = f"the launch ended {self.phase}"
         found = {"dark_seconds": self.dark_seconds(), "lost": float(lost), "twice": float(twice)}
-        return Row(measure, text, goal, note, found, failed=int(self.phase != "ready"))
+        return Row(measure, text, goal=goal, note=note, numbers=found, failed=int(self.phase != "ready"))
 
 
 async def measure(folder: Path) -> list[Row]:

@@ -47,7 +47,7 @@ class LoadStack:
         hub_port, forge_port = free_ports(2, avoid=set())
         first = _first_of(gateways, avoid={hub_port, forge_port})
         self.forge = f"http://127.0.0.1:{forge_port}"
-        self.hub = Place("127.0.0.1", hub_port, "/hub/api")
+        self.hub = Place("127.0.0.1", hub_port, prefix="/hub/api")
         self._stub_ports = {"stub_hub": hub_port, "stub_forge": forge_port}
         self._settings = Settings(port=first, data_dir=self.data, gateways=gateways, workers=workers)
         self._given = {f"BINDERY_{name.upper()}": value for name, value in settings.items()}

@@ -5,7 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
 
 
@@ -18,6 +18,7 @@ class Row:
 
     measure: str
     text: str
+    _: KW_ONLY
     goal: str = ""
     note: str = ""
     numbers: dict[str, float] = field(default_factory=dict)

@@ -27,6 +27,6 @@ async def measure(place: Place, spec: str, launches: int, levels: list[int]) -> 
         text = f"{made.per_second:.1f} launches/s"
         rows += [
             made.latency(f"{name}: launch", note="the hub's own time included"),
-            Row(f"{name}: rate", text, "", made.not_ready, {"per_second": made.per_second}),
+            Row(f"{name}: rate", text, note=made.not_ready, numbers={"per_second": made.per_second}),
         ]
     return rows

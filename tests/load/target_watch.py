@@ -9,7 +9,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from tests.load.client import Place, percentile
@@ -28,6 +28,7 @@ class Follower:
 
     lines: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
+    _: KW_ONLY
     has_enough: asyncio.Event = field(default_factory=asyncio.Event)
     ended: str = ""
 
@@ -89,18 +90,34 @@ def rows(spec: str, watching: list[Follower], late: Follower) -> list[Row]:
     name = f"{len(watching)} followers"
     heading = Row(f"The build of {spec}", "", failed=sum(one.ended != "ready" for one in watching))
     if not most.lines:
-        return [heading, Row(f"{name}: lines", "none", "", f"it was built before, or ended: {', '.join(ended)}")]
+        return [
+            heading,
+            Row(f"{name}: lines", "none", note=f"it was built before, or ended: {', '.join(ended)}"),
+        ]
     text = f"{len(whole)} of {len(watching)} got all {len(most.lines)} lines"
     found: list[Row] = [
         heading,
-        Row(f"{name}: lines", text, "all", f"the build ended: {', '.join(ended)}", {"whole": float(len(whole))}),
         Row(
-            f"{name}: behind the first who got a line", lag, "", f"worst {percentile(behind, 1) * 1000:.0f} ms", numbers
+            f"{name}: lines",
+            text,
+            goal="all",
+            note=f"the build ended: {', '.join(ended)}",
+            numbers={"whole": float(len(whole))},
+        ),
+        Row(
+            f"{name}: behind the first who got a line",
+            lag,
+            note=f"worst {percentile(behind, 1) * 1000:.0f} ms",
+            numbers=numbers,
         ),
     ]
     if late.lines:
         missing = len(most.lines) - len(late.lines)
-        found.append(Row(f"one more after {LATE_AFTER} lines", f"misses {missing}", "0", numbers={"missing": missing}))
+        found.append(
+            Row(f"one more after {LATE_AFTER} lines", f"misses {missing}", goal="0", numbers={"missing": missing})
+        )
     else:
-        found.append(Row(f"one more after {LATE_AFTER} lines", "not measured", "0", "the build printed too few lines"))
+        found.append(
+            Row(f"one more after {LATE_AFTER} lines", "not measured", goal="0", note="the build printed too few lines")
+        )
     return found

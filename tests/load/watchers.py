@@ -42,7 +42,7 @@ async def measure(stack: LoadStack, followers: int) -> list[Row]:
     whole = f"{found['whole']:,} of {followers:,} got every line, {found['per_second']:,.0f} lines/s"
     joined = f"joined in {found['join_seconds']:.1f} s; {found['ready']:,} ready {found['ready_seconds']:.1f} s after"
     return [
-        Row(f"{name}: lines", whole, "all", joined, found, failed=followers - found["ready"]),
-        Row(f"{name}: lag", lag, goal, f"CPU while it prints: {cpu}", spent),
-        Row(f"{name}: one more after {_LATE_AFTER} lines", f"misses {found['late_missing']}", "0"),
+        Row(f"{name}: lines", whole, goal="all", note=joined, numbers=found, failed=followers - found["ready"]),
+        Row(f"{name}: lag", lag, goal=goal, note=f"CPU while it prints: {cpu}", numbers=spent),
+        Row(f"{name}: one more after {_LATE_AFTER} lines", f"misses {found['late_missing']}", goal="0"),
     ]

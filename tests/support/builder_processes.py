@@ -25,7 +25,7 @@ OPERATOR = "operator-token-of-the-builders-tests"
 FINAL = frozenset({"built", "failed", "cancelled"})
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Part:
     """One process."""
 
@@ -99,7 +99,7 @@ class Builders:
                 [sys.executable, "-m", module], cwd=CHECKOUT, env=environ, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, start_new_session=True,
             )  # fmt: skip
-        part = Part(name, f"http://127.0.0.1:{port}", process, output)
+        part = Part(name=name, url=f"http://127.0.0.1:{port}", process=process, output=output)
         self.parts.append(part)
         eventually(lambda: part.is_healthy or (kind == "worker" and "health" in part.log()), f"{name} is up", 60)
         return part

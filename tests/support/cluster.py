@@ -37,7 +37,7 @@ BUILDS = Kind(MANIFESTS / "builder.yaml", "bindery-builds", "bindery-builder")
 SERVERS = Kind(MANIFESTS / "hub.yaml", "bindery-servers", "bindery-hub")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cluster:
     """A cluster that answers. `host` is where its pods reach this machine; `is_own` where its parts may be stopped."""
 

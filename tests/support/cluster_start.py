@@ -65,7 +65,12 @@ def _of_kubeconfig(kubeconfig: Path) -> Cluster:
         raise NoClusterError(f"the cluster of KUBECONFIG={kubeconfig} does not answer")
     is_own = kubeconfig == RUN / "admin.kubeconfig"
     if is_own:
-        return Cluster(kubeconfig, program, os.environ.get("BINDERY_TEST_HOST") or HOST, is_own=True)
+        return Cluster(
+            kubeconfig=kubeconfig,
+            kubectl_program=program,
+            host=os.environ.get("BINDERY_TEST_HOST") or HOST,
+            is_own=True,
+        )
 
     host = os.environ.get("BINDERY_TEST_HOST", "")
     if not _is_ours(host):
@@ -77,7 +82,7 @@ def _of_kubeconfig(kubeconfig: Path) -> Cluster:
             "BINDERY_TEST_REGISTRY must be a registry (host:port, http) that this machine, its engine and the cluster"
             f" of KUBECONFIG={kubeconfig} all reach under that name"
         )
-    return Cluster(kubeconfig, program, host, is_own=False)
+    return Cluster(kubeconfig=kubeconfig, kubectl_program=program, host=host, is_own=False)
 
 
 def _is_ours(address: str) -> bool:
@@ -92,7 +97,7 @@ def _in_containers(tool: str) -> Iterator[Cluster]:
     """Keep a cluster of kind or k3d, and the engine that runs it."""
     try:
         with engine() as running_engine, container_cluster(tool, running_engine, HOME / tool) as running:
-            yield Cluster(running.kubeconfig, _kubectl(), running.host, is_own=False)
+            yield Cluster(kubeconfig=running.kubeconfig, kubectl_program=_kubectl(), host=running.host, is_own=False)
     except (ContainerClusterError, NoEngineError) as error:
         raise NoClusterError(f"{tool} has made no cluster: {error}") from error
 
@@ -115,7 +120,12 @@ def _of_scripts(scripts: Path) -> Iterator[Cluster]:
             _bring_up(scripts)
             (RUN / "of-the-tests").touch()
         try:
-            yield Cluster(RUN / "admin.kubeconfig", str(HOME / "bin" / "kubectl"), HOST, is_own=True)
+            yield Cluster(
+                kubeconfig=RUN / "admin.kubeconfig",
+                kubectl_program=str(HOME / "bin" / "kubectl"),
+                host=HOST,
+                is_own=True,
+            )
         finally:
             if (RUN / "of-the-tests").exists():  # else it was up before
                 with contextlib.suppress(BlockingIOError):  # somebody uses it still, and takes it down later

@@ -11,7 +11,7 @@ import tarfile
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -40,6 +40,7 @@ class Registry:
     """
 
     folder: Path
+    _: KW_ONLY
     users: Mapping[str, str] = field(default_factory=dict)
     tokens: TokenServer | None = None
     tls: Path | None = None

@@ -42,7 +42,7 @@ class NoEngineError(Exception):
     """There is no engine and none can be started; the message says in one line what is missing."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Engine:
     """An engine that answers, with the images that tests need in it.
 
@@ -88,14 +88,14 @@ def engine() -> Iterator[Engine]:
             try:
                 host = _find() or _start_dockerd()
                 _start_registry()
-                images = engine_images.ensure(host, CACHE)
+                base, builder, jupyter = engine_images.ensure(host, CACHE)
                 fcntl.flock(in_use, fcntl.LOCK_SH)
             except BaseException:
                 _take_down_unless(in_use)
                 raise
         memory_bytes = MEMORY_BYTES if host == OUR_HOST and _cgroup() else None
         try:
-            yield Engine(host, *images, memory_bytes=memory_bytes)
+            yield Engine(host=host, base=base, builder=builder, jupyter=jupyter, memory_bytes=memory_bytes)
         finally:
             with _changing():
                 _take_down_unless(in_use)

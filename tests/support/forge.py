@@ -37,7 +37,7 @@ class Request:
     headers: Mapping[str, str]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Fault:
     """What goes wrong: an answer with `status`, none before `hold` is set, or (API) a limit reached."""
 

@@ -6,7 +6,7 @@ import http.client
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
@@ -24,6 +24,7 @@ class ForwardProxy:
     """
 
     names: dict[str, tuple[str, int]] = field(default_factory=dict)
+    _: KW_ONLY
     login: tuple[str, str] | None = None
     status: int = 403
     asked: list[str] = field(default_factory=list)

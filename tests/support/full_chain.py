@@ -57,7 +57,7 @@ class Repository:
         return Launched.begin(stack, git_spec(self.url, self.sha), **body)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NeverUp:
     """A server that does not come up: the program in JupyterLab's place, and the error of its launch."""
 
@@ -82,9 +82,22 @@ class NeverUp:
 
 
 NEVER_UP = [
-    NeverUp("fallen", FALLEN, "server_start_failed", "exit status 3 before it answered. The last lines of its log:"),
-    NeverUp("greedy", GREEDY, "server_out_of_memory", "exit status 137 (OOMKilled)", resource_class="tiny"),
-    NeverUp("silent", SILENT, "server_port_closed", f"didn't respond in {START_SECONDS} seconds"),
+    NeverUp(
+        name="fallen",
+        script=FALLEN,
+        code="server_start_failed",
+        words="exit status 3 before it answered. The last lines of its log:",
+    ),
+    NeverUp(
+        name="greedy",
+        script=GREEDY,
+        code="server_out_of_memory",
+        words="exit status 137 (OOMKilled)",
+        resource_class="tiny",
+    ),
+    NeverUp(
+        name="silent", script=SILENT, code="server_port_closed", words=f"didn't respond in {START_SECONDS} seconds"
+    ),
 ]
 
 

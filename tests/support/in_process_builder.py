@@ -21,7 +21,7 @@ from tests.support.settings import settings_for
 from tests.support.valkey import QUICK, Valkey, member_of
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Builder:
     """What one builder process holds, and what tests ask of it."""
 

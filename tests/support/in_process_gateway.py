@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, cast
 
 from multidict import CIMultiDict
@@ -47,6 +47,7 @@ class FakeBackends:
     """Keeps builds and servers as records in Redis, as builder and launcher do; a test ends them."""
 
     context: ProcessContext
+    _: KW_ONLY
     calls: list[str] = field(default_factory=list)
     no_seat: BinderyError | None = None
     """What the launcher says to who asks whether there would be a seat."""

@@ -32,7 +32,7 @@ REPO = ResolvedRepo(
 )  # fmt: skip
 
 
-@dataclass
+@dataclass(kw_only=True)
 class FakeHub(StubHub):
     """A hub whose next answers to a call may be given, by how the call ends: `("POST", "/servers/")`.
 

@@ -22,7 +22,7 @@ LAUNCH = Topic(Kind.LAUNCH, "one")
 BUILD_ID = "a" * 24 + "-1"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Follower:
     """Reads a launch's stream; keeps ids, and events as a client would have them."""
 

@@ -14,7 +14,7 @@ from tests.support.sample_builds import processes_mentioning
 from tests.support.stack import Stack
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Listing:
     """Everything at a stack that a launch can leave behind."""
 

@@ -9,7 +9,7 @@ import json
 import ssl
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from cryptography.x509.oid import NameOID
 SERVICE, ISSUER = "registry of the tests", "token server of the tests"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Grant:
     """What was asked for, and by whom (empty: anonymous)."""
 
@@ -40,6 +40,7 @@ class TokenServer:
     """A token server on a free port: it grants pulls to its users, and to anonymous ones those of `public`."""
 
     folder: Path
+    _: KW_ONLY
     users: dict[str, str] = field(default_factory=dict)
     refresh_tokens: dict[str, str] = field(default_factory=dict)
     """User by refresh token."""
@@ -110,7 +111,9 @@ class TokenServer:
         if user is None:
             return 401, {"details": "incorrect username or password"}
         scope = asked.get("scope", "")
-        self.grants.append(Grant(user, scope, asked.get("service", ""), asked.get("client_id", "")))
+        self.grants.append(
+            Grant(user=user, scope=scope, service=asked.get("service", ""), client_id=asked.get("client_id", ""))
+        )
         kind, _, rest = scope.partition(":")
         name, _, actions = rest.rpartition(":")
         may = kind == "repository" and (user or name in self.public)

@@ -46,7 +46,7 @@ async def clone(spec: BuildSpec, target: Path, on_line: Callable[[str], None]) -
 class Built:
     """A build that has ended: how, what it said, and what it left."""
 
-    def __init__(self, layout: Layout, folder: BuildFolder, ended: Exit, lines: list[tuple[str, str]]) -> None:
+    def __init__(self, *, layout: Layout, folder: BuildFolder, ended: Exit, lines: list[tuple[str, str]]) -> None:
         self.layout, self.folder, self.ended, self.lines = layout, folder, ended, lines
         self.image = layout.image(folder.build_id)
 
@@ -85,7 +85,7 @@ async def build_files(tmp: Path, files: dict[str, str], settings: SessionSetting
     )
     folder.spec.write_text(spec.model_dump_json())
     ended = await build_image(folder, clone)
-    return Built(layout, folder, ended, lines_of(folder))
+    return Built(layout=layout, folder=folder, ended=ended, lines=lines_of(folder))
 
 
 def lines_of(folder: BuildFolder) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 from aiohttp import web
 
@@ -19,7 +19,7 @@ API = {"Docker-Distribution-Api-Version": "registry/2.0"}
 Reply = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Asked:
     """One request that came."""
 
@@ -34,6 +34,7 @@ class ScriptedRegistry:
     """`reply` makes every answer; `asked` holds the requests in their order."""
 
     reply: Reply
+    _: KW_ONLY
     port: int = 0
     asked: list[Asked] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -51,7 +52,9 @@ class ScriptedRegistry:
         return [asked.method for asked in self.asked]
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        self.asked.append(Asked(request.method, request.path, dict(request.headers), dict(request.query)))
+        self.asked.append(
+            Asked(method=request.method, path=request.path, headers=dict(request.headers), query=dict(request.query))
+        )
         self.arrived.set()
         return await self.reply(request)
 

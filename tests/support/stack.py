@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, unquote, urlsplit
@@ -63,6 +63,7 @@ class Following:
     """A launch's stream, read in a thread; it may be broken off and resumed."""
 
     url: str
+    _: KW_ONLY
     headers: dict[str, str] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     last_id: str = ""
@@ -243,11 +244,11 @@ class Stack:
     def facade(self, repo_url: str, ref: str = "HEAD", *, gateway: int = 0, **headers: str) -> Following:
         """Launch by BinderHub's address, provider git."""
         address = f"{self.gateway_url(gateway)}/build/git/{quote(repo_url, safe='')}/{ref}"
-        return Following(address, {name.replace("_", "-"): value for name, value in headers.items()}).start()
+        return Following(address, headers={name.replace("_", "-"): value for name, value in headers.items()}).start()
 
     def build(self, path: str, **headers: str) -> Following:
         """Follow any address below /build/."""
-        return Following(f"{self.url}/build/{path}", headers).start()
+        return Following(f"{self.url}/build/{path}", headers=headers).start()
 
     def create(self, spec: str, provider: str = "git", **body: object) -> dict[str, Any]:
         """Create a launch by the v1 API."""

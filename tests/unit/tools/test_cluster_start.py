@@ -74,7 +74,7 @@ def log(tmp_path: Path) -> Callable[[], list[tuple[str, str, str]]]:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     """An engine on a socket, with its images, whose registry needs no relay."""
-    found = Engine("unix:///run/e.sock", "base:1", "builder:1", "jupyter:1")
+    found = Engine(host="unix:///run/e.sock", base="base:1", builder="builder:1", jupyter="jupyter:1")
 
     @contextmanager
     def running() -> Iterator[Engine]:
@@ -113,7 +113,12 @@ def test_kind_creates_a_cluster_with_the_engine_s_socket_and_registry_and_delete
     programs("kind", "kubectl", "docker", "ip", answers=ANSWERS)
     home = tmp_path / "home" / "kind"
     with cluster() as found:
-        assert found == Cluster(home / "kubeconfig", str(tmp_path / "bin" / "kubectl"), "172.20.0.1", is_own=False)
+        assert found == Cluster(
+            kubeconfig=home / "kubeconfig",
+            kubectl_program=str(tmp_path / "bin" / "kubectl"),
+            host="172.20.0.1",
+            is_own=False,
+        )
     assert [command for command, _, _ in log()] == [
         "kind delete cluster --name bindery-tests",
         f"kind create cluster --name bindery-tests --kubeconfig {home}/kubeconfig --config {home}/kind.yaml"
@@ -248,7 +253,12 @@ def test_with_both_it_is_taken_and_what_is_run_there_is_told(
     monkeypatch.setenv("BINDERY_TEST_REGISTRY", "registry.example.org:80")
     monkeypatch.setattr(cluster_start, "REGISTRY", "registry.example.org:80")
     with cluster() as found:
-        assert found == Cluster(Path("/there/config"), str(tmp_path / "bin" / "kubectl"), "127.0.0.1", is_own=False)
+        assert found == Cluster(
+            kubeconfig=Path("/there/config"),
+            kubectl_program=str(tmp_path / "bin" / "kubectl"),
+            host="127.0.0.1",
+            is_own=False,
+        )
         told = environment_of(found)
     assert (told["KUBECONFIG"], told["BINDERY_TEST_HOST"]) == ("/there/config", "127.0.0.1")
     assert told["BINDERY_TEST_REGISTRY"] == "registry.example.org:80"

@@ -42,7 +42,7 @@ def _constructors() -> list[tuple[str, str, int]]:
     """List file, class and count of every constructor."""
     return [
         (str(path.relative_to(CHECKOUT)), node.name, _by_position(node))
-        for package in ("services", "bindery", "deploy", "tools")
+        for package in ("services", "bindery", "deploy", "tools", "tests")
         for path in sorted((CHECKOUT / package).rglob("*.py"))
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ClassDef)

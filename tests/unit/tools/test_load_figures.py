@@ -55,7 +55,7 @@ async def test_the_stub_hub_tells_how_long_it_worked_on_each_user_and_only_once(
         lambda: StubProtocol(hub.handle, hub.answered, turn), "127.0.0.1", 0
     )
     async with server:
-        place = Place("127.0.0.1", server.sockets[0].getsockname()[1], "/hub/api")
+        place = Place("127.0.0.1", server.sockets[0].getsockname()[1], prefix="/hub/api")
         await ask(place, "POST", "/users/ann")
         await ask(place, "POST", "/users/ann/servers/", {"image": "i"})
         _, told = await ask(place, "GET", "/own-seconds")

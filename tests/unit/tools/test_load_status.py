@@ -33,7 +33,16 @@ def run_with(rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> object:
 
 
 def builds_of(not_built: int) -> list[Row]:
-    return Cost(20, 10.0, [1.0, 2.0], [0.1, 0.2], 100.0, {"api": 1.0}, 100.0, not_built).rows()
+    return Cost(
+        builds=20,
+        seconds=10.0,
+        queued=[1.0, 2.0],
+        handed=[0.1, 0.2],
+        redis=100.0,
+        cpu={"api": 1.0},
+        api_server=100.0,
+        not_built=not_built,
+    ).rows()
 
 
 def launches_of(*phases: str) -> list[Row]:

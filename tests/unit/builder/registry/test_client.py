@@ -207,7 +207,7 @@ async def test_health_asks_once_in_a_while_and_more_often_when_something_is_wron
 async def test_a_registry_outside_is_asked_through_the_outbound_proxy_and_one_inside_is_not() -> None:
     async with scripted_registry(always(200, {"Docker-Content-Digest": DIGEST})) as registry:
         with ForwardProxy(
-            {"registry.test": ("127.0.0.1", registry.port)}, ("bindery", "hunter2-of-the-proxy")
+            {"registry.test": ("127.0.0.1", registry.port)}, login=("bindery", "hunter2-of-the-proxy")
         ) as proxy:
             outside = {"image_prefix": "registry.test/project/r2d-", "outbound_proxy": proxy.url}
             images = registry.images(**outside)

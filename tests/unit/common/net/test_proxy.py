@@ -37,7 +37,7 @@ def forge(tmp_path: Path) -> Iterator[Forge]:
 @pytest.fixture
 def proxy(forge: Forge) -> Iterator[ForwardProxy]:
     """A proxy to whom alone the forge is known as forge.test."""
-    with ForwardProxy({"forge.test": ("127.0.0.1", forge.port)}, LOGIN) as proxy:
+    with ForwardProxy({"forge.test": ("127.0.0.1", forge.port)}, login=LOGIN) as proxy:
         yield proxy
 
 

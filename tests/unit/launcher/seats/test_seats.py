@@ -258,7 +258,7 @@ async def test_a_repository_has_one_quota_however_its_url_is_written(context: Pr
     assert [(await seats.take(server(20 + n), repo)).number for n, repo in enumerate(other)] == [0, 0]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Model:
     """What the script should do, said in another way: it looks for the next one each time from the start."""
 

@@ -24,7 +24,7 @@ def event(name: str, version: int, message: str = "") -> dict[str, object]:
     return {"metadata": metadata, "involvedObject": {"name": "bindery-x"}, "message": message}
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ApiServer:
     """Speaks the wire of list and watch: what each watch says is given, then its connection ends or stays open."""
 
