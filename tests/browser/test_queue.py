@@ -56,7 +56,8 @@ def test_the_page_tells_the_place_as_it_changes(
 
     page = open_page(stack.url)
     launch_id = launch(page, stack, specs["third"])
-    headline, explanation = page.get_by_role("heading", level=1), page.locator("#explanation")
+    headline = page.get_by_role("heading", level=1)
+    explanation = page.locator("#explanation")
     expect(headline).to_have_text("Waiting for a builder: number 2 in the queue")
     expect(explanation).to_have_text("All builders are busy.")
     assert violations(page) == []
@@ -82,7 +83,8 @@ def test_a_failure_that_is_remembered_is_built_again_with_scripts_and_without(
 ) -> None:
     forge.create_repo("places", "fails", {"postBuild": "#!/bin/sh\necho this is why\nexit 1\n"})
     spec = git_spec(f"{forge.url}/places/fails")
-    with_scripts, without = open_page(stack.url), open_page(stack.url, scripts=False)
+    with_scripts = open_page(stack.url)
+    without = open_page(stack.url, scripts=False)
 
     def failed(page: Page, launch_id: str) -> str:
         """Wait until the page says that the build failed; the build's id."""

@@ -65,7 +65,8 @@ def tell_credentials(registry: str) -> None:
 def main() -> None:
     given = dict(part.removeprefix("--").split("=", 1) for part in sys.argv if part.startswith("--") and "=" in part)
     told = dict(part.split("-", 1) for part in given["ref"].split(".") if "-" in part)
-    count, pause = int(told.get("lines", "3")), int(told.get("ms", "0")) / 1000
+    count = int(told.get("lines", "3"))
+    pause = int(told.get("ms", "0")) / 1000
     print(f"this is {os.environ['HOSTNAME']}", flush=True)
     for number in range(1, count + 1):
         print(json.dumps({"phase": "building", "message": f"line {number}\n"}), flush=True)

@@ -14,7 +14,8 @@ from tests.support.forge import Forge
 
 URL = "https://example.org/org/repo"
 KINDS = ("jobs", "pods", "secrets", "configmaps")
-GIT, PUSH = "git-pass-5c1e", "push-pass-9d27"
+GIT = "git-pass-5c1e"
+PUSH = "push-pass-9d27"
 AUTH = base64.b64encode(f"pusher:{PUSH}".encode()).decode()
 
 

@@ -33,7 +33,8 @@ class Servers:
     """A namespace of its own, and the hub that starts pods there with the rights of deploy/kubernetes/hub.yaml."""
 
     def __init__(self, namespace: Namespace, folder: Path) -> None:
-        self.cluster, self.kubectl = namespace.cluster, namespace.kubectl
+        self.cluster = namespace.cluster
+        self.kubectl = namespace.kubectl
         config = folder / "own.py"
         # A server that runs and serves nobody, for the one test that asks for it.
         config.write_text(
@@ -127,7 +128,9 @@ def test_a_pod_is_what_its_launch_says_and_its_kernel_runs_code(servers: Servers
     assert environment["MEM_LIMIT"] == str(512 << 20)
 
     pod = servers.pod()
-    labels, annotations, spec = pod["metadata"]["labels"], pod["metadata"]["annotations"], pod["spec"]
+    labels = pod["metadata"]["labels"]
+    annotations = pod["metadata"]["annotations"]
+    spec = pod["spec"]
     assert labels["bindery/installation"] == installation_label(OPTIONS["bindery_installation"])
     assert labels["bindery/launch"] == OPTIONS["bindery_launch_ref"]
     assert labels["component"] == "singleuser-server"
@@ -185,7 +188,8 @@ def test_a_pod_and_a_secret_that_have_the_servers_name_already_give_way_to_its_o
     servers: Servers, image: str
 ) -> None:
     # What a start leaves whose hub was killed, or whose request came through after its time.
-    name, label = "jupyter-lou", "--labels=component=singleuser-server"
+    name = "jupyter-lou"
+    label = "--labels=component=singleuser-server"
     servers.kubectl("create", "secret", "generic", name, "--from-literal=JUPYTER_TOKEN=of-an-earlier-start")
     servers.kubectl("run", name, f"--image={image}", label, "--restart=Never", "--command", "--", "sleep", "1000")
     before = servers.pod()["metadata"]["uid"]

@@ -83,7 +83,8 @@ def chain(
 @pytest.fixture(autouse=True)
 def nothing_is_left(chain: Chain) -> Iterator[None]:
     """Each test begins and ends with the same Jobs, pods, Secrets, users, seats and queue entries."""
-    before, objects = Listing.of(chain.stack), chain.objects()
+    before = Listing.of(chain.stack)
+    objects = chain.objects()
     yield
     for user in chain.stack.hub_users():
         delete_hub_user(chain.stack, user)
@@ -92,7 +93,9 @@ def nothing_is_left(chain: Chain) -> Iterator[None]:
 
 
 def test_from_a_link_to_a_kernel_in_a_pod_and_back_to_nothing(chain: Chain, forge: Forge, the_engine: Engine) -> None:
-    stack, before, objects = chain.stack, Listing.of(chain.stack), chain.objects()
+    stack = chain.stack
+    before = Listing.of(chain.stack)
+    objects = chain.objects()
     repository = with_notebook(forge, "first", the_engine.jupyter)
     launched = repository.launch(stack, path="index.ipynb")
     view = run_notebook(launched, repository)
@@ -100,10 +103,12 @@ def test_from_a_link_to_a_kernel_in_a_pod_and_back_to_nothing(chain: Chain, forg
     assert view["expires"] > view["finished_at"]
     assert view["idle_timeout_seconds"] == 10
 
-    build, pod = launched.build, chain.pod()
+    build = launched.build
+    pod = chain.pod()
     [container] = pod["spec"]["containers"]
     assert container["image"] == f"{build['image'].rpartition(':')[0]}@{build['digest']}"
-    labels, annotations = pod["metadata"]["labels"], pod["metadata"]["annotations"]
+    labels = pod["metadata"]["labels"]
+    annotations = pod["metadata"]["annotations"]
     assert labels["bindery/installation"] == installation_label(stack.installation["installation_id"])
     assert view["launch_id"] not in json.dumps(pod)
     assert view["token"] not in json.dumps(pod)

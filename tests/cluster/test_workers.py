@@ -20,7 +20,8 @@ PAUSE_SECONDS = 30.0
 @contextlib.contextmanager
 def jobs_made(namespace: Namespace, folder: Path) -> Iterator[Path]:
     """Record every Job that is made in the namespace during the block: a file with a line for each."""
-    program, kubeconfig = namespace.cluster.kubectl_program, str(namespace.cluster.kubeconfig)
+    program = namespace.cluster.kubectl_program
+    kubeconfig = str(namespace.cluster.kubeconfig)
     form = 'jsonpath={.type} {.object.metadata.uid}{"\\n"}'
     path = folder / "jobs"
     with path.open("wb") as output:
@@ -51,8 +52,10 @@ def test_50_requests_for_10_refs_are_10_jobs_though_one_worker_is_killed_and_the
     start_noop: Start, namespace: Namespace, tmp_path: Path
 ) -> None:
     builders = start_noop(build_slots=5)
-    first, (paused,) = builders.api, builders.workers
-    second, killed = builders.start_api(), builders.start_worker()
+    first = builders.api
+    (paused,) = builders.workers
+    second = builders.start_api()
+    killed = builders.start_worker()
     with jobs_made(namespace, tmp_path) as jobs, concurrent.futures.ThreadPoolExecutor(16) as pool:
         asked = pool.map(
             lambda n: builders.ask(

@@ -210,7 +210,8 @@ async def test_asked_by_two_at_once_an_attempt_is_started_once(
 ) -> None:
     url, sha = repository("FROM scratch\nCOPY Dockerfile /\n")
     attempt = attempt_at(registry, url, sha)
-    first, second = make(), make()
+    first = make()
+    second = make()
     await asyncio.gather(*(executor.ensure(attempt) for executor in (first, second, first, second)))
     assert [execution.build_id for execution in await first.list()] == [attempt.build_id]
     (lines, ended, _), (again, _, _) = await asyncio.gather(followed(first, attempt), followed(second, attempt))

@@ -26,7 +26,8 @@ class Daemon:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.host = folder, f"unix://{folder}/docker.sock"
+        self.folder = folder
+        self.host = f"unix://{folder}/docker.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

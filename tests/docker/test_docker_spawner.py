@@ -88,7 +88,8 @@ def test_a_container_is_what_its_launch_says_and_its_kernel_runs_code(hub: HubSt
     assert environment["MEM_LIMIT"] == str(512 << 20)
 
     [container] = containers(docker)
-    labels, host = container["Config"]["Labels"], container["HostConfig"]
+    labels = container["Config"]["Labels"]
+    host = container["HostConfig"]
     assert container["Config"]["Image"] == docker.jupyter
     assert labels["bindery/launch"] == OPTIONS["bindery_launch_ref"]
     assert labels["bindery/repo-url"] == OPTIONS["repo_url"]

@@ -39,7 +39,8 @@ def stack(docker: Engine, registry: Registry, tmp_path_factory: pytest.TempPathF
 @pytest.fixture(autouse=True)
 def nothing_is_left(docker: Engine, stack: Stack) -> Iterator[None]:
     """Each test begins and ends with the same containers, volumes, networks, users, seats and queue entries."""
-    before, there = Listing.of(stack), objects(docker)
+    before = Listing.of(stack)
+    there = objects(docker)
     yield
     for user in stack.hub_users():
         delete_hub_user(stack, user)
@@ -48,7 +49,8 @@ def nothing_is_left(docker: Engine, stack: Stack) -> Iterator[None]:
 
 
 def test_from_a_link_to_a_kernel_in_a_container_and_back_to_nothing(stack: Stack, docker: Engine, forge: Forge) -> None:
-    before, there = Listing.of(stack), objects(docker)
+    before = Listing.of(stack)
+    there = objects(docker)
     repository = with_notebook(forge, "first", docker.jupyter)
     launched = repository.launch(stack, path="index.ipynb")
     view = run_notebook(launched, repository)

@@ -118,7 +118,8 @@ def test_from_a_link_to_a_kernel_and_back_to_nothing(stack: Stack, forge: Forge)
 
     ready = stack.facade(f"{forge.url}/e2e/main-job", sha).outcome(300)
     assert ready["phase"] == "ready", ready
-    url, token = ready["url"], ready["token"]
+    url = ready["url"]
+    token = ready["token"]
     assert stack.client.get(f"{url}api/status").status_code == 403
     assert stack.client.get(f"{url}api", params={"token": token}).json()["version"]
     with kernel(url, token, "index.ipynb") as running:
@@ -132,8 +133,10 @@ def test_from_a_link_to_a_kernel_and_back_to_nothing(stack: Stack, forge: Forge)
     assert any("ipykernel_launcher" in process for process in meanwhile.processes)
 
     # What we count lies between what Redis counts, of commands within a longer time and of scripts within a shorter.
-    built, commands = builds_ended(stack), redis_commands(stack)[0]
-    counted, scripts = calls(stack), redis_commands(stack)[1]
+    built = builds_ended(stack)
+    commands = redis_commands(stack)[0]
+    counted = calls(stack)
+    scripts = redis_commands(stack)[1]
     second = stack.facade(f"{forge.url}/e2e/main-job", sha)
     assert second.outcome()["phase"] == "ready"
     scripts = redis_commands(stack)[1] - scripts

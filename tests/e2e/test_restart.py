@@ -31,7 +31,8 @@ class Kept:
 
     def __init__(self, stack: Stack, forge: Forge, name: str) -> None:
         self._sha = forge.create_repo("restart", name, {"postBuild": "#!/bin/sh\necho one line of many\n"})
-        self._url, self._forge = f"{forge.url}/restart/{name}", forge
+        self._url = f"{forge.url}/restart/{name}"
+        self._forge = forge
         self._launched = Launched.begin(stack, git_spec(self._url, self._sha))
         self._view = self._launched.ended()
         self._log = log_of(stack, self._view["build_id"])

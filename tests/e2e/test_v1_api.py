@@ -45,7 +45,8 @@ def assert_problem(reply: httpx.Response, status: int, code: str) -> None:
 def test_every_service_logs_a_launch_by_its_request_id_and_its_ref(stack: Stack, forge: Forge) -> None:
     forge.create_repo("v1", "logged", {"README.md": "logged"})
     begun = post(stack, {"provider": "git", "spec": git_spec(f"{forge.url}/v1/logged")})
-    request_id, launch_id = begun.headers["x-request-id"], begun.json()["launch_id"]
+    request_id = begun.headers["x-request-id"]
+    launch_id = begun.json()["launch_id"]
     assert stack.follow(launch_id).outcome()["phase"] == "ready"
     for part, event in {
         "gateway": "launch_ended",
@@ -61,7 +62,8 @@ def test_every_service_logs_a_launch_by_its_request_id_and_its_ref(stack: Stack,
 
 
 def test_the_same_key_and_body_are_the_same_launch(stack: Stack, demo: str) -> None:
-    key, body = str(uuid4()), {"provider": "git", "spec": demo, "path": "lab"}
+    key = str(uuid4())
+    body = {"provider": "git", "spec": demo, "path": "lab"}
     first = post(stack, body, Idempotency_Key=key)
     assert first.status_code == 202
     launch_id = first.json()["launch_id"]
@@ -172,9 +174,11 @@ def test_a_part_of_a_log(stack: Stack, demo: str) -> None:
     for at, row in enumerate(everything):
         assert rows(after=row["position"]) == everything[at + 1 :]
         assert rows(after=row["position"], lines=2) == everything[at + 1 : at + 3]
-    text, position = "", ""
+    text = ""
+    position = ""
     while (reply := stack.client.get(address, params={"after": position, "lines": 2})).text:
-        text, position = text + reply.text, reply.headers["bindery-log-position"]
+        text = text + reply.text
+        position = reply.headers["bindery-log-position"]
     assert text == stack.client.get(address).text
     assert_problem(stack.client.get(address, params={"after": "x"}), 400, "bad_request")
     assert_problem(stack.client.get(address, params={"format": "x"}), 422, "bad_request")
@@ -240,14 +244,16 @@ def test_head_is_answered_at_once_and_begins_and_follows_nothing(stack: Stack, f
     launched = stack.create(demo)["launch_id"]
     assert stack.follow(launched).outcome()["phase"] == "ready"
     build_id = stack.launch(launched)["build_id"] or ""
-    followers, launches = stack.metric("gateway", "bindery_stream_followers"), stack.redis_keys()
+    followers = stack.metric("gateway", "bindery_stream_followers")
+    launches = stack.redis_keys()
     for path in (f"/build/git/{demo}", f"/api/v1/launches/{launched}/events", f"/api/v1/builds/{build_id}/events"):
         reply = stack.client.head(f"{stack.url}{path}", headers={"accept": "text/event-stream"}, timeout=10)
         assert (reply.status_code, reply.content) == (200, b"")
         assert reply.headers["content-type"] == "text/event-stream"
         assert "no-store" in reply.headers["cache-control"]
     for path in (f"/api/v1/launches/{launched}", f"/api/v1/builds/{build_id}/log", f"/v2/git/{demo}", "/about"):
-        got, head = stack.client.get(f"{stack.url}{path}"), stack.client.head(f"{stack.url}{path}")
+        got = stack.client.get(f"{stack.url}{path}")
+        head = stack.client.head(f"{stack.url}{path}")
         assert (head.status_code, head.headers["content-type"]) == (200, got.headers["content-type"])
         assert head.content == b""
     assert stack.client.head(f"{stack.url}/api/v1/launches").status_code == 405

@@ -13,7 +13,9 @@ from tests.support.valkey import Valkey
 
 pytestmark = pytest.mark.usefixtures("redis")
 
-LAUNCHES, SEATS, POPULAR = 200, 20, 160
+LAUNCHES = 200
+SEATS = 20
+POPULAR = 160
 
 
 async def _all(here: Clicks, during: object = None) -> list[Server]:

@@ -195,7 +195,8 @@ def _commands(builders: Builders) -> float:
 
 async def _commands_per_second(builders: Builders) -> float:
     """What an idle builder asks of Redis: leases, sweeps, arq's polls."""
-    before, begun = _commands(builders), time.monotonic()
+    before = _commands(builders)
+    begun = time.monotonic()
     await asyncio.sleep(IDLE_SECONDS)
     return (_commands(builders) - before) / (time.monotonic() - begun)
 

@@ -145,9 +145,11 @@ async def repeat(place: Place, path: str, *, connections: int, seconds: float, *
         (await loop.create_connection(lambda: _Repeating(request), place.host, place.port))[1]
         for _ in range(connections)
     ]
-    begun, before = time.perf_counter(), sum(one.done for one in made)
+    begun = time.perf_counter()
+    before = sum(one.done for one in made)
     await asyncio.sleep(seconds)
-    done, took = sum(one.done for one in made) - before, time.perf_counter() - begun
+    done = sum(one.done for one in made) - before
+    took = time.perf_counter() - begun
     for one in made:
         one.stopping = True
         one.transport.close()

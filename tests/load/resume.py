@@ -50,7 +50,8 @@ class Following:
         reader, writer = await asyncio.open_connection(place.host, place.port)
         try:
             writer.write(place.request("GET", self.path, Accept="text/event-stream", **resumed))
-            event_id, data = "", b""
+            event_id = ""
+            data = b""
             while (line := await reader.readline()).endswith(b"\n") and not self.phase:
                 if line.startswith(b"id: "):
                     event_id = line[4:].decode().strip()
@@ -59,7 +60,8 @@ class Following:
                 elif line == b"\n" and event_id:
                     self._id = event_id
                     self._event(data)
-                    event_id, data = "", b""
+                    event_id = ""
+                    data = b""
         finally:
             writer.close()
 
@@ -79,7 +81,8 @@ class Following:
 
     def row(self, measure: str, goal: str) -> Row:
         numbers = [number for number, _ in self.lines]
-        lost, twice = _LINES - len(set(numbers)), len(numbers) - len(set(numbers))
+        lost = _LINES - len(set(numbers))
+        twice = len(numbers) - len(set(numbers))
         text = f"dark {self.dark_seconds():.1f} s, {lost} of {_LINES} lost, {twice} twice"
         note = f"the launch ended {self.phase}"
         found = {"dark_seconds": self.dark_seconds(), "lost": float(lost), "twice": float(twice)}

@@ -165,7 +165,8 @@ class LoadStack:
 
     def make_image(self, name: str) -> str:
         """Make the folders that stand for the images of a repository, for both providers; returns its sha."""
-        sha, url = sha_of(name), f"{self.forge}/{name}"
+        sha = sha_of(name)
+        url = f"{self.forge}/{name}"
         for slug in (url, name.replace("/", "-")):
             made_from = BuildInput(repo_url=url, build_ref=sha, slug=slug)
             image = image_name(BuilderSettings.model_fields["image_prefix"].default, made_from)

@@ -42,7 +42,8 @@ class StubProtocol(asyncio.Protocol):
 
     def __init__(self, handle: Handle, answered: Answered | None = None, turn: Turn | None = None) -> None:
         self.handle = handle
-        self.answered, self.turn = answered, turn or Turn()
+        self.answered = answered
+        self.turn = turn or Turn()
         self.data = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -57,7 +58,8 @@ class StubProtocol(asyncio.Protocol):
             end = head_end + 4 + (int(length[1]) if length else 0)
             if len(self.data) < end:
                 return
-            body, self.data = self.data[head_end + 4 : end], self.data[end:]
+            body = self.data[head_end + 4 : end]
+            self.data = self.data[end:]
             method, target, _ = head.split(b" ", 2)
             self._answer(self.handle(method.decode(), target.decode("latin-1"), head, body))
             if self.answered:

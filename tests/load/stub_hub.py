@@ -46,7 +46,8 @@ class StubHub:
         if path[:1] == ["users"]:
             return self._user(method, path[1], path[2:], body)
         if path == ["own-seconds"]:
-            own, self._own = self._own, {}
+            own = self._own
+            self._own = {}
             return 200, _JSON, json.dumps(own).encode(), {}
         return 200, _JSON, b'{"version":"stub"}', {}
 
@@ -62,7 +63,8 @@ class StubHub:
         user = self.users.get(name)
         if not rest:
             if method == "POST":
-                known, self.users[name] = user, user or {"name": name, "servers": {}}
+                known = user
+                self.users[name] = user or {"name": name, "servers": {}}
                 return (409 if known else 201), _JSON, b"{}", {}
             if method == "DELETE":
                 return (204 if self.users.pop(name, None) else 404), _JSON, b"{}", {}

@@ -44,7 +44,8 @@ class Cost:
     """HTTP calls per launch, by who is called."""
 
     def rows(self, name: str, link: Link) -> list[Row]:
-        cpu, calls = sum(self.cpu_ms.values()), sum(self.http.values())
+        cpu = sum(self.cpu_ms.values())
+        calls = sum(self.http.values())
         parts = ", ".join(f"{part} {ms:.1f}" for part, ms in self.cpu_ms.items() if ms >= 0.05)
         peers = ", ".join(f"{peer} {number:.1f}" for peer, number in self.http.items() if number >= 0.05)
         text = f"{self.round_trips:.1f} round trips, {self.commands:.0f} commands; {calls:.1f} HTTP calls"
@@ -91,7 +92,8 @@ async def measure(stack: LoadStack, launches: int, levels: list[int]) -> list[Ro
 
 async def _upkeep(stack: LoadStack) -> float:
     """The commands a second that Redis gets from a Bindery with nothing to do."""
-    before, begun = await stack.redis_commands(), time.monotonic()
+    before = await stack.redis_commands()
+    begun = time.monotonic()
     await asyncio.sleep(_UPKEEP_SECONDS)
     return (await stack.redis_commands() - before) / (time.monotonic() - begun)
 

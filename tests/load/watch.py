@@ -101,7 +101,8 @@ async def follow(place: Place, path: str, count: int, lines: int, late_after: in
 def _summary(followers: list[_Follower], late: _Follower | None, lines: int) -> dict[str, Any]:
     lags: list[float] = []
     whole = delivered = 0
-    first, last = float("inf"), 0.0
+    first = float("inf")
+    last = 0.0
     for follower in followers:
         got = follower.lines()
         delivered += len(got)

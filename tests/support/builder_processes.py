@@ -68,7 +68,8 @@ class Builders:
     """APIs and workers on one Redis, all with the same settings: `BINDERY_<NAME>`, in lower case here."""
 
     def __init__(self, folder: Path, valkey: Valkey, **settings: object) -> None:
-        self._folder, self.valkey = folder, valkey
+        self._folder = folder
+        self.valkey = valkey
         self.settings = {
             "service_token": TOKEN, "operator_token": OPERATOR, "installation_id": folder.name,
             "data_dir": folder / "data", "build_cancel_grace_seconds": 0, "log_level": "info",
@@ -87,7 +88,8 @@ class Builders:
         return self._start("services.builder.worker", "worker")
 
     def _start(self, module: str, kind: str) -> Part:
-        name, port = f"{kind}-{len(self.parts) + 1}", free_ports()
+        name = f"{kind}-{len(self.parts) + 1}"
+        port = free_ports()
         user = "worker" if kind == "worker" else "builder"
         url = self.valkey.url_in(str(self.settings["installation_id"]), user)
         given = {f"BINDERY_{key.upper()}": str(value) for key, value in {"redis_url": url, **self.settings}.items()}

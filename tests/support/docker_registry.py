@@ -156,7 +156,8 @@ class Registry:
             archive.addfile(member, io.BytesIO(content))
         config["rootfs"]["diff_ids"].append(_digest(layer.getvalue()))
         config.get("history", []).append({"created_by": "the tests"})
-        packed, described = gzip.compress(layer.getvalue(), 1), json.dumps(config).encode()
+        packed = gzip.compress(layer.getvalue(), 1)
+        described = json.dumps(config).encode()
         manifest["config"] |= {"size": len(described), "digest": self._put_blob(repository, described, None)}
         kind = manifest["layers"][0]["mediaType"]
         digest = self._put_blob(repository, packed, None)

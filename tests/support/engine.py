@@ -253,7 +253,8 @@ def _end(record: Path) -> None:
     """End what an earlier run, or this one, recorded; never another process that has got its pid."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         found = json.loads(record.read_text())
-        pid, begun = int(found["pid"]), str(found["begun"])
+        pid = int(found["pid"])
+        begun = str(found["begun"])
         for number, seconds in ((signal.SIGTERM, 30.0), (signal.SIGKILL, 5.0)):
             if not begun or _begun(pid) != begun:
                 break

@@ -103,7 +103,8 @@ def _repo(spec: Spec) -> ResolvedRepo:
 
 def _story(spec: Spec) -> list[Step]:
     """What happens to a launch: the repository's name says it."""
-    repo, build = _repo(spec), "0123456789abcdef01234567-1"
+    repo = _repo(spec)
+    build = "0123456789abcdef01234567-1"
     found: Step = (0.2, {"repo": repo}, {"phase": "resolving", "message": f"Found {repo.display_name} at {SHA}\n"})
     building: Step = (
         0.2,
@@ -190,7 +191,8 @@ class FakeLaunches:
             launch_id=launch_id, launch_ref=launch_ref(launch_id), spec=spec, principal=principal, options=options,
             state=LaunchState.RESOLVING, created_at=time.time(), client_ip=client_ip, launch_host=launch_host,
         )  # fmt: skip
-        self.launches[launch_id], self.events[launch_id] = launch, []
+        self.launches[launch_id] = launch
+        self.events[launch_id] = []
         if idempotency_key:
             self._keys[idempotency_key] = launch_id
         self.started.append({"spec": str(spec), "options": options, "client_ip": client_ip, "host": launch_host})
@@ -242,7 +244,8 @@ class FakeLaunches:
             "state": LaunchState.RESOLVING,
             "created_at": time.time() - 90,
         }
-        self.launches[launch_id], self.events[launch_id] = Launch(**known | fields), []
+        self.launches[launch_id] = Launch(**known | fields)
+        self.events[launch_id] = []
         return launch_id
 
     async def stream(self, launch_id: str, after: int) -> AsyncIterator[str]:

@@ -67,8 +67,10 @@ class SlowRepo:
         holds_server: bool = False,
         is_silent: bool = False,
     ):
-        self._forge, self._name = forge, name
-        self._build_gate, self._server_gate = folder / f"{name}.build", folder / f"{name}.server"
+        self._forge = forge
+        self._name = name
+        self._build_gate = folder / f"{name}.build"
+        self._server_gate = folder / f"{name}.server"
         self._server_begun = folder / f"{name}.begun"
         files = {"README.md": name}
         if holds_build:
@@ -124,7 +126,9 @@ class Faults:
     """A running stack, and what must be true of it after each fault."""
 
     def __init__(self, stack: Stack, forge: Forge, folder: Path) -> None:
-        self.stack, self.forge, self.folder = stack, forge, folder
+        self.stack = stack
+        self.forge = forge
+        self.folder = folder
         self.repos: list[SlowRepo] = []
 
     def slow_repo(self, *, holds_build: bool = True, holds_server: bool = False, is_silent: bool = False) -> SlowRepo:
@@ -199,7 +203,8 @@ class Faults:
 
     def until_reaper_is_armed(self) -> None:
         """Wait until the reaper may delete again, and has compared since."""
-        waited, key = float(str(self.stack.settings["reap_disarmed_seconds"])), f"{self._keys.prefix}:installation"
+        waited = float(str(self.stack.settings["reap_disarmed_seconds"]))
+        key = f"{self._keys.prefix}:installation"
 
         def has_compared() -> bool:
             with closing(self.stack.redis()) as redis:

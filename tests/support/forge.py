@@ -175,7 +175,8 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
-        forge, path = self.server.forge, urlsplit(self.path).path
+        forge = self.server.forge
+        path = urlsplit(self.path).path
         forge.requests.append(Request(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
         if page := forge.pages.get(path):
             self._send(page)

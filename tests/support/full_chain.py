@@ -115,7 +115,8 @@ def run_notebook(launched: Launched, repository: Repository) -> dict[str, Any]:
     """Wait until a launch is ready and run its notebook; the launch as it is then."""
     launched.stream.outcome(240)
     view = launched.ended()
-    url, token = view["url"], view["token"]
+    url = view["url"]
+    token = view["token"]
     with kernel(url, token, "index.ipynb") as here:
         printed = here.run(first_cell(url, token, "index.ipynb"))
     assert printed == f"the data of {repository.url.rpartition('/')[2]} {repository.url}\n"

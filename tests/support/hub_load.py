@@ -37,9 +37,11 @@ class BriefHub:
     """JupyterHub as a process; it may be killed and started again on its data."""
 
     def __init__(self, folder: Path, *, spawn_limit: int = 100, has_mixin: bool = True) -> None:
-        self.folder, self.token = folder, secrets.token_hex(16)
+        self.folder = folder
+        self.token = secrets.token_hex(16)
         folder.mkdir(parents=True)
-        self.port, self.servers_port = free_port(), free_port()
+        self.port = free_port()
+        self.servers_port = free_port()
         self.api = f"http://127.0.0.1:{self.port}/hub/api/"
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("JUPYTERHUB", "BINDERY"))},

@@ -19,7 +19,9 @@ class Running:
     """One worker process, as far as Redis can tell; its executions do what `scripted` says."""
 
     def __init__(self, builder: Builder, member: ServiceMember, scripted: Scripted) -> None:
-        self.builder, self.scripted, self.process = builder, scripted, member.process
+        self.builder = builder
+        self.scripted = scripted
+        self.process = member.process
         builds = Builds(context=builder.context, settings=builder.settings, attempts=builder.attempts, images=scripted)
         context = builder.service_context(member=member, executor=scripted, images=scripted, builds=builds)
         self.worker = BuilderWorker(context)

@@ -14,7 +14,8 @@ class Kernel:
     """A kernel of a running server."""
 
     def __init__(self, socket: ClientConnection, session: str) -> None:
-        self._socket, self._session = socket, session
+        self._socket = socket
+        self._session = session
 
     def run(self, code: str) -> str:
         """Run a cell and return what it printed. Fails with the traceback when it raises."""
@@ -31,7 +32,8 @@ class Kernel:
             answer: dict[str, Any] = json.loads(self._socket.recv(timeout=120))
             if answer["parent_header"].get("msg_id") != header["msg_id"]:
                 continue
-            kind, said = answer["msg_type"], answer["content"]
+            kind = answer["msg_type"]
+            said = answer["content"]
             assert kind != "error", "\n".join(said["traceback"])
             printed += said["text"] if kind == "stream" else ""
             is_idle = is_idle or (kind == "status" and said["execution_state"] == "idle")
@@ -47,7 +49,8 @@ def kernel(server_url: str, token: str, path: str) -> Iterator[Kernel]:
         body = {"path": path, "name": path, "type": "notebook", "kernel": {"name": "python3"}}
         reply = client.post("api/sessions", json=body)
         assert reply.status_code == 201, reply.text
-        kernel_id, session = reply.json()["kernel"]["id"], uuid.uuid4().hex
+        kernel_id = reply.json()["kernel"]["id"]
+        session = uuid.uuid4().hex
         address = f"{server_url.replace('http', 'ws', 1)}api/kernels/{kernel_id}/channels?session_id={session}"
         with connect(address, additional_headers=headers, max_size=None, proxy=None) as socket:
             yield Kernel(socket, session)

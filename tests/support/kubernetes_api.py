@@ -120,7 +120,8 @@ class KubernetesApi:
         return web.json_response(found)
 
     async def _watch(self, request: web.Request, kind: str) -> web.StreamResponse:
-        reply, version = web.StreamResponse(), int(request.query["resourceVersion"])
+        reply = web.StreamResponse()
+        version = int(request.query["resourceVersion"])
         await reply.prepare(request)
         while True:
             for number, of_kind, how, raw in self._history[version:]:

@@ -121,7 +121,8 @@ def the_end(message: str = "end", phase: Phase = Phase.READY) -> Event:
 
 async def a_whole_launch(context: ProcessContext) -> None:
     """A launch with a build, each in entries of one event and of several."""
-    launch, build = await a_launch(context), await a_build(context)
+    launch = await a_launch(context)
+    build = await a_build(context)
     await launch.write(said("l1"), said("l2"), opens(), said("l3"))
     await build.write(said("b1"), said("b2"), said("b3"))
     await build.write(said("built", Phase.BUILT, terminal=True), final=True)

@@ -73,7 +73,8 @@ def differences(before: Listing, after: Listing) -> dict[str, dict[str, list[str
     """By kind: what is in one listing and not in the other."""
     found = {}
     for kind in fields(Listing):
-        old, new = set(getattr(before, kind.name)), set(getattr(after, kind.name))
+        old = set(getattr(before, kind.name))
+        new = set(getattr(after, kind.name))
         if old != new:
             found[kind.name] = {"added": sorted(new - old), "missing": sorted(old - new)}
     return found

@@ -7,7 +7,8 @@ gives. `tests/e2e/test_main_job.py` uses the real one.
 import zipfile
 from pathlib import Path
 
-NAME, VERSION = "quick_jupyter", "1.0"
+NAME = "quick_jupyter"
+VERSION = "1.0"
 
 SERVER = """
 import json, os, sys

@@ -75,10 +75,13 @@ class HubStack:
         self.folder = folder
         self.data = folder / "data"
         self.data.mkdir(parents=True)
-        self.port, self.hub_port, self.api_port = free_port(), free_port(), free_port()
+        self.port = free_port()
+        self.hub_port = free_port()
+        self.api_port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.api = f"http://{settings.get('BINDERY_HUB_LISTEN_HOST', '127.0.0.1')}:{self.hub_port}/hub/api"
-        self.launcher_token, self.culler_token = secrets.token_hex(16), secrets.token_hex(16)
+        self.launcher_token = secrets.token_hex(16)
+        self.culler_token = secrets.token_hex(16)
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("JUPYTERHUB")},
             "PATH": f"{HUB_PYTHON.parent}{os.pathsep}{os.environ['PATH']}",

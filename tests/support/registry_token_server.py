@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-SERVICE, ISSUER = "registry of the tests", "token server of the tests"
+SERVICE = "registry of the tests"
+ISSUER = "token server of the tests"
 
 
 @dataclass(frozen=True, kw_only=True)

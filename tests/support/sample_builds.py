@@ -47,7 +47,10 @@ class Built:
     """A build that has ended: how, what it said, and what it left."""
 
     def __init__(self, *, layout: Layout, folder: BuildFolder, ended: Exit, lines: list[tuple[str, str]]) -> None:
-        self.layout, self.folder, self.ended, self.lines = layout, folder, ended, lines
+        self.layout = layout
+        self.folder = folder
+        self.ended = ended
+        self.lines = lines
         self.image = layout.image(folder.build_id)
 
     @property
@@ -102,7 +105,8 @@ def attempt_of(repo_url: str, ref: str, *, epoch: int = 1) -> Attempt:
 async def collect(following: AsyncIterator[Batch | Finished]) -> tuple[list[str], str, Finished | None]:
     """Follow to the end; return the messages, the last position and how it ended."""
     messages: list[str] = []
-    position, ended = "", None
+    position = ""
+    ended = None
     async for news in following:
         if isinstance(news, Batch):
             messages += [line.message for line in news.lines]

@@ -61,7 +61,8 @@ class Wire:
     """One connection to a server, byte by byte."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
+        self._reader = reader
+        self._writer = writer
 
     async def send(self, data: bytes) -> None:
         """Send some bytes; a connection that the server has closed is not an error."""

@@ -83,7 +83,8 @@ class SmallStack:
     def __init__(
         self, data_dir: Path, port: int, parts: Mapping[str, str], *, without: Sequence[str] = (), **settings: object
     ) -> None:
-        self.data_dir, self.port = data_dir, port
+        self.data_dir = data_dir
+        self.port = port
         self.lines: list[str] = []
         environ = {name: value for name, value in os.environ.items() if not name.startswith("BINDERY_")}
         environ |= {f"BINDERY_{name.upper()}": str(value) for name, value in settings.items()}

@@ -89,7 +89,8 @@ class Following:
                 client.stream("GET", self.url, headers=headers) as reply,
             ):
                 self._reply = reply
-                self.status, self.reply_headers = reply.status_code, dict(reply.headers)
+                self.status = reply.status_code
+                self.reply_headers = dict(reply.headers)
                 for line in reply.iter_lines():
                     if line.startswith("id:"):
                         self.last_id = line[3:].strip()
