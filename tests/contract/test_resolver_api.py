@@ -110,7 +110,8 @@ async def test_bans_hold_for_every_way_to_write_a_repository(forge: Forge) -> No
     forge.create_repo("evil", "repo", {"a": "1"})
     forge.create_repo("good", "repo", {"a": "1"})
     by_git = quote(f"{forge.url}/evil/repo", safe="")
-    lower_case, partly = by_git.replace("%2F", "%2f"), by_git.replace("repo", "r%65po")
+    lower_case = by_git.replace("%2F", "%2f")
+    partly = by_git.replace("repo", "r%65po")
     async with running_resolver(forge, banned_specs={"gh": [r"^EVIL/repo/.*"]}) as resolver:
         for provider, spec in [
             ("gh", "evil/repo/HEAD"),

@@ -49,7 +49,8 @@ def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
 
 
 def test_every_page_can_be_reached_from_the_index() -> None:
-    reached, todo = set(), [CHECKOUT / "docs" / "index.md"]
+    reached = set()
+    todo = [CHECKOUT / "docs" / "index.md"]
     while todo:
         page = todo.pop()
         if page not in reached:

@@ -23,7 +23,8 @@ def named_in(path: str) -> set[str]:
 
 def rows_that_claim() -> list[list[str]]:
     """The rows of all tables whose last column is `Test`, as their cells."""
-    rows, is_claim = [], False
+    rows = []
+    is_claim = False
     for line in PAGE.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if not line.startswith("|"):

@@ -83,7 +83,8 @@ async def test_any_other_error_is_not_asked_about_again() -> None:
 
 
 async def test_a_launch_that_ended_without_its_server_has_it_stopped_even_if_it_is_ready() -> None:
-    app, asked = web.Application(), []
+    app = web.Application()
+    asked = []
 
     async def stop(request: web.Request) -> web.Response:
         asked.append(dict(request.query))

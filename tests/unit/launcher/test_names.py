@@ -49,7 +49,8 @@ def test_underscores_of_the_prefix_and_the_tag_become_dashes() -> None:
 
 
 def test_a_long_slug_is_cut_and_stays_its_own() -> None:
-    one, other = safe_slug("x" * 300, 50), safe_slug("x" * 301, 50)
+    one = safe_slug("x" * 300, 50)
+    other = safe_slug("x" * 301, 50)
     assert len(one) == len(other) == 50
     assert one != other
 

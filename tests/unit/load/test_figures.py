@@ -50,7 +50,8 @@ async def test_a_launch_tells_whose_server_it_got() -> None:
 
 
 async def test_the_stub_hub_tells_how_long_it_worked_on_each_user_and_only_once() -> None:
-    hub, turn = StubHub(), Turn()
+    hub = StubHub()
+    turn = Turn()
     server = await asyncio.get_running_loop().create_server(
         lambda: StubProtocol(hub.handle, hub.answered, turn), "127.0.0.1", 0
     )
@@ -78,7 +79,8 @@ async def test_requests_of_one_turn_wait_for_one_another() -> None:
 async def test_a_targets_build_is_watched_to_its_end_and_a_late_comers_loss_is_counted(
     shows_late_comers_all: bool,
 ) -> None:
-    lines, is_late_there = 2 * LATE_AFTER, asyncio.Event()
+    lines = 2 * LATE_AFTER
+    is_late_there = asyncio.Event()
 
     async def build(number: int, write: Write) -> None:
         is_late = number == 3

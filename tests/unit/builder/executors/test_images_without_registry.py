@@ -60,7 +60,8 @@ async def images_of(executor: str) -> AsyncIterator[ImageLookup]:
 async def test_an_image_that_was_not_pushed_is_found_in_the_engine_and_missed_when_it_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logs: io.StringIO, executor: str
 ) -> None:
-    socket, there = tmp_path / "engine.sock", {"bindery/repo:a"}
+    socket = tmp_path / "engine.sock"
+    there = {"bindery/repo:a"}
     monkeypatch.setenv("BINDERY_DOCKER_HOST", f"unix://{socket}")
     async with images_of(executor) as images:
         async with engine(socket, there):
@@ -80,7 +81,8 @@ async def test_an_image_that_was_not_pushed_is_found_in_the_engine_and_missed_wh
 async def test_a_job_that_ended_well_has_built_what_the_engine_has(
     valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    socket, there = tmp_path / "engine.sock", set[str]()
+    socket = tmp_path / "engine.sock"
+    there = set[str]()
     monkeypatch.setenv("BINDERY_DOCKER_HOST", f"unix://{socket}")
 
     class Building(Scripted):

@@ -17,7 +17,9 @@ from services.builder.executors.repo2docker import log_line
 from services.builder.settings import BuilderSettings
 from tests.support.settings import settings_for
 
-PUSH, GIT, TOKEN = 'push "pass/9d27', "git-pass-5c1e", "identity-token-77aa"
+PUSH = 'push "pass/9d27'
+GIT = "git-pass-5c1e"
+TOKEN = "identity-token-77aa"
 AUTH = base64.b64encode(f"pusher:{PUSH}".encode()).decode()
 
 

@@ -222,7 +222,8 @@ def test_a_log_is_told_on_from_any_line_wherever_its_bytes_are_split(step: int) 
 
 
 def test_a_last_line_without_an_end_is_told_at_the_end_once() -> None:
-    first, last = _frames(("0.5", FIRST_LINE + b"\n")), _frames(("1.0", b"half "), ("1.0", b"a line"))
+    first = _frames(("0.5", FIRST_LINE + b"\n"))
+    last = _frames(("1.0", b"half "), ("1.0", b"a line"))
     unfolding = LogDecoder(Position("id"), first=FIRST_LINE, line_max_bytes=1000)
     assert [one.message for one in unfolding.feed(first + last)] == ["Starting repo2docker ...\n"]
     assert [one.message for one in unfolding.end()] == ["half a line\n"]

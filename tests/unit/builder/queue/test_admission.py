@@ -181,8 +181,10 @@ async def test_a_build_waits_for_a_slot_up_to_a_maximum_and_no_longer(
     redis: Redis, valkey: Valkey, tmp_path: Path
 ) -> None:
     async with open_builder(valkey, tmp_path, build_queue_max_seconds=3600) as builder:
-        late, soon = await builder.ask("late", launch_ref="launch"), await builder.ask("soon")
-        late_id, soon_id = late.build_id or "", soon.build_id or ""
+        late = await builder.ask("late", launch_ref="launch")
+        soon = await builder.ask("soon")
+        late_id = late.build_id or ""
+        soon_id = soon.build_id or ""
         await builder.admission.sweep()
         assert await redis.zcard(builder.context.keys("{queue}:waiting")) == 2
         record = builder.context.keys.record(build_topic(late_id))

@@ -49,7 +49,8 @@ async def test_a_late_request_for_an_attempt_that_was_followed_by_another_begins
         for _ in range(2):
             build = await builder.ask("repo")
             await builder.attempts.end_queued(build, BuildState.FAILED, BinderyError("build_failed"))
-        keys, image = builder.context.keys, image_of("repo", "a")
+        keys = builder.context.keys
+        image = image_of("repo", "a")
         names = [keys.attempt(image_key(image)), *(keys("{queue}:" + name) for name in ("waiting", "repos", "version"))]
         args: list[ScriptArg] = [
             1,
@@ -145,7 +146,8 @@ def _say_that_one_runs(monkeypatch: pytest.MonkeyPatch, builder: Builder, build_
 
 def _looks_in_vain(monkeypatch: pytest.MonkeyPatch, builder: Builder) -> asyncio.Event:
     """Set when an attempt's record has been looked for and not found."""
-    looked, read = asyncio.Event(), builder.attempts.read
+    looked = asyncio.Event()
+    read = builder.attempts.read
 
     async def reading(build_id: str) -> tuple[Build, StoredRecord] | None:
         found = await read(build_id)
@@ -187,7 +189,8 @@ async def test_a_build_that_nobody_waits_for_is_noted_until_somebody_does(
 ) -> None:
     async with open_builder(valkey, tmp_path) as builder:
         build = await builder.ask("repo", launch_ref="one")
-        build_id, abandoned = build.build_id or "", builder.context.keys("{queue}:abandoned")
+        build_id = build.build_id or ""
+        abandoned = builder.context.keys("{queue}:abandoned")
         await builder.attempts.join(build_id, "two")
         await builder.attempts.leave(build_id, "one", stop=True)
         assert not await redis.zcard(abandoned)
@@ -204,7 +207,8 @@ async def test_a_failure_of_the_authors_is_answered_until_it_is_forgotten(
     redis: Redis, valkey: Valkey, tmp_path: Path
 ) -> None:
     async with open_builder(valkey, tmp_path, build_failure_memory_seconds=600) as builder:
-        builds, request = builder.builds, request_for("repo", "a")
+        builds = builder.builds
+        request = request_for("repo", "a")
         first = await builds.ensure(request)
         await builder.attempts.end_queued(first, BuildState.FAILED, BinderyError("build_failed", "No such package."))
         remembered = await builds.ensure(request)
@@ -223,7 +227,8 @@ async def test_a_failure_of_the_authors_is_answered_until_it_is_forgotten(
 @pytest.mark.usefixtures("redis")
 async def test_a_failure_that_is_not_the_authors_is_not_remembered(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path, build_failure_memory_seconds=600) as builder:
-        builds, request = builder.builds, request_for("repo", "a")
+        builds = builder.builds
+        request = request_for("repo", "a")
         first = await builds.ensure(request)
         await builder.attempts.end_queued(first, BuildState.FAILED, BinderyError("registry_unavailable"))
         assert (await builds.ensure(request)).build_id == f"{image_key(first.image)}-2"

@@ -62,7 +62,8 @@ async def test_a_token_that_has_lived_its_time_is_replaced() -> None:
 async def test_a_token_of_one_login_is_not_used_for_another() -> None:
     async with scripted_registry(counting(None)) as server:
         tokens = Tokens(wire := transport(), early_seconds=15)
-        ann, bob = wanted(server, Login("ann", "ä:1")), wanted(server, Login("bob", "2"))
+        ann = wanted(server, Login("ann", "ä:1"))
+        bob = wanted(server, Login("bob", "2"))
         assert [await tokens.get(who) for who in (ann, bob, ann)] == ["t1", "t2", "t1"]
         sent = [BasicAuth.decode(asked.headers["Authorization"], "utf-8") for asked in server.asked]
         assert sent == [("ann", "ä:1", "utf-8"), ("bob", "2", "utf-8")]

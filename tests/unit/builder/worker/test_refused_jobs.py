@@ -44,7 +44,8 @@ NO_JOBS: dict[str, bytes] = {
 
 async def taken_after_refusing(running: Running, build_id: str, raw: bytes) -> None:
     """Put something in the place of a build's job: the worker refuses it, and takes the build all the same."""
-    builder, before = running.builder, await refused_jobs()
+    builder = running.builder
+    before = await refused_jobs()
     job_key = f"arq:job:{jobs.job_id(builder.context.keys.prefix, build_id, 1)}"
     await builder.context.redis.set(job_key, raw)
     running.begin()
@@ -96,7 +97,8 @@ async def test_builds_with_jobs_pickled_by_the_previous_release_are_not_lost(
 ) -> None:
     monkeypatch.setattr(handover, "CLAIM_GRACE_SECONDS", 0.5)
     async with started(None, build_slots=4) as running:
-        builder, prefix = running.builder, running.builder.context.keys.prefix
+        builder = running.builder
+        prefix = running.builder.context.keys.prefix
         build_ids = await admitted(builder, 3)
         adopted, begun, _ = build_ids
         await builder.context.redis.hincrby(builder.context.keys.record(build_topic(adopted)), "epoch", 1)
@@ -116,7 +118,8 @@ async def test_builds_with_jobs_pickled_by_the_previous_release_are_not_lost(
 
 async def test_the_next_sweep_removes_names_that_are_not_jobs_of_ours(started: Started) -> None:
     async with started(None) as running:
-        builder, queue = running.builder, running.builder.context.keys("{queue}:jobs")
+        builder = running.builder
+        queue = running.builder.context.keys("{queue}:jobs")
         names = [
             b"evil.1",
             b"\xff\xfe",

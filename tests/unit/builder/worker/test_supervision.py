@@ -173,7 +173,8 @@ async def test_registry_that_is_away_is_never_taken_for_no_image(opened: Opened)
 
 
 async def test_a_build_is_cancelled_while_it_waits_for_the_registry_before_it_starts(opened: Opened) -> None:
-    scripted, cancelled = Scripted(), asyncio.Event()
+    scripted = Scripted()
+    cancelled = asyncio.Event()
     scripted.looked = [NO_REGISTRY]
     cancelled.set()
     async with opened() as builder:
@@ -221,7 +222,8 @@ async def test_a_build_may_be_silent_for_as_long_as_it_may_run_where_no_limit_is
 
 
 def test_a_build_has_the_four_hours_that_it_has_at_binderhub_and_a_launch_has_room_for_them() -> None:
-    builds, launches = BuilderSettings(), GatewaySettings()
+    builds = BuilderSettings()
+    launches = GatewaySettings()
     assert (builds.build_timeout_seconds, KubernetesSettings().deadline_seconds) == (14_400, 14_400)
     assert launches.launch_timeout_seconds >= builds.build_queue_max_seconds + builds.build_timeout_seconds + 1800
 

@@ -47,7 +47,8 @@ async def test_a_full_worker_takes_what_another_had_and_what_everybody_leaves(
 ) -> None:
     monkeypatch.setattr(handover, "CLAIM_GRACE_SECONDS", 3600.0)
     async with started(None, build_slots=1) as full:
-        builder, redis = full.builder, full.builder.context.redis
+        builder = full.builder
+        redis = full.builder.context.redis
         await builder.offer_slots("builder-that-does-not-look", 2)
         build_ids = await admitted(builder, 3)
         full.begin()
@@ -69,7 +70,8 @@ async def test_a_job_that_was_begun_and_abandoned_is_offered_again(
     started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with started(None) as running:
-        builder, redis = running.builder, running.builder.context.redis
+        builder = running.builder
+        redis = running.builder.context.redis
         (build_id,) = await admitted(builder, 1)
         begun = jobs.job_id(builder.context.keys.prefix, build_id, 1)
         await redis.set(f"arq:in-progress:{begun}", "1")  # its worker was killed before it had claimed the build
@@ -83,7 +85,8 @@ async def test_a_job_that_was_begun_and_abandoned_is_offered_again(
 
 async def test_a_slot_is_free_again_while_what_is_left_of_its_build_is_tidied(started: Started) -> None:
     async with started(said("one"), Finished(False, "build_failed", "It failed."), build_slots=1) as running:
-        builder, scripted = running.builder, running.scripted
+        builder = running.builder
+        scripted = running.scripted
         scripted.may_remove.clear()
         await admitted(builder, 1)
         running.begin()
@@ -123,14 +126,16 @@ async def test_a_build_that_has_ended_is_tidied(started: Started) -> None:
 async def test_a_build_that_another_worker_owns_by_now_is_not_tidied(started: Started) -> None:
     async def adopted() -> None:
         """As when this process was paused, and found dead."""
-        keys, records = builder.context.keys, builder.context.records
+        keys = builder.context.keys
+        records = builder.context.records
         names = [keys.owned(running.process), keys.orphans("builder"), keys.record(build_topic(build_id))]
         await records.scripts.run("disown", names, [running.process, f"b:{build_id}", keys.wake("builder")])
         await builder.offer_slots("another", 1)
         assert await records.adopt("builder", "another", topic=build_topic(build_id))
 
     async with started(said("one"), adopted, Finished(False, "build_failed", "It failed.")) as running:
-        builder, redis = running.builder, running.builder.context.redis
+        builder = running.builder
+        redis = running.builder.context.redis
         (build_id,) = await admitted(builder, 1)
         await supervised(running, build_id)
         assert await field(builder, build_id, "owner") == "another"

@@ -22,7 +22,9 @@ async def waits_behind(
     runs_seconds: Sequence[float], context: ProcessContext, monkeypatch: pytest.MonkeyPatch
 ) -> Sequence[float]:
     """The waits of the worker after runs of arq's loop of given lengths that end because Redis is unavailable."""
-    now, waits, runs = 1000.0, [], iter(runs_seconds)
+    now = 1000.0
+    waits = []
+    runs = iter(runs_seconds)
 
     class Arq:
         tasks: dict[str, asyncio.Task[Any]] = {}  # noqa: RUF012 - there never is one

@@ -149,7 +149,8 @@ async def test_a_refusal_by_the_proxy_is_reported(proxy: ForwardProxy) -> None:
 @pytest.fixture
 def arguments_of_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file with every argument that git is run with."""
-    real, told = shutil.which("git"), tmp_path / "arguments"
+    real = shutil.which("git")
+    told = tmp_path / "arguments"
     told.touch()
     folder = tmp_path / "bin"
     folder.mkdir()

@@ -15,7 +15,8 @@ def cancels_of(context: ProcessContext) -> CancelRequests:
 async def test_the_owner_of_a_record_hears_that_it_is_to_be_abandoned(context: ProcessContext) -> None:
     await create_record(context)
     cancels = cancels_of(context)
-    asked, another = cancels.register(TOPIC.id), cancels.register("another")
+    asked = cancels.register(TOPIC.id)
+    another = cancels.register("another")
     await context.bus.listen(context.keys.wake("gateway"), cancels.on_message)
     async with asyncio.timeout(5):
         assert await cancels_of(context).request(TOPIC.id)

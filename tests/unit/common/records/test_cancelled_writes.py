@@ -39,11 +39,9 @@ async def told(context: ProcessContext, topic: Topic) -> list[str]:
 
 async def followed(context: ProcessContext, topic: Topic) -> str:
     """All messages that a follower of the topic gets."""
-    stream, listener, found = (
-        TopicStream(bus=context.bus, logs=context.logs, topic=topic, form=PLAIN, prefix="t"),
-        AwaitableListener(),
-        b"",
-    )
+    stream = TopicStream(bus=context.bus, logs=context.logs, topic=topic, form=PLAIN, prefix="t")
+    listener = AwaitableListener()
+    found = b""
     async with asyncio.timeout(10), contextlib.aclosing(stream.chunks(listener)) as chunks:
         async for chunk in chunks:
             if chunk is None:
@@ -57,7 +55,8 @@ class HeldAnswers:
     """Redis runs each script; the answer comes when it is released, or not at all."""
 
     def __init__(self, context: ProcessContext, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.carried_out, self.let_go = asyncio.Event(), asyncio.Event()
+        self.carried_out = asyncio.Event()
+        self.let_go = asyncio.Event()
         self._patch = monkeypatch
         run = context.records.scripts.run
 
@@ -245,7 +244,8 @@ async def test_a_local_follower_hears_of_a_cancelled_write(context: ProcessConte
 async def test_a_reader_that_hears_of_a_write_sees_what_its_writer_did_with_it(context: ProcessContext) -> None:
     topic = Topic(Kind.LAUNCH, "one")
     record = await begun(context, topic)
-    has_ended, found = False, None
+    has_ended = False
+    found = None
 
     async def follow() -> None:
         nonlocal found

@@ -65,7 +65,8 @@ async def test_nobody_takes_from_the_living(context: ProcessContext) -> None:
 @pytest.mark.usefixtures("redis")
 async def test_one_process_sweeps_and_another_when_it_dies(valkey: Valkey) -> None:
     async with another_context(valkey, lease_seconds=2) as context:
-        first, second = member_of(context), member_of(context)
+        first = member_of(context)
+        second = member_of(context)
         for member in (first, second):
             await member.take_lease()
             await member.sweep_once()
@@ -103,7 +104,8 @@ async def test_adopting_again_after_a_lost_reply_finds_what_was_claimed(context:
     await create_record(context, "gateway-dead")
     await context.redis.hset(context.keys.record(TOPIC), mapping={"owner": "", "claim": ""})
     await context.redis.sadd(context.keys.orphans("gateway"), "l:one")
-    process, keys = member.process, context.keys
+    process = member.process
+    keys = context.keys
     names = [keys.orphans("gateway"), keys.owned(process), keys.alive(process)]
     first = await context.records.scripts.run("adopt", names, [process, "claim", keys.prefix, "", "", 0])
     again = await context.records.scripts.run("adopt", names, [process, "claim", keys.prefix, "", "", 1])

@@ -30,11 +30,13 @@ async def fields_of(context: ProcessContext, *names: str) -> list[str]:
 
 
 async def test_the_story_of_a_record(context: ProcessContext, valkey: Valkey) -> None:
-    keys, redis = context.keys, context.redis
+    keys = context.keys
+    redis = context.redis
 
     async with another_context(valkey) as elsewhere:
         # Two processes of one service, each with a lease: a key that expires unless it is renewed.
-        first, second = member_of(context), member_of(elsewhere)
+        first = member_of(context)
+        second = member_of(elsewhere)
         await first.take_lease()
         await second.take_lease()
 

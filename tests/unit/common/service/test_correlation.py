@@ -30,7 +30,8 @@ from tests.support.scripted_executor import Scripted, supervise
 from tests.support.settings import settings_for
 from tests.support.valkey import Valkey
 
-ID, REF = "f00dcafe12345678", "0123456789abcdef0123"
+ID = "f00dcafe12345678"
+REF = "0123456789abcdef0123"
 TOKEN = "t" * 32
 
 

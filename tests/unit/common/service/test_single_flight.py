@@ -38,7 +38,8 @@ async def test_those_who_ask_at_once_get_one_answer() -> None:
 
 async def test_other_keys_do_not_wait() -> None:
     flights: SingleFlight[str] = SingleFlight()
-    slow, quick = Work(), Work()
+    slow = Work()
+    quick = Work()
     quick.may_end.set()
     task = asyncio.create_task(flights.run("a", slow))
     assert await flights.run("b", quick) == "answer 1"

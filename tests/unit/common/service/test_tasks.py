@@ -10,7 +10,8 @@ from services.common.service.tasks import Interrupted, cancel_and_wait, run_unti
 
 
 async def test_a_swallowed_cancel_takes_effect_at_the_next_pause() -> None:
-    begun, turns = asyncio.Event(), 0
+    begun = asyncio.Event()
+    turns = 0
 
     async def loop() -> None:
         nonlocal turns
@@ -31,7 +32,8 @@ async def test_a_swallowed_cancel_takes_effect_at_the_next_pause() -> None:
 
 async def test_cancel_and_wait_cancels_again_until_a_task_obeys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "CANCEL_AGAIN_SECONDS", 0.01)
-    begun, cancels = asyncio.Event(), 0
+    begun = asyncio.Event()
+    cancels = 0
 
     async def stubborn() -> None:
         nonlocal cancels
@@ -49,7 +51,8 @@ async def test_cancel_and_wait_cancels_again_until_a_task_obeys(monkeypatch: pyt
 
 
 async def test_cancel_and_wait_waits_for_the_tasks_even_if_it_is_cancelled_itself() -> None:
-    is_cancelled, may_end = asyncio.Event(), asyncio.Event()
+    is_cancelled = asyncio.Event()
+    may_end = asyncio.Event()
 
     async def cleans_up() -> None:
         try:
@@ -104,7 +107,8 @@ async def test_work_that_ends_first_gives_its_result_or_its_exception() -> None:
 
 
 async def test_an_event_that_comes_first_cancels_the_work_and_waits_for_its_end() -> None:
-    event, cleaned_up = asyncio.Event(), False
+    event = asyncio.Event()
+    cleaned_up = False
 
     async def works() -> None:
         nonlocal cleaned_up
@@ -133,7 +137,8 @@ async def test_work_that_is_done_all_the_same_has_won() -> None:
 
 
 async def test_a_caller_that_is_cancelled_takes_the_work_with_it() -> None:
-    begun, is_cancelled = asyncio.Event(), False
+    begun = asyncio.Event()
+    is_cancelled = False
 
     async def works() -> None:
         nonlocal is_cancelled

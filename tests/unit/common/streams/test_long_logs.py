@@ -17,7 +17,8 @@ from tests.support.in_process_builder import open_builder
 from tests.support.scripted_executor import Scripted, Step, supervise
 from tests.support.valkey import Valkey
 
-LINES, BATCH = 1_000_000, 2_000
+LINES = 1_000_000
+BATCH = 2_000
 KEPT_BYTES = 4 * 2**20
 HOSTILE = "\x1b]0;title\x07\x00\u2028\ufffd<script>alert(1)</script>\n"
 LONG = "x" * 2**20 + "\n"
@@ -66,7 +67,8 @@ async def test_of_a_million_lines_head_and_tail_are_kept_and_what_is_missing_is_
     assert (stored[1].message, stored[2].message) == (HOSTILE, LONG)
     assert (stored[-3].message, stored[-2].message, stored[-1].phase) == (LONG, HOSTILE, "built")
     (gap,) = [at for at, line in enumerate(stored) if line.phase == "gap"]
-    head, tail = numbers(stored[3:gap]), numbers(stored[gap + 1 : -3])
+    head = numbers(stored[3:gap])
+    tail = numbers(stored[gap + 1 : -3])
     assert head == list(range(len(head)))
     assert tail == list(range(LINES - len(tail), LINES))
     assert stored[gap].message == f"{LINES - len(head) - len(tail)} lines are missing here.\n"

@@ -38,7 +38,8 @@ async def test_places_are_the_order_in_which_slots_are_given(
 ) -> None:
     """Capacity, slots, cap, repositories, arrivals and what runs already are drawn by lot."""
     lot = random.Random(seed)
-    capacity, cap = lot.randint(1, 6), lot.randint(1, 4)
+    capacity = lot.randint(1, 6)
+    cap = lot.randint(1, 4)
     async with open_builder(valkey, tmp_path, build_capacity=capacity, build_repo_cap=cap) as builder:
         await builder.offer_slots("worker-a", lot.randint(1, 4))
         await builder.offer_slots("worker-b", lot.randint(1, 4))
@@ -145,7 +146,8 @@ async def test_a_watcher_is_notified_only_when_the_position_changes(
     redis: Redis, valkey: Valkey, tmp_path: Path
 ) -> None:
     async with open_builder(valkey, tmp_path, queue_tick_seconds=0.01, reread_seconds=60) as builder:
-        places, told = builder.context.queue_positions, asyncio.Event()
+        places = builder.context.queue_positions
+        told = asyncio.Event()
         await builder.offer_slots("worker", 1)
         asked = [await builder.ask(f"repo-{number}") for number in range(3)]
         async with queue_positions_updated(builder.context), asyncio.timeout(10):

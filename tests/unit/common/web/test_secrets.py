@@ -12,7 +12,8 @@ from services.launcher.app import create_app as launcher
 from services.launcher.settings import LauncherSettings
 from tests.support.settings import settings_for
 
-TOKEN, SECRET = "a token", "s" * 32
+TOKEN = "a token"
+SECRET = "s" * 32
 
 
 @pytest.mark.parametrize("secret", ["", "s" * 31])

@@ -53,7 +53,8 @@ def test_only_pages_of_allowed_origins_may_use_a_server(
     app: str, origins: str, allowed: list[str], refused: list[str]
 ) -> None:
     found = arguments(cors_allow_origin=origins)
-    one, pattern = found.get(f"{app}.allow_origin"), found.get(f"{app}.allow_origin_pat")
+    one = found.get(f"{app}.allow_origin")
+    pattern = found.get(f"{app}.allow_origin_pat")
 
     def is_allowed(origin: str) -> bool:  # as jupyter_server's handlers decide it
         return one in ("*", origin) or bool(pattern and re.match(pattern, origin))

@@ -57,7 +57,8 @@ class Session:
     """This very process as a server, and what its runtime folder says."""
 
     def __init__(self, folder: Path) -> None:
-        self.home, self.runtime = folder / "home", folder / "runtime"
+        self.home = folder / "home"
+        self.runtime = folder / "runtime"
         self.runtime.mkdir()
         me = identify(os.getpid())
         assert me is not None

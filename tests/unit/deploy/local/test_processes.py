@@ -129,7 +129,8 @@ def test_records_of_the_dead_and_files_of_others_are_left_out(tmp_path: Path) ->
 @pytest.mark.slow
 def test_a_detached_process_at_home_is_ended_and_one_of_another_home_is_not(tmp_path: Path) -> None:
     servers = tmp_path / "data" / "servers"
-    job, stubborn = start_detached(servers / "0123" / "home"), start_detached(servers / "4567", STAYS_STUBBORNLY)
+    job = start_detached(servers / "0123" / "home")
+    stubborn = start_detached(servers / "4567", STAYS_STUBBORNLY)
     others = [start_detached(home) for home in (tmp_path, tmp_path / "data" / "servers-of-mine" / "x", servers)]
     assert {one.pid: one.what for one in orphans([], [servers])} == {
         job.pid: "background job of servers/0123",

@@ -68,7 +68,8 @@ def test_a_restarted_proxy_has_its_routes_and_a_new_run_has_none_of_the_old(tmp_
     folder = tmp_path / 'a "quoted" földer'
     folder.mkdir()
     command = proxy_command(folder, port, api_port)
-    page, ping = f"http://127.0.0.1:{port}/hub/%2Fpage", f"http://127.0.0.1:{api_port}/ping"
+    page = f"http://127.0.0.1:{port}/hub/%2Fpage"
+    ping = f"http://127.0.0.1:{api_port}/ping"
     with proxy(command) as process:
         eventually(lambda: answer(ping) == "OK", "the proxy is well")
         draft = rules_file(folder).with_name("draft")

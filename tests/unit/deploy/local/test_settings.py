@@ -184,14 +184,16 @@ def test_an_installation_of_an_earlier_release_gets_a_password_for_each_user_of_
 
 
 def test_a_prefix_that_redis_would_read_as_a_pattern_is_refused(tmp_path: Path) -> None:
-    settings, environ = Settings(data_dir=tmp_path), {"PATH": "/bin", "BINDERY_REDIS_PREFIX": "bind*"}
+    settings = Settings(data_dir=tmp_path)
+    environ = {"PATH": "/bin", "BINDERY_REDIS_PREFIX": "bind*"}
     with pytest.raises(StartupError, match=r"BINDERY_REDIS_PREFIX: 'bind\*:[0-9a-f]{12}' can't be the prefix"):
         plan_components(settings, open_installation(tmp_path), httpx.AsyncClient(), environ, planned_ports(settings))
 
 
 def test_the_users_of_redis_have_the_prefix_that_the_services_have(tmp_path: Path) -> None:
     environ = {"PATH": "/bin", "BINDERY_REDIS_PREFIX": "lab"}
-    settings, installation = Settings(data_dir=tmp_path), open_installation(tmp_path)
+    settings = Settings(data_dir=tmp_path)
+    installation = open_installation(tmp_path)
     parts = plan_components(settings, installation, httpx.AsyncClient(), environ, planned_ports(settings))
     assert {part.environment.get("BINDERY_REDIS_PREFIX") for part in parts if part.after == ("redis",)} == {"lab"}
     users = (tmp_path / "redis" / "users.acl").read_text()

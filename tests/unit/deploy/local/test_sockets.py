@@ -58,7 +58,8 @@ def test_it_is_below_tmp_if_the_runtime_folder_will_not_do(tmp_path: Path, runti
 
 
 def test_each_data_folder_has_its_own_and_the_same_one_again(tmp_path: Path) -> None:
-    one, other = socket_folder(tmp_path / "one", {}), socket_folder(tmp_path / "other", {})
+    one = socket_folder(tmp_path / "one", {})
+    other = socket_folder(tmp_path / "other", {})
     assert one != other
     assert socket_folder(tmp_path / "one", {}) == one
 

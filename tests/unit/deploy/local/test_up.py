@@ -74,7 +74,8 @@ def test_a_git_that_a_repository_may_harm_is_said_and_starts(
 
 @pytest.mark.slow
 def test_the_token_in_the_address_is_the_owners_alone_and_of_this_run(data_dir: Path, port: int) -> None:
-    kept, tokens = data_dir / "run" / "start-token", set()
+    kept = data_dir / "run" / "start-token"
+    tokens = set()
     for _ in range(2):
         with SmallStack(data_dir, port, PARTS).until_ready() as stack:
             stack.until_said("here", times=len(PARTS))  # each has a log, then
@@ -146,7 +147,8 @@ def test_ctrl_c_ends_a_background_job_that_a_build_or_server_left_behind(data_di
 
 @pytest.mark.slow
 def test_stop_clean_and_the_next_up_end_background_jobs_too(data_dir: Path, port: int) -> None:
-    settings, home = Settings(data_dir=data_dir), data_dir / "servers" / "0123" / "home"
+    settings = Settings(data_dir=data_dir)
+    home = data_dir / "servers" / "0123" / "home"
     with SmallStack(data_dir, port, PARTS).until_ready() as stack:
         job = start_detached(home)
         stack.process.kill()
@@ -296,7 +298,8 @@ def test_stop_ends_what_a_killed_up_left_behind(data_dir: Path, port: int) -> No
 def test_the_folder_of_the_sockets_goes_with_the_stack_or_with_who_ends_its_leftovers(
     data_dir: Path, port: int
 ) -> None:
-    folder, settings = socket_folder(data_dir, os.environ), Settings(data_dir=data_dir)
+    folder = socket_folder(data_dir, os.environ)
+    settings = Settings(data_dir=data_dir)
     with SmallStack(data_dir, port, PARTS).until_ready():
         assert folder.stat().st_mode & 0o777 == 0o700
     assert not folder.exists()

@@ -41,7 +41,8 @@ class Checkout:
     """An empty folder with a lock in it, and `venv.sh` run there."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.wheels = folder, folder / "wheels"
+        self.folder = folder
+        self.wheels = folder / "wheels"
         self.lock = folder / "requirements.lock"
         self.lock.write_text(make_wheel(self.wheels, "1.0"))
 

@@ -144,7 +144,8 @@ class Body:
     """A body that is sent in chunks, and how many of them were asked for."""
 
     def __init__(self, *chunks: bytes) -> None:
-        self.chunks, self.read = chunks, 0
+        self.chunks = chunks
+        self.read = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for chunk in self.chunks:

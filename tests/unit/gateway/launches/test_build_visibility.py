@@ -32,7 +32,8 @@ from tests.support.valkey import Valkey
 
 ID = f"{'0' * 24}-1"
 LONG = "x" * 100_000
-OPEN, HIDDEN = Visibility.PUBLIC, Visibility.PRIVATE
+OPEN = Visibility.PUBLIC
+HIDDEN = Visibility.PRIVATE
 
 
 def entries(first: str = "one") -> list[Entry]:
@@ -106,7 +107,8 @@ async def test_a_record_that_does_not_say_whose_it_is_is_nobodys(builder: Builde
 @pytest.fixture(params=["redis", "files", "both"])
 def logs(request: pytest.FixtureRequest, redis: Redis, tmp_path: Path) -> LogStore:
     settings = ServiceSettings()
-    small, large = RedisLogs(redis, Keys("test"), settings), FileLogs(tmp_path, settings)
+    small = RedisLogs(redis, Keys("test"), settings)
+    large = FileLogs(tmp_path, settings)
     both = SizedLogs(small, large, threshold_bytes=1000)
     stores: dict[str, LogStore] = {"redis": small, "files": large, "both": both}
     return stores[request.param]
@@ -126,7 +128,8 @@ async def test_every_store_keeps_whether_a_log_is_public_beside_what_is_in_it(lo
 
 
 async def test_a_gateway_s_own_user_of_redis_may_ask_whether_a_log_is_public(valkey: Valkey, redis: Redis) -> None:
-    keys, settings = Keys("bindery:default"), ServiceSettings()
+    keys = Keys("bindery:default")
+    settings = ServiceSettings()
     await RedisLogs(redis, keys, settings).put(ID, entries(), is_public=True)
     async with Redis.from_url(valkey.url_of("gateway")) as gateway:
         assert await RedisLogs(gateway, keys, settings).is_public(ID)

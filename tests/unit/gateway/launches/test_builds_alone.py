@@ -124,7 +124,8 @@ async def test_nothing_is_built_that_no_server_could_be_started_of(
 async def test_who_asks_is_known_again_by_session_or_key_and_stands_in_no_record_as_that(
     client: httpx.AsyncClient, backends: FakeBackends
 ) -> None:
-    mine, other = {"Idempotency-Key": "a" * 22}, {"Cookie": f"bindery_session={'b' * 32}"}
+    mine = {"Idempotency-Key": "a" * 22}
+    other = {"Cookie": f"bindery_session={'b' * 32}"}
     stored: list[str] = []
     for headers in (mine, other, mine, other, {}, {}):
         assert (await client.post("/api/v1/builds", json=ASKED, headers=headers)).status_code == 202

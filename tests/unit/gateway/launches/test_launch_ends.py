@@ -105,7 +105,9 @@ async def test_a_cancel_is_repeated_only_after_a_write_has_waited_for_its_reply(
 ) -> None:
     monkeypatch.setattr(launch_run, "CANCEL_AGAIN_SECONDS", 0.01)
     cancels = 0
-    is_writing, is_written, write = asyncio.Event(), asyncio.Event(), OwnedRecord.write
+    is_writing = asyncio.Event()
+    is_written = asyncio.Event()
+    write = OwnedRecord.write
 
     async def slow_write(self: OwnedRecord, *events: Any, final: bool = False, **rest: Any) -> None:
         nonlocal cancels
@@ -158,7 +160,8 @@ async def test_cancelled_while_it_is_told_that_it_is_ready(
         await gateway.until_build(1)
         await gateway.backends.end_build(BuildState.BUILT)
         await gateway.reaches(launch, LaunchState.LAUNCHING)
-        told, write = asyncio.Event(), OwnedRecord.write
+        told = asyncio.Event()
+        write = OwnedRecord.write
 
         async def without_a_reply(self: OwnedRecord, *events: Any, final: bool = False, **rest: Any) -> None:
             is_held = final and not told.is_set()

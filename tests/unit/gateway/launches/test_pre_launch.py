@@ -20,7 +20,8 @@ class Point:
     """An installed entry point."""
 
     def __init__(self, name: str, hook: object) -> None:
-        self.name, self._hook = name, hook
+        self.name = name
+        self._hook = hook
 
     def load(self) -> object:
         return self._hook

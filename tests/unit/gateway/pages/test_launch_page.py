@@ -141,7 +141,8 @@ async def test_text_from_elsewhere_is_text(client: httpx.AsyncClient, launches: 
 
 
 async def test_an_unknown_launch_and_what_we_did_not_foresee_are_pages(client: httpx.AsyncClient) -> None:
-    unknown, broken = await client.get("/launches/none"), await client.get("/broken")
+    unknown = await client.get("/launches/none")
+    broken = await client.get("/broken")
     assert (unknown.status_code, broken.status_code) == (404, 500)
     for reply in (unknown, broken):
         assert "To the launch form" in reply.text

@@ -186,7 +186,8 @@ HTML = {"accept": "text/html"}
 
 
 async def test_folders_of_the_settings_come_before_our_templates(tmp_path: Path) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
+    first = tmp_path / "first"
+    second = tmp_path / "second"
     for folder, banner in ((first, "Down on Friday."), (second, "Never shown.")):
         folder.mkdir()
         (folder / "base.html").write_text(

@@ -20,7 +20,9 @@ class Ended:
 
 async def test_a_stream_that_lingers_ends_when_the_process_does() -> None:
     settings = GatewaySettings(linger_seconds=3600, keepalive_seconds=3600)
-    scheduler, sent, told = SendScheduler(settings), [], asyncio.Event()
+    scheduler = SendScheduler(settings)
+    sent = []
+    told = asyncio.Event()
 
     async def send(message: Message) -> None:
         sent.append(message)

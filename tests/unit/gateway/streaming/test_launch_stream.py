@@ -98,7 +98,8 @@ async def test_a_launch_without_an_opened_topic_at_the_position_goes_on_with_its
 
 async def _trimmed(context: ProcessContext) -> tuple[OwnedRecord, list[str]]:
     """A build under way whose entries after the second and before the last but one are gone; all ids before that."""
-    launch, build = await a_launch(context), await a_build(context)
+    launch = await a_launch(context)
+    build = await a_build(context)
     await launch.write(opens())
     for number in range(1, 8):
         await build.write(said(f"b{number}"), said(f"b{number}+"))
@@ -161,7 +162,8 @@ async def test_a_topic_that_is_gone_with_its_log_is_passed_over(context: Process
 
 
 async def test_a_launch_that_is_cancelled_does_not_wait_for_its_topic(context: ProcessContext) -> None:
-    launch, build = await a_launch(context), await a_build(context)
+    launch = await a_launch(context)
+    build = await a_build(context)
     await launch.write(opens())
     await build.write(said("b1"))
     follower = Follower()

@@ -46,7 +46,8 @@ async def waiting(
     context: ProcessContext, queue: Queueing
 ) -> tuple[list[Follower], list[asyncio.Task[Follower]], list[bytes]]:
     """Three followers of a launch whose build is queued, and every chunk about places that they get."""
-    followers, chunks = [Follower() for _ in range(3)], list[bytes]()
+    followers = [Follower() for _ in range(3)]
+    chunks = list[bytes]()
 
     def render(event: StreamEvent, spliced: bool) -> bytes | None:
         if "queue" in event:
@@ -74,7 +75,8 @@ def positions_told(follower: Follower) -> list[int]:
 async def test_a_queued_builds_place_is_told_when_it_changes_in_bytes_made_once_and_without_an_id(
     context: ProcessContext,
 ) -> None:
-    launch, queue = await a_launch(context), Queueing()
+    launch = await a_launch(context)
+    queue = Queueing()
     await launch.write(opens())
     build = await a_build(context)
     queue.moves(place(3))
@@ -104,7 +106,8 @@ async def test_a_queued_builds_place_is_told_when_it_changes_in_bytes_made_once_
 
 
 async def test_a_launch_that_leaves_the_queue_by_being_cancelled_watches_it_no_more(context: ProcessContext) -> None:
-    launch, queue = await a_launch(context), Queueing()
+    launch = await a_launch(context)
+    queue = Queueing()
     await launch.write(opens())
     await a_build(context)
     queue.moves(place(1))

@@ -52,10 +52,13 @@ class Woken(asyncio.Event):
 async def test_a_launch_that_goes_on_while_a_topic_of_it_is_delivered_wakes_its_follower(
     context: ProcessContext,
 ) -> None:
-    launch, server = await create_record(context), await started(context)
+    launch = await create_record(context)
+    server = await started(context)
     await launch.write(Event(phase=Phase.BUILT, message="found\n", opens=TopicRef(kind=Kind.SERVER, id="one")))
     await server.write(Event(phase=Phase.LAUNCHING, message="up\n", terminal=True), release=True)
-    listener, seen, ended = Woken(), b"", False
+    listener = Woken()
+    seen = b""
+    ended = False
 
     async def encode_terminal(_event: StreamEvent, _event_id: str) -> bytes:
         nonlocal ended
@@ -133,7 +136,8 @@ class Followed:
     """A response that is being sent."""
 
     def __init__(self, scheduler: SendScheduler, *, lingers: bool = False, ends_on_drain: bool = True) -> None:
-        self.told, self.connection = Told(), Connection()
+        self.told = Told()
+        self.connection = Connection()
         response = EventStreamResponse(
             self.told, scheduler=scheduler, settings=QUICK, lingers=lingers, ends_on_drain=ends_on_drain
         )  # fmt: skip
@@ -229,7 +233,8 @@ async def test_a_client_that_reads_nothing_is_disconnected(scheduler: SendSchedu
 
 
 async def test_on_a_drain_only_streams_that_can_be_resumed_elsewhere_end(scheduler: SendScheduler) -> None:
-    ends, stays = Followed(scheduler), Followed(scheduler, ends_on_drain=False)
+    ends = Followed(scheduler)
+    stays = Followed(scheduler, ends_on_drain=False)
     await until(lambda: ends.told.listener and stays.told.listener)
     scheduler.drain()
     await ends.task

@@ -272,8 +272,11 @@ class Model:
         seats: dict[str, int] = {}
         servers: dict[str, int] = {}
         for repo, cost, _ in self.seated.values():
-            seats[repo], servers[repo] = seats.get(repo, 0) + cost, servers.get(repo, 0) + 1
-        left, out, shut = dict(sorted(self.waiting.items())), [], set[str]()
+            seats[repo] = seats.get(repo, 0) + cost
+            servers[repo] = servers.get(repo, 0) + 1
+        left = dict(sorted(self.waiting.items()))
+        out = []
+        shut = set[str]()
         for may_start in (True, False):
             while left:
                 first = {}  # of each repository, who came first
@@ -286,7 +289,8 @@ class Model:
                     break
                 number = min(first.values(), key=lambda one: (seats.get(left[one][0], 0), one))
                 repo, cost, _ = left.pop(number)
-                seats[repo], servers[repo] = seats.get(repo, 0) + cost, servers.get(repo, 0) + 1
+                seats[repo] = seats.get(repo, 0) + cost
+                servers[repo] = servers.get(repo, 0) + 1
                 out.append((number, may_start))
         return out
 
@@ -334,7 +338,9 @@ async def test_whatever_comes_and_goes_the_seats_are_as_the_model_says(context: 
             model.leave(number)
             await seats.release(f"server-{number:03d}")
         else:
-            number, repo, kind = next(numbers), chance.choice("aaabcd"), chance.choice(["default", "default", "large"])
+            number = next(numbers)
+            repo = chance.choice("aaabcd")
+            kind = chance.choice(["default", "default", "large"])
             said = model.ask(number, repo, CLASSES[kind].get("cost", 1), quotas[repo])
             assert await ask(seats, number, repo, quotas[repo], kind) == said
         here = sorted(model.seated | model.waiting)

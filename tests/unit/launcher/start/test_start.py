@@ -156,7 +156,8 @@ async def test_a_pull_that_goes_on_has_time_of_its_own(
     monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.0)
     hub.answer("POST", "/servers/", (202, JSON, b"", {}))
     starting_still = {"name": "x", "servers": {"": {"ready": False, "pending": "spawn"}}}
-    pulling, nothing = _told({"message": 'x [Normal] Pulling image "a:1"'}), _told()
+    pulling = _told({"message": 'x [Normal] Pulling image "a:1"'})
+    nothing = _told()
     brief = {"server_start_timeout_seconds": 0.9, "retry_pause_seconds": 0.6}
     for first, most, code in (
         (pulling, 60, None),
@@ -238,7 +239,8 @@ async def test_a_waiting_launch_whose_redis_is_emptied_asks_for_its_seat_again(
 async def test_starts_beyond_the_hubs_limit_wait_for_their_turn(start_launcher: StartLauncher, hub: FakeHub) -> None:
     hub.answer("POST", "/servers/", _says(429, "Too many users"))
     async with start_launcher(hub_concurrent_spawns=1, hub_busy_pause_max_seconds=0.05) as launcher:
-        first, second = await launcher.ask("first"), await launcher.ask("second")
+        first = await launcher.ask("first")
+        second = await launcher.ask("second")
         await launcher.until_told(second, "waits for its turn")
         assert {call.split("/")[4] for call in hub.calls} == {first.user}
         hub.answer("POST", "/servers/", AS_ALWAYS)

@@ -166,7 +166,8 @@ async def test_a_start_whose_time_is_up_while_the_hub_is_away_is_not_the_authors
 async def test_a_start_whose_ready_got_no_answer_stays_ready_and_has_one_end(
     start_launcher: StartLauncher, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, lost = OwnedRecord.write, []
+    write = OwnedRecord.write
+    lost = []
 
     async def loses_the_answer(self: OwnedRecord, *events: Event, **others: Any) -> None:
         await write(self, *events, **others)

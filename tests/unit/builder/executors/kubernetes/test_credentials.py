@@ -95,7 +95,8 @@ async def create_job(
             await executor.ensure(attempt)
         finally:
             await executor.aclose()
-    [job], [secret] = api.objects["jobs"].values(), api.objects["secrets"].values()
+    [job] = api.objects["jobs"].values()
+    [secret] = api.objects["secrets"].values()
     assert secret["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]
     return JobAndSecret(job, secret)
 
@@ -129,7 +130,8 @@ async def test_a_token_exchange_that_is_plugged_in_reaches_the_push(tmp_path: Pa
 
 
 async def test_no_job_is_made_without_the_login_that_it_needs(tmp_path: Path, cloud: type[Cloud]) -> None:
-    cloud.is_away, api = True, KubernetesApi()
+    cloud.is_away = True
+    api = KubernetesApi()
     with pytest.raises(ExecutorUnavailableError, match="the cloud gives no token"):
         await create_job(tmp_path, api=api, registry_credentials="cloud")
     assert api.job_uids == []
@@ -172,7 +174,8 @@ async def test_repo2docker_s_own_login_stands_in_its_configuration_file_where_th
 
 async def test_who_adopts_a_job_without_its_secret_makes_one_that_fits_it(tmp_path: Path) -> None:
     """Its worker died between the two, and the login has gone since: the Job's mount is there all the same."""
-    api, config = KubernetesApi(), docker_config(tmp_path, AUTHS)
+    api = KubernetesApi()
+    config = docker_config(tmp_path, AUTHS)
     await create_job(tmp_path, api=api, docker_config=config)
     api.objects["secrets"].clear()
     docker_config(tmp_path, {})

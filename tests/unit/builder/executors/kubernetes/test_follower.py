@@ -190,7 +190,8 @@ async def test_a_build_without_a_pod_or_whose_image_is_fetched_says_each_time_th
 ) -> None:
     async with working(api, tmp_path) as start_executor, asyncio.timeout(20):
         await (worker := start_executor()).ensure(ATTEMPT)
-        updates, nothing = worker.follow(ATTEMPT, ""), Batch((), f"0/0/{api.job_uids[0]}")
+        updates = worker.follow(ATTEMPT, "")
+        nothing = Batch((), f"0/0/{api.job_uids[0]}")
         assert [await anext(updates) for _ in range(3)] == [nothing] * 3
         await api.pod(JOB, state={"waiting": {"reason": "ContainerCreating"}})
         assert [await anext(updates) for _ in range(3)] == [nothing] * 3
@@ -203,7 +204,8 @@ async def test_what_is_in_the_way_is_told_once_and_then_that_nothing_can_be_said
     async with working(api, tmp_path) as start_executor, asyncio.timeout(20):
         await (worker := start_executor()).ensure(ATTEMPT)
         await api.pod(JOB, conditions=STUCK)
-        updates, nothing = worker.follow(ATTEMPT, ""), Batch((), f"0/0/{api.job_uids[0]}")
+        updates = worker.follow(ATTEMPT, "")
+        nothing = Batch((), f"0/0/{api.job_uids[0]}")
         while (update := await anext(updates)) == nothing:
             pass
         assert isinstance(update, Batch)

@@ -58,7 +58,8 @@ def test_what_is_over_is_no_obstacle_any_more() -> None:
 
 
 def test_a_warning_that_has_not_come_again_lately_is_over() -> None:
-    creating, mount = pod({"waiting": {"reason": "ContainerCreating"}}), warning("FailedMount", "not there yet")
+    creating = pod({"waiting": {"reason": "ContainerCreating"}})
+    mount = warning("FailedMount", "not there yet")
     old = replace(mount, received_at=mount.received_at - RECENT_SECONDS - 1)
     assert code_of(creating, old) is None
     assert code_of(creating, mount.as_deleted()) is None
@@ -129,7 +130,8 @@ def test_an_obstacle_is_told_once_it_lasts_once_and_ends_the_build_past_its_boun
 
 
 def test_an_obstacle_that_comes_again_is_told_again() -> None:
-    obstacle, timer = Obstacle("build_unschedulable", "No node has room", 60), ObstacleTimer(settle_seconds=0)
+    obstacle = Obstacle("build_unschedulable", "No node has room", 60)
+    timer = ObstacleTimer(settle_seconds=0)
     assert timer.observe(obstacle)
     assert timer.observe(None) is None
     assert timer.observe(obstacle)

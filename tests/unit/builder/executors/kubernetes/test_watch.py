@@ -55,7 +55,8 @@ class ApiServer:
             await asyncio.Event().wait()
         for kind, body in self.watches.pop(0):
             if kind == "ERROR":
-                self.items, self.version = self.later, 7
+                self.items = self.later
+                self.version = 7
             await reply.write(json.dumps({"type": kind, "object": body}).encode() + b"\n")
         return reply
 
@@ -115,7 +116,8 @@ async def test_a_list_is_read_page_by_page(server: ApiServer, tmp_path: Path) ->
 
 
 async def test_a_watch_whose_place_is_forgotten_lists_anew(server: ApiServer, tmp_path: Path) -> None:
-    server.items, server.later = [event("a", 1), event("b", 1)], [event("b", 7)]
+    server.items = [event("a", 1), event("b", 1)]
+    server.later = [event("b", 7)]
     server.watches = [[("ERROR", {"code": 410, "message": "too old resource version"})]]
     async with watching(server, tmp_path) as (watch, _):
         await until(lambda: "watch 7" in server.asked)

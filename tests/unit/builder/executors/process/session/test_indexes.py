@@ -19,7 +19,9 @@ from services.builder.executors.process.session.environment import (
 from services.builder.executors.process.session.indexes import read_indexes
 from tests.support.sample_builds import build_files
 
-USER, PASSWORD, QUOTED = "ci", "S3CRET/of+the=index", "S3CRET%2Fof%2Bthe%3Dindex"
+USER = "ci"
+PASSWORD = "S3CRET/of+the=index"
+QUOTED = "S3CRET%2Fof%2Bthe%3Dindex"
 BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 SPELLINGS = (PASSWORD, QUOTED, BASIC)
 
