@@ -10,7 +10,7 @@ from services.builder.images import ImageLookup
 from services.builder.queue.admission import Admission
 from services.builder.queue.attempts import Attempts
 from services.builder.queue.builds import Builds
-from services.builder.queue.handover import Handover
+from services.builder.queue.dispatch import Dispatcher
 from services.builder.settings import BuilderSettings
 from services.common.context import ProcessContext, open_context, service_member
 from services.common.records.leases import ServiceMember
@@ -36,8 +36,8 @@ class BuilderContext:
     """The attempts at images."""
     builds: Builds
     """Builds as the API shows them."""
-    handover: Handover
-    """The queue of jobs between admission and the workers."""
+    dispatcher: Dispatcher
+    """The queue of jobs from admission to the workers."""
     admission: Admission
     """The movement of builds from the queue to the workers."""
 
@@ -54,14 +54,14 @@ async def open_builder_context(settings: BuilderSettings, health: Health) -> Asy
         health.add("Executor", executor.health_problem)
 
         builds = Builds(context=common, settings=settings, attempts=attempts, images=images)
-        handover = Handover(common, attempts.scripts)
+        dispatcher = Dispatcher(common, attempts.scripts)
         admission = Admission(
             context=common,
             settings=settings,
             attempts=attempts,
             builds=builds,
             executor=executor,
-            handover=handover,
+            dispatcher=dispatcher,
         )
 
         try:
@@ -74,7 +74,7 @@ async def open_builder_context(settings: BuilderSettings, health: Health) -> Asy
                     images=images,
                     attempts=attempts,
                     builds=builds,
-                    handover=handover,
+                    dispatcher=dispatcher,
                     admission=admission,
                 )
         finally:

@@ -12,7 +12,7 @@ from services.builder.images import ImageLookup
 from services.builder.queue.admission import Admission
 from services.builder.queue.attempts import Attempts, build_topic
 from services.builder.queue.builds import Builds
-from services.builder.queue.handover import Handover
+from services.builder.queue.dispatch import Dispatcher
 from services.builder.settings import BuilderSettings
 from services.common.context import ProcessContext, open_context
 from services.common.models import Build, BuildRequest, ResolvedRepo
@@ -29,7 +29,7 @@ class Builder:
     settings: BuilderSettings
     attempts: Attempts
     builds: Builds
-    handover: Handover
+    dispatcher: Dispatcher
     admission: Admission
     executor: Executor
     images: ImageLookup
@@ -46,7 +46,7 @@ class Builder:
         return BuilderContext(
             common=self.context, settings=self.settings, member=member or member_of(self.context, "builder"),
             executor=executor or self.executor, images=images or self.images, attempts=self.attempts,
-            builds=builds or self.builds, handover=self.handover, admission=self.admission,
+            builds=builds or self.builds, dispatcher=self.dispatcher, admission=self.admission,
         )  # fmt: skip
 
     async def ask(self, repo: str, ref: str = "a", launch_ref: str = "") -> Build:
@@ -97,11 +97,16 @@ async def open_builder(valkey: Valkey, folder: Path, **others: object) -> AsyncI
         executor, images = make_executor(settings)
         attempts = Attempts(context, settings, executor)
         builds = Builds(context=context, settings=settings, attempts=attempts, images=images)
-        handover = Handover(context, attempts.scripts)
+        dispatcher = Dispatcher(context, attempts.scripts)
         admission = Admission(
-            context=context, settings=settings, attempts=attempts, builds=builds, executor=executor, handover=handover
+            context=context,
+            settings=settings,
+            attempts=attempts,
+            builds=builds,
+            executor=executor,
+            dispatcher=dispatcher,
         )
         yield Builder(
-            context=context, settings=settings, attempts=attempts, builds=builds, handover=handover,
+            context=context, settings=settings, attempts=attempts, builds=builds, dispatcher=dispatcher,
             admission=admission, executor=executor, images=images,
         )  # fmt: skip

@@ -1,1 +1,1 @@
-"""The queue of builds: attempts, admission to free slots, the hand-over to workers, and builds for the API."""
+"""The queue of builds: attempts, admission to free slots, their dispatch to workers, and builds for the API."""

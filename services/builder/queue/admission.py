@@ -8,7 +8,7 @@ from prometheus_client import Gauge
 from services.builder.executors.base import Attempt, Execution, Executor
 from services.builder.queue.attempts import Attempts, build_topic
 from services.builder.queue.builds import Builds
-from services.builder.queue.handover import Handover
+from services.builder.queue.dispatch import Dispatcher
 from services.builder.settings import BuilderSettings
 from services.common.context import ProcessContext
 from services.common.models import BuildState
@@ -39,14 +39,14 @@ class Admission:
         attempts: Attempts,
         builds: Builds,
         executor: Executor,
-        handover: Handover,
+        dispatcher: Dispatcher,
     ) -> None:
         self._context = context
         self._settings = settings
         self._attempts = attempts
         self._builds = builds
         self._executor = executor
-        self._handover = handover
+        self._dispatcher = dispatcher
         self._redis = context.redis
         self._keys = context.keys
         self._queue_changed = asyncio.Event()
@@ -55,14 +55,14 @@ class Admission:
     # When
 
     async def sweep(self) -> None:
-        """Do one round: admit, hand over builds without an owner, stop abandoned builds, clean up."""
+        """Do one round: admit, dispatch builds without an owner, stop abandoned builds, clean up."""
         steps = [
             self.admit,
             self._offer_all,
             self._stop_abandoned,
             self._expire,
             self._store_logs,
-            self._handover.drop_stale,
+            self._dispatcher.drop_stale,
         ]
         if time.monotonic() > self._relist_due:
             self._relist_due = time.monotonic() + self._settings.relist_seconds
@@ -131,7 +131,7 @@ class Admission:
         if final == b"1" or epoch is None:
             await self.done(build_id)
         elif owner == b"":
-            await self._handover.offer(build_id, int(epoch))
+            await self._dispatcher.offer(build_id, int(epoch))
 
     # The end of a build
 
@@ -145,7 +145,7 @@ class Admission:
         await self._attempts.scripts.run("done", keys, [build_id, self._keys.wake("builder")])
 
         epoch = await self._redis.hget(self._keys.record(build_topic(build_id)), "epoch")
-        await self._handover.delete_jobs(build_id, int(epoch or 0))
+        await self._dispatcher.delete_jobs(build_id, int(epoch or 0))
 
     async def store_log(self, build_id: str) -> None:
         """Move the log of a build that has ended to the log store; its stream expires soon after."""

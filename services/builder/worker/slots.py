@@ -12,7 +12,7 @@ class SlotWorker(Worker):  # type: ignore[misc]  # arq has no types
     """An arq worker that starts a fresh job only if one of its `slots` is free, and a job offered before always.
 
     Admission gives out no more slots than the living workers have, so a fresh job that is not started here is left to a
-    worker with a free slot. If that worker has just died, the job is soon offered again (`Handover`), and is no longer
+    worker with a free slot. If that worker has just died, the job is soon offered again (`Dispatcher`), and is then not
     fresh. arq's own limit `max_jobs` would not do: a worker that has reached it reads nothing, and adopts nothing.
     """
 

@@ -70,7 +70,7 @@ class BuilderWorker:
         if claim is None:
             return
         record, stored = claim
-        await self._context.handover.take(build_id, epoch)
+        await self._context.dispatcher.take(build_id, epoch)
 
         with bound_contextvars(build_id=build_id):
             with self._registered(build_id, record, stored) as supervision:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from arq.connections import ArqRedis
 
-from services.builder.queue import handover, jobs
+from services.builder.queue import dispatch, jobs
 from services.builder.queue.attempts import build_topic
 from tests.support.in_process_worker import Running, Started, admitted, field, more_than
 from tests.support.logs import line_of
@@ -95,7 +95,7 @@ async def test_a_malformed_job_is_refused_and_ends_nothing(raw: bytes, started: 
 async def test_builds_with_jobs_pickled_by_the_previous_release_are_not_lost(
     started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handover, "CLAIM_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(dispatch, "CLAIM_GRACE_SECONDS", 0.5)
     async with started(None, build_slots=4) as running:
         builder = running.builder
         prefix = running.builder.context.keys.prefix

@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.builder.executors.base import Finished
-from services.builder.queue import handover, jobs
+from services.builder.queue import dispatch, jobs
 from services.builder.queue.attempts import build_topic
 from tests.support.in_process_builder import Builder, image_of, request_for
 from tests.support.in_process_worker import Running, Started, admitted, field, more_than
@@ -45,7 +45,7 @@ async def test_an_emptied_redis_is_told_which_repository_a_running_build_is_coun
 async def test_a_full_worker_takes_what_another_had_and_what_everybody_leaves(
     started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handover, "CLAIM_GRACE_SECONDS", 3600.0)
+    monkeypatch.setattr(dispatch, "CLAIM_GRACE_SECONDS", 3600.0)
     async with started(None, build_slots=1) as full:
         builder = full.builder
         redis = full.builder.context.redis
@@ -60,7 +60,7 @@ async def test_a_full_worker_takes_what_another_had_and_what_everybody_leaves(
         await builder.admission.sweep()
         await until(lambda: full.has(2))
         assert await field(builder, fresh, "owner") == ""
-        monkeypatch.setattr(handover, "CLAIM_GRACE_SECONDS", 0.0)
+        monkeypatch.setattr(dispatch, "CLAIM_GRACE_SECONDS", 0.0)
         await builder.admission.sweep()
         await until(lambda: full.has(3))
         assert await field(builder, fresh, "epoch") == "2"
@@ -76,7 +76,7 @@ async def test_a_job_that_was_begun_and_abandoned_is_offered_again(
         begun = jobs.job_id(builder.context.keys.prefix, build_id, 1)
         await redis.set(f"arq:in-progress:{begun}", "1")  # its worker was killed before it had claimed the build
         running.begin()
-        monkeypatch.setattr(handover, "CLAIM_GRACE_SECONDS", 0.0)
+        monkeypatch.setattr(dispatch, "CLAIM_GRACE_SECONDS", 0.0)
         await builder.admission.sweep()
         await until(lambda: running.has(1))
         await builder.admission.sweep()

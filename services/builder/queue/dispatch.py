@@ -1,4 +1,4 @@
-"""The hand-over of admitted builds to workers, and all that arq does here: it carries a job from one to the other.
+"""The dispatch of admitted builds to workers, and all that arq does here: it carries jobs from admission to them.
 
 Admission decides which builds get a slot, records and leases decide which worker owns a build, and the executor keeps
 the build running. In between, arq's queue tells the workers that a build waits for an owner:
@@ -8,7 +8,7 @@ the build running. In between, arq's queue tells the workers that a build waits 
 2. Each worker polls the queue. The first one with a free slot marks the job as in progress and calls `supervise`,
    which claims the build's record under that epoch, and then takes the job out of the queue (`take`).
 3. When a worker dies, the sweep releases its builds and raises their epochs: each gets a new job with a new id. The
-   old one is dropped (`forget`, `drop_stale`).
+   old one is dropped (`delete_jobs`, `drop_stale`).
 4. A job that nobody claims within `CLAIM_GRACE_SECONDS` (all workers are full, or the one that began it has stopped)
    is enqueued again under the next epoch (`requeue.lua`).
 
@@ -35,8 +35,8 @@ CLAIM_GRACE_SECONDS = 5.0
 """How long a job waits for its claim: by a worker with a free slot if it is fresh, or by the one that began it."""
 
 
-class Handover:
-    """The queue of jobs between admission and the workers. Every step may be repeated."""
+class Dispatcher:
+    """The queue of jobs from admission to the workers. Every step may be repeated."""
 
     def __init__(self, context: ProcessContext, scripts: Scripts) -> None:
         self._redis = context.redis
