@@ -151,8 +151,8 @@ class Admission:
         """Move the log of a build that has ended to the log store; its stream expires soon after."""
         topic = build_topic(build_id)
         if entries := await stream_entries(self._redis, self._keys, topic):
-            attempt = await self._attempts.read(build_id)
-            await self._context.logs.put(build_id, entries, is_public=bool(attempt and is_public(attempt[1])))
+            stored = await self._attempts.read(build_id)
+            await self._context.logs.put(build_id, entries, is_public=bool(stored and is_public(stored.record)))
 
         async with self._redis.pipeline() as pipe:
             pipe.pexpire(self._keys.events(topic), int(self._settings.finished_stream_seconds * 1000))
@@ -181,9 +181,9 @@ class Admission:
             waited_seconds = time.time() - int(queued_ms or 0) / 1000
             if waited_seconds <= self._settings.build_queue_max_seconds:
                 continue
-            if attempt := await self._attempts.read(build_id):
+            if stored := await self._attempts.read(build_id):
                 error = BinderyError("build_queue_full", f"No builder became free within {waited_seconds:.0f} s.")
-                await self._attempts.end_queued(attempt[0], BuildState.FAILED, error)
+                await self._attempts.end_queued(stored.build, BuildState.FAILED, error)
 
     async def _store_logs(self) -> None:
         for raw in await self._redis.smembers(self._keys("{queue}:unstored")):
@@ -196,14 +196,14 @@ class Admission:
             await self._stop_leftover(execution, is_unstored=execution.build_id in unstored)
 
     async def _stop_leftover(self, execution: Execution, *, is_unstored: bool) -> None:
-        attempt = await self._attempts.read(execution.build_id)
-        if attempt is None:
+        stored = await self._attempts.read(execution.build_id)
+        if stored is None:
             # A missing record alone is not a reason to stop it: the execution goes on, and may yield its image.
             if not execution.is_alive and await self._attempts.is_superseded(execution.build_id):
                 await self._executor.remove(execution.build_id)
             return
 
-        build = attempt[0]
+        build = stored.build
         if build.is_live or is_unstored:
             return
         if execution.is_alive:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from services.builder.executors.base import Executor, ExecutorUnavailableError
 from services.builder.settings import BuilderSettings
@@ -33,6 +34,13 @@ def build_topic(build_id: str) -> Topic:
     return Topic(Kind.BUILD, build_id)
 
 
+class StoredBuild(NamedTuple):
+    """A build with the record that it was read from."""
+
+    build: Build
+    record: StoredRecord
+
+
 class Attempts:
     """The attempts at all images, in Redis."""
 
@@ -44,21 +52,22 @@ class Attempts:
         self._keys = context.keys
         self.scripts = Scripts(context.redis, "services.builder.queue.scripts")
 
-    async def read(self, build_id: str) -> tuple[Build, StoredRecord] | None:
-        """Return a build with its record, and in it the number of launches that wait for it; None if there is none."""
-        stored = await self._context.records.read(build_topic(build_id))
-        if stored is None:
+    async def read(self, build_id: str) -> StoredBuild | None:
+        """Return a build, with the number of launches that wait for it, and its record; None without a record."""
+        record = await self._context.records.read(build_topic(build_id))
+        if record is None:
             return None
+
         waiting = await self._redis.scard(self._keys.waiters(build_id))
-        return stored.model(Build).updated(waiting=int(waiting)), stored
+        return StoredBuild(record.model(Build).updated(waiting=int(waiting)), record)
 
     async def current(self, image: str) -> Build | None:
         """Return the current attempt at an image, or None if no attempt is recorded."""
         number = await self._redis.get(self._keys.attempt(image_key(image)))
         if number is None:
             return None
-        attempt = await self.read(f"{image_key(image)}-{int(number)}")
-        return attempt[0] if attempt else None
+        stored = await self.read(f"{image_key(image)}-{int(number)}")
+        return stored.build if stored else None
 
     async def is_superseded(self, build_id: str) -> bool:
         """Return whether a later attempt is recorded, so that this one's number will not be used again."""
@@ -79,15 +88,15 @@ class Attempts:
         while True:
             recorded = await self._redis.get(attempt_key)
             current = int(recorded) if recorded is not None else await self._highest(key)
-            if after not in {None, f"{key}-{current}"} and (attempt := await self.read(f"{key}-{current}")):
-                return attempt[0]
+            if after not in {None, f"{key}-{current}"} and (stored := await self.read(f"{key}-{current}")):
+                return stored.build
 
             build = _queued_build(f"{key}-{current + 1}", image, request)
             status, number = await self._run_start(build, request, key=key, current=current)
             if status == b"full":
                 raise BinderyError("build_queue_full", f"{self._settings.build_queue_max} builds are already waiting.")
-            if status in {b"started", b"live"} and (attempt := await self.read(f"{key}-{int(number)}")):
-                return attempt[0]
+            if status in {b"started", b"live"} and (stored := await self.read(f"{key}-{int(number)}")):
+                return stored.build
 
     async def _run_start(self, build: Build, request: BuildRequest, *, key: str, current: int) -> tuple[bytes, bytes]:
         """Run the script that starts an attempt, if `current` is still the highest number; return its answer."""

@@ -94,10 +94,10 @@ class Builds:
 
     async def read(self, build_id: str) -> Build:
         """Return a build by its id. Raise `BinderyError("not_found")`."""
-        attempt = await self._attempts.read(build_id)
-        if attempt is None:
+        stored = await self._attempts.read(build_id)
+        if stored is None:
             raise BinderyError("not_found", f"There is no build {build_id}, or it was too long ago.")
-        return await self.with_queue_position(attempt[0])
+        return await self.with_queue_position(stored.build)
 
     async def with_queue_position(self, build: Build) -> Build:
         """Return a build with its position in the queue, if it waits for a slot."""
@@ -160,9 +160,9 @@ class Builds:
     async def cancel_unwanted(self, build_id: str) -> None:
         """Cancel a build that no launch waits for any more: at once while it is queued, else through its worker."""
         error = BinderyError("cancelled", "Nobody waits for this build any more.")
-        attempt = await self._attempts.read(build_id)
-        if attempt and await self._attempts.request_cancel(build_id, error):
-            await self._end(attempt[0], error)
+        stored = await self._attempts.read(build_id)
+        if stored and await self._attempts.request_cancel(build_id, error):
+            await self._end(stored.build, error)
 
     async def cancel(self, build_id: str, *, by_operator: bool, asker: str = "") -> bool:
         """Cancel a build; return True if it has ended, False if its worker was asked to stop it.

@@ -148,9 +148,9 @@ async def test_each_admission_raises_the_epoch_under_which_the_build_is_claimed(
         build = await builder.ask("repo")
         await builder.offer_slots("worker", 1)
         await builder.admitted()
-        found = await builder.attempts.read(build.build_id or "")
-        assert found
-        assert found[1].epoch == 1
+        stored = await builder.attempts.read(build.build_id or "")
+        assert stored
+        assert stored.record.epoch == 1
 
 
 async def test_nothing_is_left_of_a_queue_that_is_empty(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
@@ -191,12 +191,12 @@ async def test_a_build_waits_for_a_slot_up_to_a_maximum_and_no_longer(
         await redis.hincrby(record, "queued_ms", -3_600_000)
         await builder.admission.sweep()
 
-        found = await builder.attempts.read(late_id)
-        assert found
-        assert found[0].state is BuildState.FAILED
-        assert found[0].error
-        assert found[0].error.code == "build_queue_full"
-        assert found[0].error.code not in AUTHOR_CODES  # whoever asks again waits again
+        stored = await builder.attempts.read(late_id)
+        assert stored
+        assert stored.build.state is BuildState.FAILED
+        assert stored.build.error
+        assert stored.build.error.code == "build_queue_full"
+        assert stored.build.error.code not in AUTHOR_CODES  # whoever asks again waits again
         assert await redis.zrange(builder.context.keys("{queue}:waiting"), 0, -1) == [soon_id.encode()]
         assert not await redis.exists(builder.context.keys.waiters(late_id))
         await builder.admission.sweep()

@@ -179,9 +179,9 @@ async def test_a_queued_build_ends_once_and_leaves_the_queue(redis: Redis, valke
         )
         assert sorted(ended) == [False, False, False, False, True]
         assert not await redis.zcard(builder.context.keys("{queue}:waiting"))
-        found = await builder.attempts.read(build.build_id or "")
-        assert found
-        assert found[0].state is BuildState.CANCELLED
+        stored = await builder.attempts.read(build.build_id or "")
+        assert stored
+        assert stored.build.state is BuildState.CANCELLED
 
 
 async def test_a_build_that_nobody_waits_for_is_noted_until_somebody_does(

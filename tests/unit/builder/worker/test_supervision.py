@@ -254,11 +254,11 @@ async def test_a_build_that_can_say_nothing_yet_stands_not_still_and_writes_noth
     scripted.looked = [None, ExistingImage()]
     async with opened(build_stall_seconds=0.3) as builder:
         build, told = await supervise(builder, scripted)
-        found = await builder.attempts.read(build.build_id or "")
+        stored = await builder.attempts.read(build.build_id or "")
     assert build.state is BuildState.BUILT
     assert [phase for phase, _ in told] == ["building", "built"]
-    assert found
-    assert int(found[1].get("seq")) < 1100  # from 1001 on: each write has a number
+    assert stored
+    assert int(stored.record.get("seq")) < 1100  # from 1001 on: each write has a number
 
 
 async def test_build_that_goes_on_and_on_is_stopped_at_its_hard_maximum(opened: Opened) -> None:
