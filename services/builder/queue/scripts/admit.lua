@@ -32,14 +32,16 @@ end
 local free = math.min(tonumber(capacity), slots) - redis.call('HLEN', running_key)
 local admitted = {}
 if free > 0 then
-  local running_of, ids, starts = {}, {}, {}
-  for _, repo in ipairs(redis.call('HVALS', running_key)) do running_of[repo] = (running_of[repo] or 0) + 1 end
+  local running_by_repo, ids, starts = {}, {}, {}
+  for _, repo in ipairs(redis.call('HVALS', running_key)) do
+    running_by_repo[repo] = (running_by_repo[repo] or 0) + 1
+  end
 
   local waiting = redis.call('ZRANGE', waiting_key, 0, -1, 'WITHSCORES')
   for i = 1, #waiting, 2 do ids[#ids + 1], starts[#starts + 1] = waiting[i], waiting[i + 1] end
 
   local function record(id) return prefix .. ':{b:' .. id .. '}:record' end
-  local queue = queue_of(ids, running_of, tonumber(repo_cap), function(id)
+  local queue = build_queue(ids, running_by_repo, tonumber(repo_cap), function(id)
     local repo = redis.call('HGET', record(id), 'repo_url')
     if not repo then redis.call('ZREM', waiting_key, id) end
     return repo

@@ -26,26 +26,27 @@ local ids = redis.call('ZRANGE', waiting_key, 0, -1)
 local slots, workers = living(slots_key, prefix)
 local limits = redis.call('HMGET', limits_key, 'capacity', 'repo_cap')
 local capacity = math.max(1, math.min(tonumber(limits[1] or slots), slots))
-local held = redis.call('HGETALL', running_key)
-local cap = tonumber(limits[2] or #ids + #held)
+local running_builds = redis.call('HGETALL', running_key)
+local repo_cap = tonumber(limits[2] or #ids + #running_builds)
 
 -- The running builds, in the order in which they were admitted.
 local admitted = {}
-for i = 1, #held, 2 do
-  admitted[#admitted + 1] = {id = held[i], repo = held[i + 1], at = tonumber(field(held[i], 'admitted') or '0')}
+for i = 1, #running_builds, 2 do
+  local id, repo = running_builds[i], running_builds[i + 1]
+  admitted[#admitted + 1] = {id = id, repo = repo, at = tonumber(field(id, 'admitted') or '0')}
 end
 table.sort(admitted, function(a, b) return a.at < b.at or (a.at == b.at and a.id < b.id) end)
 local running = {}  -- repositories, in that order; those that get a slot are appended
-local running_of = {}  -- how many builds of each repository run, as the prediction goes on
+local running_by_repo = {}  -- how many builds of each repository run, as the prediction goes on
 for at, build in ipairs(admitted) do
   running[at] = build.repo
-  running_of[build.repo] = (running_of[build.repo] or 0) + 1
+  running_by_repo[build.repo] = (running_by_repo[build.repo] or 0) + 1
 end
 local running_now = {}
-for repo, count in pairs(running_of) do running_now[repo] = count end
+for repo, count in pairs(running_by_repo) do running_now[repo] = count end
 
 local repos = {}  -- of the waiting builds that were looked at
-local queue = queue_of(ids, running_of, cap, function(id)
+local queue = build_queue(ids, running_by_repo, repo_cap, function(id)
   repos[id] = field(id, 'repo_url')
   return repos[id]
 end)
@@ -70,14 +71,14 @@ while missing > 0 do
     starts_at_once[ids[index]] = first == 1  -- before any running build has ended
     if wanted[ids[index]] then missing = missing - 1 end
   elseif first <= #running then
-    queue.ended(running[first])
+    queue.free_slot(running[first])
     first, free = first + 1, free + 1
   else
     break
   end
 end
 
-local reply = {redis.call('GET', version_key) or '0', #ids, cap}
+local reply = {redis.call('GET', version_key) or '0', #ids, repo_cap}
 for i = first_id_at, #ARGV do
   local id = ARGV[i]
   local waits_for = 'slot'
@@ -85,7 +86,7 @@ for i = first_id_at, #ARGV do
     waits_for = 'worker'
   elseif starts_at_once[id] then
     waits_for = 'start'
-  elseif repos[id] and (running_now[repos[id]] or 0) >= cap then
+  elseif repos[id] and (running_now[repos[id]] or 0) >= repo_cap then
     waits_for = 'repo'
   end
   reply[#reply + 1] = positions[id] or 0

@@ -15,45 +15,51 @@ local function living(slots_key, prefix, on_dead)
   return slots, workers
 end
 
--- Return a queue that gives slots to the builds `waiting`, one by one: each time to the first whose repository has
--- fewer than `cap` of them. `of` counts the slots of each repository; `repo_of` returns the repository of a build, or
--- nothing if its record is gone.
-local function queue_of(waiting, of, cap, repo_of)
-  local at, held, freed = 0, {}, {}
+-- Return a queue that gives slots to the waiting builds `ids`, one by one: each time to the first whose repository has
+-- fewer than `repo_cap` of them. `running_by_repo` counts the slots of each repository, and the queue changes it;
+-- `repo_of` returns the repository of a build, or nothing if its record is gone.
+local function build_queue(ids, running_by_repo, repo_cap, repo_of)
+  local last_index = 0  -- up to which the builds have been looked at
+  local passed_over = {}  -- for each repository the indexes of builds that were passed over, from `head` on
+  local repos_with_room = {}  -- the repositories in `passed_over` that have freed a slot since
   local queue = {}
+
+  local function has_room(repo) return (running_by_repo[repo] or 0) < repo_cap end
 
   -- Give the next build a slot; return its index and its repository, or nothing if none may start.
   function queue.next()
-    local first, from  -- builds that were passed over come before those not looked at yet
-    for repo in pairs(freed) do
-      local passed = held[repo]
-      if (of[repo] or 0) < cap and (not first or passed[passed.first] < first) then
-        first, from = passed[passed.first], repo
+    local index, repo  -- builds that were passed over come before those not looked at yet
+    for candidate in pairs(repos_with_room) do
+      local indexes = passed_over[candidate]
+      if has_room(candidate) and (not index or indexes[indexes.head] < index) then
+        index, repo = indexes[indexes.head], candidate
       end
     end
-    if first then
-      local passed = held[from]
-      passed.first = passed.first + 1
-      if passed.first > #passed then held[from], freed[from] = nil, nil end
+    if index then
+      local indexes = passed_over[repo]
+      indexes.head = indexes.head + 1
+      if indexes.head > #indexes then passed_over[repo], repos_with_room[repo] = nil, nil end
     end
-    while not first and at < #waiting do
-      at = at + 1
-      local repo = repo_of(waiting[at])
-      if repo and (of[repo] or 0) < cap then
-        first, from = at, repo
-      elseif repo then
-        held[repo] = held[repo] or {first = 1}
-        table.insert(held[repo], at)
+
+    while not index and last_index < #ids do
+      last_index = last_index + 1
+      local candidate = repo_of(ids[last_index])
+      if candidate and has_room(candidate) then
+        index, repo = last_index, candidate
+      elseif candidate then
+        passed_over[candidate] = passed_over[candidate] or {head = 1}
+        table.insert(passed_over[candidate], last_index)
       end
     end
-    if first then of[from] = (of[from] or 0) + 1 end
-    return first, from
+
+    if index then running_by_repo[repo] = (running_by_repo[repo] or 0) + 1 end
+    return index, repo
   end
 
   -- Free the slot of a build of a repository that has ended.
-  function queue.ended(repo)
-    of[repo] = (of[repo] or 0) - 1
-    if held[repo] then freed[repo] = true end
+  function queue.free_slot(repo)
+    running_by_repo[repo] = (running_by_repo[repo] or 0) - 1
+    if passed_over[repo] then repos_with_room[repo] = true end
   end
 
   return queue
