@@ -27,9 +27,13 @@ from services.common.service.settings import ServiceSettings
 
 T = TypeVar("T")
 
-REDIS_UNREACHABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError)
-REDIS_UNAVAILABLE = (*REDIS_UNREACHABLE, ConnectionError, TimeoutError)
-"""Errors of a Redis that restarts or fails over: wait and try again."""
+REDIS_PY_UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError)
+"""redis-py's own errors for a Redis that restarts or fails over.
+
+Catch these around code that calls other services, too, whose failures are built-in errors.
+"""
+REDIS_UNAVAILABLE = (*REDIS_PY_UNAVAILABLE, ConnectionError, TimeoutError)
+"""Every error of a Redis that restarts or fails over. Catch these around calls of Redis alone; wait and try again."""
 
 ROUND_TRIPS = Counter(
     "bindery_redis_round_trips_total", "Writes to a Redis connection: one for each command or pipeline", ["doing"]

@@ -12,7 +12,7 @@ from services.common.models import Problem
 from services.common.models.error_codes import KINDS
 from services.common.models.errors import BinderyError
 from services.common.models.problem import PROBLEM_MEDIA_TYPE
-from services.common.redis.client import REDIS_UNREACHABLE
+from services.common.redis.client import REDIS_PY_UNAVAILABLE
 from services.common.service.logging import get_logger
 
 log = get_logger(__name__)
@@ -62,11 +62,11 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.openapi = lambda: _describe_problems(original())  # type: ignore[method-assign]
 
     @app.exception_handler(BinderyError)
-    async def _ours(_request: Request, error: BinderyError) -> Response:
+    async def _on_bindery_error(_request: Request, error: BinderyError) -> Response:
         return problem_response(error.problem)
 
     @app.exception_handler(HTTPException)
-    async def _http(_request: Request, error: HTTPException) -> Response:
+    async def _on_http_error(_request: Request, error: HTTPException) -> Response:
         kind = KINDS[_code_of_status(error.status_code)]
         sentence = str(error.detail)
         is_framework_phrase = sentence == HTTPStatus(error.status_code).phrase
@@ -78,18 +78,18 @@ def install_problem_handlers(app: FastAPI) -> None:
         return problem_response(problem, headers)
 
     @app.exception_handler(RequestValidationError)
-    async def _invalid(_request: Request, error: RequestValidationError) -> Response:
-        wrong = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()[:5])
-        return problem_response(BinderyError("bad_request", f"{wrong}.").problem.updated(status=422))
+    async def _on_invalid_request(_request: Request, error: RequestValidationError) -> Response:
+        mistakes = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()[:5])
+        return problem_response(BinderyError("bad_request", f"{mistakes}.").problem.updated(status=422))
 
-    async def _no_redis(_request: Request, error: Exception) -> Response:
+    async def _on_redis_unavailable(_request: Request, error: Exception) -> Response:
         log.warning("redis_away", doing="answer", error=str(error))
         return problem_response(BinderyError("redis_unavailable").problem)
 
-    for away in REDIS_UNREACHABLE:
-        app.add_exception_handler(away, _no_redis)
+    for error_class in REDIS_PY_UNAVAILABLE:
+        app.add_exception_handler(error_class, _on_redis_unavailable)
 
     @app.exception_handler(Exception)
-    async def _unforeseen(_request: Request, error: Exception) -> Response:
+    async def _on_unforeseen_error(_request: Request, error: Exception) -> Response:
         log.error("unforeseen_error", exc_info=error)
         return problem_response(BinderyError("internal").problem)

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from services.common.models import Spec
 from services.common.models.errors import BinderyError
-from services.common.redis.client import REDIS_UNREACHABLE
+from services.common.redis.client import REDIS_PY_UNAVAILABLE
 from services.common.service.logging import get_logger
 from services.common.web.incoming import is_head
 from services.gateway.context import GatewayContext
@@ -36,7 +36,7 @@ async def build(request: Request, provider: str, context: Context) -> Response:
         position = await _launch_to_follow(request, provider, context)
     except BinderyError as error:
         return refused_stream(error)
-    except REDIS_UNREACHABLE as error:
+    except REDIS_PY_UNAVAILABLE as error:
         log.warning("redis_away", doing="launch", error=str(error))
         return refused_stream(BinderyError("redis_unavailable"))
     except Exception as error:
