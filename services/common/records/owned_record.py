@@ -147,7 +147,7 @@ class OwnedRecord:
 
     async def _write_through_cancel(self, write: PendingWrite) -> None:
         """Run a write, and take note of its reply even if the caller is cancelled meanwhile."""
-        task = asyncio.create_task(self._run_with_losses(write), name=f"write {self._name}")
+        task = asyncio.create_task(self._write_after_data_loss(write), name=f"write {self._name}")
         task.add_done_callback(_ignore_error)  # the caller gets the error, unless it was cancelled
 
         try:
@@ -168,15 +168,15 @@ class OwnedRecord:
 
         self._on_reply(write, *reply)
 
-    async def _run_with_losses(self, write: PendingWrite) -> list[Any]:
+    async def _write_after_data_loss(self, write: PendingWrite) -> list[Any]:
         """Run a write; if Redis has lost earlier ones, run it again together with those."""
-        status, detail, *numbers = await self._run(write)
+        status, detail, *numbers = await self._call_write_script(write)
 
         if status == b"behind" or (status == b"missing" and self.rewrite_if_missing):
             lost_entries = [entry for entry in self.recent_entries if entry.number > int(numbers[0])]
             log.warning("written_again", noun=self._name, entries=len(lost_entries), was=status.decode())
             whole = write._replace(values=self.fields, entries=lost_entries + write.entries)
-            status, detail, *numbers = await self._run(whole, restore=True)
+            status, detail, *numbers = await self._call_write_script(whole, restore=True)
 
         return [status, detail, *numbers]
 
@@ -215,18 +215,20 @@ class OwnedRecord:
     def _name(self) -> str:
         return f"{self.topic.kind}:{self.topic.id}"
 
-    async def _run(self, write: PendingWrite, *, restore: bool = False) -> Any:
+    async def _call_write_script(self, write: PendingWrite, *, restore: bool = False) -> Any:
         """Run the script `write`; its header names these arguments in this order."""
         store = self.store
         keys = store.keys
         fields = [part for pair in write.values.items() for part in pair]
-        entries = [part for one in write.entries for part in (one.number, one.position, one.lines, one.payload)]
+        entries = [
+            part for entry in write.entries for part in (entry.number, entry.position, entry.lines, entry.payload)
+        ]
         lines_before = write.entries[0].before if write.entries else self.lines
-        until = {None: "", Ending.RELEASE: "release", Ending.FINAL: str(store.ttl_ms)}[write.ending]
+        ending_arg = {None: "", Ending.RELEASE: "release", Ending.FINAL: str(store.ttl_ms)}[write.ending]
 
         args: list[ScriptArg] = [
             self.epoch, self.claim, write.number, keys.news(self.topic), self._name, self.process, int(restore),
-            until, store.max_bytes, self.confirmed_seq, lines_before,
+            ending_arg, store.max_bytes, self.confirmed_seq, lines_before,
             len(write.values), *fields,
             len(write.entries), *entries,
         ]  # fmt: skip
