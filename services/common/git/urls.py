@@ -10,7 +10,7 @@ from services.common.models.errors import BinderyError
 from services.common.net.checked_url import MAX_URL_LENGTH, NO_HOST, NO_USER, checked_url
 from services.common.net.hosts import is_literal, plain_host
 from services.common.net.outbound import CheckedClient, CheckedUrl
-from services.common.service.logging import shown
+from services.common.service.logging import quotable
 
 WEB = frozenset({"http", "https"})
 _INFO_REFS = "/info/refs?service=git-upload-pack"
@@ -50,7 +50,7 @@ def git_url(text: str, allowed_protocols: frozenset[str] = WEB) -> str:
         text = f"ssh://{scp[1]}@{scp[2]}/{scp[3]}"
     parts = _parts_of(text)
 
-    quoted = shown(text)
+    quoted = quotable(text)
     _check_protocol(parts, quoted, allowed_protocols)
     _check_place(parts, quoted)
     if parts.scheme in WEB:
@@ -63,9 +63,9 @@ def git_url(text: str, allowed_protocols: frozenset[str] = WEB) -> str:
 def _check_text(text: str) -> None:
     """Raise `BinderyError("bad_spec")` for an option of git, and for characters that are in no URL."""
     if text.startswith("-"):
-        raise BinderyError("bad_spec", f"A git URL can't begin with a dash: {shown(text)!r}.")
+        raise BinderyError("bad_spec", f"A git URL can't begin with a dash: {quotable(text)!r}.")
     if len(text) > MAX_URL_LENGTH or not text.isprintable() or " " in text or "\\" in text:
-        raise BinderyError("bad_spec", f"{shown(text)!r} is not a git URL.")
+        raise BinderyError("bad_spec", f"{quotable(text)!r} is not a git URL.")
 
 
 def _parts_of(url: str) -> SplitResult:
@@ -74,7 +74,7 @@ def _parts_of(url: str) -> SplitResult:
         parts = urlsplit(url)
         _ = parts.port  # raises `ValueError` if it is not a number
     except ValueError as error:
-        raise BinderyError("bad_spec", f"{shown(url)!r} is not a git URL.") from error
+        raise BinderyError("bad_spec", f"{quotable(url)!r} is not a git URL.") from error
     return parts
 
 

@@ -4,7 +4,7 @@ import httpx
 
 from services.common.models.errors import BinderyError
 from services.common.net.hosts import plain_host
-from services.common.service.logging import shown
+from services.common.service.logging import quotable
 
 SCHEMES = ("http", "https")
 MAX_URL_LENGTH = 4096
@@ -22,7 +22,7 @@ def checked_url(text: str) -> httpx.URL:
     Raise `BinderyError("bad_spec")` for a scheme other than http and https, a user name or password, an ambiguous host
     (such as `0x7f.1` or `%61.example`), and a text that is not a URL at all.
     """
-    quoted = shown(text)
+    quoted = quotable(text)
     if len(text) > MAX_URL_LENGTH or not text.isprintable() or " " in text or "\\" in text:
         raise BinderyError("bad_spec", f"{quoted!r} is not an address.")
 

@@ -27,7 +27,7 @@ from services.common.net.hosts import is_literal
 from services.common.net.networks import NetworkPolicy
 from services.common.net.proxy import OutboundProxy
 from services.common.net.reply import Reply
-from services.common.service.logging import shown
+from services.common.service.logging import quotable
 
 __all__ = ["CheckedClient", "CheckedUrl", "NetworkPolicy"]
 
@@ -279,7 +279,7 @@ def _redirect_target(url: httpx.URL, response: httpcore.Response) -> httpx.URL |
     try:
         target = checked_url(str(url.join(location)))
     except (httpx.InvalidURL, BinderyError) as error:
-        quoted = shown(location)
+        quoted = quotable(location)
         raise BinderyError(
             "address_not_allowed", f"{url.host} redirects to something that is not followed: {quoted!r}."
         ) from error

@@ -45,7 +45,7 @@ def redact(text: str) -> str:
     return _SECRET_TEXT.sub(lambda m: f"{m['kept'] or m['scheme']}[secret]", text)
 
 
-def shown(text: str, max_chars: int = 200) -> str:
+def quotable(text: str, max_chars: int = 200) -> str:
     """Return `text` to be quoted in a sentence: without secrets, and then cut to `max_chars`."""
     text = redact(text)
     return text if len(text) <= max_chars else f"{text[:max_chars]}…"
@@ -77,7 +77,7 @@ def _cut(text: str) -> str:
     return f"{text[:half]} [{left_out} characters left out] {text[-half:]}"
 
 
-def _shown(name: object, value: Any) -> Any:
+def _loggable(name: object, value: Any) -> Any:
     """Return a value as a log line may show it: hidden if its name is a secret's, else without secrets and ids."""
     if isinstance(name, str) and _SECRET_NAMES.search(name):
         return "[secret]"
@@ -85,23 +85,23 @@ def _shown(name: object, value: Any) -> Any:
     if isinstance(value, str):
         return _cut(_without_secrets_and_ids(value))
     if isinstance(value, Mapping):
-        return {_shown(None, key): _shown(key, item) for key, item in value.items()}
+        return {_loggable(None, key): _loggable(key, item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_shown(name, item) for item in value]
+        return [_loggable(name, item) for item in value]
 
     if value is None or isinstance(value, int | float):
         return value
 
-    shown = repr(value)  # as the renderer would write it
-    cleaned = _cut(_without_secrets_and_ids(shown))
-    return cleaned if cleaned != shown else value
+    text = repr(value)  # as the renderer would write it
+    cleaned = _cut(_without_secrets_and_ids(text))
+    return cleaned if cleaned != text else value
 
 
 def _hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Remove secrets from a log line. A launch id is one too, as its holder may see the token of the server."""
     for key, value in event.items():
         if not key.startswith("_"):  # structlog's own
-            event[key] = _shown(key, value)
+            event[key] = _loggable(key, value)
     return event
 
 

@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote, urlencode
 
 from services.common.models import Spec
 from services.common.models.errors import BinderyError
-from services.common.service.logging import shown
+from services.common.service.logging import quotable
 from services.gateway.launches.repository_types import RepositoryType
 
 _PAGE_OF_REPOSITORY = re.compile(
@@ -93,7 +93,7 @@ class LaunchForm:
             spec += "/" + quote(ref or repository_type.default_ref, safe="/")
         if not repository_type.accepts(spec):
             example = repository_type.example or repository_type.label
-            raise BinderyError("bad_spec", f"{shown(repository)} does not look like this: {example}")
+            raise BinderyError("bad_spec", f"{quotable(repository)} does not look like this: {example}")
 
         if path and is_file:
             path = "/doc/tree/" + quote(path.strip("/"), safe=_SAFE)

@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from services.common.models import Launch, LaunchOptions, LaunchState, Server, Spec
 from services.common.models.errors import BinderyError
-from services.common.service.logging import shown
+from services.common.service.logging import quotable
 from services.gateway.context import GatewayContext
 from services.gateway.edge.build_tokens import create_build_token
 from services.gateway.edge.request_scope import base_url, client_ip
@@ -98,8 +98,8 @@ async def confirm(request: Request, provider: str, context: Context, types: Repo
         example = linked_type.example or linked_type.label
         raise BinderyError(
             "bad_spec",
-            f"{shown(unquote(spec)) or 'An empty link'!r} is not the link of a {linked_type.name} repository. Such a "
-            f"link looks like /v2/{linked_type.id}/{linked_type.spec_shape}, with a repository like {example}.",
+            f"{quotable(unquote(spec)) or 'An empty link'!r} is not the link of a {linked_type.name} repository. "
+            f"Such a link looks like /v2/{linked_type.id}/{linked_type.spec_shape}, with a repository like {example}.",
         )
 
     repository, ref = linked_type.split(spec)
@@ -159,7 +159,7 @@ def _confirmed_link(fields: dict[str, str], types: list[RepositoryType]) -> Link
     """Return the link in the form of a link's or a launch's page. Raise `BinderyError`."""
     spec = Spec(provider=fields.get("provider", "")[:64], spec=fields["spec"][:_SPEC_MAX_LENGTH])
     if not repository_type(types, spec.provider).accepts(spec.spec):
-        raise BinderyError("bad_spec", f"{shown(unquote(spec.spec))!r} is not the link of such a repository.")
+        raise BinderyError("bad_spec", f"{quotable(unquote(spec.spec))!r} is not the link of such a repository.")
     return Link(spec, fields.get("path", "")[:_PATH_MAX_LENGTH])
 
 

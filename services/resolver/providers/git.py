@@ -8,7 +8,7 @@ from services.common.git.repository_url import canonical_url, plain_url
 from services.common.models import ResolvedRepo, Spec
 from services.common.models.errors import BinderyError
 from services.common.net.outbound import goes_by_proxy
-from services.common.service.logging import shown
+from services.common.service.logging import quotable
 from services.resolver.providers.base import Provider, checked_ref
 from services.resolver.repository_names import links_to, path_on_forge
 from services.resolver.settings import ResolverSettings
@@ -81,9 +81,9 @@ class Git(Provider):
         quoted_url, slash, quoted_ref = spec.partition("/")
         if not slash:
             decoded = unquote(spec)
-            quoted = shown(decoded)
+            quoted = quotable(decoded)
             if quoted == decoded:  # no secret in it, which could be read through the encoding: show it as it was typed
-                quoted = shown(spec)
+                quoted = quotable(spec)
             raise BinderyError(
                 "bad_spec",
                 f'Spec is not of the form "<percent-encoded URL>/<ref>", provided: "{quoted}". '
