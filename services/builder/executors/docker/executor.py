@@ -32,7 +32,7 @@ from services.builder.executors.docker.container import (
     specification,
 )
 from services.builder.executors.docker.engine import Engine, EngineError, EngineFailedError
-from services.builder.executors.docker.logs import LogDecoder, Position, plain_lines
+from services.builder.executors.docker.logs import ContainerLogDecoder, ContainerLogPosition, plain_lines
 from services.builder.executors.docker.settings import DockerSettings
 from services.builder.executors.failure_classifier import TAIL_LINES, classify_exit
 from services.builder.executors.repo2docker import config_text, environment
@@ -148,7 +148,7 @@ class DockerExecutor:
         Raise `ExecutionVanishedError` if the container is gone, or is not the one of the position.
         """
         name = container_name(attempt)
-        at = Position.parse(position)
+        at = ContainerLogPosition.parse(position)
         while True:
             # Inspected before its log is read: if it has ended by now, the log below is complete.
             state = await self._inspect(name)
@@ -160,7 +160,7 @@ class DockerExecutor:
             if state.status == "created":
                 raise ExecutorUnavailableError(f"the container {name} has not started")
 
-            at = Position(state.id, at.stamp, at.count)
+            at = ContainerLogPosition(state.id, at.stamp, at.count)
             async for lines, reached in self._log(at, is_followed=not state.is_ended):
                 at = reached
                 yield Batch(lines, str(at))
@@ -170,9 +170,11 @@ class DockerExecutor:
                 return
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def _log(self, position: Position, *, is_followed: bool) -> AsyncIterator[tuple[tuple[Line, ...], Position]]:
+    async def _log(
+        self, position: ContainerLogPosition, *, is_followed: bool
+    ) -> AsyncIterator[tuple[tuple[Line, ...], ContainerLogPosition]]:
         """Yield the lines after a position, until the engine ends the stream or is silent for too long."""
-        decoder = LogDecoder(
+        decoder = ContainerLogDecoder(
             position,
             first=FIRST_LINE,
             line_max_bytes=self._settings.build_line_max_bytes,

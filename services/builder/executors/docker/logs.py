@@ -16,7 +16,7 @@ _HEADER_BYTES = 8
 
 
 @dataclass(frozen=True)
-class Position:
+class ContainerLogPosition:
     """A place in one container's log: after the frame with this timestamp, the `count`th that has it."""
 
     container: str = ""
@@ -25,7 +25,7 @@ class Position:
     count: int = 0
 
     @classmethod
-    def parse(cls, text: str) -> "Position":
+    def parse(cls, text: str) -> "ContainerLogPosition":
         """Return the position that `str` has written; the beginning for any other text."""
         container, _, rest = text.partition("/")
         stamp, _, count = rest.partition("/")
@@ -35,14 +35,19 @@ class Position:
         return f"{self.container}/{self.stamp}/{self.count}" if self.stamp else ""
 
 
-class LogDecoder:
+class ContainerLogDecoder:
     """A decoder of one log stream, opened at `position`: it turns frames into the lines after that position.
 
     `first` is the line that every complete log begins with.
     """
 
     def __init__(
-        self, position: Position, *, first: bytes, line_max_bytes: int, redact: Callable[[str], str] = unchanged
+        self,
+        position: ContainerLogPosition,
+        *,
+        first: bytes,
+        line_max_bytes: int,
+        redact: Callable[[str], str] = unchanged,
     ) -> None:
         self.position = position
         self._first = first
@@ -82,7 +87,7 @@ class LogDecoder:
     def _end_line(self) -> Line:
         line = log_line(self._line, max_bytes=self._line_max_bytes, redact=self._redact)
         self._line = b""
-        self.position = Position(self.position.container, self._stamp, self._count)
+        self.position = ContainerLogPosition(self.position.container, self._stamp, self._count)
         return line
 
     def _skips(self, stamp: str) -> bool:

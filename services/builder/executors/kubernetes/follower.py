@@ -9,7 +9,7 @@ from services.builder.executors.base import Attempt, Batch, ExecutionVanishedErr
 from services.builder.executors.kubernetes.api import Api
 from services.builder.executors.kubernetes.cluster_cache import ClusterCache, JobSnapshot
 from services.builder.executors.kubernetes.jobs import Jobs
-from services.builder.executors.kubernetes.logs import Position
+from services.builder.executors.kubernetes.logs import PodLogPosition
 from services.builder.executors.kubernetes.manifest import job_name
 from services.builder.executors.kubernetes.obstacles import Obstacle, ObstacleTimer, obstacle_of
 from services.builder.executors.kubernetes.outcome import OutcomeDetector
@@ -44,7 +44,7 @@ class RunFollower:
         self._attempt = attempt
         self._job_name = job_name(attempt.name)
 
-        self._log = PodLog(api=api, settings=settings, position=Position.parse(position), redact=jobs.redact)
+        self._log = PodLog(api=api, settings=settings, position=PodLogPosition.parse(position), redact=jobs.redact)
         self._outcome = OutcomeDetector(log=self._log, settings=settings, redact=jobs.redact)
         self._obstacle_timer = ObstacleTimer(settings.kubernetes_settle_seconds)
 

@@ -17,7 +17,7 @@ _MAX_NOTE_BYTES = 500
 
 
 @dataclass(frozen=True)
-class Position:
+class PodLogPosition:
     """A place in one Job's log: after the line with this timestamp, the `count`th that has it."""
 
     stamp: int = 0
@@ -27,7 +27,7 @@ class Position:
     """The Job's uid: another Job of the same name is another execution, of which no line was read."""
 
     @classmethod
-    def parse(cls, text: str) -> "Position":
+    def parse(cls, text: str) -> "PodLogPosition":
         """Return the position that `str` has written: `stamp/count/uid`, or `stamp/count`, which names no Job."""
         stamp, _, rest = text.partition("/")
         count, _, job = rest.partition("/")
@@ -44,10 +44,12 @@ class Position:
         return datetime.fromtimestamp(self.stamp // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-class LogDecoder:
+class PodLogDecoder:
     """A decoder of one log stream, opened at `position`: it turns bytes into the lines after that position."""
 
-    def __init__(self, position: Position, *, line_max_bytes: int, redact: Callable[[str], str] = unchanged) -> None:
+    def __init__(
+        self, position: PodLogPosition, *, line_max_bytes: int, redact: Callable[[str], str] = unchanged
+    ) -> None:
         self.position = position
         self.tail: deque[bytes] = deque(maxlen=TAIL_LINES)
         self._line_max_bytes = line_max_bytes
@@ -73,9 +75,9 @@ class LogDecoder:
         self._rest = b""
         return self._decode(raw)
 
-    def for_next_stream(self) -> "LogDecoder":
+    def for_next_stream(self) -> "PodLogDecoder":
         """Return a decoder of another stream, opened at the position that this one has reached."""
-        decoder = LogDecoder(self.position, line_max_bytes=self._line_max_bytes, redact=self._redact)
+        decoder = PodLogDecoder(self.position, line_max_bytes=self._line_max_bytes, redact=self._redact)
         decoder.tail = self.tail
         return decoder
 

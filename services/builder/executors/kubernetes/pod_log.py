@@ -8,7 +8,7 @@ from dataclasses import replace
 from services.builder.executors.base import ExecutorUnavailableError, Line
 from services.builder.executors.failure_classifier import TAIL_LINES
 from services.builder.executors.kubernetes.api import PODS, Api, ApiError
-from services.builder.executors.kubernetes.logs import LogDecoder, Position
+from services.builder.executors.kubernetes.logs import PodLogDecoder, PodLogPosition
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import CONTAINER, PodState
 
@@ -26,11 +26,11 @@ class PodLog:
     """
 
     def __init__(
-        self, *, api: Api, settings: KubernetesSettings, position: Position, redact: Callable[[str], str]
+        self, *, api: Api, settings: KubernetesSettings, position: PodLogPosition, redact: Callable[[str], str]
     ) -> None:
         self._api = api
         self._settings = settings
-        self._decoder = LogDecoder(position, line_max_bytes=settings.build_line_max_bytes, redact=redact)
+        self._decoder = PodLogDecoder(position, line_max_bytes=settings.build_line_max_bytes, redact=redact)
         self._stream: LogReader | None = None
         self._was_opened_after_end = False
         self._open_at = 0.0
@@ -39,7 +39,7 @@ class PodLog:
         """Whether the log was read to its end."""
 
     @property
-    def position(self) -> Position:
+    def position(self) -> PodLogPosition:
         """The place after the last line that was read."""
         return self._decoder.position
 
@@ -129,7 +129,9 @@ class PodLog:
 class LogReader:
     """One open stream of a pod's log, read by its own task into a short queue; `wake` is set with each chunk."""
 
-    def __init__(self, *, api: Api, pod: str, position: Position, quiet_seconds: float, wake: asyncio.Event) -> None:
+    def __init__(
+        self, *, api: Api, pod: str, position: PodLogPosition, quiet_seconds: float, wake: asyncio.Event
+    ) -> None:
         self._api = api
         self._path = f"{PODS}/{pod}/log"
         self._quiet_seconds = quiet_seconds
@@ -156,7 +158,7 @@ class LogReader:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _read(self, position: Position) -> None:
+    async def _read(self, position: PodLogPosition) -> None:
         query = {"container": CONTAINER, "timestamps": "true"}
         if position.stamp:
             query["sinceTime"] = position.since

@@ -9,9 +9,8 @@ import pytest
 
 from services.builder.executors.base import Line
 from services.builder.executors.build_credentials import CredentialsForBuilds
-from services.builder.executors.docker.logs import LogDecoder as DockerLogDecoder
-from services.builder.executors.docker.logs import Position as DockerPosition
-from services.builder.executors.kubernetes.logs import LogDecoder, Position
+from services.builder.executors.docker.logs import ContainerLogDecoder, ContainerLogPosition
+from services.builder.executors.kubernetes.logs import PodLogDecoder, PodLogPosition
 from services.builder.executors.redaction import BLANK, MAX_SECRETS, Redaction
 from services.builder.executors.repo2docker import log_line
 from services.builder.settings import BuilderSettings
@@ -64,11 +63,11 @@ async def test_a_secret_is_blanked_before_a_line_is_cut(redaction: Redaction) ->
 
 async def test_both_engines_logs_are_read_with_it(redaction: Redaction) -> None:
     stamped = f"2026-01-01T00:00:00.1Z {GIT}\n".encode()
-    kubernetes = LogDecoder(Position(), line_max_bytes=1000, redact=redaction)
+    kubernetes = PodLogDecoder(PodLogPosition(), line_max_bytes=1000, redact=redaction)
     assert kubernetes.feed(stamped) == [Line("building", f"{BLANK}\n")]
     assert kubernetes.for_next_stream().feed(stamped.replace(b"00.1Z", b"00.2Z"))[-1] == Line("building", f"{BLANK}\n")
     frame = b"\x01\0\0\0" + len(stamped).to_bytes(4) + stamped
-    docker = DockerLogDecoder(DockerPosition(), first=GIT.encode(), line_max_bytes=1000, redact=redaction)
+    docker = ContainerLogDecoder(ContainerLogPosition(), first=GIT.encode(), line_max_bytes=1000, redact=redaction)
     assert docker.feed(frame) == [Line("building", f"{BLANK}\n")]
 
 

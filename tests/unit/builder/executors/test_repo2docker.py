@@ -13,7 +13,7 @@ import pytest
 
 from services.builder.executors.base import Attempt, Line
 from services.builder.executors.docker.container import FIRST_LINE
-from services.builder.executors.docker.logs import GAP, LogDecoder, Position
+from services.builder.executors.docker.logs import GAP, ContainerLogDecoder, ContainerLogPosition
 from services.builder.executors.docker.settings import DockerSettings
 from services.builder.executors.repo2docker import arguments, config_text, environment, log_line
 from services.builder.executors.repo2docker_guard import refuse_links_outside
@@ -203,8 +203,8 @@ def _frames(*lines: tuple[str, bytes]) -> bytes:
     return b"".join(b"\1\0\0\0" + len(payload).to_bytes(4) + payload for payload in payloads)
 
 
-def _told(position: Position, content: bytes, step: int) -> tuple[list[str], Position]:
-    unfolding = LogDecoder(position, first=FIRST_LINE, line_max_bytes=1000)
+def _told(position: ContainerLogPosition, content: bytes, step: int) -> tuple[list[str], ContainerLogPosition]:
+    unfolding = ContainerLogDecoder(position, first=FIRST_LINE, line_max_bytes=1000)
     found = [one for at in range(0, len(content), step) for one in unfolding.feed(content[at : at + step])]
     return [f"{one.phase} {one.message}" for one in found], unfolding.position
 
@@ -213,10 +213,10 @@ def _told(position: Position, content: bytes, step: int) -> tuple[list[str], Pos
 def test_a_log_is_told_on_from_any_line_wherever_its_bytes_are_split(step: int) -> None:
     at = "0.000000001"
     frames = [(at, FIRST_LINE + b"\n"), (at, b"one\n"), (at, b"long "), (at, b"line\n"), ("1.5", b"two\n")]
-    whole, end = _told(Position("id"), _frames(*frames), step)
+    whole, end = _told(ContainerLogPosition("id"), _frames(*frames), step)
     assert [told.partition(" ")[2] for told in whole[1:]] == ["one\n", "long line\n", "two\n"]
-    assert Position.parse(str(end)) == end
-    positions = [_told(Position("id"), _frames(*frames[:count]), step)[1] for count in (1, 2, 3, 4)]
+    assert ContainerLogPosition.parse(str(end)) == end
+    positions = [_told(ContainerLogPosition("id"), _frames(*frames[:count]), step)[1] for count in (1, 2, 3, 4)]
     for position, left in zip(positions, (3, 2, 2, 1), strict=True):
         assert _told(position, _frames(*frames), step)[0] == whole[-left:], position
 
@@ -224,18 +224,18 @@ def test_a_log_is_told_on_from_any_line_wherever_its_bytes_are_split(step: int) 
 def test_a_last_line_without_an_end_is_told_at_the_end_once() -> None:
     first = _frames(("0.5", FIRST_LINE + b"\n"))
     last = _frames(("1.0", b"half "), ("1.0", b"a line"))
-    unfolding = LogDecoder(Position("id"), first=FIRST_LINE, line_max_bytes=1000)
+    unfolding = ContainerLogDecoder(ContainerLogPosition("id"), first=FIRST_LINE, line_max_bytes=1000)
     assert [one.message for one in unfolding.feed(first + last)] == ["Starting repo2docker ...\n"]
     assert [one.message for one in unfolding.end()] == ["half a line\n"]
     assert unfolding.end() == []
-    again = LogDecoder(unfolding.position, first=FIRST_LINE, line_max_bytes=1000)
+    again = ContainerLogDecoder(unfolding.position, first=FIRST_LINE, line_max_bytes=1000)
     assert again.feed(last) + again.end() == []
 
 
 def test_a_log_whose_beginning_is_gone_is_told_with_a_gap() -> None:
     gap = f"gap {GAP}"
-    assert _told(Position("id"), _frames(("1.0", b"late\n")), 100)[0] == [gap, "building late\n"]
-    known = _told(Position("id"), _frames(("1.0", FIRST_LINE + b"\n")), 100)[1]
+    assert _told(ContainerLogPosition("id"), _frames(("1.0", b"late\n")), 100)[0] == [gap, "building late\n"]
+    known = _told(ContainerLogPosition("id"), _frames(("1.0", FIRST_LINE + b"\n")), 100)[1]
     assert _told(known, _frames(("2.0", b"late\n")), 100)[0] == [gap, "building late\n"]
 
 

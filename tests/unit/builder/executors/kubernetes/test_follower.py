@@ -10,7 +10,7 @@ import pytest
 
 from services.builder.executors.base import Attempt, Batch, ExecutionVanishedError, Finished
 from services.builder.executors.kubernetes.executor import KubernetesExecutor
-from services.builder.executors.kubernetes.logs import Position
+from services.builder.executors.kubernetes.logs import PodLogPosition
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from tests.support.kubernetes_api import KubernetesApi, serving
 from tests.support.settings import settings_for
@@ -99,7 +99,7 @@ async def test_what_is_in_the_way_before_the_first_line_is_stored_with_the_job_t
         await api.pod(JOB, conditions=STUCK)
         update = await first(worker, ATTEMPT)
         assert update.lines[0].phase == "waiting"
-        assert Position.parse(update.position) == Position(job=api.job_uids[0])
+        assert PodLogPosition.parse(update.position) == PodLogPosition(job=api.job_uids[0])
         await api.delete_job(JOB)
         await worker.ensure(ATTEMPT)
         with pytest.raises(ExecutionVanishedError):
@@ -126,7 +126,7 @@ async def test_who_adopts_a_job_that_nothing_tells_the_identity_of_goes_on_with_
         await (adopter := start_executor()).ensure(ADOPTED)
         update = await first(adopter, ADOPTED, position)
         assert [line.message for line in update.lines] == [f"line {n}\n" for n in range(1 if position else 0, 4)]
-        assert Position.parse(update.position).job == api.job_uids[0]
+        assert PodLogPosition.parse(update.position).job == api.job_uids[0]
         assert len(api.job_uids) == 1
 
 

@@ -1,7 +1,7 @@
 """A pod's log is told from where it was left: nothing twice, nothing silently missing."""
 
 from services.builder.executors.base import Line
-from services.builder.executors.kubernetes.logs import LogDecoder, Position
+from services.builder.executors.kubernetes.logs import PodLogDecoder, PodLogPosition
 
 LOG = (
     b"2026-11-23T23:00:00.100000000Z one\n"
@@ -12,7 +12,7 @@ LOG = (
 
 
 def decode(text: bytes, position: str = "", *, line_max_bytes: int = 1000) -> tuple[list[str], str]:
-    log = LogDecoder(Position.parse(position), line_max_bytes=line_max_bytes)
+    log = PodLogDecoder(PodLogPosition.parse(position), line_max_bytes=line_max_bytes)
     lines = log.feed(text)
     return [line.message for line in lines], str(log.position)
 
@@ -36,7 +36,7 @@ def test_whatever_line_it_was_left_at_the_next_stream_goes_on_after_it() -> None
 def test_a_stream_cut_anywhere_makes_the_same_lines() -> None:
     whole, _ = decode(LOG)
     for at in range(len(LOG)):
-        log = LogDecoder(Position(), line_max_bytes=1000)
+        log = PodLogDecoder(PodLogPosition(), line_max_bytes=1000)
         lines = log.feed(LOG[:at]) + log.feed(LOG[at:])
         assert [line.message for line in lines] == whole
 
@@ -50,19 +50,19 @@ def test_a_log_that_was_rotated_since_is_told_with_a_gap() -> None:
 
 
 def test_what_the_node_says_in_place_of_a_log_is_a_gap() -> None:
-    log = LogDecoder(Position(), line_max_bytes=1000)
+    log = PodLogDecoder(PodLogPosition(), line_max_bytes=1000)
     [line] = log.feed(b"unable to retrieve container logs for containerd://0123\n")
     assert line == Line("gap", "The node says of the log: unable to retrieve container logs for containerd://0123\n")
 
 
 def test_a_line_without_an_end_is_told_at_the_end_only() -> None:
-    log = LogDecoder(Position(), line_max_bytes=1000)
+    log = PodLogDecoder(PodLogPosition(), line_max_bytes=1000)
     assert log.feed(b"2026-11-23T23:00:00.100000000Z half") == []
     assert [line.message for line in log.end()] == ["half\n"]
 
 
 def test_a_line_of_megabytes_is_cut_and_held_in_no_more_memory_than_its_beginning() -> None:
-    log = LogDecoder(Position(), line_max_bytes=100)
+    log = PodLogDecoder(PodLogPosition(), line_max_bytes=100)
     assert log.feed(b"2026-11-23T23:00:00.100000000Z ") == []
     for _ in range(200):
         assert log.feed(b"x" * 65536) == []
@@ -76,4 +76,4 @@ def test_a_node_in_another_time_zone_counts_the_same_instants() -> None:
     _, there = decode(b"2026-11-24T01:00:00.100000000+02:00 one\n")
     _, here = decode(b"2026-11-23T23:00:00.100000000Z one\n")
     assert there == here
-    assert Position.parse(here).since == "2026-11-23T23:00:00Z"
+    assert PodLogPosition.parse(here).since == "2026-11-23T23:00:00Z"

@@ -7,7 +7,7 @@ import pytest
 from services.builder.executors.base import ExecutionVanishedError, Finished
 from services.builder.executors.kubernetes.api import Api
 from services.builder.executors.kubernetes.cluster_cache import JobSnapshot
-from services.builder.executors.kubernetes.logs import Position
+from services.builder.executors.kubernetes.logs import PodLogPosition
 from services.builder.executors.kubernetes.outcome import OutcomeDetector
 from services.builder.executors.kubernetes.pod_log import PodLog
 from services.builder.executors.kubernetes.settings import KubernetesSettings
@@ -34,7 +34,7 @@ async def outcome_of(
     settings: KubernetesSettings = SETTINGS,
     is_log_complete: bool = False,
 ) -> Finished | None:
-    log = PodLog(api=Api(settings), settings=settings, position=Position(), redact=str)
+    log = PodLog(api=Api(settings), settings=settings, position=PodLogPosition(), redact=str)
     log.is_complete = is_log_complete
     detector = OutcomeDetector(log=log, settings=settings, redact=str)
     return await detector.detect(JobSnapshot(job, pod, ()))
