@@ -70,9 +70,9 @@ async def test_a_server_of_any_repositorys_path_is_reached_through_the_proxy(
         user = user_name("the secret of this installation", f"https://example.org/{path}", path)
         await client.create_user(user)
         await client.start_server(user, "", {"image": "quick", "token": "its-token"})
-        assert [one.ready async for one in client.progress(user, "")][-1]
+        assert [event.ready async for event in client.progress(user, "")][-1]
         async with httpx.AsyncClient(trust_env=False) as browser:
             return await browser.get(f"{client.server_url(user, '')}api/status?token=its-token")
 
     answers = await asyncio.gather(*map(answer_of_server, PATHS))
-    assert {path: one.status_code for path, one in zip(PATHS, answers, strict=True)} == dict.fromkeys(PATHS, 200)
+    assert {path: answer.status_code for path, answer in zip(PATHS, answers, strict=True)} == dict.fromkeys(PATHS, 200)

@@ -225,8 +225,8 @@ def test_an_image_that_the_builder_built_is_served_with_its_requirements(hub: Hu
         attempt = attempt_of(f"{forge.url}/org/repo", forge.create_repo("org", "repo", dict(files)))
         executor = ProcessExecutor(hub.data, settings)
         asyncio.run(executor.ensure(attempt))
-        messages, _, ended = asyncio.run(collect(executor.follow(attempt, "")))
-    assert ended == Finished(ok=True), messages
+        messages, _, outcome = asyncio.run(collect(executor.follow(attempt, "")))
+    assert outcome == Finished(ok=True), messages
     hub.serve("vic", attempt.image)
     gate = tmp_path / "imported"
     code = (

@@ -49,12 +49,12 @@ for name, package in (("ServerApp", "jupyter_server"), ("NotebookApp", "notebook
 
 def python(token: str, password: str = "") -> str:
     """A configuration that sets the token, and the password's hash, under every name there is."""
-    lines = [f"c.{one}.token = {token!r}" for one in SECTIONS]
-    lines += [f"c.{one}.password = {password!r}" for one in ("ServerApp", "NotebookApp")]
+    lines = [f"c.{section}.token = {token!r}" for section in SECTIONS]
+    lines += [f"c.{section}.password = {password!r}" for section in ("ServerApp", "NotebookApp")]
     return "\n".join([*lines, f"c.PasswordIdentityProvider.hashed_password = {password!r}\n"])
 
 
-NONE = json.dumps({one: {"token": "", "password": ""} for one in SECTIONS})
+NONE = json.dumps({section: {"token": "", "password": ""} for section in SECTIONS})
 CONFIGURED = {
     "none": {
         **{f"jupyter_{name}config.py": python("") + OPEN_CLASS for name in ("", "server_", "notebook_", "lab_")},
@@ -128,8 +128,8 @@ async def test_a_repositorys_configuration_neither_opens_its_server_nor_gives_it
             await until_answers(url)
             return [await code_for(url, token) for token in (TOKEN, "", "x")]
 
-    found = await asyncio.gather(*map(codes, CONFIGURED))
-    assert dict(zip(CONFIGURED, found, strict=True)) == {case: [200, 403, 403] for case in CONFIGURED}
+    codes_of_cases = await asyncio.gather(*map(codes, CONFIGURED))
+    assert dict(zip(CONFIGURED, codes_of_cases, strict=True)) == {case: [200, 403, 403] for case in CONFIGURED}
 
 
 @programs
@@ -173,14 +173,14 @@ async def test_other_answers_of_a_repositorys_server_are_accepted(code: int, bod
 
 
 async def test_a_jupyter_is_asked_with_its_token_only_after_it_refused_to_answer_without() -> None:
-    heard: list[str] = []
+    requests: list[str] = []
     status = '{"kernels": 0, "last_activity": ""}'
-    async with serving({"/api": (200, '{"version": "2"}'), "/api/status": (200, status)}, heard) as url:
+    async with serving({"/api": (200, '{"version": "2"}'), "/api/status": (200, status)}, requests) as url:
         with pytest.raises(HTTPError) as raised:
             await is_answering(url, TOKEN)
         assert told_by(raised.value) == OPEN
         assert await is_answering(url, "")  # it asks the hub
-    assert TOKEN not in "".join(heard)
+    assert TOKEN not in "".join(requests)
 
 
 async def test_a_server_that_is_not_up_does_not_answer() -> None:
@@ -188,15 +188,15 @@ async def test_a_server_that_is_not_up_does_not_answer() -> None:
 
 
 @asynccontextmanager
-async def serving(said: dict[str, tuple[int, str]], heard: list[str] | None = None) -> AsyncIterator[str]:
+async def serving(answers: dict[str, tuple[int, str]], requests: list[str] | None = None) -> AsyncIterator[str]:
     """A server that says at the end of each path what is said of it, or of ""; yields its address."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        if heard is not None:
-            heard.append(head)
+        if requests is not None:
+            requests.append(head)
         path = head.split()[1]
-        code, body = next((answer for end, answer in reversed(said.items()) if path.endswith(end)), (404, ""))
+        code, body = next((answer for end, answer in reversed(answers.items()) if path.endswith(end)), (404, ""))
         writer.write(f"HTTP/1.1 {code} Any\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode())
         await writer.drain()
         writer.close()

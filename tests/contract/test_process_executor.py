@@ -58,8 +58,8 @@ async def test_a_build_is_followed_to_its_end_and_its_image_is_there(
     attempt = attempt_of(*serve({"requirements.txt": "six\n"}))
     executor = ProcessExecutor(data, SETTINGS)
     await executor.ensure(attempt)
-    messages, position, ended = await collect(executor.follow(attempt, ""))
-    assert ended == Finished(ok=True), messages
+    messages, position, outcome = await collect(executor.follow(attempt, ""))
+    assert outcome == Finished(ok=True), messages
     assert any("six" in message for message in messages)
     assert int(position) == Layout(data).build(attempt.build_id).log.stat().st_size
     images = ProcessImages(data)
@@ -94,8 +94,8 @@ async def test_a_build_outlives_its_killed_worker_and_no_line_is_lost_or_comes_t
     [execution] = await second_worker.list()
     assert (execution.epoch, execution.is_alive) == (2, True)
     gate.touch()
-    rest, _, ended = await collect(second_worker.follow(attempt, position))
-    assert ended == Finished(ok=True)
+    rest, _, outcome = await collect(second_worker.follow(attempt, position))
+    assert outcome == Finished(ok=True)
     numbered = [message.strip() for message in first + rest if message.startswith("line-")]
     assert numbered == [f"line-{number}" for number in range(1, 81)]
 
@@ -108,8 +108,8 @@ async def test_ensuring_again_and_again_starts_one_session(
     await asyncio.gather(*(executor.ensure(attempt) for executor in executors))
     followed = await asyncio.gather(*(collect(executor.follow(attempt, "")) for executor in executors))
     await executors[0].ensure(attempt)
-    for messages, _, ended in followed:
-        assert ended == Finished(ok=True)
+    for messages, _, outcome in followed:
+        assert outcome == Finished(ok=True)
         assert [m for m in messages if m.startswith("line-")] == [f"line-{i}\n" for i in range(1, 41)]
 
 
@@ -125,8 +125,8 @@ async def test_stopping_leaves_no_process_and_no_half_built_image(
     assert processes_mentioning([*marks, attempt.build_id]) == []
     assert not Layout(data).image(attempt.build_id).path.exists()
     assert list((data / "run" / "processes").iterdir()) == []
-    _, _, ended = await collect(executor.follow(attempt, ""))
-    assert ended == Finished(False, "cancelled", "The build was cancelled")
+    _, _, outcome = await collect(executor.follow(attempt, ""))
+    assert outcome == Finished(False, "cancelled", "The build was cancelled")
     await executor.ensure(attempt)
     assert not (await executor.list())[0].is_alive
     await executor.stop(attempt)
@@ -154,8 +154,8 @@ async def test_a_run_sees_that_its_session_was_killed_and_the_next_run_builds_ag
     gate.touch()
     following = replace(attempt, run=2)
     await executor.ensure(following)
-    messages, _, ended = await collect(executor.follow(following, ""))
-    assert ended == Finished(ok=True)
+    messages, _, outcome = await collect(executor.follow(following, ""))
+    assert outcome == Finished(ok=True)
     assert messages.count("started\n") == 1
 
 
@@ -171,9 +171,9 @@ async def test_an_address_that_is_not_allowed_is_refused_by_the_fetch(
     attempt = attempt_of(*serve({"a": "b"}))
     executor = ProcessExecutor(data, QUICK)
     await executor.ensure(attempt)
-    _, _, ended = await collect(executor.follow(attempt, ""))
-    assert ended is not None
-    assert ended.error_code == "address_not_allowed"
+    _, _, outcome = await collect(executor.follow(attempt, ""))
+    assert outcome is not None
+    assert outcome.error_code == "address_not_allowed"
 
 
 async def test_a_failed_build_says_why_by_its_last_line_and_its_end(
@@ -182,10 +182,10 @@ async def test_a_failed_build_says_why_by_its_last_line_and_its_end(
     attempt = attempt_of(*serve({"requirements.txt": "six==0.0.99\n"}))
     executor = ProcessExecutor(data, SETTINGS)
     await executor.ensure(attempt)
-    messages, _, ended = await collect(executor.follow(attempt, ""))
-    assert ended is not None
-    assert (ended.ok, ended.error_code) == (False, "build_failed")
-    assert messages[-1].strip() == ended.error_message
+    messages, _, outcome = await collect(executor.follow(attempt, ""))
+    assert outcome is not None
+    assert (outcome.ok, outcome.error_code) == (False, "build_failed")
+    assert messages[-1].strip() == outcome.error_message
     assert not await ProcessImages(data).find(attempt.image)
 
 
@@ -196,8 +196,8 @@ async def test_the_session_sees_none_of_the_services_settings(
     attempt = attempt_of(*serve({"postBuild": "#!/bin/sh\ntr '\\0' '\\n' < /proc/$PPID/environ; env\n"}))
     executor = ProcessExecutor(data, SETTINGS)
     await executor.ensure(attempt)
-    messages, _, ended = await collect(executor.follow(attempt, ""))
-    assert ended == Finished(ok=True)
+    messages, _, outcome = await collect(executor.follow(attempt, ""))
+    assert outcome == Finished(ok=True)
     assert "BINDERY" not in "".join(messages)
 
 

@@ -78,11 +78,11 @@ async def test_all_who_ask_at_once_share_one_question(forge: Forge) -> None:
     hold = threading.Event()
     forge.api_fault = Fault(hold=hold)
     async with running_resolver(forge) as resolver, asyncio.TaskGroup() as group:
-        asked = [group.create_task(resolver.repo("gh", "org/repo/HEAD")) for _ in range(50)]
+        tasks = [group.create_task(resolver.repo("gh", "org/repo/HEAD")) for _ in range(50)]
         await until(lambda: forge.api_requests)
         hold.set()
-        await asyncio.wait(asked)
-    assert {task.result().ref for task in asked} == {sha}
+        await asyncio.wait(tasks)
+    assert {task.result().ref for task in tasks} == {sha}
     assert len(forge.api_requests) == 1
 
 
@@ -90,11 +90,11 @@ async def test_all_who_ask_at_once_share_the_failure(forge: Forge) -> None:
     hold = threading.Event()
     forge.api_fault = Fault(hold=hold, status=502)
     async with running_resolver(forge) as resolver, asyncio.TaskGroup() as group:
-        asked = [group.create_task(resolver.problem("gh", "org/repo/HEAD")) for _ in range(20)]
+        tasks = [group.create_task(resolver.problem("gh", "org/repo/HEAD")) for _ in range(20)]
         await until(lambda: forge.api_requests)
         hold.set()
-        await asyncio.wait(asked)
-    assert {task.result().code for task in asked} == {"provider_unavailable"}
+        await asyncio.wait(tasks)
+    assert {task.result().code for task in tasks} == {"provider_unavailable"}
     assert len(forge.api_requests) == 1
 
 
@@ -258,9 +258,9 @@ class EntryPoint:
 
 def test_a_provider_of_another_package_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(providers, "entry_points", lambda group: [EntryPoint(Shelf)] if "bindery" in group else [])
-    found = providers.load_providers(ResolverSettings())
-    assert list(found) == [*(ours.prefix for ours in providers.OURS), "shelf"]
-    assert isinstance(found["shelf"], Provider)
+    loaded = providers.load_providers(ResolverSettings())
+    assert list(loaded) == [*(ours.prefix for ours in providers.OURS), "shelf"]
+    assert isinstance(loaded["shelf"], Provider)
 
 
 def test_an_entry_point_that_is_not_a_provider_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,14 +54,14 @@ async def test_other_bans_end_what_was_known_before_them(forge: Forge, redis: Re
 
 
 async def test_other_networks_and_rules_end_it_too(forge: Forge, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = set()
+    policies = set()
     for settings in ({}, {"refused_networks": "140.82.0.0/16"}, {"allowed_networks": "10.0.0.0/8"}):
         async with running_resolver(forge, redis_url=url_of(redis), **settings):
-            seen.add(redis.get(redis.keys("*policy*")[0]))
+            policies.add(redis.get(redis.keys("*policy*")[0]))
     monkeypatch.setattr(resolving, "RULES_VERSION", resolving.RULES_VERSION + 1)
     async with running_resolver(forge, redis_url=url_of(redis)):
-        seen.add(redis.get(redis.keys("*policy*")[0]))
-    assert len(seen) == 4
+        policies.add(redis.get(redis.keys("*policy*")[0]))
+    assert len(policies) == 4
 
 
 async def test_a_redis_that_hangs_costs_a_second_and_nothing_else(forge: Forge, redis: Redis) -> None:

@@ -59,8 +59,8 @@ async def test_names_are_matched_whole(forge: Forge) -> None:
         "refs/heads/x/main": other,
     }
     async with running_resolver() as resolver:
-        found = {ref: (await resolver.repo("git", spec(url, ref))).ref for ref in expected}
-        assert found == expected
+        shas = {ref: (await resolver.repo("git", spec(url, ref))).ref for ref in expected}
+        assert shas == expected
         for missing in ("main", "head", "7/head", "tru*", "tags/nothing"):
             problem = await resolver.problem("git", spec(url, missing))
             assert (problem.code, problem.whose_move) == ("ref_not_found", "user")

@@ -77,9 +77,9 @@ async def test_branches_tags_and_shas(forge: Forge) -> None:
     forge.tag("Org", "Repo.py", "v1", old, annotated=True)
     expected = {"HEAD": old, "main": old, "feature/x-y%231": new, "v1": old, old: old, old.upper(): old}
     async with running_resolver(forge) as resolver:
-        found = {ref: (await resolver.repo("gh", f"Org/Repo.py/{ref}")).ref for ref in expected}
+        shas = {ref: (await resolver.repo("gh", f"Org/Repo.py/{ref}")).ref for ref in expected}
         by_sha = await resolver.repo("gh", f"Org/Repo.py.git/{old}/")
-    assert found == expected
+    assert shas == expected
     assert by_sha.immutable_spec
     assert by_sha.repo_url == f"{forge.url}/Org/Repo.py"
 
@@ -107,10 +107,10 @@ async def test_an_answer_is_asked_again_with_its_etag(forge: Forge) -> None:
         assert (await resolver.repo("gh", "org/repo/HEAD")).ref == first
         second = forge.commit("org", "repo", {"a": "2"})
         assert (await resolver.repo("gh", "org/repo/HEAD")).ref == second
-    sent = [request.headers.get("if-none-match") for request in forge.api_requests]
-    assert sent[0] is None
-    assert sent[1] == sent[2]
-    assert sent[1] is not None
+    etags = [request.headers.get("if-none-match") for request in forge.api_requests]
+    assert etags[0] is None
+    assert etags[1] == etags[2]
+    assert etags[1] is not None
 
 
 async def test_not_found_is_remembered_for_a_moment_only(forge: Forge) -> None:
@@ -287,7 +287,7 @@ async def test_a_proxy_of_the_environment_is_not_taken_silently(
     monkeypatch.delenv("NO_PROXY", raising=False)
     async with running_resolver(forge) as resolver:
         await resolver.repo("gh", "org/repo/HEAD")
-    said = "".join(capsys.readouterr())
-    assert "proxy_of_environment_not_used" in said
-    assert "BINDERY_OUTBOUND_PROXY" in said
-    assert "hunter2" not in said
+    output = "".join(capsys.readouterr())
+    assert "proxy_of_environment_not_used" in output
+    assert "BINDERY_OUTBOUND_PROXY" in output
+    assert "hunter2" not in output

@@ -88,8 +88,8 @@ def test_doctor_knows_a_running_stack(tmp_path: Path, monkeypatch: pytest.Monkey
         asked_with_another_port = settings.model_copy(update={"port": settings.port + 1})
         findings = {finding.name: finding for finding in run_checks(asked_with_another_port)}
         token = (settings.run_dir / "start-token").read_text()
-    said = f"Bindery is running: {settings.url} (`make url` prints it with the start token)"
-    assert findings["leftovers"].result == said
+    sentence = f"Bindery is running: {settings.url} (`make url` prints it with the start token)"
+    assert findings["leftovers"].result == sentence
     assert findings["port"].result == f"{settings.port}, by the Bindery that runs now"
     assert findings["start token"].result == "asked for"
     assert token not in format_table(list(findings.values()))  # it may be pasted into a report
@@ -122,4 +122,6 @@ def test_doctor_takes_an_address_that_browsers_hold_secure(
 ) -> None:
     monkeypatch.setenv("UV_OFFLINE", "1")
     monkeypatch.setenv("BINDERY_PUBLIC_URL", url)
-    assert next(one for one in run_checks(Settings(data_dir=tmp_path)) if one.name == "public address").is_well
+    assert next(
+        finding for finding in run_checks(Settings(data_dir=tmp_path)) if finding.name == "public address"
+    ).is_well

@@ -61,7 +61,7 @@ def test_without_a_command_help_goes_to_standard_error(capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["lunch"], 'Did you mean "launch"'),
         (["launch"], "PROVIDER/SPEC"),
@@ -71,14 +71,14 @@ def test_without_a_command_help_goes_to_standard_error(capsys: pytest.CaptureFix
     ],
 )
 def test_arguments_that_make_no_sense_end_with_status_2(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_info:
         main(arguments)
-    assert ended.value.code == 2
+    assert exit_info.value.code == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert said in err
+    assert message in err
 
 
 @pytest.mark.parametrize(
@@ -96,13 +96,13 @@ def test_a_command_imports_only_what_it_needs(tmp_path: Path, arguments: list[st
     )
     command = [sys.executable, "-c", code, *arguments]
     environ = {"BINDERY_DATA_DIR": str(tmp_path / "data")}
-    done = subprocess.run(command, cwd=CHECKOUT, env=environ, capture_output=True, text=True, check=True)
-    imported = set(done.stderr.splitlines()[-1].split())
+    result = subprocess.run(command, cwd=CHECKOUT, env=environ, capture_output=True, text=True, check=True)
+    imported = set(result.stderr.splitlines()[-1].split())
     assert "bindery" in imported
     assert imported.isdisjoint(never)
 
 
 def test_a_closed_reader_causes_no_traceback() -> None:
     command = f"{sys.executable} -c 'from bindery.cli import main; main([\"--version\"])' | true"
-    done = subprocess.run(["/bin/sh", "-c", command], cwd=CHECKOUT, capture_output=True, text=True, check=True)
-    assert done.stderr == ""
+    result = subprocess.run(["/bin/sh", "-c", command], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert result.stderr == ""

@@ -21,7 +21,7 @@ def bindery_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
 
 @pytest.mark.parametrize("command", ["up", "url", "stop", "doctor"])
 def test_a_bare_wheel_says_in_one_line_how_to_get_the_rest(tmp_path: Path, command: str) -> None:
-    done = bindery_in(tmp_path, command)
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    assert "clone the repository and run `make up`" in done.stderr
+    result = bindery_in(tmp_path, command)
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert "clone the repository and run `make up`" in result.stderr

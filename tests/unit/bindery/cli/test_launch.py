@@ -35,15 +35,15 @@ def test_a_place_in_the_queue_is_told_and_nobody_resumes_at_it(
     gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = {"phase": "waiting", "message": "place 2 of 3\n", "queue": {"position": 2}}
-    told = f"data: {json.dumps(place)}\n\n"
-    gateway.streams = ["retry: 10\n\n" + line(1) + told, line(2) + event(3, READY)]
+    queue_event = f"data: {json.dumps(place)}\n\n"
+    gateway.streams = ["retry: 10\n\n" + line(1) + queue_event, line(2) + event(3, READY)]
     assert main(["launch", "git/x/HEAD", "--gateway", gateway.url]) == 0
     assert capsys.readouterr().err == "line 1\nplace 2 of 3\nline 2\nserver running\n"
     assert gateway.resumed_from == [None, "l1~1~0"]
 
 
 @pytest.mark.parametrize(
-    ("final", "said"),
+    ("final", "sentence"),
     [
         (
             {"phase": "failed", "error": {"title": "Not found", "detail": "No ref x.", "code": "ref_not_found"}},
@@ -53,11 +53,11 @@ def test_a_place_in_the_queue_is_told_and_nobody_resumes_at_it(
     ],
 )
 def test_a_launch_that_does_not_succeed_says_why(
-    gateway: Gateway, capsys: pytest.CaptureFixture[str], final: dict[str, object], said: str
+    gateway: Gateway, capsys: pytest.CaptureFixture[str], final: dict[str, object], sentence: str
 ) -> None:
     gateway.streams = [event(1, final)]
     assert main(["launch", "git/x/HEAD", "--gateway", gateway.url]) == 1
-    assert capsys.readouterr() == ("", said)
+    assert capsys.readouterr() == ("", sentence)
 
 
 def test_escapes_in_a_strangers_log_do_not_reach_the_terminal(

@@ -17,8 +17,10 @@ def test_url_prints_the_address_with_the_token(
     settings = Settings(data_dir=tmp_path / "data", port=free_ports(1, avoid=set())[0])
     monkeypatch.setenv("BINDERY_DATA_DIR", str(settings.data_dir))
     assert main(["url"]) == 1
-    said = capsys.readouterr().err
-    assert f"No Bindery runs with the data folder {settings.data_dir}: `make up` starts it, or BINDERY_DATA_DIR" in said
+    output = capsys.readouterr().err
+    assert (
+        f"No Bindery runs with the data folder {settings.data_dir}: `make up` starts it, or BINDERY_DATA_DIR" in output
+    )
     with SmallStack(settings.data_dir, settings.port, {"gateway": STAYS}).until_ready():
         token = (settings.run_dir / "start-token").read_text()
         assert main(["url"]) == 0

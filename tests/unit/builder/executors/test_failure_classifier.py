@@ -22,8 +22,8 @@ def _outcome(*messages: str, exit_code: int = 1, **fields: object) -> tuple[str 
         phase = "failed" if message.startswith("Error during") else None
         phase = "building" if message.startswith(("#", "Cloning", "ERROR", "---", " >")) else phase
         tail.append(json.dumps({"message": f"{message}\n"} | ({"phase": phase} if phase else {})).encode())
-    ended = classify_exit(exit_code, tail, **fields)  # type: ignore[arg-type]
-    return ended.error_code, ended.error_message or ""
+    outcome = classify_exit(exit_code, tail, **fields)  # type: ignore[arg-type]
+    return outcome.error_code, outcome.error_message or ""
 
 
 def test_an_exit_code_of_zero_is_success() -> None:
@@ -43,8 +43,8 @@ def test_an_exit_code_of_zero_is_success() -> None:
     ],
 )  # fmt: skip
 def test_a_failed_push_is_never_the_author_s(error: str, code: str) -> None:
-    found, message = _outcome("#9 " + error, "------", PUSH, "------", error, CRASH)
-    assert found == code
+    outcome_code, message = _outcome("#9 " + error, "------", PUSH, "------", error, CRASH)
+    assert outcome_code == code
     assert error.removeprefix("ERROR: ") in message
 
 
@@ -81,9 +81,9 @@ def test_a_step_killed_for_memory_names_the_engine_s_limit(error: str) -> None:
     ],
 )
 def test_the_classic_builder_of_repo2docker_2024_is_understood(before: str, error: str, code: str) -> None:
-    said = [{"message": f"{before}\n", "phase": "building"}, {"message": error, "phase": "failed"}]
-    ended = classify_exit(1, [json.dumps(one).encode() for one in said])
-    assert (ended.error_code, error in str(ended.error_message)) == (code, True)
+    messages = [{"message": f"{before}\n", "phase": "building"}, {"message": error, "phase": "failed"}]
+    outcome = classify_exit(1, [json.dumps(message).encode() for message in messages])
+    assert (outcome.error_code, error in str(outcome.error_message)) == (code, True)
 
 
 def _failed_step(command: str, printed: str = "", exit_code: int = 3) -> tuple[str, ...]:
@@ -116,9 +116,9 @@ SAYINGS = [
 @pytest.mark.parametrize("saying", SAYINGS)
 def test_what_a_failing_step_prints_or_has_in_its_command_is_not_taken_for_the_engine_s(saying: str) -> None:
     smuggled = f"x\r{saying}"  # repo2docker begins a line of its own at each carriage return
-    for said in (_failed_step(f"echo {saying}; exit 3"), _failed_step("x", saying), _failed_step("x", smuggled)):
-        assert _outcome_of_build(*said) == "build_failed", said
-        assert _outcome_of_build(*said, is_out_of_memory=True, memory_limit="2Gi") == "build_failed", said
+    for lines in (_failed_step(f"echo {saying}; exit 3"), _failed_step("x", saying), _failed_step("x", smuggled)):
+        assert _outcome_of_build(*lines) == "build_failed", lines
+        assert _outcome_of_build(*lines, is_out_of_memory=True, memory_limit="2Gi") == "build_failed", lines
     assert _outcome_of_build(*_failed_step(f"echo {saying}; exit 3", saying, 137)) == "build_out_of_memory"
 
 
@@ -141,8 +141,8 @@ def test_what_a_step_printed_before_another_failed_is_not_taken_for_the_engine_s
 @pytest.mark.parametrize("saying", SAYINGS)
 def test_what_a_step_of_the_classic_builder_prints_is_not_taken_for_the_engine_s(saying: str) -> None:
     for error in (f"The command '/bin/sh -c {saying}' returned a non-zero code: 3", "COPY failed: no such file"):
-        said = ["Step 1/3 : RUN x", saying, "Step 2/3 : COPY x /"]
-        tail = [json.dumps({"message": one, "phase": "building"}).encode() for one in said]
+        lines = ["Step 1/3 : RUN x", saying, "Step 2/3 : COPY x /"]
+        tail = [json.dumps({"message": line, "phase": "building"}).encode() for line in lines]
         tail.append(json.dumps({"message": error, "phase": "failed"}).encode())
         assert classify_exit(1, tail).error_code == "build_failed"
 
@@ -162,7 +162,7 @@ def test_a_step_that_the_engine_could_not_go_on_with_is_not_the_author_s(why: st
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("answer", "code"),
     [
         (
             "Error response from daemon: login attempt to http://r/v2/ failed with status: 401 Unauthorized",
@@ -171,10 +171,10 @@ def test_a_step_that_the_engine_could_not_go_on_with_is_not_the_author_s(why: st
         ("Error response from daemon: dial tcp 127.0.0.1:1: connect: connection refused", "registry_unavailable"),
     ],
 )
-def test_a_login_that_repo2docker_makes_itself_fails_as_a_push_does(said: str, code: str) -> None:
+def test_a_login_that_repo2docker_makes_itself_fails_as_a_push_does(answer: str, code: str) -> None:
     crash = "Error during build: Command '['docker', 'login', '--username', 'x']' returned non-zero exit status 1."
-    ended = classify_exit(1, [said.encode(), json.dumps({"message": crash, "phase": "failed"}).encode()])
-    assert (ended.error_code, said in str(ended.error_message)) == (code, True)
+    outcome = classify_exit(1, [answer.encode(), json.dumps({"message": crash, "phase": "failed"}).encode()])
+    assert (outcome.error_code, answer in str(outcome.error_message)) == (code, True)
 
 
 def test_repo2docker_killed_for_memory_names_its_own_limit() -> None:
@@ -218,8 +218,8 @@ def test_repo2docker_killed_for_memory_names_its_own_limit() -> None:
 def test_the_reason_of_a_failure_is_in_its_last_words(
     messages: list[str], exit_code: int, code: str, words: str
 ) -> None:
-    found, message = _outcome(*messages, exit_code=exit_code)
-    assert (found, words in message) == (code, True), message
+    outcome_code, message = _outcome(*messages, exit_code=exit_code)
+    assert (outcome_code, words in message) == (code, True), message
 
 
 def test_a_flood_that_looks_like_many_errors_is_soon_read() -> None:

@@ -48,12 +48,12 @@ async def engine(socket: Path, images: set[str]) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def images_of(executor: str) -> AsyncIterator[ImageLookup]:
     settings = {"executor": executor, "build_push": False, "build_memory_limit": "1500Mi"}
-    made, images = make_executor(settings_for(BuilderSettings, settings))
+    build_executor, images = make_executor(settings_for(BuilderSettings, settings))
     try:
         yield images
     finally:
         await images.aclose()
-        await made.aclose()
+        await build_executor.aclose()
 
 
 @pytest.mark.parametrize("executor", ["docker", "kubernetes"])

@@ -49,16 +49,16 @@ async def redaction(tmp_path: Path) -> Redaction:
 
 @pytest.mark.parametrize("secret", [PUSH, GIT, TOKEN, AUTH, quote(PUSH, safe=""), json.dumps(PUSH)])
 async def test_no_login_of_a_build_is_said_in_its_log_in_any_spelling(redaction: Redaction, secret: str) -> None:
-    said = json.dumps({"phase": "fetching", "message": f"fatal: unable to access 'http://x/{secret}/x.git/'\n"})
-    told = log_line(said.encode(), max_bytes=1000, redact=redaction)
-    assert told.message.replace(f'"{BLANK}"', BLANK) == f"fatal: unable to access 'http://x/{BLANK}/x.git/'\n"
+    line = json.dumps({"phase": "fetching", "message": f"fatal: unable to access 'http://x/{secret}/x.git/'\n"})
+    redacted = log_line(line.encode(), max_bytes=1000, redact=redaction)
+    assert redacted.message.replace(f'"{BLANK}"', BLANK) == f"fatal: unable to access 'http://x/{BLANK}/x.git/'\n"
     plain = log_line(f"as it is: {secret}".encode(), max_bytes=1000, redact=redaction)
     assert plain.message.replace(f'"{BLANK}"', BLANK) == f"as it is: {BLANK}\n"
 
 
 async def test_a_secret_is_blanked_before_a_line_is_cut(redaction: Redaction) -> None:
-    told = log_line(b"x" * 90 + GIT.encode() + b"y" * 100, max_bytes=97, redact=redaction)
-    assert GIT[:4] not in told.message
+    redacted = log_line(b"x" * 90 + GIT.encode() + b"y" * 100, max_bytes=97, redact=redaction)
+    assert GIT[:4] not in redacted.message
 
 
 async def test_both_engines_logs_are_read_with_it(redaction: Redaction) -> None:

@@ -67,22 +67,22 @@ async def claim(builder: Builder, build: Build) -> OwnedRecord:
     """Be the worker that supervises a build."""
     await builder.offer_slots("worker", 10)
     await builder.admitted()
-    found = await builder.context.records.adopt("builder", "worker", topic=build_topic(build.build_id or ""))
-    assert found
-    return found[0]
+    adopted = await builder.context.records.adopt("builder", "worker", topic=build_topic(build.build_id or ""))
+    assert adopted
+    return adopted[0]
 
 
 async def fail(builder: Builder, build: Build, code: ErrorCode = "build_failed") -> None:
     error = BinderyError(code).problem
-    ended = build.updated(state=BuildState.FAILED, error=error, finished_at=build.created_at)
+    failed_build = build.updated(state=BuildState.FAILED, error=error, finished_at=build.created_at)
     event = Event(phase=Phase.FAILED, message="Over.\n", state=BuildState.FAILED, error=error, terminal=True)
-    await (await claim(builder, build)).write(event, body=ended, final=True)
+    await (await claim(builder, build)).write(event, body=failed_build, final=True)
     await builder.admission.done(build.build_id or "")
 
 
 async def post(client: httpx.AsyncClient, repo: str = "repo", ref: str = "a", **fields: Any) -> httpx.Response:
-    asked = request_for(repo, ref).updated(**fields)
-    return await client.post("/builds", json=asked.model_dump(mode="json", exclude_none=True))
+    request = request_for(repo, ref).updated(**fields)
+    return await client.post("/builds", json=request.model_dump(mode="json", exclude_none=True))
 
 
 async def test_a_rebuild_that_is_asked_for_again_is_begun_once(builder: Builder, client: httpx.AsyncClient) -> None:
@@ -91,11 +91,11 @@ async def test_a_rebuild_that_is_asked_for_again_is_begun_once(builder: Builder,
     remembered = await post(client)
     assert (remembered.status_code, remembered.json()["error"]["code"]) == (200, "build_failed")
     assert remembered.json()["build_id"] == first.build_id
-    asked = await asyncio.gather(*(post(client, replaces=first.build_id) for _ in range(5)))
-    assert {reply.status_code for reply in asked} == {202}
-    (second,) = {reply.json()["build_id"] for reply in asked}
+    replies = await asyncio.gather(*(post(client, replaces=first.build_id) for _ in range(5)))
+    assert {reply.status_code for reply in replies} == {202}
+    (second,) = {reply.json()["build_id"] for reply in replies}
     assert second == str(first.build_id).removesuffix("1") + "2"
-    await fail(builder, Build.model_validate(asked[0].json()))
+    await fail(builder, Build.model_validate(replies[0].json()))
     late = await post(client, replaces=first.build_id)
     assert (late.status_code, late.json()["build_id"], late.json()["state"]) == (200, second, "failed")
     assert (await post(client, replaces=second)).json()["build_id"].endswith("-3")
@@ -108,8 +108,8 @@ async def test_a_replaced_attempt_that_was_followed_by_another_meanwhile_begins_
     request = request_for("repo", "a")
     second = await builder.attempts.start(first.image, request, after=first.build_id)
     await fail(builder, second)
-    found = await builder.attempts.start(first.image, request, after=first.build_id)
-    assert (found.build_id, found.state) == (second.build_id, BuildState.FAILED)
+    joined = await builder.attempts.start(first.image, request, after=first.build_id)
+    assert (joined.build_id, joined.state) == (second.build_id, BuildState.FAILED)
 
 
 async def test_a_full_queue_says_when_to_come_back(client: httpx.AsyncClient) -> None:
@@ -142,8 +142,8 @@ async def test_a_build_that_launches_wait_for_is_the_operators_to_cancel(
         reply = await client.delete(address, headers=headers)
         assert reply.status_code == status, reply.text
         assert not code or reply.json()["code"] == code
-    ended = (await client.get(address)).json()
-    assert (ended["state"], ended["error"]["code"]) == ("cancelled", "build_stopped")
+    cancelled_build = (await client.get(address)).json()
+    assert (cancelled_build["state"], cancelled_build["error"]["code"]) == ("cancelled", "build_stopped")
 
 
 @pytest.mark.usefixtures("redis")
@@ -160,12 +160,12 @@ async def test_without_a_token_of_the_operator_nobody_is_the_operator(valkey: Va
 
 async def test_a_running_build_is_cancelled_by_its_worker(builder: Builder, client: httpx.AsyncClient) -> None:
     reply = await post(client, asker="me")
-    heard = asyncio.Queue[bytes]()
-    await builder.context.bus.listen(builder.context.keys.wake("builder"), heard.put_nowait)
+    messages = asyncio.Queue[bytes]()
+    await builder.context.bus.listen(builder.context.keys.wake("builder"), messages.put_nowait)
     await claim(builder, Build.model_validate(reply.json()))
     assert (await client.delete(reply.headers["location"], params={"asker": "me"})).status_code == 202
     async with asyncio.timeout(10):
-        while await heard.get() != f"cancel {reply.json()['build_id']}".encode():
+        while await messages.get() != f"cancel {reply.json()['build_id']}".encode():
             pass
 
 
@@ -226,26 +226,28 @@ def entry(at: int, lines: int, *messages: str) -> Entry:
     return Entry(id=f"{at}-0", number=at, lines=lines, bytes_before=0, payload=events)
 
 
-def told(part: LogExcerpt, *entries: Entry) -> list[str]:
-    found = part.of(
-        one for one in entries if one.key > (int(part.after_entry.split("-")[0]), int(part.after_entry.split("-")[1]))
+def excerpt(part: LogExcerpt, *entries: Entry) -> list[str]:
+    lines = part.of(
+        candidate
+        for candidate in entries
+        if candidate.key > (int(part.after_entry.split("-")[0]), int(part.after_entry.split("-")[1]))
     )
-    return [line.message for line in found]
+    return [line.message for line in lines]
 
 
 def test_lines_that_are_missing_are_counted_in_their_place() -> None:
     entries = [entry(1, 0, "a", "b"), entry(9, 7, "h", "", "j")]
-    assert told(LogExcerpt(), *entries) == ["a", "b", "5 lines are missing here.\n", "h", "j"]
-    assert told(LogExcerpt(lines=-3), *entries) == ["5 lines are missing here.\n", "h", "j"]
-    assert told(LogExcerpt(after="1-0.1"), *entries) == ["b", "5 lines are missing here.\n", "h", "j"]
-    assert told(LogExcerpt(after="9-0.0"), *entries) == ["h", "j"]  # right behind the gap
-    assert told(LogExcerpt(after="9-0.1"), *entries) == ["j"]
-    assert told(LogExcerpt(after="9-0.3"), *entries) == []
-    assert told(LogExcerpt(after="5-0.2"), *entries) == ["Some lines are missing here.\n", "h", "j"]
+    assert excerpt(LogExcerpt(), *entries) == ["a", "b", "5 lines are missing here.\n", "h", "j"]
+    assert excerpt(LogExcerpt(lines=-3), *entries) == ["5 lines are missing here.\n", "h", "j"]
+    assert excerpt(LogExcerpt(after="1-0.1"), *entries) == ["b", "5 lines are missing here.\n", "h", "j"]
+    assert excerpt(LogExcerpt(after="9-0.0"), *entries) == ["h", "j"]  # right behind the gap
+    assert excerpt(LogExcerpt(after="9-0.1"), *entries) == ["j"]
+    assert excerpt(LogExcerpt(after="9-0.3"), *entries) == []
+    assert excerpt(LogExcerpt(after="5-0.2"), *entries) == ["Some lines are missing here.\n", "h", "j"]
 
 
 def test_lines_that_were_written_twice_are_told_once() -> None:
-    assert told(LogExcerpt(), entry(1, 0, "a", "b"), entry(2, 1, "b", "c")) == ["a", "b", "c"]
+    assert excerpt(LogExcerpt(), entry(1, 0, "a", "b"), entry(2, 1, "b", "c")) == ["a", "b", "c"]
 
 
 # Events
@@ -255,8 +257,8 @@ async def test_events_go_on_behind_the_last_one_that_came(builder: Builder, clie
     build = Build.model_validate((await post(client)).json())
     claimed = await claim(builder, build)
     await claimed.write(Event(phase=Phase.BUILDING, message="one\n"), Event(phase=Phase.BUILDING, message="two\n"))
-    ended = build.updated(state=BuildState.CANCELLED)
-    await claimed.write(Event(phase=Phase.CANCELLED, message="over\n", terminal=True), body=ended, final=True)
+    cancelled_build = build.updated(state=BuildState.CANCELLED)
+    await claimed.write(Event(phase=Phase.CANCELLED, message="over\n", terminal=True), body=cancelled_build, final=True)
     address = f"/builds/{build.build_id}/events"
 
     async def events(last_id: str = "") -> list[tuple[str, str]]:

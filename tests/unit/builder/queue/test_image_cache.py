@@ -44,8 +44,8 @@ class EveryImage:
 async def running_builder(valkey: Valkey, folder: Path, **settings: object) -> AsyncIterator[Builder]:
     """The builder's API, begun with these settings."""
     secrets = {"service_token": "a" * 32, "installation_secret": "b" * 32}
-    given: dict[str, Any] = {"redis_url": valkey.url, "data_dir": folder, **secrets, **QUICK, **settings}
-    app = create_app(settings_for(BuilderSettings, given))
+    values: dict[str, Any] = {"redis_url": valkey.url, "data_dir": folder, **secrets, **QUICK, **settings}
+    app = create_app(settings_for(BuilderSettings, values))
     async with app.router.lifespan_context(app), open_builder(valkey, folder, **settings) as builder:
         yield builder
 
@@ -58,7 +58,7 @@ async def ensured(builder: Builder, repo: ResolvedRepo = LINK) -> str:
     return build.image
 
 
-async def known(context: ProcessContext) -> CachedAnswers:
+async def cached_answers(context: ProcessContext) -> CachedAnswers:
     """What a warm launch finds in its one round trip."""
     return context.launch_cache.parse_lookup(await context.launch_cache.lookup_call(SPEC).run())
 
@@ -77,17 +77,17 @@ async def test_a_new_image_prefix_takes_effect_with_the_builder_s_start(
     async with running_builder(valkey, tmp_path, image_prefix="one/") as builder:
         first = await ensured(builder)
         assert first.startswith("one/")
-        for found in ((await known(gateway)).image, await gateway.launch_cache.find_image(LINK)):
-            assert found
-            assert (found.image, found.digest) == (first, f"sha256:{first}")
+        for image in ((await cached_answers(gateway)).image, await gateway.launch_cache.find_image(LINK)):
+            assert image
+            assert (image.image, image.digest) == (first, f"sha256:{first}")
     async with running_builder(valkey, tmp_path, image_prefix="two/") as builder:
-        assert await known(gateway) == CachedAnswers(LINK, None)
+        assert await cached_answers(gateway) == CachedAnswers(LINK, None)
         assert await gateway.launch_cache.find_image(LINK) is None
         second = await ensured(builder)
         assert second == first.replace("one/", "two/")
-        for found in ((await known(gateway)).image, await gateway.launch_cache.find_image(LINK)):
-            assert found
-            assert found.image == second
+        for image in ((await cached_answers(gateway)).image, await gateway.launch_cache.find_image(LINK)):
+            assert image
+            assert image.image == second
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_another_prefix_registry_or_executor_is_another_place_and_another_bound_
     changed: dict[str, object],
 ) -> None:
     def place(**settings: object) -> str:
-        given = {"image_prefix": "one/", "executor": "kubernetes"} | settings
-        return image_store_id(settings_for(BuilderSettings, given))
+        values = {"image_prefix": "one/", "executor": "kubernetes"} | settings
+        return image_store_id(settings_for(BuilderSettings, values))
 
     assert place(**changed) != place()
     assert place(build_slots=7) == place()
@@ -130,10 +130,10 @@ async def test_what_an_older_version_left_is_not_believed(
             *(gateway.keys(f"fact:{name}:{fingerprint}") for name in ("image", "built")),
         ):
             await gateway.redis.set(key, old)
-        assert await known(gateway) == CachedAnswers(LINK, None)
+        assert await cached_answers(gateway) == CachedAnswers(LINK, None)
         assert await gateway.launch_cache.find_image(LINK) is None
         assert (await ensured(builder)).startswith("two/")
-        assert (await known(gateway)).image
+        assert (await cached_answers(gateway)).image
 
 
 async def test_an_image_that_is_gone_stays_unknown_for_a_while_to_who_asked_before(gateway: ProcessContext) -> None:
@@ -141,7 +141,7 @@ async def test_an_image_that_is_gone_stays_unknown_for_a_while_to_who_asked_befo
     await facts.set_image_store_id("here")
     await facts.withdraw_image(LINK)
     await facts.store_image(LINK, CachedImage(image="one/repo:a", asked_at=time.time()), "here")
-    assert await known(gateway) == CachedAnswers(LINK, None)
+    assert await cached_answers(gateway) == CachedAnswers(LINK, None)
 
 
 @pytest.mark.usefixtures("redis")

@@ -30,14 +30,14 @@ async def test_a_queued_build_that_the_last_launch_leaves_ends_and_its_log_is_ke
     build_id = build.build_id or ""
     await builder.attempts.leave(build_id, "one", stop=True)
     await builder.admission.sweep()
-    ended = await builder.builds.read(build_id)
-    assert ended.state is BuildState.CANCELLED
-    assert ended.error
-    assert "Nobody waits" in ended.error.detail
+    build = await builder.builds.read(build_id)
+    assert build.state is BuildState.CANCELLED
+    assert build.error
+    assert "Nobody waits" in build.error.detail
     await builder.admission.sweep()
-    kept = await builder.context.logs.read(build_id)
-    assert kept
-    assert kept[-1].is_terminal
+    entries = await builder.context.logs.read(build_id)
+    assert entries
+    assert entries[-1].is_terminal
     assert await builder.context.redis.smembers(builder.context.keys("{queue}:unstored")) == set()
 
 

@@ -32,7 +32,9 @@ async def test_one_head_with_every_type_of_manifest_is_enough() -> None:
     async with scripted_registry(always(200, {"Docker-Content-Digest": DIGEST})) as registry:
         images = registry.images()
         assert await images.find(registry.image) == ExistingImage(DIGEST)
-        assert [(asked.method, asked.path) for asked in registry.asked] == [("HEAD", "/v2/project/r2d-x/manifests/1")]
+        assert [(request.method, request.path) for request in registry.asked] == [
+            ("HEAD", "/v2/project/r2d-x/manifests/1")
+        ]
         assert registry.asked[0].headers["Accept"] == MANIFESTS
         await images.aclose()
 
@@ -77,8 +79,8 @@ async def test_a_404_without_a_registrys_mark_is_believed_where_a_registry_answe
 async def test_the_404_of_a_proxy_without_a_registry_behind_it_is_not_believed() -> None:
     async with scripted_registry(always(404, body=b"default backend - 404")) as registry:
         error = await away(registry.images(), registry.image)
-        said = f"The image registry {registry.address} can't be asked: the server there is not a registry"
-        assert error.detail == f"{said} (404, and 404 for /v2/)."
+        sentence = f"The image registry {registry.address} can't be asked: the server there is not a registry"
+        assert error.detail == f"{sentence} (404, and 404 for /v2/)."
 
 
 @pytest.mark.parametrize("status", [400, 406, 500, 502, 503])
@@ -117,10 +119,10 @@ async def test_a_registry_that_says_nothing_is_away_within_the_bound_and_not_ask
         error = await away(registry.images(registry_read_seconds=0.1), registry.image)
         assert error.detail.endswith("no answer within 0.1 s.")
         assert len(registry.asked) == 1
-        begun = time.monotonic()
+        started_at = time.monotonic()
         error = await away(registry.images(registry_wait_seconds=0.2), registry.image)
         assert error.detail.endswith("within 0.2 s.") or error.detail.endswith("no answer within 1 s.")
-        assert time.monotonic() - begun < 0.9
+        assert time.monotonic() - started_at < 0.9
 
 
 async def test_a_broken_connection_is_tried_again() -> None:
@@ -179,7 +181,9 @@ async def test_a_redirect_is_followed_and_the_login_stays_behind() -> None:
             images = registry.images()
             assert await images.find(registry.image) == ExistingImage(DIGEST)
             assert registry.asked[-1].headers["Authorization"] == "Bearer abc"
-            assert [(asked.method, "Authorization" in asked.headers) for asked in other.asked] == [("HEAD", False)]
+            assert [(request.method, "Authorization" in request.headers) for request in other.asked] == [
+                ("HEAD", False)
+            ]
             await images.aclose()
 
 
@@ -194,7 +198,7 @@ async def test_health_asks_once_in_a_while_and_more_often_when_something_is_wron
         problem = await images.health_problem()
         assert problem == f"The image registry {registry.address} can't be asked: it answered 503."
         assert await images.health_problem() == problem
-        assert [asked.path for asked in registry.asked] == ["/v2/project/r2d-health-check/manifests/none"]
+        assert [request.path for request in registry.asked] == ["/v2/project/r2d-health-check/manifests/none"]
         await images.aclose()
         answers.pop(0)
         images = registry.images(registry_health_seconds=0)
@@ -220,8 +224,8 @@ async def test_a_registry_outside_is_asked_through_the_outbound_proxy_and_one_in
                 registry.images(**outside, registry_url="https://other.test"), "registry.test/project/x:1"
             )
             assert "can't be asked: the outbound proxy answered 403 (BINDERY_OUTBOUND_PROXY_EXCEPT:" in error.detail
-            gone = outside | {"outbound_proxy": "http://bindery:hunter2@127.0.0.1:1"}
-            error = await away(registry.images(**gone), "registry.test/project/r2d-x:1")
+            through_missing_proxy = outside | {"outbound_proxy": "http://bindery:hunter2@127.0.0.1:1"}
+            error = await away(registry.images(**through_missing_proxy), "registry.test/project/r2d-x:1")
             assert (
                 error.detail == "The image registry registry.test can't be asked: the outbound proxy can't be reached."
             )
@@ -277,12 +281,12 @@ async def test_a_clouds_own_logins_plug_in_by_an_entry_point(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize(
-    ("given", "sentence"),
+    ("values", "sentence"),
     [
         ({"registry_ca_file": "/none.pem"}, "BINDERY_REGISTRY_CA_FILE /none.pem can't be used"),
         ({"registry_credentials": "magic"}, "there are: docker-config, google-metadata"),
     ],
 )
-def test_settings_that_cannot_be_used_are_told_at_the_start(given: dict[str, str], sentence: str) -> None:
+def test_settings_that_cannot_be_used_are_told_at_the_start(values: dict[str, str], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        RegistryImages(settings_for(BuilderSettings, given))
+        RegistryImages(settings_for(BuilderSettings, values))

@@ -15,7 +15,7 @@ from services.builder.registry.settings import RegistrySettings
 ANN = base64.b64encode(b"ann:se:cret").decode()
 
 
-def written(folder: Path, **content: Any) -> DockerConfig:
+def write_config(folder: Path, **content: Any) -> DockerConfig:
     (folder / "config.json").write_text(json.dumps(content))
     return DockerConfig.of(RegistrySettings(docker_config=str(folder)))
 
@@ -34,8 +34,8 @@ def written(folder: Path, **content: Any) -> DockerConfig:
     ],
 )
 async def test_a_login_is_found_with_and_without_scheme_and_path(tmp_path: Path, key: str, registry: str) -> None:
-    found = await written(tmp_path, auths={key: {"auth": ANN}}).login_for(registry, "team/x")
-    assert (found.username, found.password) == ("ann", "se:cret")
+    login = await write_config(tmp_path, auths={key: {"auth": ANN}}).login_for(registry, "team/x")
+    assert (login.username, login.password) == ("ann", "se:cret")
 
 
 @pytest.mark.parametrize(
@@ -48,18 +48,18 @@ async def test_a_login_is_found_with_and_without_scheme_and_path(tmp_path: Path,
     ],
 )
 async def test_a_login_has_many_forms(tmp_path: Path, entry: dict[str, str], login: Login) -> None:
-    assert await written(tmp_path, auths={"gcr.io": entry}).login_for("gcr.io", "p/x") == login
+    assert await write_config(tmp_path, auths={"gcr.io": entry}).login_for("gcr.io", "p/x") == login
 
 
 async def test_the_login_of_the_longest_path_is_taken(tmp_path: Path) -> None:
     names = {"quay.io": "all", "quay.io/team": "team", "quay.io/team/a": "a"}
-    config = written(tmp_path, auths={key: {"username": name} for key, name in names.items()})
-    asked = ["team/a/x", "team/b", "teamwork/x", "other/x"]
-    assert [(await config.login_for("quay.io", path)).username for path in asked] == ["a", "team", "all", "all"]
+    config = write_config(tmp_path, auths={key: {"username": name} for key, name in names.items()})
+    paths = ["team/a/x", "team/b", "teamwork/x", "other/x"]
+    assert [(await config.login_for("quay.io", path)).username for path in paths] == ["a", "team", "all", "all"]
 
 
 async def test_another_registrys_login_is_not_ours(tmp_path: Path) -> None:
-    config = written(tmp_path, auths={"example.org": {"auth": ANN}, "https://gcr.io:444": {"auth": ANN}})
+    config = write_config(tmp_path, auths={"example.org": {"auth": ANN}, "https://gcr.io:444": {"auth": ANN}})
     assert (await config.login_for("registry.example.org", "x")).is_anonymous
     assert (await config.login_for("gcr.io", "x")).is_anonymous
 
@@ -72,9 +72,9 @@ async def test_another_registrys_login_is_not_ours(tmp_path: Path) -> None:
     ],
 )
 async def test_a_credential_helper_is_not_run_but_named(tmp_path: Path, content: dict[str, Any], name: str) -> None:
-    found = await written(tmp_path, **content).login_for("gcr.io", "p/x")
-    assert found.is_anonymous
-    assert found.note == f"{tmp_path}/config.json leaves its login to the credential helper {name}, which is not run"
+    login = await write_config(tmp_path, **content).login_for("gcr.io", "p/x")
+    assert login.is_anonymous
+    assert login.note == f"{tmp_path}/config.json leaves its login to the credential helper {name}, which is not run"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ async def test_docker_config_of_the_environment_is_used_unless_the_setting_names
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    written(tmp_path, auths={"gcr.io": {"username": "ann"}})
+    write_config(tmp_path, auths={"gcr.io": {"username": "ann"}})
     assert (await DockerConfig.of(RegistrySettings()).login_for("gcr.io", "x")).username == "ann"
     missing = DockerConfig.of(RegistrySettings(docker_config=str(tmp_path / "push.json")))
     login = await missing.login_for("gcr.io", "x")

@@ -54,14 +54,14 @@ def test_what_no_registry_can_hold_is_not_a_name(image: str) -> None:
     "slug", ["binder-examples-requirements", "https://example.org/A b/ü", "zenodo-3242074", "x" * 300]
 )
 def test_every_name_that_we_make_can_be_asked_for(slug: str) -> None:
-    made = image_name("127.0.0.1:5000/Team_A/r2d-", BuildInput(repo_url="u", build_ref=COMMIT, slug=slug))
-    reference = Reference.parse(made)
+    image = image_name("127.0.0.1:5000/Team_A/r2d-", BuildInput(repo_url="u", build_ref=COMMIT, slug=slug))
+    reference = Reference.parse(image)
     assert (reference.host, reference.tag) == ("127.0.0.1:5000", COMMIT)
     assert reference.repository.startswith("team-a/r2d-")
 
 
-def address(**given: object) -> RegistryAddress:
-    return RegistryAddress.of(settings_for(RegistrySettings, given))
+def address(**values: object) -> RegistryAddress:
+    return RegistryAddress.of(settings_for(RegistrySettings, values))
 
 
 @pytest.mark.parametrize(
@@ -74,12 +74,12 @@ def address(**given: object) -> RegistryAddress:
     ],
 )
 def test_the_prefix_says_where_the_registry_is(prefix: str, url: str, names: tuple[str, ...]) -> None:
-    found = address(image_prefix=prefix)
-    assert (found.url, found.names) == (url, names)
+    registry = address(image_prefix=prefix)
+    assert (registry.url, registry.names) == (url, names)
 
 
 @pytest.mark.parametrize(
-    ("given", "insecure", "url"),
+    ("registry_url", "insecure", "url"),
     [
         ("http://registry.svc:5000", False, "http://registry.svc:5000"),
         ("registry.svc:5000/", True, "http://registry.svc:5000"),
@@ -88,8 +88,8 @@ def test_the_prefix_says_where_the_registry_is(prefix: str, url: str, names: tup
         ("https://index.docker.io/v1/", False, "https://registry-1.docker.io"),
     ],
 )
-def test_a_url_wins_over_the_prefix(given: str, insecure: bool, url: str) -> None:
-    assert address(image_prefix="gcr.io/p/", registry_url=given, registry_insecure=insecure).url == url
+def test_a_url_wins_over_the_prefix(registry_url: str, insecure: bool, url: str) -> None:
+    assert address(image_prefix="gcr.io/p/", registry_url=registry_url, registry_insecure=insecure).url == url
 
 
 def test_the_login_may_stand_under_the_name_that_images_have_but_docker_hubs_goes_nowhere_else() -> None:

@@ -20,16 +20,16 @@ from tests.support.settings import settings_for
 from tests.support.tls import certificate_for
 
 
-def transport(**given: object) -> Transport:
-    return Transport(settings_for(RegistrySettings, {"registry_read_seconds": 1.0} | given))
+def transport(**values: object) -> Transport:
+    return Transport(settings_for(RegistrySettings, {"registry_read_seconds": 1.0} | values))
 
 
 def counting(life: float | None) -> Callable[[web.BaseRequest], Awaitable[web.Response]]:
     """Tokens `t1`, `t2` and so on, that live for `life` seconds."""
-    given = iter(range(1, 100))
+    numbers = iter(range(1, 100))
 
     async def reply(_: web.BaseRequest) -> web.Response:
-        return web.json_response({"token": f"t{next(given)}"} | ({"expires_in": life} if life is not None else {}))
+        return web.json_response({"token": f"t{next(numbers)}"} | ({"expires_in": life} if life is not None else {}))
 
     return reply
 
@@ -65,8 +65,8 @@ async def test_a_token_of_one_login_is_not_used_for_another() -> None:
         ann = wanted(server, Login("ann", "ä:1"))
         bob = wanted(server, Login("bob", "2"))
         assert [await tokens.get(who) for who in (ann, bob, ann)] == ["t1", "t2", "t1"]
-        sent = [BasicAuth.decode(asked.headers["Authorization"], "utf-8") for asked in server.asked]
-        assert sent == [("ann", "ä:1", "utf-8"), ("bob", "2", "utf-8")]
+        logins = [BasicAuth.decode(request.headers["Authorization"], "utf-8") for request in server.asked]
+        assert logins == [("ann", "ä:1", "utf-8"), ("bob", "2", "utf-8")]
         await wire.aclose()
 
 
@@ -96,8 +96,8 @@ async def test_a_refusal_says_what_was_refused_and_not_to_whom(status: int) -> N
         tokens = Tokens(wire := transport(), early_seconds=15)
         with pytest.raises(RegistryDenied) as caught:
             await tokens.get(wanted(server, Login("ann", "hidden")))
-        said = f"its token server {server.address} refuses our login for repository:x:pull ({status})"
-        assert str(caught.value) == said
+        sentence = f"its token server {server.address} refuses our login for repository:x:pull ({status})"
+        assert str(caught.value) == sentence
         await wire.aclose()
 
 
@@ -149,13 +149,13 @@ async def test_a_login_is_not_sent_unencrypted_because_an_encrypted_registry_say
     async with scripted_registry(registry_reply, tls) as registry, scripted_registry(counting(300)) as tokens:
         host = f"localhost:{registry.port}"
         (tmp_path / "config.json").write_text(json.dumps({"auths": {host: {"username": "ann", "password": "p"}}}))
-        given = {"registry_url": f"https://{host}", "registry_ca_file": str(authority), "docker_config": str(tmp_path)}
-        images = registry.images(**given, registry_insecure=False)
+        values = {"registry_url": f"https://{host}", "registry_ca_file": str(authority), "docker_config": str(tmp_path)}
+        images = registry.images(**values, registry_insecure=False)
         with pytest.raises(BinderyError, match="it wants our login sent unencrypted, to http://"):
             await images.find(registry.image)
         assert tokens.asked == []
         await images.aclose()
-        images = registry.images(**given, registry_insecure=True)
+        images = registry.images(**values, registry_insecure=True)
         with pytest.raises(BinderyError, match=r"it refuses our login to project/r2d-x \(401\)"):
             await images.find(registry.image)
         assert len(tokens.asked) == 1
@@ -174,9 +174,9 @@ async def test_googles_metadata_server_is_asked_for_a_password(monkeypatch: pyte
         images = registry.images(registry_credentials="google-metadata")
         assert await images.find(registry.image) == ExistingImage(DIGEST)
         assert await images.find(registry.image) == ExistingImage(DIGEST)
-        sent = BasicAuth.decode(registry.asked[-1].headers["Authorization"])
-        assert (sent.login, sent.password) == ("oauth2accesstoken", "ya29.x")
-        assert [(asked.path, asked.headers["Metadata-Flavor"]) for asked in google.asked] == [
+        login = BasicAuth.decode(registry.asked[-1].headers["Authorization"])
+        assert (login.login, login.password) == ("oauth2accesstoken", "ya29.x")
+        assert [(request.path, request.headers["Metadata-Flavor"]) for request in google.asked] == [
             ("/computeMetadata/v1/instance/service-accounts/default/token", "Google")
         ]
         await images.aclose()

@@ -100,9 +100,9 @@ async def test_builds_with_jobs_pickled_by_the_previous_release_are_not_lost(
         builder = running.builder
         prefix = running.builder.context.keys.prefix
         build_ids = await admitted(builder, 3)
-        adopted, begun, _ = build_ids
-        await builder.context.redis.hincrby(builder.context.keys.record(build_topic(adopted)), "epoch", 1)
-        await builder.context.redis.delete(*[f"arq:job:{jobs.job_id(prefix, one, 1)}" for one in build_ids])
+        adopted_id, begun_id, _ = build_ids
+        await builder.context.redis.hincrby(builder.context.keys.record(build_topic(adopted_id)), "epoch", 1)
+        await builder.context.redis.delete(*[f"arq:job:{jobs.job_id(prefix, build_id, 1)}" for build_id in build_ids])
         before = ArqRedis(
             builder.context.redis.connection_pool, default_queue_name=builder.context.keys("{queue}:jobs")
         )
@@ -110,10 +110,10 @@ async def test_builds_with_jobs_pickled_by_the_previous_release_are_not_lost(
             epoch = int(await field(builder, build_id, "epoch"))
             argument = json.dumps({"v": 1, "build_id": build_id, "epoch": epoch})
             assert await before.enqueue_job("supervise", argument, _job_id=jobs.job_id(prefix, build_id, epoch))
-        await builder.context.redis.set(f"arq:in-progress:{jobs.job_id(prefix, begun, 1)}", "1")
+        await builder.context.redis.set(f"arq:in-progress:{jobs.job_id(prefix, begun_id, 1)}", "1")
         running.begin()
         await until(lambda: swept(running, 3))
-        assert {await field(builder, one, "owner") for one in build_ids} == {running.process}
+        assert {await field(builder, build_id, "owner") for build_id in build_ids} == {running.process}
 
 
 async def test_the_next_sweep_removes_names_that_are_not_jobs_of_ours(started: Started) -> None:
@@ -151,5 +151,5 @@ async def test_a_job_in_the_queue_is_json(started: Started) -> None:
 
 
 def test_a_result_is_json_too_whatever_it_is() -> None:
-    found = json.loads(jobs.serialize(JOB | {"r": ValueError("It failed."), "s": False}))
-    assert found["r"] == "It failed."
+    stored = json.loads(jobs.serialize(JOB | {"r": ValueError("It failed."), "s": False}))
+    assert stored["r"] == "It failed."

@@ -30,9 +30,9 @@ async def test_a_worker_whose_part_breaks_hands_over_says_so_and_ends_with_an_er
     monkeypatch.setattr(BuilderWorker, "run_arq", broken)
     async with asyncio.timeout(60):
         assert await run(builder_settings(valkey, tmp_path)) == 1
-    said = logs.getvalue()
-    assert "part_ended" in said
-    assert "a bug" in said
+    output = logs.getvalue()
+    assert "part_ended" in output
+    assert "a bug" in output
     assert not await redis.keys("*alive*")
     assert not await redis.keys("*slots*")
 

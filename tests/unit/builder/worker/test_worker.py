@@ -17,29 +17,29 @@ from tests.support.scripted_executor import said
 
 
 async def test_a_worker_takes_as_many_fresh_builds_as_it_has_slots(started: Started) -> None:
-    async with started(None, build_slots=2) as one, started(None, build_slots=2) as two:
-        one.begin()
-        await admitted(one.builder, 4)
-        await until(lambda: one.has(2))
-        two.begin()
-        await until(lambda: two.has(2))
-        assert await one.has(2)
+    async with started(None, build_slots=2) as first, started(None, build_slots=2) as second:
+        first.begin()
+        await admitted(first.builder, 4)
+        await until(lambda: first.has(2))
+        second.begin()
+        await until(lambda: second.has(2))
+        assert await first.has(2)
 
 
 async def test_an_emptied_redis_is_told_which_repository_a_running_build_is_counted_for(
     started: Started, redis: Redis
 ) -> None:
-    async with started(None) as one:
+    async with started(None) as running:
         request = request_for("repo", "a")
         spelled = request.repo.updated(repo_url="https://www.Example.org:443/%72epo.git")
-        build = await one.builder.attempts.start(image_of("repo", "a"), request.updated(repo=spelled))
-        one.begin()
-        await one.builder.admission.admit()
-        await until(lambda: one.has(1))
-        running = one.builder.context.keys("{queue}:running")
-        await redis.delete(running)
-        await one.worker.offer_slots()
-        assert await redis.hgetall(running) == {str(build.build_id).encode(): b"https://example.org/repo"}
+        build = await running.builder.attempts.start(image_of("repo", "a"), request.updated(repo=spelled))
+        running.begin()
+        await running.builder.admission.admit()
+        await until(lambda: running.has(1))
+        counts_key = running.builder.context.keys("{queue}:running")
+        await redis.delete(counts_key)
+        await running.worker.offer_slots()
+        assert await redis.hgetall(counts_key) == {str(build.build_id).encode(): b"https://example.org/repo"}
 
 
 async def test_a_full_worker_takes_what_another_had_and_what_everybody_leaves(
@@ -53,7 +53,7 @@ async def test_a_full_worker_takes_what_another_had_and_what_everybody_leaves(
         build_ids = await admitted(builder, 3)
         full.begin()
         await until(lambda: full.has(1))
-        adopted, fresh = [one for one in build_ids if not await field(builder, one, "owner")]
+        adopted, fresh = [build_id for build_id in build_ids if not await field(builder, build_id, "owner")]
         await redis.hincrby(
             builder.context.keys.record(build_topic(adopted)), "epoch", 1
         )  # as the sweep does for the dead
@@ -73,14 +73,14 @@ async def test_a_job_that_was_begun_and_abandoned_is_offered_again(
         builder = running.builder
         redis = running.builder.context.redis
         (build_id,) = await admitted(builder, 1)
-        begun = jobs.job_id(builder.context.keys.prefix, build_id, 1)
-        await redis.set(f"arq:in-progress:{begun}", "1")  # its worker was killed before it had claimed the build
+        job_id = jobs.job_id(builder.context.keys.prefix, build_id, 1)
+        await redis.set(f"arq:in-progress:{job_id}", "1")  # its worker was killed before it had claimed the build
         running.begin()
         monkeypatch.setattr(dispatch, "CLAIM_GRACE_SECONDS", 0.0)
         await builder.admission.sweep()
         await until(lambda: running.has(1))
         await builder.admission.sweep()
-        assert not await redis.exists(f"arq:in-progress:{begun}")
+        assert not await redis.exists(f"arq:in-progress:{job_id}")
 
 
 async def test_a_slot_is_free_again_while_what_is_left_of_its_build_is_tidied(started: Started) -> None:

@@ -14,7 +14,7 @@ from services.common.context import ProcessContext
 from tests.support.valkey import member_of
 
 
-class Ended(Exception):
+class EndOfTest(Exception):
     """The test has seen enough."""
 
 
@@ -34,7 +34,7 @@ async def waits_behind(
         async def async_run(self) -> None:
             nonlocal now
             if (seconds := next(runs, None)) is None:
-                raise Ended
+                raise EndOfTest
             now += seconds
             raise ConnectionError
 
@@ -46,7 +46,7 @@ async def waits_behind(
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
     member = member_of(context, "builder")
     parts: Any = SimpleNamespace(common=context, member=member, settings=BuilderSettings())
-    with pytest.raises(Ended):
+    with pytest.raises(EndOfTest):
         await BuilderWorker(parts).run_arq()
     return waits
 

@@ -219,14 +219,16 @@ async def test_what_an_author_chose_reaches_repo2docker_as_it_is_whatever_variab
         repo2docker_extra_envs={"MINE": "$(GIT_TERMINAL_PROMPT)"},
     )
     variables = {"GIT_CREDENTIAL_ENV": "username=bot\npassword=hunter2", "PATH": "/bin", "GIT_TERMINAL_PROMPT": "0"}
-    told = [expanded(argument, variables) for argument in objects.container["args"]]
-    assert told[-2:] == ["--", url]
-    assert "--ref=$(GIT_CREDENTIAL_ENV)" in told
-    assert f"--label=source={url}" in told
-    assert "--appendix=RUN echo $$ $(GIT_CREDENTIAL_ENV)" in told, "it is the same with every executor"
-    assert told[told.index("--env") + 1] == "FROM=0", "an operator's own arguments may name variables"
-    environment = {one["name"]: expanded(one.get("value", ""), variables) for one in objects.container["env"]}
+    arguments = [expanded(argument, variables) for argument in objects.container["args"]]
+    assert arguments[-2:] == ["--", url]
+    assert "--ref=$(GIT_CREDENTIAL_ENV)" in arguments
+    assert f"--label=source={url}" in arguments
+    assert "--appendix=RUN echo $$ $(GIT_CREDENTIAL_ENV)" in arguments, "it is the same with every executor"
+    assert arguments[arguments.index("--env") + 1] == "FROM=0", "an operator's own arguments may name variables"
+    environment = {
+        variable["name"]: expanded(variable.get("value", ""), variables) for variable in objects.container["env"]
+    }
     assert environment["GIT_CONFIG_KEY_1"] == "credential.https://$(GIT_CREDENTIAL_ENV).example.org.helper"
     assert environment["GIT_CONFIG_VALUE_1"].endswith('"$GIT_CREDENTIAL_ENV"; }; f')
     assert environment["MINE"] == "0"
-    assert "hunter2" not in json.dumps(told) + json.dumps(environment)
+    assert "hunter2" not in json.dumps(arguments) + json.dumps(environment)

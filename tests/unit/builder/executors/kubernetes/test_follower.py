@@ -176,8 +176,8 @@ async def test_a_job_is_made_once_there_is_room_and_its_end_is_told(api: Kuberne
             api.is_full = False
             async for item in updates:
                 if JOB in api.objects["jobs"] and not api.objects["pods"]:
-                    ended = {"terminated": {"exitCode": 0}}
-                    await api.pod(JOB, state=ended, log=LINES[0], phase="Succeeded")
+                    state = {"terminated": {"exitCode": 0}}
+                    await api.pod(JOB, state=state, log=LINES[0], phase="Succeeded")
                 if isinstance(item, Finished):
                     assert item.ok
                     return

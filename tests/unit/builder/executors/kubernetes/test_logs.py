@@ -27,8 +27,8 @@ def test_each_line_is_told_once_and_the_position_counts_those_with_one_stamp() -
 def test_whatever_line_it_was_left_at_the_next_stream_goes_on_after_it() -> None:
     whole, _ = decode(LOG)
     for count in range(1, 5):
-        begun = b"".join(LOG.splitlines(keepends=True)[:count])
-        before, position = decode(begun)
+        beginning = b"".join(LOG.splitlines(keepends=True)[:count])
+        before, position = decode(beginning)
         after, _ = decode(LOG, position)
         assert before + after == whole
 

@@ -60,12 +60,14 @@ def test_secrets_stand_in_the_secret_alone_which_the_job_owns() -> None:
 
 def test_the_engine_is_a_socket_of_the_node_an_address_or_none() -> None:
     socket = pod(kubernetes_docker_host="unix:///run/dind/docker.sock")
-    assert {"path": "/run/dind/docker.sock", "type": "Socket"} in [one.get("hostPath") for one in socket["volumes"]]
+    assert {"path": "/run/dind/docker.sock", "type": "Socket"} in [
+        volume.get("hostPath") for volume in socket["volumes"]
+    ]
     address = pod(kubernetes_docker_host="tcp://engine:2376", kubernetes_docker_tls_secret="tls")
     assert {"name": "DOCKER_HOST", "value": "tcp://engine:2376"} in address["containers"][0]["env"]
     assert {"name": "DOCKER_TLS_VERIFY", "value": "1"} in address["containers"][0]["env"]
     none = pod(kubernetes_docker_host="")
-    assert [one["name"] for one in none["volumes"]] == ["build"]
+    assert [volume["name"] for volume in none["volumes"]] == ["build"]
 
 
 def test_limits_of_every_executor_hold_where_kubernetes_own_say_nothing() -> None:
@@ -110,7 +112,7 @@ def test_what_we_select_by_is_ours_alone_whatever_labels_are_set() -> None:
 
 
 def test_builderhubs_tolerations_are_the_default() -> None:
-    keys = [one["key"] for one in pod()["tolerations"]]
+    keys = [toleration["key"] for toleration in pod()["tolerations"]]
     assert keys == ["hub.jupyter.org/dedicated", "hub.jupyter.org_dedicated"]
 
 

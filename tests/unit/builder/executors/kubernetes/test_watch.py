@@ -31,7 +31,7 @@ class ApiServer:
     items: list[dict[str, object]] = field(default_factory=list)
     version: int = 1
     watches: list[list[tuple[str, dict[str, object]]]] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     is_broken: bool = False
     page_objects: int = 500
     later: list[dict[str, object]] = field(default_factory=list)
@@ -41,14 +41,14 @@ class ApiServer:
         if self.is_broken:
             return web.Response(status=503, text="not now")
         if "watch" not in request.query:
-            self.asked.append("list")
+            self.requests.append("list")
             start = int(request.query.get("continue", "0"))
             end = start + min(int(request.query["limit"]), self.page_objects)
             metadata = {"resourceVersion": str(self.version)}
             if end < len(self.items):
                 metadata["continue"] = str(end)
             return web.json_response({"metadata": metadata, "items": self.items[start:end]})
-        self.asked.append(f"watch {request.query['resourceVersion']}")
+        self.requests.append(f"watch {request.query['resourceVersion']}")
         reply = web.StreamResponse()
         await reply.prepare(request)
         if not self.watches:
@@ -101,8 +101,8 @@ async def test_a_watch_that_ends_is_resumed_after_the_last_event_or_bookmark(ser
     server.items = [event("a", 1, "old")]
     server.watches = [[("MODIFIED", event("a", 5, "new"))], [("BOOKMARK", {"metadata": {"resourceVersion": "9"}})]]
     async with watching(server, tmp_path) as (watch, _):
-        await until(lambda: "watch 9" in server.asked)
-        assert server.asked == ["list", "watch 1", "watch 5", "watch 9"]
+        await until(lambda: "watch 9" in server.requests)
+        assert server.requests == ["list", "watch 1", "watch 5", "watch 9"]
         assert watch.objects["a"].message == "new"
 
 
@@ -110,8 +110,8 @@ async def test_a_list_is_read_page_by_page(server: ApiServer, tmp_path: Path) ->
     server.items = [event(name, 1) for name in "abcde"]
     server.page_objects = 2
     async with watching(server, tmp_path) as (watch, _):
-        await until(lambda: "watch 1" in server.asked)
-        assert server.asked == ["list", "list", "list", "watch 1"]
+        await until(lambda: "watch 1" in server.requests)
+        assert server.requests == ["list", "list", "list", "watch 1"]
         assert set(watch.objects) == set("abcde")
 
 
@@ -120,8 +120,8 @@ async def test_a_watch_whose_place_is_forgotten_lists_anew(server: ApiServer, tm
     server.later = [event("b", 7)]
     server.watches = [[("ERROR", {"code": 410, "message": "too old resource version"})]]
     async with watching(server, tmp_path) as (watch, _):
-        await until(lambda: "watch 7" in server.asked)
-        assert server.asked == ["list", "watch 1", "list", "watch 7"]
+        await until(lambda: "watch 7" in server.requests)
+        assert server.requests == ["list", "watch 1", "list", "watch 7"]
         assert set(watch.objects) == {"a", "b"}  # what was deleted meanwhile is kept for a while
 
 

@@ -97,7 +97,7 @@ def test_the_newest_finished_attempt_is_the_image(layout: Layout) -> None:
     for attempt in (2, 10, 9):
         _image(layout, f"{key}-{attempt}", built_ago=HOUR)
     layout.image(f"{key}-11").repo.mkdir(parents=True)
-    found = find(layout, "i")
-    assert found is not None
-    assert found.build_id == f"{key}-10"
+    folder = find(layout, "i")
+    assert folder is not None
+    assert folder.build_id == f"{key}-10"
     assert find(layout, "j") is None

@@ -110,20 +110,20 @@ def _of_links(host: str) -> dict[str, str]:
     return {"UV_FIND_LINKS": f"http://{USER}:{QUOTED}@{host}/simple/bindery-private/", "UV_OFFLINE": "0"}
 
 
-@pytest.mark.parametrize("given", [_in_url, _by_name, _of_links])
+@pytest.mark.parametrize("variables_for", [_in_url, _by_name, _of_links])
 async def test_a_build_backend_sees_no_credentials_of_the_index_that_its_packages_come_from(
-    given: object, index: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    variables_for: object, index: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert callable(given)
-    for name, value in given(index).items():
+    assert callable(variables_for)
+    for name, value in variables_for(index).items():
         monkeypatch.setenv(name, value)
     files = {"pyproject.toml": PROJECT, "backend.py": BACKEND.replace("FAIL", "")}
     built = await build_files(tmp_path, files)
     assert built.ended.ok, built.text
     assert list(built.image.env.glob("lib/python*/site-packages/bindery_private.py"))
-    found = (built.image.repo / "found").read_text()
-    assert "UV_CACHE_DIR" in found
-    for text in (found, built.text, *(path.read_text() for path in built.image.path.rglob("*.json"))):
+    environment = (built.image.repo / "found").read_text()
+    assert "UV_CACHE_DIR" in environment
+    for text in (environment, built.text, *(path.read_text() for path in built.image.path.rglob("*.json"))):
         assert not any(secret in text for secret in SPELLINGS)
 
 
@@ -142,14 +142,14 @@ async def test_a_secret_that_a_build_says_all_the_same_is_blanked_in_its_log_and
 
 
 def test_indexes_keep_their_order_their_names_and_which_is_asked_last() -> None:
-    told = {
+    variables = {
         "UV_INDEX": "http://a/simple own=https://u:p@b/simple  https://t0ken-t0ken@c/simple",
         "UV_DEFAULT_INDEX": "last=http://d/simple",
         "UV_INDEX_LAST_PASSWORD": "p@d/",
     }
-    read = read_indexes(told)
-    assert read.environment == {}
-    assert tomllib.loads(read.configuration) == {
+    indexes = read_indexes(variables)
+    assert indexes.environment == {}
+    assert tomllib.loads(indexes.configuration) == {
         "index": [
             {"url": "http://a/simple"},
             {"url": "https://u:p@b/simple", "name": "own"},
@@ -157,14 +157,14 @@ def test_indexes_keep_their_order_their_names_and_which_is_asked_last() -> None:
             {"url": "http://:p%40d%2F@d/simple", "name": "last", "default": True},
         ]
     }
-    assert {"p", "t0ken-t0ken", "p@d/", "p%40d%2F"} <= set(read.secrets)
+    assert {"p", "t0ken-t0ken", "p@d/", "p%40d%2F"} <= set(indexes.secrets)
 
 
 def test_what_needs_no_credentials_stays_as_it_is_said() -> None:
-    told = {"UV_INDEX": "own=http://a/simple?x=1 ./folder", "UV_FIND_LINKS": "./wheels,http://b/wheels"}
-    assert read_indexes(told | {"UV_INDEX_OTHER_PASSWORD": "never-sent"}).environment == told
-    mixed = read_indexes(told | {"UV_FIND_LINKS": "./wheels,https://u:pass@b/wheels"})
-    assert mixed.environment == {"UV_INDEX": told["UV_INDEX"]}
+    variables = {"UV_INDEX": "own=http://a/simple?x=1 ./folder", "UV_FIND_LINKS": "./wheels,http://b/wheels"}
+    assert read_indexes(variables | {"UV_INDEX_OTHER_PASSWORD": "never-sent"}).environment == variables
+    mixed = read_indexes(variables | {"UV_FIND_LINKS": "./wheels,https://u:pass@b/wheels"})
+    assert mixed.environment == {"UV_INDEX": variables["UV_INDEX"]}
     assert tomllib.loads(mixed.configuration) == {"find-links": ["./wheels", "https://u:pass@b/wheels"]}
 
 

@@ -124,7 +124,7 @@ def _requires(tmp_path: Path, wish: str) -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "found"),
+    ("wish", "specifiers"),
     [
         ('">=3.10"', ">=3.10"),
         ('" >= 3.9 , <4"', "<4,>=3.9"),
@@ -133,8 +133,8 @@ def _requires(tmp_path: Path, wish: str) -> str | None:
         ('""', None),
     ],
 )
-def test_requires_python_is_read_as_version_specifiers(tmp_path: Path, wish: str, found: str | None) -> None:
-    assert _requires(tmp_path, wish) == found
+def test_requires_python_is_read_as_version_specifiers(tmp_path: Path, wish: str, specifiers: str | None) -> None:
+    assert _requires(tmp_path, wish) == specifiers
 
 
 @pytest.mark.parametrize(
