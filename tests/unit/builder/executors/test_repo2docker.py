@@ -26,11 +26,11 @@ CUT = " [The line is cut: it is longer than 100 bytes]\n"
 
 
 def attempt(**fields: object) -> Attempt:
-    known: dict[str, object] = {
+    defaults: dict[str, object] = {
         "build_id": "abc-1", "image": "registry.example.org/team/x:1", "repo_url": "https://git.example.org/org/x",
         "ref": SHA, "epoch": 1, "labels": (("a.b", "c"),),
     }  # fmt: skip
-    return Attempt(**(known | fields))  # type: ignore[arg-type]
+    return Attempt(**(defaults | fields))  # type: ignore[arg-type]
 
 
 def settings(**fields: object) -> BuilderSettings:
@@ -41,12 +41,12 @@ def settings(**fields: object) -> BuilderSettings:
 
 
 def test_the_command_line_is_binderhub_s() -> None:
-    given = arguments(
+    command = arguments(
         attempt(),
         settings(repo2docker_appendix="RUN true", repo2docker_extra_args="--subdir 'a b'"),
         config_path="/c.py",
     )
-    assert given == [
+    assert command == [
         f"--ref={SHA}", "--image-name=registry.example.org/team/x:1", "--no-clean", "--no-run", "--json-logs",
         "--user-name=jovyan", "--user-id=1000", "--config=/c.py", "--appendix=RUN true", "--push", "--label=a.b=c",
         "--subdir", "a b", "--", "https://git.example.org/org/x",
@@ -124,13 +124,16 @@ def test_only_links_that_lead_out_of_a_repository_are_refused(
 
 
 def test_git_credentials_are_secret_and_asked_for_by_git_for_their_host_alone() -> None:
-    known = settings(git_credentials=json.dumps({"git.example.org": r"username=reader\npassword=s3cret"}))
-    made = environment(attempt(), known)
-    assert "s3cret" not in json.dumps(made.plain) + repr(made)
-    answers = {host: _asked_by_git(host, made.plain | made.secret) for host in ("git.example.org", "evil.example.org")}
+    operator = settings(git_credentials=json.dumps({"git.example.org": r"username=reader\npassword=s3cret"}))
+    variables = environment(attempt(), operator)
+    assert "s3cret" not in json.dumps(variables.plain) + repr(variables)
+    answers = {
+        host: _asked_by_git(host, variables.plain | variables.secret)
+        for host in ("git.example.org", "evil.example.org")
+    }
     assert "username=reader\npassword=s3cret" in answers["git.example.org"]
     assert "s3cret" not in answers["evil.example.org"]
-    assert environment(attempt(repo_url="https://elsewhere.example.org/x"), known).secret == {}
+    assert environment(attempt(repo_url="https://elsewhere.example.org/x"), operator).secret == {}
     with pytest.raises(BinderyError):
         environment(attempt(), settings(git_credentials="no JSON"))
 
@@ -183,14 +186,14 @@ def test_lines_have_the_phase_of_what_goes_on(message: str, phase: object, expec
     ],
 )
 def test_any_bytes_are_a_line(raw: bytes, expected: str) -> None:
-    made = log_line(raw, max_bytes=100)
-    assert made == Line("building", expected)
-    assert made.message.encode()
+    line = log_line(raw, max_bytes=100)
+    assert line == Line("building", expected)
+    assert line.message.encode()
 
 
-@pytest.mark.parametrize("kept", range(780, 800))
-def test_a_message_whose_end_is_missing_is_read_up_to_there(kept: int) -> None:
-    raw = json.dumps({"message": "\N{GRINNING FACE}é\n" * 200, "phase": "building"}).encode()[:kept]
+@pytest.mark.parametrize("length", range(780, 800))
+def test_a_message_whose_end_is_missing_is_read_up_to_there(length: int) -> None:
+    raw = json.dumps({"message": "\N{GRINNING FACE}é\n" * 200, "phase": "building"}).encode()[:length]
     message = log_line(raw, max_bytes=97).message
     assert message.startswith("\N{GRINNING FACE}é\n\N{GRINNING FACE}")
 
@@ -203,30 +206,30 @@ def _frames(*lines: tuple[str, bytes]) -> bytes:
     return b"".join(b"\1\0\0\0" + len(payload).to_bytes(4) + payload for payload in payloads)
 
 
-def _told(position: ContainerLogPosition, content: bytes, step: int) -> tuple[list[str], ContainerLogPosition]:
+def decode(position: ContainerLogPosition, content: bytes, step: int) -> tuple[list[str], ContainerLogPosition]:
     unfolding = ContainerLogDecoder(position, first=FIRST_LINE, line_max_bytes=1000)
-    found = [one for at in range(0, len(content), step) for one in unfolding.feed(content[at : at + step])]
-    return [f"{one.phase} {one.message}" for one in found], unfolding.position
+    lines = [line for at in range(0, len(content), step) for line in unfolding.feed(content[at : at + step])]
+    return [f"{line.phase} {line.message}" for line in lines], unfolding.position
 
 
 @pytest.mark.parametrize("step", [1, 7, 10_000])
 def test_a_log_is_told_on_from_any_line_wherever_its_bytes_are_split(step: int) -> None:
     at = "0.000000001"
     frames = [(at, FIRST_LINE + b"\n"), (at, b"one\n"), (at, b"long "), (at, b"line\n"), ("1.5", b"two\n")]
-    whole, end = _told(ContainerLogPosition("id"), _frames(*frames), step)
-    assert [told.partition(" ")[2] for told in whole[1:]] == ["one\n", "long line\n", "two\n"]
+    whole, end = decode(ContainerLogPosition("id"), _frames(*frames), step)
+    assert [line.partition(" ")[2] for line in whole[1:]] == ["one\n", "long line\n", "two\n"]
     assert ContainerLogPosition.parse(str(end)) == end
-    positions = [_told(ContainerLogPosition("id"), _frames(*frames[:count]), step)[1] for count in (1, 2, 3, 4)]
-    for position, left in zip(positions, (3, 2, 2, 1), strict=True):
-        assert _told(position, _frames(*frames), step)[0] == whole[-left:], position
+    positions = [decode(ContainerLogPosition("id"), _frames(*frames[:count]), step)[1] for count in (1, 2, 3, 4)]
+    for position, remaining in zip(positions, (3, 2, 2, 1), strict=True):
+        assert decode(position, _frames(*frames), step)[0] == whole[-remaining:], position
 
 
 def test_a_last_line_without_an_end_is_told_at_the_end_once() -> None:
     first = _frames(("0.5", FIRST_LINE + b"\n"))
     last = _frames(("1.0", b"half "), ("1.0", b"a line"))
     unfolding = ContainerLogDecoder(ContainerLogPosition("id"), first=FIRST_LINE, line_max_bytes=1000)
-    assert [one.message for one in unfolding.feed(first + last)] == ["Starting repo2docker ...\n"]
-    assert [one.message for one in unfolding.end()] == ["half a line\n"]
+    assert [line.message for line in unfolding.feed(first + last)] == ["Starting repo2docker ...\n"]
+    assert [line.message for line in unfolding.end()] == ["half a line\n"]
     assert unfolding.end() == []
     again = ContainerLogDecoder(unfolding.position, first=FIRST_LINE, line_max_bytes=1000)
     assert again.feed(last) + again.end() == []
@@ -234,9 +237,9 @@ def test_a_last_line_without_an_end_is_told_at_the_end_once() -> None:
 
 def test_a_log_whose_beginning_is_gone_is_told_with_a_gap() -> None:
     gap = f"gap {GAP}"
-    assert _told(ContainerLogPosition("id"), _frames(("1.0", b"late\n")), 100)[0] == [gap, "building late\n"]
-    known = _told(ContainerLogPosition("id"), _frames(("1.0", FIRST_LINE + b"\n")), 100)[1]
-    assert _told(known, _frames(("2.0", b"late\n")), 100)[0] == [gap, "building late\n"]
+    assert decode(ContainerLogPosition("id"), _frames(("1.0", b"late\n")), 100)[0] == [gap, "building late\n"]
+    position = decode(ContainerLogPosition("id"), _frames(("1.0", FIRST_LINE + b"\n")), 100)[1]
+    assert decode(position, _frames(("2.0", b"late\n")), 100)[0] == [gap, "building late\n"]
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,13 @@ from tests.support.valkey import Valkey
 @pytest.mark.usefixtures("redis")
 async def test_as_many_builds_run_as_there_are_slots(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
-        asked = [await builder.ask(f"repo-{number}") for number in range(5)]
+        builds = [await builder.ask(f"repo-{number}") for number in range(5)]
         await builder.offer_slots("worker-a", 2)
         await builder.offer_slots("worker-b", 1)
         assert len(await builder.admitted()) == 3
         assert await builder.admitted() == []
-        await builder.end(asked[0])
-        assert await builder.admitted() == [asked[3].build_id]
+        await builder.end(builds[0])
+        assert await builder.admitted() == [builds[3].build_id]
 
 
 @pytest.mark.usefixtures("redis")
@@ -65,19 +65,19 @@ async def test_one_repository_has_one_share_however_its_url_is_written(
         "https://user@example.org/popular", "http://example.org//popular",
     ]  # fmt: skip
     async with open_builder(valkey, tmp_path, build_repo_cap=2) as builder:
-        asked = []
+        builds = []
         for number, url in enumerate(urls):
             request = request_for("popular", str(number))
             request = request.updated(repo=request.repo.updated(repo_url=url))
-            asked.append(await builder.attempts.start(image_of("popular", str(number)), request))
+            builds.append(await builder.attempts.start(image_of("popular", str(number)), request))
         other = await builder.ask("other")
-        assert [build.repo_url for build in asked] == urls  # what is fetched, and what images are labelled with
+        assert [build.repo_url for build in builds] == urls  # what is fetched, and what images are labelled with
         await builder.offer_slots("worker", 10)
-        assert await builder.admitted() == sorted(str(build.build_id) for build in (*asked[:2], other))
-        await builder.end(asked[0])
-        assert await builder.admitted() == [asked[2].build_id]
-        held = await redis.hvals(builder.context.keys("{queue}:running"))
-        assert sorted(held) == [b"https://example.org/other"] + [b"https://example.org/popular"] * 2
+        assert await builder.admitted() == sorted(str(build.build_id) for build in (*builds[:2], other))
+        await builder.end(builds[0])
+        assert await builder.admitted() == [builds[2].build_id]
+        running_repos = await redis.hvals(builder.context.keys("{queue}:running"))
+        assert sorted(running_repos) == [b"https://example.org/other"] + [b"https://example.org/popular"] * 2
 
 
 @pytest.mark.usefixtures("redis")
@@ -102,14 +102,14 @@ async def test_spellings_of_one_repository_wait_in_one_turn(valkey: Valkey, tmp_
 async def test_repositories_take_turns_and_within_one_the_first_comes_first(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
         popular = [await builder.ask("popular", ref) for ref in "abc"]
-        others = [await builder.ask(repo) for repo in ("x", "y")]
+        other_builds = [await builder.ask(repo) for repo in ("x", "y")]
         await builder.offer_slots("worker", 1)
         order = []
         for _ in range(5):
             (build_id,) = await builder.admitted()
             order.append(build_id)
-            await builder.end(next(build for build in (*popular, *others) if build.build_id == build_id))
-        wanted = [popular[0], others[0], others[1], popular[1], popular[2]]
+            await builder.end(next(build for build in (*popular, *other_builds) if build.build_id == build_id))
+        wanted = [popular[0], other_builds[0], other_builds[1], popular[1], popular[2]]
         assert order == [build.build_id for build in wanted]
 
 
@@ -133,13 +133,13 @@ async def test_a_late_build_is_not_ahead_of_builds_that_waited(valkey: Valkey, t
 async def test_two_processes_that_admit_at_once_give_no_slot_twice(
     redis: Redis, valkey: Valkey, tmp_path: Path
 ) -> None:
-    async with open_builder(valkey, tmp_path) as one, open_builder(valkey, tmp_path) as two:
+    async with open_builder(valkey, tmp_path) as first, open_builder(valkey, tmp_path) as second:
         for number in range(20):
-            await one.ask(f"repo-{number}")
-        await one.offer_slots("worker", 7)
-        await asyncio.gather(*(builder.admission.admit() for builder in (one, two) * 5))
-        assert len(await one.running()) == 7
-        assert await redis.zcard(one.context.keys("{queue}:waiting")) == 13
+            await first.ask(f"repo-{number}")
+        await first.offer_slots("worker", 7)
+        await asyncio.gather(*(builder.admission.admit() for builder in (first, second) * 5))
+        assert len(await first.running()) == 7
+        assert await redis.zcard(first.context.keys("{queue}:waiting")) == 13
 
 
 @pytest.mark.usefixtures("redis")
@@ -162,8 +162,8 @@ async def test_nothing_is_left_of_a_queue_that_is_empty(redis: Redis, valkey: Va
             await builder.end(build)
             await builder.admission.store_log(build.build_id or "")
         await builder.admission.sweep()
-        left = {key.decode().removeprefix(builder.context.keys("")) for key in await redis.keys("*{queue}*")}
-        assert left == {"{queue}:version", "{queue}:limits"}
+        queue_keys = {key.decode().removeprefix(builder.context.keys("")) for key in await redis.keys("*{queue}*")}
+        assert queue_keys == {"{queue}:version", "{queue}:limits"}
         assert not await redis.keys("*waiters*")
 
 

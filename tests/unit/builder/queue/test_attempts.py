@@ -22,13 +22,13 @@ from tests.support.valkey import Valkey
 async def test_however_many_ask_there_is_one_attempt_and_all_wait_for_it(
     redis: Redis, valkey: Valkey, tmp_path: Path
 ) -> None:
-    async with open_builder(valkey, tmp_path) as one, open_builder(valkey, tmp_path) as two:
-        asked = [(one, two)[number % 2].ask("repo", launch_ref=f"launch-{number}") for number in range(30)]
-        builds = await asyncio.gather(*asked)
+    async with open_builder(valkey, tmp_path) as first, open_builder(valkey, tmp_path) as second:
+        requests = [(first, second)[number % 2].ask("repo", launch_ref=f"launch-{number}") for number in range(30)]
+        builds = await asyncio.gather(*requests)
         assert {build.build_id for build in builds} == {f"{image_key(image_of('repo', 'a'))}-1"}
-        assert await redis.zcard(one.context.keys("{queue}:waiting")) == 1
-        assert await redis.scard(one.context.keys.waiters(builds[0].build_id or "")) == 30
-        assert await redis.xlen(f"{one.context.keys.prefix}:{{b:{builds[0].build_id}}}:events") == 1
+        assert await redis.zcard(first.context.keys("{queue}:waiting")) == 1
+        assert await redis.scard(first.context.keys.waiters(builds[0].build_id or "")) == 30
+        assert await redis.xlen(f"{first.context.keys.prefix}:{{b:{builds[0].build_id}}}:events") == 1
 
 
 @pytest.mark.usefixtures("redis")
@@ -105,10 +105,10 @@ async def test_a_running_attempt_is_joined_once_its_worker_has_restored_it_in_an
     redis: Redis, valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_builder(valkey, tmp_path, lease_seconds=10) as builder:
-        asked = await builder.ask("repo")
+        build = await builder.ask("repo")
         await builder.offer_slots("w1", 1)
         await builder.admitted()
-        build_id = asked.build_id or ""
+        build_id = build.build_id or ""
         adopted = await builder.context.records.adopt(
             "builder", "w1", topic=build_topic(build_id), epoch=1, rewrite_if_missing=True
         )
@@ -118,7 +118,7 @@ async def test_a_running_attempt_is_joined_once_its_worker_has_restored_it_in_an
         await redis.flushall()
         late = asyncio.create_task(builder.ask("repo", launch_ref="late"))
         await asyncio.wait({late, asyncio.create_task(looked.wait())}, return_when=asyncio.FIRST_COMPLETED)
-        await adopted[0].write(body=asked.updated(state=BuildState.RUNNING))
+        await adopted[0].write(body=build.updated(state=BuildState.RUNNING))
         assert (await late).build_id == build_id
         assert await redis.smembers(builder.context.keys.waiters(build_id)) == {b"late"}
         assert not await redis.zcard(builder.context.keys("{queue}:waiting"))
@@ -147,13 +147,13 @@ def _say_that_one_runs(monkeypatch: pytest.MonkeyPatch, builder: Builder, build_
 def _looks_in_vain(monkeypatch: pytest.MonkeyPatch, builder: Builder) -> asyncio.Event:
     """Set when an attempt's record has been looked for and not found."""
     looked = asyncio.Event()
-    read = builder.attempts.read
+    read_stored = builder.attempts.read
 
     async def reading(build_id: str) -> tuple[Build, StoredRecord] | None:
-        found = await read(build_id)
-        if found is None:
+        stored = await read_stored(build_id)
+        if stored is None:
             looked.set()
-        return found
+        return stored
 
     monkeypatch.setattr(builder.attempts, "read", reading)
     return looked
@@ -174,10 +174,10 @@ async def test_a_queued_build_ends_once_and_leaves_the_queue(redis: Redis, valke
     async with open_builder(valkey, tmp_path) as builder:
         build = await builder.ask("repo", launch_ref="launch")
         error = BinderyError("cancelled", "Not wanted.")
-        ended = await asyncio.gather(
+        results = await asyncio.gather(
             *(builder.attempts.end_queued(build, BuildState.CANCELLED, error) for _ in range(5))
         )
-        assert sorted(ended) == [False, False, False, False, True]
+        assert sorted(results) == [False, False, False, False, True]
         assert not await redis.zcard(builder.context.keys("{queue}:waiting"))
         stored = await builder.attempts.read(build.build_id or "")
         assert stored

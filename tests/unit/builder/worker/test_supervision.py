@@ -53,29 +53,29 @@ async def test_vanished_execution_is_run_again_and_the_log_says_so(opened: Opene
     )
     scripted.looked = [None, None, ExistingImage("sha256:1")]
     async with opened() as builder:
-        build, told = await supervise(builder, scripted)
+        build, messages = await supervise(builder, scripted)
     assert (build.state, build.digest) == (BuildState.BUILT, "sha256:1")
     assert scripted.asked == [(1, ""), (2, "")]
-    assert [phase for phase, _ in told] == ["building", "building", "gap", "building", "built"]
-    assert "its pod was deleted" in told[2][1]
+    assert [phase for phase, _ in messages] == ["building", "building", "gap", "building", "built"]
+    assert "its pod was deleted" in messages[2][1]
 
 
 async def test_a_position_without_lines_is_stored_and_no_follower_hears_of_it(opened: Opened) -> None:
     scripted = Scripted([Batch((), "0/0/uid"), ExecutorUnavailableError("away"), said("one"), Finished(ok=True)])
     scripted.looked = [None, ExistingImage("sha256:1")]
     async with opened() as builder:
-        _, told = await supervise(builder, scripted)
+        _, messages = await supervise(builder, scripted)
     assert scripted.asked == [(1, ""), (1, "0/0/uid")]
-    assert [phase for phase, _ in told] == ["waiting", "building", "built"]
+    assert [phase for phase, _ in messages] == ["waiting", "building", "built"]
 
 
 async def test_execution_that_vanishes_each_time_is_lost(opened: Opened) -> None:
     scripted = Scripted([said("one"), ExecutionVanishedError("a")], [said("one"), ExecutionVanishedError("b")])
     async with opened() as builder:
-        build, told = await supervise(builder, scripted)
+        build, messages = await supervise(builder, scripted)
     assert build.state is BuildState.FAILED
     assert code_of(build) == "build_lost"
-    assert [phase for phase, _ in told].count("gap") == 1
+    assert [phase for phase, _ in messages].count("gap") == 1
     assert scripted.stopped == 1
 
 
@@ -94,11 +94,11 @@ async def test_engine_that_is_away_is_waited_for_from_the_last_position(opened: 
     )
     scripted.looked = [None, ExistingImage()]
     async with opened() as builder:
-        build, told = await supervise(builder, scripted)
+        build, messages = await supervise(builder, scripted)
     assert build.state is BuildState.BUILT
     assert [position for _, position in scripted.asked] == ["", "one", "one", "one"]
-    assert [phase for phase, _ in told] == ["building", "waiting", "building", "built"]
-    assert told[1][1] == "The build backend does not answer. Waiting for it ...\n"
+    assert [phase for phase, _ in messages] == ["building", "waiting", "building", "built"]
+    assert messages[1][1] == "The build backend does not answer. Waiting for it ...\n"
 
 
 @pytest.mark.slow
@@ -108,8 +108,8 @@ async def test_who_follows_reads_no_address_of_an_engine_that_is_away_and_the_lo
     away = ExecutorUnavailableError("Cannot connect to host 10.3.0.1:6443")
     scripted = Scripted([said("one"), *[away] * 50])
     async with opened(outage_patience_seconds=1) as builder:
-        build, told = await supervise(builder, scripted)
-    shown = " ".join(line for _, line in told) + (build.error.model_dump_json() if build.error else "")
+        build, messages = await supervise(builder, scripted)
+    shown = " ".join(line for _, line in messages) + (build.error.model_dump_json() if build.error else "")
     assert "The build backend does not answer." in shown
     assert "10.3.0.1" not in shown
     assert "10.3.0.1:6443" in line_of(logs, "waiting")["why"]
@@ -131,9 +131,9 @@ async def test_patience_begins_with_the_outage_and_not_with_the_build(opened: Op
     scripted = Scripted([said("one"), 1.0, REDIS_UNAVAILABLE, Finished(ok=True)])
     scripted.looked = [None, ExistingImage()]
     async with opened(outage_patience_seconds=0.5) as builder:
-        build, told = await supervise(builder, scripted)
+        build, messages = await supervise(builder, scripted)
     assert build.state is BuildState.BUILT
-    assert [phase for phase, _ in told] == ["building", "waiting", "built"]
+    assert [phase for phase, _ in messages] == ["building", "waiting", "built"]
 
 
 @pytest.mark.slow
@@ -143,8 +143,8 @@ async def test_each_outage_is_told(opened: Opened) -> None:
     )
     scripted.looked = [None, ExistingImage()]
     async with opened() as builder:
-        _, told = await supervise(builder, scripted)
-    assert [phase for phase, _ in told] == ["building", "waiting", "building", "waiting", "built"]
+        _, messages = await supervise(builder, scripted)
+    assert [phase for phase, _ in messages] == ["building", "waiting", "building", "waiting", "built"]
 
 
 @pytest.mark.slow
@@ -157,9 +157,9 @@ async def test_a_build_that_was_silent_for_long_before_an_outage_was_not_away(
     )
     scripted.looked = [None, ExistingImage()]
     async with opened(outage_patience_seconds=0.5) as builder:
-        build, told = await supervise(builder, scripted)
+        build, messages = await supervise(builder, scripted)
     assert build.state is BuildState.BUILT
-    assert [phase for phase, _ in told] == ["building", *["waiting"] * 3, "built"]
+    assert [phase for phase, _ in messages] == ["building", *["waiting"] * 3, "built"]
 
 
 @pytest.mark.slow
@@ -167,9 +167,9 @@ async def test_registry_that_is_away_is_never_taken_for_no_image(opened: Opened)
     scripted = Scripted([said("one"), Finished(ok=True)])
     scripted.looked = [NO_REGISTRY, NO_REGISTRY, None, NO_REGISTRY, NO_REGISTRY, ExistingImage("sha256:3")]
     async with opened() as builder:
-        build, told = await supervise(builder, scripted)
+        build, messages = await supervise(builder, scripted)
     assert (build.state, build.digest) == (BuildState.BUILT, "sha256:3")
-    assert [phase for phase, _ in told] == ["waiting", "building", "waiting", "built"]
+    assert [phase for phase, _ in messages] == ["waiting", "building", "waiting", "built"]
 
 
 async def test_a_build_is_cancelled_while_it_waits_for_the_registry_before_it_starts(opened: Opened) -> None:
@@ -195,9 +195,9 @@ async def test_an_image_that_came_while_the_build_was_queued_is_not_built_again(
     scripted = Scripted()
     scripted.looked = [ExistingImage("sha256:4")]
     async with opened() as builder:
-        build, told = await supervise(builder, scripted)
+        build, messages = await supervise(builder, scripted)
     assert (build.state, build.digest) == (BuildState.BUILT, "sha256:4")
-    assert told == [("built", "The image already exists.\n")]
+    assert messages == [("built", "The image already exists.\n")]
 
 
 async def test_execution_that_could_not_push_is_run_again_once_the_registry_answers(opened: Opened) -> None:
@@ -207,9 +207,9 @@ async def test_execution_that_could_not_push_is_run_again_once_the_registry_answ
     )
     scripted.looked = [None, NO_REGISTRY, None, ExistingImage()]
     async with opened() as builder:
-        build, told = await supervise(builder, scripted)
+        build, messages = await supervise(builder, scripted)
     assert build.state is BuildState.BUILT
-    assert [phase for phase, _ in told] == ["building", "waiting", "gap", "building", "built"]
+    assert [phase for phase, _ in messages] == ["building", "waiting", "gap", "building", "built"]
 
 
 async def test_a_build_may_be_silent_for_as_long_as_it_may_run_where_no_limit_is_set(opened: Opened) -> None:
@@ -253,10 +253,10 @@ async def test_a_build_that_can_say_nothing_yet_stands_not_still_and_writes_noth
     scripted = Scripted(chain(waits(1.0), [said("one"), Finished(ok=True)]))
     scripted.looked = [None, ExistingImage()]
     async with opened(build_stall_seconds=0.3) as builder:
-        build, told = await supervise(builder, scripted)
+        build, messages = await supervise(builder, scripted)
         stored = await builder.attempts.read(build.build_id or "")
     assert build.state is BuildState.BUILT
-    assert [phase for phase, _ in told] == ["building", "built"]
+    assert [phase for phase, _ in messages] == ["building", "built"]
     assert stored
     assert int(stored.record.get("seq")) < 1100  # from 1001 on: each write has a number
 
