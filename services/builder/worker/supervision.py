@@ -111,8 +111,13 @@ class Supervision:
         """Run the build until it has its image, fails, is cancelled or reaches its deadline, and record the end."""
         try:
             async with asyncio.timeout_at(self._deadline()):
-                name = f"runs {self.build.build_id}"
-                image = await run_until(self.cancelled, self._run_until_image(), name=name)
+                image = await run_until(
+                    self.cancelled,
+                    self._run_until_image(),
+                    name=f"runs {self.build.build_id}",
+                    again_seconds=self.context.records.cancel_again_seconds,
+                    drop_late=True,  # a cancelled build ends cancelled, whatever goes wrong as its run is stopped
+                )
 
             was_not_run = self.build.state is BuildState.QUEUED
             message = "The image already exists.\n" if was_not_run else "Built image, launching...\n"

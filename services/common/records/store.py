@@ -5,6 +5,7 @@ from redis.asyncio import Redis
 from services.common.redis.keys import Keys
 from services.common.redis.scripts import Scripts
 from services.common.service.settings import ServiceSettings
+from services.common.service.tasks import CANCEL_AGAIN_SECONDS
 from services.common.streams.bus import Bus
 
 
@@ -20,4 +21,8 @@ class RecordStore:
         self.max_bytes = settings.stream_max_bytes
         self.patience_seconds = settings.redis_patience_seconds
         self.reread_seconds = settings.reread_seconds
+
         self.settle_seconds = settings.redis_timeout_seconds / 2  # a hand-over has the other half
+        """How long a cancelled write waits for its reply."""
+        self.cancel_again_seconds = self.settle_seconds + CANCEL_AGAIN_SECONDS
+        """After which time work that writes records is cancelled again: not before such a write has its reply."""

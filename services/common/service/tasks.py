@@ -49,21 +49,31 @@ async def cancel_and_wait(*tasks: asyncio.Task[Any], again_seconds: float = CANC
         raise asyncio.CancelledError
 
 
-async def run_until(event: asyncio.Event, work: Coroutine[Any, Any, T], *, name: str | None = None) -> T:
+async def run_until(
+    event: asyncio.Event,
+    work: Coroutine[Any, Any, T],
+    *,
+    name: str | None = None,
+    again_seconds: float = CANCEL_AGAIN_SECONDS,
+    drop_late: bool = False,
+) -> T:
     """Run `work` to its end and return its result, or cancel it when `event` is set.
 
-    Work that is done although the event is set has won: its result is returned, or its exception raised. Nothing runs
-    on after this returns or raises, also when the caller is cancelled. `name` is the task's.
+    Work that was done before it noticed the cancel has won: its result is returned, or its exception raised; with
+    `drop_late`, only if it was done before the event interrupted it. Nothing runs on after this returns or raises, also
+    if the caller is cancelled. `name` is the task's; after `again_seconds` it is cancelled again.
 
     Raise `Interrupted` if the event came first.
     """
     task = asyncio.create_task(work, name=name)
     interrupt = asyncio.create_task(event.wait(), name=f"interrupt {task.get_name()}")
+    is_late = True
     try:
         await asyncio.wait({task, interrupt}, return_when=asyncio.FIRST_COMPLETED)
+        is_late = not task.done()
     finally:
-        await cancel_and_wait(task, interrupt)
+        await cancel_and_wait(task, interrupt, again_seconds=again_seconds)
 
-    if task.cancelled():
+    if task.cancelled() or (drop_late and is_late):
         raise Interrupted
     return task.result()

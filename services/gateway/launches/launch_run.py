@@ -13,7 +13,7 @@ from services.common.records.owned_record import Fenced, RecordLost
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Kind, Topic
 from services.common.service.logging import get_logger
-from services.common.service.tasks import CANCEL_AGAIN_SECONDS, cancel_and_wait, sleep_unless_cancelled
+from services.common.service.tasks import cancel_and_wait, sleep_unless_cancelled
 from services.gateway.launches.conductor import Conductor
 from services.gateway.settings import GatewaySettings
 
@@ -80,7 +80,7 @@ class LaunchRun:
                 await conduct
                 return
         finally:
-            await cancel_and_wait(*tasks, again_seconds=self._cancel_again_seconds())
+            await cancel_and_wait(*tasks, again_seconds=self._context.records.cancel_again_seconds)
 
         if self._conductor.record.has_ended:  # the conductor wrote the end while it was being cancelled
             return
@@ -89,10 +89,6 @@ class LaunchRun:
         if cancel.is_set():
             raise BinderyError("cancelled", "The launch was cancelled.")
         raise BinderyError("abandoned", "Nobody followed this launch, so no server was started.")
-
-    def _cancel_again_seconds(self) -> float:
-        """Return when a cancel is repeated: later than a write under way stops waiting for its reply."""
-        return self._context.records.settle_seconds + CANCEL_AGAIN_SECONDS
 
     def _seconds_left(self) -> float:
         age_seconds = time.time() - self._conductor.launch.created_at

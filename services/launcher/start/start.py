@@ -76,9 +76,7 @@ class Start:
     async def run(self) -> None:
         """Run the start to its end. Cancelling this coroutine hands the start over: nothing is undone."""
         try:
-            await run_until(self.cancel_requested, self._start(), name=f"start {self.server.server_id}")
-        except Interrupted:
-            await self.fail(BinderyError("cancelled", "The launch was cancelled."))
+            await self._start_until_cancelled()
         except BinderyError as error:
             await self.fail(error)
         except (Fenced, RecordLost) as error:
@@ -86,6 +84,12 @@ class Start:
         except Exception as error:
             log.exception("start_broke", server_id=self.server.server_id, error=str(error))
             await self.fail(BinderyError("internal"))
+
+    async def _start_until_cancelled(self) -> None:
+        try:
+            await run_until(self.cancel_requested, self._start(), name=f"start {self.server.server_id}")
+        except Interrupted:
+            await self.fail(BinderyError("cancelled", "The launch was cancelled."))
 
     async def _start(self) -> None:
         has_waited = await self._wait_for_seat()

@@ -172,6 +172,21 @@ async def test_registry_that_is_away_is_never_taken_for_no_image(opened: Opened)
     assert [phase for phase, _ in messages] == ["waiting", "building", "waiting", "built"]
 
 
+async def test_a_cancelled_build_ends_cancelled_whatever_its_run_says_as_it_is_stopped(opened: Opened) -> None:
+    cancelled = asyncio.Event()
+
+    async def fails_as_it_is_cancelled() -> None:
+        cancelled.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise BinderyError("build_failed")
+
+    async with opened() as builder:
+        build, _ = await supervise(builder, Scripted([fails_as_it_is_cancelled]), cancelled=cancelled)
+    assert build.state is BuildState.CANCELLED
+
+
 async def test_a_build_is_cancelled_while_it_waits_for_the_registry_before_it_starts(opened: Opened) -> None:
     scripted = Scripted()
     cancelled = asyncio.Event()

@@ -106,6 +106,28 @@ async def test_work_that_ends_first_gives_its_result_or_its_exception() -> None:
         await run_until(asyncio.Event(), fails())
 
 
+@pytest.mark.parametrize("drop_late", [False, True])
+@pytest.mark.parametrize("is_done_first", [False, True])
+async def test_what_work_returns_while_it_is_being_cancelled_counts_unless_it_is_dropped(
+    drop_late: bool, is_done_first: bool
+) -> None:
+    event = asyncio.Event()
+
+    async def works() -> str:
+        event.set()
+        if not is_done_first:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        return "image"
+
+    run = run_until(event, works(), drop_late=drop_late)
+    if drop_late and not is_done_first:
+        with pytest.raises(Interrupted):
+            await run
+    else:
+        assert await run == "image"
+
+
 async def test_an_event_that_comes_first_cancels_the_work_and_waits_for_its_end() -> None:
     event = asyncio.Event()
     cleaned_up = False

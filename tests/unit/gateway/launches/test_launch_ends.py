@@ -7,10 +7,11 @@ import pytest
 
 from services.common.models import BuildState, LaunchState
 from services.common.models.errors import BinderyError
+from services.common.records import store
 from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic
 from services.common.service.tasks import sleep_unless_cancelled
-from services.gateway.launches import launch_run, side_effects
+from services.gateway.launches import side_effects
 from tests.support.in_process_gateway import open_gateway
 from tests.support.valkey import Valkey
 
@@ -103,7 +104,7 @@ async def test_cancelled_while_a_server_is_asked_for(
 async def test_a_cancel_is_repeated_only_after_a_write_has_waited_for_its_reply(
     valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch_run, "CANCEL_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(store, "CANCEL_AGAIN_SECONDS", 0.01)
     cancels = 0
     is_writing = asyncio.Event()
     is_written = asyncio.Event()
