@@ -79,7 +79,7 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
 
 
 @dataclass
-class Told:
+class FakeGateway:
     """The pages of a gateway whose launches are told beforehand: see `FakeLaunches`."""
 
     url: str
@@ -87,7 +87,7 @@ class Told:
 
 
 @contextmanager
-def telling(server_url: str = "", **settings: object) -> Iterator[Told]:
+def serve_fake_gateway(server_url: str = "", **settings: object) -> Iterator[FakeGateway]:
     """Serve the pages. A launch that is ready leads to `server_url`, or to a server that the gateway plays itself."""
     port = free_ports()
     url = f"http://127.0.0.1:{port}"
@@ -100,15 +100,15 @@ def telling(server_url: str = "", **settings: object) -> Iterator[Told]:
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     eventually(lambda: server.started, "the pages are served")
-    yield Told(url, launches)
+    yield FakeGateway(url, launches)
     server.should_exit = True
     thread.join(10)
 
 
 @pytest.fixture
-def told() -> Iterator[Told]:
-    with telling() as told:
-        yield told
+def gateway() -> Iterator[FakeGateway]:
+    with serve_fake_gateway() as gateway:
+        yield gateway
 
 
 @dataclass(frozen=True)

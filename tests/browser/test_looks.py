@@ -9,13 +9,13 @@ from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
 from services.common.models.server import ServerState
 from tests.browser.accessibility import sideways, violations
-from tests.browser.conftest import OpenPage, Told
+from tests.browser.conftest import FakeGateway, OpenPage
 
 SIZES = {"wide": (1280, 900), "phone": (390, 844), "zoomed": (320, 256)}
 
 
-def _pages(told: Told) -> dict[str, str]:
-    launches = told.launches
+def _pages(gateway: FakeGateway) -> dict[str, str]:
+    launches = gateway.launches
 
     def failed(code: ErrorCode, detail: str) -> str:
         error = BinderyError(code, detail).problem
@@ -41,12 +41,14 @@ def _pages(told: Told) -> dict[str, str]:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-def test_pages_are_accessible_and_fit(told: Told, open_page: OpenPage, artefacts: Path, size: str, dark: bool) -> None:
+def test_pages_are_accessible_and_fit(
+    gateway: FakeGateway, open_page: OpenPage, artefacts: Path, size: str, dark: bool
+) -> None:
     width, height = SIZES[size]
-    page = open_page(f"{told.url}/", width=width, height=height, dark=dark)
+    page = open_page(f"{gateway.url}/", width=width, height=height, dark=dark)
     wrong: list[str] = []
-    for name, path in _pages(told).items():
-        page.goto(told.url + path)
+    for name, path in _pages(gateway).items():
+        page.goto(gateway.url + path)
         page.screenshot(path=artefacts / f"{name}-{size}-{'dark' if dark else 'light'}.png", full_page=True)
         wrong += violations(page)
         if beyond := sideways(page):
@@ -54,16 +56,16 @@ def test_pages_are_accessible_and_fit(told: Told, open_page: OpenPage, artefacts
     assert wrong == []
 
 
-def test_a_server_that_has_ended_looks_so(told: Told, open_page: OpenPage, artefacts: Path) -> None:
-    told.launches.server_state = ServerState.GONE
-    page = open_page(f"{told.url}/launches/{told.launches.put(state=LaunchState.READY, finished_at=1.0)}")
+def test_a_server_that_has_ended_looks_so(gateway: FakeGateway, open_page: OpenPage, artefacts: Path) -> None:
+    gateway.launches.server_state = ServerState.GONE
+    page = open_page(f"{gateway.url}/launches/{gateway.launches.put(state=LaunchState.READY, finished_at=1.0)}")
     assert page.inner_text("h1") == "This server has ended"
     page.screenshot(path=artefacts / "ended-wide-light.png")
     assert violations(page) == []
 
 
-def test_targets_are_large_enough(told: Told, open_page: OpenPage) -> None:
-    page = open_page(f"{told.url}/?provider=gh&repository=o/r", width=390)
+def test_targets_are_large_enough(gateway: FakeGateway, open_page: OpenPage) -> None:
+    page = open_page(f"{gateway.url}/?provider=gh&repository=o/r", width=390)
     small = page.eval_on_selector_all(
         "button, a.button, select, input, nav a",
         "all => all.filter(e => e.checkVisibility())"
@@ -73,8 +75,10 @@ def test_targets_are_large_enough(told: Told, open_page: OpenPage) -> None:
     assert small == []
 
 
-def test_the_keyboard_reaches_the_content_first_and_shows_where_it_is(told: Told, open_page: OpenPage) -> None:
-    page = open_page(f"{told.url}/about")
+def test_the_keyboard_reaches_the_content_first_and_shows_where_it_is(
+    gateway: FakeGateway, open_page: OpenPage
+) -> None:
+    page = open_page(f"{gateway.url}/about")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
     assert page.evaluate("document.activeElement.getBoundingClientRect().top") >= 0
@@ -83,8 +87,8 @@ def test_the_keyboard_reaches_the_content_first_and_shows_where_it_is(told: Told
     assert page.evaluate("document.activeElement.id") == "main"
 
 
-def test_nothing_moves_for_who_asked_for_that(told: Told, open_page: OpenPage) -> None:
-    page = open_page(f"{told.url}/launches/{told.launches.put(state=LaunchState.BUILDING)}")
+def test_nothing_moves_for_who_asked_for_that(gateway: FakeGateway, open_page: OpenPage) -> None:
+    page = open_page(f"{gateway.url}/launches/{gateway.launches.put(state=LaunchState.BUILDING)}")
     animation = "getComputedStyle(document.querySelector('.current'), '::before').animationName"
     assert page.evaluate(animation) == "stitch"
     page.emulate_media(reduced_motion="reduce")

@@ -7,25 +7,25 @@ from playwright.sync_api import Dialog, Page, expect
 
 from services.common.models import LaunchState
 from tests.browser.accessibility import violations
-from tests.browser.conftest import OpenPage, Told
+from tests.browser.conftest import FakeGateway, OpenPage
 
 
-def launch(page: Page, told: Told, story: str) -> None:
+def launch(page: Page, gateway: FakeGateway, story: str) -> None:
     """Launch the repository whose name is a story of `FakeLaunches`, by its link."""
-    page.goto(f"{told.url}/v2/gh/org/{story}/HEAD?urlpath=lab/tree/a.ipynb")
+    page.goto(f"{gateway.url}/v2/gh/org/{story}/HEAD?urlpath=lab/tree/a.ipynb")
     page.get_by_role("button", name="Launch").click()
 
 
-def test_the_link_follows_what_is_typed(told: Told, open_page: OpenPage) -> None:
-    page = open_page(told.url)
+def test_the_link_follows_what_is_typed(gateway: FakeGateway, open_page: OpenPage) -> None:
+    page = open_page(gateway.url)
     page.get_by_label("GitHub repository name or URL").fill("https://github.com/org/repo")
     link = page.get_by_label("Link", exact=True)
-    expect(link).to_have_value(f"{told.url}/v2/gh/org/repo/HEAD")
+    expect(link).to_have_value(f"{gateway.url}/v2/gh/org/repo/HEAD")
     page.get_by_label("Open at").fill("a b.ipynb")
-    expect(link).to_have_value(f"{told.url}/v2/gh/org/repo/HEAD?urlpath=%2Fdoc%2Ftree%2Fa%2520b.ipynb")
+    expect(link).to_have_value(f"{gateway.url}/v2/gh/org/repo/HEAD?urlpath=%2Fdoc%2Ftree%2Fa%2520b.ipynb")
     page.get_by_label("a URL path of the server").check()
     page.get_by_label("Open at").fill("/lab?reset")
-    expect(link).to_have_value(f"{told.url}/v2/gh/org/repo/HEAD?urlpath=%2Flab%3Freset")
+    expect(link).to_have_value(f"{gateway.url}/v2/gh/org/repo/HEAD?urlpath=%2Flab%3Freset")
     page.get_by_label("Repository type").select_option("git")
     page.get_by_label("Arbitrary git repository URL").fill("https://x.y/z")
     page.get_by_label("Branch, tag or commit").fill("v1")
@@ -34,35 +34,35 @@ def test_the_link_follows_what_is_typed(told: Told, open_page: OpenPage) -> None
     expect(page.get_by_label("Branch, tag or commit")).to_be_disabled()
 
 
-def test_links_and_badges_are_copied(told: Told, open_page: OpenPage) -> None:
-    page = open_page(f"{told.url}/?provider=gh&repository=o/r")
+def test_links_and_badges_are_copied(gateway: FakeGateway, open_page: OpenPage) -> None:
+    page = open_page(f"{gateway.url}/?provider=gh&repository=o/r")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.get_by_role("button", name="Copy the Markdown").click()
     expect(page.get_by_role("status")).to_have_text("Copied to the clipboard.")
     copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied == f"[![Launch on Bindery]({told.url}/badge_logo.svg)]({told.url}/v2/gh/o/r/HEAD)"
+    assert copied == f"[![Launch on Bindery]({gateway.url}/badge_logo.svg)]({gateway.url}/v2/gh/o/r/HEAD)"
 
 
-def test_a_launch_ends_in_the_server_at_the_path_asked_for(told: Told, open_page: OpenPage) -> None:
-    page = open_page(told.url)
-    launch(page, told, "fine")
+def test_a_launch_ends_in_the_server_at_the_path_asked_for(gateway: FakeGateway, open_page: OpenPage) -> None:
+    page = open_page(gateway.url)
+    launch(page, gateway, "fine")
     expect(page.get_by_role("heading", level=1)).to_have_text("Building the environment")
     page.wait_for_url("**/user/u/**")
-    assert page.url == f"{told.url}/user/u/lab/tree/a.ipynb?token=T"
+    assert page.url == f"{gateway.url}/user/u/lab/tree/a.ipynb?token=T"
     page.go_back()
     expect(page.get_by_role("button", name="Launch")).to_be_visible()
 
 
-def test_a_launch_that_is_looked_at_again_waits_for_a_click(told: Told, open_page: OpenPage) -> None:
-    ready = told.launches.put(state=LaunchState.READY, finished_at=1.0)
-    page = open_page(f"{told.url}/launches/{ready}")
+def test_a_launch_that_is_looked_at_again_waits_for_a_click(gateway: FakeGateway, open_page: OpenPage) -> None:
+    ready = gateway.launches.put(state=LaunchState.READY, finished_at=1.0)
+    page = open_page(f"{gateway.url}/launches/{ready}")
     page.get_by_role("link", name="Open the server").click()
     page.wait_for_url("**/user/u/?token=T")
 
 
-def test_phases_are_told_to_who_cant_see_them(told: Told, open_page: OpenPage) -> None:
-    page = open_page(told.url)
-    launch(page, told, "queued")
+def test_phases_are_told_to_who_cant_see_them(gateway: FakeGateway, open_page: OpenPage) -> None:
+    page = open_page(gateway.url)
+    launch(page, gateway, "queued")
     expect(page.get_by_role("heading", level=1)).to_have_text(
         "Waiting for a builder: number 2 in the queue, about 2 min"
     )
@@ -73,9 +73,9 @@ def test_phases_are_told_to_who_cant_see_them(told: Told, open_page: OpenPage) -
     expect(page.locator("#explanation")).to_have_text("busy")
 
 
-def test_a_launch_can_be_cancelled(told: Told, open_page: OpenPage, artefacts: Path) -> None:
-    page = open_page(told.url)
-    launch(page, told, "endless")
+def test_a_launch_can_be_cancelled(gateway: FakeGateway, open_page: OpenPage, artefacts: Path) -> None:
+    page = open_page(gateway.url)
+    launch(page, gateway, "endless")
     expect(page.locator("#log")).to_contain_text("package-29")
     page.screenshot(path=artefacts / "running-wide-light.png")
     page.emulate_media(color_scheme="dark")
@@ -86,9 +86,9 @@ def test_a_launch_can_be_cancelled(told: Told, open_page: OpenPage, artefacts: P
     expect(page.locator("#log")).to_contain_text("package-29")
 
 
-def test_a_failure_says_why_whose_move_it_is_and_can_be_tried_again(told: Told, open_page: OpenPage) -> None:
-    page = open_page(told.url)
-    launch(page, told, "fails")
+def test_a_failure_says_why_whose_move_it_is_and_can_be_tried_again(gateway: FakeGateway, open_page: OpenPage) -> None:
+    page = open_page(gateway.url)
+    launch(page, gateway, "fails")
     expect(page.get_by_role("heading", level=1)).to_have_text("The build failed")
     expect(page.locator(".trouble")).to_contain_text("numpyy")
     expect(page.get_by_role("status")).to_contain_text("The build failed. The installer could not find numpyy.")
@@ -97,19 +97,19 @@ def test_a_failure_says_why_whose_move_it_is_and_can_be_tried_again(told: Told, 
     before = page.url
     page.get_by_role("button", name="Build again").click()
     page.wait_for_url(lambda url: url != before and "/launches/" in url)
-    assert told.launches.started[-1]["options"].rebuild == "0123456789abcdef01234567-1"
+    assert gateway.launches.requests[-1]["options"].rebuild == "0123456789abcdef01234567-1"
 
 
-def test_a_wrong_ref_leads_back_to_the_form_as_it_was(told: Told, open_page: OpenPage) -> None:
-    page = open_page(told.url)
-    launch(page, told, "missing")
+def test_a_wrong_ref_leads_back_to_the_form_as_it_was(gateway: FakeGateway, open_page: OpenPage) -> None:
+    page = open_page(gateway.url)
+    launch(page, gateway, "missing")
     page.get_by_role("link", name="Change the link").click()
     expect(page.get_by_label("GitHub repository name or URL")).to_have_value("org/missing")
     expect(page.get_by_label("Branch, tag or commit")).to_have_value("HEAD")
 
 
-def test_what_a_build_prints_is_text(told: Told, open_page: OpenPage) -> None:
-    page = open_page(told.url)
+def test_what_a_build_prints_is_text(gateway: FakeGateway, open_page: OpenPage) -> None:
+    page = open_page(gateway.url)
     dialogs: list[str] = []
 
     def dismiss(dialog: Dialog) -> None:
@@ -117,7 +117,7 @@ def test_what_a_build_prints_is_text(told: Told, open_page: OpenPage) -> None:
         dialog.dismiss()
 
     page.on("dialog", dismiss)
-    launch(page, told, "endless")
+    launch(page, gateway, "endless")
     expect(page.locator("#log")).to_contain_text("<img src=x onerror=alert(1)> gpj.exe")
     assert page.locator("#log img").count() == 0
     text = page.locator("#log").text_content() or ""
@@ -125,13 +125,13 @@ def test_what_a_build_prints_is_text(told: Told, open_page: OpenPage) -> None:
     assert dialogs == []
 
 
-def test_ten_thousand_lines_stay_quick(told: Told, open_page: OpenPage) -> None:
-    page = open_page(told.url)
+def test_ten_thousand_lines_stay_quick(gateway: FakeGateway, open_page: OpenPage) -> None:
+    page = open_page(gateway.url)
     page.context.add_init_script(
         "window.longest = 0; new PerformanceObserver(list => { for (const task of list.getEntries())"
         " longest = Math.max(longest, task.duration); }).observe({type: 'longtask'});"
     )
-    launch(page, told, "long")
+    launch(page, gateway, "long")
     expect(page.locator("#log")).to_contain_text("99 % of it", timeout=60_000)
     text = page.locator("#log").text_content() or ""
     assert "line 9999\n" in text
@@ -146,23 +146,23 @@ def test_ten_thousand_lines_stay_quick(told: Told, open_page: OpenPage) -> None:
     page.wait_for_function(f"{at_end} > 1000")
 
 
-def test_a_broken_stream_is_resumed_with_every_line_once(told: Told, open_page: OpenPage) -> None:
-    told.launches.breaks_after = 7
-    page = open_page(told.url)
-    launch(page, told, "fails")
+def test_a_broken_stream_is_resumed_with_every_line_once(gateway: FakeGateway, open_page: OpenPage) -> None:
+    gateway.launches.breaks_after = 7
+    page = open_page(gateway.url)
+    launch(page, gateway, "fails")
     expect(page.get_by_role("button", name="Build again")).to_be_visible(timeout=60_000)
     lines = (page.locator("#log").text_content() or "").splitlines()
     for number in range(30):
         assert lines.count(f"Collecting package-{number}") == 1
 
 
-def test_all_of_it_works_without_scripts(told: Told, open_page: OpenPage, artefacts: Path) -> None:
-    page = open_page(told.url, scripts=False)
+def test_all_of_it_works_without_scripts(gateway: FakeGateway, open_page: OpenPage, artefacts: Path) -> None:
+    page = open_page(gateway.url, scripts=False)
     page.get_by_label("GitHub repository name or URL").fill("org/warm")
     page.get_by_label("Open at").fill("a.ipynb")
     page.get_by_role("button", name="Show link and badge").click()
     expect(page.get_by_label("Link", exact=True)).to_have_value(
-        f"{told.url}/v2/gh/org/warm/HEAD?urlpath=%2Fdoc%2Ftree%2Fa.ipynb"
+        f"{gateway.url}/v2/gh/org/warm/HEAD?urlpath=%2Fdoc%2Ftree%2Fa.ipynb"
     )
     assert "token" not in page.url
     page.screenshot(path=artefacts / "home-without-scripts.png", full_page=True)
@@ -173,9 +173,9 @@ def test_all_of_it_works_without_scripts(told: Told, open_page: OpenPage, artefa
     page.wait_for_url("**/user/u/doc/tree/a.ipynb?token=T")
 
 
-def test_a_launch_is_cancelled_without_scripts(told: Told, open_page: OpenPage) -> None:
-    page = open_page(told.url, scripts=False)
-    launch(page, told, "endless")
+def test_a_launch_is_cancelled_without_scripts(gateway: FakeGateway, open_page: OpenPage) -> None:
+    page = open_page(gateway.url, scripts=False)
+    launch(page, gateway, "endless")
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("It was cancelled")
     expect(page.get_by_role("button", name="Launch again")).to_be_visible()
@@ -184,14 +184,18 @@ def test_a_launch_is_cancelled_without_scripts(told: Told, open_page: OpenPage) 
 FOREIGN = "<form method=post action={}/launches><input name=repository value=o/r><button>go</button></form>"
 
 
-def test_another_site_launches_nothing(told: Told, open_page: OpenPage) -> None:
-    page = open_page(told.url)
+def test_another_site_launches_nothing(gateway: FakeGateway, open_page: OpenPage) -> None:
+    page = open_page(gateway.url)
     for site in ("http://evil.example", "http://127.0.0.1:9"):
-        page.route(f"{site}/**", lambda route: route.fulfill(content_type="text/html", body=FOREIGN.format(told.url)))
+        page.route(
+            f"{site}/**", lambda route: route.fulfill(content_type="text/html", body=FOREIGN.format(gateway.url))
+        )
         page.goto(f"{site}/")
         page.get_by_role("button", name="go").click()
         expect(page.get_by_role("heading", level=1)).to_have_text("Another website requested this launch")
         page.goto(f"{site}/")
-        answer = page.evaluate("url => fetch(url).then(() => 'read', () => 'refused')", f"{told.url}/build/gh/o/r/HEAD")
+        answer = page.evaluate(
+            "url => fetch(url).then(() => 'read', () => 'refused')", f"{gateway.url}/build/gh/o/r/HEAD"
+        )
         assert answer == "refused"
-    assert told.launches.started == []
+    assert gateway.launches.requests == []

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.accessibility import violations
 from tests.browser.conftest import OpenPage
-from tests.support.api_launches import Launched, git_spec
+from tests.support.api_launches import ApiLaunch, git_spec
 from tests.support.forge import Forge
 from tests.support.quick_jupyter import quick_jupyter_wheel
 from tests.support.stack import Stack
@@ -50,8 +50,8 @@ def test_the_page_tells_the_place_as_it_changes(
     for name in ("first", "second", "third"):
         forge.create_repo("places", name, {"postBuild": script})
         specs[name] = git_spec(f"{forge.url}/places/{name}")
-    Launched.begin(stack, specs["first"]).stream.until_message("it runs\n")
-    second = Launched.begin(stack, specs["second"])
+    ApiLaunch.begin(stack, specs["first"]).stream.until_message("it runs\n")
+    second = ApiLaunch.begin(stack, specs["second"])
     second.stream.until_message("place 1 of 1")
 
     page = open_page(stack.url)

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from services.common.models import LaunchState
 from tests.browser.accessibility import sideways, violations
-from tests.browser.conftest import OpenPage, Told, telling
+from tests.browser.conftest import FakeGateway, OpenPage, serve_fake_gateway
 
 TOKEN = "the-token-of-this-start"
 
@@ -42,16 +42,16 @@ def servers() -> Iterator[str]:
 
 
 @pytest.fixture
-def told(servers: str) -> Iterator[Told]:
-    with telling(f"{servers}/user/u/", start_token=TOKEN) as told:
-        yield told
+def gateway(servers: str) -> Iterator[FakeGateway]:
+    with serve_fake_gateway(f"{servers}/user/u/", start_token=TOKEN) as gateway:
+        yield gateway
 
 
 @pytest.mark.parametrize("scripts", [True, False])
 def test_a_badge_without_a_session_leads_on_once_the_token_is_given(
-    told: Told, servers: str, open_page: OpenPage, artefacts: Path, scripts: bool
+    gateway: FakeGateway, servers: str, open_page: OpenPage, artefacts: Path, scripts: bool
 ) -> None:
-    page = open_page(f"{told.url}/v2/gh/org/warm/HEAD?urlpath=lab/tree/a%20b.ipynb", width=390, scripts=scripts)
+    page = open_page(f"{gateway.url}/v2/gh/org/warm/HEAD?urlpath=lab/tree/a%20b.ipynb", width=390, scripts=scripts)
     expect(page.get_by_role("heading", level=1)).to_have_text("The start token is required")
     expect(page.locator("main")).to_contain_text("Open the address that make up printed when it started; make url in")
     if scripts:
@@ -61,10 +61,10 @@ def test_a_badge_without_a_session_leads_on_once_the_token_is_given(
     page.get_by_label("Start token", exact=True).fill("of-an-earlier-start")
     page.get_by_role("button", name="Go on").click()
     expect(page.locator("main")).to_contain_text("That is not the token of this Bindery")
-    page.get_by_label("Start token", exact=True).fill(f"{told.url}/?token={TOKEN}")
+    page.get_by_label("Start token", exact=True).fill(f"{gateway.url}/?token={TOKEN}")
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("org/warm")
-    assert page.url == f"{told.url}/v2/gh/org/warm/HEAD?urlpath=lab%2Ftree%2Fa+b.ipynb"
+    assert page.url == f"{gateway.url}/v2/gh/org/warm/HEAD?urlpath=lab%2Ftree%2Fa+b.ipynb"
     expect(page.locator("main")).to_contain_text("lab/tree/a b.ipynb")
     page.get_by_role("button", name="Launch").click()
     if not scripts:
@@ -73,13 +73,13 @@ def test_a_badge_without_a_session_leads_on_once_the_token_is_given(
 
 
 def test_no_cookie_of_the_gateway_reaches_a_server_and_none_of_a_server_the_gateway(
-    told: Told, servers: str, open_page: OpenPage
+    gateway: FakeGateway, servers: str, open_page: OpenPage
 ) -> None:
-    page = open_page(f"{told.url}/?token={TOKEN}")
-    assert page.url == f"{told.url}/"
-    ready = told.launches.put(state=LaunchState.READY, finished_at=1.0)
-    page.goto(f"{told.url}/launches/{ready}")
-    ours = {cookie["name"] for cookie in page.context.cookies(told.url)}
+    page = open_page(f"{gateway.url}/?token={TOKEN}")
+    assert page.url == f"{gateway.url}/"
+    ready = gateway.launches.put(state=LaunchState.READY, finished_at=1.0)
+    page.goto(f"{gateway.url}/launches/{ready}")
+    ours = {cookie["name"] for cookie in page.context.cookies(gateway.url)}
     assert "bindery_session" in ours
     assert len(ours) == 2
     page.get_by_role("link", name="Open the server").click()
@@ -87,39 +87,41 @@ def test_no_cookie_of_the_gateway_reaches_a_server_and_none_of_a_server_the_gate
     assert page.inner_text("pre") == "Cookie: "
     page.reload()
     assert page.inner_text("pre") == "Cookie: of_the_server=1"
-    with page.expect_request(f"{told.url}/about") as request:
-        page.goto(f"{told.url}/about")
+    with page.expect_request(f"{gateway.url}/about") as request:
+        page.goto(f"{gateway.url}/about")
     assert "of_the_server" not in request.value.all_headers()["cookie"]
 
 
-def test_under_the_servers_name_the_gateway_has_no_page(told: Told, open_page: OpenPage) -> None:
-    port = told.url.rpartition(":")[2]
+def test_under_the_servers_name_the_gateway_has_no_page(gateway: FakeGateway, open_page: OpenPage) -> None:
+    port = gateway.url.rpartition(":")[2]
     page = open_page(f"http://localhost:{port}/?token={TOKEN}")
-    assert page.url == f"{told.url}/"
+    assert page.url == f"{gateway.url}/"
     assert page.context.cookies(f"http://localhost:{port}") == []
 
 
-def test_a_page_of_a_server_can_not_use_the_session(told: Told, servers: str, open_page: OpenPage) -> None:
-    page = open_page(f"{told.url}/?token={TOKEN}")
+def test_a_page_of_a_server_can_not_use_the_session(gateway: FakeGateway, servers: str, open_page: OpenPage) -> None:
+    page = open_page(f"{gateway.url}/?token={TOKEN}")
     page.goto(f"{servers}/user/u/")
-    before = len(told.launches.started)
+    before = len(gateway.launches.requests)
     for name in ("127.0.0.1", "localhost"):
-        own = told.url.replace("127.0.0.1", name)
+        own = gateway.url.replace("127.0.0.1", name)
         for method in ("GET", "POST"):
             ask = "([url, method]) => fetch(url, {method, mode: 'no-cors', credentials: 'include'}).then(() => 'sent')"
             assert page.evaluate(ask, [f"{own}/build/gh/org/warm/HEAD", method]) == "sent"
         read = "url => fetch(url, {credentials: 'include'}).then(() => 'read', () => 'refused')"
         assert page.evaluate(read, f"{own}/build/gh/org/warm/HEAD") == "refused"
-    assert len(told.launches.started) == before
+    assert len(gateway.launches.requests) == before
 
 
-def test_a_launch_whose_session_has_ended_meanwhile_says_how_to_get_in(told: Told, open_page: OpenPage) -> None:
-    launch = told.launches.put(state=LaunchState.BUILDING)
-    page = open_page(f"{told.url}/?token={TOKEN}")
-    told.launches.breaks_after = 1
-    told.launches.events[launch].append({"phase": "building", "message": "one line\n"})
-    page.goto(f"{told.url}/launches/{launch}")
+def test_a_launch_whose_session_has_ended_meanwhile_says_how_to_get_in(
+    gateway: FakeGateway, open_page: OpenPage
+) -> None:
+    launch = gateway.launches.put(state=LaunchState.BUILDING)
+    page = open_page(f"{gateway.url}/?token={TOKEN}")
+    gateway.launches.breaks_after = 1
+    gateway.launches.events[launch].append({"phase": "building", "message": "one line\n"})
+    page.goto(f"{gateway.url}/launches/{launch}")
     expect(page.locator("#log")).to_contain_text("one line")
     page.context.clear_cookies()
-    told.launches.events[launch].append({"phase": "building", "message": "another\n"})
+    gateway.launches.events[launch].append({"phase": "building", "message": "another\n"})
     expect(page.get_by_role("heading", level=1)).to_have_text("The start token is required")

@@ -26,11 +26,11 @@ def assert_cancelled(builders: Builders, namespace: Namespace, build_id: str) ->
 def test_a_build_is_cancelled_while_queued(start_noop: Start, namespace: Namespace) -> None:
     builders = start_noop()
     builders.workers[0].end()
-    build_id = builders.ask(URL, "queued")["build_id"]
+    build_id = builders.request_build(URL, "queued")["build_id"]
     assert builders.read(build_id)["state"] == "queued"
     assert_cancelled(builders, namespace, build_id)
     builders.start_worker()
-    later = builders.ask(URL, "queued-later")["build_id"]
+    later = builders.request_build(URL, "queued-later")["build_id"]
     assert builders.outcome(later)["state"] == "built"
     assert namespace.names("jobs", build_id=build_id) == []
     assert builders.read(build_id)["state"] == "cancelled"
@@ -39,8 +39,8 @@ def test_a_build_is_cancelled_while_queued(start_noop: Start, namespace: Namespa
 
 def test_a_build_is_cancelled_while_running(start_noop: Start, namespace: Namespace) -> None:
     builders = start_noop()
-    build_id = builders.ask(URL, "running.push-0.sleep-300")["build_id"]
-    builders.until_said(build_id, "those were 3 lines")
+    build_id = builders.request_build(URL, "running.push-0.sleep-300")["build_id"]
+    builders.until_logged(build_id, "those were 3 lines")
     assert_cancelled(builders, namespace, build_id)
 
 
@@ -54,8 +54,8 @@ def test_a_build_is_cancelled_while_pushing(
         builders = start(image_prefix=f"{registry.address}/builds/")
         dockerfile = f"FROM {the_engine.base}\nRUN echo {tmp_path} and on; sleep 3\n"
         sha = forge.create_repo("org", "pushing", {"Dockerfile": dockerfile})
-        build_id = builders.ask(f"{forge.url}/org/pushing", sha)["build_id"]
-        builders.until_said(build_id, f"{tmp_path} and on")
+        build_id = builders.request_build(f"{forge.url}/org/pushing", sha)["build_id"]
+        builders.until_logged(build_id, f"{tmp_path} and on")
         os.kill(registry.process.pid, signal.SIGSTOP)  # a push that never ends
         try:
             builders.until_state(build_id, "pushing", seconds=90)

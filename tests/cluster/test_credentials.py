@@ -38,8 +38,8 @@ def test_credentials_of_git_and_of_the_push_reach_the_job_by_its_own_secret_and_
         docker_config=config_json(tmp_path, REGISTRY),
         kubernetes_engine_credentials=True,
     )
-    build_id = builders.ask(URL, "secrets.credentials-1.sleep-5")["build_id"]
-    builders.until_said(build_id, "those were 3 lines")
+    build_id = builders.request_build(URL, "secrets.credentials-1.sleep-5")["build_id"]
+    builders.until_logged(build_id, "those were 3 lines")
     [job] = namespace.objects("jobs", build_id=build_id)
     [secret] = namespace.objects("secrets", build_id=build_id)
     assert secret["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]
@@ -63,7 +63,7 @@ def test_a_repository_that_names_variables_is_told_as_it_is_and_learns_no_secret
     """The kubelet puts variables' values in the place of `$(NAME)`, those from Secrets included."""
     builders = start_noop(git_credentials=json.dumps({"example.org": f"username=reader\\npassword={GIT}"}))
     url = "https://example.org/$(GIT_TERMINAL_PROMPT)/$(GIT_CREDENTIAL_ENV)/$$(HOME)"
-    build_id = builders.ask(url, "variables.told-1")["build_id"]
+    build_id = builders.request_build(url, "variables.told-1")["build_id"]
     assert builders.outcome(build_id)["state"] == "built", builders.log(build_id)
     [told] = [line for line in builders.log(build_id).splitlines() if line.startswith("this was told: ")]
     arguments = json.loads(told.partition(": ")[2])
@@ -74,7 +74,7 @@ def test_a_repository_that_names_variables_is_told_as_it_is_and_learns_no_secret
 
 def test_a_secret_that_a_build_says_all_the_same_is_blanked_in_its_log(start_noop: Start) -> None:
     builders = start_noop(git_credentials=json.dumps({"example.org": f"username=reader\\npassword={GIT}"}))
-    build_id = builders.ask(URL, "leaks.leak-1")["build_id"]
+    build_id = builders.request_build(URL, "leaks.leak-1")["build_id"]
     assert builders.outcome(build_id)["state"] == "built", builders.log(build_id)
     assert "this leaks: [secret]" in builders.log(build_id)
     assert GIT not in builders.log(build_id)
@@ -89,7 +89,7 @@ def test_the_builders_own_login_pushes_from_a_job_without_a_secret_of_the_operat
         prefix = f"{registry.address}/builds/"
         builders = start(image_prefix=prefix, docker_config=config_json(tmp_path, registry.address))
         sha = forge.create_repo("org", "own-login", {"Dockerfile": f"FROM {the_engine.base}\nLABEL a=own\n"})
-        build_id = builders.ask(f"{forge.url}/org/own-login", sha)["build_id"]
+        build_id = builders.request_build(f"{forge.url}/org/own-login", sha)["build_id"]
         built = builders.outcome(build_id)
         assert built["state"] == "built", builders.log(build_id)
         assert built["digest"]

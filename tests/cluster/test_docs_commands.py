@@ -22,8 +22,8 @@ def test_the_commands_of_the_page_do_what_it_says(
     start_noop: Start, namespace: Namespace, the_cluster: Cluster, tmp_path: Path
 ) -> None:
     builders = start_noop()
-    build_id = builders.ask(URL, "docs.push-0.sleep-300")["build_id"]
-    builders.until_said(build_id, "those were 3 lines")
+    build_id = builders.request_build(URL, "docs.push-0.sleep-300")["build_id"]
+    builders.until_logged(build_id, "those were 3 lines")
     made = f"{namespace.name}-made"
     folder = tmp_path / "deploy" / "kubernetes"
     folder.mkdir(parents=True)

@@ -32,7 +32,7 @@ def failure(builders: Builders, namespace: Namespace, build_id: str, seconds: fl
 
 def failed(builders: Builders, namespace: Namespace, ref: str, seconds: float = WITHIN_SECONDS) -> dict[str, Any]:
     """Ask for a build, and read how it failed."""
-    return failure(builders, namespace, builders.ask(URL, ref)["build_id"], seconds)
+    return failure(builders, namespace, builders.request_build(URL, ref)["build_id"], seconds)
 
 
 def test_a_build_that_uses_more_memory_than_its_pod_may_is_out_of_memory_and_names_the_limit(
@@ -57,7 +57,7 @@ def test_a_build_past_the_workers_own_maximum_is_a_timeout(start_noop: Start, na
 
 def test_a_build_that_says_nothing_more_has_stalled(start_noop: Start, namespace: Namespace) -> None:
     builders = start_noop(build_stall_seconds=5)
-    build_id = builders.ask(URL, "stall.push-0.sleep-100")["build_id"]
+    build_id = builders.request_build(URL, "stall.push-0.sleep-100")["build_id"]
     assert failure(builders, namespace, build_id)["code"] == "build_stalled"
     assert "those were 3 lines" in builders.log(build_id)
 
@@ -72,8 +72,8 @@ def test_a_build_for_which_no_node_has_room_waits_visibly_and_then_fails(
         "kubernetes_settle_seconds": 1,
     }
     builders = start_noop(**settings)
-    build_id = builders.ask(URL, "unschedulable")["build_id"]
-    builders.until_said(build_id, "No node has room for the build: 0/1 nodes are available")
+    build_id = builders.request_build(URL, "unschedulable")["build_id"]
+    builders.until_logged(build_id, "No node has room for the build: 0/1 nodes are available")
     error = failure(builders, namespace, build_id)
     assert error["code"] == "build_unschedulable"
     assert "Insufficient memory" in error["detail"]
@@ -85,8 +85,8 @@ def test_a_builder_image_that_cant_be_pulled_is_waited_for_visibly_and_then_said
     image = f"{REGISTRY}/there/is-none:1"
     settings = {"builder_image": image, "kubernetes_image_pull_seconds": 6, "kubernetes_settle_seconds": 1}
     builders = start_noop(**settings)
-    build_id = builders.ask(URL, "no-image")["build_id"]
-    builders.until_said(build_id, "The builder image can't be pulled")
+    build_id = builders.request_build(URL, "no-image")["build_id"]
+    builders.until_logged(build_id, "The builder image can't be pulled")
     error = failure(builders, namespace, build_id)
     assert error["code"] == "builder_image_unavailable"
     assert image in error["detail"]
@@ -107,8 +107,8 @@ def test_a_full_quota_of_the_namespace_is_waited_for_visibly_and_then_said(
     builders = start_noop(**settings)
     namespace.kubectl("create", "quota", "full", f"--hard={what}=0")
     try:
-        build_id = builders.ask(URL, "quota")["build_id"]
-        builders.until_said(build_id, "exceeded quota: full")
+        build_id = builders.request_build(URL, "quota")["build_id"]
+        builders.until_logged(build_id, "exceeded quota: full")
         error = failure(builders, namespace, build_id)
     finally:
         namespace.kubectl("delete", "quota", "full")
@@ -122,8 +122,8 @@ def test_a_quota_that_is_raised_in_time_costs_a_build_nothing_but_the_wait(
     builders = start_noop(kubernetes_settle_seconds=0.5, kubernetes_probe_seconds=1)
     namespace.kubectl("create", "quota", "full", "--hard=count/jobs.batch=0")
     try:
-        build_id = builders.ask(URL, "raised")["build_id"]
-        builders.until_said(build_id, "exceeded quota: full")
+        build_id = builders.request_build(URL, "raised")["build_id"]
+        builders.until_logged(build_id, "exceeded quota: full")
     finally:
         namespace.kubectl("delete", "quota", "full")
     assert builders.outcome(build_id)["state"] == "built"
@@ -139,7 +139,7 @@ def test_a_build_evicted_from_its_node_says_what_the_node_lacked(start_noop: Sta
 
 def test_a_build_whose_execution_vanishes_twice_is_lost(start_noop: Start, namespace: Namespace) -> None:
     builders = start_noop()
-    build_id = builders.ask(URL, "vanish.push-0.sleep-300")["build_id"]
+    build_id = builders.request_build(URL, "vanish.push-0.sleep-300")["build_id"]
     for name in (f"bindery-{build_id}", f"bindery-{build_id}-r2"):
         eventually(partial(_runs, namespace, name), f"a running pod of {name}", 60)
         namespace.kubectl("delete", "pods", "-l", f"job-name={name}", "--grace-period=0", "--force", "--wait=false")
@@ -154,10 +154,10 @@ def test_an_api_server_that_is_down_past_the_bound_fails_the_build_and_its_job_g
         "kubernetes_probe_seconds": 1, "build_stop_seconds": 3, "relist_seconds": 2,
     }  # fmt: skip
     builders = start_noop(**settings)
-    build_id = builders.ask(URL, "api-down.push-0.sleep-300")["build_id"]
-    builders.until_said(build_id, "those were 3 lines")
+    build_id = builders.request_build(URL, "api-down.push-0.sleep-300")["build_id"]
+    builders.until_logged(build_id, "those were 3 lines")
     with own_cluster.paused("kube-apiserver"):
-        builders.until_said(build_id, "The build backend does not answer")
+        builders.until_logged(build_id, "The build backend does not answer")
         assert builders.outcome(build_id)["error"]["code"] == "executor_unavailable"
     assert failure(builders, namespace, build_id)["code"] == "executor_unavailable"
 

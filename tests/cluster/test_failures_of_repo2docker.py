@@ -37,7 +37,7 @@ def test_a_step_of_the_dockerfile_that_is_killed_for_memory_is_out_of_memory_and
     builders = start()
     assert the_engine.memory_bytes, "the engine has no memory limit: start it with --cgroup-parent"
     sha = forge.create_repo("org", "greedy", {"Dockerfile": f"FROM {the_engine.base}\nRUN tail /dev/zero\n"})
-    build_id = builders.ask(f"{forge.url}/org/greedy", sha)["build_id"]
+    build_id = builders.request_build(f"{forge.url}/org/greedy", sha)["build_id"]
     error = failure(builders, namespace, build_id)
     assert error["code"] == "build_out_of_memory", builders.log(build_id)
     assert "container engine's own" in error["detail"]
@@ -48,7 +48,7 @@ def test_a_step_of_the_dockerfile_that_fails_is_the_authors(
 ) -> None:
     builders = start()
     sha = forge.create_repo("org", "broken", {"Dockerfile": f"FROM {the_engine.base}\nRUN echo so near && exit 3\n"})
-    build_id = builders.ask(f"{forge.url}/org/broken", sha)["build_id"]
+    build_id = builders.request_build(f"{forge.url}/org/broken", sha)["build_id"]
     error = failure(builders, namespace, build_id)
     assert (error["code"], error["whose_move"]) == ("build_failed", "author")
     assert "so near" in builders.log(build_id)
@@ -66,11 +66,11 @@ def test_credentials_that_may_not_push_are_told_apart_from_a_failed_build(
         prefix = f"{registry.address}/builds/"
         builders = start(image_prefix=prefix, docker_config=config, kubernetes_push_secret="push")
         sha = forge.create_repo("org", "denied", {"Dockerfile": f"FROM {the_engine.base}\nLABEL a=b\n"})
-        build_id = builders.ask(f"{forge.url}/org/denied", sha)["build_id"]
+        build_id = builders.request_build(f"{forge.url}/org/denied", sha)["build_id"]
         assert failure(builders, namespace, build_id)["code"] == "push_denied", builders.log(build_id)
 
         namespace.secret("push", "config.json", login(registry.address, "bindery", "right"))
-        again = builders.ask(f"{forge.url}/org/denied", sha)["build_id"]
+        again = builders.request_build(f"{forge.url}/org/denied", sha)["build_id"]
         assert builders.outcome(again, 120)["state"] == "built", builders.log(again)
 
 
@@ -83,8 +83,8 @@ def test_a_registry_that_is_down_past_the_bound_is_said_and_never_taken_for_a_mi
         builders = start(image_prefix=f"{registry.address}/builds/", outage_patience_seconds=5)
         dockerfile = f"FROM {the_engine.base}\nRUN echo {tmp_path} and on; sleep 3\n"
         sha = forge.create_repo("org", "down", {"Dockerfile": dockerfile})
-        build_id = builders.ask(f"{forge.url}/org/down", sha)["build_id"]
-        builders.until_said(build_id, f"{tmp_path} and on")
+        build_id = builders.request_build(f"{forge.url}/org/down", sha)["build_id"]
+        builders.until_logged(build_id, f"{tmp_path} and on")
         registry.stop()
         assert failure(builders, namespace, build_id)["code"] == "registry_unavailable"
         assert "Waiting for it" in builders.log(build_id)

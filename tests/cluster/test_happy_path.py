@@ -23,13 +23,13 @@ def test_a_repository_with_a_dockerfile_is_built_in_a_job_pushed_and_found_by_it
     builders = start()
     dockerfile = f"FROM {the_engine.jupyter}\nLABEL here=there\nRUN echo hello from the build\n"
     sha = forge.create_repo("org", "first", {"Dockerfile": dockerfile})
-    asked = builders.ask(f"{forge.url}/org/first", sha)
+    asked = builders.request_build(f"{forge.url}/org/first", sha)
     assert asked["state"] in {"queued", "running"}
-    builders.until_said(asked["build_id"], "hello from the build", 120)
+    builders.until_logged(asked["build_id"], "hello from the build", 120)
     built = builders.outcome(asked["build_id"], 240)
     assert built["state"] == "built", builders.log(asked["build_id"])
     assert re.fullmatch("sha256:[0-9a-f]{64}", built["digest"])
-    again = builders.ask(f"{forge.url}/org/first", sha)
+    again = builders.request_build(f"{forge.url}/org/first", sha)
     assert (again["state"], again["digest"]) == ("built", built["digest"])
 
     by_digest = f"{built['image'].rpartition(':')[0]}@{built['digest']}"
@@ -46,16 +46,16 @@ def test_without_a_registry_the_engine_of_the_node_keeps_an_image_which_is_built
 ) -> None:
     builders = start(build_push=False, docker_host=the_engine.host, image_prefix="bindery-not-pushed/")
     sha = forge.create_repo("org", "not-pushed", {"Dockerfile": f"FROM {the_engine.base}\nLABEL a=not-pushed\n"})
-    asked = builders.ask(f"{forge.url}/org/not-pushed", sha)
+    asked = builders.request_build(f"{forge.url}/org/not-pushed", sha)
     built = builders.outcome(asked["build_id"], 240)
     assert built["state"] == "built", builders.log(asked["build_id"])
     try:
         assert the_engine.docker("image", "inspect", built["image"])
-        again = builders.ask(f"{forge.url}/org/not-pushed", sha)
+        again = builders.request_build(f"{forge.url}/org/not-pushed", sha)
         assert (again["state"], again["build_id"]) == ("built", asked["build_id"])
     finally:
         the_engine.docker("image", "rm", built["image"])
-    anew = builders.ask(f"{forge.url}/org/not-pushed", sha)
+    anew = builders.request_build(f"{forge.url}/org/not-pushed", sha)
     assert anew["build_id"] != asked["build_id"]
     assert builders.outcome(anew["build_id"], 240)["state"] == "built"
     the_engine.docker("image", "rm", built["image"])
@@ -72,8 +72,8 @@ def test_policies_select_builds_by_labels_that_bindery_itself_does_without(
     start_noop: Start, namespace: Namespace, given: dict[str, str], selector: str
 ) -> None:
     builders = start_noop(kubernetes_labels=json.dumps(given))
-    build_id = builders.ask(URL, f"labels{len(selector)}.sleep-3")["build_id"]
-    builders.until_said(build_id, "those were 3 lines")
+    build_id = builders.request_build(URL, f"labels{len(selector)}.sleep-3")["build_id"]
+    builders.until_logged(build_id, "those were 3 lines")
     selected = namespace.kubectl("get", "jobs,pods", "-l", selector, "-o", "name").split()
     assert f"job.batch/bindery-{build_id}" in selected
     assert len(selected) == 2
@@ -92,7 +92,7 @@ def test_a_build_costs_the_api_server_few_requests(start_noop: Start, namespace:
 
     for number in range(3):  # the first opens the watches
         before = requests()
-        build_id = builders.ask(URL, f"requests{number}")["build_id"]
+        build_id = builders.request_build(URL, f"requests{number}")["build_id"]
         assert builders.outcome(build_id)["state"] == "built"
         until_gone(lambda: namespace.names("jobs"), "no Job left")
     assert requests() - before <= 10, "of the watches and probes some may fall into this time"
@@ -104,8 +104,8 @@ def test_sticky_builds_prefer_a_node_with_an_engine_and_do_without_one(
     builders = start_noop(kubernetes_sticky_builds=True)
 
     def affinity(ref: str) -> dict[str, object]:
-        build_id = builders.ask(URL, f"{ref}.sleep-3")["build_id"]
-        builders.until_said(build_id, "those were 3 lines")
+        build_id = builders.request_build(URL, f"{ref}.sleep-3")["build_id"]
+        builders.until_logged(build_id, "those were 3 lines")
         [job] = namespace.objects("jobs", build_id=build_id)
         assert builders.outcome(build_id)["state"] == "built"
         found: dict[str, object] = job["spec"]["template"]["spec"]["affinity"]

@@ -14,7 +14,7 @@ PODS = Path("/var/log/pods")
 
 def test_hostile_bytes_and_a_line_of_megabytes_are_survived(start_noop: Start) -> None:
     builders = start_noop()
-    build_id = builders.ask(URL, "hostile.hostile-1")["build_id"]
+    build_id = builders.request_build(URL, "hostile.hostile-1")["build_id"]
     assert builders.outcome(build_id)["state"] == "built"
     log = builders.log(build_id)
     assert "\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER} " in log
@@ -28,8 +28,10 @@ def test_lines_that_the_node_has_rotated_away_while_no_worker_read_them_are_told
     start_noop: Start, namespace: Namespace
 ) -> None:
     builders = start_noop(stream_max_bytes=256 << 20)
-    build_id = builders.ask(URL, "rotated.lines-60.ms-500.kib-700")["build_id"]  # 1.4 MiB a second, rotated at 10 MiB
-    builders.until_said(build_id, "line 2\n")
+    build_id = builders.request_build(URL, "rotated.lines-60.ms-500.kib-700")[
+        "build_id"
+    ]  # 1.4 MiB a second, rotated at 10 MiB
+    builders.until_logged(build_id, "line 2\n")
     builders.workers[0].kill()
 
     def rotated() -> list[Path]:

@@ -44,10 +44,10 @@ def test_a_pod_or_job_that_is_deleted_once_costs_a_second_run_and_the_log_says_s
     start_noop: Start, namespace: Namespace, kind: str
 ) -> None:
     builders = start_noop()
-    build_id = builders.ask(URL, f"once-{kind}.lines-60.ms-100")["build_id"]
-    builders.until_said(build_id, "line 10\n")
+    build_id = builders.request_build(URL, f"once-{kind}.lines-60.ms-100")["build_id"]
+    builders.until_logged(build_id, "line 10\n")
     namespace.kubectl("delete", kind, "-l", f"bindery/build-id={build_id}", "--wait=false")
-    builders.until_said(build_id, "The build is run again")
+    builders.until_logged(build_id, "The build is run again")
     assert_built(builders, namespace, build_id)
     again = builders.log(build_id).partition("The build is run again")[2]
     assert [one for one in again.splitlines() if one.startswith("line ")] == [f"line {n}" for n in range(1, 61)]
@@ -57,13 +57,13 @@ def test_a_job_that_is_deleted_while_no_worker_follows_it_costs_a_second_run_and
     start_noop: Start, namespace: Namespace
 ) -> None:
     builders = start_noop()
-    build_id = builders.ask(URL, "alone.lines-150.ms-100")["build_id"]
-    builders.until_said(build_id, "line 10\n")
+    build_id = builders.request_build(URL, "alone.lines-150.ms-100")["build_id"]
+    builders.until_logged(build_id, "line 10\n")
     [worker] = builders.workers
     worker.kill()
     namespace.kubectl("delete", "jobs", "-l", f"bindery/build-id={build_id}")
     builders.start_worker()
-    builders.until_said(build_id, "The build is run again")
+    builders.until_logged(build_id, "The build is run again")
     assert_built(builders, namespace, build_id)
     before, _, again = builders.log(build_id).partition("The build is run again")
     assert "rotated" not in before + again
@@ -76,18 +76,18 @@ def test_an_api_server_that_is_away_for_30_s_costs_no_line(
     start_noop: Start, namespace: Namespace, own_cluster: Cluster, fault: str
 ) -> None:
     builders = start_noop()
-    build_id = builders.ask(URL, f"api-{fault}.lines-250.ms-200")["build_id"]
-    builders.until_said(build_id, "line 10\n")
+    build_id = builders.request_build(URL, f"api-{fault}.lines-250.ms-200")["build_id"]
+    builders.until_logged(build_id, "line 10\n")
     with getattr(own_cluster, fault)("kube-apiserver"), lasting(OUTAGE_SECONDS):
-        builders.until_said(build_id, "The build backend does not answer", OUTAGE_SECONDS)
+        builders.until_logged(build_id, "The build backend does not answer", OUTAGE_SECONDS)
     assert_built(builders, namespace, build_id)
     builders.assert_every_line_once(build_id)
 
 
 def test_a_restarted_redis_costs_no_line(start_noop: Start, namespace: Namespace) -> None:
     builders = start_noop()
-    build_id = builders.ask(URL, "redis.lines-150.ms-100")["build_id"]
-    builders.until_said(build_id, "line 20\n")
+    build_id = builders.request_build(URL, "redis.lines-150.ms-100")["build_id"]
+    builders.until_logged(build_id, "line 20\n")
     builders.valkey.kill()
     builders.valkey.start()
     assert_built(builders, namespace, build_id)
@@ -103,11 +103,11 @@ def test_a_registry_that_is_away_for_30_s_is_waited_for_and_the_image_is_pushed_
         builders = start(image_prefix=f"{registry.address}/builds/")
         dockerfile = f"FROM {the_engine.base}\nRUN echo {tmp_path} and on; sleep 5\n"
         sha = forge.create_repo("org", "away", {"Dockerfile": dockerfile})
-        build_id = builders.ask(f"{forge.url}/org/away", sha)["build_id"]
-        builders.until_said(build_id, f"{tmp_path} and on")
+        build_id = builders.request_build(f"{forge.url}/org/away", sha)["build_id"]
+        builders.until_logged(build_id, f"{tmp_path} and on")
         registry.stop()
         with lasting(OUTAGE_SECONDS):
-            builders.until_said(build_id, "Waiting for it", OUTAGE_SECONDS)
+            builders.until_logged(build_id, "Waiting for it", OUTAGE_SECONDS)
         assert builders.read(build_id)["state"] in {"running", "pushing"}
         registry.start()
         assert_built(builders, namespace, build_id)
@@ -122,13 +122,13 @@ def test_after_an_emptied_redis_the_old_job_is_not_taken_for_the_new_attempt(
 ) -> None:
     builders = start_noop()
     ref = "flush.lines-100.ms-100"
-    first = builders.ask(URL, ref)["build_id"]
-    builders.until_said(first, "line 10\n")
+    first = builders.request_build(URL, ref)["build_id"]
+    builders.until_logged(first, "line 10\n")
     [worker] = builders.workers
     worker.kill()
     builders.valkey_flush()
     builders.start_worker()
-    second = builders.ask(URL, ref)["build_id"]
+    second = builders.request_build(URL, ref)["build_id"]
     assert second != first
     assert second.rpartition("-")[0] == first.rpartition("-")[0]
     eventually(lambda: len(namespace.names("jobs")) == 2, "a Job of its own for the new attempt")

@@ -115,7 +115,7 @@ def test_from_a_link_to_a_kernel_in_a_pod_and_back_to_nothing(chain: Chain, forg
     assert (annotations["bindery/repo-url"], annotations["bindery/ref"]) == (repository.url, repository.sha)
 
     again = repository.launch(stack)
-    assert again.ended()["build_id"] == view["build_id"]
+    assert again.until_ended()["build_id"] == view["build_id"]
     assert "building" not in again.stream.phases
 
     eventually(lambda: not stack.hub_users(), "the culler removes both servers", 120)

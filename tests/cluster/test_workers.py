@@ -58,7 +58,7 @@ def test_50_requests_for_10_refs_are_10_jobs_though_one_worker_is_killed_and_the
     killed = builders.start_worker()
     with jobs_made(namespace, tmp_path) as jobs, concurrent.futures.ThreadPoolExecutor(16) as pool:
         asked = pool.map(
-            lambda n: builders.ask(
+            lambda n: builders.request_build(
                 f"https://example.org/org/repo{n % 10}", "ref.lines-120.ms-200", api=(first, second)[n % 2]
             )["build_id"],
             range(50),
@@ -66,7 +66,7 @@ def test_50_requests_for_10_refs_are_10_jobs_though_one_worker_is_killed_and_the
         build_ids = set(asked)
         assert len(build_ids) == 10
         for build_id in build_ids:
-            builders.until_said(build_id, "line 5\n")
+            builders.until_logged(build_id, "line 5\n")
         owners = [worker.log().count("build_claimed") for worker in (killed, paused)]
         assert min(owners) > 0, f"both have builds: {owners}"
         killed.kill()
@@ -82,8 +82,8 @@ def test_the_builds_of_a_killed_worker_are_adopted_within_15_s_and_their_jobs_ar
 ) -> None:
     builders = start_noop()
     with jobs_made(namespace, tmp_path) as jobs:
-        build_id = builders.ask("https://example.org/org/adopted", "ref.lines-150.ms-150")["build_id"]
-        builders.until_said(build_id, "line 5\n")
+        build_id = builders.request_build("https://example.org/org/adopted", "ref.lines-150.ms-150")["build_id"]
+        builders.until_logged(build_id, "line 5\n")
         [killed] = builders.workers
         survivor = builders.start_worker()
         killed.kill()
@@ -102,12 +102,12 @@ def test_workers_are_scaled_from_one_to_three_and_back_with_builds_running(
     builders = start_noop(build_slots=2)
     with jobs_made(namespace, tmp_path) as jobs:
         urls = [f"https://example.org/org/scaled{n}" for n in range(6)]
-        build_ids = {builders.ask(url, "ref.lines-150.ms-150")["build_id"] for url in urls}
+        build_ids = {builders.request_build(url, "ref.lines-150.ms-150")["build_id"] for url in urls}
         [old] = builders.workers
         builders.start_worker()
         builders.start_worker()
         for build_id in build_ids:  # three workers have slots for all
-            builders.until_said(build_id, "line 5\n")
+            builders.until_logged(build_id, "line 5\n")
         builders.workers[1].end()
         old.end()
         assert len(builders.workers) == 1

@@ -17,7 +17,7 @@ from tornado.web import HTTPError, create_signed_value
 from deploy.jupyterhub.kept_token import FILES, OPEN, is_answering, with_configuration
 from tests.support.hub_fixtures import environment  # noqa: F401
 from tests.support.real_hub import free_port, make_environment
-from tests.support.spawners import told_by
+from tests.support.spawners import message_of
 
 TOKEN = "the-launchs-token"
 HASHED = "sha1:67c9e60bb8b6:9ffede0825894254b2e042ea597d771089e11aed"
@@ -178,7 +178,7 @@ async def test_a_jupyter_is_asked_with_its_token_only_after_it_refused_to_answer
     async with serving({"/api": (200, '{"version": "2"}'), "/api/status": (200, status)}, requests) as url:
         with pytest.raises(HTTPError) as raised:
             await is_answering(url, TOKEN)
-        assert told_by(raised.value) == OPEN
+        assert message_of(raised.value) == OPEN
         assert await is_answering(url, "")  # it asks the hub
     assert TOKEN not in "".join(requests)
 

@@ -225,4 +225,4 @@ async def test_a_repository_is_found_through_the_outbound_proxy_and_full_shas_ne
             refused = await resolver.problem("git", spec("https://inside.test/x", "main"))
     assert private.code == refused.code == "address_not_allowed"
     assert "The outbound proxy of this Bindery does not let it reach inside.test" in refused.detail
-    assert proxy.turned_away == ["CONNECT inside.test:443"]
+    assert proxy.refusals == ["CONNECT inside.test:443"]

@@ -268,13 +268,13 @@ async def test_github_is_asked_through_the_outbound_proxy(forge: Forge) -> None:
         settings: dict[str, Any] = {"github_url": "https://github.test", "github_api_url": "http://api.github.test/api"}
         async with running_resolver(outbound_proxy=proxy.url, **settings) as resolver:
             assert (await resolver.repo("gh", "org/repo/HEAD")).ref == sha
-        assert proxy.asked == ["GET http://api.github.test/api/repos/org/repo/commits/HEAD"]
+        assert proxy.requests == ["GET http://api.github.test/api/repos/org/repo/commits/HEAD"]
         assert "proxy-authorization" not in forge.requests[0].headers
         async with running_resolver(
             outbound_proxy=proxy.url, outbound_proxy_except="github.test", **settings
         ) as resolver:
             assert (await resolver.problem("gh", "org/repo/HEAD")).code == "provider_unavailable"  # no such host here
-        assert len(proxy.asked) == 1
+        assert len(proxy.requests) == 1
 
 
 async def test_a_proxy_of_the_environment_is_not_taken_silently(

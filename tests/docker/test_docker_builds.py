@@ -35,12 +35,12 @@ def test_a_dockerfile_is_built_pushed_found_again_and_runs_by_digest(
     docker: Engine, builder: StackBuilder, registry: Registry, repository: Serve
 ) -> None:
     url, sha = repository(f"FROM {docker.jupyter}\nRUN echo made > /tmp/mark\n")
-    asked = builder.ask(url, sha)
+    asked = builder.request_build(url, sha)
     build = builder.outcome(asked["build_id"])
     assert build["state"] == "built", builder.text(asked["build_id"])
     phases = {line["phase"] for line in builder.lines(asked["build_id"])}
     assert {"fetching", "building", "pushing"} <= phases
-    again = builder.ask(url, sha)
+    again = builder.request_build(url, sha)
     assert (again["state"], again["digest"]) == ("built", build["digest"])
     name = f"{build['image'].rpartition(':')[0]}@{build['digest']}"
     docker.docker("rmi", "--force", build["image"])
@@ -59,13 +59,13 @@ def test_without_a_registry_the_engine_is_asked_whether_an_image_is_there(
     stack = start_stack(tmp_path, docker, "local/team-", build_push="false")
     with contextlib.closing(stack.client), contextlib.closing(StackBuilder(stack)) as builder:
         try:
-            asked = builder.ask(url, sha)
+            asked = builder.request_build(url, sha)
             build = builder.outcome(asked["build_id"])
             assert build["state"] == "built", builder.text(asked["build_id"])
             assert docker.docker("run", "--rm", build["image"], "cat", "/tmp/mark").strip() == "made"
-            assert builder.ask(url, sha)["state"] == "built"
+            assert builder.request_build(url, sha)["state"] == "built"
             docker.docker("rmi", "--force", build["image"])
-            anew = builder.ask(url, sha)
+            anew = builder.request_build(url, sha)
             assert anew["build_id"] not in {None, asked["build_id"]}
             assert builder.outcome(anew["build_id"])["state"] == "built"
         finally:
@@ -76,7 +76,7 @@ def test_a_link_to_a_file_of_the_builders_own_is_refused_and_nothing_of_it_is_to
     builder: StackBuilder, forge: Forge
 ) -> None:
     sha = forge.create_repo("org", "linked", {"apt.txt": Link("/etc/os-release"), "README": "hello"})
-    asked = builder.ask(f"{forge.url}/org/linked", sha)
+    asked = builder.request_build(f"{forge.url}/org/linked", sha)
     error = builder.outcome(asked["build_id"])["error"]
     assert error["code"] == "build_failed"
     assert "apt.txt is a link that leads out of the repository: put the file itself there" in error["detail"]
@@ -86,7 +86,7 @@ def test_a_link_to_a_file_of_the_builders_own_is_refused_and_nothing_of_it_is_to
 def test_cancelled_while_it_runs_a_build_ends_in_the_engine_too(
     docker: Engine, builder: StackBuilder, repository: Serve
 ) -> None:
-    asked = builder.ask(*repository(ticking(docker, 3000)))
+    asked = builder.request_build(*repository(ticking(docker, 3000)))
     builder.until(asked["build_id"], "tick-3-")
     assert _steps_of_engine("seq 3000")
     assert builder.cancel(asked["build_id"]) == 202
@@ -110,7 +110,7 @@ def test_cancelled_while_it_pushes_a_build_leaves_no_image_in_the_registry(
     docker: Engine, builder: StackBuilder, repository: Serve, registry: Registry
 ) -> None:
     url, sha = repository(f"FROM {docker.base}\nRUN head -c 300000000 /dev/urandom > /big\n")
-    asked = builder.ask(url, sha)
+    asked = builder.request_build(url, sha)
     builder.until_state(asked["build_id"], "pushing")
     assert builder.cancel(asked["build_id"]) == 202
     build = builder.outcome(asked["build_id"], 20)
@@ -123,7 +123,7 @@ def test_cancelled_while_it_pushes_a_build_leaves_no_image_in_the_registry(
 def test_a_killed_worker_s_build_is_adopted_and_its_log_has_every_line_once(
     docker: Engine, stack: Stack, builder: StackBuilder, repository: Serve
 ) -> None:
-    asked = builder.ask(*repository(ticking(docker)))
+    asked = builder.request_build(*repository(ticking(docker)))
     builder.until(asked["build_id"], "tick-5-")
     pid = stack.kill("worker")
     stack.until_replaced("worker", pid)
@@ -140,7 +140,7 @@ def test_a_paused_worker_s_build_is_adopted_meanwhile_and_its_log_has_every_line
     try:
         with contextlib.closing(StackBuilder(stack)) as builder:
             faults = Faults(stack, forge, tmp_path)
-            asked = builder.ask(*repository(ticking(docker, count)))
+            asked = builder.request_build(*repository(ticking(docker, count)))
             builder.until(asked["build_id"], "tick-5-")
             record = f"b:{asked['build_id']}"
             owner = faults.owner(record)
@@ -162,7 +162,7 @@ def test_a_paused_worker_s_build_is_adopted_meanwhile_and_its_log_has_every_line
 def test_a_container_that_is_removed_once_is_followed_by_another_and_the_log_says_so(
     docker: Engine, builder: StackBuilder, repository: Serve
 ) -> None:
-    asked = builder.ask(*repository(ticking(docker, 30)))
+    asked = builder.request_build(*repository(ticking(docker, 30)))
     builder.until(asked["build_id"], "tick-3-")
     docker.docker("rm", "--force", f"bindery-{asked['build_id']}")
     build = builder.outcome(asked["build_id"])
@@ -176,7 +176,7 @@ def test_a_container_that_is_removed_once_is_followed_by_another_and_the_log_say
 def test_a_container_that_is_removed_twice_is_a_lost_build(
     docker: Engine, builder: StackBuilder, repository: Serve
 ) -> None:
-    asked = builder.ask(*repository(ticking(docker, 1000)))
+    asked = builder.request_build(*repository(ticking(docker, 1000)))
     for name in (f"bindery-{asked['build_id']}", f"bindery-{asked['build_id']}-r2"):
         eventually(lambda name=name: name in containers_of(docker), f"{name} is there")  # type: ignore[misc]
         eventually(
@@ -192,7 +192,7 @@ def test_a_container_that_is_removed_twice_is_a_lost_build(
 def test_a_push_waits_for_a_registry_that_is_unavailable(
     docker: Engine, builder: StackBuilder, repository: Serve, registry: Registry
 ) -> None:
-    asked = builder.ask(*repository(ticking(docker, 10)))
+    asked = builder.request_build(*repository(ticking(docker, 10)))
     builder.until(asked["build_id"], "tick-1-")
     registry.stop()
     try:

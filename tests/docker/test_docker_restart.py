@@ -84,7 +84,7 @@ def test_a_build_whose_engine_is_restarted_waits_for_it_and_is_run_again(
     stack = start_stack(tmp_path, docker, "local/restart-", build_push="false", docker_host=daemon.host)
     try:
         with contextlib.closing(StackBuilder(stack)) as builder:
-            asked = builder.ask(url, sha)
+            asked = builder.request_build(url, sha)
             builder.until(asked["build_id"], "tick-5-")
             daemon.stop()
             builder.until(asked["build_id"], "Waiting for it ...")

@@ -22,7 +22,7 @@ def test_a_build_by_an_engine_at_a_tcp_address_is_pushed_and_no_socket_is_in_its
         stack = start_stack(tmp_path, docker, f"{registry.address}/by-tcp/", docker_host=address)
         try:
             with contextlib.closing(StackBuilder(stack)) as builder:
-                asked = builder.ask(url, sha)
+                asked = builder.request_build(url, sha)
                 builder.until(asked["build_id"], "tick-3-")
                 [container] = json.loads(docker.docker("inspect", f"bindery-{asked['build_id']}"))
                 assert container["Mounts"] == []

@@ -69,7 +69,7 @@ def test_from_a_link_to_a_kernel_in_a_container_and_back_to_nothing(stack: Stack
     assert view["token"] not in json.dumps(container["Args"])
 
     again = repository.launch(stack)
-    assert again.ended()["build_id"] == view["build_id"]
+    assert again.until_ended()["build_id"] == view["build_id"]
     eventually(lambda: not stack.hub_users(), "the culler removes both servers", 120)
     until_gone(lambda: objects(docker) ^ there, "the engine is as it was", 60)
     until_back_to(stack, before)

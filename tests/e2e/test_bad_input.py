@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support.api_launches import Launched, builds_ended, git_spec
+from tests.support.api_launches import ApiLaunch, builds_ended, git_spec
 from tests.support.forge import Forge, Page
 from tests.support.stack import Following, Stack
 
@@ -19,7 +19,7 @@ def demo(forge: Forge) -> str:
 def assert_refused(stack: Stack, spec: str, code: str, *said: str) -> None:
     """Both ways to launch refuse, say why in plain words and whose move it is, and nothing was started."""
     before = builds_ended(stack)
-    launched = Launched.begin(stack, spec)
+    launched = ApiLaunch.begin(stack, spec)
     problem = launched.problem()
     assert (problem["code"], problem["whose_move"], problem["phase"]) == (code, "user", "resolving")
     failed = stack.build(f"git/{spec}").outcome()
@@ -48,7 +48,7 @@ def test_a_ref_that_does_not_exist(stack: Stack, demo: str) -> None:
     ["ssh://git@127.0.0.1/a/b", "git@127.0.0.1:a/b", "git://127.0.0.1/a/b", "file:///etc", "ext::sh", "/etc"],
 )
 def test_a_scheme_that_is_not_allowed(stack: Stack, url: str, ref: str) -> None:
-    launched = Launched.begin(stack, git_spec(url, ref))
+    launched = ApiLaunch.begin(stack, git_spec(url, ref))
     problem = launched.problem()
     assert (problem["code"], problem["whose_move"]) == ("bad_spec", "user")
     assert problem["detail"].startswith("Unsupported git url ")

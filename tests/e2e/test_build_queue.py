@@ -8,7 +8,7 @@ import pytest
 
 from bindery.cli import main
 from tests.e2e.conftest import share_packages
-from tests.support.api_launches import Launched, build_of, git_spec, log_of
+from tests.support.api_launches import ApiLaunch, build_of, git_spec, log_of
 from tests.support.forge import Forge
 from tests.support.leftovers import leave_nothing
 from tests.support.polling import eventually
@@ -75,7 +75,7 @@ def queue_of(stack: Stack, **headers: str) -> dict[str, Any]:
     return found
 
 
-def runs(launched: Launched) -> Launched:
+def runs(launched: ApiLaunch) -> ApiLaunch:
     launched.stream.until_message("it runs\n")
     return launched
 
@@ -84,7 +84,7 @@ def places_told(stream: Following) -> list[int]:
     return [event["queue"]["position"] for event in list(stream.events) if event.get("queue")]
 
 
-def until_place(stack: Stack, launched: Launched, position: int) -> None:
+def until_place(stack: Stack, launched: ApiLaunch, position: int) -> None:
     def place() -> bool:
         queue = stack.launch(launched.launch_id)["queue"]
         return bool(queue) and queue["position"] == position
@@ -95,12 +95,12 @@ def until_place(stack: Stack, launched: Launched, position: int) -> None:
 def test_the_place_is_told_as_it_changes_in_the_facade_in_v1_and_on_the_page(
     narrow: Stack, repo: NewRepo, gate: Path
 ) -> None:
-    first = runs(Launched.begin(narrow, repo("first")))
-    second = Launched.begin(narrow, repo("second"))
+    first = runs(ApiLaunch.begin(narrow, repo("first")))
+    second = ApiLaunch.begin(narrow, repo("second"))
     until_place(narrow, second, 1)
     third = narrow.build(f"git/{repo('third')}")
     third.until_message("Waiting for a builder: place 2 of 2.\n")
-    last = Launched.begin(narrow, repo("last"))
+    last = ApiLaunch.begin(narrow, repo("last"))
     until_place(narrow, last, 3)
     last.stream.until_message("Waiting for a builder: place 3 of 3.\n")
     assert last.build["queue"] == last.view["queue"] == {
@@ -124,23 +124,23 @@ def test_the_place_is_told_as_it_changes_in_the_facade_in_v1_and_on_the_page(
 
     gate.touch()
     assert third.outcome()["phase"] == "ready"
-    view = last.ended()
+    view = last.until_ended()
     assert view["queue"] is None
     assert places_told(last.stream) == [3, 2, 1]
     assert "a builder: place" not in log_of(narrow, view["build_id"])
-    first.ended()
+    first.until_ended()
 
 
 def test_a_broken_stream_goes_on_behind_the_last_event_that_has_an_id(narrow: Stack, repo: NewRepo, gate: Path) -> None:
-    runs(Launched.begin(narrow, repo("first")))
-    waits = Launched.begin(narrow, repo("second"))
+    runs(ApiLaunch.begin(narrow, repo("first")))
+    waits = ApiLaunch.begin(narrow, repo("second"))
     waits.stream.until_message("place 1 of 1")
     waits.stream.close()
     before = list(waits.stream.events)
     waits.stream.resume()
     eventually(lambda: places_told(waits.stream) == [1, 1], "the place is told again, as nobody remembers who was told")
     gate.touch()
-    waits.ended()
+    waits.until_ended()
     told = [event for event in waits.stream.events if not event.get("queue")]
     assert told[: len(before) - 1] == before[:-1]
     whole = narrow.follow(waits.launch_id)
@@ -149,8 +149,8 @@ def test_a_broken_stream_goes_on_behind_the_last_event_that_has_an_id(narrow: St
 
 
 def test_only_the_operator_stops_a_build_that_launches_wait_for(narrow: Stack, repo: NewRepo) -> None:
-    running = runs(Launched.begin(narrow, repo("running")))
-    queued = Launched.begin(narrow, repo("queued"))
+    running = runs(ApiLaunch.begin(narrow, repo("running")))
+    queued = ApiLaunch.begin(narrow, repo("queued"))
     until_place(narrow, queued, 1)
     for launched, status in ((queued, 204), (running, 202)):
         address = f"{narrow.url}/api/v1/builds/{launched.view['build_id']}"
@@ -173,8 +173,8 @@ def test_the_queue_is_shown_and_the_workers_names_to_the_operator(
 ) -> None:
     idle = queue_of(narrow)
     assert (idle["depth"], idle["oldest_waiting_seconds"], idle["running"], idle["capacity"]) == (0, None, 0, 1)
-    running = runs(Launched.begin(narrow, repo("running")))
-    queued = Launched.begin(narrow, repo("queued"))
+    running = runs(ApiLaunch.begin(narrow, repo("running")))
+    queued = ApiLaunch.begin(narrow, repo("queued"))
     until_place(narrow, queued, 1)
     busy = queue_of(narrow)
     assert (busy["depth"], busy["running"], busy["capacity"]) == (1, 1, 1)
@@ -193,17 +193,17 @@ def test_the_queue_is_shown_and_the_workers_names_to_the_operator(
     assert "Launches wait for this build" in capsys.readouterr().err
     for launched in (queued, running):
         assert main(["cancel", launched.launch_id, "--gateway", narrow.url]) == 0
-        launched.ended("cancelled")
+        launched.until_ended("cancelled")
     assert main(["log", str(running.view["build_id"]), "--gateway", narrow.url]) == 0
     assert "\nit runs\n" in capsys.readouterr().out
 
 
 def test_a_full_queue_is_told_once_with_the_time_to_come_back(narrow: Stack, repo: NewRepo) -> None:
-    launches = [runs(Launched.begin(narrow, repo("running")))]
+    launches = [runs(ApiLaunch.begin(narrow, repo("running")))]
     for number in range(LONGEST):
-        launches.append(Launched.begin(narrow, repo(f"queued-{number}")))
+        launches.append(ApiLaunch.begin(narrow, repo(f"queued-{number}")))
         until_place(narrow, launches[-1], number + 1)
-    refused = Launched.begin(narrow, repo("one-too-many"))
+    refused = ApiLaunch.begin(narrow, repo("one-too-many"))
     problem = refused.problem()
     assert (problem["code"], problem["retry_after_seconds"]) == ("build_queue_full", 120)
     assert f"{LONGEST} builds are already waiting." in problem["detail"]
@@ -215,7 +215,7 @@ def test_a_full_queue_is_told_once_with_the_time_to_come_back(narrow: Stack, rep
     for launched in launches:
         launched.cancel()
     for launched in launches:
-        launched.ended("cancelled")
+        launched.until_ended("cancelled")
 
 
 def test_a_build_without_a_launch_is_begun_followed_and_cancelled(narrow: Stack, repo: NewRepo, gate: Path) -> None:
@@ -236,8 +236,8 @@ def test_a_build_without_a_launch_is_begun_followed_and_cancelled(narrow: Stack,
     before = len(stream.events)
     gate.touch()
     stream.resume()
-    ended = eventually(lambda: next((e for e in stream.events if e["phase"] == "built"), None), "the end")
-    assert ended["state"] == "built"
+    end = eventually(lambda: next((e for e in stream.events if e["phase"] == "built"), None), "the end")
+    assert end["state"] == "built"
     stream.close()
     assert len(stream.events) > before
     assert not places_told(stream)  # a builder was free

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from tests.e2e.conftest import POST_BUILD_TIMEOUT_SECONDS, SERVER_START_TIMEOUT_SECONDS
-from tests.support.api_launches import Launched, build_of, builds_ended, git_spec, log_of
+from tests.support.api_launches import ApiLaunch, build_of, builds_ended, git_spec, log_of
 from tests.support.forge import Fault, Forge, Page
 from tests.support.leftovers import processes_of
 from tests.support.polling import eventually
@@ -15,7 +15,7 @@ ORG = "builds"
 FOREVER = "#!/bin/sh\necho it has begun\nsleep 1000\n"
 
 
-def assert_author_must_act(launched: Launched, code: str, *said: str) -> None:
+def assert_author_must_act(launched: ApiLaunch, code: str, *said: str) -> None:
     problem = launched.problem()
     assert (problem["code"], problem["whose_move"], problem["phase"]) == (code, "author", "building")
     for words in said:
@@ -27,7 +27,7 @@ def assert_author_must_act(launched: Launched, code: str, *said: str) -> None:
 
 def test_requirements_that_can_not_be_resolved(stack: Stack, forge: Forge) -> None:
     forge.create_repo(ORG, "unsolvable", {"requirements.txt": "cowsay==6.0\ncowsay==6.1\n"})
-    launched = Launched.begin(stack, git_spec(f"{forge.url}/{ORG}/unsolvable"))
+    launched = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/unsolvable"))
     assert_author_must_act(launched, "build_failed", "The installation of packages ended with exit status 1")
     for log in (launched.stream.text, log_of(stack, launched.view["build_id"])):
         assert "No solution found when resolving dependencies" in log
@@ -38,21 +38,21 @@ def test_requirements_that_can_not_be_resolved(stack: Stack, forge: Forge) -> No
 def test_a_repository_that_another_executor_can_build(stack: Stack, forge: Forge, file: str) -> None:
     name = file.rpartition("/")[2].lower().replace(".", "-")
     forge.create_repo(ORG, name, {file: "FROM scratch\n"})
-    launched = Launched.begin(stack, git_spec(f"{forge.url}/{ORG}/{name}"))
+    launched = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/{name}"))
     said = f"{file}: the process executor can't build"
     assert_author_must_act(launched, "unsupported_repository", said, "The kubernetes and docker executors can")
 
 
 def test_a_post_build_that_fails(stack: Stack, forge: Forge) -> None:
     forge.create_repo(ORG, "fails", {"postBuild": "#!/bin/sh\necho what went wrong >&2\nexit 7\n"})
-    launched = Launched.begin(stack, git_spec(f"{forge.url}/{ORG}/fails"))
+    launched = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/fails"))
     assert_author_must_act(launched, "build_failed", "postBuild ended with exit status 7")
     assert "what went wrong\n" in launched.stream.text
 
 
 def test_a_post_build_that_never_ends(stack: Stack, forge: Forge) -> None:
     forge.create_repo(ORG, "endless", {"postBuild": FOREVER})
-    launched = Launched.begin(stack, git_spec(f"{forge.url}/{ORG}/endless"))
+    launched = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/endless"))
     said = f"postBuild did not end within {POST_BUILD_TIMEOUT_SECONDS} seconds and was killed"
     assert_author_must_act(launched, "build_timeout", said)
     assert "it has begun\n" in launched.stream.text
@@ -61,7 +61,7 @@ def test_a_post_build_that_never_ends(stack: Stack, forge: Forge) -> None:
 
 def test_a_server_that_never_answers(stack: Stack, forge: Forge) -> None:
     forge.create_repo(ORG, "silent", {"start": FOREVER})
-    launched = Launched.begin(stack, git_spec(f"{forge.url}/{ORG}/silent"))
+    launched = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/silent"))
     problem = launched.problem()
     assert (problem["code"], problem["whose_move"], problem["phase"]) == ("server_start_timeout", "author", "launching")
     assert f"did not answer within {SERVER_START_TIMEOUT_SECONDS} seconds" in problem["detail"]
@@ -72,7 +72,7 @@ def test_a_server_that_never_answers(stack: Stack, forge: Forge) -> None:
 
 def test_a_server_that_ends_at_once(stack: Stack, forge: Forge) -> None:
     forge.create_repo(ORG, "short", {"start": "#!/bin/sh\necho this is why\nexit 1\n"})
-    problem = Launched.begin(stack, git_spec(f"{forge.url}/{ORG}/short")).problem()
+    problem = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/short")).problem()
     assert (problem["code"], problem["whose_move"], problem["phase"]) == ("server_start_failed", "author", "launching")
     assert "ended with exit status 1" in problem["detail"]
     assert "this is why" in problem["detail"]
@@ -84,12 +84,12 @@ def test_two_clients_at_once_share_a_build_and_get_a_server_each(stack: Stack, f
     before = builds_ended(stack)
     forge.git_fault = gate = Fault.holding()
     spec = git_spec(f"{forge.url}/{ORG}/shared", sha)
-    pair = [Launched.begin(stack, spec), Launched.begin(stack, spec)]
+    pair = [ApiLaunch.begin(stack, spec), ApiLaunch.begin(stack, spec)]
     for launched in pair:
         launched.until("building")
     assert pair[0].build["waiting"] == 2
     gate.release()
-    views = [launched.ended() for launched in pair]
+    views = [launched.until_ended() for launched in pair]
     assert builds_ended(stack) - before == 1
     assert views[0]["build_id"] == views[1]["build_id"]
     assert len({view["url"] for view in views}) == len(stack.hub_users()) == 2
@@ -100,10 +100,10 @@ def test_two_clients_at_once_share_a_build_and_get_a_server_each(stack: Stack, f
 def test_a_failed_build_after_the_repository_was_mended(stack: Stack, forge: Forge) -> None:
     forge.create_repo(ORG, "mended", {"postBuild": "#!/bin/sh\nexit 1\n"})
     spec = git_spec(f"{forge.url}/{ORG}/mended", "main")
-    failed = Launched.begin(stack, spec)
-    failed.ended("failed")
+    failed = ApiLaunch.begin(stack, spec)
+    failed.until_ended("failed")
     sha = forge.commit(ORG, "mended", {"postBuild": "#!/bin/sh\nexit 0\n"})
-    view = Launched.begin(stack, spec).ended()
+    view = ApiLaunch.begin(stack, spec).until_ended()
     assert view["repo"]["ref"] == sha
     assert view["build_id"] != failed.view["build_id"]
 
@@ -113,14 +113,14 @@ def test_a_failure_is_remembered_with_its_log_until_a_rebuild_is_asked_for(stack
     fetch = f"import urllib.request; urllib.request.urlopen('{forge.url}/{ORG}/data')"
     forge.create_repo(ORG, "fetches", {"postBuild": f'#!/bin/sh\necho fetching data\nexec python -c "{fetch}"\n'})
     spec = git_spec(f"{forge.url}/{ORG}/fetches")
-    first = Launched.begin(stack, spec)
-    first.ended("failed")
+    first = ApiLaunch.begin(stack, spec)
+    first.until_ended("failed")
     first_id = first.view["build_id"]
     assert first_id.endswith("-1")
     forge.pages[f"/{ORG}/data"] = Page(200, {}, b"there")
 
     before = builds_ended(stack)
-    again = Launched.begin(stack, spec)
+    again = ApiLaunch.begin(stack, spec)
     assert again.problem() == first.problem()
     assert again.view["build_id"] == first_id
     assert builds_ended(stack) == before
@@ -128,9 +128,9 @@ def test_a_failure_is_remembered_with_its_log_until_a_rebuild_is_asked_for(stack
     assert "fetching data\n" in of_build
     assert [line for line in again.stream.messages if line in log_of(stack, first_id)] == of_build
 
-    pair = [Launched.begin(stack, spec, rebuild=first_id) for _ in range(2)]
+    pair = [ApiLaunch.begin(stack, spec, rebuild=first_id) for _ in range(2)]
     for rebuilt in pair:
-        assert rebuilt.ended()["build_id"] == first_id.removesuffix("-1") + "-2"
+        assert rebuilt.until_ended()["build_id"] == first_id.removesuffix("-1") + "-2"
     assert builds_ended(stack) - before == 1
     assert build_of(stack, first_id)["state"] == "failed"  # what has ended never changes
 
@@ -138,9 +138,9 @@ def test_a_failure_is_remembered_with_its_log_until_a_rebuild_is_asked_for(stack
 def test_an_image_that_is_gone_is_built_again_once_within_the_launch(stack: Stack, forge: Forge) -> None:
     forge.create_repo(ORG, "gone", {"a": "a"})
     spec = git_spec(f"{forge.url}/{ORG}/gone")
-    first = Launched.begin(stack, spec).ended()
+    first = ApiLaunch.begin(stack, spec).until_ended()
     shutil.rmtree(stack.data_dir / "images" / first["build_id"])
-    again = Launched.begin(stack, spec)
-    assert again.ended()["image"] == first["image"]
+    again = ApiLaunch.begin(stack, spec)
+    assert again.until_ended()["image"] == first["image"]
     assert again.view["build_id"] == first["build_id"].removesuffix("-1") + "-2"
     assert again.stream.phases.count("ready") == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import share_packages
-from tests.support.api_launches import Launched, git_spec
+from tests.support.api_launches import ApiLaunch, git_spec
 from tests.support.forge import Forge
 from tests.support.polling import eventually
 from tests.support.quick_jupyter import quick_jupyter_wheel
@@ -64,7 +64,7 @@ def test_components_that_are_run_by_hand_serve_the_stack(stack: Stack, forge: Fo
             shells.enter_context(run_in_shell(line.strip(), tmp_path / f"{name}.log"))
         stack.until_ready()
         sha = forge.create_repo("hands", "demo", {"requirements.txt": ""})
-        Launched.begin(stack, git_spec(f"{forge.url}/hands/demo", sha)).ended("ready")
+        ApiLaunch.begin(stack, git_spec(f"{forge.url}/hands/demo", sha)).until_ended("ready")
 
 
 def secrets_of(stack: Stack) -> list[str]:

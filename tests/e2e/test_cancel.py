@@ -3,7 +3,7 @@
 import pytest
 
 from tests.e2e.conftest import SEATS
-from tests.support.api_launches import Launched, build_of, git_spec
+from tests.support.api_launches import ApiLaunch, build_of, git_spec
 from tests.support.forge import Fault, Forge
 from tests.support.leftovers import keys_of, processes_of
 from tests.support.polling import eventually
@@ -19,9 +19,9 @@ def held_forge(forge: Forge) -> Forge:
     return forge
 
 
-def assert_cancelled(launched: Launched) -> None:
+def assert_cancelled(launched: ApiLaunch) -> None:
     """It ended as cancelled, by the user, and cancelling it again is a conflict."""
-    error = launched.ended("cancelled")["error"]
+    error = launched.until_ended("cancelled")["error"]
     assert (error["code"], error["whose_move"], error["can_retry"]) == ("cancelled", "user", True)
     assert launched.stream.events[-1]["message"] == "The launch was cancelled.\n"
     again = launched.stack.client.delete(f"{launched.stack.url}/api/v1/launches/{launched.launch_id}")
@@ -41,7 +41,7 @@ def nothing_left(stack: Stack, *, users: int = 0) -> None:
 
 def test_while_resolving(stack: Stack, held_forge: Forge) -> None:
     held_forge.create_repo(ORG, "resolving", {"a": "a"})
-    launched = Launched.begin(stack, git_spec(f"{held_forge.url}/{ORG}/resolving"))
+    launched = ApiLaunch.begin(stack, git_spec(f"{held_forge.url}/{ORG}/resolving"))
     eventually(lambda: any("/resolving/" in request.path for request in held_forge.requests), "the forge is asked")
     assert launched.until("resolving")["build_id"] is None
     launched.cancel()
@@ -53,7 +53,7 @@ def test_while_building_stops_the_build_that_nobody_waits_for(stack: Stack, held
     """A build that another launch waits for goes on, and succeeds."""
     shas = {name: held_forge.create_repo(ORG, name, {"a": name}) for name in ("wanted", "alone")}
     leaves, stays, alone = (
-        Launched.begin(stack, git_spec(f"{held_forge.url}/{ORG}/{name}", shas[name]))
+        ApiLaunch.begin(stack, git_spec(f"{held_forge.url}/{ORG}/{name}", shas[name]))
         for name in ("wanted", "wanted", "alone")
     )
     for launched in (leaves, stays, alone):
@@ -71,10 +71,10 @@ def test_while_building_stops_the_build_that_nobody_waits_for(stack: Stack, held
     assert held_forge.git_fault
     held_forge.git_fault.release()
     held_forge.git_fault = None
-    stays.ended()
+    stays.until_ended()
 
 
-def _until_its_build_runs(launched: Launched) -> None:
+def _until_its_build_runs(launched: ApiLaunch) -> None:
     eventually(lambda: launched.build["state"] == "running", "the build runs")
 
 
@@ -86,11 +86,11 @@ def _ended(stack: Stack, build_id: str) -> dict[str, object] | None:
 def test_while_waiting_for_a_seat(stack: Stack, forge: Forge) -> None:
     forge.create_repo(ORG, "seats", {"a": "a"})
     spec = git_spec(f"{forge.url}/{ORG}/seats")
-    for launched in [Launched.begin(stack, spec) for _ in range(SEATS)]:
-        launched.ended()
-    waiting = [Launched.begin(stack, spec)]
+    for launched in [ApiLaunch.begin(stack, spec) for _ in range(SEATS)]:
+        launched.until_ended()
+    waiting = [ApiLaunch.begin(stack, spec)]
     assert waiting[0].until("waiting")["queue"]["position"] == 1
-    waiting.append(Launched.begin(stack, spec))
+    waiting.append(ApiLaunch.begin(stack, spec))
     assert waiting[1].until("waiting")["queue"]["position"] == 2
     waiting[0].stream.until_message("All seats are taken; you are number 1 in the queue.")
     waiting[0].cancel()
@@ -103,7 +103,7 @@ def test_while_waiting_for_a_seat(stack: Stack, forge: Forge) -> None:
 
 def test_while_launching(stack: Stack, forge: Forge) -> None:
     forge.create_repo(ORG, "launching", {"start": "#!/bin/sh\nsleep 1000\n"})
-    launched = Launched.begin(stack, git_spec(f"{forge.url}/{ORG}/launching"))
+    launched = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/launching"))
     launched.until("launching")
     launched.stream.until_message("Waiting for Jupyter to answer")
     assert len(stack.hub_users()) == 1
@@ -114,8 +114,8 @@ def test_while_launching(stack: Stack, forge: Forge) -> None:
 
 def test_after_the_end_it_is_a_conflict_and_the_server_stays(stack: Stack, forge: Forge) -> None:
     forge.create_repo(ORG, "ready", {"a": "a"})
-    launched = Launched.begin(stack, git_spec(f"{forge.url}/{ORG}/ready"))
-    url = launched.ended()["url"]
+    launched = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/ready"))
+    url = launched.until_ended()["url"]
     reply = stack.client.delete(f"{stack.url}/api/v1/launches/{launched.launch_id}")
     assert (reply.status_code, reply.json()["detail"]) == (409, "The launch is ready already.")
     assert stack.client.get(f"{url}api").status_code == 200

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import share_packages
-from tests.support.api_launches import Launched, build_of, builds_ended, git_spec, log_of
+from tests.support.api_launches import ApiLaunch, build_of, builds_ended, git_spec, log_of
 from tests.support.faults import SlowRepo
 from tests.support.forge import Forge
 from tests.support.polling import eventually
@@ -26,15 +26,15 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         yield stack
 
 
-class Kept:
+class ReadyLaunch:
     """A launch that is ready, and what must be left of it after each restart."""
 
     def __init__(self, stack: Stack, forge: Forge, name: str) -> None:
         self._sha = forge.create_repo("restart", name, {"postBuild": "#!/bin/sh\necho one line of many\n"})
         self._url = f"{forge.url}/restart/{name}"
         self._forge = forge
-        self._launched = Launched.begin(stack, git_spec(self._url, self._sha))
-        self._view = self._launched.ended()
+        self._launched = ApiLaunch.begin(stack, git_spec(self._url, self._sha))
+        self._view = self._launched.until_ended()
         self._log = log_of(stack, self._view["build_id"])
         assert "one line of many\n" in self._log
 
@@ -70,7 +70,7 @@ def browser() -> Iterator[httpx.Client]:
 def test_data_and_an_interrupted_build_outlive_a_stop_and_a_kill(
     stack: Stack, forge: Forge, browser: httpx.Client, tmp_path: Path
 ) -> None:
-    kept = Kept(stack, forge, tmp_path.name.lower())
+    launch = ReadyLaunch(stack, forge, tmp_path.name.lower())
     slow = SlowRepo(forge, tmp_path, f"{tmp_path.name}-slow".lower())
     interrupted = stack.facade(slow.url, slow.sha)
     interrupted.until_message("line 20\n")
@@ -84,9 +84,9 @@ def test_data_and_an_interrupted_build_outlive_a_stop_and_a_kill(
     stack.start()
     assert browser.get(f"{stack.url}/about").status_code == 200  # the session outlives the restart
     assert httpx.get(f"{stack.url}/about?token={token}", trust_env=False).status_code == 401  # and the token does not
-    kept.assert_kept(stack)
+    launch.assert_kept(stack)
     _until_run_again(stack, interrupted, build_id, slow)
-    kept.assert_starts_without_a_build(stack)
+    launch.assert_starts_without_a_build(stack)
 
     running = {**stack.parts(), **stack.session_pids()}
     stack.end(signal.SIGKILL)
@@ -94,8 +94,8 @@ def test_data_and_an_interrupted_build_outlive_a_stop_and_a_kill(
     stack.start()
     assert not [what for what, pid in running.items() if is_running(pid)]
     assert "left behind" in stack.log()
-    kept.assert_kept(stack)
-    kept.assert_starts_without_a_build(stack)
+    launch.assert_kept(stack)
+    launch.assert_starts_without_a_build(stack)
 
 
 def _until_run_again(stack: Stack, following: Following, build_id: str, slow: SlowRepo) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from services.common.models.error_codes import KINDS
 from services.common.models.ids import launch_ref
-from tests.support.api_launches import Launched, builds_ended, git_spec
+from tests.support.api_launches import ApiLaunch, builds_ended, git_spec
 from tests.support.forge import Forge
 from tests.support.polling import eventually
 from tests.support.stack import Stack
@@ -81,8 +81,8 @@ def test_the_same_key_and_body_are_the_same_launch(stack: Stack, demo: str) -> N
 
 
 def test_a_launch_tells_url_and_token_while_its_server_runs(stack: Stack, demo: str) -> None:
-    launched = Launched.begin(stack, demo)
-    view = launched.ended()
+    launched = ApiLaunch.begin(stack, demo)
+    view = launched.until_ended()
     assert stack.client.get(f"{view['url']}api/status", params={"token": view["token"]}).status_code == 200
     assert launched.stream.events[-1]["url"] == view["url"]
     assert view["server_state"] == "ready"
@@ -91,8 +91,8 @@ def test_a_launch_tells_url_and_token_while_its_server_runs(stack: Stack, demo: 
 
 
 def test_logs_contain_no_launch_id(stack: Stack, demo: str) -> None:
-    launched = Launched.begin(stack, demo)
-    launched.ended()
+    launched = ApiLaunch.begin(stack, demo)
+    launched.until_ended()
     launch_id = launched.launch_id
     assert stack.client.get(f"{stack.url}/launches/{launch_id}").status_code == 200
     path = f"/api/v1/launches/{launch_ref(launch_id)}"
@@ -102,8 +102,8 @@ def test_logs_contain_no_launch_id(stack: Stack, demo: str) -> None:
 
 
 def test_a_servers_token_is_in_no_log_and_in_no_stored_event(stack: Stack, demo: str) -> None:
-    launched = Launched.begin(stack, demo)
-    token = launched.ended()["token"]
+    launched = ApiLaunch.begin(stack, demo)
+    token = launched.until_ended()["token"]
     assert launched.stream.events[-1]["token"] == token, "whoever holds the launch's id is told"
     for part in stack.parts():
         assert token not in stack.part_log(part), part
@@ -144,7 +144,7 @@ def test_a_get_starts_no_work(stack: Stack, demo: str) -> None:
 
 
 def test_a_build_and_its_log(stack: Stack, demo: str) -> None:
-    build_id = Launched.begin(stack, demo).ended()["build_id"] or ""
+    build_id = ApiLaunch.begin(stack, demo).until_ended()["build_id"] or ""
     address = f"{stack.url}/api/v1/builds/{build_id}"
     build = stack.client.get(address).json()
     assert (build["build_id"], build["state"], build["error"]) == (build_id, "built", None)
@@ -160,7 +160,7 @@ def test_a_build_and_its_log(stack: Stack, demo: str) -> None:
 
 
 def test_a_part_of_a_log(stack: Stack, demo: str) -> None:
-    build_id = Launched.begin(stack, demo).ended()["build_id"] or ""
+    build_id = ApiLaunch.begin(stack, demo).until_ended()["build_id"] or ""
     address = f"{stack.url}/api/v1/builds/{build_id}/log"
 
     def rows(**params: str | int) -> list[dict[str, str]]:
@@ -185,9 +185,9 @@ def test_a_part_of_a_log(stack: Stack, demo: str) -> None:
 
 
 def test_a_launch_that_joins_a_finished_build_builds_nothing(stack: Stack, demo: str) -> None:
-    Launched.begin(stack, demo).ended()
+    ApiLaunch.begin(stack, demo).until_ended()
     before = builds_ended(stack)
-    Launched.begin(stack, demo).ended()
+    ApiLaunch.begin(stack, demo).until_ended()
     assert builds_ended(stack) == before
 
 
@@ -233,11 +233,11 @@ def _look_up(document: dict[str, Any], reference: str) -> None:
 
 def test_the_log_of_a_build_that_runs(stack: Stack, forge: Forge) -> None:
     forge.create_repo("v1", "running", {"postBuild": "#!/bin/sh\necho so far\nsleep 1000\n"})
-    launched = Launched.begin(stack, git_spec(f"{forge.url}/v1/running"))
+    launched = ApiLaunch.begin(stack, git_spec(f"{forge.url}/v1/running"))
     launched.until("building")
     address = f"{stack.url}/api/v1/builds/{launched.view['build_id']}/log"
     eventually(lambda: "so far" in stack.client.get(address).text, "the line is there")
-    launched.ended("failed")
+    launched.until_ended("failed")
 
 
 def test_head_is_answered_at_once_and_begins_and_follows_nothing(stack: Stack, forge: Forge, demo: str) -> None:

@@ -14,7 +14,7 @@ def git_spec(repo_url: str, ref: str = "HEAD") -> str:
 
 
 @dataclass
-class Launched:
+class ApiLaunch:
     """One launch, with a client that follows it."""
 
     stack: Stack
@@ -22,7 +22,7 @@ class Launched:
     stream: Following
 
     @classmethod
-    def begin(cls, stack: Stack, spec: str, **body: object) -> "Launched":
+    def begin(cls, stack: Stack, spec: str, **body: object) -> "ApiLaunch":
         launch_id = stack.create(spec, **body)["launch_id"]  # type: ignore[arg-type]
         return cls(stack, launch_id, stack.follow(launch_id))
 
@@ -41,7 +41,7 @@ class Launched:
         found: dict[str, Any] = eventually(reached, f"state {state}; so far: {self.view}", 60)
         return found
 
-    def ended(self, state: str = "ready") -> dict[str, Any]:
+    def until_ended(self, state: str = "ready") -> dict[str, Any]:
         """Wait for the end, which must be `state`; the launch as it is then."""
         last = self.stream.outcome()
         assert last["phase"] == state, (last, self.stream.text[-2000:])
@@ -51,7 +51,7 @@ class Launched:
 
     def problem(self) -> dict[str, Any]:
         """Wait for the failure, and return its problem, which is in the last event and in the launch."""
-        problem: dict[str, Any] = self.ended("failed")["error"]
+        problem: dict[str, Any] = self.until_ended("failed")["error"]
         last = self.stream.events[-1]
         assert last["error"] == {name: value for name, value in problem.items() if name in last["error"]}
         assert last["message"] == f"{problem['detail']}\n"

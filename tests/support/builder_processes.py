@@ -150,7 +150,7 @@ class Builders:
         """What the image of a repository is called."""
         return image_name(str(self.settings["image_prefix"]), BuildInput.of(self.repo(url, ref)))
 
-    def ask(self, url: str, ref: str, *, api: Part | None = None, **others: object) -> dict[str, Any]:
+    def request_build(self, url: str, ref: str, *, api: Part | None = None, **others: object) -> dict[str, Any]:
         """Ask for a build."""
         body = {"repo": self.repo(url, ref).model_dump(mode="json"), **others}
         reply = self.client.post(f"{(api or self.api).url}/builds", json=body)
@@ -176,10 +176,10 @@ class Builders:
         lines = [int(one.split()[1]) for one in text.splitlines() if one.startswith("line ")]
         assert lines == list(range(1, int(said.split()[2]) + 1)), f"lost or twice: {lines}"
 
-    def until_said(self, build_id: str, text: str, seconds: float = 60) -> None:
+    def until_logged(self, build_id: str, text: str, seconds: float = 60) -> None:
         """Wait for words in the log."""
 
-        def is_said() -> bool:
+        def is_logged() -> bool:
             build = self.read(build_id)
             found = text in self.log(build_id)
             assert found or build["state"] not in FINAL, (
@@ -187,7 +187,7 @@ class Builders:
             )
             return found
 
-        eventually(is_said, f"{text!r} in the log of {build_id}", seconds)
+        eventually(is_logged, f"{text!r} in the log of {build_id}", seconds)
 
     def until_state(self, build_id: str, *states: str, seconds: float = 60) -> dict[str, Any]:
         """Wait for one of some states."""

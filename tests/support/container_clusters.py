@@ -34,7 +34,7 @@ class ContainerClusterError(Exception):
 
 
 @dataclass(frozen=True)
-class Running:
+class ContainerCluster:
     """A cluster that answers; `host` is this machine as its pods and its node see it."""
 
     kubeconfig: Path
@@ -47,7 +47,7 @@ def installed_tool() -> str | None:
 
 
 @contextlib.contextmanager
-def container_cluster(tool: str, engine: Engine, folder: Path) -> Iterator[Running]:
+def container_cluster(tool: str, engine: Engine, folder: Path) -> Iterator[ContainerCluster]:
     """Keep a cluster for the length of the block; its files go into `folder`. Raise `ContainerClusterError`."""
     if not shutil.which("kubectl"):
         raise ContainerClusterError(f"{tool} is installed, but kubectl is missing")
@@ -63,7 +63,7 @@ def container_cluster(tool: str, engine: Engine, folder: Path) -> Iterator[Runni
 
 
 @contextlib.contextmanager
-def _kind(engine: Engine, folder: Path) -> Iterator[Running]:
+def _kind(engine: Engine, folder: Path) -> Iterator[ContainerCluster]:
     kubeconfig = folder / "kubeconfig"
     config = folder / "kind.yaml"
     config.write_text(yaml.safe_dump(kind_config(engine.host)))
@@ -80,7 +80,7 @@ def _kind(engine: Engine, folder: Path) -> Iterator[Running]:
         images = _tagged_images(engine)
         _run(["kind", "load", "docker-image", *images, "--name", NAME], environ)
         with _registry_at(host), _route_to_pods(engine, node, environ):
-            yield Running(kubeconfig, host)
+            yield ContainerCluster(kubeconfig, host)
     finally:
         _run(delete, environ)
 
@@ -109,7 +109,7 @@ def _let_node_pull(engine: Engine, node: str, host: str) -> None:
 
 
 @contextlib.contextmanager
-def _k3d(engine: Engine, folder: Path) -> Iterator[Running]:
+def _k3d(engine: Engine, folder: Path) -> Iterator[ContainerCluster]:
     kubeconfig = folder / "kubeconfig"
     registries = folder / "registries.yaml"
     network = f"k3d-{NAME}"
@@ -135,7 +135,7 @@ def _k3d(engine: Engine, folder: Path) -> Iterator[Running]:
         kubeconfig.write_text(_run(["k3d", "kubeconfig", "get", NAME], environ))
         _run(["k3d", "image", "import", *_tagged_images(engine), "--cluster", NAME], environ)
         with _registry_at(host), _route_to_pods(engine, f"k3d-{NAME}-server-0", environ):
-            yield Running(kubeconfig, host)
+            yield ContainerCluster(kubeconfig, host)
     finally:
         _run(delete, environ, is_checked=False)
         engine.docker("network", "rm", network, is_checked=False)

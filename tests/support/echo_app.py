@@ -19,20 +19,20 @@ class Echo:
     """
 
     def __init__(self) -> None:
-        self.gone = threading.Event()
-        self.asked: list[str] = []
+        self.client_left = threading.Event()
+        self.paths: list[str] = []
         self.headers: list[tuple[bytes, bytes]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         path = scope["path"]
-        self.asked.append(path)
+        self.paths.append(path)
         body = b""
         while path not in {"/unread", "/large"}:
             message = await receive()
             if message["type"] == "http.disconnect":
-                self.gone.set()
+                self.client_left.set()
                 return
             body += message["body"]
             if not message["more_body"]:
@@ -42,7 +42,7 @@ class Echo:
             await send({"type": "http.response.start", "status": 200, "headers": []})
             while (await receive())["type"] != "http.disconnect":
                 pass
-            self.gone.set()
+            self.client_left.set()
             return
         body = b"x" * 64 * MIB if path == "/large" else path.encode() + b" " + body
         await send_bytes(send, body, "text/plain", 401 if path == "/unread" else 200)
@@ -53,7 +53,7 @@ def refused(why: str) -> float:
     return sample("bindery_http_refused_total", why=why)
 
 
-def said(body: bytes) -> tuple[str, str]:
+def problem_of(body: bytes) -> tuple[str, str]:
     """Code and detail of a problem."""
     problem = json.loads(body)
     return problem["code"], problem["detail"]

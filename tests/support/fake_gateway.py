@@ -167,7 +167,7 @@ class FakeLaunches:
         self.server_url = server_url
         self.launches: dict[str, Launch] = {}
         self.events: dict[str, list[dict[str, Any]]] = {}
-        self.started: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         self.server_state = ServerState.READY
         self.breaks_after = 0
         self._tasks: list[asyncio.Task[None]] = []
@@ -195,7 +195,7 @@ class FakeLaunches:
         self.events[launch_id] = []
         if idempotency_key:
             self._keys[idempotency_key] = launch_id
-        self.started.append({"spec": str(spec), "options": options, "client_ip": client_ip, "host": launch_host})
+        self.requests.append({"spec": str(spec), "options": options, "client_ip": client_ip, "host": launch_host})
         self._tasks.append(asyncio.create_task(self._live(launch_id)))
         return launch, True
 

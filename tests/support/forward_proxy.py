@@ -19,16 +19,16 @@ _HOPS = {"proxy-authorization", "proxy-connection", "connection", "keep-alive", 
 class ForwardProxy:
     """Knows where `names` are, by `host` or `host:port`, and refuses everything else with `status`.
 
-    With a `login`, who shows another one, or none, gets 407. `asked` holds the methods and targets of what was let
-    through, `turned_away` those of what was not.
+    With a `login`, who shows another one, or none, gets 407. `requests` holds the methods and targets of what was let
+    through, `refusals` those of what was not.
     """
 
     names: dict[str, tuple[str, int]] = field(default_factory=dict)
     _: KW_ONLY
     login: tuple[str, str] | None = None
     status: int = 403
-    asked: list[str] = field(default_factory=list)
-    turned_away: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -76,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
         proxy = self.server.proxy
         found = proxy.names.get(f"{host}:{port}") or proxy.names.get(host)
         status = proxy.refusal(self.headers) or (None if found else proxy.status)
-        (proxy.turned_away if status else proxy.asked).append(f"{self.command} {self.path}")
+        (proxy.refusals if status else proxy.requests).append(f"{self.command} {self.path}")
         if status is None:
             return found
         self.send_response(status)

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tests.support.api_launches import Launched, git_spec
+from tests.support.api_launches import ApiLaunch, git_spec
 from tests.support.forge import Forge
 from tests.support.kernels import first_cell, kernel
 from tests.support.stack import Stack
@@ -52,9 +52,9 @@ class Repository:
     url: str
     sha: str
 
-    def launch(self, stack: Stack, **body: object) -> Launched:
+    def launch(self, stack: Stack, **body: object) -> ApiLaunch:
         """Launch it by the v1 API."""
-        return Launched.begin(stack, git_spec(self.url, self.sha), **body)
+        return ApiLaunch.begin(stack, git_spec(self.url, self.sha), **body)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +111,10 @@ def with_notebook(forge: Forge, name: str, image: str) -> Repository:
     return Repository(f"{forge.url}/chain/{name}", forge.create_repo("chain", name, files))
 
 
-def run_notebook(launched: Launched, repository: Repository) -> dict[str, Any]:
+def run_notebook(launched: ApiLaunch, repository: Repository) -> dict[str, Any]:
     """Wait until a launch is ready and run its notebook; the launch as it is then."""
     launched.stream.outcome(240)
-    view = launched.ended()
+    view = launched.until_ended()
     url = view["url"]
     token = view["token"]
     with kernel(url, token, "index.ipynb") as here:

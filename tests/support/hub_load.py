@@ -175,14 +175,14 @@ class Clicks:
 
     context: ProcessContext
     backends: list[Backends]
-    asked: list[str] = field(default_factory=list)
+    launch_refs: list[str] = field(default_factory=list)
 
     async def launch(self, launch_ref: str, repo: str = "a", kind: str = "brief") -> Server:
         """One launch to its end; the server as its record says then."""
         of = REPO.updated(repo_url=f"https://example.org/org/{repo}")
         request = ServerRequest(launch_ref=launch_ref, repo=of, image=f"{kind}:{repo}")
-        backends = self.backends[len(self.asked) % len(self.backends)]
-        self.asked.append(launch_ref)
+        backends = self.backends[len(self.launch_refs) % len(self.backends)]
+        self.launch_refs.append(launch_ref)
         server = await backends.start_server(request)
         while not await self.context.bus.wait_for_end(server_topic(server.server_id)):
             server = await backends.start_server(request)

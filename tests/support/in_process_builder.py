@@ -49,7 +49,7 @@ class Builder:
             builds=builds or self.builds, dispatcher=self.dispatcher, admission=self.admission,
         )  # fmt: skip
 
-    async def ask(self, repo: str, ref: str = "a", launch_ref: str = "") -> Build:
+    async def request_build(self, repo: str, ref: str = "a", launch_ref: str = "") -> Build:
         """Begin an attempt at a repository's image, or join the current one."""
         return await self.attempts.start(image_of(repo, ref), request_for(repo, ref, launch_ref))
 

@@ -56,7 +56,7 @@ class FakeBackends:
     """By the name of a call: it is carried out, and then its reply waits for this."""
     place: int = 0
     builds: int = 0
-    asked: list[BuildRequest] = field(default_factory=list)
+    requests: list[BuildRequest] = field(default_factory=list)
     cancelled: list[tuple[str, str]] = field(default_factory=list)
     raises: dict[str, BinderyError] = field(default_factory=dict)
 
@@ -75,7 +75,7 @@ class FakeBackends:
 
     async def build(self, request: BuildRequest, on_unavailable: OnUnavailable | None = None) -> Build:
         await self._called("build")
-        self.asked.append(request)
+        self.requests.append(request)
         self.builds += 1
         build = Build(
             build_id=BuildId(f"{'0' * 24}-{self.builds}"), image=IMAGE, state=BuildState.RUNNING,
@@ -171,7 +171,7 @@ class Gateway:
         assert found
         return found.model(Launch)
 
-    async def ended(self, launch: Launch, state: LaunchState) -> Launch:
+    async def until_ended(self, launch: Launch, state: LaunchState) -> Launch:
         """Wait until a launch has ended, which must be as `state`, and its task with it."""
         member = self.launches.member
         topic = Topic(Kind.LAUNCH, launch.launch_id)
@@ -180,11 +180,11 @@ class Gateway:
         assert found.state is state, found
         return found
 
-    async def reaches(self, launch: Launch, state: LaunchState) -> None:
-        async def is_reached() -> bool:
+    async def until_state(self, launch: Launch, state: LaunchState) -> None:
+        async def is_in_state() -> bool:
             return (await self.stored(launch)).state is state
 
-        await until(is_reached, f"the launch is {state}")
+        await until(is_in_state, f"the launch is {state}")
 
 
 @contextlib.asynccontextmanager

@@ -132,7 +132,7 @@ class Launcher:
     def reaper(self) -> Reaper:
         return self.parts.reaper
 
-    async def ask(self, launch_ref: str = "ref", launch_id: str = "") -> Server:
+    async def request_server(self, launch_ref: str = "ref", launch_id: str = "") -> Server:
         """Ask for a launch's server."""
         request = ServerRequest(launch_ref=launch_ref, launch_id=launch_id, repo=REPO, image="image:a")
         return await self.servers.start(request)
@@ -148,13 +148,13 @@ class Launcher:
             entries = await reader.after(STREAM_START)
         return "".join(event.get("message", "") for entry in entries for event in entry.events)
 
-    async def until_told(self, server: Server, sentence: str) -> None:
+    async def until_message(self, server: Server, sentence: str) -> None:
         """Wait until a message of a server's topic holds `sentence`."""
 
-        async def is_told() -> bool:
+        async def is_in_messages() -> bool:
             return sentence in await self.messages(server)
 
-        await until(is_told, f"{sentence!r} is told")
+        await until(is_in_messages, f"{sentence!r} is told")
 
     async def until_counted(self) -> None:
         """Wait until it is known how many servers run."""

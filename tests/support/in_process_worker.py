@@ -15,7 +15,7 @@ from tests.support.scripted_executor import Scripted, Step
 from tests.support.valkey import Valkey
 
 
-class Running:
+class WorkerProcess:
     """One worker process, as far as Redis can tell; its executions do what `scripted` says."""
 
     def __init__(self, builder: Builder, member: ServiceMember, scripted: Scripted) -> None:
@@ -45,32 +45,32 @@ class Running:
         return bool(owned == count)
 
 
-Started = Callable[..., AbstractAsyncContextManager[Running]]
+StartWorker = Callable[..., AbstractAsyncContextManager[WorkerProcess]]
 
 
-def workers_of(valkey: Valkey, folder: Path) -> Started:
+def workers_of(valkey: Valkey, folder: Path) -> StartWorker:
     """Workers, each with connections and a lease of its own; a long one, as nothing here is about leases."""
 
     @contextlib.asynccontextmanager
-    async def started(*steps: Step, **settings: object) -> AsyncIterator[Running]:
+    async def start(*steps: Step, **settings: object) -> AsyncIterator[WorkerProcess]:
         async with (
             open_builder(valkey, folder, lease_seconds=60, **settings) as builder,
             service_member(builder.context, "builder", sweeps=False) as member,
         ):
-            running = Running(builder, member, Scripted(steps))
-            await running.worker.offer_slots()
+            worker = WorkerProcess(builder, member, Scripted(steps))
+            await worker.worker.offer_slots()
             try:
-                yield running
+                yield worker
             finally:
-                await running.end()
+                await worker.end()
 
-    return started
+    return start
 
 
 async def admitted(builder: Builder, count: int) -> list[str]:
     """Builds of as many repositories, all with a slot."""
     for number in range(count):
-        await builder.ask(f"repo-{number}", launch_ref="launch")
+        await builder.request_build(f"repo-{number}", launch_ref="launch")
     build_ids = await builder.admitted()
     assert len(build_ids) == count
     return build_ids

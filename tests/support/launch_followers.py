@@ -36,7 +36,7 @@ class Follower:
         self.more.set()
 
     @property
-    def told(self) -> list[str]:
+    def messages(self) -> list[str]:
         return [event.get("message", "").strip() for event in self.events]
 
     async def follow(
@@ -81,18 +81,18 @@ async def encode_as_it_is(event: StreamEvent, event_id: str) -> bytes:
     return sse(event, event_id)
 
 
-async def followed(context: ProcessContext, text: str = "", *, until_quiet: bool = False) -> Follower:
+async def follow_launch(context: ProcessContext, text: str = "", *, until_quiet: bool = False) -> Follower:
     position = LaunchPosition.parse(text) if text else LaunchPosition(launch_id="one")
     assert position
     return await Follower().follow(context, position, until_quiet=until_quiet)
 
 
-def said(message: str, phase: Phase = Phase.BUILDING, **more: Any) -> Event:
+def log_event(message: str, phase: Phase = Phase.BUILDING, **more: Any) -> Event:
     return Event(phase=phase, message=f"{message}\n", **more)
 
 
 def opens(build_id: str = BUILD_ID) -> Event:
-    return said("opens", Phase.WAITING, opens=TopicRef(kind=Kind.BUILD, id=build_id, after=STREAM_START))
+    return log_event("opens", Phase.WAITING, opens=TopicRef(kind=Kind.BUILD, id=build_id, after=STREAM_START))
 
 
 async def a_launch(context: ProcessContext) -> OwnedRecord:
@@ -100,7 +100,7 @@ async def a_launch(context: ProcessContext) -> OwnedRecord:
         launch_id=LaunchId("one"), launch_ref="ref", spec=Spec(provider="git", spec="x"), principal="anon:x",
         state=LaunchState.RESOLVING, created_at=time.time(),
     )  # fmt: skip
-    claimed, _ = await context.records.create(LAUNCH, launch, said("begin", Phase.RESOLVING), process="gateway-a")
+    claimed, _ = await context.records.create(LAUNCH, launch, log_event("begin", Phase.RESOLVING), process="gateway-a")
     assert isinstance(claimed, OwnedRecord)
     return claimed
 
@@ -110,24 +110,24 @@ async def a_build(context: ProcessContext, build_id: str = BUILD_ID) -> OwnedRec
         build_id=BuildId(build_id), image="i:a", repo_url="https://example.org/r", ref="a", state=BuildState.RUNNING,
         created_at=time.time(),
     )  # fmt: skip
-    claimed, _ = await context.records.create(Topic(Kind.BUILD, build_id), build, said("b0"), process="builder-a")
+    claimed, _ = await context.records.create(Topic(Kind.BUILD, build_id), build, log_event("b0"), process="builder-a")
     assert isinstance(claimed, OwnedRecord)
     return claimed
 
 
 def the_end(message: str = "end", phase: Phase = Phase.READY) -> Event:
-    return said(message, phase, terminal=True)
+    return log_event(message, phase, terminal=True)
 
 
 async def a_whole_launch(context: ProcessContext) -> None:
     """A launch with a build, each in entries of one event and of several."""
     launch = await a_launch(context)
     build = await a_build(context)
-    await launch.write(said("l1"), said("l2"), opens(), said("l3"))
-    await build.write(said("b1"), said("b2"), said("b3"))
-    await build.write(said("built", Phase.BUILT, terminal=True), final=True)
-    await launch.write(said("l4"))
-    await launch.write(said("l5"), the_end(), final=True)
+    await launch.write(log_event("l1"), log_event("l2"), opens(), log_event("l3"))
+    await build.write(log_event("b1"), log_event("b2"), log_event("b3"))
+    await build.write(log_event("built", Phase.BUILT, terminal=True), final=True)
+    await launch.write(log_event("l4"))
+    await launch.write(log_event("l5"), the_end(), final=True)
 
 
 WHOLE = ["begin", "l1", "l2", "opens", "b0", "b1", "b2", "b3", "l3", "l4", "l5", "end"]

@@ -43,30 +43,30 @@ async def clone(spec: BuildSpec, target: Path, on_line: Callable[[str], None]) -
         assert await process.wait() == 0
 
 
-class Built:
+class BuildResult:
     """A build that has ended: how, what it said, and what it left."""
 
-    def __init__(self, *, layout: Layout, folder: BuildFolder, ended: Exit, lines: list[tuple[str, str]]) -> None:
+    def __init__(self, *, layout: Layout, folder: BuildFolder, outcome: Exit, lines: list[tuple[str, str]]) -> None:
         self.layout = layout
         self.folder = folder
-        self.ended = ended
+        self.outcome = outcome
         self.lines = lines
         self.image = layout.image(folder.build_id)
 
     @property
     def code(self) -> str | None:
-        return self.ended.error.code if self.ended.error else None
+        return self.outcome.error.code if self.outcome.error else None
 
     @property
     def message(self) -> str:
-        return self.ended.error.message if self.ended.error else ""
+        return self.outcome.error.message if self.outcome.error else ""
 
     @property
     def text(self) -> str:
         return "".join(message for _, message in self.lines)
 
 
-async def build_files(tmp: Path, files: dict[str, str], settings: SessionSettings = QUICK) -> Built:
+async def build_files(tmp: Path, files: dict[str, str], settings: SessionSettings = QUICK) -> BuildResult:
     """Build a repository of `files` in this process, with everything real but the address it is fetched from."""
     repo = tmp / "origin"
     sha = make_repository(repo, files)
@@ -87,8 +87,8 @@ async def build_files(tmp: Path, files: dict[str, str], settings: SessionSetting
         settings=settings,
     )
     folder.spec.write_text(spec.model_dump_json())
-    ended = await build_image(folder, clone)
-    return Built(layout=layout, folder=folder, ended=ended, lines=lines_of(folder))
+    outcome = await build_image(folder, clone)
+    return BuildResult(layout=layout, folder=folder, outcome=outcome, lines=lines_of(folder))
 
 
 def lines_of(folder: BuildFolder) -> list[tuple[str, str]]:
@@ -106,14 +106,14 @@ async def collect(following: AsyncIterator[Batch | Finished]) -> tuple[list[str]
     """Follow to the end; return the messages, the last position and how it ended."""
     messages: list[str] = []
     position = ""
-    ended = None
+    outcome = None
     async for news in following:
         if isinstance(news, Batch):
             messages += [line.message for line in news.lines]
             position = news.position
         else:
-            ended = news
-    return messages, position, ended
+            outcome = news
+    return messages, position, outcome
 
 
 def processes_mentioning(marks: Iterable[str]) -> list[str]:

@@ -24,20 +24,20 @@ class Scripted:
 
     def __init__(self, *runs: Iterable[Step]) -> None:
         self._runs = runs
-        self._left: dict[str, Iterator[Step]] = {}
-        self.asked: list[tuple[int, str]] = []
-        self.stopped = 0
+        self._remaining: dict[str, Iterator[Step]] = {}
+        self.follow_calls: list[tuple[int, str]] = []
+        self.stops = 0
         self.removed: list[str] = []
         self.may_remove = asyncio.Event()
         self.may_remove.set()
-        self.looked: list[ExistingImage | BinderyError | None] = [None]
+        self.lookups: list[ExistingImage | BinderyError | None] = [None]
 
     async def ensure(self, attempt: Attempt) -> None:
         """Every run is there already."""
 
     async def follow(self, attempt: Attempt, position: str) -> AsyncIterator[Batch | Finished]:
-        self.asked.append((attempt.run, position))
-        for step in self._left.setdefault(attempt.name, iter(self._runs[attempt.run - 1])):
+        self.follow_calls.append((attempt.run, position))
+        for step in self._remaining.setdefault(attempt.name, iter(self._runs[attempt.run - 1])):
             match step:
                 case None:
                     await asyncio.Event().wait()
@@ -53,7 +53,7 @@ class Scripted:
                         await found
 
     async def stop(self, attempt: Attempt) -> None:
-        self.stopped += 1
+        self.stops += 1
 
     async def list(self, image_key: str = "") -> Sequence[Execution]:
         return []
@@ -69,13 +69,13 @@ class Scripted:
         return None
 
     async def find(self, image: str) -> ExistingImage | None:
-        found = self.looked.pop(0) if len(self.looked) > 1 else self.looked[0]
+        found = self.lookups.pop(0) if len(self.lookups) > 1 else self.lookups[0]
         if isinstance(found, BinderyError):
             raise found
         return found
 
 
-def said(*messages: str, position: str = "") -> Batch:
+def log_batch(*messages: str, position: str = "") -> Batch:
     """A batch of log lines."""
     return Batch(tuple(Line("building", f"{one}\n") for one in messages), position or messages[-1])
 
@@ -85,9 +85,9 @@ async def supervise(
 ) -> tuple[Build, list[tuple[str, str]]]:
     """See one build through; how it ended, and what its followers were told."""
     await builder.offer_slots("w1", 1)
-    asked = await builder.ask("repo")
+    build = await builder.request_build("repo")
     await builder.admitted()
-    topic = build_topic(asked.build_id or "")
+    topic = build_topic(build.build_id or "")
     found = await builder.context.records.adopt("builder", "w1", topic=topic, epoch=1, rewrite_if_missing=True)
     assert found
     record, stored = found
@@ -99,5 +99,5 @@ async def supervise(
         assert await supervision.run()
     entries = await stream_entries(builder.context.redis, builder.context.keys, topic)
     told = [(str(event["phase"]), str(event.get("message", ""))) for entry in entries for event in entry.events]
-    await builder.admission.done(asked.build_id or "")
+    await builder.admission.done(build.build_id or "")
     return supervision.build, told[1:]

@@ -24,8 +24,8 @@ class Gateway(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answers)
         self.posted: list[tuple[dict[str, Any], str | None]] = []
         self.resumed_from: list[str | None] = []
-        self.shown: list[str | None] = []
-        self.asked: list[str] = []
+        self.authorizations: list[str | None] = []
+        self.paths: list[str] = []
         self.deleted: list[tuple[str, str | None]] = []
         self.streams: list[str] = []
         self.refusal: tuple[int, dict[str, object]] | None = None
@@ -40,7 +40,7 @@ class Answers(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.shown.append(self.headers["Authorization"])
+        self.server.authorizations.append(self.headers["Authorization"])
         self.server.posted.append((body, self.headers["Idempotency-Key"]))
         if self.server.refusal:
             self.answer(self.server.refusal[0], self.server.refusal[1], "application/problem+json")
@@ -55,8 +55,8 @@ class Answers(BaseHTTPRequestHandler):
             self.answer(202, {}, "application/json")
 
     def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        self.server.shown.append(self.headers["Authorization"])
+        self.server.paths.append(self.path)
+        self.server.authorizations.append(self.headers["Authorization"])
         self.server.resumed_from.append(self.headers["Last-Event-ID"])
         if not self.server.streams:
             self.answer(503, {}, "application/json")

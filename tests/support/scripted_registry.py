@@ -20,7 +20,7 @@ Reply = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class RecordedRequest:
     """One request that came."""
 
     method: str
@@ -31,12 +31,12 @@ class Asked:
 
 @dataclass
 class ScriptedRegistry:
-    """`reply` makes every answer; `asked` holds the requests in their order."""
+    """`reply` makes every answer; `requests` holds the requests in their order."""
 
     reply: Reply
     _: KW_ONLY
     port: int = 0
-    asked: list[Asked] = field(default_factory=list)
+    requests: list[RecordedRequest] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -49,11 +49,13 @@ class ScriptedRegistry:
 
     @property
     def methods(self) -> list[str]:
-        return [asked.method for asked in self.asked]
+        return [request.method for request in self.requests]
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        self.asked.append(
-            Asked(method=request.method, path=request.path, headers=dict(request.headers), query=dict(request.query))
+        self.requests.append(
+            RecordedRequest(
+                method=request.method, path=request.path, headers=dict(request.headers), query=dict(request.query)
+            )
         )
         self.arrived.set()
         return await self.reply(request)

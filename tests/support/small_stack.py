@@ -118,7 +118,7 @@ class SmallStack:
         for line in self.process.stdout:
             self.lines.append(line.rstrip("\n"))
 
-    def until_said(self, text: str, times: int = 1) -> None:
+    def until_printed(self, text: str, times: int = 1) -> None:
         """Wait until `times` lines contain `text`."""
         eventually(
             lambda: sum(text in line for line in self.lines) >= times or self._has_ended(),
@@ -130,10 +130,10 @@ class SmallStack:
         return self.process.poll() is not None and not self._reader.is_alive()
 
     def until_ready(self) -> Self:
-        self.until_said("Bindery is ready")
+        self.until_printed("Bindery is ready")
         return self
 
-    def ended(self, seconds: float = 30.0) -> int:
+    def until_ended(self, seconds: float = 30.0) -> int:
         """Wait for the end and return the exit status; all lines have been read then."""
         status = self.process.wait(seconds)
         self._reader.join(10)

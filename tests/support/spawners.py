@@ -34,6 +34,6 @@ def spawner_of(kind: type, *, resources: object = None, **settings: object) -> A
     return spawner
 
 
-def told_by(error: HTTPError) -> str:
+def message_of(error: HTTPError) -> str:
     """What the hub tells of a refusal, as it is."""
     return str(error.jupyterhub_message)  # type: ignore[attr-defined]  # set by `refusal`

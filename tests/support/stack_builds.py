@@ -19,7 +19,7 @@ class StackBuilder:
         self._stack = stack
         self._client = stack.part_client("builder")
 
-    def ask(self, repo_url: str, ref: str, *, replaces: str | None = None) -> dict[str, Any]:
+    def request_build(self, repo_url: str, ref: str, *, replaces: str | None = None) -> dict[str, Any]:
         """Ask for the image of a repository: `POST /builds`."""
         slug = repo_url.rpartition("//")[2]
         repo = ResolvedRepo(

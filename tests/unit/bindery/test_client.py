@@ -22,7 +22,7 @@ def test_no_proxy_gets_the_token(gateway: Gateway, monkeypatch: pytest.MonkeyPat
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url)
         main(["launch", "gh/a/b/HEAD", "--detach", "--gateway", gateway.url])
-    assert gateway.shown == ["Bearer of-the-environment"]
+    assert gateway.authorizations == ["Bearer of-the-environment"]
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ def test_without_an_address_the_gateway_of_the_data_folder_is_asked(
     monkeypatch.setenv("BINDERY_DATA_DIR", str(tmp_path))
     monkeypatch.delenv("BINDERY_GATEWAY_URL", raising=False)
     assert main(["launch", "gh/a/b/HEAD", "--detach"]) == 0
-    assert gateway.shown == ["Bearer of-the-data-folder"]
+    assert gateway.authorizations == ["Bearer of-the-data-folder"]
     monkeypatch.setenv("BINDERY_GATEWAY_URL", "http://127.0.0.1:1")
     assert main(["launch", "gh/a/b/HEAD", "--detach"]) == 1
-    assert len(gateway.shown) == 1
+    assert len(gateway.authorizations) == 1
 
 
 @pytest.mark.slow
@@ -30,12 +30,12 @@ def test_every_request_shows_the_token_of_the_data_folder(
     monkeypatch.setenv("BINDERY_DATA_DIR", str(tmp_path))
     gateway.streams = [line(1), event(2, READY)]
     assert main(["launch", "git/x/HEAD", "--gateway", f"{gateway.url}/"]) == 0
-    assert gateway.shown == ["Bearer of-the-data-folder"] * 3
+    assert gateway.authorizations == ["Bearer of-the-data-folder"] * 3
     monkeypatch.setenv("BINDERY_START_TOKEN", "of-the-environment")
     main(["queue", "--gateway", gateway.url])
     with Client(gateway.url, token="of-the-program") as bindery:
         bindery.launch("git", "x/HEAD")
-    assert gateway.shown[3:] == ["Bearer of-the-environment", "Bearer of-the-program"]
+    assert gateway.authorizations[3:] == ["Bearer of-the-environment", "Bearer of-the-program"]
 
 
 def test_a_user_without_the_token_is_told_where_to_find_it(

@@ -18,4 +18,4 @@ def test_escapes_in_a_builds_log_do_not_reach_the_terminal(
 def test_lines_may_be_the_first_or_the_last(gateway: Gateway, options: list[str], lines: str) -> None:
     gateway.streams = ["one\n"]
     assert main(["log", "b1", *options, "--gateway", gateway.url]) == 0
-    assert gateway.asked == [f"/api/v1/builds/b1/log?lines={lines}&format=text"]
+    assert gateway.paths == [f"/api/v1/builds/b1/log?lines={lines}&format=text"]

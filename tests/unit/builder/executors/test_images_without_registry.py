@@ -16,7 +16,7 @@ from services.common.models import BuildState
 from services.common.models.errors import BinderyError
 from tests.support.in_process_builder import open_builder
 from tests.support.logs import line_of
-from tests.support.scripted_executor import Scripted, said, supervise
+from tests.support.scripted_executor import Scripted, log_batch, supervise
 from tests.support.settings import settings_for
 from tests.support.valkey import Valkey
 
@@ -92,7 +92,7 @@ async def test_a_job_that_ended_well_has_built_what_the_engine_has(
             return await images.find(image)
 
     async with engine(socket, there), images_of("kubernetes") as images, open_builder(valkey, tmp_path) as builder:
-        scripted = Building([said("one"), lambda: there.add("bindery/repo:a"), Finished(ok=True)])
+        scripted = Building([log_batch("one"), lambda: there.add("bindery/repo:a"), Finished(ok=True)])
         build, _ = await supervise(builder, scripted)
     assert (build.state, build.digest) == (BuildState.BUILT, None)
 

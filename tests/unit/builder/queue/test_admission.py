@@ -16,7 +16,7 @@ from tests.support.valkey import Valkey
 @pytest.mark.usefixtures("redis")
 async def test_as_many_builds_run_as_there_are_slots(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
-        builds = [await builder.ask(f"repo-{number}") for number in range(5)]
+        builds = [await builder.request_build(f"repo-{number}") for number in range(5)]
         await builder.offer_slots("worker-a", 2)
         await builder.offer_slots("worker-b", 1)
         assert len(await builder.admitted()) == 3
@@ -29,14 +29,14 @@ async def test_as_many_builds_run_as_there_are_slots(valkey: Valkey, tmp_path: P
 async def test_the_installation_has_a_capacity_below_its_workers(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path, build_capacity=2) as builder:
         for number in range(4):
-            await builder.ask(f"repo-{number}")
+            await builder.request_build(f"repo-{number}")
         await builder.offer_slots("worker", 10)
         assert len(await builder.admitted()) == 2
 
 
 async def test_without_a_living_worker_nothing_is_admitted(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
-        build = await builder.ask("repo")
+        build = await builder.request_build("repo")
         await builder.offer_slots("worker", 4)
         await redis.delete(builder.context.keys.alive("worker"))
         assert await builder.admitted() == []
@@ -47,8 +47,8 @@ async def test_without_a_living_worker_nothing_is_admitted(redis: Redis, valkey:
 @pytest.mark.usefixtures("redis")
 async def test_one_repository_takes_no_more_than_its_share(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path, build_repo_cap=2) as builder:
-        popular = [await builder.ask("popular", ref) for ref in "abcd"]
-        other = await builder.ask("other")
+        popular = [await builder.request_build("popular", ref) for ref in "abcd"]
+        other = await builder.request_build("other")
         await builder.offer_slots("worker", 10)
         first = await builder.admitted()
         assert first == sorted(str(build.build_id) for build in (*popular[:2], other))
@@ -70,7 +70,7 @@ async def test_one_repository_has_one_share_however_its_url_is_written(
             request = request_for("popular", str(number))
             request = request.updated(repo=request.repo.updated(repo_url=url))
             builds.append(await builder.attempts.start(image_of("popular", str(number)), request))
-        other = await builder.ask("other")
+        other = await builder.request_build("other")
         assert [build.repo_url for build in builds] == urls  # what is fetched, and what images are labelled with
         await builder.offer_slots("worker", 10)
         assert await builder.admitted() == sorted(str(build.build_id) for build in (*builds[:2], other))
@@ -88,7 +88,7 @@ async def test_spellings_of_one_repository_wait_in_one_turn(valkey: Valkey, tmp_
             request = request_for("popular", str(number))
             request = request.updated(repo=request.repo.updated(repo_url=f"https://{host}/popular"))
             popular.append(await builder.attempts.start(image_of("popular", str(number)), request))
-        other = await builder.ask("other")
+        other = await builder.request_build("other")
         await builder.offer_slots("worker", 1)
         order = []
         for _ in range(4):
@@ -101,8 +101,8 @@ async def test_spellings_of_one_repository_wait_in_one_turn(valkey: Valkey, tmp_
 @pytest.mark.usefixtures("redis")
 async def test_repositories_take_turns_and_within_one_the_first_comes_first(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
-        popular = [await builder.ask("popular", ref) for ref in "abc"]
-        other_builds = [await builder.ask(repo) for repo in ("x", "y")]
+        popular = [await builder.request_build("popular", ref) for ref in "abc"]
+        other_builds = [await builder.request_build(repo) for repo in ("x", "y")]
         await builder.offer_slots("worker", 1)
         order = []
         for _ in range(5):
@@ -118,11 +118,11 @@ async def test_a_late_build_is_not_ahead_of_builds_that_waited(valkey: Valkey, t
     async with open_builder(valkey, tmp_path) as builder:
         await builder.offer_slots("worker", 1)
         for ref in "abcde":
-            await builder.ask("popular", ref)
+            await builder.request_build("popular", ref)
         (first,) = await builder.admitted()
         await builder.admission.done(first)
         (second,) = await builder.admitted()
-        late = await builder.ask("late")
+        late = await builder.request_build("late")
         await builder.admission.done(second)
         assert await builder.admitted() != [first]
         third = (await builder.running()).pop()
@@ -135,7 +135,7 @@ async def test_two_processes_that_admit_at_once_give_no_slot_twice(
 ) -> None:
     async with open_builder(valkey, tmp_path) as first, open_builder(valkey, tmp_path) as second:
         for number in range(20):
-            await first.ask(f"repo-{number}")
+            await first.request_build(f"repo-{number}")
         await first.offer_slots("worker", 7)
         await asyncio.gather(*(builder.admission.admit() for builder in (first, second) * 5))
         assert len(await first.running()) == 7
@@ -145,7 +145,7 @@ async def test_two_processes_that_admit_at_once_give_no_slot_twice(
 @pytest.mark.usefixtures("redis")
 async def test_each_admission_raises_the_epoch_under_which_the_build_is_claimed(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
-        build = await builder.ask("repo")
+        build = await builder.request_build("repo")
         await builder.offer_slots("worker", 1)
         await builder.admitted()
         stored = await builder.attempts.read(build.build_id or "")
@@ -156,7 +156,7 @@ async def test_each_admission_raises_the_epoch_under_which_the_build_is_claimed(
 async def test_nothing_is_left_of_a_queue_that_is_empty(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
         await builder.offer_slots("worker", 4)
-        builds = [await builder.ask(f"repo-{number}", launch_ref="launch") for number in range(3)]
+        builds = [await builder.request_build(f"repo-{number}", launch_ref="launch") for number in range(3)]
         await builder.admitted()
         for build in builds:
             await builder.end(build)
@@ -169,7 +169,7 @@ async def test_nothing_is_left_of_a_queue_that_is_empty(redis: Redis, valkey: Va
 
 async def test_nobody_joins_the_waiters_of_a_build_that_has_ended(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
-        build = await builder.ask("repo", launch_ref="first")
+        build = await builder.request_build("repo", launch_ref="first")
         await builder.attempts.join(build.build_id or "", "second")
         assert await redis.scard(builder.context.keys.waiters(build.build_id or "")) == 2
         await builder.end(build)
@@ -181,8 +181,8 @@ async def test_a_build_waits_for_a_slot_up_to_a_maximum_and_no_longer(
     redis: Redis, valkey: Valkey, tmp_path: Path
 ) -> None:
     async with open_builder(valkey, tmp_path, build_queue_max_seconds=3600) as builder:
-        late = await builder.ask("late", launch_ref="launch")
-        soon = await builder.ask("soon")
+        late = await builder.request_build("late", launch_ref="launch")
+        soon = await builder.request_build("soon")
         late_id = late.build_id or ""
         soon_id = soon.build_id or ""
         await builder.admission.sweep()

@@ -23,7 +23,9 @@ async def test_however_many_ask_there_is_one_attempt_and_all_wait_for_it(
     redis: Redis, valkey: Valkey, tmp_path: Path
 ) -> None:
     async with open_builder(valkey, tmp_path) as first, open_builder(valkey, tmp_path) as second:
-        requests = [(first, second)[number % 2].ask("repo", launch_ref=f"launch-{number}") for number in range(30)]
+        requests = [
+            (first, second)[number % 2].request_build("repo", launch_ref=f"launch-{number}") for number in range(30)
+        ]
         builds = await asyncio.gather(*requests)
         assert {build.build_id for build in builds} == {f"{image_key(image_of('repo', 'a'))}-1"}
         assert await redis.zcard(first.context.keys("{queue}:waiting")) == 1
@@ -34,10 +36,10 @@ async def test_however_many_ask_there_is_one_attempt_and_all_wait_for_it(
 @pytest.mark.usefixtures("redis")
 async def test_the_next_attempt_begins_when_the_current_one_has_ended_and_once(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
-        first = await builder.ask("repo")
-        assert (await builder.ask("repo")).build_id == first.build_id
+        first = await builder.request_build("repo")
+        assert (await builder.request_build("repo")).build_id == first.build_id
         await builder.attempts.end_queued(first, BuildState.CANCELLED, BinderyError("cancelled"))
-        again = await asyncio.gather(*(builder.ask("repo") for _ in range(20)))
+        again = await asyncio.gather(*(builder.request_build("repo") for _ in range(20)))
         assert {build.build_id for build in again} == {f"{image_key(first.image)}-2"}
 
 
@@ -47,7 +49,7 @@ async def test_a_late_request_for_an_attempt_that_was_followed_by_another_begins
 ) -> None:
     async with open_builder(valkey, tmp_path) as builder:
         for _ in range(2):
-            build = await builder.ask("repo")
+            build = await builder.request_build("repo")
             await builder.attempts.end_queued(build, BuildState.FAILED, BinderyError("build_failed"))
         keys = builder.context.keys
         image = image_of("repo", "a")
@@ -82,7 +84,7 @@ async def test_after_redis_was_emptied_the_next_number_is_above_every_log(
             is_public=True,
         )
         await redis.flushall()
-        assert (await builder.ask("repo")).build_id == f"{key}-8"
+        assert (await builder.request_build("repo")).build_id == f"{key}-8"
 
 
 @pytest.mark.slow
@@ -95,7 +97,7 @@ async def test_after_redis_was_emptied_the_next_number_is_above_every_execution(
         )
         await builder.executor.ensure(attempt)
         try:
-            assert (await builder.ask("repo")).build_id == f"{image_key(image)}-5"
+            assert (await builder.request_build("repo")).build_id == f"{image_key(image)}-5"
             assert await builder.attempts.is_superseded(attempt.build_id)
         finally:
             await builder.executor.stop(attempt)
@@ -105,7 +107,7 @@ async def test_a_running_attempt_is_joined_once_its_worker_has_restored_it_in_an
     redis: Redis, valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_builder(valkey, tmp_path, lease_seconds=10) as builder:
-        build = await builder.ask("repo")
+        build = await builder.request_build("repo")
         await builder.offer_slots("w1", 1)
         await builder.admitted()
         build_id = build.build_id or ""
@@ -116,7 +118,7 @@ async def test_a_running_attempt_is_joined_once_its_worker_has_restored_it_in_an
         _say_that_one_runs(monkeypatch, builder, build_id)
         looked = _looks_in_vain(monkeypatch, builder)
         await redis.flushall()
-        late = asyncio.create_task(builder.ask("repo", launch_ref="late"))
+        late = asyncio.create_task(builder.request_build("repo", launch_ref="late"))
         await asyncio.wait({late, asyncio.create_task(looked.wait())}, return_when=asyncio.FIRST_COMPLETED)
         await adopted[0].write(body=build.updated(state=BuildState.RUNNING))
         assert (await late).build_id == build_id
@@ -133,7 +135,7 @@ async def test_an_attempt_that_runs_without_a_worker_is_followed_by_another_once
         key = image_key(image_of("repo", "a"))
         _say_that_one_runs(monkeypatch, builder, f"{key}-3")
         looked = _looks_in_vain(monkeypatch, builder)
-        assert (await builder.ask("repo")).build_id == f"{key}-4"
+        assert (await builder.request_build("repo")).build_id == f"{key}-4"
         assert looked.is_set()
 
 
@@ -162,17 +164,17 @@ def _looks_in_vain(monkeypatch: pytest.MonkeyPatch, builder: Builder) -> asyncio
 @pytest.mark.usefixtures("redis")
 async def test_a_full_queue_refuses_one_more_but_not_one_who_joins(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path, build_queue_max=2) as builder:
-        first = await builder.ask("one")
-        await builder.ask("two")
+        first = await builder.request_build("one")
+        await builder.request_build("two")
         with pytest.raises(BinderyError) as refused:
-            await builder.ask("three")
+            await builder.request_build("three")
         assert refused.value.code == "build_queue_full"
-        assert (await builder.ask("one")).build_id == first.build_id
+        assert (await builder.request_build("one")).build_id == first.build_id
 
 
 async def test_a_queued_build_ends_once_and_leaves_the_queue(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
-        build = await builder.ask("repo", launch_ref="launch")
+        build = await builder.request_build("repo", launch_ref="launch")
         error = BinderyError("cancelled", "Not wanted.")
         results = await asyncio.gather(
             *(builder.attempts.end_queued(build, BuildState.CANCELLED, error) for _ in range(5))
@@ -188,7 +190,7 @@ async def test_a_build_that_nobody_waits_for_is_noted_until_somebody_does(
     redis: Redis, valkey: Valkey, tmp_path: Path
 ) -> None:
     async with open_builder(valkey, tmp_path) as builder:
-        build = await builder.ask("repo", launch_ref="one")
+        build = await builder.request_build("repo", launch_ref="one")
         build_id = build.build_id or ""
         abandoned = builder.context.keys("{queue}:abandoned")
         await builder.attempts.join(build_id, "two")

@@ -103,7 +103,7 @@ async def test_a_rebuild_that_is_asked_for_again_is_begun_once(builder: Builder,
 
 async def test_a_replaced_attempt_that_was_followed_by_another_meanwhile_begins_none(builder: Builder) -> None:
     """Two ask at once; the first one's attempt has ended before the second gets to begin one."""
-    first = await builder.ask("repo")
+    first = await builder.request_build("repo")
     await fail(builder, first)
     request = request_for("repo", "a")
     second = await builder.attempts.start(first.image, request, after=first.build_id)

@@ -152,7 +152,7 @@ async def test_a_launch_after_a_change_of_the_place_asks_the_builder_again(valke
         await facts.set_image_store_id("here")
         await facts.store_image(repo, CachedImage(image="here/repo:a", asked_at=time.time()), "here")
         launch = await gateway.begin()
-        await gateway.reaches(launch, LaunchState.LAUNCHING)
+        await gateway.until_state(launch, LaunchState.LAUNCHING)
         assert gateway.backends.calls == ["resolve", "start"]
         await facts.set_image_store_id("there")
         again = await gateway.begin()

@@ -26,7 +26,7 @@ async def cancel_flag(builder: Builder, build_id: str | None) -> bool:
 
 
 async def test_a_queued_build_that_the_last_launch_leaves_ends_and_its_log_is_kept(builder: Builder) -> None:
-    build = await builder.ask("repo", launch_ref="one")
+    build = await builder.request_build("repo", launch_ref="one")
     build_id = build.build_id or ""
     await builder.attempts.leave(build_id, "one", stop=True)
     await builder.admission.sweep()
@@ -42,7 +42,7 @@ async def test_a_queued_build_that_the_last_launch_leaves_ends_and_its_log_is_ke
 
 
 async def test_a_launch_that_joins_in_time_keeps_the_build(builder: Builder) -> None:
-    build = await builder.ask("repo", launch_ref="one")
+    build = await builder.request_build("repo", launch_ref="one")
     await builder.attempts.leave(build.build_id or "", "one", stop=True)
     await builder.attempts.join(build.build_id or "", "two")
     await builder.admission.sweep()
@@ -51,7 +51,7 @@ async def test_a_launch_that_joins_in_time_keeps_the_build(builder: Builder) -> 
 
 
 async def test_asking_to_stop_and_looking_for_who_waits_are_one_step(builder: Builder) -> None:
-    build = await builder.ask("repo", launch_ref="one")
+    build = await builder.request_build("repo", launch_ref="one")
     assert not await builder.attempts.request_cancel(build.build_id or "", WHY)
     assert not await cancel_flag(builder, build.build_id)
     await builder.attempts.leave(build.build_id or "", "one", stop=False)
@@ -60,7 +60,7 @@ async def test_asking_to_stop_and_looking_for_who_waits_are_one_step(builder: Bu
 
 
 async def test_an_orphan_that_was_running_is_not_ended_as_if_it_were_queued(builder: Builder) -> None:
-    build = await builder.ask("repo", launch_ref="one")
+    build = await builder.request_build("repo", launch_ref="one")
     build_id = build.build_id or ""
     await builder.offer_slots("builder-host-1-a", 1)
     assert await builder.admitted() == [build_id]
@@ -85,7 +85,7 @@ async def test_a_step_that_fails_does_not_keep_the_others_from_their_work(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(builder.context.logs, "put", full_disk)
-    build = await builder.ask("repo", launch_ref="one")
+    build = await builder.request_build("repo", launch_ref="one")
     await builder.attempts.leave(build.build_id or "", "one", stop=True)
     await builder.admission.sweep()
     await builder.context.redis.zadd(

@@ -32,10 +32,10 @@ async def test_one_head_with_every_type_of_manifest_is_enough() -> None:
     async with scripted_registry(always(200, {"Docker-Content-Digest": DIGEST})) as registry:
         images = registry.images()
         assert await images.find(registry.image) == ExistingImage(DIGEST)
-        assert [(request.method, request.path) for request in registry.asked] == [
+        assert [(request.method, request.path) for request in registry.requests] == [
             ("HEAD", "/v2/project/r2d-x/manifests/1")
         ]
-        assert registry.asked[0].headers["Accept"] == MANIFESTS
+        assert registry.requests[0].headers["Accept"] == MANIFESTS
         await images.aclose()
 
 
@@ -118,7 +118,7 @@ async def test_a_registry_that_says_nothing_is_away_within_the_bound_and_not_ask
     async with scripted_registry(silence) as registry:
         error = await away(registry.images(registry_read_seconds=0.1), registry.image)
         assert error.detail.endswith("no answer within 0.1 s.")
-        assert len(registry.asked) == 1
+        assert len(registry.requests) == 1
         started_at = time.monotonic()
         error = await away(registry.images(registry_wait_seconds=0.2), registry.image)
         assert error.detail.endswith("within 0.2 s.") or error.detail.endswith("no answer within 1 s.")
@@ -127,14 +127,14 @@ async def test_a_registry_that_says_nothing_is_away_within_the_bound_and_not_ask
 
 async def test_a_broken_connection_is_tried_again() -> None:
     async def reply(request: web.BaseRequest) -> web.StreamResponse:
-        if len(registry.asked) < 3 and request.transport:
+        if len(registry.requests) < 3 and request.transport:
             request.transport.close()
         return web.Response(headers={"Docker-Content-Digest": DIGEST})
 
     async with scripted_registry(reply) as registry:
         images = registry.images(registry_retries=2)
         assert await images.find(registry.image) == ExistingImage(DIGEST)
-        assert len(registry.asked) == 3
+        assert len(registry.requests) == 3
         await images.aclose()
 
 
@@ -147,7 +147,7 @@ async def test_a_connection_that_breaks_again_and_again_is_away() -> None:
     async with scripted_registry(reply) as registry:
         error = await away(registry.images(registry_retries=1), registry.image)
         assert error.detail.endswith("it broke off the connection.")
-        assert 2 <= len(registry.asked) <= 4  # aiohttp itself repeats a request on a connection that it had kept
+        assert 2 <= len(registry.requests) <= 4  # aiohttp itself repeats a request on a connection that it had kept
 
 
 async def test_a_name_that_nobody_knows_is_told() -> None:
@@ -180,8 +180,8 @@ async def test_a_redirect_is_followed_and_the_login_stays_behind() -> None:
             realm = f"http://{tokens.address}/token"
             images = registry.images()
             assert await images.find(registry.image) == ExistingImage(DIGEST)
-            assert registry.asked[-1].headers["Authorization"] == "Bearer abc"
-            assert [(request.method, "Authorization" in request.headers) for request in other.asked] == [
+            assert registry.requests[-1].headers["Authorization"] == "Bearer abc"
+            assert [(request.method, "Authorization" in request.headers) for request in other.requests] == [
                 ("HEAD", False)
             ]
             await images.aclose()
@@ -198,12 +198,12 @@ async def test_health_asks_once_in_a_while_and_more_often_when_something_is_wron
         problem = await images.health_problem()
         assert problem == f"The image registry {registry.address} can't be asked: it answered 503."
         assert await images.health_problem() == problem
-        assert [request.path for request in registry.asked] == ["/v2/project/r2d-health-check/manifests/none"]
+        assert [request.path for request in registry.requests] == ["/v2/project/r2d-health-check/manifests/none"]
         await images.aclose()
         answers.pop(0)
         images = registry.images(registry_health_seconds=0)
         assert [await images.health_problem(), await images.health_problem()] == [None, None]
-        assert len(registry.asked) == 3
+        assert len(registry.requests) == 3
         await images.aclose()
 
 
@@ -216,8 +216,8 @@ async def test_a_registry_outside_is_asked_through_the_outbound_proxy_and_one_in
             outside = {"image_prefix": "registry.test/project/r2d-", "outbound_proxy": proxy.url}
             images = registry.images(**outside)
             assert await images.find("registry.test/project/r2d-x:1") == ExistingImage(DIGEST)
-            assert proxy.asked == ["HEAD http://registry.test/v2/project/r2d-x/manifests/1"]
-            assert "Proxy-Authorization" not in registry.asked[0].headers
+            assert proxy.requests == ["HEAD http://registry.test/v2/project/r2d-x/manifests/1"]
+            assert "Proxy-Authorization" not in registry.requests[0].headers
             await images.aclose()
 
             error = await away(
@@ -237,7 +237,7 @@ async def test_a_registry_outside_is_asked_through_the_outbound_proxy_and_one_in
             )
             assert "its name is not known" in error.detail
             await images.aclose()
-            assert len(proxy.asked) == 1
+            assert len(proxy.requests) == 1
 
 
 async def test_a_clouds_metadata_server_is_asked_without_the_outbound_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +248,7 @@ async def test_a_clouds_metadata_server_is_asked_without_the_outbound_proxy(monk
         with pytest.raises(CredentialsError, match="its name is not known"):
             await google.login_for("registry.test", "x")
         await google.aclose()
-        assert proxy.turned_away == []
+        assert proxy.refusals == []
 
 
 async def test_an_image_that_no_registry_can_hold_is_asked_of_none() -> None:
@@ -257,7 +257,7 @@ async def test_an_image_that_no_registry_can_hold_is_asked_of_none() -> None:
         with pytest.raises(BinderyError, match="No registry can hold an image called") as caught:
             await images.find(f"{registry.address}/Project/x:1")
         assert caught.value.code == "internal"
-        assert registry.asked == []
+        assert registry.requests == []
         await images.aclose()
 
 
@@ -276,7 +276,7 @@ async def test_a_clouds_own_logins_plug_in_by_an_entry_point(tmp_path: Path, mon
     async with scripted_registry(always(200, {"Docker-Content-Digest": DIGEST})) as registry:
         images = registry.images(registry_credentials="cloud")
         assert await images.find(registry.image) == ExistingImage(DIGEST)
-        assert registry.asked[0].headers["Authorization"] == "Bearer project/r2d-x"
+        assert registry.requests[0].headers["Authorization"] == "Bearer project/r2d-x"
         await images.aclose()
 
 

@@ -43,7 +43,7 @@ async def test_a_token_is_kept_until_shortly_before_it_expires() -> None:
     async with scripted_registry(counting(300)) as server:
         tokens = Tokens(wire := transport(), early_seconds=15)
         assert [await tokens.get(wanted(server)) for _ in range(3)] == ["t1"] * 3
-        assert server.asked[0].query == {"service": "a service", "scope": "repository:x:pull"}
+        assert server.requests[0].query == {"service": "a service", "scope": "repository:x:pull"}
         assert await tokens.get(wanted(server), refused="t1") == "t2"
         assert await tokens.get(wanted(server), refused="t1") == "t2"
         await wire.aclose()
@@ -65,7 +65,7 @@ async def test_a_token_of_one_login_is_not_used_for_another() -> None:
         ann = wanted(server, Login("ann", "ä:1"))
         bob = wanted(server, Login("bob", "2"))
         assert [await tokens.get(who) for who in (ann, bob, ann)] == ["t1", "t2", "t1"]
-        logins = [BasicAuth.decode(request.headers["Authorization"], "utf-8") for request in server.asked]
+        logins = [BasicAuth.decode(request.headers["Authorization"], "utf-8") for request in server.requests]
         assert logins == [("ann", "ä:1", "utf-8"), ("bob", "2", "utf-8")]
         await wire.aclose()
 
@@ -86,7 +86,7 @@ async def test_many_who_ask_at_once_share_one_request_and_its_error() -> None:
         ends = await asyncio.gather(*asking, return_exceptions=True)
         assert isinstance(ends[0], asyncio.CancelledError)
         assert {str(end) for end in ends[1:]} == {f"its token server {server.address} answered 503"}
-        assert len(server.asked) == 1
+        assert len(server.requests) == 1
         await wire.aclose()
 
 
@@ -137,7 +137,7 @@ async def test_a_token_from_the_configuration_is_sent_as_it_is(tmp_path: Path) -
         (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.address: {"registrytoken": "r"}}}))
         images = registry.images(docker_config=str(tmp_path))
         assert await images.find(registry.image) == ExistingImage(DIGEST)
-        assert registry.asked[0].headers["Authorization"] == "Bearer r"
+        assert registry.requests[0].headers["Authorization"] == "Bearer r"
         await images.aclose()
 
 
@@ -153,12 +153,12 @@ async def test_a_login_is_not_sent_unencrypted_because_an_encrypted_registry_say
         images = registry.images(**values, registry_insecure=False)
         with pytest.raises(BinderyError, match="it wants our login sent unencrypted, to http://"):
             await images.find(registry.image)
-        assert tokens.asked == []
+        assert tokens.requests == []
         await images.aclose()
         images = registry.images(**values, registry_insecure=True)
         with pytest.raises(BinderyError, match=r"it refuses our login to project/r2d-x \(401\)"):
             await images.find(registry.image)
-        assert len(tokens.asked) == 1
+        assert len(tokens.requests) == 1
         await images.aclose()
 
 
@@ -174,9 +174,9 @@ async def test_googles_metadata_server_is_asked_for_a_password(monkeypatch: pyte
         images = registry.images(registry_credentials="google-metadata")
         assert await images.find(registry.image) == ExistingImage(DIGEST)
         assert await images.find(registry.image) == ExistingImage(DIGEST)
-        login = BasicAuth.decode(registry.asked[-1].headers["Authorization"])
+        login = BasicAuth.decode(registry.requests[-1].headers["Authorization"])
         assert (login.login, login.password) == ("oauth2accesstoken", "ya29.x")
-        assert [(request.path, request.headers["Metadata-Flavor"]) for request in google.asked] == [
+        assert [(request.path, request.headers["Metadata-Flavor"]) for request in google.requests] == [
             ("/computeMetadata/v1/instance/service-accounts/default/token", "Google")
         ]
         await images.aclose()
@@ -189,5 +189,5 @@ async def test_without_googles_metadata_server_nobody_can_say(monkeypatch: pytes
         with pytest.raises(BinderyError, match=r"without a login: Google's metadata server answered 404\.") as caught:
             await images.find(registry.image)
         assert caught.value.code == "registry_unavailable"
-        assert registry.asked == []
+        assert registry.requests == []
         await images.aclose()

@@ -11,7 +11,7 @@ from arq.connections import ArqRedis
 
 from services.builder.queue import dispatch, jobs
 from services.builder.queue.attempts import build_topic
-from tests.support.in_process_worker import Running, Started, admitted, field, more_than
+from tests.support.in_process_worker import StartWorker, WorkerProcess, admitted, field, more_than
 from tests.support.logs import line_of
 from tests.support.metrics import sample
 from tests.support.polling import until
@@ -42,7 +42,7 @@ NO_JOBS: dict[str, bytes] = {
 }
 
 
-async def taken_after_refusing(running: Running, build_id: str, raw: bytes) -> None:
+async def taken_after_refusing(running: WorkerProcess, build_id: str, raw: bytes) -> None:
     """Put something in the place of a build's job: the worker refuses it, and takes the build all the same."""
     builder = running.builder
     before = await refused_jobs()
@@ -64,7 +64,7 @@ async def refused_jobs() -> int:
     return int(sample("bindery_jobs_refused_total"))
 
 
-async def swept(running: Running, count: int) -> bool:
+async def swept(running: WorkerProcess, count: int) -> bool:
     """Sweep once; return whether the worker supervises `count` builds after it."""
     await running.builder.admission.sweep()
     return await running.has(count)
@@ -72,7 +72,7 @@ async def swept(running: Running, count: int) -> bool:
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 async def test_a_pickled_job_is_never_unpickled_and_its_build_is_taken_all_the_same(
-    protocol: int, started: Started, tmp_path: Path, logs: io.StringIO
+    protocol: int, started: StartWorker, tmp_path: Path, logs: io.StringIO
 ) -> None:
     mark = tmp_path / "unpickled"
     async with started(None) as running:
@@ -86,14 +86,14 @@ async def test_a_pickled_job_is_never_unpickled_and_its_build_is_taken_all_the_s
 
 
 @pytest.mark.parametrize("raw", NO_JOBS.values(), ids=NO_JOBS)
-async def test_a_malformed_job_is_refused_and_ends_nothing(raw: bytes, started: Started) -> None:
+async def test_a_malformed_job_is_refused_and_ends_nothing(raw: bytes, started: StartWorker) -> None:
     async with started(None) as running:
         (build_id,) = await admitted(running.builder, 1)
         await taken_after_refusing(running, build_id, raw)
 
 
 async def test_builds_with_jobs_pickled_by_the_previous_release_are_not_lost(
-    started: Started, monkeypatch: pytest.MonkeyPatch
+    started: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatch, "CLAIM_GRACE_SECONDS", 0.5)
     async with started(None, build_slots=4) as running:
@@ -116,7 +116,7 @@ async def test_builds_with_jobs_pickled_by_the_previous_release_are_not_lost(
         assert {await field(builder, build_id, "owner") for build_id in build_ids} == {running.process}
 
 
-async def test_the_next_sweep_removes_names_that_are_not_jobs_of_ours(started: Started) -> None:
+async def test_the_next_sweep_removes_names_that_are_not_jobs_of_ours(started: StartWorker) -> None:
     async with started(None) as running:
         builder = running.builder
         queue = running.builder.context.keys("{queue}:jobs")
@@ -140,7 +140,7 @@ async def test_the_next_sweep_removes_names_that_are_not_jobs_of_ours(started: S
         assert await builder.context.redis.zcard(queue) == 0
 
 
-async def test_a_job_in_the_queue_is_json(started: Started) -> None:
+async def test_a_job_in_the_queue_is_json(started: StartWorker) -> None:
     async with started(None) as running:
         builder = running.builder
         (build_id,) = await admitted(builder, 1)

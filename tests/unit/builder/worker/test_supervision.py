@@ -26,7 +26,7 @@ from services.common.models.errors import BinderyError
 from services.gateway.settings import GatewaySettings
 from tests.support.in_process_builder import Builder, open_builder
 from tests.support.logs import line_of
-from tests.support.scripted_executor import Scripted, Step, said, supervise
+from tests.support.scripted_executor import Scripted, Step, log_batch, supervise
 from tests.support.settings import settings_for
 from tests.support.valkey import Valkey
 
@@ -49,39 +49,42 @@ def opened(valkey: Valkey, redis: Redis, tmp_path: Path) -> Opened:
 
 async def test_vanished_execution_is_run_again_and_the_log_says_so(opened: Opened) -> None:
     scripted = Scripted(
-        [said("one"), said("two"), ExecutionVanishedError("its pod was deleted")], [said("one"), Finished(ok=True)]
+        [log_batch("one"), log_batch("two"), ExecutionVanishedError("its pod was deleted")],
+        [log_batch("one"), Finished(ok=True)],
     )
-    scripted.looked = [None, None, ExistingImage("sha256:1")]
+    scripted.lookups = [None, None, ExistingImage("sha256:1")]
     async with opened() as builder:
         build, messages = await supervise(builder, scripted)
     assert (build.state, build.digest) == (BuildState.BUILT, "sha256:1")
-    assert scripted.asked == [(1, ""), (2, "")]
+    assert scripted.follow_calls == [(1, ""), (2, "")]
     assert [phase for phase, _ in messages] == ["building", "building", "gap", "building", "built"]
     assert "its pod was deleted" in messages[2][1]
 
 
 async def test_a_position_without_lines_is_stored_and_no_follower_hears_of_it(opened: Opened) -> None:
-    scripted = Scripted([Batch((), "0/0/uid"), ExecutorUnavailableError("away"), said("one"), Finished(ok=True)])
-    scripted.looked = [None, ExistingImage("sha256:1")]
+    scripted = Scripted([Batch((), "0/0/uid"), ExecutorUnavailableError("away"), log_batch("one"), Finished(ok=True)])
+    scripted.lookups = [None, ExistingImage("sha256:1")]
     async with opened() as builder:
         _, messages = await supervise(builder, scripted)
-    assert scripted.asked == [(1, ""), (1, "0/0/uid")]
+    assert scripted.follow_calls == [(1, ""), (1, "0/0/uid")]
     assert [phase for phase, _ in messages] == ["waiting", "building", "built"]
 
 
 async def test_execution_that_vanishes_each_time_is_lost(opened: Opened) -> None:
-    scripted = Scripted([said("one"), ExecutionVanishedError("a")], [said("one"), ExecutionVanishedError("b")])
+    scripted = Scripted(
+        [log_batch("one"), ExecutionVanishedError("a")], [log_batch("one"), ExecutionVanishedError("b")]
+    )
     async with opened() as builder:
         build, messages = await supervise(builder, scripted)
     assert build.state is BuildState.FAILED
     assert code_of(build) == "build_lost"
     assert [phase for phase, _ in messages].count("gap") == 1
-    assert scripted.stopped == 1
+    assert scripted.stops == 1
 
 
 async def test_vanished_execution_whose_image_is_there_was_built(opened: Opened) -> None:
-    scripted = Scripted([said("one"), ExecutionVanishedError("a")])
-    scripted.looked = [None, ExistingImage("sha256:2")]
+    scripted = Scripted([log_batch("one"), ExecutionVanishedError("a")])
+    scripted.lookups = [None, ExistingImage("sha256:2")]
     async with opened() as builder:
         build, _ = await supervise(builder, scripted)
     assert (build.state, build.digest) == (BuildState.BUILT, "sha256:2")
@@ -90,13 +93,13 @@ async def test_vanished_execution_whose_image_is_there_was_built(opened: Opened)
 @pytest.mark.slow
 async def test_engine_that_is_away_is_waited_for_from_the_last_position(opened: Opened) -> None:
     scripted = Scripted(
-        [said("one"), REDIS_UNAVAILABLE, REDIS_UNAVAILABLE, REDIS_UNAVAILABLE, said("two"), Finished(ok=True)]
+        [log_batch("one"), REDIS_UNAVAILABLE, REDIS_UNAVAILABLE, REDIS_UNAVAILABLE, log_batch("two"), Finished(ok=True)]
     )
-    scripted.looked = [None, ExistingImage()]
+    scripted.lookups = [None, ExistingImage()]
     async with opened() as builder:
         build, messages = await supervise(builder, scripted)
     assert build.state is BuildState.BUILT
-    assert [position for _, position in scripted.asked] == ["", "one", "one", "one"]
+    assert [position for _, position in scripted.follow_calls] == ["", "one", "one", "one"]
     assert [phase for phase, _ in messages] == ["building", "waiting", "building", "built"]
     assert messages[1][1] == "The build backend does not answer. Waiting for it ...\n"
 
@@ -106,7 +109,7 @@ async def test_who_follows_reads_no_address_of_an_engine_that_is_away_and_the_lo
     opened: Opened, logs: io.StringIO
 ) -> None:
     away = ExecutorUnavailableError("Cannot connect to host 10.3.0.1:6443")
-    scripted = Scripted([said("one"), *[away] * 50])
+    scripted = Scripted([log_batch("one"), *[away] * 50])
     async with opened(outage_patience_seconds=1) as builder:
         build, messages = await supervise(builder, scripted)
     shown = " ".join(line for _, line in messages) + (build.error.model_dump_json() if build.error else "")
@@ -118,18 +121,18 @@ async def test_who_follows_reads_no_address_of_an_engine_that_is_away_and_the_lo
 
 @pytest.mark.slow
 async def test_engine_that_stays_away_ends_the_build_within_the_bound(opened: Opened) -> None:
-    scripted = Scripted([said("one"), *[REDIS_UNAVAILABLE] * 50])
+    scripted = Scripted([log_batch("one"), *[REDIS_UNAVAILABLE] * 50])
     async with opened(outage_patience_seconds=2) as builder:
         build, _ = await supervise(builder, scripted)
     assert code_of(build) == "executor_unavailable"
     # It is asked again after 0.2, 0.4, 0.8 s: within 2 s three times at most, however slow this machine is.
-    assert 2 <= len(scripted.asked) <= 4
+    assert 2 <= len(scripted.follow_calls) <= 4
 
 
 @pytest.mark.slow
 async def test_patience_begins_with_the_outage_and_not_with_the_build(opened: Opened) -> None:
-    scripted = Scripted([said("one"), 1.0, REDIS_UNAVAILABLE, Finished(ok=True)])
-    scripted.looked = [None, ExistingImage()]
+    scripted = Scripted([log_batch("one"), 1.0, REDIS_UNAVAILABLE, Finished(ok=True)])
+    scripted.lookups = [None, ExistingImage()]
     async with opened(outage_patience_seconds=0.5) as builder:
         build, messages = await supervise(builder, scripted)
     assert build.state is BuildState.BUILT
@@ -139,9 +142,9 @@ async def test_patience_begins_with_the_outage_and_not_with_the_build(opened: Op
 @pytest.mark.slow
 async def test_each_outage_is_told(opened: Opened) -> None:
     scripted = Scripted(
-        [said("one"), REDIS_UNAVAILABLE, REDIS_UNAVAILABLE, said("two"), REDIS_UNAVAILABLE, Finished(ok=True)]
+        [log_batch("one"), REDIS_UNAVAILABLE, REDIS_UNAVAILABLE, log_batch("two"), REDIS_UNAVAILABLE, Finished(ok=True)]
     )
-    scripted.looked = [None, ExistingImage()]
+    scripted.lookups = [None, ExistingImage()]
     async with opened() as builder:
         _, messages = await supervise(builder, scripted)
     assert [phase for phase, _ in messages] == ["building", "waiting", "building", "waiting", "built"]
@@ -153,9 +156,9 @@ async def test_a_build_that_was_silent_for_long_before_an_outage_was_not_away(
 ) -> None:
     monkeypatch.setattr(supervision, "FAILS_WITHIN_SECONDS", 0.5)
     scripted = Scripted(
-        [said("one"), REDIS_UNAVAILABLE, 1.0, REDIS_UNAVAILABLE, 1.0, REDIS_UNAVAILABLE, Finished(ok=True)]
+        [log_batch("one"), REDIS_UNAVAILABLE, 1.0, REDIS_UNAVAILABLE, 1.0, REDIS_UNAVAILABLE, Finished(ok=True)]
     )
-    scripted.looked = [None, ExistingImage()]
+    scripted.lookups = [None, ExistingImage()]
     async with opened(outage_patience_seconds=0.5) as builder:
         build, messages = await supervise(builder, scripted)
     assert build.state is BuildState.BUILT
@@ -164,8 +167,8 @@ async def test_a_build_that_was_silent_for_long_before_an_outage_was_not_away(
 
 @pytest.mark.slow
 async def test_registry_that_is_away_is_never_taken_for_no_image(opened: Opened) -> None:
-    scripted = Scripted([said("one"), Finished(ok=True)])
-    scripted.looked = [NO_REGISTRY, NO_REGISTRY, None, NO_REGISTRY, NO_REGISTRY, ExistingImage("sha256:3")]
+    scripted = Scripted([log_batch("one"), Finished(ok=True)])
+    scripted.lookups = [NO_REGISTRY, NO_REGISTRY, None, NO_REGISTRY, NO_REGISTRY, ExistingImage("sha256:3")]
     async with opened() as builder:
         build, messages = await supervise(builder, scripted)
     assert (build.state, build.digest) == (BuildState.BUILT, "sha256:3")
@@ -190,17 +193,17 @@ async def test_a_cancelled_build_ends_cancelled_whatever_its_run_says_as_it_is_s
 async def test_a_build_is_cancelled_while_it_waits_for_the_registry_before_it_starts(opened: Opened) -> None:
     scripted = Scripted()
     cancelled = asyncio.Event()
-    scripted.looked = [NO_REGISTRY]
+    scripted.lookups = [NO_REGISTRY]
     cancelled.set()
     async with opened() as builder:
         build, _ = await supervise(builder, scripted, cancelled=cancelled)
     assert build.state is BuildState.CANCELLED
-    assert scripted.asked == []
+    assert scripted.follow_calls == []
 
 
 async def test_a_build_that_waits_for_the_registry_before_it_starts_has_its_hard_maximum(opened: Opened) -> None:
     scripted = Scripted()
-    scripted.looked = [NO_REGISTRY]
+    scripted.lookups = [NO_REGISTRY]
     async with opened(build_timeout_seconds=0.5) as builder:
         build, _ = await supervise(builder, scripted)
     assert code_of(build) == "build_timeout"
@@ -208,7 +211,7 @@ async def test_a_build_that_waits_for_the_registry_before_it_starts_has_its_hard
 
 async def test_an_image_that_came_while_the_build_was_queued_is_not_built_again(opened: Opened) -> None:
     scripted = Scripted()
-    scripted.looked = [ExistingImage("sha256:4")]
+    scripted.lookups = [ExistingImage("sha256:4")]
     async with opened() as builder:
         build, messages = await supervise(builder, scripted)
     assert (build.state, build.digest) == (BuildState.BUILT, "sha256:4")
@@ -217,10 +220,10 @@ async def test_an_image_that_came_while_the_build_was_queued_is_not_built_again(
 
 async def test_execution_that_could_not_push_is_run_again_once_the_registry_answers(opened: Opened) -> None:
     scripted = Scripted(
-        [said("one"), Finished(False, "registry_unavailable", "connection refused.")],
-        [said("one"), Finished(ok=True)],
+        [log_batch("one"), Finished(False, "registry_unavailable", "connection refused.")],
+        [log_batch("one"), Finished(ok=True)],
     )
-    scripted.looked = [None, NO_REGISTRY, None, ExistingImage()]
+    scripted.lookups = [None, NO_REGISTRY, None, ExistingImage()]
     async with opened() as builder:
         build, messages = await supervise(builder, scripted)
     assert build.state is BuildState.BUILT
@@ -228,8 +231,8 @@ async def test_execution_that_could_not_push_is_run_again_once_the_registry_answ
 
 
 async def test_a_build_may_be_silent_for_as_long_as_it_may_run_where_no_limit_is_set(opened: Opened) -> None:
-    scripted = Scripted([said("one"), 0.3, Finished(ok=True)])
-    scripted.looked = [None, ExistingImage()]
+    scripted = Scripted([log_batch("one"), 0.3, Finished(ok=True)])
+    scripted.lookups = [None, ExistingImage()]
     async with opened() as builder:
         assert builder.settings.build_stall_seconds == 0
         build, _ = await supervise(builder, scripted)
@@ -250,11 +253,11 @@ def test_an_invalid_limit_is_refused_with_its_name() -> None:
 
 
 async def test_build_that_says_nothing_for_too_long_has_stalled(opened: Opened) -> None:
-    scripted = Scripted([said("one"), None])
+    scripted = Scripted([log_batch("one"), None])
     async with opened(build_stall_seconds=0.3) as builder:
         build, _ = await supervise(builder, scripted)
     assert code_of(build) == "build_stalled"
-    assert scripted.stopped == 1
+    assert scripted.stops == 1
 
 
 @pytest.mark.slow
@@ -265,8 +268,8 @@ async def test_a_build_that_can_say_nothing_yet_stands_not_still_and_writes_noth
             yield Batch((), "")
             yield 0.0
 
-    scripted = Scripted(chain(waits(1.0), [said("one"), Finished(ok=True)]))
-    scripted.looked = [None, ExistingImage()]
+    scripted = Scripted(chain(waits(1.0), [log_batch("one"), Finished(ok=True)]))
+    scripted.lookups = [None, ExistingImage()]
     async with opened(build_stall_seconds=0.3) as builder:
         build, messages = await supervise(builder, scripted)
         stored = await builder.attempts.read(build.build_id or "")
@@ -277,19 +280,21 @@ async def test_a_build_that_can_say_nothing_yet_stands_not_still_and_writes_noth
 
 
 async def test_build_that_goes_on_and_on_is_stopped_at_its_hard_maximum(opened: Opened) -> None:
-    scripted = Scripted([said("one"), None])
+    scripted = Scripted([log_batch("one"), None])
     async with opened(build_timeout_seconds=0.3) as builder:
         build, _ = await supervise(builder, scripted)
     assert code_of(build) == "build_timeout"
 
 
 async def test_failure_of_the_repository_is_not_run_again(opened: Opened) -> None:
-    scripted = Scripted([said("one"), Finished(False, "build_failed", "pip could not find it.")], [Finished(ok=True)])
+    scripted = Scripted(
+        [log_batch("one"), Finished(False, "build_failed", "pip could not find it.")], [Finished(ok=True)]
+    )
     async with opened() as builder:
         build, _ = await supervise(builder, scripted)
     assert build.error
     assert (build.error.code, build.error.detail) == ("build_failed", "pip could not find it.")
-    assert [run for run, _ in scripted.asked] == [1]
+    assert [run for run, _ in scripted.follow_calls] == [1]
 
 
 async def test_engine_that_ended_well_but_left_no_image_is_our_fault(opened: Opened) -> None:

@@ -9,14 +9,14 @@ from services.builder.executors.base import Finished
 from services.builder.queue import dispatch, jobs
 from services.builder.queue.attempts import build_topic
 from tests.support.in_process_builder import Builder, image_of, request_for
-from tests.support.in_process_worker import Running, Started, admitted, field, more_than
+from tests.support.in_process_worker import StartWorker, WorkerProcess, admitted, field, more_than
 from tests.support.polling import until
-from tests.support.scripted_executor import said
+from tests.support.scripted_executor import log_batch
 
 # What it takes
 
 
-async def test_a_worker_takes_as_many_fresh_builds_as_it_has_slots(started: Started) -> None:
+async def test_a_worker_takes_as_many_fresh_builds_as_it_has_slots(started: StartWorker) -> None:
     async with started(None, build_slots=2) as first, started(None, build_slots=2) as second:
         first.begin()
         await admitted(first.builder, 4)
@@ -27,7 +27,7 @@ async def test_a_worker_takes_as_many_fresh_builds_as_it_has_slots(started: Star
 
 
 async def test_an_emptied_redis_is_told_which_repository_a_running_build_is_counted_for(
-    started: Started, redis: Redis
+    started: StartWorker, redis: Redis
 ) -> None:
     async with started(None) as running:
         request = request_for("repo", "a")
@@ -43,7 +43,7 @@ async def test_an_emptied_redis_is_told_which_repository_a_running_build_is_coun
 
 
 async def test_a_full_worker_takes_what_another_had_and_what_everybody_leaves(
-    started: Started, monkeypatch: pytest.MonkeyPatch
+    started: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatch, "CLAIM_GRACE_SECONDS", 3600.0)
     async with started(None, build_slots=1) as full:
@@ -67,7 +67,7 @@ async def test_a_full_worker_takes_what_another_had_and_what_everybody_leaves(
 
 
 async def test_a_job_that_was_begun_and_abandoned_is_offered_again(
-    started: Started, monkeypatch: pytest.MonkeyPatch
+    started: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with started(None) as running:
         builder = running.builder
@@ -83,15 +83,15 @@ async def test_a_job_that_was_begun_and_abandoned_is_offered_again(
         assert not await redis.exists(f"arq:in-progress:{job_id}")
 
 
-async def test_a_slot_is_free_again_while_what_is_left_of_its_build_is_tidied(started: Started) -> None:
-    async with started(said("one"), Finished(False, "build_failed", "It failed."), build_slots=1) as running:
+async def test_a_slot_is_free_again_while_what_is_left_of_its_build_is_tidied(started: StartWorker) -> None:
+    async with started(log_batch("one"), Finished(False, "build_failed", "It failed."), build_slots=1) as running:
         builder = running.builder
         scripted = running.scripted
         scripted.may_remove.clear()
         await admitted(builder, 1)
         running.begin()
         await until(lambda: none_runs(builder))
-        await builder.ask("another")
+        await builder.request_build("another")
         assert len(await builder.admitted()) == 1
         await until(lambda: none_runs(builder))
         assert scripted.removed == []
@@ -105,13 +105,13 @@ async def none_runs(builder: Builder) -> bool:
 # What it tidies
 
 
-async def supervised(running: Running, build_id: str) -> None:
+async def supervised(running: WorkerProcess, build_id: str) -> None:
     """One job, from its beginning to its end."""
     await running.worker.supervise({"job_id": "a"}, json.dumps({"build_id": build_id, "epoch": 1}))
 
 
-async def test_a_build_that_has_ended_is_tidied(started: Started) -> None:
-    async with started(said("one"), Finished(False, "build_failed", "It failed.")) as running:
+async def test_a_build_that_has_ended_is_tidied(started: StartWorker) -> None:
+    async with started(log_batch("one"), Finished(False, "build_failed", "It failed.")) as running:
         builder = running.builder
         (build_id,) = await admitted(builder, 1)
         await supervised(running, build_id)
@@ -123,7 +123,7 @@ async def test_a_build_that_has_ended_is_tidied(started: Started) -> None:
         assert not await builder.context.redis.exists(builder.context.keys.waiters(build_id))
 
 
-async def test_a_build_that_another_worker_owns_by_now_is_not_tidied(started: Started) -> None:
+async def test_a_build_that_another_worker_owns_by_now_is_not_tidied(started: StartWorker) -> None:
     async def adopted() -> None:
         """As when this process was paused, and found dead."""
         keys = builder.context.keys
@@ -133,7 +133,7 @@ async def test_a_build_that_another_worker_owns_by_now_is_not_tidied(started: St
         await builder.offer_slots("another", 1)
         assert await records.adopt("builder", "another", topic=build_topic(build_id))
 
-    async with started(said("one"), adopted, Finished(False, "build_failed", "It failed.")) as running:
+    async with started(log_batch("one"), adopted, Finished(False, "build_failed", "It failed.")) as running:
         builder = running.builder
         redis = running.builder.context.redis
         (build_id,) = await admitted(builder, 1)
@@ -149,7 +149,7 @@ async def test_a_build_that_another_worker_owns_by_now_is_not_tidied(started: St
 # What it survives
 
 
-async def test_a_worker_goes_on_when_redis_has_memory_again(started: Started, redis: Redis) -> None:
+async def test_a_worker_goes_on_when_redis_has_memory_again(started: StartWorker, redis: Redis) -> None:
     async def refused() -> int:
         errors = await redis.info("errorstats")
         return int(errors.get("errorstat_OOM", {}).get("count", 0))

@@ -59,7 +59,7 @@ async def test_names_are_left_to_the_proxy(forge: Forge, proxy: ForwardProxy) ->
     async with CheckedClient(PUBLIC, proxy=ours(proxy)) as client:
         assert (await client.get("http://forge.test/here")).body == b"hello"
         assert (await client.follow("http://forge.test/here")).address == ""
-    assert proxy.asked == ["GET http://forge.test/here"] * 2
+    assert proxy.requests == ["GET http://forge.test/here"] * 2
     assert forge.requests[0].headers["host"] == "forge.test"
     assert "proxy-authorization" not in forge.requests[0].headers
 
@@ -90,7 +90,7 @@ async def test_https_is_tunnelled_and_checked_to_its_end(
         "https://forge.test/org/repo", sha, target, policy=PUBLIC, proxy=ours(proxy), timeout_seconds=60
     )
     assert (target / "a.txt").read_text() == "one"
-    assert set(proxy.asked) == {"CONNECT forge.test:443", "CONNECT other.test:443"}
+    assert set(proxy.requests) == {"CONNECT forge.test:443", "CONNECT other.test:443"}
 
 
 @pytest.mark.parametrize(
@@ -101,15 +101,15 @@ async def test_https_is_tunnelled_and_checked_to_its_end(
 async def test_private_addresses_in_a_url_reach_no_proxy(proxy: ForwardProxy, url: str) -> None:
     error = await failure(url, ours(proxy))
     assert error.code == "address_not_allowed"
-    assert proxy.asked == proxy.turned_away == []
+    assert proxy.requests == proxy.refusals == []
 
 
 async def test_a_redirect_to_a_private_address_reaches_no_proxy(forge: Forge, proxy: ForwardProxy) -> None:
     forge.pages["/away"] = Page(302, {"Location": "http://10.0.0.1/x"})
     error = await failure("http://forge.test/away", ours(proxy))
     assert (error.code, "10.0.0.1 may not be reached" in error.detail) == ("address_not_allowed", True)
-    assert proxy.asked == ["GET http://forge.test/away"]
-    assert proxy.turned_away == []
+    assert proxy.requests == ["GET http://forge.test/away"]
+    assert proxy.refusals == []
 
 
 async def test_internal_addresses_are_requested_without_the_proxy(forge: Forge, proxy: ForwardProxy) -> None:
@@ -125,7 +125,7 @@ async def test_internal_addresses_are_requested_without_the_proxy(forge: Forge, 
     assert inside.code in {"ref_not_found", "provider_unavailable"}  # as the name servers here say
     assert "git.inside.test" in inside.detail
     assert "proxy" not in inside.detail
-    assert proxy.asked == proxy.turned_away == []
+    assert proxy.requests == proxy.refusals == []
 
 
 async def test_a_refusal_by_the_proxy_is_reported(proxy: ForwardProxy) -> None:
@@ -172,7 +172,7 @@ async def test_git_fetches_submodules_too_through_it_with_its_login_outside_the_
     url = "http://forge.test/org/repo"
     await fetch_repository(url, sha, target, policy=PUBLIC, proxy=ours(proxy), timeout_seconds=60, on_line=lines.append)
     assert (target / "lib/lib.txt").read_text() == "lib"
-    assert "POST http://forge.test/org/lib/git-upload-pack" in proxy.asked
+    assert "POST http://forge.test/org/lib/git-upload-pack" in proxy.requests
     said = arguments_of_git.read_text()
     assert "fetch" in said
     config = (target / ".git/config").read_text()
@@ -198,11 +198,11 @@ async def test_a_build_that_is_a_process_fetches_through_it(forge: Forge, proxy:
     executor = ProcessExecutor(tmp_path / "data", QUICK, ours(proxy, "inside.test,10.0.0.0/8"))
     attempt = attempt_of("http://forge.test/org/repo", sha)
     await executor.ensure(attempt)
-    messages, _, ended = await collect(executor.follow(attempt, ""))
-    assert ended is not None
-    assert not ended.ok
-    assert "a conda environment" in str(ended), messages  # which it has read: it was fetched
-    assert "POST http://forge.test/org/repo/git-upload-pack" in proxy.asked
+    messages, _, outcome = await collect(executor.follow(attempt, ""))
+    assert outcome is not None
+    assert not outcome.ok
+    assert "a conda environment" in str(outcome), messages  # which it has read: it was fetched
+    assert "POST http://forge.test/org/repo/git-upload-pack" in proxy.requests
     written = b"".join(path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file())
     assert b"hunter2" not in written
 

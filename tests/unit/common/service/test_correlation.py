@@ -121,11 +121,11 @@ async def test_a_launch_keeps_its_ids_when_another_gateway_goes_on_with_it(valke
         with bound_contextvars(request_id=ID):
             launch = await gateway.begin()
         await gateway.until_build(1)
-        await gateway.reaches(launch, LaunchState.BUILDING)
+        await gateway.until_state(launch, LaunchState.BUILDING)
     async with open_gateway(valkey) as other:
         await other.until(lambda: '"event": "adopted"' in logs.getvalue(), "the launch is adopted")
         await other.launches.cancel(launch.launch_id, "anon:x")
-        await other.ended(launch, LaunchState.CANCELLED)
+        await other.until_ended(launch, LaunchState.CANCELLED)
     line = line_of(logs, "launch_ended")
     assert (line["request_id"], line["launch_ref"]) == (ID, launch.launch_ref)
 
@@ -136,7 +136,7 @@ async def test_a_start_keeps_its_ids_when_another_launcher_goes_on_with_it(valke
         hub.answer("POST", "/servers/", (429, "application/json", b"{}", {}))
         async with open_launcher(valkey, hub) as launcher:
             with bound_contextvars(request_id=ID):
-                server = await launcher.ask(REF)
+                server = await launcher.request_server(REF)
             key = launcher.context.keys.record(server_topic(server.server_id))
         hub.answer("POST", "/servers/", (400, "application/json", b"{}", {}))
         async with open_launcher(valkey, hub) as other:
@@ -151,8 +151,8 @@ async def test_a_start_keeps_its_ids_when_another_launcher_goes_on_with_it(valke
 async def test_the_worker_tells_for_which_launch_it_builds(valkey: Valkey, tmp_path: Path, logs: io.StringIO) -> None:
     async with open_builder(valkey, tmp_path) as builder:
         with bound_contextvars(request_id=ID):
-            asked = await builder.ask("repo", launch_ref=REF)
-        stored = await builder.context.records.read(build_topic(asked.build_id or ""))
+            build = await builder.request_build("repo", launch_ref=REF)
+        stored = await builder.context.records.read(build_topic(build.build_id or ""))
         assert stored
         assert from_fields(stored.fields) == {"request_id": ID, "launch_ref": REF}
         await supervise(builder, Scripted([Finished(ok=False)]))

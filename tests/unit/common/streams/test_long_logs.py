@@ -48,7 +48,7 @@ async def test_of_a_million_lines_head_and_tail_are_kept_and_what_is_missing_is_
         yield Finished(ok=True)
 
     scripted = Scripted(steps())
-    scripted.looked = [None, ExistingImage()]
+    scripted.lookups = [None, ExistingImage()]
     await measured()
     async with open_builder(valkey, tmp_path, stream_max_bytes=KEPT_BYTES, log_total_max_bytes=2**30) as builder:
         build, _ = await supervise(builder, scripted, seconds=250)

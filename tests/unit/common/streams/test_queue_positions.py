@@ -47,7 +47,7 @@ async def test_places_are_the_order_in_which_slots_are_given(
         running: list[str] = []
         waiting: list[str] = []
         for number in range(lot.randint(5, 25)):  # a queue with a past
-            build = await builder.ask(lot.choice([*repos, repos[0]]), f"ref-{number}")
+            build = await builder.request_build(lot.choice([*repos, repos[0]]), f"ref-{number}")
             waiting.append(build.build_id or "")
             if lot.random() < 0.3:
                 running += await admitted_in_order(builder)
@@ -74,7 +74,7 @@ async def test_slots_that_are_added_are_given_in_the_order_of_the_places(
     redis: Redis, valkey: Valkey, tmp_path: Path
 ) -> None:
     async with open_builder(valkey, tmp_path, build_repo_cap=100) as builder:
-        builds = [await builder.ask(repo, str(number)) for number, repo in enumerate("aababcabcdd")]
+        builds = [await builder.request_build(repo, str(number)) for number, repo in enumerate("aababcabcdd")]
         told = await places_of(builder, [build.build_id or "" for build in builds])
         given = []
         for slots in range(1, len(builds) + 1):
@@ -88,10 +88,10 @@ async def test_a_build_held_by_its_repositorys_limit_lets_others_pass_and_is_tol
 ) -> None:
     async with open_builder(valkey, tmp_path, build_repo_cap=1) as builder:
         await builder.offer_slots("worker", 2)
-        await builder.ask("other")
-        popular = [await builder.ask("popular", ref) for ref in "abc"]
+        await builder.request_build("other")
+        popular = [await builder.request_build("popular", ref) for ref in "abc"]
         assert len(await builder.admitted()) == 2
-        late = await builder.ask("late")
+        late = await builder.request_build("late")
         names = [build.build_id or "" for build in (popular[1], popular[2], late)]
         found = await builder.context.queue_positions.of(*names)
         assert [found[name].position for name in names] == [2, 3, 1]
@@ -104,7 +104,7 @@ async def test_without_a_living_worker_there_are_places_and_the_reason_says_why(
     redis: Redis, valkey: Valkey, tmp_path: Path
 ) -> None:
     async with open_builder(valkey, tmp_path) as builder:
-        builds = [await builder.ask(f"repo-{number}") for number in range(3)]
+        builds = [await builder.request_build(f"repo-{number}") for number in range(3)]
         names = [build.build_id or "" for build in builds]
         assert await builder.admitted() == []
         found = await builder.context.queue_positions.of(*names, "0" * 24 + "-1")
@@ -119,7 +119,9 @@ async def test_a_build_that_is_about_to_start_is_not_told_that_builders_are_busy
     async with open_builder(valkey, tmp_path, build_repo_cap=1) as builder:
         await builder.offer_slots("worker", 2)
         await builder.admitted()
-        builds = [await builder.ask(repo, ref) for repo, ref in (("a", "1"), ("a", "2"), ("b", "1"), ("c", "1"))]
+        builds = [
+            await builder.request_build(repo, ref) for repo, ref in (("a", "1"), ("a", "2"), ("b", "1"), ("c", "1"))
+        ]
         found = await builder.context.queue_positions.of(*(build.build_id or "" for build in builds))
         assert [place.waiting_for for place in found.values()] == ["start", "slot", "start", "slot"]
         assert {place.reason for place in found.values()} == {
@@ -129,7 +131,7 @@ async def test_a_build_that_is_about_to_start_is_not_told_that_builders_are_busy
 
 async def test_a_build_that_has_a_slot_has_no_place(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
-        build = await builder.ask("repo")
+        build = await builder.request_build("repo")
         await builder.offer_slots("worker", 1)
         await builder.admitted()
         assert await builder.context.queue_positions.of(build.build_id or "") == {}
@@ -137,7 +139,7 @@ async def test_a_build_that_has_a_slot_has_no_place(redis: Redis, valkey: Valkey
 
 async def test_a_build_without_a_record_blocks_no_other(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
-        gone, there = [await builder.ask(repo) for repo in ("gone", "there")]
+        gone, there = [await builder.request_build(repo) for repo in ("gone", "there")]
         await redis.delete(builder.context.keys.prefix + f":{{b:{gone.build_id}}}:record")
         assert await places_of(builder, [gone.build_id or "", there.build_id or ""]) == {there.build_id: 1}
 
@@ -149,7 +151,7 @@ async def test_a_watcher_is_notified_only_when_the_position_changes(
         places = builder.context.queue_positions
         told = asyncio.Event()
         await builder.offer_slots("worker", 1)
-        asked = [await builder.ask(f"repo-{number}") for number in range(3)]
+        asked = [await builder.request_build(f"repo-{number}") for number in range(3)]
         async with queue_positions_updated(builder.context), asyncio.timeout(10):
             with places.watch(asked[2].build_id or "", told.set) as watched:
 
@@ -161,7 +163,9 @@ async def test_a_watcher_is_notified_only_when_the_position_changes(
                 first = await next_place()
                 assert first
                 assert first.position == 3
-                await builder.ask("behind")  # makes the queue longer, and changes nothing for who is before it
+                await builder.request_build(
+                    "behind"
+                )  # makes the queue longer, and changes nothing for who is before it
                 await builder.admitted()
                 second = await next_place()
                 assert second
@@ -186,9 +190,9 @@ async def test_a_waiting_launch_hears_when_the_last_worker_dies_and_when_one_ret
     async with open_builder(valkey, tmp_path, queue_tick_seconds=0.01, reread_seconds=60) as builder:
         told = asyncio.Event()
         await builder.offer_slots("worker", 1)
-        await builder.ask("running")
+        await builder.request_build("running")
         await builder.admitted()
-        waits = await builder.ask("waits")
+        waits = await builder.request_build("waits")
         async with queue_positions_updated(builder.context), asyncio.timeout(10):
             with builder.context.queue_positions.watch(waits.build_id or "", told.set) as watched:
 
@@ -222,11 +226,11 @@ async def test_a_build_is_given_a_free_slot_as_soon_as_it_is_queued(
 
         await context.bus.listen(context.keys.wake("builder"), hear)
         async with background_tasks(builder.admission.admit_on_change(member)), asyncio.timeout(10):
-            first = await builder.ask("first")
+            first = await builder.request_build("first")
             assert await heard.get() == b"queued"
             assert await builder.running() == set()
             member.is_sweeper = True
-            second = await builder.ask("second")
+            second = await builder.request_build("second")
             while await builder.running() != {first.build_id}:
                 await sleep_unless_cancelled(0.01)
             await builder.end(first)
@@ -240,7 +244,7 @@ async def test_a_change_that_was_not_heard_is_found_a_little_later(
     async with open_builder(valkey, tmp_path, queue_tick_seconds=0.01, reread_seconds=0.1) as builder:
         deaf = QueuePositions(builder.context.redis, builder.context.keys, tick_seconds=0.01, reread_seconds=0.1)
         await builder.offer_slots("worker", 1)
-        builds = [await builder.ask(f"repo-{number}") for number in range(2)]
+        builds = [await builder.request_build(f"repo-{number}") for number in range(2)]
         told = asyncio.Event()
         async with background_tasks(deaf.run()), asyncio.timeout(10):
             with deaf.watch(builds[1].build_id or "", told.set) as watched:

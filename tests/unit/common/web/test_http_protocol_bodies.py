@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from tests.support.echo_app import GET, MIB, Echo, refused, said
+from tests.support.echo_app import GET, MIB, Echo, problem_of, refused
 from tests.support.polling import until
 from tests.support.serving import SECONDS, connected, serving
 
@@ -26,9 +26,9 @@ async def test_a_request_ends_when_its_body_stalls(drips: bool) -> None:
             status, headers, body = await wire.answer()
             dripping.cancel()
             assert (status, headers["connection"]) == (408, "close")
-            assert said(body) == ("request_timeout", "Its body stood still for 0.3 s.")
-            await asyncio.to_thread(app.gone.wait, SECONDS)
-    assert app.gone.is_set()
+            assert problem_of(body) == ("request_timeout", "Its body stood still for 0.3 s.")
+            await asyncio.to_thread(app.client_left.wait, SECONDS)
+    assert app.client_left.is_set()
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.support.echo_app import GET, Echo, said
+from tests.support.echo_app import GET, Echo, problem_of
 from tests.support.polling import until
 from tests.support.serving import SECONDS, connected, serving
 
@@ -15,7 +15,7 @@ async def test_connections_beyond_the_limit_are_refused_and_probes_are_answered(
             await third.send(GET)
             status, headers, body = await third.answer()
             assert (status, headers["retry-after"], headers["connection"]) == (503, "10", "close")
-            assert said(body)[0] == "overloaded"
+            assert problem_of(body)[0] == "overloaded"
             assert await third.rest() == b""
             await first.send(GET)  # by now `second` is one too many, whoever asks
             assert (await first.answer())[0] == 503
@@ -47,13 +47,13 @@ async def test_a_flood_of_requests_ahead_of_their_answers_ends_the_connection() 
     with serving(app, http_pipelined_max=4) as server:
         async with connected(server) as wire:
             await wire.send(b"GET /endless HTTP/1.1\r\nhost: a\r\n\r\n" + GET * 4)
-            await until(lambda: app.asked == ["/endless"])
-            assert not app.gone.is_set()
+            await until(lambda: app.paths == ["/endless"])
+            assert not app.client_left.is_set()
             await wire.send(GET * 5)
             assert b"431" not in await wire.rest()
-            await asyncio.to_thread(app.gone.wait, SECONDS)
-    assert app.gone.is_set()
-    assert app.asked == ["/endless"]
+            await asyncio.to_thread(app.client_left.wait, SECONDS)
+    assert app.client_left.is_set()
+    assert app.paths == ["/endless"]
 
 
 async def test_a_client_that_leaves_with_requests_waiting_ends_the_one_that_runs() -> None:
@@ -61,9 +61,9 @@ async def test_a_client_that_leaves_with_requests_waiting_ends_the_one_that_runs
     with serving(app) as server:
         async with connected(server) as wire:
             await wire.send(b"GET /endless HTTP/1.1\r\nhost: a\r\n\r\n" + GET)
-            await until(lambda: app.asked == ["/endless"])
-        await asyncio.to_thread(app.gone.wait, SECONDS)
-    assert app.gone.is_set()
+            await until(lambda: app.paths == ["/endless"])
+        await asyncio.to_thread(app.client_left.wait, SECONDS)
+    assert app.client_left.is_set()
 
 
 async def test_requests_ahead_of_their_answers_are_answered_in_order() -> None:

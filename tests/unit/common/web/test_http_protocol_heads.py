@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.common.web.http_protocol import LATE_TIMER_SECONDS
-from tests.support.echo_app import GET, MIB, Echo, said
+from tests.support.echo_app import GET, MIB, Echo, problem_of
 from tests.support.polling import until
 from tests.support.serving import SECONDS, connected, serving
 
@@ -25,7 +25,7 @@ async def test_an_endless_head_is_refused_and_takes_no_more_memory() -> None:
             tracemalloc.stop()
             status, headers, body = await wire.answer()
     assert (status, headers["content-type"], headers["connection"]) == (431, "application/problem+json", "close")
-    assert said(body) == (
+    assert problem_of(body) == (
         "request_too_large", "The head of a request, its line and headers, may have 10000 bytes at most."
     )  # fmt: skip
     assert peak < 4 * MIB
@@ -49,7 +49,7 @@ async def test_a_head_may_be_as_long_as_its_limit_and_no_longer() -> None:
                 await wire.send(b"GET /x HTTP/1.1\r\nhost: a\r\nx: ")
                 await wire.send(b"a" * (length - 33) + b"\r\n\r\n")
                 assert (await wire.answer())[0] == status
-    assert app.asked == ["/x"]
+    assert app.paths == ["/x"]
 
 
 async def test_a_large_body_is_not_a_large_head_and_the_request_after_it_is_answered() -> None:
@@ -85,7 +85,7 @@ async def test_a_head_that_does_not_arrive_times_out(sent: bytes) -> None:
             found = await wire.rest()
     if sent.strip():
         assert found.startswith(b"HTTP/1.1 408 ")
-        assert said(found.partition(b"\r\n\r\n")[2]) == ("request_timeout", "Its head took longer than 0.2 s.")
+        assert problem_of(found.partition(b"\r\n\r\n")[2]) == ("request_timeout", "Its head took longer than 0.2 s.")
     else:  # a browser opens connections ahead of any request: those are closed without a word
         assert found == b""
 
@@ -149,8 +149,8 @@ async def test_bytes_that_are_not_http_are_answered_with_an_error() -> None:
         async with connected(server) as wire:
             await wire.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
             status, _, body = await wire.answer()
-    assert (status, said(body)[0]) == (400, "bad_request")
-    assert "HTTP/1.1" in said(body)[1]
+    assert (status, problem_of(body)[0]) == (400, "bad_request")
+    assert "HTTP/1.1" in problem_of(body)[1]
 
 
 @pytest.mark.parametrize(
@@ -178,9 +178,9 @@ async def test_an_ambiguous_head_reaches_no_application(before: bytes, head: byt
                 assert (await wire.answer())[0] == 401
             await wire.send(head + b"\r\nhello")
             status, headers, body = await wire.answer()
-            assert (status, headers["connection"], said(body)) == (400, "close", ("bad_request", detail))
+            assert (status, headers["connection"], problem_of(body)) == (400, "close", ("bad_request", detail))
             assert await wire.rest() == b""
-    assert "/x" not in app.asked
+    assert "/x" not in app.paths
 
 
 async def test_an_ambiguous_head_is_not_answered_in_place_of_the_request_before_it() -> None:

@@ -9,7 +9,7 @@ from tornado.web import HTTPError
 from deploy.jupyterhub.container_spawner import ANY_JUPYTER
 from deploy.jupyterhub.docker_spawner import BinderDockerSpawner
 from deploy.jupyterhub.kept_token import CONFIGURATION
-from tests.support.spawners import OPTIONS, spawner_of, told_by
+from tests.support.spawners import OPTIONS, message_of, spawner_of
 
 
 def arguments(**settings: Any) -> dict[str, str]:
@@ -70,7 +70,7 @@ def test_a_launch_without_image_or_token_is_refused(missing: str) -> None:
     with pytest.raises(HTTPError) as raised:
         spawner.apply_binder_options()
     assert raised.value.status_code == 400
-    assert f"user_options.{missing} is missing" in told_by(raised.value)
+    assert f"user_options.{missing} is missing" in message_of(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_resources_that_make_no_sense_are_refused_by_name(asked: Any, says: str)
     with pytest.raises(HTTPError) as raised:
         spawner_of(BinderDockerSpawner, resources=asked)
     assert raised.value.status_code == 400
-    assert says in told_by(raised.value)
+    assert says in message_of(raised.value)
 
 
 def test_a_server_with_a_token_of_its_own_gets_none_of_the_hubs() -> None:

@@ -10,7 +10,7 @@ import pytest
 from tornado.web import HTTPError
 
 from deploy.jupyterhub.docker_spawner import BinderDockerSpawner
-from tests.support.spawners import spawner_of, told_by
+from tests.support.spawners import message_of, spawner_of
 
 
 class Recording(docker.APIClient):  # type: ignore[misc]  # docker has no types
@@ -82,7 +82,7 @@ async def said_by_a_start(base_url: str) -> str:
     with pytest.raises(HTTPError) as raised:
         await spawner.start()
     assert raised.value.status_code == 500
-    return told_by(raised.value)
+    return message_of(raised.value)
 
 
 async def test_a_missing_socket_of_the_engine_is_reported(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ async def test_an_engine_that_is_lost_during_a_pull_is_reported(port: int) -> No
     type(spawner)._client = docker.APIClient(base_url=f"tcp://127.0.0.1:{port}", version="1.44")
     with pytest.raises(HTTPError) as raised:
         await spawner.start()
-    said = told_by(raised.value)
+    said = message_of(raised.value)
     assert said == "Failed to start the container: the engine does not answer (Connection refused)."
 
 

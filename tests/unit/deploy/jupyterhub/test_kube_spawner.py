@@ -9,7 +9,7 @@ from tornado.web import HTTPError
 
 from deploy.jupyterhub.kube_spawner import BinderKubeSpawner
 from tests.support.pods_api import PodsAndSecrets
-from tests.support.spawners import spawner_of, told_by
+from tests.support.spawners import message_of, spawner_of
 
 NAME = "servers/jupyter-ann"
 TOKENS = {"JUPYTER_TOKEN": "the-token"}
@@ -83,7 +83,7 @@ async def test_an_api_that_never_answers_is_reported(make: Make, api: PodsAndSec
     api.hangs = {kind: 1000}
     with pytest.raises(HTTPError) as raised:
         await make(k8s_api_request_retry_timeout=1).start()
-    said = told_by(raised.value)
+    said = message_of(raised.value)
     assert said == "Failed to start the pod: Kubernetes does not answer (Could not create pod servers/jupyter-ann)."
 
 

@@ -48,10 +48,10 @@ async def test_starts_that_wait_for_their_turn_still_wait_for_it_when_they_are_h
 ) -> None:
     hub.answer("GET", "/progress", begins(_events(REQUESTED)))
     async with start_launcher(hub_concurrent_spawns=1) as launcher:
-        first, *others = [await launcher.ask(name) for name in ("first", "second", "third")]
-        await launcher.until_told(first, "Server requested")
+        first, *others = [await launcher.request_server(name) for name in ("first", "second", "third")]
+        await launcher.until_message(first, "Server requested")
         for other in others:
-            await launcher.until_told(other, "waits for its turn")
+            await launcher.until_message(other, "waits for its turn")
         await _leave(valkey, launcher, created_at=time.time() - 400)
     hub.calls.clear()
     later = {"hub_silence_seconds": 2, "server_start_timeout_seconds": 600}
@@ -76,12 +76,12 @@ async def test_a_start_that_waited_for_its_turn_has_all_of_its_time_when_it_is_h
     monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.1)
     hub.answer("GET", "/progress", begins(_events(REQUESTED)))
     async with start_launcher(hub_concurrent_spawns=1) as launcher:
-        first, second = [await launcher.ask(name) for name in ("first", "second")]
-        await launcher.until_told(first, "Server requested")
-        await launcher.until_told(second, "waits for its turn")
+        first, second = [await launcher.request_server(name) for name in ("first", "second")]
+        await launcher.until_message(first, "Server requested")
+        await launcher.until_message(second, "waits for its turn")
         await _leave(valkey, launcher, created_at=time.time() - 400)
     async with start_launcher(hub_silence_seconds=0.5) as launcher:
-        await launcher.until_told(second, "Server requested")
+        await launcher.until_message(second, "Server requested")
         hub.answer("GET", "/progress", AS_ALWAYS)
         async with asyncio.timeout(10):
             while not (ended := await launcher.servers.read(second.server_id)).ready_at:
@@ -93,7 +93,7 @@ async def test_messages_that_the_hub_repeats_are_announced_once(start_launcher: 
     async with start_launcher() as launcher:
         hub.answer("GET", "/progress", _told(REQUESTED, PULLING), _told(REQUESTED, PULLING, STARTED), AS_ALWAYS)
         _starts_still(hub)
-        server = await launcher.ask()
+        server = await launcher.request_server()
         assert (await launcher.outcome(server)).state is ServerState.READY
         said = await launcher.messages(server)
         assert [said.count(one) for one in ("Server requested", "Pulling image", "Container started")] == [1, 1, 1]
@@ -103,7 +103,7 @@ async def test_a_start_that_begins_again_announces_its_steps_again(start_launche
     hub.answer("POST", "/servers/", (202, JSON, b"", {}), AS_ALWAYS)
     hub.answer("GET", "/progress", _told(REQUESTED, PULLING), _told(REQUESTED, PULLING), AS_ALWAYS)
     async with start_launcher() as launcher:
-        server = await launcher.ask()
+        server = await launcher.request_server()
         assert (await launcher.outcome(server)).state is ServerState.READY
         assert (await launcher.messages(server)).count("Pulling image") == 2
 
@@ -113,14 +113,14 @@ async def test_an_adopted_start_does_not_repeat_its_announcements(
 ) -> None:
     hub.answer("GET", "/progress", begins(_events(REQUESTED, PULLING)))
     async with start_launcher() as launcher:
-        server = await launcher.ask()
-        await launcher.until_told(server, "Pulling image")
+        server = await launcher.request_server()
+        await launcher.until_message(server, "Pulling image")
         await _leave(valkey, launcher)
     hub.answer(
         "GET", "/progress", _told(REQUESTED, PULLING, STARTED, {"ready": True, "is_sure": True, "message": "Up"})
     )
     async with start_launcher() as launcher:
-        await launcher.until_told(server, "Up")
+        await launcher.until_message(server, "Up")
         said = await launcher.messages(server)
         assert [said.count(one) for one in ("Server requested", "Pulling image", "Container started")] == [1, 1, 1]
 
@@ -139,8 +139,8 @@ async def test_a_pull_that_is_told_again_has_the_time_that_it_had(
     pull = {"image_pull_timeout_seconds": image_pull_timeout_seconds}
     hub.answer("GET", "/progress", begins(_events(REQUESTED, PULLING)))
     async with start_launcher() as launcher:
-        server = await launcher.ask()
-        await launcher.until_told(server, "Pulling image")
+        server = await launcher.request_server()
+        await launcher.until_message(server, "Pulling image")
         await _leave(valkey, launcher, created_at=time.time() - 400)
     async with start_launcher(retry_pause_seconds=0.2, **pull) as launcher:
         hub.answer("GET", "/progress", *[_told(REQUESTED, PULLING)] * 4, AS_ALWAYS)  # ready after 0.2 + 0.4 + 0.8 s

@@ -62,7 +62,7 @@ class Kept:
         record = json.loads((self.settings.run_dir / RECORD).read_text())
         return {name: Process(**process) for name, process in record["parts"].items()}
 
-    async def until_said(self, text: str, times: int = 1) -> None:
+    async def until_printed(self, text: str, times: int = 1) -> None:
         async with asyncio.timeout(20):
             await until(lambda: self.screen.getvalue().count(text) >= times)
 
@@ -96,14 +96,14 @@ async def test_deaths_outside_the_window_are_forgotten(tmp_path: Path) -> None:
         tmp_path, [part("dies", DIES)], restart_delay_seconds=0.01, restart_window_seconds=0.001, restart_limit=2
     )
     async with kept.keeping() as task:
-        await kept.until_said("it is started again in 0.01 s", times=4)
+        await kept.until_printed("it is started again in 0.01 s", times=4)
         assert not task.done()
 
 
 async def test_ending_leaves_nothing_even_of_a_stubborn_part(tmp_path: Path) -> None:
     kept = Kept(tmp_path, [part("mild", STAYS), part("stubborn", STAYS_STUBBORNLY)], stop_timeout_seconds=0.3)
     async with kept.keeping():
-        await kept.until_said("here", times=2)
+        await kept.until_printed("here", times=2)
         children = kept.children()
     assert len(children) == 2
     assert not any(child.is_running for child in children.values())
@@ -118,10 +118,10 @@ async def test_processes_in_the_group_of_a_dead_part_end_with_it(tmp_path: Path)
     )
     kept = Kept(tmp_path, [part("parent", code)], restart_delay_seconds=0.01)
     async with kept.keeping():
-        await kept.until_said("parent     |")
+        await kept.until_printed("parent     |")
         first = said_pids(kept, "parent")[0]
         os.kill(kept.children()["parent"].pid, signal.SIGKILL)
-        await kept.until_said("parent died (SIGKILL)")
+        await kept.until_printed("parent died (SIGKILL)")
         await asyncio.wait_for(until(lambda: not is_running(first)), 10)
 
 
@@ -133,10 +133,10 @@ async def test_a_part_starts_when_what_it_waits_for_is_healthy(tmp_path: Path) -
 
     kept = Kept(tmp_path, [part("late", STAYS, after=("early",)), part("early", STAYS, health)])
     async with kept.keeping():
-        await kept.until_said("early      | here")
+        await kept.until_printed("early      | here")
         assert "late" not in kept.children()
         is_well = True
-        await kept.until_said("late       | here")
+        await kept.until_printed("late       | here")
         await asyncio.wait_for(kept.supervisor.until_healthy(), 10)
 
 
@@ -147,7 +147,7 @@ async def test_a_part_that_is_not_healthy_in_time_is_named_with_its_reason(tmp_p
 
     kept = Kept(tmp_path, [part("fine", STAYS), part("sick", STAYS, health)], ready_timeout_seconds=1.5)
     async with kept.keeping():
-        await kept.until_said("sick       | here")
+        await kept.until_printed("sick       | here")
         with pytest.raises(GivenUp, match=r"Not healthy after 1\.5 s: sick: no hub\n  here"):
             await kept.supervisor.until_healthy()
 
@@ -172,7 +172,7 @@ async def test_a_component_that_is_run_by_hand_is_not_started_but_waited_for(tmp
         is_up.set()
         await asyncio.wait_for(all_healthy, 10)
         assert set(kept.children()) == {"alone", "late"}
-        await kept.until_said("hub, which is run by hand, is healthy")
+        await kept.until_printed("hub, which is run by hand, is healthy")
 
 
 class KilledWhileRecording(RunRecord):

@@ -78,7 +78,7 @@ def test_the_token_in_the_address_is_the_owners_alone_and_of_this_run(data_dir: 
     tokens = set()
     for _ in range(2):
         with SmallStack(data_dir, port, PARTS).until_ready() as stack:
-            stack.until_said("here", times=len(PARTS))  # each has a log, then
+            stack.until_printed("here", times=len(PARTS))  # each has a log, then
             tokens.add(kept.read_text())
             assert ready_line(stack).endswith(f"/?token={kept.read_text()}")
             assert stat.S_IMODE(kept.stat().st_mode) == 0o600
@@ -128,7 +128,7 @@ def test_a_signal_ends_parts_builds_and_servers(data_dir: Path, port: int, numbe
         build.write(data_dir / "run" / "processes" / "build.json")
         parts = [stack.part(name) for name in PARTS]
         stack.process.send_signal(number)
-        assert stack.ended() == 0
+        assert stack.until_ended() == 0
     assert not any(one.is_running for one in (*parts, build))
     assert stack.lines[-1].endswith("everything has ended")
     process.communicate()
@@ -140,7 +140,7 @@ def test_ctrl_c_ends_a_background_job_that_a_build_or_server_left_behind(data_di
     with SmallStack(data_dir, port, PARTS).until_ready() as stack:
         job = start_detached(data_dir / home)
         stack.process.send_signal(signal.SIGINT)
-        assert stack.ended() == 0
+        assert stack.until_ended() == 0
     assert not job.is_running
     assert any(f"background job of {home.rpartition('/')[0]}" in line for line in stack.lines)
 
@@ -167,7 +167,7 @@ def test_stop_clean_and_the_next_up_end_background_jobs_too(data_dir: Path, port
 @pytest.mark.slow
 def test_a_second_up_says_that_it_is_already_running(data_dir: Path, port: int) -> None:
     with SmallStack(data_dir, port, PARTS).until_ready() as first, SmallStack(data_dir, port, PARTS) as second:
-        assert second.ended() == 1
+        assert second.until_ended() == 1
     address = ready_line(first).removeprefix("Bindery is ready: ")
     assert "?token=" in address
     assert second.lines == [f"Bindery is already running: {address} (`make stop` ends it)."]
@@ -175,7 +175,7 @@ def test_a_second_up_says_that_it_is_already_running(data_dir: Path, port: int) 
 
 def test_a_port_in_use_is_named_with_the_setting(data_dir: Path, port: int) -> None:
     with socket.create_server(("127.0.0.1", port)), SmallStack(data_dir, port, PARTS) as stack:
-        assert stack.ended() == 1
+        assert stack.until_ended() == 1
     assert len(stack.lines) == 1
     assert f"Port {port} " in stack.lines[0]
     assert "BINDERY_PORT" in stack.lines[0]
@@ -183,14 +183,14 @@ def test_a_port_in_use_is_named_with_the_setting(data_dir: Path, port: int) -> N
 
 def test_the_second_gateways_port_is_checked_too(data_dir: Path, port: int) -> None:
     with socket.create_server(("127.0.0.1", port + 1)), SmallStack(data_dir, port, PARTS, gateways=2) as stack:
-        assert stack.ended() == 1
+        assert stack.until_ended() == 1
     assert f"Port {port + 1} " in stack.lines[0]
 
 
 @pytest.mark.slow
 def test_after_kill_9_the_next_up_ends_the_leftovers_and_keeps_the_data(data_dir: Path, port: int) -> None:
     with SmallStack(data_dir, port, PARTS | {"worker": STAYS_STUBBORNLY}).until_ready() as stack:
-        stack.until_said("here", times=3)
+        stack.until_printed("here", times=3)
         process, build = start_process(STAYS, what="build 1234")
         build.write(data_dir / "run" / "processes" / "build.json")
         stranger, _ = start_process(STAYS)
@@ -219,7 +219,7 @@ def test_a_killed_part_comes_back(data_dir: Path, port: int) -> None:
     with SmallStack(data_dir, port, PARTS, restart_delay_seconds=0.05).until_ready() as stack:
         before = stack.part("redis")
         before.signal(signal.SIGKILL)
-        stack.until_said("redis died (SIGKILL); it is started again in 0.05 s")
+        stack.until_printed("redis died (SIGKILL); it is started again in 0.05 s")
         eventually(lambda: "redis" in stack.parts() and stack.part("redis").is_running, "a new process on record")
 
 
@@ -227,7 +227,7 @@ def test_a_killed_part_comes_back(data_dir: Path, port: int) -> None:
 def test_a_part_that_keeps_dying_ends_everything_with_status_1(data_dir: Path, port: int) -> None:
     parts = PARTS | {"hub": "import sys; sys.exit('no such database')"}
     with SmallStack(data_dir, port, parts, restart_delay_seconds=0.01) as stack:
-        assert stack.ended() == 1
+        assert stack.until_ended() == 1
     at = next(n for n, line in enumerate(stack.lines) if "giving up" in line)
     assert stack.lines[at + 1].endswith("  no such database")
     assert "no such database" in (data_dir / "logs" / "hub.log").read_text()
@@ -243,7 +243,7 @@ def test_a_component_that_is_left_out_is_neither_started_nor_kept_from_its_port(
         at = stack.lines.index("To run gateway by hand, in another terminal:")
         assert str(environment) in stack.lines[at + 1]
         assert stop(Settings(data_dir=data_dir)) == "Bindery has stopped."
-        assert stack.ended() == 0
+        assert stack.until_ended() == 0
     assert not environment.exists()
 
 
@@ -257,7 +257,7 @@ def test_the_environment_that_a_killed_up_has_written_is_removed(data_dir: Path,
 
 def test_a_component_that_there_is_not_can_not_be_left_out(data_dir: Path, port: int) -> None:
     with SmallStack(data_dir, port, PARTS, without=["gatway"]) as stack:
-        assert stack.ended() == 1
+        assert stack.until_ended() == 1
     assert stack.lines[0].startswith("There is no component 'gatway' to leave out: use some of redis, proxy, hub,")
     assert not data_dir.exists()
 
@@ -269,7 +269,7 @@ def test_stop_ends_it_from_elsewhere(data_dir: Path, port: int) -> None:
     with SmallStack(data_dir, port, PARTS).until_ready() as stack:
         parts = [stack.part(name) for name in PARTS]
         assert stop(settings) == "Bindery has stopped."
-        assert stack.ended() == 0
+        assert stack.until_ended() == 0
     assert not any(one.is_running for one in parts)
     assert stop(settings) == "Bindery was not running."
 
@@ -281,7 +281,7 @@ def test_stop_kills_an_up_that_does_not_end(data_dir: Path, port: int) -> None:
         stack.process.send_signal(signal.SIGSTOP)
         settings = Settings(data_dir=data_dir, stop_timeout_seconds=0.01)
         assert stop(settings) == "Bindery has stopped."
-        assert stack.ended() in {-signal.SIGKILL, 0}
+        assert stack.until_ended() in {-signal.SIGKILL, 0}
     assert not any(one.is_running for one in parts)
 
 
@@ -318,7 +318,7 @@ def test_a_folder_for_the_sockets_that_others_may_enter_is_said_and_kept(data_di
     folder.mkdir(mode=0o755)
     try:
         with SmallStack(data_dir, port, PARTS) as stack:
-            assert stack.ended() == 1
+            assert stack.until_ended() == 1
         (line,) = stack.lines
         assert line.startswith(
             f"{folder}, for the sockets of the components, is open to others (mode 755): remove it, or"
@@ -356,7 +356,7 @@ def test_a_folder_with_other_things_in_it_is_not_taken(data_dir: Path, port: int
     data_dir.mkdir()
     (data_dir / "thesis.tex").write_text("my only copy")
     with SmallStack(data_dir, port, PARTS) as stack:
-        assert stack.ended() == 1
+        assert stack.until_ended() == 1
     assert "holds other things already (thesis.tex)" in stack.lines[0]
     with pytest.raises(StartupError, match="was not made by Bindery"):
         clean(Settings(data_dir=data_dir), force=True)

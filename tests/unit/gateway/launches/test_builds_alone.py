@@ -89,7 +89,7 @@ async def test_a_hook_sees_it_as_a_launch_of_a_build_only_before_anything_is_bui
     assert str(launch.spec) == "git/x/a"
     assert (launch.client_ip, launch.launch_host) == ("127.0.0.1", "http://bindery.example/")
     assert launch.principal.startswith("anon:")
-    assert backends.asked[0].replaces == launch.options.rebuild == f"{'0' * 24}-7"
+    assert backends.requests[0].replaces == launch.options.rebuild == f"{'0' * 24}-7"
 
 
 async def test_a_launch_that_a_hook_refuses_is_not_built_and_shows_the_hooks_sentence(
@@ -129,7 +129,7 @@ async def test_who_asks_is_known_again_by_session_or_key_and_stands_in_no_record
     stored: list[str] = []
     for headers in (mine, other, mine, other, {}, {}):
         assert (await client.post("/api/v1/builds", json=ASKED, headers=headers)).status_code == 202
-        stored.append(backends.asked[-1].asker or "")
+        stored.append(backends.requests[-1].asker or "")
     assert stored[:2] == stored[2:4]
     assert len({*stored}) == 4, "who sends neither is nobody who could come back"
     assert not any(secret in asker for asker in stored for secret in ("a" * 22, "b" * 32, "anon:"))
@@ -140,4 +140,4 @@ async def test_a_cancel_says_who_asks(client: httpx.AsyncClient, backends: FakeB
     await client.post("/api/v1/builds", json=ASKED, headers=mine)
     build_id = f"{'0' * 24}-1"
     assert (await client.delete(f"/api/v1/builds/{build_id}", headers=mine)).status_code == 204
-    assert backends.cancelled == [(build_id, backends.asked[0].asker)]
+    assert backends.cancelled == [(build_id, backends.requests[0].asker)]

@@ -33,7 +33,7 @@ BUILD = f"{'0' * 24}-1"
 async def test_the_login_of_a_link_is_kept_nowhere(valkey: Valkey, spec: str, kept: str) -> None:
     async with open_gateway(valkey) as gateway:
         gateway.backends.raises["resolve"] = BinderyError("bad_spec")
-        launch = await gateway.ended(await gateway.begin(spec), LaunchState.FAILED)
+        launch = await gateway.until_ended(await gateway.begin(spec), LaunchState.FAILED)
         assert launch.spec.spec == kept
         stored = [await gateway.context.redis.dump(key) async for key in gateway.context.redis.scan_iter()]
         assert stored
@@ -45,11 +45,11 @@ async def test_a_build_that_was_cancelled_for_others_is_asked_for_again(valkey: 
         launch = await gateway.begin()
         for build in range(2):
             await gateway.until_build(build + 1)
-            await gateway.reaches(launch, LaunchState.BUILDING)
+            await gateway.until_state(launch, LaunchState.BUILDING)
             if not build:
                 await gateway.backends.end_build(BuildState.CANCELLED, BinderyError("cancelled"))
         await gateway.backends.end_build(BuildState.BUILT)
-        await gateway.reaches(launch, LaunchState.LAUNCHING)
+        await gateway.until_state(launch, LaunchState.LAUNCHING)
 
 
 async def test_a_build_that_is_always_cancelled_is_not_asked_for_forever(valkey: Valkey) -> None:
@@ -58,7 +58,7 @@ async def test_a_build_that_is_always_cancelled_is_not_asked_for_forever(valkey:
         for build in range(2):
             await gateway.until_build(build + 1)
             await gateway.backends.end_build(BuildState.CANCELLED, BinderyError("cancelled"))
-        error = (await gateway.ended(launch, LaunchState.FAILED)).error
+        error = (await gateway.until_ended(launch, LaunchState.FAILED)).error
         assert error
         assert error.code == "build_lost"
 
@@ -68,7 +68,7 @@ async def test_a_launch_asks_for_the_resource_class_that_it_was_begun_with(valke
         launch = await gateway.begin(resource_class="large")
         await gateway.until_build(1)
         await gateway.backends.end_build(BuildState.BUILT)
-        await gateway.reaches(launch, LaunchState.LAUNCHING)
+        await gateway.until_state(launch, LaunchState.LAUNCHING)
         assert "start large" in gateway.backends.calls
 
 
@@ -79,7 +79,7 @@ async def test_cancelled_while_a_build_is_asked_for(valkey: Valkey) -> None:
         await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
         await gateway.launches.cancel(launch.launch_id, "anon:x")
         reply.set()
-        await gateway.ended(launch, LaunchState.CANCELLED)
+        await gateway.until_ended(launch, LaunchState.CANCELLED)
         assert gateway.backends.calls == ["resolve", "build", f"leave {BUILD} stop"]
 
 
@@ -97,7 +97,7 @@ async def test_cancelled_while_a_server_is_asked_for(
         await gateway.launches.cancel(launch.launch_id, "anon:x")
         if does_reply:
             reply.set()
-        await gateway.ended(launch, LaunchState.CANCELLED)
+        await gateway.until_ended(launch, LaunchState.CANCELLED)
         assert gateway.backends.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
 
 
@@ -130,7 +130,7 @@ async def test_a_cancel_is_repeated_only_after_a_write_has_waited_for_its_reply(
         launch = await gateway.begin()
         await gateway.until_build(1)
         await gateway.backends.end_build(BuildState.BUILT)
-        await gateway.reaches(launch, LaunchState.LAUNCHING)
+        await gateway.until_state(launch, LaunchState.LAUNCHING)
         monkeypatch.setattr(OwnedRecord, "write", slow_write)
         await gateway.backends.become_ready()
         await is_writing.wait()
@@ -145,7 +145,7 @@ async def test_a_launch_that_takes_too_long_stops_its_server(valkey: Valkey) -> 
         launch = await gateway.begin()
         await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
         await gateway.backends.end_build(BuildState.BUILT)
-        error = (await gateway.ended(launch, LaunchState.FAILED)).error
+        error = (await gateway.until_ended(launch, LaunchState.FAILED)).error
         assert error
         assert error.code == "launch_timeout"
         assert gateway.backends.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
@@ -160,7 +160,7 @@ async def test_cancelled_while_it_is_told_that_it_is_ready(
         launch = await gateway.begin()
         await gateway.until_build(1)
         await gateway.backends.end_build(BuildState.BUILT)
-        await gateway.reaches(launch, LaunchState.LAUNCHING)
+        await gateway.until_state(launch, LaunchState.LAUNCHING)
         told = asyncio.Event()
         write = OwnedRecord.write
 
@@ -179,7 +179,7 @@ async def test_cancelled_while_it_is_told_that_it_is_ready(
             async with asyncio.timeout(10):
                 await told.wait()
             await gateway.launches.cancel_requests.request(launch.launch_id)
-            await gateway.ended(launch, LaunchState.READY if is_carried_out else LaunchState.CANCELLED)
+            await gateway.until_ended(launch, LaunchState.READY if is_carried_out else LaunchState.CANCELLED)
         stopped = [] if is_carried_out else [f"stop {launch.launch_ref} 0"]
         assert gateway.backends.calls == ["resolve", "build", "start", *stopped]
 
@@ -190,7 +190,7 @@ async def test_a_launcher_that_gave_no_reply_is_told_to_stop(valkey: Valkey) -> 
         launch = await gateway.begin()
         await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
         await gateway.backends.end_build(BuildState.BUILT)
-        await gateway.ended(launch, LaunchState.FAILED)
+        await gateway.until_ended(launch, LaunchState.FAILED)
         assert gateway.backends.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
 
 
@@ -199,7 +199,7 @@ async def test_a_build_that_failed_is_not_left(valkey: Valkey) -> None:
         launch = await gateway.begin()
         await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
         await gateway.backends.end_build(BuildState.FAILED, BinderyError("build_failed"))
-        await gateway.ended(launch, LaunchState.FAILED)
+        await gateway.until_ended(launch, LaunchState.FAILED)
         assert gateway.backends.calls == ["resolve", "build"]
 
 
@@ -207,11 +207,11 @@ async def test_an_end_that_was_fenced_is_not_believed(valkey: Valkey) -> None:
     async with open_gateway(valkey) as gateway:
         launch = await gateway.begin()
         await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
-        await gateway.reaches(launch, LaunchState.BUILDING)
+        await gateway.until_state(launch, LaunchState.BUILDING)
         key = gateway.context.keys.record(Topic(Kind.LAUNCH, launch.launch_id))
         await gateway.context.redis.hset(key, "claim", "another's")
         await gateway.backends.end_build(BuildState.FAILED, BinderyError("build_failed"))
-        await gateway.ended(launch, LaunchState.BUILDING)
+        await gateway.until_ended(launch, LaunchState.BUILDING)
         found, _ = await gateway.launches.outcome_of(launch.launch_id)
         assert found.state is LaunchState.BUILDING
 
@@ -224,22 +224,22 @@ async def test_a_launch_that_nobody_follows_gives_up_its_place_in_the_queue(valk
         launch = await gateway.begin(detached=detached)
         await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
         await gateway.backends.end_build(BuildState.BUILT)
-        await gateway.reaches(launch, LaunchState.WAITING)
+        await gateway.until_state(launch, LaunchState.WAITING)
         if not detached:
-            error = (await gateway.ended(launch, LaunchState.CANCELLED)).error
+            error = (await gateway.until_ended(launch, LaunchState.CANCELLED)).error
             assert error
             assert error.code == "abandoned"
             assert gateway.backends.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
             return
         follower = await gateway.begin()  # by the time this one is abandoned, the other one would have been
-        await gateway.ended(follower, LaunchState.CANCELLED)
+        await gateway.until_ended(follower, LaunchState.CANCELLED)
         assert (await gateway.stored(launch)).state is LaunchState.WAITING
 
 
 async def test_an_abandoned_launch_lets_its_build_finish(valkey: Valkey) -> None:
     async with open_gateway(valkey, abandoned_seconds=0.4) as gateway:
         launch = await gateway.begin()
-        await gateway.ended(launch, LaunchState.CANCELLED)
+        await gateway.until_ended(launch, LaunchState.CANCELLED)
         assert gateway.backends.calls == ["resolve", "build", f"leave {BUILD} "]
 
 
@@ -266,7 +266,7 @@ async def test_a_cancelled_launch_of_a_dead_gateway_stops_a_server_that_its_reco
 async def test_nothing_is_built_for_a_launch_that_would_get_no_seat(valkey: Valkey) -> None:
     async with open_gateway(valkey) as gateway:
         gateway.backends.no_seat = BinderyError("quota_exceeded", "No servers of this kind are started here.")
-        launch = await gateway.ended(await gateway.begin(), LaunchState.FAILED)
+        launch = await gateway.until_ended(await gateway.begin(), LaunchState.FAILED)
         assert launch.error
         assert launch.error.code == "quota_exceeded"
         assert gateway.backends.calls == ["resolve"]
@@ -278,9 +278,9 @@ async def test_a_cancel_that_reaches_no_launcher_is_stored_in_the_servers_record
         launch = await gateway.begin()
         await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
         await gateway.backends.end_build(BuildState.BUILT)
-        await gateway.reaches(launch, LaunchState.LAUNCHING)
+        await gateway.until_state(launch, LaunchState.LAUNCHING)
         await gateway.launches.cancel(launch.launch_id, "anon:x")
-        await gateway.ended(launch, LaunchState.CANCELLED)
+        await gateway.until_ended(launch, LaunchState.CANCELLED)
         stored = await gateway.context.records.read(gateway.backends.owned["s"].topic)
         assert stored
         assert (stored.get("cancel"), stored.get("given_up")) == ("1", "1")

@@ -57,7 +57,7 @@ async def test_each_hook_sees_a_launch_once_before_anything_is_built(valkey: Val
         await gateway.until_build(1)
         assert seen == [(name, launch.launch_id, REPO.repo_url) for name in ("first", "second")]
         await gateway.launches.cancel(launch.launch_id, "anon:x")
-        await gateway.ended(launch, LaunchState.CANCELLED)
+        await gateway.until_ended(launch, LaunchState.CANCELLED)
 
 
 async def _refuses(_launch: Launch, repo: ResolvedRepo) -> None:
@@ -82,7 +82,7 @@ async def test_a_launch_that_a_hook_refuses_or_breaks_on_fails_and_builds_nothin
 ) -> None:
     register(only=hook)
     async with open_gateway(valkey, pre_launch_timeout_seconds=0.2) as gateway:
-        error = (await gateway.ended(await gateway.begin(), LaunchState.FAILED)).error
+        error = (await gateway.until_ended(await gateway.begin(), LaunchState.FAILED)).error
         assert error
         assert error.code == code
         assert "database" not in error.detail

@@ -66,7 +66,7 @@ async def test_a_launch_link_shows_what_it_would_launch_and_starts_nothing(
     assert "https://x.y/z" in reply.text
     assert 'name="spec" value="https%3A%2F%2Fx.y%2Fz/main"' in reply.text
     assert 'name="path" value="doc/tree/a%20b.ipynb"' in reply.text
-    assert launches.started == []
+    assert launches.requests == []
 
 
 async def test_its_button_launches_exactly_that(client: httpx.AsyncClient, launches: FakeLaunches) -> None:
@@ -79,7 +79,7 @@ async def test_its_button_launches_exactly_that(client: httpx.AsyncClient, launc
     reply = await client.post("/launches", data=fields | {"token": token[1]})
     assert reply.status_code == 303
     assert re.fullmatch(r"/launches/\w{43}", reply.headers["location"])
-    assert launches.started == [
+    assert launches.requests == [
         {
             "spec": "git/https%3A%2F%2Fx.y%2Fwarm/main",
             "options": LaunchOptions(path="lab?x=1"),
@@ -148,7 +148,7 @@ async def test_the_form_starts_a_launch_and_a_second_click_joins_it(
     fields = {"token": token, "provider": "gh", "repository": "o/warm", "path": "a b.ipynb", "kind": "file"}
     first, second = [(await client.post("/launches", data=fields)).headers["location"] for _ in range(2)]
     assert first == second
-    assert launches.started[0]["options"].path == "doc/tree/a%20b.ipynb"
+    assert launches.requests[0]["options"].path == "doc/tree/a%20b.ipynb"
     other = await client.post("/launches", data=fields | {"repository": "o/other"})
     assert other.headers["location"] != first
 
@@ -159,7 +159,7 @@ async def test_a_form_without_its_token_starts_nothing(client: httpx.AsyncClient
         reply = await client.post("/launches", data={"repository": "o/r", **data})
         assert reply.status_code == 403
         assert "Reload" in reply.text
-    assert launches.started == []
+    assert launches.requests == []
 
 
 async def test_a_form_of_another_kind_or_too_large_is_refused(client: httpx.AsyncClient) -> None:
@@ -177,7 +177,7 @@ async def test_an_invalid_repository_brings_the_form_back_as_it_was(
     assert 'role="alert"' in reply.text
     assert (await sends(client, provider="gh", spec="nonsense")).status_code == 400
     assert (await sends(client, provider="nope", spec="o/r/HEAD")).status_code == 404
-    assert launches.started == []
+    assert launches.requests == []
 
 
 # An operator's own templates, seen in an error page: no other page of a gateway needs no Redis

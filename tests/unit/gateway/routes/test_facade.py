@@ -74,7 +74,7 @@ async def test_a_launch_is_resumed_by_who_may_see_it() -> None:
     launch_id = launches.put()
     async with the_facade(launches) as client:
         assert await get(client, f"{launch_id}~5-0.2~-") == [launch_id, "2"]
-    assert not launches.started
+    assert not launches.requests
 
 
 @pytest.mark.parametrize("made_up", ["", "nonsense", "nothing~5-0.2~-"])
@@ -92,7 +92,7 @@ async def test_a_launch_of_somebody_else_is_not_resumed() -> None:
         followed, events = await get(client, f"{launch_id}~5-0.2~-")
     assert followed != launch_id
     assert events == "0"
-    assert len(launches.started) == 1
+    assert len(launches.requests) == 1
 
 
 async def test_a_pages_token_joins_its_launch_while_that_lasts() -> None:
@@ -103,7 +103,7 @@ async def test_a_pages_token_joins_its_launch_while_that_lasts() -> None:
         assert await get(client, build_token=token) == first
         launches.launches[first[0]] = launches.launches[first[0]].updated(state=LaunchState.FAILED)
         assert await get(client, build_token=token) != first
-    assert len(launches.started) == 2
+    assert len(launches.requests) == 2
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ async def test_head_begins_nothing() -> None:
     async with the_facade(launches) as client:
         for path in ("/build/gh/o/r/HEAD", "/build/nope/x"):
             assert (await client.head(path)).status_code == 200
-    assert not launches.started
+    assert not launches.requests
 
 
 SAFARI = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/15.6 Safari/605.1.15"
@@ -156,7 +156,7 @@ async def test_a_browser_that_does_not_say_which_page_asks_begins_nothing(agent:
     assert (event["phase"], event["status_code"]) == ("failed", 403)
     assert "does not say which web site asked" in event["message"]
     assert "User-Agent" in event["message"], "a program that calls itself a browser reads what to do"
-    assert not launches.started
+    assert not launches.requests
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from tests.support.launch_followers import (
     a_build,
     a_launch,
     a_whole_launch,
-    followed,
+    follow_launch,
+    log_event,
     opens,
-    said,
     the_end,
 )
 from tests.support.polling import until
@@ -56,14 +56,14 @@ def test_an_invalid_position_is_refused(number: str) -> None:
 
 async def test_from_the_beginning_everything_is_told_in_order(context: ProcessContext) -> None:
     await a_whole_launch(context)
-    assert (await followed(context)).told == WHOLE
+    assert (await follow_launch(context)).messages == WHOLE
 
 
 async def test_from_every_position_the_rest_is_told(context: ProcessContext) -> None:
     """In the middle of a launch's entry, in the middle of a topic's, after the end of the topic."""
     await a_whole_launch(context)
-    ids = (await followed(context)).ids
-    rests = [(await followed(context, at)).told for at in ids]
+    ids = (await follow_launch(context)).ids
+    rests = [(await follow_launch(context, at)).messages for at in ids]
     # The end of the build has an id, but is not told: the launch tells what it meant.
     expected = [WHOLE[number + 1 :] for number in range(8)] + [WHOLE[number:] for number in range(8, 12)]
     assert rests == [*expected, ["end"]]  # who has the end is told the end again
@@ -74,23 +74,28 @@ async def test_more_events_than_the_entry_has_are_all_of_it(context: ProcessCont
     await a_whole_launch(context)
     first, second, *_ = await stream_entries(context.redis, context.keys, LAUNCH)
     topic = (await stream_entries(context.redis, context.keys, Topic(Kind.BUILD, BUILD_ID)))[1]
-    assert (await followed(context, f"one~{first.id}.{events}~-")).told == WHOLE[1:]
-    assert (await followed(context, f"one~{second.id}.{events}~-")).told == ["l4", "l5", "end"]
-    assert (await followed(context, f"one~{second.id}.{events}~{topic.id}.1")).told == ["l4", "l5", "end"]
-    assert (await followed(context, f"one~{second.id}.3~{topic.id}.{events}")).told == ["l3", "l4", "l5", "end"]
+    assert (await follow_launch(context, f"one~{first.id}.{events}~-")).messages == WHOLE[1:]
+    assert (await follow_launch(context, f"one~{second.id}.{events}~-")).messages == ["l4", "l5", "end"]
+    assert (await follow_launch(context, f"one~{second.id}.{events}~{topic.id}.1")).messages == ["l4", "l5", "end"]
+    assert (await follow_launch(context, f"one~{second.id}.3~{topic.id}.{events}")).messages == [
+        "l3",
+        "l4",
+        "l5",
+        "end",
+    ]
 
 
 @pytest.mark.parametrize("at", ["0-0.7~-", "0-0.0~0-0.7", "9999999999999-0.0~-", "9999999999999-0.3~5-5.1"])
 async def test_a_made_up_position_breaks_nothing(context: ProcessContext, at: str) -> None:
     await a_whole_launch(context)
-    assert (await followed(context, f"one~{at}")).told[-1] == "end"
+    assert (await follow_launch(context, f"one~{at}")).messages[-1] == "end"
 
 
 async def test_a_launch_without_an_opened_topic_at_the_position_goes_on_with_itself(context: ProcessContext) -> None:
     await a_whole_launch(context)
     first = (await stream_entries(context.redis, context.keys, LAUNCH))[0]
-    assert (await followed(context, f"one~{first.id}.1~5-5.1")).told == WHOLE[1:]
-    assert (await followed(context, f"one~{first.id}.0~5-5.1")).told[-1] == "end"
+    assert (await follow_launch(context, f"one~{first.id}.1~5-5.1")).messages == WHOLE[1:]
+    assert (await follow_launch(context, f"one~{first.id}.0~5-5.1")).messages[-1] == "end"
 
 
 # Gaps
@@ -102,8 +107,8 @@ async def _trimmed(context: ProcessContext) -> tuple[OwnedRecord, list[str]]:
     build = await a_build(context)
     await launch.write(opens())
     for number in range(1, 8):
-        await build.write(said(f"b{number}"), said(f"b{number}+"))
-    ids = (await followed(context, until_quiet=True)).ids
+        await build.write(log_event(f"b{number}"), log_event(f"b{number}+"))
+    ids = (await follow_launch(context, until_quiet=True)).ids
     topic = Topic(Kind.BUILD, BUILD_ID)
     entries = await stream_entries(context.redis, context.keys, topic)
     await context.redis.xdel(context.keys.events(topic), *(entry.id for entry in entries[2:6]))
@@ -116,15 +121,15 @@ TAIL = ["b6", "b6+", "b7", "b7+"]
 
 async def test_a_follower_that_begins_after_trimming_is_told_how_much_is_missing(context: ProcessContext) -> None:
     await _trimmed(context)
-    follower = await followed(context, until_quiet=True)
-    assert follower.told == ["begin", "opens", "b0", "b1", "b1+", "8 lines are missing here.", *TAIL]
+    follower = await follow_launch(context, until_quiet=True)
+    assert follower.messages == ["begin", "opens", "b0", "b1", "b1+", "8 lines are missing here.", *TAIL]
     gap = follower.events[5]
     assert (gap["phase"], gap["lines"]) == ("gap", 8)
 
 
 async def test_a_follower_resumes_before_at_or_after_the_trimmed_entries(context: ProcessContext) -> None:
     _launch, ids = await _trimmed(context)
-    told = {at: (await followed(context, at, until_quiet=True)).told for at in ids[2:]}
+    told = {at: (await follow_launch(context, at, until_quiet=True)).messages for at in ids[2:]}
     rests = list(told.values())
     assert rests[1] == ["b1+", "8 lines are missing here.", *TAIL]
     for rest in rests[3:10]:  # what was missed of that nobody can tell any more
@@ -134,9 +139,9 @@ async def test_a_follower_resumes_before_at_or_after_the_trimmed_entries(context
 
 async def test_a_follower_that_breaks_off_right_after_a_gap_misses_nothing_behind_it(context: ProcessContext) -> None:
     await _trimmed(context)
-    follower = await followed(context, until_quiet=True)
-    gap = follower.told.index("8 lines are missing here.")
-    assert (await followed(context, follower.ids[gap], until_quiet=True)).told == TAIL
+    follower = await follow_launch(context, until_quiet=True)
+    gap = follower.messages.index("8 lines are missing here.")
+    assert (await follow_launch(context, follower.ids[gap], until_quiet=True)).messages == TAIL
 
 
 # Ends of topics
@@ -145,12 +150,12 @@ async def test_a_follower_that_breaks_off_right_after_a_gap_misses_nothing_behin
 async def test_a_topic_that_is_gone_is_read_from_the_log_store(context: ProcessContext) -> None:
     await a_whole_launch(context)
     topic = Topic(Kind.BUILD, BUILD_ID)
-    ids = (await followed(context)).ids
+    ids = (await follow_launch(context)).ids
     await context.logs.put(BUILD_ID, await stream_entries(context.redis, context.keys, topic), is_public=True)
     await context.redis.delete(context.keys.events(topic))
     context.bus.readers.clear()
-    assert (await followed(context)).told == WHOLE
-    assert (await followed(context, ids[5])).told == WHOLE[6:]
+    assert (await follow_launch(context)).messages == WHOLE
+    assert (await follow_launch(context, ids[5])).messages == WHOLE[6:]
 
 
 async def test_a_topic_that_is_gone_with_its_log_is_passed_over(context: ProcessContext) -> None:
@@ -158,23 +163,23 @@ async def test_a_topic_that_is_gone_with_its_log_is_passed_over(context: Process
     topic = Topic(Kind.BUILD, BUILD_ID)
     await context.redis.delete(context.keys.events(topic), context.keys.record(topic))
     context.bus.readers.clear()
-    assert (await followed(context)).told == [*WHOLE[:4], *WHOLE[8:]]
+    assert (await follow_launch(context)).messages == [*WHOLE[:4], *WHOLE[8:]]
 
 
 async def test_a_launch_that_is_cancelled_does_not_wait_for_its_topic(context: ProcessContext) -> None:
     launch = await a_launch(context)
     build = await a_build(context)
     await launch.write(opens())
-    await build.write(said("b1"))
+    await build.write(log_event("b1"))
     follower = Follower()
     following = asyncio.create_task(follower.follow(context, LaunchPosition(launch_id="one")))
-    await until(lambda: "b1" in follower.told)
+    await until(lambda: "b1" in follower.messages)
     await launch.write(the_end("cancelled", Phase.CANCELLED), final=True)
     await following
     expected = ["begin", "opens", "b0", "b1", "cancelled"]
-    assert follower.told == expected
+    assert follower.messages == expected
     for number, at in enumerate(follower.ids[:-1]):
-        assert (await followed(context, at)).told == expected[number + 1 :]
+        assert (await follow_launch(context, at)).messages == expected[number + 1 :]
 
 
 async def test_a_failed_attempt_is_followed_by_the_next(context: ProcessContext) -> None:
@@ -184,11 +189,11 @@ async def test_a_failed_attempt_is_followed_by_the_next(context: ProcessContext)
         build = await a_build(context, build_id)
         await launch.write(opens(build_id))
         failed = build_id == BUILD_ID
-        await build.write(said(f"in {build_id[-1]}"))
+        await build.write(log_event(f"in {build_id[-1]}"))
         phase = Phase.FAILED if failed else Phase.BUILT
-        await build.write(said("over", phase, terminal=True), final=True)
+        await build.write(log_event("over", phase, terminal=True), final=True)
     await launch.write(the_end(), final=True)
-    follower = await followed(context)
-    assert follower.told == ["begin", "opens", "b0", "in 1", "opens", "b0", "in 2", "end"]
+    follower = await follow_launch(context)
+    assert follower.messages == ["begin", "opens", "b0", "in 1", "opens", "b0", "in 2", "end"]
     assert [event.get("build_id") for event in follower.events if "build_id" in event] == [BUILD_ID, other]
-    assert (await followed(context, follower.ids[3])).told == ["opens", "b0", "in 2", "end"]
+    assert (await follow_launch(context, follower.ids[3])).messages == ["opens", "b0", "in 2", "end"]

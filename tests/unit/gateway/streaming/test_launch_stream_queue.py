@@ -13,7 +13,7 @@ from services.common.streams.event_format import EventFormat
 from services.common.streams.queue_positions import QueuePosition, QueuePositions, WatchedBuild
 from services.gateway.streaming.event_formats import render_v1
 from services.gateway.streaming.launch_stream import LaunchPosition
-from tests.support.launch_followers import Follower, a_build, a_launch, followed, opens, said, the_end
+from tests.support.launch_followers import Follower, a_build, a_launch, follow_launch, log_event, opens, the_end
 from tests.support.polling import until
 
 
@@ -89,19 +89,19 @@ async def test_a_queued_builds_place_is_told_when_it_changes_in_bytes_made_once_
     await until(lambda: all(positions_told(one) == [3, 2, 2] for one in followers))
     assert len(rendered) == 3
     assert queue.watchers == 3
-    await build.write(said("b1"))
-    await until(lambda: all("b1" in one.told for one in followers))
+    await build.write(log_event("b1"))
+    await until(lambda: all("b1" in one.messages for one in followers))
     assert queue.watchers == 0  # a build that runs is in no queue
-    await build.write(said("built", Phase.BUILT, terminal=True), final=True)
+    await build.write(log_event("built", Phase.BUILT, terminal=True), final=True)
     await launch.write(the_end(), final=True)
     for one in await asyncio.gather(*following):
-        assert [event for event in one.told if not event.startswith("Waiting")] == [
+        assert [event for event in one.messages if not event.startswith("Waiting")] == [
             "begin", "opens", "b0", "b1", "end",
         ]  # fmt: skip
         before_the_end = one.ids[:-1]
         with_id = [at for at in before_the_end if at.startswith("one~")]
         assert len(before_the_end) - len(with_id) == 3  # the blocks about places begin with their data
-        rests = [(await followed(context, at)).told for at in with_id]
+        rests = [(await follow_launch(context, at)).messages for at in with_id]
         assert [len(rest) for rest in rests] == [4, 3, 2, 1, 1]
 
 

@@ -16,7 +16,7 @@ ARMED = {"reap_disarmed_seconds": -1.0}
 
 
 async def _ready(launcher: Launcher, launch_ref: str) -> Server:
-    server = await launcher.outcome(await launcher.ask(launch_ref))
+    server = await launcher.outcome(await launcher.request_server(launch_ref))
     assert server.state is ServerState.READY
     return server
 
@@ -123,7 +123,7 @@ async def test_a_user_that_a_failed_start_left_behind_is_deleted(start_launcher:
     hub.answer("POST", "/servers/", (400, "application/json", b"{}", {}))
     hub.answer("DELETE", "", (503, "application/json", b"{}", {}))
     async with start_launcher(**ARMED) as launcher:
-        server = await launcher.outcome(await launcher.ask("failed"))
+        server = await launcher.outcome(await launcher.request_server("failed"))
         assert server.state is ServerState.FAILED
         assert server.user in hub.users
         hub.scripted.clear()
@@ -142,7 +142,7 @@ async def test_a_user_whose_name_was_made_otherwise_before_an_upgrade_is_deleted
         former = f"my_org-data.set-{suffix(secret, 'failed')}"
         with monkeypatch.context() as before:
             before.setattr(launcher.servers, "user_for", lambda *_: former)
-            await launcher.outcome(await launcher.ask("failed"))
+            await launcher.outcome(await launcher.request_server("failed"))
         assert list(hub.users) == [former]
         hub.scripted.clear()
         await _reap(launcher)
@@ -155,16 +155,16 @@ async def test_a_failed_start_that_is_asked_for_again_keeps_the_seat_of_what_may
     hub.answer("POST", "/servers/", (400, "application/json", b"{}", {}))
     hub.answer("DELETE", "", (503, "application/json", b"{}", {}))
     async with start_launcher(seats_total=1, **ARMED) as launcher:
-        server = await launcher.outcome(await launcher.ask("failed"))
+        server = await launcher.outcome(await launcher.request_server("failed"))
         assert server.state is ServerState.FAILED
-        assert (await launcher.ask("failed")).state is ServerState.FAILED
+        assert (await launcher.request_server("failed")).state is ServerState.FAILED
         assert list(await launcher.seats.holders()) == [server.server_id]
-        waiting = await launcher.ask("waiting")
+        waiting = await launcher.request_server("waiting")
         assert waiting.queue
         hub.scripted.clear()
         await _reap(launcher)
         assert (await launcher.outcome(waiting)).state is ServerState.READY
-        assert (await launcher.ask("failed")).state is ServerState.FAILED
+        assert (await launcher.request_server("failed")).state is ServerState.FAILED
         assert list(await launcher.seats.holders()) == [waiting.server_id]
 
 

@@ -44,7 +44,7 @@ async def _until_removed(launcher: Launcher, server: Server) -> None:
 
 async def test_a_ready_server_of_a_launch_that_ended_without_it_is_removed(start_launcher: StartLauncher) -> None:
     async with start_launcher() as launcher:
-        server = await launcher.outcome(await launcher.ask())
+        server = await launcher.outcome(await launcher.request_server())
         assert server.state is ServerState.READY
         await _delete_of_launch(launcher, server, even_ready="true")
         await _until_removed(launcher, server)
@@ -54,7 +54,7 @@ async def test_a_ready_server_of_a_launch_that_ended_without_it_is_removed(start
 
 async def test_a_ready_server_is_its_users_and_stays(start_launcher: StartLauncher, hub: FakeHub) -> None:
     async with start_launcher() as launcher:
-        server = await launcher.outcome(await launcher.ask())
+        server = await launcher.outcome(await launcher.request_server())
         await _delete_of_launch(launcher, server)
         await _delete(launcher, f"/servers/{server.server_id}")
         assert (await launcher.outcome(server)).state is ServerState.READY
@@ -71,7 +71,7 @@ async def test_a_start_that_does_not_heed_in_time_is_removed_once_it_is_ready(
             return True
 
         monkeypatch.setattr(launcher.servers.cancel_requests, "request", unheard)
-        server = await launcher.ask()
+        server = await launcher.request_server()
         await _delete_of_launch(launcher, server, even_ready="true")
         await _until_removed(launcher, server)
 
@@ -80,7 +80,7 @@ async def test_another_launcher_removes_what_one_that_died_had_begun_to(
     start_launcher: StartLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with start_launcher() as launcher:
-        server = await launcher.outcome(await launcher.ask())
+        server = await launcher.outcome(await launcher.request_server())
         member = launcher.member
 
         def dies(_topic: Topic, work: Awaitable[None]) -> None:
@@ -121,7 +121,7 @@ async def test_a_ready_server_whose_launch_ended_badly_by_its_record_is_removed(
     start_launcher: StartLauncher, state: LaunchState
 ) -> None:
     async with start_launcher(**ARMED) as launcher:
-        server = await launcher.outcome(await launcher.ask("bad", launch_id="bad"))
+        server = await launcher.outcome(await launcher.request_server("bad", launch_id="bad"))
         await _launch_is(launcher.context, "bad", state)
         await _reap(launcher)
         await _until_removed(launcher, server)
@@ -130,17 +130,17 @@ async def test_a_ready_server_whose_launch_ended_badly_by_its_record_is_removed(
 async def test_servers_of_other_launches_stay(start_launcher: StartLauncher, hub: FakeHub) -> None:
     async with start_launcher(**ARMED) as launcher:
         for name, state in (("good", LaunchState.READY), ("still", LaunchState.LAUNCHING), ("lost", None)):
-            await launcher.outcome(await launcher.ask(name, launch_id=name))
+            await launcher.outcome(await launcher.request_server(name, launch_id=name))
             if state:
                 await _launch_is(launcher.context, name, state)
-        await launcher.outcome(await launcher.ask("unnamed"))
+        await launcher.outcome(await launcher.request_server("unnamed"))
         await _reap(launcher)
         assert len(hub.users) == len(await launcher.seats.holders()) == 4
 
 
 async def test_a_disarmed_reaper_leaves_what_is_ready(start_launcher: StartLauncher) -> None:
     async with start_launcher() as launcher:
-        server = await launcher.outcome(await launcher.ask("bad", launch_id="bad"))
+        server = await launcher.outcome(await launcher.request_server("bad", launch_id="bad"))
         await _launch_is(launcher.context, "bad", LaunchState.FAILED)
         await _reap(launcher)
         assert (await launcher.outcome(server)).state is ServerState.READY
@@ -149,7 +149,7 @@ async def test_a_disarmed_reaper_leaves_what_is_ready(start_launcher: StartLaunc
 async def test_a_start_whose_launch_ended_badly_is_given_up(start_launcher: StartLauncher, hub: FakeHub) -> None:
     hub.answer("GET", "/progress", begins(b""))
     async with start_launcher(**ARMED) as launcher:
-        server = await launcher.ask("bad", launch_id="bad")
+        server = await launcher.request_server("bad", launch_id="bad")
         await _launch_is(launcher.context, "bad", LaunchState.CANCELLED)
         await _reap(launcher)
         await _until_removed(launcher, server)
@@ -162,7 +162,7 @@ async def test_a_start_that_was_given_up_while_no_launcher_was_there_is_ended_by
 ) -> None:
     hub.answer("GET", "/progress", begins(b""))
     async with start_launcher() as launcher:
-        server = await launcher.ask("bad", launch_id="bad")
+        server = await launcher.request_server("bad", launch_id="bad")
         await until(lambda: hub.users)
     async with another_context(valkey, installation_id="test") as context:
         if by_record:

@@ -15,7 +15,7 @@ JSON = "application/json"
 
 async def _full(launcher: Launcher) -> None:
     for name in ("first", "second"):
-        assert (await launcher.outcome(await launcher.ask(name))).state is ServerState.READY
+        assert (await launcher.outcome(await launcher.request_server(name))).state is ServerState.READY
 
 
 @pytest.mark.slow
@@ -25,10 +25,10 @@ async def test_launches_right_after_an_emptied_redis_wait_while_all_seats_are_ta
     async with start_launcher(seats_total=2) as launcher:
         await _full(launcher)
         await redis.flushall()
-        waiting = [await launcher.ask(f"after-{number}") for number in range(3)]
+        waiting = [await launcher.request_server(f"after-{number}") for number in range(3)]
         await launcher.until_counted()
         for server in waiting:
-            await launcher.until_told(server, "All seats are taken")
+            await launcher.until_message(server, "All seats are taken")
         assert len(hub.users) == 2
         assert len(await launcher.seats.holders()) == 2
 
@@ -41,10 +41,10 @@ async def test_a_launch_that_waits_while_the_hub_is_unavailable_is_told_why(
         await _full(launcher)
         hub.answer("GET", "/hub/api/users", (503, JSON, b"{}", {}))
         await redis.flushall()
-        server = await launcher.ask("after")
+        server = await launcher.request_server("after")
         assert server.queue
         assert server.queue.reason.startswith("It is not known yet how many servers run.")
-        await launcher.until_told(server, "JupyterHub can't say: it answered 503")
+        await launcher.until_message(server, "JupyterHub can't say: it answered 503")
         hub.scripted.clear()
         hub.users.popitem()
         assert (await launcher.outcome(server)).state is ServerState.READY
@@ -54,7 +54,7 @@ async def test_a_launch_of_a_fresh_installation_has_its_seat_as_soon_as_the_hub_
     start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
     async with start_launcher(counts=False, seats_total=2, reap_interval_seconds=3600) as launcher:
-        assert (await launcher.outcome(await launcher.ask())).state is ServerState.READY
+        assert (await launcher.outcome(await launcher.request_server())).state is ServerState.READY
         assert hub.calls.count("GET /hub/api/users") == 1
 
 
@@ -67,10 +67,10 @@ async def test_starts_of_another_launcher_are_counted_although_the_hub_does_not_
         start_launcher(seats_total=1) as one,
         start_launcher(seats_total=1) as other,
     ):
-        under_way = await one.ask("under way")
+        under_way = await one.request_server("under way")
         await until(lambda: hub.users)
         await redis.flushall()
-        late = await other.ask("late")
+        late = await other.request_server("late")
         async with asyncio.timeout(10):
             while "All seats are taken" not in await other.messages(late):
                 assert late.server_id not in await other.seats.holders()
@@ -84,7 +84,7 @@ async def test_a_launch_that_waited_for_a_count_in_vain_is_not_told_of_a_quota(
     hub.answer("GET", "/hub/api/users", (503, JSON, b"{}", {}))
     async with start_launcher(counts=False, seats_total=2, seat_wait_seconds=0.5) as launcher:
         await until(lambda: launcher.seats.count_error, "the hub has been asked")
-        ended = await launcher.outcome(await launcher.ask())
+        ended = await launcher.outcome(await launcher.request_server())
     assert ended.error
     assert ended.error.code == "hub_unavailable"
     assert "JupyterHub can't say: it answered 503" in ended.error.detail

@@ -43,7 +43,7 @@ async def test_a_start_that_fails_at_once_is_the_authors_and_is_not_tried_again(
 ) -> None:
     hub.answer("POST", "/servers/", _says(500, ENDED))
     async with start_launcher() as launcher:
-        server = await launcher.ask()
+        server = await launcher.request_server()
         assert await _code(launcher, server) == "server_start_failed"
         assert "this is why" in await launcher.messages(server)
         assert _posts(hub) == 1
@@ -55,7 +55,7 @@ async def test_a_start_waits_longer_for_a_busy_hub_than_for_an_unavailable_one(
     busy = _says(429, "Too many users trying to log in right now.", **{"Retry-After": "30"})
     hub.answer("POST", "/servers/", *[busy] * 8, AS_ALWAYS)
     async with start_launcher(hub_patience_seconds=0.1, hub_busy_pause_max_seconds=0.05) as launcher:
-        server = await launcher.ask()
+        server = await launcher.request_server()
         assert (await launcher.outcome(server)).state is ServerState.READY
         assert (await launcher.messages(server)).count("Too many users") == 1
         assert _posts(hub) == 9
@@ -67,7 +67,7 @@ async def test_a_hub_that_is_busy_is_asked_again_when_it_says(start_launcher: St
     hub.answer("POST", "/servers/", busy, AS_ALWAYS)
     async with start_launcher(hub_busy_pause_max_seconds=30) as launcher:
         began = time.monotonic()
-        assert (await launcher.outcome(await launcher.ask())).state is ServerState.READY
+        assert (await launcher.outcome(await launcher.request_server())).state is ServerState.READY
         assert time.monotonic() - began >= 0.7  # less a part by chance, so that not all come back at once
 
 
@@ -79,7 +79,7 @@ async def test_a_hub_that_stays_busy_ends_the_start_at_its_deadline(
     monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.0)
     hub.answer("POST", "/servers/", _says(429, "Too many users"))
     async with start_launcher(server_start_timeout_seconds=0.5) as launcher:
-        assert await _code(launcher, await launcher.ask()) == "hub_busy"
+        assert await _code(launcher, await launcher.request_server()) == "hub_busy"
 
 
 @pytest.mark.slow
@@ -91,7 +91,7 @@ async def test_a_hub_that_forgets_each_start_is_not_asked_without_a_pause(
     hub.answer("POST", "/servers/", (202, JSON, b"", {}))
     hub.answer("GET", "/progress", _says(400, "not starting"))
     async with start_launcher(server_start_timeout_seconds=2.7, retry_pause_seconds=0.3) as launcher:
-        assert await _code(launcher, await launcher.ask()) == "hub_unavailable"
+        assert await _code(launcher, await launcher.request_server()) == "hub_unavailable"
         assert _posts(hub) == 4  # at 0, 0.3, 0.9 and 2.1 s
 
 
@@ -100,11 +100,11 @@ async def test_all_calls_of_a_start_share_one_budget_of_retries(start_launcher: 
     hub.answer("POST", "/servers/", away, away, AS_ALWAYS)
     hub.answer("GET", "/progress", away, away, away, AS_ALWAYS)
     async with start_launcher(hub_retries_max=5) as launcher:
-        assert (await launcher.outcome(await launcher.ask("enough"))).state is ServerState.READY
+        assert (await launcher.outcome(await launcher.request_server("enough"))).state is ServerState.READY
     hub.answer("POST", "/servers/", away, away, AS_ALWAYS)
     hub.answer("GET", "/progress", away, away, away, AS_ALWAYS)
     async with start_launcher(hub_retries_max=4) as launcher:
-        server = await launcher.ask("one too few")
+        server = await launcher.request_server("one too few")
         assert await _code(launcher, server) == "hub_unavailable"
         said = await launcher.messages(server)
         assert said.count("could not start the server yet (it answered 503: away)") == 1
@@ -126,14 +126,14 @@ async def test_a_refused_request_to_the_hub_is_not_repeated(
 ) -> None:
     hub.answer("POST", "/servers/", answer)
     async with start_launcher() as launcher:
-        assert await _code(launcher, await launcher.ask(code)) == code
+        assert await _code(launcher, await launcher.request_server(code)) == code
         assert _posts(hub) == 1
 
 
 async def test_a_user_that_was_deleted_meanwhile_is_created_again(start_launcher: StartLauncher, hub: FakeHub) -> None:
     hub.answer("POST", "/servers/", _says(404, "No such user"), AS_ALWAYS)
     async with start_launcher() as launcher:
-        server = await launcher.outcome(await launcher.ask())
+        server = await launcher.outcome(await launcher.request_server())
         assert server.state is ServerState.READY
         assert hub.calls.count(f"POST /hub/api/users/{server.user}") == 2
 
@@ -144,7 +144,7 @@ async def test_a_500_that_says_nothing_is_explained_by_the_progress(
     hub.answer("POST", "/servers/", _says(500, "Internal Server Error"))
     hub.answer("GET", "/progress", _told({"failed": True, "message": "Spawn failed: exceeded quota: full"}))
     async with start_launcher() as launcher:
-        assert await _code(launcher, await launcher.ask()) == "server_quota_exceeded"
+        assert await _code(launcher, await launcher.request_server()) == "server_quota_exceeded"
         assert _posts(hub) == 1
 
 
@@ -168,7 +168,7 @@ async def test_a_pull_that_goes_on_has_time_of_its_own(
             hub.scripted.pop(("GET", ""), None)
             hub.answer("GET", "/progress", first, nothing, nothing, AS_ALWAYS)  # ready after 4.2 s
             hub.answer("GET", "", (200, JSON, json.dumps(starting_still).encode(), {}))
-            ended = await launcher.outcome(await launcher.ask(f"{code} within {most}"))
+            ended = await launcher.outcome(await launcher.request_server(f"{code} within {most}"))
             assert (ended.error.code if ended.error else None) == code
 
 
@@ -203,7 +203,7 @@ async def test_a_spawner_that_tells_nothing_of_its_steps_has_as_long_as_binderhu
     async with start_launcher(server_start_untold_seconds=untold_seconds, **brief) as launcher:
         hub.answer("GET", "/progress", *[_told(*events)] * 3, AS_ALWAYS)  # ready after 4.2 s
         hub.answer("GET", "", (200, JSON, json.dumps(starting_still).encode(), {}))
-        ended = await launcher.outcome(await launcher.ask())
+        ended = await launcher.outcome(await launcher.request_server())
         assert (ended.error.code if ended.error else None) == code
 
 
@@ -211,7 +211,7 @@ async def test_an_image_that_is_not_there_ends_the_start_at_once(start_launcher:
     said = 'x [Warning] Failed to pull image "a:1": rpc error: code = NotFound desc = a:1: not found'
     hub.answer("GET", "/progress", _told({"message": said}, {"message": "Server ready", "ready": True}))
     async with start_launcher() as launcher:
-        server = await launcher.ask()
+        server = await launcher.request_server()
         assert await _code(launcher, server) == "image_pull_failed"
         assert said in await launcher.messages(server)
         assert hub.users == {}
@@ -219,7 +219,7 @@ async def test_an_image_that_is_not_there_ends_the_start_at_once(start_launcher:
 
 async def test_a_launch_that_is_told_of_no_seat_does_not_wait(start_launcher: StartLauncher, hub: FakeHub) -> None:
     async with start_launcher(seats_total=0) as launcher:
-        assert await _code(launcher, await launcher.ask()) == "quota_exceeded"
+        assert await _code(launcher, await launcher.request_server()) == "quota_exceeded"
         assert hub.calls == []  # nothing was begun, so there is nothing to remove
         assert await launcher.seats.waiting() == []
 
@@ -228,8 +228,8 @@ async def test_a_waiting_launch_whose_redis_is_emptied_asks_for_its_seat_again(
     start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
     async with start_launcher(seats_total=1) as launcher:
-        first = await launcher.outcome(await launcher.ask("first"))
-        waiting = await launcher.ask("second")
+        first = await launcher.outcome(await launcher.request_server("first"))
+        waiting = await launcher.request_server("second")
         hub.users.pop(first.user)
         await launcher.context.redis.flushall()
         assert (await launcher.outcome(waiting)).state is ServerState.READY
@@ -239,9 +239,9 @@ async def test_a_waiting_launch_whose_redis_is_emptied_asks_for_its_seat_again(
 async def test_starts_beyond_the_hubs_limit_wait_for_their_turn(start_launcher: StartLauncher, hub: FakeHub) -> None:
     hub.answer("POST", "/servers/", _says(429, "Too many users"))
     async with start_launcher(hub_concurrent_spawns=1, hub_busy_pause_max_seconds=0.05) as launcher:
-        first = await launcher.ask("first")
-        second = await launcher.ask("second")
-        await launcher.until_told(second, "waits for its turn")
+        first = await launcher.request_server("first")
+        second = await launcher.request_server("second")
+        await launcher.until_message(second, "waits for its turn")
         assert {call.split("/")[4] for call in hub.calls} == {first.user}
         hub.answer("POST", "/servers/", AS_ALWAYS)
         for server in (first, second):
@@ -251,7 +251,7 @@ async def test_starts_beyond_the_hubs_limit_wait_for_their_turn(start_launcher: 
 async def test_a_repository_gets_the_resources_of_its_class(start_launcher: StartLauncher, hub: FakeHub) -> None:
     classes = {"small": {"memory_limit": "1G"}}
     async with start_launcher(resource_classes=classes, resource_class="small") as launcher:
-        server = await launcher.outcome(await launcher.ask())
+        server = await launcher.outcome(await launcher.request_server())
         options = hub.users[server.user]["servers"][""]["user_options"]
         assert options["bindery_resource_class"] == "small"
         assert options["bindery_resources"] == {"memory_limit": 2**30}
@@ -264,7 +264,7 @@ async def test_a_server_that_may_still_run_keeps_its_seat_until_the_hub_says_tha
     hub.answer("GET", "/progress", away)
     hub.answer("DELETE", "", away)
     async with start_launcher(hub_retries_max=1, seats_total=1, reap_disarmed_seconds=-1.0) as launcher:
-        server = await launcher.ask()
+        server = await launcher.request_server()
         assert await _code(launcher, server) == "hub_unavailable"
         assert list(await launcher.seats.holders()) == [server.server_id]
         hub.scripted.clear()
@@ -276,11 +276,11 @@ async def test_a_server_that_may_still_run_keeps_its_seat_until_the_hub_says_tha
 
 async def test_the_limits_of_a_server_are_told(start_launcher: StartLauncher) -> None:
     async with start_launcher(idle_timeout_seconds=300, max_age_seconds=3600) as launcher:
-        server = await launcher.outcome(await launcher.ask("limited"))
+        server = await launcher.outcome(await launcher.request_server("limited"))
         assert server.idle_timeout_seconds == 300
         assert server.expires == pytest.approx(time.time() + 3600, abs=60)
     async with start_launcher(idle_timeout_seconds=0, max_age_seconds=0) as launcher:
-        server = await launcher.outcome(await launcher.ask("unlimited"))
+        server = await launcher.outcome(await launcher.request_server("unlimited"))
         assert (server.idle_timeout_seconds, server.expires) == (None, None)
 
 
@@ -289,20 +289,20 @@ async def test_a_seat_that_is_given_back_is_taken_at_once_and_not_asked_for_mean
     start_launcher: StartLauncher,
 ) -> None:
     async with start_launcher(seats_total=1, reread_seconds=60) as launcher:
-        first = await launcher.outcome(await launcher.ask("first"))
-        waiting = [await launcher.ask(name) for name in ("second", "third")]
+        first = await launcher.outcome(await launcher.request_server("first"))
+        waiting = [await launcher.request_server(name) for name in ("second", "third")]
         assert [server.queue and server.queue.position for server in waiting] == [1, 2]
         await launcher.seats.release(first.server_id)
         assert (await launcher.outcome(waiting[0])).state is ServerState.READY
-        await launcher.until_told(waiting[1], "you are number 1 in the queue")
+        await launcher.until_message(waiting[1], "you are number 1 in the queue")
         await launcher.seats.release(waiting[0].server_id)
         assert (await launcher.outcome(waiting[1])).state is ServerState.READY
 
 
 async def test_the_wait_for_a_seat_is_over_by_itself(start_launcher: StartLauncher) -> None:
     async with start_launcher(seats_total=1, seat_wait_seconds=0.3, reread_seconds=60) as launcher:
-        await launcher.outcome(await launcher.ask("first"))
-        assert await _code(launcher, await launcher.ask()) == "quota_exceeded"
+        await launcher.outcome(await launcher.request_server("first"))
+        assert await _code(launcher, await launcher.request_server()) == "quota_exceeded"
 
 
 async def _orphan(valkey: Valkey, launcher: Launcher, server: Server, **times: float) -> Server:
@@ -327,8 +327,8 @@ async def test_an_adopted_start_waits_for_its_seat_from_when_it_was_asked_for(
     start_launcher: StartLauncher, valkey: Valkey
 ) -> None:
     async with start_launcher(seats_total=1) as launcher:
-        await launcher.outcome(await launcher.ask("first"))
-        server = await launcher.ask()
+        await launcher.outcome(await launcher.request_server("first"))
+        server = await launcher.request_server()
         await _orphan(valkey, launcher, server, created_at=time.time() - 700)
     async with start_launcher(seats_total=1) as launcher:
         await _taken_up(launcher, server)
@@ -342,7 +342,7 @@ async def test_an_adopted_start_has_the_deadline_that_it_had(
     monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.2)
     hub.answer("POST", "/servers/", _says(429, "Too many users"))
     async with start_launcher() as launcher:
-        server = await launcher.ask()
+        server = await launcher.request_server()
         long_ago = time.time() - 400
         times = {"created_at": long_ago - 300, "begun": long_ago} if has_waited else {"created_at": long_ago}
         await _orphan(valkey, launcher, server, **times)

@@ -40,7 +40,7 @@ async def test_a_hub_that_falls_silent_in_mid_stream_is_asked_again(
 ) -> None:
     hub.answer("GET", "/progress", begins(_events(REQUESTED)), AS_ALWAYS)
     async with start_launcher(hub_silence_seconds=0.3) as launcher:
-        server = await launcher.ask()
+        server = await launcher.request_server()
         assert (await launcher.outcome(server)).state is ServerState.READY
         assert "the progress stream broke (SocketTimeoutError)" in await launcher.messages(server)
 
@@ -49,7 +49,7 @@ async def test_a_hub_that_falls_silent_in_mid_stream_is_asked_again(
 async def test_a_hub_that_stays_silent_is_unavailable(start_launcher: StartLauncher, hub: FakeHub) -> None:
     hub.answer("GET", "/progress", begins(_events(REQUESTED)))
     async with start_launcher(hub_silence_seconds=0.1, hub_patience_seconds=0.5) as launcher:
-        ended = await launcher.outcome(await launcher.ask())
+        ended = await launcher.outcome(await launcher.request_server())
         assert ended.error
         assert ended.error.code == "hub_unavailable"
 
@@ -61,7 +61,7 @@ async def test_a_stream_that_told_much_before_it_broke_costs_no_more_patience_th
     told = _events(*({"progress": number, "message": f"step {number}"} for number in range(6)))
     hub.answer("GET", "/progress", begins(told, every_seconds=0.3), AS_ALWAYS)
     async with start_launcher(hub_silence_seconds=0.8, hub_patience_seconds=1.4) as launcher:
-        server = await launcher.ask()
+        server = await launcher.request_server()
         assert (await launcher.outcome(server)).state is ServerState.READY
         assert "step 5" in await launcher.messages(server)
 
@@ -69,7 +69,7 @@ async def test_a_stream_that_told_much_before_it_broke_costs_no_more_patience_th
 async def test_a_call_that_gets_no_answer_is_made_again(start_launcher: StartLauncher, hub: FakeHub) -> None:
     hub.answer("POST", "/servers/", NOTHING, AS_ALWAYS)
     async with start_launcher(hub_timeout_seconds=0.2) as launcher:
-        server = await launcher.ask()
+        server = await launcher.request_server()
         assert (await launcher.outcome(server)).state is ServerState.READY
         said = await launcher.messages(server)
         assert "JupyterHub could not start the server yet (no answer (SocketTimeoutError)); asking again." in said
@@ -80,7 +80,7 @@ async def test_a_token_that_is_revoked_in_mid_launch_is_said_at_once(
 ) -> None:
     hub.answer("GET", "/progress", _says(403, "Missing or invalid credentials."))
     async with start_launcher() as launcher:
-        ended = await launcher.outcome(await launcher.ask())
+        ended = await launcher.outcome(await launcher.request_server())
         assert ended.error
         assert ended.error.code == "hub_token_refused"
         assert sum(call.endswith("/progress") for call in hub.calls) == 1
@@ -93,14 +93,14 @@ async def test_a_start_waits_for_a_server_of_its_name_that_still_stops(
     async with start_launcher() as launcher:
         hub.answer("POST", "/servers/", _says(status, "x is pending stop"), AS_ALWAYS)
         hub.answer("GET", "", _server(ready=False, pending="stop"), AS_ALWAYS)
-        server = await launcher.ask()
+        server = await launcher.request_server()
         assert (await launcher.outcome(server)).state is ServerState.READY
         assert "the server's stop is not done yet" in await launcher.messages(server)
 
 
 async def test_a_hub_of_ours_is_believed_and_asked_no_more(start_launcher: StartLauncher, hub: FakeHub) -> None:
     async with start_launcher() as launcher:
-        server = await launcher.outcome(await launcher.ask())
+        server = await launcher.outcome(await launcher.request_server())
         assert [call.replace(server.user, "x") for call in hub.calls] == [
             "POST /hub/api/users/x", "POST /hub/api/users/x/servers/", "GET /hub/api/users/x/server/progress",
         ]  # fmt: skip
@@ -109,7 +109,7 @@ async def test_a_hub_of_ours_is_believed_and_asked_no_more(start_launcher: Start
 async def test_a_ready_that_is_not_sure_is_confirmed(start_launcher: StartLauncher, hub: FakeHub) -> None:
     hub.answer("GET", "/progress", _told(REQUESTED, READY), AS_ALWAYS)
     async with start_launcher() as launcher:
-        server = await launcher.outcome(await launcher.ask())
+        server = await launcher.outcome(await launcher.request_server())
         assert server.state is ServerState.READY
         assert hub.calls[-1] == f"GET /hub/api/users/{server.user}"
 
@@ -120,7 +120,7 @@ async def test_a_ready_message_that_the_hub_does_not_confirm_is_ignored(
     hub.answer("POST", "/servers/", (202, JSON, b"", {}), AS_ALWAYS)
     hub.answer("GET", "/progress", _told(REQUESTED, READY), AS_ALWAYS)
     async with start_launcher() as launcher:
-        server = await launcher.outcome(await launcher.ask())
+        server = await launcher.outcome(await launcher.request_server())
         assert server.state is ServerState.READY
         assert sum(call.endswith("/servers/") for call in hub.calls) == 2
         assert (await launcher.messages(server)).count("Server ready") == 1
@@ -132,10 +132,10 @@ async def test_a_start_that_fails_without_a_word_is_the_hubs_and_is_made_again(
     failed = _told(REQUESTED, {"failed": True, "message": "Spawn failed"})
     hub.answer("GET", "/progress", failed, AS_ALWAYS)
     async with start_launcher() as launcher:
-        assert (await launcher.outcome(await launcher.ask("again"))).state is ServerState.READY
+        assert (await launcher.outcome(await launcher.request_server("again"))).state is ServerState.READY
     hub.answer("GET", "/progress", failed)
     async with start_launcher(hub_retries_max=3) as launcher:
-        ended = await launcher.outcome(await launcher.ask("for good"))
+        ended = await launcher.outcome(await launcher.request_server("for good"))
         assert ended.error
         assert ended.error.code == "hub_unavailable"
 
@@ -145,7 +145,7 @@ async def test_a_hub_that_waited_no_longer_has_not_failed_by_itself(
 ) -> None:
     hub.answer("GET", "/progress", _told(REQUESTED, {"failed": True, "message": "Spawn failed: "}))
     async with start_launcher() as launcher:
-        ended = await launcher.outcome(await launcher.ask())
+        ended = await launcher.outcome(await launcher.request_server())
         assert ended.error
         assert ended.error.code == "server_start_timeout"
 
@@ -158,7 +158,7 @@ async def test_a_start_whose_time_is_up_while_the_hub_is_away_is_not_the_authors
     monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.0)
     hub.answer("GET", "/progress", _says(503, "away"))
     async with start_launcher(server_start_timeout_seconds=0.5, hub_retries_max=1000) as launcher:
-        ended = await launcher.outcome(await launcher.ask())
+        ended = await launcher.outcome(await launcher.request_server())
         assert ended.error
         assert ended.error.code == "hub_unavailable"
 
@@ -177,7 +177,7 @@ async def test_a_start_whose_ready_got_no_answer_stays_ready_and_has_one_end(
 
     monkeypatch.setattr(OwnedRecord, "write", loses_the_answer)
     async with start_launcher() as launcher:
-        server = await launcher.ask()
+        server = await launcher.request_server()
         assert (await launcher.outcome(server)).state is ServerState.READY
         async with launcher.context.bus.follow(server_topic(server.server_id), lambda: None) as reader:
             events = [event for entry in await reader.after(STREAM_START) for event in entry.events]
@@ -197,6 +197,6 @@ async def test_a_spawner_that_waited_for_an_answer_as_long_as_we_do_says_why_fir
     async with start_launcher(server_start_timeout_seconds=1, retry_pause_seconds=1.5) as launcher:
         hub.answer("GET", "/progress", _told(started), _told(started, closed))
         hub.answer("GET", "", _server(ready=False, pending="spawn"))
-        ended = await launcher.outcome(await launcher.ask())
+        ended = await launcher.outcome(await launcher.request_server())
         assert ended.error
         assert ended.error.code == "server_port_closed"

@@ -119,7 +119,7 @@ async def test_a_build_backend_sees_no_credentials_of_the_index_that_its_package
         monkeypatch.setenv(name, value)
     files = {"pyproject.toml": PROJECT, "backend.py": BACKEND.replace("FAIL", "")}
     built = await build_files(tmp_path, files)
-    assert built.ended.ok, built.text
+    assert built.outcome.ok, built.text
     assert list(built.image.env.glob("lib/python*/site-packages/bindery_private.py"))
     environment = (built.image.repo / "found").read_text()
     assert "UV_CACHE_DIR" in environment

@@ -13,17 +13,17 @@ from services.builder.executors.process.session.environment import installer_env
 from services.builder.executors.process.session.errors import StepError
 from services.builder.executors.process.session.log import BuildLog
 from services.builder.executors.process.session.processes import identify
-from tests.support.sample_builds import QUICK, Built, build_files, processes_mentioning
+from tests.support.sample_builds import QUICK, BuildResult, build_files, processes_mentioning
 
 
-def _python(built: Built, code: str) -> str:
+def _python(built: BuildResult, code: str) -> str:
     command = [str(built.image.python), "-P", "-c", code]
     return subprocess.run(command, capture_output=True, text=True, cwd="/", check=True).stdout
 
 
 async def test_a_build_leaves_an_image_in_which_the_requirements_are_importable(tmp_path: Path) -> None:
     built = await build_files(tmp_path, {"requirements.txt": "six\n", "start": '#!/bin/sh\nexec "$@"\n'})
-    assert built.ended.ok, built.text
+    assert built.outcome.ok, built.text
     manifest = built.image.manifest()
     assert manifest is not None
     assert manifest.start == "start"
@@ -48,7 +48,7 @@ async def test_a_package_at_the_top_is_installed(tmp_path: Path) -> None:
     project = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
     project += '[project]\nname = "oneoff"\nversion = "1"\n[tool.setuptools]\npy-modules = ["oneoff"]\n'
     built = await build_files(tmp_path, {"pyproject.toml": project, "oneoff.py": "answer = 42\n"})
-    assert built.ended.ok, built.text
+    assert built.outcome.ok, built.text
     assert _python(built, "import oneoff; print(oneoff.answer)") == "42\n"
 
 
@@ -59,7 +59,7 @@ async def test_post_build_runs_inside_the_environment_and_sees_no_secret(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very secret")
     script = "#!/bin/sh\npwd > where\ncommand -v python >> where\nenv > environment\necho $HOME > $HOME/mine\n"
     built = await build_files(tmp_path, {"postBuild": script})
-    assert built.ended.ok, built.text
+    assert built.outcome.ok, built.text
     where, python = (built.image.repo / "where").read_text().splitlines()
     assert (where, python) == (str(built.image.repo), str(built.image.python))
     environment = (built.image.repo / "environment").read_text()
@@ -86,7 +86,7 @@ async def test_a_post_build_without_end_is_killed_with_all_it_started(tmp_path: 
 
 async def test_processes_left_by_post_build_are_killed_and_do_not_delay_the_build(tmp_path: Path) -> None:
     built = await build_files(tmp_path, {"postBuild": f"#!/bin/sh\nsetsid sleep 96{os.getpid()} &\n"})
-    assert built.ended.ok
+    assert built.outcome.ok
     assert processes_mentioning([f"sleep 96{os.getpid()}"]) == []
 
 
@@ -150,7 +150,7 @@ async def test_a_large_repository_is_refused(tmp_path: Path) -> None:
 async def test_a_line_of_megabytes_is_cut(tmp_path: Path) -> None:
     script = "#!/bin/sh\nhead -c 3000000 /dev/zero | tr '\\0' x\necho\necho after\n"
     built = await build_files(tmp_path, {"postBuild": script})
-    assert built.ended.ok
+    assert built.outcome.ok
     cut = next(message for _, message in built.lines if "The line is cut" in message)
     assert len(cut) < 70_000
     assert "after\n" in [message for _, message in built.lines]
