@@ -5,10 +5,12 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
-from deploy.jupyterhub.listeners import listening_ports, ports_in_lsof
+from deploy.jupyterhub.listeners import listening_ports
 from deploy.jupyterhub.processes import Identity, identify
 from deploy.jupyterhub.server_ports import server_ports
 
@@ -47,10 +49,20 @@ def test_a_bound_or_connected_socket_does_not_listen() -> None:
             assert set(listening_ports(os.getpid())) - before == {server.getsockname()[1]}
 
 
-def test_lsof_is_read_as_macos_prints_it() -> None:
-    names = ("127.0.0.1:8888", "[::1]:8888", "*:5006", "192.168.1.5:22", "127.0.0.1:9->127.0.0.1:7")
-    text = "p4711\n" + "".join(f"f{number}\nn{name}\n" for number, name in enumerate(names))
-    assert ports_in_lsof(text) == [8888, 5006]
+def _connection(ip: str, port: int, status: str) -> SimpleNamespace:
+    return SimpleNamespace(laddr=SimpleNamespace(ip=ip, port=port), status=status)
+
+
+def test_addresses_that_127_0_0_1_does_not_lead_to_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    connections = [
+        _connection("127.0.0.1", 8888, psutil.CONN_LISTEN),
+        _connection("::1", 8889, psutil.CONN_LISTEN),
+        _connection("::", 5006, psutil.CONN_LISTEN),
+        _connection("192.168.1.5", 22, psutil.CONN_LISTEN),
+        _connection("127.0.0.1", 9, psutil.CONN_ESTABLISHED),
+    ]
+    monkeypatch.setattr(psutil.Process, "net_connections", lambda _process, _kind: connections)
+    assert listening_ports(os.getpid()) == [5006, 8888]
 
 
 class Session:
