@@ -20,10 +20,14 @@ def plain_host(text: str) -> str | None:
     last label begins with a digit as a number, so neither is accepted.
     """
     host = text.lower().removesuffix(".")
+    if "%" in host:
+        return None
+
     try:
-        return str(IPv6Address(host) if ":" in host else IPv4Address(host)) if "%" not in host else None
+        return str(IPv6Address(host) if ":" in host else IPv4Address(host))
     except AddressValueError:
         labels = host.split(".")
+
     is_name = len(host) <= _NAME_LENGTH and all(_LABEL.fullmatch(label) for label in labels)
     return host if is_name and not labels[-1][0].isdigit() else None
 

@@ -12,11 +12,13 @@ from services.builder.executors.base import ExecutorUnavailableError
 from services.builder.executors.kubernetes.api import Api, ApiError
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import Json
+from services.common.service.backoff import Backoff
 from services.common.service.tasks import sleep_unless_cancelled
 
 RELISTS = Counter("bindery_kubernetes_lists_total", "Lists of watched objects, by why one was made", ["why"])
 _DELETED_KEPT_SECONDS = 600.0
-_MAX_PAUSE_SECONDS = 5.0
+_FIRST_PAUSE_SECONDS = 0.2
+_LONGEST_PAUSE_SECONDS = 5.0
 
 
 class WatchedObject(Protocol):
@@ -69,8 +71,9 @@ class Watch(Generic[T]):
 
     async def run(self) -> None:
         """Watch until cancelled."""
+        backoff = Backoff(first_seconds=_FIRST_PAUSE_SECONDS, longest_seconds=_LONGEST_PAUSE_SECONDS, jitter=0.0)
+        is_failing = False
         why = "start"
-        failures = 0
         list_due = 0.0
         while True:
             try:
@@ -78,23 +81,27 @@ class Watch(Generic[T]):
                     await self._list(why)
                     list_due = time.monotonic() + self._settings.kubernetes_relist_seconds
                     why = "periodic"
-                    failures = 0
+                    is_failing = False
+                    backoff.restart()
                 await self._follow(list_due - time.monotonic())
-                failures = 0
+                is_failing = False
+                backoff.restart()
             except ApiError as error:
                 if error.status == 410:  # our version is too old to follow changes from
                     self._version = ""
                     why = "expired"
                     continue
                 self._on_health(f"the API server refuses {self._path.rpartition('/')[2]} ({error.message})")
-                failures += 1
+                is_failing = True
             except ExecutorUnavailableError as error:
-                failures += 1
-                if failures > 1:  # a first failure may be a connection that was closed in the normal course
+                if is_failing:  # a first failure may be a connection that was closed in the normal course
                     self._on_health(str(error))
+                is_failing = True
 
-            pause_seconds = min(_MAX_PAUSE_SECONDS, 0.1 * 2 ** min(failures, 6))
-            await sleep_unless_cancelled(pause_seconds if failures else 0.0)
+            if is_failing:
+                await backoff.sleep()
+            else:
+                await sleep_unless_cancelled(0)
 
     async def _list(self, why: str) -> None:
         """Replace all objects by those that the API server lists."""
