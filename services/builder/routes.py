@@ -122,14 +122,14 @@ async def cancel_build(
     context: Context,
     operator: ByOperator,
     response: Response,
-    asker: Annotated[str, Query(max_length=64)] = "",
+    requester: Annotated[str, Query(alias="asker", max_length=64)] = "",
 ) -> None:
     """Cancel a build: 204 if it has ended, 202 if its worker was asked to stop it.
 
     409 if it had ended before, while launches wait for it, or if others than the `asker` have requested it by itself.
     The operator may cancel it in the latter two cases, too; launches fail then.
     """
-    if await context.builds.cancel(build_id, by_operator=operator, asker=asker):
+    if await context.builds.cancel(build_id, by_operator=operator, requester=requester):
         response.status_code = status.HTTP_204_NO_CONTENT
 
 

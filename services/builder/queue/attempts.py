@@ -148,15 +148,15 @@ class Attempts:
         while await self.read(build_id) is None and time.monotonic() < deadline:
             await sleep_unless_cancelled(self._settings.lease_renew_seconds / 10)
 
-    async def join(self, build_id: str, launch_ref: str, asker: str = "") -> None:
+    async def join(self, build_id: str, launch_ref: str, requester: str = "") -> None:
         """Add a launch to those that wait for a build.
 
-        Without a launch, the build goes on when launches leave it. It belongs to the `asker` then, who may cancel it
-        unless others have requested it, too.
+        Without a launch, the build goes on when launches leave it. It belongs to the `requester` then, who may cancel
+        it unless others have requested it, too.
         """
         topic = build_topic(build_id)
         keys = [self._keys.record(topic), self._keys.waiters(build_id), self._keys("{queue}:abandoned")]
-        await self.scripts.run("join", keys, [build_id, launch_ref, asker])
+        await self.scripts.run("join", keys, [build_id, launch_ref, requester])
 
     async def leave(self, build_id: str, launch_ref: str, *, stop: bool) -> None:
         """Remove a launch from those that wait for a build.
@@ -169,15 +169,15 @@ class Attempts:
         await self.scripts.run("leave", keys, [build_id, launch_ref, stop_at_ms, int(stop)])
 
     async def request_cancel(
-        self, build_id: str, error: BinderyError, *, asker: str = "", even_if_wanted: bool = False
+        self, build_id: str, error: BinderyError, *, requester: str = "", even_if_wanted: bool = False
     ) -> bool:
         """Request the cancellation of a build, and verify in the same step that no launch waits for it.
 
-        Return False if one does, or if someone other than the `asker` has requested the build by itself;
+        Return False if one does, or if someone other than the `requester` has requested the build by itself;
         `even_if_wanted` skips this check. `error` is the error that the build will end with.
         """
         keys = [self._keys.record(build_topic(build_id)), self._keys.waiters(build_id)]
-        return bool(await self.scripts.run("cancel", keys, [error.detail, error.code, int(even_if_wanted), asker]))
+        return bool(await self.scripts.run("cancel", keys, [error.detail, error.code, int(even_if_wanted), requester]))
 
     async def end_queued(self, build: Build, state: BuildState, error: BinderyError) -> bool:
         """End a build that no worker owns. Return False if a worker does, or if the build has ended already."""

@@ -164,11 +164,11 @@ class Builds:
         if stored and await self._attempts.request_cancel(build_id, error):
             await self._end(stored.build, error)
 
-    async def cancel(self, build_id: str, *, by_operator: bool, asker: str = "") -> bool:
+    async def cancel(self, build_id: str, *, by_operator: bool, requester: str = "") -> bool:
         """Cancel a build; return True if it has ended, False if its worker was asked to stop it.
 
         While launches wait for it, only the operator may cancel it, and the launches fail. A build that was requested
-        by itself may be cancelled by the `asker` that requested it, or by the operator.
+        by itself may be cancelled by its `requester`, or by the operator.
 
         Raise `BinderyError`: `not_found`, or `conflict` if it had ended before, or if others wait for it.
         """
@@ -177,7 +177,7 @@ class Builds:
         if by_operator:
             error = BinderyError("build_stopped", "The operator of this Bindery stopped the build.")
 
-        if not await self._attempts.request_cancel(build_id, error, asker=asker, even_if_wanted=by_operator):
+        if not await self._attempts.request_cancel(build_id, error, requester=requester, even_if_wanted=by_operator):
             build = await self.read(build_id)
             if build.is_live and build.waiting:
                 raise BinderyError("conflict", f"Launches wait for this build ({build.waiting}): cancel those instead.")

@@ -36,7 +36,7 @@ class BuildState(OpenEnum):
 
 
 class BuildInput(Contract):
-    """What an image is made of and named after. Today `build_ref` is the repository's ref."""
+    """The input that an image is built from and named after. Today `build_ref` is the repository's ref."""
 
     repo_url: str
     build_ref: str
@@ -56,7 +56,7 @@ class BuildInput(Contract):
 class BuildRequest(Contract):
     """The body of `POST /builds`: what to build, for which launch, and which failed attempt it replaces.
 
-    A build without a launch is requested for itself; `asker` names the client that requested it and may cancel it.
+    A build without a launch is requested for itself; `asker` is the id of its requester, who may cancel it.
     """
 
     repo: ResolvedRepo
