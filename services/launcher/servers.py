@@ -299,6 +299,6 @@ class Servers:
         elif message == LAUNCHER_JOINED.encode():
             self._spawn_limiter.on_launcher_joined()
         elif message == RECOUNT.encode():
-            self._seats.on_recount()
+            self._seats.on_count_started()
         else:
             self._member.wake()

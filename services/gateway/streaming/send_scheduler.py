@@ -180,15 +180,15 @@ class SendScheduler:
         due = self._due
         self._due = []
         self._ticked_at = loop.time()
-        self._wake(due, 0, loop)
+        self._wake_batch(due, 0, loop)
 
-    def _wake(self, due: list[Subscriber], start: int, loop: asyncio.AbstractEventLoop) -> None:
-        """Wake some clients now and the others in later turns of the loop, which serves everything else in between."""
+    def _wake_batch(self, due: list[Subscriber], start: int, loop: asyncio.AbstractEventLoop) -> None:
+        """Wake the batch of clients from `start` on now, and the rest in later turns of the loop."""
         end = start + _WAKE_AT_ONCE
         for subscriber in due[start:end]:
             subscriber.wake()
         if end < len(due):
-            loop.call_soon(self._wake, due, end, loop)
+            loop.call_soon(self._wake_batch, due, end, loop)
         else:
             loop.call_soon(self._on_round_end, loop)
 

@@ -91,7 +91,7 @@ class Reaper:
         except (HubUnavailable, BinderyError) as error:
             log.warning("hub_away", doing="reap", error=str(error))
 
-        waiting = await self._seats.waiting()
+        waiting = await self._seats.waiting_server_ids()
         await self._stop_abandoned({*await self._seats.holders(), *waiting}, may_delete=may_delete)
 
         # A launch that no longer waits must not keep others waiting.

@@ -159,8 +159,8 @@ class Seats:
         self.count_error = reason
         self._queue_changed.set()
 
-    def on_recount(self) -> None:
-        """Count the starts of this process soon: another launcher counts the running servers."""
+    def on_count_started(self) -> None:
+        """Count the starts of this process soon, as another launcher has begun to count the running servers."""
         self._must_recount = True
         self._queue_changed.set()
 
@@ -200,7 +200,7 @@ class Seats:
     # Counting the running servers
 
     @contextlib.contextmanager
-    def counting_start(self, server: Server, repo: ResolvedRepo) -> Iterator[None]:
+    def include_in_counts(self, server: Server, repo: ResolvedRepo) -> Iterator[None]:
         """Include a start in every count while the block runs, even if Redis has lost its seat."""
         self._own_starts[server.server_id] = self._holder_json(repo, server.user)
         try:
@@ -252,7 +252,7 @@ class Seats:
             holders[server_id.decode()] = SeatHolder(float(stored.get("reserved_at", 0)), str(stored.get("user", "")))
         return holders
 
-    async def waiting(self) -> list[str]:
+    async def waiting_server_ids(self) -> list[str]:
         """Return the id of every server that waits for a seat, in the order of their requests."""
         return [server_id.decode() for server_id in await self._context.redis.zrange(self._waiting_key, 0, -1)]
 

@@ -94,7 +94,7 @@ class Start:
     async def _start(self) -> None:
         has_waited = await self._wait_for_seat()
         async with contextlib.AsyncExitStack() as resources:
-            resources.enter_context(self.seats.counting_start(self.server, self.repo))
+            resources.enter_context(self.seats.include_in_counts(self.server, self.repo))
             await self._wait_for_turn(resources, has_waited=has_waited)
 
             has_waited_at_all = has_waited or self.server.queue is not None  # for a seat, or for a turn

@@ -61,7 +61,7 @@ async def test_seats_are_taken_until_there_are_none_and_then_there_is_a_queue(co
     seats = seats_of(context, 2)
     assert [await ask(seats, number) for number in range(5)] == [0, 0, 1, 2, 3]
     assert sorted(await seats.holders()) == ["server-000", "server-001"]
-    assert await seats.waiting() == ["server-002", "server-003", "server-004"]
+    assert await seats.waiting_server_ids() == ["server-002", "server-003", "server-004"]
 
 
 async def test_taking_twice_is_taking_once(context: ProcessContext) -> None:
@@ -107,7 +107,7 @@ async def test_a_launch_that_can_never_have_a_seat_does_not_wait(
     with pytest.raises(BinderyError) as raised:
         await seats.check(repo_of("a", quota, kind))
     assert raised.value.code == "quota_exceeded"
-    assert await seats.waiting() == []
+    assert await seats.waiting_server_ids() == []
 
 
 @pytest.mark.parametrize("unlimited", [0, -1])
@@ -233,7 +233,7 @@ async def test_without_a_waiting_room_one_waits_for_the_count_all_the_same(conte
 async def test_a_start_that_is_under_way_is_counted_where_redis_has_lost_it(context: ProcessContext) -> None:
     seats = seats_of(context, 2)
     await ask(seats, 1)
-    with seats.counting_start(server(1), repo_of("a", quota=1)):
+    with seats.include_in_counts(server(1), repo_of("a", quota=1)):
         await context.redis.flushall()
         token = await seats.begin_count()
         await seats.count_own_starts()

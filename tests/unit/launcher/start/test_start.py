@@ -221,7 +221,7 @@ async def test_a_launch_that_is_told_of_no_seat_does_not_wait(start_launcher: St
     async with start_launcher(seats_total=0) as launcher:
         assert await _code(launcher, await launcher.request_server()) == "quota_exceeded"
         assert hub.calls == []  # nothing was begun, so there is nothing to remove
-        assert await launcher.seats.waiting() == []
+        assert await launcher.seats.waiting_server_ids() == []
 
 
 async def test_a_waiting_launch_whose_redis_is_emptied_asks_for_its_seat_again(
