@@ -51,12 +51,12 @@ def divide(components: Iterable[Component], without: Collection[str]) -> Divisio
 
 def independent_of(by_hand: Iterable[Component], components: Iterable[Component]) -> list[Component]:
     """Return those of `components` that can become healthy while none of `by_hand` runs."""
-    away = {component.kind for component in by_hand}
+    missing_kinds = {component.kind for component in by_hand}
     remaining = list(components)
 
-    while dependent := [one for one in remaining if away.intersection((*one.after, *one.needs))]:
-        away |= {one.kind for one in dependent}
-        remaining = [one for one in remaining if one not in dependent]
+    while dependent := [c for c in remaining if missing_kinds.intersection((*c.after, *c.needs))]:
+        missing_kinds |= {component.kind for component in dependent}
+        remaining = [component for component in remaining if component not in dependent]
 
     return remaining
 

@@ -55,8 +55,8 @@ class HeldPort:
 
     def close(self) -> None:
         """Close our sockets; a process that inherited them still holds the port."""
-        for one in self.sockets:
-            one.close()
+        for listening_socket in self.sockets:
+            listening_socket.close()
 
     def released(self) -> "HeldPort":
         """Close our sockets and return the port as one that is not held."""
@@ -77,7 +77,7 @@ class Ports:
     def descriptors(self) -> tuple[int, ...]:
         """Descriptors that a component must inherit to hold all of them."""
         held = (*self.gateways, self.proxy, self.proxy_api, self.hub)
-        return tuple(one.fileno() for port in held for one in port.sockets)
+        return tuple(listening_socket.fileno() for port in held for listening_socket in port.sockets)
 
     def without(self, kinds: Collection[str]) -> "Ports":
         """Return the same ports, with those of some kinds of components released."""

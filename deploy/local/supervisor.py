@@ -127,18 +127,18 @@ class Supervisor:
 
             now = time.monotonic()
             exits = [at for at in exits if now - at < settings.restart_window_seconds] + [now]
-            how = f"{component.name} died ({_describe(status)})"
+            cause = f"{component.name} died ({_describe(status)})"
             if len(exits) >= settings.restart_limit:
-                raise self._given_up(component.name, f"{how}, {len(exits)} times")
+                raise self._given_up(component.name, f"{cause}, {len(exits)} times")
 
             delay = min(settings.restart_delay_seconds * 2 ** (len(exits) - 1), settings.restart_delay_max_seconds)
-            self._console.say(f"{how}; it is started again in {delay:g} s")
+            self._console.say(f"{cause}; it is started again in {delay:g} s")
             await asyncio.sleep(delay)
 
-    def _given_up(self, name: str, what: str) -> GivenUp:
+    def _given_up(self, name: str, cause: str) -> GivenUp:
         within = f"{self._settings.restart_window_seconds:g} s"
         log = self._settings.logs_dir / f"{name}.log"
-        first = f"{what} within {within}: giving up. Its log: {log}. Its last lines:"
+        first = f"{cause} within {within}: giving up. Its log: {log}. Its last lines:"
         return GivenUp("\n".join([first, *self._last_lines(name)]))
 
     async def _start(self, component: Component) -> Child:

@@ -36,13 +36,13 @@ COMMANDS: dict[RedisUser, frozenset[str]] = {
 def rules(user: RedisUser, prefix: str) -> str:
     """Return a user's rights as Redis's ACL rules. `prefix` is the beginning of every key of the installation."""
     commands = sorted(CONNECTION | COMMANDS[user])
-    channels = [f"&{prefix}:{one.pattern}" for one in CHANNELS if user in one.users]
+    channels = [f"&{prefix}:{channel.pattern}" for channel in CHANNELS if user in channel.users]
     keys = [
         f"~{pattern}" if rights == "RW" else f"%{rights}~{pattern}"
         for family in (*FAMILIES, *ARQ_FAMILIES)
         for rights, pattern in family.granted(prefix, user)
     ]
-    return " ".join(["resetkeys", *keys, "resetchannels", *channels, "-@all", *(f"+{one}" for one in commands)])
+    return " ".join(["resetkeys", *keys, "resetchannels", *channels, "-@all", *(f"+{command}" for command in commands)])
 
 
 def users_template() -> str:

@@ -192,7 +192,7 @@ class Api:
         context_name = self._settings.kubernetes_context or None
         await config.load_kube_config(path, context_name, configuration, persist_config=False)
         contexts, current_context = config.list_kube_config_contexts(path)
-        context = next((one for one in contexts if one["name"] == context_name), current_context)
+        context = next((entry for entry in contexts if entry["name"] == context_name), current_context)
         namespace: str = context["context"].get("namespace", "default")
         return namespace
 

@@ -129,7 +129,7 @@ class ClusterCache:
     def _start(self) -> None:
         if not self._tasks:
             work = (self._jobs.run(), self._pods.run(), self._events.run(), self._probe())
-            self._tasks = [asyncio.create_task(one) for one in work]
+            self._tasks = [asyncio.create_task(activity) for activity in work]
 
     async def _probe(self) -> None:
         """Ask the API server whether it answers, once it was silent: watches are, while nothing changes."""

@@ -79,7 +79,7 @@ def _container_not_started(
 
     # The pod itself shows nothing wrong: the newest recent warning says why it waits.
     recent = time.monotonic() - RECENT_SECONDS
-    for warning in sorted(warnings.values(), key=lambda one: one.received_at, reverse=True):
+    for warning in sorted(warnings.values(), key=lambda warning: warning.received_at, reverse=True):
         if warning.reason != "FailedScheduling" and warning.received_at >= recent:
             sentence = f"The build's pod can't be started: {warning.reason}: {warning.message}"
             seconds = settings.kubernetes_start_seconds

@@ -118,10 +118,10 @@ class PodState:
         is_stuck = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
 
         statuses = status.get("containerStatuses") or []
-        state = next((one.get("state") or {} for one in statuses if one["name"] == CONTAINER), {})
+        state = next((item.get("state") or {} for item in statuses if item["name"] == CONTAINER), {})
         waiting = state.get("waiting") or {}
         terminated = state.get("terminated")
-        container = next(one for one in raw["spec"]["containers"] if one["name"] == CONTAINER)
+        container = next(spec for spec in raw["spec"]["containers"] if spec["name"] == CONTAINER)
 
         return cls(
             name=metadata["name"],

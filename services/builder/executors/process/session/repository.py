@@ -79,12 +79,12 @@ def _configuration_folder(repo: Path) -> Path:
 
 
 def _refuse_unsupported_files(folder: Path, *, is_top: bool) -> None:
-    needs = dict(_UNSUPPORTED_FILES)
+    features = dict(_UNSUPPORTED_FILES)
     if is_top:  # repo2docker reads R's DESCRIPTION only if there is no binder folder
-        needs["DESCRIPTION"] = "an R package"
-    for name, what in needs.items():
+        features["DESCRIPTION"] = "an R package"
+    for name, feature in features.items():
         if (folder / name).is_file():
-            raise _unsupported(name if is_top else f"{folder.name}/{name}", what)
+            raise _unsupported(name if is_top else f"{folder.name}/{name}", feature)
 
 
 def _refuse_outside_links(repo: Path, folder: Path) -> None:
@@ -95,10 +95,10 @@ def _refuse_outside_links(repo: Path, folder: Path) -> None:
             raise build_failed(f"{name} is a link that leads out of the repository: put the file itself there")
 
 
-def _unsupported(file: str, what: str) -> StepError:
+def _unsupported(file: str, feature: str) -> StepError:
     return StepError(
         "unsupported_repository",
-        f"{file}: the process executor can't build {what}. "
+        f"{file}: the process executor can't build {feature}. "
         "The kubernetes and docker executors can: they build with repo2docker",
     )
 
