@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 SUBJECT_LENGTH = 72
-"""What `git log --oneline` and a forge's list of commits show without cutting it off."""
+"""The length that `git log --oneline` and a forge's list of commits show without cutting it off."""
 
 _WRITTEN_BY_GIT = re.compile(r'Merge |Revert "|(fixup|squash|amend)! ')
 _SCISSORS = re.compile(r"# -+ >8 -+")

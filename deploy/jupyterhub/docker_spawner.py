@@ -23,7 +23,7 @@ from deploy.jupyterhub.container_spawner import ContainerMixin, end_sentence
 from deploy.jupyterhub.progress import ProgressMixin
 
 _NO_ANSWER = (NoConnectionError, Timeout, BrokenAnswer)
-"""What the engine's client raises if it gets no answer, or an incomplete one."""
+"""Errors of the engine's client if it gets no answer, or an incomplete one."""
 
 
 class BinderDockerSpawner(ProgressMixin, ContainerMixin, DockerSpawner):

@@ -24,7 +24,7 @@ ADVICE = {
     "ref_not_found": "Check owner, name and ref for typing errors, and that the repository is public.",
     "address_not_allowed": "Use a repository with a public address. For one in a private network the operator opens "
     "that network with `BINDERY_ALLOWED_NETWORKS`.",
-    "banned": "Ask whoever runs this Bindery; they ban and allow with `BINDERY_BANNED_SPECS` and "
+    "banned": "Ask the operator of this Bindery; they ban and allow with `BINDERY_BANNED_SPECS` and "
     "`BINDERY_ALLOWED_SPECS`.",
     "provider_unavailable": "Wait and try again; check whether the host has an outage.",
     "rate_limited": "Wait as long as it says. The operator raises GitHub's limit with `BINDERY_GITHUB_ACCESS_TOKEN`.",
@@ -56,7 +56,7 @@ ADVICE = {
     "executor_unavailable": "The Kubernetes API server or the container engine did not answer for "
     "`BINDERY_OUTAGE_PATIENCE_SECONDS`; the worker's log has the error. Builds that were running continue there.",
     "build_lost": "Launch again. If it happens repeatedly, check the worker's log and the machine's memory.",
-    "build_stopped": "Ask whoever runs this Bindery why; launch again if they say so.",
+    "build_stopped": "Ask the operator of this Bindery why; launch again if they say so.",
     "build_queue_full": "Wait and try again. The operator adds workers (`BINDERY_WORKERS`, `BINDERY_BUILD_SLOTS`).",
     "builder_unavailable": "Check `logs/builder.log` in the data folder.",
     "registry_unavailable": "Check whether the registry answers; nothing is rebuilt in the meantime.",
@@ -107,4 +107,4 @@ ADVICE = {
     "internal": "Try again, and report it with the `X-Request-ID` of the answer and the lines of the log around it.",
     "unknown": "Try again; the program that shows this error is older than the one that reported it.",
 }
-"""What to do about each code of the closed list."""
+"""Advice about each code of the closed list."""

@@ -1,4 +1,4 @@
-"""What all generated pages have: a note that they are generated, and tables."""
+"""The parts of every generated page: a note that they are generated, and tables."""
 
 from collections.abc import Iterable, Sequence
 

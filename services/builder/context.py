@@ -29,7 +29,7 @@ class BuilderContext:
     member: ServiceMember
     """This process as a member of the builder service: its lease, and the records that it owns."""
     executor: Executor
-    """What runs the builds."""
+    """The platform that runs the builds."""
     images: ImageLookup
     """The lookup of finished images, in the store of this installation."""
     attempts: Attempts

@@ -1,1 +1,1 @@
-"""What all services share: models, settings, connections, records, event streams and the web scaffolding."""
+"""The parts that all services share: models, settings, connections, records, event streams and the web scaffolding."""

@@ -26,12 +26,12 @@ from services.gateway.streaming.stream_responses import StreamResponses
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayContext:
-    """What one gateway process holds open, for its routes."""
+    """The connections and services of one gateway process, for its routes."""
 
     settings: GatewaySettings
     """The gateway's settings."""
     common: ProcessContext
-    """Redis, records and the other parts that every service has."""
+    """Redis, records and the rest that every service has."""
     backends: Backends
     """The clients of resolver, builder and launcher."""
     providers: Providers

@@ -16,14 +16,14 @@ from services.resolver.settings import ResolverSettings
 
 @dataclass(frozen=True, kw_only=True)
 class ResolverContext:
-    """What the resolver has open while it runs."""
+    """The connections and services of one resolver process."""
 
     settings: ResolverSettings
     """The resolver's settings."""
     providers: Mapping[str, Provider]
     """Every provider by its prefix, in the order in which pages show them."""
     launch_cache: LaunchCache
-    """What launches of the same link may reuse, in Redis."""
+    """The answers that other launches of the same link may reuse, in Redis."""
     resolver: Resolver
     """Resolves links by the providers."""
 

@@ -55,7 +55,7 @@ _STEP = re.compile(
 _CLASSIC_STEP = re.compile(r"The command '.*' returned a non-zero code: ([0-9]+)", re.DOTALL)
 _EXITED = re.compile(r"exit code: ([0-9]+)")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?|(?<=failed to push )\S+(?=:)|https?://\S+')
-"""What an error quotes. A quotation without an end extends to that of the line: an author's text is never searched."""
+"""A quotation in an error. One without an end extends to that of the line: an author's text is never searched."""
 _CLASSIC_BUILT = "Successfully tagged "
 _CLASSIC_STEP_BEGINS = re.compile(r"Step [0-9]+/[0-9]+ :")
 _NOISE = re.compile(r"^(-{6}|> |#[0-9]+ |Error during build: Command)")

@@ -23,7 +23,7 @@ _PORTS = {"git": 9418, "ssh": 22}
 
 @dataclass(frozen=True)
 class Remote:
-    """What git is given: a URL, and the configuration that pins it to the checked address, or to the proxy.
+    """A remote for git: a URL, and the configuration that pins it to the checked address, or to the proxy.
 
     `advertisement` is the server's first answer, which lists its refs; empty unless it was requested and is short.
     """

@@ -34,7 +34,7 @@ class CachedImage(Contract):
 
 @dataclass(frozen=True)
 class CachedAnswers:
-    """What the cache holds for a link; None for each part that it lacks."""
+    """The cached answers for one link; None for each part that it lacks."""
 
     repo: ResolvedRepo | None
     image: CachedImage | None

@@ -10,7 +10,7 @@ from services.common.streams.bus import Bus
 
 
 class RecordStore:
-    """What every record of an installation shares, owned by this process or not."""
+    """The scripts, keys, bus and limits of all records of an installation, owned by this process or not."""
 
     def __init__(self, redis: Redis, keys: Keys, *, bus: Bus, settings: ServiceSettings) -> None:
         self.redis = redis

@@ -11,7 +11,7 @@ from services.common.redis.keys import Kind, Topic
 M = TypeVar("M", bound=Contract)
 
 Entity = Build | Launch | Server
-"""What a record is about."""
+"""The subject of a record."""
 
 FieldValue = str | int | float
 """A value of one field; Redis keeps it as a string."""

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 ScriptArg = str | bytes | int | float
-"""What can be passed to a script; Redis turns it into a string."""
+"""An argument of a script; Redis turns it into a string."""
 
 ScriptReply = Any
 """An integer, bytes, None, or a list of these: the header of each script says what it answers."""

@@ -1,1 +1,1 @@
-"""What every process has: settings, logs, background tasks and health."""
+"""The equipment of every process: settings, logs, background tasks and health."""

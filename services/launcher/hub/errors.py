@@ -10,9 +10,7 @@ from services.common.net.http import only_dict
 from services.launcher.hub.failure_patterns import Diagnosis, Verdict, match_pattern
 
 TOKEN_REFUSALS = ("Missing or invalid credentials", "not authorized with current scopes")
-"""What JupyterHub 5 and 6 answer with a 403 if the token is revoked or lacks a scope; a hook's refusal is worded
-differently.
-"""
+"""The messages of JupyterHub 5 and 6 with a 403 for a revoked token, or one without a scope; a hook's differ."""
 
 
 class HubUnavailable(Exception):

@@ -138,7 +138,7 @@ PATTERNS = (
 _COMPILED = tuple((re.compile(pattern.regex, re.IGNORECASE | re.MULTILINE), pattern) for pattern in PATTERNS)
 
 _HUB_TIMED_OUT = re.compile(r"^$|did not start in [0-9]+ seconds|^Timeout", re.IGNORECASE)
-"""What is left of the hub's message if its own deadline, or KubeSpawner's, came first."""
+"""The rest of the hub's message if its own deadline, or KubeSpawner's, came first."""
 
 _EVENT_PREFIX = re.compile(r"^\S+ \[(?:Warning|Normal)\] ")
 """Time and type that KubeSpawner writes before an event."""

@@ -36,7 +36,7 @@ class RetryBudget:
         self._last_announced = ""
 
         self.busy_reason = ""
-        """What the hub answered, while it is too busy for this start."""
+        """The answer of the hub, while it is too busy for this start."""
         self.unavailable_error: BinderyError | None = None
         """The error of a start whose deadline passes before the hub has answered again."""
 
