@@ -64,8 +64,9 @@ def test_every_file_of_the_checkout_that_a_page_names_exists() -> None:
     path_in_code = re.compile(r"`((?:services|bindery|deploy|tests|tools|docs)/[\w./-]*(?:\.\w+|/))`")
     named = {(page.name, path) for page in PAGES for path in path_in_code.findall(page.read_text())}
     assert len(named) > 50
-    made = {"tests/artefacts/"}
-    assert [one for one in sorted(named) if one[1] not in made and not (CHECKOUT / one[1]).exists()] == []
+    generated = {"tests/artefacts/"}
+    missing = [(page, path) for page, path in sorted(named) if path not in generated and not (CHECKOUT / path).exists()]
+    assert missing == []
 
 
 def test_every_page_is_in_the_contents_of_the_site() -> None:
@@ -98,10 +99,12 @@ def test_every_error_has_advice_and_no_advice_is_left_over() -> None:
 
 def test_every_expiry_of_a_redis_key_names_a_setting_that_exists() -> None:
     named = {
-        f"BINDERY_{name.upper()}" for one in FAMILIES for name in re.findall(r"\b\w+_(?:seconds|bytes)\b", one.expiry)
+        f"BINDERY_{name.upper()}"
+        for family in FAMILIES
+        for name in re.findall(r"\b\w+_(?:seconds|bytes)\b", family.expiry)
     }
     assert named <= variables.documented_variables()
-    assert {one.nature for one in FAMILIES} == {"record", "work", "cache"}
+    assert {family.nature for family in FAMILIES} == {"record", "work", "cache"}
 
 
 def test_authors_are_told_every_file_that_is_refused() -> None:

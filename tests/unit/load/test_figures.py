@@ -59,9 +59,9 @@ async def test_the_stub_hub_tells_how_long_it_worked_on_each_user_and_only_once(
         place = Place("127.0.0.1", server.sockets[0].getsockname()[1], prefix="/hub/api")
         await ask(place, "POST", "/users/ann")
         await ask(place, "POST", "/users/ann/servers/", {"image": "i"})
-        _, told = await ask(place, "GET", "/own-seconds")
+        _, reply = await ask(place, "GET", "/own-seconds")
         _, again = await ask(place, "GET", "/own-seconds")
-    own = json.loads(told)
+    own = json.loads(reply)
     assert list(own) == ["ann"]
     assert own["ann"] > 0
     assert json.loads(again) == {}
@@ -69,10 +69,10 @@ async def test_the_stub_hub_tells_how_long_it_worked_on_each_user_and_only_once(
 
 async def test_requests_of_one_turn_wait_for_one_another() -> None:
     turn = Turn()
-    begun = turn.begun()
-    assert turn.begun() == begun
+    started_at = turn.begun()
+    assert turn.begun() == started_at
     await asyncio.sleep(0)
-    assert turn.begun() > begun
+    assert turn.begun() > started_at
 
 
 @pytest.mark.parametrize("shows_late_comers_all", [True, False])

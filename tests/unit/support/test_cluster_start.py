@@ -64,21 +64,21 @@ def programs(tmp_path: Path) -> Programs:
 def log(tmp_path: Path) -> Callable[[], list[tuple[str, str, str]]]:
     """What was called so far: command, what it read, and the KUBECONFIG that it saw."""
 
-    def read() -> list[tuple[str, str, str]]:
+    def calls() -> list[tuple[str, str, str]]:
         lines = (tmp_path / "log").read_text().splitlines()
-        return [(" ".join(command), content, given) for command, content, given in map(json.loads, lines)]
+        return [(" ".join(command), content, kubeconfig) for command, content, kubeconfig in map(json.loads, lines)]
 
-    return read
+    return calls
 
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     """An engine on a socket, with its images, whose registry needs no relay."""
-    found = Engine(host="unix:///run/e.sock", base="base:1", builder="builder:1", jupyter="jupyter:1")
+    fake_engine = Engine(host="unix:///run/e.sock", base="base:1", builder="builder:1", jupyter="jupyter:1")
 
     @contextmanager
     def running() -> Iterator[Engine]:
-        yield found
+        yield fake_engine
 
     def answering(*_: object, **__: object) -> AbstractContextManager[None]:
         return nullcontext()
@@ -87,7 +87,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     monkeypatch.setattr(container_clusters, "_registry_at", answering)
     monkeypatch.setattr(container_clusters, "REGISTRY", "127.0.0.1:5000")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    return found
+    return fake_engine
 
 
 GATEWAYS = '[{"Subnet": "fc00::/64", "Gateway": "fc00::1"}, {"Subnet": "172.20.0.0/16", "Gateway": "172.20.0.1"}]'
@@ -112,8 +112,8 @@ def test_kind_creates_a_cluster_with_the_engine_s_socket_and_registry_and_delete
 ) -> None:
     programs("kind", "kubectl", "docker", "ip", answers=ANSWERS)
     home = tmp_path / "home" / "kind"
-    with cluster() as found:
-        assert found == Cluster(
+    with cluster() as target:
+        assert target == Cluster(
             kubeconfig=home / "kubeconfig",
             kubectl_program=str(tmp_path / "bin" / "kubectl"),
             host="172.20.0.1",
@@ -136,13 +136,15 @@ def test_kind_creates_a_cluster_with_the_engine_s_socket_and_registry_and_delete
         "ip route del 10.244.0.0/24 via 172.20.0.2",
         "kind delete cluster --name bindery-tests",
     ]
-    (told,) = [content for command, content, _ in log() if "hosts.toml" in command]
-    assert told == '[host."http://172.20.0.1:5000"]\n  capabilities = ["pull", "resolve"]\n'
+    (hosts_toml,) = [content for command, content, _ in log() if "hosts.toml" in command]
+    assert hosts_toml == '[host."http://172.20.0.1:5000"]\n  capabilities = ["pull", "resolve"]\n'
     config = yaml.safe_load((home / "kind.yaml").read_text())
     assert config["nodes"] == [
         {"role": "control-plane", "extraMounts": [{"hostPath": "/run/e.sock", "containerPath": "/run/e.sock"}]}
     ]
-    assert {given for command, _, given in log() if command.startswith(("kind", "kubectl"))} == {f"{home}/kubeconfig"}
+    assert {kubeconfig for command, _, kubeconfig in log() if command.startswith(("kind", "kubectl"))} == {
+        f"{home}/kubeconfig"
+    }
 
 
 def test_k3d_does_the_same_in_a_network_that_is_there_before_it(
@@ -150,9 +152,9 @@ def test_k3d_does_the_same_in_a_network_that_is_there_before_it(
 ) -> None:
     programs("k3d", "kubectl", "docker", "ip", answers=ANSWERS)
     home = tmp_path / "home" / "k3d"
-    with cluster() as found:
-        assert (found.kubeconfig, found.host, found.is_own) == (home / "kubeconfig", "172.20.0.1", False)
-        assert found.kubeconfig.read_text() == "apiVersion: v1\n"
+    with cluster() as target:
+        assert (target.kubeconfig, target.host, target.is_own) == (home / "kubeconfig", "172.20.0.1", False)
+        assert target.kubeconfig.read_text() == "apiVersion: v1\n"
     assert [command for command, _, _ in log()] == [
         "k3d cluster delete bindery-tests",
         "docker network rm k3d-bindery-tests",
@@ -227,7 +229,7 @@ def test_without_anything_the_message_names_all_ways(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "problem"),
+    ("variables", "problem"),
     [
         ({}, "BINDERY_TEST_HOST= must be the address of this machine that pods"),
         ({"BINDERY_TEST_HOST": "192.0.2.1"}, "BINDERY_TEST_HOST=192.0.2.1 must be the address of this machine"),
@@ -235,10 +237,10 @@ def test_without_anything_the_message_names_all_ways(tmp_path: Path) -> None:
     ],
 )
 def test_a_cluster_elsewhere_needs_to_know_this_machine_and_a_registry(
-    programs: Programs, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], problem: str
+    programs: Programs, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], problem: str
 ) -> None:
     programs("kubectl", "kind")
-    for name, value in ({"KUBECONFIG": "/there/config"} | given).items():
+    for name, value in ({"KUBECONFIG": "/there/config"} | variables).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(NoClusterError, match=problem), cluster():
         pass
@@ -252,16 +254,16 @@ def test_with_both_it_is_taken_and_what_is_run_there_is_told(
     monkeypatch.setenv("BINDERY_TEST_HOST", "127.0.0.1")
     monkeypatch.setenv("BINDERY_TEST_REGISTRY", "registry.example.org:80")
     monkeypatch.setattr(cluster_start, "REGISTRY", "registry.example.org:80")
-    with cluster() as found:
-        assert found == Cluster(
+    with cluster() as target:
+        assert target == Cluster(
             kubeconfig=Path("/there/config"),
             kubectl_program=str(tmp_path / "bin" / "kubectl"),
             host="127.0.0.1",
             is_own=False,
         )
-        told = environment_of(found)
-    assert (told["KUBECONFIG"], told["BINDERY_TEST_HOST"]) == ("/there/config", "127.0.0.1")
-    assert told["BINDERY_TEST_REGISTRY"] == "registry.example.org:80"
+        variables = environment_of(target)
+    assert (variables["KUBECONFIG"], variables["BINDERY_TEST_HOST"]) == ("/there/config", "127.0.0.1")
+    assert variables["BINDERY_TEST_REGISTRY"] == "registry.example.org:80"
 
 
 def test_a_cluster_that_does_not_answer_is_said_so(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,6 +276,6 @@ def test_a_cluster_that_does_not_answer_is_said_so(programs: Programs, monkeypat
 def test_the_machine_s_own_cluster_needs_no_setting(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
     programs("kubectl")
     monkeypatch.setenv("KUBECONFIG", str(RUN / "admin.kubeconfig"))
-    with cluster() as found:
-        assert (found.host, found.is_own) == ("10.243.0.254", True)
-        assert "BINDERY_TEST_HOST" not in environment_of(found)
+    with cluster() as target:
+        assert (target.host, target.is_own) == ("10.243.0.254", True)
+        assert "BINDERY_TEST_HOST" not in environment_of(target)

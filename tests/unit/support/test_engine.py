@@ -18,9 +18,9 @@ def test_without_an_engine_no_test_is_begun_and_one_line_says_why(
     monkeypatch.setattr(engine, "engine", none)
     monkeypatch.setattr(sys, "argv", ["engine", "run", "--", sys.executable, "-c", "print('begun')"])
     monkeypatch.setenv("CI", ci)
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_info:
         engine.main()
-    assert ended.value.code == code
+    assert exit_info.value.code == code
     assert capsys.readouterr().out == "no test on a container engine was run: no container engine answers\n"
 
 

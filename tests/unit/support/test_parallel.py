@@ -16,7 +16,7 @@ class Worker:
     """A worker, as far as the scheduler talks to it."""
 
     name: str
-    sent: list[int] = field(default_factory=list)
+    indices: list[int] = field(default_factory=list)
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -26,7 +26,7 @@ class Worker:
         return SimpleNamespace(id=self.name)
 
     def send_runtest_some(self, indices: list[int]) -> None:
-        self.sent += indices
+        self.indices += indices
 
 
 def given_out(worker_name: str, *tests: str, count: int) -> list[str]:
@@ -40,7 +40,7 @@ def given_out(worker_name: str, *tests: str, count: int) -> list[str]:
     scheduler.registered_collections = {worker: list(tests)}
     for _ in range(count):
         scheduler._assign_work_unit(worker)
-    return [tests[index] for index in worker.sent]
+    return [tests[index] for index in worker.indices]
 
 
 def test_a_file_stays_together_and_unit_tests_are_given_out_one_by_one() -> None:

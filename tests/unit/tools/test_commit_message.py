@@ -46,17 +46,17 @@ def test_a_message_that_says_what_and_why_is_taken(message: str) -> None:
     ],
 )
 def test_one_that_does_not_is_refused_with_the_reason(message: str, problem: str) -> None:
-    (found,) = problems_of(message)
-    assert problem in found
+    (answer,) = problems_of(message)
+    assert problem in answer
 
 
 def test_git_refuses_a_commit_by_its_hook(tmp_path: Path) -> None:
     file = tmp_path / "COMMIT_EDITMSG"
     file.write_text(f"{SUBJECT}\n")
     command = [sys.executable, "-m", "tools.commit_message", str(file)]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.splitlines()[0].startswith("commit message: The body is missing")
+    result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[0].startswith("commit message: The body is missing")
 
 
 def test_a_branch_is_checked_commit_by_commit(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_branch_is_checked_commit_by_commit(tmp_path: Path) -> None:
 
     command = [sys.executable, "-m", "tools.commit_message", "--range", "HEAD"]
     environ = {"PYTHONPATH": str(CHECKOUT), "PATH": "/usr/bin:/bin:/usr/local/bin"}
-    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    problems = [line for line in done.stderr.splitlines() if "missing" in line]
+    result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    problems = [line for line in result.stderr.splitlines() if "missing" in line]
     assert [line.partition(":")[0] for line in problems] == [last]

@@ -65,21 +65,21 @@ def test_a_workflow_may_read_and_its_actions_have_versions(workflow: Path) -> No
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda path: path.name)
 def test_a_form_for_issues_parses(form: Path) -> None:
-    found = yaml.safe_load(form.read_text())
+    content = yaml.safe_load(form.read_text())
     if form.name == "config.yml":
-        assert "SECURITY.md" in found["contact_links"][0]["about"]
+        assert "SECURITY.md" in content["contact_links"][0]["about"]
         return
-    assert {"name", "description", "labels", "body"} == set(found)
-    fields = [field for field in found["body"] if field["type"] != "markdown"]
+    assert {"name", "description", "labels", "body"} == set(content)
+    fields = [field for field in content["body"] if field["type"] != "markdown"]
     assert len({field["id"] for field in fields}) == len(fields)
     assert all(field["attributes"]["label"] for field in fields)
 
 
 def test_an_unknown_tier_is_refused_before_anything_runs() -> None:
-    done = run_ci("lint", "tset")
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("There is no tier tset here; these are: lint docs test ")
+    result = run_ci("lint", "tset")
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("There is no tier tset here; these are: lint docs test ")
 
 
 def test_every_tier_is_a_target_of_make() -> None:
@@ -101,7 +101,11 @@ def test_a_file_of_the_editor_parses(file: Path) -> None:
 
 def test_the_debugger_starts_every_service_with_the_environment_that_up_writes() -> None:
     configurations = json.loads((CHECKOUT / ".vscode" / "launch.json").read_text())["configurations"]
-    services = {one["module"]: one["envFile"] for one in configurations if "envFile" in one}
+    services = {
+        configuration["module"]: configuration["envFile"]
+        for configuration in configurations
+        if "envFile" in configuration
+    }
     modules = [path.parent for path in (CHECKOUT / "services").rglob("__main__.py")]
     programs = {".".join(path.relative_to(CHECKOUT).parts) for path in modules} & set(services)
     assert programs == set(services)

@@ -15,7 +15,7 @@ from tests.support.settings import settings_for
 
 def lax_patterns(tree: ast.AST) -> Iterator[ast.Constant]:
     r"""The texts with a `\d` in them that no `re.ASCII` beside them holds to ASCII; bytes know no other digits."""
-    held = {
+    ascii_only = {
         id(inner)
         for call in ast.walk(tree)
         if isinstance(call, ast.Call) and "re.ASCII" in ast.unparse(call)
@@ -23,7 +23,7 @@ def lax_patterns(tree: ast.AST) -> Iterator[ast.Constant]:
     }
     for node in ast.walk(tree):
         match node:
-            case ast.Constant(value=str(text)) if "\\d" in text and id(node) not in held:
+            case ast.Constant(value=str(text)) if "\\d" in text and id(node) not in ascii_only:
                 yield node
 
 

@@ -14,8 +14,8 @@ WHO = ("-c", "user.name=t", "-c", "user.email=t@t")
 def advertisement(folder: Path) -> bytes:
     """What git's own server answers over HTTP."""
     command = ["git", "upload-pack", "--http-backend-info-refs", str(folder)]
-    found = subprocess.run(command, capture_output=True, check=True).stdout
-    return b"001e# service=git-upload-pack\n0000" + found
+    output = subprocess.run(command, capture_output=True, check=True).stdout
+    return b"001e# service=git-upload-pack\n0000" + output
 
 
 @pytest.fixture
@@ -33,10 +33,10 @@ def repository(tmp_path: Path) -> Path:
 
 
 def listed(folder: Path, *patterns: str) -> dict[str, str]:
-    found = subprocess.run(
+    result = subprocess.run(
         ["git", "ls-remote", "-q", str(folder), *patterns], capture_output=True, text=True, check=True
     )
-    rows = (line.split("\t") for line in found.stdout.splitlines())
+    rows = (line.split("\t") for line in result.stdout.splitlines())
     return {name: sha for sha, name in rows}
 
 

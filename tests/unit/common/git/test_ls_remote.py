@@ -55,9 +55,9 @@ async def test_a_server_that_answers_git_alone_is_asked_as_git_asks(forge: Forge
     async with CheckedClient(LOOPBACK) as client:
         assert (await client.get(f"{forge.url}/org/repo/info/refs?service=git-upload-pack")).status == 404
     assert (await ls_remote(f"{forge.url}/org/repo", "HEAD", policy=LOOPBACK))["HEAD"] == sha
-    said = [request.headers["user-agent"] for request in forge.requests[1:]]
-    assert said
-    assert all(name.startswith("git/") for name in said)
+    user_agents = [request.headers["user-agent"] for request in forge.requests[1:]]
+    assert user_agents
+    assert all(name.startswith("git/") for name in user_agents)
 
 
 async def test_dumb_servers_work_too(forge: Forge) -> None:
@@ -164,11 +164,11 @@ async def test_git_is_killed_at_the_deadline(forge: Forge) -> None:
 
     kind = {"Content-Type": "application/x-git-upload-pack-advertisement"}
     forge.pages["/org/repo/info/refs"] = Page(200, kind, SecondTimeHangs())
-    begun = time.monotonic()
+    started_at = time.monotonic()
     error = await failure(f"{forge.url}/org/repo", timeout_seconds=2.0)
     assert error.code == "provider_unavailable"
     assert "did not answer within 2 s" in error.detail
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - started_at < 10
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux bounds another process's memory")

@@ -61,13 +61,13 @@ def test_what_differs_stays_apart_and_what_is_no_url_stays_as_it_is(url: str, ca
     assert canonical_url(canonical) == canonical  # it is read back from the hub, and counted by
 
 
-OTHERS = (
+OTHER_REPOSITORIES = (
     "https://example.org/a%2Fb/%2565", "https://www.www.a.example/x", "ssh://example.org:443/a",
     "http://example.org:443/a", "https://example.org/a/..git", "https://example.org/a/...git.git",
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("url", [*SPELLINGS, *OTHERS])
+@pytest.mark.parametrize("url", [*SPELLINGS, *OTHER_REPOSITORIES])
 def test_a_canonical_url_stays_as_it_is(url: str) -> None:
     for ignores_case in (False, True):
         once = canonical_url(url, ignores_case=ignores_case)

@@ -56,32 +56,34 @@ def test_a_git_that_does_not_run_is_said(bin_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "called"),
+    ("version_line", "called"),
     [
         ("git version 2.39.5", "git/2.39.5 (Bindery)"),
         ("git version 2.39.5 (Apple Git-154)", "git/2.39.5 (Bindery)"),
         ("git version 2.47.0.windows.2", "git/2.47.0 (Bindery)"),
     ],
 )
-def test_servers_are_told_that_git_asks(bin_folder: Path, said: str, called: str) -> None:
-    put_git(bin_folder, f"echo '{said}'")
+def test_servers_are_told_that_git_asks(bin_folder: Path, version_line: str, called: str) -> None:
+    put_git(bin_folder, f"echo '{version_line}'")
     assert user_agent() == called
 
 
 def test_what_we_say_begins_as_what_git_says() -> None:
-    said = subprocess.run(["git", "version"], capture_output=True, text=True, check=True).stdout
-    assert user_agent().startswith(f"git/{said.split()[2]}")
+    version_line = subprocess.run(["git", "version"], capture_output=True, text=True, check=True).stdout
+    assert user_agent().startswith(f"git/{version_line.split()[2]}")
 
 
 @pytest.mark.parametrize(
-    ("said", "mended"),
+    ("version", "mended"),
     [
         ("2.37.4", "2.37.5"), ("2.37.1 (Apple Git-137.1)", "2.37.5"), ("2.38", "2.38.3"), ("2.38.2", "2.38.3"),
         ("2.39.0", "2.39.1"), ("2.39.0.windows.2", "2.39.1"),
     ],
 )  # fmt: skip
-def test_a_git_that_a_repository_may_harm_is_warned_of_in_both_places(bin_folder: Path, said: str, mended: str) -> None:
-    put_git(bin_folder, f"echo 'git version {said}'")
+def test_a_git_that_a_repository_may_harm_is_warned_of_in_both_places(
+    bin_folder: Path, version: str, mended: str
+) -> None:
+    put_git(bin_folder, f"echo 'git version {version}'")
     warning = git_warning() or ""
     assert "memory errors that a repository's .gitattributes can use (CVE-2022-23521)" in warning
     assert f"update it to {mended} or later, unless your distribution has fixed it" in warning
@@ -89,12 +91,12 @@ def test_a_git_that_a_repository_may_harm_is_warned_of_in_both_places(bin_folder
 
 
 @pytest.mark.parametrize(
-    "said",
+    "version",
     ["2.37.5", "2.37.7", "2.38.3", "2.39.1", "2.39.5", "2.39.5 (Apple Git-154)", "2.40.0", "2.43.0", "2.51.0", "3.0.0",
      "2.45.GIT"],
 )  # fmt: skip
-def test_nobody_is_warned_of_another(bin_folder: Path, said: str) -> None:
-    put_git(bin_folder, f"echo 'git version {said}'")
+def test_nobody_is_warned_of_another(bin_folder: Path, version: str) -> None:
+    put_git(bin_folder, f"echo 'git version {version}'")
     assert git_warning() is None
     assert preflight.git_warning(preflight.check_git()) is None
 

@@ -31,7 +31,7 @@ def test_a_code_of_a_newer_release_is_kept_in_a_record_and_unknown_as_an_excepti
 
 def test_codes_are_compared_by_has_code_which_the_type_checker_follows() -> None:
     """`error.code in {"typo"}` would be a branch that is never taken: mypy says nothing."""
-    found = []
+    comparisons = []
     for path in sorted((CHECKOUT / "services").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Compare):
@@ -39,5 +39,5 @@ def test_codes_are_compared_by_has_code_which_the_type_checker_follows() -> None
             is_of_code = isinstance(node.left, ast.Attribute) and node.left.attr == "code"
             has_text = any(isinstance(part, ast.Constant) and isinstance(part.value, str) for part in ast.walk(node))
             if is_of_code and has_text:
-                found.append(f"{path.relative_to(CHECKOUT)}:{node.lineno}")
-    assert found == []
+                comparisons.append(f"{path.relative_to(CHECKOUT)}:{node.lineno}")
+    assert comparisons == []

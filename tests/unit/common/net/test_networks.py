@@ -91,10 +91,10 @@ def test_an_invalid_list_is_refused() -> None:
 
 
 async def test_of_several_addresses_only_allowed_ones_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def both(_host: str, _port: int) -> list[str]:
+    async def addresses_of(_host: str, _port: int) -> list[str]:
         return ["10.0.0.7", "140.82.121.3"]
 
-    monkeypatch.setattr(networks, "look_up", both)
+    monkeypatch.setattr(networks, "look_up", addresses_of)
     assert await PUBLIC.addresses("repo.example", 443) == ["140.82.121.3"]
 
 

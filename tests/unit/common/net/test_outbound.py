@@ -61,8 +61,8 @@ async def test_a_name_is_looked_up_once_and_that_answer_is_used(forge: Forge, mo
 
     monkeypatch.setattr(networks, "look_up", changing)
     async with CheckedClient(LOOPBACK) as client:
-        found = await client.follow(f"http://repo.example:{forge.port}/here")
-    assert (found.host, found.port, found.address) == ("repo.example", forge.port, "127.0.0.1")
+        answer = await client.follow(f"http://repo.example:{forge.port}/here")
+    assert (answer.host, answer.port, answer.address) == ("repo.example", forge.port, "127.0.0.1")
     assert len(answers) == 2
     assert forge.requests[0].headers["host"] == f"repo.example:{forge.port}"
 
@@ -194,11 +194,11 @@ async def test_a_server_that_drips_is_given_up_at_the_total_deadline(forge: Forg
             yield b"x"
 
     forge.pages["/slow"] = Page(200, {}, drip())
-    begun = time.monotonic()
+    started_at = time.monotonic()
     error = await failure(f"{forge.url}/slow", total_seconds=0.5, read_seconds=5.0)
     stop.set()
     assert "does not answer in time" in error.detail
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - started_at < 3
 
 
 async def test_proxies_of_the_environment_are_not_used(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:

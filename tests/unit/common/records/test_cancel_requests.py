@@ -15,22 +15,22 @@ def cancels_of(context: ProcessContext) -> CancelRequests:
 async def test_the_owner_of_a_record_hears_that_it_is_to_be_abandoned(context: ProcessContext) -> None:
     await create_record(context)
     cancels = cancels_of(context)
-    asked = cancels.register(TOPIC.id)
+    request = cancels.register(TOPIC.id)
     another = cancels.register("another")
     await context.bus.listen(context.keys.wake("gateway"), cancels.on_message)
     async with asyncio.timeout(5):
         assert await cancels_of(context).request(TOPIC.id)
-        await asked.wait()
+        await request.wait()
     assert not another.is_set()
 
 
 async def test_a_request_that_was_not_heard_is_found(context: ProcessContext) -> None:
     await create_record(context)
     cancels = cancels_of(context)
-    asked = cancels.register(TOPIC.id)
+    request = cancels.register(TOPIC.id)
     await cancels.request(TOPIC.id)
     async with background_tasks(cancels.poll()), asyncio.timeout(5):
-        await asked.wait()
+        await request.wait()
 
 
 async def test_a_noun_that_is_gone_gets_no_record_by_a_request_or_a_look_at_it(context: ProcessContext) -> None:

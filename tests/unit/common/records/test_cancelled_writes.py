@@ -26,13 +26,13 @@ from tests.support.valkey import Valkey, another_context
 END = Event(phase=Phase.FAILED, message="end", terminal=True)
 
 
-async def begun(context: ProcessContext, topic: Topic) -> OwnedRecord:
+async def created(context: ProcessContext, topic: Topic) -> OwnedRecord:
     record, _ = await context.records.create(topic, launch(), message_event("0"), process="worker-a")
     assert isinstance(record, OwnedRecord)
     return record
 
 
-async def told(context: ProcessContext, topic: Topic) -> list[str]:
+async def stored_messages(context: ProcessContext, topic: Topic) -> list[str]:
     """All messages that a reader of the log gets."""
     return [line.message for line in lines_of(await stream_entries(context.redis, context.keys, topic))]
 
@@ -41,14 +41,14 @@ async def followed(context: ProcessContext, topic: Topic) -> str:
     """All messages that a follower of the topic gets."""
     stream = TopicStream(bus=context.bus, logs=context.logs, topic=topic, form=PLAIN, prefix="t")
     listener = AwaitableListener()
-    found = b""
+    content = b""
     async with asyncio.timeout(10), contextlib.aclosing(stream.chunks(listener)) as chunks:
         async for chunk in chunks:
             if chunk is None:
                 await listener.wait()
             else:
-                found += chunk
-    return found.decode()
+                content += chunk
+    return content.decode()
 
 
 class HeldAnswers:
@@ -60,13 +60,13 @@ class HeldAnswers:
         self._patch = monkeypatch
         run = context.records.scripts.run
 
-        async def held(name: str, keys: list[str], args: list[Any]) -> Any:
+        async def run_and_hold(name: str, keys: list[str], args: list[Any]) -> Any:
             answer = await run(name, keys, args)
             self.carried_out.set()
             await self.let_go.wait()
             return answer
 
-        monkeypatch.setattr(context.records.scripts, "run", held)
+        monkeypatch.setattr(context.records.scripts, "run", run_and_hold)
 
     def are_as_before(self) -> None:
         self._patch.undo()
@@ -79,7 +79,7 @@ async def test_cancelled_at_any_moment_the_lines_and_the_end_are_told_once(
     """The cancel comes after so many turns of the loop: before, in and after the call, its connection, its answer."""
     for turns in range(round_ * 15, round_ * 15 + 15):
         topic = Topic(Kind.BUILD, f"{turns}-1")
-        record = await begun(context, topic)
+        record = await created(context, topic)
         confirmed = 0
 
         async def chatter(record: OwnedRecord = record) -> None:
@@ -95,7 +95,7 @@ async def test_cancelled_at_any_moment_the_lines_and_the_end_are_told_once(
         with pytest.raises(asyncio.CancelledError):
             await task
         await record.write(END, body=launch(LaunchState.FAILED), final=True)
-        messages = await told(context, topic)
+        messages = await stored_messages(context, topic)
         lines = [str(number) for number in range(len(messages) - 1)]
         assert messages == [*lines, "end"]
         assert len(lines) - 1 in {confirmed, confirmed + 1}
@@ -108,20 +108,20 @@ async def test_a_cancel_waits_for_the_answer_that_is_on_its_way(
     context: ProcessContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topic = Topic(Kind.BUILD, "a-1")
-    record = await begun(context, topic)
-    held = HeldAnswers(context, monkeypatch)
+    record = await created(context, topic)
+    answers = HeldAnswers(context, monkeypatch)
     task = asyncio.create_task(record.write(message_event("1")))
-    await held.carried_out.wait()
+    await answers.carried_out.wait()
     task.cancel()
     await asyncio.sleep(0)
     assert not task.done()
-    held.let_go.set()
+    answers.let_go.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (record.lines, record.confirmed_seq, len(record.recent_entries)) == (2, 2, 2)
-    held.are_as_before()
+    answers.are_as_before()
     await record.write(END, final=True)
-    assert await told(context, topic) == ["0", "1", "end"]
+    assert await stored_messages(context, topic) == ["0", "1", "end"]
 
 
 @pytest.fixture
@@ -136,21 +136,21 @@ async def test_an_answer_that_never_comes_holds_no_cancel_up_and_the_next_write_
     brief: ProcessContext, monkeypatch: pytest.MonkeyPatch, cancels: int
 ) -> None:
     topic = Topic(Kind.BUILD, "a-1")
-    record = await begun(brief, topic)
-    held = HeldAnswers(brief, monkeypatch)
+    record = await created(brief, topic)
+    answers = HeldAnswers(brief, monkeypatch)
     task = asyncio.create_task(record.write(message_event("1"), message_event("2"), fields={"position": "2"}))
-    await held.carried_out.wait()
+    await answers.carried_out.wait()
     for _ in range(cancels):
         task.cancel()
         await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 10)
     assert record.lines == 1
-    held.are_as_before()
+    answers.are_as_before()
     await record.write(END, final=True)
-    assert await told(brief, topic) == ["0", "1", "2", "end"]
+    assert await stored_messages(brief, topic) == ["0", "1", "2", "end"]
     assert record.lines == 4
-    held.let_go.set()  # the answer of old changes nothing any more
+    answers.let_go.set()  # the answer of old changes nothing any more
     await asyncio.sleep(0)
     assert record.lines == 4
 
@@ -159,7 +159,7 @@ async def test_a_write_whose_answer_was_lost_with_redis_is_made_up_for_by_the_ne
     brief: ProcessContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topic = Topic(Kind.BUILD, "a-1")
-    record = await begun(brief, topic)
+    record = await created(brief, topic)
     run = brief.records.scripts.run
 
     async def loses_answers(*arguments: Any) -> Any:
@@ -171,49 +171,49 @@ async def test_a_write_whose_answer_was_lost_with_redis_is_made_up_for_by_the_ne
         await record.write(message_event("1"))
     monkeypatch.undo()
     await record.write(END, final=True)
-    assert await told(brief, topic) == ["0", "1", "end"]
+    assert await stored_messages(brief, topic) == ["0", "1", "end"]
 
 
 async def test_a_write_that_redis_refuses_is_not_tried_again(context: ProcessContext) -> None:
     topic = Topic(Kind.BUILD, "a-1")
-    record = await begun(context, topic)
+    record = await created(context, topic)
     with pytest.raises(Exception, match="Invalid input of type"):
         await record.write(message_event("1"), fields={"position": None})  # type: ignore[dict-item]
     await record.write(END, final=True)
-    assert await told(context, topic) == ["0", "end"]
+    assert await stored_messages(context, topic) == ["0", "end"]
 
 
 async def test_whose_noun_is_anothers_meanwhile_is_cancelled_all_the_same_and_then_fenced(
     context: ProcessContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topic = Topic(Kind.BUILD, "a-1")
-    record = await begun(context, topic)
+    record = await created(context, topic)
     await context.redis.hset(context.keys.record(topic), "epoch", 2)
     before = sample("bindery_fenced_total", kind="b")
-    held = HeldAnswers(context, monkeypatch)
+    answers = HeldAnswers(context, monkeypatch)
     task = asyncio.create_task(record.write(message_event("1")))
-    await held.carried_out.wait()
+    await answers.carried_out.wait()
     task.cancel()
-    held.let_go.set()
+    answers.let_go.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert sample("bindery_fenced_total", kind="b") == before + 1
     with pytest.raises(Fenced):
         await record.write(message_event("2"))
-    assert await told(context, topic) == ["0"]
+    assert await stored_messages(context, topic) == ["0"]
 
 
 async def test_a_lost_record_is_told_by_the_write_that_follows_a_cancelled_one(
     brief: ProcessContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = await begun(brief, Topic(Kind.BUILD, "a-1"))
-    held = HeldAnswers(brief, monkeypatch)
+    record = await created(brief, Topic(Kind.BUILD, "a-1"))
+    answers = HeldAnswers(brief, monkeypatch)
     task = asyncio.create_task(record.write(message_event("1")))
-    await held.carried_out.wait()
+    await answers.carried_out.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    held.are_as_before()
+    answers.are_as_before()
     await brief.redis.flushall()
     with pytest.raises(RecordLost):
         await record.write(message_event("2"))
@@ -221,15 +221,15 @@ async def test_a_lost_record_is_told_by_the_write_that_follows_a_cancelled_one(
 
 async def test_a_local_follower_hears_of_a_cancelled_write(context: ProcessContext) -> None:
     topic = Topic(Kind.LAUNCH, "one")
-    record = await begun(context, topic)
-    heard: list[str] = []
+    record = await created(context, topic)
+    messages: list[str] = []
 
     async def follow() -> None:
         async for _, event in context.bus.events(topic):
-            heard.append(event["message"])
+            messages.append(event["message"])
 
     following = asyncio.create_task(follow())
-    await until(lambda: heard == ["0"])
+    await until(lambda: messages == ["0"])
     task = asyncio.create_task(record.write(message_event("1")))
     await asyncio.sleep(0)
     task.cancel()
@@ -237,27 +237,27 @@ async def test_a_local_follower_hears_of_a_cancelled_write(context: ProcessConte
         await task
     await record.write(END, final=True)
     await asyncio.wait_for(following, 10)
-    assert heard in (["0", "1", "end"], ["0", "end"])
-    assert heard == await told(context, topic)
+    assert messages in (["0", "1", "end"], ["0", "end"])
+    assert messages == await stored_messages(context, topic)
 
 
 async def test_a_reader_that_hears_of_a_write_sees_what_its_writer_did_with_it(context: ProcessContext) -> None:
     topic = Topic(Kind.LAUNCH, "one")
-    record = await begun(context, topic)
+    record = await created(context, topic)
     has_ended = False
-    found = None
+    sees_the_end = None
 
     async def follow() -> None:
-        nonlocal found
+        nonlocal sees_the_end
         await context.bus.wait_for_end(topic)
-        found = has_ended
+        sees_the_end = has_ended
 
     following = asyncio.create_task(follow())
     await until(lambda: context.bus.is_followed(topic))
     await record.write(END, final=True)
     has_ended = True
     await asyncio.wait_for(following, 10)
-    assert found
+    assert sees_the_end
 
 
 def test_a_reader_is_told_the_end_whatever_it_counts() -> None:
@@ -269,7 +269,7 @@ def test_a_reader_is_told_the_end_whatever_it_counts() -> None:
 
 async def test_a_follower_is_told_the_end_whatever_it_counts(context: ProcessContext) -> None:
     topic = Topic(Kind.BUILD, "a-1")
-    record = await begun(context, topic)
+    record = await created(context, topic)
     await record.write(message_event("1"), message_event("2"))
     record.lines -= 2  # as an owner who never heard of these lines
     await record.write(END, final=True)

@@ -156,9 +156,9 @@ async def test_an_emptied_redis_costs_a_living_process_nothing(context: ProcessC
         assert member.process == name
         assert member.owns(TOPIC)
         await record.write(Event(phase=Phase.READY), body=launch(LaunchState.READY), final=True)
-        found = await context.records.read(TOPIC)
-        assert found
-        assert found.model(Launch).state is LaunchState.READY
+        stored = await context.records.read(TOPIC)
+        assert stored
+        assert stored.model(Launch).state is LaunchState.READY
 
 
 async def test_a_record_unknown_to_its_living_owner_is_offered_to_all(context: ProcessContext) -> None:

@@ -29,10 +29,10 @@ from tests.support.valkey import another_context
 
 async def test_a_created_record_is_read_back_and_a_second_claim_finds_it(context: ProcessContext) -> None:
     await create_record(context)
-    found = await context.records.read(TOPIC)
-    assert found
-    assert found.model(Launch).launch_ref == "ref"
-    assert found.get("request") == "kept"
+    stored = await context.records.read(TOPIC)
+    assert stored
+    assert stored.model(Launch).launch_ref == "ref"
+    assert stored.get("request") == "kept"
     again, _ = await context.records.create(TOPIC, launch(), message_event("second"), process="gateway-b")
     assert isinstance(again, StoredRecord)
     assert await messages_of(context) == ["first"]
@@ -84,14 +84,14 @@ async def test_a_write_of_an_owner_of_old_is_fenced_and_counted(context: Process
     async with LivingProcess(context, "gateway") as new:
         old = await create_record(context, new)
         await context.redis.hset(context.keys.record(TOPIC), mapping={"owner": "", "claim": "", "epoch": 2})
-        found = await context.records.adopt("gateway", new, topic=TOPIC)
-        assert found
-        assert found[0].epoch == 3
+        stored = await context.records.adopt("gateway", new, topic=TOPIC)
+        assert stored
+        assert stored[0].epoch == 3
         before = sample("bindery_fenced_total", kind="l")
         with pytest.raises(Fenced):
             await old.write(message_event("too late"))
         assert sample("bindery_fenced_total", kind="l") == before + 1
-        await found[0].write(message_event("second"))
+        await stored[0].write(message_event("second"))
         assert await messages_of(context) == ["first", "second"]
 
 
@@ -108,9 +108,9 @@ async def test_a_final_state_never_changes(context: ProcessContext) -> None:
     await record.write(message_event("end"), body=launch(LaunchState.READY), final=True)
     with pytest.raises(Fenced):
         await record.write(message_event("more"), body=launch(LaunchState.FAILED))
-    found = await context.records.read(TOPIC)
-    assert found
-    assert found.model(Launch).state is LaunchState.READY
+    stored = await context.records.read(TOPIC)
+    assert stored
+    assert stored.model(Launch).state is LaunchState.READY
     assert await context.redis.pttl(context.keys.record(TOPIC)) > 0
     assert not await context.redis.exists(context.keys.owned("gateway-a"))
 
@@ -123,22 +123,22 @@ async def test_concurrent_writes_of_one_owner_are_all_kept(context: ProcessConte
 
 async def test_a_lost_last_second_comes_back_under_the_positions_it_had(context: ProcessContext) -> None:
     record = await create_record(context)
-    lost = LosesItsLastSecond(context)
+    loss = LosesItsLastSecond(context)
     await record.write(message_event("second"))
-    await lost.keep()
+    await loss.keep()
     await record.write(message_event("third"), body=launch(LaunchState.BUILDING), fields={"position": "7"})
     await record.write(fields={"position": "8"})
     before = await entries_of(context)
-    await lost.come_back()
+    await loss.come_back()
     assert await messages_of(context) == ["first", "second"]
     await record.write(message_event("fourth"))
     after = await entries_of(context)
     assert [entry.id for entry in after][:-1] == [entry.id for entry in before]
     assert await messages_of(context) == ["first", "second", "third", "fourth"]
     assert [entry.lines for entry in after] == [0, 1, 2, 3]
-    found = await context.records.read(TOPIC)
-    assert found
-    assert (found.get("position"), found.model(Launch).state) == ("8", LaunchState.BUILDING)
+    stored = await context.records.read(TOPIC)
+    assert stored
+    assert (stored.get("position"), stored.model(Launch).state) == ("8", LaunchState.BUILDING)
 
 
 async def test_followers_elsewhere_hear_nothing_twice_when_it_comes_back(
@@ -146,21 +146,21 @@ async def test_followers_elsewhere_hear_nothing_twice_when_it_comes_back(
 ) -> None:
     async with another_context(valkey) as other:  # type: ignore[arg-type]
         record = await create_record(context)
-        lost = LosesItsLastSecond(context)
-        await lost.keep()
-        heard: list[str] = []
+        loss = LosesItsLastSecond(context)
+        await loss.keep()
+        messages: list[str] = []
 
         async def follow() -> None:
             async for _, event in other.bus.events(TOPIC):
-                heard.append(event["message"])
+                messages.append(event["message"])
 
         following = asyncio.create_task(follow())
         await record.write(message_event("second"))
-        await until(lambda: heard == ["first", "second"])
-        await lost.come_back()
+        await until(lambda: messages == ["first", "second"])
+        await loss.come_back()
         await record.write(Event(phase=Phase.READY, message="end", terminal=True))
         await asyncio.wait_for(following, 10)
-        assert heard == ["first", "second", "end"]
+        assert messages == ["first", "second", "end"]
 
 
 async def test_a_record_that_an_emptied_redis_lost_ends_its_owner(context: ProcessContext) -> None:
@@ -176,8 +176,8 @@ async def test_a_record_is_rewritten_whole_if_its_owner_allows_it(context: Proce
     before = [entry.id for entry in await entries_of(context)]
     await context.redis.flushall()
     await context.records.rewrite()
-    found = await context.records.read(TOPIC)
-    assert found
-    assert (found.get("request"), found.model(Launch).state) == ("kept", LaunchState.BUILDING)
+    stored = await context.records.read(TOPIC)
+    assert stored
+    assert (stored.get("request"), stored.model(Launch).state) == ("kept", LaunchState.BUILDING)
     assert [entry.id for entry in await entries_of(context)] == before
     assert await context.redis.smembers(context.keys.owned("gateway-a")) == {b"l:one"}

@@ -22,10 +22,10 @@ from tests.support.valkey import Valkey, service_settings
 async def test_each_transport_has_the_same_bounds_and_is_counted(url: str, transport: type) -> None:
     settings = ServiceSettings(redis_url=url, redis_timeout_seconds=7)
     async with connect(settings) as client:
-        made: Any = client.connection_pool.make_connection()
-        assert (made.socket_timeout, made.socket_connect_timeout) == (7, 7)
-        assert (made.username, made.password, int(made.db)) == ("user", "word", 0)
-        assert {transport, CountingConnection} <= set(type(made).__mro__)
+        connection: Any = client.connection_pool.make_connection()
+        assert (connection.socket_timeout, connection.socket_connect_timeout) == (7, 7)
+        assert (connection.username, connection.password, int(connection.db)) == ("user", "word", 0)
+        assert {transport, CountingConnection} <= set(type(connection).__mro__)
 
 
 def round_trips() -> float:

@@ -62,29 +62,29 @@ def literal(pattern: str) -> str:
 
 
 def test_every_family_has_who_writes_it_and_no_two_overlap() -> None:
-    assert [one.pattern for one in (*FAMILIES, *ARQ_FAMILIES) if not one.access.writes] == []
-    assert [one.pattern for one in CHANNELS if not one.users] == []
-    both = [
-        (one.pattern, other.pattern)
-        for one in FAMILIES
+    assert [family.pattern for family in (*FAMILIES, *ARQ_FAMILIES) if not family.access.writes] == []
+    assert [channel.pattern for channel in CHANNELS if not channel.users] == []
+    overlaps = [
+        (family.pattern, other.pattern)
+        for family in FAMILIES
         for other in FAMILIES
-        if one is not other and fnmatchcase(literal(other.pattern), one.pattern)
+        if family is not other and fnmatchcase(literal(other.pattern), family.pattern)
     ]
-    assert both == []
+    assert overlaps == []
 
 
 def test_every_key_that_the_code_names_is_of_a_family() -> None:
     named = {
-        found
+        key
         for path in SERVICES.rglob("*.py")
-        for found in re.findall(r"""keys\(f?"([^"]+)"\)""", path.read_text())
-        if found not in {"{queue}:", "{seats}:"}  # those go on with a name
+        for key in re.findall(r"""keys\(f?"([^"]+)"\)""", path.read_text())
+        if key not in {"{queue}:", "{seats}:"}  # those go on with a name
     }
     named |= {f"{{queue}}:{name}" for name in ("waiting", "running", "repos", "version", "limits", "abandoned")}
     assert len(named) > 12
-    patterns = [one.pattern for one in FAMILIES]
+    patterns = [family.pattern for family in FAMILIES]
     assert [
-        one for one in named if not any(fnmatchcase(re.sub(r"\{[^}]*\(.*\)[^}]*\}", "x", one), p) for p in patterns)
+        key for key in named if not any(fnmatchcase(re.sub(r"\{[^}]*\(.*\)[^}]*\}", "x", key), p) for p in patterns)
     ] == []
 
 
@@ -185,14 +185,14 @@ async def test_the_resolver_reads_nothing_and_writes_what_links_mean(admin: Redi
 async def test_a_member_writes_no_launches_and_nothing_of_another_service(
     service: RedisUser, admin: Redis, valkey: Valkey
 ) -> None:
-    others = {RedisUser.LAUNCHER: ("b", "builder")}.get(service, ("s", "launcher"))
+    other_service = {RedisUser.LAUNCHER: ("b", "builder")}.get(service, ("s", "launcher"))
     async with client_of(valkey, service) as client:
         for attempt in (
             ("HSET", KEYS.record(Topic(Kind.LAUNCH, "a")), "state", "ready"),
             ("XADD", KEYS.events(Topic(Kind.LAUNCH, "a")), "*", "d", "a"),
-            ("HSET", KEYS.record(Topic(Kind(others[0]), "a")), "state", "ready"),
-            ("HGETALL", KEYS.record(Topic(Kind(others[0]), "a"))),
-            ("SADD", KEYS.owned(f"{others[1]}-x"), "a"),
+            ("HSET", KEYS.record(Topic(Kind(other_service[0]), "a")), "state", "ready"),
+            ("HGETALL", KEYS.record(Topic(Kind(other_service[0]), "a"))),
+            ("SADD", KEYS.owned(f"{other_service[1]}-x"), "a"),
             ("SADD", KEYS.orphans("gateway"), "a"),
             ("SET", KEYS("fact:repo:a"), "1"),
             ("GET", KEYS("idempotency:a")),
@@ -257,35 +257,35 @@ async def test_an_operator_with_one_shared_password_is_told_what_to_do(
 
 
 @pytest.mark.parametrize(
-    ("info", "said"),
+    ("info", "sentence"),
     [
         ({"redis_version": "6.2.14", "cluster_enabled": 0}, "Redis 6.2.14 is too old: 7.0 or Valkey"),
         ({"redis_version": "7.2.4", "cluster_enabled": 1}, "Redis Cluster is not supported"),
     ],
 )
-async def test_a_redis_that_will_not_do_is_refused(info: dict[str, object], said: str) -> None:
+async def test_a_redis_that_will_not_do_is_refused(info: dict[str, object], sentence: str) -> None:
     async def answer() -> dict[str, object]:
         return info
 
     redis: Any = SimpleNamespace(info=answer)
-    with pytest.raises(BinderyError, match=re.escape(said)):
+    with pytest.raises(BinderyError, match=re.escape(sentence)):
         await refuse_unfit(redis)
 
 
 def test_sentinel_is_given_the_user_and_a_password_with_any_letters(valkey: Valkey) -> None:
     url = "redis+sentinel://bindery-gateway:p%40ss@127.0.0.1:1,127.0.0.1:2/main/0"
-    found = connect(service_settings(valkey, redis_url=url)).connection_pool.connection_kwargs
-    assert (found["username"], found["password"]) == ("bindery-gateway", "p@ss")
+    options = connect(service_settings(valkey, redis_url=url)).connection_pool.connection_kwargs
+    assert (options["username"], options["password"]) == ("bindery-gateway", "p@ss")
 
 
 # The file of users
 
 
 def test_the_users_file_has_no_password_and_nothing_left_to_fill_in() -> None:
-    found = users_file("bindery:lab", {user: f"password of {user}" for user in USERS}, "lab")
-    assert "password" not in found
-    assert "$" not in found
-    assert [line.split()[1] for line in found.splitlines()] == ["default", *(f"lab-{user}" for user in USERS)]
+    content = users_file("bindery:lab", {user: f"password of {user}" for user in USERS}, "lab")
+    assert "password" not in content
+    assert "$" not in content
+    assert [line.split()[1] for line in content.splitlines()] == ["default", *(f"lab-{user}" for user in USERS)]
     assert set(USERS) == {*RedisUser, "health", "admin"}
 
 
@@ -302,7 +302,7 @@ def test_a_second_run_keeps_the_passwords(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prefix", "url", "said"),
+    ("prefix", "url", "sentence"),
     [
         ("bindery:*", "redis://{user}:{password}@h", "'bindery:*' can't be the prefix of Redis users"),
         ("bindery:a ~b", "redis://{user}:{password}@h", "can't be the prefix of Redis users"),
@@ -310,9 +310,9 @@ def test_a_second_run_keeps_the_passwords(tmp_path: Path) -> None:
     ],
 )
 def test_input_that_makes_no_users_is_refused(
-    prefix: str, url: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    prefix: str, url: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
         main(["--prefix", prefix, "--url", url, "--folder", str(tmp_path)])
-    assert said in capsys.readouterr().err
+    assert sentence in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

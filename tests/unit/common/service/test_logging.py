@@ -39,10 +39,10 @@ def test_a_line_of_a_library_does_too_and_its_traceback(logs: io.StringIO) -> No
         raise ValueError(f"no l:{LAUNCH_ID}")
     except ValueError:
         logging.getLogger("library").exception("failed at %s", LAUNCH_ID)
-    written = logs.getvalue()
-    assert json.loads(written)["event"] == f"failed at {REF}"
-    assert f"ValueError: no l:{REF}" in written
-    assert LAUNCH_ID not in written
+    output = logs.getvalue()
+    assert json.loads(output)["event"] == f"failed at {REF}"
+    assert f"ValueError: no l:{REF}" in output
+    assert LAUNCH_ID not in output
 
 
 SECRET = "hunter2hunter2hunter2"
@@ -107,7 +107,7 @@ def test_no_line_of_ours_or_of_a_library_has_a_secret(form: str, capsys: pytest.
         get_logger("ours").exception("redis_away", error=error, tried=[url, url.encode()], token=SECRET)
         logging.getLogger("library").exception("no answer of %s with %s", url, {"Authorization": f"Bearer {SECRET}"})
     logging.getLogger("library").warning("GET /hub/oauth_callback?code=%s&state=%s", SECRET, SECRET)
-    written = capsys.readouterr().err
-    assert SECRET not in written
-    assert written.count("ConnectionError: no redis://:[secret]@10.0.0.1:6379/0") == 2
-    assert "state=[secret]" in written
+    output = capsys.readouterr().err
+    assert SECRET not in output
+    assert output.count("ConnectionError: no redis://:[secret]@10.0.0.1:6379/0") == 2
+    assert "state=[secret]" in output

@@ -10,7 +10,7 @@ from services.common.service.tasks import Interrupted, cancel_and_wait, run_unti
 
 
 async def test_a_swallowed_cancel_takes_effect_at_the_next_pause() -> None:
-    begun = asyncio.Event()
+    has_begun = asyncio.Event()
     turns = 0
 
     async def loop() -> None:
@@ -18,12 +18,12 @@ async def test_a_swallowed_cancel_takes_effect_at_the_next_pause() -> None:
         while True:
             turns += 1
             with contextlib.suppress(asyncio.CancelledError):  # what a library does that mistakes it for its own
-                begun.set()
+                has_begun.set()
                 await asyncio.Event().wait()
             await sleep_unless_cancelled(0)
 
     task = asyncio.create_task(loop())
-    await begun.wait()
+    await has_begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 5)
@@ -32,20 +32,20 @@ async def test_a_swallowed_cancel_takes_effect_at_the_next_pause() -> None:
 
 async def test_cancel_and_wait_cancels_again_until_a_task_obeys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "CANCEL_AGAIN_SECONDS", 0.01)
-    begun = asyncio.Event()
+    has_begun = asyncio.Event()
     cancels = 0
 
     async def stubborn() -> None:
         nonlocal cancels
         while cancels < 3:
             try:
-                begun.set()
+                has_begun.set()
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 cancels += 1
 
     task = asyncio.create_task(stubborn())
-    await begun.wait()
+    await has_begun.wait()
     await cancel_and_wait(task)
     assert (task.done(), cancels) == (True, 3)
 
@@ -88,10 +88,10 @@ async def test_cancel_and_wait_raises_nothing_of_what_the_tasks_raised() -> None
         finally:
             raise ValueError("not now")
 
-    both = [asyncio.create_task(fails()), asyncio.create_task(fails_as_it_is_cancelled())]
+    failures = [asyncio.create_task(fails()), asyncio.create_task(fails_as_it_is_cancelled())]
     await asyncio.sleep(0)
-    await cancel_and_wait(*both)
-    assert [str(task.exception()) for task in both] == ["no", "not now"]
+    await cancel_and_wait(*failures)
+    assert [str(task.exception()) for task in failures] == ["no", "not now"]
 
 
 async def test_work_that_ends_first_gives_its_result_or_its_exception() -> None:
@@ -159,12 +159,12 @@ async def test_work_that_is_done_all_the_same_has_won() -> None:
 
 
 async def test_a_caller_that_is_cancelled_takes_the_work_with_it() -> None:
-    begun = asyncio.Event()
+    has_begun = asyncio.Event()
     is_cancelled = False
 
     async def works() -> None:
         nonlocal is_cancelled
-        begun.set()
+        has_begun.set()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -172,7 +172,7 @@ async def test_a_caller_that_is_cancelled_takes_the_work_with_it() -> None:
             raise
 
     task = asyncio.create_task(run_until(asyncio.Event(), works()))
-    await begun.wait()
+    await has_begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -21,15 +21,15 @@ from tests.support.valkey import Valkey, another_context, running_valkey, servic
 @contextmanager
 def following(context: ProcessContext, after: str = STREAM_START) -> Iterator[list[str]]:
     """What a follower of the topic hears, as it happens."""
-    heard: list[str] = []
+    messages: list[str] = []
 
     async def follow() -> None:
         async for _, event in context.bus.events(TOPIC, after):
-            heard.append(event["message"])
+            messages.append(event["message"])
 
     task = asyncio.create_task(follow())
     try:
-        yield heard
+        yield messages
     finally:
         task.cancel()
 
@@ -53,57 +53,57 @@ async def test_a_follower_hears_what_was_before_it_and_what_comes_after(
 ) -> None:
     record = await create_record(context)
     await record.write(message_event("second"))
-    with following(other) as heard:
-        await until(lambda: heard == ["first", "second"])
+    with following(other) as messages:
+        await until(lambda: messages == ["first", "second"])
         await record.write(message_event("third"), message_event("fourth"))
-        await until(lambda: heard == ["first", "second", "third", "fourth"])
+        await until(lambda: messages == ["first", "second", "third", "fourth"])
 
 
 async def test_a_follower_goes_on_from_a_position(context: ProcessContext, other: ProcessContext) -> None:
     record = await create_record(context)
     await record.write(message_event("second"))
-    with following(other, record.recent_entries[-1].position) as heard:
+    with following(other, record.recent_entries[-1].position) as messages:
         await record.write(message_event("third"))
-        await until(lambda: heard == ["third"])
+        await until(lambda: messages == ["third"])
 
 
 async def test_a_lost_wake_up_is_made_good_by_the_next_one(context: ProcessContext, other: ProcessContext) -> None:
     record = await create_record(context)
-    with following(other) as heard:
-        await until(lambda: heard == ["first"])
+    with following(other) as messages:
+        await until(lambda: messages == ["first"])
         await append_unheard(context, record, "second")
         await record.write(message_event("third"))
-        await until(lambda: heard == ["first", "second", "third"])
+        await until(lambda: messages == ["first", "second", "third"])
 
 
 async def test_a_lost_wake_up_without_a_next_one_is_made_good_by_reading_again(
     context: ProcessContext, other: ProcessContext
 ) -> None:
     record = await create_record(context)
-    with following(other) as heard:
-        await until(lambda: heard == ["first"])
+    with following(other) as messages:
+        await until(lambda: messages == ["first"])
         await append_unheard(context, record, "second")
-        await until(lambda: heard == ["first", "second"])
+        await until(lambda: messages == ["first", "second"])
 
 
 async def test_entries_that_are_read_again_are_not_delivered_again(
     context: ProcessContext, other: ProcessContext
 ) -> None:
     record = await create_record(context)
-    with following(other) as heard:
-        await until(lambda: heard == ["first"])
+    with following(other) as messages:
+        await until(lambda: messages == ["first"])
         reader = other.bus.readers[TOPIC]
         for number in range(20):
             await asyncio.gather(record.write(message_event(str(number))), reader.read(), reader.read())
-        await until(lambda: len(heard) == 21)
+        await until(lambda: len(messages) == 21)
         await reader.read()
-        assert heard == ["first", *(str(number) for number in range(20))]
+        assert messages == ["first", *(str(number) for number in range(20))]
 
 
 async def test_a_wake_up_in_its_turn_is_taken_without_reading(context: ProcessContext, other: ProcessContext) -> None:
     record = await create_record(context)
-    with following(other) as heard:
-        await until(lambda: heard == ["first"])
+    with following(other) as messages:
+        await until(lambda: messages == ["first"])
         reader = other.bus.readers[TOPIC]
         before = reader.last
         assert before
@@ -147,13 +147,13 @@ async def test_many_followers_share_one_reader_and_one_subscription(
     context: ProcessContext, other: ProcessContext
 ) -> None:
     record = await create_record(context)
-    with following(other) as one, following(other) as two:
-        await until(lambda: one == two == ["first"])
+    with following(other) as first, following(other) as second:
+        await until(lambda: first == second == ["first"])
         assert other.bus.readers[TOPIC].followers == 2
         channels = await context.redis.pubsub_numsub(context.keys.news(TOPIC))
         assert channels == [(context.keys.news(TOPIC).encode(), 1)]
         await record.write(message_event("second"))
-        await until(lambda: one == two == ["first", "second"])
+        await until(lambda: first == second == ["first", "second"])
     await until(lambda: TOPIC not in other.bus.readers)
 
 
@@ -176,23 +176,23 @@ async def test_a_stream_past_its_ceiling_keeps_head_and_tail_and_shows_how_much_
 
 @asynccontextmanager
 async def two_contexts(valkey: Valkey) -> Any:
-    async with open_context(service_settings(valkey)) as one, open_context(service_settings(valkey)) as two:
-        yield one, two
+    async with open_context(service_settings(valkey)) as owner, open_context(service_settings(valkey)) as follower:
+        yield owner, follower
 
 
 async def test_a_follower_and_a_writer_outlive_a_killed_redis(tmp_path: Path) -> None:
     with running_valkey_in_thread(tmp_path) as valkey:
-        async with two_contexts(valkey) as (one, two):
-            record = await create_record(one, rewrite_if_missing=True)
-            with following(two) as heard:
-                await until(lambda: heard == ["first"])
+        async with two_contexts(valkey) as (owner, follower):
+            record = await create_record(owner, rewrite_if_missing=True)
+            with following(follower) as messages:
+                await until(lambda: messages == ["first"])
                 valkey.kill()
                 writing = asyncio.create_task(record.write(message_event("second")))
                 await asyncio.to_thread(valkey.start)
                 await writing
-                await until(lambda: heard == ["first", "second"])
+                await until(lambda: messages == ["first", "second"])
                 await record.write(message_event("third"))
-                await until(lambda: heard == ["first", "second", "third"])
+                await until(lambda: messages == ["first", "second", "third"])
 
 
 @contextmanager
@@ -200,11 +200,11 @@ def running_valkey_in_thread(folder: Path) -> Iterator[Valkey]:
     """A server of the test's own, started outside of its event loop."""
     import threading
 
-    made: list[Any] = []
-    thread = threading.Thread(target=lambda: made.append(_enter(folder)))
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(_enter(folder)))
     thread.start()
     thread.join()
-    context, valkey = made[0]
+    context, valkey = results[0]
     try:
         yield valkey
     finally:

@@ -15,7 +15,7 @@ from tests.support.sample_records import TOPIC, create_record, message_event
 from tests.support.valkey import Valkey, another_context, service_settings
 
 
-def made(doing: str = "work") -> float:
+def round_trips(doing: str = "work") -> float:
     return sample("bindery_redis_round_trips_total", doing=doing)
 
 
@@ -43,26 +43,26 @@ async def test_followers_who_come_at_once_share_a_subscription_and_a_read(
     context: ProcessContext, other: ProcessContext
 ) -> None:
     await create_record(context)
-    before = made()
+    before = round_trips()
     async with AsyncExitStack() as followers:
         with attributed_to("work"):
             readers = await asyncio.gather(
                 *(followers.enter_async_context(other.bus.follow(TOPIC, lambda: None)) for _ in range(10))
             )
         assert all(reader.last for reader in readers)  # each finds what there is, without another look
-        assert made() - before == 2
+        assert round_trips() - before == 2
 
 
 async def test_a_topic_of_a_kind_that_is_heard_costs_a_read_alone(
     context: ProcessContext, gateway: ProcessContext
 ) -> None:
     record = await create_record(context)
-    before = made()
+    before = round_trips()
     with attributed_to("work"):
         async with gateway.bus.follow(TOPIC, lambda: None) as reader:
             await record.write(message_event("second"))
             await until(lambda: [entry.number for entry in reader.entries] == [1, 2])
-    assert made() - before == 2  # the read, and the write
+    assert round_trips() - before == 2  # the read, and the write
 
 
 async def test_a_kind_is_heard_again_after_the_connection_broke(
@@ -88,8 +88,8 @@ async def test_topics_without_followers_are_skipped(context: ProcessContext, gat
 
 
 async def test_the_greeting_of_a_connection_is_not_counted_as_work(context: ProcessContext) -> None:
-    before = made()
+    before = round_trips()
     with attributed_to("work"):
         await context.redis.connection_pool.disconnect()
         await context.redis.ping()
-    assert made() - before == 1
+    assert round_trips() - before == 1

@@ -34,8 +34,8 @@ def service(*, public: bool = False, health: Health | None = None, **settings: A
     router = APIRouter()
 
     @router.post("/echo")
-    async def echo(sent: dict[str, str]) -> dict[str, str]:
-        return sent
+    async def echo(body: dict[str, str]) -> dict[str, str]:
+        return body
 
     @router.get("/thing")
     async def thing() -> dict[str, str]:
@@ -49,8 +49,8 @@ def service(*, public: bool = False, health: Health | None = None, **settings: A
 
         return StreamingResponse(lines(), media_type="text/event-stream")
 
-    given = settings_for(ServiceSettings, {"service_token": TOKEN} | settings)
-    return create_service(given, name="test", lifespan=_nothing, routers=[router], health=health, public=public)
+    values = settings_for(ServiceSettings, {"service_token": TOKEN} | settings)
+    return create_service(values, name="test", lifespan=_nothing, routers=[router], health=health, public=public)
 
 
 @asynccontextmanager
@@ -63,10 +63,10 @@ async def asking(app: FastAPI, **headers: str) -> AsyncIterator[httpx.AsyncClien
 # The token
 
 
-@pytest.mark.parametrize("given", ["", TOKEN, f"Basic {TOKEN}", "Bearer ", "Bearer wrong", f"Bearer {TOKEN}x"])
+@pytest.mark.parametrize("authorization", ["", TOKEN, f"Basic {TOKEN}", "Bearer ", "Bearer wrong", f"Bearer {TOKEN}x"])
 @pytest.mark.parametrize("path", ["/thing", "/openapi.json", "/nothing", "/echo"])
-async def test_without_the_token_an_inner_service_shows_nothing_of_itself(path: str, given: str) -> None:
-    async with asking(service(), authorization=given) as client:
+async def test_without_the_token_an_inner_service_shows_nothing_of_itself(path: str, authorization: str) -> None:
+    async with asking(service(), authorization=authorization) as client:
         for method in ("GET", "HEAD", "POST", "OPTIONS"):
             reply = await client.request(method, path)
             assert (reply.status_code, reply.headers["www-authenticate"]) == (401, "Bearer")
@@ -109,8 +109,8 @@ async def test_answers_between_services_are_not_cached() -> None:
 
 async def test_a_body_between_services_is_bounded_too() -> None:
     async with asking(service(service_request_max_bytes=100), **OWN) as client:
-        for sent in ({"content": b'"' + b"x" * 99 + b'"'}, {"content": _chunks(b'"', *[b"x" * 40] * 5)}):
-            reply = await client.post("/echo", headers={"content-type": "application/json"}, **sent)
+        for request in ({"content": b'"' + b"x" * 99 + b'"'}, {"content": _chunks(b'"', *[b"x" * 40] * 5)}):
+            reply = await client.post("/echo", headers={"content-type": "application/json"}, **request)
             assert (reply.status_code, reply.json()["code"]) == (413, "request_too_large")
             assert reply.json()["detail"] == "A request may have 100 bytes at most."
         assert (await client.post("/echo", json={"a": "x" * 80})).status_code == 200
@@ -127,13 +127,13 @@ async def _chunks(*chunks: bytes) -> AsyncIterator[bytes]:
 @pytest.mark.parametrize("path", ["/thing", "/nothing", "/openapi.json", "/health", "/metrics"])
 async def test_head_is_answered_as_get_is_without_a_body(path: str) -> None:
     async with asking(service(), **OWN) as client:
-        got = await client.get(path)
+        reply = await client.get(path)
         only_head = await client.head(path)
-    assert (only_head.status_code, only_head.content) == (got.status_code, b"")
-    kept = {name: value for name, value in got.headers.items() if name not in {"x-request-id", "content-length"}}
-    assert {name: only_head.headers[name] for name in kept} == kept
+    assert (only_head.status_code, only_head.content) == (reply.status_code, b"")
+    headers = {name: value for name, value in reply.headers.items() if name not in {"x-request-id", "content-length"}}
+    assert {name: only_head.headers[name] for name in headers} == headers
     if path != "/metrics":  # whose numbers have changed meanwhile
-        assert only_head.headers["content-length"] == got.headers["content-length"]
+        assert only_head.headers["content-length"] == reply.headers["content-length"]
 
 
 async def test_head_of_a_stream_is_answered_at_once() -> None:
@@ -150,8 +150,8 @@ async def test_over_a_connection_another_request_follows_head() -> None:
                 await wire.send(
                     b"HEAD %s HTTP/1.1\r\nhost: a\r\nauthorization: Bearer %s\r\n\r\n" % (path, TOKEN.encode())
                 )
-                found = await wire.head()
-                assert found[0] == 200
+                head = await wire.head()
+                assert head[0] == 200
             await wire.send(b"GET /thing HTTP/1.1\r\nhost: a\r\nauthorization: Bearer %s\r\n\r\n" % TOKEN.encode())
             assert (await wire.answer())[2] == b'{"token":"of a server"}'
 
@@ -196,9 +196,9 @@ async def test_health_tells_anybody_what_is_wrong_and_only_the_operator_where(lo
     rows, _ = await health_of(health, **OWN)
     assert rows["redis"]["message"] == "ConnectionError: Error 111 connecting to 10.3.0.7:6379."
     assert rows["launcher"]["message"] == "JupyterHub API: no answer of hub.internal"
-    told = [line for line in logs.getvalue().splitlines() if "health_changed" in line]
-    assert sum("10.3.0.7:6379" in line for line in told) == sum("hub.internal" in line for line in told) == 1
-    assert {json.loads(line)["level"] for line in told if "well" not in json.loads(line)["check"]} == {"warning"}
+    lines = [line for line in logs.getvalue().splitlines() if "health_changed" in line]
+    assert sum("10.3.0.7:6379" in line for line in lines) == sum("hub.internal" in line for line in lines) == 1
+    assert {json.loads(line)["level"] for line in lines if "well" not in json.loads(line)["check"]} == {"warning"}
 
 
 async def test_metrics_require_their_token_if_one_is_set() -> None:
@@ -206,8 +206,8 @@ async def test_metrics_require_their_token_if_one_is_set() -> None:
         refused = await client.get("/metrics")
         assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
         assert "BINDERY_METRICS_TOKEN" in refused.json()["detail"]
-        given = await client.get("/metrics", headers={"authorization": "Bearer for prometheus"})
-        assert "bindery_http_requests_total" in given.text
+        reply = await client.get("/metrics", headers={"authorization": "Bearer for prometheus"})
+        assert "bindery_http_requests_total" in reply.text
         assert (await client.get("/health")).status_code in {200, 503}
     async with asking(service()) as client:
         assert (await client.get("/metrics")).status_code == 200

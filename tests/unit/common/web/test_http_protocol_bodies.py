@@ -110,9 +110,9 @@ async def test_a_slow_client_gets_all_of_its_answer() -> None:
     with serving(Echo(), send_timeout_seconds=0.3) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=MIB)
         writer.write(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n")
-        got = 0
-        while got < 64 * MIB:
-            got += len(await reader.read(2 * MIB))
+        length = 0
+        while length < 64 * MIB:
+            length += len(await reader.read(2 * MIB))
             await asyncio.sleep(0.02)  # its pace: all takes longer than the deadline
         writer.close()
     assert refused("send_time") == before

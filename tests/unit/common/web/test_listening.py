@@ -120,13 +120,13 @@ def test_one_that_is_too_busy_to_take_connections_lives(short: Path) -> None:
         busy.bind(str(path))
         busy.listen(0)
         waiting = [socket.socket(socket.AF_UNIX) for _ in range(2)]
-        for one in waiting:
-            one.setblocking(False)
-            one.connect_ex(str(path))
+        for client in waiting:
+            client.setblocking(False)
+            client.connect_ex(str(path))
         with pytest.raises(SystemExit, match="Another process listens"):
             bind_unix(path)
-        for one in waiting:
-            one.close()
+        for client in waiting:
+            client.close()
 
 
 def test_a_file_that_is_not_a_socket_is_not_removed(short: Path) -> None:
@@ -149,10 +149,10 @@ def test_a_service_that_cannot_listen_reports_it_and_ends(short: Path) -> None:
     path = short / "taken.sock"
     environ = os.environ | {"BINDERY_LISTEN_SOCKET": str(path)}
     with bind_unix(path):
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", SERVICE], env=environ, capture_output=True, text=True, check=False, timeout=60
         )
-    assert (done.returncode, done.stderr.strip().splitlines()[-1][:40]) == (
+    assert (result.returncode, result.stderr.strip().splitlines()[-1][:40]) == (
         1,
         f"Another process listens at {path}"[:40],
     )

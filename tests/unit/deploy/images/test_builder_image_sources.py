@@ -39,23 +39,23 @@ def run(apt: Path) -> subprocess.CompletedProcess[str]:
 
 def test_every_source_becomes_the_archive_that_the_base_was_made_from(tmp_path: Path, sources: Path) -> None:
     assert run(tmp_path).returncode == 0
-    told = sources.read_text()
-    uris = [line for line in told.splitlines() if line.startswith("URIs: ")]
+    text = sources.read_text()
+    uris = [line for line in text.splitlines() if line.startswith("URIs: ")]
     assert uris == [
         "URIs: https://snapshot.example/archive/debian/20250520T000000Z",
         "URIs: https://snapshot.example/archive/debian-security/20250520T000000Z",
     ]
-    assert told.count("Signed-By: /usr/share/keyrings/debian-archive-keyring.pgp") == 2, "signatures are checked still"
-    said = (tmp_path / "apt.conf.d" / "99snapshot").read_text()
-    assert said == 'Acquire::Check-Valid-Until "false";\n', "an archive's lists are older than they may be elsewhere"
+    assert text.count("Signed-By: /usr/share/keyrings/debian-archive-keyring.pgp") == 2, "signatures are checked still"
+    conf = (tmp_path / "apt.conf.d" / "99snapshot").read_text()
+    assert conf == 'Acquire::Check-Valid-Until "false";\n', "an archive's lists are older than they may be elsewhere"
 
 
 def test_a_base_that_does_not_name_its_archive_is_refused_and_left_as_it_was(tmp_path: Path, sources: Path) -> None:
     half = SOURCES.replace("# https://snapshot.example/archive/debian-security/20250520T000000Z\n", "")
     sources.write_text(half)
-    done = run(tmp_path)
-    assert done.returncode == 1
-    assert "don't all say which archive they were made from" in done.stderr
-    assert "Take one of Debian's own images for BASE, by its digest, or build without SNAPSHOT." in done.stderr
+    result = run(tmp_path)
+    assert result.returncode == 1
+    assert "don't all say which archive they were made from" in result.stderr
+    assert "Take one of Debian's own images for BASE, by its digest, or build without SNAPSHOT." in result.stderr
     assert sources.read_text() == half
     assert not (tmp_path / "apt.conf.d").exists()

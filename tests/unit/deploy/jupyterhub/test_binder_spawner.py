@@ -14,12 +14,12 @@ from tests.support.spawners import OPTIONS, message_of, spawner_of
 
 def arguments(**settings: Any) -> dict[str, str]:
     """A server's arguments, by name."""
-    given = spawner_of(BinderDockerSpawner, **settings).get_args()
-    return dict(one.removeprefix("--").split("=", 1) for one in given)
+    options = spawner_of(BinderDockerSpawner, **settings).get_args()
+    return dict(option.removeprefix("--").split("=", 1) for option in options)
 
 
 def test_notebook_6_gets_every_argument_under_the_name_that_it_knows() -> None:
-    found = arguments(cors_allow_origin="https://a.example", default_url="/doc/tree/index.ipynb")
+    values = arguments(cors_allow_origin="https://a.example", default_url="/doc/tree/index.ipynb")
     for name, value in {
         "base_url": "/user/ann/",
         "port": "8888",
@@ -27,8 +27,8 @@ def test_notebook_6_gets_every_argument_under_the_name_that_it_knows() -> None:
         "allow_origin": "https://a.example",
         "default_url": "/doc/tree/index.ipynb",
     }.items():
-        assert found[f"ServerApp.{name}"] == value
-        assert found[f"NotebookApp.{name}"] == value
+        assert values[f"ServerApp.{name}"] == value
+        assert values[f"NotebookApp.{name}"] == value
 
 
 def test_a_spawner_of_its_own_images_gives_each_argument_once() -> None:
@@ -52,12 +52,12 @@ def test_a_spawner_of_its_own_images_gives_each_argument_once() -> None:
 def test_only_pages_of_allowed_origins_may_use_a_server(
     app: str, origins: str, allowed: list[str], refused: list[str]
 ) -> None:
-    found = arguments(cors_allow_origin=origins)
-    one = found.get(f"{app}.allow_origin")
-    pattern = found.get(f"{app}.allow_origin_pat")
+    values = arguments(cors_allow_origin=origins)
+    exact_origin = values.get(f"{app}.allow_origin")
+    pattern = values.get(f"{app}.allow_origin_pat")
 
     def is_allowed(origin: str) -> bool:  # as jupyter_server's handlers decide it
-        return one in ("*", origin) or bool(pattern and re.match(pattern, origin))
+        return exact_origin in ("*", origin) or bool(pattern and re.match(pattern, origin))
 
     assert all(map(is_allowed, allowed))
     assert not any(map(is_allowed, refused))
@@ -74,7 +74,7 @@ def test_a_launch_without_image_or_token_is_refused(missing: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "says"),
+    ("resources", "says"),
     [
         ({"memory_limit": 0}, "memory_limit is not a number above zero: 0"),
         ({"gpus": True}, "gpus is not a number above zero: True"),
@@ -82,9 +82,9 @@ def test_a_launch_without_image_or_token_is_refused(missing: str) -> None:
         ([1], "is not an object"),
     ],
 )
-def test_resources_that_make_no_sense_are_refused_by_name(asked: Any, says: str) -> None:
+def test_resources_that_make_no_sense_are_refused_by_name(resources: Any, says: str) -> None:
     with pytest.raises(HTTPError) as raised:
-        spawner_of(BinderDockerSpawner, resources=asked)
+        spawner_of(BinderDockerSpawner, resources=resources)
     assert raised.value.status_code == 400
     assert says in message_of(raised.value)
 
@@ -93,8 +93,8 @@ def test_a_server_with_a_token_of_its_own_gets_none_of_the_hubs() -> None:
     names = {"JUPYTERHUB_API_TOKEN", "JPY_API_TOKEN"}
     assert not names & spawner_of(BinderDockerSpawner).get_env().keys()
     assert names <= spawner_of(BinderDockerSpawner, auth_enabled=True).get_env().keys()
-    given = {"environment": {"JPY_API_TOKEN": "the-operators"}}
-    assert spawner_of(BinderDockerSpawner, **given).get_env()["JPY_API_TOKEN"] == "the-operators"
+    options = {"environment": {"JPY_API_TOKEN": "the-operators"}}
+    assert spawner_of(BinderDockerSpawner, **options).get_env()["JPY_API_TOKEN"] == "the-operators"
 
 
 @pytest.mark.parametrize("command", [["jupyter-server"], ["/opt/start.sh", "--x={y}"]])
@@ -114,5 +114,5 @@ def test_with_hub_authentication_a_server_needs_no_token_and_runs_jupyterhubs_ow
     spawner.user_options = {"image": "r:1"}
     spawner.apply_binder_options()
     assert "JUPYTER_TOKEN" not in spawner.get_env()
-    assert not any("base_url" in one or "allow_origin" in one for one in spawner.get_args())
+    assert not any("base_url" in argument or "allow_origin" in argument for argument in spawner.get_args())
     assert not spawner.cmd  # the image's own

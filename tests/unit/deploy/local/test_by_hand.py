@@ -55,8 +55,8 @@ def test_a_name_that_is_not_a_kind_of_component_is_refused(name: str) -> None:
 
 def test_every_component_of_a_kind_is_left_out() -> None:
     division = divide(STACK, {"worker"})
-    assert [one.name for one in division.by_hand] == ["worker", "worker-2"]
-    assert [one.name for one in division.by_up] == [one.name for one in STACK if one.kind != "worker"]
+    assert [part.name for part in division.by_hand] == ["worker", "worker-2"]
+    assert [part.name for part in division.by_up] == [part.name for part in STACK if part.kind != "worker"]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_every_component_of_a_kind_is_left_out() -> None:
 )
 def test_what_can_be_healthy_without_a_component(without: str, independent: set[str]) -> None:
     division = divide(STACK, {without})
-    assert {one.name for one in independent_of(division.by_hand, division.by_up)} == independent
+    assert {part.name for part in independent_of(division.by_hand, division.by_up)} == independent
 
 
 def test_the_printed_line_gives_a_component_its_environment_and_shows_no_secret(tmp_path: Path) -> None:
@@ -83,15 +83,15 @@ def test_the_printed_line_gives_a_component_its_environment_and_shows_no_secret(
     assert str(folder / "hub.env") in lines[2]
     assert stat.S_IMODE((folder / "hub.env").stat().st_mode) == 0o600
 
-    done = subprocess.run(["/bin/sh", "-c", lines[1]], env={}, cwd="/", capture_output=True, text=True, check=True)
-    assert done.stdout == f"{AWKWARD!r} {Path(__file__).parents[4]}\n"
+    result = subprocess.run(["/bin/sh", "-c", lines[1]], env={}, cwd="/", capture_output=True, text=True, check=True)
+    assert result.stdout == f"{AWKWARD!r} {Path(__file__).parents[4]}\n"
 
 
-@pytest.mark.parametrize(("given", "mode"), [({}, "true"), ({"BINDERY_DEV_MODE": "false"}, "false")])
+@pytest.mark.parametrize(("variables", "mode"), [({}, "true"), ({"BINDERY_DEV_MODE": "false"}, "false")])
 def test_a_gateway_by_hand_reloads_its_pages_unless_the_user_says_otherwise(
-    tmp_path: Path, given: dict[str, str], mode: str
+    tmp_path: Path, variables: dict[str, str], mode: str
 ) -> None:
-    gateway = Component(name="gateway", command=("true",), environment=given)
+    gateway = Component(name="gateway", command=("true",), environment=variables)
     write_instructions([gateway, component("hub")], tmp_path)
     assert shlex.split((tmp_path / "gateway.env").read_text()) == [f"BINDERY_DEV_MODE={mode}"]
     assert (tmp_path / "hub.env").read_text() == ""

@@ -55,8 +55,8 @@ def test_log_files_are_rotated_and_bounded(tmp_path: Path) -> None:
         console.relay("hub", b"line %d" % number)
     console.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hub.log", "hub.log.1", "hub.log.2"]
-    kept = "".join((tmp_path / name).read_text() for name in ("hub.log.2", "hub.log.1", "hub.log")).split("\n")
-    assert kept[-2] == "line 99"
+    lines = "".join((tmp_path / name).read_text() for name in ("hub.log.2", "hub.log.1", "hub.log")).split("\n")
+    assert lines[-2] == "line 99"
     assert all(path.stat().st_size <= 100 for path in tmp_path.iterdir())
     assert console.last_lines("hub") == [f"line {number}" for number in range(80, 100)]
 

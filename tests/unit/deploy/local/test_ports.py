@@ -33,16 +33,16 @@ server.serve_forever()
 
 @pytest.fixture
 def port() -> Iterator[HeldPort]:
-    held = hold_any()
-    yield held
-    held.close()
+    held_port = hold_any()
+    yield held_port
+    held_port.close()
 
 
 @contextmanager
 def part(port: HeldPort) -> Iterator[subprocess.Popen[str]]:
     """A part that serves the port, once it is there."""
     command = port.handed_over("http", (sys.executable, "-c", ANSWERS))
-    descriptors = [one.fileno() for one in port.sockets]
+    descriptors = [sock.fileno() for sock in port.sockets]
     process = subprocess.Popen(command, pass_fds=descriptors, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stderr is not None
@@ -82,12 +82,12 @@ def test_a_client_that_connects_while_a_part_is_down_is_answered_when_it_is_back
 
 
 def test_a_part_that_is_left_still_holds_the_ports(port: HeldPort) -> None:
-    with part(port) as left:
+    with part(port) as process:
         port.close()
         for family, address in ADDRESSES:
             assert steal(family, address, port.number, reuse=True) == errno.EADDRINUSE
-        left.send_signal(signal.SIGKILL)
-        left.wait()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     assert is_free("127.0.0.1", port.number)
 
 
@@ -149,10 +149,10 @@ def test_a_stack_that_can_not_have_its_second_gateway_s_port_keeps_none() -> Non
 
 def test_a_program_that_is_missing_ends_its_part(port: HeldPort) -> None:
     command = port.handed_over("http", ("/missing/program",))
-    descriptors = [one.fileno() for one in port.sockets]
-    done = subprocess.run(command, pass_fds=descriptors, capture_output=True, text=True, check=False, cwd=CHECKOUT)
-    assert done.returncode != 0
-    assert "/missing/program" in done.stderr or "No such file" in done.stderr
+    descriptors = [sock.fileno() for sock in port.sockets]
+    result = subprocess.run(command, pass_fds=descriptors, capture_output=True, text=True, check=False, cwd=CHECKOUT)
+    assert result.returncode != 0
+    assert "/missing/program" in result.stderr or "No such file" in result.stderr
 
 
 def numbers_of(ports: Ports) -> list[int]:
@@ -160,7 +160,7 @@ def numbers_of(ports: Ports) -> list[int]:
 
 
 def test_descriptors_leave_room_for_those_that_a_part_gets(port: HeldPort) -> None:
-    assert all(one.fileno() >= 64 and not os.get_inheritable(one.fileno()) for one in port.sockets)
+    assert all(sock.fileno() >= 64 and not os.get_inheritable(sock.fileno()) for sock in port.sockets)
 
 
 @pytest.mark.parametrize("lacks", ["the protocol", "the address"])
@@ -171,9 +171,9 @@ def test_a_machine_without_ipv6_holds_what_it_has(monkeypatch: pytest.MonkeyPatc
         return NoSuchAddress(family) if family == socket.AF_INET6 else socket.socket(family)
 
     monkeypatch.setattr("deploy.local.ports._open_socket", without)
-    held = hold_any()
-    assert len(held.sockets) == 1
-    held.close()
+    held_port = hold_any()
+    assert len(held_port.sockets) == 1
+    held_port.close()
 
 
 class NoSuchAddress(socket.socket):

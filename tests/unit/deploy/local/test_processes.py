@@ -91,7 +91,7 @@ def test_a_recycled_pid_with_another_start_time_is_not_killed() -> None:
 
 def test_a_child_in_a_session_of_its_own_ends_with_its_parent() -> None:
     process, record, child = start_parent(STAYS, apart=True)
-    assert {one.pid for one in family([record])} == {record.pid, child}
+    assert {member.pid for member in family([record])} == {record.pid, child}
     end_processes([record], timeout_seconds=5)
     assert not is_running(child)
     process.communicate()
@@ -131,14 +131,16 @@ def test_a_detached_process_at_home_is_ended_and_one_of_another_home_is_not(tmp_
     servers = tmp_path / "data" / "servers"
     job = start_detached(servers / "0123" / "home")
     stubborn = start_detached(servers / "4567", STAYS_STUBBORNLY)
-    others = [start_detached(home) for home in (tmp_path, tmp_path / "data" / "servers-of-mine" / "x", servers)]
-    assert {one.pid: one.what for one in orphans([], [servers])} == {
+    other_processes = [
+        start_detached(home) for home in (tmp_path, tmp_path / "data" / "servers-of-mine" / "x", servers)
+    ]
+    assert {process.pid: process.what for process in orphans([], [servers])} == {
         job.pid: "background job of servers/0123",
         stubborn.pid: "background job of servers/4567",
     }
-    assert {one.pid for one in end_processes([], 0.5, [servers])} == {job.pid, stubborn.pid}
-    assert [one.is_running for one in (job, stubborn, *others)] == [False, False, True, True, True]
-    end_processes(others, timeout_seconds=5)
+    assert {process.pid for process in end_processes([], 0.5, [servers])} == {job.pid, stubborn.pid}
+    assert [process.is_running for process in (job, stubborn, *other_processes)] == [False, False, True, True, True]
+    end_processes(other_processes, timeout_seconds=5)
 
 
 def test_descendants_of_a_known_process_are_not_orphans(tmp_path: Path) -> None:
@@ -152,9 +154,9 @@ def test_a_process_that_sees_other_files_by_the_same_names_is_left_alone(
 ) -> None:
     job = start_detached(tmp_path / "servers" / "0123" / "home")
     try:
-        with monkeypatch.context() as seen:
-            seen.setattr(os.path, "samestat", lambda *_stats: False)  # as for one in a container
+        with monkeypatch.context() as patch:
+            patch.setattr(os.path, "samestat", lambda *_stats: False)  # as for one in a container
             assert orphans([], [tmp_path / "servers"]) == []
-        assert [one.pid for one in orphans([], [tmp_path / "servers"])] == [job.pid]
+        assert [process.pid for process in orphans([], [tmp_path / "servers"])] == [job.pid]
     finally:
         end_processes([job], timeout_seconds=5)

@@ -56,8 +56,8 @@ def proxy(command: tuple[str, ...]) -> Iterator[subprocess.Popen[bytes]]:
 
 def answer(url: str) -> str | None:
     try:
-        found = httpx.get(url, trust_env=False)
-        return found.text if found.is_success else None
+        reply = httpx.get(url, trust_env=False)
+        return reply.text if reply.is_success else None
     except httpx.HTTPError:
         return None
 

@@ -87,12 +87,12 @@ def test_servers_are_opened_under_another_name_than_the_gateway(tmp_path: Path, 
     assert environment["BINDERY_HUB_URL"] == parts["launcher"].environment["BINDERY_HUB_URL"]
 
 
-@pytest.mark.parametrize("given", [{}, {"BINDERY_START_TOKEN": "of-the-environment"}])
-def test_gateways_alone_know_the_start_token(tmp_path: Path, given: dict[str, str]) -> None:
+@pytest.mark.parametrize("variables", [{}, {"BINDERY_START_TOKEN": "of-the-environment"}])
+def test_gateways_alone_know_the_start_token(tmp_path: Path, variables: dict[str, str]) -> None:
     settings = Settings(data_dir=tmp_path, gateways=2, start_token=SecretStr("of-the-environment"))
-    parts = _planned(settings, given)
-    told = {part.name for part in parts if "of-the-environment" in str([*part.environment.values(), *part.command])}
-    assert told == {"gateway", "gateway-2"}
+    parts = _planned(settings, variables)
+    names = {part.name for part in parts if "of-the-environment" in str([*part.environment.values(), *part.command])}
+    assert names == {"gateway", "gateway-2"}
 
 
 @pytest.mark.parametrize(
@@ -130,14 +130,14 @@ def test_a_spawner_that_could_start_nothing_is_refused(
 
 def test_only_the_hub_gets_a_kubeconfig_and_only_where_it_starts_pods(tmp_path: Path) -> None:
     environ = {"KUBECONFIG": "/k"}
-    for executor, told in (("kubernetes", {"hub"}), ("process", set())):
+    for executor, names in (("kubernetes", {"hub"}), ("process", set())):
         settings = Settings(data_dir=tmp_path, executor=executor)
         parts = plan_components(
             settings, open_installation(tmp_path), httpx.AsyncClient(), environ, planned_ports(settings)
         )
-        assert {part.name for part in parts if "KUBECONFIG" in part.environment} == told
+        assert {part.name for part in parts if "KUBECONFIG" in part.environment} == names
         hub = next(part for part in parts if part.name == "hub").environment
-        assert (hub["BINDERY_SPAWNER"], hub["BINDERY_HUB_STOPS_SERVERS"]) == (executor, str(bool(told)).lower())
+        assert (hub["BINDERY_SPAWNER"], hub["BINDERY_HUB_STOPS_SERVERS"]) == (executor, str(bool(names)).lower())
 
 
 def test_nobody_else_may_enter_the_data_folder_whoever_made_it_and_how(tmp_path: Path) -> None:
@@ -162,20 +162,20 @@ def test_a_data_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: p
 
 
 def test_an_installation_is_made_once_and_kept_secret(tmp_path: Path) -> None:
-    made = open_installation(tmp_path / "data")
-    assert len(made.installation_id) == 12
-    assert open_installation(tmp_path / "data") == made
+    installation = open_installation(tmp_path / "data")
+    assert len(installation.installation_id) == 12
+    assert open_installation(tmp_path / "data") == installation
     assert stat.S_IMODE((tmp_path / "data" / "installation.json").stat().st_mode) == 0o600
-    assert made.installation_secret not in repr(made)
+    assert installation.installation_secret not in repr(installation)
 
 
 def test_an_installation_of_an_earlier_release_gets_a_password_for_each_user_of_redis(tmp_path: Path) -> None:
-    made = open_installation(tmp_path)
+    installation = open_installation(tmp_path)
     path = tmp_path / "installation.json"
     before = {name: value for name, value in json.loads(path.read_text()).items() if not name.startswith("redis_")}
     path.write_text(json.dumps(before | {"redis_password": "a" * 64}))
     whole = open_installation(tmp_path)
-    assert whole.installation_id == made.installation_id
+    assert whole.installation_id == installation.installation_id
     passwords = {whole.redis_password(user) for user in USERS}
     assert len(passwords) == len(USERS)
     assert passwords.isdisjoint({"a" * 64, *before.values()})
@@ -277,8 +277,8 @@ def test_a_part_gets_what_the_user_names_for_it_and_no_other_part_does(
     parts = plan_components(
         settings, open_installation(tmp_path), httpx.AsyncClient(), environ, planned_ports(settings)
     )
-    told = {name: {part.name for part in parts if name in part.environment} for name in environ}
-    assert told == {
+    names = {name: {part.name for part in parts if name in part.environment} for name in environ}
+    assert names == {
         "LDAP_PASSWORD": {"hub"}, "BINDERY_OF_A_PLUGIN": {"worker", "worker-2"}, "GODEBUG": {"proxy"}, "OTHER": set(),
     }  # fmt: skip
 
@@ -301,14 +301,18 @@ def test_nobody_is_told_what_it_does_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "stop_timeout", "drain"), [({}, 10, "3"), ({}, 4, "2"), ({"BINDERY_DRAIN_SECONDS": "60"}, 10, "60")]
+    ("variables", "stop_timeout", "drain"), [({}, 10, "3"), ({}, 4, "2"), ({"BINDERY_DRAIN_SECONDS": "60"}, 10, "60")]
 )
 def test_open_streams_end_before_their_gateway_is_killed(
-    tmp_path: Path, given: dict[str, str], stop_timeout: float, drain: str
+    tmp_path: Path, variables: dict[str, str], stop_timeout: float, drain: str
 ) -> None:
     settings = Settings(data_dir=tmp_path, stop_timeout_seconds=stop_timeout)
     parts = plan_components(
-        settings, open_installation(tmp_path), httpx.AsyncClient(), {"PATH": "/bin"} | given, planned_ports(settings)
+        settings,
+        open_installation(tmp_path),
+        httpx.AsyncClient(),
+        {"PATH": "/bin"} | variables,
+        planned_ports(settings),
     )
     (gateway,) = (part for part in parts if part.name == "gateway")
     assert gateway.environment["BINDERY_DRAIN_SECONDS"] == drain

@@ -23,8 +23,8 @@ def runtime(tmp_path: Path) -> Iterator[Path]:
     short = Path(f"/tmp/bindery-test-{os.getpid()}")
     short.mkdir(mode=0o700)
     yield short
-    for left in short.iterdir():
-        left.rmdir()
+    for child in short.iterdir():
+        child.rmdir()
     short.rmdir()
 
 
@@ -39,29 +39,29 @@ def test_it_is_below_the_runtime_folder_of_the_session(tmp_path: Path, runtime: 
 
 @pytest.mark.parametrize("spoilt", ["unset", "relative", "missing", "open", "link", "long"])
 def test_it_is_below_tmp_if_the_runtime_folder_will_not_do(tmp_path: Path, runtime: Path, spoilt: str) -> None:
-    given = runtime
+    runtime_dir = runtime
     if spoilt == "relative":
-        given = Path("run")
+        runtime_dir = Path("run")
     elif spoilt == "missing":
-        given = runtime / "missing"
+        runtime_dir = runtime / "missing"
     elif spoilt == "open":
         runtime.chmod(0o770)
     elif spoilt == "link":
-        given = tmp_path / "link"
-        given.symlink_to(runtime)
+        runtime_dir = tmp_path / "link"
+        runtime_dir.symlink_to(runtime)
     elif spoilt == "long":
-        given = tmp_path / ("x" * 80)
-        given.mkdir(mode=0o700)
-    folder = socket_folder(tmp_path, {} if spoilt == "unset" else {"XDG_RUNTIME_DIR": str(given)})
+        runtime_dir = tmp_path / ("x" * 80)
+        runtime_dir.mkdir(mode=0o700)
+    folder = socket_folder(tmp_path, {} if spoilt == "unset" else {"XDG_RUNTIME_DIR": str(runtime_dir)})
     assert folder.parent == Path("/tmp")
     assert folder.name.startswith(f"bindery-{os.geteuid()}-")
 
 
 def test_each_data_folder_has_its_own_and_the_same_one_again(tmp_path: Path) -> None:
-    one = socket_folder(tmp_path / "one", {})
+    folder = socket_folder(tmp_path / "one", {})
     other = socket_folder(tmp_path / "other", {})
-    assert one != other
-    assert socket_folder(tmp_path / "one", {}) == one
+    assert folder != other
+    assert socket_folder(tmp_path / "one", {}) == folder
 
 
 def test_a_socket_fits_whatever_the_data_folder_is_called(tmp_path: Path) -> None:

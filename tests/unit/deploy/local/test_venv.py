@@ -70,16 +70,16 @@ def checkout(tmp_path: Path) -> Checkout:
 
 @pytest.mark.slow
 def test_is_installed_once_per_lock_and_again_when_interrupted(checkout: Checkout) -> None:
-    done = checkout.run()
-    assert (done.returncode, checkout.installed()) == (0, "1.0"), done.stderr
+    result = checkout.run()
+    assert (result.returncode, checkout.installed()) == (0, "1.0"), result.stderr
 
     shutil.rmtree(checkout.wheels)  # from here on, asking for anything would fail
-    done = checkout.run()
-    assert (done.returncode, done.stderr) == (0, "")
+    result = checkout.run()
+    assert (result.returncode, result.stderr) == (0, "")
 
     (checkout.folder / ".venv" / "installed-requirements.lock").unlink()  # as an interrupted install leaves it
-    done = checkout.run()
-    assert "Installing requirements.lock" in done.stderr
+    result = checkout.run()
+    assert "Installing requirements.lock" in result.stderr
 
     checkout.lock.write_text(make_wheel(checkout.wheels, "1.1"))
     assert checkout.run().returncode == 0
@@ -87,16 +87,16 @@ def test_is_installed_once_per_lock_and_again_when_interrupted(checkout: Checkou
 
     shutil.rmtree(checkout.wheels)
     checkout.lock.write_text("bindingtest==2.0 --hash=sha256:" + "0" * 64 + "\n")
-    done = checkout.run()
-    assert done.returncode == 1
-    assert "could not be downloaded: no package index was reached" in done.stderr.splitlines()[-1]
-    assert len(done.stderr.splitlines()) == 2
+    result = checkout.run()
+    assert result.returncode == 1
+    assert "could not be downloaded: no package index was reached" in result.stderr.splitlines()[-1]
+    assert len(result.stderr.splitlines()) == 2
     assert not (checkout.folder / ".venv" / "installed-requirements.lock").exists()
 
     make_wheel(checkout.wheels, "2.0")
-    done = checkout.run()
-    assert done.returncode == 1
-    assert "is not the one that requirements.lock names" in done.stderr.splitlines()[-1]
+    result = checkout.run()
+    assert result.returncode == 1
+    assert "is not the one that requirements.lock names" in result.stderr.splitlines()[-1]
 
 
 def python_that(folder: Path, script: str) -> str:
@@ -129,9 +129,9 @@ esac
 def pip_that_says(checkout: Checkout, log: str) -> str:
     """The last line of an install in which pip fails with this log."""
     (checkout.folder / "pip.log").write_text(log)
-    done = checkout.run(PYTHON=python_that(checkout.folder, PIP))
-    assert done.returncode == 1
-    return done.stderr.splitlines()[-1]
+    result = checkout.run(PYTHON=python_that(checkout.folder, PIP))
+    assert result.returncode == 1
+    return result.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_connection_trouble_is_told_as_that(checkout: Checkout, log: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("log", "told"),
+    ("log", "sentence"),
     [
         (
             "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n",
@@ -163,13 +163,13 @@ def test_connection_trouble_is_told_as_that(checkout: Checkout, log: str) -> Non
     ],
 )
 def test_any_other_failure_is_told_in_pips_own_words_also_after_a_retry_that_went_well(
-    checkout: Checkout, log: str, told: str
+    checkout: Checkout, log: str, sentence: str
 ) -> None:
-    before = "" if "No matching" in told else RETRIED
-    said = pip_that_says(checkout, before + INSTALLING + log)
-    assert said.startswith("Installing requirements.lock failed: ERROR: ")
-    assert told in said
-    assert "network" not in said
+    before = "" if "No matching" in sentence else RETRIED
+    message = pip_that_says(checkout, before + INSTALLING + log)
+    assert message.startswith("Installing requirements.lock failed: ERROR: ")
+    assert sentence in message
+    assert "network" not in message
 
 
 @pytest.mark.slow
@@ -178,31 +178,31 @@ def test_a_broken_wheel_of_a_package_named_proxy_is_not_called_a_network_failure
     wheel.write_bytes(b"half a wheel")
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     checkout.lock.write_text(f"jupyterhub-traefik-proxy==2.1 --hash=sha256:{digest}\n")
-    said = checkout.run().stderr.splitlines()[-1]
-    assert said.startswith("Installing requirements.lock failed: ERROR: ")
-    assert "jupyterhub" in said
+    message = checkout.run().stderr.splitlines()[-1]
+    assert message.startswith("Installing requirements.lock failed: ERROR: ")
+    assert "jupyterhub" in message
 
 
 def test_an_unsupported_python_is_named(checkout: Checkout) -> None:
-    done = checkout.run(PYTHON=python_that(checkout.folder, "echo 3.10"))
-    assert done.returncode == 1
-    assert "is not Python 3.11, 3.12 or 3.13" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    result = checkout.run(PYTHON=python_that(checkout.folder, "echo 3.10"))
+    assert result.returncode == 1
+    assert "is not Python 3.11, 3.12 or 3.13" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_no_python_at_all(checkout: Checkout) -> None:
     (checkout.folder / "bin").mkdir()
     for name in ("basename", "cmp", "dirname"):
         (checkout.folder / "bin" / name).symlink_to(shutil.which(name) or name)
-    done = checkout.run(PYTHON="", PATH=str(checkout.folder / "bin"))
-    assert done.returncode == 1
-    assert done.stderr.startswith("No Python 3.11, 3.12 or 3.13 found: install one")
-    assert len(done.stderr.splitlines()) == 1
+    result = checkout.run(PYTHON="", PATH=str(checkout.folder / "bin"))
+    assert result.returncode == 1
+    assert result.stderr.startswith("No Python 3.11, 3.12 or 3.13 found: install one")
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_a_missing_ensurepip_is_named_with_the_package_that_brings_it(checkout: Checkout) -> None:
     script = 'case "$2" in *ensurepip*) exit 1 ;; *) echo 3.12 ;; esac'
-    done = checkout.run(PYTHON=python_that(checkout.folder, script))
-    assert done.returncode == 1
-    assert "apt-get install python3.12-venv" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    result = checkout.run(PYTHON=python_that(checkout.folder, script))
+    assert result.returncode == 1
+    assert "apt-get install python3.12-venv" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
