@@ -42,9 +42,9 @@ def proxy(forge: Forge) -> Iterator[ForwardProxy]:
 
 
 def ours(proxy: ForwardProxy, exceptions: str = "", **other: str) -> OutboundProxy:
-    found = OutboundProxy.of(other.get("url", proxy.url), exceptions)
-    assert found is not None
-    return found
+    outbound_proxy = OutboundProxy.of(other.get("url", proxy.url), exceptions)
+    assert outbound_proxy is not None
+    return outbound_proxy
 
 
 async def failure(url: str, proxy: OutboundProxy, policy: NetworkPolicy = PUBLIC) -> BinderyError:
@@ -150,15 +150,15 @@ async def test_a_refusal_by_the_proxy_is_reported(proxy: ForwardProxy) -> None:
 def arguments_of_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file with every argument that git is run with."""
     real = shutil.which("git")
-    told = tmp_path / "arguments"
-    told.touch()
+    log = tmp_path / "arguments"
+    log.touch()
     folder = tmp_path / "bin"
     folder.mkdir()
     script = folder / "git"
-    script.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >> {told}\nexec {real} "$@"\n')
+    script.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >> {log}\nexec {real} "$@"\n')
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    return told
+    return log
 
 
 async def test_git_fetches_submodules_too_through_it_with_its_login_outside_the_arguments(
@@ -173,10 +173,10 @@ async def test_git_fetches_submodules_too_through_it_with_its_login_outside_the_
     await fetch_repository(url, sha, target, policy=PUBLIC, proxy=ours(proxy), timeout_seconds=60, on_line=lines.append)
     assert (target / "lib/lib.txt").read_text() == "lib"
     assert "POST http://forge.test/org/lib/git-upload-pack" in proxy.requests
-    said = arguments_of_git.read_text()
-    assert "fetch" in said
+    arguments = arguments_of_git.read_text()
+    assert "fetch" in arguments
     config = (target / ".git/config").read_text()
-    assert "hunter2" not in said + config + "".join(lines)
+    assert "hunter2" not in arguments + config + "".join(lines)
 
 
 async def test_refs_are_listed_through_it(
@@ -203,8 +203,8 @@ async def test_a_build_that_is_a_process_fetches_through_it(forge: Forge, proxy:
     assert not outcome.ok
     assert "a conda environment" in str(outcome), messages  # which it has read: it was fetched
     assert "POST http://forge.test/org/repo/git-upload-pack" in proxy.requests
-    written = b"".join(path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file())
-    assert b"hunter2" not in written
+    content = b"".join(path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file())
+    assert b"hunter2" not in content
 
 
 @pytest.mark.parametrize(

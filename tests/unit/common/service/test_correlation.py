@@ -45,10 +45,10 @@ async def line_of_request(logs: io.StringIO, *, public: bool, **headers: str) ->
 
     settings = settings_for(ServiceSettings, {"service_token": TOKEN})
     app = create_service(settings, name="test", lifespan=lambda _: background_tasks(), routers=[router], public=public)
-    sent = {name.replace("_", "-").encode(): value.encode("latin-1") for name, value in headers.items()}
-    sent[b"Authorization"] = f"Bearer {TOKEN}".encode()
+    raw_headers = {name.replace("_", "-").encode(): value.encode("latin-1") for name, value in headers.items()}
+    raw_headers[b"Authorization"] = f"Bearer {TOKEN}".encode()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
-        reply = await client.get("/work", headers=sent)
+        reply = await client.get("/work", headers=raw_headers)
     assert reply.status_code == 200
     return line_of(logs, "worked"), reply.headers[REQUEST_HEADER]
 
@@ -65,11 +65,11 @@ async def test_a_public_service_lets_nobody_say_whose_launch_it_is(logs: io.Stri
 
 
 @pytest.mark.parametrize(
-    "given", ["", "short", "x" * 65, "a b c d e f g", 'id" level="error', "täglich-neu", "id\x0b12345"]
+    "value", ["", "short", "x" * 65, "a b c d e f g", 'id" level="error', "täglich-neu", "id\x0b12345"]
 )
-async def test_an_id_that_is_not_well_formed_is_replaced(logs: io.StringIO, given: str) -> None:
-    line, answered = await line_of_request(logs, public=False, X_Request_ID=given, Bindery_Launch_Ref=given)
-    assert line["request_id"] == answered != given
+async def test_an_id_that_is_not_well_formed_is_replaced(logs: io.StringIO, value: str) -> None:
+    line, answered = await line_of_request(logs, public=False, X_Request_ID=value, Bindery_Launch_Ref=value)
+    assert line["request_id"] == answered != value
     assert len(answered) == 16
     assert "launch_ref" not in line
 
@@ -77,20 +77,20 @@ async def test_an_id_that_is_not_well_formed_is_replaced(logs: io.StringIO, give
 @pytest.fixture
 async def peer() -> AsyncIterator[tuple[str, list[dict[str, str | None]]]]:
     """A server's address, and the ids that it was sent, request by request."""
-    sent: list[dict[str, str | None]] = []
+    ids_by_request: list[dict[str, str | None]] = []
 
     async def answer(request: web.Request) -> web.Response:
-        sent.append({name: request.headers.get(name) for name in (REQUEST_HEADER, LAUNCH_HEADER)})
+        ids_by_request.append({name: request.headers.get(name) for name in (REQUEST_HEADER, LAUNCH_HEADER)})
         return web.json_response({})
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
     async with TestServer(app) as server:
-        yield str(server.make_url("/")), sent
+        yield str(server.make_url("/")), ids_by_request
 
 
 async def test_a_call_of_another_service_carries_the_ids(peer: tuple[str, list[dict[str, str | None]]]) -> None:
-    url, sent = peer
+    url, ids_by_request = peer
     client = ServiceClient(PooledClient(url, peer="test"), unavailable="builder_unavailable")
     try:
         await client.call("GET", "/")
@@ -99,11 +99,11 @@ async def test_a_call_of_another_service_carries_the_ids(peer: tuple[str, list[d
     finally:
         await client.aclose()
     nothing = {REQUEST_HEADER: None, LAUNCH_HEADER: None}
-    assert sent == [nothing, {REQUEST_HEADER: ID, LAUNCH_HEADER: REF}]
+    assert ids_by_request == [nothing, {REQUEST_HEADER: ID, LAUNCH_HEADER: REF}]
 
 
 async def test_a_call_of_a_hub_registry_or_forge_does_not(peer: tuple[str, list[dict[str, str | None]]]) -> None:
-    url, sent = peer
+    url, ids_by_request = peer
     client = PooledClient(url, peer="hub")
     try:
         with bound_contextvars(request_id=ID, launch_ref=REF):
@@ -112,7 +112,7 @@ async def test_a_call_of_a_hub_registry_or_forge_does_not(peer: tuple[str, list[
                 pass
     finally:
         await client.aclose()
-    assert sent == [{REQUEST_HEADER: None, LAUNCH_HEADER: None}] * 2
+    assert ids_by_request == [{REQUEST_HEADER: None, LAUNCH_HEADER: None}] * 2
 
 
 @pytest.mark.usefixtures("redis")

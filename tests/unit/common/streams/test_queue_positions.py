@@ -55,19 +55,19 @@ async def test_places_are_the_order_in_which_slots_are_given(
                 await free_a_slot(builder, running)
         running += await admitted_in_order(builder)
         waiting = [build_id for build_id in waiting if build_id in await places_of(builder, waiting)]
-        told = await places_of(builder, waiting)
-        assert sorted(told.values()) == list(range(1, len(waiting) + 1))
-        expected = sorted(waiting, key=lambda build_id: told[build_id])
-        given: list[str] = []
-        while len(given) < len(waiting):
-            assert await places_of(builder, expected[len(given) :]) == {
-                build_id: place for place, build_id in enumerate(expected[len(given) :], start=1)
+        places = await places_of(builder, waiting)
+        assert sorted(places.values()) == list(range(1, len(waiting) + 1))
+        expected = sorted(waiting, key=lambda build_id: places[build_id])
+        admitted: list[str] = []
+        while len(admitted) < len(waiting):
+            assert await places_of(builder, expected[len(admitted) :]) == {
+                build_id: place for place, build_id in enumerate(expected[len(admitted) :], start=1)
             }
             await free_a_slot(builder, running)
             new = await admitted_in_order(builder)
             running += new
-            given += new
-        assert given == expected
+            admitted += new
+        assert admitted == expected
 
 
 async def test_slots_that_are_added_are_given_in_the_order_of_the_places(
@@ -75,12 +75,12 @@ async def test_slots_that_are_added_are_given_in_the_order_of_the_places(
 ) -> None:
     async with open_builder(valkey, tmp_path, build_repo_cap=100) as builder:
         builds = [await builder.request_build(repo, str(number)) for number, repo in enumerate("aababcabcdd")]
-        told = await places_of(builder, [build.build_id or "" for build in builds])
-        given = []
+        places = await places_of(builder, [build.build_id or "" for build in builds])
+        admitted = []
         for slots in range(1, len(builds) + 1):
             await builder.offer_slots("worker", slots)
-            given += await builder.admitted()
-        assert given == sorted(told, key=lambda build_id: told[build_id])
+            admitted += await builder.admitted()
+        assert admitted == sorted(places, key=lambda build_id: places[build_id])
 
 
 async def test_a_build_held_by_its_repositorys_limit_lets_others_pass_and_is_told_why(
@@ -93,11 +93,11 @@ async def test_a_build_held_by_its_repositorys_limit_lets_others_pass_and_is_tol
         assert len(await builder.admitted()) == 2
         late = await builder.request_build("late")
         names = [build.build_id or "" for build in (popular[1], popular[2], late)]
-        found = await builder.context.queue_positions.of(*names)
-        assert [found[name].position for name in names] == [2, 3, 1]
-        assert found[names[0]].reason == "This repository has as many builds under way as it may have (1)."
-        assert "as it may have (1)" in found[names[0]].event["message"]
-        assert found[names[2]].event["message"] == "Waiting for a builder: place 1 of 3.\n"
+        positions = await builder.context.queue_positions.of(*names)
+        assert [positions[name].position for name in names] == [2, 3, 1]
+        assert positions[names[0]].reason == "This repository has as many builds under way as it may have (1)."
+        assert "as it may have (1)" in positions[names[0]].event["message"]
+        assert positions[names[2]].event["message"] == "Waiting for a builder: place 1 of 3.\n"
 
 
 async def test_without_a_living_worker_there_are_places_and_the_reason_says_why(
@@ -107,10 +107,10 @@ async def test_without_a_living_worker_there_are_places_and_the_reason_says_why(
         builds = [await builder.request_build(f"repo-{number}") for number in range(3)]
         names = [build.build_id or "" for build in builds]
         assert await builder.admitted() == []
-        found = await builder.context.queue_positions.of(*names, "0" * 24 + "-1")
-        assert [found[name].position for name in names] == [1, 2, 3]
-        assert {place.reason for place in found.values()} == {"No builder is running."}
-        assert "No builder is running." in found[names[0]].event["message"]
+        positions = await builder.context.queue_positions.of(*names, "0" * 24 + "-1")
+        assert [positions[name].position for name in names] == [1, 2, 3]
+        assert {place.reason for place in positions.values()} == {"No builder is running."}
+        assert "No builder is running." in positions[names[0]].event["message"]
 
 
 async def test_a_build_that_is_about_to_start_is_not_told_that_builders_are_busy(
@@ -122,9 +122,9 @@ async def test_a_build_that_is_about_to_start_is_not_told_that_builders_are_busy
         builds = [
             await builder.request_build(repo, ref) for repo, ref in (("a", "1"), ("a", "2"), ("b", "1"), ("c", "1"))
         ]
-        found = await builder.context.queue_positions.of(*(build.build_id or "" for build in builds))
-        assert [place.waiting_for for place in found.values()] == ["start", "slot", "start", "slot"]
-        assert {place.reason for place in found.values()} == {
+        positions = await builder.context.queue_positions.of(*(build.build_id or "" for build in builds))
+        assert [place.waiting_for for place in positions.values()] == ["start", "slot", "start", "slot"]
+        assert {place.reason for place in positions.values()} == {
             "A builder is about to take it.", "All builders are busy.",
         }  # fmt: skip
 
@@ -139,9 +139,9 @@ async def test_a_build_that_has_a_slot_has_no_place(redis: Redis, valkey: Valkey
 
 async def test_a_build_without_a_record_blocks_no_other(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
-        gone, there = [await builder.request_build(repo) for repo in ("gone", "there")]
-        await redis.delete(builder.context.keys.prefix + f":{{b:{gone.build_id}}}:record")
-        assert await places_of(builder, [gone.build_id or "", there.build_id or ""]) == {there.build_id: 1}
+        ghost, there = [await builder.request_build(repo) for repo in ("gone", "there")]
+        await redis.delete(builder.context.keys.prefix + f":{{b:{ghost.build_id}}}:record")
+        assert await places_of(builder, [ghost.build_id or "", there.build_id or ""]) == {there.build_id: 1}
 
 
 async def test_a_watcher_is_notified_only_when_the_position_changes(
@@ -149,15 +149,15 @@ async def test_a_watcher_is_notified_only_when_the_position_changes(
 ) -> None:
     async with open_builder(valkey, tmp_path, queue_tick_seconds=0.01, reread_seconds=60) as builder:
         places = builder.context.queue_positions
-        told = asyncio.Event()
+        is_notified = asyncio.Event()
         await builder.offer_slots("worker", 1)
-        asked = [await builder.request_build(f"repo-{number}") for number in range(3)]
+        builds = [await builder.request_build(f"repo-{number}") for number in range(3)]
         async with queue_positions_updated(builder.context), asyncio.timeout(10):
-            with places.watch(asked[2].build_id or "", told.set) as watched:
+            with places.watch(builds[2].build_id or "", is_notified.set) as watched:
 
                 async def next_place() -> QueuePosition | None:
-                    await told.wait()
-                    told.clear()
+                    await is_notified.wait()
+                    is_notified.clear()
                     return watched.queue_position
 
                 first = await next_place()
@@ -170,12 +170,12 @@ async def test_a_watcher_is_notified_only_when_the_position_changes(
                 second = await next_place()
                 assert second
                 assert (second.position, second.length) == (2, 3)
-                await builder.end(asked[0])
+                await builder.end(builds[0])
                 await builder.admitted()
                 third = await next_place()
                 assert third
                 assert third.position == 1
-                await builder.end(asked[1])
+                await builder.end(builds[1])
                 await builder.admitted()
                 fourth = await next_place()
                 if fourth:  # the queue was read after that build's end, and before this one was admitted
@@ -188,18 +188,18 @@ async def test_a_waiting_launch_hears_when_the_last_worker_dies_and_when_one_ret
     redis: Redis, valkey: Valkey, tmp_path: Path
 ) -> None:
     async with open_builder(valkey, tmp_path, queue_tick_seconds=0.01, reread_seconds=60) as builder:
-        told = asyncio.Event()
+        is_notified = asyncio.Event()
         await builder.offer_slots("worker", 1)
         await builder.request_build("running")
         await builder.admitted()
         waits = await builder.request_build("waits")
         async with queue_positions_updated(builder.context), asyncio.timeout(10):
-            with builder.context.queue_positions.watch(waits.build_id or "", told.set) as watched:
+            with builder.context.queue_positions.watch(waits.build_id or "", is_notified.set) as watched:
 
                 async def until(waiting_for: str) -> None:
                     while not watched.queue_position or watched.queue_position.waiting_for != waiting_for:
-                        await told.wait()
-                        told.clear()
+                        await is_notified.wait()
+                        is_notified.clear()
 
                 await until("slot")
                 await redis.delete(builder.context.keys.alive("worker"))
@@ -218,16 +218,16 @@ async def test_a_build_is_given_a_free_slot_as_soon_as_it_is_queued(
         context = builder.context
         member = member_of(context, "builder")
         await builder.offer_slots("worker", 1)
-        heard = asyncio.Queue[bytes]()
+        messages = asyncio.Queue[bytes]()
 
         def hear(message: bytes) -> None:
             builder.admission.on_message(message)
-            heard.put_nowait(message)
+            messages.put_nowait(message)
 
         await context.bus.listen(context.keys.wake("builder"), hear)
         async with background_tasks(builder.admission.admit_on_change(member)), asyncio.timeout(10):
             first = await builder.request_build("first")
-            assert await heard.get() == b"queued"
+            assert await messages.get() == b"queued"
             assert await builder.running() == set()
             member.is_sweeper = True
             second = await builder.request_build("second")
@@ -245,12 +245,12 @@ async def test_a_change_that_was_not_heard_is_found_a_little_later(
         deaf = QueuePositions(builder.context.redis, builder.context.keys, tick_seconds=0.01, reread_seconds=0.1)
         await builder.offer_slots("worker", 1)
         builds = [await builder.request_build(f"repo-{number}") for number in range(2)]
-        told = asyncio.Event()
+        is_notified = asyncio.Event()
         async with background_tasks(deaf.run()), asyncio.timeout(10):
-            with deaf.watch(builds[1].build_id or "", told.set) as watched:
+            with deaf.watch(builds[1].build_id or "", is_notified.set) as watched:
                 while not watched.queue_position or watched.queue_position.position != 2:
-                    await told.wait()
-                    told.clear()
+                    await is_notified.wait()
+                    is_notified.clear()
                 await builder.admitted()
-                await told.wait()
+                await is_notified.wait()
                 assert watched.queue_position.position == 1

@@ -69,7 +69,7 @@ async def test_each_byte_is_read_once_however_a_request_is_cut() -> None:
         for cut in (1, 20, 41, 45, 49):  # from 41 on the rest alone is no larger than a head may be, with the cut it is
             async with connected(server) as wire:
                 await wire.send(request[:cut])
-                await until(lambda at=cut: [one._unspent_bytes for one in connections] == [at])
+                await until(lambda at=cut: [connection._unspent_bytes for connection in connections] == [at])
                 await wire.send(request[cut:])
                 assert (await wire.answer())[2] == b"/x " + body
                 await wire.send(GET)
@@ -77,17 +77,17 @@ async def test_each_byte_is_read_once_however_a_request_is_cut() -> None:
             await until(lambda: not connections)
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nhost: a\r\n", b"\r\n"])
-async def test_a_head_that_does_not_arrive_times_out(sent: bytes) -> None:
+@pytest.mark.parametrize("beginning", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nhost: a\r\n", b"\r\n"])
+async def test_a_head_that_does_not_arrive_times_out(beginning: bytes) -> None:
     with serving(Echo(), http_head_timeout_seconds=0.2) as server:
         async with connected(server) as wire:
-            await wire.send(sent)
-            found = await wire.rest()
-    if sent.strip():
-        assert found.startswith(b"HTTP/1.1 408 ")
-        assert problem_of(found.partition(b"\r\n\r\n")[2]) == ("request_timeout", "Its head took longer than 0.2 s.")
+            await wire.send(beginning)
+            answer = await wire.rest()
+    if beginning.strip():
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert problem_of(answer.partition(b"\r\n\r\n")[2]) == ("request_timeout", "Its head took longer than 0.2 s.")
     else:  # a browser opens connections ahead of any request: those are closed without a word
-        assert found == b""
+        assert answer == b""
 
 
 async def test_a_dripping_head_times_out_all_the_same() -> None:

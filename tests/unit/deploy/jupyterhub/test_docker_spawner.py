@@ -20,8 +20,8 @@ class Recording(docker.APIClient):  # type: ignore[misc]  # docker has no types
         super().__init__(base_url="unix:///nowhere", version="1.44")
         self.created: dict[str, Any] = {}
 
-    def create_container(self, **asked: Any) -> dict[str, str]:
-        self.created = asked
+    def create_container(self, **options: Any) -> dict[str, str]:
+        self.created = options
         return {"Id": "1"}
 
 
@@ -34,8 +34,8 @@ async def created(**settings: Any) -> dict[str, Any]:
 
 
 async def test_a_container_has_what_its_launch_says() -> None:
-    asked = {"memory_guarantee": 1 << 28, "memory_limit": 1 << 29, "cpu_guarantee": 0.5, "cpu_limit": 1.5, "gpus": 2}
-    container = await created(resources=asked, cors_allow_origin="*")
+    wishes = {"memory_guarantee": 1 << 28, "memory_limit": 1 << 29, "cpu_guarantee": 0.5, "cpu_limit": 1.5, "gpus": 2}
+    container = await created(resources=wishes, cors_allow_origin="*")
     host = container["host_config"]
     assert (host["Memory"], host["MemoryReservation"]) == (1 << 29, 1 << 28)
     assert (host["CpuQuota"] / host["CpuPeriod"], host["CpuShares"]) == (1.5, 512)
@@ -68,8 +68,8 @@ async def test_what_is_configured_for_a_containers_bounds_holds() -> None:
     none = {"dropped_capabilities": [], "pids_limit": 0, "log_config": {}, "default_mem_limit": 0}
     host = (await created(**none))["host_config"]
     assert not {"CapDrop", "PidsLimit", "LogConfig", "Memory"} & {name for name, value in host.items() if value}
-    given = {"cap_drop": ["NET_RAW"], "pids_limit": 10, "log_config": {"type": "journald", "config": {}}}
-    host = (await created(extra_host_config=given, mem_limit="1G"))["host_config"]
+    host_options = {"cap_drop": ["NET_RAW"], "pids_limit": 10, "log_config": {"type": "journald", "config": {}}}
+    host = (await created(extra_host_config=host_options, mem_limit="1G"))["host_config"]
     assert (host["CapDrop"], host["PidsLimit"], host["Memory"]) == (["NET_RAW"], 10, 1 << 30)
     assert host["LogConfig"]["Type"] == "journald"
     host = (await created(resources={"memory_guarantee": 3 << 30}))["host_config"]
@@ -86,21 +86,21 @@ async def said_by_a_start(base_url: str) -> str:
 
 
 async def test_a_missing_socket_of_the_engine_is_reported(tmp_path: Path) -> None:
-    said = await said_by_a_start(f"unix://{tmp_path}/docker.sock")
-    assert said == "Failed to start the container: the engine does not answer (No such file or directory)."
+    message = await said_by_a_start(f"unix://{tmp_path}/docker.sock")
+    assert message == "Failed to start the container: the engine does not answer (No such file or directory)."
 
 
 @pytest.fixture
 def port() -> Iterator[int]:
     """A port that is bound, but not listened at."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]
+    with socket.socket() as bound_socket:
+        bound_socket.bind(("127.0.0.1", 0))
+        yield bound_socket.getsockname()[1]
 
 
 async def test_a_refused_connection_to_the_engine_is_reported(port: int) -> None:
-    said = await said_by_a_start(f"tcp://127.0.0.1:{port}")
-    assert said == "Failed to start the container: the engine does not answer (Connection refused)."
+    message = await said_by_a_start(f"tcp://127.0.0.1:{port}")
+    assert message == "Failed to start the container: the engine does not answer (Connection refused)."
 
 
 async def test_an_engine_that_is_lost_during_a_pull_is_reported(port: int) -> None:
@@ -108,12 +108,12 @@ async def test_an_engine_that_is_lost_during_a_pull_is_reported(port: int) -> No
     type(spawner)._client = docker.APIClient(base_url=f"tcp://127.0.0.1:{port}", version="1.44")
     with pytest.raises(HTTPError) as raised:
         await spawner.start()
-    said = message_of(raised.value)
-    assert said == "Failed to start the container: the engine does not answer (Connection refused)."
+    message = message_of(raised.value)
+    assert message == "Failed to start the container: the engine does not answer (Connection refused)."
 
 
 @pytest.mark.slow
 async def test_a_silent_engine_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        said = await said_by_a_start(f"tcp://127.0.0.1:{silent.getsockname()[1]}")
-    assert said == "Failed to start the container: the engine does not answer (timed out)."
+        message = await said_by_a_start(f"tcp://127.0.0.1:{silent.getsockname()[1]}")
+    assert message == "Failed to start the container: the engine does not answer (timed out)."

@@ -41,10 +41,10 @@ def make(api: PodsAndSecrets, server_port: int, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("kubespawner.spawner.shared_client", lambda _: api)
 
     def spawner(**settings: object) -> Any:
-        known = {"namespace": "servers", "port": server_port, "events_enabled": False, "k8s_api_request_timeout": 1}
-        found = spawner_of(BinderKubeSpawner, **(known | settings))
-        type(found).reflectors = {found._get_reflector_key("pods"): api.reflector}
-        return found
+        defaults = {"namespace": "servers", "port": server_port, "events_enabled": False, "k8s_api_request_timeout": 1}
+        instance = spawner_of(BinderKubeSpawner, **(defaults | settings))
+        type(instance).reflectors = {instance._get_reflector_key("pods"): api.reflector}
+        return instance
 
     return spawner
 
@@ -83,8 +83,8 @@ async def test_an_api_that_never_answers_is_reported(make: Make, api: PodsAndSec
     api.hangs = {kind: 1000}
     with pytest.raises(HTTPError) as raised:
         await make(k8s_api_request_retry_timeout=1).start()
-    said = message_of(raised.value)
-    assert said == "Failed to start the pod: Kubernetes does not answer (Could not create pod servers/jupyter-ann)."
+    message = message_of(raised.value)
+    assert message == "Failed to start the pod: Kubernetes does not answer (Could not create pod servers/jupyter-ann)."
 
 
 @pytest.mark.slow
@@ -101,22 +101,22 @@ async def test_ending_a_server_removes_its_secret_though_one_call_gets_no_answer
 async def test_a_pod_without_secrets_has_its_tokens_in_the_pod(make: Make, api: PodsAndSecrets) -> None:
     spawner = make(secret_variables=[])
     [container] = (await spawner.get_pod_manifest()).spec.containers
-    assert TOKENS.items() <= {one.name: one.value for one in container.env}.items()
+    assert TOKENS.items() <= {variable.name: variable.value for variable in container.env}.items()
     await spawner.start()
     assert "create secret" not in api.calls
 
 
 async def test_a_pod_has_what_its_launch_says_and_no_token(make: Make) -> None:
-    asked = {"memory_guarantee": 1 << 28, "memory_limit": 1 << 29, "cpu_guarantee": 0.5, "cpu_limit": 1.5, "gpus": 2}
-    pod = await make(resources=asked, cors_allow_origin="*").get_pod_manifest()
+    wishes = {"memory_guarantee": 1 << 28, "memory_limit": 1 << 29, "cpu_guarantee": 0.5, "cpu_limit": 1.5, "gpus": 2}
+    pod = await make(resources=wishes, cors_allow_origin="*").get_pod_manifest()
     [container] = pod.spec.containers
     assert container.resources.limits == {"cpu": 1.5, "memory": 1 << 29, "nvidia.com/gpu": 2}
     assert container.resources.requests == {"cpu": 0.5, "memory": 1 << 28, "nvidia.com/gpu": 2}
-    environment = {one.name: one.value for one in container.env}
+    environment = {variable.name: variable.value for variable in container.env}
     assert environment["BINDER_REPO_URL"] == "https://example.org/{team}/r"
     assert environment["JUPYTERHUB_SERVICE_PREFIX"] == "/user/ann/"
     assert "--ServerApp.allow_origin=*" in container.args
-    assert [one.secret_ref.name for one in container.env_from] == ["jupyter-ann"]
+    assert [source.secret_ref.name for source in container.env_from] == ["jupyter-ann"]
     assert "the-token" not in pod.to_str()
     assert "of-the-hub" not in pod.to_str()
     assert (pod.spec.restart_policy, pod.spec.enable_service_links) == ("Never", False)
@@ -126,21 +126,21 @@ async def test_a_pod_has_what_its_launch_says_and_no_token(make: Make) -> None:
 
 
 async def test_gpus_are_called_what_the_cluster_calls_them_and_what_is_configured_stays(make: Make) -> None:
-    given = {"gpu_resource": "amd.com/gpu", "extra_resource_limits": {"example.org/dongle": "1"}}
-    pod = await make(resources={"gpus": 1}, **given).get_pod_manifest()
+    options = {"gpu_resource": "amd.com/gpu", "extra_resource_limits": {"example.org/dongle": "1"}}
+    pod = await make(resources={"gpus": 1}, **options).get_pod_manifest()
     limits = pod.spec.containers[0].resources.limits
     assert limits == {"amd.com/gpu": 1, "example.org/dongle": "1", "memory": 2 << 30}
 
 
 async def test_settings_of_kubespawner_change_the_pod_as_ever(make: Make) -> None:
-    given = {"restartPolicy": "OnFailure", "enableServiceLinks": True}
-    pod = await make(extra_pod_config=given, automount_service_account_token=True).get_pod_manifest()
+    options = {"restartPolicy": "OnFailure", "enableServiceLinks": True}
+    pod = await make(extra_pod_config=options, automount_service_account_token=True).get_pod_manifest()
     assert (pod.spec.restart_policy, pod.spec.enable_service_links) == ("OnFailure", True)
     assert pod.spec.automount_service_account_token is True
 
 
 @pytest.mark.parametrize(
-    ("given", "asked", "limit", "guarantee"),
+    ("options", "wishes", "limit", "guarantee"),
     [
         ({}, {}, 2 << 30, 512 << 20),
         ({"default_mem_limit": "256M"}, {}, 256 << 20, 256 << 20),
@@ -153,33 +153,33 @@ async def test_settings_of_kubespawner_change_the_pod_as_ever(make: Make) -> Non
     ],
 )
 async def test_a_pod_has_a_limit_of_memory_whoever_says_it(
-    make: Make, given: dict[str, object], asked: dict[str, int], limit: int | None, guarantee: int | None
+    make: Make, options: dict[str, object], wishes: dict[str, int], limit: int | None, guarantee: int | None
 ) -> None:
-    resources = (await make(resources=asked, **given).get_pod_manifest()).spec.containers[0].resources
+    resources = (await make(resources=wishes, **options).get_pod_manifest()).spec.containers[0].resources
     assert (resources.limits or {}).get("memory") == limit
     assert (resources.requests or {}).get("memory") == guarantee
 
 
 async def test_a_pod_has_no_capabilities_unless_the_operator_grants_them(make: Make) -> None:
-    async def context(**given: object) -> Any:
-        return (await make(**given).get_pod_manifest()).spec.containers[0].security_context
+    async def context(**options: object) -> Any:
+        return (await make(**options).get_pod_manifest()).spec.containers[0].security_context
 
     none = {"capabilities": {"drop": ["ALL"]}}
     assert await context() == {"allowPrivilegeEscalation": False} | none
     seccomp = {"seccompProfile": {"type": "RuntimeDefault"}}
     assert await context(container_security_context=seccomp) == {"allowPrivilegeEscalation": False} | seccomp | none
-    given = {"capabilities": {"drop": ["NET_RAW"]}}
-    assert (await context(container_security_context=given))["capabilities"] == {"drop": ["NET_RAW"]}
+    options = {"capabilities": {"drop": ["NET_RAW"]}}
+    assert (await context(container_security_context=options))["capabilities"] == {"drop": ["NET_RAW"]}
     assert "capabilities" not in await context(dropped_capabilities=[])
     assert "capabilities" not in await context(privileged=True)
 
 
 async def test_what_a_launch_says_reaches_a_pod_with_its_dollars(make: Make) -> None:
-    given = {"environment": {"WHERE": "$(BINDER_REPO_URL)"}, "secret_variables": ["JUPYTER_TOKEN"]}
-    spawner = make(**given)
+    options = {"environment": {"WHERE": "$(BINDER_REPO_URL)"}, "secret_variables": ["JUPYTER_TOKEN"]}
+    spawner = make(**options)
     spawner.user_options["repo_url"] = "https://example.org/$(JUPYTER_TOKEN)/$$(A)/$5"
     [container] = (await spawner.get_pod_manifest()).spec.containers
-    environment = {one.name: one.value for one in container.env}
+    environment = {variable.name: variable.value for variable in container.env}
     assert environment["BINDER_REPO_URL"] == "https://example.org/$$(JUPYTER_TOKEN)/$$$$(A)/$$5"
     assert environment["WHERE"] == "$(BINDER_REPO_URL)"  # the operator's own
-    assert not [one for one in container.args if "$(" in one or "$$" in one]
+    assert not [argument for argument in container.args if "$(" in argument or "$$" in argument]

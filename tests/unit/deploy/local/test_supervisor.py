@@ -31,7 +31,7 @@ def part(name: str, code: str, health: HealthCheck = always_healthy, after: tupl
     return Component(name=name, command=command, environment={"PATH": os.environ["PATH"]}, health=health, after=after)
 
 
-class Kept:
+class SupervisorRun:
     """A supervisor at work, and what it printed."""
 
     def __init__(
@@ -67,47 +67,47 @@ class Kept:
             await until(lambda: self.screen.getvalue().count(text) >= times)
 
 
-def said_pids(kept: Kept, name: str) -> list[int]:
-    lines = kept.screen.getvalue().splitlines()
+def printed_pids(run: SupervisorRun, name: str) -> list[int]:
+    lines = run.screen.getvalue().splitlines()
     return [int(line.rpartition("|")[2]) for line in lines if line.startswith(f"{name:<10} |")]
 
 
 async def test_a_dead_part_is_restarted_with_growing_waits_and_reported(tmp_path: Path) -> None:
-    kept = Kept(tmp_path, [part("dies", DIES)], restart_delay_seconds=0.01, restart_delay_max_seconds=0.03)
-    async with kept.keeping() as task:
+    run = SupervisorRun(tmp_path, [part("dies", DIES)], restart_delay_seconds=0.01, restart_delay_max_seconds=0.03)
+    async with run.keeping() as task:
         with pytest.raises(GivenUp):
             await asyncio.wait_for(task, 30)
-    said = kept.screen.getvalue()
-    waits = [line.rpartition(" in ")[2] for line in said.splitlines() if "started again" in line]
+    output = run.screen.getvalue()
+    waits = [line.rpartition(" in ")[2] for line in output.splitlines() if "started again" in line]
     assert waits == ["0.01 s", "0.02 s", "0.03 s", "0.03 s"]
-    assert said.count("dies died (exit status 3)") == 4
+    assert output.count("dies died (exit status 3)") == 4
 
 
 async def test_five_deaths_end_everything_with_the_last_lines(tmp_path: Path) -> None:
-    kept = Kept(tmp_path, [part("stays", STAYS), part("dies", DIES)], restart_delay_seconds=0.01)
-    async with kept.keeping() as task:
+    run = SupervisorRun(tmp_path, [part("stays", STAYS), part("dies", DIES)], restart_delay_seconds=0.01)
+    async with run.keeping() as task:
         with pytest.raises(GivenUp, match=r"dies died \(exit status 3\), 5 times within 60 s: giving up") as given_up:
             await asyncio.wait_for(task, 30)
     assert str(given_up.value).splitlines()[1:] == ["  one last word"] * 5
 
 
 async def test_deaths_outside_the_window_are_forgotten(tmp_path: Path) -> None:
-    kept = Kept(
+    run = SupervisorRun(
         tmp_path, [part("dies", DIES)], restart_delay_seconds=0.01, restart_window_seconds=0.001, restart_limit=2
     )
-    async with kept.keeping() as task:
-        await kept.until_printed("it is started again in 0.01 s", times=4)
+    async with run.keeping() as task:
+        await run.until_printed("it is started again in 0.01 s", times=4)
         assert not task.done()
 
 
 async def test_ending_leaves_nothing_even_of_a_stubborn_part(tmp_path: Path) -> None:
-    kept = Kept(tmp_path, [part("mild", STAYS), part("stubborn", STAYS_STUBBORNLY)], stop_timeout_seconds=0.3)
-    async with kept.keeping():
-        await kept.until_printed("here", times=2)
-        children = kept.children()
+    run = SupervisorRun(tmp_path, [part("mild", STAYS), part("stubborn", STAYS_STUBBORNLY)], stop_timeout_seconds=0.3)
+    async with run.keeping():
+        await run.until_printed("here", times=2)
+        children = run.children()
     assert len(children) == 2
     assert not any(child.is_running for child in children.values())
-    assert "stubborn did not end within 0.3 s: killed" in kept.screen.getvalue()
+    assert "stubborn did not end within 0.3 s: killed" in run.screen.getvalue()
 
 
 async def test_processes_in_the_group_of_a_dead_part_end_with_it(tmp_path: Path) -> None:
@@ -116,12 +116,12 @@ async def test_processes_in_the_group_of_a_dead_part_end_with_it(tmp_path: Path)
         "child = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'])\n"
         "print(child.pid, flush=True); signal.pause()"
     )
-    kept = Kept(tmp_path, [part("parent", code)], restart_delay_seconds=0.01)
-    async with kept.keeping():
-        await kept.until_printed("parent     |")
-        first = said_pids(kept, "parent")[0]
-        os.kill(kept.children()["parent"].pid, signal.SIGKILL)
-        await kept.until_printed("parent died (SIGKILL)")
+    run = SupervisorRun(tmp_path, [part("parent", code)], restart_delay_seconds=0.01)
+    async with run.keeping():
+        await run.until_printed("parent     |")
+        first = printed_pids(run, "parent")[0]
+        os.kill(run.children()["parent"].pid, signal.SIGKILL)
+        await run.until_printed("parent died (SIGKILL)")
         await asyncio.wait_for(until(lambda: not is_running(first)), 10)
 
 
@@ -131,13 +131,13 @@ async def test_a_part_starts_when_what_it_waits_for_is_healthy(tmp_path: Path) -
     async def health() -> str | None:
         return None if is_well else "still loading"
 
-    kept = Kept(tmp_path, [part("late", STAYS, after=("early",)), part("early", STAYS, health)])
-    async with kept.keeping():
-        await kept.until_printed("early      | here")
-        assert "late" not in kept.children()
+    run = SupervisorRun(tmp_path, [part("late", STAYS, after=("early",)), part("early", STAYS, health)])
+    async with run.keeping():
+        await run.until_printed("early      | here")
+        assert "late" not in run.children()
         is_well = True
-        await kept.until_printed("late       | here")
-        await asyncio.wait_for(kept.supervisor.until_healthy(), 10)
+        await run.until_printed("late       | here")
+        await asyncio.wait_for(run.supervisor.until_healthy(), 10)
 
 
 @pytest.mark.slow
@@ -145,11 +145,11 @@ async def test_a_part_that_is_not_healthy_in_time_is_named_with_its_reason(tmp_p
     async def health() -> str | None:
         return "no hub"
 
-    kept = Kept(tmp_path, [part("fine", STAYS), part("sick", STAYS, health)], ready_timeout_seconds=1.5)
-    async with kept.keeping():
-        await kept.until_printed("sick       | here")
+    run = SupervisorRun(tmp_path, [part("fine", STAYS), part("sick", STAYS, health)], ready_timeout_seconds=1.5)
+    async with run.keeping():
+        await run.until_printed("sick       | here")
         with pytest.raises(GivenUp, match=r"Not healthy after 1\.5 s: sick: no hub\n  here"):
-            await kept.supervisor.until_healthy()
+            await run.supervisor.until_healthy()
 
 
 async def test_a_component_that_is_run_by_hand_is_not_started_but_waited_for(tmp_path: Path) -> None:
@@ -159,20 +159,20 @@ async def test_a_component_that_is_run_by_hand_is_not_started_but_waited_for(tmp
         return None if is_up.is_set() else "not yet"
 
     independent = part("alone", STAYS)
-    kept = Kept(
+    run = SupervisorRun(
         tmp_path,
         [independent, part("late", STAYS, after=("hub",))],
         by_hand=[part("hub", STAYS, health)],
         ready_timeout_seconds=10,
     )
-    async with kept.keeping():
-        await kept.supervisor.until_healthy([independent])
-        assert set(kept.children()) == {"alone"}
-        all_healthy = asyncio.create_task(kept.supervisor.until_all_healthy())
+    async with run.keeping():
+        await run.supervisor.until_healthy([independent])
+        assert set(run.children()) == {"alone"}
+        all_healthy = asyncio.create_task(run.supervisor.until_all_healthy())
         is_up.set()
         await asyncio.wait_for(all_healthy, 10)
-        assert set(kept.children()) == {"alone", "late"}
-        await kept.until_printed("hub, which is run by hand, is healthy")
+        assert set(run.children()) == {"alone", "late"}
+        await run.until_printed("hub, which is run by hand, is healthy")
 
 
 class KilledWhileRecording(RunRecord):

@@ -74,17 +74,17 @@ def test_a_git_that_a_repository_may_harm_is_said_and_starts(
 
 @pytest.mark.slow
 def test_the_token_in_the_address_is_the_owners_alone_and_of_this_run(data_dir: Path, port: int) -> None:
-    kept = data_dir / "run" / "start-token"
+    token_file = data_dir / "run" / "start-token"
     tokens = set()
     for _ in range(2):
         with SmallStack(data_dir, port, PARTS).until_ready() as stack:
             stack.until_printed("here", times=len(PARTS))  # each has a log, then
-            tokens.add(kept.read_text())
-            assert ready_line(stack).endswith(f"/?token={kept.read_text()}")
-            assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-            assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
-            assert running_address(data_dir / "run") == f"http://127.0.0.1:{port}/?token={kept.read_text()}"
-        assert not kept.exists()
+            tokens.add(token_file.read_text())
+            assert ready_line(stack).endswith(f"/?token={token_file.read_text()}")
+            assert stat.S_IMODE(token_file.stat().st_mode) == 0o600
+            assert stat.S_IMODE(token_file.parent.stat().st_mode) == 0o700
+            assert running_address(data_dir / "run") == f"http://127.0.0.1:{port}/?token={token_file.read_text()}"
+        assert not token_file.exists()
     assert len(tokens) == 2
     for log in (data_dir / "logs").iterdir():
         assert not any(token in log.read_text() for token in tokens)
@@ -103,8 +103,8 @@ def test_a_token_may_be_named(data_dir: Path, port: int) -> None:
 def test_an_operator_who_switches_the_token_off_is_told_what_that_means(data_dir: Path, port: int) -> None:
     with SmallStack(data_dir, port, PARTS, start_token="").until_ready() as stack:
         assert ready_line(stack) == f"Bindery is ready: http://127.0.0.1:{port}"
-        said = "BINDERY_START_TOKEN is empty: it asks for no token, so every user and program"
-        assert any(said in line for line in stack.lines)
+        warning = "BINDERY_START_TOKEN is empty: it asks for no token, so every user and program"
+        assert any(warning in line for line in stack.lines)
         assert not (data_dir / "run" / "start-token").exists()
         assert running_address(data_dir / "run") == f"http://127.0.0.1:{port}"
 
@@ -129,7 +129,7 @@ def test_a_signal_ends_parts_builds_and_servers(data_dir: Path, port: int, numbe
         parts = [stack.part(name) for name in PARTS]
         stack.process.send_signal(number)
         assert stack.until_ended() == 0
-    assert not any(one.is_running for one in (*parts, build))
+    assert not any(part.is_running for part in (*parts, build))
     assert stack.lines[-1].endswith("everything has ended")
     process.communicate()
 
@@ -201,10 +201,10 @@ def test_after_kill_9_the_next_up_ends_the_leftovers_and_keeps_the_data(data_dir
         parts = [stack.part(name) for name in ("redis", "gateway", "worker")]
         stack.process.kill()
         stack.process.wait()
-        assert all(one.is_running for one in parts)
+        assert all(part.is_running for part in parts)
 
         with SmallStack(data_dir, port, PARTS, stop_timeout_seconds=0.5).until_ready() as following:
-            assert not any(one.is_running for one in (*parts, build))
+            assert not any(part.is_running for part in (*parts, build))
     assert any("left behind: build 1234, gateway, redis, worker" in line for line in following.lines)
     assert stranger.poll() is None
     assert (data_dir / "images").is_dir()
@@ -270,7 +270,7 @@ def test_stop_ends_it_from_elsewhere(data_dir: Path, port: int) -> None:
         parts = [stack.part(name) for name in PARTS]
         assert stop(settings) == "Bindery has stopped."
         assert stack.until_ended() == 0
-    assert not any(one.is_running for one in parts)
+    assert not any(part.is_running for part in parts)
     assert stop(settings) == "Bindery was not running."
 
 
@@ -282,7 +282,7 @@ def test_stop_kills_an_up_that_does_not_end(data_dir: Path, port: int) -> None:
         settings = Settings(data_dir=data_dir, stop_timeout_seconds=0.01)
         assert stop(settings) == "Bindery has stopped."
         assert stack.until_ended() in {-signal.SIGKILL, 0}
-    assert not any(one.is_running for one in parts)
+    assert not any(part.is_running for part in parts)
 
 
 def test_stop_ends_what_a_killed_up_left_behind(data_dir: Path, port: int) -> None:
@@ -291,7 +291,7 @@ def test_stop_ends_what_a_killed_up_left_behind(data_dir: Path, port: int) -> No
         stack.process.kill()
         stack.process.wait()
         assert "2 processes" in stop(Settings(data_dir=data_dir))
-    assert not any(one.is_running for one in parts)
+    assert not any(part.is_running for part in parts)
 
 
 @pytest.mark.slow
@@ -348,7 +348,7 @@ def test_a_record_of_another_boot_is_not_believed(data_dir: Path, port: int) -> 
         path = data_dir / "run" / "up.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"boot": "another"}))
         assert stop(Settings(data_dir=data_dir)) == "Bindery was not running."
-        assert all(one.is_running for one in parts)
+        assert all(part.is_running for part in parts)
     end_processes(parts, 5)
 
 
