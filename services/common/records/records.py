@@ -124,20 +124,9 @@ class Records(RecordStore):
         claim = secrets.token_hex(8)
         payload = encode_events([event])
 
-        idempotency: tuple[str, int] = (idempotency_key.value, idempotency_key.ttl_ms) if idempotency_key else ("", 0)
-        args: list[ScriptArg] = [
-            f"{topic.kind}:{topic.id}", process, claim, self.keys.news(topic), *idempotency,
-            len(values), *(part for pair in values.items() for part in pair), 1, payload,
-        ]  # fmt: skip
-        keys = [
-            self.keys.record(topic), self.keys.events(topic), self.keys.owned(process),
-            self.keys.alive(process), self.keys.processes(service_of(process)),
-        ]  # fmt: skip
-        if idempotency_key:
-            keys.append(idempotency_key.key)
-        calls = [ScriptCall(self.scripts, "create", keys, args), *piggyback]
+        call = self._create_call(topic, values, payload, process=process, claim=claim, idempotency_key=idempotency_key)
         (status, detail), *replies = await retry_while_unavailable(
-            lambda: run_together(self.redis, calls), seconds=self.patience_seconds
+            lambda: run_together(self.redis, [call, *piggyback]), seconds=self.patience_seconds
         )
 
         if status == b"known":
@@ -159,6 +148,32 @@ class Records(RecordStore):
             recent_entries=deque([AppendedEntry(1, position, 0, 1, payload)]),
         )
         return self._track(record), replies
+
+    def _create_call(
+        self,
+        topic: Topic,
+        values: Mapping[str, FieldValue],
+        payload: str,
+        *,
+        process: str,
+        claim: str,
+        idempotency_key: IdempotencyKey | None,
+    ) -> ScriptCall:
+        """Return the call of the script `create`; its header names these keys and arguments in this order."""
+        keys = [
+            self.keys.record(topic), self.keys.events(topic), self.keys.owned(process),
+            self.keys.alive(process), self.keys.processes(service_of(process)),
+        ]  # fmt: skip
+        idempotency: list[ScriptArg] = ["", 0]
+        if idempotency_key:
+            keys.append(idempotency_key.key)
+            idempotency = [idempotency_key.value, idempotency_key.ttl_ms]
+
+        args: list[ScriptArg] = [
+            f"{topic.kind}:{topic.id}", process, claim, self.keys.news(topic), *idempotency,
+            len(values), *(part for pair in values.items() for part in pair), 1, payload,
+        ]  # fmt: skip
+        return ScriptCall(self.scripts, "create", keys, args)
 
     async def adopt(
         self,

@@ -93,16 +93,23 @@ class Launches:
         )
 
         if isinstance(record, EarlierCreation):
-            earlier = json.loads(record.value)
-            if earlier["body"] != body_hash:
-                raise BinderyError("idempotency_mismatch", "This Idempotency-Key was sent with another launch before.")
-            return await self.read(earlier["launch_id"], principal), False
-
+            return await self._read_earlier(record, principal, body_hash), False
         if not isinstance(record, OwnedRecord):
             raise BinderyError("internal")
+
         cached = self._context.launch_cache.parse_lookup(cache_answer)
         self.member.work(launch_topic(launch_id), self._conduct(record, launch, cached))
         return launch, True
+
+    async def _read_earlier(self, creation: EarlierCreation, principal: str, body_hash: str) -> Launch:
+        """Return the launch that an earlier request with the same key has started.
+
+        Raise `BinderyError("idempotency_mismatch")` if that request had another body.
+        """
+        earlier = json.loads(creation.value)
+        if earlier["body"] != body_hash:
+            raise BinderyError("idempotency_mismatch", "This Idempotency-Key was sent with another launch before.")
+        return await self.read(earlier["launch_id"], principal)
 
     def _idempotency_key(self, principal: str, key: str, body_hash: str, launch_id: str) -> IdempotencyKey | None:
         """Return the key that names a launch by its principal's Idempotency-Key; None for a request without one."""
