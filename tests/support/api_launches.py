@@ -33,13 +33,13 @@ class ApiLaunch:
     def until(self, state: str) -> dict[str, Any]:
         """Wait for a state."""
 
-        def reached() -> dict[str, Any] | None:
+        def in_state() -> dict[str, Any] | None:
             view = self.view
             assert view["state"] == state or not view["finished_at"], view
             return view if view["state"] == state else None
 
-        found: dict[str, Any] = eventually(reached, f"state {state}; so far: {self.view}", 60)
-        return found
+        view_in_state: dict[str, Any] = eventually(in_state, f"state {state}; so far: {self.view}", 60)
+        return view_in_state
 
     def until_ended(self, state: str = "ready") -> dict[str, Any]:
         """Wait for the end, which must be `state`; the launch as it is then."""
@@ -71,8 +71,8 @@ def build_of(stack: Stack, build_id: str) -> dict[str, Any]:
     """A build, as it is now."""
     reply = stack.client.get(f"{stack.url}/api/v1/builds/{build_id}")
     assert reply.status_code == 200, reply.text
-    found: dict[str, Any] = reply.json()
-    return found
+    build: dict[str, Any] = reply.json()
+    return build
 
 
 def log_of(stack: Stack, build_id: str) -> str:

@@ -52,16 +52,16 @@ class BareRepos:
 
     def git(self, org: str, name: str, *arguments: str, data: bytes | None = None, check: bool = True) -> str:
         """Run git in a repository; its output without the last line's end."""
-        done = subprocess.run(
+        process = subprocess.run(
             ["git", "-C", str(self.folder(org, name)), *arguments],
             input=data,
             capture_output=True,
             check=False,
             env=git_environment(self.root),
         )
-        if check and done.returncode:
-            raise RuntimeError(done.stderr.decode())
-        return done.stdout.decode("utf-8", "replace").strip() if not done.returncode else ""
+        if check and process.returncode:
+            raise RuntimeError(process.stderr.decode())
+        return process.stdout.decode("utf-8", "replace").strip() if not process.returncode else ""
 
     def create_repo(self, org: str, name: str, files: Mapping[str, Content], *, branch: str = "main") -> str:
         """Make a repository with one commit, whose sha is returned; with no files it stays empty."""
@@ -110,9 +110,9 @@ class BareRepos:
         for full in (f"refs/heads/{ref}", f"refs/tags/{ref}", ref):
             if full == ref and ref != "HEAD" and not (len(ref) >= 7 and set(ref.lower()) <= set("0123456789abcdef")):
                 continue
-            found = self.git(org, name, "rev-parse", "--verify", "--quiet", f"{full}^{{commit}}", check=False)
-            if found:
-                return found, self.git(org, name, "rev-parse", f"{found}^{{tree}}")
+            sha = self.git(org, name, "rev-parse", "--verify", "--quiet", f"{full}^{{commit}}", check=False)
+            if sha:
+                return sha, self.git(org, name, "rev-parse", f"{sha}^{{tree}}")
         return None
 
 

@@ -92,9 +92,9 @@ class Builders:
         port = free_ports()
         user = "worker" if kind == "worker" else "builder"
         url = self.valkey.url_in(str(self.settings["installation_id"]), user)
-        given = {f"BINDERY_{key.upper()}": str(value) for key, value in {"redis_url": url, **self.settings}.items()}
+        variables = {f"BINDERY_{key.upper()}": str(value) for key, value in {"redis_url": url, **self.settings}.items()}
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("BINDERY_", "KUBECONFIG"))}
-        environ |= given | {"BINDERY_LISTEN_PORT": str(port), "NO_PROXY": "*"}
+        environ |= variables | {"BINDERY_LISTEN_PORT": str(port), "NO_PROXY": "*"}
         output = self._folder / f"{name}.log"
         with output.open("wb") as log:
             process = subprocess.Popen(
@@ -155,12 +155,12 @@ class Builders:
         body = {"repo": self.repo(url, ref).model_dump(mode="json"), **others}
         reply = self.client.post(f"{(api or self.api).url}/builds", json=body)
         assert reply.status_code in {200, 202}, reply.text
-        found: dict[str, Any] = reply.json()
-        return found
+        build: dict[str, Any] = reply.json()
+        return build
 
     def read(self, build_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.client.get(f"{self.api.url}/builds/{build_id}").json()
-        return found
+        build: dict[str, Any] = self.client.get(f"{self.api.url}/builds/{build_id}").json()
+        return build
 
     def log(self, build_id: str) -> str:
         """What the build has said so far."""
@@ -171,43 +171,43 @@ class Builders:
     def assert_every_line_once(self, build_id: str) -> None:
         """Check that no line of a build that printed numbered lines is missing, and none was told twice."""
         text = self.log(build_id)
-        said = next((one for one in text.splitlines() if one.startswith("those were ")), "")
-        assert said, f"the end of the build was not told: {text[-1000:]}"
-        lines = [int(one.split()[1]) for one in text.splitlines() if one.startswith("line ")]
-        assert lines == list(range(1, int(said.split()[2]) + 1)), f"lost or twice: {lines}"
+        last_line = next((line for line in text.splitlines() if line.startswith("those were ")), "")
+        assert last_line, f"the end of the build was not told: {text[-1000:]}"
+        lines = [int(line.split()[1]) for line in text.splitlines() if line.startswith("line ")]
+        assert lines == list(range(1, int(last_line.split()[2]) + 1)), f"lost or twice: {lines}"
 
     def until_logged(self, build_id: str, text: str, seconds: float = 60) -> None:
         """Wait for words in the log."""
 
         def is_logged() -> bool:
             build = self.read(build_id)
-            found = text in self.log(build_id)
-            assert found or build["state"] not in FINAL, (
+            is_there = text in self.log(build_id)
+            assert is_there or build["state"] not in FINAL, (
                 f"ended without {text!r}: {build}; {self.log(build_id)[-2000:]}"
             )
-            return found
+            return is_there
 
         eventually(is_logged, f"{text!r} in the log of {build_id}", seconds)
 
     def until_state(self, build_id: str, *states: str, seconds: float = 60) -> dict[str, Any]:
         """Wait for one of some states."""
 
-        def reached() -> dict[str, Any] | None:
+        def in_state() -> dict[str, Any] | None:
             build = self.read(build_id)
             if build["state"] in states:
                 return build
             assert build["state"] not in FINAL, f"{build}; {self.log(build_id)[-2000:]}"
             return None
 
-        found: dict[str, Any] = eventually(reached, f"{build_id} is {' or '.join(states)}", seconds)
-        return found
+        build_in_state: dict[str, Any] = eventually(in_state, f"{build_id} is {' or '.join(states)}", seconds)
+        return build_in_state
 
     def outcome(self, build_id: str, seconds: float = 120) -> dict[str, Any]:
         """Wait for the end."""
-        found: dict[str, Any] = eventually(
+        build_at_end: dict[str, Any] = eventually(
             lambda: (build := self.read(build_id))["state"] in FINAL and build, f"an end of {build_id}", seconds
         )
-        return found
+        return build_at_end
 
     def cancel(self, build_id: str) -> None:
         """Cancel as the operator."""

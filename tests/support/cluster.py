@@ -46,21 +46,21 @@ class Cluster:
     host: str
     is_own: bool
 
-    def kubectl(self, *arguments: str, given: str = "", seconds: float = 60, is_checked: bool = True) -> str:
+    def kubectl(self, *arguments: str, stdin: str = "", seconds: float = 60, is_checked: bool = True) -> str:
         """What a kubectl command prints."""
-        done = subprocess.run(
+        process = subprocess.run(
             [self.kubectl_program, "--kubeconfig", str(self.kubeconfig), f"--request-timeout={seconds:g}s", *arguments],
-            input=given, capture_output=True, text=True, timeout=seconds + 10, check=False,
+            input=stdin, capture_output=True, text=True, timeout=seconds + 10, check=False,
         )  # fmt: skip
-        assert not is_checked or done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
-        return done.stdout
+        assert not is_checked or process.returncode == 0, f"kubectl {' '.join(arguments)}: {process.stderr}"
+        return process.stdout
 
     @contextlib.contextmanager
     def namespace(self, name: str, kind: Kind = BUILDS) -> Iterator["Namespace"]:
         """A namespace with what its manifest in deploy/kubernetes gives to who works there; it goes at the end."""
         self.kubectl("create", "namespace", name)
         try:
-            self.kubectl("apply", "-f", "-", given=kind.manifest.read_text().replace(kind.namespace, name))
+            self.kubectl("apply", "-f", "-", stdin=kind.manifest.read_text().replace(kind.namespace, name))
             eventually(lambda: self._has_account(name), f"the namespace {name} has its default service account")
             yield Namespace(self, name, kind.account)
         finally:
@@ -117,20 +117,20 @@ class Namespace:
     name: str
     account: str
 
-    def kubectl(self, *arguments: str, given: str = "", is_checked: bool = True) -> str:
+    def kubectl(self, *arguments: str, stdin: str = "", is_checked: bool = True) -> str:
         """What a kubectl command in this namespace prints."""
-        return self.cluster.kubectl("-n", self.name, *arguments, given=given, is_checked=is_checked)
+        return self.cluster.kubectl("-n", self.name, *arguments, stdin=stdin, is_checked=is_checked)
 
     def objects(self, *kinds: str, build_id: str = "") -> list[dict[str, Any]]:
         """The objects of builds, or of one build."""
         selector = f"bindery/build-id={build_id}" if build_id else "bindery/build-id"
-        found = json.loads(self.kubectl("get", ",".join(kinds), "-l", selector, "-o", "json"))
-        items: list[dict[str, Any]] = found["items"]
+        listing = json.loads(self.kubectl("get", ",".join(kinds), "-l", selector, "-o", "json"))
+        items: list[dict[str, Any]] = listing["items"]
         return items
 
     def names(self, *kinds: str, build_id: str = "") -> list[str]:
         """Kind and name of the objects of builds."""
-        return sorted(f"{one['kind']}/{one['metadata']['name']}" for one in self.objects(*kinds, build_id=build_id))
+        return sorted(f"{item['kind']}/{item['metadata']['name']}" for item in self.objects(*kinds, build_id=build_id))
 
     def everything(self) -> frozenset[str]:
         """Kind and name of all that there is, but for events: the cluster's own log, which expires."""
@@ -153,7 +153,7 @@ class Namespace:
         """Make a Secret."""
         data = {key: base64.b64encode(content.encode()).decode()}
         body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data}
-        self.kubectl("apply", "-f", "-", given=json.dumps(body))
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(body))
 
 
 def is_healthy(kubectl: str, kubeconfig: Path) -> bool:

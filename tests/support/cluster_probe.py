@@ -45,8 +45,8 @@ def probe(cluster: Cluster, image: str, *, pull_seconds: float = 300, reach_seco
 
 
 def _pod(cluster: Cluster, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(cluster.kubectl("get", "pod", name, "--output", "json"))
-    return found
+    pod: dict[str, Any] = json.loads(cluster.kubectl("get", "pod", name, "--output", "json"))
+    return pod
 
 
 def _wait_for_start(cluster: Cluster, name: str, image: str, seconds: float) -> None:

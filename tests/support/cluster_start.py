@@ -45,17 +45,17 @@ def cluster() -> Iterator[Cluster]:
     scripts = Path(os.environ.get("BINDERY_TEST_CLUSTER_DIR") or CHECKOUT.parent / "shared" / "cluster")
     tool = None if "BINDERY_TEST_CLUSTER_DIR" in os.environ else installed_tool()
     if kubeconfig := os.environ.get("KUBECONFIG"):
-        found: contextlib.AbstractContextManager[Cluster] = contextlib.nullcontext(_of_kubeconfig(Path(kubeconfig)))
+        source: contextlib.AbstractContextManager[Cluster] = contextlib.nullcontext(_of_kubeconfig(Path(kubeconfig)))
     elif tool:
-        found = _in_containers(tool)
+        source = _in_containers(tool)
     elif (scripts / "up.sh").exists():
-        found = _of_scripts(scripts)
+        source = _of_scripts(scripts)
     else:
         raise NoClusterError(
             "no cluster: set KUBECONFIG to one, install kind or k3d, or set BINDERY_TEST_CLUSTER_DIR to scripts that"
             f" start one (none in {scripts})"
         )
-    with found as cluster:
+    with source as cluster:
         yield cluster
 
 
@@ -148,16 +148,16 @@ def _bring_up(scripts: Path) -> None:
         )
     if PIDS.exists():  # what an earlier run left
         _script(scripts, "down.sh", 120)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     _script(scripts, "build.sh", _BUILD_SECONDS)
     _script(scripts, "images.sh", 600)
     _script(scripts, "up.sh", _UP_SECONDS)
-    print(f"cluster up after {time.monotonic() - begun:.0f} s", flush=True)
+    print(f"cluster up after {time.monotonic() - started_at:.0f} s", flush=True)
 
 
 def _script(scripts: Path, name: str, seconds: float) -> None:
     with (HOME / f"{name}.log").open("wb") as log:
-        done = subprocess.run(
+        process = subprocess.run(
             ["bash", str(scripts / name)],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -165,15 +165,15 @@ def _script(scripts: Path, name: str, seconds: float) -> None:
             timeout=seconds,
             check=False,
         )
-    if done.returncode:
+    if process.returncode:
         raise NoClusterError(f"{name} failed: {(HOME / f'{name}.log').read_text(errors='replace')[-500:].strip()}")
 
 
 def _kubectl() -> str:
-    found = shutil.which("kubectl") or shutil.which(str(HOME / "bin" / "kubectl"))
-    if not found:
+    program = shutil.which("kubectl") or shutil.which(str(HOME / "bin" / "kubectl"))
+    if not program:
         raise NoClusterError("kubectl is missing: install it to use the cluster of KUBECONFIG")
-    return found
+    return program
 
 
 def environment_of(cluster: Cluster) -> dict[str, str]:
@@ -194,10 +194,10 @@ def main() -> None:
     parser.add_argument("command", nargs=argparse.REMAINDER)
     chosen = parser.parse_args()
     try:
-        with cluster() as found:
-            print(f"KUBECONFIG={found.kubeconfig}", flush=True)
+        with cluster() as the_cluster:
+            print(f"KUBECONFIG={the_cluster.kubeconfig}", flush=True)
             command = chosen.command[1:] if chosen.command[:1] == ["--"] else chosen.command
-            code = subprocess.run(command, env=environment_of(found), check=False).returncode if command else 0
+            code = subprocess.run(command, env=environment_of(the_cluster), check=False).returncode if command else 0
     except NoClusterError as error:
         print(f"no test on a cluster was run: {error}", flush=True)
         code = 1 if os.environ.get("CI") else 0

@@ -199,12 +199,12 @@ def _as_root(command: Sequence[str]) -> list[str]:
 def _run(command: Sequence[str], environ: Mapping[str, str], content: str = "", *, is_checked: bool = True) -> str:
     """Return what a command prints. Raise `ContainerClusterError` with its last words."""
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command, env={**os.environ, **environ}, input=content, capture_output=True, text=True,
             timeout=_CREATE_SECONDS, check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ContainerClusterError(f"{' '.join(command[:3])}: {error}") from error
-    if is_checked and done.returncode:
-        raise ContainerClusterError(f"{' '.join(command[:3])} failed: {done.stderr.strip()[-500:]}")
-    return done.stdout
+    if is_checked and process.returncode:
+        raise ContainerClusterError(f"{' '.join(command[:3])} failed: {process.stderr.strip()[-500:]}")
+    return process.stdout

@@ -146,8 +146,8 @@ class Registry:
         """Put one more layer, with one file, on the image under `repository:tag`; returns its new digest."""
         repository, _, tag = name.rpartition(":")
         accepted = {"Accept": f"{DOCKER_MANIFEST}, {OCI_MANIFEST}"}
-        found = self.call("GET", f"/v2/{repository}/manifests/{tag}", headers=accepted)
-        manifest = json.loads(found.body)
+        reply = self.call("GET", f"/v2/{repository}/manifests/{tag}", headers=accepted)
+        manifest = json.loads(reply.body)
         config = json.loads(self.call("GET", f"/v2/{repository}/blobs/{manifest['config']['digest']}").body)
         layer = io.BytesIO()
         with tarfile.open(fileobj=layer, mode="w") as archive:
@@ -181,19 +181,19 @@ class Registry:
         return json.dumps(manifest).encode()
 
     def _put_blob(self, repository: str, blob: bytes, headers: Mapping[str, str] | None) -> str:
-        begun = self.call("POST", f"/v2/{repository}/blobs/uploads/", body=b"", headers=headers)
-        assert begun.status == 202, begun
-        place = f"{begun.headers['Location']}&digest={_digest(blob)}"
-        put = self.call("PUT", place, body=blob, headers=headers)
-        assert put.status == 201, put
+        upload = self.call("POST", f"/v2/{repository}/blobs/uploads/", body=b"", headers=headers)
+        assert upload.status == 202, upload
+        place = f"{upload.headers['Location']}&digest={_digest(blob)}"
+        reply = self.call("PUT", place, body=blob, headers=headers)
+        assert reply.status == 201, reply
         return _digest(blob)
 
     def _put_manifest(
         self, repository: str, tag: str, kind: str, body: bytes, headers: Mapping[str, str] | None
     ) -> str:
         typed = dict(headers or {}) | {"Content-Type": kind}
-        put = self.call("PUT", f"/v2/{repository}/manifests/{tag}", body=body, headers=typed)
-        assert put.status == 201, put
+        reply = self.call("PUT", f"/v2/{repository}/manifests/{tag}", body=body, headers=typed)
+        assert reply.status == 201, reply
         return _digest(body)
 
 

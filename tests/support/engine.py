@@ -70,13 +70,13 @@ class Engine:
 
 def docker(host: str, *arguments: str, seconds: float = 60, is_checked: bool = True) -> str:
     """What a docker command prints. Raise `subprocess.CalledProcessError`, `subprocess.TimeoutExpired`."""
-    done = subprocess.run(
+    process = subprocess.run(
         ["docker", *arguments], env={**os.environ, "DOCKER_HOST": host, "DOCKER_BUILDKIT": "0"}, capture_output=True,
         text=True, timeout=seconds, check=False,
     )  # fmt: skip
-    if is_checked and done.returncode:
-        raise subprocess.CalledProcessError(done.returncode, f"docker {' '.join(arguments)}\n{done.stderr}")
-    return done.stdout
+    if is_checked and process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, f"docker {' '.join(arguments)}\n{process.stderr}")
+    return process.stdout
 
 
 @contextlib.contextmanager
@@ -119,10 +119,10 @@ def _take_down_unless(in_use: IO[str]) -> None:
 
 
 def _find() -> str | None:
-    if given := os.environ.get("DOCKER_HOST"):
-        if not _answers(given):
-            raise NoEngineError(f"the engine at DOCKER_HOST={given} does not answer")
-        return given
+    if docker_host := os.environ.get("DOCKER_HOST"):
+        if not _answers(docker_host):
+            raise NoEngineError(f"the engine at DOCKER_HOST={docker_host} does not answer")
+        return docker_host
     for socket in (SOCKET, USUAL_SOCKET):
         if socket.exists() and _answers(f"unix://{socket}"):
             return f"unix://{socket}"
@@ -141,17 +141,17 @@ def _answers(host: str) -> bool:
 
 def install(*pairs: str) -> None:
     """Install Debian packages whose program is missing, given as `package=program`. Raise `NoEngineError`."""
-    wanted = [package for package, _, program in (pair.partition("=") for pair in pairs) if not shutil.which(program)]
-    if not wanted:
+    missing = [package for package, _, program in (pair.partition("=") for pair in pairs) if not shutil.which(program)]
+    if not missing:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise NoEngineError(f"these are missing and can't be installed here: {', '.join(wanted)}")
+        raise NoEngineError(f"these are missing and can't be installed here: {', '.join(missing)}")
     apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "-qq"]
     environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in ([*apt, "update"], [*apt, "install", "--yes", "--no-install-recommends", *wanted]):
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=600, check=False)
-        if done.returncode:
-            raise NoEngineError(f"apt-get failed: {done.stderr.strip()[-300:]}")
+    for command in ([*apt, "update"], [*apt, "install", "--yes", "--no-install-recommends", *missing]):
+        process = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=600, check=False)
+        if process.returncode:
+            raise NoEngineError(f"apt-get failed: {process.stderr.strip()[-300:]}")
 
 
 def _start_dockerd() -> str:
@@ -237,11 +237,11 @@ def _spawn(command: list[str], name: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
         )
-    (RUN / f"{name}.json").write_text(json.dumps({"pid": process.pid, "begun": _begun(process.pid)}))
+    (RUN / f"{name}.json").write_text(json.dumps({"pid": process.pid, "begun": _start_time(process.pid)}))
     return process
 
 
-def _begun(pid: int) -> str:
+def _start_time(pid: int) -> str:
     """The start of a process in the kernel's ticks, its identity together with its pid. Empty for an ended process."""
     with contextlib.suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -252,23 +252,23 @@ def _begun(pid: int) -> str:
 def _end(record: Path) -> None:
     """End what an earlier run, or this one, recorded; never another process that has got its pid."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        found = json.loads(record.read_text())
-        pid = int(found["pid"])
-        begun = str(found["begun"])
+        process_record = json.loads(record.read_text())
+        pid = int(process_record["pid"])
+        started_at = str(process_record["begun"])
         for number, seconds in ((signal.SIGTERM, 30.0), (signal.SIGKILL, 5.0)):
-            if not begun or _begun(pid) != begun:
+            if not started_at or _start_time(pid) != started_at:
                 break
             os.kill(pid, number)
             with contextlib.suppress(AssertionError):
-                eventually(lambda: _reaped(pid, begun), f"{record.stem} ends", seconds)
+                eventually(lambda: _reaped(pid, started_at), f"{record.stem} ends", seconds)
     record.unlink(missing_ok=True)
 
 
-def _reaped(pid: int, begun: str) -> bool:
+def _reaped(pid: int, started_at: str) -> bool:
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:  # an earlier run's
-        return _begun(pid) != begun
+        return _start_time(pid) != started_at
 
 
 def _tidy(host: str) -> None:
@@ -295,9 +295,9 @@ def main() -> None:
     parser.add_argument("command", nargs=argparse.REMAINDER)
     chosen = parser.parse_args()
     try:
-        with engine() as found:
-            print(f"DOCKER_HOST={found.host} registry={found.registry}", flush=True)
-            print(f"builder={found.builder} jupyter={found.jupyter} base={found.base}", flush=True)
+        with engine() as the_engine:
+            print(f"DOCKER_HOST={the_engine.host} registry={the_engine.registry}", flush=True)
+            print(f"builder={the_engine.builder} jupyter={the_engine.jupyter} base={the_engine.base}", flush=True)
             command = chosen.command[1:] if chosen.command[:1] == ["--"] else chosen.command
             code = subprocess.run(command, check=False).returncode if command else 0
     except NoEngineError as error:

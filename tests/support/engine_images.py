@@ -70,22 +70,22 @@ def _name(kind: str, *parts: bytes) -> str:
 
 
 def _has(host: str, name: str) -> bool:
-    found = subprocess.run(
+    process = subprocess.run(
         ["docker", "image", "inspect", name], env={**os.environ, "DOCKER_HOST": host}, capture_output=True, check=False
     )
-    return found.returncode == 0
+    return process.returncode == 0
 
 
 def _forget(host: str, kind: str) -> None:
     """Remove what was made of other inputs before."""
     environ = {**os.environ, "DOCKER_HOST": host}
     command = ["docker", "images", "--quiet", f"{PREFIX}/{kind}"]
-    if found := subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout.split():
-        subprocess.run(["docker", "rmi", "--force", *set(found)], env=environ, capture_output=True, check=False)
+    if image_ids := subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout.split():
+        subprocess.run(["docker", "rmi", "--force", *set(image_ids)], env=environ, capture_output=True, check=False)
 
 
 def _run(host: str, command: list[str]) -> None:
     # The classic builder needs no plug-in, and takes an image that only the engine has for a base.
     environ = {**os.environ, "DOCKER_HOST": host, "DOCKER_BUILDKIT": "0"}
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=_SECONDS, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    process = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    assert process.returncode == 0, f"{' '.join(command)}\n{process.stdout[-2000:]}\n{process.stderr[-2000:]}"

@@ -105,7 +105,7 @@ def _story(spec: Spec) -> list[Step]:
     """What happens to a launch: the repository's name says it."""
     repo = _repo(spec)
     build = "0123456789abcdef01234567-1"
-    found: Step = (0.2, {"repo": repo}, {"phase": "resolving", "message": f"Found {repo.display_name} at {SHA}\n"})
+    first: Step = (0.2, {"repo": repo}, {"phase": "resolving", "message": f"Found {repo.display_name} at {SHA}\n"})
     building: Step = (
         0.2,
         {"state": LaunchState.BUILDING, "build_id": build, "image": "i-1"},
@@ -124,7 +124,7 @@ def _story(spec: Spec) -> list[Step]:
         line(f"Collecting package-{n}\n  Downloading package_{n}-1.{n}-py3-none-any.whl (1.{n} MB)\n")
         for n in range(30)
     ]
-    started: list[Step] = [
+    serving: list[Step] = [
         (0.2, {"state": LaunchState.LAUNCHING, "server_id": "s1"}, {"phase": "built", "message": "Built image\n"}),
         (0.3, {}, {"phase": "launching", "message": "Spawning server\n"}),
         (0.3, {"state": LaunchState.READY}, {"phase": "ready", "message": "ready\n", "url": "x", "terminal": True}),
@@ -136,7 +136,7 @@ def _story(spec: Spec) -> list[Step]:
     if "fails" in spec.spec:
         detail = "The installer could not find numpyy. Its own words are at the end of the log."
         return [
-            found,
+            first,
             building,
             *log,
             line("ERROR: No matching distribution found for numpyy\n"),
@@ -148,16 +148,16 @@ def _story(spec: Spec) -> list[Step]:
              {"phase": "waiting", "message": "", "queue": {"reason": "busy", "position": at, "eta_seconds": 50.0 * at}})
             for at in (3, 2)
         ]  # fmt: skip
-        return [found, building, *waits, (3600.0, {}, {"phase": "waiting", "message": ""})]
+        return [first, building, *waits, (3600.0, {}, {"phase": "waiting", "message": ""})]
     if "endless" in spec.spec:
-        return [found, building, *log, line(f"{HOSTILE}\n"), (3600.0, {}, {"phase": "building", "message": "end\n"})]
+        return [first, building, *log, line(f"{HOSTILE}\n"), (3600.0, {}, {"phase": "building", "message": "end\n"})]
     if "long" in spec.spec:
         many = [line("".join(f"line {n * 100 + at}\n" for at in range(100))) for n in range(100)]
         bar = [line(f"\r{percent} % of it") for percent in range(100)]
-        return [found, building, *[(0.0, *step[1:]) for step in many], *bar, (3600.0, {}, {"phase": "building"})]
+        return [first, building, *[(0.0, *step[1:]) for step in many], *bar, (3600.0, {}, {"phase": "building"})]
     if "warm" in spec.spec:
-        return [found, (0.2, {"image": "i-1"}, {"phase": "built", "message": "Found built image\n"}), *started[1:]]
-    return [found, building, *log, *started]
+        return [first, (0.2, {"image": "i-1"}, {"phase": "built", "message": "Found built image\n"}), *serving[1:]]
+    return [first, building, *log, *serving]
 
 
 class FakeLaunches:
@@ -236,7 +236,7 @@ class FakeLaunches:
     def put(self, **fields: Any) -> LaunchId:
         """A launch as it is, without a story."""
         launch_id = new_launch_id()
-        known: dict[str, Any] = {
+        defaults: dict[str, Any] = {
             "launch_id": launch_id,
             "launch_ref": launch_ref(launch_id),
             "spec": Spec(provider="gh", spec="o/r/HEAD"),
@@ -244,7 +244,7 @@ class FakeLaunches:
             "state": LaunchState.RESOLVING,
             "created_at": time.time() - 90,
         }
-        self.launches[launch_id] = Launch(**known | fields)
+        self.launches[launch_id] = Launch(**defaults | fields)
         self.events[launch_id] = []
         return launch_id
 
@@ -267,10 +267,10 @@ class FakeLaunches:
 
 def fake_gateway(launches: FakeLaunches, **settings: Any) -> FastAPI:
     """Pages, edge and static assets as the gateway puts them together, and as much of the API as scripts need."""
-    given = settings_for(GatewaySettings, {"installation_secret": "s3cret", "local_mode": True} | settings)
+    edge_settings = settings_for(GatewaySettings, {"installation_secret": "s3cret", "local_mode": True} | settings)
     app = FastAPI()
-    pages = Pages(given)
-    app.state.context = gateway_context(given, launches=launches, providers=fake_providers(), pages=pages)
+    pages = Pages(edge_settings)
+    app.state.context = gateway_context(edge_settings, launches=launches, providers=fake_providers(), pages=pages)
     app.include_router(router)
 
     @app.get("/api/v1/launches/{launch_id}/events")
@@ -285,8 +285,8 @@ def fake_gateway(launches: FakeLaunches, **settings: Any) -> FastAPI:
         return PlainTextResponse(principal(request))
 
     @app.post("/api/v1/echo")
-    async def echo(sent: dict[str, str]) -> dict[str, str]:
-        return sent
+    async def echo(body: dict[str, str]) -> dict[str, str]:
+        return body
 
     @app.get("/api/v1/broken")
     @app.get("/broken")
@@ -304,8 +304,8 @@ def fake_gateway(launches: FakeLaunches, **settings: Any) -> FastAPI:
     install_problem_handlers(app)
     install_error_pages(app, pages)
     app.add_middleware(HeadRequests)
-    app.add_middleware(BoundedBodies, max_bytes=given.request_max_bytes)
-    app.add_middleware(Edge, settings=given, refusals=RefusalRenderer(pages))
+    app.add_middleware(BoundedBodies, max_bytes=edge_settings.request_max_bytes)
+    app.add_middleware(Edge, settings=edge_settings, refusals=RefusalRenderer(pages))
     app.add_middleware(StaticAssets)
     return app
 
@@ -322,8 +322,8 @@ async def edge_client(base_url: str = OWN, **settings: Any) -> AsyncIterator[htt
 @contextlib.asynccontextmanager
 async def pages_client(launches: FakeLaunches, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A browser without scripts, at the pages of a gateway on one's own machine, unless `settings` say otherwise."""
-    given = {"listen_port": 8585, "public_url": OWN, "hub_url": "http://127.0.0.1:9000/"} | settings
-    app = fake_gateway(launches, **given)
+    all_settings = {"listen_port": 8585, "public_url": OWN, "hub_url": "http://127.0.0.1:9000/"} | settings
+    app = fake_gateway(launches, **all_settings)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=OWN, headers={"accept": "text/html,*/*"}) as client:
         yield client
@@ -331,6 +331,6 @@ async def pages_client(launches: FakeLaunches, **settings: Any) -> AsyncIterator
 
 async def token_of(client: httpx.AsyncClient, path: str = "/") -> str:
     """The form token of a page."""
-    found = re.search(r'name="token" value="([^"]+)"', (await client.get(path)).text)
-    assert found
-    return found[1]
+    match = re.search(r'name="token" value="([^"]+)"', (await client.get(path)).text)
+    assert match
+    return match[1]

@@ -37,7 +37,7 @@ exec "$@"
 """
 
 
-def until_gone(condition: Any, what: str, seconds: float = 30.0) -> None:
+def until_gone(condition: Any, description: str, seconds: float = 30.0) -> None:
     """Wait until `condition` gives nothing more; what it still gives is said."""
     last: list[Any] = []
 
@@ -46,9 +46,9 @@ def until_gone(condition: Any, what: str, seconds: float = 30.0) -> None:
         return not last[0]
 
     try:
-        eventually(is_empty, what, seconds)
+        eventually(is_empty, description, seconds)
     except AssertionError:
-        raise AssertionError(f"not within {seconds:g} s: {what}; still: {last[0]}") from None
+        raise AssertionError(f"not within {seconds:g} s: {description}; still: {last[0]}") from None
 
 
 class SlowRepo:
@@ -95,16 +95,16 @@ class SlowRepo:
     @property
     def fetches(self) -> int:
         """How often the repository's content was fetched from the forge."""
-        wanted = f"/slow/{self._name}/git-upload-pack"
-        asked = [request for request in self._forge.requests if request.path == wanted]
-        return len(asked)
+        path = f"/slow/{self._name}/git-upload-pack"
+        uploads = [request for request in self._forge.requests if request.path == path]
+        return len(uploads)
 
     def assert_every_line_once(self, following: Following) -> int:
         """Check that no line of the build is missing, and none was told twice; returns how many there were."""
         lines = self.lines(following)
-        said = next((one for one in following.text.splitlines() if one.startswith("those were ")), "")
-        assert said, f"the end of the build was not told: {following.text[-500:]}"
-        assert lines == list(range(1, int(said.split()[2]) + 1)), f"lost or twice: {_irregular(lines)}"
+        last_line = next((line for line in following.text.splitlines() if line.startswith("those were ")), "")
+        assert last_line, f"the end of the build was not told: {following.text[-500:]}"
+        assert lines == list(range(1, int(last_line.split()[2]) + 1)), f"lost or twice: {_irregular(lines)}"
         return len(lines)
 
     def assert_no_line_twice(self, following: Following) -> None:
@@ -115,7 +115,7 @@ class SlowRepo:
     @staticmethod
     def lines(following: Following) -> list[int]:
         """The numbers of the lines that were told."""
-        return [int(one.split()[1]) for one in following.text.splitlines() if one.startswith("line ")]
+        return [int(line.split()[1]) for line in following.text.splitlines() if line.startswith("line ")]
 
 
 def _irregular(lines: list[int]) -> list[tuple[int, int]]:
@@ -156,9 +156,9 @@ class Faults:
                 return False
 
         eventually(answers, "a gateway that answers")
-        told = len(following.events)
+        events_before = len(following.events)
         following.resume(following.url.replace(following.url.partition("/build/")[0], url))
-        eventually(lambda: len(following.events) > told, "news from the gateway")
+        eventually(lambda: len(following.events) > events_before, "news from the gateway")
 
     # What there is
 
@@ -177,8 +177,8 @@ class Faults:
         url = canonical_url(repo.url).encode()
         with closing(self.stack.redis()) as redis:
             keys = redis.keys(f"{self._keys.prefix}:{{b:*}}:record")
-            found = [key.decode() for key in keys if redis.hget(key, "repo_url") == url]
-        return sorted(key.partition("{b:")[2].partition("}")[0] for key in found)
+            matching = [key.decode() for key in keys if redis.hget(key, "repo_url") == url]
+        return sorted(key.partition("{b:")[2].partition("}")[0] for key in matching)
 
     def is_current(self, build_id: str) -> bool:
         """Whether Redis knows this attempt as the one at its image."""
@@ -189,12 +189,12 @@ class Faults:
     def part_of(self, owner: str) -> str:
         """The part that a lease's process name stands for."""
         pid = int(owner.rpartition("-")[0].rpartition("-")[2])
-        return next(name for name, known in self.stack.parts().items() if known == pid)
+        return next(name for name, part_pid in self.stack.parts().items() if part_pid == pid)
 
     def owner(self, topic: str) -> str:
         """The name of the process that owns a record; waits while there is none."""
-        found: str = eventually(lambda: self.record(topic).get("owner"), f"an owner of {topic}")
-        return found
+        process: str = eventually(lambda: self.record(topic).get("owner"), f"an owner of {topic}")
+        return process
 
     def empty_redis(self) -> None:
         """FLUSHALL."""
@@ -227,7 +227,7 @@ class Faults:
         users = {name: servers for name, servers in self.stack.hub_users().items() if name not in users_before}
         assert [len(servers) for servers in users.values()] == [1], users
         (user,) = users
-        assert len([what for what in self.stack.sessions() if what.startswith(f"server {user}")]) == 1
+        assert len([session for session in self.stack.sessions() if session.startswith(f"server {user}")]) == 1
         return user
 
     def remove_servers(self) -> None:
@@ -240,10 +240,12 @@ class Faults:
     def left_in_redis(self) -> list[str]:
         """Every key that docs/ lists as neither record nor cache, but for what says that processes live."""
         prefix = self._keys.prefix
-        kept = [f"{prefix}:{family.pattern}" for family in FAMILIES if family.nature in {"record", "cache"}]
-        kept += [f"{prefix}:{pattern}" for pattern in ("alive:*", "processes:*", "sweep:*", "slots")]
-        kept += [f"{prefix}:{{queue}}:jobs:health-check", f"{prefix}:{{b:*}}:events"]
-        return sorted(key for key in self.stack.redis_keys() if not any(fnmatchcase(key, one) for one in kept))
+        allowed = [f"{prefix}:{family.pattern}" for family in FAMILIES if family.nature in {"record", "cache"}]
+        allowed += [f"{prefix}:{pattern}" for pattern in ("alive:*", "processes:*", "sweep:*", "slots")]
+        allowed += [f"{prefix}:{{queue}}:jobs:health-check", f"{prefix}:{{b:*}}:events"]
+        return sorted(
+            key for key in self.stack.redis_keys() if not any(fnmatchcase(key, pattern) for pattern in allowed)
+        )
 
     def unfinished(self) -> list[str]:
         """Launches and builds that go on."""
@@ -254,9 +256,9 @@ class Faults:
     def without_expiry(self) -> list[str]:
         """Streams and records of nouns that have ended and would stay for ever."""
         with closing(self.stack.redis()) as redis:
-            ended = [key for key in redis.keys(f"{self._keys.prefix}:{{[bls]:*}}:record") if redis.hget(key, "final")]
-            streams = [key.replace(b":record", b":events") for key in ended]
-            return sorted(key.decode() for key in [*ended, *streams] if redis.ttl(key) == -1)
+            final = [key for key in redis.keys(f"{self._keys.prefix}:{{[bls]:*}}:record") if redis.hget(key, "final")]
+            streams = [key.replace(b":record", b":events") for key in final]
+            return sorted(key.decode() for key in [*final, *streams] if redis.ttl(key) == -1)
 
     def assert_nothing_is_left(self) -> None:
         """Once every server is gone: no user, no process, no seat, no claim, no queue entry, no job."""

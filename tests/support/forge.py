@@ -140,11 +140,11 @@ class Forge(BareRepos):
         self.rate_remaining -= 1
         if not self.folder(org, name).is_dir():
             return _json_page(404, {"message": "Not Found"}, limits)
-        if (found := self.find(org, name, ref)) is None:
+        if (commit := self.find(org, name, ref)) is None:
             if ref == "HEAD":
                 return _json_page(409, {"message": "Git Repository is empty."}, limits)
             return _json_page(422, {"message": f"No commit found for SHA: {ref}"}, limits)
-        sha, tree = found
+        sha, tree = commit
         etag = f'W/"{hashlib.sha256(f"{org}/{name}/{ref}/{sha}".encode()).hexdigest()}"'
         if if_none_match == etag:
             return Page(304, limits | {"Etag": etag})
@@ -226,7 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _git(self, path: str) -> None:
         forge = self.server.forge
-        service = next(known for known in GIT_PATHS if path.endswith(known))
+        service = next(candidate for candidate in GIT_PATHS if path.endswith(candidate))
         org, _, name = unquote(path.removesuffix(service)).strip("/").partition("/")
         folder = forge.folder(org, name.removesuffix(".git"))
         if not name or ".." in name or not folder.is_dir():
@@ -243,11 +243,11 @@ class _Handler(BaseHTTPRequestHandler):
             "GIT_PROTOCOL": self.headers.get("Git-Protocol", "") if forge.speaks_v2 else "",
         }
         body = b"".join(self._body())
-        done = subprocess.run(
+        process = subprocess.run(
             ["git", "http-backend"], input=body, capture_output=True, check=False,
             env=environment | {"CONTENT_LENGTH": str(len(body))},
         )  # fmt: skip
-        head, _, content = done.stdout.partition(b"\r\n\r\n")
+        head, _, content = process.stdout.partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if ": " in line)
         self._send(Page(int(headers.pop("Status", "200").split()[0]), headers, content))
 

@@ -57,8 +57,8 @@ class ForwardProxy:
         """The status for a client without the login."""
         if self.login is None:
             return None
-        wanted = base64.b64encode(":".join(self.login).encode()).decode()
-        return None if headers.get("Proxy-Authorization") == f"Basic {wanted}" else 407
+        credentials = base64.b64encode(":".join(self.login).encode()).decode()
+        return None if headers.get("Proxy-Authorization") == f"Basic {credentials}" else 407
 
 
 class _Server(ThreadingHTTPServer):
@@ -74,11 +74,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _target(self, host: str, port: int) -> tuple[str, int] | None:
         """Where to connect to; None where the client was sent away."""
         proxy = self.server.proxy
-        found = proxy.names.get(f"{host}:{port}") or proxy.names.get(host)
-        status = proxy.refusal(self.headers) or (None if found else proxy.status)
+        address = proxy.names.get(f"{host}:{port}") or proxy.names.get(host)
+        status = proxy.refusal(self.headers) or (None if address else proxy.status)
         (proxy.refusals if status else proxy.requests).append(f"{self.command} {self.path}")
         if status is None:
-            return found
+            return address
         self.send_response(status)
         if status == 407:
             self.send_header("Proxy-Authenticate", 'Basic realm="proxy"')

@@ -118,7 +118,7 @@ def run_notebook(launched: ApiLaunch, repository: Repository) -> dict[str, Any]:
     url = view["url"]
     token = view["token"]
     with kernel(url, token, "index.ipynb") as here:
-        printed = here.run(first_cell(url, token, "index.ipynb"))
-    assert printed == f"the data of {repository.url.rpartition('/')[2]} {repository.url}\n"
+        output = here.run(first_cell(url, token, "index.ipynb"))
+    assert output == f"the data of {repository.url.rpartition('/')[2]} {repository.url}\n"
     assert view["open_url"].startswith(url)
     return view

@@ -104,10 +104,10 @@ class BriefHub:
         None before the first, with which they begin to answer.
         """
         try:
-            found: dict[str, int] = httpx.get(f"http://127.0.0.1:{self.servers_port}/peaks", trust_env=False).json()
+            peaks: dict[str, int] = httpx.get(f"http://127.0.0.1:{self.servers_port}/peaks", trust_env=False).json()
         except httpx.TransportError:
             return {"running": 0, "starting": 0, "starts": 0, "followed": 0}
-        return found
+        return peaks
 
 
 @contextlib.contextmanager
@@ -211,5 +211,5 @@ async def clicks(valkey: Valkey, *launchers: LauncherProcess) -> AsyncIterator[C
         try:
             yield Clicks(context, backends)
         finally:
-            for one in backends:
-                await one.aclose()
+            for backend in backends:
+                await backend.aclose()

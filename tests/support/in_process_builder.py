@@ -91,8 +91,8 @@ def request_for(repo: str, ref: str, launch_ref: str = "") -> BuildRequest:
 @contextlib.asynccontextmanager
 async def open_builder(valkey: Valkey, folder: Path, **others: object) -> AsyncIterator[Builder]:
     """One builder process, as far as Redis can tell."""
-    given = {"redis_url": valkey.url, "data_dir": folder, **QUICK, **others}
-    settings = settings_for(BuilderSettings, given)
+    values = {"redis_url": valkey.url, "data_dir": folder, **QUICK, **others}
+    settings = settings_for(BuilderSettings, values)
     async with open_context(settings) as context:
         executor, images = make_executor(settings)
         attempts = Attempts(context, settings, executor)

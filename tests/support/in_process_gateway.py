@@ -60,8 +60,8 @@ class FakeBackends:
     cancelled: list[tuple[str, str]] = field(default_factory=list)
     raises: dict[str, BinderyError] = field(default_factory=dict)
 
-    async def _called(self, name: str, *what: object) -> None:
-        self.calls.append(" ".join(map(str, (name, *what))))
+    async def _called(self, name: str, *details: object) -> None:
+        self.calls.append(" ".join(map(str, (name, *details))))
         if name in self.raises:
             raise self.raises[name]
 
@@ -152,10 +152,10 @@ class Gateway:
         )
         return launch
 
-    async def until(self, condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
+    async def until(self, condition: Callable[[], bool], description: str, seconds: float = 10) -> None:
         """Wait for something that a test can see."""
         try:
-            await until(condition, what, seconds=seconds)
+            await until(condition, description, seconds=seconds)
         except AssertionError as error:
             raise AssertionError(f"{error}; calls: {self.backends.calls}") from None
 
@@ -167,18 +167,18 @@ class Gateway:
 
     async def stored(self, launch: Launch) -> Launch:
         """The launch as its record says; reading it here does not count as following it."""
-        found = await self.context.records.read(Topic(Kind.LAUNCH, launch.launch_id))
-        assert found
-        return found.model(Launch)
+        entry = await self.context.records.read(Topic(Kind.LAUNCH, launch.launch_id))
+        assert entry
+        return entry.model(Launch)
 
     async def until_ended(self, launch: Launch, state: LaunchState) -> Launch:
         """Wait until a launch has ended, which must be as `state`, and its task with it."""
         member = self.launches.member
         topic = Topic(Kind.LAUNCH, launch.launch_id)
         await self.until(lambda: not member.owns(topic), "the launch ends")
-        found = await self.stored(launch)
-        assert found.state is state, found
-        return found
+        current = await self.stored(launch)
+        assert current.state is state, current
+        return current
 
     async def until_state(self, launch: Launch, state: LaunchState) -> None:
         async def is_in_state() -> bool:
@@ -190,8 +190,8 @@ class Gateway:
 @contextlib.asynccontextmanager
 async def open_gateway(valkey: Valkey, **others: object) -> AsyncIterator[Gateway]:
     """One gateway process, as far as Redis can tell."""
-    given = {"redis_url": valkey.url, "data_dir": valkey.data_dir, **QUICK, **others}
-    settings = settings_for(GatewaySettings, given)
+    values = {"redis_url": valkey.url, "data_dir": valkey.data_dir, **QUICK, **others}
+    settings = settings_for(GatewaySettings, values)
     async with open_context(settings, subscribe_all={Kind.SERVER}) as context, open_context(settings) as others_stage:
         backends = FakeBackends(others_stage)
         async with service_member(context, "gateway") as member:

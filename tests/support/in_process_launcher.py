@@ -51,8 +51,8 @@ class FakeHub(StubHub):
     def handle(self, method: str, target: str, head: bytes, body: bytes) -> Answer:
         path = target.partition("?")[0]
         self.calls.append(f"{method} {path}")
-        for (asked, ends), answers in self.scripted.items():
-            if asked == method and path.endswith(ends):
+        for (scripted_method, ends), answers in self.scripted.items():
+            if scripted_method == method and path.endswith(ends):
                 answer = answers.popleft() if len(answers) > 1 else answers[0]
                 if answer[0]:
                     return answer

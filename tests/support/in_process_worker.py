@@ -77,9 +77,9 @@ async def admitted(builder: Builder, count: int) -> list[str]:
 
 
 async def field(builder: Builder, build_id: str, name: str) -> str:
-    found = await builder.attempts.read(build_id)
-    assert found
-    return found[1].get(name)
+    record = await builder.attempts.read(build_id)
+    assert record
+    return record[1].get(name)
 
 
 async def more_than(count: Callable[[], Awaitable[int]], least: int) -> bool:

@@ -26,19 +26,19 @@ class Kernel:
         content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
         message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
         self._socket.send(json.dumps(message))
-        printed = ""
+        output = ""
         is_idle = has_replied = False
         while not (is_idle and has_replied):
             answer: dict[str, Any] = json.loads(self._socket.recv(timeout=120))
             if answer["parent_header"].get("msg_id") != header["msg_id"]:
                 continue
             kind = answer["msg_type"]
-            said = answer["content"]
-            assert kind != "error", "\n".join(said["traceback"])
-            printed += said["text"] if kind == "stream" else ""
-            is_idle = is_idle or (kind == "status" and said["execution_state"] == "idle")
+            reply = answer["content"]
+            assert kind != "error", "\n".join(reply["traceback"])
+            output += reply["text"] if kind == "stream" else ""
+            is_idle = is_idle or (kind == "status" and reply["execution_state"] == "idle")
             has_replied = has_replied or kind == "execute_reply"
-        return printed
+        return output
 
 
 @contextlib.contextmanager

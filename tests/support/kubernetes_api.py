@@ -51,20 +51,20 @@ class KubernetesApi:
         """Delete a Job, and its pods with it, as the garbage collector does."""
         uid = self.objects["jobs"][name]["metadata"]["uid"]
         await self.put("jobs", self.objects["jobs"][name], how="DELETED")
-        for pod in [one for one in self.objects["pods"].values() if _owner(one) == uid]:
+        for pod in [candidate for candidate in self.objects["pods"].values() if _owner(candidate) == uid]:
             await self.put("pods", pod, how="DELETED")
 
     async def pod(self, job: str, *, state: Json | None = None, log: bytes = b"", **status: object) -> Json:
         """The pod of a Job, made as its controller would, or changed."""
-        made = self.objects["jobs"][job]
-        name = f"{job}-{made['metadata']['uid'].rpartition('-')[2]}"
-        labels = made["metadata"]["labels"] | {"batch.kubernetes.io/job-name": job}
-        labels |= {"batch.kubernetes.io/controller-uid": made["metadata"]["uid"]}
+        job_object = self.objects["jobs"][job]
+        name = f"{job}-{job_object['metadata']['uid'].rpartition('-')[2]}"
+        labels = job_object["metadata"]["labels"] | {"batch.kubernetes.io/job-name": job}
+        labels |= {"batch.kubernetes.io/controller-uid": job_object["metadata"]["uid"]}
         self.logs[name] = log
         containers = [{"name": "builder", "state": state}] if state else []
         raw = {
             "metadata": {"name": name, "labels": labels},
-            "spec": made["spec"]["template"]["spec"],
+            "spec": job_object["spec"]["template"]["spec"],
             "status": {"phase": "Pending", "containerStatuses": containers} | status,
         }
         return await self.put("pods", raw)
@@ -100,24 +100,24 @@ class KubernetesApi:
             return _refused(403, f'jobs.batch "{name}" is forbidden: exceeded quota: full')
         if name in self.objects[kind]:
             return _refused(409, f'"{name}" already exists')
-        made = await self.put(kind, raw, how="ADDED")
+        stored_object = await self.put(kind, raw, how="ADDED")
         if kind == "jobs":
-            self.job_uids.append(made["metadata"]["uid"])
-        return web.json_response(made, status=201)
+            self.job_uids.append(stored_object["metadata"]["uid"])
+        return web.json_response(stored_object, status=201)
 
     async def _one(self, request: web.Request, kind: str, name: str) -> web.Response:
-        found = self.objects[kind].get(name)
-        if found is None:
+        stored_object = self.objects[kind].get(name)
+        if stored_object is None:
             return _refused(404, f'"{name}" not found')
         if request.method == "PATCH":
-            found["metadata"]["annotations"] |= (await request.json())["metadata"]["annotations"]
-            await self.put(kind, found)
+            stored_object["metadata"]["annotations"] |= (await request.json())["metadata"]["annotations"]
+            await self.put(kind, stored_object)
         if request.method == "DELETE":
-            wanted = (await request.json()).get("preconditions", {}).get("uid")
-            if wanted not in {None, found["metadata"]["uid"]}:
+            required_uid = (await request.json()).get("preconditions", {}).get("uid")
+            if required_uid not in {None, stored_object["metadata"]["uid"]}:
                 return _refused(409, "the UID in the precondition does not match")
             await self.delete_job(name)
-        return web.json_response(found)
+        return web.json_response(stored_object)
 
     async def _watch(self, request: web.Request, kind: str) -> web.StreamResponse:
         reply = web.StreamResponse()

@@ -71,13 +71,13 @@ def until_back_to(stack: Stack, before: Listing, seconds: float = 60.0) -> None:
 
 def differences(before: Listing, after: Listing) -> dict[str, dict[str, list[str]]]:
     """By kind: what is in one listing and not in the other."""
-    found = {}
+    by_kind = {}
     for kind in fields(Listing):
         old = set(getattr(before, kind.name))
         new = set(getattr(after, kind.name))
         if old != new:
-            found[kind.name] = {"added": sorted(new - old), "missing": sorted(old - new)}
-    return found
+            by_kind[kind.name] = {"added": sorted(new - old), "missing": sorted(old - new)}
+    return by_kind
 
 
 def processes_of(stack: Stack) -> list[str]:
@@ -85,14 +85,14 @@ def processes_of(stack: Stack) -> list[str]:
     mark = str(stack.data_dir)
     if not Path("/proc/self/environ").exists():
         return processes_mentioning([f"{mark}/images", f"{mark}/servers", f"{mark}/builds"])
-    known = {*stack.parts().values(), stack.process.pid if stack.process else 0, os.getpid()}
-    found = []
+    own_pids = {*stack.parts().values(), stack.process.pid if stack.process else 0, os.getpid()}
+    commands = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            told = (folder / "environ").read_bytes() + (folder / "cmdline").read_bytes()
-            if mark.encode() in told and int(folder.name) not in known:
-                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-    return found
+            process_text = (folder / "environ").read_bytes() + (folder / "cmdline").read_bytes()
+            if mark.encode() in process_text and int(folder.name) not in own_pids:
+                commands.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return commands
 
 
 def keys_of(stack: Stack) -> set[str]:

@@ -16,12 +16,12 @@ from services.common.service.logging import configure_logging
 @pytest.fixture
 def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     """What is written to standard error, through the log as services configure it."""
-    written = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", written)
+    output = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", output)
     root = logging.getLogger()
     before = root.handlers[:], root.level
     configure_logging(service="tests", level="debug")
-    yield written
+    yield output
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
     root.handlers[:], root.level = before
@@ -29,6 +29,6 @@ def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
 
 def line_of(logs: io.StringIO, event: str) -> dict[str, Any]:
     """The last line with an event."""
-    found = [json.loads(line) for line in logs.getvalue().splitlines() if line.startswith("{")]
-    line: dict[str, Any] = [one for one in found if one["event"] == event][-1]
+    entries = [json.loads(line) for line in logs.getvalue().splitlines() if line.startswith("{")]
+    line: dict[str, Any] = [entry for entry in entries if entry["event"] == event][-1]
     return line

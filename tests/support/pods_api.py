@@ -61,12 +61,12 @@ class PodsAndSecrets:
             await asyncio.Event().wait()
 
 
-def _take(kept: dict[str, Any], key: str, value: Any) -> None:
-    if key in kept:
+def _take(objects: dict[str, Any], key: str, value: Any) -> None:
+    if key in objects:
         raise ApiException(status=409, reason="Conflict")
-    kept[key] = value
+    objects[key] = value
 
 
-def _drop(kept: dict[str, Any], key: str) -> None:
-    if kept.pop(key, None) is None:
+def _drop(objects: dict[str, Any], key: str) -> None:
+    if objects.pop(key, None) is None:
         raise ApiException(status=404, reason="Not Found")

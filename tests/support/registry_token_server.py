@@ -70,15 +70,15 @@ class TokenServer:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
-                self._answer(*server.granted(_basic_user(self.headers.get("Authorization", ""), server.users), asked))
+                query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+                self._answer(*server.granted(_basic_user(self.headers.get("Authorization", ""), server.users), query))
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                asked = {name: values[0] for name, values in parse_qs(body).items()}
-                user = server.refresh_tokens.get(asked.get("refresh_token", ""))
-                is_asked_right = asked.get("grant_type") == "refresh_token" and "client_id" in asked
-                self._answer(*server.granted(user if is_asked_right else None, asked, field="access_token"))
+                form = {name: values[0] for name, values in parse_qs(body).items()}
+                user = server.refresh_tokens.get(form.get("refresh_token", ""))
+                is_asked_right = form.get("grant_type") == "refresh_token" and "client_id" in form
+                self._answer(*server.granted(user if is_asked_right else None, form, field="access_token"))
 
             def _answer(self, status: int, body: dict[str, Any]) -> None:
                 raw = json.dumps(body).encode()
@@ -107,13 +107,17 @@ class TokenServer:
     def realm(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}/token"
 
-    def granted(self, user: str | None, asked: dict[str, str], *, field: str = "token") -> tuple[int, dict[str, Any]]:
+    def granted(
+        self, user: str | None, parameters: dict[str, str], *, field: str = "token"
+    ) -> tuple[int, dict[str, Any]]:
         """The answer to a request; `user` is None if the login is wrong, and empty without a login."""
         if user is None:
             return 401, {"details": "incorrect username or password"}
-        scope = asked.get("scope", "")
+        scope = parameters.get("scope", "")
         self.grants.append(
-            Grant(user=user, scope=scope, service=asked.get("service", ""), client_id=asked.get("client_id", ""))
+            Grant(
+                user=user, scope=scope, service=parameters.get("service", ""), client_id=parameters.get("client_id", "")
+            )
         )
         kind, _, rest = scope.partition(":")
         name, _, actions = rest.rpartition(":")

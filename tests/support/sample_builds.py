@@ -24,12 +24,17 @@ def make_repository(folder: Path, files: dict[str, str]) -> str:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    who = {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t"}
-    env = {**os.environ, **who, "GIT_CONFIG_GLOBAL": "/dev/null"}
+    author = {
+        "GIT_AUTHOR_NAME": "t",
+        "GIT_AUTHOR_EMAIL": "t@t",
+        "GIT_COMMITTER_NAME": "t",
+        "GIT_COMMITTER_EMAIL": "t@t",
+    }
+    env = {**os.environ, **author, "GIT_CONFIG_GLOBAL": "/dev/null"}
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "--allow-empty", "-m", "one"]):
         subprocess.run(["git", *command], cwd=folder, env=env, check=True)
-    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True)
-    return found.stdout.strip()
+    process = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True)
+    return process.stdout.strip()
 
 
 async def clone(spec: BuildSpec, target: Path, on_line: Callable[[str], None]) -> None:
@@ -93,7 +98,7 @@ async def build_files(tmp: Path, files: dict[str, str], settings: SessionSetting
 
 def lines_of(folder: BuildFolder) -> list[tuple[str, str]]:
     """Return the whole log as (phase, message)."""
-    return [(one["phase"], one["message"]) for one in map(json.loads, folder.log.read_text().splitlines())]
+    return [(entry["phase"], entry["message"]) for entry in map(json.loads, folder.log.read_text().splitlines())]
 
 
 def attempt_of(repo_url: str, ref: str, *, epoch: int = 1) -> Attempt:
@@ -118,8 +123,8 @@ async def collect(following: AsyncIterator[Batch | Finished]) -> tuple[list[str]
 
 def processes_mentioning(marks: Iterable[str]) -> list[str]:
     """Return the command lines of living processes that hold one of `marks`."""
-    wanted = list(marks)
+    texts = list(marks)
     lines = subprocess.run(
         ["ps", "-axo", "stat=,args="], capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    return [line for line in lines if any(mark in line for mark in wanted) and not line.startswith("Z")]
+    return [line for line in lines if any(mark in line for mark in texts) and not line.startswith("Z")]

@@ -48,9 +48,9 @@ class Scripted:
                 case float() as seconds:
                     await asyncio.sleep(seconds)
                 case call:
-                    found = call()
-                    if isinstance(found, Awaitable):
-                        await found
+                    result = call()
+                    if isinstance(result, Awaitable):
+                        await result
 
     async def stop(self, attempt: Attempt) -> None:
         self.stops += 1
@@ -69,15 +69,15 @@ class Scripted:
         return None
 
     async def find(self, image: str) -> ExistingImage | None:
-        found = self.lookups.pop(0) if len(self.lookups) > 1 else self.lookups[0]
-        if isinstance(found, BinderyError):
-            raise found
-        return found
+        image_or_error = self.lookups.pop(0) if len(self.lookups) > 1 else self.lookups[0]
+        if isinstance(image_or_error, BinderyError):
+            raise image_or_error
+        return image_or_error
 
 
 def log_batch(*messages: str, position: str = "") -> Batch:
     """A batch of log lines."""
-    return Batch(tuple(Line("building", f"{one}\n") for one in messages), position or messages[-1])
+    return Batch(tuple(Line("building", f"{message}\n") for message in messages), position or messages[-1])
 
 
 async def supervise(
@@ -88,9 +88,9 @@ async def supervise(
     build = await builder.request_build("repo")
     await builder.admitted()
     topic = build_topic(build.build_id or "")
-    found = await builder.context.records.adopt("builder", "w1", topic=topic, epoch=1, rewrite_if_missing=True)
-    assert found
-    record, stored = found
+    adoption = await builder.context.records.adopt("builder", "w1", topic=topic, epoch=1, rewrite_if_missing=True)
+    assert adoption
+    record, stored = adoption
     supervision = Supervision(
         context=builder.context, settings=builder.settings, executor=scripted, images=scripted, record=record,
         build=stored.model(Build), stored=stored, cancelled=cancelled or asyncio.Event(),
@@ -98,6 +98,6 @@ async def supervise(
     async with asyncio.timeout(seconds):
         assert await supervision.run()
     entries = await stream_entries(builder.context.redis, builder.context.keys, topic)
-    told = [(str(event["phase"]), str(event.get("message", ""))) for entry in entries for event in entry.events]
+    messages = [(str(event["phase"]), str(event.get("message", ""))) for entry in entries for event in entry.events]
     await builder.admission.done(build.build_id or "")
-    return supervision.build, told[1:]
+    return supervision.build, messages[1:]

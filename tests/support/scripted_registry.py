@@ -62,8 +62,8 @@ class ScriptedRegistry:
 
     def images(self, **others: object) -> RegistryImages:
         """Images that are looked up here."""
-        given = {"image_prefix": f"{self.address}/project/r2d-", "registry_insecure": True, "docker_config": "/none"}
-        return RegistryImages(settings_for(BuilderSettings, {**QUICK, **given, **others}))
+        defaults = {"image_prefix": f"{self.address}/project/r2d-", "registry_insecure": True, "docker_config": "/none"}
+        return RegistryImages(settings_for(BuilderSettings, {**QUICK, **defaults, **others}))
 
 
 def always(status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> Reply:

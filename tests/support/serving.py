@@ -85,12 +85,12 @@ class Wire:
 
     async def rest(self) -> bytes:
         """All that comes until the server closes."""
-        found = b""
+        received = b""
         async with asyncio.timeout(SECONDS):
             with contextlib.suppress(ConnectionError):
                 while chunk := await self._reader.read(65536):
-                    found += chunk
-        return found
+                    received += chunk
+        return received
 
 
 @contextlib.asynccontextmanager

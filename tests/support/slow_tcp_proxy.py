@@ -54,7 +54,7 @@ class SlowRelay:
     def _forth(self, client: socket.socket, service: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := client.recv(1 << 16):
-                self.requests += [found.decode() for found in _REQUEST.findall(data)]
+                self.requests += [match.decode() for match in _REQUEST.findall(data)]
                 service.sendall(data)
         with contextlib.suppress(OSError):
             service.shutdown(socket.SHUT_WR)
@@ -64,5 +64,5 @@ class SlowRelay:
             while data := service.recv(_CHUNK_BYTES):
                 client.sendall(data)
                 self._is_fast.wait(0 if self._is_fast.is_set() else _PAUSE_SECONDS)
-        for one in (service, client):
-            one.close()
+        for connection in (service, client):
+            connection.close()

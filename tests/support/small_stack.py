@@ -53,12 +53,12 @@ def is_running(pid: int) -> bool:
     return process_start_time(pid) is not None
 
 
-def start_process(code: str, what: str = "test") -> tuple[subprocess.Popen[str], Process]:
+def start_process(code: str, name: str = "test") -> tuple[subprocess.Popen[str], Process]:
     """Start a Python process that leads a session, and wait for its first line."""
     process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
-    return process, process_of(process.pid, what)
+    return process, process_of(process.pid, name)
 
 
 DETACHES = """
@@ -73,8 +73,8 @@ def start_detached(home: Path, code: str = STAYS) -> Process:
     """Start a process whose parent has ended, in a session of its own, as `nohup` in a terminal leaves one behind."""
     environ = os.environ | {"HOME": str(home)}
     command = [sys.executable, "-c", DETACHES.format(code=code)]
-    done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=True)
-    return process_of(int(done.stdout), "detached")
+    process = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=True)
+    return process_of(int(process.stdout), "detached")
 
 
 class SmallStack:
@@ -141,8 +141,8 @@ class SmallStack:
 
     def parts(self) -> dict[str, Process]:
         """The processes of the parts, as recorded."""
-        found = json.loads((self.data_dir / "run" / "up.json").read_text())
-        return {name: Process(**part) for name, part in found["parts"].items()}
+        run_record = json.loads((self.data_dir / "run" / "up.json").read_text())
+        return {name: Process(**part) for name, part in run_record["parts"].items()}
 
     def part(self, name: str) -> Process:
         """The process of a part, as recorded."""

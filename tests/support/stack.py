@@ -122,8 +122,8 @@ class Following:
     @property
     def phases(self) -> list[str]:
         """The phases in order, each named once in a row."""
-        found = [event["phase"] for event in self.events]
-        return [phase for at, phase in enumerate(found) if at == 0 or found[at - 1] != phase]
+        all_phases = [event["phase"] for event in self.events]
+        return [phase for at, phase in enumerate(all_phases) if at == 0 or all_phases[at - 1] != phase]
 
     @property
     def messages(self) -> list[str]:
@@ -140,14 +140,14 @@ class Following:
     def until(self, phase: str, seconds: float = 60.0) -> dict[str, Any]:
         """Wait for an event of a phase."""
 
-        def seen() -> dict[str, Any] | None:
+        def of_phase() -> dict[str, Any] | None:
             return next((event for event in list(self.events) if event["phase"] == phase), None)
 
-        found: dict[str, Any] = eventually(
-            lambda: seen() or self.terminal, f"{phase}; so far: {self.events[-3:]}", seconds
+        event: dict[str, Any] = eventually(
+            lambda: of_phase() or self.terminal, f"{phase}; so far: {self.events[-3:]}", seconds
         )
-        assert found["phase"] == phase, f"waited for {phase}, got {found}; before: {self.text[-2000:]}"
-        return found
+        assert event["phase"] == phase, f"waited for {phase}, got {event}; before: {self.text[-2000:]}"
+        return event
 
     def until_message(self, text: str, seconds: float = 60.0) -> None:
         """Wait until some message contains `text`."""
@@ -155,8 +155,10 @@ class Following:
 
     def outcome(self, seconds: float = 120.0) -> dict[str, Any]:
         """Wait for the terminal event."""
-        found: dict[str, Any] = eventually(lambda: self.terminal, f"an outcome; so far: {self.events[-3:]}", seconds)
-        return found
+        last_event: dict[str, Any] = eventually(
+            lambda: self.terminal, f"an outcome; so far: {self.events[-3:]}", seconds
+        )
+        return last_event
 
 
 class Stack:
@@ -194,8 +196,8 @@ class Stack:
     def spawn(self, *options: str) -> None:
         """Start `up` with these options."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith("BINDERY_")}
-        given = {f"BINDERY_{name.upper()}": str(value) for name, value in self.settings.items()}
-        environ |= given | {"BINDERY_DATA_DIR": str(self.data_dir), "BINDERY_PORT": str(self.port)}
+        variables = {f"BINDERY_{name.upper()}": str(value) for name, value in self.settings.items()}
+        environ |= variables | {"BINDERY_DATA_DIR": str(self.data_dir), "BINDERY_PORT": str(self.port)}
         with self.output.open("ab") as output:
             self._log_start = output.tell()
             self.process = subprocess.Popen(
@@ -255,16 +257,16 @@ class Stack:
         """Create a launch by the v1 API."""
         reply = self.client.post(f"{self.url}/api/v1/launches", json={"provider": provider, "spec": spec, **body})
         assert reply.status_code == 202, reply.text
-        found: dict[str, Any] = reply.json()
-        return found
+        view: dict[str, Any] = reply.json()
+        return view
 
     def follow(self, launch_id: str, gateway: int = 0) -> Following:
         """Follow a launch by the v1 API."""
         return Following(f"{self.gateway_url(gateway)}/api/v1/launches/{launch_id}/events").start()
 
     def launch(self, launch_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.client.get(f"{self.url}/api/v1/launches/{launch_id}").json()
-        return found
+        view: dict[str, Any] = self.client.get(f"{self.url}/api/v1/launches/{launch_id}").json()
+        return view
 
     # What runs
 
@@ -300,8 +302,8 @@ class Stack:
 
     @property
     def installation(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.data_dir / "installation.json").read_text())
-        return found
+        record: dict[str, Any] = json.loads((self.data_dir / "installation.json").read_text())
+        return record
 
     def environment(self, part: str) -> dict[str, str]:
         """A part's environment, as the kernel has it."""
@@ -317,7 +319,9 @@ class Stack:
     def refused_by_redis(self) -> list[dict[str, str]]:
         """What Redis has refused to which user, since it was started; a service that lacks a right is a fault."""
         with contextlib.closing(self.redis()) as client:
-            return [{name: str(one[name]) for name in ("username", "context", "object")} for one in client.acl_log()]
+            return [
+                {name: str(entry[name]) for name in ("username", "context", "object")} for entry in client.acl_log()
+            ]
 
     def redis_keys(self) -> set[str]:
         with contextlib.closing(self.redis()) as client:
@@ -351,12 +355,12 @@ class Stack:
 
     def session_pids(self) -> dict[str, int]:
         """The same with the pids of their first processes."""
-        found = (self.data_dir / "run" / "processes").glob("*.json")
-        return {json.loads(path.read_text())["what"]: int(path.stem) for path in found}
+        files = (self.data_dir / "run" / "processes").glob("*.json")
+        return {json.loads(path.read_text())["what"]: int(path.stem) for path in files}
 
-    def kill_session(self, what: str) -> int:
+    def kill_session(self, name: str) -> int:
         """SIGKILL to a build or server, with all that it runs, by what `sessions` calls it."""
-        (pid,) = (pid for known, pid in self.session_pids().items() if known == what)
+        (pid,) = (pid for session, pid in self.session_pids().items() if session == name)
         os.killpg(pid, signal.SIGKILL)
         return pid
 

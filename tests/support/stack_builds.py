@@ -26,15 +26,15 @@ class StackBuilder:
             provider="git", spec=f"{repo_url}/{ref}", repo_url=repo_url, ref=ref, resolved_spec=f"{repo_url}/{ref}",
             ref_url=repo_url, slug=slug, display_name=slug,
         )  # fmt: skip
-        asked = {"repo": repo.model_dump(mode="json"), "replaces": replaces, "asker": ASKER}
-        reply = self._client.post("/builds", json=asked)
+        body = {"repo": repo.model_dump(mode="json"), "replaces": replaces, "asker": ASKER}
+        reply = self._client.post("/builds", json=body)
         assert reply.status_code in {200, 202}, reply.text
-        found: dict[str, Any] = reply.json()
-        return found
+        build: dict[str, Any] = reply.json()
+        return build
 
     def read(self, build_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = self._client.get(f"/builds/{build_id}").json()
-        return found
+        build: dict[str, Any] = self._client.get(f"/builds/{build_id}").json()
+        return build
 
     def cancel(self, build_id: str) -> int:
         return self._client.delete(f"/builds/{build_id}", params={"asker": ASKER}).status_code

@@ -17,15 +17,15 @@ def relay(target: Path | tuple[str, int], *, listen: tuple[str, int] = ("127.0.0
     """
     family = socket.AF_UNIX if isinstance(target, Path) else socket.AF_INET
     address = str(target) if isinstance(target, Path) else target
-    with socket.create_server(listen) as server, contextlib.ExitStack() as opened:
+    with socket.create_server(listen) as server, contextlib.ExitStack() as connections:
 
         def accept() -> None:
             with contextlib.suppress(OSError):  # the server is closed: the end of the block
                 while True:
                     near, _ = server.accept()
                     far = socket.socket(family)
-                    opened.callback(near.close)
-                    opened.callback(far.close)
+                    connections.callback(near.close)
+                    connections.callback(far.close)
                     far.connect(address)
                     for source, sink in ((near, far), (far, near)):
                         threading.Thread(target=_pass_on, args=(source, sink), daemon=True).start()

@@ -66,7 +66,7 @@ def test_doctor_finds_leftovers_and_says_what_to_do(tmp_path: Path, monkeypatch:
     settings = Settings(data_dir=tmp_path / "data", port=free_ports(1, avoid=set())[0])
     open_installation(settings.data_dir)
     settings.processes_dir.mkdir(parents=True)
-    process, build = start_process(STAYS, what="build 12")
+    process, build = start_process(STAYS, name="build 12")
     build.write(settings.processes_dir / "build.json")
     findings = {finding.name: finding for finding in run_checks(settings)}
     process.kill()

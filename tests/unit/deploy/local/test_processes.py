@@ -113,7 +113,7 @@ def test_a_stopped_process_is_ended_too() -> None:
 
 
 def test_records_of_the_dead_and_files_of_others_are_left_out(tmp_path: Path) -> None:
-    process, record = start_process(STAYS, what="build")
+    process, record = start_process(STAYS, name="build")
     record.write(tmp_path / "alive.json")
     Process(record.pid, "1", "server").write(tmp_path / "recycled.json")
     (tmp_path / "half.json").write_text('{"pid": 1')

@@ -124,7 +124,7 @@ def test_the_token_of_a_killed_run_is_forgotten(data_dir: Path, port: int) -> No
 @pytest.mark.slow
 def test_a_signal_ends_parts_builds_and_servers(data_dir: Path, port: int, number: signal.Signals) -> None:
     with SmallStack(data_dir, port, PARTS).until_ready() as stack:
-        process, build = start_process(STAYS, what="build")
+        process, build = start_process(STAYS, name="build")
         build.write(data_dir / "run" / "processes" / "build.json")
         parts = [stack.part(name) for name in PARTS]
         stack.process.send_signal(number)
@@ -191,7 +191,7 @@ def test_the_second_gateways_port_is_checked_too(data_dir: Path, port: int) -> N
 def test_after_kill_9_the_next_up_ends_the_leftovers_and_keeps_the_data(data_dir: Path, port: int) -> None:
     with SmallStack(data_dir, port, PARTS | {"worker": STAYS_STUBBORNLY}).until_ready() as stack:
         stack.until_printed("here", times=3)
-        process, build = start_process(STAYS, what="build 1234")
+        process, build = start_process(STAYS, name="build 1234")
         build.write(data_dir / "run" / "processes" / "build.json")
         stranger, _ = start_process(STAYS)
         record = {"pid": stranger.pid, "start_time": "1", "what": "server of long ago"}
