@@ -5,7 +5,6 @@ import contextlib
 
 import pytest
 
-from services.common.service import tasks
 from services.common.service.tasks import Interrupted, cancel_and_wait, run_until, sleep_unless_cancelled
 
 
@@ -30,8 +29,7 @@ async def test_a_swallowed_cancel_takes_effect_at_the_next_pause() -> None:
     assert turns == 1
 
 
-async def test_cancel_and_wait_cancels_again_until_a_task_obeys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "CANCEL_AGAIN_SECONDS", 0.01)
+async def test_cancel_and_wait_cancels_again_until_a_task_obeys() -> None:
     has_begun = asyncio.Event()
     cancels = 0
 
@@ -46,7 +44,7 @@ async def test_cancel_and_wait_cancels_again_until_a_task_obeys(monkeypatch: pyt
 
     task = asyncio.create_task(stubborn())
     await has_begun.wait()
-    await cancel_and_wait(task)
+    await cancel_and_wait(task, again_seconds=0.01)
     assert (task.done(), cancels) == (True, 3)
 
 
