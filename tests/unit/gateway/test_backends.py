@@ -38,16 +38,16 @@ async def ask(builder: Builder, *, seconds: float = 10.0) -> tuple[str, list[str
     """Ask for a build; what came of it, and what was said meanwhile."""
     app = web.Application()
     app.router.add_post("/builds", builder.answer)
-    said: list[str] = []
+    details: list[str] = []
 
     async def on_unavailable(error: BinderyError) -> None:
-        said.append(error.detail)
+        details.append(error.detail)
 
     async with opened(app, seconds) as backends:
         try:
-            return (await backends.build(request_for("repo", "a"), on_unavailable)).state, said
+            return (await backends.build(request_for("repo", "a"), on_unavailable)).state, details
         except BinderyError as error:
-            return error.code, said
+            return error.code, details
 
 
 @contextlib.asynccontextmanager
@@ -84,13 +84,13 @@ async def test_any_other_error_is_not_asked_about_again() -> None:
 
 async def test_a_launch_that_ended_without_its_server_has_it_stopped_even_if_it_is_ready() -> None:
     app = web.Application()
-    asked = []
+    queries = []
 
     async def stop(request: web.Request) -> web.Response:
-        asked.append(dict(request.query))
+        queries.append(dict(request.query))
         return web.Response(status=202)
 
     app.router.add_delete("/servers", stop)
     async with opened(app, 10.0) as backends:
         await backends.stop_server("ref", "https://example.org/r", 0)
-    assert asked == [{"launch_ref": "ref", "repo_url": "https://example.org/r", "attempt": "0", "even_ready": "true"}]
+    assert queries == [{"launch_ref": "ref", "repo_url": "https://example.org/r", "attempt": "0", "even_ready": "true"}]

@@ -49,10 +49,10 @@ def test_underscores_of_the_prefix_and_the_tag_become_dashes() -> None:
 
 
 def test_a_long_slug_is_cut_and_stays_its_own() -> None:
-    one = safe_slug("x" * 300, 50)
-    other = safe_slug("x" * 301, 50)
-    assert len(one) == len(other) == 50
-    assert one != other
+    first = safe_slug("x" * 300, 50)
+    second = safe_slug("x" * 301, 50)
+    assert len(first) == len(second) == 50
+    assert first != second
 
 
 def test_bytes_beyond_ascii_are_escaped_one_by_one() -> None:

@@ -15,13 +15,13 @@ CLASSES = {
 }
 
 
-def settings(**others: object) -> LauncherSettings:
-    given = {"resource_classes": CLASSES, "resource_class": "default", **others}
-    return settings_for(LauncherSettings, given)
+def settings(**overrides: object) -> LauncherSettings:
+    values = {"resource_classes": CLASSES, "resource_class": "default", **overrides}
+    return settings_for(LauncherSettings, values)
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "options"),
     [
         (None, {"bindery_resource_class": "default", "bindery_resources": {"memory_limit": 2**31, "cpu_limit": 0.5}}),
         (
@@ -35,9 +35,9 @@ def settings(**others: object) -> LauncherSettings:
     ],
 )
 def test_the_spawner_is_told_what_the_repositorys_class_says_and_no_more(
-    name: str | None, told: dict[str, object]
+    name: str | None, options: dict[str, object]
 ) -> None:
-    assert settings().classes.for_spawner(REPO.updated(resource_class=name)) == told
+    assert settings().classes.for_spawner(REPO.updated(resource_class=name)) == options
 
 
 def test_without_a_default_a_repository_gets_what_the_spawner_gives() -> None:
@@ -59,11 +59,11 @@ def test_a_launch_may_ask_for_a_class_that_is_on_offer_and_for_no_other() -> Non
     assert classes.choose(REPO, "large").resource_class == "large"
     theirs = REPO.updated(resource_class="gpu")
     assert classes.choose(theirs, "gpu") == theirs
-    for asked in ("gpu", "tiny"):
+    for class_name in ("gpu", "tiny"):
         with pytest.raises(BinderyError) as raised:
-            classes.choose(REPO, asked)
+            classes.choose(REPO, class_name)
         assert raised.value.code == "resource_class_not_offered"
-        assert raised.value.detail == f"A launch can't ask for the resource class {asked!r}; on offer: large."
+        assert raised.value.detail == f"A launch can't ask for the resource class {class_name!r}; on offer: large."
 
 
 def test_a_repositorys_own_class_that_is_not_there_is_the_operators_to_mend() -> None:

@@ -25,33 +25,33 @@ TIMES = 100_000
 
 
 @pytest.mark.parametrize(
-    "begun",
+    "beginning",
     ["://", "://:", "://a:", "://aaaaaaaaaaaaaaaaaaaaaaaa", "://a@", "authorization ", "authorization: ", "bearer ",
      "token", "&state", "code=", "secret= ", " ", "a"],
 )  # fmt: skip
-def test_a_text_is_redacted_in_one_pass(begun: str) -> None:
-    assert "[secret]" in redact(f"{begun * TIMES} password=hunter2")
+def test_a_text_is_redacted_in_one_pass(beginning: str) -> None:
+    assert "[secret]" in redact(f"{beginning * TIMES} password=hunter2")
 
 
 def test_a_log_line_is_written_in_one_pass_and_cut_in_its_middle_after_it_was_redacted(logs: io.StringIO) -> None:
     secret = "hunter2" * 20
     get_logger("ours").info("asked", url="x" * 16_300 + f"://user:{secret}@host " + "://:" * TIMES + " end")
-    written = json.loads(logs.getvalue())["url"]
-    assert len(written) < 33_000
-    assert "://user:[secret]@host" in written
-    assert "hunter2" not in written
-    assert written.endswith("://: end")
-    assert "characters left out]" in written
+    url = json.loads(logs.getvalue())["url"]
+    assert len(url) < 33_000
+    assert "://user:[secret]@host" in url
+    assert "hunter2" not in url
+    assert url.endswith("://: end")
+    assert "characters left out]" in url
 
 
 @pytest.mark.parametrize(
-    "begun",
+    "beginning",
     ["failed to pull ", "manifest for", "404 Client Error", "Error response", "HTTPConnectionPool(", "pull image :",
      "http://.", "lookup a", "exit code ", '"/a" "', '\\"a/', "Server at a", "in pod a", "pod a", "assigned a to", "a",
      "HTTP response body: ", 'HTTP response body: "message":"\\\\'],
 )  # fmt: skip
-def test_what_a_hub_says_of_a_start_is_read_in_one_pass(begun: str) -> None:
-    message = begun * TIMES
+def test_what_a_hub_says_of_a_start_is_read_in_one_pass(beginning: str) -> None:
+    message = beginning * TIMES
     match_pattern(message)
     assert Diagnosis().failure(message).code
 
@@ -65,31 +65,32 @@ def _outcome(*messages: str) -> Finished:
 
 
 @pytest.mark.parametrize(
-    "begun", ['"', '\\"', '"\\"', "failed to push a", "https://a", "exit code: ", "(exit code", "timed ", "HTTP "]
+    "beginning", ['"', '\\"', '"\\"', "failed to push a", "https://a", "exit code: ", "(exit code", "timed ", "HTTP "]
 )
-def test_what_a_builder_says_of_a_build_is_read_in_one_pass(begun: str) -> None:
-    assert _outcome('ERROR: failed to solve: "' + begun * TIMES).error_code
+def test_what_a_builder_says_of_a_build_is_read_in_one_pass(beginning: str) -> None:
+    assert _outcome('ERROR: failed to solve: "' + beginning * TIMES).error_code
 
 
 @pytest.mark.parametrize(
-    "begun", ['ERROR: process "', 'error: process " did not complete successfully', "error: executor failed running ["]
+    "beginning",
+    ['ERROR: process "', 'error: process " did not complete successfully', "error: executor failed running ["],
 )
-def test_of_what_steps_print_a_bounded_part_is_searched(begun: str) -> None:
-    printed = [f"{begun}\n" * 1000] * 99
+def test_of_what_steps_print_a_bounded_part_is_searched(beginning: str) -> None:
+    printed = [f"{beginning}\n" * 1000] * 99
     assert _outcome(*printed, "ERROR: failed to solve: x").error_code == "build_failed"
 
 
-@pytest.mark.parametrize("begun", ["a", " ", "=", 'a="\\"', 'a= "', "\\", ",", "a=a "])
-def test_what_a_registry_wants_to_be_told_is_read_in_one_pass(begun: str) -> None:
-    text = f'{begun * TIMES}\x80, Bearer realm="https://auth.example.org"'
+@pytest.mark.parametrize("beginning", ["a", " ", "=", 'a="\\"', 'a= "', "\\", ",", "a=a "])
+def test_what_a_registry_wants_to_be_told_is_read_in_one_pass(beginning: str) -> None:
+    text = f'{beginning * TIMES}\x80, Bearer realm="https://auth.example.org"'
     assert parse_challenges([text])[-1] == Challenge("bearer", {"realm": "https://auth.example.org"})
 
 
-@pytest.mark.parametrize("begun", ["/", "a/", "https://github.com/", "a/a/tree/", "a/a/blob/a/", "%2F", "\\"])
+@pytest.mark.parametrize("beginning", ["/", "a/", "https://github.com/", "a/a/tree/", "a/a/blob/a/", "%2F", "\\"])
 @pytest.mark.parametrize("provider", ["gh", "git"])
-def test_what_is_typed_into_the_form_is_cut_and_read_in_one_pass(provider: str, begun: str) -> None:
+def test_what_is_typed_into_the_form_is_cut_and_read_in_one_pass(provider: str, beginning: str) -> None:
     kinds = [RepositoryType.of(config) for config in PROVIDERS]
-    text = begun * TIMES
+    text = beginning * TIMES
     wish = LaunchForm.of({"provider": provider, "repository": text, "ref": text, "path": text}, kinds)
     kind = repository_type(kinds, provider)
     with contextlib.suppress(BinderyError):

@@ -28,9 +28,9 @@ async def test_pages_and_their_cookies_are_at_one_name(host: str) -> None:
     async with edge_client() as client:
         reply = await client.get("/v2/gh/o/r/HEAD?urlpath=a%20b&x=1", headers={"host": host})
         assert (reply.status_code, reply.headers["location"]) == (307, f"{OWN}/v2/gh/o/r/HEAD?urlpath=a%20b&x=1")
-        sent = await client.post("/launches", headers={"host": host, "accept": "text/html"})
-        assert (sent.status_code, sent.json()["code"]) == (421, "unknown_host")
-        for answer in (reply, sent):
+        post_reply = await client.post("/launches", headers={"host": host, "accept": "text/html"})
+        assert (post_reply.status_code, post_reply.json()["code"]) == (421, "unknown_host")
+        for answer in (reply, post_reply):
             assert "set-cookie" not in answer.headers
 
 
@@ -145,11 +145,11 @@ class Body:
 
     def __init__(self, *chunks: bytes) -> None:
         self.chunks = chunks
-        self.read = 0
+        self.chunks_read = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for chunk in self.chunks:
-            self.read += 1
+            self.chunks_read += 1
             yield chunk
 
 
@@ -169,7 +169,7 @@ async def test_nothing_of_what_another_site_sends_is_read(method: str, path: str
     headers = {"origin": "https://evil.example", "content-type": "application/json", "accept": accept}
     async with edge_client() as client:
         reply = await client.request(method, path, headers=headers, content=body)
-    assert (reply.status_code, body.read) == (403, 0)
+    assert (reply.status_code, body.chunks_read) == (403, 0)
     as_page = accept == "text/html" and not path.startswith("/api/")
     assert reply.headers["content-type"].startswith("text/html" if as_page else "application/problem+json")
     assert "BINDERY_ALLOWED_ORIGINS" in reply.text
@@ -180,7 +180,7 @@ async def test_a_body_that_says_that_it_is_too_large_is_not_read() -> None:
     headers = {"content-type": "application/json", "content-length": "101"}
     async with edge_client(request_max_bytes=100) as client:
         reply = await client.post("/api/v1/echo", headers=headers, content=body)
-    assert (reply.status_code, reply.json()["code"], body.read) == (413, "request_too_large", 0)
+    assert (reply.status_code, reply.json()["code"], body.chunks_read) == (413, "request_too_large", 0)
     assert reply.headers["content-type"] == "application/problem+json"
 
 
@@ -190,13 +190,13 @@ async def test_of_a_body_of_unknown_length_no_more_is_read_than_allowed(path: st
     kind = "application/json" if path.startswith("/api/") else "application/x-www-form-urlencoded"
     async with edge_client(request_max_bytes=100) as client:
         reply = await client.post(path, headers={"content-type": kind}, content=body)
-    assert (reply.status_code, reply.json()["code"], body.read) == (413, "request_too_large", 3)
+    assert (reply.status_code, reply.json()["code"], body.chunks_read) == (413, "request_too_large", 3)
 
 
 async def test_a_body_of_the_allowed_size_is_read() -> None:
     async with edge_client(request_max_bytes=100) as client:
-        sent = {"a": "x" * 90}
-        assert (await client.post("/api/v1/echo", json=sent)).json() == sent
+        body = {"a": "x" * 90}
+        assert (await client.post("/api/v1/echo", json=body)).json() == body
 
 
 # What may be kept
@@ -315,8 +315,8 @@ def test_a_gateway_that_others_reach_by_plain_http_says_what_that_lacks(
 
 
 async def test_metrics_with_a_token_of_their_own_ask_for_that_one_and_not_for_the_start_token() -> None:
-    told = {"service_token": "a token", "installation_secret": "s" * 32, "local_mode": True, "listen_port": 8585}
-    app = create_app(settings_for(GatewaySettings, told | {"start_token": "s" * 16, "metrics_token": "scraped"}))
+    values = {"service_token": "a token", "installation_secret": "s" * 32, "local_mode": True, "listen_port": 8585}
+    app = create_app(settings_for(GatewaySettings, values | {"start_token": "s" * 16, "metrics_token": "scraped"}))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=OWN) as client:
         for token, status in (("scraped", 200), ("s" * 16, 401), ("", 401)):
             reply = await client.get("/metrics", headers={"authorization": f"Bearer {token}"})

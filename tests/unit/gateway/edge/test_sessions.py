@@ -16,8 +16,8 @@ from tests.support.settings import settings_for
 
 def _request(cookie: str = "", *, headers: dict[str, str] | None = None, **settings: Any) -> Request:
     values = settings_for(GatewaySettings, {"installation_secret": "s", "public_url": OWN} | settings)
-    given = {"cookie": cookie, **(headers or {})}
-    raw = [(name.encode(), value.encode()) for name, value in given.items() if value]
+    all_headers = {"cookie": cookie, **(headers or {})}
+    raw = [(name.encode(), value.encode()) for name, value in all_headers.items() if value]
     server = ("127.0.0.1", 8585)
     scope = {"type": "http", "headers": raw, "scheme": "http", "server": server, "path": "/"}
     return Request(scope | {SCOPE_KEY: EdgeScope(values, Origins(values))})

@@ -26,8 +26,8 @@ BEARER = {"authorization": f"Bearer {TOKEN}"}
 @asynccontextmanager
 async def gateway(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client that has shown nothing yet, at a gateway with a start token."""
-    told = {"listen_port": 8585, "public_url": OWN, "start_token": TOKEN, "hub_url": "http://localhost:9000/"}
-    app = fake_gateway(FakeLaunches("http://localhost:9000/user/u/"), **(told | settings))
+    defaults = {"listen_port": 8585, "public_url": OWN, "start_token": TOKEN, "hub_url": "http://localhost:9000/"}
+    app = fake_gateway(FakeLaunches("http://localhost:9000/user/u/"), **(defaults | settings))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=OWN) as client:
         yield client
@@ -93,12 +93,12 @@ async def test_binderhubs_stream_says_it_in_its_own_way() -> None:
 )
 async def test_a_wrong_token_opens_nothing(headers: dict[str, str]) -> None:
     async with gateway() as client:
-        given = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
+        raw_headers = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
         for path in ("/api/repoproviders", "/"):
-            assert (await client.get(path, headers=given)).status_code == 401
+            assert (await client.get(path, headers=raw_headers)).status_code == 401
         for query in ("token=another-token-altogether", "token=", f"Token={TOKEN}", f"build_token={TOKEN}"):
-            assert (await client.get(f"/?{query}", headers=given)).status_code == 401
-        assert (await client.get(f"/api/repoproviders?token={TOKEN}", headers=given)).status_code == 401
+            assert (await client.get(f"/?{query}", headers=raw_headers)).status_code == 401
+        assert (await client.get(f"/api/repoproviders?token={TOKEN}", headers=raw_headers)).status_code == 401
 
 
 async def test_a_token_of_an_earlier_start_is_called_that() -> None:
@@ -113,16 +113,16 @@ async def test_a_token_of_an_earlier_start_is_called_that() -> None:
 
 
 async def test_nothing_of_a_body_is_read_without_the_token() -> None:
-    read = 0
+    chunks_read = 0
 
     async def body() -> AsyncIterator[bytes]:
-        nonlocal read
-        read += 1
+        nonlocal chunks_read
+        chunks_read += 1
         yield b"{}"
 
     async with gateway() as client:
         reply = await client.post("/api/v1/echo", content=body(), headers={"content-type": "application/json"})
-    assert (reply.status_code, read) == (401, 0)
+    assert (reply.status_code, chunks_read) == (401, 0)
 
 
 # Who needs none
@@ -156,10 +156,10 @@ async def test_without_a_start_token_everybody_gets_in() -> None:
 async def test_programs_send_it_as_a_bearer_token() -> None:
     async with gateway() as client:
         for scheme in ("Bearer", "bearer"):
-            given = {"authorization": f"{scheme} {TOKEN}"}
-            reply = await client.post("/api/v1/echo", json={"a": "b"}, headers=given)
+            headers = {"authorization": f"{scheme} {TOKEN}"}
+            reply = await client.post("/api/v1/echo", json={"a": "b"}, headers=headers)
             assert (reply.json(), "set-cookie" in reply.headers) == ({"a": "b"}, False)
-            assert (await client.get("/build/gh/o/r/HEAD", headers=given)).text.startswith("anon:")
+            assert (await client.get("/build/gh/o/r/HEAD", headers=headers)).text.startswith("anon:")
 
 
 async def test_a_client_without_headers_sends_it_as_build_token() -> None:

@@ -37,10 +37,10 @@ HIDDEN = Visibility.PRIVATE
 
 
 def entries(first: str = "one") -> list[Entry]:
-    said = [json.dumps([{"phase": "building", "message": message}]).encode() for message in (first, "two")]
+    payloads = [json.dumps([{"phase": "building", "message": message}]).encode() for message in (first, "two")]
     return [
         Entry(id=f"{number}-0", number=number, lines=number - 1, bytes_before=0, payload=payload)
-        for number, payload in enumerate(said, start=1)
+        for number, payload in enumerate(payloads, start=1)
     ]
 
 
@@ -50,7 +50,7 @@ async def builder(valkey: Valkey, redis: Redis, tmp_path: Path) -> AsyncIterator
         yield opened
 
 
-class Asked:
+class EchoBackends:
     """The builder, as a gateway asks it."""
 
     async def ask_builder(self, _method: str, path: str, **_others: object) -> Reply:
@@ -64,13 +64,13 @@ async def client(builder: Builder) -> AsyncIterator[httpx.AsyncClient]:
     app.include_router(builds.router)
     install_problem_handlers(app)
     settings = GatewaySettings()
-    app.state.context = gateway_context(settings, common=builder.context, backends=Asked())
+    app.state.context = gateway_context(settings, common=builder.context, backends=EchoBackends())
     app.add_middleware(Edge, settings=settings, refusals=RefusalRenderer(Pages(settings)))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bindery.example") as opened:
         yield opened
 
 
-async def ended(builder: Builder, visibility: Visibility) -> str:
+async def create_ended_build(builder: Builder, visibility: Visibility) -> str:
     """A build that has ended, with its log stored as a worker stores it."""
     request = request_for("repo", "a")
     request = request.updated(repo=request.repo.updated(visibility=visibility))
@@ -89,7 +89,7 @@ async def statuses(client: httpx.AsyncClient, build_id: str) -> set[int]:
 async def test_a_log_that_outlives_its_record_is_as_public_as_the_repository_was(
     builder: Builder, client: httpx.AsyncClient, visibility: Visibility, status: int
 ) -> None:
-    build_id = await ended(builder, visibility)
+    build_id = await create_ended_build(builder, visibility)
     assert await statuses(client, build_id) == {status}
     await builder.context.redis.delete(builder.context.keys.record(build_topic(build_id)))
     assert await statuses(client, build_id) == {status}
@@ -99,7 +99,7 @@ async def test_a_log_that_outlives_its_record_is_as_public_as_the_repository_was
 
 
 async def test_a_record_that_does_not_say_whose_it_is_is_nobodys(builder: Builder, client: httpx.AsyncClient) -> None:
-    build_id = await ended(builder, OPEN)
+    build_id = await create_ended_build(builder, OPEN)
     await builder.context.redis.hdel(builder.context.keys.record(build_topic(build_id)), "repo")
     assert await statuses(client, build_id) == {404}
 
@@ -109,8 +109,8 @@ def logs(request: pytest.FixtureRequest, redis: Redis, tmp_path: Path) -> LogSto
     settings = ServiceSettings()
     small = RedisLogs(redis, Keys("test"), settings)
     large = FileLogs(tmp_path, settings)
-    both = SizedLogs(small, large, threshold_bytes=1000)
-    stores: dict[str, LogStore] = {"redis": small, "files": large, "both": both}
+    sized = SizedLogs(small, large, threshold_bytes=1000)
+    stores: dict[str, LogStore] = {"redis": small, "files": large, "both": sized}
     return stores[request.param]
 
 
@@ -136,7 +136,7 @@ async def test_a_gateway_s_own_user_of_redis_may_ask_whether_a_log_is_public(val
 
 
 async def test_a_log_of_an_older_version_is_read_and_is_not_known_to_be_public(redis: Redis, tmp_path: Path) -> None:
-    rows = [[one.id, one.number, one.lines, one.bytes_before, one.payload.decode()] for one in entries()]
+    rows = [[entry.id, entry.number, entry.lines, entry.bytes_before, entry.payload.decode()] for entry in entries()]
     packed = "\n".join(json.dumps(row) for row in rows).encode()
     await redis.set(Keys("test").log("a-1"), zlib.compress(packed))
     (tmp_path / "a-").mkdir()

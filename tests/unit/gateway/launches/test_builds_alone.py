@@ -23,7 +23,7 @@ from tests.support.in_process_gateway import FakeBackends, Gateway, open_gateway
 from tests.support.in_process_launcher import REPO
 from tests.support.valkey import Valkey
 
-ASKED = {"provider": "git", "spec": "x/a"}
+BUILD_REQUEST = {"provider": "git", "spec": "x/a"}
 
 
 @dataclass
@@ -34,23 +34,23 @@ class Hook:
     name = "rules"
 
     def __post_init__(self) -> None:
-        self.seen: list[Launch] = []
+        self.launches: list[Launch] = []
 
     def load(self) -> object:
         return self
 
     async def __call__(self, launch: Launch, repo: ResolvedRepo) -> None:
-        self.seen.append(launch)
+        self.launches.append(launch)
         if self.refuses:
             raise BinderyError("banned", f"Not today: {repo.display_name}.")
 
 
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> Any:
-    found = Hook()
-    monkeypatch.setattr(pre_launch, "entry_points", lambda group: [found])
+    rules = Hook()
+    monkeypatch.setattr(pre_launch, "entry_points", lambda group: [rules])
     pre_launch.load_hooks.cache_clear()
-    yield found
+    yield rules
     pre_launch.load_hooks.cache_clear()
 
 
@@ -82,9 +82,9 @@ async def client(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
 async def test_a_hook_sees_it_as_a_launch_of_a_build_only_before_anything_is_built(
     client: httpx.AsyncClient, backends: FakeBackends, hook: Hook
 ) -> None:
-    reply = await client.post("/api/v1/builds", json=ASKED | {"rebuild": f"{'0' * 24}-7"})
+    reply = await client.post("/api/v1/builds", json=BUILD_REQUEST | {"rebuild": f"{'0' * 24}-7"})
     assert reply.status_code == 202
-    [launch] = hook.seen
+    [launch] = hook.launches
     assert launch.options.build_only
     assert str(launch.spec) == "git/x/a"
     assert (launch.client_ip, launch.launch_host) == ("127.0.0.1", "http://bindery.example/")
@@ -96,7 +96,7 @@ async def test_a_launch_that_a_hook_refuses_is_not_built_and_shows_the_hooks_sen
     client: httpx.AsyncClient, backends: FakeBackends, hook: Hook
 ) -> None:
     hook.refuses = True
-    reply = await client.post("/api/v1/builds", json=ASKED)
+    reply = await client.post("/api/v1/builds", json=BUILD_REQUEST)
     assert (reply.status_code, reply.json()["code"]) == (403, "banned")
     assert reply.json()["detail"] == f"Not today: {REPO.display_name}."
     assert backends.calls == ["resolve"]
@@ -106,16 +106,16 @@ async def test_a_banned_repository_is_not_shown_to_a_hook_and_not_built(
     client: httpx.AsyncClient, backends: FakeBackends, hook: Hook
 ) -> None:
     backends.raises["resolve"] = BinderyError("banned", "Sorry, git/x/a is not allowed to launch here.")
-    reply = await client.post("/api/v1/builds", json=ASKED)
+    reply = await client.post("/api/v1/builds", json=BUILD_REQUEST)
     assert reply.json()["detail"] == "Sorry, git/x/a is not allowed to launch here."
-    assert (hook.seen, backends.calls) == ([], ["resolve"])
+    assert (hook.launches, backends.calls) == ([], ["resolve"])
 
 
 async def test_nothing_is_built_that_no_server_could_be_started_of(
     client: httpx.AsyncClient, backends: FakeBackends
 ) -> None:
     backends.no_seat = BinderyError("quota_exceeded", "No new servers are started here at the moment.")
-    reply = await client.post("/api/v1/builds", json=ASKED)
+    reply = await client.post("/api/v1/builds", json=BUILD_REQUEST)
     assert (reply.status_code, reply.json()["code"]) == (503, "quota_exceeded")
     assert reply.json()["detail"] == "No new servers are started here at the moment."
     assert backends.calls == ["resolve"]
@@ -128,7 +128,7 @@ async def test_who_asks_is_known_again_by_session_or_key_and_stands_in_no_record
     other = {"Cookie": f"bindery_session={'b' * 32}"}
     stored: list[str] = []
     for headers in (mine, other, mine, other, {}, {}):
-        assert (await client.post("/api/v1/builds", json=ASKED, headers=headers)).status_code == 202
+        assert (await client.post("/api/v1/builds", json=BUILD_REQUEST, headers=headers)).status_code == 202
         stored.append(backends.requests[-1].asker or "")
     assert stored[:2] == stored[2:4]
     assert len({*stored}) == 4, "who sends neither is nobody who could come back"
@@ -137,7 +137,7 @@ async def test_who_asks_is_known_again_by_session_or_key_and_stands_in_no_record
 
 async def test_a_cancel_says_who_asks(client: httpx.AsyncClient, backends: FakeBackends) -> None:
     mine = {"Idempotency-Key": "a" * 22}
-    await client.post("/api/v1/builds", json=ASKED, headers=mine)
+    await client.post("/api/v1/builds", json=BUILD_REQUEST, headers=mine)
     build_id = f"{'0' * 24}-1"
     assert (await client.delete(f"/api/v1/builds/{build_id}", headers=mine)).status_code == 204
     assert backends.cancelled == [(build_id, backends.requests[0].asker)]

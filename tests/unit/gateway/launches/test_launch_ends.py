@@ -21,7 +21,7 @@ BUILD = f"{'0' * 24}-1"
 
 
 @pytest.mark.parametrize(
-    ("spec", "kept"),
+    ("spec", "stored_spec"),
     [
         ("https%3A%2F%2Fghp_hunter2%40example.org%2Fo%2Fr/HEAD", "https%3A%2F%2F***%40example.org%2Fo%2Fr/HEAD"),
         ("HTTP%3a%2f%2Fu%3Ahunter2@p@example.org/HEAD", "HTTP%3a%2f%2F***@example.org/HEAD"),
@@ -30,14 +30,14 @@ BUILD = f"{'0' * 24}-1"
         ("git%40example.org%3Ao%2Fr/HEAD", "git%40example.org%3Ao%2Fr/HEAD"),
     ],
 )
-async def test_the_login_of_a_link_is_kept_nowhere(valkey: Valkey, spec: str, kept: str) -> None:
+async def test_the_login_of_a_link_is_kept_nowhere(valkey: Valkey, spec: str, stored_spec: str) -> None:
     async with open_gateway(valkey) as gateway:
         gateway.backends.raises["resolve"] = BinderyError("bad_spec")
         launch = await gateway.until_ended(await gateway.begin(spec), LaunchState.FAILED)
-        assert launch.spec.spec == kept
+        assert launch.spec.spec == stored_spec
         stored = [await gateway.context.redis.dump(key) async for key in gateway.context.redis.scan_iter()]
         assert stored
-        assert not any(b"hunter2" in one for one in stored if one)
+        assert not any(b"hunter2" in value for value in stored if value)
 
 
 async def test_a_build_that_was_cancelled_for_others_is_asked_for_again(valkey: Valkey) -> None:
@@ -161,13 +161,13 @@ async def test_cancelled_while_it_is_told_that_it_is_ready(
         await gateway.until_build(1)
         await gateway.backends.end_build(BuildState.BUILT)
         await gateway.until_state(launch, LaunchState.LAUNCHING)
-        told = asyncio.Event()
+        is_reached = asyncio.Event()
         write = OwnedRecord.write
 
         async def without_a_reply(self: OwnedRecord, *events: Any, final: bool = False, **rest: Any) -> None:
-            is_held = final and not told.is_set()
+            is_held = final and not is_reached.is_set()
             if is_held:
-                told.set()
+                is_reached.set()
             if is_carried_out or not is_held:
                 await write(self, *events, final=final, **rest)
             if is_held:
@@ -177,7 +177,7 @@ async def test_cancelled_while_it_is_told_that_it_is_ready(
             patch.setattr(OwnedRecord, "write", without_a_reply)
             await gateway.backends.become_ready()
             async with asyncio.timeout(10):
-                await told.wait()
+                await is_reached.wait()
             await gateway.launches.cancel_requests.request(launch.launch_id)
             await gateway.until_ended(launch, LaunchState.READY if is_carried_out else LaunchState.CANCELLED)
         stopped = [] if is_carried_out else [f"stop {launch.launch_ref} 0"]
@@ -212,8 +212,8 @@ async def test_an_end_that_was_fenced_is_not_believed(valkey: Valkey) -> None:
         await gateway.context.redis.hset(key, "claim", "another's")
         await gateway.backends.end_build(BuildState.FAILED, BinderyError("build_failed"))
         await gateway.until_ended(launch, LaunchState.BUILDING)
-        found, _ = await gateway.launches.outcome_of(launch.launch_id)
-        assert found.state is LaunchState.BUILDING
+        outcome, _ = await gateway.launches.outcome_of(launch.launch_id)
+        assert outcome.state is LaunchState.BUILDING
 
 
 @pytest.mark.parametrize("detached", [False, True])

@@ -42,20 +42,20 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[Register]:
 
 @pytest.mark.usefixtures("redis")
 async def test_each_hook_sees_a_launch_once_before_anything_is_built(valkey: Valkey, register: Register) -> None:
-    seen: list[tuple[str, str, str]] = []
+    calls: list[tuple[str, str, str]] = []
 
     class Hook:
         def __init__(self, name: str) -> None:
             self._name = name
 
         async def __call__(self, launch: Launch, repo: ResolvedRepo) -> None:
-            seen.append((self._name, launch.launch_id, repo.repo_url))
+            calls.append((self._name, launch.launch_id, repo.repo_url))
 
     register(second=Hook("second"), first=Hook("first"))
     async with open_gateway(valkey) as gateway:
         launch = await gateway.begin()
         await gateway.until_build(1)
-        assert seen == [(name, launch.launch_id, REPO.repo_url) for name in ("first", "second")]
+        assert calls == [(name, launch.launch_id, REPO.repo_url) for name in ("first", "second")]
         await gateway.launches.cancel(launch.launch_id, "anon:x")
         await gateway.until_ended(launch, LaunchState.CANCELLED)
 

@@ -17,9 +17,9 @@ from tests.support.fake_gateway import FakeLaunches, pages_client, token_of
 
 @pytest.fixture
 async def launches() -> AsyncIterator[FakeLaunches]:
-    made = FakeLaunches("http://127.0.0.1:9000/user/u/")
-    yield made
-    await made.aclose()
+    fake_launches = FakeLaunches("http://127.0.0.1:9000/user/u/")
+    yield fake_launches
+    await fake_launches.aclose()
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ async def test_about_says_what_it_is(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(0.4, "0 s"), (59, "59 s"), (61, "1 min"), (3599, "1 h"), (4800, "1 h 20 min")]
+    ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (61, "1 min"), (3599, "1 h"), (4800, "1 h 20 min")]
 )
-def test_lengths_of_time_are_said_as_people_say_them(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+def test_lengths_of_time_are_said_as_people_say_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

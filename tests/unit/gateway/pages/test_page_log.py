@@ -14,14 +14,16 @@ ENDS_SECONDS = 60
 """What is read once takes milliseconds; read again from each of its letters, it would take hours."""
 
 
-def _run(code: str, given: object = None) -> Any:
-    """What `code`, a function's body, returns for `given`, with all that log.js exports in its reach."""
+def _run(code: str, argument: object = None) -> Any:
+    """What `code`, a function's body, returns for `argument`, with all that log.js exports in its reach."""
     module = (STATIC / "log.js").read_text()
-    script = f"{module}\nconst run = (given) => {{{code}}};\nconsole.log(JSON.stringify(run({json.dumps(given)})));\n"
+    script = (
+        f"{module}\nconst run = (argument) => {{{code}}};\nconsole.log(JSON.stringify(run({json.dumps(argument)})));\n"
+    )
     command = [NODE, "--input-type=module", "-"]
-    done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=ENDS_SECONDS, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout)
+    result = subprocess.run(command, input=script, capture_output=True, text=True, timeout=ENDS_SECONDS, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return json.loads(result.stdout)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,7 @@ def _run(code: str, given: object = None) -> Any:
     ],
 )
 def test_a_line_is_shown_as_a_terminal_would_leave_it(line: str, shown: str) -> None:
-    assert _run("return cleanLine(given)", line) == shown
+    assert _run("return cleanLine(argument)", line) == shown
 
 
 def test_no_sequence_of_a_terminal_is_left_of_any_mixture() -> None:
@@ -61,18 +63,18 @@ def test_no_sequence_of_a_terminal_is_left_of_any_mixture() -> None:
 
 
 @pytest.mark.parametrize(
-    "begun", ["\x90", "\x1b]", "\x1bP", "\x9b0", "\x1b[", "\x1b[0 ", "\x9b;", "\x1b ", "\x9d\x1b]", "\r", "\u202e"]
+    "beginning", ["\x90", "\x1b]", "\x1bP", "\x9b0", "\x1b[", "\x1b[0 ", "\x9b;", "\x1b ", "\x9d\x1b]", "\r", "\u202e"]
 )
-def test_a_line_that_begins_a_million_sequences_and_ends_none_is_read_once(begun: str) -> None:
+def test_a_line_that_begins_a_million_sequences_and_ends_none_is_read_once(beginning: str) -> None:
     """Also while it has no end: then it is painted again with each piece of it."""
     code = """
-      const line = given.repeat(2 ** 20) + "\\x1bX";
+      const line = argument.repeat(2 ** 20) + "\\x1bX";
       const whole = new Lines().push(line + "\\n")[0];
       const open = new Lines();
       for (let from = 0; from < line.length; from += 16384) { open.push(line.slice(from, from + 16384)); open.tail; }
       return [whole, open.open.length];
     """
-    assert _run(code, begun) == ["", 65_536]
+    assert _run(code, beginning) == ["", 65_536]
 
 
 def test_a_long_line_is_cut_and_says_how_much_is_left_out() -> None:

@@ -18,9 +18,9 @@ from tests.support.settings import settings_for
 
 @pytest.fixture
 async def launches() -> AsyncIterator[FakeLaunches]:
-    made = FakeLaunches("http://127.0.0.1:9000/user/u/")
-    yield made
-    await made.aclose()
+    fake_launches = FakeLaunches("http://127.0.0.1:9000/user/u/")
+    yield fake_launches
+    await fake_launches.aclose()
 
 
 @pytest.fixture

@@ -42,8 +42,8 @@ async def test_badges_are_where_binderhub_has_them(client: httpx.AsyncClient, pa
 
 async def test_a_badge_that_the_browser_has_is_not_sent_again(client: httpx.AsyncClient) -> None:
     etag = (await client.get("/badge.svg")).headers["etag"]
-    for given in (etag, f'"other", W/{etag}', "*"):
-        reply = await client.get("/badge.svg", headers={"if-none-match": given})
+    for condition in (etag, f'"other", W/{etag}', "*"):
+        reply = await client.get("/badge.svg", headers={"if-none-match": condition})
         assert (reply.status_code, reply.content, reply.headers["etag"]) == (304, b"", etag)
     assert (await client.get("/badge.svg", headers={"if-none-match": '"other"'})).status_code == 200
 

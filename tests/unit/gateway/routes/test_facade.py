@@ -24,7 +24,7 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.streaming.launch_stream import LaunchPosition
 from tests.support.fake_gateway import OWN, FakeLaunches, fake_providers, gateway_context
 from tests.support.settings import settings_for
-from tests.unit.gateway.edge.test_build_tokens import asked
+from tests.unit.gateway.edge.test_build_tokens import request_of
 
 
 class OfPrincipals(FakeLaunches):
@@ -44,14 +44,14 @@ class StreamResponses:
         return PlainTextResponse(f"{position.launch_id} {position.events}")
 
 
-def facade_settings(**given: Any) -> GatewaySettings:
-    return settings_for(GatewaySettings, {"installation_secret": "s" * 32, "public_url": OWN} | given)
+def facade_settings(**overrides: Any) -> GatewaySettings:
+    return settings_for(GatewaySettings, {"installation_secret": "s" * 32, "public_url": OWN} | overrides)
 
 
 @asynccontextmanager
-async def the_facade(launches: FakeLaunches, **given: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def the_facade(launches: FakeLaunches, **overrides: Any) -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI()
-    settings = facade_settings(**given)
+    settings = facade_settings(**overrides)
     app.state.context = gateway_context(
         settings, launches=launches, providers=fake_providers(), streams=StreamResponses()
     )
@@ -98,7 +98,7 @@ async def test_a_launch_of_somebody_else_is_not_resumed() -> None:
 async def test_a_pages_token_joins_its_launch_while_that_lasts() -> None:
     launches = OfPrincipals("")
     async with the_facade(launches) as client:
-        token = create_build_token(asked("127.0.0.1:8585"), facade_settings(), "gh", "o/r/HEAD")
+        token = create_build_token(request_of("127.0.0.1:8585"), facade_settings(), "gh", "o/r/HEAD")
         first = await get(client, build_token=token)
         assert await get(client, build_token=token) == first
         launches.launches[first[0]] = launches.launches[first[0]].updated(state=LaunchState.FAILED)
@@ -107,7 +107,7 @@ async def test_a_pages_token_joins_its_launch_while_that_lasts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "said"),
+    ("error", "status", "code"),
     [
         (RedisConnectionError("Connection refused."), 503, "redis_unavailable"),
         (BinderyError("resolver_unavailable"), 503, "resolver_unavailable"),
@@ -115,7 +115,7 @@ async def test_a_pages_token_joins_its_launch_while_that_lasts() -> None:
     ],
 )
 async def test_an_unexpected_error_is_one_failed_event_without_internal_details(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, said: ErrorCode
+    monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, code: ErrorCode
 ) -> None:
     async def fails(*_: object, **__: object) -> Any:
         raise error
@@ -127,7 +127,7 @@ async def test_an_unexpected_error_is_one_failed_event_without_internal_details(
     assert (reply.status_code, reply.headers["content-type"]) == (200, "text/event-stream")
     (event,) = [json.loads(line.removeprefix("data: ")) for line in reply.text.splitlines() if line]
     assert (event["phase"], event["status_code"]) == ("failed", status)
-    assert event["message"] == f"{BinderyError(said).detail}\n"
+    assert event["message"] == f"{BinderyError(code).detail}\n"
     assert "foresaw" not in reply.text
 
 
@@ -179,6 +179,6 @@ async def test_programs_and_pages_that_are_known_begin_a_launch(headers: dict[st
 async def test_an_old_browser_begins_a_launch_by_a_pages_token() -> None:
     launches = OfPrincipals("")
     async with the_facade(launches) as client:
-        token = create_build_token(asked("127.0.0.1:8585"), facade_settings(), "gh", "o/r/HEAD")
+        token = create_build_token(request_of("127.0.0.1:8585"), facade_settings(), "gh", "o/r/HEAD")
         client.headers["user-agent"] = SAFARI
         assert await get(client, build_token=token) == [*launches.launches, "0"]

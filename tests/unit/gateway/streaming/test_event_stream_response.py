@@ -11,7 +11,7 @@ from services.gateway.streaming.event_stream_response import EventStreamResponse
 from services.gateway.streaming.send_scheduler import SendScheduler
 
 
-class Ended:
+class OneChunkStream:
     """A stream that has nothing to tell but its end."""
 
     async def chunks(self, _listener: Listener) -> AsyncGenerator[bytes | None, None]:
@@ -21,26 +21,26 @@ class Ended:
 async def test_a_stream_that_lingers_ends_when_the_process_does() -> None:
     settings = GatewaySettings(linger_seconds=3600, keepalive_seconds=3600)
     scheduler = SendScheduler(settings)
-    sent = []
-    told = asyncio.Event()
+    messages = []
+    is_sent = asyncio.Event()
 
     async def send(message: Message) -> None:
-        sent.append(message)
+        messages.append(message)
         if message.get("body"):
-            told.set()
+            is_sent.set()
 
     async def receive() -> Message:
         await asyncio.Event().wait()
         raise AssertionError
 
     response = EventStreamResponse(
-        Ended(), scheduler=scheduler, settings=settings, lingers=True, ends_on_drain=False
+        OneChunkStream(), scheduler=scheduler, settings=settings, lingers=True, ends_on_drain=False
     )  # fmt: skip
     async with asyncio.timeout(5):
         serving = asyncio.create_task(response({"type": "http"}, receive, send))
-        await told.wait()
+        await is_sent.wait()
         done, _ = await asyncio.wait({serving}, timeout=0.05)
         assert not done
         scheduler.drain()
         await serving
-    assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+    assert messages[-1] == {"type": "http.response.body", "body": b"", "more_body": False}

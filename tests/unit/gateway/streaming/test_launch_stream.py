@@ -129,8 +129,8 @@ async def test_a_follower_that_begins_after_trimming_is_told_how_much_is_missing
 
 async def test_a_follower_resumes_before_at_or_after_the_trimmed_entries(context: ProcessContext) -> None:
     _launch, ids = await _trimmed(context)
-    told = {at: (await follow_launch(context, at, until_quiet=True)).messages for at in ids[2:]}
-    rests = list(told.values())
+    messages_after = {at: (await follow_launch(context, at, until_quiet=True)).messages for at in ids[2:]}
+    rests = list(messages_after.values())
     assert rests[1] == ["b1+", "8 lines are missing here.", *TAIL]
     for rest in rests[3:10]:  # what was missed of that nobody can tell any more
         assert rest == ["Some lines are missing here.", *TAIL]

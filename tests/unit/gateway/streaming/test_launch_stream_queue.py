@@ -81,24 +81,24 @@ async def test_a_queued_builds_place_is_told_when_it_changes_in_bytes_made_once_
     build = await a_build(context)
     queue.moves(place(3))
     followers, following, rendered = await waiting(context, queue)
-    await until(lambda: all(positions_told(one) == [3] for one in followers))
+    await until(lambda: all(positions_told(follower) == [3] for follower in followers))
     queue.moves(place(3, length=20))  # others have come behind it
     queue.moves(place(2))
-    await until(lambda: all(positions_told(one) == [3, 2] for one in followers))
+    await until(lambda: all(positions_told(follower) == [3, 2] for follower in followers))
     queue.moves(place(2, reason="No builder is running."))
-    await until(lambda: all(positions_told(one) == [3, 2, 2] for one in followers))
+    await until(lambda: all(positions_told(follower) == [3, 2, 2] for follower in followers))
     assert len(rendered) == 3
     assert queue.watchers == 3
     await build.write(log_event("b1"))
-    await until(lambda: all("b1" in one.messages for one in followers))
+    await until(lambda: all("b1" in follower.messages for follower in followers))
     assert queue.watchers == 0  # a build that runs is in no queue
     await build.write(log_event("built", Phase.BUILT, terminal=True), final=True)
     await launch.write(the_end(), final=True)
-    for one in await asyncio.gather(*following):
-        assert [event for event in one.messages if not event.startswith("Waiting")] == [
+    for follower in await asyncio.gather(*following):
+        assert [event for event in follower.messages if not event.startswith("Waiting")] == [
             "begin", "opens", "b0", "b1", "end",
         ]  # fmt: skip
-        before_the_end = one.ids[:-1]
+        before_the_end = follower.ids[:-1]
         with_id = [at for at in before_the_end if at.startswith("one~")]
         assert len(before_the_end) - len(with_id) == 3  # the blocks about places begin with their data
         rests = [(await follow_launch(context, at)).messages for at in with_id]
@@ -112,7 +112,7 @@ async def test_a_launch_that_leaves_the_queue_by_being_cancelled_watches_it_no_m
     await a_build(context)
     queue.moves(place(1))
     followers, following, _ = await waiting(context, queue)
-    await until(lambda: all(positions_told(one) == [1] for one in followers))
+    await until(lambda: all(positions_told(follower) == [1] for follower in followers))
     await launch.write(the_end("cancelled", Phase.CANCELLED), final=True)
     await asyncio.gather(*following)
     await until(lambda: queue.watchers == 0)

@@ -57,12 +57,12 @@ async def test_a_launch_that_goes_on_while_a_topic_of_it_is_delivered_wakes_its_
     await launch.write(Event(phase=Phase.BUILT, message="found\n", opens=TopicRef(kind=Kind.SERVER, id="one")))
     await server.write(Event(phase=Phase.LAUNCHING, message="up\n", terminal=True), release=True)
     listener = Woken()
-    seen = b""
-    ended = False
+    content = b""
+    has_ended = False
 
     async def encode_terminal(_event: StreamEvent, _event_id: str) -> bytes:
-        nonlocal ended
-        ended = True
+        nonlocal has_ended
+        has_ended = True
         return b""
 
     stream = LaunchStream(
@@ -79,22 +79,22 @@ async def test_a_launch_that_goes_on_while_a_topic_of_it_is_delivered_wakes_its_
                 if not listener.has_news:
                     await listener.wait()
                 continue
-            seen += chunk
+            content += chunk
             if b"up" in chunk:  # the topic's last entry is on its way out, and the launch ends meanwhile
                 await launch.write(Event(phase=Phase.READY, terminal=True), final=True)
-    assert ended
-    assert seen.index(b"found") < seen.index(b"starting") < seen.index(b"up")
+    assert has_ended
+    assert content.index(b"found") < content.index(b"starting") < content.index(b"up")
 
 
-class Told:
+class ScriptedStream:
     """A stream that says what a test puts into it."""
 
     def __init__(self) -> None:
-        self.said: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.pending: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.listener: Listener | None = None
 
     def say(self, chunk: bytes | None) -> None:
-        self.said.put_nowait(chunk)
+        self.pending.put_nowait(chunk)
         if self.listener:
             self.listener.notify()
 
@@ -102,8 +102,8 @@ class Told:
         self.listener = listener
         while True:
             listener.has_news = False
-            while not self.said.empty():
-                if (chunk := self.said.get_nowait()) is None:
+            while not self.pending.empty():
+                if (chunk := self.pending.get_nowait()) is None:
                     return
                 yield chunk
             yield None
@@ -114,12 +114,12 @@ class Connection:
 
     def __init__(self) -> None:
         self.bodies: list[tuple[float, bytes]] = []
-        self.left = asyncio.Event()
+        self.is_closed = asyncio.Event()
         self.reads = asyncio.Event()
         self.reads.set()
 
     async def receive(self) -> MutableMapping[str, Any]:
-        await self.left.wait()
+        await self.is_closed.wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
@@ -132,14 +132,14 @@ class Connection:
         return [body for _, body in self.bodies]
 
 
-class Followed:
+class Delivery:
     """A response that is being sent."""
 
     def __init__(self, scheduler: SendScheduler, *, lingers: bool = False, ends_on_drain: bool = True) -> None:
-        self.told = Told()
+        self.stream = ScriptedStream()
         self.connection = Connection()
         response = EventStreamResponse(
-            self.told, scheduler=scheduler, settings=QUICK, lingers=lingers, ends_on_drain=ends_on_drain
+            self.stream, scheduler=scheduler, settings=QUICK, lingers=lingers, ends_on_drain=ends_on_drain
         )  # fmt: skip
         scope = {"type": "http", "method": "GET", "path": "/"}
         self.task = asyncio.create_task(response(scope, self.connection.receive, self.connection.send))
@@ -151,7 +151,7 @@ def scheduler() -> SendScheduler:
 
 
 async def test_head_gets_the_headers_of_a_stream_and_nothing_is_followed(scheduler: SendScheduler) -> None:
-    class Untouched(Told):
+    class Untouched(ScriptedStream):
         def chunks(self, listener: Listener) -> AsyncGenerator[bytes | None, None]:
             raise AssertionError("followed")
 
@@ -172,85 +172,85 @@ async def test_a_follower_with_an_endless_body_is_disconnected(scheduler: SendSc
     async def send(_message: MutableMapping[str, Any]) -> None:
         return None
 
-    bounded = BoundedBodies(EventStreamResponse(Told(), scheduler=scheduler, settings=QUICK), max_bytes=100)
+    bounded = BoundedBodies(EventStreamResponse(ScriptedStream(), scheduler=scheduler, settings=QUICK), max_bytes=100)
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"transfer-encoding", b"chunked")]}
     async with asyncio.timeout(5):
         await bounded(scope, endless, send)
 
 
 async def test_a_quick_launch_is_not_held_up_by_the_tick(scheduler: SendScheduler) -> None:
-    followed = Followed(scheduler)
+    delivery = Delivery(scheduler)
     for number in range(BURST - 1):
-        followed.told.say(b"%d" % number)
-        await followed.connection.until(number + 1)
-    times = [at for at, _ in followed.connection.bodies]
+        delivery.stream.say(b"%d" % number)
+        await delivery.connection.until(number + 1)
+    times = [at for at, _ in delivery.connection.bodies]
     assert times[-1] - times[0] < QUICK.tick_seconds * (BURST - 2)
-    followed.told.say(None)
-    await followed.task
+    delivery.stream.say(None)
+    await delivery.task
 
 
 @pytest.mark.slow
 async def test_a_talkative_topic_goes_out_once_a_tick(scheduler: SendScheduler) -> None:
-    followed = Followed(scheduler)
-    begun = time.monotonic()
-    while time.monotonic() - begun < 1.0:
-        followed.told.say(b".")
+    delivery = Delivery(scheduler)
+    started_at = time.monotonic()
+    while time.monotonic() - started_at < 1.0:
+        delivery.stream.say(b".")
         await asyncio.sleep(0.002)
-    followed.told.say(None)
-    await followed.task
-    assert len(followed.connection.bodies) <= BURST + 1.1 / QUICK.tick_seconds + 2
+    delivery.stream.say(None)
+    await delivery.task
+    assert len(delivery.connection.bodies) <= BURST + 1.1 / QUICK.tick_seconds + 2
 
 
 async def test_many_share_one_tick_and_get_everything(scheduler: SendScheduler) -> None:
-    crowd = [Followed(scheduler) for _ in range(PER_CLIENT_TICK_MAX + 150)]
-    await until(lambda: all(one.told.listener for one in crowd))
+    crowd = [Delivery(scheduler) for _ in range(PER_CLIENT_TICK_MAX + 150)]
+    await until(lambda: all(delivery.stream.listener for delivery in crowd))
     for number in range(20):
-        for one in crowd:
-            one.told.say(b"%d " % number)
+        for delivery in crowd:
+            delivery.stream.say(b"%d " % number)
         await asyncio.sleep(0.01)
-    for one in crowd:
-        one.told.say(None)
-    await asyncio.gather(*(one.task for one in crowd))
+    for delivery in crowd:
+        delivery.stream.say(None)
+    await asyncio.gather(*(delivery.task for delivery in crowd))
     expected = b"".join(b"%d " % number for number in range(20))
-    assert {b"".join(body for _, body in one.connection.bodies) for one in crowd} == {expected}
+    assert {b"".join(body for _, body in delivery.connection.bodies) for delivery in crowd} == {expected}
 
 
 @pytest.mark.slow
 async def test_a_silent_stream_says_that_it_lives(scheduler: SendScheduler) -> None:
-    followed = Followed(scheduler)
-    assert await followed.connection.until(2) == [b":keepalive\n\n"] * 2
-    followed.connection.left.set()
-    await followed.task
+    delivery = Delivery(scheduler)
+    assert await delivery.connection.until(2) == [b":keepalive\n\n"] * 2
+    delivery.connection.is_closed.set()
+    await delivery.task
 
 
 async def test_a_client_that_reads_nothing_is_disconnected(scheduler: SendScheduler) -> None:
-    followed = Followed(scheduler)
-    await until(lambda: followed.told.listener)
-    followed.connection.reads.clear()
-    followed.told.say(b"x")
+    delivery = Delivery(scheduler)
+    await until(lambda: delivery.stream.listener)
+    delivery.connection.reads.clear()
+    delivery.stream.say(b"x")
     async with asyncio.timeout(5):
-        await followed.task
+        await delivery.task
 
 
 async def test_on_a_drain_only_streams_that_can_be_resumed_elsewhere_end(scheduler: SendScheduler) -> None:
-    ends = Followed(scheduler)
-    stays = Followed(scheduler, ends_on_drain=False)
-    await until(lambda: ends.told.listener and stays.told.listener)
+    ends = Delivery(scheduler)
+    stays = Delivery(scheduler, ends_on_drain=False)
+    await until(lambda: ends.stream.listener and stays.stream.listener)
     scheduler.drain()
     await ends.task
     assert await ends.connection.until(1) == [b"retry: 500\n\n"]
-    stays.told.say(b"still here")
+    stays.stream.say(b"still here")
     assert (await stays.connection.until(1))[0] == b"still here"
-    stays.connection.left.set()
+    stays.connection.is_closed.set()
     await stays.task
 
 
 async def test_cancelling_a_request_is_not_mistaken_for_a_slow_client(scheduler: SendScheduler) -> None:
-    followed = Followed(scheduler)
-    await until(lambda: followed.told.listener)
-    followed.task.cancel()
+    delivery = Delivery(scheduler)
+    await until(lambda: delivery.stream.listener)
+    delivery.task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await followed.task
+        await delivery.task
 
 
 async def test_a_client_that_left_waits_for_nothing(scheduler: SendScheduler) -> None:

@@ -105,7 +105,7 @@ async def test_a_server_that_the_hub_lists_as_ours_holds_a_seat_without_a_record
 
 async def test_users_and_servers_of_others_are_not_touched(start_launcher: StartLauncher, hub: FakeHub) -> None:
     async with start_launcher(**ARMED) as launcher:
-        others = {
+        other_users = {
             "ada": {},
             "some-repo-abcdefgh": {},
             "some-repo-abcdefg2": {"": {"ready": True, "pending": None, "user_options": {"image": "x"}}},
@@ -113,9 +113,9 @@ async def test_users_and_servers_of_others_are_not_touched(start_launcher: Start
                 "": {"ready": True, "pending": None, "user_options": {"bindery_installation": "another"}}
             },
         }
-        hub.users.update({name: {"name": name, "servers": servers} for name, servers in others.items()})
+        hub.users.update({name: {"name": name, "servers": servers} for name, servers in other_users.items()})
         await _reap(launcher)
-        assert hub.users.keys() == others.keys()
+        assert hub.users.keys() == other_users.keys()
         assert await launcher.seats.holders() == {}
 
 

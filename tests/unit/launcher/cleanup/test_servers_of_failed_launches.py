@@ -36,10 +36,10 @@ async def _until_removed(launcher: Launcher, server: Server) -> None:
     async with asyncio.timeout(10):
         while server.user in launcher.hub.users or server.server_id in await launcher.seats.holders():
             await sleep_unless_cancelled(0.01)
-    found = await launcher.outcome(server)
-    assert found.state is ServerState.FAILED
-    assert found.error
-    assert found.error.code == "cancelled"
+    outcome = await launcher.outcome(server)
+    assert outcome.state is ServerState.FAILED
+    assert outcome.error
+    assert outcome.error.code == "cancelled"
 
 
 async def test_a_ready_server_of_a_launch_that_ended_without_it_is_removed(start_launcher: StartLauncher) -> None:

@@ -11,7 +11,7 @@ from tests.support.paths import RECORDED as RECORDED_REPLIES
 from tests.support.paths import TESTS
 
 RECORDED = json.loads((RECORDED_REPLIES / "progress.json").read_text())
-SAID = [(row["message"], row["verdict"], row["code"]) for rows in RECORDED.values() for row in rows]
+RECORDED_MESSAGES = [(row["message"], row["verdict"], row["code"]) for rows in RECORDED.values() for row in rows]
 
 REPLAYS = TESTS / "support" / "spawner_messages"
 ENDS = {
@@ -30,13 +30,13 @@ NO_ROOM = "2026-11-24T00:20:03Z [Warning] 0/1 nodes are available: 1 Insufficien
 CRASHES = "2026-11-24T00:20:03Z [Warning] Back-off restarting failed container notebook in pod a"
 
 
-@pytest.mark.parametrize(("message", "verdict", "code"), [row for row in SAID if row[1] != "failed"])
+@pytest.mark.parametrize(("message", "verdict", "code"), [row for row in RECORDED_MESSAGES if row[1] != "failed"])
 def test_a_message_of_the_progress_means_what_it_was_recorded_for(message: str, verdict: str, code: str) -> None:
     pattern = match_pattern(message)
     assert (pattern.verdict if pattern else "", pattern.code if pattern else "") == (verdict, code)
 
 
-@pytest.mark.parametrize(("message", "code"), [(row[0], row[2]) for row in SAID if row[1] == "failed"])
+@pytest.mark.parametrize(("message", "code"), [(row[0], row[2]) for row in RECORDED_MESSAGES if row[1] == "failed"])
 def test_a_failed_start_has_the_code_of_its_cause(message: str, code: str) -> None:
     error = Diagnosis().failure(message)
     assert error.code == code
@@ -47,7 +47,7 @@ def test_a_failed_start_has_the_code_of_its_cause(message: str, code: str) -> No
 def test_every_code_of_the_table_is_one_of_the_list_and_is_recorded() -> None:
     codes = {pattern.code for pattern in PATTERNS if pattern.code}
     assert codes <= KINDS.keys()
-    assert codes == {code for _, _, code in SAID if code}
+    assert codes == {code for _, _, code in RECORDED_MESSAGES if code}
 
 
 def test_a_pull_that_is_refused_is_the_cause_although_vaguer_words_follow() -> None:

@@ -64,10 +64,10 @@ async def test_starts_of_another_launcher_are_counted_although_the_hub_does_not_
 ) -> None:
     hub.answer("POST", "/servers/", (429, JSON, b"{}", {}))
     async with (
-        start_launcher(seats_total=1) as one,
+        start_launcher(seats_total=1) as first,
         start_launcher(seats_total=1) as other,
     ):
-        under_way = await one.request_server("under way")
+        under_way = await first.request_server("under way")
         await until(lambda: hub.users)
         await redis.flushall()
         late = await other.request_server("late")
@@ -84,7 +84,7 @@ async def test_a_launch_that_waited_for_a_count_in_vain_is_not_told_of_a_quota(
     hub.answer("GET", "/hub/api/users", (503, JSON, b"{}", {}))
     async with start_launcher(counts=False, seats_total=2, seat_wait_seconds=0.5) as launcher:
         await until(lambda: launcher.seats.count_error, "the hub has been asked")
-        ended = await launcher.outcome(await launcher.request_server())
-    assert ended.error
-    assert ended.error.code == "hub_unavailable"
-    assert "JupyterHub can't say: it answered 503" in ended.error.detail
+        outcome = await launcher.outcome(await launcher.request_server())
+    assert outcome.error
+    assert outcome.error.code == "hub_unavailable"
+    assert "JupyterHub can't say: it answered 503" in outcome.error.detail

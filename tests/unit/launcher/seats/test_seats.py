@@ -25,8 +25,8 @@ async def _are_counted(context: ProcessContext) -> None:
     await context.redis.set(context.keys("seats:counted"), "yes")
 
 
-def seats_of(context: ProcessContext, total: int, **others: object) -> Seats:
-    settings = {"seats_total": total, "resource_classes": CLASSES, "resource_class": "default", **others}
+def seats_of(context: ProcessContext, total: int, **overrides: object) -> Seats:
+    settings = {"seats_total": total, "resource_classes": CLASSES, "resource_class": "default", **overrides}
     return Seats(context, settings_for(LauncherSettings, settings))
 
 
@@ -171,14 +171,14 @@ async def test_a_server_that_the_hub_lists_holds_a_seat_which_it_may_have_had_be
 async def test_wrong_totals_of_seats_are_recomputed(context: ProcessContext) -> None:
     seats = seats_of(context, 3)
     await ask(seats, 1)
-    held = context.keys("{seats}:held")
-    right = await context.redis.hgetall(held)
-    await context.redis.hset(held, mapping={"total": 3, "u:gone": 2})
+    totals_key = context.keys("{seats}:held")
+    right = await context.redis.hgetall(totals_key)
+    await context.redis.hset(totals_key, mapping={"total": 3, "u:gone": 2})
     assert await ask(seats, 2) == 1
     await seats.repair_totals()
     assert await look(seats, 2) == [0]
     await seats.release("server-002")
-    assert await context.redis.hgetall(held) == right
+    assert await context.redis.hgetall(totals_key) == right
 
 
 async def test_nothing_is_left_of_seats_that_were_given_back(context: ProcessContext) -> None:
@@ -274,21 +274,21 @@ class Model:
         for repo, cost, _ in self.seated.values():
             seats[repo] = seats.get(repo, 0) + cost
             servers[repo] = servers.get(repo, 0) + 1
-        left = dict(sorted(self.waiting.items()))
+        remaining = dict(sorted(self.waiting.items()))
         out = []
         shut = set[str]()
         for may_start in (True, False):
-            while left:
+            while remaining:
                 first = {}  # of each repository, who came first
-                for number, (repo, _, quota) in left.items():
+                for number, (repo, _, quota) in remaining.items():
                     if may_start and 0 < quota <= servers.get(repo, 0):
                         shut.add(repo)
                     if repo not in first and (not may_start or repo not in shut):
                         first[repo] = number
                 if not first:
                     break
-                number = min(first.values(), key=lambda one: (seats.get(left[one][0], 0), one))
-                repo, cost, _ = left.pop(number)
+                number = min(first.values(), key=lambda candidate: (seats.get(remaining[candidate][0], 0), candidate))
+                repo, cost, _ = remaining.pop(number)
                 seats[repo] = seats.get(repo, 0) + cost
                 servers[repo] = servers.get(repo, 0) + 1
                 out.append((number, may_start))
@@ -320,7 +320,10 @@ class Model:
     def place(self, number: int) -> int:
         if number in self.seated:
             return 0
-        return next((at for at, (one, _) in enumerate(self.order(), 1) if one == number), SeatAnswer.UNKNOWN)
+        return next(
+            (at for at, (waiting_number, _) in enumerate(self.order(), 1) if waiting_number == number),
+            SeatAnswer.UNKNOWN,
+        )
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -341,8 +344,8 @@ async def test_whatever_comes_and_goes_the_seats_are_as_the_model_says(context: 
             number = next(numbers)
             repo = chance.choice("aaabcd")
             kind = chance.choice(["default", "default", "large"])
-            said = model.ask(number, repo, CLASSES[kind].get("cost", 1), quotas[repo])
-            assert await ask(seats, number, repo, quotas[repo], kind) == said
+            expected = model.ask(number, repo, CLASSES[kind].get("cost", 1), quotas[repo])
+            assert await ask(seats, number, repo, quotas[repo], kind) == expected
         here = sorted(model.seated | model.waiting)
         assert await look(seats, *here) == [model.place(number) for number in here]
         assert sum(cost for _, cost, _ in model.seated.values()) <= model.total

@@ -13,17 +13,17 @@ from services.launcher.start.spawn_limiter import SpawnLimiter
 async def test_a_cancel_that_redis_py_swallows_ends_it_all_the_same(
     context: ProcessContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = asyncio.Event()
+    is_asked = asyncio.Event()
 
     async def scard(_key: str) -> int:
         with contextlib.suppress(asyncio.CancelledError):
-            asked.set()
+            is_asked.set()
             await asyncio.Event().wait()
         return 1
 
     monkeypatch.setattr(context.lease_redis, "scard", scard)
     task = asyncio.create_task(SpawnLimiter(context, LauncherSettings()).run())
-    await asked.wait()
+    await is_asked.wait()
     task.cancel()
     _, pending = await asyncio.wait({task}, timeout=10)
     task.cancel()

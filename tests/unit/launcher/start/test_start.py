@@ -15,14 +15,14 @@ from tests.support.polling import until
 from tests.support.valkey import Valkey, another_context
 
 JSON = "application/json"
-ENDED = "The server ended with exit status 1 before it answered. The last lines of its log:\nthis is why"
+EXIT_MESSAGE = "The server ended with exit status 1 before it answered. The last lines of its log:\nthis is why"
 
 
 def _says(status: int, message: str, **headers: str) -> tuple[int, str, bytes, dict[str, str]]:
     return status, JSON, json.dumps({"status": status, "message": message}).encode(), headers
 
 
-def _told(*events: dict[str, object]) -> tuple[int, str, bytes, dict[str, str]]:
+def _progress(*events: dict[str, object]) -> tuple[int, str, bytes, dict[str, str]]:
     """A progress stream."""
     return 200, "text/event-stream", b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in events), {}
 
@@ -32,16 +32,16 @@ def _posts(hub: FakeHub) -> int:
 
 
 async def _code(launcher: Launcher, server: Server) -> str:
-    ended = await launcher.outcome(server)
-    assert ended.state is ServerState.FAILED
-    assert ended.error
-    return ended.error.code
+    outcome = await launcher.outcome(server)
+    assert outcome.state is ServerState.FAILED
+    assert outcome.error
+    return outcome.error.code
 
 
 async def test_a_start_that_fails_at_once_is_the_authors_and_is_not_tried_again(
     start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
-    hub.answer("POST", "/servers/", _says(500, ENDED))
+    hub.answer("POST", "/servers/", _says(500, EXIT_MESSAGE))
     async with start_launcher() as launcher:
         server = await launcher.request_server()
         assert await _code(launcher, server) == "server_start_failed"
@@ -106,9 +106,9 @@ async def test_all_calls_of_a_start_share_one_budget_of_retries(start_launcher: 
     async with start_launcher(hub_retries_max=4) as launcher:
         server = await launcher.request_server("one too few")
         assert await _code(launcher, server) == "hub_unavailable"
-        said = await launcher.messages(server)
-        assert said.count("could not start the server yet (it answered 503: away)") == 1
-        assert "could not follow the start: it answered 503: away" in said
+        messages = await launcher.messages(server)
+        assert messages.count("could not start the server yet (it answered 503: away)") == 1
+        assert "could not follow the start: it answered 503: away" in messages
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ async def test_a_500_that_says_nothing_is_explained_by_the_progress(
     start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
     hub.answer("POST", "/servers/", _says(500, "Internal Server Error"))
-    hub.answer("GET", "/progress", _told({"failed": True, "message": "Spawn failed: exceeded quota: full"}))
+    hub.answer("GET", "/progress", _progress({"failed": True, "message": "Spawn failed: exceeded quota: full"}))
     async with start_launcher() as launcher:
         assert await _code(launcher, await launcher.request_server()) == "server_quota_exceeded"
         assert _posts(hub) == 1
@@ -156,8 +156,8 @@ async def test_a_pull_that_goes_on_has_time_of_its_own(
     monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.0)
     hub.answer("POST", "/servers/", (202, JSON, b"", {}))
     starting_still = {"name": "x", "servers": {"": {"ready": False, "pending": "spawn"}}}
-    pulling = _told({"message": 'x [Normal] Pulling image "a:1"'})
-    nothing = _told()
+    pulling = _progress({"message": 'x [Normal] Pulling image "a:1"'})
+    nothing = _progress()
     brief = {"server_start_timeout_seconds": 0.9, "retry_pause_seconds": 0.6}
     for first, most, code in (
         (pulling, 60, None),
@@ -168,12 +168,12 @@ async def test_a_pull_that_goes_on_has_time_of_its_own(
             hub.scripted.pop(("GET", ""), None)
             hub.answer("GET", "/progress", first, nothing, nothing, AS_ALWAYS)  # ready after 4.2 s
             hub.answer("GET", "", (200, JSON, json.dumps(starting_still).encode(), {}))
-            ended = await launcher.outcome(await launcher.request_server(f"{code} within {most}"))
-            assert (ended.error.code if ended.error else None) == code
+            outcome = await launcher.outcome(await launcher.request_server(f"{code} within {most}"))
+            assert (outcome.error.code if outcome.error else None) == code
 
 
 @pytest.mark.parametrize(
-    ("told", "untold_seconds", "code"),
+    ("messages", "untold_seconds", "code"),
     [
         (["Server requested", "Spawning server..."], 60, None),
         (["Server requested", "Spawning server..."], 1.2, "server_start_timeout"),
@@ -189,7 +189,7 @@ async def test_a_spawner_that_tells_nothing_of_its_steps_has_as_long_as_binderhu
     start_launcher: StartLauncher,
     hub: FakeHub,
     monkeypatch: pytest.MonkeyPatch,
-    told: list[str],
+    messages: list[str],
     untold_seconds: float,
     code: str | None,
 ) -> None:
@@ -198,22 +198,22 @@ async def test_a_spawner_that_tells_nothing_of_its_steps_has_as_long_as_binderhu
     monkeypatch.setattr(relay, "SPAWNER_FIRST_SECONDS", 0.0)
     hub.answer("POST", "/servers/", (202, JSON, b"", {}))
     starting_still = {"name": "x", "servers": {"": {"ready": False, "pending": "spawn"}}}
-    events: list[dict[str, object]] = [{"message": one} for one in told]
+    events: list[dict[str, object]] = [{"message": message} for message in messages]
     brief = {"server_start_timeout_seconds": 0.9, "retry_pause_seconds": 0.6}
     async with start_launcher(server_start_untold_seconds=untold_seconds, **brief) as launcher:
-        hub.answer("GET", "/progress", *[_told(*events)] * 3, AS_ALWAYS)  # ready after 4.2 s
+        hub.answer("GET", "/progress", *[_progress(*events)] * 3, AS_ALWAYS)  # ready after 4.2 s
         hub.answer("GET", "", (200, JSON, json.dumps(starting_still).encode(), {}))
-        ended = await launcher.outcome(await launcher.request_server())
-        assert (ended.error.code if ended.error else None) == code
+        outcome = await launcher.outcome(await launcher.request_server())
+        assert (outcome.error.code if outcome.error else None) == code
 
 
 async def test_an_image_that_is_not_there_ends_the_start_at_once(start_launcher: StartLauncher, hub: FakeHub) -> None:
-    said = 'x [Warning] Failed to pull image "a:1": rpc error: code = NotFound desc = a:1: not found'
-    hub.answer("GET", "/progress", _told({"message": said}, {"message": "Server ready", "ready": True}))
+    pull_message = 'x [Warning] Failed to pull image "a:1": rpc error: code = NotFound desc = a:1: not found'
+    hub.answer("GET", "/progress", _progress({"message": pull_message}, {"message": "Server ready", "ready": True}))
     async with start_launcher() as launcher:
         server = await launcher.request_server()
         assert await _code(launcher, server) == "image_pull_failed"
-        assert said in await launcher.messages(server)
+        assert pull_message in await launcher.messages(server)
         assert hub.users == {}
 
 

@@ -27,7 +27,7 @@ def _events(*events: dict[str, object]) -> bytes:
     return b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in events)
 
 
-def _told(*events: dict[str, object]) -> Answer:
+def _progress(*events: dict[str, object]) -> Answer:
     return 200, "text/event-stream", _events(*events), {}
 
 
@@ -49,17 +49,17 @@ async def test_a_hub_that_falls_silent_in_mid_stream_is_asked_again(
 async def test_a_hub_that_stays_silent_is_unavailable(start_launcher: StartLauncher, hub: FakeHub) -> None:
     hub.answer("GET", "/progress", begins(_events(REQUESTED)))
     async with start_launcher(hub_silence_seconds=0.1, hub_patience_seconds=0.5) as launcher:
-        ended = await launcher.outcome(await launcher.request_server())
-        assert ended.error
-        assert ended.error.code == "hub_unavailable"
+        outcome = await launcher.outcome(await launcher.request_server())
+        assert outcome.error
+        assert outcome.error.code == "hub_unavailable"
 
 
 @pytest.mark.slow
 async def test_a_stream_that_told_much_before_it_broke_costs_no_more_patience_than_its_silence(
     start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
-    told = _events(*({"progress": number, "message": f"step {number}"} for number in range(6)))
-    hub.answer("GET", "/progress", begins(told, every_seconds=0.3), AS_ALWAYS)
+    events = _events(*({"progress": number, "message": f"step {number}"} for number in range(6)))
+    hub.answer("GET", "/progress", begins(events, every_seconds=0.3), AS_ALWAYS)
     async with start_launcher(hub_silence_seconds=0.8, hub_patience_seconds=1.4) as launcher:
         server = await launcher.request_server()
         assert (await launcher.outcome(server)).state is ServerState.READY
@@ -71,8 +71,8 @@ async def test_a_call_that_gets_no_answer_is_made_again(start_launcher: StartLau
     async with start_launcher(hub_timeout_seconds=0.2) as launcher:
         server = await launcher.request_server()
         assert (await launcher.outcome(server)).state is ServerState.READY
-        said = await launcher.messages(server)
-        assert "JupyterHub could not start the server yet (no answer (SocketTimeoutError)); asking again." in said
+        messages = await launcher.messages(server)
+        assert "JupyterHub could not start the server yet (no answer (SocketTimeoutError)); asking again." in messages
 
 
 async def test_a_token_that_is_revoked_in_mid_launch_is_said_at_once(
@@ -80,9 +80,9 @@ async def test_a_token_that_is_revoked_in_mid_launch_is_said_at_once(
 ) -> None:
     hub.answer("GET", "/progress", _says(403, "Missing or invalid credentials."))
     async with start_launcher() as launcher:
-        ended = await launcher.outcome(await launcher.request_server())
-        assert ended.error
-        assert ended.error.code == "hub_token_refused"
+        outcome = await launcher.outcome(await launcher.request_server())
+        assert outcome.error
+        assert outcome.error.code == "hub_token_refused"
         assert sum(call.endswith("/progress") for call in hub.calls) == 1
 
 
@@ -107,7 +107,7 @@ async def test_a_hub_of_ours_is_believed_and_asked_no_more(start_launcher: Start
 
 
 async def test_a_ready_that_is_not_sure_is_confirmed(start_launcher: StartLauncher, hub: FakeHub) -> None:
-    hub.answer("GET", "/progress", _told(REQUESTED, READY), AS_ALWAYS)
+    hub.answer("GET", "/progress", _progress(REQUESTED, READY), AS_ALWAYS)
     async with start_launcher() as launcher:
         server = await launcher.outcome(await launcher.request_server())
         assert server.state is ServerState.READY
@@ -118,7 +118,7 @@ async def test_a_ready_message_that_the_hub_does_not_confirm_is_ignored(
     start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
     hub.answer("POST", "/servers/", (202, JSON, b"", {}), AS_ALWAYS)
-    hub.answer("GET", "/progress", _told(REQUESTED, READY), AS_ALWAYS)
+    hub.answer("GET", "/progress", _progress(REQUESTED, READY), AS_ALWAYS)
     async with start_launcher() as launcher:
         server = await launcher.outcome(await launcher.request_server())
         assert server.state is ServerState.READY
@@ -129,25 +129,25 @@ async def test_a_ready_message_that_the_hub_does_not_confirm_is_ignored(
 async def test_a_start_that_fails_without_a_word_is_the_hubs_and_is_made_again(
     start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
-    failed = _told(REQUESTED, {"failed": True, "message": "Spawn failed"})
+    failed = _progress(REQUESTED, {"failed": True, "message": "Spawn failed"})
     hub.answer("GET", "/progress", failed, AS_ALWAYS)
     async with start_launcher() as launcher:
         assert (await launcher.outcome(await launcher.request_server("again"))).state is ServerState.READY
     hub.answer("GET", "/progress", failed)
     async with start_launcher(hub_retries_max=3) as launcher:
-        ended = await launcher.outcome(await launcher.request_server("for good"))
-        assert ended.error
-        assert ended.error.code == "hub_unavailable"
+        outcome = await launcher.outcome(await launcher.request_server("for good"))
+        assert outcome.error
+        assert outcome.error.code == "hub_unavailable"
 
 
 async def test_a_hub_that_waited_no_longer_has_not_failed_by_itself(
     start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
-    hub.answer("GET", "/progress", _told(REQUESTED, {"failed": True, "message": "Spawn failed: "}))
+    hub.answer("GET", "/progress", _progress(REQUESTED, {"failed": True, "message": "Spawn failed: "}))
     async with start_launcher() as launcher:
-        ended = await launcher.outcome(await launcher.request_server())
-        assert ended.error
-        assert ended.error.code == "server_start_timeout"
+        outcome = await launcher.outcome(await launcher.request_server())
+        assert outcome.error
+        assert outcome.error.code == "server_start_timeout"
 
 
 @pytest.mark.slow
@@ -158,21 +158,21 @@ async def test_a_start_whose_time_is_up_while_the_hub_is_away_is_not_the_authors
     monkeypatch.setattr(starting, "ADOPTED_MIN_SECONDS", 0.0)
     hub.answer("GET", "/progress", _says(503, "away"))
     async with start_launcher(server_start_timeout_seconds=0.5, hub_retries_max=1000) as launcher:
-        ended = await launcher.outcome(await launcher.request_server())
-        assert ended.error
-        assert ended.error.code == "hub_unavailable"
+        outcome = await launcher.outcome(await launcher.request_server())
+        assert outcome.error
+        assert outcome.error.code == "hub_unavailable"
 
 
 async def test_a_start_whose_ready_got_no_answer_stays_ready_and_has_one_end(
     start_launcher: StartLauncher, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = OwnedRecord.write
-    lost = []
+    topic_ids = []
 
-    async def loses_the_answer(self: OwnedRecord, *events: Event, **others: Any) -> None:
-        await write(self, *events, **others)
-        if others.get("release") and events:
-            lost.append(self.topic.id)
+    async def loses_the_answer(self: OwnedRecord, *events: Event, **options: Any) -> None:
+        await write(self, *events, **options)
+        if options.get("release") and events:
+            topic_ids.append(self.topic.id)
             raise RedisConnectionError("no answer")
 
     monkeypatch.setattr(OwnedRecord, "write", loses_the_answer)
@@ -181,7 +181,7 @@ async def test_a_start_whose_ready_got_no_answer_stays_ready_and_has_one_end(
         assert (await launcher.outcome(server)).state is ServerState.READY
         async with launcher.context.bus.follow(server_topic(server.server_id), lambda: None) as reader:
             events = [event for entry in await reader.after(STREAM_START) for event in entry.events]
-    assert lost == [server.server_id]
+    assert topic_ids == [server.server_id]
     assert [event["state"] for event in events if event.get("terminal")] == ["ready"]
     assert hub.users
 
@@ -195,8 +195,8 @@ async def test_a_spawner_that_waited_for_an_answer_as_long_as_we_do_says_why_fir
     started = {"progress": 50, "message": "Container started"}
     closed = {"failed": True, "message": "Spawn failed: Server at http://10.1.2.3:8888/ didn't respond in 1 seconds."}
     async with start_launcher(server_start_timeout_seconds=1, retry_pause_seconds=1.5) as launcher:
-        hub.answer("GET", "/progress", _told(started), _told(started, closed))
+        hub.answer("GET", "/progress", _progress(started), _progress(started, closed))
         hub.answer("GET", "", _server(ready=False, pending="spawn"))
-        ended = await launcher.outcome(await launcher.request_server())
-        assert ended.error
-        assert ended.error.code == "server_port_closed"
+        outcome = await launcher.outcome(await launcher.request_server())
+        assert outcome.error
+        assert outcome.error.code == "server_port_closed"
