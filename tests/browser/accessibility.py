@@ -8,10 +8,10 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 
 def violations(page: Page) -> list[str]:
     """What axe finds wrong, one line each."""
-    found = Axe().run(page, options={"runOnly": RULES}).response["violations"]
+    broken_rules = Axe().run(page, options={"runOnly": RULES}).response["violations"]
     return [
         f"{page.url}: {rule['id']}: {node['target']} {node['failureSummary']}"
-        for rule in found
+        for rule in broken_rules
         for node in rule["nodes"]
     ]
 

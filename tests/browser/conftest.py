@@ -34,9 +34,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def chromium() -> str:
     """The browser of the machine; BINDERY_TEST_CHROMIUM names another."""
     names = (os.environ.get("BINDERY_TEST_CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
-    found = next(filter(None, map(shutil.which, filter(None, names))), None)
-    assert found, "These tests need Chromium: install it, or name it in BINDERY_TEST_CHROMIUM."
-    return found
+    program = next(filter(None, map(shutil.which, filter(None, names))), None)
+    assert program, "These tests need Chromium: install it, or name it in BINDERY_TEST_CHROMIUM."
+    return program
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +68,10 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
             context.request.get(urljoin(address, f"/?token={token}"))  # the printed address has been opened before
         page = context.new_page()
         page.on("pageerror", lambda error: failures.append(str(error)))
-        page.on("console", lambda said: failures.append(said.text) if "Content Security Policy" in said.text else None)
+        page.on(
+            "console",
+            lambda message: failures.append(message.text) if "Content Security Policy" in message.text else None,
+        )
         page.goto(address)
         return page
 
@@ -127,10 +130,10 @@ def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     The repositories for `--target` are BINDERY_TEST_REPO and BINDERY_TEST_BROKEN_REPO, git URLs; the first has
     `a b.ipynb`, whose first cell prints 42.
     """
-    if given := request.config.getoption("--target"):
+    if address := request.config.getoption("--target"):
         good, broken = (os.environ.get(f"BINDERY_TEST_{name}", "") for name in ("REPO", "BROKEN_REPO"))
         assert good, "--target needs BINDERY_TEST_REPO"
-        yield Target(str(given).rstrip("/"), ("git", good), ("git", broken))
+        yield Target(str(address).rstrip("/"), ("git", good), ("git", broken))
         return
     folder = tmp_path_factory.mktemp("browser")
     with Forge(folder / "forge") as forge:

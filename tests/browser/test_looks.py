@@ -46,14 +46,14 @@ def test_pages_are_accessible_and_fit(
 ) -> None:
     width, height = SIZES[size]
     page = open_page(f"{gateway.url}/", width=width, height=height, dark=dark)
-    wrong: list[str] = []
+    problems: list[str] = []
     for name, path in _pages(gateway).items():
         page.goto(gateway.url + path)
         page.screenshot(path=artefacts / f"{name}-{size}-{'dark' if dark else 'light'}.png", full_page=True)
-        wrong += violations(page)
+        problems += violations(page)
         if beyond := sideways(page):
-            wrong.append(f"{name} is {beyond} px too wide")
-    assert wrong == []
+            problems.append(f"{name} is {beyond} px too wide")
+    assert problems == []
 
 
 def test_a_server_that_has_ended_looks_so(gateway: FakeGateway, open_page: OpenPage, artefacts: Path) -> None:

@@ -21,8 +21,8 @@ Start = Callable[..., Builders]
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out, where KUBECONFIG names a cluster elsewhere, the tests that stop parts of a cluster."""
-    given = os.environ.get("KUBECONFIG")
-    if not given or Path(given) == RUN / "admin.kubeconfig":
+    kubeconfig = os.environ.get("KUBECONFIG")
+    if not kubeconfig or Path(kubeconfig) == RUN / "admin.kubeconfig":
         return
     left_out = [item for item in items if "own_cluster" in getattr(item, "fixturenames", ())]
     items[:] = [item for item in items if item not in left_out]
@@ -32,8 +32,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def the_cluster() -> Iterator[Cluster]:
     try:
-        with cluster() as found:
-            yield found
+        with cluster() as running_cluster:
+            yield running_cluster
     except NoClusterError as error:
         pytest.skip(str(error))
 
@@ -49,8 +49,8 @@ def own_cluster(the_cluster: Cluster) -> Cluster:
 @pytest.fixture(scope="session")
 def the_engine() -> Iterator[Engine]:
     try:
-        with engine() as found:
-            yield found
+        with engine() as running_engine:
+            yield running_engine
     except NoEngineError as error:
         pytest.skip(str(error))
 
@@ -75,8 +75,8 @@ def ways(the_cluster: Cluster, builder_image: str) -> None:
 def namespace(the_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Namespace]:
     """A namespace of the module's own."""
     module = request.module.__name__.rpartition(".")[2].replace("_", "-")
-    with the_cluster.namespace(f"bindery-{module}-{os.getpid()}") as found:
-        yield found
+    with the_cluster.namespace(f"bindery-{module}-{os.getpid()}") as own_namespace:
+        yield own_namespace
 
 
 def pushed(engine: Engine, image: str) -> str:
@@ -85,7 +85,7 @@ def pushed(engine: Engine, image: str) -> str:
     engine.docker("tag", image, name)
     engine.docker("push", "--quiet", name, seconds=300)
     digests = json.loads(engine.docker("inspect", "--format", "{{json .RepoDigests}}", name))
-    return next(str(one) for one in digests if one.startswith(f"{REGISTRY}/"))
+    return next(str(digest) for digest in digests if digest.startswith(f"{REGISTRY}/"))
 
 
 @pytest.fixture(scope="session")
@@ -97,8 +97,8 @@ def image(the_engine: Engine) -> str:
 @pytest.fixture
 def forge(tmp_path: Path, the_cluster: Cluster) -> Iterator[Forge]:
     """A git server that pods reach."""
-    with Forge(tmp_path / "forge", host=the_cluster.host) as found:
-        yield found
+    with Forge(tmp_path / "forge", host=the_cluster.host) as own_forge:
+        yield own_forge
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def start(
     with contextlib.ExitStack() as stack:
 
         def begin(**settings: object) -> Builders:
-            given = {
+            defaults = {
                 "executor": "kubernetes",
                 "kubernetes_config": namespace.kubeconfig(tmp_path),
                 "kubernetes_docker_host": the_engine.host,
@@ -121,7 +121,7 @@ def start(
                 "allowed_networks": f"{the_cluster.host}/32",
                 "registry_insecure": True,
             } | settings
-            return stack.enter_context(running_builders(tmp_path, **given))
+            return stack.enter_context(running_builders(tmp_path, **defaults))
 
         yield begin
 

@@ -44,15 +44,15 @@ def put(registry: str, name: str, tag: str) -> None:
 def tell_credentials(registry: str) -> None:
     """Say what git would answer its servers, and what Docker's client would push with."""
 
-    def tell(what: str, secret: str) -> None:
-        print(f"{what}: {hashlib.sha256(secret.encode()).hexdigest() if secret else 'none'}", flush=True)
+    def tell(heading: str, secret: str) -> None:
+        print(f"{heading}: {hashlib.sha256(secret.encode()).hexdigest() if secret else 'none'}", flush=True)
 
     for host in ("example.org", "elsewhere.example.org"):
-        asked = subprocess.run(
+        helper = subprocess.run(
             ["git", "credential", "fill"], input=f"protocol=https\nhost={host}\n\n", capture_output=True, text=True,
             check=False,
         )  # fmt: skip
-        answers = dict(line.split("=", 1) for line in asked.stdout.splitlines() if "=" in line)
+        answers = dict(line.split("=", 1) for line in helper.stdout.splitlines() if "=" in line)
         tell(f"git at {host}", answers.get("password", ""))
     file = Path.home() / ".docker" / "config.json"
     auths = json.loads(file.read_text())["auths"] if file.is_file() else {}
@@ -63,33 +63,33 @@ def tell_credentials(registry: str) -> None:
 
 
 def main() -> None:
-    given = dict(part.removeprefix("--").split("=", 1) for part in sys.argv if part.startswith("--") and "=" in part)
-    told = dict(part.split("-", 1) for part in given["ref"].split(".") if "-" in part)
-    count = int(told.get("lines", "3"))
-    pause = int(told.get("ms", "0")) / 1000
+    options = dict(part.removeprefix("--").split("=", 1) for part in sys.argv if part.startswith("--") and "=" in part)
+    orders = dict(part.split("-", 1) for part in options["ref"].split(".") if "-" in part)
+    count = int(orders.get("lines", "3"))
+    pause = int(orders.get("ms", "0")) / 1000
     print(f"this is {os.environ['HOSTNAME']}", flush=True)
     for number in range(1, count + 1):
         print(json.dumps({"phase": "building", "message": f"line {number}\n"}), flush=True)
-        for _ in range(int(told.get("kib", "0"))):
+        for _ in range(int(orders.get("kib", "0"))):
             print("x" * 1023, flush=True)
         time.sleep(pause)
-    if "told" in told:
+    if "told" in orders:
         print(f"this was told: {json.dumps(sys.argv[1:])}", flush=True)
-    if "credentials" in told:
-        tell_credentials(given["image-name"].partition("/")[0])
-    if "leak" in told:
+    if "credentials" in orders:
+        tell_credentials(options["image-name"].partition("/")[0])
+    if "leak" in orders:
         print(f"this leaks: {os.environ['GIT_CREDENTIAL_ENV']}", flush=True)
-    if "hostile" in told:
+    if "hostile" in orders:
         sys.stdout.buffer.write(b"\xff\x00 \x1b[31m not text\n" + b"y" * (3 << 20) + b'\n\n{\n{"message": 7}\n')
         sys.stdout.flush()
-    _held = [os.urandom(1 << 20) for _ in range(int(told.get("mib", "0")))]
+    _ballast = [os.urandom(1 << 20) for _ in range(int(orders.get("mib", "0")))]
     print(f"those were {count} lines", flush=True)
-    if told.get("push", "1") == "1":
-        image = given["image-name"].partition("/")[2]
+    if orders.get("push", "1") == "1":
+        image = options["image-name"].partition("/")[2]
         name, _, tag = image.rpartition(":")
         put(os.environ["NOOP_REGISTRY"], name, tag)
-    time.sleep(int(told.get("sleep", "0")))
-    sys.exit(int(told.get("exit", "0")))
+    time.sleep(int(orders.get("sleep", "0")))
+    sys.exit(int(orders.get("exit", "0")))
 
 
 main()

@@ -43,8 +43,8 @@ def test_credentials_of_git_and_of_the_push_reach_the_job_by_its_own_secret_and_
     [job] = namespace.objects("jobs", build_id=build_id)
     [secret] = namespace.objects("secrets", build_id=build_id)
     assert secret["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]
-    shown = json.dumps(namespace.objects("jobs", "pods", build_id=build_id))
-    shown += namespace.kubectl("get", "events", "-o", "json")
+    public_text = json.dumps(namespace.objects("jobs", "pods", build_id=build_id))
+    public_text += namespace.kubectl("get", "events", "-o", "json")
 
     assert builders.outcome(build_id)["state"] == "built"
     log = builders.log(build_id)
@@ -54,7 +54,7 @@ def test_credentials_of_git_and_of_the_push_reach_the_job_by_its_own_secret_and_
     assert f"docker: {hashed(AUTH)}" in log
     assert f"repo2docker: {hashed(engine)}" in log
     for part in (*builders.parts, None):
-        text = part.log() if part else shown + log
+        text = part.log() if part else public_text + log
         assert not any(clear in text for clear in (GIT, PUSH, AUTH))
     until_gone(lambda: namespace.names(*KINDS, build_id=build_id), "nothing left of the build")
 
@@ -65,8 +65,8 @@ def test_a_repository_that_names_variables_is_told_as_it_is_and_learns_no_secret
     url = "https://example.org/$(GIT_TERMINAL_PROMPT)/$(GIT_CREDENTIAL_ENV)/$$(HOME)"
     build_id = builders.request_build(url, "variables.told-1")["build_id"]
     assert builders.outcome(build_id)["state"] == "built", builders.log(build_id)
-    [told] = [line for line in builders.log(build_id).splitlines() if line.startswith("this was told: ")]
-    arguments = json.loads(told.partition(": ")[2])
+    [message] = [line for line in builders.log(build_id).splitlines() if line.startswith("this was told: ")]
+    arguments = json.loads(message.partition(": ")[2])
     assert arguments[-2:] == ["--", url]
     assert f"--label=org.opencontainers.image.source={url}" in arguments
     assert GIT not in builders.log(build_id)
@@ -90,8 +90,8 @@ def test_the_builders_own_login_pushes_from_a_job_without_a_secret_of_the_operat
         builders = start(image_prefix=prefix, docker_config=config_json(tmp_path, registry.address))
         sha = forge.create_repo("org", "own-login", {"Dockerfile": f"FROM {the_engine.base}\nLABEL a=own\n"})
         build_id = builders.request_build(f"{forge.url}/org/own-login", sha)["build_id"]
-        built = builders.outcome(build_id)
-        assert built["state"] == "built", builders.log(build_id)
-        assert built["digest"]
+        build = builders.outcome(build_id)
+        assert build["state"] == "built", builders.log(build_id)
+        assert build["digest"]
         assert not any(clear in builders.log(build_id) for clear in (PUSH, AUTH))
         until_gone(lambda: namespace.names(*KINDS, build_id=build_id), "nothing left of the build")

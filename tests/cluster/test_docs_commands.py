@@ -24,10 +24,10 @@ def test_the_commands_of_the_page_do_what_it_says(
     builders = start_noop()
     build_id = builders.request_build(URL, "docs.push-0.sleep-300")["build_id"]
     builders.until_logged(build_id, "those were 3 lines")
-    made = f"{namespace.name}-made"
+    new_namespace = f"{namespace.name}-made"
     folder = tmp_path / "deploy" / "kubernetes"
     folder.mkdir(parents=True)
-    (folder / "builder.yaml").write_text(BUILDS.manifest.read_text().replace("bindery-builds", made))
+    (folder / "builder.yaml").write_text(BUILDS.manifest.read_text().replace("bindery-builds", new_namespace))
     (tmp_path / "config.json").write_text("{}")
     environ = {
         **os.environ, "KUBECONFIG": str(the_cluster.kubeconfig), "BUILD": build_id, "BUILDER": builders.api.url,
@@ -36,20 +36,20 @@ def test_the_commands_of_the_page_do_what_it_says(
     }  # fmt: skip
 
     def run(block: str, where: str) -> str:
-        done = subprocess.run(
+        process = subprocess.run(
             ["sh", "-ec", block.replace("bindery-builds", where)], cwd=tmp_path, env=environ, capture_output=True,
             text=True, timeout=60, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, f"{block}{done.stderr}"
-        return done.stdout
+        assert process.returncode == 0, f"{block}{process.stderr}"
+        return process.stdout
 
     rights, level, push, look, cancel, queue = COMMANDS
     try:
-        assert run(rights, made).endswith("yes\n")
-        assert "labeled" in run(level, made)
-        assert "created" in run(push, made)
+        assert run(rights, new_namespace).endswith("yes\n")
+        assert "labeled" in run(level, new_namespace)
+        assert "created" in run(push, new_namespace)
     finally:
-        the_cluster.kubectl("delete", "namespace", made, "--wait=false", is_checked=False)
+        the_cluster.kubectl("delete", "namespace", new_namespace, "--wait=false", is_checked=False)
     looked = run(look, namespace.name)
     assert f"job.batch/bindery-{build_id}" in looked
     assert "those were 3 lines" in looked
@@ -59,10 +59,13 @@ def test_the_commands_of_the_page_do_what_it_says(
 
 
 def test_the_manifest_gives_no_more_rights_than_it_says(the_cluster: Cluster, namespace: Namespace) -> None:
-    who = f"system:serviceaccount:{namespace.name}:bindery-builder"
+    account = f"system:serviceaccount:{namespace.name}:bindery-builder"
 
-    def may(*what: str, where: str = namespace.name) -> bool:
-        return the_cluster.kubectl("auth", "can-i", *what, f"--as={who}", "-n", where, is_checked=False) == "yes\n"
+    def may(*arguments: str, where: str = namespace.name) -> bool:
+        return (
+            the_cluster.kubectl("auth", "can-i", *arguments, f"--as={account}", "-n", where, is_checked=False)
+            == "yes\n"
+        )
 
     assert may("create", "secrets")
     for refused in (("get", "secrets"), ("list", "secrets"), ("delete", "secrets"), ("create", "pods"),

@@ -99,13 +99,13 @@ def test_a_missing_push_secret_is_named(start_noop: Start, namespace: Namespace)
     assert 'secret "no-such-secret" not found' in error["detail"]
 
 
-@pytest.mark.parametrize("what", ["count/jobs.batch", "pods"])
+@pytest.mark.parametrize("resource", ["count/jobs.batch", "pods"])
 def test_a_full_quota_of_the_namespace_is_waited_for_visibly_and_then_said(
-    start_noop: Start, namespace: Namespace, what: str
+    start_noop: Start, namespace: Namespace, resource: str
 ) -> None:
     settings = {"kubernetes_quota_seconds": 6, "kubernetes_settle_seconds": 1, "kubernetes_probe_seconds": 1}
     builders = start_noop(**settings)
-    namespace.kubectl("create", "quota", "full", f"--hard={what}=0")
+    namespace.kubectl("create", "quota", "full", f"--hard={resource}=0")
     try:
         build_id = builders.request_build(URL, "quota")["build_id"]
         builders.until_logged(build_id, "exceeded quota: full")

@@ -23,19 +23,19 @@ def test_a_repository_with_a_dockerfile_is_built_in_a_job_pushed_and_found_by_it
     builders = start()
     dockerfile = f"FROM {the_engine.jupyter}\nLABEL here=there\nRUN echo hello from the build\n"
     sha = forge.create_repo("org", "first", {"Dockerfile": dockerfile})
-    asked = builders.request_build(f"{forge.url}/org/first", sha)
-    assert asked["state"] in {"queued", "running"}
-    builders.until_logged(asked["build_id"], "hello from the build", 120)
-    built = builders.outcome(asked["build_id"], 240)
-    assert built["state"] == "built", builders.log(asked["build_id"])
-    assert re.fullmatch("sha256:[0-9a-f]{64}", built["digest"])
+    first = builders.request_build(f"{forge.url}/org/first", sha)
+    assert first["state"] in {"queued", "running"}
+    builders.until_logged(first["build_id"], "hello from the build", 120)
+    build = builders.outcome(first["build_id"], 240)
+    assert build["state"] == "built", builders.log(first["build_id"])
+    assert re.fullmatch("sha256:[0-9a-f]{64}", build["digest"])
     again = builders.request_build(f"{forge.url}/org/first", sha)
-    assert (again["state"], again["digest"]) == ("built", built["digest"])
+    assert (again["state"], again["digest"]) == ("built", build["digest"])
 
-    by_digest = f"{built['image'].rpartition(':')[0]}@{built['digest']}"
+    by_digest = f"{build['image'].rpartition(':')[0]}@{build['digest']}"
     the_engine.docker("pull", "--quiet", by_digest)
-    said = the_engine.docker("run", "--rm", by_digest, "python3", "-c", "import jupyter_server; print('it runs')")
-    assert "it runs" in said
+    output = the_engine.docker("run", "--rm", by_digest, "python3", "-c", "import jupyter_server; print('it runs')")
+    assert "it runs" in output
     labels = the_engine.docker("inspect", "--format", "{{json .Config.Labels}}", by_digest)
     assert f'"org.opencontainers.image.revision":"{sha}"' in labels
     until_gone(lambda: namespace.names(*KINDS), "nothing left of the build")
@@ -46,32 +46,32 @@ def test_without_a_registry_the_engine_of_the_node_keeps_an_image_which_is_built
 ) -> None:
     builders = start(build_push=False, docker_host=the_engine.host, image_prefix="bindery-not-pushed/")
     sha = forge.create_repo("org", "not-pushed", {"Dockerfile": f"FROM {the_engine.base}\nLABEL a=not-pushed\n"})
-    asked = builders.request_build(f"{forge.url}/org/not-pushed", sha)
-    built = builders.outcome(asked["build_id"], 240)
-    assert built["state"] == "built", builders.log(asked["build_id"])
+    first = builders.request_build(f"{forge.url}/org/not-pushed", sha)
+    build = builders.outcome(first["build_id"], 240)
+    assert build["state"] == "built", builders.log(first["build_id"])
     try:
-        assert the_engine.docker("image", "inspect", built["image"])
+        assert the_engine.docker("image", "inspect", build["image"])
         again = builders.request_build(f"{forge.url}/org/not-pushed", sha)
-        assert (again["state"], again["build_id"]) == ("built", asked["build_id"])
+        assert (again["state"], again["build_id"]) == ("built", first["build_id"])
     finally:
-        the_engine.docker("image", "rm", built["image"])
+        the_engine.docker("image", "rm", build["image"])
     anew = builders.request_build(f"{forge.url}/org/not-pushed", sha)
-    assert anew["build_id"] != asked["build_id"]
+    assert anew["build_id"] != first["build_id"]
     assert builders.outcome(anew["build_id"], 240)["state"] == "built"
-    the_engine.docker("image", "rm", built["image"])
+    the_engine.docker("image", "rm", build["image"])
 
 
 @pytest.mark.parametrize(
-    ("given", "selector"),
+    ("setting", "selector"),
     [
         ({}, "component=binderhub-build"),
         ({"component": "image-builder", "app": "binder"}, "component=image-builder,app=binder"),
     ],
 )
 def test_policies_select_builds_by_labels_that_bindery_itself_does_without(
-    start_noop: Start, namespace: Namespace, given: dict[str, str], selector: str
+    start_noop: Start, namespace: Namespace, setting: dict[str, str], selector: str
 ) -> None:
-    builders = start_noop(kubernetes_labels=json.dumps(given))
+    builders = start_noop(kubernetes_labels=json.dumps(setting))
     build_id = builders.request_build(URL, f"labels{len(selector)}.sleep-3")["build_id"]
     builders.until_logged(build_id, "those were 3 lines")
     selected = namespace.kubectl("get", "jobs,pods", "-l", selector, "-o", "name").split()
@@ -108,8 +108,8 @@ def test_sticky_builds_prefer_a_node_with_an_engine_and_do_without_one(
         builders.until_logged(build_id, "those were 3 lines")
         [job] = namespace.objects("jobs", build_id=build_id)
         assert builders.outcome(build_id)["state"] == "built"
-        found: dict[str, object] = job["spec"]["template"]["spec"]["affinity"]
-        return found
+        affinity_terms: dict[str, object] = job["spec"]["template"]["spec"]["affinity"]
+        return affinity_terms
 
     assert "podAntiAffinity" in affinity("no-engine")
     namespace.kubectl("run", "engine", f"--image={builder_image}", "--labels=component=image-builder,app=binder",

@@ -60,39 +60,41 @@ class Servers:
 
     def pod(self) -> dict[str, Any]:
         """The one pod that there is."""
-        [found] = json.loads(self.kubectl("get", "pods", "-o", "json"))["items"]
-        pod: dict[str, Any] = found
+        [pod_object] = json.loads(self.kubectl("get", "pods", "-o", "json"))["items"]
+        pod: dict[str, Any] = pod_object
         return pod
 
     def remove(self, user: str) -> None:
         """Stop a user's server, if it has one, and delete the user."""
-        gone = {204, 404}  # a start that is under way is ended by its own address alone
-        eventually(lambda: self.hub.call("DELETE", f"users/{user}/server").status_code in gone, f"{user} has no server")
-        eventually(lambda: self.hub.call("DELETE", f"users/{user}").status_code in gone, f"{user} is deleted")
+        statuses = {204, 404}  # a start that is under way is ended by its own address alone
+        eventually(
+            lambda: self.hub.call("DELETE", f"users/{user}/server").status_code in statuses, f"{user} has no server"
+        )
+        eventually(lambda: self.hub.call("DELETE", f"users/{user}").status_code in statuses, f"{user} is deleted")
 
     def messages(self, user: str, image: str, enough: str, **options: object) -> list[str]:
         """What the progress of a start tells, up to the message that has `enough` in it."""
         options = {"token": "t", **OPTIONS, **options}
         answer = self.hub.request_server(user, image=image, **options)
         assert answer.status_code in (201, 202, 500), answer.text  # 500: it failed before the hub had answered
-        told = []
+        texts = []
         for event in self.hub.progress(user):
-            told.append(event["message"])
+            texts.append(event["message"])
             if enough in event["message"]:
                 break
-        assert enough in told[-1], told
-        return told
+        assert enough in texts[-1], texts
+        return texts
 
 
 @pytest.fixture(scope="module")
 def servers(the_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     with the_cluster.namespace(f"bindery-servers-{os.getpid()}", SERVERS) as namespace:
-        found = Servers(namespace, tmp_path_factory.mktemp("kubespawner"))
+        own_servers = Servers(namespace, tmp_path_factory.mktemp("kubespawner"))
         try:
-            found.hub.start()
-            yield found
+            own_servers.hub.start()
+            yield own_servers
         finally:
-            found.hub.stop()
+            own_servers.hub.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -104,18 +106,18 @@ def nothing_is_left(servers: Servers) -> Iterator[None]:
     eventually(lambda: servers.objects() == [], "no pod and no Secret is left", seconds=60)
 
 
-def recorded(name: str, told: list[str]) -> None:
+def recorded(name: str, messages: list[str]) -> None:
     """Keep what was told, where BINDERY_TEST_RECORD is set: tests of what it means read it."""
     if os.environ.get("BINDERY_TEST_RECORD"):
         RECORDED.mkdir(exist_ok=True)
-        (RECORDED / f"{name}.json").write_text(json.dumps(told, indent=1) + "\n")
+        (RECORDED / f"{name}.json").write_text(json.dumps(messages, indent=1) + "\n")
 
 
 def test_a_pod_is_what_its_launch_says_and_its_kernel_runs_code(servers: Servers, image: str) -> None:
-    asked = {"memory_guarantee": 64 << 20, "memory_limit": 512 << 20, "cpu_guarantee": 0.05, "cpu_limit": 1.0}
-    told = servers.hub.launch("ann", image, **OPTIONS, bindery_resources=asked)
-    assert told[-1].get("ready"), told
-    recorded("kubernetes-ready", [one["message"] for one in told])
+    resources = {"memory_guarantee": 64 << 20, "memory_limit": 512 << 20, "cpu_guarantee": 0.05, "cpu_limit": 1.0}
+    events = servers.hub.launch("ann", image, **OPTIONS, bindery_resources=resources)
+    assert events[-1].get("ready"), events
+    recorded("kubernetes-ready", [event["message"] for event in events])
     with kernel(f"{servers.hub.url}/user/ann/", "token-of-ann", "a.ipynb") as here:
         assert here.run("print(6 * 7)").strip() == "42"
         environment = json.loads(here.run("import json, os; print(json.dumps(dict(os.environ)))"))
@@ -201,35 +203,35 @@ def test_a_pod_and_a_secret_that_have_the_servers_name_already_give_way_to_its_o
 
 
 def test_an_image_that_does_not_exist_is_told(servers: Servers) -> None:
-    told = servers.messages("fay", f"{REGISTRY}/nobody/nothing@sha256:{'0' * 64}", "ErrImagePull")
-    assert any("not found" in message for message in told), told
-    recorded("kubernetes-image-not-found", told)
+    messages = servers.messages("fay", f"{REGISTRY}/nobody/nothing@sha256:{'0' * 64}", "ErrImagePull")
+    assert any("not found" in message for message in messages), messages
+    recorded("kubernetes-image-not-found", messages)
 
 
 def test_a_pod_that_finds_no_room_is_told(servers: Servers, image: str) -> None:
-    told = servers.messages("gus", image, "nodes are available", bindery_resources={"memory_guarantee": 1 << 50})
-    recorded("kubernetes-unschedulable", told)
+    messages = servers.messages("gus", image, "nodes are available", bindery_resources={"memory_guarantee": 1 << 50})
+    recorded("kubernetes-unschedulable", messages)
 
 
 def test_a_server_that_ends_at_once_fails_at_once_with_its_last_lines(servers: Servers, builder_image: str) -> None:
-    told = servers.messages("hal", builder_image, "exit status")
-    assert "The server ended with exit status 127 before it answered." in told[-1]
-    assert "The image has no jupyter-lab" in told[-1]
-    recorded("kubernetes-ended", told)
+    messages = servers.messages("hal", builder_image, "exit status")
+    assert "The server ended with exit status 127 before it answered." in messages[-1]
+    assert "The image has no jupyter-lab" in messages[-1]
+    recorded("kubernetes-ended", messages)
 
 
 def test_a_server_that_runs_out_of_memory_as_it_starts_is_said_so(servers: Servers, image: str) -> None:
-    told = servers.messages("ida", image, "exit status", bindery_resources={"memory_limit": 16 << 20})
-    assert "The server ended with exit status 137 (OOMKilled)" in told[-1]
-    recorded("kubernetes-out-of-memory", told)
+    messages = servers.messages("ida", image, "exit status", bindery_resources={"memory_limit": 16 << 20})
+    assert "The server ended with exit status 137 (OOMKilled)" in messages[-1]
+    recorded("kubernetes-out-of-memory", messages)
 
 
 def test_a_quota_that_is_full_is_told_in_the_clusters_words(servers: Servers, image: str) -> None:
     servers.kubectl("create", "quota", "few", "--hard=pods=0")
     try:
-        told = servers.messages("jan", image, "exceeded quota")
-        assert told[-1].startswith("Spawn failed: Kubernetes refused the pod: pods ")
-        recorded("kubernetes-quota", told)
+        messages = servers.messages("jan", image, "exceeded quota")
+        assert messages[-1].startswith("Spawn failed: Kubernetes refused the pod: pods ")
+        recorded("kubernetes-quota", messages)
     finally:
         servers.kubectl("delete", "quota", "few")
 
@@ -244,7 +246,7 @@ def test_a_port_that_never_opens_is_told_in_time(servers: Servers, image: str) -
         stack.callback(config.write_text, before)
         servers.hub.kill_hub()
         servers.hub.start_hub()
-        told = servers.messages("kim", image, "didn't respond", binder_request="silent")
-        assert "didn't respond in 3 seconds" in told[-1]
-        recorded("kubernetes-port-closed", told)
+        messages = servers.messages("kim", image, "didn't respond", binder_request="silent")
+        assert "didn't respond in 3 seconds" in messages[-1]
+        recorded("kubernetes-port-closed", messages)
         servers.remove("kim")

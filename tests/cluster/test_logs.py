@@ -42,7 +42,7 @@ def test_lines_that_the_node_has_rotated_away_while_no_worker_read_them_are_told
     assert builders.outcome(build_id, 120)["state"] == "built"
     log = builders.log(build_id)
     assert "Lines of the build are missing here: its node has rotated the log." in log
-    lines = [int(one.split()[1]) for one in log.splitlines() if one.startswith("line ")]
+    lines = [int(line.split()[1]) for line in log.splitlines() if line.startswith("line ")]
     assert lines == sorted(set(lines))
     assert len(lines) < 60
     assert "those were 60 lines" in log

@@ -27,9 +27,9 @@ GARBAGE_SECONDS = 120
 @contextlib.contextmanager
 def lasting(seconds: float) -> Iterator[None]:
     """A block that takes this long at least: the length of an outage is what is tested."""
-    begun = time.monotonic()
+    started_at = time.monotonic()
     yield
-    threading.Event().wait(max(0.0, begun + seconds - time.monotonic()))
+    threading.Event().wait(max(0.0, started_at + seconds - time.monotonic()))
 
 
 def assert_built(builders: Builders, namespace: Namespace, build_id: str, seconds: float = 120) -> None:
@@ -50,7 +50,7 @@ def test_a_pod_or_job_that_is_deleted_once_costs_a_second_run_and_the_log_says_s
     builders.until_logged(build_id, "The build is run again")
     assert_built(builders, namespace, build_id)
     again = builders.log(build_id).partition("The build is run again")[2]
-    assert [one for one in again.splitlines() if one.startswith("line ")] == [f"line {n}" for n in range(1, 61)]
+    assert [line for line in again.splitlines() if line.startswith("line ")] == [f"line {n}" for n in range(1, 61)]
 
 
 def test_a_job_that_is_deleted_while_no_worker_follows_it_costs_a_second_run_and_is_not_called_a_rotated_log(
@@ -67,7 +67,7 @@ def test_a_job_that_is_deleted_while_no_worker_follows_it_costs_a_second_run_and
     assert_built(builders, namespace, build_id)
     before, _, again = builders.log(build_id).partition("The build is run again")
     assert "rotated" not in before + again
-    assert [one for one in again.splitlines() if one.startswith("line ")] == [f"line {n}" for n in range(1, 151)]
+    assert [line for line in again.splitlines() if line.startswith("line ")] == [f"line {n}" for n in range(1, 151)]
     assert f"this is bindery-{build_id}-r2" in again
 
 

@@ -39,14 +39,14 @@ class Chain:
     def pod(self) -> dict[str, Any]:
         """The one pod of a server that there is."""
         [pod] = json.loads(self.servers.kubectl("get", "pods", "-o", "json"))["items"]
-        found: dict[str, Any] = pod
-        return found
+        only_pod: dict[str, Any] = pod
+        return only_pod
 
     def start(self, launch_ref: str, image: str, digest: str | None = None) -> dict[str, Any]:
         """Ask the launcher for a server of any image, and wait for its end; the error's code and its detail."""
-        asked = ServerRequest(launch_ref=launch_ref, repo=REPO, image=image, digest=digest)
+        request = ServerRequest(launch_ref=launch_ref, repo=REPO, image=image, digest=digest)
         with self.stack.part_client("launcher") as client:
-            reply = client.post("/servers", json=asked.model_dump(mode="json"))
+            reply = client.post("/servers", json=request.model_dump(mode="json"))
             assert reply.status_code == 202, reply.text
             server_id = reply.json()["server_id"]
             server: dict[str, Any] = eventually(
@@ -61,9 +61,9 @@ def chain(
     the_cluster: Cluster, the_engine: Engine, builder_image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Chain]:
     folder = tmp_path_factory.mktemp("chain")
-    with ExitStack() as opened, pytest.MonkeyPatch.context() as environ:
-        builds = opened.enter_context(the_cluster.namespace(f"bindery-chain-builds-{os.getpid()}", BUILDS))
-        servers = opened.enter_context(the_cluster.namespace(f"bindery-chain-servers-{os.getpid()}", SERVERS))
+    with ExitStack() as resources, pytest.MonkeyPatch.context() as environ:
+        builds = resources.enter_context(the_cluster.namespace(f"bindery-chain-builds-{os.getpid()}", BUILDS))
+        servers = resources.enter_context(the_cluster.namespace(f"bindery-chain-servers-{os.getpid()}", SERVERS))
         environ.setenv("KUBECONFIG", str(servers.kubeconfig(folder)))
         stack = Stack(
             folder / "data",
@@ -77,7 +77,7 @@ def chain(
             servers_namespace=servers.name,
             **QUICK,
         )
-        yield Chain(opened.enter_context(stack), builds, servers)
+        yield Chain(resources.enter_context(stack), builds, servers)
 
 
 @pytest.fixture(autouse=True)

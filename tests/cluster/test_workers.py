@@ -57,13 +57,13 @@ def test_50_requests_for_10_refs_are_10_jobs_though_one_worker_is_killed_and_the
     second = builders.start_api()
     killed = builders.start_worker()
     with jobs_made(namespace, tmp_path) as jobs, concurrent.futures.ThreadPoolExecutor(16) as pool:
-        asked = pool.map(
+        replies = pool.map(
             lambda n: builders.request_build(
                 f"https://example.org/org/repo{n % 10}", "ref.lines-120.ms-200", api=(first, second)[n % 2]
             )["build_id"],
             range(50),
         )
-        build_ids = set(asked)
+        build_ids = set(replies)
         assert len(build_ids) == 10
         for build_id in build_ids:
             builders.until_logged(build_id, "line 5\n")

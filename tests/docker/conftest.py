@@ -24,16 +24,18 @@ def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
 def docker(forge: Forge) -> Iterator[Engine]:
     with contextlib.ExitStack() as stack:
         try:
-            found = stack.enter_context(engine())
+            running_engine = stack.enter_context(engine())
         except NoEngineError as missing:
             pytest.skip(f"no container engine: {missing}")
         forge.create_repo("org", "probe", {"README": "a repository"})
         probe = ["git", "ls-remote", f"{forge.url}/org/probe"]
-        if "refs/heads/main" not in found.docker(
-            "run", "--rm", "--network", "host", found.builder, *probe, is_checked=False
+        if "refs/heads/main" not in running_engine.docker(
+            "run", "--rm", "--network", "host", running_engine.builder, *probe, is_checked=False
         ):
-            pytest.skip(f"containers of the engine at {found.host} can't reach this machine's loopback addresses")
-        yield found
+            pytest.skip(
+                f"containers of the engine at {running_engine.host} can't reach this machine's loopback addresses"
+            )
+        yield running_engine
 
 
 @pytest.fixture(scope="session")
@@ -56,11 +58,11 @@ def repository(forge: Forge, request: pytest.FixtureRequest) -> Callable[[str], 
 
 def start_stack(folder: Path, docker: Engine, image_prefix: str, **settings: object) -> Stack:
     """A Bindery whose builds are containers of the engine. They reach the forge on loopback by the host's network."""
-    known: dict[str, object] = {
+    defaults: dict[str, object] = {
         "executor": "docker", "docker_host": docker.host, "docker_network": "host", "builder_image": docker.builder,
         "image_prefix": image_prefix, "registry_insecure": "true",
     }  # fmt: skip
-    return Stack(folder / "data", **(known | settings)).start()
+    return Stack(folder / "data", **(defaults | settings)).start()
 
 
 @pytest.fixture(scope="session")

@@ -14,12 +14,12 @@ COMMANDS = [block for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) i
 
 
 def run(commands: str, docker: Engine) -> str:
-    done = subprocess.run(
+    process = subprocess.run(
         ["sh", "-ec", commands], cwd=CHECKOUT, env={**os.environ, "DOCKER_HOST": docker.host, "DOCKER_BUILDKIT": "0"},
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 def test_the_builder_image_is_built_as_the_page_says(docker: Engine) -> None:

@@ -27,18 +27,18 @@ def ticking(docker: Engine, count: int = TICKS) -> str:
 
 
 def ticks(builder: StackBuilder, build_id: str) -> list[int]:
-    said = "".join(line["message"] for line in builder.lines(build_id) if line["message"].startswith("#"))
-    return [int(number) for number in re.findall(r"^#\d+ [\d.]+ tick-(\d+)-", said, re.MULTILINE)]
+    output = "".join(line["message"] for line in builder.lines(build_id) if line["message"].startswith("#"))
+    return [int(number) for number in re.findall(r"^#\d+ [\d.]+ tick-(\d+)-", output, re.MULTILINE)]
 
 
 def test_a_dockerfile_is_built_pushed_found_again_and_runs_by_digest(
     docker: Engine, builder: StackBuilder, registry: Registry, repository: Serve
 ) -> None:
     url, sha = repository(f"FROM {docker.jupyter}\nRUN echo made > /tmp/mark\n")
-    asked = builder.request_build(url, sha)
-    build = builder.outcome(asked["build_id"])
-    assert build["state"] == "built", builder.text(asked["build_id"])
-    phases = {line["phase"] for line in builder.lines(asked["build_id"])}
+    pending = builder.request_build(url, sha)
+    build = builder.outcome(pending["build_id"])
+    assert build["state"] == "built", builder.text(pending["build_id"])
+    phases = {line["phase"] for line in builder.lines(pending["build_id"])}
     assert {"fetching", "building", "pushing"} <= phases
     again = builder.request_build(url, sha)
     assert (again["state"], again["digest"]) == ("built", build["digest"])
@@ -48,8 +48,8 @@ def test_a_dockerfile_is_built_pushed_found_again_and_runs_by_digest(
     labels = json.loads(docker.docker("image", "inspect", name))[0]["Config"]["Labels"]
     assert labels["org.opencontainers.image.source"] == url
     assert labels["org.opencontainers.image.revision"] == sha
-    assert labels["bindery.build-id"] == asked["build_id"]
-    until_tidy(docker, asked["build_id"])
+    assert labels["bindery.build-id"] == pending["build_id"]
+    until_tidy(docker, pending["build_id"])
 
 
 def test_without_a_registry_the_engine_is_asked_whether_an_image_is_there(
@@ -59,14 +59,14 @@ def test_without_a_registry_the_engine_is_asked_whether_an_image_is_there(
     stack = start_stack(tmp_path, docker, "local/team-", build_push="false")
     with contextlib.closing(stack.client), contextlib.closing(StackBuilder(stack)) as builder:
         try:
-            asked = builder.request_build(url, sha)
-            build = builder.outcome(asked["build_id"])
-            assert build["state"] == "built", builder.text(asked["build_id"])
+            pending = builder.request_build(url, sha)
+            build = builder.outcome(pending["build_id"])
+            assert build["state"] == "built", builder.text(pending["build_id"])
             assert docker.docker("run", "--rm", build["image"], "cat", "/tmp/mark").strip() == "made"
             assert builder.request_build(url, sha)["state"] == "built"
             docker.docker("rmi", "--force", build["image"])
             anew = builder.request_build(url, sha)
-            assert anew["build_id"] not in {None, asked["build_id"]}
+            assert anew["build_id"] not in {None, pending["build_id"]}
             assert builder.outcome(anew["build_id"])["state"] == "built"
         finally:
             stack.stop()
@@ -76,46 +76,46 @@ def test_a_link_to_a_file_of_the_builders_own_is_refused_and_nothing_of_it_is_to
     builder: StackBuilder, forge: Forge
 ) -> None:
     sha = forge.create_repo("org", "linked", {"apt.txt": Link("/etc/os-release"), "README": "hello"})
-    asked = builder.request_build(f"{forge.url}/org/linked", sha)
-    error = builder.outcome(asked["build_id"])["error"]
+    pending = builder.request_build(f"{forge.url}/org/linked", sha)
+    error = builder.outcome(pending["build_id"])["error"]
     assert error["code"] == "build_failed"
     assert "apt.txt is a link that leads out of the repository: put the file itself there" in error["detail"]
-    assert "PRETTY_NAME" not in builder.text(asked["build_id"]) + error["detail"]
+    assert "PRETTY_NAME" not in builder.text(pending["build_id"]) + error["detail"]
 
 
 def test_cancelled_while_it_runs_a_build_ends_in_the_engine_too(
     docker: Engine, builder: StackBuilder, repository: Serve
 ) -> None:
-    asked = builder.request_build(*repository(ticking(docker, 3000)))
-    builder.until(asked["build_id"], "tick-3-")
+    pending = builder.request_build(*repository(ticking(docker, 3000)))
+    builder.until(pending["build_id"], "tick-3-")
     assert _steps_of_engine("seq 3000")
-    assert builder.cancel(asked["build_id"]) == 202
-    assert builder.outcome(asked["build_id"], 20)["state"] == "cancelled"
-    until_tidy(docker, asked["build_id"])
+    assert builder.cancel(pending["build_id"]) == 202
+    assert builder.outcome(pending["build_id"], 20)["state"] == "cancelled"
+    until_tidy(docker, pending["build_id"])
     eventually(lambda: not _steps_of_engine("seq 3000"), "the step ends", 20)
 
 
 def _steps_of_engine(text: str) -> list[str]:
     """Processes of this machine with a text in their command line: the engine runs its steps here."""
-    found = []
+    steps = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
             if text in words and words.startswith("/bin/sh -c"):
-                found.append(words)
-    return found
+                steps.append(words)
+    return steps
 
 
 def test_cancelled_while_it_pushes_a_build_leaves_no_image_in_the_registry(
     docker: Engine, builder: StackBuilder, repository: Serve, registry: Registry
 ) -> None:
     url, sha = repository(f"FROM {docker.base}\nRUN head -c 300000000 /dev/urandom > /big\n")
-    asked = builder.request_build(url, sha)
-    builder.until_state(asked["build_id"], "pushing")
-    assert builder.cancel(asked["build_id"]) == 202
-    build = builder.outcome(asked["build_id"], 20)
+    pending = builder.request_build(url, sha)
+    builder.until_state(pending["build_id"], "pushing")
+    assert builder.cancel(pending["build_id"]) == 202
+    build = builder.outcome(pending["build_id"], 20)
     assert build["state"] == "cancelled"
-    until_tidy(docker, asked["build_id"])
+    until_tidy(docker, pending["build_id"])
     path, _, tag = build["image"].partition("/")[2].rpartition(":")
     assert registry.call("GET", f"/v2/{path}/manifests/{tag}").status == 404
 
@@ -123,13 +123,13 @@ def test_cancelled_while_it_pushes_a_build_leaves_no_image_in_the_registry(
 def test_a_killed_worker_s_build_is_adopted_and_its_log_has_every_line_once(
     docker: Engine, stack: Stack, builder: StackBuilder, repository: Serve
 ) -> None:
-    asked = builder.request_build(*repository(ticking(docker)))
-    builder.until(asked["build_id"], "tick-5-")
+    pending = builder.request_build(*repository(ticking(docker)))
+    builder.until(pending["build_id"], "tick-5-")
     pid = stack.kill("worker")
     stack.until_replaced("worker", pid)
-    build = builder.outcome(asked["build_id"])
-    assert build["state"] == "built", builder.text(asked["build_id"])
-    assert ticks(builder, asked["build_id"]) == list(range(1, TICKS + 1))
+    build = builder.outcome(pending["build_id"])
+    assert build["state"] == "built", builder.text(pending["build_id"])
+    assert ticks(builder, pending["build_id"]) == list(range(1, TICKS + 1))
 
 
 def test_a_paused_worker_s_build_is_adopted_meanwhile_and_its_log_has_every_line_once(
@@ -140,21 +140,21 @@ def test_a_paused_worker_s_build_is_adopted_meanwhile_and_its_log_has_every_line
     try:
         with contextlib.closing(StackBuilder(stack)) as builder:
             faults = Faults(stack, forge, tmp_path)
-            asked = builder.request_build(*repository(ticking(docker, count)))
-            builder.until(asked["build_id"], "tick-5-")
-            record = f"b:{asked['build_id']}"
+            pending = builder.request_build(*repository(ticking(docker, count)))
+            builder.until(pending["build_id"], "tick-5-")
+            record = f"b:{pending['build_id']}"
             owner = faults.owner(record)
             with stack.paused(faults.part_of(owner)):
                 eventually(lambda: faults.record(record)["owner"] not in {"", owner}, "an adoption", 20)
-                told = len(ticks(builder, asked["build_id"]))
+                ticks_before = len(ticks(builder, pending["build_id"]))
                 eventually(
-                    lambda: len(ticks(builder, asked["build_id"])) >= min(told + 10, count),
+                    lambda: len(ticks(builder, pending["build_id"])) >= min(ticks_before + 10, count),
                     "lines from the other worker",
                 )
-            build = builder.outcome(asked["build_id"])
-            assert build["state"] == "built", builder.text(asked["build_id"])
-            assert ticks(builder, asked["build_id"]) == list(range(1, count + 1))
-            until_tidy(docker, asked["build_id"])
+            build = builder.outcome(pending["build_id"])
+            assert build["state"] == "built", builder.text(pending["build_id"])
+            assert ticks(builder, pending["build_id"]) == list(range(1, count + 1))
+            until_tidy(docker, pending["build_id"])
     finally:
         stack.stop()
 
@@ -162,46 +162,46 @@ def test_a_paused_worker_s_build_is_adopted_meanwhile_and_its_log_has_every_line
 def test_a_container_that_is_removed_once_is_followed_by_another_and_the_log_says_so(
     docker: Engine, builder: StackBuilder, repository: Serve
 ) -> None:
-    asked = builder.request_build(*repository(ticking(docker, 30)))
-    builder.until(asked["build_id"], "tick-3-")
-    docker.docker("rm", "--force", f"bindery-{asked['build_id']}")
-    build = builder.outcome(asked["build_id"])
-    assert build["state"] == "built", builder.text(asked["build_id"])
-    gaps = [line["message"] for line in builder.lines(asked["build_id"]) if line["phase"] == "gap"]
+    pending = builder.request_build(*repository(ticking(docker, 30)))
+    builder.until(pending["build_id"], "tick-3-")
+    docker.docker("rm", "--force", f"bindery-{pending['build_id']}")
+    build = builder.outcome(pending["build_id"])
+    assert build["state"] == "built", builder.text(pending["build_id"])
+    gaps = [line["message"] for line in builder.lines(pending["build_id"]) if line["phase"] == "gap"]
     assert len(gaps) == 1
     assert "run again" in gaps[0]
-    until_tidy(docker, asked["build_id"])
+    until_tidy(docker, pending["build_id"])
 
 
 def test_a_container_that_is_removed_twice_is_a_lost_build(
     docker: Engine, builder: StackBuilder, repository: Serve
 ) -> None:
-    asked = builder.request_build(*repository(ticking(docker, 1000)))
-    for name in (f"bindery-{asked['build_id']}", f"bindery-{asked['build_id']}-r2"):
+    pending = builder.request_build(*repository(ticking(docker, 1000)))
+    for name in (f"bindery-{pending['build_id']}", f"bindery-{pending['build_id']}-r2"):
         eventually(lambda name=name: name in containers_of(docker), f"{name} is there")  # type: ignore[misc]
         eventually(
             lambda name=name: "Starting repo2docker" in docker.docker("logs", name, is_checked=False),  # type: ignore[misc]
             f"{name} runs",
         )
         docker.docker("rm", "--force", name)
-    build = builder.outcome(asked["build_id"])
+    build = builder.outcome(pending["build_id"])
     assert (build["state"], build["error"]["code"]) == ("failed", "build_lost")
-    until_tidy(docker, asked["build_id"])
+    until_tidy(docker, pending["build_id"])
 
 
 def test_a_push_waits_for_a_registry_that_is_unavailable(
     docker: Engine, builder: StackBuilder, repository: Serve, registry: Registry
 ) -> None:
-    asked = builder.request_build(*repository(ticking(docker, 10)))
-    builder.until(asked["build_id"], "tick-1-")
+    pending = builder.request_build(*repository(ticking(docker, 10)))
+    builder.until(pending["build_id"], "tick-1-")
     registry.stop()
     try:
         eventually(
-            lambda: any(line["phase"] == "waiting" for line in builder.lines(asked["build_id"])),
+            lambda: any(line["phase"] == "waiting" for line in builder.lines(pending["build_id"])),
             "the log says what is waited for", 60,
         )  # fmt: skip
     finally:
         registry.start()
-    build = builder.outcome(asked["build_id"])
-    assert build["state"] == "built", builder.text(asked["build_id"])
+    build = builder.outcome(pending["build_id"])
+    assert build["state"] == "built", builder.text(pending["build_id"])
     assert build["digest"]

@@ -34,18 +34,18 @@ INSTALLATION = "executor-tests"
 @pytest.fixture
 async def make(docker: Engine, registry: Registry) -> AsyncIterator[Make]:
     """Make an executor; what its installation has left in the engine is removed after the test."""
-    made: list[DockerExecutor] = []
+    executors: list[DockerExecutor] = []
 
     def make_one(**settings: object) -> DockerExecutor:
-        known: dict[str, object] = {
+        defaults: dict[str, object] = {
             "docker_host": docker.host, "docker_network": "host", "builder_image": docker.builder,
             "image_prefix": f"{registry.address}/team/", "installation_id": INSTALLATION,
         }  # fmt: skip
-        made.append(DockerExecutor(settings_for(DockerSettings, known | settings)))
-        return made[-1]
+        executors.append(DockerExecutor(settings_for(DockerSettings, defaults | settings)))
+        return executors[-1]
 
     yield make_one
-    for executor in made:
+    for executor in executors:
         await executor.aclose()
     ids = docker.docker("ps", "--all", "--quiet", "--filter", f"label=bindery.installation={INSTALLATION}").split()
     if ids:
@@ -54,14 +54,14 @@ async def make(docker: Engine, registry: Registry) -> AsyncIterator[Make]:
 
 def attempt_at(registry: Registry, url: str, sha: str, **fields: object) -> Attempt:
     image = f"{registry.address}/team/{url.rpartition('/')[2]}:{sha}"
-    known: dict[str, object] = {
+    defaults: dict[str, object] = {
         "build_id": f"{image_key(image)}-1",
         "image": image,
         "repo_url": url,
         "ref": sha,
         "epoch": 1,
     }
-    return Attempt(**(known | fields))  # type: ignore[arg-type]
+    return Attempt(**(defaults | fields))  # type: ignore[arg-type]
 
 
 async def followed(executor: DockerExecutor, attempt: Attempt, position: str = "") -> tuple[list[Line], Finished, str]:
@@ -110,10 +110,10 @@ async def test_a_step_out_of_memory_names_the_limit_of_the_engine(
     executor = make(build_memory_limit="512Mi")
     attempt = attempt_at(registry, *repository(f"FROM {docker.jupyter}\nRUN {hungry}\n"))
     await executor.ensure(attempt)
-    lines, ended, _ = await followed(executor, attempt)
-    assert ended.error_code == "build_out_of_memory", (ended, text_of(lines))
-    assert "the container engine's own" in str(ended.error_message)
-    assert "512Mi" not in str(ended.error_message)
+    lines, outcome, _ = await followed(executor, attempt)
+    assert outcome.error_code == "build_out_of_memory", (outcome, text_of(lines))
+    assert "the container engine's own" in str(outcome.error_message)
+    assert "512Mi" not in str(outcome.error_message)
 
 
 async def test_repo2docker_out_of_memory_names_the_limit_of_its_container(
@@ -122,9 +122,9 @@ async def test_repo2docker_out_of_memory_names_the_limit_of_its_container(
     executor = make(build_memory_limit="16Mi")
     attempt = attempt_at(registry, *repository(f"FROM {docker.jupyter}\n"))
     await executor.ensure(attempt)
-    _, ended, _ = await followed(executor, attempt)
-    assert ended.error_code == "build_out_of_memory", ended
-    assert "16Mi" in str(ended.error_message)
+    _, outcome, _ = await followed(executor, attempt)
+    assert outcome.error_code == "build_out_of_memory", outcome
+    assert "16Mi" in str(outcome.error_message)
 
 
 async def test_wrong_credentials_at_the_push_are_push_denied_and_right_ones_push(
@@ -138,11 +138,11 @@ async def test_wrong_credentials_at_the_push_are_push_denied_and_right_ones_push
             attempt = attempt_at(registry, url, sha, run=run)
             await executor.ensure(attempt)
             described = docker.docker("inspect", f"bindery-{attempt.name}")
-            lines, ended, _ = await followed(executor, attempt)
+            lines, outcome, _ = await followed(executor, attempt)
             if password == "wrong":
-                assert ended.error_code == "push_denied", (ended, text_of(lines))
+                assert outcome.error_code == "push_denied", (outcome, text_of(lines))
             else:
-                assert ended == Finished(ok=True), text_of(lines)
+                assert outcome == Finished(ok=True), text_of(lines)
             assert _basic(password) not in described + text_of(lines)
 
 
@@ -157,8 +157,8 @@ async def test_a_registry_that_does_not_answer_the_push_is_unavailable(
     executor = make()
     attempt = attempt_at(registry, url, sha, image=f"127.0.0.1:{free_ports()}/team/x:{sha}")
     await executor.ensure(attempt)
-    _, ended, _ = await followed(executor, attempt)
-    assert ended.error_code == "registry_unavailable", ended
+    _, outcome, _ = await followed(executor, attempt)
+    assert outcome.error_code == "registry_unavailable", outcome
 
 
 async def test_a_step_that_fails_is_the_author_s_and_its_words_are_told(
@@ -167,9 +167,9 @@ async def test_a_step_that_fails_is_the_author_s_and_its_words_are_told(
     executor = make()
     attempt = attempt_at(registry, *repository(f"FROM {docker.jupyter}\nRUN echo no such thing >&2; exit 3\n"))
     await executor.ensure(attempt)
-    lines, ended, _ = await followed(executor, attempt)
-    assert ended.error_code == "build_failed"
-    assert "exit code: 3" in str(ended.error_message)
+    lines, outcome, _ = await followed(executor, attempt)
+    assert outcome.error_code == "build_failed"
+    assert "exit code: 3" in str(outcome.error_message)
     assert "no such thing" in text_of(lines)
 
 
@@ -178,9 +178,9 @@ async def test_a_repository_that_is_gone_can_t_be_fetched(make: Make, registry: 
     executor = make()
     attempt = attempt_at(registry, f"{url}-is-gone", sha)
     await executor.ensure(attempt)
-    _, ended, _ = await followed(executor, attempt)
-    assert ended.error_code == "fetch_failed"
-    assert "not found" in str(ended.error_message)
+    _, outcome, _ = await followed(executor, attempt)
+    assert outcome.error_code == "fetch_failed"
+    assert "not found" in str(outcome.error_message)
 
 
 async def test_a_builder_image_that_can_t_be_had_is_said(make: Make, registry: Registry) -> None:
@@ -214,8 +214,8 @@ async def test_asked_by_two_at_once_an_attempt_is_started_once(
     second = make()
     await asyncio.gather(*(executor.ensure(attempt) for executor in (first, second, first, second)))
     assert [execution.build_id for execution in await first.list()] == [attempt.build_id]
-    (lines, ended, _), (again, _, _) = await asyncio.gather(followed(first, attempt), followed(second, attempt))
-    assert ended == Finished(ok=True)
+    (lines, outcome, _), (again, _, _) = await asyncio.gather(followed(first, attempt), followed(second, attempt))
+    assert outcome == Finished(ok=True)
     assert lines == again
     await first.ensure(attempt)
     assert [execution.is_alive for execution in await first.list()] == [False]
@@ -302,9 +302,9 @@ printf 'without an end'
     attempt = attempt_at(registry, "http://127.0.0.1:1/org/none", "0" * 40)
     await executor.ensure(attempt)
     position = await until_line(executor, attempt, "line-5000\n")
-    rest, ended, _ = await followed(executor, attempt, position)
+    rest, outcome, _ = await followed(executor, attempt, position)
     whole, _, _ = await followed(executor, attempt)
-    assert ended == Finished(ok=True)
+    assert outcome == Finished(ok=True)
     messages = [line.message for line in whole]
     assert messages[1] == "a\ufffdb \ufffd\ufffd \x1b[31mred \n"
     assert messages[2] == "? lone\n"
@@ -329,9 +329,9 @@ async def test_a_rotated_log_is_told_as_a_gap(
     position = await until_line(executor, attempt, "early-3")
     docker.docker("exec", f"bindery-{attempt.name}", "touch", "/go")
     docker.docker("wait", f"bindery-{attempt.name}")
-    for begun in (position, ""):
-        lines, ended, _ = await followed(executor, attempt, begun)
-        assert ended == Finished(ok=True)
+    for start in (position, ""):
+        lines, outcome, _ = await followed(executor, attempt, start)
+        assert outcome == Finished(ok=True)
         assert [line.phase for line in lines].count("gap") == 1
         assert lines[0].phase == "gap"
         assert lines[-1].message == "60000\n"
@@ -349,9 +349,9 @@ tr '\\0' '\\n' < /proc/1/cmdline
     executor = make(builder_image=program(script), git_credentials=credentials)
     attempt = attempt_at(registry, "https://git.example.org/org/private", "0" * 40)
     await executor.ensure(attempt)
-    lines, ended, _ = await followed(executor, attempt)
-    assert ended == Finished(ok=True)
-    said = text_of(lines)
-    assert said.count("username=reader\npassword=(the password)") == 1, said
-    assert "terminal prompts disabled" in said
-    assert "s3cret" not in docker.docker("inspect", f"bindery-{attempt.name}") + said
+    lines, outcome, _ = await followed(executor, attempt)
+    assert outcome == Finished(ok=True)
+    text = text_of(lines)
+    assert text.count("username=reader\npassword=(the password)") == 1, text
+    assert "terminal prompts disabled" in text
+    assert "s3cret" not in docker.docker("inspect", f"bindery-{attempt.name}") + text

@@ -84,14 +84,14 @@ def test_a_build_whose_engine_is_restarted_waits_for_it_and_is_run_again(
     stack = start_stack(tmp_path, docker, "local/restart-", build_push="false", docker_host=daemon.host)
     try:
         with contextlib.closing(StackBuilder(stack)) as builder:
-            asked = builder.request_build(url, sha)
-            builder.until(asked["build_id"], "tick-5-")
+            pending = builder.request_build(url, sha)
+            builder.until(pending["build_id"], "tick-5-")
             daemon.stop()
-            builder.until(asked["build_id"], "Waiting for it ...")
+            builder.until(pending["build_id"], "Waiting for it ...")
             daemon.start()
-            build = builder.outcome(asked["build_id"])
-            assert build["state"] == "built", builder.text(asked["build_id"])
-            assert "tick-100-" in builder.text(asked["build_id"])
-            assert "The build is run again" in builder.text(asked["build_id"])
+            build = builder.outcome(pending["build_id"])
+            assert build["state"] == "built", builder.text(pending["build_id"])
+            assert "tick-100-" in builder.text(pending["build_id"])
+            assert "The build is run again" in builder.text(pending["build_id"])
     finally:
         stack.stop()

@@ -52,15 +52,15 @@ def hub(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hu
 def containers(docker: Engine) -> list[dict[str, Any]]:
     """Every container that this file's launches have in the engine, running or not."""
     listed = docker.docker("ps", "--all", "--quiet", "--filter", f"label=bindery/installation={INSTALLATION}").split()
-    found: list[dict[str, Any]] = json.loads(docker.docker("inspect", *listed)) if listed else []
-    return found
+    inspections: list[dict[str, Any]] = json.loads(docker.docker("inspect", *listed)) if listed else []
+    return inspections
 
 
 def remove(hub: HubStack, user: str) -> None:
     """Stop a user's server, if it has one, and delete the user."""
-    gone = {204, 404}  # a start that is under way is ended by its own address alone
-    eventually(lambda: hub.call("DELETE", f"users/{user}/server").status_code in gone, f"{user} has no server")
-    eventually(lambda: hub.call("DELETE", f"users/{user}").status_code in gone, f"{user} is deleted")
+    statuses = {204, 404}  # a start that is under way is ended by its own address alone
+    eventually(lambda: hub.call("DELETE", f"users/{user}/server").status_code in statuses, f"{user} has no server")
+    eventually(lambda: hub.call("DELETE", f"users/{user}").status_code in statuses, f"{user} is deleted")
 
 
 @pytest.fixture(autouse=True)
@@ -73,8 +73,8 @@ def nothing_is_left(docker: Engine, hub: HubStack) -> Iterator[None]:
 
 
 def test_a_container_is_what_its_launch_says_and_its_kernel_runs_code(hub: HubStack, docker: Engine) -> None:
-    asked = {"memory_guarantee": 64 << 20, "memory_limit": 512 << 20, "cpu_guarantee": 0.5, "cpu_limit": 1.0}
-    hub.serve("ann", docker.jupyter, **OPTIONS, bindery_resources=asked)
+    resources = {"memory_guarantee": 64 << 20, "memory_limit": 512 << 20, "cpu_guarantee": 0.5, "cpu_limit": 1.0}
+    hub.serve("ann", docker.jupyter, **OPTIONS, bindery_resources=resources)
     with kernel(f"{hub.url}/user/ann/", "token-of-ann", "a.ipynb") as here:
         assert here.run("print(6 * 7)").strip() == "42"
         environment = json.loads(here.run("import json, os; print(json.dumps(dict(os.environ)))"))
@@ -122,10 +122,10 @@ def test_a_container_is_what_its_launch_says_and_its_kernel_runs_code(hub: HubSt
 def test_an_image_that_is_nowhere_is_told(hub: HubStack, image: str, words: str) -> None:
     answer = hub.request_server("bob", image=image, token="t", **OPTIONS)
     assert answer.status_code in (202, 500), answer.text
-    told = list(hub.progress("bob"))[-1]
-    assert told["failed"] is True
-    assert words in told["message"]
-    assert "not found" in told["message"]
+    last_event = list(hub.progress("bob"))[-1]
+    assert last_event["failed"] is True
+    assert words in last_event["message"]
+    assert "not found" in last_event["message"]
 
 
 def test_a_killed_hub_finds_its_container_again(hub: HubStack, docker: Engine) -> None:
@@ -136,14 +136,14 @@ def test_a_killed_hub_finds_its_container_again(hub: HubStack, docker: Engine) -
     assert httpx.get(address, trust_env=False).status_code == 200  # the server does not need the hub
     hub.start_hub()
     eventually(lambda: (hub.server("cleo") or {}).get("ready"), "the hub knows its server")
-    assert [one["Id"] for one in containers(docker)] == [before["Id"]]
+    assert [container["Id"] for container in containers(docker)] == [before["Id"]]
     assert httpx.get(address, trust_env=False).status_code == 200
 
 
 def test_objects_of_a_start_that_a_dead_hub_left_go_with_its_user(hub: HubStack, docker: Engine) -> None:
     options = OPTIONS | {"binder_request": "silent"}
     assert hub.request_server("dan", image=docker.jupyter, token="t", **options).status_code in (201, 202)
-    eventually(lambda: any(one["State"]["Running"] for one in containers(docker)), "its container runs")
+    eventually(lambda: any(container["State"]["Running"] for container in containers(docker)), "its container runs")
     hub.kill_hub()
     hub.start_hub()
     remove(hub, "dan")

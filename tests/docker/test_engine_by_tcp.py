@@ -22,15 +22,15 @@ def test_a_build_by_an_engine_at_a_tcp_address_is_pushed_and_no_socket_is_in_its
         stack = start_stack(tmp_path, docker, f"{registry.address}/by-tcp/", docker_host=address)
         try:
             with contextlib.closing(StackBuilder(stack)) as builder:
-                asked = builder.request_build(url, sha)
-                builder.until(asked["build_id"], "tick-3-")
-                [container] = json.loads(docker.docker("inspect", f"bindery-{asked['build_id']}"))
+                pending = builder.request_build(url, sha)
+                builder.until(pending["build_id"], "tick-3-")
+                [container] = json.loads(docker.docker("inspect", f"bindery-{pending['build_id']}"))
                 assert container["Mounts"] == []
                 assert f"DOCKER_HOST={address}" in container["Config"]["Env"]
-                build = builder.outcome(asked["build_id"])
-                assert build["state"] == "built", builder.text(asked["build_id"])
-                assert "tick-50-" in builder.text(asked["build_id"])
-                until_tidy(docker, asked["build_id"])
+                build = builder.outcome(pending["build_id"])
+                assert build["state"] == "built", builder.text(pending["build_id"])
+                assert "tick-50-" in builder.text(pending["build_id"])
+                until_tidy(docker, pending["build_id"])
         finally:
             stack.stop()
     name = build["image"].rpartition(":")[0].partition("/")[2]

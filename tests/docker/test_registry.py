@@ -26,8 +26,8 @@ QUICK = {"registry_wait_seconds": 5.0, "registry_connect_seconds": 0.5, "registr
 @contextlib.asynccontextmanager
 async def images_of(registry: Registry, **others: object) -> AsyncIterator[RegistryImages]:
     """The images of a registry, as an executor that pushes to it looks them up."""
-    given = {"image_prefix": f"{registry.address}/project/r2d-", "registry_insecure": not registry.tls}
-    images = RegistryImages(settings_for(BuilderSettings, {**QUICK, **given, **others}))
+    settings = {"image_prefix": f"{registry.address}/project/r2d-", "registry_insecure": not registry.tls}
+    images = RegistryImages(settings_for(BuilderSettings, {**QUICK, **settings, **others}))
     try:
         yield images
     finally:
@@ -108,9 +108,9 @@ async def test_a_password_opens_a_registry_that_wants_one(tmp_path: Path) -> Non
 async def test_a_registry_that_wants_a_password_is_not_empty_for_who_has_none(tmp_path: Path) -> None:
     with Registry(tmp_path, users={"ann": "secret"}) as registry:
         async with images_of(registry, docker_config=str(tmp_path / "none.json")) as images:
-            said = await refusal(images, f"{registry.address}/project/r2d-x:1")
-            assert "refuses anonymous access to project/r2d-x (401)" in said
-            assert "none.json" not in said, "where our files lie is nothing that users read"
+            message = await refusal(images, f"{registry.address}/project/r2d-x:1")
+            assert "refuses anonymous access to project/r2d-x (401)" in message
+            assert "none.json" not in message, "where our files lie is nothing that users read"
             assert (await images.health_problem() or "").startswith(
                 f"The image registry {registry.address} lets us see"
             )
@@ -125,8 +125,8 @@ async def test_a_token_is_fetched_from_where_the_registry_says_and_used_again(
         digest = registry.push("project/r2d-x:1", headers=pushing)
         config = config_json(tmp_path, registry, auth=encoded("ann", "secret"))
         async with images_of(registry, docker_config=config) as images:
-            found = await asyncio.gather(*(images.find(image) for _ in range(20)))
-            assert set(found) == {ExistingImage(digest)}
+            results = await asyncio.gather(*(images.find(image) for _ in range(20)))
+            assert set(results) == {ExistingImage(digest)}
             assert [(g.user, g.scope) for g in token_server.grants] == [("ann", "repository:project/r2d-x:pull")]
             assert await images.find(f"{registry.address}/project/r2d-y:1") is None
             assert len(token_server.grants) == 2
@@ -140,8 +140,8 @@ async def test_a_refresh_token_is_exchanged(tmp_path: Path, token_server: TokenS
             assert [(grant.user, grant.client_id) for grant in token_server.grants] == [("ann", "bindery")]
 
             config_json(tmp_path, registry, identitytoken="stale")
-            said = await refusal(images, f"{registry.address}/project/r2d-x:1")
-            assert "refuses our login for repository:project/r2d-x:pull (401)" in said
+            message = await refusal(images, f"{registry.address}/project/r2d-x:1")
+            assert "refuses our login for repository:project/r2d-x:pull (401)" in message
 
 
 async def test_an_anonymous_token_reads_what_is_public_and_no_more(tmp_path: Path, token_server: TokenServer) -> None:
@@ -152,8 +152,8 @@ async def test_an_anonymous_token_reads_what_is_public_and_no_more(tmp_path: Pat
         nobody = {"docker_config": str(tmp_path / "none.json")}
         async with images_of(registry, **nobody) as images:
             assert await images.find(f"{registry.address}/project/r2d-x:1") == ExistingImage(digest)
-            said = await refusal(images, f"{registry.address}/project/r2d-private:1")
-            assert "refuses anonymous access to project/r2d-private (401)" in said
+            message = await refusal(images, f"{registry.address}/project/r2d-private:1")
+            assert "refuses anonymous access to project/r2d-private (401)" in message
         async with images_of(registry, registry_not_found_401=True, **nobody) as images:
             assert await images.find(f"{registry.address}/project/r2d-private:1") is None
 
@@ -194,8 +194,8 @@ async def test_a_certificate_of_ones_own_is_trusted_by_its_file_or_not_looked_at
 
 async def test_https_to_a_registry_that_speaks_http_says_so(registry: Registry) -> None:
     async with images_of(registry, registry_insecure=False) as images:
-        said = await refusal(images, f"{registry.address}/project/r2d-one:1")
-        assert said == f"The image registry {registry.address} can't be asked: it does not speak TLS as we do."
+        message = await refusal(images, f"{registry.address}/project/r2d-one:1")
+        assert message == f"The image registry {registry.address} can't be asked: it does not speak TLS as we do."
 
 
 async def test_a_registry_that_is_stopped_is_away_and_found_again_once_it_is_back(tmp_path: Path) -> None:
@@ -205,25 +205,25 @@ async def test_a_registry_that_is_stopped_is_away_and_found_again_once_it_is_bac
         async with images_of(registry, registry_health_seconds=0) as images:
             assert await images.find(image) == ExistingImage(digest)
             registry.stop()
-            said = f"The image registry {registry.address} can't be asked: connection refused."
-            assert await refusal(images, image) == said
-            assert await images.health_problem() == said
+            message = f"The image registry {registry.address} can't be asked: connection refused."
+            assert await refusal(images, image) == message
+            assert await images.health_problem() == message
             registry.start()
             assert await images.find(image) == ExistingImage(digest)
             assert await images.health_problem() is None
 
 
 async def test_a_host_that_takes_no_connection_is_away_within_the_bound() -> None:
-    with contextlib.ExitStack() as opened:
-        server = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+    with contextlib.ExitStack() as connections:
+        server = connections.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         host, port = server.getsockname()
         for _ in range(3):  # nobody accepts: once the queue is full, Linux leaves who comes without an answer
-            client = opened.enter_context(socket.socket())
+            client = connections.enter_context(socket.socket())
             client.setblocking(False)
             client.connect_ex((host, port))
         images = RegistryImages(BuilderSettings(image_prefix=f"{host}:{port}/p/", registry_connect_seconds=0.3))
-        said = f"The image registry {host}:{port} can't be asked: no connection within 0.3 s."
-        assert await refusal(images, f"{host}:{port}/p/x:1") == said
+        message = f"The image registry {host}:{port} can't be asked: no connection within 0.3 s."
+        assert await refusal(images, f"{host}:{port}/p/x:1") == message
         await images.aclose()
 
 

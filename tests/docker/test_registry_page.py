@@ -40,8 +40,8 @@ def test_every_command_of_the_page_prints_what_stands_there(tmp_path: Path) -> N
         trusting = {"BINDERY_REGISTRY_CA_FILE": str(authority)}
         nobody_builds = run(here(COMMANDS[0]), trusting)
         assert (nobody_builds.stdout, nobody_builds.returncode) == (here(OUTPUTS[0]), 1)
-        built = run(here(COMMANDS[0] + COMMANDS[1]), trusting)
-        assert (built.stdout, built.returncode) == (here(OUTPUTS[0] + OUTPUTS[1]), 0)
+        process = run(here(COMMANDS[0] + COMMANDS[1]), trusting)
+        assert (process.stdout, process.returncode) == (here(OUTPUTS[0] + OUTPUTS[1]), 0)
         refused = run(here(COMMANDS[0]), {})
         assert "its certificate is not trusted (self-signed certificate)" in refused.stdout
         assert refused.returncode == 2
@@ -50,23 +50,23 @@ def test_every_command_of_the_page_prints_what_stands_there(tmp_path: Path) -> N
 
 def test_the_log_names_the_refused_login_or_says_why_none_was_sent(tmp_path: Path) -> None:
     with Registry(tmp_path, users={"bindery": "right"}) as registry:
-        given = {"BINDERY_IMAGE_PREFIX": f"{registry.address}/p/", "BINDERY_REGISTRY_INSECURE": "true"}
-        given["BINDERY_DOCKER_CONFIG"] = str(tmp_path)
+        variables = {"BINDERY_IMAGE_PREFIX": f"{registry.address}/p/", "BINDERY_REGISTRY_INSECURE": "true"}
+        variables["BINDERY_DOCKER_CONFIG"] = str(tmp_path)
         for content, logged in (
             ({"auths": {registry.address: {"username": "bindery", "password": "wrong"}}}, "login=bindery"),
             ({"credHelpers": {registry.address: "gcloud"}}, "docker-credential-gcloud, which is not run"),
         ):
             (tmp_path / "config.json").write_text(json.dumps(content))
-            asked = run(".venv/bin/python -m services.builder.registry", given)
-            assert asked.returncode == 2
-            assert "registry_refused" in asked.stderr
-            assert logged in asked.stderr
-            assert not re.search("bindery|gcloud|config.json", asked.stdout), "users read this sentence"
-            assert "wrong" not in asked.stdout + asked.stderr
+            process = run(".venv/bin/python -m services.builder.registry", variables)
+            assert process.returncode == 2
+            assert "registry_refused" in process.stderr
+            assert logged in process.stderr
+            assert not re.search("bindery|gcloud|config.json", process.stdout), "users read this sentence"
+            assert "wrong" not in process.stdout + process.stderr
 
 
 @pytest.mark.parametrize(
-    ("environ", "said"),
+    ("environ", "sentence"),
     [
         ({"BINDERY_IMAGE_PREFIX": "gcr.io//"}, "BINDERY_IMAGE_PREFIX 'gcr.io//' can't begin an image's name"),
         ({"BINDERY_REGISTRY_URL": "nowhere:x"}, "BINDERY_REGISTRY_URL must be like"),
@@ -76,7 +76,7 @@ def test_the_log_names_the_refused_login_or_says_why_none_was_sent(tmp_path: Pat
         ),
     ],
 )
-def test_what_is_wrong_is_told_in_a_sentence(environ: dict[str, str], said: str) -> None:
-    asked = run(".venv/bin/python -m services.builder.registry", environ)
-    assert said in asked.stdout
-    assert (asked.returncode, asked.stderr) == (2, "")
+def test_what_is_wrong_is_told_in_a_sentence(environ: dict[str, str], sentence: str) -> None:
+    process = run(".venv/bin/python -m services.builder.registry", environ)
+    assert sentence in process.stdout
+    assert (process.returncode, process.stderr) == (2, "")

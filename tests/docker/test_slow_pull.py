@@ -63,12 +63,14 @@ def test_a_pull_longer_than_a_start_may_take_is_waited_for_and_not_repeated(
     relay.requests.clear()
     stream = repository.launch(stack).stream
     stream.until_message("Pulling image")
-    begun = time.monotonic()
-    eventually(lambda: time.monotonic() - begun > 1.2 * START_SECONDS or stream.terminal, "the pull takes long", 60)
-    told = [message for message in stream.messages if "layers;" in message]
+    started_at = time.monotonic()
+    eventually(
+        lambda: time.monotonic() - started_at > 1.2 * START_SECONDS or stream.terminal, "the pull takes long", 60
+    )
+    progress = [message for message in stream.messages if "layers;" in message]
     assert stream.terminal is None, (stream.terminal, stream.messages)
-    assert len(told) > 3, stream.messages
-    assert "Downloading" in told[-1]
+    assert len(progress) > 3, stream.messages
+    assert "Downloading" in progress[-1]
 
     relay.speed_up()
     ready = stream.outcome(120)

@@ -40,17 +40,17 @@ def stack(docker: Engine, registry: Registry, tmp_path_factory: pytest.TempPathF
 def nothing_is_left(docker: Engine, stack: Stack) -> Iterator[None]:
     """Each test begins and ends with the same containers, volumes, networks, users, seats and queue entries."""
     before = Listing.of(stack)
-    there = objects(docker)
+    objects_before = objects(docker)
     yield
     for user in stack.hub_users():
         delete_hub_user(stack, user)
-    until_gone(lambda: objects(docker) ^ there, "the engine is as it was", 60)
+    until_gone(lambda: objects(docker) ^ objects_before, "the engine is as it was", 60)
     until_back_to(stack, before)
 
 
 def test_from_a_link_to_a_kernel_in_a_container_and_back_to_nothing(stack: Stack, docker: Engine, forge: Forge) -> None:
     before = Listing.of(stack)
-    there = objects(docker)
+    objects_before = objects(docker)
     repository = with_notebook(forge, "first", docker.jupyter)
     launched = repository.launch(stack, path="index.ipynb")
     view = run_notebook(launched, repository)
@@ -71,7 +71,7 @@ def test_from_a_link_to_a_kernel_in_a_container_and_back_to_nothing(stack: Stack
     again = repository.launch(stack)
     assert again.until_ended()["build_id"] == view["build_id"]
     eventually(lambda: not stack.hub_users(), "the culler removes both servers", 120)
-    until_gone(lambda: objects(docker) ^ there, "the engine is as it was", 60)
+    until_gone(lambda: objects(docker) ^ objects_before, "the engine is as it was", 60)
     until_back_to(stack, before)
     assert_no_work_is_left(stack)
 
@@ -122,13 +122,13 @@ def test_a_hub_that_is_killed_finds_its_containers_again(stack: Stack, docker: E
 def test_without_a_registry_servers_start_from_the_engines_own_images_and_end_with_everything(
     docker: Engine, forge: Forge, tmp_path: Path
 ) -> None:
-    there = objects(docker)
+    objects_before = objects(docker)
     repository = with_notebook(forge, "local", docker.jupyter)
     stack = start_stack(tmp_path, docker, "local/chain-", build_push="false", **QUICK)
     try:
         run_notebook(repository.launch(stack), repository)
-        assert objects(docker) != there
+        assert objects(docker) != objects_before
     finally:
         stack.stop()
-    assert objects(docker) == there
+    assert objects(docker) == objects_before
     assert "in containers" in stack.log()
