@@ -16,7 +16,7 @@ def demo(forge: Forge) -> str:
     return f"{forge.url}/bad-input/demo"
 
 
-def assert_refused(stack: Stack, spec: str, code: str, *said: str) -> None:
+def assert_refused(stack: Stack, spec: str, code: str, *sentences: str) -> None:
     """Both ways to launch refuse, say why in plain words and whose move it is, and nothing was started."""
     before = builds_ended(stack)
     launched = ApiLaunch.begin(stack, spec)
@@ -24,7 +24,7 @@ def assert_refused(stack: Stack, spec: str, code: str, *said: str) -> None:
     assert (problem["code"], problem["whose_move"], problem["phase"]) == (code, "user", "resolving")
     failed = stack.build(f"git/{spec}").outcome()
     assert failed["phase"] == "failed"
-    for words in said:
+    for words in sentences:
         assert words in problem["detail"]
         assert words in failed["message"]
     assert "Internal Server Error" not in failed["message"]
@@ -59,13 +59,13 @@ def test_a_scheme_that_is_not_allowed(stack: Stack, url: str, ref: str) -> None:
 def test_an_option_in_the_place_of_a_url_or_a_ref(stack: Stack, demo: str, tmp_path: Path) -> None:
     trace = tmp_path / "was-run"
     option = f"--upload-pack=touch {trace}"
-    for url, ref, said in (
+    for url, ref, sentence in (
         (option, "HEAD", "A git URL can't begin with a dash: '--upload-pack="),
         (option, "a" * 40, "A git URL can't begin with a dash: '--upload-pack="),
         ("ext::sh -c id", "HEAD", "'ext::sh -c id' is not a git URL."),
         (demo, option, "A ref can't begin with a dash"),
     ):
-        assert_refused(stack, git_spec(url, ref), "bad_spec", said)
+        assert_refused(stack, git_spec(url, ref), "bad_spec", sentence)
     assert not trace.exists()
 
 
@@ -73,12 +73,12 @@ def test_an_option_in_the_place_of_a_url_or_a_ref(stack: Stack, demo: str, tmp_p
 def test_an_address_that_is_not_public(stack: Stack, host: str) -> None:
     for ref in ("HEAD", "a" * 40):
         url = f"http://{host}/a/b"
-        said = ("may not be reached from here: its address is not public", "BINDERY_ALLOWED_NETWORKS")
-        assert_refused(stack, git_spec(url, ref), "address_not_allowed", *said)
+        sentences = ("may not be reached from here: its address is not public", "BINDERY_ALLOWED_NETWORKS")
+        assert_refused(stack, git_spec(url, ref), "address_not_allowed", *sentences)
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "sentence"),
     [
         ("https://%61.example.org/a/b", "names no host: that is an address, or a name of letters, digits, dashes"),
         ("https://[fe80::1%25eth0]/a/b", "names no host: that is an address, or a name of letters, digits, dashes"),
@@ -91,9 +91,9 @@ def test_an_address_that_is_not_public(stack: Stack, host: str) -> None:
         ("https://example.org/a/../b", "can be read in several ways: write its path without .. and %2F."),
     ],
 )
-def test_a_url_that_not_everybody_reads_alike(stack: Stack, url: str, said: str) -> None:
+def test_a_url_that_not_everybody_reads_alike(stack: Stack, url: str, sentence: str) -> None:
     for ref in ("HEAD", "a" * 40):
-        assert_refused(stack, git_spec(url, ref), "bad_spec", said)
+        assert_refused(stack, git_spec(url, ref), "bad_spec", sentence)
 
 
 def test_a_redirect_to_an_address_that_is_not_public(stack: Stack, forge: Forge) -> None:

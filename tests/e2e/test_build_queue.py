@@ -71,8 +71,8 @@ def repo(forge: Forge, gate: Path, request: pytest.FixtureRequest) -> NewRepo:
 def queue_of(stack: Stack, **headers: str) -> dict[str, Any]:
     reply = stack.client.get(f"{stack.url}/api/v1/queue", headers=headers)
     assert reply.status_code == 200, reply.text
-    found: dict[str, Any] = reply.json()
-    return found
+    queue: dict[str, Any] = reply.json()
+    return queue
 
 
 def runs(launched: ApiLaunch) -> ApiLaunch:
@@ -114,9 +114,13 @@ def test_the_place_is_told_as_it_changes_in_the_facade_in_v1_and_on_the_page(
     again.until_message("Waiting for a builder: place 3 of 3.\n")
     assert last.launch_id in again.last_id
     second.cancel()
-    for stream, told, said in ((third, [2, 1], "1 of 2"), (last.stream, [3, 2], "2 of 2"), (again, [3, 2], "2 of 2")):
-        stream.until_message(f"Waiting for a builder: place {said}.\n")
-        assert places_told(stream) == told
+    for stream, places, place in (
+        (third, [2, 1], "1 of 2"),
+        (last.stream, [3, 2], "2 of 2"),
+        (again, [3, 2], "2 of 2"),
+    ):
+        stream.until_message(f"Waiting for a builder: place {place}.\n")
+        assert places_told(stream) == places
     assert third.events[-1] == {
         "phase": "waiting", "message": "Waiting for a builder: place 1 of 2.\n",
         "queue": {"reason": "All builders are busy.", "position": 1, "eta_seconds": None},
@@ -141,11 +145,11 @@ def test_a_broken_stream_goes_on_behind_the_last_event_that_has_an_id(narrow: St
     eventually(lambda: places_told(waits.stream) == [1, 1], "the place is told again, as nobody remembers who was told")
     gate.touch()
     waits.until_ended()
-    told = [event for event in waits.stream.events if not event.get("queue")]
-    assert told[: len(before) - 1] == before[:-1]
+    events = [event for event in waits.stream.events if not event.get("queue")]
+    assert events[: len(before) - 1] == before[:-1]
     whole = narrow.follow(waits.launch_id)
     whole.outcome()
-    assert [event for event in whole.events if not event.get("queue")][:-1] == told[:-1]
+    assert [event for event in whole.events if not event.get("queue")][:-1] == events[:-1]
 
 
 def test_only_the_operator_stops_a_build_that_launches_wait_for(narrow: Stack, repo: NewRepo) -> None:
@@ -157,8 +161,8 @@ def test_only_the_operator_stops_a_build_that_launches_wait_for(narrow: Stack, r
         refused = narrow.client.delete(address)
         assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
         assert "Launches wait for this build (1)" in refused.json()["detail"]
-        wrong = narrow.client.delete(address, headers={"Bindery-Operator-Token": "x"})
-        assert (wrong.status_code, wrong.json()["code"]) == (403, "forbidden")
+        refusal = narrow.client.delete(address, headers={"Bindery-Operator-Token": "x"})
+        assert (refusal.status_code, refusal.json()["code"]) == (403, "forbidden")
         assert narrow.client.delete(address, headers=OPERATOR).status_code == status
         problem = launched.problem()
         assert (problem["code"], problem["whose_move"]) == ("build_stopped", "operator")
@@ -185,9 +189,9 @@ def test_the_queue_is_shown_and_the_workers_names_to_the_operator(
     monkeypatch.setenv("BINDERY_DATA_DIR", str(narrow.data_dir))
     monkeypatch.setenv("BINDERY_OPERATOR_TOKEN", TOKEN)
     assert main(["queue", "--gateway", narrow.url]) == 0
-    shown = capsys.readouterr().out
-    assert "waiting  1, the first for" in shown
-    assert f"running  1 of 1\nworker   1 of 1  {worker['name']}\n" in shown
+    output = capsys.readouterr().out
+    assert "waiting  1, the first for" in output
+    assert f"running  1 of 1\nworker   1 of 1  {worker['name']}\n" in output
     monkeypatch.delenv("BINDERY_OPERATOR_TOKEN")
     assert main(["cancel", str(queued.view["build_id"]), "--gateway", narrow.url]) == 1
     assert "Launches wait for this build" in capsys.readouterr().err
@@ -208,8 +212,8 @@ def test_a_full_queue_is_told_once_with_the_time_to_come_back(narrow: Stack, rep
     assert (problem["code"], problem["retry_after_seconds"]) == ("build_queue_full", 120)
     assert f"{LONGEST} builds are already waiting." in problem["detail"]
     assert refused.stream.phases == ["resolving", "failed"]
-    told = narrow.build(f"git/{repo('another')}").outcome()
-    assert (told["phase"], told["code"]) == ("failed", "build_queue_full")
+    outcome = narrow.build(f"git/{repo('another')}").outcome()
+    assert (outcome["phase"], outcome["code"]) == ("failed", "build_queue_full")
     reply = narrow.client.post(f"{narrow.url}/api/v1/builds", json={"provider": "git", "spec": repo("api")})
     assert (reply.status_code, reply.json()["code"], reply.headers["retry-after"]) == (503, "build_queue_full", "120")
     for launched in launches:

@@ -15,10 +15,10 @@ ORG = "builds"
 FOREVER = "#!/bin/sh\necho it has begun\nsleep 1000\n"
 
 
-def assert_author_must_act(launched: ApiLaunch, code: str, *said: str) -> None:
+def assert_author_must_act(launched: ApiLaunch, code: str, *sentences: str) -> None:
     problem = launched.problem()
     assert (problem["code"], problem["whose_move"], problem["phase"]) == (code, "author", "building")
-    for words in said:
+    for words in sentences:
         assert words in problem["detail"]
     assert launched.build["state"] == "failed"
     assert launched.build["error"] == problem
@@ -39,8 +39,8 @@ def test_a_repository_that_another_executor_can_build(stack: Stack, forge: Forge
     name = file.rpartition("/")[2].lower().replace(".", "-")
     forge.create_repo(ORG, name, {file: "FROM scratch\n"})
     launched = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/{name}"))
-    said = f"{file}: the process executor can't build"
-    assert_author_must_act(launched, "unsupported_repository", said, "The kubernetes and docker executors can")
+    sentence = f"{file}: the process executor can't build"
+    assert_author_must_act(launched, "unsupported_repository", sentence, "The kubernetes and docker executors can")
 
 
 def test_a_post_build_that_fails(stack: Stack, forge: Forge) -> None:
@@ -53,8 +53,8 @@ def test_a_post_build_that_fails(stack: Stack, forge: Forge) -> None:
 def test_a_post_build_that_never_ends(stack: Stack, forge: Forge) -> None:
     forge.create_repo(ORG, "endless", {"postBuild": FOREVER})
     launched = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/endless"))
-    said = f"postBuild did not end within {POST_BUILD_TIMEOUT_SECONDS} seconds and was killed"
-    assert_author_must_act(launched, "build_timeout", said)
+    sentence = f"postBuild did not end within {POST_BUILD_TIMEOUT_SECONDS} seconds and was killed"
+    assert_author_must_act(launched, "build_timeout", sentence)
     assert "it has begun\n" in launched.stream.text
     eventually(lambda: not processes_of(stack), "the postBuild is gone")
 

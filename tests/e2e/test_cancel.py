@@ -35,8 +35,8 @@ def nothing_left(stack: Stack, *, users: int = 0) -> None:
     if not users:
         eventually(lambda: not processes_of(stack), "no process")
         seats = tuple("{seats}:" + name for name in ("members", "held", "waiting", "asked"))
-        left = ("{queue}:waiting", "{queue}:running", "{queue}:abandoned", "arq:", "owned:", *seats)
-        eventually(lambda: not [key for key in keys_of(stack) if key.startswith(left)], "no work in Redis")
+        prefixes = ("{queue}:waiting", "{queue}:running", "{queue}:abandoned", "arq:", "owned:", *seats)
+        eventually(lambda: not [key for key in keys_of(stack) if key.startswith(prefixes)], "no work in Redis")
 
 
 def test_while_resolving(stack: Stack, held_forge: Forge) -> None:

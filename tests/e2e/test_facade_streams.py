@@ -121,7 +121,7 @@ def test_refused_before_anything_is_built(stack: Stack, demo: str, name: str) ->
     assert {key: event.get(key) for key in ("phase", "status_code")} == {
         key: expected.get(key) for key in ("phase", "status_code")
     }
-    said = {
+    sentence = {
         "ref-not-found": f"Could not resolve ref for git:{encoded}/nosuchref. Double check your URL and that your repo "
         "is public.",
         "unsupported-url": "Unsupported git url nothing-here, protocol",
@@ -129,9 +129,9 @@ def test_refused_before_anything_is_built(stack: Stack, demo: str, name: str) ->
         "unknown-provider": "No provider found for prefix nosuch",
         "build-only": "Building but not launching is not permitted",
     }[name]
-    assert event["message"].startswith(said)
+    assert event["message"].startswith(sentence)
     if name != "ref-not-found":  # there the address is another one
-        assert expected["message"].startswith(said)
+        assert expected["message"].startswith(sentence)
 
 
 def test_no_accept_header(stack: Stack, demo: str) -> None:

@@ -14,9 +14,9 @@ def rows(stack: Stack) -> tuple[int, dict[str, dict[str, object]]]:
 
 
 def test_well(stack: Stack) -> None:
-    status, found = rows(stack)
+    status, checks = rows(stack)
     assert status == 200
-    assert {"Redis", "resolver", "builder", "launcher"} <= set(found)
+    assert {"Redis", "resolver", "builder", "launcher"} <= set(checks)
 
 
 @pytest.mark.parametrize(

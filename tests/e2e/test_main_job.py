@@ -85,19 +85,19 @@ def calls(stack: Stack) -> Counter[tuple[str, str]]:
     What is counted as made for a launch, and what as upkeep, stands in services/common/service/call_accounting.py.
     JupyterHub's own work is the hub's, not ours; each of our calls of its API counts, the progress stream too.
     """
-    found: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     for part in SERVICES:
         for line in stack.metrics(part):
             match = re.fullmatch(r"bindery_(redis|http)_\w+_total\{(.*)\} (\S+)", line)
             if match and (doing := re.search(r'doing="(\w+)"', match[2])):
-                found[match[1], doing[1]] += int(float(match[3]))
-    return found
+                counts[match[1], doing[1]] += int(float(match[3]))
+    return counts
 
 
 def redis_commands(stack: Stack) -> tuple[int, int]:
     """How many commands Redis itself has carried out, those of scripts included; and how many scripts."""
     with contextlib.closing(stack.redis()) as redis:
-        calls = {name: int(one["calls"]) for name, one in redis.info("commandstats").items()}
+        calls = {name: int(entry["calls"]) for name, entry in redis.info("commandstats").items()}
     return sum(calls.values()), calls["cmdstat_evalsha"] + calls["cmdstat_evalsha_ro"]
 
 
@@ -123,32 +123,34 @@ def test_from_a_link_to_a_kernel_and_back_to_nothing(stack: Stack, forge: Forge)
     assert stack.client.get(f"{url}api/status").status_code == 403
     assert stack.client.get(f"{url}api", params={"token": token}).json()["version"]
     with kernel(url, token, "index.ipynb") as running:
-        printed = running.run(first_cell(url, token, "index.ipynb"))
+        output = running.run(first_cell(url, token, "index.ipynb"))
         meanwhile = Listing.of(stack)
-    assert "Bindery" in printed
-    assert "(oo)" in printed
-    assert "and its data" in printed
+    assert "Bindery" in output
+    assert "(oo)" in output
+    assert "and its data" in output
 
     assert len(meanwhile.hub_users) == len(meanwhile.recorded_processes) == len(meanwhile.folders) == 1
     assert any("ipykernel_launcher" in process for process in meanwhile.processes)
 
     # What we count lies between what Redis counts, of commands within a longer time and of scripts within a shorter.
-    built = builds_ended(stack)
+    builds_before = builds_ended(stack)
     commands = redis_commands(stack)[0]
-    counted = calls(stack)
+    calls_before = calls(stack)
     scripts = redis_commands(stack)[1]
     second = stack.facade(f"{forge.url}/e2e/main-job", sha)
     assert second.outcome()["phase"] == "ready"
     scripts = redis_commands(stack)[1] - scripts
-    made = calls(stack) - counted
+    new_calls = calls(stack) - calls_before
     commands = redis_commands(stack)[0] - commands
-    assert builds_ended(stack) == built == 1
+    assert builds_ended(stack) == builds_before == 1
     assert second.phases == ["built", "launching", "ready"]
     assert second.events[-1]["url"] != url
-    assert made["http", "work"] == HTTP_CALLS, made
-    assert writes_of_launch(stack, second.launch_id) <= made["redis", "work"] <= REDIS_ROUND_TRIPS_AT_MOST, made
-    all_of_redis = sum(number for (what, _), number in made.items() if what == "redis")
-    assert scripts / SCRIPTS_OF_A_TRIP <= all_of_redis <= commands, (scripts, made, commands)
+    assert new_calls["http", "work"] == HTTP_CALLS, new_calls
+    assert writes_of_launch(stack, second.launch_id) <= new_calls["redis", "work"] <= REDIS_ROUND_TRIPS_AT_MOST, (
+        new_calls
+    )
+    all_of_redis = sum(number for (peer, _), number in new_calls.items() if peer == "redis")
+    assert scripts / SCRIPTS_OF_A_TRIP <= all_of_redis <= commands, (scripts, new_calls, commands)
 
     assert stack.hub_users()
     eventually(lambda: not stack.hub_users(), "the idle culler removes both servers", 120)
@@ -165,9 +167,9 @@ def test_a_link_may_open_a_web_app_of_the_repository_in_place_of_lab(stack: Stac
         form = dict(re.findall(r'name="(\w+)" value="([^"]*)"', browser.get(link).text))
         launch = browser.post(f"{stack.url}/launches", data=form).url
         assert stack.follow(launch.path.rpartition("/")[2]).outcome(300)["phase"] == "ready"
-        opened = browser.get(f"{launch}/open")
-        assert opened.text == "a map of oslo, layer roads"
-        app = opened.url.copy_with(query=None)
+        opened_page = browser.get(f"{launch}/open")
+        assert opened_page.text == "a map of oslo, layer roads"
+        app = opened_page.url.copy_with(query=None)
         assert browser.get(app).text == "a map of oslo, layer none"  # by the cookie that it was given
     stranger = stack.client.get(app)
     assert stranger.status_code == 302

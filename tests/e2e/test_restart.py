@@ -74,13 +74,13 @@ def test_data_and_an_interrupted_build_outlive_a_stop_and_a_kill(
     slow = SlowRepo(forge, tmp_path, f"{tmp_path.name}-slow".lower())
     interrupted = stack.facade(slow.url, slow.sha)
     interrupted.until_message("line 20\n")
-    (build_id,) = [what.removeprefix("build ") for what in stack.sessions() if what.startswith("build ")]
+    (build_id,) = [name.removeprefix("build ") for name in stack.sessions() if name.startswith("build ")]
 
     token = stack.start_token
     assert browser.get(f"{stack.url}/?token={token}").status_code == 303
     running = {**stack.parts(), **stack.session_pids()}
     stack.end(signal.SIGTERM)
-    assert not [what for what, pid in running.items() if is_running(pid)]
+    assert not [name for name, pid in running.items() if is_running(pid)]
     stack.start()
     assert browser.get(f"{stack.url}/about").status_code == 200  # the session outlives the restart
     assert httpx.get(f"{stack.url}/about?token={token}", trust_env=False).status_code == 401  # and the token does not
@@ -90,9 +90,9 @@ def test_data_and_an_interrupted_build_outlive_a_stop_and_a_kill(
 
     running = {**stack.parts(), **stack.session_pids()}
     stack.end(signal.SIGKILL)
-    assert [what for what, pid in running.items() if is_running(pid)] == list(running)
+    assert [name for name, pid in running.items() if is_running(pid)] == list(running)
     stack.start()
-    assert not [what for what, pid in running.items() if is_running(pid)]
+    assert not [name for name, pid in running.items() if is_running(pid)]
     assert "left behind" in stack.log()
     launch.assert_kept(stack)
     launch.assert_starts_without_a_build(stack)
@@ -106,4 +106,6 @@ def _until_run_again(stack: Stack, following: Following, build_id: str, slow: Sl
     slow.end_build()
     assert resumed.outcome()["phase"] == "ready"
     assert (slow.fetches, build_of(stack, build_id)["state"]) == (2, "built")
-    eventually(lambda: not [what for what in stack.sessions() if what.startswith("build ")], "no build goes on")
+    eventually(
+        lambda: not [session for session in stack.sessions() if session.startswith("build ")], "no build goes on"
+    )

@@ -43,8 +43,8 @@ def test_another_user_of_the_machine_starts_and_reads_nothing(stack: Stack, demo
         for reply in refused:
             assert (reply.status_code, reply.json()["code"]) == (401, "start_token_required")
             assert "Open the address that `make up` printed" in reply.json()["detail"]
-        told = another_user.get(f"/build/git/{demo}", headers=STREAM)
-        event = json.loads(told.text.removeprefix("data: "))
+        stream_reply = another_user.get(f"/build/git/{demo}", headers=STREAM)
+        event = json.loads(stream_reply.text.removeprefix("data: "))
         assert (event["phase"], event["status_code"]) == ("failed", 401)
         page = another_user.get(f"/v2/git/{demo}", headers={"Accept": "text/html"})
         assert (page.status_code, "Open the address that <code>make up</code> printed" in page.text) == (401, True)
@@ -52,13 +52,13 @@ def test_another_user_of_the_machine_starts_and_reads_nothing(stack: Stack, demo
             assert another_user.get(path).status_code == 200
     assert stack.follow(launched).outcome()["phase"] == "ready"
     assert before[0] <= stack.sessions()
-    assert len([what for what in stack.sessions() if what.startswith("server")]) == 1
+    assert len([session for session in stack.sessions() if session.startswith("server")]) == 1
 
 
 def test_a_browser_is_let_in_by_the_printed_address_and_its_cookies_reach_no_server(stack: Stack, demo: str) -> None:
-    (printed,) = re.findall(r"Bindery is ready: (\S+)", stack.log())
+    (address,) = re.findall(r"Bindery is ready: (\S+)", stack.log())
     with httpx.Client(trust_env=False, timeout=60, follow_redirects=True) as browser:
-        browser.get(printed)
+        browser.get(address)
         page = browser.get(f"{stack.url}/v2/git/{demo}")
         form = dict(re.findall(r'name="(\w+)" value="([^"]*)"', page.text))
         launch = browser.post(f"{stack.url}/launches", data=form).url
@@ -66,11 +66,11 @@ def test_a_browser_is_let_in_by_the_printed_address_and_its_cookies_reach_no_ser
         names = {cookie.name for cookie in browser.cookies.jar}
         assert "bindery_session" in names
         assert any(name.startswith("bindery_start_") for name in names)
-        opened = browser.get(f"{launch}/open")
-    assert (opened.status_code, opened.json()["cookie"]) == (200, "")
+        opened_page = browser.get(f"{launch}/open")
+    assert (opened_page.status_code, opened_page.json()["cookie"]) == (200, "")
     assert urlsplit(stack.url).hostname == "127.0.0.1"
-    assert opened.url.host == "localhost"
-    assert opened.url.port != stack.port
+    assert opened_page.url.host == "localhost"
+    assert opened_page.url.port != stack.port
 
 
 def test_a_client_without_headers_sends_the_token_as_build_token(stack: Stack, demo: str) -> None:
@@ -88,18 +88,18 @@ def test_the_command_line_reads_the_token_from_the_data_folder(stack: Stack) -> 
     command = [sys.executable, "-m", "bindery", "queue", "--gateway", stack.url]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("BINDERY_")}
 
-    def run(**given: str) -> subprocess.CompletedProcess[str]:
+    def run(**variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command, cwd=CHECKOUT, env=environ | given, capture_output=True, text=True, check=False, timeout=60
+            command, cwd=CHECKOUT, env=environ | variables, capture_output=True, text=True, check=False, timeout=60
         )  # fmt: skip
 
     assert run(BINDERY_DATA_DIR=str(stack.data_dir)).stdout.startswith("waiting  0")
     assert run(BINDERY_START_TOKEN=stack.start_token).stdout.startswith("waiting  0")
-    for wrong in (run(), run(BINDERY_START_TOKEN="of-an-earlier-start")):
-        assert wrong.returncode == 1
-        assert "Open the address that `make up` printed" in wrong.stderr
-        assert "BINDERY_DATA_DIR names the data folder" in wrong.stderr
-        assert wrong.stderr.rstrip().endswith("[start_token_required]")
+    for process in (run(), run(BINDERY_START_TOKEN="of-an-earlier-start")):
+        assert process.returncode == 1
+        assert "Open the address that `make up` printed" in process.stderr
+        assert "BINDERY_DATA_DIR names the data folder" in process.stderr
+        assert process.stderr.rstrip().endswith("[start_token_required]")
 
 
 def test_no_log_has_the_token_nor_a_session(stack: Stack, demo: str) -> None:
@@ -115,6 +115,6 @@ def test_no_log_has_the_token_nor_a_session(stack: Stack, demo: str) -> None:
     # The gateway writes a line about each request that passes, in their order.
     eventually(lambda: f"/no-such-page/{'x' * 40}" in stack.part_log("gateway"), "the requests in the log")
     for log in (stack.data_dir / "logs").iterdir():
-        said = log.read_text(errors="replace")
-        assert token not in said
-        assert session not in said
+        text = log.read_text(errors="replace")
+        assert token not in text
+        assert session not in text

@@ -44,9 +44,9 @@ def assert_problem(reply: httpx.Response, status: int, code: str) -> None:
 
 def test_every_service_logs_a_launch_by_its_request_id_and_its_ref(stack: Stack, forge: Forge) -> None:
     forge.create_repo("v1", "logged", {"README.md": "logged"})
-    begun = post(stack, {"provider": "git", "spec": git_spec(f"{forge.url}/v1/logged")})
-    request_id = begun.headers["x-request-id"]
-    launch_id = begun.json()["launch_id"]
+    reply = post(stack, {"provider": "git", "spec": git_spec(f"{forge.url}/v1/logged")})
+    request_id = reply.headers["x-request-id"]
+    launch_id = reply.json()["launch_id"]
     assert stack.follow(launch_id).outcome()["phase"] == "ready"
     for part, event in {
         "gateway": "launch_ended",
@@ -56,9 +56,9 @@ def test_every_service_logs_a_launch_by_its_request_id_and_its_ref(stack: Stack,
         "launcher": "server_start",
     }.items():
         lines = [line for line in stack.part_log(part).splitlines() if f" {event} " in line]
-        told = [line for line in lines if f"launch_ref={launch_ref(launch_id)}" in line]
-        assert told, (part, lines[-3:])
-        assert all(f"request_id={request_id}" in line for line in told), (part, told)
+        matching = [line for line in lines if f"launch_ref={launch_ref(launch_id)}" in line]
+        assert matching, (part, lines[-3:])
+        assert all(f"request_id={request_id}" in line for line in matching), (part, matching)
 
 
 def test_the_same_key_and_body_are_the_same_launch(stack: Stack, demo: str) -> None:
@@ -218,10 +218,10 @@ def test_openapi_is_valid_and_names_every_route(stack: Stack) -> None:
 
 def _references(node: Any) -> list[str]:
     if isinstance(node, list):
-        return [found for one in node for found in _references(one)]
+        return [reference for child in node for reference in _references(child)]
     if isinstance(node, dict):
         own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
-        return own + [found for one in node.values() for found in _references(one)]
+        return own + [reference for child in node.values() for reference in _references(child)]
     return []
 
 
@@ -252,11 +252,11 @@ def test_head_is_answered_at_once_and_begins_and_follows_nothing(stack: Stack, f
         assert reply.headers["content-type"] == "text/event-stream"
         assert "no-store" in reply.headers["cache-control"]
     for path in (f"/api/v1/launches/{launched}", f"/api/v1/builds/{build_id}/log", f"/v2/git/{demo}", "/about"):
-        got = stack.client.get(f"{stack.url}{path}")
+        full_reply = stack.client.get(f"{stack.url}{path}")
         head = stack.client.head(f"{stack.url}{path}")
-        assert (head.status_code, head.headers["content-type"]) == (200, got.headers["content-type"])
+        assert (head.status_code, head.headers["content-type"]) == (200, full_reply.headers["content-type"])
         assert head.content == b""
     assert stack.client.head(f"{stack.url}/api/v1/launches").status_code == 405
-    begun = {key for key in stack.redis_keys() - launches if "{l:" in key}
-    assert not begun
+    new_launches = {key for key in stack.redis_keys() - launches if "{l:" in key}
+    assert not new_launches
     assert stack.metric("gateway", "bindery_stream_followers") <= followers

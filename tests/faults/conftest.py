@@ -21,14 +21,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def one(forge: Forge, folder: Path) -> Iterator[Faults]:
+def faults(forge: Forge, folder: Path) -> Iterator[Faults]:
     """One of each part."""
     with running_stack(forge, folder) as faults:
         yield faults
 
 
 @pytest.fixture(scope="module")
-def two(forge: Forge, folder: Path) -> Iterator[Faults]:
+def doubled_faults(forge: Forge, folder: Path) -> Iterator[Faults]:
     """Two workers and two gateways."""
     with running_stack(forge, folder, workers=2, gateways=2) as faults:
         yield faults

@@ -14,125 +14,127 @@ from tests.support.polling import eventually
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_left(one: Faults) -> object:
+def _nothing_is_left(faults: Faults) -> object:
     yield
-    one.assert_nothing_is_left()
+    faults.assert_nothing_is_left()
 
 
-def test_gateway_killed_in_mid_build_the_launch_goes_on_and_a_resumed_stream_has_every_line_once(one: Faults) -> None:
-    repo = one.slow_repo()
-    following = one.launch_into_build(repo)
-    pid = one.stack.kill("gateway")
+def test_gateway_killed_in_mid_build_the_launch_goes_on_and_a_resumed_stream_has_every_line_once(
+    faults: Faults,
+) -> None:
+    repo = faults.slow_repo()
+    following = faults.launch_into_build(repo)
+    pid = faults.stack.kill("gateway")
     eventually(lambda: following.broke, "the broken stream")
-    one.stack.until_replaced("gateway", pid)
-    one.resume(following)
+    faults.stack.until_replaced("gateway", pid)
+    faults.resume(following)
     repo.end_build()
-    one.assert_server_answers(following.outcome())
+    faults.assert_server_answers(following.outcome())
     assert repo.assert_every_line_once(following) > 20
-    assert len(one.build_ids(repo)) == 1
+    assert len(faults.build_ids(repo)) == 1
     assert repo.fetches == 1
 
 
-def test_worker_killed_in_mid_build_the_build_is_adopted_and_goes_on(one: Faults) -> None:
-    repo = one.slow_repo()
-    following = one.launch_into_build(repo)
-    (build_id,) = one.build_ids(repo)
-    owner = one.owner(f"b:{build_id}")
-    sessions = one.stack.sessions()
+def test_worker_killed_in_mid_build_the_build_is_adopted_and_goes_on(faults: Faults) -> None:
+    repo = faults.slow_repo()
+    following = faults.launch_into_build(repo)
+    (build_id,) = faults.build_ids(repo)
+    owner = faults.owner(f"b:{build_id}")
+    sessions = faults.stack.sessions()
     killed = time.monotonic()
-    one.stack.kill("worker")
-    eventually(lambda: one.record(f"b:{build_id}")["owner"] not in {"", owner}, "an adoption", 15)
+    faults.stack.kill("worker")
+    eventually(lambda: faults.record(f"b:{build_id}")["owner"] not in {"", owner}, "an adoption", 15)
     print(f"adopted after {time.monotonic() - killed:.1f} s")
-    assert one.stack.sessions() == sessions
+    assert faults.stack.sessions() == sessions
     repo.end_build()
-    one.assert_server_answers(following.outcome())
+    faults.assert_server_answers(following.outcome())
     repo.assert_every_line_once(following)
-    assert one.build_ids(repo) == [build_id]
+    assert faults.build_ids(repo) == [build_id]
     assert repo.fetches == 1
 
 
-def test_build_killed_itself_is_run_again_in_the_same_attempt_and_the_log_says_so(one: Faults) -> None:
-    repo = one.slow_repo()
-    following = one.launch_into_build(repo)
-    (build_id,) = one.build_ids(repo)
-    one.stack.kill_session(f"build {build_id}")
+def test_build_killed_itself_is_run_again_in_the_same_attempt_and_the_log_says_so(faults: Faults) -> None:
+    repo = faults.slow_repo()
+    following = faults.launch_into_build(repo)
+    (build_id,) = faults.build_ids(repo)
+    faults.stack.kill_session(f"build {build_id}")
     following.until_message("is run again")
     repo.end_build()
-    one.assert_server_answers(following.outcome())
-    assert one.build_ids(repo) == [build_id]
+    faults.assert_server_answers(following.outcome())
+    assert faults.build_ids(repo) == [build_id]
     assert repo.fetches == 2
 
 
-def test_build_killed_each_time_ends_the_launch_as_lost(one: Faults) -> None:
-    repo = one.slow_repo()
-    following = one.launch_into_build(repo)
+def test_build_killed_each_time_ends_the_launch_as_lost(faults: Faults) -> None:
+    repo = faults.slow_repo()
+    following = faults.launch_into_build(repo)
     killed: list[int] = []
     while following.terminal is None:
-        for what in one.stack.sessions():
+        for session in faults.stack.sessions():
             with contextlib.suppress(ProcessLookupError, ValueError):
-                killed.append(one.stack.kill_session(what))
+                killed.append(faults.stack.kill_session(session))
         threading.Event().wait(0.1)
     outcome = following.outcome()
     assert (outcome["phase"], outcome["code"]) == ("failed", "build_lost")
-    attempts = len(one.build_ids(repo))
+    attempts = len(faults.build_ids(repo))
     assert attempts <= len(set(killed)) <= 2 * attempts
 
 
-def test_launcher_killed_in_mid_start_the_server_starts_once(one: Faults) -> None:
-    repo = one.slow_repo(holds_build=False, holds_server=True)
-    before = set(one.stack.hub_users())
-    following = one.stack.facade(repo.url, repo.sha)
+def test_launcher_killed_in_mid_start_the_server_starts_once(faults: Faults) -> None:
+    repo = faults.slow_repo(holds_build=False, holds_server=True)
+    before = set(faults.stack.hub_users())
+    following = faults.stack.facade(repo.url, repo.sha)
     repo.until_server_starts()
-    pid = one.stack.kill("launcher")
-    one.stack.until_replaced("launcher", pid)
+    pid = faults.stack.kill("launcher")
+    faults.stack.until_replaced("launcher", pid)
     repo.start_server()
-    one.assert_ready_with_one_server(following, before)
+    faults.assert_ready_with_one_server(following, before)
 
 
-def test_a_link_is_resolved_again_when_its_resolver_is_killed(one: Faults) -> None:
-    repo = one.slow_repo(holds_build=False)
-    before = set(one.stack.hub_users())
+def test_a_link_is_resolved_again_when_its_resolver_is_killed(faults: Faults) -> None:
+    repo = faults.slow_repo(holds_build=False)
+    before = set(faults.stack.hub_users())
     hold = threading.Event()
-    one.forge.git_fault = Fault(hold=hold)
-    asked = len(one.forge.requests)
-    following = one.stack.facade(repo.url, "main")
-    eventually(lambda: len(one.forge.requests) > asked, "a question to the forge")
-    one.stack.kill("resolver")
-    one.forge.git_fault = None
+    faults.forge.git_fault = Fault(hold=hold)
+    requests_before = len(faults.forge.requests)
+    following = faults.stack.facade(repo.url, "main")
+    eventually(lambda: len(faults.forge.requests) > requests_before, "a question to the forge")
+    faults.stack.kill("resolver")
+    faults.forge.git_fault = None
     hold.set()
-    one.assert_ready_with_one_server(following, before)
+    faults.assert_ready_with_one_server(following, before)
 
 
-def test_hub_killed_in_mid_start_the_server_starts_once(one: Faults) -> None:
-    repo = one.slow_repo(holds_build=False, holds_server=True)
-    before = set(one.stack.hub_users())
-    following = one.stack.facade(repo.url, repo.sha)
+def test_hub_killed_in_mid_start_the_server_starts_once(faults: Faults) -> None:
+    repo = faults.slow_repo(holds_build=False, holds_server=True)
+    before = set(faults.stack.hub_users())
+    following = faults.stack.facade(repo.url, repo.sha)
     repo.until_server_starts()
-    pid = one.stack.kill("hub")
-    one.stack.until_replaced("hub", pid)
+    pid = faults.stack.kill("hub")
+    faults.stack.until_replaced("hub", pid)
     repo.start_server()
-    one.assert_ready_with_one_server(following, before)
+    faults.assert_ready_with_one_server(following, before)
 
 
-def test_builder_api_killed_while_it_is_asked_the_launch_goes_on(one: Faults) -> None:
-    repo = one.slow_repo()
-    with one.stack.paused("builder") as pid:
-        following = one.stack.facade(repo.url, repo.sha)
+def test_builder_api_killed_while_it_is_asked_the_launch_goes_on(faults: Faults) -> None:
+    repo = faults.slow_repo()
+    with faults.stack.paused("builder") as pid:
+        following = faults.stack.facade(repo.url, repo.sha)
         eventually(lambda: following.status, "the head of the stream")
-        one.stack.kill("builder")
-    one.stack.until_replaced("builder", pid)
+        faults.stack.kill("builder")
+    faults.stack.until_replaced("builder", pid)
     repo.end_build()
-    one.assert_server_answers(following.outcome())
+    faults.assert_server_answers(following.outcome())
     repo.assert_every_line_once(following)
-    assert len(one.build_ids(repo)) == 1
+    assert len(faults.build_ids(repo)) == 1
 
 
-def test_proxy_killed_a_running_server_is_reached_again(one: Faults) -> None:
-    repo = one.slow_repo(holds_build=False)
-    ready = one.stack.facade(repo.url, repo.sha).outcome()
-    one.assert_server_answers(ready)
-    pid = one.stack.kill("proxy")
-    one.stack.until_replaced("proxy", pid)
+def test_proxy_killed_a_running_server_is_reached_again(faults: Faults) -> None:
+    repo = faults.slow_repo(holds_build=False)
+    ready = faults.stack.facade(repo.url, repo.sha).outcome()
+    faults.assert_server_answers(ready)
+    pid = faults.stack.kill("proxy")
+    faults.stack.until_replaced("proxy", pid)
 
     def answers() -> bool:
         try:
@@ -143,16 +145,16 @@ def test_proxy_killed_a_running_server_is_reached_again(one: Faults) -> None:
     eventually(answers, "the server through the new proxy")
 
 
-def test_worker_ended_by_sigterm_hands_its_builds_over_at_once(one: Faults) -> None:
-    repo = one.slow_repo()
-    following = one.launch_into_build(repo)
-    (build_id,) = one.build_ids(repo)
-    owner = one.owner(f"b:{build_id}")
-    pid = one.stack.signal("worker", signal.SIGTERM)
-    eventually(lambda: one.record(f"b:{build_id}")["owner"] != owner, "the worker letting go", 4)
-    one.stack.until_replaced("worker", pid)
-    eventually(lambda: one.record(f"b:{build_id}")["owner"] not in {"", owner}, "an adoption", 10)
+def test_worker_ended_by_sigterm_hands_its_builds_over_at_once(faults: Faults) -> None:
+    repo = faults.slow_repo()
+    following = faults.launch_into_build(repo)
+    (build_id,) = faults.build_ids(repo)
+    owner = faults.owner(f"b:{build_id}")
+    pid = faults.stack.signal("worker", signal.SIGTERM)
+    eventually(lambda: faults.record(f"b:{build_id}")["owner"] != owner, "the worker letting go", 4)
+    faults.stack.until_replaced("worker", pid)
+    eventually(lambda: faults.record(f"b:{build_id}")["owner"] not in {"", owner}, "an adoption", 10)
     repo.end_build()
-    one.assert_server_answers(following.outcome())
+    faults.assert_server_answers(following.outcome())
     repo.assert_every_line_once(following)
-    assert one.build_ids(repo) == [build_id]
+    assert faults.build_ids(repo) == [build_id]

@@ -12,86 +12,88 @@ PAUSE_SECONDS = 30.0
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_left(two: Faults) -> object:
+def _nothing_is_left(doubled_faults: Faults) -> object:
     yield
-    two.assert_nothing_is_left()
+    doubled_faults.assert_nothing_is_left()
 
 
-def test_gateway_killed_the_stream_is_resumed_at_the_other_one_at_once(two: Faults) -> None:
-    repo = two.slow_repo()
-    following = two.launch_into_build(repo)
-    pid = two.stack.kill("gateway")
+def test_gateway_killed_the_stream_is_resumed_at_the_other_one_at_once(doubled_faults: Faults) -> None:
+    repo = doubled_faults.slow_repo()
+    following = doubled_faults.launch_into_build(repo)
+    pid = doubled_faults.stack.kill("gateway")
     eventually(lambda: following.broke, "the broken stream")
-    two.resume(following, gateway=1)
+    doubled_faults.resume(following, gateway=1)
     repo.end_build()
-    two.assert_server_answers(following.outcome())
+    doubled_faults.assert_server_answers(following.outcome())
     repo.assert_every_line_once(following)
-    assert len(two.build_ids(repo)) == 1
-    two.stack.until_replaced("gateway", pid)
+    assert len(doubled_faults.build_ids(repo)) == 1
+    doubled_faults.stack.until_replaced("gateway", pid)
 
 
-def test_worker_killed_the_other_adopts_its_build_and_nothing_is_built_twice(two: Faults) -> None:
-    repo = two.slow_repo()
-    following = two.launch_into_build(repo)
-    (build_id,) = two.build_ids(repo)
-    owner = two.owner(f"b:{build_id}")
-    sessions = two.stack.sessions()
+def test_worker_killed_the_other_adopts_its_build_and_nothing_is_built_twice(doubled_faults: Faults) -> None:
+    repo = doubled_faults.slow_repo()
+    following = doubled_faults.launch_into_build(repo)
+    (build_id,) = doubled_faults.build_ids(repo)
+    owner = doubled_faults.owner(f"b:{build_id}")
+    sessions = doubled_faults.stack.sessions()
     killed = time.monotonic()
-    two.stack.kill(two.part_of(owner))
-    eventually(lambda: two.record(f"b:{build_id}")["owner"] not in {"", owner}, "an adoption", 15)
+    doubled_faults.stack.kill(doubled_faults.part_of(owner))
+    eventually(lambda: doubled_faults.record(f"b:{build_id}")["owner"] not in {"", owner}, "an adoption", 15)
     print(f"worker killed: adopted after {time.monotonic() - killed:.1f} s")
-    assert two.stack.sessions() == sessions
+    assert doubled_faults.stack.sessions() == sessions
     repo.end_build()
-    two.assert_server_answers(following.outcome())
+    doubled_faults.assert_server_answers(following.outcome())
     repo.assert_every_line_once(following)
-    assert two.build_ids(repo) == [build_id]
+    assert doubled_faults.build_ids(repo) == [build_id]
     assert repo.fetches == 1
 
 
-def test_a_paused_worker_is_replaced_and_fenced_when_it_resumes(two: Faults) -> None:
-    repo = two.slow_repo()
-    following = two.launch_into_build(repo)
-    (build_id,) = two.build_ids(repo)
-    owner = two.owner(f"b:{build_id}")
-    part = two.part_of(owner)
-    fenced = two.stack.metric(part, "bindery_fenced_total", 'kind="b"')
-    with two.stack.paused(part):
+def test_a_paused_worker_is_replaced_and_fenced_when_it_resumes(doubled_faults: Faults) -> None:
+    repo = doubled_faults.slow_repo()
+    following = doubled_faults.launch_into_build(repo)
+    (build_id,) = doubled_faults.build_ids(repo)
+    owner = doubled_faults.owner(f"b:{build_id}")
+    part = doubled_faults.part_of(owner)
+    fenced = doubled_faults.stack.metric(part, "bindery_fenced_total", 'kind="b"')
+    with doubled_faults.stack.paused(part):
         paused = time.monotonic()
-        eventually(lambda: two.record(f"b:{build_id}")["owner"] not in {"", owner}, "an adoption", 15)
+        eventually(lambda: doubled_faults.record(f"b:{build_id}")["owner"] not in {"", owner}, "an adoption", 15)
         print(f"worker paused: adopted after {time.monotonic() - paused:.1f} s")
-        told = len(following.events)
-        eventually(lambda: len(following.events) > told + 20, "lines from the other worker")
+        events_before = len(following.events)
+        eventually(lambda: len(following.events) > events_before + 20, "lines from the other worker")
         threading.Event().wait(PAUSE_SECONDS - (time.monotonic() - paused))
     eventually(
-        lambda: two.stack.metric(part, "bindery_fenced_total", 'kind="b"') > fenced, "the write that was refused"
+        lambda: doubled_faults.stack.metric(part, "bindery_fenced_total", 'kind="b"') > fenced,
+        "the write that was refused",
     )
     repo.end_build()
-    two.assert_server_answers(following.outcome())
+    doubled_faults.assert_server_answers(following.outcome())
     repo.assert_every_line_once(following)
-    assert two.build_ids(repo) == [build_id]
+    assert doubled_faults.build_ids(repo) == [build_id]
     assert repo.fetches == 1
 
 
-def test_a_paused_gateway_is_replaced_and_fenced_when_it_resumes(two: Faults) -> None:
-    repo = two.slow_repo()
-    before = set(two.stack.hub_users())
-    following = two.launch_into_build(repo, gateway=1)
+def test_a_paused_gateway_is_replaced_and_fenced_when_it_resumes(doubled_faults: Faults) -> None:
+    repo = doubled_faults.slow_repo()
+    before = set(doubled_faults.stack.hub_users())
+    following = doubled_faults.launch_into_build(repo, gateway=1)
     topic = f"l:{following.launch_id}"
-    owner = two.owner(topic)
-    part = two.part_of(owner)
+    owner = doubled_faults.owner(topic)
+    part = doubled_faults.part_of(owner)
     assert part == "gateway-2"
-    fenced = two.stack.metric(part, "bindery_fenced_total", 'kind="l"')
-    with two.stack.paused(part):
+    fenced = doubled_faults.stack.metric(part, "bindery_fenced_total", 'kind="l"')
+    with doubled_faults.stack.paused(part):
         paused = time.monotonic()
-        eventually(lambda: two.record(topic)["owner"] not in {"", owner}, "an adoption", 15)
+        eventually(lambda: doubled_faults.record(topic)["owner"] not in {"", owner}, "an adoption", 15)
         print(f"gateway paused: adopted after {time.monotonic() - paused:.1f} s")
         following.close()
-        two.resume(following, gateway=0)
+        doubled_faults.resume(following, gateway=0)
         threading.Event().wait(PAUSE_SECONDS - (time.monotonic() - paused))
     eventually(
-        lambda: two.stack.metric(part, "bindery_fenced_total", 'kind="l"') > fenced, "the write that was refused"
+        lambda: doubled_faults.stack.metric(part, "bindery_fenced_total", 'kind="l"') > fenced,
+        "the write that was refused",
     )
     repo.end_build()
-    two.assert_ready_with_one_server(following, before)
+    doubled_faults.assert_ready_with_one_server(following, before)
     repo.assert_every_line_once(following)
-    assert len(two.build_ids(repo)) == 1
+    assert len(doubled_faults.build_ids(repo)) == 1

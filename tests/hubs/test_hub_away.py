@@ -121,18 +121,21 @@ async def test_an_emptied_redis_and_another_installation_cost_nobody_a_server(
             tmp_path, valkey, hub, installation_id="two", installation_secret="t" * 32, seats_total=4
         ) as second,
     ):
-        async with clicks(valkey, first) as one, clicks(valkey, second) as two:
+        async with clicks(valkey, first) as first_clicks, clicks(valkey, second) as second_clicks:
             everyone = [
                 await here.launch(f"{name}-{number}", kind="lasting")
-                for name, here in (("one", one), ("two", two))
+                for name, here in (("one", first_clicks), ("two", second_clicks))
                 for number in range(3)
             ]
             before = hub.users()
             assert sorted(before) == sorted(server.user for server in everyone)
-            await one.context.redis.flushall()
+            await first_clicks.context.redis.flushall()
 
             async def have_compared_armed() -> bool:
-                since = [await here.context.redis.get(here.context.keys("installation")) for here in (one, two)]
+                since = [
+                    await here.context.redis.get(here.context.keys("installation"))
+                    for here in (first_clicks, second_clicks)
+                ]
                 return all(at and time.time() - float(at) > 4 for at in since)
 
             await until(have_compared_armed, "both reapers may delete again, and have looked since")
@@ -140,8 +143,8 @@ async def test_an_emptied_redis_and_another_installation_cost_nobody_a_server(
             assert {user: servers[""]["started"] for user, servers in now.items()} == {
                 user: servers[""]["started"] for user, servers in before.items()
             }
-            assert [await here.members() for here in (one, two)] == [3, 3]
-            assert (await one.launch("one-more")).state is ServerState.READY
+            assert [await here.members() for here in (first_clicks, second_clicks)] == [3, 3]
+            assert (await first_clicks.launch("one-more")).state is ServerState.READY
 
 
 async def test_launchers_together_start_no_more_at_once_than_the_hub_takes(valkey: Valkey, tmp_path: Path) -> None:

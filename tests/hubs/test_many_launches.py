@@ -53,15 +53,15 @@ async def _check(here: Clicks, hub: BriefHub, servers: list[Server], *, slack: i
 @pytest.mark.parametrize("launchers", [1, 2])
 async def test_two_hundred_launches_share_twenty_seats(valkey: Valkey, tmp_path: Path, launchers: int) -> None:
     with running_brief_hub(tmp_path / "hub") as hub:
-        started = [LauncherProcess(tmp_path, valkey, hub, seats_total=SEATS) for _ in range(launchers)]
+        processes = [LauncherProcess(tmp_path, valkey, hub, seats_total=SEATS) for _ in range(launchers)]
         try:
-            for launcher in started:
+            for launcher in processes:
                 launcher.start()
-            async with clicks(valkey, *started) as here:
+            async with clicks(valkey, *processes) as here:
                 await _check(here, hub, await _all(here), slack=SEATS)
                 assert hub.peaks()["starts"] == LAUNCHES
         finally:
-            for launcher in started:
+            for launcher in processes:
                 launcher.kill()
 
 

@@ -68,18 +68,18 @@ async def _measure_target(options: argparse.Namespace) -> list[Row]:
 
 
 async def _measure(options: argparse.Namespace, folder: Path) -> list[Row]:
-    wanted = set(options.only)
+    selection = set(options.only)
     rows: list[Row] = []
-    if wanted - {"resume", "builds"}:
+    if selection - {"resume", "builds"}:
         stack = LoadStack(folder / "one")
         try:
-            rows += await _one_stack(stack, wanted, options)
+            rows += await _one_stack(stack, selection, options)
         finally:
             await stack.stop()
-    if "resume" in wanted:
+    if "resume" in selection:
         _say("resume after a kill")
         rows += await resume.measure(folder / "two")
-    if "builds" in wanted:
+    if "builds" in selection:
         _say(f"{options.builds} builds on a cluster")
         try:
             rows += await builds.measure(_numbers(options.builds))
@@ -90,24 +90,24 @@ async def _measure(options: argparse.Namespace, folder: Path) -> list[Row]:
     return rows
 
 
-async def _one_stack(stack: LoadStack, wanted: set[str], options: argparse.Namespace) -> list[Row]:
+async def _one_stack(stack: LoadStack, selection: set[str], options: argparse.Namespace) -> list[Row]:
     _say("start")
-    rows = footprint.started(await stack.start())
-    if "start" in wanted:
+    rows = footprint.startup(await stack.start())
+    if "start" in selection:
         rows += await footprint.restarts(stack)
-    if "idle" in wanted:
+    if "idle" in selection:
         _say("idle")
         rows += await footprint.idle(stack)
-    if "quick" in wanted:
+    if "quick" in selection:
         _say("small questions")
         rows += await footprint.quick_answers(stack)
-    if "warm" in wanted:
+    if "warm" in selection:
         _say("warm launches")
         rows += await warm.measure(stack, options.launches, options.at_once)
-    if "storm" in wanted:
+    if "storm" in selection:
         _say("storm")
         rows += await launches.storm(stack, options.storm)
-    if "watchers" in wanted:
+    if "watchers" in selection:
         rows.append(Row("One build at 20 lines/s", ""))
         for followers in options.followers + [5000] * options.many_followers:
             _say(f"{followers} followers")
@@ -115,8 +115,8 @@ async def _one_stack(stack: LoadStack, wanted: set[str], options: argparse.Names
     return rows
 
 
-def _say(what: str) -> None:
-    print(f"... {what}", file=sys.stderr, flush=True)
+def _say(text: str) -> None:
+    print(f"... {text}", file=sys.stderr, flush=True)
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ class Cost:
     seconds: float
     queued: list[float]
     """Seconds from the request until a worker had the build, each."""
-    handed: list[float]
+    handover_seconds: list[float]
     """Seconds from a slot's becoming free until its next build ran, each."""
     redis: float
     cpu: dict[str, float]
@@ -65,7 +65,10 @@ class Cost:
                 failed=self.not_built,
             ),
             Row(f"{n} builds: from request to start", _spread(self.queued), note="most of it waits for a slot"),
-            Row(f"{n} builds: from a free slot to the next start", _spread(self.handed), note="our own part of it"),
+            Row(
+                f"{n} builds: from a free slot to the next start", _spread(self.handover_seconds),
+                note="our own part of it",
+            ),
             Row(f"{n} builds: Redis commands each", f"{self.redis / n:.0f}", note="what an idle builder does left out"),
             Row(f"{n} builds: API server requests each", f"{self.api_server / n:.1f}"),
             Row(f"{n} builds: CPU each", f"{1000 * cpu / n:.0f} ms", note=shares),
@@ -117,17 +120,17 @@ def _start(stack: ExitStack, folder: Path) -> Builders:
 async def _run(builders: Builders, client: httpx.AsyncClient, count: int, name: str) -> Cost:
     idle = await _commands_per_second(builders)
     before = await _counted(builders, client)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     ids = await asyncio.gather(*(_ask(builders, client, name, number) for number in range(count)))
-    builds = [await _ended(builders, client, build_id) for build_id in ids]
-    seconds = time.monotonic() - begun
+    builds = [await _until_ended(builders, client, build_id) for build_id in ids]
+    seconds = time.monotonic() - started_at
     after = await _counted(builders, client)
-    started = [build for build in builds if build.get("started_at")]
+    timed = [build for build in builds if build.get("started_at")]
     return Cost(
         builds=count,
         seconds=seconds,
-        queued=[build["started_at"] - build["created_at"] for build in started],
-        handed=list(_handed(started)),
+        queued=[build["started_at"] - build["created_at"] for build in timed],
+        handover_seconds=list(_handover_seconds(timed)),
         redis=after.redis - before.redis - idle * seconds,
         cpu={part: used - before.cpu[part] for part, used in after.cpu.items()},
         api_server=after.api_server - before.api_server,
@@ -135,12 +138,12 @@ async def _run(builders: Builders, client: httpx.AsyncClient, count: int, name: 
     )
 
 
-def _handed(builds: list[dict[str, Any]]) -> Iterator[float]:
+def _handover_seconds(builds: list[dict[str, Any]]) -> Iterator[float]:
     """How long each slot stood free before its next build, the slots being handed on in the order of time."""
     free = sorted(build["finished_at"] for build in builds)
     later = sorted(build["started_at"] for build in builds)[WORKERS * SLOTS :]
-    for freed, taken in zip(free, later, strict=False):
-        yield max(0.0, taken - freed)
+    for freed_at, taken_at in zip(free, later, strict=False):
+        yield max(0.0, taken_at - freed_at)
 
 
 async def _ask(builders: Builders, client: httpx.AsyncClient, name: str, number: int) -> str:
@@ -153,15 +156,15 @@ async def _ask(builders: Builders, client: httpx.AsyncClient, name: str, number:
     return str(reply.json()["build_id"])
 
 
-async def _ended(builders: Builders, client: httpx.AsyncClient, build_id: str) -> dict[str, Any]:
+async def _until_ended(builders: Builders, client: httpx.AsyncClient, build_id: str) -> dict[str, Any]:
     """The build after its end, which its event stream tells: nobody polls."""
     url = f"{builders.api.url}/builds/{build_id}"
     with contextlib.suppress(httpx.ReadTimeout):
         async with client.stream("GET", f"{url}/events", timeout=httpx.Timeout(60, read=1800)) as events:
             async for _ in events.aiter_lines():
                 pass
-    found: dict[str, Any] = (await client.get(url)).json()
-    return found
+    view: dict[str, Any] = (await client.get(url)).json()
+    return view
 
 
 @dataclass(frozen=True)
@@ -196,9 +199,9 @@ def _commands(builders: Builders) -> float:
 async def _commands_per_second(builders: Builders) -> float:
     """What an idle builder asks of Redis: leases, sweeps, arq's polls."""
     before = _commands(builders)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     await asyncio.sleep(IDLE_SECONDS)
-    return (_commands(builders) - before) / (time.monotonic() - begun)
+    return (_commands(builders) - before) / (time.monotonic() - started_at)
 
 
 def _spread(seconds: list[float]) -> str:

@@ -59,33 +59,33 @@ class Outcome:
 class _Launch(asyncio.Protocol):
     def __init__(self, request: bytes) -> None:
         self.request = request
-        self.done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self.begun = 0.0
+        self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.started_at = 0.0
         self.tail = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's own class does not say so
-        self.begun = time.perf_counter()
+        self.started_at = time.perf_counter()
         self.transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
         window = self.tail + data
-        if not (found := _ENDED.search(window)):
+        if not (match := _ENDED.search(window)):
             self.tail = window[-64:]
             return
-        if (end := window.find(b"\n\n", found.end())) < 0:  # the rest of the event is still to come
-            self.tail = window[found.start() :]
+        if (end := window.find(b"\n\n", match.end())) < 0:  # the rest of the event is still to come
+            self.tail = window[match.start() :]
             return
-        user = _USER.search(window, found.start(), end)
-        self._end(found[1].decode(), user[1].decode() if user else "")
+        user = _USER.search(window, match.start(), end)
+        self._end(match[1].decode(), user[1].decode() if user else "")
         self.transport.close()
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._end("broken")
 
     def _end(self, phase: str, user: str = "") -> None:
-        if not self.done.done():
-            self.done.set_result(Outcome(time.perf_counter() - self.begun, phase, user))
+        if not self.outcome.done():
+            self.outcome.set_result(Outcome(time.perf_counter() - self.started_at, phase, user))
 
 
 async def launch(place: Place, path: str, *, seconds: float = 60.0) -> Outcome:
@@ -98,7 +98,7 @@ async def launch(place: Place, path: str, *, seconds: float = 60.0) -> Outcome:
                 lambda: _Launch(request), place.host, place.port, ssl=place.context
             )
             try:
-                return await protocol.done
+                return await protocol.outcome
             finally:
                 protocol.transport.close()
     except TimeoutError:
@@ -112,8 +112,8 @@ class _Repeating(asyncio.Protocol):
 
     def __init__(self, request: bytes) -> None:
         self.request = request
-        self.done = 0
-        self.wrong = 0
+        self.replies = 0
+        self.failures = 0
         self.stopping = False
         self.data = b""
 
@@ -128,8 +128,8 @@ class _Repeating(asyncio.Protocol):
             return
         if len(self.data) < head + 4 + int(length[1]):
             return
-        self.done += 1
-        self.wrong += not self.data.startswith(b"HTTP/1.1 200")
+        self.replies += 1
+        self.failures += not self.data.startswith(b"HTTP/1.1 200")
         self.data = b""
         if self.stopping:
             self.transport.close()
@@ -141,22 +141,22 @@ async def repeat(place: Place, path: str, *, connections: int, seconds: float, *
     """Requests per second of one address over kept connections, and how many answers were not 200."""
     request = place.request("GET", path, **headers)
     loop = asyncio.get_running_loop()
-    made = [
+    clients = [
         (await loop.create_connection(lambda: _Repeating(request), place.host, place.port))[1]
         for _ in range(connections)
     ]
-    begun = time.perf_counter()
-    before = sum(one.done for one in made)
+    started_at = time.perf_counter()
+    before = sum(client.replies for client in clients)
     await asyncio.sleep(seconds)
-    done = sum(one.done for one in made) - before
-    took = time.perf_counter() - begun
-    for one in made:
-        one.stopping = True
-        one.transport.close()
-    return done / took, sum(one.wrong for one in made)
+    replies = sum(client.replies for client in clients) - before
+    took = time.perf_counter() - started_at
+    for client in clients:
+        client.stopping = True
+        client.transport.close()
+    return replies / took, sum(client.failures for client in clients)
 
 
-async def ask(place: Place, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
+async def fetch(place: Place, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
     """One request over a connection of its own: (status, body). An event stream is read to its end."""
     content = b"" if body is None else json.dumps(body).encode()
     reader, writer = await asyncio.open_connection(place.host, place.port, ssl=place.context)

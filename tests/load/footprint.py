@@ -20,7 +20,7 @@ QUICK = {
 }
 
 
-def started(times: dict[str, float]) -> list[Row]:
+def startup(times: dict[str, float]) -> list[Row]:
     """The rows of a start of everything at once."""
     parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in times.items() if name != "all")
     row = Row("all at once, until healthy", f"{times['all']:.1f} s", goal="<= 5 s", note=parts, numbers=times)
@@ -40,7 +40,7 @@ async def idle(stack: LoadStack, *, seconds: float = 4.0) -> list[Row]:
     await asyncio.sleep(2.0)
     before = stack.cpu()
     await asyncio.sleep(seconds)
-    spent = {name: (after - before[name]) / seconds * 100 for name, after in stack.cpu().items()}
+    shares = {name: (after - before[name]) / seconds * 100 for name, after in stack.cpu().items()}
     pids = {name: stack.processes[name].pid for name in stack.ours()}
     pss = {name: pss_bytes(pid) / 2**20 for name, pid in pids.items()}
     rss = {name: rss_bytes(pid) / 2**20 for name, pid in pids.items()}
@@ -53,8 +53,8 @@ async def idle(stack: LoadStack, *, seconds: float = 4.0) -> list[Row]:
         ),
         Row("memory, RSS", f"{sum(rss.values()):.0f} MiB", numbers=rss | {"total": sum(rss.values())}),
         Row(
-            "CPU, of one core", f"{sum(spent.values()):.1f} %",
-            note=", ".join(f"{name} {share:.1f}" for name, share in spent.items()), numbers=spent,
+            "CPU, of one core", f"{sum(shares.values()):.1f} %",
+            note=", ".join(f"{name} {share:.1f}" for name, share in shares.items()), numbers=shares,
         ),
     ]  # fmt: skip
 
@@ -64,13 +64,13 @@ async def quick_answers(stack: LoadStack, *, seconds: float = 2.0) -> list[Row]:
     rows = [Row("Requests per second, one gateway process", "")]
     for path, (name, goal) in QUICK.items():
         arguments = (str(stack.gateway.port), path, str(seconds))
-        done = await asyncio.to_thread(
+        process = await asyncio.to_thread(
             subprocess.run, [sys.executable, "-m", __name__, *arguments], cwd=CHECKOUT, capture_output=True, check=True
         )
-        found = json.loads(done.stdout)
-        note = f"{found['wrong']} answers were not 200" if found["wrong"] else ""
-        text = f"{found['per_second']:,.0f} /s"
-        rows.append(Row(f"{name} ({path})", text, goal=goal, note=note, numbers={"per_second": found["per_second"]}))
+        result = json.loads(process.stdout)
+        note = f"{result['wrong']} answers were not 200" if result["wrong"] else ""
+        text = f"{result['per_second']:,.0f} /s"
+        rows.append(Row(f"{name} ({path})", text, goal=goal, note=note, numbers={"per_second": result["per_second"]}))
     return rows
 
 
@@ -81,8 +81,8 @@ def main() -> None:
     port, path, seconds = sys.argv[1:]
     place = Place("127.0.0.1", int(port))
     time.sleep(0.2)
-    per_second, wrong = uvloop.run(repeat(place, path, connections=16, seconds=float(seconds)))
-    print(json.dumps({"per_second": per_second, "wrong": wrong}))
+    per_second, failures = uvloop.run(repeat(place, path, connections=16, seconds=float(seconds)))
+    print(json.dumps({"per_second": per_second, "wrong": failures}))
 
 
 if __name__ == "__main__":

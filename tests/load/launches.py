@@ -20,7 +20,7 @@ class Run:
 
     @property
     def seconds(self) -> list[float]:
-        return [one.seconds for one in self.outcomes if one.phase == "ready"]
+        return [outcome.seconds for outcome in self.outcomes if outcome.phase == "ready"]
 
     @property
     def per_second(self) -> float:
@@ -32,13 +32,13 @@ class Run:
 
     @property
     def not_ready(self) -> str:
-        wrong = [one.phase for one in self.outcomes if one.phase != "ready"]
-        return f"{len(wrong)} not ready: {', '.join(sorted(set(wrong)))}" if wrong else ""
+        phases = [outcome.phase for outcome in self.outcomes if outcome.phase != "ready"]
+        return f"{len(phases)} not ready: {', '.join(sorted(set(phases)))}" if phases else ""
 
     def latency(self, measure: str, *, goal: str = "", note: str = "") -> Row:
-        said = "; ".join(filter(None, (note, self.not_ready)))
+        full_note = "; ".join(filter(None, (note, self.not_ready)))
         text, numbers = spread_ms(self.seconds)
-        return Row(measure, text, goal=goal, note=said, numbers=numbers, failed=self.failed)
+        return Row(measure, text, goal=goal, note=full_note, numbers=numbers, failed=self.failed)
 
 
 def spread_ms(seconds: list[float]) -> tuple[str, dict[str, float]]:
@@ -49,15 +49,15 @@ def spread_ms(seconds: list[float]) -> tuple[str, dict[str, float]]:
 
 async def run(place: Place, path: Callable[[], str], launches: int, at_once: int) -> Run:
     """Make `launches` launches, `at_once` of them at any time."""
-    left = iter(range(launches))
+    remaining = iter(range(launches))
     outcomes: list[Outcome] = []
 
     async def one_after_another() -> None:
-        outcomes.extend([await launch(place, path()) for _ in left])
+        outcomes.extend([await launch(place, path()) for _ in remaining])
 
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     await asyncio.gather(*(one_after_another() for _ in range(at_once)))
-    return Run(outcomes, time.perf_counter() - begun)
+    return Run(outcomes, time.perf_counter() - started_at)
 
 
 async def storm(stack: LoadStack, specs: int) -> list[Row]:
@@ -67,14 +67,16 @@ async def storm(stack: LoadStack, specs: int) -> list[Row]:
         stack.make_image(name)
     number = count()
     before = stack.cpu()
-    made = await run(stack.gateway, lambda: stack.git_spec(names[next(number)], "HEAD"), specs, specs)
+    result = await run(stack.gateway, lambda: stack.git_spec(names[next(number)], "HEAD"), specs, specs)
     after = stack.cpu()
     each = sum(after[part] - before[part] for part in after) / specs * 1000
     goal = f"<= {4.3 * specs / 200:.1f} s, 26 ms each"
-    text = f"{made.took:.2f} s, {each:.1f} ms of CPU each"
-    note = made.not_ready or "images are there, facts are not"
-    numbers = {"seconds": made.took, "cpu_ms": each}
+    text = f"{result.took:.2f} s, {each:.1f} ms of CPU each"
+    note = result.not_ready or "images are there, facts are not"
+    numbers = {"seconds": result.took, "cpu_ms": each}
     return [
         Row("Storm", ""),
-        Row(f"{specs} new links (git, HEAD) at once", text, goal=goal, note=note, numbers=numbers, failed=made.failed),
+        Row(
+            f"{specs} new links (git, HEAD) at once", text, goal=goal, note=note, numbers=numbers, failed=result.failed
+        ),
     ]

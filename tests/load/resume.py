@@ -68,8 +68,8 @@ class Following:
     def _event(self, data: bytes) -> None:
         if WAITING in data:
             self.waiting.set()
-        if found := LINE.search(data):
-            self.lines.append((int(found[1]), time.time()))
+        if match := LINE.search(data):
+            self.lines.append((int(match[1]), time.time()))
         for phase in ("ready", "failed", "cancelled"):
             if f'"phase": "{phase}"'.encode() in data:
                 self.phase = phase
@@ -81,12 +81,12 @@ class Following:
 
     def row(self, measure: str, goal: str) -> Row:
         numbers = [number for number, _ in self.lines]
-        lost = _LINES - len(set(numbers))
+        missing = _LINES - len(set(numbers))
         twice = len(numbers) - len(set(numbers))
-        text = f"dark {self.dark_seconds():.1f} s, {lost} of {_LINES} lost, {twice} twice"
+        text = f"dark {self.dark_seconds():.1f} s, {missing} of {_LINES} lost, {twice} twice"
         note = f"the launch ended {self.phase}"
-        found = {"dark_seconds": self.dark_seconds(), "lost": float(lost), "twice": float(twice)}
-        return Row(measure, text, goal=goal, note=note, numbers=found, failed=int(self.phase != "ready"))
+        figures = {"dark_seconds": self.dark_seconds(), "lost": float(missing), "twice": float(twice)}
+        return Row(measure, text, goal=goal, note=note, numbers=figures, failed=int(self.phase != "ready"))
 
 
 async def measure(folder: Path) -> list[Row]:
@@ -131,5 +131,5 @@ async def _supervising(stack: LoadStack) -> str:
     async with redis.Redis.from_url(stack.redis_url) as client:
         keys = [key async for key in client.scan_iter("*{b:*}:record")]
         owners = [(await client.hget(key, "owner") or b"").decode() for key in keys]
-    pids = {int(found[1]) for owner in owners if (found := _OWNER_PID.search(owner))}
+    pids = {int(match[1]) for owner in owners if (match := _OWNER_PID.search(owner))}
     return next(n for n, p in stack.processes.items() if n.startswith("worker") and p.pid in pids)

@@ -26,7 +26,7 @@ from deploy.local.sockets import open_socket_folder, remove_socket_folders, sock
 from services.builder.image_names import image_name
 from services.builder.settings import BuilderSettings
 from services.common.models import BuildInput, image_key
-from tests.load.client import Place, ask
+from tests.load.client import Place, fetch
 from tests.load.processes import cpu_seconds
 from tests.load.stub_forge import sha_of
 from tests.support.paths import CHECKOUT
@@ -50,12 +50,12 @@ class LoadStack:
         self.hub = Place("127.0.0.1", hub_port, prefix="/hub/api")
         self._stub_ports = {"stub_hub": hub_port, "stub_forge": forge_port}
         self._settings = Settings(port=first, data_dir=self.data, gateways=gateways, workers=workers)
-        self._given = {f"BINDERY_{name.upper()}": value for name, value in settings.items()}
+        self._overrides = {f"BINDERY_{name.upper()}": value for name, value in settings.items()}
         self.gateways = [Place("127.0.0.1", port) for port in self._settings.ports]
         self.parts: dict[str, Component] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._client = httpx.AsyncClient(trust_env=False, timeout=10)
-        self._held = contextlib.ExitStack()
+        self._resources = contextlib.ExitStack()
 
     @property
     def gateway(self) -> Place:
@@ -72,16 +72,16 @@ class LoadStack:
         installation = open_installation(self.data)
         open_socket_folder(socket_folder(self.data, os.environ))
         passed = {name: value for name, value in os.environ.items() if not name.startswith("BINDERY_")}
-        ports = self._held.enter_context(hold_ports(self._settings))
+        ports = self._resources.enter_context(hold_ports(self._settings))
         planned = plan_components(
-            self._settings, installation, self._client, passed | self._told() | self._given, ports
+            self._settings, installation, self._client, passed | self._defaults() | self._overrides, ports
         )
         self.parts = {part.name: part for part in planned if part.name not in NOT_OURS}
-        begun = time.perf_counter()
-        times = dict(await asyncio.gather(*(self._start_part(part, begun) for part in self.parts.values())))
+        started_at = time.perf_counter()
+        times = dict(await asyncio.gather(*(self._start_part(part, started_at) for part in self.parts.values())))
         return times | {"all": max(times.values())}
 
-    def _told(self) -> dict[str, str]:
+    def _defaults(self) -> dict[str, str]:
         return {
             "BINDERY_ALLOWED_NETWORKS": "127.0.0.0/8",
             "BINDERY_GITHUB_URL": self.forge,
@@ -93,14 +93,14 @@ class LoadStack:
             "BINDERY_REAP_INTERVAL_SECONDS": "3600",
         }
 
-    async def _start_part(self, part: Component, begun: float) -> tuple[str, float]:
+    async def _start_part(self, part: Component, started_at: float) -> tuple[str, float]:
         while any(name not in self.processes for name in part.after):
             await asyncio.sleep(0.002)
         for name in part.after:
             await self._until_well(self.parts[name])
         self._spawn_part(part)
         await self._until_well(part)
-        return part.name, time.perf_counter() - begun
+        return part.name, time.perf_counter() - started_at
 
     def _environment(self, part: Component) -> dict[str, str]:
         base = f"http://127.0.0.1:{self.hub.port}/"
@@ -124,8 +124,8 @@ class LoadStack:
         while await part.health():
             process = self.processes[part.name]
             if process.poll() is not None or time.monotonic() > deadline:
-                said = (self.folder / "logs" / f"{part.name}.log").read_text(errors="replace")[-2000:]
-                raise RuntimeError(f"{part.name} did not start: {said}")
+                log_end = (self.folder / "logs" / f"{part.name}.log").read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"{part.name} did not start: {log_end}")
             await asyncio.sleep(0.02)
 
     async def restart(self, name: str) -> float:
@@ -133,10 +133,10 @@ class LoadStack:
         process = self.processes[name]
         process.terminate()
         await asyncio.to_thread(process.wait, 30)
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         self._spawn_part(self.parts[name])
         await self._until_well(self.parts[name])
-        return time.perf_counter() - begun
+        return time.perf_counter() - started_at
 
     def kill(self, name: str) -> None:
         """Kill -9 a part."""
@@ -151,7 +151,7 @@ class LoadStack:
             process = self.processes[name]
             process.terminate() if name in {"redis", *STUBS} else process.kill()
             process.wait(20)
-        self._held.close()
+        self._resources.close()
         remove_socket_folders(self.data, os.environ)
 
     # What there is to launch
@@ -209,7 +209,7 @@ class LoadStack:
             async with httpx.AsyncClient(transport=transport) as client:
                 return (await client.get(f"http://{name}/metrics")).text
         place = Place(environment["BINDERY_LISTEN_HOST"], int(environment["BINDERY_LISTEN_PORT"]))
-        return (await ask(place, "GET", "/metrics"))[1].decode()
+        return (await fetch(place, "GET", "/metrics"))[1].decode()
 
     @property
     def redis_url(self) -> str:
@@ -224,16 +224,16 @@ class LoadStack:
 
     async def hub_seconds(self) -> dict[str, float]:
         """How long the stub hub has itself worked on each user since this was asked last."""
-        _, body = await ask(self.hub, "GET", "/own-seconds")
-        found: dict[str, float] = json.loads(body)
-        return found
+        _, body = await fetch(self.hub, "GET", "/own-seconds")
+        seconds: dict[str, float] = json.loads(body)
+        return seconds
 
 
 def _first_of(count: int, avoid: set[int]) -> int:
     """The first of `count` neighbouring free ports."""
     for first in free_ports(50, avoid=avoid):
-        wanted = set(range(first, first + count))
-        if not wanted & avoid and all(is_free("127.0.0.1", port) for port in wanted):
+        candidates = set(range(first, first + count))
+        if not candidates & avoid and all(is_free("127.0.0.1", port) for port in candidates):
             return first
     raise RuntimeError("no free ports")
 

@@ -24,17 +24,17 @@ class Turn:
     """When the turn of the event loop began: requests that are read in one turn wait for one another."""
 
     def __init__(self) -> None:
-        self._begun = 0.0
+        self._started_at = 0.0
 
-    def begun(self) -> float:
+    def started_at(self) -> float:
         """The time at which the first request of this turn was read."""
-        if not self._begun:
-            self._begun = time.perf_counter()
+        if not self._started_at:
+            self._started_at = time.perf_counter()
             asyncio.get_running_loop().call_soon(self._end)
-        return self._begun
+        return self._started_at
 
     def _end(self) -> None:
-        self._begun = 0.0
+        self._started_at = 0.0
 
 
 class StubProtocol(asyncio.Protocol):
@@ -50,7 +50,7 @@ class StubProtocol(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # uvloop's own class does not say so
 
     def data_received(self, data: bytes) -> None:
-        got = self.turn.begun()
+        received_at = self.turn.started_at()
         self.data += data
         while (head_end := self.data.find(b"\r\n\r\n")) >= 0:
             head = self.data[: head_end + 2]
@@ -63,7 +63,7 @@ class StubProtocol(asyncio.Protocol):
             method, target, _ = head.split(b" ", 2)
             self._answer(self.handle(method.decode(), target.decode("latin-1"), head, body))
             if self.answered:
-                self.answered(target.decode("latin-1"), time.perf_counter() - got)
+                self.answered(target.decode("latin-1"), time.perf_counter() - received_at)
             if b"\r\nconnection: close" in head.lower():
                 self.transport.close()
 

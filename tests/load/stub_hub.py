@@ -52,9 +52,9 @@ class StubHub:
         return 200, _JSON, b'{"version":"stub"}', {}
 
     def _listing(self, query: str) -> Answer:
-        asked = parse_qs(query)
-        offset = int(asked.get("offset", ["0"])[0])
-        limit = min(int(asked.get("limit", ["200"])[0]), self.page_max)
+        parameters = parse_qs(query)
+        offset = int(parameters.get("offset", ["0"])[0])
+        limit = min(int(parameters.get("limit", ["200"])[0]), self.page_max)
         following = {"offset": offset + limit, "limit": limit} if offset + limit < len(self.users) else None
         page = {"items": list(self.users.values())[offset : offset + limit], "_pagination": {"next": following}}
         return 200, _JSON, json.dumps(page).encode(), {}
@@ -63,9 +63,8 @@ class StubHub:
         user = self.users.get(name)
         if not rest:
             if method == "POST":
-                known = user
                 self.users[name] = user or {"name": name, "servers": {}}
-                return (409 if known else 201), _JSON, b"{}", {}
+                return (409 if user else 201), _JSON, b"{}", {}
             if method == "DELETE":
                 return (204 if self.users.pop(name, None) else 404), _JSON, b"{}", {}
             return (200, _JSON, json.dumps(user).encode(), {}) if user else (404, _JSON, b"{}", {})

@@ -46,10 +46,10 @@ def machine() -> str:
     That piece makes runs comparable: a busy or slow machine takes more CPU time for the same work.
     """
     load = os.getloadavg()[0]
-    begun = time.process_time()
+    started_at = time.process_time()
     for _ in range(20_000):
         json.loads(json.dumps({"phase": "building", "message": "a line\n", "number": [1, 2, 3]}))
-    yardstick = (time.process_time() - begun) * 1000
+    yardstick = (time.process_time() - started_at) * 1000
     return (
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, load {load:.1f} at the start, "
         f"yardstick {yardstick:.0f} ms"
@@ -58,5 +58,5 @@ def machine() -> str:
 
 def write_json(path: Path, rows: Sequence[Row], where: str) -> None:
     """The same as data."""
-    found = [asdict(row) for row in rows if row.text]
-    path.write_text(json.dumps({"machine": where, "rows": found}, indent=1) + "\n")
+    entries = [asdict(row) for row in rows if row.text]
+    path.write_text(json.dumps({"machine": where, "rows": entries}, indent=1) + "\n")

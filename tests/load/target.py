@@ -22,11 +22,11 @@ async def measure(place: Place, spec: str, launches: int, levels: list[int]) -> 
     if not first.seconds:
         return rows
     for level in levels:
-        made = await run(place, lambda: path, min(launches, 50) if level == 1 else max(launches, level), level)
+        result = await run(place, lambda: path, min(launches, 50) if level == 1 else max(launches, level), level)
         name = "alone" if level == 1 else f"{level} at once"
-        text = f"{made.per_second:.1f} launches/s"
+        text = f"{result.per_second:.1f} launches/s"
         rows += [
-            made.latency(f"{name}: launch", note="the hub's own time included"),
-            Row(f"{name}: rate", text, note=made.not_ready, numbers={"per_second": made.per_second}),
+            result.latency(f"{name}: launch", note="the hub's own time included"),
+            Row(f"{name}: rate", text, note=result.not_ready, numbers={"per_second": result.per_second}),
         ]
     return rows

@@ -30,7 +30,7 @@ class Follower:
     times: list[float] = field(default_factory=list)
     _: KW_ONLY
     has_enough: asyncio.Event = field(default_factory=asyncio.Event)
-    ended: str = ""
+    last_phase: str = ""
 
     async def follow(self, place: Place, path: str) -> None:
         """Launch by the façade and leave when the build has ended."""
@@ -45,7 +45,7 @@ class Follower:
                     if len(self.lines) >= LATE_AFTER:
                         self.has_enough.set()
                 if phase in ENDED:
-                    self.ended = phase
+                    self.last_phase = phase
                     break
         self.has_enough.set()
 
@@ -69,39 +69,39 @@ async def measure(place: Place, spec: str, followers: int) -> list[Row]:
 
     async def come_late() -> None:
         await watching[0].has_enough.wait()
-        if not watching[0].ended:
+        if not watching[0].last_phase:
             await late.follow(place, path)
 
     async with asyncio.timeout(_SECONDS), asyncio.TaskGroup() as tasks:
-        for one in watching:
-            tasks.create_task(one.follow(place, path))
+        for follower in watching:
+            tasks.create_task(follower.follow(place, path))
         tasks.create_task(come_late())
     return rows(spec, watching, late)
 
 
 def rows(spec: str, watching: list[Follower], late: Follower) -> list[Row]:
     """What the followers of one build saw."""
-    most = max(watching, key=lambda one: len(one.lines))
-    whole = [one for one in watching if one.lines == most.lines]
-    ended = sorted({one.ended or "broken" for one in watching})
-    first = [min(times) for times in zip(*(one.times for one in whole), strict=True)]
-    behind = [at - begun for one in whole for at, begun in zip(one.times, first, strict=True)]
+    most = max(watching, key=lambda follower: len(follower.lines))
+    whole = [follower for follower in watching if follower.lines == most.lines]
+    phases = sorted({follower.last_phase or "broken" for follower in watching})
+    first = [min(times) for times in zip(*(follower.times for follower in whole), strict=True)]
+    behind = [at - first_at for follower in whole for at, first_at in zip(follower.times, first, strict=True)]
     lag, numbers = spread_ms(behind)
     name = f"{len(watching)} followers"
-    heading = Row(f"The build of {spec}", "", failed=sum(one.ended != "ready" for one in watching))
+    heading = Row(f"The build of {spec}", "", failed=sum(follower.last_phase != "ready" for follower in watching))
     if not most.lines:
         return [
             heading,
-            Row(f"{name}: lines", "none", note=f"it was built before, or ended: {', '.join(ended)}"),
+            Row(f"{name}: lines", "none", note=f"it was built before, or ended: {', '.join(phases)}"),
         ]
     text = f"{len(whole)} of {len(watching)} got all {len(most.lines)} lines"
-    found: list[Row] = [
+    all_rows: list[Row] = [
         heading,
         Row(
             f"{name}: lines",
             text,
             goal="all",
-            note=f"the build ended: {', '.join(ended)}",
+            note=f"the build ended: {', '.join(phases)}",
             numbers={"whole": float(len(whole))},
         ),
         Row(
@@ -113,11 +113,11 @@ def rows(spec: str, watching: list[Follower], late: Follower) -> list[Row]:
     ]
     if late.lines:
         missing = len(most.lines) - len(late.lines)
-        found.append(
+        all_rows.append(
             Row(f"one more after {LATE_AFTER} lines", f"misses {missing}", goal="0", numbers={"missing": missing})
         )
     else:
-        found.append(
+        all_rows.append(
             Row(f"one more after {LATE_AFTER} lines", "not measured", goal="0", note="the build printed too few lines")
         )
-    return found
+    return all_rows

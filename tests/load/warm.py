@@ -93,28 +93,28 @@ async def measure(stack: LoadStack, launches: int, levels: list[int]) -> list[Ro
 async def _upkeep(stack: LoadStack) -> float:
     """The commands a second that Redis gets from a Bindery with nothing to do."""
     before = await stack.redis_commands()
-    begun = time.monotonic()
+    started_at = time.monotonic()
     await asyncio.sleep(_UPKEEP_SECONDS)
-    return (await stack.redis_commands() - before) / (time.monotonic() - begun)
+    return (await stack.redis_commands() - before) / (time.monotonic() - started_at)
 
 
 async def _level(stack: LoadStack, link: Link, launches: int, level: int, upkeep: float) -> list[Row]:
     await stack.hub_seconds()
     before = await _Counted.at(stack)
-    made = await run(stack.gateway, link, launches, level)
-    cost = (await _Counted.at(stack)).since(before, made, upkeep)
+    result = await run(stack.gateway, link, launches, level)
+    cost = (await _Counted.at(stack)).since(before, result, upkeep)
     own = await stack.hub_seconds()
     name = f"{link.name}, {'alone' if level == 1 else f'{level} at once'}"
-    ready = [one for one in made.outcomes if one.phase == "ready"]
-    overhead, numbers = spread_ms([one.seconds - own.get(one.user, 0.0) for one in ready])
-    hub, hub_numbers = spread_ms([own[one.user] for one in ready if one.user in own])
+    ready = [outcome for outcome in result.outcomes if outcome.phase == "ready"]
+    overhead, numbers = spread_ms([outcome.seconds - own.get(outcome.user, 0.0) for outcome in ready])
+    hub, hub_numbers = spread_ms([own[outcome.user] for outcome in ready if outcome.user in own])
     return [
-        made.latency(f"{name}: launch"),
+        result.latency(f"{name}: launch"),
         Row(f"{name}: the stub hub's own time", hub, numbers=hub_numbers),
         Row(f"{name}: our overhead", overhead, goal=link.overhead_alone if level == 1 else "", numbers=numbers),
         Row(
-            f"{name}: rate", f"{made.per_second:.0f} launches/s", goal=link.per_second if level == 200 else "",
-            numbers={"per_second": made.per_second},
+            f"{name}: rate", f"{result.per_second:.0f} launches/s", goal=link.per_second if level == 200 else "",
+            numbers={"per_second": result.per_second},
         ),
         *cost.rows(name, link),
     ]  # fmt: skip
@@ -130,9 +130,9 @@ class _Counted:
     async def at(cls, stack: LoadStack) -> "_Counted":
         return cls(stack.cpu(), await stack.redis_commands(), await stack.counts())
 
-    def since(self, before: "_Counted", made: Run, upkeep: float) -> Cost:
+    def since(self, before: "_Counted", result: Run, upkeep: float) -> Cost:
         """What each launch cost from then until now."""
-        number = len(made.outcomes)
+        number = len(result.outcomes)
         calls = {key: (value - before.calls.get(key, 0.0)) / number for key, value in self.calls.items()}
         http: dict[str, float] = {}
         for key, value in calls.items():
@@ -141,7 +141,7 @@ class _Counted:
                 http[peer] = http.get(peer, 0.0) + value
         return Cost(
             cpu_ms={part: (used - before.cpu[part]) / number * 1000 for part, used in self.cpu.items()},
-            commands=max(0.0, self.commands - before.commands - upkeep * made.took) / number,
+            commands=max(0.0, self.commands - before.commands - upkeep * result.took) / number,
             round_trips=sum(value for key, value in calls.items() if "redis" in key),
             http=http,
         )

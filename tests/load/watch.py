@@ -29,7 +29,7 @@ class _Follower(asyncio.Protocol):
         self.chunks: list[tuple[float, bytes]] = []
         self.joined = asyncio.Event()
         self.complete = asyncio.Event()
-        self.ended = asyncio.Event()
+        self.has_ended = asyncio.Event()
         self.ready_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -44,19 +44,19 @@ class _Follower(asyncio.Protocol):
             self.complete.set()
         if any(end in data for end in _END):
             self.ready_at = time.time() if _END[0] in data else 0.0
-            self.ended.set()
+            self.has_ended.set()
             self.transport.close()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        for event in (self.joined, self.complete, self.ended):
+        for event in (self.joined, self.complete, self.has_ended):
             event.set()
 
     def lines(self) -> list[tuple[int, float, float]]:
         """(number, printed at, received at) of each line that came."""
         return [
-            (int(number), float(printed), at)
+            (int(number), float(printed_at), at)
             for at, chunk in self.chunks
-            for number, printed in LINE.findall(chunk)
+            for number, printed_at in LINE.findall(chunk)
         ]  # fmt: skip
 
 
@@ -71,19 +71,19 @@ async def _join(place: Place, path: str, lines: int) -> _Follower:
 async def _join_all(place: Place, path: str, count: int, lines: int) -> list[_Follower]:
     gate = asyncio.Semaphore(_AT_ONCE)
 
-    async def one() -> _Follower:
+    async def join() -> _Follower:
         async with gate:
             return await _join(place, path, lines)
 
     async with asyncio.timeout(_JOIN_SECONDS):
-        return list(await asyncio.gather(*(one() for _ in range(count))))
+        return list(await asyncio.gather(*(join() for _ in range(count))))
 
 
 async def follow(place: Place, path: str, count: int, lines: int, late_after: int) -> dict[str, Any]:
     """Follow one build with `count` clients, and one more that comes after `late_after` lines (0: none)."""
-    begun = time.time()
+    started_at = time.time()
     followers = await _join_all(place, path, count, lines)
-    joined = time.time() - begun
+    joined = time.time() - started_at
     print("joined", flush=True)
     late: _Follower | None = None
     if late_after:
@@ -93,8 +93,8 @@ async def follow(place: Place, path: str, count: int, lines: int, late_after: in
         late = await _join(place, path, lines)
     everyone = [*followers, *([late] if late else [])]
     async with asyncio.timeout(lines / 20 + _LINE_SECONDS):
-        await asyncio.gather(*(one.complete.wait() for one in everyone))
-        await asyncio.gather(*(one.ended.wait() for one in everyone))
+        await asyncio.gather(*(follower.complete.wait() for follower in everyone))
+        await asyncio.gather(*(follower.has_ended.wait() for follower in everyone))
     return _summary(followers, late, lines) | {"join_seconds": joined}
 
 
@@ -104,12 +104,12 @@ def _summary(followers: list[_Follower], late: _Follower | None, lines: int) -> 
     first = float("inf")
     last = 0.0
     for follower in followers:
-        got = follower.lines()
-        delivered += len(got)
-        whole += [number for number, _, _ in got] == list(range(lines))
-        lags += [at - printed for _, printed, at in got]
-        first = min(first, got[0][1]) if got else first
-        last = max(last, got[-1][2]) if got else last
+        received = follower.lines()
+        delivered += len(received)
+        whole += [number for number, _, _ in received] == list(range(lines))
+        lags += [at - printed_at for _, printed_at, at in received]
+        first = min(first, received[0][1]) if received else first
+        last = max(last, received[-1][2]) if received else last
     return {
         "whole": whole,
         "delivered": delivered,
@@ -117,8 +117,8 @@ def _summary(followers: list[_Follower], late: _Follower | None, lines: int) -> 
         "p50": percentile(lags, 0.5),
         "p99": percentile(lags, 0.99),
         "worst": max(lags, default=0.0),
-        "ready": sum(one.ready_at > 0 for one in followers),
-        "ready_seconds": max(one.ready_at for one in followers) - last,
+        "ready": sum(follower.ready_at > 0 for follower in followers),
+        "ready_seconds": max(follower.ready_at for follower in followers) - last,
         "late_missing": lines - len({number for number, _, _ in late.lines()}) if late else 0,
     }
 

@@ -31,18 +31,20 @@ async def measure(stack: LoadStack, followers: int) -> list[Row]:
             build.go()
             await asyncio.sleep(_LINES / PER_SECOND)
             after = stack.cpu()
-            found = json.loads(await process.stdout.readline())
+            summary = json.loads(await process.stdout.readline())
             await process.wait()
     seconds = _LINES / PER_SECOND
-    spent = {name: (after[name] - before[name]) / seconds * 100 for name in ("gateway", "worker", "redis")}
+    shares = {name: (after[name] - before[name]) / seconds * 100 for name in ("gateway", "worker", "redis")}
     goal = {1000: "p99 <= 250 ms", 5000: "p99 <= 500 ms"}.get(followers, "")
-    lag = f"p50 {found['p50'] * 1000:.0f} ms, p99 {found['p99'] * 1000:.0f} ms"
-    cpu = ", ".join(f"{name} {share:.0f} %" for name, share in spent.items())
+    lag = f"p50 {summary['p50'] * 1000:.0f} ms, p99 {summary['p99'] * 1000:.0f} ms"
+    cpu = ", ".join(f"{name} {share:.0f} %" for name, share in shares.items())
     name = f"{followers:,} follower{'s' if followers > 1 else ''}"
-    whole = f"{found['whole']:,} of {followers:,} got every line, {found['per_second']:,.0f} lines/s"
-    joined = f"joined in {found['join_seconds']:.1f} s; {found['ready']:,} ready {found['ready_seconds']:.1f} s after"
+    whole = f"{summary['whole']:,} of {followers:,} got every line, {summary['per_second']:,.0f} lines/s"
+    joined = (
+        f"joined in {summary['join_seconds']:.1f} s; {summary['ready']:,} ready {summary['ready_seconds']:.1f} s after"
+    )
     return [
-        Row(f"{name}: lines", whole, goal="all", note=joined, numbers=found, failed=followers - found["ready"]),
-        Row(f"{name}: lag", lag, goal=goal, note=f"CPU while it prints: {cpu}", numbers=spent),
-        Row(f"{name}: one more after {_LATE_AFTER} lines", f"misses {found['late_missing']}", goal="0"),
+        Row(f"{name}: lines", whole, goal="all", note=joined, numbers=summary, failed=followers - summary["ready"]),
+        Row(f"{name}: lag", lag, goal=goal, note=f"CPU while it prints: {cpu}", numbers=shares),
+        Row(f"{name}: one more after {_LATE_AFTER} lines", f"misses {summary['late_missing']}", goal="0"),
     ]

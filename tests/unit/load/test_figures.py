@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 
 from tests.load import target_watch
-from tests.load.client import Place, ask, launch
+from tests.load.client import Place, fetch, launch
 from tests.load.stub_http import StubProtocol, Turn
 from tests.load.stub_hub import StubHub
 from tests.load.target_watch import LATE_AFTER, Follower
@@ -57,10 +57,10 @@ async def test_the_stub_hub_tells_how_long_it_worked_on_each_user_and_only_once(
     )
     async with server:
         place = Place("127.0.0.1", server.sockets[0].getsockname()[1], prefix="/hub/api")
-        await ask(place, "POST", "/users/ann")
-        await ask(place, "POST", "/users/ann/servers/", {"image": "i"})
-        _, reply = await ask(place, "GET", "/own-seconds")
-        _, again = await ask(place, "GET", "/own-seconds")
+        await fetch(place, "POST", "/users/ann")
+        await fetch(place, "POST", "/users/ann/servers/", {"image": "i"})
+        _, reply = await fetch(place, "GET", "/own-seconds")
+        _, again = await fetch(place, "GET", "/own-seconds")
     own = json.loads(reply)
     assert list(own) == ["ann"]
     assert own["ann"] > 0
@@ -69,10 +69,10 @@ async def test_the_stub_hub_tells_how_long_it_worked_on_each_user_and_only_once(
 
 async def test_requests_of_one_turn_wait_for_one_another() -> None:
     turn = Turn()
-    started_at = turn.begun()
-    assert turn.begun() == started_at
+    started_at = turn.started_at()
+    assert turn.started_at() == started_at
     await asyncio.sleep(0)
-    assert turn.begun() > started_at
+    assert turn.started_at() > started_at
 
 
 @pytest.mark.parametrize("shows_late_comers_all", [True, False])
@@ -100,11 +100,11 @@ async def test_a_targets_build_is_watched_to_its_end_and_a_late_comers_loss_is_c
 
 
 def test_a_follower_who_lost_lines_is_told_and_a_build_without_lines_is_no_measure() -> None:
-    whole = Follower(["a", "b"], [1.0, 2.0], ended="built")
-    later = Follower(["a", "b"], [1.5, 2.0], ended="built")
+    whole = Follower(["a", "b"], [1.0, 2.0], last_phase="built")
+    later = Follower(["a", "b"], [1.5, 2.0], last_phase="built")
     broken = Follower(["b"], [2.0])
     lines, lag = target_watch.rows("git/x", [whole, later, broken], Follower())[1:3]
     assert (lines.text, lines.note) == ("2 of 3 got all 2 lines", "the build ended: broken, built")
     assert lag.numbers["p99_ms"] == 500
-    (_, nothing) = target_watch.rows("git/x", [Follower(ended="launching")], Follower())
+    (_, nothing) = target_watch.rows("git/x", [Follower(last_phase="launching")], Follower())
     assert nothing.text == "none"

@@ -37,7 +37,7 @@ def builds_of(not_built: int) -> list[Row]:
         builds=20,
         seconds=10.0,
         queued=[1.0, 2.0],
-        handed=[0.1, 0.2],
+        handover_seconds=[0.1, 0.2],
         redis=100.0,
         cpu={"api": 1.0},
         api_server=100.0,
