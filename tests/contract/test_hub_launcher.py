@@ -57,7 +57,7 @@ async def test_its_listing_is_followed_from_page_to_page(client: Hub, monkeypatc
     names = {f"user-{number}" for number in range(5)}
     for name in names:
         await client.create_user(name)
-    assert {listed.user for listed in await client.list_servers()} == names
+    assert {server_model.user for server_model in await client.list_servers()} == names
 
 
 async def test_a_server_of_any_repositorys_path_is_reached_through_the_proxy(

@@ -106,9 +106,9 @@ async def test_ensuring_again_and_again_starts_one_session(
     attempt = attempt_of(*serve({"postBuild": NUMBERED}))
     executors = [ProcessExecutor(data, SETTINGS) for _ in range(8)]
     await asyncio.gather(*(executor.ensure(attempt) for executor in executors))
-    followed = await asyncio.gather(*(collect(executor.follow(attempt, "")) for executor in executors))
+    results = await asyncio.gather(*(collect(executor.follow(attempt, "")) for executor in executors))
     await executors[0].ensure(attempt)
-    for messages, _, outcome in followed:
+    for messages, _, outcome in results:
         assert outcome == Finished(ok=True)
         assert [m for m in messages if m.startswith("line-")] == [f"line-{i}\n" for i in range(1, 41)]
 

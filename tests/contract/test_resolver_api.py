@@ -20,8 +20,8 @@ from tests.support.settings import settings_for
 
 async def test_providers_are_shown_as_binderhub_shows_them() -> None:
     async with running_resolver() as resolver:
-        shown = (await resolver.client.get("/providers")).json()
-    assert shown == [
+        providers_json = (await resolver.client.get("/providers")).json()
+    assert providers_json == [
         {
             "displayName": "GitHub",
             "id": "gh",
@@ -139,13 +139,13 @@ SPELLINGS = (
 
 
 @pytest.mark.parametrize(
-    "banned",
+    "banned_specs",
     [{"gh": ["evil/.*"]}, {"gh": ["evil/repo/"]}, {"git": [quote("https://github.com/evil/repo", safe="") + "/"]},
      {"git": [quote("https://github.com/evil/repo.git", safe="") + "/"]}, {"*": ["evil/repo"]}],
 )  # fmt: skip
-async def test_no_spelling_gets_around_a_ban(banned: dict[str, list[str]]) -> None:
+async def test_no_spelling_gets_around_a_ban(banned_specs: dict[str, list[str]]) -> None:
     """Nothing is asked: the bans come first."""
-    async with running_resolver(banned_specs=banned, git_allowed_protocols="http,https,ssh,git") as resolver:
+    async with running_resolver(banned_specs=banned_specs, git_allowed_protocols="http,https,ssh,git") as resolver:
         links = [("gh", "evil/repo/HEAD"), ("gh", "Evil/repo.git/HEAD")]
         links += [("git", f"{quote(url, safe='')}/{ref}") for url in SPELLINGS for ref in ("HEAD", "0" * 40)]
         codes = {link: (await resolver.problem(*link)).code for link in links}

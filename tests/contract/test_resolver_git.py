@@ -177,9 +177,9 @@ async def test_the_url_that_a_repository_moved_to_is_reported(forge: Forge) -> N
     forge.pages["/git/old/info/refs"] = Page(301, {"Location": target})
     forge.pages["/git/./new/info/refs"] = Page(301, {"Location": target})
     async with running_resolver() as resolver:
-        moved = await resolver.repo("git", spec(f"{forge.url}/git/old", "HEAD"))
-        assert (moved.ref, moved.repo_url) == (sha, f"{forge.url}/git/old")
-        assert moved.reached_url == f"{forge.url}/git/new.git"
+        resolved = await resolver.repo("git", spec(f"{forge.url}/git/old", "HEAD"))
+        assert (resolved.ref, resolved.repo_url) == (sha, f"{forge.url}/git/old")
+        assert resolved.reached_url == f"{forge.url}/git/new.git"
         same = await resolver.repo("git", spec(f"{forge.url}/git/new", "HEAD"))
         assert same.reached_url is None
 
@@ -222,7 +222,7 @@ async def test_a_repository_is_found_through_the_outbound_proxy_and_full_shas_ne
             assert (await resolver.repo("git", spec("http://forge.test/git/repo", "main"))).ref == sha
             assert (await resolver.repo("git", spec("http://no.such.host.test/git/repo", SHA))).ref == SHA
             private = await resolver.problem("git", spec("http://10.0.0.1/x", SHA))
-            refused = await resolver.problem("git", spec("https://inside.test/x", "main"))
-    assert private.code == refused.code == "address_not_allowed"
-    assert "The outbound proxy of this Bindery does not let it reach inside.test" in refused.detail
+            refusal = await resolver.problem("git", spec("https://inside.test/x", "main"))
+    assert private.code == refusal.code == "address_not_allowed"
+    assert "The outbound proxy of this Bindery does not let it reach inside.test" in refusal.detail
     assert proxy.refusals == ["CONNECT inside.test:443"]

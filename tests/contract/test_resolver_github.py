@@ -246,8 +246,8 @@ async def test_the_ref_can_not_leave_the_path_that_it_belongs_to(forge: Forge) -
 
 async def test_a_renamed_repository_is_known_by_its_new_name_too(forge: Forge) -> None:
     sha = forge.create_repo("evil", "repo", {"a": "1"})
-    moved = Page(301, {"Location": f"{forge.api_url}/repos/evil/repo/commits/HEAD"})
-    forge.pages["/api/repos/Old/name/commits/HEAD"] = moved
+    redirect = Page(301, {"Location": f"{forge.api_url}/repos/evil/repo/commits/HEAD"})
+    forge.pages["/api/repos/Old/name/commits/HEAD"] = redirect
     async with running_resolver(forge) as resolver:
         for _ in range(2):  # the second time, GitHub says that nothing has changed
             repo = await resolver.repo("gh", "Old/name/HEAD")

@@ -81,9 +81,9 @@ async def test_the_oldest_reply_is_dropped_when_the_cache_is_full(forge: Forge) 
 async def test_a_reply_without_a_commit_is_a_missing_one(forge: Forge) -> None:
     answer(forge, "HEAD", Page(200, {}, b"not JSON"))
     async with open_api(forge) as api:
-        with pytest.raises(BinderyError, match="HEAD is not the name of a branch, tag or commit") as caught:
+        with pytest.raises(BinderyError, match="HEAD is not the name of a branch, tag or commit") as raised:
             await api.commit(USER, REPO, "HEAD")
-    assert caught.value.code == "ref_not_found"
+    assert raised.value.code == "ref_not_found"
 
 
 async def test_a_missing_commit_is_remembered_with_its_reason(forge: Forge) -> None:
@@ -91,9 +91,9 @@ async def test_a_missing_commit_is_remembered_with_its_reason(forge: Forge) -> N
     async with open_api(forge, not_found_cache_seconds=60.0) as api:
         details = []
         for _ in range(2):
-            with pytest.raises(BinderyError) as caught:
+            with pytest.raises(BinderyError) as raised:
                 await api.commit(USER, REPO, "new")
-            details.append(caught.value.detail)
+            details.append(raised.value.detail)
     assert details == [f"There is no branch, tag or commit new in {USER}/{REPO} on GitHub."] * 2
     assert len(forge.requests) == 1
 
@@ -112,10 +112,10 @@ async def test_the_wait_at_a_limit_is_bounded(
 ) -> None:
     answer(forge, "HEAD", Page(429, headers, b"{}"))
     async with open_api(forge) as api:
-        with pytest.raises(BinderyError) as caught:
+        with pytest.raises(BinderyError) as raised:
             await api.commit(USER, REPO, "HEAD")
-    assert caught.value.retry_after_seconds == seconds
-    assert caught.value.detail == f"GitHub rate limit exceeded. Try again in {minutes}"
+    assert raised.value.retry_after_seconds == seconds
+    assert raised.value.detail == f"GitHub rate limit exceeded. Try again in {minutes}"
 
 
 async def test_nothing_is_asked_before_a_limit_is_reset(forge: Forge) -> None:
@@ -124,10 +124,10 @@ async def test_nothing_is_asked_before_a_limit_is_reset(forge: Forge) -> None:
     answer(forge, "other", recorded_page())
     async with open_api(forge) as api:
         for ref in ("HEAD", "other"):
-            with pytest.raises(BinderyError) as caught:
+            with pytest.raises(BinderyError) as raised:
                 await api.commit(USER, REPO, ref)
-            assert caught.value.code == "rate_limited"
-            assert caught.value.retry_after_seconds == pytest.approx(600, abs=15)
+            assert raised.value.code == "rate_limited"
+            assert raised.value.retry_after_seconds == pytest.approx(600, abs=15)
     assert len(forge.requests) == 1
 
 
@@ -145,7 +145,7 @@ async def test_the_less_is_left_of_the_limit_the_louder_is_the_log(
 async def test_a_github_that_does_not_answer_is_unavailable(forge: Forge, logs: io.StringIO) -> None:
     forge.api_fault = Fault(hold=threading.Event())
     async with open_api(forge, github_timeout_seconds=0.1) as api:
-        with pytest.raises(BinderyError) as caught:
+        with pytest.raises(BinderyError) as raised:
             await api.commit(USER, REPO, "HEAD")
-    assert caught.value.code == "provider_unavailable"
+    assert raised.value.code == "provider_unavailable"
     assert line_of(logs, "github_unreachable")["error"] == "ReadTimeout"

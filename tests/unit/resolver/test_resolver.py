@@ -63,9 +63,9 @@ def link(spec: str, provider: str = "shelf") -> Spec:
 
 
 async def code_of(resolver: Resolver, spec: str) -> str:
-    with pytest.raises(BinderyError) as caught:
+    with pytest.raises(BinderyError) as raised:
         await resolver.resolve(link(spec))
-    return caught.value.code
+    return raised.value.code
 
 
 async def test_a_link_is_resolved_without_its_last_slashes() -> None:
@@ -76,14 +76,14 @@ async def test_a_link_is_resolved_without_its_last_slashes() -> None:
 
 async def test_a_prefix_that_no_provider_has_is_named() -> None:
     resolver, _ = resolver_of()
-    with pytest.raises(BinderyError, match="No provider found for prefix nosuch") as caught:
+    with pytest.raises(BinderyError, match="No provider found for prefix nosuch") as raised:
         await resolver.resolve(link("name/main", provider="nosuch"))
-    assert caught.value.code == "unknown_provider"
+    assert raised.value.code == "unknown_provider"
 
 
-@pytest.mark.parametrize("banned", [{"shelf": ["name/"]}, {"*": ["NAME/"]}, {"shelf": ["x", "other-name/"]}])
-async def test_a_ban_of_any_link_is_a_ban_before_anything_is_asked(banned: dict[str, list[str]]) -> None:
-    resolver, shelf = resolver_of(banned_specs=banned)
+@pytest.mark.parametrize("banned_specs", [{"shelf": ["name/"]}, {"*": ["NAME/"]}, {"shelf": ["x", "other-name/"]}])
+async def test_a_ban_of_any_link_is_a_ban_before_anything_is_asked(banned_specs: dict[str, list[str]]) -> None:
+    resolver, shelf = resolver_of(banned_specs=banned_specs)
     assert await code_of(resolver, "name/main") == "banned"
     assert shelf.requests == []
     await resolver.resolve(link("another/main"))

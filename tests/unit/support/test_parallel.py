@@ -29,7 +29,7 @@ class Worker:
         self.indices += indices
 
 
-def given_out(worker_name: str, *tests: str, count: int) -> list[str]:
+def worker_tests(worker_name: str, *tests: str, count: int) -> list[str]:
     """The tests that a worker gets when it asks `count` times."""
     scheduler = FilesAndUnitTests.__new__(FilesAndUnitTests)
     worker = Worker(worker_name)
@@ -45,15 +45,15 @@ def given_out(worker_name: str, *tests: str, count: int) -> list[str]:
 
 def test_a_file_stays_together_and_unit_tests_are_given_out_one_by_one() -> None:
     tests = [f"{SHORT_FILE}::test_a", f"{UNIT}a", f"{SHORT_FILE}::test_b", f"{UNIT}b"]
-    assert given_out("gw0", *tests, count=1) == [f"{SHORT_FILE}::test_a", f"{SHORT_FILE}::test_b"]
-    assert given_out("gw1", *tests, count=1) == [f"{UNIT}a"]
+    assert worker_tests("gw0", *tests, count=1) == [f"{SHORT_FILE}::test_a", f"{SHORT_FILE}::test_b"]
+    assert worker_tests("gw1", *tests, count=1) == [f"{UNIT}a"]
 
 
 def test_half_of_the_workers_begin_with_files_the_longest_first_and_all_end_with_what_is_left() -> None:
     tests = [f"{UNIT}a", f"{SHORT_FILE}::test_a", f"{UNIT}b", f"{LONGEST[1]}::test_a", f"{LONGEST[0]}::test_a"]
     files = [f"{LONGEST[0]}::test_a", f"{LONGEST[1]}::test_a", f"{SHORT_FILE}::test_a"]
-    assert given_out("gw2", *tests, count=5) == [*files, f"{UNIT}a", f"{UNIT}b"]
-    assert given_out("gw3", *tests, count=5)[:2] == [f"{UNIT}a", f"{UNIT}b"]
+    assert worker_tests("gw2", *tests, count=5) == [*files, f"{UNIT}a", f"{UNIT}b"]
+    assert worker_tests("gw3", *tests, count=5)[:2] == [f"{UNIT}a", f"{UNIT}b"]
 
 
 def test_the_longest_files_are_there() -> None:

@@ -128,8 +128,7 @@ def test_git_credentials_are_secret_and_asked_for_by_git_for_their_host_alone() 
     variables = environment(attempt(), operator)
     assert "s3cret" not in json.dumps(variables.plain) + repr(variables)
     answers = {
-        host: _asked_by_git(host, variables.plain | variables.secret)
-        for host in ("git.example.org", "evil.example.org")
+        host: _git_answer(host, variables.plain | variables.secret) for host in ("git.example.org", "evil.example.org")
     }
     assert "username=reader\npassword=s3cret" in answers["git.example.org"]
     assert "s3cret" not in answers["evil.example.org"]
@@ -138,7 +137,7 @@ def test_git_credentials_are_secret_and_asked_for_by_git_for_their_host_alone() 
         environment(attempt(), settings(git_credentials="no JSON"))
 
 
-def _asked_by_git(host: str, variables: dict[str, str]) -> str:
+def _git_answer(host: str, variables: dict[str, str]) -> str:
     return subprocess.run(
         ["git", "credential", "fill"], input=f"protocol=https\nhost={host}\n\n", capture_output=True, text=True,
         check=False, env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent"} | variables,

@@ -116,10 +116,10 @@ async def test_a_running_attempt_is_joined_once_its_worker_has_restored_it_in_an
         )
         assert adopted
         _say_that_one_runs(monkeypatch, builder, build_id)
-        looked = _looks_in_vain(monkeypatch, builder)
+        has_missed = _event_of_a_miss(monkeypatch, builder)
         await redis.flushall()
         late = asyncio.create_task(builder.request_build("repo", launch_ref="late"))
-        await asyncio.wait({late, asyncio.create_task(looked.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({late, asyncio.create_task(has_missed.wait())}, return_when=asyncio.FIRST_COMPLETED)
         await adopted[0].write(body=build.updated(state=BuildState.RUNNING))
         assert (await late).build_id == build_id
         assert await redis.smembers(builder.context.keys.waiters(build_id)) == {b"late"}
@@ -134,31 +134,31 @@ async def test_an_attempt_that_runs_without_a_worker_is_followed_by_another_once
     async with open_builder(valkey, tmp_path, lease_seconds=0.6) as builder:
         key = image_key(image_of("repo", "a"))
         _say_that_one_runs(monkeypatch, builder, f"{key}-3")
-        looked = _looks_in_vain(monkeypatch, builder)
+        has_missed = _event_of_a_miss(monkeypatch, builder)
         assert (await builder.request_build("repo")).build_id == f"{key}-4"
-        assert looked.is_set()
+        assert has_missed.is_set()
 
 
 def _say_that_one_runs(monkeypatch: pytest.MonkeyPatch, builder: Builder, build_id: str) -> None:
-    async def listed(_image_key: str = "") -> list[Execution]:
+    async def executions(_image_key: str = "") -> list[Execution]:
         return [Execution(build_id, 1, is_alive=True)]
 
-    monkeypatch.setattr(builder.executor, "list", listed)
+    monkeypatch.setattr(builder.executor, "list", executions)
 
 
-def _looks_in_vain(monkeypatch: pytest.MonkeyPatch, builder: Builder) -> asyncio.Event:
+def _event_of_a_miss(monkeypatch: pytest.MonkeyPatch, builder: Builder) -> asyncio.Event:
     """Set when an attempt's record has been looked for and not found."""
-    looked = asyncio.Event()
+    has_missed = asyncio.Event()
     read_stored = builder.attempts.read
 
     async def reading(build_id: str) -> tuple[Build, StoredRecord] | None:
         stored = await read_stored(build_id)
         if stored is None:
-            looked.set()
+            has_missed.set()
         return stored
 
     monkeypatch.setattr(builder.attempts, "read", reading)
-    return looked
+    return has_missed
 
 
 @pytest.mark.usefixtures("redis")
@@ -166,9 +166,9 @@ async def test_a_full_queue_refuses_one_more_but_not_one_who_joins(valkey: Valke
     async with open_builder(valkey, tmp_path, build_queue_max=2) as builder:
         first = await builder.request_build("one")
         await builder.request_build("two")
-        with pytest.raises(BinderyError) as refused:
+        with pytest.raises(BinderyError) as raised:
             await builder.request_build("three")
-        assert refused.value.code == "build_queue_full"
+        assert raised.value.code == "build_queue_full"
         assert (await builder.request_build("one")).build_id == first.build_id
 
 
@@ -213,10 +213,10 @@ async def test_a_failure_of_the_authors_is_answered_until_it_is_forgotten(
         request = request_for("repo", "a")
         first = await builds.ensure(request)
         await builder.attempts.end_queued(first, BuildState.FAILED, BinderyError("build_failed", "No such package."))
-        remembered = await builds.ensure(request)
-        assert remembered.build_id == first.build_id
-        assert remembered.error
-        assert remembered.error.detail == "No such package."
+        answer = await builds.ensure(request)
+        assert answer.build_id == first.build_id
+        assert answer.error
+        assert answer.error.detail == "No such package."
 
         record = builder.context.keys.record(build_topic(first.build_id or ""))
         body = json.loads(await redis.hget(record, "body"))

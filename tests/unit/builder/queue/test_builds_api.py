@@ -88,9 +88,9 @@ async def post(client: httpx.AsyncClient, repo: str = "repo", ref: str = "a", **
 async def test_a_rebuild_that_is_asked_for_again_is_begun_once(builder: Builder, client: httpx.AsyncClient) -> None:
     first = Build.model_validate((await post(client)).json())
     await fail(builder, first)
-    remembered = await post(client)
-    assert (remembered.status_code, remembered.json()["error"]["code"]) == (200, "build_failed")
-    assert remembered.json()["build_id"] == first.build_id
+    reply = await post(client)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (200, "build_failed")
+    assert reply.json()["build_id"] == first.build_id
     replies = await asyncio.gather(*(post(client, replaces=first.build_id) for _ in range(5)))
     assert {reply.status_code for reply in replies} == {202}
     (second,) = {reply.json()["build_id"] for reply in replies}
@@ -115,9 +115,9 @@ async def test_a_replaced_attempt_that_was_followed_by_another_meanwhile_begins_
 async def test_a_full_queue_says_when_to_come_back(client: httpx.AsyncClient) -> None:
     for ref in "ab":
         assert (await post(client, ref=ref)).status_code == 202
-    refused = await post(client, ref="c")
-    assert (refused.status_code, refused.json()["code"]) == (503, "build_queue_full")
-    assert refused.headers["retry-after"] == "120"
+    refusal = await post(client, ref="c")
+    assert (refusal.status_code, refusal.json()["code"]) == (503, "build_queue_full")
+    assert refusal.headers["retry-after"] == "120"
 
 
 async def test_a_queued_build_says_its_place(builder: Builder, client: httpx.AsyncClient) -> None:
@@ -174,10 +174,10 @@ async def test_a_build_that_was_asked_for_by_itself_is_cancelled_by_who_asked_fo
 ) -> None:
     address = (await post(client, asker="me")).headers["location"]
     for params in ({}, {"asker": "you"}):
-        refused = await client.delete(address, params=params)
-        assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+        refusal = await client.delete(address, params=params)
+        assert (refusal.status_code, refusal.json()["code"]) == (409, "conflict")
         assert (
-            "only the client that requested it may cancel it, with the same session or Idempotency-Key" in refused.text
+            "only the client that requested it may cancel it, with the same session or Idempotency-Key" in refusal.text
         )
     assert (await client.get(address)).json()["state"] == "queued"
     assert (await post(client, asker="me")).json()["state"] == "queued", "asking again is safe"
@@ -197,8 +197,8 @@ async def test_a_launch_that_waits_too_keeps_a_build_from_who_asked_for_it_alone
 ) -> None:
     reply = await post(client, asker="me")
     await post(client, launch_ref="one")
-    refused = await client.delete(reply.headers["location"], params={"asker": "me"})
-    assert refused.json()["detail"] == "Launches wait for this build (1): cancel those instead."
+    refusal = await client.delete(reply.headers["location"], params={"asker": "me"})
+    assert refusal.json()["detail"] == "Launches wait for this build (1): cancel those instead."
     await builds.leave(reply.json()["build_id"], "one", stop=True)
     assert (await client.delete(reply.headers["location"], params={"asker": "me"})).status_code == 204
 

@@ -21,11 +21,11 @@ from tests.support.settings import settings_for
 
 
 async def away(images: RegistryImages, image: str) -> BinderyError:
-    with pytest.raises(BinderyError) as caught:
+    with pytest.raises(BinderyError) as raised:
         await images.find(image)
     await images.aclose()
-    assert caught.value.code == "registry_unavailable"
-    return caught.value
+    assert raised.value.code == "registry_unavailable"
+    return raised.value
 
 
 async def test_one_head_with_every_type_of_manifest_is_enough() -> None:
@@ -254,9 +254,9 @@ async def test_a_clouds_metadata_server_is_asked_without_the_outbound_proxy(monk
 async def test_an_image_that_no_registry_can_hold_is_asked_of_none() -> None:
     async with scripted_registry(always(500)) as registry:
         images = registry.images()
-        with pytest.raises(BinderyError, match="No registry can hold an image called") as caught:
+        with pytest.raises(BinderyError, match="No registry can hold an image called") as raised:
             await images.find(f"{registry.address}/Project/x:1")
-        assert caught.value.code == "internal"
+        assert raised.value.code == "internal"
         assert registry.requests == []
         await images.aclose()
 

@@ -93,9 +93,9 @@ async def test_a_broken_file_is_not_a_missing_login_and_its_content_stays_secret
 ) -> None:
     (tmp_path / "config.json").write_text(content)
     config = DockerConfig.of(RegistrySettings(docker_config=str(tmp_path / "config.json")))
-    with pytest.raises(CredentialsError, match=why) as caught:
+    with pytest.raises(CredentialsError, match=why) as raised:
         await config.login_for("gcr.io", "p/x")
-    assert "secret" not in str(caught.value)
+    assert "secret" not in str(raised.value)
 
 
 async def test_the_file_is_read_again_when_it_changes_as_a_mounted_secret_does(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ async def test_a_token_of_one_login_is_not_used_for_another() -> None:
         tokens = Tokens(wire := transport(), early_seconds=15)
         ann = wanted(server, Login("ann", "ä:1"))
         bob = wanted(server, Login("bob", "2"))
-        assert [await tokens.get(who) for who in (ann, bob, ann)] == ["t1", "t2", "t1"]
+        assert [await tokens.get(request) for request in (ann, bob, ann)] == ["t1", "t2", "t1"]
         logins = [BasicAuth.decode(request.headers["Authorization"], "utf-8") for request in server.requests]
         assert logins == [("ann", "ä:1", "utf-8"), ("bob", "2", "utf-8")]
         await wire.aclose()
@@ -94,10 +94,10 @@ async def test_many_who_ask_at_once_share_one_request_and_its_error() -> None:
 async def test_a_refusal_says_what_was_refused_and_not_to_whom(status: int) -> None:
     async with scripted_registry(always(status)) as server:
         tokens = Tokens(wire := transport(), early_seconds=15)
-        with pytest.raises(RegistryDenied) as caught:
+        with pytest.raises(RegistryDenied) as raised:
             await tokens.get(wanted(server, Login("ann", "hidden")))
         sentence = f"its token server {server.address} refuses our login for repository:x:pull ({status})"
-        assert str(caught.value) == sentence
+        assert str(raised.value) == sentence
         await wire.aclose()
 
 
@@ -186,8 +186,8 @@ async def test_without_googles_metadata_server_nobody_can_say(monkeypatch: pytes
     async with scripted_registry(always(404)) as google, scripted_registry(always(200)) as registry:
         monkeypatch.setenv("GCE_METADATA_HOST", google.address)
         images = registry.images(registry_credentials="google-metadata")
-        with pytest.raises(BinderyError, match=r"without a login: Google's metadata server answered 404\.") as caught:
+        with pytest.raises(BinderyError, match=r"without a login: Google's metadata server answered 404\.") as raised:
             await images.find(registry.image)
-        assert caught.value.code == "registry_unavailable"
+        assert raised.value.code == "registry_unavailable"
         assert registry.requests == []
         await images.aclose()

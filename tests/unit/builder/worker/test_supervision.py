@@ -39,21 +39,21 @@ def code_of(build: Build) -> str | None:
     return build.error.code if build.error else None
 
 
-Opened = Callable[..., AbstractAsyncContextManager[Builder]]
+OpenBuilder = Callable[..., AbstractAsyncContextManager[Builder]]
 
 
 @pytest.fixture
-def opened(valkey: Valkey, redis: Redis, tmp_path: Path) -> Opened:
+def builder_context(valkey: Valkey, redis: Redis, tmp_path: Path) -> OpenBuilder:
     return lambda **settings: open_builder(valkey, tmp_path, **settings)
 
 
-async def test_vanished_execution_is_run_again_and_the_log_says_so(opened: Opened) -> None:
+async def test_vanished_execution_is_run_again_and_the_log_says_so(builder_context: OpenBuilder) -> None:
     scripted = Scripted(
         [log_batch("one"), log_batch("two"), ExecutionVanishedError("its pod was deleted")],
         [log_batch("one"), Finished(ok=True)],
     )
     scripted.lookups = [None, None, ExistingImage("sha256:1")]
-    async with opened() as builder:
+    async with builder_context() as builder:
         build, messages = await supervise(builder, scripted)
     assert (build.state, build.digest) == (BuildState.BUILT, "sha256:1")
     assert scripted.follow_calls == [(1, ""), (2, "")]
@@ -61,20 +61,20 @@ async def test_vanished_execution_is_run_again_and_the_log_says_so(opened: Opene
     assert "its pod was deleted" in messages[2][1]
 
 
-async def test_a_position_without_lines_is_stored_and_no_follower_hears_of_it(opened: Opened) -> None:
+async def test_a_position_without_lines_is_stored_and_no_follower_hears_of_it(builder_context: OpenBuilder) -> None:
     scripted = Scripted([Batch((), "0/0/uid"), ExecutorUnavailableError("away"), log_batch("one"), Finished(ok=True)])
     scripted.lookups = [None, ExistingImage("sha256:1")]
-    async with opened() as builder:
+    async with builder_context() as builder:
         _, messages = await supervise(builder, scripted)
     assert scripted.follow_calls == [(1, ""), (1, "0/0/uid")]
     assert [phase for phase, _ in messages] == ["waiting", "building", "built"]
 
 
-async def test_execution_that_vanishes_each_time_is_lost(opened: Opened) -> None:
+async def test_execution_that_vanishes_each_time_is_lost(builder_context: OpenBuilder) -> None:
     scripted = Scripted(
         [log_batch("one"), ExecutionVanishedError("a")], [log_batch("one"), ExecutionVanishedError("b")]
     )
-    async with opened() as builder:
+    async with builder_context() as builder:
         build, messages = await supervise(builder, scripted)
     assert build.state is BuildState.FAILED
     assert code_of(build) == "build_lost"
@@ -82,21 +82,21 @@ async def test_execution_that_vanishes_each_time_is_lost(opened: Opened) -> None
     assert scripted.stops == 1
 
 
-async def test_vanished_execution_whose_image_is_there_was_built(opened: Opened) -> None:
+async def test_vanished_execution_whose_image_is_there_was_built(builder_context: OpenBuilder) -> None:
     scripted = Scripted([log_batch("one"), ExecutionVanishedError("a")])
     scripted.lookups = [None, ExistingImage("sha256:2")]
-    async with opened() as builder:
+    async with builder_context() as builder:
         build, _ = await supervise(builder, scripted)
     assert (build.state, build.digest) == (BuildState.BUILT, "sha256:2")
 
 
 @pytest.mark.slow
-async def test_engine_that_is_away_is_waited_for_from_the_last_position(opened: Opened) -> None:
+async def test_engine_that_is_away_is_waited_for_from_the_last_position(builder_context: OpenBuilder) -> None:
     scripted = Scripted(
         [log_batch("one"), REDIS_UNAVAILABLE, REDIS_UNAVAILABLE, REDIS_UNAVAILABLE, log_batch("two"), Finished(ok=True)]
     )
     scripted.lookups = [None, ExistingImage()]
-    async with opened() as builder:
+    async with builder_context() as builder:
         build, messages = await supervise(builder, scripted)
     assert build.state is BuildState.BUILT
     assert [position for _, position in scripted.follow_calls] == ["", "one", "one", "one"]
@@ -106,23 +106,23 @@ async def test_engine_that_is_away_is_waited_for_from_the_last_position(opened: 
 
 @pytest.mark.slow
 async def test_who_follows_reads_no_address_of_an_engine_that_is_away_and_the_log_has_it(
-    opened: Opened, logs: io.StringIO
+    builder_context: OpenBuilder, logs: io.StringIO
 ) -> None:
     away = ExecutorUnavailableError("Cannot connect to host 10.3.0.1:6443")
     scripted = Scripted([log_batch("one"), *[away] * 50])
-    async with opened(outage_patience_seconds=1) as builder:
+    async with builder_context(outage_patience_seconds=1) as builder:
         build, messages = await supervise(builder, scripted)
-    shown = " ".join(line for _, line in messages) + (build.error.model_dump_json() if build.error else "")
-    assert "The build backend does not answer." in shown
-    assert "10.3.0.1" not in shown
+    visible_text = " ".join(line for _, line in messages) + (build.error.model_dump_json() if build.error else "")
+    assert "The build backend does not answer." in visible_text
+    assert "10.3.0.1" not in visible_text
     assert "10.3.0.1:6443" in line_of(logs, "waiting")["why"]
     assert "10.3.0.1:6443" in line_of(logs, "gave_up_waiting")["why"]
 
 
 @pytest.mark.slow
-async def test_engine_that_stays_away_ends_the_build_within_the_bound(opened: Opened) -> None:
+async def test_engine_that_stays_away_ends_the_build_within_the_bound(builder_context: OpenBuilder) -> None:
     scripted = Scripted([log_batch("one"), *[REDIS_UNAVAILABLE] * 50])
-    async with opened(outage_patience_seconds=2) as builder:
+    async with builder_context(outage_patience_seconds=2) as builder:
         build, _ = await supervise(builder, scripted)
     assert code_of(build) == "executor_unavailable"
     # It is asked again after 0.2, 0.4, 0.8 s: within 2 s three times at most, however slow this machine is.
@@ -130,52 +130,54 @@ async def test_engine_that_stays_away_ends_the_build_within_the_bound(opened: Op
 
 
 @pytest.mark.slow
-async def test_patience_begins_with_the_outage_and_not_with_the_build(opened: Opened) -> None:
+async def test_patience_begins_with_the_outage_and_not_with_the_build(builder_context: OpenBuilder) -> None:
     scripted = Scripted([log_batch("one"), 1.0, REDIS_UNAVAILABLE, Finished(ok=True)])
     scripted.lookups = [None, ExistingImage()]
-    async with opened(outage_patience_seconds=0.5) as builder:
+    async with builder_context(outage_patience_seconds=0.5) as builder:
         build, messages = await supervise(builder, scripted)
     assert build.state is BuildState.BUILT
     assert [phase for phase, _ in messages] == ["building", "waiting", "built"]
 
 
 @pytest.mark.slow
-async def test_each_outage_is_told(opened: Opened) -> None:
+async def test_each_outage_is_told(builder_context: OpenBuilder) -> None:
     scripted = Scripted(
         [log_batch("one"), REDIS_UNAVAILABLE, REDIS_UNAVAILABLE, log_batch("two"), REDIS_UNAVAILABLE, Finished(ok=True)]
     )
     scripted.lookups = [None, ExistingImage()]
-    async with opened() as builder:
+    async with builder_context() as builder:
         _, messages = await supervise(builder, scripted)
     assert [phase for phase, _ in messages] == ["building", "waiting", "building", "waiting", "built"]
 
 
 @pytest.mark.slow
 async def test_a_build_that_was_silent_for_long_before_an_outage_was_not_away(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch
+    builder_context: OpenBuilder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervision, "FAILS_WITHIN_SECONDS", 0.5)
     scripted = Scripted(
         [log_batch("one"), REDIS_UNAVAILABLE, 1.0, REDIS_UNAVAILABLE, 1.0, REDIS_UNAVAILABLE, Finished(ok=True)]
     )
     scripted.lookups = [None, ExistingImage()]
-    async with opened(outage_patience_seconds=0.5) as builder:
+    async with builder_context(outage_patience_seconds=0.5) as builder:
         build, messages = await supervise(builder, scripted)
     assert build.state is BuildState.BUILT
     assert [phase for phase, _ in messages] == ["building", *["waiting"] * 3, "built"]
 
 
 @pytest.mark.slow
-async def test_registry_that_is_away_is_never_taken_for_no_image(opened: Opened) -> None:
+async def test_registry_that_is_away_is_never_taken_for_no_image(builder_context: OpenBuilder) -> None:
     scripted = Scripted([log_batch("one"), Finished(ok=True)])
     scripted.lookups = [NO_REGISTRY, NO_REGISTRY, None, NO_REGISTRY, NO_REGISTRY, ExistingImage("sha256:3")]
-    async with opened() as builder:
+    async with builder_context() as builder:
         build, messages = await supervise(builder, scripted)
     assert (build.state, build.digest) == (BuildState.BUILT, "sha256:3")
     assert [phase for phase, _ in messages] == ["waiting", "building", "waiting", "built"]
 
 
-async def test_a_cancelled_build_ends_cancelled_whatever_its_run_says_as_it_is_stopped(opened: Opened) -> None:
+async def test_a_cancelled_build_ends_cancelled_whatever_its_run_says_as_it_is_stopped(
+    builder_context: OpenBuilder,
+) -> None:
     cancelled = asyncio.Event()
 
     async def fails_as_it_is_cancelled() -> None:
@@ -185,55 +187,63 @@ async def test_a_cancelled_build_ends_cancelled_whatever_its_run_says_as_it_is_s
         finally:
             raise BinderyError("build_failed")
 
-    async with opened() as builder:
+    async with builder_context() as builder:
         build, _ = await supervise(builder, Scripted([fails_as_it_is_cancelled]), cancelled=cancelled)
     assert build.state is BuildState.CANCELLED
 
 
-async def test_a_build_is_cancelled_while_it_waits_for_the_registry_before_it_starts(opened: Opened) -> None:
+async def test_a_build_is_cancelled_while_it_waits_for_the_registry_before_it_starts(
+    builder_context: OpenBuilder,
+) -> None:
     scripted = Scripted()
     cancelled = asyncio.Event()
     scripted.lookups = [NO_REGISTRY]
     cancelled.set()
-    async with opened() as builder:
+    async with builder_context() as builder:
         build, _ = await supervise(builder, scripted, cancelled=cancelled)
     assert build.state is BuildState.CANCELLED
     assert scripted.follow_calls == []
 
 
-async def test_a_build_that_waits_for_the_registry_before_it_starts_has_its_hard_maximum(opened: Opened) -> None:
+async def test_a_build_that_waits_for_the_registry_before_it_starts_has_its_hard_maximum(
+    builder_context: OpenBuilder,
+) -> None:
     scripted = Scripted()
     scripted.lookups = [NO_REGISTRY]
-    async with opened(build_timeout_seconds=0.5) as builder:
+    async with builder_context(build_timeout_seconds=0.5) as builder:
         build, _ = await supervise(builder, scripted)
     assert code_of(build) == "build_timeout"
 
 
-async def test_an_image_that_came_while_the_build_was_queued_is_not_built_again(opened: Opened) -> None:
+async def test_an_image_that_came_while_the_build_was_queued_is_not_built_again(builder_context: OpenBuilder) -> None:
     scripted = Scripted()
     scripted.lookups = [ExistingImage("sha256:4")]
-    async with opened() as builder:
+    async with builder_context() as builder:
         build, messages = await supervise(builder, scripted)
     assert (build.state, build.digest) == (BuildState.BUILT, "sha256:4")
     assert messages == [("built", "The image already exists.\n")]
 
 
-async def test_execution_that_could_not_push_is_run_again_once_the_registry_answers(opened: Opened) -> None:
+async def test_execution_that_could_not_push_is_run_again_once_the_registry_answers(
+    builder_context: OpenBuilder,
+) -> None:
     scripted = Scripted(
         [log_batch("one"), Finished(False, "registry_unavailable", "connection refused.")],
         [log_batch("one"), Finished(ok=True)],
     )
     scripted.lookups = [None, NO_REGISTRY, None, ExistingImage()]
-    async with opened() as builder:
+    async with builder_context() as builder:
         build, messages = await supervise(builder, scripted)
     assert build.state is BuildState.BUILT
     assert [phase for phase, _ in messages] == ["building", "waiting", "gap", "building", "built"]
 
 
-async def test_a_build_may_be_silent_for_as_long_as_it_may_run_where_no_limit_is_set(opened: Opened) -> None:
+async def test_a_build_may_be_silent_for_as_long_as_it_may_run_where_no_limit_is_set(
+    builder_context: OpenBuilder,
+) -> None:
     scripted = Scripted([log_batch("one"), 0.3, Finished(ok=True)])
     scripted.lookups = [None, ExistingImage()]
-    async with opened() as builder:
+    async with builder_context() as builder:
         assert builder.settings.build_stall_seconds == 0
         build, _ = await supervise(builder, scripted)
     assert build.state is BuildState.BUILT
@@ -252,16 +262,18 @@ def test_an_invalid_limit_is_refused_with_its_name() -> None:
             settings_for(BuilderSettings, {name: value})
 
 
-async def test_build_that_says_nothing_for_too_long_has_stalled(opened: Opened) -> None:
+async def test_build_that_says_nothing_for_too_long_has_stalled(builder_context: OpenBuilder) -> None:
     scripted = Scripted([log_batch("one"), None])
-    async with opened(build_stall_seconds=0.3) as builder:
+    async with builder_context(build_stall_seconds=0.3) as builder:
         build, _ = await supervise(builder, scripted)
     assert code_of(build) == "build_stalled"
     assert scripted.stops == 1
 
 
 @pytest.mark.slow
-async def test_a_build_that_can_say_nothing_yet_stands_not_still_and_writes_nothing(opened: Opened) -> None:
+async def test_a_build_that_can_say_nothing_yet_stands_not_still_and_writes_nothing(
+    builder_context: OpenBuilder,
+) -> None:
     def waits(seconds: float) -> Iterator[Step]:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -270,7 +282,7 @@ async def test_a_build_that_can_say_nothing_yet_stands_not_still_and_writes_noth
 
     scripted = Scripted(chain(waits(1.0), [log_batch("one"), Finished(ok=True)]))
     scripted.lookups = [None, ExistingImage()]
-    async with opened(build_stall_seconds=0.3) as builder:
+    async with builder_context(build_stall_seconds=0.3) as builder:
         build, messages = await supervise(builder, scripted)
         stored = await builder.attempts.read(build.build_id or "")
     assert build.state is BuildState.BUILT
@@ -279,26 +291,26 @@ async def test_a_build_that_can_say_nothing_yet_stands_not_still_and_writes_noth
     assert int(stored.record.get("seq")) < 1100  # from 1001 on: each write has a number
 
 
-async def test_build_that_goes_on_and_on_is_stopped_at_its_hard_maximum(opened: Opened) -> None:
+async def test_build_that_goes_on_and_on_is_stopped_at_its_hard_maximum(builder_context: OpenBuilder) -> None:
     scripted = Scripted([log_batch("one"), None])
-    async with opened(build_timeout_seconds=0.3) as builder:
+    async with builder_context(build_timeout_seconds=0.3) as builder:
         build, _ = await supervise(builder, scripted)
     assert code_of(build) == "build_timeout"
 
 
-async def test_failure_of_the_repository_is_not_run_again(opened: Opened) -> None:
+async def test_failure_of_the_repository_is_not_run_again(builder_context: OpenBuilder) -> None:
     scripted = Scripted(
         [log_batch("one"), Finished(False, "build_failed", "pip could not find it.")], [Finished(ok=True)]
     )
-    async with opened() as builder:
+    async with builder_context() as builder:
         build, _ = await supervise(builder, scripted)
     assert build.error
     assert (build.error.code, build.error.detail) == ("build_failed", "pip could not find it.")
     assert [run for run, _ in scripted.follow_calls] == [1]
 
 
-async def test_engine_that_ended_well_but_left_no_image_is_our_fault(opened: Opened) -> None:
+async def test_engine_that_ended_well_but_left_no_image_is_our_fault(builder_context: OpenBuilder) -> None:
     scripted = Scripted([Finished(ok=True)])
-    async with opened() as builder:
+    async with builder_context() as builder:
         build, _ = await supervise(builder, scripted)
     assert code_of(build) == "internal"

@@ -8,7 +8,7 @@ import pytest
 from services.common.git.advertisement import refs_advertised
 from tests.support.sample_builds import make_repository
 
-WHO = ("-c", "user.name=t", "-c", "user.email=t@t")
+IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@t")
 
 
 def advertisement(folder: Path) -> bytes:
@@ -28,11 +28,11 @@ def repository(tmp_path: Path) -> Path:
         ["tag", "-a", "v1", "-m", "one"],
         ["tag", "light"],
     ):
-        subprocess.run(["git", *WHO, *command], cwd=folder, check=True)
+        subprocess.run(["git", *IDENTITY, *command], cwd=folder, check=True)
     return folder
 
 
-def listed(folder: Path, *patterns: str) -> dict[str, str]:
+def refs_by_ls_remote(folder: Path, *patterns: str) -> dict[str, str]:
     result = subprocess.run(
         ["git", "ls-remote", "-q", str(folder), *patterns], capture_output=True, text=True, check=True
     )
@@ -42,7 +42,7 @@ def listed(folder: Path, *patterns: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("patterns", [(), ("HEAD",), ("main", "main^{}"), ("v1", "v1^{}"), ("heads/main",), ("none",)])
 def test_it_says_what_git_says(repository: Path, patterns: tuple[str, ...]) -> None:
-    assert refs_advertised(advertisement(repository), patterns) == listed(repository, *patterns)
+    assert refs_advertised(advertisement(repository), patterns) == refs_by_ls_remote(repository, *patterns)
 
 
 def test_a_repository_without_refs_has_none(tmp_path: Path) -> None:

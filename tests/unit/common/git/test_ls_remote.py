@@ -80,8 +80,8 @@ async def test_redirects_are_followed_for_git(forge: Forge) -> None:
     forge.pages["/org/old/info/refs"] = Page(
         301, {"Location": f"{forge.url}/org/new/info/refs?service=git-upload-pack"}
     )
-    listed = await list_refs(f"{forge.url}/org/old", "HEAD", policy=LOOPBACK)
-    assert (listed.refs["HEAD"], listed.url) == (sha, f"{forge.url}/org/new")
+    answer = await list_refs(f"{forge.url}/org/old", "HEAD", policy=LOOPBACK)
+    assert (answer.refs["HEAD"], answer.url) == (sha, f"{forge.url}/org/new")
 
 
 async def test_git_itself_follows_no_redirect(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:

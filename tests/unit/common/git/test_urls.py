@@ -49,11 +49,11 @@ SHA = "0123456789abcdef0123456789abcdef01234567"
     ],
 )
 def test_urls_that_git_must_not_see(text: str, says: str) -> None:
-    with pytest.raises(BinderyError) as refused:
+    with pytest.raises(BinderyError) as raised:
         git_url(text)
-    assert refused.value.code == "bad_spec"
-    assert says in refused.value.detail
-    assert "hunter2" not in refused.value.detail
+    assert raised.value.code == "bad_spec"
+    assert says in raised.value.detail
+    assert "hunter2" not in raised.value.detail
 
 
 def test_a_setting_allows_other_protocols() -> None:
@@ -69,7 +69,7 @@ def test_a_setting_allows_other_protocols() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "meant"),
+    ("url", "expected"),
     [
         ("../lib", "https://example.org/org/lib"),
         ("../../other/lib.git", "https://example.org/other/lib.git"),
@@ -82,12 +82,12 @@ def test_a_setting_allows_other_protocols() -> None:
         ("ssh://git@elsewhere.example/x", "ssh://git@elsewhere.example/x"),
     ],
 )
-def test_relative_submodules_stay_on_the_host(url: str, meant: str | None) -> None:
-    if meant is None:
+def test_relative_submodules_stay_on_the_host(url: str, expected: str | None) -> None:
+    if expected is None:
         with pytest.raises(BinderyError):
             submodule_url("https://example.org/org/repo", url)
     else:
-        assert submodule_url("https://example.org/org/repo", url) == meant
+        assert submodule_url("https://example.org/org/repo", url) == expected
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tests.support.in_process_resolver import running_resolver
 
 
 @pytest.fixture(autouse=True)
-def _asked_anew() -> Iterator[None]:
+def _fresh_answers() -> Iterator[None]:
     installed_git.cache_clear()
     yield
     installed_git.cache_clear()
@@ -56,16 +56,16 @@ def test_a_git_that_does_not_run_is_said(bin_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version_line", "called"),
+    ("version_line", "expected"),
     [
         ("git version 2.39.5", "git/2.39.5 (Bindery)"),
         ("git version 2.39.5 (Apple Git-154)", "git/2.39.5 (Bindery)"),
         ("git version 2.47.0.windows.2", "git/2.47.0 (Bindery)"),
     ],
 )
-def test_servers_are_told_that_git_asks(bin_folder: Path, version_line: str, called: str) -> None:
+def test_servers_are_told_that_git_asks(bin_folder: Path, version_line: str, expected: str) -> None:
     put_git(bin_folder, f"echo '{version_line}'")
-    assert user_agent() == called
+    assert user_agent() == expected
 
 
 def test_what_we_say_begins_as_what_git_says() -> None:
@@ -74,19 +74,19 @@ def test_what_we_say_begins_as_what_git_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "mended"),
+    ("version", "fixed_version"),
     [
         ("2.37.4", "2.37.5"), ("2.37.1 (Apple Git-137.1)", "2.37.5"), ("2.38", "2.38.3"), ("2.38.2", "2.38.3"),
         ("2.39.0", "2.39.1"), ("2.39.0.windows.2", "2.39.1"),
     ],
 )  # fmt: skip
 def test_a_git_that_a_repository_may_harm_is_warned_of_in_both_places(
-    bin_folder: Path, version: str, mended: str
+    bin_folder: Path, version: str, fixed_version: str
 ) -> None:
     put_git(bin_folder, f"echo 'git version {version}'")
     warning = git_warning() or ""
     assert "memory errors that a repository's .gitattributes can use (CVE-2022-23521)" in warning
-    assert f"update it to {mended} or later, unless your distribution has fixed it" in warning
+    assert f"update it to {fixed_version} or later, unless your distribution has fixed it" in warning
     assert preflight.git_warning(preflight.check_git()) == warning
 
 

@@ -161,9 +161,9 @@ async def test_a_service_s_problem_is_the_caller_s_error(peer: tuple[str, Peer])
     server.headers = {"Content-Type": f"{PROBLEM_MEDIA_TYPE}; charset=utf-8"}
     server.body = problem.model_dump_json().encode()
     async with service_client(url) as client:
-        with pytest.raises(BinderyError) as caught:
+        with pytest.raises(BinderyError) as raised:
             await client.call("POST", "/builds", content="{}")
-    error = caught.value
+    error = raised.value
     assert (error.code, error.detail, error.retry_after_seconds) == ("overloaded", "There is no room.", 7.0)
 
 
@@ -171,17 +171,17 @@ async def test_a_failure_without_a_problem_is_an_unavailable_service(peer: tuple
     url, server = peer
     server.status = 502
     async with service_client(url) as client:
-        with pytest.raises(BinderyError, match=r"It answered 502\.") as caught:
+        with pytest.raises(BinderyError, match=r"It answered 502\.") as raised:
             await client.call("GET", "/")
-    assert caught.value.code == "builder_unavailable"
+    assert raised.value.code == "builder_unavailable"
 
 
 async def test_a_service_that_is_away_is_unavailable() -> None:
     async with service_client(unused_address()) as client:
         for call in (client.call("GET", "/"), client.health()):
-            with pytest.raises(BinderyError, match="No answer") as caught:
+            with pytest.raises(BinderyError, match="No answer") as raised:
                 await call
-            assert caught.value.code == "builder_unavailable"
+            assert raised.value.code == "builder_unavailable"
 
 
 @pytest.mark.parametrize("status", [200, 503])
@@ -202,9 +202,9 @@ async def test_a_reply_that_is_not_a_health_report_is_an_unavailable_service(
     url, server = peer
     server.body = body
     async with service_client(url) as client:
-        with pytest.raises(BinderyError, match="No answer") as caught:
+        with pytest.raises(BinderyError, match="No answer") as raised:
             await client.health()
-    assert caught.value.code == "builder_unavailable"
+    assert raised.value.code == "builder_unavailable"
 
 
 def test_the_path_of_a_socket_is_decoded_and_absolute() -> None:

@@ -25,12 +25,12 @@ PUBLIC = NetworkPolicy()
     ],
 )  # fmt: skip
 def test_what_is_not_public_is_refused_and_the_host_is_named(address: str) -> None:
-    with pytest.raises(BinderyError) as refused:
+    with pytest.raises(BinderyError) as raised:
         PUBLIC.check(address, "repo.example")
-    assert refused.value.code == "address_not_allowed"
-    assert "repo.example may not be reached" in refused.value.detail
-    assert "BINDERY_ALLOWED_NETWORKS" in refused.value.detail
-    assert address not in refused.value.detail
+    assert raised.value.code == "address_not_allowed"
+    assert "repo.example may not be reached" in raised.value.detail
+    assert "BINDERY_ALLOWED_NETWORKS" in raised.value.detail
+    assert address not in raised.value.detail
 
 
 @pytest.mark.parametrize(
@@ -59,20 +59,20 @@ def test_an_operator_opens_a_local_translator_by_its_own_addresses_alone() -> No
 def test_an_operator_closes_public_networks_and_parts_of_open_ones() -> None:
     policy = NetworkPolicy.of("10.0.0.0/8", "10.96.0.0/12, 140.82.121.0/24, 2606:50c0::/32")
     assert policy.allows(ip_address("10.1.0.1"))
-    for closed in ("10.96.0.1", "140.82.121.3", "::ffff:140.82.121.3", "64:ff9b::8c52:7903", "2606:50c0:8000::153"):
-        with pytest.raises(BinderyError) as refused:
-            policy.check(closed, "repo.example")
-        assert refused.value.code == "address_not_allowed"
-        assert "its address is in a network that BINDERY_REFUSED_NETWORKS names" in refused.value.detail
+    for address in ("10.96.0.1", "140.82.121.3", "::ffff:140.82.121.3", "64:ff9b::8c52:7903", "2606:50c0:8000::153"):
+        with pytest.raises(BinderyError) as raised:
+            policy.check(address, "repo.example")
+        assert raised.value.code == "address_not_allowed"
+        assert "its address is in a network that BINDERY_REFUSED_NETWORKS names" in raised.value.detail
 
 
 def test_addresses_of_this_machine_are_refused_though_they_are_public(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks, "_REFUSED", [])  # as if loopback were a public address of ours
     for ours in ("127.0.0.1", "::ffff:127.0.0.1"):
-        with pytest.raises(BinderyError) as refused:
+        with pytest.raises(BinderyError) as raised:
             PUBLIC.check(ours, "repo.example")
-        assert "its address is that of the machine that Bindery runs on" in refused.value.detail
-        assert "BINDERY_ALLOWED_NETWORKS" in refused.value.detail
+        assert "its address is that of the machine that Bindery runs on" in raised.value.detail
+        assert "BINDERY_ALLOWED_NETWORKS" in raised.value.detail
     PUBLIC.check("140.82.121.3")
     NetworkPolicy.of("127.0.0.1/32").check("127.0.0.1")
 

@@ -219,14 +219,14 @@ async def test_proxies_of_the_environment_are_not_used(forge: Forge, monkeypatch
     ],
 )  # fmt: skip
 def test_an_address_that_is_not_a_plain_web_address_is_refused(text: str) -> None:
-    with pytest.raises(BinderyError) as refused:
+    with pytest.raises(BinderyError) as raised:
         checked_url(text)
-    assert refused.value.code == "bad_spec"
-    assert "hunter2" not in refused.value.detail
+    assert raised.value.code == "bad_spec"
+    assert "hunter2" not in raised.value.detail
 
 
 @pytest.mark.parametrize(
-    ("text", "meant"),
+    ("text", "expected"),
     [
         ("https://Example.ORG/x", "https://example.org/x"),
         ("https://example.org./x#part", "https://example.org/x"),
@@ -235,5 +235,5 @@ def test_an_address_that_is_not_a_plain_web_address_is_refused(text: str) -> Non
         ("https://bücher.example/", "https://xn--bcher-kva.example/"),
     ],
 )
-def test_addresses_are_brought_to_one_form(text: str, meant: str) -> None:
-    assert str(checked_url(text)) == meant
+def test_addresses_are_brought_to_one_form(text: str, expected: str) -> None:
+    assert str(checked_url(text)) == expected

@@ -135,9 +135,9 @@ async def test_a_refusal_by_the_proxy_is_reported(proxy: ForwardProxy) -> None:
         )
         assert wrong.code == "provider_unavailable"
         assert wrong.detail == "The outbound proxy does not accept the login of this Bindery."
-    refused = await failure("https://metadata.test/x", ours(proxy))
-    assert refused.code == "address_not_allowed"
-    assert refused.detail == "The outbound proxy of this Bindery does not let it reach metadata.test (it answered 403)."
+    refusal = await failure("https://metadata.test/x", ours(proxy))
+    assert refusal.code == "address_not_allowed"
+    assert refusal.detail == "The outbound proxy of this Bindery does not let it reach metadata.test (it answered 403)."
     proxy.status = 502
     away = await failure("https://metadata.test/x", ours(proxy))
     assert away.code == "provider_unavailable"
@@ -183,11 +183,11 @@ async def test_refs_are_listed_through_it(
     forge: Forge, proxy: ForwardProxy, monkeypatch: pytest.MonkeyPatch, arguments_of_git: Path
 ) -> None:
     sha = forge.create_repo("org", "repo", {"a": "1"})
-    listed = await list_refs("http://forge.test/org/repo", "HEAD", policy=PUBLIC, proxy=ours(proxy))
-    assert listed.refs["HEAD"] == sha
+    answer = await list_refs("http://forge.test/org/repo", "HEAD", policy=PUBLIC, proxy=ours(proxy))
+    assert answer.refs["HEAD"] == sha
     monkeypatch.setattr("services.common.git.remote.ADVERTISEMENT_BYTES", 0)  # git asks itself
-    listed = await list_refs("http://forge.test/org/repo", "HEAD", policy=PUBLIC, proxy=ours(proxy))
-    assert (listed.refs["HEAD"], listed.url) == (sha, "http://forge.test/org/repo")
+    answer = await list_refs("http://forge.test/org/repo", "HEAD", policy=PUBLIC, proxy=ours(proxy))
+    assert (answer.refs["HEAD"], answer.url) == (sha, "http://forge.test/org/repo")
     assert "ls-remote" in arguments_of_git.read_text()
     assert "hunter2" not in arguments_of_git.read_text()
 
@@ -220,10 +220,10 @@ async def test_a_build_that_is_a_process_fetches_through_it(forge: Forge, proxy:
     ],
 )
 def test_an_invalid_setting_is_reported_without_its_login(url: str, exceptions: str, says: str) -> None:
-    with pytest.raises(ValidationError) as refused:
+    with pytest.raises(ValidationError) as raised:
         settings_for(OutboundSettings, {"outbound_proxy": url, "outbound_proxy_except": exceptions})
-    assert says in str(refused.value)
-    assert "hunter2" not in str(refused.value)
+    assert says in str(raised.value)
+    assert "hunter2" not in str(raised.value)
 
 
 def test_a_proxy_is_what_the_setting_says() -> None:

@@ -26,7 +26,7 @@ from tests.support.valkey import Valkey, another_context
 END = Event(phase=Phase.FAILED, message="end", terminal=True)
 
 
-async def created(context: ProcessContext, topic: Topic) -> OwnedRecord:
+async def new_record(context: ProcessContext, topic: Topic) -> OwnedRecord:
     record, _ = await context.records.create(topic, launch(), message_event("0"), process="worker-a")
     assert isinstance(record, OwnedRecord)
     return record
@@ -37,7 +37,7 @@ async def stored_messages(context: ProcessContext, topic: Topic) -> list[str]:
     return [line.message for line in lines_of(await stream_entries(context.redis, context.keys, topic))]
 
 
-async def followed(context: ProcessContext, topic: Topic) -> str:
+async def messages_followed(context: ProcessContext, topic: Topic) -> str:
     """All messages that a follower of the topic gets."""
     stream = TopicStream(bus=context.bus, logs=context.logs, topic=topic, form=PLAIN, prefix="t")
     listener = AwaitableListener()
@@ -79,7 +79,7 @@ async def test_cancelled_at_any_moment_the_lines_and_the_end_are_told_once(
     """The cancel comes after so many turns of the loop: before, in and after the call, its connection, its answer."""
     for turns in range(round_ * 15, round_ * 15 + 15):
         topic = Topic(Kind.BUILD, f"{turns}-1")
-        record = await created(context, topic)
+        record = await new_record(context, topic)
         confirmed = 0
 
         async def chatter(record: OwnedRecord = record) -> None:
@@ -100,15 +100,15 @@ async def test_cancelled_at_any_moment_the_lines_and_the_end_are_told_once(
         assert messages == [*lines, "end"]
         assert len(lines) - 1 in {confirmed, confirmed + 1}
         assert record.lines == len(messages)
-        assert '"message": "end"' in await followed(context, topic)
-        assert "missing here" not in await followed(context, topic)
+        assert '"message": "end"' in await messages_followed(context, topic)
+        assert "missing here" not in await messages_followed(context, topic)
 
 
 async def test_a_cancel_waits_for_the_answer_that_is_on_its_way(
     context: ProcessContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topic = Topic(Kind.BUILD, "a-1")
-    record = await created(context, topic)
+    record = await new_record(context, topic)
     answers = HeldAnswers(context, monkeypatch)
     task = asyncio.create_task(record.write(message_event("1")))
     await answers.carried_out.wait()
@@ -136,7 +136,7 @@ async def test_an_answer_that_never_comes_holds_no_cancel_up_and_the_next_write_
     brief: ProcessContext, monkeypatch: pytest.MonkeyPatch, cancels: int
 ) -> None:
     topic = Topic(Kind.BUILD, "a-1")
-    record = await created(brief, topic)
+    record = await new_record(brief, topic)
     answers = HeldAnswers(brief, monkeypatch)
     task = asyncio.create_task(record.write(message_event("1"), message_event("2"), fields={"position": "2"}))
     await answers.carried_out.wait()
@@ -159,7 +159,7 @@ async def test_a_write_whose_answer_was_lost_with_redis_is_made_up_for_by_the_ne
     brief: ProcessContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topic = Topic(Kind.BUILD, "a-1")
-    record = await created(brief, topic)
+    record = await new_record(brief, topic)
     run = brief.records.scripts.run
 
     async def loses_answers(*arguments: Any) -> Any:
@@ -176,7 +176,7 @@ async def test_a_write_whose_answer_was_lost_with_redis_is_made_up_for_by_the_ne
 
 async def test_a_write_that_redis_refuses_is_not_tried_again(context: ProcessContext) -> None:
     topic = Topic(Kind.BUILD, "a-1")
-    record = await created(context, topic)
+    record = await new_record(context, topic)
     with pytest.raises(Exception, match="Invalid input of type"):
         await record.write(message_event("1"), fields={"position": None})  # type: ignore[dict-item]
     await record.write(END, final=True)
@@ -187,7 +187,7 @@ async def test_whose_noun_is_anothers_meanwhile_is_cancelled_all_the_same_and_th
     context: ProcessContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topic = Topic(Kind.BUILD, "a-1")
-    record = await created(context, topic)
+    record = await new_record(context, topic)
     await context.redis.hset(context.keys.record(topic), "epoch", 2)
     before = sample("bindery_fenced_total", kind="b")
     answers = HeldAnswers(context, monkeypatch)
@@ -206,7 +206,7 @@ async def test_whose_noun_is_anothers_meanwhile_is_cancelled_all_the_same_and_th
 async def test_a_lost_record_is_told_by_the_write_that_follows_a_cancelled_one(
     brief: ProcessContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = await created(brief, Topic(Kind.BUILD, "a-1"))
+    record = await new_record(brief, Topic(Kind.BUILD, "a-1"))
     answers = HeldAnswers(brief, monkeypatch)
     task = asyncio.create_task(record.write(message_event("1")))
     await answers.carried_out.wait()
@@ -221,7 +221,7 @@ async def test_a_lost_record_is_told_by_the_write_that_follows_a_cancelled_one(
 
 async def test_a_local_follower_hears_of_a_cancelled_write(context: ProcessContext) -> None:
     topic = Topic(Kind.LAUNCH, "one")
-    record = await created(context, topic)
+    record = await new_record(context, topic)
     messages: list[str] = []
 
     async def follow() -> None:
@@ -243,7 +243,7 @@ async def test_a_local_follower_hears_of_a_cancelled_write(context: ProcessConte
 
 async def test_a_reader_that_hears_of_a_write_sees_what_its_writer_did_with_it(context: ProcessContext) -> None:
     topic = Topic(Kind.LAUNCH, "one")
-    record = await created(context, topic)
+    record = await new_record(context, topic)
     has_ended = False
     sees_the_end = None
 
@@ -269,8 +269,8 @@ def test_a_reader_is_told_the_end_whatever_it_counts() -> None:
 
 async def test_a_follower_is_told_the_end_whatever_it_counts(context: ProcessContext) -> None:
     topic = Topic(Kind.BUILD, "a-1")
-    record = await created(context, topic)
+    record = await new_record(context, topic)
     await record.write(message_event("1"), message_event("2"))
     record.lines -= 2  # as an owner who never heard of these lines
     await record.write(END, final=True)
-    assert '"message": "end"' in await followed(context, topic)
+    assert '"message": "end"' in await messages_followed(context, topic)

@@ -86,10 +86,10 @@ async def test_the_story_of_a_record(context: ProcessContext, valkey: Valkey) ->
         assert not await redis.exists(keys.orphans("gateway"))
 
         # 6. The fence. The first process was only paused. Its write carries an epoch of old: Redis refuses it.
-        refused = sample("bindery_fenced_total", kind="l")
+        fenced_total = sample("bindery_fenced_total", kind="l")
         with pytest.raises(Fenced):
             await by_first.write(message_event("too late"))
-        assert sample("bindery_fenced_total", kind="l") == refused + 1
+        assert sample("bindery_fenced_total", kind="l") == fenced_total + 1
 
         # 7. The work goes on where it was.
         await by_second.write(message_event("fifth"), body=launch(LaunchState.BUILDING))

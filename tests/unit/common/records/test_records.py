@@ -56,10 +56,10 @@ async def test_a_second_creation_under_an_idempotency_key_gets_the_value_of_the_
     context: ProcessContext, redis: Redis
 ) -> None:
     first = IdempotencyKey(key=context.keys("idempotency:k"), value="one", ttl_ms=60_000)
-    created, _ = await context.records.create(
+    record, _ = await context.records.create(
         TOPIC, launch(), message_event("first"), process="gateway-a", idempotency_key=first
     )
-    assert isinstance(created, OwnedRecord)
+    assert isinstance(record, OwnedRecord)
     assert 0 < await redis.pttl(first.key) <= 60_000
 
     other = Topic(Kind.LAUNCH, "two")

@@ -95,9 +95,9 @@ def test_every_key_that_the_code_names_is_of_a_family() -> None:
 )
 def test_every_command_of_a_script_is_granted_to_who_runs_it(folder: str, services: frozenset[RedisUser]) -> None:
     scripts = list((SERVICES / folder).rglob("*.lua"))
-    called = {name.lower() for path in scripts for name in re.findall(r"redis\.p?call\('(\w+)'", path.read_text())}
-    assert len(called) > 10
-    assert {service: called - COMMANDS[service] for service in services if called - COMMANDS[service]} == {}
+    commands = {name.lower() for path in scripts for name in re.findall(r"redis\.p?call\('(\w+)'", path.read_text())}
+    assert len(commands) > 10
+    assert {service: commands - COMMANDS[service] for service in services if commands - COMMANDS[service]} == {}
 
 
 # What Redis does

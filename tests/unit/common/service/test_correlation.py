@@ -54,13 +54,13 @@ async def line_of_request(logs: io.StringIO, *, public: bool, **headers: str) ->
 
 
 async def test_a_service_takes_over_the_ids_of_the_service_that_asks(logs: io.StringIO) -> None:
-    line, answered = await line_of_request(logs, public=False, X_Request_ID=ID, Bindery_Launch_Ref=REF)
-    assert (line["request_id"], line["launch_ref"], answered) == (ID, REF, ID)
+    line, request_id = await line_of_request(logs, public=False, X_Request_ID=ID, Bindery_Launch_Ref=REF)
+    assert (line["request_id"], line["launch_ref"], request_id) == (ID, REF, ID)
 
 
 async def test_a_public_service_lets_nobody_say_whose_launch_it_is(logs: io.StringIO) -> None:
-    line, answered = await line_of_request(logs, public=True, X_Request_ID=ID, Bindery_Launch_Ref=REF)
-    assert (line["request_id"], answered) == (ID, ID)
+    line, request_id = await line_of_request(logs, public=True, X_Request_ID=ID, Bindery_Launch_Ref=REF)
+    assert (line["request_id"], request_id) == (ID, ID)
     assert "launch_ref" not in line
 
 
@@ -68,9 +68,9 @@ async def test_a_public_service_lets_nobody_say_whose_launch_it_is(logs: io.Stri
     "value", ["", "short", "x" * 65, "a b c d e f g", 'id" level="error', "täglich-neu", "id\x0b12345"]
 )
 async def test_an_id_that_is_not_well_formed_is_replaced(logs: io.StringIO, value: str) -> None:
-    line, answered = await line_of_request(logs, public=False, X_Request_ID=value, Bindery_Launch_Ref=value)
-    assert line["request_id"] == answered != value
-    assert len(answered) == 16
+    line, request_id = await line_of_request(logs, public=False, X_Request_ID=value, Bindery_Launch_Ref=value)
+    assert line["request_id"] == request_id != value
+    assert len(request_id) == 16
     assert "launch_ref" not in line
 
 

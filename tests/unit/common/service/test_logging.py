@@ -15,7 +15,7 @@ REF = launch_ref(LAUNCH_ID)
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"),
+    ("value", "expected"),
     [
         (f"/launches/{LAUNCH_ID}/open", f"/launches/{REF}/open"),
         (f"l:{LAUNCH_ID} and {LAUNCH_ID}", f"l:{REF} and {REF}"),
@@ -29,9 +29,9 @@ REF = launch_ref(LAUNCH_ID)
         (None, None),
     ],
 )
-def test_a_line_of_ours_names_launches_by_their_ref(value: object, shown: object, logs: io.StringIO) -> None:
+def test_a_line_of_ours_names_launches_by_their_ref(value: object, expected: object, logs: io.StringIO) -> None:
     get_logger("ours").debug("request", path=value)
-    assert json.loads(logs.getvalue())["path"] == shown
+    assert json.loads(logs.getvalue())["path"] == expected
 
 
 def test_a_line_of_a_library_does_too_and_its_traceback(logs: io.StringIO) -> None:
@@ -49,7 +49,7 @@ SECRET = "hunter2hunter2hunter2"
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "expected"),
     [
         (f"redis://:{SECRET}@10.0.0.1:6379/0", "redis://:[secret]@10.0.0.1:6379/0"),
         (f"redis://user:{SECRET}@host/0 is away", "redis://user:[secret]@host/0 is away"),
@@ -66,8 +66,8 @@ SECRET = "hunter2hunter2hunter2"
         (f"sent token {SECRET}", "sent token [secret]"),
     ],
 )
-def test_secrets_of_urls_headers_and_commands_are_blanked(text: str, shown: str) -> None:
-    assert redact(text) == shown
+def test_secrets_of_urls_headers_and_commands_are_blanked(text: str, expected: str) -> None:
+    assert redact(text) == expected
 
 
 @pytest.mark.parametrize(

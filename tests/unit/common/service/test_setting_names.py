@@ -39,11 +39,11 @@ def test_a_file_may_hold_settings_of_several_services(config: Path) -> None:
 def test_a_name_that_no_service_knows_is_refused_with_the_closest_one(config: Path, name: str, says: str) -> None:
     config.write_text(f"log_level: debug\n{name}: 20\n")
 
-    with pytest.raises(UnknownSettingError) as refused:
+    with pytest.raises(UnknownSettingError) as raised:
         LauncherSettings()
 
-    assert str(config) in str(refused.value)
-    assert says in str(refused.value)
+    assert str(config) in str(raised.value)
+    assert says in str(raised.value)
 
 
 def test_a_misspelt_variable_is_warned_of_with_the_closest_name(logs: io.StringIO) -> None:

@@ -159,8 +159,8 @@ async def test_over_a_connection_another_request_follows_head() -> None:
 async def test_only_get_is_asked_with_head() -> None:
     async with asking(service(), **OWN) as client:
         assert (await client.head("/echo")).status_code == 405
-        refused = await client.post("/thing")
-    assert set(refused.headers["allow"].split(", ")) == {"GET", "HEAD"}
+        refusal = await client.post("/thing")
+    assert set(refusal.headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 
 # Health and metrics
@@ -203,9 +203,9 @@ async def test_health_tells_anybody_what_is_wrong_and_only_the_operator_where(lo
 
 async def test_metrics_require_their_token_if_one_is_set() -> None:
     async with asking(service(metrics_token="for prometheus", public=True)) as client:
-        refused = await client.get("/metrics")
-        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
-        assert "BINDERY_METRICS_TOKEN" in refused.json()["detail"]
+        refusal = await client.get("/metrics")
+        assert (refusal.status_code, refusal.headers["www-authenticate"]) == (401, "Bearer")
+        assert "BINDERY_METRICS_TOKEN" in refusal.json()["detail"]
         reply = await client.get("/metrics", headers={"authorization": "Bearer for prometheus"})
         assert "bindery_http_requests_total" in reply.text
         assert (await client.get("/health")).status_code in {200, 503}

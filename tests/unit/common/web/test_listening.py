@@ -106,9 +106,9 @@ def test_a_socket_that_another_process_listens_at_is_refused(short: Path) -> Non
     path = short / "one.sock"
     with bind_unix(path):
         before = path.stat().st_ino
-        with pytest.raises(SystemExit) as refused:
+        with pytest.raises(SystemExit) as raised:
             bind_unix(path)
-        assert str(refused.value) == (
+        assert str(raised.value) == (
             f"Another process listens at {path}: end it, or set BINDERY_LISTEN_SOCKET to another path for this one."
         )
         assert path.stat().st_ino == before
@@ -139,9 +139,9 @@ def test_a_file_that_is_not_a_socket_is_not_removed(short: Path) -> None:
 
 @pytest.mark.parametrize("place", ["x" * 120, "missing/one.sock"])
 def test_a_path_where_no_socket_can_be_says_what_to_do(short: Path, place: str) -> None:
-    with pytest.raises(SystemExit) as refused:
+    with pytest.raises(SystemExit) as raised:
         bind_unix(short / place)
-    assert "set BINDERY_LISTEN_SOCKET to a path of at most 103 bytes" in str(refused.value)
+    assert "set BINDERY_LISTEN_SOCKET to a path of at most 103 bytes" in str(raised.value)
 
 
 @pytest.mark.slow

@@ -18,24 +18,24 @@ class Recording(docker.APIClient):  # type: ignore[misc]  # docker has no types
 
     def __init__(self) -> None:
         super().__init__(base_url="unix:///nowhere", version="1.44")
-        self.created: dict[str, Any] = {}
+        self.creation_options: dict[str, Any] = {}
 
     def create_container(self, **options: Any) -> dict[str, str]:
-        self.created = options
+        self.creation_options = options
         return {"Id": "1"}
 
 
-async def created(**settings: Any) -> dict[str, Any]:
+async def creation_options(**settings: Any) -> dict[str, Any]:
     """What the engine is asked to create for a launch."""
     spawner = spawner_of(BinderDockerSpawner, **settings)
     type(spawner)._client = client = Recording()
     await spawner.create_object()
-    return client.created
+    return client.creation_options
 
 
 async def test_a_container_has_what_its_launch_says() -> None:
     wishes = {"memory_guarantee": 1 << 28, "memory_limit": 1 << 29, "cpu_guarantee": 0.5, "cpu_limit": 1.5, "gpus": 2}
-    container = await created(resources=wishes, cors_allow_origin="*")
+    container = await creation_options(resources=wishes, cors_allow_origin="*")
     host = container["host_config"]
     assert (host["Memory"], host["MemoryReservation"]) == (1 << 29, 1 << 28)
     assert (host["CpuQuota"] / host["CpuPeriod"], host["CpuShares"]) == (1.5, 512)
@@ -51,14 +51,14 @@ async def test_a_container_has_what_its_launch_says() -> None:
 
 
 async def test_a_launch_that_asks_for_no_gpu_gets_none_and_what_is_configured_stays() -> None:
-    container = await created(extra_host_config={"shm_size": 1 << 20}, no_new_privileges=False)
+    container = await creation_options(extra_host_config={"shm_size": 1 << 20}, no_new_privileges=False)
     assert "DeviceRequests" not in container["host_config"]
     assert container["host_config"]["ShmSize"] == 1 << 20
     assert "SecurityOpt" not in container["host_config"]
 
 
 async def test_a_container_has_no_capabilities_and_bounds_for_processes_log_and_memory() -> None:
-    host = (await created())["host_config"]
+    host = (await creation_options())["host_config"]
     assert host["CapDrop"] == ["ALL"]
     assert (host["PidsLimit"], host["Memory"]) == (4096, 2 << 30)
     assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}}
@@ -66,17 +66,17 @@ async def test_a_container_has_no_capabilities_and_bounds_for_processes_log_and_
 
 async def test_what_is_configured_for_a_containers_bounds_holds() -> None:
     none = {"dropped_capabilities": [], "pids_limit": 0, "log_config": {}, "default_mem_limit": 0}
-    host = (await created(**none))["host_config"]
+    host = (await creation_options(**none))["host_config"]
     assert not {"CapDrop", "PidsLimit", "LogConfig", "Memory"} & {name for name, value in host.items() if value}
     host_options = {"cap_drop": ["NET_RAW"], "pids_limit": 10, "log_config": {"type": "journald", "config": {}}}
-    host = (await created(extra_host_config=host_options, mem_limit="1G"))["host_config"]
+    host = (await creation_options(extra_host_config=host_options, mem_limit="1G"))["host_config"]
     assert (host["CapDrop"], host["PidsLimit"], host["Memory"]) == (["NET_RAW"], 10, 1 << 30)
     assert host["LogConfig"]["Type"] == "journald"
-    host = (await created(resources={"memory_guarantee": 3 << 30}))["host_config"]
+    host = (await creation_options(resources={"memory_guarantee": 3 << 30}))["host_config"]
     assert (host["Memory"], host["MemoryReservation"]) == (3 << 30, 3 << 30)
 
 
-async def said_by_a_start(base_url: str) -> str:
+async def message_of_start(base_url: str) -> str:
     """What a start says that finds this engine."""
     spawner = spawner_of(BinderDockerSpawner, client_kwargs={"base_url": base_url, "timeout": 1})
     with pytest.raises(HTTPError) as raised:
@@ -86,7 +86,7 @@ async def said_by_a_start(base_url: str) -> str:
 
 
 async def test_a_missing_socket_of_the_engine_is_reported(tmp_path: Path) -> None:
-    message = await said_by_a_start(f"unix://{tmp_path}/docker.sock")
+    message = await message_of_start(f"unix://{tmp_path}/docker.sock")
     assert message == "Failed to start the container: the engine does not answer (No such file or directory)."
 
 
@@ -99,7 +99,7 @@ def port() -> Iterator[int]:
 
 
 async def test_a_refused_connection_to_the_engine_is_reported(port: int) -> None:
-    message = await said_by_a_start(f"tcp://127.0.0.1:{port}")
+    message = await message_of_start(f"tcp://127.0.0.1:{port}")
     assert message == "Failed to start the container: the engine does not answer (Connection refused)."
 
 
@@ -115,5 +115,5 @@ async def test_an_engine_that_is_lost_during_a_pull_is_reported(port: int) -> No
 @pytest.mark.slow
 async def test_a_silent_engine_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        message = await said_by_a_start(f"tcp://127.0.0.1:{silent.getsockname()[1]}")
+        message = await message_of_start(f"tcp://127.0.0.1:{silent.getsockname()[1]}")
     assert message == "Failed to start the container: the engine does not answer (timed out)."

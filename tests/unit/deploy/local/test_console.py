@@ -37,7 +37,7 @@ def test_colours_on_a_terminal_only_and_not_with_no_color(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("line", "shown"),
+    ("line", "expected"),
     [
         ("\x1b[31mred\x1b[0m", "red"),
         ("\x1b]0;new title\x07", "\\x1b]0;new title\\x07"),
@@ -45,8 +45,8 @@ def test_colours_on_a_terminal_only_and_not_with_no_color(tmp_path: Path) -> Non
         ("a\ttab and ümläute", "a\ttab and ümläute"),
     ],
 )
-def test_a_line_cannot_command_the_terminal(line: str, shown: str) -> None:
-    assert harmless(line) == shown
+def test_a_line_cannot_command_the_terminal(line: str, expected: str) -> None:
+    assert harmless(line) == expected
 
 
 def test_log_files_are_rotated_and_bounded(tmp_path: Path) -> None:

@@ -96,9 +96,9 @@ def test_a_port_that_somebody_has_at_one_address_only_is_not_free() -> None:
     for address in ("127.0.0.1", "::1"):
         with socket.create_server((address, number), family=socket.AF_INET6 if ":" in address else socket.AF_INET):
             assert not is_free("127.0.0.1", number)
-            with pytest.raises(StartupError) as refused:
+            with pytest.raises(StartupError) as raised:
                 check_ports(Settings(port=number))
-        assert str(refused.value) == (
+        assert str(raised.value) == (
             f"Port {number} of {address} is in use: end what listens there, or set BINDERY_PORT (now {number}) to "
             f"another port, as in `BINDERY_PORT={number + 1000} make up`."
         )

@@ -54,11 +54,11 @@ def test_an_invalid_value_is_refused_in_one_line(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(StartupError) as refused:
+    with pytest.raises(StartupError) as raised:
         read_settings()
-    assert str(refused.value).startswith(message)
-    assert "\n" not in str(refused.value)
-    assert name != "BINDERY_START_TOKEN" or value not in str(refused.value)
+    assert str(raised.value).startswith(message)
+    assert "\n" not in str(raised.value)
+    assert name != "BINDERY_START_TOKEN" or value not in str(raised.value)
 
 
 def test_named_sites_and_a_token_of_ones_own_or_none_will_do(
@@ -123,9 +123,9 @@ def test_a_spawner_that_could_start_nothing_is_refused(
 ) -> None:
     monkeypatch.setenv("BINDERY_EXECUTOR", executor)
     monkeypatch.setenv("BINDERY_SPAWNER", spawner)
-    with pytest.raises(StartupError) as refused:
+    with pytest.raises(StartupError) as raised:
         read_settings()
-    assert str(refused.value).startswith(message)
+    assert str(raised.value).startswith(message)
 
 
 def test_only_the_hub_gets_a_kubeconfig_and_only_where_it_starts_pods(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_parts_see_only_what_they_need(tmp_path: Path) -> None:
     assert {"redis", "proxy", "hub", "culler", "worker", "worker-2", "gateway", "gateway-2"} < set(parts)
     assert parts["gateway-2"].environment["BINDERY_LISTEN_PORT"] == "8586"
     secrets = {
-        name: {who for who, part in parts.items() if secret in str(sorted(part.environment.items()))}
+        name: {part_name for part_name, part in parts.items() if secret in str(sorted(part.environment.items()))}
         for name, secret in vars(installation).items()
     }
     services = set(parts) - {"redis", "proxy", "hub", "culler"}
@@ -285,9 +285,9 @@ def test_a_part_gets_what_the_user_names_for_it_and_no_other_part_does(
 
 def test_a_part_that_there_is_not_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BINDERY_PART_ENVIRONMENT", '{"worker-2": ["X"]}')
-    with pytest.raises(StartupError) as refused:
+    with pytest.raises(StartupError) as raised:
         read_settings()
-    assert str(refused.value) == (
+    assert str(raised.value) == (
         "BINDERY_PART_ENVIRONMENT: there is no component 'worker-2': use one of redis, proxy, hub, culler, resolver, "
         "builder, worker, launcher, gateway"
     )

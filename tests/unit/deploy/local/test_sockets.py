@@ -91,10 +91,10 @@ def test_one_that_others_have_a_hand_in_is_refused_and_stays(tmp_path: Path, mad
         folder.touch()
     else:
         folder.mkdir(mode=0o755)
-    with pytest.raises(StartupError) as refused:
+    with pytest.raises(StartupError) as raised:
         open_socket_folder(folder)
-    assert message in str(refused.value)
-    assert str(folder) in str(refused.value)
+    assert message in str(raised.value)
+    assert str(folder) in str(raised.value)
     assert folder.exists()
 
 
@@ -102,10 +102,10 @@ def test_one_of_another_user_is_refused_with_what_to_do(tmp_path: Path, monkeypa
     folder = tmp_path / "sockets"
     folder.mkdir(mode=0o700)
     monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
-    with pytest.raises(StartupError) as refused:
+    with pytest.raises(StartupError) as raised:
         open_socket_folder(folder)
-    assert "belongs to another user" in str(refused.value)
-    assert "set XDG_RUNTIME_DIR to a folder of yours with mode 700" in str(refused.value)
+    assert "belongs to another user" in str(raised.value)
+    assert "set XDG_RUNTIME_DIR to a folder of yours with mode 700" in str(raised.value)
 
 
 def test_files_of_another_user_are_not_removed(tmp_path: Path) -> None:

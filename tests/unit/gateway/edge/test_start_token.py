@@ -325,6 +325,6 @@ async def test_a_form_sent_without_a_session_begins_again_at_the_first_page() ->
     "token", ["short", "with a space in between", "ümläute-are-not-ok", "a" * 257, "a/b+c=d&e=f#g?h%i"]
 )
 def test_a_token_that_does_not_fit_into_an_address_is_refused_and_not_repeated(token: str) -> None:
-    with pytest.raises(ValidationError, match="16 to 256 letters, digits, dots, dashes") as refused:
+    with pytest.raises(ValidationError, match="16 to 256 letters, digits, dots, dashes") as raised:
         settings_for(GatewaySettings, {"start_token": token})
-    assert token not in str(refused.value)
+    assert token not in str(raised.value)

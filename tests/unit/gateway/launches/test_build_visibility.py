@@ -93,9 +93,9 @@ async def test_a_log_that_outlives_its_record_is_as_public_as_the_repository_was
     assert await statuses(client, build_id) == {status}
     await builder.context.redis.delete(builder.context.keys.record(build_topic(build_id)))
     assert await statuses(client, build_id) == {status}
-    refused = await client.get(f"/api/v1/builds/{ID}/log")
-    assert (refused.status_code, refused.json()["code"]) == (404, "not_found")
-    assert refused.json()["detail"] == f"There is no build {ID}, or it was too long ago."
+    refusal = await client.get(f"/api/v1/builds/{ID}/log")
+    assert (refusal.status_code, refusal.json()["code"]) == (404, "not_found")
+    assert refusal.json()["detail"] == f"There is no build {ID}, or it was too long ago."
 
 
 async def test_a_record_that_does_not_say_whose_it_is_is_nobodys(builder: Builder, client: httpx.AsyncClient) -> None:

@@ -28,14 +28,14 @@ async def client(launches: FakeLaunches) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def _shown(client: httpx.AsyncClient, launches: FakeLaunches, **fields: Any) -> str:
+async def _page_of(client: httpx.AsyncClient, launches: FakeLaunches, **fields: Any) -> str:
     return html.unescape((await client.get(f"/launches/{launches.put(**fields)}")).text)
 
 
 async def test_a_launch_under_way_shows_its_step_renews_itself_and_can_be_cancelled(
     client: httpx.AsyncClient, launches: FakeLaunches
 ) -> None:
-    page = await _shown(client, launches, state=LaunchState.BUILDING, build_id="0123-1", image="i")
+    page = await _page_of(client, launches, state=LaunchState.BUILDING, build_id="0123-1", image="i")
     assert re.search(r'<li class="current" data-phase="building"[^>]*aria-current="step"', page)
     assert '<noscript><meta http-equiv="refresh" content="3"></noscript>' in page
     assert "/api/v1/builds/0123-1/log" in page
@@ -44,19 +44,19 @@ async def test_a_launch_under_way_shows_its_step_renews_itself_and_can_be_cancel
 
 async def test_a_queued_launch_says_its_place(client: httpx.AsyncClient, launches: FakeLaunches) -> None:
     queue = Queue(reason="busy", position=4, eta_seconds=130)
-    page = await _shown(client, launches, state=LaunchState.WAITING, queue=queue)
+    page = await _page_of(client, launches, state=LaunchState.WAITING, queue=queue)
     assert "Waiting for a free seat: number 4 in the queue, about 2 min" in page
 
 
 async def test_an_existing_image_is_reported(client: httpx.AsyncClient, launches: FakeLaunches) -> None:
-    assert "It was built before" in await _shown(client, launches, state=LaunchState.LAUNCHING, image="i")
+    assert "It was built before" in await _page_of(client, launches, state=LaunchState.LAUNCHING, image="i")
 
 
 async def test_a_failed_build_says_whose_move_it_is_and_offers_to_build_again(
     client: httpx.AsyncClient, launches: FakeLaunches
 ) -> None:
     error = BinderyError("build_failed", "The installer failed.").problem
-    page = await _shown(client, launches, state=LaunchState.FAILED, error=error, build_id="0123-1")
+    page = await _page_of(client, launches, state=LaunchState.FAILED, error=error, build_id="0123-1")
     assert "The installer failed." in page
     assert "author" in page
     assert 'name="rebuild" value="0123-1"' in page
@@ -66,7 +66,7 @@ async def test_a_failed_build_says_whose_move_it_is_and_offers_to_build_again(
 
 async def test_a_wrong_ref_leads_back_to_the_form(client: httpx.AsyncClient, launches: FakeLaunches) -> None:
     error = BinderyError("ref_not_found", "There is no such branch.").problem
-    page = await _shown(client, launches, state=LaunchState.FAILED, error=error)
+    page = await _page_of(client, launches, state=LaunchState.FAILED, error=error)
     assert "/?provider=gh&repository=o%2Fr&ref=HEAD" in page
     assert 'name="rebuild"' not in page
 
@@ -75,7 +75,7 @@ async def test_what_may_pass_by_itself_says_when_to_try_again(
     client: httpx.AsyncClient, launches: FakeLaunches
 ) -> None:
     error = BinderyError("quota_exceeded", "All seats are taken.").problem
-    assert "Try again in 2 min" in await _shown(client, launches, state=LaunchState.FAILED, error=error)
+    assert "Try again in 2 min" in await _page_of(client, launches, state=LaunchState.FAILED, error=error)
 
 
 async def test_a_ready_launch_opens_its_server_at_the_path_asked_for(

@@ -27,7 +27,7 @@ def _run(code: str, argument: object = None) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("line", "shown"),
+    ("line", "expected"),
     [
         ("plain\tand tab", "plain\tand tab"),
         ("\x1b[31mred\x1b[0m and \x9b1;32mgreen\x9bm", "red and green"),
@@ -48,8 +48,8 @@ def _run(code: str, argument: object = None) -> Any:
         ("a\x00b\x08c\u202ed", "abcd"),
     ],
 )
-def test_a_line_is_shown_as_a_terminal_would_leave_it(line: str, shown: str) -> None:
-    assert _run("return cleanLine(argument)", line) == shown
+def test_a_line_is_shown_as_a_terminal_would_leave_it(line: str, expected: str) -> None:
+    assert _run("return cleanLine(argument)", line) == expected
 
 
 def test_no_sequence_of_a_terminal_is_left_of_any_mixture() -> None:

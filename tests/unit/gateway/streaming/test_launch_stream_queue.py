@@ -68,7 +68,7 @@ async def waiting(
     return followers, following, chunks
 
 
-def positions_told(follower: Follower) -> list[int]:
+def positions_in(follower: Follower) -> list[int]:
     return [event["queue"]["position"] for event in follower.events if event.get("queue")]
 
 
@@ -81,12 +81,12 @@ async def test_a_queued_builds_place_is_told_when_it_changes_in_bytes_made_once_
     build = await a_build(context)
     queue.moves(place(3))
     followers, following, rendered = await waiting(context, queue)
-    await until(lambda: all(positions_told(follower) == [3] for follower in followers))
+    await until(lambda: all(positions_in(follower) == [3] for follower in followers))
     queue.moves(place(3, length=20))  # others have come behind it
     queue.moves(place(2))
-    await until(lambda: all(positions_told(follower) == [3, 2] for follower in followers))
+    await until(lambda: all(positions_in(follower) == [3, 2] for follower in followers))
     queue.moves(place(2, reason="No builder is running."))
-    await until(lambda: all(positions_told(follower) == [3, 2, 2] for follower in followers))
+    await until(lambda: all(positions_in(follower) == [3, 2, 2] for follower in followers))
     assert len(rendered) == 3
     assert queue.watchers == 3
     await build.write(log_event("b1"))
@@ -112,7 +112,7 @@ async def test_a_launch_that_leaves_the_queue_by_being_cancelled_watches_it_no_m
     await a_build(context)
     queue.moves(place(1))
     followers, following, _ = await waiting(context, queue)
-    await until(lambda: all(positions_told(follower) == [1] for follower in followers))
+    await until(lambda: all(positions_in(follower) == [1] for follower in followers))
     await launch.write(the_end("cancelled", Phase.CANCELLED), final=True)
     await asyncio.gather(*following)
     await until(lambda: queue.watchers == 0)

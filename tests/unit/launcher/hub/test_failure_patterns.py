@@ -24,7 +24,7 @@ ENDS = {
 
 ASSIGNED = "2026-11-24T00:20:03Z [Normal] Successfully assigned jhub/a to node1"
 PULLING = '2026-11-24T00:20:03Z [Normal] Pulling image "r.example/a:1"'
-REFUSED = '2026-11-24T00:20:03Z [Warning] Failed to pull image "r.example/a:1": dial tcp: connection refused'
+PULL_REFUSED = '2026-11-24T00:20:03Z [Warning] Failed to pull image "r.example/a:1": dial tcp: connection refused'
 ERR_IMAGE_PULL = "2026-11-24T00:20:03Z [Warning] Error: ErrImagePull"
 NO_ROOM = "2026-11-24T00:20:03Z [Warning] 0/1 nodes are available: 1 Insufficient memory."
 CRASHES = "2026-11-24T00:20:03Z [Warning] Back-off restarting failed container notebook in pod a"
@@ -52,7 +52,7 @@ def test_every_code_of_the_table_is_one_of_the_list_and_is_recorded() -> None:
 
 def test_a_pull_that_is_refused_is_the_cause_although_vaguer_words_follow() -> None:
     diagnosis = Diagnosis()
-    for message in (ASSIGNED, PULLING, REFUSED, ERR_IMAGE_PULL):
+    for message in (ASSIGNED, PULLING, PULL_REFUSED, ERR_IMAGE_PULL):
         diagnosis.observe(message)
     error = diagnosis.timeout("The server did not answer within 120 s.")
     assert error.code == "image_pull_unreachable"

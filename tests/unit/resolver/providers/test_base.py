@@ -17,21 +17,21 @@ def test_a_ref_of_git_is_returned_unchanged(ref: str) -> None:
     "ref", ["a..b", "..", "a b", "a\\b", "a\nb", "a\x00b", "a/./b", ".", "/a", "a/", "a//b", "x" * (MAX_REF_LENGTH + 1)]
 )
 def test_a_text_that_git_or_a_url_would_read_otherwise_is_refused(ref: str) -> None:
-    with pytest.raises(BinderyError, match="can't be the name of a branch, tag or commit") as caught:
+    with pytest.raises(BinderyError, match="can't be the name of a branch, tag or commit") as raised:
         checked_ref(ref, SPEC)
-    assert caught.value.code == "bad_spec"
-    assert len(caught.value.detail) < 500
+    assert raised.value.code == "bad_spec"
+    assert len(raised.value.detail) < 500
 
 
 @pytest.mark.parametrize("ref", ["-u", "--upload-pack=x", "-"])
 def test_an_option_is_not_a_ref(ref: str) -> None:
-    with pytest.raises(BinderyError, match="can't begin with a dash") as caught:
+    with pytest.raises(BinderyError, match="can't begin with a dash") as raised:
         checked_ref(ref, SPEC)
-    assert caught.value.code == "bad_spec"
+    assert raised.value.code == "bad_spec"
 
 
 @pytest.mark.parametrize("spec", ["org/repo", "org/repo/", "org/repo//"])
 def test_a_missing_ref_comes_with_the_link_that_was_meant(spec: str) -> None:
-    with pytest.raises(BinderyError) as caught:
+    with pytest.raises(BinderyError) as raised:
         checked_ref("", spec)
-    assert caught.value.detail == "The ref is missing. Did you mean org/repo/HEAD?"
+    assert raised.value.detail == "The ref is missing. Did you mean org/repo/HEAD?"

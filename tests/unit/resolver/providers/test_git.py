@@ -78,9 +78,9 @@ async def test_a_full_sha_is_resolved_without_a_request(provider: Git) -> None:
     ],
 )
 async def test_a_link_that_can_not_be_followed_is_refused(provider: Git, spec: str, code: str) -> None:
-    with pytest.raises(BinderyError) as caught:
+    with pytest.raises(BinderyError) as raised:
         await provider.resolve(spec)
-    assert caught.value.code == code
+    assert raised.value.code == code
 
 
 def test_a_link_without_a_ref_is_shown_as_it_was_typed_unless_it_holds_a_secret(provider: Git) -> None:

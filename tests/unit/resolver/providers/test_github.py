@@ -48,9 +48,9 @@ async def test_a_missing_default_branch_means_head(monkeypatch: pytest.MonkeyPat
 
 async def test_another_missing_branch_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     api = ApiTable(HEAD=Commit(SHA, "org/repo"))
-    with pytest.raises(BinderyError) as caught:
+    with pytest.raises(BinderyError) as raised:
         await provider_of(monkeypatch, api).resolve("org/repo/develop")
-    assert caught.value is MISSING
+    assert raised.value is MISSING
     assert api.requests == ["org/repo/develop"]
 
 
@@ -62,9 +62,9 @@ async def test_the_first_error_is_raised_if_there_is_no_head_either(monkeypatch:
 
 async def test_an_outage_while_head_is_looked_up_is_not_a_missing_branch(monkeypatch: pytest.MonkeyPatch) -> None:
     outage = BinderyError("provider_unavailable", "GitHub does not answer.")
-    with pytest.raises(BinderyError) as caught:
+    with pytest.raises(BinderyError) as raised:
         await provider_of(monkeypatch, ApiTable(HEAD=outage)).resolve("org/repo/main")
-    assert caught.value is outage
+    assert raised.value is outage
 
 
 async def test_an_outage_at_first_is_not_repeated_with_head(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,9 +103,9 @@ async def test_the_ref_may_hold_slashes_and_the_name_may_end_with_git(monkeypatc
 @pytest.mark.parametrize("spec", ["org", "org/repo", "or g/repo/main", "org/../main", "./repo/main", "org/.git/main"])
 async def test_a_link_that_names_no_repository_is_refused_unasked(monkeypatch: pytest.MonkeyPatch, spec: str) -> None:
     api = ApiTable()
-    with pytest.raises(BinderyError) as caught:
+    with pytest.raises(BinderyError) as raised:
         await provider_of(monkeypatch, api).resolve(spec)
-    assert caught.value.code == "bad_spec"
+    assert raised.value.code == "bad_spec"
     assert api.requests == []
 
 

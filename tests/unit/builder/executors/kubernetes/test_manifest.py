@@ -121,7 +121,7 @@ def test_a_repository_prefers_one_node_and_few_move_when_another_comes() -> None
     repos = [f"https://example.org/{n}" for n in range(300)]
     before = {repo: preferred_node(repo, nodes) for repo in repos}
     after = {repo: preferred_node(repo, [*nodes, "d"]) for repo in repos}
-    moved = [repo for repo in repos if before[repo] != after[repo]]
-    assert all(after[repo] == "d" for repo in moved)
-    assert 30 < len(moved) < 130
+    moved_repos = [repo for repo in repos if before[repo] != after[repo]]
+    assert all(after[repo] == "d" for repo in moved_repos)
+    assert 30 < len(moved_repos) < 130
     assert preferred_node(repos[0], []) is None

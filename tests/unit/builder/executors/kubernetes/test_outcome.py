@@ -65,9 +65,9 @@ async def test_a_pod_that_has_ended_counts_once_its_log_is_read() -> None:
     ],
 )
 async def test_each_end_has_its_error_code(pod: PodState | None, job: JobState, code: str) -> None:
-    finished = await outcome_of(pod, job)
-    assert finished
-    assert finished.error_code == code
+    outcome = await outcome_of(pod, job)
+    assert outcome
+    assert outcome.error_code == code
 
 
 async def test_a_job_without_a_pod_may_be_complete() -> None:
