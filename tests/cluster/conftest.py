@@ -79,7 +79,7 @@ def namespace(the_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[
         yield own_namespace
 
 
-def pushed(engine: Engine, image: str) -> str:
+def push_image(engine: Engine, image: str) -> str:
     """An image of the engine as the cluster pulls it: by its digest."""
     name = f"{REGISTRY}/{image}"
     engine.docker("tag", image, name)
@@ -91,7 +91,7 @@ def pushed(engine: Engine, image: str) -> str:
 @pytest.fixture(scope="session")
 def image(the_engine: Engine) -> str:
     """A Jupyter server's image, where the cluster can pull it."""
-    return pushed(the_engine, the_engine.jupyter)
+    return push_image(the_engine, the_engine.jupyter)
 
 
 @pytest.fixture

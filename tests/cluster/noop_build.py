@@ -15,7 +15,7 @@ import urllib.request
 from pathlib import Path
 
 
-def put(registry: str, name: str, tag: str) -> None:
+def push_image(registry: str, name: str, tag: str) -> None:
     """Put an image of one layer, all by the registry's HTTP API."""
 
     def send(method: str, url: str, body: bytes = b"", kind: str = "application/octet-stream") -> str:
@@ -87,7 +87,7 @@ def main() -> None:
     if orders.get("push", "1") == "1":
         image = options["image-name"].partition("/")[2]
         name, _, tag = image.rpartition(":")
-        put(os.environ["NOOP_REGISTRY"], name, tag)
+        push_image(os.environ["NOOP_REGISTRY"], name, tag)
     time.sleep(int(orders.get("sleep", "0")))
     sys.exit(int(orders.get("exit", "0")))
 

@@ -50,9 +50,9 @@ def test_the_commands_of_the_page_do_what_it_says(
         assert "created" in run(push, new_namespace)
     finally:
         the_cluster.kubectl("delete", "namespace", new_namespace, "--wait=false", is_checked=False)
-    looked = run(look, namespace.name)
-    assert f"job.batch/bindery-{build_id}" in looked
-    assert "those were 3 lines" in looked
+    output = run(look, namespace.name)
+    assert f"job.batch/bindery-{build_id}" in output
+    assert "those were 3 lines" in output
     assert json.loads(run(queue, namespace.name))
     run(cancel, namespace.name)
     assert builders.outcome(build_id)["state"] == "cancelled"
@@ -68,7 +68,7 @@ def test_the_manifest_gives_no_more_rights_than_it_says(the_cluster: Cluster, na
         )
 
     assert may("create", "secrets")
-    for refused in (("get", "secrets"), ("list", "secrets"), ("delete", "secrets"), ("create", "pods"),
+    for right in (("get", "secrets"), ("list", "secrets"), ("delete", "secrets"), ("create", "pods"),
                     ("delete", "pods"), ("create", "pods/exec"), ("list", "nodes"), ("get", "configmaps")):  # fmt: skip
-        assert not may(*refused), refused
+        assert not may(*right), right
     assert not may("create", "jobs.batch", where="default")

@@ -30,7 +30,7 @@ def failure(builders: Builders, namespace: Namespace, build_id: str, seconds: fl
     return error
 
 
-def failed(builders: Builders, namespace: Namespace, ref: str, seconds: float = WITHIN_SECONDS) -> dict[str, Any]:
+def failed_build(builders: Builders, namespace: Namespace, ref: str, seconds: float = WITHIN_SECONDS) -> dict[str, Any]:
     """Ask for a build, and read how it failed."""
     return failure(builders, namespace, builders.request_build(URL, ref)["build_id"], seconds)
 
@@ -38,20 +38,20 @@ def failed(builders: Builders, namespace: Namespace, ref: str, seconds: float = 
 def test_a_build_that_uses_more_memory_than_its_pod_may_is_out_of_memory_and_names_the_limit(
     start_noop: Start, namespace: Namespace
 ) -> None:
-    error = failed(start_noop(build_memory_limit="64Mi"), namespace, "oom.mib-300")
+    error = failed_build(start_noop(build_memory_limit="64Mi"), namespace, "oom.mib-300")
     assert error["code"] == "build_out_of_memory"
     assert "64Mi" in error["detail"]
 
 
 def test_a_job_past_its_deadline_is_a_timeout(start_noop: Start, namespace: Namespace) -> None:
-    error = failed(start_noop(kubernetes_deadline_seconds=4), namespace, "late.push-0.sleep-100")
+    error = failed_build(start_noop(kubernetes_deadline_seconds=4), namespace, "late.push-0.sleep-100")
     assert error["code"] == "build_timeout"
     assert "4 s" in error["detail"]
 
 
 def test_a_build_past_the_workers_own_maximum_is_a_timeout(start_noop: Start, namespace: Namespace) -> None:
     settings = {"build_timeout_seconds": 5, "kubernetes_deadline_seconds": 600}
-    error = failed(start_noop(**settings), namespace, "later.push-0.sleep-100")
+    error = failed_build(start_noop(**settings), namespace, "later.push-0.sleep-100")
     assert error["code"] == "build_timeout"
 
 
@@ -94,7 +94,7 @@ def test_a_builder_image_that_cant_be_pulled_is_waited_for_visibly_and_then_said
 
 def test_a_missing_push_secret_is_named(start_noop: Start, namespace: Namespace) -> None:
     settings = {"kubernetes_push_secret": "no-such-secret", "kubernetes_start_seconds": 6}
-    error = failed(start_noop(**settings), namespace, "no-secret")
+    error = failed_build(start_noop(**settings), namespace, "no-secret")
     assert error["code"] == "executor_unavailable"
     assert 'secret "no-such-secret" not found' in error["detail"]
 
@@ -132,7 +132,7 @@ def test_a_quota_that_is_raised_in_time_costs_a_build_nothing_but_the_wait(
 
 def test_a_build_evicted_from_its_node_says_what_the_node_lacked(start_noop: Start, namespace: Namespace) -> None:
     settings = {"kubernetes_resources": json.dumps({"limits": {"ephemeral-storage": "1Mi"}})}
-    error = failed(start_noop(**settings), namespace, "evicted.lines-60000.push-0.sleep-200", 120)
+    error = failed_build(start_noop(**settings), namespace, "evicted.lines-60000.push-0.sleep-200", 120)
     assert error["code"] == "build_evicted"
     assert "ephemeral" in error["detail"]
 

@@ -55,9 +55,9 @@ def test_without_a_registry_the_engine_of_the_node_keeps_an_image_which_is_built
         assert (again["state"], again["build_id"]) == ("built", first["build_id"])
     finally:
         the_engine.docker("image", "rm", build["image"])
-    anew = builders.request_build(f"{forge.url}/org/not-pushed", sha)
-    assert anew["build_id"] != first["build_id"]
-    assert builders.outcome(anew["build_id"], 240)["state"] == "built"
+    rebuilt = builders.request_build(f"{forge.url}/org/not-pushed", sha)
+    assert rebuilt["build_id"] != first["build_id"]
+    assert builders.outcome(rebuilt["build_id"], 240)["state"] == "built"
     the_engine.docker("image", "rm", build["image"])
 
 
@@ -74,9 +74,9 @@ def test_policies_select_builds_by_labels_that_bindery_itself_does_without(
     builders = start_noop(kubernetes_labels=json.dumps(setting))
     build_id = builders.request_build(URL, f"labels{len(selector)}.sleep-3")["build_id"]
     builders.until_logged(build_id, "those were 3 lines")
-    selected = namespace.kubectl("get", "jobs,pods", "-l", selector, "-o", "name").split()
-    assert f"job.batch/bindery-{build_id}" in selected
-    assert len(selected) == 2
+    matching = namespace.kubectl("get", "jobs,pods", "-l", selector, "-o", "name").split()
+    assert f"job.batch/bindery-{build_id}" in matching
+    assert len(matching) == 2
     assert builders.outcome(build_id)["state"] == "built"
     until_gone(lambda: namespace.names(*KINDS), "nothing left of the build")
 

@@ -106,7 +106,7 @@ def nothing_is_left(servers: Servers) -> Iterator[None]:
     eventually(lambda: servers.objects() == [], "no pod and no Secret is left", seconds=60)
 
 
-def recorded(name: str, messages: list[str]) -> None:
+def record_messages(name: str, messages: list[str]) -> None:
     """Keep what was told, where BINDERY_TEST_RECORD is set: tests of what it means read it."""
     if os.environ.get("BINDERY_TEST_RECORD"):
         RECORDED.mkdir(exist_ok=True)
@@ -117,11 +117,14 @@ def test_a_pod_is_what_its_launch_says_and_its_kernel_runs_code(servers: Servers
     resources = {"memory_guarantee": 64 << 20, "memory_limit": 512 << 20, "cpu_guarantee": 0.05, "cpu_limit": 1.0}
     events = servers.hub.launch("ann", image, **OPTIONS, bindery_resources=resources)
     assert events[-1].get("ready"), events
-    recorded("kubernetes-ready", [event["message"] for event in events])
-    with kernel(f"{servers.hub.url}/user/ann/", "token-of-ann", "a.ipynb") as here:
-        assert here.run("print(6 * 7)").strip() == "42"
-        environment = json.loads(here.run("import json, os; print(json.dumps(dict(os.environ)))"))
-        assert here.run("print(open('/proc/self/status').read())").split("CapBnd:")[1].split()[0].strip("0") == ""
+    record_messages("kubernetes-ready", [event["message"] for event in events])
+    with kernel(f"{servers.hub.url}/user/ann/", "token-of-ann", "a.ipynb") as running_kernel:
+        assert running_kernel.run("print(6 * 7)").strip() == "42"
+        environment = json.loads(running_kernel.run("import json, os; print(json.dumps(dict(os.environ)))"))
+        assert (
+            running_kernel.run("print(open('/proc/self/status').read())").split("CapBnd:")[1].split()[0].strip("0")
+            == ""
+        )
     assert environment["BINDER_REPO_URL"] == OPTIONS["repo_url"]
     assert environment["BINDER_REF_URL"] == OPTIONS["binder_ref_url"]
     assert environment["JUPYTERHUB_SERVICE_PREFIX"] == "/user/ann/"
@@ -205,25 +208,25 @@ def test_a_pod_and_a_secret_that_have_the_servers_name_already_give_way_to_its_o
 def test_an_image_that_does_not_exist_is_told(servers: Servers) -> None:
     messages = servers.messages("fay", f"{REGISTRY}/nobody/nothing@sha256:{'0' * 64}", "ErrImagePull")
     assert any("not found" in message for message in messages), messages
-    recorded("kubernetes-image-not-found", messages)
+    record_messages("kubernetes-image-not-found", messages)
 
 
 def test_a_pod_that_finds_no_room_is_told(servers: Servers, image: str) -> None:
     messages = servers.messages("gus", image, "nodes are available", bindery_resources={"memory_guarantee": 1 << 50})
-    recorded("kubernetes-unschedulable", messages)
+    record_messages("kubernetes-unschedulable", messages)
 
 
 def test_a_server_that_ends_at_once_fails_at_once_with_its_last_lines(servers: Servers, builder_image: str) -> None:
     messages = servers.messages("hal", builder_image, "exit status")
     assert "The server ended with exit status 127 before it answered." in messages[-1]
     assert "The image has no jupyter-lab" in messages[-1]
-    recorded("kubernetes-ended", messages)
+    record_messages("kubernetes-ended", messages)
 
 
 def test_a_server_that_runs_out_of_memory_as_it_starts_is_said_so(servers: Servers, image: str) -> None:
     messages = servers.messages("ida", image, "exit status", bindery_resources={"memory_limit": 16 << 20})
     assert "The server ended with exit status 137 (OOMKilled)" in messages[-1]
-    recorded("kubernetes-out-of-memory", messages)
+    record_messages("kubernetes-out-of-memory", messages)
 
 
 def test_a_quota_that_is_full_is_told_in_the_clusters_words(servers: Servers, image: str) -> None:
@@ -231,7 +234,7 @@ def test_a_quota_that_is_full_is_told_in_the_clusters_words(servers: Servers, im
     try:
         messages = servers.messages("jan", image, "exceeded quota")
         assert messages[-1].startswith("Spawn failed: Kubernetes refused the pod: pods ")
-        recorded("kubernetes-quota", messages)
+        record_messages("kubernetes-quota", messages)
     finally:
         servers.kubectl("delete", "quota", "few")
 
@@ -248,5 +251,5 @@ def test_a_port_that_never_opens_is_told_in_time(servers: Servers, image: str) -
         servers.hub.start_hub()
         messages = servers.messages("kim", image, "didn't respond", binder_request="silent")
         assert "didn't respond in 3 seconds" in messages[-1]
-        recorded("kubernetes-port-closed", messages)
+        record_messages("kubernetes-port-closed", messages)
         servers.remove("kim")

@@ -34,10 +34,10 @@ def test_lines_that_the_node_has_rotated_away_while_no_worker_read_them_are_told
     builders.until_logged(build_id, "line 2\n")
     builders.workers[0].kill()
 
-    def rotated() -> list[Path]:
+    def rotated_files() -> list[Path]:
         return list(PODS.glob(f"{namespace.name}_bindery-{build_id}-*/builder/0.log.*"))
 
-    eventually(rotated, "a log that the kubelet has rotated", 60)
+    eventually(rotated_files, "a log that the kubelet has rotated", 60)
     builders.start_worker()
     assert builders.outcome(build_id, 120)["state"] == "built"
     log = builders.log(build_id)

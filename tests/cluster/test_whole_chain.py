@@ -97,13 +97,13 @@ def test_from_a_link_to_a_kernel_in_a_pod_and_back_to_nothing(chain: Chain, forg
     before = Listing.of(chain.stack)
     objects = chain.objects()
     repository = with_notebook(forge, "first", the_engine.jupyter)
-    launched = repository.launch(stack, path="index.ipynb")
-    view = run_notebook(launched, repository)
-    assert {"fetching", "building", "built", "launching", "ready"} <= set(launched.stream.phases)
+    launch = repository.launch(stack, path="index.ipynb")
+    view = run_notebook(launch, repository)
+    assert {"fetching", "building", "built", "launching", "ready"} <= set(launch.stream.phases)
     assert view["expires"] > view["finished_at"]
     assert view["idle_timeout_seconds"] == 10
 
-    build = launched.build
+    build = launch.build
     pod = chain.pod()
     [container] = pod["spec"]["containers"]
     assert container["image"] == f"{build['image'].rpartition(':')[0]}@{build['digest']}"
@@ -134,10 +134,10 @@ def test_an_image_that_has_gone_from_the_registry_is_built_again_within_the_laun
     name = build["image"].rpartition(":")[0].removeprefix(f"{REGISTRY}/")
     assert httpx.delete(f"http://{REGISTRY}/v2/{name}/manifests/{build['digest']}", trust_env=False).status_code == 202
 
-    launched = repository.launch(chain.stack)
-    view = run_notebook(launched, repository)
+    launch = repository.launch(chain.stack)
+    view = run_notebook(launch, repository)
     assert view["build_id"] not in {build_id, None}
-    assert launched.stream.phases.count("ready") == 1
+    assert launch.stream.phases.count("ready") == 1
 
 
 @pytest.mark.parametrize("case", NEVER_UP, ids=[case.name for case in NEVER_UP])
@@ -151,9 +151,9 @@ def test_a_pod_that_no_node_has_room_for_fails_in_the_schedulers_words(
     chain: Chain, forge: Forge, the_engine: Engine
 ) -> None:
     repository = with_notebook(forge, "vast", the_engine.jupyter)
-    launched = repository.launch(chain.stack, resource_class="vast")
-    launched.stream.outcome(240)
-    problem = launched.problem()
+    launch = repository.launch(chain.stack, resource_class="vast")
+    launch.stream.outcome(240)
+    problem = launch.problem()
     assert problem["code"] == "server_unschedulable"
     assert "Insufficient memory" in problem["detail"]
 
@@ -164,9 +164,9 @@ def test_a_full_quota_of_the_namespace_fails_in_the_clusters_words(
     repository = with_notebook(forge, "quota", the_engine.jupyter)
     chain.servers.kubectl("create", "quota", "few", "--hard=pods=0")
     try:
-        launched = repository.launch(chain.stack)
-        launched.stream.outcome(240)
-        problem = launched.problem()
+        launch = repository.launch(chain.stack)
+        launch.stream.outcome(240)
+        problem = launch.problem()
     finally:
         chain.servers.kubectl("delete", "quota", "few")
     assert problem["code"] == "server_quota_exceeded"
@@ -176,9 +176,9 @@ def test_a_full_quota_of_the_namespace_fails_in_the_clusters_words(
 def test_a_class_that_no_launch_may_ask_for_is_refused_before_anything_is_built(
     chain: Chain, forge: Forge, the_engine: Engine
 ) -> None:
-    launched = with_notebook(forge, "asked", the_engine.jupyter).launch(chain.stack, resource_class="gpu")
-    assert launched.problem()["code"] == "resource_class_not_offered"
-    assert launched.view["build_id"] is None
+    launch = with_notebook(forge, "asked", the_engine.jupyter).launch(chain.stack, resource_class="gpu")
+    assert launch.problem()["code"] == "resource_class_not_offered"
+    assert launch.view["build_id"] is None
 
 
 @pytest.mark.parametrize(
@@ -201,10 +201,10 @@ def test_a_hub_that_is_killed_while_a_pod_starts_costs_nobody_the_launch(
     run_notebook(repository.launch(chain.stack), repository)  # the image is there and known
     chain.servers.kubectl("delete", "pod", "--all", "--grace-period=0", "--force")
     eventually(lambda: not chain.servers.kubectl("get", "pods", "-o", "name"), "no pod")
-    launched = repository.launch(chain.stack)
+    launch = repository.launch(chain.stack)
     eventually(lambda: chain.servers.kubectl("get", "pods", "-o", "name"), "its pod is there")
     pid = chain.stack.kill("hub")
     chain.stack.until_replaced("hub", pid)
     eventually(chain.stack.hub_answers, "the hub is back")
-    run_notebook(launched, repository)
+    run_notebook(launch, repository)
     assert len(chain.servers.kubectl("get", "pods", "-o", "name").split()) == 1

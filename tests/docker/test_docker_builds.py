@@ -65,9 +65,9 @@ def test_without_a_registry_the_engine_is_asked_whether_an_image_is_there(
             assert docker.docker("run", "--rm", build["image"], "cat", "/tmp/mark").strip() == "made"
             assert builder.request_build(url, sha)["state"] == "built"
             docker.docker("rmi", "--force", build["image"])
-            anew = builder.request_build(url, sha)
-            assert anew["build_id"] not in {None, pending["build_id"]}
-            assert builder.outcome(anew["build_id"])["state"] == "built"
+            rebuild = builder.request_build(url, sha)
+            assert rebuild["build_id"] not in {None, pending["build_id"]}
+            assert builder.outcome(rebuild["build_id"])["state"] == "built"
         finally:
             stack.stop()
 

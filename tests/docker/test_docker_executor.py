@@ -64,7 +64,9 @@ def attempt_at(registry: Registry, url: str, sha: str, **fields: object) -> Atte
     return Attempt(**(defaults | fields))  # type: ignore[arg-type]
 
 
-async def followed(executor: DockerExecutor, attempt: Attempt, position: str = "") -> tuple[list[Line], Finished, str]:
+async def follow_to_end(
+    executor: DockerExecutor, attempt: Attempt, position: str = ""
+) -> tuple[list[Line], Finished, str]:
     """All messages from a position on, the outcome, and the last position."""
     lines: list[Line] = []
     async with asyncio.timeout(90):
@@ -110,7 +112,7 @@ async def test_a_step_out_of_memory_names_the_limit_of_the_engine(
     executor = make(build_memory_limit="512Mi")
     attempt = attempt_at(registry, *repository(f"FROM {docker.jupyter}\nRUN {hungry}\n"))
     await executor.ensure(attempt)
-    lines, outcome, _ = await followed(executor, attempt)
+    lines, outcome, _ = await follow_to_end(executor, attempt)
     assert outcome.error_code == "build_out_of_memory", (outcome, text_of(lines))
     assert "the container engine's own" in str(outcome.error_message)
     assert "512Mi" not in str(outcome.error_message)
@@ -122,7 +124,7 @@ async def test_repo2docker_out_of_memory_names_the_limit_of_its_container(
     executor = make(build_memory_limit="16Mi")
     attempt = attempt_at(registry, *repository(f"FROM {docker.jupyter}\n"))
     await executor.ensure(attempt)
-    _, outcome, _ = await followed(executor, attempt)
+    _, outcome, _ = await follow_to_end(executor, attempt)
     assert outcome.error_code == "build_out_of_memory", outcome
     assert "16Mi" in str(outcome.error_message)
 
@@ -137,13 +139,13 @@ async def test_wrong_credentials_at_the_push_are_push_denied_and_right_ones_push
             executor = make(docker_config=str(tmp_path / "config.json"))
             attempt = attempt_at(registry, url, sha, run=run)
             await executor.ensure(attempt)
-            described = docker.docker("inspect", f"bindery-{attempt.name}")
-            lines, outcome, _ = await followed(executor, attempt)
+            inspection = docker.docker("inspect", f"bindery-{attempt.name}")
+            lines, outcome, _ = await follow_to_end(executor, attempt)
             if password == "wrong":
                 assert outcome.error_code == "push_denied", (outcome, text_of(lines))
             else:
                 assert outcome == Finished(ok=True), text_of(lines)
-            assert _basic(password) not in described + text_of(lines)
+            assert _basic(password) not in inspection + text_of(lines)
 
 
 def _basic(password: str) -> str:
@@ -157,7 +159,7 @@ async def test_a_registry_that_does_not_answer_the_push_is_unavailable(
     executor = make()
     attempt = attempt_at(registry, url, sha, image=f"127.0.0.1:{free_ports()}/team/x:{sha}")
     await executor.ensure(attempt)
-    _, outcome, _ = await followed(executor, attempt)
+    _, outcome, _ = await follow_to_end(executor, attempt)
     assert outcome.error_code == "registry_unavailable", outcome
 
 
@@ -167,7 +169,7 @@ async def test_a_step_that_fails_is_the_author_s_and_its_words_are_told(
     executor = make()
     attempt = attempt_at(registry, *repository(f"FROM {docker.jupyter}\nRUN echo no such thing >&2; exit 3\n"))
     await executor.ensure(attempt)
-    lines, outcome, _ = await followed(executor, attempt)
+    lines, outcome, _ = await follow_to_end(executor, attempt)
     assert outcome.error_code == "build_failed"
     assert "exit code: 3" in str(outcome.error_message)
     assert "no such thing" in text_of(lines)
@@ -178,7 +180,7 @@ async def test_a_repository_that_is_gone_can_t_be_fetched(make: Make, registry: 
     executor = make()
     attempt = attempt_at(registry, f"{url}-is-gone", sha)
     await executor.ensure(attempt)
-    _, outcome, _ = await followed(executor, attempt)
+    _, outcome, _ = await follow_to_end(executor, attempt)
     assert outcome.error_code == "fetch_failed"
     assert "not found" in str(outcome.error_message)
 
@@ -198,7 +200,7 @@ async def test_an_engine_that_does_not_answer_is_unavailable(make: Make, registr
         with pytest.raises(ExecutorUnavailableError):
             await executor.ensure(attempt)
         with pytest.raises(ExecutorUnavailableError):
-            await followed(executor, attempt)
+            await follow_to_end(executor, attempt)
         assert "does not answer" in str(await executor.health_problem())
 
 
@@ -214,7 +216,9 @@ async def test_asked_by_two_at_once_an_attempt_is_started_once(
     second = make()
     await asyncio.gather(*(executor.ensure(attempt) for executor in (first, second, first, second)))
     assert [execution.build_id for execution in await first.list()] == [attempt.build_id]
-    (lines, outcome, _), (again, _, _) = await asyncio.gather(followed(first, attempt), followed(second, attempt))
+    (lines, outcome, _), (again, _, _) = await asyncio.gather(
+        follow_to_end(first, attempt), follow_to_end(second, attempt)
+    )
     assert outcome == Finished(ok=True)
     assert lines == again
     await first.ensure(attempt)
@@ -253,7 +257,7 @@ async def test_a_new_container_is_not_taken_for_the_one_that_was_followed(
     docker.docker("rm", "--force", f"bindery-{attempt.name}")
     await executor.ensure(attempt)
     with pytest.raises(ExecutionVanishedError):
-        await followed(executor, attempt, position)
+        await follow_to_end(executor, attempt, position)
     assert await executor.list() == []
 
 
@@ -302,8 +306,8 @@ printf 'without an end'
     attempt = attempt_at(registry, "http://127.0.0.1:1/org/none", "0" * 40)
     await executor.ensure(attempt)
     position = await until_line(executor, attempt, "line-5000\n")
-    rest, outcome, _ = await followed(executor, attempt, position)
-    whole, _, _ = await followed(executor, attempt)
+    rest, outcome, _ = await follow_to_end(executor, attempt, position)
+    whole, _, _ = await follow_to_end(executor, attempt)
     assert outcome == Finished(ok=True)
     messages = [line.message for line in whole]
     assert messages[1] == "a\ufffdb \ufffd\ufffd \x1b[31mred \n"
@@ -330,7 +334,7 @@ async def test_a_rotated_log_is_told_as_a_gap(
     docker.docker("exec", f"bindery-{attempt.name}", "touch", "/go")
     docker.docker("wait", f"bindery-{attempt.name}")
     for start in (position, ""):
-        lines, outcome, _ = await followed(executor, attempt, start)
+        lines, outcome, _ = await follow_to_end(executor, attempt, start)
         assert outcome == Finished(ok=True)
         assert [line.phase for line in lines].count("gap") == 1
         assert lines[0].phase == "gap"
@@ -349,7 +353,7 @@ tr '\\0' '\\n' < /proc/1/cmdline
     executor = make(builder_image=program(script), git_credentials=credentials)
     attempt = attempt_at(registry, "https://git.example.org/org/private", "0" * 40)
     await executor.ensure(attempt)
-    lines, outcome, _ = await followed(executor, attempt)
+    lines, outcome, _ = await follow_to_end(executor, attempt)
     assert outcome == Finished(ok=True)
     text = text_of(lines)
     assert text.count("username=reader\npassword=(the password)") == 1, text

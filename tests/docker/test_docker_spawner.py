@@ -51,8 +51,10 @@ def hub(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hu
 
 def containers(docker: Engine) -> list[dict[str, Any]]:
     """Every container that this file's launches have in the engine, running or not."""
-    listed = docker.docker("ps", "--all", "--quiet", "--filter", f"label=bindery/installation={INSTALLATION}").split()
-    inspections: list[dict[str, Any]] = json.loads(docker.docker("inspect", *listed)) if listed else []
+    container_ids = docker.docker(
+        "ps", "--all", "--quiet", "--filter", f"label=bindery/installation={INSTALLATION}"
+    ).split()
+    inspections: list[dict[str, Any]] = json.loads(docker.docker("inspect", *container_ids)) if container_ids else []
     return inspections
 
 
@@ -75,10 +77,13 @@ def nothing_is_left(docker: Engine, hub: HubStack) -> Iterator[None]:
 def test_a_container_is_what_its_launch_says_and_its_kernel_runs_code(hub: HubStack, docker: Engine) -> None:
     resources = {"memory_guarantee": 64 << 20, "memory_limit": 512 << 20, "cpu_guarantee": 0.5, "cpu_limit": 1.0}
     hub.serve("ann", docker.jupyter, **OPTIONS, bindery_resources=resources)
-    with kernel(f"{hub.url}/user/ann/", "token-of-ann", "a.ipynb") as here:
-        assert here.run("print(6 * 7)").strip() == "42"
-        environment = json.loads(here.run("import json, os; print(json.dumps(dict(os.environ)))"))
-        assert here.run("print(open('/proc/self/status').read())").split("CapBnd:")[1].split()[0].strip("0") == ""
+    with kernel(f"{hub.url}/user/ann/", "token-of-ann", "a.ipynb") as running_kernel:
+        assert running_kernel.run("print(6 * 7)").strip() == "42"
+        environment = json.loads(running_kernel.run("import json, os; print(json.dumps(dict(os.environ)))"))
+        assert (
+            running_kernel.run("print(open('/proc/self/status').read())").split("CapBnd:")[1].split()[0].strip("0")
+            == ""
+        )
     assert environment["BINDER_REPO_URL"] == OPTIONS["repo_url"]
     assert environment["BINDER_REF_URL"] == OPTIONS["binder_ref_url"]
     assert environment["BINDER_REQUEST"] == OPTIONS["binder_request"]

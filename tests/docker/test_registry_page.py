@@ -33,18 +33,18 @@ def test_every_command_of_the_page_prints_what_stands_there(tmp_path: Path) -> N
             json.dumps({"auths": {registry.address: {"username": "bindery", "password": "secret"}}})
         )
 
-        def here(text: str) -> str:
+        def localize(text: str) -> str:
             text = text.replace("registry.example.org", registry.address).replace("sha256:…", digest)
             return text.replace("/etc/bindery/docker", str(tmp_path))
 
         trusting = {"BINDERY_REGISTRY_CA_FILE": str(authority)}
-        nobody_builds = run(here(COMMANDS[0]), trusting)
-        assert (nobody_builds.stdout, nobody_builds.returncode) == (here(OUTPUTS[0]), 1)
-        process = run(here(COMMANDS[0] + COMMANDS[1]), trusting)
-        assert (process.stdout, process.returncode) == (here(OUTPUTS[0] + OUTPUTS[1]), 0)
-        refused = run(here(COMMANDS[0]), {})
-        assert "its certificate is not trusted (self-signed certificate)" in refused.stdout
-        assert refused.returncode == 2
+        nobody_builds = run(localize(COMMANDS[0]), trusting)
+        assert (nobody_builds.stdout, nobody_builds.returncode) == (localize(OUTPUTS[0]), 1)
+        process = run(localize(COMMANDS[0] + COMMANDS[1]), trusting)
+        assert (process.stdout, process.returncode) == (localize(OUTPUTS[0] + OUTPUTS[1]), 0)
+        refusal = run(localize(COMMANDS[0]), {})
+        assert "its certificate is not trusted (self-signed certificate)" in refusal.stdout
+        assert refusal.returncode == 2
     assert len(COMMANDS) == len(OUTPUTS) == 2
 
 
@@ -52,7 +52,7 @@ def test_the_log_names_the_refused_login_or_says_why_none_was_sent(tmp_path: Pat
     with Registry(tmp_path, users={"bindery": "right"}) as registry:
         variables = {"BINDERY_IMAGE_PREFIX": f"{registry.address}/p/", "BINDERY_REGISTRY_INSECURE": "true"}
         variables["BINDERY_DOCKER_CONFIG"] = str(tmp_path)
-        for content, logged in (
+        for content, sentence in (
             ({"auths": {registry.address: {"username": "bindery", "password": "wrong"}}}, "login=bindery"),
             ({"credHelpers": {registry.address: "gcloud"}}, "docker-credential-gcloud, which is not run"),
         ):
@@ -60,7 +60,7 @@ def test_the_log_names_the_refused_login_or_says_why_none_was_sent(tmp_path: Pat
             process = run(".venv/bin/python -m services.builder.registry", variables)
             assert process.returncode == 2
             assert "registry_refused" in process.stderr
-            assert logged in process.stderr
+            assert sentence in process.stderr
             assert not re.search("bindery|gcloud|config.json", process.stdout), "users read this sentence"
             assert "wrong" not in process.stdout + process.stderr
 

@@ -52,9 +52,9 @@ def test_from_a_link_to_a_kernel_in_a_container_and_back_to_nothing(stack: Stack
     before = Listing.of(stack)
     objects_before = objects(docker)
     repository = with_notebook(forge, "first", docker.jupyter)
-    launched = repository.launch(stack, path="index.ipynb")
-    view = run_notebook(launched, repository)
-    build = launched.build
+    launch = repository.launch(stack, path="index.ipynb")
+    view = run_notebook(launch, repository)
+    build = launch.build
 
     installation = installation_label(stack.installation["installation_id"])
     [name] = docker.docker(

@@ -19,8 +19,8 @@ def demo(forge: Forge) -> str:
 def assert_refused(stack: Stack, spec: str, code: str, *sentences: str) -> None:
     """Both ways to launch refuse, say why in plain words and whose move it is, and nothing was started."""
     before = builds_ended(stack)
-    launched = ApiLaunch.begin(stack, spec)
-    problem = launched.problem()
+    launch = ApiLaunch.begin(stack, spec)
+    problem = launch.problem()
     assert (problem["code"], problem["whose_move"], problem["phase"]) == (code, "user", "resolving")
     failed = stack.build(f"git/{spec}").outcome()
     assert failed["phase"] == "failed"
@@ -28,7 +28,7 @@ def assert_refused(stack: Stack, spec: str, code: str, *sentences: str) -> None:
         assert words in problem["detail"]
         assert words in failed["message"]
     assert "Internal Server Error" not in failed["message"]
-    assert launched.view["build_id"] is None
+    assert launch.view["build_id"] is None
     assert builds_ended(stack) == before
     assert not stack.hub_users()
 
@@ -48,8 +48,8 @@ def test_a_ref_that_does_not_exist(stack: Stack, demo: str) -> None:
     ["ssh://git@127.0.0.1/a/b", "git@127.0.0.1:a/b", "git://127.0.0.1/a/b", "file:///etc", "ext::sh", "/etc"],
 )
 def test_a_scheme_that_is_not_allowed(stack: Stack, url: str, ref: str) -> None:
-    launched = ApiLaunch.begin(stack, git_spec(url, ref))
-    problem = launched.problem()
+    launch = ApiLaunch.begin(stack, git_spec(url, ref))
+    problem = launch.problem()
     assert (problem["code"], problem["whose_move"]) == ("bad_spec", "user")
     assert problem["detail"].startswith("Unsupported git url ")
     assert problem["detail"].endswith(" not in http, https.")

@@ -75,21 +75,21 @@ def queue_of(stack: Stack, **headers: str) -> dict[str, Any]:
     return queue
 
 
-def runs(launched: ApiLaunch) -> ApiLaunch:
-    launched.stream.until_message("it runs\n")
-    return launched
+def runs(launch: ApiLaunch) -> ApiLaunch:
+    launch.stream.until_message("it runs\n")
+    return launch
 
 
 def places_told(stream: Following) -> list[int]:
     return [event["queue"]["position"] for event in list(stream.events) if event.get("queue")]
 
 
-def until_place(stack: Stack, launched: ApiLaunch, position: int) -> None:
+def until_place(stack: Stack, launch: ApiLaunch, position: int) -> None:
     def place() -> bool:
-        queue = stack.launch(launched.launch_id)["queue"]
+        queue = stack.launch(launch.launch_id)["queue"]
         return bool(queue) and queue["position"] == position
 
-    eventually(place, f"place {position}; now {stack.launch(launched.launch_id)['queue']}")
+    eventually(place, f"place {position}; now {stack.launch(launch.launch_id)['queue']}")
 
 
 def test_the_place_is_told_as_it_changes_in_the_facade_in_v1_and_on_the_page(
@@ -156,17 +156,17 @@ def test_only_the_operator_stops_a_build_that_launches_wait_for(narrow: Stack, r
     running = runs(ApiLaunch.begin(narrow, repo("running")))
     queued = ApiLaunch.begin(narrow, repo("queued"))
     until_place(narrow, queued, 1)
-    for launched, status in ((queued, 204), (running, 202)):
-        address = f"{narrow.url}/api/v1/builds/{launched.view['build_id']}"
+    for launch, status in ((queued, 204), (running, 202)):
+        address = f"{narrow.url}/api/v1/builds/{launch.view['build_id']}"
         refused = narrow.client.delete(address)
         assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
         assert "Launches wait for this build (1)" in refused.json()["detail"]
         refusal = narrow.client.delete(address, headers={"Bindery-Operator-Token": "x"})
         assert (refusal.status_code, refusal.json()["code"]) == (403, "forbidden")
         assert narrow.client.delete(address, headers=OPERATOR).status_code == status
-        problem = launched.problem()
+        problem = launch.problem()
         assert (problem["code"], problem["whose_move"]) == ("build_stopped", "operator")
-        assert launched.build["state"] == "cancelled"
+        assert launch.build["state"] == "cancelled"
         assert narrow.client.delete(address, headers=OPERATOR).status_code == 409
     for name in ("operator's token", "the%20operator"):
         assert all(name not in narrow.part_log(part) for part in narrow.parts())
@@ -195,9 +195,9 @@ def test_the_queue_is_shown_and_the_workers_names_to_the_operator(
     monkeypatch.delenv("BINDERY_OPERATOR_TOKEN")
     assert main(["cancel", str(queued.view["build_id"]), "--gateway", narrow.url]) == 1
     assert "Launches wait for this build" in capsys.readouterr().err
-    for launched in (queued, running):
-        assert main(["cancel", launched.launch_id, "--gateway", narrow.url]) == 0
-        launched.until_ended("cancelled")
+    for launch in (queued, running):
+        assert main(["cancel", launch.launch_id, "--gateway", narrow.url]) == 0
+        launch.until_ended("cancelled")
     assert main(["log", str(running.view["build_id"]), "--gateway", narrow.url]) == 0
     assert "\nit runs\n" in capsys.readouterr().out
 
@@ -216,10 +216,10 @@ def test_a_full_queue_is_told_once_with_the_time_to_come_back(narrow: Stack, rep
     assert (outcome["phase"], outcome["code"]) == ("failed", "build_queue_full")
     reply = narrow.client.post(f"{narrow.url}/api/v1/builds", json={"provider": "git", "spec": repo("api")})
     assert (reply.status_code, reply.json()["code"], reply.headers["retry-after"]) == (503, "build_queue_full", "120")
-    for launched in launches:
-        launched.cancel()
-    for launched in launches:
-        launched.until_ended("cancelled")
+    for launch in launches:
+        launch.cancel()
+    for launch in launches:
+        launch.until_ended("cancelled")
 
 
 def test_a_build_without_a_launch_is_begun_followed_and_cancelled(narrow: Stack, repo: NewRepo, gate: Path) -> None:

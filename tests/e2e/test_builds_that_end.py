@@ -15,21 +15,21 @@ ORG = "builds"
 FOREVER = "#!/bin/sh\necho it has begun\nsleep 1000\n"
 
 
-def assert_author_must_act(launched: ApiLaunch, code: str, *sentences: str) -> None:
-    problem = launched.problem()
+def assert_author_must_act(launch: ApiLaunch, code: str, *sentences: str) -> None:
+    problem = launch.problem()
     assert (problem["code"], problem["whose_move"], problem["phase"]) == (code, "author", "building")
     for words in sentences:
         assert words in problem["detail"]
-    assert launched.build["state"] == "failed"
-    assert launched.build["error"] == problem
-    assert not launched.stack.hub_users()
+    assert launch.build["state"] == "failed"
+    assert launch.build["error"] == problem
+    assert not launch.stack.hub_users()
 
 
 def test_requirements_that_can_not_be_resolved(stack: Stack, forge: Forge) -> None:
     forge.create_repo(ORG, "unsolvable", {"requirements.txt": "cowsay==6.0\ncowsay==6.1\n"})
-    launched = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/unsolvable"))
-    assert_author_must_act(launched, "build_failed", "The installation of packages ended with exit status 1")
-    for log in (launched.stream.text, log_of(stack, launched.view["build_id"])):
+    launch = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/unsolvable"))
+    assert_author_must_act(launch, "build_failed", "The installation of packages ended with exit status 1")
+    for log in (launch.stream.text, log_of(stack, launch.view["build_id"])):
         assert "No solution found when resolving dependencies" in log
         assert "you require cowsay==6.0 and cowsay==6.1" in " ".join(log.split())
 
@@ -38,35 +38,35 @@ def test_requirements_that_can_not_be_resolved(stack: Stack, forge: Forge) -> No
 def test_a_repository_that_another_executor_can_build(stack: Stack, forge: Forge, file: str) -> None:
     name = file.rpartition("/")[2].lower().replace(".", "-")
     forge.create_repo(ORG, name, {file: "FROM scratch\n"})
-    launched = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/{name}"))
+    launch = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/{name}"))
     sentence = f"{file}: the process executor can't build"
-    assert_author_must_act(launched, "unsupported_repository", sentence, "The kubernetes and docker executors can")
+    assert_author_must_act(launch, "unsupported_repository", sentence, "The kubernetes and docker executors can")
 
 
 def test_a_post_build_that_fails(stack: Stack, forge: Forge) -> None:
     forge.create_repo(ORG, "fails", {"postBuild": "#!/bin/sh\necho what went wrong >&2\nexit 7\n"})
-    launched = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/fails"))
-    assert_author_must_act(launched, "build_failed", "postBuild ended with exit status 7")
-    assert "what went wrong\n" in launched.stream.text
+    launch = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/fails"))
+    assert_author_must_act(launch, "build_failed", "postBuild ended with exit status 7")
+    assert "what went wrong\n" in launch.stream.text
 
 
 def test_a_post_build_that_never_ends(stack: Stack, forge: Forge) -> None:
     forge.create_repo(ORG, "endless", {"postBuild": FOREVER})
-    launched = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/endless"))
+    launch = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/endless"))
     sentence = f"postBuild did not end within {POST_BUILD_TIMEOUT_SECONDS} seconds and was killed"
-    assert_author_must_act(launched, "build_timeout", sentence)
-    assert "it has begun\n" in launched.stream.text
+    assert_author_must_act(launch, "build_timeout", sentence)
+    assert "it has begun\n" in launch.stream.text
     eventually(lambda: not processes_of(stack), "the postBuild is gone")
 
 
 def test_a_server_that_never_answers(stack: Stack, forge: Forge) -> None:
     forge.create_repo(ORG, "silent", {"start": FOREVER})
-    launched = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/silent"))
-    problem = launched.problem()
+    launch = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/silent"))
+    problem = launch.problem()
     assert (problem["code"], problem["whose_move"], problem["phase"]) == ("server_start_timeout", "author", "launching")
     assert f"did not answer within {SERVER_START_TIMEOUT_SECONDS} seconds" in problem["detail"]
     assert "it has begun" in problem["detail"]
-    assert launched.build["state"] == "built"
+    assert launch.build["state"] == "built"
     eventually(lambda: not (stack.hub_users() or stack.sessions() or processes_of(stack)), "nothing is left of it")
 
 
@@ -85,16 +85,16 @@ def test_two_clients_at_once_share_a_build_and_get_a_server_each(stack: Stack, f
     forge.git_fault = gate = Fault.holding()
     spec = git_spec(f"{forge.url}/{ORG}/shared", sha)
     pair = [ApiLaunch.begin(stack, spec), ApiLaunch.begin(stack, spec)]
-    for launched in pair:
-        launched.until("building")
+    for launch in pair:
+        launch.until("building")
     assert pair[0].build["waiting"] == 2
     gate.release()
-    views = [launched.until_ended() for launched in pair]
+    views = [launch.until_ended() for launch in pair]
     assert builds_ended(stack) - before == 1
     assert views[0]["build_id"] == views[1]["build_id"]
     assert len({view["url"] for view in views}) == len(stack.hub_users()) == 2
-    for launched in pair:
-        assert launched.stream.messages.count("once\n") == 1
+    for launch in pair:
+        assert launch.stream.messages.count("once\n") == 1
 
 
 def test_a_failed_build_after_the_repository_was_mended(stack: Stack, forge: Forge) -> None:

@@ -19,12 +19,12 @@ def held_forge(forge: Forge) -> Forge:
     return forge
 
 
-def assert_cancelled(launched: ApiLaunch) -> None:
+def assert_cancelled(launch: ApiLaunch) -> None:
     """It ended as cancelled, by the user, and cancelling it again is a conflict."""
-    error = launched.until_ended("cancelled")["error"]
+    error = launch.until_ended("cancelled")["error"]
     assert (error["code"], error["whose_move"], error["can_retry"]) == ("cancelled", "user", True)
-    assert launched.stream.events[-1]["message"] == "The launch was cancelled.\n"
-    again = launched.stack.client.delete(f"{launched.stack.url}/api/v1/launches/{launched.launch_id}")
+    assert launch.stream.events[-1]["message"] == "The launch was cancelled.\n"
+    again = launch.stack.client.delete(f"{launch.stack.url}/api/v1/launches/{launch.launch_id}")
     assert (again.status_code, again.json()["code"]) == (409, "conflict")
     assert again.json()["detail"] == "The launch is cancelled already."
 
@@ -41,11 +41,11 @@ def nothing_left(stack: Stack, *, users: int = 0) -> None:
 
 def test_while_resolving(stack: Stack, held_forge: Forge) -> None:
     held_forge.create_repo(ORG, "resolving", {"a": "a"})
-    launched = ApiLaunch.begin(stack, git_spec(f"{held_forge.url}/{ORG}/resolving"))
+    launch = ApiLaunch.begin(stack, git_spec(f"{held_forge.url}/{ORG}/resolving"))
     eventually(lambda: any("/resolving/" in request.path for request in held_forge.requests), "the forge is asked")
-    assert launched.until("resolving")["build_id"] is None
-    launched.cancel()
-    assert_cancelled(launched)
+    assert launch.until("resolving")["build_id"] is None
+    launch.cancel()
+    assert_cancelled(launch)
     nothing_left(stack)
 
 
@@ -56,14 +56,14 @@ def test_while_building_stops_the_build_that_nobody_waits_for(stack: Stack, held
         ApiLaunch.begin(stack, git_spec(f"{held_forge.url}/{ORG}/{name}", shas[name]))
         for name in ("wanted", "wanted", "alone")
     )
-    for launched in (leaves, stays, alone):
-        launched.until("building")
-        _until_its_build_runs(launched)
-    for launched in (leaves, alone):
-        launched.cancel()
-        assert_cancelled(launched)
+    for launch in (leaves, stays, alone):
+        launch.until("building")
+        _until_its_build_runs(launch)
+    for launch in (leaves, alone):
+        launch.cancel()
+        assert_cancelled(launch)
     # Its grace began after the other's, so when it has been stopped the other's has passed too.
-    lonely = eventually(lambda: _ended(stack, alone.view["build_id"]), "the build nobody waits for is stopped")
+    lonely = eventually(lambda: _build_at_end(stack, alone.view["build_id"]), "the build nobody waits for is stopped")
     assert (lonely["state"], lonely["error"]["code"]) == ("cancelled", "cancelled")
     assert lonely["error"]["detail"] == "Nobody waits for this build any more."
     assert (stays.build["state"], stays.build["waiting"]) == ("running", 1)
@@ -74,11 +74,11 @@ def test_while_building_stops_the_build_that_nobody_waits_for(stack: Stack, held
     stays.until_ended()
 
 
-def _until_its_build_runs(launched: ApiLaunch) -> None:
-    eventually(lambda: launched.build["state"] == "running", "the build runs")
+def _until_its_build_runs(launch: ApiLaunch) -> None:
+    eventually(lambda: launch.build["state"] == "running", "the build runs")
 
 
-def _ended(stack: Stack, build_id: str) -> dict[str, object] | None:
+def _build_at_end(stack: Stack, build_id: str) -> dict[str, object] | None:
     build = build_of(stack, build_id)
     return build if build["finished_at"] else None
 
@@ -86,8 +86,8 @@ def _ended(stack: Stack, build_id: str) -> dict[str, object] | None:
 def test_while_waiting_for_a_seat(stack: Stack, forge: Forge) -> None:
     forge.create_repo(ORG, "seats", {"a": "a"})
     spec = git_spec(f"{forge.url}/{ORG}/seats")
-    for launched in [ApiLaunch.begin(stack, spec) for _ in range(SEATS)]:
-        launched.until_ended()
+    for launch in [ApiLaunch.begin(stack, spec) for _ in range(SEATS)]:
+        launch.until_ended()
     waiting = [ApiLaunch.begin(stack, spec)]
     assert waiting[0].until("waiting")["queue"]["position"] == 1
     waiting.append(ApiLaunch.begin(stack, spec))
@@ -103,19 +103,19 @@ def test_while_waiting_for_a_seat(stack: Stack, forge: Forge) -> None:
 
 def test_while_launching(stack: Stack, forge: Forge) -> None:
     forge.create_repo(ORG, "launching", {"start": "#!/bin/sh\nsleep 1000\n"})
-    launched = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/launching"))
-    launched.until("launching")
-    launched.stream.until_message("Waiting for Jupyter to answer")
+    launch = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/launching"))
+    launch.until("launching")
+    launch.stream.until_message("Waiting for Jupyter to answer")
     assert len(stack.hub_users()) == 1
-    launched.cancel()
-    assert_cancelled(launched)
+    launch.cancel()
+    assert_cancelled(launch)
     nothing_left(stack)
 
 
 def test_after_the_end_it_is_a_conflict_and_the_server_stays(stack: Stack, forge: Forge) -> None:
     forge.create_repo(ORG, "ready", {"a": "a"})
-    launched = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/ready"))
-    url = launched.until_ended()["url"]
-    reply = stack.client.delete(f"{stack.url}/api/v1/launches/{launched.launch_id}")
+    launch = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/ready"))
+    url = launch.until_ended()["url"]
+    reply = stack.client.delete(f"{stack.url}/api/v1/launches/{launch.launch_id}")
     assert (reply.status_code, reply.json()["detail"]) == (409, "The launch is ready already.")
     assert stack.client.get(f"{url}api").status_code == 200

@@ -39,12 +39,12 @@ def story(events: list[dict[str, Any]]) -> list[str]:
     return [phase for at, phase in enumerate(phases) if at == 0 or phases[at - 1] != phase]
 
 
-def one(events: list[dict[str, Any]], phase: str) -> dict[str, Any]:
+def last_of(events: list[dict[str, Any]], phase: str) -> dict[str, Any]:
     """The last event of a phase."""
     return [event for event in events if event["phase"] == phase][-1]
 
 
-def ended(following: Following, recording: Recording) -> list[dict[str, Any]]:
+def follow_to_end(following: Following, recording: Recording) -> list[dict[str, Any]]:
     """Wait for the end of a stream and return its events; each is well formed, and only the last is terminal."""
     following.outcome()
     assert following.status == recording.status == 200
@@ -67,24 +67,24 @@ def demo(forge: Forge) -> str:
 def test_cold_then_built_before(stack: Stack, demo: str) -> None:
     for name in ("cold", "built-before"):
         recording = Recording(name)
-        events = ended(stack.facade(demo), recording)
+        events = follow_to_end(stack.facade(demo), recording)
         assert story(events) == story(recording.events), name
-        assert set(one(recording.events, "built")) <= set(one(events, "built"))
-        assert one(events, "built")["message"] == one(recording.events, "built")["message"]
+        assert set(last_of(recording.events, "built")) <= set(last_of(events, "built"))
+        assert last_of(events, "built")["message"] == last_of(recording.events, "built")["message"]
         assert events[0]["message"] == recording.events[0]["message"]
         first_launching = next(event for event in events if event["phase"] == "launching")
         assert first_launching["message"].startswith("Launching server...")
-        _assert_ready(events, one(recording.events, "ready"), stack, demo)
+        _assert_ready(events, last_of(recording.events, "ready"), stack, demo)
 
 
 def _assert_ready(events: list[dict[str, Any]], recorded: dict[str, Any], stack: Stack, repo: str) -> None:
-    ready = one(events, "ready")
+    ready = last_of(events, "ready")
     sha = ready["image"].rpartition(":")[2]
     assert set(recorded) <= set(ready)
     assert re.fullmatch(r"http://localhost:\d+/user/[a-z0-9-]+/", ready["url"])
     assert ready["message"] == f"server running at {ready['url']}\n"
     assert re.fullmatch(r"[\w-]{22}", ready["token"])
-    assert ready["image"] == one(events, "built")["imageName"]
+    assert ready["image"] == last_of(events, "built")["imageName"]
     assert re.fullmatch("[0-9a-f]{40}", sha)
     assert (ready["repo_url"], ready["binder_ref_url"]) == (repo, repo)
     assert ready["binder_launch_host"] == f"{stack.url}/"
@@ -98,7 +98,7 @@ def _assert_ready(events: list[dict[str, Any]], recorded: dict[str, Any], stack:
 def test_build_failed(stack: Stack, forge: Forge) -> None:
     forge.create_repo("streams", "broken", {"postBuild": "#!/bin/sh\necho it does not work\nexit 3\n"})
     recording = Recording("build-failed")
-    events = ended(stack.facade(f"{forge.url}/streams/broken"), recording)
+    events = follow_to_end(stack.facade(f"{forge.url}/streams/broken"), recording)
     assert story(events) == story(recording.events[:-1])  # BinderHub's second `failed`, without a message, is a bug
     assert "it does not work\n" in [event["message"] for event in events]
     assert "exit status 3" in events[-1]["message"]
@@ -116,7 +116,7 @@ def test_refused_before_anything_is_built(stack: Stack, demo: str, name: str) ->
         "build-only": f"git/{encoded}/HEAD?build_only=true",
     }[name]
     recording = Recording(name)
-    (event,) = ended(stack.build(path), recording)
+    (event,) = follow_to_end(stack.build(path), recording)
     expected = recording.only
     assert {key: event.get(key) for key in ("phase", "status_code")} == {
         key: expected.get(key) for key in ("phase", "status_code")
@@ -145,7 +145,9 @@ def test_no_accept_header(stack: Stack, demo: str) -> None:
 
 def test_any_accept_header_that_names_the_type_will_do(stack: Stack) -> None:
     headers = {"Accept": "text/html, text/event-stream;q=0.9, */*;q=0.1"}
-    events = ended(Following(f"{stack.url}/build/nosuch/a", headers=headers).start(), Recording("unknown-provider"))
+    events = follow_to_end(
+        Following(f"{stack.url}/build/nosuch/a", headers=headers).start(), Recording("unknown-provider")
+    )
     assert events[-1]["message"] == "No provider found for prefix nosuch\n"
 
 

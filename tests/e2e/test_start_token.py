@@ -27,17 +27,17 @@ def demo(forge: Forge) -> str:
 
 
 def test_another_user_of_the_machine_starts_and_reads_nothing(stack: Stack, demo: str) -> None:
-    launched = stack.create(demo, detached=True)["launch_id"]
+    launch_id = stack.create(demo, detached=True)["launch_id"]
     before = stack.sessions(), len(stack.redis_keys())
     body = {"provider": "git", "spec": demo}
     with httpx.Client(base_url=stack.url, trust_env=False, timeout=60) as another_user:
         refused = [
             another_user.post("/api/v1/launches", json=body),
             another_user.post("/api/v1/builds", json=body),
-            another_user.get(f"/api/v1/launches/{launched}"),
-            another_user.get(f"/api/v1/launches/{launched}/events"),
-            another_user.get(f"/launches/{launched}/open"),
-            another_user.delete(f"/api/v1/launches/{launched}"),
+            another_user.get(f"/api/v1/launches/{launch_id}"),
+            another_user.get(f"/api/v1/launches/{launch_id}/events"),
+            another_user.get(f"/launches/{launch_id}/open"),
+            another_user.delete(f"/api/v1/launches/{launch_id}"),
             another_user.get("/metrics"),
         ]
         for reply in refused:
@@ -50,7 +50,7 @@ def test_another_user_of_the_machine_starts_and_reads_nothing(stack: Stack, demo
         assert (page.status_code, "Open the address that <code>make up</code> printed" in page.text) == (401, True)
         for path in ("/health", "/versions", "/badge_logo.svg"):
             assert another_user.get(path).status_code == 200
-    assert stack.follow(launched).outcome()["phase"] == "ready"
+    assert stack.follow(launch_id).outcome()["phase"] == "ready"
     assert before[0] <= stack.sessions()
     assert len([session for session in stack.sessions() if session.startswith("server")]) == 1
 

@@ -81,19 +81,19 @@ def test_the_same_key_and_body_are_the_same_launch(stack: Stack, demo: str) -> N
 
 
 def test_a_launch_tells_url_and_token_while_its_server_runs(stack: Stack, demo: str) -> None:
-    launched = ApiLaunch.begin(stack, demo)
-    view = launched.until_ended()
+    launch = ApiLaunch.begin(stack, demo)
+    view = launch.until_ended()
     assert stack.client.get(f"{view['url']}api/status", params={"token": view["token"]}).status_code == 200
-    assert launched.stream.events[-1]["url"] == view["url"]
+    assert launch.stream.events[-1]["url"] == view["url"]
     assert view["server_state"] == "ready"
     (user,) = stack.hub_users()
     assert user in view["url"]
 
 
 def test_logs_contain_no_launch_id(stack: Stack, demo: str) -> None:
-    launched = ApiLaunch.begin(stack, demo)
-    launched.until_ended()
-    launch_id = launched.launch_id
+    launch = ApiLaunch.begin(stack, demo)
+    launch.until_ended()
+    launch_id = launch.launch_id
     assert stack.client.get(f"{stack.url}/launches/{launch_id}").status_code == 200
     path = f"/api/v1/launches/{launch_ref(launch_id)}"
     eventually(lambda: path in stack.part_log("gateway"), "the gateway's log has the request")
@@ -102,14 +102,14 @@ def test_logs_contain_no_launch_id(stack: Stack, demo: str) -> None:
 
 
 def test_a_servers_token_is_in_no_log_and_in_no_stored_event(stack: Stack, demo: str) -> None:
-    launched = ApiLaunch.begin(stack, demo)
-    token = launched.until_ended()["token"]
-    assert launched.stream.events[-1]["token"] == token, "whoever holds the launch's id is told"
+    launch = ApiLaunch.begin(stack, demo)
+    token = launch.until_ended()["token"]
+    assert launch.stream.events[-1]["token"] == token, "whoever holds the launch's id is told"
     for part in stack.parts():
         assert token not in stack.part_log(part), part
     with contextlib.closing(stack.redis()) as client:
         stored = {key: str(client.xrange(key)) for key in client.keys("*:events")}
-    assert launched.launch_id in str(stored), "the launch's own events are among them"
+    assert launch.launch_id in str(stored), "the launch's own events are among them"
     assert any(b"{s:" in key for key in stored)
     assert [key for key, entries in stored.items() if token in entries] == []
 
@@ -233,25 +233,25 @@ def _look_up(document: dict[str, Any], reference: str) -> None:
 
 def test_the_log_of_a_build_that_runs(stack: Stack, forge: Forge) -> None:
     forge.create_repo("v1", "running", {"postBuild": "#!/bin/sh\necho so far\nsleep 1000\n"})
-    launched = ApiLaunch.begin(stack, git_spec(f"{forge.url}/v1/running"))
-    launched.until("building")
-    address = f"{stack.url}/api/v1/builds/{launched.view['build_id']}/log"
+    launch = ApiLaunch.begin(stack, git_spec(f"{forge.url}/v1/running"))
+    launch.until("building")
+    address = f"{stack.url}/api/v1/builds/{launch.view['build_id']}/log"
     eventually(lambda: "so far" in stack.client.get(address).text, "the line is there")
-    launched.until_ended("failed")
+    launch.until_ended("failed")
 
 
 def test_head_is_answered_at_once_and_begins_and_follows_nothing(stack: Stack, forge: Forge, demo: str) -> None:
-    launched = stack.create(demo)["launch_id"]
-    assert stack.follow(launched).outcome()["phase"] == "ready"
-    build_id = stack.launch(launched)["build_id"] or ""
+    launch_id = stack.create(demo)["launch_id"]
+    assert stack.follow(launch_id).outcome()["phase"] == "ready"
+    build_id = stack.launch(launch_id)["build_id"] or ""
     followers = stack.metric("gateway", "bindery_stream_followers")
     launches = stack.redis_keys()
-    for path in (f"/build/git/{demo}", f"/api/v1/launches/{launched}/events", f"/api/v1/builds/{build_id}/events"):
+    for path in (f"/build/git/{demo}", f"/api/v1/launches/{launch_id}/events", f"/api/v1/builds/{build_id}/events"):
         reply = stack.client.head(f"{stack.url}{path}", headers={"accept": "text/event-stream"}, timeout=10)
         assert (reply.status_code, reply.content) == (200, b"")
         assert reply.headers["content-type"] == "text/event-stream"
         assert "no-store" in reply.headers["cache-control"]
-    for path in (f"/api/v1/launches/{launched}", f"/api/v1/builds/{build_id}/log", f"/v2/git/{demo}", "/about"):
+    for path in (f"/api/v1/launches/{launch_id}", f"/api/v1/builds/{build_id}/log", f"/v2/git/{demo}", "/about"):
         full_reply = stack.client.get(f"{stack.url}{path}")
         head = stack.client.head(f"{stack.url}{path}")
         assert (head.status_code, head.headers["content-type"]) == (200, full_reply.headers["content-type"])

@@ -10,11 +10,11 @@ from tests.support.quick_jupyter import quick_jupyter_wheel
 
 def test_culler_killed_the_next_one_removes_idle_servers(forge: Forge, tmp_path: Path) -> None:
     brief = {"idle_timeout_seconds": 6, "cull_every_seconds": 1, "base_packages": quick_jupyter_wheel(tmp_path)}
-    with running_stack(forge, tmp_path, **brief) as culled:
-        stack = culled.stack
+    with running_stack(forge, tmp_path, **brief) as faults:
+        stack = faults.stack
         pid = stack.kill("culler")
         stack.until_replaced("culler", pid)
-        repo = culled.slow_repo(holds_build=False)
+        repo = faults.slow_repo(holds_build=False)
         assert stack.facade(repo.url, repo.sha).outcome()["phase"] == "ready"  # after the death: the new one's to cull
         eventually(lambda: not stack.hub_users(), "the new culler removes the idle server and its user", 60)
         eventually(lambda: not stack.sessions(), "no server left")

@@ -25,7 +25,7 @@ def test_gateway_killed_in_mid_build_the_launch_goes_on_and_a_resumed_stream_has
     repo = faults.slow_repo()
     following = faults.launch_into_build(repo)
     pid = faults.stack.kill("gateway")
-    eventually(lambda: following.broke, "the broken stream")
+    eventually(lambda: following.is_broken, "the broken stream")
     faults.stack.until_replaced("gateway", pid)
     faults.resume(following)
     repo.end_build()
@@ -41,10 +41,10 @@ def test_worker_killed_in_mid_build_the_build_is_adopted_and_goes_on(faults: Fau
     (build_id,) = faults.build_ids(repo)
     owner = faults.owner(f"b:{build_id}")
     sessions = faults.stack.sessions()
-    killed = time.monotonic()
+    killed_at = time.monotonic()
     faults.stack.kill("worker")
     eventually(lambda: faults.record(f"b:{build_id}")["owner"] not in {"", owner}, "an adoption", 15)
-    print(f"adopted after {time.monotonic() - killed:.1f} s")
+    print(f"adopted after {time.monotonic() - killed_at:.1f} s")
     assert faults.stack.sessions() == sessions
     repo.end_build()
     faults.assert_server_answers(following.outcome())
@@ -68,16 +68,16 @@ def test_build_killed_itself_is_run_again_in_the_same_attempt_and_the_log_says_s
 def test_build_killed_each_time_ends_the_launch_as_lost(faults: Faults) -> None:
     repo = faults.slow_repo()
     following = faults.launch_into_build(repo)
-    killed: list[int] = []
+    killed_pids: list[int] = []
     while following.terminal is None:
         for session in faults.stack.sessions():
             with contextlib.suppress(ProcessLookupError, ValueError):
-                killed.append(faults.stack.kill_session(session))
+                killed_pids.append(faults.stack.kill_session(session))
         threading.Event().wait(0.1)
     outcome = following.outcome()
     assert (outcome["phase"], outcome["code"]) == ("failed", "build_lost")
     attempts = len(faults.build_ids(repo))
-    assert attempts <= len(set(killed)) <= 2 * attempts
+    assert attempts <= len(set(killed_pids)) <= 2 * attempts
 
 
 def test_launcher_killed_in_mid_start_the_server_starts_once(faults: Faults) -> None:

@@ -21,7 +21,7 @@ def test_gateway_killed_the_stream_is_resumed_at_the_other_one_at_once(doubled_f
     repo = doubled_faults.slow_repo()
     following = doubled_faults.launch_into_build(repo)
     pid = doubled_faults.stack.kill("gateway")
-    eventually(lambda: following.broke, "the broken stream")
+    eventually(lambda: following.is_broken, "the broken stream")
     doubled_faults.resume(following, gateway=1)
     repo.end_build()
     doubled_faults.assert_server_answers(following.outcome())
@@ -36,10 +36,10 @@ def test_worker_killed_the_other_adopts_its_build_and_nothing_is_built_twice(dou
     (build_id,) = doubled_faults.build_ids(repo)
     owner = doubled_faults.owner(f"b:{build_id}")
     sessions = doubled_faults.stack.sessions()
-    killed = time.monotonic()
+    killed_at = time.monotonic()
     doubled_faults.stack.kill(doubled_faults.part_of(owner))
     eventually(lambda: doubled_faults.record(f"b:{build_id}")["owner"] not in {"", owner}, "an adoption", 15)
-    print(f"worker killed: adopted after {time.monotonic() - killed:.1f} s")
+    print(f"worker killed: adopted after {time.monotonic() - killed_at:.1f} s")
     assert doubled_faults.stack.sessions() == sessions
     repo.end_build()
     doubled_faults.assert_server_answers(following.outcome())
@@ -54,16 +54,16 @@ def test_a_paused_worker_is_replaced_and_fenced_when_it_resumes(doubled_faults: 
     (build_id,) = doubled_faults.build_ids(repo)
     owner = doubled_faults.owner(f"b:{build_id}")
     part = doubled_faults.part_of(owner)
-    fenced = doubled_faults.stack.metric(part, "bindery_fenced_total", 'kind="b"')
+    fenced_before = doubled_faults.stack.metric(part, "bindery_fenced_total", 'kind="b"')
     with doubled_faults.stack.paused(part):
-        paused = time.monotonic()
+        paused_at = time.monotonic()
         eventually(lambda: doubled_faults.record(f"b:{build_id}")["owner"] not in {"", owner}, "an adoption", 15)
-        print(f"worker paused: adopted after {time.monotonic() - paused:.1f} s")
+        print(f"worker paused: adopted after {time.monotonic() - paused_at:.1f} s")
         events_before = len(following.events)
         eventually(lambda: len(following.events) > events_before + 20, "lines from the other worker")
-        threading.Event().wait(PAUSE_SECONDS - (time.monotonic() - paused))
+        threading.Event().wait(PAUSE_SECONDS - (time.monotonic() - paused_at))
     eventually(
-        lambda: doubled_faults.stack.metric(part, "bindery_fenced_total", 'kind="b"') > fenced,
+        lambda: doubled_faults.stack.metric(part, "bindery_fenced_total", 'kind="b"') > fenced_before,
         "the write that was refused",
     )
     repo.end_build()
@@ -81,16 +81,16 @@ def test_a_paused_gateway_is_replaced_and_fenced_when_it_resumes(doubled_faults:
     owner = doubled_faults.owner(topic)
     part = doubled_faults.part_of(owner)
     assert part == "gateway-2"
-    fenced = doubled_faults.stack.metric(part, "bindery_fenced_total", 'kind="l"')
+    fenced_before = doubled_faults.stack.metric(part, "bindery_fenced_total", 'kind="l"')
     with doubled_faults.stack.paused(part):
-        paused = time.monotonic()
+        paused_at = time.monotonic()
         eventually(lambda: doubled_faults.record(topic)["owner"] not in {"", owner}, "an adoption", 15)
-        print(f"gateway paused: adopted after {time.monotonic() - paused:.1f} s")
+        print(f"gateway paused: adopted after {time.monotonic() - paused_at:.1f} s")
         following.close()
         doubled_faults.resume(following, gateway=0)
-        threading.Event().wait(PAUSE_SECONDS - (time.monotonic() - paused))
+        threading.Event().wait(PAUSE_SECONDS - (time.monotonic() - paused_at))
     eventually(
-        lambda: doubled_faults.stack.metric(part, "bindery_fenced_total", 'kind="l"') > fenced,
+        lambda: doubled_faults.stack.metric(part, "bindery_fenced_total", 'kind="l"') > fenced_before,
         "the write that was refused",
     )
     repo.end_build()

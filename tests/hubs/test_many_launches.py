@@ -18,23 +18,23 @@ SEATS = 20
 POPULAR = 160
 
 
-async def _all(here: Clicks, during: object = None) -> list[Server]:
+async def _all(gateway: Clicks, during: object = None) -> list[Server]:
     """160 launches of one repository, and 40 of another one as soon as those are in the queue."""
     async with asyncio.TaskGroup() as group:
-        popular = [group.create_task(here.launch(f"popular-{n}", "popular")) for n in range(POPULAR)]
-        waiting = here.context.keys("{seats}:waiting")
+        popular = [group.create_task(gateway.launch(f"popular-{n}", "popular")) for n in range(POPULAR)]
+        waiting = gateway.context.keys("{seats}:waiting")
 
         async def are_in() -> bool:
-            return int(await here.context.redis.zcard(waiting)) >= POPULAR - 2 * SEATS
+            return int(await gateway.context.redis.zcard(waiting)) >= POPULAR - 2 * SEATS
 
         await until(are_in, "the first are in the queue")
-        others = [group.create_task(here.launch(f"other-{n}", "other")) for n in range(LAUNCHES - POPULAR)]
+        others = [group.create_task(gateway.launch(f"other-{n}", "other")) for n in range(LAUNCHES - POPULAR)]
         if during:
             await during  # type: ignore[misc]
     return [task.result() for task in popular + others]
 
 
-async def _check(here: Clicks, hub: BriefHub, servers: list[Server], *, slack: int) -> None:
+async def _check(gateway: Clicks, hub: BriefHub, servers: list[Server], *, slack: int) -> None:
     outcomes = Counter((server.state, server.error and server.error.detail) for server in servers)
     assert {state for state, _ in outcomes} <= {ServerState.READY, ServerState.GONE}, outcomes
     assert len({server.user for server in servers}) == LAUNCHES
@@ -45,7 +45,7 @@ async def _check(here: Clicks, hub: BriefHub, servers: list[Server], *, slack: i
     assert last <= SEATS + 2 * (LAUNCHES - POPULAR) + slack, f"the last of 40 was number {last}"
 
     async def is_empty() -> bool:
-        return not await here.members() and not hub.users()
+        return not await gateway.members() and not hub.users()
 
     await until(is_empty, "no seat, user or server is left")
 
@@ -57,8 +57,8 @@ async def test_two_hundred_launches_share_twenty_seats(valkey: Valkey, tmp_path:
         try:
             for launcher in processes:
                 launcher.start()
-            async with clicks(valkey, *processes) as here:
-                await _check(here, hub, await _all(here), slack=SEATS)
+            async with clicks(valkey, *processes) as gateway:
+                await _check(gateway, hub, await _all(gateway), slack=SEATS)
                 assert hub.peaks()["starts"] == LAUNCHES
         finally:
             for launcher in processes:
@@ -72,7 +72,7 @@ async def test_a_launcher_that_is_killed_twice_loses_none_and_starts_none_too_ma
         running_brief_hub(tmp_path / "hub") as hub,
         running_launcher(tmp_path, valkey, hub, seats_total=SEATS) as launcher,
     ):
-        async with clicks(valkey, launcher) as here:
+        async with clicks(valkey, launcher) as gateway:
 
             async def kill_twice() -> None:
                 for share in (40, 100):
@@ -80,4 +80,4 @@ async def test_a_launcher_that_is_killed_twice_loses_none_and_starts_none_too_ma
                     launcher.kill()
                     await asyncio.to_thread(launcher.start)
 
-            await _check(here, hub, await _all(here, kill_twice()), slack=2 * SEATS)
+            await _check(gateway, hub, await _all(gateway, kill_twice()), slack=2 * SEATS)

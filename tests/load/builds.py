@@ -119,12 +119,12 @@ def _start(stack: ExitStack, folder: Path) -> Builders:
 
 async def _run(builders: Builders, client: httpx.AsyncClient, count: int, name: str) -> Cost:
     idle = await _commands_per_second(builders)
-    before = await _counted(builders, client)
+    before = await _read_counters(builders, client)
     started_at = time.monotonic()
     ids = await asyncio.gather(*(_ask(builders, client, name, number) for number in range(count)))
     builds = [await _until_ended(builders, client, build_id) for build_id in ids]
     seconds = time.monotonic() - started_at
-    after = await _counted(builders, client)
+    after = await _read_counters(builders, client)
     timed = [build for build in builds if build.get("started_at")]
     return Cost(
         builds=count,
@@ -168,17 +168,17 @@ async def _until_ended(builders: Builders, client: httpx.AsyncClient, build_id: 
 
 
 @dataclass(frozen=True)
-class _Counted:
+class _Counters:
     redis: float
     cpu: dict[str, float]
     api_server: float
 
 
-async def _counted(builders: Builders, client: httpx.AsyncClient) -> _Counted:
+async def _read_counters(builders: Builders, client: httpx.AsyncClient) -> _Counters:
     parts = [builders.api, *builders.workers]
     cpu = {part.name: cpu_seconds(part.process.pid) for part in parts}
     cpu["redis"] = cpu_seconds(builders.valkey.process.pid)
-    return _Counted(
+    return _Counters(
         redis=_commands(builders),
         cpu=cpu,
         api_server=sum([await _api_requests(part, client) for part in parts]),
@@ -187,8 +187,10 @@ async def _counted(builders: Builders, client: httpx.AsyncClient) -> _Counted:
 
 async def _api_requests(part: Part, client: httpx.AsyncClient) -> float:
     lines = (await client.get(f"{part.url}/metrics")).text.splitlines()
-    counted = (line for line in lines if line.startswith("bindery_http_calls_total{") and 'peer="kubernetes"' in line)
-    return sum(float(line.rpartition(" ")[2]) for line in counted)
+    call_lines = (
+        line for line in lines if line.startswith("bindery_http_calls_total{") and 'peer="kubernetes"' in line
+    )
+    return sum(float(line.rpartition(" ")[2]) for line in call_lines)
 
 
 def _commands(builders: Builders) -> float:

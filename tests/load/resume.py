@@ -46,10 +46,10 @@ class Following:
                 await asyncio.sleep(0.05)
 
     async def _once(self, place: Place) -> None:
-        resumed = {"Last_Event_ID": self._id} if self._id else {}
+        headers = {"Last_Event_ID": self._id} if self._id else {}
         reader, writer = await asyncio.open_connection(place.host, place.port)
         try:
-            writer.write(place.request("GET", self.path, Accept="text/event-stream", **resumed))
+            writer.write(place.request("GET", self.path, Accept="text/event-stream", **headers))
             event_id = ""
             data = b""
             while (line := await reader.readline()).endswith(b"\n") and not self.phase:
@@ -95,8 +95,8 @@ async def measure(folder: Path) -> list[Row]:
     try:
         await stack.start()
         with Forge(folder / "repos") as forge:
-            first = await _killed(stack, forge, "gateway", lambda: asyncio.sleep(0, "gateway"))
-            second = await _killed(stack, forge, "worker", lambda: _supervising(stack), places=stack.gateways[1:])
+            first = await _measure_kill(stack, forge, "gateway", lambda: asyncio.sleep(0, "gateway"))
+            second = await _measure_kill(stack, forge, "worker", lambda: _supervising(stack), places=stack.gateways[1:])
         return [
             Row("Kill -9 in mid-build", ""),
             first.row("the gateway, one of two", "dark <= 2 s, none lost"),
@@ -106,7 +106,7 @@ async def measure(folder: Path) -> list[Row]:
         await stack.stop()
 
 
-async def _killed(
+async def _measure_kill(
     stack: LoadStack,
     forge: Forge,
     name: str,

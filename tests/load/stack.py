@@ -71,12 +71,12 @@ class LoadStack:
             await _until_listening(port)
         installation = open_installation(self.data)
         open_socket_folder(socket_folder(self.data, os.environ))
-        passed = {name: value for name, value in os.environ.items() if not name.startswith("BINDERY_")}
+        own_environment = {name: value for name, value in os.environ.items() if not name.startswith("BINDERY_")}
         ports = self._resources.enter_context(hold_ports(self._settings))
-        planned = plan_components(
-            self._settings, installation, self._client, passed | self._defaults() | self._overrides, ports
+        components = plan_components(
+            self._settings, installation, self._client, own_environment | self._defaults() | self._overrides, ports
         )
-        self.parts = {part.name: part for part in planned if part.name not in NOT_OURS}
+        self.parts = {part.name: part for part in components if part.name not in NOT_OURS}
         started_at = time.perf_counter()
         times = dict(await asyncio.gather(*(self._start_part(part, started_at) for part in self.parts.values())))
         return times | {"all": max(times.values())}

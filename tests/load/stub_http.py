@@ -14,7 +14,7 @@ Answer = tuple[int, str, bytes, Mapping[str, str]]
 Handle = Callable[[str, str, bytes, bytes], Answer]
 """From method, target, head and body to an answer."""
 
-Answered = Callable[[str, float], None]
+OnAnswer = Callable[[str, float], None]
 """Told the target of each request and the seconds from when the stub got it until it had answered."""
 
 _REASONS = {200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 304: "Not Modified", 404: "Not Found"}
@@ -40,9 +40,9 @@ class Turn:
 class StubProtocol(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, handle: Handle, answered: Answered | None = None, turn: Turn | None = None) -> None:
+    def __init__(self, handle: Handle, on_answer: OnAnswer | None = None, turn: Turn | None = None) -> None:
         self.handle = handle
-        self.answered = answered
+        self.on_answer = on_answer
         self.turn = turn or Turn()
         self.data = b""
 
@@ -62,8 +62,8 @@ class StubProtocol(asyncio.Protocol):
             self.data = self.data[end:]
             method, target, _ = head.split(b" ", 2)
             self._answer(self.handle(method.decode(), target.decode("latin-1"), head, body))
-            if self.answered:
-                self.answered(target.decode("latin-1"), time.perf_counter() - received_at)
+            if self.on_answer:
+                self.on_answer(target.decode("latin-1"), time.perf_counter() - received_at)
             if b"\r\nconnection: close" in head.lower():
                 self.transport.close()
 
@@ -78,11 +78,11 @@ class StubProtocol(asyncio.Protocol):
         self.transport.write(("\r\n".join(lines) + "\r\n\r\n").encode() + body)
 
 
-async def serve(handle: Handle, port: int, answered: Answered | None = None) -> None:
+async def serve(handle: Handle, port: int, on_answer: OnAnswer | None = None) -> None:
     """Serve on loopback until cancelled."""
     turn = Turn()
     server = await asyncio.get_running_loop().create_server(
-        lambda: StubProtocol(handle, answered, turn), "127.0.0.1", port, backlog=4096
+        lambda: StubProtocol(handle, on_answer, turn), "127.0.0.1", port, backlog=4096
     )
     async with server:
         await server.serve_forever()

@@ -30,7 +30,7 @@ class StubHub:
         self.users: dict[str, dict[str, Any]] = {}
         self._own: dict[str, float] = {}
 
-    def answered(self, target: str, seconds: float) -> None:
+    def on_answer(self, target: str, seconds: float) -> None:
         """Take note of how long a call of a user's took."""
         parts = urlsplit(target).path.split("/")
         if len(parts) > 4:
@@ -89,4 +89,4 @@ class StubHub:
 
 if __name__ == "__main__":
     hub = StubHub()
-    uvloop.run(serve(hub.handle, int(sys.argv[1]), hub.answered))
+    uvloop.run(serve(hub.handle, int(sys.argv[1]), hub.on_answer))

@@ -100,9 +100,9 @@ async def _upkeep(stack: LoadStack) -> float:
 
 async def _level(stack: LoadStack, link: Link, launches: int, level: int, upkeep: float) -> list[Row]:
     await stack.hub_seconds()
-    before = await _Counted.at(stack)
+    before = await _Counters.at(stack)
     result = await run(stack.gateway, link, launches, level)
-    cost = (await _Counted.at(stack)).since(before, result, upkeep)
+    cost = (await _Counters.at(stack)).since(before, result, upkeep)
     own = await stack.hub_seconds()
     name = f"{link.name}, {'alone' if level == 1 else f'{level} at once'}"
     ready = [outcome for outcome in result.outcomes if outcome.phase == "ready"]
@@ -121,16 +121,16 @@ async def _level(stack: LoadStack, link: Link, launches: int, level: int, upkeep
 
 
 @dataclass(frozen=True)
-class _Counted:
+class _Counters:
     cpu: dict[str, float]
     commands: float
     calls: dict[str, float]
 
     @classmethod
-    async def at(cls, stack: LoadStack) -> "_Counted":
+    async def at(cls, stack: LoadStack) -> "_Counters":
         return cls(stack.cpu(), await stack.redis_commands(), await stack.counts())
 
-    def since(self, before: "_Counted", result: Run, upkeep: float) -> Cost:
+    def since(self, before: "_Counters", result: Run, upkeep: float) -> Cost:
         """What each launch cost from then until now."""
         number = len(result.outcomes)
         calls = {key: (value - before.calls.get(key, 0.0)) / number for key, value in self.calls.items()}

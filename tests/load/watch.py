@@ -83,7 +83,7 @@ async def follow(place: Place, path: str, count: int, lines: int, late_after: in
     """Follow one build with `count` clients, and one more that comes after `late_after` lines (0: none)."""
     started_at = time.time()
     followers = await _join_all(place, path, count, lines)
-    joined = time.time() - started_at
+    join_seconds = time.time() - started_at
     print("joined", flush=True)
     late: _Follower | None = None
     if late_after:
@@ -95,7 +95,7 @@ async def follow(place: Place, path: str, count: int, lines: int, late_after: in
     async with asyncio.timeout(lines / 20 + _LINE_SECONDS):
         await asyncio.gather(*(follower.complete.wait() for follower in everyone))
         await asyncio.gather(*(follower.has_ended.wait() for follower in everyone))
-    return _summary(followers, late, lines) | {"join_seconds": joined}
+    return _summary(followers, late, lines) | {"join_seconds": join_seconds}
 
 
 def _summary(followers: list[_Follower], late: _Follower | None, lines: int) -> dict[str, Any]:

@@ -135,8 +135,8 @@ class Namespace:
     def everything(self) -> frozenset[str]:
         """Kind and name of all that there is, but for events: the cluster's own log, which expires."""
         kinds = self.cluster.kubectl("api-resources", "--verbs=list", "--namespaced", "-o", "name").split()
-        listed = ",".join(kind for kind in kinds if not kind.startswith("events"))
-        return frozenset(self.kubectl("get", listed, "-o", "name").split())
+        all_kinds = ",".join(kind for kind in kinds if not kind.startswith("events"))
+        return frozenset(self.kubectl("get", all_kinds, "-o", "name").split())
 
     def kubeconfig(self, folder: Path) -> Path:
         """A kubeconfig with the rights that the manifest gives to who works here, and no others."""

@@ -160,12 +160,12 @@ def _tagged_images(engine: Engine) -> list[str]:
 
 def _gateway(engine: Engine, network: str) -> str:
     """Return the IPv4 address of this machine in a network of the engine."""
-    configured = json.loads(engine.docker("network", "inspect", "--format", "{{json .IPAM.Config}}", network))
-    for entry in configured:
+    networks = json.loads(engine.docker("network", "inspect", "--format", "{{json .IPAM.Config}}", network))
+    for entry in networks:
         gateway = str(entry.get("Gateway", "")).partition("/")[0]
         if gateway and ipaddress.ip_address(gateway).version == 4:
             return gateway
-    raise ContainerClusterError(f"the engine's network {network} has no IPv4 gateway: {configured}")
+    raise ContainerClusterError(f"the engine's network {network} has no IPv4 gateway: {networks}")
 
 
 @contextlib.contextmanager

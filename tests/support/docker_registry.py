@@ -145,8 +145,8 @@ class Registry:
     def add_layer(self, name: str, file: str, content: bytes) -> str:
         """Put one more layer, with one file, on the image under `repository:tag`; returns its new digest."""
         repository, _, tag = name.rpartition(":")
-        accepted = {"Accept": f"{DOCKER_MANIFEST}, {OCI_MANIFEST}"}
-        reply = self.call("GET", f"/v2/{repository}/manifests/{tag}", headers=accepted)
+        accept_headers = {"Accept": f"{DOCKER_MANIFEST}, {OCI_MANIFEST}"}
+        reply = self.call("GET", f"/v2/{repository}/manifests/{tag}", headers=accept_headers)
         manifest = json.loads(reply.body)
         config = json.loads(self.call("GET", f"/v2/{repository}/blobs/{manifest['config']['digest']}").body)
         layer = io.BytesIO()
@@ -191,8 +191,8 @@ class Registry:
     def _put_manifest(
         self, repository: str, tag: str, kind: str, body: bytes, headers: Mapping[str, str] | None
     ) -> str:
-        typed = dict(headers or {}) | {"Content-Type": kind}
-        reply = self.call("PUT", f"/v2/{repository}/manifests/{tag}", body=body, headers=typed)
+        all_headers = dict(headers or {}) | {"Content-Type": kind}
+        reply = self.call("PUT", f"/v2/{repository}/manifests/{tag}", body=body, headers=all_headers)
         assert reply.status == 201, reply
         return _digest(body)
 

@@ -48,7 +48,7 @@ class Echo:
         await send_bytes(send, body, "text/plain", 401 if path == "/unread" else 200)
 
 
-def refused(why: str) -> float:
+def refusal_count(why: str) -> float:
     """How many requests and connections were refused for a reason."""
     return sample("bindery_http_refused_total", why=why)
 

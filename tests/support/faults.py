@@ -203,13 +203,13 @@ class Faults:
 
     def until_reaper_is_armed(self) -> None:
         """Wait until the reaper may delete again, and has compared since."""
-        waited = float(str(self.stack.settings["reap_disarmed_seconds"]))
+        disarmed_seconds = float(str(self.stack.settings["reap_disarmed_seconds"]))
         key = f"{self._keys.prefix}:installation"
 
         def has_compared() -> bool:
             with closing(self.stack.redis()) as redis:
                 since = float(redis.get(key) or time.time())
-            return time.time() - since > waited + 2 * float(str(self.stack.settings["reap_interval_seconds"]))
+            return time.time() - since > disarmed_seconds + 2 * float(str(self.stack.settings["reap_interval_seconds"]))
 
         eventually(has_compared, "a reaper that may delete")
 

@@ -75,9 +75,9 @@ class NeverUp:
             "jupyter-lab": self.script,
         }
         repository = Repository(f"{forge.url}/chain/{self.name}", forge.create_repo("chain", self.name, files))
-        launched = repository.launch(stack, resource_class=self.resource_class)
-        launched.stream.outcome(240)
-        problem = launched.problem()
+        api_launch = repository.launch(stack, resource_class=self.resource_class)
+        api_launch.stream.outcome(240)
+        problem = api_launch.problem()
         assert (problem["code"], self.words in problem["detail"]) == (self.code, True), problem
 
 
@@ -111,14 +111,14 @@ def with_notebook(forge: Forge, name: str, image: str) -> Repository:
     return Repository(f"{forge.url}/chain/{name}", forge.create_repo("chain", name, files))
 
 
-def run_notebook(launched: ApiLaunch, repository: Repository) -> dict[str, Any]:
+def run_notebook(launch: ApiLaunch, repository: Repository) -> dict[str, Any]:
     """Wait until a launch is ready and run its notebook; the launch as it is then."""
-    launched.stream.outcome(240)
-    view = launched.until_ended()
+    launch.stream.outcome(240)
+    view = launch.until_ended()
     url = view["url"]
     token = view["token"]
-    with kernel(url, token, "index.ipynb") as here:
-        output = here.run(first_cell(url, token, "index.ipynb"))
+    with kernel(url, token, "index.ipynb") as running_kernel:
+        output = running_kernel.run(first_cell(url, token, "index.ipynb"))
     assert output == f"the data of {repository.url.rpartition('/')[2]} {repository.url}\n"
     assert view["open_url"].startswith(url)
     return view

@@ -62,8 +62,8 @@ class Builder:
         """The builds that have a slot."""
         return {raw.decode() for raw in await self.context.redis.hkeys(self.context.keys("{queue}:running"))}
 
-    async def admitted(self) -> list[str]:
-        """One round of admission; the builds that were given a slot."""
+    async def admit(self) -> list[str]:
+        """Run one round of admission; return the builds that got a slot."""
         before = await self.running()
         await self.admission.admit()
         return sorted(await self.running() - before)

@@ -51,30 +51,30 @@ class FakeBackends:
     calls: list[str] = field(default_factory=list)
     no_seat: BinderyError | None = None
     """What the launcher says to who asks whether there would be a seat."""
-    owned: dict[str, OwnedRecord] = field(default_factory=dict)
+    owned_records: dict[str, OwnedRecord] = field(default_factory=dict)
     hold: dict[str, asyncio.Event] = field(default_factory=dict)
     """By the name of a call: it is carried out, and then its reply waits for this."""
     place: int = 0
     builds: int = 0
     requests: list[BuildRequest] = field(default_factory=list)
-    cancelled: list[tuple[str, str]] = field(default_factory=list)
+    cancellations: list[tuple[str, str]] = field(default_factory=list)
     raises: dict[str, BinderyError] = field(default_factory=dict)
 
-    async def _called(self, name: str, *details: object) -> None:
+    async def _record_call(self, name: str, *details: object) -> None:
         self.calls.append(" ".join(map(str, (name, *details))))
         if name in self.raises:
             raise self.raises[name]
 
-    async def _replied(self, name: str) -> None:
+    async def _hold_reply(self, name: str) -> None:
         if name in self.hold:
             await self.hold[name].wait()
 
     async def resolve(self, _spec: Spec) -> ResolvedRepo:
-        await self._called("resolve")
+        await self._record_call("resolve")
         return REPO
 
     async def build(self, request: BuildRequest, on_unavailable: OnUnavailable | None = None) -> Build:
-        await self._called("build")
+        await self._record_call("build")
         self.requests.append(request)
         self.builds += 1
         build = Build(
@@ -82,14 +82,14 @@ class FakeBackends:
             repo_url=request.repo.repo_url, ref=request.repo.ref, created_at=time.time(),
         )  # fmt: skip
         await self._create(Kind.BUILD, build.build_id or "", build, repo=request.repo.model_dump_json())
-        await self._replied("build")
+        await self._hold_reply("build")
         return build
 
     async def ask_builder(
         self, method: str, path: str, *, params: dict[str, str] | None = None, operator_token: str = ""
     ) -> Reply:
         assert method == "DELETE"
-        self.cancelled.append((path.removeprefix("/builds/"), (params or {}).get("asker", "")))
+        self.cancellations.append((path.removeprefix("/builds/"), (params or {}).get("asker", "")))
         return Reply(status=204, headers=CIMultiDict())
 
     async def check_seat(self, _repo: ResolvedRepo, _resource_class: str | None = None) -> None:
@@ -97,10 +97,10 @@ class FakeBackends:
             raise self.no_seat
 
     async def leave_build(self, build_id: str, _launch_ref: str, *, stop: bool) -> None:
-        await self._called("leave", build_id, "stop" if stop else "")
+        await self._record_call("leave", build_id, "stop" if stop else "")
 
     async def start_server(self, request: ServerRequest) -> Server:
-        await self._called("start", *filter(None, [request.resource_class]))
+        await self._record_call("start", *filter(None, [request.resource_class]))
         user = f"user-{request.launch_ref}"
         server = Server(
             server_id=Server.identity("hub", user, ""), hub_id="hub", user=user, server_name="",
@@ -108,21 +108,21 @@ class FakeBackends:
             repo_url=request.repo.repo_url, created_at=time.time(),
         )  # fmt: skip
         await self._create(Kind.SERVER, server.server_id, server)
-        await self._replied("start")
+        await self._hold_reply("start")
         return server.updated(queue=Queue(reason="Full.", position=self.place)) if self.place else server
 
     async def stop_server(self, launch_ref: str, _repo_url: str, attempt: int) -> None:
-        await self._called("stop", launch_ref, attempt)
+        await self._record_call("stop", launch_ref, attempt)
 
     async def _create(self, kind: Kind, name: str, noun: Build | Server, **fields: str) -> None:
         event = Event(phase=Phase.WAITING, message="Begun.\n")
         created, _ = await self.context.records.create(Topic(kind, name), noun, event, process="other-1", fields=fields)
         if isinstance(created, OwnedRecord):
-            self.owned[kind] = created
+            self.owned_records[kind] = created
 
     async def become_ready(self) -> None:
         """Let the last server become ready, as its launcher tells of it."""
-        claimed = self.owned[Kind.SERVER]
+        claimed = self.owned_records[Kind.SERVER]
         stored = await self.context.records.read(claimed.topic)
         assert stored
         event = Event(phase=Phase.LAUNCHING, message="Ready.\n", state=ServerState.READY, terminal=True)
@@ -130,7 +130,7 @@ class FakeBackends:
 
     async def end_build(self, state: BuildState, error: BinderyError | None = None) -> None:
         """Let the last build end."""
-        claimed = self.owned["b"]
+        claimed = self.owned_records["b"]
         stored = await self.context.records.read(claimed.topic)
         assert stored
         body = stored.model(Build).updated(state=state, error=error.problem if error else None)
@@ -162,10 +162,13 @@ class Gateway:
     async def until_build(self, number: int) -> None:
         """Wait until a build is there."""
         await self.until(
-            lambda: bool(self.backends.owned) and self.backends.owned["b"].topic.id.endswith(f"-{number}"), ""
+            lambda: (
+                bool(self.backends.owned_records) and self.backends.owned_records["b"].topic.id.endswith(f"-{number}")
+            ),
+            "",
         )
 
-    async def stored(self, launch: Launch) -> Launch:
+    async def read_launch(self, launch: Launch) -> Launch:
         """The launch as its record says; reading it here does not count as following it."""
         entry = await self.context.records.read(Topic(Kind.LAUNCH, launch.launch_id))
         assert entry
@@ -176,13 +179,13 @@ class Gateway:
         member = self.launches.member
         topic = Topic(Kind.LAUNCH, launch.launch_id)
         await self.until(lambda: not member.owns(topic), "the launch ends")
-        current = await self.stored(launch)
+        current = await self.read_launch(launch)
         assert current.state is state, current
         return current
 
     async def until_state(self, launch: Launch, state: LaunchState) -> None:
         async def is_in_state() -> bool:
-            return (await self.stored(launch)).state is state
+            return (await self.read_launch(launch)).state is state
 
         await until(is_in_state, f"the launch is {state}")
 

@@ -40,18 +40,18 @@ class FakeHub(StubHub):
     """
 
     users: dict[str, dict[str, Any]] = field(default_factory=dict)
-    scripted: dict[tuple[str, str], deque[Answer]] = field(default_factory=dict)
+    scripted_answers: dict[tuple[str, str], deque[Answer]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     port: int = 0
 
     def answer(self, method: str, ends: str, *answers: Answer) -> None:
         """Give these answers, one after the other; the last one for good."""
-        self.scripted[method, ends] = deque(answers)
+        self.scripted_answers[method, ends] = deque(answers)
 
     def handle(self, method: str, target: str, head: bytes, body: bytes) -> Answer:
         path = target.partition("?")[0]
         self.calls.append(f"{method} {path}")
-        for (scripted_method, ends), answers in self.scripted.items():
+        for (scripted_method, ends), answers in self.scripted_answers.items():
             if scripted_method == method and path.endswith(ends):
                 answer = answers.popleft() if len(answers) > 1 else answers[0]
                 if answer[0]:

@@ -11,14 +11,14 @@ from services.builder.worker.worker import BuilderWorker
 from services.common.context import service_member
 from services.common.records.leases import ServiceMember
 from tests.support.in_process_builder import Builder, open_builder
-from tests.support.scripted_executor import Scripted, Step
+from tests.support.scripted_executor import ScriptedExecutor, Step
 from tests.support.valkey import Valkey
 
 
 class WorkerProcess:
     """One worker process, as far as Redis can tell; its executions do what `scripted` says."""
 
-    def __init__(self, builder: Builder, member: ServiceMember, scripted: Scripted) -> None:
+    def __init__(self, builder: Builder, member: ServiceMember, scripted: ScriptedExecutor) -> None:
         self.builder = builder
         self.scripted = scripted
         self.process = member.process
@@ -57,7 +57,7 @@ def workers_of(valkey: Valkey, folder: Path) -> StartWorker:
             open_builder(valkey, folder, lease_seconds=60, **settings) as builder,
             service_member(builder.context, "builder", sweeps=False) as member,
         ):
-            worker = WorkerProcess(builder, member, Scripted(steps))
+            worker = WorkerProcess(builder, member, ScriptedExecutor(steps))
             await worker.worker.offer_slots()
             try:
                 yield worker
@@ -67,11 +67,11 @@ def workers_of(valkey: Valkey, folder: Path) -> StartWorker:
     return start
 
 
-async def admitted(builder: Builder, count: int) -> list[str]:
+async def admit_builds(builder: Builder, count: int) -> list[str]:
     """Builds of as many repositories, all with a slot."""
     for number in range(count):
         await builder.request_build(f"repo-{number}", launch_ref="launch")
-    build_ids = await builder.admitted()
+    build_ids = await builder.admit()
     assert len(build_ids) == count
     return build_ids
 

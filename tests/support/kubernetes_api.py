@@ -88,7 +88,7 @@ class KubernetesApi:
         if request.method == "POST":
             return await self._create(kind, await request.json())
         if name:
-            return await self._one(request, kind, name)
+            return await self._object(request, kind, name)
         if "watch" in request.query:
             return await self._watch(request, kind)
         meta = {"resourceVersion": str(len(self._history))}
@@ -97,25 +97,25 @@ class KubernetesApi:
     async def _create(self, kind: str, raw: Json) -> web.Response:
         name = raw["metadata"]["name"]
         if kind == "jobs" and self.is_full:
-            return _refused(403, f'jobs.batch "{name}" is forbidden: exceeded quota: full')
+            return _refusal(403, f'jobs.batch "{name}" is forbidden: exceeded quota: full')
         if name in self.objects[kind]:
-            return _refused(409, f'"{name}" already exists')
+            return _refusal(409, f'"{name}" already exists')
         stored_object = await self.put(kind, raw, how="ADDED")
         if kind == "jobs":
             self.job_uids.append(stored_object["metadata"]["uid"])
         return web.json_response(stored_object, status=201)
 
-    async def _one(self, request: web.Request, kind: str, name: str) -> web.Response:
+    async def _object(self, request: web.Request, kind: str, name: str) -> web.Response:
         stored_object = self.objects[kind].get(name)
         if stored_object is None:
-            return _refused(404, f'"{name}" not found')
+            return _refusal(404, f'"{name}" not found')
         if request.method == "PATCH":
             stored_object["metadata"]["annotations"] |= (await request.json())["metadata"]["annotations"]
             await self.put(kind, stored_object)
         if request.method == "DELETE":
             required_uid = (await request.json()).get("preconditions", {}).get("uid")
             if required_uid not in {None, stored_object["metadata"]["uid"]}:
-                return _refused(409, "the UID in the precondition does not match")
+                return _refusal(409, "the UID in the precondition does not match")
             await self.delete_job(name)
         return web.json_response(stored_object)
 
@@ -133,7 +133,7 @@ class KubernetesApi:
 
     async def _log(self, request: web.Request, pod: str) -> web.StreamResponse:
         if pod not in self.objects["pods"]:
-            return _refused(404, f'pods "{pod}" not found')
+            return _refusal(404, f'pods "{pod}" not found')
         reply = web.StreamResponse()
         await reply.prepare(request)
         await reply.write(self.logs[pod])
@@ -151,7 +151,7 @@ def _has_ended(pod: Json | None) -> bool:
     return pod is None or pod["status"]["phase"] in {"Succeeded", "Failed"}
 
 
-def _refused(status: int, message: str) -> web.Response:
+def _refusal(status: int, message: str) -> web.Response:
     return web.json_response({"message": message, "code": status}, status=status)
 
 

@@ -100,9 +100,9 @@ async def a_launch(context: ProcessContext) -> OwnedRecord:
         launch_id=LaunchId("one"), launch_ref="ref", spec=Spec(provider="git", spec="x"), principal="anon:x",
         state=LaunchState.RESOLVING, created_at=time.time(),
     )  # fmt: skip
-    claimed, _ = await context.records.create(LAUNCH, launch, log_event("begin", Phase.RESOLVING), process="gateway-a")
-    assert isinstance(claimed, OwnedRecord)
-    return claimed
+    record, _ = await context.records.create(LAUNCH, launch, log_event("begin", Phase.RESOLVING), process="gateway-a")
+    assert isinstance(record, OwnedRecord)
+    return record
 
 
 async def a_build(context: ProcessContext, build_id: str = BUILD_ID) -> OwnedRecord:
@@ -110,9 +110,9 @@ async def a_build(context: ProcessContext, build_id: str = BUILD_ID) -> OwnedRec
         build_id=BuildId(build_id), image="i:a", repo_url="https://example.org/r", ref="a", state=BuildState.RUNNING,
         created_at=time.time(),
     )  # fmt: skip
-    claimed, _ = await context.records.create(Topic(Kind.BUILD, build_id), build, log_event("b0"), process="builder-a")
-    assert isinstance(claimed, OwnedRecord)
-    return claimed
+    record, _ = await context.records.create(Topic(Kind.BUILD, build_id), build, log_event("b0"), process="builder-a")
+    assert isinstance(record, OwnedRecord)
+    return record
 
 
 def the_end(message: str = "end", phase: Phase = Phase.READY) -> Event:

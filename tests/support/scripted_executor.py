@@ -16,7 +16,7 @@ Step = Batch | Finished | Exception | Callable[[], object] | float | None
 """What an execution does next: tell, fail, call something of the test's, take so many seconds; None: nothing, ever."""
 
 
-class Scripted:
+class ScriptedExecutor:
     """An executor whose executions do what a test says, run by run, and the place where their images are.
 
     Each build does the same. One that is followed again goes on with what is left of its run.
@@ -27,7 +27,7 @@ class Scripted:
         self._remaining: dict[str, Iterator[Step]] = {}
         self.follow_calls: list[tuple[int, str]] = []
         self.stops = 0
-        self.removed: list[str] = []
+        self.removals: list[str] = []
         self.may_remove = asyncio.Event()
         self.may_remove.set()
         self.lookups: list[ExistingImage | BinderyError | None] = [None]
@@ -60,7 +60,7 @@ class Scripted:
 
     async def remove(self, build_id: str) -> None:
         await self.may_remove.wait()
-        self.removed.append(build_id)
+        self.removals.append(build_id)
 
     async def aclose(self) -> None:
         """Nothing is open."""
@@ -81,12 +81,12 @@ def log_batch(*messages: str, position: str = "") -> Batch:
 
 
 async def supervise(
-    builder: Builder, scripted: Scripted, *, cancelled: asyncio.Event | None = None, seconds: float = 20
+    builder: Builder, scripted: ScriptedExecutor, *, cancelled: asyncio.Event | None = None, seconds: float = 20
 ) -> tuple[Build, list[tuple[str, str]]]:
     """See one build through; how it ended, and what its followers were told."""
     await builder.offer_slots("w1", 1)
     build = await builder.request_build("repo")
-    await builder.admitted()
+    await builder.admit()
     topic = build_topic(build.build_id or "")
     adoption = await builder.context.records.adopt("builder", "w1", topic=topic, epoch=1, rewrite_if_missing=True)
     assert adoption

@@ -22,11 +22,11 @@ class Gateway(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answers)
-        self.posted: list[tuple[dict[str, Any], str | None]] = []
+        self.posts: list[tuple[dict[str, Any], str | None]] = []
         self.resumed_from: list[str | None] = []
         self.authorizations: list[str | None] = []
         self.paths: list[str] = []
-        self.deleted: list[tuple[str, str | None]] = []
+        self.deletions: list[tuple[str, str | None]] = []
         self.streams: list[str] = []
         self.refusal: tuple[int, dict[str, object]] | None = None
 
@@ -41,14 +41,14 @@ class Answers(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.authorizations.append(self.headers["Authorization"])
-        self.server.posted.append((body, self.headers["Idempotency-Key"]))
+        self.server.posts.append((body, self.headers["Idempotency-Key"]))
         if self.server.refusal:
             self.answer(self.server.refusal[0], self.server.refusal[1], "application/problem+json")
         else:
             self.answer(202, {"v": 1, "launch_id": "l1", "state": "resolving"}, "application/json")
 
     def do_DELETE(self) -> None:
-        self.server.deleted.append((self.path, self.headers["Bindery-Operator-Token"]))
+        self.server.deletions.append((self.path, self.headers["Bindery-Operator-Token"]))
         if self.server.refusal:
             self.answer(*self.server.refusal, "application/problem+json")
         else:

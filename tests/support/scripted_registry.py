@@ -37,7 +37,7 @@ class ScriptedRegistry:
     _: KW_ONLY
     port: int = 0
     requests: list[RecordedRequest] = field(default_factory=list)
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    has_request: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def address(self) -> str:
@@ -57,7 +57,7 @@ class ScriptedRegistry:
                 method=request.method, path=request.path, headers=dict(request.headers), query=dict(request.query)
             )
         )
-        self.arrived.set()
+        self.has_request.set()
         return await self.reply(request)
 
     def images(self, **others: object) -> RegistryImages:

@@ -94,7 +94,7 @@ class Wire:
 
 
 @contextlib.asynccontextmanager
-async def connected(server: Serving) -> Any:
+async def connect(server: Serving) -> Any:
     """A connection to `server`."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     try:

@@ -69,7 +69,7 @@ class Following:
     last_id: str = ""
     status: int = 0
     reply_headers: dict[str, str] = field(default_factory=dict)
-    broke: bool = False
+    is_broken: bool = False
     _thread: threading.Thread | None = None
     _reply: httpx.Response | None = None
 
@@ -82,7 +82,7 @@ class Following:
         headers = {"Accept": "text/event-stream", **bearer(self.url), **self.headers}
         if self.last_id:
             headers["Last-Event-ID"] = self.last_id
-        self.broke = False
+        self.is_broken = False
         try:
             with (
                 httpx.Client(timeout=httpx.Timeout(None, connect=10), trust_env=False) as client,
@@ -99,7 +99,7 @@ class Following:
                         if self.terminal:
                             return
         except (httpx.HTTPError, OSError, RuntimeError):
-            self.broke = True
+            self.is_broken = True
 
     def close(self) -> None:
         """Close the connection, as a browser does that goes elsewhere."""

@@ -75,10 +75,10 @@ class Valkey:
         A server that is started again still knows them.
         """
         users = users_file(f"bindery:{installation_id}", dict.fromkeys(USERS, PASSWORD), installation_id)
-        added = [line for line in users.splitlines()[1:] if line not in self._users]
-        self._users += "".join(f"{line}\n" for line in added)
+        new_users = [line for line in users.splitlines()[1:] if line not in self._users]
+        self._users += "".join(f"{line}\n" for line in new_users)
         with contextlib.closing(SyncRedis.from_url(self.url)) as client:
-            for line in added:
+            for line in new_users:
                 client.execute_command("ACL", "SETUSER", *line.split()[1:])
         return self.url.replace(redis_user_name("admin"), redis_user_name(user, installation_id))
 

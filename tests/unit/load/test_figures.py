@@ -53,7 +53,7 @@ async def test_the_stub_hub_tells_how_long_it_worked_on_each_user_and_only_once(
     hub = StubHub()
     turn = Turn()
     server = await asyncio.get_running_loop().create_server(
-        lambda: StubProtocol(hub.handle, hub.answered, turn), "127.0.0.1", 0
+        lambda: StubProtocol(hub.handle, hub.on_answer, turn), "127.0.0.1", 0
     )
     async with server:
         place = Place("127.0.0.1", server.sockets[0].getsockname()[1], prefix="/hub/api")

@@ -16,14 +16,14 @@ def test_cancel_tells_launches_from_builds(
     gateway: Gateway, capsys: pytest.CaptureFixture[str], id_: str, path: str
 ) -> None:
     assert main(["cancel", id_, "--gateway", gateway.url]) == 0
-    assert gateway.deleted == [(path, None)]
+    assert gateway.deletions == [(path, None)]
     assert capsys.readouterr() == ("", "")
 
 
 def test_an_operator_cancels_a_build_with_a_token(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BINDERY_OPERATOR_TOKEN", "of-the-operator")
     assert main(["cancel", BUILD, "--gateway", gateway.url]) == 0
-    assert gateway.deleted == [(f"/api/v1/builds/{BUILD}", "of-the-operator")]
+    assert gateway.deletions == [(f"/api/v1/builds/{BUILD}", "of-the-operator")]
 
 
 def test_cancelling_an_ended_launch_succeeds_and_an_ended_build_fails(

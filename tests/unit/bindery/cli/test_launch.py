@@ -16,7 +16,7 @@ def test_launch_prints_progress_and_then_the_address_alone(
     out, err = capsys.readouterr()
     assert out == "http://127.0.0.1:9/user/x/lab/tree/a.ipynb?token=t%2F1\n"
     assert err == "line 1\nserver running\n"
-    body, key = gateway.posted[0]
+    body, key = gateway.posts[0]
     assert body == {"provider": "gh", "spec": "jupyterhub/requirements/HEAD", "path": "a.ipynb"}
     assert len(key or "") == 36
 
@@ -82,4 +82,4 @@ def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
 def test_detached_prints_the_page(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["launch", "gh/a/b/HEAD", "--detach", "--gateway", gateway.url + "/"]) == 0
     assert capsys.readouterr().out == f"{gateway.url}/launches/l1\n"
-    assert gateway.posted[0][0]["detached"] is True
+    assert gateway.posts[0][0]["detached"] is True

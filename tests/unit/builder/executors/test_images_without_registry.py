@@ -16,7 +16,7 @@ from services.common.models import BuildState
 from services.common.models.errors import BinderyError
 from tests.support.in_process_builder import open_builder
 from tests.support.logs import line_of
-from tests.support.scripted_executor import Scripted, log_batch, supervise
+from tests.support.scripted_executor import ScriptedExecutor, log_batch, supervise
 from tests.support.settings import settings_for
 from tests.support.valkey import Valkey
 
@@ -85,7 +85,7 @@ async def test_a_job_that_ended_well_has_built_what_the_engine_has(
     there = set[str]()
     monkeypatch.setenv("BINDERY_DOCKER_HOST", f"unix://{socket}")
 
-    class Building(Scripted):
+    class Building(ScriptedExecutor):
         """Jobs, the images of which the engine keeps."""
 
         async def find(self, image: str) -> ExistingImage | None:

@@ -19,10 +19,10 @@ async def test_as_many_builds_run_as_there_are_slots(valkey: Valkey, tmp_path: P
         builds = [await builder.request_build(f"repo-{number}") for number in range(5)]
         await builder.offer_slots("worker-a", 2)
         await builder.offer_slots("worker-b", 1)
-        assert len(await builder.admitted()) == 3
-        assert await builder.admitted() == []
+        assert len(await builder.admit()) == 3
+        assert await builder.admit() == []
         await builder.end(builds[0])
-        assert await builder.admitted() == [builds[3].build_id]
+        assert await builder.admit() == [builds[3].build_id]
 
 
 @pytest.mark.usefixtures("redis")
@@ -31,7 +31,7 @@ async def test_the_installation_has_a_capacity_below_its_workers(valkey: Valkey,
         for number in range(4):
             await builder.request_build(f"repo-{number}")
         await builder.offer_slots("worker", 10)
-        assert len(await builder.admitted()) == 2
+        assert len(await builder.admit()) == 2
 
 
 async def test_without_a_living_worker_nothing_is_admitted(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
@@ -39,9 +39,9 @@ async def test_without_a_living_worker_nothing_is_admitted(redis: Redis, valkey:
         build = await builder.request_build("repo")
         await builder.offer_slots("worker", 4)
         await redis.delete(builder.context.keys.alive("worker"))
-        assert await builder.admitted() == []
+        assert await builder.admit() == []
         await builder.offer_slots("another", 1)
-        assert await builder.admitted() == [build.build_id]
+        assert await builder.admit() == [build.build_id]
 
 
 @pytest.mark.usefixtures("redis")
@@ -50,10 +50,10 @@ async def test_one_repository_takes_no_more_than_its_share(valkey: Valkey, tmp_p
         popular = [await builder.request_build("popular", ref) for ref in "abcd"]
         other = await builder.request_build("other")
         await builder.offer_slots("worker", 10)
-        first = await builder.admitted()
+        first = await builder.admit()
         assert first == sorted(str(build.build_id) for build in (*popular[:2], other))
         await builder.end(popular[0])
-        assert await builder.admitted() == [popular[2].build_id]
+        assert await builder.admit() == [popular[2].build_id]
 
 
 async def test_one_repository_has_one_share_however_its_url_is_written(
@@ -73,9 +73,9 @@ async def test_one_repository_has_one_share_however_its_url_is_written(
         other = await builder.request_build("other")
         assert [build.repo_url for build in builds] == urls  # what is fetched, and what images are labelled with
         await builder.offer_slots("worker", 10)
-        assert await builder.admitted() == sorted(str(build.build_id) for build in (*builds[:2], other))
+        assert await builder.admit() == sorted(str(build.build_id) for build in (*builds[:2], other))
         await builder.end(builds[0])
-        assert await builder.admitted() == [builds[2].build_id]
+        assert await builder.admit() == [builds[2].build_id]
         running_repos = await redis.hvals(builder.context.keys("{queue}:running"))
         assert sorted(running_repos) == [b"https://example.org/other"] + [b"https://example.org/popular"] * 2
 
@@ -92,7 +92,7 @@ async def test_spellings_of_one_repository_wait_in_one_turn(valkey: Valkey, tmp_
         await builder.offer_slots("worker", 1)
         order = []
         for _ in range(4):
-            (build_id,) = await builder.admitted()
+            (build_id,) = await builder.admit()
             order.append(build_id)
             await builder.end(next(build for build in (*popular, other) if build.build_id == build_id))
         assert order == [build.build_id for build in (popular[0], other, *popular[1:])]
@@ -106,7 +106,7 @@ async def test_repositories_take_turns_and_within_one_the_first_comes_first(valk
         await builder.offer_slots("worker", 1)
         order = []
         for _ in range(5):
-            (build_id,) = await builder.admitted()
+            (build_id,) = await builder.admit()
             order.append(build_id)
             await builder.end(next(build for build in (*popular, *other_builds) if build.build_id == build_id))
         wanted = [popular[0], other_builds[0], other_builds[1], popular[1], popular[2]]
@@ -119,15 +119,15 @@ async def test_a_late_build_is_not_ahead_of_builds_that_waited(valkey: Valkey, t
         await builder.offer_slots("worker", 1)
         for ref in "abcde":
             await builder.request_build("popular", ref)
-        (first,) = await builder.admitted()
+        (first,) = await builder.admit()
         await builder.admission.done(first)
-        (second,) = await builder.admitted()
+        (second,) = await builder.admit()
         late = await builder.request_build("late")
         await builder.admission.done(second)
-        assert await builder.admitted() != [first]
+        assert await builder.admit() != [first]
         third = (await builder.running()).pop()
         await builder.admission.done(third)
-        assert late.build_id in {third, *(await builder.admitted())}
+        assert late.build_id in {third, *(await builder.admit())}
 
 
 async def test_two_processes_that_admit_at_once_give_no_slot_twice(
@@ -147,7 +147,7 @@ async def test_each_admission_raises_the_epoch_under_which_the_build_is_claimed(
     async with open_builder(valkey, tmp_path) as builder:
         build = await builder.request_build("repo")
         await builder.offer_slots("worker", 1)
-        await builder.admitted()
+        await builder.admit()
         stored = await builder.attempts.read(build.build_id or "")
         assert stored
         assert stored.record.epoch == 1
@@ -157,7 +157,7 @@ async def test_nothing_is_left_of_a_queue_that_is_empty(redis: Redis, valkey: Va
     async with open_builder(valkey, tmp_path) as builder:
         await builder.offer_slots("worker", 4)
         builds = [await builder.request_build(f"repo-{number}", launch_ref="launch") for number in range(3)]
-        await builder.admitted()
+        await builder.admit()
         for build in builds:
             await builder.end(build)
             await builder.admission.store_log(build.build_id or "")

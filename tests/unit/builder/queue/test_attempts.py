@@ -109,7 +109,7 @@ async def test_a_running_attempt_is_joined_once_its_worker_has_restored_it_in_an
     async with open_builder(valkey, tmp_path, lease_seconds=10) as builder:
         build = await builder.request_build("repo")
         await builder.offer_slots("w1", 1)
-        await builder.admitted()
+        await builder.admit()
         build_id = build.build_id or ""
         adopted = await builder.context.records.adopt(
             "builder", "w1", topic=build_topic(build_id), epoch=1, rewrite_if_missing=True

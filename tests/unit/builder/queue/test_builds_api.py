@@ -66,7 +66,7 @@ async def client(builder: Builder, builds: Builds) -> AsyncIterator[httpx.AsyncC
 async def claim(builder: Builder, build: Build) -> OwnedRecord:
     """Be the worker that supervises a build."""
     await builder.offer_slots("worker", 10)
-    await builder.admitted()
+    await builder.admit()
     adopted = await builder.context.records.adopt("builder", "worker", topic=build_topic(build.build_id or ""))
     assert adopted
     return adopted[0]

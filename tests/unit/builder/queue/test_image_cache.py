@@ -158,4 +158,4 @@ async def test_a_launch_after_a_change_of_the_place_asks_the_builder_again(valke
         again = await gateway.begin()
         await gateway.until(lambda: gateway.backends.builds == 1, "the builder is asked")
         assert gateway.backends.calls == ["resolve", "start", "resolve", "build"]
-        assert (await gateway.stored(again)).image != "here/repo:a"
+        assert (await gateway.read_launch(again)).image != "here/repo:a"

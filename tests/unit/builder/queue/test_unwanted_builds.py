@@ -63,7 +63,7 @@ async def test_an_orphan_that_was_running_is_not_ended_as_if_it_were_queued(buil
     build = await builder.request_build("repo", launch_ref="one")
     build_id = build.build_id or ""
     await builder.offer_slots("builder-host-1-a", 1)
-    assert await builder.admitted() == [build_id]
+    assert await builder.admit() == [build_id]
     record = builder.context.keys.record(build_topic(build_id))
     await builder.context.redis.hset(record, "state", "running")  # its worker claimed it, and died
     await builder.attempts.leave(build_id, "one", stop=True)

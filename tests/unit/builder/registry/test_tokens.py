@@ -80,7 +80,7 @@ async def test_many_who_ask_at_once_share_one_request_and_its_error() -> None:
     async with scripted_registry(reply) as server:
         tokens = Tokens(wire := transport(), early_seconds=15)
         asking = [asyncio.create_task(tokens.get(wanted(server))) for _ in range(10)]
-        await server.arrived.wait()
+        await server.has_request.wait()
         asking[0].cancel()  # who asked first gives up: the others wait on
         go_on.set()
         ends = await asyncio.gather(*asking, return_exceptions=True)

@@ -11,7 +11,7 @@ from arq.connections import ArqRedis
 
 from services.builder.queue import dispatch, jobs
 from services.builder.queue.attempts import build_topic
-from tests.support.in_process_worker import StartWorker, WorkerProcess, admitted, field, more_than
+from tests.support.in_process_worker import StartWorker, WorkerProcess, admit_builds, field, more_than
 from tests.support.logs import line_of
 from tests.support.metrics import sample
 from tests.support.polling import until
@@ -76,7 +76,7 @@ async def test_a_pickled_job_is_never_unpickled_and_its_build_is_taken_all_the_s
 ) -> None:
     mark = tmp_path / "unpickled"
     async with started(None) as running:
-        (build_id,) = await admitted(running.builder, 1)
+        (build_id,) = await admit_builds(running.builder, 1)
         await taken_after_refusing(running, build_id, pickle.dumps(JOB | {"k": Mark(mark)}, protocol))
     assert not mark.exists()
     why = line_of(logs, "job_refused")["why"]
@@ -88,7 +88,7 @@ async def test_a_pickled_job_is_never_unpickled_and_its_build_is_taken_all_the_s
 @pytest.mark.parametrize("raw", NO_JOBS.values(), ids=NO_JOBS)
 async def test_a_malformed_job_is_refused_and_ends_nothing(raw: bytes, started: StartWorker) -> None:
     async with started(None) as running:
-        (build_id,) = await admitted(running.builder, 1)
+        (build_id,) = await admit_builds(running.builder, 1)
         await taken_after_refusing(running, build_id, raw)
 
 
@@ -99,7 +99,7 @@ async def test_builds_with_jobs_pickled_by_the_previous_release_are_not_lost(
     async with started(None, build_slots=4) as running:
         builder = running.builder
         prefix = running.builder.context.keys.prefix
-        build_ids = await admitted(builder, 3)
+        build_ids = await admit_builds(builder, 3)
         adopted_id, begun_id, _ = build_ids
         await builder.context.redis.hincrby(builder.context.keys.record(build_topic(adopted_id)), "epoch", 1)
         await builder.context.redis.delete(*[f"arq:job:{jobs.job_id(prefix, build_id, 1)}" for build_id in build_ids])
@@ -129,7 +129,7 @@ async def test_the_next_sweep_removes_names_that_are_not_jobs_of_ours(started: S
         ]
         await builder.context.redis.zadd(queue, dict.fromkeys(names, 1))
         running.begin()
-        await admitted(builder, 1)
+        await admit_builds(builder, 1)
         await until(lambda: running.has(1))
 
         async def only_names_are_left() -> bool:  # the worker claims the build first, and then takes out its job
@@ -143,7 +143,7 @@ async def test_the_next_sweep_removes_names_that_are_not_jobs_of_ours(started: S
 async def test_a_job_in_the_queue_is_json(started: StartWorker) -> None:
     async with started(None) as running:
         builder = running.builder
-        (build_id,) = await admitted(builder, 1)
+        (build_id,) = await admit_builds(builder, 1)
         raw = await builder.context.redis.get(f"arq:job:{jobs.job_id(builder.context.keys.prefix, build_id, 1)}")
         job = json.loads(raw)
         assert job["f"] == "supervise"

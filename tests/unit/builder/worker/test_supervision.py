@@ -26,7 +26,7 @@ from services.common.models.errors import BinderyError
 from services.gateway.settings import GatewaySettings
 from tests.support.in_process_builder import Builder, open_builder
 from tests.support.logs import line_of
-from tests.support.scripted_executor import Scripted, Step, log_batch, supervise
+from tests.support.scripted_executor import ScriptedExecutor, Step, log_batch, supervise
 from tests.support.settings import settings_for
 from tests.support.valkey import Valkey
 
@@ -48,7 +48,7 @@ def builder_context(valkey: Valkey, redis: Redis, tmp_path: Path) -> OpenBuilder
 
 
 async def test_vanished_execution_is_run_again_and_the_log_says_so(builder_context: OpenBuilder) -> None:
-    scripted = Scripted(
+    scripted = ScriptedExecutor(
         [log_batch("one"), log_batch("two"), ExecutionVanishedError("its pod was deleted")],
         [log_batch("one"), Finished(ok=True)],
     )
@@ -62,7 +62,9 @@ async def test_vanished_execution_is_run_again_and_the_log_says_so(builder_conte
 
 
 async def test_a_position_without_lines_is_stored_and_no_follower_hears_of_it(builder_context: OpenBuilder) -> None:
-    scripted = Scripted([Batch((), "0/0/uid"), ExecutorUnavailableError("away"), log_batch("one"), Finished(ok=True)])
+    scripted = ScriptedExecutor(
+        [Batch((), "0/0/uid"), ExecutorUnavailableError("away"), log_batch("one"), Finished(ok=True)]
+    )
     scripted.lookups = [None, ExistingImage("sha256:1")]
     async with builder_context() as builder:
         _, messages = await supervise(builder, scripted)
@@ -71,7 +73,7 @@ async def test_a_position_without_lines_is_stored_and_no_follower_hears_of_it(bu
 
 
 async def test_execution_that_vanishes_each_time_is_lost(builder_context: OpenBuilder) -> None:
-    scripted = Scripted(
+    scripted = ScriptedExecutor(
         [log_batch("one"), ExecutionVanishedError("a")], [log_batch("one"), ExecutionVanishedError("b")]
     )
     async with builder_context() as builder:
@@ -83,7 +85,7 @@ async def test_execution_that_vanishes_each_time_is_lost(builder_context: OpenBu
 
 
 async def test_vanished_execution_whose_image_is_there_was_built(builder_context: OpenBuilder) -> None:
-    scripted = Scripted([log_batch("one"), ExecutionVanishedError("a")])
+    scripted = ScriptedExecutor([log_batch("one"), ExecutionVanishedError("a")])
     scripted.lookups = [None, ExistingImage("sha256:2")]
     async with builder_context() as builder:
         build, _ = await supervise(builder, scripted)
@@ -92,7 +94,7 @@ async def test_vanished_execution_whose_image_is_there_was_built(builder_context
 
 @pytest.mark.slow
 async def test_engine_that_is_away_is_waited_for_from_the_last_position(builder_context: OpenBuilder) -> None:
-    scripted = Scripted(
+    scripted = ScriptedExecutor(
         [log_batch("one"), REDIS_UNAVAILABLE, REDIS_UNAVAILABLE, REDIS_UNAVAILABLE, log_batch("two"), Finished(ok=True)]
     )
     scripted.lookups = [None, ExistingImage()]
@@ -109,7 +111,7 @@ async def test_who_follows_reads_no_address_of_an_engine_that_is_away_and_the_lo
     builder_context: OpenBuilder, logs: io.StringIO
 ) -> None:
     away = ExecutorUnavailableError("Cannot connect to host 10.3.0.1:6443")
-    scripted = Scripted([log_batch("one"), *[away] * 50])
+    scripted = ScriptedExecutor([log_batch("one"), *[away] * 50])
     async with builder_context(outage_patience_seconds=1) as builder:
         build, messages = await supervise(builder, scripted)
     visible_text = " ".join(line for _, line in messages) + (build.error.model_dump_json() if build.error else "")
@@ -121,7 +123,7 @@ async def test_who_follows_reads_no_address_of_an_engine_that_is_away_and_the_lo
 
 @pytest.mark.slow
 async def test_engine_that_stays_away_ends_the_build_within_the_bound(builder_context: OpenBuilder) -> None:
-    scripted = Scripted([log_batch("one"), *[REDIS_UNAVAILABLE] * 50])
+    scripted = ScriptedExecutor([log_batch("one"), *[REDIS_UNAVAILABLE] * 50])
     async with builder_context(outage_patience_seconds=2) as builder:
         build, _ = await supervise(builder, scripted)
     assert code_of(build) == "executor_unavailable"
@@ -131,7 +133,7 @@ async def test_engine_that_stays_away_ends_the_build_within_the_bound(builder_co
 
 @pytest.mark.slow
 async def test_patience_begins_with_the_outage_and_not_with_the_build(builder_context: OpenBuilder) -> None:
-    scripted = Scripted([log_batch("one"), 1.0, REDIS_UNAVAILABLE, Finished(ok=True)])
+    scripted = ScriptedExecutor([log_batch("one"), 1.0, REDIS_UNAVAILABLE, Finished(ok=True)])
     scripted.lookups = [None, ExistingImage()]
     async with builder_context(outage_patience_seconds=0.5) as builder:
         build, messages = await supervise(builder, scripted)
@@ -141,7 +143,7 @@ async def test_patience_begins_with_the_outage_and_not_with_the_build(builder_co
 
 @pytest.mark.slow
 async def test_each_outage_is_told(builder_context: OpenBuilder) -> None:
-    scripted = Scripted(
+    scripted = ScriptedExecutor(
         [log_batch("one"), REDIS_UNAVAILABLE, REDIS_UNAVAILABLE, log_batch("two"), REDIS_UNAVAILABLE, Finished(ok=True)]
     )
     scripted.lookups = [None, ExistingImage()]
@@ -155,7 +157,7 @@ async def test_a_build_that_was_silent_for_long_before_an_outage_was_not_away(
     builder_context: OpenBuilder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervision, "FAILS_WITHIN_SECONDS", 0.5)
-    scripted = Scripted(
+    scripted = ScriptedExecutor(
         [log_batch("one"), REDIS_UNAVAILABLE, 1.0, REDIS_UNAVAILABLE, 1.0, REDIS_UNAVAILABLE, Finished(ok=True)]
     )
     scripted.lookups = [None, ExistingImage()]
@@ -167,7 +169,7 @@ async def test_a_build_that_was_silent_for_long_before_an_outage_was_not_away(
 
 @pytest.mark.slow
 async def test_registry_that_is_away_is_never_taken_for_no_image(builder_context: OpenBuilder) -> None:
-    scripted = Scripted([log_batch("one"), Finished(ok=True)])
+    scripted = ScriptedExecutor([log_batch("one"), Finished(ok=True)])
     scripted.lookups = [NO_REGISTRY, NO_REGISTRY, None, NO_REGISTRY, NO_REGISTRY, ExistingImage("sha256:3")]
     async with builder_context() as builder:
         build, messages = await supervise(builder, scripted)
@@ -188,14 +190,14 @@ async def test_a_cancelled_build_ends_cancelled_whatever_its_run_says_as_it_is_s
             raise BinderyError("build_failed")
 
     async with builder_context() as builder:
-        build, _ = await supervise(builder, Scripted([fails_as_it_is_cancelled]), cancelled=cancelled)
+        build, _ = await supervise(builder, ScriptedExecutor([fails_as_it_is_cancelled]), cancelled=cancelled)
     assert build.state is BuildState.CANCELLED
 
 
 async def test_a_build_is_cancelled_while_it_waits_for_the_registry_before_it_starts(
     builder_context: OpenBuilder,
 ) -> None:
-    scripted = Scripted()
+    scripted = ScriptedExecutor()
     cancelled = asyncio.Event()
     scripted.lookups = [NO_REGISTRY]
     cancelled.set()
@@ -208,7 +210,7 @@ async def test_a_build_is_cancelled_while_it_waits_for_the_registry_before_it_st
 async def test_a_build_that_waits_for_the_registry_before_it_starts_has_its_hard_maximum(
     builder_context: OpenBuilder,
 ) -> None:
-    scripted = Scripted()
+    scripted = ScriptedExecutor()
     scripted.lookups = [NO_REGISTRY]
     async with builder_context(build_timeout_seconds=0.5) as builder:
         build, _ = await supervise(builder, scripted)
@@ -216,7 +218,7 @@ async def test_a_build_that_waits_for_the_registry_before_it_starts_has_its_hard
 
 
 async def test_an_image_that_came_while_the_build_was_queued_is_not_built_again(builder_context: OpenBuilder) -> None:
-    scripted = Scripted()
+    scripted = ScriptedExecutor()
     scripted.lookups = [ExistingImage("sha256:4")]
     async with builder_context() as builder:
         build, messages = await supervise(builder, scripted)
@@ -227,7 +229,7 @@ async def test_an_image_that_came_while_the_build_was_queued_is_not_built_again(
 async def test_execution_that_could_not_push_is_run_again_once_the_registry_answers(
     builder_context: OpenBuilder,
 ) -> None:
-    scripted = Scripted(
+    scripted = ScriptedExecutor(
         [log_batch("one"), Finished(False, "registry_unavailable", "connection refused.")],
         [log_batch("one"), Finished(ok=True)],
     )
@@ -241,7 +243,7 @@ async def test_execution_that_could_not_push_is_run_again_once_the_registry_answ
 async def test_a_build_may_be_silent_for_as_long_as_it_may_run_where_no_limit_is_set(
     builder_context: OpenBuilder,
 ) -> None:
-    scripted = Scripted([log_batch("one"), 0.3, Finished(ok=True)])
+    scripted = ScriptedExecutor([log_batch("one"), 0.3, Finished(ok=True)])
     scripted.lookups = [None, ExistingImage()]
     async with builder_context() as builder:
         assert builder.settings.build_stall_seconds == 0
@@ -263,7 +265,7 @@ def test_an_invalid_limit_is_refused_with_its_name() -> None:
 
 
 async def test_build_that_says_nothing_for_too_long_has_stalled(builder_context: OpenBuilder) -> None:
-    scripted = Scripted([log_batch("one"), None])
+    scripted = ScriptedExecutor([log_batch("one"), None])
     async with builder_context(build_stall_seconds=0.3) as builder:
         build, _ = await supervise(builder, scripted)
     assert code_of(build) == "build_stalled"
@@ -280,7 +282,7 @@ async def test_a_build_that_can_say_nothing_yet_stands_not_still_and_writes_noth
             yield Batch((), "")
             yield 0.0
 
-    scripted = Scripted(chain(waits(1.0), [log_batch("one"), Finished(ok=True)]))
+    scripted = ScriptedExecutor(chain(waits(1.0), [log_batch("one"), Finished(ok=True)]))
     scripted.lookups = [None, ExistingImage()]
     async with builder_context(build_stall_seconds=0.3) as builder:
         build, messages = await supervise(builder, scripted)
@@ -292,14 +294,14 @@ async def test_a_build_that_can_say_nothing_yet_stands_not_still_and_writes_noth
 
 
 async def test_build_that_goes_on_and_on_is_stopped_at_its_hard_maximum(builder_context: OpenBuilder) -> None:
-    scripted = Scripted([log_batch("one"), None])
+    scripted = ScriptedExecutor([log_batch("one"), None])
     async with builder_context(build_timeout_seconds=0.3) as builder:
         build, _ = await supervise(builder, scripted)
     assert code_of(build) == "build_timeout"
 
 
 async def test_failure_of_the_repository_is_not_run_again(builder_context: OpenBuilder) -> None:
-    scripted = Scripted(
+    scripted = ScriptedExecutor(
         [log_batch("one"), Finished(False, "build_failed", "pip could not find it.")], [Finished(ok=True)]
     )
     async with builder_context() as builder:
@@ -310,7 +312,7 @@ async def test_failure_of_the_repository_is_not_run_again(builder_context: OpenB
 
 
 async def test_engine_that_ended_well_but_left_no_image_is_our_fault(builder_context: OpenBuilder) -> None:
-    scripted = Scripted([Finished(ok=True)])
+    scripted = ScriptedExecutor([Finished(ok=True)])
     async with builder_context() as builder:
         build, _ = await supervise(builder, scripted)
     assert code_of(build) == "internal"

@@ -9,7 +9,7 @@ from services.builder.executors.base import Finished
 from services.builder.queue import dispatch, jobs
 from services.builder.queue.attempts import build_topic
 from tests.support.in_process_builder import Builder, image_of, request_for
-from tests.support.in_process_worker import StartWorker, WorkerProcess, admitted, field, more_than
+from tests.support.in_process_worker import StartWorker, WorkerProcess, admit_builds, field, more_than
 from tests.support.polling import until
 from tests.support.scripted_executor import log_batch
 
@@ -19,7 +19,7 @@ from tests.support.scripted_executor import log_batch
 async def test_a_worker_takes_as_many_fresh_builds_as_it_has_slots(started: StartWorker) -> None:
     async with started(None, build_slots=2) as first, started(None, build_slots=2) as second:
         first.begin()
-        await admitted(first.builder, 4)
+        await admit_builds(first.builder, 4)
         await until(lambda: first.has(2))
         second.begin()
         await until(lambda: second.has(2))
@@ -50,7 +50,7 @@ async def test_a_full_worker_takes_what_another_had_and_what_everybody_leaves(
         builder = full.builder
         redis = full.builder.context.redis
         await builder.offer_slots("builder-that-does-not-look", 2)
-        build_ids = await admitted(builder, 3)
+        build_ids = await admit_builds(builder, 3)
         full.begin()
         await until(lambda: full.has(1))
         adopted, fresh = [build_id for build_id in build_ids if not await field(builder, build_id, "owner")]
@@ -72,7 +72,7 @@ async def test_a_job_that_was_begun_and_abandoned_is_offered_again(
     async with started(None) as running:
         builder = running.builder
         redis = running.builder.context.redis
-        (build_id,) = await admitted(builder, 1)
+        (build_id,) = await admit_builds(builder, 1)
         job_id = jobs.job_id(builder.context.keys.prefix, build_id, 1)
         await redis.set(f"arq:in-progress:{job_id}", "1")  # its worker was killed before it had claimed the build
         running.begin()
@@ -88,13 +88,13 @@ async def test_a_slot_is_free_again_while_what_is_left_of_its_build_is_tidied(st
         builder = running.builder
         scripted = running.scripted
         scripted.may_remove.clear()
-        await admitted(builder, 1)
+        await admit_builds(builder, 1)
         running.begin()
         await until(lambda: none_runs(builder))
         await builder.request_build("another")
-        assert len(await builder.admitted()) == 1
+        assert len(await builder.admit()) == 1
         await until(lambda: none_runs(builder))
-        assert scripted.removed == []
+        assert scripted.removals == []
         scripted.may_remove.set()
 
 
@@ -113,10 +113,10 @@ async def supervised(running: WorkerProcess, build_id: str) -> None:
 async def test_a_build_that_has_ended_is_tidied(started: StartWorker) -> None:
     async with started(log_batch("one"), Finished(False, "build_failed", "It failed.")) as running:
         builder = running.builder
-        (build_id,) = await admitted(builder, 1)
+        (build_id,) = await admit_builds(builder, 1)
         await supervised(running, build_id)
         assert not await builder.running()
-        assert running.scripted.removed == [build_id]
+        assert running.scripted.removals == [build_id]
         log = await builder.context.logs.read(build_id)
         assert log
         assert log[-1].is_terminal
@@ -136,11 +136,11 @@ async def test_a_build_that_another_worker_owns_by_now_is_not_tidied(started: St
     async with started(log_batch("one"), adopted, Finished(False, "build_failed", "It failed.")) as running:
         builder = running.builder
         redis = running.builder.context.redis
-        (build_id,) = await admitted(builder, 1)
+        (build_id,) = await admit_builds(builder, 1)
         await supervised(running, build_id)
         assert await field(builder, build_id, "owner") == "another"
         assert await builder.running() == {build_id}
-        assert running.scripted.removed == []
+        assert running.scripted.removals == []
         assert await builder.context.logs.read(build_id) is None
         assert await redis.ttl(builder.context.keys.events(build_topic(build_id))) == -1
         assert await redis.scard(builder.context.keys.waiters(build_id)) == 1
@@ -162,5 +162,5 @@ async def test_a_worker_goes_on_when_redis_has_memory_again(started: StartWorker
             await until(lambda: more_than(refused, before + 1))
         finally:
             await redis.config_set("maxmemory", 0)
-        await admitted(running.builder, 1)
+        await admit_builds(running.builder, 1)
         await until(lambda: running.has(1))

@@ -26,7 +26,7 @@ from tests.support.in_process_builder import open_builder
 from tests.support.in_process_gateway import open_gateway
 from tests.support.in_process_launcher import open_launcher, running_hub
 from tests.support.logs import line_of
-from tests.support.scripted_executor import Scripted, supervise
+from tests.support.scripted_executor import ScriptedExecutor, supervise
 from tests.support.settings import settings_for
 from tests.support.valkey import Valkey
 
@@ -155,6 +155,6 @@ async def test_the_worker_tells_for_which_launch_it_builds(valkey: Valkey, tmp_p
         stored = await builder.context.records.read(build_topic(build.build_id or ""))
         assert stored
         assert from_fields(stored.fields) == {"request_id": ID, "launch_ref": REF}
-        await supervise(builder, Scripted([Finished(ok=False)]))
+        await supervise(builder, ScriptedExecutor([Finished(ok=False)]))
     line = line_of(logs, "build_ended")
     assert (line["request_id"], line["launch_ref"]) == (ID, REF)

@@ -14,7 +14,7 @@ from services.builder.queue.log_excerpt import LogExcerpt, LogLine, lines_of
 from services.common.models import BuildState
 from services.common.streams.log_store import stream_entries
 from tests.support.in_process_builder import open_builder
-from tests.support.scripted_executor import Scripted, Step, supervise
+from tests.support.scripted_executor import ScriptedExecutor, Step, supervise
 from tests.support.valkey import Valkey
 
 LINES = 1_000_000
@@ -47,7 +47,7 @@ async def test_of_a_million_lines_head_and_tail_are_kept_and_what_is_missing_is_
         yield Batch((Line("building", LONG), Line("building", HOSTILE)), "end")
         yield Finished(ok=True)
 
-    scripted = Scripted(steps())
+    scripted = ScriptedExecutor(steps())
     scripted.lookups = [None, ExistingImage()]
     await measured()
     async with open_builder(valkey, tmp_path, stream_max_bytes=KEPT_BYTES, log_total_max_bytes=2**30) as builder:

@@ -24,7 +24,7 @@ async def free_a_slot(builder: Builder, running: list[str]) -> None:
 
 async def admitted_in_order(builder: Builder) -> list[str]:
     """One round of admission; the builds that were given a slot, first come first."""
-    admitted = await builder.admitted()
+    admitted = await builder.admit()
     keys = builder.context.keys
     numbers = {}
     for build_id in admitted:
@@ -79,7 +79,7 @@ async def test_slots_that_are_added_are_given_in_the_order_of_the_places(
         admitted = []
         for slots in range(1, len(builds) + 1):
             await builder.offer_slots("worker", slots)
-            admitted += await builder.admitted()
+            admitted += await builder.admit()
         assert admitted == sorted(places, key=lambda build_id: places[build_id])
 
 
@@ -90,7 +90,7 @@ async def test_a_build_held_by_its_repositorys_limit_lets_others_pass_and_is_tol
         await builder.offer_slots("worker", 2)
         await builder.request_build("other")
         popular = [await builder.request_build("popular", ref) for ref in "abc"]
-        assert len(await builder.admitted()) == 2
+        assert len(await builder.admit()) == 2
         late = await builder.request_build("late")
         names = [build.build_id or "" for build in (popular[1], popular[2], late)]
         positions = await builder.context.queue_positions.of(*names)
@@ -106,7 +106,7 @@ async def test_without_a_living_worker_there_are_places_and_the_reason_says_why(
     async with open_builder(valkey, tmp_path) as builder:
         builds = [await builder.request_build(f"repo-{number}") for number in range(3)]
         names = [build.build_id or "" for build in builds]
-        assert await builder.admitted() == []
+        assert await builder.admit() == []
         positions = await builder.context.queue_positions.of(*names, "0" * 24 + "-1")
         assert [positions[name].position for name in names] == [1, 2, 3]
         assert {place.reason for place in positions.values()} == {"No builder is running."}
@@ -118,7 +118,7 @@ async def test_a_build_that_is_about_to_start_is_not_told_that_builders_are_busy
 ) -> None:
     async with open_builder(valkey, tmp_path, build_repo_cap=1) as builder:
         await builder.offer_slots("worker", 2)
-        await builder.admitted()
+        await builder.admit()
         builds = [
             await builder.request_build(repo, ref) for repo, ref in (("a", "1"), ("a", "2"), ("b", "1"), ("c", "1"))
         ]
@@ -133,7 +133,7 @@ async def test_a_build_that_has_a_slot_has_no_place(redis: Redis, valkey: Valkey
     async with open_builder(valkey, tmp_path) as builder:
         build = await builder.request_build("repo")
         await builder.offer_slots("worker", 1)
-        await builder.admitted()
+        await builder.admit()
         assert await builder.context.queue_positions.of(build.build_id or "") == {}
 
 
@@ -166,17 +166,17 @@ async def test_a_watcher_is_notified_only_when_the_position_changes(
                 await builder.request_build(
                     "behind"
                 )  # makes the queue longer, and changes nothing for who is before it
-                await builder.admitted()
+                await builder.admit()
                 second = await next_place()
                 assert second
                 assert (second.position, second.length) == (2, 3)
                 await builder.end(builds[0])
-                await builder.admitted()
+                await builder.admit()
                 third = await next_place()
                 assert third
                 assert third.position == 1
                 await builder.end(builds[1])
-                await builder.admitted()
+                await builder.admit()
                 fourth = await next_place()
                 if fourth:  # the queue was read after that build's end, and before this one was admitted
                     assert (fourth.position, fourth.waiting_for) == (1, "start")
@@ -191,7 +191,7 @@ async def test_a_waiting_launch_hears_when_the_last_worker_dies_and_when_one_ret
         is_notified = asyncio.Event()
         await builder.offer_slots("worker", 1)
         await builder.request_build("running")
-        await builder.admitted()
+        await builder.admit()
         waits = await builder.request_build("waits")
         async with queue_positions_updated(builder.context), asyncio.timeout(10):
             with builder.context.queue_positions.watch(waits.build_id or "", is_notified.set) as watched:
@@ -203,10 +203,10 @@ async def test_a_waiting_launch_hears_when_the_last_worker_dies_and_when_one_ret
 
                 await until("slot")
                 await redis.delete(builder.context.keys.alive("worker"))
-                await builder.admitted()  # which is when a dead worker is noticed
+                await builder.admit()  # which is when a dead worker is noticed
                 await until("worker")
                 await builder.offer_slots("another", 1)
-                await builder.admitted()
+                await builder.admit()
                 await until("slot")
 
 
@@ -251,6 +251,6 @@ async def test_a_change_that_was_not_heard_is_found_a_little_later(
                 while not watched.queue_position or watched.queue_position.position != 2:
                     await is_notified.wait()
                     is_notified.clear()
-                await builder.admitted()
+                await builder.admit()
                 await is_notified.wait()
                 assert watched.queue_position.position == 1

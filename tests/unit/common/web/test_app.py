@@ -16,7 +16,7 @@ from starlette.responses import StreamingResponse
 from services.common.service.health import CheckFailure, Health
 from services.common.service.settings import ServiceSettings
 from services.common.web.app import create_service
-from tests.support.serving import connected, serving
+from tests.support.serving import connect, serving
 from tests.support.settings import settings_for
 
 TOKEN = "t" * 32
@@ -85,7 +85,7 @@ async def test_with_the_token_everything_is_answered(scheme: str) -> None:
 
 async def test_a_body_of_64_mb_without_the_token_is_refused_unread() -> None:
     with serving(service()) as server:
-        async with connected(server) as wire:
+        async with connect(server) as wire:
             head = b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
             await wire.send(head % (64 * MIB))
             status, _, body = await wire.answer()  # before a byte of the body is sent
@@ -145,7 +145,7 @@ async def test_head_of_a_stream_is_answered_at_once() -> None:
 
 async def test_over_a_connection_another_request_follows_head() -> None:
     with serving(service()) as server:
-        async with connected(server) as wire:
+        async with connect(server) as wire:
             for path in (b"/stream", b"/thing"):
                 await wire.send(
                     b"HEAD %s HTTP/1.1\r\nhost: a\r\nauthorization: Bearer %s\r\n\r\n" % (path, TOKEN.encode())

@@ -11,12 +11,12 @@ import pytest
 from services.common.web.http_protocol import LATE_TIMER_SECONDS
 from tests.support.echo_app import GET, MIB, Echo, problem_of
 from tests.support.polling import until
-from tests.support.serving import SECONDS, connected, serving
+from tests.support.serving import SECONDS, connect, serving
 
 
 async def test_an_endless_head_is_refused_and_takes_no_more_memory() -> None:
     with serving(Echo(), http_head_max_bytes=10_000) as server:
-        async with connected(server) as wire:
+        async with connect(server) as wire:
             await wire.send(b"GET / HTTP/1.1\r\nhost: a\r\n")
             tracemalloc.start()
             for _ in range(64):  # 16 MiB
@@ -34,7 +34,7 @@ async def test_an_endless_head_is_refused_and_takes_no_more_memory() -> None:
 @pytest.mark.parametrize("beginning", [b"GET /", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nx: "])
 async def test_a_head_is_refused_at_its_limit_whichever_part_grows(beginning: bytes) -> None:
     with serving(Echo(), http_head_max_bytes=1000) as server:
-        async with connected(server) as wire:
+        async with connect(server) as wire:
             for _ in range(500):
                 await wire.send(beginning)
                 beginning = b"y" * 10 if beginning.endswith((b"/", b" ", b"y")) else b"y: y\r\n"
@@ -45,7 +45,7 @@ async def test_a_head_may_be_as_long_as_its_limit_and_no_longer() -> None:
     app = Echo()
     with serving(app, http_head_max_bytes=1000) as server:
         for length, status in ((1000, 200), (1001, 431)):
-            async with connected(server) as wire:
+            async with connect(server) as wire:
                 await wire.send(b"GET /x HTTP/1.1\r\nhost: a\r\nx: ")
                 await wire.send(b"a" * (length - 33) + b"\r\n\r\n")
                 assert (await wire.answer())[0] == status
@@ -54,7 +54,7 @@ async def test_a_head_may_be_as_long_as_its_limit_and_no_longer() -> None:
 
 async def test_a_large_body_is_not_a_large_head_and_the_request_after_it_is_answered() -> None:
     with serving(Echo(), http_head_max_bytes=1000) as server:
-        async with connected(server) as wire:
+        async with connect(server) as wire:
             body = b"b" * 300_000
             await wire.send(b"POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: 300000\r\n\r\n" + body + GET)
             assert (await wire.answer())[2] == b"/x " + body
@@ -67,7 +67,7 @@ async def test_each_byte_is_read_once_however_a_request_is_cut() -> None:
     with serving(Echo(), http_head_max_bytes=1000) as server:
         connections: set[Any] = server.server_state.connections
         for cut in (1, 20, 41, 45, 49):  # from 41 on the rest alone is no larger than a head may be, with the cut it is
-            async with connected(server) as wire:
+            async with connect(server) as wire:
                 await wire.send(request[:cut])
                 await until(lambda at=cut: [connection._unspent_bytes for connection in connections] == [at])
                 await wire.send(request[cut:])
@@ -80,7 +80,7 @@ async def test_each_byte_is_read_once_however_a_request_is_cut() -> None:
 @pytest.mark.parametrize("beginning", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nhost: a\r\n", b"\r\n"])
 async def test_a_head_that_does_not_arrive_times_out(beginning: bytes) -> None:
     with serving(Echo(), http_head_timeout_seconds=0.2) as server:
-        async with connected(server) as wire:
+        async with connect(server) as wire:
             await wire.send(beginning)
             answer = await wire.rest()
     if beginning.strip():
@@ -92,7 +92,7 @@ async def test_a_head_that_does_not_arrive_times_out(beginning: bytes) -> None:
 
 async def test_a_dripping_head_times_out_all_the_same() -> None:
     with serving(Echo(), http_head_timeout_seconds=0.3) as server:
-        async with connected(server) as wire:
+        async with connect(server) as wire:
 
             async def drip() -> None:
                 await wire.send(b"GET / HTTP/1.1\r\n")
@@ -107,7 +107,7 @@ async def test_a_dripping_head_times_out_all_the_same() -> None:
 
 async def test_a_connection_kept_alive_may_be_silent_for_longer_than_a_head_may_take() -> None:
     with serving(Echo(), http_head_timeout_seconds=0.2) as server:
-        async with connected(server) as wire, connected(server) as silent:
+        async with connect(server) as wire, connect(server) as silent:
             await wire.send(GET)
             await wire.answer()
             assert await silent.rest() == b""  # by now the deadline of a head has passed
@@ -118,7 +118,7 @@ async def test_a_connection_kept_alive_may_be_silent_for_longer_than_a_head_may_
 @pytest.mark.slow
 async def test_a_client_is_not_charged_for_time_in_which_the_process_stood_still() -> None:
     with serving(Echo(), http_head_timeout_seconds=0.5, http_body_timeout_seconds=0.5) as server:
-        async with connected(server) as head, connected(server) as body:
+        async with connect(server) as head, connect(server) as body:
             await head.send(b"GET /head HTTP/1.1\r\n")
             await body.send(b"POST /body HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n")
             stands_still = threading.Event()
@@ -137,7 +137,7 @@ async def test_a_client_is_not_charged_for_time_in_which_the_process_stood_still
 
 async def test_a_request_for_another_protocol_is_answered_in_this_one() -> None:
     with serving(Echo()) as server:
-        async with connected(server) as wire:
+        async with connect(server) as wire:
             await wire.send(b"GET /x HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n")
             status, headers, _ = await wire.answer()
             assert (status, headers["connection"]) == (200, "close")
@@ -146,7 +146,7 @@ async def test_a_request_for_another_protocol_is_answered_in_this_one() -> None:
 
 async def test_bytes_that_are_not_http_are_answered_with_an_error() -> None:
     with serving(Echo()) as server:
-        async with connected(server) as wire:
+        async with connect(server) as wire:
             await wire.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
             status, _, body = await wire.answer()
     assert (status, problem_of(body)[0]) == (400, "bad_request")
@@ -172,7 +172,7 @@ async def test_bytes_that_are_not_http_are_answered_with_an_error() -> None:
 async def test_an_ambiguous_head_reaches_no_application(before: bytes, head: bytes, detail: str) -> None:
     app = Echo()
     with serving(app) as server:
-        async with connected(server) as wire:
+        async with connect(server) as wire:
             if before:
                 await wire.send(before)
                 assert (await wire.answer())[0] == 401
@@ -185,13 +185,13 @@ async def test_an_ambiguous_head_reaches_no_application(before: bytes, head: byt
 
 async def test_an_ambiguous_head_is_not_answered_in_place_of_the_request_before_it() -> None:
     with serving(Echo()) as server:
-        async with connected(server) as wire:
+        async with connect(server) as wire:
             await wire.send(b"POST /first HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\nGET /x HTTP/1.1\r\n\r\n")
             assert await wire.rest() == b""
 
 
 async def test_a_request_of_http_1_0_needs_no_host() -> None:
     with serving(Echo()) as server:
-        async with connected(server) as wire:
+        async with connect(server) as wire:
             await wire.send(b"GET /x HTTP/1.0\r\n\r\n")
             assert (await wire.answer())[2] == b"/x "

@@ -140,4 +140,4 @@ async def test_a_cancel_says_who_asks(client: httpx.AsyncClient, backends: FakeB
     await client.post("/api/v1/builds", json=BUILD_REQUEST, headers=mine)
     build_id = f"{'0' * 24}-1"
     assert (await client.delete(f"/api/v1/builds/{build_id}", headers=mine)).status_code == 204
-    assert backends.cancelled == [(build_id, backends.requests[0].asker)]
+    assert backends.cancellations == [(build_id, backends.requests[0].asker)]

@@ -76,7 +76,7 @@ async def test_cancelled_while_a_build_is_asked_for(valkey: Valkey) -> None:
     async with open_gateway(valkey) as gateway:
         reply = gateway.backends.hold["build"] = asyncio.Event()
         launch = await gateway.begin()
-        await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
+        await gateway.until(lambda: bool(gateway.backends.owned_records), "the build is there")
         await gateway.launches.cancel(launch.launch_id, "anon:x")
         reply.set()
         await gateway.until_ended(launch, LaunchState.CANCELLED)
@@ -91,9 +91,9 @@ async def test_cancelled_while_a_server_is_asked_for(
     async with open_gateway(valkey) as gateway:
         reply = gateway.backends.hold["start"] = asyncio.Event()
         launch = await gateway.begin()
-        await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
+        await gateway.until(lambda: bool(gateway.backends.owned_records), "the build is there")
         await gateway.backends.end_build(BuildState.BUILT)
-        await gateway.until(lambda: "s" in gateway.backends.owned, "the server is there")
+        await gateway.until(lambda: "s" in gateway.backends.owned_records, "the server is there")
         await gateway.launches.cancel(launch.launch_id, "anon:x")
         if does_reply:
             reply.set()
@@ -143,7 +143,7 @@ async def test_a_cancel_is_repeated_only_after_a_write_has_waited_for_its_reply(
 async def test_a_launch_that_takes_too_long_stops_its_server(valkey: Valkey) -> None:
     async with open_gateway(valkey, launch_timeout_seconds=1.0) as gateway:
         launch = await gateway.begin()
-        await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
+        await gateway.until(lambda: bool(gateway.backends.owned_records), "the build is there")
         await gateway.backends.end_build(BuildState.BUILT)
         error = (await gateway.until_ended(launch, LaunchState.FAILED)).error
         assert error
@@ -188,7 +188,7 @@ async def test_a_launcher_that_gave_no_reply_is_told_to_stop(valkey: Valkey) -> 
     async with open_gateway(valkey) as gateway:
         gateway.backends.raises["start"] = BinderyError("launcher_unavailable")
         launch = await gateway.begin()
-        await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
+        await gateway.until(lambda: bool(gateway.backends.owned_records), "the build is there")
         await gateway.backends.end_build(BuildState.BUILT)
         await gateway.until_ended(launch, LaunchState.FAILED)
         assert gateway.backends.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
@@ -197,7 +197,7 @@ async def test_a_launcher_that_gave_no_reply_is_told_to_stop(valkey: Valkey) -> 
 async def test_a_build_that_failed_is_not_left(valkey: Valkey) -> None:
     async with open_gateway(valkey) as gateway:
         launch = await gateway.begin()
-        await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
+        await gateway.until(lambda: bool(gateway.backends.owned_records), "the build is there")
         await gateway.backends.end_build(BuildState.FAILED, BinderyError("build_failed"))
         await gateway.until_ended(launch, LaunchState.FAILED)
         assert gateway.backends.calls == ["resolve", "build"]
@@ -206,7 +206,7 @@ async def test_a_build_that_failed_is_not_left(valkey: Valkey) -> None:
 async def test_an_end_that_was_fenced_is_not_believed(valkey: Valkey) -> None:
     async with open_gateway(valkey) as gateway:
         launch = await gateway.begin()
-        await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
+        await gateway.until(lambda: bool(gateway.backends.owned_records), "the build is there")
         await gateway.until_state(launch, LaunchState.BUILDING)
         key = gateway.context.keys.record(Topic(Kind.LAUNCH, launch.launch_id))
         await gateway.context.redis.hset(key, "claim", "another's")
@@ -222,7 +222,7 @@ async def test_a_launch_that_nobody_follows_gives_up_its_place_in_the_queue(valk
     async with open_gateway(valkey, abandoned_seconds=0.8) as gateway:
         gateway.backends.place = 3
         launch = await gateway.begin(detached=detached)
-        await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
+        await gateway.until(lambda: bool(gateway.backends.owned_records), "the build is there")
         await gateway.backends.end_build(BuildState.BUILT)
         await gateway.until_state(launch, LaunchState.WAITING)
         if not detached:
@@ -233,7 +233,7 @@ async def test_a_launch_that_nobody_follows_gives_up_its_place_in_the_queue(valk
             return
         follower = await gateway.begin()  # by the time this one is abandoned, the other one would have been
         await gateway.until_ended(follower, LaunchState.CANCELLED)
-        assert (await gateway.stored(launch)).state is LaunchState.WAITING
+        assert (await gateway.read_launch(launch)).state is LaunchState.WAITING
 
 
 async def test_an_abandoned_launch_lets_its_build_finish(valkey: Valkey) -> None:
@@ -257,7 +257,7 @@ async def test_a_cancelled_launch_of_a_dead_gateway_stops_a_server_that_its_reco
         await gateway.context.redis.hset(key, "cancel", "1")
     async with open_gateway(valkey) as gateway:
         async with asyncio.timeout(10):
-            while not (await gateway.stored(launch)).state.is_final:
+            while not (await gateway.read_launch(launch)).state.is_final:
                 await sleep_unless_cancelled(0.01)
         assert gateway.backends.calls[-1] == f"stop {launch.launch_ref} 0"
         assert "start" not in gateway.backends.calls
@@ -276,11 +276,11 @@ async def test_a_cancel_that_reaches_no_launcher_is_stored_in_the_servers_record
     async with open_gateway(valkey) as gateway:
         gateway.backends.raises["stop"] = BinderyError("launcher_unavailable")
         launch = await gateway.begin()
-        await gateway.until(lambda: bool(gateway.backends.owned), "the build is there")
+        await gateway.until(lambda: bool(gateway.backends.owned_records), "the build is there")
         await gateway.backends.end_build(BuildState.BUILT)
         await gateway.until_state(launch, LaunchState.LAUNCHING)
         await gateway.launches.cancel(launch.launch_id, "anon:x")
         await gateway.until_ended(launch, LaunchState.CANCELLED)
-        stored = await gateway.context.records.read(gateway.backends.owned["s"].topic)
+        stored = await gateway.context.records.read(gateway.backends.owned_records["s"].topic)
         assert stored
         assert (stored.get("cancel"), stored.get("given_up")) == ("1", "1")

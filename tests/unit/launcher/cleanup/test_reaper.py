@@ -80,7 +80,7 @@ async def test_a_server_that_a_record_calls_gone_and_the_hub_lists_is_left_to_it
         hub.answer("DELETE", f"/users/{server.user}", (503, "application/json", b"{}", {}))
         await _reap(launcher)
         assert (await launcher.servers.read(server.server_id)).state is ServerState.GONE
-        hub.scripted.clear()
+        hub.scripted_answers.clear()
         hub.users[server.user] = {"name": server.user, "servers": servers}
         await _reap(launcher)
         assert server.user in hub.users
@@ -126,7 +126,7 @@ async def test_a_user_that_a_failed_start_left_behind_is_deleted(start_launcher:
         server = await launcher.outcome(await launcher.request_server("failed"))
         assert server.state is ServerState.FAILED
         assert server.user in hub.users
-        hub.scripted.clear()
+        hub.scripted_answers.clear()
         await _reap(launcher)
         assert hub.users == {}
         assert await launcher.seats.holders() == {}
@@ -144,7 +144,7 @@ async def test_a_user_whose_name_was_made_otherwise_before_an_upgrade_is_deleted
             before.setattr(launcher.servers, "user_for", lambda *_: former)
             await launcher.outcome(await launcher.request_server("failed"))
         assert list(hub.users) == [former]
-        hub.scripted.clear()
+        hub.scripted_answers.clear()
         await _reap(launcher)
         assert hub.users == {}
 
@@ -161,7 +161,7 @@ async def test_a_failed_start_that_is_asked_for_again_keeps_the_seat_of_what_may
         assert list(await launcher.seats.holders()) == [server.server_id]
         waiting = await launcher.request_server("waiting")
         assert waiting.queue
-        hub.scripted.clear()
+        hub.scripted_answers.clear()
         await _reap(launcher)
         assert (await launcher.outcome(waiting)).state is ServerState.READY
         assert (await launcher.request_server("failed")).state is ServerState.FAILED

@@ -45,7 +45,7 @@ async def test_a_launch_that_waits_while_the_hub_is_unavailable_is_told_why(
         assert server.queue
         assert server.queue.reason.startswith("It is not known yet how many servers run.")
         await launcher.until_message(server, "JupyterHub can't say: it answered 503")
-        hub.scripted.clear()
+        hub.scripted_answers.clear()
         hub.users.popitem()
         assert (await launcher.outcome(server)).state is ServerState.READY
 

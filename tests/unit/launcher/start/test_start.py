@@ -165,7 +165,7 @@ async def test_a_pull_that_goes_on_has_time_of_its_own(
         (pulling, 1.2, "image_pull_timeout"),
     ):
         async with start_launcher(server_start_max_seconds=most, **brief) as launcher:
-            hub.scripted.pop(("GET", ""), None)
+            hub.scripted_answers.pop(("GET", ""), None)
             hub.answer("GET", "/progress", first, nothing, nothing, AS_ALWAYS)  # ready after 4.2 s
             hub.answer("GET", "", (200, JSON, json.dumps(starting_still).encode(), {}))
             outcome = await launcher.outcome(await launcher.request_server(f"{code} within {most}"))
@@ -267,7 +267,7 @@ async def test_a_server_that_may_still_run_keeps_its_seat_until_the_hub_says_tha
         server = await launcher.request_server()
         assert await _code(launcher, server) == "hub_unavailable"
         assert list(await launcher.seats.holders()) == [server.server_id]
-        hub.scripted.clear()
+        hub.scripted_answers.clear()
         for _ in range(2):
             await launcher.reaper.reap()
         assert await launcher.seats.holders() == {}
