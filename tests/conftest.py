@@ -28,7 +28,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesAndUnit
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """A test that is skipped in CI proves nothing there, so the run fails."""
+    """Fail a run in CI with a skipped test, which proves nothing there."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = reporter.stats.get("skipped", []) if reporter else []
     if reporter and os.environ.get("CI") and skipped and exitstatus == pytest.ExitCode.OK:

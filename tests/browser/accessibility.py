@@ -7,7 +7,7 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 
 
 def violations(page: Page) -> list[str]:
-    """What axe finds wrong, one line each."""
+    """Return what axe finds wrong, one line each."""
     broken_rules = Axe().run(page, options={"runOnly": RULES}).response["violations"]
     return [
         f"{page.url}: {rule['id']}: {node['target']} {node['failureSummary']}"
@@ -17,6 +17,6 @@ def violations(page: Page) -> list[str]:
 
 
 def sideways(page: Page) -> int:
-    """How many pixels the page is wider than its window."""
+    """Return by how many pixels the page is wider than its window."""
     width: int = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     return width

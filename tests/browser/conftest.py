@@ -1,4 +1,4 @@
-"""Headless Chromium, the pages around told launches, and the whole stack or another running Bindery."""
+"""Headless Chromium, the pages around scripted launches, and the whole stack or another running Bindery."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def chromium() -> str:
-    """The browser of the machine; BINDERY_TEST_CHROMIUM names another."""
+    """Return the browser of the machine; BINDERY_TEST_CHROMIUM names another."""
     names = (os.environ.get("BINDERY_TEST_CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
     program = next(filter(None, map(shutil.which, filter(None, names))), None)
     assert program, "These tests need Chromium: install it, or name it in BINDERY_TEST_CHROMIUM."
@@ -83,7 +83,7 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
 
 @dataclass
 class FakeGateway:
-    """The pages of a gateway whose launches are told beforehand: see `FakeLaunches`."""
+    """The pages of a gateway whose launches follow a script: see `FakeLaunches`."""
 
     url: str
     launches: FakeLaunches

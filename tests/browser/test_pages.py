@@ -1,4 +1,4 @@
-"""The pages in a browser, around launches that are told beforehand."""
+"""The pages in a browser, around scripted launches."""
 
 import re
 from pathlib import Path

@@ -80,7 +80,7 @@ def namespace(the_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[
 
 
 def push_image(engine: Engine, image: str) -> str:
-    """An image of the engine as the cluster pulls it: by its digest."""
+    """Push an image of the engine; return it as the cluster pulls it: by its digest."""
     name = f"{REGISTRY}/{image}"
     engine.docker("tag", image, name)
     engine.docker("push", "--quiet", name, seconds=300)

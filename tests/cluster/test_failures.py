@@ -22,7 +22,7 @@ WITHIN_SECONDS = 60
 
 
 def failure(builders: Builders, namespace: Namespace, build_id: str, seconds: float = WITHIN_SECONDS) -> dict[str, Any]:
-    """The error of a build that failed, once nothing of it is left."""
+    """Return the error of a build that failed, once nothing of it is left."""
     build = builders.outcome(build_id, seconds)
     assert build["state"] == "failed", builders.log(build_id)
     until_gone(lambda: namespace.names(*KINDS, build_id=build_id), "nothing left of the build")

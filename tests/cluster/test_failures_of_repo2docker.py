@@ -17,7 +17,7 @@ KINDS = ("jobs", "pods", "secrets", "configmaps")
 
 
 def failure(builders: Builders, namespace: Namespace, build_id: str, seconds: float = 120) -> dict[str, Any]:
-    """The error of a build that failed, once nothing of it is left."""
+    """Return the error of a build that failed, once nothing of it is left."""
     build = builders.outcome(build_id, seconds)
     assert build["state"] == "failed", builders.log(build_id)
     until_gone(lambda: namespace.names(*KINDS, build_id=build_id), "nothing left of the build")
@@ -26,7 +26,7 @@ def failure(builders: Builders, namespace: Namespace, build_id: str, seconds: fl
 
 
 def login(registry: str, user: str, password: str) -> str:
-    """A Docker `config.json`."""
+    """Return a Docker `config.json`."""
     text = base64.b64encode(f"{user}:{password}".encode()).decode()
     return json.dumps({"auths": {registry: {"auth": text}}})
 

@@ -55,11 +55,11 @@ class Servers:
         )
 
     def objects(self) -> list[str]:
-        """The names of all pods and Secrets."""
+        """Return the names of all pods and Secrets."""
         return sorted(self.kubectl("get", "pods,secrets", "-o", "name").split())
 
     def pod(self) -> dict[str, Any]:
-        """The one pod that there is."""
+        """Return the one pod that there is."""
         [pod_object] = json.loads(self.kubectl("get", "pods", "-o", "json"))["items"]
         pod: dict[str, Any] = pod_object
         return pod
@@ -73,7 +73,7 @@ class Servers:
         eventually(lambda: self.hub.call("DELETE", f"users/{user}").status_code in statuses, f"{user} is deleted")
 
     def messages(self, user: str, image: str, enough: str, **options: object) -> list[str]:
-        """What the progress of a start tells, up to the message that has `enough` in it."""
+        """Return the messages of a start's progress, up to the message that has `enough` in it."""
         options = {"token": "t", **OPTIONS, **options}
         answer = self.hub.request_server(user, image=image, **options)
         assert answer.status_code in (201, 202, 500), answer.text  # 500: it failed before the hub had answered

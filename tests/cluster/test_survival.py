@@ -26,7 +26,7 @@ GARBAGE_SECONDS = 120
 
 @contextlib.contextmanager
 def lasting(seconds: float) -> Iterator[None]:
-    """A block that takes this long at least: the length of an outage is what is tested."""
+    """Make a block take this long at least: the length of an outage is what is tested."""
     started_at = time.monotonic()
     yield
     threading.Event().wait(max(0.0, started_at + seconds - time.monotonic()))

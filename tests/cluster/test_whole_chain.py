@@ -37,7 +37,7 @@ class Chain:
         return self.builds.everything() | self.servers.everything()
 
     def pod(self) -> dict[str, Any]:
-        """The one pod of a server that there is."""
+        """Return the one pod of a server that there is."""
         [pod] = json.loads(self.servers.kubectl("get", "pods", "-o", "json"))["items"]
         only_pod: dict[str, Any] = pod
         return only_pod

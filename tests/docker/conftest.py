@@ -57,7 +57,7 @@ def repository(forge: Forge, request: pytest.FixtureRequest) -> Callable[[str], 
 
 
 def start_stack(folder: Path, docker: Engine, image_prefix: str, **settings: object) -> Stack:
-    """A Bindery whose builds are containers of the engine. They reach the forge on loopback by the host's network."""
+    """Start a Bindery that builds in containers of the engine, on the host's network to reach the forge on loopback."""
     defaults: dict[str, object] = {
         "executor": "docker", "docker_host": docker.host, "docker_network": "host", "builder_image": docker.builder,
         "image_prefix": image_prefix, "registry_insecure": "true",
@@ -81,7 +81,7 @@ def builder(stack: Stack) -> Iterator[StackBuilder]:
 
 
 def containers_of(docker: Engine, build_id: str = "") -> list[str]:
-    """The containers that the engine has of an attempt, or of all."""
+    """Return the containers that the engine has of an attempt, or of all."""
     names = docker.docker("ps", "--all", "--format", "{{.Names}}").split()
     return [name for name in names if name.startswith(f"bindery-{build_id}")]
 

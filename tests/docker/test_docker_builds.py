@@ -22,7 +22,7 @@ Serve = Callable[[str], tuple[str, str]]
 
 
 def ticking(docker: Engine, count: int = TICKS) -> str:
-    """A Dockerfile whose step says a number each tenth of a second; no other has the same step, so none is cached."""
+    """Return a Dockerfile whose step says a number each tenth of a second, and which no other has: none is cached."""
     return f"FROM {docker.base}\nRUN : {uuid4()}; for i in $(seq {count}); do echo tick-$i-; sleep 0.1; done\n"
 
 
@@ -96,7 +96,7 @@ def test_cancelled_while_it_runs_a_build_ends_in_the_engine_too(
 
 
 def _steps_of_engine(text: str) -> list[str]:
-    """Processes of this machine with a text in their command line: the engine runs its steps here."""
+    """Return processes of this machine with a text in their command line: the engine runs its steps here."""
     steps = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

@@ -67,7 +67,7 @@ def attempt_at(registry: Registry, url: str, sha: str, **fields: object) -> Atte
 async def follow_to_end(
     executor: DockerExecutor, attempt: Attempt, position: str = ""
 ) -> tuple[list[Line], Finished, str]:
-    """All messages from a position on, the outcome, and the last position."""
+    """Return all messages from a position on, the outcome, and the last position."""
     lines: list[Line] = []
     async with asyncio.timeout(90):
         async for news in executor.follow(attempt, position):

@@ -50,7 +50,7 @@ def hub(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hu
 
 
 def containers(docker: Engine) -> list[dict[str, Any]]:
-    """Every container that this file's launches have in the engine, running or not."""
+    """Return every container that this file's launches have in the engine, running or not."""
     container_ids = docker.docker(
         "ps", "--all", "--quiet", "--filter", f"label=bindery/installation={INSTALLATION}"
     ).split()

@@ -25,7 +25,7 @@ QUICK = {"registry_wait_seconds": 5.0, "registry_connect_seconds": 0.5, "registr
 
 @contextlib.asynccontextmanager
 async def images_of(registry: Registry, **others: object) -> AsyncIterator[RegistryImages]:
-    """The images of a registry, as an executor that pushes to it looks them up."""
+    """Open the images of a registry, as an executor that pushes to it looks them up."""
     settings = {"image_prefix": f"{registry.address}/project/r2d-", "registry_insecure": not registry.tls}
     images = RegistryImages(settings_for(BuilderSettings, {**QUICK, **settings, **others}))
     try:
@@ -45,7 +45,7 @@ def encoded(user: str, password: str) -> str:
 
 
 async def refusal(images: RegistryImages, image: str) -> str:
-    """The reason why it can't be said whether an image exists."""
+    """Return the reason why it can't be said whether an image exists."""
     with pytest.raises(BinderyError) as caught:
         await images.find(image)
     assert caught.value.code == "registry_unavailable"

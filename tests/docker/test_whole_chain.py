@@ -19,7 +19,7 @@ from tests.support.stack import Stack
 
 
 def objects(docker: Engine) -> frozenset[str]:
-    """Every container, volume and network of the engine."""
+    """Return every container, volume and network of the engine."""
     containers = docker.docker("ps", "--all", "--format", "container {{.ID}} {{.Names}}")
     volumes = docker.docker("volume", "ls", "--format", "volume {{.Name}}")
     networks = docker.docker("network", "ls", "--format", "network {{.ID}} {{.Name}}")
@@ -102,7 +102,7 @@ def test_an_image_that_has_gone_from_engine_and_registry_is_built_again_within_t
 
 
 def images_of(docker: Engine, name: str) -> list[str]:
-    """The ids of the images that have a name."""
+    """Return the ids of the images that have a name."""
     return sorted(set(docker.docker("images", "--quiet", name).split()))
 
 

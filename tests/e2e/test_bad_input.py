@@ -17,7 +17,7 @@ def demo(forge: Forge) -> str:
 
 
 def assert_refused(stack: Stack, spec: str, code: str, *sentences: str) -> None:
-    """Both ways to launch refuse, say why in plain words and whose move it is, and nothing was started."""
+    """Check that both ways to launch refuse, with plain words and whose move it is, and that nothing was started."""
     before = builds_ended(stack)
     launch = ApiLaunch.begin(stack, spec)
     problem = launch.problem()

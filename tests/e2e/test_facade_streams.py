@@ -34,13 +34,13 @@ class Recording:
 
 
 def story(events: list[dict[str, Any]]) -> list[str]:
-    """The phases in order, the engine's own counted as one."""
+    """Return the phases in order, the engine's own counted as one."""
     phases = ["engine" if event["phase"] in ENGINE_PHASES else event["phase"] for event in events]
     return [phase for at, phase in enumerate(phases) if at == 0 or phases[at - 1] != phase]
 
 
 def last_of(events: list[dict[str, Any]], phase: str) -> dict[str, Any]:
-    """The last event of a phase."""
+    """Return the last event of a phase."""
     return [event for event in events if event["phase"] == phase][-1]
 
 

@@ -80,7 +80,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def calls(stack: Stack) -> Counter[tuple[str, str]]:
-    """Every Redis round trip and HTTP call so far, by what is called and on whose behalf: `("redis", "work")`.
+    """Return every Redis round trip and HTTP call so far, by what is called and on whose behalf: `("redis", "work")`.
 
     What is counted as made for a launch, and what as upkeep, stands in services/common/service/call_accounting.py.
     JupyterHub's own work is the hub's, not ours; each of our calls of its API counts, the progress stream too.
@@ -95,14 +95,14 @@ def calls(stack: Stack) -> Counter[tuple[str, str]]:
 
 
 def redis_commands(stack: Stack) -> tuple[int, int]:
-    """How many commands Redis itself has carried out, those of scripts included; and how many scripts."""
+    """Return how many commands Redis itself has carried out, those of scripts included; and how many scripts."""
     with contextlib.closing(stack.redis()) as redis:
         calls = {name: int(entry["calls"]) for name, entry in redis.info("commandstats").items()}
     return sum(calls.values()), calls["cmdstat_evalsha"] + calls["cmdstat_evalsha_ro"]
 
 
 def writes_of_launch(stack: Stack, launch_id: str) -> int:
-    """How often the launch's record and its server's were written, as their scripts have numbered it."""
+    """Count the writes of the launch's record and its server's, as their scripts have numbered them."""
     prefix = f"bindery:{stack.installation['installation_id']}"
     with contextlib.closing(stack.redis()) as redis:
         launch = redis.hgetall(f"{prefix}:{{l:{launch_id}}}:record")

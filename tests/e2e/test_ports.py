@@ -14,7 +14,7 @@ from tests.support.stack import Stack
 
 
 def ports_of(stack: Stack) -> dict[str, int]:
-    """The TCP ports of a stack, by the part that serves them."""
+    """Return the TCP ports of a stack, by the part that serves them."""
     hub = stack.environment("hub")
     return {
         "gateway": stack.port,
@@ -25,7 +25,7 @@ def ports_of(stack: Stack) -> dict[str, int]:
 
 
 def is_nobody_elses(number: int) -> bool:
-    """Whether another process is refused the port, wherever a client of localhost might look for it."""
+    """Return whether another process is refused the port, wherever a client of localhost might look for it."""
     tries = [steal(family, address, number, reuse=reuse) for family, address in ADDRESSES for reuse in (False, True)]
     return set(tries) == {errno.EADDRINUSE}
 

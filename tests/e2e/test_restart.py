@@ -39,7 +39,7 @@ class ReadyLaunch:
         assert "one line of many\n" in self._log
 
     def assert_kept(self, stack: Stack) -> None:
-        """The launch reads as it did, but for its server, which ended with the stack; so do its build and the log."""
+        """Check that launch, build and log read as they did, but for the server, which ended with the stack."""
         view: dict[str, Any] = stack.launch(self._launched.launch_id)
         assert (view["state"], view["build_id"], view["finished_at"]) == (
             "ready", self._view["build_id"], self._view["finished_at"],
@@ -50,7 +50,7 @@ class ReadyLaunch:
         assert log_of(stack, view["build_id"]) == self._log
 
     def assert_starts_without_a_build(self, stack: Stack) -> None:
-        """The image is still there: a launch of it builds nothing."""
+        """Check that the image is still there: a launch of it builds nothing."""
         before = builds_ended(stack)
         again = stack.facade(self._url, self._sha)
         ready = again.outcome()
@@ -99,7 +99,7 @@ def test_data_and_an_interrupted_build_outlive_a_stop_and_a_kill(
 
 
 def _until_run_again(stack: Stack, following: Following, build_id: str, slow: SlowRepo) -> None:
-    """The build that ended with the stack is run again as the same attempt, and its launch goes on to its end."""
+    """Check that the interrupted build is run again as the same attempt, and its launch goes on to its end."""
     resumed = stack.follow(following.launch_id)
     resumed.until_message("The build is run again")
     assert build_of(stack, build_id)["state"] == "running"

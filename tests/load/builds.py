@@ -50,7 +50,7 @@ class Cost:
     not_built: int
 
     def rows(self) -> list[Row]:
-        """The table's rows."""
+        """Return the table's rows."""
         n = self.builds
         cpu = sum(self.cpu.values())
         shares = ", ".join(f"{name} {1000 * used / n:.1f}" for name, used in self.cpu.items())
@@ -139,7 +139,7 @@ async def _run(builders: Builders, client: httpx.AsyncClient, count: int, name: 
 
 
 def _handover_seconds(builds: list[dict[str, Any]]) -> Iterator[float]:
-    """How long each slot stood free before its next build, the slots being handed on in the order of time."""
+    """Yield how long each slot stood free before its next build, the slots being handed on in the order of time."""
     free = sorted(build["finished_at"] for build in builds)
     later = sorted(build["started_at"] for build in builds)[WORKERS * SLOTS :]
     for freed_at, taken_at in zip(free, later, strict=False):
@@ -157,7 +157,7 @@ async def _ask(builders: Builders, client: httpx.AsyncClient, name: str, number:
 
 
 async def _until_ended(builders: Builders, client: httpx.AsyncClient, build_id: str) -> dict[str, Any]:
-    """The build after its end, which its event stream tells: nobody polls."""
+    """Return the build after its end, which its event stream tells: nobody polls."""
     url = f"{builders.api.url}/builds/{build_id}"
     with contextlib.suppress(httpx.ReadTimeout):
         async with client.stream("GET", f"{url}/events", timeout=httpx.Timeout(60, read=1800)) as events:
@@ -199,7 +199,7 @@ def _commands(builders: Builders) -> float:
 
 
 async def _commands_per_second(builders: Builders) -> float:
-    """What an idle builder asks of Redis: leases, sweeps, arq's polls."""
+    """Measure what an idle builder asks of Redis: leases, sweeps, arq's polls."""
     before = _commands(builders)
     started_at = time.monotonic()
     await asyncio.sleep(IDLE_SECONDS)

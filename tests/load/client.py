@@ -39,7 +39,7 @@ class Place:
         return ssl.create_default_context() if self.tls else None
 
     def request(self, method: str, path: str, **headers: str) -> bytes:
-        """The bytes of a request without a body."""
+        """Return the bytes of a request without a body."""
         lines = [f"{method} {self.prefix}{path} HTTP/1.1", f"Host: {self.host}:{self.port}"]
         if self.start_token:
             headers = {"Authorization": f"Bearer {self.start_token}"} | headers
@@ -138,7 +138,7 @@ class _Repeating(asyncio.Protocol):
 
 
 async def repeat(place: Place, path: str, *, connections: int, seconds: float, **headers: str) -> tuple[float, int]:
-    """Requests per second of one address over kept connections, and how many answers were not 200."""
+    """Return requests per second of one address over kept connections, and how many answers were not 200."""
     request = place.request("GET", path, **headers)
     loop = asyncio.get_running_loop()
     clients = [
@@ -157,7 +157,7 @@ async def repeat(place: Place, path: str, *, connections: int, seconds: float, *
 
 
 async def fetch(place: Place, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
-    """One request over a connection of its own: (status, body). An event stream is read to its end."""
+    """Make one request over a connection of its own; return (status, body). An event stream is read to its end."""
     content = b"" if body is None else json.dumps(body).encode()
     reader, writer = await asyncio.open_connection(place.host, place.port, ssl=place.context)
     try:
@@ -171,7 +171,7 @@ async def fetch(place: Place, method: str, path: str, body: Any = None, **header
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value that `share` of all are not above; 0 for none."""
+    """Return the value that `share` of all are not above; 0 for none."""
     if not values:
         return 0.0
     ordered = sorted(values)

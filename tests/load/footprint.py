@@ -21,14 +21,14 @@ QUICK = {
 
 
 def startup(times: dict[str, float]) -> list[Row]:
-    """The rows of a start of everything at once."""
+    """Return the rows of a start of everything at once."""
     parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in times.items() if name != "all")
     row = Row("all at once, until healthy", f"{times['all']:.1f} s", goal="<= 5 s", note=parts, numbers=times)
     return [Row("Start", ""), row]
 
 
 async def restarts(stack: LoadStack) -> list[Row]:
-    """Each service alone, the others running."""
+    """Restart each service alone, the others running."""
     names = ("resolver", "builder", "worker", "launcher", "gateway")
     times = {name: await stack.restart(name) for name in names}
     text = ", ".join(f"{name} {seconds:.1f}" for name, seconds in times.items())
@@ -75,7 +75,7 @@ async def quick_answers(stack: LoadStack, *, seconds: float = 2.0) -> list[Row]:
 
 
 def main() -> None:
-    """The process that asks: `python -m tests.load.footprint PORT PATH SECONDS`."""
+    """Run the process that asks: `python -m tests.load.footprint PORT PATH SECONDS`."""
     import uvloop
 
     port, path, seconds = sys.argv[1:]

@@ -42,7 +42,7 @@ class Run:
 
 
 def spread_ms(seconds: list[float]) -> tuple[str, dict[str, float]]:
-    """Median and 99th percentile of some times, as text and as numbers."""
+    """Return median and 99th percentile of some times, as text and as numbers."""
     p50, p99 = (percentile(seconds, share) * 1000 for share in (0.5, 0.99))
     return f"p50 {p50:.1f} ms, p99 {p99:.1f} ms", {"p50_ms": p50, "p99_ms": p99}
 
@@ -61,7 +61,7 @@ async def run(place: Place, path: Callable[[], str], launches: int, at_once: int
 
 
 async def storm(stack: LoadStack, specs: int) -> list[Row]:
-    """Launches of `specs` links that nobody has launched yet, all at once; their images are there, no fact is."""
+    """Launch `specs` links that nobody has launched yet, all at once; their images are there, no fact is."""
     names = [fresh_name("storm", number) for number in range(specs)]
     for name in names:
         stack.make_image(name)

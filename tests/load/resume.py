@@ -75,7 +75,7 @@ class Following:
                 self.phase = phase
 
     def dark_seconds(self) -> float:
-        """The longest time between two lines."""
+        """Return the longest time between two lines."""
         times = [at for _, at in self.lines]
         return max((later - sooner for sooner, later in pairwise(times)), default=0.0)
 
@@ -127,7 +127,7 @@ async def _measure_kill(
 
 
 async def _supervising(stack: LoadStack) -> str:
-    """The name of the worker that supervises the build that runs."""
+    """Return the name of the worker that supervises the build that runs."""
     async with redis.Redis.from_url(stack.redis_url) as client:
         keys = [key async for key in client.scan_iter("*{b:*}:record")]
         owners = [(await client.hget(key, "owner") or b"").decode() for key in keys]

@@ -157,7 +157,7 @@ class LoadStack:
     # What there is to launch
 
     def git_spec(self, name: str, ref: str) -> str:
-        """The façade's address of a repository of the stub forge, provider git."""
+        """Return the façade's address of a repository of the stub forge, provider git."""
         return f"/build/git/{quote(f'{self.forge}/{name}', safe='')}/{ref}"
 
     def gh_spec(self, name: str, ref: str) -> str:
@@ -183,7 +183,7 @@ class LoadStack:
     # What it costs
 
     def ours(self) -> list[str]:
-        """The names of our own parts, Redis among them."""
+        """Return the names of our own parts, Redis among them."""
         return list(self.parts)
 
     def cpu(self) -> dict[str, float]:
@@ -191,7 +191,7 @@ class LoadStack:
         return {name: cpu_seconds(self.processes[name].pid) for name in self.ours()}
 
     async def counts(self) -> dict[str, float]:
-        """The counters of all parts together: Redis round trips and HTTP calls that launches cause."""
+        """Return the counters of all parts together: Redis round trips and HTTP calls that launches cause."""
         total: dict[str, float] = {}
         for name in self.ours():
             if name == "redis":
@@ -218,19 +218,19 @@ class LoadStack:
         return redis_url(socket_folder(self.data, os.environ) / "redis.sock", "admin", password)
 
     async def redis_commands(self) -> float:
-        """How many commands Redis has carried out so far, those within scripts among them."""
+        """Count the commands that Redis has carried out so far, those within scripts among them."""
         async with redis.Redis.from_url(self.redis_url) as client:
             return float((await client.info("stats"))["total_commands_processed"])
 
     async def hub_seconds(self) -> dict[str, float]:
-        """How long the stub hub has itself worked on each user since this was asked last."""
+        """Return how long the stub hub itself has worked on each user since the last call."""
         _, body = await fetch(self.hub, "GET", "/own-seconds")
         seconds: dict[str, float] = json.loads(body)
         return seconds
 
 
 def _first_of(count: int, avoid: set[int]) -> int:
-    """The first of `count` neighbouring free ports."""
+    """Return the first of `count` neighbouring free ports."""
     for first in free_ports(50, avoid=avoid):
         candidates = set(range(first, first + count))
         if not candidates & avoid and all(is_free("127.0.0.1", port) for port in candidates):
@@ -253,5 +253,5 @@ async def _until_listening(port: int, seconds: float = 20) -> None:
 
 
 def fresh_name(seed: str, number: int) -> str:
-    """The name of a repository that nobody has launched yet."""
+    """Return the name of a repository that nobody has launched yet."""
     return f"load/{seed}-{hashlib.sha256(f'{seed}{number}'.encode()).hexdigest()[:10]}"

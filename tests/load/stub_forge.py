@@ -17,7 +17,7 @@ from tests.load.stub_http import Answer, serve
 
 
 def sha_of(name: str) -> str:
-    """The commit that a repository of this name is at; `name` is its path without slashes at the ends."""
+    """Return the commit that a repository of this name is at; `name` is its path without slashes at the ends."""
     return hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -26,7 +26,7 @@ def _packet(line: str) -> bytes:
 
 
 def handle(_method: str, target: str, head: bytes, _body: bytes) -> Answer:
-    """One request of git, or for a commit."""
+    """Answer one request of git, or for a commit."""
     path = urlsplit(target).path.strip("/")
     if path.startswith("api/repos/"):
         name = "/".join(path.split("/")[2:4])

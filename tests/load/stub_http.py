@@ -15,7 +15,7 @@ Handle = Callable[[str, str, bytes, bytes], Answer]
 """From method, target, head and body to an answer."""
 
 OnAnswer = Callable[[str, float], None]
-"""Told the target of each request and the seconds from when the stub got it until it had answered."""
+"""Takes the target of a request and the seconds from its receipt to its answer."""
 
 _REASONS = {200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 304: "Not Modified", 404: "Not Found"}
 
@@ -27,7 +27,7 @@ class Turn:
         self._started_at = 0.0
 
     def started_at(self) -> float:
-        """The time at which the first request of this turn was read."""
+        """Return the time at which the first request of this turn was read."""
         if not self._started_at:
             self._started_at = time.perf_counter()
             asyncio.get_running_loop().call_soon(self._end)

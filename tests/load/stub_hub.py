@@ -38,7 +38,7 @@ class StubHub:
             self._own[user] = self._own.get(user, 0.0) + seconds
 
     def handle(self, method: str, target: str, head: bytes, body: bytes) -> Answer:
-        """One call of the hub's API."""
+        """Answer one call of the hub's API."""
         parts = urlsplit(target)
         path = [unquote(part) for part in parts.path.split("/")[3:]]  # "", "hub", "api"
         if path[:1] == ["users"] and len(path) == 1 and method == "GET":

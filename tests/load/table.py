@@ -41,7 +41,7 @@ def render(rows: Sequence[Row]) -> str:
 
 
 def machine() -> str:
-    """The machine in a line: its cores, how busy it was when we began, and how long a fixed piece of Python took.
+    """Return the machine in a line: its cores, how busy it was at the start, and how long a fixed piece of Python took.
 
     That piece makes runs comparable: a busy or slow machine takes more CPU time for the same work.
     """
@@ -57,6 +57,6 @@ def machine() -> str:
 
 
 def write_json(path: Path, rows: Sequence[Row], where: str) -> None:
-    """The same as data."""
+    """Write the same as data."""
     entries = [asdict(row) for row in rows if row.text]
     path.write_text(json.dumps({"machine": where, "rows": entries}, indent=1) + "\n")

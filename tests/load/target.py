@@ -15,7 +15,7 @@ follower of a build too in the end: keep the numbers to what the target has room
 
 
 async def measure(place: Place, spec: str, launches: int, levels: list[int]) -> list[Row]:
-    """Launches of one link whose image is there: alone, and as many at a time as each of `levels` says."""
+    """Launch one link whose image is there: alone, and as many at a time as each of `levels` says."""
     path = f"/build/{spec}"
     first = await run(place, lambda: path, 1, 1)
     rows = [Row(f"Launches of {spec}", ""), first.latency("the first", note="not warm yet, perhaps")]

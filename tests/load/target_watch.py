@@ -80,7 +80,7 @@ async def measure(place: Place, spec: str, followers: int) -> list[Row]:
 
 
 def rows(spec: str, watching: list[Follower], late: Follower) -> list[Row]:
-    """What the followers of one build saw."""
+    """Return what the followers of one build saw."""
     most = max(watching, key=lambda follower: len(follower.lines))
     whole = [follower for follower in watching if follower.lines == most.lines]
     phases = sorted({follower.last_phase or "broken" for follower in watching})

@@ -63,7 +63,7 @@ class Cost:
 
 
 async def measure(stack: LoadStack, launches: int, levels: list[int]) -> list[Row]:
-    """Warm launches by sha and by HEAD, at each of `levels` launches at a time."""
+    """Launch warm by sha and by HEAD, at each of `levels` launches at a time."""
     sha = stack.make_image("load/warm")
     of_head = {"overhead_alone": "p50 <= 12 ms", "cpu": "<= 6.9 ms", "per_second": ">= 198 /s"}
     links = [
@@ -91,7 +91,7 @@ async def measure(stack: LoadStack, launches: int, levels: list[int]) -> list[Ro
 
 
 async def _upkeep(stack: LoadStack) -> float:
-    """The commands a second that Redis gets from a Bindery with nothing to do."""
+    """Return the commands a second that Redis gets from a Bindery with nothing to do."""
     before = await stack.redis_commands()
     started_at = time.monotonic()
     await asyncio.sleep(_UPKEEP_SECONDS)
@@ -131,7 +131,7 @@ class _Counters:
         return cls(stack.cpu(), await stack.redis_commands(), await stack.counts())
 
     def since(self, before: "_Counters", result: Run, upkeep: float) -> Cost:
-        """What each launch cost from then until now."""
+        """Return what each launch cost from then until now."""
         number = len(result.outcomes)
         calls = {key: (value - before.calls.get(key, 0.0)) / number for key, value in self.calls.items()}
         http: dict[str, float] = {}

@@ -9,7 +9,7 @@ from tests.support.stack import Following, Stack
 
 
 def git_spec(repo_url: str, ref: str = "HEAD") -> str:
-    """The spec of provider git."""
+    """Return the spec of provider git."""
     return f"{quote(repo_url, safe='')}/{quote(ref, safe='')}"
 
 
@@ -68,7 +68,7 @@ class ApiLaunch:
 
 
 def build_of(stack: Stack, build_id: str) -> dict[str, Any]:
-    """A build, as it is now."""
+    """Return a build, as it is now."""
     reply = stack.client.get(f"{stack.url}/api/v1/builds/{build_id}")
     assert reply.status_code == 200, reply.text
     build: dict[str, Any] = reply.json()
@@ -76,12 +76,12 @@ def build_of(stack: Stack, build_id: str) -> dict[str, Any]:
 
 
 def log_of(stack: Stack, build_id: str) -> str:
-    """What a build has said."""
+    """Return the log of a build."""
     reply = stack.client.get(f"{stack.url}/api/v1/builds/{build_id}/log")
     assert reply.status_code == 200, reply.text
     return reply.text
 
 
 def builds_ended(stack: Stack) -> float:
-    """How many builds the worker has brought to an end."""
+    """Count the builds that the worker has brought to an end."""
     return stack.metric("worker", "bindery_builds_total")

@@ -28,7 +28,7 @@ PORT = int(os.environ.get("BRIEF_SERVERS_PORT", "0"))
 
 class _Answers(RequestHandler):
     def get(self) -> None:
-        """Answers for every server; and under /peaks, how many there have been at once."""
+        """Answer for every server; and under /peaks, how many there have been at once."""
         if self.request.path == "/peaks":
             self.write(json.dumps(BriefSpawner.peaks))
 
@@ -75,7 +75,7 @@ class BriefSpawner(Spawner):  # type: ignore[misc]  # JupyterHub is read as unty
         return f"http://127.0.0.1:{PORT}"
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
-        """Tells of the start for as long as it takes, as KubeSpawner and ours do."""
+        """Tell of the start for as long as it takes, as KubeSpawner and ours do."""
         self.peaks["followed"] += 1
         yield {"progress": 10, "message": "Starting"}
         await asyncio.Event().wait()

@@ -137,7 +137,7 @@ class Builders:
     # Builds
 
     def repo(self, url: str, ref: str, **others: object) -> ResolvedRepo:
-        """A resolved repository."""
+        """Return a resolved repository."""
         name = url.rpartition("//")[2]
         return ResolvedRepo.model_validate(
             {
@@ -147,7 +147,7 @@ class Builders:
         )  # fmt: skip
 
     def image(self, url: str, ref: str) -> str:
-        """What the image of a repository is called."""
+        """Return the image name of a repository."""
         return image_name(str(self.settings["image_prefix"]), BuildInput.of(self.repo(url, ref)))
 
     def request_build(self, url: str, ref: str, *, api: Part | None = None, **others: object) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class Builders:
         return build
 
     def log(self, build_id: str) -> str:
-        """What the build has said so far."""
+        """Return the log of a build so far."""
         reply = self.client.get(f"{self.api.url}/builds/{build_id}/log", params={"format": "text"})
         assert reply.status_code == 200, reply.text
         return reply.text
@@ -217,7 +217,7 @@ class Builders:
 
 @contextlib.contextmanager
 def running_builders(folder: Path, **settings: object) -> Iterator[Builders]:
-    """A Redis of its own, one API and one worker."""
+    """Run a Redis, one API and one worker."""
     (folder / "redis").mkdir()
     with running_valkey(folder / "redis") as valkey, Builders(folder, valkey, **settings) as builders:
         builders.start_worker()

@@ -47,7 +47,7 @@ class Cluster:
     is_own: bool
 
     def kubectl(self, *arguments: str, stdin: str = "", seconds: float = 60, is_checked: bool = True) -> str:
-        """What a kubectl command prints."""
+        """Return what a kubectl command prints."""
         process = subprocess.run(
             [self.kubectl_program, "--kubeconfig", str(self.kubeconfig), f"--request-timeout={seconds:g}s", *arguments],
             input=stdin, capture_output=True, text=True, timeout=seconds + 10, check=False,
@@ -57,7 +57,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def namespace(self, name: str, kind: Kind = BUILDS) -> Iterator["Namespace"]:
-        """A namespace with what its manifest in deploy/kubernetes gives to who works there; it goes at the end."""
+        """Make a namespace with what its manifest in deploy/kubernetes gives to its users; it goes at the end."""
         self.kubectl("create", "namespace", name)
         try:
             self.kubectl("apply", "-f", "-", stdin=kind.manifest.read_text().replace(kind.namespace, name))
@@ -72,7 +72,7 @@ class Cluster:
     # The parts of our own cluster
 
     def part(self, name: str) -> int:
-        """The pid of a part, as it was recorded."""
+        """Return the pid of a part, as it was recorded."""
         return int((PIDS / name).read_text())
 
     @contextlib.contextmanager
@@ -105,7 +105,7 @@ class Cluster:
             eventually(self.is_ready, f"{name} is back", 60)
 
     def is_ready(self) -> bool:
-        """Whether the API server answers."""
+        """Return whether the API server answers."""
         return is_healthy(self.kubectl_program, self.kubeconfig)
 
 
@@ -118,11 +118,11 @@ class Namespace:
     account: str
 
     def kubectl(self, *arguments: str, stdin: str = "", is_checked: bool = True) -> str:
-        """What a kubectl command in this namespace prints."""
+        """Return what a kubectl command in this namespace prints."""
         return self.cluster.kubectl("-n", self.name, *arguments, stdin=stdin, is_checked=is_checked)
 
     def objects(self, *kinds: str, build_id: str = "") -> list[dict[str, Any]]:
-        """The objects of builds, or of one build."""
+        """Return the objects of builds, or of one build."""
         selector = f"bindery/build-id={build_id}" if build_id else "bindery/build-id"
         listing = json.loads(self.kubectl("get", ",".join(kinds), "-l", selector, "-o", "json"))
         items: list[dict[str, Any]] = listing["items"]
@@ -139,7 +139,7 @@ class Namespace:
         return frozenset(self.kubectl("get", all_kinds, "-o", "name").split())
 
     def kubeconfig(self, folder: Path) -> Path:
-        """A kubeconfig with the rights that the manifest gives to who works here, and no others."""
+        """Return a kubeconfig with the rights that the manifest gives to who works here, and no others."""
         admin = yaml.safe_load(self.cluster.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "yaml"))
         token = self.kubectl("create", "token", self.account, "--duration=24h").strip()
         admin["users"] = [{"name": self.account, "user": {"token": token}}]

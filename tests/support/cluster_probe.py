@@ -23,7 +23,7 @@ http.server.ThreadingHTTPServer(("", {PORT}), http.server.SimpleHTTPRequestHandl
 
 
 def probe(cluster: Cluster, image: str, *, pull_seconds: float = 300, reach_seconds: float = 30) -> None:
-    """Run a pod that asks this machine and is asked by it. Fails with what does not work and which setting it is."""
+    """Run a pod that calls this machine and is called by it. Fails with what does not work and which setting it is."""
     name = f"bindery-probe-{secrets.token_hex(3)}"
     with _answering(cluster.host) as (address, was_asked):
         run = ["run", name, f"--image={image}", "--restart=Never", "--command", "--"]
@@ -76,7 +76,7 @@ def _answers(url: str) -> bool:
 
 @contextlib.contextmanager
 def _answering(host: str) -> Iterator[tuple[str, threading.Event]]:
-    """Serve at an address of this machine; the event tells that somebody asked."""
+    """Serve at an address of this machine; the event tells that a request came."""
     was_asked = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):

@@ -134,7 +134,7 @@ def _of_scripts(scripts: Path) -> Iterator[Cluster]:
 
 
 def is_up() -> bool:
-    """Whether the machine's own cluster answers."""
+    """Return whether the machine's own cluster answers."""
     program = HOME / "bin" / "kubectl"
     return PIDS.exists() and program.exists() and is_healthy(str(program), RUN / "admin.kubeconfig")
 

@@ -49,11 +49,11 @@ class Echo:
 
 
 def refusal_count(why: str) -> float:
-    """How many requests and connections were refused for a reason."""
+    """Count the requests and connections that were refused for a reason."""
     return sample("bindery_http_refused_total", why=why)
 
 
 def problem_of(body: bytes) -> tuple[str, str]:
-    """Code and detail of a problem."""
+    """Return code and detail of a problem."""
     problem = json.loads(body)
     return problem["code"], problem["detail"]

@@ -64,12 +64,12 @@ class Engine:
         return Path(self.host.removeprefix("unix://"))
 
     def docker(self, *arguments: str, seconds: float = 60, is_checked: bool = True) -> str:
-        """What a docker command prints."""
+        """Return what a docker command prints."""
         return docker(self.host, *arguments, seconds=seconds, is_checked=is_checked)
 
 
 def docker(host: str, *arguments: str, seconds: float = 60, is_checked: bool = True) -> str:
-    """What a docker command prints. Raise `subprocess.CalledProcessError`, `subprocess.TimeoutExpired`."""
+    """Return what a docker command prints. Raise `subprocess.CalledProcessError`, `subprocess.TimeoutExpired`."""
     process = subprocess.run(
         ["docker", *arguments], env={**os.environ, "DOCKER_HOST": host, "DOCKER_BUILDKIT": "0"}, capture_output=True,
         text=True, timeout=seconds, check=False,
@@ -222,7 +222,7 @@ def _start_registry() -> None:
 
 
 def registry_url(host: str) -> str:
-    """Where pods reach the registry: under its name if one was given, else on this machine, which is their `host`."""
+    """Return the registry's address for pods: its name if one was given, else this machine, which is their `host`."""
     return f"http://{REGISTRY if REGISTRY != OUR_REGISTRY else OUR_REGISTRY.replace('127.0.0.1', host)}"
 
 
@@ -242,7 +242,7 @@ def _spawn(command: list[str], name: str) -> subprocess.Popen[bytes]:
 
 
 def _start_time(pid: int) -> str:
-    """The start of a process in the kernel's ticks, its identity together with its pid. Empty for an ended process."""
+    """Return a process's start in the kernel's ticks, which with its pid identifies it; empty for an ended process."""
     with contextlib.suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "" if fields[0] == "Z" else fields[19]

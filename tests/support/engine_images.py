@@ -18,13 +18,13 @@ _SECONDS = 600
 
 
 def ensure(host: str, cache: Path) -> tuple[str, str, str]:
-    """Names of the base, the builder and the jupyter image, each made now unless the engine has it."""
+    """Return names of the base, the builder and the jupyter image, each made now unless the engine has it."""
     base = _base(host, cache)
     return base, _built(host, "builder", BUILDER, base), _built(host, "jupyter", JUPYTER, base)
 
 
 def _base(host: str, cache: Path) -> str:
-    """Debian, from this machine's own sources and with its certificates; pulled if this machine is not a Debian."""
+    """Make Debian from this machine's sources and with its certificates; pull it if this machine is not a Debian."""
     if os.geteuid() != 0 or not shutil.which("mmdebstrap") or not SOURCES.exists():
         name = f"debian:{SUITE}-slim"
         if not _has(host, name):

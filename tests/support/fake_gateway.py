@@ -81,12 +81,12 @@ class FakeBackends:
 
 
 def fake_providers() -> Providers:
-    """The real cache of providers, before a resolver with a fixed list."""
+    """Return the real cache of providers, before a resolver with a fixed list."""
     return Providers(cast("Backends", FakeBackends()))
 
 
 def gateway_context(settings: GatewaySettings, **parts: object) -> GatewayContext:
-    """A gateway's context of which a test needs only some parts, which may be fakes."""
+    """Return a gateway's context of which a test needs only some parts, which may be fakes."""
     names = [field.name for field in dataclasses.fields(GatewayContext)]
     values: dict[str, Any] = dict.fromkeys(names) | {"settings": settings} | parts
     return GatewayContext(**values)
@@ -102,7 +102,7 @@ def _repo(spec: Spec) -> ResolvedRepo:
 
 
 def _story(spec: Spec) -> list[Step]:
-    """What happens to a launch: the repository's name says it."""
+    """Return the steps of a launch: the repository's name says which."""
     repo = _repo(spec)
     build = "0123456789abcdef01234567-1"
     first: Step = (0.2, {"repo": repo}, {"phase": "resolving", "message": f"Found {repo.display_name} at {SHA}\n"})
@@ -234,7 +234,7 @@ class FakeLaunches:
         )  # fmt: skip
 
     def put(self, **fields: Any) -> LaunchId:
-        """A launch as it is, without a story."""
+        """Add a launch as it is, without a story."""
         launch_id = new_launch_id()
         defaults: dict[str, Any] = {
             "launch_id": launch_id,
@@ -249,7 +249,7 @@ class FakeLaunches:
         return launch_id
 
     async def stream(self, launch_id: str, after: int) -> AsyncIterator[str]:
-        """The launch's events after number `after`. Ends too early after `breaks_after` of them, if that is set."""
+        """Yield the launch's events after number `after`. End too early after `breaks_after` of them, if set."""
         ends_at = after + self.breaks_after if self.breaks_after else -1
         while True:
             for at, event in enumerate(self.events[launch_id][after:], after + 1):
@@ -266,7 +266,7 @@ class FakeLaunches:
 
 
 def fake_gateway(launches: FakeLaunches, **settings: Any) -> FastAPI:
-    """Pages, edge and static assets as the gateway puts them together, and as much of the API as scripts need."""
+    """Return pages, edge and static assets as the gateway joins them, and as much of the API as scripts need."""
     edge_settings = settings_for(GatewaySettings, {"installation_secret": "s3cret", "local_mode": True} | settings)
     app = FastAPI()
     pages = Pages(edge_settings)
@@ -312,7 +312,7 @@ def fake_gateway(launches: FakeLaunches, **settings: Any) -> FastAPI:
 
 @contextlib.asynccontextmanager
 async def edge_client(base_url: str = OWN, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a gateway on one's own machine, unless `settings` say otherwise."""
+    """Return a client of a gateway on one's own machine, unless `settings` say otherwise."""
     app = fake_gateway(FakeLaunches(f"{OWN}/user/u/"), **{"listen_port": 8585, "public_url": OWN} | settings)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=base_url) as client:
@@ -321,7 +321,7 @@ async def edge_client(base_url: str = OWN, **settings: Any) -> AsyncIterator[htt
 
 @contextlib.asynccontextmanager
 async def pages_client(launches: FakeLaunches, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """A browser without scripts, at the pages of a gateway on one's own machine, unless `settings` say otherwise."""
+    """Open a browser without scripts at a gateway's pages, on one's own machine unless `settings` say otherwise."""
     all_settings = {"listen_port": 8585, "public_url": OWN, "hub_url": "http://127.0.0.1:9000/"} | settings
     app = fake_gateway(launches, **all_settings)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -330,7 +330,7 @@ async def pages_client(launches: FakeLaunches, **settings: Any) -> AsyncIterator
 
 
 async def token_of(client: httpx.AsyncClient, path: str = "/") -> str:
-    """The form token of a page."""
+    """Return the form token of a page."""
     match = re.search(r'name="token" value="([^"]+)"', (await client.get(path)).text)
     assert match
     return match[1]

@@ -114,7 +114,7 @@ class SlowRepo:
 
     @staticmethod
     def lines(following: Following) -> list[int]:
-        """The numbers of the lines that were told."""
+        """Return the numbers of the lines that were told."""
         return [int(line.split()[1]) for line in following.text.splitlines() if line.startswith("line ")]
 
 
@@ -163,7 +163,7 @@ class Faults:
     # What there is
 
     def record(self, topic: str) -> dict[str, str]:
-        """The stored noun `{b:<id>}`, `{l:<id>}` or `{s:<id>}`."""
+        """Return the stored noun `{b:<id>}`, `{l:<id>}` or `{s:<id>}`."""
         with closing(self.stack.redis()) as redis:
             raw = redis.hgetall(f"{self._keys.prefix}:{{{topic}}}:record")
         return {name.decode(): value.decode() for name, value in raw.items()}
@@ -173,7 +173,7 @@ class Faults:
         return Keys(f"bindery:{self.stack.installation['installation_id']}")
 
     def build_ids(self, repo: SlowRepo) -> list[str]:
-        """Every attempt that Redis knows of at the repository's image."""
+        """Return every attempt that Redis knows of at the repository's image."""
         url = canonical_url(repo.url).encode()
         with closing(self.stack.redis()) as redis:
             keys = redis.keys(f"{self._keys.prefix}:{{b:*}}:record")
@@ -181,18 +181,18 @@ class Faults:
         return sorted(key.partition("{b:")[2].partition("}")[0] for key in matching)
 
     def is_current(self, build_id: str) -> bool:
-        """Whether Redis knows this attempt as the one at its image."""
+        """Return whether Redis knows this attempt as the one at its image."""
         image, _, number = build_id.rpartition("-")
         with closing(self.stack.redis()) as redis:
             return bool(redis.get(self._keys.attempt(image)) == number.encode())
 
     def part_of(self, owner: str) -> str:
-        """The part that a lease's process name stands for."""
+        """Return the part that a lease's process name stands for."""
         pid = int(owner.rpartition("-")[0].rpartition("-")[2])
         return next(name for name, part_pid in self.stack.parts().items() if part_pid == pid)
 
     def owner(self, topic: str) -> str:
-        """The name of the process that owns a record; waits while there is none."""
+        """Return the name of the process that owns a record; wait while there is none."""
         process: str = eventually(lambda: self.record(topic).get("owner"), f"an owner of {topic}")
         return process
 
@@ -238,7 +238,7 @@ class Faults:
             self.stack.client.delete(f"{environ['BINDERY_HUB_API_URL']}users/{user}", headers=headers)
 
     def left_in_redis(self) -> list[str]:
-        """Every key that docs/ lists as neither record nor cache, but for what says that processes live."""
+        """Return every key that docs/ lists as neither record nor cache, but for what says that processes live."""
         prefix = self._keys.prefix
         allowed = [f"{prefix}:{family.pattern}" for family in FAMILIES if family.nature in {"record", "cache"}]
         allowed += [f"{prefix}:{pattern}" for pattern in ("alive:*", "processes:*", "sweep:*", "slots")]
@@ -248,13 +248,13 @@ class Faults:
         )
 
     def unfinished(self) -> list[str]:
-        """Launches and builds that go on."""
+        """Return the launches and builds that go on."""
         with closing(self.stack.redis()) as redis:
             keys = redis.keys(f"{self._keys.prefix}:{{[bl]:*}}:record")
             return sorted(key.decode() for key in keys if not redis.hget(key, "final"))
 
     def without_expiry(self) -> list[str]:
-        """Streams and records of nouns that have ended and would stay for ever."""
+        """Return streams and records of nouns that have ended and would stay for ever."""
         with closing(self.stack.redis()) as redis:
             final = [key for key in redis.keys(f"{self._keys.prefix}:{{[bls]:*}}:record") if redis.hget(key, "final")]
             streams = [key.replace(b":record", b":events") for key in final]
@@ -277,7 +277,7 @@ class Faults:
 
 @contextmanager
 def running_stack(forge: Forge, folder: Path, **settings: object) -> Iterator[Faults]:
-    """A stack that clears up quickly, and does not give up when its parts are killed again and again."""
+    """Run a stack that clears up quickly, and does not give up when its parts are killed again and again."""
     quick = {
         "reap_interval_seconds": 2,
         "reap_disarmed_seconds": 5,

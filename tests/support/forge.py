@@ -129,7 +129,7 @@ class Forge(BareRepos):
         self.stop()
 
     def commit_reply(self, org: str, name: str, ref: str, if_none_match: str) -> Page:
-        """What api.github.com answers when asked for a commit."""
+        """Return what api.github.com answers to a request for a commit."""
         limits = {
             "X-Ratelimit-Limit": str(self.rate_limit),
             "X-Ratelimit-Remaining": str(self.rate_remaining),

@@ -54,7 +54,7 @@ class ForwardProxy:
         self._thread.join()
 
     def refusal(self, headers: Message) -> int | None:
-        """The status for a client without the login."""
+        """Return the status for a client without the login."""
         if self.login is None:
             return None
         credentials = base64.b64encode(":".join(self.login).encode()).decode()
@@ -72,7 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def _target(self, host: str, port: int) -> tuple[str, int] | None:
-        """Where to connect to; None where the client was sent away."""
+        """Return where to connect to; None if the client was sent away."""
         proxy = self.server.proxy
         address = proxy.names.get(f"{host}:{port}") or proxy.names.get(host)
         status = proxy.refusal(self.headers) or (None if address else proxy.status)

@@ -102,7 +102,7 @@ NEVER_UP = [
 
 
 def with_notebook(forge: Forge, name: str, image: str) -> Repository:
-    """A repository whose Dockerfile puts its notebook and its data into `image`."""
+    """Return a repository whose Dockerfile puts its notebook and its data into `image`."""
     files = {
         "Dockerfile": f"FROM {image}\nCOPY --chown=1000 index.ipynb data.txt ./\n",
         "index.ipynb": json.dumps(NOTEBOOK),

@@ -79,7 +79,7 @@ class BriefHub:
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
-        """Stands still for as long as the block, with all its connections open."""
+        """Make the hub stand still for as long as the block, with all its connections open."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
         try:
@@ -88,18 +88,18 @@ class BriefHub:
             self.process.send_signal(signal.SIGCONT)
 
     def users(self) -> dict[str, dict[str, Any]]:
-        """Every user, with the models of their servers."""
+        """Return every user, with the models of their servers."""
         headers = {"Authorization": f"token {self.token}"}
         reply = httpx.get(f"{self.api}users", headers=headers, trust_env=False, timeout=30)
         reply.raise_for_status()
         return {user["name"]: user["servers"] for user in reply.json()}
 
     def has_followed_start(self) -> bool:
-        """Whether somebody has followed a start of a server, which is the first one."""
+        """Return whether somebody has followed a start of a server, which is the first one."""
         return self.peaks()["followed"] > 0
 
     def peaks(self) -> dict[str, int]:
-        """How many servers there have been at once, how many starts, and how many of their progresses were followed.
+        """Return the most servers and the most starts at once, and the numbers of starts and of followed progresses.
 
         None before the first, with which they begin to answer.
         """
@@ -178,7 +178,7 @@ class Clicks:
     launch_refs: list[str] = field(default_factory=list)
 
     async def launch(self, launch_ref: str, repo: str = "a", kind: str = "brief") -> Server:
-        """One launch to its end; the server as its record says then."""
+        """Launch once, to the end; return the server as its record says then."""
         of = REPO.updated(repo_url=f"https://example.org/org/{repo}")
         request = ServerRequest(launch_ref=launch_ref, repo=of, image=f"{kind}:{repo}")
         backends = self.backends[len(self.launch_refs) % len(self.backends)]
@@ -194,13 +194,13 @@ class Clicks:
         return stored.model(Server)
 
     async def members(self) -> int:
-        """How many seats are taken."""
+        """Count the seats that are taken."""
         return int(await self.context.redis.hlen(self.context.keys("{seats}:members")))
 
 
 @contextlib.asynccontextmanager
 async def clicks(valkey: Valkey, *launchers: LauncherProcess) -> AsyncIterator[Clicks]:
-    """Launches through some launchers, in turn."""
+    """Launch through some launchers, in turn."""
     backends = [
         Backends(settings_for(GatewaySettings, {"launcher_url": launcher.url, "service_token": TOKEN}))
         for launcher in launchers

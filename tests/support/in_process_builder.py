@@ -23,7 +23,7 @@ from tests.support.valkey import QUICK, Valkey, member_of
 
 @dataclass(kw_only=True)
 class Builder:
-    """What one builder process holds, and what tests ask of it."""
+    """The parts of one builder process, and what tests do with it."""
 
     context: ProcessContext
     settings: BuilderSettings
@@ -42,7 +42,7 @@ class Builder:
         images: ImageLookup | None = None,
         builds: Builds | None = None,
     ) -> BuilderContext:
-        """The service's own context, with parts of the test's in place of this builder's."""
+        """Return the service's own context, with parts of the test's in place of this builder's."""
         return BuilderContext(
             common=self.context, settings=self.settings, member=member or member_of(self.context, "builder"),
             executor=executor or self.executor, images=images or self.images, attempts=self.attempts,
@@ -54,12 +54,12 @@ class Builder:
         return await self.attempts.start(image_of(repo, ref), request_for(repo, ref, launch_ref))
 
     async def offer_slots(self, worker: str, slots: int) -> None:
-        """A living worker."""
+        """Offer the slots of a living worker."""
         await self.context.redis.set(self.context.keys.alive(worker), "1")
         await self.context.redis.hset(self.context.keys("slots"), worker, slots)
 
     async def running(self) -> set[str]:
-        """The builds that have a slot."""
+        """Return the builds that have a slot."""
         return {raw.decode() for raw in await self.context.redis.hkeys(self.context.keys("{queue}:running"))}
 
     async def admit(self) -> list[str]:
@@ -90,7 +90,7 @@ def request_for(repo: str, ref: str, launch_ref: str = "") -> BuildRequest:
 
 @contextlib.asynccontextmanager
 async def open_builder(valkey: Valkey, folder: Path, **others: object) -> AsyncIterator[Builder]:
-    """One builder process, as far as Redis can tell."""
+    """Open one builder process, as far as Redis can tell."""
     values = {"redis_url": valkey.url, "data_dir": folder, **QUICK, **others}
     settings = settings_for(BuilderSettings, values)
     async with open_context(settings) as context:

@@ -50,7 +50,7 @@ class FakeBackends:
     _: KW_ONLY
     calls: list[str] = field(default_factory=list)
     no_seat: BinderyError | None = None
-    """What the launcher says to who asks whether there would be a seat."""
+    """The launcher's refusal to a request whether there would be a seat."""
     owned_records: dict[str, OwnedRecord] = field(default_factory=dict)
     hold: dict[str, asyncio.Event] = field(default_factory=dict)
     """By the name of a call: it is carried out, and then its reply waits for this."""
@@ -169,7 +169,7 @@ class Gateway:
         )
 
     async def read_launch(self, launch: Launch) -> Launch:
-        """The launch as its record says; reading it here does not count as following it."""
+        """Return the launch as its record says; reading it here does not count as following it."""
         entry = await self.context.records.read(Topic(Kind.LAUNCH, launch.launch_id))
         assert entry
         return entry.model(Launch)
@@ -192,7 +192,7 @@ class Gateway:
 
 @contextlib.asynccontextmanager
 async def open_gateway(valkey: Valkey, **others: object) -> AsyncIterator[Gateway]:
-    """One gateway process, as far as Redis can tell."""
+    """Open one gateway process, as far as Redis can tell."""
     values = {"redis_url": valkey.url, "data_dir": valkey.data_dir, **QUICK, **others}
     settings = settings_for(GatewaySettings, values)
     async with open_context(settings, subscribe_all={Kind.SERVER}) as context, open_context(settings) as others_stage:

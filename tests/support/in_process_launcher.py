@@ -66,7 +66,7 @@ NOTHING: Answer = (-1, "", b"", {})
 
 
 def begins(body: bytes, *, every_seconds: float = 0.0) -> Answer:
-    """An event stream with these first events, `every_seconds` apart, and then silence; the connection stays open."""
+    """Return an event stream with these events, `every_seconds` apart, and then silence on an open connection."""
     return -2, "text/event-stream", body, {"every": str(every_seconds)}
 
 
@@ -103,7 +103,7 @@ async def hub() -> AsyncIterator[FakeHub]:
 
 @dataclass
 class Launcher:
-    """One launcher process, and what tests ask of it."""
+    """One launcher process, and what tests do with it."""
 
     parts: LauncherContext
     hub: FakeHub
@@ -143,7 +143,7 @@ class Launcher:
         return await self.servers.read(server.server_id)
 
     async def messages(self, server: Server) -> str:
-        """Every message of a server's topic."""
+        """Return every message of a server's topic."""
         async with self.context.bus.follow(server_topic(server.server_id), lambda: None) as reader:
             entries = await reader.after(STREAM_START)
         return "".join(event.get("message", "") for entry in entries for event in entry.events)
@@ -167,7 +167,7 @@ class Launcher:
 
 @contextlib.asynccontextmanager
 async def open_launcher(valkey: Valkey, hub: FakeHub, **others: object) -> AsyncIterator[Launcher]:
-    """One launcher process, as far as Redis and the hub can tell; it has counted what runs, unless with `counts=False`.
+    """Open one launcher process, as far as Redis and the hub can tell; it has counted, unless with `counts=False`.
 
     `others` are settings.
     """

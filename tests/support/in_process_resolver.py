@@ -40,7 +40,7 @@ class ResolverClient:
 
 @asynccontextmanager
 async def running_resolver(forge: Forge | None = None, **settings: Any) -> AsyncIterator[ResolverClient]:
-    """A resolver that may reach loopback, for which `forge` is GitHub."""
+    """Run a resolver that may reach loopback, for which `forge` is GitHub."""
     chosen: dict[str, Any] = {"allowed_networks": "127.0.0.0/8", "service_token": TOKEN}
     chosen["redis_url"] = "redis://127.0.0.1:1/0"
     if forge is not None:

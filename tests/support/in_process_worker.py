@@ -40,7 +40,7 @@ class WorkerProcess:
             await asyncio.wait({self._jobs}, timeout=0.2)
 
     async def has(self, count: int) -> bool:
-        """Whether it supervises `count` builds."""
+        """Return whether it supervises `count` builds."""
         owned = await self.builder.context.redis.scard(self.builder.context.keys.owned(self.process))
         return bool(owned == count)
 
@@ -49,7 +49,7 @@ StartWorker = Callable[..., AbstractAsyncContextManager[WorkerProcess]]
 
 
 def workers_of(valkey: Valkey, folder: Path) -> StartWorker:
-    """Workers, each with connections and a lease of its own; a long one, as nothing here is about leases."""
+    """Return a function that starts workers, each with its own connections and a lease too long to matter."""
 
     @contextlib.asynccontextmanager
     async def start(*steps: Step, **settings: object) -> AsyncIterator[WorkerProcess]:

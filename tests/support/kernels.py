@@ -57,7 +57,7 @@ def kernel(server_url: str, token: str, path: str) -> Iterator[Kernel]:
 
 
 def first_cell(server_url: str, token: str, path: str) -> str:
-    """The source of a notebook's first code cell, as the server has it."""
+    """Return the source of a notebook's first code cell, as the server has it."""
     reply = httpx.get(f"{server_url}api/contents/{path}", headers={"Authorization": f"token {token}"}, trust_env=False)
     assert reply.status_code == 200, reply.text
     cells = reply.json()["content"]["cells"]

@@ -55,7 +55,7 @@ class KubernetesApi:
             await self.put("pods", pod, how="DELETED")
 
     async def pod(self, job: str, *, state: Json | None = None, log: bytes = b"", **status: object) -> Json:
-        """The pod of a Job, made as its controller would, or changed."""
+        """Make the pod of a Job as its controller would, or change it."""
         job_object = self.objects["jobs"][job]
         name = f"{job}-{job_object['metadata']['uid'].rpartition('-')[2]}"
         labels = job_object["metadata"]["labels"] | {"batch.kubernetes.io/job-name": job}
@@ -80,7 +80,7 @@ class KubernetesApi:
         await self.put("events", raw)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """One request of any of the kinds."""
+        """Answer one request of any of the kinds."""
         kind, _, rest = request.path.partition(f"/namespaces/{NAMESPACE}/")[2].partition("/")
         name, _, part = rest.partition("/")
         if part == "log":

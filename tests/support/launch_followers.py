@@ -77,7 +77,7 @@ class Follower:
 
 
 async def encode_as_it_is(event: StreamEvent, event_id: str) -> bytes:
-    """The terminal event for every client alike."""
+    """Return the terminal event for every client alike."""
     return sse(event, event_id)
 
 
@@ -120,7 +120,7 @@ def the_end(message: str = "end", phase: Phase = Phase.READY) -> Event:
 
 
 async def a_whole_launch(context: ProcessContext) -> None:
-    """A launch with a build, each in entries of one event and of several."""
+    """Write a launch with a build, each in entries of one event and of several."""
     launch = await a_launch(context)
     build = await a_build(context)
     await launch.write(log_event("l1"), log_event("l2"), opens(), log_event("l3"))

@@ -43,7 +43,7 @@ class Listing:
 
 
 def _work_in_progress(stack: Stack) -> frozenset[str]:
-    """The keys of families that are work.
+    """Return the keys of families that are work.
 
     Living processes are only counted by service: a process that was paused for longer than its lease, as on a busy
     machine, goes on under another name.
@@ -70,7 +70,7 @@ def until_back_to(stack: Stack, before: Listing, seconds: float = 60.0) -> None:
 
 
 def differences(before: Listing, after: Listing) -> dict[str, dict[str, list[str]]]:
-    """By kind: what is in one listing and not in the other."""
+    """Return by kind what is in one listing and not in the other."""
     by_kind = {}
     for kind in fields(Listing):
         old = set(getattr(before, kind.name))
@@ -81,7 +81,7 @@ def differences(before: Listing, after: Listing) -> dict[str, dict[str, list[str
 
 
 def processes_of(stack: Stack) -> list[str]:
-    """The command lines of living processes, besides the stack's parts, that belong to its data folder."""
+    """Return the command lines of living processes, besides the stack's parts, that belong to its data folder."""
     mark = str(stack.data_dir)
     if not Path("/proc/self/environ").exists():
         return processes_mentioning([f"{mark}/images", f"{mark}/servers", f"{mark}/builds"])
@@ -96,13 +96,13 @@ def processes_of(stack: Stack) -> list[str]:
 
 
 def keys_of(stack: Stack) -> set[str]:
-    """Every key in Redis, without the installation's prefix; arq's own keep theirs."""
+    """Return every key in Redis, without the installation's prefix; arq's own keep theirs."""
     prefix = f"bindery:{stack.installation['installation_id']}:"
     return {key.removeprefix(prefix) for key in stack.redis_keys()}
 
 
 def family_of(key: str) -> Family:
-    """The documented family of a key. Fails for a key that no family speaks of."""
+    """Return the documented family of a key. Fails for a key that no family speaks of."""
     for family in FAMILIES:
         if fnmatchcase(key, family.pattern):
             return family

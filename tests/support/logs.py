@@ -28,7 +28,7 @@ def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
 
 
 def line_of(logs: io.StringIO, event: str) -> dict[str, Any]:
-    """The last line with an event."""
+    """Return the last line with an event."""
     entries = [json.loads(line) for line in logs.getvalue().splitlines() if line.startswith("{")]
     line: dict[str, Any] = [entry for entry in entries if entry["event"] == event][-1]
     return line

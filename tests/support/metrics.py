@@ -4,5 +4,5 @@ from prometheus_client import REGISTRY
 
 
 def sample(name: str, **labels: str) -> float:
-    """The sample of that name and those labels; 0 while there is none. A counter's name ends in `_total`."""
+    """Return the sample of that name and those labels; 0 while there is none. A counter's name ends in `_total`."""
     return REGISTRY.get_sample_value(name, labels) or 0.0

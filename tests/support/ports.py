@@ -20,7 +20,7 @@ def free_ports(count: int, avoid: set[int]) -> list[int]:
 
 
 def planned_ports(settings: Settings) -> Ports:
-    """The ports of a stack that is not started: nobody holds them."""
+    """Return the ports of a stack that is not started: nobody holds them."""
     gateways = tuple(HeldPort(port, ()) for port in settings.ports)
     proxy, proxy_api, hub = (HeldPort(port, ()) for port in (20001, 20002, 20003))
     return Ports(gateways=gateways, proxy=proxy, proxy_api=proxy_api, hub=hub)

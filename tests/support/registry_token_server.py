@@ -28,7 +28,7 @@ ISSUER = "token server of the tests"
 
 @dataclass(frozen=True, kw_only=True)
 class Grant:
-    """What was asked for, and by whom (empty: anonymous)."""
+    """A request for a token, and its user (empty: anonymous)."""
 
     user: str
     scope: str
@@ -110,7 +110,7 @@ class TokenServer:
     def granted(
         self, user: str | None, parameters: dict[str, str], *, field: str = "token"
     ) -> tuple[int, dict[str, Any]]:
-        """The answer to a request; `user` is None if the login is wrong, and empty without a login."""
+        """Return the answer to a request; `user` is None if the login is wrong, and empty without a login."""
         if user is None:
             return 401, {"details": "incorrect username or password"}
         scope = parameters.get("scope", "")
@@ -126,7 +126,7 @@ class TokenServer:
         return 200, {field: self.sign(access, user), "expires_in": int(self.life_seconds)}
 
     def sign(self, access: list[dict[str, Any]], user: str = "") -> str:
-        """A token that the registry accepts until `life_seconds` from now (and its own leeway of a minute)."""
+        """Return a token that the registry accepts until `life_seconds` from now (and its own leeway of a minute)."""
         now = time.time()
         claims = {
             "iss": ISSUER, "sub": user, "aud": SERVICE, "jti": "1", "access": access,
@@ -136,11 +136,11 @@ class TokenServer:
         return jwt.encode(claims, self._key, "ES256", headers={"x5c": [base64.b64encode(der).decode()]})
 
     def push_token(self, repository: str) -> str:
-        """A token for putting something into a repository."""
+        """Return a token for putting something into a repository."""
         return self.sign([{"type": "repository", "name": repository, "actions": ["pull", "push"]}], "tests")
 
     def as_configured(self) -> dict[str, str]:
-        """The registry's `auth.token` section."""
+        """Return the registry's `auth.token` section."""
         return {
             "realm": self.realm, "service": SERVICE, "issuer": ISSUER, "rootcertbundle": str(self.certificate_file)
         }  # fmt: skip

@@ -33,7 +33,7 @@ class ScriptedExecutor:
         self.lookups: list[ExistingImage | BinderyError | None] = [None]
 
     async def ensure(self, attempt: Attempt) -> None:
-        """Every run is there already."""
+        """Do nothing: every run is there already."""
 
     async def follow(self, attempt: Attempt, position: str) -> AsyncIterator[Batch | Finished]:
         self.follow_calls.append((attempt.run, position))
@@ -76,7 +76,7 @@ class ScriptedExecutor:
 
 
 def log_batch(*messages: str, position: str = "") -> Batch:
-    """A batch of log lines."""
+    """Return a batch of log lines."""
     return Batch(tuple(Line("building", f"{message}\n") for message in messages), position or messages[-1])
 
 

@@ -21,7 +21,7 @@ Reply = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedRequest:
-    """One request that came."""
+    """One request that the registry received."""
 
     method: str
     path: str
@@ -61,13 +61,13 @@ class ScriptedRegistry:
         return await self.reply(request)
 
     def images(self, **others: object) -> RegistryImages:
-        """Images that are looked up here."""
+        """Open images that are looked up here."""
         defaults = {"image_prefix": f"{self.address}/project/r2d-", "registry_insecure": True, "docker_config": "/none"}
         return RegistryImages(settings_for(BuilderSettings, {**QUICK, **defaults, **others}))
 
 
 def always(status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> Reply:
-    """The same answer to everything."""
+    """Return the same answer to everything."""
 
     async def reply(_: web.BaseRequest) -> web.StreamResponse:
         return web.Response(status=status, headers=headers, body=body)

@@ -71,20 +71,20 @@ class Wire:
             await self._writer.drain()
 
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
-        """The next answer: status, headers in lower case, body by its length."""
+        """Read the next answer: status, headers in lower case, body by its length."""
         status, headers = await self.head()
         async with asyncio.timeout(SECONDS):
             return status, headers, await self._reader.readexactly(int(headers.get("content-length", "0")))
 
     async def head(self) -> tuple[int, dict[str, str]]:
-        """The head of the next answer: status, headers in lower case."""
+        """Read the head of the next answer: status, headers in lower case."""
         async with asyncio.timeout(SECONDS):
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
         return int(head[0].split(" ")[1]), headers
 
     async def rest(self) -> bytes:
-        """All that comes until the server closes."""
+        """Read all that comes until the server closes."""
         received = b""
         async with asyncio.timeout(SECONDS):
             with contextlib.suppress(ConnectionError):
@@ -95,7 +95,7 @@ class Wire:
 
 @contextlib.asynccontextmanager
 async def connect(server: Serving) -> Any:
-    """A connection to `server`."""
+    """Open a connection to `server`."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     try:
         yield Wire(reader, writer)

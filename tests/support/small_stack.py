@@ -140,10 +140,10 @@ class SmallStack:
         return status
 
     def parts(self) -> dict[str, Process]:
-        """The processes of the parts, as recorded."""
+        """Return the processes of the parts, as recorded."""
         run_record = json.loads((self.data_dir / "run" / "up.json").read_text())
         return {name: Process(**part) for name, part in run_record["parts"].items()}
 
     def part(self, name: str) -> Process:
-        """The process of a part, as recorded."""
+        """Return the process of a part, as recorded."""
         return self.parts()[name]

@@ -18,7 +18,7 @@ OPTIONS = {
 
 
 def spawner_of(kind: type, *, resources: object = None, **settings: object) -> Any:
-    """A spawner of ann's, configured by `settings`, with the options of a launch that asks for `resources`."""
+    """Return a spawner of ann's, configured by `settings`, with the options of a launch that asks for `resources`."""
     hub = SimpleNamespace(
         public_host="", public_url=None, url="http://hub/hub/", base_url="/hub/", api_url="http://hub/hub/api",
         proto="http", connect_ip="hub", port=8081,
@@ -35,5 +35,5 @@ def spawner_of(kind: type, *, resources: object = None, **settings: object) -> A
 
 
 def message_of(error: HTTPError) -> str:
-    """What the hub tells of a refusal, as it is."""
+    """Return the hub's message about a refusal, as it is."""
     return str(error.jupyterhub_message)  # type: ignore[attr-defined]  # set by `refusal`

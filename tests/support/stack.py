@@ -22,7 +22,7 @@ from tests.support.polling import eventually
 
 
 def free_ports(count: int = 1) -> int:
-    """The first of `count` neighbouring ports that are free, below the ephemeral range."""
+    """Return the first of `count` neighbouring ports that are free, below the ephemeral range."""
     for first in range(18_000 + os.getpid() % 1000, 31_000, 7):
         with contextlib.ExitStack() as stack:
             try:
@@ -39,14 +39,14 @@ _STARTED: dict[int, Path] = {}
 
 
 def start_token_at(url: str) -> str:
-    """The start token of the stack whose gateway is at `url`; empty without one."""
+    """Return the start token of the stack whose gateway is at `url`; empty without one."""
     folder = _STARTED.get(urlsplit(url).port or 0)
     token = folder / "run" / "start-token" if folder else None
     return token.read_text() if token and token.exists() else ""
 
 
 def bearer(url: str) -> dict[str, str]:
-    """The header that lets a program in at `url`."""
+    """Return the header that lets a program in at `url`."""
     token = start_token_at(url)
     return {"Authorization": f"Bearer {token}"} if token else {}
 
@@ -215,11 +215,11 @@ class Stack:
         return f"Bindery is ready: {self.url}" in self.log()
 
     def log(self) -> str:
-        """What `up` has said since it was last started."""
+        """Return the output of `up` since it was last started."""
         return self.output.read_bytes()[self._log_start :].decode(errors="replace") if self.output.exists() else ""
 
     def part_log(self, part: str) -> str:
-        """What a part has logged so far."""
+        """Return what a part has logged so far."""
         return "".join(path.read_text(errors="replace") for path in (self.data_dir / "logs").glob(f"{part}.log*"))
 
     def end(self, number: signal.Signals) -> None:
@@ -271,7 +271,7 @@ class Stack:
     # What runs
 
     def parts(self) -> dict[str, int]:
-        """Every part's pid, by name."""
+        """Return every part's pid, by name."""
         record = json.loads((self.data_dir / "run" / "up.json").read_text())
         return {name: int(part["pid"]) for name, part in record["parts"].items()}
 
@@ -306,18 +306,18 @@ class Stack:
         return record
 
     def environment(self, part: str) -> dict[str, str]:
-        """A part's environment, as the kernel has it."""
+        """Return a part's environment, as the kernel has it."""
         raw = Path(f"/proc/{self.parts()[part]}/environ").read_bytes()
         return dict(item.split("=", 1) for item in raw.decode().split("\0") if "=" in item)
 
     def redis(self) -> "redis.Redis":
-        """A client that may do everything."""
+        """Return a client that may do everything."""
         socket = unquote(urlsplit(self.environment("builder")["BINDERY_REDIS_URL"]).path)
         password = self.installation["redis_admin_password"]
         return redis.Redis(unix_socket_path=socket, username="bindery-admin", password=password)
 
     def refused_by_redis(self) -> list[dict[str, str]]:
-        """What Redis has refused to which user, since it was started; a service that lacks a right is a fault."""
+        """Return what Redis has refused to which user since its start; a service that lacks a right is a fault."""
         with contextlib.closing(self.redis()) as client:
             return [
                 {name: str(entry[name]) for name in ("username", "context", "object")} for entry in client.acl_log()
@@ -328,7 +328,7 @@ class Stack:
             return {key.decode() for key in client.keys("*")}
 
     def hub(self, path: str) -> Any:
-        """A GET of the hub's API with the launcher's token."""
+        """GET from the hub's API with the launcher's token."""
         environ = self.environment("launcher")
         reply = self.client.get(
             environ["BINDERY_HUB_API_URL"] + path,
@@ -338,7 +338,7 @@ class Stack:
         return reply.json()
 
     def hub_answers(self) -> bool:
-        """Whether the hub answers us."""
+        """Return whether the hub answers us."""
         try:
             self.hub_users()
         except httpx.HTTPError:
@@ -346,15 +346,15 @@ class Stack:
         return True
 
     def hub_users(self) -> dict[str, list[str]]:
-        """Every user on the hub, with the names of their servers."""
+        """Return every user on the hub, with the names of their servers."""
         return {user["name"]: sorted(user.get("servers") or {}) for user in self.hub("users")}
 
     def sessions(self) -> set[str]:
-        """What runs besides the parts: builds and user servers, as they recorded themselves."""
+        """Return what runs besides the parts: builds and user servers, as they recorded themselves."""
         return set(self.session_pids())
 
     def session_pids(self) -> dict[str, int]:
-        """The same with the pids of their first processes."""
+        """Return the same with the pids of their first processes."""
         files = (self.data_dir / "run" / "processes").glob("*.json")
         return {json.loads(path.read_text())["what"]: int(path.stem) for path in files}
 
@@ -365,7 +365,7 @@ class Stack:
         return pid
 
     def part_client(self, part: str) -> httpx.Client:
-        """A client for the requests that a part of ours gets from the others, with their token."""
+        """Return a client for the requests that a part of ours gets from the others, with their token."""
         environ = self.environment(part)
         token = environ.get("BINDERY_START_TOKEN") or environ["BINDERY_SERVICE_TOKEN"]
         headers = {"Authorization": f"Bearer {token}"}
@@ -376,12 +376,12 @@ class Stack:
         return httpx.Client(base_url=address, headers=headers, timeout=60, trust_env=False)
 
     def metrics(self, part: str) -> list[str]:
-        """The lines of a part's metrics."""
+        """Return the lines of a part's metrics."""
         with self.part_client(part) as client:
             return client.get("/metrics").text.splitlines()
 
     def metric(self, part: str, name: str, label: str = "") -> float:
-        """The sum of a metric's samples at a part, or of those with a label (`kind="b"`); 0 where it has none yet."""
+        """Return the sum of a metric's samples at a part, or of those with a label (`kind="b"`); 0 without any."""
         return sum(
             float(line.rpartition(" ")[2])
             for line in self.metrics(part)

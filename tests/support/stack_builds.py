@@ -40,7 +40,7 @@ class StackBuilder:
         return self._client.delete(f"/builds/{build_id}", params={"asker": ASKER}).status_code
 
     def lines(self, build_id: str) -> list[dict[str, Any]]:
-        """The log so far: `phase` and `message` of each line."""
+        """Return the log so far: `phase` and `message` of each line."""
         reply = self._client.get(f"/builds/{build_id}/log", params={"format": "jsonl"})
         return [json.loads(line) for line in reply.text.splitlines()] if reply.status_code == 200 else []
 

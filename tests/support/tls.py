@@ -11,7 +11,7 @@ from cryptography.x509.oid import NameOID
 
 
 def certificate_for(host: str, folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """A self-signed certificate of `host` as a PEM file that clients may trust, and the context that serves it."""
+    """Return a self-signed certificate of `host` as a PEM file for clients to trust, and the context that serves it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     now = datetime.datetime.now(datetime.UTC)

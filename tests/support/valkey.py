@@ -66,11 +66,11 @@ class Valkey:
         return self.url_of("admin")
 
     def url_of(self, user: str) -> str:
-        """The address for a service's user."""
+        """Return the address for a service's user."""
         return redis_url(self.socket, user, PASSWORD)
 
     def url_in(self, installation_id: str, user: str) -> str:
-        """The address for a service's user in another installation, which has users of its own from now on.
+        """Return the address for a service's user in another installation, which has users of its own from now on.
 
         A server that is started again still knows them.
         """
@@ -124,7 +124,7 @@ def service_settings(valkey: Valkey, **others: object) -> ServiceSettings:
 
 @contextlib.asynccontextmanager
 async def another_context(valkey: Valkey, **others: object) -> AsyncIterator[ProcessContext]:
-    """A second process, as far as Redis can tell."""
+    """Open a second process, as far as Redis can tell."""
     async with open_context(service_settings(valkey, **others)) as context:
         yield context
 
@@ -137,5 +137,5 @@ def member_of(context: ProcessContext, name: str = "gateway") -> ServiceMember:
 
 
 async def die(context: ProcessContext, member: ServiceMember) -> None:
-    """What a killed process leaves once its lease has run out, without waiting for that."""
+    """Leave what a killed process leaves once its lease has run out, without waiting for that."""
     await context.redis.delete(context.keys.alive(member.process))
