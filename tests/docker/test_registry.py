@@ -112,7 +112,7 @@ async def test_a_registry_that_wants_a_password_is_not_empty_for_who_has_none(tm
             assert "refuses anonymous access to project/r2d-x (401)" in message
             assert "none.json" not in message, "where our files lie is nothing that users read"
             assert (await images.health_problem() or "").startswith(
-                f"The image registry {registry.address} lets us see"
+                f"The image registry {registry.address} gives us no access"
             )
 
 
