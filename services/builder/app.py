@@ -9,9 +9,10 @@ from services.builder.context import open_builder_context
 from services.builder.executors.image_store import image_store_id
 from services.builder.routes import router
 from services.builder.settings import BuilderSettings
-from services.common.context import background_tasks, queue_positions_updated
+from services.common.context import queue_positions_updated
 from services.common.redis.client import retry_while_unavailable
 from services.common.service.health import Health
+from services.common.service.loops import background_tasks
 from services.common.web.app import create_service
 
 

@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Coroutine
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
-from typing import Any
 
 from redis.asyncio import Redis
 
@@ -15,6 +14,7 @@ from services.common.redis.client import connect, retry_while_unavailable
 from services.common.redis.keys import Keys, Kind
 from services.common.redis.rights import Refusals, refuse_unfit, warn_if_shared
 from services.common.service.health import CheckFailure, Health
+from services.common.service.loops import background_tasks
 from services.common.service.settings import ServiceSettings
 from services.common.streams.bus import Bus
 from services.common.streams.log_store import LogStore, log_store
@@ -123,18 +123,6 @@ async def queue_positions_updated(context: ProcessContext) -> AsyncIterator[None
     await context.bus.listen(context.queue_positions.channel, context.queue_positions.on_message)
     async with background_tasks(context.queue_positions.run()):
         yield
-
-
-@contextlib.asynccontextmanager
-async def background_tasks(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run coroutines for as long as the block; one that fails ends the block."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(coroutine) for coroutine in work]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
 
 
 @contextlib.asynccontextmanager

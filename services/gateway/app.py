@@ -1,6 +1,5 @@
 """The gateway's application."""
 
-import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -32,12 +31,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     _warn_without_https(settings)
 
     health = Health()
-    exiting = asyncio.Event()
     renderer = Pages(settings, settings.template_paths, version=VERSION)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_gateway_context(settings, health=health, pages=renderer, exiting=exiting) as context:
+        async with open_gateway_context(settings, health=health, pages=renderer) as context:
             app.state.context = context
             yield
 
@@ -45,7 +43,6 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         settings, name="gateway", lifespan=lifespan, routers=ROUTERS, health=health, public=True,
         fixed={"/versions": _versions()}, body_max_bytes=settings.request_max_bytes,
     )  # fmt: skip
-    app.state.exiting = exiting  # set by `serve` on SIGTERM
 
     install_error_pages(app, renderer)
     # The middleware added last is the first that a request meets.

@@ -1,13 +1,11 @@
 """Everything that one gateway process holds open, and the one place where it is wired."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from services.common.context import (
     ProcessContext,
-    background_tasks,
     open_context,
     queue_positions_updated,
     service_member,
@@ -15,6 +13,7 @@ from services.common.context import (
 from services.common.records.leases import ServiceMember
 from services.common.redis.keys import Kind
 from services.common.service.health import Health
+from services.common.service.loops import background_state, background_tasks
 from services.gateway.backends import Backends, Providers
 from services.gateway.launches.launches import Launches
 from services.gateway.launches.repository_types import RepositoryType
@@ -50,11 +49,11 @@ class GatewayContext:
 
 @contextlib.asynccontextmanager
 async def open_gateway_context(
-    settings: GatewaySettings, *, health: Health, pages: Pages, exiting: asyncio.Event
+    settings: GatewaySettings, *, health: Health, pages: Pages
 ) -> AsyncIterator[GatewayContext]:
     """Open Redis and the clients of the other services, and adopt orphaned launches, until the block exits.
 
-    When `exiting` is set, streams end and launches go to another gateway.
+    As soon as the process is asked to end, streams end and launches go to another gateway.
     """
     scheduler = SendScheduler(settings)
     async with (
@@ -72,7 +71,7 @@ async def open_gateway_context(
             async with background_tasks(
                 launches.cancel_requests.poll(),
                 launches.keep_followed_alive(),
-                _leave_on_exit(exiting, scheduler, member),
+                _leave_when_stopping(scheduler, member),
             ):
                 yield GatewayContext(
                     settings=settings,
@@ -85,8 +84,8 @@ async def open_gateway_context(
                 )
 
 
-async def _leave_on_exit(exiting: asyncio.Event, scheduler: SendScheduler, member: ServiceMember) -> None:
-    """On SIGTERM, end v1 streams, whose clients resume elsewhere, and hand launches to another gateway at once."""
-    await exiting.wait()
+async def _leave_when_stopping(scheduler: SendScheduler, member: ServiceMember) -> None:
+    """Once the process is to end, end v1 streams, whose clients resume elsewhere, and hand over launches at once."""
+    await background_state().stopping.wait()
     scheduler.drain()
     await member.hand_over()

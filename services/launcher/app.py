@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
-from services.common.context import background_tasks
 from services.common.service.health import Health
+from services.common.service.loops import background_tasks
 from services.common.web.app import create_service
 from services.launcher.context import open_launcher_context
 from services.launcher.routes import router

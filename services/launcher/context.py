@@ -4,10 +4,11 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from services.common.context import ProcessContext, background_tasks, open_context, service_member
+from services.common.context import ProcessContext, open_context, service_member
 from services.common.records.leases import ServiceMember
 from services.common.redis.client import retry_while_unavailable
 from services.common.service.health import Health
+from services.common.service.loops import background_tasks
 from services.launcher.cleanup.reaper import Reaper
 from services.launcher.hub.client import Hub
 from services.launcher.seats.recount import Recount

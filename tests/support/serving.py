@@ -20,7 +20,7 @@ class Serving(HttpServer):
     """A server that others end; it says when it listens."""
 
     def __init__(self, config: HttpConfig) -> None:
-        super().__init__(config)
+        super().__init__(config, end_seconds=600)
         self.listens = threading.Event()
 
     async def startup(self, sockets: Any = None) -> None:

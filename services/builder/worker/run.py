@@ -10,6 +10,7 @@ from services.builder.settings import BuilderSettings
 from services.builder.worker.worker import BuilderWorker
 from services.common.service.health import Health
 from services.common.service.logging import get_logger
+from services.common.service.loops import background_state
 from services.common.service.tasks import cancel_and_wait
 from services.common.web.app import create_service
 from services.common.web.listening import open_listeners
@@ -48,9 +49,10 @@ async def run(settings: BuilderSettings) -> int:
                 "cancels": worker.cancel_requests.poll(),
                 "admission": context.admission.admit_on_change(context.member),
                 "stop": stop.wait(),
+                "background": background_state().ended.wait(),
             }
             tasks = [asyncio.create_task(work, name=name) for name, work in activities.items()]
-            # Not `run_until`: whichever of the five ends first ends the worker.
+            # Not `run_until`: whichever of them ends first ends the worker.
             finished, _ = await asyncio.wait([server, *tasks], return_when=asyncio.FIRST_COMPLETED)
 
             status = 0 if stop.is_set() else 1

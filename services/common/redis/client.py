@@ -20,6 +20,7 @@ from redis.exceptions import BusyLoadingError, ReadOnlyError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from services.common.redis.refused import RedisRefused
 from services.common.redis.rights import Refusals, ReportsRefusals
 from services.common.service.backoff import Backoff
 from services.common.service.call_accounting import attributed_to, call_reason
@@ -27,13 +28,13 @@ from services.common.service.settings import ServiceSettings
 
 T = TypeVar("T")
 
-REDIS_PY_UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError)
-"""redis-py's own errors for a Redis that restarts or fails over.
+REDIS_PY_UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, RedisRefused)
+"""Errors of a Redis that restarts, fails over or refuses commands for now.
 
 Catch these around code that calls other services, too, whose failures are built-in errors.
 """
 REDIS_UNAVAILABLE = (*REDIS_PY_UNAVAILABLE, ConnectionError, TimeoutError)
-"""Every error of a Redis that restarts or fails over. Catch these around calls of Redis alone; wait and try again."""
+"""Every error of a Redis that is unavailable for now. Catch these around calls of Redis alone; wait and try again."""
 
 ROUND_TRIPS = Counter(
     "bindery_redis_round_trips_total", "Writes to a Redis connection: one for each command or pipeline", ["doing"]

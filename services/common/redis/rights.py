@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from services.common.models.errors import BinderyError
+from services.common.redis.refused import as_refused
 from services.common.redis.users import USERS_FILE
 from services.common.service.health import CheckFailure
 from services.common.service.logging import get_logger
@@ -51,20 +52,22 @@ class Refusals:
 
 
 class ReportsRefusals:
-    """Part of every kind of connection: it records in `refusals` which user lacks a right."""
+    """Part of every kind of connection: it tells refusals apart, and records in `refusals` which user lacks a right."""
 
     def __init__(self, *args: Any, refusals: Refusals, **options: Any) -> None:
         super().__init__(*args, **options)
         self._refusals = refusals
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
-        """Read a reply. Raise `MissingRight` in place of the errors by which Redis denies a right."""
+        """Read a reply. Raise `MissingRight` if Redis denies a right, `RedisRefused` if it refuses for now."""
         try:
             return await super().read_response(*args, **options)  # type: ignore[misc]
         except ResponseError as error:
             # In a script, Valkey reports a missing right without an error code of its own.
             if isinstance(error, NoPermissionError) or "ACL failure in script" in str(error):
                 raise self._refusals.record(getattr(self, "username", None) or "default", error) from None
+            if refused := as_refused(error):
+                raise refused from None
             raise
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NotRequired, TypedDict
 
 from services.common.service.logging import get_logger
+from services.common.service.loops import background_state, background_tasks, run_forever
 from services.common.service.tasks import sleep_unless_cancelled
 
 log = get_logger(__name__)
@@ -35,6 +36,7 @@ class HealthRow(TypedDict):
 Check = Callable[[], Awaitable[CheckFailure | str | None]]
 """Returns None if all is well, else a `CheckFailure` or only its detail. An exception is a failure too."""
 
+_ENDED = "A part of this process has ended, so the process ends too; its log says why."
 _NOT_CHECKED = CheckFailure("not checked yet", "not checked yet")
 
 
@@ -69,13 +71,17 @@ class Health:
             if failure:
                 row["message"] = failure.detail if in_detail else failure.shown
             rows.append(row)
+
+        ended = background_state().ended.is_set()
+        if ended:
+            rows.append({"service": "Background work", "ok": False, "message": _ENDED})
         return all(row["ok"] for row in rows), rows
 
     def rendered(self, *, in_detail: bool = False) -> tuple[bool, bytes]:
         """Return whether all is well, and the report as JSON, which is cached for a second unless a result changes."""
         rendered_at, ok, body = self._rendered.get(in_detail, (0.0, False, b""))
         now = time.monotonic()
-        if now - rendered_at > _RENDERED_SECONDS:
+        if now - rendered_at > _RENDERED_SECONDS or background_state().ended.is_set():
             ok, checks = self.report(in_detail=in_detail)
             body = json.dumps({"ok": ok, "checks": checks}).encode()
             self._rendered[in_detail] = now, ok, body
@@ -104,17 +110,9 @@ class Health:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the checks in the background: every 100 ms until all is well, then every `interval_seconds`."""
+        async with background_tasks(run_forever(self.check_now, name="health", wait=self._wait, at_once=True)):
+            yield
 
-        async def loop() -> None:
-            while True:
-                await self.check_now()
-                all_well, _ = self.report()
-                seconds = self.interval_seconds if all_well else min(0.1, self.interval_seconds)
-                await sleep_unless_cancelled(seconds)
-
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(loop(), name="health")
-            try:
-                yield
-            finally:
-                task.cancel()
+    async def _wait(self) -> None:
+        all_well, _ = self.report()
+        await sleep_unless_cancelled(self.interval_seconds if all_well else min(0.1, self.interval_seconds))

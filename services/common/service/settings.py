@@ -83,6 +83,9 @@ class ServiceSettings(BaseSettings):
     lease_seconds: float = Field(6.0, description="How long a silent process counts as alive.")
     lease_renew_seconds: float = Field(2.0, description="Time between two signs of life of a process.")
     sweep_interval_seconds: float = Field(1.0, description="How often the sweeper looks for dead processes.")
+    loop_stalled_seconds: float = Field(
+        300.0, gt=0, description="A step of a background loop that lasts longer than this makes `/livez` fail."
+    )
     reread_seconds: float = Field(5.0, description="How often a followed stream is read again without a wake-up.")
     queue_tick_seconds: float = Field(
         0.2, description="Shortest time between two readings of the positions of waiting builds."

@@ -1,6 +1,7 @@
 """The web application of every service: problems, request ids, health, metrics and the service token."""
 
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -14,6 +15,7 @@ from services.common.service.call_accounting import attributed_to
 from services.common.service.correlation import REQUEST_HEADER, from_headers
 from services.common.service.health import Health
 from services.common.service.logging import bound_contextvars, get_logger
+from services.common.service.loops import background_state
 from services.common.service.settings import ServiceSettings
 from services.common.web.auth import ServiceToken, has_token, require_secrets, unauthorized
 from services.common.web.incoming import BoundedBodies, HeadRequests
@@ -37,10 +39,13 @@ async def send_bytes(
 
 
 class HealthAndMetrics:
-    """Answers `/health` and `/metrics` ahead of all other middleware: no logging, no validation, no request objects.
+    """Answers `/health`, `/livez`, `/readyz` and `/metrics` ahead of all other middleware: no logging, no validation.
 
-    Anyone may read which checks fail; only a holder of the service token reads why. `/metrics` requires its own token
-    if the settings have one.
+    `/livez` says whether the loops of this process run: if not, a new process is needed. `/readyz` says whether this
+    process takes requests. Neither depends on another service or Redis, which all replicas would lose at once.
+
+    Anyone may read which health checks fail; only a holder of the service token reads why. `/metrics` requires its own
+    token if the settings have one.
     """
 
     def __init__(self, app: ASGIApp, *, health: Health, fixed: Mapping[str, bytes], settings: ServiceSettings) -> None:
@@ -50,8 +55,14 @@ class HealthAndMetrics:
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the two paths and those of `fixed`; pass everything else on."""
+        """Answer these paths and those of `fixed`; pass everything else on."""
         if scope["type"] == "http" and scope["method"] in {"GET", "HEAD"}:
+            if scope["path"] in {"/livez", "/readyz"}:
+                problem = self._live_problem() if scope["path"] == "/livez" else _ready_problem()
+                body = json.dumps({"ok": not problem, "message": problem}).encode()
+                await send_bytes(send, body, "application/json", 503 if problem else 200)
+                return
+
             if scope["path"] == "/health":
                 ok, body = self.health.rendered(in_detail=has_token(scope, self._settings.service_token))
                 await send_bytes(send, body, "application/json", 200 if ok else 503)
@@ -71,6 +82,18 @@ class HealthAndMetrics:
                 return
 
         await self.app(scope, receive, send)
+
+    def _live_problem(self) -> str:
+        background = background_state()
+        if background.ended.is_set():
+            return "A background task of this process has ended."
+        stalled_loops = background.stalled_loops(self._settings.loop_stalled_seconds)
+        return f"These loops have stalled: {', '.join(stalled_loops)}." if stalled_loops else ""
+
+
+def _ready_problem() -> str:
+    background = background_state()
+    return "This process is about to end." if background.stopping.is_set() or background.ended.is_set() else ""
 
 
 class RequestContext:

@@ -23,7 +23,7 @@ PROGRESS_BYTES = 1024
 """Progress that a body or a response must make within each deadline: a byte now and then is not enough."""
 LATE_TIMER_SECONDS = 1.0
 """A timer that fires later than this is set again: it was this process that was paused or very busy, not the client."""
-PROBED = frozenset({"/health", "/metrics"})
+PROBED = frozenset({"/health", "/livez", "/readyz", "/metrics"})
 """Paths answered beyond the limit of connections too, so that a full gateway is not taken for a dead one."""
 
 REFUSED_CONNECTIONS = Counter(

@@ -12,21 +12,51 @@ import uvloop
 from fastapi import FastAPI
 
 from services.common.service.logging import configure_logging
+from services.common.service.loops import BackgroundState, background_state
 from services.common.service.setting_names import warn_of_unknown_variables
 from services.common.service.settings import ServiceSettings
 from services.common.web.http_bounds import HttpBounds
 from services.common.web.http_protocol import HttpConfig
 from services.common.web.listening import BACKLOG, open_listeners
 
+END_SECONDS = 15.0
+"""Time, after open requests have had theirs, in which a process hands over what it owns and closes its connections."""
+
 
 class HttpServer(uvicorn.Server):
-    """A uvicorn server that notifies the application of a signal at once, while open requests still run."""
+    """A uvicorn server that ends with its process: by a signal, or because background work ended unexpectedly.
+
+    Either way the application is notified at once, while open requests still run (`BackgroundState.stopping`).
+    """
+
+    def __init__(self, config: HttpConfig, *, end_seconds: float) -> None:
+        """Create a server. After an unexpected end of background work, the process is killed after `end_seconds`."""
+        super().__init__(config)
+        self._end_seconds = end_seconds
+        self._background: BackgroundState | None = None
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal. Raise `SystemExit(1)` after an unexpected end of background work."""
+        self._background = background_state()
+        watcher = asyncio.create_task(self._stop_when_ended(self._background), name="watch background work")
+        try:
+            await super().serve(sockets)
+        finally:
+            watcher.cancel()
+        if self._background.ended.is_set():
+            raise SystemExit(1)
+
+    async def _stop_when_ended(self, background: BackgroundState) -> None:
+        await background.ended.wait()
+        background.stopping.set()
+        self.should_exit = True
+        # Whatever has ended, the rest may hang in its own end.
+        asyncio.get_running_loop().call_later(self._end_seconds, os._exit, 1)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Set `app.state.exiting`, if the application has it, and begin to shut down."""
-        exiting = getattr(getattr(self.config.app, "state", None), "exiting", None)
-        if isinstance(exiting, asyncio.Event):
-            exiting.set()
+        """Notify the application, and begin to shut down."""
+        if self._background is not None:
+            self._background.stopping.set()
         super().handle_exit(sig, frame)
 
 
@@ -72,10 +102,13 @@ async def serving(
 
 
 def serve(app: FastAPI, settings: ServiceSettings, *, service: str, drain_seconds: int = 5) -> None:
-    """Serve `app` until SIGTERM or SIGINT; open requests get `drain_seconds` to end."""
+    """Serve `app` until SIGTERM or SIGINT; open requests get `drain_seconds` to end.
+
+    Raise `SystemExit(1)` if background work of the application ended before it was asked to.
+    """
     configure_logging(service=service, level=settings.log_level, form=settings.log_format)
     warn_of_unknown_variables(os.environ)
     config = http_config(app, settings, drain_seconds=drain_seconds)
     listeners = open_listeners(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(HttpServer(config).serve(sockets=listeners))
+        runner.run(HttpServer(config, end_seconds=drain_seconds + END_SECONDS).serve(sockets=listeners))

@@ -18,7 +18,7 @@ from services.gateway.settings import GatewaySettings
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _READABLE_FOLDERS = ("/build/", "/api/")
-_READABLE_PATHS = frozenset({"/versions", "/health"})
+_READABLE_PATHS = frozenset({"/versions", "/health", "/livez", "/readyz"})
 
 _ALLOWED_HEADERS = "accept, authorization, cache-control, content-type, idempotency-key, last-event-id"
 _ALLOWED_METHODS = "GET, HEAD, POST, DELETE, OPTIONS"

@@ -18,8 +18,8 @@ from services.gateway.edge.sessions import is_secure
 from services.gateway.settings import GatewaySettings
 
 _PROGRAM_FOLDERS = ("/api/", "/build/")
-_PROGRAM_PATHS = frozenset({"/health", "/metrics", "/versions"})
-_OPEN_PATHS = frozenset({"/health", "/versions"})
+_PROGRAM_PATHS = frozenset({"/health", "/livez", "/readyz", "/metrics", "/versions"})
+_OPEN_PATHS = frozenset({"/health", "/livez", "/readyz", "/versions"})
 _READING = frozenset({"GET", "HEAD"})
 _SESSION = re.compile(r"(?P<payload>(?P<issued>[0-9]{1,12})\.[A-Za-z0-9_-]{22})\.(?P<signature>[0-9a-f]{64})")
 

@@ -2,9 +2,10 @@
 
 import asyncio
 
-from services.common.context import ProcessContext, background_tasks
+from services.common.context import ProcessContext
 from services.common.records.cancel_requests import CancelRequests
 from services.common.redis.keys import Kind, Topic
+from services.common.service.loops import background_tasks
 from tests.support.sample_records import TOPIC, create_record
 
 

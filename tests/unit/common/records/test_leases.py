@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from services.common.context import ProcessContext, background_tasks
+from services.common.context import ProcessContext
 from services.common.models import Event, Launch, LaunchState, Phase
 from services.common.records.leases import OnAdopt, ServiceMember
 from services.common.records.owned_record import Fenced, OwnedRecord
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
+from services.common.service.loops import background_tasks
 from tests.support.polling import until
 from tests.support.sample_records import create_record, launch, message_event
 from tests.support.valkey import Valkey, another_context, die, member_of, service_settings

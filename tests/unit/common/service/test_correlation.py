@@ -13,11 +13,11 @@ from fastapi import APIRouter
 
 from services.builder.executors.base import Finished
 from services.builder.queue.attempts import build_topic
-from services.common.context import background_tasks
 from services.common.models import LaunchState
 from services.common.net.http import PooledClient, ServiceClient
 from services.common.service.correlation import LAUNCH_HEADER, REQUEST_HEADER, from_fields
 from services.common.service.logging import bound_contextvars, get_logger
+from services.common.service.loops import background_tasks
 from services.common.service.settings import ServiceSettings
 from services.common.service.tasks import sleep_unless_cancelled
 from services.common.web.app import create_service

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from services.common.context import background_tasks, queue_positions_updated
+from services.common.context import queue_positions_updated
+from services.common.service.loops import background_tasks
 from services.common.service.tasks import sleep_unless_cancelled
 from services.common.streams.queue_positions import QueuePosition, QueuePositions
 from tests.support.in_process_builder import Builder, open_builder

@@ -1,0 +1,174 @@
+"""Loops that no error ends, and the end of a background task that ends its process."""
+
+import asyncio
+import sys
+
+import httpx
+import pytest
+
+from services.common.service.health import Health
+from services.common.service.loops import UnexpectedEnd, background_state, background_tasks, run_forever
+from services.common.service.settings import ServiceSettings
+from services.common.web.app import create_service
+from tests.support.metrics import sample
+from tests.support.settings import settings_for
+
+
+class Odd(Exception):
+    """An error that nobody foresaw."""
+
+
+async def test_a_loop_goes_on_after_any_exception_and_counts_it(capfd: pytest.CaptureFixture[str]) -> None:
+    rounds = 0
+    done = asyncio.Event()
+
+    async def step() -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds <= 3:
+            raise Odd(rounds)
+        if rounds == 5:
+            done.set()
+
+    before = sample("bindery_loop_failures_total", loop="odd")
+    async with background_tasks(run_forever(step, name="odd", retry_max_seconds=0.01)), asyncio.timeout(5):
+        await done.wait()
+
+    assert sample("bindery_loop_failures_total", loop="odd") - before == 3
+    output = "".join(capfd.readouterr())
+    assert output.count("Traceback") <= 1, "one traceback in a row of failures is enough"
+
+
+async def test_a_failed_step_is_repeated_without_the_wait() -> None:
+    rounds: list[float] = []
+
+    async def step() -> None:
+        rounds.append(asyncio.get_running_loop().time())
+        if len(rounds) == 1:
+            raise Odd
+
+    waits = 0
+
+    async def wait() -> None:
+        nonlocal waits
+        waits += 1
+        if waits > 1:
+            await asyncio.Event().wait()
+
+    async with background_tasks(run_forever(step, name="odd", wait=wait)), asyncio.timeout(5):
+        while len(rounds) < 2:
+            await asyncio.sleep(0.01)
+    assert waits == 2  # before the first step, and after the one that succeeded
+
+
+async def test_a_loop_ends_when_it_is_cancelled() -> None:
+    async def step() -> None:
+        raise Odd
+
+    loop = asyncio.create_task(run_forever(step, name="odd", retry_max_seconds=0.01))
+    await asyncio.sleep(0.05)
+    loop.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await loop
+    assert background_state().loops == set()
+
+
+async def test_only_a_step_that_lasts_long_has_stalled() -> None:
+    async def for_ever() -> None:
+        await asyncio.Event().wait()
+
+    async def at_once() -> None:
+        pass
+
+    state = background_state()
+    async with background_tasks(
+        run_forever(for_ever, name="stuck"),
+        run_forever(for_ever, name="session", is_session=True),
+        run_forever(at_once, name="waiting", wait=for_ever),
+    ):
+        await asyncio.sleep(0.05)
+        assert state.stalled_loops(0.01) == ["stuck"]
+        assert state.stalled_loops(10) == []
+
+
+async def test_a_background_task_that_ends_makes_health_false_at_once() -> None:
+    health = Health()
+    health.add("fine", lambda: asyncio.sleep(0))
+    await health.check_now()
+    assert health.rendered()[0]
+
+    async def ends() -> None:
+        raise Odd("gone")
+
+    async def block() -> None:
+        async with background_tasks(ends()):
+            async with asyncio.timeout(5):
+                await background_state().ended.wait()
+            ok, body = health.rendered()
+            assert not ok
+            assert b"Background work" in body
+
+    with pytest.raises(UnexpectedEnd, match="ends"):
+        await block()
+
+
+async def test_a_task_may_end_once_the_process_is_to_end() -> None:
+    state = background_state()
+
+    async def serves_until_then() -> None:
+        await state.stopping.wait()
+
+    async with background_tasks(serves_until_then()):
+        state.stopping.set()
+        await asyncio.sleep(0.01)
+    assert not state.ended.is_set()
+
+
+@pytest.mark.parametrize("how", ["returns", "raises", "hangs"])
+async def test_a_process_ends_with_its_background_task(how: str) -> None:
+    """Uvicorn alone would go on serving; a process that hangs in its end is killed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.support.ending_service",
+        how,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(30):
+        output, _ = await process.communicate()
+    assert process.returncode == 1, output.decode()
+    assert "part_ended" in output.decode()
+
+
+async def test_probes_ask_nothing_of_others() -> None:
+    health = Health()
+    health.add("Redis", lambda: asyncio.sleep(0, "away"))
+    settings = settings_for(ServiceSettings, {"service_token": "t" * 32, "loop_stalled_seconds": 0.01})
+    app = create_service(settings, name="test", health=health)
+    state = background_state()
+
+    async def stuck() -> None:
+        await asyncio.Event().wait()
+
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+
+        async def status(path: str) -> int:
+            return (await client.get(path)).status_code
+
+        await health.check_now()
+        assert await status("/health") == 503
+        assert await status("/livez") == 200
+        assert await status("/readyz") == 200
+
+        async with background_tasks(run_forever(stuck, name="stuck")):
+            await asyncio.sleep(0.05)
+            answer = await client.get("/livez")
+            assert answer.status_code == 503
+            assert "stuck" in answer.text
+            assert await status("/readyz") == 200
+
+        state.stopping.set()
+        assert await status("/livez") == 200
+        assert await status("/readyz") == 503
