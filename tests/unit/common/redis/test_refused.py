@@ -6,14 +6,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from services.common.models import Event, Phase
 from services.common.redis.client import REDIS_PY_UNAVAILABLE, connect, retry_while_unavailable
-from services.common.redis.keys import Kind, Topic
-from services.common.redis.refused import RedisRefused
-from tests.support.sample_records import LAUNCH
+from services.common.redis.refused import RedisRefused, as_refused
+from tests.support.sample_records import TOPIC, launch
 from tests.support.valkey import Valkey, another_context, member_of, service_settings
 
+KEY = "bindery:default:key"
+WRITING_SCRIPT = "return redis.call('SET', KEYS[1], '1')"
 LONG_SCRIPT = "local n = 0; while n < 4e7 do n = n + 1 end; return n"
 
 
@@ -46,20 +48,13 @@ async def test_a_refusal_counts_as_unavailable(code: str, in_script: bool, valke
     async with connect(service_settings(valkey)) as client:
         await client.ping()
         async with refusing(redis, code):
+            write = client.eval(WRITING_SCRIPT, 1, KEY) if in_script else client.set(KEY, "1")
             with pytest.raises(RedisRefused, match=f"^{code} ") as refusal:
-                if in_script:
-                    await client.eval("return redis.call('SET', KEYS[1], '1')", 1, "bindery:default:key")
-                else:
-                    await client.set("bindery:default:key", "1")
+                await write
     assert isinstance(refusal.value, REDIS_PY_UNAVAILABLE)
 
 
-async def test_a_masterless_replica_counts_as_unavailable() -> None:
-    """Its answer is only read here: the other tests need their server as it is."""
-    from redis.exceptions import ResponseError
-
-    from services.common.redis.refused import as_refused
-
+def test_a_replica_without_its_master_counts_as_unavailable() -> None:
     error = ResponseError("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.")
     assert isinstance(as_refused(error), RedisRefused)
     assert as_refused(ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")) is None
@@ -70,7 +65,7 @@ async def test_a_pipeline_that_is_refused_is_repeated(valkey: Valkey, redis: Red
 
         async def write() -> list[bool]:
             async with client.pipeline() as pipe:
-                pipe.set("bindery:default:key", "1")
+                pipe.set(KEY, "1")
                 results: list[bool] = await pipe.execute()
                 return results
 
@@ -85,14 +80,12 @@ async def test_a_write_of_a_record_waits_for_a_redis_that_refuses(valkey: Valkey
     async with another_context(valkey) as context:
         member = member_of(context)
         await member.take_lease()
-        record, _ = await context.records.create(
-            Topic(Kind.LAUNCH, LAUNCH.launch_id), LAUNCH, Event(phase=Phase.RESOLVING), process=member.process
-        )
+        record, _ = await context.records.create(TOPIC, launch(), Event(phase=Phase.RESOLVING), process=member.process)
         async with refusing(redis, "NOREPLICAS"):
             write = asyncio.create_task(record.write(Event(phase=Phase.BUILDING)))  # type: ignore[union-attr]
             await asyncio.sleep(0.3)
             assert not write.done()
         await write
-        stored = await context.records.read(Topic(Kind.LAUNCH, LAUNCH.launch_id))
+        stored = await context.records.read(TOPIC)
         assert stored is not None
         assert stored.get("lines") == "2"
