@@ -14,7 +14,7 @@ JOBS = auto
 IN_PARALLEL = -n $(JOBS)
 ON_HUB5 = BINDERY_TEST_HUB_PYTHON=.venv/hub5/bin/python
 
-.PHONY: help up url stop clean unit test watch coverage test-browser test-faults test-hubs test-docker test-cluster load \
+.PHONY: help up url stop clean unit test watch coverage test-browser test-faults test-hubs test-docker test-cluster test-long load \
 	format lint docs lock .venv-up .venv-dev
 
 help:
@@ -39,6 +39,7 @@ help:
 	@echo 'make test-hubs     launches on real hubs, of JupyterHub 6 and of 5'
 	@echo 'make test-docker   builds and servers on a container engine, which it starts if there is none (root)'
 	@echo 'make test-cluster  builds and servers on Kubernetes: KUBECONFIG, else kind, k3d, or one of its own (root)'
+	@echo 'make test-long     what is too long for each landing, of all tiers, with a table of outcomes (root)'
 	@echo 'make load          measure (LOAD="--target URL" measures another one; LOAD=--help)'
 	@echo
 	@echo 'Generated files:'
@@ -89,6 +90,9 @@ test-docker: .venv-dev .venv/hub5/installed
 test-cluster: .venv-dev .venv/hub5/installed
 	@$(VENV)/python -m tests.support.cluster_start run -- sh -ec '$(RUN_TESTS) --timeout=600 tests/cluster; \
 	$(ON_HUB5) $(RUN_TESTS) --timeout=600 tests/cluster/test_kubespawner.py'
+
+test-long: .venv-dev
+	@$(RUN_TESTS) -m long $(ARGS) $(or $(T),tests)
 
 load: .venv-dev
 	@$(VENV)/python -m tests.load $(LOAD)

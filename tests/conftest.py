@@ -1,4 +1,4 @@
-"""What holds for every test: in CI a skipped test is a failed one."""
+"""What holds for every test: in CI a skipped test is a failed one, and long tests run only if they are asked for."""
 
 import os
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import structlog
 
+from tests.support import long_tests
 from tests.support.parallel import FilesAndUnitTests
 
 # A traceback drawn with every local variable takes the loop half a second and more: leases of tests are as short.
@@ -26,11 +27,25 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesAndUnit
     return FilesAndUnitTests(config, log)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the long tests, unless they are asked for."""
+    if not long_tests.are_requested(config):
+        long_tests.deselect(config, items)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the table of a run of the long tests."""
+    if long_tests.are_selected(config):
+        terminalreporter.section("long tests")
+        terminalreporter.write_line(long_tests.table(terminalreporter))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Fail a run in CI with a skipped test, which proves nothing there."""
+    """Fail a run with a skipped test in CI, and one of the long tests anywhere: a skipped test proves nothing there."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = reporter.stats.get("skipped", []) if reporter else []
-    if reporter and os.environ.get("CI") and skipped and exitstatus == pytest.ExitCode.OK:
+    counts = bool(os.environ.get("CI")) or long_tests.are_selected(session.config)
+    if reporter and counts and skipped and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        reporter.write_line(f"{len(skipped)} tests were skipped, which counts as failed in CI.", red=True)
+        reporter.write_line(f"{len(skipped)} tests were skipped, which counts as failed here.", red=True)

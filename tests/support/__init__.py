@@ -19,5 +19,6 @@ The rest are small tools, each of them one file:
 - HTTP: `serving` (an application on a port), `echo_app`, `metrics`, `tls`, `ports`, `registry_token_server`;
 - on the way: `tcp_proxy`, `slow_tcp_proxy`, `forward_proxy`;
 - Kubernetes without a cluster: `kubernetes_api` (for the builder), `pods_api` and `spawners` (for the hub);
-- servers: `quick_jupyter`, `kernels`; repositories: `bare_repos`; pytest: `parallel`, `paths`.
+- servers: `quick_jupyter`, `kernels`; repositories: `bare_repos`; pytest: `parallel`, `paths`,
+  `long_tests` (what `make test-long` selects, and its table).
 """
