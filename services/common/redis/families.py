@@ -244,7 +244,7 @@ CHANNELS = [
     Channel("{b:*}:news", GATEWAY | BUILDERS, "entries of a build's stream"),
     Channel("{l:*}:news", GATEWAY, "entries of a launch's stream"),
     Channel("{s:*}:news", GATEWAY | LAUNCHER, "entries of a server's stream"),
-    Channel("{bus:*}:news", MEMBERS, "nothing: a process that follows no stream listens here"),
+    Channel("{bus:*}:news", MEMBERS, "a process's messages to itself, which prove that its subscription lives"),
     Channel("{queue}:version", GATEWAY | BUILDERS, "that the build queue has changed"),
     Channel("wake:gateway", GATEWAY, "orphans, and launches to cancel"),
     Channel("wake:builder", BUILDERS, "orphans, builds to admit or to cancel, and slots that are free"),

@@ -47,10 +47,9 @@ class Keys:
         """Return the channel that carries each new entry of an entity's events."""
         return self._key(f"{{{topic.kind}:{topic.id}}}:news")
 
-    @property
-    def idle_channel(self) -> str:
-        """Channel that a process stays subscribed to even if it follows nothing."""
-        return self._key("{bus:self}:news")
+    def heartbeats(self, name: str) -> str:
+        """Return the channel by which the process of that name proves that its subscription lives."""
+        return self._key(f"{{bus:{name}}}:news")
 
     def waiters(self, build_id: str) -> str:
         """Return the key of the launches that wait for a build, a set."""

@@ -86,6 +86,12 @@ class ServiceSettings(BaseSettings):
     loop_stalled_seconds: float = Field(
         300.0, gt=0, description="A step of a background loop that lasts longer than this makes `/livez` fail."
     )
+    heartbeat_seconds: float = Field(
+        2.0,
+        gt=0,
+        description="Time between two messages that a process sends itself through Redis. If two in a row do not "
+        "arrive, it subscribes again by another connection.",
+    )
     reread_seconds: float = Field(5.0, description="How often a followed stream is read again without a wake-up.")
     queue_tick_seconds: float = Field(
         0.2, description="Shortest time between two readings of the positions of waiting builds."

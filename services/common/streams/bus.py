@@ -36,6 +36,7 @@ class Bus:
         redis: Redis,
         subscriber: Redis,
         keys: Keys,
+        heartbeat_seconds: float = 2.0,
         reread_seconds: float = 5.0,
         patience_seconds: float = 60,
         renew_seconds: float = 2.0,
@@ -51,13 +52,14 @@ class Bus:
         self._check_seconds = max(0.9 * reread_seconds, 2 * renew_seconds)
         """Time between two checks for a record, in which a living owner has renewed its lease and so rewritten it."""
 
-        self._patterns = {kind: keys.news(Topic(kind, "*")).encode() for kind in subscribe_all}
+        self._covered_kinds = frozenset(subscribe_all)
         """Kinds whose topics are all subscribed to at once: they are few and short, and following one costs nothing."""
         self._subscription = Subscription(
             subscriber,
-            idle_channel=keys.idle_channel,
-            patterns=self._patterns.values(),
-            wait_seconds=reread_seconds,
+            publisher=redis,
+            keys=keys,
+            patterns=[keys.news(Topic(kind, "*")).encode() for kind in self._covered_kinds],
+            heartbeat_seconds=heartbeat_seconds,
             on_connect=self._mark_all_stale,
         )
         self._stale: set[Topic] = set()
@@ -209,7 +211,7 @@ class Bus:
         await self._subscription.add(
             self.keys.news(reader.topic).encode(),
             partial(self._on_message, reader.topic),
-            pattern=self._patterns.get(reader.topic.kind),
+            is_covered=reader.topic.kind in self._covered_kinds,
         )
 
     async def _drop(self, reader: Reader) -> None:

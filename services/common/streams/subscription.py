@@ -1,22 +1,48 @@
-"""The subscription connection of a process: the channels it receives, and the handlers of their messages."""
+"""The subscription connection of a process: the channels it receives, and the handlers of their messages.
+
+A connection may break without a sign: its peer is gone, or is no longer the server that others publish to. Nothing
+would arrive on it then, as if nothing happened. Therefore the process publishes heartbeats to a channel of its own,
+over its other connections, and opens another subscription when they do not arrive.
+"""
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import Callable, Collection
 from typing import Any
 
+from prometheus_client import Counter
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
 from services.common.redis.client import REDIS_UNAVAILABLE
+from services.common.redis.keys import Keys
 from services.common.service.logging import get_logger
-from services.common.service.tasks import sleep_unless_cancelled
+from services.common.service.loops import run_forever
+from services.common.service.tasks import Interrupted, run_until
 
 log = get_logger(__name__)
 
+RECONNECTS = Counter(
+    "bindery_subscription_reconnects_total",
+    "Subscriptions to Redis that were opened again because heartbeats did not arrive on them",
+)
+
 OnMessage = Callable[[bytes], None]
 
-_RECONNECT_SECONDS = 0.2
+MISSES_MAX = 2
+"""Heartbeats in a row that do not arrive before the connection counts as dead."""
+
+
+class _Connection:
+    """One connection, from before it is opened until it is closed."""
+
+    def __init__(self, pubsub: PubSub) -> None:
+        self.pubsub = pubsub
+        self.is_alive = asyncio.Event()
+        """Set by each heartbeat that arrives, and cleared before the next is sent."""
+        self.is_silent = asyncio.Event()
+        """Set once heartbeats no longer arrive."""
 
 
 class Subscription:
@@ -29,93 +55,163 @@ class Subscription:
         self,
         redis: Redis,
         *,
-        idle_channel: str,
+        publisher: Redis,
+        keys: Keys,
         patterns: Collection[bytes],
-        wait_seconds: float,
+        heartbeat_seconds: float,
         on_connect: Callable[[], None],
     ) -> None:
         self._redis = redis
-        self._idle_channel = idle_channel
+        self._publisher = publisher
         self._patterns = patterns
-        self._wait_seconds = wait_seconds
+        self._heartbeat_channel = keys.heartbeats(secrets.token_hex(8)).encode()
+        self._heartbeat_seconds = heartbeat_seconds
         self._on_connect = on_connect
 
         self._handlers: dict[bytes, OnMessage] = {}
         self._covered_channels: set[bytes] = set()
         """Channels with a handler that a pattern delivers."""
         self._confirmations: dict[bytes, asyncio.Event] = {}
-        """Set once Redis has confirmed a channel or pattern."""
-        self._pubsub: PubSub | None = None
+        """Set once Redis has confirmed a channel."""
+        self._late_channels: set[bytes] = set()
+        """Channels for whose confirmation nobody waits any more."""
+        self._connection: _Connection | None = None
         self._connected = asyncio.Event()
+        """Set while there is a connection on which Redis has confirmed every channel and pattern."""
 
-    async def add(self, channel: bytes, handler: OnMessage, *, pattern: bytes | None = None) -> None:
-        """Handle a channel's messages, and wait a while for Redis to confirm the subscription to it.
+    async def add(self, channel: bytes, handler: OnMessage, *, is_covered: bool = False) -> None:
+        """Handle a channel's messages, and wait for Redis to confirm the subscription to it.
 
-        If Redis does not answer in time, the next connection subscribes. `pattern` is the one that covers the channel.
+        The wait is as long as it takes to notice that a connection is dead. What is sent before a later confirmation
+        counts as lost: `on_connect` is called then. `is_covered` is for channels that a pattern delivers.
         """
         self._handlers[channel] = handler
-        if pattern:
+        if is_covered:
             self._covered_channels.add(channel)
 
-        confirmed = self._confirmations.setdefault(pattern or channel, asyncio.Event())
-        with contextlib.suppress(*REDIS_UNAVAILABLE):
-            async with asyncio.timeout(self._wait_seconds):
+        try:
+            async with asyncio.timeout(MISSES_MAX * self._heartbeat_seconds):
                 await self._connected.wait()
-                if self._pubsub is not None and pattern is None:
-                    await self._pubsub.subscribe(channel)
-                await confirmed.wait()
+                if not is_covered:
+                    await self._subscribe(channel)
+        except REDIS_UNAVAILABLE:  # the next connection subscribes to it, unless this one confirms it yet
+            if channel in self._confirmations:
+                self._late_channels.add(channel)
+
+    async def _subscribe(self, channel: bytes) -> None:
+        confirmed = self._confirmations.setdefault(channel, asyncio.Event())
+        if self._connection:
+            await self._connection.pubsub.subscribe(channel)
+        await confirmed.wait()
 
     async def remove(self, channel: bytes) -> None:
         """Handle a channel's messages no longer."""
         self._handlers.pop(channel, None)
         self._confirmations.pop(channel, None)
+        self._late_channels.discard(channel)
         if channel in self._covered_channels:
             self._covered_channels.discard(channel)
             return
 
-        if self._pubsub is not None and self._connected.is_set():
+        if self._connection and self._connected.is_set():
             with contextlib.suppress(*REDIS_UNAVAILABLE):
-                await self._pubsub.unsubscribe(channel)
+                async with asyncio.timeout(self._heartbeat_seconds):
+                    await self._connection.pubsub.unsubscribe(channel)
 
     async def run(self) -> None:
-        """Hold the connection, and open another when it breaks, until cancelled."""
-        while True:
-            try:
-                async with self._redis.pubsub() as pubsub:
-                    await self._receive(pubsub)
-            except REDIS_UNAVAILABLE as error:
-                log.warning("redis_away", doing="subscribe", error=str(error))
-            finally:
-                self._on_disconnect()
-            await sleep_unless_cancelled(_RECONNECT_SECONDS)
+        """Hold the connection, and open another when it breaks or falls silent, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            receive = run_forever(self._receive, name="subscription", is_session=True, unavailable=REDIS_UNAVAILABLE)
+            beat = run_forever(
+                self._beat, name="heartbeat", wait=self._heartbeat_seconds, unavailable=REDIS_UNAVAILABLE
+            )
+            group.create_task(receive, name="bus-subscription")
+            group.create_task(beat, name="bus-heartbeat")
 
-    async def _receive(self, pubsub: PubSub) -> None:
-        self._pubsub = pubsub
+    # Receiving
+
+    async def _receive(self) -> None:
+        """Open a connection, and handle its messages until it breaks or is silent."""
+        connection = _Connection(self._redis.pubsub())
+        self._connection = connection
+        try:
+            await run_until(connection.is_silent, self._handle_messages(connection))
+        except Interrupted:
+            RECONNECTS.inc()
+            log.warning("subscription_silent", heartbeats=MISSES_MAX)
+        finally:
+            self._connected.clear()
+            self._connection = None
+            await _close(connection.pubsub)
+
+    async def _handle_messages(self, connection: _Connection) -> None:
+        pubsub = connection.pubsub
         channels = [channel for channel in self._handlers if channel not in self._covered_channels]
-        await pubsub.subscribe(self._idle_channel, *channels)
         if self._patterns:
             await pubsub.psubscribe(*self._patterns)
+        # The last one: once it is confirmed, all are.
+        await pubsub.subscribe(*channels, self._heartbeat_channel)
 
-        self._connected.set()
-        self._on_connect()
         while True:
-            if message := await pubsub.get_message(timeout=self._wait_seconds):
-                self._on_message(message)
+            if message := await pubsub.get_message(timeout=None):
+                self._on_message(connection, message)
 
-    def _on_disconnect(self) -> None:
-        self._connected.clear()
-        self._pubsub = None
-        for pattern in self._patterns:
-            self._confirmations.setdefault(pattern, asyncio.Event()).clear()
-
-    def _on_message(self, message: dict[str, Any]) -> None:
+    def _on_message(self, connection: _Connection, message: dict[str, Any]) -> None:
         channel = message["channel"]
         match message["type"]:
+            case "message" | "pmessage" if channel == self._heartbeat_channel:
+                connection.is_alive.set()
             case "message" | "pmessage":
-                if handler := self._handlers.get(channel):
-                    handler(message["data"])
-            case "psubscribe":
-                self._confirmations.setdefault(channel, asyncio.Event()).set()
+                self._handle(channel, message["data"])
+            case "subscribe" if channel == self._heartbeat_channel:
+                self._connected.set()
+                self._late_channels.clear()
+                self._on_connect()
             case "subscribe":
-                if confirmed := self._confirmations.get(channel):
-                    confirmed.set()
+                self._on_confirmation(channel)
+
+    def _handle(self, channel: bytes, content: bytes) -> None:
+        handler = self._handlers.get(channel)
+        if handler is None:
+            return
+        try:
+            handler(content)
+        except Exception as error:
+            log.exception("message_not_handled", channel=channel.decode(), error=str(error))
+
+    def _on_confirmation(self, channel: bytes) -> None:
+        if confirmed := self._confirmations.get(channel):
+            confirmed.set()
+        if channel in self._late_channels:
+            self._late_channels.discard(channel)
+            if not self._late_channels and self._connected.is_set():
+                self._on_connect()
+
+    # Proving that the connection lives
+
+    async def _beat(self) -> None:
+        """Send a heartbeat, and a second one if it does not arrive; if neither does, give the connection up.
+
+        Raise one of `REDIS_UNAVAILABLE` if a heartbeat can't be sent: that says nothing about the subscription.
+        """
+        connection = self._connection
+        if connection is None:
+            return
+
+        for _ in range(MISSES_MAX):
+            connection.is_alive.clear()
+            await self._publisher.publish(self._heartbeat_channel, "")
+            try:
+                async with asyncio.timeout(self._heartbeat_seconds):
+                    await connection.is_alive.wait()
+            except TimeoutError:
+                continue
+            return
+        connection.is_silent.set()
+
+
+async def _close(pubsub: PubSub) -> None:
+    """Close a connection without waiting for its peer, which may be gone."""
+    if pubsub.connection:
+        await pubsub.connection.disconnect(nowait=True)
+    await pubsub.aclose()
