@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import secrets
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from services.common.records.leases import ServiceMember
 from services.common.records.owned_record import Fenced, OwnedRecord, RecordLost
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
+from services.common.service.clock import clock
 from services.common.service.correlation import from_fields, to_fields
 from services.common.service.logging import bound_contextvars, get_logger
 from services.launcher.abandoned_servers import abandoned_servers
@@ -221,7 +221,7 @@ class Servers:
             repo_url=request.repo.repo_url,
             url=self._hub.server_url(user, ""),
             token=secrets.token_urlsafe(16),
-            created_at=time.time(),
+            created_at=clock.now(),
             idle_timeout_seconds=self._settings.idle_timeout_seconds or None,
         )
 

@@ -96,7 +96,7 @@ class GitHubApi:
         """
         url = f"{self._url}/repos/{quote(user)}/{quote(repo)}/commits/{quote(ref, safe='/')}"
         self._raise_if_missing(url)
-        if (wait := self._limited_until - time.time()) > 0:
+        if (wait := self._limited_until - time.monotonic()) > 0:
             raise _rate_limited(wait)
 
         cached = self._commits.get(url)
@@ -136,7 +136,7 @@ class GitHubApi:
         if status == 451 or "block" in body:
             return self._remember_missing(url, f"GitHub has closed access to {name}.")
         if (wait := self._limit_wait_seconds(reply, body)) is not None:
-            self._limited_until = time.time() + wait
+            self._limited_until = time.monotonic() + wait
             log.warning("github_rate_limited", status=status, seconds=round(wait))
             return _rate_limited(wait)
 
@@ -161,7 +161,8 @@ class GitHubApi:
             return min(max(1.0, float(after)), _LONGEST_WAIT_SECONDS)
         reset = reply.headers.get("x-ratelimit-reset", "")
         if reply.headers.get("x-ratelimit-remaining") == "0" and _is_number(reset):
-            return min(max(1.0, float(reset) - time.time()), _LONGEST_WAIT_SECONDS)
+            wait = float(reset) - time.time()  # noqa: TID251 - GitHub's clock
+            return min(max(1.0, wait), _LONGEST_WAIT_SECONDS)
         if reply.status_code == 429 or "rate limit" in str(body.get("message", "")).lower():
             return _SECONDARY_WAIT_SECONDS
         return None

@@ -17,6 +17,7 @@ from services.common.records.leases import ServiceMember
 from services.common.records.stored_record import is_public
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.scripts import ScriptArg
+from services.common.service.clock import clock
 from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled
 from services.common.streams.log_store import stream_entries
@@ -163,7 +164,7 @@ class Admission:
 
     async def _stop_abandoned(self) -> None:
         """Cancel builds that no launch has waited for since the end of their grace."""
-        now_ms = int(time.time() * 1000)
+        now_ms = int(clock.now() * 1000)
         for raw in await self._redis.zrangebyscore(self._keys("{queue}:abandoned"), "-inf", now_ms):
             await self._builds.cancel_unwanted(raw.decode())
             await self._redis.zrem(self._keys("{queue}:abandoned"), raw)
@@ -178,7 +179,7 @@ class Admission:
         for raw in await self._redis.zrange(self._keys("{queue}:waiting"), 0, -1):
             build_id = raw.decode()
             queued_ms = await self._redis.hget(self._keys.record(build_topic(build_id)), "queued_ms")
-            waited_seconds = time.time() - int(queued_ms or 0) / 1000
+            waited_seconds = clock.now() - int(queued_ms or 0) / 1000
             if waited_seconds <= self._settings.build_queue_max_seconds:
                 continue
             if stored := await self._attempts.read(build_id):

@@ -21,6 +21,7 @@ from services.common.models.errors import BinderyError
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
 from services.common.redis.scripts import ScriptArg, Scripts
+from services.common.service.clock import clock
 from services.common.service.correlation import to_fields
 from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled
@@ -163,7 +164,7 @@ class Attempts:
 
         With `stop`, a build that no launch waits for any more is stopped after a grace.
         """
-        stop_at_ms = int((time.time() + self._settings.build_cancel_grace_seconds) * 1000)
+        stop_at_ms = int((clock.now() + self._settings.build_cancel_grace_seconds) * 1000)
         topic = build_topic(build_id)
         keys = [self._keys.record(topic), self._keys.waiters(build_id), self._keys("{queue}:abandoned")]
         await self.scripts.run("leave", keys, [build_id, launch_ref, stop_at_ms, int(stop)])
@@ -183,7 +184,7 @@ class Attempts:
         """End a build that no worker owns. Return False if a worker does, or if the build has ended already."""
         build_id = build.build_id or ""
         topic = build_topic(build_id)
-        final_build = build.updated(state=state, error=error.problem, finished_at=time.time(), queue=None)
+        final_build = build.updated(state=state, error=error.problem, finished_at=clock.now(), queue=None)
         phase = Phase.CANCELLED if state is BuildState.CANCELLED else Phase.FAILED
         event = Event(phase=phase, message=f"{error.detail}\n", state=state, error=error.problem, terminal=True)
 
@@ -208,7 +209,7 @@ def _queued_build(build_id: str, image: str, request: BuildRequest) -> Build:
         state=BuildState.QUEUED,
         repo_url=request.repo.repo_url,
         ref=request.repo.ref,
-        created_at=time.time(),
+        created_at=clock.now(),
     )
 
 

@@ -1,7 +1,5 @@
 """Builds as the API shows them: a request for an image yields an attempt, an existing image, or a recent failure."""
 
-import time
-
 from services.builder.executors.image_store import image_store_id
 from services.builder.image_names import image_name
 from services.builder.images import ImageLookup
@@ -15,6 +13,7 @@ from services.common.models.errors import BinderyError
 from services.common.records.cancel_requests import CancelRequests
 from services.common.records.launch_cache import CachedImage
 from services.common.redis.keys import Kind
+from services.common.service.clock import clock
 from services.common.service.logging import get_logger
 from services.common.streams.entries import Entry
 from services.common.streams.event_format import PLAIN
@@ -53,7 +52,7 @@ class Builds:
         if current and current.is_live:
             return await self._join(current, request)
 
-        asked_at = time.time()
+        asked_at = clock.now()
         if request.past_cache:
             await self._context.launch_cache.withdraw_image(repo)
         if existing := await self._images.find(image):
@@ -80,7 +79,7 @@ class Builds:
 
     def _existing(self, image: str, digest: str | None, request: BuildRequest) -> Build:
         """Return a finished build without an id, for an image that was not built here."""
-        now = time.time()
+        now = clock.now()
         return Build(
             build_id=None, image=image, digest=digest, state=BuildState.BUILT,
             repo_url=request.repo.repo_url, ref=request.repo.ref, created_at=now, finished_at=now,
@@ -90,7 +89,7 @@ class Builds:
         """Return whether a build failed recently, for a reason that only the author can remove."""
         if build.state is not BuildState.FAILED or build.error is None or build.error.code not in AUTHOR_CODES:
             return False
-        return time.time() - (build.finished_at or 0) < self._settings.build_failure_memory_seconds
+        return clock.now() - (build.finished_at or 0) < self._settings.build_failure_memory_seconds
 
     async def read(self, build_id: str) -> Build:
         """Return a build by its id. Raise `BinderyError("not_found")`."""
@@ -124,7 +123,7 @@ class Builds:
         queue_keys = [keys("{queue}:waiting"), keys("{queue}:running"), keys("slots")]
         depth, oldest_ms, running, *rest = await self._attempts.scripts.run("queue", queue_keys, [keys.prefix])
 
-        oldest_waiting_seconds = max(0.0, time.time() - int(oldest_ms) / 1000) if oldest_ms else None
+        oldest_waiting_seconds = max(0.0, clock.now() - int(oldest_ms) / 1000) if oldest_ms else None
         workers = [
             WorkerSlots(name=name.decode() if with_names else None, slots=slots, running=owned)
             for name, slots, owned in zip(rest[::3], rest[1::3], rest[2::3], strict=True)

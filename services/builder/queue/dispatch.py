@@ -16,7 +16,8 @@ arq's retries, results, timeouts, schedules and pickles are not used.
 """
 
 import json
-import time
+import math
+from datetime import UTC, datetime
 
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 
@@ -25,6 +26,7 @@ from services.common.context import ProcessContext
 from services.common.models import RECORD_VERSION
 from services.common.redis.keys import Kind, Topic
 from services.common.redis.scripts import Scripts
+from services.common.service.clock import clock
 from services.common.service.logging import get_logger
 
 log = get_logger(__name__)
@@ -33,6 +35,8 @@ MAX_EPOCHS_BACK = 50
 """How many epochs back a build's jobs are deleted: each adoption deletes the ones before it."""
 CLAIM_GRACE_SECONDS = 5.0
 """How long a job waits for its claim: by a worker with a free slot if it is fresh, or by the one that began it."""
+SCORED_EARLIER_SECONDS = 60.0
+"""How long before its time a job is due: a worker takes those alone that are due by its host's clock."""
 
 
 class Dispatcher:
@@ -58,14 +62,19 @@ class Dispatcher:
     async def _enqueue(self, build_id: str, epoch: int) -> bool:
         """Enqueue a job; return False if arq has one with its id already."""
         argument = json.dumps({"v": RECORD_VERSION, "build_id": build_id, "epoch": epoch})
-        job = await self._arq.enqueue_job(SUPERVISE, argument, _job_id=self._job_id(build_id, epoch))
+        due_at = datetime.fromtimestamp(clock.now() - SCORED_EARLIER_SECONDS, UTC)
+        job = await self._arq.enqueue_job(
+            SUPERVISE, argument, _job_id=self._job_id(build_id, epoch), _defer_until=due_at
+        )
         return job is not None
 
     async def _is_unclaimed(self, build_id: str, epoch: int) -> bool:
         """Return whether no worker will claim a job any more: all are full, or the one that began it has stopped."""
         name = self._job_id(build_id, epoch)
-        enqueued_ms = await self._redis.zscore(self._queue, name)
-        if enqueued_ms is not None and time.time() - enqueued_ms / 1000 < CLAIM_GRACE_SECONDS:
+        due_ms = await self._redis.zscore(self._queue, name)
+        due_seconds = clock.now() - due_ms / 1000 if due_ms is not None else math.inf
+        # Enqueued lately: by the release before, which scores a job by its time, or by this one.
+        if due_seconds < CLAIM_GRACE_SECONDS or 0 <= due_seconds - SCORED_EARLIER_SECONDS < CLAIM_GRACE_SECONDS:
             return False
         return is_fresh(name) or bool(await self._redis.exists(in_progress_key_prefix + name))
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -31,6 +30,7 @@ from services.common.records.owned_record import Fenced, OwnedRecord, RecordLost
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.client import retry_while_unavailable
 from services.common.service.backoff import Backoff
+from services.common.service.clock import clock
 from services.common.service.correlation import from_fields
 from services.common.service.logging import bound_contextvars, get_logger
 from services.common.service.tasks import Interrupted, run_until
@@ -149,12 +149,12 @@ class Supervision:
 
     def _deadline(self) -> float:
         """Return the loop's time at which the build has taken too long, measured from its first start."""
-        started_at = self.build.started_at or time.time()
-        remaining_seconds = started_at + self.settings.build_timeout_seconds - time.time()
+        started_at = self.build.started_at or clock.now()
+        remaining_seconds = started_at + self.settings.build_timeout_seconds - clock.now()
         return asyncio.get_running_loop().time() + remaining_seconds
 
     async def _start(self) -> None:
-        self.build = self.build.updated(state=BuildState.RUNNING, started_at=time.time(), queue=None)
+        self.build = self.build.updated(state=BuildState.RUNNING, started_at=clock.now(), queue=None)
         await self.record.write(body=self.build)
 
     async def _run_until_image(self) -> ExistingImage:
@@ -285,7 +285,7 @@ class Supervision:
         self._position = batch.position
 
     async def _succeed(self, digest: str | None, message: str) -> None:
-        self.build = self.build.updated(state=BuildState.BUILT, digest=digest, finished_at=time.time(), queue=None)
+        self.build = self.build.updated(state=BuildState.BUILT, digest=digest, finished_at=clock.now(), queue=None)
         repo = ResolvedRepo.model_validate_json(self.stored.get("repo"))
         cached_image = CachedImage(
             image=self.build.image, digest=digest, build_id=self.build.build_id, asked_at=self.build.finished_at or 0
@@ -297,7 +297,7 @@ class Supervision:
         await self._finish(event)
 
     async def _fail(self, state: BuildState, error: BinderyError) -> None:
-        self.build = self.build.updated(state=state, error=error.problem, finished_at=time.time(), queue=None)
+        self.build = self.build.updated(state=state, error=error.problem, finished_at=clock.now(), queue=None)
         phase = Phase.CANCELLED if state is BuildState.CANCELLED else Phase.FAILED
         await self._finish(
             Event(phase=phase, message=f"{error.detail}\n", state=state, error=error.problem, terminal=True)
@@ -307,7 +307,7 @@ class Supervision:
         outcome = self.build.error.code if self.build.error else str(self.build.state)
         await self.record.write(event, body=self.build, final=True)
         BUILDS.labels(outcome).inc()
-        BUILD_SECONDS.labels(outcome).observe(time.time() - (self.build.started_at or time.time()))
+        BUILD_SECONDS.labels(outcome).observe(clock.now() - (self.build.started_at or clock.now()))
         log.info("build_ended", build_id=self.build.build_id, outcome=outcome)
 
     async def _stop(self) -> None:

@@ -8,7 +8,6 @@ any other: the resolver's bans, and the store that has the builder's images.
 
 import contextlib
 import hashlib
-import time
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -17,6 +16,7 @@ from services.common.models import BuildInput, Contract, ResolvedRepo, Spec, Vis
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Keys
 from services.common.redis.scripts import ScriptCall, Scripts
+from services.common.service.clock import clock
 
 TOMBSTONE = b"-"
 """Value of an answer that was withdrawn lately."""
@@ -123,7 +123,7 @@ class LaunchCache:
 
     async def store_image(self, repo: ResolvedRepo, image: CachedImage, store_id: str) -> None:
         """Cache an image that exists in an image store, unless it was withdrawn after its registry was asked."""
-        is_older_than_tombstones = image.asked_at < time.time() - self._tombstone_ms / 1000
+        is_older_than_tombstones = image.asked_at < clock.now() - self._tombstone_ms / 1000
         if repo.visibility is not Visibility.PUBLIC or is_older_than_tombstones:
             return
 

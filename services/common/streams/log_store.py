@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import secrets
-import time
 import zlib
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +18,7 @@ from typing import Protocol
 from redis.asyncio import Redis
 
 from services.common.redis.keys import Keys, Topic
+from services.common.service.clock import clock
 from services.common.service.settings import ServiceSettings
 from services.common.streams.entries import Entry
 from services.common.streams.positions import STREAM_START, position_key
@@ -81,14 +81,14 @@ class RedisLogs:
         packed = await asyncio.to_thread(lambda: zlib.compress(_pack(entries, is_public=is_public)))
         async with self._redis.pipeline() as pipe:
             pipe.set(self._keys.log(build_id), packed, px=self._ttl_ms)
-            pipe.zadd(self._keys("logs"), {build_id: time.time()})
+            pipe.zadd(self._keys("logs"), {build_id: clock.now()})
             pipe.hset(self._keys("logs:sizes"), build_id, str(len(packed)))
             await pipe.execute()
         await self._remove_old()
 
     async def _remove_old(self) -> None:
         """Remove logs that are past their time, then the oldest until the others are within the limit."""
-        expired = await self._redis.zrangebyscore(self._keys("logs"), "-inf", time.time() - self._ttl_ms / 1000)
+        expired = await self._redis.zrangebyscore(self._keys("logs"), "-inf", clock.now() - self._ttl_ms / 1000)
         by_age = await self._redis.zrange(self._keys("logs"), 0, -1)
         sizes = {name: int(size) for name, size in (await self._redis.hgetall(self._keys("logs:sizes"))).items()}
         total = sum(sizes.values())
@@ -150,7 +150,7 @@ class FileLogs:
 
         for old in self._folder.glob("*/*.jsonl.gz"):
             with contextlib.suppress(FileNotFoundError):  # another process removes old logs too
-                if old.stat().st_mtime < time.time() - self._ttl_seconds:
+                if old.stat().st_mtime < clock.now() - self._ttl_seconds:
                     old.unlink()
 
     async def read(self, build_id: str, after: str = STREAM_START) -> list[Entry] | None:

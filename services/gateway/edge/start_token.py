@@ -7,13 +7,13 @@ import hashlib
 import hmac
 import re
 import secrets
-import time
 from urllib.parse import unquote_plus, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from services.common.models.errors import BinderyError
+from services.common.service.clock import clock
 from services.gateway.edge.sessions import is_secure
 from services.gateway.settings import GatewaySettings
 
@@ -83,7 +83,7 @@ class StartToken:
 
     def _start_session(self, request: Request, target: str) -> Response:
         """Return a redirect to `target` that sets the session's cookie."""
-        payload = f"{int(time.time())}.{secrets.token_urlsafe(16)}"
+        payload = f"{int(clock.now())}.{secrets.token_urlsafe(16)}"
         headers = {"cache-control": "no-store", "referrer-policy": "no-referrer"}
         response = RedirectResponse(target, status_code=303, headers=headers)
         # Lax: a badge's link on another site finds the session; other requests that such a site makes don't.
@@ -106,7 +106,7 @@ class StartToken:
         if not match:
             return False
         is_ours = hmac.compare_digest(match["signature"], self._signature(match["payload"]))
-        return is_ours and time.time() - int(match["issued"]) < self._session_seconds
+        return is_ours and clock.now() - int(match["issued"]) < self._session_seconds
 
     def _signature(self, payload: str) -> str:
         return hmac.digest(self._key, f"start-session\0{self._cookie}\0{payload}".encode(), "sha256").hex()

@@ -5,7 +5,6 @@ that another gateway can go on with the launch at any point.
 """
 
 import contextlib
-import time
 
 from prometheus_client import Counter, Histogram
 
@@ -31,6 +30,7 @@ from services.common.records.cancel_requests import CancelRequests
 from services.common.records.launch_cache import CachedAnswers, CachedImage
 from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic
+from services.common.service.clock import clock
 from services.common.service.logging import get_logger
 from services.common.streams.entries import StreamEvent
 from services.common.streams.positions import STREAM_START
@@ -140,7 +140,7 @@ class Conductor:
 
             if build.state is BuildState.BUILT:
                 self.launch = self.launch.updated(build_id=build.build_id)
-                return CachedImage(image=build.image, digest=build.digest, asked_at=time.time())
+                return CachedImage(image=build.image, digest=build.digest, asked_at=clock.now())
 
             error = BinderyError.of(build.error) if build.error else BinderyError("build_lost")
             # "cancelled": by its other users, before this launch joined it
@@ -267,11 +267,11 @@ class Conductor:
         await self.record.write(event, body=self.launch)
 
     async def _finish(self, event: Event) -> None:
-        self.launch = self.launch.updated(finished_at=time.time())
+        self.launch = self.launch.updated(finished_at=clock.now())
         await self.record.write(event, body=self.launch, final=True)
 
         outcome = self.launch.error.code if self.launch.error else str(self.launch.state)
-        seconds = time.time() - self.launch.created_at
+        seconds = clock.now() - self.launch.created_at
         LAUNCHES_ENDED.labels(outcome).inc()
         LAUNCH_SECONDS.labels(outcome).observe(seconds)
         log.info("launch_ended", outcome=outcome, seconds=round(seconds, 3))

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import random
-import time
 
 from services.common.context import ProcessContext
 from services.common.models import LaunchState
@@ -12,6 +11,7 @@ from services.common.records.cancel_requests import CancelRequests
 from services.common.records.owned_record import Fenced, RecordLost
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Kind, Topic
+from services.common.service.clock import clock
 from services.common.service.logging import get_logger
 from services.common.service.tasks import cancel_and_wait, sleep_unless_cancelled
 from services.gateway.launches.conductor import Conductor
@@ -91,24 +91,24 @@ class LaunchRun:
         raise BinderyError("abandoned", "Nobody followed this launch, so no server was started.")
 
     def _seconds_left(self) -> float:
-        age_seconds = time.time() - self._conductor.launch.created_at
+        age_seconds = clock.now() - self._conductor.launch.created_at
         return max(0.0, self._settings.launch_timeout_seconds - age_seconds)
 
     async def _wait_until_abandoned(self) -> None:
         """Return when nobody has followed or read the launch for long enough, and its server has no seat yet."""
         topic = launch_topic(self._conductor.launch.launch_id)
         limit_seconds = self._settings.abandoned_seconds
-        watched_at = time.time()
+        watched_at = clock.now()
         while not self._conductor.launch.options.detached:
             await sleep_unless_cancelled(limit_seconds / 8)
             with contextlib.suppress(*REDIS_UNAVAILABLE):
                 if self._context.bus.is_followed(topic):
-                    watched_at = time.time()
+                    watched_at = clock.now()
                 else:  # followers on other gateways, and readers, leave the time in the record
                     seen_at = await self._context.redis.hget(self._context.keys.record(topic), "seen")
                     watched_at = max(watched_at, float(seen_at or 0.0))
 
-                is_unwatched = time.time() - watched_at > limit_seconds
+                is_unwatched = clock.now() - watched_at > limit_seconds
                 if is_unwatched and self._conductor.launch.state in ABANDONABLE_STATES:
                     return
 

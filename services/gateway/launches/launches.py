@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import time
 
 from cachetools import FIFOCache
 
@@ -19,6 +18,7 @@ from services.common.records.records import EarlierCreation, IdempotencyKey
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Kind, Topic
+from services.common.service.clock import clock
 from services.common.service.correlation import from_fields, to_fields
 from services.common.service.logging import bound_contextvars
 from services.common.service.tasks import sleep_unless_cancelled
@@ -75,7 +75,7 @@ class Launches:
             principal=principal,
             options=options,
             state=LaunchState.RESOLVING,
-            created_at=time.time(),
+            created_at=clock.now(),
             client_ip=client_ip,
             launch_host=launch_host,
         )
@@ -234,4 +234,4 @@ class Launches:
                         await self._mark_seen(topic)
 
     async def _mark_seen(self, topic: Topic) -> None:
-        await self._context.records.set_field(topic, "seen", repr(time.time()))
+        await self._context.records.set_field(topic, "seen", repr(clock.now()))

@@ -1,13 +1,13 @@
 """A launch as its page shows it: steps, a headline, and the next possible actions."""
 
 import re
-import time
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import unquote
 
 from services.common.models import Launch, LaunchState, Problem, Server, ServerState
 from services.common.models.error_codes import AUTHOR_CODES
+from services.common.service.clock import clock
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _REDIRECT_WITHIN_SECONDS = 30.0
@@ -74,7 +74,7 @@ class LaunchPage:
     @property
     def redirects_automatically(self) -> bool:
         """Whether the server became ready only now: the page of an older launch waits for a click."""
-        return self.is_running and time.time() - (self.launch.finished_at or 0.0) < _REDIRECT_WITHIN_SECONDS
+        return self.is_running and clock.now() - (self.launch.finished_at or 0.0) < _REDIRECT_WITHIN_SECONDS
 
     @property
     def name(self) -> str:
@@ -91,7 +91,7 @@ class LaunchPage:
     @property
     def seconds(self) -> float:
         """Duration of the launch, until its end or until now."""
-        return max(0.0, (self.launch.finished_at or time.time()) - self.launch.created_at)
+        return max(0.0, (self.launch.finished_at or clock.now()) - self.launch.created_at)
 
     @property
     def headline(self) -> str:

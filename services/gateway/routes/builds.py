@@ -1,6 +1,5 @@
 """The v1 API: builds, their logs and events, and the queue that they wait in."""
 
-import time
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response, status
@@ -11,6 +10,7 @@ from services.common.models.errors import BinderyError
 from services.common.models.ids import launch_ref, new_launch_id
 from services.common.records.stored_record import is_public
 from services.common.redis.keys import Kind, Topic
+from services.common.service.clock import clock
 from services.common.web.auth import OPERATOR_HEADER
 from services.common.web.problems import RESPONSES
 from services.gateway.context import GatewayContext
@@ -67,7 +67,7 @@ async def create_build(
         principal=principal(request),
         options=LaunchOptions(rebuild=build_request.rebuild, detached=True, build_only=True),
         state=LaunchState.RESOLVING,
-        created_at=time.time(),
+        created_at=clock.now(),
         client_ip=client_ip(request),
         launch_host=base_url(request),
     )

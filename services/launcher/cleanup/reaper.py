@@ -6,7 +6,6 @@ counted and left to the idle culler, as are ready servers.
 
 import asyncio
 import re
-import time
 from collections.abc import Iterable
 
 from prometheus_client import Counter, Gauge
@@ -18,6 +17,7 @@ from services.common.records.leases import ServiceMember
 from services.common.records.owned_record import Fenced, RecordLost
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.client import REDIS_UNAVAILABLE
+from services.common.service.clock import clock
 from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled
 from services.launcher.abandoned_servers import abandoned_servers
@@ -84,7 +84,7 @@ class Reaper:
         """Compare and remove once."""
         may_delete = await self._may_delete()
 
-        listed_at = time.time()
+        listed_at = clock.now()
         try:
             listed = await self._hub.list_servers()
             await self._compare(listed, listed_at, may_delete=may_delete)
@@ -103,11 +103,11 @@ class Reaper:
     async def _may_delete(self) -> bool:
         """Return False for `reap_disarmed_seconds` after Redis was emptied: records that protect servers are lost."""
         key = self._context.keys("installation")
-        if await self._context.redis.set(key, repr(time.time()), nx=True):
+        if await self._context.redis.set(key, repr(clock.now()), nx=True):
             log.warning("redis_was_empty", disarmed_seconds=self._settings.reap_disarmed_seconds)
             return False
-        empty_since = float(await self._context.redis.get(key) or time.time())
-        return time.time() - empty_since > self._settings.reap_disarmed_seconds
+        empty_since = float(await self._context.redis.get(key) or clock.now())
+        return clock.now() - empty_since > self._settings.reap_disarmed_seconds
 
     # The hub's servers
 

@@ -61,5 +61,5 @@ def _retry_after_seconds(header: str | None) -> float | None:
     with contextlib.suppress(ValueError):
         return max(0.0, float(header))
     with contextlib.suppress(ValueError):
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())  # noqa: TID251 - the hub's date
     return None

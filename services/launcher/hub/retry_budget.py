@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import random
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from services.common.models.errors import BinderyError
 from services.common.service.backoff import Backoff
+from services.common.service.clock import clock
 from services.common.service.logging import get_logger
 from services.launcher.hub.errors import HubUnavailable
 from services.launcher.settings import LauncherSettings
@@ -154,4 +154,4 @@ class Deadline:
 
 def _loop_time(seconds: float, since: float) -> float:
     """Return the event loop's time `seconds` after the wall-clock time `since`."""
-    return asyncio.get_running_loop().time() + seconds - (time.time() - since)
+    return asyncio.get_running_loop().time() + seconds - (clock.now() - since)

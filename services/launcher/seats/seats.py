@@ -20,6 +20,7 @@ from services.common.models import ResolvedRepo, Server
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.scripts import ScriptArg, ScriptCall, Scripts
 from services.common.service.call_accounting import attributed_to
+from services.common.service.clock import clock
 from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled
 from services.launcher.seats.positions import (
@@ -258,5 +259,5 @@ class Seats:
 
 
 def _holder_json(repo: str, *, quota: int, cost: int, user: str) -> str:
-    fields = {"v": 1, "repo": repo, "cost": cost, "quota": quota, "reserved_at": time.time(), "user": user}
+    fields = {"v": 1, "repo": repo, "cost": cost, "quota": quota, "reserved_at": clock.now(), "user": user}
     return json.dumps(fields)

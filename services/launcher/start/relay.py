@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Callable
 from enum import Enum, auto
@@ -10,6 +9,7 @@ from enum import Enum, auto
 from services.common.models import Event, Phase, Server
 from services.common.records.owned_record import OwnedRecord
 from services.common.redis.client import retry_while_unavailable
+from services.common.service.clock import clock
 from services.common.streams.entries import Entry
 from services.launcher.hub.client import Hub, Progress
 from services.launcher.hub.failure_patterns import Diagnosis, Verdict
@@ -111,7 +111,7 @@ class Relay:
         if earlier:
             return earlier.popleft()
 
-        now = time.time()
+        now = clock.now()
         if message:
             self.pending.append(Event(phase=Phase.LAUNCHING, message=line))
             self._step_times[line].append(now)

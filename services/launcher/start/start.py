@@ -5,7 +5,6 @@ Another process may repeat every step: each is recorded before its effect, and t
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +16,7 @@ from services.common.models.errors import BinderyError
 from services.common.records.owned_record import Fenced, OwnedRecord, RecordLost
 from services.common.redis.client import retry_while_unavailable
 from services.common.service.backoff import Backoff
+from services.common.service.clock import clock
 from services.common.service.logging import get_logger
 from services.common.service.tasks import Interrupted, run_until
 from services.launcher.hub.client import Hub
@@ -122,7 +122,7 @@ class Start:
                     continue
                 raise_if_refused(watched.position.number)
 
-                now = time.time()
+                now = clock.now()
                 # Many launches move with each seat, so those far behind are updated less often.
                 factor = min(5.0, max(1.0, watched.position.number / 20))
                 due_at = announced_at + self.settings.seat_told_seconds * factor
@@ -185,7 +185,7 @@ class Start:
     async def _await_ready(self, *, has_waited: bool) -> None:
         """Start the server and wait until it is ready, within the deadline of the whole start."""
         # A start that had its seat at once began when it was requested, whichever process runs it now.
-        self.began_at = self.began_at or (time.time() if has_waited else self.server.created_at)
+        self.began_at = self.began_at or (clock.now() if has_waited else self.server.created_at)
         if self.server.state is ServerState.WAITING:
             self.server = self.server.updated(state=ServerState.STARTING, queue=None)
         if has_waited:
@@ -193,7 +193,7 @@ class Start:
         if self.is_adopted:
             await self.relay.load_history()
 
-        elapsed = time.time() - self.began_at
+        elapsed = clock.now() - self.began_at
         remaining = self.settings.server_start_timeout_seconds + SPAWNER_FIRST_SECONDS - elapsed
         deadline = Deadline(hard_seconds=self.settings.server_start_max_seconds - elapsed)
         try:
@@ -204,7 +204,7 @@ class Start:
 
     def _timeout_error(self) -> BinderyError:
         """Return the error for a start whose deadline has passed: the hub's, if that is why, else the server's."""
-        duration = f"{time.time() - self.began_at:.0f} s"
+        duration = f"{clock.now() - self.began_at:.0f} s"
         if self.retry_budget.busy_reason:
             return BinderyError("hub_busy", f"JupyterHub was busy for {duration}: {self.retry_budget.busy_reason}.")
         if self.retry_budget.unavailable_error:
@@ -249,7 +249,7 @@ class Start:
 
     async def _finish_ready(self) -> None:
         """Record and announce that the server is ready, in one write."""
-        now = time.time()
+        now = clock.now()
         max_age = self.settings.max_age_seconds
         self.server = self.server.updated(
             state=ServerState.READY, ready_at=now, expires=now + max_age if max_age else None, queue=None

@@ -199,7 +199,7 @@ class WarningEvent:
 
     def aged_by_stamp(self) -> Self:
         """Return the same warning, as old as its own timestamp says: for one that is older than our watch."""
-        age_seconds = max(0.0, time.time() - self.reported_at)
+        age_seconds = max(0.0, time.time() - self.reported_at)  # noqa: TID251 - a cluster's stamp
         return replace(self, received_at=self.received_at - age_seconds)
 
     @property

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from services.common.service.clock import clock
 from services.gateway.edge.start_token import query_without
 from services.gateway.settings import GatewaySettings
 from tests.support.fake_gateway import FakeLaunches, fake_gateway
@@ -257,9 +258,9 @@ async def test_a_session_ends_and_can_not_be_made_up(monkeypatch: pytest.MonkeyP
             assert (await client.get("/", headers={"cookie": f"{name}={made_up}"})).status_code == 401
         # Another server of the host may have set one of the same name, for a path of its own.
         assert (await client.get("/", headers={"cookie": f"{name}=x; a=b; {cookie}; {name}="})).status_code == 200
-        monkeypatch.setattr("time.time", lambda: float(issued) + 99)
+        monkeypatch.setattr(clock, "now", lambda: float(issued) + 99)
         assert (await client.get("/", headers={"cookie": cookie})).status_code == 200
-        monkeypatch.setattr("time.time", lambda: float(issued) + 101)
+        monkeypatch.setattr(clock, "now", lambda: float(issued) + 101)
         assert (await client.get("/", headers={"cookie": cookie})).status_code == 401
 
 
