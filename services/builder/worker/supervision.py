@@ -116,6 +116,7 @@ class Supervision:
                     self._run_until_image(),
                     name=f"runs {self.build.build_id}",
                     again_seconds=self.context.records.cancel_again_seconds,
+                    within_seconds=self.context.records.cancel_within_seconds,
                     drop_late=True,  # a cancelled build ends cancelled, whatever goes wrong as its run is stopped
                 )
 

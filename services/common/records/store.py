@@ -26,3 +26,5 @@ class RecordStore:
         """How long a cancelled write waits for its reply."""
         self.cancel_again_seconds = self.settle_seconds + CANCEL_AGAIN_SECONDS
         """After which time work that writes records is cancelled again: not before such a write has its reply."""
+        self.cancel_within_seconds = settings.cancel_within_seconds
+        """After which time work that goes on although it was cancelled is left."""

@@ -92,6 +92,11 @@ class ServiceSettings(BaseSettings):
         description="Time between two messages that a process sends itself through Redis. If two in a row do not "
         "arrive, it subscribes again by another connection.",
     )
+    cancel_within_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="How long work that is cancelled again and again may go on; then its process goes on without it.",
+    )
     reread_seconds: float = Field(5.0, description="How often a followed stream is read again without a wake-up.")
     queue_tick_seconds: float = Field(
         0.2, description="Shortest time between two readings of the positions of waiting builds."

@@ -1,13 +1,24 @@
 """Cancelling tasks for certain, and racing work against an event."""
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+from prometheus_client import Counter
+
+from services.common.service.logging import get_logger
+
+log = get_logger(__name__)
+
+CANCELS_IGNORED = Counter("bindery_cancels_ignored_total", "Tasks that were left, as they did not end when cancelled")
 
 T = TypeVar("T")
 
 CANCEL_AGAIN_SECONDS = 1.0
 """How long a cancelled task may take before it is cancelled again."""
+CANCEL_WITHIN_SECONDS = 10.0
+"""How long a cancelled task is waited for, unless a setting says otherwise (`cancel_within_seconds`)."""
 
 
 class Interrupted(Exception):
@@ -25,28 +36,43 @@ async def sleep_unless_cancelled(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-async def cancel_and_wait(*tasks: asyncio.Task[Any], again_seconds: float = CANCEL_AGAIN_SECONDS) -> None:
-    """Cancel tasks and return when all are done; their results and exceptions stay with them, and are not raised.
+async def cancel_and_wait(
+    *tasks: asyncio.Task[Any],
+    again_seconds: float = CANCEL_AGAIN_SECONDS,
+    within_seconds: float = CANCEL_WITHIN_SECONDS,
+) -> None:
+    """Cancel tasks and wait for their ends; their results and exceptions stay with them, and are not raised.
 
-    A client library may swallow a cancel that comes while it connects, so the cancel is repeated. If the caller itself
-    is cancelled, the tasks are cancelled once more at once, and `CancelledError` is raised when all of them are done.
+    A client library may swallow a cancel that comes while it connects, so the cancel is repeated after `again_seconds`.
+    A task that goes on for `within_seconds` all the same is logged, counted and left: it must not hold its caller. If
+    the caller itself is cancelled, the tasks are cancelled once more at once, and `CancelledError` is raised at the end
+    of the wait.
     """
+    ends_at = time.monotonic() + within_seconds
     pending = {task for task in tasks if not task.done()}
     is_cancelled = False
-    while pending:
+    while pending and (remaining := ends_at - time.monotonic()) > 0:
         for task in pending:
             task.cancel()
         try:
-            await asyncio.wait(pending, timeout=again_seconds)
+            await asyncio.wait(pending, timeout=min(again_seconds, remaining))
         except asyncio.CancelledError:
             is_cancelled = True
         pending = {task for task in pending if not task.done()}
 
+    for task in pending:
+        CANCELS_IGNORED.inc()
+        log.error("cancel_ignored", task=task.get_name(), seconds=within_seconds)
     for task in tasks:
-        if not task.cancelled():
-            task.exception()  # retrieved, so that asyncio does not log it as lost
+        task.add_done_callback(_retrieve_exception)
     if is_cancelled:
         raise asyncio.CancelledError
+
+
+def _retrieve_exception(task: asyncio.Task[Any]) -> None:
+    """Read a task's exception, so that asyncio does not log it as lost."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def run_until(
@@ -55,13 +81,15 @@ async def run_until(
     *,
     name: str | None = None,
     again_seconds: float = CANCEL_AGAIN_SECONDS,
+    within_seconds: float = CANCEL_WITHIN_SECONDS,
     drop_late: bool = False,
 ) -> T:
     """Run `work` to its end and return its result, or cancel it when `event` is set.
 
     Work that was done before it noticed the cancel has won: its result is returned, or its exception raised; with
     `drop_late`, only if it was done before the event interrupted it. Nothing runs on after this returns or raises, also
-    if the caller is cancelled. `name` is the task's; after `again_seconds` it is cancelled again.
+    if the caller is cancelled, except work that ignores cancels for `within_seconds`: that has lost. `name` is the
+    task's; after `again_seconds` it is cancelled again.
 
     Raise `Interrupted` if the event came first.
     """
@@ -72,8 +100,8 @@ async def run_until(
         await asyncio.wait({task, interrupt}, return_when=asyncio.FIRST_COMPLETED)
         is_late = not task.done()
     finally:
-        await cancel_and_wait(task, interrupt, again_seconds=again_seconds)
+        await cancel_and_wait(task, interrupt, again_seconds=again_seconds, within_seconds=within_seconds)
 
-    if task.cancelled() or (drop_late and is_late):
+    if not task.done() or task.cancelled() or (drop_late and is_late):
         raise Interrupted
     return task.result()

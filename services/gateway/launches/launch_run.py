@@ -80,7 +80,10 @@ class LaunchRun:
                 await conduct
                 return
         finally:
-            await cancel_and_wait(*tasks, again_seconds=self._context.records.cancel_again_seconds)
+            records = self._context.records
+            await cancel_and_wait(
+                *tasks, again_seconds=records.cancel_again_seconds, within_seconds=records.cancel_within_seconds
+            )
 
         if self._conductor.record.has_ended:  # the conductor wrote the end while it was being cancelled
             return

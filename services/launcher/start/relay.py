@@ -1,7 +1,6 @@
 """Relay of a start's progress from the hub to the start's followers."""
 
 import asyncio
-import contextlib
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Callable
 from enum import Enum, auto
@@ -10,6 +9,7 @@ from services.common.models import Event, Phase, Server
 from services.common.records.owned_record import OwnedRecord
 from services.common.redis.client import retry_while_unavailable
 from services.common.service.clock import clock
+from services.common.service.tasks import cancel_and_wait
 from services.common.streams.entries import Entry
 from services.launcher.hub.client import Hub, Progress
 from services.launcher.hub.failure_patterns import Diagnosis, Verdict
@@ -73,36 +73,37 @@ class Relay:
         """Relay the hub's progress until the stream ends. Raise `BinderyError` if the start has failed."""
         server = self._server()
         repeats = {message: deque(times) for message, times in self._step_times.items()}
-        async with contextlib.aclosing(self._hub.progress(server.user, server.server_name)) as stream:
-            upcoming: asyncio.Task[Progress] | None = None
+        stream = self._hub.progress(server.user, server.server_name)
+        upcoming: asyncio.Task[Progress] | None = None
+        try:
+            while True:
+                upcoming = upcoming or asyncio.ensure_future(_next(stream))
+                done, _ = await asyncio.wait({upcoming}, timeout=FLUSH_AFTER_SECONDS if self.pending else None)
+                if not done:
+                    await self.flush()
+                    continue
+                progress = upcoming.result()
+                upcoming = None
+
+                if progress.failed:
+                    raise self.diagnosis.failure(progress.message)
+                if progress.ready and not progress.is_confirmed:
+                    return ProgressEnd.READY_UNCONFIRMED
+                since = self._add_step(progress.message, repeats)
+                if progress.ready:
+                    return ProgressEnd.READY
+
+                retry_budget.on_progress()
+                self._apply(progress.message, deadline, since)
+        except StopAsyncIteration:
+            return ProgressEnd.WITHOUT_RESULT
+        finally:
             try:
-                while True:
-                    upcoming = upcoming or asyncio.ensure_future(_next(stream))
-                    done, _ = await asyncio.wait({upcoming}, timeout=FLUSH_AFTER_SECONDS if self.pending else None)
-                    if not done:
-                        await self.flush()
-                        continue
-                    progress = upcoming.result()
-                    upcoming = None
-
-                    if progress.failed:
-                        raise self.diagnosis.failure(progress.message)
-                    if progress.ready and not progress.is_confirmed:
-                        return ProgressEnd.READY_UNCONFIRMED
-                    since = self._add_step(progress.message, repeats)
-                    if progress.ready:
-                        return ProgressEnd.READY
-
-                    retry_budget.on_progress()
-                    self._apply(progress.message, deadline, since)
-            except StopAsyncIteration:
-                return ProgressEnd.WITHOUT_RESULT
-            finally:
                 if upcoming:
-                    upcoming.cancel()
-                    # Not `cancel_and_wait`: a start is cancelled again after a second, and a gather passes that on and
-                    # waits still. The stream can't be closed before.
-                    await asyncio.gather(upcoming, return_exceptions=True)
+                    await cancel_and_wait(upcoming, within_seconds=self._record.store.cancel_within_seconds)
+            finally:
+                if not upcoming or upcoming.done():  # otherwise it is still read, and can't be closed
+                    await stream.aclose()
 
     def _add_step(self, message: str, repeats: dict[str, deque[float]]) -> float:
         """Queue a step to be written unless it was before. Return when it was first reported."""

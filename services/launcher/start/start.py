@@ -87,7 +87,13 @@ class Start:
 
     async def _start_until_cancelled(self) -> None:
         try:
-            await run_until(self.cancel_requested, self._start(), name=f"start {self.server.server_id}")
+            await run_until(
+                self.cancel_requested,
+                self._start(),
+                name=f"start {self.server.server_id}",
+                again_seconds=self.record.store.cancel_again_seconds,
+                within_seconds=self.record.store.cancel_within_seconds,
+            )
         except Interrupted:
             await self.fail(BinderyError("cancelled", "The launch was cancelled."))
 

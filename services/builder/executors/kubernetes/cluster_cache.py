@@ -13,7 +13,7 @@ from services.builder.executors.kubernetes.api import EVENTS, JOBS, PODS, Api, A
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import INSTALLATION, JobState, PodState, WarningEvent
 from services.builder.executors.kubernetes.watch import Watch, WatchedObject
-from services.common.service.tasks import sleep_unless_cancelled
+from services.common.service.tasks import cancel_and_wait, sleep_unless_cancelled
 
 _MAX_WARNED_OBJECTS = 5000
 
@@ -121,9 +121,7 @@ class ClusterCache:
 
     async def aclose(self) -> None:
         """Stop the watches."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_and_wait(*self._tasks)
         self._tasks = []
 
     def _start(self) -> None:

@@ -11,6 +11,7 @@ from services.builder.executors.kubernetes.api import PODS, Api, ApiError
 from services.builder.executors.kubernetes.logs import PodLogDecoder, PodLogPosition
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import CONTAINER, PodState
+from services.common.service.tasks import cancel_and_wait
 
 _QUEUED_CHUNKS = 4
 _FIRST_PAUSE_SECONDS = 0.2
@@ -155,8 +156,7 @@ class LogReader:
 
     async def aclose(self) -> None:
         """Close the stream."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await cancel_and_wait(self._task)
 
     async def _read(self, position: PodLogPosition) -> None:
         query = {"container": CONTAINER, "timestamps": "true"}

@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import io
 
 import pytest
 
 from services.common.service.tasks import Interrupted, cancel_and_wait, run_until, sleep_unless_cancelled
+from tests.support.logs import line_of
+from tests.support.metrics import sample
 
 
 async def test_a_swallowed_cancel_takes_effect_at_the_next_pause() -> None:
@@ -175,3 +178,50 @@ async def test_a_caller_that_is_cancelled_takes_the_work_with_it() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert is_cancelled
+
+
+async def _ignore_cancels(until: asyncio.Event) -> str:
+    """Go on through every cancel until an event is set."""
+    while not until.is_set():
+        with contextlib.suppress(asyncio.CancelledError):
+            await until.wait()
+    return "late"
+
+
+async def test_a_task_that_ignores_its_cancels_is_left_after_a_bound_and_counted(logs: io.StringIO) -> None:
+    may_end = asyncio.Event()
+    stubborn = asyncio.create_task(_ignore_cancels(may_end), name="stubborn")
+    obedient = asyncio.create_task(asyncio.Event().wait())
+    await asyncio.sleep(0)
+
+    before = sample("bindery_cancels_ignored_total")
+    await asyncio.wait_for(cancel_and_wait(stubborn, obedient, again_seconds=0.01, within_seconds=0.05), 5)
+    assert (stubborn.done(), obedient.cancelled()) == (False, True)
+    assert line_of(logs, "cancel_ignored")["task"] == "stubborn"
+    assert sample("bindery_cancels_ignored_total") - before == 1
+
+    may_end.set()
+    assert await stubborn == "late"
+
+
+async def test_a_caller_that_is_cancelled_is_held_no_longer_than_the_bound() -> None:
+    may_end = asyncio.Event()
+    stubborn = asyncio.create_task(_ignore_cancels(may_end))
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(cancel_and_wait(stubborn, again_seconds=0.01, within_seconds=0.05))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(waiting, 5)
+    assert not stubborn.done()
+    may_end.set()
+    await stubborn
+
+
+async def test_work_that_ignores_its_cancels_has_lost_against_the_event() -> None:
+    event = asyncio.Event()
+    event.set()
+    may_end = asyncio.Event()
+    with pytest.raises(Interrupted):
+        await asyncio.wait_for(run_until(event, _ignore_cancels(may_end), again_seconds=0.01, within_seconds=0.05), 5)
+    may_end.set()
