@@ -90,6 +90,7 @@ class Servers:
         """
         request = request.updated(repo=self._classes.choose(request.repo, request.resource_class))
         server = self._new_server(request)
+        options = self._user_options(server, request)  # whatever can be refused is, before there is a record
         topic = server_topic(server.server_id)
         if server.server_id in self.cancel_requests:
             # It is starting here. If Redis was emptied, the record must be written again before another one is made.
@@ -106,7 +107,10 @@ class Servers:
 
         if isinstance(record, OwnedRecord):
             position = self._seats.position(reservation.number, reservation.blocked_by)
-            self._begin(record, server, request, position)
+            start = self._new_start(record, server, request, position=position)
+            start.options = options
+            self._member.work(topic, self._run_start(start))
+            log.info("server_start", server_id=server.server_id, launch_ref=server.launch_ref)
             return server.updated(queue=position.queue)
         if isinstance(record, StoredRecord):
             existing = record.model(Server)
@@ -186,12 +190,6 @@ class Servers:
                 await start.fail(error)
             else:
                 await start.run()
-
-    def _begin(self, record: OwnedRecord, server: Server, request: ServerRequest, position: SeatPosition) -> None:
-        start = self._new_start(record, server, request, position=position)
-        start.options = self._user_options(server, request)
-        self._member.work(server_topic(server.server_id), self._run_start(start))
-        log.info("server_start", server_id=server.server_id, launch_ref=server.launch_ref)
 
     async def _run_start(self, start: Start) -> None:
         async with self._under_way(start):

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 RECORD_VERSION = 1
 """Written as `v` into every stored record, event and job argument."""
@@ -25,6 +25,12 @@ class OpenEnum(StrEnum):
     @classmethod
     def _missing_(cls, value: object) -> Any:
         return cls.__members__.get("UNKNOWN")
+
+
+def faults_of(error: ValidationError) -> str:
+    """Return which fields of a model can't be read and why, without their values: those may be secret."""
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(str(part) for part in fault['loc']) or 'body'}: {fault['type']}" for fault in faults)
 
 
 class Queue(Contract):

@@ -9,14 +9,27 @@ any other: the resolver's bans, and the store that has the builder's images.
 import contextlib
 import hashlib
 from dataclasses import dataclass
+from typing import TypeVar
 
+from prometheus_client import Counter
+from pydantic import ValidationError
 from redis.asyncio import Redis
 
 from services.common.models import BuildInput, Contract, ResolvedRepo, Spec, Visibility
+from services.common.models.base import faults_of
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Keys
 from services.common.redis.scripts import ScriptCall, Scripts
 from services.common.service.clock import clock
+from services.common.service.logging import get_logger
+
+log = get_logger(__name__)
+
+A = TypeVar("A", bound=Contract)
+
+UNREADABLE = Counter(
+    "bindery_cached_answers_unreadable_total", "Cached answers that could not be read and were not used", ["answer"]
+)
 
 TOMBSTONE = b"-"
 """Value of an answer that was withdrawn lately."""
@@ -86,17 +99,17 @@ class LaunchCache:
     def parse_lookup(answer: list[bytes | None]) -> CachedAnswers:
         """Return the answers in the reply to `lookup_call`."""
         repo_raw, image_raw, policy, store_id = answer
-        repo = _valid_under(policy, repo_raw)
+        repo = _parse(ResolvedRepo, policy, repo_raw)
         if repo is None:
             return CachedAnswers(None, None)
-        return CachedAnswers(ResolvedRepo.model_validate_json(repo), _parse_image(store_id, image_raw))
+        return CachedAnswers(repo, _parse(CachedImage, store_id, image_raw))
 
     async def find_image(self, repo: ResolvedRepo) -> CachedImage | None:
         """Return the cached image of a repository, or None; also if Redis is unavailable."""
         by_input, _ = self._image_keys(repo)
         with contextlib.suppress(*REDIS_UNAVAILABLE):
             raw, store_id = await self._redis.mget(by_input, self._image_store_key)
-            return _parse_image(store_id, raw)
+            return _parse(CachedImage, store_id, raw)
         return None
 
     async def store_repo(self, repo: ResolvedRepo, policy: str) -> None:
@@ -147,9 +160,22 @@ def _digest(spec: Spec) -> str:
     return hashlib.sha256(str(spec).encode()).hexdigest()[:32]
 
 
-def _parse_image(store_id: bytes | None, raw: bytes | None) -> CachedImage | None:
-    image = _valid_under(store_id, raw)
-    return CachedImage.model_validate_json(image) if image else None
+def _parse(kind: type[A], policy: bytes | None, raw: bytes | None) -> A | None:
+    """Return a cached answer that holds under a policy, or in an image store; None if there is none.
+
+    One that this release can't read is none. It is not deleted: the launch that misses it has it written anew, and
+    a gateway may not write what a link means.
+    """
+    answer = _valid_under(policy, raw)
+    if answer is None:
+        return None
+
+    try:
+        return kind.model_validate_json(answer)
+    except ValidationError as error:
+        UNREADABLE.labels(kind.__name__).inc()
+        log.warning("cached_answer_unreadable", answer=kind.__name__, reason=faults_of(error))
+        return None
 
 
 def _valid_under(policy: bytes | None, raw: bytes | None) -> bytes | None:

@@ -1,5 +1,6 @@
 """The launch cache in a real Redis: which answers are cached, and when they no longer count."""
 
+import json
 import time
 
 import pytest
@@ -8,7 +9,9 @@ from redis.asyncio import Redis
 from services.common.models import ResolvedRepo, Spec, Visibility
 from services.common.records.launch_cache import CachedAnswers, CachedImage, LaunchCache
 from services.common.redis.keys import Keys
+from tests.support.metrics import sample
 
+UNREADABLE_KINDS = ("ResolvedRepo", "CachedImage")
 SHA = "0123456789abcdef0123456789abcdef01234567"
 REPO = ResolvedRepo(
     provider="gh", spec=f"org/repo/{SHA}", repo_url="https://github.com/org/repo", ref=SHA,
@@ -98,3 +101,55 @@ async def test_a_writer_that_asked_longer_ago_than_a_tombstone_lasts_is_too_late
     assert await launch_cache.find_image(REPO) is None
     await launch_cache.store_image(REPO, image(asked_at=time.time() - 30), STORE_ID)
     assert await launch_cache.find_image(REPO) is not None
+
+
+NEXT_RELEASE = {"v": 2, "signed_by": "next"}
+
+
+async def test_an_answer_that_cannot_be_read_is_none_and_is_written_anew(
+    launch_cache: LaunchCache, redis: Redis
+) -> None:
+    await launch_cache.store_repo(REPO, "rules")
+    await launch_cache.store_image(REPO, image(), STORE_ID)
+    keys = [key async for key in redis.scan_iter("bindery:test:fact:*")]
+    assert len(keys) == 3
+    before = {kind: sample("bindery_cached_answers_unreadable_total", answer=kind) for kind in UNREADABLE_KINDS}
+
+    for body in (b"{", b"[]", b"{}", b'{"v": 2, "commit": "next"}', b"\xff"):
+        for key in keys:
+            policy = (await redis.get(key)).partition(b" ")[0]
+            await redis.set(key, policy + b" " + body)
+        assert await looked_up(launch_cache) == CachedAnswers(None, None)
+        assert await launch_cache.find_image(REPO) is None
+    after = {kind: sample("bindery_cached_answers_unreadable_total", answer=kind) for kind in UNREADABLE_KINDS}
+    assert {kind: after[kind] - before[kind] for kind in UNREADABLE_KINDS} == {"ResolvedRepo": 5, "CachedImage": 5}
+
+    stored_image = image()
+    await launch_cache.store_repo(REPO, "rules")
+    await launch_cache.store_image(REPO, stored_image, STORE_ID)
+    assert await looked_up(launch_cache) == CachedAnswers(REPO, stored_image)
+
+
+async def test_an_image_that_cannot_be_read_leaves_the_link(launch_cache: LaunchCache, redis: Redis) -> None:
+    await launch_cache.store_repo(REPO, "rules")
+    await launch_cache.store_image(REPO, image(), STORE_ID)
+    async for key in redis.scan_iter("bindery:test:fact:built:*"):
+        await redis.set(key, f"{STORE_ID} {{")
+    assert await looked_up(launch_cache) == CachedAnswers(REPO, None)
+
+
+async def test_an_answer_of_the_next_release_is_read_without_what_that_has_added(
+    launch_cache: LaunchCache, redis: Redis
+) -> None:
+    stored_image = image()
+    await launch_cache.store_repo(REPO, "rules")
+    await launch_cache.store_image(REPO, stored_image, STORE_ID)
+    async for key in redis.scan_iter("bindery:test:fact:*"):
+        policy, _, body = (await redis.get(key)).decode().partition(" ")
+        await redis.set(key, f"{policy} {json.dumps(json.loads(body) | NEXT_RELEASE)}")
+
+    answers = await looked_up(launch_cache)
+    assert answers.repo is not None
+    assert answers.repo.updated(v=1) == REPO
+    assert answers.image is not None
+    assert answers.image.updated(v=1) == stored_image
