@@ -53,6 +53,12 @@ class BuilderSettings(RegistrySettings):
     build_failure_memory_seconds: float = Field(
         600.0, description="How long a failure that only the author can solve is remembered."
     )
+    build_log_end_seconds: float = Field(
+        60.0,
+        ge=0,
+        description="How long the end of a failed build's log is waited for, if it can't be read (docker, kubernetes). "
+        "After that the build's error says that the log is missing.",
+    )
     build_stop_seconds: float = Field(30.0, description="How long stopping an execution may take.")
     finished_stream_seconds: float = Field(
         600.0, description="How long a finished build's stream outlives the storing of its log."

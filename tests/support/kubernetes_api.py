@@ -6,13 +6,17 @@ It speaks as the real one does in `tests/cluster`, and only of what `services` a
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import yaml
 from aiohttp import web
+
+from services.builder.executors.kubernetes.executor import KubernetesExecutor
+from services.builder.executors.kubernetes.settings import KubernetesSettings
+from tests.support.settings import settings_for
 
 Json = dict[str, Any]
 NAMESPACE = "bindery-builds"
@@ -28,6 +32,12 @@ class KubernetesApi:
         self.job_uids: list[str] = []
         self.is_full = False
         """Whether a quota of the namespace lets no Job be made."""
+        self.log_streams: dict[str, int] = {}
+        """The number of log streams that are open, by pod."""
+        self.log_refusals: dict[str, web.Response] = {}
+        """The reply to each request of a pod's log, in place of the log."""
+        self.refused_logs = 0
+        """How many requests have had such a reply."""
         self._history: list[tuple[int, str, str, Json]] = []
         self._uids = count(1)
         self._news = asyncio.Condition()
@@ -134,12 +144,21 @@ class KubernetesApi:
     async def _log(self, request: web.Request, pod: str) -> web.StreamResponse:
         if pod not in self.objects["pods"]:
             return _refusal(404, f'pods "{pod}" not found')
+        if pod in self.log_refusals:
+            refusal = self.log_refusals[pod]
+            self.refused_logs += 1
+            return web.Response(status=refusal.status, body=refusal.body)
+
         reply = web.StreamResponse()
         await reply.prepare(request)
         await reply.write(self.logs[pod])
         if "follow" in request.query:
-            async with self._news:
-                await self._news.wait_for(lambda: _has_ended(self.objects["pods"].get(pod)))
+            self.log_streams[pod] = self.log_streams.get(pod, 0) + 1
+            try:
+                async with self._news:
+                    await self._news.wait_for(lambda: _has_ended(self.objects["pods"].get(pod)))
+            finally:
+                self.log_streams[pod] -= 1
         return reply
 
 
@@ -174,3 +193,23 @@ async def serving(answer: Any, folder: Path) -> AsyncIterator[Path]:
         yield path
     finally:
         await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def working(
+    api: KubernetesApi, folder: Path, **settings: object
+) -> AsyncIterator[Callable[[], KubernetesExecutor]]:
+    """Yield a function that makes executors, each as another worker has it."""
+    executors: list[KubernetesExecutor] = []
+    async with serving(api.answer, folder) as config:
+
+        def start_executor() -> KubernetesExecutor:
+            values = {"kubernetes_config": str(config), "kubernetes_settle_seconds": 0} | settings
+            executors.append(KubernetesExecutor(settings_for(KubernetesSettings, values)))
+            return executors[-1]
+
+        try:
+            yield start_executor
+        finally:
+            for executor in executors:
+                await executor.aclose()

@@ -18,6 +18,7 @@ TAIL_LINES = 100
 """How many of the last lines are enough for the classification."""
 
 _KILLED = (137, 143)
+_NO_PROGRAM = (126, 127)
 _AT_WORK = ("fetching", "building", "pushing")
 _OUT_OF_MEMORY_STEP = re.compile(r"(exit code|non-zero code): 137\b|cannot allocate memory")
 _NO_ENGINE = re.compile(
@@ -65,14 +66,21 @@ _SEARCHED_CHARS = 32 * 1024
 
 
 def classify_exit(
-    exit_code: int, tail: Sequence[bytes], *, is_out_of_memory: bool = False, memory_limit: str = ""
+    exit_code: int,
+    tail: Sequence[bytes],
+    *,
+    is_tail_read: bool = True,
+    is_out_of_memory: bool = False,
+    memory_limit: str = "",
 ) -> Finished:
     """Return how an execution ended, with a sentence that an author or an operator can act on.
 
-    `tail` contains the last `TAIL_LINES` lines of output. `is_out_of_memory` is what the engine or the kubelet reports
-    for the container, and `memory_limit` names its limit. A failed push is never `build_failed`: an author can do
-    nothing about it. An execution that was killed from outside, lost its engine, or ended without saying why, is
-    `build_lost`: it may be run again.
+    `tail` contains the last `TAIL_LINES` lines of output; without `is_tail_read` the last ones could not be read.
+    `is_out_of_memory` is what the engine or the kubelet reports for the container, and `memory_limit` names its limit.
+
+    A push that is seen to fail is never `build_failed`: an author can do nothing about it. An execution that was killed
+    from outside, lost its engine, or ended without saying why, is `build_lost`: it may be run again. One whose reason
+    could not be read has said why, so it is not: its exit status alone tells that it failed.
     """
     if exit_code == 0:
         return Finished(ok=True)
@@ -108,7 +116,13 @@ def classify_exit(
     if exit_code in _KILLED:
         return _failed("build_lost", f"The build's process was killed from outside (exit code {exit_code})", "")
     if not error and (not lines or lines[-1][1] in _AT_WORK):
-        return _failed("build_lost", f"The build's process ended without saying why (exit code {exit_code})", "")
+        if is_tail_read:
+            return _failed("build_lost", f"The build's process ended without saying why (exit code {exit_code})", "")
+        if exit_code not in _NO_PROGRAM:
+            sentence = (
+                f"repo2docker failed (exit code {exit_code}), but the end of the log, with the reason, is missing"
+            )
+            return _failed("build_failed", sentence, "")
 
     if error and _ENGINE_FAILED.search(why):
         return _failed("engine_failed", "The container engine could not go on", _excerpt(error))
@@ -117,7 +131,7 @@ def classify_exit(
 
 def _other_failure(exit_code: int, *, messages: list[str], own: list[str], error: str) -> Finished:
     """Classify a failure of repo2docker itself, of fetching, or of a step."""
-    if exit_code in {126, 127}:
+    if exit_code in _NO_PROGRAM:
         return _failed("builder_image_unavailable", "The builder image has no repo2docker", _last(messages))
     if any(_LACKS.match(message) for message in own[-3:]):
         return _failed("builder_image_unavailable", "The builder image lacks a program", _last(own))

@@ -70,18 +70,26 @@ class Api:
 
     async def call(self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Any = None) -> Json:
         """Send a request and return its reply. `{namespace}` in the path stands for ours; a PATCH is a merge patch."""
-        settings = self._settings
-        timeout = aiohttp.ClientTimeout(
-            total=settings.kubernetes_connect_timeout_seconds + settings.kubernetes_read_timeout_seconds,
-            sock_connect=settings.kubernetes_connect_timeout_seconds,
-            sock_read=settings.kubernetes_read_timeout_seconds,
-        )
         with _connection_errors_translated():
             client = (await self._open()).calls
-            response = await self._send(client, method, path, query=query, body=body, timeout=timeout)
+            response = await self._send(client, method, path, query=query, body=body, timeout=self._call_timeout)
             async with response:
                 content = await response.read()
         return _parse_reply(response.status, content)
+
+    async def read_end(self, path: str, query: Mapping[str, str], *, max_bytes: int) -> bytes:
+        """Return the last bytes of a text."""
+        with _connection_errors_translated():
+            client = (await self._open()).calls
+            response = await self._send(client, "GET", path, query=query, body=None, timeout=self._call_timeout)
+            async with response:
+                content = b""
+                while chunk := await response.content.read(_CHUNK_BYTES):
+                    content = (content + chunk)[-max_bytes:]
+
+        if response.status != 200:
+            _parse_reply(response.status, content)
+        return content
 
     async def pages(self, path: str, selector: Mapping[str, str]) -> AsyncIterator[Json]:
         """Yield the list of the objects that `selector` (query parameters) picks, a page at a time.
@@ -126,6 +134,15 @@ class Api:
             await client.close()
         self._clients = None
 
+    @property
+    def _call_timeout(self) -> aiohttp.ClientTimeout:
+        settings = self._settings
+        return aiohttp.ClientTimeout(
+            total=settings.kubernetes_connect_timeout_seconds + settings.kubernetes_read_timeout_seconds,
+            sock_connect=settings.kubernetes_connect_timeout_seconds,
+            sock_read=settings.kubernetes_read_timeout_seconds,
+        )
+
     async def _send(
         self,
         client: ApiClient,
@@ -166,7 +183,8 @@ class Api:
                 for_calls = await self._configuration()
                 for_calls.connection_pool_maxsize = self._settings.kubernetes_connections
                 for_streams = await self._configuration()
-                for_streams.connection_pool_maxsize = self._settings.build_slots + 8
+                # Each build that is followed has a stream, and builds that are taken over come on top of the slots.
+                for_streams.connection_pool_maxsize = 0  # no limit
                 self._clients = _Clients(calls=ApiClient(for_calls), streams=ApiClient(for_streams))
             return self._clients
 

@@ -27,6 +27,8 @@ class OutcomeDetector:
         self._redact = redact
         self._end_seen_at: float | None = None
         """When a snapshot first showed that the pod has ended: its log and its Job get a limited time from then on."""
+        self._has_exited_by_itself = False
+        """Whether the pod was seen with an exit status before anything removed it: its build has ended then."""
 
     async def detect(self, snapshot: JobSnapshot) -> Finished | None:
         """Return how the run ended; None while it goes on, or its end can't be explained yet.
@@ -55,17 +57,18 @@ class OutcomeDetector:
         if pod.deleting_since and time.time() - pod.deleting_since > confirm_seconds:  # noqa: TID251
             raise ExecutionVanishedError("its pod was deleted, and the node does not say that it is gone")
 
-    @property
-    def _is_overdue(self) -> bool:
-        """Whether the pod has ended so long ago that neither its log nor its Job is waited for any more."""
-        if self._end_seen_at is None:
-            return False
-        return time.monotonic() - self._end_seen_at > self._settings.kubernetes_lost_seconds
+    def _has_ended_for(self, seconds: float) -> bool:
+        """Return whether `seconds` have passed since the pod was first seen to have ended."""
+        return self._end_seen_at is not None and time.monotonic() - self._end_seen_at >= seconds
 
     async def _outcome_of_pod(self, pod: PodState, job: JobState | None) -> Finished | None:
         """Return how an ended pod ended, once its log has been read as far as possible."""
-        can_read_more = pod.exit_code is not None and not self._log.is_complete and not pod.is_deleted
-        if can_read_more and not self._is_overdue:
+        if pod.exit_code is not None and not pod.is_being_removed:
+            self._has_exited_by_itself = True
+
+        can_read_more = pod.exit_code is not None and not pod.is_deleted
+        is_log_overdue = self._has_ended_for(self._settings.build_log_end_seconds)
+        if can_read_more and not self._log.is_complete and not is_log_overdue:
             return None
 
         if pod.exit_code == 0:
@@ -74,12 +77,19 @@ class OutcomeDetector:
             return Finished(False, "build_evicted", f"The build was evicted from its node: {pod.message}")
 
         is_out_of_memory = pod.exit_reason == "OOMKilled"
-        if pod.exit_code is None or (pod.is_being_removed and not is_out_of_memory):
+        is_own_exit = self._has_exited_by_itself or not pod.is_being_removed or is_out_of_memory
+        if pod.exit_code is None or not is_own_exit:
             return self._outcome_of_removed_pod(pod, job)
 
+        tail = None if pod.is_deleted else await self._log.tail(pod)
+        if tail is None and can_read_more and not is_log_overdue:
+            return None
+
+        read_lines = self._log.read_lines
         finished = classify_exit(
             pod.exit_code,
-            await self._log.tail(pod),
+            tail or read_lines,
+            is_tail_read=tail is not None or (self._log.is_complete and bool(read_lines)),
             is_out_of_memory=is_out_of_memory,
             memory_limit=pod.memory_limit or "",
         )
@@ -89,7 +99,8 @@ class OutcomeDetector:
         """Explain why a pod was deleted, preempted or shut down with its node: a Job past its deadline, or another."""
         if job and job.failure == _DEADLINE_EXCEEDED:
             return self._timeout()
-        if job and not job.is_deleted and job.failure is None and not self._is_overdue:
+        is_job_overdue = self._has_ended_for(self._settings.kubernetes_lost_seconds)
+        if job and not job.is_deleted and job.failure is None and not is_job_overdue:
             return None  # the Job will soon say why
         if job and job.is_deleted:
             raise ExecutionVanishedError("its Job was deleted")

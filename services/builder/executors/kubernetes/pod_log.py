@@ -11,7 +11,10 @@ from services.builder.executors.kubernetes.api import PODS, Api, ApiError
 from services.builder.executors.kubernetes.logs import PodLogDecoder, PodLogPosition
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import CONTAINER, PodState
+from services.common.service.logging import get_logger
 from services.common.service.tasks import cancel_and_wait
+
+log = get_logger(__name__)
 
 _QUEUED_CHUNKS = 4
 _FIRST_PAUSE_SECONDS = 0.2
@@ -36,6 +39,7 @@ class PodLog:
         self._was_opened_after_end = False
         self._open_at = 0.0
         self._pause_seconds = _FIRST_PAUSE_SECONDS
+        self._was_tail_missed = False
         self.is_complete = False
         """Whether the log was read to its end."""
 
@@ -63,15 +67,29 @@ class PodLog:
             self._open_if_due(pod, wake)
         return lines
 
-    async def tail(self, pod: PodState) -> list[bytes]:
-        """Return the last lines of the log, including those that another worker has read."""
-        if not pod.is_deleted:
-            try:
-                lines = await self._read_tail(pod.name)
-            except (ApiError, ExecutorUnavailableError):
-                lines = []
-            if lines:
-                return lines
+    async def tail(self, pod: PodState) -> list[bytes] | None:
+        """Return the last lines of the log, including those that another worker has read; None if they can't be read.
+
+        Log what keeps them from being read, once.
+        """
+        query = {"container": CONTAINER, "timestamps": "true", "tailLines": str(TAIL_LINES)}
+        try:
+            content = await self._api.read_end(f"{PODS}/{pod.name}/log", query, max_bytes=_TAIL_BYTES)
+        except (ApiError, ExecutorUnavailableError) as error:
+            self._report_no_tail(pod, str(error))
+            return None
+
+        # Read with timestamps, which distinguish the log from the node's words in place of it.
+        decoder = PodLogDecoder(PodLogPosition(), line_max_bytes=self._settings.build_line_max_bytes)
+        notes = [line for line in decoder.feed(content) + decoder.end() if line.phase == "gap"]
+        if notes and not decoder.tail:
+            self._report_no_tail(pod, notes[0].message.strip())
+            return None
+        return list(decoder.tail)
+
+    @property
+    def read_lines(self) -> list[bytes]:
+        """The last ones of the lines that this worker has read."""
         return list(self._decoder.tail)
 
     async def aclose(self) -> None:
@@ -117,14 +135,10 @@ class PodLog:
             wake=wake,
         )
 
-    async def _read_tail(self, pod: str) -> list[bytes]:
-        query = {"container": CONTAINER, "tailLines": str(TAIL_LINES)}
-        quiet_seconds = self._settings.kubernetes_read_timeout_seconds
-        content = b""
-        async with self._api.stream(f"{PODS}/{pod}/log", query, quiet_seconds=quiet_seconds) as stream:
-            while chunk := await stream.read():
-                content = (content + chunk)[-_TAIL_BYTES:]
-        return content.splitlines()
+    def _report_no_tail(self, pod: PodState, reason: str) -> None:
+        if not self._was_tail_missed:
+            log.warning("log_end_unreadable", pod=pod.name, error=reason)
+        self._was_tail_missed = True
 
 
 class LogReader:

@@ -71,6 +71,24 @@ def test_a_step_killed_for_memory_names_the_engine_s_limit(error: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("exit_code", "lines", "code", "words"),
+    [
+        (1, [], "build_failed", "the end of the log, with the reason, is missing"),
+        (1, ["#5 0.169 in the middle"], "build_failed", "is missing"),
+        (2, [], "build_failed", "is missing"),
+        (1, [NO_DOCKER, CRASH], "build_lost", "Cannot connect"),
+        (137, [], "build_lost", "137"),
+        (127, [], "builder_image_unavailable", "no repo2docker"),
+    ],
+)
+def test_a_failure_whose_reason_could_not_be_read_is_judged_by_its_exit_status_and_what_was_read(
+    exit_code: int, lines: list[str], code: str, words: str
+) -> None:
+    outcome_code, message = _outcome(*lines, exit_code=exit_code, is_tail_read=False)
+    assert (outcome_code, words in message) == (code, True), message
+
+
+@pytest.mark.parametrize(
     ("before", "error", "code"),
     [
         ("before", "The command '/bin/sh -c exit 3' returned a non-zero code: 3", "build_failed"),

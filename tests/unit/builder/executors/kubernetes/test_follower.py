@@ -1,8 +1,6 @@
 """A Job is followed by its identity, and while its pod can't say anything, each look tells so."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +9,7 @@ import pytest
 from services.builder.executors.base import Attempt, Batch, ExecutionVanishedError, Finished
 from services.builder.executors.kubernetes.executor import KubernetesExecutor
 from services.builder.executors.kubernetes.logs import PodLogPosition
-from services.builder.executors.kubernetes.settings import KubernetesSettings
-from tests.support.kubernetes_api import KubernetesApi, serving
-from tests.support.settings import settings_for
+from tests.support.kubernetes_api import KubernetesApi, working
 
 ATTEMPT = Attempt(
     build_id=f"{'a' * 24}-1", image="registry/image:ref", repo_url="https://example.org/repo", ref="ref", epoch=1
@@ -28,26 +24,6 @@ STUCK = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", 
 @pytest.fixture
 async def api() -> KubernetesApi:
     return KubernetesApi()
-
-
-@contextlib.asynccontextmanager
-async def working(
-    api: KubernetesApi, folder: Path, **settings: object
-) -> AsyncIterator[Callable[[], KubernetesExecutor]]:
-    """Make executors, each as another worker has it."""
-    executors: list[KubernetesExecutor] = []
-    async with serving(api.answer, folder) as config:
-
-        def start_executor() -> KubernetesExecutor:
-            values = {"kubernetes_config": str(config), "kubernetes_settle_seconds": 0} | settings
-            executors.append(KubernetesExecutor(settings_for(KubernetesSettings, values)))
-            return executors[-1]
-
-        try:
-            yield start_executor
-        finally:
-            for executor in executors:
-                await executor.aclose()
 
 
 async def first(executor: KubernetesExecutor, attempt: Attempt, position: str = "", *, ending: str = "") -> Batch:
