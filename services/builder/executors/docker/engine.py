@@ -15,6 +15,7 @@ import aiohttp
 
 from services.builder.executors.base import ExecutorUnavailableError
 from services.builder.executors.docker.settings import DockerSettings
+from services.common.net.http import only_dict
 
 _MAX_DETAIL_CHARS = 500
 
@@ -42,7 +43,12 @@ class Engine:
         """Send a request and return its reply: parsed if it is JSON, else None. Raise `EngineError`."""
         async with self._request(method, path, query=query, body=body) as response:
             content = await response.read()
-        return json.loads(content) if content.lstrip()[:1] in {b"{", b"["} else None
+        if content.lstrip()[:1] not in {b"{", b"["}:
+            return None
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError):
+            raise ExecutorUnavailableError("its reply can't be read") from None
 
     async def read(self, path: str, *, query: Mapping[str, str] | None = None) -> bytes:
         """Return the bytes that a GET answers with. Raise `EngineError`."""
@@ -70,7 +76,7 @@ class Engine:
         async with self._request("POST", "/images/create", query=query, quiet_seconds=quiet_seconds) as response:
             async for raw in response.content:
                 with contextlib.suppress(ValueError):
-                    failure = json.loads(raw).get("error") or failure
+                    failure = only_dict(json.loads(raw)).get("error") or failure
         return failure
 
     async def aclose(self) -> None:
@@ -119,7 +125,7 @@ class Engine:
             if quiet_seconds:
                 raise
             raise ExecutorUnavailableError(f"no answer within {self._settings.docker_read_seconds:g} s") from None
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a line that is too long to be read
             raise ExecutorUnavailableError(f"{type(error).__name__}: {error}"[:_MAX_DETAIL_CHARS]) from error
 
     def _open(self) -> aiohttp.ClientSession:

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import tarfile
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 
@@ -21,7 +23,6 @@ from services.builder.executors.build_credentials import CredentialsForBuilds
 from services.builder.executors.docker.container import (
     EPOCH,
     EXECUTION,
-    FIRST_LINE,
     IMAGE_KEY,
     INSTALLATION,
     ContainerState,
@@ -31,20 +32,25 @@ from services.builder.executors.docker.container import (
     read_epoch,
     specification,
 )
+from services.builder.executors.docker.container_log import ContainerLog
 from services.builder.executors.docker.engine import Engine, EngineError, EngineFailedError
-from services.builder.executors.docker.logs import ContainerLogDecoder, ContainerLogPosition, plain_lines
+from services.builder.executors.docker.logs import ContainerLogPosition, UnreadableLogError
 from services.builder.executors.docker.settings import DockerSettings
-from services.builder.executors.failure_classifier import TAIL_LINES, classify_exit
+from services.builder.executors.failure_classifier import classify_exit
 from services.builder.executors.repo2docker import config_text, environment
 from services.common.models.errors import BinderyError
 from services.common.service.logging import get_logger
 
 log = get_logger(__name__)
 
-_BATCH_BYTES = 64 * 1024
 _BATCH_SECONDS = 0.05
 _POLL_SECONDS = 0.2
+_UNREADABLE_SECONDS = 2.0
+"""How soon a log that the engine could not read, or not on, is opened again."""
+_LOST_END = "The end of the log is missing: the engine can't read it.\n"
 _NO_SOCKET = "bind source path does not exist"
+_UNREADABLE = (AttributeError, KeyError, TypeError, ValueError)
+"""What parsing raises for an object that is not of the shape that the engine's API describes."""
 
 
 class DockerExecutor:
@@ -57,6 +63,7 @@ class DockerExecutor:
         self._settings = settings
         self._engine = Engine(settings)
         self._credentials = CredentialsForBuilds(settings)
+        self._log = ContainerLog(self._engine, settings, redact=self._credentials.redaction)
 
     async def ensure(self, attempt: Attempt) -> None:
         """Create and start the container of the attempt's run, unless it exists.
@@ -136,10 +143,10 @@ class DockerExecutor:
         await self._engine.call("PUT", f"/containers/{name}/archive", query={"path": "/"}, body=archive)
 
     async def _epoch(self, name: str) -> int:
-        """Return the highest claim that asked for a container; 0 if the container is gone."""
+        """Return the highest claim that asked for a container; 0 if the container, or its file, can't be read."""
         try:
             return read_epoch(await self._engine.read(f"/containers/{name}/archive", query={"path": EPOCH}))
-        except EngineError:
+        except (EngineError, tarfile.TarError, KeyError, ValueError):
             return 0
 
     async def follow(self, attempt: Attempt, position: str) -> AsyncIterator[Batch | Finished]:
@@ -149,6 +156,7 @@ class DockerExecutor:
         """
         name = container_name(attempt)
         at = ContainerLogPosition.parse(position)
+        end_read_by = float("inf")
         while True:
             # Inspected before its log is read: if it has ended by now, the log below is complete.
             state = await self._inspect(name)
@@ -159,56 +167,39 @@ class DockerExecutor:
                 raise ExecutionVanishedError(f"the container {name} was removed")
             if state.status == "created":
                 raise ExecutorUnavailableError(f"the container {name} has not started")
+            if state.is_ended:
+                end_read_by = min(end_read_by, time.monotonic() + self._settings.build_log_end_seconds)
 
             at = ContainerLogPosition(state.id, at.stamp, at.count)
-            async for lines, reached in self._log(at, is_followed=not state.is_ended):
-                at = reached
-                yield Batch(lines, str(at))
+            try:
+                async for lines, reached in self._log.read(at, is_followed=not state.is_ended):
+                    at = reached
+                    yield Batch(lines, str(at))
+            except UnreadableLogError as error:
+                log.warning("container_log_unreadable", container=name, error=str(error))
+                if time.monotonic() < end_read_by:
+                    await asyncio.sleep(_UNREADABLE_SECONDS)
+                    continue
+                yield Batch((Line("gap", _LOST_END),), str(at))
 
             if state.is_ended:
                 yield await self._result(state)
                 return
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def _log(
-        self, position: ContainerLogPosition, *, is_followed: bool
-    ) -> AsyncIterator[tuple[tuple[Line, ...], ContainerLogPosition]]:
-        """Yield the lines after a position, until the engine ends the stream or is silent for too long."""
-        decoder = ContainerLogDecoder(
-            position,
-            first=FIRST_LINE,
-            line_max_bytes=self._settings.build_line_max_bytes,
-            redact=self._credentials.redaction,
-        )
-        path = f"/containers/{position.container}/logs"
-        query = {"stdout": "1", "timestamps": "1", "follow": str(int(is_followed))}
-        if position.stamp:
-            query["since"] = position.stamp
-        quiet_seconds = self._settings.docker_log_quiet_seconds
-
-        try:
-            async with self._engine.stream(path, query, quiet_seconds=quiet_seconds) as stream:
-                while chunk := await stream.readany():
-                    if lines := decoder.feed(chunk + await _rest_of_batch(stream)):
-                        yield tuple(lines), decoder.position
-            if not is_followed and (lines := decoder.end()):  # nothing can come after it
-                yield tuple(lines), decoder.position
-        except (EngineError, aiohttp.SocketTimeoutError):
-            return  # the next inspection of the container shows the reason
-
     async def _result(self, state: ContainerState) -> Finished:
         """Return how an ended container's build ended, from its exit status and the tail of its log."""
-        query = {"stdout": "1", "tail": str(TAIL_LINES)}
-        try:
-            tail = plain_lines(await self._engine.read(f"/containers/{state.id}/logs", query=query))
-        except EngineError:
-            raise ExecutionVanishedError("its container is gone") from None
+        if state.exit_code == 0:
+            return Finished(ok=True)
 
+        tail = await self._log.tail(state.id)
+        lines = list(tail or ())
         if state.error:
-            tail.append(state.error.encode())
+            lines.append(state.error.encode())
         result = classify_exit(
             state.exit_code,
-            tail,
+            lines,
+            is_tail_read=tail is not None,
             is_out_of_memory=state.is_out_of_memory,
             memory_limit=self._settings.build_memory_limit,
         )
@@ -269,6 +260,8 @@ class DockerExecutor:
             if error.status == 404:
                 return None
             raise ExecutorUnavailableError(str(error)) from error
+        except _UNREADABLE as error:
+            raise ExecutorUnavailableError(f"what the engine says of {name} can't be read ({error!r})") from error
 
     async def _list(self, build_id: str = "", *, image_key: str = "") -> Sequence[ContainerState]:
         """Return this installation's containers: all, or those of one attempt, or of one image."""
@@ -284,22 +277,21 @@ class DockerExecutor:
             entries = await self._engine.call("GET", "/containers/json", query=query)
         except EngineError as error:
             raise ExecutorUnavailableError(str(error)) from error
-        states = (ContainerState.listed(entry) for entry in entries)
-        return [state for state in states if state]
+
+        states: list[ContainerState] = []
+        for entry in entries or []:
+            try:
+                state = ContainerState.listed(entry)
+            except _UNREADABLE as error:  # one container, which may be anybody's, keeps no other from being listed
+                log.warning("container_unreadable", error=repr(error))
+                continue
+            if state:
+                states.append(state)
+        return states
 
     async def _remove(self, name: str) -> None:
         with contextlib.suppress(EngineError):  # gone, or about to be: 404, 409
             await self._engine.call("DELETE", f"/containers/{name}", query={"force": "1", "v": "1"})
-
-
-async def _rest_of_batch(stream: aiohttp.StreamReader) -> bytes:
-    """Return the output that arrives within the time, and the size, of one batch."""
-    content = b""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_BATCH_SECONDS):
-            while len(content) < _BATCH_BYTES and (chunk := await stream.readany()):
-                content += chunk
-    return content
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from services.builder.executors.base import ExecutorUnavailableError
 from services.builder.executors.docker.engine import Engine, EngineError, image_path
 from services.builder.images import ExistingImage
 from services.common.models.errors import BinderyError
+from services.common.net.http import only_dict
 from services.common.service.logging import get_logger
 
 log = get_logger(__name__)
@@ -32,7 +33,7 @@ class EngineImages:
             raise BinderyError("registry_unavailable", sentence) from error
 
         repository = image.rpartition(":")[0]
-        names = (name.partition("@") for name in description.get("RepoDigests") or [])
+        names = (str(name).partition("@") for name in only_dict(description).get("RepoDigests") or [])
         return ExistingImage(next((digest for name, _, digest in names if name == repository), None))
 
     async def health_problem(self) -> str | None:

@@ -13,6 +13,14 @@ from services.builder.executors.repo2docker import RAW_FACTOR, log_line, unchang
 
 GAP = "Lines of the build are missing here: the engine has rotated the log.\n"
 _HEADER_BYTES = 8
+_OUTPUT_STREAMS = frozenset({b"\0\0\0\0", b"\1\0\0\0", b"\2\0\0\0"})
+"""The beginnings of the headers of what a container prints. The engine's own words, that it can't read on, have 3."""
+_FRAME_MAX_BYTES = 16 * 2**20
+_MAX_DETAIL_CHARS = 500
+
+
+class UnreadableLogError(Exception):
+    """The engine sent something else than frames of a log, perhaps why it can't read the log."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class ContainerLogPosition:
         """Return the position that `str` has written; the beginning for any other text."""
         container, _, rest = text.partition("/")
         stamp, _, count = rest.partition("/")
-        return cls(container, stamp, int(count)) if count else cls()
+        return cls(container, stamp, int(count)) if count.isascii() and count.isdigit() else cls()
 
     def __str__(self) -> str:
         return f"{self.container}/{self.stamp}/{self.count}" if self.stamp else ""
@@ -59,9 +67,11 @@ class ContainerLogDecoder:
         self._count = position.count
         self._rest = b""
         self._line = b""
+        self.problem = ""
+        """Why the stream can't be read on; empty while it can."""
 
     def feed(self, chunk: bytes) -> list[Line]:
-        """Return the lines that this chunk of the stream completes."""
+        """Return the lines that this chunk of the stream completes. After a `problem` there are no more."""
         lines: list[Line] = []
         for stamp, text in self._frames(chunk):
             if not self._has_resumed:
@@ -104,26 +114,36 @@ class ContainerLogDecoder:
 
     def _frames(self, chunk: bytes) -> Iterator[tuple[str, bytes]]:
         """Yield the timestamp and the text of each frame that is complete."""
+        if self.problem:
+            return
         content = self._rest + chunk
         at = 0
-        for start, end in _payloads(content):
-            stamp, _, text = content[start:end].partition(b" ")
-            yield _unix_time(stamp.decode("ascii", "replace")), text
-            at = end
+        try:
+            for start, end in _payloads(content):
+                stamp, _, text = content[start:end].partition(b" ")
+                yield _unix_time(stamp.decode("ascii", "replace")), text
+                at = end
+        except UnreadableLogError as error:
+            self.problem = str(error)
         self._rest = content[at:]
 
 
 def plain_lines(content: bytes) -> list[bytes]:
-    """Return the lines of a log that was requested without timestamps."""
+    """Return the lines of a log that was requested without timestamps. Raise `UnreadableLogError`."""
     return b"".join(content[start:end] for start, end in _payloads(content)).splitlines()
 
 
 def _payloads(content: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the start and the end of the payload of each complete frame."""
+    """Yield the start and the end of the payload of each complete frame. Raise `UnreadableLogError`."""
     at = 0
     while len(content) >= at + _HEADER_BYTES:
         start = at + _HEADER_BYTES
-        end = start + int.from_bytes(content[at + 4 : start])
+        size = int.from_bytes(content[at + 4 : start])
+        if content[at : at + 4] not in _OUTPUT_STREAMS or size > _FRAME_MAX_BYTES:
+            words = content[start : start + _MAX_DETAIL_CHARS].decode("utf-8", "replace").strip()
+            raise UnreadableLogError(f"the engine can't read it: {words}")
+
+        end = start + size
         if len(content) < end:
             return
         yield start, end
@@ -131,7 +151,13 @@ def _payloads(content: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _unix_time(stamp: str) -> str:
-    """Return a time of RFC 3339 in UTC as `seconds.nanoseconds`, the form that the query `since` takes."""
+    """Return a time of RFC 3339 in UTC as `seconds.nanoseconds`, the form that the query `since` takes.
+
+    Raise `UnreadableLogError`.
+    """
     whole, _, fraction = stamp.removesuffix("Z").partition(".")
-    seconds = int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp())
+    try:
+        seconds = int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        raise UnreadableLogError(f"it has {stamp[:40]!r} in place of a time") from None
     return f"{seconds}.{fraction.ljust(9, '0')}"
