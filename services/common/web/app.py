@@ -1,5 +1,6 @@
 """The web application of every service: problems, request ids, health, metrics and the service token."""
 
+import asyncio
 import contextlib
 import json
 import time
@@ -7,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from fastapi import APIRouter, FastAPI
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,6 +26,7 @@ log = get_logger(__name__)
 
 REQUESTS = Counter("bindery_http_requests_total", "HTTP requests answered", ["method", "status"])
 REQUEST_SECONDS = Histogram("bindery_http_request_seconds", "Time to the head of the answer, in seconds", ["method"])
+TASKS = Gauge("bindery_tasks", "Asyncio tasks of the process")
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -78,6 +80,7 @@ class HealthAndMetrics:
                     detail = "Send the token for metrics (BINDERY_METRICS_TOKEN) as a bearer token."
                     await unauthorized(detail)(scope, receive, send)
                     return
+                TASKS.set(len(asyncio.all_tasks()))
                 await send_bytes(send, generate_latest(), CONTENT_TYPE_LATEST)
                 return
 

@@ -1,5 +1,6 @@
 """What all services have in common for a request: the token ahead of all, bounds of bodies, HEAD, what health says."""
 
+import asyncio
 import io
 import json
 import tracemalloc
@@ -211,3 +212,16 @@ async def test_metrics_require_their_token_if_one_is_set() -> None:
         assert (await client.get("/health")).status_code in {200, 503}
     async with asking(service()) as client:
         assert (await client.get("/metrics")).status_code == 200
+
+
+async def test_metrics_tell_how_many_tasks_the_process_has() -> None:
+    async def number_of_tasks(client: httpx.AsyncClient) -> int:
+        lines = (await client.get("/metrics")).text.splitlines()
+        return int(float(next(line for line in lines if line.startswith("bindery_tasks ")).split()[1]))
+
+    async with asking(service()) as client:
+        before = await number_of_tasks(client)
+        sleeping = [asyncio.create_task(asyncio.sleep(60)) for _ in range(2)]
+        assert await number_of_tasks(client) == before + 2
+        for task in sleeping:
+            task.cancel()
