@@ -10,11 +10,12 @@ from redis.asyncio import Redis
 from services.common.records.launch_cache import LaunchCache
 from services.common.records.leases import ServiceMember
 from services.common.records.records import Records
-from services.common.redis.client import connect, retry_while_unavailable
+from services.common.redis.client import REDIS_UNAVAILABLE, connect, retry_while_unavailable
+from services.common.redis.clock import set_clock
 from services.common.redis.keys import Keys, Kind
 from services.common.redis.rights import Refusals, refuse_unfit, warn_if_shared
 from services.common.service.health import CheckFailure, Health
-from services.common.service.loops import background_tasks
+from services.common.service.loops import background_tasks, run_forever
 from services.common.service.settings import ServiceSettings
 from services.common.streams.bus import Bus
 from services.common.streams.log_store import LogStore, log_store
@@ -53,6 +54,10 @@ class ProcessContext:
         await self.lease_redis.ping()
         return self.refusals.health_problem()
 
+    async def set_clock(self) -> None:
+        """Set the shared clock by that of Redis."""
+        await set_clock(self.lease_redis, self.settings)
+
     async def aclose(self) -> None:
         """Close all connections to Redis."""
         await self.subscriber.aclose()
@@ -75,10 +80,14 @@ async def open_context(
         warn_if_shared(context.redis)
         await retry_while_unavailable(lambda: refuse_unfit(context.redis), seconds=settings.redis_patience_seconds)
         await retry_while_unavailable(context.records.scripts.load, seconds=settings.redis_patience_seconds)
+        await retry_while_unavailable(context.set_clock, seconds=settings.redis_patience_seconds)
         if health:
             health.add("Redis", context.redis_answers)
 
-        async with background_tasks(context.bus.run()):
+        follow_clock = run_forever(
+            context.set_clock, name="clock", wait=settings.clock_interval_seconds, unavailable=REDIS_UNAVAILABLE
+        )
+        async with background_tasks(context.bus.run(), follow_clock):
             yield context
     finally:
         await context.aclose()

@@ -97,6 +97,13 @@ class ServiceSettings(BaseSettings):
         gt=0,
         description="How long work that is cancelled again and again may go on; then its process goes on without it.",
     )
+    clock_interval_seconds: float = Field(10.0, gt=0, description="How often a process asks Redis for the time.")
+    clock_offset_warn_seconds: float = Field(
+        1.0,
+        gt=0,
+        description="A clock of this host that differs by more from that of Redis is logged: "
+        "[why](operators.md#clocks).",
+    )
     reread_seconds: float = Field(5.0, description="How often a followed stream is read again without a wake-up.")
     queue_tick_seconds: float = Field(
         0.2, description="Shortest time between two readings of the positions of waiting builds."
