@@ -60,6 +60,12 @@ class Valkey:
         self.process.kill()
         self.process.wait()
 
+    async def be_away(self, seconds: float) -> None:
+        """Be killed, and start again after some seconds."""
+        self.kill()
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(self.start)
+
     @property
     def url(self) -> str:
         """The address for the tests themselves, with all rights."""
@@ -100,6 +106,15 @@ def running_valkey(data_dir: Path) -> Iterator[Valkey]:
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
     """One server for all tests of a run; each empties it."""
     with running_valkey(tmp_path_factory.mktemp("valkey")) as valkey:
+        yield valkey
+
+
+@pytest.fixture
+def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
+    """A server for one test alone, which may kill it and start it again."""
+    folder = tmp_path / "own-valkey"
+    folder.mkdir()
+    with running_valkey(folder) as valkey:
         yield valkey
 
 

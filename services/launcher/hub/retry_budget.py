@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TypeVar
 
 from services.common.models.errors import BinderyError
@@ -117,18 +117,39 @@ class Deadline:
         150 s  extend(60)                  ready by 210 s
     """
 
-    def __init__(self, *, hard_seconds: float) -> None:
-        self._latest = asyncio.get_running_loop().time() + hard_seconds
+    def __init__(self) -> None:
         self._timeout: asyncio.Timeout | None = None
+        self._latest = float("inf")
         self._known_until = 0.0
         self._unknown_until = 0.0
 
     @contextlib.asynccontextmanager
-    async def within(self, seconds: float) -> AsyncIterator[None]:
+    async def within(self, seconds: float, *, hard_seconds: float) -> AsyncIterator[None]:
         """Raise `TimeoutError` if the block takes longer than `seconds` and all extensions."""
-        self._known_until = asyncio.get_running_loop().time() + seconds
-        async with asyncio.timeout(seconds) as self._timeout:
+        now = asyncio.get_running_loop().time()
+        self._latest = now + hard_seconds
+        self._known_until = now + seconds
+        try:
+            async with asyncio.timeout(seconds) as self._timeout:
+                yield
+        finally:
+            self._timeout = None
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let no time pass while the block runs: a wait for Redis says nothing about the server."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        if self._timeout and not self._timeout.expired():
+            self._timeout.reschedule(None)
+        try:
             yield
+        finally:
+            seconds = loop.time() - began
+            self._latest += seconds
+            self._known_until += seconds
+            self._unknown_until += seconds if self._unknown_until else 0.0
+            self._reschedule()
 
     def extend(self, seconds: float, since: float) -> None:
         """Grant `seconds` from the time `since` of a step, if that is later than the deadline."""
@@ -148,7 +169,7 @@ class Deadline:
         self._reschedule()
 
     def _reschedule(self) -> None:
-        if self._timeout:
+        if self._timeout and not self._timeout.expired():
             self._timeout.reschedule(max(self._known_until, min(self._unknown_until, self._latest)))
 
 

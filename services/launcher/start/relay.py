@@ -40,12 +40,22 @@ class Relay:
     """
 
     def __init__(
-        self, settings: LauncherSettings, hub: Hub, record: OwnedRecord, *, server: Callable[[], Server]
+        self,
+        *,
+        settings: LauncherSettings,
+        hub: Hub,
+        record: OwnedRecord,
+        deadline: Deadline,
+        server: Callable[[], Server],
     ) -> None:
-        """Create the relay; `server` returns the server as it is now, which each write stores with the events."""
+        """Create the relay; `server` returns the server as it is now, which each write stores with the events.
+
+        Steps extend the `deadline`, which is paused while they are written.
+        """
         self._settings = settings
         self._hub = hub
         self._record = record
+        self._deadline = deadline
         self._server = server
         self._step_times: dict[str, list[float]] = defaultdict(list)
         """For each message, when it was first reported, once for each time that one stream contained it."""
@@ -69,7 +79,7 @@ class Relay:
         """Treat every step from now on as new: the hub has lost this start and begins another one."""
         self._step_times.clear()
 
-    async def follow(self, deadline: Deadline, retry_budget: RetryBudget) -> ProgressEnd:
+    async def follow(self, retry_budget: RetryBudget) -> ProgressEnd:
         """Relay the hub's progress until the stream ends. Raise `BinderyError` if the start has failed."""
         server = self._server()
         repeats = {message: deque(times) for message, times in self._step_times.items()}
@@ -94,7 +104,7 @@ class Relay:
                     return ProgressEnd.READY
 
                 retry_budget.on_progress()
-                self._apply(progress.message, deadline, since)
+                self._apply(progress.message, since)
         except StopAsyncIteration:
             return ProgressEnd.WITHOUT_RESULT
         finally:
@@ -118,8 +128,9 @@ class Relay:
             self._step_times[line].append(now)
         return now
 
-    def _apply(self, message: str, deadline: Deadline, since: float) -> None:
+    def _apply(self, message: str, since: float) -> None:
         """Extend the deadline if the message shows progress. Raise `BinderyError` if the start is lost."""
+        deadline = self._deadline
         pattern = self.diagnosis.observe(message)
         if pattern is None:
             if not self._has_known_step:
@@ -146,7 +157,8 @@ class Relay:
         events = self.pending
         self.pending = []
         if events:
-            await self._record.write(*events, body=self._server())
+            with self._deadline.paused():
+                await self._record.write(*events, body=self._server())
 
 
 async def _next(stream: AsyncGenerator[Progress, None]) -> Progress:

@@ -14,7 +14,7 @@ from prometheus_client import Counter, Histogram
 from services.common.models import Event, Phase, Queue, ResolvedRepo, Server, ServerState
 from services.common.models.errors import BinderyError
 from services.common.records.owned_record import Fenced, OwnedRecord, RecordLost
-from services.common.redis.client import retry_while_unavailable
+from services.common.redis.client import REDIS_PY_UNAVAILABLE, retry_while_unavailable
 from services.common.service.backoff import Backoff
 from services.common.service.clock import clock
 from services.common.service.logging import get_logger
@@ -65,8 +65,15 @@ class Start:
     is_adopted: bool = False
 
     def __post_init__(self) -> None:
-        """Create the relay and the budget, which report through this start's record."""
-        self.relay = Relay(self.settings, self.hub, self.record, server=lambda: self.server)
+        """Create the deadline, and relay and budget, which report through this start's record."""
+        self.deadline = Deadline()
+        self.relay = Relay(
+            settings=self.settings,
+            hub=self.hub,
+            record=self.record,
+            deadline=self.deadline,
+            server=lambda: self.server,
+        )
         self.retry_budget = RetryBudget(self.settings, self.relay.announce)
         self._announced_token = self.server.token
         # What may exist at the hub and must be removed after a failure; for an adopted start, anything may.
@@ -74,13 +81,19 @@ class Start:
         self._may_have_server = self.is_adopted
 
     async def run(self) -> None:
-        """Run the start to its end. Cancelling this coroutine hands the start over: nothing is undone."""
+        """Run the start to its end. Cancelling this coroutine hands the start over: nothing is undone.
+
+        Raise redis-py's error if Redis was unavailable for too long. Nothing is undone then either: the start is taken
+        over once Redis is back.
+        """
         try:
             await self._start_until_cancelled()
         except BinderyError as error:
             await self.fail(error)
         except (Fenced, RecordLost) as error:
             log.warning("start_not_ours", server_id=self.server.server_id, why=type(error).__name__)
+        except REDIS_PY_UNAVAILABLE:
+            raise  # it says nothing about the server, whose end could not be recorded anyway
         except Exception as error:
             log.exception("start_broke", server_id=self.server.server_id, error=str(error))
             await self.fail(BinderyError("internal"))
@@ -201,10 +214,10 @@ class Start:
 
         elapsed = clock.now() - self.began_at
         remaining = self.settings.server_start_timeout_seconds + SPAWNER_FIRST_SECONDS - elapsed
-        deadline = Deadline(hard_seconds=self.settings.server_start_max_seconds - elapsed)
+        hard_seconds = self.settings.server_start_max_seconds - elapsed
         try:
-            async with deadline.within(max(remaining, ADOPTED_MIN_SECONDS)):
-                await self._ask_until_ready(deadline)
+            async with self.deadline.within(max(remaining, ADOPTED_MIN_SECONDS), hard_seconds=hard_seconds):
+                await self._ask_until_ready()
         except TimeoutError as error:
             raise self._timeout_error() from error
 
@@ -217,7 +230,7 @@ class Start:
             return self.retry_budget.unavailable_error
         return self.relay.diagnosis.timeout(f"The server did not answer within {duration}.")
 
-    async def _ask_until_ready(self, deadline: Deadline) -> None:
+    async def _ask_until_ready(self) -> None:
         """Create the user, start the server and follow the start, again from the step that a restarted hub has lost."""
         user = self.server.user
         name = self.server.server_name
@@ -235,7 +248,7 @@ class Start:
             if started:
                 # If a lost record had started it before, it runs with the token of that start.
                 self.server = self.server.updated(token=started.options.get("token") or self.server.token)
-                end = await call("follow the start", lambda: self.relay.follow(deadline, self.retry_budget))
+                end = await call("follow the start", lambda: self.relay.follow(self.retry_budget))
                 if end is ProgressEnd.READY:
                     return
 
@@ -293,11 +306,11 @@ class Start:
             terminal=True,
         )
 
-        STARTS.labels(error.code).inc()
-        log.warning("start_failed", server_id=self.server.server_id, code=error.code, detail=error.detail)
-
         with contextlib.suppress(Fenced, RecordLost):
             await self.record.write(*self.relay.pending, event, body=self.server, final=True)
+            STARTS.labels(error.code).inc()
+            log.warning("start_failed", server_id=self.server.server_id, code=error.code, detail=error.detail)
+
             is_removed = not self._may_have_user or await remove_from_hub(
                 self.hub, self.server, seconds=self.settings.cleanup_timeout_seconds
             )
