@@ -21,6 +21,7 @@ class WorkerProcess:
     def __init__(self, builder: Builder, member: ServiceMember, scripted: ScriptedExecutor) -> None:
         self.builder = builder
         self.scripted = scripted
+        self.member = member
         self.process = member.process
         builds = Builds(context=builder.context, settings=builder.settings, attempts=builder.attempts, images=scripted)
         context = builder.service_context(member=member, executor=scripted, images=scripted, builds=builds)
@@ -52,12 +53,14 @@ def workers_of(valkey: Valkey, folder: Path) -> StartWorker:
     """Return a function that starts workers, each with its own connections and a lease too long to matter."""
 
     @contextlib.asynccontextmanager
-    async def start(*steps: Step, **settings: object) -> AsyncIterator[WorkerProcess]:
+    async def start(
+        *steps: Step, executor: ScriptedExecutor | None = None, **settings: object
+    ) -> AsyncIterator[WorkerProcess]:
         async with (
             open_builder(valkey, folder, lease_seconds=60, **settings) as builder,
             service_member(builder.context, "builder", sweeps=False) as member,
         ):
-            worker = WorkerProcess(builder, member, ScriptedExecutor(steps))
+            worker = WorkerProcess(builder, member, executor or ScriptedExecutor(steps))
             await worker.worker.offer_slots()
             try:
                 yield worker

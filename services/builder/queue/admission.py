@@ -145,9 +145,6 @@ class Admission:
         keys = [running, self._keys.waiters(build_id), unstored, waiting, repos, version, abandoned]
         await self._attempts.scripts.run("done", keys, [build_id, self._keys.wake("builder")])
 
-        epoch = await self._redis.hget(self._keys.record(build_topic(build_id)), "epoch")
-        await self._dispatcher.delete_jobs(build_id, int(epoch or 0))
-
     async def store_log(self, build_id: str) -> None:
         """Move the log of a build that has ended to the log store; its stream expires soon after."""
         topic = build_topic(build_id)

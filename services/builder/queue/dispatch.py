@@ -6,11 +6,11 @@ the build running. In between, arq's queue tells the workers that a build waits 
 1. Admission enqueues a job `<prefix>:<build id>.<epoch>`. arq ignores an id that it has already, so this is repeated
    each second, for every build that has a slot and no owner.
 2. Each worker polls the queue. The first one with a free slot marks the job as in progress and calls `supervise`,
-   which claims the build's record under that epoch, and then takes the job out of the queue (`take`).
-3. When a worker dies, the sweep releases its builds and raises their epochs: each gets a new job with a new id. The
-   old one is dropped (`delete_jobs`, `drop_stale`).
+   which claims the build's record under that epoch. Then the job has ended, and arq removes it: it lives for
+   milliseconds, and the build goes on as work of the process that owns it.
+3. When a worker dies, the sweep releases its builds and raises their epochs: each gets a new job with a new id.
 4. A job that nobody claims within `CLAIM_GRACE_SECONDS` (all workers are full, or the one that began it has stopped)
-   is enqueued again under the next epoch (`requeue.lua`).
+   is replaced by one of the next epoch (`requeue.lua`). One that has become pointless is dropped (`drop_stale`).
 
 arq's retries, results, timeouts, schedules and pickles are not used.
 """
@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 
-from services.builder.queue.jobs import SUPERVISE, is_fresh, job_id, open_queue, parse_job_id
+from services.builder.queue.jobs import FIRST_EPOCH, SUPERVISE, job_id, open_queue, parse_job_id
 from services.common.context import ProcessContext
 from services.common.models import RECORD_VERSION
 from services.common.redis.keys import Kind, Topic
@@ -31,10 +31,8 @@ from services.common.service.logging import get_logger
 
 log = get_logger(__name__)
 
-MAX_EPOCHS_BACK = 50
-"""How many epochs back a build's jobs are deleted: each adoption deletes the ones before it."""
 CLAIM_GRACE_SECONDS = 5.0
-"""How long a job waits for its claim: by a worker with a free slot if it is fresh, or by the one that began it."""
+"""How long a job waits for its claim: a build's first one for a free slot, any one for the worker that began it."""
 SCORED_EARLIER_SECONDS = 60.0
 """How long before its time a job is due: a worker takes those alone that are due by its host's clock."""
 
@@ -50,13 +48,17 @@ class Dispatcher:
         self._queue = context.keys("{queue}:jobs")
 
     async def offer(self, build_id: str, epoch: int) -> None:
-        """Enqueue the job of a build that has no owner, under the next epoch if its last job is left unclaimed."""
-        if await self._enqueue(build_id, epoch) or not await self._is_unclaimed(build_id, epoch):
+        """Enqueue the job of a build that has no owner, under the next epoch if its last job is left unclaimed.
+
+        It may get its owner meanwhile: then a job that was left is none, and one that is enqueued claims nothing.
+        """
+        if await self._enqueue(build_id, epoch) or not await self._is_overdue(build_id, epoch):
             return
 
-        log.warning("job_left", build_id=build_id, epoch=epoch)
         record = self._keys.record(Topic(Kind.BUILD, build_id))
         if next_epoch := await self._scripts.run("requeue", [record], [epoch]):
+            log.warning("job_left", build_id=build_id, epoch=epoch)
+            await self._drop(self._job_id(build_id, epoch))
             await self._enqueue(build_id, next_epoch)
 
     async def _enqueue(self, build_id: str, epoch: int) -> bool:
@@ -68,32 +70,18 @@ class Dispatcher:
         )
         return job is not None
 
-    async def _is_unclaimed(self, build_id: str, epoch: int) -> bool:
-        """Return whether no worker will claim a job any more: all are full, or the one that began it has stopped."""
+    async def _is_overdue(self, build_id: str, epoch: int) -> bool:
+        """Return whether a job should have been claimed: all workers are full, or the one that began it has stopped."""
         name = self._job_id(build_id, epoch)
         due_ms = await self._redis.zscore(self._queue, name)
         due_seconds = clock.now() - due_ms / 1000 if due_ms is not None else math.inf
         # Enqueued lately: by the release before, which scores a job by its time, or by this one.
         if due_seconds < CLAIM_GRACE_SECONDS or 0 <= due_seconds - SCORED_EARLIER_SECONDS < CLAIM_GRACE_SECONDS:
             return False
-        return is_fresh(name) or bool(await self._redis.exists(in_progress_key_prefix + name))
-
-    async def take(self, build_id: str, epoch: int) -> None:
-        """Take the job of a build that has its worker out of arq's queue.
-
-        There, every poll of every worker would look at it, with four commands, for as long as the build runs.
-        """
-        await self._redis.zrem(self._queue, self._job_id(build_id, epoch))
-        await self.delete_jobs(build_id, epoch - 1)
-
-    async def delete_jobs(self, build_id: str, last_epoch: int) -> None:
-        """Remove arq's keys of a build's jobs up to an epoch; a killed worker's would stay until their timeout."""
-        epochs = range(max(1, last_epoch - MAX_EPOCHS_BACK), last_epoch + 1)
-        if names := [self._job_id(build_id, epoch) for epoch in epochs]:
-            await self._drop(names)
+        return epoch == FIRST_EPOCH or bool(await self._redis.exists(in_progress_key_prefix + name))
 
     async def drop_stale(self) -> None:
-        """Remove jobs whose epoch passed before a worker claimed them, and names that are not jobs of ours."""
+        """Remove jobs whose build has an owner, another epoch or its end, and names that are not jobs of ours."""
         for raw in await self._redis.zrange(self._queue, 0, -1):
             job = parse_job_id(self._keys.prefix, raw)
             if job is None:
@@ -103,15 +91,15 @@ class Dispatcher:
 
             build_id, epoch = job
             record = self._keys.record(Topic(Kind.BUILD, build_id))
-            current_epoch, final = await self._redis.hmget(record, "epoch", "final")
-            if final == b"1" or current_epoch is None or int(current_epoch) != epoch:
-                await self._drop([raw.decode()])
+            owner, current_epoch, final = await self._redis.hmget(record, "owner", "epoch", "final")
+            if owner != b"" or final == b"1" or int(current_epoch) != epoch:
+                await self._drop(raw.decode())
 
-    async def _drop(self, names: list[str]) -> None:
+    async def _drop(self, name: str) -> None:
         prefixes = (job_key_prefix, in_progress_key_prefix, retry_key_prefix)
         async with self._redis.pipeline() as pipe:
-            pipe.zrem(self._queue, *names)
-            pipe.delete(*(prefix + name for name in names for prefix in prefixes))
+            pipe.zrem(self._queue, name)
+            pipe.delete(*(prefix + name for prefix in prefixes))
             await pipe.execute()
 
     def _job_id(self, build_id: str, epoch: int) -> str:

@@ -17,6 +17,8 @@ REFUSED_JOBS = Counter("bindery_jobs_refused_total", "Jobs in the queue that wer
 
 SUPERVISE = "supervise"
 """The name of the only job function."""
+FIRST_EPOCH = 1
+"""Epoch of a build's first job: no worker has had the build before."""
 
 _YEAR_10000_MS = 253_402_300_800_000
 _NUMBER = re.compile(r"[1-9]\d{0,9}", re.ASCII)
@@ -76,8 +78,3 @@ def parse_job_id(prefix: str, raw: bytes) -> tuple[str, int] | None:
     if not name.isascii() or not name.startswith(f"{prefix}:") or not _NUMBER.fullmatch(epoch):
         return None
     return build_id, int(epoch)
-
-
-def is_fresh(job_id: str) -> bool:
-    """Return whether a job is the first one of its build: no worker has had the build before."""
-    return job_id.endswith(".1")

@@ -1,6 +1,8 @@
 """A builder worker on a real Redis: what it takes, what it tidies up, and what it survives."""
 
+import asyncio
 import json
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -8,6 +10,7 @@ from redis.asyncio import Redis
 from services.builder.executors.base import Finished
 from services.builder.queue import dispatch, jobs
 from services.builder.queue.attempts import build_topic
+from services.common.records.records import Records
 from tests.support.in_process_builder import Builder, image_of, request_for
 from tests.support.in_process_worker import StartWorker, WorkerProcess, admit_builds, field, more_than
 from tests.support.polling import until
@@ -106,8 +109,10 @@ async def none_runs(builder: Builder) -> bool:
 
 
 async def supervised(running: WorkerProcess, build_id: str) -> None:
-    """One job, from its beginning to its end."""
+    """Run one job, and supervise its build to the end."""
     await running.worker.supervise({"job_id": "a"}, json.dumps({"build_id": build_id, "epoch": 1}))
+    assert running.member.owns(build_topic(build_id))
+    await until(lambda: not running.member.owns(build_topic(build_id)))
 
 
 async def test_a_build_that_has_ended_is_tidied(started: StartWorker) -> None:
@@ -147,6 +152,32 @@ async def test_a_build_that_another_worker_owns_by_now_is_not_tidied(started: St
 
 
 # What it survives
+
+
+async def test_a_build_whose_job_is_cancelled_after_the_claim_is_found_and_supervised(
+    started: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adopt = Records.adopt
+    claims = []
+
+    async def cancelled_after_the_claim(self: Records, *args: Any, **options: Any) -> Any:
+        claims.append(await adopt(self, *args, **options))
+        if len(claims) == 1:
+            raise asyncio.CancelledError
+        return claims[-1]
+
+    async with started(None) as running:
+        monkeypatch.setattr(Records, "adopt", cancelled_after_the_claim)
+        (build_id,) = await admit_builds(running.builder, 1)
+        running.begin()
+
+        async def is_supervised() -> bool:
+            await running.builder.admission.sweep()
+            return running.worker.running_count == 1
+
+        await until(is_supervised)
+        assert await field(running.builder, build_id, "owner") == running.process
+        assert await field(running.builder, build_id, "epoch") == "2"
 
 
 async def test_a_worker_goes_on_when_redis_has_memory_again(started: StartWorker, redis: Redis) -> None:

@@ -1,6 +1,7 @@
 """arq's loop in the worker ends with each connection to Redis that breaks, and is begun again."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from services.common.context import ProcessContext
 from tests.support.valkey import member_of
 
 
-class EndOfTest(Exception):
+class EndOfTest(BaseException):
     """The test has seen enough."""
 
 
@@ -26,7 +27,7 @@ async def waits_behind(
     waits = []
     runs = iter(runs_seconds)
 
-    class Arq:
+    class Poller:
         tasks: dict[str, asyncio.Task[Any]] = {}  # noqa: RUF012 - there never is one
 
         def __init__(self, *_: object, **__: object) -> None: ...
@@ -41,9 +42,10 @@ async def waits_behind(
     async def sleep_unless_cancelled(seconds: float) -> None:
         waits.append(seconds)
 
-    monkeypatch.setattr(module, "SlotWorker", Arq)
+    monkeypatch.setattr(module, "JobPoller", Poller)
     monkeypatch.setattr("services.common.service.backoff.sleep_unless_cancelled", sleep_unless_cancelled)
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+    monkeypatch.setattr("random.uniform", lambda _low, _high: 1.0)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     member = member_of(context, "builder")
     parts: Any = SimpleNamespace(common=context, member=member, settings=BuilderSettings())
     with pytest.raises(EndOfTest):
