@@ -28,7 +28,7 @@ from services.common.models.errors import BinderyError
 from services.common.records.launch_cache import CachedImage
 from services.common.records.owned_record import Fenced, OwnedRecord, RecordLost
 from services.common.records.stored_record import StoredRecord
-from services.common.redis.client import retry_while_unavailable
+from services.common.redis.client import REDIS_PY_UNAVAILABLE, retry_while_unavailable
 from services.common.service.backoff import Backoff
 from services.common.service.clock import clock
 from services.common.service.correlation import from_fields
@@ -87,7 +87,8 @@ class Supervision:
         """Supervise the build to its end. Return True once that is recorded, so that it may be tidied up.
 
         Return False if another worker owns the build by now. Cancelling this coroutine hands the build over: the
-        execution goes on.
+        execution goes on. Raise redis-py's error if Redis was unavailable for too long: the execution goes on too, and
+        the build is taken over once Redis is back.
         """
         with bound_contextvars(**from_fields(self.stored.fields)):
             return await self._run()
@@ -100,6 +101,8 @@ class Supervision:
             log.warning("build_fenced", build_id=self.build.build_id, epoch=self.record.epoch)
         except RecordLost:
             log.error("build_record_lost", build_id=self.build.build_id)
+        except REDIS_PY_UNAVAILABLE:
+            raise  # it says nothing about the build, whose end could not be recorded anyway
         except Exception as error:
             log.exception("supervision_failed", build_id=self.build.build_id, error=str(error))
             with contextlib.suppress(Fenced, RecordLost):
@@ -109,8 +112,9 @@ class Supervision:
 
     async def _supervise(self) -> None:
         """Run the build until it has its image, fails, is cancelled or reaches its deadline, and record the end."""
+        deadline = asyncio.timeout_at(self._deadline())
         try:
-            async with asyncio.timeout_at(self._deadline()):
+            async with deadline:
                 image = await run_until(
                     self.cancelled,
                     self._run_until_image(),
@@ -127,13 +131,17 @@ class Supervision:
             await self._stop()
             await self._fail(BuildState.CANCELLED, await self._cancel_reason())
         except TimeoutError:
+            if not deadline.expired():
+                raise  # a call's own
             await self._stop()
             seconds = self.settings.build_timeout_seconds
             error = BinderyError("build_timeout", f"It was not done after {seconds:.0f} s.")
             await self._fail(BuildState.FAILED, error)
         except BinderyError as error:
-            await self._stop()
+            # Recorded first: an execution that is stopped says no more why it failed, and a worker that took the build
+            # over then would run it again.
             await self._fail(BuildState.FAILED, error)
+            await self._stop()
 
     def _attempt(self) -> Attempt:
         repo = ResolvedRepo.model_validate_json(self.stored.get("repo"))
@@ -208,10 +216,11 @@ class Supervision:
                         return item
 
                     self._batches += 1
+                    if item.lines or item.position != self._position:
+                        stall.reschedule(None)  # a wait for Redis is not the build's silence
+                        await self._publish(item)
                     if stall_seconds:
                         stall.reschedule(asyncio.get_running_loop().time() + stall_seconds)
-                    if item.lines or item.position != self._position:
-                        await self._publish(item)
         except TimeoutError:
             if stall_seconds and stall.expired():
                 raise BinderyError("build_stalled", f"It has printed nothing for {stall_seconds:.0f} s.") from None

@@ -12,6 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.builder.executors.base import (
+    Attempt,
     Batch,
     ExecutionVanishedError,
     ExecutorUnavailableError,
@@ -316,3 +317,18 @@ async def test_engine_that_ended_well_but_left_no_image_is_our_fault(builder_con
     async with builder_context() as builder:
         build, _ = await supervise(builder, scripted)
     assert code_of(build) == "internal"
+
+
+async def test_an_authors_failure_is_recorded_before_its_execution_is_stopped(builder_context: OpenBuilder) -> None:
+    stopped_in: list[BuildState] = []
+
+    class Stopped(ScriptedExecutor):
+        async def stop(self, attempt: Attempt) -> None:
+            stored = await builder.attempts.read(attempt.build_id)
+            assert stored
+            stopped_in.append(stored.build.state)
+
+    scripted = Stopped([log_batch("one"), Finished(False, "build_failed", "It failed.")])
+    async with builder_context() as builder:
+        await supervise(builder, scripted)
+    assert stopped_in == [BuildState.FAILED]  # whoever takes a build over would find it gone, and run it again

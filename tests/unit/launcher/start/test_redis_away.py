@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 
 import pytest
 
@@ -24,7 +25,7 @@ def slow_start(*, steps: int = 20) -> Answer:
     return begins(b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in events), every_seconds=0.1)
 
 
-async def all_ready(launcher: Launcher, server_ids: list[str]) -> bool:
+async def all_ready(launcher: Launcher, server_ids: Sequence[str]) -> bool:
     servers = [await launcher.servers.read(server_id) for server_id in server_ids]
     assert ServerState.FAILED not in {server.state for server in servers}
     return all(server.state is ServerState.READY for server in servers)
