@@ -104,6 +104,8 @@ ADVICE = {
     "overloaded": "Wait and try again. The operator adds gateways (`BINDERY_GATEWAYS`), or raises "
     "`BINDERY_HTTP_CONNECTIONS_MAX` where memory and open files (`ulimit -n`) allow it.",
     "launch_timeout": "Launch again. The operator sets `BINDERY_LAUNCH_TIMEOUT_SECONDS`.",
+    "record_unreadable": "Launch again. The operator finds the reason in the log (`record_unreadable`): a value in "
+    "Redis was damaged, or a newer release wrote it ([what a rollback keeps](design.md#an-upgrade-and-a-rollback)).",
     "internal": "Try again, and report it with the `X-Request-ID` of the answer and the lines of the log around it.",
     "unknown": "Try again; the program that shows this error is older than the one that reported it.",
 }

@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from services.common.context import ProcessContext
 from services.common.models import LaunchState, Server
 from services.common.records.cancel_requests import ABANDONED
-from services.common.records.stored_record import StoredRecord
+from services.common.records.stored_record import RecordUnreadable, StoredRecord
 from services.common.redis.client import retry_while_unavailable
 from services.common.redis.keys import Kind, Topic
+from services.common.service.logging import get_logger
+
+log = get_logger(__name__)
 
 ENDED_WITHOUT_SERVER = {LaunchState.FAILED, LaunchState.CANCELLED}
 
@@ -19,9 +22,10 @@ ENDED_WITHOUT_SERVER = {LaunchState.FAILED, LaunchState.CANCELLED}
 async def abandoned_servers(context: ProcessContext, records: Mapping[str, StoredRecord]) -> dict[str, Server]:
     """Return the servers among `records` that are abandoned, by id.
 
-    A launch without a record does not count as ended: Redis may have lost it.
+    A launch without a record does not count as ended: Redis may have lost it. A server whose record can't be read is
+    not among them: that record is ended by those who try to adopt it.
     """
-    servers = {server_id: record.model(Server) for server_id, record in records.items()}
+    servers = readable_servers(records)
     living = {server_id: server for server_id, server in servers.items() if not server.state.is_final}
     launch_ids = {server_id: _launch_id(records[server_id]) for server_id in living}
     with_launch = [server_id for server_id, launch_id in launch_ids.items() if launch_id]
@@ -48,6 +52,19 @@ async def abandoned_servers(context: ProcessContext, records: Mapping[str, Store
     }
 
 
+def readable_servers(records: Mapping[str, StoredRecord]) -> dict[str, Server]:
+    """Return the servers of the records that this release can read, by id."""
+    servers = {}
+    for server_id, record in records.items():
+        try:
+            servers[server_id] = record.model(Server)
+        except RecordUnreadable as error:
+            log.warning("record_unreadable", noun=record.topic.name, reason=error.reason)
+    return servers
+
+
 def _launch_id(record: StoredRecord) -> str:
-    request = json.loads(record.get("request", "{}"))
-    return str(request.get("launch_id") or "")
+    try:
+        return str(json.loads(record.get("request", "{}")).get("launch_id") or "")
+    except (ValueError, AttributeError):  # damaged: the start that is adopted fails of it
+        return ""

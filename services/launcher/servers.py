@@ -172,7 +172,7 @@ class Servers:
             await record.write(body=server, release=True)
             return
 
-        request = ServerRequest.model_validate_json(stored.get("request"))
+        request = stored.model_of_field("request", ServerRequest)
         record.rewrite_if_missing = True
         start = self._new_start(
             record,

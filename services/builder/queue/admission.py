@@ -149,8 +149,8 @@ class Admission:
         """Move the log of a build that has ended to the log store; its stream expires soon after."""
         topic = build_topic(build_id)
         if entries := await stream_entries(self._redis, self._keys, topic):
-            stored = await self._attempts.read(build_id)
-            await self._context.logs.put(build_id, entries, is_public=bool(stored and is_public(stored.record)))
+            record = await self._context.records.read(topic)
+            await self._context.logs.put(build_id, entries, is_public=bool(record and is_public(record)))
 
         async with self._redis.pipeline() as pipe:
             pipe.pexpire(self._keys.events(topic), int(self._settings.finished_stream_seconds * 1000))
@@ -179,7 +179,7 @@ class Admission:
             waited_seconds = clock.now() - int(queued_ms or 0) / 1000
             if waited_seconds <= self._settings.build_queue_max_seconds:
                 continue
-            if stored := await self._attempts.read(build_id):
+            if stored := await self._attempts.read_readable(build_id):
                 error = BinderyError("build_queue_full", f"No builder became free within {waited_seconds:.0f} s.")
                 await self._attempts.end_queued(stored.build, BuildState.FAILED, error)
 
@@ -194,25 +194,19 @@ class Admission:
             await self._stop_leftover(execution, is_unstored=execution.build_id in unstored)
 
     async def _stop_leftover(self, execution: Execution, *, is_unstored: bool) -> None:
-        stored = await self._attempts.read(execution.build_id)
-        if stored is None:
+        record = await self._context.records.read(build_topic(execution.build_id))
+        if record is None:
             # A missing record alone is not a reason to stop it: the execution goes on, and may yield its image.
             if not execution.is_alive and await self._attempts.is_superseded(execution.build_id):
                 await self._executor.remove(execution.build_id)
             return
 
-        build = stored.build
-        if build.is_live or is_unstored:
+        if record.get("final") != "1" or is_unstored:
             return
         if execution.is_alive:
-            log.warning("execution_stopped", build_id=execution.build_id, state=build.state)
-            await self._executor.stop(
-                Attempt(
-                    build_id=execution.build_id,
-                    image=build.image,
-                    repo_url=build.repo_url,
-                    ref=build.ref,
-                    epoch=execution.epoch,
-                )
-            )
+            log.warning("execution_stopped", build_id=execution.build_id, state=record.get("state"))
+            # Stopping needs no more than id and epoch, and the rest may be what can't be read.
+            build_id = execution.build_id
+            attempt = Attempt(build_id=build_id, image="", repo_url="", ref="", epoch=execution.epoch)
+            await self._executor.stop(attempt)
         await self._executor.remove(execution.build_id)

@@ -18,7 +18,7 @@ from services.common.models import (
     image_key,
 )
 from services.common.models.errors import BinderyError
-from services.common.records.stored_record import StoredRecord
+from services.common.records.stored_record import RecordUnreadable, StoredRecord
 from services.common.redis.keys import Kind, Topic
 from services.common.redis.scripts import ScriptArg, Scripts
 from services.common.service.clock import clock
@@ -62,12 +62,23 @@ class Attempts:
         waiting = await self._redis.scard(self._keys.waiters(build_id))
         return StoredBuild(record.model(Build).updated(waiting=int(waiting)), record)
 
+    async def read_readable(self, build_id: str) -> StoredBuild | None:
+        """Return a build as `read` does; None, too, if this release can't read its record.
+
+        Such a build ends when it was adopted in vain too often, or when its worker ends it.
+        """
+        try:
+            return await self.read(build_id)
+        except RecordUnreadable as error:
+            log.warning("record_unreadable", noun=error.topic.name, reason=error.reason)
+            return None
+
     async def current(self, image: str) -> Build | None:
-        """Return the current attempt at an image, or None if no attempt is recorded."""
+        """Return the current attempt at an image; None if no attempt is recorded, or none that can be read."""
         number = await self._redis.get(self._keys.attempt(image_key(image)))
         if number is None:
             return None
-        stored = await self.read(f"{image_key(image)}-{int(number)}")
+        stored = await self.read_readable(f"{image_key(image)}-{int(number)}")
         return stored.build if stored else None
 
     async def is_superseded(self, build_id: str) -> bool:

@@ -159,7 +159,7 @@ class Builds:
     async def cancel_unwanted(self, build_id: str) -> None:
         """Cancel a build that no launch waits for any more: at once while it is queued, else through its worker."""
         error = BinderyError("cancelled", "Nobody waits for this build any more.")
-        stored = await self._attempts.read(build_id)
+        stored = await self._attempts.read_readable(build_id)
         if stored and await self._attempts.request_cancel(build_id, error):
             await self._end(stored.build, error)
 

@@ -144,7 +144,7 @@ class Supervision:
             await self._stop()
 
     def _attempt(self) -> Attempt:
-        repo = ResolvedRepo.model_validate_json(self.stored.get("repo"))
+        repo = self.stored.model_of_field("repo", ResolvedRepo)
         return Attempt(
             build_id=self.build.build_id or "",
             image=self.build.image,
@@ -296,7 +296,7 @@ class Supervision:
 
     async def _succeed(self, digest: str | None, message: str) -> None:
         self.build = self.build.updated(state=BuildState.BUILT, digest=digest, finished_at=clock.now(), queue=None)
-        repo = ResolvedRepo.model_validate_json(self.stored.get("repo"))
+        repo = self.stored.model_of_field("repo", ResolvedRepo)
         cached_image = CachedImage(
             image=self.build.image, digest=digest, build_id=self.build.build_id, asked_at=self.build.finished_at or 0
         )

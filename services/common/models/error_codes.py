@@ -73,6 +73,7 @@ ErrorCode = Literal[
     "redis_unavailable",
     "overloaded",
     "launch_timeout",
+    "record_unreadable",
     "internal",
     "unknown",
 ]
@@ -358,6 +359,14 @@ _KINDS: list[ErrorKind] = [
         retry_after_seconds=10,
     ),
     ErrorKind("launch_timeout", "The launch took too long", 504, None, Mover.OPERATOR, can_retry=True),
+    ErrorKind(
+        "record_unreadable",
+        "This release can't read what is recorded of it",
+        500,
+        None,
+        Mover.OPERATOR,
+        can_retry=True,
+    ),
     ErrorKind("internal", "Something went wrong on our side", 500, None, Mover.OPERATOR, can_retry=True),
     ErrorKind("unknown", "Something went wrong", 500, None, Mover.OPERATOR, can_retry=True),
 ]

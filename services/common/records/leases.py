@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from services.common.records.owned_record import FENCED, OwnedRecord
 from services.common.records.records import Records
-from services.common.records.stored_record import StoredRecord
+from services.common.records.stored_record import RecordUnreadable, StoredRecord
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Keys, Kind, Topic
 from services.common.redis.scripts import ScriptArg, Scripts
@@ -195,7 +195,11 @@ class ServiceMember:
             except asyncio.CancelledError:
                 raise
             except Exception as error:
-                log.exception("work_ended", noun=f"{topic.kind}:{topic.id}", error=str(error))
+                if isinstance(error, RecordUnreadable):
+                    log.warning("record_unreadable", noun=f"{topic.kind}:{topic.id}", reason=error.reason)
+                else:
+                    log.exception("work_ended", noun=f"{topic.kind}:{topic.id}", error=str(error))
+                await self._records.note_failure(topic, error)
 
         with attributed_to("work"):
             task = asyncio.create_task(guarded(), name=f"{topic.kind}:{topic.id}")

@@ -10,18 +10,30 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from prometheus_client import Counter
 from redis.asyncio import Redis
 
-from services.common.models import Event
+from services.common.models import Event, Phase
+from services.common.models.errors import BinderyError
 from services.common.records.owned_record import AppendedEntry, Fenced, OwnedRecord, RecordLost
 from services.common.records.store import RecordStore
-from services.common.records.stored_record import Entity, FieldValue, StoredRecord
-from services.common.redis.client import retry_while_unavailable
+from services.common.records.stored_record import Entity, FieldValue, RecordUnreadable, StoredRecord
+from services.common.redis.client import REDIS_PY_UNAVAILABLE, REDIS_UNAVAILABLE, retry_while_unavailable
 from services.common.redis.keys import Keys, Topic, service_of
 from services.common.redis.scripts import ScriptArg, ScriptCall, ScriptReply, run_together
+from services.common.service.clock import clock
+from services.common.service.logging import get_logger
 from services.common.service.settings import ServiceSettings
 from services.common.streams.bus import Bus
 from services.common.streams.entries import Entry, encode_events
+
+log = get_logger(__name__)
+
+UNREADABLE = Counter(
+    "bindery_records_given_up_total", "Records that were ended because no process could work on them", ["kind"]
+)
+
+FAILURE_MAX_LENGTH = 200
 
 SEQ_JUMP = 1000
 """Gap that an adopter leaves in the numbers of writes.
@@ -52,6 +64,8 @@ class Records(RecordStore):
     def __init__(self, redis: Redis, keys: Keys, *, bus: Bus, settings: ServiceSettings) -> None:
         super().__init__(redis, keys, bus=bus, settings=settings)
         self._claims: dict[Topic, OwnedRecord] = {}
+        self._adoptions_max = settings.adoptions_max
+        self._adoption_trial_ms = int(settings.adoption_trial_seconds * 1000)
 
     # Claims
 
@@ -187,27 +201,30 @@ class Records(RecordStore):
         """Claim an orphan of a service, or the record of `topic` if it has no owner; None if nothing could be claimed.
 
         With `epoch`, the record is claimed only while it has that epoch, and keeps it. Wait for Redis while it is
-        unavailable. A repeated call returns what the call before it claimed: without that, a lost reply would leave a
-        record with an owner that knows nothing of it.
+        unavailable.
+
+        A record that this release can't read is claimed, but not returned: the member finds that nothing works on it,
+        and disowns it for another process to try. After `adoptions_max` of these, or of other adoptions that came to
+        nothing, it is ended.
         """
-        claim = secrets.token_hex(8)
-        name = f"{topic.kind}:{topic.id}" if topic else ""
-        expected_epoch = "" if epoch is None else epoch
-        keys = [self.keys.orphans(service), self.keys.owned(process), self.keys.alive(process)]
-        attempts = itertools.count()
+        name = topic.name if topic else ""
+        while True:
+            claim = secrets.token_hex(8)
+            reply = await self._claim(service, process, claim=claim, name=name, epoch=epoch)
+            if reply[0] == b"dropped":
+                log.error("orphan_dropped", noun=reply[1].decode(errors="replace"))
+                continue
+            if reply[0] == b"none":
+                return None
 
-        def claim_one() -> ScriptReply:
-            is_repeated = next(attempts) > 0
-            args: list[ScriptArg] = [process, claim, self.keys.prefix, name, expected_epoch, int(is_repeated)]
-            return self.scripts.run("adopt", keys, args)
+            _, claimed_name, claimed_epoch, fields = reply
+            stored = StoredRecord.named(claimed_name.decode(), fields)
+            if not await self._is_unworkable(stored, process=process, claim=claim):
+                break
+            if topic:
+                return None
 
-        reply = await retry_while_unavailable(claim_one, seconds=self.patience_seconds)
-        if reply[0] != b"claimed":
-            return None
-
-        _, claimed_name, claimed_epoch, fields = reply
-        stored = StoredRecord.named(claimed_name.decode(), fields)
-        seq = int(stored.get("seq", "1"))
+        seq = stored.number("seq", 1)
         record = OwnedRecord(
             store=self,
             on_claim_ended=self._drop_claim,
@@ -218,7 +235,75 @@ class Records(RecordStore):
             rewrite_if_missing=rewrite_if_missing,
             seq=seq + SEQ_JUMP,
             confirmed_seq=seq,
-            lines=int(stored.get("lines", "0")),
+            lines=stored.number("lines", 0),
             fields=stored.owners_fields,
         )
         return self._track(record), stored
+
+    async def _claim(self, service: str, process: str, *, claim: str, name: str, epoch: int | None) -> ScriptReply:
+        """Run the script `adopt`; its header names these keys and arguments in this order.
+
+        A repeated call returns what the call before it claimed: without that, a lost reply would leave a record with an
+        owner that knows nothing of it.
+        """
+        keys = [self.keys.orphans(service), self.keys.owned(process), self.keys.alive(process)]
+        expected_epoch = "" if epoch is None else epoch
+        attempts = itertools.count()
+
+        def claim_one() -> ScriptReply:
+            is_repeated = next(attempts) > 0
+            args: list[ScriptArg] = [
+                process, claim, self.keys.prefix, name, expected_epoch, int(is_repeated),
+                int(clock.now() * 1000), self._adoption_trial_ms,
+            ]  # fmt: skip
+            return self.scripts.run("adopt", keys, args)
+
+        return await retry_while_unavailable(claim_one, seconds=self.patience_seconds)
+
+    # Records that nobody can work on
+
+    async def _is_unworkable(self, stored: StoredRecord, *, process: str, claim: str) -> bool:
+        """Return whether a claimed record is left alone: it can't be read, or was adopted in vain too often."""
+        adoptions = int(stored.get("adoptions", "1"))
+        reason = stored.get("failure") or "each owner died soon after it had adopted it"
+        try:
+            stored.check_readable()
+        except RecordUnreadable as error:
+            reason = error.reason
+            log.warning("record_unreadable", noun=stored.topic.name, reason=reason, adoption=adoptions)
+            if adoptions < self._adoptions_max:
+                await self.note_failure(stored.topic, error)
+                return True
+        else:
+            if adoptions <= self._adoptions_max:
+                return False
+
+        UNREADABLE.labels(stored.topic.kind).inc()
+        log.error("record_given_up", noun=stored.topic.name, reason=reason, adoptions=adoptions)
+        await self._end_unreadable(stored.topic, process=process, claim=claim)
+        return True
+
+    async def note_failure(self, topic: Topic, error: Exception) -> None:
+        """Note in a record that work on it has failed, so that its adoption counts as one in vain.
+
+        An outage of Redis says nothing about the record, and one that another process owns is none of ours.
+        """
+        if isinstance(error, (*REDIS_PY_UNAVAILABLE, Fenced)):
+            return
+        reason = error.reason if isinstance(error, RecordUnreadable) else type(error).__name__
+        with contextlib.suppress(*REDIS_UNAVAILABLE):
+            await self.set_field(topic, "failure", reason[:FAILURE_MAX_LENGTH])
+
+    async def _end_unreadable(self, topic: Topic, *, process: str, claim: str) -> None:
+        """End a record as failed without a look at its body; its followers read the error."""
+        error = BinderyError("record_unreadable")
+        event = Event(
+            phase=Phase.FAILED, message=f"{error.detail}\n", state="failed", error=error.problem, terminal=True
+        )
+        keys = [self.keys.record(topic), self.keys.events(topic), self.keys.owned(process)]
+        args: list[ScriptArg] = [
+            topic.name, claim, self.keys.news(topic), "failed", encode_events([event]), self.ttl_ms, SEQ_JUMP
+        ]  # fmt: skip
+        await retry_while_unavailable(
+            lambda: self.scripts.run("end_unreadable", keys, args), seconds=self.patience_seconds
+        )

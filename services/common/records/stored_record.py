@@ -5,13 +5,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from services.common.models import Build, Contract, Launch, ResolvedRepo, Server, Visibility
+from pydantic import ValidationError
+
+from services.common.models import RECORD_VERSION, Build, Contract, Launch, ResolvedRepo, Server, Visibility
+from services.common.models.base import faults_of
+from services.common.models.errors import BinderyError
 from services.common.redis.keys import Kind, Topic
 
 M = TypeVar("M", bound=Contract)
 
 Entity = Build | Launch | Server
 """The subject of a record."""
+
+ENTITIES: Mapping[Kind, type[Entity]] = {Kind.BUILD: Build, Kind.LAUNCH: Launch, Kind.SERVER: Server}
+"""The class of the subject of a record, by its kind."""
 
 FieldValue = str | int | float
 """A value of one field; Redis keeps it as a string."""
@@ -20,9 +27,19 @@ SHARED_FIELDS = frozenset(
     {
         "v", "epoch", "claim", "owner", "seq", "last", "lines", "bytes", "live", "head", "final",
         "seen", "cancel", "cancel_code", "given_up",
+        "adoptions", "adopted_ms", "failure",
     }
 )  # fmt: skip
 """Fields that the scripts keep, or that processes other than the owner write."""
+
+
+class RecordUnreadable(BinderyError):
+    """This release can't read a record: it is damaged, or a newer release wrote it. `reason` names no values."""
+
+    def __init__(self, topic: Topic, reason: str) -> None:
+        super().__init__("record_unreadable")
+        self.topic = topic
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -37,7 +54,9 @@ class StoredRecord:
         """Decode the reply of HGETALL: a mapping from a client, a flat list from a script."""
         if not isinstance(raw, Mapping):
             raw = dict(zip(raw[::2], raw[1::2], strict=True))
-        return cls(topic, {name.decode(): value.decode() for name, value in raw.items()})
+        # What is not UTF-8 is kept as it is, so that it is not read as another text: models refuse it.
+        fields = {_text(name): _text(value) for name, value in raw.items()}
+        return cls(topic, fields)
 
     @classmethod
     def named(cls, name: str, raw: Sequence[bytes]) -> "StoredRecord":
@@ -46,11 +65,44 @@ class StoredRecord:
         return cls.of(Topic(Kind(kind), topic_id), raw)
 
     def model(self, kind: type[M]) -> M:
-        """Return the entity. Scripts change only the field `state`, so it takes precedence over the body's."""
-        body = json.loads(self.fields["body"])
-        if "state" in self.fields:
-            body["state"] = self.fields["state"]
-        return kind.model_validate(body)
+        """Return the entity. Scripts change only the field `state`, so it takes precedence over the body's.
+
+        Raise `RecordUnreadable`.
+        """
+        try:
+            body = json.loads(self.fields["body"].encode())  # which what is not UTF-8 fails
+            if "state" in self.fields:
+                body["state"] = self.fields["state"]
+            return kind.model_validate(body)
+        except ValidationError as error:
+            raise RecordUnreadable(self.topic, faults_of(error)) from error
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise RecordUnreadable(self.topic, f"body: {type(error).__name__}") from error
+
+    def number(self, name: str, default: int) -> int:
+        """Return the number that the scripts keep in a field, or `default` if it is missing or damaged."""
+        text = self.get(name)
+        return int(text) if text.isascii() and text.isdigit() else default
+
+    def model_of_field(self, name: str, kind: type[M]) -> M:
+        """Return the model in a field of its own. Raise `RecordUnreadable`."""
+        try:
+            return kind.model_validate_json(self.get(name).encode())
+        except ValidationError as error:
+            raise RecordUnreadable(self.topic, f"{name}: {faults_of(error)}") from error
+        except ValueError as error:  # not UTF-8
+            raise RecordUnreadable(self.topic, f"{name}: {type(error).__name__}") from error
+
+    def check_readable(self) -> None:
+        """Raise `RecordUnreadable` if this release can't work on the record: it must understand version and state.
+
+        To be shown, a record needs less: a state of a newer release is shown as `unknown`.
+        """
+        entity = self.model(ENTITIES[self.topic.kind])
+        if entity.v > RECORD_VERSION:
+            raise RecordUnreadable(self.topic, f"v: {entity.v}")
+        if entity.state == "unknown":
+            raise RecordUnreadable(self.topic, f"state: {self.get('state')!r:.40}")
 
     def get(self, name: str, default: str = "") -> str:
         """Return the value of a field, or `default` if it is not set."""
@@ -69,5 +121,11 @@ class StoredRecord:
 
 def is_public(build: StoredRecord) -> bool:
     """Return whether anyone may read a build's repository; False if its record does not say so."""
-    repo = build.get("repo")
-    return bool(repo) and ResolvedRepo.model_validate_json(repo).visibility is Visibility.PUBLIC
+    try:
+        return build.model_of_field("repo", ResolvedRepo).visibility is Visibility.PUBLIC
+    except RecordUnreadable:
+        return False
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="surrogateescape")

@@ -18,6 +18,11 @@ class Topic(NamedTuple):
     kind: Kind
     id: str
 
+    @property
+    def name(self) -> str:
+        """Name of the record, in scripts, sets and logs: `<kind>:<id>`."""
+        return f"{self.kind}:{self.id}"
+
 
 def service_of(process: str) -> str:
     """Return the service that a process is a member of, with which its name begins (`gateway-<host>-...`)."""

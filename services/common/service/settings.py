@@ -92,6 +92,12 @@ class ServiceSettings(BaseSettings):
         description="Time between two messages that a process sends itself through Redis. If two in a row do not "
         "arrive, it subscribes again by another connection.",
     )
+    adoptions_max: int = Field(
+        5, ge=1, description="Adoptions in a row that come to nothing, after which a build, launch or server is ended."
+    )
+    adoption_trial_seconds: float = Field(
+        15.0, ge=0, description="An adoption has come to nothing, too, if its process dies within this time."
+    )
     cancel_within_seconds: float = Field(
         10.0,
         gt=0,

@@ -29,6 +29,7 @@ from services.common.models.errors import BinderyError
 from services.common.records.cancel_requests import CancelRequests
 from services.common.records.launch_cache import CachedAnswers, CachedImage
 from services.common.records.owned_record import OwnedRecord
+from services.common.records.stored_record import RecordUnreadable
 from services.common.redis.keys import Kind, Topic
 from services.common.service.clock import clock
 from services.common.service.logging import get_logger
@@ -154,8 +155,16 @@ class Conductor:
         """Return the present state of the build that another gateway followed for this launch, if there is one."""
         if self.launch.state is not LaunchState.BUILDING or not self.launch.build_id:
             return None
-        stored_record = await self._context.records.read(Topic(Kind.BUILD, self.launch.build_id))
-        return stored_record.model(Build) if stored_record else None
+        return await self._read_build(Topic(Kind.BUILD, self.launch.build_id))
+
+    async def _read_build(self, topic: Topic) -> Build | None:
+        """Return a build, or None if it is lost: without a record, or with one that this release can't read."""
+        stored_record = await self._context.records.read(topic)
+        try:
+            return stored_record.model(Build) if stored_record else None
+        except RecordUnreadable as error:
+            log.warning("record_unreadable", noun=topic.name, reason=error.reason)
+            return None
 
     async def _follow_build(self, build: Build) -> Build:
         """Show the build's stream to followers of the launch, wait for its end, and return the ended build."""
@@ -169,11 +178,10 @@ class Conductor:
             self._has_waited_for_build = True
             await self._context.bus.wait_for_end(topic)
 
-        stored_record = await self._context.records.read(topic)
+        ended_build = await self._read_build(topic)
         self.side_effects.discard_build()
-        if stored_record is None:  # lost with Redis: the caller takes a failure without an error for a lost build
-            return build.updated(state=BuildState.FAILED, error=None)
-        return stored_record.model(Build)
+        # The caller takes a failure without an error for a lost build.
+        return ended_build or build.updated(state=BuildState.FAILED, error=None)
 
     # Step 3: its server
 

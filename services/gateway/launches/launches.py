@@ -7,7 +7,7 @@ import json
 from cachetools import FIFOCache
 
 from services.common.context import ProcessContext
-from services.common.models import Event, Launch, LaunchOptions, LaunchState, Phase, Server, Spec
+from services.common.models import Event, Launch, LaunchId, LaunchOptions, LaunchState, Phase, Server, Spec
 from services.common.models.errors import BinderyError
 from services.common.models.ids import launch_ref, new_launch_id
 from services.common.records.cancel_requests import CancelRequests
@@ -15,7 +15,7 @@ from services.common.records.launch_cache import CachedAnswers
 from services.common.records.leases import ServiceMember
 from services.common.records.owned_record import OwnedRecord
 from services.common.records.records import EarlierCreation, IdempotencyKey
-from services.common.records.stored_record import StoredRecord
+from services.common.records.stored_record import RecordUnreadable, StoredRecord
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Kind, Topic
 from services.common.service.clock import clock
@@ -200,7 +200,10 @@ class Launches:
         if stored_record is None:
             raise BinderyError("not_found", "There is no such launch, or it was too long ago.")
 
-        launch = stored_record.model(Launch)
+        try:
+            launch = stored_record.model(Launch)
+        except RecordUnreadable as error:
+            return _unreadable_launch(launch_id, error), None
         return launch, await self.server(launch) if launch.state is LaunchState.READY else None
 
     async def server(self, launch: Launch) -> Server | None:
@@ -235,3 +238,16 @@ class Launches:
 
     async def _mark_seen(self, topic: Topic) -> None:
         await self._context.records.set_field(topic, "seen", repr(clock.now()))
+
+
+def _unreadable_launch(launch_id: str, error: RecordUnreadable) -> Launch:
+    """Return what is known of a launch whose record can't be read: that it has failed."""
+    return Launch(
+        launch_id=LaunchId(launch_id),
+        launch_ref=launch_ref(launch_id),
+        spec=Spec(provider="", spec=""),
+        principal="",
+        state=LaunchState.FAILED,
+        error=error.problem,
+        created_at=0.0,
+    )

@@ -20,7 +20,7 @@ from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.service.clock import clock
 from services.common.service.logging import get_logger
 from services.common.service.tasks import sleep_unless_cancelled
-from services.launcher.abandoned_servers import abandoned_servers
+from services.launcher.abandoned_servers import abandoned_servers, readable_servers
 from services.launcher.hub.client import Hub, HubServer
 from services.launcher.hub.errors import HubUnavailable
 from services.launcher.hub.removal import remove_from_hub
@@ -95,8 +95,8 @@ class Reaper:
         await self._stop_abandoned({*await self._seats.holders(), *waiting}, may_delete=may_delete)
 
         # A launch that no longer waits must not keep others waiting.
-        servers = await self._read_servers(waiting)
-        no_longer_waiting = [name for name in waiting if name not in servers or servers[name].state.is_final]
+        records = await self._read_records(waiting)
+        no_longer_waiting = [name for name in waiting if name not in records or records[name].get("final") == "1"]
         await self._seats.release(*no_longer_waiting)
         await self._seats.repair_totals()
 
@@ -176,9 +176,12 @@ class Reaper:
         self, server_id: str, listed_at: float, holder: SeatHolder | None, *, may_delete: bool
     ) -> None:
         """Release the seat of a server that is not listed, unless it is starting or the hub knows it by name."""
-        server = (await self._read_servers([server_id])).get(server_id)
+        records = await self._read_records([server_id])
+        server = readable_servers(records).get(server_id)
         if server is None:
             await self._reconcile_without_record(server_id, listed_at, holder)
+            if records:  # it can't be read: an adoption in vain, the first of those that end it
+                await self._context.records.adopt("launcher", self._member.process, topic=server_topic(server_id))
             return
         became_ready_before = server.state is ServerState.READY and (server.ready_at or listed_at) < listed_at
         if not server.state.is_final and not became_ready_before:
@@ -235,8 +238,7 @@ class Reaper:
     # Records
 
     async def _read_servers(self, server_ids: Iterable[str]) -> dict[str, Server]:
-        records = await self._read_records(server_ids)
-        return {server_id: record.model(Server) for server_id, record in records.items()}
+        return readable_servers(await self._read_records(server_ids))
 
     async def _read_records(self, server_ids: Iterable[str]) -> dict[str, StoredRecord]:
         """Return the records that exist, by server id."""

@@ -249,13 +249,21 @@ class Seats:
         stored_holders = await self._context.redis.hgetall(self._holders_key)
         holders = {}
         for server_id, raw in stored_holders.items():
-            stored = json.loads(raw)
-            holders[server_id.decode()] = SeatHolder(float(stored.get("reserved_at", 0)), str(stored.get("user", "")))
+            holders[server_id.decode()] = _parse_holder(raw)
         return holders
 
     async def waiting_server_ids(self) -> list[str]:
         """Return the id of every server that waits for a seat, in the order of their requests."""
         return [server_id.decode() for server_id in await self._context.redis.zrange(self._waiting_key, 0, -1)]
+
+
+def _parse_holder(raw: bytes) -> SeatHolder:
+    """Return a holder as the scripts read it: one that is damaged is without user and age, but still one."""
+    try:
+        stored = json.loads(raw)
+        return SeatHolder(float(stored.get("reserved_at", 0)), str(stored.get("user", "")))
+    except (ValueError, TypeError, AttributeError):
+        return SeatHolder(0.0, "")
 
 
 def _holder_json(repo: str, *, quota: int, cost: int, user: str) -> str:

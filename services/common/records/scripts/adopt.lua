@@ -8,7 +8,11 @@
 --      4 name of the record, '' for any orphan
 --      5 epoch that the record must have, and keeps; '' for any
 --      6 '1' if the call is repeated after a lost reply
--- Answers {'none'}, or {'claimed', name, epoch, fields}.
+--      7 time now in ms
+--      8 ms after its adoption within which an owner's death is put down to the record
+-- Answers {'none'}, {'claimed', name, epoch, fields}, or {'dropped', name} for an orphan of no kind that is known.
+--
+-- The record counts its adoptions in a row that came to nothing: after each, the owner noted a failure, or died soon.
 local orphans_key = KEYS[1]
 local owned_key = KEYS[2]
 local lease_key = KEYS[3]
@@ -18,6 +22,8 @@ local prefix = ARGV[3]
 local wanted_name = ARGV[4]
 local wanted_epoch = ARGV[5]
 local is_repeated = ARGV[6] == '1'
+local now_ms = tonumber(ARGV[7])
+local soon_ms = tonumber(ARGV[8])
 
 local function record_key(name) return prefix .. ':{' .. name .. '}:record' end
 
@@ -38,15 +44,22 @@ while true do
     if not name then return {'none'} end
   end
   redis.call('SREM', orphans_key, name)
+  if not name:find('^[bls]:') then return {'dropped', name} end
 
   local record = redis.call('HMGET', record_key(name), 'epoch', 'owner', 'final')
   local epoch, owner, is_final = record[1], record[2], record[3] == '1'
   if epoch and owner == '' and not is_final and (wanted_epoch == '' or wanted_epoch == epoch) then
     epoch = tonumber(epoch)
     if wanted_epoch == '' then epoch = redis.call('HINCRBY', record_key(name), 'epoch', 1) end
-    redis.call('HSET', record_key(name), 'owner', process, 'claim', claim)
+    local last = redis.call('HMGET', record_key(name), 'adoptions', 'adopted_ms', 'failure')
+    local adopted_ms = tonumber(last[2] or '')
+    local was_in_vain = last[3] or (adopted_ms and now_ms - adopted_ms < soon_ms)
+    local adoptions = was_in_vain and (tonumber(last[1] or '') or 0) + 1 or 1
+    redis.call('HSET', record_key(name), 'owner', process, 'claim', claim, 'adoptions', adoptions, 'adopted_ms', now_ms)
     redis.call('SADD', owned_key, name)
-    return {'claimed', name, tostring(epoch), redis.call('HGETALL', record_key(name))}
+    local fields = redis.call('HGETALL', record_key(name))
+    redis.call('HDEL', record_key(name), 'failure')
+    return {'claimed', name, tostring(epoch), fields}
   end
 
   if wanted_name ~= '' then return {'none'} end

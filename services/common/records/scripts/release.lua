@@ -31,6 +31,7 @@ for _, name in ipairs(redis.call('SMEMBERS', owned_key)) do
   if record[1] == process and record[2] ~= '1' then
     redis.call('HINCRBY', record_key, 'epoch', 1)
     redis.call('HSET', record_key, 'owner', '', 'claim', '')
+    if by_itself then redis.call('HDEL', record_key, 'adopted_ms') end  -- an owner in good health: see adopt.lua
     redis.call('SADD', orphans_key, name)
     count = count + 1
   end

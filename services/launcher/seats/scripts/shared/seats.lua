@@ -37,7 +37,8 @@ local is_counted = redis.call('GET', counted_key) == 'yes'
 local has_moved = false  -- whether positions or free seats changed, which the other launchers are to know
 
 local function parse(raw)
-  local holder = cjson.decode(raw)
+  local is_read, holder = pcall(cjson.decode, raw)
+  if not is_read or type(holder) ~= 'table' then holder = {} end  -- a damaged one still takes its seat
   holder.raw = raw
   holder.repo = holder.repo or ''
   holder.cost = tonumber(holder.cost) or 1
