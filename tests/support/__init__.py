@@ -17,7 +17,7 @@ The rest are small tools, each of them one file:
 - waiting: `polling` (until a condition holds), `launch_followers` (a client of a launch's stream);
 - Redis: `valkey` (a server, and its fixtures), `settings` (checked settings), `logs` (what was logged);
 - HTTP: `serving` (an application on a port), `echo_app`, `metrics`, `tls`, `ports`, `registry_token_server`;
-- on the way: `tcp_proxy`, `slow_tcp_proxy`, `forward_proxy`;
+- on the way: `tcp_proxy`, `slow_tcp_proxy`, `forward_proxy`, `watch_proxy` (cuts and silences watches);
 - Kubernetes without a cluster: `kubernetes_api` (for the builder), `pods_api` and `spawners` (for the hub);
 - servers: `quick_jupyter`, `kernels`; repositories: `bare_repos`; pytest: `parallel`, `paths`,
   `long_tests` (what `make test-long` selects, and its table).

@@ -133,6 +133,12 @@ class KubernetesApi:
         reply = web.StreamResponse()
         version = int(request.query["resourceVersion"])
         await reply.prepare(request)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(float(request.query["timeoutSeconds"])):
+                await self._send_changes(reply, kind, version)
+        return reply
+
+    async def _send_changes(self, reply: web.StreamResponse, kind: str, version: int) -> None:
         while True:
             for number, of_kind, how, raw in self._history[version:]:
                 version = number
@@ -200,16 +206,22 @@ async def working(
     api: KubernetesApi, folder: Path, **settings: object
 ) -> AsyncIterator[Callable[[], KubernetesExecutor]]:
     """Yield a function that makes executors, each as another worker has it."""
-    executors: list[KubernetesExecutor] = []
-    async with serving(api.answer, folder) as config:
+    async with serving(api.answer, folder) as config, executors(config, **settings) as start_executor:
+        yield start_executor
 
-        def start_executor() -> KubernetesExecutor:
-            values = {"kubernetes_config": str(config), "kubernetes_settle_seconds": 0} | settings
-            executors.append(KubernetesExecutor(settings_for(KubernetesSettings, values)))
-            return executors[-1]
 
-        try:
-            yield start_executor
-        finally:
-            for executor in executors:
-                await executor.aclose()
+@contextlib.asynccontextmanager
+async def executors(kubeconfig: Path, **settings: object) -> AsyncIterator[Callable[[], KubernetesExecutor]]:
+    """Yield a function that makes executors on the API server of a kubeconfig."""
+    made: list[KubernetesExecutor] = []
+
+    def start_executor() -> KubernetesExecutor:
+        values = {"kubernetes_config": str(kubeconfig), "kubernetes_settle_seconds": 0} | settings
+        made.append(KubernetesExecutor(settings_for(KubernetesSettings, values)))
+        return made[-1]
+
+    try:
+        yield start_executor
+    finally:
+        for executor in made:
+            await executor.aclose()

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from urllib.parse import quote
 
 import aiohttp
+from aiohttp.http_exceptions import LineTooLong
 
 from services.builder.executors.base import ExecutorUnavailableError
 from services.builder.executors.docker.settings import DockerSettings
@@ -125,7 +126,7 @@ class Engine:
             if quiet_seconds:
                 raise
             raise ExecutorUnavailableError(f"no answer within {self._settings.docker_read_seconds:g} s") from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a line that is too long to be read
+        except (aiohttp.ClientError, LineTooLong, OSError) as error:
             raise ExecutorUnavailableError(f"{type(error).__name__}: {error}"[:_MAX_DETAIL_CHARS]) from error
 
     def _open(self) -> aiohttp.ClientSession:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
+from aiohttp.http_exceptions import LineTooLong
 from kubernetes_asyncio import config
 from kubernetes_asyncio.client import ApiClient, Configuration
 from kubernetes_asyncio.client.exceptions import ApiException
@@ -22,7 +23,8 @@ from prometheus_client import Counter
 from services.builder.executors.base import ExecutorUnavailableError
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import Json
-from services.common.net.http import CALLS
+from services.builder.executors.kubernetes.unreadable import UnreadableLineError
+from services.common.net.http import CALLS, only_dict
 from services.common.service.call_accounting import call_reason
 
 JOBS = "/apis/batch/v1/namespaces/{namespace}/jobs"
@@ -94,17 +96,21 @@ class Api:
     async def pages(self, path: str, selector: Mapping[str, str]) -> AsyncIterator[Json]:
         """Yield the list of the objects that `selector` (query parameters) picks, a page at a time.
 
-        All pages are of one moment.
+        All pages are of one moment. Each has `metadata` with a version, and `items`, of whatever shape they are.
         """
         query = {**selector, "limit": _PAGE_OBJECTS}
         while True:
             page = await self.call("GET", path, query=query)
-            yield page
+            metadata = only_dict(page.get("metadata"))
+            items = page.get("items") or []
+            if not metadata.get("resourceVersion") or not isinstance(items, list):
+                raise ExecutorUnavailableError("the API server sends a list that can't be read")
+            yield {"metadata": metadata, "items": items}
 
-            token = page["metadata"].get("continue", "")
+            token = metadata.get("continue")
             if not token:
                 return
-            query["continue"] = token
+            query["continue"] = str(token)
 
     @contextlib.asynccontextmanager
     async def stream(
@@ -227,22 +233,27 @@ class ResponseStream:
             return await self._content.read(_CHUNK_BYTES)
 
     async def read_line(self) -> bytes:
-        """Return the next line; nothing at the end."""
+        """Return the next line; nothing at the end. Raise `UnreadableLineError` for one that is too long."""
         with _connection_errors_translated():
-            return await self._content.readline()
+            try:
+                return await self._content.readline()
+            except LineTooLong:  # longer than the buffer that kubernetes-asyncio's session has
+                raise UnreadableLineError("it is too long") from None
 
 
 def _parse_reply(status: int, content: bytes) -> Json:
     """Return a reply's JSON object. Raise `ExecutorUnavailableError` or `ApiError` for an error status."""
     try:
         reply = json.loads(content)
-    except ValueError:
-        reply = {"message": content[:_MAX_DETAIL_CHARS].decode("utf-8", "replace")}
+    except (ValueError, RecursionError):
+        reply = None
     fields: Json = reply if isinstance(reply, dict) else {}
     if 200 <= status < 300:
+        if not fields:
+            raise ExecutorUnavailableError(f"the API server answers {status} with what can't be read")
         return fields
 
-    message = str(fields.get("message") or status)
+    message = str(fields.get("message") or content[:_MAX_DETAIL_CHARS].decode("utf-8", "replace") or status)
     if status in _UNAVAILABLE_STATUSES or status >= 500:
         raise ExecutorUnavailableError(f"the API server answers {status} ({message})")
     raise ApiError(status, message)

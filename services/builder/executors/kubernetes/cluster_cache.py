@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Coroutine, Iterator, MutableMapping
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from cachetools import FIFOCache
 
@@ -12,8 +13,10 @@ from services.builder.executors.base import ExecutorUnavailableError
 from services.builder.executors.kubernetes.api import EVENTS, JOBS, PODS, Api, ApiError
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import INSTALLATION, JobState, PodState, WarningEvent
-from services.builder.executors.kubernetes.watch import Watch, WatchedObject
-from services.common.service.tasks import cancel_and_wait, sleep_unless_cancelled
+from services.builder.executors.kubernetes.unreadable import ObjectReader
+from services.builder.executors.kubernetes.watch import STALENESS, Watch, WatchedObject
+from services.common.service.loops import background_state, run_forever
+from services.common.service.tasks import cancel_and_wait
 
 _MAX_WARNED_OBJECTS = 5000
 
@@ -37,10 +40,12 @@ class ClusterCache:
         self._api = api
         self._settings = settings
         self._our_objects = {"labelSelector": f"{INSTALLATION}={installation}"}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[NoReturn]] = []
         self._followers: dict[str, set[asyncio.Event]] = {}
+        self._is_closing = False
         self._answered_at = 0.0
-        self._outage: str | None = None
+        self._probe_outage: str | None = None
+        self._had_problem = False
 
         self._pod_names: dict[str, str] = {}
         """The name of each Job's pod, by the Job's uid."""
@@ -56,7 +61,7 @@ class ClusterCache:
             settings=settings,
             path=JOBS,
             selector=self._our_objects,
-            parse=JobState.parse,
+            reader=ObjectReader("jobs", JobState.parse),
             on_change=self._wake_followers,
             on_health=self._on_health,
         )
@@ -65,7 +70,7 @@ class ClusterCache:
             settings=settings,
             path=PODS,
             selector=self._our_objects,
-            parse=PodState.parse,
+            reader=ObjectReader("pods", PodState.parse),
             on_change=self._on_pod,
             on_health=self._on_health,
         )
@@ -74,7 +79,7 @@ class ClusterCache:
             settings=settings,
             path=EVENTS,
             selector={"fieldSelector": "type=Warning"},
-            parse=WarningEvent.parse,
+            reader=ObjectReader("events", WarningEvent.parse),
             on_change=self._on_warning,
             on_health=self._on_health,
         )
@@ -97,15 +102,30 @@ class ClusterCache:
         self._start()
         try:
             async with asyncio.timeout(self._settings.kubernetes_read_timeout_seconds):
-                for watch in (self._jobs, self._pods, self._events):
+                for watch in self._watches:
                     await watch.is_listed.wait()
         except TimeoutError:
-            raise ExecutorUnavailableError(self._outage or "the API server does not answer") from None
+            raise ExecutorUnavailableError(self.problem() or "the API server does not answer") from None
 
     def check(self) -> None:
-        """Raise `ExecutorUnavailableError` while the API server does not answer."""
-        if self._outage:
-            raise ExecutorUnavailableError(self._outage)
+        """Raise `ExecutorUnavailableError` while the cache can't be relied on."""
+        if problem := self.problem():
+            raise ExecutorUnavailableError(problem)
+
+    def problem(self) -> str | None:
+        """Return why the cache can't be relied on: an outage, or a watch that has ended or gone stale; else None."""
+        if not self._tasks:
+            return None
+
+        stale_seconds = self._settings.kubernetes_stale_seconds
+        outages = [watch.outage for watch in self._watches if watch.outage]
+        ended = [f"the {task.get_name()} has ended" for task in self._tasks if task.done()]
+        stale = [
+            f"the watch of {watch.resource} has heard nothing for {watch.staleness_seconds:.0f} s"
+            for watch in self._watches
+            if watch.staleness_seconds > stale_seconds
+        ]
+        return next(iter([*ended, *outages, *stale]), self._probe_outage)
 
     def snapshot(self, job_name: str, uid: str) -> JobSnapshot:
         """Return the state of the Job with this uid; another one of the same name does not count."""
@@ -121,36 +141,64 @@ class ClusterCache:
 
     async def aclose(self) -> None:
         """Stop the watches."""
+        self._is_closing = True
         await cancel_and_wait(*self._tasks)
+        for watch in self._watches if self._tasks else ():
+            STALENESS.remove(watch.resource)
         self._tasks = []
 
+    @property
+    def _watches(self) -> tuple[Watch[JobState], Watch[PodState], Watch[WarningEvent]]:
+        return self._jobs, self._pods, self._events
+
     def _start(self) -> None:
-        if not self._tasks:
-            work = (self._jobs.run(), self._pods.run(), self._events.run(), self._probe())
-            self._tasks = [asyncio.create_task(activity) for activity in work]
+        if self._tasks:
+            return
+        for watch in self._watches:
+            self._begin(watch.run(), name=f"watch of {watch.resource}")
+        probe_seconds = self._settings.kubernetes_probe_seconds
+        name = "probe of the API server"
+        self._begin(run_forever(self._probe, name=name, wait=probe_seconds), name=name)
+
+    def _begin(self, work: Coroutine[Any, Any, NoReturn], *, name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._on_end)
+        self._tasks.append(task)
+
+    def _on_end(self, task: asyncio.Task[NoReturn]) -> None:
+        """End the process: without one of its tasks, the cache shows what has been, as if it were so still."""
+        if self._is_closing:
+            return
+        background_state().on_end(task.get_name(), None if task.cancelled() else task.exception())
+        self._wake_all()
 
     async def _probe(self) -> None:
-        """Ask the API server whether it answers, once it was silent: watches are, while nothing changes."""
-        probe_seconds = self._settings.kubernetes_probe_seconds
-        while True:
-            await sleep_unless_cancelled(probe_seconds)
-            if time.monotonic() - self._answered_at < probe_seconds and not self._outage:
-                continue
-            try:
-                await self._api.call("GET", PODS, query=self._our_objects | {"limit": "1", "resourceVersion": "0"})
-                self._on_health(None)
-            except ExecutorUnavailableError as error:
-                self._on_health(str(error))
-            except ApiError as error:
-                self._on_health(f"the API server refuses ({error.message})")
+        """Ask the API server whether it answers, if it is silent: watches are, while nothing changes."""
+        is_silent = time.monotonic() - self._answered_at >= self._settings.kubernetes_probe_seconds
+        if not is_silent and not self._probe_outage:
+            return
+        try:
+            await self._api.call("GET", PODS, query=self._our_objects | {"limit": "1", "resourceVersion": "0"})
+            self._probe_outage = None
+        except ExecutorUnavailableError as error:
+            self._probe_outage = str(error)
+        except ApiError as error:
+            self._probe_outage = f"the API server refuses ({error.message})"
+        self._wake_if_health_changed()
 
     def _on_health(self, outage: str | None) -> None:
         if outage is None:
             self._answered_at = time.monotonic()
-        if outage == self._outage:
-            return
+            self._probe_outage = None
+        self._wake_if_health_changed()
 
-        self._outage = outage
+    def _wake_if_health_changed(self) -> None:
+        has_problem = self.problem() is not None
+        if has_problem != self._had_problem:
+            self._had_problem = has_problem
+            self._wake_all()
+
+    def _wake_all(self) -> None:
         for wakes in self._followers.values():
             for wake in wakes:
                 wake.set()

@@ -81,5 +81,5 @@ class KubernetesExecutor:
         await self._api.aclose()
 
     async def health_problem(self) -> str | None:
-        """Return a sentence if the API server does not answer, or refuses."""
-        return await self._jobs.health_problem()
+        """Return a sentence if the API server does not answer, or refuses, or if builds are not watched."""
+        return self._cluster.problem() or await self._jobs.health_problem()

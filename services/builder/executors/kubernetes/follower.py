@@ -15,6 +15,9 @@ from services.builder.executors.kubernetes.obstacles import Obstacle, ObstacleTi
 from services.builder.executors.kubernetes.outcome import OutcomeDetector
 from services.builder.executors.kubernetes.pod_log import PodLog
 from services.builder.executors.kubernetes.settings import KubernetesSettings
+from services.common.service.logging import get_logger
+
+log = get_logger(__name__)
 
 _BATCH_SECONDS = 0.05
 _POLL_SECONDS = 1.0
@@ -51,6 +54,7 @@ class RunFollower:
         self._stored_job_uid = self._log.job_uid
         self._settled_at = time.monotonic() + settings.kubernetes_settle_seconds
         self._create_again_at = 0.0
+        self._verify_at = 0.0
 
     async def follow(self) -> AsyncIterator[Batch | Finished]:
         """Yield the run's output, and `Finished` last.
@@ -116,10 +120,36 @@ class RunFollower:
         if snapshot.job is None and snapshot.pod is None:
             return self._obstacle_timer.observe(await self._obstacle_without_job())
 
-        finished = await self._outcome.detect(snapshot)
+        finished = await self._detect_end(snapshot)
         if finished:
             return finished
         return self._obstacle_timer.observe(obstacle_of(snapshot, self._settings))
+
+    async def _detect_end(self, snapshot: JobSnapshot) -> Finished | None:
+        """Return how the run ended; None while it goes on, or as long as nobody knows.
+
+        The cache may lag behind, or lack an object that could not be read. So a run has vanished only if the API server
+        itself says so: raise `ExecutionVanishedError` then.
+        """
+        try:
+            return await self._outcome.detect(snapshot)
+        except ExecutionVanishedError as error:
+            if time.monotonic() < self._verify_at:
+                return None
+            self._verify_at = time.monotonic() + self._settings.kubernetes_probe_seconds
+
+            current = await self._current_state(snapshot)
+            finished = await self._outcome.detect(current)
+            log.warning("cache_lags_behind", job=self._job_name, cached=str(error))
+            return finished
+
+    async def _current_state(self, snapshot: JobSnapshot) -> JobSnapshot:
+        """Return a snapshot with what the API server says of Job and pod now."""
+        job = await self._jobs.read(self._job_name)
+        if job is None or job.uid != self._log.job_uid:
+            job = snapshot.job and snapshot.job.as_deleted()
+        pod = await self._jobs.pod(self._attempt.build_id, self._log.job_uid)
+        return JobSnapshot(job, pod or (snapshot.pod and snapshot.pod.as_deleted()), snapshot.warnings)
 
     async def _obstacle_without_job(self) -> Obstacle | None:
         """Return the obstacle of a Job that no watch shows. Raise `ExecutionVanishedError` if the Job is gone.

@@ -27,9 +27,12 @@ from services.builder.executors.kubernetes.states import (
     JobState,
     Json,
     PodState,
+    controller_uid,
 )
+from services.builder.executors.kubernetes.unreadable import ObjectReader, UnreadableObjectError
 from services.builder.executors.repo2docker import PROGRAM, arguments, config_text, environment
 from services.common.models.errors import BinderyError
+from services.common.net.http import only_dict
 from services.common.service.logging import get_logger
 
 log = get_logger(__name__)
@@ -44,6 +47,8 @@ class Jobs:
         self._api = api
         self._settings = settings
         self._credentials = CredentialsForBuilds(settings)
+        self._job_reader = ObjectReader("jobs", JobState.parse)
+        self._pod_reader = ObjectReader("pods", PodState.parse)
         self._refusals: dict[str, Obstacle] = {}
         """Why a quota refused to have a Job created, by the Job's name."""
         self._ensured_uids: dict[str, str] = {}
@@ -78,7 +83,7 @@ class Jobs:
         secret = f"{name}-{secrets.token_hex(4)}"
         manifest = job_manifest(attempt, command, self._settings, secret=secret, node=node)
         try:
-            job = JobState.parse(await self._api.call("POST", JOBS, body=manifest))
+            job = self._read_job(await self._api.call("POST", JOBS, body=manifest))
             log.info("job_created", job=name, build_id=attempt.build_id)
             return job
         except ApiError as error:
@@ -128,21 +133,36 @@ class Jobs:
         return self.refusal(attempt) is None
 
     async def read(self, name: str) -> JobState | None:
-        """Return a Job by its name, or None."""
+        """Return a Job by its name, or None. Raise `ExecutorUnavailableError` for one that can't be read, too."""
         try:
-            return JobState.parse(await self._api.call("GET", f"{JOBS}/{name}"))
+            return self._read_job(await self._api.call("GET", f"{JOBS}/{name}"))
         except ApiError as error:
             if error.status == 404:
                 return None
             raise _error_for(error) from None
 
     async def list(self, build_id: str = "", *, image_key: str = "") -> Sequence[JobState]:
-        """Return this installation's Jobs: all, or those of one attempt, or of one image."""
-        return [JobState.parse(raw) for raw in await self._list(JOBS, build_id, image_key)]
+        """Return this installation's Jobs that can be read: all, or those of one attempt, or of one image."""
+        return self._job_reader.read_all(await self._list(JOBS, build_id, image_key))
 
     async def pods(self, build_id: str) -> Sequence[PodState]:
-        """Return the pods of one attempt."""
-        return [PodState.parse(raw) for raw in await self._list(PODS, build_id)]
+        """Return the pods of one attempt. Others that have only its labels can't be read, and are left out."""
+        return self._pod_reader.read_all(await self._list(PODS, build_id))
+
+    async def pod(self, build_id: str, job_uid: str) -> PodState | None:
+        """Return the pod of the Job with this uid, or None.
+
+        Raise `ExecutorUnavailableError` if it can't be read: then nobody knows what became of it.
+        """
+        try:
+            pods = [
+                self._pod_reader.read(raw)
+                for raw in await self._list(PODS, build_id)
+                if controller_uid(only_dict(raw)) == job_uid
+            ]
+        except UnreadableObjectError as error:
+            raise ExecutorUnavailableError(str(error)) from None
+        return min(pods, key=lambda pod: pod.created, default=None)
 
     async def delete(self, name: str, *, uid: str = "") -> None:
         """Delete a Job with its pods and its Secret, unless it is gone; with `uid`, only the Job that has it."""
@@ -217,21 +237,24 @@ class Jobs:
         path = f"{JOBS}/{job.name}"
         while job.epoch < epoch:
             try:
-                raw = await self._api.call("GET", path)
-                job = JobState.parse(raw)
+                job = self._read_job(await self._api.call("GET", path))
                 if job.epoch >= epoch:
                     return
 
-                metadata = {
-                    "resourceVersion": raw["metadata"]["resourceVersion"],
-                    "annotations": {EPOCH: str(epoch)},
-                }
-                job = JobState.parse(await self._api.call("PATCH", path, body={"metadata": metadata}))
+                metadata = {"resourceVersion": job.version, "annotations": {EPOCH: str(epoch)}}
+                job = self._read_job(await self._api.call("PATCH", path, body={"metadata": metadata}))
             except ApiError as error:
                 if error.status == 404:
                     return
                 if error.status != 409:  # 409: it was changed in between
                     raise _error_for(error) from None
+
+    def _read_job(self, raw: Json) -> JobState:
+        """Return a Job. Raise `ExecutorUnavailableError` if it can't be read: that is no news of the Job itself."""
+        try:
+            return self._job_reader.read(raw)
+        except UnreadableObjectError as error:
+            raise ExecutorUnavailableError(str(error)) from None
 
     async def _list(self, path: str, build_id: str, image_key: str = "") -> Sequence[Json]:
         selector = f"{INSTALLATION}={installation_label(self._settings.installation_id)}"
@@ -243,7 +266,7 @@ class Jobs:
         items: list[Json] = []
         try:
             async for page in self._api.pages(path, {"labelSelector": selector}):
-                items += page.get("items") or []
+                items += page["items"]
         except ApiError as error:
             raise _error_for(error) from None
         return items
@@ -257,8 +280,8 @@ class Jobs:
             reply = await self._api.call("GET", PODS, query=query)
         except ApiError as error:
             raise _error_for(error) from None
-        nodes = {raw["spec"].get("nodeName") for raw in reply.get("items") or []} - {None}
-        return preferred_node(attempt.repo_url, sorted(nodes))
+        nodes = {only_dict(only_dict(raw).get("spec")).get("nodeName") for raw in reply.get("items") or []}
+        return preferred_node(attempt.repo_url, sorted(node for node in nodes if isinstance(node, str)))
 
 
 def _error_for(error: ApiError) -> Exception:

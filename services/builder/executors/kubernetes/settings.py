@@ -36,6 +36,18 @@ class KubernetesSettings(BuilderSettings):
     kubernetes_relist_seconds: float = Field(
         300.0, description="Time between two complete lists of the watched objects."
     )
+    kubernetes_watch_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="How long one request of a watch lasts. The next one continues at the same point, and shows that "
+        "the API server still answers.",
+    )
+    kubernetes_stale_seconds: float = Field(
+        120.0,
+        gt=0,
+        description="A watch of which the API server has sent nothing for this long makes the worker unhealthy, and "
+        "its builds wait. More than `BINDERY_KUBERNETES_WATCH_SECONDS` and one call.",
+    )
     kubernetes_log_quiet_seconds: float = Field(
         300.0, description="A log stream that is silent for this long is opened again."
     )

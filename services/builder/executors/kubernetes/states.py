@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from services.common.net.http import only_dict
+
 Json = dict[str, Any]
 """An object of the API server, or another JSON object of its protocol."""
 
@@ -30,6 +32,8 @@ class JobState:
     build_id: str
     epoch: int
     secret: str | None
+    version: str = field(default="", compare=False)
+    """Its resource version, which a change of it may require."""
     has_docker_config: bool = False
     """Whether its pod expects a `config.json` of Docker's client in its Secret."""
     is_complete: bool = False
@@ -39,14 +43,14 @@ class JobState:
 
     @classmethod
     def parse(cls, raw: Json) -> Self:
-        """Return the state of a Job as the API server describes it."""
+        """Return the state of a Job as the API server describes it. Raise an exception for another shape."""
         metadata = raw["metadata"]
         pod = raw["spec"]["template"]["spec"]
         epoch = (metadata.get("annotations") or {}).get(EPOCH, "0")
 
         conditions = {
             condition["type"]: condition.get("reason", "")
-            for condition in raw.get("status", {}).get("conditions") or []
+            for condition in (raw.get("status") or {}).get("conditions") or []
             if condition.get("status") == "True"
         }
         secrets = (
@@ -55,9 +59,10 @@ class JobState:
         mounts = (mount for container in pod.get("containers") or [] for mount in container.get("volumeMounts") or [])
 
         return cls(
-            name=metadata["name"],
-            uid=metadata["uid"],
-            build_id=(metadata.get("labels") or {}).get(BUILD_ID, ""),
+            name=str(metadata["name"]),
+            uid=str(metadata["uid"]),
+            version=str(metadata.get("resourceVersion") or ""),
+            build_id=_text((metadata.get("labels") or {}).get(BUILD_ID)),
             epoch=int(epoch) if epoch.isascii() and epoch.isdigit() else 0,
             secret=next(secrets, None),
             has_docker_config=any(
@@ -106,13 +111,17 @@ class PodState:
 
     @classmethod
     def parse(cls, raw: Json) -> Self:
-        """Return the state of a pod as the API server describes it."""
+        """Return the state of a pod as the API server describes it.
+
+        Raise `ValueError` for one without our container, which is nobody's build, and other exceptions for an object
+        that is not of a pod's shape.
+        """
         metadata = raw["metadata"]
         labels = metadata.get("labels") or {}
         deleted = metadata.get("deletionTimestamp")
         grace_seconds = metadata.get("deletionGracePeriodSeconds") or 0  # the timestamp is at the end of this period
 
-        status = raw.get("status", {})
+        status = raw.get("status") or {}
         conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
         scheduled = conditions.get("PodScheduled", {})
         is_stuck = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
@@ -121,27 +130,29 @@ class PodState:
         state = next((item.get("state") or {} for item in statuses if item["name"] == CONTAINER), {})
         waiting = state.get("waiting") or {}
         terminated = state.get("terminated")
-        container = next(spec for spec in raw["spec"]["containers"] if spec["name"] == CONTAINER)
+        container = next((spec for spec in raw["spec"]["containers"] if spec["name"] == CONTAINER), None)
+        if container is None:
+            raise ValueError(f"it has no container {CONTAINER}")
 
         return cls(
-            name=metadata["name"],
-            job=labels.get("batch.kubernetes.io/job-name") or labels.get("job-name", ""),
-            job_uid=labels.get("batch.kubernetes.io/controller-uid") or labels.get("controller-uid", ""),
-            build_id=labels.get(BUILD_ID, ""),
-            phase=status.get("phase", "Pending"),
+            name=str(metadata["name"]),
+            job=_text(labels.get("batch.kubernetes.io/job-name") or labels.get("job-name")),
+            job_uid=controller_uid(raw),
+            build_id=_text(labels.get(BUILD_ID)),
+            phase=_text(status.get("phase") or "Pending"),
             created=_unix_time(metadata["creationTimestamp"]),
-            reason=status.get("reason", ""),
-            message=status.get("message", ""),
+            reason=_text(status.get("reason")),
+            message=_text(status.get("message")),
             deleting_since=_unix_time(deleted) - grace_seconds if deleted else None,
             is_disrupted=conditions.get("DisruptionTarget", {}).get("status") == "True",
-            unschedulable=scheduled.get("message", "") if is_stuck else None,
-            waiting=waiting.get("reason", ""),
-            waiting_message=waiting.get("message", ""),
+            unschedulable=_text(scheduled.get("message")) if is_stuck else None,
+            waiting=_text(waiting.get("reason")),
+            waiting_message=_text(waiting.get("message")),
             has_started="running" in state or terminated is not None,
             is_ready=conditions.get("Ready", {}).get("status") == "True",
-            exit_code=terminated["exitCode"] if terminated else None,
-            exit_reason=terminated.get("reason", "") if terminated else "",
-            memory_limit=(container.get("resources") or {}).get("limits", {}).get("memory"),
+            exit_code=int(terminated["exitCode"]) if terminated else None,
+            exit_reason=_text(terminated.get("reason")) if terminated else "",
+            memory_limit=((container.get("resources") or {}).get("limits") or {}).get("memory"),
         )
 
     @property
@@ -179,7 +190,7 @@ class WarningEvent:
 
     @classmethod
     def parse(cls, raw: Json) -> Self:
-        """Return a warning as the API server describes it, received now."""
+        """Return a warning as the API server describes it, received now. Raise an exception for another shape."""
         metadata = raw["metadata"]
         stamps = (
             (raw.get("series") or {}).get("lastObservedTime"),
@@ -189,10 +200,10 @@ class WarningEvent:
             metadata.get("creationTimestamp"),
         )
         return cls(
-            name=metadata["name"],
-            object_name=raw["involvedObject"]["name"],
-            reason=raw.get("reason", ""),
-            message=raw.get("message", ""),
+            name=str(metadata["name"]),
+            object_name=str(raw["involvedObject"]["name"]),
+            reason=_text(raw.get("reason")),
+            message=_text(raw.get("message")),
             reported_at=next((_unix_time(stamp) for stamp in stamps if stamp), 0.0),
             received_at=time.monotonic(),
         )
@@ -210,6 +221,16 @@ class WarningEvent:
     def as_deleted(self) -> Self:
         """Return the same warning, too old to matter: that the cluster forgets it is no news of its object."""
         return replace(self, received_at=-math.inf)
+
+
+def controller_uid(raw: Json) -> str:
+    """Return the uid of the Job that has made a pod; empty for another pod, of whatever shape it is."""
+    labels = only_dict(only_dict(raw.get("metadata")).get("labels"))
+    return _text(labels.get("batch.kubernetes.io/controller-uid") or labels.get("controller-uid"))
+
+
+def _text(value: object) -> str:
+    return str(value) if value is not None else ""
 
 
 def _unix_time(stamp: str) -> float:

@@ -1,24 +1,34 @@
 """A watch of one kind of objects, for all builds of a process: list them, follow their changes, list them again."""
 
 import asyncio
-import json
+import math
 import time
 from collections.abc import Callable
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, Self, TypeVar
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from services.builder.executors.base import ExecutorUnavailableError
 from services.builder.executors.kubernetes.api import Api, ApiError
 from services.builder.executors.kubernetes.settings import KubernetesSettings
-from services.builder.executors.kubernetes.states import Json
-from services.common.service.backoff import Backoff
-from services.common.service.tasks import sleep_unless_cancelled
+from services.builder.executors.kubernetes.unreadable import (
+    UNREADABLE,
+    ObjectReader,
+    UnreadableLineError,
+    UnreadableObjectError,
+    object_name,
+    parse_change,
+)
+from services.common.service.loops import run_forever
 
 RELISTS = Counter("bindery_kubernetes_lists_total", "Lists of watched objects, by why one was made", ["why"])
+STALENESS = Gauge(
+    "bindery_kubernetes_watch_staleness_seconds",
+    "Time since the API server last sent a list, a change or a bookmark, or opened the watch, in seconds",
+    ["resource"],
+)
 _DELETED_KEPT_SECONDS = 600.0
-_FIRST_PAUSE_SECONDS = 0.2
-_LONGEST_PAUSE_SECONDS = 5.0
+_RETRY_MAX_SECONDS = 5.0
 
 
 class WatchedObject(Protocol):
@@ -40,10 +50,11 @@ T = TypeVar("T", bound=WatchedObject)
 
 
 class Watch(Generic[T]):
-    """The objects under `path` that `selector` (query parameters) picks, each parsed by `parse`.
+    """The objects under `path` that `selector` (query parameters) picks, each read by `reader`.
 
     `on_change` is called with each object that is new or has changed. `on_health` is called with None whenever the API
-    server has answered, and with a sentence when it has not. A deleted object stays for a while, marked as deleted.
+    server has answered, and with a sentence when it has not. A deleted object stays for a while, marked as deleted. An
+    object that can't be read any more stays as it was.
     """
 
     def __init__(
@@ -53,7 +64,7 @@ class Watch(Generic[T]):
         settings: KubernetesSettings,
         path: str,
         selector: dict[str, str],
-        parse: Callable[[Json], T],
+        reader: ObjectReader[T],
         on_change: Callable[[T], None],
         on_health: Callable[[str | None], None],
     ) -> None:
@@ -61,94 +72,154 @@ class Watch(Generic[T]):
         self._settings = settings
         self._path = path
         self._selector = selector
-        self._parse = parse
+        self._reader = reader
         self._on_change = on_change
         self._on_health = on_health
         self._deleted_at: dict[str, float] = {}
+
         self._version = ""
+        self._list_reason = "start"
+        self._list_due = 0.0
+        self._is_failing = False
+        self._confirmed_at = time.monotonic()
+
+        self.outage: str | None = None
+        """Why the API server does not serve this watch; None while it does."""
         self.objects: dict[str, T] = {}
         self.is_listed = asyncio.Event()
 
-    async def run(self) -> None:
+    @property
+    def resource(self) -> str:
+        """The resource that it watches, as the API calls it."""
+        return self._reader.resource
+
+    @property
+    def staleness_seconds(self) -> float:
+        """The time since the API server last proved that this watch works."""
+        return time.monotonic() - self._confirmed_at
+
+    async def run(self) -> NoReturn:
         """Watch until cancelled."""
-        backoff = Backoff(first_seconds=_FIRST_PAUSE_SECONDS, longest_seconds=_LONGEST_PAUSE_SECONDS, jitter=0.0)
-        is_failing = False
-        why = "start"
-        list_due = 0.0
-        while True:
-            try:
-                if not self._version or time.monotonic() > list_due:
-                    await self._list(why)
-                    list_due = time.monotonic() + self._settings.kubernetes_relist_seconds
-                    why = "periodic"
-                    is_failing = False
-                    backoff.restart()
-                await self._follow(list_due - time.monotonic())
-                is_failing = False
-                backoff.restart()
-            except ApiError as error:
-                if error.status == 410:  # our version is too old to follow changes from
-                    self._version = ""
-                    why = "expired"
-                    continue
-                self._on_health(f"the API server refuses {self._path.rpartition('/')[2]} ({error.message})")
-                is_failing = True
-            except ExecutorUnavailableError as error:
-                if is_failing:  # a first failure may be a connection that was closed in the normal course
-                    self._on_health(str(error))
-                is_failing = True
+        self._confirmed_at = time.monotonic()
+        STALENESS.labels(self.resource).set_function(lambda: self.staleness_seconds)
+        await run_forever(
+            self._list_and_follow,
+            name=f"watch of {self.resource}",
+            unavailable=(ExecutorUnavailableError, ApiError, UnreadableLineError),
+            retry_max_seconds=_RETRY_MAX_SECONDS,
+            is_session=True,
+        )
 
-            if is_failing:
-                await backoff.sleep()
-            else:
-                await sleep_unless_cancelled(0)
+    async def _list_and_follow(self) -> None:
+        """List the objects if it is time, and follow their changes for a while. Raise whatever went wrong."""
+        is_list_due = not self._version or time.monotonic() > self._list_due
+        try:
+            if is_list_due:
+                await self._list()
+            await self._follow()
+            self._is_failing = False
+        except ExecutorUnavailableError as error:
+            if self._is_failing:  # a first failure may be a connection that was closed in the normal course
+                self._set_outage(str(error))
+            self._is_failing = True
+            raise
+        except ApiError as error:
+            if error.status == 410:  # our version is too old to follow changes from
+                self._forget_version("expired")
+                if is_list_due:
+                    raise
+                return
+            self._set_outage(f"the API server refuses {self.resource} ({error.message})")
+            self._is_failing = True
+            raise
+        except UnreadableLineError:
+            UNREADABLE.labels(self.resource, "line").inc()
+            self._forget_version("unreadable")
+            raise
+        except Exception:  # nobody has thought of it: a new list is right whatever it was
+            self._forget_version("error")
+            raise
 
-    async def _list(self, why: str) -> None:
-        """Replace all objects by those that the API server lists."""
-        listed: dict[str, T] = {}
+    def _forget_version(self, reason: str) -> None:
+        self._version = ""
+        self._list_reason = reason
+
+    def _set_outage(self, outage: str | None) -> None:
+        self.outage = outage
+        self._on_health(outage)
+
+    def _confirm(self) -> None:
+        """Note that the API server has just served this watch."""
+        self._confirmed_at = time.monotonic()
+        self._set_outage(None)
+
+    async def _list(self) -> None:
+        """Replace all objects by those that the API server lists, except for those that can't be read."""
+        items: list[Any] = []
         version = ""
         async for page in self._api.pages(self._path, self._selector):
-            for raw in page.get("items") or []:
-                entry = self._parse(raw)
-                listed[entry.name] = entry
-            version = page["metadata"]["resourceVersion"]
-        RELISTS.labels(why).inc()
+            items += page["items"]
+            version = str(page["metadata"]["resourceVersion"])
+        RELISTS.labels(self._list_reason).inc()
 
-        for name in set(self.objects) - set(listed):
+        names = {object_name(raw) for raw in items}
+        for name in set(self.objects) - names:
             self._delete(self.objects[name])
-        for entry in listed.values():
+        for entry in self._reader.read_all(items):
             self._update(entry)
+
         self._version = version
-
+        self._list_reason = "periodic"
+        self._list_due = time.monotonic() + self._settings.kubernetes_relist_seconds
         self._drop_old_deleted()
-        self.is_listed.set()
-        self._on_health(None)
 
-    async def _follow(self, seconds: float) -> None:
-        """Apply changes for at most `seconds`. The server sends a bookmark about once a minute."""
+        self._is_failing = False
+        self.is_listed.set()
+        self._confirm()
+
+    async def _follow(self) -> None:
+        """Apply changes until the next list is due, or for `kubernetes_watch_seconds`.
+
+        The server ends the reply then. A connection whose other side is gone without a word is noticed soon after.
+        """
+        until_list_seconds = self._list_due - time.monotonic()
+        seconds = math.ceil(max(1.0, min(until_list_seconds, self._settings.kubernetes_watch_seconds)))
         query = self._selector | {
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": self._version,
-            "timeoutSeconds": str(max(1, round(seconds))),
+            "timeoutSeconds": str(seconds),
         }
-        async with self._api.stream(self._path, query, quiet_seconds=seconds + 10) as stream:
-            self._on_health(None)
+        quiet_seconds = seconds + self._settings.kubernetes_read_timeout_seconds
+
+        async with self._api.stream(self._path, query, quiet_seconds=quiet_seconds) as stream:
+            self._confirm()
             while line := await stream.read_line():
-                self._apply(json.loads(line))
-                self._on_health(None)
+                self._apply(line)
+                self._confirm()
 
-    def _apply(self, change: Json) -> None:
-        kind = change["type"]
-        raw = change["object"]
+    def _apply(self, line: bytes) -> None:
+        """Apply a change. Raise `ApiError` if it is an error, and `UnreadableLineError`."""
+        kind, raw, version = parse_change(line)
         if kind == "ERROR":
-            raise ApiError(int(raw.get("code", 500)), str(raw.get("message", "")))
+            code = str(raw.get("code"))
+            raise ApiError(int(code) if code.isdecimal() else 500, str(raw.get("message") or ""))
 
-        self._version = raw["metadata"]["resourceVersion"]
+        self._version = version
+        if kind == "BOOKMARK":
+            return
+        try:
+            entry = self._reader.read(raw)
+        except UnreadableObjectError:
+            last_known = self.objects.get(object_name(raw))
+            if kind == "DELETED" and last_known:
+                self._delete(last_known)
+            return
+
         if kind == "DELETED":
-            self._delete(self._parse(raw))
-        elif kind != "BOOKMARK":
-            self._update(self._parse(raw))
+            self._delete(entry)
+        else:
+            self._update(entry)
 
     def _update(self, entry: T) -> None:
         self._deleted_at.pop(entry.name, None)
