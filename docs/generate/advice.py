@@ -106,6 +106,8 @@ ADVICE = {
     "launch_timeout": "Launch again. The operator sets `BINDERY_LAUNCH_TIMEOUT_SECONDS`.",
     "record_unreadable": "Launch again. The operator finds the reason in the log (`record_unreadable`): a value in "
     "Redis was damaged, or a newer release wrote it ([what a rollback keeps](design.md#an-upgrade-and-a-rollback)).",
+    "launch_lost": "Launch again. Redis came back without it after a failover or a restart, and the gateway that "
+    "worked on it has ended too: the operator checks how Redis [keeps its data](redis.md).",
     "internal": "Try again, and report it with the `X-Request-ID` of the answer and the lines of the log around it.",
     "unknown": "Try again; the program that shows this error is older than the one that reported it.",
 }

@@ -15,7 +15,7 @@ from services.common.streams.entries import StreamEvent
 from services.common.streams.event_format import EventFormat
 from services.common.streams.positions import STREAM_START
 from services.common.streams.queue_positions import QueuePositions
-from services.gateway.streaming.event_formats import V1, sse
+from services.gateway.streaming.event_formats import LOST_V1, V1, sse
 from services.gateway.streaming.launch_stream import LaunchPosition, LaunchStream
 
 LAUNCH = Topic(Kind.LAUNCH, "one")
@@ -55,6 +55,7 @@ class Follower:
             position=position,
             form=form,
             encode_terminal=encode_as_it_is,
+            lost_event=LOST_V1,
             queue_positions=queue_positions,
         )
         async with asyncio.timeout(10):

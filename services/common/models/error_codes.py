@@ -74,6 +74,7 @@ ErrorCode = Literal[
     "overloaded",
     "launch_timeout",
     "record_unreadable",
+    "launch_lost",
     "internal",
     "unknown",
 ]
@@ -367,6 +368,7 @@ _KINDS: list[ErrorKind] = [
         Mover.OPERATOR,
         can_retry=True,
     ),
+    ErrorKind("launch_lost", "The launch was lost", 500, None, Mover.OPERATOR, can_retry=True),
     ErrorKind("internal", "Something went wrong on our side", 500, None, Mover.OPERATOR, can_retry=True),
     ErrorKind("unknown", "Something went wrong", 500, None, Mover.OPERATOR, can_retry=True),
 ]

@@ -110,6 +110,12 @@ class ServiceSettings(BaseSettings):
         description="A clock of this host that differs by more from that of Redis is logged: "
         "[why](operators.md#clocks).",
     )
+    lost_check_seconds: float = Field(
+        4.0,
+        gt=0,
+        description="How often the records of followed streams are looked for. If one is missing three times in a row, "
+        "Redis has lost it, and its followers are told so.",
+    )
     reread_seconds: float = Field(5.0, description="How often a followed stream is read again without a wake-up.")
     queue_tick_seconds: float = Field(
         0.2, description="Shortest time between two readings of the positions of waiting builds."

@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 
 from services.common.redis.client import REDIS_UNAVAILABLE, retry_while_unavailable
 from services.common.redis.keys import Keys, Kind, Topic
-from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
+from services.common.service.loops import run_forever
 from services.common.streams.entries import Entry, StreamEvent
 from services.common.streams.positions import STREAM_START, position_key
 from services.common.streams.reader import Reader
@@ -25,6 +25,9 @@ from services.common.streams.subscription import OnMessage, Subscription
 log = get_logger(__name__)
 
 T = TypeVar("T")
+
+CHECK_COUNT = 1000
+"""Records that one command looks for."""
 
 
 class Bus:
@@ -40,6 +43,7 @@ class Bus:
         reread_seconds: float = 5.0,
         patience_seconds: float = 60,
         renew_seconds: float = 2.0,
+        lost_check_seconds: float = 4.0,
         subscribe_all: Collection[Kind] = (),
     ) -> None:
         self.redis = redis
@@ -49,8 +53,8 @@ class Bus:
 
         self._reread_seconds = reread_seconds
         self._patience_seconds = patience_seconds
-        self._check_seconds = max(0.9 * reread_seconds, 2 * renew_seconds)
-        """Time between two checks for a record, in which a living owner has renewed its lease and so rewritten it."""
+        self._lost_check_seconds = max(lost_check_seconds, 2 * renew_seconds)
+        """Time between two checks for records, in which a living owner renews its lease and so writes its again."""
 
         self._covered_kinds = frozenset(subscribe_all)
         """Kinds whose topics are all subscribed to at once: they are few and short, and following one costs nothing."""
@@ -67,10 +71,14 @@ class Bus:
         self._reads: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Hold the subscription connection, and reread stale topics, until cancelled."""
+        """Hold the subscription connection, reread stale topics and look for lost ones, until cancelled."""
+        check_records = run_forever(
+            self._check_records, name="lost_topics", wait=self._lost_check_seconds, unavailable=REDIS_UNAVAILABLE
+        )
         async with asyncio.TaskGroup() as group:
             group.create_task(self._subscription.run(), name="bus-listen")
             group.create_task(self._reread_stale(), name="bus-read")
+            group.create_task(check_records, name="bus-lost")
 
     async def retry_while_unavailable(self, call: Callable[[], Awaitable[T]]) -> T:
         """Await `call()`, and repeat it while Redis is unavailable, so that a stream waits instead of breaking."""
@@ -106,18 +114,13 @@ class Bus:
             if not reader.followers and not reader.is_writer:
                 await self._drop(reader)
 
-    async def events(
-        self, topic: Topic, after: str = STREAM_START, *, check_seconds: float | None = None
-    ) -> AsyncGenerator[tuple[Entry, StreamEvent], None]:
-        """Yield every event beyond `after`, as it happens, until the topic's terminal entry.
-
-        With `check_seconds` the topic's record is checked after a silence of that length, and the events end as well
-        when the record is lost.
-        """
+    async def events(self, topic: Topic, after: str = STREAM_START) -> AsyncGenerator[tuple[Entry, StreamEvent], None]:
+        """Yield every event beyond `after`, as it happens, until the topic's terminal entry, or until it is lost."""
         changed = asyncio.Event()
         async with self.follow(topic, changed.set) as reader:
             while True:
                 changed.clear()
+                is_lost = reader.is_lost
                 for entry in await reader.after(after):
                     after = entry.id
                     for event in entry.events:
@@ -125,24 +128,15 @@ class Bus:
                     if entry.is_terminal:
                         return
 
-                try:
-                    async with asyncio.timeout(check_seconds):
-                        await changed.wait()
-                except TimeoutError:
-                    if await self._is_lost(reader):
-                        return
+                if is_lost:
+                    return
+                await changed.wait()
 
     async def wait_for_end(self, topic: Topic) -> bool:
         """Wait for a topic's terminal entry, without the cost of reading events. Return False if the topic is lost."""
         async with self.follow(topic, _ignore) as reader:
-            while not reader.has_ended:
-                try:
-                    async with asyncio.timeout(self._reread_seconds):
-                        await reader.end_reached.wait()
-                except TimeoutError:
-                    if await self._is_lost(reader):
-                        return False
-            return True
+            await reader.is_over.wait()
+            return reader.has_ended
 
     def is_followed(self, topic: Topic) -> bool:
         """Return whether this process has a follower of the topic."""
@@ -221,21 +215,6 @@ class Bus:
         if reader.is_subscribed:
             await self._subscription.remove(self.keys.news(reader.topic).encode())
 
-    async def _is_lost(self, reader: Reader) -> bool:
-        """Return whether a topic's record is gone for good. Redis is asked once in a while, however many wait.
-
-        The record has to be missing twice in a row: after Redis was emptied, a living owner rewrites it when it next
-        renews its lease.
-        """
-        now = asyncio.get_running_loop().time()
-        if now - reader.checked_at >= self._check_seconds:
-            reader.checked_at = now
-            key = self.keys.record(reader.topic)
-            with attributed_to("upkeep"):
-                exists = await self.retry_while_unavailable(lambda: self.redis.exists(key))
-            reader.missing_checks = 0 if exists else reader.missing_checks + 1
-        return reader.missing_checks > 1
-
     def _on_message(self, topic: Topic, message: bytes) -> None:
         reader = self.readers.get(topic)
         if reader is not None and not reader.on_message(message):
@@ -260,7 +239,7 @@ class Bus:
                     await self._has_stale.wait()
             except TimeoutError:
                 due = loop.time() + self._reread_seconds
-                self._stale.update(topic for topic, reader in self.readers.items() if _needs_rereading(reader))
+                self._stale.update(topic for topic, reader in self.readers.items() if _may_go_on(reader))
 
             self._has_stale.clear()
             topics = self._stale
@@ -277,8 +256,33 @@ class Bus:
         except REDIS_UNAVAILABLE as error:
             log.warning("redis_away", doing="read", topic=reader.topic.kind, error=str(error))
 
+    # Lost topics
 
-def _needs_rereading(reader: Reader) -> bool:
+    async def _check_records(self) -> None:
+        """Look for the records of all topics that are followed and may go on: one command for each `CHECK_COUNT`.
+
+        Nothing tells when Redis has lost a record: a failover or a restart breaks connections, but a command that
+        empties Redis does not.
+        """
+        readers = [reader for reader in self.readers.values() if _may_go_on(reader)]
+        for start in range(0, len(readers), CHECK_COUNT):
+            batch = readers[start : start + CHECK_COUNT]
+            for reader, exists in zip(batch, await self._have_records(batch), strict=True):
+                reader.on_record_check(exists=exists)
+
+    async def _have_records(self, readers: list[Reader]) -> list[bool]:
+        keys = [self.keys.record(reader.topic) for reader in readers]
+        if await self.redis.exists(*keys) == len(keys):
+            return [True] * len(keys)
+
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.exists(key)
+            return [bool(count) for count in await pipe.execute()]
+
+
+def _may_go_on(reader: Reader) -> bool:
+    """Return whether followers wait for what another process writes."""
     return reader.followers > 0 and not reader.has_ended and not reader.is_writer
 
 

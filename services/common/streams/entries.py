@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypedDict
 
-from services.common.models import RECORD_VERSION, Event
+from services.common.models import RECORD_VERSION, Event, Phase, Problem
 from services.common.streams.positions import position_key
 
 
@@ -101,6 +101,16 @@ class Entry:
         The terminal event never counts: it must arrive, since nobody reads beyond it.
         """
         return max(0, min(len(self.events) - self.is_terminal, lines - self.lines))
+
+
+def failed_event(error: Problem) -> StreamEvent:
+    """Return the event by which followers are told of an error that no stream has."""
+    return {
+        "phase": Phase.FAILED,
+        "message": f"{error.detail}\n",
+        "state": "failed",
+        "error": error.model_dump(mode="json", exclude_none=True, exclude_defaults=True),
+    }
 
 
 def encode_events(events: Sequence[Event | StreamEvent]) -> str:

@@ -5,8 +5,11 @@ from bisect import bisect_right
 from collections.abc import Awaitable, Callable
 
 from services.common.redis.keys import Topic
+from services.common.service.logging import get_logger
 from services.common.streams.entries import Entry
 from services.common.streams.positions import STREAM_START, position_key
+
+log = get_logger(__name__)
 
 FetchEntries = Callable[[Topic, str, int], Awaitable[list[Entry]]]
 """Reads from Redis the entries of a topic beyond a position, up to a number of them."""
@@ -16,6 +19,9 @@ BUFFER_BYTES = 256 * 1024
 
 FETCH_COUNT = 500
 """Entries in one read from Redis."""
+
+LOST_AFTER_CHECKS = 3
+"""A record that is missing this many times in a row is lost: an owner that lives has written it again long since."""
 
 NEAR_END = 8
 """Followers are seldom more than this number of entries behind the end, so those are compared one by one."""
@@ -37,8 +43,12 @@ class Reader:
         self.buffered_from: tuple[int, int] | None = None
         """Every entry after this position is in `entries`; None before the first read."""
         self.buffered_bytes = 0
-        self.end_reached = asyncio.Event()
-        """Set once the topic's terminal entry has arrived."""
+        self.has_ended = False
+        """Whether the topic's terminal entry has arrived."""
+        self.is_lost = False
+        """Whether Redis has lost the topic's record, and nobody writes it again."""
+        self.is_over = asyncio.Event()
+        """Set while the topic has ended or is lost: nothing more is to come."""
 
         self.listeners: set[Callable[[], None]] = set()
         self.followers = 0
@@ -50,12 +60,6 @@ class Reader:
 
         self.missing_checks = 0
         """How many times in a row the topic's record did not exist when the bus checked."""
-        self.checked_at = 0.0
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the terminal entry has arrived."""
-        return self.end_reached.is_set()
 
     @property
     def last(self) -> Entry | None:
@@ -123,15 +127,32 @@ class Reader:
                 continue
             self.entries.append(entry)
             self.buffered_bytes += len(entry.payload)
-            if entry.is_terminal:
-                self.end_reached.set()
+            self.has_ended = self.has_ended or entry.is_terminal
             has_new = True
 
         self._shrink()
         if has_new:
             self.missing_checks = 0
-            for listener in list(self.listeners):
-                listener()
+            self.is_lost = False
+            self._notify()
+
+    def on_record_check(self, *, exists: bool) -> None:
+        """Take note of whether Redis has the topic's record, and tell the followers once it is lost."""
+        self.missing_checks = 0 if exists else self.missing_checks + 1
+        was_lost = self.is_lost
+        self.is_lost = self.missing_checks >= LOST_AFTER_CHECKS
+        if self.is_lost and not was_lost:
+            log.warning("topic_lost", topic=f"{self.topic.kind}:{self.topic.id}", followers=self.followers)
+        if self.is_lost != was_lost:
+            self._notify()
+
+    def _notify(self) -> None:
+        if self.has_ended or self.is_lost:
+            self.is_over.set()
+        else:
+            self.is_over.clear()
+        for listener in list(self.listeners):
+            listener()
 
     def _is_known(self, entry: Entry) -> bool:
         """Return whether an entry is here, if by another id: a write that Redis lost is repeated with its number."""

@@ -5,10 +5,11 @@ import contextlib
 from collections.abc import AsyncGenerator, Iterator
 from typing import Protocol
 
+from services.common.models.errors import BinderyError
 from services.common.redis.keys import Kind, Topic
 from services.common.streams.bus import Bus
 from services.common.streams.cursor import Cursor
-from services.common.streams.entries import Entry, StreamEvent
+from services.common.streams.entries import Entry, StreamEvent, failed_event
 from services.common.streams.event_format import EventFormat, block
 from services.common.streams.log_store import LogStore
 from services.common.streams.positions import TOPIC_START, TopicPosition
@@ -76,13 +77,14 @@ class TopicStream:
     launch's entry that opened it. A topic without an owner is followed by itself, and a client that resumes after its
     end receives the end again. `queue_positions` are sent while the topic's build is queued.
 
-    The stream ends in one of three ways:
+    The stream ends in one of these ways:
 
     | What happens | When the stream ends |
     | --- | --- |
     | the topic has a terminal entry | once that is delivered |
-    | the owner ends without the topic: it failed or was cancelled | after one more read of the topic |
+    | the owner ends without the topic: it failed, was cancelled or is lost | after one more read of the topic |
     | the topic's stream is gone, and its record is final or gone too | at once, if nothing is left to deliver |
+    | the topic's record is lost | once what is buffered is delivered; without an owner, with an event that says so |
 
     Redis is asked whether a stream is gone only if none of its entries is buffered, or if the owner has newer entries
     than the opening one.
@@ -130,6 +132,8 @@ class TopicStream:
                         yield chunk
 
                     if is_final_read or await self._has_ended(reader, cursor, entries):
+                        if reader.is_lost and self._owner is None:
+                            yield self._lost()
                         return
                     if self._owner_has_ended(reader):
                         await reader.read()  # the topic's last entries may be written, and not have arrived yet
@@ -169,6 +173,8 @@ class TopicStream:
         """Return whether the entries were the last ones."""
         if cursor.has_ended:
             return True
+        if reader.is_lost and not entries:
+            return True
 
         may_be_gone = not reader.entries or self._owner_has_newer_entries()
         return not entries and may_be_gone and await self._is_gone()
@@ -178,9 +184,11 @@ class TopicStream:
         return self._owner is not None and self._owner.last is not None and self._owner.last.id != self._opening_entry
 
     def _owner_has_ended(self, reader: Reader) -> bool:
-        """Return whether the launch ended before the topic: it was cancelled, or failed by itself."""
-        last = self._owner.last if self._owner else None
-        return last is not None and last.is_terminal and not reader.has_ended
+        """Return whether the launch ended before the topic: it was cancelled, failed by itself, or is lost."""
+        if self._owner is None or reader.has_ended:
+            return False
+        last = self._owner.last
+        return self._owner.is_lost or (last is not None and last.is_terminal)
 
     async def _is_gone(self) -> bool:
         """Return whether the stream does not exist and will not: the topic has ended, or Redis has lost it."""
@@ -245,6 +253,10 @@ class TopicStream:
             event["lines"] = lines
         data = self._form.render(event, True)
         return block(b"%s~%s.0\n" % (self._prefix, entry.id.encode()), data) if data else b""
+
+    def _lost(self) -> bytes:
+        """Return the event that says that the topic is lost, without an id: nothing of it is stored."""
+        return block(b"", self._form.render(failed_event(BinderyError("build_lost").problem), False))
 
     def _queue_update(self, position: QueuePosition) -> bytes:
         """Return a queue position without an id, so that a client resumes at the last event that is stored."""

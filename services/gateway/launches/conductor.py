@@ -248,8 +248,7 @@ class Conductor:
     async def _wait_for_server(self, server: Server) -> StreamEvent | None:
         """Return the terminal event of the server's topic, or None if the topic was lost."""
         topic = Topic(Kind.SERVER, server.server_id)
-        events = self._context.bus.events(topic, check_seconds=self._settings.reread_seconds)
-        async with contextlib.aclosing(events):
+        async with contextlib.aclosing(self._context.bus.events(topic)) as events:
             async for entry, event in events:
                 # The first entry is the server's creation: `_show_server` has copied its contents.
                 if self.launch.state is LaunchState.WAITING and not entry.is_first:

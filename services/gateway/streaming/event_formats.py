@@ -7,8 +7,9 @@ from typing import Any
 from sse_starlette import ServerSentEvent
 
 from services.common.models import Launch, Phase, Server
+from services.common.models.errors import BinderyError
 from services.common.redis.keys import Kind
-from services.common.streams.entries import StreamEvent
+from services.common.streams.entries import StreamEvent, failed_event
 from services.common.streams.event_format import INTERNAL_FIELDS, EventFormat
 
 _ENDS = {Phase.BUILT, Phase.FAILED, Phase.CANCELLED, Phase.UNKNOWN}
@@ -102,6 +103,17 @@ def facade_failure(launch: Launch) -> dict[str, Any]:
     return failure
 
 
-def sse(event: Mapping[str, Any], event_id: str = "") -> bytes:
-    """Return one event as a block of an event stream. Only for events that each client gets in its own form."""
-    return ServerSentEvent(json.dumps(event), id=event_id or None, sep="\n").encode()
+def sse(event: Mapping[str, Any], event_id: str = "", *, retry_ms: int | None = None) -> bytes:
+    """Return one event as a block of an event stream. Only for events that each client gets in its own form.
+
+    `retry_ms` is how long a client waits before it connects again.
+    """
+    return ServerSentEvent(json.dumps(event), id=event_id or None, retry=retry_ms, sep="\n").encode()
+
+
+_LOST = BinderyError("launch_lost", "Redis has lost this launch, and no gateway goes on with it. Please launch again.")
+
+LOST_V1 = sse(failed_event(_LOST.problem), retry_ms=5000)
+"""The end of a lost launch. A client that connects again nevertheless does so after a pause, and is told what is so."""
+LOST_FACADE = sse({"phase": "failed", "message": f"{_LOST.detail}\n", "code": _LOST.code, "status_code": 500})
+"""The same as BinderHub would send it."""

@@ -60,7 +60,11 @@ class LaunchPosition:
 
 
 class LaunchStream:
-    """Follows one launch for one client."""
+    """Follows one launch for one client, until its terminal event.
+
+    A launch that Redis has lost, and whose gateway does not write it again, ends with `lost_event`: those bytes have no
+    id, so that a client that connects again resumes where it was.
+    """
 
     def __init__(
         self,
@@ -70,6 +74,7 @@ class LaunchStream:
         position: LaunchPosition,
         form: EventFormat,
         encode_terminal: EncodeTerminal,
+        lost_event: bytes,
         queue_positions: QueuePositions | None = None,
     ) -> None:
         self._bus = bus
@@ -80,6 +85,7 @@ class LaunchStream:
         """How far the client has got in the launch's own events."""
         self._form = form
         self._encode_terminal = encode_terminal
+        self._lost_event = lost_event
 
     async def chunks(self, listener: Listener) -> AsyncGenerator[bytes | None, None]:
         """Yield chunks; yield None if the caller must wait for `notify` before it asks for more."""
@@ -91,14 +97,19 @@ class LaunchStream:
 
             while True:
                 listener.has_news = False
+                is_lost = reader.is_lost
                 entries = await self._entries(reader)
                 for entry in entries:
                     async for chunk in self._chunks_of(reader, listener, entry):
                         yield chunk
                     if entry.is_terminal:
                         return
-                if not entries:  # after some, the launch may have gone on while one of its topics was delivered
-                    yield None
+                if entries:  # the launch may have gone on while one of its topics was delivered
+                    continue
+                if is_lost:
+                    yield self._lost_event
+                    return
+                yield None
 
     async def _entries(self, reader: Reader) -> list[Entry]:
         """Return the entries beyond the position, with the one that was delivered in part."""

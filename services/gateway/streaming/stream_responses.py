@@ -16,7 +16,15 @@ from services.common.streams.topic_stream import Listener, TopicStream
 from services.gateway.launches.landing import landing_url
 from services.gateway.launches.launches import Launches
 from services.gateway.settings import GatewaySettings
-from services.gateway.streaming.event_formats import FACADE, V1, facade_failure, launch_facts, sse
+from services.gateway.streaming.event_formats import (
+    FACADE,
+    LOST_FACADE,
+    LOST_V1,
+    V1,
+    facade_failure,
+    launch_facts,
+    sse,
+)
 from services.gateway.streaming.event_stream_response import EventStreamResponse
 from services.gateway.streaming.launch_stream import EncodeTerminal, LaunchPosition, LaunchStream
 from services.gateway.streaming.send_scheduler import SendScheduler
@@ -55,7 +63,7 @@ class StreamResponses:
 
             return sse(fields, event_id)
 
-        stream = self._stream(position, V1, encode_terminal)
+        stream = self._stream(position, V1, encode_terminal, LOST_V1)
         return EventStreamResponse(stream, scheduler=self._scheduler, settings=self._settings)
 
     def facade(self, position: LaunchPosition) -> EventStreamResponse:
@@ -68,7 +76,7 @@ class StreamResponses:
             return sse({"phase": "ready", **launch_facts(launch, server)}, event_id)
 
         return EventStreamResponse(
-            self._stream(position, FACADE, encode_terminal),
+            self._stream(position, FACADE, encode_terminal, LOST_FACADE),
             scheduler=self._scheduler,
             settings=self._settings,
             headers={"Cache-Control": FACADE_CACHE},
@@ -90,13 +98,16 @@ class StreamResponses:
         stream = BuildStream(topic, resume_point(build_id, event_id) or TOPIC_START)
         return EventStreamResponse(stream, scheduler=self._scheduler, settings=self._settings)
 
-    def _stream(self, position: LaunchPosition, form: EventFormat, encode_terminal: EncodeTerminal) -> LaunchStream:
+    def _stream(
+        self, position: LaunchPosition, form: EventFormat, encode_terminal: EncodeTerminal, lost_event: bytes
+    ) -> LaunchStream:
         return LaunchStream(
             bus=self._context.bus,
             logs=self._context.logs,
             position=position,
             form=form,
             encode_terminal=encode_terminal,
+            lost_event=lost_event,
             queue_positions=self._context.queue_positions,
         )
 

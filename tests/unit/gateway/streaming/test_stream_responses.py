@@ -16,7 +16,7 @@ from services.common.streams.entries import StreamEvent
 from services.common.streams.topic_stream import Listener
 from services.common.web.incoming import BoundedBodies, HeadRequests
 from services.gateway.settings import GatewaySettings
-from services.gateway.streaming.event_formats import V1
+from services.gateway.streaming.event_formats import LOST_V1, V1
 from services.gateway.streaming.event_stream_response import EventStreamResponse
 from services.gateway.streaming.launch_stream import LaunchPosition, LaunchStream
 from services.gateway.streaming.send_scheduler import BURST, PER_CLIENT_TICK_MAX, SendScheduler, Subscriber
@@ -71,6 +71,7 @@ async def test_a_launch_that_goes_on_while_a_topic_of_it_is_delivered_wakes_its_
         position=LaunchPosition(launch_id=TOPIC.id),
         form=V1,
         encode_terminal=encode_terminal,
+        lost_event=LOST_V1,
     )
     async with asyncio.timeout(5):
         async for chunk in stream.chunks(listener):
