@@ -24,7 +24,11 @@ appendonly yes
 appendfsync everysec
 aof-load-truncated yes
 maxmemory-policy noeviction
+stream-node-max-bytes 1024
+timeout 0
+client-output-buffer-limit pubsub 64mb 16mb 60
 """
+"""The settings of docs/redis.md; what it says of TCP does not concern a socket."""
 
 
 def redis_binary() -> Path:

@@ -55,8 +55,13 @@ class ServiceSettings(BaseSettings):
     )
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="Redis: redis://, rediss://, unix:///path?db=0 or "
-        "redis+sentinel://host:port,host:port/service/database; no Redis Cluster.",
+        description="Redis: redis://, rediss://, unix:///path?db=0, or behind Sentinel "
+        "redis+sentinel://host:port,host:port/master/database (rediss+sentinel:// with TLS): [how](redis.md#sentinel). "
+        "No Redis Cluster.",
+    )
+    redis_sentinel_username: str = Field("", description="User of the Sentinels; empty: their default user.")
+    redis_sentinel_password: SecretStr = Field(
+        SecretStr(""), description="Password of the Sentinels; empty: they ask for none. That of Redis is in the URL."
     )
     redis_prefix: str = Field("bindery", description="First part of every key, before the installation id.")
     redis_timeout_seconds: float = Field(5.0, description="Connect and read timeout of every Redis call.")

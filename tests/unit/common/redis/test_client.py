@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Connection, Redis, SSLConnection, UnixDomainSocketConnection
 
-from services.common.redis.client import CountingConnection, connect
+from services.common.redis.client import connect
+from services.common.redis.connections import CountingConnection
 from services.common.service.settings import ServiceSettings
 from tests.support.metrics import sample
 from tests.support.valkey import Valkey, service_settings

@@ -1,6 +1,7 @@
 """Redis as `up` starts it: the real server, with a password, keeping what it was told."""
 
 import asyncio
+import re
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -12,9 +13,10 @@ from redis import Redis
 from redis.exceptions import AuthenticationError
 
 from deploy.local.health import redis_health
-from deploy.local.redis import redis_command, redis_url
+from deploy.local.redis import REDIS_CONFIG, redis_command, redis_url
 from deploy.local.sockets import open_socket_folder, remove_socket_folders, socket_folder
 from deploy.redis.users import USERS, users_file
+from tests.support.paths import CHECKOUT
 
 PASSWORD = "0123456789abcdef"
 FILE = users_file("bindery:test", dict.fromkeys(USERS, PASSWORD))
@@ -45,6 +47,13 @@ def socket(tmp_path: Path) -> Iterator[Path]:
     open_socket_folder(folder)
     yield folder / "redis.sock"
     remove_socket_folders(tmp_path, {})
+
+
+def test_has_the_settings_that_the_docs_advise() -> None:
+    page = (CHECKOUT / "docs" / "redis.md").read_text()
+    (advised,) = re.findall(r"# valkey.conf\n(.*?)# Replication\n", page, re.DOTALL)
+    of_addresses = ("port ", "aclfile ", "dir ", "tcp-keepalive ")
+    assert {line for line in advised.splitlines() if not line.startswith(of_addresses)} <= {*REDIS_CONFIG.splitlines()}
 
 
 def test_asks_for_the_password_and_keeps_it_out_of_the_command(tmp_path: Path, socket: Path) -> None:
