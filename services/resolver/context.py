@@ -12,6 +12,7 @@ from services.resolver.providers import load_providers
 from services.resolver.providers.base import Provider
 from services.resolver.resolver import Resolver
 from services.resolver.settings import ResolverSettings
+from services.resolver.shared_flights import SharedFlights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,8 @@ class ResolverContext:
 async def open_resolver_context(settings: ResolverSettings) -> AsyncIterator[ResolverContext]:
     """Open the providers and Redis, and make the policy known to gateways; close both on exit.
 
-    The resolver works without Redis, which only saves later launches of the same link a request.
+    The resolver works without Redis, which only saves requests: for later launches of the same link, and for other
+    replicas that are asked about it at the same time.
     """
     async with contextlib.AsyncExitStack() as stack:
         providers = load_providers(settings)
@@ -42,13 +44,15 @@ async def open_resolver_context(settings: ResolverSettings) -> AsyncIterator[Res
             stack.push_async_callback(provider.aclose)
 
         warn_if_shared(redis)
+        keys = Keys(settings.key_prefix)
         launch_cache = LaunchCache(
             redis,
-            Keys(settings.key_prefix),
+            keys,
             ttl_seconds=settings.fact_ttl_seconds,
             tombstone_seconds=settings.fact_tombstone_seconds,
         )
-        resolver = Resolver(settings, providers, launch_cache)
+        shared_flights = SharedFlights(redis, keys, wait_seconds=settings.resolve_share_seconds)
+        resolver = Resolver(settings, providers, launch_cache=launch_cache, shared_flights=shared_flights)
         with contextlib.suppress(*REDIS_UNAVAILABLE):  # otherwise the first repository that is stored says it
             await launch_cache.set_policy(resolver.policy)
 

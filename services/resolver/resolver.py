@@ -1,7 +1,6 @@
 """Resolving a link: check that it is allowed, find its provider, and send one request for all concurrent callers."""
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import re
@@ -9,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import unquote
 
 from prometheus_client import Counter, Histogram
-from redis.exceptions import RedisError
+from redis.asyncio.client import Pipeline
 
 from services.common.models import ResolvedRepo, Spec
 from services.common.models.errors import BinderyError
@@ -19,6 +18,7 @@ from services.common.service.single_flight import SingleFlight
 from services.resolver.providers.base import Provider
 from services.resolver.repository_names import links_to
 from services.resolver.settings import ResolverSettings
+from services.resolver.shared_flights import SharedFlights
 
 log = get_logger(__name__)
 
@@ -38,7 +38,6 @@ _POLICY_SETTINGS = {
     "git_allowed_protocols",
     "github_url",  # the same link leads to another host
 }
-_STORE_SECONDS = 1.0
 
 Patterns = dict[str, list[re.Pattern[str]]]
 """Regular expressions by provider prefix, or `*` for all."""
@@ -48,10 +47,16 @@ class Resolver:
     """Resolves links by `providers`, under the bans, allowances and deadline of `settings`."""
 
     def __init__(
-        self, settings: ResolverSettings, providers: Mapping[str, Provider], launch_cache: LaunchCache | None = None
+        self,
+        settings: ResolverSettings,
+        providers: Mapping[str, Provider],
+        *,
+        launch_cache: LaunchCache | None = None,
+        shared_flights: SharedFlights | None = None,
     ) -> None:
         self._providers = providers
         self._launch_cache = launch_cache
+        self._shared_flights = shared_flights
         self._timeout_seconds = settings.resolve_timeout_seconds
         self._github_url = settings.github_url
 
@@ -65,6 +70,7 @@ class Resolver:
         self._flights: SingleFlight[ResolvedRepo] = SingleFlight()
         self.policy = _policy_id(settings)
         """Identifies the rules and settings that decide about links: a cached link of another policy is not used."""
+        self._credentials = _credentials_id(settings)
 
     async def resolve(self, spec: Spec) -> ResolvedRepo:
         """Return the repository and commit that `spec` means now.
@@ -82,7 +88,7 @@ class Resolver:
             for link in (spec, *provider.also_known_as(spec.spec)):
                 self._check_bans(link, spec)
             self._check_allowed(provider.allowed_as(spec.spec), spec)
-            repo = await self._flights.run(str(spec), lambda: self._resolve_upstream(provider, spec))
+            repo = await self._flights.run(str(spec), lambda: self._resolve_once(provider, spec))
             outcome = "ok"
         except BinderyError as error:
             outcome = error.code
@@ -91,6 +97,15 @@ class Resolver:
         finally:
             RESOLVED.labels(spec.provider, outcome).inc()
         return repo
+
+    async def _resolve_once(self, provider: Provider, spec: Spec) -> ResolvedRepo:
+        """Resolve `spec` upstream, unless another replica with the same rules and credentials does at the moment."""
+        if self._shared_flights is None:
+            return await self._resolve_upstream(provider, spec)
+
+        identity = f"{self.policy}\0{self._credentials}\0{spec}"
+        name = hashlib.sha256(identity.encode()).hexdigest()[:32]
+        return await self._shared_flights.run(name, lambda: self._resolve_upstream(provider, spec), self._store)
 
     async def _resolve_upstream(self, provider: Provider, spec: Spec) -> ResolvedRepo:
         """Have the provider resolve `spec`, then check and configure what it leads to."""
@@ -113,9 +128,7 @@ class Resolver:
         for link in links:
             self._check_bans(link, spec)
 
-        repo = self._configure(repo, (spec, *provider.also_known_as(spec.spec), resolved_link))
-        await self._store(repo)
-        return repo
+        return self._configure(repo, (spec, *provider.also_known_as(spec.spec), resolved_link))
 
     def _configure(self, repo: ResolvedRepo, links: Iterable[Spec]) -> ResolvedRepo:
         """Return `repo` with the configuration of any of its links, merged as BinderHub merges `spec_config`."""
@@ -127,13 +140,10 @@ class Resolver:
                     repo = repo.updated(**config.model_dump(exclude_none=True))
         return repo
 
-    async def _store(self, repo: ResolvedRepo) -> None:
-        """Store the repository for later launches if its link is immutable. An unavailable Redis costs only that."""
-        if self._launch_cache is None:
-            return
-        with contextlib.suppress(RedisError, OSError, TimeoutError):
-            async with asyncio.timeout(_STORE_SECONDS):
-                await self._launch_cache.store_repo(repo, self.policy)
+    def _store(self, pipe: Pipeline, repo: ResolvedRepo) -> None:
+        """Store the repository for later launches if its link is immutable, in a round trip that is made anyway."""
+        if self._launch_cache is not None:
+            self._launch_cache.add_repo(pipe, repo, self.policy)
 
     def _check_allowed(self, links: Sequence[Spec], typed_link: Spec) -> None:
         """Raise `BinderyError("banned")` if there are allowances for the links' providers and none of them matches."""
@@ -151,6 +161,16 @@ def _policy_id(settings: ResolverSettings) -> str:
     """Return 12 hex digits that differ whenever a rule or setting that decides about links does."""
     policy = settings.model_dump(mode="json", include=_POLICY_SETTINGS) | {"rules": RULES_VERSION}
     return hashlib.sha256(json.dumps(policy, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _credentials_id(settings: ResolverSettings) -> str:
+    """Return 12 hex digits that differ whenever the credentials do with which upstreams are asked."""
+    secrets = [
+        settings.github_access_token.get_secret_value(),
+        settings.github_client_id,
+        settings.github_client_secret.get_secret_value(),
+    ]
+    return hashlib.sha256(json.dumps(secrets).encode()).hexdigest()[:12]
 
 
 def _compile(patterns: Mapping[str, list[str]]) -> Patterns:

@@ -41,6 +41,12 @@ class ResolverSettings(OutboundSettings):
     """Settings of the resolver, on top of those of every service."""
 
     resolve_timeout_seconds: float = Field(60.0, description="Longest time that resolving one link may take.")
+    resolve_share_seconds: float = Field(
+        5.0,
+        ge=0,
+        description="How long a link is left to another replica that resolves it at the moment, before this one asks, "
+        "too. 0: each replica asks by itself.",
+    )
     banned_specs: dict[str, list[str]] = Field(
         default_factory=dict,
         description="Regular expressions by provider prefix, or `*` for all: a link that one of them matches from "

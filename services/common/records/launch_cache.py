@@ -14,6 +14,7 @@ from typing import TypeVar
 from prometheus_client import Counter
 from pydantic import ValidationError
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 
 from services.common.models import BuildInput, Contract, ResolvedRepo, Spec, Visibility
 from services.common.models.base import faults_of
@@ -113,7 +114,13 @@ class LaunchCache:
         return None
 
     async def store_repo(self, repo: ResolvedRepo, policy: str) -> None:
-        """Store what a link means, if it can't change and the repository is public.
+        """Store what a link means, in a round trip of its own. See `add_repo`."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            self.add_repo(pipe, repo, policy)
+            await pipe.execute()
+
+    def add_repo(self, pipe: Pipeline, repo: ResolvedRepo, policy: str) -> None:
+        """Have a pipeline store what a link means, if it can't change and the repository is public.
 
         `policy` identifies the bans and allowances that were applied; the answer holds while the resolver has those.
         """
@@ -121,10 +128,8 @@ class LaunchCache:
             return
 
         key = self._repo_key(Spec(provider=repo.provider, spec=repo.spec))
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.set(self._resolver_policy_key, policy)
-            pipe.set(key, f"{policy} {repo.model_dump_json(exclude_none=True)}", px=self._ttl_ms)
-            await pipe.execute()
+        pipe.set(self._resolver_policy_key, policy)
+        pipe.set(key, f"{policy} {repo.model_dump_json(exclude_none=True)}", px=self._ttl_ms)
 
     async def set_policy(self, policy: str) -> None:
         """Store the resolver's current policy; answers stored under another are ignored from now on."""

@@ -41,6 +41,7 @@ OF_MEMBERS = Access(MEMBERS, MEMBERS)
 OF_GATEWAYS = Access(GATEWAY, GATEWAY)
 OF_LAUNCHERS = Access(LAUNCHER, LAUNCHER)
 OF_BUILDERS = Access(BUILDERS, BUILDERS)
+OF_RESOLVERS = Access(RESOLVER, RESOLVER)
 OF_WORKERS = Access(NOBODY, frozenset({RedisUser.WORKER}))
 LINKS = Access(GATEWAY, RESOLVER)
 IMAGES = Access(GATEWAY | BUILDERS, GATEWAY | BUILDERS)
@@ -135,6 +136,13 @@ FAMILIES = [
     ),
     Family("logs", "record", OF_BUILDERS, "the logs in Redis, by age and size", "none; shrinks as logs go"),
     Family("logs:sizes", "record", OF_BUILDERS, "the size of each log in Redis", "none; shrinks as logs go"),
+    Family(
+        "flight:*",
+        "work",
+        OF_RESOLVERS,
+        "a link that a resolver resolves at the moment, and for a moment its answer",
+        "resolve_share_seconds",
+    ),
     Family("idempotency:*", "record", OF_GATEWAYS, "which launch an Idempotency-Key started", "24 h"),
     Family("fact:repo:*", "cache", LINKS, "the commit that a link means, if that cannot change", "fact_ttl_seconds"),
     Family(

@@ -179,6 +179,12 @@ async def test_the_resolver_reads_nothing_and_writes_what_links_mean(admin: Redi
                 await resolver.execute_command(*attempt)
         assert await resolver.set(KEYS("fact:repo:a"), "1")
         assert await resolver.set(KEYS("policy:resolver"), "1")
+        assert await resolver.set(KEYS("flight:a"), "?", nx=True, get=True, px=5000) is None
+        assert await resolver.set(KEYS("flight:a"), "?", nx=True, get=True, px=5000) == b"?"
+    for service in (RedisUser.GATEWAY, RedisUser.BUILDER, RedisUser.LAUNCHER):
+        async with client_of(valkey, service) as other:
+            with pytest.raises(NoPermissionError):
+                await other.set(KEYS("flight:a"), "another answer")
 
 
 @pytest.mark.parametrize("service", [RedisUser.BUILDER, RedisUser.WORKER, RedisUser.LAUNCHER])
