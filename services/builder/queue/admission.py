@@ -163,8 +163,7 @@ class Admission:
         """Cancel builds that no launch has waited for since the end of their grace."""
         now_ms = int(clock.now() * 1000)
         for raw in await self._redis.zrangebyscore(self._keys("{queue}:abandoned"), "-inf", now_ms):
-            await self._builds.cancel_unwanted(raw.decode())
-            await self._redis.zrem(self._keys("{queue}:abandoned"), raw)
+            await self._builds.cancel_if_abandoned(raw.decode())
 
     async def _expire(self) -> None:
         """Fail builds that have waited too long for a slot."""

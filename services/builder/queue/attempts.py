@@ -191,6 +191,18 @@ class Attempts:
         keys = [self._keys.record(build_topic(build_id)), self._keys.waiters(build_id)]
         return bool(await self.scripts.run("cancel", keys, [error.detail, error.code, int(even_if_wanted), requester]))
 
+    async def request_cancel_if_abandoned(self, build_id: str, error: BinderyError) -> bool:
+        """Request the cancellation of a build whose grace is over, and verify that in the same step.
+
+        Return False if a launch has joined it since, even if that has left again: then it has another grace. The build
+        is abandoned until it has ended, so that this may be repeated.
+        """
+        keys = [
+            self._keys.record(build_topic(build_id)), self._keys.waiters(build_id), self._keys("{queue}:abandoned"),
+        ]  # fmt: skip
+        now_ms = int(clock.now() * 1000)
+        return bool(await self.scripts.run("cancel", keys, [error.detail, error.code, 0, "", build_id, now_ms]))
+
     async def end_queued(self, build: Build, state: BuildState, error: BinderyError) -> bool:
         """End a build that no worker owns. Return False if a worker does, or if the build has ended already."""
         build_id = build.build_id or ""
@@ -202,7 +214,7 @@ class Attempts:
         keys = [
             self._keys.record(topic), self._keys.events(topic), self._keys("{queue}:waiting"),
             self._keys("{queue}:running"), self._keys("{queue}:version"), self._keys.waiters(build_id),
-            self._keys("{queue}:unstored"), self._keys.orphans("builder"),
+            self._keys("{queue}:unstored"), self._keys.orphans("builder"), self._keys("{queue}:abandoned"),
         ]  # fmt: skip
         args: list[ScriptArg] = [
             build_id, state, final_build.model_dump_json(exclude_none=True), encode_events([event]),

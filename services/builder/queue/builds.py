@@ -156,11 +156,12 @@ class Builds:
         """Remove a launch from those that wait for a build; with `stop`, one without any is stopped after a grace."""
         await self._attempts.leave(build_id, launch_ref, stop=stop)
 
-    async def cancel_unwanted(self, build_id: str) -> None:
-        """Cancel a build that no launch waits for any more: at once while it is queued, else through its worker."""
+    async def cancel_if_abandoned(self, build_id: str) -> None:
+        """Cancel a build if its grace is over: at once while it is queued, else through its worker."""
         error = BinderyError("cancelled", "Nobody waits for this build any more.")
-        stored = await self._attempts.read_readable(build_id)
-        if stored and await self._attempts.request_cancel(build_id, error):
+        if not await self._attempts.request_cancel_if_abandoned(build_id, error):
+            return
+        if stored := await self._attempts.read_readable(build_id):
             await self._end(stored.build, error)
 
     async def cancel(self, build_id: str, *, by_operator: bool, requester: str = "") -> bool:

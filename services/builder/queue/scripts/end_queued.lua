@@ -7,6 +7,7 @@
 --      6 launches that wait for the build
 --      7 builds whose log is not stored yet
 --      8 orphans of the builders
+--      9 abandoned builds
 -- ARGV 1 build id
 --      2 state
 --      3 body of the record
@@ -24,6 +25,7 @@ local version_key = KEYS[5]
 local waiters_key = KEYS[6]
 local unstored_key = KEYS[7]
 local orphans_key = KEYS[8]
+local abandoned_key = KEYS[9]
 local build_id = ARGV[1]
 local state = ARGV[2]
 local body = ARGV[3]
@@ -49,5 +51,6 @@ redis.call('HDEL', running_key, build_id)
 redis.call('DEL', waiters_key)
 redis.call('SADD', unstored_key, build_id)
 redis.call('SREM', orphans_key, 'b:' .. build_id)
+redis.call('ZREM', abandoned_key, build_id)
 redis.call('PUBLISH', version_key, redis.call('INCR', version_key))
 return 1

@@ -1,12 +1,15 @@
 """Admission in a real Redis: which builds get a slot, in which order, with any number of processes."""
 
 import asyncio
+import io
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
 from services.builder.queue.attempts import build_topic
+from services.builder.queue.dispatch import Dispatcher
+from services.builder.queue.jobs import job_id
 from services.common.models import BuildState
 from services.common.models.error_codes import AUTHOR_CODES
 from tests.support.in_process_builder import image_of, open_builder, request_for
@@ -203,3 +206,41 @@ async def test_a_build_waits_for_a_slot_up_to_a_maximum_and_no_longer(
         log = await builder.context.logs.read(late_id)
         assert log
         assert log[-1].is_terminal
+
+
+async def test_a_build_that_is_claimed_while_it_is_offered_is_not_offered_again(
+    redis: Redis, valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logs: io.StringIO
+) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        build = await builder.request_build("repo")
+        build_id = build.build_id or ""
+        await builder.offer_slots("worker", 1)
+        await builder.admit()
+        jobs_key = builder.context.keys("{queue}:jobs")
+        offer = Dispatcher.offer
+
+        async def offered_late(self: Dispatcher, build_id: str, epoch: int) -> None:
+            """Offer a build whose owner was read before a worker claimed it, and took its job out of the queue."""
+            assert await builder.context.records.adopt("builder", "worker", topic=build_topic(build_id), epoch=epoch)
+            await redis.zrem(jobs_key, job_id(builder.context.keys.prefix, build_id, epoch))
+            await offer(self, build_id, epoch)
+
+        monkeypatch.setattr(Dispatcher, "offer", offered_late)
+        await builder.admission.sweep()
+        stored = await builder.attempts.read(build_id)
+        assert stored
+        assert (stored.record.epoch, stored.record.get("owner")) == (1, "worker")
+        assert "job_left" not in logs.getvalue()
+
+
+async def test_a_job_of_a_build_that_has_an_owner_is_dropped(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        build = await builder.request_build("repo")
+        build_id = build.build_id or ""
+        await builder.offer_slots("worker", 1)
+        await builder.admit()
+        assert await builder.context.records.adopt("builder", "worker", topic=build_topic(build_id), epoch=1)
+        await builder.dispatcher.offer(build_id, 1)  # by a process that had read the record before
+        await builder.admission.sweep()
+        assert not await redis.exists(builder.context.keys("{queue}:jobs"))
+        assert not await redis.keys("arq:*")

@@ -1,11 +1,13 @@
 """Builds that no launch waits for any more: stopped once, and never if a launch has just joined."""
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from services.builder.queue.attempts import build_topic
+from services.builder.queue.attempts import Attempts, build_topic
 from services.common.models import BuildState
 from services.common.models.errors import BinderyError
 from tests.support.in_process_builder import Builder, open_builder
@@ -48,6 +50,70 @@ async def test_a_launch_that_joins_in_time_keeps_the_build(builder: Builder) -> 
     await builder.admission.sweep()
     assert (await builder.builds.read(build.build_id or "")).is_live
     assert not await cancel_flag(builder, build.build_id)
+
+
+@pytest.mark.parametrize("joined_before", ["zrangebyscore", "script"])
+async def test_a_launch_that_joins_and_leaves_while_a_round_runs_gives_the_build_another_grace(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch, joined_before: str
+) -> None:
+    build = await builder.request_build("repo", launch_ref="one")
+    build_id = build.build_id or ""
+    await builder.attempts.leave(build_id, "one", stop=True)
+    abandoned_key = builder.context.keys("{queue}:abandoned")
+    redis = builder.context.redis
+    zrangebyscore = redis.zrangebyscore
+    run = builder.attempts.scripts.run
+
+    async def another_comes_and_goes() -> None:
+        monkeypatch.undo()
+        long_grace = builder.settings.model_copy(update={"build_cancel_grace_seconds": 3600.0})
+        another = Attempts(builder.context, long_grace, builder.executor)
+        await another.join(build_id, "two")
+        await another.leave(build_id, "two", stop=True)
+
+    async def read_before(*args: Any) -> Any:
+        due = await zrangebyscore(*args)
+        await another_comes_and_goes()
+        return due
+
+    async def run_before(name: str, *args: Any) -> Any:
+        if name == "cancel":
+            await another_comes_and_goes()
+        return await run(name, *args)
+
+    if joined_before == "script":
+        monkeypatch.setattr(builder.attempts.scripts, "run", run_before)
+    else:
+        monkeypatch.setattr(redis, "zrangebyscore", read_before)
+    await builder.admission.sweep()
+    assert (await builder.builds.read(build_id)).is_live
+    assert not await cancel_flag(builder, build_id)
+    assert float(await redis.zscore(abandoned_key, build_id)) > (time.time() + 3000) * 1000
+
+
+async def test_a_launch_that_joins_and_leaves_right_after_a_refusal_is_not_forgotten(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = await builder.request_build("repo", launch_ref="one")
+    build_id = build.build_id or ""
+    await builder.attempts.leave(build_id, "one", stop=True)
+    await builder.context.redis.sadd(builder.context.keys.waiters(build_id), "two")
+    run = builder.attempts.scripts.run
+
+    async def run_then_leave(name: str, *args: Any) -> Any:
+        answer = await run(name, *args)
+        if name == "cancel":
+            monkeypatch.undo()
+            assert answer == 0
+            await builder.attempts.leave(build_id, "two", stop=True)
+        return answer
+
+    monkeypatch.setattr(builder.attempts.scripts, "run", run_then_leave)
+    await builder.admission.sweep()
+    assert (await builder.builds.read(build_id)).is_live
+    await builder.admission.sweep()
+    assert (await builder.builds.read(build_id)).state is BuildState.CANCELLED
+    assert not await builder.context.redis.exists(builder.context.keys("{queue}:abandoned"))
 
 
 async def test_asking_to_stop_and_looking_for_who_waits_are_one_step(builder: Builder) -> None:
