@@ -25,7 +25,7 @@ def create_app(settings: BuilderSettings) -> FastAPI:
         async with (
             open_builder_context(settings, health) as context,
             queue_positions_updated(context.common),
-            background_tasks(context.admission.admit_on_change(context.member)),
+            background_tasks(context.admission.admit_on_change(context.member), context.cleanup.run(context.member)),
         ):
             common = context.common
 

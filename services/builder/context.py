@@ -10,7 +10,9 @@ from services.builder.images import ImageLookup
 from services.builder.queue.admission import Admission
 from services.builder.queue.attempts import Attempts
 from services.builder.queue.builds import Builds
+from services.builder.queue.cleanup import Cleanup
 from services.builder.queue.dispatch import Dispatcher
+from services.builder.queue.leftovers import Leftovers
 from services.builder.settings import BuilderSettings
 from services.common.context import ProcessContext, open_context, service_member
 from services.common.records.leases import ServiceMember
@@ -40,6 +42,8 @@ class BuilderContext:
     """The queue of jobs from admission to the workers."""
     admission: Admission
     """The movement of builds from the queue to the workers."""
+    cleanup: Cleanup
+    """The upkeep of queue, logs and executions."""
 
 
 @contextlib.asynccontextmanager
@@ -60,8 +64,15 @@ async def open_builder_context(settings: BuilderSettings, health: Health) -> Asy
             settings=settings,
             attempts=attempts,
             builds=builds,
-            executor=executor,
             dispatcher=dispatcher,
+        )
+        cleanup = Cleanup(
+            context=common,
+            settings=settings,
+            attempts=attempts,
+            builds=builds,
+            dispatcher=dispatcher,
+            leftovers=Leftovers(context=common, settings=settings, attempts=attempts, executor=executor),
         )
 
         try:
@@ -76,6 +87,7 @@ async def open_builder_context(settings: BuilderSettings, health: Health) -> Asy
                     builds=builds,
                     dispatcher=dispatcher,
                     admission=admission,
+                    cleanup=cleanup,
                 )
         finally:
             await executor.aclose()

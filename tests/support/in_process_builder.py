@@ -12,7 +12,9 @@ from services.builder.images import ImageLookup
 from services.builder.queue.admission import Admission
 from services.builder.queue.attempts import Attempts, build_topic
 from services.builder.queue.builds import Builds
+from services.builder.queue.cleanup import Cleanup
 from services.builder.queue.dispatch import Dispatcher
+from services.builder.queue.leftovers import Leftovers
 from services.builder.settings import BuilderSettings
 from services.common.context import ProcessContext, open_context
 from services.common.models import Build, BuildRequest, ResolvedRepo
@@ -31,6 +33,8 @@ class Builder:
     builds: Builds
     dispatcher: Dispatcher
     admission: Admission
+    cleanup: Cleanup
+    leftovers: Leftovers
     executor: Executor
     images: ImageLookup
 
@@ -47,6 +51,7 @@ class Builder:
             common=self.context, settings=self.settings, member=member or member_of(self.context, "builder"),
             executor=executor or self.executor, images=images or self.images, attempts=self.attempts,
             builds=builds or self.builds, dispatcher=self.dispatcher, admission=self.admission,
+            cleanup=self.cleanup,
         )  # fmt: skip
 
     async def request_build(self, repo: str, ref: str = "a", launch_ref: str = "") -> Build:
@@ -67,6 +72,14 @@ class Builder:
         before = await self.running()
         await self.admission.admit()
         return sorted(await self.running() - before)
+
+    async def sweep(self) -> None:
+        """Do one round of all that the process which sweeps does."""
+        await self.admission.sweep()
+        await self.cleanup.expire()
+        await self.cleanup.store_logs()
+        await self.dispatcher.drop_stale()
+        await self.leftovers.stop_if_due()
 
     async def end(self, build: Build) -> None:
         """Let a build end, as its worker would."""
@@ -103,10 +116,18 @@ async def open_builder(valkey: Valkey, folder: Path, **others: object) -> AsyncI
             settings=settings,
             attempts=attempts,
             builds=builds,
-            executor=executor,
             dispatcher=dispatcher,
+        )
+        leftovers = Leftovers(context=context, settings=settings, attempts=attempts, executor=executor)
+        cleanup = Cleanup(
+            context=context,
+            settings=settings,
+            attempts=attempts,
+            builds=builds,
+            dispatcher=dispatcher,
+            leftovers=leftovers,
         )
         yield Builder(
             context=context, settings=settings, attempts=attempts, builds=builds, dispatcher=dispatcher,
-            admission=admission, executor=executor, images=images,
+            admission=admission, cleanup=cleanup, leftovers=leftovers, executor=executor, images=images,
         )  # fmt: skip

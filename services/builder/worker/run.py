@@ -48,6 +48,7 @@ async def run(settings: BuilderSettings) -> int:
                 "jobs": worker.run_arq(),
                 "cancels": worker.cancel_requests.poll(),
                 "admission": context.admission.admit_on_change(context.member),
+                "cleanup": context.cleanup.run(context.member),
                 "stop": stop.wait(),
                 "background": background_state().ended.wait(),
             }

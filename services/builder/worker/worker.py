@@ -97,7 +97,7 @@ class BuilderWorker:
         If this fails, the process that sweeps does it.
         """
         await self._context.admission.done(build_id)
-        await self._context.admission.store_log(build_id)
+        await self._context.cleanup.store_log(build_id)
         await self._context.executor.remove(build_id)
 
     def on_message(self, message: bytes) -> None:

@@ -213,6 +213,13 @@ FAMILIES = [
         "when none is left",
     ),
     Family("{queue}:unstored", "work", OF_BUILDERS, "finished builds whose log is not stored yet", "when none is left"),
+    Family(
+        "builds:relisted",
+        "cache",
+        OF_BUILDERS,
+        "that executions were compared with the records lately",
+        "relist_seconds",
+    ),
     Family("{queue}:jobs", "work", OF_BUILDERS, "jobs for builder workers (arq's sorted set)", "when none is left"),
     Family("{queue}:jobs:health-check", "work", OF_WORKERS, "arq's own sign of life", "1 h"),
     Family("{seats}:members", "work", OF_LAUNCHERS, "servers that hold a seat", "when none is held"),

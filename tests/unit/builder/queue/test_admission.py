@@ -163,8 +163,8 @@ async def test_nothing_is_left_of_a_queue_that_is_empty(redis: Redis, valkey: Va
         await builder.admit()
         for build in builds:
             await builder.end(build)
-            await builder.admission.store_log(build.build_id or "")
-        await builder.admission.sweep()
+            await builder.cleanup.store_log(build.build_id or "")
+        await builder.sweep()
         queue_keys = {key.decode().removeprefix(builder.context.keys("")) for key in await redis.keys("*{queue}*")}
         assert queue_keys == {"{queue}:version", "{queue}:limits"}
         assert not await redis.keys("*waiters*")
@@ -188,11 +188,11 @@ async def test_a_build_waits_for_a_slot_up_to_a_maximum_and_no_longer(
         soon = await builder.request_build("soon")
         late_id = late.build_id or ""
         soon_id = soon.build_id or ""
-        await builder.admission.sweep()
+        await builder.sweep()
         assert await redis.zcard(builder.context.keys("{queue}:waiting")) == 2
         record = builder.context.keys.record(build_topic(late_id))
         await redis.hincrby(record, "queued_ms", -3_600_000)
-        await builder.admission.sweep()
+        await builder.sweep()
 
         stored = await builder.attempts.read(late_id)
         assert stored
@@ -202,7 +202,7 @@ async def test_a_build_waits_for_a_slot_up_to_a_maximum_and_no_longer(
         assert stored.build.error.code not in AUTHOR_CODES  # whoever asks again waits again
         assert await redis.zrange(builder.context.keys("{queue}:waiting"), 0, -1) == [soon_id.encode()]
         assert not await redis.exists(builder.context.keys.waiters(late_id))
-        await builder.admission.sweep()
+        await builder.sweep()
         log = await builder.context.logs.read(late_id)
         assert log
         assert log[-1].is_terminal
@@ -226,7 +226,7 @@ async def test_a_build_that_is_claimed_while_it_is_offered_is_not_offered_again(
             await offer(self, build_id, epoch)
 
         monkeypatch.setattr(Dispatcher, "offer", offered_late)
-        await builder.admission.sweep()
+        await builder.sweep()
         stored = await builder.attempts.read(build_id)
         assert stored
         assert (stored.record.epoch, stored.record.get("owner")) == (1, "worker")
@@ -241,6 +241,6 @@ async def test_a_job_of_a_build_that_has_an_owner_is_dropped(redis: Redis, valke
         await builder.admit()
         assert await builder.context.records.adopt("builder", "worker", topic=build_topic(build_id), epoch=1)
         await builder.dispatcher.offer(build_id, 1)  # by a process that had read the record before
-        await builder.admission.sweep()
+        await builder.sweep()
         assert not await redis.exists(builder.context.keys("{queue}:jobs"))
         assert not await redis.keys("arq:*")

@@ -10,8 +10,11 @@ import pytest
 from services.builder.queue.attempts import Attempts, build_topic
 from services.common.models import BuildState
 from services.common.models.errors import BinderyError
+from services.common.service.loops import background_tasks
 from tests.support.in_process_builder import Builder, open_builder
-from tests.support.valkey import Valkey
+from tests.support.metrics import sample
+from tests.support.polling import until
+from tests.support.valkey import Valkey, member_of
 
 WHY = BinderyError("cancelled", "Why.")
 
@@ -31,12 +34,12 @@ async def test_a_queued_build_that_the_last_launch_leaves_ends_and_its_log_is_ke
     build = await builder.request_build("repo", launch_ref="one")
     build_id = build.build_id or ""
     await builder.attempts.leave(build_id, "one", stop=True)
-    await builder.admission.sweep()
+    await builder.sweep()
     build = await builder.builds.read(build_id)
     assert build.state is BuildState.CANCELLED
     assert build.error
     assert "Nobody waits" in build.error.detail
-    await builder.admission.sweep()
+    await builder.sweep()
     entries = await builder.context.logs.read(build_id)
     assert entries
     assert entries[-1].is_terminal
@@ -47,7 +50,7 @@ async def test_a_launch_that_joins_in_time_keeps_the_build(builder: Builder) -> 
     build = await builder.request_build("repo", launch_ref="one")
     await builder.attempts.leave(build.build_id or "", "one", stop=True)
     await builder.attempts.join(build.build_id or "", "two")
-    await builder.admission.sweep()
+    await builder.sweep()
     assert (await builder.builds.read(build.build_id or "")).is_live
     assert not await cancel_flag(builder, build.build_id)
 
@@ -85,7 +88,7 @@ async def test_a_launch_that_joins_and_leaves_while_a_round_runs_gives_the_build
         monkeypatch.setattr(builder.attempts.scripts, "run", run_before)
     else:
         monkeypatch.setattr(redis, "zrangebyscore", read_before)
-    await builder.admission.sweep()
+    await builder.sweep()
     assert (await builder.builds.read(build_id)).is_live
     assert not await cancel_flag(builder, build_id)
     assert float(await redis.zscore(abandoned_key, build_id)) > (time.time() + 3000) * 1000
@@ -109,9 +112,9 @@ async def test_a_launch_that_joins_and_leaves_right_after_a_refusal_is_not_forgo
         return answer
 
     monkeypatch.setattr(builder.attempts.scripts, "run", run_then_leave)
-    await builder.admission.sweep()
+    await builder.sweep()
     assert (await builder.builds.read(build_id)).is_live
-    await builder.admission.sweep()
+    await builder.sweep()
     assert (await builder.builds.read(build_id)).state is BuildState.CANCELLED
     assert not await builder.context.redis.exists(builder.context.keys("{queue}:abandoned"))
 
@@ -133,7 +136,7 @@ async def test_an_orphan_that_was_running_is_not_ended_as_if_it_were_queued(buil
     record = builder.context.keys.record(build_topic(build_id))
     await builder.context.redis.hset(record, "state", "running")  # its worker claimed it, and died
     await builder.attempts.leave(build_id, "one", stop=True)
-    await builder.admission.sweep()
+    await builder.sweep()
     assert (await builder.builds.read(build_id)).state is BuildState.RUNNING
     assert await cancel_flag(builder, build_id)  # whoever adopts it stops it
     assert build_id in await builder.running()
@@ -147,7 +150,7 @@ async def test_a_build_that_is_gone_gets_no_record_by_being_cancelled(builder: B
 async def test_a_step_that_fails_does_not_keep_the_others_from_their_work(
     builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def full_disk(*_: object) -> None:
+    async def full_disk(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(builder.context.logs, "put", full_disk)
@@ -157,5 +160,35 @@ async def test_a_step_that_fails_does_not_keep_the_others_from_their_work(
     await builder.context.redis.zadd(
         builder.context.keys("{queue}:jobs"), {f"{builder.context.keys.prefix}:{build.build_id}.7": 1}
     )
+    member = member_of(builder.context, "builder")
+    member.is_sweeper = True
+    failures = sample("bindery_loop_failures_total", loop="store_logs")
+    async with background_tasks(builder.cleanup.run(member)):
+        await until(lambda: sample("bindery_loop_failures_total", loop="store_logs") > failures)
+
+        async def has_no_job() -> bool:
+            return bool(await builder.context.redis.zcard(builder.context.keys("{queue}:jobs")) == 0)
+
+        await until(has_no_job)
+
+
+async def test_a_log_that_can_not_be_stored_keeps_no_other_from_being_stored(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builds = [await builder.request_build(name, launch_ref="one") for name in ("first", "second", "third")]
+    build_ids = [build.build_id or "" for build in builds]
+    for build_id in build_ids:
+        await builder.attempts.leave(build_id, "one", stop=True)
     await builder.admission.sweep()
-    assert await builder.context.redis.zcard(builder.context.keys("{queue}:jobs")) == 0
+    put = builder.context.logs.put
+
+    async def refuse_one(build_id: str, *args: Any, **options: Any) -> None:
+        if build_id == build_ids[1]:
+            raise ValueError("unreadable")
+        await put(build_id, *args, **options)
+
+    monkeypatch.setattr(builder.context.logs, "put", refuse_one)
+    with pytest.raises(ValueError, match="unreadable"):
+        await builder.cleanup.store_logs()
+    unstored = await builder.context.redis.smembers(builder.context.keys("{queue}:unstored"))
+    assert unstored == {build_ids[1].encode()}

@@ -64,7 +64,7 @@ async def printed(running: WorkerProcess, build_id: str) -> Sequence[str]:
 async def states(running: WorkerProcess, build_ids: Sequence[str]) -> set[BuildState]:
     """Sweep once, as another process would, and return the builds' states."""
     with contextlib.suppress(*REDIS_UNAVAILABLE):
-        await running.builder.admission.sweep()
+        await running.builder.sweep()
     return {(await running.builder.builds.read(build_id)).state for build_id in build_ids}
 
 

@@ -66,7 +66,7 @@ async def refused_jobs() -> int:
 
 async def swept(running: WorkerProcess, count: int) -> bool:
     """Sweep once; return whether the worker supervises `count` builds after it."""
-    await running.builder.admission.sweep()
+    await running.builder.sweep()
     return await running.has(count)
 
 
@@ -136,7 +136,7 @@ async def test_the_next_sweep_removes_names_that_are_not_jobs_of_ours(started: S
             return set(await builder.context.redis.zrange(queue, 0, -1)) == set(names)
 
         await until(only_names_are_left)
-        await builder.admission.sweep()
+        await builder.sweep()
         assert await builder.context.redis.zcard(queue) == 0
 
 

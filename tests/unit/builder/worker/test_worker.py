@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from services.builder.executors.base import Finished
 from services.builder.queue import dispatch, jobs
+from services.builder.queue.admission import Admission
 from services.builder.queue.attempts import build_topic
 from services.common.records.records import Records
 from tests.support.in_process_builder import Builder, image_of, request_for
@@ -60,11 +61,11 @@ async def test_a_full_worker_takes_what_another_had_and_what_everybody_leaves(
         await redis.hincrby(
             builder.context.keys.record(build_topic(adopted)), "epoch", 1
         )  # as the sweep does for the dead
-        await builder.admission.sweep()
+        await builder.sweep()
         await until(lambda: full.has(2))
         assert await field(builder, fresh, "owner") == ""
         monkeypatch.setattr(dispatch, "CLAIM_GRACE_SECONDS", 0.0)
-        await builder.admission.sweep()
+        await builder.sweep()
         await until(lambda: full.has(3))
         assert await field(builder, fresh, "epoch") == "2"
 
@@ -80,9 +81,9 @@ async def test_a_job_that_was_begun_and_abandoned_is_offered_again(
         await redis.set(f"arq:in-progress:{job_id}", "1")  # its worker was killed before it had claimed the build
         running.begin()
         monkeypatch.setattr(dispatch, "CLAIM_GRACE_SECONDS", 0.0)
-        await builder.admission.sweep()
+        await builder.sweep()
         await until(lambda: running.has(1))
-        await builder.admission.sweep()
+        await builder.sweep()
         assert not await redis.exists(f"arq:in-progress:{job_id}")
 
 
@@ -151,6 +152,30 @@ async def test_a_build_that_another_worker_owns_by_now_is_not_tidied(started: St
         assert await redis.scard(builder.context.keys.waiters(build_id)) == 1
 
 
+async def test_a_build_whose_tidying_is_cut_short_is_tidied_by_the_process_that_sweeps(
+    started: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+
+    async def never_done(_: Admission, _build_id: str) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with started(log_batch("one"), Finished(False, "build_failed", "It failed.")) as running:
+        builder = running.builder
+        monkeypatch.setattr(Admission, "done", never_done)
+        (build_id,) = await admit_builds(builder, 1)
+        running.begin()
+        await begun.wait()
+        await running.member.hand_over()
+        monkeypatch.undo()
+        assert await builder.running()
+
+        await builder.sweep()
+        assert not await builder.running()
+        assert (await builder.context.logs.read(build_id) or [])[-1].is_terminal
+
+
 # What it survives
 
 
@@ -172,7 +197,7 @@ async def test_a_build_whose_job_is_cancelled_after_the_claim_is_found_and_super
         running.begin()
 
         async def is_supervised() -> bool:
-            await running.builder.admission.sweep()
+            await running.builder.sweep()
             return running.worker.running_count == 1
 
         await until(is_supervised)

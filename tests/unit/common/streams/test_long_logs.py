@@ -56,7 +56,7 @@ async def test_of_a_million_lines_head_and_tail_are_kept_and_what_is_missing_is_
         build_id = build.build_id or ""
         live = list(lines_of(await stream_entries(redis, builder.context.keys, build_topic(build_id))))
 
-        await builder.admission.store_log(build_id)
+        await builder.cleanup.store_log(build_id)
         await redis.delete(builder.context.keys.events(build_topic(build_id)))
         stored = await builder.builds.log(build_id, LogExcerpt())
         resumed = await builder.builds.log(build_id, LogExcerpt(after=stored[1000].position))

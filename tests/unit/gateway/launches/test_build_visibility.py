@@ -76,7 +76,7 @@ async def create_ended_build(builder: Builder, visibility: Visibility) -> str:
     request = request.updated(repo=request.repo.updated(visibility=visibility))
     build = await builder.attempts.start(image_of("repo", "a"), request)
     assert await builder.attempts.end_queued(build, BuildState.CANCELLED, BinderyError("cancelled"))
-    await builder.admission.store_log(build.build_id or "")
+    await builder.cleanup.store_log(build.build_id or "")
     return build.build_id or ""
 
 

@@ -1,0 +1,115 @@
+"""The upkeep of queue, logs and executions, by the process that sweeps, but apart from the sweep.
+
+A slow engine or log store must neither delay the search for dead processes nor the admission of builds.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from prometheus_client import Gauge
+
+from services.builder.executors.base import ExecutorUnavailableError
+from services.builder.queue.attempts import Attempts, build_topic
+from services.builder.queue.builds import Builds
+from services.builder.queue.dispatch import Dispatcher
+from services.builder.queue.leftovers import Leftovers
+from services.builder.settings import BuilderSettings
+from services.common.context import ProcessContext
+from services.common.models import BuildState
+from services.common.models.errors import BinderyError
+from services.common.records.leases import ServiceMember
+from services.common.records.stored_record import is_public
+from services.common.redis.client import REDIS_PY_UNAVAILABLE
+from services.common.service.clock import clock
+from services.common.service.logging import get_logger
+from services.common.service.loops import run_forever
+from services.common.streams.log_store import stream_entries
+
+log = get_logger(__name__)
+
+OLDEST = Gauge("bindery_builds_oldest_waiting_seconds", "How long the oldest waiting build has waited, in seconds")
+
+
+class Cleanup:
+    """What is done for builds that have waited too long, or have ended. Every step may be repeated."""
+
+    def __init__(
+        self,
+        *,
+        context: ProcessContext,
+        settings: BuilderSettings,
+        attempts: Attempts,
+        builds: Builds,
+        dispatcher: Dispatcher,
+        leftovers: Leftovers,
+    ) -> None:
+        self._context = context
+        self._settings = settings
+        self._attempts = attempts
+        self._builds = builds
+        self._dispatcher = dispatcher
+        self._leftovers = leftovers
+        self._redis = context.redis
+        self._keys = context.keys
+
+    async def run(self, member: ServiceMember) -> None:
+        """Take each step in a loop of its own while `member` is the sweeper, until cancelled."""
+
+        async def repeat(name: str, step: Callable[[], Awaitable[None]]) -> None:
+            async def step_if_sweeper() -> None:
+                if member.is_sweeper:
+                    await step()
+
+            unavailable = (*REDIS_PY_UNAVAILABLE, ExecutorUnavailableError)
+            wait_seconds = self._context.settings.sweep_interval_seconds
+            await run_forever(step_if_sweeper, name=name, wait=wait_seconds, unavailable=unavailable)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(repeat("expire", self.expire))
+            group.create_task(repeat("store_logs", self.store_logs))
+            group.create_task(repeat("stale_jobs", self._dispatcher.drop_stale))
+            group.create_task(repeat("leftovers", self._leftovers.stop_if_due))
+
+    async def expire(self) -> None:
+        """Fail builds that have waited too long for a slot."""
+        oldest_seconds = (await self._builds.queue(with_names=False)).oldest_waiting_seconds or 0.0
+        OLDEST.set(oldest_seconds)
+        if oldest_seconds <= self._settings.build_queue_max_seconds:
+            return
+
+        for raw in await self._redis.zrange(self._keys("{queue}:waiting"), 0, -1):
+            build_id = raw.decode()
+            queued_ms = await self._redis.hget(self._keys.record(build_topic(build_id)), "queued_ms")
+            waited_seconds = clock.now() - int(queued_ms or 0) / 1000
+            if waited_seconds <= self._settings.build_queue_max_seconds:
+                continue
+            if stored := await self._attempts.read_readable(build_id):
+                error = BinderyError("build_queue_full", f"No builder became free within {waited_seconds:.0f} s.")
+                await self._attempts.end_queued(stored.build, BuildState.FAILED, error)
+
+    async def store_logs(self) -> None:
+        """Store the logs of builds that have ended, where their workers did not. Raise the last error, if any."""
+        last_error: Exception | None = None
+        for raw in await self._redis.smembers(self._keys("{queue}:unstored")):
+            build_id = raw.decode()
+            try:
+                await self.store_log(build_id)
+            except REDIS_PY_UNAVAILABLE:
+                raise
+            except Exception as error:  # noqa: BLE001 - one log must not keep the others from being stored
+                log.warning("log_not_stored", build_id=build_id, error=str(error))
+                last_error = error
+        if last_error:
+            raise last_error
+
+    async def store_log(self, build_id: str) -> None:
+        """Move the log of a build that has ended to the log store; its stream expires soon after."""
+        topic = build_topic(build_id)
+        if entries := await stream_entries(self._redis, self._keys, topic):
+            record = await self._context.records.read(topic)
+            await self._context.logs.put(build_id, entries, is_public=bool(record and is_public(record)))
+
+        async with self._redis.pipeline() as pipe:
+            pipe.pexpire(self._keys.events(topic), int(self._settings.finished_stream_seconds * 1000))
+            pipe.srem(self._keys("{queue}:unstored"), build_id)
+            await pipe.execute()
