@@ -165,5 +165,5 @@ def _has_errors(body: bytes) -> bool:
     """Return whether a body is a registry's own: an object with `errors`, such as NAME_UNKNOWN or MANIFEST_UNKNOWN."""
     try:
         return isinstance(only_dict(json.loads(body)).get("errors"), list)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False

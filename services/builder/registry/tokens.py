@@ -132,7 +132,7 @@ def _parse(reply: Reply, host: str) -> tuple[str, float]:
     """Return a reply's token and its lifetime in seconds. Raise `RegistryUnavailable` if there is no token in it."""
     try:
         body = only_dict(json.loads(reply.body))
-    except ValueError:
+    except (ValueError, RecursionError):
         body = {}
 
     text = body.get("token") or body.get("access_token")

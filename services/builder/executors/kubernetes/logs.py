@@ -13,6 +13,7 @@ from services.builder.executors.repo2docker import RAW_FACTOR, log_line, unchang
 GAP = "Lines of the build are missing here: its node has rotated the log.\n"
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ?")
 _STAMP_BYTES = 64
+_POSITION = re.compile(r"([0-9]{1,19})/([0-9]{1,19})(?:/(.*))?", re.ASCII)
 _MAX_NOTE_BYTES = 500
 
 
@@ -28,10 +29,12 @@ class PodLogPosition:
 
     @classmethod
     def parse(cls, text: str) -> "PodLogPosition":
-        """Return the position that `str` has written: `stamp/count/uid`, or `stamp/count`, which names no Job."""
-        stamp, _, rest = text.partition("/")
-        count, _, job = rest.partition("/")
-        return cls(int(stamp), int(count), job) if text else cls()
+        """Return the position that `str` has written: `stamp/count/uid`, or `stamp/count`, which names no Job.
+
+        Any other text, as another executor's, is the beginning.
+        """
+        match = _POSITION.fullmatch(text)
+        return cls(int(match[1]), int(match[2]), match[3] or "") if match else cls()
 
     def __str__(self) -> str:
         if self.job:
@@ -56,6 +59,7 @@ class PodLogDecoder:
         self._redact = redact
         self._is_resuming = bool(position.stamp)
         self._repeated_lines = 0
+        self._last_note = b""
         self._rest = b""
 
     def feed(self, chunk: bytes) -> list[Line]:
@@ -79,15 +83,16 @@ class PodLogDecoder:
         """Return a decoder of another stream, opened at the position that this one has reached."""
         decoder = PodLogDecoder(self.position, line_max_bytes=self._line_max_bytes, redact=self._redact)
         decoder.tail = self.tail
+        decoder._last_note = self._last_note
         return decoder
 
     def _decode(self, raw: bytes) -> list[Line]:
         match = _STAMP.match(raw)
-        if match is None:
-            return _note_of_node(raw)
-        seconds = round(datetime.fromisoformat((match[1] + match[3]).decode()).timestamp())
-        stamp = seconds * 10**9 + int((match[2] or b"0").ljust(9, b"0"))
+        stamp = _unix_nanoseconds(match) if match else None
+        if match is None or stamp is None:
+            return self._note_of_node(raw)
 
+        self._last_note = b""
         lines: list[Line] = []
         if self._is_resuming:
             if not self._is_new(stamp):
@@ -111,10 +116,19 @@ class PodLogDecoder:
             return self._repeated_lines > self.position.count
         return stamp > self.position.stamp
 
+    def _note_of_node(self, raw: bytes) -> list[Line]:
+        """Return the line for output without a timestamp: the node's own words in place of a log, which it repeats."""
+        if not raw.strip() or raw == self._last_note:
+            return []
+        self._last_note = raw
+        text = raw[:_MAX_NOTE_BYTES].decode("utf-8", "replace")
+        return [Line("gap", f"The node says of the log: {text}\n")]
 
-def _note_of_node(raw: bytes) -> list[Line]:
-    """Return the line for output without a timestamp: the node's own words in place of a log."""
-    if not raw.strip():
-        return []
-    text = raw[:_MAX_NOTE_BYTES].decode("utf-8", "replace")
-    return [Line("gap", f"The node says of the log: {text}\n")]
+
+def _unix_nanoseconds(stamp: re.Match[bytes]) -> int | None:
+    """Return the time that a line begins with; None if there is no such time."""
+    try:
+        seconds = round(datetime.fromisoformat((stamp[1] + stamp[3]).decode()).timestamp())
+    except ValueError:
+        return None
+    return seconds * 10**9 + int((stamp[2] or b"0").ljust(9, b"0"))

@@ -102,8 +102,9 @@ class PodLog:
         if stream is None:
             return []
 
+        before = self.position
         lines = self._decoder.feed(stream.take())
-        if lines:
+        if self.position != before:
             self._pause_seconds = _FIRST_PAUSE_SECONDS
 
         if stream.has_ended:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import services
@@ -75,7 +75,7 @@ class ProcessExecutor:
 
     def _begin_run(self, folder: BuildFolder, run: int) -> None:
         """Set the log of a vanished run aside: positions count from the beginning of the current run's log."""
-        current_run = int(folder.run.read_text()) if folder.run.exists() else 1
+        current_run = _number(folder.run.read_text()) if folder.run.exists() else 1
         if run <= current_run or folder.is_alive or folder.exit() is not None:
             return
 
@@ -125,7 +125,7 @@ class ProcessExecutor:
         Raise `ExecutionVanishedError` if the session is gone and has not said how it ended.
         """
         folder = self._layout.build(attempt.build_id)
-        offset = int(position or 0)
+        offset = _number(position)
 
         while True:
             # Read before the log, so that the log is complete if the build has ended.
@@ -206,7 +206,8 @@ class ProcessExecutor:
     def _reap(self, build_id: str, folder: BuildFolder) -> None:
         """Reap the session if it is our child, and withdraw its process record."""
         if child := self._children.pop(build_id, None):
-            child.wait(timeout=_EXIT_SECONDS)
+            with suppress(subprocess.TimeoutExpired):  # then it stays a zombie until this process ends
+                child.wait(timeout=_EXIT_SECONDS)
 
         session = folder.session()
         if session is None:
@@ -242,9 +243,14 @@ def _exclusive(folder: BuildFolder) -> Iterator[None]:
 
 def _epoch(folder: BuildFolder) -> int:
     try:
-        return int(folder.epoch.read_text())
-    except (OSError, ValueError):
+        return _number(folder.epoch.read_text())
+    except OSError:
         return 0
+
+
+def _number(text: str) -> int:
+    """Return a number that this executor has written; 0 for any other text."""
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def _raise_epoch(folder: BuildFolder, epoch: int) -> None:

@@ -290,3 +290,11 @@ async def test_a_clouds_own_logins_plug_in_by_an_entry_point(tmp_path: Path, mon
 def test_settings_that_cannot_be_used_are_told_at_the_start(values: dict[str, str], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         RegistryImages(settings_for(BuilderSettings, values))
+
+
+async def test_an_answer_that_is_nested_too_deeply_is_not_a_registrys() -> None:
+    async def reply(request: web.BaseRequest) -> web.Response:
+        return web.Response(status=405) if request.method == "HEAD" else web.Response(status=404, body=b"[" * 100_000)
+
+    async with scripted_registry(reply) as registry:
+        assert "not a registry" in (await away(registry.images(), registry.image)).detail

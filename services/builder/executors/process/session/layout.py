@@ -106,10 +106,10 @@ class BuildFolder:
         self.ensure_lock_path = path / "ensure.lock"
 
     def exit(self) -> Exit | None:
-        """Return how the build ended; None while it runs."""
+        """Return how the build ended; None while it runs, and if that can't be read: then nobody knows."""
         try:
             return Exit.model_validate_json(self.exit_path.read_bytes())
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, ValidationError):
             return None
 
     def session(self) -> Identity | None:

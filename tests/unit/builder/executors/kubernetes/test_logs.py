@@ -1,5 +1,7 @@
 """A pod's log is told from where it was left: nothing twice, nothing silently missing."""
 
+import pytest
+
 from services.builder.executors.base import Line
 from services.builder.executors.kubernetes.logs import PodLogDecoder, PodLogPosition
 
@@ -77,3 +79,24 @@ def test_a_node_in_another_time_zone_counts_the_same_instants() -> None:
     _, here = decode(b"2026-11-23T23:00:00.100000000Z one\n")
     assert there == here
     assert PodLogPosition.parse(here).since == "2026-11-23T23:00:00Z"
+
+
+def test_a_line_that_begins_with_an_impossible_time_is_the_nodes_word_and_nothing_worse() -> None:
+    log = PodLogDecoder(PodLogPosition(), line_max_bytes=1000)
+    [line] = log.feed(b"2026-99-99T23:00:00.1Z one\n")
+    assert line == Line("gap", "The node says of the log: 2026-99-99T23:00:00.1Z one\n")
+    assert log.position == PodLogPosition()
+
+
+def test_what_the_node_repeats_in_each_stream_is_told_once_until_there_is_a_line() -> None:
+    log = PodLogDecoder(PodLogPosition(), line_max_bytes=1000)
+    note = b"unable to retrieve container logs\n"
+    assert len(log.feed(note)) == 1
+    log = log.for_next_stream()
+    assert log.feed(note + note) == []
+    assert len(log.feed(LOG + note)) == 5
+
+
+@pytest.mark.parametrize("text", ["0123456789ab/1795474800.000000001/2", "4096", "x/y/z", "1/", "1" * 30 + "/1"])
+def test_a_position_of_another_kind_is_the_beginning(text: str) -> None:
+    assert PodLogPosition.parse(text) == PodLogPosition()
