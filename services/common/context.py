@@ -130,6 +130,7 @@ def _make_context(settings: ServiceSettings, subscribe_all: Collection[Kind]) ->
 @contextlib.asynccontextmanager
 async def queue_positions_updated(context: ProcessContext) -> AsyncIterator[None]:
     """Keep the queue positions that are watched up to date until the block ends."""
+    context.bus.on_loss(context.queue_positions.on_loss)
     await context.bus.listen(context.queue_positions.channel, context.queue_positions.on_message)
     async with background_tasks(context.queue_positions.run()):
         yield

@@ -58,7 +58,11 @@ async def open_launcher_context(settings: LauncherSettings, health: Health) -> A
             await common.bus.listen(common.keys.wake("launcher"), servers.on_message)
             await member.start(on_adopt=servers.adopt)
             async with background_tasks(
-                servers.cancel_requests.poll(), seats.run(), spawn_limiter.run(), recount.run()
+                servers.cancel_requests.poll(),
+                seats.run(),
+                seats.recount_own_starts(),
+                spawn_limiter.run(),
+                recount.run(),
             ):
                 yield LauncherContext(
                     common=common,

@@ -51,6 +51,12 @@ class LauncherSettings(ServiceSettings):
     )
     seat_wait_seconds: float = Field(600.0, description="How long a launch waits for a seat at most.")
     seat_tick_seconds: float = Field(0.05, description="Shortest time between two readings of the queue for seats.")
+    recount_seconds: float = Field(
+        5.0,
+        gt=0,
+        description="How often a launcher tells Redis again which servers it is starting, in case Redis has lost that "
+        "they hold a seat. Another launcher that counts the running servers waits as long.",
+    )
     seat_told_seconds: float = Field(
         1.0,
         description="Shortest time between two messages to a waiting launch about its position; for launches far "

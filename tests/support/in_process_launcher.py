@@ -174,7 +174,8 @@ async def open_launcher(valkey: Valkey, hub: FakeHub, **others: object) -> Async
     counts = others.pop("counts", True)
     settings = settings_for(LauncherSettings, {
         "redis_url": valkey.url, "data_dir": valkey.data_dir, "installation_id": "test",
-        "hub_api_url": f"http://127.0.0.1:{hub.port}/hub/api/", "retry_pause_seconds": 0.02, **QUICK, **others,
+        "hub_api_url": f"http://127.0.0.1:{hub.port}/hub/api/", "retry_pause_seconds": 0.02,
+        "recount_seconds": 0.3, **QUICK, **others,
     })  # fmt: skip
     async with open_launcher_context(settings, Health()) as parts:
         launcher = Launcher(parts, hub)

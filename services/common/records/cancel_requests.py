@@ -4,12 +4,13 @@ A request is a field of the record, so that it outlives every process, and a mes
 """
 
 import asyncio
-import contextlib
+from functools import partial
 
 from services.common.records.records import Records
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Kind, Topic
-from services.common.service.tasks import sleep_unless_cancelled
+from services.common.service.loops import run_forever
+from services.common.service.tasks import wait_and_clear
 
 ABANDONED = "given_up"
 """Field of a server's record: its launch ended without it, so it is removed even if it is ready."""
@@ -51,14 +52,27 @@ class CancelRequests:
             requested.set()
 
     async def poll(self) -> None:
-        """Look for requests whose message was lost, until cancelled."""
-        while True:
-            await sleep_unless_cancelled(self._records.reread_seconds)
-            with contextlib.suppress(*REDIS_UNAVAILABLE):
-                for name, requested in list(self._registered.items()):
-                    record = self._records.keys.record(Topic(self._kind, name))
-                    if await self._records.redis.hexists(record, "cancel"):
-                        requested.set()
+        """Look for requests whose message was lost, until cancelled: whenever that may be so, and once in a while."""
+        bus = self._records.bus
+        is_due = asyncio.Event()
+        bus.on_loss(is_due.set)
+        wait = partial(wait_and_clear, is_due, seconds=bus.reread_seconds)
+        await run_forever(self._look, name="cancel_requests", wait=wait, unavailable=REDIS_UNAVAILABLE)
+
+    async def _look(self) -> None:
+        """Look for requests to abort any entity on which this process works, by one round trip."""
+        registered = dict(self._registered)
+        if not registered:
+            return
+
+        async with self._records.redis.pipeline(transaction=False) as pipe:
+            for name in registered:
+                pipe.hexists(self._records.keys.record(Topic(self._kind, name)), "cancel")
+            answers = await pipe.execute()
+
+        for requested, is_requested in zip(registered.values(), answers, strict=True):
+            if is_requested:
+                requested.set()
 
     # For any process
 

@@ -109,7 +109,11 @@ class Records(RecordStore):
 
     async def set_field(self, topic: Topic, name: str, value: str) -> bool:
         """Set a field that processes other than the owner may write. Return False if the record does not exist."""
-        return bool(await self.scripts.run("set_field", [self.keys.record(topic)], [name, value]))
+        return bool(await self.set_field_call(topic, name, value).run())
+
+    def set_field_call(self, topic: Topic, name: str, value: str) -> ScriptCall:
+        """Return the script call of `set_field`."""
+        return ScriptCall(self.scripts, "set_field", [self.keys.record(topic)], [name, value])
 
     # New owners
 

@@ -20,7 +20,6 @@ class RecordStore:
         self.ttl_ms = int(settings.record_ttl_seconds * 1000)
         self.max_bytes = settings.stream_max_bytes
         self.patience_seconds = settings.redis_patience_seconds
-        self.reread_seconds = settings.reread_seconds
 
         self.settle_seconds = settings.redis_timeout_seconds / 2  # a hand-over has the other half
         """How long a cancelled write waits for its reply."""

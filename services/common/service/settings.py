@@ -121,7 +121,12 @@ class ServiceSettings(BaseSettings):
         description="How often the records of followed streams are looked for. If one is missing three times in a row, "
         "Redis has lost it, and its followers are told so.",
     )
-    reread_seconds: float = Field(5.0, description="How often a followed stream is read again without a wake-up.")
+    reread_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="How often everything is looked up that a lost message would have told: new entries of followed "
+        "streams, orphans, requests to cancel, places in queues. After each new subscription that happens at once.",
+    )
     queue_tick_seconds: float = Field(
         0.2, description="Shortest time between two readings of the positions of waiting builds."
     )

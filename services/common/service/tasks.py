@@ -1,6 +1,7 @@
 """Cancelling tasks for certain, and racing work against an event."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -34,6 +35,14 @@ async def sleep_unless_cancelled(seconds: float) -> None:
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
     await asyncio.sleep(seconds)
+
+
+async def wait_and_clear(event: asyncio.Event, *, seconds: float) -> None:
+    """Wait until an event is set, for `seconds` at most, and clear it."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    event.clear()
 
 
 async def cancel_and_wait(

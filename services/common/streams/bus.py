@@ -2,11 +2,13 @@
 
 A message on a topic's channel carries the new entry itself and the id of the entry before it. A reader whose newest
 entry is that one appends the entry without reading Redis. Any other reader reads the stream, and so does every reader
-each `reread_seconds`. Therefore a lost message loses no entry, and no entry arrives twice: writers number them.
+after each connection of the subscription, and once each `reread_seconds`. Therefore a lost message loses no entry, and
+no entry arrives twice: writers number them.
 """
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
 from functools import partial
 from typing import TypeVar
@@ -26,6 +28,9 @@ log = get_logger(__name__)
 
 T = TypeVar("T")
 
+REREAD_TURNS = 20
+"""Rereading is spread over so many instants, each with a share of the topics."""
+
 CHECK_COUNT = 1000
 """Records that one command looks for."""
 
@@ -40,7 +45,7 @@ class Bus:
         subscriber: Redis,
         keys: Keys,
         heartbeat_seconds: float = 2.0,
-        reread_seconds: float = 5.0,
+        reread_seconds: float = 60.0,
         patience_seconds: float = 60,
         renew_seconds: float = 2.0,
         lost_check_seconds: float = 4.0,
@@ -51,7 +56,8 @@ class Bus:
         self.readers: dict[Topic, Reader] = {}
         """The readers by topic: those with followers, and those of topics that this process writes."""
 
-        self._reread_seconds = reread_seconds
+        self.reread_seconds = reread_seconds
+        """Time after which everything that a message could have told is looked up, although the subscription lives."""
         self._patience_seconds = patience_seconds
         self._lost_check_seconds = max(lost_check_seconds, 2 * renew_seconds)
         """Time between two checks for records, in which a living owner renews its lease and so writes its again."""
@@ -64,21 +70,27 @@ class Bus:
             keys=keys,
             patterns=[keys.news(Topic(kind, "*")).encode() for kind in self._covered_kinds],
             heartbeat_seconds=heartbeat_seconds,
-            on_connect=self._mark_all_stale,
+            on_connect=self.report_loss,
         )
+        self._loss_callbacks: list[Callable[[], None]] = []
+        self._turns = itertools.cycle(range(REREAD_TURNS))
         self._stale: set[Topic] = set()
         self._has_stale = asyncio.Event()
         self._reads: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Hold the subscription connection, reread stale topics and look for lost ones, until cancelled."""
-        check_records = run_forever(
-            self._check_records, name="lost_topics", wait=self._lost_check_seconds, unavailable=REDIS_UNAVAILABLE
-        )
+        loops = [
+            self._subscription.run(),
+            run_forever(self._mark_due, name="reread", wait=self.reread_seconds / REREAD_TURNS),
+            run_forever(self._read_stale, name="bus_read", wait=self._has_stale.wait),
+            run_forever(
+                self._check_records, name="lost_topics", wait=self._lost_check_seconds, unavailable=REDIS_UNAVAILABLE
+            ),
+        ]
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._subscription.run(), name="bus-listen")
-            group.create_task(self._reread_stale(), name="bus-read")
-            group.create_task(check_records, name="bus-lost")
+            for loop in loops:
+                group.create_task(loop)
 
     async def retry_while_unavailable(self, call: Callable[[], Awaitable[T]]) -> T:
         """Await `call()`, and repeat it while Redis is unavailable, so that a stream waits instead of breaking."""
@@ -87,6 +99,16 @@ class Bus:
     async def listen(self, channel: str, on_message: OnMessage) -> None:
         """Call `on_message` with each message of a channel that is not a topic's."""
         await self._subscription.add(channel.encode(), on_message)
+
+    def on_loss(self, callback: Callable[[], None]) -> None:
+        """Call `callback` whenever messages may have been lost, so that it looks up what they would have told."""
+        self._loss_callbacks.append(callback)
+
+    def report_loss(self) -> None:
+        """Look everything up that messages would have told: the subscription is new, or Redis was emptied."""
+        self._mark_stale(*self.readers)
+        for callback in self._loss_callbacks:
+            callback()
 
     # Following a topic
 
@@ -224,37 +246,34 @@ class Bus:
 
     def _mark_stale(self, *topics: Topic) -> None:
         self._stale.update(topics)
-        self._has_stale.set()
+        if self._stale:
+            self._has_stale.set()
 
-    def _mark_all_stale(self) -> None:
-        """Reread every topic: messages sent while there was no connection are lost."""
-        self._mark_stale(*self.readers)
+    async def _mark_due(self) -> None:
+        """Mark the topics whose turn it is to be reread: a share of all at a time."""
+        turn = next(self._turns)
+        due = [topic for topic in self.readers if hash(topic) % REREAD_TURNS == turn]
+        self._mark_stale(*(topic for topic in due if _may_go_on(self.readers[topic])))
 
-    async def _reread_stale(self) -> None:
-        loop = asyncio.get_running_loop()
-        due = loop.time() + self._reread_seconds
-        while True:
-            try:
-                async with asyncio.timeout_at(due):
-                    await self._has_stale.wait()
-            except TimeoutError:
-                due = loop.time() + self._reread_seconds
-                self._stale.update(topic for topic, reader in self.readers.items() if _may_go_on(reader))
-
-            self._has_stale.clear()
-            topics = self._stale
-            self._stale = set()
-            for topic in topics:
-                if reader := self.readers.get(topic):
-                    task = asyncio.create_task(self._reread(reader))
-                    self._reads.add(task)
-                    task.add_done_callback(self._reads.discard)
+    async def _read_stale(self) -> None:
+        """Begin to reread every topic that is stale."""
+        self._has_stale.clear()
+        topics = self._stale
+        self._stale = set()
+        for topic in topics:
+            if reader := self.readers.get(topic):
+                task = asyncio.create_task(self._reread(reader))
+                self._reads.add(task)
+                task.add_done_callback(self._reads.discard)
 
     async def _reread(self, reader: Reader) -> None:
         try:
             await reader.read()
         except REDIS_UNAVAILABLE as error:
             log.warning("redis_away", doing="read", topic=reader.topic.kind, error=str(error))
+            self._mark_stale(reader.topic)
+        except Exception as error:
+            log.exception("topic_not_read", topic=reader.topic.kind, error=str(error))
 
     # Lost topics
 

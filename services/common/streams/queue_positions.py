@@ -12,12 +12,10 @@ from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Keys
 from services.common.redis.scripts import Scripts
 from services.common.service.call_accounting import attributed_to
-from services.common.service.logging import get_logger
-from services.common.service.tasks import sleep_unless_cancelled
+from services.common.service.loops import run_forever
+from services.common.service.tasks import sleep_unless_cancelled, wait_and_clear
 from services.common.streams.entries import StreamEvent
 from services.common.streams.reader import Reader
-
-log = get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +113,10 @@ class QueuePositions:
             if not watched_build.listeners and self._watched_builds.get(build_id) is watched_build:
                 del self._watched_builds[build_id]
 
+    def on_loss(self) -> None:
+        """Refresh soon: a message may have been lost."""
+        self._has_changed.set()
+
     def on_message(self, version: bytes) -> None:
         """Refresh soon if the queue has a version that is new here."""
         if version != self._version:
@@ -122,25 +124,21 @@ class QueuePositions:
 
     async def run(self) -> None:
         """Refresh when the queue has changed, and once in a while in case a message was lost, until cancelled."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._reread_seconds):
-                    await self._has_changed.wait()
-            self._has_changed.clear()
+        await run_forever(
+            self._refresh, name="queue_positions", wait=self._wait_for_change, unavailable=REDIS_UNAVAILABLE
+        )
 
-            try:
-                if self._watched_builds:
-                    with attributed_to("upkeep"):
-                        await self._refresh()
-            except REDIS_UNAVAILABLE as error:
-                log.warning("redis_away", doing="places", error=str(error))
-            except Exception as error:  # followers learn their position later, and no stream ends for it
-                log.exception("places_failed", error=str(error))
-            await sleep_unless_cancelled(self._tick_seconds)
+    async def _wait_for_change(self) -> None:
+        await sleep_unless_cancelled(self._tick_seconds)
+        await wait_and_clear(self._has_changed, seconds=self._reread_seconds)
 
     async def _refresh(self) -> None:
         watched_builds = dict(self._watched_builds)
-        positions = await self.of(*watched_builds)
+        if not watched_builds:
+            return
+        with attributed_to("upkeep"):
+            positions = await self.of(*watched_builds)
+
         for build_id, watched_build in watched_builds.items():
             position = positions.get(build_id)
             if position is not None and position.same_as(watched_build.queue_position):

@@ -1,6 +1,5 @@
 """The launches of this gateway: starting, adopting, conducting, reading and cancelling them."""
 
-import contextlib
 import hashlib
 import json
 
@@ -18,10 +17,11 @@ from services.common.records.records import EarlierCreation, IdempotencyKey
 from services.common.records.stored_record import RecordUnreadable, StoredRecord
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Kind, Topic
+from services.common.redis.scripts import run_together
 from services.common.service.clock import clock
 from services.common.service.correlation import from_fields, to_fields
 from services.common.service.logging import bound_contextvars
-from services.common.service.tasks import sleep_unless_cancelled
+from services.common.service.loops import run_forever
 from services.gateway.backends import Backends
 from services.gateway.launches.conductor import Conductor
 from services.gateway.launches.launch_run import LaunchRun, launch_topic
@@ -229,15 +229,19 @@ class Launches:
 
     async def keep_followed_alive(self) -> None:
         """Tell other gateways' conductors, until cancelled, that their launches are followed here."""
-        while True:
-            await sleep_unless_cancelled(self._settings.abandoned_seconds / 8)
-            with contextlib.suppress(*REDIS_UNAVAILABLE):
-                for topic in self._context.bus.followed_topics(Kind.LAUNCH):
-                    if not self.member.owns(topic):
-                        await self._mark_seen(topic)
+        seconds = self._settings.abandoned_seconds / 8
+        await run_forever(self._mark_followed, name="followed", wait=seconds, unavailable=REDIS_UNAVAILABLE)
 
-    async def _mark_seen(self, topic: Topic) -> None:
-        await self._context.records.set_field(topic, "seen", repr(clock.now()))
+    async def _mark_followed(self) -> None:
+        followed = self._context.bus.followed_topics(Kind.LAUNCH)
+        await self._mark_seen(*(topic for topic in followed if not self.member.owns(topic)))
+
+    async def _mark_seen(self, *topics: Topic) -> None:
+        """Record that launches are followed or read now: one round trip for all."""
+        records = self._context.records
+        if topics:
+            now = repr(clock.now())
+            await run_together(records.redis, [records.set_field_call(topic, "seen", now) for topic in topics])
 
 
 def _unreadable_launch(launch_id: str, error: RecordUnreadable) -> Launch:

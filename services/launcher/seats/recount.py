@@ -100,10 +100,10 @@ class Recount:
     def _settle_seconds(self) -> float:
         """Return how long to wait for the other launchers to count the starts that they have under way.
 
-        A launcher that misses the message counts them every `reread_seconds`. A launcher that has just begun does not
+        A launcher that misses the message counts them every `recount_seconds`. A launcher that has just begun does not
         wait for that: it is usually the first one, and nothing runs.
         """
         seconds = 2 * self._settings.seat_tick_seconds
-        if time.monotonic() - self._created_at > self._settings.reread_seconds:
-            seconds += self._settings.reread_seconds
+        if time.monotonic() - self._created_at > self._settings.recount_seconds:
+            seconds += self._settings.recount_seconds
         return seconds

@@ -8,8 +8,8 @@ import asyncio
 import contextlib
 import json
 import secrets
-import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from prometheus_client import Gauge
@@ -22,7 +22,8 @@ from services.common.redis.scripts import ScriptArg, ScriptCall, Scripts
 from services.common.service.call_accounting import attributed_to
 from services.common.service.clock import clock
 from services.common.service.logging import get_logger
-from services.common.service.tasks import sleep_unless_cancelled
+from services.common.service.loops import run_forever
+from services.common.service.tasks import sleep_unless_cancelled, wait_and_clear
 from services.launcher.seats.positions import (
     BlockedBy,
     SeatPosition,
@@ -82,7 +83,7 @@ class Seats:
 
         self._watched: dict[str, WatchedPosition] = {}
         self._own_starts: dict[str, str] = {}
-        self._must_recount = False
+        self._count_started = asyncio.Event()
         self._queue_changed = asyncio.Event()
 
         self.count_needed = asyncio.Event()
@@ -162,39 +163,32 @@ class Seats:
 
     def on_count_started(self) -> None:
         """Count the starts of this process soon, as another launcher has begun to count the running servers."""
-        self._must_recount = True
-        self._queue_changed.set()
+        self._count_started.set()
 
     async def run(self) -> None:
         """Refresh the watched positions whenever the queue may have changed, until cancelled."""
-        reread_seconds = self._settings.reread_seconds
-        recount_at = time.monotonic() + reread_seconds
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(reread_seconds):
-                    await self._queue_changed.wait()
-            self._queue_changed.clear()
+        self._context.bus.on_loss(self._queue_changed.set)
+        await run_forever(self.refresh, name="seats", wait=self._wait_for_change, unavailable=REDIS_UNAVAILABLE)
 
-            try:
-                with attributed_to("upkeep"):
-                    # Also without a message: Redis may have lost this process's starts, and the message with them.
-                    if self._must_recount or time.monotonic() > recount_at:
-                        self._must_recount = False
-                        recount_at = time.monotonic() + reread_seconds
-                        await self.count_own_starts()
-                    await self.refresh()
-            except REDIS_UNAVAILABLE as error:
-                self._must_recount = True
-                log.warning("redis_away", doing="seats", error=str(error))
+    async def _wait_for_change(self) -> None:
+        await sleep_unless_cancelled(self._settings.seat_tick_seconds)
+        await wait_and_clear(self._queue_changed, seconds=self._settings.reread_seconds)
 
-            await sleep_unless_cancelled(self._settings.seat_tick_seconds)
+    async def recount_own_starts(self) -> None:
+        """Count the starts of this process again and again, until cancelled.
+
+        Also without a message: Redis may have lost these starts, and the message with them.
+        """
+        wait = partial(wait_and_clear, self._count_started, seconds=self._settings.recount_seconds)
+        await run_forever(self.count_own_starts, name="own_starts", wait=wait, unavailable=REDIS_UNAVAILABLE)
 
     async def refresh(self) -> None:
         """Update every watched position, by one call for all."""
         if not self._watched:
             return
         watched_now = dict(self._watched)
-        answer = await self._run("positions", *watched_now)
+        with attributed_to("upkeep"):
+            answer = await self._run("positions", *watched_now)
         for watched, number, blocked_by in zip(watched_now.values(), answer[::2], answer[1::2], strict=True):
             watched.update(self.position(number, blocked_by))
 
@@ -216,7 +210,8 @@ class Seats:
 
     async def count_own_starts(self) -> None:
         """Count the starts of this process."""
-        await self._count(list(self._own_starts.items()))
+        with attributed_to("upkeep"):
+            await self._count(list(self._own_starts.items()))
 
     async def count(self, *claims: SeatClaim) -> None:
         """Count servers that the hub lists, unless they hold a seat already."""

@@ -5,7 +5,9 @@ import asyncio
 from services.common.context import ProcessContext
 from services.common.records.cancel_requests import CancelRequests
 from services.common.redis.keys import Kind, Topic
+from services.common.service.call_accounting import attributed_to
 from services.common.service.loops import background_tasks
+from tests.support.metrics import sample
 from tests.support.sample_records import TOPIC, create_record
 
 
@@ -32,6 +34,18 @@ async def test_a_request_that_was_not_heard_is_found(context: ProcessContext) ->
     await cancels.request(TOPIC.id)
     async with background_tasks(cancels.poll()), asyncio.timeout(5):
         await request.wait()
+
+
+async def test_all_requests_are_looked_for_by_one_round_trip(context: ProcessContext) -> None:
+    await create_record(context)
+    cancels = cancels_of(context)
+    requests = {name: cancels.register(name) for name in (TOPIC.id, "another", "a third")}
+    await cancels.request(TOPIC.id)
+    before = sample("bindery_redis_round_trips_total", doing="work")
+    with attributed_to("work"):
+        await cancels._look()
+    assert sample("bindery_redis_round_trips_total", doing="work") == before + 1
+    assert [name for name, requested in requests.items() if requested.is_set()] == [TOPIC.id]
 
 
 async def test_a_noun_that_is_gone_gets_no_record_by_a_request_or_a_look_at_it(context: ProcessContext) -> None:

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.common.context import ProcessContext, open_context
+from services.common.records.cancel_requests import CancelRequests
 from services.common.redis.keys import Kind, Topic
+from services.common.service.loops import background_tasks
 from tests.support.black_hole import BlackHole
 from tests.support.logs import line_of
 from tests.support.metrics import sample
@@ -134,6 +136,22 @@ async def test_a_redis_that_answers_nothing_for_a_while_is_no_reason_to_give_up(
         black_hole.swallow_all()
         bound = 2 * follower.settings.redis_timeout_seconds + NOTICED_SECONDS + MARGIN_SECONDS
         await until(lambda: len(reader.entries) == 2, seconds=bound)
+
+
+@pytest.mark.slow
+async def test_what_a_swallowed_message_told_is_looked_up_at_once(
+    context: ProcessContext, follower: ProcessContext, black_hole: BlackHole
+) -> None:
+    """A request to cancel is in the record; the message that would have made it take effect is lost."""
+    await create_record(context)
+    cancels = CancelRequests(follower.records, TOPIC.kind, follower.keys.wake("gateway"))
+    requested = cancels.register(TOPIC.id)
+    await follower.bus.listen(follower.keys.wake("gateway"), cancels.on_message)
+    async with background_tasks(cancels.poll()):
+        black_hole.swallow_subscriptions()
+        await CancelRequests(context.records, TOPIC.kind, context.keys.wake("gateway")).request(TOPIC.id)
+        async with asyncio.timeout(NOTICED_SECONDS + MARGIN_SECONDS):
+            await requested.wait()
 
 
 async def test_a_confirmation_that_comes_late_rereads_what_it_missed(
