@@ -59,6 +59,8 @@ def readable_servers(records: Mapping[str, StoredRecord]) -> dict[str, Server]:
         try:
             servers[server_id] = record.model(Server)
         except RecordUnreadable as error:
+            if record.get("final") == "1":
+                continue  # told when it was ended; its server may be listed for days
             log.warning("record_unreadable", noun=record.topic.name, reason=error.reason)
     return servers
 

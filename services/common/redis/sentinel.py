@@ -20,6 +20,7 @@ from services.common.redis.url import SentinelUrl, ServerAddress
 from services.common.service.logging import get_logger
 from services.common.service.settings import ServiceSettings
 from services.common.service.single_flight import SingleFlight
+from services.common.service.tasks import cancel_and_wait
 
 log = get_logger(__name__)
 
@@ -66,9 +67,7 @@ class Sentinels:
         except TimeoutError:
             replies.append("no answer from the others")
         finally:
-            for task in asked:
-                task.cancel()
-            await asyncio.gather(*asked, return_exceptions=True)
+            await cancel_and_wait(*asked)
         raise RedisConnectionError(f"No Sentinel names a master {self._url.master_name!r} to work with: {replies}")
 
     async def _ask(self, sentinel: ServerAddress) -> ServerAddress | str:

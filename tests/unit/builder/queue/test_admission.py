@@ -12,6 +12,7 @@ from services.builder.queue.dispatch import Dispatcher
 from services.builder.queue.jobs import job_id
 from services.common.models import BuildState
 from services.common.models.error_codes import AUTHOR_CODES
+from services.common.records.stored_record import RecordUnreadable
 from tests.support.in_process_builder import image_of, open_builder, request_for
 from tests.support.valkey import Valkey
 
@@ -244,3 +245,38 @@ async def test_a_job_of_a_build_that_has_an_owner_is_dropped(redis: Redis, valke
         await builder.sweep()
         assert not await redis.exists(builder.context.keys("{queue}:jobs"))
         assert not await redis.keys("arq:*")
+
+
+async def test_a_build_that_cannot_be_read_keeps_no_other_from_its_end_and_is_followed_by_another_attempt(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path, build_queue_max_seconds=3600) as builder:
+        damaged = await builder.request_build("damaged", launch_ref="launch")
+        late = await builder.request_build("late")
+        for build in (damaged, late):
+            await redis.hincrby(builder.context.keys.record(build_topic(build.build_id or "")), "queued_ms", -3_600_000)
+        topic = build_topic(damaged.build_id or "")
+        record = builder.context.keys.record(topic)
+        await redis.hset(record, "body", "{")
+        await redis.zadd(builder.context.keys("{queue}:abandoned"), {topic.id: 1})
+        await builder.sweep()
+        stored = await builder.attempts.read(late.build_id or "")
+        assert stored
+        assert stored.build.state is BuildState.FAILED
+        with pytest.raises(RecordUnreadable):
+            await builder.attempts.read(topic.id)
+
+        await builder.offer_slots("worker", 4)
+        assert await builder.admit() == [topic.id]
+        for _ in range(5):
+            assert await builder.context.records.adopt("builder", "worker", topic=topic) is None
+            await redis.hset(record, "owner", "")
+        assert await redis.hget(record, "final") == b"1"
+        await builder.sweep()
+        await builder.sweep()
+        assert not await redis.hexists(builder.context.keys("{queue}:running"), topic.id)
+        assert not await redis.exists(builder.context.keys.waiters(topic.id))
+        log = await builder.context.logs.read(topic.id)
+        assert log
+        assert log[-1].is_terminal
+        assert (await builder.request_build("damaged")).build_id == topic.id.replace("-1", "-2")

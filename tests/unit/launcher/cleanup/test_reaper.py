@@ -7,10 +7,12 @@ import pytest
 from redis.asyncio import Redis
 
 from services.common.models import Server, ServerRequest, ServerState
+from services.common.records.stored_record import RecordUnreadable
 from services.common.service.tasks import sleep_unless_cancelled
 from services.launcher.names import suffix
 from services.launcher.servers import server_topic
 from tests.support.in_process_launcher import REPO, FakeHub, Launcher, StartLauncher
+from tests.support.polling import until
 
 ARMED = {"reap_disarmed_seconds": -1.0}
 
@@ -182,3 +184,33 @@ async def test_a_seat_without_a_record_is_kept_where_the_hub_has_its_server(
         hub.users.clear()
         await _reap(launcher)
         assert await launcher.seats.holders() == {}
+
+
+async def test_a_server_that_cannot_be_read_is_ended_once_the_hub_has_it_no_more_and_keeps_no_others(
+    start_launcher: StartLauncher, hub: FakeHub
+) -> None:
+    async with start_launcher(**ARMED, lease_seconds=1.0, lease_renew_seconds=0.05) as launcher:
+        damaged = await _ready(launcher, "damaged")
+        ended = await _ready(launcher, "ended")
+        redis = launcher.context.redis
+        record = launcher.context.keys.record(server_topic(damaged.server_id))
+        await redis.hset(record, "body", "{")
+        hub.users[ended.user]["servers"].clear()
+        await _reap(launcher)
+        assert (await launcher.servers.read(ended.server_id)).state is ServerState.GONE
+        assert damaged.user in hub.users
+        assert list(await launcher.seats.holders()) == [damaged.server_id]
+        with pytest.raises(RecordUnreadable):
+            await launcher.servers.read(damaged.server_id)
+        with pytest.raises(RecordUnreadable):
+            await launcher.servers.stop(damaged.server_id)
+
+        del hub.users[damaged.user]
+
+        async def has_ended() -> bool:
+            await launcher.reaper.reap()
+            is_final = await redis.hget(record, "final") == b"1"
+            return bool(is_final and await launcher.seats.holders() == {})
+
+        await until(has_ended, "an end of the record that can't be read, and of its seat")
+        assert await redis.ttl(record) > 0

@@ -364,3 +364,21 @@ async def test_a_repository_with_many_waiting_and_one_with_few_get_the_seats_in_
         await seats.release(f"server-{number:03d}")
     seated = sorted(await seats.holders())
     assert [int(name[-3:]) for name in seated] == [4, 5, many, many + 1]
+
+
+@pytest.mark.parametrize("raw", ["{", "[]", "3", "{}", '{"v": 2, "repo": "a", "cost": 1, "shared_with": ["b"]}'])
+async def test_a_damaged_holder_keeps_its_seat_and_keeps_nobody_from_theirs(context: ProcessContext, raw: str) -> None:
+    seats = seats_of(context, 2)
+    assert [await ask(seats, number) for number in range(4)] == [0, 0, 1, 2]
+    await context.redis.hset(context.keys("{seats}:members"), "server-000", raw)
+    await context.redis.hset(context.keys("{seats}:asked"), "server-002", raw)
+    assert sorted(await seats.holders()) == ["server-000", "server-001"]
+
+    await seats.release("server-001")
+    assert (await look(seats, 2, 3)) == [0, 1]
+    await seats.release("server-000")
+    assert await look(seats, 3) == [0]
+    await seats.release("server-002", "server-003")
+    await seats.repair_totals()
+    assert await seats.holders() == {}
+    assert await ask(seats, 5) == 0
