@@ -12,7 +12,7 @@ from services.common.models import Event, Phase, ResolvedRepo, Server, ServerId,
 from services.common.models.errors import BinderyError
 from services.common.records.cancel_requests import ABANDONED, CancelRequests
 from services.common.records.leases import ServiceMember
-from services.common.records.owned_record import Fenced, OwnedRecord, RecordLost
+from services.common.records.owned_record import Fenced, OwnedRecord
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
 from services.common.service.clock import clock
@@ -94,13 +94,13 @@ class Servers:
         topic = server_topic(server.server_id)
         if server.server_id in self.cancel_requests:
             # It is starting here. If Redis was emptied, the record must be written again before another one is made.
-            await self._context.records.rewrite(topic)
+            await self._context.records.restore(topic)
 
         event = Event(phase=Phase.LAUNCHING, message="Launching server...\n")
         record, (seat_answer,) = await self._context.records.create(
             topic, server, event,
             process=self._member.process,
-            fields={"request": request.model_dump_json(exclude_none=True)} | to_fields(), rewrite_if_missing=True,
+            fields={"request": request.model_dump_json(exclude_none=True)} | to_fields(),
             piggyback=[self._seats.reservation(server, request.repo)],
         )  # fmt: skip
         reservation = SeatReservation.parse(seat_answer)
@@ -173,7 +173,6 @@ class Servers:
             return
 
         request = stored.model_of_field("request", ServerRequest)
-        record.rewrite_if_missing = True
         start = self._new_start(
             record,
             server,
@@ -281,7 +280,7 @@ class Servers:
         event = Event(
             phase=Phase.FAILED, message=f"{error.detail}\n", state=failed.state, error=error.problem, terminal=True
         )
-        with contextlib.suppress(Fenced, RecordLost):
+        with contextlib.suppress(Fenced):
             await record.write(event, body=failed, final=True)
             log.info("server_given_up", server_id=server.server_id, launch_ref=server.launch_ref)
             if await remove_from_hub(self._hub, failed, seconds=self._settings.cleanup_timeout_seconds):

@@ -36,6 +36,7 @@ from services.gateway.launches.launches import Launches
 from services.gateway.settings import GatewaySettings
 from tests.support.in_process_launcher import REPO
 from tests.support.polling import until
+from tests.support.sample_records import list_process
 from tests.support.settings import settings_for
 from tests.support.valkey import QUICK, Valkey
 
@@ -116,7 +117,9 @@ class FakeBackends:
 
     async def _create(self, kind: Kind, name: str, noun: Build | Server, **fields: str) -> None:
         event = Event(phase=Phase.WAITING, message="Begun.\n")
-        created, _ = await self.context.records.create(Topic(kind, name), noun, event, process="other-1", fields=fields)
+        created, _ = await self.context.records.create(
+            Topic(kind, name), noun, event, process=await list_process(self.context, "other-1"), fields=fields
+        )
         if isinstance(created, OwnedRecord):
             self.owned_records[kind] = created
 

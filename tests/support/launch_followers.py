@@ -17,6 +17,7 @@ from services.common.streams.positions import STREAM_START
 from services.common.streams.queue_positions import QueuePositions
 from services.gateway.streaming.event_formats import LOST_V1, V1, sse
 from services.gateway.streaming.launch_stream import LaunchPosition, LaunchStream
+from tests.support.sample_records import list_process
 
 LAUNCH = Topic(Kind.LAUNCH, "one")
 BUILD_ID = "a" * 24 + "-1"
@@ -101,7 +102,9 @@ async def a_launch(context: ProcessContext) -> OwnedRecord:
         launch_id=LaunchId("one"), launch_ref="ref", spec=Spec(provider="git", spec="x"), principal="anon:x",
         state=LaunchState.RESOLVING, created_at=time.time(),
     )  # fmt: skip
-    record, _ = await context.records.create(LAUNCH, launch, log_event("begin", Phase.RESOLVING), process="gateway-a")
+    record, _ = await context.records.create(
+        LAUNCH, launch, log_event("begin", Phase.RESOLVING), process=await list_process(context, "gateway-a")
+    )
     assert isinstance(record, OwnedRecord)
     return record
 
@@ -111,7 +114,9 @@ async def a_build(context: ProcessContext, build_id: str = BUILD_ID) -> OwnedRec
         build_id=BuildId(build_id), image="i:a", repo_url="https://example.org/r", ref="a", state=BuildState.RUNNING,
         created_at=time.time(),
     )  # fmt: skip
-    record, _ = await context.records.create(Topic(Kind.BUILD, build_id), build, log_event("b0"), process="builder-a")
+    record, _ = await context.records.create(
+        Topic(Kind.BUILD, build_id), build, log_event("b0"), process=await list_process(context, "builder-a")
+    )
     assert isinstance(record, OwnedRecord)
     return record
 

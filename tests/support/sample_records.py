@@ -5,7 +5,7 @@ import time
 from services.common.context import ProcessContext
 from services.common.models import Event, Launch, LaunchId, LaunchState, Phase, Spec
 from services.common.records.owned_record import OwnedRecord
-from services.common.redis.keys import Kind, Topic
+from services.common.redis.keys import Kind, Topic, service_of
 from services.common.streams.entries import Entry
 from services.common.streams.log_store import stream_entries
 from tests.support.valkey import member_of
@@ -27,14 +27,18 @@ def message_event(message: str) -> Event:
     return Event(phase=Phase.BUILDING, message=message)
 
 
-async def create_record(
-    context: ProcessContext, process: str = "gateway-a", *, rewrite_if_missing: bool = False
-) -> OwnedRecord:
+async def list_process(context: ProcessContext, process: str) -> str:
+    """List a process that has no lease, so that it may own records, and return its name."""
+    await context.redis.sadd(context.keys.processes(service_of(process)), process)
+    return process
+
+
+async def create_record(context: ProcessContext, process: str = "gateway-a") -> OwnedRecord:
     """Create the record, with the event "first", and own it."""
+    await list_process(context, process)
     record, _ = await context.records.create(
-        TOPIC, launch(), message_event("first"), process=process, fields={"request": "kept"},
-        rewrite_if_missing=rewrite_if_missing,
-    )  # fmt: skip
+        TOPIC, launch(), message_event("first"), process=process, fields={"request": "kept"}
+    )
     assert isinstance(record, OwnedRecord)
     return record
 

@@ -88,7 +88,7 @@ async def supervise(
     build = await builder.request_build("repo")
     await builder.admit()
     topic = build_topic(build.build_id or "")
-    adoption = await builder.context.records.adopt("builder", "w1", topic=topic, epoch=1, rewrite_if_missing=True)
+    adoption = await builder.context.records.adopt("builder", "w1", topic=topic, epoch=1)
     assert adoption
     record, stored = adoption
     supervision = Supervision(

@@ -26,7 +26,7 @@ from services.common.models import Build, BuildState, Event, Phase, ResolvedRepo
 from services.common.models.error_codes import ErrorCode, known_code
 from services.common.models.errors import BinderyError
 from services.common.records.launch_cache import CachedImage
-from services.common.records.owned_record import Fenced, OwnedRecord, RecordLost
+from services.common.records.owned_record import Fenced, OwnedRecord
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.client import REDIS_PY_UNAVAILABLE, retry_while_unavailable
 from services.common.service.backoff import Backoff
@@ -99,13 +99,11 @@ class Supervision:
             return True
         except Fenced:
             log.warning("build_fenced", build_id=self.build.build_id, epoch=self.record.epoch)
-        except RecordLost:
-            log.error("build_record_lost", build_id=self.build.build_id)
         except REDIS_PY_UNAVAILABLE:
             raise  # it says nothing about the build, whose end could not be recorded anyway
         except Exception as error:
             log.exception("supervision_failed", build_id=self.build.build_id, error=str(error))
-            with contextlib.suppress(Fenced, RecordLost):
+            with contextlib.suppress(Fenced):
                 await self._fail(BuildState.FAILED, BinderyError("internal"))
                 return True
         return False

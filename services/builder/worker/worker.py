@@ -50,7 +50,7 @@ class BuilderWorker:
         job = json.loads(argument)
         topic = build_topic(str(job["build_id"]))
         claim = await self._common.records.adopt(
-            "builder", self._context.member.process, topic=topic, epoch=int(job["epoch"]), rewrite_if_missing=True
+            "builder", self._context.member.process, topic=topic, epoch=int(job["epoch"])
         )
         if claim:
             self._context.member.work(topic, self._supervise(*claim))

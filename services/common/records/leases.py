@@ -13,14 +13,21 @@ from services.common.records.owned_record import FENCED, OwnedRecord
 from services.common.records.records import Records
 from services.common.records.stored_record import RecordUnreadable, StoredRecord
 from services.common.redis.client import REDIS_UNAVAILABLE
-from services.common.redis.keys import Keys, Kind, Topic
+from services.common.redis.keys import Keys, Topic
 from services.common.redis.scripts import ScriptArg, Scripts
 from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
+from services.common.service.loops import background_tasks, run_forever
 from services.common.service.settings import ServiceSettings
 from services.common.service.tasks import sleep_unless_cancelled
 
 log = get_logger(__name__)
+
+RETRY_SECONDS = 0.2
+"""Longest pause between two attempts at a renewal: what is left of the lease is short."""
+
+LAST_STEPS_SECONDS = 2.0
+"""Time in which cancelled work ends, beyond the time in which a write of its gets a reply."""
 
 OnAdopt = Callable[[OwnedRecord, StoredRecord], Awaitable[None]]
 """Continues the work on a record that was taken over from another process."""
@@ -36,8 +43,8 @@ class ServiceMember:
     """One process of a service: it renews a lease, adopts what dead processes owned, and sweeps if it is the sweeper.
 
     It starts in two steps, as the objects that its callbacks belong to need a member themselves. After `take_lease` the
-    process has a name and a lease, and may own records. `start` registers the callbacks, and only then is anything
-    adopted or swept. `work` runs one task for each owned record; the tasks are cancelled when the lease is lost.
+    process has a lease, and may own records. `start` registers the callbacks, and only then is anything adopted or
+    swept. `work` runs one task for each owned record; a task is cancelled when another process has taken its record.
     """
 
     def __init__(
@@ -56,9 +63,11 @@ class ServiceMember:
         self._records = records
         self._scripts = Scripts(redis, "services.common.records.scripts")
 
+        self._lease_seconds = settings.lease_seconds
         self._lease_ms = int(settings.lease_seconds * 1000)
         self._renew_seconds = settings.lease_renew_seconds
         self._sweep_seconds = settings.sweep_interval_seconds
+        self._adoption_seconds = 1 / settings.adoptions_per_second
         self._sweeps = sweeps
         self._on_adopt: OnAdopt | None = None
         self._on_sweep: OnSweep | None = None
@@ -67,23 +76,24 @@ class ServiceMember:
 
         self._tasks: dict[Topic, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
-        self._lease_ends = 0.0
-        self._names_without_task: set[str] = set()
+        self._renewed_at = time.monotonic()
+        self._certain_from = 0.0
+        """Until then leases that have run out prove nothing; by the monotonic clock."""
+        self._lost_lease = False
+        self._records_differ = asyncio.Event()
+        self._without_task: set[str] = set()
 
         self.is_sweeper = False
         """Whether this process held the sweep lease at the last sweep."""
         self.is_leaving = False
         """Whether everything has been handed over: nothing is adopted or swept any more."""
-        self.process = self._new_name()
-        """Name of this process; a new one after each lost lease."""
-
-    def _new_name(self) -> str:
-        return f"{self.service}-{socket.gethostname()[:20]}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.process = f"{service}-{socket.gethostname()[:20]}-{os.getpid()}-{secrets.token_hex(3)}"
+        """Name of this process."""
 
     # Lease
 
     async def take_lease(self) -> None:
-        """Take the lease under the current name: this process may own records from now on."""
+        """Take the lease: this process may own records from now on."""
         await self._renew(first=True)
         if self._on_lease:
             await self._on_lease()
@@ -94,8 +104,7 @@ class ServiceMember:
         """Register the callbacks, and start to adopt and sweep.
 
         `on_adopt` is called with each record that is taken over; `on_sweep` at each sweep, in the one process that
-        holds the sweep lease. `on_lease` is called now, and again whenever the lease had to be taken a second time:
-        under a new name, or in a Redis that was emptied.
+        holds the sweep lease. `on_lease` is called now, and again whenever the lease had to be taken a second time.
         """
         self._on_adopt = on_adopt
         self._on_sweep = on_sweep
@@ -107,11 +116,22 @@ class ServiceMember:
 
     async def run(self) -> None:
         """Renew the lease, and after `start` adopt and sweep, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._keep_lease(), name="lease")
-            group.create_task(self._adopt_orphans(), name="adopting")
-            if self._sweeps:
-                group.create_task(self._sweep(), name="sweep")
+        loops = [
+            run_forever(
+                self._keep_lease, name="lease", wait=self._renew_seconds, unavailable=REDIS_UNAVAILABLE,
+                retry_max_seconds=RETRY_SECONDS,
+            ),
+            run_forever(
+                self._check_records, name="records", wait=self._records_differ.wait, unavailable=REDIS_UNAVAILABLE
+            ),
+            run_forever(self._adopt_orphans, name="adoption", wait=self._wait_for_wake, unavailable=REDIS_UNAVAILABLE),
+        ]  # fmt: skip
+        if self._sweeps:
+            loops.append(
+                run_forever(self._sweep, name="sweep", wait=self._sweep_seconds, unavailable=REDIS_UNAVAILABLE)
+            )
+        async with background_tasks(*loops):
+            await asyncio.Event().wait()
 
     async def hand_over(self) -> None:
         """Stop all work and release every record at once, so that no other process waits for the lease to end."""
@@ -124,65 +144,76 @@ class ServiceMember:
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _renew(self, *, first: bool = False) -> bool:
-        """Renew the lease, or take it if `first`. Return False if it had run out."""
-        keys = [self._keys.alive(self.process), self._keys.processes(self.service), self._keys.owned(self.process)]
-        lease_ends = time.monotonic() + self._lease_ms / 1000
-
-        answer = int(await self._scripts.run("renew", keys, [self.process, self._lease_ms, int(first)]))
-        if not answer:
-            return False
-        self._lease_ends = lease_ends
-        owned_count = answer - 1
-        if owned_count > len(self._tasks) or self._names_without_task:
-            await self._release_records_without_task()
-        return True
-
-    async def _release_records_without_task(self) -> None:
-        """Release each record that Redis lists as this process's at two renewals in a row, and that has no task here.
-
-        Such a record had ended, but Redis came back without its last second, and so without the record's final write.
-        """
-        owned_names = {raw.decode() for raw in await self._redis.smembers(self._keys.owned(self.process))}
-        names_without_task = owned_names - {f"{topic.kind}:{topic.id}" for topic in self._tasks}
-
-        for name in names_without_task & self._names_without_task:
-            log.warning("forgotten", noun=name)
-            kind, _, topic_id = name.partition(":")
-            record = self._keys.record(Topic(Kind(kind), topic_id))
-            keys = [self._keys.owned(self.process), self._keys.orphans(self.service), record]
-            await self._scripts.run("disown", keys, [self.process, name, self._keys.wake(self.service)])
-        self._names_without_task = names_without_task
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._records.settle_seconds + LAST_STEPS_SECONDS)
 
     async def _keep_lease(self) -> None:
-        while True:
-            await sleep_unless_cancelled(self._renew_seconds)
-            try:
-                renewal_began = time.monotonic()
-                if self.is_leaving or await self._renew():
-                    continue
+        if self.is_leaving:
+            return
+        owned_count = await self._renew()
 
-                # A lease that can't have run out yet is gone only if Redis was emptied. Nobody else can have taken
-                # what this process owns, so it goes on under its name.
-                if renewal_began < self._lease_ends:
-                    log.warning("redis_was_emptied", process=self.process, owned=len(self._tasks))
-                    await self._records.rewrite()
-                    await self.take_lease()
-                    continue
+        if owned_count is None:
+            # A sweeper took what this process owned, or Redis has lost it: the check tells which, record by record.
+            FENCED.labels("lease").inc()
+            log.warning("lease_lost", process=self.process, owned=len(self._tasks))
+            self._lost_lease = True
+        if self._lost_lease:
+            await self.take_lease()
+            self._lost_lease = False
+            self._records_differ.set()
+        elif not owned_count == len(self._tasks) == len(self._records.claimed_topics):
+            self._records_differ.set()
 
-                # This process was paused, or Redis was unavailable, for longer than the lease: others may own its
-                # work by now.
-                FENCED.labels("lease").inc()
-                log.warning("lease_lost", process=self.process, owned=len(self._tasks))
-                await self._release(self.process, by_itself=True)
-                await self._records.probe_fences()
-                await self._cancel_work()
-                self.process = self._new_name()
-                await self.take_lease()
-            except REDIS_UNAVAILABLE as error:
-                log.warning("redis_away", doing="renew", error=str(error))
+    async def _renew(self, *, first: bool = False) -> int | None:
+        """Renew the lease, or take it if `first`. Return the number of records that Redis lists as this process's.
+
+        A lease that ran out is revived unless a sweeper has released this process; then return None.
+        """
+        keys = [self._keys.alive(self.process), self._keys.processes(self.service), self._keys.owned(self.process)]
+        asked_at = time.monotonic()
+        answer = int(await self._scripts.run("renew", keys, [self.process, self._lease_ms, int(first)]))
+
+        if self._is_overdue(asked_at):
+            self._certain_from = asked_at + self._lease_seconds
+        self._renewed_at = asked_at
+        return answer - 1 if answer else None
+
+    def _is_overdue(self, now: float) -> bool:
+        """Return whether other leases may have run out only because Redis, or this process, stood still.
+
+        Every process renews each `lease_renew_seconds`. So if a lease has run out although its owner lives, Redis did
+        not answer for longer than the rest of that lease, and it did not answer this process either.
+        """
+        return now - self._renewed_at > self._lease_seconds - self._renew_seconds
+
+    # Records in Redis, and here
+
+    async def _check_records(self) -> None:
+        """Compare the records that Redis lists as this process's with those that it works on, and mend the difference.
+
+        This is all that is done after Redis was emptied, after it came back without its last second, and after this
+        process was taken for dead.
+        """
+        self._records_differ.clear()
+        if self.is_leaving:
+            return
+        owned = {raw.decode() for raw in await self._redis.smembers(self._keys.owned(self.process))}
+
+        for topic in self._records.claimed_topics:
+            if topic.name not in owned and not await self._records.restore(topic) and topic in self._tasks:
+                self._tasks[topic].cancel()
+
+        # A record may be listed before its task exists, so it is released only if that is found twice in a row.
+        without_task = owned - {topic.name for topic in self._tasks}
+        for name in without_task & self._without_task:
+            log.warning("forgotten", noun=name)
+            await self._disown(name)
+        self._without_task = without_task
+
+    async def _disown(self, name: str) -> None:
+        record = self._keys.record(Topic.named(name))
+        keys = [self._keys.owned(self.process), self._keys.orphans(self.service), record]
+        await self._scripts.run("disown", keys, [self.process, name, self._keys.wake(self.service)])
 
     # Work
 
@@ -196,13 +227,15 @@ class ServiceMember:
                 raise
             except Exception as error:
                 if isinstance(error, RecordUnreadable):
-                    log.warning("record_unreadable", noun=f"{topic.kind}:{topic.id}", reason=error.reason)
+                    log.warning("record_unreadable", noun=topic.name, reason=error.reason)
                 else:
-                    log.exception("work_ended", noun=f"{topic.kind}:{topic.id}", error=str(error))
+                    log.exception("work_ended", noun=topic.name, error=str(error))
                 await self._records.note_failure(topic, error)
 
+        if earlier := self._tasks.get(topic):
+            earlier.cancel()  # it lost the record, and this process has adopted that
         with attributed_to("work"):
-            task = asyncio.create_task(guarded(), name=f"{topic.kind}:{topic.id}")
+            task = asyncio.create_task(guarded(), name=topic.name)
         self._tasks[topic] = task
         task.add_done_callback(lambda done: self._on_done(topic, done))
 
@@ -220,21 +253,17 @@ class ServiceMember:
         self._wake.set()
 
     async def _adopt_orphans(self) -> None:
+        """Adopt all orphans of the service, one after the other, at a pace that keeps their work from a rush."""
         await self._started.wait()
 
-        while True:
-            try:
-                while self._on_adopt and not self.is_leaving:
-                    adopted = await self._records.adopt(self.service, self.process)
-                    if adopted is None:
-                        break
-                    record, stored = adopted
-                    log.info("adopted", noun=f"{stored.topic.kind}:{stored.topic.id}", epoch=record.epoch)
-                    self.work(stored.topic, self._on_adopt(record, stored))
-            except REDIS_UNAVAILABLE as error:
-                log.warning("redis_away", doing="adopt", error=str(error))
-            await sleep_unless_cancelled(0)
-            await self._wait_for_wake()
+        while self._on_adopt and not self.is_leaving:
+            adopted = await self._records.adopt(self.service, self.process)
+            if adopted is None:
+                return
+            record, stored = adopted
+            log.info("adopted", noun=stored.topic.name, epoch=record.epoch)
+            self.work(stored.topic, self._on_adopt(record, stored))
+            await sleep_unless_cancelled(self._adoption_seconds)
 
     async def _wait_for_wake(self) -> None:
         """Wait for a message, or as long as a sweep may be overdue in case that was lost."""
@@ -249,18 +278,14 @@ class ServiceMember:
 
     async def _sweep(self) -> None:
         await self._started.wait()
-
-        while not self.is_leaving:
-            try:
-                await self.sweep_once()
-            except REDIS_UNAVAILABLE as error:
-                log.warning("redis_away", doing="sweep", error=str(error))
-            except Exception as error:
-                log.exception("sweep_failed", error=str(error))
-            await sleep_unless_cancelled(self._sweep_seconds)
+        if not self.is_leaving:
+            await self.sweep_once()
 
     async def sweep_once(self) -> None:
-        """Take the sweep lease if it is free; then release what dead processes owned, and call `on_sweep`."""
+        """Take the sweep lease if it is free; then release what dead processes owned, and call `on_sweep`.
+
+        While this process is in doubt, nobody is dead: after an outage all others need a moment to renew.
+        """
         keys = [self._keys.sweep(self.service), self._keys.processes(self.service)]
         is_holder, *dead_processes = await self._scripts.run(
             "sweep", keys, [self.process, self._lease_ms, self._keys.alive("")]
@@ -269,6 +294,9 @@ class ServiceMember:
         if not is_holder:
             return
 
+        now = time.monotonic()
+        if self._is_overdue(now) or now < self._certain_from:
+            dead_processes = []
         for process in dead_processes:
             orphans = await self._release(process.decode())
             log.warning("process_died", process=process.decode(), orphans=orphans)

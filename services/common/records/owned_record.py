@@ -8,7 +8,7 @@ be repeated. The owner remembers all fields and its last entries, because Redis 
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple, Self
@@ -34,10 +34,6 @@ RECENT_BYTES = 256 * 1024
 
 class Fenced(Exception):
     """Another process owns the record by now: stop, and change nothing."""
-
-
-class RecordLost(Exception):
-    """Redis was emptied and no longer has the record."""
 
 
 class AppendedEntry(NamedTuple):
@@ -85,9 +81,6 @@ class OwnedRecord:
     epoch: int
     claim: str
     """Random word of this claim: tells two claims of one epoch apart after a lost reply."""
-    rewrite_if_missing: bool = False
-    """Write the record a second time if Redis was emptied, instead of raising `RecordLost`."""
-
     seq: int = 1
     """Number of the last write that was begun."""
     confirmed_seq: int = 1
@@ -100,6 +93,8 @@ class OwnedRecord:
     """Last entries, at most `RECENT_BYTES` of them."""
     has_ended: bool = False
     """Whether Redis has confirmed a final write, even if the task that wrote it was cancelled meanwhile."""
+    is_claimed: bool = True
+    """Whether Redis still accepts writes of this claim, as far as is known here."""
 
     _order: asyncio.Lock = field(default_factory=asyncio.Lock)
     _unconfirmed: PendingWrite | None = None
@@ -116,12 +111,13 @@ class OwnedRecord:
         """Change the record and append its events in one step, waiting for Redis while it is unavailable.
 
         `final` ends the record. `release` leaves it without an owner, for the next process to claim. If Redis has
-        lost writes that it had confirmed, they are written again under the positions that followers know.
+        lost writes that it had confirmed, or the record itself, they are written again under the positions that
+        followers know.
 
         If cancelled, waits up to `settle_seconds` for the reply, unless cancelled a second time. A write without a
         reply is repeated before the next one, so that line numbers stay correct.
 
-        Raise `Fenced` if another process owns the record, `RecordLost` if Redis was emptied.
+        Raise `Fenced` if another process owns the record.
         """
         values: dict[str, FieldValue] = dict(fields or {})
         if body is not None:
@@ -136,18 +132,33 @@ class OwnedRecord:
         async with self._order:
             if self._unconfirmed:
                 await self._write_through_cancel(self._unconfirmed)
+            await self._write_next(values, events, ending)
 
-            self.seq += 1
-            self.fields |= values
-            entries: list[AppendedEntry] = []
-            if events:
-                entries.append(AppendedEntry(self.seq, "*", self.lines, len(events), encode_events(events)))
-            self._unconfirmed = PendingWrite(self.seq, values, entries, ending)
-            await self._write_through_cancel(self._unconfirmed)
+    async def restore(self) -> None:
+        """Write again what Redis has lost of the record, if anything; do nothing once the claim has ended.
+
+        Raise `Fenced` if another process owns the record.
+        """
+        async with self._order:
+            if self._unconfirmed:
+                await self._write_through_cancel(self._unconfirmed)
+            if self.is_claimed:
+                await self._write_next({}, (), None)
+
+    async def _write_next(
+        self, values: Mapping[str, FieldValue], events: Sequence[Event | StreamEvent], ending: Ending | None
+    ) -> None:
+        self.seq += 1
+        self.fields |= values
+        entries: list[AppendedEntry] = []
+        if events:
+            entries.append(AppendedEntry(self.seq, "*", self.lines, len(events), encode_events(events)))
+        self._unconfirmed = PendingWrite(self.seq, values, entries, ending)
+        await self._write_through_cancel(self._unconfirmed)
 
     async def _write_through_cancel(self, write: PendingWrite) -> None:
         """Run a write, and take note of its reply even if the caller is cancelled meanwhile."""
-        task = asyncio.create_task(self._write_after_data_loss(write), name=f"write {self._name}")
+        task = asyncio.create_task(self._write_after_data_loss(write), name=f"write {self.topic.name}")
         task.add_done_callback(_ignore_error)  # the caller gets the error, unless it was cancelled
 
         try:
@@ -158,7 +169,7 @@ class OwnedRecord:
             finally:
                 task.cancel()
                 if _has_reply(task):  # it was done before the cancel, which therefore had no effect
-                    with contextlib.suppress(Fenced, RecordLost):
+                    with contextlib.suppress(Fenced):
                         self._on_reply(write, *task.result())
             raise
         except Exception as error:
@@ -172,33 +183,32 @@ class OwnedRecord:
         """Run a write; if Redis has lost earlier ones, run it again together with those."""
         status, detail, *numbers = await self._call_write_script(write)
 
-        if status == b"behind" or (status == b"missing" and self.rewrite_if_missing):
+        if status in {b"behind", b"missing"}:
             lost_entries = [entry for entry in self.recent_entries if entry.number > int(numbers[0])]
-            log.warning("written_again", noun=self._name, entries=len(lost_entries), was=status.decode())
+            log.warning("written_again", noun=self.topic.name, entries=len(lost_entries), was=status.decode())
             whole = write._replace(values=self.fields, entries=lost_entries + write.entries)
             status, detail, *numbers = await self._call_write_script(whole, restore=True)
 
         return [status, detail, *numbers]
 
     def _on_reply(self, write: PendingWrite, status: bytes, detail: bytes, *numbers: Any) -> None:
-        """Take note of the reply to a write. Raise `Fenced` or `RecordLost`.
+        """Take note of the reply to a write. Raise `Fenced` unless it was applied.
 
         This runs in the caller's own turn, so that followers of the write find what the caller made of it.
         """
         self._unconfirmed = None
         if status != b"ok" or write.ending:
+            self.is_claimed = False
             self.on_claim_ended(self)
 
         if status == b"ok":
             self.has_ended = self.has_ended or write.ending is Ending.FINAL
             self._on_confirmed(write, detail, *numbers[1:])
             return
-        if status == b"missing":
-            raise RecordLost(self._name)
 
         FENCED.labels(self.topic.kind).inc()
-        log.warning("fenced", noun=self._name, epoch=self.epoch, found=detail.decode())
-        raise Fenced(self._name)
+        log.warning("fenced", noun=self.topic.name, epoch=self.epoch, found=detail.decode())
+        raise Fenced(self.topic.name)
 
     def _on_confirmed(self, write: PendingWrite, position: bytes, *before: bytes) -> None:
         self.confirmed_seq = write.number
@@ -210,10 +220,6 @@ class OwnedRecord:
 
         while sum(len(entry.payload) for entry in self.recent_entries) > RECENT_BYTES:
             self.recent_entries.popleft()
-
-    @property
-    def _name(self) -> str:
-        return f"{self.topic.kind}:{self.topic.id}"
 
     async def _call_write_script(self, write: PendingWrite, *, restore: bool = False) -> Any:
         """Run the script `write`; its header names these arguments in this order."""
@@ -227,7 +233,7 @@ class OwnedRecord:
         ending_arg = {None: "", Ending.RELEASE: "release", Ending.FINAL: str(store.ttl_ms)}[write.ending]
 
         args: list[ScriptArg] = [
-            self.epoch, self.claim, write.number, keys.news(self.topic), self._name, self.process, int(restore),
+            self.epoch, self.claim, write.number, keys.news(self.topic), self.topic.name, self.process, int(restore),
             ending_arg, store.max_bytes, self.confirmed_seq, lines_before,
             len(write.values), *fields,
             len(write.entries), *entries,

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.common.models import Event, Phase
 from services.common.models.errors import BinderyError
-from services.common.records.owned_record import AppendedEntry, Fenced, OwnedRecord, RecordLost
+from services.common.records.owned_record import AppendedEntry, Fenced, OwnedRecord
 from services.common.records.store import RecordStore
 from services.common.records.stored_record import Entity, FieldValue, RecordUnreadable, StoredRecord
 from services.common.redis.client import REDIS_PY_UNAVAILABLE, REDIS_UNAVAILABLE, retry_while_unavailable
@@ -58,6 +59,10 @@ class EarlierCreation:
     value: str
 
 
+class NoLease(RedisConnectionError):  # type: ignore[misc]  # redis-py is read as untyped
+    """This process has no lease, so it may own nothing. It takes its lease again as soon as Redis answers."""
+
+
 class Records(RecordStore):
     """The records of one installation, and the claims that this process holds on some of them."""
 
@@ -82,21 +87,20 @@ class Records(RecordStore):
         """Drop any claim on a topic: no task of this process works on it any more."""
         self._claims.pop(topic, None)
 
-    async def probe_fences(self) -> None:
-        """Write once to each record that this process owned before it lost its lease.
+    @property
+    def claimed_topics(self) -> list[Topic]:
+        """The records that this process owns, as far as is known here."""
+        return list(self._claims)
 
-        Redis refuses the write, and counts it, for each record that has another owner by now.
-        """
-        for record in list(self._claims.values()):
-            with contextlib.suppress(Fenced, RecordLost):
-                await record.write()
-
-    async def rewrite(self, *topics: Topic) -> None:
-        """Write again the records that an emptied Redis has lost: of `topics`, or all; those whose owners want that."""
-        for record in list(self._claims.values()):
-            if record.rewrite_if_missing and (not topics or record.topic in topics):
-                with contextlib.suppress(Fenced):
-                    await record.write()
+    async def restore(self, topic: Topic) -> bool:
+        """Write again what Redis has lost of a record. Return False if another process owns it by now."""
+        record = self._claims.get(topic)
+        try:
+            if record:
+                await record.restore()
+        except Fenced:
+            return False
+        return True
 
     # Records of any owner
 
@@ -126,7 +130,6 @@ class Records(RecordStore):
         process: str,
         fields: Mapping[str, str] | None = None,
         idempotency_key: IdempotencyKey | None = None,
-        rewrite_if_missing: bool = False,
         piggyback: Sequence[ScriptCall] = (),
     ) -> tuple[OwnedRecord | StoredRecord | EarlierCreation, list[ScriptReply]]:
         """Create a record with its first event, and own it; the second result holds the replies to `piggyback`.
@@ -134,8 +137,8 @@ class Records(RecordStore):
         The first result is the stored record if one exists already, or the `EarlierCreation` if the idempotency key was
         used before. The calls in `piggyback` share the round trip.
 
-        Wait for Redis while it is unavailable. The random claim makes a repeated call safe: without it, a record whose
-        reply was lost would have an owner that knows nothing of it.
+        Wait for Redis while it is unavailable, and for the lease if this process has lost it. The random claim makes a
+        repeated call safe: without it, a record whose reply was lost would have an owner that knows nothing of it.
         """
         values: dict[str, FieldValue] = {"body": body.model_dump_json(exclude_none=True), "state": body.state}
         values |= fields or {}
@@ -143,9 +146,14 @@ class Records(RecordStore):
         payload = encode_events([event])
 
         call = self._create_call(topic, values, payload, process=process, claim=claim, idempotency_key=idempotency_key)
-        (status, detail), *replies = await retry_while_unavailable(
-            lambda: run_together(self.redis, [call, *piggyback]), seconds=self.patience_seconds
-        )
+
+        async def run_calls() -> list[ScriptReply]:
+            creation, *replies = await run_together(self.redis, [call, *piggyback])
+            if creation[0] == b"no lease":
+                raise NoLease(process)
+            return [creation, *replies]
+
+        (status, detail), *replies = await retry_while_unavailable(run_calls, seconds=self.patience_seconds)
 
         if status == b"known":
             return EarlierCreation(detail.decode()), replies
@@ -161,7 +169,6 @@ class Records(RecordStore):
             process=process,
             epoch=1,
             claim=claim,
-            rewrite_if_missing=rewrite_if_missing,
             fields=values,
             recent_entries=deque([AppendedEntry(1, position, 0, 1, payload)]),
         )
@@ -188,7 +195,7 @@ class Records(RecordStore):
             idempotency = [idempotency_key.value, idempotency_key.ttl_ms]
 
         args: list[ScriptArg] = [
-            f"{topic.kind}:{topic.id}", process, claim, self.keys.news(topic), *idempotency,
+            topic.name, process, claim, self.keys.news(topic), *idempotency,
             len(values), *(part for pair in values.items() for part in pair), 1, payload,
         ]  # fmt: skip
         return ScriptCall(self.scripts, "create", keys, args)
@@ -200,7 +207,6 @@ class Records(RecordStore):
         *,
         topic: Topic | None = None,
         epoch: int | None = None,
-        rewrite_if_missing: bool = False,
     ) -> tuple[OwnedRecord, StoredRecord] | None:
         """Claim an orphan of a service, or the record of `topic` if it has no owner; None if nothing could be claimed.
 
@@ -236,7 +242,6 @@ class Records(RecordStore):
             process=process,
             epoch=int(claimed_epoch),
             claim=claim,
-            rewrite_if_missing=rewrite_if_missing,
             seq=seq + SEQ_JUMP,
             confirmed_seq=seq,
             lines=stored.number("lines", 0),

@@ -61,8 +61,7 @@ class StoredRecord:
     @classmethod
     def named(cls, name: str, raw: Sequence[bytes]) -> "StoredRecord":
         """Decode the fields of a record whose topic a script gives as `<kind>:<id>`."""
-        kind, _, topic_id = name.partition(":")
-        return cls.of(Topic(Kind(kind), topic_id), raw)
+        return cls.of(Topic.named(name), raw)
 
     def model(self, kind: type[M]) -> M:
         """Return the entity. Scripts change only the field `state`, so it takes precedence over the body's.

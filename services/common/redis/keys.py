@@ -23,6 +23,12 @@ class Topic(NamedTuple):
         """Name of the record, in scripts, sets and logs: `<kind>:<id>`."""
         return f"{self.kind}:{self.id}"
 
+    @classmethod
+    def named(cls, name: str) -> "Topic":
+        """Return the topic of a record's name. Raise `ValueError` if it is not a name of a record."""
+        kind, _, topic_id = name.partition(":")
+        return cls(Kind(kind), topic_id)
+
 
 def service_of(process: str) -> str:
     """Return the service that a process is a member of, with which its name begins (`gateway-<host>-...`)."""
@@ -42,15 +48,15 @@ class Keys:
 
     def record(self, topic: Topic) -> str:
         """Return the key of an entity's record, a hash."""
-        return self._key(f"{{{topic.kind}:{topic.id}}}:record")
+        return self._key(f"{{{topic.name}}}:record")
 
     def events(self, topic: Topic) -> str:
         """Return the key of an entity's events, a stream."""
-        return self._key(f"{{{topic.kind}:{topic.id}}}:events")
+        return self._key(f"{{{topic.name}}}:events")
 
     def news(self, topic: Topic) -> str:
         """Return the channel that carries each new entry of an entity's events."""
-        return self._key(f"{{{topic.kind}:{topic.id}}}:news")
+        return self._key(f"{{{topic.name}}}:news")
 
     def heartbeats(self, name: str) -> str:
         """Return the channel by which the process of that name proves that its subscription lives."""

@@ -19,7 +19,7 @@ MEMBERS_COMMANDS = frozenset(
         *("publish", "subscribe", "psubscribe", "unsubscribe", "punsubscribe"),
         *("del", "exists", "expire", "pexpire", "get", "getrange", "mget", "set", "psetex", "incr"),
         *("hdel", "hexists", "hget", "hgetall", "hincrby", "hkeys", "hlen", "hmget", "hset", "hsetnx", "hvals"),
-        *("sadd", "scard", "smembers", "srandmember", "srem"),
+        *("sadd", "scard", "sismember", "smembers", "srandmember", "srem"),
         *("xadd", "xdel", "xrange", "xrevrange"),
         *("zadd", "zcard", "zrange", "zrangebyscore", "zrem", "zscore"),
     }

@@ -29,6 +29,10 @@ Step = Callable[[], Awaitable[object]]
 Errors = tuple[type[Exception], ...]
 
 
+RETRY_MAX_SECONDS = 2.0
+"""Longest pause of a loop after failures, unless its usual pause is longer."""
+
+
 class UnexpectedEnd(Exception):
     """A background task ended before it was asked to."""
 
@@ -42,7 +46,7 @@ class LoopState:
     """When the present step began, by the monotonic clock; None while the loop waits."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class BackgroundState:
     """The background work of this process: its loops, and whether the process is about to end."""
 
@@ -83,23 +87,27 @@ async def run_forever(
     wait: float | Step = 0.0,
     at_once: bool = False,
     unavailable: Errors = (),
-    retry_max_seconds: float = 2.0,
+    retry_max_seconds: float | None = None,
     is_session: bool = False,
 ) -> NoReturn:
     """Wait, then run `step`, again and again until cancelled, whatever exception the step raises.
 
     `wait` is a time in seconds, or awaited: the loop is idle meanwhile. With `at_once` the first step comes without it.
-    A step that fails is counted, logged and repeated without `wait`, after pauses that grow to `retry_max_seconds`, or
-    to `wait` if that is longer. `unavailable` has the errors of a peer that is away: they are logged without traceback.
+    A step that fails is counted, logged and repeated without `wait`, after pauses that grow to `retry_max_seconds`: by
+    default 2 s, or `wait` if that is longer. `unavailable` has the errors of a peer that is away: they are logged
+    without traceback.
 
     A step with `is_session` holds something until that breaks, and may last for ever; any other step that lasts long
     makes `/livez` fail.
     """
-    longest_seconds = max(retry_max_seconds, wait) if isinstance(wait, int | float) else retry_max_seconds
+    longest_seconds = retry_max_seconds or max(RETRY_MAX_SECONDS, wait if isinstance(wait, int | float) else 0.0)
     backoff = Backoff(first_seconds=min(0.1, longest_seconds), longest_seconds=longest_seconds)
     state = LoopState(name)
     loops = background_state().loops
     loops.add(state)
+
+    if task := asyncio.current_task():
+        task.set_name(name)
 
     is_due = at_once
     failures = 0

@@ -88,6 +88,9 @@ class ServiceSettings(BaseSettings):
     lease_seconds: float = Field(6.0, description="How long a silent process counts as alive.")
     lease_renew_seconds: float = Field(2.0, description="Time between two signs of life of a process.")
     sweep_interval_seconds: float = Field(1.0, description="How often the sweeper looks for dead processes.")
+    adoptions_per_second: float = Field(
+        50.0, gt=0, description="How many records of dead processes one process takes over in a second."
+    )
     loop_stalled_seconds: float = Field(
         300.0, gt=0, description="A step of a background loop that lasts longer than this makes `/livez` fail."
     )

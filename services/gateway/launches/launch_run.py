@@ -8,7 +8,7 @@ from services.common.context import ProcessContext
 from services.common.models import LaunchState
 from services.common.models.errors import BinderyError
 from services.common.records.cancel_requests import CancelRequests
-from services.common.records.owned_record import Fenced, RecordLost
+from services.common.records.owned_record import Fenced
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Kind, Topic
 from services.common.service.clock import clock
@@ -55,8 +55,8 @@ class LaunchRun:
             await self._wait_for_outcome(cancel)
         except BinderyError as error:
             await self._fail(error)
-        except (Fenced, RecordLost) as error:
-            log.warning("launch_not_ours", why=type(error).__name__)
+        except Fenced:
+            log.warning("launch_not_ours")
         except Exception as error:
             log.exception("launch_broke", error=str(error))
             await self._fail(BinderyError("internal"))
@@ -130,8 +130,8 @@ class LaunchRun:
             # An abandoned launch lets its build finish; a cancelled one stops it, unless others wait for it.
             await conductor.side_effects.compensate(conductor.launch, stop_build=error.has_code("cancelled"))
             await conductor.fail(error, LaunchState.CANCELLED if is_unwanted else LaunchState.FAILED)
-        except (Fenced, RecordLost) as loss:
-            log.warning("launch_not_ours", why=type(loss).__name__)
+        except Fenced:
+            log.warning("launch_not_ours")
 
 
 async def _conduct_through_outages(conductor: Conductor) -> None:

@@ -88,7 +88,6 @@ class Launches:
             process=self.member.process,
             fields=to_fields(),
             idempotency_key=self._idempotency_key(principal, idempotency_key, body_hash, launch_id),
-            rewrite_if_missing=True,
             piggyback=[self._context.launch_cache.lookup_call(launch.spec)],
         )
 
@@ -126,7 +125,6 @@ class Launches:
 
     async def adopt(self, record: OwnedRecord, stored_record: StoredRecord) -> None:
         """Go on with a launch whose gateway died."""
-        record.rewrite_if_missing = True
         launch = stored_record.model(Launch)
         nothing_cached = CachedAnswers(None, None)
         with bound_contextvars(**from_fields(stored_record.fields)):

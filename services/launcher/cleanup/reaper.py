@@ -14,7 +14,7 @@ from services.common.context import ProcessContext
 from services.common.models import Event, Phase, Server, ServerState
 from services.common.models.errors import BinderyError
 from services.common.records.leases import ServiceMember
-from services.common.records.owned_record import Fenced, RecordLost
+from services.common.records.owned_record import Fenced
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.service.clock import clock
@@ -214,7 +214,7 @@ class Reaper:
         event = Event(phase=Phase.UNKNOWN, message="The server has ended.\n", state=ServerState.GONE, terminal=True)
         try:
             await record.write(event, body=ended_server, final=True)
-        except (Fenced, RecordLost):
+        except Fenced:
             return False
         log.info("server_gone", server_id=server.server_id, launch_ref=server.launch_ref)
         return True

@@ -13,7 +13,7 @@ from prometheus_client import Counter, Histogram
 
 from services.common.models import Event, Phase, Queue, ResolvedRepo, Server, ServerState
 from services.common.models.errors import BinderyError
-from services.common.records.owned_record import Fenced, OwnedRecord, RecordLost
+from services.common.records.owned_record import Fenced, OwnedRecord
 from services.common.redis.client import REDIS_PY_UNAVAILABLE, retry_while_unavailable
 from services.common.service.backoff import Backoff
 from services.common.service.clock import clock
@@ -90,8 +90,8 @@ class Start:
             await self._start_until_cancelled()
         except BinderyError as error:
             await self.fail(error)
-        except (Fenced, RecordLost) as error:
-            log.warning("start_not_ours", server_id=self.server.server_id, why=type(error).__name__)
+        except Fenced:
+            log.warning("start_not_ours", server_id=self.server.server_id)
         except REDIS_PY_UNAVAILABLE:
             raise  # it says nothing about the server, whose end could not be recorded anyway
         except Exception as error:
@@ -293,7 +293,7 @@ class Start:
         A start whose `ready` event was written, or may have been, stays ready: followers must not see two outcomes.
         """
         if self.server.state is ServerState.READY:
-            with contextlib.suppress(Fenced, RecordLost):
+            with contextlib.suppress(Fenced):
                 await self.record.write(release=True)
             return
 
@@ -306,7 +306,7 @@ class Start:
             terminal=True,
         )
 
-        with contextlib.suppress(Fenced, RecordLost):
+        with contextlib.suppress(Fenced):
             await self.record.write(*self.relay.pending, event, body=self.server, final=True)
             STARTS.labels(error.code).inc()
             log.warning("start_failed", server_id=self.server.server_id, code=error.code, detail=error.detail)

@@ -13,7 +13,8 @@
 --      6 its time to live in ms
 --      7 number of fields; then a name and a value for each, the number of events, and their payload
 -- An entry of the stream has: n number of the write that appended it, l events before it, b bytes before it, d payload.
--- Answers {'created', position}, {'known', value of the idempotency key}, or {'exists', fields}.
+-- Answers {'created', position}, {'known', value of the idempotency key}, {'exists', fields}, or {'no lease', owner} if
+-- the owner was taken for dead, or Redis was emptied: it must take its lease again first.
 local record_key = KEYS[1]
 local events_key = KEYS[2]
 local owned_key = KEYS[3]
@@ -39,6 +40,11 @@ if idempotency_key then
 end
 if redis.call('EXISTS', record_key) == 1 then return {'exists', redis.call('HGETALL', record_key)} end
 
+-- The sweep would not find a record of an owner that has no lease and is not listed as a process.
+if redis.call('EXISTS', lease_key) == 0 and redis.call('SISMEMBER', processes_key, owner) == 0 then
+  return {'no lease', owner}
+end
+
 local set = {'v', '1', 'epoch', '1', 'claim', claim, 'owner', owner, 'seq', '1'}
 for i = 1, field_count * 2 do set[#set + 1] = ARGV[fields_at + i] end
 redis.call('HSET', record_key, unpack(set))
@@ -48,7 +54,5 @@ redis.call('HSET', record_key, 'last', position, 'lines', event_count, 'bytes', 
 redis.call('PUBLISH', channel, table.concat({'0-0', position, '1', '0', '0', payload}, ' '))
 
 redis.call('SADD', owned_key, name)
--- The owner may not know yet that its lease has run out; the sweep must find it.
-if redis.call('EXISTS', lease_key) == 0 then redis.call('SADD', processes_key, owner) end
 if idempotency_key then redis.call('SET', idempotency_key, idempotency_value, 'PX', idempotency_ttl_ms) end
 return {'created', position}

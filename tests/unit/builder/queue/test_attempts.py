@@ -111,9 +111,7 @@ async def test_a_running_attempt_is_joined_once_its_worker_has_restored_it_in_an
         await builder.offer_slots("w1", 1)
         await builder.admit()
         build_id = build.build_id or ""
-        adopted = await builder.context.records.adopt(
-            "builder", "w1", topic=build_topic(build_id), epoch=1, rewrite_if_missing=True
-        )
+        adopted = await builder.context.records.adopt("builder", "w1", topic=build_topic(build_id), epoch=1)
         assert adopted
         _say_that_one_runs(monkeypatch, builder, build_id)
         has_missed = _event_of_a_miss(monkeypatch, builder)

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from services.builder.queue.log_excerpt import lines_of
 from services.common.context import ProcessContext
 from services.common.models import Event, LaunchState, Phase
-from services.common.records.owned_record import Fenced, OwnedRecord, RecordLost
+from services.common.records.owned_record import Fenced, OwnedRecord
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Kind, Topic
 from services.common.streams.entries import Entry, StreamEvent, encode_events
@@ -20,14 +20,16 @@ from services.common.streams.log_store import stream_entries
 from services.common.streams.topic_stream import AwaitableListener, TopicStream
 from tests.support.metrics import sample
 from tests.support.polling import until
-from tests.support.sample_records import launch, message_event
+from tests.support.sample_records import launch, list_process, message_event
 from tests.support.valkey import Valkey, another_context
 
 END = Event(phase=Phase.FAILED, message="end", terminal=True)
 
 
 async def new_record(context: ProcessContext, topic: Topic) -> OwnedRecord:
-    record, _ = await context.records.create(topic, launch(), message_event("0"), process="worker-a")
+    record, _ = await context.records.create(
+        topic, launch(), message_event("0"), process=await list_process(context, "worker-a")
+    )
     assert isinstance(record, OwnedRecord)
     return record
 
@@ -203,7 +205,7 @@ async def test_whose_noun_is_anothers_meanwhile_is_cancelled_all_the_same_and_th
     assert await stored_messages(context, topic) == ["0"]
 
 
-async def test_a_lost_record_is_told_by_the_write_that_follows_a_cancelled_one(
+async def test_a_lost_record_is_restored_by_the_write_that_follows_a_cancelled_one(
     brief: ProcessContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = await new_record(brief, Topic(Kind.BUILD, "a-1"))
@@ -215,8 +217,13 @@ async def test_a_lost_record_is_told_by_the_write_that_follows_a_cancelled_one(
         await task
     answers.are_as_before()
     await brief.redis.flushall()
-    with pytest.raises(RecordLost):
-        await record.write(message_event("2"))
+    await record.write(message_event("2"))
+    messages = [
+        event["message"]
+        for entry in await stream_entries(brief.redis, brief.keys, record.topic)
+        for event in entry.events
+    ]
+    assert messages == ["0", "1", "2"]
 
 
 async def test_a_local_follower_hears_of_a_cancelled_write(context: ProcessContext) -> None:

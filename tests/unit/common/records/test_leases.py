@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from redis.asyncio import Redis
 
 from services.common.context import ProcessContext
 from services.common.models import Event, Launch, LaunchState, Phase
@@ -13,11 +14,19 @@ from services.common.records.owned_record import Fenced, OwnedRecord
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
 from services.common.service.loops import background_tasks
+from tests.support.metrics import sample
 from tests.support.polling import until
-from tests.support.sample_records import create_record, launch, message_event
-from tests.support.valkey import Valkey, another_context, die, member_of, service_settings
+from tests.support.sample_records import create_record, launch, message_event, messages_of
+from tests.support.valkey import Valkey, another_context, die, member_of
 
 TOPIC = Topic(Kind.LAUNCH, "one")
+
+
+async def fields_of(context: ProcessContext, *names: str) -> list[str]:
+    """Return fields of the record as Redis holds them."""
+    stored = await context.records.read(TOPIC)
+    assert stored
+    return [stored.get(name) for name in names]
 
 
 @asynccontextmanager
@@ -113,10 +122,12 @@ async def test_adopting_again_after_a_lost_reply_finds_what_was_claimed(context:
     assert first[:3] == again[:3] == [b"claimed", b"l:one", b"2"]
 
 
-async def test_what_a_process_creates_after_its_lease_ran_out_is_found_by_the_sweep(context: ProcessContext) -> None:
+async def test_what_a_process_creates_while_its_lease_has_run_out_is_found_by_the_sweep(
+    context: ProcessContext,
+) -> None:
     late = member_of(context)
     await late.take_lease()
-    await late.hand_over()
+    await die(context, late)
     await create_record(context, late.process)
     other = member_of(context)
     await other.take_lease()
@@ -124,28 +135,102 @@ async def test_what_a_process_creates_after_its_lease_ran_out_is_found_by_the_sw
     assert await context.records.adopt("gateway", other.process)
 
 
-async def test_a_process_whose_lease_ran_out_stops_its_work_and_goes_on_under_another_name(valkey: Valkey) -> None:
-    settings = service_settings(valkey, lease_seconds=0.2, lease_renew_seconds=0.5)
-    async with another_context(valkey) as context:
-        await context.redis.flushall()
-        member = ServiceMember(
-            "gateway", redis=context.redis, keys=context.keys, records=context.records, settings=settings, sweeps=False
-        )
-        await member.take_lease()
-        name = member.process
-        record = await create_record(context, name)
+async def test_a_lease_that_ran_out_is_revived_if_nobody_took_what_its_process_owned(context: ProcessContext) -> None:
+    lost = sample("bindery_fenced_total", kind="lease")
+    async with living(context) as member:
+        record = await create_record(context, member.process)
         member.work(TOPIC, asyncio.Event().wait())  # type: ignore[arg-type]
-        async with background_tasks(member.run()):
-            await until(lambda: member.process != name)
-            assert not member.owns(TOPIC)
-            with pytest.raises(Fenced):
-                await record.write(message_event("too late"))
+        await die(context, member)
+        await until(lambda: context.redis.exists(context.keys.alive(member.process)))
+        await asyncio.sleep(2 * context.settings.lease_renew_seconds)
+        assert member.owns(TOPIC)
+        assert record.epoch == 1
+        await record.write(message_event("second"))
+    assert sample("bindery_fenced_total", kind="lease") == lost
+
+
+async def test_a_process_that_was_taken_for_dead_stops_the_work_that_others_own(
+    context: ProcessContext, valkey: Valkey
+) -> None:
+    """And only that: it keeps its name, and goes on with what it creates afterwards."""
+    async with another_context(valkey) as elsewhere, living(context) as member:
+        record = await create_record(context, member.process)
+        member.work(TOPIC, asyncio.Event().wait())  # type: ignore[arg-type]
+        sweeper = member_of(elsewhere)
+        await sweeper.take_lease()
+        await die(context, member)
+        await sweeper._release(member.process)
+        assert await elsewhere.records.adopt("gateway", sweeper.process)
+
+        await until(lambda: not member.owns(TOPIC))
+        with pytest.raises(Fenced):
+            await record.write(message_event("too late"))
+        await until(lambda: context.redis.exists(context.keys.alive(member.process)))
+
+
+async def test_after_an_outage_a_sweeper_gives_all_others_time_to_renew(valkey: Valkey, redis: Redis) -> None:
+    async with another_context(valkey, lease_seconds=1.5, lease_renew_seconds=0.5) as context:
+        sweeper = member_of(context)
+        await sweeper.take_lease()
+        await sweeper.sweep_once()
+        other = member_of(context)
+        await other.take_lease()
+        await create_record(context, other.process)
+
+        # As if Redis had stood still: nobody could renew.
+        await redis.delete(context.keys.alive(sweeper.process), context.keys.alive(other.process))
+        await asyncio.sleep(1.1)
+        await sweeper._renew()
+        await sweeper.sweep_once()
+        assert await fields_of(context, "owner") == [other.process]
+
+        # The other one is dead: once that is certain, it is found.
+        async def is_found() -> bool:
+            await sweeper._renew()
+            await sweeper.sweep_once()
+            return await fields_of(context, "owner") == [""]
+
+        await until(is_found)
+
+
+async def test_a_record_that_a_failover_lost_comes_back_although_its_owner_has_nothing_to_write(
+    context: ProcessContext,
+) -> None:
+    async with living(context) as member:
+        await create_record(context, member.process)
+        member.work(TOPIC, asyncio.Event().wait())  # type: ignore[arg-type]
+        keys = context.keys
+        await context.redis.delete(keys.record(TOPIC), keys.events(TOPIC))
+        await context.redis.srem(keys.owned(member.process), TOPIC.name)
+        await until(lambda: context.records.read(TOPIC))
+        assert await messages_of(context) == ["first"]
+        assert await context.redis.smembers(keys.owned(member.process)) == {b"l:one"}
+        assert member.owns(TOPIC)
+
+
+async def test_adoption_has_a_pace(valkey: Valkey, redis: Redis) -> None:
+    adopted_at: list[float] = []
+
+    async def adopt(_record: OwnedRecord, _stored: StoredRecord) -> None:
+        adopted_at.append(asyncio.get_running_loop().time())
+        await asyncio.Event().wait()
+
+    async with another_context(valkey, adoptions_per_second=10) as context:
+        dead = member_of(context)
+        await dead.take_lease()
+        for number in range(4):
+            topic = Topic(Kind.LAUNCH, f"of-{number}")
+            await context.records.create(topic, launch(), message_event("first"), process=dead.process)
+        await dead.hand_over()
+        async with living(context, on_adopt=adopt):
+            await until(lambda: len(adopted_at) == 4)
+    assert adopted_at[-1] - adopted_at[0] >= 3 * 0.1 * 0.9
 
 
 async def test_an_emptied_redis_costs_a_living_process_nothing(context: ProcessContext) -> None:
     async with living(context) as member:
         name = member.process
-        record = await create_record(context, name, rewrite_if_missing=True)
+        record = await create_record(context, name)
         member.work(TOPIC, asyncio.Event().wait())  # type: ignore[arg-type]
         await context.redis.flushall()
 

@@ -77,7 +77,7 @@ async def test_the_story_of_a_record(context: ProcessContext, valkey: Valkey) ->
 
         # 5. Adoption. The second process claims the orphan, which raises the epoch once more. Its numbers begin far
         #    above, in case Redis has lost some that followers have seen.
-        adopted = await elsewhere.records.adopt("gateway", second.process, rewrite_if_missing=True)
+        adopted = await elsewhere.records.adopt("gateway", second.process)
         assert adopted
         by_second, stored = adopted
         assert stored.model(type(launch())).state is LaunchState.RESOLVING
@@ -96,11 +96,11 @@ async def test_the_story_of_a_record(context: ProcessContext, valkey: Valkey) ->
         assert await fields_of(context, "state", "epoch", "seq", "lines") == ["building", "3", "1005", "5"]
         assert await messages_of(context) == ["first", "second", "third", "fourth", "fifth"]
 
-        # 8. Redis is emptied. The lease is taken a second time, and the owner, who wants that, writes again what it
-        #    knows: every field, and its own last entries.
+        # 8. Redis is emptied. The lease is taken a second time, and the owner writes again what it knows: every
+        #    field, and its own last entries.
         await redis.flushall()
         await second.take_lease()
-        await elsewhere.records.rewrite()
+        assert await elsewhere.records.restore(TOPIC)
         assert await fields_of(context, "owner", "epoch", "state", "request") == [
             second.process, "3", "building", "kept",
         ]  # fmt: skip

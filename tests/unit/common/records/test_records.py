@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from services.common.context import ProcessContext
 from services.common.models import Event, Launch, LaunchState, Phase
-from services.common.records.owned_record import Fenced, OwnedRecord, RecordLost
+from services.common.records.owned_record import Fenced, OwnedRecord
 from services.common.records.records import EarlierCreation, IdempotencyKey
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic, service_of
@@ -21,10 +21,11 @@ from tests.support.sample_records import (
     create_record,
     entries_of,
     launch,
+    list_process,
     message_event,
     messages_of,
 )
-from tests.support.valkey import another_context
+from tests.support.valkey import another_context, member_of
 
 
 async def test_a_created_record_is_read_back_and_a_second_claim_finds_it(context: ProcessContext) -> None:
@@ -42,7 +43,8 @@ async def test_creating_again_after_a_lost_reply_answers_as_the_first_time(
     context: ProcessContext, redis: Redis
 ) -> None:
     keys = context.keys
-    names = [keys.record(TOPIC), keys.events(TOPIC), keys.owned("p"), keys("idempotency:k"), keys.alive("p"), "ps"]
+    names = [keys.record(TOPIC), keys.events(TOPIC), keys.owned("p"), keys.alive("p"), "ps", keys("idempotency:k")]
+    await redis.sadd("ps", "p")
     args: list[ScriptArg] = ["l:one", "p", "claim", keys.news(TOPIC), "value", 60_000, 1, "state", "resolving", 1, "[]"]
     first = await context.records.scripts.run("create", names, args)
     assert first[0] == b"created"
@@ -55,6 +57,7 @@ async def test_creating_again_after_a_lost_reply_answers_as_the_first_time(
 async def test_a_second_creation_under_an_idempotency_key_gets_the_value_of_the_first(
     context: ProcessContext, redis: Redis
 ) -> None:
+    await list_process(context, "gateway-a")
     first = IdempotencyKey(key=context.keys("idempotency:k"), value="one", ttl_ms=60_000)
     record, _ = await context.records.create(
         TOPIC, launch(), message_event("first"), process="gateway-a", idempotency_key=first
@@ -72,12 +75,21 @@ async def test_a_second_creation_under_an_idempotency_key_gets_the_value_of_the_
     assert await redis.get(first.key) == b"one"
 
 
-async def test_a_creation_names_its_owner_s_process_for_the_sweep_of_its_service(
+async def test_a_process_without_a_lease_creates_nothing_until_it_has_taken_it(
     context: ProcessContext, redis: Redis
 ) -> None:
-    await create_record(context, "gateway-host-1")
-    assert service_of("gateway-host-1") == "gateway"
-    assert await redis.smembers(context.keys.processes("gateway")) == {b"gateway-host-1"}
+    member = member_of(context)
+    creation = context.records.create(TOPIC, launch(), message_event("first"), process=member.process)
+    creating = asyncio.create_task(creation)
+    await asyncio.sleep(0.2)
+    assert not creating.done()
+    assert not await redis.exists(context.keys.record(TOPIC))
+
+    assert service_of(member.process) == "gateway"
+    await member.take_lease()
+    record, _ = await creating
+    assert isinstance(record, OwnedRecord)
+    assert await redis.smembers(context.keys.processes("gateway")) == {member.process.encode()}
 
 
 async def test_a_write_of_an_owner_of_old_is_fenced_and_counted(context: ProcessContext) -> None:
@@ -163,19 +175,22 @@ async def test_followers_elsewhere_hear_nothing_twice_when_it_comes_back(
         assert messages == ["first", "second", "end"]
 
 
-async def test_a_record_that_an_emptied_redis_lost_ends_its_owner(context: ProcessContext) -> None:
+async def test_the_next_write_restores_a_record_that_an_emptied_redis_lost(context: ProcessContext) -> None:
     record = await create_record(context)
     await context.redis.flushall()
-    with pytest.raises(RecordLost):
-        await record.write(message_event("second"))
+    await record.write(message_event("second"))
+    assert await messages_of(context) == ["first", "second"]
+    stored = await context.records.read(TOPIC)
+    assert stored
+    assert (stored.get("request"), stored.get("owner")) == ("kept", "gateway-a")
 
 
-async def test_a_record_is_rewritten_whole_if_its_owner_allows_it(context: ProcessContext) -> None:
-    record = await create_record(context, rewrite_if_missing=True)
+async def test_a_record_is_restored_whole(context: ProcessContext) -> None:
+    record = await create_record(context)
     await record.write(message_event("second"), body=launch(LaunchState.BUILDING))
     before = [entry.id for entry in await entries_of(context)]
     await context.redis.flushall()
-    await context.records.rewrite()
+    assert await context.records.restore(TOPIC)
     stored = await context.records.read(TOPIC)
     assert stored
     assert (stored.get("request"), stored.model(Launch).state) == ("kept", LaunchState.BUILDING)

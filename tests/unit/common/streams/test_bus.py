@@ -120,13 +120,13 @@ async def test_a_wake_up_in_its_turn_is_taken_without_reading(context: ProcessCo
 async def test_a_record_that_is_missed_once_comes_back_with_its_owner(
     context: ProcessContext, other: ProcessContext
 ) -> None:
-    record = await create_record(context, rewrite_if_missing=True)
+    record = await create_record(context)
     waiting = asyncio.create_task(other.bus.wait_for_end(TOPIC))
     await until(lambda: TOPIC in other.bus.readers and other.bus.readers[TOPIC].last is not None)
     reader = other.bus.readers[TOPIC]
     await context.redis.flushall()
     await until(lambda: reader.missing_checks == 1 or waiting.done())
-    await context.records.rewrite()
+    assert await context.records.restore(TOPIC)
     await until(lambda: reader.missing_checks == 0 or waiting.done())
     assert not waiting.done()
     await record.write(Event(phase=Phase.FAILED, terminal=True), final=True)
@@ -183,7 +183,7 @@ async def two_contexts(valkey: Valkey) -> Any:
 async def test_a_follower_and_a_writer_outlive_a_killed_redis(tmp_path: Path) -> None:
     with running_valkey_in_thread(tmp_path) as valkey:
         async with two_contexts(valkey) as (owner, follower):
-            record = await create_record(owner, rewrite_if_missing=True)
+            record = await create_record(owner)
             with following(follower) as messages:
                 await until(lambda: messages == ["first"])
                 valkey.kill()

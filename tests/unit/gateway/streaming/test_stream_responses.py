@@ -21,7 +21,7 @@ from services.gateway.streaming.event_stream_response import EventStreamResponse
 from services.gateway.streaming.launch_stream import LaunchPosition, LaunchStream
 from services.gateway.streaming.send_scheduler import BURST, PER_CLIENT_TICK_MAX, SendScheduler, Subscriber
 from tests.support.polling import until
-from tests.support.sample_records import TOPIC, create_record
+from tests.support.sample_records import TOPIC, create_record, list_process
 
 SERVER = Topic(Kind.SERVER, "one")
 QUICK = GatewaySettings(tick_seconds=0.05, tick_max_seconds=0.05, keepalive_seconds=0.6, send_timeout_seconds=0.4)
@@ -33,7 +33,10 @@ async def started(context: ProcessContext) -> OwnedRecord:
         state=ServerState.STARTING, image="image", repo_url="url", created_at=time.time(),
     )  # fmt: skip
     claimed, _ = await context.records.create(
-        SERVER, server, Event(phase=Phase.LAUNCHING, message="starting\n"), process="launcher-a"
+        SERVER,
+        server,
+        Event(phase=Phase.LAUNCHING, message="starting\n"),
+        process=await list_process(context, "launcher-a"),
     )
     assert isinstance(claimed, OwnedRecord)
     return claimed
