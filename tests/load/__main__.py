@@ -6,17 +6,20 @@ import secrets
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import uvloop
 
-from tests.load import builds, footprint, launches, resume, target, target_watch, warm, watchers
+from tests.load import builds, footprint, launches, resume, soak, target, target_watch, warm, watchers
 from tests.load.client import Place
 from tests.load.stack import LoadStack
 from tests.load.table import Row, machine, render, write_json
 from tests.support.cluster_start import NoClusterError
 from tests.support.engine import NoEngineError
 
+SOAK = "soak"
+"""Runs only if it is named: it takes half an hour."""
 GROUPS = ("start", "idle", "quick", "warm", "storm", "watchers", "resume", "builds")
 
 
@@ -27,12 +30,14 @@ def _options() -> argparse.Namespace:
         epilog=target.HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--only", default=",".join(GROUPS), help="groups, comma-separated: %(default)s")
+    parser.add_argument("--only", default=",".join(GROUPS), help="groups, comma-separated: %(default)s; soak too")
     parser.add_argument("--launches", type=int, default=400, help="of one kind (default: %(default)s)")
     parser.add_argument("--at-once", default="1,10,50,200", help="launches at a time, each (default: %(default)s)")
     parser.add_argument("--followers", help="of one build (default: 1,100,1000; of a target's: 20)")
     parser.add_argument("--many-followers", action="store_true", help="5,000 followers too (needs `ulimit -n 12000`)")
     parser.add_argument("--storm", type=int, default=40, help="new links at once (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=30.0, help="of the group soak (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="of the group soak (default: the time)")
     parser.add_argument("--builds", default="50,500", help="queued at once, on a cluster (default: %(default)s)")
     parser.add_argument(
         "--target",
@@ -48,8 +53,8 @@ def _options() -> argparse.Namespace:
     options.at_once = _numbers(options.at_once)
     options.followers = _numbers(options.followers or ("20" if options.target else "1,100,1000"))
     options.only = [name.strip() for name in options.only.split(",")]
-    if unknown := set(options.only) - set(GROUPS):
-        parser.error(f"no such group: {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
+    if unknown := set(options.only) - {*GROUPS, SOAK}:
+        parser.error(f"no such group: {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}, {SOAK}")
     return options
 
 
@@ -70,7 +75,7 @@ async def _measure_target(options: argparse.Namespace) -> list[Row]:
 async def _measure(options: argparse.Namespace, folder: Path) -> list[Row]:
     selection = set(options.only)
     rows: list[Row] = []
-    if selection - {"resume", "builds"}:
+    if selection - {"resume", "builds", SOAK}:
         stack = LoadStack(folder / "one")
         try:
             rows += await _one_stack(stack, selection, options)
@@ -87,6 +92,8 @@ async def _measure(options: argparse.Namespace, folder: Path) -> list[Row]:
             if os.environ.get("CI"):
                 raise
             _say(f"not measured: {error}")
+    if SOAK in selection:
+        rows += await soak.measure(folder / "soak", minutes=options.minutes, seed=options.seed, say=_say)
     return rows
 
 

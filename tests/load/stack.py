@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -40,6 +40,8 @@ STUBS = ("stub_hub", "stub_forge")
 class LoadStack:
     """Redis, the four services and the worker, as processes, in a folder of their own."""
 
+    stub_hub_arguments: tuple[str, ...] = ()
+
     def __init__(self, folder: Path, *, gateways: int = 1, workers: int = 1, **settings: str) -> None:
         self.folder = folder
         self.data = folder / "data"
@@ -66,7 +68,8 @@ class LoadStack:
     async def start(self) -> dict[str, float]:
         """Start everything; returns the seconds until each part was well, and until all were."""
         for name, port in self._stub_ports.items():
-            self._spawn(name, (sys.executable, "-m", f"tests.load.{name}", str(port)), dict(os.environ))
+            arguments = self.stub_hub_arguments if name == "stub_hub" else ()
+            self._spawn(name, (sys.executable, "-m", f"tests.load.{name}", str(port), *arguments), dict(os.environ))
         for port in self._stub_ports.values():
             await _until_listening(port)
         installation = open_installation(self.data)
@@ -76,10 +79,14 @@ class LoadStack:
         components = plan_components(
             self._settings, installation, self._client, own_environment | self._defaults() | self._overrides, ports
         )
-        self.parts = {part.name: part for part in components if part.name not in NOT_OURS}
+        self.parts = {part.name: part for part in await self._planned(components) if part.name not in NOT_OURS}
         started_at = time.perf_counter()
         times = dict(await asyncio.gather(*(self._start_part(part, started_at) for part in self.parts.values())))
         return times | {"all": max(times.values())}
+
+    async def _planned(self, components: Iterable[Component]) -> Iterable[Component]:
+        """Return the components that are started, once what stands before them does."""
+        return components
 
     def _defaults(self) -> dict[str, str]:
         return {
@@ -196,13 +203,14 @@ class LoadStack:
         for name in self.ours():
             if name == "redis":
                 continue
-            for line in (await self._metrics(name)).splitlines():
+            for line in (await self.metrics(name)).splitlines():
                 key, _, value = line.rpartition(" ")
                 if key.startswith(_COUNTERS) and 'doing="work"' in key:
                     total[key] = total.get(key, 0.0) + float(value)
         return total
 
-    async def _metrics(self, name: str) -> str:
+    async def metrics(self, name: str) -> str:
+        """Return the metrics of a part."""
         environment = self.parts[name].environment
         if socket := environment.get("BINDERY_LISTEN_SOCKET"):
             transport = httpx.AsyncHTTPTransport(uds=socket)
