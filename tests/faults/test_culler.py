@@ -9,8 +9,8 @@ from tests.support.quick_jupyter import quick_jupyter_wheel
 
 
 def test_culler_killed_the_next_one_removes_idle_servers(forge: Forge, tmp_path: Path) -> None:
-    brief = {"idle_timeout_seconds": 6, "cull_every_seconds": 1, "base_packages": quick_jupyter_wheel(tmp_path)}
-    with running_stack(forge, tmp_path, **brief) as faults:
+    wheel = quick_jupyter_wheel(tmp_path)
+    with running_stack(forge, tmp_path, idle_timeout_seconds=6, cull_every_seconds=1, base_packages=wheel) as faults:
         stack = faults.stack
         pid = stack.kill("culler")
         stack.until_replaced("culler", pid)

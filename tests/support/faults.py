@@ -276,7 +276,7 @@ class Faults:
 
 
 @contextmanager
-def running_stack(forge: Forge, folder: Path, **settings: object) -> Iterator[Faults]:
+def running_stack(forge: Forge, folder: Path, *, kind: type[Stack] = Stack, **settings: object) -> Iterator[Faults]:
     """Run a stack that clears up quickly, and does not give up when its parts are killed again and again."""
     quick = {
         "reap_interval_seconds": 2,
@@ -284,7 +284,7 @@ def running_stack(forge: Forge, folder: Path, **settings: object) -> Iterator[Fa
         "restart_limit": 50,
         "restart_delay_max_seconds": 1,
     }
-    with Stack(folder / "data", **(quick | settings)) as stack:
+    with kind(folder / "data", **(quick | settings)) as stack:
         UV_CACHE.mkdir(parents=True, exist_ok=True)
         (stack.data_dir / "uv-cache").symlink_to(UV_CACHE)
         yield Faults(stack, forge, folder)

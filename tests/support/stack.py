@@ -164,6 +164,8 @@ class Following:
 class Stack:
     """`bindery up` with a data folder and ports of its own. Settings are `BINDERY_<NAME>`, in lower case here."""
 
+    program: tuple[str, ...] = ("-m", "bindery", "up")
+
     def __init__(self, data_dir: Path, **settings: object) -> None:
         self.data_dir = data_dir
         self.gateways = int(str(settings.get("gateways", 1)))
@@ -201,7 +203,7 @@ class Stack:
         with self.output.open("ab") as output:
             self._log_start = output.tell()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "bindery", "up", *options], cwd=CHECKOUT, env=environ, start_new_session=True,
+                [sys.executable, *self.program, *options], cwd=CHECKOUT, env=environ, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             )  # fmt: skip
 

@@ -6,6 +6,7 @@ import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
+import arq.worker
 import pytest
 from arq.connections import ArqRedis
 
@@ -138,6 +139,17 @@ async def test_the_next_sweep_removes_names_that_are_not_jobs_of_ours(started: S
         await until(only_names_are_left)
         await builder.sweep()
         assert await builder.context.redis.zcard(queue) == 0
+
+
+async def test_a_worker_whose_clock_is_behind_takes_a_job_at_once(
+    started: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = arq.worker.timestamp_ms
+    monkeypatch.setattr(arq.worker, "timestamp_ms", lambda: real() - 50_000)
+    async with started(None) as running:
+        await admit_builds(running.builder, 1)
+        running.begin()
+        await until(lambda: running.has(1), seconds=10)
 
 
 async def test_a_job_in_the_queue_is_json(started: StartWorker) -> None:
