@@ -78,21 +78,23 @@ class SentinelCluster:
     """Three servers, of which one is the master, and three Sentinels.
 
     `public_ports` are where clients, and the servers among themselves, reach the servers (a relay, perhaps), and
-    `settings` are more directives for each server.
+    `settings` have other values for directives of each server. `users` is the content of the file of Redis' users.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
-        prefix: str = "bindery:default",
+        users: str = "",
+        admin_password: str = PASSWORD,
         settings: Mapping[str, str] | None = None,
         sentinel_settings: Mapping[str, str] | None = None,
         public_ports: Mapping[int, int] | None = None,
         ports: tuple[int, ...] = (),
     ) -> None:
         self.folder = folder
-        self._prefix = prefix
+        self._users = users or users_file("bindery:default", dict.fromkeys(USERS, PASSWORD))
+        self._admin_password = admin_password
         self._settings = dict(settings or {})
         self._sentinel_settings = dict(sentinel_settings or {})
         ports = ports or tuple(free_ports(6, set()))
@@ -111,7 +113,7 @@ class SentinelCluster:
 
     def start(self) -> None:
         """Start all, and wait until each Sentinel knows the others and both replicas."""
-        users = users_file(self._prefix, dict.fromkeys(USERS, PASSWORD)).splitlines() + documented("users.acl")
+        users = self._users.splitlines() + documented("users.acl")
         for server in self.servers:
             server.folder.mkdir(parents=True)
             (server.folder / "users.acl").write_text("".join(f"{line}\n" for line in users))
@@ -184,7 +186,7 @@ class SentinelCluster:
 
     def admin(self, server: Server) -> "SyncRedis":
         """Return a client of one server that may do everything; the caller closes it."""
-        return self._client(server.port, username=redis_user_name("admin"), password=PASSWORD)
+        return self._client(server.port, username=redis_user_name("admin"), password=self._admin_password)
 
     def ask(self, sentinel: Server) -> "SyncRedis":
         """Return a client of one Sentinel; the caller closes it."""

@@ -1,0 +1,110 @@
+"""Sentinel makes a replica the master under 50 launches and 10 builds: none fails, and nothing is done twice."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.faults import Faults, SlowRepo
+from tests.support.forge import Forge
+from tests.support.polling import eventually
+from tests.support.quick_jupyter import quick_jupyter_wheel
+from tests.support.sentinel import SentinelCluster, Server
+from tests.support.sentinel_stack import running_sentinel_stack
+from tests.support.stack import Following
+
+pytestmark = pytest.mark.long
+
+BUILDS = 10
+WARM_LAUNCHES = 40
+BOUND_SECONDS = 60.0
+"""From the fault until every launch is ready, on a machine that starts 50 servers and ends 10 builds meanwhile."""
+
+
+@pytest.fixture(scope="module")
+def behind_sentinel(forge: Forge, folder: Path) -> Iterator[tuple[Faults, SentinelCluster]]:
+    """Two workers and two gateways, as docs/redis.md sets Redis up."""
+    with running_sentinel_stack(
+        forge, folder, workers=2, gateways=2, build_slots=BUILDS // 2, base_packages=quick_jupyter_wheel(folder)
+    ) as (faults, cluster):
+        yield faults, cluster
+
+
+@pytest.fixture(scope="module")
+def warm(behind_sentinel: tuple[Faults, SentinelCluster]) -> SlowRepo:
+    """A repository whose image is there."""
+    faults, _ = behind_sentinel
+    repo = faults.slow_repo(holds_build=False)
+    faults.assert_server_answers(faults.stack.facade(repo.url, repo.sha).outcome())
+    return repo
+
+
+def launches_through(faults: Faults, cluster: SentinelCluster, warm: SlowRepo, fault: Callable[[Server], None]) -> None:
+    """Let the master fail under 50 launches, of which 10 have builds under way; check what their users get."""
+    users_before = set(faults.stack.hub_users())
+    repos = [faults.slow_repo() for _ in range(BUILDS)]
+    building = [faults.stack.facade(repo.url, repo.sha, gateway=n % 2) for n, repo in enumerate(repos)]
+    for following in building:
+        following.until_message("line 20\n", 120)
+    master = cluster.master
+    starting = [faults.stack.facade(warm.url, warm.sha, gateway=n % 2) for n in range(WARM_LAUNCHES)]
+    eventually(lambda: any(following.events for following in starting), "the first news of a launch")
+
+    fault(master)
+    began = time.monotonic()
+    cluster.until_moved(master)
+    print(f"the next master after {time.monotonic() - began:.1f} s")
+    for repo in repos:
+        repo.end_build()
+    followings = building + starting
+    for following in followings:
+        resume_until_ready(faults, following, began + BOUND_SECONDS)
+    print(f"all ready after {time.monotonic() - began:.1f} s")
+
+    for following in followings:
+        faults.assert_server_answers(following.outcome())
+    for repo, following in zip(repos, building, strict=True):
+        repo.assert_no_line_twice(following)
+        assert len(faults.build_ids(repo)) == 1
+        assert repo.fetches == 1
+    users = {name: servers for name, servers in faults.stack.hub_users().items() if name not in users_before}
+    assert [len(servers) for servers in users.values()] == [1] * len(followings)
+    assert len([name for name in faults.stack.sessions() if name.split()[1] in users]) == len(followings)
+
+
+def resume_until_ready(faults: Faults, following: Following, deadline: float) -> None:
+    """Wait for the outcome; where the stream breaks off, go on as a browser does."""
+    while not following.terminal:
+        assert time.monotonic() < deadline, f"not ready within {BOUND_SECONDS:g} s: {following.events[-3:]}"
+        if following.is_broken:
+            following.resume()
+        eventually(
+            lambda: following.terminal or following.is_broken,
+            f"the end of a launch: {following.events[-3:]}",
+            max(0.1, deadline - time.monotonic()),
+        )
+
+
+def test_a_master_killed_under_50_launches_and_10_builds_none_fails_and_none_is_done_twice(
+    behind_sentinel: tuple[Faults, SentinelCluster], warm: SlowRepo
+) -> None:
+    faults, cluster = behind_sentinel
+    killed = cluster.master
+    launches_through(faults, cluster, warm, Server.kill)
+    killed.start()
+    eventually(cluster.is_complete, "the killed server as a replica", 60)
+    faults.assert_nothing_is_left()
+
+
+def test_a_master_stopped_under_50_launches_and_10_builds_none_fails_and_none_is_done_twice(
+    behind_sentinel: tuple[Faults, SentinelCluster], warm: SlowRepo
+) -> None:
+    faults, cluster = behind_sentinel
+    stopped = cluster.master
+    try:
+        launches_through(faults, cluster, warm, Server.pause)
+    finally:
+        stopped.resume()
+    eventually(cluster.is_complete, "the stopped server as a replica", 60)
+    faults.assert_nothing_is_left()
