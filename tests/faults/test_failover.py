@@ -70,7 +70,8 @@ def launches_through(faults: Faults, cluster: SentinelCluster, warm: SlowRepo, f
         assert repo.fetches == 1
     users = {name: servers for name, servers in faults.stack.hub_users().items() if name not in users_before}
     assert [len(servers) for servers in users.values()] == [1] * len(followings)
-    assert len([name for name in faults.stack.sessions() if name.split()[1] in users]) == len(followings)
+    servers = [session for session in faults.stack.sessions() if session.startswith("server ")]
+    assert [sum(session.startswith(f"server {user}") for session in servers) for user in users] == [1] * len(users)
 
 
 def resume_until_ready(faults: Faults, following: Following, deadline: float) -> None:
