@@ -87,7 +87,7 @@ def warn_if_shared(redis: Redis) -> None:
 
 
 async def refuse_unfit(redis: Redis) -> None:
-    """Raise `BinderyError` for a Redis Cluster, and for a Redis older than 7.
+    """Raise `BinderyError` for a Redis Cluster, and for a Redis older than 7; log a warning if it may lose data.
 
     In a cluster the keys of arq, and of scripts that touch several records, would be on different servers.
     """
@@ -100,3 +100,12 @@ async def refuse_unfit(redis: Redis) -> None:
     major = version.partition(".")[0]
     if major.isdecimal() and int(major) < OLDEST_MAJOR:
         raise BinderyError("internal", f"Redis {version} is too old: {OLDEST_MAJOR}.0 or Valkey (BINDERY_REDIS_URL).")
+    if wrong := _wrong_settings(info):
+        log.warning("redis_may_lose_data", settings=wrong, advice="See docs/redis.md: Settings of Redis.")
+
+
+def _wrong_settings(info: dict[str, Any]) -> list[str]:
+    """Return the settings by which Redis may lose records of launches and builds, as INFO shows them."""
+    policy = str(info.get("maxmemory_policy", "noeviction"))
+    wrong = [] if policy == "noeviction" else [f"maxmemory-policy {policy}"]
+    return wrong if info.get("aof_enabled", 1) else [*wrong, "appendonly no"]

@@ -278,6 +278,19 @@ async def test_a_redis_that_will_not_do_is_refused(info: dict[str, object], sent
         await refuse_unfit(redis)
 
 
+async def test_a_redis_that_may_lose_records_is_warned_of(valkey: Valkey, redis: Redis, logs: io.StringIO) -> None:
+    async with open_context(service_settings(valkey)):
+        assert "redis_may_lose_data" not in logs.getvalue()
+    try:
+        await redis.config_set("maxmemory-policy", "allkeys-lru")
+        await redis.config_set("appendonly", "no")
+        await refuse_unfit(redis)
+    finally:
+        await redis.config_set("maxmemory-policy", "noeviction")
+        await redis.config_set("appendonly", "yes")
+    assert line_of(logs, "redis_may_lose_data")["settings"] == ["maxmemory-policy allkeys-lru", "appendonly no"]
+
+
 def test_sentinel_is_given_the_user_and_a_password_with_any_letters(valkey: Valkey) -> None:
     url = "redis+sentinel://bindery-gateway:p%40ss@127.0.0.1:1,127.0.0.1:2/main/0"
     options = connect(service_settings(valkey, redis_url=url)).connection_pool.connection_kwargs

@@ -54,6 +54,10 @@ SECRET = "hunter2hunter2hunter2"
         (f"redis://:{SECRET}@10.0.0.1:6379/0", "redis://:[secret]@10.0.0.1:6379/0"),
         (f"redis://user:{SECRET}@host/0 is away", "redis://user:[secret]@host/0 is away"),
         (f"redis+sentinel://:{SECRET}@a:1,b:2/main/0", "redis+sentinel://:[secret]@a:1,b:2/main/0"),
+        (
+            f"rediss+sentinel://bindery-gateway:{SECRET}@a:1,b:2/main/0?ssl_ca_certs=/ca.pem",
+            "rediss+sentinel://bindery-gateway:[secret]@a:1,b:2/main/0?ssl_ca_certs=/ca.pem",
+        ),
         (f"https://x-access-token:{SECRET}@host/r.git", "https://x-access-token:[secret]@host/r.git"),
         (f"https://{SECRET}@host/r.git", "https://[secret]@host/r.git"),
         (f"/user/ada/lab?token={SECRET}&x=1", "/user/ada/lab?token=[secret]&x=1"),
