@@ -1,5 +1,6 @@
 """A record on which no process can work ends as an error, and keeps none from others; a rollback is no reason to."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -162,6 +163,15 @@ async def test_a_record_whose_work_always_fails_ends_after_five_adoptions(
         record = await ends(context)
         await check_end(context, record)
     assert (adoptions, record.get("failure")) == (5, "")
+
+
+async def test_followers_at_another_process_see_the_end(context: ProcessContext, valkey: Valkey) -> None:
+    await orphan(context, body="{")
+    async with another_context(valkey, **QUICK) as other:
+        following = asyncio.create_task(other.bus.wait_for_end(TOPIC))
+        async with living(context, on_adopt=never):
+            await asyncio.wait_for(following, 8)
+        await check_end(context, await ends(context))
 
 
 async def test_others_are_adopted_while_one_cannot_be_read(context: ProcessContext) -> None:
