@@ -124,11 +124,16 @@ class ServiceMember:
             run_forever(
                 self._check_records, name="records", wait=self._records_differ.wait, unavailable=REDIS_UNAVAILABLE
             ),
-            run_forever(self._adopt_orphans, name="adoption", wait=self._wait_for_wake, unavailable=REDIS_UNAVAILABLE),
+            run_forever(
+                self._adopt_orphans, name="adoption", wait=self._wait_for_wake, at_once=True,
+                unavailable=REDIS_UNAVAILABLE,
+            ),
         ]  # fmt: skip
         if self._sweeps:
             loops.append(
-                run_forever(self._sweep, name="sweep", wait=self._sweep_seconds, unavailable=REDIS_UNAVAILABLE)
+                run_forever(
+                    self._sweep, name="sweep", wait=self._sweep_seconds, at_once=True, unavailable=REDIS_UNAVAILABLE
+                )
             )
         async with background_tasks(*loops):
             await asyncio.Event().wait()

@@ -15,6 +15,9 @@ local holder = redis.call('GET', sweep_key)
 if holder and holder ~= process then return {0} end
 redis.call('SET', sweep_key, process, 'PX', ttl_ms)
 
+-- A sweeper whose own lease has run out lives all the same, and so may all others.
+if redis.call('EXISTS', lease_prefix .. process) == 0 then return {1} end
+
 local reply = {1}
 for _, other in ipairs(redis.call('SMEMBERS', processes_key)) do
   if redis.call('EXISTS', lease_prefix .. other) == 0 then reply[#reply + 1] = other end
