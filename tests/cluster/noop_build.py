@@ -1,7 +1,8 @@
 """Runs in a Job in place of repo2docker: prints numbered lines, and puts a tiny image into the registry.
 
 What it is told stands in the repository's ref: `<salt>.lines-40.ms-100.exit-0`. With `credentials-1` it says which it
-has been given, by their hashes alone; with `told-1` its arguments; with `leak-1` git's credentials themselves.
+has been given, by their hashes alone; with `told-1` its arguments; with `leak-1` git's credentials themselves. With
+`held-1` it prints lines until there is a file `/tmp/end`.
 """
 
 import ast
@@ -68,7 +69,9 @@ def main() -> None:
     count = int(orders.get("lines", "3"))
     pause = int(orders.get("ms", "0")) / 1000
     print(f"this is {os.environ['HOSTNAME']}", flush=True)
-    for number in range(1, count + 1):
+    number = 0
+    while number < count or ("held" in orders and not Path("/tmp/end").exists()):
+        number += 1
         print(json.dumps({"phase": "building", "message": f"line {number}\n"}), flush=True)
         for _ in range(int(orders.get("kib", "0"))):
             print("x" * 1023, flush=True)
@@ -83,7 +86,7 @@ def main() -> None:
         sys.stdout.buffer.write(b"\xff\x00 \x1b[31m not text\n" + b"y" * (3 << 20) + b'\n\n{\n{"message": 7}\n')
         sys.stdout.flush()
     _ballast = [os.urandom(1 << 20) for _ in range(int(orders.get("mib", "0")))]
-    print(f"those were {count} lines", flush=True)
+    print(f"those were {number} lines", flush=True)
     if orders.get("push", "1") == "1":
         image = options["image-name"].partition("/")[2]
         name, _, tag = image.rpartition(":")
