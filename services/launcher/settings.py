@@ -108,6 +108,9 @@ class LauncherSettings(ServiceSettings):
     )
 
     reap_interval_seconds: float = Field(15.0, description="How often the hub is listed and compared with the records.")
+    reap_round_max_seconds: float = Field(
+        120.0, gt=0, description="How long one such comparison may take; what is left then is for the next one."
+    )
     reap_disarmed_seconds: float = Field(
         3600.0,
         description="How long nothing is deleted after Redis was found empty: at least as long as a launch may wait "

@@ -5,6 +5,7 @@ counted and left to the idle culler, as are ready servers.
 """
 
 import asyncio
+import random
 import re
 from collections.abc import Iterable
 
@@ -16,10 +17,10 @@ from services.common.models.errors import BinderyError
 from services.common.records.leases import ServiceMember
 from services.common.records.owned_record import Fenced
 from services.common.records.stored_record import StoredRecord
-from services.common.redis.client import REDIS_UNAVAILABLE
+from services.common.redis.client import REDIS_PY_UNAVAILABLE
 from services.common.service.clock import clock
 from services.common.service.logging import get_logger
-from services.common.service.tasks import sleep_unless_cancelled
+from services.common.service.loops import run_forever
 from services.launcher.abandoned_servers import abandoned_servers, readable_servers
 from services.launcher.hub.client import Hub, HubServer
 from services.launcher.hub.errors import HubUnavailable
@@ -69,16 +70,26 @@ class Reaper:
 
         This is not part of the sweep itself: a slow hub must not delay the search for launchers that died.
         """
-        while True:
-            await sleep_unless_cancelled(self._settings.reap_interval_seconds)
-            if not self._member.is_sweeper:
-                continue
-            try:
+        await run_forever(
+            self._reap_if_sweeper,
+            name="reaper",
+            wait=self._settings.reap_interval_seconds,
+            unavailable=REDIS_PY_UNAVAILABLE,
+        )
+
+    async def _reap_if_sweeper(self) -> None:
+        """Reap within the time of a round. What is left then is for the next one: every step may be repeated."""
+        if not self._member.is_sweeper:
+            return
+
+        round_end = asyncio.timeout(self._settings.reap_round_max_seconds)
+        try:
+            async with round_end:
                 await self.reap()
-            except REDIS_UNAVAILABLE as error:
-                log.warning("redis_away", doing="reap", error=str(error))
-            except Exception as error:  # the next round tries again
-                log.exception("reaping_failed", error=str(error))
+        except TimeoutError:
+            if not round_end.expired():
+                raise
+            log.warning("reaping_cut_short", seconds=self._settings.reap_round_max_seconds)
 
     async def reap(self) -> None:
         """Compare and remove once."""
@@ -159,6 +170,7 @@ class Reaper:
         WITHOUT_RECORD.set(count)
 
     async def _remove_all(self, to_remove: list[tuple[HubServer, Server]]) -> None:
+        random.shuffle(to_remove)  # so that those that can't be removed do not keep the others waiting, each round
         slots = asyncio.Semaphore(MAX_PARALLEL_REMOVALS)
 
         async def remove(entry: HubServer, server: Server) -> None:

@@ -7,9 +7,9 @@ from services.common.git.repository_url import canonical_url
 from services.common.models import Server
 from services.common.models.errors import BinderyError
 from services.common.redis.client import REDIS_UNAVAILABLE
-from services.common.service.backoff import Backoff
 from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
+from services.common.service.loops import run_forever
 from services.common.service.tasks import sleep_unless_cancelled
 from services.launcher.hub.client import Hub, HubServer
 from services.launcher.hub.errors import HubUnavailable
@@ -56,29 +56,24 @@ class Recount:
 
     async def run(self) -> None:
         """Count whenever that is needed, until cancelled; after a failure, again with growing pauses."""
-        pauses = Backoff(first_seconds=self._settings.retry_pause_seconds, longest_seconds=PAUSE_MAX_SECONDS, jitter=0)
-        while True:
-            await sleep_unless_cancelled(0)
-            await self._seats.count_needed.wait()
-            self._seats.count_needed.clear()
+        unavailable = (*REDIS_UNAVAILABLE, HubUnavailable, BinderyError)
+        await run_forever(
+            self._count_or_say_why,
+            name="recount",
+            wait=self._seats.count_needed.wait,
+            unavailable=unavailable,
+            retry_max_seconds=PAUSE_MAX_SECONDS,
+        )
 
-            try:
-                with attributed_to("upkeep"):
-                    await self._count()
-            except REDIS_UNAVAILABLE as error:
-                log.warning("redis_away", doing="recount", error=str(error))
-            except (HubUnavailable, BinderyError) as error:
-                log.warning("hub_away", doing="recount", error=str(error))
-                self._seats.on_count_failed(f"JupyterHub can't say: {error}.")
-            except Exception as error:
-                log.exception("recount_failed", error=str(error))
-            else:
-                self._seats.count_error = ""
-                pauses.restart()
-                continue
-
-            self._seats.count_needed.set()
-            await pauses.sleep()
+    async def _count_or_say_why(self) -> None:
+        self._seats.count_needed.clear()
+        try:
+            with attributed_to("upkeep"):
+                await self._count()
+        except (HubUnavailable, BinderyError) as error:
+            self._seats.on_count_failed(f"JupyterHub can't say: {error}.")
+            raise
+        self._seats.count_error = ""
 
     async def _count(self) -> None:
         token = await self._seats.begin_count()

@@ -10,11 +10,9 @@ from prometheus_client import Gauge
 from services.common.context import ProcessContext
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.service.call_accounting import attributed_to
-from services.common.service.logging import get_logger
+from services.common.service.loops import run_forever
 from services.common.service.tasks import sleep_unless_cancelled
 from services.launcher.settings import LauncherSettings
-
-log = get_logger(__name__)
 
 PENDING = Gauge("bindery_hub_spawns_pending", "Starts that this launcher has under way at the hub")
 
@@ -100,17 +98,23 @@ class SpawnLimiter:
         """Keep the share right as launchers start and stop, until cancelled."""
         with contextlib.suppress(*REDIS_UNAVAILABLE):
             await self._context.lease_redis.publish(self._context.keys.wake("launcher"), LAUNCHER_JOINED)
-        while True:
-            try:
-                with attributed_to("upkeep"):
-                    launchers = await self._context.lease_redis.scard(self._context.keys.processes("launcher"))
-                self._launchers = max(1, int(launchers))
-                self._admit_next()
-            except REDIS_UNAVAILABLE as error:
-                log.warning("redis_away", doing="spawns", error=str(error))
+        await run_forever(
+            self._refresh_share,
+            name="spawn_limiter",
+            wait=self._wait_for_refresh,
+            at_once=True,
+            unavailable=REDIS_UNAVAILABLE,
+        )
 
-            await sleep_unless_cancelled(0)  # redis-py swallows a cancel now and then
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._refresh_seconds):
-                    await self._launcher_joined.wait()
-            self._launcher_joined.clear()
+    async def _refresh_share(self) -> None:
+        self._launcher_joined.clear()
+        with attributed_to("upkeep"):
+            launchers = await self._context.lease_redis.scard(self._context.keys.processes("launcher"))
+        self._launchers = max(1, int(launchers))
+        self._admit_next()
+
+    async def _wait_for_refresh(self) -> None:
+        await sleep_unless_cancelled(0)  # redis-py swallows a cancel now and then
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._refresh_seconds):
+                await self._launcher_joined.wait()

@@ -8,10 +8,11 @@ from redis.asyncio import Redis
 
 from services.common.models import Server, ServerRequest, ServerState
 from services.common.records.stored_record import RecordUnreadable
+from services.common.service.loops import background_tasks
 from services.common.service.tasks import sleep_unless_cancelled
 from services.launcher.names import suffix
 from services.launcher.servers import server_topic
-from tests.support.in_process_launcher import REPO, FakeHub, Launcher, StartLauncher
+from tests.support.in_process_launcher import NOTHING, REPO, FakeHub, Launcher, StartLauncher
 from tests.support.polling import until
 
 ARMED = {"reap_disarmed_seconds": -1.0}
@@ -214,3 +215,27 @@ async def test_a_server_that_cannot_be_read_is_ended_once_the_hub_has_it_no_more
 
         await until(has_ended, "an end of the record that can't be read, and of its seat")
         assert await redis.ttl(record) > 0
+
+
+async def test_a_round_that_takes_too_long_is_cut_short_and_the_next_one_goes_on(
+    start_launcher: StartLauncher, hub: FakeHub
+) -> None:
+    settings = {**ARMED, "reap_interval_seconds": 0.05, "reap_round_max_seconds": 0.3}
+    async with start_launcher(**settings) as launcher:
+        stuck = await _ready(launcher, "stuck")
+        await _fail(launcher, stuck)
+        hub.answer("DELETE", f"/users/{stuck.user}/servers/", NOTHING)
+        async with background_tasks(launcher.reaper.run()):
+            await until(lambda: hub.calls.count(f"DELETE /hub/api/users/{stuck.user}/servers/") >= 3)
+            later = await _ready(launcher, "later")
+            await _fail(launcher, later)
+            await until(lambda: later.user not in hub.users)
+        assert stuck.user in hub.users
+
+
+async def _fail(launcher: Launcher, server: Server) -> None:
+    """Record a server as failed, although it runs."""
+    failed = server.updated(state=ServerState.FAILED)
+    record = launcher.context.keys.record(server_topic(server.server_id))
+    body = failed.model_dump_json(exclude_none=True)
+    await launcher.context.redis.hset(record, mapping={"state": "failed", "body": body, "final": "1"})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from services.common.models import ServerState
-from services.common.streams.positions import STREAM_START
+from services.common.streams.log_store import stream_entries
 from services.launcher.servers import server_topic
 from services.launcher.start import start as starting
 from tests.load.stub_http import Answer
@@ -32,8 +32,8 @@ async def all_ready(launcher: Launcher, server_ids: Sequence[str]) -> bool:
 
 
 async def terminal_states(launcher: Launcher, server_id: str) -> list[object]:
-    async with launcher.context.bus.follow(server_topic(server_id), lambda: None) as reader:
-        events = [event for entry in await reader.after(STREAM_START) for event in entry.events]
+    entries = await stream_entries(launcher.context.redis, launcher.context.keys, server_topic(server_id))
+    events = [event for entry in entries for event in entry.events]
     return [event.get("state") for event in events if event.get("terminal")]
 
 
