@@ -37,10 +37,13 @@ class Leftovers:
     async def stop(self) -> None:
         """Stop and remove each execution whose attempt has ended, several at once, until the next round is due."""
         seconds = max(self._settings.relist_seconds, self._settings.build_stop_seconds)
+        round_end = asyncio.timeout(seconds)
         try:
-            async with asyncio.timeout(seconds):
+            async with round_end:
                 await self._stop_all()
         except TimeoutError:
+            if not round_end.expired():
+                raise
             log.warning("leftovers_remain", seconds=seconds)
 
     async def _stop_all(self) -> None:
