@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 from prometheus_client import Gauge
 
@@ -11,7 +12,7 @@ from services.common.context import ProcessContext
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.service.call_accounting import attributed_to
 from services.common.service.loops import run_forever
-from services.common.service.tasks import sleep_unless_cancelled
+from services.common.service.tasks import wait_and_clear
 from services.launcher.settings import LauncherSettings
 
 PENDING = Gauge("bindery_hub_spawns_pending", "Starts that this launcher has under way at the hub")
@@ -101,20 +102,13 @@ class SpawnLimiter:
         await run_forever(
             self._refresh_share,
             name="spawn_limiter",
-            wait=self._wait_for_refresh,
+            wait=partial(wait_and_clear, self._launcher_joined, seconds=self._refresh_seconds),
             at_once=True,
             unavailable=REDIS_UNAVAILABLE,
         )
 
     async def _refresh_share(self) -> None:
-        self._launcher_joined.clear()
         with attributed_to("upkeep"):
             launchers = await self._context.lease_redis.scard(self._context.keys.processes("launcher"))
         self._launchers = max(1, int(launchers))
         self._admit_next()
-
-    async def _wait_for_refresh(self) -> None:
-        await sleep_unless_cancelled(0)  # redis-py swallows a cancel now and then
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._refresh_seconds):
-                await self._launcher_joined.wait()
