@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
@@ -39,10 +38,13 @@ class FakeHub(StubHub):
     Of several that fit, the one that was given first decides.
     """
 
-    users: dict[str, dict[str, Any]] = field(default_factory=dict)
     scripted_answers: dict[tuple[str, str], deque[Answer]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     port: int = 0
+
+    def __post_init__(self) -> None:
+        """Begin as the hub that this one is, without users."""
+        super().__init__()
 
     def answer(self, method: str, ends: str, *answers: Answer) -> None:
         """Give these answers, one after the other; the last one for good."""
