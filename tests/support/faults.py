@@ -31,7 +31,7 @@ until [ -e '{gate}' ]; do sleep 0.05; done
 echo "those were 20 lines"
 """
 START = """#!/bin/sh
-touch '{begun}'
+echo begun >> '{begun}'
 until [ -e '{gate}' ]; do sleep 0.05; done
 exec "$@"
 """
@@ -93,6 +93,11 @@ class SlowRepo:
         eventually(self._server_begun.exists, "the start script")
 
     @property
+    def server_starts(self) -> int:
+        """How often the repository's own start script was run."""
+        return len(self._server_begun.read_text().splitlines())
+
+    @property
     def fetches(self) -> int:
         """How often the repository's content was fetched from the forge."""
         path = f"/slow/{self._name}/git-upload-pack"
@@ -145,8 +150,8 @@ class Faults:
         following.until_message("line 20\n")
         return following
 
-    def resume(self, following: Following, *, gateway: int = 0) -> None:
-        """Connect again where the stream broke off, as soon as a gateway answers, and wait for the first news."""
+    def resume(self, following: Following, *, gateway: int = 0, has_news: bool = True) -> None:
+        """Connect again where the stream broke off, as soon as a gateway answers, and wait for news if there is any."""
         url = self.stack.gateway_url(gateway)
 
         def answers() -> bool:
@@ -158,7 +163,8 @@ class Faults:
         eventually(answers, "a gateway that answers")
         events_before = len(following.events)
         following.resume(following.url.replace(following.url.partition("/build/")[0], url))
-        eventually(lambda: len(following.events) > events_before, "news from the gateway")
+        if has_news:
+            eventually(lambda: len(following.events) > events_before, "news from the gateway")
 
     # What there is
 
@@ -167,6 +173,11 @@ class Faults:
         with closing(self.stack.redis()) as redis:
             raw = redis.hgetall(f"{self._keys.prefix}:{{{topic}}}:record")
         return {name.decode(): value.decode() for name, value in raw.items()}
+
+    @property
+    def prefix(self) -> str:
+        """Beginning of every key of the stack."""
+        return self._keys.prefix
 
     @property
     def _keys(self) -> Keys:

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import redis
 
+from deploy.local.sockets import socket_folder
 from tests.support.paths import CHECKOUT
 from tests.support.polling import eventually
 
@@ -314,9 +315,9 @@ class Stack:
 
     def redis(self) -> "redis.Redis":
         """Return a client that may do everything."""
-        socket = unquote(urlsplit(self.environment("builder")["BINDERY_REDIS_URL"]).path)
+        socket = socket_folder(self.data_dir, os.environ) / "redis.sock"
         password = self.installation["redis_admin_password"]
-        return redis.Redis(unix_socket_path=socket, username="bindery-admin", password=password)
+        return redis.Redis(unix_socket_path=str(socket), username="bindery-admin", password=password)
 
     def refused_by_redis(self) -> list[dict[str, str]]:
         """Return what Redis has refused to which user since its start; a service that lacks a right is a fault."""
