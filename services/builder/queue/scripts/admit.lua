@@ -20,7 +20,11 @@ local capacity = ARGV[1]
 local repo_cap = ARGV[2]
 local prefix = ARGV[3]
 
-local slots = living(slots_key, prefix, function(dead) redis.call('HDEL', slots_key, dead) end)
+-- A worker whose lease has run out may revive it, and offers what it offered before, until a sweeper has released it.
+local processes_key = prefix .. ':processes:builder'
+local slots = living(slots_key, prefix, function(process)
+  if redis.call('SISMEMBER', processes_key, process) == 0 then redis.call('HDEL', slots_key, process) end
+end)
 local changed = false
 for name, value in pairs({capacity = capacity, repo_cap = repo_cap, slots = tostring(slots)}) do
   if redis.call('HGET', limits_key, name) ~= value then

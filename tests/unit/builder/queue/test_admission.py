@@ -48,6 +48,25 @@ async def test_without_a_living_worker_nothing_is_admitted(redis: Redis, valkey:
         assert await builder.admit() == [build.build_id]
 
 
+async def test_a_worker_that_revives_its_lease_has_the_slots_that_it_offered(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        keys = builder.context.keys
+        build = await builder.request_build("repo")
+        await builder.offer_slots("worker", 4)
+        await redis.sadd(keys.processes("builder"), "worker")
+        await redis.delete(keys.alive("worker"))
+        assert await builder.admit() == []
+        await redis.set(keys.alive("worker"), "1")
+        assert await builder.admit() == [build.build_id]
+
+        await redis.srem(keys.processes("builder"), "worker")  # released by a sweeper: it takes a lease anew
+        await redis.delete(keys.alive("worker"))
+        await builder.admit()
+        assert await redis.hgetall(keys("slots")) == {}
+
+
 @pytest.mark.usefixtures("redis")
 async def test_one_repository_takes_no_more_than_its_share(valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path, build_repo_cap=2) as builder:
