@@ -11,7 +11,9 @@ from services.builder.executors.base import Finished
 from services.builder.queue import dispatch, jobs
 from services.builder.queue.admission import Admission
 from services.builder.queue.attempts import build_topic
+from services.builder.worker.job_poller import JobPoller
 from services.common.records.records import Records
+from services.common.redis.keys import Topic
 from tests.support.in_process_builder import Builder, image_of, request_for
 from tests.support.in_process_worker import StartWorker, WorkerProcess, admit_builds, field, more_than
 from tests.support.polling import until
@@ -28,6 +30,39 @@ async def test_a_worker_takes_as_many_fresh_builds_as_it_has_slots(started: Star
         second.begin()
         await until(lambda: second.has(2))
         assert await first.has(2)
+
+
+async def test_jobs_whose_builds_are_not_claimed_yet_use_slots(
+    started: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adopt = Records.adopt
+    start_jobs = JobPoller.start_jobs
+    may_claim = asyncio.Event()
+    begun: list[Topic] = []
+    polls: list[int] = []
+
+    async def count_poll(self: JobPoller, job_ids: list[bytes]) -> None:
+        await start_jobs(self, job_ids)
+        polls.append(len(job_ids))
+
+    async def slow_adopt(self: Records, *args: Any, **options: Any) -> Any:
+        begun.append(options["topic"])
+        await may_claim.wait()
+        return await adopt(self, *args, **options)
+
+    async with started(None, build_slots=2, job_poll_seconds=0.01) as running:
+        monkeypatch.setattr(Records, "adopt", slow_adopt)
+        monkeypatch.setattr(JobPoller, "start_jobs", count_poll)
+        await running.builder.offer_slots("builder-that-does-not-look", 2)
+        await admit_builds(running.builder, 4)
+        running.begin()
+        await until(lambda: len(polls) > 5 and len(begun) == 2)
+        may_claim.set()
+        await until(lambda: running.has(2))
+        polls.clear()
+        await until(lambda: len(polls) > 5)
+        assert set(polls) == {2}
+        assert len(begun) == 2
 
 
 async def test_an_emptied_redis_is_told_which_repository_a_running_build_is_counted_for(
