@@ -202,7 +202,6 @@ class Servers:
                 yield
             finally:
                 self.cancel_requests.unregister(start.server.server_id, start.cancel_requested)
-                await self._context.bus.close_local(server_topic(start.server.server_id))
 
     def _new_server(self, request: ServerRequest) -> Server:
         user = self.user_for(request.repo.repo_url, request.launch_ref, request.attempt)

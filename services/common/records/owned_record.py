@@ -197,13 +197,14 @@ class OwnedRecord:
         This runs in the caller's own turn, so that followers of the write find what the caller made of it.
         """
         self._unconfirmed = None
+        if status == b"ok":
+            self.has_ended = self.has_ended or write.ending is Ending.FINAL
+            self._on_confirmed(write, detail, *numbers[1:])
         if status != b"ok" or write.ending:
             self.is_claimed = False
             self.on_claim_ended(self)
 
         if status == b"ok":
-            self.has_ended = self.has_ended or write.ending is Ending.FINAL
-            self._on_confirmed(write, detail, *numbers[1:])
             return
 
         FENCED.labels(self.topic.kind).inc()

@@ -81,11 +81,12 @@ class Records(RecordStore):
     def _drop_claim(self, record: OwnedRecord) -> None:
         """Drop a claim that has ended, unless a newer claim of this process has taken its place."""
         if self._claims.get(record.topic) is record:
-            del self._claims[record.topic]
+            self.untrack(record.topic)
 
     def untrack(self, topic: Topic) -> None:
-        """Drop any claim on a topic: no task of this process works on it any more."""
+        """Drop any claim on a topic: no task of this process works on it any more, or another process owns it."""
         self._claims.pop(topic, None)
+        self.bus.end_local(topic)
 
     @property
     def claimed_topics(self) -> list[Topic]:
@@ -234,6 +235,7 @@ class Records(RecordStore):
             if topic:
                 return None
 
+        self.bus.end_local(stored.topic)  # if it was owned here before, others may have written to it since
         seq = stored.number("seq", 1)
         record = OwnedRecord(
             store=self,

@@ -21,7 +21,7 @@ from services.common.service.logging import get_logger
 from services.common.service.loops import run_forever
 from services.common.streams.entries import Entry, StreamEvent
 from services.common.streams.positions import STREAM_START, position_key
-from services.common.streams.reader import Reader
+from services.common.streams.reader import Feed, Reader
 from services.common.streams.subscription import OnMessage, Subscription
 
 log = get_logger(__name__)
@@ -54,7 +54,7 @@ class Bus:
         self.redis = redis
         self.keys = keys
         self.readers: dict[Topic, Reader] = {}
-        """The readers by topic: those with followers, and those of topics that this process writes."""
+        """The readers by topic: those with followers, and those of topics that this process has created and owns."""
 
         self.reread_seconds = reread_seconds
         """Time after which everything that a message could have told is looked up, although the subscription lives."""
@@ -123,18 +123,13 @@ class Bus:
         reader.listeners.add(on_change)
 
         try:
-            async with reader.opening:
-                if not reader.is_writer and not reader.is_subscribed:
-                    await self._subscribe(reader)
-                if reader.buffered_from is None:
-                    await reader.read()
+            await self._attach(reader)
             yield reader
 
         finally:
             reader.followers -= 1
             reader.listeners.discard(on_change)
-            if not reader.followers and not reader.is_writer:
-                await self._drop(reader)
+            await self._drop_if_unused(reader)
 
     async def events(self, topic: Topic, after: str = STREAM_START) -> AsyncGenerator[tuple[Entry, StreamEvent], None]:
         """Yield every event beyond `after`, as it happens, until the topic's terminal entry, or until it is lost."""
@@ -169,13 +164,14 @@ class Bus:
         """Return the topics of a kind that have a follower in this process."""
         return [topic for topic, reader in self.readers.items() if topic.kind == kind and reader.followers]
 
-    # Writing a topic
+    # Owning a topic
 
     def open_local(self, topic: Topic, entry: Entry) -> None:
         """Open the reader of a topic that this process has just created: it needs no subscription and no first read."""
         reader = self._reader(topic)
-        reader.is_writer = True
-        reader.buffered_from = position_key(STREAM_START)
+        if reader.feed is Feed.NONE:
+            reader.feed = Feed.OWNER
+            reader.buffered_from = position_key(STREAM_START)
         reader.append([entry])
 
     def publish_local(self, topic: Topic, position: bytes, number: int, payload: str, *before: bytes) -> None:
@@ -184,7 +180,7 @@ class Bus:
         `before` holds what the stream had before it: its last id, lines and bytes. Without that the reader rereads.
         """
         reader = self.readers.get(topic)
-        if reader is None or not reader.is_writer:
+        if reader is None or reader.feed is not Feed.OWNER:
             return
 
         is_taken = False
@@ -197,18 +193,17 @@ class Bus:
         if not is_taken:
             self._mark_stale(topic)
 
-    async def close_local(self, topic: Topic) -> None:
-        """Stop handing over entries, as this process no longer writes the topic: its followers need a subscription."""
+    def end_local(self, topic: Topic) -> None:
+        """Hand no more entries over, as this process no longer owns the topic: its followers get a subscription."""
         reader = self.readers.get(topic)
-        if reader is None or not reader.is_writer:
+        if reader is None or reader.feed is not Feed.OWNER:
             return
 
-        reader.is_writer = False
+        reader.feed = Feed.NONE
         if not reader.followers:
-            await self._drop(reader)
+            del self.readers[topic]
         elif not reader.has_ended:
-            await self._subscribe(reader)
-            await reader.read()
+            self._mark_stale(topic)
 
     # Readers
 
@@ -222,19 +217,28 @@ class Bus:
         raw = await self.retry_while_unavailable(lambda: self.redis.xrange(key, min=f"({after}", count=count))
         return [Entry.stored(item) for item in raw]
 
+    async def _attach(self, reader: Reader) -> None:
+        """Subscribe a reader that has no feed, and then read what it has missed."""
+        async with reader.opening:
+            has_missed = reader.feed is Feed.NONE or reader.buffered_from is None
+            if reader.feed is Feed.NONE:
+                await self._subscribe(reader)
+            if has_missed:
+                await reader.read()
+
     async def _subscribe(self, reader: Reader) -> None:
-        reader.is_subscribed = True  # before the wait, so that a follower cancelled in it unsubscribes
+        reader.feed = Feed.SUBSCRIPTION  # before the wait, so that a follower cancelled in it unsubscribes
         await self._subscription.add(
             self.keys.news(reader.topic).encode(),
             partial(self._on_message, reader.topic),
             is_covered=reader.topic.kind in self._covered_kinds,
         )
 
-    async def _drop(self, reader: Reader) -> None:
-        if self.readers.get(reader.topic) is not reader or reader.followers:
+    async def _drop_if_unused(self, reader: Reader) -> None:
+        if reader.followers or reader.feed is Feed.OWNER or self.readers.get(reader.topic) is not reader:
             return
         del self.readers[reader.topic]
-        if reader.is_subscribed:
+        if reader.feed is Feed.SUBSCRIPTION:
             await self._subscription.remove(self.keys.news(reader.topic).encode())
 
     def _on_message(self, topic: Topic, message: bytes) -> None:
@@ -268,7 +272,10 @@ class Bus:
 
     async def _reread(self, reader: Reader) -> None:
         try:
-            await reader.read()
+            if reader.feed is Feed.NONE:
+                await self._attach(reader)
+            else:
+                await reader.read()
         except REDIS_UNAVAILABLE as error:
             log.warning("redis_away", doing="read", topic=reader.topic.kind, error=str(error))
             self._mark_stale(reader.topic)
@@ -302,7 +309,7 @@ class Bus:
 
 def _may_go_on(reader: Reader) -> bool:
     """Return whether followers wait for what another process writes."""
-    return reader.followers > 0 and not reader.has_ended and not reader.is_writer
+    return reader.followers > 0 and not reader.has_ended and reader.feed is not Feed.OWNER
 
 
 def _ignore() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable
+from enum import Enum
 
 from services.common.redis.keys import Topic
 from services.common.service.logging import get_logger
@@ -25,6 +26,17 @@ LOST_AFTER_CHECKS = 3
 
 NEAR_END = 8
 """Followers are seldom more than this number of entries behind the end, so those are compared one by one."""
+
+
+class Feed(Enum):
+    """The ways by which new entries reach a reader without being read from Redis."""
+
+    NONE = "none"
+    """None yet, or none any more: what is written meanwhile has to be read."""
+    OWNER = "owner"
+    """This process owns the record, and hands over each entry that it writes."""
+    SUBSCRIPTION = "subscription"
+    """Messages on the topic's channel."""
 
 
 class Reader:
@@ -54,9 +66,7 @@ class Reader:
         self.followers = 0
         self.opening = asyncio.Lock()
         """Held for the subscription and the first read, which followers that come at the same time share."""
-        self.is_subscribed = False
-        self.is_writer = False
-        """Whether this process writes the topic, and so hands over each entry without Redis."""
+        self.feed = Feed.NONE
 
         self.missing_checks = 0
         """How many times in a row the topic's record did not exist when the bus checked."""

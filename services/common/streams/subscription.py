@@ -100,14 +100,15 @@ class Subscription:
 
     async def _subscribe(self, channel: bytes) -> None:
         confirmed = self._confirmations.setdefault(channel, asyncio.Event())
-        if self._connection:
+        if self._connection and channel in self._handlers:  # it may have been removed meanwhile
             await self._connection.pubsub.subscribe(channel)
         await confirmed.wait()
 
     async def remove(self, channel: bytes) -> None:
         """Handle a channel's messages no longer."""
         self._handlers.pop(channel, None)
-        self._confirmations.pop(channel, None)
+        if confirmed := self._confirmations.pop(channel, None):
+            confirmed.set()
         self._late_channels.discard(channel)
         if channel in self._covered_channels:
             self._covered_channels.discard(channel)

@@ -158,7 +158,6 @@ class Launches:
                 self._ended_conductors[launch.launch_id] = conductor
             if self._conductors.get(launch.launch_id) is conductor:  # a later run here may have adopted the launch
                 del self._conductors[launch.launch_id]
-            await self._context.bus.close_local(launch_topic(launch.launch_id))
 
     # Reading
 

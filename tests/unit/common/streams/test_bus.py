@@ -1,7 +1,7 @@
 """The bus against a real Redis: nothing is missed or delivered twice, even if wake-ups or Redis are lost."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -11,11 +11,11 @@ import pytest
 
 from services.common.context import ProcessContext, open_context
 from services.common.models import Event, Phase
-from services.common.records.owned_record import OwnedRecord
+from services.common.records.owned_record import Fenced, OwnedRecord
 from services.common.streams.positions import STREAM_START
 from tests.support.polling import until
-from tests.support.sample_records import TOPIC, create_record, message_event
-from tests.support.valkey import Valkey, another_context, running_valkey, service_settings
+from tests.support.sample_records import TOPIC, LivingProcess, create_record, message_event
+from tests.support.valkey import Valkey, another_context, member_of, running_valkey, service_settings
 
 
 @contextmanager
@@ -114,6 +114,50 @@ async def test_a_wake_up_in_its_turn_is_taken_without_reading(context: ProcessCo
         assert reader.on_message(message)
         assert [entry.number for entry in reader.entries] == [1, 2]
         assert not reader.on_message(b"9-9 99999999999999-0 9 9 0 []")
+
+
+@asynccontextmanager
+async def taken_over(context: ProcessContext, other: ProcessContext) -> AsyncIterator[tuple[OwnedRecord, OwnedRecord]]:
+    """A record that one process has created, and another has taken from it: yields both claims."""
+    async with LivingProcess(context, "gateway") as process:
+        old = await create_record(context, process)
+        await context.redis.delete(context.keys.alive(process))
+        sweeper = member_of(other)
+        await sweeper.take_lease()
+        await sweeper.sweep_once()
+        adopted = await other.records.adopt("gateway", sweeper.process)
+        assert adopted
+        yield old, adopted[0]
+
+
+@pytest.mark.parametrize("how", ["fenced", "without a task", "adopted again"])
+async def test_followers_at_a_former_owner_hear_the_present_one_at_once(
+    valkey: Valkey, other: ProcessContext, how: str
+) -> None:
+    """A follower there was handed what its own process wrote; it is subscribed now, and reads what it has missed."""
+    async with another_context(valkey, reread_seconds=600) as context, taken_over(context, other) as (old, new):
+        with following(context) as messages:
+            await until(lambda: messages == ["first"])
+            news = context.keys.news(TOPIC)
+            assert await context.redis.pubsub_numsub(news) == [(news.encode(), 0)]
+            await new.write(message_event("second"))
+            if how == "fenced":
+                with pytest.raises(Fenced):
+                    await old.write(message_event("too late"))
+            elif how == "without a task":
+                context.records.untrack(TOPIC)
+            else:
+                await new.write(release=True)
+                async with LivingProcess(context, "gateway") as process:
+                    assert await context.records.adopt("gateway", process, topic=TOPIC)
+            await until(lambda: messages == ["first", "second"], seconds=2)
+
+
+async def test_a_reader_that_nobody_needs_goes_with_the_end_of_its_record(context: ProcessContext) -> None:
+    record = await create_record(context)
+    assert TOPIC in context.bus.readers
+    await record.write(Event(phase=Phase.FAILED, terminal=True), final=True)
+    assert TOPIC not in context.bus.readers
 
 
 @pytest.mark.slow
