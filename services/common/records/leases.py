@@ -6,6 +6,7 @@ import secrets
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from redis.asyncio import Redis
 
@@ -19,7 +20,7 @@ from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
 from services.common.service.loops import background_tasks, run_forever
 from services.common.service.settings import ServiceSettings
-from services.common.service.tasks import sleep_unless_cancelled
+from services.common.service.tasks import sleep_unless_cancelled, wait_and_clear
 
 log = get_logger(__name__)
 
@@ -116,6 +117,9 @@ class ServiceMember:
 
     async def run(self) -> None:
         """Renew the lease, and after `start` adopt and sweep, until cancelled."""
+        bus = self._records.bus
+        bus.on_loss(self.wake)
+        wait_for_orphans = partial(wait_and_clear, self._wake, seconds=bus.reread_seconds)
         loops = [
             run_forever(
                 self._keep_lease, name="lease", wait=self._renew_seconds, unavailable=REDIS_UNAVAILABLE,
@@ -125,7 +129,7 @@ class ServiceMember:
                 self._check_records, name="records", wait=self._records_differ.wait, unavailable=REDIS_UNAVAILABLE
             ),
             run_forever(
-                self._adopt_orphans, name="adoption", wait=self._wait_for_wake, at_once=True,
+                self._adopt_orphans, name="adoption", wait=wait_for_orphans, at_once=True,
                 unavailable=REDIS_UNAVAILABLE,
             ),
         ]  # fmt: skip
@@ -166,6 +170,7 @@ class ServiceMember:
             await self.take_lease()
             self._lost_lease = False
             self._records_differ.set()
+            self._records.bus.report_loss()
         elif not owned_count == len(self._tasks) == len(self._records.claimed_topics):
             self._records_differ.set()
 
@@ -180,6 +185,7 @@ class ServiceMember:
 
         if self._is_overdue(asked_at):
             self._certain_from = asked_at + self._lease_seconds
+            self.wake()  # while its lease had run out, this process could adopt nothing
         self._renewed_at = asked_at
         return answer - 1 if answer else None
 
@@ -269,15 +275,6 @@ class ServiceMember:
             log.info("adopted", noun=stored.topic.name, epoch=record.epoch)
             self.work(stored.topic, self._on_adopt(record, stored))
             await sleep_unless_cancelled(self._adoption_seconds)
-
-    async def _wait_for_wake(self) -> None:
-        """Wait for a message, or as long as a sweep may be overdue in case that was lost."""
-        try:
-            async with asyncio.timeout(self._sweep_seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return
-        self._wake.clear()
 
     # Sweeping
 

@@ -16,7 +16,7 @@ from services.common.redis.keys import Kind, Topic
 from services.common.service.loops import background_tasks
 from tests.support.metrics import sample
 from tests.support.polling import until
-from tests.support.sample_records import create_record, launch, message_event, messages_of
+from tests.support.sample_records import LivingProcess, create_record, launch, message_event, messages_of
 from tests.support.valkey import Valkey, another_context, die, member_of
 
 TOPIC = Topic(Kind.LAUNCH, "one")
@@ -59,6 +59,20 @@ async def test_what_a_dead_process_owned_is_adopted_once_and_the_dead_one_is_fen
         await adopted[0].write(message_event("second"))
         assert len(adopted) == 1
         assert adopted[0].epoch > old.epoch
+
+
+async def test_what_was_left_when_nobody_was_there_is_adopted_at_the_start(
+    context: ProcessContext, valkey: Valkey
+) -> None:
+    adopted: list[OwnedRecord] = []
+
+    async def adopt(record: OwnedRecord, _stored: StoredRecord) -> None:
+        adopted.append(record)
+
+    async with LivingProcess(context, "gateway") as process:
+        await create_record(context, process)
+    async with another_context(valkey, reread_seconds=600) as other, living(other, on_adopt=adopt):
+        await until(lambda: adopted, seconds=5)
 
 
 async def test_nobody_takes_from_the_living(context: ProcessContext) -> None:

@@ -7,16 +7,18 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.common.context import ProcessContext, open_context
+from services.common.context import ProcessContext, open_context, service_member
 from services.common.records.cancel_requests import CancelRequests
+from services.common.records.owned_record import OwnedRecord
+from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
 from services.common.service.loops import background_tasks
 from tests.support.black_hole import BlackHole
 from tests.support.logs import line_of
 from tests.support.metrics import sample
 from tests.support.polling import until
-from tests.support.sample_records import TOPIC, create_record, message_event
-from tests.support.valkey import Valkey, service_settings
+from tests.support.sample_records import TOPIC, LivingProcess, create_record, message_event
+from tests.support.valkey import Valkey, member_of, service_settings
 
 HEARTBEAT_SECONDS = 0.3
 NOTICED_SECONDS = 3 * HEARTBEAT_SECONDS
@@ -152,6 +154,29 @@ async def test_what_a_swallowed_message_told_is_looked_up_at_once(
         await CancelRequests(context.records, TOPIC.kind, context.keys.wake("gateway")).request(TOPIC.id)
         async with asyncio.timeout(NOTICED_SECONDS + MARGIN_SECONDS):
             await requested.wait()
+
+
+@pytest.mark.slow
+async def test_an_orphan_whose_message_was_swallowed_is_adopted_at_once(
+    context: ProcessContext, follower: ProcessContext, black_hole: BlackHole
+) -> None:
+    adopted: list[str] = []
+
+    async def adopt(record: OwnedRecord, _stored: StoredRecord) -> None:
+        adopted.append(record.topic.id)
+
+    async with (
+        LivingProcess(context, "gateway") as process,
+        service_member(follower, "gateway", sweeps=False) as member,
+    ):
+        await create_record(context, process)
+        await member.start(on_adopt=adopt)
+        black_hole.swallow_subscriptions()
+        await context.redis.delete(context.keys.alive(process))
+        sweeper = member_of(context)
+        await sweeper.take_lease()
+        await sweeper.sweep_once()
+        await until(lambda: adopted == [TOPIC.id], seconds=NOTICED_SECONDS + MARGIN_SECONDS)
 
 
 async def test_a_confirmation_that_comes_late_rereads_what_it_missed(
