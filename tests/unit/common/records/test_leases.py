@@ -71,8 +71,10 @@ async def test_what_was_left_when_nobody_was_there_is_adopted_at_the_start(
 
     async with LivingProcess(context, "gateway") as process:
         await create_record(context, process)
-    async with another_context(valkey, reread_seconds=600) as other, living(other, on_adopt=adopt):
-        await until(lambda: adopted, seconds=5)
+    async with another_context(valkey, reread_seconds=600) as other:
+        await other.bus.listen("another", lambda _message: None)  # connected: the bus reports no loss any more
+        async with living(other, on_adopt=adopt):
+            await until(lambda: adopted, seconds=5)
 
 
 async def test_nobody_takes_from_the_living(context: ProcessContext) -> None:
