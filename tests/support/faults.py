@@ -292,6 +292,7 @@ def running_stack(forge: Forge, folder: Path, *, kind: type[Stack] = Stack, **se
     quick = {
         "reap_interval_seconds": 2,
         "reap_disarmed_seconds": 5,
+        "relist_seconds": 5,
         "restart_limit": 50,
         "restart_delay_max_seconds": 1,
     }
