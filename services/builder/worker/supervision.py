@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from prometheus_client import Counter, Histogram
 
@@ -13,7 +11,6 @@ from services.builder.executors.base import (
     Batch,
     ExecutionVanishedError,
     Executor,
-    ExecutorUnavailableError,
     Finished,
     Line,
 )
@@ -21,6 +18,7 @@ from services.builder.executors.image_store import image_store_id
 from services.builder.images import ExistingImage, ImageLookup, image_labels
 from services.builder.queue.attempts import build_topic
 from services.builder.settings import BuilderSettings
+from services.builder.worker.outage_retries import OutageRetries
 from services.common.context import ProcessContext
 from services.common.models import Build, BuildState, Event, Phase, ResolvedRepo
 from services.common.models.error_codes import ErrorCode, known_code
@@ -29,7 +27,6 @@ from services.common.records.launch_cache import CachedImage
 from services.common.records.owned_record import Fenced, OwnedRecord
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.client import REDIS_PY_UNAVAILABLE, retry_while_unavailable
-from services.common.service.backoff import Backoff
 from services.common.service.clock import clock
 from services.common.service.correlation import from_fields
 from services.common.service.logging import bound_contextvars, get_logger
@@ -38,12 +35,8 @@ from services.common.streams.entries import StreamEvent
 
 log = get_logger(__name__)
 
-T = TypeVar("T")
 RUN_AGAIN: frozenset[ErrorCode] = frozenset({"build_lost", "registry_unavailable"})
 """Errors of an execution that another run may avoid."""
-
-FAILS_WITHIN_SECONDS = 60.0
-"""A call to a platform that does not answer fails within this time: one that took longer has worked before."""
 
 BUILDS = Counter("bindery_builds_total", "Builds that ended, by outcome", ["outcome"])
 BUILD_SECONDS = Histogram(
@@ -72,7 +65,9 @@ class Supervision:
     def __post_init__(self) -> None:
         """Continue where the record says that the supervision before this one stopped."""
         self._position = self.stored.get("position")
-        self._batches = 0
+        self._outages = OutageRetries(
+            patience_seconds=self.settings.outage_patience_seconds, announce=self._announce_outage
+        )
         self._run_number = int(self.stored.get("run") or 1)
 
     @property
@@ -192,7 +187,7 @@ class Supervision:
     async def _follow_run(self) -> BinderyError | None:
         """Follow the current run to its end; return why there is no image, or None."""
         try:
-            finished = await self._retry_outages(self._follow)
+            finished = await self._outages.call(self._follow)
         except ExecutionVanishedError as error:
             return BinderyError("build_lost", f"The execution of the build has vanished: {error}.")
 
@@ -213,7 +208,7 @@ class Supervision:
                     if isinstance(item, Finished):
                         return item
 
-                    self._batches += 1
+                    self._outages.progress += 1
                     if item.lines or item.position != self._position:
                         stall.reschedule(None)  # a wait for Redis is not the build's silence
                         await self._publish(item)
@@ -228,54 +223,10 @@ class Supervision:
 
     async def _find_image(self) -> ExistingImage | None:
         """Look the image up. Raise `BinderyError("registry_unavailable")` after a long outage."""
-        return await self._retry_outages(lambda: self.images.find(self.build.image))
+        return await self._outages.call(lambda: self.images.find(self.build.image))
 
-    async def _retry_outages(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Repeat a call, with back-off, while the registry or the executor does not answer, and publish the reason.
-
-        Raise `BinderyError`: `registry_unavailable` or `executor_unavailable` if the outage lasts too long.
-        """
-        loop = asyncio.get_running_loop()
-        backoff: Backoff | None = None
-        published = ""
-
-        while True:
-            started = loop.time()
-            batches_before = self._batches
-            try:
-                return await call()
-            except ExecutorUnavailableError as error:
-                outage = BinderyError("executor_unavailable")
-                why = str(error)
-            except BinderyError as error:
-                if not error.has_code("registry_unavailable"):
-                    raise
-                outage = error
-                why = error.detail
-
-            has_worked = self._batches != batches_before or loop.time() - started > FAILS_WITHIN_SECONDS
-            if backoff is None or has_worked:
-                backoff = self._outage_backoff()
-                published = ""
-
-            if backoff.is_exhausted:
-                log.warning("gave_up_waiting", code=outage.code, why=why)
-                raise outage
-
-            if outage.code != published:
-                published = outage.code
-                log.warning("waiting", code=outage.code, why=why)  # followers read the sentence alone
-                waiting = Line("waiting", f"{outage.detail} Waiting for it ...\n")
-                await self._publish(Batch((waiting,), self._position))
-            await backoff.sleep()
-
-    def _outage_backoff(self) -> Backoff:
-        return Backoff(
-            first_seconds=0.2,
-            longest_seconds=5.0,
-            patience_seconds=self.settings.outage_patience_seconds,
-            jitter=0.0,
-        )
+    async def _announce_outage(self, sentence: str) -> None:
+        await self._publish(Batch((Line("waiting", f"{sentence}\n"),), self._position))
 
     async def _publish(self, batch: Batch, *, run: int | None = None) -> None:
         """Write a batch into the build's stream, with its position."""

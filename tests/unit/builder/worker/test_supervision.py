@@ -21,7 +21,7 @@ from services.builder.executors.base import (
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.images import ExistingImage
 from services.builder.settings import BuilderSettings
-from services.builder.worker import supervision
+from services.builder.worker import outage_retries
 from services.common.models import Build, BuildState
 from services.common.models.errors import BinderyError
 from services.gateway.settings import GatewaySettings
@@ -157,7 +157,7 @@ async def test_each_outage_is_told(builder_context: OpenBuilder) -> None:
 async def test_a_build_that_was_silent_for_long_before_an_outage_was_not_away(
     builder_context: OpenBuilder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervision, "FAILS_WITHIN_SECONDS", 0.5)
+    monkeypatch.setattr(outage_retries, "FAILS_WITHIN_SECONDS", 0.5)
     scripted = ScriptedExecutor(
         [log_batch("one"), REDIS_UNAVAILABLE, 1.0, REDIS_UNAVAILABLE, 1.0, REDIS_UNAVAILABLE, Finished(ok=True)]
     )
