@@ -197,6 +197,10 @@ class SendScheduler:
 
     def _check(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wake silent clients for a keepalive, abort those that read nothing, and come back while there are clients."""
+        self._is_checking = bool(self._subscribers)
+        if self._is_checking:  # before the rest, whose failure must not be the last check
+            loop.call_later(_CHECK_SECONDS, self._check, loop)
+
         now = loop.time()
         for subscriber in self._subscribers:
             if subscriber.sending_since:
@@ -204,7 +208,3 @@ class SendScheduler:
                     subscriber.abort()
             elif now - subscriber.sent_at >= self._keepalive_seconds:
                 subscriber.wake()
-
-        self._is_checking = bool(self._subscribers)
-        if self._is_checking:
-            loop.call_later(_CHECK_SECONDS, self._check, loop)
