@@ -7,6 +7,7 @@ The way of an event, from the process that writes it to the clients that see it:
     subscription         one connection in a process; receives the channels of all topics followed there
       -> bus             wakes the topic's reader; rereads a stream whose message was lost
       -> reader          one for a topic in a process: buffers the topic's end, whatever the number of followers
+           lost_topics       finds topics whose record Redis has lost, for their followers to be told
       -> topic_stream    one for a follower: what lies behind its position, as bytes, in chunks
            log_store         supplies the entries once a build has ended and its stream is gone
            queue_positions   supplies the build's position while it waits for a slot

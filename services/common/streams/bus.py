@@ -20,6 +20,7 @@ from services.common.redis.keys import Keys, Kind, Topic
 from services.common.service.logging import get_logger
 from services.common.service.loops import run_forever
 from services.common.streams.entries import Entry, StreamEvent
+from services.common.streams.lost_topics import check_records
 from services.common.streams.positions import STREAM_START, position_key
 from services.common.streams.reader import Feed, Reader
 from services.common.streams.subscription import OnMessage, Subscription
@@ -30,9 +31,6 @@ T = TypeVar("T")
 
 REREAD_TURNS = 20
 """Rereading is spread over so many instants, each with a share of the topics."""
-
-CHECK_COUNT = 1000
-"""Records that one command looks for."""
 
 
 class Bus:
@@ -282,29 +280,9 @@ class Bus:
         except Exception as error:
             log.exception("topic_not_read", topic=reader.topic.kind, error=str(error))
 
-    # Lost topics
-
     async def _check_records(self) -> None:
-        """Look for the records of all topics that are followed and may go on: one command for each `CHECK_COUNT`.
-
-        Nothing tells when Redis has lost a record: a failover or a restart breaks connections, but a command that
-        empties Redis does not.
-        """
-        readers = [reader for reader in self.readers.values() if _may_go_on(reader)]
-        for start in range(0, len(readers), CHECK_COUNT):
-            batch = readers[start : start + CHECK_COUNT]
-            for reader, exists in zip(batch, await self._have_records(batch), strict=True):
-                reader.on_record_check(exists=exists)
-
-    async def _have_records(self, readers: list[Reader]) -> list[bool]:
-        keys = [self.keys.record(reader.topic) for reader in readers]
-        if await self.redis.exists(*keys) == len(keys):
-            return [True] * len(keys)
-
-        async with self.redis.pipeline(transaction=False) as pipe:
-            for key in keys:
-                pipe.exists(key)
-            return [bool(count) for count in await pipe.execute()]
+        """Look for the records of all topics that are followed and may go on."""
+        await check_records(self.redis, self.keys, [reader for reader in self.readers.values() if _may_go_on(reader)])
 
 
 def _may_go_on(reader: Reader) -> bool:

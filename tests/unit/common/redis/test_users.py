@@ -1,5 +1,6 @@
 """Each service's user of Redis may do what the service does, and nothing beside it."""
 
+import asyncio
 import io
 import re
 from collections.abc import AsyncIterator
@@ -26,6 +27,7 @@ from services.common.redis.scripts import run_together
 from services.common.redis.users import COMMANDS
 from services.common.service.health import Health
 from tests.support.logs import line_of
+from tests.support.metrics import sample
 from tests.support.paths import CHECKOUT
 from tests.support.valkey import Valkey, service_settings
 
@@ -185,6 +187,22 @@ async def test_the_resolver_reads_nothing_and_writes_what_links_mean(admin: Redi
         async with client_of(valkey, service) as other:
             with pytest.raises(NoPermissionError):
                 await other.set(KEYS("flight:a"), "another answer")
+
+
+@pytest.mark.parametrize("member", sorted(MEMBERS))
+async def test_every_member_may_prove_that_its_subscription_lives(
+    member: RedisUser, admin: Redis, valkey: Valkey
+) -> None:
+    settings = service_settings(valkey, redis_url=valkey.url_of(member), heartbeat_seconds=0.1)
+    before = sample("bindery_subscription_reconnects_total")
+    async with admin.pubsub() as heartbeats, open_context(settings) as context:
+        await heartbeats.psubscribe(context.keys.heartbeats("*"))
+        async with asyncio.timeout(5):
+            heard = 0
+            while heard < 4:
+                message = await heartbeats.get_message(timeout=1)
+                heard += message is not None and message["type"] == "pmessage"
+    assert sample("bindery_subscription_reconnects_total") == before
 
 
 @pytest.mark.parametrize("service", [RedisUser.BUILDER, RedisUser.WORKER, RedisUser.LAUNCHER])

@@ -11,7 +11,7 @@ import pytest
 from services.common.context import ProcessContext
 from services.common.models import LaunchState
 from services.common.redis.keys import Kind, Topic
-from services.common.streams.reader import LOST_AFTER_CHECKS
+from services.common.streams.reader import LOST_AFTER_CHECKS, Reader
 from services.gateway.backends import Backends
 from services.gateway.launches.launches import Launches
 from services.gateway.settings import GatewaySettings
@@ -153,25 +153,25 @@ async def test_followers_are_not_told_while_the_gateway_lives(
             await client.until("Begun")
             await owner.context.redis.flushall()
             await until(lambda: owner.context.records.read(topic))
-            await _several_checks(gateway)
+            await _several_checks(gateway.bus.readers[topic])
             assert not gateway.bus.readers[topic].is_lost
             await owner.launches.cancel(launch.launch_id, "anon:x")
             *_, last = await client.events()
             assert last["message"] == "The launch was cancelled.\n"
 
 
-async def _several_checks(context: ProcessContext) -> None:
-    """Wait until the records of what is followed have been looked for more often than a lost one needs."""
+async def _several_checks(reader: Reader) -> None:
+    """Wait until the record has been looked for more often than a lost one needs."""
     checks = 0
-    check = context.bus._have_records
+    check = reader.on_record_check
 
-    async def count_and_check(readers: Any) -> list[bool]:
+    def count(*, exists: bool) -> None:
         nonlocal checks
         checks += 1
-        return await check(readers)
+        check(exists=exists)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(context.bus, "_have_records", count_and_check)
+        patch.setattr(reader, "on_record_check", count)
         await until(lambda: checks > LOST_AFTER_CHECKS + 1)
 
 
@@ -185,6 +185,6 @@ async def test_a_launch_that_is_written_again_late_goes_on(context: ProcessConte
         await context.redis.delete(context.keys.record(LAUNCH))
         await until(lambda: reader.missing_checks == LOST_AFTER_CHECKS - 1)
         await context.redis.restore(context.keys.record(LAUNCH), 0, record)
-        await _several_checks(gateway)
+        await _several_checks(reader)
         assert not client.task.done()
         assert reader.missing_checks == 0
