@@ -10,12 +10,13 @@
 | `real_hub`, `hub_*`, `brief_*` | a real JupyterHub: with real servers, or with servers that cost no process |
 | `engine*`, `docker_registry` | a container engine, its images, and a registry |
 | `cluster*`, `container_clusters` | a Kubernetes cluster: found, started, checked, and used |
-| `faults`, `full_chain`, `leftovers` | what the tests of whole stacks launch, and what must not be left of it |
+| `faults*`, `full_chain`, `leftovers` | what the tests of whole stacks launch, and what must not be left of it |
 
 The rest are small tools, each of them one file:
 
 - waiting: `polling` (until a condition holds), `launch_followers` (a client of a launch's stream);
-- Redis: `valkey` (a server, and its fixtures), `settings` (checked settings), `logs` (what was logged);
+- Redis: `valkey` (a server, and its fixtures), `redis_faults` (what goes wrong with it), `far_redis` (one behind a
+  cable that can be cut), `settings` (checked settings), `logs` (what was logged);
 - HTTP: `serving` (an application on a port), `echo_app`, `metrics`, `tls`, `ports`, `registry_token_server`;
 - on the way: `tcp_proxy`, `slow_tcp_proxy`, `forward_proxy`, `watch_proxy` (cuts and silences watches);
 - Kubernetes without a cluster: `kubernetes_api` (for the builder), `pods_api` and `spawners` (for the hub);
