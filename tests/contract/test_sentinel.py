@@ -23,10 +23,12 @@ from tests.support.sentinel import SENTINEL_PASSWORD, SENTINEL_USER, SentinelClu
 from tests.support.settings import settings_for
 from tests.support.tls import certificate_for
 from tests.support.tls_front import tls_fronts
+from tests.support.valkey import PASSWORD
 
 FAILOVER_SECONDS = 20.0
 KEY = "bindery:default:installation"
 """A key that a launcher may write."""
+LOGIN = f"{redis_user_name('launcher')}:{PASSWORD}"
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +158,13 @@ async def test_sentinels_that_are_down_silent_or_lie_are_ignored(cluster: Sentin
             sentinel_that_answers(master_reply(dead)) as outdated,
             sentinel_that_answers(b"*1\r\n$1\r\n?\r\n") as broken,
         ):
-            url = with_sentinels(cluster, dead, silent.getsockname()[1], liar, outdated, broken)
+            bad = (dead, silent.getsockname()[1], liar, outdated, broken)
+            only_bad = f"redis+sentinel://{LOGIN}@{','.join(f'127.0.0.1:{port}' for port in bad)}/mymaster/0"
+            async with client_of(cluster, redis_url=only_bad) as client:
+                with pytest.raises(RedisConnectionError, match="it is a replica, not the master"):
+                    await client.set(KEY, "at a replica")
+
+            url = with_sentinels(cluster, *bad)
             async with client_of(cluster, redis_url=url) as client:
                 began = time.monotonic()
                 await client.set(KEY, "with liars")

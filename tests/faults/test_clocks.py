@@ -14,7 +14,7 @@ from tests.support.polling import eventually
 from tests.support.quick_jupyter import quick_jupyter_wheel
 from tests.support.skewed_stack import OFFSETS, SkewedStack, require_faketime
 
-ABANDONED_SECONDS = 8.0
+ABANDONED_SECONDS = 6.0
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +47,13 @@ def times(skewed: Faults, topic: str, *names: str) -> list[float]:
     return [body[name] for name in names]
 
 
-@pytest.mark.parametrize("gateway", [0, 1])
-def test_a_build_and_a_warm_launch_have_times_in_their_order(skewed: Faults, gateway: int) -> None:
+def test_a_build_and_a_warm_launch_have_times_in_their_order(skewed: Faults) -> None:
     repo = skewed.slow_repo()
     before = time.time()
-    cold = skewed.launch_into_build(repo, gateway=gateway)
+    cold = skewed.launch_into_build(repo, gateway=0)
     repo.end_build()
     skewed.assert_server_answers(cold.outcome())
-    warm = skewed.stack.facade(repo.url, repo.sha, gateway=1 - gateway)
+    warm = skewed.stack.facade(repo.url, repo.sha, gateway=1)
     skewed.assert_server_answers(warm.outcome())
     assert "building" not in warm.phases
     after = time.time()
