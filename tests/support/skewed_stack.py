@@ -20,6 +20,7 @@ from deploy.local.plan import plan_components
 from deploy.local.ports import Ports
 from deploy.local.settings import Settings, StartupError, read_settings
 from deploy.local.up import up
+from tests.support.paths import CHECKOUT
 from tests.support.stack import Stack
 
 OFFSETS = {
@@ -67,7 +68,7 @@ def _plan(
         environment = dict(component.environment)
         if offset := OFFSETS.get(component.name):
             clock = {"LD_PRELOAD": library, "FAKETIME": f"{offset:+}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-            environment |= clock | {"DONT_FAKE_MONOTONIC": "1"}
+            environment |= clock | {"PYTHONPATH": str(CHECKOUT / "tests" / "support" / "skewed_python")}
         skewed.append(replace(component, environment=environment))
     return skewed
 
