@@ -9,6 +9,7 @@ import pytest
 from services.common.context import ProcessContext, open_context
 from services.common.redis.keys import Kind, Topic
 from services.common.service.call_accounting import attributed_to
+from services.common.streams.bus import REREAD_TURNS
 from tests.support.metrics import sample
 from tests.support.polling import until
 from tests.support.sample_records import TOPIC, create_record, message_event
@@ -85,6 +86,21 @@ async def test_topics_without_followers_are_skipped(context: ProcessContext, gat
     assert gateway.bus.followed_topics(TOPIC.kind) == []
     async with gateway.bus.follow(TOPIC, lambda: None) as reader:
         assert [entry.number for entry in reader.entries] == [1, 2]
+
+
+async def test_rereading_is_spread_over_its_turns_and_leaves_no_topic_out(valkey: Valkey) -> None:
+    topics = {Topic(Kind.LAUNCH, str(number)) for number in range(5 * REREAD_TURNS)}
+    async with another_context(valkey, reread_seconds=600) as context, AsyncExitStack() as followers:
+        for topic in topics:
+            await followers.enter_async_context(context.bus.follow(topic, lambda: None))
+        turns: list[set[Topic]] = []
+        for _ in range(REREAD_TURNS):
+            context.bus._stale.clear()
+            await context.bus._mark_due()
+            turns.append(set(context.bus._stale))
+    assert set().union(*turns) == topics
+    assert sum(map(len, turns)) == len(topics)
+    assert max(map(len, turns)) < len(topics) / 2
 
 
 async def test_the_greeting_of_a_connection_is_not_counted_as_work(context: ProcessContext) -> None:
