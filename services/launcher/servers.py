@@ -282,7 +282,8 @@ class Servers:
         with contextlib.suppress(Fenced):
             await record.write(event, body=failed, final=True)
             log.info("server_given_up", server_id=server.server_id, launch_ref=server.launch_ref)
-            if await remove_from_hub(self._hub, failed, seconds=self._settings.cleanup_timeout_seconds):
+            seconds = self._settings.cleanup_timeout_seconds
+            if await remove_from_hub(self._hub, failed.user, failed.server_name, seconds=seconds):
                 await self._seats.release(server.server_id)
 
     # Messages

@@ -124,10 +124,11 @@ class Reaper:
 
     async def _compare(self, entries: list[HubServer], listed_at: float, *, may_delete: bool) -> None:
         on_hub = {self._id_of(entry): entry for entry in entries if self._may_be_ours(entry)}
-        servers = await self._read_servers(on_hub)
+        records = await self._read_records(on_hub)
+        servers = readable_servers(records)
         holders = await self._seats.holders()
 
-        to_remove: list[tuple[HubServer, Server]] = []
+        to_remove: list[tuple[str, HubServer]] = []
         missing = {name for name, holder in holders.items() if holder.reserved_at < listed_at} - on_hub.keys()
         without_record = 0
         for server_id, entry in on_hub.items():
@@ -136,17 +137,18 @@ class Reaper:
                 if server is None or not self._servers.is_user_of(server.user, server.launch_ref):
                     continue
                 if server.state.is_final:
-                    to_remove.append((entry, server))
+                    to_remove.append((server_id, entry))
                 elif server.state is ServerState.READY or server_id in holders:
                     missing.add(server_id)
                 continue
 
             if server_id not in holders:  # Redis lost its reservation, or its record ended before the server did
                 await self._seats.count(claim_of(entry, self._hub.hub_id))
-            if server is None:
+            record = records.get(server_id)
+            if record is None:
                 without_record += 1
-            elif server.state is ServerState.FAILED:
-                to_remove.append((entry, server))
+            elif record.get("final") == "1" and record.get("state") == ServerState.FAILED:  # readable or not
+                to_remove.append((server_id, entry))
 
         self._report_without_record(without_record)
         if may_delete:
@@ -169,18 +171,19 @@ class Reaper:
             log.warning("servers_without_record", count=count)
         WITHOUT_RECORD.set(count)
 
-    async def _remove_all(self, to_remove: list[tuple[HubServer, Server]]) -> None:
+    async def _remove_all(self, to_remove: list[tuple[str, HubServer]]) -> None:
         random.shuffle(to_remove)  # so that those that can't be removed do not keep the others waiting, each round
         slots = asyncio.Semaphore(MAX_PARALLEL_REMOVALS)
 
-        async def remove(entry: HubServer, server: Server) -> None:
+        async def remove(server_id: str, entry: HubServer) -> None:
             async with slots:
-                if await remove_from_hub(self._hub, server, seconds=self._settings.cleanup_timeout_seconds):
+                seconds = self._settings.cleanup_timeout_seconds
+                if await remove_from_hub(self._hub, entry.user, entry.server_name or "", seconds=seconds):
                     REAPED.labels("user" if entry.server_name is None else "server").inc()
-                    log.info("reaped", server_id=server.server_id, state=server.state)
-                    await self._seats.release(server.server_id)
+                    log.info("reaped", server_id=server_id)
+                    await self._seats.release(server_id)
 
-        await asyncio.gather(*(remove(entry, server) for entry, server in to_remove))
+        await asyncio.gather(*(remove(server_id, entry) for server_id, entry in to_remove))
 
     # Seats whose server the hub does not list
 
@@ -192,7 +195,8 @@ class Reaper:
         server = readable_servers(records).get(server_id)
         if server is None:
             await self._reconcile_without_record(server_id, listed_at, holder)
-            if records:  # it can't be read: an adoption in vain, the first of those that end it
+            is_kept = server_id in await self._seats.holders()  # the hub may have the server all the same
+            if records and not is_kept:  # an adoption in vain, as it can't be read: the first of those that end it
                 await self._context.records.adopt("launcher", self._member.process, topic=server_topic(server_id))
             return
         became_ready_before = server.state is ServerState.READY and (server.ready_at or listed_at) < listed_at

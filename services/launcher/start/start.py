@@ -312,7 +312,7 @@ class Start:
             log.warning("start_failed", server_id=self.server.server_id, code=error.code, detail=error.detail)
 
             is_removed = not self._may_have_user or await remove_from_hub(
-                self.hub, self.server, seconds=self.settings.cleanup_timeout_seconds
+                self.hub, self.server.user, self.server.server_name, seconds=self.settings.cleanup_timeout_seconds
             )
             # A server that may still run keeps its seat until the reaper finds it gone.
             if is_removed or not self._may_have_server:

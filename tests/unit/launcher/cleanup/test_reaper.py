@@ -239,3 +239,14 @@ async def _fail(launcher: Launcher, server: Server) -> None:
     record = launcher.context.keys.record(server_topic(server.server_id))
     body = failed.model_dump_json(exclude_none=True)
     await launcher.context.redis.hset(record, mapping={"state": "failed", "body": body, "final": "1"})
+
+
+async def test_the_server_of_a_start_that_nobody_could_read_is_removed(
+    start_launcher: StartLauncher, hub: FakeHub
+) -> None:
+    async with start_launcher(**ARMED) as launcher:
+        server = await _ready(launcher, "unreadable")
+        record = launcher.context.keys.record(server_topic(server.server_id))
+        await launcher.context.redis.hset(record, mapping={"body": "{", "state": "failed", "final": "1"})
+        await _reap(launcher)
+        assert (hub.users, await launcher.seats.holders()) == ({}, {})
