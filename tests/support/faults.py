@@ -171,8 +171,12 @@ class Faults:
     def record(self, topic: str) -> dict[str, str]:
         """Return the stored noun `{b:<id>}`, `{l:<id>}` or `{s:<id>}`."""
         with closing(self.stack.redis()) as redis:
-            raw = redis.hgetall(f"{self._keys.prefix}:{{{topic}}}:record")
+            raw = redis.hgetall(self.key(topic))
         return {name.decode(): value.decode() for name, value in raw.items()}
+
+    def key(self, topic: str) -> str:
+        """Return the key of a record, which `topic` names like `record`."""
+        return f"{self._keys.prefix}:{{{topic}}}:record"
 
     @property
     def prefix(self) -> str:
