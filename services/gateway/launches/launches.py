@@ -103,12 +103,18 @@ class Launches:
     async def _read_earlier(self, creation: EarlierCreation, principal: str, body_hash: str) -> Launch:
         """Return the launch that an earlier request with the same key has started.
 
-        Raise `BinderyError("idempotency_mismatch")` if that request had another body.
+        Raise `BinderyError`: `idempotency_mismatch` if that request had another body, `record_unreadable`.
         """
-        earlier = json.loads(creation.value)
-        if earlier["body"] != body_hash:
+        try:
+            earlier = json.loads(creation.value)
+            launch_id = str(earlier["launch_id"])
+            is_same = earlier["body"] == body_hash
+        except (ValueError, KeyError, TypeError) as error:  # damaged, or of a newer release: it must not start another
+            raise BinderyError("record_unreadable") from error
+
+        if not is_same:
             raise BinderyError("idempotency_mismatch", "This Idempotency-Key was sent with another launch before.")
-        return await self.read(earlier["launch_id"], principal)
+        return await self.read(launch_id, principal)
 
     def _idempotency_key(self, principal: str, key: str, body_hash: str, launch_id: str) -> IdempotencyKey | None:
         """Return the key that names a launch by its principal's Idempotency-Key; None for a request without one."""

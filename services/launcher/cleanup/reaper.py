@@ -117,7 +117,13 @@ class Reaper:
         if await self._context.redis.set(key, repr(clock.now()), nx=True):
             log.warning("redis_was_empty", disarmed_seconds=self._settings.reap_disarmed_seconds)
             return False
-        empty_since = float(await self._context.redis.get(key) or clock.now())
+        raw = await self._context.redis.get(key)
+        try:
+            empty_since = float(raw or clock.now())
+        except ValueError:  # damaged: as if it had been lost
+            log.warning("installation_unreadable", disarmed_seconds=self._settings.reap_disarmed_seconds)
+            await self._context.redis.delete(key)
+            return False
         return clock.now() - empty_since > self._settings.reap_disarmed_seconds
 
     # The hub's servers

@@ -250,3 +250,17 @@ async def test_the_server_of_a_start_that_nobody_could_read_is_removed(
         await launcher.context.redis.hset(record, mapping={"body": "{", "state": "failed", "final": "1"})
         await _reap(launcher)
         assert (hub.users, await launcher.seats.holders()) == ({}, {})
+
+
+async def test_a_damaged_age_of_the_installation_disarms_the_reaper_for_a_while(
+    start_launcher: StartLauncher, hub: FakeHub
+) -> None:
+    async with start_launcher(**ARMED) as launcher:
+        server = await _ready(launcher, "kept")
+        hub.users[server.user]["servers"].clear()
+        key = launcher.context.keys("installation")
+        await launcher.context.redis.set(key, "yesterday")
+        await launcher.reaper.reap()
+        assert list(hub.users) == [server.user]
+        await launcher.reaper.reap()
+        assert float(await launcher.context.redis.get(key) or 0) > 0
