@@ -205,6 +205,11 @@ async def test_redis_and_sentinels_are_reached_by_tls_with_a_certificate_authori
 # Failover
 
 
+def ports_of(client: Redis) -> set[int]:
+    """Return the ports of the servers that a client's idle connections are open to."""
+    return {one.port for one in client.connection_pool._available_connections if one.is_connected}
+
+
 async def after_failover(cluster: SentinelCluster, fault: Callable[[], None]) -> None:
     """Let writes go on through a fault of the master; check that they go to the new one, and connections with them."""
     before = cluster.master
@@ -217,10 +222,7 @@ async def after_failover(cluster: SentinelCluster, fault: Callable[[], None]) ->
         after = cluster.until_moved(before)
         with contextlib.closing(cluster.admin(after)) as admin:
             assert admin.get(KEY).decode().startswith("after ")
-        pool = client.connection_pool
-        assert {connection.port for connection in pool._available_connections if connection.is_connected} == {
-            after.port
-        }
+        assert ports_of(client) == {after.port}
 
 
 async def test_a_killed_master_is_followed_by_the_next_one(cluster: SentinelCluster) -> None:
@@ -244,13 +246,11 @@ async def test_a_stopped_master_is_followed_by_the_next_one_and_no_connection_go
 
 
 async def test_a_master_that_became_a_replica_is_left_at_its_first_refusal(cluster: SentinelCluster) -> None:
-    before = cluster.master
-    async with client_of(cluster) as client:
-        await client.set(KEY, "before")
-        with contextlib.closing(cluster.ask(cluster.sentinels[0])) as sentinel:
-            sentinel.execute_command("SENTINEL FAILOVER mymaster")
-        after = cluster.until_moved(before)
+    async with connect(settings(cluster), connections=4) as client:
+        await asyncio.gather(*(client.set(KEY, number) for number in range(20)))
+        after = cluster.fail_over()
         await written(client, "after")
+        assert ports_of(client) == {after.port}  # also those that were idle
         with contextlib.closing(cluster.admin(after)) as admin:
             assert admin.get(KEY) == b"after"
     await until(cluster.is_complete, "two replicas")

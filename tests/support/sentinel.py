@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from redis import Redis as SyncRedis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from deploy.local.redis import redis_binary
 from deploy.redis.users import USERS, redis_user_name, users_file
@@ -154,8 +154,13 @@ class SentinelCluster:
         (sentinel.folder / "sentinel.conf").write_text("".join(f"{line}\n" for line in lines))
 
     def is_complete(self) -> bool:
+        """Return whether the Sentinels know each other and two replicas, and the master takes writes."""
         states = [self.state(sentinel) for sentinel in self.sentinels]
-        return all(state and (state["num-slaves"], state["num-other-sentinels"]) == (2, 2) for state in states)
+        if not all(state and (state["num-slaves"], state["num-other-sentinels"]) == (2, 2) for state in states):
+            return False
+        with contextlib.closing(self.admin(self.master)) as admin, contextlib.suppress(RedisError):
+            return int(admin.info("replication")["min_slaves_good_slaves"]) == 2
+        return False
 
     # What there is
 
@@ -183,6 +188,22 @@ class SentinelCluster:
 
         eventually(has_moved, "a failover", seconds)
         return self.master
+
+    def fail_over(self) -> Server:
+        """Let the Sentinels choose another master, again if they give that up, and return it."""
+        before = self.master
+
+        def is_accepted() -> bool:
+            with contextlib.closing(self.ask(self.sentinels[0])) as client, contextlib.suppress(ResponseError):
+                return bool(client.execute_command("SENTINEL FAILOVER", MASTER))
+            return False
+
+        eventually(is_accepted, "a failover that is accepted: a replica must be good enough")
+        try:
+            return self.until_moved(before, 15)
+        except AssertionError:
+            eventually(is_accepted, "a second failover that is accepted")
+            return self.until_moved(before)
 
     def admin(self, server: Server) -> "SyncRedis":
         """Return a client of one server that may do everything; the caller closes it."""
