@@ -82,6 +82,14 @@ class LaunchesUnderWay:
         print(f"after the fault: {took:.1f} s")
         assert took <= seconds, f"{took:.1f} s, and {seconds:g} s are allowed"
 
+    def until_a_lease_is_due(self, milliseconds: int) -> None:
+        """Wait until the lease of some process is about to be renewed: it lasts for less than this."""
+        eventually(lambda: min(_leases(self.faults).values()) < milliseconds, "a lease that is due", 10)
+
+    def start_server(self) -> None:
+        """Let the server start whose start is under way."""
+        self._starting_repo.start_server()
+
     # After it
 
     def assert_no_owner_changed(self) -> None:
