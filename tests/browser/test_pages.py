@@ -100,6 +100,17 @@ def test_a_failure_says_why_whose_move_it_is_and_can_be_tried_again(gateway: Fak
     assert gateway.launches.requests[-1]["options"].rebuild == "0123456789abcdef01234567-1"
 
 
+def test_a_launch_that_is_lost_says_so_though_no_page_of_it_is_left(gateway: FakeGateway, open_page: OpenPage) -> None:
+    page = open_page(gateway.url)
+    launch(page, gateway, "endless")
+    expect(page.locator("#log")).to_contain_text("package-29")
+    gateway.launches.lose(page.url.rpartition("/")[2])
+    expect(page.get_by_role("heading", level=1)).to_have_text("The launch was lost")
+    expect(page.get_by_role("status")).to_contain_text("The launch was lost. Redis has lost this launch.")
+    expect(page.locator("#explanation")).to_contain_text("Please launch again.")
+    assert page.title().startswith("The launch was lost")
+
+
 def test_a_wrong_ref_leads_back_to_the_form_as_it_was(gateway: FakeGateway, open_page: OpenPage) -> None:
     page = open_page(gateway.url)
     launch(page, gateway, "missing")

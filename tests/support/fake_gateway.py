@@ -18,6 +18,7 @@ from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
 from services.common.models.ids import launch_ref, new_launch_id
 from services.common.models.server import ServerState
+from services.common.streams.entries import failed_event
 from services.common.web.incoming import BoundedBodies, HeadRequests
 from services.common.web.problems import install_problem_handlers
 from services.gateway.backends import Backends, Providers
@@ -205,8 +206,8 @@ class FakeLaunches:
             self._happens(launch_id, changes, event)
 
     def _happens(self, launch_id: str, changes: dict[str, Any], event: dict[str, Any]) -> None:
-        launch = self.launches[launch_id]
-        if launch.state.is_final:
+        launch = self.launches.get(launch_id)
+        if launch is None or launch.state.is_final:
             return
         if changes.get("state") in {LaunchState.READY, LaunchState.FAILED, LaunchState.CANCELLED}:
             changes = {**changes, "finished_at": time.time()}
@@ -225,6 +226,12 @@ class FakeLaunches:
         problem = BinderyError("cancelled", "The launch was cancelled.").problem
         event = {"phase": "cancelled", "message": "The launch was cancelled.\n", "terminal": True}
         self._happens(launch_id, {"state": LaunchState.CANCELLED, "error": problem}, event)
+
+    def lose(self, launch_id: str) -> None:
+        """Let Redis lose a launch, and tell its followers."""
+        problem = BinderyError("launch_lost", "Redis has lost this launch. Please launch again.").problem
+        del self.launches[launch_id]
+        self.events[launch_id].append({**failed_event(problem), "terminal": True})
 
     async def server(self, launch: Launch) -> Server | None:
         return Server(

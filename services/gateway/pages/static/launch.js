@@ -125,7 +125,9 @@ function open() {
 async function end(event) {
   if (hasEnded) return;
   hasEnded = true;
+  const { code, title, detail } = event.error ?? {};
   if (event.phase === "ready" && event.url) open();
+  else if (code === "launch_lost") showHeadline(title, `${title}. ${detail}`, detail); // no page has it any more
   else await reloadSituation();
 }
 
