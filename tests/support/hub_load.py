@@ -132,6 +132,7 @@ class LauncherProcess:
             "hub_api_url": hub.api, "hub_api_token": hub.token,
             "reap_interval_seconds": 0.5, "reap_disarmed_seconds": 1.0,
             "lease_seconds": 3, "lease_renew_seconds": 1, "sweep_interval_seconds": 0.5, "reread_seconds": 2,
+            "recount_seconds": 2,
             **settings,
         }  # fmt: skip
         self.settings["redis_url"] = valkey.url_in(str(self.settings["installation_id"]), "launcher")
