@@ -1,6 +1,7 @@
 """However a launch ends without a server, its build is left and its server's start stopped."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ from services.common.models.errors import BinderyError
 from services.common.records import store
 from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic
+from services.common.service.call_accounting import attributed_to
 from services.common.service.tasks import sleep_unless_cancelled
 from services.gateway.launches import side_effects
 from tests.support.in_process_gateway import open_gateway
+from tests.support.metrics import sample
 from tests.support.valkey import Valkey
 
 pytestmark = pytest.mark.usefixtures("redis")
@@ -284,3 +287,21 @@ async def test_a_cancel_that_reaches_no_launcher_is_stored_in_the_servers_record
         stored = await gateway.context.records.read(gateway.backends.owned_records["s"].topic)
         assert stored
         assert (stored.get("cancel"), stored.get("given_up")) == ("1", "1")
+
+
+async def test_launches_that_are_followed_elsewhere_are_marked_by_one_round_trip(valkey: Valkey) -> None:
+    async with open_gateway(valkey) as owner, open_gateway(valkey) as other, AsyncExitStack() as followers:
+        topics = []
+        for _ in range(3):
+            launch = await owner.begin()
+            topics.append(Topic(Kind.LAUNCH, launch.launch_id))
+            await followers.enter_async_context(other.context.bus.follow(topics[-1], lambda: None))
+
+        before = sample("bindery_redis_round_trips_total", doing="connect")
+        with attributed_to("connect"):  # the gateways' own work is not counted as that
+            await other.launches._mark_followed()
+        assert sample("bindery_redis_round_trips_total", doing="connect") == before + 1
+        for topic in topics:
+            stored = await owner.context.records.read(topic)
+            assert stored
+            assert float(stored.get("seen", "0")) > 0
