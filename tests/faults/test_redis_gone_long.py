@@ -1,0 +1,71 @@
+"""Redis gone for half a minute, and for two minutes, with the leases and the patience that are set by default."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from tests.support.faults import Faults, SlowRepo, running_stack
+from tests.support.faults_under_way import LaunchesUnderWay, assert_no_zombie
+from tests.support.forge import Forge
+from tests.support.quick_jupyter import quick_jupyter_wheel
+from tests.support.redis_faults import unreachable, wait
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+
+STALL_SECONDS = 30.0
+AWAY_SECONDS = 120.0
+"""Twice the patience (redis_patience_seconds)."""
+READY_AFTER_SECONDS = 20.0
+BOUND_SECONDS = 45.0
+"""After the end of the fault: leases are taken again, records adopted at a pace, and what was under way ends."""
+
+
+@pytest.fixture(scope="module")
+def faults(forge: Forge, folder: Path) -> Iterator[Faults]:
+    """One of each part, with servers that start quickly."""
+    with running_stack(forge, folder, base_packages=quick_jupyter_wheel(folder)) as faults:
+        yield faults
+
+
+@pytest.fixture(scope="module")
+def warm(faults: Faults) -> SlowRepo:
+    """A repository whose image is there."""
+    repo = faults.slow_repo(holds_build=False)
+    faults.assert_server_answers(faults.stack.facade(repo.url, repo.sha).outcome())
+    return repo
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(faults: Faults) -> Iterator[None]:
+    yield
+    faults.assert_nothing_is_left()
+
+
+def test_redis_stopped_for_half_a_minute_no_owner_changes(faults: Faults, warm: SlowRepo) -> None:
+    launches = LaunchesUnderWay(faults, warm)
+    with faults.stack.paused("redis"):
+        launches.request_more()
+        wait(STALL_SECONDS)
+    launches.until_requested_goes_on()
+    launches.assert_no_owner_changed()
+    launches.finish(seconds=BOUND_SECONDS)
+    launches.assert_hub_called_once()
+    assert_no_zombie(faults)
+
+
+@pytest.mark.parametrize("how", ["stopped", "unreachable"])
+def test_redis_away_for_two_minutes_starts_and_builds_go_on(faults: Faults, warm: SlowRepo, how: str) -> None:
+    """The server becomes ready while Redis is away: a start that takes two minutes would have failed anyway."""
+    launches = LaunchesUnderWay(faults, warm)
+    fault: AbstractContextManager[object] = (
+        faults.stack.paused("redis") if how == "stopped" else unreachable(faults.stack)
+    )
+    with fault:
+        wait(READY_AFTER_SECONDS)
+        launches.start_server()
+        wait(AWAY_SECONDS - READY_AFTER_SECONDS)
+    launches.finish(seconds=BOUND_SECONDS)
+    assert_no_zombie(faults)
+    assert faults.stack.parts() == launches.before.pids, "a process has ended"
