@@ -12,8 +12,11 @@ from tests.load.soak_stack import PAIRS, SoakStack
 from tests.load.table import Row
 
 TOLERANCE = 0.05
-SMALL = {"tasks": 3.0, "file handles": 4.0, "keys without expiry": 2.0, "memory": 1.0, "RSS": 1.0, "PSS": 1.0}
-"""Differences that are no growth however few there are: a connection more or less, a page or two (memory is in MiB)."""
+SMALL = {"tasks": 3.0, "file handles": 8.0, "keys without expiry": 2.0, "memory": 1.0, "RSS": 1.0, "PSS": 1.0}
+"""Differences that are no growth however few there are (memory is in MiB).
+
+A pool keeps the connections of its busiest moment, which may come late: after Redis stood still, all ask at once.
+"""
 CONTROL = [f"{kind}-2" for kind in PAIRS]
 """Processes that live for the whole soak: they are stopped now and then, but never killed or ended."""
 
