@@ -149,8 +149,14 @@ async def _pause(wait: float | Step) -> None:
 
 
 def _report_failure(name: str, error: Exception, *, failures: int, is_expected: bool) -> None:
-    """Count a failed step, and log it: with a traceback if it is unexpected, and the first one in a row."""
+    """Count a failed step, and log the first one in a row, the second, the fourth, the eighth and so on.
+
+    The first one has a traceback if it is unexpected.
+    """
     LOOP_FAILURES.labels(name).inc()
+    if failures.bit_count() != 1:
+        return
+
     text = f"{type(error).__name__}: {error}"
     if is_expected or failures > 1:
         log.warning("loop_failed", loop=name, error=text, failures=failures)

@@ -25,18 +25,19 @@ async def test_a_loop_goes_on_after_any_exception_and_counts_it(capfd: pytest.Ca
     async def step() -> None:
         nonlocal rounds
         rounds += 1
-        if rounds <= 3:
+        if rounds <= 9:
             raise Odd(rounds)
-        if rounds == 5:
+        if rounds == 11:
             done.set()
 
     before = sample("bindery_loop_failures_total", loop="odd")
     async with background_tasks(run_forever(step, name="odd", retry_max_seconds=0.01)), asyncio.timeout(5):
         await done.wait()
 
-    assert sample("bindery_loop_failures_total", loop="odd") - before == 3
+    assert sample("bindery_loop_failures_total", loop="odd") - before == 9
     output = "".join(capfd.readouterr())
     assert output.count("Traceback") <= 1, "one traceback in a row of failures is enough"
+    assert output.count("loop_failed") == 4, "the 1st, 2nd, 4th and 8th failure in a row are logged"
 
 
 async def test_a_failed_step_is_repeated_without_the_wait() -> None:
