@@ -77,7 +77,7 @@ def test_a_pod_with_our_labels_and_no_container_of_ours_hides_no_pod_and_fails_n
 def test_16_builds_that_a_worker_with_8_slots_takes_over_are_all_read_and_their_failures_are_the_authors(
     start_noop: Start, namespace: Namespace
 ) -> None:
-    builders = start_noop(build_slots=SLOTS, build_capacity=TAKEN_OVER, lease_seconds=4)
+    builders = start_noop(build_slots=SLOTS, build_capacity=TAKEN_OVER, lease_seconds=4, lease_renew_seconds=1)
     builders.start_worker()
     urls = [f"https://example.org/org/adopted{number}" for number in range(TAKEN_OVER)]
     build_ids = [builders.request_build(url, "held-1.ms-300.push-0.exit-1")["build_id"] for url in urls]
