@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.faults import Faults, running_stack
+from tests.support.faults import Faults, SlowRepo, running_stack
 from tests.support.forge import Forge
+
+WARM_SECONDS = 60.0
+"""A build with packages from the network, if no test has had it yet, and a server."""
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +25,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def faults(forge: Forge, folder: Path) -> Iterator[Faults]:
-    """One of each part."""
+    """One of each part; a module that needs another stack has a fixture of this name."""
     with running_stack(forge, folder) as faults:
         yield faults
 
 
 @pytest.fixture(scope="module")
-def doubled_faults(forge: Forge, folder: Path) -> Iterator[Faults]:
-    """Two workers and two gateways."""
-    with running_stack(forge, folder, workers=2, gateways=2) as faults:
-        yield faults
+def warm(faults: Faults) -> SlowRepo:
+    """A repository whose image is there."""
+    repo = faults.slow_repo(holds_build=False)
+    faults.assert_server_answers(faults.stack.facade(repo.url, repo.sha).outcome(WARM_SECONDS))
+    return repo
+
+
+@pytest.fixture
+def nothing_is_left(faults: Faults) -> Iterator[None]:
+    """Check after a test that nothing of it is left at the stack."""
+    yield
+    faults.forge.git_fault = None
+    faults.assert_nothing_is_left()

@@ -17,7 +17,7 @@ from tests.support.polling import eventually
 from tests.support.quick_jupyter import quick_jupyter_wheel
 from tests.support.stack import Following
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400), pytest.mark.usefixtures("nothing_is_left")]
 
 BOUND_SECONDS = 60.0
 """After the kill: a lease that runs out, adoption, three builds one after the other and five servers."""
@@ -31,13 +31,6 @@ def faults(forge: Forge, folder: Path) -> Iterator[Faults]:
         forge, folder, workers=2, gateways=2, build_slots=1, seats_per_repo=1, base_packages=wheel
     ) as faults:
         yield faults
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left(faults: Faults) -> Iterator[None]:
-    yield
-    faults.forge.git_fault = None
-    faults.assert_nothing_is_left()
 
 
 class Moments:

@@ -12,11 +12,7 @@ from tests.support.faults import Faults
 from tests.support.forge import Fault
 from tests.support.polling import eventually
 
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left(faults: Faults) -> object:
-    yield
-    faults.assert_nothing_is_left()
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 def test_gateway_killed_in_mid_build_the_launch_goes_on_and_a_resumed_stream_has_every_line_once(

@@ -5,11 +5,7 @@ import pytest
 from tests.support.faults import Faults
 from tests.support.polling import eventually
 
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left(faults: Faults) -> object:
-    yield
-    faults.assert_nothing_is_left()
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 def test_redis_killed_in_mid_build_the_launch_ends_right_and_no_line_is_told_twice(faults: Faults) -> None:

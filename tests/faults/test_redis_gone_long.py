@@ -12,7 +12,7 @@ from tests.support.forge import Forge
 from tests.support.quick_jupyter import quick_jupyter_wheel
 from tests.support.redis_faults import unreachable, wait
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600), pytest.mark.usefixtures("nothing_is_left")]
 
 STALL_SECONDS = 30.0
 AWAY_SECONDS = 120.0
@@ -27,20 +27,6 @@ def faults(forge: Forge, folder: Path) -> Iterator[Faults]:
     """One of each part, with servers that start quickly."""
     with running_stack(forge, folder, base_packages=quick_jupyter_wheel(folder)) as faults:
         yield faults
-
-
-@pytest.fixture(scope="module")
-def warm(faults: Faults) -> SlowRepo:
-    """A repository whose image is there."""
-    repo = faults.slow_repo(holds_build=False)
-    faults.assert_server_answers(faults.stack.facade(repo.url, repo.sha).outcome())
-    return repo
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left(faults: Faults) -> Iterator[None]:
-    yield
-    faults.assert_nothing_is_left()
 
 
 def test_redis_stopped_for_half_a_minute_no_owner_changes(faults: Faults, warm: SlowRepo) -> None:

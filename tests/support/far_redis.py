@@ -19,8 +19,8 @@ from deploy.local.components import Component
 from deploy.local.installation import Installation
 from deploy.local.plan import plan_components
 from deploy.local.ports import Ports
-from deploy.local.settings import Settings, StartupError, read_settings
-from deploy.local.up import up
+from deploy.local.settings import Settings
+from tests.support.planned_stack import run_stack
 from tests.support.stack import Stack
 
 PORT = 6379
@@ -123,14 +123,5 @@ def _plan(
     return components
 
 
-def main() -> int:
-    """Run the stack."""
-    try:
-        return up(read_settings(), planner=_plan)
-    except StartupError as error:
-        print(error)
-        return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_stack(_plan))

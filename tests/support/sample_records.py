@@ -1,11 +1,15 @@
 """Records for tests of what is stored in Redis: one launch, its events, and a Redis that loses its last second."""
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from services.common.context import ProcessContext
 from services.common.models import Event, Launch, LaunchId, LaunchState, Phase, Spec
+from services.common.records.leases import OnAdopt, ServiceMember
 from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic, service_of
+from services.common.service.loops import background_tasks
 from services.common.streams.entries import Entry
 from services.common.streams.log_store import stream_entries
 from tests.support.valkey import member_of
@@ -69,6 +73,16 @@ class LosesItsLastSecond:
         """Put the record back as it was saved."""
         for key, dump in zip(self._keys, self._dumps, strict=True):
             await self._context.redis.restore(key, 0, dump, replace=True)
+
+
+@asynccontextmanager
+async def living(context: ProcessContext, *, on_adopt: OnAdopt | None = None) -> AsyncIterator[ServiceMember]:
+    """Run a process that renews, adopts and sweeps."""
+    member = member_of(context)
+    await member.take_lease()
+    await member.start(on_adopt=on_adopt)
+    async with background_tasks(member.run()):
+        yield member
 
 
 class LivingProcess:

@@ -17,11 +17,11 @@ from deploy.local.health import always_healthy
 from deploy.local.installation import Installation, open_installation
 from deploy.local.plan import plan_components
 from deploy.local.ports import Ports
-from deploy.local.settings import Settings, StartupError, read_settings
-from deploy.local.up import up
+from deploy.local.settings import Settings
 from deploy.redis.users import USERS, users_file
 from tests.support.faults import Faults, running_stack
 from tests.support.forge import Forge
+from tests.support.planned_stack import run_stack
 from tests.support.sentinel import MASTER, SENTINEL_PASSWORD, SentinelCluster, running_cluster
 from tests.support.stack import Stack
 
@@ -73,14 +73,5 @@ def _plan(
     return components
 
 
-def main() -> int:
-    """Run the stack."""
-    try:
-        return up(read_settings(), planner=_plan)
-    except StartupError as error:
-        print(error)
-        return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_stack(_plan))

@@ -8,19 +8,17 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import httpx
 import pytest
 
 from deploy.local.components import Component
-from deploy.local.health import always_healthy
 from deploy.local.installation import Installation
 from deploy.local.plan import plan_components
 from deploy.local.ports import Ports
-from deploy.local.settings import Settings, StartupError, read_settings
-from deploy.local.up import up
+from deploy.local.settings import Settings
 from tests.support.paths import CHECKOUT
+from tests.support.planned_stack import run_stack, second_of
 from tests.support.stack import Stack
 
 OFFSETS = {
@@ -59,9 +57,7 @@ def _plan(
     library = _library()
     components = plan_components(settings, installation, client, environ, ports)
     launcher = next(component for component in components if component.name == "launcher")
-    socket = Path(launcher.environment["BINDERY_LISTEN_SOCKET"]).with_name("launcher-2.sock")
-    second = {**launcher.environment, "BINDERY_LISTEN_SOCKET": str(socket)}
-    components.append(replace(launcher, name="launcher-2", environment=second, health=always_healthy))
+    components.append(second_of(launcher))
 
     skewed = []
     for component in components:
@@ -73,14 +69,5 @@ def _plan(
     return skewed
 
 
-def main() -> int:
-    """Run the stack."""
-    try:
-        return up(read_settings(), planner=_plan)
-    except StartupError as error:
-        print(error)
-        return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_stack(_plan))

@@ -1,22 +1,18 @@
 """Leases in a real Redis: the dead are found, what they owned goes to the living, once."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from redis.asyncio import Redis
 
 from services.common.context import ProcessContext
 from services.common.models import Event, Launch, LaunchState, Phase
-from services.common.records.leases import OnAdopt, ServiceMember
 from services.common.records.owned_record import Fenced, OwnedRecord
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
-from services.common.service.loops import background_tasks
 from tests.support.metrics import sample
 from tests.support.polling import until
-from tests.support.sample_records import LivingProcess, create_record, launch, message_event, messages_of
+from tests.support.sample_records import LivingProcess, create_record, launch, living, message_event, messages_of
 from tests.support.valkey import Valkey, another_context, die, member_of
 
 TOPIC = Topic(Kind.LAUNCH, "one")
@@ -27,16 +23,6 @@ async def fields_of(context: ProcessContext, *names: str) -> list[str]:
     stored = await context.records.read(TOPIC)
     assert stored
     return [stored.get(name) for name in names]
-
-
-@asynccontextmanager
-async def living(context: ProcessContext, *, on_adopt: OnAdopt | None = None) -> AsyncIterator[ServiceMember]:
-    """Run a process that renews, adopts and sweeps."""
-    member = member_of(context)
-    await member.take_lease()
-    await member.start(on_adopt=on_adopt)
-    async with background_tasks(member.run()):
-        yield member
 
 
 async def test_what_a_dead_process_owned_is_adopted_once_and_the_dead_one_is_fenced(
