@@ -19,6 +19,8 @@ from tests.support.watch_proxy import WatchProxy, watch_proxy
 KINDS = ("jobs", "pods", "secrets", "configmaps")
 SLOTS = 8
 TAKEN_OVER = 2 * SLOTS
+ENDED_SECONDS = 60.0
+"""What is left of a build of seconds, of 16 of them at most, and the end of its pod."""
 
 
 def unreadable(worker: Part, resource: str, what: str) -> float:
@@ -47,7 +49,7 @@ def test_a_line_of_the_pods_watch_that_is_cut_off_costs_no_build_and_no_line(
     proxy.cut_next_line("pods")
     namespace.kubectl("annotate", "pods", "-l", f"bindery/build-id={build_id}", "test=changed")
     eventually(lambda: unreadable(worker, "pods", "line") == 1, "the cut line was counted")
-    assert builders.outcome(build_id)["state"] == "built"
+    assert builders.outcome(build_id, ENDED_SECONDS)["state"] == "built"
     builders.assert_every_line_once(build_id)
     assert proxy.cuts == 1
     assert worker.is_healthy
@@ -117,7 +119,7 @@ def make_strangers_pod(namespace: Namespace, name: str, labels: dict[str, str]) 
 
 def assert_failed_once(builders: Builders, build_id: str) -> None:
     """Check that a build failed by its author's fault, told by its last line, and was not run again."""
-    build = builders.outcome(build_id)
+    build = builders.outcome(build_id, ENDED_SECONDS)
     assert build["error"]["code"] == "build_failed", f"{build}; {builders.log(build_id)[-2000:]}"
     assert "those were" in build["error"]["detail"]
     assert "run again" not in builders.log(build_id)

@@ -11,9 +11,14 @@ from tests.support.faults_under_way import LaunchesUnderWay, assert_no_zombie
 from tests.support.forge import Forge
 from tests.support.polling import eventually
 from tests.support.quick_jupyter import quick_jupyter_wheel
+from tests.support.stack import Following
+
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 BOUND_SECONDS = 20.0
 """Two heartbeats of 2 s that are missed, a command that waits for its timeout of 5 s, and as much again."""
+ADOPTED_SECONDS = 20.0
+"""A lease of 6 s that runs out, a sweep, and the line that follows."""
 
 
 @pytest.fixture(scope="module")
@@ -24,44 +29,45 @@ def network(folder: Path) -> Iterator[FarNetwork]:
 
 
 @pytest.fixture(scope="module")
-def far(forge: Forge, folder: Path, network: FarNetwork) -> Iterator[Faults]:
+def faults(forge: Forge, folder: Path, network: FarNetwork) -> Iterator[Faults]:
     """Two gateways, and one of each other part, far from Redis."""
     wheel = quick_jupyter_wheel(folder)
     with running_stack(forge, folder, kind=FarRedisStack, gateways=2, base_packages=wheel) as faults:
         yield faults
 
 
-@pytest.fixture(scope="module")
-def warm(far: Faults) -> SlowRepo:
-    """A repository whose image is there."""
-    repo = far.slow_repo(holds_build=False)
-    far.assert_server_answers(far.stack.facade(repo.url, repo.sha).outcome())
-    return repo
+def until_lines_come(following: Following) -> None:
+    """Wait for some lines more than a connection that was cut may have brought."""
+    length_before = len(following.text)
+    eventually(lambda: len(following.text) > length_before + 500, "lines on new connections", BOUND_SECONDS)
 
 
 def test_half_open_connections_followers_cancels_and_launches_go_on_within_seconds(
-    far: Faults, network: FarNetwork, warm: SlowRepo
+    faults: Faults, network: FarNetwork, warm: SlowRepo
 ) -> None:
-    launches = LaunchesUnderWay(far, warm)
-    elsewhere = far.stack.follow(launches.building.launch_id, gateway=1)
+    launches = LaunchesUnderWay(faults, warm)
+    elsewhere = faults.stack.follow(launches.building.launch_id, gateway=1)
     elsewhere.until_message("line 20\n")
 
     assert network.cut() > 10
     launches.request_more()
     for following in (launches.building, elsewhere):
-        told = len(following.text)
-        eventually(lambda: len(following.text) > told + 500, "lines on new connections", BOUND_SECONDS)  # noqa: B023
+        until_lines_come(following)
     launches.finish(seconds=BOUND_SECONDS)
     launches.assert_every_line_once(elsewhere)
-    assert_no_zombie(far)
-    far.assert_nothing_is_left()
+    assert_no_zombie(faults)
 
 
-def test_after_that_a_killed_gateways_launch_is_adopted(far: Faults, warm: SlowRepo) -> None:
-    launches = LaunchesUnderWay(far, warm)
-    far.stack.kill("gateway")
-    far.resume(launches.building, gateway=1)
-    for following in (launches.cancelled, launches.starting):
-        far.resume(following, gateway=1, has_news=False)
-    launches.finish()
-    far.assert_nothing_is_left()
+def test_a_killed_gateways_launches_are_adopted_by_one_whose_connections_were_dead(
+    faults: Faults, network: FarNetwork, warm: SlowRepo
+) -> None:
+    launches = LaunchesUnderWay(faults, warm)
+    assert network.cut() > 10
+    until_lines_come(launches.building)
+
+    faults.stack.kill("gateway")
+    with launches.bounded(ADOPTED_SECONDS):
+        faults.resume(launches.building, gateway=1)
+        for following in (launches.cancelled, launches.starting):
+            faults.resume(following, gateway=1, has_news=False)
+    launches.finish(seconds=BOUND_SECONDS)

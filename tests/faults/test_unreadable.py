@@ -7,14 +7,12 @@ import pytest
 from tests.support.faults import Faults
 from tests.support.polling import eventually
 
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
+
 BOUND_SECONDS = 45.0
 """A lease that runs out, five adoptions of 4 s, and the sweeps between them."""
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left(faults: Faults) -> object:
-    yield
-    faults.assert_nothing_is_left()
+ENDED_SECONDS = 60.0
+"""A build or a start without faults, or a launch that is told of what has ended before."""
 
 
 def damage(faults: Faults, topic: str) -> None:
@@ -41,11 +39,11 @@ def test_a_launch_that_no_gateway_can_read_ends_as_an_error_and_others_go_on(fau
     faults.stack.until_replaced("gateway", pid)
 
     other = faults.slow_repo(holds_build=False)
-    faults.assert_server_answers(faults.stack.facade(other.url, other.sha).outcome())
+    faults.assert_server_answers(faults.stack.facade(other.url, other.sha).outcome(ENDED_SECONDS))
 
     until_ended(faults, f"l:{launch_id}")
     faults.resume(following)
-    outcome = following.outcome()
+    outcome = following.outcome(ENDED_SECONDS)
     assert outcome["phase"] == "failed"
     assert "can't read what is recorded" in outcome["message"]
     url = f"{faults.stack.url}/api/v1/launches/{launch_id}"
@@ -70,7 +68,7 @@ def test_a_build_that_no_worker_can_read_ends_and_its_launch_has_it_built_again(
     eventually(lambda: f"build {build_id}" not in faults.stack.sessions(), "an end of the first execution", 60)
 
     repo.end_build()
-    faults.assert_server_answers(following.outcome())
+    faults.assert_server_answers(following.outcome(ENDED_SECONDS))
 
 
 def test_a_start_that_no_launcher_can_read_ends_its_launch_and_frees_its_seat(faults: Faults) -> None:
@@ -83,13 +81,13 @@ def test_a_start_that_no_launcher_can_read_ends_its_launch_and_frees_its_seat(fa
     faults.stack.until_replaced("launcher", pid)
 
     until_ended(faults, f"s:{server_id}")
-    outcome = following.outcome()
+    outcome = following.outcome(ENDED_SECONDS)
     assert (outcome["phase"], outcome["code"]) == ("failed", "record_unreadable")
 
 
 def test_a_link_whose_cached_answers_are_damaged_is_launched_as_if_there_were_none(faults: Faults) -> None:
     repo = faults.slow_repo(holds_build=False)
-    faults.assert_server_answers(faults.stack.facade(repo.url, repo.sha).outcome())
+    faults.assert_server_answers(faults.stack.facade(repo.url, repo.sha).outcome(ENDED_SECONDS))
     with closing(faults.stack.redis()) as redis:
         keys = redis.keys("*:fact:*")
         before = {key: redis.get(key) for key in keys}
@@ -97,7 +95,7 @@ def test_a_link_whose_cached_answers_are_damaged_is_launched_as_if_there_were_no
         for key, value in before.items():
             redis.set(key, value.partition(b" ")[0] + b" {", ex=3600)
 
-    faults.assert_server_answers(faults.stack.facade(repo.url, repo.sha).outcome())
+    faults.assert_server_answers(faults.stack.facade(repo.url, repo.sha).outcome(ENDED_SECONDS))
     assert faults.stack.metric("gateway", "bindery_cached_answers_unreadable_total") > 0
     with closing(faults.stack.redis()) as redis:
         written_again = [key for key in keys if redis.get(key).endswith(b"}")]
