@@ -148,6 +148,13 @@ class LaunchesUnderWay:
         return user not in self._users_before
 
 
+def epochs(faults: Faults) -> dict[str, str]:
+    """Return the epoch of every record, also of those that have ended: it grows with each change of owner."""
+    with closing(faults.stack.redis()) as redis:
+        keys = redis.keys(f"{faults.prefix}:{{[bls]:*}}:record")
+        return {key.decode(): (redis.hget(key, "epoch") or b"").decode() for key in keys}
+
+
 def assert_no_zombie(faults: Faults) -> None:
     """Check that every process lives and all its loops do.
 
