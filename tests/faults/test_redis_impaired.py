@@ -1,7 +1,7 @@
 """Redis refuses writes, or stands still, for seconds: no launch ends, nothing is done twice, no process is lost.
 
 One stack for all of them, with the leases that are set by default. Each test ends with a look at the loops of every
-process; the last one kills processes, so that what the faults before have left behind must be taken over.
+process.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,6 +26,8 @@ from tests.support.redis_faults import (
 )
 from tests.support.stack import Stack
 
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
+
 FAULT_SECONDS = 3.0
 STALL_SECONDS = 4.6
 DUE_MILLISECONDS = 4_250
@@ -34,7 +36,7 @@ DISK_BYTES = 32 * 2**20
 
 
 @pytest.fixture(scope="module")
-def impaired(forge: Forge, folder: Path) -> Iterator[Faults]:
+def faults(forge: Forge, folder: Path) -> Iterator[Faults]:
     """A stack whose Redis has a small disk of its own."""
     wheel = quick_jupyter_wheel(folder)
     open_installation(folder / "data")  # `up` takes a folder that holds something only if it is its own
@@ -43,20 +45,6 @@ def impaired(forge: Forge, folder: Path) -> Iterator[Faults]:
         running_stack(forge, folder, base_packages=wheel) as faults,
     ):
         yield faults
-
-
-@pytest.fixture(scope="module")
-def warm(impaired: Faults) -> SlowRepo:
-    """A repository whose image is there."""
-    repo = impaired.slow_repo(holds_build=False)
-    impaired.assert_server_answers(impaired.stack.facade(repo.url, repo.sha).outcome())
-    return repo
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left(impaired: Faults) -> Iterator[None]:
-    yield
-    impaired.assert_nothing_is_left()
 
 
 def check_writes_refused(
@@ -73,48 +61,50 @@ def check_writes_refused(
     assert_no_zombie(faults)
 
 
-def test_writes_refused_without_a_replica_every_launch_ends_right(impaired: Faults, warm: SlowRepo) -> None:
-    check_writes_refused(impaired, warm, without_replicas)
+def test_writes_refused_without_a_replica_every_launch_ends_right(faults: Faults, warm: SlowRepo) -> None:
+    check_writes_refused(faults, warm, without_replicas)
 
 
-def test_writes_refused_after_a_failed_snapshot_every_launch_ends_right(impaired: Faults, warm: SlowRepo) -> None:
-    check_writes_refused(impaired, warm, failing_snapshots)
+def test_writes_refused_after_a_failed_snapshot_every_launch_ends_right(faults: Faults, warm: SlowRepo) -> None:
+    check_writes_refused(faults, warm, failing_snapshots)
 
 
-def test_a_full_disk_under_redis_every_launch_ends_right(impaired: Faults, warm: SlowRepo) -> None:
-    check_writes_refused(impaired, warm, full_disk)
-
-
-@pytest.mark.long
-def test_redis_out_of_memory_every_launch_ends_right(impaired: Faults, warm: SlowRepo) -> None:
-    check_writes_refused(impaired, warm, out_of_memory)
+def test_a_full_disk_under_redis_every_launch_ends_right(faults: Faults, warm: SlowRepo) -> None:
+    check_writes_refused(faults, warm, full_disk)
 
 
 @pytest.mark.long
-def test_redis_busy_with_a_script_every_launch_ends_right(impaired: Faults, warm: SlowRepo) -> None:
-    check_writes_refused(impaired, warm, busy_with_a_script)
+def test_redis_out_of_memory_every_launch_ends_right(faults: Faults, warm: SlowRepo) -> None:
+    check_writes_refused(faults, warm, out_of_memory)
 
 
-def test_redis_stopped_until_a_lease_has_run_out_no_owner_changes(impaired: Faults, warm: SlowRepo) -> None:
-    launches = LaunchesUnderWay(impaired, warm)
+@pytest.mark.long
+def test_redis_busy_with_a_script_every_launch_ends_right(faults: Faults, warm: SlowRepo) -> None:
+    check_writes_refused(faults, warm, busy_with_a_script)
+
+
+def test_redis_stopped_until_a_lease_has_run_out_no_owner_changes(faults: Faults, warm: SlowRepo) -> None:
+    launches = LaunchesUnderWay(faults, warm)
     launches.until_a_lease_is_due(DUE_MILLISECONDS)
-    with impaired.stack.paused("redis"):
+    with faults.stack.paused("redis"):
         launches.request_more()
         wait(STALL_SECONDS)
     launches.until_requested_goes_on()
     launches.assert_no_owner_changed()
     launches.finish()
     launches.assert_hub_called_once()
-    assert_no_zombie(impaired)
+    assert_no_zombie(faults)
 
 
-def test_after_all_that_what_killed_processes_owned_is_adopted(impaired: Faults, warm: SlowRepo) -> None:
-    launches = LaunchesUnderWay(impaired, warm)
-    pids = {part: impaired.stack.kill(part) for part in ("gateway", "worker", "launcher")}
+def test_after_a_fault_what_killed_processes_owned_is_adopted(faults: Faults, warm: SlowRepo) -> None:
+    launches = LaunchesUnderWay(faults, warm)
+    with without_replicas(faults.stack):
+        wait(FAULT_SECONDS)
+    pids = {part: faults.stack.kill(part) for part in ("gateway", "worker", "launcher")}
     for part, pid in pids.items():
-        impaired.stack.until_replaced(part, pid)
-    impaired.resume(launches.building)
+        faults.stack.until_replaced(part, pid)
+    faults.resume(launches.building)
     for following in (launches.cancelled, launches.starting):  # which have nothing new to say before they end
-        impaired.resume(following, has_news=False)
+        faults.resume(following, has_news=False)
     launches.finish()
-    assert_no_zombie(impaired)
+    assert_no_zombie(faults)
