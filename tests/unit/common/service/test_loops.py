@@ -62,6 +62,57 @@ async def test_a_failed_step_is_repeated_without_the_wait() -> None:
     assert waits == 2  # before the first step, and after the one that succeeded
 
 
+async def test_a_loop_goes_on_when_what_its_step_awaits_was_cancelled() -> None:
+    """Only a cancel of the loop itself ends it: any library may cancel what it shares with a step."""
+    rounds = 0
+    done = asyncio.Event()
+
+    async def step() -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 1:
+            shared = asyncio.get_running_loop().create_future()
+            shared.cancel()
+            await shared
+        done.set()
+
+    before = sample("bindery_loop_failures_total", loop="odd")
+    async with background_tasks(run_forever(step, name="odd", retry_max_seconds=0.01)), asyncio.timeout(5):
+        await done.wait()
+    assert sample("bindery_loop_failures_total", loop="odd") - before == 1
+
+
+async def test_a_loop_goes_on_after_an_exception_of_its_wait() -> None:
+    waits = 0
+    done = asyncio.Event()
+
+    async def wait() -> None:
+        nonlocal waits
+        waits += 1
+        if waits == 1:
+            raise Odd
+
+    async def step() -> None:
+        if waits > 1:
+            done.set()
+
+    before = sample("bindery_loop_failures_total", loop="odd")
+    async with background_tasks(run_forever(step, name="odd", wait=wait, retry_max_seconds=0.01)), asyncio.timeout(5):
+        await done.wait()
+    assert sample("bindery_loop_failures_total", loop="odd") - before == 1
+
+
+async def test_a_background_task_that_was_cancelled_is_logged_as_that(capfd: pytest.CaptureFixture[str]) -> None:
+    async def ends() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(UnexpectedEnd):
+        async with background_tasks(ends()), asyncio.timeout(5):
+            await background_state().ended.wait()
+    assert background_state().end_reason.endswith("it was cancelled")
+    assert "it was cancelled" in "".join(capfd.readouterr())
+
+
 async def test_a_loop_ends_when_it_is_cancelled() -> None:
     async def step() -> None:
         raise Odd
