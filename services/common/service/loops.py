@@ -17,7 +17,7 @@ from prometheus_client import Counter
 
 from services.common.service.backoff import Backoff
 from services.common.service.logging import get_logger
-from services.common.service.tasks import cancel_and_wait, is_cancelled, sleep_unless_cancelled
+from services.common.service.tasks import CANCEL_AGAIN_SECONDS, cancel_and_wait, is_cancelled, sleep_unless_cancelled
 
 log = get_logger(__name__)
 
@@ -194,11 +194,14 @@ def _report_failure(name: str, error: BaseException, *, failures: int, is_expect
 
 
 @contextlib.asynccontextmanager
-async def background_tasks(*work: Coroutine[Any, Any, object]) -> AsyncIterator[None]:
+async def background_tasks(
+    *work: Coroutine[Any, Any, object], again_seconds: float = CANCEL_AGAIN_SECONDS
+) -> AsyncIterator[None]:
     """Run coroutines for as long as the block. If one ends before the block does, the process must end.
 
     The block goes on until the process has handed over what it owns: `BackgroundState.ended` tells the server to shut
-    down. Raise `UnexpectedEnd` at the end of the block, if that has nothing worse to raise.
+    down. At the end of the block the tasks are cancelled, and once more after `again_seconds`. Raise `UnexpectedEnd`
+    then, if the block has nothing worse to raise.
     """
     state = background_state()
     is_over = False
@@ -216,6 +219,6 @@ async def background_tasks(*work: Coroutine[Any, Any, object]) -> AsyncIterator[
         yield
     finally:
         is_over = True
-        await cancel_and_wait(*tasks)
+        await cancel_and_wait(*tasks, again_seconds=again_seconds)
     if unexpected:
         raise UnexpectedEnd(", ".join(unexpected))

@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+from collections.abc import Coroutine
+from typing import Any
 
 import httpx
 import pytest
@@ -176,10 +178,9 @@ async def test_a_task_may_end_once_the_process_is_to_end() -> None:
     assert not state.ended.is_set()
 
 
-@pytest.mark.parametrize("how", ["returns", "raises", "hangs"])
-async def test_a_process_ends_with_its_background_task(how: str) -> None:
-    """Uvicorn alone would go on serving; a process that hangs in its end is killed."""
-    process = await asyncio.create_subprocess_exec(
+def ending_service(how: str) -> Coroutine[Any, Any, asyncio.subprocess.Process]:
+    """Start the service of `tests.support.ending_service`."""
+    return asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tests.support.ending_service",
@@ -187,10 +188,28 @@ async def test_a_process_ends_with_its_background_task(how: str) -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
+
+
+@pytest.mark.parametrize("how", ["returns", "raises", "hangs"])
+async def test_a_process_ends_with_its_background_task(how: str) -> None:
+    """Uvicorn alone would go on serving; a process that hangs in its end is killed."""
+    process = await ending_service(how)
     async with asyncio.timeout(30):
         output, _ = await process.communicate()
     assert process.returncode == 1, output.decode()
     assert "part_ended" in output.decode()
+
+
+@pytest.mark.parametrize(("how", "status"), [("fails_in_end", 1), ("ends_well", 0)])
+async def test_the_exit_status_after_a_signal_says_whether_the_end_went_well(how: str, status: int) -> None:
+    process = await ending_service(how)
+    assert process.stdout
+    async with asyncio.timeout(30):
+        while b"started" not in await process.stdout.readline():
+            assert not process.stdout.at_eof()
+        process.terminate()
+        output, _ = await process.communicate()
+    assert process.returncode == status, output.decode()
 
 
 async def test_probes_ask_nothing_of_others() -> None:
