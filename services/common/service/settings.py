@@ -121,8 +121,9 @@ class ServiceSettings(BaseSettings):
     lost_check_seconds: float = Field(
         4.0,
         gt=0,
-        description="How often the records of followed streams are looked for. If one is missing three times in a row, "
-        "Redis has lost it, and its followers are told so.",
+        description="How often the records of followed streams are looked for; never more often than once in two of "
+        "`BINDERY_LEASE_RENEW_SECONDS`. If one is missing three times in a row, Redis has lost it, and its followers "
+        "are notified.",
     )
     reread_seconds: float = Field(
         60.0,
