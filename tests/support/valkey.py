@@ -152,6 +152,19 @@ def member_of(context: ProcessContext, name: str = "gateway") -> ServiceMember:
     )
 
 
+async def sweeper_of(context: ProcessContext, name: str = "gateway") -> ServiceMember:
+    """Return a member that has had its lease for long: to its sweep, a lease that has run out means a death."""
+    member = member_of(context, name)
+    await member.take_lease()
+    trust_leases(member)
+    return member
+
+
+def trust_leases(member: ServiceMember) -> None:
+    """Let a member's next sweep be as one long after it took its lease, without waiting for that."""
+    member._certain_from = 0.0
+
+
 async def die(context: ProcessContext, member: ServiceMember) -> None:
     """Leave what a killed process leaves once its lease has run out, without waiting for that."""
     await context.redis.delete(context.keys.alive(member.process))

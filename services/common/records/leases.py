@@ -183,7 +183,8 @@ class ServiceMember:
         asked_at = time.monotonic()
         answer = int(await self._scripts.run("renew", keys, [self.process, self._lease_ms, int(first)]))
 
-        if self._is_overdue(asked_at):
+        if first or self._is_overdue(asked_at):
+            # A new process can't tell whether others were kept from renewing until now.
             self._certain_from = asked_at + self._lease_seconds
             self.wake()  # while its lease had run out, this process could adopt nothing
         self._renewed_at = asked_at

@@ -20,7 +20,7 @@ from tests.support.in_process_builder import Builder, image_of, open_builder, re
 from tests.support.polling import until
 from tests.support.scripted_executor import ScriptedExecutor
 from tests.support.settings import settings_for
-from tests.support.valkey import QUICK, Valkey
+from tests.support.valkey import QUICK, Valkey, trust_leases
 
 WHY = BinderyError("cancelled", "Why.")
 
@@ -80,6 +80,7 @@ async def test_executions_that_can_not_be_stopped_delay_neither_admission_nor_th
         app = create_app(settings_for(BuilderSettings, values | QUICK))
         async with app.router.lifespan_context(app):
             context: BuilderContext = app.state.context
+            trust_leases(context.member)
             await until(lambda: executor.stops == 3, "the stops have begun")
 
             # A worker that dies, and a build that is queued without a message.

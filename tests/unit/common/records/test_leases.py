@@ -1,19 +1,24 @@
 """Leases in a real Redis: the dead are found, what they owned goes to the living, once."""
 
 import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from redis.asyncio import Redis
 
 from services.common.context import ProcessContext
 from services.common.models import Event, Launch, LaunchState, Phase
+from services.common.records.leases import OnAdopt, ServiceMember
 from services.common.records.owned_record import Fenced, OwnedRecord
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
+from services.common.service.loops import background_tasks
 from tests.support.metrics import sample
 from tests.support.polling import until
-from tests.support.sample_records import LivingProcess, create_record, launch, living, message_event, messages_of
-from tests.support.valkey import Valkey, another_context, die, member_of
+from tests.support.sample_records import LivingProcess, create_record, launch, message_event, messages_of
+from tests.support.valkey import Valkey, another_context, die, member_of, sweeper_of, trust_leases
 
 TOPIC = Topic(Kind.LAUNCH, "one")
 
@@ -23,6 +28,17 @@ async def fields_of(context: ProcessContext, *names: str) -> list[str]:
     stored = await context.records.read(TOPIC)
     assert stored
     return [stored.get(name) for name in names]
+
+
+@asynccontextmanager
+async def living(context: ProcessContext, *, on_adopt: OnAdopt | None = None) -> AsyncIterator[ServiceMember]:
+    """Run a process that renews, adopts and sweeps."""
+    member = member_of(context)
+    await member.take_lease()
+    trust_leases(member)
+    await member.start(on_adopt=on_adopt)
+    async with background_tasks(member.run()):
+        yield member
 
 
 async def test_what_a_dead_process_owned_is_adopted_once_and_the_dead_one_is_fenced(
@@ -67,8 +83,7 @@ async def test_nobody_takes_from_the_living(context: ProcessContext) -> None:
     async with living(context) as owner:
         record = await create_record(context, owner.process)
         owner.work(TOPIC, asyncio.Event().wait())  # type: ignore[arg-type]
-        sweeper = member_of(context)
-        await sweeper.take_lease()
+        sweeper = await sweeper_of(context)
         await sweeper.sweep_once()
         await record.write(message_event("second"))
 
@@ -131,8 +146,7 @@ async def test_what_a_process_creates_while_its_lease_has_run_out_is_found_by_th
     await late.take_lease()
     await die(context, late)
     await create_record(context, late.process)
-    other = member_of(context)
-    await other.take_lease()
+    other = await sweeper_of(context)
     await other.sweep_once()
     assert await context.records.adopt("gateway", other.process)
 
@@ -193,6 +207,35 @@ async def test_after_an_outage_a_sweeper_gives_all_others_time_to_renew(valkey: 
             return await fields_of(context, "owner") == [""]
 
         await until(is_found)
+
+
+async def test_a_sweeper_that_begins_after_an_outage_gives_all_others_time_to_renew(
+    valkey: Valkey, redis: Redis
+) -> None:
+    """One process was answered at once, while all others still wait for their connections to break."""
+    async with another_context(valkey, lease_seconds=1.0, lease_renew_seconds=0.3) as context:
+        other = member_of(context)
+        await other.take_lease()
+        await create_record(context, other.process)
+        await die(context, other)  # as far as Redis can tell
+
+        new = member_of(context)
+        await new.take_lease()
+        await new.start()
+        await new.sweep_once()
+        assert new.is_sweeper
+        assert await fields_of(context, "owner") == [other.process]
+
+        # The other one is dead: after a lease, that is certain.
+        began_at = time.monotonic()
+
+        async def is_found() -> bool:
+            await new._renew()
+            await new.sweep_once()
+            return await fields_of(context, "owner") == [""]
+
+        await until(is_found)
+        assert time.monotonic() - began_at >= 0.8
 
 
 async def test_a_record_that_a_failover_lost_comes_back_although_its_owner_has_nothing_to_write(

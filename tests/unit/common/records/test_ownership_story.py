@@ -19,7 +19,7 @@ from tests.support.sample_records import (
     message_event,
     messages_of,
 )
-from tests.support.valkey import Valkey, another_context, die, member_of
+from tests.support.valkey import Valkey, another_context, die, member_of, trust_leases
 
 
 async def fields_of(context: ProcessContext, *names: str) -> list[str]:
@@ -39,6 +39,7 @@ async def test_the_story_of_a_record(context: ProcessContext, valkey: Valkey) ->
         second = member_of(elsewhere)
         await first.take_lease()
         await second.take_lease()
+        trust_leases(second)
 
         # 1. Creation. The first process creates the record and owns it, by a random word: its claim.
         by_first = await create_record(context, first.process)

@@ -4,20 +4,23 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.common.context import ProcessContext
 from services.common.models import Launch
+from services.common.records.leases import OnAdopt, ServiceMember
 from services.common.records.owned_record import OwnedRecord
 from services.common.records.stored_record import RecordUnreadable, StoredRecord, is_public
 from services.common.redis.keys import Kind, Topic
+from services.common.service.loops import background_tasks
 from services.common.streams.log_store import stream_entries
 from tests.support.metrics import sample
 from tests.support.polling import until
-from tests.support.sample_records import TOPIC, create_record, launch, living, message_event
-from tests.support.valkey import Valkey, another_context, die, member_of
+from tests.support.sample_records import TOPIC, create_record, launch, message_event
+from tests.support.valkey import Valkey, another_context, die, member_of, sweeper_of, trust_leases
 
 QUICK = {"lease_seconds": 1.0, "lease_renew_seconds": 0.05, "sweep_interval_seconds": 0.05}
 BODY = launch().model_dump_json(exclude_none=True)
@@ -37,6 +40,17 @@ async def context(valkey: Valkey, redis: object) -> AsyncIterator[ProcessContext
     """A process that looks for what nothing works on many times in a second."""
     async with another_context(valkey, **QUICK) as context:
         yield context
+
+
+@asynccontextmanager
+async def living(context: ProcessContext, *, on_adopt: OnAdopt | None = None) -> AsyncIterator[ServiceMember]:
+    """Run a process that renews, adopts and sweeps."""
+    member = member_of(context)
+    await member.take_lease()
+    trust_leases(member)
+    await member.start(on_adopt=on_adopt)
+    async with background_tasks(member.run()):
+        yield member
 
 
 async def orphan(context: ProcessContext, **fields: str | bytes) -> None:
@@ -170,8 +184,7 @@ async def test_others_are_adopted_while_one_cannot_be_read(context: ProcessConte
         await context.records.create(topic, launch(), message_event("first"), process=dead.process)
     await die(context, dead)
 
-    member = member_of(context)
-    await member.take_lease()
+    member = await sweeper_of(context)
     await member.sweep_once()
     adopted = set()
     while claim := await context.records.adopt("gateway", member.process):
@@ -190,8 +203,7 @@ async def test_an_orphan_of_an_unknown_kind_is_dropped(context: ProcessContext) 
 
 async def test_many_orderly_hand_overs_do_not_end_a_record(context: ProcessContext) -> None:
     await orphan(context)
-    sweeper = member_of(context)
-    await sweeper.take_lease()
+    sweeper = await sweeper_of(context)
     await sweeper.sweep_once()
     for _ in range(12):
         member = member_of(context)
@@ -206,8 +218,7 @@ async def test_deaths_end_a_record_only_if_each_owner_died_soon(
 ) -> None:
     async with another_context(valkey, **QUICK, adoption_trial_seconds=trial_seconds) as context:
         await orphan(context)
-        sweeper = member_of(context)
-        await sweeper.take_lease()
+        sweeper = await sweeper_of(context)
         adoptions = 0
         for _ in range(8):
             await sweeper.sweep_once()

@@ -15,7 +15,7 @@ from services.common.records.owned_record import Fenced, OwnedRecord
 from services.common.streams.positions import STREAM_START
 from tests.support.polling import until
 from tests.support.sample_records import TOPIC, LivingProcess, create_record, message_event
-from tests.support.valkey import Valkey, another_context, member_of, running_valkey, service_settings
+from tests.support.valkey import Valkey, another_context, running_valkey, service_settings, sweeper_of
 
 
 @contextmanager
@@ -122,8 +122,7 @@ async def taken_over(context: ProcessContext, other: ProcessContext) -> AsyncIte
     async with LivingProcess(context, "gateway") as process:
         old = await create_record(context, process)
         await context.redis.delete(context.keys.alive(process))
-        sweeper = member_of(other)
-        await sweeper.take_lease()
+        sweeper = await sweeper_of(other)
         await sweeper.sweep_once()
         adopted = await other.records.adopt("gateway", sweeper.process)
         assert adopted

@@ -18,7 +18,7 @@ from tests.support.logs import line_of
 from tests.support.metrics import sample
 from tests.support.polling import until
 from tests.support.sample_records import TOPIC, LivingProcess, create_record, message_event
-from tests.support.valkey import Valkey, member_of, service_settings
+from tests.support.valkey import Valkey, service_settings, sweeper_of
 
 HEARTBEAT_SECONDS = 0.3
 NOTICED_SECONDS = 3 * HEARTBEAT_SECONDS
@@ -173,8 +173,7 @@ async def test_an_orphan_whose_message_was_swallowed_is_adopted_at_once(
         await member.start(on_adopt=adopt)
         black_hole.swallow_subscriptions()
         await context.redis.delete(context.keys.alive(process))
-        sweeper = member_of(context)
-        await sweeper.take_lease()
+        sweeper = await sweeper_of(context)
         await sweeper.sweep_once()
         await until(lambda: adopted == [TOPIC.id], seconds=NOTICED_SECONDS + MARGIN_SECONDS)
 
