@@ -49,7 +49,7 @@ def test_a_launch_that_no_gateway_can_read_ends_as_an_error_and_others_go_on(fau
     url = f"{faults.stack.url}/api/v1/launches/{launch_id}"
     for reply in (faults.stack.client.get(url), faults.stack.client.delete(url)):
         assert (reply.status_code, reply.json()["code"]) == (500, "record_unreadable")
-    assert faults.stack.metric("gateway", "bindery_records_given_up_total", 'kind="l"') == 1
+    assert faults.stack.metric("gateway", "bindery_records_unworkable_total", 'kind="l"') == 1
 
 
 def test_a_build_that_no_worker_can_read_ends_and_its_launch_has_it_built_again(faults: Faults) -> None:

@@ -162,7 +162,7 @@ async def sweeper_of(context: ProcessContext, name: str = "gateway") -> ServiceM
 
 def trust_leases(member: ServiceMember) -> None:
     """Let a member's next sweep be as one long after it took its lease, without waiting for that."""
-    member._certain_from = 0.0
+    member._sweeper._certain_from = 0.0
 
 
 async def die(context: ProcessContext, member: ServiceMember) -> None:

@@ -1,21 +1,23 @@
-"""Leases, by which a process shows that it is alive, and the take-over of what a dead process owned."""
+"""A process as a member of its service: its lease, by which it shows that it is alive, and the work that it owns."""
 
 import asyncio
 import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
+from typing import Any, NoReturn
 
 from redis.asyncio import Redis
 
 from services.common.records.owned_record import FENCED, OwnedRecord
 from services.common.records.records import Records
 from services.common.records.stored_record import RecordUnreadable, StoredRecord
+from services.common.records.sweeping import Sweeper
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Keys, Topic
-from services.common.redis.scripts import ScriptArg, Scripts
+from services.common.redis.scripts import Scripts
 from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
 from services.common.service.loops import background_tasks, run_forever
@@ -64,7 +66,6 @@ class ServiceMember:
         self._records = records
         self._scripts = Scripts(redis, "services.common.records.scripts")
 
-        self._lease_seconds = settings.lease_seconds
         self._lease_ms = int(settings.lease_seconds * 1000)
         self._renew_seconds = settings.lease_renew_seconds
         self._sweep_seconds = settings.sweep_interval_seconds
@@ -77,9 +78,6 @@ class ServiceMember:
 
         self._tasks: dict[Topic, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
-        self._renewed_at = time.monotonic()
-        self._certain_from = 0.0
-        """Until then leases that have run out prove nothing; by the monotonic clock."""
         self._lost_lease = False
         self._records_differ = asyncio.Event()
         self._without_task: set[str] = set()
@@ -90,6 +88,7 @@ class ServiceMember:
         """Whether everything has been handed over: nothing is adopted or swept any more."""
         self.process = f"{service}-{socket.gethostname()[:20]}-{os.getpid()}-{secrets.token_hex(3)}"
         """Name of this process."""
+        self._sweeper = Sweeper(service, self.process, redis=redis, keys=keys, settings=settings)
 
     # Lease
 
@@ -117,9 +116,7 @@ class ServiceMember:
 
     async def run(self) -> None:
         """Renew the lease, and after `start` adopt and sweep, until cancelled."""
-        bus = self._records.bus
-        bus.on_loss(self.wake)
-        wait_for_orphans = partial(wait_and_clear, self._wake, seconds=bus.reread_seconds)
+        self._records.bus.on_loss(self.wake)
         loops = [
             run_forever(
                 self._keep_lease, name="lease", wait=self._renew_seconds, unavailable=REDIS_UNAVAILABLE,
@@ -128,25 +125,32 @@ class ServiceMember:
             run_forever(
                 self._check_records, name="records", wait=self._records_differ.wait, unavailable=REDIS_UNAVAILABLE
             ),
-            run_forever(
-                self._adopt_orphans, name="adoption", wait=wait_for_orphans, at_once=True,
-                unavailable=REDIS_UNAVAILABLE,
-            ),
         ]  # fmt: skip
+        async with background_tasks(*loops):
+            await self._started.wait()
+            async with background_tasks(*self._loops_after_start()):
+                await asyncio.Event().wait()
+
+    def _loops_after_start(self) -> list[Coroutine[Any, Any, NoReturn]]:
+        wait_for_orphans = partial(wait_and_clear, self._wake, seconds=self._records.bus.reread_seconds)
+        loops = [
+            run_forever(
+                self._adopt_orphans, name="adoption", wait=wait_for_orphans, at_once=True, unavailable=REDIS_UNAVAILABLE
+            )
+        ]
         if self._sweeps:
             loops.append(
                 run_forever(
                     self._sweep, name="sweep", wait=self._sweep_seconds, at_once=True, unavailable=REDIS_UNAVAILABLE
                 )
             )
-        async with background_tasks(*loops):
-            await asyncio.Event().wait()
+        return loops
 
     async def hand_over(self) -> None:
         """Stop all work and release every record at once, so that no other process waits for the lease to end."""
         self.is_leaving = True
         await self._cancel_work()
-        await self._release(self.process, by_itself=True)
+        await self._sweeper.release(self.process, by_itself=True)
 
     async def _cancel_work(self) -> None:
         # Not `cancel_and_wait`: a second cancel would cut short a write that waits for its reply.
@@ -183,28 +187,17 @@ class ServiceMember:
         asked_at = time.monotonic()
         answer = int(await self._scripts.run("renew", keys, [self.process, self._lease_ms, int(first)]))
 
-        if first or self._is_overdue(asked_at):
-            # A new process can't tell whether others were kept from renewing until now.
-            self._certain_from = asked_at + self._lease_seconds
+        if self._sweeper.note_renewal(asked_at, is_first=first):
             self.wake()  # while its lease had run out, this process could adopt nothing
-        self._renewed_at = asked_at
         return answer - 1 if answer else None
-
-    def _is_overdue(self, now: float) -> bool:
-        """Return whether other leases may have run out only because Redis, or this process, stood still.
-
-        Every process renews each `lease_renew_seconds`. So if a lease has run out although its owner lives, Redis did
-        not answer for longer than the rest of that lease, and it did not answer this process either.
-        """
-        return now - self._renewed_at > self._lease_seconds - self._renew_seconds
 
     # Records in Redis, and here
 
     async def _check_records(self) -> None:
         """Compare the records that Redis lists as this process's with those that it works on, and mend the difference.
 
-        This is all that is done after Redis was emptied, after it came back without its last second, and after this
-        process was taken for dead.
+        This is all that is done about records after Redis was emptied, after it came back without its last second, and
+        after this process was taken for dead. Seats, slots and the reaper's disarming have ways of their own.
         """
         self._records_differ.clear()
         if self.is_leaving:
@@ -242,7 +235,7 @@ class ServiceMember:
                     log.warning("record_unreadable", noun=topic.name, reason=error.reason)
                 else:
                     log.exception("work_ended", noun=topic.name, error=str(error))
-                await self._records.note_failure(topic, error)
+                await self._records.orphans.note_failure(topic, error)
 
         if earlier := self._tasks.get(topic):
             earlier.cancel()  # it lost the record, and this process has adopted that
@@ -266,8 +259,6 @@ class ServiceMember:
 
     async def _adopt_orphans(self) -> None:
         """Adopt all orphans of the service, one after the other, at a pace that keeps their work from a rush."""
-        await self._started.wait()
-
         while self._on_adopt and not self.is_leaving:
             adopted = await self._records.adopt(self.service, self.process)
             if adopted is None:
@@ -280,43 +271,16 @@ class ServiceMember:
     # Sweeping
 
     async def _sweep(self) -> None:
-        await self._started.wait()
         if not self.is_leaving:
             await self.sweep_once()
 
     async def sweep_once(self) -> None:
-        """Take the sweep lease if it is free; then release what dead processes owned, and call `on_sweep`.
-
-        While this process is in doubt, nobody is dead: after an outage all others need a moment to renew.
-        """
-        keys = [self._keys.sweep(self.service), self._keys.processes(self.service)]
-        is_holder, *dead_processes = await self._scripts.run(
-            "sweep", keys, [self.process, self._lease_ms, self._keys.alive("")]
-        )
-        self.is_sweeper = bool(is_holder)
-        if not is_holder:
+        """Take the sweep lease if it is free; then release what dead processes owned, and call `on_sweep`."""
+        dead_processes = await self._sweeper.find_dead()
+        self.is_sweeper = dead_processes is not None
+        if dead_processes is None:
             return
 
-        now = time.monotonic()
-        if self._is_overdue(now) or now < self._certain_from:
-            dead_processes = []
-        for process in dead_processes:
-            orphans = await self._release(process.decode())
-            log.warning("process_died", process=process.decode(), orphans=orphans)
+        await self._sweeper.release_all(dead_processes)
         if self._on_sweep:
             await self._on_sweep()
-
-    async def _release(self, process: str, *, by_itself: bool = False) -> int:
-        """Turn everything that a process owns into orphans, and return their number. A living process is left alone.
-
-        `by_itself` is for a process that gives up its own.
-        """
-        keys = [
-            self._keys.alive(process),
-            self._keys.processes(self.service),
-            self._keys.owned(process),
-            self._keys.orphans(self.service),
-            self._keys.sweep(self.service),
-        ]
-        args: list[ScriptArg] = [process, int(by_itself), self._keys.wake(self.service), self._keys.prefix]
-        return int(await self._scripts.run("release", keys, args))

@@ -3,44 +3,25 @@
 Who may write is decided in Redis: each write is one script, which first compares the record's epoch and claim.
 """
 
-import contextlib
-import itertools
 import secrets
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from prometheus_client import Counter
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from services.common.models import Event, Phase
-from services.common.models.errors import BinderyError
+from services.common.models import Event
+from services.common.records.adoption import SEQ_JUMP, ClaimedOrphan, Orphans
 from services.common.records.owned_record import AppendedEntry, Fenced, OwnedRecord
 from services.common.records.store import RecordStore
-from services.common.records.stored_record import Entity, FieldValue, RecordUnreadable, StoredRecord
-from services.common.redis.client import REDIS_PY_UNAVAILABLE, REDIS_UNAVAILABLE, retry_while_unavailable
+from services.common.records.stored_record import Entity, FieldValue, StoredRecord
+from services.common.redis.client import retry_while_unavailable
 from services.common.redis.keys import Keys, Topic, service_of
 from services.common.redis.scripts import ScriptArg, ScriptCall, ScriptReply, run_together
-from services.common.service.clock import clock
-from services.common.service.logging import get_logger
 from services.common.service.settings import ServiceSettings
 from services.common.streams.bus import Bus
 from services.common.streams.entries import Entry, encode_events
-
-log = get_logger(__name__)
-
-UNREADABLE = Counter(
-    "bindery_records_given_up_total", "Records that were ended because no process could work on them", ["kind"]
-)
-
-FAILURE_MAX_LENGTH = 200
-
-SEQ_JUMP = 1000
-"""Gap that an adopter leaves in the numbers of writes.
-
-Redis may have lost the last writes in a crash, and followers have seen their numbers; those must not come again.
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +50,7 @@ class Records(RecordStore):
     def __init__(self, redis: Redis, keys: Keys, *, bus: Bus, settings: ServiceSettings) -> None:
         super().__init__(redis, keys, bus=bus, settings=settings)
         self._claims: dict[Topic, OwnedRecord] = {}
-        self._adoptions_max = settings.adoptions_max
-        self._adoption_trial_ms = int(settings.adoption_trial_seconds * 1000)
+        self.orphans = Orphans(self, settings)
 
     # Claims
 
@@ -218,103 +198,24 @@ class Records(RecordStore):
         and disowns it for another process to try. After `adoptions_max` of these, or of other adoptions that came to
         nothing, it is ended.
         """
-        name = topic.name if topic else ""
-        while True:
-            claim = secrets.token_hex(8)
-            reply = await self._claim(service, process, claim=claim, name=name, epoch=epoch)
-            if reply[0] == b"dropped":
-                log.error("orphan_dropped", noun=reply[1].decode(errors="replace"))
-                continue
-            if reply[0] == b"none":
-                return None
+        orphan = await self.orphans.claim(service, process, topic=topic, epoch=epoch)
+        if orphan is None:
+            return None
+        return self._track(self._owned(orphan, process)), orphan.stored
 
-            _, claimed_name, claimed_epoch, fields = reply
-            stored = StoredRecord.named(claimed_name.decode(), fields)
-            if not await self._is_unworkable(stored, process=process, claim=claim):
-                break
-            if topic:
-                return None
-
+    def _owned(self, orphan: ClaimedOrphan, process: str) -> OwnedRecord:
+        stored = orphan.stored
         self.bus.end_local(stored.topic)  # if it was owned here before, others may have written to it since
         seq = stored.number("seq", 1)
-        record = OwnedRecord(
+        return OwnedRecord(
             store=self,
             on_claim_ended=self._drop_claim,
             topic=stored.topic,
             process=process,
-            epoch=int(claimed_epoch),
-            claim=claim,
+            epoch=orphan.epoch,
+            claim=orphan.claim,
             seq=seq + SEQ_JUMP,
             confirmed_seq=seq,
             lines=stored.number("lines", 0),
             fields=stored.owners_fields,
-        )
-        return self._track(record), stored
-
-    async def _claim(self, service: str, process: str, *, claim: str, name: str, epoch: int | None) -> ScriptReply:
-        """Run the script `adopt`; its header names these keys and arguments in this order.
-
-        A repeated call returns what the call before it claimed: without that, a lost reply would leave a record with an
-        owner that knows nothing of it.
-        """
-        keys = [self.keys.orphans(service), self.keys.owned(process), self.keys.alive(process)]
-        expected_epoch = "" if epoch is None else epoch
-        attempts = itertools.count()
-
-        def claim_one() -> ScriptReply:
-            is_repeated = next(attempts) > 0
-            args: list[ScriptArg] = [
-                process, claim, self.keys.prefix, name, expected_epoch, int(is_repeated),
-                int(clock.now() * 1000), self._adoption_trial_ms,
-            ]  # fmt: skip
-            return self.scripts.run("adopt", keys, args)
-
-        return await retry_while_unavailable(claim_one, seconds=self.patience_seconds)
-
-    # Records that nobody can work on
-
-    async def _is_unworkable(self, stored: StoredRecord, *, process: str, claim: str) -> bool:
-        """Return whether a claimed record is left alone: it can't be read, or was adopted in vain too often."""
-        adoptions = int(stored.get("adoptions", "1"))
-        reason = stored.get("failure") or "each owner died soon after it had adopted it"
-        try:
-            stored.check_readable()
-        except RecordUnreadable as error:
-            reason = error.reason
-            log.warning("record_unreadable", noun=stored.topic.name, reason=reason, adoption=adoptions)
-            if adoptions < self._adoptions_max:
-                await self.note_failure(stored.topic, error)
-                return True
-        else:
-            if adoptions <= self._adoptions_max:
-                return False
-
-        UNREADABLE.labels(stored.topic.kind).inc()
-        log.error("record_given_up", noun=stored.topic.name, reason=reason, adoptions=adoptions)
-        await self._end_unreadable(stored.topic, process=process, claim=claim)
-        return True
-
-    async def note_failure(self, topic: Topic, error: Exception) -> None:
-        """Note in a record that work on it has failed, so that its adoption counts as one in vain.
-
-        An outage of Redis says nothing about the record, and one that another process owns is none of ours.
-        """
-        if isinstance(error, (*REDIS_PY_UNAVAILABLE, Fenced)):
-            return
-        reason = error.reason if isinstance(error, RecordUnreadable) else type(error).__name__
-        with contextlib.suppress(*REDIS_UNAVAILABLE):
-            await self.set_field(topic, "failure", reason[:FAILURE_MAX_LENGTH])
-
-    async def _end_unreadable(self, topic: Topic, *, process: str, claim: str) -> None:
-        """End a record as failed without a look at its body; its followers read the error."""
-        error = BinderyError("record_unreadable")
-        event = Event(
-            phase=Phase.FAILED, message=f"{error.detail}\n", state="failed", error=error.problem, terminal=True
-        )
-        keys = [self.keys.record(topic), self.keys.events(topic), self.keys.owned(process)]
-        args: list[ScriptArg] = [
-            topic.name, claim, self.keys.news(topic), "failed", encode_events([event]), self.ttl_ms, SEQ_JUMP
-        ]  # fmt: skip
-        await retry_while_unavailable(
-            lambda: self.scripts.run("end_unreadable", keys, args), seconds=self.patience_seconds
         )

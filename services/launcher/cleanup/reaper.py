@@ -259,9 +259,6 @@ class Reaper:
 
     # Records
 
-    async def _read_servers(self, server_ids: Iterable[str]) -> dict[str, Server]:
-        return readable_servers(await self._read_records(server_ids))
-
     async def _read_records(self, server_ids: Iterable[str]) -> dict[str, StoredRecord]:
         """Return the records that exist, by server id."""
         ids = list(server_ids)

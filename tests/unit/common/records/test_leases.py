@@ -175,7 +175,7 @@ async def test_a_process_that_was_taken_for_dead_stops_the_work_that_others_own(
         sweeper = member_of(elsewhere)
         await sweeper.take_lease()
         await die(context, member)
-        await sweeper._release(member.process)
+        await sweeper._sweeper.release(member.process)
         assert await elsewhere.records.adopt("gateway", sweeper.process)
 
         await until(lambda: not member.owns(TOPIC))

@@ -98,13 +98,13 @@ async def test_a_record_that_cannot_be_read_ends_after_five_adoptions(
     async def adopt(_record: OwnedRecord, stored: StoredRecord) -> None:
         adopted.append(stored)
 
-    before = sample("bindery_records_given_up_total", kind="l")
+    before = sample("bindery_records_unworkable_total", kind="l")
     await orphan(context, body=body)
     async with living(context, on_adopt=adopt) as member:
         record = await ends(context)
         await check_end(context, record)
         assert (record.get("adoptions"), adopted) == ("5", [])
-        assert sample("bindery_records_given_up_total", kind="l") - before == 1
+        assert sample("bindery_records_unworkable_total", kind="l") - before == 1
 
         owned = context.keys.owned(member.process)
 

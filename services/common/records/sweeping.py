@@ -1,0 +1,88 @@
+"""The search for dead processes, and the release of what they owned, by one process of each service."""
+
+import time
+from collections.abc import Sequence
+
+from redis.asyncio import Redis
+
+from services.common.redis.keys import Keys
+from services.common.redis.scripts import ScriptArg, Scripts
+from services.common.service.logging import get_logger
+from services.common.service.settings import ServiceSettings
+
+log = get_logger(__name__)
+
+
+class Sweeper:
+    """One process's part in the search: it may hold the sweep lease, and knows whether a lease that ran out is a death.
+
+    While it is in doubt, nobody is dead: after an outage of Redis all other processes need a moment to renew.
+    """
+
+    def __init__(self, service: str, process: str, *, redis: Redis, keys: Keys, settings: ServiceSettings) -> None:
+        self._service = service
+        self._process = process
+        self._keys = keys
+        self._scripts = Scripts(redis, "services.common.records.scripts")
+        self._lease_seconds = settings.lease_seconds
+        self._renew_seconds = settings.lease_renew_seconds
+        self._renewed_at = time.monotonic()
+        self._certain_from = 0.0
+        """Until then leases that have run out prove nothing; by the monotonic clock."""
+
+    # Doubt
+
+    def note_renewal(self, asked_at: float, *, is_first: bool) -> bool:
+        """Take note that this process's own lease was renewed; return whether others may have been kept from that.
+
+        A process that has just begun is in doubt, too: it can't tell whether Redis answered the others until now.
+        """
+        is_in_doubt = is_first or self._is_overdue(asked_at)
+        if is_in_doubt:
+            self._certain_from = asked_at + self._lease_seconds
+        self._renewed_at = asked_at
+        return is_in_doubt
+
+    def _is_in_doubt(self) -> bool:
+        now = time.monotonic()
+        return now < self._certain_from or self._is_overdue(now)
+
+    def _is_overdue(self, now: float) -> bool:
+        """Return whether other leases may have run out only because Redis, or this process, stood still.
+
+        Every process renews each `lease_renew_seconds`. So if a lease has run out although its owner lives, Redis did
+        not answer for longer than the rest of that lease, and it did not answer this process either.
+        """
+        return now - self._renewed_at > self._lease_seconds - self._renew_seconds
+
+    # Deaths
+
+    async def find_dead(self) -> list[str] | None:
+        """Take or renew the sweep lease, and return the dead processes; None if another process holds it."""
+        keys = [self._keys.sweep(self._service), self._keys.processes(self._service)]
+        args: list[ScriptArg] = [self._process, int(self._lease_seconds * 1000), self._keys.alive("")]
+        is_holder, *dead_processes = await self._scripts.run("sweep", keys, args)
+        if not is_holder:
+            return None
+        return [] if self._is_in_doubt() else [process.decode() for process in dead_processes]
+
+    async def release_all(self, dead_processes: Sequence[str]) -> None:
+        """Release what dead processes owned."""
+        for process in dead_processes:
+            orphans = await self.release(process)
+            log.warning("process_died", process=process, orphans=orphans)
+
+    async def release(self, process: str, *, by_itself: bool = False) -> int:
+        """Turn everything that a process owns into orphans, and return their number. A living process is left alone.
+
+        `by_itself` is for a process that gives up its own.
+        """
+        keys = [
+            self._keys.alive(process),
+            self._keys.processes(self._service),
+            self._keys.owned(process),
+            self._keys.orphans(self._service),
+            self._keys.sweep(self._service),
+        ]
+        args: list[ScriptArg] = [process, int(by_itself), self._keys.wake(self._service), self._keys.prefix]
+        return int(await self._scripts.run("release", keys, args))
