@@ -12,7 +12,7 @@ from services.common.redis.keys import Kind, Topic, service_of
 from services.common.service.loops import background_tasks
 from services.common.streams.entries import Entry
 from services.common.streams.log_store import stream_entries
-from tests.support.valkey import member_of
+from tests.support.valkey import member_of, trust_leases
 
 TOPIC = Topic(Kind.LAUNCH, "one")
 """The record that `created` creates."""
@@ -75,16 +75,6 @@ class LosesItsLastSecond:
             await self._context.redis.restore(key, 0, dump, replace=True)
 
 
-@asynccontextmanager
-async def living(context: ProcessContext, *, on_adopt: OnAdopt | None = None) -> AsyncIterator[ServiceMember]:
-    """Run a process that renews, adopts and sweeps."""
-    member = member_of(context)
-    await member.take_lease()
-    await member.start(on_adopt=on_adopt)
-    async with background_tasks(member.run()):
-        yield member
-
-
 class LivingProcess:
     """A process of a service that holds a lease for as long as the block; entering it gives its name."""
 
@@ -97,3 +87,21 @@ class LivingProcess:
 
     async def __aexit__(self, *_: object) -> None:
         await self._member.hand_over()
+
+
+@asynccontextmanager
+async def living(context: ProcessContext, *, on_adopt: OnAdopt | None = None) -> AsyncIterator[ServiceMember]:
+    """Run a process that renews, adopts and sweeps."""
+    member = member_of(context)
+    await member.take_lease()
+    trust_leases(member)
+    await member.start(on_adopt=on_adopt)
+    async with background_tasks(member.run()):
+        yield member
+
+
+async def fields_of(context: ProcessContext, *names: str) -> list[str]:
+    """Return fields of the record `TOPIC` as Redis holds them."""
+    stored = await context.records.read(TOPIC)
+    assert stored
+    return [stored.get(name) for name in names]

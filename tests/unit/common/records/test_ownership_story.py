@@ -15,18 +15,12 @@ from tests.support.sample_records import (
     LosesItsLastSecond,
     create_record,
     entries_of,
+    fields_of,
     launch,
     message_event,
     messages_of,
 )
 from tests.support.valkey import Valkey, another_context, die, member_of, trust_leases
-
-
-async def fields_of(context: ProcessContext, *names: str) -> list[str]:
-    """Return fields of the record as Redis holds them."""
-    stored = await context.records.read(TOPIC)
-    assert stored
-    return [stored.get(name) for name in names]
 
 
 async def test_the_story_of_a_record(context: ProcessContext, valkey: Valkey) -> None:

@@ -4,23 +4,20 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.common.context import ProcessContext
 from services.common.models import Launch
-from services.common.records.leases import OnAdopt, ServiceMember
 from services.common.records.owned_record import OwnedRecord
 from services.common.records.stored_record import RecordUnreadable, StoredRecord, is_public
 from services.common.redis.keys import Kind, Topic
-from services.common.service.loops import background_tasks
 from services.common.streams.log_store import stream_entries
 from tests.support.metrics import sample
 from tests.support.polling import until
-from tests.support.sample_records import TOPIC, create_record, launch, message_event
-from tests.support.valkey import Valkey, another_context, die, member_of, sweeper_of, trust_leases
+from tests.support.sample_records import TOPIC, create_record, launch, living, message_event
+from tests.support.valkey import Valkey, another_context, die, member_of, sweeper_of
 
 QUICK = {"lease_seconds": 1.0, "lease_renew_seconds": 0.05, "sweep_interval_seconds": 0.05}
 BODY = launch().model_dump_json(exclude_none=True)
@@ -40,17 +37,6 @@ async def context(valkey: Valkey, redis: object) -> AsyncIterator[ProcessContext
     """A process that looks for what nothing works on many times in a second."""
     async with another_context(valkey, **QUICK) as context:
         yield context
-
-
-@asynccontextmanager
-async def living(context: ProcessContext, *, on_adopt: OnAdopt | None = None) -> AsyncIterator[ServiceMember]:
-    """Run a process that renews, adopts and sweeps."""
-    member = member_of(context)
-    await member.take_lease()
-    trust_leases(member)
-    await member.start(on_adopt=on_adopt)
-    async with background_tasks(member.run()):
-        yield member
 
 
 async def orphan(context: ProcessContext, **fields: str | bytes) -> None:
