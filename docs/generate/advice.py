@@ -60,7 +60,8 @@ ADVICE = {
     "build_queue_full": "Wait and try again. The operator adds workers (`BINDERY_WORKERS`, `BINDERY_BUILD_SLOTS`).",
     "builder_unavailable": "Check `logs/builder.log` in the data folder.",
     "registry_unavailable": "Check whether the registry answers; nothing is rebuilt in the meantime.",
-    "redis_unavailable": "Try again in a moment. The operator checks `logs/redis.log` in the data folder.",
+    "redis_unavailable": "Try again in a moment. The operator checks `logs/redis.log` in the data folder, and reads "
+    "[what to do](redis.md#when-redis-refuses-or-is-away).",
     "quota_exceeded": "Try again later. The operator sets `BINDERY_SEATS_TOTAL`.",
     "hub_unavailable": "Check `logs/hub.log` in the data folder.",
     "hub_busy": "Wait and try again. The operator compares `BINDERY_HUB_CONCURRENT_SPAWNS` with the hub's "
@@ -104,8 +105,9 @@ ADVICE = {
     "overloaded": "Wait and try again. The operator adds gateways (`BINDERY_GATEWAYS`), or raises "
     "`BINDERY_HTTP_CONNECTIONS_MAX` where memory and open files (`ulimit -n`) allow it.",
     "launch_timeout": "Launch again. The operator sets `BINDERY_LAUNCH_TIMEOUT_SECONDS`.",
-    "record_unreadable": "Launch again. The operator finds the reason in the log (`record_unreadable`): a value in "
-    "Redis was damaged, or a newer release wrote it ([what a rollback keeps](design.md#an-upgrade-and-a-rollback)).",
+    "record_unreadable": "Launch again. The operator finds the reason in the log (`record_unreadable`, "
+    "`record_unworkable`): a value in Redis was damaged, or a newer release wrote it "
+    "([what to do](operators.md#a-record-that-is-damaged)).",
     "launch_lost": "Launch again. Redis came back without it after a failover or a restart, and the gateway that "
     "worked on it has ended too: the operator checks how Redis [keeps its data](redis.md).",
     "internal": "Try again, and report it with the `X-Request-ID` of the answer and the lines of the log around it.",

@@ -37,7 +37,8 @@ def metrics_page() -> str:
         f"# Metrics\n\n{NOTE}\n",
         "Every service answers `GET /metrics` in Prometheus's text format. Anybody may read it, unless "
         "`BINDERY_METRICS_TOKEN` is set, which a request must then show. `GET /health` says whether the service and "
-        "what it depends on work. Histograms are in seconds. Labels contain neither repositories nor users.\n",
+        "what it depends on work. Histograms are in seconds. Labels contain neither repositories nor users. "
+        "[Running Bindery](operators.md#metrics-to-watch) says which to watch, and from which value on.\n",
     ]
     for service, title in TITLES.items():
         rows = [_row(metric) for metric in metrics if metric.service == service]
