@@ -1,4 +1,4 @@
-"""A watch that is cut off in a line, a stranger's pod with our labels, and more builds than a worker has slots."""
+"""A watch that is cut off or silent, a stranger's pod with our labels, and more builds than a worker has slots."""
 
 import json
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ from tests.support.watch_proxy import WatchProxy, watch_proxy
 KINDS = ("jobs", "pods", "secrets", "configmaps")
 SLOTS = 8
 TAKEN_OVER = 2 * SLOTS
+STALE_SECONDS = 4.0
 ENDED_SECONDS = 60.0
 """What is left of a build of seconds, of 16 of them at most, and the end of its pod."""
 
@@ -28,6 +29,14 @@ def unreadable(worker: Part, resource: str, what: str) -> float:
     sample = f'bindery_kubernetes_unreadable_total{{resource="{resource}",what="{what}"}} '
     lines = httpx.get(f"{worker.url}/metrics", trust_env=False).text.splitlines()
     return sum(float(line.removeprefix(sample)) for line in lines if line.startswith(sample))
+
+
+def staleness_seconds(worker: Part) -> float:
+    """Return the time since the API server served the watch of a worker that has waited longest."""
+    lines = httpx.get(f"{worker.url}/metrics", trust_env=False).text.splitlines()
+    return max(
+        float(line.split()[1]) for line in lines if line.startswith("bindery_kubernetes_watch_staleness_seconds{")
+    )
 
 
 @pytest.fixture
@@ -53,6 +62,37 @@ def test_a_line_of_the_pods_watch_that_is_cut_off_costs_no_build_and_no_line(
     builders.assert_every_line_once(build_id)
     assert proxy.cuts == 1
     assert worker.is_healthy
+    until_gone(lambda: namespace.names(*KINDS, build_id=build_id), "nothing left of the build")
+
+
+def test_a_watch_that_falls_silent_is_told_by_health_and_gauge_until_it_is_opened_again(
+    proxied: tuple[WatchProxy, Path], start_noop: Start, namespace: Namespace
+) -> None:
+    proxy, kubeconfig = proxied
+    builders = start_noop(
+        kubernetes_config=kubeconfig,
+        kubernetes_watch_seconds=1,
+        kubernetes_stale_seconds=STALE_SECONDS,
+        kubernetes_read_timeout_seconds=2 * STALE_SECONDS,
+    )
+    [worker] = builders.workers
+    build_id = builders.request_build("https://example.org/org/silent", "silent.lines-60.ms-200")["build_id"]
+    builders.until_logged(build_id, "line 3\n")
+    assert staleness_seconds(worker) < STALE_SECONDS
+
+    def is_unhealthy() -> bool:
+        proxy.silence_watches()  # again and again: one may be opened just now
+        return not worker.is_healthy
+
+    eventually(is_unhealthy, "the worker is unhealthy", 3 * STALE_SECONDS)
+    assert staleness_seconds(worker) > STALE_SECONDS
+    checks = builders.client.get(f"{worker.url}/health").json()["checks"]
+    assert ["the watch of " in check["message"] for check in checks if not check["ok"]] == [True]
+
+    eventually(lambda: worker.is_healthy, "watches that are opened again", 5 * STALE_SECONDS)
+    assert staleness_seconds(worker) < STALE_SECONDS
+    assert builders.outcome(build_id, ENDED_SECONDS)["state"] == "built"
+    builders.assert_every_line_once(build_id)
     until_gone(lambda: namespace.names(*KINDS, build_id=build_id), "nothing left of the build")
 
 
