@@ -1,5 +1,6 @@
-"""What a process costs: its time on the CPU and its memory, as /proc tells (Linux; elsewhere both are unknown)."""
+"""What a process costs: time on the CPU, memory and handles, as /proc tells (Linux; elsewhere unknown)."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -31,3 +32,23 @@ def rss_bytes(pid: int) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")), 0)
+
+
+def file_handles(pid: int) -> int:
+    """Files, sockets and pipes that a process has open."""
+    return len(_handles(pid))
+
+
+def unix_connections(pid: int) -> int:
+    """Connections that a process has opened to Unix sockets, by pairs of its own also: its end of them has no name."""
+    fields = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    unnamed = {f"socket:[{of_line[6]}]" for of_line in fields if len(of_line) == 7}
+    return sum(handle in unnamed for handle in _handles(pid))
+
+
+def _handles(pid: int) -> list[str]:
+    handles: list[str] = []
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            handles.append(str(path.readlink()))
+    return handles

@@ -1,7 +1,8 @@
 """A soak: two of each part, random launches, and a fault each few seconds, for as long as one likes.
 
-It goes in rounds. In each there are launches and faults for most of a minute; then all that is under way ends, nothing
-may be left of it, and a sample is taken of what the processes hold. `python -m tests.load --only soak --minutes 30`.
+It goes in rounds. In each there are launches and faults for a minute and a half; then all that is under way ends, what
+is remembered of it expires, nothing may be left, and a sample is taken of what the processes hold.
+`python -m tests.load --only soak --minutes 30`.
 """
 
 import asyncio
@@ -11,16 +12,18 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.load.soak_faults import FaultMaker
+from tests.load.soak_faults import EVERY_SECONDS, FaultMaker
 from tests.load.soak_launches import EXPECTED, Launcher
-from tests.load.soak_samples import Sample
+from tests.load.soak_samples import TOLERANCE, Sample
 from tests.load.soak_samples import rows as rows_of_samples
 from tests.load.soak_stack import SoakStack
 from tests.load.table import Row
 from tests.support.forge import Forge
 
-ROUND_SECONDS = 45.0
-"""Launches and faults of one round."""
+ROUND_SECONDS = 90.0
+"""Launches of one round; faults go on until the last of them has ended."""
+REPLACE_SECONDS = 45.0
+"""From then on no part is replaced in a round, so that all those of a sample have worked for about as long."""
 REST_SECONDS = 8.0
 """Between the end of all work and the sample: connections that are kept for a while are closed by then."""
 EMPTY_SECONDS = 120.0
@@ -43,9 +46,11 @@ async def measure(folder: Path, *, minutes: float, seed: int, say: Callable[[str
             faults = FaultMaker(stack, numbers)
             until = time.monotonic() + minutes * 60
             while time.monotonic() < until or len(samples) < 3:
+                over = asyncio.Event()
                 async with asyncio.TaskGroup() as both:
-                    both.create_task(launcher.run(seconds=ROUND_SECONDS, every_seconds=LAUNCH_EVERY_SECONDS))
-                    both.create_task(faults.run(ROUND_SECONDS))
+                    both.create_task(faults.run(over, replace_seconds=REPLACE_SECONDS))
+                    await launcher.run(seconds=ROUND_SECONDS, every_seconds=LAUNCH_EVERY_SECONDS)
+                    over.set()
                 problems += await _rest(stack)
                 samples.append(await Sample.of(stack))
                 say(f"round {len(samples)}: {launcher.outcomes.total()} launches, {faults.count.total()} faults so far")
@@ -67,6 +72,7 @@ async def _rest(stack: SoakStack) -> list[str]:
         ("users on the hub", _names_of(stack)),
         ("builds", _sessions_of(stack)),
         ("keys of work", stack.keys_of_work),
+        ("keys that should have expired", stack.remembered),
     ):
         if some := await _until_none(condition):
             left.append(f"left after {EMPTY_SECONDS:g} s: {what}: {some[:5]}")
@@ -107,7 +113,17 @@ def _launch_rows(launcher: Launcher, problems: list[str]) -> list[Row]:
 
 
 def _fault_rows(faults: FaultMaker) -> list[Row]:
+    mean_seconds = faults.mean_seconds
+    is_late = mean_seconds > EVERY_SECONDS * (1 + TOLERANCE)
     rows = [Row("Faults", "")]
+    rows.append(
+        Row(
+            "one each",
+            f"{mean_seconds:.1f} s",
+            goal=f"{EVERY_SECONDS:g} s, with the pauses between rounds",
+            failed=int(is_late),
+        )
+    )
     for kind in sorted({kind for kind, _ in faults.count}):
         parts = {part: times for (of, part), times in sorted(faults.count.items()) if of == kind}
         note = ", ".join(f"{part} {times}" for part, times in parts.items())

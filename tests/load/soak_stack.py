@@ -24,8 +24,15 @@ REPLICATED = ("resolver", "builder", "launcher")
 """Services that `make up` starts once; here a switch stands before two of each."""
 PAIRS = (*REPLICATED, "worker", "gateway")
 
+POOL_CONNECTIONS = 16
+"""Connections to Redis in the pool of each process: few, so that it is full after the first stop of Redis."""
+FORGOTTEN_SECONDS = 25
+"""What is remembered of what has ended is gone after that, so that what is left at a sample is left for ever."""
+
 LIVING = {"alive:*", "processes:*", "sweep:*", "slots", "{queue}:jobs:health-check", "{b:*}:events"}
 """Keys of work that processes at rest have, and the streams of builds that ended a short while ago."""
+RENEWED = {"alive:*", "sweep:*", "{queue}:jobs:health-check", "builds:relisted"}
+"""Keys with an expiry that are written again as long as processes live."""
 
 SETTINGS = {
     "build_slots": "3",
@@ -33,13 +40,13 @@ SETTINGS = {
     "build_cancel_grace_seconds": "2",
     "reap_interval_seconds": "5",
     "reap_disarmed_seconds": "10",
-    # What is remembered ends within a round, so that what is left at the next sample is left for ever.
-    "record_ttl_seconds": "40",
-    "log_ttl_seconds": "40",
-    "finished_stream_seconds": "20",
-    "attempt_ttl_seconds": "40",
-    "idempotency_ttl_seconds": "40",
-    "fact_ttl_seconds": "40",
+    "redis_max_connections": str(POOL_CONNECTIONS),
+    "record_ttl_seconds": str(FORGOTTEN_SECONDS),
+    "log_ttl_seconds": str(FORGOTTEN_SECONDS),
+    "finished_stream_seconds": "15",
+    "attempt_ttl_seconds": str(FORGOTTEN_SECONDS),
+    "idempotency_ttl_seconds": str(FORGOTTEN_SECONDS),
+    "fact_ttl_seconds": str(FORGOTTEN_SECONDS),
     "images_max_bytes": str(64 * 2**20),
     "images_grace_seconds": "60",
 }
@@ -135,6 +142,14 @@ class SoakStack(LoadStack):
         work = [family.pattern for family in FAMILIES if family.nature == "work" and family.pattern not in LIVING]
         work.append("arq:*")
         return [name for name in names if any(fnmatchcase(name, pattern) for pattern in work)]
+
+    async def remembered(self) -> list[str]:
+        """Return the keys that are about to expire, but for those that are renewed."""
+        async with self.redis() as client:
+            names = [key.decode() async for key in client.scan_iter("*")]
+            names = [name for name in names if 0 <= await client.ttl(name) <= FORGOTTEN_SECONDS]
+        names = [name.removeprefix(self.prefix) for name in names]
+        return [name for name in names if not any(fnmatchcase(name, pattern) for pattern in RENEWED)]
 
     async def hub_users(self) -> dict[str, dict[str, Any]]:
         """Return the users of the hub, with their servers."""

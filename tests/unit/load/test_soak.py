@@ -1,7 +1,12 @@
 """The soak's judgement: what it takes for growth, and which launches it takes for wrong."""
 
+import os
+import socket
+from pathlib import Path
+
 import pytest
 
+from tests.load.processes import file_handles, unix_connections
 from tests.load.soak_launches import LINES, SoakLaunch
 from tests.load.soak_samples import Sample, rows
 from tests.load.stub_hub import StubHub
@@ -16,9 +21,28 @@ def test_growth_of_more_than_a_twentieth_fails_and_the_warm_up_does_not_count() 
     assert not failed(50, 100, 100, 101, 103, 104, 104)
     assert failed(50, 100, 100, 103, 105, 107, 109)
     assert not failed(100, 90, 80, 70)
-    assert not failed(10, 20, 20, 22, measure="tasks")
-    assert failed(10, 20, 22, 25, measure="tasks")
     assert failed(100)  # nothing to compare
+
+
+def test_what_is_few_may_grow_by_one_and_a_pool_up_to_its_size() -> None:
+    assert not failed(10, 12, 12, 13, measure="tasks")
+    assert failed(10, 12, 12, 14, measure="tasks")
+    assert not failed(3, 4, 10, 26, measure="connections")
+    assert failed(3, 4, 10, 27, measure="connections")
+
+
+def test_connections_to_unix_sockets_are_told_from_those_that_others_opened(tmp_path: Path) -> None:
+    pid = os.getpid()
+    handles = file_handles(pid)
+    connections = unix_connections(pid)
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        server.bind(str(tmp_path / "server.sock"))
+        server.listen()
+        client.connect(str(tmp_path / "server.sock"))
+        accepted, _ = server.accept()
+        with accepted:
+            assert unix_connections(pid) == connections + 1
+            assert file_handles(pid) == handles + 3
 
 
 def a_launch(kind: str, lines: int, *, phase: str = "ready", code: str = "") -> SoakLaunch:
