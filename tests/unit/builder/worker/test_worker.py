@@ -59,6 +59,7 @@ async def test_jobs_whose_builds_are_not_claimed_yet_use_slots(
         await until(lambda: len(polls) > 5 and len(begun) == 2)
         may_claim.set()
         await until(lambda: running.has(2))
+        await until(lambda: polls[-1] == 2)  # the jobs of those two have ended
         polls.clear()
         await until(lambda: len(polls) > 5)
         assert set(polls) == {2}
@@ -103,6 +104,34 @@ async def test_a_full_worker_takes_what_another_had_and_what_everybody_leaves(
         await builder.sweep()
         await until(lambda: full.has(3))
         assert await field(builder, fresh, "epoch") == "2"
+
+
+async def test_builds_are_taken_over_at_a_pace_and_fresh_ones_do_not_wait_for_that(started: StartWorker) -> None:
+    async with started(None, build_slots=10, adoptions_per_second=0.1, job_poll_seconds=0.01) as running:
+        builder = running.builder
+        redis = builder.context.redis
+        await builder.offer_slots("builder-that-does-not-look", 10)
+        build_ids = await admit_builds(builder, 5)
+        for build_id in build_ids[:4]:
+            await redis.hincrby(builder.context.keys.record(build_topic(build_id)), "epoch", 1)
+        await builder.sweep()
+        running.begin()
+
+        await until(lambda: running.has(2))
+        assert await field(builder, build_ids[4], "owner") == running.process
+        taken_over = [build_id for build_id in build_ids[:4] if await field(builder, build_id, "owner")]
+        assert len(taken_over) == 1
+
+
+async def test_builds_are_taken_over_soon_if_the_pace_allows_it(started: StartWorker) -> None:
+    async with started(None, build_slots=1, adoptions_per_second=100, job_poll_seconds=0.05) as running:
+        builder = running.builder
+        await builder.offer_slots("builder-that-does-not-look", 20)
+        for build_id in await admit_builds(builder, 12):
+            await builder.context.redis.hincrby(builder.context.keys.record(build_topic(build_id)), "epoch", 1)
+        await builder.sweep()
+        running.begin()
+        await until(lambda: running.has(12))
 
 
 async def test_a_job_that_was_begun_and_abandoned_is_offered_again(
