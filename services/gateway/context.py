@@ -71,6 +71,7 @@ async def open_gateway_context(
             async with background_tasks(
                 launches.cancel_requests.poll(),
                 launches.keep_followed_alive(),
+                scheduler.run(),
                 _leave_when_stopping(scheduler, member),
             ):
                 yield GatewayContext(

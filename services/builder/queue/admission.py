@@ -48,15 +48,20 @@ class Admission:
     async def sweep(self) -> None:
         """Do one round: admit, dispatch builds without an owner, stop abandoned builds. All of it is quick.
 
-        `Cleanup` does what takes longer.
+        `Cleanup` does what takes longer. A step that fails keeps no other from its work; its error is raised at the
+        end, so that the loop which sweeps counts it.
         """
+        last_error: Exception | None = None
         for step in (self.admit, self._offer_all, self._stop_abandoned):
             try:
                 await step()
             except REDIS_UNAVAILABLE:
                 raise
-            except Exception as error:  # a step that fails must not keep the others from their work
-                log.exception("sweep_step_failed", step=step.__name__, error=str(error))
+            except Exception as error:  # noqa: BLE001 - raised when the others have had their turn
+                log.warning("sweep_step_failed", step=step.__name__, error=str(error))
+                last_error = error
+        if last_error:
+            raise last_error
 
     def on_message(self, message: bytes) -> None:
         """Note a message on the builder's channel which says that a build was queued, or that a slot became free."""

@@ -35,7 +35,10 @@ class Leftovers:
             await self.stop()
 
     async def stop(self) -> None:
-        """Stop and remove each execution whose attempt has ended, several at once, until the next round is due."""
+        """Stop and remove each execution whose attempt has ended, several at once, until the next round is due.
+
+        Raise the last error if some could not be stopped: the others were, all the same.
+        """
         seconds = max(self._settings.relist_seconds, self._settings.build_stop_seconds)
         round_end = asyncio.timeout(seconds)
         try:
@@ -51,6 +54,7 @@ class Leftovers:
         executions = list(await self._executor.list())
         random.shuffle(executions)  # so that those that can't be stopped do not keep the others waiting, each round
         places = asyncio.Semaphore(MAX_PARALLEL_STOPS)
+        errors: list[Exception] = []
 
         async def stop(execution: Execution) -> None:
             async with places:
@@ -61,8 +65,11 @@ class Leftovers:
                     raise
                 except Exception as error:  # noqa: BLE001 - the next round tries again, and the others don't wait
                     log.warning("leftover_not_stopped", build_id=execution.build_id, error=str(error))
+                    errors.append(error)
 
         await asyncio.gather(*(stop(execution) for execution in executions))
+        if errors:
+            raise errors[-1]
 
     async def _stop_one(self, execution: Execution, *, is_unstored: bool) -> None:
         record = await self._records.read(build_topic(execution.build_id))

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from services.common.redis.client import REDIS_UNAVAILABLE, retry_while_unavailable
 from services.common.redis.keys import Keys, Kind, Topic
 from services.common.service.logging import get_logger
-from services.common.service.loops import run_forever
+from services.common.service.loops import LOOP_FAILURES, run_forever
 from services.common.streams.entries import Entry, StreamEvent
 from services.common.streams.lost_topics import check_records
 from services.common.streams.positions import STREAM_START, position_key
@@ -278,6 +278,7 @@ class Bus:
             log.warning("redis_away", doing="read", topic=reader.topic.kind, error=str(error))
             self._mark_stale(reader.topic)
         except Exception as error:
+            LOOP_FAILURES.labels("bus_read").inc()
             log.exception("topic_not_read", topic=reader.topic.kind, error=str(error))
 
     async def _check_records(self) -> None:

@@ -18,7 +18,7 @@ from redis.asyncio.client import PubSub
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Keys
 from services.common.service.logging import get_logger
-from services.common.service.loops import run_forever
+from services.common.service.loops import LOOP_FAILURES, run_forever
 from services.common.service.tasks import Interrupted, run_until
 
 log = get_logger(__name__)
@@ -178,6 +178,7 @@ class Subscription:
         try:
             handler(content)
         except Exception as error:
+            LOOP_FAILURES.labels("subscription").inc()
             log.exception("message_not_handled", channel=channel.decode(), error=str(error))
 
     def _on_confirmation(self, channel: bytes) -> None:

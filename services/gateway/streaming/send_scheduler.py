@@ -8,6 +8,7 @@ import asyncio
 
 from prometheus_client import Gauge
 
+from services.common.service.loops import run_forever
 from services.gateway.settings import GatewaySettings
 
 FOLLOWERS = Gauge("bindery_stream_followers", "Clients that follow a stream")
@@ -120,7 +121,6 @@ class SendScheduler:
         self._ticked_at = 0.0
         self._round_seconds = 0.0
         """How long it took to serve everyone who was due at the last shared tick."""
-        self._is_checking = False
 
     @property
     def tick(self) -> float:
@@ -139,15 +139,15 @@ class SendScheduler:
         """Whether this process is told to stop."""
         return self.draining.is_set()
 
+    async def run(self) -> None:
+        """Wake silent clients for a keepalive, and end the requests of those that read nothing, until cancelled."""
+        await run_forever(self._check, name="send_scheduler", wait=_CHECK_SECONDS)
+
     def add(self, task: "asyncio.Task[object] | None") -> Subscriber:
         """Return a new client, which `task` serves."""
         subscriber = Subscriber(self, task)
         self._subscribers.add(subscriber)
         FOLLOWERS.inc()
-        if not self._is_checking:
-            self._is_checking = True
-            loop = asyncio.get_running_loop()
-            loop.call_later(_CHECK_SECONDS, self._check, loop)
         return subscriber
 
     def remove(self, subscriber: Subscriber) -> None:
@@ -195,13 +195,8 @@ class SendScheduler:
     def _on_round_end(self, loop: asyncio.AbstractEventLoop) -> None:
         self._round_seconds = loop.time() - self._ticked_at
 
-    def _check(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wake silent clients for a keepalive, abort those that read nothing, and come back while there are clients."""
-        self._is_checking = bool(self._subscribers)
-        if self._is_checking:  # before the rest, whose failure must not be the last check
-            loop.call_later(_CHECK_SECONDS, self._check, loop)
-
-        now = loop.time()
+    async def _check(self) -> None:
+        now = asyncio.get_running_loop().time()
         for subscriber in self._subscribers:
             if subscriber.sending_since:
                 if not subscriber.is_too_slow and now - subscriber.sending_since > self._send_timeout_seconds:

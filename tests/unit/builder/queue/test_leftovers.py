@@ -110,6 +110,21 @@ async def test_one_that_can_not_be_stopped_keeps_no_other_from_being_stopped(bui
     assert set(executor.executions) == set(build_ids[:2])
 
 
+async def test_one_whose_stop_fails_keeps_no_other_from_being_stopped_and_is_an_error_of_the_round(
+    builder: Builder,
+) -> None:
+    class RefusingExecutor(SlowExecutor):
+        async def stop(self, attempt: Attempt) -> None:
+            if attempt.build_id in self.stuck:
+                raise ValueError("a bug")
+
+    build_ids = await ended_builds(builder, 20)
+    executor = RefusingExecutor(*build_ids, stuck=build_ids[:2])
+    with pytest.raises(ValueError, match="a bug"):
+        await leftovers_of(builder, executor).stop()
+    assert set(executor.executions) == set(build_ids[:2])
+
+
 async def test_a_round_is_due_once_whichever_process_sweeps(builder: Builder) -> None:
     executor = SlowExecutor()
     first, second = leftovers_of(builder, executor), leftovers_of(builder, executor)

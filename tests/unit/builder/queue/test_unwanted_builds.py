@@ -147,6 +147,20 @@ async def test_a_build_that_is_gone_gets_no_record_by_being_cancelled(builder: B
     assert not await builder.context.redis.exists(builder.context.keys.record(build_topic("0" * 24 + "-1")))
 
 
+async def test_a_step_of_a_sweep_that_fails_keeps_no_other_from_its_work_and_is_an_error_of_the_sweep(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise ValueError("a bug")
+
+    build = await builder.request_build("repo", launch_ref="one")
+    await builder.attempts.leave(build.build_id or "", "one", stop=True)
+    monkeypatch.setattr(builder.admission, "admit", broken)
+    with pytest.raises(ValueError, match="a bug"):
+        await builder.admission.sweep()
+    assert (await builder.builds.read(build.build_id or "")).state is BuildState.CANCELLED
+
+
 async def test_a_step_that_fails_does_not_keep_the_others_from_their_work(
     builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

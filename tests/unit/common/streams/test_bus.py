@@ -13,6 +13,8 @@ from services.common.context import ProcessContext, open_context
 from services.common.models import Event, Phase
 from services.common.records.owned_record import Fenced, OwnedRecord
 from services.common.streams.positions import STREAM_START
+from services.common.streams.reader import Reader
+from tests.support.metrics import sample
 from tests.support.polling import until
 from tests.support.sample_records import TOPIC, LivingProcess, create_record, message_event
 from tests.support.valkey import Valkey, another_context, running_valkey, service_settings, sweeper_of
@@ -83,6 +85,26 @@ async def test_a_lost_wake_up_without_a_next_one_is_made_good_by_reading_again(
     with following(other) as messages:
         await until(lambda: messages == ["first"])
         await append_unheard(context, record, "second")
+        await until(lambda: messages == ["first", "second"])
+
+
+async def test_a_read_that_fails_is_counted_and_made_good_by_the_next_one(
+    context: ProcessContext, other: ProcessContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_: Reader) -> None:
+        raise ValueError("a bug")
+
+    def failures() -> float:
+        return sample("bindery_loop_failures_total", loop="bus_read")
+
+    record = await create_record(context)
+    with following(other) as messages:
+        await until(lambda: messages == ["first"])
+        before = failures()
+        with monkeypatch.context() as patch:
+            patch.setattr(Reader, "read", broken)
+            await append_unheard(context, record, "second")
+            await until(lambda: failures() > before)
         await until(lambda: messages == ["first", "second"])
 
 

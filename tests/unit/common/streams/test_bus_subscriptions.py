@@ -78,6 +78,24 @@ async def test_a_kind_is_heard_again_after_the_connection_broke(
         await until(lambda: len(reader.entries) == 3)
 
 
+async def test_a_message_whose_handler_fails_is_counted_and_keeps_no_other_from_being_handled(
+    context: ProcessContext,
+) -> None:
+    handled: list[bytes] = []
+
+    def handle(message: bytes) -> None:
+        if message == b"odd":
+            raise ValueError("a bug")
+        handled.append(message)
+
+    before = sample("bindery_loop_failures_total", loop="subscription")
+    await context.bus.listen("bindery:messages", handle)
+    for message in ("odd", "fine"):
+        await context.redis.publish("bindery:messages", message)
+    await until(lambda: handled == [b"fine"])
+    assert sample("bindery_loop_failures_total", loop="subscription") - before == 1
+
+
 async def test_topics_without_followers_are_skipped(context: ProcessContext, gateway: ProcessContext) -> None:
     record = await create_record(context)
     async with gateway.bus.follow(TOPIC, lambda: None):

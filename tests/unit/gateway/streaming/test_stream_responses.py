@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterator, MutableMapping
 from typing import Any
 
 import httpx
@@ -12,6 +12,7 @@ from services.common.context import ProcessContext
 from services.common.models import Event, Phase, Server, ServerId, ServerState, TopicRef
 from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic
+from services.common.service.loops import background_tasks
 from services.common.streams.entries import StreamEvent
 from services.common.streams.topic_stream import Listener
 from services.common.web.incoming import BoundedBodies, HeadRequests
@@ -20,6 +21,7 @@ from services.gateway.streaming.event_formats import LOST_V1, V1
 from services.gateway.streaming.event_stream_response import EventStreamResponse
 from services.gateway.streaming.launch_stream import LaunchPosition, LaunchStream
 from services.gateway.streaming.send_scheduler import BURST, PER_CLIENT_TICK_MAX, SendScheduler, Subscriber
+from tests.support.metrics import sample
 from tests.support.polling import until
 from tests.support.sample_records import TOPIC, create_record, list_process
 
@@ -150,8 +152,10 @@ class Delivery:
 
 
 @pytest.fixture
-def scheduler() -> SendScheduler:
-    return SendScheduler(QUICK)
+async def scheduler() -> AsyncIterator[SendScheduler]:
+    scheduler = SendScheduler(QUICK)
+    async with background_tasks(scheduler.run()):
+        yield scheduler
 
 
 async def test_head_gets_the_headers_of_a_stream_and_nothing_is_followed(scheduler: SendScheduler) -> None:
@@ -234,6 +238,26 @@ async def test_a_client_that_reads_nothing_is_disconnected(scheduler: SendSchedu
     delivery.stream.say(b"x")
     async with asyncio.timeout(5):
         await delivery.task
+
+
+async def test_a_check_of_the_clients_that_fails_is_counted_and_not_the_last_one(
+    scheduler: SendScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Subscriber) -> None:
+        raise ValueError("a bug")
+
+    def failures() -> float:
+        return sample("bindery_loop_failures_total", loop="send_scheduler")
+
+    before = failures()
+    delivery = Delivery(scheduler)
+    await until(lambda: delivery.stream.listener)
+    with monkeypatch.context() as patch:
+        patch.setattr(Subscriber, "wake", broken)
+        await until(lambda: failures() > before)
+    assert await delivery.connection.until(1) == [b":keepalive\n\n"]
+    delivery.connection.is_closed.set()
+    await delivery.task
 
 
 async def test_on_a_drain_only_streams_that_can_be_resumed_elsewhere_end(scheduler: SendScheduler) -> None:
