@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from services.common.records.launch_cache import LaunchCache
-from services.common.records.leases import ServiceMember
+from services.common.records.leases import LAST_STEPS_SECONDS, ServiceMember
 from services.common.records.records import Records
 from services.common.redis.client import REDIS_UNAVAILABLE, connect, retry_while_unavailable
 from services.common.redis.clock import set_clock
 from services.common.redis.keys import Keys, Kind
 from services.common.redis.rights import Refusals, refuse_unfit, warn_if_shared
 from services.common.service.health import CheckFailure, Health
+from services.common.service.logging import get_logger
 from services.common.service.loops import background_tasks, run_forever
 from services.common.service.settings import ServiceSettings
 from services.common.streams.bus import Bus
 from services.common.streams.log_store import LogStore, log_store
 from services.common.streams.queue_positions import QueuePositions
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +143,9 @@ async def queue_positions_updated(context: ProcessContext) -> AsyncIterator[None
 async def service_member(context: ProcessContext, name: str, *, sweeps: bool = True) -> AsyncIterator[ServiceMember]:
     """Make this process a member of the service `name`; when the block ends, hand over all that it owns at once.
 
-    The lease is held from the beginning of the block. The caller calls `start` on the member, once the objects exist
-    whose methods adopt and sweep.
+    A hand-over that fails is logged: others take over what this process owned once its lease has run out. The lease
+    is held from the beginning of the block. The caller calls `start` on the member, once the objects exist whose
+    methods adopt and sweep.
     """
     member = ServiceMember(
         name, redis=context.lease_redis, keys=context.keys, records=context.records, settings=context.settings,
@@ -151,10 +155,15 @@ async def service_member(context: ProcessContext, name: str, *, sweeps: bool = T
     await retry_while_unavailable(member.take_lease, seconds=context.settings.redis_patience_seconds)
     await context.bus.listen(context.keys.wake(name), lambda _message: member.wake())
 
+    # Its work ends first, with the replies to its last writes; then comes one call of Redis.
+    end_seconds = context.records.settle_seconds + LAST_STEPS_SECONDS + context.settings.redis_timeout_seconds
+
     async with background_tasks(member.run()):
         try:
             yield member
         finally:
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(context.settings.redis_timeout_seconds):
+            try:
+                async with asyncio.timeout(end_seconds):
                     await member.hand_over()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the process ends
+                log.warning("hand_over_failed", process=member.process, error=f"{type(error).__name__}: {error}")
