@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from services.builder.registry.settings import RegistrySettings
 
@@ -126,3 +126,10 @@ class BuilderSettings(RegistrySettings):
         if isinstance(settings, cls):
             return settings
         return cls(**{name: getattr(settings, name) for name in type(settings).model_fields})
+
+    @model_validator(mode="after")
+    def _check_stalls(self) -> Self:
+        # A round of the clean-up of executions lasts as long as the longer of the two.
+        self.require_longer("loop_stalled_seconds", than="relist_seconds")
+        self.require_longer("loop_stalled_seconds", than="build_stop_seconds")
+        return self

@@ -106,7 +106,7 @@ def _make_context(settings: ServiceSettings, subscribe_all: Collection[Kind]) ->
     bus = Bus(
         redis=redis, subscriber=subscriber, keys=keys,
         heartbeat_seconds=settings.heartbeat_seconds, reread_seconds=settings.reread_seconds,
-        patience_seconds=settings.redis_patience_seconds, renew_seconds=settings.lease_renew_seconds,
+        patience_seconds=settings.redis_patience_seconds,
         lost_check_seconds=settings.lost_check_seconds, subscribe_all=subscribe_all,
     )  # fmt: skip
     launch_cache = LaunchCache(

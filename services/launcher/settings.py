@@ -123,6 +123,11 @@ class LauncherSettings(ServiceSettings):
             raise ValueError(f"resource_class is {self.resource_class!r}, which resource_classes does not have")
         return self
 
+    @model_validator(mode="after")
+    def _check_stalls(self) -> Self:
+        self.require_longer("loop_stalled_seconds", than="reap_round_max_seconds")
+        return self
+
     @property
     def classes(self) -> ResourceClasses:
         """Resource classes, and which one is the default."""

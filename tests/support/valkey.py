@@ -27,7 +27,7 @@ QUICK = {
     "lease_renew_seconds": 0.1,
     "sweep_interval_seconds": 0.1,
     "reread_seconds": 0.3,
-    "lost_check_seconds": 0.1,
+    "lost_check_seconds": 0.2,
     "redis_patience_seconds": 10,
 }
 """Waits of a tenth of the usual length, but a long lease: a busy machine may keep a test still for seconds.

@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from services.common.service.setting_names import refuse_unknown_names
@@ -121,9 +121,9 @@ class ServiceSettings(BaseSettings):
     lost_check_seconds: float = Field(
         4.0,
         gt=0,
-        description="How often the records of followed streams are looked for; never more often than once in two of "
-        "`BINDERY_LEASE_RENEW_SECONDS`. If one is missing three times in a row, Redis has lost it, and its followers "
-        "are notified.",
+        description="How often the records of followed streams are looked for: at least twice "
+        "`BINDERY_LEASE_RENEW_SECONDS`, in which a living owner writes its own again. If one is missing three times in "
+        "a row, Redis has lost it, and its followers are notified.",
     )
     reread_seconds: float = Field(
         60.0,
@@ -159,6 +159,23 @@ class ServiceSettings(BaseSettings):
     @classmethod
     def _none_if_empty(cls, value: object) -> object:
         return value or None
+
+    @model_validator(mode="after")
+    def _check_lost_check(self) -> Self:
+        if self.lost_check_seconds < 2 * self.lease_renew_seconds:
+            raise ValueError(
+                f"BINDERY_LOST_CHECK_SECONDS ({self.lost_check_seconds:g}) must be at least twice "
+                f"BINDERY_LEASE_RENEW_SECONDS ({self.lease_renew_seconds:g}): raise the first, or lower the second"
+            )
+        return self
+
+    def require_longer(self, longer: str, *, than: str) -> None:
+        """Raise `ValueError`, which says what to do, unless the setting `longer` exceeds another one."""
+        if getattr(self, longer) <= getattr(self, than):
+            raise ValueError(
+                f"BINDERY_{longer.upper()} ({getattr(self, longer):g}) must be more than "
+                f"BINDERY_{than.upper()} ({getattr(self, than):g}): raise the first, or lower the second"
+            )
 
     @classmethod
     def settings_customise_sources(

@@ -42,12 +42,11 @@ class Bus:
         redis: Redis,
         subscriber: Redis,
         keys: Keys,
-        heartbeat_seconds: float = 2.0,
-        reread_seconds: float = 60.0,
-        patience_seconds: float = 60,
-        renew_seconds: float = 2.0,
-        lost_check_seconds: float = 4.0,
-        subscribe_all: Collection[Kind] = (),
+        heartbeat_seconds: float,
+        reread_seconds: float,
+        patience_seconds: float,
+        lost_check_seconds: float,
+        subscribe_all: Collection[Kind],
     ) -> None:
         self.redis = redis
         self.keys = keys
@@ -57,7 +56,7 @@ class Bus:
         self.reread_seconds = reread_seconds
         """Time after which everything that a message could have told is looked up, although the subscription lives."""
         self._patience_seconds = patience_seconds
-        self._lost_check_seconds = max(lost_check_seconds, 2 * renew_seconds)
+        self._lost_check_seconds = lost_check_seconds
         """Time between two checks for records, in which a living owner renews its lease and so writes its again."""
 
         self._covered_kinds = frozenset(subscribe_all)

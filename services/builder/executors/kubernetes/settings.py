@@ -1,8 +1,8 @@
 """The settings of the `kubernetes` executor. A description has BinderHub's name for its setting in brackets."""
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from services.builder.settings import BuilderSettings
 
@@ -138,6 +138,11 @@ class KubernetesSettings(BuilderSettings):
     kubernetes_lost_seconds: float = Field(
         60.0, description="How long a deleted pod may stay before its node counts as dead, and the build as vanished."
     )
+
+    @model_validator(mode="after")
+    def _check_staleness(self) -> Self:
+        self.require_longer("kubernetes_stale_seconds", than="kubernetes_watch_seconds")
+        return self
 
     @property
     def deadline_seconds(self) -> int:
