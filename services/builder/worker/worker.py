@@ -107,9 +107,9 @@ class BuilderWorker:
         self._context.member.wake()
 
     async def offer_slots(self) -> None:
-        """Publish how many builds this process can supervise, under each name that it gets.
+        """Publish how many builds this process can supervise, whenever it takes its lease.
 
-        An emptied Redis is told again what this process supervises: that these builds have a slot, and are the current
+        Write again, for a Redis that was emptied, that the builds supervised here have a slot, and are the current
         attempts at their images. So no second attempt starts beside one of them.
         """
         keys = self._common.keys

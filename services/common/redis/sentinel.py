@@ -55,11 +55,11 @@ class Sentinels:
         return await self._lookups.run(" ".join(map(str, wrong)), lambda: self._look_up(wrong))
 
     async def _look_up(self, wrong: Sequence[ServerAddress]) -> ServerAddress:
-        asked = {asyncio.create_task(self._ask(sentinel), name=f"ask {sentinel}") for sentinel in self._url.sentinels}
+        queries = {asyncio.create_task(self._ask(sentinel), name=f"ask {sentinel}") for sentinel in self._url.sentinels}
         replies = []
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                for upcoming in asyncio.as_completed(asked):
+                for upcoming in asyncio.as_completed(queries):
                     reply = await upcoming
                     if isinstance(reply, ServerAddress) and reply not in wrong:
                         return reply
@@ -67,7 +67,7 @@ class Sentinels:
         except TimeoutError:
             replies.append("no answer from the others")
         finally:
-            await cancel_and_wait(*asked)
+            await cancel_and_wait(*queries)
         raise RedisConnectionError(f"No Sentinel names a master {self._url.master_name!r} to work with: {replies}")
 
     async def _ask(self, sentinel: ServerAddress) -> ServerAddress | str:

@@ -1,4 +1,4 @@
-"""The look for records of followed topics: a topic whose record Redis has lost is told to its followers.
+"""Look for the records of followed topics, and notify the followers of one that Redis has lost.
 
 Nothing tells when Redis has lost a record: a failover or a restart breaks connections, but a command that empties Redis
 does not. So Redis is asked again and again, for all topics at once.
@@ -16,11 +16,11 @@ CHECK_COUNT = 1000
 
 
 async def check_records(redis: Redis, keys: Keys, readers: Sequence[Reader]) -> None:
-    """Tell each reader whether Redis has the record of its topic: one round trip for `CHECK_COUNT` that are there."""
+    """Notify each reader whether Redis has the record of its topic: one round trip for `CHECK_COUNT` that are there."""
     for start in range(0, len(readers), CHECK_COUNT):
         batch = readers[start : start + CHECK_COUNT]
-        found = await _exist(redis, [keys.record(reader.topic) for reader in batch])
-        for reader, exists in zip(batch, found, strict=True):
+        existing = await _exist(redis, [keys.record(reader.topic) for reader in batch])
+        for reader, exists in zip(batch, existing, strict=True):
             reader.on_record_check(exists=exists)
 
 

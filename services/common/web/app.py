@@ -147,10 +147,10 @@ def create_service(
 ) -> FastAPI:
     """Return a FastAPI application with everything that our services have in common.
 
-    Unless `public`, everything but `/health` and `/metrics` requires the service token, which is checked before a body
-    is read. Bodies are limited to `body_max_bytes` or the setting for services, and HEAD is answered wherever GET is.
-    `fixed` has JSON responses that never change, by path. The lifespan finds the health checks in `app.state.health`
-    and the settings in `app.state.settings`.
+    Unless `public`, everything but `/health`, `/livez`, `/readyz` and `/metrics` requires the service token, which is
+    checked before a body is read. Bodies are limited to `body_max_bytes` or the setting for services, and HEAD is
+    answered wherever GET is. `fixed` has JSON responses that never change, by path. The lifespan finds the health
+    checks in `app.state.health` and the settings in `app.state.settings`.
 
     Raise `SystemExit` if a secret that the service needs is not set.
     """

@@ -114,6 +114,6 @@ def sse(event: Mapping[str, Any], event_id: str = "", *, retry_ms: int | None = 
 _LOST = BinderyError("launch_lost", "Redis has lost this launch, and no gateway goes on with it. Please launch again.")
 
 LOST_V1 = sse(failed_event(_LOST.problem), retry_ms=5000)
-"""The end of a lost launch. A client that connects again nevertheless does so after a pause, and is told what is so."""
+"""The end of a lost launch. A client that connects again nevertheless does so after a pause."""
 LOST_FACADE = sse({"phase": "failed", "message": f"{_LOST.detail}\n", "code": _LOST.code, "status_code": 500})
 """The same as BinderHub would send it."""
