@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 
@@ -11,9 +12,9 @@ from services.common.records.launch_cache import LaunchCache
 from services.common.records.leases import LAST_STEPS_SECONDS, ServiceMember
 from services.common.records.records import Records
 from services.common.redis.client import REDIS_UNAVAILABLE, connect, retry_while_unavailable
-from services.common.redis.clock import set_clock
 from services.common.redis.keys import Keys, Kind
 from services.common.redis.rights import Refusals, refuse_unfit, warn_if_shared
+from services.common.service.clock import clock
 from services.common.service.health import CheckFailure, Health
 from services.common.service.logging import get_logger
 from services.common.service.loops import background_tasks, run_forever
@@ -58,8 +59,18 @@ class ProcessContext:
         return self.refusals.health_problem()
 
     async def set_clock(self) -> None:
-        """Set the shared clock by that of Redis."""
-        await set_clock(self.lease_redis, self.settings)
+        """Set the shared clock by that of Redis.
+
+        INFO has the time since Redis 6, and every user that needs it may run it: TIME would be one more right.
+        """
+        asked_at = time.monotonic()
+        info = await self.lease_redis.info("server")
+        clock.set(
+            info["server_time_usec"] / 1e6,
+            asked_at=asked_at,
+            answered_at=time.monotonic(),
+            warn_seconds=self.settings.clock_offset_warn_seconds,
+        )
 
     async def aclose(self) -> None:
         """Close all connections to Redis."""
