@@ -5,7 +5,7 @@
 | `in_process_*` | one service in the test's process, on a real Redis, and what a test asks of it |
 | `scripted_*` | a stand-in whose answers a test gives, one by one |
 | `fake_*`, `forge*` | a stand-in that behaves by itself as the real thing does |
-| `sample_*` | records and repositories that several tests use |
+| `sample_*` | records, builds and repositories that several tests use |
 | `*stack*` | processes started by `bindery up`: all of them, others in some one's place, or small parts |
 | `real_hub`, `hub_*`, `brief_*` | a real JupyterHub: with real servers, or with servers that cost no process |
 | `engine*`, `docker_registry` | a container engine, its images, and a registry |
