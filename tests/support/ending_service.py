@@ -1,4 +1,7 @@
-"""A service with a background task that ends soon after the start: `returns`, `raises`, or hangs in its end as well."""
+"""A service with a background task that ends soon after the start: `returns`, `raises`, or hangs in its end as well.
+
+Or the service ends after a signal alone: it `ends_well`, or fails in its end (`fails_in_end`).
+"""
 
 import asyncio
 import contextlib
@@ -14,7 +17,9 @@ from services.common.web.app import create_service
 
 
 async def ends(how: str) -> None:
-    """End after the service has started."""
+    """End after the service has started, unless that is to end well."""
+    if how == "ends_well":
+        await asyncio.Event().wait()
     await asyncio.sleep(0.3)
     if how == "raises":
         raise ValueError("nobody foresaw this")
@@ -23,6 +28,10 @@ async def ends(how: str) -> None:
 @contextlib.asynccontextmanager
 async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
     """Run the background task."""
+    if sys.argv[1] == "fails_in_end":
+        yield
+        raise ValueError("nobody foresaw this")
+
     async with background_tasks(ends(sys.argv[1])):
         yield
     if sys.argv[1] == "hangs":

@@ -1,27 +1,18 @@
 """Run a builder worker: `python -m services.builder.worker`."""
 
-import asyncio
-import os
-import sys
-
-import uvloop
-
 from services.builder.settings import BuilderSettings
-from services.builder.worker.run import NAME, run
-from services.common.service.logging import configure_logging
-from services.common.service.setting_names import warn_of_unknown_variables
-from services.common.web.auth import require_secrets
+from services.builder.worker.app import create_app
+from services.common.web.serve import serve
+
+DRAIN_SECONDS = 1
+"""Open requests are for health and metrics, and other workers wait for the builds of this one."""
 
 
-def main() -> int:
-    """Run a worker with the settings of the environment, and return its exit status."""
+def main() -> None:
+    """Run a worker with the settings of the environment."""
     settings = BuilderSettings()
-    require_secrets(settings, NAME)
-    configure_logging(service="worker", level=settings.log_level, form=settings.log_format)
-    warn_of_unknown_variables(os.environ)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run(settings))
+    serve(create_app(settings), settings, service="worker", drain_seconds=DRAIN_SECONDS)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -17,7 +17,7 @@ from prometheus_client import Counter
 
 from services.common.service.backoff import Backoff
 from services.common.service.logging import get_logger
-from services.common.service.tasks import cancel_and_wait, sleep_unless_cancelled
+from services.common.service.tasks import CANCEL_AGAIN_SECONDS, cancel_and_wait, is_cancelled, sleep_unless_cancelled
 
 log = get_logger(__name__)
 
@@ -42,8 +42,23 @@ class LoopState:
     """One loop, as `/livez` sees it."""
 
     name: str
+    is_session: bool = False
+    """Whether a step holds something until that breaks, and so may last for ever."""
     step_began: float | None = None
     """When the present step began, by the monotonic clock; None while the loop waits."""
+    step_seconds: float = 0.0
+    """How long the last step lasted; 0 if the wait before it failed."""
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Record the beginning of a step, and its end."""
+        began = time.monotonic()
+        self.step_began = began
+        try:
+            yield
+        finally:
+            self.step_began = None
+            self.step_seconds = time.monotonic() - began
 
 
 @dataclass(eq=False, kw_only=True)
@@ -57,18 +72,24 @@ class BackgroundState:
     """Set when a background task has ended before it was asked to: the process must end."""
     end_reason: str = ""
 
-    def on_end(self, name: str, error: BaseException | None) -> None:
+    def on_end(self, task: asyncio.Task[Any]) -> None:
         """Record and log that a task has ended before it was asked to."""
-        reason = f"{type(error).__name__}: {error}" if error else "it returned"
-        log.error("part_ended", part=name, error=reason, exc_info=error)
-        self.end_reason = self.end_reason or f"{name} has ended: {reason}"
+        error = None if task.cancelled() else task.exception()
+        reason = "it was cancelled" if task.cancelled() else "it returned"
+        if error:
+            reason = f"{type(error).__name__}: {error}"
+
+        log.error("part_ended", part=task.get_name(), error=reason, exc_info=error)
+        self.end_reason = self.end_reason or f"{task.get_name()} has ended: {reason}"
         self.ended.set()
 
     def stalled_loops(self, seconds: float) -> list[str]:
         """Return the loops whose present step has lasted for longer than `seconds`."""
         now = time.monotonic()
         return sorted(
-            loop.name for loop in self.loops if loop.step_began is not None and now - loop.step_began > seconds
+            loop.name
+            for loop in self.loops
+            if not loop.is_session and loop.step_began is not None and now - loop.step_began > seconds
         )
 
 
@@ -90,7 +111,7 @@ async def run_forever(
     retry_max_seconds: float | None = None,
     is_session: bool = False,
 ) -> NoReturn:
-    """Wait, then run `step`, again and again until cancelled, whatever exception the step raises.
+    """Wait, then run `step`, again and again until cancelled, whatever exception the one or the other raises.
 
     `wait` is a time in seconds, or awaited: the loop is idle meanwhile. With `at_once` the first step comes without it.
     A step that fails is counted, logged and repeated without `wait`, after pauses that grow to `retry_max_seconds`: by
@@ -102,7 +123,7 @@ async def run_forever(
     """
     longest_seconds = retry_max_seconds or max(RETRY_MAX_SECONDS, wait if isinstance(wait, int | float) else 0.0)
     backoff = Backoff(first_seconds=min(0.1, longest_seconds), longest_seconds=longest_seconds)
-    state = LoopState(name)
+    state = LoopState(name, is_session=is_session)
     loops = background_state().loops
     loops.add(state)
 
@@ -113,32 +134,40 @@ async def run_forever(
     failures = 0
     try:
         while True:
-            if not is_due:
-                await _pause(wait)
-            await sleep_unless_cancelled(0)
+            error = await _run_round(step, state, wait=0.0 if is_due else wait)
+            is_due = error is not None
 
-            began = time.monotonic()
-            state.step_began = None if is_session else began
-            try:
-                await step()
-            except Exception as error:  # noqa: BLE001 - no error ends a loop
-                failures += 1
-                _report_failure(name, error, failures=failures, is_expected=isinstance(error, unavailable))
-            else:
+            if error is None:
                 if failures:
                     log.info("loop_recovered", loop=name, failures=failures)
                 failures = 0
-            finally:
-                state.step_began = None
-
-            is_due = failures > 0
-            if is_due:
-                backoff.restart_after_run(time.monotonic() - began)
-                await backoff.sleep()
-            else:
                 backoff.restart()
+            else:
+                failures += 1
+                _report_failure(name, error, failures=failures, is_expected=isinstance(error, unavailable))
+                backoff.restart_after_run(state.step_seconds)
+                await backoff.sleep()
     finally:
         loops.discard(state)
+
+
+async def _run_round(step: Step, state: LoopState, *, wait: float | Step) -> BaseException | None:
+    """Wait, then run `step`, and return the exception of either. Raise `CancelledError` if this task is cancelled."""
+    state.step_seconds = 0.0
+    try:
+        await _pause(wait)
+        await sleep_unless_cancelled(
+            0
+        )  # a cancel that the wait, or the step before it, has swallowed takes effect here
+        with state.running():
+            await step()
+    except asyncio.CancelledError as error:
+        if is_cancelled():
+            raise
+        return error  # not of this task: the step has awaited something that was cancelled
+    except Exception as error:  # noqa: BLE001 - no error ends a loop
+        return error
+    return None
 
 
 async def _pause(wait: float | Step) -> None:
@@ -148,7 +177,7 @@ async def _pause(wait: float | Step) -> None:
         await wait()
 
 
-def _report_failure(name: str, error: Exception, *, failures: int, is_expected: bool) -> None:
+def _report_failure(name: str, error: BaseException, *, failures: int, is_expected: bool) -> None:
     """Count a failed step, and log the first one in a row, the second, the fourth, the eighth and so on.
 
     The first one has a traceback if it is unexpected.
@@ -165,11 +194,14 @@ def _report_failure(name: str, error: Exception, *, failures: int, is_expected: 
 
 
 @contextlib.asynccontextmanager
-async def background_tasks(*work: Coroutine[Any, Any, object]) -> AsyncIterator[None]:
+async def background_tasks(
+    *work: Coroutine[Any, Any, object], again_seconds: float = CANCEL_AGAIN_SECONDS
+) -> AsyncIterator[None]:
     """Run coroutines for as long as the block. If one ends before the block does, the process must end.
 
     The block goes on until the process has handed over what it owns: `BackgroundState.ended` tells the server to shut
-    down. Raise `UnexpectedEnd` at the end of the block, if that has nothing worse to raise.
+    down. At the end of the block the tasks are cancelled, and once more after `again_seconds`. Raise `UnexpectedEnd`
+    then, if the block has nothing worse to raise.
     """
     state = background_state()
     is_over = False
@@ -178,7 +210,7 @@ async def background_tasks(*work: Coroutine[Any, Any, object]) -> AsyncIterator[
     def on_done(task: asyncio.Task[object]) -> None:
         if not is_over and not state.stopping.is_set():
             unexpected.append(task.get_name())
-            state.on_end(task.get_name(), None if task.cancelled() else task.exception())
+            state.on_end(task)
 
     tasks = [asyncio.create_task(coroutine, name=getattr(coroutine, "__qualname__", None)) for coroutine in work]
     for task in tasks:
@@ -187,6 +219,6 @@ async def background_tasks(*work: Coroutine[Any, Any, object]) -> AsyncIterator[
         yield
     finally:
         is_over = True
-        await cancel_and_wait(*tasks)
+        await cancel_and_wait(*tasks, again_seconds=again_seconds)
     if unexpected:
         raise UnexpectedEnd(", ".join(unexpected))

@@ -26,13 +26,18 @@ class Interrupted(Exception):
     """An event was set before the work that it interrupts was done."""
 
 
+def is_cancelled() -> bool:
+    """Return whether this task itself was asked to end: something that it awaits may be cancelled without that."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def sleep_unless_cancelled(seconds: float) -> None:
     """Sleep, unless this task has been cancelled already: a cancel that a library swallowed takes effect here.
 
     redis-py swallows one now and then, when the cancel meets the end of a timeout of its own.
     """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
+    if is_cancelled():
         raise asyncio.CancelledError
     await asyncio.sleep(seconds)
 
@@ -59,14 +64,14 @@ async def cancel_and_wait(
     """
     ends_at = time.monotonic() + within_seconds
     pending = {task for task in tasks if not task.done()}
-    is_cancelled = False
+    is_caller_cancelled = False
     while pending and (remaining := ends_at - time.monotonic()) > 0:
         for task in pending:
             task.cancel()
         try:
             await asyncio.wait(pending, timeout=min(again_seconds, remaining))
         except asyncio.CancelledError:
-            is_cancelled = True
+            is_caller_cancelled = True
         pending = {task for task in pending if not task.done()}
 
     for task in pending:
@@ -74,7 +79,7 @@ async def cancel_and_wait(
         log.error("cancel_ignored", task=task.get_name(), seconds=within_seconds)
     for task in tasks:
         task.add_done_callback(_retrieve_exception)
-    if is_cancelled:
+    if is_caller_cancelled:
         raise asyncio.CancelledError
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from types import FrameType
 
 import uvicorn
@@ -36,14 +36,17 @@ class HttpServer(uvicorn.Server):
         self._background: BackgroundState | None = None
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until a signal. Raise `SystemExit(1)` after an unexpected end of background work."""
+        """Serve until a signal.
+
+        Raise `SystemExit(1)` if background work ended before that, or if the application failed in its end.
+        """
         self._background = background_state()
         watcher = asyncio.create_task(self._stop_when_ended(self._background), name="watch background work")
         try:
             await super().serve(sockets)
         finally:
             watcher.cancel()
-        if self._background.ended.is_set():
+        if self._background.ended.is_set() or self.lifespan.should_exit:
             raise SystemExit(1)
 
     async def _stop_when_ended(self, background: BackgroundState) -> None:
@@ -52,6 +55,16 @@ class HttpServer(uvicorn.Server):
         self.should_exit = True
         # Whatever has ended, the rest may hang in its own end.
         asyncio.get_running_loop().call_later(self._end_seconds, os._exit, 1)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle signals while this serves. A process that has ended as it was asked to has exit status 0.
+
+        Uvicorn would raise the signal once more after the end, and so end the process by it.
+        """
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Notify the application, and begin to shut down."""
@@ -78,33 +91,11 @@ def http_config(app: FastAPI, settings: ServiceSettings, *, drain_seconds: int =
     )
 
 
-class EmbeddedServer(uvicorn.Server):
-    """A server inside a process that handles its signals itself."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signal handlers as they are."""
-        yield
-
-
-@contextlib.asynccontextmanager
-async def serving(
-    app: FastAPI, settings: ServiceSettings, *, sockets: list[socket.socket] | None
-) -> AsyncIterator[asyncio.Task[None]]:
-    """Serve `app` beside other work of this process, and yield the server's task; stop serving at the exit."""
-    server = EmbeddedServer(http_config(app, settings))
-    task = asyncio.create_task(server.serve(sockets=sockets), name="server")
-    try:
-        yield task
-    finally:
-        server.should_exit = True
-        await asyncio.gather(task, return_exceptions=True)
-
-
 def serve(app: FastAPI, settings: ServiceSettings, *, service: str, drain_seconds: int = 5) -> None:
     """Serve `app` until SIGTERM or SIGINT; open requests get `drain_seconds` to end.
 
-    Raise `SystemExit(1)` if background work of the application ended before it was asked to.
+    This is how every process of a service ends. Raise `SystemExit(1)` if background work of the application ended
+    before it was asked to, or if the application failed in its end.
     """
     configure_logging(service=service, level=settings.log_level, form=settings.log_format)
     warn_of_unknown_variables(os.environ)

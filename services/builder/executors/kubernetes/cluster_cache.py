@@ -121,7 +121,7 @@ class ClusterCache:
         outages = [watch.outage for watch in self._watches if watch.outage]
         ended = [f"the {task.get_name()} has ended" for task in self._tasks if task.done()]
         stale = [
-            f"the watch of {watch.resource} has heard nothing for {watch.staleness_seconds:.0f} s"
+            f"the watch of {watch.resource} has received nothing for {watch.staleness_seconds:.0f} s"
             for watch in self._watches
             if watch.staleness_seconds > stale_seconds
         ]
@@ -169,7 +169,7 @@ class ClusterCache:
         """End the process: without one of its tasks, the cache shows what has been, as if it were so still."""
         if self._is_closing:
             return
-        background_state().on_end(task.get_name(), None if task.cancelled() else task.exception())
+        background_state().on_end(task)
         self._wake_all()
 
     async def _probe(self) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+from collections.abc import Coroutine
+from typing import Any
 
 import httpx
 import pytest
@@ -60,6 +62,57 @@ async def test_a_failed_step_is_repeated_without_the_wait() -> None:
         while len(rounds) < 2:
             await asyncio.sleep(0.01)
     assert waits == 2  # before the first step, and after the one that succeeded
+
+
+async def test_a_loop_goes_on_when_what_its_step_awaits_was_cancelled() -> None:
+    """Only a cancel of the loop itself ends it: any library may cancel what it shares with a step."""
+    rounds = 0
+    done = asyncio.Event()
+
+    async def step() -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 1:
+            shared = asyncio.get_running_loop().create_future()
+            shared.cancel()
+            await shared
+        done.set()
+
+    before = sample("bindery_loop_failures_total", loop="odd")
+    async with background_tasks(run_forever(step, name="odd", retry_max_seconds=0.01)), asyncio.timeout(5):
+        await done.wait()
+    assert sample("bindery_loop_failures_total", loop="odd") - before == 1
+
+
+async def test_a_loop_goes_on_after_an_exception_of_its_wait() -> None:
+    waits = 0
+    done = asyncio.Event()
+
+    async def wait() -> None:
+        nonlocal waits
+        waits += 1
+        if waits == 1:
+            raise Odd
+
+    async def step() -> None:
+        if waits > 1:
+            done.set()
+
+    before = sample("bindery_loop_failures_total", loop="odd")
+    async with background_tasks(run_forever(step, name="odd", wait=wait, retry_max_seconds=0.01)), asyncio.timeout(5):
+        await done.wait()
+    assert sample("bindery_loop_failures_total", loop="odd") - before == 1
+
+
+async def test_a_background_task_that_was_cancelled_is_logged_as_that(capfd: pytest.CaptureFixture[str]) -> None:
+    async def ends() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(UnexpectedEnd):
+        async with background_tasks(ends()), asyncio.timeout(5):
+            await background_state().ended.wait()
+    assert background_state().end_reason.endswith("it was cancelled")
+    assert "it was cancelled" in "".join(capfd.readouterr())
 
 
 async def test_a_loop_ends_when_it_is_cancelled() -> None:
@@ -125,10 +178,9 @@ async def test_a_task_may_end_once_the_process_is_to_end() -> None:
     assert not state.ended.is_set()
 
 
-@pytest.mark.parametrize("how", ["returns", "raises", "hangs"])
-async def test_a_process_ends_with_its_background_task(how: str) -> None:
-    """Uvicorn alone would go on serving; a process that hangs in its end is killed."""
-    process = await asyncio.create_subprocess_exec(
+def ending_service(how: str) -> Coroutine[Any, Any, asyncio.subprocess.Process]:
+    """Start the service of `tests.support.ending_service`."""
+    return asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tests.support.ending_service",
@@ -136,10 +188,28 @@ async def test_a_process_ends_with_its_background_task(how: str) -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
+
+
+@pytest.mark.parametrize("how", ["returns", "raises", "hangs"])
+async def test_a_process_ends_with_its_background_task(how: str) -> None:
+    """Uvicorn alone would go on serving; a process that hangs in its end is killed."""
+    process = await ending_service(how)
     async with asyncio.timeout(30):
         output, _ = await process.communicate()
     assert process.returncode == 1, output.decode()
     assert "part_ended" in output.decode()
+
+
+@pytest.mark.parametrize(("how", "status"), [("fails_in_end", 1), ("ends_well", 0)])
+async def test_the_exit_status_after_a_signal_says_whether_the_end_went_well(how: str, status: int) -> None:
+    process = await ending_service(how)
+    assert process.stdout
+    async with asyncio.timeout(30):
+        while b"started" not in await process.stdout.readline():
+            assert not process.stdout.at_eof()
+        process.terminate()
+        output, _ = await process.communicate()
+    assert process.returncode == status, output.decode()
 
 
 async def test_probes_ask_nothing_of_others() -> None:

@@ -158,8 +158,8 @@ async def test_a_watch_whose_other_side_is_gone_without_a_word_grows_stale_and_i
                 proxy.silence_watches()
                 await api.pod(JOB, state=SUCCEEDED, log=LINE, phase="Succeeded")
                 await until(lambda: staleness("pods") > 2.5)
-                assert "has heard nothing for" in str(await worker.health_problem())
-                with pytest.raises(ExecutorUnavailableError, match="has heard nothing for"):
+                assert "has received nothing for" in str(await worker.health_problem())
+                with pytest.raises(ExecutorUnavailableError, match="has received nothing for"):
                     await outcome
 
                 await until(lambda: max(map(staleness, ("jobs", "pods", "events"))) < 2)
