@@ -117,6 +117,11 @@ class Following:
         return self.start()
 
     @property
+    def is_being_read(self) -> bool:
+        """Whether the stream is open: not broken off, nor ended by the gateway."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
     def launch_id(self) -> str:
         return self.last_id.partition("~")[0]
 

@@ -1,0 +1,91 @@
+"""Two releases on one Redis: the new one takes over part by part, then the old one, under launches of six kinds."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from deploy.local.components import component_name
+from tests.support.faults import Faults, running_stack
+from tests.support.faults_moments import Moments
+from tests.support.faults_under_way import assert_no_zombie
+from tests.support.forge import Forge
+from tests.support.quick_jupyter import quick_jupyter_wheel
+from tests.support.upgrade_stack import (
+    FIRSTS,
+    KINDS,
+    SECONDS,
+    THIS,
+    Release,
+    UpgradeStack,
+    choose,
+    unpack_release_before,
+)
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900), pytest.mark.usefixtures("nothing_is_left")]
+
+
+@pytest.fixture(scope="module")
+def before(folder: Path) -> Release:
+    """The release before this one."""
+    return unpack_release_before(folder / "before")
+
+
+@pytest.fixture(scope="module")
+def faults(forge: Forge, folder: Path, before: Release) -> Iterator[Faults]:
+    """Two of each part that owns records, all of the release before."""
+    for part in (*FIRSTS, *SECONDS):
+        choose(folder / "data", part, before)
+    wheel = quick_jupyter_wheel(folder)
+    with running_stack(
+        forge, folder, kind=UpgradeStack, workers=2, gateways=2, build_slots=1, seats_per_repo=1, base_packages=wheel
+    ) as faults:
+        yield faults
+
+
+@pytest.fixture
+def stack(faults: Faults) -> UpgradeStack:
+    assert isinstance(faults.stack, UpgradeStack)
+    return faults.stack
+
+
+def roll(faults: Faults, stack: UpgradeStack, release: Release, kinds: Sequence[str]) -> None:
+    """Let a release take over one kind of parts after the other; the second of a kind begins, beside the first."""
+    for kind in kinds:
+        moments = Moments(faults)
+        for part in (component_name(kind, 2), kind):
+            if part in (*FIRSTS, *SECONDS):
+                stack.run_release(release, part)
+        moments.resume_broken()
+        moments.finish(loses_lines=False)
+        faults.assert_nothing_is_left()
+    assert_no_zombie(faults)
+
+
+def test_a_rolling_update_ends_each_launch_right_and_builds_nothing_twice(
+    faults: Faults, stack: UpgradeStack, before: Release
+) -> None:
+    stack.run_release(before, *FIRSTS, *SECONDS)
+    roll(faults, stack, THIS, KINDS)
+
+
+def test_a_rollback_ends_each_launch_right_and_builds_nothing_twice(
+    faults: Faults, stack: UpgradeStack, before: Release
+) -> None:
+    stack.run_release(THIS, *FIRSTS, *SECONDS)
+    roll(faults, stack, before, KINDS[::-1])
+
+
+@pytest.mark.parametrize("killed", [FIRSTS, SECONDS], ids=["the release before", "this release"])
+def test_what_killed_processes_of_one_release_owned_the_other_takes_over(
+    faults: Faults, stack: UpgradeStack, before: Release, killed: Sequence[str]
+) -> None:
+    stack.run_release(before, *FIRSTS)
+    stack.run_release(THIS, *SECONDS)
+    moments = Moments(faults)
+    pids = {part: stack.kill(part) for part in killed}
+    for part, pid in pids.items():
+        stack.until_replaced(part, pid)
+    moments.resume_broken()
+    moments.finish(loses_lines=False)
+    assert_no_zombie(faults)
