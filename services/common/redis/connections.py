@@ -5,6 +5,7 @@ from typing import Any
 
 from prometheus_client import Counter
 from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from services.common.redis.rights import ReportsRefusals
@@ -19,9 +20,30 @@ class CountingConnection(ReportsRefusals):
     """Part of every kind of connection: it counts round trips. A pipeline is one."""
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """Send commands, and count that as one round trip."""
+        """Send commands, and count that as one round trip.
+
+        Raise redis-py's `ConnectionError`, too, if the connection was closed meanwhile.
+        """
         ROUND_TRIPS.labels(call_reason()).inc()
+        connection: Any = self
+        if connection.is_connected:
+            self._raise_if_closed()
         await super().send_packed_command(command, check_health)  # type: ignore[misc]
+
+    async def _send_packed_command(self, command: Any) -> None:
+        # With a timeout, redis-py writes in a task of its own: another task may have closed the connection by then.
+        self._raise_if_closed()
+        await super()._send_packed_command(command)  # type: ignore[misc]
+
+    def _raise_if_closed(self) -> None:
+        """Raise redis-py's `ConnectionError` if the connection was reset, or closed by another task.
+
+        redis-py writes to it all the same, which raises `AttributeError`, or uvloop's `RuntimeError`: neither says that
+        Redis is away.
+        """
+        writer: asyncio.StreamWriter | None = getattr(self, "_writer", None)
+        if writer is None or writer.transport.is_closing():
+            raise RedisConnectionError("The connection was closed before a command was sent")
 
     async def on_connect(self) -> None:
         """Log in, which is counted apart from the work.

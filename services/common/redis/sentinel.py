@@ -156,7 +156,8 @@ class _MasterConnection:
             except RedisError as error:
                 failures[self.address] = str(error)
             else:
-                break
+                if connection.is_connected:  # else it was closed by a connection that has found the master elsewhere
+                    break
         await self._pool.on_master(self.address)
 
     async def check_server(self) -> None:
