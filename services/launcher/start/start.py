@@ -79,6 +79,7 @@ class Start:
         # What may exist at the hub and must be removed after a failure; for an adopted start, anything may.
         self._may_have_user = self.is_adopted
         self._may_have_server = self.is_adopted
+        self._ready_events: list[Event] = []
 
     async def run(self) -> None:
         """Run the start to its end. Cancelling this coroutine hands the start over: nothing is undone.
@@ -282,10 +283,20 @@ class Start:
         if self.is_adopted or self.server.token != self._announced_token:
             fields["changed"] = True
         events[-1] = events[-1].updated(terminal=True, state=ServerState.READY, **fields)
-        await self.record.write(*events, body=self.server, release=True)
+        self._ready_events = events
+        await self._write_ready(now)
 
+    async def _write_ready(self, ready_at: float) -> None:
+        await self.record.write(*self._ready_events, body=self.server, release=True)
         STARTS.labels("ready").inc()
-        DURATION.labels("ready").observe(now - self.began_at)
+        DURATION.labels("ready").observe(ready_at - self.began_at)
+
+    async def _settle_ready(self) -> None:
+        """Write that the server is ready unless Redis has that: a record that is only released is adopted by nobody."""
+        with contextlib.suppress(Fenced):
+            await self.record.restore()  # repeats a write whose reply was lost; if that was this one, the claim ends
+            if self.record.is_claimed:
+                await self._write_ready(clock.now())
 
     async def fail(self, error: BinderyError) -> None:
         """Record and announce a failure at once, then remove user and server from the hub; the reaper removes the rest.
@@ -293,8 +304,7 @@ class Start:
         A start whose `ready` event was written, or may have been, stays ready: followers must not see two outcomes.
         """
         if self.server.state is ServerState.READY:
-            with contextlib.suppress(Fenced):
-                await self.record.write(release=True)
+            await self._settle_ready()
             return
 
         self.server = self.server.updated(state=ServerState.FAILED, error=error.problem, queue=None)

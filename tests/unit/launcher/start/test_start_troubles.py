@@ -1,18 +1,20 @@
 """Starts at a hub that falls silent, is being stopped, fails, or does not know our token any more."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from services.common.models import Event, ServerState
-from services.common.records.owned_record import OwnedRecord
+from services.common.models import Event, Server, ServerState
+from services.common.records.owned_record import Ending, OwnedRecord, PendingWrite
+from services.common.streams.log_store import stream_entries
 from services.common.streams.positions import STREAM_START
 from services.launcher.servers import server_topic
 from services.launcher.start import start as starting
 from tests.load.stub_http import Answer
-from tests.support.in_process_launcher import AS_ALWAYS, NOTHING, FakeHub, StartLauncher, begins
+from tests.support.in_process_launcher import AS_ALWAYS, NOTHING, FakeHub, Launcher, StartLauncher, begins
 
 JSON = "application/json"
 REQUESTED = {"progress": 0, "message": "Server requested"}
@@ -33,6 +35,12 @@ def _progress(*events: dict[str, object]) -> Answer:
 
 def _server(**model: object) -> Answer:
     return 200, JSON, json.dumps({"name": "x", "servers": {"": model}}).encode(), {}
+
+
+async def _terminal_states(launcher: Launcher, server: Server) -> list[object]:
+    context = launcher.context
+    entries = await stream_entries(context.redis, context.keys, server_topic(server.server_id))
+    return [event.get("state") for entry in entries for event in entry.events if event.get("terminal")]
 
 
 async def test_a_hub_that_falls_silent_in_mid_stream_is_asked_again(
@@ -187,6 +195,48 @@ async def test_a_start_whose_ready_got_no_answer_stays_ready_and_has_one_end(
 
 
 @pytest.mark.slow
+async def test_a_start_whose_ready_could_not_be_written_writes_it_again(
+    start_launcher: StartLauncher, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = OwnedRecord._call_write_script
+    broken: list[PendingWrite] = []
+
+    async def breaks(self: OwnedRecord, pending: PendingWrite, **options: Any) -> Any:
+        if pending.ending is Ending.RELEASE and not broken:
+            broken.append(pending)
+            raise ValueError("not known to the client")
+        return await write(self, pending, **options)
+
+    monkeypatch.setattr(OwnedRecord, "_call_write_script", breaks)
+    async with start_launcher() as launcher:
+        server = await launcher.request_server()
+        assert (await launcher.outcome(server)).state is ServerState.READY
+        assert broken
+        assert await _terminal_states(launcher, server) == ["ready"]
+        assert not [call for call in hub.calls if call.startswith("DELETE")]
+
+
+async def test_a_start_that_is_cancelled_as_it_is_about_to_write_ready_ends_all_the_same(
+    start_launcher: StartLauncher, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = OwnedRecord.write
+    waits = asyncio.Event()
+
+    async def waits_at_first(self: OwnedRecord, *events: Event, **options: Any) -> None:
+        if options.get("release") and not waits.is_set():
+            waits.set()  # for another write of this record, which a check of the records makes, say
+            await asyncio.Event().wait()
+        await write(self, *events, **options)
+
+    monkeypatch.setattr(OwnedRecord, "write", waits_at_first)
+    async with start_launcher() as launcher:
+        server = await launcher.request_server()
+        await waits.wait()
+        await launcher.servers.cancel_requests.request(server.server_id)
+        assert (await launcher.outcome(server)).state is ServerState.READY
+        assert await _terminal_states(launcher, server) == ["ready"]
+
+
 async def test_a_spawner_that_waited_for_an_answer_as_long_as_we_do_says_why_first(
     start_launcher: StartLauncher, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
