@@ -17,8 +17,8 @@ pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 BOUND_SECONDS = 20.0
 """Two heartbeats of 2 s that are missed, a command that waits for its timeout of 5 s, and as much again."""
-ADOPTED_SECONDS = 20.0
-"""A lease of 6 s that runs out, a sweep, and the line that follows."""
+ADOPTED_SECONDS = 25.0
+"""A lease of 6 s that runs out, another one while the sweeper is in doubt, a sweep, and the line that follows."""
 
 
 @pytest.fixture(scope="module")
