@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from services.common.records.launch_cache import LaunchCache
-from services.common.records.leases import LAST_STEPS_SECONDS, ServiceMember
+from services.common.records.leases import ServiceMember
 from services.common.records.records import Records
+from services.common.records.work import LAST_STEPS_SECONDS
 from services.common.redis.client import REDIS_UNAVAILABLE, connect, retry_while_unavailable
 from services.common.redis.keys import Keys, Kind
 from services.common.redis.rights import Refusals, refuse_unfit, warn_if_shared

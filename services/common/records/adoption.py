@@ -10,10 +10,10 @@ from prometheus_client import Counter
 from services.common.models import Event, Phase
 from services.common.models.errors import BinderyError
 from services.common.records.owned_record import Fenced
-from services.common.records.store import RecordStore
+from services.common.records.store import DROPPED, RecordStore
 from services.common.records.stored_record import RecordUnreadable, StoredRecord
 from services.common.redis.client import REDIS_PY_UNAVAILABLE, REDIS_UNAVAILABLE, retry_while_unavailable
-from services.common.redis.keys import Topic
+from services.common.redis.keys import KIND_OF_SERVICE, Topic
 from services.common.redis.scripts import ScriptArg, ScriptReply
 from services.common.service.clock import clock
 from services.common.service.logging import get_logger
@@ -62,6 +62,7 @@ class Orphans:
             claim = secrets.token_hex(8)
             reply = await self._claim(service, process, claim=claim, name=name, epoch=epoch)
             if reply[0] == b"dropped":
+                DROPPED.labels("orphans").inc()
                 log.error("orphan_dropped", noun=reply[1].decode(errors="replace"))
                 continue
             if reply[0] == b"none":
@@ -88,7 +89,7 @@ class Orphans:
             is_repeated = next(attempts) > 0
             args: list[ScriptArg] = [
                 process, claim, self._keys.prefix, name, expected_epoch, int(is_repeated),
-                int(clock.now() * 1000), self._adoption_trial_ms,
+                int(clock.now() * 1000), self._adoption_trial_ms, KIND_OF_SERVICE[service],
             ]  # fmt: skip
             return self._scripts.run("adopt", keys, args)
 
@@ -98,7 +99,7 @@ class Orphans:
 
     async def _is_unworkable(self, stored: StoredRecord, *, process: str, claim: str) -> bool:
         """Return whether a claimed record is left alone: it can't be read, or was adopted in vain too often."""
-        adoptions = int(stored.get("adoptions", "1"))
+        adoptions = stored.number("adoptions", 1)
         reason = stored.get("failure") or "each owner died soon after it had adopted it"
         try:
             stored.check_readable()

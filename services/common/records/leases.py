@@ -13,12 +13,14 @@ from redis.asyncio import Redis
 
 from services.common.records.owned_record import FENCED, OwnedRecord
 from services.common.records.records import Records
-from services.common.records.stored_record import RecordUnreadable, StoredRecord
+from services.common.records.store import DROPPED
+from services.common.records.stored_record import StoredRecord
 from services.common.records.sweeping import Sweeper
+from services.common.records.work import Work
 from services.common.redis.client import REDIS_UNAVAILABLE
-from services.common.redis.keys import Keys, Topic
+from services.common.redis.keys import KIND_OF_SERVICE, Keys, Topic
 from services.common.redis.scripts import Scripts
-from services.common.service.call_accounting import attributed_to
+from services.common.service.each import for_each
 from services.common.service.logging import get_logger
 from services.common.service.loops import background_tasks, run_forever
 from services.common.service.settings import ServiceSettings
@@ -28,9 +30,6 @@ log = get_logger(__name__)
 
 RETRY_SECONDS = 0.2
 """Longest pause between two attempts at a renewal: what is left of the lease is short."""
-
-LAST_STEPS_SECONDS = 2.0
-"""Time in which cancelled work ends, beyond the time in which a write of its gets a reply."""
 
 OnAdopt = Callable[[OwnedRecord, StoredRecord], Awaitable[None]]
 """Continues the work on a record that was taken over from another process."""
@@ -76,11 +75,11 @@ class ServiceMember:
         self._on_lease: OnLease | None = None
         self._started = asyncio.Event()
 
-        self._tasks: dict[Topic, asyncio.Task[None]] = {}
+        self._work = Work(records)
         self._wake = asyncio.Event()
         self._lost_lease = False
         self._records_differ = asyncio.Event()
-        self._without_task: set[str] = set()
+        self._without_task: set[bytes] = set()
 
         self.is_sweeper = False
         """Whether this process held the sweep lease at the last sweep."""
@@ -149,16 +148,8 @@ class ServiceMember:
     async def hand_over(self) -> None:
         """Stop all work and release every record at once, so that no other process waits for the lease to end."""
         self.is_leaving = True
-        await self._cancel_work()
+        await self._work.cancel_all()
         await self._sweeper.release(self.process, by_itself=True)
-
-    async def _cancel_work(self) -> None:
-        # Not `cancel_and_wait`: a second cancel would cut short a write that waits for its reply.
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=self._records.settle_seconds + LAST_STEPS_SECONDS)
 
     async def _keep_lease(self) -> None:
         if self.is_leaving:
@@ -168,14 +159,14 @@ class ServiceMember:
         if owned_count is None:
             # A sweeper took what this process owned, or Redis has lost it: the check tells which, record by record.
             FENCED.labels("lease").inc()
-            log.warning("lease_lost", process=self.process, owned=len(self._tasks))
+            log.warning("lease_lost", process=self.process, owned=len(self._work.topics))
             self._lost_lease = True
         if self._lost_lease:
             await self.take_lease()
             self._lost_lease = False
             self._records_differ.set()
             self._records.bus.report_loss()
-        elif not owned_count == len(self._tasks) == len(self._records.claimed_topics):
+        elif not owned_count == len(self._work.topics) == len(self._records.claimed_topics):
             self._records_differ.set()
 
     async def _renew(self, *, first: bool = False) -> int | None:
@@ -202,56 +193,49 @@ class ServiceMember:
         self._records_differ.clear()
         if self.is_leaving:
             return
-        owned = {raw.decode() for raw in await self._redis.smembers(self._keys.owned(self.process))}
-
-        for topic in self._records.claimed_topics:
-            if topic.name not in owned and not await self._records.restore(topic) and topic in self._tasks:
-                self._tasks[topic].cancel()
+        owned = await self._redis.smembers(self._keys.owned(self.process))
+        not_listed = [topic for topic in self._records.claimed_topics if topic.name.encode() not in owned]
 
         # A record may be listed before its task exists, so it is released only if that is found twice in a row.
-        without_task = owned - {topic.name for topic in self._tasks}
-        for name in without_task & self._without_task:
-            log.warning("forgotten", noun=name)
-            await self._disown(name)
+        without_task = owned - {topic.name.encode() for topic in self._work.topics}
+        forgotten = without_task & self._without_task
         self._without_task = without_task
 
-    async def _disown(self, name: str) -> None:
-        record = self._keys.record(Topic.named(name))
-        keys = [self._keys.owned(self.process), self._keys.orphans(self.service), record]
+        try:
+            await for_each(not_listed, self._restore, unavailable=REDIS_UNAVAILABLE)
+        finally:
+            await for_each(forgotten, self._disown, unavailable=REDIS_UNAVAILABLE)
+
+    async def _restore(self, topic: Topic) -> None:
+        """Write again what Redis has lost of a record, or stop the work on it if it is another process's by now."""
+        if not await self._records.restore(topic):
+            self._work.cancel(topic)
+
+    async def _disown(self, name: bytes) -> None:
+        """Offer a listed record, on which this process does not work, to all; drop a name that is no record's."""
+        log.warning("forgotten", noun=name.decode(errors="replace"))
+        owned_key = self._keys.owned(self.process)
+        try:
+            topic = Topic.named(name.decode())
+        except ValueError:
+            topic = None
+        if topic is None or topic.kind is not KIND_OF_SERVICE[self.service]:
+            DROPPED.labels("owned").inc()
+            await self._redis.srem(owned_key, name)
+            return
+
+        keys = [owned_key, self._keys.orphans(self.service), self._keys.record(topic)]
         await self._scripts.run("disown", keys, [self.process, name, self._keys.wake(self.service)])
 
     # Work
 
     def work(self, topic: Topic, work: Awaitable[None]) -> None:
         """Run `work` as the task of a record that this process owns."""
-
-        async def guarded() -> None:
-            try:
-                await work
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:
-                if isinstance(error, RecordUnreadable):
-                    log.warning("record_unreadable", noun=topic.name, reason=error.reason)
-                else:
-                    log.exception("work_ended", noun=topic.name, error=str(error))
-                await self._records.orphans.note_failure(topic, error)
-
-        if earlier := self._tasks.get(topic):
-            earlier.cancel()  # it lost the record, and this process has adopted that
-        with attributed_to("work"):
-            task = asyncio.create_task(guarded(), name=topic.name)
-        self._tasks[topic] = task
-        task.add_done_callback(lambda done: self._on_done(topic, done))
-
-    def _on_done(self, topic: Topic, task: asyncio.Task[None]) -> None:
-        if self._tasks.get(topic) is task:
-            del self._tasks[topic]
-            self._records.untrack(topic)
+        self._work.begin(topic, work)
 
     def owns(self, topic: Topic) -> bool:
         """Return whether a task of this process works on a record."""
-        return topic in self._tasks
+        return topic in self._work.topics
 
     def wake(self) -> None:
         """Look for orphans now: there was a message on the service's channel."""
@@ -281,6 +265,8 @@ class ServiceMember:
         if dead_processes is None:
             return
 
-        await self._sweeper.release_all(dead_processes)
-        if self._on_sweep:
-            await self._on_sweep()
+        try:
+            await self._sweeper.release_all(dead_processes)
+        finally:
+            if self._on_sweep:
+                await self._on_sweep()

@@ -1,5 +1,6 @@
 """The place in Redis where records are kept: connection, names, scripts, bus and limits."""
 
+from prometheus_client import Counter
 from redis.asyncio import Redis
 
 from services.common.redis.keys import Keys
@@ -7,6 +8,12 @@ from services.common.redis.scripts import Scripts
 from services.common.service.settings import ServiceSettings
 from services.common.service.tasks import CANCEL_AGAIN_SECONDS
 from services.common.streams.bus import Bus
+
+DROPPED = Counter(
+    "bindery_ownership_dropped_total",
+    "Entries of the lists of processes, owned records and orphans that stand for nothing, and were dropped",
+    ["list"],
+)
 
 
 class RecordStore:

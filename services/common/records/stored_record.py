@@ -110,7 +110,7 @@ class StoredRecord:
     @property
     def epoch(self) -> int:
         """Number of times that the record was handed to an owner."""
-        return int(self.fields.get("epoch", "0"))
+        return self.number("epoch", 0)
 
     @property
     def owners_fields(self) -> dict[str, FieldValue]:

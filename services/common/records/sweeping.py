@@ -5,8 +5,11 @@ from collections.abc import Sequence
 
 from redis.asyncio import Redis
 
-from services.common.redis.keys import Keys
+from services.common.records.store import DROPPED
+from services.common.redis.client import REDIS_UNAVAILABLE
+from services.common.redis.keys import KIND_OF_SERVICE, Keys
 from services.common.redis.scripts import ScriptArg, Scripts
+from services.common.service.each import for_each
 from services.common.service.logging import get_logger
 from services.common.service.settings import ServiceSettings
 
@@ -61,16 +64,22 @@ class Sweeper:
         """Take or renew the sweep lease, and return the dead processes; None if another process holds it."""
         keys = [self._keys.sweep(self._service), self._keys.processes(self._service)]
         args: list[ScriptArg] = [self._process, int(self._lease_seconds * 1000), self._keys.alive("")]
-        is_holder, *dead_processes = await self._scripts.run("sweep", keys, args)
+        is_holder, *found = await self._scripts.run("sweep", keys, args)
         if not is_holder:
             return None
+
+        dropped, *dead_processes = found
+        DROPPED.labels("processes").inc(dropped)
         return [] if self._is_in_doubt() else [process.decode() for process in dead_processes]
 
     async def release_all(self, dead_processes: Sequence[str]) -> None:
-        """Release what dead processes owned."""
-        for process in dead_processes:
+        """Release what dead processes owned; raise the last error at the end."""
+
+        async def release(process: str) -> None:
             orphans = await self.release(process)
             log.warning("process_died", process=process, orphans=orphans)
+
+        await for_each(dead_processes, release, unavailable=REDIS_UNAVAILABLE)
 
     async def release(self, process: str, *, by_itself: bool = False) -> int:
         """Turn everything that a process owns into orphans, and return their number. A living process is left alone.
@@ -84,5 +93,11 @@ class Sweeper:
             self._keys.orphans(self._service),
             self._keys.sweep(self._service),
         ]
-        args: list[ScriptArg] = [process, int(by_itself), self._keys.wake(self._service), self._keys.prefix]
-        return int(await self._scripts.run("release", keys, args))
+        wake = self._keys.wake(self._service)
+        kind = KIND_OF_SERVICE[self._service]
+        args: list[ScriptArg] = [process, int(by_itself), wake, self._keys.prefix, kind]
+        orphans, dropped = await self._scripts.run("release", keys, args)
+        if dropped:
+            DROPPED.labels("owned").inc(dropped)
+            log.error("owned_dropped", process=process, dropped=dropped)
+        return int(orphans)

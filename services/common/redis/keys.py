@@ -12,6 +12,10 @@ class Kind(StrEnum):
     SERVER = "s"
 
 
+KIND_OF_SERVICE = {"builder": Kind.BUILD, "gateway": Kind.LAUNCH, "launcher": Kind.SERVER}
+"""The kind of records that the members of a service own."""
+
+
 class Topic(NamedTuple):
     """The event stream of one entity, and the name of its record."""
 

@@ -35,14 +35,14 @@ class ScriptCall(NamedTuple):
 class Scripts:
     """The Lua scripts of one package.
 
-    A script that begins with `-- include services/<path>.lua` may call the functions of that file. A script that has
+    A script that begins with lines `-- include services/<path>.lua` may call the functions of those files. One that has
     the line `-- reads only` runs as a reading script, so that a Redis user who may only read its keys may run it.
     """
 
     def __init__(self, redis: Redis, package: str) -> None:
         self._redis = redis
         self._sources = {
-            path.name.removesuffix(".lua"): _with_include(path.read_text())
+            path.name.removesuffix(".lua"): _with_includes(path.read_text())
             for path in files(package).iterdir()
             if path.name.endswith(".lua")
         }
@@ -87,9 +87,10 @@ async def run_together(redis: Redis, calls: Sequence[ScriptCall]) -> list[Script
     return answers
 
 
-def _with_include(source: str) -> str:
-    """Prepend the file that the first line of a script (`-- include <path>`) names: Lua in Redis has no `require`."""
-    include = _INCLUDE.match(source)
-    if include is None:
-        return source
-    return (files("services") / include[1].removeprefix("services/")).read_text() + source
+def _with_includes(source: str) -> str:
+    """Put the files that the first lines (`-- include <path>`) name in their place: Lua in Redis has no `require`."""
+    included: list[str] = []
+    while include := _INCLUDE.match(source):
+        included.append((files("services") / include[1].removeprefix("services/")).read_text())
+        source = source[include.end() :]
+    return "".join([*included, source])

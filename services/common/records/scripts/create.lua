@@ -1,3 +1,4 @@
+-- include services/common/records/scripts/shared/ownership.lua
 -- Create a record with its first event, and claim it. Repeated with the same claim, it answers as the first time.
 -- KEYS 1 record
 --      2 its events, a stream
@@ -53,6 +54,6 @@ local position = redis.call('XADD', events_key, '*', 'n', '1', 'l', '0', 'b', '0
 redis.call('HSET', record_key, 'last', position, 'lines', event_count, 'bytes', #payload, 'live', #payload)
 redis.call('PUBLISH', channel, table.concat({'0-0', position, '1', '0', '0', payload}, ' '))
 
-redis.call('SADD', owned_key, name)
+call_owned('SADD', owned_key, name)
 if idempotency_key then redis.call('SET', idempotency_key, idempotency_value, 'PX', idempotency_ttl_ms) end
 return {'created', position}

@@ -1,3 +1,4 @@
+-- include services/common/records/scripts/shared/ownership.lua
 -- End a record on which no owner could work, without reading its body; whatever else it holds may be damaged, too.
 -- KEYS 1 record
 --      2 its events, a stream
@@ -42,7 +43,7 @@ redis.call('PUBLISH', channel, table.concat({last, position, number, lines, byte
 
 redis.call('HSET', record_key, 'state', state, 'final', '1', 'owner', '', 'seq', number, 'last', position,
   'lines', lines + 1, 'bytes', bytes + #payload)
-redis.call('SREM', owned_key, name)
+call_owned('SREM', owned_key, name)
 redis.call('PEXPIRE', record_key, ttl_ms)
 redis.call('PEXPIRE', events_key, ttl_ms)
 return 1

@@ -1,3 +1,4 @@
+-- include services/common/records/scripts/shared/ownership.lua
 -- Turn all records of a process into orphans: raise their epochs, which fences its writes, and offer them to the service.
 -- KEYS 1 lease of the process
 --      2 processes of its service
@@ -8,7 +9,11 @@
 --      2 '1' if the process itself gives them up
 --      3 channel that wakes the service
 --      4 prefix of keys
--- Answers the number of orphans; 0 for another process that is alive.
+--      5 kind of records that the service owns
+-- Answers {number of orphans, number of names and records that were dropped, as nobody can own them}; {0, 0} for another
+-- process that is alive.
+--
+-- The process itself is forgotten last: if anything stops the script, the next sweep finds it again.
 local lease_key = KEYS[1]
 local processes_key = KEYS[2]
 local owned_key = KEYS[3]
@@ -18,25 +23,33 @@ local process = ARGV[1]
 local by_itself = ARGV[2] == '1'
 local wake_channel = ARGV[3]
 local prefix = ARGV[4]
+local kind = ARGV[5]
 
-if not by_itself and redis.call('EXISTS', lease_key) == 1 then return 0 end
-redis.call('DEL', lease_key)
-redis.call('SREM', processes_key, process)
-if redis.call('GET', sweep_key) == process then redis.call('DEL', sweep_key) end
+if not by_itself and redis.call('EXISTS', lease_key) == 1 then return {0, 0} end
 
-local count = 0
-for _, name in ipairs(redis.call('SMEMBERS', owned_key)) do
+local orphans, dropped = 0, 0
+local failure
+for _, name in ipairs(call_owned('SMEMBERS', owned_key)) do
+  local is_ours = name:find(kind .. ':', 1, true) == 1
   local record_key = prefix .. ':{' .. name .. '}:record'
-  local record = redis.call('HMGET', record_key, 'owner', 'final')
-  if record[1] == process and record[2] ~= '1' then
-    redis.call('HINCRBY', record_key, 'epoch', 1)
+  local record = is_ours and redis.pcall('HMGET', record_key, 'owner', 'final') or {}
+  if not is_ours or is_wrong_type(record) then
+    dropped = dropped + 1
+  elseif record.err then
+    failure = record
+  elseif record[1] == process and record[2] ~= '1' then
+    redis.call('SADD', orphans_key, name)
+    raise_epoch(record_key)
     redis.call('HSET', record_key, 'owner', '', 'claim', '')
     if by_itself then redis.call('HDEL', record_key, 'adopted_ms') end  -- an owner in good health: see adopt.lua
-    redis.call('SADD', orphans_key, name)
-    count = count + 1
+    orphans = orphans + 1
   end
 end
 
-redis.call('DEL', owned_key)
-if count > 0 then redis.call('PUBLISH', wake_channel, 'orphans') end
-return count
+if orphans > 0 then redis.call('PUBLISH', wake_channel, 'orphans') end
+if failure then return failure end
+
+redis.call('DEL', owned_key, lease_key)
+redis.call('SREM', processes_key, process)
+if redis.call('GET', sweep_key) == process then redis.call('DEL', sweep_key) end
+return {orphans, dropped}

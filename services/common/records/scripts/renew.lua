@@ -1,3 +1,4 @@
+-- include services/common/records/scripts/shared/ownership.lua
 -- Take or renew the lease of a process.
 -- KEYS 1 lease
 --      2 processes of the service
@@ -22,4 +23,4 @@ elseif redis.call('SISMEMBER', processes_key, process) == 0 then
 else
   redis.call('SET', lease_key, '1', 'PX', ttl_ms)
 end
-return 1 + redis.call('SCARD', owned_key)
+return 1 + call_owned('SCARD', owned_key)

@@ -1,3 +1,4 @@
+-- include services/common/records/scripts/shared/ownership.lua
 -- Write to a record as its owner: compare epoch, claim and number, set fields, append entries, publish them.
 -- KEYS 1 record
 --      2 its events, a stream
@@ -46,7 +47,6 @@ local record = redis.call('HMGET', record_key, 'epoch', 'claim', 'seq', 'last', 
 if not record[1] then
   if not restores then return {'missing', '', 0} end
   redis.call('HSET', record_key, 'v', '1', 'epoch', epoch, 'claim', claim, 'owner', owner)
-  redis.call('SADD', owned_key, name)
   record = {epoch, claim, false, false, false, false, false, false}
 end
 if record[1] ~= epoch or record[2] ~= claim then return {'fenced', record[1], 0} end
@@ -61,6 +61,7 @@ if seq_before >= seq then return {'ok', last, seq_before} end
 if is_final then return {'final', last, seq_before} end
 if seq_before < confirmed_seq and not restores then return {'behind', last, seq_before} end
 
+call_owned(until_arg == '' and 'SADD' or 'SREM', owned_key, name)  -- each time, as that list may be lost alone
 local set = {'seq', seq_arg}
 for i = 1, field_count * 2 do set[#set + 1] = ARGV[fields_at + i] end
 
@@ -101,10 +102,8 @@ redis.call('HSET', record_key, unpack(set))
 
 if until_arg == 'release' then
   redis.call('HSET', record_key, 'owner', '')
-  redis.call('SREM', owned_key, name)
 elseif until_arg ~= '' then
   redis.call('HSET', record_key, 'final', '1', 'owner', '')
-  redis.call('SREM', owned_key, name)
   redis.call('PEXPIRE', record_key, until_arg)
   redis.call('PEXPIRE', events_key, until_arg)
 end
