@@ -96,7 +96,8 @@ class Admission:
     async def admit(self) -> None:
         """Give the free slots to the first builds in the queue, and hand these over to workers."""
         names = ("waiting", "running", "repos", "version")
-        keys = [*(self._keys("{queue}:" + name) for name in names), self._keys("slots"), self._keys("{queue}:limits")]
+        queue_keys = [self._keys("{queue}:" + name) for name in names]
+        keys = [*queue_keys, self._keys("slots"), self._keys("{queue}:limits"), self._keys.orphans("builder")]
         args: list[ScriptArg] = [self._settings.build_capacity, self._settings.build_repo_cap, self._keys.prefix]
         waiting, running, *admitted = await self._attempts.scripts.run("admit", keys, args)
 

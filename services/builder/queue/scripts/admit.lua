@@ -6,6 +6,7 @@
 --      4 version of the queue, also the channel that carries it
 --      5 slots that each worker offers
 --      6 limits that were last used
+--      7 orphans of the builders
 -- ARGV 1 capacity: most builds that may run
 --      2 most builds of one repository that may run
 --      3 prefix of keys
@@ -16,9 +17,12 @@ local repos_key = KEYS[3]
 local version_key = KEYS[4]
 local slots_key = KEYS[5]
 local limits_key = KEYS[6]
+local orphans_key = KEYS[7]
 local capacity = ARGV[1]
 local repo_cap = ARGV[2]
 local prefix = ARGV[3]
+
+local function record(id) return prefix .. ':{b:' .. id .. '}:record' end
 
 -- A worker whose lease has run out may revive it, and offers what it offered before, until a sweeper has released it.
 local processes_key = prefix .. ':processes:builder'
@@ -29,6 +33,17 @@ local changed = false
 for name, value in pairs({capacity = capacity, repo_cap = repo_cap, slots = tostring(slots)}) do
   if redis.call('HGET', limits_key, name) ~= value then
     redis.call('HSET', limits_key, name, value)
+    changed = true
+  end
+end
+
+-- A build that has lost its owner keeps its slot. Redis may have lost that it has one, which nobody else would notice.
+for _, name in ipairs(redis.call('SMEMBERS', orphans_key)) do
+  local id = name:match('^b:(.+)$')
+  local build = id and redis.call('HMGET', record(id), 'owner', 'final', 'repo_url') or {}
+  if not build[1] or build[2] == '1' then
+    redis.call('SREM', orphans_key, name)
+  elseif build[1] == '' and redis.call('HSETNX', running_key, id, build[3] or '') == 1 then
     changed = true
   end
 end
@@ -44,7 +59,6 @@ if free > 0 then
   local waiting = redis.call('ZRANGE', waiting_key, 0, -1, 'WITHSCORES')
   for i = 1, #waiting, 2 do ids[#ids + 1], starts[#starts + 1] = waiting[i], waiting[i + 1] end
 
-  local function record(id) return prefix .. ':{b:' .. id .. '}:record' end
   local queue = build_queue(ids, running_by_repo, tonumber(repo_cap), function(id)
     local repo = redis.call('HGET', record(id), 'repo_url')
     if not repo then redis.call('ZREM', waiting_key, id) end

@@ -14,7 +14,7 @@ from services.common.models import BuildState
 from services.common.models.error_codes import AUTHOR_CODES
 from services.common.records.stored_record import RecordUnreadable
 from tests.support.in_process_builder import image_of, open_builder, request_for
-from tests.support.valkey import Valkey
+from tests.support.valkey import Valkey, member_of
 
 
 @pytest.mark.usefixtures("redis")
@@ -163,6 +163,39 @@ async def test_two_processes_that_admit_at_once_give_no_slot_twice(
         await asyncio.gather(*(builder.admission.admit() for builder in (first, second) * 5))
         assert len(await first.running()) == 7
         assert await redis.zcard(first.context.keys("{queue}:waiting")) == 13
+
+
+async def test_a_build_whose_slot_redis_has_lost_has_one_when_it_has_lost_its_owner_too(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        context = builder.context
+        worker = member_of(context, "builder")
+        await worker.take_lease()
+        build_id = (await builder.request_build("repo")).build_id or ""
+        await builder.offer_slots(worker.process, 1)
+        assert await builder.admit() == [build_id]
+        assert await context.records.adopt("builder", worker.process, topic=build_topic(build_id), epoch=1)
+        await redis.hdel(context.keys("{queue}:running"), build_id)
+
+        await worker.hand_over()
+        await builder.request_build("another")
+        await builder.offer_slots("another-worker", 1)
+        await builder.sweep()
+        assert await builder.running() == {build_id}  # and nothing else: its slot is the only one
+        jobs = await redis.zrange(context.keys("{queue}:jobs"), 0, -1)
+        assert jobs == [job_id(context.keys.prefix, build_id, 2).encode()]
+
+
+async def test_orphans_that_need_no_owner_any_more_are_forgotten(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
+    async with open_builder(valkey, tmp_path) as builder:
+        build = await builder.request_build("repo")
+        await builder.offer_slots("worker", 2)
+        await builder.end(build)
+        await redis.sadd(builder.context.keys.orphans("builder"), f"b:{build.build_id}", "b:no-record-1", "x:unknown")
+        await builder.sweep()
+        assert await builder.running() == set()
+        assert not await redis.exists(builder.context.keys.orphans("builder"))
 
 
 @pytest.mark.usefixtures("redis")
