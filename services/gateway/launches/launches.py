@@ -21,7 +21,7 @@ from services.common.redis.scripts import run_together
 from services.common.service.clock import clock
 from services.common.service.correlation import from_fields, to_fields
 from services.common.service.logging import bound_contextvars
-from services.common.service.loops import run_forever
+from services.common.service.loops import RETRY_MAX_SECONDS, run_forever
 from services.gateway.backends import Backends
 from services.gateway.launches.conductor import Conductor
 from services.gateway.launches.launch_run import LaunchRun, launch_topic
@@ -231,9 +231,17 @@ class Launches:
         self.member.wake()
 
     async def keep_followed_alive(self) -> None:
-        """Tell other gateways' conductors, until cancelled, that their launches are followed here."""
-        seconds = self._settings.abandoned_seconds / 8
-        await run_forever(self._mark_followed, name="followed", wait=seconds, unavailable=REDIS_UNAVAILABLE)
+        """Tell other gateways' conductors, until cancelled, that their launches are followed here.
+
+        After a failure it is told again soon, however long the usual wait is: meanwhile they hear of no follower.
+        """
+        await run_forever(
+            self._mark_followed,
+            name="followed",
+            wait=self._settings.abandoned_seconds / 8,
+            unavailable=REDIS_UNAVAILABLE,
+            retry_max_seconds=RETRY_MAX_SECONDS,
+        )
 
     async def _mark_followed(self) -> None:
         followed = self._context.bus.followed_topics(Kind.LAUNCH)

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.common.models import BuildState, LaunchState
 from services.common.models.errors import BinderyError
@@ -12,8 +13,8 @@ from services.common.records import store
 from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic
 from services.common.service.call_accounting import attributed_to
-from services.common.service.tasks import sleep_unless_cancelled
-from services.gateway.launches import side_effects
+from services.common.service.tasks import cancel_and_wait, sleep_unless_cancelled
+from services.gateway.launches import launches, side_effects
 from tests.support.in_process_gateway import open_gateway
 from tests.support.metrics import sample
 from tests.support.valkey import Valkey
@@ -306,3 +307,22 @@ async def test_launches_that_are_followed_elsewhere_are_marked_by_one_round_trip
             stored = await owner.context.records.read(topic)
             assert stored
             assert float(stored.get("seen", "0")) > 0
+
+
+@pytest.mark.slow
+async def test_the_mark_of_a_follower_is_made_again_soon_after_an_outage(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launches, "RETRY_MAX_SECONDS", 0.1)
+    calls = 0
+
+    def away(_kind: Kind) -> list[Topic]:
+        nonlocal calls
+        calls += 1
+        raise RedisConnectionError("away")
+
+    async with open_gateway(valkey, abandoned_seconds=4.0) as gateway:
+        monkeypatch.setattr(gateway.context.bus, "followed_topics", away)
+        marking = asyncio.create_task(gateway.launches.keep_followed_alive())
+        await gateway.until(lambda: calls > 15, "the mark is tried often", seconds=5)  # each half second usually
+        await cancel_and_wait(marking)
