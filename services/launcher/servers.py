@@ -13,6 +13,7 @@ from services.common.models.errors import BinderyError
 from services.common.records.cancel_requests import ABANDONED, CancelRequests
 from services.common.records.leases import ServiceMember
 from services.common.records.owned_record import Fenced, OwnedRecord
+from services.common.records.records import ProcessLeaves
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
 from services.common.service.clock import clock
@@ -86,7 +87,7 @@ class Servers:
         """Start a launch's server, or return the server that an earlier request of the launch has started.
 
         Everything by which a repeated start recognises its own server is recorded before the hub is first called.
-        Raise `BinderyError` if the launch can't have its resource class.
+        Raise `BinderyError` if the launch can't have its resource class, or if this launcher is about to end.
         """
         request = request.updated(repo=self._classes.choose(request.repo, request.resource_class))
         server = self._new_server(request)
@@ -97,12 +98,16 @@ class Servers:
             await self._context.records.restore(topic)
 
         event = Event(phase=Phase.LAUNCHING, message="Launching server...\n")
-        record, (seat_answer,) = await self._context.records.create(
-            topic, server, event,
-            process=self._member.process,
-            fields={"request": request.model_dump_json(exclude_none=True)} | to_fields(),
-            piggyback=[self._seats.reservation(server, request.repo)],
-        )  # fmt: skip
+        try:
+            record, (seat_answer,) = await self._context.records.create(
+                topic, server, event,
+                process=self._member.process,
+                fields={"request": request.model_dump_json(exclude_none=True)} | to_fields(),
+                piggyback=[self._seats.reservation(server, request.repo)],
+            )  # fmt: skip
+        except ProcessLeaves as error:
+            detail = "It is about to end; another one, or its successor, takes the request."
+            raise BinderyError("launcher_unavailable", detail, retry_after_seconds=1) from error
         reservation = SeatReservation.parse(seat_answer)
 
         if isinstance(record, OwnedRecord):

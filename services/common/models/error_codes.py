@@ -72,6 +72,7 @@ ErrorCode = Literal[
     "resolver_unavailable",
     "redis_unavailable",
     "overloaded",
+    "gateway_unavailable",
     "launch_timeout",
     "record_unreadable",
     "launch_lost",
@@ -358,6 +359,15 @@ _KINDS: list[ErrorKind] = [
         Mover.OPERATOR,
         can_retry=True,
         retry_after_seconds=10,
+    ),
+    ErrorKind(
+        "gateway_unavailable",
+        "This gateway is about to end",
+        503,
+        None,
+        Mover.OPERATOR,
+        can_retry=True,
+        retry_after_seconds=1,
     ),
     ErrorKind("launch_timeout", "The launch took too long", 504, None, Mover.OPERATOR, can_retry=True),
     ErrorKind(

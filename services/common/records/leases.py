@@ -148,6 +148,7 @@ class ServiceMember:
     async def hand_over(self) -> None:
         """Stop all work and release every record at once, so that no other process waits for the lease to end."""
         self.is_leaving = True
+        self._records.leave(self.process)
         await self._work.cancel_all()
         await self._sweeper.release(self.process, by_itself=True)
 

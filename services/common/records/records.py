@@ -44,12 +44,17 @@ class NoLease(RedisConnectionError):  # type: ignore[misc]  # redis-py is read a
     """This process has no lease, so it may own nothing. It takes its lease again as soon as Redis answers."""
 
 
+class ProcessLeaves(Exception):
+    """This process has handed over what it owned, as it is about to end, and may own nothing any more."""
+
+
 class Records(RecordStore):
     """The records of one installation, and the claims that this process holds on some of them."""
 
     def __init__(self, redis: Redis, keys: Keys, *, bus: Bus, settings: ServiceSettings) -> None:
         super().__init__(redis, keys, bus=bus, settings=settings)
         self._claims: dict[Topic, OwnedRecord] = {}
+        self._leaving: set[str] = set()
         self.orphans = Orphans(self, settings)
 
     # Claims
@@ -82,6 +87,10 @@ class Records(RecordStore):
         except Fenced:
             return False
         return True
+
+    def leave(self, process: str) -> None:
+        """Create nothing for a process any more: it hands over what it owns, and takes no lease again."""
+        self._leaving.add(process)
 
     # Records of any owner
 
@@ -120,7 +129,11 @@ class Records(RecordStore):
 
         Wait for Redis while it is unavailable, and for the lease if this process has lost it. The random claim makes a
         repeated call safe: without it, a record whose reply was lost would have an owner that knows nothing of it.
+
+        Raise `ProcessLeaves` for a process that is about to end.
         """
+        if process in self._leaving:
+            raise ProcessLeaves(process)
         values: dict[str, FieldValue] = {"body": body.model_dump_json(exclude_none=True), "state": body.state}
         values |= fields or {}
         claim = secrets.token_hex(8)
@@ -131,7 +144,7 @@ class Records(RecordStore):
         async def run_calls() -> list[ScriptReply]:
             creation, *replies = await run_together(self.redis, [call, *piggyback])
             if creation[0] == b"no lease":
-                raise NoLease(process)
+                raise ProcessLeaves(process) if process in self._leaving else NoLease(process)
             return [creation, *replies]
 
         (status, detail), *replies = await retry_while_unavailable(run_calls, seconds=self.patience_seconds)

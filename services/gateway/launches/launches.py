@@ -13,7 +13,7 @@ from services.common.records.cancel_requests import CancelRequests
 from services.common.records.launch_cache import CachedAnswers
 from services.common.records.leases import ServiceMember
 from services.common.records.owned_record import OwnedRecord
-from services.common.records.records import EarlierCreation, IdempotencyKey
+from services.common.records.records import EarlierCreation, IdempotencyKey, ProcessLeaves
 from services.common.records.stored_record import RecordUnreadable, StoredRecord
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Kind, Topic
@@ -65,7 +65,8 @@ class Launches:
     ) -> tuple[Launch, bool]:
         """Start a launch, or find the one that the same principal started with the same key: (launch, is new).
 
-        Raise `BinderyError("idempotency_mismatch")` if the key came with another request before.
+        Raise `BinderyError`: `idempotency_mismatch` if the key came with another request before, `gateway_unavailable`
+        if this gateway is about to end.
         """
         launch_id = new_launch_id()
         launch = Launch(
@@ -81,15 +82,18 @@ class Launches:
         )
 
         # One round trip creates the record and looks the link up in the cache.
-        record, (cache_answer,) = await self._context.records.create(
-            launch_topic(launch_id),
-            launch,
-            Event(phase=Phase.RESOLVING, state=LaunchState.RESOLVING),
-            process=self.member.process,
-            fields=to_fields(),
-            idempotency_key=self._idempotency_key(principal, idempotency_key, body_hash, launch_id),
-            piggyback=[self._context.launch_cache.lookup_call(launch.spec)],
-        )
+        try:
+            record, (cache_answer,) = await self._context.records.create(
+                launch_topic(launch_id),
+                launch,
+                Event(phase=Phase.RESOLVING, state=LaunchState.RESOLVING),
+                process=self.member.process,
+                fields=to_fields(),
+                idempotency_key=self._idempotency_key(principal, idempotency_key, body_hash, launch_id),
+                piggyback=[self._context.launch_cache.lookup_call(launch.spec)],
+            )
+        except ProcessLeaves as error:
+            raise BinderyError("gateway_unavailable") from error
 
         if isinstance(record, EarlierCreation):
             return await self._read_earlier(record, principal, body_hash), False

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from services.common.context import ProcessContext
 from services.common.models import Event, Launch, LaunchState, Phase
 from services.common.records.owned_record import Fenced, OwnedRecord
-from services.common.records.records import EarlierCreation, IdempotencyKey
+from services.common.records.records import EarlierCreation, IdempotencyKey, ProcessLeaves
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic, service_of
 from services.common.redis.scripts import ScriptArg
@@ -90,6 +90,23 @@ async def test_a_process_without_a_lease_creates_nothing_until_it_has_taken_it(
     record, _ = await creating
     assert isinstance(record, OwnedRecord)
     assert await redis.smembers(context.keys.processes("gateway")) == {member.process.encode()}
+
+
+async def test_a_process_that_has_handed_over_creates_nothing_and_waits_for_no_lease(
+    context: ProcessContext, redis: Redis
+) -> None:
+    member = member_of(context)
+    under_way = asyncio.create_task(
+        context.records.create(TOPIC, launch(), message_event("first"), process=member.process)
+    )
+    await asyncio.sleep(0.2)  # it waits for the lease
+    await member.hand_over()
+    async with asyncio.timeout(5):
+        with pytest.raises(ProcessLeaves):
+            await under_way
+        with pytest.raises(ProcessLeaves):
+            await context.records.create(TOPIC, launch(), message_event("first"), process=member.process)
+    assert not await redis.exists(context.keys.record(TOPIC))
 
 
 async def test_a_write_of_an_owner_of_old_is_fenced_and_counted(context: ProcessContext) -> None:

@@ -326,3 +326,13 @@ async def test_the_mark_of_a_follower_is_made_again_soon_after_an_outage(
         marking = asyncio.create_task(gateway.launches.keep_followed_alive())
         await gateway.until(lambda: calls > 15, "the mark is tried often", seconds=5)  # each half second usually
         await cancel_and_wait(marking)
+
+
+async def test_a_gateway_that_is_about_to_end_refuses_launches_at_once(valkey: Valkey) -> None:
+    async with open_gateway(valkey) as gateway:
+        await gateway.launches.member.hand_over()
+        async with asyncio.timeout(5):
+            with pytest.raises(BinderyError) as caught:
+                await gateway.begin()
+        problem = caught.value.problem
+        assert (problem.code, problem.status, problem.retry_after_seconds) == ("gateway_unavailable", 503, 1)

@@ -8,9 +8,11 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.common.models import Event, Server, ServerState
+from services.common.models.errors import BinderyError
 from services.common.records.owned_record import Ending, OwnedRecord, PendingWrite
 from services.common.streams.log_store import stream_entries
 from services.common.streams.positions import STREAM_START
+from services.gateway.backends import RETRYABLE_CODES
 from services.launcher.servers import server_topic
 from services.launcher.start import start as starting
 from tests.load.stub_http import Answer
@@ -250,3 +252,16 @@ async def test_a_spawner_that_waited_for_an_answer_as_long_as_we_do_says_why_fir
         outcome = await launcher.outcome(await launcher.request_server())
         assert outcome.error
         assert outcome.error.code == "server_port_closed"
+
+
+async def test_a_launcher_that_is_about_to_end_refuses_servers_at_once(
+    start_launcher: StartLauncher, hub: FakeHub
+) -> None:
+    async with start_launcher() as launcher:
+        await launcher.member.hand_over()
+        async with asyncio.timeout(5):
+            with pytest.raises(BinderyError) as caught:
+                await launcher.request_server()
+        assert caught.value.has_code("launcher_unavailable")
+        assert caught.value.code in RETRYABLE_CODES
+        assert not hub.calls
