@@ -197,11 +197,13 @@ class Seats:
     @contextlib.contextmanager
     def include_in_counts(self, server: Server, repo: ResolvedRepo) -> Iterator[None]:
         """Include a start in every count while the block runs, even if Redis has lost its seat."""
-        self._own_starts[server.server_id] = self._holder_json(repo, server.user)
+        holder = self._holder_json(repo, server.user)
+        self._own_starts[server.server_id] = holder
         try:
             yield
         finally:
-            self._own_starts.pop(server.server_id, None)
+            if self._own_starts.get(server.server_id) is holder:  # else this process has adopted the start meanwhile
+                del self._own_starts[server.server_id]
 
     async def begin_count(self) -> str:
         """Begin a count of the running servers. Return its token for `end_count`, or "" if the count is known."""

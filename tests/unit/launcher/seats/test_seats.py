@@ -1,6 +1,7 @@
 """Seats in a real Redis: a set by identity, with a queue in front of it that repositories share evenly."""
 
 import asyncio
+import contextlib
 import itertools
 import random
 from dataclasses import dataclass, field
@@ -240,6 +241,21 @@ async def test_a_start_that_is_under_way_is_counted_where_redis_has_lost_it(cont
         await seats.end_count(token)
     assert [await ask(seats, 2, quota=1), await ask(seats, 3, "b")] == [1, 0]
     assert (await seats.holders())["server-001"].user == "user-1"
+
+
+async def test_a_start_that_this_process_adopted_is_counted_when_its_earlier_run_has_ended(
+    context: ProcessContext,
+) -> None:
+    seats = seats_of(context, 2)
+    with contextlib.ExitStack() as earlier_run:
+        earlier_run.enter_context(seats.include_in_counts(server(1), repo_of("a")))
+        with seats.include_in_counts(server(1), repo_of("a")):
+            earlier_run.close()
+            await seats.count_own_starts()
+            assert list(await seats.holders()) == ["server-001"]
+    await context.redis.flushall()
+    await seats.count_own_starts()
+    assert not await seats.holders()
 
 
 async def test_a_repository_has_one_quota_however_its_url_is_written(context: ProcessContext) -> None:
