@@ -73,22 +73,23 @@ class BuilderWorker:
     def _registered(self, build_id: str, record: OwnedRecord, stored: StoredRecord) -> Iterator[Supervision]:
         """Yield the supervision of a claimed build. While the block runs, it uses a slot and may be cancelled."""
         cancelled = self.cancel_requests.register(build_id, is_requested=bool(stored.get("cancel")))
-        supervision = Supervision(
-            context=self._common,
-            settings=self._settings,
-            executor=self._context.executor,
-            images=self._context.images,
-            record=record,
-            build=stored.model(Build),
-            stored=stored,
-            cancelled=cancelled,
-        )
-        self._supervisions[build_id] = supervision
         try:
+            supervision = Supervision(
+                context=self._common,
+                settings=self._settings,
+                executor=self._context.executor,
+                images=self._context.images,
+                record=record,
+                build=stored.model(Build),
+                stored=stored,
+                cancelled=cancelled,
+            )
+            self._supervisions[build_id] = supervision
             yield supervision
         finally:
             self.cancel_requests.unregister(build_id, cancelled)
-            if self._supervisions.get(build_id) is supervision:
+            current = self._supervisions.get(build_id)
+            if current and current.cancelled is cancelled:
                 del self._supervisions[build_id]
 
     async def _tidy_up(self, build_id: str) -> None:

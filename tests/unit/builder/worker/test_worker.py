@@ -12,6 +12,8 @@ from services.builder.queue import dispatch, jobs
 from services.builder.queue.admission import Admission
 from services.builder.queue.attempts import build_topic
 from services.builder.worker.job_poller import JobPoller
+from services.builder.worker.supervision import Supervision
+from services.common.records.owned_record import OwnedRecord
 from services.common.records.records import Records
 from services.common.redis.keys import Topic
 from tests.support.in_process_builder import Builder, image_of, request_for
@@ -267,6 +269,25 @@ async def test_a_build_whose_job_is_cancelled_after_the_claim_is_found_and_super
         await until(is_supervised)
         assert await field(running.builder, build_id, "owner") == running.process
         assert await field(running.builder, build_id, "epoch") == "2"
+
+
+async def test_a_build_whose_supervision_can_not_begin_is_not_worked_on(
+    started: StartWorker, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[OwnedRecord] = []
+
+    def breaks(self: Supervision) -> None:
+        begun.append(self.record)
+        raise ValueError("a field that can't be read")
+
+    monkeypatch.setattr(Supervision, "__post_init__", breaks)
+    async with started(None) as running:
+        (build_id,) = await admit_builds(running.builder, 1)
+        running.begin()
+        await until(lambda: bool(begun))
+        await until(lambda: not running.member.owns(build_topic(build_id)), "the work has ended")
+        assert build_id not in running.worker.cancel_requests
+        assert running.worker.running_count == 0
 
 
 async def test_a_worker_goes_on_when_redis_has_memory_again(started: StartWorker, redis: Redis) -> None:
