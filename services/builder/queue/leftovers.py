@@ -9,6 +9,7 @@ from services.builder.settings import BuilderSettings
 from services.common.context import ProcessContext
 from services.common.redis.client import REDIS_PY_UNAVAILABLE
 from services.common.service.logging import get_logger
+from services.common.service.tasks import run_all
 
 log = get_logger(__name__)
 
@@ -67,7 +68,7 @@ class Leftovers:
                     log.warning("leftover_not_stopped", build_id=execution.build_id, error=str(error))
                     errors.append(error)
 
-        await asyncio.gather(*(stop(execution) for execution in executions))
+        await run_all(*(stop(execution) for execution in executions))
         if errors:
             raise errors[-1]
 

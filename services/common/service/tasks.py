@@ -89,6 +89,15 @@ def _retrieve_exception(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
+async def run_all(*work: Coroutine[Any, Any, object]) -> None:
+    """Run coroutines at the same time. If one fails, cancel the others, wait for their ends, and raise its error."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        await cancel_and_wait(*tasks)
+
+
 async def run_until(
     event: asyncio.Event,
     work: Coroutine[Any, Any, T],

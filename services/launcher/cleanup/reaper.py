@@ -21,6 +21,7 @@ from services.common.redis.client import REDIS_PY_UNAVAILABLE
 from services.common.service.clock import clock
 from services.common.service.logging import get_logger
 from services.common.service.loops import run_forever
+from services.common.service.tasks import run_all
 from services.launcher.abandoned_servers import abandoned_servers, readable_servers
 from services.launcher.hub.client import Hub, HubServer
 from services.launcher.hub.errors import HubUnavailable
@@ -189,7 +190,7 @@ class Reaper:
                     log.info("reaped", server_id=server_id)
                     await self._seats.release(server_id)
 
-        await asyncio.gather(*(remove(server_id, entry) for server_id, entry in to_remove))
+        await run_all(*(remove(server_id, entry) for server_id, entry in to_remove))
 
     # Seats whose server the hub does not list
 
@@ -253,7 +254,7 @@ class Reaper:
                 await self._servers.stop(server.server_id, even_ready=may_delete)
 
         abandoned = await abandoned_servers(self._context, await self._read_records(server_ids))
-        await asyncio.gather(
+        await run_all(
             *(stop(server) for server in abandoned.values() if may_delete or server.state is not ServerState.READY)
         )
 

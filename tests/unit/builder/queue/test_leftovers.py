@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.builder import context as builder_context
 from services.builder.app import create_app
@@ -123,6 +124,25 @@ async def test_one_whose_stop_fails_keeps_no_other_from_being_stopped_and_is_an_
     with pytest.raises(ValueError, match="a bug"):
         await leftovers_of(builder, executor).stop()
     assert set(executor.executions) == set(build_ids[:2])
+
+
+async def test_a_round_that_ends_as_redis_is_away_leaves_no_stop_running(builder: Builder) -> None:
+    class CutOffExecutor(SlowExecutor):
+        async def stop(self, attempt: Attempt) -> None:
+            if attempt.build_id not in self.stuck:
+                await until(lambda: self.stops == 1, "the other stop has begun")
+                raise RedisConnectionError("away")
+            self.stops += 1
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.stops -= 1
+
+    build_ids = await ended_builds(builder, 2)
+    executor = CutOffExecutor(*build_ids, stuck=build_ids[:1])
+    with pytest.raises(RedisConnectionError):
+        await leftovers_of(builder, executor).stop()
+    assert executor.stops == 0
 
 
 async def test_a_round_is_due_once_whichever_process_sweeps(builder: Builder) -> None:

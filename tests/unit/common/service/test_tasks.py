@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from services.common.service.tasks import Interrupted, cancel_and_wait, run_until, sleep_unless_cancelled
+from services.common.service.tasks import Interrupted, cancel_and_wait, run_all, run_until, sleep_unless_cancelled
 from tests.support.logs import line_of
 from tests.support.metrics import sample
 
@@ -49,6 +49,30 @@ async def test_cancel_and_wait_cancels_again_until_a_task_obeys() -> None:
     await has_begun.wait()
     await cancel_and_wait(task, again_seconds=0.01)
     assert (task.done(), cancels) == (True, 3)
+
+
+async def test_run_all_leaves_nothing_running_after_the_first_error_or_a_cancel() -> None:
+    ends: list[str] = []
+
+    async def runs(name: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ends.append(name)
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("the first error")
+
+    with pytest.raises(ValueError, match="the first error"):
+        await run_all(runs("a"), fails(), runs("b"))
+    assert sorted(ends) == ["a", "b"]
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await run_all(runs("c"), runs("d"))
+    assert sorted(ends) == ["a", "b", "c", "d"]
 
 
 async def test_cancel_and_wait_waits_for_the_tasks_even_if_it_is_cancelled_itself() -> None:
