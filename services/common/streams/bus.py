@@ -19,6 +19,7 @@ from services.common.redis.client import REDIS_UNAVAILABLE, retry_while_unavaila
 from services.common.redis.keys import Keys, Kind, Topic
 from services.common.service.logging import get_logger
 from services.common.service.loops import LOOP_FAILURES, run_forever
+from services.common.service.tasks import cancel_and_wait
 from services.common.streams.entries import Entry, StreamEvent
 from services.common.streams.lost_topics import check_records
 from services.common.streams.positions import STREAM_START, position_key
@@ -85,9 +86,12 @@ class Bus:
                 self._check_records, name="lost_topics", wait=self._lost_check_seconds, unavailable=REDIS_UNAVAILABLE
             ),
         ]
-        async with asyncio.TaskGroup() as group:
-            for loop in loops:
-                group.create_task(loop)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for loop in loops:
+                    group.create_task(loop)
+        finally:
+            await cancel_and_wait(*self._reads)
 
     async def retry_while_unavailable(self, call: Callable[[], Awaitable[T]]) -> T:
         """Await `call()`, and repeat it while Redis is unavailable, so that a stream waits instead of breaking."""

@@ -279,3 +279,22 @@ def running_valkey_in_thread(folder: Path) -> Iterator[Valkey]:
 def _enter(folder: Path) -> tuple[Any, Valkey]:
     context = running_valkey(folder)
     return context, context.__enter__()
+
+
+async def test_no_read_goes_on_after_the_bus_has_ended(
+    context: ProcessContext, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: set[asyncio.Task[Any] | None] = set()
+
+    async def read_for_ever(_reader: Reader) -> None:
+        reads.add(asyncio.current_task())
+        await asyncio.Event().wait()
+
+    await create_record(context)
+    async with another_context(valkey) as follower:
+        with following(follower) as messages:
+            await until(lambda: messages == ["first"])
+            monkeypatch.setattr(Reader, "read", read_for_ever)
+            follower.bus.report_loss()
+            await until(lambda: reads)
+    assert all(task and task.done() for task in reads)
