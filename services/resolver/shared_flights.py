@@ -14,11 +14,12 @@ from prometheus_client import Counter
 from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from services.common.models import Contract, Problem, ResolvedRepo, Visibility
 from services.common.models.errors import BinderyError
 from services.common.redis.keys import Keys
+from services.common.redis.rights import MissingRight
 
 SHARED = Counter("bindery_resolved_elsewhere_total", "Links whose answer came from another replica's request")
 
@@ -71,7 +72,7 @@ class SharedFlights:
         answer = None
         try:
             answer = await self._join(key)
-        except ResponseError:
+        except MissingRight:
             pass  # the rights of the release before: an answer for later launches may be stored all the same
         except REDIS_AWAY:
             return await work()
