@@ -75,16 +75,19 @@ def connect(
     return Redis.from_pool(pool)
 
 
-async def retry_while_unavailable(call: Callable[[], Awaitable[T]], *, seconds: float) -> T:
+async def retry_while_unavailable(
+    call: Callable[[], Awaitable[T]], *, seconds: float, unavailable: tuple[type[Exception], ...] = REDIS_UNAVAILABLE
+) -> T:
     """Return the result of `call()`, repeated while Redis is unavailable, for `seconds` at most.
 
-    The call must be safe to repeat: after a lost reply it is unknown whether Redis applied it. Raise its last error
-    when the time is over.
+    The call must be safe to repeat: after a lost reply it is unknown whether Redis applied it. `unavailable` has the
+    errors that say so; one that calls other services, too, takes `REDIS_PY_UNAVAILABLE`. Raise its last error when the
+    time is over.
     """
     backoff = Backoff(first_seconds=0.05, longest_seconds=1.0, patience_seconds=seconds)
     while True:
         try:
             return await call()
-        except REDIS_UNAVAILABLE:
+        except unavailable:
             if not await backoff.sleep():
                 raise

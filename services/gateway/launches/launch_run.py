@@ -1,19 +1,19 @@
 """One run of a launch's conductor on this gateway: until the launch ends, or something stops it."""
 
 import asyncio
-import contextlib
-import random
+import math
 
 from services.common.context import ProcessContext
 from services.common.models import LaunchState
 from services.common.models.errors import BinderyError
 from services.common.records.cancel_requests import CancelRequests
 from services.common.records.owned_record import Fenced
-from services.common.redis.client import REDIS_UNAVAILABLE
+from services.common.redis.client import REDIS_PY_UNAVAILABLE, REDIS_UNAVAILABLE, retry_while_unavailable
 from services.common.redis.keys import Kind, Topic
 from services.common.service.clock import clock
 from services.common.service.logging import get_logger
-from services.common.service.tasks import cancel_and_wait, sleep_unless_cancelled
+from services.common.service.loops import run_forever
+from services.common.service.tasks import cancel_and_wait
 from services.gateway.launches.conductor import Conductor
 from services.gateway.settings import GatewaySettings
 
@@ -69,53 +69,76 @@ class LaunchRun:
 
         Raise `BinderyError` if the launch failed, was cancelled or abandoned, or took too long.
         """
-        # Three tasks and a deadline: `run_until`, which races work against one event, does not serve here.
-        conduct = asyncio.create_task(_conduct_through_outages(self._conductor), name="conduct")
-        wait_for_cancel = asyncio.create_task(cancel.wait(), name="cancel")
-        wait_for_abandonment = asyncio.create_task(self._wait_until_abandoned(), name="abandon")
-        tasks = {conduct, wait_for_cancel, wait_for_abandonment}
+        # Two events and a deadline: `run_until`, which races work against one event, does not serve here.
+        abandonment = asyncio.Event()
+        conduct = asyncio.create_task(self._conduct_through_outages(), name="conduct")
+        outcomes = {conduct, asyncio.create_task(cancel.wait()), asyncio.create_task(abandonment.wait())}
+        watch = asyncio.create_task(self._watch_followers(abandonment))
         try:
-            done, _ = await asyncio.wait(tasks, timeout=self._seconds_left(), return_when=asyncio.FIRST_COMPLETED)
-            if conduct in done:
+            await asyncio.wait(outcomes, timeout=self._seconds_left(), return_when=asyncio.FIRST_COMPLETED)
+            if conduct.done():
                 await conduct
                 return
         finally:
             records = self._context.records
             await cancel_and_wait(
-                *tasks, again_seconds=records.cancel_again_seconds, within_seconds=records.cancel_within_seconds
-            )
+                *outcomes, watch,
+                again_seconds=records.cancel_again_seconds, within_seconds=records.cancel_within_seconds,
+            )  # fmt: skip
 
         if self._conductor.record.has_ended:  # the conductor wrote the end while it was being cancelled
             return
-        if not done:
-            raise BinderyError("launch_timeout")
         if cancel.is_set():
             raise BinderyError("cancelled", "The launch was cancelled.")
-        raise BinderyError("abandoned", "Nobody followed this launch, so no server was started.")
+        if abandonment.is_set():
+            raise BinderyError("abandoned", "Nobody followed this launch, so no server was started.")
+        raise BinderyError("launch_timeout")
 
     def _seconds_left(self) -> float:
         age_seconds = clock.now() - self._conductor.launch.created_at
         return max(0.0, self._settings.launch_timeout_seconds - age_seconds)
 
-    async def _wait_until_abandoned(self) -> None:
-        """Return when nobody has followed or read the launch for long enough, and its server has no seat yet."""
-        topic = launch_topic(self._conductor.launch.launch_id)
+    async def _conduct_through_outages(self) -> None:
+        """Conduct the launch, and start over with its current state after an outage of Redis."""
+
+        async def conduct() -> None:
+            try:
+                await self._conductor.conduct()
+            except REDIS_PY_UNAVAILABLE as error:
+                log.warning("redis_away", doing="conduct", error=str(error))
+                raise
+
+        await retry_while_unavailable(conduct, seconds=math.inf, unavailable=REDIS_PY_UNAVAILABLE)
+
+    async def _watch_followers(self, abandonment: asyncio.Event) -> None:
+        """Set `abandonment` when nobody has followed or read the launch for long enough, while it has no seat yet."""
+        if self._conductor.launch.options.detached:
+            return  # it is never abandoned
+
         limit_seconds = self._settings.abandoned_seconds
         watched_at = clock.now()
-        while not self._conductor.launch.options.detached:
-            await sleep_unless_cancelled(limit_seconds / 8)
-            with contextlib.suppress(*REDIS_UNAVAILABLE):
-                if self._context.bus.is_followed(topic):
-                    watched_at = clock.now()
-                else:  # followers on other gateways, and readers, leave the time in the record
-                    seen_at = await self._context.redis.hget(self._context.keys.record(topic), "seen")
-                    watched_at = max(watched_at, float(seen_at or 0.0))
 
-                is_unwatched = clock.now() - watched_at > limit_seconds
-                if is_unwatched and self._conductor.launch.state in ABANDONABLE_STATES:
-                    return
+        async def look() -> None:
+            nonlocal watched_at
+            try:
+                watched_at = max(watched_at, await self._seen_at())
+            except Exception:
+                watched_at = clock.now()  # followers elsewhere may have been kept from leaving the time, too
+                raise
 
-        await asyncio.Event().wait()  # a detached launch is never abandoned
+            is_unwatched = clock.now() - watched_at > limit_seconds
+            if is_unwatched and self._conductor.launch.state in ABANDONABLE_STATES:
+                abandonment.set()
+
+        await run_forever(look, name="abandonment", wait=limit_seconds / 8, unavailable=REDIS_UNAVAILABLE)
+
+    async def _seen_at(self) -> float:
+        """Return when the launch was last followed or read. Raise `ValueError` if that is damaged in the record."""
+        topic = launch_topic(self._conductor.launch.launch_id)
+        if self._context.bus.is_followed(topic):
+            return clock.now()
+        # Followers on other gateways, and readers, leave the time in the record.
+        return float(await self._context.redis.hget(self._context.keys.record(topic), "seen") or 0.0)
 
     async def _fail(self, error: BinderyError) -> None:
         """Undo what the launch has requested, and end it with an error."""
@@ -132,15 +155,3 @@ class LaunchRun:
             await conductor.fail(error, LaunchState.CANCELLED if is_unwanted else LaunchState.FAILED)
         except Fenced:
             log.warning("launch_not_ours")
-
-
-async def _conduct_through_outages(conductor: Conductor) -> None:
-    """Conduct a launch, and start over with its current state after an outage of Redis."""
-    while True:
-        try:
-            await conductor.conduct()
-        except REDIS_UNAVAILABLE as error:
-            log.warning("redis_away", doing="conduct", error=str(error))
-        else:
-            return
-        await sleep_unless_cancelled(random.uniform(0.2, 0.5))  # noqa: S311 - jitter, not a secret

@@ -1,6 +1,7 @@
 """However a launch ends without a server, its build is left and its server's start stopped."""
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -15,6 +16,7 @@ from services.common.redis.keys import Kind, Topic
 from services.common.service.call_accounting import attributed_to
 from services.common.service.tasks import cancel_and_wait, sleep_unless_cancelled
 from services.gateway.launches import launches, side_effects
+from services.gateway.launches.conductor import Conductor
 from tests.support.in_process_gateway import open_gateway
 from tests.support.metrics import sample
 from tests.support.valkey import Valkey
@@ -238,6 +240,50 @@ async def test_a_launch_that_nobody_follows_gives_up_its_place_in_the_queue(valk
         follower = await gateway.begin()  # by the time this one is abandoned, the other one would have been
         await gateway.until_ended(follower, LaunchState.CANCELLED)
         assert (await gateway.read_launch(launch)).state is LaunchState.WAITING
+
+
+async def test_a_launch_of_which_it_is_unknown_who_follows_it_is_not_abandoned(valkey: Valkey) -> None:
+    before = sample("bindery_loop_failures_total", loop="abandonment")
+    async with open_gateway(valkey, abandoned_seconds=0.8) as gateway:
+        launch = await gateway.begin()
+        key = gateway.context.keys.record(Topic(Kind.LAUNCH, launch.launch_id))
+        await gateway.context.redis.hset(key, "seen", "damaged")
+        await gateway.until_build(1)
+        began_at = time.monotonic()
+        await gateway.until(
+            lambda: (
+                sample("bindery_loop_failures_total", loop="abandonment") >= before + 3
+                and time.monotonic() - began_at > 1.6
+            ),
+            "the look has failed for twice the time after which a launch is abandoned",
+        )
+        assert (await gateway.read_launch(launch)).state is LaunchState.BUILDING
+
+        # It is known again: nobody follows. The time begins with that.
+        repaired_at = time.monotonic()
+        await gateway.context.redis.hset(key, "seen", "0")
+        error = (await gateway.until_ended(launch, LaunchState.CANCELLED)).error
+        assert error
+        assert error.code == "abandoned"
+        assert time.monotonic() - repaired_at >= 0.4
+
+
+async def test_work_that_ends_by_a_failed_call_over_http_does_not_wait_for_redis(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The failure of another service is a built-in error, as one of Redis may be."""
+    calls = 0
+
+    async def conduct(_conductor: Conductor) -> None:
+        nonlocal calls
+        calls += 1
+        raise ConnectionError("another service, and not Redis")
+
+    monkeypatch.setattr(Conductor, "conduct", conduct)
+    async with open_gateway(valkey) as gateway:
+        error = (await gateway.until_ended(await gateway.begin(), LaunchState.FAILED)).error
+        assert error
+        assert (error.code, calls) == ("internal", 1)
 
 
 async def test_an_abandoned_launch_lets_its_build_finish(valkey: Valkey) -> None:
