@@ -19,7 +19,6 @@ from redis.exceptions import RedisError
 from services.common.models import Contract, Problem, ResolvedRepo, Visibility
 from services.common.models.errors import BinderyError
 from services.common.redis.keys import Keys
-from services.common.redis.rights import MissingRight
 
 SHARED = Counter("bindery_resolved_elsewhere_total", "Links whose answer came from another replica's request")
 
@@ -70,12 +69,10 @@ class SharedFlights:
         """
         key = self._keys(f"flight:{name}")
         answer = None
-        try:
+        # After an error this replica asks by itself, and publishes all the same: others wait for it if only the reply
+        # was lost, and with the rights of the release before, an answer for later launches may be stored.
+        with contextlib.suppress(*REDIS_AWAY):
             answer = await self._join(key)
-        except MissingRight:
-            pass  # the rights of the release before: an answer for later launches may be stored all the same
-        except REDIS_AWAY:
-            return await work()
         if answer:
             SHARED.inc()
             return answer.result()

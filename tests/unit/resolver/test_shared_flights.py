@@ -1,40 +1,48 @@
-"""A shared request upstream, when Redis refuses to help."""
+"""Requests upstream that replicas share: what a replica leaves behind in Redis keeps no other waiting."""
+
+import asyncio
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.common.models import ResolvedRepo
-from services.common.redis.client import connect
 from services.common.redis.keys import Keys
 from services.resolver.shared_flights import SharedFlights
-from tests.support.valkey import Valkey, service_settings
+from tests.support.in_process_launcher import REPO
+from tests.support.polling import until
+from tests.support.valkey import Valkey
 
-REPO = ResolvedRepo(
-    provider="git", spec="x", repo_url="https://example.org/o/r", ref="0" * 40, resolved_spec="x", ref_url="",
-    slug="x", display_name="x",
-)  # fmt: skip
+KEYS = Keys("test")
 
 
-@pytest.mark.parametrize("refusal", ["for now", "no right"])
-async def test_an_answer_is_stored_although_a_right_is_missing_but_not_while_redis_refuses(
-    own_valkey: Valkey, refusal: str
+async def test_a_replica_that_was_not_told_that_it_asks_for_all_tells_them_the_answer(
+    valkey: Valkey, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with Redis.from_url(own_valkey.url) as admin:
-        user = "admin"
-        if refusal == "for now":
-            await admin.config_set("min-replicas-to-write", 1)
-        else:
-            user = "gateway"  # which has no right to `flight:*`
-        stored: list[ResolvedRepo] = []
+    may_answer = asyncio.Event()
 
-        async def work() -> ResolvedRepo:
-            return REPO
+    async def ask() -> ResolvedRepo:
+        await may_answer.wait()
+        return REPO
 
-        def store(_pipe: Pipeline, repo: ResolvedRepo) -> None:
-            stored.append(repo)
+    async def ask_again() -> ResolvedRepo:
+        raise AssertionError("another replica asks already")
 
-        async with connect(service_settings(own_valkey, redis_url=own_valkey.url_of(user))) as redis:
-            flights = SharedFlights(redis, Keys("bindery:default"), wait_seconds=1.0)
-            assert await flights.run("link", work, store) == REPO
-        assert len(stored) == (0 if refusal == "for now" else 1)
+    async with Redis.from_url(valkey.url) as client:
+        set_key = client.set
+
+        async def lose_reply(*args: Any, **options: Any) -> None:
+            await set_key(*args, **options)
+            raise RedisConnectionError("the reply is lost")
+
+        monkeypatch.setattr(client, "set", lose_reply)
+        first = SharedFlights(client, KEYS, wait_seconds=60)
+        second = SharedFlights(redis, KEYS, wait_seconds=60)
+        asking = asyncio.create_task(first.run("link", ask, lambda _pipe, _repo: None))
+        await until(lambda: redis.exists(KEYS("flight:link")), "the first one asks")
+        waiting = asyncio.create_task(second.run("link", ask_again, lambda _pipe, _repo: None))
+        await asyncio.sleep(0.1)
+        may_answer.set()
+        async with asyncio.timeout(5):
+            assert await asking == await waiting == REPO
