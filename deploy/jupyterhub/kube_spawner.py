@@ -19,6 +19,9 @@ from deploy.jupyterhub.container_spawner import ContainerMixin, end_sentence
 _START = "bindery/start"
 """Annotation that tells the pod of this start from an earlier pod of the same name."""
 
+_CANCEL_SECONDS = 10.0
+"""Time in which a cancelled start ends."""
+
 
 class BinderKubeSpawner(ContainerMixin, KubeSpawner):
     """Starts a launch's server as a pod.
@@ -84,7 +87,9 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
         finally:
             for task in (starting, ending):
                 task.cancel()
-            await asyncio.gather(starting, ending, return_exceptions=True)
+            _, remaining = await asyncio.wait({starting, ending}, timeout=_CANCEL_SECONDS)
+            if remaining:
+                self.log.warning("The start of pod %s goes on although it was cancelled.", self.pod_name)
 
         return url
 

@@ -31,6 +31,9 @@ _OPEN_ACCESS = (
     "this machine may launch what they like."
 )
 
+CANCEL_SECONDS = 10.0
+"""Time in which cancelled tasks end. The components are ended after that, whatever happens to the tasks."""
+
 Planner = Callable[[Settings, Installation, httpx.AsyncClient, Mapping[str, str], Ports], Sequence[Component]]
 
 
@@ -127,7 +130,9 @@ async def _run_until_signal(supervisor: Supervisor, console: Console, announceme
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        _, remaining = await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
+        for task in remaining:
+            console.say(f"left a task that did not end when it was cancelled: {task.get_name()}")
 
 
 async def _announce_when_healthy(

@@ -1,12 +1,15 @@
 """Servers as pods: the content of a launch's pod, and that its Secret exists after any number of attempts."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from kubespawner import KubeSpawner
 from tornado.web import HTTPError
 
+from deploy.jupyterhub import kube_spawner
 from deploy.jupyterhub.kube_spawner import BinderKubeSpawner
 from tests.support.pods_api import PodsAndSecrets
 from tests.support.spawners import message_of, spawner_of
@@ -85,6 +88,30 @@ async def test_an_api_that_never_answers_is_reported(make: Make, api: PodsAndSec
         await make(k8s_api_request_retry_timeout=1).start()
     message = message_of(raised.value)
     assert message == "Failed to start the pod: Kubernetes does not answer (Could not create pod servers/jupyter-ann)."
+
+
+async def test_a_start_that_ignores_its_cancel_is_left_and_the_end_of_the_pod_is_told(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end = asyncio.Event()
+    asyncio.get_running_loop().call_later(5, may_end.set)
+
+    async def start(_: KubeSpawner) -> str:
+        while not may_end.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await may_end.wait()
+        return "http://too.late"
+
+    async def end(_: BinderKubeSpawner) -> str:
+        return "The pod was ended."
+
+    monkeypatch.setattr(KubeSpawner, "start", start)
+    monkeypatch.setattr(BinderKubeSpawner, "_wait_for_end", end)
+    monkeypatch.setattr(kube_spawner, "_CANCEL_SECONDS", 0.1)
+    with pytest.raises(HTTPError, match="The pod was ended"):
+        await make().start()
+    assert not may_end.is_set()
+    may_end.set()
 
 
 @pytest.mark.slow

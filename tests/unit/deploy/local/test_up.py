@@ -1,5 +1,7 @@
 """`up` and `stop` as a user meets them: real processes, signals and leftovers."""
 
+import asyncio
+import contextlib
 import errno
 import json
 import os
@@ -10,15 +12,20 @@ import stat
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from deploy.local import up
+from deploy.local.console import Console
 from deploy.local.ports import is_free
 from deploy.local.processes import end_processes
 from deploy.local.settings import Settings, StartupError
 from deploy.local.sockets import socket_folder
 from deploy.local.start_token import running_address
 from deploy.local.stop import clean, stop
+from deploy.local.supervisor import GivenUp, Supervisor
 from tests.support.polling import eventually
 from tests.support.ports import ADDRESSES, free_ports, steal
 from tests.support.small_stack import (
@@ -118,6 +125,30 @@ def test_the_token_of_a_killed_run_is_forgotten(data_dir: Path, port: int) -> No
         running_address(data_dir / "run")
     stop(Settings(data_dir=data_dir))
     assert not (data_dir / "run" / "start-token").exists()
+
+
+async def test_a_stack_that_is_given_up_ends_although_a_task_ignores_its_cancel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    may_end = asyncio.Event()
+    asyncio.get_running_loop().call_later(5, may_end.set)
+    lines: list[str] = []
+
+    class Stubborn:
+        async def keep_all(self) -> None:
+            while not may_end.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await may_end.wait()
+
+    async def give_up() -> None:
+        raise GivenUp("not healthy")
+
+    monkeypatch.setattr(up, "CANCEL_SECONDS", 0.1)
+    console = cast("Console", SimpleNamespace(say=lines.append))
+    with pytest.raises(GivenUp):
+        await up._run_until_signal(cast("Supervisor", Stubborn()), console, give_up())
+    assert lines == ["left a task that did not end when it was cancelled: keep all"]
+    may_end.set()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
