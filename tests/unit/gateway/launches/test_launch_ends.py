@@ -13,6 +13,7 @@ from services.common.models.errors import BinderyError
 from services.common.records import store
 from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic
+from services.common.service import loops
 from services.common.service.call_accounting import attributed_to
 from services.common.service.tasks import cancel_and_wait, sleep_unless_cancelled
 from services.gateway.launches import launches, side_effects
@@ -353,6 +354,24 @@ async def test_launches_that_are_followed_elsewhere_are_marked_by_one_round_trip
             stored = await owner.context.records.read(topic)
             assert stored
             assert float(stored.get("seen", "0")) > 0
+
+
+@pytest.mark.slow
+async def test_a_launch_that_is_followed_elsewhere_is_not_abandoned_for_a_long_outage(
+    own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loops, "RETRY_MAX_SECONDS", 0.1)
+    settings = {"abandoned_seconds": 2.0, "redis_timeout_seconds": 1.0}
+    async with open_gateway(own_valkey, **settings) as owner, open_gateway(own_valkey, **settings) as other:
+        launch = await owner.begin()
+        await owner.until_state(launch, LaunchState.BUILDING)
+        async with other.context.bus.follow(Topic(Kind.LAUNCH, launch.launch_id), lambda: None):
+            await other.launches._mark_followed()
+            await own_valkey.be_away(2.5)
+            await asyncio.sleep(0.8)  # the owner looks three times before the other gateway comes to its mark
+            await other.launches._mark_followed()
+            assert (await owner.read_launch(launch)).state is LaunchState.BUILDING
+        await owner.until_ended(launch, LaunchState.CANCELLED)
 
 
 @pytest.mark.slow
