@@ -79,7 +79,8 @@ class ServiceMember:
         self._wake = asyncio.Event()
         self._lost_lease = False
         self._records_differ = asyncio.Event()
-        self._without_task: set[bytes] = set()
+        self._without_task: dict[bytes, float] = {}
+        """Records that Redis lists as this process's and that have no task, with the time when that was first found."""
 
         self.is_sweeper = False
         """Whether this process held the sweep lease at the last sweep."""
@@ -103,7 +104,8 @@ class ServiceMember:
         """Register the callbacks, and start to adopt and sweep.
 
         `on_adopt` is called with each record that is taken over; `on_sweep` at each sweep, in the one process that
-        holds the sweep lease. `on_lease` is called now, and again whenever the lease had to be taken a second time.
+        holds the sweep lease. `on_lease` is called now, and again whenever the lease had to be taken a second time or
+        Redis had lost records of this process.
         """
         self._on_adopt = on_adopt
         self._on_sweep = on_sweep
@@ -116,13 +118,15 @@ class ServiceMember:
     async def run(self) -> None:
         """Renew the lease, and after `start` adopt and sweep, until cancelled."""
         self._records.bus.on_loss(self.wake)
+        self._records.bus.on_loss(self._records_differ.set)
+        wait_for_difference = partial(wait_and_clear, self._records_differ, seconds=self._records.bus.reread_seconds)
         loops = [
             run_forever(
                 self._keep_lease, name="lease", wait=self._renew_seconds, unavailable=REDIS_UNAVAILABLE,
                 retry_max_seconds=RETRY_SECONDS,
             ),
             run_forever(
-                self._check_records, name="records", wait=self._records_differ.wait, unavailable=REDIS_UNAVAILABLE
+                self._check_records, name="records", wait=wait_for_difference, unavailable=REDIS_UNAVAILABLE
             ),
         ]  # fmt: skip
         async with background_tasks(*loops):
@@ -179,7 +183,7 @@ class ServiceMember:
         asked_at = time.monotonic()
         answer = int(await self._scripts.run("renew", keys, [self.process, self._lease_ms, int(first)]))
 
-        if self._sweeper.note_renewal(asked_at, is_first=first):
+        if self._sweeper.note_renewal(asked_at, answered_at=time.monotonic(), is_first=first):
             self.wake()  # while its lease had run out, this process could adopt nothing
         return answer - 1 if answer else None
 
@@ -190,22 +194,28 @@ class ServiceMember:
 
         This is all that is done about records after Redis was emptied, after it came back without its last second, and
         after this process was taken for dead. Seats, slots and the reaper's disarming have ways of their own.
+
+        The counts that a renewal compares may be equal by chance, so this is done after each loss of messages, too.
         """
-        self._records_differ.clear()
         if self.is_leaving:
             return
         owned = await self._redis.smembers(self._keys.owned(self.process))
         not_listed = [topic for topic in self._records.claimed_topics if topic.name.encode() not in owned]
 
-        # A record may be listed before its task exists, so it is released only if that is found twice in a row.
-        without_task = owned - {topic.name.encode() for topic in self._work.topics}
-        forgotten = without_task & self._without_task
-        self._without_task = without_task
+        forgotten = self._forgotten(owned - {topic.name.encode() for topic in self._work.topics})
 
         try:
             await for_each(not_listed, self._restore, unavailable=REDIS_UNAVAILABLE)
+            if not_listed and self._on_lease:
+                await self._on_lease()  # what stands beside a record in Redis was written at the same time
         finally:
             await for_each(forgotten, self._disown, unavailable=REDIS_UNAVAILABLE)
+
+    def _forgotten(self, without_task: set[bytes]) -> list[bytes]:
+        """Return the records that have had no task for a while: each is listed before its task exists."""
+        now = time.monotonic()
+        self._without_task = {name: self._without_task.get(name, now) for name in without_task}
+        return [name for name, since in self._without_task.items() if now - since >= self._renew_seconds / 2]
 
     async def _restore(self, topic: Topic) -> None:
         """Write again what Redis has lost of a record, or stop the work on it if it is another process's by now."""

@@ -14,12 +14,13 @@ from enum import Enum
 from typing import Any, NamedTuple, Self
 
 from prometheus_client import Counter
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.common.models import Event
 from services.common.records.store import RecordStore
 from services.common.records.stored_record import Entity, FieldValue
 from services.common.redis.client import REDIS_UNAVAILABLE, retry_while_unavailable
-from services.common.redis.keys import Topic
+from services.common.redis.keys import Topic, service_of
 from services.common.redis.scripts import ScriptArg
 from services.common.service.logging import get_logger
 from services.common.streams.entries import StreamEvent, encode_events
@@ -30,6 +31,10 @@ FENCED = Counter("bindery_fenced_total", "Writes refused because another process
 
 RECENT_BYTES = 256 * 1024
 """Payload of the last entries that an owner remembers, to write them again if Redis loses its last second."""
+
+
+class NoLease(RedisConnectionError):  # type: ignore[misc]  # redis-py is read as untyped
+    """This process has no lease, so it may own nothing. It takes its lease again as soon as Redis answers."""
 
 
 class Fenced(Exception):
@@ -239,10 +244,18 @@ class OwnedRecord:
             len(write.values), *fields,
             len(write.entries), *entries,
         ]  # fmt: skip
-        names = [keys.record(self.topic), keys.events(self.topic), keys.owned(self.process)]
-        return await retry_while_unavailable(
-            lambda: store.scripts.run("write", names, args), seconds=store.patience_seconds
-        )
+        names = [
+            keys.record(self.topic), keys.events(self.topic), keys.owned(self.process),
+            keys.alive(self.process), keys.processes(service_of(self.process)),
+        ]  # fmt: skip
+
+        async def run_once() -> Any:
+            reply = await store.scripts.run("write", names, args)
+            if reply[0] == b"no lease":
+                raise NoLease(self.process)
+            return reply
+
+        return await retry_while_unavailable(run_once, seconds=store.patience_seconds)
 
 
 def _has_reply(task: asyncio.Task[list[Any]]) -> bool:

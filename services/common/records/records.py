@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.common.models import Event
 from services.common.records.adoption import SEQ_JUMP, ClaimedOrphan, Orphans
-from services.common.records.owned_record import AppendedEntry, Fenced, OwnedRecord
+from services.common.records.owned_record import AppendedEntry, Fenced, NoLease, OwnedRecord
 from services.common.records.store import RecordStore
 from services.common.records.stored_record import Entity, FieldValue, StoredRecord
 from services.common.redis.client import retry_while_unavailable
@@ -38,10 +37,6 @@ class EarlierCreation:
     """The reason why no record was created: an earlier creation has stored `value` under the same idempotency key."""
 
     value: str
-
-
-class NoLease(RedisConnectionError):  # type: ignore[misc]  # redis-py is read as untyped
-    """This process has no lease, so it may own nothing. It takes its lease again as soon as Redis answers."""
 
 
 class ProcessLeaves(Exception):

@@ -35,14 +35,14 @@ class Sweeper:
 
     # Doubt
 
-    def note_renewal(self, asked_at: float, *, is_first: bool) -> bool:
+    def note_renewal(self, asked_at: float, *, answered_at: float, is_first: bool) -> bool:
         """Take note that this process's own lease was renewed; return whether others may have been kept from that.
 
         A process that has just begun is in doubt, too: it can't tell whether Redis answered the others until now.
         """
-        is_in_doubt = is_first or self._is_overdue(asked_at)
+        is_in_doubt = is_first or self._is_overdue(answered_at)
         if is_in_doubt:
-            self._certain_from = asked_at + self._lease_seconds
+            self._certain_from = answered_at + self._lease_seconds
         self._renewed_at = asked_at
         return is_in_doubt
 

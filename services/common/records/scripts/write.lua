@@ -3,6 +3,8 @@
 -- KEYS 1 record
 --      2 its events, a stream
 --      3 records that the owner owns
+--      4 lease of the owner
+--      5 processes of the owner's service
 -- ARGV 1 epoch of the owner
 --      2 claim of the owner
 --      3 seq: number of this write
@@ -21,10 +23,14 @@
 --   'missing': there is no such record;
 --   'fenced':  another process owns it, or did since;
 --   'final':   it never changes again;
---   'behind':  Redis has lost writes that it had confirmed. The owner writes them again, under the positions they had.
+--   'behind':  Redis has lost writes that it had confirmed, or the adoption by this owner: epochs only grow, so the owner
+--              with the higher one is the later one. It writes them again, under the positions they had;
+--   'no lease': to restore anything, the owner must take its lease again first, or no sweep would find the record.
 local record_key = KEYS[1]
 local events_key = KEYS[2]
 local owned_key = KEYS[3]
+local lease_key = KEYS[4]
+local processes_key = KEYS[5]
 local epoch = ARGV[1]
 local claim = ARGV[2]
 local seq_arg = ARGV[3]
@@ -44,10 +50,15 @@ local entry_count = tonumber(ARGV[entries_at])
 
 -- May this write be carried out?
 local record = redis.call('HMGET', record_key, 'epoch', 'claim', 'seq', 'last', 'bytes', 'final', 'live', 'head')
-if not record[1] then
-  if not restores then return {'missing', '', 0} end
+local is_missing = not record[1]
+local has_lost_owner = not is_missing and record[6] ~= '1' and (tonumber(record[1]) or 0) < tonumber(epoch)
+if is_missing or has_lost_owner then
+  if not restores then return {is_missing and 'missing' or 'behind', record[4] or '', tonumber(record[3] or '0')} end
+  if redis.call('EXISTS', lease_key) == 0 and redis.call('SISMEMBER', processes_key, owner) == 0 then
+    return {'no lease', owner, 0}
+  end
   redis.call('HSET', record_key, 'v', '1', 'epoch', epoch, 'claim', claim, 'owner', owner)
-  record = {epoch, claim, false, false, false, false, false, false}
+  record[1], record[2] = epoch, claim
 end
 if record[1] ~= epoch or record[2] ~= claim then return {'fenced', record[1], 0} end
 

@@ -16,6 +16,7 @@ from services.common.records.stored_record import StoredRecord
 from services.common.redis.scripts import ScriptArg
 from services.common.streams.entries import Entry
 from tests.support.in_process_builder import Builder, image_of, open_builder, request_for
+from tests.support.sample_records import list_process
 from tests.support.valkey import Valkey
 
 
@@ -118,6 +119,8 @@ async def test_a_running_attempt_is_joined_once_its_worker_has_restored_it_in_an
         await redis.flushall()
         late = asyncio.create_task(builder.request_build("repo", launch_ref="late"))
         await asyncio.wait({late, asyncio.create_task(has_missed.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        await builder.offer_slots("w1", 1)
+        await list_process(builder.context, "w1")
         await adopted[0].write(body=build.updated(state=BuildState.RUNNING))
         assert (await late).build_id == build_id
         assert await redis.smembers(builder.context.keys.waiters(build_id)) == {b"late"}

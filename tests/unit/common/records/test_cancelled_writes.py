@@ -217,6 +217,7 @@ async def test_a_lost_record_is_restored_by_the_write_that_follows_a_cancelled_o
         await task
     answers.are_as_before()
     await brief.redis.flushall()
+    await list_process(brief, record.process)
     await record.write(message_event("2"))
     messages = [
         event["message"]

@@ -8,6 +8,8 @@ from services.common.context import ProcessContext
 from services.common.models import Event, Launch, LaunchState, Phase
 from services.common.records.owned_record import Fenced, OwnedRecord
 from services.common.records.stored_record import StoredRecord
+from services.common.redis.keys import Kind, Topic
+from services.common.service.loops import background_tasks
 from tests.support.metrics import sample
 from tests.support.polling import until
 from tests.support.sample_records import (
@@ -74,6 +76,45 @@ async def test_a_process_that_was_taken_for_dead_stops_the_work_that_others_own(
         with pytest.raises(Fenced):
             await record.write(message_event("too late"))
         await until(lambda: context.redis.exists(context.keys.alive(member.process)))
+
+
+async def test_a_lost_creation_is_found_although_a_lost_end_makes_the_counts_equal(context: ProcessContext) -> None:
+    async with living(context) as member:
+        keys = context.keys
+        ended = Topic(Kind.LAUNCH, "ended")
+        record, _ = await context.records.create(ended, launch(), message_event("first"), process=member.process)
+        assert isinstance(record, OwnedRecord)
+        await record.write(message_event("end"), final=True)
+        await create_record(context, member.process)
+        member.work(TOPIC, asyncio.Event().wait())  # type: ignore[arg-type]
+
+        # Redis comes back without its last second: with the ended record as it was, and without the new one.
+        await context.redis.hset(keys.record(ended), mapping={"owner": member.process, "final": ""})
+        await context.redis.delete(keys.record(TOPIC), keys.events(TOPIC))
+        await context.redis.delete(keys.owned(member.process))
+        await context.redis.sadd(keys.owned(member.process), ended.name)
+
+        await until(lambda: context.records.read(TOPIC))
+        assert await messages_of(context) == ["first"]
+
+
+async def test_what_a_process_offers_is_written_again_with_the_records_that_redis_lost(context: ProcessContext) -> None:
+    offers = 0
+
+    async def offer() -> None:
+        nonlocal offers
+        offers += 1
+
+    member = member_of(context)
+    await member.take_lease()
+    await member.start(on_lease=offer)
+    async with background_tasks(member.run()):
+        await create_record(context, member.process)
+        member.work(TOPIC, asyncio.Event().wait())  # type: ignore[arg-type]
+        before = offers
+        await context.redis.delete(context.keys.record(TOPIC), context.keys.owned(member.process))
+        await until(lambda: context.records.read(TOPIC))
+        await until(lambda: offers > before)
 
 
 async def test_a_record_that_a_failover_lost_comes_back_although_its_owner_has_nothing_to_write(

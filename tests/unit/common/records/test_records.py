@@ -25,7 +25,7 @@ from tests.support.sample_records import (
     message_event,
     messages_of,
 )
-from tests.support.valkey import another_context, member_of
+from tests.support.valkey import Valkey, another_context, member_of
 
 
 async def test_a_created_record_is_read_back_and_a_second_claim_finds_it(context: ProcessContext) -> None:
@@ -195,6 +195,7 @@ async def test_followers_elsewhere_hear_nothing_twice_when_it_comes_back(
 async def test_the_next_write_restores_a_record_that_an_emptied_redis_lost(context: ProcessContext) -> None:
     record = await create_record(context)
     await context.redis.flushall()
+    await list_process(context, record.process)
     await record.write(message_event("second"))
     assert await messages_of(context) == ["first", "second"]
     stored = await context.records.read(TOPIC)
@@ -202,11 +203,59 @@ async def test_the_next_write_restores_a_record_that_an_emptied_redis_lost(conte
     assert (stored.get("request"), stored.get("owner")) == ("kept", "gateway-a")
 
 
+async def test_a_record_is_restored_only_for_an_owner_that_a_sweep_would_find(context: ProcessContext) -> None:
+    record = await create_record(context)
+    await context.redis.flushall()
+    writing = asyncio.create_task(record.write(message_event("second")))
+    await asyncio.sleep(0.2)
+    assert not writing.done()
+    assert await context.records.read(TOPIC) is None
+
+    await list_process(context, record.process)
+    await writing
+    assert await messages_of(context) == ["first", "second"]
+
+
+async def test_the_later_one_of_two_owners_that_both_restore_has_the_record(
+    context: ProcessContext, valkey: Valkey
+) -> None:
+    """The earlier one was paused when another process adopted its record, and wakes just after Redis was emptied."""
+    async with another_context(valkey) as elsewhere:
+        earlier = await create_record(context)
+        await release_by_hand(context, earlier.process)
+        later_process = member_of(elsewhere)
+        await later_process.take_lease()
+        adopted = await elsewhere.records.adopt("gateway", later_process.process)
+        assert adopted
+        later, _ = adopted
+        await later.write(message_event("second"))
+
+        await context.redis.flushall()
+        await list_process(context, earlier.process)
+        await later_process.take_lease()
+        await earlier.write(message_event("too late"))
+        await later.write(message_event("third"))
+
+        with pytest.raises(Fenced):
+            await earlier.write(message_event("much too late"))
+        stored = await context.records.read(TOPIC)
+        assert stored
+        assert (stored.get("owner"), stored.epoch) == (later.process, later.epoch)
+        assert (await messages_of(context))[-2:] == ["second", "third"]
+
+
+async def release_by_hand(context: ProcessContext, process: str) -> None:
+    """Turn what a process owns into orphans, as a sweeper does."""
+    sweeper = member_of(context)
+    await sweeper._sweeper.release(process, by_itself=True)
+
+
 async def test_a_record_is_restored_whole(context: ProcessContext) -> None:
     record = await create_record(context)
     await record.write(message_event("second"), body=launch(LaunchState.BUILDING))
     before = [entry.id for entry in await entries_of(context)]
     await context.redis.flushall()
+    await list_process(context, record.process)
     assert await context.records.restore(TOPIC)
     stored = await context.records.read(TOPIC)
     assert stored

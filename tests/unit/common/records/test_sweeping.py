@@ -58,7 +58,7 @@ async def test_what_a_process_creates_while_its_lease_has_run_out_is_found_by_th
 
 
 async def test_after_an_outage_a_sweeper_gives_all_others_time_to_renew(valkey: Valkey, redis: Redis) -> None:
-    async with another_context(valkey, lease_seconds=1.5, lease_renew_seconds=0.5) as context:
+    async with another_context(valkey, lease_seconds=1.5, lease_renew_seconds=0.5, lost_check_seconds=1) as context:
         sweeper = member_of(context)
         await sweeper.take_lease()
         await sweeper.sweep_once()
@@ -86,7 +86,7 @@ async def test_a_sweeper_that_begins_after_an_outage_gives_all_others_time_to_re
     valkey: Valkey, redis: Redis
 ) -> None:
     """One process was answered at once, while all others still wait for their connections to break."""
-    async with another_context(valkey, lease_seconds=1.0, lease_renew_seconds=0.3) as context:
+    async with another_context(valkey, lease_seconds=1.0, lease_renew_seconds=0.3, lost_check_seconds=1) as context:
         other = member_of(context)
         await other.take_lease()
         await create_record(context, other.process)

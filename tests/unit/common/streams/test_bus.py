@@ -16,7 +16,7 @@ from services.common.streams.positions import STREAM_START
 from services.common.streams.reader import Reader
 from tests.support.metrics import sample
 from tests.support.polling import until
-from tests.support.sample_records import TOPIC, LivingProcess, create_record, message_event
+from tests.support.sample_records import TOPIC, LivingProcess, create_record, list_process, message_event
 from tests.support.valkey import Valkey, another_context, running_valkey, service_settings, sweeper_of
 
 
@@ -191,6 +191,7 @@ async def test_a_record_that_is_missed_once_comes_back_with_its_owner(
     reader = other.bus.readers[TOPIC]
     await context.redis.flushall()
     await until(lambda: reader.missing_checks == 1 or waiting.done())
+    await list_process(context, record.process)
     assert await context.records.restore(TOPIC)
     await until(lambda: reader.missing_checks == 0 or waiting.done())
     assert not waiting.done()
