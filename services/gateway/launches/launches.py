@@ -93,7 +93,7 @@ class Launches:
                 piggyback=[self._context.launch_cache.lookup_call(launch.spec)],
             )
         except ProcessLeaves as error:
-            raise BinderyError("gateway_unavailable") from error
+            raise BinderyError("gateway_unavailable", "This gateway is being stopped: please launch again.") from error
 
         if isinstance(record, EarlierCreation):
             return await self._read_earlier(record, principal, body_hash), False
