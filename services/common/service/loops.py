@@ -44,9 +44,9 @@ class LoopState:
     name: str
     is_session: bool = False
     """Whether a step holds something until that breaks, and so may last for ever."""
-    step_began: float | None = None
+    step_began: float | None = field(default=None, init=False)
     """When the present step began, by the monotonic clock; None while the loop waits."""
-    step_seconds: float = 0.0
+    step_seconds: float = field(default=0.0, init=False)
     """How long the last step lasted; 0 if the wait before it failed."""
 
     @contextlib.contextmanager
