@@ -130,7 +130,10 @@ class LaunchRun:
             if is_unwatched and self._conductor.launch.state in ABANDONABLE_STATES:
                 abandonment.set()
 
-        await run_forever(look, name="abandonment", wait=limit_seconds / 8, unavailable=REDIS_UNAVAILABLE)
+        pause_seconds = limit_seconds / 8
+        await run_forever(
+            look, name="abandonment", wait=pause_seconds, retry_max_seconds=pause_seconds, unavailable=REDIS_UNAVAILABLE
+        )
 
     async def _seen_at(self) -> float:
         """Return when the launch was last followed or read. Raise `ValueError` if that is damaged in the record."""
