@@ -12,6 +12,7 @@ from services.common.records.cancel_requests import ABANDONED
 from services.common.records.stored_record import RecordUnreadable, StoredRecord
 from services.common.redis.client import retry_while_unavailable
 from services.common.redis.keys import Kind, Topic
+from services.common.redis.wrong_type import execute_each
 from services.common.service.logging import get_logger
 
 log = get_logger(__name__)
@@ -34,7 +35,7 @@ async def abandoned_servers(context: ProcessContext, records: Mapping[str, Store
         async with context.redis.pipeline(transaction=False) as pipe:
             for server_id in with_launch:
                 pipe.hget(context.keys.record(Topic(Kind.LAUNCH, launch_ids[server_id])), "state")
-            return list(await pipe.execute())
+            return await execute_each(pipe)
 
     states: list[bytes | None] = []
     if with_launch:
@@ -43,7 +44,7 @@ async def abandoned_servers(context: ProcessContext, records: Mapping[str, Store
     without_launch = {
         server_id
         for server_id, state in zip(with_launch, states, strict=True)
-        if state and state.decode() in ENDED_WITHOUT_SERVER
+        if state and state.decode(errors="replace") in ENDED_WITHOUT_SERVER
     }
     return {
         server_id: server

@@ -3,16 +3,20 @@
 import asyncio
 
 from prometheus_client import Gauge
+from redis.exceptions import ResponseError
 
 from services.builder.queue.attempts import Attempts, build_topic
 from services.builder.queue.builds import Builds
 from services.builder.queue.dispatch import Dispatcher
+from services.builder.queue.jobs import parse_epoch
 from services.builder.settings import BuilderSettings
 from services.common.context import ProcessContext
 from services.common.records.leases import ServiceMember
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.scripts import ScriptArg
+from services.common.redis.wrong_type import is_wrong_type
 from services.common.service.clock import clock
+from services.common.service.each import for_each
 from services.common.service.logging import get_logger
 from services.common.service.loops import run_forever
 from services.common.service.tasks import sleep_unless_cancelled
@@ -104,22 +108,36 @@ class Admission:
         BUILDS_WAITING.set(waiting)
         RUNNING.set(running)
         for build_id in admitted:
-            log.info("build_admitted", build_id=build_id.decode())
-            await self._offer(build_id.decode())
+            log.info("build_admitted", build_id=build_id.decode(errors="replace"))
+        await for_each(admitted, self._offer, unavailable=REDIS_UNAVAILABLE)
 
     async def _offer_all(self) -> None:
         """Offer every build that has a slot and no owner to the workers."""
-        for raw in await self._redis.hkeys(self._keys("{queue}:running")):
-            await self._offer(raw.decode())
+        running = await self._redis.hkeys(self._keys("{queue}:running"))
+        await for_each(running, self._offer, unavailable=REDIS_UNAVAILABLE)
 
-    async def _offer(self, build_id: str) -> None:
+    async def _offer(self, name: bytes) -> None:
         """Offer a build that has a slot to the workers, if it has no owner; free its slot if it has ended."""
+        try:
+            build_id = name.decode()
+        except UnicodeDecodeError:  # no id of a build
+            await self._redis.hdel(self._keys("{queue}:running"), name)
+            return
+
         record = self._keys.record(build_topic(build_id))
-        owner, epoch, final = await self._redis.hmget(record, "owner", "epoch", "final")
+        try:
+            owner, epoch, final = await self._redis.hmget(record, "owner", "epoch", "final")
+        except ResponseError as error:
+            if not is_wrong_type(error):
+                raise
+            owner, epoch, final = None, None, None  # as if the record were lost
+
         if final == b"1" or epoch is None:
             await self.done(build_id)
         elif owner == b"":
-            await self._dispatcher.offer(build_id, int(epoch))
+            number = parse_epoch(epoch) or await self._attempts.scripts.run("requeue", [record], [epoch])
+            if number:
+                await self._dispatcher.offer(build_id, number)
 
     # The end of a build
 
@@ -135,5 +153,7 @@ class Admission:
     async def _stop_abandoned(self) -> None:
         """Cancel builds that no launch has waited for since the end of their grace."""
         now_ms = int(clock.now() * 1000)
-        for raw in await self._redis.zrangebyscore(self._keys("{queue}:abandoned"), "-inf", now_ms):
-            await self._builds.cancel_if_abandoned(raw.decode())
+        abandoned = await self._redis.zrangebyscore(self._keys("{queue}:abandoned"), "-inf", now_ms)
+        await for_each(
+            abandoned, lambda name: self._builds.cancel_if_abandoned(name.decode()), unavailable=REDIS_UNAVAILABLE
+        )

@@ -18,9 +18,11 @@ from services.common.context import ProcessContext
 from services.common.models import BuildState
 from services.common.models.errors import BinderyError
 from services.common.records.leases import ServiceMember
-from services.common.records.stored_record import is_public
+from services.common.records.stored_record import RecordUnreadable, is_public
 from services.common.redis.client import REDIS_PY_UNAVAILABLE
+from services.common.redis.keys import Topic
 from services.common.service.clock import clock
+from services.common.service.each import for_each
 from services.common.service.logging import get_logger
 from services.common.service.loops import run_forever
 from services.common.streams.log_store import stream_entries
@@ -77,39 +79,38 @@ class Cleanup:
         if oldest_seconds <= self._settings.build_queue_max_seconds:
             return
 
-        for raw in await self._redis.zrange(self._keys("{queue}:waiting"), 0, -1):
-            build_id = raw.decode()
-            queued_ms = await self._redis.hget(self._keys.record(build_topic(build_id)), "queued_ms")
-            waited_seconds = clock.now() - int(queued_ms or 0) / 1000
-            if waited_seconds <= self._settings.build_queue_max_seconds:
-                continue
-            if stored := await self._attempts.read_readable(build_id):
-                error = BinderyError("build_queue_full", f"No builder became free within {waited_seconds:.0f} s.")
-                await self._attempts.end_queued(stored.build, BuildState.FAILED, error)
+        waiting = await self._redis.zrange(self._keys("{queue}:waiting"), 0, -1)
+        await for_each(waiting, self._expire_one, unavailable=REDIS_PY_UNAVAILABLE)
+
+    async def _expire_one(self, name: bytes) -> None:
+        build_id = name.decode()
+        queued_ms = await self._redis.hget(self._keys.record(build_topic(build_id)), "queued_ms")
+        waited_seconds = clock.now() - int(queued_ms or 0) / 1000
+        if waited_seconds <= self._settings.build_queue_max_seconds:
+            return
+        if stored := await self._attempts.read_readable(build_id):
+            error = BinderyError("build_queue_full", f"No builder became free within {waited_seconds:.0f} s.")
+            await self._attempts.end_queued(stored.build, BuildState.FAILED, error)
 
     async def store_logs(self) -> None:
-        """Store the logs of builds that have ended, where their workers did not. Raise the last error, if any."""
-        last_error: Exception | None = None
-        for raw in await self._redis.smembers(self._keys("{queue}:unstored")):
-            build_id = raw.decode()
-            try:
-                await self.store_log(build_id)
-            except REDIS_PY_UNAVAILABLE:
-                raise
-            except Exception as error:  # noqa: BLE001 - one log must not keep the others from being stored
-                log.warning("log_not_stored", build_id=build_id, error=str(error))
-                last_error = error
-        if last_error:
-            raise last_error
+        """Store the logs of builds that have ended and whose workers did not store them."""
+        unstored = await self._redis.smembers(self._keys("{queue}:unstored"))
+        await for_each(unstored, lambda name: self.store_log(name.decode()), unavailable=REDIS_PY_UNAVAILABLE)
 
     async def store_log(self, build_id: str) -> None:
         """Move the log of a build that has ended to the log store; its stream expires soon after."""
         topic = build_topic(build_id)
         if entries := await stream_entries(self._redis, self._keys, topic):
-            record = await self._context.records.read(topic)
-            await self._context.logs.put(build_id, entries, is_public=bool(record and is_public(record)))
+            await self._context.logs.put(build_id, entries, is_public=await self._is_public(topic))
 
         async with self._redis.pipeline() as pipe:
             pipe.pexpire(self._keys.events(topic), int(self._settings.finished_stream_seconds * 1000))
             pipe.srem(self._keys("{queue}:unstored"), build_id)
             await pipe.execute()
+
+    async def _is_public(self, topic: Topic) -> bool:
+        try:
+            record = await self._context.records.read(topic)
+        except RecordUnreadable:
+            return False
+        return record is not None and is_public(record)

@@ -21,12 +21,14 @@ from datetime import UTC, datetime
 
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 
-from services.builder.queue.jobs import FIRST_EPOCH, SUPERVISE, job_id, open_queue, parse_job_id
+from services.builder.queue.jobs import FIRST_EPOCH, SUPERVISE, job_id, open_queue, parse_epoch, parse_job_id
 from services.common.context import ProcessContext
 from services.common.models import RECORD_VERSION
+from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Kind, Topic
 from services.common.redis.scripts import Scripts
 from services.common.service.clock import clock
+from services.common.service.each import for_each
 from services.common.service.logging import get_logger
 
 log = get_logger(__name__)
@@ -82,18 +84,21 @@ class Dispatcher:
 
     async def drop_stale(self) -> None:
         """Remove jobs whose build has an owner, another epoch or its end, and names that are not jobs of ours."""
-        for raw in await self._redis.zrange(self._queue, 0, -1):
-            job = parse_job_id(self._keys.prefix, raw)
-            if job is None:
-                log.warning("job_unknown", name=raw.decode(errors="replace")[:200])
-                await self._redis.zrem(self._queue, raw)
-                continue
+        names = await self._redis.zrange(self._queue, 0, -1)
+        await for_each(names, self._drop_if_stale, unavailable=REDIS_UNAVAILABLE)
 
-            build_id, epoch = job
-            record = self._keys.record(Topic(Kind.BUILD, build_id))
-            owner, current_epoch, final = await self._redis.hmget(record, "owner", "epoch", "final")
-            if owner != b"" or final == b"1" or int(current_epoch) != epoch:
-                await self._drop(raw.decode())
+    async def _drop_if_stale(self, name: bytes) -> None:
+        job = parse_job_id(self._keys.prefix, name)
+        if job is None:
+            log.warning("job_unknown", name=name.decode(errors="replace")[:200])
+            await self._redis.zrem(self._queue, name)
+            return
+
+        build_id, epoch = job
+        record = self._keys.record(Topic(Kind.BUILD, build_id))
+        owner, current_epoch, final = await self._redis.hmget(record, "owner", "epoch", "final")
+        if owner != b"" or final == b"1" or parse_epoch(current_epoch or b"") != epoch:
+            await self._drop(name.decode())
 
     async def _drop(self, name: str) -> None:
         prefixes = (job_key_prefix, in_progress_key_prefix, retry_key_prefix)

@@ -21,7 +21,7 @@ FIRST_EPOCH = 1
 """Epoch of a build's first job: no worker has had the build before."""
 
 _YEAR_10000_MS = 253_402_300_800_000
-_NUMBER = re.compile(r"[1-9]\d{0,9}", re.ASCII)
+_NUMBER = re.compile(rb"[1-9]\d{0,9}")
 
 
 class _Job(BaseModel):
@@ -74,7 +74,13 @@ def job_id(prefix: str, build_id: str, epoch: int) -> str:
 def parse_job_id(prefix: str, raw: bytes) -> tuple[str, int] | None:
     """Return the build and epoch of a job id; None if it is not the id of one of this installation's jobs."""
     name = raw.decode(errors="replace")
-    build_id, _, epoch = name.removeprefix(f"{prefix}:").rpartition(".")
-    if not name.isascii() or not name.startswith(f"{prefix}:") or not _NUMBER.fullmatch(epoch):
+    build_id, _, epoch_text = name.removeprefix(f"{prefix}:").rpartition(".")
+    epoch = parse_epoch(epoch_text.encode())
+    if not name.isascii() or not name.startswith(f"{prefix}:") or epoch is None:
         return None
-    return build_id, int(epoch)
+    return build_id, epoch
+
+
+def parse_epoch(raw: bytes) -> int | None:
+    """Return the epoch of a build that may be handed to a worker; None if it is none that a job can have."""
+    return int(raw) if _NUMBER.fullmatch(raw) else None

@@ -9,6 +9,7 @@ from functools import partial
 from services.common.records.records import Records
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Kind, Topic
+from services.common.redis.wrong_type import execute_each
 from services.common.service.loops import run_forever
 from services.common.service.tasks import wait_and_clear
 
@@ -68,7 +69,7 @@ class CancelRequests:
         async with self._records.redis.pipeline(transaction=False) as pipe:
             for name in registered:
                 pipe.hexists(self._records.keys.record(Topic(self._kind, name)), "cancel")
-            answers = await pipe.execute()
+            answers = await execute_each(pipe)
 
         for requested, is_requested in zip(registered.values(), answers, strict=True):
             if is_requested:

@@ -9,15 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from services.common.models import Event
 from services.common.records.adoption import SEQ_JUMP, ClaimedOrphan, Orphans
 from services.common.records.owned_record import AppendedEntry, Fenced, NoLease, OwnedRecord
 from services.common.records.store import RecordStore
-from services.common.records.stored_record import Entity, FieldValue, StoredRecord
+from services.common.records.stored_record import Entity, FieldValue, RecordUnreadable, StoredRecord
 from services.common.redis.client import retry_while_unavailable
 from services.common.redis.keys import Keys, Topic, service_of
 from services.common.redis.scripts import ScriptArg, ScriptCall, ScriptReply, run_together
+from services.common.redis.wrong_type import is_wrong_type
 from services.common.service.settings import ServiceSettings
 from services.common.streams.bus import Bus
 from services.common.streams.entries import Entry, encode_events
@@ -90,10 +92,15 @@ class Records(RecordStore):
     # Records of any owner
 
     async def read(self, topic: Topic) -> StoredRecord | None:
-        """Return a record, or None if there is none."""
-        raw = await retry_while_unavailable(
-            lambda: self.redis.hgetall(self.keys.record(topic)), seconds=self.patience_seconds
-        )
+        """Return a record, or None if there is none. Raise `RecordUnreadable` if it is no hash."""
+        try:
+            raw = await retry_while_unavailable(
+                lambda: self.redis.hgetall(self.keys.record(topic)), seconds=self.patience_seconds
+            )
+        except ResponseError as error:
+            if is_wrong_type(error):
+                raise RecordUnreadable(topic, "its key is no hash") from error
+            raise
         return StoredRecord.of(topic, raw) if raw else None
 
     async def set_field(self, topic: Topic, name: str, value: str) -> bool:

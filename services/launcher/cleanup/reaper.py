@@ -18,6 +18,7 @@ from services.common.records.leases import ServiceMember
 from services.common.records.owned_record import Fenced
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.client import REDIS_PY_UNAVAILABLE
+from services.common.redis.wrong_type import execute_each
 from services.common.service.clock import clock
 from services.common.service.logging import get_logger
 from services.common.service.loops import run_forever
@@ -269,9 +270,11 @@ class Reaper:
             async with self._context.redis.pipeline(transaction=False) as pipe:
                 for server_id in batch:
                     pipe.hgetall(self._context.keys.record(server_topic(server_id)))
-                answers = await pipe.execute()
+                answers = await execute_each(pipe)
 
             for server_id, raw in zip(batch, answers, strict=True):
-                if raw:
+                if raw is None:  # no hash: it exists, and can't be read
+                    records[server_id] = StoredRecord(server_topic(server_id), {})
+                elif raw:
                     records[server_id] = StoredRecord.of(server_topic(server_id), raw)
         return records

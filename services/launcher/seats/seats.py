@@ -246,12 +246,15 @@ class Seats:
         stored_holders = await self._context.redis.hgetall(self._holders_key)
         holders = {}
         for server_id, raw in stored_holders.items():
-            holders[server_id.decode()] = _parse_holder(raw)
+            holders[server_id.decode(errors="replace")] = _parse_holder(raw)
         return holders
 
     async def waiting_server_ids(self) -> list[str]:
         """Return the id of every server that waits for a seat, in the order of their requests."""
-        return [server_id.decode() for server_id in await self._context.redis.zrange(self._waiting_key, 0, -1)]
+        return [
+            server_id.decode(errors="replace")
+            for server_id in await self._context.redis.zrange(self._waiting_key, 0, -1)
+        ]
 
 
 def _parse_holder(raw: bytes) -> SeatHolder:

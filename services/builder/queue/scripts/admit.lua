@@ -1,4 +1,5 @@
 -- include services/common/streams/scripts/shared/queue.lua
+-- include services/common/records/scripts/shared/ownership.lua
 -- Give the free slots to waiting builds, in their order, within a limit for each repository.
 -- KEYS 1 waiting builds
 --      2 running builds, with their repositories
@@ -40,7 +41,8 @@ end
 -- A build that has lost its owner keeps its slot. Redis may have lost that it has one, which nobody else would notice.
 for _, name in ipairs(redis.call('SMEMBERS', orphans_key)) do
   local id = name:match('^b:(.+)$')
-  local build = id and redis.call('HMGET', record(id), 'owner', 'final', 'repo_url') or {}
+  local build = id and redis.pcall('HMGET', record(id), 'owner', 'final', 'repo_url') or {}
+  if build.err and not is_wrong_type(build) then return build end
   if not build[1] or build[2] == '1' then
     redis.call('SREM', orphans_key, name)
   elseif build[1] == '' and redis.call('HSETNX', running_key, id, build[3] or '') == 1 then
@@ -60,7 +62,7 @@ if free > 0 then
   for i = 1, #waiting, 2 do ids[#ids + 1], starts[#starts + 1] = waiting[i], waiting[i + 1] end
 
   local queue = build_queue(ids, running_by_repo, tonumber(repo_cap), function(id)
-    local repo = redis.call('HGET', record(id), 'repo_url')
+    local repo = field_of(prefix, id, 'repo_url')
     if not repo then redis.call('ZREM', waiting_key, id) end
     return repo
   end)
@@ -71,10 +73,10 @@ if free > 0 then
     local id = ids[index]
     redis.call('ZREM', waiting_key, id)
     redis.call('HSET', running_key, id, repo)
-    redis.call('HINCRBY', record(id), 'epoch', 1)
-    redis.call('HSET', record(id), 'admitted', redis.call('HINCRBY', repos_key, ':admissions', 1))
+    raise_epoch(record(id))
+    redis.call('HSET', record(id), 'admitted', next_number(repos_key, ':admissions'))
     local virtual = math.floor(tonumber(starts[index]))
-    local virtual_now = tonumber(redis.call('HGET', repos_key, ':now') or '0')
+    local virtual_now = tonumber(redis.call('HGET', repos_key, ':now') or '') or 0
     if virtual > virtual_now then redis.call('HSET', repos_key, ':now', virtual) end
     free = free - 1
     admitted[#admitted + 1] = id

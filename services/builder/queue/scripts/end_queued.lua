@@ -1,3 +1,4 @@
+-- include services/common/records/scripts/shared/ownership.lua
 -- End a build that is still queued: it was cancelled, or it has waited too long.
 -- KEYS 1 record
 --      2 its events, a stream
@@ -38,8 +39,9 @@ local record = redis.call('HMGET', record_key, 'owner', 'final', 'epoch', 'seq',
 local owner, is_final, epoch, seq, last, lines, bytes = record[1], record[2] == '1', unpack(record, 3, 7)
 if not epoch or is_final or owner ~= '' or record[8] ~= 'queued' then return 0 end
 
-redis.call('HINCRBY', record_key, 'epoch', 1)
-local number = tonumber(seq) + 1
+raise_epoch(record_key)
+local number = (tonumber(seq or '') or 0) + 1
+last, lines, bytes = last or '0-0', lines or '0', bytes or '0'
 local position = redis.call('XADD', events_key, '*', 'n', number, 'l', lines, 'b', bytes, 'd', payload)
 redis.call('PUBLISH', channel, table.concat({last, position, number, lines, bytes, payload}, ' '))
 redis.call('HSET', record_key, 'state', state, 'body', body, 'final', '1', 'seq', number, 'last', position)

@@ -14,7 +14,7 @@ local prefix = ARGV[1]
 
 local waiting, oldest = redis.call('ZRANGE', waiting_key, 0, -1), ''
 for _, id in ipairs(waiting) do
-  local queued = redis.call('HGET', prefix .. ':{b:' .. id .. '}:record', 'queued_ms')
+  local queued = (field_of(prefix, id, 'queued_ms') or ''):match('^%d+$')
   if queued and (oldest == '' or tonumber(queued) < tonumber(oldest)) then oldest = queued end
 end
 
@@ -23,7 +23,7 @@ living(slots_key, prefix, function(process) dead[process] = true end)
 local reply = {#waiting, oldest, redis.call('HLEN', running_key)}
 local offered = redis.call('HGETALL', slots_key)
 for i = 1, #offered, 2 do
-  local process, slots = offered[i], tonumber(offered[i + 1])
+  local process, slots = offered[i], tonumber(offered[i + 1]) or 0
   if not dead[process] then
     reply[#reply + 1] = process
     reply[#reply + 1] = slots

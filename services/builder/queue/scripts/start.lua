@@ -1,3 +1,4 @@
+-- include services/common/streams/scripts/shared/queue.lua
 -- Begin attempt n+1 at an image, only while attempt n is the current one and has ended; join a live attempt instead.
 -- KEYS 1 number of the image's current attempt
 --      2 waiting builds
@@ -61,11 +62,11 @@ if launch_ref ~= '' then redis.call('SADD', key(n, 'waiters'), launch_ref) end
 if client ~= '' then redis.call('HSET', key(n, 'record'), 'detached', client) end
 
 -- Start-time fair queueing: a repository's next build starts after its last one, and none before the virtual now.
-local virtual_now = tonumber(redis.call('HGET', repos_key, ':now') or '0')
-local repo_start = tonumber(redis.call('HGET', repos_key, repo_url) or '0')
+local virtual_now = tonumber(redis.call('HGET', repos_key, ':now') or '') or 0
+local repo_start = tonumber(redis.call('HGET', repos_key, repo_url) or '') or 0
 local virtual = math.max(virtual_now, repo_start)
 redis.call('HSET', repos_key, repo_url, virtual + 1)
-local arrival = redis.call('HINCRBY', repos_key, ':arrivals', 1) % 1000000
+local arrival = next_number(repos_key, ':arrivals') % 1000000
 redis.call('ZADD', waiting_key, virtual + arrival / 10000000, image_key .. '-' .. n)
 redis.call('PUBLISH', version_key, redis.call('INCR', version_key))
 redis.call('PUBLISH', wake_channel, 'queued')

@@ -20,20 +20,18 @@ local limits_key = KEYS[5]
 local prefix = ARGV[1]
 local first_id_at = 2
 
-local function field(id, name) return redis.call('HGET', prefix .. ':{b:' .. id .. '}:record', name) end
-
 local ids = redis.call('ZRANGE', waiting_key, 0, -1)
 local slots, workers = living(slots_key, prefix)
 local limits = redis.call('HMGET', limits_key, 'capacity', 'repo_cap')
-local capacity = math.max(1, math.min(tonumber(limits[1] or slots), slots))
+local capacity = math.max(1, math.min(tonumber(limits[1] or '') or slots, slots))
 local running_builds = redis.call('HGETALL', running_key)
-local repo_cap = tonumber(limits[2] or #ids + #running_builds)
+local repo_cap = tonumber(limits[2] or '') or #ids + #running_builds
 
 -- The running builds, in the order in which they were admitted.
 local admitted = {}
 for i = 1, #running_builds, 2 do
   local id, repo = running_builds[i], running_builds[i + 1]
-  admitted[#admitted + 1] = {id = id, repo = repo, at = tonumber(field(id, 'admitted') or '0')}
+  admitted[#admitted + 1] = {id = id, repo = repo, at = tonumber(field_of(prefix, id, 'admitted') or '') or 0}
 end
 table.sort(admitted, function(a, b) return a.at < b.at or (a.at == b.at and a.id < b.id) end)
 local running = {}  -- repositories, in that order; those that get a slot are appended
@@ -47,7 +45,7 @@ for repo, count in pairs(running_by_repo) do running_now[repo] = count end
 
 local repos = {}  -- of the waiting builds that were looked at
 local queue = build_queue(ids, running_by_repo, repo_cap, function(id)
-  repos[id] = field(id, 'repo_url')
+  repos[id] = field_of(prefix, id, 'repo_url')
   return repos[id]
 end)
 

@@ -5,7 +5,7 @@
 -- Answers 1 if a total was wrong, else 0.
 local stored = {}
 local all = redis.call('HGETALL', held_key)
-for i = 1, #all, 2 do stored[all[i]] = tonumber(all[i + 1]) end
+for i = 1, #all, 2 do stored[all[i]] = whole(all[i + 1]) or false end
 
 local right = {}
 for _, raw in ipairs(redis.call('HVALS', holders_key)) do

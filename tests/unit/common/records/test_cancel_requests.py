@@ -48,6 +48,18 @@ async def test_all_requests_are_looked_for_by_one_round_trip(context: ProcessCon
     assert [name for name, requested in requests.items() if requested.is_set()] == [TOPIC.id]
 
 
+async def test_a_record_that_is_no_hash_keeps_no_request_from_being_found(context: ProcessContext) -> None:
+    await create_record(context)
+    await context.redis.set(context.keys.record(Topic(Kind.LAUNCH, "damaged")), "no hash")
+    cancels = cancels_of(context)
+    damaged = cancels.register("damaged")
+    request = cancels.register(TOPIC.id)
+    await cancels.request(TOPIC.id)
+    await cancels._look()
+    assert request.is_set()
+    assert not damaged.is_set()
+
+
 async def test_a_noun_that_is_gone_gets_no_record_by_a_request_or_a_look_at_it(context: ProcessContext) -> None:
     """Redis was emptied between the look for the noun and the request: a stub would stay for ever."""
     assert not await cancels_of(context).request("gone")

@@ -187,6 +187,24 @@ async def test_a_seat_without_a_record_is_kept_where_the_hub_has_its_server(
         assert await launcher.seats.holders() == {}
 
 
+async def test_a_record_that_is_no_hash_costs_its_server_nothing_and_keeps_no_others_from_being_reaped(
+    start_launcher: StartLauncher, hub: FakeHub
+) -> None:
+    async with start_launcher(**ARMED) as launcher:
+        damaged = await _ready(launcher, "damaged")
+        ended = await _ready(launcher, "ended")
+        redis = launcher.context.redis
+        record = launcher.context.keys.record(server_topic(damaged.server_id))
+        await redis.delete(record)
+        await redis.set(record, "damaged")
+        await redis.hset(launcher.context.keys("{seats}:members"), b"\xff", "{}")
+        hub.users[ended.user]["servers"].clear()
+        await _reap(launcher)
+        assert (await launcher.servers.read(ended.server_id)).state is ServerState.GONE
+        assert damaged.user in hub.users
+        assert damaged.server_id in await launcher.seats.holders()
+
+
 async def test_a_server_that_cannot_be_read_is_ended_once_the_hub_has_it_no_more_and_keeps_no_others(
     start_launcher: StartLauncher, hub: FakeHub
 ) -> None:

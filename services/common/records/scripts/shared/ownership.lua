@@ -4,7 +4,7 @@
 -- same, as its claim, a random word, is not that of the next one.
 local function raise_epoch(record_key)
   local text = redis.call('HGET', record_key, 'epoch') or ''
-  local epoch = #text < 14 and tonumber(text:match('^%d+$') or '') or 0
+  local epoch = #text < 10 and tonumber(text:match('^%d+$') or '') or 0
   redis.call('HSET', record_key, 'epoch', epoch + 1)
   return epoch + 1
 end

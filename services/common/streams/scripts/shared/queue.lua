@@ -1,13 +1,29 @@
 -- The order of the build queue, for the scripts that include this file: those that give slots and those that predict
 -- positions must agree.
 
+-- Return a field of a build's record; nothing if the record is gone, or is no hash.
+local function field_of(prefix, id, name)
+  local record_key = prefix .. ':{b:' .. id .. '}:record'
+  local value = redis.pcall('HGET', record_key, name)
+  if type(value) ~= 'table' then return value or nil end
+  if value.err:find('^WRONGTYPE') then return nil end
+  return redis.call('HGET', record_key, name)
+end
+
+-- Return the next number of a counter in a hash. One that is damaged begins again.
+local function next_number(key, field)
+  local number = (tonumber(redis.call('HGET', key, field) or '') or 0) + 1
+  redis.call('HSET', key, field, number)
+  return number
+end
+
 -- Return the slots of all living workers together, and how many workers live. Calls `on_dead` with each other worker.
 local function living(slots_key, prefix, on_dead)
   local slots, workers = 0, 0
   local offered = redis.call('HGETALL', slots_key)
   for i = 1, #offered, 2 do
     if redis.call('EXISTS', prefix .. ':alive:' .. offered[i]) == 1 then
-      slots, workers = slots + tonumber(offered[i + 1]), workers + 1
+      slots, workers = slots + (tonumber(offered[i + 1]) or 0), workers + 1
     elseif on_dead then
       on_dead(offered[i])
     end

@@ -36,21 +36,29 @@ local ADMISSIBLE, KEPT_OUT, NOT_COUNTED = 0, 1, 2
 local is_counted = redis.call('GET', counted_key) == 'yes'
 local has_moved = false  -- whether positions or free seats changed, which the other launchers are to know
 
+local function whole(value)
+  local number = tonumber(value)
+  return number and number == math.floor(number) and math.abs(number) < 1e9 and number
+end
+
 local function parse(raw)
   local is_read, holder = pcall(cjson.decode, raw)
   if not is_read or type(holder) ~= 'table' then holder = {} end  -- a damaged one still takes its seat
   holder.raw = raw
-  holder.repo = holder.repo or ''
-  holder.cost = tonumber(holder.cost) or 1
-  holder.quota = tonumber(holder.quota) or -1
+  holder.repo = type(holder.repo) == 'string' and holder.repo or ''
+  holder.cost = whole(holder.cost) or 1
+  if holder.cost <= 0 then holder.cost = 1 end
+  holder.quota = whole(holder.quota) or -1
   if holder.quota <= 0 then holder.quota = -1 end
   return holder
 end
 
-local function held(name) return tonumber(redis.call('HGET', held_key, name) or '0') end
+-- A total that is damaged counts as none until the totals are repaired.
+local function held(name) return whole(redis.call('HGET', held_key, name)) or 0 end
 
 local function add_held(name, by)
-  if redis.call('HINCRBY', held_key, name, by) <= 0 then redis.call('HDEL', held_key, name) end
+  local number = held(name) + by
+  if number > 0 then redis.call('HSET', held_key, name, number) else redis.call('HDEL', held_key, name) end
 end
 
 local function count_holder(holder, sign)
