@@ -49,9 +49,12 @@ async def test_a_running_build_without_a_usable_epoch_is_offered_as_all_others(
 
     await builder.admission.sweep()
     prefix = builder.context.keys.prefix
-    assert await jobs(builder) == {job_id(prefix, build.build_id or "", 1).encode() for build in builds}
+    epochs = [int(await builder.context.redis.hget(record_key(builder, build), "epoch")) for build in builds]
+    assert await jobs(builder) == {
+        job_id(prefix, build.build_id or "", epoch).encode() for build, epoch in zip(builds, epochs, strict=True)
+    }
     build_id = builds[1].build_id or ""
-    assert await builder.context.records.adopt("builder", "worker", topic=build_topic(build_id), epoch=1)
+    assert await builder.context.records.adopt("builder", "worker", topic=build_topic(build_id), epoch=epochs[1])
 
 
 async def test_a_running_build_whose_record_is_no_hash_frees_its_slot(builder: Builder) -> None:

@@ -1,10 +1,12 @@
 -- Owners and epochs, for every script that changes them: none stops at a value that is damaged.
 
--- Raise the epoch of a record, and return it. One that is no number counts as 0: a former owner is kept out all the
--- same, as its claim, a random word, is not that of the next one.
+local BEYOND_DAMAGED = 100000000
+
+-- Raise the epoch of a record, and return it. One that is no number becomes one beyond all that were given before, so
+-- that a former owner does not take itself for a later one, whose taking over Redis has lost (see write.lua).
 local function raise_epoch(record_key)
   local text = redis.call('HGET', record_key, 'epoch') or ''
-  local epoch = #text < 10 and tonumber(text:match('^%d+$') or '') or 0
+  local epoch = #text < 10 and tonumber(text:match('^%d+$') or '') or BEYOND_DAMAGED
   redis.call('HSET', record_key, 'epoch', epoch + 1)
   return epoch + 1
 end
