@@ -275,12 +275,16 @@ class Faults:
             streams = [key.replace(b":record", b":events") for key in final]
             return sorted(key.decode() for key in [*final, *streams] if redis.ttl(key) == -1)
 
-    def assert_nothing_is_left(self) -> None:
-        """Once every server is gone: no user, no process, no seat, no claim, no queue entry, no job."""
+    def end_all(self) -> None:
+        """Let every build and start go on, and wait until all launches have ended."""
         for repo in self.repos:  # those of a test that failed half way
             repo.end_build()
             repo.start_server()
         until_gone(self.unfinished, "an end of every launch and build", 60)
+
+    def assert_nothing_is_left(self) -> None:
+        """Once every server is gone: no user, no process, no seat, no claim, no queue entry, no job."""
+        self.end_all()
         self.remove_servers()
         until_gone(self.stack.hub_users, "no user left on the hub")
         until_gone(self.stack.sessions, "no build or server left")
