@@ -212,10 +212,10 @@ class ServiceMember:
             await for_each(forgotten, self._disown, unavailable=REDIS_UNAVAILABLE)
 
     def _forgotten(self, without_task: set[bytes]) -> list[bytes]:
-        """Return the records that have had no task for a while: each is listed before its task exists."""
+        """Return the records that have had no task for two renewals: each is listed before its task exists."""
         now = time.monotonic()
         self._without_task = {name: self._without_task.get(name, now) for name in without_task}
-        return [name for name, since in self._without_task.items() if now - since >= self._renew_seconds / 2]
+        return [name for name, since in self._without_task.items() if now - since >= 2 * self._renew_seconds]
 
     async def _restore(self, topic: Topic) -> None:
         """Write again what Redis has lost of a record, or stop the work on it if it is another process's by now."""

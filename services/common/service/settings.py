@@ -85,7 +85,9 @@ class ServiceSettings(BaseSettings):
     log_format: str = Field("json", description="json, or text for people.")
     git_allowed_protocols: str = Field("http,https", description="Protocols of git URLs, comma-separated.")
 
-    lease_seconds: float = Field(6.0, description="How long a silent process counts as alive.")
+    lease_seconds: float = Field(
+        6.0, description="How long a silent process counts as alive: at least 2.5 times `BINDERY_LEASE_RENEW_SECONDS`."
+    )
     lease_renew_seconds: float = Field(2.0, description="Time between two signs of life of a process.")
     sweep_interval_seconds: float = Field(1.0, description="How often the sweeper looks for dead processes.")
     adoptions_per_second: float = Field(
@@ -159,6 +161,16 @@ class ServiceSettings(BaseSettings):
     @classmethod
     def _none_if_empty(cls, value: object) -> object:
         return value or None
+
+    @model_validator(mode="after")
+    def _check_lease(self) -> Self:
+        if self.lease_seconds < 2.5 * self.lease_renew_seconds:
+            raise ValueError(
+                f"BINDERY_LEASE_SECONDS ({self.lease_seconds:g}) must be at least 2.5 times "
+                f"BINDERY_LEASE_RENEW_SECONDS ({self.lease_renew_seconds:g}), or no dead process could be told from a "
+                "stall: raise the first, or lower the second"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_lost_check(self) -> Self:

@@ -15,6 +15,11 @@ from tests.support.settings import settings_for
     [
         (
             ServiceSettings,
+            {"lease_seconds": 4},
+            r"BINDERY_LEASE_SECONDS \(4\) must be at least 2.5 times BINDERY_LEASE_RENEW_SECONDS \(2\), .*: raise",
+        ),
+        (
+            ServiceSettings,
             {"lost_check_seconds": 1, "lease_renew_seconds": 2},
             r"BINDERY_LOST_CHECK_SECONDS \(1\) must be at least twice BINDERY_LEASE_RENEW_SECONDS \(2\): raise",
         ),

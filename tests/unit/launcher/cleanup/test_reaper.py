@@ -174,11 +174,11 @@ async def test_a_failed_start_that_is_asked_for_again_keeps_the_seat_of_what_may
 async def test_a_seat_without_a_record_is_kept_where_the_hub_has_its_server(
     start_launcher: StartLauncher, redis: Redis, hub: FakeHub
 ) -> None:
-    async with start_launcher(lease_seconds=0.2, **ARMED) as launcher:
+    async with start_launcher(lease_seconds=0.25, **ARMED) as launcher:
         server = await _ready(launcher, "unrecorded")
         await redis.delete(launcher.context.keys.record(server_topic(server.server_id)))
         hub.answer("GET", "/users", (200, "application/json", json.dumps({"items": []}).encode(), {}))
-        while (await launcher.seats.holders())[server.server_id].reserved_at > time.time() - 0.2:
+        while (await launcher.seats.holders())[server.server_id].reserved_at > time.time() - 0.25:
             await sleep_unless_cancelled(0.01)  # its owner may still write it anew
         await _reap(launcher)
         assert list(await launcher.seats.holders()) == [server.server_id]
