@@ -2,7 +2,9 @@
 
 import contextlib
 import itertools
+import math
 import secrets
+import time
 from typing import NamedTuple
 
 from prometheus_client import Counter
@@ -28,6 +30,9 @@ UNWORKABLE = Counter(
 
 FAILURE_MAX_LENGTH = 200
 
+SUSPECT_ADOPTIONS = 3
+"""Count of adoptions from which a record without a noted failure is a suspect, as in the script `adopt`."""
+
 SEQ_JUMP = 1000
 """Gap that an adopter leaves in the numbers of writes.
 
@@ -43,6 +48,38 @@ class ClaimedOrphan(NamedTuple):
     claim: str
 
 
+class SuspectTrial:
+    """The pace at which one process adopts suspects: records that were there when two owners in a row died soon.
+
+    All that these owners had adopted is suspect, and one of it may kill this process, too. So it takes one suspect at
+    first; if it is alive after `seconds`, it takes two, then four. What a process that dies had on trial counts another
+    adoption in vain, and no other suspect does.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._ends_at = -math.inf
+        self._size = 1
+        self._taken = 0
+
+    @property
+    def seconds_left(self) -> float:
+        """Time in seconds until the trial ends; 0 if there is none."""
+        return max(0.0, self._ends_at - time.monotonic())
+
+    def has_room(self) -> bool:
+        """Return whether this process may take a suspect now. The first call after a trial begins the next one."""
+        if self._taken and not self.seconds_left:
+            self._size *= 2
+            self._taken = 0
+        return self._taken < self._size
+
+    def add(self) -> None:
+        """Count a suspect that this process has taken."""
+        self._taken += 1
+        self._ends_at = time.monotonic() + self._seconds
+
+
 class Orphans:
     """The records without an owner, in one installation."""
 
@@ -52,6 +89,7 @@ class Orphans:
         self._scripts = store.scripts
         self._adoptions_max = settings.adoptions_max
         self._adoption_trial_ms = int(settings.adoption_trial_seconds * 1000)
+        self.trial = SuspectTrial(settings.adoption_trial_seconds)
 
     async def claim(
         self, service: str, process: str, *, topic: Topic | None, epoch: int | None
@@ -71,6 +109,8 @@ class Orphans:
             _, claimed_name, claimed_epoch, fields = reply
             stored = StoredRecord.named(claimed_name.decode(), fields)
             if not await self._is_unworkable(stored, process=process, claim=claim):
+                if _is_suspect(stored):
+                    self.trial.add()
                 return ClaimedOrphan(stored, int(claimed_epoch), claim)
             if topic:
                 return None
@@ -83,13 +123,14 @@ class Orphans:
         """
         keys = [self._keys.orphans(service), self._keys.owned(process), self._keys.alive(process)]
         expected_epoch = "" if epoch is None else epoch
+        takes_suspects = bool(name) or self.trial.has_room()
         attempts = itertools.count()
 
         def claim_one() -> ScriptReply:
             is_repeated = next(attempts) > 0
             args: list[ScriptArg] = [
                 process, claim, self._keys.prefix, name, expected_epoch, int(is_repeated),
-                int(clock.now() * 1000), self._adoption_trial_ms, KIND_OF_SERVICE[service],
+                int(clock.now() * 1000), self._adoption_trial_ms, KIND_OF_SERVICE[service], int(takes_suspects),
             ]  # fmt: skip
             return self._scripts.run("adopt", keys, args)
 
@@ -143,3 +184,7 @@ class Orphans:
         await retry_while_unavailable(
             lambda: self._scripts.run("end_unworkable", keys, args), seconds=self._store.patience_seconds
         )
+
+
+def _is_suspect(stored: StoredRecord) -> bool:
+    return not stored.get("failure") and stored.number("adoptions", 1) >= SUSPECT_ADOPTIONS

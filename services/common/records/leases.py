@@ -135,12 +135,12 @@ class ServiceMember:
                 await asyncio.Event().wait()
 
     def _loops_after_start(self) -> list[Coroutine[Any, Any, NoReturn]]:
-        wait_for_orphans = partial(wait_and_clear, self._wake, seconds=self._records.bus.reread_seconds)
         loops = [
             run_forever(
-                self._adopt_orphans, name="adoption", wait=wait_for_orphans, at_once=True, unavailable=REDIS_UNAVAILABLE
+                self._adopt_orphans, name="adoption", wait=self._wait_for_orphans, at_once=True,
+                unavailable=REDIS_UNAVAILABLE,
             )
-        ]
+        ]  # fmt: skip
         if self._sweeps:
             loops.append(
                 run_forever(
@@ -251,6 +251,11 @@ class ServiceMember:
     def wake(self) -> None:
         """Look for orphans now: there was a message on the service's channel."""
         self._wake.set()
+
+    async def _wait_for_orphans(self) -> None:
+        """Wait until there may be orphans to adopt; suspects that had to wait are tried once the trial has ended."""
+        seconds = self._records.orphans.trial.seconds_left or self._records.bus.reread_seconds
+        await wait_and_clear(self._wake, seconds=seconds)
 
     async def _adopt_orphans(self) -> None:
         """Adopt all orphans of the service, one after the other, at a pace that keeps their work from a rush."""

@@ -12,10 +12,12 @@
 --      7 time now in ms
 --      8 ms after its adoption within which an owner's death is put down to the record
 --      9 kind of records that the service owns
+--     10 '1' if the process takes a suspect now
 -- Answers {'none'}, {'claimed', name, epoch, fields}, or {'dropped', name} for an orphan that nobody can own: it is of
 -- another kind, or its record is no hash.
 --
 -- The record counts its adoptions in a row that came to nothing: after each, the owner noted a failure, or died soon.
+-- One that was there when two owners died soon is a suspect. It may be what killed them, or only have been beside that.
 local orphans_key = KEYS[1]
 local owned_key = KEYS[2]
 local lease_key = KEYS[3]
@@ -28,6 +30,10 @@ local is_repeated = ARGV[6] == '1'
 local now_ms = tonumber(ARGV[7])
 local soon_ms = tonumber(ARGV[8])
 local kind = ARGV[9]
+local takes_suspects = ARGV[10] == '1'
+
+local SUSPECT_ADOPTIONS = 3
+local SAMPLE = 100
 
 local function record_key(name) return prefix .. ':{' .. name .. '}:record' end
 
@@ -41,35 +47,43 @@ if is_repeated then
   end
 end
 
+-- Return the number of adoptions in a row that came to nothing, with the one to come, and whether that is a suspect's.
+local function count_adoptions(adoptions, adopted_ms, failure)
+  local died_soon = tonumber(adopted_ms or '') and now_ms - tonumber(adopted_ms) < soon_ms
+  local count = (failure or died_soon) and (tonumber((adoptions or ''):match('^%d+$') or '') or 0) + 1 or 1
+  return count, not failure and count >= SUSPECT_ADOPTIONS
+end
+
 while true do
-  local name = wanted_name
-  if name == '' then
-    name = redis.call('SRANDMEMBER', orphans_key)
-    if not name then return {'none'} end
-  end
-  local is_ours = name:find(kind .. ':', 1, true) == 1
-  local record = is_ours and redis.pcall('HMGET', record_key(name), 'epoch', 'owner', 'final') or {}
-  if record.err and not is_wrong_type(record) then return record end
-  if not is_ours or record.err then
-    redis.call('SREM', orphans_key, name)
-    return {'dropped', name}
+  local names = wanted_name ~= '' and {wanted_name} or redis.call('SRANDMEMBER', orphans_key, SAMPLE)
+  local left = 0
+
+  for _, name in ipairs(names) do
+    local is_ours = name:find(kind .. ':', 1, true) == 1
+    local record = is_ours
+      and redis.pcall('HMGET', record_key(name), 'epoch', 'owner', 'final', 'adoptions', 'adopted_ms', 'failure') or {}
+    if record.err and not is_wrong_type(record) then return record end
+    if not is_ours or record.err then
+      redis.call('SREM', orphans_key, name)
+      return {'dropped', name}
+    end
+
+    local epoch, owner, is_final = record[1], record[2], record[3] == '1'
+    local adoptions, is_suspect = count_adoptions(record[4], record[5], record[6])
+    if not epoch or owner ~= '' or is_final or (wanted_epoch ~= '' and wanted_epoch ~= epoch) then
+      redis.call('SREM', orphans_key, name)
+    elseif is_suspect and not takes_suspects then
+      left = left + 1
+    else
+      call_owned('SADD', owned_key, name)
+      redis.call('SREM', orphans_key, name)
+      if wanted_epoch == '' then epoch = raise_epoch(record_key(name)) end
+      redis.call('HSET', record_key(name), 'owner', process, 'claim', claim, 'adoptions', adoptions, 'adopted_ms', now_ms)
+      local fields = redis.call('HGETALL', record_key(name))
+      redis.call('HDEL', record_key(name), 'failure')
+      return {'claimed', name, tostring(epoch), fields}
+    end
   end
 
-  local epoch, owner, is_final = record[1], record[2], record[3] == '1'
-  if epoch and owner == '' and not is_final and (wanted_epoch == '' or wanted_epoch == epoch) then
-    call_owned('SADD', owned_key, name)
-    redis.call('SREM', orphans_key, name)
-    if wanted_epoch == '' then epoch = raise_epoch(record_key(name)) end
-    local last = redis.call('HMGET', record_key(name), 'adoptions', 'adopted_ms', 'failure')
-    local adopted_ms = tonumber(last[2] or '')
-    local was_in_vain = last[3] or (adopted_ms and now_ms - adopted_ms < soon_ms)
-    local adoptions = was_in_vain and (tonumber((last[1] or ''):match('^%d+$') or '') or 0) + 1 or 1
-    redis.call('HSET', record_key(name), 'owner', process, 'claim', claim, 'adoptions', adoptions, 'adopted_ms', now_ms)
-    local fields = redis.call('HGETALL', record_key(name))
-    redis.call('HDEL', record_key(name), 'failure')
-    return {'claimed', name, tostring(epoch), fields}
-  end
-
-  redis.call('SREM', orphans_key, name)
-  if wanted_name ~= '' then return {'none'} end
+  if wanted_name ~= '' or left == #names then return {'none'} end
 end

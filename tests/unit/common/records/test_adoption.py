@@ -64,8 +64,8 @@ async def test_adopting_again_after_a_lost_reply_finds_what_was_claimed(context:
     process = member.process
     keys = context.keys
     names = [keys.orphans("gateway"), keys.owned(process), keys.alive(process)]
-    first = await context.records.scripts.run("adopt", names, [process, "claim", keys.prefix, "", "", 0, 0, 0, "l"])
-    again = await context.records.scripts.run("adopt", names, [process, "claim", keys.prefix, "", "", 1, 0, 0, "l"])
+    first = await context.records.scripts.run("adopt", names, [process, "claim", keys.prefix, "", "", 0, 0, 0, "l", 1])
+    again = await context.records.scripts.run("adopt", names, [process, "claim", keys.prefix, "", "", 1, 0, 0, "l", 1])
     assert first[:3] == again[:3] == [b"claimed", b"l:one", b"2"]
 
 

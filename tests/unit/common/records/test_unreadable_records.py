@@ -208,12 +208,13 @@ async def test_deaths_end_a_record_only_if_each_owner_died_soon(
         adoptions = 0
         for _ in range(8):
             await sweeper.sweep_once()
-            member = member_of(context)
-            await member.take_lease()
-            if await context.records.adopt("gateway", member.process) is None:
-                break
-            adoptions += 1
-            await die(context, member)
+            async with another_context(valkey, **QUICK, adoption_trial_seconds=trial_seconds) as another:
+                member = member_of(another)
+                await member.take_lease()
+                if await another.records.adopt("gateway", member.process) is None:
+                    break
+                adoptions += 1
+                await die(another, member)
         assert adoptions == (5 if trial_seconds else 8)
         if trial_seconds:
             await check_end(context, await ends(context))

@@ -1,0 +1,122 @@
+"""Suspects: one record that kills its owners does not take those with it that the same owners had adopted."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from services.common.context import ProcessContext
+from services.common.records.adoption import SuspectTrial
+from services.common.records.leases import ServiceMember
+from services.common.records.owned_record import OwnedRecord
+from services.common.records.stored_record import StoredRecord
+from services.common.redis.keys import Kind, Topic
+from tests.support.polling import until
+from tests.support.sample_records import launch, living, message_event
+from tests.support.valkey import Valkey, another_context, die, member_of, sweeper_of
+
+TOPICS = [Topic(Kind.LAUNCH, f"of-{number}") for number in range(5)]
+POISON, *HEALTHY = TOPICS
+
+
+@asynccontextmanager
+async def a_process(valkey: Valkey, **settings: object) -> AsyncIterator[tuple[ProcessContext, ServiceMember]]:
+    """Open a process of its own, with a lease, that has been on trial with nothing yet."""
+    async with another_context(valkey, **settings) as context:
+        member = member_of(context)
+        await member.take_lease()
+        yield context, member
+
+
+async def adopt_all(context: ProcessContext, member: ServiceMember) -> set[Topic]:
+    """Adopt orphans until there is none that the process would take now."""
+    topics = set()
+    while adopted := await context.records.adopt("gateway", member.process):
+        topics.add(adopted[1].topic)
+    return topics
+
+
+async def has_ended(context: ProcessContext, topic: Topic) -> bool:
+    """Return whether a record has ended."""
+    record = await context.records.read(topic)
+    assert record
+    return record.get("final") == "1"
+
+
+async def leave_orphans(valkey: Valkey) -> None:
+    """Leave all of `TOPICS` to whoever adopts them, by an owner that died."""
+    async with a_process(valkey) as (context, member):
+        for topic in TOPICS:
+            await context.records.create(topic, launch(), message_event("first"), process=member.process)
+        await die(context, member)
+
+
+async def test_a_record_that_kills_its_owners_takes_no_other_along(valkey: Valkey, context: ProcessContext) -> None:
+    await leave_orphans(valkey)
+    sweeper = await sweeper_of(context)
+    deaths = 0
+    while not await has_ended(context, POISON):
+        await sweeper.sweep_once()
+        async with a_process(valkey) as (process, member):
+            if POISON in await adopt_all(process, member):
+                await die(process, member)
+                deaths += 1
+
+    assert deaths == context.settings.adoptions_max
+    assert [topic for topic in TOPICS if await has_ended(context, topic)] == [POISON]
+
+
+async def test_processes_that_die_one_after_the_other_end_few_records(valkey: Valkey, context: ProcessContext) -> None:
+    await leave_orphans(valkey)
+    sweeper = await sweeper_of(context)
+    for _ in range(context.settings.adoptions_max + 1):
+        await sweeper.sweep_once()
+        async with a_process(valkey) as (process, member):
+            await adopt_all(process, member)
+            await die(process, member)
+    await sweeper.sweep_once()
+
+    assert sum([await has_ended(context, topic) for topic in TOPICS]) <= 1
+
+
+async def test_suspects_are_all_adopted_by_a_process_that_lives(valkey: Valkey, context: ProcessContext) -> None:
+    await leave_orphans(valkey)
+    sweeper = await sweeper_of(context)
+    for _ in range(2):
+        await sweeper.sweep_once()
+        async with a_process(valkey) as (process, member):
+            assert await adopt_all(process, member) == set(TOPICS)
+            await die(process, member)
+    await sweeper.sweep_once()
+
+    adopted: set[Topic] = set()
+
+    async def adopt(_record: OwnedRecord, stored: StoredRecord) -> None:
+        adopted.add(stored.topic)
+        await asyncio.Event().wait()
+
+    async with another_context(valkey, reread_seconds=600) as process:
+        process.records.orphans.trial = SuspectTrial(0.2)
+        async with living(process, on_adopt=adopt):
+            await until(lambda: adopted, "the first suspect is adopted")
+            assert len(adopted) == 1
+            await until(lambda: adopted == set(TOPICS), "all suspects are adopted")
+
+
+def test_a_trial_that_was_survived_makes_room_for_twice_as_many() -> None:
+    trial = SuspectTrial(seconds=0.0)
+    taken: list[int] = []
+    for _ in range(3):
+        count = 0
+        while trial.has_room() and count < 1 << len(taken):
+            trial.add()
+            count += 1
+        taken.append(count)
+    assert taken == [1, 2, 4]
+
+
+def test_a_trial_that_goes_on_makes_no_room() -> None:
+    trial = SuspectTrial(seconds=60.0)
+    assert trial.has_room()
+    trial.add()
+    assert not trial.has_room()
+    assert trial.seconds_left > 50
