@@ -45,7 +45,7 @@ that is most similar, if there is one.
 
 A service that finds a variable `BINDERY_…` that nothing reads starts all the same, and logs a warning: \
 `setting_unknown`, with the name that is most similar in `closest`. With `make up` a service gets only variables that \
-it reads. So a misspelled one reaches no service, and nothing warns of it: the tables below have the spellings.
+it reads: there, the first lines of `make up` name a misspelled one, and so does `bindery doctor`.
 """
 
 

@@ -106,7 +106,10 @@ class ServiceSettings(BaseSettings):
         5, ge=1, description="Adoptions in a row that come to nothing, after which a build, launch or server is ended."
     )
     adoption_trial_seconds: float = Field(
-        15.0, ge=0, description="An adoption has come to nothing, too, if its process dies within this time."
+        15.0,
+        ge=0,
+        description="An adoption has come to nothing, too, if its process dies within this time. After two in a "
+        "row a launch or a server is taken over on trial: [how](operators.md#a-record-that-is-damaged).",
     )
     cancel_within_seconds: float = Field(
         10.0,
