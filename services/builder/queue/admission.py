@@ -154,6 +154,7 @@ class Admission:
         """Cancel builds that no launch has waited for since the end of their grace."""
         now_ms = int(clock.now() * 1000)
         abandoned = await self._redis.zrangebyscore(self._keys("{queue}:abandoned"), "-inf", now_ms)
-        await for_each(
-            abandoned, lambda name: self._builds.cancel_if_abandoned(name.decode()), unavailable=REDIS_UNAVAILABLE
-        )
+        await for_each(abandoned, self._stop_if_abandoned, unavailable=REDIS_UNAVAILABLE)
+
+    async def _stop_if_abandoned(self, name: bytes) -> None:
+        await self._builds.cancel_if_abandoned(name.decode())

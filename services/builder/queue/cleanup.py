@@ -95,7 +95,10 @@ class Cleanup:
     async def store_logs(self) -> None:
         """Store the logs of builds that have ended and whose workers did not store them."""
         unstored = await self._redis.smembers(self._keys("{queue}:unstored"))
-        await for_each(unstored, lambda name: self.store_log(name.decode()), unavailable=REDIS_PY_UNAVAILABLE)
+        await for_each(unstored, self._store_one, unavailable=REDIS_PY_UNAVAILABLE)
+
+    async def _store_one(self, name: bytes) -> None:
+        await self.store_log(name.decode())
 
     async def store_log(self, build_id: str) -> None:
         """Move the log of a build that has ended to the log store; its stream expires soon after."""

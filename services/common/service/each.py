@@ -15,7 +15,8 @@ async def for_each(
 ) -> None:
     """Await `step` for each item in turn, whatever exception that raises; raise the last one at the end.
 
-    An exception in `unavailable` is not the item's, and is raised at once.
+    An exception in `unavailable` is not the item's, and is raised at once. The log names the step and the item, so pass
+    no lambda.
     """
     last_error: Exception | None = None
     for item in items:
@@ -24,7 +25,15 @@ async def for_each(
         except unavailable:
             raise
         except Exception as error:  # noqa: BLE001 - it is raised at the end
-            log.warning("item_failed", step=step.__name__, item=str(item), error=f"{type(error).__name__}: {error}")
+            text = f"{type(error).__name__}: {error}"
+            log.warning("item_failed", step=step.__name__.strip("_"), item=_name_of(item), error=text)
             last_error = error
     if last_error:
         raise last_error
+
+
+def _name_of(item: object) -> str:
+    """Return an item as other lines of the log name it: a topic is its name, and a name from Redis is text."""
+    if isinstance(item, bytes):
+        return item.decode(errors="replace")
+    return str(getattr(item, "name", item))
