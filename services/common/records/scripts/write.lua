@@ -23,8 +23,9 @@
 --   'missing': there is no such record;
 --   'fenced':  another process owns it, or did since;
 --   'final':   it never changes again;
---   'behind':  Redis has lost writes that it had confirmed, or the adoption by this owner: epochs only grow, so the owner
---              with the higher one is the later one. It writes them again, under the positions they had;
+--   'behind':  Redis has lost writes that it had confirmed, or the adoption by this owner. Epochs only grow, so the owner
+--              with the higher one is the later one; a claim that kept the epoch is lost if nobody owns the record, as
+--              giving up a claim raises the epoch or leaves the claim. It writes them again, under the positions they had;
 --   'no lease': to restore anything, the owner must take its lease again first, or no sweep would find the record.
 local record_key = KEYS[1]
 local events_key = KEYS[2]
@@ -49,9 +50,11 @@ local entries_at = fields_at + field_count * 2 + 1
 local entry_count = tonumber(ARGV[entries_at])
 
 -- May this write be carried out?
-local record = redis.call('HMGET', record_key, 'epoch', 'claim', 'seq', 'last', 'bytes', 'final', 'live', 'head')
+local record = redis.call('HMGET', record_key, 'epoch', 'claim', 'seq', 'last', 'bytes', 'final', 'live', 'head', 'owner')
 local is_missing = not record[1]
-local has_lost_owner = not is_missing and record[6] ~= '1' and (tonumber(record[1]) or 0) < tonumber(epoch)
+local is_earlier = (tonumber(record[1] or '') or 0) < tonumber(epoch)
+local is_unclaimed = record[1] == epoch and record[2] ~= claim and record[9] == ''
+local has_lost_owner = not is_missing and record[6] ~= '1' and (is_earlier or is_unclaimed)
 if is_missing or has_lost_owner then
   if not restores then return {is_missing and 'missing' or 'behind', record[4] or '', tonumber(record[3] or '0')} end
   if redis.call('EXISTS', lease_key) == 0 and redis.call('SISMEMBER', processes_key, owner) == 0 then

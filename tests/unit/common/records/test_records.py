@@ -20,6 +20,7 @@ from tests.support.sample_records import (
     LosesItsLastSecond,
     create_record,
     entries_of,
+    fields_of,
     launch,
     list_process,
     message_event,
@@ -242,6 +243,34 @@ async def test_the_later_one_of_two_owners_that_both_restore_has_the_record(
         assert stored
         assert (stored.get("owner"), stored.epoch) == (later.process, later.epoch)
         assert (await messages_of(context))[-2:] == ["second", "third"]
+
+
+async def test_an_owner_that_kept_the_epoch_restores_its_claim_unless_another_has_claimed_the_record(
+    context: ProcessContext,
+) -> None:
+    """A build is claimed in this way, under the epoch of its job; a failover may lose the claim alone."""
+    async with LivingProcess(context, "gateway") as process, LivingProcess(context, "gateway") as other:
+        creator = await create_record(context)
+        await creator.write(release=True)
+        loss = LosesItsLastSecond(context)
+        await loss.keep()
+        adopted = await context.records.adopt("gateway", process, topic=TOPIC, epoch=1)
+        assert adopted
+        owner, _ = adopted
+        await owner.write(message_event("second"))
+        positions = [entry.id for entry in await entries_of(context)]
+
+        await loss.come_back()
+        await owner.write(message_event("third"))
+        assert await fields_of(context, "owner", "claim", "epoch") == [process, owner.claim, "1"]
+        assert await messages_of(context) == ["first", "second", "third"]
+        assert [entry.id for entry in await entries_of(context)][:2] == positions
+        assert await context.redis.sismember(context.keys.owned(process), TOPIC.name)
+
+        await loss.come_back()
+        assert await context.records.adopt("gateway", other, topic=TOPIC, epoch=1)
+        with pytest.raises(Fenced):
+            await owner.write(message_event("too late"))
 
 
 async def release_by_hand(context: ProcessContext, process: str) -> None:
