@@ -55,17 +55,12 @@ class Admission:
         `Cleanup` does what takes longer. A step that fails keeps no other from its work; its error is raised at the
         end, so that the loop which sweeps counts it.
         """
-        last_error: Exception | None = None
-        for step in (self.admit, self._offer_all, self._stop_abandoned):
-            try:
-                await step()
-            except REDIS_UNAVAILABLE:
-                raise
-            except Exception as error:  # noqa: BLE001 - raised when the others have had their turn
-                log.warning("sweep_step_failed", step=step.__name__, error=str(error))
-                last_error = error
-        if last_error:
-            raise last_error
+        steps = {"admit": self.admit, "offer": self._offer_all, "stop_abandoned": self._stop_abandoned}
+
+        async def sweep_step(name: str) -> None:
+            await steps[name]()
+
+        await for_each(steps, sweep_step, unavailable=REDIS_UNAVAILABLE)
 
     def on_message(self, message: bytes) -> None:
         """Note a message on the builder's channel which says that a build was queued, or that a slot became free."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
+from structlog.testing import capture_logs
 
 from services.builder.queue.attempts import build_topic
 from services.builder.queue.jobs import job_id
@@ -27,8 +28,12 @@ def record_key(builder: Builder, build: Build) -> str:
 
 async def break_record(builder: Builder, build: Build) -> None:
     """Leave a record of another type."""
-    await builder.context.redis.delete(record_key(builder, build))
-    await builder.context.redis.set(record_key(builder, build), "damaged")
+    await break_key(builder, record_key(builder, build))
+
+
+async def break_key(builder: Builder, key: str) -> None:
+    await builder.context.redis.delete(key)
+    await builder.context.redis.set(key, "damaged")
 
 
 async def jobs(builder: Builder) -> set[bytes]:
@@ -134,6 +139,19 @@ async def test_an_abandoned_build_that_cannot_be_cancelled_keeps_no_other_from_t
     with pytest.raises(ResponseError, match="WRONGTYPE"):
         await builder.admission.sweep()
     assert (await builder.builds.read(builds[1].build_id or "")).state is BuildState.CANCELLED
+
+
+async def test_a_step_of_the_sweep_that_fails_keeps_no_other_from_its_turn_and_is_named(builder: Builder) -> None:
+    build = await builder.request_build("repo", launch_ref="launch")
+    await builder.attempts.leave(build.build_id or "", "launch", stop=True)
+    await builder.context.redis.zadd(builder.context.keys("{queue}:abandoned"), {build.build_id or "": 1})
+    await break_key(builder, builder.context.keys("{queue}:waiting"))
+
+    with capture_logs() as lines, pytest.raises(ResponseError, match="WRONGTYPE"):
+        await builder.admission.sweep()
+    failed = [(line["step"], line["item"]) for line in lines if line["event"] == "item_failed"]
+    assert ("sweep_step", "admit") in failed
+    assert await builder.context.redis.hget(record_key(builder, build), "cancel")
 
 
 async def test_a_job_of_a_damaged_build_is_dropped_and_keeps_no_other_in_the_queue(builder: Builder) -> None:
