@@ -43,6 +43,14 @@ class BriefSpawner(Spawner):  # type: ignore[misc]  # JupyterHub is read as unty
 
     ends = 0.0
 
+    @property
+    def _kind(self) -> str:
+        return str(self.user_options["image"]).partition(":")[0]
+
+    @property
+    def _lasts_seconds(self) -> float:
+        return ENDS_AFTER_SECONDS[self._kind]
+
     def _serve(self) -> None:
         if BriefSpawner.answering is None:
             BriefSpawner.answering = HTTPServer(Application([(".*", _Answers)]))
@@ -59,7 +67,7 @@ class BriefSpawner(Spawner):  # type: ignore[misc]  # JupyterHub is read as unty
 
     async def start(self) -> str:
         self._serve()
-        kind = str(self.user_options["image"]).partition(":")[0]
+        kind = self._kind
         self.peaks["starts"] += 1
         self.running.add(self._log_name)
         self.starting.add(self._log_name)
@@ -71,7 +79,7 @@ class BriefSpawner(Spawner):  # type: ignore[misc]  # JupyterHub is read as unty
         if kind == "failing":
             self._end()
             raise RuntimeError("Back-off restarting failed container notebook in pod x: OOMKilled")
-        self.ends = time.time() + ENDS_AFTER_SECONDS[kind]
+        self.ends = time.time() + self._lasts_seconds
         return f"http://127.0.0.1:{PORT}"
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
@@ -87,6 +95,8 @@ class BriefSpawner(Spawner):  # type: ignore[misc]  # JupyterHub is read as unty
         self._serve()
         if self._log_name in self.starting:
             return None
+        if self.ends and self.pending == "spawn":  # a hub can't follow an end before it knew that the server was up
+            self.ends = time.time() + self._lasts_seconds
         if time.time() < self.ends:
             self.running.add(self._log_name)  # another hub started it
             self._count()
