@@ -2,9 +2,10 @@
 
 import contextlib
 import itertools
-import math
 import secrets
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from prometheus_client import Counter
@@ -16,8 +17,7 @@ from services.common.records.store import DROPPED, RecordStore
 from services.common.records.stored_record import RecordUnreadable, StoredRecord
 from services.common.redis.client import REDIS_PY_UNAVAILABLE, REDIS_UNAVAILABLE, retry_while_unavailable
 from services.common.redis.keys import KIND_OF_SERVICE, Topic
-from services.common.redis.scripts import ScriptArg, ScriptReply
-from services.common.service.clock import clock
+from services.common.redis.scripts import ScriptArg, ScriptCall, ScriptReply, run_together
 from services.common.service.logging import get_logger
 from services.common.service.settings import ServiceSettings
 from services.common.streams.entries import encode_events
@@ -48,36 +48,54 @@ class ClaimedOrphan(NamedTuple):
     claim: str
 
 
-class SuspectTrial:
-    """The pace at which one process adopts suspects: records that were there when two owners in a row died soon.
+@dataclass(frozen=True, kw_only=True)
+class Adoption:
+    """A record that this process has adopted. A death after `trial_ends_at` (monotonic) is not put down to it."""
 
-    All that these owners had adopted is suspect, and one of it may kill this process, too. So it takes one suspect at
-    first; if it is alive after `seconds`, it takes two, then four. What a process that dies had on trial counts another
-    adoption in vain, and no other suspect does.
+    topic: Topic
+    claim: str
+    is_suspect: bool
+    trial_ends_at: float
+
+
+class Trials:
+    """The adoptions of one process that are on trial, and how many suspects there may be among them.
+
+    A process that dies leaves all that it had adopted, and at most one record of that is the reason. So a record that
+    was there when two owners in a row died on trial is a suspect. A process takes one suspect at first; if it is alive
+    after `seconds`, it takes two, then four.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._ends_at = -math.inf
-        self._size = 1
-        self._taken = 0
+        self._adoptions: list[Adoption] = []
+        self._suspects_max = 1
 
-    @property
-    def seconds_left(self) -> float:
-        """Time in seconds until the trial ends; 0 if there is none."""
-        return max(0.0, self._ends_at - time.monotonic())
+    def _count_suspects(self) -> int:
+        return sum(adoption.is_suspect for adoption in self._adoptions)
 
     def has_room(self) -> bool:
-        """Return whether this process may take a suspect now. The first call after a trial begins the next one."""
-        if self._taken and not self.seconds_left:
-            self._size *= 2
-            self._taken = 0
-        return self._taken < self._size
+        """Return whether this process may take a suspect now."""
+        return self._count_suspects() < self._suspects_max
 
-    def add(self) -> None:
-        """Count a suspect that this process has taken."""
-        self._taken += 1
-        self._ends_at = time.monotonic() + self._seconds
+    def add(self, topic: Topic, claim: str, *, is_suspect: bool) -> None:
+        """Begin the trial of a record that this process has claimed."""
+        ends_at = time.monotonic() + self._seconds
+        self._adoptions.append(Adoption(topic=topic, claim=claim, is_suspect=is_suspect, trial_ends_at=ends_at))
+
+    def over(self) -> list[Adoption]:
+        """Return the adoptions whose trial this process has lived through."""
+        now = time.monotonic()
+        return [adoption for adoption in self._adoptions if adoption.trial_ends_at <= now]
+
+    def end(self, adoptions: Sequence[Adoption]) -> bool:
+        """Forget adoptions. Return whether their end makes room for suspects: twice as many as before."""
+        had_suspects = self._count_suspects() > 0
+        self._adoptions = [adoption for adoption in self._adoptions if adoption not in adoptions]
+        makes_room = had_suspects and self._count_suspects() == 0
+        if makes_room:
+            self._suspects_max *= 2
+        return makes_room
 
 
 class Orphans:
@@ -88,8 +106,7 @@ class Orphans:
         self._keys = store.keys
         self._scripts = store.scripts
         self._adoptions_max = settings.adoptions_max
-        self._adoption_trial_ms = int(settings.adoption_trial_seconds * 1000)
-        self.trial = SuspectTrial(settings.adoption_trial_seconds)
+        self._trials = Trials(settings.adoption_trial_seconds)
 
     async def claim(
         self, service: str, process: str, *, topic: Topic | None, epoch: int | None
@@ -102,6 +119,8 @@ class Orphans:
             if reply[0] == b"dropped":
                 DROPPED.labels("orphans").inc()
                 log.error("orphan_dropped", noun=reply[1].decode(errors="replace"))
+                if topic:
+                    return None
                 continue
             if reply[0] == b"none":
                 return None
@@ -109,8 +128,7 @@ class Orphans:
             _, claimed_name, claimed_epoch, fields = reply
             stored = StoredRecord.named(claimed_name.decode(), fields)
             if not await self._is_unworkable(stored, process=process, claim=claim):
-                if _is_suspect(stored):
-                    self.trial.add()
+                self._trials.add(stored.topic, claim, is_suspect=_is_suspect(stored))
                 return ClaimedOrphan(stored, int(claimed_epoch), claim)
             if topic:
                 return None
@@ -123,18 +141,33 @@ class Orphans:
         """
         keys = [self._keys.orphans(service), self._keys.owned(process), self._keys.alive(process)]
         expected_epoch = "" if epoch is None else epoch
-        takes_suspects = bool(name) or self.trial.has_room()
+        takes_suspects = bool(name) or self._trials.has_room()
         attempts = itertools.count()
 
         def claim_one() -> ScriptReply:
             is_repeated = next(attempts) > 0
             args: list[ScriptArg] = [
                 process, claim, self._keys.prefix, name, expected_epoch, int(is_repeated),
-                int(clock.now() * 1000), self._adoption_trial_ms, KIND_OF_SERVICE[service], int(takes_suspects),
+                KIND_OF_SERVICE[service], int(takes_suspects),
             ]  # fmt: skip
             return self._scripts.run("adopt", keys, args)
 
         return await retry_while_unavailable(claim_one, seconds=self._store.patience_seconds)
+
+    async def end_trials(self) -> bool:
+        """Note in the records that this process has lived with for long enough that they do not kill their owner.
+
+        Return whether it may adopt suspects again.
+        """
+        over = self._trials.over()
+        if not over:
+            return False
+        calls = [
+            ScriptCall(self._scripts, "end_trial", [self._keys.record(adoption.topic)], [adoption.claim])
+            for adoption in over
+        ]
+        await run_together(self._store.redis, calls)
+        return self._trials.end(over)
 
     # Records that nobody can work on
 

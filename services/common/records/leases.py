@@ -77,6 +77,7 @@ class ServiceMember:
 
         self._work = Work(records)
         self._wake = asyncio.Event()
+        self._renewing = asyncio.Lock()
         self._lost_lease = False
         self._records_differ = asyncio.Event()
         self._without_task: dict[bytes, float] = {}
@@ -105,7 +106,7 @@ class ServiceMember:
 
         `on_adopt` is called with each record that is taken over; `on_sweep` at each sweep, in the one process that
         holds the sweep lease. `on_lease` is called now, and again whenever the lease had to be taken a second time or
-        Redis had lost records of this process.
+        Redis may have lost something.
         """
         self._on_adopt = on_adopt
         self._on_sweep = on_sweep
@@ -135,12 +136,12 @@ class ServiceMember:
                 await asyncio.Event().wait()
 
     def _loops_after_start(self) -> list[Coroutine[Any, Any, NoReturn]]:
+        wait_for_orphans = partial(wait_and_clear, self._wake, seconds=self._records.bus.reread_seconds)
         loops = [
             run_forever(
-                self._adopt_orphans, name="adoption", wait=self._wait_for_orphans, at_once=True,
-                unavailable=REDIS_UNAVAILABLE,
+                self._adopt_orphans, name="adoption", wait=wait_for_orphans, at_once=True, unavailable=REDIS_UNAVAILABLE
             )
-        ]  # fmt: skip
+        ]
         if self._sweeps:
             loops.append(
                 run_forever(
@@ -154,11 +155,18 @@ class ServiceMember:
         self.is_leaving = True
         self._records.leave(self.process)
         await self._work.cancel_all()
-        await self._sweeper.release(self.process, by_itself=True)
+        async with self._renewing:
+            await self._sweeper.release(self.process, by_itself=True)
 
     async def _keep_lease(self) -> None:
-        if self.is_leaving:
-            return
+        # A renewal that reached Redis after the release would take the lease of a process that has left.
+        async with self._renewing:
+            if not self.is_leaving:
+                await self._renew_or_take()
+        if await self._records.orphans.end_trials():
+            self.wake()
+
+    async def _renew_or_take(self) -> None:
         owned_count = await self._renew()
 
         if owned_count is None:
@@ -206,10 +214,15 @@ class ServiceMember:
 
         try:
             await for_each(not_listed, self._restore, unavailable=REDIS_UNAVAILABLE)
-            if not_listed and self._on_lease:
-                await self._on_lease()  # what stands beside a record in Redis was written at the same time
+            await self._offer_again()
         finally:
             await for_each(forgotten, self._disown, unavailable=REDIS_UNAVAILABLE)
+
+    async def _offer_again(self) -> None:
+        """Register again what stands in Redis beside the records: it may be lost even if writes restored all these."""
+        async with self._renewing:
+            if self._on_lease and not self.is_leaving:
+                await self._on_lease()
 
     def _forgotten(self, without_task: set[bytes]) -> list[bytes]:
         """Return the records that have had no task for two renewals: each is listed before its task exists."""
@@ -225,6 +238,7 @@ class ServiceMember:
     async def _disown(self, name: bytes) -> None:
         """Offer a listed record, on which this process does not work, to all; drop a name that is no record's."""
         log.warning("forgotten", noun=name.decode(errors="replace"))
+        self._without_task.pop(name, None)  # this process may claim it again
         owned_key = self._keys.owned(self.process)
         try:
             topic = Topic.named(name.decode())
@@ -251,11 +265,6 @@ class ServiceMember:
     def wake(self) -> None:
         """Look for orphans now: there was a message on the service's channel."""
         self._wake.set()
-
-    async def _wait_for_orphans(self) -> None:
-        """Wait until there may be orphans to adopt; suspects that had to wait are tried once the trial has ended."""
-        seconds = self._records.orphans.trial.seconds_left or self._records.bus.reread_seconds
-        await wait_and_clear(self._wake, seconds=seconds)
 
     async def _adopt_orphans(self) -> None:
         """Adopt all orphans of the service, one after the other, at a pace that keeps their work from a rush."""

@@ -27,7 +27,7 @@ SHARED_FIELDS = frozenset(
     {
         "v", "epoch", "claim", "owner", "seq", "last", "lines", "bytes", "live", "head", "final",
         "seen", "cancel", "cancel_code", "given_up",
-        "adoptions", "adopted_ms", "failure",
+        "adoptions", "on_trial", "failure",
     }
 )  # fmt: skip
 """Fields that the scripts keep, or that processes other than the owner write."""

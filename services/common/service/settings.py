@@ -103,7 +103,7 @@ class ServiceSettings(BaseSettings):
         "arrive, it subscribes again by another connection.",
     )
     adoptions_max: int = Field(
-        5, ge=1, description="Adoptions in a row that come to nothing, after which a build, launch or server is ended."
+        5, ge=3, description="Adoptions in a row that come to nothing, after which a build, launch or server is ended."
     )
     adoption_trial_seconds: float = Field(
         15.0,

@@ -9,15 +9,14 @@
 --      4 name of the record, '' for any orphan
 --      5 epoch that the record must have, and keeps; '' for any
 --      6 '1' if the call is repeated after a lost reply
---      7 time now in ms
---      8 ms after its adoption within which an owner's death is put down to the record
---      9 kind of records that the service owns
---     10 '1' if the process takes a suspect now
+--      7 kind of records that the service owns
+--      8 '1' if the process takes a suspect now
 -- Answers {'none'}, {'claimed', name, epoch, fields}, or {'dropped', name} for an orphan that nobody can own: it is of
 -- another kind, or its record is no hash.
 --
--- The record counts its adoptions in a row that came to nothing: after each, the owner noted a failure, or died soon.
--- One that was there when two owners died soon is a suspect. It may be what killed them, or only have been beside that.
+-- The record counts its adoptions in a row that came to nothing: after each, the owner noted a failure, or died while the
+-- adoption was on trial (see end_trial.lua). A record that was there at two such deaths is a suspect: it may be what
+-- killed its owners, or only have been beside that.
 local orphans_key = KEYS[1]
 local owned_key = KEYS[2]
 local lease_key = KEYS[3]
@@ -27,10 +26,8 @@ local prefix = ARGV[3]
 local wanted_name = ARGV[4]
 local wanted_epoch = ARGV[5]
 local is_repeated = ARGV[6] == '1'
-local now_ms = tonumber(ARGV[7])
-local soon_ms = tonumber(ARGV[8])
-local kind = ARGV[9]
-local takes_suspects = ARGV[10] == '1'
+local kind = ARGV[7]
+local takes_suspects = ARGV[8] == '1'
 
 local SUSPECT_ADOPTIONS = 3
 local SAMPLE = 100
@@ -48,9 +45,9 @@ if is_repeated then
 end
 
 -- Return the number of adoptions in a row that came to nothing, with the one to come, and whether that is a suspect's.
-local function count_adoptions(adoptions, adopted_ms, failure)
-  local died_soon = tonumber(adopted_ms or '') and now_ms - tonumber(adopted_ms) < soon_ms
-  local count = (failure or died_soon) and (tonumber((adoptions or ''):match('^%d+$') or '') or 0) + 1 or 1
+local function count_adoptions(adoptions, is_on_trial, failure)
+  if not failure and not is_on_trial then return 1, false end
+  local count = (tonumber((adoptions or ''):match('^%d+$') or '') or 0) + 1
   return count, not failure and count >= SUSPECT_ADOPTIONS
 end
 
@@ -61,7 +58,7 @@ while true do
   for _, name in ipairs(names) do
     local is_ours = name:find(kind .. ':', 1, true) == 1
     local record = is_ours
-      and redis.pcall('HMGET', record_key(name), 'epoch', 'owner', 'final', 'adoptions', 'adopted_ms', 'failure') or {}
+      and redis.pcall('HMGET', record_key(name), 'epoch', 'owner', 'final', 'adoptions', 'on_trial', 'failure') or {}
     if record.err and not is_wrong_type(record) then return record end
     if not is_ours or record.err then
       redis.call('SREM', orphans_key, name)
@@ -78,7 +75,7 @@ while true do
       call_owned('SADD', owned_key, name)
       redis.call('SREM', orphans_key, name)
       if wanted_epoch == '' then epoch = raise_epoch(record_key(name)) end
-      redis.call('HSET', record_key(name), 'owner', process, 'claim', claim, 'adoptions', adoptions, 'adopted_ms', now_ms)
+      redis.call('HSET', record_key(name), 'owner', process, 'claim', claim, 'adoptions', adoptions, 'on_trial', '1')
       local fields = redis.call('HGETALL', record_key(name))
       redis.call('HDEL', record_key(name), 'failure')
       return {'claimed', name, tostring(epoch), fields}

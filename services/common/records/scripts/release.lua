@@ -41,7 +41,7 @@ for _, name in ipairs(call_owned('SMEMBERS', owned_key)) do
     redis.call('SADD', orphans_key, name)
     raise_epoch(record_key)
     redis.call('HSET', record_key, 'owner', '', 'claim', '')
-    if by_itself then redis.call('HDEL', record_key, 'adopted_ms') end  -- an owner in good health: see adopt.lua
+    if by_itself then redis.call('HDEL', record_key, 'on_trial') end  -- an owner in good health: see adopt.lua
     orphans = orphans + 1
   end
 end

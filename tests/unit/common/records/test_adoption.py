@@ -64,8 +64,8 @@ async def test_adopting_again_after_a_lost_reply_finds_what_was_claimed(context:
     process = member.process
     keys = context.keys
     names = [keys.orphans("gateway"), keys.owned(process), keys.alive(process)]
-    first = await context.records.scripts.run("adopt", names, [process, "claim", keys.prefix, "", "", 0, 0, 0, "l", 1])
-    again = await context.records.scripts.run("adopt", names, [process, "claim", keys.prefix, "", "", 1, 0, 0, "l", 1])
+    first = await context.records.scripts.run("adopt", names, [process, "claim", keys.prefix, "", "", 0, "l", 1])
+    again = await context.records.scripts.run("adopt", names, [process, "claim", keys.prefix, "", "", 1, "l", 1])
     assert first[:3] == again[:3] == [b"claimed", b"l:one", b"2"]
 
 
@@ -86,3 +86,10 @@ async def test_adoption_has_a_pace(valkey: Valkey, redis: Redis) -> None:
         async with living(context, on_adopt=adopt):
             await until(lambda: len(adopted_at) == 4)
     assert adopted_at[-1] - adopted_at[0] >= 3 * 0.1 * 0.9
+
+
+async def test_a_named_record_that_is_no_hash_is_adopted_by_nobody(context: ProcessContext) -> None:
+    member = member_of(context)
+    await member.take_lease()
+    await context.redis.set(context.keys.record(TOPIC), "no hash")
+    assert await context.records.adopt("gateway", member.process, topic=TOPIC) is None

@@ -73,7 +73,7 @@ async def test_a_record_whose_epoch_is_no_number_is_taken_over_with_the_others(
         claim = await context.records.adopt("gateway", dead.process, topic=TOPIC)
         assert claim
         old = claim[0]
-        await context.redis.hdel(context.keys.record(TOPIC), "adopted_ms")  # none of these was in vain
+        await context.redis.hdel(context.keys.record(TOPIC), "on_trial")  # none of these was in vain
     await context.redis.hset(context.keys.record(TOPIC), "epoch", epoch)
     await die(context, dead)
 

@@ -9,6 +9,7 @@ from services.common.models import Event, Launch, LaunchState, Phase
 from services.common.records.owned_record import Fenced, OwnedRecord
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
+from services.common.redis.scripts import ScriptArg, ScriptReply
 from services.common.service.loops import background_tasks
 from tests.support.metrics import sample
 from tests.support.polling import until
@@ -115,6 +116,64 @@ async def test_what_a_process_offers_is_written_again_with_the_records_that_redi
         await context.redis.delete(context.keys.record(TOPIC), context.keys.owned(member.process))
         await until(lambda: context.records.read(TOPIC))
         await until(lambda: offers > before)
+
+
+async def test_what_a_process_offers_is_written_again_although_all_its_records_are_there(
+    context: ProcessContext,
+) -> None:
+    """A write of an owner restores its record, and not what stands beside that."""
+    offers = 0
+
+    async def offer() -> None:
+        nonlocal offers
+        offers += 1
+
+    member = member_of(context)
+    await member.take_lease()
+    await member.start(on_lease=offer)
+    async with background_tasks(member.run()):
+        await until(lambda: offers)
+        before = offers
+        context.bus.report_loss()
+        await until(lambda: offers > before)
+
+
+async def test_a_record_that_was_disowned_and_is_claimed_again_is_not_disowned_at_once(valkey: Valkey) -> None:
+    async with another_context(valkey, lease_renew_seconds=0.05) as context:
+        member = member_of(context)
+        await member.take_lease()
+        await create_record(context, member.process)
+        context.records.untrack(TOPIC)
+
+        async def is_disowned() -> bool:
+            await member._check_records()
+            return bool(await context.redis.hget(context.keys.record(TOPIC), "owner") == b"")
+
+        await until(is_disowned)
+        assert await context.records.adopt("gateway", member.process)
+        assert not await is_disowned()
+
+
+async def test_a_renewal_that_is_slow_takes_no_lease_after_the_hand_over(
+    context: ProcessContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = member_of(context)
+    await member.take_lease()
+    run = member._scripts.run
+    is_sent = asyncio.Event()
+
+    async def run_slowly(name: str, keys: list[str], args: list[ScriptArg]) -> ScriptReply:
+        is_sent.set()
+        await asyncio.sleep(0.2)  # as a renewal that waits for a connection
+        return await run(name, keys, args)
+
+    monkeypatch.setattr(member._scripts, "run", run_slowly)
+    renewal = asyncio.create_task(member._keep_lease())
+    await is_sent.wait()
+    await member.hand_over()
+    await renewal
+    assert not await context.redis.exists(context.keys.alive(member.process))
+    assert not await context.redis.exists(context.keys.processes("gateway"))
 
 
 async def test_a_record_that_a_failover_lost_comes_back_although_its_owner_has_nothing_to_write(

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.common.context import ProcessContext
-from services.common.records.adoption import SuspectTrial
 from services.common.records.leases import ServiceMember
 from services.common.records.owned_record import OwnedRecord
 from services.common.records.stored_record import StoredRecord
@@ -78,7 +77,7 @@ async def test_processes_that_die_one_after_the_other_end_few_records(valkey: Va
     assert sum([await has_ended(context, topic) for topic in TOPICS]) <= 1
 
 
-async def test_suspects_are_all_adopted_by_a_process_that_lives(valkey: Valkey, context: ProcessContext) -> None:
+async def test_suspects_are_adopted_by_ever_more_at_once(valkey: Valkey, context: ProcessContext) -> None:
     await leave_orphans(valkey)
     sweeper = await sweeper_of(context)
     for _ in range(2):
@@ -88,35 +87,51 @@ async def test_suspects_are_all_adopted_by_a_process_that_lives(valkey: Valkey, 
             await die(process, member)
     await sweeper.sweep_once()
 
+    async with a_process(valkey, adoption_trial_seconds=0.3) as (process, member):
+        counts = []
+        while await context.redis.exists(context.keys.orphans("gateway")):
+            counts.append(len(await adopt_all(process, member)))
+            assert not await process.records.orphans.end_trials()
+            await until(process.records.orphans.end_trials, "the trial ends")
+        assert counts == [1, 2, 2]
+
+        await die(process, member)
+    await sweeper.sweep_once()
+    async with a_process(valkey) as (process, member):
+        assert await adopt_all(process, member) == set(TOPICS)  # none is a suspect any more
+
+
+async def test_a_process_adopts_the_next_suspects_by_itself(valkey: Valkey, context: ProcessContext) -> None:
+    await leave_orphans(valkey)
+    sweeper = await sweeper_of(context)
+    for _ in range(2):
+        await sweeper.sweep_once()
+        async with a_process(valkey) as (process, member):
+            await adopt_all(process, member)
+            await die(process, member)
+    await sweeper.sweep_once()
     adopted: set[Topic] = set()
 
     async def adopt(_record: OwnedRecord, stored: StoredRecord) -> None:
         adopted.add(stored.topic)
         await asyncio.Event().wait()
 
-    async with another_context(valkey, reread_seconds=600) as process:
-        process.records.orphans.trial = SuspectTrial(0.2)
-        async with living(process, on_adopt=adopt):
-            await until(lambda: adopted, "the first suspect is adopted")
-            assert len(adopted) == 1
-            await until(lambda: adopted == set(TOPICS), "all suspects are adopted")
+    settings = {"adoption_trial_seconds": 0.2, "lease_seconds": 2.0, "lease_renew_seconds": 0.05}
+    async with another_context(valkey, reread_seconds=600, **settings) as process, living(process, on_adopt=adopt):
+        await until(lambda: adopted == set(TOPICS), "all suspects are adopted")
 
 
-def test_a_trial_that_was_survived_makes_room_for_twice_as_many() -> None:
-    trial = SuspectTrial(seconds=0.0)
-    taken: list[int] = []
-    for _ in range(3):
-        count = 0
-        while trial.has_room() and count < 1 << len(taken):
-            trial.add()
-            count += 1
-        taken.append(count)
-    assert taken == [1, 2, 4]
-
-
-def test_a_trial_that_goes_on_makes_no_room() -> None:
-    trial = SuspectTrial(seconds=60.0)
-    assert trial.has_room()
-    trial.add()
-    assert not trial.has_room()
-    assert trial.seconds_left > 50
+async def test_who_dies_after_a_long_wait_for_the_next_owner_has_died_soon(
+    valkey: Valkey, context: ProcessContext
+) -> None:
+    await leave_orphans(valkey)
+    sweeper = await sweeper_of(context)
+    for _ in range(2):
+        await sweeper.sweep_once()
+        async with a_process(valkey, adoption_trial_seconds=0.1) as (process, member):
+            await adopt_all(process, member)
+            await die(process, member)
+        await asyncio.sleep(0.2)  # twice the time of trial, in which nobody owns the records
+    await sweeper.sweep_once()
+    async with a_process(valkey, adoption_trial_seconds=0.1) as (process, member):
+        assert len(await adopt_all(process, member)) == 1
