@@ -3,9 +3,8 @@
 import asyncio
 
 from prometheus_client import Gauge
-from redis.exceptions import ResponseError
 
-from services.builder.queue.attempts import Attempts, build_topic
+from services.builder.queue.attempts import Attempts, build_id_of, build_topic
 from services.builder.queue.builds import Builds
 from services.builder.queue.dispatch import Dispatcher
 from services.builder.queue.jobs import parse_epoch
@@ -14,7 +13,7 @@ from services.common.context import ProcessContext
 from services.common.records.leases import ServiceMember
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.scripts import ScriptArg
-from services.common.redis.wrong_type import is_wrong_type
+from services.common.redis.wrong_type import read_fields
 from services.common.service.clock import clock
 from services.common.service.each import for_each
 from services.common.service.logging import get_logger
@@ -113,19 +112,13 @@ class Admission:
 
     async def _offer(self, name: bytes) -> None:
         """Offer a build that has a slot to the workers, if it has no owner; free its slot if it has ended."""
-        try:
-            build_id = name.decode()
-        except UnicodeDecodeError:  # no id of a build
+        build_id = build_id_of(name)
+        if build_id is None:
             await self._redis.hdel(self._keys("{queue}:running"), name)
             return
 
         record = self._keys.record(build_topic(build_id))
-        try:
-            owner, epoch, final = await self._redis.hmget(record, "owner", "epoch", "final")
-        except ResponseError as error:
-            if not is_wrong_type(error):
-                raise
-            owner, epoch, final = None, None, None  # as if the record were lost
+        owner, epoch, final = await read_fields(self._redis, record, "owner", "epoch", "final")
 
         if final == b"1" or epoch is None:
             await self.done(build_id)
@@ -152,4 +145,7 @@ class Admission:
         await for_each(abandoned, self._stop_if_abandoned, unavailable=REDIS_UNAVAILABLE)
 
     async def _stop_if_abandoned(self, name: bytes) -> None:
-        await self._builds.cancel_if_abandoned(name.decode())
+        if build_id := build_id_of(name):
+            await self._builds.cancel_if_abandoned(build_id)
+        else:
+            await self._redis.zrem(self._keys("{queue}:abandoned"), name)

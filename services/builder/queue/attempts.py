@@ -1,5 +1,6 @@
 """Attempts at images: a key per image holds the number of the current attempt, and a script starts the next one."""
 
+import re
 import time
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from services.common.models.errors import BinderyError
 from services.common.records.stored_record import RecordUnreadable, StoredRecord
 from services.common.redis.keys import Kind, Topic
 from services.common.redis.scripts import ScriptArg, Scripts
+from services.common.redis.wrong_type import execute_each
 from services.common.service.clock import clock
 from services.common.service.correlation import to_fields
 from services.common.service.logging import get_logger
@@ -29,10 +31,20 @@ from services.common.streams.entries import encode_events
 
 log = get_logger(__name__)
 
+_BUILD_ID = re.compile(rb"[\w-]+")
+
 
 def build_topic(build_id: str) -> Topic:
     """Return the topic of a build."""
     return Topic(Kind.BUILD, build_id)
+
+
+def build_id_of(name: bytes) -> str | None:
+    """Return the id of the build that a list in Redis names; None if it is no id."""
+    if _BUILD_ID.fullmatch(name):
+        return name.decode()
+    log.warning("build_unknown", name=name.decode(errors="replace")[:200])
+    return None
 
 
 class StoredBuild(NamedTuple):
@@ -59,8 +71,10 @@ class Attempts:
         if record is None:
             return None
 
-        waiting = await self._redis.scard(self._keys.waiters(build_id))
-        return StoredBuild(record.model(Build).updated(waiting=int(waiting)), record)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.scard(self._keys.waiters(build_id))
+            [waiting] = await execute_each(pipe)
+        return StoredBuild(record.model(Build).updated(waiting=int(waiting or 0)), record)
 
     async def read_readable(self, build_id: str) -> StoredBuild | None:
         """Return a build as `read` does; None, too, if this release can't read its record.

@@ -4,12 +4,13 @@ A slow engine or log store must neither delay the search for dead processes nor 
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 
 from prometheus_client import Gauge
 
 from services.builder.executors.base import ExecutorUnavailableError
-from services.builder.queue.attempts import Attempts, build_topic
+from services.builder.queue.attempts import Attempts, build_id_of, build_topic
 from services.builder.queue.builds import Builds
 from services.builder.queue.dispatch import Dispatcher
 from services.builder.queue.leftovers import Leftovers
@@ -21,6 +22,7 @@ from services.common.records.leases import ServiceMember
 from services.common.records.stored_record import RecordUnreadable, is_public
 from services.common.redis.client import REDIS_PY_UNAVAILABLE
 from services.common.redis.keys import Topic
+from services.common.redis.wrong_type import read_fields
 from services.common.service.clock import clock
 from services.common.service.each import for_each
 from services.common.service.logging import get_logger
@@ -30,6 +32,8 @@ from services.common.streams.log_store import stream_entries
 log = get_logger(__name__)
 
 OLDEST = Gauge("bindery_builds_oldest_waiting_seconds", "How long the oldest waiting build has waited, in seconds")
+
+_MILLISECONDS = re.compile(rb"\d{1,15}")
 
 
 class Cleanup:
@@ -83,12 +87,21 @@ class Cleanup:
         await for_each(waiting, self._expire_one, unavailable=REDIS_PY_UNAVAILABLE)
 
     async def _expire_one(self, name: bytes) -> None:
-        build_id = name.decode()
-        queued_ms = await self._redis.hget(self._keys.record(build_topic(build_id)), "queued_ms")
-        waited_seconds = clock.now() - int(queued_ms or 0) / 1000
-        if waited_seconds <= self._settings.build_queue_max_seconds:
+        build_id = build_id_of(name) or ""
+        record = self._keys.record(build_topic(build_id))
+        version, queued_ms = await read_fields(self._redis, record, "v", "queued_ms")
+        if version is None:  # its record is lost, so it would get no slot either
+            await self._redis.zrem(self._keys("{queue}:waiting"), name)
             return
-        if stored := await self._attempts.read_readable(build_id):
+
+        queued_at = int(queued_ms) / 1000 if queued_ms and _MILLISECONDS.fullmatch(queued_ms) else 0.0
+        max_seconds = self._settings.build_queue_max_seconds
+        if clock.now() - queued_at <= max_seconds:
+            return
+
+        stored = await self._attempts.read_readable(build_id)
+        waited_seconds = clock.now() - (queued_at or stored.build.created_at) if stored else 0.0
+        if stored and waited_seconds > max_seconds:
             error = BinderyError("build_queue_full", f"No builder became free within {waited_seconds:.0f} s.")
             await self._attempts.end_queued(stored.build, BuildState.FAILED, error)
 
@@ -98,7 +111,10 @@ class Cleanup:
         await for_each(unstored, self._store_one, unavailable=REDIS_PY_UNAVAILABLE)
 
     async def _store_one(self, name: bytes) -> None:
-        await self.store_log(name.decode())
+        if build_id := build_id_of(name):
+            await self.store_log(build_id)
+        else:
+            await self._redis.srem(self._keys("{queue}:unstored"), name)
 
     async def store_log(self, build_id: str) -> None:
         """Move the log of a build that has ended to the log store; its stream expires soon after."""

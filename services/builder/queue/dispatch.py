@@ -27,6 +27,7 @@ from services.common.models import RECORD_VERSION
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.keys import Kind, Topic
 from services.common.redis.scripts import Scripts
+from services.common.redis.wrong_type import read_fields
 from services.common.service.clock import clock
 from services.common.service.each import for_each
 from services.common.service.logging import get_logger
@@ -96,7 +97,7 @@ class Dispatcher:
 
         build_id, epoch = job
         record = self._keys.record(Topic(Kind.BUILD, build_id))
-        owner, current_epoch, final = await self._redis.hmget(record, "owner", "epoch", "final")
+        owner, current_epoch, final = await read_fields(self._redis, record, "owner", "epoch", "final")
         if owner != b"" or final == b"1" or parse_epoch(current_epoch or b"") != epoch:
             await self._drop(name.decode())
 

@@ -51,7 +51,7 @@ class Leftovers:
             log.warning("leftovers_remain", seconds=seconds)
 
     async def _stop_all(self) -> None:
-        unstored = {raw.decode() for raw in await self._redis.smembers(self._keys("{queue}:unstored"))}
+        unstored = await self._redis.smembers(self._keys("{queue}:unstored"))
         executions = list(await self._executor.list())
         random.shuffle(executions)  # so that those that can't be stopped do not keep the others waiting, each round
         places = asyncio.Semaphore(MAX_PARALLEL_STOPS)
@@ -61,7 +61,7 @@ class Leftovers:
             async with places:
                 try:
                     async with asyncio.timeout(self._settings.build_stop_seconds):
-                        await self._stop_one(execution, is_unstored=execution.build_id in unstored)
+                        await self._stop_one(execution, is_unstored=execution.build_id.encode() in unstored)
                 except REDIS_PY_UNAVAILABLE:
                     raise
                 except Exception as error:  # noqa: BLE001 - the next round tries again, and the others don't wait

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import ResponseError
 
@@ -20,3 +21,13 @@ async def execute_each(pipe: Pipeline) -> list[Any]:
         elif isinstance(reply, Exception):
             raise reply
     return list(replies)
+
+
+async def read_fields(redis: Redis, key: str, *names: str) -> list[bytes | None]:
+    """Return fields of a hash. A key of another type has none of them, as if it were lost."""
+    try:
+        return list(await redis.hmget(key, *names))
+    except ResponseError as error:
+        if not is_wrong_type(error):
+            raise
+        return [None] * len(names)

@@ -18,10 +18,14 @@ from typing import Protocol
 from redis.asyncio import Redis
 
 from services.common.redis.keys import Keys, Topic
+from services.common.redis.wrong_type import execute_each
 from services.common.service.clock import clock
+from services.common.service.logging import get_logger
 from services.common.service.settings import ServiceSettings
 from services.common.streams.entries import Entry
 from services.common.streams.positions import STREAM_START, position_key
+
+log = get_logger(__name__)
 
 _PUBLIC = "public"
 _CHUNK_BYTES = 16 * 1024
@@ -220,10 +224,16 @@ def log_store(redis: Redis, keys: Keys, settings: ServiceSettings) -> LogStore:
 
 
 async def stream_entries(redis: Redis, keys: Keys, topic: Topic, after: str = STREAM_START) -> list[Entry]:
-    """Return everything that a live stream has beyond a position."""
+    """Return everything that a live stream has beyond a position. A key that holds no stream has nothing."""
     entries: list[Entry] = []
     while True:
-        raw = await redis.xrange(keys.events(topic), min=f"({after}", count=_READ_COUNT)
+        async with redis.pipeline(transaction=False) as pipe:
+            pipe.xrange(keys.events(topic), min=f"({after}", count=_READ_COUNT)
+            [raw] = await execute_each(pipe)
+        if raw is None:
+            log.warning("events_unreadable", topic=topic.name)
+            return entries
+
         entries += [Entry.stored(item) for item in raw]
         if len(raw) < _READ_COUNT:
             return entries

@@ -1,3 +1,4 @@
+-- include services/common/records/scripts/shared/ownership.lua
 -- Request that a build be stopped, unless another wants it: a launch that waits, or another API client.
 -- KEYS 1 record
 --      2 launches that wait for the build
@@ -31,10 +32,13 @@ local function refuse()
   return 0
 end
 
-local record = redis.call('HMGET', record_key, 'epoch', 'final', 'detached')
+local record = redis.pcall('HMGET', record_key, 'epoch', 'final', 'detached')
+if is_wrong_type(record) then return refuse() end  -- as if it were lost
 local exists, is_final, wanted_by = record[1], record[2] == '1', record[3]
 if not exists or is_final then return refuse() end
 local is_anothers = wanted_by and (wanted_by == '1' or wanted_by ~= client)
-if not although_wanted and (is_anothers or redis.call('SCARD', waiters_key) > 0) then return refuse() end
+local waiting = redis.pcall('SCARD', waiters_key)
+if is_wrong_type(waiting) then waiting = abandoned_key and 0 or 1 end  -- an abandoned build had none
+if not although_wanted and (is_anothers or waiting > 0) then return refuse() end
 redis.call('HSET', record_key, 'cancel', reason, 'cancel_code', code)
 return 1

@@ -42,7 +42,13 @@ if not epoch or is_final or owner ~= '' or record[8] ~= 'queued' then return 0 e
 raise_epoch(record_key)
 local number = (tonumber(seq or '') or 0) + 1
 last, lines, bytes = last or '0-0', lines or '0', bytes or '0'
-local position = redis.call('XADD', events_key, '*', 'n', number, 'l', lines, 'b', bytes, 'd', payload)
+local function append() return redis.pcall('XADD', events_key, '*', 'n', number, 'l', lines, 'b', bytes, 'd', payload) end
+local position = append()
+if is_wrong_type(position) then
+  redis.call('DEL', events_key)
+  position = append()
+end
+if type(position) == 'table' then return position end
 redis.call('PUBLISH', channel, table.concat({last, position, number, lines, bytes, payload}, ' '))
 redis.call('HSET', record_key, 'state', state, 'body', body, 'final', '1', 'seq', number, 'last', position)
 redis.call('PEXPIRE', record_key, record_ttl_ms)

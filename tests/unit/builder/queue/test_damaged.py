@@ -1,5 +1,6 @@
 """A build whose values in Redis are damaged keeps no other from its slot, its worker or its end."""
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -122,10 +123,44 @@ async def test_a_build_of_which_it_is_unknown_how_long_it_waits_keeps_none_from_
     await builder.context.redis.hset(record_key(builder, builds[0]), "queued_ms", "x")
     await builder.context.redis.hset(record_key(builder, builds[1]), mapping={"seq": "x", "epoch": "x"})
 
-    with pytest.raises(ValueError, match="invalid literal"):
-        await builder.cleanup.expire()
+    await builder.cleanup.expire()
     states = [(await builder.builds.read(build.build_id or "")).state for build in builds]
     assert states == [BuildState.QUEUED, BuildState.FAILED, BuildState.FAILED]
+
+
+async def test_a_build_that_waits_ends_by_the_time_in_its_body_if_the_field_for_that_is_damaged(
+    builder: Builder,
+) -> None:
+    build = await builder.request_build("repo")
+    body = build.updated(created_at=build.created_at - 61.0).model_dump_json(exclude_none=True)
+    await builder.context.redis.hset(record_key(builder, build), mapping={"queued_ms": "x", "body": body})
+    other = await builder.request_build("other")
+    await builder.context.redis.hset(record_key(builder, other), "queued_ms", 1)
+
+    await builder.cleanup.expire()
+    ended = await builder.builds.read(build.build_id or "")
+    assert ended.error
+    assert re.fullmatch(r"No builder became free within 6\d s\.", ended.error.detail)
+
+
+async def test_what_is_no_build_leaves_the_lists_of_the_queue_at_the_first_round(builder: Builder) -> None:
+    build = await builder.request_build("repo")
+    build_id = build.build_id or ""
+    await builder.context.redis.hset(record_key(builder, build), "queued_ms", 1)
+    lost = await builder.request_build("lost")
+    await break_key(builder, record_key(builder, lost))
+    keys = builder.context.keys
+    redis = builder.context.redis
+    for name in (b"\xff", "a\0b", "../b"):
+        await redis.zadd(keys("{queue}:waiting"), {name: 0})
+        await redis.zadd(keys("{queue}:abandoned"), {name: 0})
+        await redis.sadd(keys("{queue}:unstored"), name)
+
+    await builder.leftovers.stop()
+    await builder.sweep()
+    assert (await builder.builds.read(build_id)).state is BuildState.FAILED
+    for name in ("waiting", "abandoned", "unstored"):
+        assert not await redis.exists(keys("{queue}:" + name)), name
 
 
 async def test_an_abandoned_build_that_cannot_be_cancelled_keeps_no_other_from_that(builder: Builder) -> None:
@@ -136,9 +171,49 @@ async def test_an_abandoned_build_that_cannot_be_cancelled_keeps_no_other_from_t
     await builder.context.redis.zadd(abandoned, {builds[0].build_id or "": 1, builds[1].build_id or "": 2})
     await break_record(builder, builds[0])
 
-    with pytest.raises(ResponseError, match="WRONGTYPE"):
-        await builder.admission.sweep()
+    await builder.admission.sweep()
     assert (await builder.builds.read(builds[1].build_id or "")).state is BuildState.CANCELLED
+    assert not await builder.context.redis.exists(abandoned)
+
+
+@pytest.mark.parametrize("rest", ["events", "waiters"])
+async def test_an_abandoned_build_with_another_damaged_key_is_cancelled_and_its_end_is_stored(
+    builder: Builder, rest: str
+) -> None:
+    build = await builder.request_build("repo", launch_ref="launch")
+    build_id = build.build_id or ""
+    await builder.attempts.leave(build_id, "launch", stop=True)
+    await builder.context.redis.zadd(builder.context.keys("{queue}:abandoned"), {build_id: 1})
+    await break_key(builder, builder.context.keys(f"{{b:{build_id}}}:{rest}"))
+
+    await builder.sweep()
+    assert (await builder.builds.read(build_id)).state is BuildState.CANCELLED
+    entries = await builder.context.logs.read(build_id)
+    assert entries
+    assert entries[-1].is_terminal
+
+
+async def test_an_ended_build_whose_events_are_no_stream_is_stored_no_more(builder: Builder) -> None:
+    builds = [await builder.request_build(f"repo-{number}") for number in range(2)]
+    for build in builds:
+        assert await builder.attempts.end_queued(build, BuildState.CANCELLED, BinderyError("cancelled", "Why."))
+    events = builder.context.keys.events(build_topic(builds[0].build_id or ""))
+    await break_key(builder, events)
+
+    await builder.cleanup.store_logs()
+    assert not await builder.context.redis.exists(builder.context.keys("{queue}:unstored"))
+    assert await builder.context.logs.read(builds[1].build_id or "")
+    assert await builder.context.redis.pttl(events) > 0
+
+
+async def test_the_jobs_of_a_build_whose_record_is_no_hash_are_dropped(builder: Builder) -> None:
+    builds = [await builder.request_build(f"repo-{number}") for number in range(2)]
+    await builder.offer_slots("worker", 2)
+    await builder.admit()
+    await break_key(builder, record_key(builder, builds[0]))
+
+    await builder.dispatcher.drop_stale()
+    assert await jobs(builder) == {job_id(builder.context.keys.prefix, builds[1].build_id or "", 1).encode()}
 
 
 async def test_a_step_of_the_sweep_that_fails_keeps_no_other_from_its_turn_and_is_named(builder: Builder) -> None:
