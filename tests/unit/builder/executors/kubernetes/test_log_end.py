@@ -10,6 +10,7 @@ from aiohttp import web
 from services.builder.executors.base import Attempt, Batch, Finished
 from services.builder.executors.kubernetes.executor import KubernetesExecutor
 from tests.support.kubernetes_api import KubernetesApi, working
+from tests.support.polling import until
 
 ATTEMPT = Attempt(
     build_id=f"{'a' * 24}-1", image="registry/image:ref", repo_url="https://example.org/repo", ref="ref", epoch=1
@@ -37,12 +38,6 @@ async def follow(
         assert isinstance(update, Batch)
         messages += [line.message for line in update.lines]
     raise AssertionError("it ended without a result")
-
-
-async def until(condition: object) -> None:
-    assert callable(condition)
-    while not condition():
-        await asyncio.sleep(0.01)
 
 
 async def test_a_worker_with_8_slots_that_took_over_16_builds_reads_all_their_logs(

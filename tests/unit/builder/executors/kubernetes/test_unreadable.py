@@ -13,6 +13,7 @@ from services.builder.executors.kubernetes.unreadable import ObjectReader, Unrea
 from services.common.service.loops import background_state
 from tests.support.kubernetes_api import STAMP, Json, KubernetesApi, executors, serving, working
 from tests.support.metrics import sample
+from tests.support.polling import until
 from tests.support.watch_proxy import watch_proxy
 
 ATTEMPT = Attempt(
@@ -42,12 +43,6 @@ def unreadable(resource: str, what: str = "object") -> float:
 
 def staleness(resource: str) -> float:
     return sample("bindery_kubernetes_watch_staleness_seconds", resource=resource)
-
-
-async def until(condition: object) -> None:
-    assert callable(condition)
-    while not condition():
-        await asyncio.sleep(0.01)
 
 
 async def messages_until(

@@ -17,6 +17,7 @@ from services.builder.executors.kubernetes.unreadable import ObjectReader
 from services.builder.executors.kubernetes.watch import Watch
 from tests.support.kubernetes_api import serving
 from tests.support.metrics import sample
+from tests.support.polling import until
 from tests.support.settings import settings_for
 
 PATH = "/api/v1/namespaces/{namespace}/events"
@@ -99,13 +100,6 @@ async def watching(
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             await api.aclose()
-
-
-async def until(condition: object) -> None:
-    assert callable(condition)
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_a_watch_that_ends_is_resumed_after_the_last_event_or_bookmark(server: ApiServer, tmp_path: Path) -> None:
