@@ -15,7 +15,7 @@ from services.resolver.shared_flights import UNDER_WAY
 from tests.support.forge import Fault, Forge
 from tests.support.in_process_resolver import ResolverClient, running_resolver
 from tests.support.polling import until
-from tests.support.valkey import PASSWORD, Valkey, running_valkey
+from tests.support.valkey import PASSWORD, Valkey, calls, running_valkey, until_repeated
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ async def test_twenty_requests_at_two_replicas_are_one_upstream(forge: Forge, re
     async with replicas(forge, redis, {}, {}) as both:
         asks = [asyncio.create_task(both[number % 2].repo("gh", "org/repo/main")) for number in range(20)]
         await until(lambda: api_requests(forge) > 0, "a request")
-        await asyncio.sleep(0.2)  # for the other replica's, if it made one
+        await until_repeated(lambda: calls(redis, "set"), times=3)  # the other replica looks for the answer
         forge.api_fault.release()
         repos = await asyncio.gather(*asks)
     assert {repo.ref for repo in repos} == {sha}

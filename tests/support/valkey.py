@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import subprocess
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from deploy.redis.users import USERS, redis_user_name, users_file
 from services.common.context import ProcessContext, open_context
 from services.common.records.leases import ServiceMember
 from services.common.service.settings import ServiceSettings
+from tests.support.polling import until
 from tests.support.settings import settings_for
 
 PASSWORD = "0123456789abcdef"
@@ -168,3 +169,25 @@ def trust_leases(member: ServiceMember) -> None:
 async def die(context: ProcessContext, member: ServiceMember) -> None:
     """Leave what a killed process leaves once its lease has run out, without waiting for that."""
     await context.redis.delete(context.keys.alive(member.process))
+
+
+async def calls(redis: Redis, command: str) -> int:
+    """Return how often Redis has run a command, whoever sent it."""
+    commands = await redis.info("commandstats")
+    return int(commands.get(f"cmdstat_{command}", {}).get("calls", 0))
+
+
+async def refusals(redis: Redis, code: str) -> int:
+    """Return how often Redis has replied with an error of this code."""
+    errors = await redis.info("errorstats")
+    return int(errors.get(f"errorstat_{code}", {}).get("count", 0))
+
+
+async def until_repeated(count: Callable[[], Awaitable[int]], *, times: int = 2) -> None:
+    """Wait until a count of Redis has grown by `times`: a caller that is kept waiting tries again."""
+    before = await count()
+
+    async def has_grown() -> bool:
+        return await count() >= before + times
+
+    await until(has_grown, "another attempt")

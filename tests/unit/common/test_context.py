@@ -13,6 +13,7 @@ from tests.support.valkey import Valkey, another_context
 
 async def test_a_hand_over_waits_for_work_that_ends_late_but_in_its_time(valkey: Valkey) -> None:
     async with another_context(valkey, redis_timeout_seconds=1.0) as context:
+        late_seconds = 1.5 * context.settings.redis_timeout_seconds  # longer than a call of Redis may take
         await context.redis.flushall()
         has_ended = asyncio.Event()
 
@@ -20,7 +21,7 @@ async def test_a_hand_over_waits_for_work_that_ends_late_but_in_its_time(valkey:
             try:
                 await asyncio.Event().wait()
             finally:
-                await asyncio.sleep(1.5)
+                await asyncio.sleep(late_seconds)
                 has_ended.set()
 
         async with service_member(context, "gateway") as member:

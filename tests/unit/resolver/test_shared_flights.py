@@ -12,7 +12,7 @@ from services.common.redis.keys import Keys
 from services.resolver.shared_flights import SharedFlights
 from tests.support.in_process_launcher import REPO
 from tests.support.polling import until
-from tests.support.valkey import Valkey
+from tests.support.valkey import Valkey, calls, until_repeated
 
 KEYS = Keys("test")
 
@@ -42,7 +42,7 @@ async def test_a_replica_that_was_not_told_that_it_asks_for_all_tells_them_the_a
         asking = asyncio.create_task(first.run("link", ask, lambda _pipe, _repo: None))
         await until(lambda: redis.exists(KEYS("flight:link")), "the first one asks")
         waiting = asyncio.create_task(second.run("link", ask_again, lambda _pipe, _repo: None))
-        await asyncio.sleep(0.1)
+        await until_repeated(lambda: calls(redis, "set"))
         may_answer.set()
         async with asyncio.timeout(5):
             assert await asking == await waiting == REPO

@@ -17,9 +17,10 @@ from services.common.records.owned_record import OwnedRecord
 from services.common.records.records import Records
 from services.common.redis.keys import Topic
 from tests.support.in_process_builder import Builder, image_of, request_for
-from tests.support.in_process_worker import StartWorker, WorkerProcess, admit_builds, field, more_than
+from tests.support.in_process_worker import StartWorker, WorkerProcess, admit_builds, field
 from tests.support.polling import until
 from tests.support.scripted_executor import log_batch
+from tests.support.valkey import refusals, until_repeated
 
 # What it takes
 
@@ -291,16 +292,11 @@ async def test_a_build_whose_supervision_can_not_begin_is_not_worked_on(
 
 
 async def test_a_worker_goes_on_when_redis_has_memory_again(started: StartWorker, redis: Redis) -> None:
-    async def refused() -> int:
-        errors = await redis.info("errorstats")
-        return int(errors.get("errorstat_OOM", {}).get("count", 0))
-
     async with started(None) as running:
-        before = await refused()
         await redis.config_set("maxmemory", 1)
         try:
             running.begin()
-            await until(lambda: more_than(refused, before + 1))
+            await until_repeated(lambda: refusals(redis, "OOM"))
         finally:
             await redis.config_set("maxmemory", 0)
         await admit_builds(running.builder, 1)

@@ -53,7 +53,7 @@ async def test_a_lease_that_ran_out_is_revived_if_nobody_took_what_its_process_o
         member.work(TOPIC, asyncio.Event().wait())  # type: ignore[arg-type]
         await die(context, member)
         await until(lambda: context.redis.exists(context.keys.alive(member.process)))
-        await asyncio.sleep(2 * context.settings.lease_renew_seconds)
+        await asyncio.sleep(2 * context.settings.lease_renew_seconds)  # at a renewal, work that is lost would end
         assert member.owns(TOPIC)
         assert record.epoch == 1
         await record.write(message_event("second"))

@@ -26,7 +26,7 @@ from tests.support.sample_records import (
     message_event,
     messages_of,
 )
-from tests.support.valkey import Valkey, another_context, member_of
+from tests.support.valkey import Valkey, another_context, calls, member_of, until_repeated
 
 
 async def test_a_created_record_is_read_back_and_a_second_claim_finds_it(context: ProcessContext) -> None:
@@ -82,7 +82,7 @@ async def test_a_process_without_a_lease_creates_nothing_until_it_has_taken_it(
     member = member_of(context)
     creation = context.records.create(TOPIC, launch(), message_event("first"), process=member.process)
     creating = asyncio.create_task(creation)
-    await asyncio.sleep(0.2)
+    await until_repeated(lambda: calls(redis, "evalsha"))
     assert not creating.done()
     assert not await redis.exists(context.keys.record(TOPIC))
 
@@ -100,7 +100,7 @@ async def test_a_process_that_has_handed_over_creates_nothing_and_waits_for_no_l
     under_way = asyncio.create_task(
         context.records.create(TOPIC, launch(), message_event("first"), process=member.process)
     )
-    await asyncio.sleep(0.2)  # it waits for the lease
+    await until_repeated(lambda: calls(redis, "evalsha"))  # it waits for the lease
     await member.hand_over()
     async with asyncio.timeout(5):
         with pytest.raises(ProcessLeaves):
@@ -208,7 +208,7 @@ async def test_a_record_is_restored_only_for_an_owner_that_a_sweep_would_find(co
     record = await create_record(context)
     await context.redis.flushall()
     writing = asyncio.create_task(record.write(message_event("second")))
-    await asyncio.sleep(0.2)
+    await until_repeated(lambda: calls(context.redis, "evalsha"))
     assert not writing.done()
     assert await context.records.read(TOPIC) is None
 

@@ -11,12 +11,21 @@ from redis.exceptions import ResponseError
 from services.common.models import Event, Phase
 from services.common.redis.client import REDIS_PY_UNAVAILABLE, connect, retry_while_unavailable
 from services.common.redis.refused import RedisRefused, as_refused
+from tests.support.polling import until
 from tests.support.sample_records import TOPIC, launch
-from tests.support.valkey import Valkey, another_context, member_of, service_settings
+from tests.support.valkey import Valkey, another_context, member_of, refusals, service_settings, until_repeated
 
 KEY = "bindery:default:key"
 WRITING_SCRIPT = "return redis.call('SET', KEYS[1], '1')"
 LONG_SCRIPT = "local n = 0; while n < 4e7 do n = n + 1 end; return n"
+
+
+async def is_busy(redis: Redis) -> bool:
+    try:
+        await redis.ping()
+    except ResponseError as error:
+        return "BUSY" in str(error) or "busy" in str(error)
+    return False
 
 
 @contextlib.asynccontextmanager
@@ -33,7 +42,8 @@ async def refusing(redis: Redis, code: str) -> AsyncIterator[None]:
 
     script = asyncio.create_task(redis.eval(LONG_SCRIPT, 0)) if code == "BUSY" else None
     try:
-        await asyncio.sleep(0.05)
+        if script:
+            await until(lambda: is_busy(redis), "a script that runs")
         yield
     finally:
         if script:
@@ -71,7 +81,7 @@ async def test_a_pipeline_that_is_refused_is_repeated(valkey: Valkey, redis: Red
 
         async with refusing(redis, "NOREPLICAS"):
             task = asyncio.create_task(retry_while_unavailable(write, seconds=10))
-            await asyncio.sleep(0.3)
+            await until_repeated(lambda: refusals(redis, "NOREPLICAS"))
             assert not task.done()
         assert await task == [True]
 
@@ -83,7 +93,7 @@ async def test_a_write_of_a_record_waits_for_a_redis_that_refuses(valkey: Valkey
         record, _ = await context.records.create(TOPIC, launch(), Event(phase=Phase.RESOLVING), process=member.process)
         async with refusing(redis, "NOREPLICAS"):
             write = asyncio.create_task(record.write(Event(phase=Phase.BUILDING)))  # type: ignore[union-attr]
-            await asyncio.sleep(0.3)
+            await until_repeated(lambda: refusals(redis, "NOREPLICAS"))
             assert not write.done()
         await write
         stored = await context.records.read(TOPIC)

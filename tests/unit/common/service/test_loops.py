@@ -13,6 +13,7 @@ from services.common.service.loops import UnexpectedEnd, background_state, backg
 from services.common.service.settings import ServiceSettings
 from services.common.web.app import create_service
 from tests.support.metrics import sample
+from tests.support.polling import until
 from tests.support.settings import settings_for
 
 
@@ -59,8 +60,7 @@ async def test_a_failed_step_is_repeated_without_the_wait() -> None:
             await asyncio.Event().wait()
 
     async with background_tasks(run_forever(step, name="odd", wait=wait)), asyncio.timeout(5):
-        while len(rounds) < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(rounds) >= 2)
     assert waits == 2  # before the first step, and after the one that succeeded
 
 
@@ -116,11 +116,15 @@ async def test_a_background_task_that_was_cancelled_is_logged_as_that(capfd: pyt
 
 
 async def test_a_loop_ends_when_it_is_cancelled() -> None:
+    rounds = 0
+
     async def step() -> None:
+        nonlocal rounds
+        rounds += 1
         raise Odd
 
     loop = asyncio.create_task(run_forever(step, name="odd", retry_max_seconds=0.01))
-    await asyncio.sleep(0.05)
+    await until(lambda: rounds >= 2)
     loop.cancel()
     with pytest.raises(asyncio.CancelledError):
         await loop
@@ -140,8 +144,8 @@ async def test_only_a_step_that_lasts_long_has_stalled() -> None:
         run_forever(for_ever, name="session", is_session=True),
         run_forever(at_once, name="waiting", wait=for_ever),
     ):
-        await asyncio.sleep(0.05)
-        assert state.stalled_loops(0.01) == ["stuck"]
+        await until(lambda: state.stalled_loops(0.05))
+        assert state.stalled_loops(0.01) == ["stuck"]  # the others have run for about as long
         assert state.stalled_loops(10) == []
 
 
@@ -168,13 +172,16 @@ async def test_a_background_task_that_ends_makes_health_false_at_once() -> None:
 
 async def test_a_task_may_end_once_the_process_is_to_end() -> None:
     state = background_state()
+    served = asyncio.Event()
 
     async def serves_until_then() -> None:
         await state.stopping.wait()
+        served.set()
 
     async with background_tasks(serves_until_then()):
         state.stopping.set()
-        await asyncio.sleep(0.01)
+        await served.wait()
+        await asyncio.sleep(0)  # its end is looked at by a callback
     assert not state.ended.is_set()
 
 
@@ -234,7 +241,7 @@ async def test_probes_ask_nothing_of_others() -> None:
         assert await status("/readyz") == 200
 
         async with background_tasks(run_forever(stuck, name="stuck")):
-            await asyncio.sleep(0.05)
+            await until(lambda: state.stalled_loops(0.01))
             answer = await client.get("/livez")
             assert answer.status_code == 503
             assert "stuck" in answer.text

@@ -362,13 +362,15 @@ async def test_a_launch_that_is_followed_elsewhere_is_not_abandoned_for_a_long_o
 ) -> None:
     monkeypatch.setattr(loops, "RETRY_MAX_SECONDS", 0.1)
     settings = {"abandoned_seconds": 2.0, "redis_timeout_seconds": 1.0}
+    look_seconds = settings["abandoned_seconds"] / 8
     async with open_gateway(own_valkey, **settings) as owner, open_gateway(own_valkey, **settings) as other:
         launch = await owner.begin()
         await owner.until_state(launch, LaunchState.BUILDING)
         async with other.context.bus.follow(Topic(Kind.LAUNCH, launch.launch_id), lambda: None):
             await other.launches._mark_followed()
-            await own_valkey.be_away(2.5)
-            await asyncio.sleep(0.8)  # the owner looks three times before the other gateway comes to its mark
+            await own_valkey.be_away(1.25 * settings["abandoned_seconds"])
+            # The owner looks three times before the other gateway comes to its mark.
+            await asyncio.sleep(3.2 * look_seconds)
             await other.launches._mark_followed()
             assert (await owner.read_launch(launch)).state is LaunchState.BUILDING
         await owner.until_ended(launch, LaunchState.CANCELLED)
