@@ -9,7 +9,7 @@ from tests.support.faults import Faults, SlowRepo, running_stack
 from tests.support.forge import Forge
 
 WARM_SECONDS = 60.0
-"""A build with packages from the network, if no test has had it yet, and a server."""
+"""A build, in a stack that has just begun, and a server."""
 
 
 @pytest.fixture(scope="module")

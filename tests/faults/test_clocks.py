@@ -11,7 +11,6 @@ import pytest
 from tests.support.faults import Faults, running_stack
 from tests.support.forge import Forge
 from tests.support.polling import eventually
-from tests.support.quick_jupyter import quick_jupyter_wheel
 from tests.support.skewed_stack import OFFSETS, SkewedStack, require_faketime
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
@@ -26,7 +25,7 @@ def faults(forge: Forge, folder: Path) -> Iterator[Faults]:
     require_faketime()
     with running_stack(
         forge, folder, kind=SkewedStack, gateways=2, workers=2, build_slots=1, build_cancel_grace_seconds=1,
-        abandoned_seconds=ABANDONED_SECONDS, base_packages=quick_jupyter_wheel(folder),
+        abandoned_seconds=ABANDONED_SECONDS,
     ) as faults:  # fmt: skip
         yield faults
 

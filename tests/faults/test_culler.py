@@ -5,12 +5,10 @@ from pathlib import Path
 from tests.support.faults import running_stack
 from tests.support.forge import Forge
 from tests.support.polling import eventually
-from tests.support.quick_jupyter import quick_jupyter_wheel
 
 
 def test_culler_killed_the_next_one_removes_idle_servers(forge: Forge, tmp_path: Path) -> None:
-    wheel = quick_jupyter_wheel(tmp_path)
-    with running_stack(forge, tmp_path, idle_timeout_seconds=6, cull_every_seconds=1, base_packages=wheel) as faults:
+    with running_stack(forge, tmp_path, idle_timeout_seconds=6, cull_every_seconds=1) as faults:
         stack = faults.stack
         pid = stack.kill("culler")
         stack.until_replaced("culler", pid)

@@ -10,7 +10,6 @@ from tests.support.faults import Faults, SlowRepo
 from tests.support.faults_under_way import epochs
 from tests.support.forge import Forge
 from tests.support.polling import eventually
-from tests.support.quick_jupyter import quick_jupyter_wheel
 from tests.support.sentinel import SentinelCluster, Server
 from tests.support.sentinel_stack import running_sentinel_stack
 from tests.support.stack import Following
@@ -26,10 +25,8 @@ BOUND_SECONDS = 60.0
 @pytest.fixture(scope="module")
 def behind_sentinel(forge: Forge, folder: Path) -> Iterator[tuple[Faults, SentinelCluster]]:
     """Two workers and two gateways, as docs/redis.md sets Redis up."""
-    with running_sentinel_stack(
-        forge, folder, workers=2, gateways=2, build_slots=BUILDS // 2, base_packages=quick_jupyter_wheel(folder)
-    ) as (faults, cluster):
-        yield faults, cluster
+    with running_sentinel_stack(forge, folder, workers=2, gateways=2, build_slots=BUILDS // 2) as stack:
+        yield stack
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from tests.support.faults import Faults, running_stack
 from tests.support.faults_moments import Moments
 from tests.support.faults_under_way import assert_no_zombie
 from tests.support.forge import Forge
-from tests.support.quick_jupyter import quick_jupyter_wheel
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400), pytest.mark.usefixtures("nothing_is_left")]
 
@@ -17,10 +16,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(400), pytest.mark.usefixture
 @pytest.fixture(scope="module")
 def faults(forge: Forge, folder: Path) -> Iterator[Faults]:
     """Two gateways and two workers; each worker has one slot, and each repository one seat."""
-    wheel = quick_jupyter_wheel(folder)
-    with running_stack(
-        forge, folder, workers=2, gateways=2, build_slots=1, seats_per_repo=1, base_packages=wheel
-    ) as faults:
+    with running_stack(forge, folder, workers=2, gateways=2, build_slots=1, seats_per_repo=1) as faults:
         yield faults
 
 

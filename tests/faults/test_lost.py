@@ -10,7 +10,6 @@ from tests.support.faults import Faults, SlowRepo, running_stack
 from tests.support.faults_under_way import LaunchesUnderWay, assert_no_zombie
 from tests.support.forge import Forge
 from tests.support.polling import eventually
-from tests.support.quick_jupyter import quick_jupyter_wheel
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
@@ -24,8 +23,7 @@ ENDED_SECONDS = 30.0
 @pytest.fixture(scope="module")
 def faults(forge: Forge, folder: Path) -> Iterator[Faults]:
     """Two gateways, and one of each other part."""
-    wheel = quick_jupyter_wheel(folder)
-    with running_stack(forge, folder, gateways=2, base_packages=wheel) as faults:
+    with running_stack(forge, folder, gateways=2) as faults:
         yield faults
 
 

@@ -1,15 +1,11 @@
 """Redis gone for half a minute, and for two minutes, with the leases and the patience that are set by default."""
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 import pytest
 
-from tests.support.faults import Faults, SlowRepo, running_stack
+from tests.support.faults import Faults, SlowRepo
 from tests.support.faults_under_way import LaunchesUnderWay, assert_no_zombie
-from tests.support.forge import Forge
-from tests.support.quick_jupyter import quick_jupyter_wheel
 from tests.support.redis_faults import unreachable, wait
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600), pytest.mark.usefixtures("nothing_is_left")]
@@ -20,13 +16,6 @@ AWAY_SECONDS = 120.0
 READY_AFTER_SECONDS = 20.0
 BOUND_SECONDS = 45.0
 """After the end of the fault: leases are taken again, records adopted at a pace, and what was under way ends."""
-
-
-@pytest.fixture(scope="module")
-def faults(forge: Forge, folder: Path) -> Iterator[Faults]:
-    """One of each part, with servers that start quickly."""
-    with running_stack(forge, folder, base_packages=quick_jupyter_wheel(folder)) as faults:
-        yield faults
 
 
 def test_redis_stopped_for_half_a_minute_no_owner_changes(faults: Faults, warm: SlowRepo) -> None:

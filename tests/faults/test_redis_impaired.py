@@ -14,7 +14,6 @@ from deploy.local.installation import open_installation
 from tests.support.faults import Faults, SlowRepo, running_stack
 from tests.support.faults_under_way import LaunchesUnderWay, assert_no_zombie
 from tests.support.forge import Forge
-from tests.support.quick_jupyter import quick_jupyter_wheel
 from tests.support.redis_faults import (
     busy_with_a_script,
     failing_snapshots,
@@ -38,11 +37,10 @@ DISK_BYTES = 32 * 2**20
 @pytest.fixture(scope="module")
 def faults(forge: Forge, folder: Path) -> Iterator[Faults]:
     """A stack whose Redis has a small disk of its own."""
-    wheel = quick_jupyter_wheel(folder)
     open_installation(folder / "data")  # `up` takes a folder that holds something only if it is its own
     with (
         small_disk(folder / "data" / "redis", size_bytes=DISK_BYTES),
-        running_stack(forge, folder, base_packages=wheel) as faults,
+        running_stack(forge, folder) as faults,
     ):
         yield faults
 

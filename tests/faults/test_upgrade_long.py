@@ -11,7 +11,6 @@ from tests.support.faults import Faults, running_stack
 from tests.support.faults_moments import Moments
 from tests.support.faults_under_way import assert_no_zombie
 from tests.support.forge import Forge
-from tests.support.quick_jupyter import quick_jupyter_wheel
 from tests.support.upgrade_stack import (
     FIRSTS,
     KINDS,
@@ -40,9 +39,8 @@ def faults(forge: Forge, folder: Path, before: Release) -> Iterator[Faults]:
     """Two of each part that owns records, all of the release before."""
     for part in (*FIRSTS, *SECONDS):
         choose(folder / "data", part, before)
-    wheel = quick_jupyter_wheel(folder)
     with running_stack(
-        forge, folder, kind=UpgradeStack, workers=2, gateways=2, build_slots=1, seats_per_repo=1, base_packages=wheel
+        forge, folder, kind=UpgradeStack, workers=2, gateways=2, build_slots=1, seats_per_repo=1
     ) as faults:
         yield faults
 

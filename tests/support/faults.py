@@ -1,6 +1,5 @@
 """What the kill tests launch, and what they check afterwards."""
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,9 +15,8 @@ from services.common.redis.families import FAMILIES
 from services.common.redis.keys import Keys
 from tests.support.forge import Forge
 from tests.support.polling import eventually
+from tests.support.quick_jupyter import quick_jupyter_wheel
 from tests.support.stack import Following, Stack
-
-UV_CACHE = Path(os.environ.get("BINDERY_TEST_CACHE", "/tmp/bindery-test-uv-cache"))
 
 POST_BUILD = """#!/bin/sh
 n=0
@@ -296,15 +294,18 @@ class Faults:
 
 @contextmanager
 def running_stack(forge: Forge, folder: Path, *, kind: type[Stack] = Stack, **settings: object) -> Iterator[Faults]:
-    """Run a stack that clears up quickly, and does not give up when its parts are killed again and again."""
+    """Run a stack that clears up quickly, and does not give up when its parts are killed again and again.
+
+    Its environments hold a stand-in for JupyterLab. The real one takes longer to install than most tests take, and is
+    no part of Bindery; the tests from end to end use it.
+    """
     quick = {
-        "reap_interval_seconds": 2,
+        "base_packages": quick_jupyter_wheel(folder),
+        "reap_interval_seconds": 1,
         "reap_disarmed_seconds": 5,
-        "relist_seconds": 5,
+        "relist_seconds": 2,
         "restart_limit": 50,
         "restart_delay_max_seconds": 1,
     }
     with kind(folder / "data", **(quick | settings)) as stack:
-        UV_CACHE.mkdir(parents=True, exist_ok=True)
-        (stack.data_dir / "uv-cache").symlink_to(UV_CACHE)
         yield Faults(stack, forge, folder)
