@@ -13,7 +13,8 @@ from tests.support.polling import eventually
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
-PAUSE_SECONDS = 30.0
+PAUSE_SECONDS = 12.0
+"""Two leases: by then the process counts as dead, and another has its work."""
 
 
 @pytest.fixture(scope="module")
