@@ -16,6 +16,11 @@ from services.common.models.build import image_key
 QUICK = SessionSettings(base_packages=(), compiles_bytecode=False, python_downloads="never")
 """An environment without Jupyter: a build of it takes half a second."""
 
+ATTEMPT = Attempt(
+    build_id=f"{'a' * 24}-1", image="registry/image:ref", repo_url="https://example.org/repo", ref="ref", epoch=1
+)
+"""What an executor is asked to build, for tests that run no build."""
+
 
 def make_repository(folder: Path, files: dict[str, str]) -> str:
     """Make a git repository with one commit of `files` and return the commit's sha."""

@@ -6,15 +6,13 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from services.builder.executors.base import Attempt, Batch, Finished
+from services.builder.executors.base import Batch, Finished
 from services.builder.executors.docker.container import EXECUTION, FIRST_LINE
 from services.builder.executors.docker.executor import DockerExecutor
 from services.builder.executors.docker.settings import DockerSettings
+from tests.support.sample_builds import ATTEMPT
 from tests.support.settings import settings_for
 
-ATTEMPT = Attempt(
-    build_id=f"{'a' * 24}-1", image="registry/image:ref", repo_url="https://example.org/repo", ref="ref", epoch=1
-)
 NAME = f"bindery-{ATTEMPT.name}"
 CRASH = b'{"phase": "failed", "message": "Error during build: no such package\\n"}'
 LABELS = {EXECUTION: ATTEMPT.build_id}

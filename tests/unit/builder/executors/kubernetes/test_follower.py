@@ -10,20 +10,13 @@ from services.builder.executors.base import Attempt, Batch, ExecutionVanishedErr
 from services.builder.executors.kubernetes.executor import KubernetesExecutor
 from services.builder.executors.kubernetes.logs import PodLogPosition
 from tests.support.kubernetes_api import KubernetesApi, working
+from tests.support.sample_builds import ATTEMPT
 
-ATTEMPT = Attempt(
-    build_id=f"{'a' * 24}-1", image="registry/image:ref", repo_url="https://example.org/repo", ref="ref", epoch=1
-)
 ADOPTED = replace(ATTEMPT, epoch=2)
 JOB = f"bindery-{ATTEMPT.name}"
 RUNNING: dict[str, object] = {"running": {}}
 LINES = [f"2026-11-23T23:00:0{n}.000000001Z line {n}\n".encode() for n in range(4)]
 STUCK = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}]
-
-
-@pytest.fixture
-async def api() -> KubernetesApi:
-    return KubernetesApi()
 
 
 async def first(executor: KubernetesExecutor, attempt: Attempt, position: str = "", *, ending: str = "") -> Batch:

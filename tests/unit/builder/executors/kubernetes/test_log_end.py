@@ -11,21 +11,14 @@ from services.builder.executors.base import Attempt, Batch, Finished
 from services.builder.executors.kubernetes.executor import KubernetesExecutor
 from tests.support.kubernetes_api import KubernetesApi, working
 from tests.support.polling import until
+from tests.support.sample_builds import ATTEMPT
 
-ATTEMPT = Attempt(
-    build_id=f"{'a' * 24}-1", image="registry/image:ref", repo_url="https://example.org/repo", ref="ref", epoch=1
-)
 JOB = f"bindery-{ATTEMPT.name}"
 RUNNING: dict[str, object] = {"running": {}}
 FAILED: dict[str, object] = {"terminated": {"exitCode": 1}}
 FIRST = b'2026-11-23T23:00:00.1Z {"phase": "building", "message": "first\\n"}\n'
 REASON = b'2026-11-23T23:00:00.2Z {"phase": "failed", "message": "Error during build: no such package\\n"}\n'
 NODE_NOTE = b"unable to retrieve container logs for containerd://0123"
-
-
-@pytest.fixture
-async def api() -> KubernetesApi:
-    return KubernetesApi()
 
 
 async def follow(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.builder.executors.base import Attempt, ExecutorUnavailableError, Finished
+from services.builder.executors.base import ExecutorUnavailableError, Finished
 from services.builder.executors.kubernetes.executor import KubernetesExecutor
 from services.builder.executors.kubernetes.states import JobState, PodState, WarningEvent
 from services.builder.executors.kubernetes.unreadable import ObjectReader, UnreadableObjectError
@@ -14,11 +14,9 @@ from services.common.service.loops import background_state
 from tests.support.kubernetes_api import STAMP, Json, KubernetesApi, executors, serving, working
 from tests.support.metrics import sample
 from tests.support.polling import until
+from tests.support.sample_builds import ATTEMPT
 from tests.support.watch_proxy import watch_proxy
 
-ATTEMPT = Attempt(
-    build_id=f"{'a' * 24}-1", image="registry/image:ref", repo_url="https://example.org/repo", ref="ref", epoch=1
-)
 JOB = f"bindery-{ATTEMPT.name}"
 RUNNING: dict[str, object] = {"running": {}}
 SUCCEEDED: dict[str, object] = {"terminated": {"exitCode": 0}}
@@ -30,11 +28,6 @@ STRANGE_POD: Json = {
     "status": {"phase": "Running"},
 }
 STRANGE_JOB: Json = {"metadata": {"name": "bindery-strange", "labels": OUR_LABELS}, "spec": None}
-
-
-@pytest.fixture
-async def api() -> KubernetesApi:
-    return KubernetesApi()
 
 
 def unreadable(resource: str, what: str = "object") -> float:

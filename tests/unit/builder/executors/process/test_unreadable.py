@@ -4,14 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from services.builder.executors.base import Attempt, Batch, ExecutionVanishedError, Line
+from services.builder.executors.base import Batch, ExecutionVanishedError, Line
 from services.builder.executors.process.executor import ProcessExecutor
 from services.builder.executors.process.session.layout import BuildFolder, Exit, Layout
-from tests.support.sample_builds import QUICK
+from tests.support.sample_builds import ATTEMPT, QUICK
 
-ATTEMPT = Attempt(
-    build_id=f"{'a' * 24}-1", image="registry/image:ref", repo_url="https://example.org/repo", ref="ref", epoch=1
-)
 LOG = b'{"phase": "building", "message": "one\\n"}\n'
 
 
