@@ -13,17 +13,21 @@ from tests.support.polling import eventually
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
-RESTORED_SECONDS = 10.0
-"""A renewal each 2 s, the comparison that it starts, and as much again; nobody else writes to these records."""
-LOST_SECONDS = 25.0
-"""Three looks for a record, 4 s apart, and half as much again."""
+RENEW_SECONDS = 1.0
+RESTORED_SECONDS = 5.0
+"""A renewal, the comparison that it starts, and as much again; nobody else writes to these records."""
+CHECK_SECONDS = 2 * RENEW_SECONDS
+LOST_SECONDS = 15.0
+"""Three looks for a record, and half as much again."""
 ENDED_SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
 def faults(forge: Forge, folder: Path) -> Iterator[Faults]:
     """Two gateways, and one of each other part."""
-    with running_stack(forge, folder, gateways=2) as faults:
+    with running_stack(
+        forge, folder, gateways=2, lease_renew_seconds=RENEW_SECONDS, lost_check_seconds=CHECK_SECONDS
+    ) as faults:
         yield faults
 
 

@@ -1,18 +1,30 @@
 """A record, or a cached answer, is damaged by hand while its owner is killed: an end within a bound, nothing left."""
 
+from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from tests.support.faults import Faults
+from tests.support.faults import Faults, running_stack
+from tests.support.forge import Forge
 from tests.support.polling import eventually
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
-BOUND_SECONDS = 45.0
-"""A lease that runs out, five adoptions of 4 s, and the sweeps between them."""
+RENEW_SECONDS = 1.0
+"""A record that can't be read is offered again after two renewals."""
+BOUND_SECONDS = 30.0
+"""A lease that runs out, five adoptions of 2 to 3 s, and the sweeps between them."""
 ENDED_SECONDS = 60.0
 """A build or a start without faults, or a launch that is told of what has ended before."""
+
+
+@pytest.fixture(scope="module")
+def faults(forge: Forge, folder: Path) -> Iterator[Faults]:
+    """One of each part."""
+    with running_stack(forge, folder, lease_renew_seconds=RENEW_SECONDS) as faults:
+        yield faults
 
 
 def damage(faults: Faults, topic: str) -> None:
