@@ -166,11 +166,28 @@ def assert_no_zombie(faults: Faults) -> None:
 
     expected = {pid for name, pid in parts.items() if name.partition("-")[0] in MEMBERS}
     eventually(lambda: set(_leases(faults)) == expected, f"a lease of each of {parts}, and of no other", 20)
-    before = _leases(faults)
-    eventually(lambda: all(_leases(faults).get(pid, 0) > left for pid, left in before.items()), "renewed leases", 10)
+    until_renewed(faults, expected)
 
     sweeps = {f"{faults.prefix}:sweep:{service}" for service in ("gateway", "builder", "launcher")}
     eventually(lambda: sweeps <= faults.stack.redis_keys(), "a sweeper of each service", 15)
+
+
+def until_renewed(faults: Faults, pids: set[int]) -> None:
+    """Wait until each of these processes has renewed its lease: at a look, it lasts for longer than at the one before.
+
+    They do so at different times, and none of them has to do it just before the others are looked at.
+    """
+    missing = set(pids)
+    before = _leases(faults)
+
+    def have_renewed() -> bool:
+        nonlocal before
+        now = _leases(faults)
+        missing.difference_update(pid for pid, left in now.items() if left > before.get(pid, left))
+        before = now
+        return not missing
+
+    eventually(have_renewed, "renewed leases", 10)
 
 
 def _is_healthy(faults: Faults, part: str) -> bool:
