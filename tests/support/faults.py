@@ -145,8 +145,12 @@ class Faults:
     def launch_into_build(self, repo: SlowRepo, *, gateway: int = 0) -> Following:
         """Launch, and wait until the build is well under way."""
         following = self.stack.facade(repo.url, repo.sha, gateway=gateway)
-        following.until_message("line 20\n")
+        self.until_build_is_under_way(following)
         return following
+
+    def until_build_is_under_way(self, following: Following) -> None:
+        """Wait for a line of the build that comes when it is well under way."""
+        following.until_message("line 20\n")
 
     def resume(self, following: Following, *, gateway: int = 0, has_news: bool = True) -> None:
         """Connect again where the stream broke off, as soon as a gateway answers, and wait for news if there is any."""

@@ -43,9 +43,12 @@ class LaunchesUnderWay:
         self._silent_repo = faults.slow_repo(is_silent=True)
         self._cold_repo = faults.slow_repo(holds_build=False)
 
-        self.building = faults.launch_into_build(self._building_repo)
-        self.cancelled = faults.launch_into_build(self._silent_repo)
-        self.starting = faults.stack.facade(self._starting_repo.url, self._starting_repo.sha)
+        self.building, self.cancelled, self.starting = (
+            faults.stack.facade(repo.url, repo.sha)
+            for repo in (self._building_repo, self._silent_repo, self._starting_repo)
+        )
+        for following in (self.building, self.cancelled):
+            faults.until_build_is_under_way(following)
         self._starting_repo.until_server_starts()
         eventually(lambda: len(self.snapshot().owners) >= 6, "an owner of each launch, build and server")
         self.before = self.snapshot()
