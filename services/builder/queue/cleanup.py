@@ -61,20 +61,26 @@ class Cleanup:
     async def run(self, member: ServiceMember) -> None:
         """Take each step in a loop of its own while `member` is the sweeper, until cancelled."""
 
-        async def repeat(name: str, step: Callable[[], Awaitable[None]]) -> None:
+        async def repeat(
+            name: str, step: Callable[[], Awaitable[None]], *, retry_max_seconds: float | None = None
+        ) -> None:
             async def step_if_sweeper() -> None:
                 if member.is_sweeper:
                     await step()
 
             unavailable = (*REDIS_PY_UNAVAILABLE, ExecutorUnavailableError)
             wait_seconds = self._context.settings.sweep_interval_seconds
-            await run_forever(step_if_sweeper, name=name, wait=wait_seconds, unavailable=unavailable)
+            await run_forever(
+                step_if_sweeper, name=name, wait=wait_seconds, unavailable=unavailable,
+                retry_max_seconds=retry_max_seconds,
+            )  # fmt: skip
 
+        relist_seconds = self._settings.relist_seconds
         async with asyncio.TaskGroup() as group:
             group.create_task(repeat("expire", self.expire))
             group.create_task(repeat("store_logs", self.store_logs))
             group.create_task(repeat("stale_jobs", self._dispatcher.drop_stale))
-            group.create_task(repeat("leftovers", self._leftovers.stop_if_due))
+            group.create_task(repeat("leftovers", self._leftovers.stop_if_due, retry_max_seconds=relist_seconds))
 
     async def expire(self) -> None:
         """Fail builds that have waited too long for a slot."""

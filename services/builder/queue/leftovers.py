@@ -30,10 +30,19 @@ class Leftovers:
         self._executor = executor
 
     async def stop_if_due(self) -> None:
-        """Stop and remove what is left, `relist_seconds` after any process did so the last time."""
+        """Stop and remove what is left, `relist_seconds` after any process did so the last time.
+
+        A round that fails is due again at once: the loop that calls this paces the retries.
+        """
+        turn_key = self._keys("builds:relisted")
         turn_ms = int(self._settings.relist_seconds * 1000)
-        if await self._redis.set(self._keys("builds:relisted"), "1", nx=True, px=turn_ms):
+        if not await self._redis.set(turn_key, "1", nx=True, px=turn_ms):
+            return
+        try:
             await self.stop()
+        except Exception:
+            await self._redis.delete(turn_key)
+            raise
 
     async def stop(self) -> None:
         """Stop and remove each execution whose attempt has ended, several at once, until the next round is due.

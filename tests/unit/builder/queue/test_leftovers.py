@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from structlog.testing import capture_logs
 
 from services.builder import context as builder_context
 from services.builder.app import create_app
@@ -17,11 +18,12 @@ from services.builder.queue.leftovers import Leftovers
 from services.builder.settings import BuilderSettings
 from services.common.models import BuildState
 from services.common.models.errors import BinderyError
+from services.common.service.loops import background_tasks
 from tests.support.in_process_builder import Builder, image_of, open_builder, request_for
 from tests.support.polling import until
 from tests.support.scripted_executor import ScriptedExecutor
 from tests.support.settings import settings_for
-from tests.support.valkey import QUICK, Valkey, trust_leases
+from tests.support.valkey import QUICK, Valkey, member_of, trust_leases
 
 WHY = BinderyError("cancelled", "Why.")
 
@@ -156,6 +158,27 @@ async def test_a_round_is_due_once_whichever_process_sweeps(builder: Builder) ->
         return executor.lists == 2
 
     await until(is_due_again, seconds=5)
+
+
+async def test_a_round_that_fails_is_tried_again_until_it_does_not(builder: Builder) -> None:
+    class RefusingExecutor(SlowExecutor):
+        async def list(self, image_key: str = "") -> Sequence[Execution]:
+            self.lists += 1
+            if self.lists <= 3:
+                raise ValueError("a bug")
+            return []
+
+    executor = RefusingExecutor()
+    builder.cleanup._leftovers = leftovers_of(builder, executor)
+    member = member_of(builder.context, "builder")
+    member.is_sweeper = True
+    with capture_logs() as lines:
+        async with background_tasks(builder.cleanup.run(member)):
+            await until(lambda: any(line["event"] == "loop_recovered" for line in lines))
+    assert executor.lists >= 4
+    assert [(line["event"], line["failures"]) for line in lines if line.get("loop") == "leftovers"] == [
+        ("loop_failed", 1), ("loop_failed", 2), ("loop_recovered", 3),
+    ]  # fmt: skip
 
 
 async def test_an_execution_whose_build_runs_or_whose_log_is_not_stored_is_left_alone(builder: Builder) -> None:
