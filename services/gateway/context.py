@@ -70,6 +70,7 @@ async def open_gateway_context(
             await member.start(on_adopt=launches.adopt)
             async with background_tasks(
                 launches.cancel_requests.poll(),
+                launches.abandonment.run(),
                 launches.keep_followed_alive(),
                 scheduler.run(),
                 _leave_when_stopping(scheduler, member),

@@ -31,6 +31,7 @@ from services.common.models.errors import BinderyError
 from services.common.net.reply import Reply
 from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic
+from services.common.service.loops import background_tasks
 from services.gateway.backends import Backends, OnUnavailable
 from services.gateway.launches.launches import Launches
 from services.gateway.settings import GatewaySettings
@@ -204,4 +205,5 @@ async def open_gateway(valkey: Valkey, **others: object) -> AsyncIterator[Gatewa
             launches = Launches(context=context, member=member, backends=cast("Backends", backends), settings=settings)
             await context.bus.listen(context.keys.wake("gateway"), launches.on_message)
             await member.start(on_adopt=launches.adopt)
-            yield Gateway(context, backends, launches)
+            async with background_tasks(launches.abandonment.run()):
+                yield Gateway(context, backends, launches)

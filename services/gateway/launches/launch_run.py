@@ -8,19 +8,16 @@ from services.common.models import LaunchState
 from services.common.models.errors import BinderyError
 from services.common.records.cancel_requests import CancelRequests
 from services.common.records.owned_record import Fenced
-from services.common.redis.client import REDIS_PY_UNAVAILABLE, REDIS_UNAVAILABLE, retry_while_unavailable
+from services.common.redis.client import REDIS_PY_UNAVAILABLE, retry_while_unavailable
 from services.common.redis.keys import Kind, Topic
 from services.common.service.clock import clock
 from services.common.service.logging import get_logger
-from services.common.service.loops import run_forever
 from services.common.service.tasks import cancel_and_wait
+from services.gateway.launches.abandonment import Abandonment
 from services.gateway.launches.conductor import Conductor
 from services.gateway.settings import GatewaySettings
 
 log = get_logger(__name__)
-
-ABANDONABLE_STATES = {LaunchState.RESOLVING, LaunchState.BUILDING, LaunchState.WAITING}
-"""States of a launch without a seat. Only such a launch is abandoned when nobody follows it."""
 
 
 def launch_topic(launch_id: str) -> Topic:
@@ -38,11 +35,13 @@ class LaunchRun:
         context: ProcessContext,
         settings: GatewaySettings,
         cancel_requests: CancelRequests,
+        abandonment: Abandonment,
     ) -> None:
         self._conductor = conductor
         self._context = context
         self._settings = settings
         self._cancel_requests = cancel_requests
+        self._abandonment = abandonment
 
     async def run(self, *, is_cancelled: bool = False) -> None:
         """Run until the launch has ended or belongs to another gateway. Cancelling leaves it to another gateway.
@@ -52,7 +51,8 @@ class LaunchRun:
         launch_id = self._conductor.launch.launch_id
         cancel = self._cancel_requests.register(launch_id, is_requested=is_cancelled)
         try:
-            await self._wait_for_outcome(cancel)
+            with self._abandonment.watching(self._conductor) as is_abandoned:
+                await self._wait_for_outcome(cancel, is_abandoned)
         except BinderyError as error:
             await self._fail(error)
         except Fenced:
@@ -64,16 +64,14 @@ class LaunchRun:
             await self._conductor.side_effects.cancel_calls()
             self._cancel_requests.unregister(launch_id, cancel)
 
-    async def _wait_for_outcome(self, cancel: asyncio.Event) -> None:
+    async def _wait_for_outcome(self, cancel: asyncio.Event, is_abandoned: asyncio.Event) -> None:
         """Return when the launch has ended.
 
         Raise `BinderyError` if the launch failed, was cancelled or abandoned, or took too long.
         """
         # Two events and a deadline: `run_until`, which races work against one event, does not serve here.
-        abandonment = asyncio.Event()
         conduct = asyncio.create_task(self._conduct_through_outages(), name="conduct")
-        outcomes = {conduct, asyncio.create_task(cancel.wait()), asyncio.create_task(abandonment.wait())}
-        watch = asyncio.create_task(self._watch_followers(abandonment))
+        outcomes = {conduct, asyncio.create_task(cancel.wait()), asyncio.create_task(is_abandoned.wait())}
         try:
             await asyncio.wait(outcomes, timeout=self._seconds_left(), return_when=asyncio.FIRST_COMPLETED)
             if conduct.done():
@@ -82,7 +80,7 @@ class LaunchRun:
         finally:
             records = self._context.records
             await cancel_and_wait(
-                *outcomes, watch,
+                *outcomes,
                 again_seconds=records.cancel_again_seconds, within_seconds=records.cancel_within_seconds,
             )  # fmt: skip
 
@@ -90,7 +88,7 @@ class LaunchRun:
             return
         if cancel.is_set():
             raise BinderyError("cancelled", "The launch was cancelled.")
-        if abandonment.is_set():
+        if is_abandoned.is_set():
             raise BinderyError("abandoned", "Nobody followed this launch, so no server was started.")
         raise BinderyError("launch_timeout")
 
@@ -109,39 +107,6 @@ class LaunchRun:
                 raise
 
         await retry_while_unavailable(conduct, seconds=math.inf, unavailable=REDIS_PY_UNAVAILABLE)
-
-    async def _watch_followers(self, abandonment: asyncio.Event) -> None:
-        """Set `abandonment` when nobody has followed or read the launch for long enough, while it has no seat yet."""
-        if self._conductor.launch.options.detached:
-            return  # it is never abandoned
-
-        limit_seconds = self._settings.abandoned_seconds
-        watched_at = clock.now()
-
-        async def look() -> None:
-            nonlocal watched_at
-            try:
-                watched_at = max(watched_at, await self._seen_at())
-            except Exception:
-                watched_at = clock.now()  # followers elsewhere may have been kept from leaving the time, too
-                raise
-
-            is_unwatched = clock.now() - watched_at > limit_seconds
-            if is_unwatched and self._conductor.launch.state in ABANDONABLE_STATES:
-                abandonment.set()
-
-        pause_seconds = limit_seconds / 8
-        await run_forever(
-            look, name="abandonment", wait=pause_seconds, retry_max_seconds=pause_seconds, unavailable=REDIS_UNAVAILABLE
-        )
-
-    async def _seen_at(self) -> float:
-        """Return when the launch was last followed or read. Raise `ValueError` if that is damaged in the record."""
-        topic = launch_topic(self._conductor.launch.launch_id)
-        if self._context.bus.is_followed(topic):
-            return clock.now()
-        # Followers on other gateways, and readers, leave the time in the record.
-        return float(await self._context.redis.hget(self._context.keys.record(topic), "seen") or 0.0)
 
     async def _fail(self, error: BinderyError) -> None:
         """Undo what the launch has requested, and end it with an error."""

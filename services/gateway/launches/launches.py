@@ -23,6 +23,7 @@ from services.common.service.correlation import from_fields, to_fields
 from services.common.service.logging import bound_contextvars
 from services.common.service.loops import RETRY_MAX_SECONDS, run_forever
 from services.gateway.backends import Backends
+from services.gateway.launches.abandonment import Abandonment
 from services.gateway.launches.conductor import Conductor
 from services.gateway.launches.launch_run import LaunchRun, launch_topic
 from services.gateway.launches.links import without_login
@@ -49,6 +50,8 @@ class Launches:
         """This process as a member of the gateway service, with the records that it owns."""
         self.cancel_requests = CancelRequests(context.records, Kind.LAUNCH, context.keys.wake("gateway"))
         """Requests to cancel launches that are conducted here."""
+        self.abandonment = Abandonment(context, limit_seconds=settings.abandoned_seconds)
+        """The look for launches that are conducted here and that nobody follows."""
 
     # Starting and adopting
 
@@ -157,6 +160,7 @@ class Launches:
             context=self._context,
             settings=self._settings,
             cancel_requests=self.cancel_requests,
+            abandonment=self.abandonment,
         )
 
         self._conductors[launch.launch_id] = conductor
