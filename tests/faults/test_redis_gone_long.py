@@ -1,11 +1,13 @@
 """Redis gone for half a minute, and for two minutes, with the leases and the patience that are set by default."""
 
+import contextlib
 from contextlib import AbstractContextManager
 
 import pytest
 
 from tests.support.faults import Faults, SlowRepo
 from tests.support.faults_under_way import LaunchesUnderWay, assert_no_zombie
+from tests.support.polling import eventually
 from tests.support.redis_faults import unreachable, wait
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600), pytest.mark.usefixtures("nothing_is_left")]
@@ -13,6 +15,8 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(600), pytest.mark.usefixture
 STALL_SECONDS = 30.0
 AWAY_SECONDS = 120.0
 """Twice the patience (redis_patience_seconds)."""
+REQUESTED_AWAY_SECONDS = 85.0
+"""So long that a service has given Redis up, and the gateway the service (stage_timeout_seconds): each after 60 s."""
 READY_AFTER_SECONDS = 20.0
 BOUND_SECONDS = 45.0
 """After the end of the fault: leases are taken again, records adopted at a pace, and what was under way ends."""
@@ -44,3 +48,26 @@ def test_redis_away_for_two_minutes_starts_and_builds_go_on(faults: Faults, warm
     launches.finish(seconds=BOUND_SECONDS)
     assert_no_zombie(faults)
     assert faults.stack.parts() == launches.before.pids, "a process has ended"
+
+
+@pytest.mark.parametrize("service", ["resolver", "builder", "launcher"])
+def test_redis_stopped_while_a_service_is_asked_the_launch_goes_on(
+    faults: Faults, warm: SlowRepo, service: str
+) -> None:
+    """The service has the gateway's request, and waits for Redis for as long as the gateway waits for the service."""
+    repo = faults.slow_repo(holds_build=False) if service == "builder" else warm
+    before = set(faults.stack.hub_users())
+    calls_for_work = f'doing="work",peer="{service}"'
+
+    def calls() -> float:
+        return faults.stack.metric("gateway", "bindery_http_calls_total", calls_for_work)
+
+    with contextlib.ExitStack() as redis_paused:
+        with faults.stack.paused(service):
+            calls_before = calls()
+            following = faults.stack.facade(repo.url, "main" if service == "resolver" else repo.sha)
+            eventually(lambda: calls() > calls_before, f"a call of the {service}")
+            redis_paused.enter_context(faults.stack.paused("redis"))
+        wait(REQUESTED_AWAY_SECONDS)
+    faults.assert_ready_with_one_server(following, before)
+    assert_no_zombie(faults)

@@ -195,6 +195,10 @@ class ServiceMember:
             self.wake()  # while its lease had run out, this process could adopt nothing
         return answer - 1 if answer else None
 
+    def was_redis_away_since(self, moment: float) -> bool:
+        """Return whether Redis was away for some seconds, or this process stood still, since a monotonic time."""
+        return self._sweeper.was_overdue_since(moment)
+
     # Records in Redis, and here
 
     async def _check_records(self) -> None:

@@ -30,6 +30,8 @@ class Sweeper:
         self._lease_seconds = settings.lease_seconds
         self._renew_seconds = settings.lease_renew_seconds
         self._renewed_at = time.monotonic()
+        self._overdue_until = 0.0
+        """End of the last time in which a renewal was overdue; by the monotonic clock."""
         self._certain_from = 0.0
         """Until then leases that have run out prove nothing; by the monotonic clock."""
 
@@ -40,7 +42,11 @@ class Sweeper:
 
         A process that has just begun is in doubt, too: it can't tell whether Redis answered the others until now.
         """
-        is_in_doubt = is_first or self._is_overdue(answered_at)
+        is_overdue = self._is_overdue(answered_at)
+        if is_overdue:
+            self._overdue_until = answered_at
+
+        is_in_doubt = is_first or is_overdue
         if is_in_doubt:
             self._certain_from = answered_at + self._lease_seconds
         self._renewed_at = asked_at
@@ -49,6 +55,10 @@ class Sweeper:
     def _is_in_doubt(self) -> bool:
         now = time.monotonic()
         return now < self._certain_from or self._is_overdue(now)
+
+    def was_overdue_since(self, moment: float) -> bool:
+        """Return whether a renewal of this process was overdue at some time since `moment`, a monotonic time."""
+        return self._overdue_until >= moment or self._is_overdue(time.monotonic())
 
     def _is_overdue(self, now: float) -> bool:
         """Return whether other leases may have run out only because Redis, or this process, stood still.

@@ -37,6 +37,7 @@ from services.common.streams.entries import StreamEvent
 from services.common.streams.positions import STREAM_START
 from services.gateway.backends import Backends
 from services.gateway.launches.launch_checks import resolve_and_check
+from services.gateway.launches.outages import WasRedisAwaySince, outlast_outages
 from services.gateway.launches.side_effects import LaunchSideEffects
 from services.gateway.settings import GatewaySettings
 
@@ -58,6 +59,7 @@ class Conductor:
         context: ProcessContext,
         backends: Backends,
         settings: GatewaySettings,
+        was_redis_away_since: WasRedisAwaySince,
         record: OwnedRecord,
         launch: Launch,
         cached: CachedAnswers,
@@ -65,6 +67,7 @@ class Conductor:
         self._context = context
         self._backends = backends
         self._settings = settings
+        self._was_redis_away_since = was_redis_away_since
         self._cached = cached
         self._has_waited_for_build = False
 
@@ -76,6 +79,7 @@ class Conductor:
         """The ready server; None until then, and if its record has to be read."""
         self.side_effects = LaunchSideEffects(
             backends=backends,
+            was_redis_away_since=was_redis_away_since,
             server_cancels=CancelRequests(context.records, Kind.SERVER, context.keys.wake("launcher")),
             resource_class=launch.options.resource_class,
             is_adopted=record.epoch > 1,
@@ -112,7 +116,10 @@ class Conductor:
         if self.launch.repo:  # another gateway has resolved and checked it
             return self.launch.repo
 
-        repo = await resolve_and_check(self.launch, self._backends, self._settings, cached=self._cached.repo)
+        repo = await outlast_outages(
+            lambda: resolve_and_check(self.launch, self._backends, self._settings, cached=self._cached.repo),
+            was_redis_away_since=self._was_redis_away_since,
+        )
         self.launch = self.launch.updated(repo=repo)
         if repo.notice:
             await self._publish(Event(phase=Phase.WAITING, message=f"{repo.notice}\n"))

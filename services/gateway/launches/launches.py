@@ -151,6 +151,7 @@ class Launches:
             context=self._context,
             backends=self._backends,
             settings=self._settings,
+            was_redis_away_since=self.member.was_redis_away_since,
             record=record,
             launch=launch,
             cached=cached,

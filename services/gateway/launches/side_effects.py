@@ -15,6 +15,7 @@ from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.service.logging import get_logger
 from services.common.service.tasks import cancel_and_wait
 from services.gateway.backends import Backends, OnUnavailable
+from services.gateway.launches.outages import WasRedisAwaySince, outlast_outages
 
 log = get_logger(__name__)
 
@@ -34,11 +35,13 @@ class LaunchSideEffects:
         self,
         *,
         backends: Backends,
+        was_redis_away_since: WasRedisAwaySince,
         server_cancels: CancelRequests,
         resource_class: str | None = None,
         is_adopted: bool = False,
     ) -> None:
         self._backends = backends
+        self._was_redis_away_since = was_redis_away_since
         self._server_cancels = server_cancels
         self._resource_class = resource_class
         self._is_adopted = is_adopted  # then another gateway may have made requests that the record does not name
@@ -57,7 +60,9 @@ class LaunchSideEffects:
         self._build_id = None
 
         async def request_build() -> Build:
-            build = await self._backends.build(request, on_unavailable)
+            build = await outlast_outages(
+                lambda: self._backends.build(request, on_unavailable), was_redis_away_since=self._was_redis_away_since
+            )
             self._build_id = build.build_id
             if not build.is_live:
                 self._build = None
@@ -68,7 +73,11 @@ class LaunchSideEffects:
     async def start_server(self, request: ServerRequest) -> Server:
         """Request a server. Raise `BinderyError`."""
         self._has_server = True
-        return await self._shielded(self._backends.start_server(request))
+        return await self._shielded(
+            outlast_outages(
+                lambda: self._backends.start_server(request), was_redis_away_since=self._was_redis_away_since
+            )
+        )
 
     def discard_build(self) -> None:
         """Forget the build, which has ended: there is no build to leave any more."""
