@@ -7,6 +7,7 @@ from prometheus_client import Counter
 
 from services.common.records.records import Records
 from services.common.records.stored_record import RecordUnreadable
+from services.common.redis.client import REDIS_PY_UNAVAILABLE
 from services.common.redis.keys import Topic
 from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
@@ -47,6 +48,8 @@ class Work:
             await work
         except asyncio.CancelledError:
             raise
+        except REDIS_PY_UNAVAILABLE as error:  # for longer than a write waits: it is taken over when Redis is back
+            log.warning("redis_away", doing="work", noun=topic.name, error=str(error))
         except Exception as error:
             if isinstance(error, RecordUnreadable):
                 log.warning("record_unreadable", noun=topic.name, reason=error.reason)
