@@ -86,12 +86,20 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
             raise refusal(500, f"Failed to start the pod: Kubernetes does not answer ({error}).") from error
         finally:
             for task in (starting, ending):
-                task.cancel()
+                if task.cancel():
+                    task.add_done_callback(self._log_late_error)
+                elif not task.cancelled():
+                    task.exception()  # it is raised here, or came together with the one that is
             _, remaining = await asyncio.wait({starting, ending}, timeout=_CANCEL_SECONDS)
             if remaining:
                 self.log.warning("The start of pod %s goes on although it was cancelled.", self.pod_name)
 
         return url
+
+    def _log_late_error(self, task: asyncio.Task[str]) -> None:
+        """Log the error by which a task ended that was cancelled: nobody awaits it any more."""
+        if not task.cancelled() and (error := task.exception()):
+            self.log.warning("The start of pod %s was cancelled, and failed: %r", self.pod_name, error)
 
     async def get_pod_manifest(self) -> Any:
         """Return the pod; the Secret that it refers to is created just before it."""

@@ -121,6 +121,10 @@ async def _run_until_signal(supervisor: Supervisor, console: Console, announceme
     announcing = asyncio.create_task(announcement, name="announce")
     tasks: set[asyncio.Task[Any]] = {stop_signal, keeping, announcing}
 
+    def say_late_error(task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            console.say(f"a task failed when it was cancelled: {task.get_name()}: {type(error).__name__}: {error}")
+
     try:
         pending = tasks
         while not stop_signal.done():
@@ -129,7 +133,10 @@ async def _run_until_signal(supervisor: Supervisor, console: Console, announceme
                 task.result()
     finally:
         for task in tasks:
-            task.cancel()
+            if task.cancel():
+                task.add_done_callback(say_late_error)
+            elif not task.cancelled():
+                task.exception()  # it is raised here, or came together with the one that is
         _, remaining = await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
         for task in remaining:
             console.say(f"left a task that did not end when it was cancelled: {task.get_name()}")

@@ -7,9 +7,10 @@ import pytest
 
 from tests.support.in_process_launcher import hub, start_launcher
 from tests.support.logs import logs
+from tests.support.unread_errors import unread_errors
 from tests.support.valkey import context, own_valkey, redis, valkey
 
-__all__ = ["context", "hub", "logs", "own_valkey", "redis", "start_launcher", "valkey"]
+__all__ = ["context", "hub", "logs", "own_valkey", "redis", "start_launcher", "unread_errors", "valkey"]
 
 HERE = Path(__file__).parent
 ROOM = 3 if os.environ.get("CI") else 1

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -112,6 +114,30 @@ async def test_a_start_that_ignores_its_cancel_is_left_and_the_end_of_the_pod_is
         await make().start()
     assert not may_end.is_set()
     may_end.set()
+
+
+async def test_the_error_of_a_start_that_fails_when_it_is_cancelled_is_logged(
+    make: Make, monkeypatch: pytest.MonkeyPatch, unread_errors: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def start(_: KubeSpawner) -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise OSError("no connection")
+
+    async def end(_: BinderKubeSpawner) -> str:
+        await asyncio.sleep(0)
+        return "The pod was ended."
+
+    monkeypatch.setattr(KubeSpawner, "start", start)
+    monkeypatch.setattr(BinderKubeSpawner, "_wait_for_end", end)
+    spawner = make()
+    spawner.log = logging.getLogger("the hub")
+    with pytest.raises(HTTPError, match="The pod was ended"):
+        await spawner.start()
+    assert "The start of pod jupyter-ann was cancelled, and failed: OSError('no connection')" in caplog.messages
+    gc.collect()
+    assert unread_errors == []
 
 
 @pytest.mark.slow

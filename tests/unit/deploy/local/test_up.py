@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import json
 import os
 import re
@@ -149,6 +150,42 @@ async def test_a_stack_that_is_given_up_ends_although_a_task_ignores_its_cancel(
         await up._run_until_signal(cast("Supervisor", Stubborn()), console, give_up())
     assert lines == ["left a task that did not end when it was cancelled: keep all"]
     may_end.set()
+
+
+async def test_the_error_of_a_task_that_fails_when_it_is_cancelled_is_told(unread_errors: list[str]) -> None:
+    lines: list[str] = []
+
+    class Failing:
+        async def keep_all(self) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise OSError("no such process")
+
+    async def give_up() -> None:
+        raise GivenUp("not healthy")
+
+    console = cast("Console", SimpleNamespace(say=lines.append))
+    with pytest.raises(GivenUp):
+        await up._run_until_signal(cast("Supervisor", Failing()), console, give_up())
+    assert lines == ["a task failed when it was cancelled: keep all: OSError: no such process"]
+    gc.collect()
+    assert unread_errors == []
+
+
+async def test_of_two_errors_at_once_none_is_left_unread(unread_errors: list[str]) -> None:
+    class Failing:
+        async def keep_all(self) -> None:
+            raise GivenUp("a component")
+
+    async def give_up() -> None:
+        raise GivenUp("not healthy")
+
+    console = cast("Console", SimpleNamespace(say=lambda _line: None))
+    with pytest.raises(GivenUp):
+        await up._run_until_signal(cast("Supervisor", Failing()), console, give_up())
+    gc.collect()
+    assert unread_errors == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
