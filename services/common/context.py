@@ -11,7 +11,6 @@ from redis.asyncio import Redis
 from services.common.records.launch_cache import LaunchCache
 from services.common.records.leases import ServiceMember
 from services.common.records.records import Records
-from services.common.records.work import LAST_STEPS_SECONDS
 from services.common.redis.client import REDIS_UNAVAILABLE, connect, retry_while_unavailable
 from services.common.redis.keys import Keys, Kind
 from services.common.redis.rights import Refusals, refuse_unfit, warn_if_shared
@@ -167,15 +166,12 @@ async def service_member(context: ProcessContext, name: str, *, sweeps: bool = T
     await retry_while_unavailable(member.take_lease, seconds=context.settings.redis_patience_seconds)
     await context.bus.listen(context.keys.wake(name), lambda _message: member.wake())
 
-    # Its work ends first, with the replies to its last writes; then comes one call of Redis.
-    end_seconds = context.records.settle_seconds + LAST_STEPS_SECONDS + context.settings.redis_timeout_seconds
-
     async with background_tasks(member.run()):
         try:
             yield member
         finally:
             try:
-                async with asyncio.timeout(end_seconds):
+                async with asyncio.timeout(context.settings.hand_over_seconds):
                     await member.hand_over()
             except Exception as error:  # noqa: BLE001 - whatever it is, the process ends
                 log.warning("hand_over_failed", process=member.process, error=f"{type(error).__name__}: {error}")

@@ -40,5 +40,5 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
 
 if __name__ == "__main__":
     serving.END_SECONDS = 0.5
-    settings = ServiceSettings(service_token="t" * 32)
+    settings = ServiceSettings(service_token="t" * 32, redis_timeout_seconds=0.1)
     serving.serve(create_service(settings, name="test", lifespan=lifespan), settings, service="test", drain_seconds=1)

@@ -28,7 +28,7 @@ class RecordStore:
         self.max_bytes = settings.stream_max_bytes
         self.patience_seconds = settings.redis_patience_seconds
 
-        self.settle_seconds = settings.redis_timeout_seconds / 2
+        self.settle_seconds = settings.settle_seconds
         """How long a cancelled write waits for its reply."""
         self.cancel_again_seconds = self.settle_seconds + CANCEL_AGAIN_SECONDS
         """After which time work that writes records is cancelled again: not before such a write has its reply."""

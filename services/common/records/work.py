@@ -11,15 +11,13 @@ from services.common.redis.client import REDIS_PY_UNAVAILABLE
 from services.common.redis.keys import Topic
 from services.common.service.call_accounting import attributed_to
 from services.common.service.logging import get_logger
+from services.common.service.settings import LAST_STEPS_SECONDS
 
 log = get_logger(__name__)
 
 WORK_FAILURES = Counter(
     "bindery_work_failures_total", "Work on records that ended with an unexpected error, by kind of record", ["kind"]
 )
-
-LAST_STEPS_SECONDS = 2.0
-"""Time in which cancelled work ends, beyond the time in which a write of its gets a reply."""
 
 
 class Work:

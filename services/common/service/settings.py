@@ -9,6 +9,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from services.common.service.setting_names import refuse_unknown_names
 
+LAST_STEPS_SECONDS = 2.0
+"""Time in which cancelled work ends, beyond the time in which a write of its gets a reply."""
+
 
 class ServiceSettings(BaseSettings):
     """Settings of any service. The environment wins over the YAML file named by `BINDERY_CONFIG_FILE`.
@@ -213,3 +216,17 @@ class ServiceSettings(BaseSettings):
     def key_prefix(self) -> str:
         """Prefix of every Redis key of this installation."""
         return f"{self.redis_prefix}:{self.installation_id}"
+
+    @property
+    def settle_seconds(self) -> float:
+        """How long a cancelled write waits for its reply."""
+        return self.redis_timeout_seconds / 2
+
+    @property
+    def hand_over_seconds(self) -> float:
+        """How long a process may take to hand over what it owns.
+
+        Its work ends first, with the replies to its last writes, and so does a renewal that is under way; then comes
+        one call of Redis.
+        """
+        return self.settle_seconds + LAST_STEPS_SECONDS + 2 * self.redis_timeout_seconds

@@ -19,8 +19,8 @@ from services.common.web.http_bounds import HttpBounds
 from services.common.web.http_protocol import HttpConfig
 from services.common.web.listening import BACKLOG, open_listeners
 
-END_SECONDS = 15.0
-"""Time, after open requests have had theirs, in which a process hands over what it owns and closes its connections."""
+END_SECONDS = 10.0
+"""Time for all else of a process's end, after open requests and the hand-over have had theirs."""
 
 
 class HttpServer(uvicorn.Server):
@@ -100,6 +100,7 @@ def serve(app: FastAPI, settings: ServiceSettings, *, service: str, drain_second
     configure_logging(service=service, level=settings.log_level, form=settings.log_format)
     warn_of_unknown_variables(os.environ)
     config = http_config(app, settings, drain_seconds=drain_seconds)
+    end_seconds = drain_seconds + settings.hand_over_seconds + END_SECONDS
     listeners = open_listeners(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(HttpServer(config, end_seconds=drain_seconds + END_SECONDS).serve(sockets=listeners))
+        runner.run(HttpServer(config, end_seconds=end_seconds).serve(sockets=listeners))

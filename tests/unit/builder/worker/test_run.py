@@ -64,7 +64,7 @@ def started(valkey: Valkey, redis: Redis, tmp_path: Path, tmp_path_factory: pyte
         "service_token": "a token of the tests'",
         "executor": "process",
     }
-    settings = own | QUICK | {"lease_seconds": 60, "listen_socket": socket}
+    settings = own | QUICK | {"lease_seconds": 60, "redis_timeout_seconds": 1.0, "listen_socket": socket}
     environ = {name: value for name, value in os.environ.items() if not name.startswith("BINDERY_")}
     environ |= {f"BINDERY_{name.upper()}": str(value) for name, value in settings.items()}
 
@@ -105,6 +105,15 @@ async def test_a_worker_that_hangs_in_its_end_is_killed_and_neither_alive_nor_he
         assert await worker.status("/health") != 200
         assert await worker.status("/readyz") != 200
         assert await worker.exit_status() == 1
+
+
+async def test_a_worker_whose_part_breaks_has_as_much_time_to_hand_over_as_after_a_signal(
+    started: StartWorker, redis: Redis
+) -> None:
+    async with started(MODULE, "hands_over") as worker:
+        assert await worker.exit_status() == 1
+        assert worker.output.count("part_ended") == 1
+    assert not await redis.keys("*alive*")
 
 
 async def test_a_worker_that_hands_over_is_not_ready(started: StartWorker) -> None:
