@@ -10,6 +10,7 @@ import gzip
 import itertools
 import json
 import os
+import re
 import secrets
 import zlib
 from pathlib import Path
@@ -30,6 +31,8 @@ log = get_logger(__name__)
 _PUBLIC = "public"
 _CHUNK_BYTES = 16 * 1024
 """How much of a packed log is read at a time if only its first line is needed."""
+
+_NUMBER = re.compile(rb"\d{1,15}")
 
 _READ_COUNT = 500
 """Entries in one read from a stream."""
@@ -94,7 +97,8 @@ class RedisLogs:
         """Remove logs that are past their time, then the oldest until the others are within the limit."""
         expired = await self._redis.zrangebyscore(self._keys("logs"), "-inf", clock.now() - self._ttl_ms / 1000)
         by_age = await self._redis.zrange(self._keys("logs"), 0, -1)
-        sizes = {name: int(size) for name, size in (await self._redis.hgetall(self._keys("logs:sizes"))).items()}
+        stored_sizes = await self._redis.hgetall(self._keys("logs:sizes"))
+        sizes = {name: int(size) if _NUMBER.fullmatch(size) else 0 for name, size in stored_sizes.items()}
         total = sum(sizes.values())
 
         for build_id in [*expired, *by_age]:
@@ -102,7 +106,7 @@ class RedisLogs:
                 return
             total -= sizes.pop(build_id, 0)
             async with self._redis.pipeline() as pipe:
-                pipe.delete(self._keys.log(build_id.decode()))
+                pipe.delete(self._keys.log(build_id.decode(errors="replace")))
                 pipe.zrem(self._keys("logs"), build_id)
                 pipe.hdel(self._keys("logs:sizes"), build_id)
                 await pipe.execute()
@@ -127,8 +131,9 @@ class RedisLogs:
 
     async def highest_attempt(self, image_key: str) -> int:
         """Return the number of an image's last attempt that has a log here; 0 if none has."""
-        names = [name.decode().rpartition("-") for name in await self._redis.zrange(self._keys("logs"), 0, -1)]
-        return max((int(number) for key, _, number in names if key == image_key), default=0)
+        names = [name.rpartition(b"-") for name in await self._redis.zrange(self._keys("logs"), 0, -1)]
+        numbers = [number for key, _, number in names if key == image_key.encode() and _NUMBER.fullmatch(number)]
+        return max(map(int, numbers), default=0)
 
 
 class FileLogs:
@@ -224,7 +229,10 @@ def log_store(redis: Redis, keys: Keys, settings: ServiceSettings) -> LogStore:
 
 
 async def stream_entries(redis: Redis, keys: Keys, topic: Topic, after: str = STREAM_START) -> list[Entry]:
-    """Return everything that a live stream has beyond a position. A key that holds no stream has nothing."""
+    """Return everything that a live stream has beyond a position, without what nobody can read.
+
+    A key that holds no stream has nothing.
+    """
     entries: list[Entry] = []
     while True:
         async with redis.pipeline(transaction=False) as pipe:
@@ -234,7 +242,11 @@ async def stream_entries(redis: Redis, keys: Keys, topic: Topic, after: str = ST
             log.warning("events_unreadable", topic=topic.name)
             return entries
 
-        entries += [Entry.stored(item) for item in raw]
+        for item in raw:
+            try:
+                entries.append(Entry.stored(item))
+            except (KeyError, ValueError):
+                log.warning("events_unreadable", topic=topic.name, entry=item[0].decode())
         if len(raw) < _READ_COUNT:
             return entries
-        after = entries[-1].id
+        after = raw[-1][0].decode()

@@ -206,6 +206,35 @@ async def test_an_ended_build_whose_events_are_no_stream_is_stored_no_more(build
     assert await builder.context.redis.pttl(events) > 0
 
 
+@pytest.mark.parametrize("fields", [{"d": "[]"}, {"n": "x", "l": "0", "b": "0", "d": "[]"}])
+async def test_an_entry_that_cannot_be_read_keeps_no_log_from_being_stored(
+    builder: Builder, fields: dict[str, str]
+) -> None:
+    build = await builder.request_build("repo")
+    build_id = build.build_id or ""
+    await builder.context.redis.xadd(builder.context.keys.events(build_topic(build_id)), fields)
+    assert await builder.attempts.end_queued(build, BuildState.CANCELLED, BinderyError("cancelled", "Why."))
+
+    await builder.cleanup.store_logs()
+    assert not await builder.context.redis.exists(builder.context.keys("{queue}:unstored"))
+    entries = await builder.context.logs.read(build_id)
+    assert entries
+    assert [entry.number for entry in entries] == [1, 2]
+
+
+async def test_damaged_values_beside_the_stored_logs_keep_none_from_being_stored(builder: Builder) -> None:
+    keys = builder.context.keys
+    await builder.context.redis.hset(keys("logs:sizes"), mapping={"damaged": "x", b"\xff": "9" * 400})
+    await builder.context.redis.zadd(keys("logs"), {"damaged": 1, b"\xff": 1})
+    build = await builder.request_build("repo")
+    assert await builder.attempts.end_queued(build, BuildState.CANCELLED, BinderyError("cancelled", "Why."))
+
+    await builder.cleanup.store_logs()
+    assert not await builder.context.redis.exists(keys("{queue}:unstored"))
+    assert await builder.context.logs.read(build.build_id or "")
+    assert set(await builder.context.redis.zrange(keys("logs"), 0, -1)) == {(build.build_id or "").encode()}
+
+
 async def test_the_jobs_of_a_build_whose_record_is_no_hash_are_dropped(builder: Builder) -> None:
     builds = [await builder.request_build(f"repo-{number}") for number in range(2)]
     await builder.offer_slots("worker", 2)
