@@ -60,8 +60,7 @@ async def test_what_a_process_creates_while_its_lease_has_run_out_is_found_by_th
 async def test_after_an_outage_a_sweeper_gives_all_others_time_to_renew(valkey: Valkey, redis: Redis) -> None:
     async with another_context(valkey, lease_seconds=1.5, lease_renew_seconds=0.5, lost_check_seconds=1) as context:
         overdue_seconds = 1.1 * (context.settings.lease_seconds - context.settings.lease_renew_seconds)
-        sweeper = member_of(context)
-        await sweeper.take_lease()
+        sweeper = await sweeper_of(context)
         await sweeper.sweep_once()
         other = member_of(context)
         await other.take_lease()
