@@ -126,8 +126,19 @@ async def test_builds_are_taken_over_at_a_pace_and_fresh_ones_do_not_wait_for_th
         assert len(taken_over) == 1
 
 
-async def test_builds_are_taken_over_soon_if_the_pace_allows_it(started: StartWorker) -> None:
-    async with started(None, build_slots=1, adoptions_per_second=100, job_poll_seconds=0.05) as running:
+async def test_a_poll_takes_over_as_many_builds_as_the_pace_allows_since_the_last_one(
+    started: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_jobs = JobPoller.start_jobs
+    begun: list[int] = []
+
+    async def count_begun(self: JobPoller, job_ids: list[bytes]) -> None:
+        before = set(self.tasks)
+        await start_jobs(self, job_ids)
+        begun.append(len(set(self.tasks) - before))
+
+    monkeypatch.setattr(JobPoller, "start_jobs", count_begun)
+    async with started(None, build_slots=1, adoptions_per_second=4, job_poll_seconds=3.0) as running:
         builder = running.builder
         await builder.offer_slots("builder-that-does-not-look", 20)
         for build_id in await admit_builds(builder, 12):
@@ -135,6 +146,7 @@ async def test_builds_are_taken_over_soon_if_the_pace_allows_it(started: StartWo
         await builder.sweep()
         running.begin()
         await until(lambda: running.has(12))
+        assert max(begun) == 12
 
 
 async def test_a_job_that_was_begun_and_abandoned_is_offered_again(
