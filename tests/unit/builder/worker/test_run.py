@@ -116,12 +116,12 @@ async def test_a_worker_whose_part_breaks_has_as_much_time_to_hand_over_as_after
     assert not await redis.keys("*alive*")
 
 
-async def test_a_worker_that_hands_over_is_not_ready(started: StartWorker) -> None:
+async def test_a_worker_that_hands_over_takes_no_requests(started: StartWorker) -> None:
     async with started(MODULE, "lingers") as worker:
         await until(lambda: _is_ready(worker))
         worker.process.terminate()
         await worker.until_logged("handing_over")
-        assert await worker.status("/readyz") != 200
+        assert await worker.status("/readyz") == 0
 
 
 async def test_a_worker_that_is_asked_to_end_ends_well(started: StartWorker, redis: Redis) -> None:

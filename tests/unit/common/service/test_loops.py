@@ -1,6 +1,7 @@
 """Loops that no error ends, and the end of a background task that ends its process."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Coroutine
 from typing import Any
@@ -185,13 +186,15 @@ async def test_a_task_may_end_once_the_process_is_to_end() -> None:
     assert not state.ended.is_set()
 
 
-def ending_service(how: str) -> Coroutine[Any, Any, asyncio.subprocess.Process]:
+def ending_service(how: str, **settings: object) -> Coroutine[Any, Any, asyncio.subprocess.Process]:
     """Start the service of `tests.support.ending_service`."""
+    environ = {f"BINDERY_{name.upper()}": str(value) for name, value in settings.items()}
     return asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tests.support.ending_service",
         how,
+        env=os.environ | environ,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -217,6 +220,26 @@ async def test_the_exit_status_after_a_signal_says_whether_the_end_went_well(how
         process.terminate()
         output, _ = await process.communicate()
     assert process.returncode == status, output.decode()
+
+
+@pytest.mark.parametrize("how", ["ends_well", "raises_when_asked"])
+async def test_a_process_that_is_to_end_is_not_ready_and_notified_while_requests_are_open(
+    how: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The request that is open waits for that, and would be cut off otherwise."""
+    socket = tmp_path_factory.mktemp("s") / "service"
+    process = await ending_service(how, listen_socket=socket)
+    assert process.stdout
+    transport = httpx.AsyncHTTPTransport(uds=str(socket))
+    async with asyncio.timeout(30), httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        await until(socket.exists)
+        asking = asyncio.create_task(client.get("/until-stopping", timeout=30))
+        while b"a request is open" not in await process.stdout.readline():
+            assert not process.stdout.at_eof()
+        if how == "ends_well":
+            process.terminate()
+        assert (await asking).json() == 503
+        await process.communicate()
 
 
 async def test_probes_ask_nothing_of_others() -> None:
