@@ -103,7 +103,7 @@ class FakeBackends:
 
     async def start_server(self, request: ServerRequest) -> Server:
         await self._record_call("start", *filter(None, [request.resource_class]))
-        user = f"user-{request.launch_ref}"
+        user = f"user-{request.launch_ref}-{request.attempt}"
         server = Server(
             server_id=Server.identity("hub", user, ""), hub_id="hub", user=user, server_name="",
             launch_ref=request.launch_ref, state=ServerState.WAITING, image=request.image,
@@ -131,6 +131,12 @@ class FakeBackends:
         assert stored
         event = Event(phase=Phase.LAUNCHING, message="Ready.\n", state=ServerState.READY, terminal=True)
         await claimed.write(event, body=stored.model(Server).updated(state=ServerState.READY), release=True)
+
+    async def fail_server(self, error: BinderyError) -> None:
+        """Let the last server fail."""
+        claimed = self.owned_records[Kind.SERVER]
+        event = Event(phase=Phase.FAILED, state=ServerState.FAILED, error=error.problem, terminal=True)
+        await claimed.write(event, final=True)
 
     async def end_build(self, state: BuildState, error: BinderyError | None = None) -> None:
         """Let the last build end."""

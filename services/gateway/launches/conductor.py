@@ -95,10 +95,8 @@ class Conductor:
         """
         repo = await self._resolve()
         image = await self._find_or_build_image(repo)
-
         while not await self._start_server(repo, image):
-            # The registry no longer has the image: build it again, once, whatever the cache says.
-            image = await self._build(BuildRequest(repo=repo, launch_ref=self.launch.launch_ref, past_cache=True))
+            image = await self._find_or_build_image(repo)
 
         self.launch = self.launch.updated(state=LaunchState.READY, queue=None)
         await self._finish(Event(phase=Phase.READY, state=LaunchState.READY, terminal=True))
@@ -130,6 +128,8 @@ class Conductor:
     async def _find_or_build_image(self, repo: ResolvedRepo) -> CachedImage:
         if self.launch.image and self.launch.state in {LaunchState.WAITING, LaunchState.LAUNCHING}:
             return CachedImage(image=self.launch.image, digest=self.launch.digest, asked_at=0.0)
+        if self.launch.rebuilt:  # the registry no longer had the image, whatever the cache says
+            return await self._build(BuildRequest(repo=repo, launch_ref=self.launch.launch_ref, past_cache=True))
 
         failed_build_id = self.launch.options.rebuild
         if not failed_build_id:
@@ -193,7 +193,7 @@ class Conductor:
     # Step 3: its server
 
     async def _start_server(self, repo: ResolvedRepo, image: CachedImage) -> bool:
-        """Start the server and wait until it is ready. Return False if its image is gone, the first time."""
+        """Start the server and wait until it is ready. Return False if its image is gone: it is built again, once."""
         request = self._server_request(repo, image)
         server = await self.side_effects.start_server(request)
         await self._show_server(server, image)
@@ -217,7 +217,8 @@ class Conductor:
             raise error
 
         await self._context.launch_cache.withdraw_image(repo)
-        self.launch = self.launch.updated(rebuilt=True)
+        # Without an image: from here on, whoever goes on with the launch builds it first.
+        self.launch = self.launch.updated(rebuilt=True, image=None, digest=None)
         return False
 
     def _server_request(self, repo: ResolvedRepo, image: CachedImage) -> ServerRequest:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.common.models import BuildState, LaunchState
 from services.common.models.error_codes import ErrorCode
@@ -27,10 +28,10 @@ async def gateway(own_valkey: Valkey) -> AsyncIterator[Gateway]:
 class FailingCall:
     """The next call of a service: it gets no reply until the test says so, and then it has failed."""
 
-    def __init__(self, backends: FakeBackends, name: str, code: ErrorCode) -> None:
+    def __init__(self, backends: FakeBackends, name: str, error: Exception) -> None:
         self._backends = backends
         self._name = name
-        self._code: ErrorCode = code
+        self._error = error
         self._original = getattr(backends, name)
         self.is_sent = asyncio.Event()
         self.fail = asyncio.Event()
@@ -40,7 +41,7 @@ class FailingCall:
         setattr(self._backends, self._name, self._original)
         self.is_sent.set()
         await self.fail.wait()
-        raise BinderyError(self._code, "No answer (SocketTimeoutError).")
+        raise self._error
 
 
 async def reach(gateway: Gateway, call: FailingCall, *, has_build: bool) -> None:
@@ -75,7 +76,7 @@ async def test_a_request_that_an_outage_has_failed_is_repeated(
     own_valkey: Valkey, gateway: Gateway, name: str, code: ErrorCode, fails_before_redis_is_back: bool
 ) -> None:
     has_build = name == "start_server"
-    call = FailingCall(gateway.backends, name, code)
+    call = FailingCall(gateway.backends, name, BinderyError(code))
     launch = await gateway.begin()
     await reach(gateway, call, has_build=has_build)
 
@@ -95,7 +96,7 @@ async def test_a_request_that_an_outage_has_failed_is_repeated(
 @pytest.mark.parametrize("name", [name for name, _ in CALLS])
 async def test_a_service_whose_redis_alone_is_away_is_waited_for(gateway: Gateway, name: str) -> None:
     has_build = name == "start_server"
-    call = FailingCall(gateway.backends, name, "redis_unavailable")
+    call = FailingCall(gateway.backends, name, BinderyError("redis_unavailable"))
     launch = await gateway.begin()
     await reach(gateway, call, has_build=has_build)
     call.fail.set()
@@ -107,7 +108,7 @@ async def test_a_service_whose_redis_alone_is_away_is_waited_for(gateway: Gatewa
 async def test_a_service_that_is_away_after_an_outage_fails_the_launch(own_valkey: Valkey, gateway: Gateway) -> None:
     await own_valkey.be_away(AWAY_SECONDS)
     await gateway.until(lambda: not gateway.launches.member.was_redis_away_since(time.monotonic()), "")
-    call = FailingCall(gateway.backends, "resolve", "resolver_unavailable")
+    call = FailingCall(gateway.backends, "resolve", BinderyError("resolver_unavailable"))
     launch = await gateway.begin()
     await reach(gateway, call, has_build=False)
     call.fail.set()
@@ -123,3 +124,24 @@ async def test_a_launch_that_waits_for_redis_is_bounded_by_its_own_time(own_valk
     assert ended.error
     assert ended.error.code == "launch_timeout"
     assert gateway.backends.calls.count("resolve") > 1
+
+
+async def test_an_image_that_is_gone_is_built_again_although_an_outage_came_between(gateway: Gateway) -> None:
+    launch = await gateway.begin()
+    await gateway.until_build(1)
+    await gateway.backends.end_build(BuildState.BUILT)
+    await gateway.until(lambda: "s" in gateway.backends.owned_records, "the server is there")
+
+    # The followers could not be told that the builder is away: the launch is conducted anew when Redis is back.
+    call = FailingCall(gateway.backends, "build", RedisConnectionError("Connection refused."))
+    await gateway.backends.fail_server(BinderyError("image_pull_failed"))
+    async with asyncio.timeout(10):
+        await call.is_sent.wait()
+    del gateway.backends.owned_records["s"]
+    call.fail.set()
+
+    await gateway.until_build(2)
+    assert gateway.backends.requests[-1].past_cache
+    await become_ready(gateway, has_build=False)
+    ended = await gateway.until_ended(launch, LaunchState.READY)
+    assert ended.image
