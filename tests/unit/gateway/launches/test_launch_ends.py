@@ -17,6 +17,7 @@ from services.common.service import loops
 from services.common.service.call_accounting import attributed_to
 from services.common.service.tasks import cancel_and_wait, sleep_unless_cancelled
 from services.gateway.launches import launches, side_effects
+from services.gateway.launches.abandonment import Abandonment, WatchedLaunch
 from services.gateway.launches.conductor import Conductor
 from tests.support.in_process_gateway import open_gateway
 from tests.support.metrics import sample
@@ -362,15 +363,23 @@ async def test_a_launch_that_is_followed_elsewhere_is_not_abandoned_for_a_long_o
 ) -> None:
     monkeypatch.setattr(loops, "RETRY_MAX_SECONDS", 0.1)
     settings = {"abandoned_seconds": 2.0, "redis_timeout_seconds": 1.0}
-    look_seconds = settings["abandoned_seconds"] / 8
+    read_seen = Abandonment._read_seen
+    looks = 0
+
+    async def count_look(self: Abandonment, watched: list[WatchedLaunch]) -> None:
+        nonlocal looks
+        await read_seen(self, watched)
+        looks += 1
+
+    monkeypatch.setattr(Abandonment, "_read_seen", count_look)
     async with open_gateway(own_valkey, **settings) as owner, open_gateway(own_valkey, **settings) as other:
         launch = await owner.begin()
         await owner.until_state(launch, LaunchState.BUILDING)
         async with other.context.bus.follow(Topic(Kind.LAUNCH, launch.launch_id), lambda: None):
             await other.launches._mark_followed()
             await own_valkey.be_away(1.25 * settings["abandoned_seconds"])
-            # The owner looks three times before the other gateway comes to its mark.
-            await asyncio.sleep(3.2 * look_seconds)
+            looks = 0
+            await owner.until(lambda: looks >= 3, "the owner looks before the other gateway comes to its mark")
             await other.launches._mark_followed()
             assert (await owner.read_launch(launch)).state is LaunchState.BUILDING
         await owner.until_ended(launch, LaunchState.CANCELLED)
