@@ -20,6 +20,7 @@ from tornado.web import Application, RequestHandler
 
 UP_AFTER_SECONDS = {"slow": 5.0}
 ENDS_AFTER_SECONDS = {"brief": 2.0, "lasting": 1e9, "slow": 1e9}
+POLLS_BEFORE_END = 3
 PROXY_AWAY = Path("proxy-away")
 """While there is such a file in the hub's folder, the proxy takes no routes."""
 PORT = int(os.environ.get("BRIEF_SERVERS_PORT", "0"))
@@ -42,14 +43,7 @@ class BriefSpawner(Spawner):  # type: ignore[misc]  # JupyterHub is read as unty
     answering: ClassVar[HTTPServer | None] = None
 
     ends = 0.0
-
-    @property
-    def _kind(self) -> str:
-        return str(self.user_options["image"]).partition(":")[0]
-
-    @property
-    def _lasts_seconds(self) -> float:
-        return ENDS_AFTER_SECONDS[self._kind]
+    polls = 0
 
     def _serve(self) -> None:
         if BriefSpawner.answering is None:
@@ -67,7 +61,7 @@ class BriefSpawner(Spawner):  # type: ignore[misc]  # JupyterHub is read as unty
 
     async def start(self) -> str:
         self._serve()
-        kind = self._kind
+        kind = str(self.user_options["image"]).partition(":")[0]
         self.peaks["starts"] += 1
         self.running.add(self._log_name)
         self.starting.add(self._log_name)
@@ -79,7 +73,8 @@ class BriefSpawner(Spawner):  # type: ignore[misc]  # JupyterHub is read as unty
         if kind == "failing":
             self._end()
             raise RuntimeError("Back-off restarting failed container notebook in pod x: OOMKilled")
-        self.ends = time.time() + self._lasts_seconds
+        self.ends = time.time() + ENDS_AFTER_SECONDS[kind]
+        self.polls = 0
         return f"http://127.0.0.1:{PORT}"
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
@@ -95,9 +90,10 @@ class BriefSpawner(Spawner):  # type: ignore[misc]  # JupyterHub is read as unty
         self._serve()
         if self._log_name in self.starting:
             return None
-        if self.ends and self.pending == "spawn":  # a hub can't follow an end before it knew that the server was up
-            self.ends = time.time() + self._lasts_seconds
-        if time.time() < self.ends:
+        if not self.pending:
+            self.polls += 1
+        # A busy hub must know and have told that the server is up before that ends: it can't follow an earlier end.
+        if time.time() < self.ends or (self.ends and self.polls < POLLS_BEFORE_END):
             self.running.add(self._log_name)  # another hub started it
             self._count()
             return None
