@@ -16,7 +16,7 @@ STALL_SECONDS = 30.0
 AWAY_SECONDS = 120.0
 """Twice the patience (redis_patience_seconds)."""
 REQUESTED_AWAY_SECONDS = 85.0
-"""So long that a service has given Redis up, and the gateway the service (stage_timeout_seconds): each after 60 s."""
+"""So long that the launcher has given Redis up, and the gateway the launcher (stage_timeout_seconds): after 60 s."""
 READY_AFTER_SECONDS = 20.0
 BOUND_SECONDS = 45.0
 """After the end of the fault: leases are taken again, records adopted at a pace, and what was under way ends."""
@@ -50,23 +50,18 @@ def test_redis_away_for_two_minutes_starts_and_builds_go_on(faults: Faults, warm
     assert faults.stack.parts() == launches.before.pids, "a process has ended"
 
 
-@pytest.mark.parametrize("service", ["resolver", "builder", "launcher"])
-def test_redis_stopped_while_a_service_is_asked_the_launch_goes_on(
-    faults: Faults, warm: SlowRepo, service: str
-) -> None:
-    """The service has the gateway's request, and waits for Redis for as long as the gateway waits for the service."""
-    repo = faults.slow_repo(holds_build=False) if service == "builder" else warm
+def test_redis_stopped_while_the_launcher_is_asked_the_launch_goes_on(faults: Faults, warm: SlowRepo) -> None:
+    """The launcher has the gateway's request, and waits for Redis for as long as the gateway waits for the launcher."""
     before = set(faults.stack.hub_users())
-    calls_for_work = f'doing="work",peer="{service}"'
 
     def calls() -> float:
-        return faults.stack.metric("gateway", "bindery_http_calls_total", calls_for_work)
+        return faults.stack.metric("gateway", "bindery_http_calls_total", 'doing="work",peer="launcher"')
 
     with contextlib.ExitStack() as redis_paused:
-        with faults.stack.paused(service):
+        with faults.stack.paused("launcher"):
             calls_before = calls()
-            following = faults.stack.facade(repo.url, "main" if service == "resolver" else repo.sha)
-            eventually(lambda: calls() > calls_before, f"a call of the {service}")
+            following = faults.stack.facade(warm.url, warm.sha)
+            eventually(lambda: calls() > calls_before, "a call of the launcher")
             redis_paused.enter_context(faults.stack.paused("redis"))
         wait(REQUESTED_AWAY_SECONDS)
     faults.assert_ready_with_one_server(following, before)
