@@ -18,7 +18,7 @@ ABANDONABLE_STATES = {LaunchState.RESOLVING, LaunchState.BUILDING, LaunchState.W
 """States of a launch without a seat. Only such a launch is abandoned when nobody follows it."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class WatchedLaunch:
     """A launch that is conducted here, and what is known of its followers."""
 
@@ -46,7 +46,7 @@ class Abandonment:
     @contextlib.contextmanager
     def watching(self, conductor: Conductor) -> Iterator[asyncio.Event]:
         """Watch a launch until the block ends. The event is set if it is to be abandoned; never for a detached one."""
-        launch = WatchedLaunch(conductor)
+        launch = WatchedLaunch(conductor=conductor)
         if not conductor.launch.options.detached:
             self._watched.add(launch)
         try:

@@ -11,7 +11,7 @@ from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
 from tests.support.polling import until
 from tests.support.sample_records import launch, living, message_event
-from tests.support.valkey import Valkey, another_context, die, member_of, sweeper_of
+from tests.support.valkey import Valkey, another_context, die, member_of, sweep_as_another
 
 TOPICS = [Topic(Kind.LAUNCH, f"of-{number}") for number in range(5)]
 POISON, *HEALTHY = TOPICS
@@ -51,10 +51,9 @@ async def leave_orphans(valkey: Valkey) -> None:
 
 async def test_a_record_that_kills_its_owners_takes_no_other_along(valkey: Valkey, context: ProcessContext) -> None:
     await leave_orphans(valkey)
-    sweeper = await sweeper_of(context)
     deaths = 0
     while not await has_ended(context, POISON):
-        await sweeper.sweep_once()
+        await sweep_as_another(context)
         async with a_process(valkey) as (process, member):
             if POISON in await adopt_all(process, member):
                 await die(process, member)
@@ -66,26 +65,24 @@ async def test_a_record_that_kills_its_owners_takes_no_other_along(valkey: Valke
 
 async def test_processes_that_die_one_after_the_other_end_few_records(valkey: Valkey, context: ProcessContext) -> None:
     await leave_orphans(valkey)
-    sweeper = await sweeper_of(context)
     for _ in range(context.settings.adoptions_max + 1):
-        await sweeper.sweep_once()
+        await sweep_as_another(context)
         async with a_process(valkey) as (process, member):
             await adopt_all(process, member)
             await die(process, member)
-    await sweeper.sweep_once()
+    await sweep_as_another(context)
 
     assert sum([await has_ended(context, topic) for topic in TOPICS]) <= 1
 
 
 async def test_suspects_are_adopted_by_ever_more_at_once(valkey: Valkey, context: ProcessContext) -> None:
     await leave_orphans(valkey)
-    sweeper = await sweeper_of(context)
     for _ in range(2):
-        await sweeper.sweep_once()
+        await sweep_as_another(context)
         async with a_process(valkey) as (process, member):
             assert await adopt_all(process, member) == set(TOPICS)
             await die(process, member)
-    await sweeper.sweep_once()
+    await sweep_as_another(context)
 
     async with a_process(valkey, adoption_trial_seconds=0.3) as (process, member):
         counts = []
@@ -96,20 +93,19 @@ async def test_suspects_are_adopted_by_ever_more_at_once(valkey: Valkey, context
         assert counts == [1, 2, 2]
 
         await die(process, member)
-    await sweeper.sweep_once()
+    await sweep_as_another(context)
     async with a_process(valkey) as (process, member):
         assert await adopt_all(process, member) == set(TOPICS)  # none is a suspect any more
 
 
 async def test_a_process_adopts_the_next_suspects_by_itself(valkey: Valkey, context: ProcessContext) -> None:
     await leave_orphans(valkey)
-    sweeper = await sweeper_of(context)
     for _ in range(2):
-        await sweeper.sweep_once()
+        await sweep_as_another(context)
         async with a_process(valkey) as (process, member):
             await adopt_all(process, member)
             await die(process, member)
-    await sweeper.sweep_once()
+    await sweep_as_another(context)
     adopted: set[Topic] = set()
 
     async def adopt(_record: OwnedRecord, stored: StoredRecord) -> None:
@@ -125,13 +121,12 @@ async def test_who_dies_after_a_long_wait_for_the_next_owner_has_died_soon(
     valkey: Valkey, context: ProcessContext
 ) -> None:
     await leave_orphans(valkey)
-    sweeper = await sweeper_of(context)
     for _ in range(2):
-        await sweeper.sweep_once()
+        await sweep_as_another(context)
         async with a_process(valkey, adoption_trial_seconds=0.1) as (process, member):
             await adopt_all(process, member)
             await die(process, member)
         await asyncio.sleep(0.2)  # twice the time of trial, in which nobody owns the records
-    await sweeper.sweep_once()
+    await sweep_as_another(context)
     async with a_process(valkey, adoption_trial_seconds=0.1) as (process, member):
         assert len(await adopt_all(process, member)) == 1

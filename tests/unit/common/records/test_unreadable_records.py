@@ -16,7 +16,7 @@ from services.common.streams.log_store import stream_entries
 from tests.support.metrics import sample
 from tests.support.polling import until
 from tests.support.sample_records import TOPIC, create_record, launch, living, message_event
-from tests.support.valkey import Valkey, another_context, die, member_of, sweeper_of
+from tests.support.valkey import Valkey, another_context, die, member_of, sweep_as_another, sweeper_of
 
 QUICK = {"lease_seconds": 1.0, "lease_renew_seconds": 0.05, "sweep_interval_seconds": 0.05}
 BODY = launch().model_dump_json(exclude_none=True)
@@ -204,10 +204,9 @@ async def test_deaths_end_a_record_only_if_each_owner_died_soon(
     settings = {**QUICK, "adoption_trial_seconds": 0.0 if lives_long else 60.0}
     async with another_context(valkey, **settings) as context:
         await orphan(context)
-        sweeper = await sweeper_of(context)
         adoptions = 0
         for _ in range(8):
-            await sweeper.sweep_once()
+            await sweep_as_another(context)
             async with another_context(valkey, **settings) as another:
                 member = member_of(another)
                 await member.take_lease()
