@@ -54,13 +54,13 @@ def stack(faults: Faults) -> UpgradeStack:
 def assert_nothing_is_left(faults: Faults) -> None:
     """Check that nothing is left, but for what an earlier worker's jobs leave, which expires.
 
-    A worker of the release before kept arq's keys of a job until its build had ended. When it ends before that, a
-    worker of the same release would remove them; one of this release leaves them to arq's expiry of a day.
+    A worker of the release before kept arq's keys of a job until its build had ended. When it ends or is killed before
+    that, a worker of the same release would remove them; one of this release leaves them to arq's expiry of a day.
     """
     faults.forge.git_fault = None
     faults.end_all()
     with closing(faults.stack.redis()) as redis:
-        for key in (*redis.keys("arq:job:*"), *redis.keys("arq:retry:*")):
+        for key in [key for kind in ("job", "retry", "in-progress") for key in redis.keys(f"arq:{kind}:*")]:
             assert 0 < redis.ttl(key) <= JOB_KEYS_SECONDS
             redis.delete(key)
     faults.assert_nothing_is_left()
