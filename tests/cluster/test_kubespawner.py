@@ -75,13 +75,21 @@ class Servers:
     def messages(self, user: str, image: str, enough: str, **options: object) -> list[str]:
         """Return the messages of a start's progress, up to the message that has `enough` in it."""
         options = {"token": "t", **OPTIONS, **options}
-        answer = self.hub.request_server(user, image=image, **options)
-        assert answer.status_code in (201, 202, 500), answer.text  # 500: it failed before the hub had answered
-        texts = []
-        for event in self.hub.progress(user):
-            texts.append(event["message"])
-            if enough in event["message"]:
-                break
+        assert self.hub.call("POST", f"users/{user}").status_code == 201
+        texts: list[str] = []
+
+        def has_progress() -> bool:  # while a hub ends a start that failed at once, it tells nothing of it
+            answer = self.hub.call("POST", f"users/{user}/server", json={"image": image, **options})
+            if answer.status_code == 400 and "pending" in answer.text:
+                return False
+            assert answer.status_code in (201, 202, 500), answer.text  # 500: it failed before the hub had answered
+            for event in self.hub.progress(user):
+                texts.append(event["message"])
+                if enough in event["message"]:
+                    break
+            return bool(texts)
+
+        eventually(has_progress, f"a hub that tells of the start of {user}")
         assert enough in texts[-1], texts
         return texts
 
