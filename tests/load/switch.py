@@ -15,6 +15,8 @@ class Switch:
     def __init__(self, replicas: Sequence[Path]) -> None:
         self._replicas = cycle(replicas)
         self._count = len(replicas)
+        self._under_way: set[asyncio.Task[object] | None] = set()
+        """The tasks of open connections: asyncio alone would let go of them, with what they wait for."""
 
     @contextlib.asynccontextmanager
     async def listening(self, path: Path) -> AsyncIterator[None]:
@@ -34,15 +36,20 @@ class Switch:
             writer.close()
             return
 
-        with contextlib.suppress(asyncio.CancelledError):  # at the end of the loop, which would report each of them
-            await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
-        for one in (writer, far_writer):
-            one.close()
+        task = asyncio.current_task()
+        self._under_way.add(task)
+        try:
+            with contextlib.suppress(asyncio.CancelledError):  # at the end of the loop, which would report each of them
+                await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+        finally:
+            self._under_way.discard(task)
+            for one in (writer, far_writer):
+                one.close()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Pass on one direction until its end; the end of a service's answers ends the connection."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):  # the latter is uvloop's, for a transport that the peer has closed
         while data := await reader.read(_CHUNK_BYTES):
             writer.write(data)
             await writer.drain()
