@@ -101,7 +101,7 @@ class UpgradeStack(Stack):
         try:
             with self.part_client(part) as client:
                 return client.get("/health").status_code == 200
-        except (httpx.HTTPError, OSError):  # it may have ended just now
+        except (httpx.HTTPError, OSError, KeyError):  # it may have ended just now, or not yet be given its environment
             return False
 
 
