@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from deploy.local.components import component_name
-from tests.load.soak_stack import PAIRS, SoakStack
+from tests.load.soak_stack import PAIRS, STOPPED_SECONDS_MAX, SoakStack
 
 EVERY_SECONDS = 8.0
 """Time from one fault to the next, on the average over the whole soak: pauses without faults are made up for."""
 GAP_SECONDS = 4.0
 """Shortest time between two faults; they may overlap, but not at the same pair."""
-STOPPED_SECONDS = (1.0, 10.0)
+STOPPED_SECONDS = (1.0, STOPPED_SECONDS_MAX)
 """Up to more than the lease of 6 s, so that what a stopped process owns is taken over."""
 REDIS_STOPPED_SECONDS = (1.0, 8.0)
 DOWN_SECONDS = 2.0

@@ -34,9 +34,12 @@ LIVING = {"alive:*", "processes:*", "sweep:*", "slots", "{queue}:jobs:health-che
 RENEWED = {"alive:*", "sweep:*", "{queue}:jobs:health-check", "builds:relisted"}
 """Keys with an expiry that are written again as long as processes live."""
 
+STOPPED_SECONDS_MAX = 10.0
+"""Longest time for which a part stands still. A gateway's followers are followers of nobody meanwhile."""
+
 SETTINGS = {
     "build_slots": "3",
-    "abandoned_seconds": "8",
+    "abandoned_seconds": str(STOPPED_SECONDS_MAX + 5),
     "build_cancel_grace_seconds": "2",
     "reap_interval_seconds": "5",
     "reap_disarmed_seconds": "10",
