@@ -11,7 +11,6 @@ import signal
 import socket
 import stat
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -28,10 +27,9 @@ from deploy.local.start_token import running_address
 from deploy.local.stop import clean, stop
 from deploy.local.supervisor import GivenUp, Supervisor
 from tests.support.polling import eventually
-from tests.support.ports import ADDRESSES, free_ports, steal
+from tests.support.ports import ADDRESSES, steal
 from tests.support.small_stack import (
     STAYS,
-    STAYS_STUBBORNLY,
     SmallStack,
     start_detached,
     start_process,
@@ -39,16 +37,6 @@ from tests.support.small_stack import (
 
 PARTS = {"redis": STAYS, "gateway": STAYS}
 Start = Callable[..., SmallStack]
-
-
-@pytest.fixture
-def port() -> int:
-    return free_ports(1, avoid=set())[0]
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    return tmp_path / "data"
 
 
 def ready_line(stack: SmallStack) -> str:
@@ -214,25 +202,6 @@ def test_ctrl_c_ends_a_background_job_that_a_build_or_server_left_behind(data_di
 
 
 @pytest.mark.slow
-def test_stop_clean_and_the_next_up_end_background_jobs_too(data_dir: Path, port: int) -> None:
-    settings = Settings(data_dir=data_dir)
-    home = data_dir / "servers" / "0123" / "home"
-    with SmallStack(data_dir, port, PARTS).until_ready() as stack:
-        job = start_detached(home)
-        stack.process.kill()
-        stack.process.wait()
-    with SmallStack(data_dir, port, PARTS).until_ready() as following:
-        assert not job.is_running
-    assert any("left behind: background job of servers/0123, gateway" in line for line in following.lines)
-    job = start_detached(home)
-    assert "(1 processes)" in stop(settings)
-    assert not job.is_running
-    job = start_detached(home)
-    clean(settings, force=True)
-    assert not job.is_running
-
-
-@pytest.mark.slow
 def test_a_second_up_says_that_it_is_already_running(data_dir: Path, port: int) -> None:
     with SmallStack(data_dir, port, PARTS).until_ready() as first, SmallStack(data_dir, port, PARTS) as second:
         assert second.until_ended() == 1
@@ -253,33 +222,6 @@ def test_the_second_gateways_port_is_checked_too(data_dir: Path, port: int) -> N
     with socket.create_server(("127.0.0.1", port + 1)), SmallStack(data_dir, port, PARTS, gateways=2) as stack:
         assert stack.until_ended() == 1
     assert f"Port {port + 1} " in stack.lines[0]
-
-
-@pytest.mark.slow
-def test_after_kill_9_the_next_up_ends_the_leftovers_and_keeps_the_data(data_dir: Path, port: int) -> None:
-    with SmallStack(data_dir, port, PARTS | {"worker": STAYS_STUBBORNLY}).until_ready() as stack:
-        stack.until_printed("here", times=3)
-        process, build = start_process(STAYS, name="build 1234")
-        build.write(data_dir / "run" / "processes" / "build.json")
-        stranger, _ = start_process(STAYS)
-        record = {"pid": stranger.pid, "start_time": "1", "what": "server of long ago"}
-        (data_dir / "run" / "processes" / "server.json").write_text(json.dumps(record))
-        (data_dir / "images").mkdir()
-        installation = (data_dir / "installation.json").read_text()
-        parts = [stack.part(name) for name in ("redis", "gateway", "worker")]
-        stack.process.kill()
-        stack.process.wait()
-        assert all(part.is_running for part in parts)
-
-        with SmallStack(data_dir, port, PARTS, stop_timeout_seconds=0.5).until_ready() as following:
-            assert not any(part.is_running for part in (*parts, build))
-    assert any("left behind: build 1234, gateway, redis, worker" in line for line in following.lines)
-    assert stranger.poll() is None
-    assert (data_dir / "images").is_dir()
-    assert (data_dir / "installation.json").read_text() == installation
-    stranger.kill()
-    stranger.communicate()
-    process.communicate()
 
 
 @pytest.mark.slow
@@ -330,57 +272,6 @@ def test_a_component_that_there_is_not_can_not_be_left_out(data_dir: Path, port:
     assert not data_dir.exists()
 
 
-@pytest.mark.slow
-def test_stop_ends_it_from_elsewhere(data_dir: Path, port: int) -> None:
-    settings = Settings(data_dir=data_dir)
-    assert stop(settings) == "Bindery was not running."
-    with SmallStack(data_dir, port, PARTS).until_ready() as stack:
-        parts = [stack.part(name) for name in PARTS]
-        assert stop(settings) == "Bindery has stopped."
-        assert stack.until_ended() == 0
-    assert not any(part.is_running for part in parts)
-    assert stop(settings) == "Bindery was not running."
-
-
-@pytest.mark.slow
-def test_stop_kills_an_up_that_does_not_end(data_dir: Path, port: int) -> None:
-    with SmallStack(data_dir, port, PARTS).until_ready() as stack:
-        parts = [stack.part(name) for name in PARTS]
-        stack.process.send_signal(signal.SIGSTOP)
-        settings = Settings(data_dir=data_dir, stop_timeout_seconds=0.01)
-        assert stop(settings) == "Bindery has stopped."
-        assert stack.until_ended() in {-signal.SIGKILL, 0}
-    assert not any(part.is_running for part in parts)
-
-
-def test_stop_ends_what_a_killed_up_left_behind(data_dir: Path, port: int) -> None:
-    with SmallStack(data_dir, port, PARTS).until_ready() as stack:
-        parts = [stack.part(name) for name in PARTS]
-        stack.process.kill()
-        stack.process.wait()
-        assert "2 processes" in stop(Settings(data_dir=data_dir))
-    assert not any(part.is_running for part in parts)
-
-
-@pytest.mark.slow
-def test_the_folder_of_the_sockets_goes_with_the_stack_or_with_who_ends_its_leftovers(
-    data_dir: Path, port: int
-) -> None:
-    folder = socket_folder(data_dir, os.environ)
-    settings = Settings(data_dir=data_dir)
-    with SmallStack(data_dir, port, PARTS).until_ready():
-        assert folder.stat().st_mode & 0o777 == 0o700
-    assert not folder.exists()
-    ends: list[Callable[[], str]] = [partial(stop, settings), partial(clean, settings, force=True)]
-    for end in ends:
-        with SmallStack(data_dir, port, PARTS).until_ready() as stack:
-            stack.process.kill()
-            stack.process.wait()
-        assert folder.exists()
-        end()
-        assert not folder.exists()
-
-
 def test_a_folder_for_the_sockets_that_others_may_enter_is_said_and_kept(data_dir: Path, port: int) -> None:
     folder = socket_folder(data_dir, os.environ)
     folder.mkdir(mode=0o755)
@@ -428,19 +319,3 @@ def test_a_folder_with_other_things_in_it_is_not_taken(data_dir: Path, port: int
     assert "holds other things already (thesis.tex)" in stack.lines[0]
     with pytest.raises(StartupError, match="was not made by Bindery"):
         clean(Settings(data_dir=data_dir), force=True)
-
-
-@pytest.mark.slow
-def test_clean_refuses_while_it_runs_and_with_nobody_to_ask(
-    data_dir: Path, port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    settings = Settings(data_dir=data_dir)
-    with SmallStack(data_dir, port, PARTS).until_ready(), pytest.raises(StartupError, match="make stop"):
-        clean(settings, force=True)
-    with (tmp_path / "nobody").open("w+") as nobody:
-        monkeypatch.setattr("sys.stdin", nobody)
-        with pytest.raises(StartupError, match="FORCE=1"):
-            clean(settings, force=False)
-    assert (data_dir / "installation.json").exists()
-    assert clean(settings, force=True) == f"Deleted {data_dir}."
-    assert not data_dir.exists()

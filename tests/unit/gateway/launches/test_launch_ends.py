@@ -1,26 +1,19 @@
 """However a launch ends without a server, its build is left and its server's start stopped."""
 
 import asyncio
-import time
-from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.common.models import BuildState, LaunchState
 from services.common.models.errors import BinderyError
 from services.common.records import store
 from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic
-from services.common.service import loops
-from services.common.service.call_accounting import attributed_to
-from services.common.service.tasks import cancel_and_wait, sleep_unless_cancelled
-from services.gateway.launches import launches, side_effects
-from services.gateway.launches.abandonment import Abandonment, WatchedLaunch
+from services.common.service.tasks import sleep_unless_cancelled
+from services.gateway.launches import side_effects
 from services.gateway.launches.conductor import Conductor
 from tests.support.in_process_gateway import open_gateway
-from tests.support.metrics import sample
 from tests.support.valkey import Valkey
 
 pytestmark = pytest.mark.usefixtures("redis")
@@ -224,52 +217,6 @@ async def test_an_end_that_was_fenced_is_not_believed(valkey: Valkey) -> None:
         assert outcome.state is LaunchState.BUILDING
 
 
-@pytest.mark.parametrize("detached", [False, True])
-@pytest.mark.slow
-async def test_a_launch_that_nobody_follows_gives_up_its_place_in_the_queue(valkey: Valkey, detached: bool) -> None:
-    async with open_gateway(valkey, abandoned_seconds=0.8) as gateway:
-        gateway.backends.place = 3
-        launch = await gateway.begin(detached=detached)
-        await gateway.until(lambda: bool(gateway.backends.owned_records), "the build is there")
-        await gateway.backends.end_build(BuildState.BUILT)
-        await gateway.until_state(launch, LaunchState.WAITING)
-        if not detached:
-            error = (await gateway.until_ended(launch, LaunchState.CANCELLED)).error
-            assert error
-            assert error.code == "abandoned"
-            assert gateway.backends.calls[2:] == ["start", f"stop {launch.launch_ref} 0"]
-            return
-        follower = await gateway.begin()  # by the time this one is abandoned, the other one would have been
-        await gateway.until_ended(follower, LaunchState.CANCELLED)
-        assert (await gateway.read_launch(launch)).state is LaunchState.WAITING
-
-
-async def test_a_launch_of_which_it_is_unknown_who_follows_it_is_not_abandoned(valkey: Valkey) -> None:
-    before = sample("bindery_loop_failures_total", loop="abandonment")
-    async with open_gateway(valkey, abandoned_seconds=0.8) as gateway:
-        launch = await gateway.begin()
-        key = gateway.context.keys.record(Topic(Kind.LAUNCH, launch.launch_id))
-        await gateway.context.redis.hset(key, "seen", "damaged")
-        await gateway.until_build(1)
-        began_at = time.monotonic()
-        await gateway.until(
-            lambda: (
-                sample("bindery_loop_failures_total", loop="abandonment") >= before + 3
-                and time.monotonic() - began_at > 1.6
-            ),
-            "the look has failed for twice the time after which a launch is abandoned",
-        )
-        assert (await gateway.read_launch(launch)).state is LaunchState.BUILDING
-
-        # It is known again: nobody follows. The time begins with that.
-        repaired_at = time.monotonic()
-        await gateway.context.redis.hset(key, "seen", "0")
-        error = (await gateway.until_ended(launch, LaunchState.CANCELLED)).error
-        assert error
-        assert error.code == "abandoned"
-        assert time.monotonic() - repaired_at >= 0.4
-
-
 async def test_work_that_ends_by_a_failed_call_over_http_does_not_wait_for_redis(
     valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,13 +233,6 @@ async def test_work_that_ends_by_a_failed_call_over_http_does_not_wait_for_redis
         error = (await gateway.until_ended(await gateway.begin(), LaunchState.FAILED)).error
         assert error
         assert (error.code, calls) == ("internal", 1)
-
-
-async def test_an_abandoned_launch_lets_its_build_finish(valkey: Valkey) -> None:
-    async with open_gateway(valkey, abandoned_seconds=0.4) as gateway:
-        launch = await gateway.begin()
-        await gateway.until_ended(launch, LaunchState.CANCELLED)
-        assert gateway.backends.calls == ["resolve", "build", f"leave {BUILD} "]
 
 
 @pytest.mark.slow
@@ -336,72 +276,6 @@ async def test_a_cancel_that_reaches_no_launcher_is_stored_in_the_servers_record
         stored = await gateway.context.records.read(gateway.backends.owned_records["s"].topic)
         assert stored
         assert (stored.get("cancel"), stored.get("given_up")) == ("1", "1")
-
-
-async def test_launches_that_are_followed_elsewhere_are_marked_by_one_round_trip(valkey: Valkey) -> None:
-    async with open_gateway(valkey) as owner, open_gateway(valkey) as other, AsyncExitStack() as followers:
-        topics = []
-        for _ in range(3):
-            launch = await owner.begin()
-            topics.append(Topic(Kind.LAUNCH, launch.launch_id))
-            await followers.enter_async_context(other.context.bus.follow(topics[-1], lambda: None))
-
-        before = sample("bindery_redis_round_trips_total", doing="mark")
-        # Nothing else is counted under this label, not even the logins of new connections.
-        with attributed_to("mark"):  # type: ignore[arg-type]  # the product has no such label
-            await other.launches._mark_followed()
-        assert sample("bindery_redis_round_trips_total", doing="mark") == before + 1
-        for topic in topics:
-            stored = await owner.context.records.read(topic)
-            assert stored
-            assert float(stored.get("seen", "0")) > 0
-
-
-@pytest.mark.slow
-async def test_a_launch_that_is_followed_elsewhere_is_not_abandoned_for_a_long_outage(
-    own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loops, "RETRY_MAX_SECONDS", 0.1)
-    settings = {"abandoned_seconds": 2.0, "redis_timeout_seconds": 1.0}
-    read_seen = Abandonment._read_seen
-    looks = 0
-
-    async def count_look(self: Abandonment, watched: list[WatchedLaunch]) -> None:
-        nonlocal looks
-        await read_seen(self, watched)
-        looks += 1
-
-    monkeypatch.setattr(Abandonment, "_read_seen", count_look)
-    async with open_gateway(own_valkey, **settings) as owner, open_gateway(own_valkey, **settings) as other:
-        launch = await owner.begin()
-        await owner.until_state(launch, LaunchState.BUILDING)
-        async with other.context.bus.follow(Topic(Kind.LAUNCH, launch.launch_id), lambda: None):
-            await other.launches._mark_followed()
-            await own_valkey.be_away(1.25 * settings["abandoned_seconds"])
-            looks = 0
-            await owner.until(lambda: looks >= 3, "the owner looks before the other gateway comes to its mark")
-            await other.launches._mark_followed()
-            assert (await owner.read_launch(launch)).state is LaunchState.BUILDING
-        await owner.until_ended(launch, LaunchState.CANCELLED)
-
-
-@pytest.mark.slow
-async def test_the_mark_of_a_follower_is_made_again_soon_after_an_outage(
-    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(launches, "RETRY_MAX_SECONDS", 0.1)
-    calls = 0
-
-    def away(_kind: Kind) -> list[Topic]:
-        nonlocal calls
-        calls += 1
-        raise RedisConnectionError("away")
-
-    async with open_gateway(valkey, abandoned_seconds=4.0) as gateway:
-        monkeypatch.setattr(gateway.context.bus, "followed_topics", away)
-        marking = asyncio.create_task(gateway.launches.keep_followed_alive())
-        await gateway.until(lambda: calls > 15, "the mark is tried often", seconds=5)  # each half second usually
-        await cancel_and_wait(marking)
 
 
 async def test_a_gateway_that_is_about_to_end_refuses_launches_at_once(valkey: Valkey) -> None:

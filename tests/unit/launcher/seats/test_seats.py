@@ -2,60 +2,17 @@
 
 import asyncio
 import contextlib
-import itertools
-import random
-from dataclasses import dataclass, field
 
 import pytest
 
 from services.common.context import ProcessContext
-from services.common.models import ResolvedRepo, Server, ServerId, ServerState
 from services.common.models.errors import BinderyError
 from services.launcher.seats.positions import SeatAnswer, SeatPosition
-from services.launcher.seats.seats import COUNT_UNKNOWN, QUOTA_REACHED, SeatClaim, Seats
-from services.launcher.settings import LauncherSettings
+from services.launcher.seats.seats import COUNT_UNKNOWN, QUOTA_REACHED, SeatClaim
 from tests.support.in_process_launcher import REPO
-from tests.support.settings import settings_for
+from tests.support.sample_seats import ask, look, repo_of, seats_of, server
 
-CLASSES = {"default": {}, "large": {"cost": 3}, "huge": {"cost": 9}}
-
-
-@pytest.fixture(autouse=True)
-async def _are_counted(context: ProcessContext) -> None:
-    """It is known what runs: nothing."""
-    await context.redis.set(context.keys("seats:counted"), "yes")
-
-
-def seats_of(context: ProcessContext, total: int, **overrides: object) -> Seats:
-    settings = {"seats_total": total, "resource_classes": CLASSES, "resource_class": "default", **overrides}
-    return Seats(context, settings_for(LauncherSettings, settings))
-
-
-def repo_of(name: str, quota: int | None = None, resource_class: str | None = None) -> ResolvedRepo:
-    return REPO.updated(repo_url=f"https://example.org/{name}", quota=quota, resource_class=resource_class)
-
-
-def server(number: int) -> Server:
-    """A server that is asked for as the `number`th."""
-    return Server(
-        server_id=ServerId(f"server-{number:03d}"), hub_id="hub", user=f"user-{number}", server_name="",
-        launch_ref="ref", state=ServerState.WAITING, image="image", repo_url="https://example.org/x",
-        url="https://example.org/user/x/", created_at=1000.0 + number,
-    )  # fmt: skip
-
-
-async def ask(seats: Seats, number: int, repo: str = "a", quota: int | None = None, kind: str | None = None) -> int:
-    return (await seats.take(server(number), repo_of(repo, quota, kind))).number
-
-
-async def look(seats: Seats, *numbers: int) -> list[int]:
-    """Where some servers stand now."""
-    with_places = []
-    for number in numbers:
-        with seats.watch(f"server-{number:03d}", SeatPosition(SeatAnswer.UNKNOWN)) as watched:
-            await seats.refresh()
-            with_places.append(watched.position.number)
-    return with_places
+pytestmark = pytest.mark.usefixtures("are_counted")
 
 
 async def test_seats_are_taken_until_there_are_none_and_then_there_is_a_queue(context: ProcessContext) -> None:
@@ -272,152 +229,3 @@ async def test_a_repository_has_one_quota_however_its_url_is_written(context: Pr
     assert (await seats.take(server(15), REPO.updated(repo_url="https://github.com/org/other"))).number == 0
     other = [REPO.updated(repo_url=url) for url in ("https://example.org/A", "https://example.org/a")]
     assert [(await seats.take(server(20 + n), repo)).number for n, repo in enumerate(other)] == [0, 0]
-
-
-@dataclass(kw_only=True)
-class Model:
-    """What the script should do, said in another way: it looks for the next one each time from the start."""
-
-    total: int
-    room: int
-    seated: dict[int, tuple[str, int, int]] = field(default_factory=dict)
-    waiting: dict[int, tuple[str, int, int]] = field(default_factory=dict)
-
-    def order(self) -> list[tuple[int, bool]]:
-        """The waiting launches in order, each with whether it lacks only a free seat."""
-        seats: dict[str, int] = {}
-        servers: dict[str, int] = {}
-        for repo, cost, _ in self.seated.values():
-            seats[repo] = seats.get(repo, 0) + cost
-            servers[repo] = servers.get(repo, 0) + 1
-        remaining = dict(sorted(self.waiting.items()))
-        out = []
-        shut = set[str]()
-        for may_start in (True, False):
-            while remaining:
-                first = {}  # of each repository, who came first
-                for number, (repo, _, quota) in remaining.items():
-                    if may_start and 0 < quota <= servers.get(repo, 0):
-                        shut.add(repo)
-                    if repo not in first and (not may_start or repo not in shut):
-                        first[repo] = number
-                if not first:
-                    break
-                number = min(first.values(), key=lambda candidate: (seats.get(remaining[candidate][0], 0), candidate))
-                repo, cost, _ = remaining.pop(number)
-                seats[repo] = seats.get(repo, 0) + cost
-                servers[repo] = servers.get(repo, 0) + 1
-                out.append((number, may_start))
-        return out
-
-    def admit(self) -> None:
-        while order := self.order():
-            number, may_start = order[0]
-            free = self.total - sum(cost for _, cost, _ in self.seated.values())
-            if not may_start or self.waiting[number][1] > free:
-                return
-            self.seated[number] = self.waiting.pop(number)
-
-    def ask(self, number: int, repo: str, cost: int, quota: int) -> int:
-        if cost > self.total:
-            return SeatAnswer.NEVER
-        self.waiting[number] = (repo, cost, quota)
-        self.admit()
-        if number in self.waiting and len(self.waiting) > self.room:
-            del self.waiting[number]
-            return SeatAnswer.FULL
-        return self.place(number)
-
-    def leave(self, number: int) -> None:
-        self.seated.pop(number, None)
-        self.waiting.pop(number, None)
-        self.admit()
-
-    def place(self, number: int) -> int:
-        if number in self.seated:
-            return 0
-        return next(
-            (at for at, (waiting_number, _) in enumerate(self.order(), 1) if waiting_number == number),
-            SeatAnswer.UNKNOWN,
-        )
-
-
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.slow
-async def test_whatever_comes_and_goes_the_seats_are_as_the_model_says(context: ProcessContext, seed: int) -> None:
-    chance = random.Random(seed)
-    model = Model(total=chance.randint(4, 9), room=chance.randint(4, 25))
-    quotas = {repo: chance.choice([-1, -1, 0, 1, 2, 3]) for repo in "abcd"}
-    seats = seats_of(context, model.total, seats_waiting_max=model.room)
-    numbers = itertools.count()
-    for _ in range(120):
-        here = sorted(model.seated | model.waiting)
-        if here and chance.random() < 0.4:
-            number = chance.choice(here)
-            model.leave(number)
-            await seats.release(f"server-{number:03d}")
-        else:
-            number = next(numbers)
-            repo = chance.choice("aaabcd")
-            kind = chance.choice(["default", "default", "large"])
-            expected = model.ask(number, repo, CLASSES[kind].get("cost", 1), quotas[repo])
-            assert await ask(seats, number, repo, quotas[repo], kind) == expected
-        here = sorted(model.seated | model.waiting)
-        assert await look(seats, *here) == [model.place(number) for number in here]
-        assert sum(cost for _, cost, _ in model.seated.values()) <= model.total
-
-
-@pytest.mark.parametrize("many", [20, 200])
-async def test_a_repository_with_many_waiting_and_one_with_few_get_the_seats_in_turn(
-    context: ProcessContext, many: int
-) -> None:
-    seats = seats_of(context, 4)
-    for number in range(many):
-        await ask(seats, number, "popular")
-    for number in range(many, many + 4):
-        await ask(seats, number, "other")
-    for number in range(4):
-        await seats.release(f"server-{number:03d}")
-    seated = sorted(await seats.holders())
-    assert [int(name[-3:]) for name in seated] == [4, 5, many, many + 1]
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        "{", "[]", "3", "{}", '{"v": 2, "repo": "a", "cost": 1, "shared_with": ["b"]}', '{"repo": {"a": 1}}',
-        '{"cost": "nan"}', '{"cost": 1.5}', '{"cost": -3}', '{"cost": 1e300}', '{"cost": {}, "quota": "nan"}',
-    ],
-)  # fmt: skip
-async def test_a_damaged_holder_keeps_its_seat_and_keeps_nobody_from_theirs(context: ProcessContext, raw: str) -> None:
-    seats = seats_of(context, 2)
-    assert [await ask(seats, number) for number in range(4)] == [0, 0, 1, 2]
-    await context.redis.hset(context.keys("{seats}:members"), "server-000", raw)
-    await context.redis.hset(context.keys("{seats}:asked"), "server-002", raw)
-    assert sorted(await seats.holders()) == ["server-000", "server-001"]
-
-    await seats.release("server-001")
-    assert (await look(seats, 2, 3)) == [0, 1]
-    await seats.release("server-000")
-    assert await look(seats, 3) == [0]
-    await seats.release("server-002", "server-003")
-    await seats.repair_totals()
-    assert await seats.holders() == {}
-    assert await ask(seats, 5) == 0
-
-
-async def test_damaged_totals_keep_nobody_from_a_seat_and_are_repaired(context: ProcessContext) -> None:
-    seats = seats_of(context, 3)
-    held = context.keys("{seats}:held")
-    assert await ask(seats, 0, quota=3) == 0
-    names = [name.decode() for name in await context.redis.hkeys(held)]
-    await context.redis.hset(held, mapping=dict.fromkeys([*names, "u:gone"], "damaged"))
-    assert await ask(seats, 1, quota=3) == 0
-
-    await seats.repair_totals()
-    assert await context.redis.hget(held, "total") == b"2"
-    assert not await context.redis.hexists(held, "u:gone")
-    assert [await ask(seats, number, quota=3) for number in (2, 3)] == [0, 1]
-    await context.redis.hset(held, "u:gone", "damaged")
-    await seats.release("server-000")
-    assert await look(seats, 3) == [0]
