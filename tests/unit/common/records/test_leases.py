@@ -1,11 +1,14 @@
 """Leases in a real Redis: the dead are found, what they owned goes to the living, once."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
 import pytest
 
 from services.common.context import ProcessContext
 from services.common.models import Event, Launch, LaunchState, Phase
+from services.common.records.leases import ServiceMember
 from services.common.records.owned_record import Fenced, OwnedRecord
 from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
@@ -99,43 +102,40 @@ async def test_a_lost_creation_is_found_although_a_lost_end_makes_the_counts_equ
         assert await messages_of(context) == ["first"]
 
 
-async def test_what_a_process_offers_is_written_again_with_the_records_that_redis_lost(context: ProcessContext) -> None:
-    offers = 0
+@contextlib.asynccontextmanager
+async def offering(context: ProcessContext) -> AsyncIterator[tuple[ServiceMember, list[str]]]:
+    """Run a member that offers something; the list grows each time that it is written."""
+    offers: list[str] = []
 
     async def offer() -> None:
-        nonlocal offers
-        offers += 1
+        offers.append("offer")
 
     member = member_of(context)
     await member.take_lease()
     await member.start(on_lease=offer)
     async with background_tasks(member.run()):
+        yield member, offers
+
+
+async def test_what_a_process_offers_is_written_again_with_the_records_that_redis_lost(context: ProcessContext) -> None:
+    async with offering(context) as (member, offers):
         await create_record(context, member.process)
         member.work(TOPIC, asyncio.Event().wait())  # type: ignore[arg-type]
-        before = offers
+        before = len(offers)
         await context.redis.delete(context.keys.record(TOPIC), context.keys.owned(member.process))
         await until(lambda: context.records.read(TOPIC))
-        await until(lambda: offers > before)
+        await until(lambda: len(offers) > before)
 
 
 async def test_what_a_process_offers_is_written_again_although_all_its_records_are_there(
     context: ProcessContext,
 ) -> None:
     """A write of an owner restores its record, and not what stands beside that."""
-    offers = 0
-
-    async def offer() -> None:
-        nonlocal offers
-        offers += 1
-
-    member = member_of(context)
-    await member.take_lease()
-    await member.start(on_lease=offer)
-    async with background_tasks(member.run()):
+    async with offering(context) as (_, offers):
         await until(lambda: offers)
-        before = offers
+        before = len(offers)
         context.bus.report_loss()
-        await until(lambda: offers > before)
+        await until(lambda: len(offers) > before)
 
 
 async def test_a_record_that_was_disowned_and_is_claimed_again_is_not_disowned_at_once(valkey: Valkey) -> None:
@@ -164,7 +164,7 @@ async def test_a_renewal_that_is_slow_takes_no_lease_after_the_hand_over(
 
     async def run_slowly(name: str, keys: list[str], args: list[ScriptArg]) -> ScriptReply:
         is_sent.set()
-        await asyncio.sleep(0.2)  # as a renewal that waits for a connection
+        await until(lambda: member.is_leaving, "the process leaves")  # as a renewal that waits for a connection
         return await run(name, keys, args)
 
     monkeypatch.setattr(member._scripts, "run", run_slowly)
