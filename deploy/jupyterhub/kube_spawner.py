@@ -88,8 +88,6 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
             for task in (starting, ending):
                 if task.cancel():
                     task.add_done_callback(self._log_late_error)
-                elif not task.cancelled():
-                    task.exception()  # it is raised here, or came together with the one that is
             _, remaining = await asyncio.wait({starting, ending}, timeout=_CANCEL_SECONDS)
             if remaining:
                 self.log.warning("The start of pod %s goes on although it was cancelled.", self.pod_name)

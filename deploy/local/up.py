@@ -135,8 +135,6 @@ async def _run_until_signal(supervisor: Supervisor, console: Console, announceme
         for task in tasks:
             if task.cancel():
                 task.add_done_callback(say_late_error)
-            elif not task.cancelled():
-                task.exception()  # it is raised here, or came together with the one that is
         _, remaining = await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
         for task in remaining:
             console.say(f"left a task that did not end when it was cancelled: {task.get_name()}")

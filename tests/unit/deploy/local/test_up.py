@@ -161,21 +161,6 @@ async def test_the_error_of_a_task_that_fails_when_it_is_cancelled_is_told(unrea
     assert unread_errors == []
 
 
-async def test_of_two_errors_at_once_none_is_left_unread(unread_errors: list[str]) -> None:
-    class Failing:
-        async def keep_all(self) -> None:
-            raise GivenUp("a component")
-
-    async def give_up() -> None:
-        raise GivenUp("not healthy")
-
-    console = cast("Console", SimpleNamespace(say=lambda _line: None))
-    with pytest.raises(GivenUp):
-        await up._run_until_signal(cast("Supervisor", Failing()), console, give_up())
-    gc.collect()
-    assert unread_errors == []
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.slow
 def test_a_signal_ends_parts_builds_and_servers(data_dir: Path, port: int, number: signal.Signals) -> None:
