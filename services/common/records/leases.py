@@ -78,6 +78,7 @@ class ServiceMember:
         self._work = Work(records)
         self._wake = asyncio.Event()
         self._renewing = asyncio.Lock()
+        self._offering = asyncio.Lock()
         self._lost_lease = False
         self._records_differ = asyncio.Event()
         self._without_task: dict[bytes, float] = {}
@@ -155,7 +156,7 @@ class ServiceMember:
         self.is_leaving = True
         self._records.leave(self.process)
         await self._work.cancel_all()
-        async with self._renewing:
+        async with self._renewing, self._offering:
             await self._sweeper.release(self.process, by_itself=True)
 
     async def _keep_lease(self) -> None:
@@ -224,7 +225,7 @@ class ServiceMember:
 
     async def _offer_again(self) -> None:
         """Register again what stands in Redis beside the records: it may be lost even if writes restored all these."""
-        async with self._renewing:
+        async with self._offering:  # and not the renewals' lock: a slow offer must let no lease run out
             if self._on_lease and not self.is_leaving:
                 await self._on_lease()
 

@@ -138,6 +138,26 @@ async def test_what_a_process_offers_is_written_again_although_all_its_records_a
         await until(lambda: len(offers) > before)
 
 
+async def test_an_offer_that_gets_no_reply_keeps_no_renewal_waiting(context: ProcessContext) -> None:
+    has_started = False
+    is_asked = asyncio.Event()
+
+    async def offer_without_reply() -> None:
+        if has_started:
+            is_asked.set()
+            await asyncio.Event().wait()
+
+    member = member_of(context)
+    await member.take_lease()
+    await member.start(on_lease=offer_without_reply)
+    has_started = True
+    async with background_tasks(member.run()):
+        context.bus.report_loss()
+        await is_asked.wait()
+        await die(context, member)
+        await until(lambda: context.redis.exists(context.keys.alive(member.process)), "the lease is renewed")
+
+
 async def test_a_record_that_was_disowned_and_is_claimed_again_is_not_disowned_at_once(valkey: Valkey) -> None:
     async with another_context(valkey, lease_renew_seconds=0.05) as context:
         member = member_of(context)
