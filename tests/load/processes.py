@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+_LISTENS = "0A"
+"""State of a socket in the kernel's tables."""
 
 
 def cpu_seconds(pid: int) -> float:
@@ -44,6 +46,17 @@ def unix_connections(pid: int) -> int:
     fields = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
     unnamed = {f"socket:[{of_line[6]}]" for of_line in fields if len(of_line) == 7}
     return sum(handle in unnamed for handle in _handles(pid))
+
+
+def tcp_connections(pid: int) -> int:
+    """Connections of a process by TCP, to or from others; what it listens at is none."""
+    established = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] != _LISTENS:
+                established.add(f"socket:[{fields[9]}]")
+    return sum(handle in established for handle in _handles(pid))
 
 
 def _handles(pid: int) -> list[str]:

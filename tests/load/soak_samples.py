@@ -1,30 +1,40 @@
 """What the processes of a soak hold when nothing is under way, round by round, and whether it grows."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from services.common.redis.families import FAMILIES
-from tests.load.processes import file_handles, rss_bytes, unix_connections
+from tests.load.processes import file_handles, rss_bytes, tcp_connections, unix_connections
 from tests.load.soak_stack import POOL_CONNECTIONS, SoakStack
 from tests.load.table import Row
 
 TOLERANCE = 0.05
 INDIVISIBLE = {
-    "tasks": 3.0,  # a launch that is about to end has three, and a service no more than thirty at rest
-    "file handles": 3.0,  # connections to hub and forge are kept for a while; one a round would be 7 in half an hour
+    "RSS": 1.0,  # MiB; an allocator's step, and a twentieth of Redis is less
+    "tasks": 1.0,  # a resolver has a dozen: one that is in mid-poll is more than a twentieth
+    "file handles": 1.0,  # and so is one handle of twenty
     "keys": 2.0,  # `builds:relisted` and a sweep lease may just have run out, or not
     "data": 0.1,  # MiB; the tables of an all but empty Redis grow by doubling
 }
 """Differences that are no growth, if larger than a twentieth."""
 UNPOOLED_CONNECTIONS = 10
 """Unix sockets of a process outside that pool: 4 for the lease, 4 for subscriptions, the event loop's own pair."""
-CEILINGS = {"connections": float(POOL_CONNECTIONS + UNPOOLED_CONNECTIONS)}
+KEPT_CONNECTIONS = 12
+"""Connections by TCP that a process keeps for its next call of hub or forge, after its busiest moment."""
+CEILINGS = {
+    "connections": float(POOL_CONNECTIONS + UNPOOLED_CONNECTIONS),
+    "TCP connections": float(KEPT_CONNECTIONS),
+}
 """What may be reached: a pool keeps the connections of its busiest moment, which may come late.
 
 That is when Redis has stood still, and all ask at once. The soak's pools are small, so that a leak exceeds them.
 """
+LOOKS = 3
+LOOK_PAUSE_SECONDS = 4.0
+"""Between two looks of one sample: what is about to end has ended by the last one, and what leaked is there in each."""
 REDIS = "redis"
 
 
@@ -38,7 +48,16 @@ class Sample:
 
     @classmethod
     async def of(cls, stack: SoakStack) -> "Sample":
-        """Take a sample."""
+        """Take a sample: the least of some looks for each measure, and the keys of the last."""
+        looks = [await cls._look(stack)]
+        while len(looks) < LOOKS:
+            await asyncio.sleep(LOOK_PAUSE_SECONDS)
+            looks.append(await cls._look(stack))
+        numbers = {one: min(look.numbers[one] for look in looks) for one in looks[-1].numbers}
+        return cls(numbers=numbers, keys=looks[-1].keys)
+
+    @classmethod
+    async def _look(cls, stack: SoakStack) -> "Sample":
         numbers: dict[tuple[str, str], float] = {}
         for name in stack.ours():
             pid = stack.processes[name].pid
@@ -46,8 +65,10 @@ class Sample:
             if name == REDIS:
                 continue
             connections = unix_connections(pid)
+            tcp = tcp_connections(pid)
             numbers[name, "connections"] = connections
-            numbers[name, "file handles"] = file_handles(pid) - connections
+            numbers[name, "TCP connections"] = tcp
+            numbers[name, "file handles"] = file_handles(pid) - connections - tcp
             numbers[name, "tasks"] = _value(await stack.metrics(name), "bindery_tasks")
 
         async with stack.redis() as client:

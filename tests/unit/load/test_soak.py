@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.load.processes import file_handles, unix_connections
+from tests.load.processes import file_handles, tcp_connections, unix_connections
 from tests.load.soak_launches import LINES, SoakLaunch
 from tests.load.soak_samples import Sample, rows
 from tests.load.stub_hub import StubHub
@@ -27,6 +27,8 @@ def test_growth_of_more_than_a_twentieth_fails_and_the_warm_up_does_not_count() 
 def test_what_is_few_may_grow_by_one_and_a_pool_up_to_its_size() -> None:
     assert not failed(10, 12, 12, 13, measure="tasks")
     assert failed(10, 12, 12, 14, measure="tasks")
+    assert not failed(8, 9, 9, 10)
+    assert failed(8, 9, 9, 10.1)
     assert not failed(3, 4, 10, 26, measure="connections")
     assert failed(3, 4, 10, 27, measure="connections")
 
@@ -43,6 +45,15 @@ def test_connections_to_unix_sockets_are_told_from_those_that_others_opened(tmp_
         with accepted:
             assert unix_connections(pid) == connections + 1
             assert file_handles(pid) == handles + 3
+
+
+def test_connections_by_tcp_are_told_from_what_listens() -> None:
+    pid = os.getpid()
+    connections = tcp_connections(pid)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert tcp_connections(pid) == connections
+        with socket.create_connection(server.getsockname()), server.accept()[0]:
+            assert tcp_connections(pid) == connections + 2
 
 
 def a_launch(kind: str, lines: int, *, phase: str = "ready", code: str = "") -> SoakLaunch:

@@ -158,6 +158,7 @@ async def test_an_offer_that_gets_no_reply_keeps_no_renewal_waiting(context: Pro
         await until(lambda: context.redis.exists(context.keys.alive(member.process)), "the lease is renewed")
 
 
+@pytest.mark.usefixtures("redis")
 async def test_a_record_that_was_disowned_and_is_claimed_again_is_not_disowned_at_once(valkey: Valkey) -> None:
     async with another_context(valkey, lease_renew_seconds=0.05) as context:
         member = member_of(context)
