@@ -12,6 +12,8 @@ RUN_TESTS = $(VENV)/python -m pytest
 # As many workers as fit the machine (tests/conftest.py); JOBS=0 runs the tests one after another.
 JOBS = auto
 IN_PARALLEL = -n $(JOBS)
+# Two files at once: tests that wait for half of their time, but start a whole stack or two hundred servers.
+IN_PAIRS = -n $(if $(filter auto,$(JOBS)),2,$(JOBS))
 ON_HUB5 = BINDERY_TEST_HUB_PYTHON=.venv/hub5/bin/python
 
 .PHONY: help up url stop clean unit test watch coverage test-browser test-faults test-hubs test-docker test-cluster test-long load \
@@ -76,11 +78,11 @@ test-browser: .venv-dev
 	@$(RUN_TESTS) tests/browser
 
 test-faults: .venv-dev
-	@$(RUN_TESTS) tests/faults
+	@$(RUN_TESTS) $(IN_PAIRS) tests/faults
 
 test-hubs: .venv-dev .venv/hub5/installed
-	@$(RUN_TESTS) tests/hubs
-	@$(ON_HUB5) $(RUN_TESTS) tests/hubs
+	@$(RUN_TESTS) $(IN_PAIRS) tests/hubs
+	@$(ON_HUB5) $(RUN_TESTS) $(IN_PAIRS) tests/hubs
 	@$(ON_HUB5) $(RUN_TESTS) $(IN_PARALLEL) $(wildcard tests/contract/test_hub_*.py)
 
 test-docker: .venv-dev .venv/hub5/installed

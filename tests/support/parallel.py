@@ -10,7 +10,14 @@ from typing import Any
 from xdist.scheduler import LoadScopeScheduling
 
 UNIT = "tests/unit/"
-LONGEST = ("tests/contract/test_hub_spawner.py", "tests/e2e/test_main_job.py", "tests/contract/test_hub_culling.py")
+LONGEST = (
+    "tests/contract/test_hub_spawner.py",
+    "tests/e2e/test_main_job.py",
+    "tests/contract/test_hub_culling.py",
+    "tests/faults/test_redis_impaired.py",
+    "tests/faults/test_unreadable.py",
+    "tests/faults/test_two_of_each.py",
+)
 """The files that take most time: they begin first, so that none of them is alone at the end."""
 
 
