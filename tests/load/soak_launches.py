@@ -63,7 +63,7 @@ class SoakLaunch:
                 async with asyncio.timeout(15):
                     headers = {"Idempotency_Key": key, "Content_Type": "application/json"}
                     status, reply = await fetch(self._place(), "POST", "/api/v1/launches", body, **headers)
-                if status == 202:
+                if status in {200, 202}:  # 200: a gateway took it, and was cut off before its answer
                     self.launch_id = str(json.loads(reply)["launch_id"])
                     return
                 if status < 500:
