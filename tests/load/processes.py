@@ -6,7 +6,9 @@ from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _LISTENS = "0A"
-"""State of a socket in the kernel's tables."""
+"""State of a socket in the kernel's tables of TCP."""
+_CONNECTED = "03"
+"""State of a Unix socket in the kernel's table."""
 
 
 def cpu_seconds(pid: int) -> float:
@@ -46,6 +48,13 @@ def unix_connections(pid: int) -> int:
     fields = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
     unnamed = {f"socket:[{of_line[6]}]" for of_line in fields if len(of_line) == 7}
     return sum(handle in unnamed for handle in _handles(pid))
+
+
+def accepted_connections(pid: int) -> int:
+    """Connections that others have opened to Unix sockets of a process: its end of them has the socket's name."""
+    fields = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    accepted = {f"socket:[{of_line[6]}]" for of_line in fields if len(of_line) > 7 and of_line[5] == _CONNECTED}
+    return sum(handle in accepted for handle in _handles(pid))
 
 
 def tcp_connections(pid: int) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from services.common.redis.families import FAMILIES
-from tests.load.processes import file_handles, rss_bytes, tcp_connections, unix_connections
+from tests.load.processes import accepted_connections, file_handles, rss_bytes, tcp_connections, unix_connections
 from tests.load.soak_stack import POOL_CONNECTIONS, SoakStack
 from tests.load.table import Row
 
@@ -23,9 +23,10 @@ INDIVISIBLE = {
 UNPOOLED_CONNECTIONS = 10
 """Unix sockets of a process outside that pool: 4 for the lease, 4 for subscriptions, the event loop's own pair."""
 KEPT_CONNECTIONS = 12
-"""Connections by TCP that a process keeps for its next call of hub or forge, after its busiest moment."""
+"""Connections that a process keeps for its next call of hub or forge, or others keep for theirs to it."""
 CEILINGS = {
     "connections": float(POOL_CONNECTIONS + UNPOOLED_CONNECTIONS),
+    "accepted connections": float(KEPT_CONNECTIONS),
     "TCP connections": float(KEPT_CONNECTIONS),
 }
 """What may be reached: a pool keeps the connections of its busiest moment, which may come late.
@@ -65,10 +66,12 @@ class Sample:
             if name == REDIS:
                 continue
             connections = unix_connections(pid)
+            accepted = accepted_connections(pid)
             tcp = tcp_connections(pid)
             numbers[name, "connections"] = connections
+            numbers[name, "accepted connections"] = accepted
             numbers[name, "TCP connections"] = tcp
-            numbers[name, "file handles"] = file_handles(pid) - connections - tcp
+            numbers[name, "file handles"] = file_handles(pid) - connections - accepted - tcp
             numbers[name, "tasks"] = _value(await stack.metrics(name), "bindery_tasks")
 
         async with stack.redis() as client:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.load.processes import file_handles, tcp_connections, unix_connections
+from tests.load.processes import accepted_connections, file_handles, tcp_connections, unix_connections
 from tests.load.soak_launches import LINES, SoakLaunch
 from tests.load.soak_samples import Sample, rows
 from tests.load.stub_hub import StubHub
@@ -37,6 +37,7 @@ def test_connections_to_unix_sockets_are_told_from_those_that_others_opened(tmp_
     pid = os.getpid()
     handles = file_handles(pid)
     connections = unix_connections(pid)
+    accepted_before = accepted_connections(pid)
     with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
         server.bind(str(tmp_path / "server.sock"))
         server.listen()
@@ -44,6 +45,7 @@ def test_connections_to_unix_sockets_are_told_from_those_that_others_opened(tmp_
         accepted, _ = server.accept()
         with accepted:
             assert unix_connections(pid) == connections + 1
+            assert accepted_connections(pid) == accepted_before + 1
             assert file_handles(pid) == handles + 3
 
 
