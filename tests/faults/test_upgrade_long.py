@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import httpx
 import pytest
 
 from deploy.local.components import component_name
@@ -11,6 +12,7 @@ from tests.support.faults import Faults, running_stack
 from tests.support.faults_moments import Moments
 from tests.support.faults_under_way import assert_no_zombie
 from tests.support.forge import Forge
+from tests.support.polling import eventually
 from tests.support.upgrade_stack import (
     FIRSTS,
     KINDS,
@@ -109,6 +111,16 @@ def test_what_killed_processes_of_one_release_owned_the_other_takes_over(
     pids = {part: stack.kill(part) for part in killed}
     for part, pid in pids.items():
         stack.until_replaced(part, pid)
+    # A gateway of the release before ends a stream that is resumed while its resolver is away.
+    eventually(lambda: all(is_healthy(stack, number) for number in range(2)), "both gateways reach all services")
     moments.resume_broken()
     moments.finish(loses_lines=False)
     assert_no_zombie(faults)
+
+
+def is_healthy(stack: UpgradeStack, gateway: int) -> bool:
+    """Return whether a gateway answers that it reaches all that it needs."""
+    try:
+        return stack.client.get(f"{stack.gateway_url(gateway)}/health").status_code == 200
+    except httpx.HTTPError:
+        return False
