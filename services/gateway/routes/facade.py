@@ -62,12 +62,6 @@ async def _launch_to_follow(request: Request, provider: str, context: GatewayCon
     else:
         refuse_unnamed_page(request)
 
-    spec = await _require_spec(context, provider, raw_spec)
-    if request.query_params.get("build_only", "").lower() == "true":
-        raise BinderyError(
-            "bad_request", "Building but not launching is not permitted: this gateway launches what it builds."
-        )
-
     client = FacadeClient(
         launches=context.launches,
         principal=principal(request),
@@ -76,7 +70,14 @@ async def _launch_to_follow(request: Request, provider: str, context: GatewayCon
     )
     position = LaunchPosition.parse(request.headers.get("last-event-id", ""))
     if position and await client.may_follow(position.launch_id):
-        return position
+        return position  # before the resolver is asked: a launch that goes on needs none, and it may be away
+
+    spec = await _require_spec(context, provider, raw_spec)
+    if request.query_params.get("build_only", "").lower() == "true":
+        raise BinderyError(
+            "bad_request", "Building but not launching is not permitted: this gateway launches what it builds."
+        )
+
     launch = await client.join_or_start(spec, jti) if jti else await client.start(spec)
     return LaunchPosition(launch_id=launch.launch_id)
 

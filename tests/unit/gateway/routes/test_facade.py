@@ -15,6 +15,7 @@ from services.common.models import Launch, LaunchState
 from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
 from services.common.web.incoming import HeadRequests
+from services.gateway.backends import Providers
 from services.gateway.edge.build_tokens import create_build_token
 from services.gateway.edge.middleware import Edge
 from services.gateway.pages.renderer import Pages
@@ -74,6 +75,21 @@ async def test_a_launch_is_resumed_by_who_may_see_it() -> None:
     launch_id = launches.put()
     async with the_facade(launches) as client:
         assert await get(client, f"{launch_id}~5-0.2~-") == [launch_id, "2"]
+    assert not launches.requests
+
+
+async def test_a_launch_is_resumed_at_a_gateway_that_has_begun_while_no_resolver_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def answers_nobody(_: object) -> Any:
+        raise BinderyError("resolver_unavailable")
+
+    monkeypatch.setattr(Providers, "ids", answers_nobody)
+    launches = OfPrincipals("")
+    launch_id = launches.put()
+    async with the_facade(launches) as client:
+        assert await get(client, f"{launch_id}~5-0.2~-") == [launch_id, "2"]
+        assert "resolver" in (await client.get("/build/gh/o/r/HEAD")).text
     assert not launches.requests
 
 
