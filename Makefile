@@ -17,7 +17,7 @@ IN_PAIRS = -n $(if $(filter auto,$(JOBS)),2,$(JOBS))
 ON_HUB5 = BINDERY_TEST_HUB_PYTHON=.venv/hub5/bin/python
 
 .PHONY: help up url stop clean unit test watch coverage test-browser test-faults test-hubs test-docker test-cluster test-long load \
-	format lint docs lock .venv-up .venv-dev
+	format lint docs lock wheel .venv-up .venv-dev
 
 help:
 	@echo 'While you work:'
@@ -47,6 +47,7 @@ help:
 	@echo 'Generated files:'
 	@echo 'make docs          write the pages made from the code, and a site of docs/'
 	@echo 'make lock          pin the dependencies (UPGRADE=1: each to its newest version)'
+	@echo 'make wheel         the command line and the Python client as a package, in dist/'
 
 up: .venv-up
 	@exec $(VENV)/python -m bindery up $(addprefix --without ,$(WITHOUT))
@@ -126,6 +127,10 @@ lock: .venv-dev
 	@$(VENV)/uv pip compile --quiet --python-platform linux --python-version 3.13 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links deploy/images/builder/requirements.in $(if $(UPGRADE),--upgrade) \
 	--output-file deploy/images/builder/requirements.txt
+
+# Without isolation: what builds the wheel is in the development lock, with its hashes.
+wheel: .venv-dev
+	@$(VENV)/uv build --quiet --wheel --no-build-isolation --python $(VENV)/python --out-dir dist
 
 .venv-up:
 	@PYTHON='$(PYTHON)' sh deploy/local/venv.sh requirements.lock

@@ -6,8 +6,8 @@ it fails; its results go to standard output, all else to standard error.
 """
 
 import os
+import re
 import sys
-import tomllib
 from collections.abc import Sequence
 from importlib import metadata
 
@@ -20,13 +20,14 @@ THIS_MACHINE = Group("Bindery on this machine", sort_key=1)
 GATEWAY = Group("At a gateway, here or elsewhere", sort_key=2)
 OPTIONS = Group("Options", sort_key=3)
 
+_VERSION_FILE = CHECKOUT / "services" / "common" / "version.py"
+_VERSION = re.compile(r'^VERSION = "(.+)"$', re.MULTILINE)
+
 
 def _version() -> str:
     """Return name and version: of the checkout that this file is part of, or else of the installed package."""
-    pyproject = CHECKOUT / "pyproject.toml"
-    if pyproject.exists():
-        project = tomllib.loads(pyproject.read_text())["project"]
-        return f"{project['name']} {project['version']}"
+    if _VERSION_FILE.exists() and (match := _VERSION.search(_VERSION_FILE.read_text())):
+        return f"bindery {match[1]}"
 
     return f"bindery {metadata.version('bindery')}"
 

@@ -1,3 +1,3 @@
-"""The version of this release, as `/versions` and the pages show it; the same as in pyproject.toml."""
+"""The version of Bindery: the one place that says it. The wheel, the images and `/versions` take it from here."""
 
 VERSION = "0.1.0"

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from bindery.cli import main
 from bindery.cli.app import app
 from deploy.local.settings import CHECKOUT
+from services.common.version import VERSION
 
 HERE = ["up", "url", "stop", "clean", "doctor"]
 AT_A_GATEWAY = ["launch", "log", "cancel", "queue"]
@@ -48,9 +48,8 @@ def test_help_shows_the_gateway_that_is_asked(
 
 
 def test_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:
-    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"bindery {project['version']}\n"
+    assert capsys.readouterr().out == f"bindery {VERSION}\n"
 
 
 def test_without_a_command_help_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
