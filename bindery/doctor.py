@@ -9,15 +9,27 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
+
 from bindery.local_gateway import is_loopback
 from deploy.local.ports import check_ports
-from deploy.local.preflight import check_git, check_python, git_warning, proxy_warning, settings_warning
+from deploy.local.preflight import (
+    UNTRUSTED,
+    check_git,
+    check_python,
+    git_warning,
+    proxy_warning,
+    settings_warning,
+)
 from deploy.local.proxy import traefik_binary
 from deploy.local.redis import redis_binary
 from deploy.local.run_record import find_leftovers, is_locked, recorded_up
 from deploy.local.settings import Settings, StartupError
 
 COMMAND_TIMEOUT_SECONDS = 30
+GITHUB_TIMEOUT_SECONDS = 10
+UNTRUSTED_BY_UV = "invalid peer certificate"
+UNTRUSTED_BY_PYTHON = "CERTIFICATE_VERIFY_FAILED"
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,7 @@ def run_checks(settings: Settings) -> list[Finding]:
         "settings": lambda: _settings(settings),
         "package index": _package_index,
         "outbound proxy": _outbound_proxy,
+        "github": _github,
         "leftovers": lambda: _leftovers(settings),
     }
 
@@ -100,7 +113,7 @@ def _settings(settings: Settings) -> str:
 
 
 def _uv() -> str:
-    return _run([_uv_binary(), "--version"], "uv is missing: run `make up`, which installs it.").strip()
+    return _run([_uv_binary(), "--version"], lambda _: "uv is missing: run `make up`, which installs it.").strip()
 
 
 def _uv_binary() -> str:
@@ -111,14 +124,45 @@ def _uv_binary() -> str:
 def _package_index() -> str:
     # Without its cache, uv has to ask the index that it is configured for, whichever that is.
     command = [_uv_binary(), "pip", "compile", "--no-cache", "--quiet", "--no-header", "-"]
-    advice = (
-        "not reachable: installing and most builds need it. Check the network, the proxy variables "
-        "(HTTPS_PROXY) and uv's own settings (UV_DEFAULT_INDEX)."
-    )
     with tempfile.TemporaryDirectory() as empty_folder:  # the uv.toml or pyproject.toml of this one must not count
-        _run(command, advice, text="packaging\n", folder=empty_folder)
+        _run(command, _index_advice, text="packaging\n", folder=empty_folder)
 
     return "reachable"
+
+
+def _index_advice(error: str) -> str:
+    if UNTRUSTED_BY_UV in error:
+        return f"its certificate {UNTRUSTED}."
+
+    return (
+        "not reachable: installing and most builds need it. Check the network, the proxy variables (HTTPS_PROXY) and "
+        "uv's own settings (UV_DEFAULT_INDEX)."
+    )
+
+
+def _github() -> str:
+    """Ask GitHub as the resolver does: with the same roots, and through BINDERY_OUTBOUND_PROXY alone."""
+    url = os.environ.get("BINDERY_GITHUB_URL") or "https://github.com"
+    try:
+        roots = httpx.create_ssl_context(trust_env=True)
+    except OSError as error:
+        names = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
+        raise StartupError(
+            f"{' or '.join(names)} can't be used ({error.strerror or error}): name a file of certificates in PEM form."
+        ) from error
+
+    proxy = os.environ.get("BINDERY_OUTBOUND_PROXY") or None
+    try:
+        httpx.head(url, verify=roots, proxy=proxy, trust_env=False, timeout=GITHUB_TIMEOUT_SECONDS)
+    except httpx.HTTPError as error:
+        if UNTRUSTED_BY_PYTHON in str(error):
+            raise StartupError(f"the certificate of {url} {UNTRUSTED}.") from error
+        raise CheckWarning(
+            f"{url} is not reachable, so its repositories can't be launched. Check the network and "
+            "BINDERY_OUTBOUND_PROXY."
+        ) from error
+
+    return f"{url} is reachable"
 
 
 def _port(settings: Settings) -> str:
@@ -187,13 +231,18 @@ def is_up(settings: Settings) -> bool:
     return settings.run_dir.is_dir() and os.access(settings.run_dir, os.W_OK) and is_locked(settings.run_dir)
 
 
-def _run(command: list[str], advice: str, text: str = "", folder: str | None = None) -> str:
-    """Return the output of a command that reads `text`. Raise `StartupError(advice)` if it fails."""
+def _run(command: list[str], advise: Callable[[str], str], text: str = "", folder: str | None = None) -> str:
+    """Return the output of a command that reads `text`.
+
+    If it fails, raise `StartupError` with the advice that `advise` gives for its error output.
+    """
     try:
         result = subprocess.run(
             command, input=text, capture_output=True, text=True, check=True, timeout=COMMAND_TIMEOUT_SECONDS, cwd=folder
         )
+    except subprocess.CalledProcessError as error:
+        raise StartupError(advise(error.stderr)) from error
     except (OSError, subprocess.SubprocessError) as error:
-        raise StartupError(advice) from error
+        raise StartupError(advise("")) from error
 
     return result.stdout

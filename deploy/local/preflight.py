@@ -17,6 +17,12 @@ GIT = (2, 37)
 GIT_PATCHED = {(2, 37): 5, (2, 38): 3, (2, 39): 1}
 """The releases that fix CVE-2022-23521; the services warn by the same list (services/common/git/versions.py)."""
 
+UNTRUSTED = (
+    "is not trusted: if a proxy of your network opens TLS connections, add its authority's certificate to those of the "
+    "system, and name the file with all of them in SSL_CERT_FILE and REQUESTS_CA_BUNDLE"
+)
+"""What is wrong with a certificate, and what to do about it; install.md explains it, and venv.sh says the same."""
+
 
 def check_machine() -> None:
     """Raise `StartupError` for the first thing that is missing."""

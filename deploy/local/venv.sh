@@ -62,6 +62,9 @@ if ! $venv/bin/python -m pip install --no-input --disable-pip-version-check --re
     if grep -q -e 'THESE PACKAGES DO NOT MATCH THE HASHES' $log; then
         give_up "A package that was downloaded is not the one that $lock names, so nothing was installed; the details are in $log."
     fi
+    if is_network_trouble && grep -q CERTIFICATE_VERIFY_FAILED $log; then
+        give_up "The packages of $lock could not be downloaded: the package index's certificate is not trusted. If a proxy of your network opens TLS connections, add its authority's certificate to those of the system, name the file with all of them in SSL_CERT_FILE and REQUESTS_CA_BUNDLE, and run make again; the details are in $log."
+    fi
     if is_network_trouble; then
         give_up "The packages of $lock could not be downloaded: no package index was reached. Check the network and the proxy settings (HTTPS_PROXY, pip's configuration), then run make again; the details are in $log."
     fi

@@ -1,6 +1,10 @@
 """The checks of `bindery doctor`, and its table."""
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,54 @@ from deploy.local.preflight import warnings
 from deploy.local.settings import Settings
 from tests.support.ports import free_ports
 from tests.support.small_stack import STAYS, SmallStack, start_process
+from tests.support.tls import issued_certificate_for
+
+PACKAGE = "packaging-99.0-py3-none-any.whl"
+PAGES = {
+    "/simple/packaging/": f'<a href="/{PACKAGE}" data-core-metadata="true">{PACKAGE}</a>',
+    f"/{PACKAGE}.metadata": "Metadata-Version: 2.1\nName: packaging\nVersion: 99.0\n",
+}
+
+
+@pytest.fixture(autouse=True)
+def no_github(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only tests that make a GitHub of their own ask one."""
+    monkeypatch.setenv("BINDERY_GITHUB_URL", "http://127.0.0.1:1")
+
+
+class _Answers(BaseHTTPRequestHandler):
+    """A package index with one package, and a host that answers HEAD."""
+
+    def do_GET(self) -> None:
+        page = PAGES.get(self.path, "").encode()
+        self.send_response(200 if page else 404)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(page)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def behind_a_proxys_certificate(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield a URL whose certificate an authority issued that this machine does not know, and that authority's file."""
+    authority, context = issued_certificate_for("localhost", folder)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"https://localhost:{server.server_port}", authority
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def fake_git(folder: Path, version: str) -> None:
@@ -125,3 +177,49 @@ def test_doctor_takes_an_address_that_browsers_hold_secure(
     assert next(
         finding for finding in run_checks(Settings(data_dir=tmp_path)) if finding.name == "public address"
     ).is_well
+
+
+def findings_of(settings: Settings) -> dict[str, tuple[str, str]]:
+    """Return the mark and the text of each row."""
+    rows = (row.split(None, 1) for row in format_table(run_checks(settings)).splitlines())
+    findings = ((mark, name, rest) for mark, row in rows for name, _, rest in [row.partition("  ")])
+    return {name: (mark, rest.strip()) for mark, name, rest in findings}
+
+
+@pytest.mark.slow
+def test_the_variables_are_named_that_make_a_proxys_certificate_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "UV_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    settings = Settings(data_dir=tmp_path / "data", port=free_ports(1, avoid=set())[0])
+    with behind_a_proxys_certificate(tmp_path) as (url, authority):
+        monkeypatch.setenv("BINDERY_GITHUB_URL", url)
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"{url}/simple")
+        refused = findings_of(settings)
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+        trusted = findings_of(settings)
+
+    for name, beginning in (("package index", "its certificate "), ("github", f"the certificate of {url} ")):
+        mark, result = refused[name]
+        assert mark == "FAIL"
+        assert result.startswith(f"{beginning}is not trusted: if a proxy of your network opens TLS connections, ")
+        assert result.endswith("name the file with all of them in SSL_CERT_FILE and REQUESTS_CA_BUNDLE.")
+    assert trusted["package index"] == ("ok", "reachable")
+    assert trusted["github"] == ("ok", f"{url} is reachable")
+
+
+def test_a_github_that_does_not_answer_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    mark, result = findings_of(Settings(data_dir=tmp_path))["github"]
+    assert mark == "warn"
+    assert result.startswith("http://127.0.0.1:1 is not reachable, so its repositories can't be launched.")
+
+
+def test_a_file_of_certificates_that_is_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nothing.pem"))
+    mark, result = findings_of(Settings(data_dir=tmp_path))["github"]
+    assert mark == "FAIL"
+    assert result.startswith("SSL_CERT_FILE")
+    assert "name a file of certificates in PEM form" in result

@@ -151,6 +151,19 @@ def test_connection_trouble_is_told_as_that(checkout: Checkout, log: str) -> Non
     assert "no package index was reached. Check the network" in pip_that_says(checkout, INSTALLING + log)
 
 
+UNTRUSTED = (
+    "WARNING: Retrying (Retry(total=4, connect=None, read=None, redirect=None, status=None)) after connection broken "
+    "by 'SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to "
+    "get local issuer certificate (_ssl.c:1006)'))': /simple/arq/\n"
+)
+
+
+def test_a_certificate_that_is_not_trusted_is_told_with_the_variables_to_set(checkout: Checkout) -> None:
+    message = pip_that_says(checkout, INSTALLING + UNTRUSTED + NOT_FOUND.format(offered="none"))
+    assert "the package index's certificate is not trusted. If a proxy of your network opens TLS connections" in message
+    assert "in SSL_CERT_FILE and REQUESTS_CA_BUNDLE, and run make again" in message
+
+
 @pytest.mark.parametrize(
     ("log", "sentence"),
     [
@@ -165,7 +178,7 @@ def test_connection_trouble_is_told_as_that(checkout: Checkout, log: str) -> Non
 def test_any_other_failure_is_told_in_pips_own_words_also_after_a_retry_that_went_well(
     checkout: Checkout, log: str, sentence: str
 ) -> None:
-    before = "" if "No matching" in sentence else RETRIED
+    before = "" if "No matching" in sentence else RETRIED + UNTRUSTED
     message = pip_that_says(checkout, before + INSTALLING + log)
     assert message.startswith("Installing requirements.lock failed: ERROR: ")
     assert sentence in message
