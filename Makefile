@@ -87,6 +87,7 @@ test-hubs: .venv-dev .venv/hub5/installed
 	@$(ON_HUB5) $(RUN_TESTS) $(IN_PARALLEL) $(wildcard tests/contract/test_hub_*.py)
 
 test-docker: .venv-dev .venv/hub5/installed
+	@$(VENV)/python -m tests.support.compose_plugin
 	@$(VENV)/python -m tests.support.engine run -- sh -ec '$(RUN_TESTS) tests/docker; \
 	$(ON_HUB5) $(RUN_TESTS) tests/docker/test_docker_spawner.py'
 

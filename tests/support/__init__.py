@@ -7,6 +7,8 @@
 | `fake_*`, `forge*` | a stand-in that behaves by itself as the real thing does |
 | `sample_*` | records, builds and repositories that several tests use |
 | `*stack*` | processes started by `bindery up`: all of them, others in some one's place, or small parts |
+| `launching` | a client of any Bindery that runs, and of a launch's stream |
+| `compose_*` | docker-compose.yml: the program, stand-ins for what can't be pulled, and a stack of it |
 | `real_hub`, `hub_*`, `brief_*` | a real JupyterHub: with real servers, or with servers that cost no process |
 | `engine*`, `docker_registry` | a container engine, its images, and a registry |
 | `cluster*`, `container_clusters` | a Kubernetes cluster: found, started, checked, and used |
@@ -21,5 +23,5 @@ The rest are small tools, each of them one file:
 - on the way: `tcp_proxy`, `slow_tcp_proxy`, `forward_proxy`, `watch_proxy` (cuts and silences watches);
 - Kubernetes without a cluster: `kubernetes_api` (for the builder), `pods_api` and `spawners` (for the hub);
 - servers: `quick_jupyter`, `kernels`; repositories: `bare_repos`; pytest: `parallel`, `paths`,
-  `long_tests` (what `make test-long` selects, and its table).
+  `long_tests` (what `make test-long` selects, and its table); `go_toolchain` (to build programs).
 """
