@@ -20,7 +20,7 @@ _SECONDS = 600
 def ensure(host: str, cache: Path) -> tuple[str, str, str]:
     """Return names of the base, the builder and the jupyter image, each made now unless the engine has it."""
     base = _base(host, cache)
-    return base, _built(host, "builder", BUILDER, base), _built(host, "jupyter", JUPYTER, base)
+    return base, built(host, "builder", BUILDER, base), built(host, "jupyter", JUPYTER, base)
 
 
 def _base(host: str, cache: Path) -> str:
@@ -54,7 +54,8 @@ def _base(host: str, cache: Path) -> str:
     return name
 
 
-def _built(host: str, kind: str, folder: Path, base: str) -> str:
+def built(host: str, kind: str, folder: Path, base: str) -> str:
+    """Return the name of an image made of a folder's files on `base`, made now unless the engine has it."""
     parts = [path.read_bytes() for path in sorted(folder.iterdir())]
     name = _name(kind, base.encode(), *parts)
     if not _has(host, name):
