@@ -34,8 +34,8 @@ USUAL_SOCKET = Path("/var/run/docker.sock")
 OUR_REGISTRY = "127.0.0.1:5000"
 REGISTRY = os.environ.get("BINDERY_TEST_REGISTRY") or OUR_REGISTRY
 CGROUP = "bindery-tests"
-MEMORY_BYTES = 1 << 30
-"""What all containers and RUN steps of our own engine may use together."""
+MEMORY_BYTES = 3 << 30
+"""What all containers and RUN steps of our own engine may use together: a whole docker-compose.yml, and builds."""
 
 
 class NoEngineError(Exception):
