@@ -15,9 +15,10 @@ from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from tests.support.fake_gateway import FakeLaunches, fake_gateway
 from tests.support.forge import Forge
+from tests.support.launching import start_token_at
 from tests.support.paths import TESTS
 from tests.support.polling import eventually
-from tests.support.stack import Stack, free_ports, start_token_at
+from tests.support.stack import Stack, free_ports
 
 ARTEFACTS = TESTS / "artefacts"
 NOTEBOOK = """{"cells": [{"cell_type": "code", "id": "a1", "metadata": {}, "execution_count": null, "outputs": [],

@@ -7,7 +7,8 @@ import pytest
 
 from tests.support.api_launches import ApiLaunch, builds_ended, git_spec
 from tests.support.forge import Forge, Page
-from tests.support.stack import Following, Stack
+from tests.support.launching import Following
+from tests.support.stack import Stack
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.forge import Forge
+from tests.support.launching import Following
 from tests.support.paths import RECORDED
-from tests.support.stack import Following, Stack
+from tests.support.stack import Stack
 
 STREAMS = RECORDED / "streams"
 ENGINE_PHASES = {"fetching", "building", "pushing", "unknown"}

@@ -12,10 +12,11 @@ from tests.e2e.conftest import share_packages
 from tests.support.api_launches import ApiLaunch, build_of, builds_ended, git_spec, log_of
 from tests.support.faults import SlowRepo
 from tests.support.forge import Forge
+from tests.support.launching import Following
 from tests.support.polling import eventually
 from tests.support.quick_jupyter import quick_jupyter_wheel
 from tests.support.small_stack import is_running
-from tests.support.stack import Following, Stack
+from tests.support.stack import Stack
 
 
 @pytest.fixture

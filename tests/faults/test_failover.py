@@ -9,10 +9,10 @@ import pytest
 from tests.support.faults import Faults, SlowRepo
 from tests.support.faults_under_way import epochs
 from tests.support.forge import Forge
+from tests.support.launching import Following
 from tests.support.polling import eventually
 from tests.support.sentinel import SentinelCluster, Server
 from tests.support.sentinel_stack import running_sentinel_stack
-from tests.support.stack import Following
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("nothing_is_left")]
 

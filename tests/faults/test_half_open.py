@@ -9,8 +9,8 @@ from tests.support.far_redis import FarNetwork, FarRedisStack
 from tests.support.faults import Faults, SlowRepo, running_stack
 from tests.support.faults_under_way import LaunchesUnderWay, assert_no_zombie
 from tests.support.forge import Forge
+from tests.support.launching import Following
 from tests.support.polling import eventually
-from tests.support.stack import Following
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 

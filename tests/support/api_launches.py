@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from tests.support.launching import Following, Launching
 from tests.support.polling import eventually
-from tests.support.stack import Following, Stack
+from tests.support.stack import Stack
 
 
 def git_spec(repo_url: str, ref: str = "HEAD") -> str:
@@ -17,12 +18,12 @@ def git_spec(repo_url: str, ref: str = "HEAD") -> str:
 class ApiLaunch:
     """One launch, with a client that follows it."""
 
-    stack: Stack
+    stack: Launching
     launch_id: str
     stream: Following
 
     @classmethod
-    def begin(cls, stack: Stack, spec: str, **body: object) -> "ApiLaunch":
+    def begin(cls, stack: Launching, spec: str, **body: object) -> "ApiLaunch":
         launch_id = stack.create(spec, **body)["launch_id"]  # type: ignore[arg-type]
         return cls(stack, launch_id, stack.follow(launch_id))
 
@@ -67,7 +68,7 @@ class ApiLaunch:
         return build_of(self.stack, self.view["build_id"])
 
 
-def build_of(stack: Stack, build_id: str) -> dict[str, Any]:
+def build_of(stack: Launching, build_id: str) -> dict[str, Any]:
     """Return a build, as it is now."""
     reply = stack.client.get(f"{stack.url}/api/v1/builds/{build_id}")
     assert reply.status_code == 200, reply.text
@@ -75,7 +76,7 @@ def build_of(stack: Stack, build_id: str) -> dict[str, Any]:
     return build
 
 
-def log_of(stack: Stack, build_id: str) -> str:
+def log_of(stack: Launching, build_id: str) -> str:
     """Return the log of a build."""
     reply = stack.client.get(f"{stack.url}/api/v1/builds/{build_id}/log")
     assert reply.status_code == 200, reply.text

@@ -14,9 +14,10 @@ from services.common.git.repository_url import canonical_url
 from services.common.redis.families import FAMILIES
 from services.common.redis.keys import Keys
 from tests.support.forge import Forge
+from tests.support.launching import Following
 from tests.support.polling import eventually
 from tests.support.quick_jupyter import quick_jupyter_wheel
-from tests.support.stack import Following, Stack
+from tests.support.stack import Stack
 
 POST_BUILD = """#!/bin/sh
 n=0

@@ -8,9 +8,9 @@ import httpx
 
 from tests.support.faults import Faults
 from tests.support.forge import Fault
+from tests.support.launching import Following
 from tests.support.leftovers import delete_hub_user
 from tests.support.polling import eventually
-from tests.support.stack import Following
 
 BOUND_SECONDS = 60.0
 """After a fault: a lease that runs out, adoption, three builds one after the other and five servers."""

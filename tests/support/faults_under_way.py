@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.support.faults import Faults, SlowRepo
+from tests.support.launching import Following
 from tests.support.polling import eventually
-from tests.support.stack import Following
 
 MEMBERS = ("gateway", "builder", "worker", "launcher")
 """The kinds of parts that hold leases."""

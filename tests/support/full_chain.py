@@ -7,7 +7,7 @@ from typing import Any
 from tests.support.api_launches import ApiLaunch, git_spec
 from tests.support.forge import Forge
 from tests.support.kernels import first_cell, kernel
-from tests.support.stack import Stack
+from tests.support.launching import Launching
 
 NOTEBOOK = {
     "nbformat": 4,
@@ -52,7 +52,7 @@ class Repository:
     url: str
     sha: str
 
-    def launch(self, stack: Stack, **body: object) -> ApiLaunch:
+    def launch(self, stack: Launching, **body: object) -> ApiLaunch:
         """Launch it by the v1 API."""
         return ApiLaunch.begin(stack, git_spec(self.url, self.sha), **body)
 
@@ -67,7 +67,7 @@ class NeverUp:
     words: str
     resource_class: str | None = None
 
-    def check(self, stack: Stack, forge: Forge, image: str) -> None:
+    def check(self, stack: Launching, forge: Forge, image: str) -> None:
         """Launch a repository with such a server, and see it fail."""
         dockerfile = f"FROM {image}\nUSER root\nCOPY --chmod=755 jupyter-lab /usr/local/sbin/\n"
         files = {
