@@ -10,6 +10,14 @@ from services.common.redis.families import ARQ_FAMILIES, CHANNELS, FAMILIES, MEM
 USERS_FILE = "deploy/redis/users.acl"
 """The file as operators get it; they replace `${NAME}`, `${PREFIX}` and `${<USER>_SHA256}`."""
 
+NOBODY_LINE = "user default off resetpass sanitize-payload ~* resetchannels -@all +@write +select"
+"""The user `default`, as whom nobody can come in: it is off, and has no password.
+
+It has rights to write all the same. At its start Redis runs what is in the append-only file again, and checks the
+commands of each transaction, and those of scripts, by the rights of this user: without them they are lost. Redis 7.0
+and Valkey 8.1 do so; Valkey 9.1 does not.
+"""
+
 CONNECTION = frozenset({"ping", "select"})
 """Commands that every user may run. AUTH, HELLO and QUIT need no right."""
 
@@ -51,7 +59,7 @@ def users_template() -> str:
 
 
 def _acl_lines(prefix: str) -> Iterator[str]:
-    yield "user default off sanitize-payload resetkeys resetchannels -@all"
+    yield NOBODY_LINE
     for user in RedisUser:
         yield f"user ${{NAME}}-{user} on #${{{user.upper()}_SHA256}} {rules(user, prefix)}"
     yield "user ${NAME}-health on #${HEALTH_SHA256} resetkeys resetchannels -@all +ping"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
 from deploy.local.redis import redis_url
 from deploy.redis.__main__ import main
@@ -313,6 +313,34 @@ def test_sentinel_is_given_the_user_and_a_password_with_any_letters(valkey: Valk
     url = "redis+sentinel://bindery-gateway:p%40ss@127.0.0.1:1,127.0.0.1:2/main/0"
     options = connect(service_settings(valkey, redis_url=url)).connection_pool.connection_kwargs
     assert (options["username"], options["password"]) == ("bindery-gateway", "p@ss")
+
+
+# The user `default`
+
+
+async def test_what_services_write_may_be_run_again_from_the_append_only_file(admin: Redis) -> None:
+    """Redis 7.0, and Valkey before 9, check the commands of transactions and scripts at their start, by `default`."""
+    written = [
+        *("set k v", "psetex k 1 v", "incr k", "incrby k 1", "setex k 1 v", "del k", "expire k 1", "pexpire k 1"),
+        *("pexpireat k 1", "hset k f v", "hdel k f", "hincrby k f 1", "hsetnx k f v", "sadd k a", "srem k a"),
+        *("xadd k * f v", "xdel k 1-1", "xtrim k maxlen 1", "zadd k 1 a", "zrem k a", "zincrby k 1 a", "flushall"),
+        "select 0",
+    ]
+    answers = {text: await admin.execute_command("ACL", "DRYRUN", "default", *text.split()) for text in written}
+    assert {text: answer for text, answer in answers.items() if answer != b"OK"} == {}
+    for text in ("get k", "keys *", "acl list", "config get *", "publish c m"):
+        assert await admin.execute_command("ACL", "DRYRUN", "default", *text.split()) != b"OK", text
+
+
+@pytest.mark.parametrize("login", [(), ("default", ""), ("default", "nopass"), ("",)])
+async def test_nobody_comes_in_as_the_user_that_has_these_rights(valkey: Valkey, login: tuple[str, ...]) -> None:
+    options: dict[str, Any] = {"lib_name": None, "lib_version": None}  # else it says more before it is asked
+    async with Redis(unix_socket_path=str(valkey.socket), single_connection_client=True, **options) as stranger:
+        if login:
+            with pytest.raises(AuthenticationError):
+                await stranger.execute_command("AUTH", *login)
+        with pytest.raises(AuthenticationError, match="Authentication required"):
+            await stranger.execute_command("SET", "k", "v")
 
 
 # The file of users
