@@ -1,0 +1,93 @@
+"""What our own hub lacks is said in one sentence, before anything of it starts."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.jupyterhub.start_checks import start_problem
+from tests.support.paths import CHECKOUT
+
+WHOLE = {
+    "BINDERY_HUB_API_TOKEN": "t" * 32,
+    "BINDERY_PROXY_API_PASSWORD": "p" * 32,
+    "BINDERY_PROXY_API_USERNAME": "bindery",
+    "BINDERY_PROXY_API_URL": "http://127.0.0.1:8099",
+    "BINDERY_PROXY_RULES_FILE": "/tmp/rules.yaml",
+    "BINDERY_HUB_BIND_URL": "http://127.0.0.1:8000",
+    "BINDERY_HUB_PORT": "8081",
+}
+
+
+def test_a_whole_environment_will_do() -> None:
+    assert start_problem(WHOLE) == ""
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_variable_that_is_missing_or_empty_is_named(name: str) -> None:
+    for environ in ({key: value for key, value in WHOLE.items() if key != name}, WHOLE | {name: ""}):
+        assert start_problem(environ).startswith(f"The hub can't start: set {name} to ")
+
+
+@pytest.mark.slow
+def test_the_hub_itself_ends_with_the_sentence_and_nothing_else(tmp_path: Path) -> None:
+    config = CHECKOUT / "deploy" / "jupyterhub" / "jupyterhub_config.py"
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)} | WHOLE
+    del environ["BINDERY_HUB_API_TOKEN"]
+    result = subprocess.run(
+        [sys.executable, "-m", "jupyterhub", "-f", str(config)], env=environ, cwd=tmp_path,
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1] == (
+        "The hub can't start: set BINDERY_HUB_API_TOKEN to a secret of your own, the same for the launcher."
+    )
+
+
+@pytest.fixture
+def engine_socket() -> Iterator[Path]:
+    """A socket that something listens at, in a folder that everybody may enter."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+        path = Path(folder) / "docker.sock"
+        path.parent.chmod(0o755)
+        listener.bind(str(path))
+        listener.listen()
+        yield path
+
+
+def with_engine(path: Path) -> dict[str, str]:
+    return WHOLE | {"BINDERY_SPAWNER": "docker", "BINDERY_DOCKER_HOST": f"unix://{path}"}
+
+
+def test_an_engine_that_listens_will_do(engine_socket: Path) -> None:
+    assert start_problem(with_engine(engine_socket)) == ""
+    assert start_problem(WHOLE | {"BINDERY_SPAWNER": "docker", "BINDERY_DOCKER_HOST": "tcp://10.0.0.1:2375"}) == ""
+
+
+def test_an_engine_that_is_only_away_does_not_keep_the_hub_from_starting(engine_socket: Path) -> None:
+    other = engine_socket.with_name("dead.sock")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(other))
+    assert start_problem(with_engine(other)) == ""
+
+
+def test_a_socket_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    assert f"there is no socket {tmp_path / 'none'}. Start the engine" in start_problem(with_engine(tmp_path / "none"))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
+def test_a_socket_of_another_group_says_which_setting_gives_it(engine_socket: Path) -> None:
+    engine_socket.chmod(0o660)
+    script = "import os; from deploy.jupyterhub.start_checks import start_problem as p; print(p(os.environ))"
+    result = subprocess.run(
+        ["/usr/bin/env", "python3", "-c", script], env=with_engine(engine_socket) | {"PATH": "/usr/bin:/bin"},
+        cwd=CHECKOUT, user=10001, group=10001, extra_groups=[], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert f"its process, of user 10001, may not open {engine_socket}." in result.stdout, result.stderr
+    assert "group_add in docker-compose.yml" in result.stdout
