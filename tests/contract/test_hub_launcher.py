@@ -16,6 +16,7 @@ from services.launcher.hub.failure_patterns import Diagnosis
 from services.launcher.names import user_name
 from services.launcher.settings import LauncherSettings
 from tests.support.hub_fixtures import environment, hub, nothing_is_left  # noqa: F401
+from tests.support.ports import free_ports
 from tests.support.quick_jupyter import quick_jupyter_wheel
 from tests.support.real_hub import HubStack, make_environment, make_image
 from tests.support.settings import settings_for
@@ -76,3 +77,44 @@ async def test_a_server_of_any_repositorys_path_is_reached_through_the_proxy(
 
     answers = await asyncio.gather(*map(answer_of_server, PATHS))
     assert {path: answer.status_code for path, answer in zip(PATHS, answers, strict=True)} == dict.fromkeys(PATHS, 200)
+
+
+async def test_health_says_which_setting_leads_to_no_hub_or_has_a_wrong_token(hub: HubStack, client: Hub) -> None:
+    assert await client.check_api() is None
+    (port,) = free_ports(1, set())
+    for wrong, start, end in (
+        (
+            {"hub_api_token": "another"},
+            "JupyterHub does not accept our token: it answered 403",
+            "Set BINDERY_HUB_API_TOKEN to the api_token that the hub's configuration gives the launcher's service "
+            "(docs/hubs.md).",
+        ),
+        (
+            {"hub_api_url": f"http://127.0.0.1:{port}/hub/api/"},
+            f"JupyterHub does not work at http://127.0.0.1:{port}/hub/api/: no answer (",
+            "Start it, or name it in BINDERY_HUB_API_URL.",
+        ),
+        (
+            {"hub_api_url": f"{hub.api}/none/"},
+            "JupyterHub refused: it answered 404",
+            f"See that BINDERY_HUB_API_URL ({hub.api}/none/) is the address of its API.",
+        ),
+    ):
+        values = {"hub_api_url": f"{hub.api}/", "hub_api_token": hub.launcher_token, "hub_url": hub.url} | wrong
+        other = Hub(settings_for(LauncherSettings, values))
+        problem = await other.check_api()
+        await other.aclose()
+        assert problem
+        assert problem.startswith(start)
+        assert problem.endswith(end)
+
+
+async def test_health_says_which_setting_leads_to_no_proxy(hub: HubStack, client: Hub) -> None:
+    assert await client.check_proxy() is None
+    (port,) = free_ports(1, set())
+    other = Hub(settings_for(LauncherSettings, {"hub_url": f"http://127.0.0.1:{port}/"}))
+    problem = await other.check_proxy()
+    await other.aclose()
+    assert problem
+    assert problem.startswith(f"JupyterHub's proxy does not answer at http://127.0.0.1:{port}/ (")
+    assert problem.endswith("Start the proxy, or name it in BINDERY_HUB_URL.")

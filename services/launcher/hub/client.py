@@ -77,7 +77,7 @@ class Hub:
         self.public_url = settings.hub_url.rstrip("/") + "/"
 
         token = settings.hub_api_token.get_secret_value()
-        api_url = settings.hub_api_url.rstrip("/") + "/"
+        self._api_url = api_url = settings.hub_api_url.rstrip("/") + "/"
         connections = settings.hub_connections
         self._client = _PagingClient(
             api_url, token=token, read_seconds=settings.hub_timeout_seconds, connections=connections
@@ -99,20 +99,30 @@ class Hub:
     # Health
 
     async def check_api(self) -> str | None:
-        """Return None if the hub answers and accepts our token, else a sentence."""
+        """Return None if the hub answers and accepts our token, else a sentence that says what to do."""
         try:
-            await self._call("GET", "user")
-        except (HubUnavailable, BinderyError) as error:
-            return str(error)
-        return None
+            reply = await self._call("GET", "user", accept=(401, 403))
+        except HubUnavailable as error:
+            return f"JupyterHub does not work at {self._api_url}: {error}. Start it, or name it in BINDERY_HUB_API_URL."
+        except BinderyError as error:
+            return f"{error} See that BINDERY_HUB_API_URL ({self._api_url}) is the address of its API."
+        if reply.is_success:
+            return None
+        return (
+            f"JupyterHub does not accept our token: it answered {reply.status}. Set BINDERY_HUB_API_TOKEN to the "
+            "api_token that the hub's configuration gives the launcher's service (docs/hubs.md)."
+        )
 
     async def check_proxy(self) -> str | None:
         """Return None if the hub answers through its proxy, as it must for browsers, else a sentence."""
+        advice = "Start the proxy, or name it in BINDERY_HUB_URL."
         try:
             reply = await self._client.request("GET", f"{self.public_url}hub/api/health")
         except PeerUnreachable as error:
-            return f"no answer ({error})"
-        return None if reply.is_success else f"it answered {reply.status}"
+            return f"JupyterHub's proxy does not answer at {self.public_url} ({error}). {advice}"
+        if reply.is_success:
+            return None
+        return f"JupyterHub's proxy at {self.public_url} answered {reply.status}. {advice}"
 
     # Starting a server
 

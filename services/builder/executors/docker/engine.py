@@ -6,7 +6,9 @@ Source: https://docs.docker.com/reference/api/engine/
 """
 
 import contextlib
+import errno
 import json
+import os
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, NoReturn
 from urllib.parse import quote
@@ -127,7 +129,24 @@ class Engine:
                 raise
             raise ExecutorUnavailableError(f"no answer within {self._settings.docker_read_seconds:g} s") from None
         except (aiohttp.ClientError, LineTooLong, OSError) as error:
-            raise ExecutorUnavailableError(f"{type(error).__name__}: {error}"[:_MAX_DETAIL_CHARS]) from error
+            raise ExecutorUnavailableError(self._problem_of(error)[:_MAX_DETAIL_CHARS]) from error
+
+    def _problem_of(self, error: Exception) -> str:
+        """Return why the engine can't be reached; for its socket with what to do."""
+        host = self._settings.docker_host
+        path = host.removeprefix("unix://")
+        if path == host or not isinstance(error, OSError):
+            return f"{type(error).__name__}: {error}"
+        if error.errno == errno.EACCES:
+            return (
+                f"this process, of user {os.getuid()}, may not open {path}: give it the socket's group (`stat -c %g "
+                f"{path}` prints that; group_add in docker-compose.yml)"
+            )
+        if error.errno == errno.ENOENT:
+            return f"there is no socket {path}: start the engine, or name its socket in BINDERY_DOCKER_HOST"
+        if error.errno == errno.ECONNREFUSED:
+            return f"nothing listens at {path}: start the engine"
+        return f"{type(error).__name__}: {error}"
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
