@@ -44,6 +44,11 @@ class BuilderSettings(RegistrySettings):
         description="Number of executions of one attempt: an execution that vanished, or could not push, is followed "
         "by another.",
     )
+    push_refusal_shown_seconds: float = Field(
+        3600.0,
+        ge=0,
+        description="How long a worker's health shows a refused push, unless another image is pushed before.",
+    )
     outage_patience_seconds: float = Field(
         300.0, description="How long a build waits for a registry, API server or engine that does not answer."
     )

@@ -29,6 +29,7 @@ def create_app(settings: BuilderSettings) -> FastAPI:
         async with open_builder_context(settings, health) as context:
             common = context.common
             worker = BuilderWorker(context)
+            health.add("Pushes", worker.pushes.health_problem)
             await context.member.start(on_sweep=context.admission.sweep, on_lease=worker.offer_slots)
             await common.bus.listen(common.keys.wake("builder"), worker.on_message)
 

@@ -11,6 +11,7 @@ from typing import Any
 from services.builder.context import BuilderContext
 from services.builder.queue.attempts import build_topic
 from services.builder.worker.job_poller import JobPoller
+from services.builder.worker.pushes import Pushes
 from services.builder.worker.supervision import Supervision
 from services.common.models import Build
 from services.common.records.cancel_requests import CancelRequests
@@ -33,6 +34,8 @@ class BuilderWorker:
         self._common = context.common
         self._settings = context.settings
         self._supervisions: dict[str, Supervision] = {}
+        self.pushes = Pushes(shown_seconds=context.settings.push_refusal_shown_seconds)
+        """How this worker's builds could push their images."""
         wake_channel = self._common.keys.wake("builder")
         self.cancel_requests = CancelRequests(self._common.records, Kind.BUILD, wake_channel)
 
@@ -67,6 +70,7 @@ class BuilderWorker:
                 has_ended = await supervision.run()
 
             if has_ended:
+                self.pushes.note(supervision.build)
                 await self._tidy_up(build_id)
 
     @contextlib.contextmanager
