@@ -104,8 +104,8 @@ ADVICE = {
     "resolver_unavailable": "Check `logs/resolver.log` in the data folder.",
     "overloaded": "Wait and try again. The operator adds gateways (`BINDERY_GATEWAYS`), or raises "
     "`BINDERY_HTTP_CONNECTIONS_MAX` where memory and open files (`ulimit -n`) allow it.",
-    "gateway_unavailable": "Launch again: nothing was started. The gateway is being stopped or replaced, and another "
-    "one, or its successor, takes requests within seconds.",
+    "gateway_unavailable": "Launch again: nothing was started. The gateway is starting, ending or being replaced, and "
+    "this one or another one takes requests within seconds.",
     "launch_timeout": "Launch again. The operator sets `BINDERY_LAUNCH_TIMEOUT_SECONDS`.",
     "record_unreadable": "Launch again. The operator finds the reason in the log (`record_unreadable`, "
     "`record_unworkable`): a value in Redis was damaged, or a newer release wrote it "

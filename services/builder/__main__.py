@@ -2,8 +2,7 @@
 
 from services.builder.app import create_app
 from services.builder.settings import BuilderSettings
-from services.common.web.serve import serve
+from services.common.web.serve import run_service
 
 if __name__ == "__main__":
-    settings = BuilderSettings()
-    serve(create_app(settings), settings, service="builder")
+    run_service(BuilderSettings, create_app, service="builder")

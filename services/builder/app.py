@@ -10,7 +10,7 @@ from services.builder.executors.image_store import image_store_id
 from services.builder.routes import router
 from services.builder.settings import BuilderSettings
 from services.common.context import queue_positions_updated
-from services.common.redis.client import retry_while_unavailable
+from services.common.redis.waiting import wait_for_redis
 from services.common.service.health import Health
 from services.common.service.loops import background_tasks
 from services.common.web.app import create_service
@@ -34,9 +34,7 @@ def create_app(settings: BuilderSettings) -> FastAPI:
                 context.member.wake()
 
             store_id = image_store_id(settings)
-            await retry_while_unavailable(
-                lambda: common.launch_cache.set_image_store_id(store_id), seconds=settings.redis_patience_seconds
-            )
+            await wait_for_redis(lambda: common.launch_cache.set_image_store_id(store_id), settings)
             await common.bus.listen(common.keys.wake("builder"), on_message)
             await context.member.start(on_sweep=context.admission.sweep)
             health.add("Workers", context.admission.health_problem)

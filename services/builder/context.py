@@ -16,8 +16,9 @@ from services.builder.queue.leftovers import Leftovers
 from services.builder.settings import BuilderSettings
 from services.common.context import ProcessContext, open_context, service_member
 from services.common.records.leases import ServiceMember
-from services.common.redis.client import retry_while_unavailable
+from services.common.redis.waiting import wait_for_redis
 from services.common.service.health import Health
+from services.common.service.start import CannotStart, start_sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +51,12 @@ class BuilderContext:
 async def open_builder_context(settings: BuilderSettings, health: Health) -> AsyncIterator[BuilderContext]:
     """Open Redis, the executor and the lookup of images until the exit. The caller starts the member."""
     async with open_context(settings, health) as common:
-        executor, images = make_executor(settings)
+        try:
+            executor, images = make_executor(settings)
+        except ValueError as error:
+            raise CannotStart(start_sentence(error) or str(error)) from error
         attempts = Attempts(common, settings, executor)
-        await retry_while_unavailable(attempts.scripts.load, seconds=settings.redis_patience_seconds)
+        await wait_for_redis(attempts.scripts.load, settings)
 
         health.add("Images", images.health_problem)
         health.add("Executor", executor.health_problem)

@@ -11,9 +11,11 @@ from redis.asyncio import Redis
 from services.common.records.launch_cache import LaunchCache
 from services.common.records.leases import ServiceMember
 from services.common.records.records import Records
-from services.common.redis.client import REDIS_UNAVAILABLE, connect, retry_while_unavailable
+from services.common.redis.client import REDIS_UNAVAILABLE, connect
+from services.common.redis.health import redis_failure
 from services.common.redis.keys import Keys, Kind
 from services.common.redis.rights import Refusals, refuse_unfit, warn_if_shared
+from services.common.redis.waiting import wait_for_redis
 from services.common.service.clock import clock
 from services.common.service.health import CheckFailure, Health
 from services.common.service.logging import get_logger
@@ -54,9 +56,8 @@ class ProcessContext:
     """Positions of builds that wait for a slot."""
 
     async def redis_answers(self) -> CheckFailure | None:
-        """Check Redis for the health page: raise if it is unavailable, return a right that was denied lately."""
-        await self.lease_redis.ping()
-        return self.refusals.health_problem()
+        """Check Redis for the health page."""
+        return await redis_failure(self.lease_redis, self.refusals, self.settings)
 
     async def set_clock(self) -> None:
         """Set the shared clock by that of Redis.
@@ -86,15 +87,15 @@ async def open_context(
     """Connect to Redis, load the scripts, and keep the bus running until the block ends.
 
     The bus subscribes once to all topics of the kinds in `subscribe_all`, so that following one of them costs no
-    subscription. Wait for a Redis that is not up yet. Raise `BinderyError` for a Redis Cluster, and for a Redis that
-    is too old.
+    subscription. Wait without end for a Redis that is not up yet, or refuses the login. Raise `BinderyError` for a
+    Redis Cluster, and for a Redis that is too old.
     """
     context = _make_context(settings, subscribe_all)
     try:
         warn_if_shared(context.redis)
-        await retry_while_unavailable(lambda: refuse_unfit(context.redis), seconds=settings.redis_patience_seconds)
-        await retry_while_unavailable(context.records.scripts.load, seconds=settings.redis_patience_seconds)
-        await retry_while_unavailable(context.set_clock, seconds=settings.redis_patience_seconds)
+        await wait_for_redis(lambda: refuse_unfit(context.redis), settings)
+        await wait_for_redis(context.records.scripts.load, settings)
+        await wait_for_redis(context.set_clock, settings)
         if health:
             health.add("Redis", context.redis_answers)
 
@@ -163,7 +164,7 @@ async def service_member(context: ProcessContext, name: str, *, sweeps: bool = T
         sweeps=sweeps,
     )  # fmt: skip
 
-    await retry_while_unavailable(member.take_lease, seconds=context.settings.redis_patience_seconds)
+    await wait_for_redis(member.take_lease, context.settings)
     await context.bus.listen(context.keys.wake(name), lambda _message: member.wake())
 
     async with background_tasks(member.run()):

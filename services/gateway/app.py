@@ -32,6 +32,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
     health = Health()
     renderer = Pages(settings, settings.template_paths, version=VERSION)
+    refusals = RefusalRenderer(renderer)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -41,12 +42,12 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
     app = create_service(
         settings, name="gateway", lifespan=lifespan, routers=ROUTERS, health=health, public=True,
-        fixed={"/versions": _versions()}, body_max_bytes=settings.request_max_bytes,
+        fixed={"/versions": _versions()}, body_max_bytes=settings.request_max_bytes, refusal=refusals.refusal,
     )  # fmt: skip
 
     install_error_pages(app, renderer)
     # The middleware added last is the first that a request meets.
-    app.add_middleware(Edge, settings=settings, refusals=RefusalRenderer(renderer))
+    app.add_middleware(Edge, settings=settings, refusals=refusals)
     app.add_middleware(StaticAssets, reload=settings.dev_mode)
     return app
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from services.common.context import ProcessContext, open_context, service_member
 from services.common.records.leases import ServiceMember
-from services.common.redis.client import retry_while_unavailable
+from services.common.redis.waiting import wait_for_redis
 from services.common.service.health import Health
 from services.common.service.loops import background_tasks
 from services.launcher.cleanup.reaper import Reaper
@@ -43,7 +43,7 @@ async def open_launcher_context(settings: LauncherSettings, health: Health) -> A
     """Open Redis and the hub client, adopt orphaned starts, and keep seats and limits up to date until the exit."""
     async with open_context(settings, health) as common, contextlib.aclosing(Hub(settings)) as hub:
         seats = Seats(common, settings)
-        await retry_while_unavailable(seats.scripts.load, seconds=settings.redis_patience_seconds)
+        await wait_for_redis(seats.scripts.load, settings)
         spawn_limiter = SpawnLimiter(common, settings)
         recount = Recount(context=common, settings=settings, hub=hub, seats=seats)
         health.add("JupyterHub API", hub.check_api)

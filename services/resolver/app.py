@@ -9,7 +9,9 @@ from fastapi import FastAPI
 
 from services.common.git.versions import git_version, git_warning
 from services.common.net.proxy import PROXY, environment_proxy
+from services.common.service.health import Health
 from services.common.service.logging import get_logger
+from services.common.service.start import CannotStart
 from services.common.web.app import create_service
 from services.resolver.context import open_resolver_context
 from services.resolver.routes import router
@@ -19,17 +21,21 @@ log = get_logger(__name__)
 
 
 def create_app(settings: ResolverSettings) -> FastAPI:
-    """Return the application. Starting it raises `RuntimeError` if git is missing or too old."""
+    """Return the application. Starting it raises `CannotStart` if git is missing or too old."""
+    health = Health()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(git_version)
+        try:
+            await asyncio.to_thread(git_version)
+        except RuntimeError as error:
+            raise CannotStart(f"The resolver can't start: {error}") from error
         _warn_of_environment(settings)
-        async with open_resolver_context(settings) as context:
+        async with open_resolver_context(settings, health) as context:
             app.state.context = context
             yield
 
-    return create_service(settings, name="resolver", lifespan=lifespan, routers=[router])
+    return create_service(settings, name="resolver", lifespan=lifespan, routers=[router], health=health)
 
 
 def _warn_of_environment(settings: ResolverSettings) -> None:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from services.common.records.launch_cache import LaunchCache
 from services.common.redis.client import REDIS_UNAVAILABLE, connect
+from services.common.redis.health import redis_failure
 from services.common.redis.keys import Keys
-from services.common.redis.rights import warn_if_shared
+from services.common.redis.rights import Refusals, warn_if_shared
+from services.common.service.health import Health
 from services.resolver.providers import load_providers
 from services.resolver.providers.base import Provider
 from services.resolver.resolver import Resolver
@@ -30,15 +32,17 @@ class ResolverContext:
 
 
 @contextlib.asynccontextmanager
-async def open_resolver_context(settings: ResolverSettings) -> AsyncIterator[ResolverContext]:
+async def open_resolver_context(settings: ResolverSettings, health: Health) -> AsyncIterator[ResolverContext]:
     """Open the providers and Redis, and make the policy known to gateways; close both on exit.
 
     The resolver works without Redis, which only saves requests: for later launches of the same link, and for other
-    replicas that are asked about it at the same time.
+    replicas that are asked about it at the same time. Health says when Redis is away all the same.
     """
     async with contextlib.AsyncExitStack() as stack:
         providers = load_providers(settings)
-        redis = connect(settings)
+        refusals = Refusals()
+        redis = connect(settings, refusals=refusals)
+        health.add("Redis", lambda: redis_failure(redis, refusals, settings))
         stack.push_async_callback(redis.aclose)
         for provider in reversed(providers.values()):
             stack.push_async_callback(provider.aclose)

@@ -2,9 +2,10 @@
 
 import asyncio
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote
 
-import httpx
 import pytest
 from pydantic import ValidationError
 
@@ -16,6 +17,7 @@ from tests.support.forge import Fault, Forge, Page
 from tests.support.in_process_resolver import running_resolver
 from tests.support.polling import until
 from tests.support.settings import settings_for
+from tests.support.valkey import Valkey, running_valkey
 
 
 async def test_providers_are_shown_as_binderhub_shows_them() -> None:
@@ -269,10 +271,33 @@ def test_an_entry_point_that_is_not_a_provider_is_named(monkeypatch: pytest.Monk
         providers.load_providers(ResolverSettings())
 
 
-async def test_a_healthy_resolver_says_so() -> None:
-    async with running_resolver() as resolver:
-        reply = await resolver.client.get("/health")
+@pytest.fixture
+def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
+    with running_valkey(tmp_path) as valkey:
+        yield valkey
+
+
+async def test_a_healthy_resolver_says_so(own_valkey: Valkey) -> None:
+    async with running_resolver(redis_url=own_valkey.url_of("resolver")) as resolver:
+
+        async def is_well() -> bool:
+            return (await resolver.client.get("/health")).status_code == 200
+
+        await until(is_well)
         metrics = await resolver.client.get("/metrics")
-    assert isinstance(reply, httpx.Response)
-    assert reply.status_code == 200
     assert "binderhub_github_rate_limit_remaining" in metrics.text
+
+
+async def test_a_resolver_without_redis_resolves_and_its_health_says_what_is_wrong() -> None:
+    async with running_resolver() as resolver:
+
+        async def rows() -> list[dict[str, object]]:
+            return list((await resolver.client.get("/health")).json()["checks"])
+
+        async def is_checked() -> bool:
+            return "does not answer" in str((await rows())[0]["message"])
+
+        await until(is_checked)
+        assert [(row["service"], row["ok"]) for row in await rows()] == [("Redis", False)]
+        assert "Redis at 127.0.0.1:1/0 does not answer" in str((await rows())[0]["message"])
+        assert (await resolver.client.get("/readyz")).status_code == 200

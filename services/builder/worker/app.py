@@ -9,6 +9,7 @@ from services.builder.context import open_builder_context
 from services.builder.settings import BuilderSettings
 from services.builder.worker.worker import BuilderWorker
 from services.common.redis.client import REDIS_UNAVAILABLE
+from services.common.redis.waiting import wait_for_redis
 from services.common.service.health import Health
 from services.common.service.logging import get_logger
 from services.common.service.loops import background_tasks
@@ -30,7 +31,9 @@ def create_app(settings: BuilderSettings) -> FastAPI:
             common = context.common
             worker = BuilderWorker(context)
             health.add("Pushes", worker.pushes.health_problem)
-            await context.member.start(on_sweep=context.admission.sweep, on_lease=worker.offer_slots)
+            await wait_for_redis(
+                lambda: context.member.start(on_sweep=context.admission.sweep, on_lease=worker.offer_slots), settings
+            )
             await common.bus.listen(common.keys.wake("builder"), worker.on_message)
 
             try:

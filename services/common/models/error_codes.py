@@ -362,7 +362,7 @@ _KINDS: list[ErrorKind] = [
     ),
     ErrorKind(
         "gateway_unavailable",
-        "This gateway is about to end",
+        "This gateway is just starting, or about to end",
         503,
         None,
         Mover.OPERATOR,

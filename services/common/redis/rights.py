@@ -81,8 +81,8 @@ def warn_if_shared(redis: Redis) -> None:
     if user_of(redis) == "default":
         log.warning(
             "redis_user_shared",
-            advice="All services share one password of Redis, so each can do what any other can: give each a user of "
-            f"its own ({USERS_FILE}, docs/redis.md).",
+            advice="All services share one password of Redis, or none, so each can do what any other can: give each a "
+            f"user of its own ({USERS_FILE}, docs/redis.md).",
         )
 
 

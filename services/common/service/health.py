@@ -36,6 +36,7 @@ class HealthRow(TypedDict):
 Check = Callable[[], Awaitable[CheckFailure | str | None]]
 """Returns None if all is well, else a `CheckFailure` or only its detail. An exception is a failure too."""
 
+NOT_STARTED = "It has not started yet; the log of this service says why."
 _ENDED = "A part of this process has ended, so the process ends too; its log says why."
 _NOT_CHECKED = CheckFailure("not checked yet", "not checked yet")
 
@@ -60,6 +61,11 @@ class Health:
 
     def report(self, *, in_detail: bool = False) -> tuple[bool, list[HealthRow]]:
         """Return whether all is well, and a row for each check."""
+        background = background_state()
+        if background.start_problem:
+            message = background.start_problem if in_detail else NOT_STARTED
+            return False, [{"service": "Start", "ok": False, "message": message}]
+
         rows: list[HealthRow] = []
         for name in self._checks:
             checked_at, failure = self._results.get(name, (0.0, _NOT_CHECKED))
@@ -72,8 +78,7 @@ class Health:
                 row["message"] = failure.detail if in_detail else failure.shown
             rows.append(row)
 
-        ended = background_state().ended.is_set()
-        if ended:
+        if background.ended.is_set():
             rows.append({"service": "Background work", "ok": False, "message": _ENDED})
         return all(row["ok"] for row in rows), rows
 
@@ -81,10 +86,13 @@ class Health:
         """Return whether all is well, and the report as JSON, which is cached for a second unless a result changes."""
         rendered_at, ok, body = self._rendered.get(in_detail, (0.0, False, b""))
         now = time.monotonic()
-        if now - rendered_at > _RENDERED_SECONDS or background_state().ended.is_set():
+        background = background_state()
+        is_passing = bool(background.start_problem) or background.ended.is_set()  # and so not to be cached
+        if is_passing or now - rendered_at > _RENDERED_SECONDS:
             ok, checks = self.report(in_detail=in_detail)
             body = json.dumps({"ok": ok, "checks": checks}).encode()
-            self._rendered[in_detail] = now, ok, body
+            if not is_passing:
+                self._rendered[in_detail] = now, ok, body
         return ok, body
 
     async def check_now(self) -> None:

@@ -142,7 +142,7 @@ def configure_logging(*, service: str, level: str = "info", form: str = "json") 
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
 
-    for noisy in ("httpx", "httpcore", "arq", "arq.worker", "uvicorn.access", "asyncio"):
+    for noisy in ("httpx", "httpcore", "arq", "arq.worker", "uvicorn.access", "uvicorn.error", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
 
     bind_contextvars(service=service)

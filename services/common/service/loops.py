@@ -71,6 +71,10 @@ class BackgroundState:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a background task has ended before it was asked to: the process must end."""
     end_reason: str = ""
+    start_problem: str = ""
+    """Why this process, which listens already, has not started yet: a sentence for operators; empty once it has."""
+    start_ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the start has ended, well or not; never in a process that listens only after its start."""
 
     def on_end(self, task: asyncio.Task[Any]) -> None:
         """Record and log that a task has ended before it was asked to."""
@@ -98,7 +102,8 @@ _states: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, BackgroundState] =
 
 def background_state() -> BackgroundState:
     """Return the state of the background work in the running event loop: a process has one."""
-    return _states.setdefault(asyncio.get_running_loop(), BackgroundState())
+    loop = asyncio.get_running_loop()
+    return _states.get(loop) or _states.setdefault(loop, BackgroundState())
 
 
 async def run_forever(

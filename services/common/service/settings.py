@@ -34,6 +34,18 @@ class ServiceSettings(BaseSettings):
         description="Unix socket that this process listens at instead, for its own user alone: "
         "[how](operators.md#unix-sockets).",
     )
+    start_problem_shown_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="How long a process that can't start as it is configured stays all the same, with the reason at "
+        "`/health`, before it ends with exit status 1: for containers, whose health checks show it. 0: it ends at "
+        "once.",
+    )
+    start_hold_seconds: float = Field(
+        10.0,
+        ge=0,
+        description="How long a request that comes before its service has started waits for that, before it gets 503.",
+    )
     http_head_max_bytes: int = Field(65536, gt=0, description="Largest head of a request: its line and headers.")
     http_head_timeout_seconds: float = Field(
         10.0,
@@ -65,6 +77,9 @@ class ServiceSettings(BaseSettings):
     redis_sentinel_username: str = Field("", description="User of the Sentinels; empty: their default user.")
     redis_sentinel_password: SecretStr = Field(
         SecretStr(""), description="Password of the Sentinels; empty: they ask for none. That of Redis is in the URL."
+    )
+    redis_password_required: bool = Field(
+        True, description="Whether health fails for a Redis on another host that lets everybody in without a password."
     )
     redis_prefix: str = Field("bindery", description="First part of every key, before the installation id.")
     redis_timeout_seconds: float = Field(5.0, description="Connect and read timeout of every Redis call.")

@@ -14,11 +14,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.common.service.call_accounting import attributed_to
 from services.common.service.correlation import REQUEST_HEADER, from_headers
-from services.common.service.health import Health
+from services.common.service.health import NOT_STARTED, Health
 from services.common.service.logging import bound_contextvars, get_logger
 from services.common.service.loops import background_state
 from services.common.service.settings import ServiceSettings
 from services.common.web.auth import ServiceToken, has_token, require_secrets, unauthorized
+from services.common.web.early_start import Refusal, RefuseUntilStarted
 from services.common.web.incoming import BoundedBodies, HeadRequests
 from services.common.web.problems import install_problem_handlers
 
@@ -60,7 +61,7 @@ class HealthAndMetrics:
         """Answer these paths and those of `fixed`; pass everything else on."""
         if scope["type"] == "http" and scope["method"] in {"GET", "HEAD"}:
             if scope["path"] in {"/livez", "/readyz"}:
-                problem = self._live_problem() if scope["path"] == "/livez" else _ready_problem()
+                problem = self._live_problem() if scope["path"] == "/livez" else self._ready_problem(scope)
                 body = json.dumps({"ok": not problem, "message": problem}).encode()
                 await send_bytes(send, body, "application/json", 503 if problem else 200)
                 return
@@ -93,10 +94,13 @@ class HealthAndMetrics:
         stalled_loops = background.stalled_loops(self._settings.loop_stalled_seconds)
         return f"These loops have stalled: {', '.join(stalled_loops)}." if stalled_loops else ""
 
-
-def _ready_problem() -> str:
-    background = background_state()
-    return "This process is about to end." if background.stopping.is_set() or background.ended.is_set() else ""
+    def _ready_problem(self, scope: Scope) -> str:
+        background = background_state()
+        if background.stopping.is_set() or background.ended.is_set():
+            return "This process is about to end."
+        if background.start_problem and has_token(scope, self._settings.service_token):
+            return background.start_problem
+        return NOT_STARTED if background.start_problem else ""
 
 
 class RequestContext:
@@ -144,13 +148,15 @@ def create_service(
     public: bool = False,
     fixed: Mapping[str, bytes] | None = None,
     body_max_bytes: int | None = None,
+    refusal: Refusal | None = None,
 ) -> FastAPI:
     """Return a FastAPI application with everything that our services have in common.
 
     Unless `public`, everything but `/health`, `/livez`, `/readyz` and `/metrics` requires the service token, which is
     checked before a body is read. Bodies are limited to `body_max_bytes` or the setting for services, and HEAD is
     answered wherever GET is. `fixed` has JSON responses that never change, by path. The lifespan finds the health
-    checks in `app.state.health` and the settings in `app.state.settings`.
+    checks in `app.state.health` and the settings in `app.state.settings`. Requests that come before it has begun are
+    answered by `refusal`, or with a problem.
 
     Raise `SystemExit` if a secret that the service needs is not set.
     """
@@ -181,6 +187,7 @@ def create_service(
     app.add_middleware(BoundedBodies, max_bytes=body_max_bytes or settings.service_request_max_bytes)
     if not public:
         app.add_middleware(ServiceToken, settings=settings)
+    app.add_middleware(RefuseUntilStarted, name=name, hold_seconds=settings.start_hold_seconds, refusal=refusal)
     app.add_middleware(RequestContext, public=public)
     app.add_middleware(HealthAndMetrics, health=health, fixed=fixed or {}, settings=settings)
     return app

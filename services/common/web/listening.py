@@ -1,5 +1,6 @@
 """Sockets that a service listens on: a Unix socket, sockets inherited from a supervisor, or a TCP address."""
 
+import errno
 import fcntl
 import os
 import socket
@@ -13,15 +14,55 @@ FIRST_DESCRIPTOR = 3
 """SD_LISTEN_FDS_START of sd_listen_fds(3)."""
 
 
-def open_listeners(settings: ServiceSettings) -> list[socket.socket] | None:
-    """Return the sockets to serve on; None if uvicorn is to open host and port itself.
+def open_listeners(settings: ServiceSettings) -> list[socket.socket]:
+    """Return the sockets to serve on.
 
-    Sockets inherited by the protocol of sd_listen_fds(3) come first, then the setting `listen_socket`. Raise
-    `SystemExit`, saying what to do, if the Unix socket can't be opened.
+    Sockets inherited by the protocol of sd_listen_fds(3) come first, then the setting `listen_socket`, then host and
+    port. Raise `SystemExit`, saying what to do, if a socket can't be opened.
     """
     if handed_over := _handed_over():
         return handed_over
-    return [bind_unix(settings.listen_socket)] if settings.listen_socket else None
+    if settings.listen_socket:
+        return [bind_unix(settings.listen_socket)]
+    return bind_tcp(settings.listen_host, settings.listen_port)
+
+
+def bind_tcp(host: str, port: int) -> list[socket.socket]:
+    """Listen at `port` of every address that `host` stands for, and return the sockets.
+
+    Raise `SystemExit`, saying what to do, if the port is in use or may not be used, or if `host` is not of this
+    machine.
+    """
+    listeners: list[socket.socket] = []
+    try:
+        addresses = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in dict.fromkeys(addresses):
+            listener = socket.socket(family, kind, protocol)
+            listeners.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family is socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(address)
+            listener.listen(BACKLOG)
+    except OSError as error:
+        for listener in listeners:
+            listener.close()
+        raise SystemExit(_listening_problem(error, host, port)) from None
+    return listeners
+
+
+def _listening_problem(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"Port {port} of {host} is in use: end the process that listens there, or set BINDERY_LISTEN_PORT to "
+            "another one."
+        )
+    if error.errno == errno.EACCES:
+        return f"This user may not listen at port {port}: set BINDERY_LISTEN_PORT to 1024 or more."
+    return (
+        f"This process can't listen at {host} ({error.strerror or error}): set BINDERY_LISTEN_HOST to an address of "
+        "this machine, or to 0.0.0.0 for all of them."
+    )
 
 
 def bind_unix(path: Path) -> socket.socket:

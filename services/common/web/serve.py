@@ -1,23 +1,32 @@
-"""Running a service: uvicorn with uvloop and our HTTP protocol, and a bounded shutdown."""
+"""Running a service: uvicorn with uvloop and our HTTP protocol, a port that is open early, and a bounded shutdown."""
 
 import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import FrameType
+from typing import Any, TypeVar
 
 import uvicorn
 import uvloop
 from fastapi import FastAPI
+from pydantic import ValidationError
+from starlette.types import ASGIApp
 
-from services.common.service.logging import configure_logging
+from services.common.service.logging import configure_logging, get_logger
 from services.common.service.loops import BackgroundState, background_state
-from services.common.service.setting_names import warn_of_unknown_variables
+from services.common.service.setting_names import UnknownSettingError, warn_of_unknown_variables
 from services.common.service.settings import ServiceSettings
+from services.common.service.start import CannotStart, start_sentence
+from services.common.web.early_start import EarlyStart, RefusedStart
 from services.common.web.http_bounds import HttpBounds
 from services.common.web.http_protocol import HttpConfig
 from services.common.web.listening import BACKLOG, open_listeners
+
+log = get_logger(__name__)
+
+S = TypeVar("S", bound=ServiceSettings)
 
 END_SECONDS = 10.0
 """Time for all else of a process's end, after open requests and the hand-over have had theirs."""
@@ -73,7 +82,7 @@ class HttpServer(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def http_config(app: FastAPI, settings: ServiceSettings, *, drain_seconds: int = 5) -> HttpConfig:
+def http_config(app: ASGIApp, settings: ServiceSettings, *, drain_seconds: int = 5) -> HttpConfig:
     """Return uvicorn's configuration for a service: bounds by its settings, and `drain_seconds` for open requests."""
     return HttpConfig(
         app,
@@ -92,15 +101,67 @@ def http_config(app: FastAPI, settings: ServiceSettings, *, drain_seconds: int =
 
 
 def serve(app: FastAPI, settings: ServiceSettings, *, service: str, drain_seconds: int = 5) -> None:
-    """Serve `app` until SIGTERM or SIGINT; open requests get `drain_seconds` to end.
+    """Serve `app` until SIGTERM or SIGINT, also while it still starts; open requests get `drain_seconds` to end.
 
-    This is how every process of a service ends. Raise `SystemExit(1)` if background work of the application ended
-    before it was asked to, or if the application failed in its end.
+    This is how every process of a service ends. Raise `SystemExit(1)` if the application could not start, if its
+    background work ended before it was asked to, or if it failed in its end.
     """
     configure_logging(service=service, level=settings.log_level, form=settings.log_format)
     warn_of_unknown_variables(os.environ)
-    config = http_config(app, settings, drain_seconds=drain_seconds)
+    early = EarlyStart(app, shown_seconds=settings.start_problem_shown_seconds)
+    config = http_config(early, settings, drain_seconds=drain_seconds)
     end_seconds = drain_seconds + settings.hand_over_seconds + END_SECONDS
     listeners = open_listeners(settings)
+    log.info("listening", at=[str(listener.getsockname()) for listener in listeners])
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(HttpServer(config, end_seconds=end_seconds).serve(sockets=listeners))
+
+
+def run_service(
+    settings_class: type[S],
+    create_app: Callable[[S], FastAPI],
+    *,
+    service: str,
+    drain_seconds: Callable[[S], int] = lambda _settings: 5,
+) -> None:
+    """Run a service with the settings of the environment until it is asked to end.
+
+    Raise `SystemExit`, with one sentence, if its settings make no sense or a secret is missing. If
+    `start_problem_shown_seconds` is set, health has that sentence for as long, and the exit status is 1 afterwards.
+    """
+    settings: ServiceSettings | None = None
+    try:
+        settings = settings_class()
+        app = create_app(settings)
+    except (ValidationError, UnknownSettingError, CannotStart, SystemExit) as error:
+        _show_refusal(start_sentence(error), settings or _settings_for_probes(), service=service)
+    else:
+        serve(app, settings, service=service, drain_seconds=drain_seconds(settings))
+
+
+def _show_refusal(sentence: str, settings: ServiceSettings, *, service: str) -> None:
+    """Serve nothing but probes, which tell why the service can't start; then raise `SystemExit`."""
+    if settings.start_problem_shown_seconds <= 0:
+        raise SystemExit(sentence)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        if sentence:
+            raise CannotStart(sentence)
+        yield
+
+    app = FastAPI(lifespan=lifespan)
+    app.add_middleware(RefusedStart, sentence=sentence)
+    serve(app, settings, service=service)
+
+
+def _settings_for_probes() -> ServiceSettings:
+    """Return settings for a service whose own ones make no sense: those of every service, or else the defaults."""
+    with contextlib.suppress(ValidationError, UnknownSettingError):
+        return ServiceSettings()
+
+    values: dict[str, Any] = {}
+    for name, kind in (("listen_host", str), ("listen_port", int), ("start_problem_shown_seconds", float)):
+        with contextlib.suppress(KeyError, ValueError):
+            values[name] = kind(os.environ[f"BINDERY_{name.upper()}"])
+    return ServiceSettings.model_construct(None, **values)

@@ -1,0 +1,163 @@
+"""Starting behind a port that is open already: probes are answered, and told why the start takes so long or fails."""
+
+import asyncio
+import contextlib
+import traceback
+from collections.abc import Callable
+from ipaddress import ip_address
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from services.common.models.error_codes import ErrorCode
+from services.common.models.errors import BinderyError
+from services.common.service.health import NOT_STARTED
+from services.common.service.logging import get_logger
+from services.common.service.loops import BackgroundState, background_state
+from services.common.service.start import start_sentence
+from services.common.service.tasks import Interrupted, cancel_and_wait, run_until
+from services.common.web.problems import problem_response
+
+log = get_logger(__name__)
+
+JUST_BEGUN = "It is starting."
+RETRY_AFTER_SECONDS = 2.0
+"""When a client may try again, whose request came before the start had ended."""
+
+Refusal = Callable[[Request, BinderyError], Response]
+"""Makes the response to a request that is refused."""
+
+
+class EarlyStart:
+    """An application for uvicorn, which is served from the beginning of its start on, and not only from its end.
+
+    uvicorn opens its port once the application has started, so a service that waits for Redis would look like one that
+    is not there. Here the application starts in a task: `BackgroundState.start_problem` says meanwhile what it waits
+    for. A start that fails is logged, shown for `shown_seconds`, and then ends the process.
+    """
+
+    def __init__(self, app: FastAPI, *, shown_seconds: float) -> None:
+        self._app = app
+        self._shown_seconds = shown_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application's start and end; pass requests on."""
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+
+        background = background_state()
+        background.start_problem = JUST_BEGUN
+        end = asyncio.Event()
+        running = asyncio.create_task(self._run(background, end), name="application")
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+
+        await receive()
+        end.set()
+        if background.start_problem:
+            await cancel_and_wait(running)
+        else:
+            await asyncio.wait({running})
+
+        if not running.cancelled() and (error := running.exception()):
+            message = "".join(traceback.format_exception(error))
+            await send({"type": "lifespan.shutdown.failed", "message": message})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+
+    async def _run(self, background: BackgroundState, end: asyncio.Event) -> None:
+        """Run the application until `end`. Raise what its end raises."""
+        has_started = False
+        try:
+            async with self._app.router.lifespan_context(self._app):
+                has_started = True
+                background.start_problem = ""
+                background.start_ended.set()
+                await end.wait()
+        except Exception as error:
+            if has_started:
+                raise
+            await self._show(error, background)
+
+    async def _show(self, error: Exception, background: BackgroundState) -> None:
+        """Log why the start has failed, let health show it for a while, and end the process."""
+        if sentence := start_sentence(error):
+            log.error("start_refused", reason=sentence)
+        else:
+            log.error("start_failed", exc_info=error)
+            sentence = f"The start has failed ({type(error).__name__}): the log of this service says more."
+
+        background.start_problem = sentence
+        background.start_ended.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._shown_seconds):
+                await background.stopping.wait()
+        background.end_reason = background.end_reason or sentence
+        background.ended.set()
+
+
+class RefusedStart:
+    """ASGI middleware for a service that can't start: it answers 503, and says why to clients on its own host."""
+
+    def __init__(self, app: ASGIApp, *, sentence: str) -> None:
+        self.app = app
+        self._sentence = sentence
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as `/health` does."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        client = scope.get("client")
+        is_own_host = not client or not client[0] or ip_address(client[0]).is_loopback
+        message = self._sentence if is_own_host else NOT_STARTED
+        body = {"ok": False, "checks": [{"service": "Start", "ok": False, "message": message}]}
+        await JSONResponse(body, 503, {"Retry-After": "10"})(scope, receive, send)
+
+
+class RefuseUntilStarted:
+    """ASGI middleware that keeps requests until the service has started; after `hold_seconds` it answers 503.
+
+    A client that comes while a process is replaced so waits a moment, as it would for a port that is not open yet.
+    """
+
+    def __init__(self, app: ASGIApp, *, name: str, hold_seconds: float, refusal: Refusal | None = None) -> None:
+        self.app = app
+        self._hold_seconds = hold_seconds
+        self._name = name
+        self._code = _CODES.get(name, "builder_unavailable")
+        self._refusal = refusal or _problem
+        self._background: BackgroundState | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on if the service has started."""
+        if scope["type"] == "http":
+            if self._background is None:
+                self._background = background_state()
+            if self._background.start_problem and not await self._starts_in_time(self._background):
+                sentence = f"The {self._name} has not started yet: please try again in a moment."
+                error = BinderyError(self._code, sentence, retry_after_seconds=RETRY_AFTER_SECONDS)
+                await self._refusal(Request(scope), error)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+    async def _starts_in_time(self, background: BackgroundState) -> bool:
+        with contextlib.suppress(TimeoutError, Interrupted):
+            async with asyncio.timeout(self._hold_seconds):
+                await run_until(background.stopping, background.start_ended.wait())
+        return not background.start_problem
+
+
+_CODES: dict[str, ErrorCode] = {
+    "gateway": "gateway_unavailable",
+    "resolver": "resolver_unavailable",
+    "builder": "builder_unavailable",
+    "launcher": "launcher_unavailable",
+}
+
+
+def _problem(_request: Request, error: BinderyError) -> Response:
+    return problem_response(error.problem)
