@@ -26,8 +26,8 @@ html_theme_options = {
 }
 
 PAGES = (
-    "users", "errors", "authors", "api", "operators", "security", "builders", "settings", "registry", "hubs", "metrics",
-    "redis", "redis-keys", "contributing", "design",
+    "users", "errors", "authors", "api", "operators", "security", "builders", "settings", "registry", "hubs",
+    "metrics", "redis", "redis-keys", "contributing", "design", "release",
 )  # fmt: skip
 
 

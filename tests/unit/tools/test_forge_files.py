@@ -36,7 +36,7 @@ def jobs_of(workflow: Path) -> dict[str, Any]:
 def commands_of(job: dict[str, Any]) -> Iterator[str]:
     """What a job runs, with each value of its matrix in place."""
     matrix = job.get("strategy", {}).get("matrix", {})
-    for step in job["steps"]:
+    for step in job.get("steps", []):
         if "matrix.tier" in step.get("run", ""):
             yield from (step["run"].replace("${{ matrix.tier }}", tier) for tier in matrix["tier"])
         elif "run" in step:
@@ -58,9 +58,22 @@ def test_every_tier_is_a_job_and_no_job_names_another() -> None:
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
 def test_a_workflow_may_read_and_its_actions_have_versions(workflow: Path) -> None:
     assert yaml.safe_load(workflow.read_text())["permissions"] == {"contents": "read"}
-    actions = [step["uses"] for job in jobs_of(workflow).values() for step in job["steps"] if "uses" in step]
+    steps = [step for job in jobs_of(workflow).values() for step in job.get("steps", [])]
+    actions = [step["uses"] for step in steps if "uses" in step]
     assert actions
     assert all(re.fullmatch(r"[\w.-]+/[\w.-]+@v\d+", action) for action in actions), actions
+
+
+def test_every_dockerfile_that_we_publish_or_develop_in_gets_newer_bases() -> None:
+    updates = yaml.safe_load((CHECKOUT / ".github" / "dependabot.yml").read_text())["updates"]
+    watched = {
+        (update["package-ecosystem"], folder)
+        for update in updates
+        for folder in update.get("directories", [update.get("directory")])
+    }
+    dockerfiles = [path for folder in (".devcontainer", "deploy") for path in (CHECKOUT / folder).rglob("Dockerfile")]
+    folders = {f"/{path.parent.relative_to(CHECKOUT)}" for path in dockerfiles}
+    assert folders == {folder for ecosystem, folder in watched if ecosystem == "docker"}
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda path: path.name)
