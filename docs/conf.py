@@ -26,7 +26,7 @@ html_theme_options = {
 }
 
 PAGES = (
-    "users", "errors", "authors", "api", "operators", "security", "builders", "settings", "registry", "hubs",
+    "install", "users", "errors", "authors", "api", "operators", "security", "builders", "settings", "registry", "hubs",
     "metrics", "redis", "redis-keys", "contributing", "design", "release",
 )  # fmt: skip
 
