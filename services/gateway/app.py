@@ -13,6 +13,7 @@ from services.common.web.app import create_service
 from services.gateway.context import open_gateway_context
 from services.gateway.edge.middleware import Edge
 from services.gateway.launches.pre_launch import load_hooks
+from services.gateway.pages.ended_servers import EndedServers
 from services.gateway.pages.error_pages import install_error_pages
 from services.gateway.pages.renderer import Pages
 from services.gateway.pages.static_assets import StaticAssets
@@ -49,6 +50,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     # The middleware added last is the first that a request meets.
     app.add_middleware(Edge, settings=settings, refusals=refusals)
     app.add_middleware(StaticAssets, reload=settings.dev_mode)
+    app.add_middleware(EndedServers, pages=renderer)
     return app
 
 

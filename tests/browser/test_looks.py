@@ -64,6 +64,24 @@ def test_a_server_that_has_ended_looks_so(gateway: FakeGateway, open_page: OpenP
     assert violations(page) == []
 
 
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_page_at_the_address_of_a_server_that_has_ended_looks_as_ours_do(
+    gateway: FakeGateway, open_page: OpenPage, artefacts: Path, size: str, dark: bool
+) -> None:
+    width, height = SIZES[size]
+    servers_url = gateway.url.replace("127.0.0.1", "localhost")  # another host, where we have no other file
+    page = open_page(f"{servers_url}/ended", width=width, height=height, dark=dark)
+    for name, query in (("ended-server", ""), ("unanswered-server", "?unanswered")):
+        page.goto(f"{servers_url}/ended{query}")
+        page.screenshot(path=artefacts / f"{name}-{size}-{'dark' if dark else 'light'}.png", full_page=True)
+        assert page.evaluate("getComputedStyle(document.querySelector('.card')).borderLeftWidth") == "5px"
+        assert violations(page) == []
+        assert sideways(page) == 0
+    page.get_by_role("link", name="To the launch form").click()
+    assert page.url == f"{gateway.url}/"
+
+
 def test_targets_are_large_enough(gateway: FakeGateway, open_page: OpenPage) -> None:
     page = open_page(f"{gateway.url}/?provider=gh&repository=o/r", width=390)
     small = page.eval_on_selector_all(

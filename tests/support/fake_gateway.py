@@ -26,6 +26,7 @@ from services.gateway.context import GatewayContext
 from services.gateway.edge.middleware import Edge
 from services.gateway.edge.request_scope import refuse_cross_site
 from services.gateway.edge.sessions import principal
+from services.gateway.pages.ended_servers import EndedServers
 from services.gateway.pages.error_pages import install_error_pages
 from services.gateway.pages.renderer import Pages
 from services.gateway.pages.static_assets import StaticAssets
@@ -314,6 +315,7 @@ def fake_gateway(launches: FakeLaunches, **settings: Any) -> FastAPI:
     app.add_middleware(BoundedBodies, max_bytes=edge_settings.request_max_bytes)
     app.add_middleware(Edge, settings=edge_settings, refusals=RefusalRenderer(pages))
     app.add_middleware(StaticAssets)
+    app.add_middleware(EndedServers, pages=pages)
     return app
 
 

@@ -22,6 +22,7 @@ ErrorCode = Literal[
     "conflict",
     "cancelled",
     "abandoned",
+    "server_ended",
     "ref_not_found",
     "address_not_allowed",
     "banned",
@@ -125,6 +126,7 @@ _KINDS: list[ErrorKind] = [
     ErrorKind("conflict", "It has already moved on", 409, None, Mover.USER),
     ErrorKind("cancelled", "It was cancelled", 409, None, Mover.USER, can_retry=True),
     ErrorKind("abandoned", "Nobody was watching anymore", 409, None, Mover.USER, can_retry=True),
+    ErrorKind("server_ended", "This server has ended", 424, None, Mover.USER),
     # Resolving
     ErrorKind("ref_not_found", "The repository or ref was not found", 404, "resolving", Mover.USER),
     ErrorKind("address_not_allowed", "This address may not be reached from here", 403, "resolving", Mover.USER),

@@ -1,7 +1,7 @@
 """Rendering of the pages: templates, their filters and globals, and errors for people."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Pages:
         self._environment.filters.update(plain=_plain, web_link=_web_link, duration=duration)
         self._environment.globals.update(
             static=static_url,
+            home="/",
             version=version,
             local=settings.local_mode,
             containers=settings.executor != "process",
@@ -73,6 +74,15 @@ class Pages:
         """Render a form that asks for the start token and goes on to `path` with `fields`. Sets no cookie."""
         html = self._environment.get_template("start_token.html").render(problem=problem, path=path, fields=fields)
         return HTMLResponse(html, problem.status, {"cache-control": "no-store"})
+
+    def ended(self, problem: Problem, *, has_route: bool, static: Callable[[str], str]) -> str:
+        """Render the page about a server that has ended, or that only `has_route` still, for another host than ours.
+
+        `static` returns the address that a static file has there.
+        """
+        home = self.settings.public_url.rstrip("/") + "/"
+        template = self._environment.get_template("ended.html")
+        return template.render(problem=problem, has_route=has_route, static=static, home=home)
 
 
 def _plain(text: object) -> str:

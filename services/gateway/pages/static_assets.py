@@ -11,12 +11,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services.gateway.pages.badges import badge_svg
 
 STATIC = Path(__file__).parent / "static"
-_CONTENT_TYPES = {
+STATIC_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".ico": "image/vnd.microsoft.icon",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml; charset=utf-8",
 }
+"""Content types of the static files, by suffix."""
 _SHARED_SECONDS = 3600
 
 
@@ -35,9 +36,9 @@ def _asset(content_type: str, body: bytes) -> Asset:
 @cache
 def _static_files() -> dict[str, Asset]:
     return {
-        path.name: _asset(_CONTENT_TYPES[path.suffix], path.read_bytes())
+        path.name: _asset(STATIC_TYPES[path.suffix], path.read_bytes())
         for path in sorted(STATIC.iterdir())
-        if path.suffix in _CONTENT_TYPES
+        if path.suffix in STATIC_TYPES
     }
 
 
@@ -57,14 +58,19 @@ def static_url(name: str) -> str:
     return f"/static/{static_version()}/{name}"
 
 
+def static_file(name: str) -> bytes:
+    """Return the content of one static file. Raise `KeyError` for a name that does not exist."""
+    return _static_files()[name].body
+
+
 def assets_by_path() -> dict[str, Asset]:
     """Return all assets by path: the badges under BinderHub's paths, the icons, and the static files of the pages."""
     files = _static_files()
-    plain_badge = _asset(_CONTENT_TYPES[".svg"], badge_svg(with_mark=False))
+    plain_badge = _asset(STATIC_TYPES[".svg"], badge_svg(with_mark=False))
 
     return {
         "/badge.svg": plain_badge,
-        "/badge_logo.svg": _asset(_CONTENT_TYPES[".svg"], badge_svg(with_mark=True)),
+        "/badge_logo.svg": _asset(STATIC_TYPES[".svg"], badge_svg(with_mark=True)),
         "/assets/images/badge.svg": plain_badge,
         "/favicon.ico": files["favicon.ico"],
         "/favicon.svg": files["mark.svg"],
