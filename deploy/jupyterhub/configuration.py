@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_EXPECTED_WARNINGS = ("is slow to start", "is slow to become responsive", "has no version header")
+_EXPECTED_WARNINGS = (
+    "is slow to start", "is slow to become responsive", "has no version header", "Using custom route for Hub",
+)  # fmt: skip
 _NEVER_SECONDS = 10 * 365 * 86400
 
 
@@ -65,10 +67,19 @@ def culler() -> dict[str, object]:
 
 def configure_traefik(c: Any) -> None:
     """Configure a separate traefik as the proxy, which reads its routes from a file."""
-    import bcrypt  # other hubs that start our servers need not have it
+    import bcrypt  # other hubs that start our servers need neither this nor our proxy
+
+    from deploy.jupyterhub.proxy import BinderyTraefikProxy
+
+    ended_url = os.environ.get("BINDERY_ENDED_SERVERS_URL", "")
+    if ended_url:
+        # Nobody logs in, so browsers need no page of the hub's, least of all instead of their server's.
+        c.JupyterHub.hub_routespec = "/hub/api/"
+    c.BinderyTraefikProxy.ended_url = ended_url
+    c.BinderyTraefikProxy.connect_seconds = float(os.environ.get("BINDERY_SERVER_CONNECT_SECONDS", "3"))
 
     password = os.environ["BINDERY_PROXY_API_PASSWORD"]
-    c.JupyterHub.proxy_class = "traefik_file"
+    c.JupyterHub.proxy_class = BinderyTraefikProxy
     c.TraefikFileProviderProxy.should_start = False
     c.TraefikFileProviderProxy.dynamic_config_file = os.environ["BINDERY_PROXY_RULES_FILE"]
     c.TraefikFileProviderProxy.traefik_api_url = os.environ["BINDERY_PROXY_API_URL"]

@@ -58,6 +58,7 @@ class Environments:
             "BINDERY_PROXY_API_USERNAME": PROXY_USER,
             "BINDERY_PROXY_API_PASSWORD": self.installation.proxy_api_password,
             "BINDERY_PROXY_RULES_FILE": str(rules_file(self.settings.data_dir)),
+            "BINDERY_ENDED_SERVERS_URL": f"{self.settings.url}/ended",
             "JUPYTERHUB_CRYPT_KEY": self.installation.hub_crypt_key,
         }
 

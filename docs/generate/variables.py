@@ -71,6 +71,9 @@ HUB = {
     "BINDERY_PROXY_API_USERNAME": "User name for the proxy's API.",
     "BINDERY_PROXY_API_PASSWORD": "Password for the proxy's API.",
     "BINDERY_PROXY_RULES_FILE": "The file in which the hub gives the proxy its routes.",
+    "BINDERY_ENDED_SERVERS_URL": "Address, as the proxy reaches it, of the gateway's answer to requests for servers "
+    "that have ended: http://gateway:8585/ended. [More](hubs.md#servers-that-have-ended). Empty: the hub answers them.",
+    "BINDERY_SERVER_CONNECT_SECONDS": "How long the proxy may take to connect to a server.",
 }
 """Variables that only the hub's configuration reads, with their meaning. It shares others with services."""
 
