@@ -100,6 +100,8 @@ ADVICE = {
     "script, or a package that conflicts with Jupyter.",
     "server_start_timeout": "Make the `start` script shorter. The operator sets "
     "`BINDERY_SERVER_START_TIMEOUT_SECONDS`.",
+    "server_unreachable": "The server runs, but the proxy did not lead to it for `BINDERY_SERVER_ROUTE_SECONDS`: check "
+    "the proxy's log and address (`BINDERY_HUB_PROXY_URL`), and that it and the hub use the same file of routes.",
     "server_ended": "The proxy answers so for a server that is no more; there was no error. Launch again: what was not "
     "saved elsewhere is gone. The operator sets how long servers live ([more](hubs.md#how-long-servers-live)).",
     "launcher_unavailable": "Check `logs/launcher.log` in the data folder.",

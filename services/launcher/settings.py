@@ -18,7 +18,12 @@ class LauncherSettings(ServiceSettings):
     hub_url: str = Field("http://127.0.0.1:8000/", description="The hub's proxy, as browsers reach it.")
     hub_api_token: SecretStr = Field(SecretStr(""), description="Token of the hub service that starts servers.")
     hub_checks_proxy: bool = Field(
-        False, description="Whether health includes the hub's proxy; the launcher must reach BINDERY_HUB_URL for that."
+        False,
+        description="Whether a server is ready only once it answers through the hub's proxy, which health then "
+        "includes; the launcher must reach the proxy for that.",
+    )
+    hub_proxy_url: str = Field(
+        "", description="The hub's proxy, as the launcher reaches it, if it does not reach BINDERY_HUB_URL."
     )
     hub_timeout_seconds: float = Field(30.0, description="Read timeout of one call to the hub.")
     hub_silence_seconds: float = Field(
@@ -98,6 +103,12 @@ class LauncherSettings(ServiceSettings):
         10.0, description="Longest pause of a start before it asks a busy hub (429) again."
     )
     retry_pause_seconds: float = Field(0.5, description="First pause before the hub is asked again; doubles up to 5 s.")
+    server_route_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="How long the hub's proxy may take to lead to a server that is ready, with "
+        "BINDERY_HUB_CHECKS_PROXY.",
+    )
     cleanup_timeout_seconds: float = Field(20.0, description="How long removing a failed start from the hub may take.")
 
     idle_timeout_seconds: float = Field(

@@ -23,7 +23,10 @@ from tests.support.stack import Stack
 
 REDIS_ROUND_TRIPS_AT_MOST = 8
 HTTP_CALLS = 4
-"""Of a warm launch: one to the launcher, and three to the hub (user, server, progress); nobody else is asked."""
+"""Of a warm launch: one to the launcher, and three to the hub (user, server, progress); nobody else is asked.
+
+The server is asked too, through the proxy: once, or more often if the proxy learns of it later than the hub.
+"""
 SCRIPTS_OF_A_TRIP = 2
 """How many scripts we send together, at most: see `run_together`."""
 SERVICES = ("gateway", "resolver", "builder", "worker", "launcher")
@@ -83,14 +86,16 @@ def calls(stack: Stack) -> Counter[tuple[str, str]]:
     """Return every Redis round trip and HTTP call so far, by what is called and on whose behalf: `("redis", "work")`.
 
     What is counted as made for a launch, and what as upkeep, stands in services/common/service/call_accounting.py.
-    JupyterHub's own work is the hub's, not ours; each of our calls of its API counts, the progress stream too.
+    JupyterHub's own work is the hub's, not ours; each of our calls of its API counts, the progress stream too. Calls
+    through its proxy are counted as `("proxy", "work")`.
     """
     counts: Counter[tuple[str, str]] = Counter()
     for part in SERVICES:
         for line in stack.metrics(part):
             match = re.fullmatch(r"bindery_(redis|http)_\w+_total\{(.*)\} (\S+)", line)
             if match and (doing := re.search(r'doing="(\w+)"', match[2])):
-                counts[match[1], doing[1]] += int(float(match[3]))
+                peer = "proxy" if 'peer="proxy"' in match[2] else match[1]
+                counts[peer, doing[1]] += int(float(match[3]))
     return counts
 
 
@@ -146,6 +151,7 @@ def test_from_a_link_to_a_kernel_and_back_to_nothing(stack: Stack, forge: Forge)
     assert second.phases == ["built", "launching", "ready"]
     assert second.events[-1]["url"] != url
     assert new_calls["http", "work"] == HTTP_CALLS, new_calls
+    assert new_calls["proxy", "work"] >= 1
     assert writes_of_launch(stack, second.launch_id) <= new_calls["redis", "work"] <= REDIS_ROUND_TRIPS_AT_MOST, (
         new_calls
     )
@@ -154,6 +160,13 @@ def test_from_a_link_to_a_kernel_and_back_to_nothing(stack: Stack, forge: Forge)
 
     assert stack.hub_users()
     eventually(lambda: not stack.hub_users(), "the idle culler removes both servers", 120)
+    link = f"{url}lab/tree/index.ipynb?token={token}"
+    page = {"accept": "text/html"}
+    eventually(
+        lambda: "This server has ended" in stack.client.get(link, headers=page).text, "the page of ended servers"
+    )
+    assert stack.client.get(link, headers=page).status_code == 424
+    assert stack.client.get(f"{url}api/status").json()["code"] == "server_ended"
     until_back_to(stack, before)
     assert_no_work_is_left(stack)
 

@@ -69,6 +69,7 @@ ErrorCode = Literal[
     "server_not_protected",
     "server_start_failed",
     "server_start_timeout",
+    "server_unreachable",
     "launcher_unavailable",
     "resolver_unavailable",
     "redis_unavailable",
@@ -325,6 +326,7 @@ _KINDS: list[ErrorKind] = [
         Mover.AUTHOR,
         can_retry=True,
     ),
+    ErrorKind("server_unreachable", "The proxy does not lead to the server", 502, "launching", Mover.OPERATOR, True),
     ErrorKind(
         "launcher_unavailable",
         "The launcher does not answer",

@@ -117,11 +117,13 @@ class PooledClient:
             raise PeerUnreachable(type(error).__name__) from error
 
     @contextlib.asynccontextmanager
-    async def stream(self, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def stream(
+        self, path: str, *, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a GET whose body the block reads in chunks. Raise `PeerUnreachable`, also if the stream breaks off."""
         CALLS.labels(self._peer, call_reason()).inc()
         try:
-            async with self._open().get(self._url(path), allow_redirects=False) as reply:
+            async with self._open().get(self._url(path), headers=headers, allow_redirects=False) as reply:
                 yield reply
         except (aiohttp.ClientError, OSError) as error:
             raise PeerUnreachable(type(error).__name__) from error

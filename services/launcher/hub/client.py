@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from services.common.models.errors import BinderyError
 from services.common.net.http import PeerUnreachable, PooledClient, only_dict
@@ -20,6 +20,12 @@ PAGINATION = "application/jupyterhub-pagination+json"
 
 PAGE_SIZE = 200
 """Users requested per page; the hub may return fewer."""
+
+NOT_ROUTED = {424, 502, 503, 504}
+"""Statuses of a proxy that does not reach a server, and of the gateway (424), to which ours leads instead."""
+
+HUBS_OWN = "/hub/user/"
+"""Where the hub redirects requests for a server to which its proxy does not lead."""
 
 UNEXPLAINED_FAILURES = ("Spawn failed", "Spawn cancelled")
 """Failures of the hub itself: its proxy did not accept a running server, or the hub is being stopped.
@@ -85,16 +91,24 @@ class Hub:
         self._streams = _PagingClient(
             api_url, token=token, read_seconds=settings.hub_silence_seconds, connections=connections
         )
+        # Users' servers must not see the hub's token.
+        self._proxy = PooledClient(
+            settings.hub_proxy_url or self.public_url,
+            peer="proxy",
+            read_seconds=settings.hub_timeout_seconds,
+            connections=connections,
+        )
+        self._proxy_headers = {"Host": urlsplit(self.public_url).netloc} if settings.hub_proxy_url else {}
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self._client.aclose()
         await self._streams.aclose()
+        await self._proxy.aclose()
 
     def server_url(self, user: str, server_name: str) -> str:
         """Return the URL of a server for browsers, with a slash at the end."""
-        server_part = f"{quote(server_name)}/" if server_name else ""
-        return f"{self.public_url}user/{_quote_user(user)}/{server_part}"
+        return self.public_url + _server_path(user, server_name)
 
     # Health
 
@@ -117,12 +131,25 @@ class Hub:
         """Return None if the hub answers through its proxy, as it must for browsers, else a sentence."""
         advice = "Start the proxy, or name it in BINDERY_HUB_URL."
         try:
-            reply = await self._client.request("GET", f"{self.public_url}hub/api/health")
+            reply = await self._proxy.request("GET", "hub/api/health", headers=self._proxy_headers)
         except PeerUnreachable as error:
             return f"JupyterHub's proxy does not answer at {self.public_url} ({error}). {advice}"
         if reply.is_success:
             return None
         return f"JupyterHub's proxy at {self.public_url} answered {reply.status}. {advice}"
+
+    async def route_problem(self, user: str, server_name: str) -> str | None:
+        """Return None if a server itself answers through the proxy, in whatever way, else a few words.
+
+        Jupyter answers `api` without a token, and does not take it for use of the server.
+        """
+        try:
+            path = f"{_server_path(user, server_name)}api"
+            async with self._proxy.stream(path, headers=self._proxy_headers) as reply:  # other servers' may be endless
+                is_of_hub = HUBS_OWN in reply.headers.get("location", "")
+                return f"it answered {reply.status}" if reply.status in NOT_ROUTED or is_of_hub else None
+        except PeerUnreachable as error:
+            return f"no answer ({error})"
 
     # Starting a server
 
@@ -241,6 +268,11 @@ class Hub:
 
 def _quote_user(user: str) -> str:
     return quote(user, safe="@~")
+
+
+def _server_path(user: str, server_name: str) -> str:
+    server_part = f"{quote(server_name)}/" if server_name else ""
+    return f"user/{_quote_user(user)}/{server_part}"
 
 
 def _parse_progress(event: dict[str, Any]) -> Progress:

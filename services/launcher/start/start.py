@@ -1,4 +1,4 @@
-"""One start of a server: wait for a seat, wait for a turn at the hub, create user and server, wait until it is ready.
+"""One start of a server: wait for a seat, then for a turn at the hub; create user and server; wait until it is ready.
 
 Another process may repeat every step: each is recorded before its effect, and the hub knows the server by its name.
 """
@@ -27,6 +27,7 @@ from services.launcher.seats.positions import SeatAnswer, SeatPosition, raise_if
 from services.launcher.seats.seats import COUNT_UNKNOWN, Seats
 from services.launcher.settings import LauncherSettings
 from services.launcher.start.relay import SPAWNER_FIRST_SECONDS, ProgressEnd, Relay
+from services.launcher.start.route import await_route
 from services.launcher.start.spawn_limiter import SpawnLimiter
 
 log = get_logger(__name__)
@@ -119,6 +120,8 @@ class Start:
 
             has_waited_at_all = has_waited or self.server.queue is not None  # for a seat, or for a turn
             await self._await_ready(has_waited=has_waited_at_all)
+        if self.settings.hub_checks_proxy:
+            await await_route(self.hub, self.server, seconds=self.settings.server_route_seconds)
         await self._finish_ready()
 
     # 1. A seat
