@@ -1,6 +1,8 @@
 """Configuration of a hub whose servers are containers of a Docker engine."""
 
 import os
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from deploy.jupyterhub import configuration
@@ -18,4 +20,13 @@ def configure(c: Any) -> None:
     c.BinderDockerSpawner.client_kwargs = {
         "base_url": os.environ.get("BINDERY_DOCKER_HOST") or "unix:///var/run/docker.sock"
     }
+    give_login(os.environ.get("BINDERY_DOCKER_AUTH_CONFIG", ""))
     c.BinderDockerSpawner.network_name = os.environ.get("BINDERY_SERVERS_NETWORK", "bridge")
+
+
+def give_login(config_json: str) -> None:
+    """Let the engine's client pull images with the logins in Docker's `config.json`, which it reads from a file."""
+    if config_json:
+        folder = Path(tempfile.mkdtemp(prefix="docker-config-"))  # for its owner alone
+        (folder / "config.json").write_text(config_json)
+        os.environ["DOCKER_CONFIG"] = str(folder)

@@ -15,6 +15,7 @@ from services.builder.executors.repo2docker import git_secrets
 from services.builder.registry.credential_sources import make_credentials
 from services.builder.registry.credentials import Credentials, CredentialsError, Login
 from services.builder.registry.reference import DOCKER_HUB, Reference
+from services.builder.registry.settings import RegistrySettings
 from services.builder.settings import BuilderSettings
 from services.common.models.errors import BinderyError
 from services.common.net.http import only_dict
@@ -78,7 +79,7 @@ class CredentialsForBuilds:
         registry = ""
         login = Login()
         try:
-            auths = await asyncio.to_thread(_read_auths, self._settings.docker_config)
+            auths = await asyncio.to_thread(_read_auths, self._settings)
             if self._settings.build_push:
                 reference = Reference.parse(image)
                 login = await self._credentials.login_for(reference.host, reference.repository)
@@ -97,16 +98,17 @@ class CredentialsForBuilds:
         await self._credentials.aclose()
 
 
-def _read_auths(docker_config: str) -> dict[str, dict[str, str]]:
-    """Return the `auths` of the operator's `config.json`. Raise `CredentialsError` if the file can't be read."""
-    if not docker_config:
+def _read_auths(settings: RegistrySettings) -> dict[str, dict[str, str]]:
+    """Return the `auths` of the operator's `config.json`. Raise `CredentialsError` if it can't be read."""
+    text = settings.docker_auth_config.get_secret_value()
+    if not text and not settings.docker_config:
         return {}
 
-    path = Path(docker_config).expanduser()
+    path = Path("BINDERY_DOCKER_AUTH_CONFIG" if text else settings.docker_config).expanduser()
     if path.is_dir():
         path = path / "config.json"
     try:
-        raw: Any = json.loads(path.read_bytes())
+        raw: Any = json.loads(text or path.read_bytes())
     except (OSError, ValueError) as error:
         raise CredentialsError(f"{path} can't be read ({type(error).__name__})") from error
 

@@ -31,17 +31,22 @@ class _Contents:
 class DockerConfig:
     """The logins in one `config.json`. A missing file means no login; a changed file is read again."""
 
-    def __init__(self, path: Path, *, is_configured: bool = False) -> None:
+    def __init__(self, path: Path, *, is_configured: bool = False, text: str = "") -> None:
+        """`text` is the content, if it is not in a file; `path` is then the name of it in messages."""
         self._path = path
         self._is_configured = is_configured
+        self._text = text
         self._contents: _Contents | None = None
 
     @classmethod
     def of(cls, settings: RegistrySettings) -> Self:
-        """Return the file of the settings, else of `$DOCKER_CONFIG`, else of `~/.docker`.
+        """Return the content in the settings, else the file of the settings, of `$DOCKER_CONFIG`, or of `~/.docker`.
 
         A folder stands for its `config.json`.
         """
+        if text := settings.docker_auth_config.get_secret_value():
+            return cls(Path("BINDERY_DOCKER_AUTH_CONFIG"), text=text)
+
         configured = settings.docker_config or os.environ.get("DOCKER_CONFIG", "")
         path = Path(configured or "~/.docker").expanduser()
         is_file = path.is_file() or (bool(settings.docker_config) and path.suffix == ".json")
@@ -49,6 +54,10 @@ class DockerConfig:
 
     async def login_for(self, registry: str, repository: str) -> Login:
         """Return the file's login for a repository. Raise `CredentialsError` if the file exists but can't be read."""
+        if self._text:
+            self._contents = self._contents or self._load((0, 0, 0))
+            return self._login(self._contents, registry, repository)
+
         try:
             status = self._path.stat()
         except OSError as error:
@@ -65,7 +74,7 @@ class DockerConfig:
 
     def _load(self, version: tuple[int, int, int]) -> _Contents:
         try:
-            raw = json.loads(self._path.read_bytes())
+            raw = json.loads(self._text or self._path.read_bytes())
         except (OSError, ValueError) as error:
             log.warning("docker_config_unreadable", path=str(self._path), error=type(error).__name__)
             raise CredentialsError(f"the builder's {self._path.name} can't be read ({type(error).__name__})") from error

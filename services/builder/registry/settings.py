@@ -1,6 +1,6 @@
 """The settings of the image registry: its address, the login for it, and its deadlines."""
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from services.common.net.settings import OutboundSettings
 
@@ -33,6 +33,9 @@ class RegistrySettings(OutboundSettings):
         "",
         description="Docker's `config.json` with the logins, or its folder; empty: `$DOCKER_CONFIG`, then `~/.docker`. "
         "Read again when it changes.",
+    )
+    docker_auth_config: SecretStr = Field(
+        SecretStr(""), description="The content of such a `config.json` itself, in place of a file."
     )
     registry_not_found_401: bool | None = Field(
         None,

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
+from services.builder.executors.build_credentials import CredentialsForBuilds
 from services.builder.registry.credentials import CredentialsError, Login
 from services.builder.registry.docker_config import DockerConfig
 from services.builder.registry.settings import RegistrySettings
+from services.builder.settings import BuilderSettings
 
 ANN = base64.b64encode(b"ann:se:cret").decode()
 
@@ -125,6 +128,25 @@ async def test_docker_config_of_the_environment_is_used_unless_the_setting_names
     monkeypatch.delenv("DOCKER_CONFIG")
     monkeypatch.setenv("HOME", os.devnull)
     assert (await DockerConfig.of(RegistrySettings()).login_for("gcr.io", "x")).is_anonymous
+
+
+async def test_the_content_in_the_settings_replaces_every_file_and_builds_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    write_config(tmp_path, auths={"gcr.io": {"username": "bob"}})
+    content = SecretStr(json.dumps({"auths": {"gcr.io": {"auth": ANN}}}))
+    login = await DockerConfig.of(RegistrySettings(docker_auth_config=content)).login_for("gcr.io", "x")
+    assert (login.username, login.password) == ("ann", "se:cret")
+    builds = CredentialsForBuilds(BuilderSettings(docker_auth_config=content))
+    assert (await builds.for_image("docker.io/org/name:1")).auths == {"gcr.io": {"auth": ANN}}
+
+
+async def test_content_that_is_not_json_is_refused_and_stays_secret() -> None:
+    config = DockerConfig.of(RegistrySettings(docker_auth_config=SecretStr("secret {")))
+    with pytest.raises(CredentialsError, match="the builder's BINDERY_DOCKER_AUTH_CONFIG can't be read") as raised:
+        await config.login_for("gcr.io", "p/x")
+    assert "secret" not in str(raised.value)
 
 
 def test_a_login_is_shown_without_its_secrets() -> None:
