@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,7 @@ def configure_hub(c: Any) -> None:
     state = data_folder() / "hub"
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     c.JupyterHub.bind_url = os.environ["BINDERY_HUB_BIND_URL"]
-    listen = os.environ.get("BINDERY_HUB_LISTEN_HOST") or "127.0.0.1"
-    c.JupyterHub.hub_bind_url = f"http://{listen}:{os.environ['BINDERY_HUB_PORT']}"
+    c.JupyterHub.hub_bind_url = f"http://{listen_host()}:{os.environ['BINDERY_HUB_PORT']}"
     if connect_url := os.environ.get("BINDERY_HUB_CONNECT_URL"):
         c.JupyterHub.hub_connect_url = connect_url
     c.JupyterHub.db_url = f"sqlite:///{state / 'jupyterhub.sqlite'}"
@@ -38,6 +38,22 @@ def configure_hub(c: Any) -> None:
     c.Authenticator.any_allow_config = True  # else the hub warns that nobody may log in
     c.JupyterHub.services = [{"name": "bindery-launcher", "api_token": os.environ["BINDERY_HUB_API_TOKEN"]}, culler()]
     c.JupyterHub.load_roles = roles()
+
+
+def listen_host() -> str:
+    """Return the address that the hub listens on, or the name that has it: `SystemExit` if that is not known here.
+
+    A container in several networks listens in one of them alone by a name that it has only there.
+    """
+    host = os.environ.get("BINDERY_HUB_LISTEN_HOST") or "127.0.0.1"
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError as error:
+        sys.exit(
+            f"BINDERY_HUB_LISTEN_HOST is {host!r}, which is no address and no name that is known here "
+            f"({error.strerror}): name an address of this machine or container, or a name that it has."
+        )
+    return host
 
 
 def roles() -> list[dict[str, object]]:

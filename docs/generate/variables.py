@@ -52,7 +52,7 @@ GROUPS: Sequence[tuple[str, type[BaseSettings], str]] = (
 
 HUB = {
     "BINDERY_HUB_CONFIG_FILE": "A file of yours that the hub's configuration reads last: it may change everything.",
-    "BINDERY_HUB_LISTEN_HOST": "Address that the hub itself listens on; empty: 127.0.0.1.",
+    "BINDERY_HUB_LISTEN_HOST": "Address that the hub itself listens on, or a name that has it; empty: 127.0.0.1.",
     "BINDERY_HUB_STOPS_SERVERS": "Whether servers end when the hub is stopped. Otherwise they go on, and the hub finds "
     "them again.",
     "BINDERY_HUB_CONNECT_URL": "Address at which the proxy reaches the hub, if it differs from where the hub listens.",
@@ -102,6 +102,11 @@ def documented_variables() -> set[str]:
     """Return every variable that docs/settings.md documents."""
     fields = {variable_of(name) for _, kind, _ in GROUPS for name in kind.model_fields}
     return fields | set(HUB) | set(OTHERS)
+
+
+def compose_variables() -> set[str]:
+    """Return the variables of docker-compose.yml, which `.env.example` explains; some are settings of services, too."""
+    return set(re.findall(rf"^#?({VARIABLE})=", (CHECKOUT / ".env.example").read_text(), re.MULTILINE))
 
 
 def variables_in_code() -> set[str]:
