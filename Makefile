@@ -33,6 +33,9 @@ help:
 	@echo 'make stop          end it from elsewhere'
 	@echo 'make clean         delete its data, after asking (FORCE=1: without)'
 	@echo
+	@echo 'Bindery on one machine with Docker (docs/compose.md):'
+	@echo 'make compose-secrets  make .env and the secrets for docker-compose.yml; what exists stays'
+	@echo
 	@echo 'All tests:'
 	@echo 'make test          unit, contract and end-to-end tests (JOBS=1: with one worker)'
 	@echo 'make coverage      which lines the unit tests reach (T=tests/e2e: other tests)'
@@ -61,6 +64,11 @@ stop:
 clean:
 	@if [ -x $(VENV)/python ]; then exec $(VENV)/python -m bindery clean $(if $(filter 1 yes true,$(FORCE)),--force); \
 	else echo 'Bindery is not installed here (no .venv): delete its data folder yourself, if there is one.'; fi
+
+# It needs Python alone, so that a machine that runs only containers needs no environment for it.
+.PHONY: compose-secrets
+compose-secrets:
+	@$(or $(PYTHON),python3) -m deploy.compose
 
 unit: .venv-dev
 	@$(RUN_TESTS) $(IN_PARALLEL) $(ARGS) tests/unit

@@ -27,6 +27,9 @@ write them before the command:
 BINDERY_PORT=9585 BINDERY_WORKERS=2 make up
 ```
 
+With Docker Compose they are in `.env`, or in a file: [how](compose.md#settings). Some are for its containers alone: \
+`.env.example` explains them.
+
 Values that are lists of links are JSON: `BINDERY_BANNED_SPECS='{"gh": ["spammer/.*"]}'`.
 
 **†** marks a setting that `make up` sets itself, so that a value of yours has no effect there. Such a setting matters \
