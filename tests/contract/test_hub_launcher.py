@@ -109,12 +109,13 @@ async def test_health_says_which_setting_leads_to_no_hub_or_has_a_wrong_token(hu
         assert problem.endswith(end)
 
 
-async def test_health_says_which_setting_leads_to_no_proxy(hub: HubStack, client: Hub) -> None:
+@pytest.mark.parametrize("setting", ["hub_url", "hub_proxy_url"])
+async def test_health_says_which_setting_leads_to_no_proxy(hub: HubStack, client: Hub, setting: str) -> None:
     assert await client.check_proxy() is None
     (port,) = free_ports(1, set())
-    other = Hub(settings_for(LauncherSettings, {"hub_url": f"http://127.0.0.1:{port}/"}))
+    other = Hub(settings_for(LauncherSettings, {setting: f"http://127.0.0.1:{port}/"}))
     problem = await other.check_proxy()
     await other.aclose()
     assert problem
     assert problem.startswith(f"JupyterHub's proxy does not answer at http://127.0.0.1:{port}/ (")
-    assert problem.endswith("Start the proxy, or name it in BINDERY_HUB_URL.")
+    assert problem.endswith(f"Start the proxy, or name it in BINDERY_{setting.upper()}.")

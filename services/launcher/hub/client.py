@@ -92,8 +92,10 @@ class Hub:
             api_url, token=token, read_seconds=settings.hub_silence_seconds, connections=connections
         )
         # Users' servers must not see the hub's token.
+        self._proxy_url = settings.hub_proxy_url or self.public_url
+        self._proxy_setting = "BINDERY_HUB_PROXY_URL" if settings.hub_proxy_url else "BINDERY_HUB_URL"
         self._proxy = PooledClient(
-            settings.hub_proxy_url or self.public_url,
+            self._proxy_url,
             peer="proxy",
             read_seconds=settings.hub_timeout_seconds,
             connections=connections,
@@ -129,14 +131,14 @@ class Hub:
 
     async def check_proxy(self) -> str | None:
         """Return None if the hub answers through its proxy, as it must for browsers, else a sentence."""
-        advice = "Start the proxy, or name it in BINDERY_HUB_URL."
+        advice = f"Start the proxy, or name it in {self._proxy_setting}."
         try:
             reply = await self._proxy.request("GET", "hub/api/health", headers=self._proxy_headers)
         except PeerUnreachable as error:
-            return f"JupyterHub's proxy does not answer at {self.public_url} ({error}). {advice}"
+            return f"JupyterHub's proxy does not answer at {self._proxy_url} ({error}). {advice}"
         if reply.is_success:
             return None
-        return f"JupyterHub's proxy at {self.public_url} answered {reply.status}. {advice}"
+        return f"JupyterHub's proxy at {self._proxy_url} answered {reply.status}. {advice}"
 
     async def route_problem(self, user: str, server_name: str) -> str | None:
         """Return None if a server itself answers through the proxy, in whatever way, else a few words.
