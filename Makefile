@@ -127,15 +127,20 @@ docs: .venv-dev
 LOCK = $(VENV)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links pyproject.toml $(if $(UPGRADE),--upgrade)
 
+# The images are without the command line: `bindery` is not installed in them, and nothing else needs these.
+IN_IMAGES = $(addprefix --no-emit-package ,cyclopts docstring-parser markdown-it-py mdurl pygments rich rich-rst)
+
 lock: .venv-dev
 	@$(LOCK) --extra local --output-file requirements.lock
 	@$(LOCK) --extra local --group dev --constraints requirements.lock --output-file requirements-dev.lock
 	@$(LOCK) --extra hub --group hub5 --output-file requirements-hub5.lock
-	@$(LOCK) --extra hub --constraints requirements.lock --output-file deploy/images/hub/requirements.txt
-	@$(LOCK) --extra server --constraints requirements.lock --output-file deploy/images/bindery/requirements.txt
-	@$(VENV)/uv pip compile --quiet --python-platform linux --python-version 3.13 --generate-hashes --no-header \
-	--no-emit-index-url --no-emit-find-links deploy/images/builder/requirements.in $(if $(UPGRADE),--upgrade) \
+	@$(LOCK) $(IN_IMAGES) --extra hub --constraints requirements.lock --output-file deploy/images/hub/requirements.txt
+	@$(LOCK) $(IN_IMAGES) --extra server --constraints requirements.lock --output-file deploy/images/service/requirements.txt
+	@$(LOCK) $(IN_IMAGES) --extra server --extra kubernetes --constraints requirements.lock \
 	--output-file deploy/images/builder/requirements.txt
+	@$(VENV)/uv pip compile --quiet --python-platform linux --python-version 3.13 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links deploy/images/repo2docker/requirements.in $(if $(UPGRADE),--upgrade) \
+	--output-file deploy/images/repo2docker/requirements.txt
 
 # Without isolation: what builds the wheel is in the development lock, with its hashes.
 wheel: .venv-dev

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.support.paths import CHECKOUT
 
 PREFIX = "bindery-tests"
-BUILDER = CHECKOUT / "deploy" / "images" / "builder"
+REPO2DOCKER = CHECKOUT / "deploy" / "images" / "repo2docker"
 JUPYTER = Path(__file__).parent / "images" / "jupyter"
 SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -18,9 +18,9 @@ _SECONDS = 600
 
 
 def ensure(host: str, cache: Path) -> tuple[str, str, str]:
-    """Return names of the base, the builder and the jupyter image, each made now unless the engine has it."""
+    """Return names of the base, the repo2docker and the jupyter image, each made now unless the engine has it."""
     base = _base(host, cache)
-    return base, built(host, "builder", BUILDER, base), built(host, "jupyter", JUPYTER, base)
+    return base, built(host, "repo2docker", REPO2DOCKER, base), built(host, "jupyter", JUPYTER, base)
 
 
 def _base(host: str, cache: Path) -> str:

@@ -1,4 +1,4 @@
-"""The builder image from a pinned base installs the packages of that base's day, or says why it can't."""
+"""The repo2docker image from a pinned base installs the packages of that base's day, or says why it can't."""
 
 import subprocess
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.paths import CHECKOUT
 
-SCRIPT = CHECKOUT / "deploy" / "images" / "builder" / "use-snapshot.sh"
+SCRIPT = CHECKOUT / "deploy" / "images" / "repo2docker" / "use-snapshot.sh"
 SOURCES = """Types: deb
 # https://snapshot.example/archive/debian/20250520T000000Z
 URIs: https://mirror.example/debian
