@@ -17,7 +17,7 @@ IN_PAIRS = -n $(if $(filter auto,$(JOBS)),2,$(JOBS))
 ON_HUB5 = BINDERY_TEST_HUB_PYTHON=.venv/hub5/bin/python
 
 .PHONY: help up url stop clean unit test watch coverage test-browser test-faults test-hubs test-docker test-cluster test-long load \
-	format lint docs lock wheel .venv-up .venv-dev
+	format lint docs lock wheel images .venv-up .venv-dev
 
 help:
 	@echo 'While you work:'
@@ -46,6 +46,9 @@ help:
 	@echo 'make test-cluster  builds and servers on Kubernetes: KUBECONFIG, else kind, k3d, or one of its own (root)'
 	@echo 'make test-long     what is too long for each landing, of all tiers, with a table of outcomes (root)'
 	@echo 'make load          measure (LOAD="--target URL" measures another one; LOAD=--help)'
+	@echo
+	@echo 'Container images (docs/images.md):'
+	@echo 'make images        build them; PUSH=registry.example.org/x/ pushes them, too (TAG, IMAGES, BASE)'
 	@echo
 	@echo 'Generated files:'
 	@echo 'make docs          write the pages made from the code, and a site of docs/'
@@ -123,6 +126,10 @@ docs: .venv-dev
 	@$(VENV)/python -m docs.generate
 	@$(VENV)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_site
 	@echo 'docs/_site/index.html'
+
+# It needs no Python: make hands the variables that it is given (PUSH=...) to what it runs.
+images:
+	@sh deploy/images/build.sh
 
 LOCK = $(VENV)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links pyproject.toml $(if $(UPGRADE),--upgrade)

@@ -26,8 +26,8 @@ html_theme_options = {
 }
 
 PAGES = (
-    "install", "users", "errors", "authors", "api", "operators", "compose", "security", "builders", "settings",
-    "registry", "hubs", "metrics", "redis", "redis-keys", "contributing", "design", "release",
+    "install", "users", "errors", "authors", "api", "operators", "compose", "security", "builders", "images",
+    "settings", "registry", "hubs", "metrics", "redis", "redis-keys", "contributing", "design", "release",
 )  # fmt: skip
 
 

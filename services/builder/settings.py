@@ -75,8 +75,8 @@ class BuilderSettings(RegistrySettings):
     job_poll_seconds: float = Field(0.05, description="How often a worker looks for jobs (arq polls).")
 
     builder_image: str = Field(
-        "bindery-builder",
-        description="Image that runs repo2docker, made from deploy/images/builder (docker, kubernetes).",
+        "localhost/bindery/repo2docker:local",
+        description="Image that runs repo2docker: [how it is made](images.md) (docker, kubernetes).",
     )
     build_push: bool = Field(
         True,

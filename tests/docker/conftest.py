@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import service_images as images
 from tests.support.docker_registry import Registry
 from tests.support.engine import Engine, NoEngineError, engine
 from tests.support.forge import Forge
@@ -43,6 +44,12 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """A registry of its own: tests stop it and start it."""
     with Registry(tmp_path_factory.mktemp("registry")) as registry:
         yield registry
+
+
+@pytest.fixture(scope="session")
+def service_images(docker: Engine) -> dict[str, str]:
+    """The images of `make images`, by their short names, as the engine has them: built once for all tests."""
+    return images.ensure(docker)
 
 
 @pytest.fixture

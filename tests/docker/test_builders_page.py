@@ -1,32 +1,34 @@
 """The commands of docs/builders.md about engines do what the page says."""
 
-import os
 import re
 import subprocess
 
 import pytest
 
-from tests.support.engine import OUR_HOST, Engine
+from services.builder.settings import BuilderSettings
+from tests.support.engine import Engine
 from tests.support.paths import CHECKOUT
+from tests.support.service_images import build_environment
 
 PAGE = (CHECKOUT / "docs" / "builders.md").read_text()
-COMMANDS = [block for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) if block.startswith("docker ")]
+COMMANDS = [
+    block for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) if block.startswith(("docker ", "make "))
+]
 
 
 def run(commands: str, docker: Engine) -> str:
     process = subprocess.run(
-        ["sh", "-ec", commands], cwd=CHECKOUT, env={**os.environ, "DOCKER_HOST": docker.host, "DOCKER_BUILDKIT": "0"},
-        capture_output=True, text=True, timeout=300, check=False,
+        ["sh", "-ec", commands], cwd=CHECKOUT, env=build_environment(docker), capture_output=True, text=True,
+        timeout=300, check=False,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     return process.stdout
 
 
 def test_the_builder_image_is_built_as_the_page_says(docker: Engine) -> None:
-    if docker.host == OUR_HOST:  # nothing can be pulled: our base stands in for the image that is the default
-        docker.docker("tag", docker.base, "debian:trixie-slim")
     run(COMMANDS[0], docker)
-    assert "repo2docker" in docker.docker("run", "--rm", "bindery-builder", "jupyter-repo2docker", "--help")
+    default = BuilderSettings.model_fields["builder_image"].default
+    assert "repo2docker" in docker.docker("run", "--rm", default, "jupyter-repo2docker", "--help")
 
 
 def test_the_containers_of_builds_are_listed_as_the_page_says(docker: Engine) -> None:

@@ -10,7 +10,7 @@
 | `launching` | a client of any Bindery that runs, and of a launch's stream |
 | `compose_*` | docker-compose.yml: the program, stand-ins for what can't be pulled, and a stack of it |
 | `real_hub`, `hub_*`, `brief_*` | a real JupyterHub: with real servers, or with servers that cost no process |
-| `engine*`, `docker_registry` | a container engine, its images, and a registry |
+| `engine*`, `service_images`, `docker_registry` | a container engine, its images, ours, and a registry |
 | `cluster*`, `container_clusters` | a Kubernetes cluster: found, started, checked, and used |
 | `faults*`, `full_chain`, `leftovers` | what the tests of whole stacks launch, and what must not be left of it |
 
