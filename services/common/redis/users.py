@@ -10,12 +10,15 @@ from services.common.redis.families import ARQ_FAMILIES, CHANNELS, FAMILIES, MEM
 USERS_FILE = "deploy/redis/users.acl"
 """The file as operators get it; they replace `${NAME}`, `${PREFIX}` and `${<USER>_SHA256}`."""
 
-NOBODY_LINE = "user default off resetpass sanitize-payload ~* resetchannels -@all +@write +select"
+NOBODY_LINE = (
+    "user default off resetpass sanitize-payload ~* resetchannels -@all +@write -@dangerous -@scripting +select"
+)
 """The user `default`, as whom nobody can come in: it is off, and has no password.
 
 It has rights to write all the same. At its start Redis runs what is in the append-only file again, and checks the
 commands of each transaction, and those of scripts, by the rights of this user: without them they are lost. Redis 7.0
-and Valkey 8.1 do so; Valkey 9.1 does not.
+and Valkey 8.1 do so; Valkey 9.1 does not. `ACL LOAD` leaves connections open that came in as this user before: so it
+has no right that nothing of ours writes, such as FLUSHALL.
 """
 
 CONNECTION = frozenset({"ping", "select"})

@@ -323,12 +323,21 @@ async def test_what_services_write_may_be_run_again_from_the_append_only_file(ad
     written = [
         *("set k v", "psetex k 1 v", "incr k", "incrby k 1", "setex k 1 v", "del k", "expire k 1", "pexpire k 1"),
         *("pexpireat k 1", "hset k f v", "hdel k f", "hincrby k f 1", "hsetnx k f v", "sadd k a", "srem k a"),
-        *("xadd k * f v", "xdel k 1-1", "xtrim k maxlen 1", "zadd k 1 a", "zrem k a", "zincrby k 1 a", "flushall"),
+        *("xadd k * f v", "xdel k 1-1", "xtrim k maxlen 1", "zadd k 1 a", "zrem k a", "zincrby k 1 a", "unlink k"),
         "select 0",
     ]
     answers = {text: await admin.execute_command("ACL", "DRYRUN", "default", *text.split()) for text in written}
     assert {text: answer for text, answer in answers.items() if answer != b"OK"} == {}
-    for text in ("get k", "keys *", "acl list", "config get *", "publish c m"):
+    for text in (
+        "get k",
+        "keys *",
+        "acl list",
+        "config get *",
+        "publish c m",
+        "flushall",
+        "migrate h 1 k 0 1",
+        "sort a",
+    ):
         assert await admin.execute_command("ACL", "DRYRUN", "default", *text.split()) != b"OK", text
 
 
