@@ -1,5 +1,7 @@
 """What is wrong with Redis, as a sentence for the operator that says what to do."""
 
+from urllib.parse import urlsplit
+
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, ResponseError
 
@@ -71,6 +73,6 @@ def _open_to_all(redis: Redis, settings: ServiceSettings) -> CheckFailure | None
 
 
 def address_of(settings: ServiceSettings) -> str:
-    """Return where `BINDERY_REDIS_URL` leads, without user, password and options."""
-    rest = settings.redis_url.get_secret_value().partition("://")[2]
-    return rest.rpartition("@")[2].partition("?")[0] or "its default address"
+    """Return where `BINDERY_REDIS_URL` leads, without user, password and options, any of which may be secret."""
+    parts = urlsplit(settings.redis_url.get_secret_value())
+    return parts.netloc.rpartition("@")[2] + parts.path or "its default address"

@@ -106,6 +106,8 @@ async def test_a_redis_that_refuses_others_as_it_has_no_password_says_what_to_do
         ("redis://user:p@ss@host:6379/0", "host:6379/0"),
         ("redis://host", "host"),
         ("unix://user:password@/run/redis.sock?db=0&password=x", "/run/redis.sock"),
+        ("unix:///run/redis.sock?db=0&password=p@ss", "/run/redis.sock"),
+        ("redis://host:6379/0?password=p@ss", "host:6379/0"),
         ("redis+sentinel://u:p@a:1,b:2/main/0", "a:1,b:2/main/0"),
     ],
 )
