@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 from pathlib import Path
+from typing import Any
 
 from services.common.service.settings import ServiceSettings
 
@@ -30,25 +31,44 @@ def open_listeners(settings: ServiceSettings) -> list[socket.socket]:
 def bind_tcp(host: str, port: int) -> list[socket.socket]:
     """Listen at `port` of every address that `host` stands for, and return the sockets.
 
+    Addresses that this machine lacks are passed over if it has another of them: in a container without IPv6,
+    `localhost` stands for `::1` all the same.
+
     Raise `SystemExit`, saying what to do, if the port is in use or may not be used, or if `host` is not of this
     machine.
     """
     listeners: list[socket.socket] = []
+    lacking: OSError | None = None
     try:
         addresses = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in dict.fromkeys(addresses):
-            listener = socket.socket(family, kind, protocol)
-            listeners.append(listener)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family is socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind(address)
-            listener.listen(BACKLOG)
+        for family, _, _, _, address in dict.fromkeys(addresses):
+            try:
+                listeners.append(_listen(family, address))
+            except OSError as error:
+                if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+                    raise
+                lacking = error
+        if lacking and not listeners:
+            raise lacking
     except OSError as error:
         for listener in listeners:
             listener.close()
         raise SystemExit(_listening_problem(error, host, port)) from None
     return listeners
+
+
+def _listen(family: int, address: Any) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _listening_problem(error: OSError, host: str, port: int) -> str:

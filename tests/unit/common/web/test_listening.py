@@ -9,13 +9,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
 
 from services.common.net.http import PeerUnreachable, PooledClient, unix_socket
-from services.common.web.listening import bind_unix
+from services.common.web.listening import bind_tcp, bind_unix
 from services.gateway.settings import GatewaySettings
 
 SERVICE = """
@@ -167,3 +168,23 @@ def test_a_unix_address_is_told_from_others() -> None:
 def test_an_invalid_address_of_a_service_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"resolver_url\n.*(names no absolute path|is not an address)"):
         GatewaySettings(resolver_url=url)
+
+
+def addresses(*hosts: str) -> Any:
+    """What a name stands for, in the place of `socket.getaddrinfo`."""
+    return lambda _host, port, **_others: [
+        (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port)) for host in hosts
+    ]
+
+
+def test_an_address_that_this_machine_lacks_is_passed_over_if_it_has_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", addresses("192.0.2.1", "127.0.0.1"))
+    (listener,) = bind_tcp("localhost", 0)
+    with listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
+
+
+def test_a_host_that_is_not_of_this_machine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", addresses("192.0.2.1"))
+    with pytest.raises(SystemExit, match=r"can't listen at other\.example\.org"):
+        bind_tcp("other.example.org", 0)
