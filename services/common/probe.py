@@ -42,13 +42,18 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
         problem = _ask(options.url, options.timeout, environment)
     except (OSError, http.client.HTTPException) as error:
         problem = f"The service does not answer ({type(error).__name__}): its log says why."
+    except ValueError as error:
+        problem = f"The address to ask makes no sense ({error}): correct BINDERY_LISTEN_PORT, or the URL."
     if problem:
         sys.stdout.write(f"{problem}\n")
     return 1 if problem else 0
 
 
 def _ask(url: str, timeout: float, environment: Mapping[str, str]) -> str:
-    """Return what an answer says is wrong; nothing if it is 2xx. Raise `OSError` or `HTTPException` without one."""
+    """Return what an answer says is wrong; nothing if it is 2xx.
+
+    Raise `OSError` or `HTTPException` without an answer, and `ValueError` for an address that makes no sense.
+    """
     parts = urlsplit(url)
     connection: http.client.HTTPConnection
     if parts.hostname:

@@ -82,6 +82,11 @@ def test_nothing_listens(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "The service does not answer (ConnectionRefusedError): its log says why.\n"
 
 
+def test_a_port_that_makes_no_sense_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([], {"BINDERY_LISTEN_PORT": "none"}) == 1
+    assert capsys.readouterr().out.endswith("correct BINDERY_LISTEN_PORT, or the URL.\n")
+
+
 def test_a_service_that_hangs_is_given_up(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("s") / "service"
     with bind_unix(path):
