@@ -185,9 +185,9 @@ def create_service(
     # A request passes the middleware that was added last first.
     app.add_middleware(HeadRequests)
     app.add_middleware(BoundedBodies, max_bytes=body_max_bytes or settings.service_request_max_bytes)
+    app.add_middleware(RefuseUntilStarted, name=name, hold_seconds=settings.start_hold_seconds, refusal=refusal)
     if not public:
         app.add_middleware(ServiceToken, settings=settings)
-    app.add_middleware(RefuseUntilStarted, name=name, hold_seconds=settings.start_hold_seconds, refusal=refusal)
     app.add_middleware(RequestContext, public=public)
     app.add_middleware(HealthAndMetrics, health=health, fixed=fixed or {}, settings=settings)
     return app

@@ -15,9 +15,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from starlette.responses import StreamingResponse
 
 from services.common.service.health import CheckFailure, Health
+from services.common.service.loops import background_state
 from services.common.service.settings import ServiceSettings
 from services.common.web.app import create_service
-from tests.support.serving import connect, serving
+from tests.support.serving import SECONDS, connect, serving
 from tests.support.settings import settings_for
 
 TOKEN = "t" * 32
@@ -225,3 +226,10 @@ async def test_metrics_tell_how_many_tasks_the_process_has() -> None:
         assert await number_of_tasks(client) == before + 2
         for task in sleeping:
             task.cancel()
+
+
+async def test_a_stranger_is_refused_at_once_while_a_service_starts() -> None:
+    """What would be held for long must not be everybody's."""
+    background_state().start_problem = "Redis does not answer."
+    async with asyncio.timeout(SECONDS), asking(service(start_hold_seconds=3600)) as client:
+        assert (await client.get("/thing")).status_code == 401
