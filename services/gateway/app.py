@@ -43,7 +43,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
     app = create_service(
         settings, name="gateway", lifespan=lifespan, routers=ROUTERS, health=health, public=True,
-        fixed={"/versions": _versions()}, body_max_bytes=settings.request_max_bytes, refusal=refusals.refusal,
+        fixed={"/versions": _versions()}, body_max_bytes=settings.request_max_bytes, refusal=refusals.not_started,
     )  # fmt: skip
 
     install_error_pages(app, renderer)

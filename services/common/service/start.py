@@ -1,9 +1,15 @@
 """A start that fails: the sentence for the operator, where there is one."""
 
+import re
+
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
+from yaml import MarkedYAMLError, YAMLError
 
 from services.common.models.errors import BinderyError
 from services.common.service.setting_names import PREFIX, UnknownSettingError
+
+_FIELD = re.compile(r'field "(\w+)"')
 
 
 class CannotStart(Exception):
@@ -14,11 +20,23 @@ def start_sentence(error: BaseException) -> str:
     """Return what to tell the operator of a failed start; nothing for an error that nobody foresaw."""
     if isinstance(error, ValidationError):
         return _settings_sentence(error)
+    if isinstance(error, SettingsError):
+        field = _FIELD.search(str(error))
+        return f"The settings make no sense: {PREFIX}{field[1].upper() if field else '…'}: it is no JSON."
+    if isinstance(error, YAMLError):
+        return f"The file that BINDERY_CONFIG_FILE names is no YAML: {_yaml_place(error)}."
     if isinstance(error, BinderyError):
         return error.detail
     if isinstance(error, CannotStart | UnknownSettingError | SystemExit):
         return str(error)
     return ""
+
+
+def _yaml_place(error: YAMLError) -> str:
+    """Return what is wrong in which line, without the text of the line, which may be secret."""
+    if isinstance(error, MarkedYAMLError) and error.problem_mark:
+        return f"{error.problem} in line {error.problem_mark.line + 1}"
+    return type(error).__name__
 
 
 def _settings_sentence(error: ValidationError) -> str:

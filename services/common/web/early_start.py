@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 
 from fastapi import FastAPI
+from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,6 +19,7 @@ from services.common.service.logging import get_logger
 from services.common.service.loops import BackgroundState, background_state
 from services.common.service.start import start_sentence
 from services.common.service.tasks import Interrupted, cancel_and_wait, run_until
+from services.common.web.auth import has_token
 from services.common.web.problems import problem_response
 
 log = get_logger(__name__)
@@ -38,9 +40,11 @@ class EarlyStart:
     for. A start that fails is logged, shown for `shown_seconds`, and then ends the process.
     """
 
-    def __init__(self, app: FastAPI, *, shown_seconds: float) -> None:
+    def __init__(self, app: FastAPI, *, shown_seconds: float, end_seconds: float) -> None:
+        """Prepare the start; one that is interrupted may take `end_seconds` to give back what it has taken."""
         self._app = app
         self._shown_seconds = shown_seconds
+        self._end_seconds = end_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application's start and end; pass requests on."""
@@ -58,7 +62,8 @@ class EarlyStart:
         await receive()
         end.set()
         if background.start_problem:
-            await cancel_and_wait(running)
+            # Once: a second cancel would interrupt the hand-over of a start that has got as far as to own something.
+            await cancel_and_wait(running, again_seconds=self._end_seconds, within_seconds=self._end_seconds)
         else:
             await asyncio.wait({running})
 
@@ -100,22 +105,30 @@ class EarlyStart:
 
 
 class RefusedStart:
-    """ASGI middleware for a service that can't start: it answers 503, and says why to clients on its own host."""
+    """ASGI middleware for a service that can't start: it answers 503, and says why to holders of its service token.
 
-    def __init__(self, app: ASGIApp, *, sentence: str) -> None:
+    One that has no service token, which is a reason not to start, says why to programs on its own host.
+    """
+
+    def __init__(self, app: ASGIApp, *, sentence: str, service_token: SecretStr) -> None:
         self.app = app
         self._sentence = sentence
+        self._service_token = service_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as `/health` does."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        client = scope.get("client")
-        is_own_host = not client or not client[0] or ip_address(client[0]).is_loopback
-        message = self._sentence if is_own_host else NOT_STARTED
+        message = self._sentence if self._may_know(scope) else NOT_STARTED
         body = {"ok": False, "checks": [{"service": "Start", "ok": False, "message": message}]}
         await JSONResponse(body, 503, {"Retry-After": "10"})(scope, receive, send)
+
+    def _may_know(self, scope: Scope) -> bool:
+        if self._service_token.get_secret_value():
+            return has_token(scope, self._service_token)
+        client = scope.get("client")
+        return not client or not client[0] or ip_address(client[0]).is_loopback
 
 
 class RefuseUntilStarted:

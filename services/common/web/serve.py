@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 import uvicorn
 import uvloop
 from fastapi import FastAPI
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
+from pydantic_settings import SettingsError
 from starlette.types import ASGIApp
+from yaml import YAMLError
 
 from services.common.service.logging import configure_logging, get_logger
 from services.common.service.loops import BackgroundState, background_state
@@ -108,7 +110,11 @@ def serve(app: FastAPI, settings: ServiceSettings, *, service: str, drain_second
     """
     configure_logging(service=service, level=settings.log_level, form=settings.log_format)
     warn_of_unknown_variables(os.environ)
-    early = EarlyStart(app, shown_seconds=settings.start_problem_shown_seconds)
+    early = EarlyStart(
+        app,
+        shown_seconds=settings.start_problem_shown_seconds,
+        end_seconds=settings.hand_over_seconds + END_SECONDS,
+    )
     config = http_config(early, settings, drain_seconds=drain_seconds)
     end_seconds = drain_seconds + settings.hand_over_seconds + END_SECONDS
     listeners = open_listeners(settings)
@@ -133,7 +139,7 @@ def run_service(
     try:
         settings = settings_class()
         app = create_app(settings)
-    except (ValidationError, UnknownSettingError, CannotStart, SystemExit) as error:
+    except (ValidationError, SettingsError, YAMLError, UnknownSettingError, CannotStart, SystemExit) as error:
         _show_refusal(start_sentence(error), settings or _settings_for_probes(), service=service)
     else:
         serve(app, settings, service=service, drain_seconds=drain_seconds(settings))
@@ -151,17 +157,18 @@ def _show_refusal(sentence: str, settings: ServiceSettings, *, service: str) -> 
         yield
 
     app = FastAPI(lifespan=lifespan)
-    app.add_middleware(RefusedStart, sentence=sentence)
+    app.add_middleware(RefusedStart, sentence=sentence, service_token=settings.service_token)
     serve(app, settings, service=service)
 
 
 def _settings_for_probes() -> ServiceSettings:
     """Return settings for a service whose own ones make no sense: those of every service, or else the defaults."""
-    with contextlib.suppress(ValidationError, UnknownSettingError):
+    with contextlib.suppress(ValidationError, SettingsError, YAMLError, UnknownSettingError):
         return ServiceSettings()
 
     values: dict[str, Any] = {}
-    for name, kind in (("listen_host", str), ("listen_port", int), ("start_problem_shown_seconds", float)):
+    kinds = {"listen_host": str, "listen_port": int, "start_problem_shown_seconds": float, "service_token": SecretStr}
+    for name, kind in kinds.items():
         with contextlib.suppress(KeyError, ValueError):
             values[name] = kind(os.environ[f"BINDERY_{name.upper()}"])
     return ServiceSettings.model_construct(None, **values)

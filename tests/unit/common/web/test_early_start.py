@@ -1,20 +1,26 @@
 """A service that can't start yet, or never: it listens, says why, and goes on or ends with exit status 1."""
 
+import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from redis import Redis
 from redis.exceptions import RedisError
 
 from deploy.local.redis import redis_binary
 from services.common.probe import main as probe
+from services.common.service.tasks import CANCEL_AGAIN_SECONDS
+from services.common.web.early_start import EarlyStart
 from tests.support.paths import CHECKOUT
 from tests.support.polling import eventually
 from tests.support.ports import free_ports
@@ -84,6 +90,12 @@ def test_the_page_of_a_gateway_that_starts_is_a_page(tmp_path: Path, sockets: Pa
         assert page.headers["content-type"].startswith("text/html")
         assert "The gateway has not started yet: please try again in a moment." in page.text
         assert page.headers["retry-after"] == "2"
+
+        stream = process.get("/build/gh/owner/repo/HEAD", token="", accept="text/event-stream")
+        assert stream
+        assert (stream.status_code, stream.headers["content-type"]) == (200, "text/event-stream")
+        event = json.loads(stream.text.removeprefix("data: "))
+        assert (event["phase"], event["status_code"]) == ("failed", 503)
 
 
 def test_a_login_that_redis_refuses_is_waited_for_as_acl_load_may_mend_it(
@@ -181,6 +193,27 @@ def test_a_resolver_without_git_ends_with_one_sentence(tmp_path: Path, sockets: 
         assert "Traceback" not in process.output.read_text()
 
 
+@pytest.mark.parametrize(
+    ("text", "variables", "sentence"),
+    [
+        ("", {"banned_specs": "{sesame"}, "The settings make no sense: BINDERY_BANNED_SPECS: it is no JSON."),
+        (
+            "redis_url: [sesame]]\n",
+            {},
+            "The file that BINDERY_CONFIG_FILE names is no YAML: expected <block end>, but found ']' in line 1.",
+        ),
+    ],
+)
+def test_settings_that_can_not_be_read_are_one_sentence_too(
+    text: str, variables: dict[str, str], sentence: str, tmp_path: Path, sockets: Path
+) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    with starting("resolver", tmp_path, sockets, config_file=file, **variables) as process:
+        assert process.exit_status() == 1
+        assert process.output.read_text() == f"{sentence}\n"
+
+
 def test_settings_that_make_no_sense_are_named_in_one_sentence_without_their_values(
     tmp_path: Path, sockets: Path
 ) -> None:
@@ -211,6 +244,9 @@ def test_a_container_shows_for_a_while_why_its_service_can_not_start(
         address = {"BINDERY_LISTEN_PORT": str(port), "BINDERY_SERVICE_TOKEN": TOKEN}
         eventually(lambda: probe([], address) and sentence in capsys.readouterr().out, f"health says {sentence}")
         assert len(process.lines("start_refused")) == 1
+        capsys.readouterr()
+        assert probe([], {"BINDERY_LISTEN_PORT": str(port)}) == 1
+        assert (sentence in capsys.readouterr().out) == (variables == {"service_token": ""})
         process.process.terminate()
         assert process.exit_status() == 1
 
@@ -232,3 +268,29 @@ def test_a_port_in_use_is_said_in_one_sentence(tmp_path: Path) -> None:
         f"Port {port} of 127.0.0.1 is in use: end the process that listens there, or set BINDERY_LISTEN_PORT to "
         "another one.\n"
     )
+
+
+async def test_a_start_that_is_interrupted_has_time_to_give_back_what_it_has_taken() -> None:
+    handed_over = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        try:
+            await asyncio.Event().wait()
+            yield
+        finally:
+            await asyncio.sleep(1.5 * CANCEL_AGAIN_SECONDS)
+            handed_over.set()
+
+    sent: list[str] = []
+
+    async def receive() -> dict[str, str]:
+        await asyncio.sleep(0.01)  # the application's start begins
+        return {"type": "lifespan"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message["type"])
+
+    await EarlyStart(FastAPI(lifespan=lifespan), shown_seconds=0, end_seconds=60)({"type": "lifespan"}, receive, send)
+    assert handed_over.is_set()
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
