@@ -185,7 +185,13 @@ def create_service(
     # A request passes the middleware that was added last first.
     app.add_middleware(HeadRequests)
     app.add_middleware(BoundedBodies, max_bytes=body_max_bytes or settings.service_request_max_bytes)
-    app.add_middleware(RefuseUntilStarted, name=name, hold_seconds=settings.start_hold_seconds, refusal=refusal)
+    app.add_middleware(
+        RefuseUntilStarted,
+        name=name,
+        hold_seconds=settings.start_hold_seconds,
+        held_max=settings.start_held_max,
+        refusal=refusal,
+    )
     if not public:
         app.add_middleware(ServiceToken, settings=settings)
     app.add_middleware(RequestContext, public=public)

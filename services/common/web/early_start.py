@@ -134,12 +134,17 @@ class RefusedStart:
 class RefuseUntilStarted:
     """ASGI middleware that keeps requests until the service has started; after `hold_seconds` it answers 503.
 
-    A client that comes while a process is replaced so waits a moment, as it would for a port that is not open yet.
+    A client that comes while a process is replaced so waits a moment, as it would for a port that is not open yet. At
+    most `held_max` requests wait: one whose client has gone is kept too, and counts as no connection any more.
     """
 
-    def __init__(self, app: ASGIApp, *, name: str, hold_seconds: float, refusal: Refusal | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, *, name: str, hold_seconds: float, held_max: int, refusal: Refusal | None = None
+    ) -> None:
         self.app = app
         self._hold_seconds = hold_seconds
+        self._held_max = held_max
+        self._held = 0
         self._name = name
         self._code = _CODES.get(name, "builder_unavailable")
         self._refusal = refusal or _problem
@@ -158,9 +163,15 @@ class RefuseUntilStarted:
         await self.app(scope, receive, send)
 
     async def _starts_in_time(self, background: BackgroundState) -> bool:
-        with contextlib.suppress(TimeoutError, Interrupted):
-            async with asyncio.timeout(self._hold_seconds):
-                await run_until(background.stopping, background.start_ended.wait())
+        if self._held >= self._held_max:
+            return False
+        self._held += 1
+        try:
+            with contextlib.suppress(TimeoutError, Interrupted):
+                async with asyncio.timeout(self._hold_seconds):
+                    await run_until(background.stopping, background.start_ended.wait())
+        finally:
+            self._held -= 1
         return not background.start_problem
 
 

@@ -18,6 +18,7 @@ from services.common.service.health import CheckFailure, Health
 from services.common.service.loops import background_state
 from services.common.service.settings import ServiceSettings
 from services.common.web.app import create_service
+from tests.support.polling import until
 from tests.support.serving import SECONDS, connect, serving
 from tests.support.settings import settings_for
 
@@ -233,3 +234,15 @@ async def test_a_stranger_is_refused_at_once_while_a_service_starts() -> None:
     background_state().start_problem = "Redis does not answer."
     async with asyncio.timeout(SECONDS), asking(service(start_hold_seconds=3600)) as client:
         assert (await client.get("/thing")).status_code == 401
+
+
+async def test_so_many_requests_wait_for_a_start_and_no_more() -> None:
+    background_state().start_problem = "Redis does not answer."
+    app = service(start_hold_seconds=3600, start_held_max=2)
+    async with asyncio.timeout(SECONDS), asking(app, **OWN) as client, asyncio.TaskGroup() as group:
+        replies = [group.create_task(client.get("/thing")) for _ in range(5)]
+        await until(lambda: sum(reply.done() for reply in replies) == 3, "all but two are answered")
+        assert {reply.result().status_code for reply in replies if reply.done()} == {503}
+        background_state().start_problem = ""
+        background_state().start_ended.set()
+    assert sorted(reply.result().status_code for reply in replies) == [200, 200, 503, 503, 503]
