@@ -2,11 +2,15 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
+from tests.docker.compose import Chain
+from tests.support import compose_images
 from tests.support import service_images as images
+from tests.support.compose_plugin import NoComposeError, compose_environment
 from tests.support.docker_registry import Registry
 from tests.support.engine import Engine, NoEngineError, engine
 from tests.support.forge import Forge
@@ -50,6 +54,33 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 def service_images(docker: Engine) -> dict[str, str]:
     """The images of `make images`, by their short names, as the engine has them: built once for all tests."""
     return images.ensure(docker)
+
+
+@pytest.fixture(scope="session")
+def bridge_forge(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
+    """A forge that containers in networks of their own reach, too: at this machine's address in the engine's bridge."""
+    subnet = docker.docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}").strip()
+    with Forge(tmp_path_factory.mktemp("bridge-forge"), host=str(ip_network(subnet)[1])) as forge:
+        yield forge
+
+
+@pytest.fixture(scope="session")
+def compose(
+    service_images: dict[str, str], docker: Engine, bridge_forge: Forge, tmp_path_factory: pytest.TempPathFactory
+) -> Chain:
+    """What a stack of docker-compose.yml is made of."""
+    try:
+        compose_environ = compose_environment()
+    except NoComposeError as missing:
+        pytest.skip(f"no docker compose: {missing}")
+    return Chain(
+        folder=tmp_path_factory.mktemp("compose"),
+        engine=docker,
+        forge=bridge_forge,
+        service_images=service_images,
+        stand_ins=compose_images.ensure(docker),
+        compose_environ=compose_environ,
+    )
 
 
 @pytest.fixture

@@ -101,10 +101,10 @@ NEVER_UP = [
 ]
 
 
-def with_notebook(forge: Forge, name: str, image: str) -> Repository:
-    """Return a repository whose Dockerfile puts its notebook and its data into `image`."""
+def with_notebook(forge: Forge, name: str, image: str, *steps: str) -> Repository:
+    """Return a repository whose Dockerfile puts its notebook and its data into `image`, after these steps."""
     files = {
-        "Dockerfile": f"FROM {image}\nCOPY --chown=1000 index.ipynb data.txt ./\n",
+        "Dockerfile": "\n".join([f"FROM {image}", *steps, "COPY --chown=1000 index.ipynb data.txt ./", ""]),
         "index.ipynb": json.dumps(NOTEBOOK),
         "data.txt": f"the data of {name}",
     }

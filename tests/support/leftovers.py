@@ -4,14 +4,29 @@ import contextlib
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any, Protocol
 
 from services.common.redis.families import FAMILIES, Family
 from tests.support.polling import eventually
 from tests.support.sample_builds import processes_mentioning
 from tests.support.stack import Stack
+
+
+class OnRedis(Protocol):
+    """A Bindery whose Redis can be looked into."""
+
+    @property
+    def installation(self) -> Mapping[str, Any]:
+        """Its `installation_id`, at least."""
+        ...
+
+    def redis_keys(self) -> set[str]:
+        """Return every key."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +53,11 @@ class Listing:
                 for path in (stack.data_dir / kind).glob("*")
                 if path.is_dir() and not path.name.startswith(".")
             ),
-            keys=_work_in_progress(stack),
+            keys=work_in_progress(stack),
         )
 
 
-def _work_in_progress(stack: Stack) -> frozenset[str]:
+def work_in_progress(stack: OnRedis) -> frozenset[str]:
     """Return the keys of families that are work.
 
     Living processes are only counted by service: a process that was paused for longer than its lease, as on a busy
@@ -95,7 +110,7 @@ def processes_of(stack: Stack) -> list[str]:
     return commands
 
 
-def keys_of(stack: Stack) -> set[str]:
+def keys_of(stack: OnRedis) -> set[str]:
     """Return every key in Redis, without the installation's prefix; arq's own keep theirs."""
     prefix = f"bindery:{stack.installation['installation_id']}:"
     return {key.removeprefix(prefix) for key in stack.redis_keys()}
@@ -113,7 +128,7 @@ PROCESSES_OWN = {"alive:*", "processes:*", "sweep:*", "slots", "{queue}:jobs:hea
 """Keys of work in progress that are there as long as processes live."""
 
 
-def assert_no_work_is_left(stack: Stack) -> None:
+def assert_no_work_is_left(stack: OnRedis) -> None:
     """Check that every key is documented, and that of work in progress there are the processes' own alone."""
     families = [family_of(key) for key in keys_of(stack)]  # fails for a key that no family speaks of
     assert {family.pattern for family in families if family.nature == "work"} <= PROCESSES_OWN

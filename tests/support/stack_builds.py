@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from services.common.models import ResolvedRepo
+from tests.support.compose_stack import ComposeStack
 from tests.support.polling import eventually
 from tests.support.stack import Stack
 
@@ -15,8 +16,7 @@ ASKER = "whoever-asks-in-this-test"
 class StackBuilder:
     """The builder of a running stack, by its own API."""
 
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
+    def __init__(self, stack: Stack | ComposeStack) -> None:
         self._client = stack.part_client("builder")
 
     def request_build(self, repo_url: str, ref: str, *, replaces: str | None = None) -> dict[str, Any]:

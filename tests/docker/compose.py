@@ -1,0 +1,87 @@
+"""What the tests of docker-compose.yml share: stacks with this machine's images, a forge, and what must not be left."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from tests.support.compose_images import StandIns
+from tests.support.compose_stack import ComposeStack
+from tests.support.engine import Engine
+from tests.support.faults import until_gone
+from tests.support.forge import Forge
+from tests.support.full_chain import QUICK
+
+SETTINGS: dict[str, object] = QUICK | {"idle_timeout_seconds": 30}
+"""A server outlives the start of a hub, which on a busy machine takes 15 s."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """What a stack of docker-compose.yml is made of here."""
+
+    folder: Path
+    engine: Engine
+    forge: Forge
+    service_images: dict[str, str]
+    stand_ins: StandIns
+    compose_environ: dict[str, str]
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def prepare(self, **settings: object) -> ComposeStack:
+        """Return a stack that is not up; its builds and its resolver may reach the forge."""
+        host = self.forge.url.partition("//")[2].partition(":")[0]
+        prefix, _, tag = self.service_images["gateway"].rpartition("gateway:")
+        variables = {"BINDERY_IMAGES": prefix, "BINDERY_TAG": tag, "BINDERY_ALLOWED_NETWORKS": f"{host}/32"}
+        folder = self.folder / f"stack-{next(self._numbers)}"
+        variables |= self.stand_ins.variables()
+        return ComposeStack(
+            folder,
+            engine=self.engine,
+            compose_environ=self.compose_environ,
+            variables=variables,
+            **(SETTINGS | settings),
+        )
+
+    @contextlib.contextmanager
+    def stack(self, **settings: object) -> Iterator[ComposeStack]:
+        """Keep a stack up for the length of the block."""
+        stack = self.prepare(**settings)
+        try:
+            yield stack.up()
+            assert stack.refused_by_redis() == []
+        finally:
+            stack.stop()
+
+
+def until_nothing_runs(stack: ComposeStack) -> None:
+    """Delete the hub's users, and wait until no container of a server or a build is there."""
+    for user in stack.hub_users():
+        stack.delete_hub_user(user)
+    until_gone(stack.hub_users, "the hub has no users", 60)
+    until_gone(lambda: [container["Name"] for container in stack.started_containers()], "no container is left", 60)
+
+
+def objects(docker: Engine) -> frozenset[str]:
+    """Return the name of every container, volume and network of the engine."""
+    containers = docker.docker("ps", "--all", "--format", "container {{.Names}}")
+    volumes = docker.docker("volume", "ls", "--format", "volume {{.Name}}")
+    networks = docker.docker("network", "ls", "--format", "network {{.Name}}")
+    return frozenset(f"{containers}{volumes}{networks}".splitlines())
+
+
+def listening_ports(container: dict[str, Any]) -> set[int]:
+    """Return the TCP ports at which processes of a container listen, for others than itself too."""
+    ports = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{container['State']['Pid']}/net/{table}").read_text().splitlines()[1:]:
+            local, state = line.split()[1], line.split()[3]
+            if state == _LISTEN:
+                ports.add(int(local.rpartition(":")[2], 16))
+    return ports
+
+
+_LISTEN = "0A"
+"""The state of a socket that listens, in /proc/net/tcp."""
