@@ -174,7 +174,9 @@ class HubInContainer(HubStack):
 
     def start_hub(self) -> None:
         variables = [f"--env={name}={value}" for name, value in self.env.items() if name.startswith("BINDERY_")]
+        socket = self._docker.socket
         mounts = [f"--volume={self._routes}:{self._routes}", "--volume=/data", "--env=BINDERY_DATA_DIR=/data"]
+        mounts += [f"--volume={socket}:/var/run/docker.sock", f"--group-add={socket.stat().st_gid}"]
         run = ["run", *SERVED, *variables, *mounts]
         self.container = self._docker.docker(*run, self._image, *verbose(self._docker, self._image)).strip()
         _until_it_answers(self._docker, self.container, f"{self.api}/health")
@@ -195,13 +197,18 @@ class HubInContainer(HubStack):
 def _until_it_answers(docker: Engine, container: str, url: str) -> None:
     def answers() -> bool:
         state = inspected(docker, "container", container)["State"]
-        assert state["Running"], _log(docker, container)[-3000:]
+        assert state["Running"], _said(_log(docker, container))
         try:
             return httpx.get(url, timeout=5, trust_env=False).status_code == 200
         except httpx.TransportError:
             return False
 
     eventually(answers, f"{url} answers", 60)
+
+
+def _said(log: str) -> str:
+    """Return the end of a log without what `python -v` adds to it."""
+    return "\n".join([line for line in log.splitlines() if not line.startswith(("#", "import "))][-30:])
 
 
 def _until_probed(docker: Engine, container: str) -> None:
