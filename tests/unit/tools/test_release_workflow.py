@@ -40,7 +40,7 @@ def test_only_a_job_that_publishes_may_write_and_only_there() -> None:
         for name, job in JOBS.items()
         if "permissions" in job
     }
-    assert writes == {"publish-wheel": {"id-token"}, "page": {"contents"}}
+    assert writes == {"publish-images": {"packages"}, "publish-wheel": {"id-token"}, "page": {"contents"}}
 
 
 def test_the_steps_and_targets_that_it_runs_exist() -> None:
@@ -54,3 +54,9 @@ def test_the_steps_and_targets_that_it_runs_exist() -> None:
 
 def test_no_expression_becomes_part_of_a_command() -> None:
     assert not [command for command in RUNS if "${{" in command]
+
+
+def test_the_page_names_every_image() -> None:
+    (names,) = re.findall(r'^ALL="(.*)"$', (CHECKOUT / "deploy" / "images" / "build.sh").read_text(), re.MULTILINE)
+    (row,) = [line for line in PAGE.splitlines() if line.startswith("| the images ")]
+    assert set(re.findall(r"`([a-z0-9]+)`", row)) == set(names.split())
