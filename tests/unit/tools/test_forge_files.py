@@ -74,6 +74,7 @@ def test_every_dockerfile_that_we_publish_or_develop_in_gets_newer_bases() -> No
     dockerfiles = [path for folder in (".devcontainer", "deploy") for path in (CHECKOUT / folder).rglob("Dockerfile")]
     folders = {f"/{path.parent.relative_to(CHECKOUT)}" for path in dockerfiles}
     assert folders == {folder for ecosystem, folder in watched if ecosystem == "docker"}
+    assert (CHECKOUT / "docker-compose.yml").exists() == (("docker-compose", "/") in watched)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda path: path.name)
