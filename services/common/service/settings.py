@@ -184,6 +184,13 @@ class ServiceSettings(BaseSettings):
     )
     log_ttl_seconds: float = Field(7 * 86400.0, description="How long a finished log can be read.")
 
+    @field_validator("log_level")
+    @classmethod
+    def _check_log_level(cls, value: str) -> str:
+        if value.lower() not in {"debug", "info", "warn", "warning", "error", "critical"}:
+            raise ValueError("set it to debug, info, warning or error")
+        return value
+
     @field_validator("listen_socket", mode="before")
     @classmethod
     def _none_if_empty(cls, value: object) -> object:

@@ -116,9 +116,12 @@ class RefusedStart:
         self._service_token = service_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as `/health` does."""
+        """Answer as `/health` does, except at `/livez`: a new process could not start either."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        if scope["path"] == "/livez":
+            await JSONResponse({"ok": True, "message": ""})(scope, receive, send)
             return
         message = self._sentence if self._may_know(scope) else NOT_STARTED
         body = {"ok": False, "checks": [{"service": "Start", "ok": False, "message": message}]}

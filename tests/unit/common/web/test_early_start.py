@@ -230,6 +230,10 @@ def test_settings_that_make_no_sense_are_named_in_one_sentence_without_their_val
     [
         ({"service_token": ""}, "The launcher can't start: set BINDERY_SERVICE_TOKEN to a secret of your own"),
         ({"seats_total": "many"}, "The settings make no sense: BINDERY_SEATS_TOTAL: "),
+        (
+            {"log_level": "loud"},
+            "The settings make no sense: BINDERY_LOG_LEVEL: set it to debug, info, warning or error.",
+        ),
         ({"http_head_max_bytes": "many"}, "The settings make no sense: BINDERY_HTTP_HEAD_MAX_BYTES: "),
         ({"redis_url": "redis://:p@[::1/0"}, "BINDERY_REDIS_URL makes no sense"),
     ],
@@ -244,6 +248,7 @@ def test_a_container_shows_for_a_while_why_its_service_can_not_start(
         address = {"BINDERY_LISTEN_PORT": str(port), "BINDERY_SERVICE_TOKEN": TOKEN}
         eventually(lambda: probe([], address) and sentence in capsys.readouterr().out, f"health says {sentence}")
         assert len(process.lines("start_refused")) == 1
+        assert probe(["/livez"], address) == 0
         capsys.readouterr()
         assert probe([], {"BINDERY_LISTEN_PORT": str(port)}) == 1
         assert (sentence in capsys.readouterr().out) == (variables == {"service_token": ""})
