@@ -7,6 +7,7 @@ from redis.exceptions import AuthenticationError, ResponseError
 
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.rights import MissingRight, Refusals
+from services.common.redis.url import SENTINEL_SCHEMES, parse_sentinel_url, scheme_of
 from services.common.service.health import CheckFailure
 from services.common.service.logging import quotable
 from services.common.service.settings import ServiceSettings
@@ -20,7 +21,7 @@ async def redis_failure(redis: Redis, refusals: Refusals, settings: ServiceSetti
         await redis.ping()
     except (*REDIS_UNAVAILABLE, ResponseError) as error:
         return CheckFailure(problem_sentence(error, address_of(settings)) or f"{type(error).__name__}: {error}")
-    return refusals.health_problem() or _open_to_all(redis, settings)
+    return refusals.health_problem() or open_to_all(redis, settings)
 
 
 def problem_sentence(error: Exception, address: str) -> str:
@@ -56,11 +57,17 @@ def _login_problem(text: str, redis: str) -> str:
     )
 
 
-def _open_to_all(redis: Redis, settings: ServiceSettings) -> CheckFailure | None:
-    """Return the failure of a Redis on another host that has let this process in without a password."""
+def open_to_all(redis: Redis, settings: ServiceSettings) -> CheckFailure | None:
+    """Return the failure of a Redis on another host that has let this process in without a password.
+
+    Behind Sentinels it counts as on another host if one of them is.
+    """
     options = redis.connection_pool.connection_kwargs
-    host = str(options.get("host") or "")
-    is_own_host = host in {"", "localhost", "::1"} or host.startswith("127.")
+    hosts = {str(options.get("host") or "")}
+    url = settings.redis_url.get_secret_value()
+    if scheme_of(url) in SENTINEL_SCHEMES:
+        hosts = {sentinel.host for sentinel in parse_sentinel_url(url).sentinels}
+    is_own_host = all(host in {"", "localhost", "::1"} or host.startswith("127.") for host in hosts)
     has_login = options.get("password") or options.get("credential_provider") or options.get("ssl_certfile")
     if not settings.redis_password_required or has_login or is_own_host:
         return None

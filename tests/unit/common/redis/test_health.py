@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from deploy.local.redis import redis_binary
 from services.common.redis.client import connect
-from services.common.redis.health import address_of, redis_failure
+from services.common.redis.health import address_of, open_to_all, redis_failure
 from services.common.redis.rights import Refusals
 from services.common.service.health import CheckFailure
 from services.common.service.settings import ServiceSettings
@@ -93,6 +93,23 @@ async def test_a_redis_on_another_host_that_lets_everybody_in_is_not_healthy() -
         assert own_address() not in failure.shown
         assert await failure_of(url, redis_password_required=False) is None
         assert await failure_of(f"redis://127.0.0.1:{port}/0") is None
+
+
+@pytest.mark.parametrize(
+    ("url", "is_open"),
+    [
+        ("redis+sentinel://192.0.2.1:1,127.0.0.1:1/main/0", True),
+        ("redis+sentinel://user:password@192.0.2.1:1/main/0", False),
+        ("redis+sentinel://127.0.0.1:1/main/0", False),
+    ],
+)
+async def test_a_redis_behind_sentinels_on_other_hosts_needs_a_password_too(url: str, is_open: bool) -> None:
+    settings = settings_for(ServiceSettings, {"redis_url": url})
+    redis = connect(settings)
+    try:
+        assert (open_to_all(redis, settings) is not None) == is_open
+    finally:
+        await redis.aclose()
 
 
 async def test_a_redis_that_refuses_others_as_it_has_no_password_says_what_to_do() -> None:
