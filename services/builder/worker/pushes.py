@@ -30,7 +30,7 @@ class Pushes:
         """Take in how a build has ended."""
         if build.state is BuildState.BUILT:
             self._problem = ""
-        elif build.error and build.error.code == "push_denied":
+        elif build.error and build.error.has_code("push_denied"):
             self._refused_at = time.monotonic()
             self._problem = _sentence(build.error.detail)
 

@@ -38,6 +38,7 @@ class Checkout:
 
     def make(self, *variables: str, **environ: str) -> subprocess.CompletedProcess[str]:
         names = {"IMAGES", "TAG", "PUSH", "BASE", "REPO2DOCKER_BASE", "SOURCE", "BUILD_OPTIONS"}
+        names |= {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}  # of a `make test` that runs this
         base = {name: value for name, value in os.environ.items() if name not in names}
         base |= {"PATH": f"{self.programs}:{os.environ['PATH']}", "CALLS": str(self._calls), "FAILS": ""}
         base["GIT_CEILING_DIRECTORIES"] = str(self.folder.parent)
