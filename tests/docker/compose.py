@@ -14,8 +14,8 @@ from tests.support.faults import until_gone
 from tests.support.forge import Forge
 from tests.support.full_chain import QUICK
 
-SETTINGS: dict[str, object] = QUICK | {"idle_timeout_seconds": 30}
-"""A server outlives the start of a hub, which on a busy machine takes 15 s."""
+SETTINGS: dict[str, object] = QUICK | {"idle_timeout_seconds": 30, "build_capacity": 6}
+"""A server outlives the start of a hub, which on a busy machine takes 15 s; it takes three workers to do all builds."""
 
 
 @dataclass(frozen=True, kw_only=True)
