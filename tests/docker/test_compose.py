@@ -24,6 +24,7 @@ from tests.support.leftovers import assert_no_work_is_left, work_in_progress
 from tests.support.polling import eventually
 from tests.support.stack_builds import StackBuilder
 
+pytestmark = pytest.mark.timeout(900)  # of which making the images takes most, the first time
 BUILDS = 20
 WORKERS = 3
 
