@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).absolute().parents[2]))
 
-from deploy.jupyterhub import configuration, start_checks
+from deploy.jupyterhub import configuration, start_checks, start_refusal
 
 c = get_config()  # type: ignore[name-defined]  # noqa: F821 - JupyterHub defines it
 
@@ -24,7 +24,7 @@ if spawner not in _CONFIGURATIONS:
     sys.exit(f"BINDERY_SPAWNER is {spawner!r}: it is one of {', '.join(_CONFIGURATIONS)}")
 
 if problem := start_checks.start_problem(os.environ):
-    sys.exit(problem)
+    start_refusal.refuse(problem)
 
 configuration.configure_hub(c)
 configuration.configure_traefik(c)

@@ -8,10 +8,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from deploy.jupyterhub.start_checks import start_problem
 from tests.support.paths import CHECKOUT
+from tests.support.polling import eventually
+from tests.support.ports import free_ports
 
 WHOLE = {
     "BINDERY_HUB_API_TOKEN": "t" * 32,
@@ -48,6 +51,38 @@ def test_the_hub_itself_ends_with_the_sentence_and_nothing_else(tmp_path: Path) 
     assert result.stderr.splitlines()[-1] == (
         "The hub can't start: set BINDERY_HUB_API_TOKEN to a secret of your own, the same for the launcher."
     )
+
+
+@pytest.mark.slow
+def test_a_hub_that_can_not_start_tells_its_own_probe_why_and_ends_when_it_is_asked_to(tmp_path: Path) -> None:
+    config = CHECKOUT / "deploy" / "jupyterhub" / "jupyterhub_config.py"
+    [port] = free_ports(1, avoid=set())
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)} | WHOLE
+    environ |= {"BINDERY_HUB_PORT": str(port), "BINDERY_START_PROBLEM_SHOWN_SECONDS": "600"}
+    del environ["BINDERY_HUB_API_TOKEN"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jupyterhub", "-f", str(config)], env=environ, cwd=tmp_path,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        probe = [sys.executable, "-m", "services.common.probe", f"http://127.0.0.1:{port}/hub/api/health"]
+
+        def told() -> bool:
+            assert process.poll() is None
+            answer = subprocess.run(probe, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+            return answer.returncode == 1 and "The hub can't start: set BINDERY_HUB_API_TOKEN to a " in answer.stdout
+
+        eventually(told, "the probe says why", 60)
+        with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2"), trust_env=False) as other_host:
+            elsewhere = other_host.get(f"http://127.0.0.1:{port}/")
+        assert (elsewhere.status_code, elsewhere.json()) == (503, {"message": "The hub can't start."})
+        process.terminate()
+        _, log = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert log.splitlines()[-1].startswith("The hub can't start: set BINDERY_HUB_API_TOKEN to a ")
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture
