@@ -42,7 +42,8 @@ class StackBuilder:
     def lines(self, build_id: str) -> list[dict[str, Any]]:
         """Return the log so far: `phase` and `message` of each line."""
         reply = self._client.get(f"/builds/{build_id}/log", params={"format": "jsonl"})
-        return [json.loads(line) for line in reply.text.splitlines()] if reply.status_code == 200 else []
+        assert reply.status_code == 200, reply.text
+        return [json.loads(line) for line in reply.text.splitlines()]
 
     def text(self, build_id: str) -> str:
         return "".join(line["message"] for line in self.lines(build_id))

@@ -144,13 +144,16 @@ class Builds:
         return excerpt.of(await self._entries(build_id, excerpt.after_entry))
 
     async def _entries(self, build_id: str, after: str) -> list[Entry]:
-        """Return the entries of a log after a position: from its stream, or from the log store once it has ended."""
-        if await self._context.redis.exists(self._context.keys.events(build_topic(build_id))):
-            return await stream_entries(self._context.redis, self._context.keys, build_topic(build_id), after)
-        entries = await self._context.logs.read(build_id, after)
-        if entries is None:
+        """Return the entries of a log after a position: from its stream, or from the log store once that has gone."""
+        topic = build_topic(build_id)
+        streamed = await stream_entries(self._context.redis, self._context.keys, topic, after)
+        if await self._context.redis.exists(self._context.keys.events(topic)):  # so it was there, whole, as it was read
+            return streamed
+
+        stored = await self._context.logs.read(build_id, after)
+        if stored is None:
             raise BinderyError("not_found", f"No log of build {build_id} is kept here.")
-        return entries
+        return stored
 
     async def leave(self, build_id: str, launch_ref: str, *, stop: bool) -> None:
         """Remove a launch from those that wait for a build; with `stop`, one without any is stopped after a grace."""
