@@ -113,7 +113,8 @@ def specification(attempt: Attempt, settings: DockerSettings, environment: Envir
         mounts.append({"Type": "bind", "Source": docker_host.removeprefix("unix://"), "Target": _SOCKET})
         docker_host = f"unix://{_SOCKET}"
 
-    variables = {"DOCKER_CONFIG": f"{FOLDER}/docker", "DOCKER_HOST": docker_host} | environment.plain
+    user, rights, home = _user(settings)
+    variables = {"DOCKER_CONFIG": f"{FOLDER}/docker", "DOCKER_HOST": docker_host} | home | environment.plain
     labels = {
         INSTALLATION: settings.installation_id,
         EXECUTION: attempt.build_id,
@@ -130,7 +131,9 @@ def specification(attempt: Attempt, settings: DockerSettings, environment: Envir
         "Labels": labels,
         "Tty": False,
         "StopTimeout": 1,  # repo2docker ignores SIGTERM: an engine that shuts down would wait in vain
+        **user,
         "HostConfig": {
+            **rights,
             "Mounts": mounts,
             "NetworkMode": settings.docker_network,
             "RestartPolicy": {"Name": "no"},
@@ -146,8 +149,22 @@ def specification(attempt: Attempt, settings: DockerSettings, environment: Envir
     }
 
 
-def input_files(*, epoch: int, config: str, environment: Environment, docker_config: str) -> bytes:
-    """Return a tar of the container's input files, to be unpacked at `/`."""
+def _user(settings: DockerSettings) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
+    """Return the parts of a specification for a user of its own: of the container, of its host, of its environment."""
+    if not settings.docker_build_user:
+        return {}, {}, {}
+
+    rights: dict[str, Any] = {"CapDrop": ["ALL"]}
+    if settings.docker_build_group is not None:
+        rights["GroupAdd"] = [str(settings.docker_build_group)]
+    # Root's home, the image's working directory, is closed to others.
+    return {"User": settings.docker_build_user, "WorkingDir": "/tmp"}, rights, {"HOME": "/tmp"}  # noqa: S108
+
+
+def input_files(
+    *, epoch: int, config: str, environment: Environment, docker_config: str, owner: tuple[int, int]
+) -> bytes:
+    """Return a tar of the container's input files, to be unpacked at `/`; `owner` is a user and a group."""
     secrets = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.secret.items())
     return _tar(
         {
@@ -155,13 +172,14 @@ def input_files(*, epoch: int, config: str, environment: Environment, docker_con
             _SECRETS: (secrets, 0o600),
             f"{FOLDER}/docker/config.json": (docker_config, 0o600),
             EPOCH: (str(epoch), 0o644),
-        }
+        },
+        owner,
     )
 
 
 def epoch_file(epoch: int) -> bytes:
     """Return a tar of the file with the claim's epoch, alone."""
-    return _tar({EPOCH: (str(epoch), 0o644)})
+    return _tar({EPOCH: (str(epoch), 0o644)}, (0, 0))
 
 
 def read_epoch(archive: bytes) -> int:
@@ -171,13 +189,14 @@ def read_epoch(archive: bytes) -> int:
         return _number(file.read().decode() if file else None)
 
 
-def _tar(contents: dict[str, tuple[str, int]]) -> bytes:
+def _tar(contents: dict[str, tuple[str, int]], owner: tuple[int, int]) -> bytes:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for folder in sorted({str(Path(path).parent) for path in contents}):
             entry = tarfile.TarInfo(folder.lstrip("/"))
             entry.type = tarfile.DIRTYPE
             entry.mode = 0o755
+            entry.uid, entry.gid = owner
             tar.addfile(entry)
 
         for path, (text, mode) in contents.items():
@@ -185,5 +204,6 @@ def _tar(contents: dict[str, tuple[str, int]]) -> bytes:
             content = text.encode()
             entry.size = len(content)
             entry.mode = mode
+            entry.uid, entry.gid = owner
             tar.addfile(entry, io.BytesIO(content))
     return archive.getvalue()

@@ -125,8 +125,9 @@ class DockerExecutor:
         variables = environment(attempt, self._settings)
         credentials = await self._credentials.for_image(attempt.image)
         archive = input_files(
-            epoch=attempt.epoch, config=config, environment=variables, docker_config=credentials.config_json
-        )
+            epoch=attempt.epoch, config=config, environment=variables, docker_config=credentials.config_json,
+            owner=self._settings.build_owner,
+        )  # fmt: skip
         with _gone_is_unavailable(name):
             await self._put_archive(name, archive)
 

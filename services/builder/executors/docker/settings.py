@@ -1,11 +1,14 @@
 """The settings of the `docker` executor."""
 
+import re
 from typing import Self
 
 from pydantic import Field, field_validator
 
 from services.builder.settings import BuilderSettings
 from services.common.service.sizes import parse_size
+
+_USER = re.compile(r"[0-9]{1,9}:[0-9]{1,9}")
 
 
 class DockerSettings(BuilderSettings):
@@ -18,6 +21,14 @@ class DockerSettings(BuilderSettings):
     docker_build_host: str = Field(
         "", description="The engine, as repo2docker's containers reach it, with a socket's path on the engine's own "
         "machine; empty: as docker_host."
+    )  # fmt: skip
+    docker_build_user: str = Field(
+        "", description="The user and group that repo2docker runs as in its containers, as numbers: 10001:10001; "
+        "empty: the image's own, which is root. A user that is not root needs docker_build_group for a socket."
+    )  # fmt: skip
+    docker_build_group: int | None = Field(
+        None, description="The number of the group, on the engine's machine, of the socket in docker_build_host, if "
+        "docker_build_user is set.", ge=0
     )  # fmt: skip
     docker_network: str = Field(
         "bridge",
@@ -42,6 +53,13 @@ class DockerSettings(BuilderSettings):
             raise ValueError("an engine is unix:///path or tcp://host:port")
         return value
 
+    @field_validator("docker_build_user")
+    @classmethod
+    def _numbers(cls, value: str) -> str:
+        if value and not _USER.fullmatch(value):
+            raise ValueError("a user and group are two numbers, as 10001:10001")
+        return value
+
     @field_validator("build_memory_limit")
     @classmethod
     def _quantity(cls, value: str) -> str:
@@ -60,6 +78,12 @@ class DockerSettings(BuilderSettings):
         The memory limit is left out: it may have a form that only the other platform accepts.
         """
         return cls.of(settings.model_copy(update={"build_memory_limit": ""}))
+
+    @property
+    def build_owner(self) -> tuple[int, int]:
+        """User and group that the files of repo2docker's containers belong to."""
+        user, _, group = (self.docker_build_user or "0:0").partition(":")
+        return int(user), int(group)
 
     @property
     def memory_bytes(self) -> int:
