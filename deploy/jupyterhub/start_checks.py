@@ -43,7 +43,7 @@ def _engine_problem(docker_host: str) -> str:
             if error.errno == errno.EACCES:
                 return (
                     f"The hub can't start: its process, of user {os.getuid()}, may not open {path}. Give it the "
-                    f"socket's group (`stat -c %g {path}` prints that; group_add in docker-compose.yml)."
+                    f"socket's group, which `stat -c %g {path}` prints: with docker-compose.yml as DOCKER_GID in .env."
                 )
             if error.errno == errno.ENOENT:
                 return (

@@ -125,4 +125,4 @@ def test_a_socket_of_another_group_says_which_setting_gives_it(engine_socket: Pa
         cwd=CHECKOUT, user=10001, group=10001, extra_groups=[], capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert f"its process, of user 10001, may not open {engine_socket}." in result.stdout, result.stderr
-    assert "group_add in docker-compose.yml" in result.stdout
+    assert "with docker-compose.yml as DOCKER_GID in .env" in result.stdout
