@@ -140,7 +140,7 @@ class Engine:
         if error.errno == errno.EACCES:
             return (
                 f"this process, of user {os.getuid()}, may not open {path}: give it the socket's group (`stat -c %g "
-                f"{path}` prints that; group_add in docker-compose.yml)"
+                f"{path}` prints that; with docker-compose.yml, DOCKER_GID in .env)"
             )
         if error.errno == errno.ENOENT:
             return f"there is no socket {path}: start the engine, or name its socket in BINDERY_DOCKER_HOST"

@@ -80,4 +80,4 @@ def test_a_socket_that_this_user_may_not_open_says_how_to_get_its_group(folder: 
             [sys.executable, "-c", SCRIPT], env=environ, cwd=CHECKOUT, capture_output=True, text=True, check=False
         )
     assert f"this process, of user 10001, may not open {path}: give it the socket's group" in result.stdout, result
-    assert "group_add in docker-compose.yml" in result.stdout
+    assert "with docker-compose.yml, DOCKER_GID in .env" in result.stdout

@@ -15,6 +15,7 @@ TEXT = (CHECKOUT / "docker-compose.yml").read_text()
 EXAMPLE = (CHECKOUT / ".env.example").read_text()
 FILE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = FILE["services"]
+IMAGES = CHECKOUT / "deploy" / "images"
 OURS = {"gateway", "resolver", "builder", "builder-worker", "launcher", "jupyterhub", "repo2docker"}
 WITH_ENGINE = {"builder", "builder-worker", "jupyterhub"}
 
@@ -41,6 +42,39 @@ def test_a_container_has_no_more_rights_than_it_needs(service: str) -> None:
     assert container["logging"]["options"]["max-size"]
     assert not {"privileged", "cap_add", "pid", "ipc", "devices"} & set(container)
     assert container.get("user") == "10001:10001" or service in OURS - {"repo2docker"}  # their images say it
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_what_killed_programs_leave_behind_is_removed_by_the_first_process(service: str) -> None:
+    assert SERVICES[service]["init"] is True
+
+
+@pytest.mark.parametrize("service", sorted(WITH_ENGINE - {"jupyterhub"}))
+def test_builds_run_as_a_user_who_has_the_sockets_group_and_is_not_root(service: str) -> None:
+    environment = SERVICES[service]["environment"]
+    assert environment["BINDERY_DOCKER_BUILD_USER"] == "10001:10001"
+    assert environment["BINDERY_DOCKER_BUILD_GROUP"] == "${DOCKER_GID}"
+    assert SERVICES[service]["group_add"] == ["${DOCKER_GID:?run make compose-secrets first}"]
+
+
+@pytest.mark.parametrize("service", sorted(OURS - {"repo2docker"}))
+def test_why_a_start_is_refused_is_shown_until_the_container_is_unhealthy(service: str) -> None:
+    health = SERVICES[service]["healthcheck"]
+    assert "start_period" not in health, "for as long a container is not unhealthy, whatever its probes say"
+    seconds = int(health["retries"]) * int(health["interval"].removesuffix("s"))
+    assert float(SERVICES[service]["environment"]["BINDERY_START_PROBLEM_SHOWN_SECONDS"]) > seconds
+
+
+def test_every_image_of_ours_is_built_from_the_target_of_its_name() -> None:
+    stages = set(re.findall(r"^FROM .* AS (\S+)$", (IMAGES / "Dockerfile").read_text(), re.MULTILINE))
+    built: dict[str, dict[str, Any]] = {}
+    for service in OURS:
+        image = re.fullmatch(r"\$\{BINDERY_IMAGES:-\S+?\}([\w-]+):\$\{BINDERY_TAG:-local\}", SERVICES[service]["image"])
+        assert image, service
+        built[image[1]] = SERVICES[service].get("build") or built[image[1]]
+    assert built.pop("repo2docker")["context"] == "deploy/images/repo2docker"
+    assert {image: build["target"] for image, build in built.items()} == {image: image for image in built}
+    assert built.keys() <= stages
 
 
 @pytest.mark.parametrize("service", sorted(set(SERVICES) - {"repo2docker"}))
