@@ -55,6 +55,7 @@ def _ask(url: str, timeout: float, environment: Mapping[str, str]) -> str:
     Raise `OSError` or `HTTPException` without an answer, and `ValueError` for an address that makes no sense.
     """
     parts = urlsplit(url)
+    token = "" if parts.hostname else environment.get("BINDERY_SERVICE_TOKEN", "")  # for this service alone
     connection: http.client.HTTPConnection
     if parts.hostname:
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
@@ -65,7 +66,6 @@ def _ask(url: str, timeout: float, environment: Mapping[str, str]) -> str:
         port = int(environment.get("BINDERY_LISTEN_PORT", "0"))
         connection = http.client.HTTPConnection(ANY_ADDRESS.get(host, host), port, timeout=timeout)
 
-    token = environment.get("BINDERY_SERVICE_TOKEN", "")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         connection.request("GET", parts.path or "/health", headers=headers)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 from services.common.probe import main
 from services.common.service.health import Health
@@ -74,6 +75,22 @@ def test_another_path(capsys: pytest.CaptureFixture[str]) -> None:
         assert main([f"http://127.0.0.1:{server.port}/livez"], {}) == 0
         assert main([f"http://127.0.0.1:{server.port}/nothing"], {}) == 1
         assert capsys.readouterr().out.endswith("It answers 401.\n")
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_the_token_is_sent_to_the_services_own_address_alone(is_named: bool) -> None:
+    received: list[bytes | None] = []
+
+    async def listen(scope: Scope, _receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            received.append(dict(scope["headers"]).get(b"authorization"))
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body"})
+
+    with serving(listen) as server:
+        environment = {"BINDERY_LISTEN_PORT": str(server.port), "BINDERY_SERVICE_TOKEN": TOKEN}
+        assert main([f"http://127.0.0.1:{server.port}/x"] if is_named else ["/x"], environment) == 0
+    assert received == [None if is_named else f"Bearer {TOKEN}".encode()]
 
 
 def test_nothing_listens(capsys: pytest.CaptureFixture[str]) -> None:
