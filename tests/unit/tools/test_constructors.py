@@ -3,7 +3,11 @@
 import ast
 from collections.abc import Iterable, Iterator
 
+import pytest
+
 from tests.support.paths import CHECKOUT
+
+pytestmark = pytest.mark.slow
 
 MOST_BY_POSITION = 3
 EXEMPT = {
