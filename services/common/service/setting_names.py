@@ -29,7 +29,11 @@ Source: kubernetes.io/docs/concepts/services-networking/service, "Environment va
 """
 
 
-class UnknownSettingError(ValueError):
+class SettingsFileError(ValueError):
+    """The YAML file can't be read as settings. The message says why, without what is in it, which may be secret."""
+
+
+class UnknownSettingError(SettingsFileError):
     """The YAML file has names that no service knows. The message says which, and what they may have meant."""
 
 

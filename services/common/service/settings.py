@@ -7,17 +7,40 @@ from typing import Any, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
-from services.common.service.setting_names import refuse_unknown_names
+from services.common.service.setting_names import SettingsFileError, refuse_unknown_names
 
 LAST_STEPS_SECONDS = 2.0
 """Time in which cancelled work ends, beyond the time in which a write of its gets a reply."""
+
+
+class _SettingsFile(YamlConfigSettingsSource):
+    """The YAML file. Reading one that is missing, or that has anything but names and values, is `SettingsFileError`."""
+
+    def _read_files(self, files: Any, deep_merge: bool = False) -> dict[str, Any]:
+        # A folder is what Docker makes where a file that it is to mount is missing. `Path.is_file` may raise.
+        if not os.path.isfile(files):  # noqa: PTH113
+            raise SettingsFileError(
+                f"BINDERY_CONFIG_FILE names {files}, which is no file that this process can see: name one, or none."
+            )
+        return super()._read_files(files, deep_merge)
+
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
+        problem = "it must have lines such as `seats_total: 20`"
+        try:
+            content: Any = super()._read_file(file_path)
+            if isinstance(content, dict) and all(isinstance(name, str) for name in content):
+                return content
+        except (OSError, UnicodeDecodeError) as error:
+            problem = getattr(error, "strerror", None) or "it is not in UTF-8"
+        raise SettingsFileError(f"The file that BINDERY_CONFIG_FILE names makes no sense: {problem}.")
 
 
 class ServiceSettings(BaseSettings):
     """Settings of any service. The environment wins over the YAML file named by `BINDERY_CONFIG_FILE`.
 
     In the file, names are written without the prefix and in lower case. Names of other services are ignored, as they
-    share the file; construction raises `UnknownSettingError` for one that no service knows.
+    share the file; construction raises `UnknownSettingError` for one that no service knows, and another
+    `SettingsFileError` for a file that can't be read as settings.
     """
 
     model_config = SettingsConfigDict(
@@ -235,7 +258,7 @@ class ServiceSettings(BaseSettings):
         """Return the sources by precedence: arguments, the environment, the YAML file."""
         sources: list[Any] = [init_settings, env_settings]
         if path := os.environ.get("BINDERY_CONFIG_FILE"):
-            file = YamlConfigSettingsSource(settings_cls, yaml_file=Path(path))
+            file = _SettingsFile(settings_cls, yaml_file=Path(path))
             refuse_unknown_names(file.yaml_data, source=path)
             sources.append(file)
         return tuple(sources)

@@ -7,7 +7,7 @@ from pydantic_settings import SettingsError
 from yaml import MarkedYAMLError, YAMLError
 
 from services.common.models.errors import BinderyError
-from services.common.service.setting_names import PREFIX, UnknownSettingError
+from services.common.service.setting_names import PREFIX, SettingsFileError
 
 _FIELD = re.compile(r'field "(\w+)"')
 
@@ -27,9 +27,14 @@ def start_sentence(error: BaseException) -> str:
         return f"The file that BINDERY_CONFIG_FILE names is no YAML: {_yaml_place(error)}."
     if isinstance(error, BinderyError):
         return error.detail
-    if isinstance(error, CannotStart | UnknownSettingError | SystemExit):
+    if isinstance(error, CannotStart | SettingsFileError | SystemExit):
         return str(error)
     return ""
+
+
+def unforeseen_sentence(error: BaseException) -> str:
+    """Return what health says of a failed start for which there is no other sentence."""
+    return f"The start has failed ({type(error).__name__}): the log of this service says more."
 
 
 def _yaml_place(error: YAMLError) -> str:

@@ -17,7 +17,7 @@ from services.common.models.errors import BinderyError
 from services.common.service.health import NOT_STARTED
 from services.common.service.logging import get_logger
 from services.common.service.loops import BackgroundState, background_state
-from services.common.service.start import start_sentence
+from services.common.service.start import start_sentence, unforeseen_sentence
 from services.common.service.tasks import Interrupted, cancel_and_wait, run_until
 from services.common.web.auth import has_token
 from services.common.web.problems import problem_response
@@ -93,7 +93,7 @@ class EarlyStart:
             log.error("start_refused", reason=sentence)
         else:
             log.error("start_failed", exc_info=error)
-            sentence = f"The start has failed ({type(error).__name__}): the log of this service says more."
+            sentence = unforeseen_sentence(error)
 
         background.start_problem = sentence
         background.start_ended.set()

@@ -11,16 +11,14 @@ from typing import Any, TypeVar
 import uvicorn
 import uvloop
 from fastapi import FastAPI
-from pydantic import SecretStr, ValidationError
-from pydantic_settings import SettingsError
+from pydantic import SecretStr
 from starlette.types import ASGIApp
-from yaml import YAMLError
 
 from services.common.service.logging import configure_logging, get_logger
 from services.common.service.loops import BackgroundState, background_state
-from services.common.service.setting_names import UnknownSettingError, warn_of_unknown_variables
+from services.common.service.setting_names import warn_of_unknown_variables
 from services.common.service.settings import ServiceSettings
-from services.common.service.start import CannotStart, start_sentence
+from services.common.service.start import CannotStart, start_sentence, unforeseen_sentence
 from services.common.web.early_start import EarlyStart, RefusedStart
 from services.common.web.http_bounds import HttpBounds
 from services.common.web.http_protocol import HttpConfig
@@ -132,38 +130,45 @@ def run_service(
 ) -> None:
     """Run a service with the settings of the environment until it is asked to end.
 
-    Raise `SystemExit`, with one sentence, if its settings make no sense or a secret is missing. If
-    `start_problem_shown_seconds` is set, health has that sentence for as long, and the exit status is 1 afterwards.
+    Raise `SystemExit`, with one sentence, if its settings make no sense or a secret is missing, and whatever else
+    `create_app` raises. If `start_problem_shown_seconds` is set, health has a sentence about it for as long, and the
+    exit status is 1 afterwards.
     """
     settings: ServiceSettings | None = None
     try:
         settings = settings_class()
         app = create_app(settings)
-    except (ValidationError, SettingsError, YAMLError, UnknownSettingError, CannotStart, SystemExit) as error:
-        _show_refusal(start_sentence(error), settings or _settings_for_probes(), service=service)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a container that only restarts would have no health
+        _show_refusal(error, settings or _settings_for_probes(), service=service)
     else:
         serve(app, settings, service=service, drain_seconds=drain_seconds(settings))
 
 
-def _show_refusal(sentence: str, settings: ServiceSettings, *, service: str) -> None:
-    """Serve nothing but probes, which tell why the service can't start; then raise `SystemExit`."""
+def _show_refusal(error: Exception | SystemExit, settings: ServiceSettings, *, service: str) -> None:
+    """Serve nothing but probes, which tell why the service can't start; then raise `SystemExit`.
+
+    If they are to be served for no time, raise the error itself, or `SystemExit` with its sentence.
+    """
+    sentence = start_sentence(error)
     if settings.start_problem_shown_seconds <= 0:
-        raise SystemExit(sentence)
+        raise SystemExit(sentence) if sentence else error
+
+    shown = sentence or unforeseen_sentence(error)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        if sentence:
-            raise CannotStart(sentence)
+        if shown:
+            raise CannotStart(sentence) if sentence else error
         yield
 
     app = FastAPI(lifespan=lifespan)
-    app.add_middleware(RefusedStart, sentence=sentence, service_token=settings.service_token)
+    app.add_middleware(RefusedStart, sentence=shown, service_token=settings.service_token)
     serve(app, settings, service=service)
 
 
 def _settings_for_probes() -> ServiceSettings:
     """Return settings for a service whose own ones make no sense: those of every service, or else the defaults."""
-    with contextlib.suppress(ValidationError, SettingsError, YAMLError, UnknownSettingError):
+    with contextlib.suppress(Exception):
         return ServiceSettings()
 
     values: dict[str, Any] = {}

@@ -15,6 +15,7 @@ from importlib.metadata import entry_points
 from services.common.models import Launch, ResolvedRepo
 from services.common.models.errors import BinderyError
 from services.common.service.logging import get_logger
+from services.common.service.start import CannotStart
 
 log = get_logger(__name__)
 
@@ -26,13 +27,21 @@ Hook = Callable[[Launch, ResolvedRepo], Awaitable[None]]
 def load_hooks() -> tuple[tuple[str, Hook], ...]:
     """Load every hook with its name, in the order of their names, once: when the gateway starts.
 
-    Raise `TypeError` for an entry point that is neither a coroutine function nor an object with an async `__call__`.
+    Raise `CannotStart` for an entry point that can't be imported, or that is neither a coroutine function nor an object
+    with an async `__call__`.
     """
     hooks = []
     for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
-        hook = point.load()
+        name = f"the entry point {point.name} of {ENTRY_POINTS}"
+        try:
+            hook = point.load()
+        except Exception as error:  # whatever an operator's module raises when it is imported
+            why = f"{type(error).__name__}: {error}"
+            raise CannotStart(
+                f"The gateway can't start: {name} can't be loaded ({why}). Mend or remove its package."
+            ) from error
         if not (inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(type(hook).__call__)):
-            raise TypeError(f"The entry point {point.name} of {ENTRY_POINTS} is not an async callable.")
+            raise CannotStart(f"The gateway can't start: {name} is no async function. Mend or remove its package.")
         hooks.append((point.name, hook))
     return tuple(hooks)
 

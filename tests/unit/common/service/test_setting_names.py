@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.service.setting_names import UnknownSettingError, warn_of_unknown_variables
+from services.common.service.setting_names import SettingsFileError, UnknownSettingError, warn_of_unknown_variables
 from services.common.service.settings import ServiceSettings
 from services.launcher.settings import LauncherSettings
 from services.resolver.settings import ResolverSettings
@@ -44,6 +44,45 @@ def test_a_name_that_no_service_knows_is_refused_with_the_closest_one(config: Pa
 
     assert str(config) in str(raised.value)
     assert says in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"sesame\n", "it must have lines such as `seats_total: 20`."),
+        (b"- sesame\n", "it must have lines such as `seats_total: 20`."),
+        (b"20\n", "it must have lines such as `seats_total: 20`."),
+        (b"on: sesame\n", "it must have lines such as `seats_total: 20`."),
+        (b"log_level: \xff\n", "it is not in UTF-8."),
+    ],
+)
+def test_a_file_of_anything_but_names_and_values_is_refused_and_stays_secret(
+    config: Path, content: bytes, says: str
+) -> None:
+    config.write_bytes(content)
+    with pytest.raises(SettingsFileError) as raised:
+        ServiceSettings()
+    assert str(raised.value) == f"The file that BINDERY_CONFIG_FILE names makes no sense: {says}"
+
+
+@pytest.mark.parametrize("content", ["", "# log_level: debug\n"])
+def test_a_file_may_be_empty(config: Path, content: str) -> None:
+    config.write_text(content)
+    assert ServiceSettings().log_level == "info"
+
+
+@pytest.mark.parametrize("name", ["none.yaml", "folder", "n" * 300])
+def test_a_file_that_is_missing_or_a_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Docker makes a folder where a file that it is to mount is missing."""
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setenv("BINDERY_CONFIG_FILE", str(tmp_path / name))
+    with pytest.raises(SettingsFileError) as raised:
+        ServiceSettings()
+    assert str(raised.value) == (
+        f"BINDERY_CONFIG_FILE names {tmp_path / name}, which is no file that this process can see: name one, or none."
+    )
 
 
 def test_a_misspelt_variable_is_warned_of_with_the_closest_name(logs: io.StringIO) -> None:

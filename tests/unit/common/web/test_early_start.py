@@ -43,7 +43,6 @@ def test_a_service_listens_and_says_so_while_it_waits_for_redis_and_then_goes_on
         valkey.kill()
         user = service.rpartition(".")[2]
         with starting(service, tmp_path, sockets, redis_url=valkey.url_of(user)) as process:
-            problem = eventually(process.start_problem, "it says why it does not start")
             eventually(lambda: "Redis" in process.start_problem(), "it waits for Redis")
             problem = process.start_problem()
             assert problem.startswith(f"Redis at {valkey.socket} does not answer (")
@@ -198,6 +197,11 @@ def test_a_resolver_without_git_ends_with_one_sentence(tmp_path: Path, sockets: 
     [
         ("", {"banned_specs": "{sesame"}, "The settings make no sense: BINDERY_BANNED_SPECS: it is no JSON."),
         (
+            "sesame\n",
+            {},
+            "The file that BINDERY_CONFIG_FILE names makes no sense: it must have lines such as `seats_total: 20`.",
+        ),
+        (
             "redis_url: [sesame]]\n",
             {},
             "The file that BINDERY_CONFIG_FILE names is no YAML: expected <block end>, but found ']' in line 1.",
@@ -256,9 +260,38 @@ def test_a_container_shows_for_a_while_why_its_service_can_not_start(
         assert process.exit_status() == 1
 
 
-def test_it_is_shown_for_as_long_as_the_setting_says(tmp_path: Path, sockets: Path) -> None:
-    with starting("launcher", tmp_path, sockets, service_token="", start_problem_shown_seconds=0.2) as process:
+@pytest.mark.parametrize("shown_seconds", [0.2, 0.0])
+def test_it_is_shown_for_as_long_as_the_setting_says(shown_seconds: float, tmp_path: Path, sockets: Path) -> None:
+    with starting(
+        "launcher", tmp_path, sockets, service_token="", start_problem_shown_seconds=shown_seconds
+    ) as process:
         assert process.exit_status() == 1
+        assert bool(process.lines("listening")) == (shown_seconds > 0)
+
+
+BROKEN = """
+from services.common.service.settings import ServiceSettings
+from services.common.web.serve import run_service
+
+def create_app(settings):
+    raise LookupError("sesame")
+
+run_service(ServiceSettings, create_app, service="test")
+"""
+
+
+@pytest.mark.parametrize("shown_seconds", ["0.2", "0"])
+def test_a_start_that_fails_as_nobody_foresaw_is_shown_and_logged_too(shown_seconds: str) -> None:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("BINDERY_")}
+    result = subprocess.run(
+        [sys.executable, "-c", BROKEN], env=environ | {"BINDERY_START_PROBLEM_SHOWN_SECONDS": shown_seconds},
+        cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert result.returncode == 1
+    output = result.stdout + result.stderr
+    assert "LookupError" in output
+    assert "in create_app" in output  # the traceback
+    assert ("listening" in output, "start_failed" in output) == ((shown_seconds == "0.2"),) * 2
 
 
 def test_a_port_in_use_is_said_in_one_sentence(tmp_path: Path) -> None:

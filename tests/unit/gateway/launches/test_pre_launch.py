@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import pytest
 
 from services.common.models import Launch, LaunchState, ResolvedRepo
 from services.common.models.errors import BinderyError
+from services.common.service.start import CannotStart, start_sentence
 from services.gateway.launches import pre_launch
 from tests.support.in_process_gateway import open_gateway
 from tests.support.in_process_launcher import REPO
@@ -92,5 +94,17 @@ async def test_a_launch_that_a_hook_refuses_or_breaks_on_fails_and_builds_nothin
 
 def test_a_hook_that_is_not_async_is_refused_at_the_start(register: Register) -> None:
     register(plain=lambda launch, repo: None)
-    with pytest.raises(TypeError, match=r"plain of bindery\.pre_launch is not an async callable"):
+    with pytest.raises(CannotStart, match=r"the entry point plain of bindery\.pre_launch is no async function\."):
         pre_launch.load_hooks()
+
+
+def test_a_hook_that_can_not_be_loaded_is_named(register: Register, monkeypatch: pytest.MonkeyPatch) -> None:
+    register()
+    broken = EntryPoint("rules", "no_such_module:rules", pre_launch.ENTRY_POINTS)
+    monkeypatch.setattr(pre_launch, "entry_points", lambda group: [broken])
+    with pytest.raises(CannotStart) as raised:
+        pre_launch.load_hooks()
+    assert start_sentence(raised.value) == (
+        "The gateway can't start: the entry point rules of bindery.pre_launch can't be loaded "
+        "(ModuleNotFoundError: No module named 'no_such_module'). Mend or remove its package."
+    )
