@@ -69,12 +69,7 @@ class ServiceSettings(BaseSettings):
         ge=0,
         description="How long a request that comes before its service has started waits for that, before it gets 503.",
     )
-    start_held_max: int = Field(
-        1000,
-        ge=0,
-        description="How many requests wait so at once, those of clients that have gone among them; more get 503 "
-        "at once.",
-    )
+    start_held_max: int = Field(1000, ge=0, description="How many requests wait so at once; more get 503 at once.")
     http_head_max_bytes: int = Field(65536, gt=0, description="Largest head of a request: its line and headers.")
     http_head_timeout_seconds: float = Field(
         10.0,

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
@@ -138,7 +138,7 @@ class RefuseUntilStarted:
     """ASGI middleware that keeps requests until the service has started; after `hold_seconds` it answers 503.
 
     A client that comes while a process is replaced so waits a moment, as it would for a port that is not open yet. At
-    most `held_max` requests wait: one whose client has gone is kept too, and counts as no connection any more.
+    most `held_max` requests wait. One whose client goes meanwhile is dropped: it asked again, or has given up.
     """
 
     def __init__(
@@ -158,24 +158,57 @@ class RefuseUntilStarted:
         if scope["type"] == "http":
             if self._background is None:
                 self._background = background_state()
-            if self._background.start_problem and not await self._starts_in_time(self._background):
-                sentence = f"The {self._name} has not started yet: please try again in a moment."
-                error = BinderyError(self._code, sentence, retry_after_seconds=RETRY_AFTER_SECONDS)
-                await self._refusal(Request(scope), error)(scope, receive, send)
+            if self._background.start_problem:
+                await self._hold(self._background, scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
-    async def _starts_in_time(self, background: BackgroundState) -> bool:
-        if self._held >= self._held_max:
-            return False
-        self._held += 1
-        try:
-            with contextlib.suppress(TimeoutError, Interrupted):
-                async with asyncio.timeout(self._hold_seconds):
-                    await run_until(background.stopping, background.start_ended.wait())
-        finally:
-            self._held -= 1
-        return not background.start_problem
+    async def _hold(self, background: BackgroundState, scope: Scope, receive: Receive, send: Send) -> None:
+        client = _HeldClient(scope, receive)
+        if self._held < self._held_max:
+            self._held += 1
+            try:
+                with contextlib.suppress(TimeoutError, Interrupted):
+                    async with asyncio.timeout(self._hold_seconds):
+                        await run_until(background.stopping, run_until(background.start_ended, client.gone()))
+            finally:
+                self._held -= 1
+
+        if client.has_gone:
+            return
+        if not background.start_problem:
+            await self.app(scope, client.receive, send)
+            return
+        sentence = f"The {self._name} has not started yet: please try again in a moment."
+        error = BinderyError(self._code, sentence, retry_after_seconds=RETRY_AFTER_SECONDS)
+        await self._refusal(Request(scope), error)(scope, client.receive, send)
+
+
+class _HeldClient:
+    """The client of a request that waits: it may go, which shows only once the body that it has sent is read."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._receive = receive
+        # To read is to ask for the body, which the application may refuse by its size.
+        self._is_asked_first = any(name == b"expect" for name, _ in scope["headers"])
+        self._messages: list[Message] = []
+        self.has_gone = False
+
+    async def gone(self) -> None:
+        """Return when the client has gone. At most the first part of a body is read: with more of it, never return."""
+        is_read = self._is_asked_first
+        while not is_read:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self.has_gone = True
+                return
+            self._messages.append(message)
+            is_read = message.get("more_body", False)
+        await asyncio.Event().wait()
+
+    async def receive(self) -> Message:
+        """Return the next part of the request, as the application reads it."""
+        return self._messages.pop(0) if self._messages else await self._receive()
 
 
 _CODES: dict[str, ErrorCode] = {

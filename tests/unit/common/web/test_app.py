@@ -4,22 +4,22 @@ import asyncio
 import io
 import json
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from redis.exceptions import ConnectionError as RedisConnectionError
 from starlette.responses import StreamingResponse
 
 from services.common.service.health import CheckFailure, Health
-from services.common.service.loops import background_state
+from services.common.service.loops import BackgroundState, background_state
 from services.common.service.settings import ServiceSettings
 from services.common.web.app import create_service
 from tests.support.polling import until
-from tests.support.serving import SECONDS, connect, serving
+from tests.support.serving import SECONDS, Serving, connect, serving
 from tests.support.settings import settings_for
 
 TOKEN = "t" * 32
@@ -43,6 +43,11 @@ def service(*, public: bool = False, health: Health | None = None, **settings: A
     @router.get("/thing")
     async def thing() -> dict[str, str]:
         return {"token": "of a server"}
+
+    @router.post("/count")
+    async def count(request: Request) -> int:
+        request.app.state.count = getattr(request.app.state, "count", 0) + 1
+        return int(request.app.state.count)
 
     @router.get("/stream")
     async def stream() -> StreamingResponse:
@@ -246,3 +251,70 @@ async def test_so_many_requests_wait_for_a_start_and_no_more() -> None:
         background_state().start_problem = ""
         background_state().start_ended.set()
     assert sorted(reply.result().status_code for reply in replies) == [200, 200, 503, 503, 503]
+
+
+@asynccontextmanager
+async def starting(**settings: Any) -> AsyncIterator[tuple[Serving, Callable[[], object]]]:
+    """Serve a service that has not started; what comes second ends its start."""
+    states: list[BackgroundState] = []
+
+    def begin() -> None:
+        states.append(background_state())
+        states[0].start_problem = "Redis does not answer."
+
+    def end() -> None:
+        states[0].start_problem = ""
+        states[0].start_ended.set()
+
+    with serving(service(start_hold_seconds=3600, **settings)) as server:
+        server.loop.call_soon_threadsafe(begin)
+        await until(lambda: bool(states), "it starts")
+        yield server, lambda: server.loop.call_soon_threadsafe(end)
+
+
+def post(path: str, *headers: str, body: str = "") -> bytes:
+    """Return a request with the service token; its size is in `headers`, or that of `body`."""
+    head = [f"POST {path} HTTP/1.1", "host: a", f"authorization: Bearer {TOKEN}", "content-type: application/json"]
+    return "\r\n".join([*head, *(headers or [f"content-length: {len(body)}"]), "", body]).encode()
+
+
+async def until_held(server: Serving, number: int) -> None:
+    """Wait until so many requests have come and are not answered."""
+    await until(lambda: len(server.server_state.tasks) == number, f"{number} wait")
+
+
+@pytest.mark.parametrize("body", ["", '{"a": "b"}'])
+async def test_a_request_whose_client_goes_while_it_waits_is_dropped(body: str) -> None:
+    """What it asked for would be done for nobody, and there would be no room for those who wait."""
+    async with starting(start_held_max=1) as (server, end_start):
+        async with connect(server) as wire:
+            await wire.send(post("/count", body=body))
+            await until_held(server, 1)
+        await until_held(server, 0)
+
+        async with connect(server) as wire:
+            await wire.send(post("/count", body=body))
+            await until_held(server, 1)
+            end_start()
+            assert (await wire.answer())[::2] == (200, b"1")
+
+
+@pytest.mark.parametrize("sent", [0, 5, 10])
+async def test_a_request_that_has_waited_arrives_whole(sent: int) -> None:
+    request = post("/echo", body='{"a": "b"}')
+    sent += len(request) - 10
+    async with starting() as (server, end_start), connect(server) as wire:
+        await wire.send(request[:sent])
+        await until_held(server, 1)
+        end_start()
+        await wire.send(request[sent:])
+        status, _, body = await wire.answer()
+    assert (status, json.loads(body)) == (200, {"a": "b"})
+
+
+async def test_a_request_that_waits_is_not_told_to_send_a_body_that_is_too_large() -> None:
+    async with starting() as (server, end_start), connect(server) as wire:
+        await wire.send(post("/echo", f"content-length: {64 * MIB}", "expect: 100-continue"))
+        await until_held(server, 1)
+        end_start()
+        assert (await wire.head())[0] == 413
