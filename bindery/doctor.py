@@ -154,6 +154,8 @@ def _github() -> str:
     proxy = os.environ.get("BINDERY_OUTBOUND_PROXY") or None
     try:
         httpx.head(url, verify=roots, proxy=proxy, trust_env=False, timeout=GITHUB_TIMEOUT_SECONDS)
+    except (ValueError, ImportError, httpx.InvalidURL) as error:
+        raise StartupError(f"{_not_an_address(proxy)} is no address: write it as http://host:port.") from error
     except httpx.HTTPError as error:
         if UNTRUSTED_BY_PYTHON in str(error):
             raise StartupError(f"the certificate of {url} {UNTRUSTED}.") from error
@@ -163,6 +165,15 @@ def _github() -> str:
         ) from error
 
     return f"{url} is reachable"
+
+
+def _not_an_address(proxy: str | None) -> str:
+    """Return which setting httpx could not use: that of the proxy, unless httpx takes it."""
+    try:
+        httpx.HTTPTransport(proxy=proxy)
+    except (ValueError, ImportError, httpx.InvalidURL):
+        return "BINDERY_OUTBOUND_PROXY"
+    return "BINDERY_GITHUB_URL"
 
 
 def _port(settings: Settings) -> str:

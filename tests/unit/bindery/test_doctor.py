@@ -223,3 +223,22 @@ def test_a_file_of_certificates_that_is_none_is_named(tmp_path: Path, monkeypatc
     assert mark == "FAIL"
     assert result.startswith("SSL_CERT_FILE")
     assert "name a file of certificates in PEM form" in result
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BINDERY_OUTBOUND_PROXY", "user:sesame@proxy.example:3128"),
+        ("BINDERY_OUTBOUND_PROXY", "socks5://proxy.example:1080"),
+        ("BINDERY_OUTBOUND_PROXY", "http://[::1"),
+        ("BINDERY_GITHUB_URL", "http://[::1"),
+    ],
+)
+def test_an_address_that_makes_no_sense_is_a_finding(
+    name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    monkeypatch.setenv(name, value)
+    mark, result = findings_of(Settings(data_dir=tmp_path))["github"]
+    assert mark == "FAIL"
+    assert result == f"{name} is no address: write it as http://host:port."
