@@ -23,7 +23,7 @@ def configure_hub(c: Any) -> None:
     state = data_folder() / "hub"
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     c.JupyterHub.bind_url = os.environ["BINDERY_HUB_BIND_URL"]
-    c.JupyterHub.hub_bind_url = f"http://{listen_host()}:{os.environ['BINDERY_HUB_PORT']}"
+    c.JupyterHub.hub_bind_url = listen_url()
     if connect_url := os.environ.get("BINDERY_HUB_CONNECT_URL"):
         c.JupyterHub.hub_connect_url = connect_url
     c.JupyterHub.db_url = f"sqlite:///{state / 'jupyterhub.sqlite'}"
@@ -40,12 +40,12 @@ def configure_hub(c: Any) -> None:
     c.JupyterHub.load_roles = roles()
 
 
-def listen_host() -> str:
-    """Return the address that the hub listens on, or the name that has it: `SystemExit` if that is not known here.
+def listen_url() -> str:
+    """Return where the hub listens, by an address or a name that has it: `SystemExit` if that is not known here.
 
     A container in several networks listens in one of them alone by a name that it has only there.
     """
-    host = os.environ.get("BINDERY_HUB_LISTEN_HOST") or "127.0.0.1"
+    host = (os.environ.get("BINDERY_HUB_LISTEN_HOST") or "127.0.0.1").strip("[]")
     try:
         socket.getaddrinfo(host, None)
     except OSError as error:
@@ -53,7 +53,8 @@ def listen_host() -> str:
             f"BINDERY_HUB_LISTEN_HOST is {host!r}, which is no address and no name that is known here "
             f"({error.strerror}): name an address of this machine or container, or a name that it has."
         )
-    return host
+    in_url = f"[{host}]" if ":" in host else host
+    return f"http://{in_url}:{os.environ['BINDERY_HUB_PORT']}"
 
 
 def roles() -> list[dict[str, object]]:
