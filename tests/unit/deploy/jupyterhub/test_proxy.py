@@ -164,6 +164,15 @@ async def test_a_server_that_is_gone_although_its_route_is_there_does_not_answer
     assert problem.headers["access-control-allow-origin"] == "*"
 
 
+async def test_a_preflight_passes_unless_the_server_still_has_a_route(proxy: Proxy) -> None:
+    """Traefik asks for its page of an error with GET and one status for all: docs/hubs.md says so."""
+    dead = await proxy.lead("ann", free_ports(1, avoid=set())[0])
+    asks = {"origin": "https://a.example", "access-control-request-method": "PUT"}
+    async with httpx.AsyncClient(trust_env=False) as client:
+        assert (await client.options(f"{proxy.url}/user/gone/api/kernels", headers=asks)).status_code == 204
+        assert (await client.options(f"{dead}api/kernels", headers=asks)).status_code == 424
+
+
 async def test_a_server_that_takes_no_connection_is_waited_for_no_longer_than_the_setting_says(
     proxy: Proxy, silent_port: int
 ) -> None:
