@@ -1,8 +1,12 @@
 """The workflow that a tag starts: what it publishes, where, and with which rights."""
 
+import os
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.support.paths import CHECKOUT
@@ -60,3 +64,21 @@ def test_the_page_names_every_image() -> None:
     (names,) = re.findall(r'^ALL="(.*)"$', (CHECKOUT / "deploy" / "images" / "build.sh").read_text(), re.MULTILINE)
     (row,) = [line for line in PAGE.splitlines() if line.startswith("| the images ")]
     assert set(re.findall(r"`([a-z0-9]+)`", row)) == set(names.split())
+
+
+@pytest.mark.parametrize(
+    ("prefix", "pattern"),
+    [
+        ("registry.example.org/x/", "registry.example.org/x/*:1.2.3"),
+        ("registry.example.org/x", "registry.example.org/x/*:1.2.3"),
+        ("docker.io/somebody/", "somebody/*:1.2.3"),  # an engine knows images of that registry without its name
+    ],
+)
+def test_the_images_that_were_pushed_are_listed(prefix: str, pattern: str, tmp_path: Path) -> None:
+    (command,) = [command for command in RUNS if "docker image ls" in command]
+    engine = tmp_path / "docker"
+    engine.write_text('#!/bin/sh\necho "$@"\n')
+    engine.chmod(0o755)
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PREFIX": prefix, "VERSION": "1.2.3"}
+    subprocess.run(["bash", "-e", "-c", command], env=environ, cwd=tmp_path, check=True)
+    assert f"--filter reference={pattern}\n" in (tmp_path / "images.txt").read_text()
