@@ -1,0 +1,64 @@
+"""Each container of docker-compose.yml is killed two seconds into a launch, and restarted: launches end ready."""
+
+import time
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from tests.docker.compose import Chain, until_nothing_runs
+from tests.support.compose_stack import SERVICES, ComposeStack
+from tests.support.engine import Engine
+from tests.support.forge import Forge
+from tests.support.full_chain import run_notebook, with_notebook
+from tests.support.polling import eventually
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+KILLED_AFTER_SECONDS = 2
+STEPS = "RUN : {mark}; for i in $(seq 80); do echo line-$i-; sleep 0.1; done"
+"""A step of some seconds, so that whatever is killed is killed during the build; it is in no cache."""
+
+
+@pytest.fixture(scope="module")
+def stack(compose: Chain) -> Iterator[ComposeStack]:
+    with compose.stack() as stack:
+        yield stack
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(stack: ComposeStack) -> Iterator[None]:
+    yield
+    stack.until_healthy()
+    until_nothing_runs(stack)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_launch_during_which_a_container_is_killed_ends_ready(
+    stack: ComposeStack, docker: Engine, bridge_forge: Forge, service: str
+) -> None:
+    repository = with_notebook(bridge_forge, f"kill-{service}", docker.jupyter, STEPS.format(mark=uuid4()))
+    begun_at = time.monotonic()
+    launch = repository.launch(stack)
+    eventually(lambda: time.monotonic() - begun_at >= KILLED_AFTER_SECONDS, "two seconds have passed")
+    assert not launch.stream.terminal, "it has ended before anything was killed"
+    before = {container["Id"]: container["State"]["StartedAt"] for container in stack.containers(service)}
+    stack.kill(service)
+
+    def follow_on() -> bool:
+        if launch.stream.is_broken or not launch.stream.is_being_read:
+            launch.stream.resume()
+        return launch.stream.terminal is not None
+
+    eventually(follow_on, f"the launch ends; so far {launch.stream.events[-3:]}", 300)
+    run_notebook(launch, repository)
+    assert {container["Id"]: container["State"]["StartedAt"] for container in stack.containers(service)} != before
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_after_a_container_is_restarted_a_launch_builds_and_is_ready(
+    stack: ComposeStack, docker: Engine, bridge_forge: Forge, service: str
+) -> None:
+    stack.compose("restart", service)
+    stack.until_healthy(service)
+    repository = with_notebook(bridge_forge, f"restart-{service}", docker.jupyter)
+    run_notebook(repository.launch(stack), repository)
