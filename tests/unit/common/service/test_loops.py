@@ -222,6 +222,14 @@ async def test_the_exit_status_after_a_signal_says_whether_the_end_went_well(how
     assert process.returncode == status, output.decode()
 
 
+async def answers(client: httpx.AsyncClient, path: str) -> bool:
+    """Return whether somebody listens, and answers with 200."""
+    try:
+        return (await client.get(path)).status_code == 200
+    except httpx.ConnectError:
+        return False
+
+
 @pytest.mark.parametrize("how", ["ends_well", "raises_when_asked"])
 async def test_a_process_that_is_to_end_is_not_ready_and_notified_while_requests_are_open(
     how: str, tmp_path_factory: pytest.TempPathFactory
@@ -232,7 +240,8 @@ async def test_a_process_that_is_to_end_is_not_ready_and_notified_while_requests
     assert process.stdout
     transport = httpx.AsyncHTTPTransport(uds=str(socket))
     async with asyncio.timeout(30), httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-        await until(socket.exists)
+        # The socket's file is there a moment before somebody listens to it.
+        await until(lambda: answers(client, "/livez"), "the service answers")
         asking = asyncio.create_task(client.get("/until-stopping", timeout=30))
         while b"a request is open" not in await process.stdout.readline():
             assert not process.stdout.at_eof()
