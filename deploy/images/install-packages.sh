@@ -1,5 +1,6 @@
 #!/bin/sh
-# Install locked packages into /opt/venv of an image, as small as they get: `sh install-packages.sh REQUIREMENTS`.
+# Install locked packages into /opt/venv of an image, compiled and as small as they get:
+# `sh install-packages.sh REQUIREMENTS`.
 set -eu
 
 /opt/pip/bin/pip --python /opt/venv/bin/python install --disable-pip-version-check --no-cache-dir --no-compile \
@@ -19,3 +20,7 @@ done
 icons=/opt/venv/share/jupyterhub/static/components/@fortawesome/fontawesome-free
 for form in js less metadata scss sprites sprites-full svgs svgs-full; do rm -rf "$icons/$form"; done
 find /opt/venv -name '*.map' -path '*/static/*' -delete
+
+# The packages' own tests. What is left is compiled once, for all images that it gets into.
+find /opt/venv/lib -depth -type d \( -name test -o -name tests \) -exec rm -rf {} +
+/opt/venv/bin/python -m compileall -q /opt/venv/lib

@@ -36,8 +36,10 @@ print(json.dumps({
     "modules": [name for name in [*names, "kubernetes_asyncio", "setuptools"] if importlib.util.find_spec(name)],
 }))
 """
-COMPILED_NOW = re.compile(r"^# code object from '(/.*\.py)'$", re.MULTILINE)
-"""In the output of `python -v`, for a module whose compiled form the image lacks."""
+COMPILED_NOW = re.compile(r"^# code object from (/.*\.py)$", re.MULTILINE)
+"""In the output of `python -v`, for a module that was compiled from its source; for others it has quotes."""
+LOADED = re.compile(r"^# code object from '(/.*\.pyc)'$", re.MULTILINE)
+"""The same for a module that was loaded in its compiled form."""
 
 
 def verbose(docker: Engine, image: str) -> list[str]:
@@ -234,7 +236,9 @@ def _stop(docker: Engine, container: str) -> None:
     docker.docker("stop", "--time", "30", container, seconds=60)
     state = inspected(docker, "container", container)["State"]
     assert (state["ExitCode"], state["OOMKilled"]) == (0, False), "137: it was killed after 30 s"
-    assert COMPILED_NOW.findall(_log(docker, container)) == []
+    log = _log(docker, container)
+    assert COMPILED_NOW.findall(log) == []
+    assert any(path.startswith("/app/") for path in LOADED.findall(log)), "Python does not tell what it imports"
 
 
 def _log(docker: Engine, container: str) -> str:
