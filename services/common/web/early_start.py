@@ -37,7 +37,8 @@ class EarlyStart:
 
     uvicorn opens its port once the application has started, so a service that waits for Redis would look like one that
     is not there. Here the application starts in a task: `BackgroundState.start_problem` says meanwhile what it waits
-    for. A start that fails is logged, shown for `shown_seconds`, and then ends the process.
+    for. A start that fails is logged and ends the process: at once, unless the operator can read what to do; then that
+    is shown for `shown_seconds` first.
     """
 
     def __init__(self, app: FastAPI, *, shown_seconds: float, end_seconds: float) -> None:
@@ -88,19 +89,23 @@ class EarlyStart:
             await self._show(error, background)
 
     async def _show(self, error: Exception, background: BackgroundState) -> None:
-        """Log why the start has failed, let health show it for a while, and end the process."""
-        if sentence := start_sentence(error):
+        """Log why the start has failed, and end the process.
+
+        What the operator can mend is shown by health before. What nobody foresaw may have passed in a new process.
+        """
+        sentence = start_sentence(error)
+        shown_seconds = self._shown_seconds if sentence else 0.0
+        if sentence:
             log.error("start_refused", reason=sentence)
         else:
             log.error("start_failed", exc_info=error)
-            sentence = unforeseen_sentence(error)
 
-        background.start_problem = sentence
+        background.start_problem = sentence or unforeseen_sentence(error)
         background.start_ended.set()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._shown_seconds):
+            async with asyncio.timeout(shown_seconds):
                 await background.stopping.wait()
-        background.end_reason = background.end_reason or sentence
+        background.end_reason = background.end_reason or background.start_problem
         background.ended.set()
 
 

@@ -18,7 +18,7 @@ from services.common.service.logging import configure_logging, get_logger
 from services.common.service.loops import BackgroundState, background_state
 from services.common.service.setting_names import warn_of_unknown_variables
 from services.common.service.settings import ServiceSettings
-from services.common.service.start import CannotStart, start_sentence, unforeseen_sentence
+from services.common.service.start import CannotStart, start_sentence
 from services.common.web.early_start import EarlyStart, RefusedStart
 from services.common.web.http_bounds import HttpBounds
 from services.common.web.http_protocol import HttpConfig
@@ -130,9 +130,9 @@ def run_service(
 ) -> None:
     """Run a service with the settings of the environment until it is asked to end.
 
-    Raise `SystemExit`, with one sentence, if its settings make no sense or a secret is missing, and whatever else
-    `create_app` raises. If `start_problem_shown_seconds` is set, health has a sentence about it for as long, and the
-    exit status is 1 afterwards.
+    Raise `SystemExit`, with one sentence, if its settings make no sense or a secret is missing; if
+    `start_problem_shown_seconds` is set, health has the sentence for as long before. Whatever else `create_app` raises,
+    which nobody foresaw, is raised at once. The exit status is 1.
     """
     settings: ServiceSettings | None = None
     try:
@@ -145,24 +145,25 @@ def run_service(
 
 
 def _show_refusal(error: Exception | SystemExit, settings: ServiceSettings, *, service: str) -> None:
-    """Serve nothing but probes, which tell why the service can't start; then raise `SystemExit`.
+    """Serve nothing but probes, which tell what to do before the service can start; then raise `SystemExit`.
 
-    If they are to be served for no time, raise the error itself, or `SystemExit` with its sentence.
+    If they are to be served for no time, raise `SystemExit` with the sentence at once; and the error itself, if there
+    is no sentence.
     """
     sentence = start_sentence(error)
+    if not sentence:
+        raise error
     if settings.start_problem_shown_seconds <= 0:
-        raise SystemExit(sentence) if sentence else error
-
-    shown = sentence or unforeseen_sentence(error)
+        raise SystemExit(sentence)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        if shown:
-            raise CannotStart(sentence) if sentence else error
+        if sentence:
+            raise CannotStart(sentence)
         yield
 
     app = FastAPI(lifespan=lifespan)
-    app.add_middleware(RefusedStart, sentence=shown, service_token=settings.service_token)
+    app.add_middleware(RefusedStart, sentence=sentence, service_token=settings.service_token)
     serve(app, settings, service=service)
 
 
