@@ -265,12 +265,6 @@ def test_a_provider_of_another_package_is_found(monkeypatch: pytest.MonkeyPatch)
     assert isinstance(loaded["shelf"], Provider)
 
 
-def test_an_entry_point_that_is_not_a_provider_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(providers, "entry_points", lambda group: [EntryPoint(object)])
-    with pytest.raises(TypeError, match=r"entry point shelf of bindery\.providers is not"):
-        providers.load_providers(ResolverSettings())
-
-
 @pytest.fixture
 def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
     with running_valkey(tmp_path) as valkey:

@@ -9,25 +9,30 @@ from importlib.metadata import entry_points
 from services.builder.executors.base import Executor
 from services.builder.images import ImageLookup
 from services.builder.settings import BuilderSettings
+from services.common.service.plugins import loading_plugin
 
+ENTRY_POINTS = "bindery.executors"
 Factory = Callable[[BuilderSettings], tuple[Executor, ImageLookup]]
 
 
 def make_executor(settings: BuilderSettings) -> tuple[Executor, ImageLookup]:
     """Return the executor that the settings name, and the lookup of its images.
 
-    Raise `ValueError` with the possible names if there is no such executor.
+    Raise `ValueError` with the possible names if there is no such executor, and `CannotStart` for an entry point that
+    can't be loaded.
     """
     if settings.executor in FACTORIES:
         return FACTORIES[settings.executor](settings)
 
-    plugins = {point.name: point for point in entry_points(group="bindery.executors")}
+    plugins = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     if settings.executor not in plugins:
         names = ", ".join(sorted({*FACTORIES, *plugins}))
         raise ValueError(f"BINDERY_EXECUTOR is {settings.executor!r}; there are: {names}.")
 
-    factory: Factory = plugins[settings.executor].load()
-    return factory(settings)
+    with loading_plugin(settings.executor, ENTRY_POINTS, service="builder", setting="BINDERY_EXECUTOR"):
+        factory: Factory = plugins[settings.executor].load()
+        executor, images = factory(settings)
+    return executor, images
 
 
 def _process(settings: BuilderSettings) -> tuple[Executor, ImageLookup]:

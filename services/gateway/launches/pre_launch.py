@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 from services.common.models import Launch, ResolvedRepo
 from services.common.models.errors import BinderyError
 from services.common.service.logging import get_logger
-from services.common.service.start import CannotStart
+from services.common.service.plugins import loading_plugin, plugin_refused
 
 log = get_logger(__name__)
 
@@ -32,16 +32,10 @@ def load_hooks() -> tuple[tuple[str, Hook], ...]:
     """
     hooks = []
     for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
-        name = f"the entry point {point.name} of {ENTRY_POINTS}"
-        try:
+        with loading_plugin(point.name, ENTRY_POINTS, service="gateway"):
             hook = point.load()
-        except Exception as error:  # whatever an operator's module raises when it is imported
-            why = f"{type(error).__name__}: {error}"
-            raise CannotStart(
-                f"The gateway can't start: {name} can't be loaded ({why}). Mend or remove its package."
-            ) from error
         if not (inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(type(hook).__call__)):
-            raise CannotStart(f"The gateway can't start: {name} is no async function. Mend or remove its package.")
+            raise plugin_refused(point.name, ENTRY_POINTS, "is no async function", service="gateway")
         hooks.append((point.name, hook))
     return tuple(hooks)
 

@@ -4,8 +4,9 @@ A new provider is one file: a subclass of `Provider`, named in `OURS` or, from a
 the group `bindery.providers`.
 """
 
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
+from services.common.service.plugins import loading_plugin, plugin_refused
 from services.resolver.providers.base import Provider
 from services.resolver.providers.git import Git
 from services.resolver.providers.github import GitHub
@@ -18,12 +19,21 @@ OURS: tuple[type[Provider], ...] = (GitHub, Git)
 def load_providers(settings: ResolverSettings) -> dict[str, Provider]:
     """Return every provider by its prefix; one from an entry point replaces ours of the same prefix.
 
-    Raise `TypeError` for an entry point that is not a provider.
+    Raise `CannotStart` for an entry point that can't be loaded, or that is not a provider.
     """
-    classes = list(OURS)
-    for entry in entry_points(group=ENTRY_POINTS):
+    loaded = [provider(settings) for provider in OURS]
+    loaded += [_load_plugin(entry, settings) for entry in entry_points(group=ENTRY_POINTS)]
+    return {provider.prefix: provider for provider in loaded}
+
+
+def _load_plugin(entry: EntryPoint, settings: ResolverSettings) -> Provider:
+    with loading_plugin(entry.name, ENTRY_POINTS, service="resolver"):
         provider_class = entry.load()
-        if not (isinstance(provider_class, type) and issubclass(provider_class, Provider)):
-            raise TypeError(f"The entry point {entry.name} of {ENTRY_POINTS} is not a subclass of Provider.")
-        classes.append(provider_class)
-    return {provider.prefix: provider(settings) for provider in classes}
+        if isinstance(provider_class, type) and issubclass(provider_class, Provider):
+            provider = provider_class(settings)
+            if hasattr(provider, "prefix") and hasattr(provider, "name"):
+                return provider
+            fault = "is a provider without prefix and name"
+        else:
+            fault = "is no subclass of Provider"
+        raise plugin_refused(entry.name, ENTRY_POINTS, fault, service="resolver")
