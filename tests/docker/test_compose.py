@@ -215,8 +215,10 @@ def test_from_a_users_container_no_service_of_ours_is_reached(
     view = repository.launch(stack).until_ended()
     [server] = stack.started_containers()
     ours = stack.containers()
-    ports = sorted({port for container in ours for port in listening_ports(container)})
-    assert ports, "nothing listens: this test would prove nothing"
+    listening = {port for container in ours for port in listening_ports(container)}
+    assert listening, "nothing listens: this test would prove nothing"
+    published = {stack.port, stack.registry_port}
+    ports = sorted(listening | published)
     addresses = {
         network[kind]
         for container in ours
@@ -229,7 +231,9 @@ def test_from_a_users_container_no_service_of_ours_is_reached(
     outside[0], _, port = bridge_forge.url.partition("//")[2].partition(":")
     outside[1] = int(port)
     names = sorted({*SERVICES, "hub", *(container["Name"].strip("/") for container in ours)})
+    machine = set(subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=True).stdout.split())
     targets = [[address, port] for address in sorted(addresses | own) for port in ports]
+    targets += [[address, port] for address in sorted(machine - addresses - own) for port in published]
     with kernel(view["url"], view["token"], "index.ipynb") as running_kernel:
         found = json.loads(
             running_kernel.run(f"NAMES = {names}\nTARGETS = {[outside, *targets]}\nPORTS = {ports}\n{SCAN}")
