@@ -6,6 +6,7 @@ import socket
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 _EXPECTED_WARNINGS = (
     "is slow to start", "is slow to become responsive", "has no version header", "Using custom route for Hub",
@@ -91,7 +92,7 @@ def configure_traefik(c: Any) -> None:
     ended_url = os.environ.get("BINDERY_ENDED_SERVERS_URL", "")
     if ended_url:
         # Nobody logs in, so browsers need no page of the hub's, least of all instead of their server's.
-        c.JupyterHub.hub_routespec = "/hub/api/"
+        c.JupyterHub.hub_routespec = f"{_base_path()}/hub/api/"
     c.BinderyTraefikProxy.ended_url = ended_url
     c.BinderyTraefikProxy.connect_seconds = float(os.environ.get("BINDERY_SERVER_CONNECT_SECONDS", "3"))
 
@@ -107,6 +108,11 @@ def configure_traefik(c: Any) -> None:
     # would protect nothing and slow down every launch.
     hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
     c.TraefikFileProviderProxy.traefik_api_hashed_password = hashed
+
+
+def _base_path() -> str:
+    """Return the path below which the hub and its servers are, without a slash at its end: mostly there is none."""
+    return urlsplit(os.environ["BINDERY_HUB_BIND_URL"]).path.rstrip("/")
 
 
 def configure_servers(c: Any, spawner: type) -> None:
