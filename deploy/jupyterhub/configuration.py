@@ -1,6 +1,7 @@
 """Configuration that all our hubs share, read from the environment; docs/settings.md lists the variables."""
 
 import logging
+import math
 import os
 import socket
 import sys
@@ -74,11 +75,12 @@ def culler() -> dict[str, object]:
     """Return the idle culler as a service: run elsewhere if it has a token, else run by the hub."""
     if token := os.environ.get("BINDERY_CULLER_API_TOKEN"):
         return {"name": "bindery-culler", "api_token": token}
-    idle = int(os.environ.get("BINDERY_IDLE_TIMEOUT_SECONDS", "600")) or _NEVER_SECONDS
+    idle = math.ceil(float(os.environ.get("BINDERY_IDLE_TIMEOUT_SECONDS", "600"))) or _NEVER_SECONDS
+    max_age = math.ceil(float(os.environ.get("BINDERY_MAX_AGE_SECONDS", "21600")))
     command = [
         *(sys.executable, "-m", "jupyterhub_idle_culler", "--config=", "--cull-users=True", f"--timeout={idle}"),
-        f"--cull-every={os.environ.get('BINDERY_CULL_EVERY_SECONDS', '60')}",
-        f"--max-age={os.environ.get('BINDERY_MAX_AGE_SECONDS', '21600')}",
+        f"--cull-every={int(float(os.environ.get('BINDERY_CULL_EVERY_SECONDS', '60')))}",
+        f"--max-age={max_age}",
     ]
     return {"name": "bindery-culler", "command": command}
 
@@ -120,7 +122,7 @@ def configure_servers(c: Any, spawner: type) -> None:
     c.JupyterHub.spawner_class = spawner
     c.JupyterHub.allow_named_servers = True
     c.JupyterHub.active_server_limit = 0  # seats are the limit
-    c.JupyterHub.concurrent_spawn_limit = int(os.environ.get("BINDERY_CONCURRENT_SPAWN_LIMIT", "100"))
+    c.JupyterHub.concurrent_spawn_limit = int(float(os.environ.get("BINDERY_CONCURRENT_SPAWN_LIMIT", "100")))
 
     # The call that starts a server waits this long for it: long enough to answer a malformed request with a 400, short
     # enough that the launcher follows the progress of all others.
@@ -134,7 +136,7 @@ def configure_servers(c: Any, spawner: type) -> None:
     ours.apply_user_options = lambda spawner, options: spawner.apply_binder_options()
     ours.cors_allow_origin = os.environ.get("BINDERY_ALLOWED_ORIGINS", "")
     ours.answer_timeout_seconds = answer_seconds()
-    ours.poll_interval = int(os.environ.get("BINDERY_SERVER_POLL_SECONDS", "10"))
+    ours.poll_interval = int(float(os.environ.get("BINDERY_SERVER_POLL_SECONDS", "10")))
     # Repositories of strangers may fail any number of times: the hub must not restart for that.
     ours.consecutive_failure_limit = 0
 
@@ -148,5 +150,5 @@ def configure_containers(c: Any, spawner: type) -> None:
     """Configure how servers in containers are started, whose images may have to be pulled first."""
     configure_servers(c, spawner)
     # The deadlines of launcher and spawner come first, because they can say why a start failed.
-    longest = int(os.environ.get("BINDERY_SERVER_START_MAX_SECONDS", "1800"))
+    longest = math.ceil(float(os.environ.get("BINDERY_SERVER_START_MAX_SECONDS", "1800")))
     c[spawner.__name__].start_timeout = longest + int(answer_seconds()) + 20

@@ -1,6 +1,7 @@
 """What our own hub needs before it starts: each thing that is missing is said in one sentence, without a traceback."""
 
 import errno
+import math
 import os
 import socket
 from collections.abc import Mapping
@@ -16,6 +17,22 @@ _REQUIRED = {
 }
 """Variables without a default, secrets first, and what each is."""
 
+_POSITIVE = "a number above 0"
+_WHOLE = "a whole number above 0"
+_OR_NONE = "a number, or 0 for no limit"
+_WHOLE_OR_NONE = "a whole number, or 0 for no limit"
+_NUMBERS = {
+    "BINDERY_SERVER_CONNECT_SECONDS": _POSITIVE,
+    "BINDERY_SERVER_START_TIMEOUT_SECONDS": _POSITIVE,
+    "BINDERY_SERVER_START_MAX_SECONDS": _POSITIVE,
+    "BINDERY_SERVER_POLL_SECONDS": _WHOLE,
+    "BINDERY_CULL_EVERY_SECONDS": _WHOLE,
+    "BINDERY_IDLE_TIMEOUT_SECONDS": _OR_NONE,
+    "BINDERY_MAX_AGE_SECONDS": _OR_NONE,
+    "BINDERY_CONCURRENT_SPAWN_LIMIT": _WHOLE_OR_NONE,
+}
+"""Variables that have a default, and to what they may be set."""
+
 _CONNECT_SECONDS = 5.0
 
 
@@ -24,9 +41,24 @@ def start_problem(environ: Mapping[str, str]) -> str:
     missing = [f"{name} to {meaning}" for name, meaning in _REQUIRED.items() if not environ.get(name)]
     if missing:
         return f"The hub can't start: set {', and '.join(missing)}."
+    wrong = [f"{name} to {meaning}" for name in _NUMBERS if (meaning := _number_wanted(name, environ))]
+    if wrong:
+        return f"The hub can't start: set {', and '.join(wrong)}, or unset it for the default."
     if environ.get("BINDERY_SPAWNER") == "docker":
         return _engine_problem(environ.get("BINDERY_DOCKER_HOST") or "unix:///var/run/docker.sock")
     return ""
+
+
+def _number_wanted(name: str, environ: Mapping[str, str]) -> str:
+    """Return which number a variable needs, if it has none that makes sense."""
+    meaning = _NUMBERS[name]
+    try:
+        value = float(environ.get(name, "1"))
+    except ValueError:
+        return meaning
+    is_enough = value > 0 or (value == 0 and meaning in {_OR_NONE, _WHOLE_OR_NONE})
+    is_whole = value.is_integer() or meaning in {_POSITIVE, _OR_NONE}
+    return "" if is_enough and is_whole and value < math.inf else meaning
 
 
 def _engine_problem(docker_host: str) -> str:

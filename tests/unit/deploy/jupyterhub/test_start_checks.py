@@ -37,6 +37,30 @@ def test_a_variable_that_is_missing_or_empty_is_named(name: str) -> None:
         assert start_problem(environ).startswith(f"The hub can't start: set {name} to ")
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "meaning"),
+    [
+        ("BINDERY_SERVER_CONNECT_SECONDS", ["", "0", "-1", "3s", "nan", "inf"], "a number above 0"),
+        ("BINDERY_SERVER_START_TIMEOUT_SECONDS", ["", "0"], "a number above 0"),
+        ("BINDERY_SERVER_START_MAX_SECONDS", ["", "0"], "a number above 0"),
+        ("BINDERY_SERVER_POLL_SECONDS", ["", "0", "0.5"], "a whole number above 0"),
+        ("BINDERY_CULL_EVERY_SECONDS", ["", "0"], "a whole number above 0"),
+        ("BINDERY_IDLE_TIMEOUT_SECONDS", ["", "-1"], "a number, or 0 for no limit"),
+        ("BINDERY_MAX_AGE_SECONDS", ["", "1h"], "a number, or 0 for no limit"),
+        ("BINDERY_CONCURRENT_SPAWN_LIMIT", ["", "-1"], "a whole number, or 0 for no limit"),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_named(name: str, values: list[str], meaning: str) -> None:
+    sentence = f"The hub can't start: set {name} to {meaning}, or unset it for the default."
+    assert [start_problem(WHOLE | {name: value}) for value in values] == [sentence] * len(values)
+
+
+def test_numbers_that_make_sense_will_do() -> None:
+    none = dict.fromkeys(("IDLE_TIMEOUT_SECONDS", "MAX_AGE_SECONDS", "CONCURRENT_SPAWN_LIMIT"), "0")
+    some = {"SERVER_CONNECT_SECONDS": "0.5", "SERVER_START_TIMEOUT_SECONDS": "90.5", "SERVER_POLL_SECONDS": "1"}
+    assert start_problem(WHOLE | {f"BINDERY_{name}": value for name, value in (none | some).items()}) == ""
+
+
 @pytest.mark.slow
 def test_the_hub_itself_ends_with_the_sentence_and_nothing_else(tmp_path: Path) -> None:
     config = CHECKOUT / "deploy" / "jupyterhub" / "jupyterhub_config.py"
