@@ -20,12 +20,14 @@ class BuilderSettings(RegistrySettings):
     build_capacity: int = Field(32, description="Number of builds that run at once in the whole installation.")
     build_repo_cap: int = Field(4, description="Number of builds of one repository that run at once.")
     build_queue_max: int = Field(1000, description="Number of builds that may wait; the next one is refused.")
-    build_queue_max_seconds: float = Field(3600.0, description="How long a build may wait for a slot before it fails.")
+    build_queue_max_seconds: float = Field(
+        3600.0, ge=0, description="How long a build may wait for a slot before it fails."
+    )
     operator_token: SecretStr = Field(
         SecretStr(""),
         description="Token (Bindery-Operator-Token) that may cancel builds which launches wait for; empty: nobody may.",
     )
-    keepalive_seconds: float = Field(25.0, description="Time between two signs of life of a silent stream.")
+    keepalive_seconds: float = Field(25.0, gt=0, description="Time between two signs of life of a silent stream.")
     build_timeout_seconds: float = Field(
         4 * 3600.0,
         gt=0,
@@ -50,13 +52,13 @@ class BuilderSettings(RegistrySettings):
         description="How long a worker's health shows a refused push, unless another image is pushed before.",
     )
     outage_patience_seconds: float = Field(
-        300.0, description="How long a build waits for a registry, API server or engine that does not answer."
+        300.0, ge=0, description="How long a build waits for a registry, API server or engine that does not answer."
     )
     build_cancel_grace_seconds: float = Field(
-        10.0, description="How long a build goes on after the last launch stops waiting for it."
+        10.0, ge=0, description="How long a build goes on after the last launch stops waiting for it."
     )
     build_failure_memory_seconds: float = Field(
-        600.0, description="How long a failure that only the author can solve is remembered."
+        600.0, ge=0, description="How long a failure that only the author can solve is remembered."
     )
     build_log_end_seconds: float = Field(
         60.0,
@@ -64,15 +66,15 @@ class BuilderSettings(RegistrySettings):
         description="How long the end of a failed build's log is waited for, if it can't be read (docker, kubernetes). "
         "After that the build's error says that the log is missing.",
     )
-    build_stop_seconds: float = Field(30.0, description="How long stopping an execution may take.")
+    build_stop_seconds: float = Field(30.0, gt=0, description="How long stopping an execution may take.")
     finished_stream_seconds: float = Field(
-        600.0, description="How long a finished build's stream outlives the storing of its log."
+        600.0, ge=0, description="How long a finished build's stream outlives the storing of its log."
     )
     attempt_ttl_seconds: float = Field(
-        30 * 86400.0, description="How long the number of an image's attempts is remembered."
+        30 * 86400.0, gt=0, description="How long the number of an image's attempts is remembered."
     )
-    relist_seconds: float = Field(30.0, description="How often executions are compared with the builds' records.")
-    job_poll_seconds: float = Field(0.05, description="How often a worker looks for jobs (arq polls).")
+    relist_seconds: float = Field(30.0, gt=0, description="How often executions are compared with the builds' records.")
+    job_poll_seconds: float = Field(0.05, gt=0, description="How often a worker looks for jobs (arq polls).")
 
     builder_image: str = Field(
         "localhost/bindery/repo2docker:local",
@@ -104,16 +106,16 @@ class BuilderSettings(RegistrySettings):
 
     images_max_bytes: int = Field(20 * 2**30, description="Size of all images of the process executor together.")
     images_grace_seconds: float = Field(
-        600.0, description="How long an image that was never launched is safe from removal."
+        600.0, ge=0, description="How long an image that was never launched is safe from removal."
     )
     fetch_timeout_seconds: float = Field(
-        300.0, description="How long fetching a repository may take (process executor)."
+        300.0, gt=0, description="How long fetching a repository may take (process executor)."
     )
     fetch_max_bytes: int = Field(2 * 2**30, description="How large a repository may be (process executor).")
     install_timeout_seconds: float = Field(
-        1800.0, description="How long installing packages may take (process executor)."
+        1800.0, gt=0, description="How long installing packages may take (process executor)."
     )
-    postbuild_timeout_seconds: float = Field(900.0, description="How long postBuild may run (process executor).")
+    postbuild_timeout_seconds: float = Field(900.0, gt=0, description="How long postBuild may run (process executor).")
     base_packages: str = Field(
         "jupyterlab notebook ipykernel pip",
         description="Packages that are installed into every environment (process executor).",

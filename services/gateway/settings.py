@@ -23,10 +23,10 @@ class GatewaySettings(ServiceSettings):
     builder_url: str = Field("http://127.0.0.1:8612", description="Address of the builder's API, in the same form.")
     launcher_url: str = Field("http://127.0.0.1:8613", description="Address of the launcher, in the same form.")
     stage_timeout_seconds: float = Field(
-        60.0, description="Read timeout of one call to the resolver, builder or launcher."
+        60.0, gt=0, description="Read timeout of one call to the resolver, builder or launcher."
     )
     stage_patience_seconds: float = Field(
-        60.0, description="How long calls to a service that does not answer are repeated."
+        60.0, ge=0, description="How long calls to a service that does not answer are repeated."
     )
 
     local_mode: bool = Field(False, description="On one's own machine: unknown Host headers are refused.")
@@ -54,25 +54,27 @@ class GatewaySettings(ServiceSettings):
 
     request_max_bytes: int = Field(2**20, description="Largest body of a request; a larger one is refused unread.")
 
-    launch_timeout_seconds: float = Field(6 * 3600.0, description="Hard maximum of one launch, queues included.")
-    abandoned_seconds: float = Field(120.0, description="A launch without a reader for this long is abandoned.")
+    launch_timeout_seconds: float = Field(6 * 3600.0, gt=0, description="Hard maximum of one launch, queues included.")
+    abandoned_seconds: float = Field(120.0, gt=0, description="A launch without a reader for this long is abandoned.")
     lost_builds_max: int = Field(
         1, description="Number of times that one launch begins a build again after it vanished."
     )
-    idempotency_ttl_seconds: float = Field(86400.0, description="How long an Idempotency-Key names its launch.")
+    idempotency_ttl_seconds: float = Field(86400.0, gt=0, description="How long an Idempotency-Key names its launch.")
 
-    tick_seconds: float = Field(0.02, description="Shortest time between two chunks of one stream.")
+    tick_seconds: float = Field(0.02, ge=0, description="Shortest time between two chunks of one stream.")
     tick_max_seconds: float = Field(
-        0.2, description="Shortest time between two chunks of one stream when there are thousands of followers."
+        0.2, ge=0, description="Shortest time between two chunks of one stream when there are thousands of followers."
     )
-    keepalive_seconds: float = Field(25.0, description="Time between two signs of life of a silent stream.")
+    keepalive_seconds: float = Field(25.0, gt=0, description="Time between two signs of life of a silent stream.")
     linger_seconds: float = Field(
-        60.0, description="How long a façade stream stays open after its end, for the client to close."
+        60.0, ge=0, description="How long a façade stream stays open after its end, for the client to close."
     )
-    drain_seconds: int = Field(600, description="On SIGTERM, how long façade streams may go on.")
+    drain_seconds: int = Field(600, ge=0, description="On SIGTERM, how long façade streams may go on.")
 
     pre_launch_timeout_seconds: float = Field(
-        30.0, description="How long all pre-launch hooks of one launch may take (entry points: bindery.pre_launch)."
+        30.0,
+        gt=0,
+        description="How long all pre-launch hooks of one launch may take (entry points: bindery.pre_launch).",
     )
     template_folders: str = Field(
         "",
@@ -80,7 +82,7 @@ class GatewaySettings(ServiceSettings):
         "[how](operators.md#pages-of-your-own).",
     )
 
-    build_token_seconds: float = Field(300.0, description="Life of the build token in the page of a link.")
+    build_token_seconds: float = Field(300.0, gt=0, description="Life of the build token in the page of a link.")
 
     @field_validator("allowed_origins")
     @classmethod

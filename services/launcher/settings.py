@@ -25,9 +25,10 @@ class LauncherSettings(ServiceSettings):
     hub_proxy_url: str = Field(
         "", description="The hub's proxy, as the launcher reaches it, if it does not reach BINDERY_HUB_URL."
     )
-    hub_timeout_seconds: float = Field(30.0, description="Read timeout of one call to the hub.")
+    hub_timeout_seconds: float = Field(30.0, gt=0, description="Read timeout of one call to the hub.")
     hub_silence_seconds: float = Field(
         25.0,
+        gt=0,
         description="How long a progress stream of the hub may be silent before the hub counts as away; a hub "
         "sends something every 8 s.",
     )
@@ -54,8 +55,10 @@ class LauncherSettings(ServiceSettings):
         description="Number of launches that may wait for a seat; the next one fails at once. -1: no limit, 0: none "
         "may wait.",
     )
-    seat_wait_seconds: float = Field(600.0, description="How long a launch waits for a seat at most.")
-    seat_tick_seconds: float = Field(0.05, description="Shortest time between two readings of the queue for seats.")
+    seat_wait_seconds: float = Field(600.0, ge=0, description="How long a launch waits for a seat at most.")
+    seat_tick_seconds: float = Field(
+        0.05, ge=0, description="Shortest time between two readings of the queue for seats."
+    )
     recount_seconds: float = Field(
         5.0,
         gt=0,
@@ -64,6 +67,7 @@ class LauncherSettings(ServiceSettings):
     )
     seat_told_seconds: float = Field(
         1.0,
+        ge=0,
         description="Shortest time between two messages to a waiting launch about its position; for launches far "
         "behind it is longer.",
     )
@@ -79,37 +83,45 @@ class LauncherSettings(ServiceSettings):
 
     server_start_timeout_seconds: float = Field(
         120.0,
+        gt=0,
         description="Time from the first call to the hub until the server must answer; a start that progresses "
         "gets more.",
     )
     server_start_untold_seconds: float = Field(
         600.0,
+        gt=0,
         description="How long a start may take if its spawner does not report steps that Bindery understands; "
         "BinderHub's launch_timeout.",
     )
     image_pull_timeout_seconds: float = Field(
-        600.0, description="How long a pull of the image may take, or a node that is being added."
+        600.0, gt=0, description="How long a pull of the image may take, or a node that is being added."
     )
     server_start_max_seconds: float = Field(
-        1800.0, description="Hard maximum of one start, whatever progress it makes; the queue for seats not included."
+        1800.0,
+        gt=0,
+        description="Hard maximum of one start, whatever progress it makes; the queue for seats not included.",
     )
     hub_patience_seconds: float = Field(
-        60.0, description="How long calls to a hub that does not answer are repeated, in total for one start."
+        60.0, ge=0, description="How long calls to a hub that does not answer are repeated, in total for one start."
     )
     hub_retries_max: int = Field(
         30, description="Number of calls of one start that may fail because the hub does not answer."
     )
     hub_busy_pause_max_seconds: float = Field(
-        10.0, description="Longest pause of a start before it asks a busy hub (429) again."
+        10.0, gt=0, description="Longest pause of a start before it asks a busy hub (429) again."
     )
-    retry_pause_seconds: float = Field(0.5, description="First pause before the hub is asked again; doubles up to 5 s.")
+    retry_pause_seconds: float = Field(
+        0.5, gt=0, description="First pause before the hub is asked again; doubles up to 5 s."
+    )
     server_route_seconds: float = Field(
         30.0,
         gt=0,
         description="How long the hub's proxy may take to lead to a server that is ready, with "
         "BINDERY_HUB_CHECKS_PROXY.",
     )
-    cleanup_timeout_seconds: float = Field(20.0, description="How long removing a failed start from the hub may take.")
+    cleanup_timeout_seconds: float = Field(
+        20.0, gt=0, description="How long removing a failed start from the hub may take."
+    )
 
     idle_timeout_seconds: float = Field(
         600.0, ge=0, description="Idle time after which the culler ends a server, as users are told. 0: no limit."
@@ -118,7 +130,9 @@ class LauncherSettings(ServiceSettings):
         6 * 3600.0, ge=0, description="Age at which the culler ends a server, as users are told. 0: no limit."
     )
 
-    reap_interval_seconds: float = Field(15.0, description="How often the hub is listed and compared with the records.")
+    reap_interval_seconds: float = Field(
+        15.0, gt=0, description="How often the hub is listed and compared with the records."
+    )
     reap_round_max_seconds: float = Field(
         120.0, gt=0, description="How long one such comparison may take; what is left then is for the next one."
     )

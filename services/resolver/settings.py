@@ -40,7 +40,7 @@ class SpecConfig(BaseModel):
 class ResolverSettings(OutboundSettings):
     """Settings of the resolver, on top of those of every service."""
 
-    resolve_timeout_seconds: float = Field(60.0, description="Longest time that resolving one link may take.")
+    resolve_timeout_seconds: float = Field(60.0, gt=0, description="Longest time that resolving one link may take.")
     resolve_share_seconds: float = Field(
         5.0,
         ge=0,
@@ -62,10 +62,12 @@ class ResolverSettings(OutboundSettings):
         "the `quota` and `resource_class` of links that the pattern matches from its start. The last "
         "one that sets a value counts.",
     )
-    not_found_cache_seconds: float = Field(10.0, description="How long a missing repository or ref is remembered.")
+    not_found_cache_seconds: float = Field(
+        10.0, ge=0, description="How long a missing repository or ref is remembered."
+    )
     ref_cache_entries: int = Field(1024, description="Number of answers that are kept to be revalidated by their ETag.")
 
-    git_timeout_seconds: float = Field(30.0, description="Longest time that one `git ls-remote` may take.")
+    git_timeout_seconds: float = Field(30.0, gt=0, description="Longest time that one `git ls-remote` may take.")
 
     github_url: str = Field("https://github.com", description="GitHub, or a GitHub Enterprise server.")
     github_api_url: str = Field("https://api.github.com", description="Address of its REST API.")
@@ -75,7 +77,7 @@ class ResolverSettings(OutboundSettings):
     )
     github_client_id: str = Field("", description="Id of an OAuth app, whose higher limit is used with its secret.")
     github_client_secret: SecretStr = Field(SecretStr(""), description="Secret of that OAuth app.")
-    github_timeout_seconds: float = Field(10.0, description="Longest time that GitHub's API may take to answer.")
+    github_timeout_seconds: float = Field(10.0, gt=0, description="Longest time that GitHub's API may take to answer.")
 
     @field_validator("github_url", "github_api_url")
     @classmethod

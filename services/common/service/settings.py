@@ -106,9 +106,11 @@ class ServiceSettings(BaseSettings):
         True, description="Whether health fails for a Redis on another host that lets everybody in without a password."
     )
     redis_prefix: str = Field("bindery", description="First part of every key, before the installation id.")
-    redis_timeout_seconds: float = Field(5.0, description="Connect and read timeout of every Redis call.")
+    redis_timeout_seconds: float = Field(5.0, gt=0, description="Connect and read timeout of every Redis call.")
     redis_max_connections: int = Field(200, description="Connections that one process may hold open to Redis.")
-    redis_patience_seconds: float = Field(60.0, description="How long a write waits for a Redis that does not answer.")
+    redis_patience_seconds: float = Field(
+        60.0, ge=0, description="How long a write waits for a Redis that does not answer."
+    )
     service_token: SecretStr = Field(
         SecretStr(""), description="Shared secret by which services recognize each other. No service starts without it."
     )
@@ -128,10 +130,12 @@ class ServiceSettings(BaseSettings):
     git_allowed_protocols: str = Field("http,https", description="Protocols of git URLs, comma-separated.")
 
     lease_seconds: float = Field(
-        6.0, description="How long a silent process counts as alive: at least 2.5 times `BINDERY_LEASE_RENEW_SECONDS`."
+        6.0,
+        gt=0,
+        description="How long a silent process counts as alive: at least 2.5 times `BINDERY_LEASE_RENEW_SECONDS`.",
     )
-    lease_renew_seconds: float = Field(2.0, description="Time between two signs of life of a process.")
-    sweep_interval_seconds: float = Field(1.0, description="How often the sweeper looks for dead processes.")
+    lease_renew_seconds: float = Field(2.0, gt=0, description="Time between two signs of life of a process.")
+    sweep_interval_seconds: float = Field(1.0, gt=0, description="How often the sweeper looks for dead processes.")
     adoptions_per_second: float = Field(
         50.0, gt=0, description="How many records of dead processes one process takes over in a second."
     )
@@ -179,10 +183,10 @@ class ServiceSettings(BaseSettings):
         "streams, orphans, requests to cancel, places in queues. After each new subscription that happens at once.",
     )
     queue_tick_seconds: float = Field(
-        0.2, description="Shortest time between two readings of the positions of waiting builds."
+        0.2, ge=0, description="Shortest time between two readings of the positions of waiting builds."
     )
     record_ttl_seconds: float = Field(
-        7 * 86400.0, description="How long finished builds, launches and servers are remembered."
+        7 * 86400.0, gt=0, description="How long finished builds, launches and servers are remembered."
     )
     stream_max_bytes: int = Field(
         8 * 2**20, description="Largest live log in Redis; of a larger one, the beginning and the end are kept."
@@ -195,12 +199,12 @@ class ServiceSettings(BaseSettings):
         256 * 1024, description="Logs up to this size are kept in Redis even with a log_dir."
     )
     fact_ttl_seconds: float = Field(
-        86400.0, description="How long the launch cache keeps an answer that cannot change."
+        86400.0, gt=0, description="How long the launch cache keeps an answer that cannot change."
     )
     fact_tombstone_seconds: float = Field(
-        60.0, description="How long the launch cache refuses an answer after it was withdrawn."
+        60.0, gt=0, description="How long the launch cache refuses an answer after it was withdrawn."
     )
-    log_ttl_seconds: float = Field(7 * 86400.0, description="How long a finished log can be read.")
+    log_ttl_seconds: float = Field(7 * 86400.0, gt=0, description="How long a finished log can be read.")
 
     @field_validator("log_level")
     @classmethod

@@ -24,17 +24,19 @@ class KubernetesSettings(BuilderSettings):
         "", description="Where Jobs run [build_namespace]; empty: the namespace of this pod or of the context."
     )
     kubernetes_connect_timeout_seconds: float = Field(
-        3.0, description="How long connecting to the API server may take."
+        3.0, gt=0, description="How long connecting to the API server may take."
     )
-    kubernetes_read_timeout_seconds: float = Field(10.0, description="How long one call of the API server may take.")
+    kubernetes_read_timeout_seconds: float = Field(
+        10.0, gt=0, description="How long one call of the API server may take."
+    )
     kubernetes_connections: int = Field(
         16, description="Number of calls that one process makes of the API server at once."
     )
     kubernetes_probe_seconds: float = Field(
-        5.0, description="How long the API server may be silent before a request checks whether it answers."
+        5.0, gt=0, description="How long the API server may be silent before a request checks whether it answers."
     )
     kubernetes_relist_seconds: float = Field(
-        300.0, description="Time between two complete lists of the watched objects."
+        300.0, gt=0, description="Time between two complete lists of the watched objects."
     )
     kubernetes_watch_seconds: float = Field(
         60.0,
@@ -49,7 +51,7 @@ class KubernetesSettings(BuilderSettings):
         "its builds wait. More than `BINDERY_KUBERNETES_WATCH_SECONDS` and one call.",
     )
     kubernetes_log_quiet_seconds: float = Field(
-        300.0, description="A log stream that is silent for this long is opened again."
+        300.0, gt=0, description="A log stream that is silent for this long is opened again."
     )
 
     kubernetes_image_pull_secrets: list[str] = Field([], description="Secrets to pull the builder image with.")
@@ -114,29 +116,32 @@ class KubernetesSettings(BuilderSettings):
 
     kubernetes_deadline_seconds: float = Field(
         0.0,
+        ge=0,
         description="The Job's own deadline, which holds even if no worker is alive; 0: BINDERY_BUILD_TIMEOUT_SECONDS.",
     )
     kubernetes_ttl_seconds: int = Field(
         7200, ge=3600, description="How long an ended Job stays if nobody removes it: an hour or more."
     )
-    kubernetes_grace_seconds: int = Field(2, description="How long a stopped pod may take to end by itself.")
+    kubernetes_grace_seconds: int = Field(2, ge=0, description="How long a stopped pod may take to end by itself.")
     kubernetes_settle_seconds: float = Field(
-        3.0, description="How long an obstacle must last before the build's log mentions it."
+        3.0, ge=0, description="How long an obstacle must last before the build's log mentions it."
     )
     kubernetes_unschedulable_seconds: float = Field(
-        600.0, description="How long a build waits for a node with room [as long as an autoscaler takes]."
+        600.0, ge=0, description="How long a build waits for a node with room [as long as an autoscaler takes]."
     )
     kubernetes_image_pull_seconds: float = Field(
-        300.0, description="How long a build waits for a builder image that can't be pulled."
+        300.0, ge=0, description="How long a build waits for a builder image that can't be pulled."
     )
     kubernetes_quota_seconds: float = Field(
-        600.0, description="How long a build waits for room in its namespace's quota."
+        600.0, ge=0, description="How long a build waits for room in its namespace's quota."
     )
     kubernetes_start_seconds: float = Field(
-        300.0, description="How long anything else may keep a pod from starting: a volume, a Secret, its node."
+        300.0, ge=0, description="How long anything else may keep a pod from starting: a volume, a Secret, its node."
     )
     kubernetes_lost_seconds: float = Field(
-        60.0, description="How long a deleted pod may stay before its node counts as dead, and the build as vanished."
+        60.0,
+        ge=0,
+        description="How long a deleted pod may stay before its node counts as dead, and the build as vanished.",
     )
 
     @model_validator(mode="after")

@@ -1,13 +1,22 @@
 """Settings that exclude each other are refused at the start, with a sentence that says what to do."""
 
+import annotated_types
 import pytest
 from pydantic import ValidationError
+from pydantic_settings import BaseSettings
 
+from docs.generate.variables import GROUPS
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.settings import BuilderSettings
 from services.common.service.settings import ServiceSettings
+from services.common.service.start import start_sentence
+from services.gateway.settings import GatewaySettings
 from services.launcher.settings import LauncherSettings
+from services.resolver.settings import ResolverSettings
 from tests.support.settings import settings_for
+
+NEGATIVE = {"reap_disarmed_seconds"}
+"""Times that may be below zero, which means as much as zero."""
 
 
 @pytest.mark.parametrize(
@@ -51,3 +60,38 @@ def test_settings_that_exclude_each_other_are_refused(
     settings_for(kind)
     with pytest.raises(ValidationError, match=says):
         settings_for(kind, values)
+
+
+@pytest.mark.parametrize("kind", [kind for _, kind, _ in GROUPS], ids=lambda kind: kind.__name__)
+def test_every_time_has_a_least_value(kind: type[BaseSettings]) -> None:
+    """Zero may wait without end, not at all, or in a busy loop: where it has no meaning of its own it is refused."""
+    times = {name: field for name, field in kind.model_fields.items() if name.endswith("_seconds")}
+    assert times
+    bounds = (annotated_types.Gt, annotated_types.Ge)
+    unbounded = [name for name, field in times.items() if not any(isinstance(item, bounds) for item in field.metadata)]
+    assert [name for name in unbounded if name not in NEGATIVE] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (ServiceSettings, "redis_timeout_seconds"),
+        (GatewaySettings, "stage_timeout_seconds"),
+        (ResolverSettings, "git_timeout_seconds"),
+        (BuilderSettings, "job_poll_seconds"),
+        (LauncherSettings, "hub_timeout_seconds"),
+        (KubernetesSettings, "kubernetes_read_timeout_seconds"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [("", "should be a valid number"), ("0", "should be greater than 0"), ("nan", "should be greater than 0")],
+)
+def test_a_time_that_makes_no_sense_is_one_sentence(
+    kind: type[BaseSettings], name: str, value: str, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"BINDERY_{name.upper()}", value)
+    with pytest.raises(ValidationError) as raised:
+        kind()
+    sentence = start_sentence(raised.value)
+    assert sentence.startswith(f"The settings make no sense: BINDERY_{name.upper()}: Input {fault}")

@@ -53,7 +53,7 @@ def test_a_token_of_something_else_is_refused(provider: str, spec: str, request_
 
 
 def test_a_token_ends() -> None:
-    token = create_build_token(request_of(), settings(build_token_seconds=-1), "git", SPEC)
+    token = create_build_token(request_of(), settings().model_copy(update={"build_token_seconds": -1}), "git", SPEC)
     with pytest.raises(BinderyError, match="Invalid build token"):
         check_build_token(request_of(), settings(), "git", SPEC, token)
 

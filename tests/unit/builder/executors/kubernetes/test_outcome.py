@@ -14,7 +14,7 @@ from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import JobState, PodState
 
 SETTINGS = KubernetesSettings(kubernetes_deadline_seconds=60)
-IMPATIENT = KubernetesSettings(kubernetes_lost_seconds=-1, build_log_end_seconds=0)
+IMPATIENT = KubernetesSettings(build_log_end_seconds=0).model_copy(update={"kubernetes_lost_seconds": -1})
 """With these the log and the Job of an ended pod are not waited for."""
 
 JOB = JobState(name="bindery-x", uid="uid", build_id="x", epoch=1, secret="secret")
