@@ -50,6 +50,7 @@ def test_from_a_link_to_a_kernel_in_a_container_and_back_to_nothing(
     stack: ComposeStack, docker: Engine, bridge_forge: Forge
 ) -> None:
     before = stack.objects()
+    work_before = work_in_progress(stack)
     repository = with_notebook(bridge_forge, "first", docker.jupyter)
     launch = repository.launch(stack, path="index.ipynb")
     view = run_notebook(launch, repository)
@@ -67,6 +68,7 @@ def test_from_a_link_to_a_kernel_in_a_container_and_back_to_nothing(
     assert again.until_ended()["build_id"] == view["build_id"]
     eventually(lambda: not stack.hub_users(), "the culler removes both servers", 120)
     until_gone(lambda: stack.objects() ^ before, "it has the containers that it had", 60)
+    until_gone(lambda: work_in_progress(stack) ^ work_before, "the launcher has seen it", 60)
     assert_no_work_is_left(stack)
     answer = stack.client.get(view["url"])
     assert (answer.status_code, answer.headers["content-type"]) == (424, "application/problem+json")
