@@ -16,7 +16,7 @@ from tests.support.forge import Forge
 from tests.support.polling import eventually
 from tests.support.stack_builds import StackBuilder
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(300)
 HEALTH = {"interval": "1s", "retries": 3, "start_period": "0s"}
 """So that what is wrong shows in seconds: docker-compose.yml gives a start on a slow machine more time."""
 REDIS_CONF = "deploy/compose/redis.conf"

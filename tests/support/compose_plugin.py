@@ -24,7 +24,7 @@ VERSION = "v2.40.3"
 MODULE = "github.com/docker/compose/v2"
 SUM = "h1:XeYkQu1svDtyfZPv5nTwFryQ25ZJMkIlc4pz9HalMPI="
 """Of the module's files, as Go's checksum database has it; its go.sum has those of what it is built from."""
-LEAST_VERSION = (2, 20)
+LEAST_VERSION = (2, 24)
 BUILD_SECONDS = 1800
 
 

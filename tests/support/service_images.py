@@ -1,9 +1,12 @@
-"""The images of `make images`, built on the tests' base, which the engine keeps for the next run."""
+"""The images of `make images`, built on the tests' base; the engine keeps what takes long for the next run.
+
+`python -m tests.support.service_images` builds them before they are needed.
+"""
 
 import os
 import subprocess
 
-from tests.support.engine import Engine
+from tests.support.engine import Engine, engine
 from tests.support.engine_images import PREFIX
 from tests.support.paths import CHECKOUT
 
@@ -52,3 +55,12 @@ def _run(engine: Engine, command: list[str]) -> str:
     )  # fmt: skip
     assert process.returncode == 0, f"{' '.join(command)}\n{process.stdout[-3000:]}\n{process.stderr[-2000:]}"
     return process.stdout
+
+
+def main() -> None:
+    with engine() as running:
+        print("\n".join(ensure(running).values()))
+
+
+if __name__ == "__main__":
+    main()
