@@ -1,6 +1,7 @@
 """What the tests of docker-compose.yml share: stacks with this machine's images, a forge, and what must not be left."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -30,20 +31,36 @@ class Chain:
     compose_environ: dict[str, str]
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
-    def prepare(self, **settings: object) -> ComposeStack:
-        """Return a stack that is not up; its builds and its resolver may reach the forge."""
+    def prepare(self, *, is_behind_proxy: bool = True, **settings: object) -> ComposeStack:
+        """Return a stack that is not up; its builds and its resolver may reach the forge.
+
+        With `is_behind_proxy` its Docker client is set up as on a machine that reaches the internet by a proxy.
+        """
         host = self.forge.url.partition("//")[2].partition(":")[0]
         prefix, _, tag = self.service_images["gateway"].rpartition("gateway:")
         variables = {"BINDERY_IMAGES": prefix, "BINDERY_TAG": tag, "BINDERY_ALLOWED_NETWORKS": f"{host}/32"}
         folder = self.folder / f"stack-{next(self._numbers)}"
         variables |= self.stand_ins.variables()
+        client = {"DOCKER_CONFIG": str(self._client_with_proxies())} if is_behind_proxy else {}
         return ComposeStack(
             folder,
             engine=self.engine,
-            compose_environ=self.compose_environ,
+            compose_environ=self.compose_environ | client,
             variables=variables,
             **(SETTINGS | settings),
         )
+
+    def _client_with_proxies(self) -> Path:
+        """Return a Docker client's folder with a proxy that nobody answers at: it gives that to every container."""
+        folder = self.folder / "docker-config"
+        if not folder.exists():
+            folder.mkdir()
+            proxies = {"httpProxy": "http://127.0.0.1:9", "httpsProxy": "http://127.0.0.1:9"}
+            (folder / "config.json").write_text(json.dumps({"proxies": {"default": proxies}}))
+            plugins = Path(self.compose_environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "cli-plugins"
+            if plugins.exists():
+                (folder / "cli-plugins").symlink_to(plugins)
+        return folder
 
     @contextlib.contextmanager
     def stack(self, **settings: object) -> Iterator[ComposeStack]:

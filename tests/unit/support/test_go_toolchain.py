@@ -33,7 +33,7 @@ def test_a_modules_sum_is_that_of_go_sum() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "expected"), [("2.40.3", True), ("v2.20.0", True), ("2.19.1", False), ("1.29.2", False), ("", False)]
+    ("version", "expected"), [("2.40.3", True), ("v2.24.0", True), ("2.23.3", False), ("1.29.2", False), ("", False)]
 )
-def test_a_compose_that_is_installed_is_used_from_2_20(version: str, expected: bool) -> None:
+def test_a_compose_that_is_installed_is_used_from_2_24(version: str, expected: bool) -> None:
     assert compose_plugin.is_recent(version) == expected
