@@ -21,7 +21,10 @@ SETTINGS: dict[str, object] = QUICK | {"idle_timeout_seconds": 30, "build_capaci
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """What a stack of docker-compose.yml is made of here."""
+    """What a stack of docker-compose.yml is made of here.
+
+    With `is_behind_proxy` its Docker client is set up as on a machine that reaches the internet by a proxy.
+    """
 
     folder: Path
     engine: Engine
@@ -29,19 +32,17 @@ class Chain:
     service_images: dict[str, str]
     stand_ins: StandIns
     compose_environ: dict[str, str]
+    is_behind_proxy: bool = True
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
-    def prepare(self, *, is_behind_proxy: bool = True, **settings: object) -> ComposeStack:
-        """Return a stack that is not up; its builds and its resolver may reach the forge.
-
-        With `is_behind_proxy` its Docker client is set up as on a machine that reaches the internet by a proxy.
-        """
+    def prepare(self, **settings: object) -> ComposeStack:
+        """Return a stack that is not up; its builds and its resolver may reach the forge."""
         host = self.forge.url.partition("//")[2].partition(":")[0]
         prefix, _, tag = self.service_images["gateway"].rpartition("gateway:")
         variables = {"BINDERY_IMAGES": prefix, "BINDERY_TAG": tag, "BINDERY_ALLOWED_NETWORKS": f"{host}/32"}
         folder = self.folder / f"stack-{next(self._numbers)}"
         variables |= self.stand_ins.variables()
-        client = {"DOCKER_CONFIG": str(self._client_with_proxies())} if is_behind_proxy else {}
+        client = {"DOCKER_CONFIG": str(self._client_with_proxies())} if self.is_behind_proxy else {}
         return ComposeStack(
             folder,
             engine=self.engine,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -18,7 +19,7 @@ TAG = "of-compose"
 @pytest.fixture
 def checkout(compose: Chain, docker: Engine) -> Iterator[ComposeStack]:
     """A checkout whose images are built on the tests' base, with packages that come by the host's network."""
-    stack = compose.prepare()
+    stack = replace(compose, is_behind_proxy=False).prepare()
     stack.set_variables(BINDERY_TAG=TAG, BINDERY_BASE=docker.base, BINDERY_REPO2DOCKER_BASE=docker.base)
     services = yaml.safe_load((stack.folder / "docker-compose.yml").read_text())["services"]
     by_host = {name: {"build": {"network": "host"}} for name, service in services.items() if "build" in service}
