@@ -1,14 +1,18 @@
 """The commands of docs/compose.md, one after another in one checkout, do what the page says."""
 
+import base64
 import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.docker.compose import Chain, until_nothing_runs
 from tests.support.api_launches import ApiLaunch
 from tests.support.compose_stack import ComposeStack
+from tests.support.docker_registry import Registry
 from tests.support.engine import Engine
 from tests.support.forge import Forge
 from tests.support.full_chain import Repository, run_notebook, with_notebook
@@ -102,6 +106,26 @@ def test_a_backup_is_restored_after_everything_was_deleted(stack: ComposeStack, 
     assert stack.secrets == secrets
     assert stack.launch(view["launch_id"])["build_id"] == view["build_id"]
     assert stack.hub("GET", "users").status_code == 200
+
+
+def test_a_registry_elsewhere_with_a_login_is_used_in_place_of_the_one_here(
+    stack: ComposeStack, bridge_forge: Forge, docker: Engine, tmp_path: Path
+) -> None:
+    """The engine pushes and pulls by this machine's loopback address, as it asks other registries for https."""
+    with Registry(tmp_path, users={"bindery": "the password"}, host="") as registry:
+        container_host = urlsplit(bridge_forge.url).hostname
+        commands = block("BINDERY_REGISTRY_PASSWORD").replace("registry.example.org/", f"{registry.address}/")
+        commands = commands.replace("REGISTRY_URL=", f"REGISTRY_URL=http://{container_host}:{registry.port}")
+        run(stack, commands)
+        assert stack.containers("registry") == []
+        repository = with_notebook(bridge_forge, "elsewhere", docker.jupyter)
+        launch = repository.launch(stack)
+        run_notebook(launch, repository)
+        name, _, tag = launch.build["image"].removeprefix(f"{registry.address}/").rpartition(":")
+        assert name.startswith("binder/r2d-")
+        login = f"Basic {base64.b64encode(b'bindery:the password').decode()}"
+        manifest = registry.call("GET", f"/v2/{name}/manifests/{tag}", headers={"Authorization": login})
+        assert manifest.status == 200
 
 
 def test_what_is_wrong_is_shown(stack: ComposeStack) -> None:

@@ -35,7 +35,8 @@ DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 class Registry:
     """One registry process; it may be stopped and started again on its storage and port.
 
-    `tls` is a folder with `ca.pem` and `key.pem`; `users` are names with passwords (basic), `tokens` signs for it.
+    It listens at `host` (empty: at all addresses). `tls` is a folder with `ca.pem` and `key.pem`; `users` are names
+    with passwords (basic), `tokens` signs for it.
     Raise `NoEngineError` where the program is missing and can't be installed.
     """
 
@@ -44,6 +45,7 @@ class Registry:
     users: Mapping[str, str] = field(default_factory=dict)
     tokens: TokenServer | None = None
     tls: Path | None = None
+    host: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
         install(f"{PROGRAM}={PROGRAM}")
@@ -57,7 +59,7 @@ class Registry:
         self._config.write_text(yaml.safe_dump(self._configured()))
 
     def _configured(self) -> dict[str, Any]:
-        http: dict[str, Any] = {"addr": f"127.0.0.1:{self.port}", "secret": "of the tests"}
+        http: dict[str, Any] = {"addr": f"{self.host}:{self.port}", "secret": "of the tests"}
         if self.tls:
             http["tls"] = {"certificate": str(self.tls / "ca.pem"), "key": str(self.tls / "key.pem")}
         auth: dict[str, Any] = {}
