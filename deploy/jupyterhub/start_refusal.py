@@ -3,15 +3,27 @@
 import json
 import os
 import signal
+import socket
+import socketserver
 import sys
 import time
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import NoReturn
 
 SHOWN_SECONDS = "BINDERY_START_PROBLEM_SHOWN_SECONDS"
 _ASKED_AGAIN_SECONDS = 0.5
 _READ_SECONDS = 2.0
+
+
+class _Server(socketserver.TCPServer):
+    """Listens at an address of either kind, and asks no DNS for its name, as `http.server.HTTPServer` does."""
+
+    allow_reuse_address = True
+
+    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), handler)
 
 
 def refuse(problem: str, environ: Mapping[str, str] = os.environ) -> NoReturn:
@@ -24,7 +36,8 @@ def refuse(problem: str, environ: Mapping[str, str] = os.environ) -> NoReturn:
     if seconds > 0:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the first process of a container ignores it otherwise
         sys.stderr.write(f"{problem}\n")
-        _show(problem, environ.get("BINDERY_HUB_LISTEN_HOST") or "127.0.0.1", port, seconds)
+        host = environ.get("BINDERY_HUB_LISTEN_HOST") or "127.0.0.1"
+        _show(problem, host.strip("[]"), port, seconds)
     sys.exit(problem)
 
 
@@ -48,7 +61,7 @@ def _show(problem: str, host: str, port: int, seconds: float) -> None:
 
     ends_at = time.monotonic() + seconds
     try:
-        server = HTTPServer((host, port), Handler)
+        server = _Server(host, port, Handler)
     except OSError:
         return  # the sentence counts, not that nobody could be told
     with server:

@@ -62,3 +62,8 @@ def test_after_a_container_is_restarted_a_launch_builds_and_is_ready(
     stack.until_healthy(service)
     repository = with_notebook(bridge_forge, f"restart-{service}", docker.jupyter)
     run_notebook(repository.launch(stack), repository)
+
+
+def test_a_page_that_is_asked_for_while_the_gateway_restarts_comes_once_it_is_back(stack: ComposeStack) -> None:
+    stack.kill("gateway")
+    assert stack.client.get(f"{stack.url}/", timeout=60).status_code == 200

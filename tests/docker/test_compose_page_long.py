@@ -108,6 +108,18 @@ def test_a_backup_is_restored_after_everything_was_deleted(stack: ComposeStack, 
     assert stack.hub("GET", "users").status_code == 200
 
 
+@pytest.fixture
+def settings_for_a_while(stack: ComposeStack) -> Iterator[None]:
+    """Keep what a test writes into `.env` from those after it."""
+    file = stack.folder / ".env"
+    content = file.read_bytes()
+    yield
+    file.write_bytes(content)
+    stack.make("compose-secrets")
+    stack.up()
+
+
+@pytest.mark.usefixtures("settings_for_a_while")
 def test_a_registry_elsewhere_with_a_login_is_used_in_place_of_the_one_here(
     stack: ComposeStack, bridge_forge: Forge, docker: Engine, tmp_path: Path
 ) -> None:
