@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
@@ -65,5 +66,8 @@ def test_after_a_container_is_restarted_a_launch_builds_and_is_ready(
 
 
 def test_a_page_that_is_asked_for_while_the_gateway_restarts_comes_once_it_is_back(stack: ComposeStack) -> None:
-    stack.kill("gateway")
-    assert stack.client.get(f"{stack.url}/", timeout=60).status_code == 200
+    stack.compose("stop", "--timeout", "1", "gateway")
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(stack.client.get, f"{stack.url}/", timeout=60)
+        stack.compose("start", "gateway")
+        assert asking.result().status_code == 200

@@ -1,5 +1,6 @@
 """What our own hub lacks is said in one sentence, before anything of it starts."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -104,6 +105,26 @@ def test_a_hub_that_can_not_start_tells_its_own_probe_why_and_ends_when_it_is_as
         _, log = process.communicate(timeout=60)
         assert process.returncode == 1
         assert log.splitlines()[-1].startswith("The hub can't start: set BINDERY_HUB_API_TOKEN to a ")
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_a_refusal_is_shown_where_the_hub_listens(host: str) -> None:
+    [port] = free_ports(1, avoid=set())
+    environ = {"PATH": os.environ["PATH"], "BINDERY_HUB_PORT": str(port), "BINDERY_HUB_LISTEN_HOST": host}
+    environ |= {"BINDERY_START_PROBLEM_SHOWN_SECONDS": "600"}
+    program = "from deploy.jupyterhub.start_refusal import refuse; refuse('why')"
+    process = subprocess.Popen([sys.executable, "-c", program], env=environ, cwd=CHECKOUT, stderr=subprocess.DEVNULL)
+    try:
+
+        def told() -> bool:
+            with contextlib.suppress(httpx.ConnectError):
+                return bool(httpx.get(f"http://{host}:{port}/", trust_env=False).json() == {"message": "why"})
+            return False
+
+        eventually(told, "the refusal is shown", 30)
     finally:
         process.kill()
         process.wait()
