@@ -153,11 +153,13 @@ def _user(settings: DockerSettings) -> tuple[dict[str, Any], dict[str, Any], dic
     """Return the parts of a specification for a user of its own: of the container, of its host, of its environment."""
     if not settings.docker_build_user:
         return {}, {}, {}
+    if settings.build_owner == (0, 0):
+        return {"User": settings.docker_build_user}, {}, {}
 
     rights: dict[str, Any] = {"CapDrop": ["ALL"]}
     if settings.docker_build_group is not None:
         rights["GroupAdd"] = [str(settings.docker_build_group)]
-    # Root's home, the image's working directory, is closed to others.
+    # Root's home, the working directory of some images, is closed to others.
     return {"User": settings.docker_build_user, "WorkingDir": "/tmp"}, rights, {"HOME": "/tmp"}  # noqa: S108
 
 

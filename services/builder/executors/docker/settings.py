@@ -23,12 +23,12 @@ class DockerSettings(BuilderSettings):
         "machine; empty: as docker_host."
     )  # fmt: skip
     docker_build_user: str = Field(
-        "", description="The user and group that repo2docker runs as in its containers, as numbers: 10001:10001; "
-        "empty: the image's own, which is root. A user that is not root needs docker_build_group for a socket."
+        "0:0", description="The user and group that repo2docker runs as in its containers, as numbers; empty: the "
+        "image's own. A user that is not root needs docker_build_group for a socket."
     )  # fmt: skip
     docker_build_group: int | None = Field(
         None, description="The number of the group, on the engine's machine, of the socket in docker_build_host, if "
-        "docker_build_user is set.", ge=0
+        "docker_build_user is not root.", ge=0
     )  # fmt: skip
     docker_network: str = Field(
         "bridge",

@@ -79,7 +79,7 @@ class KubernetesSettings(BuilderSettings):
         "images whose engine reads no config.json.",
     )
     kubernetes_home: str = Field(
-        "/root", description="Home of the builder image's user: .docker/config.json goes there."
+        "/root", description="Home of the user that builds run as: .docker/config.json goes there."
     )
 
     kubernetes_resources: dict[str, dict[str, str]] = Field(
@@ -101,7 +101,9 @@ class KubernetesSettings(BuilderSettings):
     kubernetes_service_account: str = Field("", description="Service account of the pod; its token is never mounted.")
     kubernetes_pod_security_context: dict[str, Any] = Field({}, description="Security context of the pod.")
     kubernetes_security_context: dict[str, Any] = Field(
-        {"allowPrivilegeEscalation": False}, description="Security context of the builder container."
+        {"allowPrivilegeEscalation": False, "runAsUser": 0, "runAsGroup": 0},
+        description="Security context of the builder container. Its user has to be one who may open the engine's "
+        "socket on every node: the number of the socket's group may differ.",
     )
     kubernetes_labels: dict[str, str] = Field(
         {},

@@ -29,11 +29,13 @@ def owners(settings: DockerSettings) -> set[tuple[int, int]]:
     return {(entry.uid, entry.gid) for entry in entries}
 
 
-def test_a_build_runs_as_the_images_own_user_unless_told_otherwise() -> None:
-    body = specification(ATTEMPT, settings(), Environment())
-    assert not {"User", "WorkingDir"} & body.keys()
+@pytest.mark.parametrize(("ours", "user"), [(settings(), "0:0"), (settings(docker_build_user=""), None)])
+def test_a_build_runs_as_root_or_as_the_images_own_user(ours: DockerSettings, user: str | None) -> None:
+    body = specification(ATTEMPT, ours, Environment())
+    assert body.get("User") == user
+    assert "WorkingDir" not in body
     assert not {"GroupAdd", "CapDrop"} & body["HostConfig"].keys()
-    assert owners(settings()) == {(0, 0)}
+    assert owners(ours) == {(0, 0)}
 
 
 def test_a_build_as_a_user_of_its_own_has_the_sockets_group_and_no_other_right() -> None:
