@@ -17,22 +17,26 @@ from tests.support.polling import eventually
 from tests.support.stack_builds import StackBuilder
 
 pytestmark = pytest.mark.timeout(300)
-HEALTH = {"interval": "1s", "retries": 3, "start_period": "0s"}
+HEALTH = {"interval": "2s", "retries": 2, "start_period": "0s"}
 """So that what is wrong shows in seconds: docker-compose.yml gives a start on a slow machine more time."""
+SHARED = ("redis", "proxy")
+"""What runs all the time. Of the rest each test starts what it needs: that takes less time than to start all."""
 REDIS_CONF = "deploy/compose/redis.conf"
 REGISTRY_YAML = "deploy/compose/registry.yaml"
 
 
 @pytest.fixture(scope="module")
 def stack(compose: Chain) -> Iterator[ComposeStack]:
-    with compose.stack() as stack:
-        yield stack
-        stack.until_healthy()
+    stack = compose.prepare()
+    try:
+        yield stack.up(*SHARED)
+    finally:
+        stack.stop()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mistakes:
-    """What an operator did wrong: `make` does it; each of `told` says the words, and `others` are made anew, too."""
+    """What an operator did wrong: `make` does it; each of `told` says the words, and needs `others` for that."""
 
     make: Callable[[ComposeStack], None]
     told: Mapping[str, tuple[str, ...]]
@@ -88,7 +92,7 @@ MISTAKES = {
             "gateway": ("refuses the user or the password in BINDERY_REDIS_URL: write",),
             "builder": ("The image registry", "gives us no access"),
         },
-        others=("registry",),
+        others=("registry", "jupyterhub"),
     ),
     "open": Mistakes(
         make=with_open_redis,
@@ -100,7 +104,7 @@ MISTAKES = {
 
 @contextlib.contextmanager
 def wrong(stack: ComposeStack, *services: str) -> Iterator[None]:
-    """At the end, put back each file of the operator's, and make these services anew."""
+    """At the end, put back each file of the operator's, and stop these services; those that are shared start again."""
     files = [
         *(stack.folder / name for name in (".env", "docker-compose.override.yml", REDIS_CONF, REGISTRY_YAML)),
         *(stack.folder / "secrets").iterdir(),
@@ -111,7 +115,8 @@ def wrong(stack: ComposeStack, *services: str) -> Iterator[None]:
     finally:
         for file, content in contents.items():
             file.write_bytes(content)
-        recreate(stack, *services)
+        stack.compose("stop", "--timeout", "3", *services)
+        recreate(stack, *(service for service in services if service in SHARED))
 
 
 def recreate(stack: ComposeStack, *services: str) -> None:
@@ -158,9 +163,8 @@ def assert_told(stack: ComposeStack, service: str, *words: str) -> None:
 
 
 def test_a_hub_that_is_not_there_is_told_by_the_launcher(stack: ComposeStack) -> None:
-    with wrong(stack, "jupyterhub", "launcher"):
+    with wrong(stack, "launcher"):
         probe_often(stack, "launcher")
-        stack.compose("stop", "--timeout", "3", "jupyterhub")
         recreate(stack, "launcher")
         assert_told(stack, "launcher", "JupyterHub does not work at http://edge-hub:8081/hub/api/", "Start it")
 
@@ -168,10 +172,12 @@ def test_a_hub_that_is_not_there_is_told_by_the_launcher(stack: ComposeStack) ->
 def test_a_registry_that_refuses_a_push_is_told_by_the_worker_and_in_the_build(
     stack: ComposeStack, docker: Engine, bridge_forge: Forge
 ) -> None:
-    with wrong(stack, "registry", "builder-worker"):
+    services = ("registry", "builder", "builder-worker")
+    with wrong(stack, *services):
         edit(stack, REGISTRY_YAML, "^storage:$", "storage:\n  maintenance: {readonly: {enabled: true}}")
-        recreate(stack, "registry")
-        stack.until_healthy("registry", "builder", "builder-worker")
+        probe_often(stack, *services)
+        recreate(stack, *services)
+        stack.until_healthy(*services)
         sha = bridge_forge.create_repo("org", "unpushed", {"Dockerfile": f"FROM {docker.base}\n"})
         with contextlib.closing(StackBuilder(stack)) as builder:
             build = builder.request_build(f"{bridge_forge.url}/org/unpushed", sha)
