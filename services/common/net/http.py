@@ -75,9 +75,11 @@ class PooledClient:
             if self._socket:
                 connector = aiohttp.UnixConnector(self._socket, limit=self._connections, keepalive_timeout=60)
             else:
+                # No cache of names: a container that is made anew may get the address that another service had.
                 connector = aiohttp.TCPConnector(
-                    limit=self._connections, keepalive_timeout=60, resolver=aiohttp.ThreadedResolver()
-                )
+                    limit=self._connections, keepalive_timeout=60, resolver=aiohttp.ThreadedResolver(),
+                    use_dns_cache=False,
+                )  # fmt: skip
 
             self._session = aiohttp.ClientSession(
                 connector=connector,

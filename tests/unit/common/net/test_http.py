@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from prometheus_client import REGISTRY
+from yarl import URL
 
 from services.common.models.errors import BinderyError
 from services.common.models.problem import PROBLEM_MEDIA_TYPE
@@ -41,14 +42,20 @@ class Peer:
         return web.Response(status=self.status, headers=self.headers, body=self.body)
 
 
+@asynccontextmanager
+async def serving(peer: Peer) -> AsyncIterator[URL]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", peer.answer)
+    async with TestServer(app) as server:
+        yield server.make_url("/")
+
+
 @pytest.fixture
 async def peer() -> AsyncIterator[tuple[str, Peer]]:
     """The address of a server, and what it answers."""
     peer = Peer()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", peer.answer)
-    async with TestServer(app) as server:
-        yield str(server.make_url("/")), peer
+    async with serving(peer) as url:
+        yield str(url), peer
 
 
 @asynccontextmanager
@@ -132,6 +139,19 @@ async def test_a_call_is_counted_by_peer_and_reason(peer: tuple[str, Peer]) -> N
             async with client.stream("/"):
                 pass
     assert calls_for_work() == before + 2
+
+
+async def test_a_peer_is_found_at_its_new_address_while_another_program_has_the_old_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    another, moved = Peer(), Peer()
+    another.headers = {"Connection": "close"}
+    async with serving(another) as old, serving(moved) as new, pooled("http://builder.example") as client:
+        found = iter([(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", url.port)) for url in (old, new)])
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [next(found)])
+        for _ in range(2):
+            await client.request("GET", "/")
+    assert [len(peer.requests) for peer in (another, moved)] == [1, 1]
 
 
 async def test_a_peer_that_is_away_is_unreachable() -> None:
