@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+from tests.support.api_launches import ApiLaunch
 from tests.support.compose_images import StandIns
 from tests.support.compose_stack import ComposeStack
 from tests.support.engine import Engine
 from tests.support.faults import until_gone
 from tests.support.forge import Forge
-from tests.support.full_chain import QUICK
+from tests.support.full_chain import QUICK, Repository, run_notebook
+from tests.support.polling import eventually
 
 SETTINGS: dict[str, object] = QUICK | {"idle_timeout_seconds": 30, "build_capacity": 6}
 """A server outlives the start of a hub, which on a busy machine takes 15 s; it takes three workers to do all builds."""
@@ -72,6 +75,23 @@ class Chain:
             assert stack.refused_by_redis() == []
         finally:
             stack.stop()
+
+
+def slow_step() -> str:
+    """Return a step of a Dockerfile that takes some seconds, and that no cache has."""
+    return f"RUN : {uuid4()}; for i in $(seq 80); do echo line-$i-; sleep 0.1; done"
+
+
+def run_notebook_in_the_end(launch: ApiLaunch, repository: Repository) -> None:
+    """Wait until a launch is ready, whose stream may break off meanwhile, and run its notebook."""
+
+    def follow_on() -> bool:
+        if launch.stream.is_broken or not launch.stream.is_being_read:
+            launch.stream.resume()
+        return launch.stream.terminal is not None
+
+    eventually(follow_on, f"the launch ends; so far {launch.stream.events[-3:]}", 300)
+    run_notebook(launch, repository)
 
 
 def until_nothing_runs(stack: ComposeStack) -> None:

@@ -3,11 +3,10 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from uuid import uuid4
 
 import pytest
 
-from tests.docker.compose import Chain, until_nothing_runs
+from tests.docker.compose import Chain, run_notebook_in_the_end, slow_step, until_nothing_runs
 from tests.support.compose_stack import SERVICES, ComposeStack
 from tests.support.engine import Engine
 from tests.support.forge import Forge
@@ -16,8 +15,6 @@ from tests.support.polling import eventually
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 KILLED_AFTER_SECONDS = 2
-STEPS = "RUN : {mark}; for i in $(seq 80); do echo line-$i-; sleep 0.1; done"
-"""A step of some seconds, so that whatever is killed is killed during the build; it is in no cache."""
 
 
 @pytest.fixture(scope="module")
@@ -37,21 +34,14 @@ def nothing_is_left(stack: ComposeStack) -> Iterator[None]:
 def test_a_launch_during_which_a_container_is_killed_ends_ready(
     stack: ComposeStack, docker: Engine, bridge_forge: Forge, service: str
 ) -> None:
-    repository = with_notebook(bridge_forge, f"kill-{service}", docker.jupyter, STEPS.format(mark=uuid4()))
+    repository = with_notebook(bridge_forge, f"kill-{service}", docker.jupyter, slow_step())
     begun_at = time.monotonic()
     launch = repository.launch(stack)
     eventually(lambda: time.monotonic() - begun_at >= KILLED_AFTER_SECONDS, "two seconds have passed")
     assert not launch.stream.terminal, "it has ended before anything was killed"
     before = {container["Id"]: container["State"]["StartedAt"] for container in stack.containers(service)}
     stack.kill(service)
-
-    def follow_on() -> bool:
-        if launch.stream.is_broken or not launch.stream.is_being_read:
-            launch.stream.resume()
-        return launch.stream.terminal is not None
-
-    eventually(follow_on, f"the launch ends; so far {launch.stream.events[-3:]}", 300)
-    run_notebook(launch, repository)
+    run_notebook_in_the_end(launch, repository)
     assert {container["Id"]: container["State"]["StartedAt"] for container in stack.containers(service)} != before
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.docker.compose import Chain, until_nothing_runs
+from tests.docker.compose import Chain, run_notebook_in_the_end, slow_step, until_nothing_runs
 from tests.support.api_launches import ApiLaunch
 from tests.support.compose_stack import ComposeStack
 from tests.support.docker_registry import Registry
@@ -43,6 +43,12 @@ def block(words: str) -> str:
     """Return the block of commands that has these words."""
     [found] = [commands for commands in COMMANDS if words in commands]
     return found
+
+
+def commands_to(do: str) -> list[str]:
+    """Return the commands in the row of the table that says how to do this."""
+    [row] = re.findall(rf"^\| {do} \| (.*) \|$", PAGE, re.MULTILINE)
+    return [command.replace(r"\|", "|") for command in re.findall("`([^`]+)`", row)]
 
 
 def run(stack: ComposeStack, commands: str) -> str:
@@ -138,6 +144,23 @@ def test_a_registry_elsewhere_with_a_login_is_used_in_place_of_the_one_here(
         login = f"Basic {base64.b64encode(b'bindery:the password').decode()}"
         manifest = registry.call("GET", f"/v2/{name}/manifests/{tag}", headers={"Authorization": login})
         assert manifest.status == 200
+
+
+def test_a_launch_outlives_an_upgrade_and_its_server_ends_when_all_are_ended(
+    stack: ComposeStack, docker: Engine, bridge_forge: Forge
+) -> None:
+    repository = with_notebook(bridge_forge, "upgrade", docker.jupyter, slow_step())
+    launch = repository.launch(stack)
+    launch.until("building")
+    before = {container["Id"] for container in stack.containers()}
+    pull, make_secrets, build, up = commands_to("upgrade")
+    assert (pull, build) == ("git pull", "docker compose build")  # this checkout is new, and the images are there
+    run(stack, f"{make_secrets}\n{up}")
+    assert not before & {container["Id"] for container in stack.containers()}
+    run_notebook_in_the_end(launch, repository)
+    assert stack.started_containers()
+    run(stack, commands_to("end the servers, too")[0])
+    assert stack.started_containers() == []
 
 
 def test_what_is_wrong_is_shown(stack: ComposeStack) -> None:
