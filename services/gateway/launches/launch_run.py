@@ -69,6 +69,10 @@ class LaunchRun:
 
         Raise `BinderyError` if the launch failed, was cancelled or abandoned, or took too long.
         """
+        if cancel.is_set() and self._conductor.launch.state is not LaunchState.RESOLVING:
+            # It was adopted, and its record names all that was requested for it: nothing is to begin any more.
+            raise BinderyError("cancelled", "The launch was cancelled.")
+
         # Two events and a deadline: `run_until`, which races work against one event, does not serve here.
         conduct = asyncio.create_task(self._conduct_through_outages(), name="conduct")
         outcomes = {conduct, asyncio.create_task(cancel.wait()), asyncio.create_task(is_abandoned.wait())}

@@ -84,6 +84,29 @@ async def test_cancelled_while_a_build_is_asked_for(valkey: Valkey) -> None:
         assert gateway.backends.calls == ["resolve", "build", f"leave {BUILD} stop"]
 
 
+async def test_an_adopted_launch_that_was_cancelled_before_is_only_ended(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its former gateway has left the build, say, which was stopped for that: it must not be built again."""
+    async with open_gateway(valkey) as gateway:
+        launch = await gateway.begin()
+        await gateway.until_state(launch, LaunchState.BUILDING)
+        await gateway.context.records.set_field(Topic(Kind.LAUNCH, launch.launch_id), "cancel", "1")
+
+    conducted: list[str] = []
+
+    async def conduct(self: Conductor) -> None:
+        conducted.append(self.launch.launch_id)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Conductor, "conduct", conduct)
+    async with open_gateway(valkey) as successor:
+        await successor.until(lambda: len(successor.backends.calls) == 2, "it undoes what was requested")
+        await successor.until_ended(launch, LaunchState.CANCELLED)
+        assert successor.backends.calls == [f"leave {BUILD} stop", f"stop {launch.launch_ref} 0"]
+    assert conducted == []
+
+
 @pytest.mark.parametrize("does_reply", [True, False])
 async def test_cancelled_while_a_server_is_asked_for(
     valkey: Valkey, monkeypatch: pytest.MonkeyPatch, does_reply: bool
