@@ -1,4 +1,4 @@
-"""A Go for what the tests build: the machine's, or one from the module proxy that is removed again."""
+"""A Go for what the tests build: the machine's, or one from the module proxy of `GOPROXY` that is removed again."""
 
 import base64
 import hashlib
@@ -59,7 +59,9 @@ def _unpacked(folder: Path) -> Path:
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise NoGoError(f"Go {'.'.join(map(str, LEAST_VERSION))} or later is missing: install it")
     archive = folder / "toolchain.zip"
-    proxy = re.split("[,|]", os.environ.get("GOPROXY") or "https://proxy.golang.org")[0]
+    proxy = re.split("[,|]", os.environ.get("GOPROXY", ""))[0]
+    if not proxy.startswith(("https://", "http://")):
+        raise NoGoError(f"Go {'.'.join(map(str, LEAST_VERSION))} or later is missing: install it, or set GOPROXY")
     try:
         with (
             urllib.request.urlopen(
