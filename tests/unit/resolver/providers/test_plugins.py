@@ -35,7 +35,7 @@ class Unlabelled(Provider):
         return {}
 
     async def resolve(self, spec: str) -> ResolvedRepo:
-        raise NotImplementedError
+        raise LookupError(spec)
 
 
 @pytest.fixture
