@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -42,6 +43,10 @@ def assert_problem(reply: httpx.Response, status: int, code: str) -> None:
     assert problem["detail"].endswith(".")
 
 
+def log_lines(stack: Stack, part: str, *texts: str) -> list[str]:
+    return [line for line in stack.part_log(part).splitlines() if all(text in line for text in texts)]
+
+
 def test_every_service_logs_a_launch_by_its_request_id_and_its_ref(stack: Stack, forge: Forge) -> None:
     forge.create_repo("v1", "logged", {"README.md": "logged"})
     reply = post(stack, {"provider": "git", "spec": git_spec(f"{forge.url}/v1/logged")})
@@ -55,9 +60,9 @@ def test_every_service_logs_a_launch_by_its_request_id_and_its_ref(stack: Stack,
         "worker": "build_ended",
         "launcher": "server_start",
     }.items():
-        lines = [line for line in stack.part_log(part).splitlines() if f" {event} " in line]
-        matching = [line for line in lines if f"launch_ref={launch_ref(launch_id)}" in line]
-        assert matching, (part, lines[-3:])
+        texts = (f" {event} ", f"launch_ref={launch_ref(launch_id)}")
+        # A line may come after the follower has been told: the gateway's is written once Redis confirms the end.
+        matching = eventually(partial(log_lines, stack, part, *texts), f"{event} in the log of {part}")
         assert all(f"request_id={request_id}" in line for line in matching), (part, matching)
 
 
