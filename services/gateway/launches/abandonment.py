@@ -17,17 +17,20 @@ from services.gateway.launches.conductor import Conductor
 ABANDONABLE_STATES = {LaunchState.RESOLVING, LaunchState.BUILDING, LaunchState.WAITING}
 """States of a launch without a seat. Only such a launch is abandoned when nobody follows it."""
 
+RETURN_SHARE = 0.25
+"""Share of the limit that followers have to come back after a launch was taken over: their connections broke."""
+
 
 @dataclass(eq=False, kw_only=True)
 class WatchedLaunch:
     """A launch that is conducted here, and what is known of its followers."""
 
     conductor: Conductor
-    is_abandoned: asyncio.Event = field(default_factory=asyncio.Event)
-    followed_at: float = field(default_factory=clock.now)
+    followed_at: float
     """When it was followed or read last, or may have been."""
+    is_abandoned: asyncio.Event = field(default_factory=asyncio.Event)
     seen: bytes | None = None
-    """The time that followers on other gateways, and readers, have left in its record, as it was read last."""
+    """The time that followers on any gateway, and readers, have left in its record, as it was read last."""
 
     @property
     def name(self) -> str:
@@ -45,8 +48,12 @@ class Abandonment:
 
     @contextlib.contextmanager
     def watching(self, conductor: Conductor) -> Iterator[asyncio.Event]:
-        """Watch a launch until the block ends. The event is set if it is to be abandoned; never for a detached one."""
-        launch = WatchedLaunch(conductor=conductor)
+        """Watch a launch until the block ends. The event is set if it is to be abandoned; never for a detached one.
+
+        The time of a launch that was taken over goes on: its followers have left it in the record.
+        """
+        earliest = clock.now() - (1 - RETURN_SHARE) * self._limit_seconds
+        launch = WatchedLaunch(conductor=conductor, followed_at=max(conductor.launch.created_at, earliest))
         if not conductor.launch.options.detached:
             self._watched.add(launch)
         try:

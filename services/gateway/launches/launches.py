@@ -240,7 +240,7 @@ class Launches:
         self.member.wake()
 
     async def keep_followed_alive(self) -> None:
-        """Tell other gateways' conductors, until cancelled, that their launches are followed here.
+        """Record, until cancelled, which launches are followed here: for their conductors, and for who takes them over.
 
         After a failure it is told again soon, however long the usual wait is: meanwhile they hear of no follower.
         """
@@ -253,8 +253,7 @@ class Launches:
         )
 
     async def _mark_followed(self) -> None:
-        followed = self._context.bus.followed_topics(Kind.LAUNCH)
-        await self._mark_seen(*(topic for topic in followed if not self.member.owns(topic)))
+        await self._mark_seen(*self._context.bus.followed_topics(Kind.LAUNCH))
 
     async def _mark_seen(self, *topics: Topic) -> None:
         """Record that launches are followed or read now: one round trip for all."""

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -11,6 +12,7 @@ from services.common.models import BuildState, LaunchState
 from services.common.redis.keys import Kind, Topic
 from services.common.service import loops
 from services.common.service.call_accounting import attributed_to
+from services.common.service.clock import clock
 from services.common.service.tasks import cancel_and_wait
 from services.gateway.launches import launches
 from services.gateway.launches.abandonment import Abandonment, WatchedLaunch
@@ -21,6 +23,21 @@ from tests.support.valkey import Valkey
 pytestmark = pytest.mark.usefixtures("redis")
 
 BUILD = f"{'0' * 24}-1"
+
+
+@dataclass
+class ClockAhead:
+    """How far the shared clock is moved forward, in seconds."""
+
+    seconds: float = 0.0
+
+
+@pytest.fixture
+def clock_ahead(monkeypatch: pytest.MonkeyPatch) -> ClockAhead:
+    ahead = ClockAhead()
+    now = clock.now
+    monkeypatch.setattr(clock, "now", lambda: now() + ahead.seconds)
+    return ahead
 
 
 @pytest.mark.parametrize("detached", [False, True])
@@ -76,23 +93,70 @@ async def test_an_abandoned_launch_lets_its_build_finish(valkey: Valkey) -> None
         assert gateway.backends.calls == ["resolve", "build", f"leave {BUILD} "]
 
 
-async def test_launches_that_are_followed_elsewhere_are_marked_by_one_round_trip(valkey: Valkey) -> None:
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+async def test_launches_that_are_followed_are_marked_by_one_round_trip(valkey: Valkey, where: str) -> None:
     async with open_gateway(valkey) as owner, open_gateway(valkey) as other, AsyncExitStack() as followers:
+        followed_by = owner if where == "here" else other
         topics = []
         for _ in range(3):
             launch = await owner.begin()
             topics.append(Topic(Kind.LAUNCH, launch.launch_id))
-            await followers.enter_async_context(other.context.bus.follow(topics[-1], lambda: None))
+            await followers.enter_async_context(followed_by.context.bus.follow(topics[-1], lambda: None))
 
         before = sample("bindery_redis_round_trips_total", doing="mark")
         # Nothing else is counted under this label, not even the logins of new connections.
         with attributed_to("mark"):  # type: ignore[arg-type]  # the product has no such label
-            await other.launches._mark_followed()
+            await followed_by.launches._mark_followed()
         assert sample("bindery_redis_round_trips_total", doing="mark") == before + 1
         for topic in topics:
             stored = await owner.context.records.read(topic)
             assert stored
             assert float(stored.get("seen", "0")) > 0
+
+
+@pytest.mark.parametrize("was_followed", [False, True])
+async def test_the_time_without_followers_goes_on_when_a_launch_is_taken_over(
+    valkey: Valkey, clock_ahead: ClockAhead, was_followed: bool
+) -> None:
+    async with open_gateway(valkey, abandoned_seconds=1200.0) as gateway:
+        launch = await gateway.begin()
+        await gateway.until_state(launch, LaunchState.BUILDING)
+        topic = Topic(Kind.LAUNCH, launch.launch_id)
+        if was_followed:
+            clock_ahead.seconds = 400.0
+            async with gateway.context.bus.follow(topic, lambda: None):
+                await gateway.launches._mark_followed()
+
+    clock_ahead.seconds += 1000.0
+    async with open_gateway(valkey, abandoned_seconds=1200.0) as successor:
+        await successor.until(lambda: successor.launches.member.owns(topic), "the launch is taken over")
+        clock_ahead.seconds += 210.0  # its followers have 300 to come back
+        await successor.launches.abandonment._look()
+        assert successor.launches.member.owns(topic)
+        clock_ahead.seconds += 100.0
+        await successor.launches.abandonment._look()
+        error = (await successor.until_ended(launch, LaunchState.CANCELLED)).error
+        assert error
+        assert error.code == "abandoned"
+
+
+async def test_a_launch_that_was_followed_shortly_before_it_is_taken_over_has_the_rest_of_its_time(
+    valkey: Valkey, clock_ahead: ClockAhead
+) -> None:
+    async with open_gateway(valkey, abandoned_seconds=1200.0) as gateway:
+        launch = await gateway.begin()
+        await gateway.until_state(launch, LaunchState.BUILDING)
+        topic = Topic(Kind.LAUNCH, launch.launch_id)
+        clock_ahead.seconds = 5000.0
+        async with gateway.context.bus.follow(topic, lambda: None):
+            await gateway.launches._mark_followed()
+
+    async with open_gateway(valkey, abandoned_seconds=1200.0) as successor:
+        await successor.until(lambda: successor.launches.member.owns(topic), "the launch is taken over")
+        clock_ahead.seconds += 1000.0
+        await successor.launches.abandonment._look()
+        await asyncio.sleep(0.05)
+        assert successor.launches.member.owns(topic)
 
 
 @pytest.mark.slow
