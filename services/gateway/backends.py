@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from services.common.models import Build, BuildRequest, ResolvedRepo, Server, ServerRequest, Spec
-from services.common.models.error_codes import ErrorCode, known_code
+from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
 from services.common.net.http import PooledClient, ServiceClient
 from services.common.net.reply import Reply
@@ -39,7 +39,7 @@ class Backends:
 
         def peer(url: str, name: str) -> ServiceClient:
             client = PooledClient(url, peer=name, token=token, read_seconds=settings.stage_timeout_seconds)
-            return ServiceClient(client, unavailable=known_code(f"{name}_unavailable"))
+            return ServiceClient(client, service=name)
 
         self._patience_seconds = settings.stage_patience_seconds
         self._peers = {

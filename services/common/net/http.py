@@ -14,12 +14,12 @@ from prometheus_client import Counter
 from yarl import URL
 
 from services.common.models import Problem
-from services.common.models.error_codes import ErrorCode
+from services.common.models.error_codes import ErrorCode, known_code
 from services.common.models.errors import BinderyError
 from services.common.models.problem import PROBLEM_MEDIA_TYPE
 from services.common.net.reply import Reply
 from services.common.service.call_accounting import call_reason
-from services.common.service.correlation import outgoing_headers
+from services.common.service.correlation import SERVICE_HEADER, outgoing_headers
 from services.common.service.health import HealthRow
 
 CALLS = Counter("bindery_http_calls_total", "HTTP calls made, by the peer that was called", ["peer", "doing"])
@@ -75,7 +75,7 @@ class PooledClient:
             if self._socket:
                 connector = aiohttp.UnixConnector(self._socket, limit=self._connections, keepalive_timeout=60)
             else:
-                # No cache of names: a container that is made anew may get the address that another service had.
+                # No cache of names: a container that is made anew may get the address that another one had.
                 connector = aiohttp.TCPConnector(
                     limit=self._connections, keepalive_timeout=60, resolver=aiohttp.ThreadedResolver(),
                     use_dns_cache=False,
@@ -137,11 +137,15 @@ class PooledClient:
 
 
 class ServiceClient:
-    """Another of our services. Every failure is a `BinderyError`: the peer's own, or `unavailable` if it is down."""
+    """Another of our services. Every failure is a `BinderyError`: the peer's own, or `<service>_unavailable`.
 
-    def __init__(self, client: PooledClient, *, unavailable: ErrorCode) -> None:
+    Each call says which service it is meant for. Another one, which has got that one's address, refuses it.
+    """
+
+    def __init__(self, client: PooledClient, *, service: str) -> None:
         self._client = client
-        self._unavailable = unavailable
+        self._unavailable: ErrorCode = known_code(f"{service}_unavailable")
+        self._headers = {SERVICE_HEADER: service}
 
     async def call(
         self,
@@ -154,11 +158,11 @@ class ServiceClient:
     ) -> Reply:
         """Send one request, with the ids that tie its log lines to ours, and return the 2xx reply.
 
-        Raise `BinderyError`: the problem that the peer answered, or `unavailable` if it can't be reached or answers
-        another status without a problem.
+        Raise `BinderyError`: the problem that the peer answered, or `<service>_unavailable` if it can't be reached or
+        answers another status without a problem.
         """
         body = content.encode() if content is not None else None
-        headers = outgoing_headers() | (headers or {})
+        headers = self._headers | outgoing_headers() | (headers or {})
         try:
             reply = await self._client.request(method, path, json_body=body, params=params, headers=headers)
         except PeerUnreachable as error:
@@ -172,7 +176,7 @@ class ServiceClient:
     async def health(self) -> list[HealthRow]:
         """Return the rows of the peer's health report, healthy or not. Raise `BinderyError` if it can't be reached."""
         try:
-            reply = await self._client.request("GET", "/health")
+            reply = await self._client.request("GET", "/health", headers=self._headers)
             rows: list[HealthRow] = reply.json()["checks"]
         except PeerUnreachable as error:
             raise BinderyError(self._unavailable, f"No answer ({error}).") from error

@@ -13,6 +13,8 @@ from structlog.contextvars import get_contextvars
 
 REQUEST_HEADER = "X-Request-ID"
 LAUNCH_HEADER = "Bindery-Launch-Ref"
+SERVICE_HEADER = "Bindery-Service"
+"""Header of a call between our services: the name of the service that is meant."""
 _HEADERS = {"request_id": REQUEST_HEADER, "launch_ref": LAUNCH_HEADER}
 _WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{8,64}")
 

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.common.service.call_accounting import attributed_to
-from services.common.service.correlation import REQUEST_HEADER, from_headers
+from services.common.service.correlation import REQUEST_HEADER, SERVICE_HEADER, from_headers
 from services.common.service.health import NOT_STARTED, Health
 from services.common.service.logging import bound_contextvars, get_logger
 from services.common.service.loops import background_state
@@ -29,6 +29,8 @@ REQUESTS = Counter("bindery_http_requests_total", "HTTP requests answered", ["me
 REQUEST_SECONDS = Histogram("bindery_http_request_seconds", "Time to the head of the answer, in seconds", ["method"])
 TASKS = Gauge("bindery_tasks", "Asyncio tasks of the process")
 
+_SERVICE_HEADER = SERVICE_HEADER.lower().encode()
+
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
@@ -39,6 +41,27 @@ async def send_bytes(
     start = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode()), *headers]
     await send({"type": "http.response.start", "status": status, "headers": start})
     await send({"type": "http.response.body", "body": body})
+
+
+class RefuseMisdirected:
+    """Refuses calls that are meant for another service: they came here because this one has got that one's address.
+
+    The connection is closed, so that the caller looks the address up again.
+    """
+
+    def __init__(self, app: ASGIApp, *, name: str) -> None:
+        self.app = app
+        self._name = name.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 421 if the request names another service."""
+        if scope["type"] == "http":
+            for header, value in scope["headers"]:
+                if header == _SERVICE_HEADER and value != self._name:
+                    body = f"This is the {self._name.decode()}, not the service that was meant.".encode()
+                    await send_bytes(send, body, "text/plain", 421, (b"connection", b"close"))
+                    return
+        await self.app(scope, receive, send)
 
 
 class HealthAndMetrics:
@@ -196,4 +219,5 @@ def create_service(
         app.add_middleware(ServiceToken, settings=settings)
     app.add_middleware(RequestContext, public=public)
     app.add_middleware(HealthAndMetrics, health=health, fixed=fixed or {}, settings=settings)
+    app.add_middleware(RefuseMisdirected, name=name)
     return app

@@ -16,6 +16,7 @@ from services.common.models.errors import BinderyError
 from services.common.models.problem import PROBLEM_MEDIA_TYPE
 from services.common.net.http import PeerUnreachable, PooledClient, ServiceClient, only_dict, unix_socket
 from services.common.service.call_accounting import attributed_to
+from services.common.service.correlation import SERVICE_HEADER
 
 
 class Peer:
@@ -69,7 +70,7 @@ async def pooled(url: str, **options: Any) -> AsyncIterator[PooledClient]:
 
 @asynccontextmanager
 async def service_client(url: str) -> AsyncIterator[ServiceClient]:
-    client = ServiceClient(PooledClient(url, peer="test", connect_seconds=0.5), unavailable="builder_unavailable")
+    client = ServiceClient(PooledClient(url, peer="test", connect_seconds=0.5), service="builder")
     try:
         yield client
     finally:
@@ -194,6 +195,15 @@ async def test_a_failure_without_a_problem_is_an_unavailable_service(peer: tuple
         with pytest.raises(BinderyError, match=r"It answered 502\.") as raised:
             await client.call("GET", "/")
     assert raised.value.code == "builder_unavailable"
+
+
+async def test_a_call_says_which_service_it_is_meant_for(peer: tuple[str, Peer]) -> None:
+    url, server = peer
+    server.body = json.dumps({"ok": True, "checks": []}).encode()
+    async with service_client(url) as client:
+        await client.call("GET", "/", headers={"X-Extra": "h"})
+        await client.health()
+    assert [request.headers[SERVICE_HEADER] for request in server.requests] == ["builder", "builder"]
 
 
 async def test_a_service_that_is_away_is_unavailable() -> None:

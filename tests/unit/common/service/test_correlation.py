@@ -91,7 +91,7 @@ async def peer() -> AsyncIterator[tuple[str, list[dict[str, str | None]]]]:
 
 async def test_a_call_of_another_service_carries_the_ids(peer: tuple[str, list[dict[str, str | None]]]) -> None:
     url, ids_by_request = peer
-    client = ServiceClient(PooledClient(url, peer="test"), unavailable="builder_unavailable")
+    client = ServiceClient(PooledClient(url, peer="test"), service="builder")
     try:
         await client.call("GET", "/")
         with bound_contextvars(request_id=ID, launch_ref=REF):

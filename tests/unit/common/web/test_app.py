@@ -3,9 +3,11 @@
 import asyncio
 import io
 import json
+import socket
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import httpx
@@ -14,10 +16,13 @@ from fastapi import APIRouter, FastAPI, Request
 from redis.exceptions import ConnectionError as RedisConnectionError
 from starlette.responses import StreamingResponse
 
+from services.common.models.errors import BinderyError
+from services.common.net.http import PooledClient, ServiceClient
 from services.common.service.health import CheckFailure, Health
 from services.common.service.loops import BackgroundState, background_state
 from services.common.service.settings import ServiceSettings
 from services.common.web.app import create_service
+from services.gateway.backends import RETRYABLE_CODES
 from tests.support.polling import until
 from tests.support.serving import SECONDS, Serving, connect, serving
 from tests.support.settings import settings_for
@@ -32,7 +37,7 @@ async def _nothing(_app: FastAPI) -> AsyncIterator[None]:
     yield
 
 
-def service(*, public: bool = False, health: Health | None = None, **settings: Any) -> FastAPI:
+def service(*, name: str = "test", public: bool = False, health: Health | None = None, **settings: Any) -> FastAPI:
     """A service with a few routes."""
     router = APIRouter()
 
@@ -58,7 +63,7 @@ def service(*, public: bool = False, health: Health | None = None, **settings: A
         return StreamingResponse(lines(), media_type="text/event-stream")
 
     values = settings_for(ServiceSettings, {"service_token": TOKEN} | settings)
-    return create_service(values, name="test", lifespan=_nothing, routers=[router], health=health, public=public)
+    return create_service(values, name=name, lifespan=_nothing, routers=[router], health=health, public=public)
 
 
 @asynccontextmanager
@@ -104,6 +109,26 @@ async def test_a_body_of_64_mb_without_the_token_is_refused_unread() -> None:
             tracemalloc.stop()
     assert (status, json.loads(body)["code"]) == (401, "unauthorized")
     assert peak < 4 * MIB
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/count"), ("GET", "/health")])
+async def test_two_services_that_swap_addresses_are_not_taken_for_each_other(
+    monkeypatch: pytest.MonkeyPatch, method: str, path: str
+) -> None:
+    with serving(service(name="resolver")) as resolver, serving(service(name="builder")) as builder:
+        addresses = iter([resolver.port, builder.port])
+        monkeypatch.setattr(
+            socket,
+            "getaddrinfo",
+            lambda *_, **__: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", next(addresses)))],
+        )
+        client = PooledClient("http://builder.example", peer="builder", token=TOKEN)
+        call = partial(ServiceClient(client, service="builder").call, method, path)
+        with pytest.raises(BinderyError, match="It answered 421") as raised:
+            await call()
+        assert raised.value.code in RETRYABLE_CODES
+        assert (await call()).status == 200  # over a new connection
+        await client.aclose()
 
 
 async def test_answers_between_services_are_not_cached() -> None:
