@@ -89,7 +89,8 @@ class _CheckedNetwork(httpcore.AsyncNetworkBackend):
 class CheckedClient:
     """Makes GET requests to addresses that strangers chose. Close it, or use it as an async context manager.
 
-    `total_seconds` bounds one call with all its redirects; `connect_seconds` and `read_seconds` bound each step.
+    `total_seconds` bounds one call with all its redirects; one connection may take a third of that, so that another
+    address of the host can be tried.
     """
 
     def __init__(
@@ -98,19 +99,12 @@ class CheckedClient:
         *,
         proxy: OutboundProxy | None = None,
         total_seconds: float = 30.0,
-        connect_seconds: float = 10.0,
-        read_seconds: float = 15.0,
         max_connections: int = 100,
     ) -> None:
         self.policy = policy
         self.proxy = proxy
         self._total_seconds = total_seconds
-        self._timeouts = {
-            "connect": connect_seconds,
-            "read": read_seconds,
-            "write": read_seconds,
-            "pool": connect_seconds,
-        }
+        self._timeouts = {"connect": total_seconds / 3}
 
         bounds: dict[str, Any] = {
             "ssl_context": tls_context(),
