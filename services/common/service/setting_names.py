@@ -66,6 +66,27 @@ def warn_of_unknown_variables(environ: Mapping[str, str]) -> None:
         log.warning("setting_unknown", variable=name, closest=_closest(name, known_names))
 
 
+def warn_of_overridden_settings(file_settings: Mapping[str, object], environ: Mapping[str, str]) -> None:
+    """Log a warning for each setting of the YAML file that a variable sets to something else.
+
+    Whoever wrote it there may not know of the variable: docker-compose.yml sets some.
+    """
+    for name, value in file_settings.items():
+        variable = f"{PREFIX}{name.upper()}"
+        if variable in environ and not _is_written_as(environ[variable], value):
+            log.warning("setting_overridden", setting=name, variable=variable)
+
+
+def _is_written_as(text: str, value: object) -> bool:
+    """Return whether a variable with this text is the same as `value` in the YAML file."""
+    if isinstance(value, str):
+        return text == value
+    try:
+        return bool(json.loads(text) == value)
+    except ValueError:
+        return False
+
+
 def _is_of_kubernetes(name: str, environ: Mapping[str, str]) -> bool:
     """Return whether Kubernetes made the variable: a Service's host is set beside all others of that Service."""
     ending = _KUBERNETES.search(name)

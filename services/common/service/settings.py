@@ -35,6 +35,12 @@ class _SettingsFile(YamlConfigSettingsSource):
         raise SettingsFileError(f"The file that BINDERY_CONFIG_FILE names makes no sense: {problem}.")
 
 
+def settings_of_file() -> dict[str, Any]:
+    """Return what the YAML file sets, for whichever service; nothing if there is none. Raise `SettingsFileError`."""
+    path = os.environ.get("BINDERY_CONFIG_FILE")
+    return dict(_SettingsFile(ServiceSettings, yaml_file=Path(path)).yaml_data) if path else {}
+
+
 class ServiceSettings(BaseSettings):
     """Settings of any service. The environment wins over the YAML file named by `BINDERY_CONFIG_FILE`.
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -17,7 +18,8 @@ from services.common.service.correlation import REQUEST_HEADER, SERVICE_HEADER, 
 from services.common.service.health import NOT_STARTED, Health
 from services.common.service.logging import bound_contextvars, get_logger
 from services.common.service.loops import background_state
-from services.common.service.settings import ServiceSettings
+from services.common.service.setting_names import warn_of_overridden_settings
+from services.common.service.settings import ServiceSettings, settings_of_file
 from services.common.web.auth import ServiceToken, has_token, require_secrets, unauthorized
 from services.common.web.early_start import Refusal, RefuseUntilStarted
 from services.common.web.incoming import BoundedBodies, HeadRequests
@@ -189,6 +191,7 @@ def create_service(
     @contextlib.asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
         async with lifespan(app) if lifespan else contextlib.nullcontext(), health.running():
+            warn_of_overridden_settings(settings_of_file(), os.environ)
             log.info("started", at=str(settings.listen_socket or settings.listen_port))
             yield
         log.info("stopped")

@@ -1,12 +1,14 @@
 """A misspelt setting is not passed over in silence."""
 
 import io
+import json
 from pathlib import Path
 
 import pytest
 
 from services.common.service.setting_names import SettingsFileError, UnknownSettingError, warn_of_unknown_variables
 from services.common.service.settings import ServiceSettings
+from services.common.web.app import create_service
 from services.launcher.settings import LauncherSettings
 from services.resolver.settings import ResolverSettings
 from tests.support.logs import line_of
@@ -121,3 +123,19 @@ def test_a_variable_that_only_ends_as_those_of_kubernetes_is_warned_of(logs: io.
 def test_a_test_that_misspells_a_setting_fails() -> None:
     with pytest.raises(TypeError, match="LauncherSettings has no setting seat_total"):
         settings_for(LauncherSettings, {"seat_total": 20})
+
+
+async def test_a_service_tells_which_settings_of_the_file_the_environment_overrides(
+    config: Path, monkeypatch: pytest.MonkeyPatch, logs: io.StringIO
+) -> None:
+    config.write_text("seats_total: 20\nlog_level: info\nallowed_specs: {gh: ['my-org/.*']}\nmetrics_token: sesame\n")
+    monkeypatch.setenv("BINDERY_SEATS_TOTAL", "10")
+    monkeypatch.setenv("BINDERY_METRICS_TOKEN", "")
+    monkeypatch.setenv("BINDERY_LOG_LEVEL", "info")
+    monkeypatch.setenv("BINDERY_ALLOWED_SPECS", '{"gh":["my-org/.*"]}')
+    app = create_service(settings_for(ServiceSettings, {"service_token": "t" * 32}), name="resolver")
+    async with app.router.lifespan_context(app):
+        pass
+    lines = [line for line in logs.getvalue().splitlines() if "setting_overridden" in line]
+    assert [json.loads(line)["variable"] for line in lines] == ["BINDERY_SEATS_TOTAL", "BINDERY_METRICS_TOKEN"]
+    assert "sesame" not in logs.getvalue()
