@@ -6,16 +6,21 @@
 
 import argparse
 import os
+import stat
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deploy.compose import env_file
-from deploy.compose.checks import problems
+from deploy.compose.checks import problems, unreadable_files
 from deploy.compose.service_secrets import SecretsError, completed, environments, redis_users, registry_login
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 USUAL_SOCKET = "/var/run/docker.sock"
+MOUNTED_FILES = tuple(
+    f"deploy/compose/{name}" for name in ("hosts.yaml", "hub_config.py", "redis.conf", "registry.yaml", "settings.yaml")
+)
+"""Files of the checkout that containers read, in docker-compose.yml."""
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
@@ -31,7 +36,9 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
         write_secrets(folder / "secrets", env)
     except SecretsError as error:
         found.append(f"secrets/all.env: {error}")
+    let_containers_read(folder)
     found += problems(env)
+    found += unreadable_files(folder, env)
 
     for problem in found:
         sys.stderr.write(f"{problem.removesuffix('.')}.\n")
@@ -86,6 +93,13 @@ def write_secrets(folder: Path, env: Mapping[str, str]) -> None:
     for container, variables in environments(values, login).items():
         env_file.write(folder / f"{container}.env", env_file.render(variables))
     env_file.write(folder / "users.acl", redis_users(values), mode=0o644)
+
+
+def let_containers_read(folder: Path) -> None:
+    """Let everybody read the files of the checkout that containers have: git keeps others out by a umask of 027."""
+    for name in MOUNTED_FILES:
+        path = folder / name
+        path.chmod(path.stat().st_mode | stat.S_IROTH)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """What is wrong with `.env`, beyond what Compose itself says."""
 
+import stat
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from deploy.compose.service_secrets import registry_of
@@ -9,6 +11,18 @@ from deploy.compose.service_secrets import registry_of
 def problems(env: Mapping[str, str]) -> list[str]:
     """Return a sentence for each combination of settings that can't work."""
     return [*_addresses(env), *_registry(env)]
+
+
+def unreadable_files(folder: Path, env: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each file of the operator's own that containers, whose user is another, can't read."""
+    sentences = []
+    for name in ("BINDERY_SETTINGS_FILE", "BINDERY_HUB_CONFIG_FILE"):
+        path = folder / env.get(name, "")
+        if env.get(name) and not path.is_file():
+            sentences.append(f"{name} names {path}, which is no file: name one, or remove the line from .env")
+        elif env.get(name) and not path.stat().st_mode & stat.S_IROTH:
+            sentences.append(f"The containers' user can't read {path} ({name}): run chmod o+r {path}")
+    return sentences
 
 
 def _addresses(env: Mapping[str, str]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy.compose import env_file
-from deploy.compose.__main__ import CHECKOUT, main
+from deploy.compose.__main__ import CHECKOUT, MOUNTED_FILES, main
 
 
 @pytest.fixture
@@ -16,6 +16,9 @@ def folder(tmp_path: Path) -> Path:
     """A checkout's folder, with an engine's socket."""
     (tmp_path / ".env.example").write_text((CHECKOUT / ".env.example").read_text())
     (tmp_path / "docker.sock").touch()
+    for name in MOUNTED_FILES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((CHECKOUT / name).read_bytes())
     return tmp_path
 
 
@@ -53,7 +56,8 @@ def test_nobody_else_may_read_a_secret(folder: Path) -> None:
 
 def test_no_two_installations_share_a_secret(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     other = tmp_path_factory.mktemp("other")
-    for name in (".env.example", "docker.sock"):
+    for name in (".env.example", "docker.sock", *MOUNTED_FILES):
+        (other / name).parent.mkdir(parents=True, exist_ok=True)
         (other / name).write_bytes((folder / name).read_bytes())
     run(folder)
     run(other)
@@ -184,3 +188,25 @@ def test_settings_of_the_environment_count_as_they_do_for_compose(
 ) -> None:
     assert run(folder, COMPOSE_PROFILES="") == 1
     assert "There is no registry" in capsys.readouterr().err
+
+
+def test_containers_can_read_the_files_of_a_checkout_made_with_a_strict_umask(folder: Path) -> None:
+    for name in MOUNTED_FILES:
+        (folder / name).chmod(0o600)
+    assert run(folder) == 0
+    assert {stat.S_IMODE((folder / name).stat().st_mode) for name in MOUNTED_FILES} == {0o604}
+
+
+@pytest.mark.parametrize("name", ["BINDERY_SETTINGS_FILE", "BINDERY_HUB_CONFIG_FILE"])
+def test_a_file_of_the_operators_own_must_be_there_and_readable(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    run(folder)
+    add_lines(folder, f"{name}=./mine")
+    assert run(folder) == 1
+    assert f"{name} names {folder}/mine, which is no file" in capsys.readouterr().err
+    (folder / "mine").touch(0o640)
+    assert run(folder) == 1
+    assert f"run chmod o+r {folder}/mine" in capsys.readouterr().err
+    (folder / "mine").chmod(0o644)
+    assert run(folder) == 0
