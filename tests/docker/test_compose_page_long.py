@@ -201,3 +201,11 @@ def test_https_is_served_for_both_names(stack: ComposeStack) -> None:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert ended.stdout == "424"
+    moved = subprocess.run(
+        [
+            *("curl", "--silent", "--noproxy", "*", "--connect-to", f"::127.0.0.1:{plain}", "--output", "/dev/null"),
+            *("--write-out", "%{redirect_url}", "http://bindery.example.org/about?a=b"),
+        ],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert moved.stdout == "https://bindery.example.org/about?a=b"

@@ -7,11 +7,12 @@ import pytest
 import yaml
 
 from deploy.compose import env_file
-from deploy.compose.__main__ import CHECKOUT
+from deploy.compose.__main__ import CHECKOUT, MOUNTED_FILES
 from deploy.compose.service_secrets import completed, environments
 from docs.generate.variables import documented_variables
 
 TEXT = (CHECKOUT / "docker-compose.yml").read_text()
+SETTINGS = (CHECKOUT / "docs" / "settings.md").read_text()
 EXAMPLE = (CHECKOUT / ".env.example").read_text()
 FILE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = FILE["services"]
@@ -25,10 +26,17 @@ def networks(service: str) -> set[str]:
 
 
 def settings_of_the_file() -> dict[str, str]:
-    """Return each variable that Compose replaces, with its default."""
+    """Return each variable that Compose replaces, or passes on, with its default; those it passes on have none."""
     found = re.findall(r"\$\{([A-Z][A-Z0-9_]*)(?::?[-?]((?:[^{}]|\{[^{}]*\})*))?\}", re.sub(r"\$\$.", "", TEXT))
     nested = re.findall(r"\$\{(BINDERY_(?:PORT|REGISTRY_PORT)):-(\d+)\}", TEXT)
-    return {name: default for name, default in [*found, *nested] if name != "COMPOSE_PROJECT_NAME"}
+    replaced = {name: default for name, default in [*found, *nested] if name != "COMPOSE_PROJECT_NAME"}
+    return replaced | dict.fromkeys(passed_on(), "")
+
+
+def passed_on() -> set[str]:
+    """Return the variables that containers get as `.env` has them, and do not get if it has none."""
+    environments = [service.get("environment", {}) for service in SERVICES.values()]
+    return {name for environment in environments for name, value in environment.items() if value is None}
 
 
 @pytest.mark.parametrize("service", sorted(SERVICES))
@@ -146,8 +154,21 @@ def test_every_setting_of_the_file_is_explained_in_the_example_with_its_default(
     assert commented.keys() == used.keys()
 
     differently = {"BINDERY_IMAGE_PREFIX", "BINDERY_REGISTRY_URL", "DOCKER_GID"}  # of another registry, and looked up
+    differently |= passed_on()  # the default is the setting's own
     plain = {name: default for name, default in used.items() if "${" not in default and name not in differently}
     assert {name: commented[name] for name in plain} == plain
+    defaults = dict(line.split(" | ")[:2] for line in SETTINGS.splitlines() if line.startswith("| `BINDERY_"))
+    for name in passed_on():
+        assert f"`{commented[name]}`" in defaults[f"| `{name}`"] or not commented[name], name
+
+
+def test_a_variable_that_says_who_may_launch_is_not_emptied_over_the_settings_file() -> None:
+    assert {"BINDERY_START_TOKEN", "BINDERY_ALLOWED_ORIGINS", "BINDERY_ALLOWED_NETWORKS"} <= passed_on()
+
+
+def test_what_containers_read_of_the_checkout_is_let_them_by_the_command() -> None:
+    mounted = re.findall(r"\./(deploy/compose/[\w.]+)", TEXT)
+    assert set(mounted) == set(MOUNTED_FILES)
 
 
 def test_the_example_says_something_about_each_setting() -> None:
