@@ -56,6 +56,7 @@ def run(stack: ComposeStack, commands: str) -> str:
 
 
 def test_the_page_has_the_commands_that_are_tested_here() -> None:
+    """Those of the firewall are tested in test_compose_firewall.py."""
     assert len(COMMANDS) == BLOCKS, [commands.splitlines()[0] for commands in COMMANDS]
 
 
@@ -167,19 +168,6 @@ def test_what_is_wrong_is_shown(stack: ComposeStack) -> None:
     assert "gateway" in run(stack, block("docker compose ps --all"))
     commands = block("docker inspect --format").replace("bindery-launcher-1", stack.container("launcher")["Name"])
     run(stack, commands)
-
-
-def test_the_firewalls_rules_are_accepted() -> None:
-    """With the name of an interface that this machine does not have; they are taken away again."""
-    commands = block("iptables -I DOCKER-USER").replace("eth0", "bindery-none0")
-    try:
-        subprocess.run(["sh", "-ec", commands], check=True, capture_output=True)
-    finally:
-        for line in subprocess.run(
-            ["iptables", "-S", "DOCKER-USER"], check=True, capture_output=True, text=True
-        ).stdout.splitlines():
-            if "bindery-none0" in line:
-                subprocess.run(["iptables", "-D", *line.split()[1:]], check=True)
 
 
 def test_https_is_served_for_both_names(stack: ComposeStack) -> None:
