@@ -139,13 +139,16 @@ class Bus:
             while True:
                 changed.clear()
                 is_lost = reader.is_lost
-                for entry in await reader.after(after):
+                entries = await reader.after(after)
+                for entry in entries:
                     after = entry.id
                     for event in entry.events:
                         yield entry, event
                     if entry.is_terminal:
                         return
 
+                if entries and reader.has_beyond(after):
+                    continue
                 if is_lost:
                     return
                 await changed.wait()

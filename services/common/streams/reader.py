@@ -95,7 +95,10 @@ class Reader:
         return "{}-{}".format(*self.buffered_from)
 
     async def after(self, position: str) -> list[Entry]:
-        """Return the entries beyond a position: from the buffer, or from Redis for a follower that is far behind."""
+        """Return the entries beyond a position: from the buffer, or from Redis for a follower that is far behind.
+
+        From Redis they are at most `FETCH_COUNT`: while `has_beyond`, the follower asks for more.
+        """
         if self.buffered_from is None:
             await self.read()
 
@@ -106,6 +109,10 @@ class Reader:
         if len(self.entries) > NEAR_END and self.entries[-NEAR_END].key > key:
             return self.entries[bisect_right(self.entries, key, key=lambda entry: entry.key) :]
         return [entry for entry in self.entries[-NEAR_END:] if entry.key > key]
+
+    def has_beyond(self, position: str) -> bool:
+        """Return whether there are entries beyond a position: `after` returns the first of them alone, if many."""
+        return self.last is not None and self.last.key > position_key(position)
 
     def on_message(self, message: bytes) -> bool:
         """Take the entry in a message of the topic's channel. Return False if one before it is not here yet."""

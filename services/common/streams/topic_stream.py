@@ -12,7 +12,7 @@ from services.common.streams.cursor import Cursor
 from services.common.streams.entries import Entry, StreamEvent, failed_event
 from services.common.streams.event_format import EventFormat, block
 from services.common.streams.log_store import LogStore
-from services.common.streams.positions import TOPIC_START, TopicPosition
+from services.common.streams.positions import STREAM_START, TOPIC_START, TopicPosition, position_key
 from services.common.streams.queue_positions import QueuePosition, QueuePositions, QueueUpdates
 from services.common.streams.reader import Reader
 
@@ -82,12 +82,12 @@ class TopicStream:
     | What happens | When the stream ends |
     | --- | --- |
     | the topic has a terminal entry | once that is delivered |
-    | the owner ends without the topic: it failed, was cancelled or is lost | after one more read of the topic |
+    | the owner ends without the topic: it failed, was cancelled or is lost | behind what the topic has by then |
     | the topic's stream is gone, and its record is final or gone too | at once, if nothing is left to deliver |
     | the topic's record is lost | once what is buffered is delivered; without an owner, with an event that says so |
 
-    Redis is asked whether a stream is gone only if none of its entries is buffered, or if the owner has newer entries
-    than the opening one.
+    Redis is asked whether a stream is gone only if none of its entries is buffered or the next one can't be read, or if
+    the owner has newer entries than the opening one.
     """
 
     def __init__(
@@ -120,7 +120,9 @@ class TopicStream:
         They begin behind `position`, and end as the class says.
         """
         cursor = Cursor.at(position)
-        is_final_read = False  # set when the launch has ended without the topic: what is read next is the last
+        ends_at: tuple[int, int] | None = (
+            None  # set when the launch has ended without the topic: nothing beyond it counts
+        )
         async with self._bus.follow(self._topic, listener.notify) as reader:
             with contextlib.closing(QueueUpdates(self._queue_positions, reader, listener.notify)) as queue:
                 while True:
@@ -131,13 +133,17 @@ class TopicStream:
                     for chunk in self._chunks_of(entries, cursor):
                         yield chunk
 
-                    if is_final_read or await self._has_ended(reader, cursor, entries):
+                    is_behind = bool(entries) and reader.has_beyond(cursor.read_after)
+                    has_reached_end = ends_at is not None and (not is_behind or position_key(cursor.entry) >= ends_at)
+                    if has_reached_end or await self._has_ended(reader, cursor, entries):
                         if reader.is_lost and self._owner is None:
                             yield self._lost()
                         return
+                    if is_behind:
+                        continue
                     if self._owner_has_ended(reader):
                         await reader.read()  # the topic's last entries may be written, and not have arrived yet
-                        is_final_read = True
+                        ends_at = reader.last.key if reader.last else position_key(STREAM_START)
                         continue
 
                     if position_in_queue := queue.next_position():
@@ -149,7 +155,7 @@ class TopicStream:
     async def _entries(self, reader: Reader, cursor: Cursor) -> list[Entry]:
         """Return the entries to deliver next: from the reader, or from the log store once the stream is gone."""
         entries = await reader.after(cursor.read_after)
-        if not entries and self._is_build and not reader.entries:
+        if not entries and self._is_build and (not reader.entries or reader.has_beyond(cursor.read_after)):
             return await self._logs.read(self._topic.id, cursor.read_after) or []
         if not entries and self._owner is None and reader.has_ended and reader.last:
             return [reader.last]  # the client already has the end
@@ -176,7 +182,7 @@ class TopicStream:
         if reader.is_lost and not entries:
             return True
 
-        may_be_gone = not reader.entries or self._owner_has_newer_entries()
+        may_be_gone = not reader.entries or reader.has_beyond(cursor.read_after) or self._owner_has_newer_entries()
         return not entries and may_be_gone and await self._is_gone()
 
     def _owner_has_newer_entries(self) -> bool:
