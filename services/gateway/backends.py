@@ -132,9 +132,18 @@ class Backends:
                 raise
             log.warning("stage_away", code=error.code, detail=error.detail)
 
-    async def stop_server(self, launch_ref: str, repo_url: str, attempt: int) -> None:
-        """Stop the server of a launch that ended without it, whether it is still starting or ready already."""
-        params = {"launch_ref": launch_ref, "repo_url": repo_url, "attempt": str(attempt), "even_ready": "true"}
+    async def stop_server(self, launch_ref: str, repo_url: str, attempt: int, *, launch_epoch: int) -> None:
+        """Stop the server of a launch that ended without it, whether it is still starting or ready already.
+
+        The launcher leaves it alone if another gateway owns the launch by now, which had `launch_epoch` here.
+        """
+        params = {
+            "launch_ref": launch_ref,
+            "repo_url": repo_url,
+            "attempt": str(attempt),
+            "even_ready": "true",
+            "launch_epoch": str(launch_epoch),
+        }
         await self._retry(lambda: self.launcher.call("DELETE", "/servers", params=params))
 
     # Health

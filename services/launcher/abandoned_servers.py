@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from services.common.context import ProcessContext
 from services.common.models import LaunchState, Server
-from services.common.records.cancel_requests import ABANDONED
+from services.common.records.cancel_requests import ABANDONED, is_abandoned
 from services.common.records.stored_record import RecordUnreadable, StoredRecord
 from services.common.redis.client import retry_while_unavailable
 from services.common.redis.keys import Kind, Topic
@@ -28,28 +28,30 @@ async def abandoned_servers(context: ProcessContext, records: Mapping[str, Store
     """
     servers = readable_servers(records)
     living = {server_id: server for server_id, server in servers.items() if not server.state.is_final}
-    launch_ids = {server_id: _launch_id(records[server_id]) for server_id in living}
+    launch_ids = {server_id: launch_id_of(records[server_id]) for server_id in living}
     with_launch = [server_id for server_id, launch_id in launch_ids.items() if launch_id]
 
-    async def read_states() -> list[bytes | None]:
+    async def read_launches() -> list[list[bytes | None]]:
         async with context.redis.pipeline(transaction=False) as pipe:
             for server_id in with_launch:
-                pipe.hget(context.keys.record(Topic(Kind.LAUNCH, launch_ids[server_id])), "state")
+                pipe.hmget(context.keys.record(Topic(Kind.LAUNCH, launch_ids[server_id])), "state", "epoch")
             return await execute_each(pipe)
 
-    states: list[bytes | None] = []
+    launches: list[list[bytes | None]] = []
     if with_launch:
-        states = await retry_while_unavailable(read_states, seconds=context.settings.redis_patience_seconds)
+        launches = await retry_while_unavailable(read_launches, seconds=context.settings.redis_patience_seconds)
 
-    without_launch = {
-        server_id
-        for server_id, state in zip(with_launch, states, strict=True)
-        if state and state.decode(errors="replace") in ENDED_WITHOUT_SERVER
-    }
+    without_launch = set()
+    epochs = dict.fromkeys(living, 0)
+    for server_id, (state, epoch) in zip(with_launch, launches, strict=True):
+        if state and state.decode(errors="replace") in ENDED_WITHOUT_SERVER:
+            without_launch.add(server_id)
+        if epoch and epoch.isdigit():
+            epochs[server_id] = int(epoch)
     return {
         server_id: server
         for server_id, server in living.items()
-        if server_id in without_launch or records[server_id].get(ABANDONED)
+        if server_id in without_launch or is_abandoned(records[server_id].get(ABANDONED), epochs[server_id])
     }
 
 
@@ -66,7 +68,8 @@ def readable_servers(records: Mapping[str, StoredRecord]) -> dict[str, Server]:
     return servers
 
 
-def _launch_id(record: StoredRecord) -> str:
+def launch_id_of(record: StoredRecord) -> str:
+    """Return the id of a server's launch; nothing if its record does not name one."""
     try:
         return str(json.loads(record.get("request", "{}")).get("launch_id") or "")
     except (ValueError, AttributeError):  # damaged: the start that is adopted fails of it

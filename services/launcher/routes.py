@@ -42,14 +42,20 @@ async def get_server(server_id: str, context: Context) -> Server:
 
 @router.delete("/servers", status_code=status.HTTP_202_ACCEPTED)
 async def delete_server_of(
-    launch_ref: str, repo_url: str, context: Context, attempt: int = 0, even_ready: bool = False
+    launch_ref: str,
+    repo_url: str,
+    context: Context,
+    attempt: int = 0,
+    even_ready: bool = False,
+    launch_epoch: int | None = None,
 ) -> None:
     """Cancel a launch's start that is under way, if the caller never learned the server's id.
 
-    With `even_ready`, also remove a server that became ready although its launch did not.
+    With `even_ready`, also remove a server that became ready although its launch did not. Nothing is done if the
+    launch was handed to another owner since it had `launch_epoch`.
     """
     server_id = context.servers.id_for(repo_url, launch_ref, attempt)
-    await context.servers.stop(server_id, even_ready=even_ready)
+    await context.servers.stop(server_id, even_ready=even_ready, launch_epoch=launch_epoch)
 
 
 @router.delete("/servers/{server_id}", status_code=status.HTTP_202_ACCEPTED)

@@ -10,7 +10,7 @@ from services.common.context import ProcessContext
 from services.common.git.repository_url import repository_of
 from services.common.models import Event, Phase, ResolvedRepo, Server, ServerId, ServerRequest, ServerState
 from services.common.models.errors import BinderyError
-from services.common.records.cancel_requests import ABANDONED, CancelRequests
+from services.common.records.cancel_requests import ABANDONED, CancelRequests, abandoned_by
 from services.common.records.leases import ServiceMember
 from services.common.records.owned_record import Fenced, OwnedRecord
 from services.common.records.records import ProcessLeaves
@@ -19,7 +19,7 @@ from services.common.redis.keys import Kind, Topic
 from services.common.service.clock import clock
 from services.common.service.correlation import from_fields, to_fields
 from services.common.service.logging import bound_contextvars, get_logger
-from services.launcher.abandoned_servers import abandoned_servers
+from services.launcher.abandoned_servers import abandoned_servers, launch_id_of
 from services.launcher.hub.client import Hub
 from services.launcher.hub.removal import remove_from_hub
 from services.launcher.names import is_user_of, user_name
@@ -136,14 +136,19 @@ class Servers:
             raise BinderyError("not_found", "There is no such server, or it was too long ago.")
         return record.model(Server)
 
-    async def stop(self, server_id: str, *, even_ready: bool = False) -> None:
+    async def stop(self, server_id: str, *, even_ready: bool = False, launch_epoch: int | None = None) -> None:
         """Request that a start be cancelled. A server that is ready already belongs to its user and stays.
 
-        With `even_ready` it is removed too: its launch ended without it, so no user knows of it.
+        With `even_ready` it is removed too: its launch ended without it, so no user knows of it. A gateway that asks
+        for that gives the epoch at which it owned the launch: if another one owns it by now, that one goes on with the
+        server, and nothing is done.
         """
         topic = server_topic(server_id)
         record = await self._context.records.read(topic)
         if record is None:
+            return
+        if launch_epoch is not None and await self._has_launch_later_owner(record, launch_epoch):
+            log.warning("stop_not_wanted", server_id=server_id, launch_epoch=launch_epoch)
             return
 
         if record.model(Server).state in {ServerState.WAITING, ServerState.STARTING}:
@@ -155,10 +160,14 @@ class Servers:
 
         if even_ready:
             # Recorded first, for the process that adopts this record if we die.
-            await self._context.records.set_field(topic, ABANDONED, "1")
+            await self._context.records.set_field(topic, ABANDONED, abandoned_by(launch_epoch))
             adopted = await self._context.records.adopt("launcher", self._member.process, topic=topic)
             if adopted:
                 self._member.work(topic, self.adopt(*adopted))
+
+    async def _has_launch_later_owner(self, record: StoredRecord, epoch: int) -> bool:
+        launch_id = launch_id_of(record)
+        return bool(launch_id) and await self._context.records.has_later_owner(Topic(Kind.LAUNCH, launch_id), epoch)
 
     # Starts
 

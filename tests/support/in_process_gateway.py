@@ -59,6 +59,8 @@ class FakeBackends:
     place: int = 0
     builds: int = 0
     requests: list[BuildRequest] = field(default_factory=list)
+    stop_epochs: list[int] = field(default_factory=list)
+    """The epochs of launches for which the launcher was asked to stop a server."""
     cancellations: list[tuple[str, str]] = field(default_factory=list)
     raises: dict[str, BinderyError] = field(default_factory=dict)
 
@@ -113,7 +115,9 @@ class FakeBackends:
         await self._hold_reply("start")
         return server.updated(queue=Queue(reason="Full.", position=self.place)) if self.place else server
 
-    async def stop_server(self, launch_ref: str, _repo_url: str, attempt: int) -> None:
+    async def stop_server(self, launch_ref: str, _repo_url: str, attempt: int, *, launch_epoch: int) -> None:
+        self.stop_epochs.append(launch_epoch)
+        await self._hold_reply("stop")
         await self._record_call("stop", launch_ref, attempt)
 
     async def _create(self, kind: Kind, name: str, noun: Build | Server, **fields: str) -> None:

@@ -14,7 +14,21 @@ from services.common.service.loops import run_forever
 from services.common.service.tasks import wait_and_clear
 
 ABANDONED = "given_up"
-"""Field of a server's record: its launch ended without it, so it is removed even if it is ready."""
+"""Field of a server's record: its launch ended without it, so it is removed even if it is ready.
+
+The value is `abandoned_by` an owner of the launch: a later one may have gone on with the launch, to that same server.
+"""
+
+
+def abandoned_by(launch_epoch: int | None) -> str:
+    """Return the value of the field `ABANDONED` that an owner of the launch sets; None stands for any owner."""
+    return "1" if launch_epoch is None else f"epoch {launch_epoch}"
+
+
+def is_abandoned(value: str, launch_epoch: int) -> bool:
+    """Return whether a field `ABANDONED` counts now that the launch has an epoch, which is 0 if its record is lost."""
+    _, _, epoch = value.partition("epoch ")
+    return bool(value) and not (epoch.isdigit() and int(epoch) < launch_epoch)
 
 
 class CancelRequests:
@@ -84,9 +98,14 @@ class CancelRequests:
             await self.notify(name)
         return exists
 
-    async def request_even_if_ready(self, name: str) -> bool:
-        """Request that a server be aborted, and removed if it is ready or becomes so: no user is to get it."""
-        await self._records.set_field(Topic(self._kind, name), ABANDONED, "1")
+    async def request_even_if_ready(self, name: str, launch_id: str, launch_epoch: int) -> bool:
+        """Request that a server be aborted, and removed if it is ready or becomes so: no user is to get it.
+
+        Return False, and request nothing, if its launch was handed to another owner since it had `launch_epoch`.
+        """
+        if await self._records.has_later_owner(Topic(Kind.LAUNCH, launch_id), launch_epoch):
+            return False
+        await self._records.set_field(Topic(self._kind, name), ABANDONED, abandoned_by(launch_epoch))
         return await self.request(name)
 
     async def notify(self, name: str) -> None:

@@ -103,6 +103,13 @@ class Records(RecordStore):
             raise
         return StoredRecord.of(topic, raw) if raw else None
 
+    async def has_later_owner(self, topic: Topic, epoch: int) -> bool:
+        """Return whether a record was handed to another owner since it had `epoch`. False if it is lost or damaged."""
+        raw = await retry_while_unavailable(
+            lambda: self.redis.hget(self.keys.record(topic), "epoch"), seconds=self.patience_seconds
+        )
+        return raw is not None and raw.isdigit() and int(raw) > epoch
+
     async def set_field(self, topic: Topic, name: str, value: str) -> bool:
         """Set a field that processes other than the owner may write. Return False if the record does not exist."""
         return bool(await self.set_field_call(topic, name, value).run())

@@ -82,7 +82,7 @@ class Conductor:
             was_redis_away_since=was_redis_away_since,
             server_cancels=CancelRequests(context.records, Kind.SERVER, context.keys.wake("launcher")),
             resource_class=launch.options.resource_class,
-            is_adopted=record.epoch > 1,
+            launch_epoch=record.epoch,
         )
         """Requests to builder and launcher, which are undone if the launch fails."""
 

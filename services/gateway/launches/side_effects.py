@@ -28,7 +28,8 @@ class LaunchSideEffects:
     """Requests that one launch has made to other services.
 
     Cancelling the conductor does not cancel a request in flight: its effect has to be known before `compensate` can
-    undo it.
+    undo it. `launch_epoch` is that of this owner: if the launch has another one by the time that its server is to be
+    stopped, the server is in use.
     """
 
     def __init__(
@@ -38,13 +39,14 @@ class LaunchSideEffects:
         was_redis_away_since: WasRedisAwaySince,
         server_cancels: CancelRequests,
         resource_class: str | None = None,
-        is_adopted: bool = False,
+        launch_epoch: int = 1,
     ) -> None:
         self._backends = backends
         self._was_redis_away_since = was_redis_away_since
         self._server_cancels = server_cancels
         self._resource_class = resource_class
-        self._is_adopted = is_adopted  # then another gateway may have made requests that the record does not name
+        self._launch_epoch = launch_epoch
+        self._is_adopted = launch_epoch > 1  # another gateway may have made requests that the record does not name
 
         self._in_flight: set[asyncio.Task[Any]] = set()
         self._build: BuildRequest | None = None
@@ -141,13 +143,17 @@ class LaunchSideEffects:
         try:
             repo = launch.repo or await self._resolve(launch)
             if repo:
-                await self._backends.stop_server(launch.launch_ref, repo.repo_url, int(launch.rebuilt))
+                await self._backends.stop_server(
+                    launch.launch_ref, repo.repo_url, int(launch.rebuilt), launch_epoch=self._launch_epoch
+                )
         except BinderyError:
             # No launcher answers. The one that goes on with the start finds the cancel in the server's record; if the
             # server's id is not known here, it finds the launch's end in the launch's own record.
             if launch.server_id:
                 with contextlib.suppress(*REDIS_UNAVAILABLE):
-                    await self._server_cancels.request_even_if_ready(launch.server_id)
+                    await self._server_cancels.request_even_if_ready(
+                        launch.server_id, launch.launch_id, self._launch_epoch
+                    )
             raise
 
     async def _resolve(self, launch: Launch) -> ResolvedRepo | None:

@@ -92,5 +92,6 @@ async def test_a_launch_that_ended_without_its_server_has_it_stopped_even_if_it_
 
     app.router.add_delete("/servers", stop)
     async with opened(app, 10.0) as backends:
-        await backends.stop_server("ref", "https://example.org/r", 0)
-    assert queries == [{"launch_ref": "ref", "repo_url": "https://example.org/r", "attempt": "0", "even_ready": "true"}]
+        await backends.stop_server("ref", "https://example.org/r", 0, launch_epoch=3)
+    query = {"launch_ref": "ref", "repo_url": "https://example.org/r", "attempt": "0"}
+    assert queries == [query | {"even_ready": "true", "launch_epoch": "3"}]

@@ -107,6 +107,42 @@ async def test_an_adopted_launch_that_was_cancelled_before_is_only_ended(
     assert conducted == []
 
 
+async def test_a_launch_that_is_given_up_says_by_which_owner(valkey: Valkey) -> None:
+    """So the launcher knows if another gateway has gone on with it: this one may be stopped at any moment."""
+    async with open_gateway(valkey) as gateway:
+        launch = await gateway.begin()
+        await gateway.until_state(launch, LaunchState.BUILDING)
+
+    async with open_gateway(valkey) as successor:
+        await successor.until(lambda: launch.launch_id in successor.launches.cancel_requests, "it is taken over")
+        stored = await successor.context.records.read(Topic(Kind.LAUNCH, launch.launch_id))
+        assert stored
+        assert stored.epoch > 1
+        await successor.launches.cancel(launch.launch_id, "anon:x")
+        await successor.until_ended(launch, LaunchState.CANCELLED)
+        assert successor.backends.stop_epochs == [stored.epoch]
+
+
+async def test_a_server_that_no_launcher_can_stop_is_left_to_the_launchs_next_owner(valkey: Valkey) -> None:
+    async with open_gateway(valkey) as gateway:
+        gateway.backends.raises["stop"] = BinderyError("launcher_unavailable")
+        reply = gateway.backends.hold["stop"] = asyncio.Event()
+        launch = await gateway.begin()
+        await gateway.until(lambda: bool(gateway.backends.owned_records), "the build is there")
+        await gateway.backends.end_build(BuildState.BUILT)
+        await gateway.until_state(launch, LaunchState.LAUNCHING)
+        server = gateway.backends.owned_records[Kind.SERVER].topic
+        await gateway.launches.cancel(launch.launch_id, "anon:x")
+        await gateway.until(lambda: gateway.backends.stop_epochs == [1], "the launcher is asked to stop it")
+        topic = Topic(Kind.LAUNCH, launch.launch_id)
+        await gateway.context.redis.hset(gateway.context.keys.record(topic), "epoch", 2)
+        reply.set()
+        await gateway.until(lambda: not gateway.launches.member.owns(topic), "it has done what it can")
+        stored = await gateway.context.records.read(server)
+        assert stored
+        assert (stored.get("given_up"), stored.get("cancel")) == ("", "")
+
+
 @pytest.mark.parametrize("does_reply", [True, False])
 async def test_cancelled_while_a_server_is_asked_for(
     valkey: Valkey, monkeypatch: pytest.MonkeyPatch, does_reply: bool
@@ -298,7 +334,7 @@ async def test_a_cancel_that_reaches_no_launcher_is_stored_in_the_servers_record
         await gateway.until_ended(launch, LaunchState.CANCELLED)
         stored = await gateway.context.records.read(gateway.backends.owned_records["s"].topic)
         assert stored
-        assert (stored.get("cancel"), stored.get("given_up")) == ("1", "1")
+        assert (stored.get("cancel"), stored.get("given_up")) == ("1", "epoch 1")
 
 
 async def test_a_gateway_that_is_about_to_end_refuses_launches_at_once(valkey: Valkey) -> None:

@@ -14,6 +14,7 @@ from services.common.records.cancel_requests import CancelRequests
 from services.common.redis.keys import Kind, Topic
 from services.common.service.tasks import sleep_unless_cancelled
 from services.launcher.routes import router
+from services.launcher.servers import server_topic
 from tests.support.in_process_launcher import REPO, FakeHub, Launcher, StartLauncher, begins
 from tests.support.polling import until
 from tests.support.valkey import Valkey, another_context
@@ -95,6 +96,47 @@ async def test_another_launcher_removes_what_one_that_died_had_begun_to(
         await _until_removed(launcher, server)
 
 
+@pytest.mark.parametrize("is_ready", [False, True])
+async def test_a_former_owner_of_the_launch_can_not_stop_the_server_that_the_next_one_goes_on_with(
+    start_launcher: StartLauncher, hub: FakeHub, is_ready: bool
+) -> None:
+    if not is_ready:
+        hub.answer("GET", "/progress", begins(b""))
+    async with start_launcher() as launcher:
+        server = await launcher.request_server("bad", launch_id="bad")
+        if is_ready:
+            await launcher.outcome(server)
+        await _launch_is(launcher.context, "bad", LaunchState.LAUNCHING, epoch=2)
+        before = await launcher.servers.read(server.server_id)
+        await _delete_of_launch(launcher, server, even_ready="true", launch_epoch="1")
+        stored = await launcher.context.records.read(server_topic(server.server_id))
+        assert stored
+        assert (stored.get("cancel"), stored.get("given_up")) == ("", "")
+        if is_ready:
+            assert await launcher.servers.read(server.server_id) == before
+            assert server.user in hub.users
+
+        await _delete_of_launch(launcher, server, even_ready="true", launch_epoch="2")
+        await _until_removed(launcher, server)
+
+
+async def test_what_a_former_owner_of_the_launch_had_given_up_stays_if_the_next_one_went_on(
+    start_launcher: StartLauncher, hub: FakeHub
+) -> None:
+    """The launcher that was to remove it died, and the launch was taken over meanwhile."""
+    async with start_launcher(**ARMED) as launcher:
+        server = await launcher.outcome(await launcher.request_server("bad", launch_id="bad"))
+        await _launch_is(launcher.context, "bad", LaunchState.LAUNCHING, epoch=2)
+        topic = server_topic(server.server_id)
+        await launcher.context.records.set_field(topic, "given_up", "epoch 1")
+        await _reap(launcher)
+        assert (await launcher.servers.read(server.server_id)).state is ServerState.READY
+        assert server.user in hub.users
+        await launcher.context.records.set_field(topic, "given_up", "epoch 2")
+        await _reap(launcher)
+        await _until_removed(launcher, server)
+
+
 async def test_a_launch_without_a_server_has_nothing_to_remove(start_launcher: StartLauncher, hub: FakeHub) -> None:
     async with start_launcher() as launcher:
         await _delete(launcher, "/servers", launch_ref="none", repo_url=REPO.repo_url, even_ready="true")
@@ -106,9 +148,10 @@ async def test_a_launch_without_a_server_has_nothing_to_remove(start_launcher: S
 ARMED = {"reap_disarmed_seconds": -1.0}
 
 
-async def _launch_is(context: ProcessContext, launch_id: str, state: LaunchState) -> None:
+async def _launch_is(context: ProcessContext, launch_id: str, state: LaunchState, *, epoch: int = 1) -> None:
     """What a gateway has written of a launch."""
-    await context.redis.hset(context.keys.record(Topic(Kind.LAUNCH, launch_id)), "state", state)
+    key = context.keys.record(Topic(Kind.LAUNCH, launch_id))
+    await context.redis.hset(key, mapping={"state": state, "epoch": epoch})
 
 
 async def _reap(launcher: Launcher) -> None:
@@ -169,6 +212,6 @@ async def test_a_start_that_was_given_up_while_no_launcher_was_there_is_ended_by
             await _launch_is(context, "bad", LaunchState.CANCELLED)
         else:
             cancel_requests = CancelRequests(context.records, Kind.SERVER, context.keys.wake("launcher"))
-            assert await cancel_requests.request_even_if_ready(server.server_id)
+            assert await cancel_requests.request_even_if_ready(server.server_id, "bad", 1)
     async with start_launcher() as launcher:
         await _until_removed(launcher, server)
