@@ -17,7 +17,7 @@ from services.gateway.launches.conductor import Conductor
 ABANDONABLE_STATES = {LaunchState.RESOLVING, LaunchState.BUILDING, LaunchState.WAITING}
 """States of a launch without a seat. Only such a launch is abandoned when nobody follows it."""
 
-RETURN_SHARE = 0.25
+RETURN_SHARE = 0.5
 """Share of the limit that followers have to come back after a launch was taken over: their connections broke."""
 
 

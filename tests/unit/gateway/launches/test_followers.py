@@ -130,10 +130,10 @@ async def test_the_time_without_followers_goes_on_when_a_launch_is_taken_over(
     clock_ahead.seconds += 1000.0
     async with open_gateway(valkey, abandoned_seconds=1200.0) as successor:
         await successor.until(lambda: successor.launches.member.owns(topic), "the launch is taken over")
-        clock_ahead.seconds += 210.0  # its followers have 300 to come back
+        clock_ahead.seconds += 500.0  # its followers have 600 to come back
         await successor.launches.abandonment._look()
         assert successor.launches.member.owns(topic)
-        clock_ahead.seconds += 100.0
+        clock_ahead.seconds += 110.0
         await successor.launches.abandonment._look()
         error = (await successor.until_ended(launch, LaunchState.CANCELLED)).error
         assert error
