@@ -72,14 +72,19 @@ class QueuePositions:
 
         self._watched_builds: dict[str, WatchedBuild] = {}
         self._version = b""
+        """The queue's version at the last refresh of all watched builds."""
         self._has_changed = asyncio.Event()
 
     async def of(self, *build_ids: str) -> dict[str, QueuePosition]:
         """Return the present positions of those builds that wait for a slot."""
+        _, positions = await self._read(*build_ids)
+        return positions
+
+    async def _read(self, *build_ids: str) -> tuple[bytes, dict[str, QueuePosition]]:
+        """Return the queue's version with the positions of those builds that wait for a slot."""
         version, length, cap, *answers = await self._scripts.run(
             "queue_positions", self._keys, [self._prefix, *build_ids]
         )
-        self._version = version
 
         reasons = {
             "slot": "All builders are busy.",
@@ -88,13 +93,14 @@ class QueuePositions:
             "start": "A builder is about to take it.",
         }
 
-        return {
+        positions = {
             build_id: QueuePosition(
                 position=position, length=length, reason=reasons[waiting_for.decode()], waiting_for=waiting_for.decode()
             )
             for build_id, position, waiting_for in zip(build_ids, answers[::2], answers[1::2], strict=True)
             if position
         }
+        return version, positions
 
     @contextlib.contextmanager
     def watch(self, build_id: str, on_change: Callable[[], None]) -> Iterator[WatchedBuild]:
@@ -118,7 +124,7 @@ class QueuePositions:
         self._has_changed.set()
 
     def on_message(self, version: bytes) -> None:
-        """Refresh soon if the queue has a version that is new here."""
+        """Refresh soon if the watched builds have not been refreshed since the queue has this version."""
         if version != self._version:
             self._has_changed.set()
 
@@ -137,7 +143,7 @@ class QueuePositions:
         if not watched_builds:
             return
         with attributed_to("upkeep"):
-            positions = await self.of(*watched_builds)
+            self._version, positions = await self._read(*watched_builds)
 
         for build_id, watched_build in watched_builds.items():
             position = positions.get(build_id)

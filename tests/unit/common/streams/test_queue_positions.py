@@ -255,3 +255,26 @@ async def test_a_change_that_was_not_heard_is_found_a_little_later(
                 await builder.admit()
                 await is_notified.wait()
                 assert watched.queue_position.position == 1
+
+
+async def test_a_look_at_another_build_hides_no_change_from_watchers(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    """The answer to the look arrives before the message of the change."""
+    async with open_builder(valkey, tmp_path, queue_tick_seconds=0.01, reread_seconds=600) as builder:
+        places = QueuePositions(builder.context.redis, builder.context.keys, tick_seconds=0.01, reread_seconds=600)
+        await builder.offer_slots("worker", 1)
+        _, watched_build, another = [
+            (await builder.request_build(f"repo-{number}")).build_id or "" for number in range(3)
+        ]
+        is_notified = asyncio.Event()
+        async with background_tasks(places.run()), asyncio.timeout(5):
+            with places.watch(watched_build, is_notified.set) as watched:
+                await is_notified.wait()
+                is_notified.clear()
+                await builder.admit()
+                await places.of(another)
+                places.on_message(await redis.get(places.channel))
+                await is_notified.wait()
+                assert watched.queue_position
+                assert watched.queue_position.position == 1
