@@ -77,7 +77,7 @@ class Subscription:
         """Channels for whose confirmation nobody waits any more."""
         self._connection: _Connection | None = None
         self._connected = asyncio.Event()
-        """Set while there is a connection on which Redis has confirmed every channel and pattern."""
+        """Set while there is a connection on which Redis has confirmed every pattern, and the channels first sent."""
 
     async def add(self, channel: bytes, handler: OnMessage, *, is_covered: bool = False) -> None:
         """Handle a channel's messages, and wait for Redis to confirm the subscription to it.
@@ -147,15 +147,30 @@ class Subscription:
 
     async def _handle_messages(self, connection: _Connection) -> None:
         pubsub = connection.pubsub
-        channels = [channel for channel in self._handlers if channel not in self._covered_channels]
         if self._patterns:
             await pubsub.psubscribe(*self._patterns)
         # The last one: once it is confirmed, all are.
-        await pubsub.subscribe(*channels, self._heartbeat_channel)
+        await pubsub.subscribe(*self._unsent_channels(pubsub), self._heartbeat_channel)
 
         while True:
             if message := await pubsub.get_message(timeout=None):
                 self._on_message(connection, message)
+                if message["type"] == "subscribe" and message["channel"] == self._heartbeat_channel:
+                    await self._subscribe_unsent(pubsub)
+
+    def _unsent_channels(self, pubsub: PubSub) -> list[bytes]:
+        """Return the channels to which a connection has not subscribed, as they were added after it did so."""
+        return [
+            channel
+            for channel in self._handlers
+            if channel not in self._covered_channels and channel not in pubsub.channels
+        ]
+
+    async def _subscribe_unsent(self, pubsub: PubSub) -> None:
+        """Subscribe to the channels that were added while the connection was being opened: nobody may wait for them."""
+        if channels := self._unsent_channels(pubsub):
+            self._late_channels.update(channels)
+            await pubsub.subscribe(*channels)
 
     def _on_message(self, connection: _Connection, message: dict[str, Any]) -> None:
         channel = message["channel"]

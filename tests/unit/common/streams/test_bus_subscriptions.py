@@ -1,6 +1,7 @@
 """What following costs: round trips, for one follower and for many, of topics heard one by one and by their kind."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -76,6 +77,38 @@ async def test_a_kind_is_heard_again_after_the_connection_broke(
         await until(lambda: len(reader.entries) == 2)
         await record.write(message_event("third"))
         await until(lambda: len(reader.entries) == 3)
+
+
+async def test_a_topic_followed_while_the_connection_is_opened_slowly_is_heard(own_valkey: Valkey) -> None:
+    """Its follower has ceased to wait for the confirmation, and has read the topic, before the connection is open."""
+    settings = {"heartbeat_seconds": 0.2, "redis_timeout_seconds": 10, "reread_seconds": 600}
+    async with (
+        another_context(own_valkey) as owner,
+        another_context(own_valkey, **settings) as follower,
+        AsyncExitStack() as followers,
+    ):
+        record = await create_record(owner)
+        await connected(follower)
+        subscription = follower.bus._subscription
+        broken = subscription._connection
+        assert broken
+
+        own_valkey.process.send_signal(signal.SIGSTOP)
+        try:
+            broken.is_silent.set()
+            await until(lambda: subscription._connection not in (None, broken))
+            following = asyncio.create_task(followers.enter_async_context(follower.bus.follow(TOPIC, lambda: None)))
+            await until(lambda: TOPIC in follower.bus.readers)
+            await follower.bus.listen("bindery:messages", lambda _: None)  # waits as long as the follower, and after it
+        finally:
+            own_valkey.process.send_signal(signal.SIGCONT)
+
+        reader = await following
+        await until(subscription._connected.is_set)
+        await record.write(message_event("second"))
+        await until(lambda: len(reader.entries) == 2, seconds=10)
+        await record.write(message_event("third"))
+        await until(lambda: len(reader.entries) == 3, seconds=10)
 
 
 async def test_a_message_whose_handler_fails_is_counted_and_keeps_no_other_from_being_handled(
