@@ -212,9 +212,11 @@ class Bus:
     # Readers
 
     def _reader(self, topic: Topic) -> Reader:
-        if topic not in self.readers:
-            self.readers[topic] = Reader(topic, self._fetch)
-        return self.readers[topic]
+        """Return the topic's reader. A lost one is left to its followers: what is written now is another record."""
+        reader = self.readers.get(topic)
+        if reader is None or reader.is_lost:
+            reader = self.readers[topic] = Reader(topic, self._fetch)
+        return reader
 
     async def _fetch(self, topic: Topic, after: str, count: int) -> list[Entry]:
         key = self.keys.events(topic)
@@ -239,10 +241,12 @@ class Bus:
         )
 
     async def _drop_if_unused(self, reader: Reader) -> None:
-        if reader.followers or reader.feed is Feed.OWNER or self.readers.get(reader.topic) is not reader:
+        if reader.followers or reader.feed is Feed.OWNER:
             return
-        del self.readers[reader.topic]
-        if reader.feed is Feed.SUBSCRIPTION:
+        if self.readers.get(reader.topic) is reader:
+            del self.readers[reader.topic]
+        current = self.readers.get(reader.topic)  # another one, if this one was lost; both have one subscription
+        if reader.feed is Feed.SUBSCRIPTION and not (current and current.feed is Feed.SUBSCRIPTION):
             await self._subscription.remove(self.keys.news(reader.topic).encode())
 
     def _on_message(self, topic: Topic, message: bytes) -> None:

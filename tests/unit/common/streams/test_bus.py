@@ -209,6 +209,35 @@ async def test_a_record_that_its_owner_does_not_rewrite_is_lost(context: Process
         assert not await waiting
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("is_own", [False, True], ids=["by another process", "by the follower's process"])
+async def test_a_record_that_was_lost_and_is_created_anew_is_followed_to_its_end(
+    context: ProcessContext, other: ProcessContext, is_own: bool
+) -> None:
+    """While a follower of the lost one is still there, as a slow client is."""
+    await create_record(context)
+    async with other.bus.follow(TOPIC, lambda: None) as lost_reader:
+        await context.redis.flushall()
+        await until(lambda: lost_reader.is_lost)
+        context.records.untrack(TOPIC)
+
+        record = await create_record(other if is_own else context)
+        waiting = asyncio.create_task(other.bus.wait_for_end(TOPIC))
+        await until(lambda: waiting.done() or other.bus.readers[TOPIC] is not lost_reader)
+        assert not waiting.done()
+        await record.write(message_event("second"))
+        await until(lambda: waiting.done() or len(other.bus.readers[TOPIC].entries) == 2)
+        await record.write(Event(phase=Phase.FAILED, terminal=True), final=True)
+        assert await waiting
+    assert TOPIC not in other.bus.readers
+
+    async def is_unsubscribed() -> bool:
+        [(_, count)] = await context.redis.pubsub_numsub(context.keys.news(TOPIC))
+        return bool(count == 0)
+
+    await until(is_unsubscribed)
+
+
 async def test_many_followers_share_one_reader_and_one_subscription(
     context: ProcessContext, other: ProcessContext
 ) -> None:
