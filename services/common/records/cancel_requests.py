@@ -4,6 +4,7 @@ A request is a field of the record, so that it outlives every process, and a mes
 """
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 
 from services.common.records.records import Records
@@ -39,6 +40,9 @@ class CancelRequests:
         self._kind = kind
         self._channel = channel
         self._registered: dict[str, asyncio.Event] = {}
+        self._adopted: dict[str, asyncio.Event] = {}
+        """Those whose record was read when this process adopted it, and not since."""
+        self._has_adopted = asyncio.Event()
 
     def __contains__(self, name: str) -> bool:
         """Return whether this process works on an entity."""
@@ -47,17 +51,25 @@ class CancelRequests:
     # For the process that does the work
 
     def register(self, name: str, *, is_requested: bool = False) -> asyncio.Event:
-        """Return an event that is set when this process must abort its work on an entity, which begins now."""
+        """Return an event that is set when this process must abort its work on an entity, which begins now.
+
+        `is_requested`: whether its record held a request when it was adopted. A later one is looked for by `poll`, as
+        its message may have come before this call.
+        """
         requested = asyncio.Event()
         self._registered[name] = requested
         if is_requested:
             requested.set()
+        elif self._records.is_adopted(Topic(self._kind, name)):
+            self._adopted[name] = requested
+            self._has_adopted.set()
         return requested
 
     def unregister(self, name: str, requested: asyncio.Event) -> None:
         """End the work that `requested` was returned for; later work on the same entity stays registered."""
         if self._registered.get(name) is requested:
             del self._registered[name]
+            self._adopted.pop(name, None)
 
     def on_message(self, message: bytes) -> None:
         """Set the event of an entity if a message on the channel is a request to abort it."""
@@ -67,16 +79,41 @@ class CancelRequests:
             requested.set()
 
     async def poll(self) -> None:
-        """Look for requests whose message was lost, until cancelled: whenever that may be so, and once in a while."""
+        """Look for requests whose message was lost, until cancelled: whenever that may be so, and once in a while.
+
+        Look for those of an adopted entity as soon as it is registered.
+        """
         bus = self._records.bus
         is_due = asyncio.Event()
         bus.on_loss(is_due.set)
         wait = partial(wait_and_clear, is_due, seconds=bus.reread_seconds)
-        await run_forever(self._look, name="cancel_requests", wait=wait, unavailable=REDIS_UNAVAILABLE)
+        loops = [
+            run_forever(self._look, name="cancel_requests", wait=wait, unavailable=REDIS_UNAVAILABLE),
+            run_forever(
+                self._look_at_adopted,
+                name="cancel_requests_adopted",
+                wait=self._has_adopted.wait,
+                unavailable=REDIS_UNAVAILABLE,
+            ),
+        ]
+        async with asyncio.TaskGroup() as group:
+            for loop in loops:
+                group.create_task(loop)
 
     async def _look(self) -> None:
         """Look for requests to abort any entity on which this process works, by one round trip."""
-        registered = dict(self._registered)
+        await self._look_at(dict(self._registered))
+
+    async def _look_at_adopted(self) -> None:
+        """Look for requests to abort entities that were adopted since the last look."""
+        self._has_adopted.clear()
+        adopted = dict(self._adopted)
+        await self._look_at(adopted)
+        for name, requested in adopted.items():
+            if self._adopted.get(name) is requested:
+                del self._adopted[name]
+
+    async def _look_at(self, registered: Mapping[str, asyncio.Event]) -> None:
         if not registered:
             return
 

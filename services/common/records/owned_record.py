@@ -86,6 +86,8 @@ class OwnedRecord:
     epoch: int
     claim: str
     """Random word of this claim: tells two claims of one epoch apart after a lost reply."""
+    is_adopted: bool = False
+    """Whether the record was there before this claim."""
     seq: int = 1
     """Number of the last write that was begun."""
     confirmed_seq: int = 1

@@ -75,6 +75,11 @@ class Records(RecordStore):
         """The records that this process owns, as far as is known here."""
         return list(self._claims)
 
+    def is_adopted(self, topic: Topic) -> bool:
+        """Return whether this process owns a record that it has not created."""
+        record = self._claims.get(topic)
+        return record is not None and record.is_adopted
+
     async def restore(self, topic: Topic) -> bool:
         """Write again what Redis has lost of a record. Return False if another process owns it by now."""
         record = self._claims.get(topic)
@@ -240,4 +245,5 @@ class Records(RecordStore):
             confirmed_seq=seq,
             lines=stored.number("lines", 0),
             fields=stored.owners_fields,
+            is_adopted=True,
         )

@@ -48,6 +48,16 @@ async def test_all_requests_are_looked_for_by_one_round_trip(context: ProcessCon
     assert [name for name, requested in requests.items() if requested.is_set()] == [TOPIC.id]
 
 
+async def test_a_record_that_was_just_created_costs_no_look(context: ProcessContext) -> None:
+    await create_record(context)
+    cancels = cancels_of(context)
+    cancels.register(TOPIC.id)
+    before = sample("bindery_redis_round_trips_total", doing="work")
+    with attributed_to("work"):
+        await cancels._look_at_adopted()
+    assert sample("bindery_redis_round_trips_total", doing="work") == before
+
+
 async def test_a_record_that_is_no_hash_keeps_no_request_from_being_found(context: ProcessContext) -> None:
     await create_record(context)
     await context.redis.set(context.keys.record(Topic(Kind.LAUNCH, "damaged")), "no hash")

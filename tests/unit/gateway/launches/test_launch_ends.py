@@ -8,11 +8,15 @@ import pytest
 from services.common.models import BuildState, LaunchState
 from services.common.models.errors import BinderyError
 from services.common.records import store
+from services.common.records.cancel_requests import CancelRequests
 from services.common.records.owned_record import OwnedRecord
+from services.common.records.stored_record import StoredRecord
 from services.common.redis.keys import Kind, Topic
+from services.common.service.loops import background_tasks
 from services.common.service.tasks import sleep_unless_cancelled
 from services.gateway.launches import side_effects
 from services.gateway.launches.conductor import Conductor
+from services.gateway.launches.launches import Launches
 from tests.support.in_process_gateway import open_gateway
 from tests.support.valkey import Valkey
 
@@ -105,6 +109,35 @@ async def test_an_adopted_launch_that_was_cancelled_before_is_only_ended(
         await successor.until_ended(launch, LaunchState.CANCELLED)
         assert successor.backends.calls == [f"leave {BUILD} stop", f"stop {launch.launch_ref} 0"]
     assert conducted == []
+
+
+async def test_a_cancel_amid_a_takeover_takes_effect_at_once(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is recorded when the new gateway has read the record, and its message comes before that expects one."""
+    async with open_gateway(valkey) as gateway:
+        launch = await gateway.begin()
+        await gateway.until_state(launch, LaunchState.BUILDING)
+
+    is_heard = asyncio.Event()
+    hear, adopt = CancelRequests.on_message, Launches.adopt
+
+    def on_message(self: CancelRequests, message: bytes) -> None:
+        hear(self, message)
+        if message.startswith(b"cancel "):
+            is_heard.set()
+
+    async def cancel_first(self: Launches, record: OwnedRecord, stored: StoredRecord) -> None:
+        assert await self.cancel_requests.request(launch.launch_id)
+        await is_heard.wait()
+        await adopt(self, record, stored)
+
+    monkeypatch.setattr(CancelRequests, "on_message", on_message)
+    monkeypatch.setattr(Launches, "adopt", cancel_first)
+    async with (
+        open_gateway(valkey, reread_seconds=600) as successor,
+        background_tasks(successor.launches.cancel_requests.poll()),
+    ):
+        await successor.until(is_heard.is_set, "it is taken over")
+        await successor.until_ended(launch, LaunchState.CANCELLED)
 
 
 async def test_a_launch_that_is_given_up_says_by_which_owner(valkey: Valkey) -> None:
