@@ -29,6 +29,8 @@ def configure_hub(c: Any) -> None:
     if connect_url := os.environ.get("BINDERY_HUB_CONNECT_URL"):
         c.JupyterHub.hub_connect_url = connect_url
     c.JupyterHub.db_url = f"sqlite:///{state / 'jupyterhub.sqlite'}"
+    # The database outlives releases. JupyterHub keeps a copy of the file beside it before it changes the schema.
+    c.JupyterHub.upgrade_db = True
     c.JupyterHub.cookie_secret_file = str(state / "cookie_secret")
 
     # Proxy and servers outlive the hub: a hub that is killed and started again finds both.
