@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from deploy.jupyterhub.service_tokens import forget_service_tokens
+
 _EXPECTED_WARNINGS = (
     "is slow to start", "is slow to become responsive", "has no version header", "Using custom route for Hub",
 )  # fmt: skip
@@ -28,7 +30,8 @@ def configure_hub(c: Any) -> None:
     c.JupyterHub.hub_bind_url = listen_url()
     if connect_url := os.environ.get("BINDERY_HUB_CONNECT_URL"):
         c.JupyterHub.hub_connect_url = connect_url
-    c.JupyterHub.db_url = f"sqlite:///{state / 'jupyterhub.sqlite'}"
+    database = state / "jupyterhub.sqlite"
+    c.JupyterHub.db_url = f"sqlite:///{database}"
     # The database outlives releases. JupyterHub keeps a copy of the file beside it before it changes the schema.
     c.JupyterHub.upgrade_db = True
     c.JupyterHub.cookie_secret_file = str(state / "cookie_secret")
@@ -42,6 +45,7 @@ def configure_hub(c: Any) -> None:
     c.Authenticator.any_allow_config = True  # else the hub warns that nobody may log in
     c.JupyterHub.services = [{"name": "bindery-launcher", "api_token": os.environ["BINDERY_HUB_API_TOKEN"]}, culler()]
     c.JupyterHub.load_roles = roles()
+    forget_service_tokens(database, [service["name"] for service in c.JupyterHub.services])
 
 
 def listen_url() -> str:

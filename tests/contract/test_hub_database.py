@@ -1,5 +1,6 @@
 """A real JupyterHub and its database, which outlives releases."""
 
+import secrets
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -8,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.real_hub import HUB_PYTHON, HubStack
+from tests.support.paths import CHECKOUT
+from tests.support.polling import eventually
+from tests.support.quick_jupyter import quick_jupyter_wheel
+from tests.support.real_hub import HUB_PYTHON, HubStack, make_environment, make_image
+
+CONFIG = CHECKOUT / "deploy" / "jupyterhub" / "jupyterhub_config.py"
 
 
 @pytest.fixture
@@ -60,3 +66,55 @@ def test_a_database_of_an_older_jupyterhub_is_upgraded_and_a_copy_of_it_kept(sta
     (copy,) = database.parent.glob("jupyterhub.sqlite.????-??-??-??????")
     assert revision(copy) == older
     assert rows(copy, "SELECT name FROM users") == [("ada",)]
+
+
+def test_a_replaced_token_of_a_service_is_refused_and_everything_else_stays(stack: HubStack, tmp_path: Path) -> None:
+    quick = make_environment(tmp_path / "quick", str(quick_jupyter_wheel(tmp_path)))
+    make_image(stack.data, "quick", quick)
+    stack.start()
+    try:
+        stack.serve("bea", "quick")
+        assert stack.call("POST", "users/cem").status_code == 201
+        replaced = {stack.launcher_token, stack.culler_token}
+        assert [stack.call("GET", "users", token=token).status_code for token in replaced] == [200, 200]
+        stack.kill_hub()
+
+        stack.launcher_token = stack.env["BINDERY_HUB_API_TOKEN"] = secrets.token_hex(16)
+        stack.culler_token = stack.env["BINDERY_CULLER_API_TOKEN"] = secrets.token_hex(16)
+        stack.start_hub()
+        assert [stack.call("GET", "users", token=token).status_code for token in replaced] == [403, 403]
+        assert stack.call("GET", "users", token=stack.culler_token).status_code == 200
+        assert {user["name"] for user in stack.call("GET", "users").json()} == {"bea", "cem"}
+        server = stack.server("bea")
+        assert server
+        assert server["ready"]
+    finally:
+        eventually(lambda: stack.call("DELETE", "users/bea").status_code in (204, 404), "server and user are gone")
+
+
+def test_a_culler_that_the_hub_runs_has_a_new_token_at_each_start(tmp_path: Path) -> None:
+    stack = HubStack(tmp_path / "hub", BINDERY_CULLER_API_TOKEN="", BINDERY_CULL_EVERY_SECONDS="1")
+
+    def used_token() -> object:
+        """Return the hash of the only token that the hub knows of its culler, once a call has come with it."""
+        query = "SELECT hashed, api_tokens.last_activity FROM api_tokens JOIN services ON services.id = service_id"
+        ((token, last_used),) = rows(database_of(stack), f"{query} WHERE services.name = 'bindery-culler'")
+        return last_used and token
+
+    try:
+        stack.start()
+        first = eventually(used_token, "the hub accepts its culler's token")
+        stack.stop()
+        stack.start()
+        assert eventually(used_token, "the hub accepts its culler's token, again") != first
+    finally:
+        stack.stop()
+
+
+def test_commands_that_read_the_hubs_configuration_leave_the_tokens_of_a_running_hub(stack: HubStack) -> None:
+    stack.start()
+    assert stack.call("POST", "users/eve").status_code == 201
+    command = [str(HUB_PYTHON), "-m", "jupyterhub", "token", "--config", str(CONFIG), "eve"]
+    made = subprocess.run(command, cwd=stack.folder, env=stack.env, check=True, capture_output=True, text=True)
+    assert stack.call("GET", "user", token=made.stdout.split()[-1]).json()["name"] == "eve"
+    assert stack.call("GET", "users").status_code == 200
