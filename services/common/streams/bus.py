@@ -265,7 +265,7 @@ class Bus:
         """Mark the topics whose turn it is to be reread: a share of all at a time."""
         turn = next(self._turns)
         due = [topic for topic in self.readers if hash(topic) % REREAD_TURNS == turn]
-        self._mark_stale(*(topic for topic in due if _may_go_on(self.readers[topic])))
+        self._mark_stale(*(topic for topic in due if self.readers[topic].awaits_others))
 
     async def _read_stale(self) -> None:
         """Begin to reread every topic that is stale."""
@@ -293,12 +293,7 @@ class Bus:
 
     async def _check_records(self) -> None:
         """Look for the records of all topics that are followed and may go on."""
-        await check_records(self.redis, self.keys, [reader for reader in self.readers.values() if _may_go_on(reader)])
-
-
-def _may_go_on(reader: Reader) -> bool:
-    """Return whether followers wait for what another process writes."""
-    return reader.followers > 0 and not reader.has_ended and reader.feed is not Feed.OWNER
+        await check_records(self.redis, self.keys, [reader for reader in self.readers.values() if reader.awaits_others])
 
 
 def _ignore() -> None:

@@ -76,6 +76,11 @@ class Reader:
         """The newest entry."""
         return self.entries[-1] if self.entries else None
 
+    @property
+    def awaits_others(self) -> bool:
+        """Whether followers wait for what another process writes."""
+        return self.followers > 0 and not self.has_ended and self.feed is not Feed.OWNER
+
     async def read(self) -> None:
         """Read what the stream has beyond the newest entry."""
         async with self._lock:
