@@ -1,10 +1,12 @@
 """A real JupyterHub and its database, which outlives releases."""
 
+import os
 import secrets
+import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,15 @@ def downgrade(stack: HubStack) -> None:
     (folder / "jupyterhub_config.py").write_text(f"c.JupyterHub.db_url = {f'sqlite:///{database_of(stack)}'!r}\n")
     command = [str(HUB_PYTHON), "-m", "jupyterhub.dbutil", "alembic", "downgrade", "-1"]
     subprocess.run(command, cwd=folder, env=stack.env, check=True)
+
+
+def end_cullers(stack: HubStack) -> None:
+    """End cullers that the hub has left: it may start one anew while it stops."""
+    listing = subprocess.run(["ps", "-axeww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    for line in listing.splitlines():
+        if "jupyterhub_idle_culler" in line and f"JUPYTERHUB_API_URL={stack.api} " in line:
+            with suppress(ProcessLookupError):
+                os.kill(int(line.split()[0]), signal.SIGKILL)
 
 
 def test_a_database_of_an_older_jupyterhub_is_upgraded_and_a_copy_of_it_kept(stack: HubStack) -> None:
@@ -109,6 +120,7 @@ def test_a_culler_that_the_hub_runs_has_a_new_token_at_each_start(tmp_path: Path
         assert eventually(used_token, "the hub accepts its culler's token, again") != first
     finally:
         stack.stop()
+        end_cullers(stack)
 
 
 def test_commands_that_read_the_hubs_configuration_leave_the_tokens_of_a_running_hub(stack: HubStack) -> None:
