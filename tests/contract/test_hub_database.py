@@ -52,8 +52,9 @@ def downgrade(stack: HubStack) -> None:
     subprocess.run(command, cwd=folder, env=stack.env, check=True)
 
 
-def end_cullers(stack: HubStack) -> None:
-    """End cullers that the hub has left: it may start one anew while it stops."""
+def kill_hub_and_culler(stack: HubStack) -> None:
+    """End both at once. A hub that is asked to stop may start its culler anew meanwhile, and then does not end."""
+    stack.kill_hub()
     listing = subprocess.run(["ps", "-axeww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
     for line in listing.splitlines():
         if "jupyterhub_idle_culler" in line and f"JUPYTERHUB_API_URL={stack.api} " in line:
@@ -115,12 +116,12 @@ def test_a_culler_that_the_hub_runs_has_a_new_token_at_each_start(tmp_path: Path
     try:
         stack.start()
         first = eventually(used_token, "the hub accepts its culler's token")
-        stack.stop()
-        stack.start()
+        kill_hub_and_culler(stack)
+        stack.start_hub()
         assert eventually(used_token, "the hub accepts its culler's token, again") != first
     finally:
+        kill_hub_and_culler(stack)
         stack.stop()
-        end_cullers(stack)
 
 
 def test_commands_that_read_the_hubs_configuration_leave_the_tokens_of_a_running_hub(stack: HubStack) -> None:
