@@ -28,12 +28,15 @@ TOOLS = ("pip", "pip3", "ensurepip", "gcc", "cc", "c++", "ld", "make", "curl", "
 HARDENED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 SERVED = ("--detach", *HARDENED, "--network", "host", "--memory", "256m")
 SURVEY = """
-import importlib.util, json, os, shutil, sys
+import importlib.util, json, os, pathlib, shutil, sys
 names = sys.argv[1:]
 print(json.dumps({
     "ids": [os.getuid(), os.getgid()],
     "programs": [name for name in [*names, "git"] if shutil.which(name)],
     "modules": [name for name in [*names, "kubernetes_asyncio", "setuptools"] if importlib.util.find_spec(name)],
+    "compiled_by_time": [
+        str(path) for path in pathlib.Path("/app").rglob("*.pyc") if path.read_bytes()[4:8] != b"\\1\\0\\0\\0"
+    ],
 }))
 """
 COMPILED_NOW = re.compile(r"^# code object from (/.*\.py)$", re.MULTILINE)
@@ -83,6 +86,8 @@ def test_nothing_in_an_image_installs_or_compiles_and_git_is_only_where_it_is_us
     assert survey["programs"] == (["git"] if image in WITH_GIT else [])
     assert survey["modules"] == (["kubernetes_asyncio"] if image in WITH_KUBERNETES else [])
     assert survey["ids"] == [10001, 10001]
+    # A layer that the engine has kept has sources of an older time than modules that were compiled anew.
+    assert survey["compiled_by_time"] == []
 
 
 @pytest.fixture(scope="module")
