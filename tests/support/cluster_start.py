@@ -13,6 +13,7 @@ A cluster of the scripts is used as it is if it is up already. What an earlier r
 pids that it recorded. By hand:
 
     python -m tests.support.cluster_start run -- make test-cluster     # keeps one up for the length of a command
+    python -m tests.support.cluster_start build                        # only builds what the scripts start
 """
 
 import argparse
@@ -42,7 +43,7 @@ class NoClusterError(Exception):
 @contextlib.contextmanager
 def cluster() -> Iterator[Cluster]:
     """Keep a cluster there for the length of the block. Raise `NoClusterError`."""
-    scripts = Path(os.environ.get("BINDERY_TEST_CLUSTER_DIR") or CHECKOUT.parent / "shared" / "cluster")
+    scripts = _scripts()
     tool = None if "BINDERY_TEST_CLUSTER_DIR" in os.environ else installed_tool()
     if kubeconfig := os.environ.get("KUBECONFIG"):
         source: contextlib.AbstractContextManager[Cluster] = contextlib.nullcontext(_of_kubeconfig(Path(kubeconfig)))
@@ -57,6 +58,17 @@ def cluster() -> Iterator[Cluster]:
         )
     with source as cluster:
         yield cluster
+
+
+def _scripts() -> Path:
+    return Path(os.environ.get("BINDERY_TEST_CLUSTER_DIR") or CHECKOUT.parent / "shared" / "cluster")
+
+
+def build() -> None:
+    """Build what the scripts start, unless another cluster is to be used. Raise `NoClusterError`."""
+    has_another = "KUBECONFIG" in os.environ or ("BINDERY_TEST_CLUSTER_DIR" not in os.environ and installed_tool())
+    if not has_another and (_scripts() / "up.sh").exists():
+        _build(_scripts())
 
 
 def _of_kubeconfig(kubeconfig: Path) -> Cluster:
@@ -139,18 +151,26 @@ def is_up() -> bool:
     return PIDS.exists() and program.exists() and is_healthy(str(program), RUN / "admin.kubeconfig")
 
 
-def _bring_up(scripts: Path) -> None:
+def _build(scripts: Path) -> None:
+    """Build the parts and images of a cluster, unless they are there; wait for another process that does so."""
     if os.geteuid() != 0:
         raise NoClusterError("only root can start the machine's own cluster: set KUBECONFIG to another one")
     if not (HOME / "bin" / "kubelet").exists() and not shutil.which("go"):
         raise NoClusterError(
             "Go 1.25 or later is missing, to build the parts of the cluster with: set KUBECONFIG instead"
         )
+    HOME.mkdir(parents=True, exist_ok=True)
+    with (HOME / "build.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _script(scripts, "build.sh", _BUILD_SECONDS)
+        _script(scripts, "images.sh", 600)
+
+
+def _bring_up(scripts: Path) -> None:
+    started_at = time.monotonic()
+    _build(scripts)
     if PIDS.exists():  # what an earlier run left
         _script(scripts, "down.sh", 120)
-    started_at = time.monotonic()
-    _script(scripts, "build.sh", _BUILD_SECONDS)
-    _script(scripts, "images.sh", 600)
     _script(scripts, "up.sh", _UP_SECONDS)
     print(f"cluster up after {time.monotonic() - started_at:.0f} s", flush=True)
 
@@ -189,11 +209,15 @@ def environment_of(cluster: Cluster) -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Keep the cluster of the tests up for the length of a command.")
-    parser.add_argument("verb", choices=["run"])
+    parser = argparse.ArgumentParser(description="Keep the cluster of the tests up for a command, or only build it.")
+    parser.add_argument("verb", choices=["run", "build"])
     parser.add_argument("command", nargs=argparse.REMAINDER)
     chosen = parser.parse_args()
+    code = 0
     try:
+        if chosen.verb == "build":
+            build()
+            return
         with cluster() as the_cluster:
             print(f"KUBECONFIG={the_cluster.kubeconfig}", flush=True)
             command = chosen.command[1:] if chosen.command[:1] == ["--"] else chosen.command
