@@ -1,7 +1,6 @@
 """A write that is cancelled, or gets no answer, at any moment: nothing is lost, told twice, or counted wrong."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,10 +16,10 @@ from services.common.redis.keys import Kind, Topic
 from services.common.streams.entries import Entry, StreamEvent, encode_events
 from services.common.streams.event_format import PLAIN
 from services.common.streams.log_store import stream_entries
-from services.common.streams.topic_stream import AwaitableListener, TopicStream
 from tests.support.metrics import sample
 from tests.support.polling import until
 from tests.support.sample_records import launch, list_process, message_event
+from tests.support.topic_followers import content_followed
 from tests.support.valkey import Valkey, another_context
 
 END = Event(phase=Phase.FAILED, message="end", terminal=True)
@@ -37,20 +36,6 @@ async def new_record(context: ProcessContext, topic: Topic) -> OwnedRecord:
 async def stored_messages(context: ProcessContext, topic: Topic) -> list[str]:
     """All messages that a reader of the log gets."""
     return [line.message for line in lines_of(await stream_entries(context.redis, context.keys, topic))]
-
-
-async def messages_followed(context: ProcessContext, topic: Topic) -> str:
-    """All messages that a follower of the topic gets."""
-    stream = TopicStream(bus=context.bus, logs=context.logs, topic=topic, form=PLAIN, prefix="t")
-    listener = AwaitableListener()
-    content = b""
-    async with asyncio.timeout(10), contextlib.aclosing(stream.chunks(listener)) as chunks:
-        async for chunk in chunks:
-            if chunk is None:
-                await listener.wait()
-            else:
-                content += chunk
-    return content.decode()
 
 
 class HeldAnswers:
@@ -102,8 +87,8 @@ async def test_cancelled_at_any_moment_the_lines_and_the_end_are_told_once(
         assert messages == [*lines, "end"]
         assert len(lines) - 1 in {confirmed, confirmed + 1}
         assert record.lines == len(messages)
-        assert '"message": "end"' in await messages_followed(context, topic)
-        assert "missing here" not in await messages_followed(context, topic)
+        assert '"message": "end"' in await content_followed(context, topic, PLAIN)
+        assert "missing here" not in await content_followed(context, topic, PLAIN)
 
 
 async def test_a_cancel_waits_for_the_answer_that_is_on_its_way(
@@ -281,4 +266,4 @@ async def test_a_follower_is_told_the_end_whatever_it_counts(context: ProcessCon
     await record.write(message_event("1"), message_event("2"))
     record.lines -= 2  # as an owner who never heard of these lines
     await record.write(END, final=True)
-    assert '"message": "end"' in await messages_followed(context, topic)
+    assert '"message": "end"' in await content_followed(context, topic, PLAIN)

@@ -1,7 +1,6 @@
 """A follower that is further behind than one read from Redis returns gets all of a topic, though nothing wakes it."""
 
 import asyncio
-import contextlib
 
 import pytest
 
@@ -11,7 +10,6 @@ from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic
 from services.common.streams import reader
 from services.common.streams.log_store import stream_entries
-from services.common.streams.topic_stream import AwaitableListener, TopicStream
 from services.gateway.streaming.event_formats import V1
 from services.gateway.streaming.launch_stream import LaunchPosition
 from tests.support.launch_followers import (
@@ -25,6 +23,7 @@ from tests.support.launch_followers import (
     the_end,
 )
 from tests.support.polling import until
+from tests.support.topic_followers import content_followed
 
 BUILD = Topic(Kind.BUILD, BUILD_ID)
 ENTRIES = 12
@@ -78,18 +77,12 @@ async def test_the_whole_log_of_a_build_without_a_launch_is_told(context: Proces
     """In the second case the stream expires under the follower: the log is in the store."""
     await a_launch_with_a_long_build(context)
     await context.logs.put(BUILD_ID, await stream_entries(context.redis, context.keys, BUILD), is_public=True)
-    stream = TopicStream(bus=context.bus, logs=context.logs, topic=BUILD, form=V1, prefix="t")
-    listener = AwaitableListener()
-    content = b""
-    async with asyncio.timeout(10), contextlib.aclosing(stream.chunks(listener)) as chunks:
-        async for chunk in chunks:
-            if chunk is None:
-                await listener.wait()
-                continue
-            content += chunk
-            if has_expired:
-                await context.redis.delete(context.keys.events(BUILD))
-    assert [content.count(f'"{message}\\n"'.encode()) for message in EXPECTED] == [1] * len(EXPECTED), content
+
+    async def expire() -> None:
+        await context.redis.delete(context.keys.events(BUILD))
+
+    content = await content_followed(context, BUILD, V1, on_chunk=expire if has_expired else None)
+    assert [content.count(f'"{message}\\n"') for message in EXPECTED] == [1] * len(EXPECTED), content
 
 
 async def test_all_events_of_a_topic_are_read(context: ProcessContext) -> None:
