@@ -27,11 +27,16 @@ class KubernetesApi:
     """Objects by kind and name, with their history for watches. `job_uids` has the uids of all Jobs that ever were."""
 
     def __init__(self) -> None:
-        self.objects: dict[str, dict[str, Json]] = {"jobs": {}, "pods": {}, "secrets": {}, "events": {}}
+        kinds = ("jobs", "pods", "secrets", "events", "configmaps")
+        self.objects: dict[str, dict[str, Json]] = {kind: {} for kind in kinds}
         self.logs: dict[str, bytes] = {}
         self.job_uids: list[str] = []
         self.is_full = False
         """Whether a quota of the namespace lets no Job be made."""
+        self.forbidden: set[str] = set()
+        """The kinds whose objects the caller may not read by their name."""
+        self.reads: list[str] = []
+        """The kind of each object that was read by its name."""
         self.log_streams: dict[str, int] = {}
         """The number of log streams that are open, by pod."""
         self.log_refusals: dict[str, web.Response] = {}
@@ -117,6 +122,10 @@ class KubernetesApi:
 
     async def _object(self, request: web.Request, kind: str, name: str) -> web.Response:
         stored_object = self.objects[kind].get(name)
+        if request.method == "GET":
+            self.reads.append(kind)
+            if kind in self.forbidden:
+                return _refusal(403, f'{kind} "{name}" is forbidden: User "builder" cannot get resource "{kind}"')
         if stored_object is None:
             return _refusal(404, f'"{name}" not found')
         if request.method == "PATCH":

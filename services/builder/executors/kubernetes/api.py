@@ -31,6 +31,7 @@ JOBS = "/apis/batch/v1/namespaces/{namespace}/jobs"
 PODS = "/api/v1/namespaces/{namespace}/pods"
 EVENTS = "/api/v1/namespaces/{namespace}/events"
 SECRETS = "/api/v1/namespaces/{namespace}/secrets"
+CONFIG_MAPS = "/api/v1/namespaces/{namespace}/configmaps"
 
 REQUESTS = Counter(
     "bindery_kubernetes_requests_total", "Requests of the Kubernetes API server, by method and kind", ["method", "kind"]

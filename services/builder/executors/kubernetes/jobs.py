@@ -18,6 +18,7 @@ from services.builder.executors.kubernetes.manifest import (
     secret_manifest,
 )
 from services.builder.executors.kubernetes.obstacles import QUOTA, Obstacle, quota_obstacle
+from services.builder.executors.kubernetes.owner import Owner, UnusableOwnerError
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import (
     BUILD_ID,
@@ -47,15 +48,16 @@ class Jobs:
         self._api = api
         self._settings = settings
         self._credentials = CredentialsForBuilds(settings)
+        self._owner = Owner(api, settings)
         self._job_reader = ObjectReader("jobs", JobState.parse)
         self._pod_reader = ObjectReader("pods", PodState.parse)
         self._refusals: dict[str, Obstacle] = {}
-        """Why a quota refused to have a Job created, by the Job's name."""
+        """Why a Job could not be created for the time being, by its name: a full quota, or no owner for it."""
         self._ensured_uids: dict[str, str] = {}
         """The uid of each Job that was ensured and is not followed yet, by its name."""
 
     async def ensure(self, attempt: Attempt) -> None:
-        """Create the Job and its Secret if they are missing. A Job that a quota refuses has a `refusal` afterwards.
+        """Create the Job and its Secret if they are missing. A Job that must wait has a `refusal` afterwards.
 
         The Job comes first: a worker that dies in between leaves a Job that ends at its deadline and is removed after
         its TTL, and no Secret is ever without an owner. The Job's pod waits for the Secret. Raise `BinderyError`.
@@ -78,28 +80,33 @@ class Jobs:
         await self._claim(job, attempt)
 
     async def _create(self, name: str, attempt: Attempt, command: Command) -> JobState | None:
-        """Create the Job, or return the one that exists; return None for a Job that a quota refuses."""
+        """Create the Job, or return the one that exists; return None for a Job that must wait."""
         node = await self._sticky_node(attempt)
         secret = f"{name}-{secrets.token_hex(4)}"
-        manifest = job_manifest(attempt, command, self._settings, secret=secret, node=node)
         try:
+            # The run before this one may have vanished because its owner has another uid by now.
+            owners = await self._owner.references(is_uid_doubtful=attempt.run > 1)
+            manifest = job_manifest(attempt, command, self._settings, secret=secret, node=node, owners=owners)
             job = self._read_job(await self._api.call("POST", JOBS, body=manifest))
             log.info("job_created", job=name, build_id=attempt.build_id)
             return job
+        except UnusableOwnerError as error:
+            refusal: Obstacle | None = error.obstacle
         except ApiError as error:
             is_over_quota = error.status == 403 and QUOTA in error.message
-            if error.status != 409 and not is_over_quota:
+            refusal = quota_obstacle(error.message, self._settings) if is_over_quota else None
+            if error.status != 409 and not refusal:
                 raise _error_for(error) from None
 
-            # A full quota refuses a Job that exists already, too.
-            existing = await self.read(name)
-            if existing:
-                return existing
-            if not is_over_quota:
-                raise ExecutorUnavailableError(f"the Job {name} is just being removed") from None
-            self._refusals[name] = quota_obstacle(error.message, self._settings)
-            self._ensured_uids.pop(name, None)
-            return None
+        # A full quota refuses a Job that exists already, too.
+        existing = await self.read(name)
+        if existing:
+            return existing
+        if not refusal:
+            raise ExecutorUnavailableError(f"the Job {name} is just being removed")
+        self._refusals[name] = refusal
+        self._ensured_uids.pop(name, None)
+        return None
 
     async def _claim(self, job: JobState, attempt: Attempt) -> None:
         """Remember the Job as the attempt's, and raise its epoch."""

@@ -74,9 +74,18 @@ def job_name(execution: str) -> str:
 
 
 def job_manifest(
-    attempt: Attempt, command: Command, settings: KubernetesSettings, *, secret: str, node: str | None = None
+    attempt: Attempt,
+    command: Command,
+    settings: KubernetesSettings,
+    *,
+    secret: str,
+    node: str | None = None,
+    owners: Sequence[Json] = (),
 ) -> Json:
-    """Return the Job of one run of an attempt. `secret` is the name of its Secret, `node` a node to prefer."""
+    """Return the Job of one run of an attempt, which goes with the last of its `owners` (`ownerReferences`).
+
+    `secret` is the name of its Secret, `node` a node to prefer.
+    """
     name = job_name(attempt.name)
     labels = {"app": "bindery", "component": COMPONENT, "name": name} | settings.kubernetes_labels
     labels |= {  # last, so that no setting overrides the labels that we select by
@@ -100,6 +109,7 @@ def job_manifest(
             "name": name,
             "labels": labels,
             "annotations": annotations | {EPOCH: str(attempt.epoch)},
+            "ownerReferences": list(owners),
         },
         "spec": {
             "backoffLimit": 0,

@@ -23,6 +23,14 @@ class KubernetesSettings(BuilderSettings):
     kubernetes_namespace: str = Field(
         "", description="Where Jobs run [build_namespace]; empty: the namespace of this pod or of the context."
     )
+    kubernetes_owner: str = Field(
+        "",
+        description="A ConfigMap in the Jobs' namespace that [owns](builders.md#builds-on-kubernetes) the Jobs: who "
+        "deletes it, as `helm uninstall` does, deletes them with all that is theirs. Empty: nothing owns them.",
+    )
+    kubernetes_owner_seconds: float = Field(
+        60.0, ge=0, description="How long a worker remembers the uid of that ConfigMap; 0: it is read for each Job."
+    )
     kubernetes_connect_timeout_seconds: float = Field(
         3.0, gt=0, description="How long connecting to the API server may take."
     )
@@ -138,7 +146,10 @@ class KubernetesSettings(BuilderSettings):
         600.0, ge=0, description="How long a build waits for room in its namespace's quota."
     )
     kubernetes_start_seconds: float = Field(
-        300.0, ge=0, description="How long anything else may keep a pod from starting: a volume, a Secret, its node."
+        300.0,
+        ge=0,
+        description="How long anything else may keep a pod from starting: a volume, a Secret, its node, "
+        "or a missing `BINDERY_KUBERNETES_OWNER`.",
     )
     kubernetes_lost_seconds: float = Field(
         60.0,
