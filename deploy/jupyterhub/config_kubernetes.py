@@ -16,3 +16,5 @@ def configure(c: Any) -> None:
     configuration.configure_containers(c, BinderKubeSpawner)
     if namespace := os.environ.get("BINDERY_SERVERS_NAMESPACE"):
         c.BinderKubeSpawner.namespace = namespace
+    if owner := os.environ.get("BINDERY_SERVERS_OWNER"):
+        c.BinderKubeSpawner.owner_config_map = owner

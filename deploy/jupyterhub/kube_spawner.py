@@ -8,13 +8,21 @@ from typing import Any
 from aiohttp import ClientError
 from jupyterhub.traitlets import ByteSpecification
 from jupyterhub.utils import exponential_backoff, maybe_future
-from kubernetes_asyncio.client import ApiException, V1EnvFromSource, V1ObjectMeta, V1Secret, V1SecretEnvSource
+from kubernetes_asyncio.client import (
+    ApiException,
+    V1EnvFromSource,
+    V1ObjectMeta,
+    V1OwnerReference,
+    V1Secret,
+    V1SecretEnvSource,
+)
 from kubespawner import KubeSpawner
 from traitlets import Bool, List, Unicode, default
 
 from deploy.jupyterhub import labels
 from deploy.jupyterhub.binder_spawner import refusal
 from deploy.jupyterhub.container_spawner import ContainerMixin, end_sentence
+from deploy.jupyterhub.owner_config_map import OwnerMixin
 
 _START = "bindery/start"
 """Annotation that tells the pod of this start from an earlier pod of the same name."""
@@ -23,7 +31,7 @@ _CANCEL_SECONDS = 10.0
 """Time in which a cancelled start ends."""
 
 
-class BinderKubeSpawner(ContainerMixin, KubeSpawner):
+class BinderKubeSpawner(OwnerMixin, ContainerMixin, KubeSpawner):
     """Starts a launch's server as a pod.
 
     The defaults suit pods that run the code of strangers; every setting of KubeSpawner still works.
@@ -46,7 +54,6 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
         config=True,
         help="Environment variables that are in a Secret and not in the pod; empty if the hub may create no Secrets.",
     )
-
     _start_id = ""
     _secret: V1Secret | None = None
     _is_pod_created = False
@@ -112,6 +119,10 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
         if "enableServiceLinks" not in configured and "enable_service_links" not in configured:
             pod.spec.enable_service_links = self.enable_service_links
 
+        owners = await self.owner_references()
+        if owners:
+            pod.metadata.owner_references = [*(pod.metadata.owner_references or []), *owners]
+
         container = pod.spec.containers[0]
         container.termination_message_policy = "FallbackToLogsOnError"
         if self.gpus:
@@ -126,7 +137,7 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
             container.security_context = {"capabilities": {"drop": list(self.dropped_capabilities)}} | context
 
         self._escape_dollars(container)
-        self._move_secrets(container)
+        self._move_secrets(container, owners)
         return pod
 
     def _escape_dollars(self, container: Any) -> None:
@@ -141,7 +152,7 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
             if is_of_launch and variable.name not in self.secret_variables:
                 variable.value = variable.value.replace("$", "$$")
 
-    def _move_secrets(self, container: Any) -> None:
+    def _move_secrets(self, container: Any, owners: list[V1OwnerReference]) -> None:
         """Move the `secret_variables` of a container from its environment to a Secret."""
         secrets_by_name = {
             variable.name: variable.value
@@ -161,6 +172,7 @@ class BinderKubeSpawner(ContainerMixin, KubeSpawner):
             name=self.pod_name,
             labels=self._build_common_labels({}) | labels.labels_of(self.user_options),
             annotations=labels.annotations_of(self.user_options),
+            owner_references=owners or None,
         )
         self._secret = V1Secret(metadata=metadata, string_data=secrets_by_name)
 

@@ -59,6 +59,8 @@ HUB = {
     "BINDERY_SERVERS_NETWORK": "The engine's network for servers in containers: "
     "[which](hubs.md#servers-in-containers).",
     "BINDERY_SERVERS_NAMESPACE": "The namespace for servers in pods, if not the hub's own.",
+    "BINDERY_SERVERS_OWNER": "A ConfigMap in that namespace that [owns](hubs.md#servers-in-pods) the servers' pods and "
+    "Secrets: whoever deletes it deletes them. Empty: nothing owns them.",
     "BINDERY_CONCURRENT_SPAWN_LIMIT": "Number of servers that the hub starts at once; the launcher asks again for a "
     "server that the hub refused.",
     "BINDERY_SERVER_POLL_SECONDS": "Time between two checks whether a server still runs, and when it was last used.",

@@ -4,7 +4,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-from kubernetes_asyncio.client import ApiException
+from kubernetes_asyncio.client import ApiException, V1ConfigMap, V1OwnerReference
 
 
 class PodsAndSecrets:
@@ -16,6 +16,10 @@ class PodsAndSecrets:
     def __init__(self) -> None:
         self.pods: dict[str, dict[str, Any]] = {}
         self.secrets: dict[str, dict[str, str]] = {}
+        self.config_maps: dict[str, V1ConfigMap | ApiException] = {}
+        """ConfigMaps, or the errors that reading them gets."""
+        self.owners: dict[str, list[V1OwnerReference] | None] = {}
+        """The owner references of what was made last, by its kind."""
         self.hangs: dict[str, int] = {}
         self.late: dict[str, int] = {}
         self.calls: list[str] = []
@@ -29,6 +33,7 @@ class PodsAndSecrets:
 
     async def create_namespaced_pod(self, namespace: str, pod: Any) -> None:
         key = f"{namespace}/{pod.metadata.name}"
+        self.owners["pod"] = pod.metadata.owner_references
         [port] = pod.spec.containers[0].ports
         running = {
             "spec": {"containers": [{"ports": [{"name": port.name, "containerPort": port.container_port}]}]},
@@ -42,6 +47,7 @@ class PodsAndSecrets:
 
     async def create_namespaced_secret(self, namespace: str, secret: Any) -> None:
         key = f"{namespace}/{secret.metadata.name}"
+        self.owners["secret"] = secret.metadata.owner_references
         await self._call("create secret", lambda: _take(self.secrets, key, secret.string_data))
 
     async def delete_namespaced_pod(self, name: str, namespace: str, **_: object) -> None:
@@ -49,6 +55,13 @@ class PodsAndSecrets:
 
     async def delete_namespaced_secret(self, name: str, namespace: str) -> None:
         await self._call("delete secret", lambda: _drop(self.secrets, f"{namespace}/{name}"))
+
+    async def read_namespaced_config_map(self, name: str, namespace: str) -> V1ConfigMap:
+        await self._call("read config map", lambda: None)
+        found = self.config_maps.get(f"{namespace}/{name}") or ApiException(status=404, reason="Not Found")
+        if isinstance(found, ApiException):
+            raise found
+        return found
 
     async def _call(self, kind: str, change: Any) -> None:
         self.calls.append(kind)

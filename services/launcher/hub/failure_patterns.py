@@ -78,6 +78,8 @@ PATTERNS = (
         _NO_BACKEND,
     ),
     Pattern(r"^Cannot connect to host \S+", Verdict.FATAL, _NO_BACKEND),
+    # What its pod is to belong to
+    Pattern(r"^The ConfigMap \S+ in \S+, to which servers belong,", Verdict.FATAL, "hub_refused"),
     # The image
     Pattern(_then(_PULL, _DENIED), Verdict.FATAL, "image_pull_denied"),
     Pattern(
