@@ -1,0 +1,56 @@
+{{/* Who may reach whom: pieces of network policies. */}}
+
+{{/* Pods of our own parts. Arguments: root, parts (a list). */}}
+{{- define "bindery.network.parts" -}}
+- podSelector:
+    matchLabels:
+      app.kubernetes.io/name: {{ .root.Chart.Name }}
+      app.kubernetes.io/instance: {{ .root.Release.Name }}
+    matchExpressions:
+      - {key: app.kubernetes.io/component, operator: In, values: {{ toJson .parts }}}
+  namespaceSelector:
+    matchLabels: {kubernetes.io/metadata.name: {{ .root.Release.Namespace }}}
+{{- end -}}
+
+{{/* What selects the pods of builds, or of servers, in their namespace: all, if nothing else runs there. Arguments:
+     root, namespace, labels (what they have where other pods are). */}}
+{{- define "bindery.network.guests" -}}
+{{- $builds := include "bindery.builds.namespace" .root -}}
+{{- $servers := include "bindery.servers.namespace" .root -}}
+{{- if or (eq $builds $servers) (eq .namespace .root.Release.Namespace) -}}
+{matchExpressions: {{ toJson .expressions }}}
+{{- else -}}
+{}
+{{- end -}}
+{{- end -}}
+
+{{/* Egress to name servers, in the cluster and in private networks. */}}
+{{- define "bindery.network.dns" -}}
+- ports:
+    - {protocol: UDP, port: 53}
+    - {protocol: TCP, port: 53}
+  to:
+    - namespaceSelector: {}
+    {{- range .Values.networkPolicy.privateNetworks }}
+    - ipBlock: {cidr: {{ . }}}
+    {{- end }}
+{{- end -}}
+
+{{/* Egress to public addresses, and to private ones that the values allow. */}}
+{{- define "bindery.network.internet" -}}
+- to:
+    {{- $private := concat .Values.networkPolicy.privateNetworks .Values.networkPolicy.alsoPrivate }}
+    {{- range $all := list "0.0.0.0/0" "::/0" }}
+    - ipBlock:
+        cidr: {{ $all }}
+        except:
+          {{- range $private }}
+          {{- if eq (contains ":" .) (contains ":" $all) }}
+          - {{ . }}
+          {{- end }}
+          {{- end }}
+    {{- end }}
+    {{- range .Values.allowedNetworks }}
+    - ipBlock: {cidr: {{ . }}}
+    {{- end }}
+{{- end -}}
