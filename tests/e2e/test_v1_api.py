@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import pytest
 
 from services.common.models.error_codes import KINDS

@@ -90,15 +90,31 @@ def module_sum(archive: zipfile.ZipFile) -> str:
 
 def module_folder(module: str, version: str, expected_sum: str, environ: dict[str, str]) -> Path:
     """Download a module; return the folder with its files. Raise `NoGoError`, also if they have another checksum."""
+    downloaded = _downloaded(module, version, expected_sum, environ)
+    if "Dir" not in downloaded:
+        raise NoGoError(f"go mod download {module}@{version} failed: {downloaded['Error']}")
+    return Path(downloaded["Dir"])
+
+
+def module_archive(module: str, version: str, expected_sum: str, environ: dict[str, str]) -> Path:
+    """Download a module for what is in it beside Go; return its zip. Raise `NoGoError` as `module_folder`.
+
+    Its code may be for a later Go than that of `environ`.
+    """
+    return Path(_downloaded(module, version, expected_sum, environ)["Zip"])
+
+
+def _downloaded(module: str, version: str, expected_sum: str, environ: dict[str, str]) -> dict[str, str]:
+    """Return what `go mod download` says of a module whose files are there, and are those of the checksum."""
     process = subprocess.run(
         ["go", "mod", "download", "-json", f"{module}@{version}"], cwd="/", env=environ, capture_output=True, text=True,
         timeout=_DOWNLOAD_SECONDS, check=False,
     )  # fmt: skip
-    if process.returncode:
+    downloaded: dict[str, str] = json.loads(process.stdout) if process.stdout.startswith("{") else {}
+    if "Sum" not in downloaded:
         raise NoGoError(
             f"go mod download {module}@{version} failed: {(process.stdout + process.stderr).strip()[-500:]}"
         )
-    downloaded = json.loads(process.stdout)
     if downloaded["Sum"] != expected_sum:
         raise NoGoError(f"{module}@{version} has the sum {downloaded['Sum']}, not {expected_sum}")
-    return Path(downloaded["Dir"])
+    return downloaded
