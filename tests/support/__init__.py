@@ -22,7 +22,8 @@ The rest are small tools, each of them one file:
 - HTTP: `serving` (an application on a port), `echo_app`, `metrics`, `tls`, `ports`, `registry_token_server`;
 - on the way: `tcp_proxy`, `slow_tcp_proxy`, `forward_proxy`, `watch_proxy` (cuts and silences watches);
 - Kubernetes without a cluster: `kubernetes_api` (for the builder), `pods_api` and `spawners` (for the hub);
-- the chart: `helm`, `manifest_schemas` (is a manifest valid), `crds` (the custom resources it may use);
+- the chart: `helm`, `manifest_schemas` (is a manifest valid), `crds` (the custom resources it may use),
+  `network_policies` and `label_selectors` (who may reach whom);
 - servers: `quick_jupyter`, `kernels`; repositories: `bare_repos`; pytest: `parallel`, `paths`,
   `long_tests` (what `make test-long` selects, and its table); `go_toolchain` (to build programs, and to read modules);
 - docs: `page_commands` (the commands of a page, typed one after another).
