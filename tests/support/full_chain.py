@@ -37,6 +37,18 @@ QUICK: dict[str, object] = {
     "finished_stream_seconds": 1,
 }
 """Settings of a Bindery whose servers start or fail soon, and end soon after."""
+QUICK_VALUES: dict[str, Any] = {
+    "everyPart": {
+        "extraConfig": {
+            name: QUICK[name]
+            for name in ("image_pull_timeout_seconds", "reap_interval_seconds", "finished_stream_seconds")
+        }
+        | {"resource_classes": json.loads(str(QUICK["resource_classes"]))}
+    },
+    "servers": {"startTimeoutSeconds": START_SECONDS, "cullEverySeconds": 1, "idleTimeoutSeconds": 10},
+    "hub": {"extraEnv": [{"name": "BINDERY_SERVER_POLL_SECONDS", "value": "1"}]},
+}
+"""The same as values of the chart."""
 SILENT = "#!/bin/sh\nexec sleep 1000\n"
 """A Jupyter that runs, and opens no port."""
 GREEDY = "#!/bin/sh\nexec python3 -c 'kept = [b\"x\" * (1 << 20) for _ in range(1 << 12)]'\n"

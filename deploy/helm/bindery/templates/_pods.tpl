@@ -98,7 +98,7 @@ spec:
   {{- end }}
   strategy:
     type: RollingUpdate
-    rollingUpdate: {maxUnavailable: 0, maxSurge: {{ $values.maxSurge | default "25%" | quote }}}
+    rollingUpdate: {maxUnavailable: 0, maxSurge: {{ $values.maxSurge }}}
   selector:
     matchLabels: {{- include "bindery.selector" . | nindent 6 }}
   template:
@@ -132,6 +132,7 @@ spec:
             - {name: http, containerPort: 8080}
           startupProbe:
             httpGet: {path: /livez, port: http}
+            initialDelaySeconds: 2
             periodSeconds: 1
             timeoutSeconds: 5
             failureThreshold: 60

@@ -1,0 +1,302 @@
+"""A release of the chart on the cluster of the tests: its images, volumes and addresses, and what it has made."""
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import redis
+import yaml
+
+from deploy.jupyterhub.labels import installation_label
+from deploy.redis.users import redis_user_name
+from tests.support.cluster import Cluster
+from tests.support.compose_images import StandIns
+from tests.support.engine import REGISTRY, Engine
+from tests.support.launching import Launching
+from tests.support.paths import CHECKOUT
+from tests.support.polling import eventually
+from tests.support.ports import free_ports
+from tests.support.service_images import IMAGES, TAG
+from tests.support.tcp_proxy import relay
+
+CHART = CHECKOUT / "deploy" / "helm" / "bindery"
+EXAMPLES = CHART / "examples"
+IMAGES_PREFIX = f"{REGISTRY}/bindery-images/"
+CLAIMS = ("redis", "hub", "registry")
+"""Parts that have a volume."""
+INSTALL_SECONDS = 240
+
+
+def push_images(engine: Engine, stand_ins: StandIns) -> dict[str, Any]:
+    """Push the images of an installation to the registry of the tests; return the values that name them."""
+    names = {image: f"localhost/bindery/{image}:{TAG}" for image in IMAGES}
+    others = {"redis": stand_ins.redis, "traefik": stand_ins.traefik, "registry": stand_ins.registry}
+    pushed = {
+        **{f"{IMAGES_PREFIX}{image}:{TAG}": name for image, name in names.items()},
+        **{f"{IMAGES_PREFIX}{part}:{TAG}": name for part, name in others.items()},
+    }
+    for target, source in pushed.items():
+        engine.docker("tag", source, target)
+        engine.docker("push", "--quiet", target, seconds=300)
+    return {"prefix": IMAGES_PREFIX, "tag": TAG, **{part: f"{IMAGES_PREFIX}{part}:{TAG}" for part in others}}
+
+
+class HelmRelease(Launching):
+    """One release in a namespace of its own, and, if its values say so, with hub, Redis and registry of its own.
+
+    `values` are merged over those that every release of the tests needs. Volumes are folders of this machine, in
+    `folder`.
+    """
+
+    def __init__(
+        self, folder: Path, cluster: Cluster, engine: Engine, images: Mapping[str, Any], **values: Any
+    ) -> None:
+        self.folder = folder
+        self.cluster = cluster
+        self.engine = engine
+        self.namespace = f"bindery-helm-{os.getpid()}"
+        self.name = "bindery"
+        self.port, self.registry_port = free_ports(2, avoid=set())
+        self._relays = contextlib.ExitStack()
+        self.values = merged(self._base(images), values)
+        super().__init__()
+
+    def _base(self, images: Mapping[str, Any]) -> dict[str, Any]:
+        socket = self.engine.host.removeprefix("unix://")
+        is_socket = socket != self.engine.host
+        engine = {"kind": "socket", "socket": socket} if is_socket else {"kind": "address", "address": socket}
+        return {
+            "images": dict(images),
+            "publicUrl": f"http://127.0.0.1:{self.port}",
+            "serversUrl": f"http://localhost:{self.port}",
+            "allowedNetworks": [f"{self.cluster.host}/32"],
+            "engine": engine,
+            "registry": {"bundled": True, "hostPort": self.registry_port, "persistence": _claim("registry", self)},
+            "redis": {"persistence": _claim("redis", self)},
+            "hub": {"persistence": _claim("hub", self)},
+        }
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    # Helm
+
+    def helm(self, *arguments: str, seconds: float = INSTALL_SECONDS, is_checked: bool = True) -> str:
+        """Run helm; return its output, or its errors where it may fail and does."""
+        program = self.cluster.kubectl_program.removesuffix("kubectl") + "helm"
+        process = subprocess.run(
+            [program, "--kubeconfig", str(self.cluster.kubeconfig), "--namespace", self.namespace, *arguments],
+            capture_output=True, text=True, timeout=seconds + 30, check=False,
+        )  # fmt: skip
+        assert not is_checked or process.returncode == 0, (
+            f"helm {' '.join(arguments)}\n{process.stderr}\n{self.state()}"
+        )
+        return process.stderr if process.returncode else process.stdout
+
+    def values_file(self, **values: Any) -> Path:
+        """Write the values, with some changed."""
+        path = self.folder / "values.yaml"
+        path.write_text(yaml.safe_dump(merged(self.values, values)))
+        return path
+
+    def install(self, *arguments: str) -> Self:
+        """Make namespace and volumes, install, and wait until all is ready; arguments come before the values."""
+        self.cluster.kubectl("create", "namespace", self.namespace)
+        self.make_volumes()
+        self.helm(
+            "install", self.name, str(CHART), *arguments, "--values", str(self.values_file()), "--wait",
+            f"--timeout={INSTALL_SECONDS}s",
+        )  # fmt: skip
+        self.open_relays()
+        return self
+
+    def upgrade(self, **values: Any) -> None:
+        """Change values for good, and wait until all pods are new."""
+        self.values = merged(self.values, values)
+        self.helm(
+            "upgrade", self.name, str(CHART), "--values", str(self.values_file()), "--wait",
+            f"--timeout={INSTALL_SECONDS}s",
+        )  # fmt: skip
+
+    def make_volumes(self) -> None:
+        """Make a volume for each claim, a folder of the node: the cluster has no storage class."""
+        for part in CLAIMS:
+            folder = self.folder / "volumes" / part
+            folder.mkdir(parents=True)
+            folder.chmod(0o777)  # of hostPath no group is changed
+            body = {
+                "apiVersion": "v1",
+                "kind": "PersistentVolume",
+                "metadata": {"name": self.volume(part)},
+                "spec": {
+                    "accessModes": ["ReadWriteOnce"],
+                    "capacity": {"storage": "50Gi"},
+                    "hostPath": {"path": str(folder)},
+                    "persistentVolumeReclaimPolicy": "Retain",
+                },
+            }
+            self.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+
+    def volume(self, part: str) -> str:
+        """Return the name of a part's volume."""
+        return f"{self.namespace}-{part}"
+
+    def open_relays(self) -> None:
+        """Let this machine reach the proxy, and its engine the registry, as a node's own loopback would."""
+        self._relays.enter_context(relay((self.address("proxy"), 80), listen=("127.0.0.1", self.port)))
+        self._relays.enter_context(relay((self.address("registry"), 5000), listen=("127.0.0.1", self.registry_port)))
+
+    def remove(self) -> None:
+        """Uninstall, and remove the namespaces and the volumes."""
+        self.client.close()
+        self._relays.close()
+        self.helm("uninstall", self.name, "--wait", "--ignore-not-found", is_checked=False)
+        for namespace in (self.namespace, self.builds, self.servers):
+            self.cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", seconds=120, is_checked=False)
+        for part in CLAIMS:
+            self.cluster.kubectl("delete", "persistentvolume", self.volume(part), "--ignore-not-found")
+        shutil.rmtree(self.folder / "volumes", ignore_errors=True)
+
+    # What there is
+
+    @property
+    def builds(self) -> str:
+        """The namespace of builds."""
+        return f"{self.namespace}-builds"
+
+    @property
+    def servers(self) -> str:
+        """The namespace of servers."""
+        return f"{self.namespace}-servers"
+
+    def kubectl(self, *arguments: str, namespace: str = "", stdin: str = "", is_checked: bool = True) -> str:
+        """Return what a kubectl command prints, in the release's namespace unless another is named."""
+        return self.cluster.kubectl(
+            "-n", namespace or self.namespace, *arguments, stdin=stdin, seconds=120, is_checked=is_checked
+        )
+
+    def objects(self, kind: str, namespace: str = "", selector: str = "") -> list[dict[str, Any]]:
+        """Return all objects of a kind."""
+        chosen = ["--selector", selector] if selector else []
+        listing = json.loads(self.kubectl("get", kind, "-o", "json", *chosen, namespace=namespace))
+        items: list[dict[str, Any]] = listing["items"]
+        return items
+
+    def pods(self, part: str) -> list[dict[str, Any]]:
+        """Return the pods of a part."""
+        return self.objects("pods", selector=f"app.kubernetes.io/component={part}")
+
+    def address(self, part: str) -> str:
+        """Return the address of a part's Service, which this machine reaches."""
+        return self.kubectl("get", "service", f"{self.name}-{part}", "-o", "jsonpath={.spec.clusterIP}")
+
+    @cached_property
+    def secret(self) -> dict[str, str]:
+        """What the chart has generated."""
+        data = json.loads(self.kubectl("get", "secret", self.name, "-o", "jsonpath={.data}"))
+        return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+    @property
+    def installation(self) -> dict[str, str]:
+        return {"installation_id": self.secret["installation-id"]}
+
+    def made(self) -> frozenset[str]:
+        """Return the names of all that hub and workers have made: pods, Jobs and Secrets of builds and of servers."""
+        installation_id = self.secret["installation-id"]
+        selectors = {
+            self.builds: "bindery/build-id",
+            self.servers: f"bindery/installation={installation_label(installation_id)}",
+        }
+        names: set[str] = set()
+        for namespace, selector in selectors.items():
+            kinds = "pods,secrets,jobs"
+            listed = self.kubectl("get", kinds, "--selector", selector, "-o", "name", namespace=namespace)
+            names |= {f"{namespace} {name}" for name in listed.split()}
+        return frozenset(names)
+
+    def state(self) -> str:
+        """Return what an operator looks at first."""
+        kubectl = self.cluster.kubectl
+        text = kubectl("get", "pods", "--all-namespaces", "-o", "wide", is_checked=False)
+        for namespace in (self.namespace, self.builds, self.servers):
+            warnings = ("get", "events", "--field-selector", "type=Warning", "--sort-by", ".lastTimestamp")
+            text += kubectl("-n", namespace, *warnings, is_checked=False)
+        selector = f"app.kubernetes.io/instance={self.name}"
+        return text + kubectl(
+            "-n", self.namespace, "logs", "--selector", selector, "--prefix", "--tail", "12", "--all-containers",
+            is_checked=False,
+        )  # fmt: skip
+
+    # What the services say
+
+    def hub(self, method: str, path: str) -> httpx.Response:
+        """Send a request to the hub's API with the launcher's token."""
+        headers = {"Authorization": f"token {self.secret['hub-api-token']}"}
+        return self.client.request(method, f"http://{self.address('hub')}:8081/hub/api/{path}", headers=headers)
+
+    def hub_users(self) -> dict[str, list[str]]:
+        reply = self.hub("GET", "users").raise_for_status()
+        return {user["name"]: sorted(user.get("servers") or {}) for user in reply.json()}
+
+    def part_client(self, part: str) -> httpx.Client:
+        """Return a client for the requests that a service gets from the others, with their token."""
+        headers = {"Authorization": f"Bearer {self.secret['service-token']}"}
+        return httpx.Client(base_url=f"http://{self.address(part)}:8080", headers=headers, timeout=60, trust_env=False)
+
+    @contextlib.contextmanager
+    def redis(self) -> Iterator["redis.Redis"]:
+        """Keep a client that may do everything."""
+        name = redis_user_name("admin")
+        with redis.Redis(self.address("redis"), username=name, password=self.secret["redis-admin-password"]) as client:
+            yield client
+
+    def redis_keys(self) -> set[str]:
+        with self.redis() as client:
+            return {key.decode() for key in client.keys("*")}
+
+    def refused_by_redis(self) -> list[dict[str, str]]:
+        """Return what Redis has refused to which user since its start; a service that lacks a right is a fault."""
+        with self.redis() as client:
+            names = ("username", "context", "object")
+            return [{name: str(entry[name]) for name in names} for entry in client.acl_log()]
+
+    def until_ready(self, *parts: str, seconds: float = 120) -> None:
+        """Wait until all pods of parts are ready, and none is about to end."""
+
+        def unready() -> list[str]:
+            return [
+                pod["metadata"]["name"]
+                for part in parts
+                for pod in self.pods(part)
+                if "deletionTimestamp" in pod["metadata"] or not is_ready(pod)
+            ]
+
+        eventually(lambda: not unready(), f"{', '.join(parts)} ready", seconds)
+
+
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Return whether a pod takes requests."""
+    conditions = pod["status"].get("conditions") or []
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values with changes, as Helm merges files of values."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def _claim(part: str, release: HelmRelease) -> dict[str, str]:
+    return {"storageClass": "-", "volumeName": release.volume(part)}
