@@ -103,7 +103,7 @@ test-docker: .venv-dev .venv/hub5/installed
 	$(ON_HUB5) $(RUN_TESTS) tests/docker/test_docker_spawner.py'
 
 test-cluster: .venv-dev .venv/hub5/installed
-	@$(VENV)/python -m tests.support.cluster_start run -- sh -ec '$(RUN_TESTS) --timeout=600 tests/cluster; \
+	@$(VENV)/python -m tests.support.cluster_start run -- sh -ec '$(RUN_TESTS) --timeout=600 tests/chart tests/cluster; \
 	$(ON_HUB5) $(RUN_TESTS) --timeout=600 tests/cluster/test_kubespawner.py'
 
 test-long: .venv-dev

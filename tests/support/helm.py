@@ -15,6 +15,8 @@ from tests.support.cluster import HOME
 Manifest = dict[str, Any]
 """An object of Kubernetes, as it is in YAML."""
 
+_KUBERNETES = "1.34.0"
+"""What is rendered for unless a test says otherwise: what helm takes for granted depends on how it was built."""
 _RENDER_SECONDS = 60
 _INSTALL_SECONDS = 600
 
@@ -42,7 +44,7 @@ class Helm:
         values: Mapping[str, str] | None = None,
         release: str = "bindery",
         namespace: str = "bindery",
-        kube_version: str = "",
+        kube_version: str = _KUBERNETES,
         api_versions: Sequence[str] = (),
     ) -> list[Manifest]:
         """Return what a release would consist of, in the order in which helm would create it. Raise `HelmError`.
@@ -51,8 +53,7 @@ class Helm:
         Kubernetes' own ("keda.sh/v1alpha1/ScaledObject"). Hooks and the manifests of `crds/` are included.
         """
         command = ["template", release, str(chart), "--namespace", namespace, "--include-crds"]
-        command += _choices(values_files, values)
-        command += ["--kube-version", kube_version] if kube_version else []
+        command += ["--kube-version", kube_version, *_choices(values_files, values)]
         command += [f"--api-versions={version}" for version in api_versions]
         return parsed(self.run(*command, seconds=_RENDER_SECONDS))
 
@@ -62,11 +63,10 @@ class Helm:
         *,
         values_files: Sequence[Path] = (),
         values: Mapping[str, str] | None = None,
-        kube_version: str = "",
+        kube_version: str = _KUBERNETES,
     ) -> str:
         """Return what `helm lint --strict` says. Raise `HelmError` for a warning or an error, which it names."""
-        command = ["lint", "--strict", str(chart), *_choices(values_files, values)]
-        command += ["--kube-version", kube_version] if kube_version else []
+        command = ["lint", "--strict", str(chart), "--kube-version", kube_version, *_choices(values_files, values)]
         return self.run(*command, seconds=_RENDER_SECONDS)
 
     def install(self, release: str, chart: Path, *options: str, namespace: str) -> str:
