@@ -26,8 +26,9 @@ html_theme_options = {
 }
 
 PAGES = (
-    "install", "users", "errors", "authors", "api", "operators", "compose", "security", "builders", "images",
-    "settings", "registry", "hubs", "metrics", "redis", "redis-keys", "contributing", "design", "release",
+    "install", "users", "errors", "authors", "api", "operators", "compose", "helm", "helm-values", "clouds", "security",
+    "builders", "images", "settings", "registry", "hubs", "metrics", "redis", "redis-keys", "contributing", "design",
+    "release",
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from deploy.local.variables import VARIABLES_FILE
+from docs.generate.chart_values import chart_values_page
 from docs.generate.component_variables import component_variables
 from docs.generate.errors import errors_page
 from docs.generate.metrics import metrics_page
@@ -28,7 +29,9 @@ CONTENTS: Mapping[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "redis-keys.md": redis_keys_page,
     "metrics.md": metrics_page,
+    "helm-values.md": chart_values_page,
     f"../{USERS_FILE}": users_template,
+    "../deploy/helm/bindery/files/users.acl": users_template,
     f"../{VARIABLES_FILE}": component_variables,
     f"../{NAMES_FILE}": known_names,
 }

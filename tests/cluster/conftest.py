@@ -5,15 +5,18 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support import compose_images, service_images
 from tests.support.builder_processes import Builders, running_builders
 from tests.support.cluster import RUN, Cluster, Namespace
 from tests.support.cluster_probe import probe
 from tests.support.cluster_start import NoClusterError, cluster
 from tests.support.engine import REGISTRY, Engine, NoEngineError, engine, registry_url
 from tests.support.forge import Forge
+from tests.support.helm_release import push_images
 
 NOOP = Path(__file__).with_name("noop_build.py")
 Start = Callable[..., Builders]
@@ -92,6 +95,13 @@ def push_image(engine: Engine, image: str) -> str:
 def image(the_engine: Engine) -> str:
     """A Jupyter server's image, where the cluster can pull it."""
     return push_image(the_engine, the_engine.jupyter)
+
+
+@pytest.fixture(scope="session")
+def chart_images(the_engine: Engine) -> dict[str, Any]:
+    """The images of an installation, where the cluster can pull them, as values of the chart."""
+    service_images.ensure(the_engine)
+    return push_images(the_engine, compose_images.ensure(the_engine))
 
 
 @pytest.fixture

@@ -9,14 +9,13 @@ import pytest
 
 from deploy.jupyterhub.labels import installation_label
 from services.common.models import ServerRequest
-from tests.support import compose_images, service_images
 from tests.support.api_launches import build_of, git_spec
 from tests.support.cluster import Cluster
 from tests.support.engine import Engine
 from tests.support.faults import until_gone
 from tests.support.forge import Forge
 from tests.support.full_chain import NEVER_UP, QUICK_VALUES, NeverUp, run_notebook, with_notebook
-from tests.support.helm_release import EXAMPLES, HelmRelease, is_ready, push_images
+from tests.support.helm_release import EXAMPLES, HelmRelease, is_ready
 from tests.support.in_process_launcher import REPO
 from tests.support.kernels import kernel
 from tests.support.leftovers import assert_no_work_is_left, work_in_progress
@@ -27,11 +26,11 @@ PARTS = ("gateway", "resolver", "builder", "worker", "launcher", "hub", "proxy",
 
 @pytest.fixture(scope="module")
 def release(
-    the_cluster: Cluster, the_engine: Engine, tmp_path_factory: pytest.TempPathFactory
+    the_cluster: Cluster, the_engine: Engine, chart_images: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[HelmRelease]:
-    service_images.ensure(the_engine)
-    images = push_images(the_engine, compose_images.ensure(the_engine))
-    release = HelmRelease(tmp_path_factory.mktemp("helm"), the_cluster, the_engine, images, **QUICK_VALUES)
+    release = HelmRelease(
+        tmp_path_factory.mktemp("helm"), cluster=the_cluster, engine=the_engine, images=chart_images, **QUICK_VALUES
+    )
     try:
         yield release.install("--values", str(EXAMPLES / "kind.yaml"))
     finally:
@@ -44,21 +43,9 @@ def nothing_is_left(release: HelmRelease) -> Iterator[None]:
     made = release.made()
     work = work_in_progress(release)
     yield
-    until_nothing_runs(release)
+    release.until_nobody_is_there()
     until_gone(lambda: release.made() ^ made, "the namespaces are as they were", 60)
     until_gone(lambda: work_in_progress(release) ^ work, "no work is left", 60)
-
-
-def until_nothing_runs(release: HelmRelease) -> None:
-    """Delete every user of the hub with its servers."""
-
-    def is_empty() -> bool:
-        users = release.hub_users()
-        for name in users:
-            release.hub("DELETE", f"users/{name}")
-        return not users
-
-    eventually(is_empty, "no user is left on the hub", 90)
 
 
 def pod_of_server(release: HelmRelease) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,7 @@ from deploy.redis.users import redis_user_name
 from tests.support.cluster import Cluster
 from tests.support.compose_images import StandIns
 from tests.support.engine import REGISTRY, Engine
+from tests.support.helm import HelmError, installed_helm
 from tests.support.launching import Launching
 from tests.support.paths import CHECKOUT
 from tests.support.polling import eventually
@@ -57,7 +57,7 @@ class HelmRelease(Launching):
     """
 
     def __init__(
-        self, folder: Path, cluster: Cluster, engine: Engine, images: Mapping[str, Any], **values: Any
+        self, folder: Path, *, cluster: Cluster, engine: Engine, images: Mapping[str, Any], **values: Any
     ) -> None:
         self.folder = folder
         self.cluster = cluster
@@ -65,6 +65,7 @@ class HelmRelease(Launching):
         self.namespace = f"bindery-helm-{os.getpid()}"
         self.name = "bindery"
         self.port, self.registry_port = free_ports(2, avoid=set())
+        self._arguments: tuple[str, ...] = ()
         self._relays = contextlib.ExitStack()
         self.values = merged(self._base(images), values)
         super().__init__()
@@ -90,17 +91,13 @@ class HelmRelease(Launching):
 
     # Helm
 
-    def helm(self, *arguments: str, seconds: float = INSTALL_SECONDS, is_checked: bool = True) -> str:
-        """Run helm; return its output, or its errors where it may fail and does."""
-        program = self.cluster.kubectl_program.removesuffix("kubectl") + "helm"
-        process = subprocess.run(
-            [program, "--kubeconfig", str(self.cluster.kubeconfig), "--namespace", self.namespace, *arguments],
-            capture_output=True, text=True, timeout=seconds + 30, check=False,
-        )  # fmt: skip
-        assert not is_checked or process.returncode == 0, (
-            f"helm {' '.join(arguments)}\n{process.stderr}\n{self.state()}"
-        )
-        return process.stderr if process.returncode else process.stdout
+    def helm(self, *arguments: str) -> str:
+        """Run helm in the release's namespace; return its output. Fails with its error and the cluster's state."""
+        helm = installed_helm(self.cluster.kubeconfig)
+        try:
+            return helm.run(*arguments, "--namespace", self.namespace, seconds=INSTALL_SECONDS + 30)
+        except HelmError as error:
+            raise AssertionError(f"helm {' '.join(arguments)}: {error}\n{self.state()}") from error
 
     def values_file(self, **values: Any) -> Path:
         """Write the values, with some changed."""
@@ -110,6 +107,7 @@ class HelmRelease(Launching):
 
     def install(self, *arguments: str) -> Self:
         """Make namespace and volumes, install, and wait until all is ready; arguments come before the values."""
+        self._arguments = arguments
         self.cluster.kubectl("create", "namespace", self.namespace)
         self.make_volumes()
         self.helm(
@@ -123,9 +121,13 @@ class HelmRelease(Launching):
         """Change values for good, and wait until all pods are new."""
         self.values = merged(self.values, values)
         self.helm(
-            "upgrade", self.name, str(CHART), "--values", str(self.values_file()), "--wait",
+            "upgrade", self.name, str(CHART), *self._arguments, "--values", str(self.values_file()), "--wait",
             f"--timeout={INSTALL_SECONDS}s",
         )  # fmt: skip
+
+    def uninstall(self, *arguments: str) -> str:
+        """Remove the release, and wait until its objects are gone; return what helm prints."""
+        return self.helm("uninstall", self.name, "--wait", f"--timeout={INSTALL_SECONDS}s", *arguments)
 
     def make_volumes(self) -> None:
         """Make a volume for each claim, a folder of the node: the cluster has no storage class."""
@@ -159,7 +161,7 @@ class HelmRelease(Launching):
         """Uninstall, and remove the namespaces and the volumes."""
         self.client.close()
         self._relays.close()
-        self.helm("uninstall", self.name, "--wait", "--ignore-not-found", is_checked=False)
+        self.uninstall("--ignore-not-found")
         for namespace in (self.namespace, self.builds, self.servers):
             self.cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", seconds=120, is_checked=False)
         for part in CLAIMS:
@@ -246,6 +248,17 @@ class HelmRelease(Launching):
     def hub_users(self) -> dict[str, list[str]]:
         reply = self.hub("GET", "users").raise_for_status()
         return {user["name"]: sorted(user.get("servers") or {}) for user in reply.json()}
+
+    def until_nobody_is_there(self) -> None:
+        """Delete every user of the hub with its servers."""
+
+        def is_empty() -> bool:
+            users = self.hub_users()
+            for name in users:
+                self.hub("DELETE", f"users/{name}")
+            return not users
+
+        eventually(is_empty, "no user is left on the hub", 90)
 
     def part_client(self, part: str) -> httpx.Client:
         """Return a client for the requests that a service gets from the others, with their token."""

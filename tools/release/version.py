@@ -4,11 +4,15 @@ import re
 from pathlib import Path
 
 FILE = Path("services") / "common" / "version.py"
-"""The one place that says the version."""
+"""The one place that says the version; the chart repeats it."""
+
+CHART = Path("deploy") / "helm" / "bindery" / "Chart.yaml"
 
 FORM = "MAJOR.MINOR.PATCH, for a candidate with rcN after it"
 _FORM = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:rc([1-9]\d*))?")
 _LINE = re.compile(r'^VERSION = "(.*)"$', re.MULTILINE)
+_CHART_LINE = re.compile("^version: .*$", re.MULTILINE)
+_APP_LINE = re.compile("^appVersion: .*$", re.MULTILINE)
 
 
 class ReleaseError(Exception):
@@ -25,9 +29,18 @@ def read(checkout: Path) -> str:
 
 
 def write(checkout: Path, version: str) -> None:
-    """Set the version of a checkout."""
+    """Set the version of a checkout, and of the chart in it."""
     path = checkout / FILE
     path.write_text(_LINE.sub(f'VERSION = "{version}"', path.read_text(encoding="utf-8")), encoding="utf-8")
+
+    chart = checkout / CHART
+    text = _CHART_LINE.sub(f"version: {chart_version(version)}", chart.read_text(encoding="utf-8"))
+    chart.write_text(_APP_LINE.sub(f"appVersion: {version}", text), encoding="utf-8")
+
+
+def chart_version(version: str) -> str:
+    """Return a version in the form that Helm demands, https://semver.org: a candidate is `1.3.0-rc1`."""
+    return version.replace("rc", "-rc")
 
 
 def parse(version: str) -> tuple[int, ...]:

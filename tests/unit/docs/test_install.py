@@ -1,4 +1,4 @@
-"""Each command of docs/install.md is typed by a test: its own, or that of docs/compose.md."""
+"""Each command of docs/install.md is typed by a test: its own, or one of tests/docker and tests/cluster."""
 
 from tests.support.page_commands import commands, section
 from tests.support.paths import CHECKOUT
@@ -18,6 +18,7 @@ def test_no_command_is_in_a_section_that_no_test_reads() -> None:
     assert headings == [
         "## On your own machine",
         "## On a machine with Docker",
+        "## On a cluster",
         "## Behind a proxy of your network",
         "## When it does not start",
     ]

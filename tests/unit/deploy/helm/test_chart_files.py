@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.redis.users import TEMPLATE, USERS, users_file
+from deploy.redis.users import USERS, users_file
+from docs.generate.chart_values import VALUES, UndocumentedValueError, documented_values
 from services.common.version import VERSION
 from tests.support.helm_release import CHART
+from tools.release.version import chart_version
 
 PASSWORDS = {user: f"password-of-{user}" for user in USERS}
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
@@ -19,11 +21,7 @@ SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
 
 def test_the_chart_has_the_version_of_the_services() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    assert (chart["version"], chart["appVersion"]) == (VERSION, VERSION)
-
-
-def test_the_users_of_redis_have_the_rights_that_the_services_need() -> None:
-    assert (CHART / "files" / "users.acl").read_text() == TEMPLATE.read_text(), "copy deploy/redis/users.acl there"
+    assert (chart["version"], chart["appVersion"]) == (chart_version(VERSION), VERSION)
 
 
 def test_redis_starts_with_the_users_that_our_command_writes(tmp_path: Path) -> None:
@@ -53,9 +51,15 @@ def test_each_value_of_the_chart_is_in_its_schema_and_each_of_the_schema_has_a_d
     assert set(_paths(values)) <= declared
 
 
-@pytest.mark.parametrize("line", [line for line in (CHART / "values.yaml").read_text().splitlines() if "# --" in line])
-def test_what_is_said_of_a_value_begins_like_a_sentence(line: str) -> None:
-    assert re.match(r" *# -- [A-Z0-9]", line), line
+def test_each_value_is_explained_in_a_sentence() -> None:
+    for value in documented_values(VALUES.read_text()):
+        assert re.match(r"[A-Z0-9`]", value.meaning), value
+        assert value.meaning.endswith((".", "`.")), value
+
+
+def test_a_value_without_an_explanation_is_named() -> None:
+    with pytest.raises(UndocumentedValueError, match=r"^a\.b has no comment"):
+        list(documented_values("a:\n  # -- Known.\n  c: 1\n  b: 2\n"))
 
 
 def _leaves(schema: dict[str, Any], path: str = "") -> list[str]:

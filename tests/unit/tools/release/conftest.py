@@ -50,6 +50,10 @@ class Checkout:
         )
 
     @property
+    def chart(self) -> Path:
+        return self.folder / "deploy" / "helm" / "bindery" / "Chart.yaml"
+
+    @property
     def changelog(self) -> str:
         return (self.folder / "CHANGELOG.md").read_text()
 
@@ -64,6 +68,8 @@ def checkout(tmp_path: Path) -> Checkout:
     checkout = Checkout(tmp_path)
     (tmp_path / "services" / "common").mkdir(parents=True)
     checkout.set_version("0.2.0")
+    checkout.chart.parent.mkdir(parents=True)
+    checkout.chart.write_text("name: bindery\nversion: 0.2.0\nappVersion: 0.2.0\n")
     checkout.changelog = CHANGELOG
     checkout.git("init", "--quiet", "--initial-branch", "main")
     checkout.commit()

@@ -24,6 +24,7 @@ def test_from_one_release_to_the_next(checkout: Checkout) -> None:
     assert step(checkout, "version").stdout == "0.2.0\n"
     assert step(checkout, "begin", "0.3.0").returncode == 0
     assert step(checkout, "version").stdout == "0.3.0\n"
+    assert checkout.chart.read_text() == "name: bindery\nversion: 0.3.0\nappVersion: 0.3.0\n"
     assert checkout.changelog == CHANGELOG.replace("## 0.2.0", "## 0.3.0, unreleased\n\n## 0.2.0")
     checkout.commit()
 
@@ -44,6 +45,11 @@ def test_from_one_release_to_the_next(checkout: Checkout) -> None:
     assert (allowed.returncode, allowed.stdout, allowed.stderr) == (0, "0.3.0 can be released.\n", "")
     assert step(checkout, "notes").stdout == "- Another thing.\n"
     assert step(checkout, "notes", "0.1.0").stdout == "The first release.\n"
+
+
+def test_a_candidates_chart_has_a_version_in_helms_form(checkout: Checkout) -> None:
+    assert step(checkout, "begin", "0.3.0rc1").returncode == 0
+    assert checkout.chart.read_text() == "name: bindery\nversion: 0.3.0-rc1\nappVersion: 0.3.0rc1\n"
 
 
 @pytest.mark.parametrize(
