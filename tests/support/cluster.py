@@ -55,6 +55,19 @@ class Cluster:
         assert not is_checked or process.returncode == 0, f"kubectl {' '.join(arguments)}: {process.stderr}"
         return process.stdout
 
+    def refusal_of(self, *arguments: str, seconds: float = 60) -> str:
+        """Return the errors of a kubectl command that must fail."""
+        process = subprocess.run(
+            [self.kubectl_program, "--kubeconfig", str(self.kubeconfig), *arguments],
+            capture_output=True, text=True, timeout=seconds, check=False,
+        )  # fmt: skip
+        assert process.returncode, f"kubectl {' '.join(arguments)} should have failed: {process.stdout}"
+        return process.stderr
+
+    def has(self, kind: str, name: str) -> bool:
+        """Return whether there is an object of this name, in no namespace."""
+        return bool(self.kubectl("get", kind, name, "--ignore-not-found", "-o", "name"))
+
     @contextlib.contextmanager
     def namespace(self, name: str, kind: Kind = BUILDS) -> Iterator["Namespace"]:
         """Make a namespace with what its manifest in deploy/kubernetes gives to its users; it goes at the end."""

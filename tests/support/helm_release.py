@@ -33,6 +33,7 @@ IMAGES_PREFIX = f"{REGISTRY}/bindery-images/"
 CLAIMS = ("redis", "hub", "registry")
 """Parts that have a volume."""
 INSTALL_SECONDS = 240
+IN_EVERY_NAMESPACE = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
 
 
 def push_images(engine: Engine, stand_ins: StandIns) -> dict[str, Any]:
@@ -57,12 +58,19 @@ class HelmRelease(Launching):
     """
 
     def __init__(
-        self, folder: Path, *, cluster: Cluster, engine: Engine, images: Mapping[str, Any], **values: Any
+        self,
+        folder: Path,
+        *,
+        cluster: Cluster,
+        engine: Engine,
+        images: Mapping[str, Any],
+        namespace: str = "",
+        **values: Any,
     ) -> None:
         self.folder = folder
         self.cluster = cluster
         self.engine = engine
-        self.namespace = f"bindery-helm-{os.getpid()}"
+        self.namespace = namespace or f"bindery-helm-{os.getpid()}"
         self.name = "bindery"
         self.port, self.registry_port = free_ports(2, avoid=set())
         self._arguments: tuple[str, ...] = ()
@@ -164,6 +172,10 @@ class HelmRelease(Launching):
         self.uninstall("--ignore-not-found")
         for namespace in (self.namespace, self.builds, self.servers):
             self.cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", seconds=120, is_checked=False)
+        self.remove_volumes()
+
+    def remove_volumes(self) -> None:
+        """Remove the volumes, and what is in them."""
         for part in CLAIMS:
             self.cluster.kubectl("delete", "persistentvolume", self.volume(part), "--ignore-not-found")
         shutil.rmtree(self.folder / "volumes", ignore_errors=True)
@@ -203,7 +215,11 @@ class HelmRelease(Launching):
 
     @cached_property
     def secret(self) -> dict[str, str]:
-        """What the chart has generated."""
+        """What the chart has generated at the installation."""
+        return self.read_secret()
+
+    def read_secret(self) -> dict[str, str]:
+        """Return what the chart's Secret has now."""
         data = json.loads(self.kubectl("get", "secret", self.name, "-o", "jsonpath={.data}"))
         return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
@@ -224,6 +240,12 @@ class HelmRelease(Launching):
             listed = self.kubectl("get", kinds, "--selector", selector, "-o", "name", namespace=namespace)
             names |= {f"{namespace} {name}" for name in listed.split()}
         return frozenset(names)
+
+    def everything(self, namespace: str) -> set[str]:
+        """Return kind and name of all in a namespace, but for what every namespace has and the log of events."""
+        kinds = self.cluster.kubectl("api-resources", "--verbs=list", "--namespaced", "-o", "name").split()
+        listed = ",".join(kind for kind in kinds if not kind.startswith("events"))
+        return set(self.kubectl("get", listed, "-o", "name", namespace=namespace).split()) - IN_EVERY_NAMESPACE
 
     def state(self) -> str:
         """Return what an operator looks at first."""

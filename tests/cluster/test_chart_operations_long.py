@@ -1,0 +1,125 @@
+"""Nodes that are drained, a rollback and the removal of a release: what an operator does to one that runs."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.cluster import Cluster
+from tests.support.engine import Engine
+from tests.support.forge import Forge
+from tests.support.full_chain import Repository, run_notebook, with_notebook
+from tests.support.helm_release import EXAMPLES, HelmRelease
+from tests.support.polling import eventually
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+STATELESS = ("gateway", "resolver", "builder", "worker", "launcher")
+PARTS = (*STATELESS, "proxy", "hub", "redis", "registry")
+TWO: dict[str, Any] = {"replicas": 2}
+VALUES: dict[str, Any] = dict.fromkeys(STATELESS, TWO) | {"servers": {"idleTimeoutSeconds": 3600}}
+
+
+@pytest.fixture(scope="module")
+def release(
+    the_cluster: Cluster, the_engine: Engine, chart_images: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[HelmRelease]:
+    """A release whose builds are in a namespace that was there before, and its servers in one that the chart makes."""
+    release = HelmRelease(
+        tmp_path_factory.mktemp("helm"), cluster=the_cluster, engine=the_engine, images=chart_images, **VALUES
+    )
+    release.values["builds"] = {"namespace": {"name": release.builds, "create": False}}
+    the_cluster.kubectl("create", "namespace", release.builds)
+    try:
+        yield release.install("--values", str(EXAMPLES / "kind.yaml"))
+    finally:
+        release.remove()
+
+
+@pytest.fixture
+def repository(forge: Forge, the_engine: Engine) -> Repository:
+    return with_notebook(forge, "operated", the_engine.jupyter)
+
+
+def evict(release: HelmRelease, pod: str) -> str:
+    """Ask for a pod's eviction, as a drain does; return what the API server says."""
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": release.namespace}}
+    address = f"/api/v1/namespaces/{release.namespace}/pods/{pod}/eviction"
+    return release.kubectl("create", "--raw", address, "-f", "-", stdin=json.dumps(body))
+
+
+def test_pods_that_are_evicted_one_by_one_all_come_back(release: HelmRelease, repository: Repository) -> None:
+    before = run_notebook(repository.launch(release), repository)
+    for part in PARTS:
+        for pod in release.pods(part):
+            evict(release, pod["metadata"]["name"])
+            until_gone(release, part, pod["metadata"]["uid"])
+            release.until_ready(part)
+        assert release.client.get(f"{release.url}/versions").status_code == 200
+    answer = release.client.get(f"{before['url']}api", params={"token": before["token"]})
+    assert answer.json()["version"], "the server of before is reached still"
+    run_notebook(repository.launch(release), repository)
+    assert release.refused_by_redis() == []
+
+
+def until_gone(release: HelmRelease, part: str, uid: str) -> None:
+    eventually(lambda: uid not in {pod["metadata"]["uid"] for pod in release.pods(part)}, f"{part} is evicted", 90)
+
+
+@pytest.mark.parametrize("part", STATELESS)
+def test_a_drain_waits_for_the_second_pod_while_the_first_has_no_successor(release: HelmRelease, part: str) -> None:
+    [node] = json.loads(release.cluster.kubectl("get", "nodes", "-o", "json"))["items"]
+    name = node["metadata"]["name"]
+    release.until_ready(part)
+    try:
+        selector = f"app.kubernetes.io/component={part}"
+        said = release.cluster.refusal_of("drain", name, "--pod-selector", selector, "--timeout=15s")
+        assert "Cannot evict pod as it would violate the pod's disruption budget" in said
+        assert len([pod for pod in release.pods(part) if "nodeName" in pod["spec"]]) >= 1
+    finally:
+        release.cluster.kubectl("uncordon", name)
+    release.until_ready(part)
+
+
+def test_a_rollback_brings_back_what_was_before(release: HelmRelease, repository: Repository) -> None:
+    secret = release.secret
+    before = {part: images_of(release, part) for part in PARTS}
+    settings = settings_of_the_gateway(release)
+    release.upgrade(gateway={"extraConfig": {"abandoned_seconds": 77}}, servers={"total": 3})
+    assert settings_of_the_gateway(release) != settings
+    release.helm("rollback", release.name, "--wait", "--timeout=240s")
+    assert settings_of_the_gateway(release) == settings
+    assert {part: images_of(release, part) for part in PARTS} == before
+    assert release.read_secret() == secret, "secrets are kept over upgrade and rollback"
+    run_notebook(repository.launch(release), repository)
+
+
+def images_of(release: HelmRelease, part: str) -> set[str]:
+    return {container["image"] for pod in release.pods(part) for container in pod["spec"]["containers"]}
+
+
+def settings_of_the_gateway(release: HelmRelease) -> str:
+    return release.kubectl("get", "configmap", f"{release.name}-settings", "-o", r"jsonpath={.data.gateway\.yaml}")
+
+
+def test_a_removal_leaves_the_volumes_that_it_names_alone(
+    release: HelmRelease, repository: Repository, forge: Forge, the_engine: Engine
+) -> None:
+    run_notebook(repository.launch(release), repository)
+    slow = with_notebook(forge, "slow", the_engine.jupyter, "RUN sleep 300")
+    building = slow.launch(release)
+    eventually(lambda: release.objects("pods", namespace=release.builds), "a build runs", 60)
+    assert building.view["state"] == "building"
+    notes = release.helm("get", "notes", release.name)
+    claims = {f"persistentvolumeclaim/data-{release.name}-{part}-0" for part in ("redis", "hub", "registry")}
+    assert {line.strip() for line in notes.splitlines() if "persistentvolumeclaim/" in line} == claims
+
+    release.uninstall()
+    eventually(lambda: release.everything(release.namespace) == claims, "nothing else is left", 120)
+    eventually(lambda: not release.everything(release.builds), "builds' objects go with their owner", 60)
+    eventually(lambda: not release.cluster.has("namespace", release.servers), "the servers' namespace is gone", 120)
+    cluster_wide = release.cluster.kubectl(
+        "get", "priorityclasses,clusterroles,clusterrolebindings", "-l", f"app.kubernetes.io/instance={release.name}",
+        "-o", "name",
+    )  # fmt: skip
+    assert cluster_wide == ""
