@@ -36,6 +36,9 @@ help:
 	@echo 'Bindery on one machine with Docker (docs/compose.md):'
 	@echo 'make compose-secrets  make .env and the secrets for docker-compose.yml; what exists stays'
 	@echo
+	@echo 'Bindery in a cluster:'
+	@echo 'make hub-values    print Helm values for a hub of zero-to-jupyterhub (OPTIONS=--help)'
+	@echo
 	@echo 'All tests:'
 	@echo 'make test          unit, contract and end-to-end tests (JOBS=1: with one worker)'
 	@echo 'make coverage      which lines the unit tests reach (T=tests/e2e: other tests)'
@@ -72,6 +75,12 @@ clean:
 .PHONY: compose-secrets
 compose-secrets:
 	@$(or $(PYTHON),python3) -m deploy.compose
+
+# Standard output is the values alone.
+.PHONY: hub-values
+hub-values:
+	@$(MAKE) --no-print-directory .venv-up >&2
+	@exec $(VENV)/python -m bindery hub-values $(OPTIONS)
 
 unit: .venv-dev
 	@$(RUN_TESTS) $(IN_PARALLEL) $(ARGS) tests/unit

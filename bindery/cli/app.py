@@ -17,8 +17,9 @@ from bindery.cli.checkout import CHECKOUT
 from bindery.cli.terminal import CommandError, print_error
 
 THIS_MACHINE = Group("Bindery on this machine", sort_key=1)
-GATEWAY = Group("At a gateway, here or elsewhere", sort_key=2)
-OPTIONS = Group("Options", sort_key=3)
+CLUSTER = Group("Bindery in a cluster", sort_key=2)
+GATEWAY = Group("At a gateway, here or elsewhere", sort_key=3)
+OPTIONS = Group("Options", sort_key=4)
 
 _VERSION_FILE = CHECKOUT / "services" / "common" / "version.py"
 _VERSION = re.compile(r'^VERSION = "(.+)"$', re.MULTILINE)
@@ -44,7 +45,8 @@ for option in ("--help", "--version"):
 
 
 def _add(name: str, group: Group, text: str) -> None:
-    app.command(f"bindery.cli.{name}:{name}", name=name, group=group, help=text)
+    module = name.replace("-", "_")
+    app.command(f"bindery.cli.{module}:{module}", name=name, group=group, help=text)
 
 
 _add("up", THIS_MACHINE, "Start everything on this machine, and keep it running until Ctrl-C.")
@@ -52,6 +54,8 @@ _add("url", THIS_MACHINE, "Print the address of the Bindery that runs on this ma
 _add("stop", THIS_MACHINE, "End the Bindery that runs on this machine.")
 _add("clean", THIS_MACHINE, "Delete the data folder, after asking.")
 _add("doctor", THIS_MACHINE, "Check this machine for what `bindery up` needs, and say what to do about each problem.")
+
+_add("hub-values", CLUSTER, "Print Helm values for a hub of zero-to-jupyterhub that starts Bindery's servers.")
 
 _add("launch", GATEWAY, "Launch a repository and print the address of its server.")
 _add("log", GATEWAY, "Print the log of a build up to now.")

@@ -12,6 +12,7 @@ from deploy.local.settings import CHECKOUT
 from services.common.version import VERSION
 
 HERE = ["up", "url", "stop", "clean", "doctor"]
+IN_A_CLUSTER = ["hub-values"]
 AT_A_GATEWAY = ["launch", "log", "cancel", "queue"]
 
 
@@ -19,19 +20,20 @@ def test_every_command_has_a_file_and_every_other_file_is_shared() -> None:
     shared = {"__init__", "app", "checkout", "gateway", "terminal"}
     files = {path.stem for path in Path(sys.modules["bindery.cli"].__path__[0]).glob("*.py")}
     commands = {name for name in app if not name.startswith("-")}
-    assert commands == {*HERE, *AT_A_GATEWAY} == files - shared
+    assert commands == {*HERE, *IN_A_CLUSTER, *AT_A_GATEWAY}
+    assert {name.replace("-", "_") for name in commands} == files - shared
 
 
 def test_help_names_every_command_with_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    for name in (*HERE, *AT_A_GATEWAY):
+    for name in (*HERE, *IN_A_CLUSTER, *AT_A_GATEWAY):
         row = next(line for line in out.splitlines() if line.startswith(f"│ {name} "))
         assert len(row.split()) > 4
 
 
-@pytest.mark.parametrize("command", [*HERE, *AT_A_GATEWAY])
+@pytest.mark.parametrize("command", [*HERE, *IN_A_CLUSTER, *AT_A_GATEWAY])
 def test_each_command_has_help_of_its_own(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert main([command, "--help"]) == 0
     out, _ = capsys.readouterr()
@@ -67,6 +69,7 @@ def test_without_a_command_help_goes_to_standard_error(capsys: pytest.CaptureFix
         (["launch", "gh/a/b", "c"], "'c'"),
         (["log", "1", "--lines", "all"], "--lines"),
         (["stop", "--now"], "--now"),
+        (["hub-values", "--max-age", "6h"], "--max-age"),
     ],
 )
 def test_arguments_that_make_no_sense_end_with_status_2(
@@ -86,6 +89,7 @@ def test_arguments_that_make_no_sense_end_with_status_2(
         (["launch", "gh/a/b/HEAD", "--gateway", "http://127.0.0.1:1"], {"deploy", "services", "pydantic"}),
         (["--help"], {"deploy", "services", "pydantic", "httpx"}),
         (["stop"], {"services"}),
+        (["hub-values"], {"services", "jupyterhub", "pydantic"}),
     ],
 )
 def test_a_command_imports_only_what_it_needs(tmp_path: Path, arguments: list[str], never: set[str]) -> None:

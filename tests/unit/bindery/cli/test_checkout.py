@@ -19,9 +19,12 @@ def bindery_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("command", ["up", "url", "stop", "doctor"])
-def test_a_bare_wheel_says_in_one_line_how_to_get_the_rest(tmp_path: Path, command: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "target"),
+    [("up", "up"), ("url", "up"), ("stop", "up"), ("doctor", "up"), ("hub-values", "hub-values")],
+)
+def test_a_bare_wheel_says_in_one_line_how_to_get_the_rest(tmp_path: Path, command: str, target: str) -> None:
     result = bindery_in(tmp_path, command)
     assert result.returncode == 1
     assert len(result.stderr.splitlines()) == 1
-    assert "clone the repository and run `make up`" in result.stderr
+    assert f"clone the repository and run `make {target}`" in result.stderr

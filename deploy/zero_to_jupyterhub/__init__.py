@@ -1,0 +1,1 @@
+"""Values for a zero-to-jupyterhub release whose hub starts our servers: `bindery hub-values` prints them."""
