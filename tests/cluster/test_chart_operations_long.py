@@ -73,7 +73,9 @@ def test_a_drain_waits_for_the_second_pod_while_the_first_has_no_successor(relea
     release.until_ready(part)
     try:
         selector = f"app.kubernetes.io/component={part}"
-        said = release.cluster.refusal_of("drain", name, "--pod-selector", selector, "--timeout=15s")
+        said = release.cluster.refusal_of(
+            "drain", name, "--pod-selector", selector, "--delete-emptydir-data", "--timeout=15s"
+        )
         assert "Cannot evict pod as it would violate the pod's disruption budget" in said
         assert len([pod for pod in release.pods(part) if "nodeName" in pod["spec"]]) >= 1
     finally:
