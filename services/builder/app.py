@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
-from services.builder.context import open_builder_context
+from services.builder.context import BuilderContext, open_builder_context
 from services.builder.executors.image_store import image_store_id
+from services.builder.queue.metrics import queue_metrics
 from services.builder.routes import router
 from services.builder.settings import BuilderSettings
 from services.common.context import queue_positions_updated
@@ -41,4 +42,13 @@ def create_app(settings: BuilderSettings) -> FastAPI:
             app.state.context = context
             yield
 
-    return create_service(settings, name="builder", lifespan=lifespan, routers=[router], health=health)
+    async def read_metrics() -> bytes:
+        context: BuilderContext | None = getattr(app.state, "context", None)
+        if context is None:
+            return b""
+        return await queue_metrics(context.builds, timeout_seconds=settings.queue_metrics_seconds)
+
+    app = create_service(
+        settings, name="builder", lifespan=lifespan, routers=[router], health=health, read_metrics=read_metrics
+    )
+    return app

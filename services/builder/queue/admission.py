@@ -2,8 +2,6 @@
 
 import asyncio
 
-from prometheus_client import Gauge
-
 from services.builder.queue.attempts import Attempts, build_id_of, build_topic
 from services.builder.queue.builds import Builds
 from services.builder.queue.dispatch import Dispatcher
@@ -21,9 +19,6 @@ from services.common.service.loops import run_forever
 from services.common.service.tasks import sleep_unless_cancelled
 
 log = get_logger(__name__)
-
-BUILDS_WAITING = Gauge("bindery_builds_waiting", "Builds that wait for a slot")
-RUNNING = Gauge("bindery_builds_running", "Builds that have a slot")
 
 
 class Admission:
@@ -97,10 +92,8 @@ class Admission:
         queue_keys = [self._keys("{queue}:" + name) for name in names]
         keys = [*queue_keys, self._keys("slots"), self._keys("{queue}:limits"), self._keys.orphans("builder")]
         args: list[ScriptArg] = [self._settings.build_capacity, self._settings.build_repo_cap, self._keys.prefix]
-        waiting, running, *admitted = await self._attempts.scripts.run("admit", keys, args)
+        admitted = await self._attempts.scripts.run("admit", keys, args)
 
-        BUILDS_WAITING.set(waiting)
-        RUNNING.set(running)
         for build_id in admitted:
             log.info("build_admitted", build_id=build_id.decode(errors="replace"))
         await for_each(admitted, self._offer, unavailable=REDIS_UNAVAILABLE)

@@ -7,8 +7,6 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 
-from prometheus_client import Gauge
-
 from services.builder.executors.base import ExecutorUnavailableError
 from services.builder.queue.attempts import Attempts, build_id_of, build_topic
 from services.builder.queue.builds import Builds
@@ -30,8 +28,6 @@ from services.common.service.loops import run_forever
 from services.common.streams.log_store import stream_entries
 
 log = get_logger(__name__)
-
-OLDEST = Gauge("bindery_builds_oldest_waiting_seconds", "How long the oldest waiting build has waited, in seconds")
 
 _MILLISECONDS = re.compile(rb"\d{1,15}")
 
@@ -85,7 +81,6 @@ class Cleanup:
     async def expire(self) -> None:
         """Fail builds that have waited too long for a slot."""
         oldest_seconds = (await self._builds.queue(with_names=False)).oldest_waiting_seconds or 0.0
-        OLDEST.set(oldest_seconds)
         if oldest_seconds <= self._settings.build_queue_max_seconds:
             return
 

@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from fastapi import APIRouter, FastAPI
@@ -34,6 +34,9 @@ TASKS = Gauge("bindery_tasks", "Asyncio tasks of the process")
 _SERVICE_HEADER = SERVICE_HEADER.lower().encode()
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+ReadMetrics = Callable[[], Awaitable[bytes]]
+"""Reads metrics at the moment they are asked for, in Prometheus's text format."""
 
 
 async def send_bytes(
@@ -76,10 +79,19 @@ class HealthAndMetrics:
     token if the settings have one.
     """
 
-    def __init__(self, app: ASGIApp, *, health: Health, fixed: Mapping[str, bytes], settings: ServiceSettings) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        health: Health,
+        fixed: Mapping[str, bytes],
+        read_metrics: ReadMetrics | None,
+        settings: ServiceSettings,
+    ) -> None:
         self.app = app
         self.health = health
         self.fixed = fixed
+        self._read_metrics = read_metrics
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,7 +119,8 @@ class HealthAndMetrics:
                     await unauthorized(detail)(scope, receive, send)
                     return
                 TASKS.set(len(asyncio.all_tasks()))
-                await send_bytes(send, generate_latest(), CONTENT_TYPE_LATEST)
+                read = await self._read_metrics() if self._read_metrics else b""
+                await send_bytes(send, generate_latest() + read, CONTENT_TYPE_LATEST)
                 return
 
         await self.app(scope, receive, send)
@@ -172,6 +185,7 @@ def create_service(
     health: Health | None = None,
     public: bool = False,
     fixed: Mapping[str, bytes] | None = None,
+    read_metrics: ReadMetrics | None = None,
     body_max_bytes: int | None = None,
     refusal: Refusal | None = None,
 ) -> FastAPI:
@@ -179,9 +193,10 @@ def create_service(
 
     Unless `public`, everything but `/health`, `/livez`, `/readyz` and `/metrics` requires the service token, which is
     checked before a body is read. Bodies are limited to `body_max_bytes` or the setting for services, and HEAD is
-    answered wherever GET is. `fixed` has JSON responses that never change, by path. The lifespan finds the health
-    checks in `app.state.health` and the settings in `app.state.settings`. Requests that come before it has begun are
-    answered by `refusal`, or with a problem.
+    answered wherever GET is. `fixed` has JSON responses that never change, by path. `/metrics` answers with the metrics
+    of the process, and what `read_metrics` returns. The lifespan finds the health checks in `app.state.health` and the
+    settings in `app.state.settings`. Requests that come before it has begun are answered by `refusal`, or with a
+    problem.
 
     Raise `SystemExit` if a secret that the service needs is not set.
     """
@@ -221,6 +236,6 @@ def create_service(
     if not public:
         app.add_middleware(ServiceToken, settings=settings)
     app.add_middleware(RequestContext, public=public)
-    app.add_middleware(HealthAndMetrics, health=health, fixed=fixed or {}, settings=settings)
+    app.add_middleware(HealthAndMetrics, health=health, fixed=fixed or {}, read_metrics=read_metrics, settings=settings)
     app.add_middleware(RefuseMisdirected, name=name)
     return app

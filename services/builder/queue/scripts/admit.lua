@@ -11,7 +11,7 @@
 -- ARGV 1 capacity: most builds that may run
 --      2 most builds of one repository that may run
 --      3 prefix of keys
--- Answers how many builds wait and run now, and those that were given a slot.
+-- Answers the builds that were given a slot.
 local waiting_key = KEYS[1]
 local running_key = KEYS[2]
 local repos_key = KEYS[3]
@@ -84,6 +84,5 @@ if free > 0 then
 end
 
 if changed or #admitted > 0 then redis.call('PUBLISH', version_key, redis.call('INCR', version_key)) end
-local waits, runs = redis.call('ZCARD', waiting_key), redis.call('HLEN', running_key)
-if waits == 0 and runs == 0 then redis.call('DEL', repos_key) end
-return {waits, runs, unpack(admitted)}
+if redis.call('ZCARD', waiting_key) == 0 and redis.call('HLEN', running_key) == 0 then redis.call('DEL', repos_key) end
+return admitted
