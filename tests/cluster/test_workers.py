@@ -1,43 +1,18 @@
 """Workers come, go, are killed and paused: each image is built by one Job, and each line of it told once."""
 
 import concurrent.futures
-import contextlib
-import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 from tests.cluster.conftest import Start
 from tests.support.builder_processes import Builders, Part
 from tests.support.cluster import Namespace
 from tests.support.faults import until_gone
+from tests.support.jobs_made import count_of, jobs_made
 from tests.support.polling import eventually
 
 KINDS = ("jobs", "pods", "secrets", "configmaps")
 PAUSE_SECONDS = 30.0
-
-
-@contextlib.contextmanager
-def jobs_made(namespace: Namespace, folder: Path) -> Iterator[Path]:
-    """Record every Job that is made in the namespace during the block: a file with a line for each."""
-    program = namespace.cluster.kubectl_program
-    kubeconfig = str(namespace.cluster.kubeconfig)
-    form = 'jsonpath={.type} {.object.metadata.uid}{"\\n"}'
-    path = folder / "jobs"
-    with path.open("wb") as output:
-        watch = subprocess.Popen(
-            [program, "--kubeconfig", kubeconfig, "-n", namespace.name, "get", "jobs", "--watch",
-             "--output-watch-events", "-o", form], stdout=output, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
-            yield path
-        finally:
-            watch.terminate()
-            watch.wait(10)
-
-
-def count_of(jobs: Path) -> int:
-    return len({line for line in jobs.read_text().splitlines() if line.startswith("ADDED ")})
 
 
 def assert_built_once(builders: Builders, namespace: Namespace, build_ids: set[str], seconds: float) -> None:
@@ -56,7 +31,10 @@ def test_50_requests_for_10_refs_are_10_jobs_though_one_worker_is_killed_and_the
     (paused,) = builders.workers
     second = builders.start_api()
     killed = builders.start_worker()
-    with jobs_made(namespace, tmp_path) as jobs, concurrent.futures.ThreadPoolExecutor(16) as pool:
+    with (
+        jobs_made(namespace.cluster, namespace.name, tmp_path) as jobs,
+        concurrent.futures.ThreadPoolExecutor(16) as pool,
+    ):
         replies = pool.map(
             lambda n: builders.request_build(
                 f"https://example.org/org/repo{n % 10}", "ref.lines-120.ms-200", api=(first, second)[n % 2]
@@ -81,7 +59,7 @@ def test_the_builds_of_a_killed_worker_are_adopted_within_15_s_and_their_jobs_ar
     start_noop: Start, namespace: Namespace, tmp_path: Path
 ) -> None:
     builders = start_noop()
-    with jobs_made(namespace, tmp_path) as jobs:
+    with jobs_made(namespace.cluster, namespace.name, tmp_path) as jobs:
         build_id = builders.request_build("https://example.org/org/adopted", "ref.lines-150.ms-150")["build_id"]
         builders.until_logged(build_id, "line 5\n")
         [killed] = builders.workers
@@ -100,7 +78,7 @@ def test_workers_are_scaled_from_one_to_three_and_back_with_builds_running(
     start_noop: Start, namespace: Namespace, tmp_path: Path
 ) -> None:
     builders = start_noop(build_slots=2)
-    with jobs_made(namespace, tmp_path) as jobs:
+    with jobs_made(namespace.cluster, namespace.name, tmp_path) as jobs:
         urls = [f"https://example.org/org/scaled{n}" for n in range(6)]
         build_ids = {builders.request_build(url, "ref.lines-150.ms-150")["build_id"] for url in urls}
         [old] = builders.workers

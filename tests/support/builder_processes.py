@@ -138,13 +138,7 @@ class Builders:
 
     def repo(self, url: str, ref: str, **others: object) -> ResolvedRepo:
         """Return a resolved repository."""
-        name = url.rpartition("//")[2]
-        return ResolvedRepo.model_validate(
-            {
-                "provider": "git", "spec": f"{name}/{ref}", "repo_url": url, "ref": ref, "resolved_spec": name,
-                "ref_url": url, "slug": name, "display_name": name, **others,
-            }
-        )  # fmt: skip
+        return resolved_repo(url, ref, **others)
 
     def image(self, url: str, ref: str) -> str:
         """Return the image name of a repository."""
@@ -170,11 +164,7 @@ class Builders:
 
     def assert_every_line_once(self, build_id: str) -> None:
         """Check that no line of a build that printed numbered lines is missing, and none was told twice."""
-        text = self.log(build_id)
-        last_line = next((line for line in text.splitlines() if line.startswith("those were ")), "")
-        assert last_line, f"the end of the build was not told: {text[-1000:]}"
-        lines = [int(line.split()[1]) for line in text.splitlines() if line.startswith("line ")]
-        assert lines == list(range(1, int(last_line.split()[2]) + 1)), f"lost or twice: {lines}"
+        assert_every_line_once(self.log(build_id))
 
     def until_logged(self, build_id: str, text: str, seconds: float = 60) -> None:
         """Wait for words in the log."""
@@ -213,6 +203,25 @@ class Builders:
         """Cancel as the operator."""
         reply = self.client.delete(f"{self.api.url}/builds/{build_id}")
         assert reply.status_code in {202, 204}, reply.text
+
+
+def resolved_repo(url: str, ref: str, **others: object) -> ResolvedRepo:
+    """Return a resolved repository."""
+    name = url.rpartition("//")[2]
+    return ResolvedRepo.model_validate(
+        {
+            "provider": "git", "spec": f"{name}/{ref}", "repo_url": url, "ref": ref, "resolved_spec": name,
+            "ref_url": url, "slug": name, "display_name": name, **others,
+        }
+    )  # fmt: skip
+
+
+def assert_every_line_once(text: str) -> None:
+    """Check that no line of a log of numbered lines is missing, and none was told twice."""
+    last_line = next((line for line in text.splitlines() if line.startswith("those were ")), "")
+    assert last_line, f"the end of the build was not told: {text[-1000:]}"
+    lines = [int(line.split()[1]) for line in text.splitlines() if line.startswith("line ")]
+    assert lines == list(range(1, int(last_line.split()[2]) + 1)), f"lost or twice: {lines}"
 
 
 @contextlib.contextmanager
