@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.cluster import Cluster
 from tests.support.engine import CACHE
 from tests.support.go_toolchain import go_environment, module_archive
 
@@ -74,6 +75,31 @@ def crd_files(cache: Path = CACHE) -> list[Path]:
                 for source, folder in missing:
                     _get(source, folder, environ)
     return [folder / file for source, folder in zip(_SOURCES, folders, strict=True) for file in source.files]
+
+
+@contextlib.contextmanager
+def defined(cluster: Cluster) -> Iterator[None]:
+    """Let a cluster know these resources for the length of the block. Raise `NoGoError` as `crd_files`.
+
+    What it knows already stays as it is, and stays there.
+    """
+    known = cluster.kubectl("get", "customresourcedefinitions", "-o", "name")
+    missing = [file for file in crd_files() if f"/{_name(file)}\n" not in known]
+    named = [argument for file in missing for argument in ("-f", str(file))]
+    try:
+        if named:
+            cluster.kubectl("apply", "--server-side", *named)
+            cluster.kubectl("wait", "--for=condition=established", *named)
+        yield
+    finally:
+        if named:
+            cluster.kubectl("delete", "--ignore-not-found", *named)
+
+
+def _name(file: Path) -> str:
+    """Return the name of a definition by that of its file: `<group>_<plural>.yaml`."""
+    group, _, plural = file.stem.partition("_")
+    return f"{plural}.{group}"
 
 
 @contextlib.contextmanager
