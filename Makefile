@@ -148,9 +148,10 @@ IN_IMAGES = $(addprefix --no-emit-package ,cyclopts docstring-parser markdown-it
 
 lock: .venv-dev
 	@$(LOCK) --extra local --output-file requirements.lock
-	@$(LOCK) --extra local --group dev --constraints requirements.lock --output-file requirements-dev.lock
-	@$(LOCK) --extra hub --group hub5 --output-file requirements-hub5.lock
-	@$(LOCK) $(IN_IMAGES) --extra hub --constraints requirements.lock --output-file deploy/images/hub/requirements.txt
+	@$(LOCK) --extra local --extra databases --group dev --constraints requirements.lock --output-file requirements-dev.lock
+	@$(LOCK) --extra hub --extra databases --group hub5 --output-file requirements-hub5.lock
+	@$(LOCK) $(IN_IMAGES) --extra hub --extra databases --constraints requirements.lock \
+	--output-file deploy/images/hub/requirements.txt
 	@$(LOCK) $(IN_IMAGES) --extra server --constraints requirements.lock --output-file deploy/images/service/requirements.txt
 	@$(LOCK) $(IN_IMAGES) --extra server --extra kubernetes --constraints requirements.lock \
 	--output-file deploy/images/builder/requirements.txt
