@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).absolute().parents[2]))
 
-from deploy.jupyterhub import configuration, start_checks, start_refusal
+from deploy.jupyterhub import configuration, database_away, start_checks, start_refusal
 
 c = get_config()  # type: ignore[name-defined]  # noqa: F821 - JupyterHub defines it
 
@@ -32,3 +32,5 @@ import_module(_CONFIGURATIONS[spawner]).configure(c)
 
 if operator_file := os.environ.get("BINDERY_HUB_CONFIG_FILE"):
     load_subconfig(str(Path(operator_file).absolute()))  # type: ignore[name-defined]  # noqa: F821 - JupyterHub defines it
+
+database_away.answer_unavailable()
