@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from deploy.jupyterhub.service_tokens import forget_service_tokens
+from jupyterhub.app import JupyterHub
+from traitlets.config import LazyConfigValue
+
+from deploy.jupyterhub import database
 
 _EXPECTED_WARNINGS = (
     "is slow to start", "is slow to become responsive", "has no version header", "Using custom route for Hub",
@@ -30,9 +33,8 @@ def configure_hub(c: Any) -> None:
     c.JupyterHub.hub_bind_url = listen_url()
     if connect_url := os.environ.get("BINDERY_HUB_CONNECT_URL"):
         c.JupyterHub.hub_connect_url = connect_url
-    database = state / "jupyterhub.sqlite"
-    c.JupyterHub.db_url = f"sqlite:///{database}"
-    # The database outlives releases. JupyterHub keeps a copy of the file beside it before it changes the schema.
+    c.JupyterHub.db_url = database.database_url(os.environ.get("BINDERY_HUB_DB_URL", ""), state / "jupyterhub.sqlite")
+    # The database outlives releases. JupyterHub keeps a copy of a SQLite file beside it before it changes the schema.
     c.JupyterHub.upgrade_db = True
     c.JupyterHub.cookie_secret_file = str(state / "cookie_secret")
 
@@ -45,7 +47,21 @@ def configure_hub(c: Any) -> None:
     c.Authenticator.any_allow_config = True  # else the hub warns that nobody may log in
     c.JupyterHub.services = [{"name": "bindery-launcher", "api_token": os.environ["BINDERY_HUB_API_TOKEN"]}, culler()]
     c.JupyterHub.load_roles = roles()
-    forget_service_tokens(database, [service["name"] for service in c.JupyterHub.services])
+
+
+def database_problem(c: Any) -> str:
+    """Return why the hub can't use its database; the hub itself first waits for it, and revokes our services' tokens.
+
+    Commands like `jupyterhub token` also read the hub's configuration, perhaps while the hub runs: they do neither.
+    """
+    url = c.JupyterHub.db_url
+    if not JupyterHub.initialized():
+        return database.url_problem(url)
+    options = c.JupyterHub.get("db_kwargs", {})
+    if isinstance(options, LazyConfigValue):  # `c.JupyterHub.db_kwargs.update(...)`
+        options = options.get_value({})
+    wait_seconds = float(os.environ.get("BINDERY_HUB_DB_WAIT_SECONDS", "60"))
+    return database.start_problem(url, options, [str(role["name"]) for role in roles()], wait_seconds)
 
 
 def listen_url() -> str:

@@ -33,4 +33,6 @@ import_module(_CONFIGURATIONS[spawner]).configure(c)
 if operator_file := os.environ.get("BINDERY_HUB_CONFIG_FILE"):
     load_subconfig(str(Path(operator_file).absolute()))  # type: ignore[name-defined]  # noqa: F821 - JupyterHub defines it
 
+if problem := configuration.database_problem(c):
+    start_refusal.refuse(problem)
 database_away.answer_unavailable()

@@ -4,24 +4,21 @@ JupyterHub writes a service's configured token to its database when it starts, m
 itself, and never removes any. So a token that has been replaced, perhaps because it had leaked, would stay valid.
 """
 
-import sqlite3
 from collections.abc import Iterable
-from contextlib import closing
-from pathlib import Path
 
-from jupyterhub.app import JupyterHub
+from sqlalchemy import bindparam, inspect, text
+from sqlalchemy.engine import Connection
 
 _TABLES = {"api_tokens", "services"}
-_DELETE = "DELETE FROM api_tokens WHERE service_id IN (SELECT id FROM services WHERE name = ?)"
+_DELETE = text("DELETE FROM api_tokens WHERE service_id IN (SELECT id FROM services WHERE name IN :names)").bindparams(
+    bindparam("names", expanding=True)
+)
 
 
-def forget_service_tokens(database: Path, services: Iterable[str]) -> None:
-    """Delete all tokens of the named services from the SQLite file; the hub adds those in use after this.
+def forget_service_tokens(connection: Connection, services: Iterable[str]) -> None:
+    """Delete all tokens of the named services, in any kind of database; the hub adds those in use after this.
 
-    Does nothing in commands like `jupyterhub token`, which read the hub's configuration while the hub itself may run.
-    Raises `sqlite3.Error` if the file is no database, or is locked.
+    A new database has none. Raises `sqlalchemy.exc.DBAPIError` where the database is locked or does not allow it.
     """
-    if JupyterHub.initialized() and database.exists():
-        with closing(sqlite3.connect(database)) as connection, connection:
-            if {name for (name,) in connection.execute("SELECT name FROM sqlite_master")} >= _TABLES:
-                connection.executemany(_DELETE, [(service,) for service in services])
+    if set(inspect(connection).get_table_names()) >= _TABLES:
+        connection.execute(_DELETE, {"names": list(services)})

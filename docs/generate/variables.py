@@ -52,6 +52,10 @@ GROUPS: Sequence[tuple[str, type[BaseSettings], str]] = (
 
 HUB = {
     "BINDERY_HUB_CONFIG_FILE": "A file of yours that the hub's configuration reads last: it may change everything.",
+    "BINDERY_HUB_DB_URL": "URL of the hub's database, such as postgresql://user:password@host:5432/name: "
+    "[more](hubs.md#the-hubs-database). Empty: the SQLite file `hub/jupyterhub.sqlite` in the folder of data.",
+    "BINDERY_HUB_DB_WAIT_SECONDS": "How long the hub waits at its start for a database that does not answer, or is "
+    "locked.",
     "BINDERY_HUB_LISTEN_HOST": "Address that the hub itself listens on, or a name that has it; empty: 127.0.0.1.",
     "BINDERY_HUB_STOPS_SERVERS": "Whether servers end when the hub is stopped. Otherwise they go on, and the hub finds "
     "them again.",
