@@ -109,6 +109,10 @@ class HubStack:
 
     def start(self) -> None:
         """Start the proxy and the hub, and wait until the hub answers through the proxy."""
+        self.start_proxy()
+        self.start_hub()
+
+    def start_proxy(self) -> None:
         static = self.folder / "traefik.toml"
         static.write_text(
             f"""
@@ -131,15 +135,18 @@ class HubStack:
         with (self.folder / "traefik.log").open("ab") as log:
             command = [str(Path(sys.executable).with_name("traefik")), "--configfile", str(static)]
             self.traefik = subprocess.Popen(command, env=self.env, stdout=log, stderr=log)
-        self.start_hub()
 
     def start_hub(self) -> None:
         """Start the hub alone and wait until it answers through the proxy."""
+        self.begin_hub()
+        eventually(self.answers, f"the hub answers, {self.log}", seconds=120)
+
+    def begin_hub(self) -> None:
+        """Start the hub alone and wait for nothing."""
         with self.log.open("ab") as log:
             config = CHECKOUT / "deploy" / "jupyterhub" / "jupyterhub_config.py"
             command = [str(HUB_PYTHON), "-m", "jupyterhub", "-f", str(config)]
             self.hub = subprocess.Popen(command, env=self.env, cwd=self.folder, stdout=log, stderr=log)
-        eventually(self.answers, f"the hub answers, {self.log}", seconds=120)
 
     def answers(self) -> bool:
         """Return whether the hub answers through the proxy."""
