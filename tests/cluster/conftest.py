@@ -111,10 +111,30 @@ def forge(tmp_path: Path, the_cluster: Cluster) -> Iterator[Forge]:
         yield own_forge
 
 
+def builder_settings(namespace: Namespace, folder: Path, engine: Engine, builder_image: str) -> dict[str, object]:
+    """Return the settings of builders whose Jobs run the real repo2docker."""
+    return {
+        "executor": "kubernetes",
+        "kubernetes_config": namespace.kubeconfig(folder),
+        "kubernetes_docker_host": engine.host,
+        "builder_image": builder_image,
+        "image_prefix": f"{REGISTRY}/{namespace.name}/",
+        "allowed_networks": f"{namespace.cluster.host}/32",
+        "registry_insecure": True,
+    }
+
+
+def noop_settings(cluster: Cluster) -> dict[str, object]:
+    """Return the settings by which Jobs run `noop_build.py` from the builder image: real Jobs and pods, no engine."""
+    return {
+        "kubernetes_command": json.dumps(["python3", "-c", NOOP.read_text()]),
+        "kubernetes_docker_host": "",
+        "repo2docker_extra_envs": json.dumps({"NOOP_REGISTRY": registry_url(cluster.host)}),
+    }
+
+
 @pytest.fixture
-def start(
-    tmp_path: Path, namespace: Namespace, the_cluster: Cluster, the_engine: Engine, builder_image: str
-) -> Iterator[Start]:
+def start(tmp_path: Path, namespace: Namespace, the_engine: Engine, builder_image: str) -> Iterator[Start]:
     """Start an API and a worker whose Jobs run the real repo2docker; settings may be changed.
 
     At the end nothing of any build may be left in the namespace.
@@ -122,16 +142,8 @@ def start(
     with contextlib.ExitStack() as stack:
 
         def begin(**settings: object) -> Builders:
-            defaults = {
-                "executor": "kubernetes",
-                "kubernetes_config": namespace.kubeconfig(tmp_path),
-                "kubernetes_docker_host": the_engine.host,
-                "builder_image": builder_image,
-                "image_prefix": f"{REGISTRY}/{namespace.name}/",
-                "allowed_networks": f"{the_cluster.host}/32",
-                "registry_insecure": True,
-            } | settings
-            return stack.enter_context(running_builders(tmp_path, **defaults))
+            defaults = builder_settings(namespace, tmp_path, the_engine, builder_image)
+            return stack.enter_context(running_builders(tmp_path, **(defaults | settings)))
 
         yield begin
 
@@ -141,14 +153,6 @@ def start_noop(start: Start, the_cluster: Cluster) -> Start:
     """The same with Jobs that run `noop_build.py` from the builder image: real Jobs and pods, no engine."""
 
     def begin(**settings: object) -> Builders:
-        registry = json.dumps({"NOOP_REGISTRY": registry_url(the_cluster.host)})
-        return start(
-            **{
-                "kubernetes_command": json.dumps(["python3", "-c", NOOP.read_text()]),
-                "kubernetes_docker_host": "",
-                "repo2docker_extra_envs": registry,
-            }
-            | settings
-        )
+        return start(**(noop_settings(the_cluster) | settings))
 
     return begin

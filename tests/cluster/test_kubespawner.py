@@ -19,6 +19,7 @@ from tests.support.polling import eventually
 from tests.support.real_hub import HubStack
 
 RECORDED = CHECKOUT / "tests" / "support" / "spawner_messages"
+OWNER = "bindery"
 OPTIONS = {
     "repo_url": "https://example.org/{team}/$(JUPYTER_TOKEN)/$$r",  # which the kubelet would replace
     "binder_ref_url": "https://example.org/team/r/tree/abc",
@@ -35,6 +36,8 @@ class Servers:
     def __init__(self, namespace: Namespace, folder: Path) -> None:
         self.cluster = namespace.cluster
         self.kubectl = namespace.kubectl
+        self.namespace = namespace.name
+        self.owner_uid = namespace.make_owner(OWNER)
         config = folder / "own.py"
         # A server that runs and serves nobody, for the one test that asks for it.
         config.write_text(
@@ -44,11 +47,13 @@ class Servers:
             "c.BinderKubeSpawner.pre_spawn_hook = hook\n"
             "c.BinderKubeSpawner.http_timeout = 5\n"  # for which a hub that starts waits for such a server
             "c.BinderKubeSpawner.delete_grace_period = 1\n"
+            "c.BinderKubeSpawner.owner_remembered_seconds = 0\n"
         )
         self.hub = HubStack(
             folder / "hub",
             BINDERY_SPAWNER="kubernetes",
             BINDERY_SERVERS_NAMESPACE=namespace.name,
+            BINDERY_SERVERS_OWNER=OWNER,
             BINDERY_HUB_LISTEN_HOST=self.cluster.host,
             BINDERY_HUB_CONFIG_FILE=str(config),
             KUBECONFIG=str(namespace.kubeconfig(folder)),
@@ -175,6 +180,24 @@ def test_a_pod_that_is_deleted_is_noticed_and_leaves_no_secret(servers: Servers,
     servers.kubectl("delete", "pod", servers.pod()["metadata"]["name"], "--grace-period=0", "--force")
     eventually(lambda: servers.hub.server("cleo") is None, "the hub has noticed")
     eventually(lambda: servers.objects() == [], "its Secret is gone")
+
+
+def test_pod_and_secret_go_with_their_owner_without_which_a_start_fails_in_one_sentence(
+    servers: Servers, image: str
+) -> None:
+    servers.hub.serve("ned", image, **OPTIONS)
+    for name in servers.objects():
+        [owner] = json.loads(servers.kubectl("get", name, "-o", "jsonpath={.metadata.ownerReferences}"))
+        assert (owner["kind"], owner["name"], owner["uid"]) == ("ConfigMap", OWNER, servers.owner_uid)
+    servers.kubectl("delete", "configmap", OWNER)
+    try:
+        eventually(lambda: servers.objects() == [], "pod and Secret are gone", seconds=60)
+        eventually(lambda: servers.hub.server("ned") is None, "the hub has noticed")
+        [told] = servers.messages("otto", image, "ConfigMap")[-1:]
+        assert told.startswith(f"Spawn failed: The ConfigMap {OWNER} in {servers.namespace}, to which servers belong, ")
+        assert servers.objects() == []
+    finally:
+        servers.owner_uid = servers.kubectl("create", "configmap", OWNER, "-o", "jsonpath={.metadata.uid}")
 
 
 def test_a_killed_hub_finds_its_pod_again(servers: Servers, image: str) -> None:

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -65,15 +65,21 @@ class Part:
 
 
 class Builders:
-    """APIs and workers on one Redis, all with the same settings: `BINDERY_<NAME>`, in lower case here."""
+    """APIs and workers on one Redis, all with the same settings: `BINDERY_<NAME>`, in lower case here.
 
-    def __init__(self, folder: Path, valkey: Valkey, **settings: object) -> None:
+    `api_settings` are those that only the APIs have.
+    """
+
+    def __init__(
+        self, folder: Path, valkey: Valkey, *, api_settings: Mapping[str, object] | None = None, **settings: object
+    ) -> None:
         self._folder = folder
         self.valkey = valkey
         self.settings = {
             "service_token": TOKEN, "operator_token": OPERATOR, "installation_id": folder.name,
             "data_dir": folder / "data", "build_cancel_grace_seconds": 0, "log_level": "info",
         } | settings  # fmt: skip
+        self._api_settings = api_settings or {}
         self.parts: list[Part] = []
         self.client = httpx.Client(
             headers={"Authorization": f"Bearer {TOKEN}", "Bindery-Operator-Token": OPERATOR},
@@ -92,7 +98,8 @@ class Builders:
         port = free_ports()
         user = "worker" if kind == "worker" else "builder"
         url = self.valkey.url_in(str(self.settings["installation_id"]), user)
-        variables = {f"BINDERY_{key.upper()}": str(value) for key, value in {"redis_url": url, **self.settings}.items()}
+        settings = {"redis_url": url, **self.settings, **(self._api_settings if kind == "api" else {})}
+        variables = {f"BINDERY_{key.upper()}": str(value) for key, value in settings.items()}
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("BINDERY_", "KUBECONFIG"))}
         environ |= variables | {"BINDERY_LISTEN_PORT": str(port), "NO_PROXY": "*"}
         output = self._folder / f"{name}.log"
@@ -225,7 +232,7 @@ def assert_every_line_once(text: str) -> None:
 
 
 @contextlib.contextmanager
-def running_builders(folder: Path, **settings: object) -> Iterator[Builders]:
+def running_builders(folder: Path, **settings: Any) -> Iterator[Builders]:
     """Run a Redis, one API and one worker."""
     (folder / "redis").mkdir()
     with running_valkey(folder / "redis") as valkey, Builders(folder, valkey, **settings) as builders:

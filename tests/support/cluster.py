@@ -162,6 +162,26 @@ class Namespace:
         path.chmod(0o600)
         return path
 
+    def grant(self, account: str, rules: list[dict[str, Any]], *, role: str) -> None:
+        """Give an account of this namespace a Role of its own, beside what it has."""
+        group = "rbac.authorization.k8s.io"
+        fields: dict[str, dict[str, Any]] = {
+            "Role": {"rules": rules},
+            "RoleBinding": {
+                "roleRef": {"apiGroup": group, "kind": "Role", "name": role},
+                "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": self.name}],
+            },
+        }
+        for kind, own in fields.items():
+            body = {"apiVersion": f"{group}/v1", "kind": kind, "metadata": {"name": role}, **own}
+            self.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+
+    def make_owner(self, name: str) -> str:
+        """Make a ConfigMap, which whoever works here may get, to be the owner of other objects; return its uid."""
+        rule = {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [name], "verbs": ["get"]}
+        self.grant(self.account, [rule], role=f"owner-{name}")
+        return self.kubectl("create", "configmap", name, "-o", "jsonpath={.metadata.uid}")
+
     def secret(self, name: str, key: str, content: str) -> None:
         """Make a Secret."""
         data = {key: base64.b64encode(content.encode()).decode()}
