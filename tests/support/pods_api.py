@@ -65,6 +65,7 @@ class PodsAndSecrets:
 
     async def _call(self, kind: str, change: Any) -> None:
         self.calls.append(kind)
+        await asyncio.sleep(0)  # others go on meanwhile, as they do while a real call is under way
         if self.hangs.get(kind):
             self.hangs[kind] -= 1
             await asyncio.Event().wait()
