@@ -52,7 +52,7 @@ class _Skipped(Exception):
     """A part can't be tried on this machine; the message says why."""
 
 
-PARTS = ("wheel", "content", "installed", "images", "notes")
+PARTS = ("wheel", "content", "installed", "chart", "images", "notes")
 
 
 def run(checkout: Path, today: datetime.date, parts: Collection[str] = PARTS) -> list[Row]:
@@ -66,6 +66,7 @@ def run(checkout: Path, today: datetime.date, parts: Collection[str] = PARTS) ->
         "wheel": lambda: _make_wheel(checkout, wheel),
         "content": lambda: _compare_content(checkout, wheel),
         "installed": lambda: _try_installed(wheel, released),
+        "chart": lambda: _package_chart(checkout, released),
         "images": lambda: _make_images(checkout, released),
         "notes": lambda: _count_notes(checkout, released),
     }
@@ -125,6 +126,14 @@ def _try_installed(wheel: Path, released: str) -> str:
         if up.returncode != 1 or "checkout of Bindery" not in up.stderr:
             raise ReleaseError(f"`bindery up` did not say that it needs a checkout: {up.stderr.strip()}")
     return printed
+
+
+def _package_chart(checkout: Path, released: str) -> str:
+    if not shutil.which("helm"):
+        raise _Skipped("there is no helm here")
+    _run(["helm", "package", str(version.CHART.parent), "--destination", "dist"], checkout)
+    package = checkout / "dist" / f"{PACKAGE}-{version.chart_version(released)}.tgz"
+    return f"{package.relative_to(checkout)}, {package.stat().st_size} bytes"
 
 
 def _make_images(checkout: Path, released: str) -> str:
