@@ -54,7 +54,6 @@ CASES: dict[str, Path | Values] = {
         "redis": {"bundled": False, "url": "rediss://{user}:{password}@redis.example.org:6380/0"},
         "hub": {"bundled": False, "apiUrl": "http://hub.jupyter:8081/hub/api/"},
         "engine": {"kind": "address", "address": "tcp://engine.example.org:2376", "tlsSecret": "engine"},
-        "networkPolicy": {"hubFrom": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]},
         "priorityClasses": {"create": False},
     },
     "one-namespace-and-one-node": {

@@ -24,11 +24,6 @@
 {{ .Values.servers.namespace.name | default (printf "%s-servers" .Release.Namespace) }}
 {{- end -}}
 
-{{/* The three namespaces, each named once, separated by spaces. */}}
-{{- define "bindery.namespaces" -}}
-{{ list .Release.Namespace (include "bindery.builds.namespace" .) (include "bindery.servers.namespace" .) | uniq | join " " }}
-{{- end -}}
-
 {{/* A prefix for names of objects that are in no namespace. */}}
 {{- define "bindery.clusterName" -}}
 {{- $fullname := include "bindery.fullname" . -}}
