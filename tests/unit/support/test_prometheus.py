@@ -1,11 +1,10 @@
 """What the Prometheus operator makes of a PodMonitor."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.prometheus import scrape_configs
+from tests.support.prometheus import scrape_configs, targets_of
 
 ENDPOINT = {
     "port": "http",
@@ -27,7 +26,7 @@ def monitor(**spec: object) -> dict[str, Any]:
 
 
 def configs_of(monitor: dict[str, Any]) -> list[dict[str, Any]]:
-    return scrape_configs(monitor, kubeconfig=Path("/k"), read_secret=lambda name, key: f"{key} of {name}")
+    return scrape_configs(monitor, discovery_url="http://pods", read_secret=lambda name, key: f"{key} of {name}")
 
 
 def test_a_pod_monitor_selects_pods_by_its_labels_and_the_port_by_its_name() -> None:
@@ -42,8 +41,6 @@ def test_a_pod_monitor_selects_pods_by_its_labels_and_the_port_by_its_name() -> 
     }
     assert config["authorization"] == {"type": "Bearer", "credentials": "metrics-token of bindery"}
     assert (config["scrape_interval"], config["metrics_path"]) == ("15s", "/metrics")
-    [discovery] = config["kubernetes_sd_configs"]
-    assert discovery["namespaces"] == {"names": ["binder"]}
 
 
 def test_a_field_that_is_not_understood_is_an_error_and_not_left_out() -> None:
@@ -51,3 +48,22 @@ def test_a_field_that_is_not_understood_is_an_error_and_not_left_out() -> None:
         configs_of(monitor(namespaceSelector={"any": True}))
     with pytest.raises(AssertionError, match="honorLabels"):
         configs_of(monitor(podMetricsEndpoints=[ENDPOINT | {"honorLabels": True}]))
+
+
+def test_each_port_of_a_pod_is_a_target_once_the_pod_has_an_address() -> None:
+    pod = {
+        "metadata": {"name": "builder-1", "namespace": "binder", "labels": {"app.kubernetes.io/name": "bindery"}},
+        "spec": {
+            "containers": [{"name": "builder", "ports": [{"name": "http", "containerPort": 8080}]}, {"name": "x"}]
+        },
+        "status": {"phase": "Running", "podIP": "10.0.0.7"},
+    }
+    [target] = targets_of(pod)
+    assert target["targets"] == ["10.0.0.7:8080"]
+    labels = {name.removeprefix("__meta_kubernetes_"): value for name, value in target["labels"].items()}
+    assert labels == {
+        "namespace": "binder", "pod_name": "builder-1", "pod_phase": "Running", "pod_container_name": "builder",
+        "pod_container_port_name": "http", "pod_label_app_kubernetes_io_name": "bindery",
+        "pod_labelpresent_app_kubernetes_io_name": "true",
+    }  # fmt: skip
+    assert targets_of(pod | {"status": {"phase": "Pending"}}) == []
