@@ -123,7 +123,8 @@ def _discovery(list_pods: ListPods) -> Iterator[str]:
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            with contextlib.suppress(ConnectionError):  # Prometheus has ended
+                self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             pass
