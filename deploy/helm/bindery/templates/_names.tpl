@@ -48,7 +48,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 
 {{/* The image of one of our programs. Arguments: root, name. */}}
 {{- define "bindery.image" -}}
-{{ .root.Values.images.prefix }}{{ .name }}:{{ .root.Values.images.tag | default .root.Chart.AppVersion }}
+{{- $tag := .root.Values.images.tag | default .root.Chart.AppVersion -}}
+{{ .root.Values.images.prefix }}{{ .name }}:{{ kindIs "float64" $tag | ternary (int64 $tag) $tag }}
 {{- end -}}
 
 {{/* A part's values: its own over those of every part, as YAML. Arguments: root, part (the key in values.yaml). */}}
