@@ -53,6 +53,7 @@ CASES: dict[str, Path | Values] = {
         "registry": _PUSHED_TO | {"username": "me", "password": "secret"},
         "redis": {"bundled": False, "url": "rediss://{user}:{password}@redis.example.org:6380/0"},
         "hub": {"bundled": False, "apiUrl": "http://hub.jupyter:8081/hub/api/"},
+        "serversUrl": "https://servers.example.org",
         "engine": {"kind": "address", "address": "tcp://engine.example.org:2376", "tlsSecret": "engine"},
         "priorityClasses": {"create": False},
     },

@@ -118,6 +118,7 @@ spec:
         - name: {{ .part }}
           image: {{ $values.image | default (include "bindery.image" (dict "root" .root "name" .image)) }}
           imagePullPolicy: {{ .root.Values.images.pullPolicy }}
+          terminationMessagePolicy: FallbackToLogsOnError
           {{- with .command }}
           command: {{ toJson . }}
           {{- end }}

@@ -9,6 +9,15 @@
 {{ printf "%s/" (.Values.serversUrl | default "http://localhost:8585" | trimSuffix "/") }}
 {{- end -}}
 
+{{/* The host in each of both, without its port. */}}
+{{- define "bindery.publicHost" -}}
+{{ include "bindery.publicUrl" . | regexFind "//(\\[[^]]*\\]|[^:/?#]*)" | trimPrefix "//" | trimAll "[]" }}
+{{- end -}}
+
+{{- define "bindery.serversHost" -}}
+{{ include "bindery.serversUrl" . | regexFind "//(\\[[^]]*\\]|[^:/?#]*)" | trimPrefix "//" | trimAll "[]" }}
+{{- end -}}
+
 {{- define "bindery.hub.apiUrl" -}}
 {{- if .Values.hub.bundled -}}
 http://{{ include "bindery.name" (dict "root" . "part" "hub") }}:8081/hub/api/
