@@ -13,6 +13,7 @@ from deploy.redis.users import USERS, users_file
 from docs.generate.chart_values import VALUES, UndocumentedValueError, documented_values
 from services.common.version import VERSION
 from tests.support.helm_release import CHART
+from tests.support.paths import CHECKOUT
 from tools.release.version import chart_version
 
 PASSWORDS = {user: f"password-of-{user}" for user in USERS}
@@ -40,6 +41,13 @@ def test_redis_starts_with_the_users_that_our_command_writes(tmp_path: Path) -> 
     started = subprocess.run(["sh", "-c", script], env=environ, capture_output=True, text=True, check=True).stdout
     assert started == f"{CHART}/files/redis.conf --aclfile {tmp_path}/users.acl --maxmemory 512mb\n"
     assert (tmp_path / "users.acl").read_text() == users_file("bindery:0123456789ab", PASSWORDS)
+
+
+def test_workers_are_scaled_by_metrics_that_there_are() -> None:
+    asked_for = set(re.findall(r"bindery_\w+", (CHART / "templates" / "worker.yaml").read_text()))
+    told = set(re.findall(r"^\| `(bindery_\w+)`", (CHECKOUT / "docs" / "metrics.md").read_text(), re.MULTILINE))
+    assert asked_for == {"bindery_builds_waiting", "bindery_builds_running"}
+    assert asked_for <= told
 
 
 def test_each_value_of_the_chart_is_in_its_schema_and_each_of_the_schema_has_a_default() -> None:
