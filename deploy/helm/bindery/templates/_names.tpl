@@ -24,6 +24,13 @@
 {{ .Values.servers.namespace.name | default (printf "%s-servers" .Release.Namespace) }}
 {{- end -}}
 
+{{/* The namespaces of the release, each named once, separated by spaces. */}}
+{{- define "bindery.namespaces" -}}
+{{- $all := list .Release.Namespace (include "bindery.builds.namespace" .) -}}
+{{- if .Values.hub.bundled }}{{ $all = append $all (include "bindery.servers.namespace" .) }}{{ end -}}
+{{ uniq $all | join " " }}
+{{- end -}}
+
 {{/* A prefix for names of objects that are in no namespace. */}}
 {{- define "bindery.clusterName" -}}
 {{- $fullname := include "bindery.fullname" . -}}
