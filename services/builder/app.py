@@ -46,7 +46,7 @@ def create_app(settings: BuilderSettings) -> FastAPI:
         context: BuilderContext | None = getattr(app.state, "context", None)
         if context is None:
             return b""
-        return await queue_metrics(context.builds, timeout_seconds=settings.queue_metrics_seconds)
+        return await queue_metrics(context.builds, timeout_seconds=settings.metrics_read_seconds)
 
     app = create_service(
         settings, name="builder", lifespan=lifespan, routers=[router], health=health, read_metrics=read_metrics

@@ -27,12 +27,6 @@ class BuilderSettings(RegistrySettings):
         SecretStr(""),
         description="Token (Bindery-Operator-Token) that may cancel builds which launches wait for; empty: nobody may.",
     )
-    queue_metrics_seconds: float = Field(
-        2.0,
-        gt=0,
-        description="How long the API waits for Redis when Prometheus asks it for the numbers of waiting and running "
-        "builds. After that it answers without them.",
-    )
     keepalive_seconds: float = Field(25.0, gt=0, description="Time between two signs of life of a silent stream.")
     build_timeout_seconds: float = Field(
         4 * 3600.0,

@@ -8,8 +8,9 @@ from fastapi import FastAPI
 from services.common.service.health import Health
 from services.common.service.loops import background_tasks
 from services.common.web.app import create_service
-from services.launcher.context import open_launcher_context
+from services.launcher.context import LauncherContext, open_launcher_context
 from services.launcher.routes import router
+from services.launcher.seats.metrics import seat_metrics
 from services.launcher.settings import LauncherSettings
 
 
@@ -23,4 +24,13 @@ def create_app(settings: LauncherSettings) -> FastAPI:
             app.state.context = context
             yield
 
-    return create_service(settings, name="launcher", lifespan=lifespan, routers=[router], health=health)
+    async def read_metrics() -> bytes:
+        context: LauncherContext | None = getattr(app.state, "context", None)
+        if context is None:
+            return b""
+        return await seat_metrics(context.seats, timeout_seconds=settings.metrics_read_seconds)
+
+    app = create_service(
+        settings, name="launcher", lifespan=lifespan, routers=[router], health=health, read_metrics=read_metrics
+    )
+    return app

@@ -123,6 +123,12 @@ class ServiceSettings(BaseSettings):
     metrics_token: SecretStr = Field(
         SecretStr(""), description="Bearer token that `/metrics` of each service asks for; empty: none."
     )
+    metrics_read_seconds: float = Field(
+        2.0,
+        gt=0,
+        description="How long `/metrics` waits for Redis, from which a builder reads its queue and a launcher its "
+        "seats. After that it answers without these numbers.",
+    )
     installation_id: str = Field(
         "default", description="Distinguishes this installation from others on the same hub or Redis."
     )

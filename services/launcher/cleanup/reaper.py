@@ -35,7 +35,10 @@ from services.launcher.settings import LauncherSettings
 log = get_logger(__name__)
 
 REAPED = Counter("bindery_reaped_total", "Servers and users removed from the hub because a record says so", ["what"])
-WITHOUT_RECORD = Gauge("bindery_servers_without_record", "Servers of this installation on the hub that have no record")
+WITHOUT_RECORD = Gauge(
+    "bindery_servers_without_record",
+    "Servers of this installation on the hub that have no record (the launcher that compares hub and records; else 0)",
+)
 
 OUR_USER_NAME = re.compile(r".*-[a-z2-7]{8}")
 """Form of every user name that we make; records are only looked up for names of this form."""
@@ -82,6 +85,8 @@ class Reaper:
     async def _reap_if_sweeper(self) -> None:
         """Reap within the time of a round. What is left then is for the next one: every step may be repeated."""
         if not self._member.is_sweeper:
+            self._without_record = 0
+            WITHOUT_RECORD.set(0)  # the launcher that reaps now tells it
             return
 
         round_end = asyncio.timeout(self._settings.reap_round_max_seconds)

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from prometheus_client import Gauge
-
 from services.common.context import ProcessContext
 from services.common.git.repository_url import repository_of
 from services.common.models import ResolvedRepo, Server
@@ -35,8 +33,6 @@ from services.launcher.settings import LauncherSettings
 
 log = get_logger(__name__)
 
-TAKEN = Gauge("bindery_seats_taken", "Seats that are taken, in units of quota")
-SEATS_WAITING = Gauge("bindery_seats_waiting", "Launches that wait for a seat")
 
 COUNT_BATCH = 200
 """Servers counted by one call of the script."""
@@ -60,6 +56,13 @@ class SeatHolder(NamedTuple):
 
     reserved_at: float
     user: str
+
+
+class SeatUsage(NamedTuple):
+    """How many seats are taken, in units of quota, and how many launches wait for one."""
+
+    taken: int
+    waiting: int
 
 
 class Seats:
@@ -233,13 +236,19 @@ class Seats:
         return bool(await self._run("end_count", token))
 
     async def repair_totals(self) -> None:
-        """Recompute how many seats are taken from the servers that hold one, and set the metrics."""
+        """Recompute how many seats are taken from the servers that hold one."""
         if int(await self._run("repair_totals")):
             log.warning("seats_were_miscounted")
-        TAKEN.set(int(await self._context.redis.hget(self._held_key, "total") or 0))
-        SEATS_WAITING.set(await self._context.redis.zcard(self._waiting_key))
 
     # Reading
+
+    async def usage(self) -> SeatUsage:
+        """Return the use of the seats now. Raise `ValueError` if what Redis has of it is damaged."""
+        async with self._context.redis.pipeline(transaction=False) as pipeline:
+            pipeline.hget(self._held_key, "total")
+            pipeline.zcard(self._waiting_key)
+            total, waiting = await pipeline.execute()
+        return SeatUsage(taken=int(total or 0), waiting=int(waiting))
 
     async def holders(self) -> dict[str, SeatHolder]:
         """Return every server that holds a seat, by its id."""

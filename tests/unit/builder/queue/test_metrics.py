@@ -76,7 +76,7 @@ async def test_each_api_tells_at_once_how_many_builds_wait_and_run_whether_or_no
 async def test_an_api_that_can_not_reach_redis_tells_no_number_rather_than_an_old_one(
     own_valkey: Valkey, tmp_path: Path
 ) -> None:
-    app = an_api(own_valkey, tmp_path, queue_metrics_seconds=0.2)
+    app = an_api(own_valkey, tmp_path, metrics_read_seconds=0.2)
     assert not {WAITING, RUNNING, OLDEST} & set(await scraped(app))  # it has not started
     async with app.router.lifespan_context(app):
         assert {WAITING, RUNNING, OLDEST} <= set(await scraped(app))
