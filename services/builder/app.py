@@ -42,13 +42,9 @@ def create_app(settings: BuilderSettings) -> FastAPI:
             app.state.context = context
             yield
 
-    async def read_metrics() -> bytes:
-        context: BuilderContext | None = getattr(app.state, "context", None)
-        if context is None:
-            return b""
+    async def read_metrics(context: BuilderContext) -> bytes:
         return await queue_metrics(context.builds, timeout_seconds=settings.metrics_read_seconds)
 
-    app = create_service(
+    return create_service(
         settings, name="builder", lifespan=lifespan, routers=[router], health=health, read_metrics=read_metrics
     )
-    return app

@@ -24,13 +24,9 @@ def create_app(settings: LauncherSettings) -> FastAPI:
             app.state.context = context
             yield
 
-    async def read_metrics() -> bytes:
-        context: LauncherContext | None = getattr(app.state, "context", None)
-        if context is None:
-            return b""
+    async def read_metrics(context: LauncherContext) -> bytes:
         return await seat_metrics(context.seats, timeout_seconds=settings.metrics_read_seconds)
 
-    app = create_service(
+    return create_service(
         settings, name="launcher", lifespan=lifespan, routers=[router], health=health, read_metrics=read_metrics
     )
-    return app

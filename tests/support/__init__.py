@@ -7,7 +7,7 @@
 | `fake_*`, `forge*` | a stand-in that behaves by itself as the real thing does |
 | `sample_*` | records, builds and repositories that several tests use |
 | `*stack*` | processes started by `bindery up`: all of them, others in some one's place, or small parts |
-| `launching` | a client of any Bindery that runs, and of a launch's stream |
+| `launching`, `installed` | a client of any Bindery that runs, and of a launch's stream; one in containers or pods |
 | `compose_*` | docker-compose.yml: the program, stand-ins for what can't be pulled, and a stack of it |
 | `real_hub`, `hub_*`, `brief_*` | a real JupyterHub: with real servers, or with servers that cost no process |
 | `engine*`, `service_images`, `docker_registry` | a container engine, its images, ours, and a registry |
@@ -22,8 +22,8 @@ The rest are small tools, each of them one file:
 - HTTP: `serving` (an application on a port), `echo_app`, `metrics`, `tls`, `ports`, `registry_token_server`;
 - on the way: `tcp_proxy`, `slow_tcp_proxy`, `forward_proxy`, `watch_proxy` (cuts and silences watches);
 - Kubernetes without a cluster: `kubernetes_api` (for the builder), `pods_api` and `spawners` (for the hub);
-- the chart: `helm`, `manifest_schemas` (is a manifest valid), `crds` (the custom resources it may use),
-  `network_policies` and `label_selectors` (who may reach whom);
+- the chart: `helm`, `helm_release` (an installation on the cluster), `manifest_schemas` (is a manifest valid), `crds`
+  (the custom resources it may use), `network_policies` and `label_selectors` (who may reach whom);
 - servers: `quick_jupyter`, `kernels`; repositories: `bare_repos`; pytest: `parallel`, `paths`,
   `long_tests` (what `make test-long` selects, and its table); `go_toolchain` (to build programs, and to read modules);
 - docs: `page_commands` (the commands of a page, typed one after another).

@@ -3,25 +3,21 @@
 What a test changes stands in `.env` of the checkout or, where an operator has no variable, in an override of services.
 """
 
-import contextlib
 import itertools
 import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import httpx
-import redis
 import yaml
 
 from deploy.compose import env_file
 from deploy.jupyterhub.labels import installation_label
-from deploy.redis.users import redis_user_name
 from tests.support.engine import Engine
-from tests.support.launching import Launching
+from tests.support.installed import Installed
 from tests.support.paths import CHECKOUT
 from tests.support.polling import eventually
 from tests.support.ports import free_ports
@@ -50,11 +46,13 @@ def clean_checkout(folder: Path) -> Path:
     return folder
 
 
-class ComposeStack(Launching):
+class ComposeStack(Installed):
     """One project of Docker Compose. `compose_environ` is what makes `docker compose` run, `variables` go into `.env`.
 
     `settings` are given to each of our services, as `BINDERY_<NAME>`, in lower case here.
     """
+
+    HUB = "jupyterhub"
 
     def __init__(
         self,
@@ -246,43 +244,5 @@ class ComposeStack(Launching):
         networks = self.container(service)["NetworkSettings"]["Networks"]
         return next(str(network["IPAddress"]) for name, network in networks.items() if not name.endswith("-servers"))
 
-    def part_client(self, part: str) -> httpx.Client:
-        """Return a client for the requests that a service of ours gets from the others, with their token."""
-        headers = {"Authorization": f"Bearer {self.secrets['SERVICE_TOKEN']}"}
-        return httpx.Client(base_url=f"http://{self.address(part)}:8080", headers=headers, timeout=60, trust_env=False)
-
-    def hub(self, method: str, path: str) -> httpx.Response:
-        """Send a request to the hub's API with the launcher's token."""
-        headers = {"Authorization": f"token {self.secrets['HUB_API_TOKEN']}"}
-        return self.client.request(method, f"http://{self.address('jupyterhub')}:8081/hub/api/{path}", headers=headers)
-
-    def hub_users(self) -> dict[str, list[str]]:
-        """Return every user on the hub, with the names of their servers."""
-        reply = self.hub("GET", "users").raise_for_status()
-        return {user["name"]: sorted(user.get("servers") or {}) for user in reply.json()}
-
-    def delete_hub_user(self, name: str) -> None:
-        """Delete a user of the hub with its servers, as the culler does; to be called again while one stops."""
-        self.hub("DELETE", f"users/{name}")
-
-    @property
-    def installation(self) -> dict[str, str]:
-        return {"installation_id": self.secrets["INSTALLATION_ID"]}
-
-    @contextlib.contextmanager
-    def redis(self) -> Iterator["redis.Redis"]:
-        """Keep a client that may do everything."""
-        with redis.Redis(
-            self.address("redis"), username=redis_user_name("admin"), password=self.secrets["REDIS_ADMIN_PASSWORD"]
-        ) as client:
-            yield client
-
-    def redis_keys(self) -> set[str]:
-        with self.redis() as client:
-            return {key.decode() for key in client.keys("*")}
-
-    def refused_by_redis(self) -> list[dict[str, str]]:
-        """Return what Redis has refused to which user since its start; a service that lacks a right is a fault."""
-        with self.redis() as client:
-            names = ("username", "context", "object")
-            return [{name: str(entry[name]) for name in names} for entry in client.acl_log()]
+    def secret_of(self, name: str) -> str:
+        return self.secrets[name.upper().replace("-", "_")]

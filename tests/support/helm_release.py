@@ -5,22 +5,19 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import httpx
-import redis
 import yaml
 
 from deploy.jupyterhub.labels import installation_label
-from deploy.redis.users import redis_user_name
 from tests.support.cluster import Cluster
 from tests.support.compose_images import StandIns
 from tests.support.engine import REGISTRY, Engine
 from tests.support.helm import HelmError, installed_helm
-from tests.support.launching import Launching
+from tests.support.installed import Installed
 from tests.support.paths import CHECKOUT
 from tests.support.polling import eventually
 from tests.support.ports import free_ports
@@ -50,7 +47,7 @@ def push_images(engine: Engine, stand_ins: StandIns) -> dict[str, Any]:
     return {"prefix": IMAGES_PREFIX, "tag": TAG, **{part: f"{IMAGES_PREFIX}{part}:{TAG}" for part in others}}
 
 
-class HelmRelease(Launching):
+class HelmRelease(Installed):
     """One release in a namespace of its own, and, if its values say so, with hub, Redis and registry of its own.
 
     `values` are merged over those that every release of the tests needs. Volumes are folders of this machine, in
@@ -223,9 +220,8 @@ class HelmRelease(Launching):
         data = json.loads(self.kubectl("get", "secret", self.name, "-o", "jsonpath={.data}"))
         return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
-    @property
-    def installation(self) -> dict[str, str]:
-        return {"installation_id": self.secret["installation-id"]}
+    def secret_of(self, name: str) -> str:
+        return self.secret[name]
 
     def made(self) -> frozenset[str]:
         """Return the names of all that hub and workers have made: pods, Jobs and Secrets of builds and of servers."""
@@ -262,47 +258,16 @@ class HelmRelease(Launching):
 
     # What the services say
 
-    def hub(self, method: str, path: str) -> httpx.Response:
-        """Send a request to the hub's API with the launcher's token."""
-        headers = {"Authorization": f"token {self.secret['hub-api-token']}"}
-        return self.client.request(method, f"http://{self.address('hub')}:8081/hub/api/{path}", headers=headers)
-
-    def hub_users(self) -> dict[str, list[str]]:
-        reply = self.hub("GET", "users").raise_for_status()
-        return {user["name"]: sorted(user.get("servers") or {}) for user in reply.json()}
-
     def until_nobody_is_there(self) -> None:
         """Delete every user of the hub with its servers."""
 
         def is_empty() -> bool:
             users = self.hub_users()
             for name in users:
-                self.hub("DELETE", f"users/{name}")
+                self.delete_hub_user(name)
             return not users
 
         eventually(is_empty, "no user is left on the hub", 90)
-
-    def part_client(self, part: str) -> httpx.Client:
-        """Return a client for the requests that a service gets from the others, with their token."""
-        headers = {"Authorization": f"Bearer {self.secret['service-token']}"}
-        return httpx.Client(base_url=f"http://{self.address(part)}:8080", headers=headers, timeout=60, trust_env=False)
-
-    @contextlib.contextmanager
-    def redis(self) -> Iterator["redis.Redis"]:
-        """Keep a client that may do everything."""
-        name = redis_user_name("admin")
-        with redis.Redis(self.address("redis"), username=name, password=self.secret["redis-admin-password"]) as client:
-            yield client
-
-    def redis_keys(self) -> set[str]:
-        with self.redis() as client:
-            return {key.decode() for key in client.keys("*")}
-
-    def refused_by_redis(self) -> list[dict[str, str]]:
-        """Return what Redis has refused to which user since its start; a service that lacks a right is a fault."""
-        with self.redis() as client:
-            names = ("username", "context", "object")
-            return [{name: str(entry[name]) for name in names} for entry in client.acl_log()]
 
     def until_ready(self, *parts: str, seconds: float = 120) -> None:
         """Wait until all pods of parts are ready, and none is about to end."""

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
@@ -35,8 +36,8 @@ _SERVICE_HEADER = SERVICE_HEADER.lower().encode()
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
-ReadMetrics = Callable[[], Awaitable[bytes]]
-"""Reads metrics at the moment they are asked for, in Prometheus's text format."""
+ReadMetrics = Callable[[Any], Awaitable[bytes]]
+"""Reads metrics at the moment they are asked for, in Prometheus's text format, with the context of the service."""
 
 
 async def send_bytes(
@@ -119,7 +120,8 @@ class HealthAndMetrics:
                     await unauthorized(detail)(scope, receive, send)
                     return
                 TASKS.set(len(asyncio.all_tasks()))
-                read = await self._read_metrics() if self._read_metrics else b""
+                context = getattr(scope["app"].state, "context", None)  # none before the start
+                read = await self._read_metrics(context) if self._read_metrics and context else b""
                 await send_bytes(send, generate_latest() + read, CONTENT_TYPE_LATEST)
                 return
 
