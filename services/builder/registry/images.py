@@ -64,7 +64,7 @@ class RegistryImages:
             ) from error  # fmt: skip
 
     async def health_problem(self) -> str | None:
-        """Return why the registry would not answer a lookup, or None.
+        """Return why the registry would not answer a lookup, and what to do, or None.
 
         A result counts for `registry_health_seconds`, a tenth of that while something is wrong.
         """
@@ -75,7 +75,7 @@ class RegistryImages:
             try:
                 await self._find(self._address.probe_name, min(HEALTH_SECONDS, self._settings.registry_wait_seconds))
             except BinderyError as error:
-                problem = error.detail
+                problem = f"{error.detail} {_advice(error)}"
                 valid_seconds /= 10
             self._health = (asyncio.get_running_loop().time() + valid_seconds, problem)
         return self._health[1]
@@ -85,3 +85,10 @@ class RegistryImages:
         await self._client.aclose()
         await self._credentials.aclose()
         await self._transport.aclose()
+
+
+def _advice(error: BinderyError) -> str:
+    """Return what an operator may do about a failed lookup, which users need not read."""
+    if isinstance(error.__cause__, RegistryDenied | CredentialsError):
+        return "See that the login in BINDERY_DOCKER_CONFIG is right, and may read and push there."
+    return "Start it, or name it in BINDERY_IMAGE_PREFIX and BINDERY_REGISTRY_URL."

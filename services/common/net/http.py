@@ -5,6 +5,7 @@ launch makes four.
 """
 
 import contextlib
+import os
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -26,7 +27,7 @@ CALLS = Counter("bindery_http_calls_total", "HTTP calls made, by the peer that w
 
 
 class PeerUnreachable(Exception):
-    """The peer can't be reached, did not answer in time, or broke off; the message is the kind of failure."""
+    """The peer can't be reached, did not answer in time, or broke off; the message says so in a few words."""
 
 
 def unix_socket(url: str) -> str:
@@ -116,7 +117,7 @@ class PooledClient:
             ) as response:  # fmt: skip
                 return Reply(status=response.status, headers=response.headers, body=await response.read())
         except (aiohttp.ClientError, OSError) as error:
-            raise PeerUnreachable(type(error).__name__) from error
+            raise PeerUnreachable(_why(error)) from error
 
     @contextlib.asynccontextmanager
     async def stream(
@@ -128,7 +129,7 @@ class PooledClient:
             async with self._open().get(self._url(path), headers=headers, allow_redirects=False) as reply:
                 yield reply
         except (aiohttp.ClientError, OSError) as error:
-            raise PeerUnreachable(type(error).__name__) from error
+            raise PeerUnreachable(_why(error)) from error
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -187,6 +188,16 @@ class ServiceClient:
     async def aclose(self) -> None:
         """Close every connection."""
         await self._client.aclose()
+
+
+def _why(error: Exception) -> str:
+    """Return why there is no connection, as people say it, or else the kind of the failure."""
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return "its name is not known"
+        case aiohttp.ClientConnectorError(os_error=OSError(errno=int(number))) if number > 0:
+            return os.strerror(number).lower()
+    return type(error).__name__
 
 
 def only_dict(value: Any) -> dict[str, Any]:

@@ -196,7 +196,10 @@ async def test_health_asks_once_in_a_while_and_more_often_when_something_is_wron
     async with scripted_registry(reply) as registry:
         images = registry.images(registry_health_seconds=1000)
         problem = await images.health_problem()
-        assert problem == f"The image registry {registry.address} can't be asked: it answered 503."
+        assert problem == (
+            f"The image registry {registry.address} can't be asked: it answered 503. Start it, or name it in "
+            "BINDERY_IMAGE_PREFIX and BINDERY_REGISTRY_URL."
+        )
         assert await images.health_problem() == problem
         assert [request.path for request in registry.requests] == ["/v2/project/r2d-health-check/manifests/none"]
         await images.aclose()

@@ -157,11 +157,17 @@ async def test_a_peer_is_found_at_its_new_address_while_another_program_has_the_
 
 async def test_a_peer_that_is_away_is_unreachable() -> None:
     async with pooled(unused_address()) as client:
-        with pytest.raises(PeerUnreachable, match="ClientConnectorError"):
+        with pytest.raises(PeerUnreachable, match="connection refused"):
             await client.request("GET", "/")
-        with pytest.raises(PeerUnreachable, match="ClientConnectorError"):
+        with pytest.raises(PeerUnreachable, match="connection refused"):
             async with client.stream("/"):
                 pass
+
+
+async def test_a_peer_whose_name_is_wrong_is_said_to_have_an_unknown_name() -> None:
+    async with pooled("http://builder.invalid") as client:
+        with pytest.raises(PeerUnreachable, match="its name is not known"):
+            await client.request("GET", "/")
 
 
 async def test_a_body_that_breaks_off_is_an_unreachable_peer(peer: tuple[str, Peer]) -> None:
