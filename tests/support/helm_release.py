@@ -33,10 +33,15 @@ INSTALL_SECONDS = 240
 IN_EVERY_NAMESPACE = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
 
 
-def push_images(engine: Engine, stand_ins: StandIns) -> dict[str, Any]:
-    """Push the images of an installation to the registry of the tests; return the values that name them."""
+def push_images(engine: Engine, stand_ins: StandIns | None = None) -> dict[str, Any]:
+    """Push the images of an installation to the registry of the tests; return the values that name them.
+
+    Without stand-ins these are the services' alone.
+    """
     names = {image: f"localhost/bindery/{image}:{TAG}" for image in IMAGES}
-    others = {"redis": stand_ins.redis, "traefik": stand_ins.traefik, "registry": stand_ins.registry}
+    others: dict[str, str] = {}
+    if stand_ins:
+        others = {"redis": stand_ins.redis, "traefik": stand_ins.traefik, "registry": stand_ins.registry}
     pushed = {
         **{f"{IMAGES_PREFIX}{image}:{TAG}": name for image, name in names.items()},
         **{f"{IMAGES_PREFIX}{part}:{TAG}": name for part, name in others.items()},
@@ -44,7 +49,9 @@ def push_images(engine: Engine, stand_ins: StandIns) -> dict[str, Any]:
     for target, source in pushed.items():
         engine.docker("tag", source, target)
         engine.docker("push", "--quiet", target, seconds=300)
-    return {"prefix": IMAGES_PREFIX, "tag": TAG, **{part: f"{IMAGES_PREFIX}{part}:{TAG}" for part in others}}
+    # The tag is always the same, and a node that has run it before would keep to what it was then.
+    policy = {"prefix": IMAGES_PREFIX, "tag": TAG, "pullPolicy": "Always"}
+    return policy | {part: f"{IMAGES_PREFIX}{part}:{TAG}" for part in others}
 
 
 class HelmRelease(Installed):
