@@ -16,6 +16,7 @@ FREE = {
     "affinity",
     "annotations",
     "authenticationRef",
+    "daemonConfig",
     "extraConfig",
     "kubeSpawner",
     "labels",

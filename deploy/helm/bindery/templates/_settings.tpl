@@ -138,7 +138,7 @@ server_start_timeout_seconds: {{ .Values.servers.startTimeoutSeconds }}
 {{/* Where builds reach the engine. */}}
 {{- define "bindery.engine.address" -}}
 {{- if eq .Values.engine.kind "dind" -}}
-unix://{{ .Values.engine.dind.socketFolder }}/docker.sock
+unix://{{ include "bindery.engine.socketFolder" . }}/docker.sock
 {{- else if eq .Values.engine.kind "socket" -}}
 unix://{{ .Values.engine.socket }}
 {{- else -}}
